@@ -1,0 +1,1 @@
+//! The `#[scenario]` attribute of nixvm-test. Use it through the `nixvm_test` crate.

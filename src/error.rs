@@ -1,0 +1,186 @@
+//! The one error of this library. An error is a small report, since it is what people read most:
+//! what was expected, what came instead, how long it took of how much, the likely cause and what
+//! to do next.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The result of a scenario and of every fallible call in this library.
+pub type Result<T = (), E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, with everything a reader needs to see why.
+///
+/// [`Error::kind`] says which kind of failure it is; `Display` gives the whole report.
+///
+/// ```
+/// use nixvm_test::{Error, ErrorKind};
+/// let error = Error::new(ErrorKind::Other, "the page is empty").next_step("look at nginx's log");
+/// assert_eq!(error.kind(), ErrorKind::Other);
+/// assert!(error.to_string().contains("look at nginx's log"));
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(Box<Report>);
+
+#[derive(Debug)]
+struct Report {
+    kind: ErrorKind,
+    summary: String,
+    sections: Vec<(String, String)>,
+    took: Option<(Duration, Duration)>,
+    cause: Option<String>,
+    next_step: Option<String>,
+}
+
+/// The kind of an [`Error`], for code that decides by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// What was waited for did not come within its limit.
+    Timeout,
+    /// The console refused user name and password.
+    LoginRefused,
+    /// The guest's kernel panicked.
+    KernelPanic,
+    /// The guest ended up in systemd's emergency mode, or could not even enter it.
+    EmergencyMode,
+    /// QEMU ended while the machine was needed.
+    QemuGone,
+    /// The machine booted but no login prompt appeared on the serial console.
+    NoLoginPrompt,
+    /// The guest stopped printing in the middle of its boot.
+    BootStalled,
+    /// A command that had to succeed ended with a status other than 0.
+    CommandFailed,
+    /// A command that had to fail ended with status 0.
+    CommandSucceeded,
+    /// A command did not end within its limit.
+    CommandTimeout,
+    /// The session on the console ended: the shell exited, or another session took its place.
+    SessionEnded,
+    /// Evaluating or building the configuration failed.
+    Build,
+    /// The host lacks a program, a file or a right.
+    Host,
+    /// QEMU refused a command of its control protocol, or broke the protocol.
+    Qmp,
+    /// What the caller asked for makes no sense as given.
+    Usage,
+    /// Reading or writing a file, socket or process on the host failed.
+    Io,
+    /// A check of the scenario itself failed (an assertion, or an error it returned).
+    Other,
+}
+
+impl Error {
+    /// An error of `kind`; `summary` says in one line what was expected and what came instead.
+    pub fn new(kind: ErrorKind, summary: impl Into<String>) -> Self {
+        Self(Box::new(Report {
+            kind,
+            summary: summary.into(),
+            sections: Vec::new(),
+            took: None,
+            cause: None,
+            next_step: None,
+        }))
+    }
+
+    /// An input or output error of the host, with what was being done ("read FILE").
+    pub(crate) fn io(doing: impl fmt::Display, source: &std::io::Error) -> Self {
+        Self::new(ErrorKind::Io, format!("could not {doing}: {source}"))
+    }
+
+    /// Adds a titled block of text, such as the last lines of the console. Empty text is left out.
+    #[must_use]
+    pub fn section(mut self, title: impl Into<String>, body: impl Into<String>) -> Self {
+        let body = body.into();
+        if !body.trim().is_empty() {
+            self.0.sections.push((title.into(), body));
+        }
+        self
+    }
+
+    /// Adds how long it took, and the limit it had.
+    #[must_use]
+    pub fn took(mut self, elapsed: Duration, limit: Duration) -> Self {
+        self.0.took = Some((elapsed, limit));
+        self
+    }
+
+    /// Adds the likely cause.
+    #[must_use]
+    pub fn likely_cause(mut self, cause: impl Into<String>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn next_step(mut self, next: impl Into<String>) -> Self {
+        self.0.next_step = Some(next.into());
+        self
+    }
+
+    /// Which kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The first line of the report: what was expected and what came instead.
+    pub fn summary(&self) -> &str {
+        &self.0.summary
+    }
+
+    /// The titled blocks of text, in the order in which they are shown.
+    pub fn sections(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.sections.iter().map(|(title, body)| (title.as_str(), body.as_str()))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.summary)?;
+        if let Some((elapsed, limit)) = self.took {
+            write!(f, "\n  after {:.1} s of {:.1} s", elapsed.as_secs_f64(), limit.as_secs_f64())?;
+        }
+        for (title, body) in &self.sections {
+            write!(f, "\n  {title}:")?;
+            for line in body.trim_end().lines() {
+                write!(f, "\n    | {line}")?;
+            }
+        }
+        if let Some(cause) = &self.cause {
+            write!(f, "\n  likely cause: {cause}")?;
+        }
+        if let Some(next) = &self.next_step {
+            write!(f, "\n  next: {next}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A scenario may use `?` on these errors of other crates and on plain text.
+macro_rules! from_foreign {
+    ($($foreign:ty),* $(,)?) => {$(
+        impl From<$foreign> for Error {
+            fn from(error: $foreign) -> Self {
+                Self::new(ErrorKind::Other, error.to_string())
+            }
+        }
+    )*};
+}
+
+from_foreign!(
+    &str,
+    String,
+    std::io::Error,
+    std::fmt::Error,
+    std::num::ParseIntError,
+    std::num::ParseFloatError,
+    std::str::Utf8Error,
+    std::string::FromUtf8Error,
+    regex::Error,
+    serde_json::Error,
+    Box<dyn std::error::Error>,
+    Box<dyn std::error::Error + Send + Sync>,
+);
