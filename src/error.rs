@@ -18,11 +18,11 @@ pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 /// assert_eq!(error.kind(), ErrorKind::Other);
 /// assert!(error.to_string().contains("look at nginx's log"));
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Error(Box<Report>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Report {
     kind: ErrorKind,
     summary: String,

@@ -3,6 +3,7 @@
 //! back and powers off. Nothing is installed in the VM.
 
 pub mod build;
+mod cache;
 pub mod console;
 mod error;
 mod event;

@@ -1,1 +1,24 @@
-//! (build)
+//! From a configuration to a built VM: everything that knows Nix.
+//!
+//! A [`Source`] says what is to be built, a [`Builder`] builds it with `nix-build` (or `nix build`
+//! for a flake) and gives the [`BuiltVm`]. [`Settings`] is what the user chose by flags and
+//! environment variables.
+
+mod builder;
+mod built_vm;
+mod diagnosis;
+mod host;
+mod line;
+mod nix;
+mod nixpkgs;
+mod process;
+mod said;
+mod settings;
+mod source;
+mod store;
+
+pub use builder::Builder;
+pub use built_vm::BuiltVm;
+pub use nixpkgs::Nixpkgs;
+pub use settings::{KeepState, Settings};
+pub use source::Source;

@@ -1,0 +1,287 @@
+//! What `nix-build -A vm` leaves behind: a folder with `bin/run-NAME-vm` and `system`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::{Error, ErrorKind, Result};
+
+/// A VM that Nix has built: the script that runs it, and what identifies it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltVm {
+    script: PathBuf,
+    name: String,
+    system: Option<PathBuf>,
+    key: String,
+}
+
+impl BuiltVm {
+    /// Opens what `nix-build`, `nix build` or `nixos-rebuild build-vm` made: the `result` link,
+    /// the folder in the store that it points to, or the script `result/bin/run-NAME-vm` itself.
+    ///
+    /// The links are followed once, here: a `result` that later points elsewhere changes nothing.
+    ///
+    /// ```
+    /// # use std::os::unix::fs::PermissionsExt;
+    /// # let folder = tempfile::tempdir()?;
+    /// # std::fs::create_dir(folder.path().join("bin"))?;
+    /// # let script = folder.path().join("bin/run-web-1-vm");
+    /// # std::fs::write(&script, "#!/bin/sh\n")?;
+    /// # std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755))?;
+    /// # let result = folder.path();
+    /// let vm = nixvm_test::build::BuiltVm::open(result)?; // result/bin/run-web-1-vm
+    /// assert_eq!(vm.name(), "web-1");
+    /// # Ok::<(), nixvm_test::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when there is no such path, or it holds no `bin/run-*-vm` or several;
+    /// the error says what was found. [`ErrorKind::Io`] when it can't be read.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let target = canonical(path)?;
+        if target.is_dir() { Self::in_folder(path, &target) } else { Self::from_script(path, &target) }
+    }
+
+    /// The script that runs the VM; absolute, in a folder with no links on its way.
+    pub fn script(&self) -> &Path {
+        &self.script
+    }
+
+    /// The VM's name, NAME of `run-NAME-vm`: its `networking.hostName`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The VM's system closure (the `system` link beside `bin`), if it has one.
+    pub fn system(&self) -> Option<&Path> {
+        self.system.as_deref()
+    }
+
+    /// Changes whenever the VM does: a hash over the script's place in the store and its text,
+    /// which names every part of the VM by its own store path. 32 hexadecimal digits.
+    pub fn key(&self) -> String {
+        self.key.clone()
+    }
+
+    fn in_folder(given: &Path, folder: &Path) -> Result<Self> {
+        let bin = folder.join("bin");
+        let mut scripts: Vec<(String, PathBuf)> = Vec::new();
+        let mut others: Vec<String> = Vec::new();
+        // A folder without `bin` is reported below, with what it does hold.
+        for entry in std::fs::read_dir(&bin).into_iter().flatten() {
+            let entry = entry.map_err(|source| Error::io(format_args!("read {}", bin.display()), &source))?;
+            let file = entry.file_name().to_string_lossy().into_owned();
+            match file.strip_prefix("run-").and_then(|rest| rest.strip_suffix("-vm")) {
+                Some(name) if !name.is_empty() => scripts.push((name.to_owned(), entry.path())),
+                _ => others.push(format!("bin/{file}")),
+            }
+        }
+        scripts.sort();
+        match scripts.as_slice() {
+            [(name, script)] => Self::new(script.clone(), name.clone(), system_of(folder)),
+            [] => {
+                let found = if bin.is_dir() { others } else { listing(folder) };
+                Err(not_a_vm(given, "holds no bin/run-NAME-vm", &found))
+            }
+            several => {
+                let found: Vec<String> =
+                    several.iter().map(|(name, _)| format!("bin/run-{name}-vm")).collect();
+                Err(not_a_vm(given, "holds more than one bin/run-NAME-vm", &found)
+                    .next_step("give the path of the one script that is meant"))
+            }
+        }
+    }
+
+    fn from_script(given: &Path, target: &Path) -> Result<Self> {
+        // In nixpkgs `bin/run-NAME-vm` is itself a link to a script elsewhere in the store, named
+        // HASH-run-NAME-vm: the name as given counts, and the folder that it stands in.
+        let named = given.file_name().and_then(|file| vm_name(&file.to_string_lossy()));
+        let name = named
+            .or_else(|| target.file_name().and_then(|file| vm_name(&file.to_string_lossy())))
+            .ok_or_else(|| not_a_vm(given, "is a file whose name is not run-NAME-vm", &[]))?;
+        let parent = given.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let bin = canonical(parent)?;
+        let system = bin.parent().and_then(system_of);
+        let script = match given.file_name() {
+            Some(file) => bin.join(file),
+            None => target.to_path_buf(),
+        };
+        Self::new(script, name, system)
+    }
+
+    fn new(script: PathBuf, name: String, system: Option<PathBuf>) -> Result<Self> {
+        let target = canonical(&script)?;
+        let text = std::fs::read(&target)
+            .map_err(|source| Error::io(format_args!("read {}", script.display()), &source))?;
+        executable(&target)?;
+        let mut hash = Sha256::new();
+        hash.update(script.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update(&text);
+        Ok(Self { key: hex(&hash.finalize(), 16), script, name, system })
+    }
+}
+
+/// The first `bytes` bytes in hexadecimal digits.
+pub(super) fn hex(digest: &[u8], bytes: usize) -> String {
+    digest.iter().take(bytes).fold(String::new(), |mut text, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn vm_name(file: &str) -> Option<String> {
+    let file = match file.split_once("-run-") {
+        Some((hash, rest)) if hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_alphanumeric()) => rest,
+        _ => file.strip_prefix("run-")?,
+    };
+    file.strip_suffix("-vm").filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+fn system_of(folder: &Path) -> Option<PathBuf> {
+    std::fs::canonicalize(folder.join("system")).ok()
+}
+
+fn canonical(path: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound if path.is_symlink() => {
+            Error::new(ErrorKind::Usage, format!("{} is a link that leads nowhere", path.display()))
+                .likely_cause("what it pointed to was removed from the Nix store (nix-collect-garbage)")
+                .next_step("build it again")
+        }
+        std::io::ErrorKind::NotFound => {
+            Error::new(ErrorKind::Usage, format!("no built VM at {}: there is no such file", path.display()))
+                .next_step("build one: nix-build '<nixpkgs/nixos>' -A vm -I nixos-config=./configuration.nix")
+        }
+        _ => Error::io(format_args!("open {}", path.display()), &source),
+    })
+}
+
+fn executable(script: &Path) -> Result<()> {
+    rustix::fs::access(script, rustix::fs::Access::EXEC_OK).map_err(|errno| {
+        Error::new(
+            ErrorKind::Usage,
+            format!("{} can't be run: {}", script.display(), std::io::Error::from(errno)),
+        )
+    })
+}
+
+fn listing(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn not_a_vm(given: &Path, why: &str, found: &[String]) -> Error {
+    const SHOWN: usize = 12;
+    let mut list = found.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
+    if found.len() > SHOWN {
+        let _ = write!(list, "\n… and {} more", found.len() - SHOWN);
+    }
+    if list.is_empty() {
+        list = "(nothing)".to_owned();
+    }
+    let error = Error::new(ErrorKind::Usage, format!("{} is not a built VM: it {why}", given.display()))
+        .section("found there", list);
+    if found.iter().any(|name| name == "nixos-version" || name == "activate") {
+        return error
+            .likely_cause("this is a system, not a VM of it")
+            .next_step("build the attribute `vm` (for a flake: config.system.build.vm)");
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn folder_with(scripts: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("bin")).unwrap();
+        for script in scripts {
+            put_script(&folder.path().join("bin").join(script), "#!/bin/sh\n");
+        }
+        folder
+    }
+
+    fn put_script(path: &Path, text: &str) {
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn a_result_link_its_folder_and_its_script_open_the_same_vm() {
+        let folder = folder_with(&["run-my-web-01-vm"]);
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::fs::create_dir(elsewhere.path().join("closure")).unwrap();
+        symlink(elsewhere.path().join("closure"), folder.path().join("system")).unwrap();
+        let link = elsewhere.path().join("result");
+        symlink(folder.path(), &link).unwrap();
+
+        let by_folder = BuiltVm::open(folder.path()).unwrap();
+        assert_eq!(by_folder.name(), "my-web-01");
+        assert!(by_folder.script().is_absolute());
+        assert!(by_folder.script().ends_with("bin/run-my-web-01-vm"));
+        assert_eq!(by_folder.system().unwrap(), elsewhere.path().join("closure").canonicalize().unwrap());
+        assert_eq!(BuiltVm::open(&link).unwrap(), by_folder);
+        assert_eq!(BuiltVm::open(link.join("bin/run-my-web-01-vm")).unwrap(), by_folder);
+    }
+
+    #[test]
+    fn a_script_that_is_a_link_into_the_store_keeps_its_own_name_and_system() {
+        let folder = folder_with(&[]);
+        let script = folder.path().join("0123456789abcdfghijklmnpqrsvwxyz-run-web-vm");
+        put_script(&script, "#!/bin/sh\n");
+        symlink(&script, folder.path().join("bin/run-web-vm")).unwrap();
+        let vm = BuiltVm::open(folder.path()).unwrap();
+        assert_eq!(vm.name(), "web");
+        assert_eq!(vm, BuiltVm::open(folder.path().join("bin/run-web-vm")).unwrap());
+        assert_eq!(BuiltVm::open(&script).unwrap().name(), "web");
+    }
+
+    #[test]
+    fn the_key_changes_with_the_script() {
+        let folder = folder_with(&["run-nixos-vm"]);
+        let before = BuiltVm::open(folder.path()).unwrap().key();
+        assert_eq!(before, BuiltVm::open(folder.path()).unwrap().key());
+        put_script(&folder.path().join("bin/run-nixos-vm"), "#!/bin/sh\n# another system\n");
+        assert_ne!(before, BuiltVm::open(folder.path()).unwrap().key());
+    }
+
+    #[test]
+    fn what_is_no_built_vm_is_refused_with_what_was_found() {
+        let two = folder_with(&["run-a-vm", "run-b-vm"]);
+        let error = BuiltVm::open(two.path()).unwrap_err().to_string();
+        assert!(error.contains("more than one") && error.contains("bin/run-b-vm"), "{error}");
+
+        let none = folder_with(&["switch-to-configuration", "run--vm"]);
+        let error = BuiltVm::open(none.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains("bin/switch-to-configuration"), "{error}");
+
+        let system = tempfile::tempdir().unwrap();
+        std::fs::write(system.path().join("nixos-version"), "").unwrap();
+        let error = BuiltVm::open(system.path()).unwrap_err().to_string();
+        assert!(error.contains("a system, not a VM"), "{error}");
+
+        let error = BuiltVm::open(system.path().join("nixos-version")).unwrap_err().to_string();
+        assert!(error.contains("not run-NAME-vm"), "{error}");
+        let error = BuiltVm::open("/no/such/result").unwrap_err().to_string();
+        assert!(error.contains("no such file"), "{error}");
+        symlink("/no/such/store", system.path().join("result")).unwrap();
+        let error = BuiltVm::open(system.path().join("result")).unwrap_err().to_string();
+        assert!(error.contains("leads nowhere"), "{error}");
+
+        std::fs::create_dir(system.path().join("bin")).unwrap();
+        std::fs::write(system.path().join("bin/run-x-vm"), "").unwrap();
+        let error = BuiltVm::open(system.path()).unwrap_err().to_string();
+        assert!(error.contains("can't be run"), "{error}");
+    }
+}

@@ -1,0 +1,199 @@
+//! The report of a failed build: the message, the place in the user's own file, a little of the
+//! trace, the likely cause and what to do.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use super::line::cut;
+use super::said::{Said, Tail};
+use crate::{Error, ErrorKind};
+
+/// The report for a build of `what` that ended with `status`. The user's own files are those in
+/// `home`, the folder of the configuration.
+pub(super) fn explain(what: &str, home: Option<&Path>, status: ExitStatus, tail: &Tail) -> Error {
+    let said = Said::read(tail, home);
+    let first = said.message.first().map(|line| cut(line, 300));
+    let mut error = match (&first, status.signal()) {
+        (_, Some(signal)) => return killed(what, signal, tail),
+        (Some(message), None) => build_error(format!("building {what} failed: {message}")),
+        (None, None) => build_error(format!("building {what} failed: nix ended with {status}"))
+            .section("its last lines", last_lines(tail, 12)),
+    };
+    if said.message.len() > 1 {
+        error = error.section("nix says", said.message.join("\n"));
+    }
+    if let Some(place) = &said.place {
+        error = match place.snippet.as_slice() {
+            [] => error.section("in", place.at.clone()),
+            snippet => error.section(format!("at {}", place.at), snippet.join("\n")),
+        };
+    }
+    error = error.section("the builder's last lines", said.builder_log.join("\n"));
+    error = error.section("trace", said.trace.join("\n"));
+    advise(error, first.as_deref().unwrap_or_default(), tail)
+}
+
+/// The report for a build that took longer than it may.
+pub(super) fn too_long(what: &str, limit: std::time::Duration, tail: &Tail) -> Error {
+    build_error(format!("building {what} did not end within its limit, and was ended"))
+        .took(limit, limit)
+        .section("its last lines", last_lines(tail, 12))
+        .next_step("allow it more with NIXVM_BUILD_TIMEOUT (for example 3h)")
+}
+
+fn killed(what: &str, signal: i32, tail: &Tail) -> Error {
+    let error = build_error(format!("building {what} failed: nix was killed by signal {signal}"))
+        .section("its last lines", last_lines(tail, 6));
+    if signal == 9 {
+        return error
+            .likely_cause(
+                "the host ran out of memory (evaluating NixOS takes up to 2 GB), or somebody killed it",
+            )
+            .next_step("see `dmesg`; give the host more memory or swap, or end what else runs there");
+    }
+    error
+}
+
+fn build_error(summary: String) -> Error {
+    Error::new(ErrorKind::Build, summary)
+}
+
+fn last_lines(tail: &Tail, count: usize) -> String {
+    let skip = tail.lines.len().saturating_sub(count);
+    tail.lines.iter().skip(skip).map(|line| cut(line, 240)).collect::<Vec<_>>().join("\n")
+}
+
+/// Known reasons, each with what to do about it.
+fn advise(error: Error, message: &str, tail: &Tail) -> Error {
+    if let Some(line) = tail.line_with(&["No space left on device", "Disk quota exceeded"]) {
+        let line = cut(line.trim(), 240);
+        return error
+            .likely_cause(format!("the disk is full: {line}"))
+            .next_step("free space for /nix/store and for TMPDIR (/tmp), where builds run; `nix-collect-garbage` removes what nothing needs");
+    }
+    let network = [
+        "unable to download",
+        "Could not resolve",
+        "Couldn't resolve",
+        "Temporary failure resolving",
+        "Could not connect",
+    ];
+    let evaluation = ["undefined variable", "syntax error", "does not exist", "attribute 'vm'"];
+    if !evaluation.iter().any(|known| message.contains(known))
+        && let Some(line) = tail.line_with(&network)
+    {
+        let line = cut(line.trim(), 240);
+        return error.likely_cause(format!("no network, or the address is wrong: {line}")).next_step(
+            "see that this host reaches it, or name a nixpkgs that is here: --nixpkgs FOLDER (or standin)",
+        );
+    }
+    if message.contains("nixpkgs/nixos' was not found")
+        || message.contains("not found in the Nix search path")
+    {
+        return error
+            .next_step("choose the nixpkgs: --nixpkgs channel:nixos-23.11, a folder, or standin; NIX_PATH has none that works");
+    }
+    if message.contains("does not provide attribute") || message.contains("attribute 'nixosConfigurations") {
+        return error
+            .next_step("name one of the flake's hosts: --flake REF#HOST (`nix flake show REF` lists them)");
+    }
+    if message.contains("Permission denied") && message.contains("/nix") {
+        return error.next_step(
+            "make the Nix store yours (sudo install -d -o \"$USER\" /nix), or install Nix for all users",
+        );
+    }
+    if message.contains("attribute 'vm'") {
+        return error.likely_cause("what --nixpkgs or NIX_PATH names is not a nixpkgs with NixOS in it");
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail(text: &str) -> Tail {
+        let mut tail = Tail::default();
+        text.lines().for_each(|line| tail.push(line));
+        tail
+    }
+
+    fn report(text: &str) -> String {
+        explain("configuration.nix", Some(Path::new("/home/u")), ExitStatus::from_raw(1 << 8), &tail(text))
+            .to_string()
+    }
+
+    #[test]
+    fn the_message_is_the_first_thing_and_the_source_line_is_shown() {
+        let report = report(
+            "error: undefined variable 'wheel'\n\n       at /home/u/configuration.nix:8:19:\n\n            8|     extraGroups = wheel;\n",
+        );
+        assert!(
+            report.starts_with("building configuration.nix failed: undefined variable 'wheel'\n"),
+            "{report}"
+        );
+        assert!(
+            report.contains("at /home/u/configuration.nix:8:19:\n    |      8|     extraGroups = wheel;"),
+            "{report}"
+        );
+    }
+
+    #[test]
+    fn the_failed_builder_is_named_and_not_what_failed_because_of_it() {
+        let report = report(
+            "building '/nix/store/a-root.drv'...\nfetching\nE: no such package\n\
+             error: builder for '/nix/store/a-root.drv' failed with exit code 3\n\
+             error: 1 dependencies of derivation '/nix/store/b-vm.drv' failed to build",
+        );
+        assert!(
+            report.contains("failed: builder for '/nix/store/a-root.drv' failed with exit code 3"),
+            "{report}"
+        );
+        assert!(report.contains("| E: no such package"), "{report}");
+        assert!(!report.contains("| building"), "{report}");
+    }
+
+    #[test]
+    fn known_reasons_come_with_what_to_do() {
+        let full = report(
+            "cp: write error: No space left on device\nerror: builder for '/nix/store/a.drv' failed with exit code 1",
+        );
+        assert!(full.contains("the disk is full") && full.contains("nix-collect-garbage"), "{full}");
+        let offline = report(
+            "warning: error: unable to download 'https://nixos.org/x': Couldn't resolve host name (6); retrying\n\
+             error: file 'nixpkgs/nixos' was not found in the Nix search path (add it using $NIX_PATH or -I)",
+        );
+        assert!(offline.contains("no network") && offline.contains("--nixpkgs"), "{offline}");
+        let lost = report("error: file 'nixpkgs/nixos' was not found in the Nix search path");
+        assert!(lost.contains("channel:nixos-23.11") && !lost.contains("network"), "{lost}");
+        let host =
+            report("error: flake 'git+file:///x' does not provide attribute 'nixosConfigurations.web'");
+        assert!(host.contains("nix flake show"), "{host}");
+    }
+
+    #[test]
+    fn a_warning_about_a_mirror_does_not_hide_a_fault_in_the_configuration() {
+        let report = report(
+            "warning: error: unable to download 'https://cache/x': timed out\nerror: undefined variable 'x'",
+        );
+        assert!(!report.contains("network"), "{report}");
+    }
+
+    #[test]
+    fn a_killed_nix_is_told_from_a_failed_one() {
+        let killed = explain("c.nix", None, ExitStatus::from_raw(9), &tail("evaluating")).to_string();
+        assert!(killed.contains("killed by signal 9") && killed.contains("memory"), "{killed}");
+        let silent = report("something else");
+        assert!(silent.contains("exit status: 1") && silent.contains("something else"), "{silent}");
+    }
+
+    #[test]
+    fn a_message_and_a_trace_without_end_are_bounded() {
+        let long = format!("error: {}\n{}", "x".repeat(9999), "       line\n".repeat(500));
+        let trace = "       … while calling\n".repeat(500);
+        let report = report(&format!("{long}{trace}"));
+        assert!(report.lines().count() < 60, "{}", report.lines().count());
+        assert!(report.len() < 8000, "{}", report.len());
+    }
+}

@@ -1,0 +1,125 @@
+//! Lines of a build's output, fit to be shown: no escape sequences, no control characters, of
+//! bounded length. What a builder prints is not ours to trust.
+
+/// Longest line that is kept, in bytes; the rest of a longer one is dropped.
+const LONGEST: usize = 4096;
+
+/// Cuts a stream into lines as it comes.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    partial: Vec<u8>,
+    after_return: bool,
+}
+
+impl Lines {
+    /// Hands every line that `chunk` completes to `line`. A carriage return ends a line too, as
+    /// progress bars use it.
+    pub(super) fn push(&mut self, chunk: &[u8], mut line: impl FnMut(&str)) {
+        for &byte in chunk {
+            match byte {
+                b'\n' if self.after_return => self.after_return = false,
+                b'\n' | b'\r' => {
+                    self.after_return = byte == b'\r';
+                    line(&clean(&self.partial));
+                    self.partial.clear();
+                }
+                _ => {
+                    self.after_return = false;
+                    if self.partial.len() < LONGEST {
+                        self.partial.push(byte);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands out what is left when the stream has ended without a line end.
+    pub(super) fn finish(&mut self, line: impl FnOnce(&str)) {
+        if !self.partial.is_empty() {
+            line(&clean(&self.partial));
+            self.partial.clear();
+        }
+    }
+}
+
+/// A line as text without escape sequences, control characters and marks that turn the reading
+/// direction; tabs become spaces.
+pub(super) fn clean(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => match chars.next() {
+                // CSI: parameters, then one final character.
+                Some('[') => while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
+                // OSC: until BEL, or ESC and a backslash.
+                Some(']') => {
+                    while let Some(c) = chars.next() {
+                        if c == '\u{7}' || (c == '\u{1b}' && chars.next_if_eq(&'\\').is_some()) {
+                            break;
+                        }
+                    }
+                }
+                // Two-character sequences, and three of them for a character set.
+                Some('(' | ')') => drop(chars.next()),
+                _ => {}
+            },
+            '\t' => plain.push_str("    "),
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            c if c.is_control() => {}
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
+/// At most `most` characters of `line`, with a mark where it was cut.
+pub(super) fn cut(line: &str, most: usize) -> String {
+    match line.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or(line)),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(chunks: &[&[u8]]) -> Vec<String> {
+        let (mut all, mut lines) = (Vec::new(), Lines::default());
+        for chunk in chunks {
+            lines.push(chunk, |line| all.push(line.to_owned()));
+        }
+        lines.finish(|line| all.push(line.to_owned()));
+        all
+    }
+
+    #[test]
+    fn lines_are_the_same_however_the_stream_is_torn() {
+        let stream = b"one\r\n\ntwo\rthree\r\nlast \xc3\xa4";
+        let whole = lines(&[stream]);
+        assert_eq!(whole, ["one", "", "two", "three", "last ä"]);
+        for at in 0..stream.len() {
+            assert_eq!(lines(&[&stream[..at], &stream[at..]]), whole, "torn at {at}");
+        }
+    }
+
+    #[test]
+    fn escapes_and_controls_never_reach_a_terminal() {
+        assert_eq!(
+            clean(b"\x1b[31;1merror:\x1b[0m \x1b]0;title\x07a\x1b]8;;x\x1b\\b\x08\x00\tc\x1b(B"),
+            "error: ab    c"
+        );
+        assert_eq!(clean("a\u{202e}b\u{9b}31mc".as_bytes()), "ab31mc");
+        assert_eq!(clean(b"end \x1b["), "end ");
+    }
+
+    #[test]
+    fn an_endless_line_is_bounded() {
+        let long = vec![b'x'; 10 * LONGEST];
+        assert_eq!(lines(&[&long, b"\nnext"]), ["x".repeat(LONGEST), "next".to_owned()]);
+        assert_eq!(cut("äöü", 2), "äö…");
+        assert_eq!(cut("äöü", 3), "äöü");
+    }
+}

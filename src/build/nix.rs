@@ -1,0 +1,92 @@
+//! The commands that build a VM.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::nixpkgs::Nixpkgs;
+use super::source::FlakeVm;
+use super::store::Store;
+
+/// `nix-build '<nixpkgs/nixos>' -A vm`, as the tutorial has it.
+pub(super) fn configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
+    let mut command = Command::new("nix-build");
+    command.args(["<nixpkgs/nixos>", "-A", "vm"]);
+    if let Some(value) = nixpkgs.search_path() {
+        command.arg("-I").arg(format!("nixpkgs={value}"));
+    }
+    let mut entry = std::ffi::OsString::from("nixos-config=");
+    entry.push(file);
+    command.arg("-I").arg(entry).arg("--out-link").arg(out_link);
+    finish(command, store, nixpkgs.is_stand_in())
+}
+
+/// `nix build REF#…vm`; flakes are still called experimental, so they are switched on.
+pub(super) fn flake(vm: &FlakeVm, store: Store, out_link: &Path) -> Command {
+    let mut command = Command::new("nix");
+    command.args(["build", "--extra-experimental-features", "nix-command flakes", "--print-build-logs"]);
+    command.arg("--out-link").arg(out_link).arg(&vm.installable);
+    finish(command, store, false)
+}
+
+fn finish(mut command: Command, store: Store, stand_in: bool) -> Command {
+    // The trace is where the user's own file is named; what is shown of it is cut afterwards.
+    command.arg("--show-trace");
+    for (name, value) in store.options(stand_in) {
+        command.args(["--option", name, value]);
+    }
+    // Some versions colour their output whenever the variable for it is set.
+    command.env("NO_COLOR", "1").env_remove("CLICOLOR_FORCE");
+    command
+}
+
+/// The store path that `nix-build` named on stdout; `nix build` names none, and has its link.
+pub(super) fn out_path(stdout: &str, out_link: &Path) -> PathBuf {
+    match stdout.lines().map(str::trim).rfind(|line| line.starts_with('/')) {
+        Some(path) => PathBuf::from(path),
+        None => out_link.to_path_buf(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(command: &Command) -> String {
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn a_configuration_is_built_as_the_tutorial_builds_it() {
+        let file = Path::new("/a folder/configuration.nix");
+        let given = Nixpkgs::Given("channel:nixos-23.11".to_owned());
+        let command = configuration(file, &given, Store::Owner, Path::new("/c/link"));
+        assert_eq!(
+            line(&command),
+            "nix-build|<nixpkgs/nixos>|-A|vm|-I|nixpkgs=channel:nixos-23.11|-I|nixos-config=/a folder/configuration.nix\
+             |--out-link|/c/link|--show-trace"
+        );
+        let found =
+            configuration(file, &Nixpkgs::Found, Store::Root { build_users: false }, Path::new("/c/link"));
+        assert!(!line(&found).contains("nixpkgs="), "{}", line(&found));
+        assert!(line(&found).ends_with("|--option|build-users-group|"), "{}", line(&found));
+        let stand_in =
+            configuration(file, &Nixpkgs::StandIn("/s".into()), Store::Owner, Path::new("/c/link"));
+        assert!(line(&stand_in).contains("|--option|sandbox|false|--option|filter-syscalls|false"));
+    }
+
+    #[test]
+    fn a_flake_is_built_with_flakes_switched_on() {
+        let vm = ".#web".parse().unwrap();
+        let line = line(&flake(&vm, Store::Daemon, Path::new("/c/link")));
+        assert!(line.starts_with("nix|build|--extra-experimental-features|nix-command flakes|"), "{line}");
+        assert!(line.contains("|.#nixosConfigurations.web.config.system.build.vm|"), "{line}");
+    }
+
+    #[test]
+    fn the_store_path_is_what_nix_names_else_the_link() {
+        let link = Path::new("/c/link");
+        assert_eq!(out_path("/nix/store/x-vm\n", link), Path::new("/nix/store/x-vm"));
+        assert_eq!(out_path("\n", link), link);
+    }
+}

@@ -1,0 +1,285 @@
+//! Runs Nix: its output line by line, its time limit, and its end together with ours.
+
+use std::collections::HashMap;
+use std::io::{PipeWriter, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::io::AsyncReadExt as _;
+
+use super::line::Lines;
+
+/// How a run ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) status: ExitStatus,
+    /// What it wrote to stdout, at most [`STDOUT_KEPT`] bytes.
+    pub(super) stdout: String,
+    pub(super) took: Duration,
+}
+
+/// Why there is no end to speak of.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// The program could not be started, or its output not be read.
+    Io(std::io::Error),
+    /// It did not end within its limit, and was killed.
+    Limit,
+}
+
+const STDOUT_KEPT: usize = 64 * 1024;
+
+/// Nix kills its builders when it is told to end, which takes it a moment.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// After Nix has ended, its output is read for this long at most: something that it left behind
+/// may hold the pipe open.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Runs `command` to its end; each line of its stderr goes to `on_line`. Dropping the future ends
+/// it with all its builders, and so does the death of this process.
+pub(super) async fn run(
+    mut command: std::process::Command,
+    limit: Duration,
+    mut on_line: impl FnMut(&str) + Send,
+) -> Result<Ended, Stopped> {
+    let started = Instant::now();
+    // A group of its own: ctrl-C reaches this process alone, which then ends the group in order.
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = tokio::process::Command::from(command).spawn().map_err(Stopped::Io)?;
+    let mut running = Running::new(child);
+    let (mut stdout, mut stderr) = (running.child.stdout.take(), running.child.stderr.take());
+    let (mut from_out, mut from_err) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
+    let (mut out, mut lines) = (Vec::new(), Lines::default());
+    let mut status = None;
+    let mut deadline = tokio::time::Instant::now() + limit;
+    while status.is_none() || stdout.is_some() || stderr.is_some() {
+        tokio::select! {
+            count = read(&mut stderr, &mut from_err), if stderr.is_some() => {
+                match count.map_err(Stopped::Io)? {
+                    0 => stderr = None,
+                    count => lines.push(from_err.get(..count).unwrap_or_default(), &mut on_line),
+                }
+            }
+            count = read(&mut stdout, &mut from_out), if stdout.is_some() => {
+                match count.map_err(Stopped::Io)? {
+                    0 => stdout = None,
+                    count => {
+                        let room = STDOUT_KEPT.saturating_sub(out.len()).min(count);
+                        out.extend_from_slice(from_out.get(..room).unwrap_or_default());
+                    }
+                }
+            }
+            ended = running.child.wait(), if status.is_none() => {
+                status = Some(ended.map_err(Stopped::Io)?);
+                deadline = deadline.min(tokio::time::Instant::now() + DRAIN);
+            }
+            () = tokio::time::sleep_until(deadline) => break,
+        }
+    }
+    lines.finish(&mut on_line);
+    match status {
+        Some(status) => {
+            let stdout = String::from_utf8_lossy(&out).into_owned();
+            Ok(Ended { status, stdout, took: started.elapsed() })
+        }
+        None => Err(Stopped::Limit),
+    }
+}
+
+async fn read(
+    from: &mut Option<impl tokio::io::AsyncRead + Unpin>,
+    into: &mut [u8],
+) -> std::io::Result<usize> {
+    match from {
+        Some(from) => from.read(into).await,
+        None => Ok(0),
+    }
+}
+
+/// A process with its group; ended when dropped, if it has not ended by itself.
+struct Running {
+    child: tokio::process::Child,
+    watch: Option<PipeWriter>,
+}
+
+impl Running {
+    fn new(child: tokio::process::Child) -> Self {
+        let watch = child.id().and_then(|pid| watch(pid).ok());
+        Self { child, watch }
+    }
+
+    fn end(&mut self) {
+        let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else {
+            return; // it has ended, and was waited for
+        };
+        // Builders are in sessions of their own, so neither a group nor a session names them all.
+        let builders = descendants(pid.as_raw_pid());
+        let _ = kill_process_group(pid, Signal::TERM);
+        let until = Instant::now() + GRACE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = kill_process_group(pid, Signal::KILL);
+        for (builder, start) in builders {
+            if Stat::read(builder).is_some_and(|stat| stat.start == start)
+                && let Some(builder) = Pid::from_raw(builder)
+            {
+                let _ = kill_process(builder, Signal::KILL);
+            }
+        }
+        // SIGKILL was sent: this ends as soon as the kernel gets to it.
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until + GRACE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+        if let Some(mut watch) = self.watch.take() {
+            // Fails only when the watching shell is gone, and then there is nobody to tell.
+            let _ = watch.write_all(b"ended\n");
+        }
+    }
+}
+
+/// Starts a shell that ends the process group `pid` when this process dies without having said
+/// that the group has ended: after SIGKILL nothing else is left to do it.
+fn watch(pid: u32) -> std::io::Result<PipeWriter> {
+    const SCRIPT: &str = "trap '' HUP INT QUIT TERM TSTP; read -r _ && exit 0
+kill -s TERM -- \"-$1\"; i=0
+while [ $i -lt 30 ] && kill -s 0 -- \"-$1\" 2>/dev/null; do i=$((i + 1)); sleep 0.1; done
+kill -s KILL -- \"-$1\" 2>/dev/null";
+    let (sign, alive) = std::io::pipe()?;
+    let mut shell = std::process::Command::new("/bin/sh")
+        .args(["-c", SCRIPT, "nixvm-build-watch", &pid.to_string()])
+        .current_dir("/")
+        .process_group(0)
+        .stdin(sign)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    // Waited for by a thread, since it ends a moment after it was told.
+    std::thread::Builder::new().name("build-watch".to_owned()).spawn(move || drop(shell.wait()))?;
+    Ok(alive)
+}
+
+/// What /proc/PID/stat tells: enough to know a process again.
+struct Stat {
+    parent: i32,
+    start: u64,
+}
+
+impl Stat {
+    fn read(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is a name in parentheses that may hold anything.
+        let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+        let parent = fields.nth(1)?.parse().ok()?;
+        let start = fields.nth(17)?.parse().ok()?;
+        Some(Self { parent, start })
+    }
+}
+
+/// The processes below `ancestor`, with their start times.
+fn descendants(ancestor: i32) -> Vec<(i32, u64)> {
+    let mut children: HashMap<i32, Vec<(i32, u64)>> = HashMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        if let Some((pid, stat)) = pid.and_then(|pid| Some((pid, Stat::read(pid)?))) {
+            children.entry(stat.parent).or_default().push((pid, stat.start));
+        }
+    }
+    let (mut found, mut parents) = (Vec::new(), vec![ancestor]);
+    while let Some(parent) = parents.pop() {
+        for child in children.remove(&parent).into_iter().flatten() {
+            parents.push(child.0);
+            found.push(child);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> std::process::Command {
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    fn gone(pid: i32) -> bool {
+        // A process that nobody has waited for yet is as good as gone.
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        !state.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.starts_with(" Z")))
+    }
+
+    fn soon(what: impl Fn() -> bool) -> bool {
+        (0..500).any(|_| what() || (std::thread::sleep(Duration::from_millis(10)), false).1)
+    }
+
+    #[tokio::test]
+    async fn lines_stdout_and_status_are_told() {
+        let mut lines = Vec::new();
+        let script = "echo one >&2; printf 'two\\nthr' >&2; echo /nix/store/x; printf ee >&2; exit 7";
+        let ended =
+            run(shell(script), Duration::from_secs(20), |line| lines.push(line.to_owned())).await.unwrap();
+        assert_eq!(lines, ["one", "two", "three"]);
+        assert_eq!(ended.stdout, "/nix/store/x\n");
+        assert_eq!(ended.status.code(), Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_flood_on_both_sides_does_not_block_it_and_is_bounded() {
+        let script = "i=0; while [ $i -lt 2000 ]; do echo 0123456789012345678901234567890123456789012345678901234567890123456789; \
+                      echo err >&2; i=$((i+1)); done";
+        let mut count = 0;
+        let ended = run(shell(script), Duration::from_secs(30), |_| count += 1).await.unwrap();
+        assert_eq!((count, ended.stdout.len()), (2000, STDOUT_KEPT));
+    }
+
+    #[tokio::test]
+    async fn what_is_left_behind_with_the_pipe_open_does_not_hold_the_run_up() {
+        let started = Instant::now();
+        let mut lines = Vec::new();
+        let script = "setsid sleep 30 & echo $! >&2";
+        run(shell(script), Duration::from_secs(20), |line| lines.push(line.to_owned())).await.unwrap();
+        assert!(started.elapsed() < Duration::from_secs(10));
+        let left = Pid::from_raw(lines[0].parse().unwrap()).unwrap();
+        let _ = kill_process(left, Signal::KILL);
+    }
+
+    #[tokio::test]
+    async fn the_limit_ends_it_and_a_builder_in_a_session_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pids");
+        // As Nix has it: a builder in its own session, with a child; deaf to SIGTERM.
+        let script = format!(
+            "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ >{0}; sleep 60 & echo $! >>{0}; wait; sleep 60'",
+            file.display()
+        );
+        let run = run(shell(&script), Duration::from_millis(700), |_| {});
+        assert!(matches!(run.await, Err(Stopped::Limit)));
+        let pids = std::fs::read_to_string(&file).unwrap();
+        let pids: Vec<i32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();
+        assert_eq!(pids.len(), 2);
+        assert!(soon(|| pids.iter().all(|&pid| gone(pid))));
+    }
+
+    #[tokio::test]
+    async fn dropping_the_run_ends_it() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let run = run(shell("echo $$ >&2; exec sleep 60"), Duration::from_secs(60), move |line| {
+            let _ = tell.send(line.to_owned());
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(500), run).await.is_err());
+        let pid = told.recv().unwrap().parse().unwrap();
+        assert!(soon(|| gone(pid)));
+    }
+}

@@ -1,0 +1,232 @@
+//! What the user chose: flags of the command line reach a suite as environment variables, and a
+//! continuous integration can set them itself.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Builder, Source};
+use crate::{Error, ErrorKind, Result};
+
+/// What happens to a machine's disk image between runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeepState {
+    /// Every run starts from nothing, and leaves nothing.
+    #[default]
+    Fresh,
+    /// The image stays beside the configuration, as the tutorial has it; when the configuration
+    /// has changed since, the run says so and starts from nothing.
+    Keep,
+    /// As [`Keep`](Self::Keep), but a changed configuration is refused.
+    Strict,
+}
+
+/// The choices of the user, as read from the environment. An empty variable counts as not set.
+///
+/// | variable | meaning |
+/// |---|---|
+/// | `NIXVM_CONFIGURATION` | the configuration file, instead of the one that a scenario names |
+/// | `NIXVM_FLAKE` | `REF#HOST`: a flake's host instead |
+/// | `NIXVM_VM` | a VM that is built already: `./result` or its script |
+/// | `NIXVM_NIXPKGS` | which nixpkgs: see [`Nixpkgs::choose`](super::Nixpkgs::choose) |
+/// | `NIXVM_KEEP_STATE` | `1` keeps the disk image, `strict` as well; `0` does not |
+/// | `NIXVM_SKIP` | `1`: scenarios are skipped, and that is said; `0`: they run |
+/// | `NIXVM_BUILD_TIMEOUT` | longest time a build may take: `90s`, `45m`, `2h`, or seconds; default `60m` |
+///
+/// At most one of the first three may be set, and a nixpkgs only where one is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// What to boot instead of what a scenario names.
+    pub source: Option<Source>,
+    /// Which nixpkgs to build with, as given.
+    pub nixpkgs: Option<String>,
+    /// What happens to disk images.
+    pub keep_state: KeepState,
+    /// Scenarios are to be skipped.
+    pub skip: bool,
+    /// Longest time a build may take, if it is not the default.
+    pub build_limit: Option<Duration>,
+}
+
+impl Settings {
+    /// Reads the environment variables above.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a value that makes no sense, and for two that contradict each
+    /// other.
+    ///
+    /// ```
+    /// # fn main() -> nixvm_test::Result {
+    /// let settings = nixvm_test::build::Settings::from_env()?;
+    /// let builder = settings.builder();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_env() -> Result<Self> {
+        Self::from_lookup(|name| std::env::var_os(name))
+    }
+
+    /// A builder that follows these settings.
+    pub fn builder(&self) -> Builder {
+        let mut builder = Builder::new();
+        if let Some(nixpkgs) = &self.nixpkgs {
+            builder = builder.nixpkgs(nixpkgs);
+        }
+        if let Some(limit) = self.build_limit {
+            builder = builder.limit(limit);
+        }
+        builder
+    }
+
+    fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
+        let raw = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let text = |name: &str| {
+            raw(name)
+                .map(|value| value.into_string().map_err(|_| usage(format!("{name} is not UTF-8"))))
+                .transpose()
+        };
+        let path = |name: &str| {
+            raw(name)
+                .map(|value| {
+                    std::path::absolute(PathBuf::from(value))
+                        .map_err(|source| usage(format!("{name} names no path: {source}")))
+                })
+                .transpose()
+        };
+        let given: Vec<(&str, Source)> = [
+            ("NIXVM_CONFIGURATION", path("NIXVM_CONFIGURATION")?.map(Source::Configuration)),
+            ("NIXVM_FLAKE", text("NIXVM_FLAKE")?.map(Source::Flake)),
+            ("NIXVM_VM", path("NIXVM_VM")?.map(Source::Built)),
+        ]
+        .into_iter()
+        .filter_map(|(name, source)| Some((name, source?)))
+        .collect();
+        let nixpkgs = text("NIXVM_NIXPKGS")?;
+        match given.as_slice() {
+            [(one, _), (other, _), ..] => {
+                return Err(usage(format!("{one} and {other} are both set, and contradict each other"))
+                    .next_step("unset all but one"));
+            }
+            [(name, Source::Flake(_) | Source::Built(_))] if nixpkgs.is_some() => {
+                return Err(usage(format!("NIXVM_NIXPKGS has no use with {name}, which brings its own"))
+                    .next_step("unset one of the two"));
+            }
+            _ => {}
+        }
+        let keep_state = match text("NIXVM_KEEP_STATE")?.as_deref() {
+            None | Some("0") => KeepState::Fresh,
+            Some("1") => KeepState::Keep,
+            Some("strict") => KeepState::Strict,
+            Some(other) => return Err(choice("NIXVM_KEEP_STATE", other, "1, strict or 0")),
+        };
+        let skip = match text("NIXVM_SKIP")?.as_deref() {
+            None | Some("0") => false,
+            Some("1") => true,
+            Some(other) => return Err(choice("NIXVM_SKIP", other, "1 or 0")),
+        };
+        let build_limit = match text("NIXVM_BUILD_TIMEOUT")? {
+            None => None,
+            Some(value) => Some(duration(&value).ok_or_else(|| {
+                choice("NIXVM_BUILD_TIMEOUT", &value, "a time of at least one second, such as 90s, 45m or 2h")
+            })?),
+        };
+        let source = given.into_iter().next().map(|(_, source)| source);
+        Ok(Self { source, nixpkgs, keep_state, skip, build_limit })
+    }
+}
+
+fn duration(value: &str) -> Option<Duration> {
+    let (number, unit) = match value.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
+        Some((at, _)) => value.split_at(at),
+        None => (value, "s"),
+    };
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    let total = number.parse::<u64>().ok()?.checked_mul(seconds)?;
+    // A year is as good as no limit, and keeps every sum of times far from overflowing.
+    (1..=31_536_000).contains(&total).then(|| Duration::from_secs(total))
+}
+
+fn choice(name: &str, value: &str, choices: &str) -> Error {
+    usage(format!("{name}={value} makes no sense: it takes {choices}"))
+}
+
+fn usage(why: String) -> Error {
+    Error::new(ErrorKind::Usage, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Settings> {
+        Settings::from_lookup(|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+        })
+    }
+
+    #[test]
+    fn nothing_set_means_the_scenarios_own_choices() {
+        assert_eq!(read(&[]).unwrap(), Settings::default());
+        assert_eq!(read(&[("NIXVM_VM", ""), ("NIXVM_FLAKE", "")]).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn every_variable_is_read() {
+        let settings = read(&[
+            ("NIXVM_CONFIGURATION", "some/c.nix"),
+            ("NIXVM_NIXPKGS", "channel:nixos-23.11"),
+            ("NIXVM_KEEP_STATE", "strict"),
+            ("NIXVM_SKIP", "1"),
+            ("NIXVM_BUILD_TIMEOUT", "2h"),
+        ])
+        .unwrap();
+        let file = std::env::current_dir().unwrap().join("some/c.nix");
+        assert_eq!(settings.source, Some(Source::Configuration(file)));
+        assert_eq!(settings.nixpkgs.as_deref(), Some("channel:nixos-23.11"));
+        assert_eq!((settings.keep_state, settings.skip), (KeepState::Strict, true));
+        assert_eq!(settings.build_limit, Some(Duration::from_secs(7200)));
+        assert_eq!(read(&[("NIXVM_FLAKE", ".#x")]).unwrap().source, Some(Source::Flake(".#x".to_owned())));
+        assert_eq!(read(&[("NIXVM_VM", "/r")]).unwrap().source, Some(Source::Built("/r".into())));
+        assert_eq!(read(&[("NIXVM_KEEP_STATE", "1")]).unwrap().keep_state, KeepState::Keep);
+    }
+
+    #[test]
+    fn contradictions_are_refused_with_both_names() {
+        for variables in [
+            [("NIXVM_VM", "/r"), ("NIXVM_FLAKE", ".#x")],
+            [("NIXVM_CONFIGURATION", "/c"), ("NIXVM_VM", "/r")],
+            [("NIXVM_NIXPKGS", "/n"), ("NIXVM_FLAKE", ".#x")],
+            [("NIXVM_NIXPKGS", "/n"), ("NIXVM_VM", "/r")],
+        ] {
+            let error = read(&variables).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            for (name, _) in variables {
+                assert!(error.to_string().contains(name), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_makes_no_sense_is_refused_with_what_would() {
+        for (name, value) in [
+            ("NIXVM_KEEP_STATE", "yes"),
+            ("NIXVM_SKIP", "true"),
+            ("NIXVM_BUILD_TIMEOUT", "0"),
+            ("NIXVM_BUILD_TIMEOUT", "5 minutes"),
+            ("NIXVM_BUILD_TIMEOUT", "99999999999999999999h"),
+            ("NIXVM_BUILD_TIMEOUT", "-1"),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(value) && error.contains("takes"), "{error}");
+        }
+        assert_eq!(duration("90"), Some(Duration::from_secs(90)));
+        assert_eq!(duration("45m"), Some(Duration::from_secs(2700)));
+    }
+}

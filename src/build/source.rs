@@ -1,0 +1,182 @@
+//! What is to be built, as the user names it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Where a VM comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Source {
+    /// A configuration file, such as `configuration.nix` (or a folder with a `default.nix`).
+    Configuration(PathBuf),
+    /// A host of a flake, `REF#HOST`: its `nixosConfigurations.HOST.config.system.build.vm`.
+    ///
+    /// A fragment that starts with `nixosConfigurations.`, `packages.`, `legacyPackages.` or
+    /// `checks.` is an attribute already and is taken as it stands. Without a fragment the host is
+    /// the one that this machine is named, as `nixos-rebuild` has it.
+    Flake(String),
+    /// A VM that is built already: see [`BuiltVm::open`](super::BuiltVm::open).
+    Built(PathBuf),
+}
+
+impl Source {
+    /// A configuration, checked to be there and readable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when there is no such file, it is a folder without `default.nix`, or
+    /// it can't be read.
+    pub(super) fn checked_configuration(path: &Path) -> Result<PathBuf> {
+        let refuse = |why: String| Error::new(ErrorKind::Usage, why);
+        let absolute = std::path::absolute(path)
+            .map_err(|source| Error::io(format_args!("find {}", path.display()), &source))?;
+        let file = if absolute.is_dir() { absolute.join("default.nix") } else { absolute.clone() };
+        match std::fs::File::open(&file) {
+            Ok(_) => Ok(absolute),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound && absolute.is_dir() => {
+                Err(refuse(format!("{} is a folder without a default.nix", path.display()))
+                    .next_step("name the configuration file itself"))
+            }
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+                Err(refuse(format!("there is no configuration {}", file.display()))
+                    .next_step("name another with --configuration FILE, --flake REF#HOST or --vm RESULT"))
+            }
+            Err(source) => {
+                Err(refuse(format!("the configuration {} can't be read: {source}", file.display())))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(path) | Self::Built(path) => write!(f, "{}", path.display()),
+            Self::Flake(reference) => f.write_str(reference),
+        }
+    }
+}
+
+/// A flake reference with the attribute of the VM in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FlakeVm {
+    /// What `nix build` takes: `REF#ATTRIBUTE`.
+    pub(super) installable: String,
+    /// The host was not named: it is this machine's own name.
+    pub(super) own_host: bool,
+}
+
+impl FlakeVm {
+    /// `host_name` is asked only when the reference has no fragment.
+    pub(super) fn parse(reference: &str, host_name: impl FnOnce() -> String) -> Result<Self> {
+        const ATTRIBUTES: [&str; 4] = ["nixosConfigurations.", "packages.", "legacyPackages.", "checks."];
+        let reference = reference.trim();
+        let (flake, fragment) = reference.split_once('#').unwrap_or((reference, ""));
+        let flake = if flake.is_empty() { "." } else { flake };
+        if flake.starts_with('-') || reference.chars().any(char::is_control) {
+            return Err(Error::new(ErrorKind::Usage, format!("{reference:?} is not a flake reference"))
+                .next_step("write REF#HOST, for example .#laptop or github:me/config#laptop"));
+        }
+        let (attribute, own_host) = if fragment.is_empty() {
+            (vm_of(&quoted(&host_name())), true)
+        } else if !ATTRIBUTES.iter().any(|start| fragment.starts_with(start)) {
+            (vm_of(&quoted(fragment)), false)
+        } else if fragment.starts_with(ATTRIBUTES[0]) && parts(fragment) == 2 {
+            (format!("{fragment}.config.system.build.vm"), false)
+        } else {
+            (fragment.to_owned(), false)
+        };
+        Ok(Self { installable: format!("{flake}#{attribute}"), own_host })
+    }
+}
+
+fn vm_of(host: &str) -> String {
+    format!("nixosConfigurations.{host}.config.system.build.vm")
+}
+
+/// A host name as one part of an attribute path: quoted where a dot would cut it in two.
+fn quoted(host: &str) -> String {
+    if host.contains('.') && !host.starts_with('"') { format!("\"{host}\"") } else { host.to_owned() }
+}
+
+/// How many parts an attribute path has; dots inside quotes don't count.
+fn parts(attribute: &str) -> usize {
+    let mut quoted = false;
+    1 + attribute
+        .chars()
+        .filter(|&c| {
+            quoted ^= c == '"';
+            c == '.' && !quoted
+        })
+        .count()
+}
+
+impl FromStr for FlakeVm {
+    type Err = Error;
+
+    fn from_str(reference: &str) -> Result<Self> {
+        Self::parse(reference, || rustix::system::uname().nodename().to_string_lossy().into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn installable(reference: &str) -> String {
+        FlakeVm::parse(reference, || "this-host".to_owned()).unwrap().installable
+    }
+
+    #[test]
+    fn a_flake_host_stands_for_its_vm() {
+        assert_eq!(installable(".#web"), ".#nixosConfigurations.web.config.system.build.vm");
+        assert_eq!(installable("#web"), ".#nixosConfigurations.web.config.system.build.vm");
+        assert_eq!(
+            installable("github:me/config?ref=x#a.example"),
+            "github:me/config?ref=x#nixosConfigurations.\"a.example\".config.system.build.vm"
+        );
+    }
+
+    #[test]
+    fn a_flake_without_a_host_means_this_machines_name() {
+        for reference in [".", "./.#", "/etc/nixos"] {
+            let vm = FlakeVm::parse(reference, || "this-host".to_owned()).unwrap();
+            assert!(vm.installable.ends_with("#nixosConfigurations.this-host.config.system.build.vm"));
+            assert!(vm.own_host);
+        }
+    }
+
+    #[test]
+    fn a_whole_attribute_is_taken_as_it_stands() {
+        let whole = ".#nixosConfigurations.x.config.system.build.vmWithBootLoader";
+        assert_eq!(installable(whole), whole);
+        assert_eq!(installable(".#packages.x86_64-linux.vm"), ".#packages.x86_64-linux.vm");
+        assert_eq!(
+            installable(".#nixosConfigurations.\"a.b\""),
+            ".#nixosConfigurations.\"a.b\".config.system.build.vm"
+        );
+    }
+
+    #[test]
+    fn what_nix_would_take_for_an_option_is_no_flake() {
+        for bad in ["--help", "-f#x", ".#a\nb"] {
+            assert_eq!(FlakeVm::parse(bad, String::new).unwrap_err().kind(), ErrorKind::Usage, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_missing_or_unreadable_configuration_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("none.nix");
+        let error = Source::checked_configuration(&missing).unwrap_err().to_string();
+        assert!(error.contains("there is no configuration") && error.contains("none.nix"), "{error}");
+        let error = Source::checked_configuration(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("folder without a default.nix"), "{error}");
+        std::fs::write(folder.path().join("default.nix"), "{}").unwrap();
+        assert_eq!(Source::checked_configuration(folder.path()).unwrap(), folder.path());
+        let error = Source::checked_configuration(&folder.path().join("default.nix/x")).unwrap_err();
+        assert!(error.to_string().contains("can't be read"), "{error}");
+    }
+}

@@ -1,0 +1,124 @@
+//! How Nix reaches its store on this host, and which settings follow from it. Settings are passed
+//! as options: nothing in /etc is changed.
+
+use std::path::Path;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Who writes to the Nix store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Store {
+    /// This process, as root.
+    Root {
+        /// The users that builds run as (the group `nixbld`) exist.
+        build_users: bool,
+    },
+    /// This process, as a user who owns the store.
+    Owner,
+    /// The nix daemon.
+    Daemon,
+}
+
+/// The facts that decide it.
+struct Facts {
+    root: bool,
+    remote: Option<String>,
+    state_writable: bool,
+    socket: bool,
+    build_users: bool,
+}
+
+impl Store {
+    /// Finds out as Nix does (`openFromNonUri` in its store-api.cc): the store itself where its
+    /// state can be written, else the daemon where its socket is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] when there is neither, with what to do.
+    pub(super) fn find() -> Result<Self> {
+        let writable = |path: &str| {
+            rustix::fs::access(path, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok()
+        };
+        let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+        Self::decide(&Facts {
+            root: rustix::process::geteuid().is_root(),
+            remote: std::env::var("NIX_REMOTE").ok().filter(|remote| !remote.is_empty()),
+            // An empty /nix of one's own is a store to be: Nix makes the rest.
+            state_writable: writable("/nix/var/nix") || (!Path::new("/nix/var").exists() && writable("/nix")),
+            socket: Path::new("/nix/var/nix/daemon-socket/socket").exists(),
+            build_users: groups.lines().any(|line| line.starts_with("nixbld:")),
+        })
+    }
+
+    fn decide(facts: &Facts) -> Result<Self> {
+        match facts.remote.as_deref() {
+            None | Some("auto" | "local") => {}
+            Some(_) => return Ok(Self::Daemon),
+        }
+        if facts.root {
+            return Ok(Self::Root { build_users: facts.build_users });
+        }
+        if facts.state_writable {
+            return Ok(Self::Owner);
+        }
+        if facts.socket {
+            return Ok(Self::Daemon);
+        }
+        Err(Error::new(ErrorKind::Host, "the Nix store /nix can't be written, and no nix daemon runs")
+            .next_step("make it yours, as Nix's own installer does: sudo install -d -o \"$USER\" /nix"))
+    }
+
+    /// The settings that a build needs here; each is one `--option NAME VALUE`.
+    pub(super) fn options(self, stand_in: bool) -> Vec<(&'static str, &'static str)> {
+        let mut options = Vec::new();
+        match self {
+            // Debian's nix-bin wants to build as the users of a group that it doesn't make.
+            Self::Root { build_users } if stand_in || !build_users => {
+                options.push(("build-users-group", ""));
+            }
+            // An untrusted user may not set these, and the daemon ignores them with a warning.
+            Self::Daemon if !rustix::process::geteuid().is_root() => return options,
+            _ => {}
+        }
+        if stand_in {
+            // Its builders fetch Debian packages, and set the setuid bits of a root file system:
+            // Nix's own filter forbids the second even where there is no sandbox. Nothing of it
+            // is in a binary cache, and asking one costs minutes where there is no network.
+            options.extend([("sandbox", "false"), ("filter-syscalls", "false"), ("substitute", "false")]);
+        }
+        options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Facts =
+        Facts { root: false, remote: None, state_writable: false, socket: false, build_users: false };
+
+    #[test]
+    fn the_store_is_found_as_nix_finds_it() {
+        let root = Facts { root: true, socket: true, build_users: true, ..NOTHING };
+        assert_eq!(Store::decide(&root).unwrap(), Store::Root { build_users: true });
+        let remote = Facts { root: true, remote: Some("daemon".to_owned()), ..NOTHING };
+        assert_eq!(Store::decide(&remote).unwrap(), Store::Daemon);
+        assert_eq!(
+            Store::decide(&Facts { state_writable: true, socket: true, ..NOTHING }).unwrap(),
+            Store::Owner
+        );
+        assert_eq!(Store::decide(&Facts { socket: true, ..NOTHING }).unwrap(), Store::Daemon);
+        let error = Store::decide(&NOTHING).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Host);
+        assert!(error.to_string().contains("install -d"), "{error}");
+    }
+
+    #[test]
+    fn root_without_build_users_builds_as_root() {
+        let group = ("build-users-group", "");
+        assert_eq!(Store::Root { build_users: false }.options(false), [group]);
+        assert_eq!(Store::Root { build_users: true }.options(false), []);
+        assert!(Store::Root { build_users: true }.options(true).contains(&group));
+        assert_eq!(Store::Owner.options(false), []);
+        assert!(Store::Owner.options(true).contains(&("filter-syscalls", "false")));
+    }
+}
