@@ -1,1 +1,81 @@
-//! (qemu)
+//! QEMU: starts the run script of a built VM, speaks its control protocol, and sees to it that
+//! nothing of it outlives this process. What the guest says is the console's business.
+
+pub mod accelerator;
+mod disk;
+mod exit;
+mod launch;
+mod output;
+mod processes;
+mod qmp;
+mod run_directory;
+pub mod signals;
+mod supervise;
+mod watchdog;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+pub use accelerator::Accelerator;
+pub use disk::{Disk, KeepPolicy};
+pub use exit::Exit;
+pub use launch::Launch;
+pub use qmp::{Qmp, QmpEvent};
+pub use run_directory::RunDirectory;
+
+use supervise::Supervised;
+
+/// A running QEMU. Dropping it kills QEMU and everything that the run script started.
+#[derive(Debug)]
+pub struct Qemu {
+    // The order counts: the processes go before the lock on the disk image that they write to.
+    supervised: Supervised,
+    qmp: Qmp,
+    accelerator: Accelerator,
+    trouble: Arc<Mutex<Option<String>>>,
+    _disk: disk::Claim,
+}
+
+impl Qemu {
+    /// The control connection.
+    pub fn qmp(&self) -> &Qmp {
+        &self.qmp
+    }
+
+    /// The process id of the run script, which is QEMU's own as the script ends in `exec`.
+    pub fn pid(&self) -> u32 {
+        self.supervised.pid()
+    }
+
+    /// Tells when and how QEMU ends; holds `None` while it runs.
+    pub fn exit(&self) -> watch::Receiver<Option<Exit>> {
+        self.supervised.exit()
+    }
+
+    /// Kills QEMU with all its helpers; returns when they are gone, after 5 s at the latest.
+    pub async fn kill(&self) {
+        self.supervised.kill().await;
+    }
+
+    /// The last lines that the run script and QEMU wrote to stdout and stderr, and what QEMU told
+    /// about the host's disk; without control characters, at most 40 lines.
+    pub fn stderr_tail(&self) -> String {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let tail = self.supervised.tail();
+        match trouble {
+            Some(trouble) if tail.is_empty() => trouble,
+            Some(trouble) => format!("{tail}\n{trouble}"),
+            None => tail,
+        }
+    }
+
+    /// What executes the guest's instructions.
+    pub fn accelerator(&self) -> Accelerator {
+        self.accelerator
+    }
+}
+
+/// How long QEMU may take to answer what it answers at once.
+const QMP_LIMIT: Duration = Duration::from_secs(30);

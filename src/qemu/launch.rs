@@ -1,0 +1,316 @@
+//! Starts the user's own run script, with what it needs in the variables that it honours.
+//!
+//! The script is never imitated: whatever it does before QEMU (images, helpers, EFI variables) is
+//! part of the VM. It passes descriptors on, so console and control protocol are socketpairs: no path
+//! that can be too long, no waiting for a socket to appear, and what the firmware prints first is in
+//! the socket's buffer before anybody reads.
+
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixStream;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::exit::likely_cause;
+use super::supervise::{self, Supervised};
+use super::{Accelerator, Disk, QMP_LIMIT, Qemu, Qmp, RunDirectory};
+use crate::build::BuiltVm;
+use crate::{Error, ErrorKind, Event, Events, Result};
+
+/// Ids of our character devices. Unlikely to be in a script already.
+const CONSOLE: &str = "nixvm-console";
+const CONTROL: &str = "nixvm-control";
+
+/// Everything that starting a machine takes. Make it with [`Launch::new`], then set fields.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// What to run.
+    pub vm: &'a BuiltVm,
+    /// The machine's name in events and errors.
+    pub machine: &'a str,
+    /// Where its files go. Must outlive the [`Qemu`].
+    pub run_dir: &'a RunDirectory,
+    /// Its disk image.
+    pub disk: Disk,
+    /// What executes its instructions; see [`accelerator::choose`](super::accelerator::choose).
+    pub accelerator: Accelerator,
+    /// Kernel parameters, after those of the VM and of the user's QEMU_KERNEL_PARAMS.
+    pub kernel_params: Vec<String>,
+    /// Options for QEMU, after those of the VM and of the user's QEMU_OPTS. No spaces inside one.
+    pub options: Vec<String>,
+    /// How long the script may take until QEMU runs: it may have to make disk images first.
+    pub limit: Duration,
+    /// Who is told.
+    pub events: Events,
+}
+
+impl<'a> Launch<'a> {
+    /// A machine on a fresh disk under TCG, with no options of its own and 3 minutes to start.
+    pub fn new(vm: &'a BuiltVm, machine: &'a str, run_dir: &'a RunDirectory, events: Events) -> Self {
+        Self {
+            vm,
+            machine,
+            run_dir,
+            disk: Disk::Fresh,
+            accelerator: Accelerator::Tcg,
+            kernel_params: Vec::new(),
+            options: Vec::new(),
+            limit: Duration::from_secs(180),
+            events,
+        }
+    }
+}
+
+impl Qemu {
+    /// Starts the machine and returns it with its console (the first serial port), once QEMU's control
+    /// protocol answers. The guest runs by then; what it printed waits in the stream.
+    ///
+    /// Read the console at all times: QEMU waits when it is full.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] when the script can't be started, [`ErrorKind::QemuGone`] when script or QEMU
+    /// end at once (with their stderr and the likely cause), [`ErrorKind::Timeout`] when QEMU does not
+    /// answer within the limit, [`ErrorKind::Usage`] when an option has a space or the VM's own options
+    /// take the first serial port.
+    pub async fn launch(launch: Launch<'_>) -> Result<(Self, UnixStream)> {
+        let started = Instant::now();
+        let pair = || StdStream::pair().map_err(|error| Error::io("make a socket pair", &error));
+        let ((console, console_theirs), (control, control_theirs)) = (pair()?, pair()?);
+        let ours = |stream: StdStream| {
+            stream
+                .set_nonblocking(true)
+                .and_then(|()| UnixStream::from_std(stream))
+                .map_err(|error| Error::io("use a socket", &error))
+        };
+        let (console, control) = (ours(console)?, ours(control)?);
+        let mut claim = launch.disk.claim(launch.vm, launch.run_dir, &launch.events)?;
+        let descriptors: Vec<OwnedFd> = vec![console_theirs.into(), control_theirs.into()];
+        let command = launch.command(&claim.image, &descriptors[0], &descriptors[1])?;
+        let supervised = supervise::start(command, descriptors, launch.run_dir)
+            .await
+            .map_err(|error| cannot_start(launch.vm.script(), &error))?;
+        launch
+            .events
+            .send(Event::MachineStarted { machine: launch.machine.to_owned(), pid: supervised.pid() });
+        let qmp = launch.wait_for_qmp(control, &supervised, started).await?;
+        first_serial_port_is_ours(supervised.pid())?;
+        claim.started()?;
+        let trouble = Arc::default();
+        watch_disk(&qmp, launch.machine, launch.events.clone(), Arc::clone(&trouble));
+        let accelerator = launch.accelerator;
+        Ok((Self { supervised, qmp, accelerator, trouble, _disk: claim }, console))
+    }
+}
+
+impl Launch<'_> {
+    fn command(&self, image: &Path, console: &OwnedFd, control: &OwnedFd) -> Result<Command> {
+        let mut command = Command::new(self.vm.script());
+        let tmp = self.run_dir.tmp();
+        command.env("NIX_DISK_IMAGE", image).env("TMPDIR", &tmp).env("USE_TMPDIR", "1");
+        // EFI variables and a TPM's state have a default in the working directory: beside the image,
+        // if that is kept.
+        let beside = match &self.disk {
+            Disk::Fresh => None,
+            Disk::Kept { .. } => image.parent().filter(|parent| parent.is_dir()),
+        };
+        command.current_dir(beside.unwrap_or(&tmp));
+        // What the user gave relative to their own folder still means that.
+        for name in ["SHARED_DIR", "NIX_EFI_VARS", "NIX_SWTPM_DIR"] {
+            if let Some(path) = std::env::var_os(name).filter(|path| !path.is_empty())
+                && let Ok(path) = std::path::absolute(PathBuf::from(path))
+            {
+                command.env(name, path);
+            }
+        }
+        let options = self.options(console.as_raw_fd(), control.as_raw_fd());
+        if let Some(bad) = options.iter().find(|option| option.contains(char::is_whitespace)) {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("the QEMU option {bad:?} has a space: the run script would split it there"),
+            ));
+        }
+        command.env("QEMU_OPTS", after_the_users("QEMU_OPTS", &options));
+        let given = std::env::var("QEMU_KERNEL_PARAMS").unwrap_or_default();
+        let params = kernel_params(&given, &self.kernel_params);
+        command.env("QEMU_KERNEL_PARAMS", after_the_users("QEMU_KERNEL_PARAMS", &params));
+        tracing::debug!(script = %self.vm.script().display(), ?options, ?params, "launching");
+        Ok(command)
+    }
+
+    /// Options that win over the script's own: later ones are merged over earlier ones (measured with
+    /// QEMU 7.2 and 10.0: `-enable-kvm -cpu host … -machine accel=tcg -cpu max` runs under TCG).
+    fn options(&self, console: i32, control: i32) -> Vec<String> {
+        let mut options = vec!["-machine".to_owned(), format!("accel={}", self.accelerator)];
+        if self.accelerator == Accelerator::Tcg {
+            // `host`, which the script may have, needs KVM.
+            options.extend(["-cpu", "max"].map(str::to_owned));
+        }
+        options.extend(self.options.iter().cloned());
+        options.extend(
+            [
+                "-display",
+                "none",
+                // `-nographic` would put a monitor on stdio when the serial port is elsewhere.
+                "-monitor",
+                "none",
+                "-chardev",
+                &format!("socket,id={CONSOLE},fd={console}"),
+                "-serial",
+                &format!("chardev:{CONSOLE}"),
+                "-chardev",
+                &format!("socket,id={CONTROL},fd={control}"),
+                "-mon",
+                &format!("chardev={CONTROL},mode=control"),
+            ]
+            .map(str::to_owned),
+        );
+        options
+    }
+
+    async fn wait_for_qmp(
+        &self,
+        control: UnixStream,
+        supervised: &Supervised,
+        started: Instant,
+    ) -> Result<Qmp> {
+        let error = match Qmp::connect(control, self.limit).await {
+            Ok(qmp) => return Ok(qmp),
+            Err(error) => error,
+        };
+        // It closed: the script ended, or is about to, and its last words say more.
+        if error.kind() == ErrorKind::QemuGone {
+            let mut exit = supervised.exit();
+            let exit = tokio::time::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await;
+            if let Ok(Ok(exit)) = exit
+                && let Some(exit) = &*exit
+            {
+                let name = self.machine;
+                return Err(exit.error(format_args!("{name}: the run script ended before QEMU ran")));
+            }
+        }
+        let tail = supervised.tail();
+        let error = if error.kind() == ErrorKind::Timeout {
+            Error::new(ErrorKind::Timeout, format!("{}: the run script did not start QEMU", self.machine))
+                .took(started.elapsed(), self.limit)
+        } else {
+            error
+        };
+        let error = error.section("the run script's output", tail.as_str());
+        Err(match likely_cause(&tail) {
+            Some((cause, next)) => error.likely_cause(cause).next_step(next),
+            None => error,
+        })
+    }
+}
+
+/// The user's own words first, then ours.
+fn after_the_users(variable: &str, ours: &[String]) -> OsString {
+    let mut all = std::env::var_os(variable).unwrap_or_default();
+    for word in ours {
+        if !all.is_empty() {
+            all.push(" ");
+        }
+        all.push(word);
+    }
+    all
+}
+
+/// The caller's parameters, and the console unless the last `console=` is the serial port already:
+/// the last one becomes /dev/console, and a VM with graphics has `console=tty0` last.
+fn kernel_params(users: &str, callers: &[String]) -> Vec<String> {
+    let mut params = callers.to_vec();
+    let last = users
+        .split_whitespace()
+        .chain(params.iter().flat_map(|param| param.split_whitespace()))
+        .filter_map(|param| param.strip_prefix("console="))
+        .next_back();
+    let serial = last.is_some_and(|console| console == "ttyS0" || console.starts_with("ttyS0,"));
+    if !serial {
+        // The speed as NixOS has it. At the default of 9,600 QEMU holds typed input back for 4 ms.
+        params.push("console=ttyS0,115200n8".to_owned());
+    }
+    params
+}
+
+fn cannot_start(script: &Path, source: &std::io::Error) -> Error {
+    use std::io::ErrorKind as Io;
+    let error = Error::new(ErrorKind::Host, format!("could not run {}: {source}", script.display()));
+    match source.kind() {
+        Io::NotFound if script.exists() => error
+            .likely_cause("the interpreter in its first line is missing")
+            .next_step("build the VM again; its parts may have been removed from the Nix store"),
+        Io::NotFound => error
+            .likely_cause("the VM was removed from the Nix store since it was built")
+            .next_step("build it again"),
+        Io::PermissionDenied => error.likely_cause("it is not executable"),
+        _ if source.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
+            error.likely_cause("it is no script: its first line does not begin with #!")
+        }
+        _ => error,
+    }
+}
+
+/// Serial ports get their numbers in the order of their options; one of the VM's own would be ttyS0.
+fn first_serial_port_is_ours(pid: u32) -> Result {
+    // Unreadable when QEMU has just ended: whoever uses it next will see that.
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = command.split(|byte| *byte == 0);
+    let first = words.find(|word| *word == b"-serial" || *word == b"--serial").and_then(|_| words.next());
+    match first {
+        Some(first) if first != format!("chardev:{CONSOLE}").as_bytes() => Err(Error::new(
+            ErrorKind::Usage,
+            format!(
+                "the VM's own options take the first serial port: -serial {}",
+                super::output::neutralise(first)
+            ),
+        )
+        .likely_cause("virtualisation.qemu.options or QEMU_OPTS has -serial; the console is needed here")
+        .next_step("take that option out")),
+        _ => Ok(()),
+    }
+}
+
+/// With `werror=report`, as the script has it, a full host disk reaches the guest as I/O errors and
+/// nobody else; only an event of the control protocol tells the host.
+fn watch_disk(qmp: &Qmp, machine: &str, events: Events, trouble: Arc<Mutex<Option<String>>>) {
+    let mut from_qemu = qmp.events();
+    let machine = machine.to_owned();
+    tokio::spawn(async move {
+        loop {
+            match from_qemu.recv().await {
+                Ok(event) if event.name == "BLOCK_IO_ERROR" => {
+                    let text = if event.data["nospace"] == true {
+                        "No space left on device: the host's disk is full, the guest gets I/O errors"
+                    } else {
+                        "an error on the disk image: the guest gets I/O errors"
+                    };
+                    events.note(format!("{machine}: {text}"));
+                    *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+                    return;
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_serial_port_is_the_last_console() {
+        let none: [String; 0] = [];
+        assert_eq!(kernel_params("", &none), ["console=ttyS0,115200n8"]);
+        assert_eq!(kernel_params("console=ttyS0", &none), none);
+        assert_eq!(kernel_params("console=ttyS0,115200 quiet", &["x=1".to_owned()]), ["x=1"]);
+        assert_eq!(kernel_params("console=ttyS0 console=tty0", &none), ["console=ttyS0,115200n8"]);
+        assert_eq!(kernel_params("console=ttyS01", &none), ["console=ttyS0,115200n8"]);
+    }
+}

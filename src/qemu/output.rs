@@ -1,0 +1,102 @@
+//! What the run script and QEMU write to stdout and stderr: bounded, and fit to be shown.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// How much of the end stays in memory, for error texts.
+const TAIL: usize = 16 * 1024;
+/// How much of the beginning goes to the file; a QEMU that complains for ever must not fill the disk.
+const FILE: usize = 1024 * 1024;
+
+/// Takes the output as it comes.
+pub(super) struct Output {
+    tail: VecDeque<u8>,
+    file: Option<File>,
+    room: usize,
+}
+
+impl Output {
+    /// Output that goes to `path` as well, if the file can be made: what it holds is a convenience.
+    pub(super) fn new(path: &Path) -> Self {
+        let file =
+            File::create(path).map_err(|error| tracing::debug!(%error, "no file for QEMU's output")).ok();
+        Self { tail: VecDeque::new(), file, room: FILE }
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        let fits = bytes.len().min(self.room);
+        if let Some(file) = &mut self.file {
+            let cut = if fits < bytes.len() { "\n(the rest is left out)\n" } else { "" };
+            let written = file.write_all(&bytes[..fits]).and_then(|()| file.write_all(cut.as_bytes()));
+            if written.is_err() || !cut.is_empty() {
+                self.file = None;
+            }
+        }
+        self.room -= fits;
+        let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
+        let excess = (self.tail.len() + bytes.len()).saturating_sub(TAIL);
+        self.tail.drain(..excess);
+        self.tail.extend(bytes);
+    }
+
+    /// The last lines, safe to print.
+    pub(super) fn tail(&self) -> String {
+        let bytes: Vec<u8> = self.tail.iter().copied().collect();
+        neutralise(&bytes)
+    }
+}
+
+/// Text without anything that could drive a terminal: no control characters but the line feed, no
+/// characters that turn the direction of writing, lines of at most 400 characters, the last 40 lines.
+pub(super) fn neutralise(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines: Vec<String> = text
+        .lines()
+        .map(|line| {
+            line.chars()
+                .map(|character| if character == '\t' { ' ' } else { character })
+                .filter(|character| !character.is_control() && !turns_direction(*character))
+                .take(400)
+                .collect::<String>()
+        })
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    lines.drain(..lines.len().saturating_sub(40));
+    lines.join("\n")
+}
+
+fn turns_direction(character: char) -> bool {
+    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_direction_marks_do_not_get_through() {
+        let shown = neutralise(b"qemu: \x1b[2Jbad\x07\r\n\n\xe2\x80\xaeoption\xff");
+        assert_eq!(shown, "qemu: [2Jbad\noption\u{fffd}");
+    }
+
+    #[test]
+    fn a_flood_is_bounded_in_memory_and_on_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stderr");
+        let mut output = Output::new(&path);
+        for number in 0..200_000 {
+            output.push(format!("line {number} of the flood\n").as_bytes());
+        }
+        assert!(output.tail.len() <= TAIL);
+        assert!(output.tail().ends_with("line 199999 of the flood"));
+        let size = std::fs::metadata(path).unwrap().len() as usize;
+        assert!((FILE..FILE + 100).contains(&size), "{size}");
+    }
+
+    #[test]
+    fn one_long_line_is_cut() {
+        assert_eq!(neutralise(&vec![b'x'; 100_000]).len(), 400);
+    }
+}

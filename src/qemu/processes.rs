@@ -1,0 +1,58 @@
+//! Finds the processes of a run by a mark in their environment.
+//!
+//! A process group catches what the run script starts in the background, but not a helper that
+//! makes itself a daemon (`swtpm --daemon` does: a new session, hence a new group). Its environment
+//! still tells where it came from; Jenkins ends the processes of a build in the same way.
+
+use std::fs;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The variable that every process of a run has in its environment.
+pub(super) const MARK: &str = "NIXVM_RUN";
+
+/// The living processes whose environment holds the mark `run`.
+pub(super) fn marked(run: &str) -> Vec<Pid> {
+    let wanted = format!("{MARK}={run}");
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+            // Unreadable for other users' processes; empty for one that ended and waits to be reaped.
+            let environment = fs::read(entry.path().join("environ")).ok()?;
+            environment.split(|byte| *byte == 0).any(|one| one == wanted.as_bytes()).then_some(pid)
+        })
+        .collect()
+}
+
+/// Kills the processes that bear the mark `run`, except `spare`; says whether there was any.
+pub(super) fn kill_marked(run: &str, spare: Option<Pid>) -> bool {
+    let mut found = false;
+    for pid in marked(run) {
+        if Some(pid) != spare {
+            found = true;
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_marked_process_is_found_and_only_the_marked_one() {
+        let mut ours = Command::new("sleep").arg("60").env(MARK, "test.1").spawn().unwrap();
+        let mut other = Command::new("sleep").arg("60").env(MARK, "test.12").spawn().unwrap();
+        let found = marked("test.1");
+        assert!(kill_marked("test.1", None));
+        assert_eq!(ours.wait().unwrap().code(), None);
+        assert_eq!(found.iter().map(|pid| pid.as_raw_pid()).collect::<Vec<_>>(), [ours.id() as i32]);
+        assert!(other.try_wait().unwrap().is_none());
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+}

@@ -1,0 +1,358 @@
+//! Where the files of one running machine are, and how they vanish.
+//!
+//! Layout: `BASE/nixvm-UID/RUNNER.N/` with `BASE` = `$TMPDIR`, else /var/tmp (a disk; /tmp is memory
+//! on many systems), else /tmp. RUNNER is a random word per process, so that the watchdog and the
+//! sweep can tell whose directory it is without trusting process ids, which are reused and differ
+//! between containers. The path is short on purpose: helpers of the run script put sockets below it,
+//! and a socket's path ends at 107 bytes.
+
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{processes, watchdog};
+use crate::{Error, ErrorKind, Result};
+
+/// Longest `BASE` that leaves room for `nixvm-UID/RUNNER.N/tmp/SOCKET` in a socket's path.
+const LONGEST_BASE: usize = 48;
+/// How many kept directories stay; older ones go with the next sweep.
+const KEPT_AT_MOST: usize = 50;
+/// What belongs to the run alone and goes even from a kept directory.
+const BULK: [&str; 4] = [DISK, TMP, GROUP, LOCK];
+const DISK: &str = "disk.qcow2";
+const TMP: &str = "tmp";
+const LOCK: &str = "lock";
+const KEEP: &str = "keep";
+/// Holds the process group of the machine while it lives; the watchdog reads it.
+pub(super) const GROUP: &str = "group";
+
+/// The directory of one running machine: its disk image, the run script's TMPDIR, the transcript of
+/// its console and what QEMU wrote to stderr.
+///
+/// It is removed on drop, also when this process is killed with SIGKILL (a watchdog does it then),
+/// and at the latest by the next run (which sweeps directories whose owner is gone).
+/// After [`RunDirectory::keep`] the transcript and QEMU's stderr stay.
+#[derive(Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+    /// Locked for as long as this process lives: says to sweeps of other processes "in use".
+    _lock: File,
+    keep: AtomicBool,
+}
+
+impl RunDirectory {
+    /// Makes the directory for one machine; also sweeps, once per process, what dead runs left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] when no temporary folder is writable or `/bin/sh` can't be started,
+    /// [`ErrorKind::Io`] when the directory can't be made.
+    pub fn create() -> Result<Self> {
+        static SWEPT: OnceLock<()> = OnceLock::new();
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let base = base()?;
+        SWEPT.get_or_init(|| sweep(base));
+        watchdog::ensure(base, runner())?;
+        let path = base.join(format!("{}.{}", runner(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        Self::create_at(&path).map_err(|error| {
+            Error::io(format_args!("make the run directory {}", path.display()), &error)
+                .likely_cause("the disk is full, or the folder is read-only")
+                .next_step("set TMPDIR to a folder with space")
+        })
+    }
+
+    fn create_at(path: &Path) -> io::Result<Self> {
+        // Made under a name that no sweep looks at, locked, then renamed: a sweep can never see it
+        // without its lock.
+        let unlocked =
+            path.with_file_name(format!("new-{}", path.file_name().unwrap_or_default().to_string_lossy()));
+        fs::DirBuilder::new().mode(0o700).create(&unlocked)?;
+        let finish = || {
+            fs::create_dir(unlocked.join(TMP))?;
+            let mut lock =
+                OpenOptions::new().create_new(true).write(true).mode(0o600).open(unlocked.join(LOCK))?;
+            writeln!(lock, "{}", std::process::id())?;
+            flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            fs::rename(&unlocked, path)?;
+            Ok(lock)
+        };
+        match finish() {
+            Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock, keep: AtomicBool::new(false) }),
+            Err(error) => {
+                let _ = fs::remove_dir_all(&unlocked);
+                Err(error)
+            }
+        }
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the transcript of the console belongs. The file is made by the console.
+    pub fn transcript(&self) -> PathBuf {
+        self.path.join("transcript")
+    }
+
+    /// What the run script and QEMU wrote to stdout and stderr: the first MiB of it.
+    pub fn stderr(&self) -> PathBuf {
+        self.path.join("stderr")
+    }
+
+    /// Where a fresh disk image belongs. The run script makes it.
+    pub fn disk(&self) -> PathBuf {
+        self.path.join(DISK)
+    }
+
+    /// The run script's TMPDIR and working directory.
+    pub fn tmp(&self) -> PathBuf {
+        self.path.join(TMP)
+    }
+
+    /// Keeps transcript and stderr when this is dropped; the disk image and the rest still go.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the mark that tells it to other processes can't be written.
+    pub fn keep(&self) -> Result {
+        File::create(self.path.join(KEEP))
+            .map_err(|error| Error::io(format_args!("keep {}", self.path.display()), &error))?;
+        self.keep.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What marks every process of this run in its environment; see [`processes`].
+    pub(super) fn mark(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
+}
+
+/// Removes a run directory, or the bulk of a kept one.
+fn remove(path: &Path) {
+    if path.join(KEEP).exists() {
+        for name in BULK {
+            let bulk = path.join(name);
+            let _ = fs::remove_file(&bulk).or_else(|_| fs::remove_dir_all(&bulk));
+        }
+    } else if let Err(error) = fs::remove_dir_all(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        // A process that is just ending may have written a file in between.
+        if let Err(error) = fs::remove_dir_all(path) {
+            tracing::debug!(%error, path = %path.display(), "run directory not removed");
+        }
+    }
+}
+
+/// Removes every run directory of this process: for a runner that is about to exit by a signal.
+pub(super) fn remove_all_of_this_process() {
+    if let Some(Ok(base)) = BASE.get() {
+        let prefix = format!("{}.", runner());
+        for (name, path) in entries(base) {
+            if name.starts_with(&prefix) {
+                remove(&path);
+            }
+        }
+    }
+}
+
+/// The random word that names this process in run directories.
+fn runner() -> &'static str {
+    static RUNNER: OnceLock<String> = OnceLock::new();
+    RUNNER.get_or_init(|| {
+        // RandomState is seeded from the system's randomness.
+        let mut hasher = RandomState::new().build_hasher();
+        hasher.write_u32(std::process::id());
+        format!("{:08x}", hasher.finish() as u32)
+    })
+}
+
+static BASE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+
+/// The folder of all run directories of this user, made if need be.
+fn base() -> Result<&'static Path> {
+    let base = BASE.get_or_init(|| {
+        let mut tried = String::new();
+        let from_variable = std::env::var_os("TMPDIR").map(PathBuf::from);
+        let candidates = from_variable
+            .into_iter()
+            .filter(|path| path.is_absolute())
+            .chain([PathBuf::from("/var/tmp"), PathBuf::from("/tmp")]);
+        for candidate in candidates {
+            if candidate.as_os_str().len() > LONGEST_BASE {
+                tried += &format!("{}: the path is too long for the sockets in it\n", candidate.display());
+                continue;
+            }
+            match private_folder(&candidate) {
+                Ok(path) => return Ok(path),
+                Err(error) => tried += &format!("{}: {error}\n", candidate.display()),
+            }
+        }
+        Err(tried)
+    });
+    match base {
+        Ok(path) => Ok(path),
+        Err(tried) => Err(Error::new(ErrorKind::Host, "no folder for the files of a running machine")
+            .section("tried", tried.as_str())
+            .next_step("set TMPDIR to a folder that you can write to")),
+    }
+}
+
+/// `parent/nixvm-UID`, ours alone: in a shared folder somebody else could have made it.
+fn private_folder(parent: &Path) -> io::Result<PathBuf> {
+    let user = rustix::process::geteuid().as_raw();
+    let path = parent.canonicalize()?.join(format!("nixvm-{user}"));
+    match fs::DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(&path)?;
+    if !found.is_dir() || found.uid() != user || found.mode() & 0o022 != 0 {
+        return Err(io::Error::other(format!("{} belongs to somebody else", path.display())));
+    }
+    // Proves that it can be written to: the file system may be read-only.
+    let probe = path.join(format!(".{}", runner()));
+    File::create(&probe)?;
+    fs::remove_file(&probe)?;
+    Ok(path)
+}
+
+/// Removes the directories of owners that are gone, and ends what is left of their processes.
+fn sweep(base: &Path) {
+    let mut kept = Vec::new();
+    for (name, path) in entries(base) {
+        if name.starts_with("new-") {
+            // Its maker needs milliseconds between making and renaming it.
+            if age(&path) > Duration::from_secs(60) {
+                let _ = fs::remove_dir_all(&path);
+            }
+        } else if name.contains('.') && !name.starts_with('.') {
+            let lock = File::open(path.join(LOCK));
+            let owned = lock
+                .as_ref()
+                .is_ok_and(|lock| flock(lock, FlockOperation::NonBlockingLockExclusive).is_err());
+            if owned {
+                continue;
+            }
+            if lock.is_ok() || !path.join(KEEP).exists() {
+                tracing::debug!(path = %path.display(), "sweeping what a dead run left");
+                processes::kill_marked(&name, None);
+                remove(&path);
+            }
+            if path.join(KEEP).exists() {
+                kept.push((age(&path), path));
+            }
+        }
+    }
+    kept.sort();
+    for (_, path) in kept.into_iter().skip(KEPT_AT_MOST) {
+        let _ = fs::remove_dir_all(path);
+    }
+}
+
+fn entries(base: &Path) -> Vec<(String, PathBuf)> {
+    let Ok(entries) = fs::read_dir(base) else { return Vec::new() };
+    entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.file_name().into_string().ok()?, entry.path()))
+        })
+        .collect()
+}
+
+fn age(path: &Path) -> Duration {
+    let changed = fs::symlink_metadata(path).and_then(|found| found.modified());
+    changed.ok().and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_run_directory_is_gone() {
+        let run = RunDirectory::create().unwrap();
+        fs::write(run.tmp().join("file"), "x").unwrap();
+        let path = run.path().to_owned();
+        assert!(path.join("tmp/file").exists());
+        drop(run);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_kept_run_directory_keeps_the_small_files_only() {
+        let run = RunDirectory::create().unwrap();
+        fs::write(run.transcript(), "boot").unwrap();
+        fs::write(run.disk(), "large").unwrap();
+        fs::write(run.tmp().join("file"), "x").unwrap();
+        run.keep().unwrap();
+        let path = run.path().to_owned();
+        drop(run);
+        let mut left: Vec<_> = entries(&path).into_iter().map(|(name, _)| name).collect();
+        left.sort();
+        assert_eq!(left, ["keep", "transcript"]);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_sweep_removes_what_nobody_locks_and_nothing_else() {
+        let base = tempfile::tempdir().unwrap();
+        let alive = RunDirectory::create_at(&base.path().join("aaaaaaaa.1")).unwrap();
+        let dead = RunDirectory::create_at(&base.path().join("bbbbbbbb.1")).unwrap();
+        let dead_path = dead.path().to_owned();
+        // The owner died: its lock is gone, its files are not.
+        let lock = dead._lock.try_clone().unwrap();
+        std::mem::forget(dead);
+        rustix::fs::flock(&lock, FlockOperation::Unlock).unwrap();
+        fs::create_dir(base.path().join("new-cccccccc.1")).unwrap();
+        fs::write(base.path().join("a file of somebody"), "").unwrap();
+
+        sweep(base.path());
+
+        assert!(alive.path().exists());
+        assert!(!dead_path.exists());
+        assert!(base.path().join("new-cccccccc.1").exists(), "it may be in the making");
+        assert!(base.path().join("a file of somebody").exists());
+    }
+
+    #[test]
+    fn a_sweep_leaves_the_small_files_of_a_kept_directory() {
+        let base = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create_at(&base.path().join("aaaaaaaa.1")).unwrap();
+        let path = run.path().to_owned();
+        fs::write(run.transcript(), "boot").unwrap();
+        fs::write(run.disk(), "large").unwrap();
+        run.keep().unwrap();
+        let lock = run._lock.try_clone().unwrap();
+        std::mem::forget(run);
+        rustix::fs::flock(&lock, FlockOperation::Unlock).unwrap();
+
+        sweep(base.path());
+        sweep(base.path());
+
+        assert!(path.join("transcript").exists());
+        assert!(!path.join(DISK).exists());
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_to_is_not_used() {
+        let parent = tempfile::tempdir().unwrap();
+        let ours = private_folder(parent.path()).unwrap();
+        assert_eq!(private_folder(parent.path()).unwrap(), ours);
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(&ours, open).unwrap();
+        assert!(private_folder(parent.path()).is_err());
+    }
+}

@@ -1,0 +1,102 @@
+//! Ctrl-C, SIGTERM and SIGHUP in the runner: every machine ends, then the runner does.
+//!
+//! Without this the default action ends the runner at once, and the parent-death signal and the
+//! watchdog clean up: nothing stays either way. What this adds is that all is gone when the runner
+//! exits, and that the terminal can be put right before.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{run_directory, supervise};
+use crate::{Error, ErrorKind, Result};
+
+/// How long the machines may take to be gone; SIGKILL takes milliseconds.
+const CLEANING_LIMIT: Duration = Duration::from_secs(5);
+
+type Hook = Box<dyn Fn(&'static str) + Send>;
+
+static HOOK: Mutex<Option<Hook>> = Mutex::new(None);
+
+/// From now on SIGINT, SIGTERM and SIGHUP end all machines of this process, then the process with
+/// status 130, 143 or 129. A second one ends it at once (its watchdog cleans up then). Signals that
+/// were ignored when the process started, as under `nohup`, stay ignored.
+///
+/// `hook` is called first, with the signal's name, on a thread of its own kind: to restore the terminal
+/// and say what happens. It must not block. A later call replaces the hook.
+///
+/// # Errors
+/// [`ErrorKind::Host`] when the handlers or their thread can't be had.
+pub fn install(hook: impl Fn(&'static str) + Send + 'static) -> Result {
+    static INSTALLED: Mutex<bool> = Mutex::new(false);
+    *HOOK.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(hook));
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*installed {
+        start()
+            .map_err(|error| Error::new(ErrorKind::Host, format!("could not watch for signals: {error}")))?;
+        *installed = true;
+    }
+    Ok(())
+}
+
+/// A thread with a runtime of its own: tests run on plain threads, and a scenario's runtime may be busy.
+fn start() -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let ignored = ignored();
+    let mut watched = {
+        let _inside = runtime.enter();
+        let watch = |number: i32, kind| match ignored & (1 << (number - 1)) {
+            0 => signal(kind).map(Some),
+            _ => Ok(None),
+        };
+        [
+            watch(2, SignalKind::interrupt())?,
+            watch(15, SignalKind::terminate())?,
+            watch(1, SignalKind::hangup())?,
+        ]
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            let (name, status) = next(&mut watched).await;
+            // Cleaning goes on beside this thread, so that a second signal is heard.
+            let cleaner = std::thread::Builder::new().name("signal cleaner".to_owned()).spawn(move || {
+                if let Some(hook) = &*HOOK.lock().unwrap_or_else(PoisonError::into_inner) {
+                    hook(name);
+                }
+                supervise::kill_all(CLEANING_LIMIT);
+                run_directory::remove_all_of_this_process();
+                std::process::exit(status)
+            });
+            if cleaner.is_ok() {
+                next(&mut watched).await;
+            }
+            std::process::exit(status)
+        });
+    })?;
+    Ok(())
+}
+
+async fn next([interrupt, terminate, hangup]: &mut [Option<Signal>; 3]) -> (&'static str, i32) {
+    tokio::select! {
+        () = received(interrupt) => ("SIGINT", 130),
+        () = received(terminate) => ("SIGTERM", 143),
+        () = received(hangup) => ("SIGHUP", 129),
+    }
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    if let Some(signal) = signal
+        && signal.recv().await.is_some()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// The mask of signals that this process ignores; bit 0 is signal 1.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}

@@ -1,0 +1,348 @@
+//! Starts a run script such that nothing of it outlives this process, and watches it end.
+//!
+//! Four nets, since none alone holds:
+//! 1. The process group: the script gets a session of its own, so that its background helpers can be
+//!    killed with it, and a ctrl-C on the terminal reaches only the runner, which decides.
+//! 2. The parent-death signal, for the runner's SIGKILL. The kernel sends it when the *thread* that
+//!    forked ends (prctl(2), PR_SET_PDEATHSIG), hence one thread that spawns and never ends.
+//! 3. The mark in the environment, for helpers that left the group (see [`processes`]).
+//! 4. The watchdog, which does 1 and 3 and removes the files when this process is gone.
+
+use std::fs;
+use std::io::{self, PipeReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open, waitid,
+};
+use tokio::sync::watch;
+
+use super::output::Output;
+use super::run_directory::{GROUP, RunDirectory};
+use super::{Exit, processes};
+
+/// How long helpers may take to end by themselves after QEMU ended by itself (swtpm writes its state
+/// then). Measured need: a few milliseconds.
+const HELPERS_MAY_TAKE: Duration = Duration::from_millis(500);
+/// A killed QEMU is gone after milliseconds, unless it hangs in the kernel on a dead disk.
+const KILLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// A running script, or what became of it. Dropping it kills the whole tree and waits until it is gone.
+#[derive(Debug)]
+pub(super) struct Supervised(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    pid: Pid,
+    state: Mutex<State>,
+    ended: Condvar,
+    killed: AtomicBool,
+    exit: watch::Sender<Option<Exit>>,
+    gone: watch::Sender<bool>,
+    tail: Mutex<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    Living,
+    /// Reaped, helpers included: the process id may be somebody else's by now.
+    Gone,
+}
+
+/// Starts `command` with `descriptors` (numbers stay as they are) under supervision.
+///
+/// The caller sets program, arguments and variables; stdin, output, session and mark are set here.
+pub(super) async fn start(
+    mut command: Command,
+    descriptors: Vec<OwnedFd>,
+    run: &RunDirectory,
+) -> io::Result<Supervised> {
+    let (output, output_writer) = io::pipe()?;
+    command.stdin(Stdio::null()).stdout(output_writer.try_clone()?).stderr(output_writer);
+    command.env(processes::MARK, run.mark());
+    let runner = rustix::process::getpid();
+    // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed:
+    // rustix makes bare system calls, and nothing in it allocates or locks.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::setsid()?;
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            if rustix::process::getppid() != Some(runner) {
+                // The runner died before the signal was set: it will never come.
+                return Err(io::ErrorKind::NotConnected.into());
+            }
+            for descriptor in &descriptors {
+                // Close-on-exec goes only here, in the child: no other child of the runner gets them.
+                rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?;
+            }
+            Ok(())
+        });
+    }
+    let run_path = run.path().to_owned();
+    let output_file = Output::new(&run.stderr());
+    let mark = run.mark().to_owned();
+    let (reply, started) = tokio::sync::oneshot::channel();
+    spawner()?
+        .send(Box::new(move || {
+            let _ = reply.send(begin(command, &run_path, output, output_file, mark));
+        }))
+        .map_err(|_| io::Error::other("the thread that starts machines is gone"))?;
+    started.await.map_err(|_| io::Error::other("the thread that starts machines is gone"))?
+}
+
+fn begin(
+    mut command: Command,
+    run_path: &Path,
+    output: PipeReader,
+    output_file: Output,
+    mark: String,
+) -> io::Result<Supervised> {
+    let mut child = command.spawn()?;
+    // Closes this process's copies of the pipe's writing end and of the descriptors: their other ends
+    // must see the end of the line when QEMU ends.
+    drop(command);
+    let pid = Pid::from_child(&child);
+    let group_file = run_path.join(GROUP);
+    if let Err(error) = fs::write(&group_file, format!("{}\n", pid.as_raw_pid())) {
+        // The mark still finds every process; only helpers that wipe their environment would stay.
+        tracing::debug!(%error, "no group file");
+    }
+    let shared = Arc::new(Shared {
+        pid,
+        state: Mutex::new(State::Living),
+        ended: Condvar::new(),
+        killed: AtomicBool::new(false),
+        exit: watch::Sender::new(None),
+        gone: watch::Sender::new(false),
+        tail: Mutex::new(String::new()),
+    });
+    lock(&LIVING).push(Arc::downgrade(&shared));
+    let supervised = Supervised(Arc::clone(&shared));
+    let thread = std::thread::Builder::new().name(format!("qemu {pid:?}")).stack_size(128 * 1024);
+    let watched = Watched { shared: Arc::clone(&shared), output, output_file, mark, group_file };
+    // The child goes through a slot, so that it isn't lost when the thread can't be made.
+    let slot = Arc::new(Mutex::new(Some(child)));
+    let for_thread = Arc::clone(&slot);
+    if let Err(error) = thread.spawn(move || {
+        if let Some(child) = lock(&for_thread).take() {
+            watched.watch(child);
+        }
+    }) {
+        if let Some(left) = lock(&slot).take() {
+            child = left;
+            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = child.wait();
+            *lock(&shared.state) = State::Gone;
+        }
+        return Err(error);
+    }
+    Ok(supervised)
+}
+
+impl Supervised {
+    pub(super) fn pid(&self) -> u32 {
+        self.0.pid.as_raw_pid().unsigned_abs()
+    }
+
+    pub(super) fn exit(&self) -> watch::Receiver<Option<Exit>> {
+        self.0.exit.subscribe()
+    }
+
+    /// The end of what it wrote so far, safe to print.
+    pub(super) fn tail(&self) -> String {
+        lock(&self.0.tail).clone()
+    }
+
+    /// Kills the whole tree and waits until it is gone, at most 5 s.
+    pub(super) async fn kill(&self) {
+        self.0.kill();
+        let mut gone = self.0.gone.subscribe();
+        if tokio::time::timeout(KILLED_WITHIN, gone.wait_for(|gone| *gone)).await.is_err() {
+            tracing::debug!(pid = self.pid(), "killed, but not gone");
+        }
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        self.0.kill();
+        // Waits so that the caller may remove its files.
+        if !self.0.wait_gone(Instant::now() + KILLED_WITHIN) {
+            tracing::debug!(pid = self.pid(), "killed, but not gone");
+        }
+    }
+}
+
+impl Shared {
+    fn kill(&self) {
+        let state = lock(&self.state);
+        if *state == State::Living {
+            self.killed.store(true, Ordering::Relaxed);
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
+    }
+
+    fn wait_gone(&self, until: Instant) -> bool {
+        let mut state = lock(&self.state);
+        while *state != State::Gone {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+/// What the thread of one machine works with.
+struct Watched {
+    shared: Arc<Shared>,
+    output: PipeReader,
+    output_file: Output,
+    mark: String,
+    group_file: PathBuf,
+}
+
+impl Watched {
+    fn watch(mut self, mut child: Child) {
+        let _ = rustix::io::ioctl_fionbio(&self.output, true);
+        // Absent before Linux 5.3 and under some container profiles: then the end is looked for.
+        let pidfd = pidfd_open(self.shared.pid, PidfdFlags::empty()).ok();
+        let mut output_open = true;
+        let status = loop {
+            if let Some(status) = ended(self.shared.pid) {
+                break status;
+            }
+            let mut wanted = Vec::with_capacity(2);
+            if output_open {
+                wanted.push(PollFd::new(&self.output, PollFlags::IN));
+            }
+            if let Some(pidfd) = &pidfd {
+                wanted.push(PollFd::new(pidfd, PollFlags::IN));
+            }
+            let looking = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            let _ = poll(&mut wanted, if pidfd.is_some() { None } else { Some(&looking) });
+            output_open = output_open && self.drain();
+        };
+        self.drain();
+        let stderr = lock(&self.shared.tail).clone();
+        self.shared.exit.send_replace(Some(Exit { status, stderr }));
+        self.end_helpers();
+        let mut state = lock(&self.shared.state);
+        // Only now: as long as the leader is not reaped, nobody else can get its id or its group's.
+        let _ = child.wait();
+        let _ = fs::remove_file(&self.group_file);
+        *state = State::Gone;
+        drop(state);
+        self.shared.ended.notify_all();
+        self.shared.gone.send_replace(true);
+        let shared = Arc::as_ptr(&self.shared);
+        lock(&LIVING).retain(|living| living.as_ptr() != shared && living.strong_count() > 0);
+    }
+
+    /// Takes what is there; false when no writer is left.
+    fn drain(&mut self) -> bool {
+        let mut buffer = [0; 8192];
+        let mut news = false;
+        let open = loop {
+            match self.output.read(&mut buffer) {
+                Ok(0) => break false,
+                Ok(read) => {
+                    self.output_file.push(&buffer[..read]);
+                    news = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break error.kind() == io::ErrorKind::WouldBlock,
+            }
+        };
+        if news {
+            *lock(&self.shared.tail) = self.output_file.tail();
+        }
+        open
+    }
+
+    fn end_helpers(&self) {
+        let leader = Some(self.shared.pid);
+        let until = Instant::now() + HELPERS_MAY_TAKE;
+        while !self.shared.killed.load(Ordering::Relaxed) && Instant::now() < until {
+            if processes::marked(&self.mark).iter().all(|pid| Some(*pid) == leader) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = kill_process_group(self.shared.pid, Signal::KILL);
+        // A helper may be forking while it is looked for; killed ones need a moment to be gone.
+        for _ in 0..200 {
+            if !processes::kill_marked(&self.mark, leader) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The status of a child that ended, without reaping it.
+fn ended(pid: Pid) -> Option<ExitStatus> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    match waitid(WaitId::Pid(pid), options) {
+        Ok(Some(status)) => Some(exit_status(&status)),
+        Ok(None) | Err(rustix::io::Errno::INTR) => None,
+        // Somebody else in this process reaped it (a wait(-1), SIGCHLD ignored): gone all the same.
+        Err(_) => Some(ExitStatus::from_raw(0)),
+    }
+}
+
+fn exit_status(status: &WaitIdStatus) -> ExitStatus {
+    // The encoding of wait(2): signal in the low seven bits, 0x80 for a core dump, else code << 8.
+    let core = if status.dumped() { 0x80 } else { 0 };
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => ExitStatus::from_raw((code & 0xff) << 8),
+        (None, Some(signal)) => ExitStatus::from_raw(signal | core),
+        (None, None) => ExitStatus::from_raw(0),
+    }
+}
+
+static LIVING: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// Kills every machine of this process and waits until all are gone, at most for `limit`.
+pub(super) fn kill_all(limit: Duration) {
+    let living: Vec<_> = lock(&LIVING).iter().filter_map(Weak::upgrade).collect();
+    for shared in &living {
+        shared.kill();
+    }
+    let until = Instant::now() + limit;
+    for shared in &living {
+        shared.wait_gone(until);
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The thread that forks, and lives as long as the process.
+fn spawner() -> io::Result<mpsc::Sender<Job>> {
+    static SPAWNER: OnceLock<Mutex<Option<mpsc::Sender<Job>>>> = OnceLock::new();
+    let mut spawner = lock(SPAWNER.get_or_init(Mutex::default));
+    if let Some(sender) = &*spawner {
+        return Ok(sender.clone());
+    }
+    let (sender, jobs) = mpsc::channel::<Job>();
+    std::thread::Builder::new().name("qemu spawner".to_owned()).spawn(move || {
+        for job in jobs {
+            job();
+        }
+    })?;
+    Ok(spawner.insert(sender).clone())
+}
+
+/// A panic elsewhere must not keep a machine alive.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
