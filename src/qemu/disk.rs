@@ -1,9 +1,19 @@
-//! Which disk image a machine runs on.
+//! Which disk image a machine runs on, and whether a kept one still belongs to its configuration.
+//!
+//! The run script reuses an existing image whatever has changed since: a test would then test an old
+//! password. So a kept image has a small hidden file beside it, which says for which built VM it was
+//! made, and which is locked while a machine runs on it.
 
-use std::path::PathBuf;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
 
 use super::RunDirectory;
-use crate::{Events, Result, build::BuiltVm};
+use crate::build::BuiltVm;
+use crate::{Error, ErrorKind, Events, Result};
 
 /// The disk image of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,7 +23,7 @@ pub enum Disk {
     Fresh,
     /// An image that stays from run to run, as the run script by itself has it.
     Kept {
-        /// The image; made by the first run.
+        /// The image; made by the first run. Its folder must exist.
         image: PathBuf,
         /// What to do when the configuration has changed since.
         policy: KeepPolicy,
@@ -23,7 +33,8 @@ pub enum Disk {
 /// What to do with a kept image that belongs to an older state of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeepPolicy {
-    /// Start on a fresh image, and say so; the old one is renamed to `IMAGE.old`.
+    /// Start on a fresh image, and say so; the old one is renamed to `IMAGE.old`, in place of any
+    /// earlier one of that name.
     #[default]
     Renew,
     /// Refuse.
@@ -34,19 +45,116 @@ pub enum KeepPolicy {
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) image: PathBuf,
+    record: Option<Record>,
+}
+
+/// The file beside a kept image, locked.
+#[derive(Debug)]
+struct Record {
+    file: File,
+    path: PathBuf,
+    key: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    /// [`BuiltVm::key`] of the VM whose script made the image.
+    key: String,
 }
 
 impl Disk {
-    pub(super) fn claim(&self, _vm: &BuiltVm, run: &RunDirectory, _events: &Events) -> Result<Claim> {
-        Ok(match self {
-            Self::Fresh => Claim { image: run.disk() },
-            Self::Kept { image, .. } => Claim { image: image.clone() },
-        })
+    /// The image that the run script by itself would use in `folder`: `NAME.qcow2`.
+    pub fn kept_in(folder: &Path, vm: &BuiltVm, policy: KeepPolicy) -> Self {
+        Self::Kept { image: folder.join(format!("{}.qcow2", vm.name())), policy }
+    }
+
+    /// Makes sure that `vm` may run on this image, and alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when a machine runs on it, or the policy forbids to renew it;
+    /// [`ErrorKind::Io`] when files beside it can't be written.
+    pub(super) fn claim(&self, vm: &BuiltVm, run: &RunDirectory, events: &Events) -> Result<Claim> {
+        let (image, policy) = match self {
+            Self::Fresh => return Ok(Claim { image: run.disk(), record: None }),
+            Self::Kept { image, policy } => (image, *policy),
+        };
+        let image = std::path::absolute(image)
+            .map_err(|error| Error::io(format_args!("find {}", image.display()), &error))?;
+        let mut record = Record::open(&image, vm)?;
+        if image.exists()
+            && let Some(why) = record.stale()
+        {
+            match policy {
+                KeepPolicy::Strict => return Err(refused(&image, why)),
+                KeepPolicy::Renew => renew(&image, why, events)?,
+            }
+        }
+        Ok(Claim { image, record: Some(record) })
     }
 }
 
 impl Claim {
+    /// The script has made or taken the image: from now on it belongs to this VM.
     pub(super) fn started(&mut self) -> Result {
-        Ok(())
+        let Some(record) = &mut self.record else { return Ok(()) };
+        record.write().map_err(|error| Error::io(format_args!("write {}", record.path.display()), &error))
     }
+}
+
+impl Record {
+    fn open(image: &Path, vm: &BuiltVm) -> Result<Self> {
+        let name = image.file_name().unwrap_or_default().to_string_lossy();
+        let path = image.with_file_name(format!(".{name}.nixvm"));
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(
+                |error| {
+                    Error::io(format_args!("open {}", path.display()), &error)
+                        .next_step("keep the disk image in a folder that you can write to")
+                },
+            )?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+            rustix::io::Errno::WOULDBLOCK => {
+                Error::new(ErrorKind::Usage, format!("a machine is running on {}", image.display()))
+                    .likely_cause("another run, or another machine of this run, keeps its state there too")
+                    .next_step("wait for its end, or run without --keep-state")
+            }
+            errno => Error::io(format_args!("lock {}", path.display()), &errno.into()),
+        })?;
+        Ok(Self { file, path, key: vm.key() })
+    }
+
+    /// Why the image is not this VM's; `None` when it is.
+    fn stale(&mut self) -> Option<&'static str> {
+        let mut text = String::new();
+        // Unreadable is as good as not there.
+        let _ = self.file.read_to_string(&mut text);
+        match serde_json::from_str::<Content>(&text) {
+            Ok(content) if content.key == self.key => None,
+            Ok(_) => Some("the configuration has changed since it was made"),
+            Err(_) => Some("nothing says from which configuration it was made"),
+        }
+    }
+
+    /// In place, since another file of this name would not be the locked one.
+    fn write(&mut self) -> io::Result<()> {
+        self.file.rewind()?;
+        self.file.set_len(0)?;
+        self.file.write_all(serde_json::to_string(&Content { key: self.key.clone() })?.as_bytes())
+    }
+}
+
+fn renew(image: &Path, why: &str, events: &Events) -> Result {
+    let mut old = image.as_os_str().to_owned();
+    old.push(".old");
+    let old = PathBuf::from(old);
+    fs::rename(image, &old).map_err(|error| Error::io(format_args!("rename {}", image.display()), &error))?;
+    events.note(format!("starting on a fresh disk image: {why} (the old one is {} now)", old.display()));
+    Ok(())
+}
+
+fn refused(image: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::Usage, format!("the kept disk image {} does not fit: {why}", image.display()))
+        .next_step(
+            "run with --keep-state (without =strict) to set it aside and start fresh, or remove it yourself",
+        )
 }
