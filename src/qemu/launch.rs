@@ -313,4 +313,27 @@ mod tests {
         assert_eq!(kernel_params("console=ttyS0 console=tty0", &none), ["console=ttyS0,115200n8"]);
         assert_eq!(kernel_params("console=ttyS01", &none), ["console=ttyS0,115200n8"]);
     }
+
+    #[tokio::test]
+    async fn a_host_disk_that_fills_up_while_the_guest_runs_is_told() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let limit = Duration::from_secs(5);
+        let greeting = async {
+            theirs.write_all(b"{\"QMP\": {}}\n").await.unwrap();
+            theirs.read_buf(&mut Vec::new()).await.unwrap();
+            theirs.write_all(b"{\"id\": 1, \"return\": {}}\n").await.unwrap();
+        };
+        let (qmp, ()) = tokio::join!(Qmp::connect(ours, limit), greeting);
+        let (sender, mut notes) = tokio::sync::mpsc::unbounded_channel();
+        let events = Events::new(move |event| drop(sender.send(format!("{event:?}"))));
+        let trouble = Arc::default();
+        watch_disk(&qmp.unwrap(), "server", events, Arc::clone(&trouble));
+        let event = b"{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"nospace\": true}}\n";
+        theirs.write_all(event).await.unwrap();
+        let note = tokio::time::timeout(limit, notes.recv()).await.unwrap().unwrap();
+        assert!(note.contains("server: No space left on device"), "{note}");
+        let trouble = trouble.lock().unwrap().clone().unwrap();
+        assert!(likely_cause(&trouble).unwrap().0.contains("disk is full"));
+    }
 }

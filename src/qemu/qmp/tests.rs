@@ -1,0 +1,147 @@
+use super::*;
+use tokio::io::{AsyncBufReadExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf};
+
+const LIMIT: Duration = Duration::from_secs(5);
+const GREETING: &str = r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": ["oob"]}}"#;
+
+/// The other end of the line.
+struct FakeQemu {
+    requests: Lines<BufReader<ReadHalf<DuplexStream>>>,
+    writer: WriteHalf<DuplexStream>,
+}
+
+impl FakeQemu {
+    async fn says(&mut self, text: &str) {
+        self.writer.write_all(text.as_bytes()).await.unwrap();
+        self.writer.write_all(b"\r\n").await.unwrap();
+    }
+
+    /// The next request: its command, its id, its arguments.
+    async fn hears(&mut self) -> (String, u64, Value) {
+        let line = self.requests.next_line().await.unwrap().unwrap();
+        let request: Value = serde_json::from_str(&line).unwrap();
+        let command = request["execute"].as_str().unwrap().to_owned();
+        (command, request["id"].as_u64().unwrap(), request["arguments"].clone())
+    }
+}
+
+/// A connection past its greeting.
+async fn connected() -> (Qmp, FakeQemu) {
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let (reader, writer) = tokio::io::split(theirs);
+    let mut qemu = FakeQemu { requests: BufReader::new(reader).lines(), writer };
+    let answering = async {
+        qemu.says(GREETING).await;
+        let (command, id, _) = qemu.hears().await;
+        assert_eq!(command, "qmp_capabilities");
+        qemu.says(&format!(r#"{{"return": {{}}, "id": {id}}}"#)).await;
+    };
+    let (qmp, ()) = tokio::join!(Qmp::connect(ours, LIMIT), answering);
+    (qmp.unwrap(), qemu)
+}
+
+#[tokio::test]
+async fn answers_find_their_command_whatever_their_order() {
+    let (qmp, mut qemu) = connected().await;
+    let answering = async {
+        let (_, first, arguments) = qemu.hears().await;
+        assert_eq!(arguments, json!({"a": "x\ny"}));
+        let (_, second, arguments) = qemu.hears().await;
+        assert_eq!(arguments, Value::Null);
+        qemu.says(&format!(r#"{{"id": {second}, "return": "second"}}"#)).await;
+        qemu.says(&format!(r#"{{"id": {first}, "return": null}}"#)).await;
+    };
+    let (first, second, ()) = tokio::join!(
+        qmp.execute("one", Some(json!({"a": "x\ny"})), LIMIT),
+        qmp.execute("two", None, LIMIT),
+        answering
+    );
+    assert_eq!(first.unwrap(), Value::Null);
+    assert_eq!(second.unwrap(), "second");
+}
+
+#[tokio::test]
+async fn a_refusal_has_qemus_class_and_words() {
+    let (qmp, mut qemu) = connected().await;
+    let answering = async {
+        let (_, id, _) = qemu.hears().await;
+        qemu.says(&format!(
+            r#"{{"id": {id}, "error": {{"class": "CommandNotFound", "desc": "The command \u001b[2Jx has not been found"}}}}"#
+        ))
+        .await;
+    };
+    let (refused, ()) = tokio::join!(qmp.execute("x", None, LIMIT), answering);
+    let error = refused.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Qmp);
+    assert_eq!(error.summary(), "QEMU refused x: CommandNotFound: The command [2Jx has not been found");
+}
+
+#[tokio::test]
+async fn junk_and_torn_and_endless_lines_do_not_break_the_connection() {
+    let (qmp, mut qemu) = connected().await;
+    let answering = async {
+        qemu.says("not json at all").await;
+        qemu.says(r#"{"return": "for nobody", "id": 4711}"#).await;
+        qemu.says(r#"["a", "list"]"#).await;
+        let chunk = vec![b'x'; 1024 * 1024];
+        for _ in 0..10 {
+            qemu.writer.write_all(&chunk).await.unwrap();
+        }
+        qemu.says("").await;
+        let (_, id, _) = qemu.hears().await;
+        for byte in format!("{{\"id\": {id}, \"return\": \"whole\"}}\n").bytes() {
+            qemu.writer.write_all(&[byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let (answer, ()) = tokio::join!(qmp.execute("x", None, LIMIT), answering);
+    assert_eq!(answer.unwrap(), "whole");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_runs_into_the_limit_and_a_late_answer_harms_nobody() {
+    let (qmp, mut qemu) = connected().await;
+    let error = qmp.execute("slow", None, LIMIT).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(qmp.line.pending().waiting.is_empty(), "nothing is kept for it");
+    let (_, late, _) = qemu.hears().await;
+    qemu.says(&format!(r#"{{"id": {late}, "return": "late"}}"#)).await;
+    let answering = async {
+        let (_, id, _) = qemu.hears().await;
+        qemu.says(&format!(r#"{{"id": {id}, "return": "in time"}}"#)).await;
+    };
+    let (answer, ()) = tokio::join!(qmp.execute("x", None, LIMIT), answering);
+    assert_eq!(answer.unwrap(), "in time");
+}
+
+#[tokio::test]
+async fn the_end_of_qemu_fails_what_waits_and_what_comes_later() {
+    let (qmp, mut qemu) = connected().await;
+    let ending = async move {
+        qemu.hears().await;
+        drop(qemu);
+    };
+    let (waiting, ()) = tokio::join!(qmp.execute("x", None, LIMIT), ending);
+    assert_eq!(waiting.unwrap_err().kind(), ErrorKind::QemuGone);
+    assert_eq!(qmp.execute("y", None, LIMIT).await.unwrap_err().kind(), ErrorKind::QemuGone);
+}
+
+#[tokio::test]
+async fn an_end_before_the_greeting_is_named() {
+    let (ours, theirs) = tokio::io::duplex(1024);
+    drop(theirs);
+    assert_eq!(Qmp::connect(ours, LIMIT).await.unwrap_err().kind(), ErrorKind::QemuGone);
+}
+
+#[tokio::test]
+async fn events_reach_every_receiver() {
+    let (qmp, mut qemu) = connected().await;
+    let (mut one, mut two) = (qmp.events(), qmp.events());
+    qemu.says(r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}"#).await;
+    qemu.says(r#"{"event": "SHUTDOWN", "data": {"guest": true}}"#).await;
+    for events in [&mut one, &mut two] {
+        assert_eq!(events.recv().await.unwrap().name, "STOP");
+        let shutdown = events.recv().await.unwrap();
+        assert_eq!((shutdown.name.as_str(), &shutdown.data["guest"]), ("SHUTDOWN", &Value::Bool(true)));
+    }
+}
