@@ -1,0 +1,51 @@
+#!/busybox sh
+# The stand-in's initrd: finds the disk, puts the store into it, activates the configuration, starts systemd.
+# Every process costs a twentieth of a second under emulation, so there are few.
+export PATH=/
+/busybox mount -t devtmpfs dev /dev
+/busybox mount -t proc proc /proc
+exec </dev/console >/dev/console 2>&1
+
+rescue() {
+    echo "standin: initrd: $*"
+    echo "standin: initrd: the machine can't start"
+    # Like a panic, but with a message of one's own; QEMU goes away if it was told -no-reboot.
+    /busybox sleep 1
+    /busybox poweroff -f
+}
+
+while read -r module; do
+    /busybox insmod "/modules/$module" || echo "standin: initrd: $module does not load"
+done </modules/order
+
+n=0
+while [ ! -b /dev/vda ]; do
+    n=$((n + 1))
+    [ $n -lt 200 ] || rescue "there is no disk /dev/vda: was NIX_DISK_IMAGE given to QEMU?"
+    /busybox usleep 20000
+done
+# The journal is replayed here if the machine crashed.
+/busybox mount -t ext4 -o rw /dev/vda /root || rescue "/dev/vda has no ext4 file system"
+
+/busybox mount -t sysfs sys /root/sys
+/busybox mount -t tmpfs -o mode=755,nosuid,nodev,size=25% run /root/run
+/busybox mount --move /dev /root/dev
+
+# The configuration's closure came with the initrd. It stays where the kernel unpacked it, and the machine sees it there:
+# nothing is copied, and it is always that of the run script, however old the disk.
+/busybox mount --bind /nix/store /root/nix/store
+/busybox mount -o remount,bind,ro /root/nix/store
+
+grow=@grow@
+if [ -n "$grow" ]; then
+    /busybox chroot /root /usr/sbin/resize2fs /dev/vda >/dev/null 2>&1
+fi
+
+/busybox mount --move /proc /root/proc
+/busybox chroot /root @system@/activate @system@ || echo "standin: initrd: activation failed"
+
+# As switch_root does, but without emptying the initrd, where the store is.
+/busybox rm -rf /modules
+cd /root
+/busybox mount --move . /
+exec /busybox chroot . /usr/lib/systemd/systemd

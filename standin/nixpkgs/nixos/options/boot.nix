@@ -1,0 +1,61 @@
+# Kernel parameters and modules. Boot loaders, file systems and hardware are accepted: the machine is what QEMU gives it.
+{ config, lib, ... }:
+
+let
+  inherit (lib) mkOption types;
+  cfg = config.boot;
+  accepted = type: default: mkOption { inherit type default; description = "Accepted, no effect."; };
+in
+{
+  options = {
+    boot = {
+      kernelParams = mkOption { type = types.listOf types.str; default = [ ]; };
+      consoleLogLevel = mkOption { type = types.int; default = 4; };
+      kernelModules = mkOption { type = types.listOf types.str; default = [ ]; };
+      blacklistedKernelModules = mkOption { type = types.listOf types.str; default = [ ]; };
+      extraModprobeConfig = mkOption { type = types.lines; default = ""; };
+      kernel.sysctl = mkOption { type = types.attrsOf (types.nullOr (types.oneOf [ types.bool types.str types.int ])); default = { }; };
+      tmp.useTmpfs = mkOption { type = types.bool; default = false; };
+      tmp.cleanOnBoot = mkOption { type = types.bool; default = false; };
+
+      loader = accepted (types.attrsOf types.anything) { };
+      initrd = accepted (types.attrsOf types.anything) { };
+      plymouth = accepted (types.attrsOf types.anything) { };
+      kernelPackages = accepted types.raw null;
+      extraModulePackages = accepted (types.listOf types.raw) [ ];
+      supportedFilesystems = accepted (types.either (types.listOf types.str) (types.attrsOf types.bool)) [ ];
+      growPartition = accepted types.bool false;
+      swraid = accepted (types.attrsOf types.anything) { };
+      zfs = accepted (types.attrsOf types.anything) { };
+      binfmt = accepted (types.attrsOf types.anything) { };
+      isContainer = accepted types.bool false;
+    };
+    fileSystems = accepted (types.attrsOf types.anything) { };
+    swapDevices = accepted (types.listOf types.anything) [ ];
+    zramSwap = accepted (types.attrsOf types.anything) { };
+    hardware = accepted (types.attrsOf types.anything) { };
+    powerManagement = accepted (types.attrsOf types.anything) { };
+  };
+
+  config = {
+    standin.spec.kernelParams = toString cfg.kernelParams;
+    boot.kernelParams = lib.mkMerge [
+      (lib.mkBefore [ "loglevel=${toString cfg.consoleLogLevel}" "net.ifnames=0" ])
+    ];
+    # NixOS's VMs draw with bochs; here the screen stays VGA text, which is faster, until a module is asked for by name.
+    boot.blacklistedKernelModules = [ "bochs" ];
+    environment.etc = {
+      "modprobe.d/nixos.conf".text = lib.concatMapStrings (m: "blacklist ${m}\n") cfg.blacklistedKernelModules + cfg.extraModprobeConfig;
+    } // lib.optionalAttrs (cfg.kernelModules != [ ]) {
+      "modules-load.d/nixos.conf".text = lib.concatLines cfg.kernelModules;
+    } // lib.optionalAttrs (cfg.kernel.sysctl != { }) {
+      "sysctl.d/60-nixos.conf".text = lib.concatStrings (lib.mapAttrsToList
+        (name: value: lib.optionalString (value != null) "${name}=${if builtins.isBool value then (if value then "1" else "0") else toString value}\n")
+        cfg.kernel.sysctl);
+    };
+    systemd.mounts = lib.mkIf cfg.tmp.useTmpfs [{
+      what = "tmpfs"; where = "/tmp"; type = "tmpfs"; mountConfig.Options = "mode=1777,strictatime,nosuid,nodev,size=50%";
+      wantedBy = [ "local-fs.target" ];
+    }];
+  };
+}

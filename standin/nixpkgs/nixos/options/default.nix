@@ -1,0 +1,15 @@
+# The options that the stand-in knows, one file a group. README.md lists them.
+[
+  ./boot.nix
+  ./environment.nix
+  ./locale.nix
+  ./networking.nix
+  ./programs.nix
+  ./security.nix
+  ./system.nix
+  ./systemd.nix
+  ./users.nix
+  ./virtualisation.nix
+  ./accepted.nix
+  ./services/getty.nix
+]

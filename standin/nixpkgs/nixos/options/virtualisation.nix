@@ -1,0 +1,66 @@
+# virtualisation.*: the machine that QEMU makes, also under virtualisation.vmVariant; and the vm itself.
+{ config, lib, pkgs, options, ... }:
+
+let
+  inherit (lib) mkOption types;
+  cfg = config.virtualisation;
+
+  forward = types.submodule {
+    options = {
+      from = mkOption { type = types.enum [ "host" "guest" ]; default = "host"; };
+      proto = mkOption { type = types.enum [ "tcp" "udp" ]; default = "tcp"; };
+      host.address = mkOption { type = types.str; default = ""; };
+      host.port = mkOption { type = types.port; };
+      guest.address = mkOption { type = types.str; default = ""; };
+      guest.port = mkOption { type = types.port; };
+    };
+  };
+  # A configuration that is merged into this one when a VM is built; here that is always.
+  variant = mkOption { type = types.deferredModule; default = { }; };
+  accepted = type: default: mkOption { inherit type default; description = "Accepted, no effect."; };
+in
+{
+  options.virtualisation = {
+    memorySize = mkOption { type = types.ints.positive; default = 1024; description = "MiB."; };
+    cores = mkOption { type = types.ints.positive; default = 1; };
+    diskSize = mkOption { type = types.coercedTo (types.enum [ "auto" ]) (_: 1024) types.ints.positive; default = 1024; description = "MiB; at least what the image needs."; };
+    diskImage = mkOption { type = types.nullOr types.str; default = "./${config.system.name}.qcow2"; };
+    graphics = mkOption { type = types.bool; default = true; };
+    resolution = accepted (types.attrsOf types.int) { };
+    forwardPorts = mkOption { type = types.listOf forward; default = [ ]; };
+    restrictNetwork = mkOption { type = types.bool; default = false; };
+    qemu = {
+      options = mkOption { type = types.listOf types.str; default = [ ]; };
+      networkingOptions = mkOption { type = types.listOf types.str; default = [ ]; };
+      consoles = mkOption {
+        type = types.listOf types.str;
+        default = if cfg.graphics then [ "ttyS0,115200n8" "tty0" ] else [ "tty0" "ttyS0,115200n8" ];
+        apply = map (c: "console=${c}");
+      };
+      package = accepted types.raw null;
+      guestAgent.enable = accepted types.bool false;
+      drives = accepted (types.listOf types.raw) [ ];
+      diskInterface = accepted types.str "virtio";
+    };
+    useNixStoreImage = accepted types.bool false;
+    writableStore = accepted types.bool true;
+    writableStoreUseTmpfs = accepted types.bool true;
+    mountHostNixStore = accepted types.bool false;
+    sharedDirectories = accepted (types.attrsOf types.anything) { };
+    useBootLoader = accepted types.bool false;
+    useEFIBoot = accepted types.bool false;
+    useSecureBoot = accepted types.bool false;
+    tpm = accepted (types.attrsOf types.anything) { };
+    emptyDiskImages = mkOption { type = types.listOf types.ints.positive; default = [ ]; description = "MiB, each a disk more: /dev/vdb …"; };
+    msize = accepted types.int 16384;
+    additionalPaths = accepted (types.listOf types.path) [ ];
+    docker = accepted (types.attrsOf types.anything) { };
+
+    vmVariant = variant;
+    vmVariantWithBootLoader = variant;
+  };
+
+  config = {
+    system.build = import ../image { inherit lib pkgs config; };
+  };
+}
