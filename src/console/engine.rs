@@ -1,0 +1,452 @@
+//! The synchronous core of a console: bytes go in by [`Engine::push`], and everything that follows
+//! from them has happened when it returns. No clock, no task, no lock in here, so that any split of
+//! the same bytes gives the same result, and a test can say so.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use super::found::Match;
+use super::pattern::{Groups, Pattern};
+use super::render;
+use super::ring::Ring;
+use super::search::{Hit, Searches, UNDECIDED, View};
+use super::secret::Secrets;
+use super::strip::{Sink, Stripper};
+use super::terminal::Terminal;
+use super::transcript::Transcript;
+use super::watch::{Fatal, FatalWatch, Watch};
+
+/// The most that is taken in at once; longer input is cut into such pieces.
+const PIECE: usize = 64 << 10;
+/// How far apart the positions are that can be gone back to.
+const CHECKPOINT: u64 = 4 << 10;
+/// How much of the end is rendered for people.
+const RENDERED: u64 = 64 << 10;
+
+/// What a raw byte stream is handed to while a tap is open.
+pub(super) type Tap = Box<dyn FnMut(&[u8]) -> ControlFlow<usize> + Send>;
+
+pub(super) struct Engine {
+    raw: Ring,
+    text: Ring,
+    stripper: Stripper,
+    checkpoints: VecDeque<Checkpoint>,
+    window: u64,
+    /// The end of the last match: what waits have not seen yet begins here.
+    seen: Position,
+    wait: Option<Searches>,
+    found: Option<(usize, Match)>,
+    tap: Option<Tap>,
+    pub(super) watch: FatalWatch,
+    fatal: Option<Fatal>,
+    closed: Option<String>,
+    terminal: Terminal,
+    transcript: Option<Transcript>,
+    trouble: Option<String>,
+    pub(super) secrets: Secrets,
+    heard: Instant,
+}
+
+/// A place in the stream, in both ways of counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) raw: u64,
+    pub(super) text: u64,
+}
+
+/// A place from which the stream can be stripped again.
+struct Checkpoint {
+    at: Position,
+    stripper: Stripper,
+}
+
+/// What [`Engine::push`] did that somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// Nothing.
+    Quiet,
+    /// A wait is over, or may be over soon.
+    Wake,
+}
+
+impl Engine {
+    /// `window` is how many bytes of text, and of raw bytes, are kept at least.
+    pub(super) fn new(window: usize, watch: Watch, transcript: Option<Transcript>) -> Self {
+        let start = Position { raw: 0, text: 0 };
+        Self {
+            raw: Ring::new(window, PIECE),
+            // One more, to see what stands before the window; a piece can grow by one newline.
+            text: Ring::new(window + 1 + UNDECIDED as usize, PIECE + 1),
+            stripper: Stripper::new(),
+            checkpoints: VecDeque::from([Checkpoint { at: start, stripper: Stripper::new() }]),
+            window: window as u64,
+            seen: start,
+            wait: None,
+            found: None,
+            tap: None,
+            watch: FatalWatch::new(watch),
+            fatal: None,
+            closed: None,
+            terminal: Terminal::default(),
+            transcript,
+            trouble: None,
+            secrets: Secrets::default(),
+            heard: Instant::now(),
+        }
+    }
+
+    /// Takes in what came from the line.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Pushed {
+        self.heard = Instant::now();
+        let mut pushed = Pushed::Quiet;
+        for piece in bytes.chunks(PIECE) {
+            self.write_down(piece);
+            let mut rest = piece;
+            if let Some(tap) = &mut self.tap {
+                let used = match tap(piece) {
+                    ControlFlow::Continue(()) => piece.len(),
+                    ControlFlow::Break(used) => {
+                        self.tap = None;
+                        pushed = Pushed::Wake;
+                        used.min(piece.len())
+                    }
+                };
+                let (tapped, others) = piece.split_at(used);
+                self.take_in(tapped);
+                self.seen = self.end();
+                rest = others;
+            }
+            self.take_in(rest);
+        }
+        if self.found.is_some() || self.fatal.is_some() || self.watch.suspicion(&self.text).is_some() {
+            pushed = Pushed::Wake;
+        }
+        pushed
+    }
+
+    fn take_in(&mut self, raw: &[u8]) {
+        if raw.is_empty() {
+            return;
+        }
+        self.raw.make_room();
+        self.text.make_room();
+        self.set_checkpoint();
+        self.raw.append(raw);
+        let answer = self.watch.mode == Watch::Boot;
+        let mut sink = TextSink { text: &mut self.text, terminal: &mut self.terminal, answer };
+        self.stripper.read(raw, &mut sink);
+
+        let fatal = self.watch.scan(&self.text);
+        let hit = self.search();
+        // What was waited for and came before the end still counts.
+        let too_late = |hit: &Hit| fatal.is_some_and(|fatal| fatal.decided < hit.decided);
+        if let Some((index, hit)) = hit.filter(|(_, hit)| !too_late(hit)) {
+            self.take(index, hit);
+        }
+        self.fatal = self.fatal.or(fatal);
+    }
+
+    fn set_checkpoint(&mut self) {
+        let at = self.end();
+        // The last one is always within the bytes that are kept.
+        let distance = CHECKPOINT.min(self.window);
+        if self.checkpoints.back().is_none_or(|last| at.raw - last.at.raw >= distance) {
+            self.checkpoints.push_back(Checkpoint { at, stripper: self.stripper });
+        }
+        let oldest = self.raw.start();
+        while self.checkpoints.front().is_some_and(|first| first.at.raw < oldest) {
+            self.checkpoints.pop_front();
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        let end = self.text.end();
+        let from = self.seen.text.max(end.saturating_sub(self.window));
+        View { text: &self.text, from, end, window: self.window }
+    }
+
+    /// Runs the pending searches over what is new.
+    fn search(&mut self) -> Option<(usize, Hit)> {
+        let waiting = self.wait.as_mut()?;
+        let view = View { text: &self.text, from: waiting.from(), end: self.text.end(), window: self.window };
+        waiting.scan(view)
+    }
+
+    /// Begins to wait for the first of several patterns; what came since the last match counts.
+    /// Over at once if it is there already: [`Engine::take_found`] tells.
+    pub(super) fn begin(&mut self, patterns: &[Pattern]) {
+        self.found = None;
+        self.wait = Some(Searches::new(patterns, self.view().from));
+        if let Some((index, hit)) = self.search() {
+            self.take(index, hit);
+        }
+    }
+
+    /// The match of the wait is known: keeps it for whoever waits and goes behind it.
+    fn take(&mut self, index: usize, hit: Hit) {
+        let Some(waiting) = self.wait.take() else { return };
+        let view = View { text: &self.text, from: waiting.from(), end: self.text.end(), window: self.window };
+        let Some((groups, counted_from)) =
+            waiting.patterns().nth(index).and_then(|pattern| view.groups(pattern, hit.end))
+        else {
+            // The search only tells of matches whose groups it has seen.
+            self.wait = Some(waiting);
+            return;
+        };
+        let start = view.start(hit.end);
+        let shift = (start - counted_from) as usize;
+        let spans = groups
+            .spans
+            .into_iter()
+            .map(|span| span.map(|span| span.start.saturating_sub(shift)..span.end.saturating_sub(shift)));
+        let end = self.position(hit.end);
+        let found = Match {
+            bytes: self.text.slice(start, hit.end).to_vec(),
+            groups: Groups { spans: spans.collect(), names: groups.names },
+            raw: self.raw.slice(self.seen.raw.max(end.raw.saturating_sub(self.window)), end.raw).to_vec(),
+            dropped: start - self.seen.text,
+        };
+        self.seen = end;
+        self.watch.alive_at(hit.end);
+        self.found = Some((index, found));
+    }
+
+    /// The result of the wait, once.
+    pub(super) fn take_found(&mut self) -> Option<(usize, Match)> {
+        self.found.take()
+    }
+
+    /// Ends the wait or the tap without a result.
+    pub(super) fn abandon(&mut self) {
+        self.wait = None;
+        self.found = None;
+        self.tap = None;
+    }
+
+    /// Opens a tap: it gets the raw bytes from the last match on. `Err` with the number of bytes that
+    /// were lost, if more came since than is kept.
+    pub(super) fn begin_tap(&mut self, mut tap: Tap) -> Result<(), u64> {
+        let lost = self.raw.start().saturating_sub(self.seen.raw);
+        if lost > 0 {
+            return Err(lost);
+        }
+        let waiting = self.raw.slice(self.seen.raw, self.raw.end());
+        if !waiting.is_empty()
+            && let ControlFlow::Break(used) = tap(waiting)
+        {
+            let used = used.min(waiting.len()) as u64;
+            self.seen = self.position_of_raw(self.seen.raw + used);
+            return Ok(());
+        }
+        self.seen = self.end();
+        self.tap = Some(tap);
+        Ok(())
+    }
+
+    /// Whether the tap is still open.
+    pub(super) fn is_tapped(&self) -> bool {
+        self.tap.is_some()
+    }
+
+    /// Where the stream has got to.
+    pub(super) fn end(&self) -> Position {
+        Position { raw: self.raw.end(), text: self.text.end() }
+    }
+
+    /// The end of the last match.
+    pub(super) fn seen(&self) -> Position {
+        self.seen
+    }
+
+    /// Passes over what no wait has looked at.
+    pub(super) fn skip(&mut self) {
+        self.seen = self.end();
+    }
+
+    /// The position right behind the raw byte that made the text `text` bytes long. Text full of
+    /// escape sequences can be kept longer than its raw bytes; the oldest of those stand for them.
+    fn position(&self, text: u64) -> Position {
+        Position { text, ..self.walk(|at| at.text < text) }
+    }
+
+    fn position_of_raw(&self, raw: u64) -> Position {
+        self.walk(|at| at.raw < raw)
+    }
+
+    /// Strips the stream again from a checkpoint, for as long as `before` holds of the place got to.
+    fn walk(&self, before: impl Fn(Position) -> bool) -> Position {
+        let index = self.checkpoints.partition_point(|checkpoint| before(checkpoint.at));
+        let Some(checkpoint) = self.checkpoints.get(index.saturating_sub(1)) else { return self.end() };
+        let mut at = checkpoint.at;
+        let mut stripper = checkpoint.stripper;
+        while before(at) && at.raw < self.raw.end() {
+            // In strides, and byte by byte in the last one.
+            let mut length = Length(0);
+            let mut ahead = stripper;
+            let stride = self.raw.slice(at.raw, at.raw + 64);
+            ahead.read(stride, &mut length);
+            let next = Position { raw: at.raw + stride.len() as u64, text: at.text + length.0 };
+            if before(next) {
+                (at, stripper) = (next, ahead);
+                continue;
+            }
+            for byte in stride {
+                if !before(at) {
+                    break;
+                }
+                let mut length = Length(0);
+                stripper.read(std::slice::from_ref(byte), &mut length);
+                at = Position { raw: at.raw + 1, text: at.text + length.0 };
+            }
+        }
+        at
+    }
+
+    /// The condition that makes waiting pointless, if one was met.
+    pub(super) fn fatal(&self) -> Option<Fatal> {
+        self.fatal
+    }
+
+    /// A fatal condition that silence would confirm.
+    pub(super) fn suspicion(&self) -> Option<Fatal> {
+        self.watch.suspicion(&self.text)
+    }
+
+    /// Silence has confirmed it.
+    pub(super) fn confirm(&mut self, fatal: Fatal) {
+        self.fatal.get_or_insert(fatal);
+    }
+
+    /// What is watched for from now on. A new boot begins with a clean slate.
+    pub(super) fn set_watch(&mut self, watch: Watch) {
+        self.watch.mode = watch;
+        if watch == Watch::Boot {
+            self.fatal = None;
+            self.watch.alive_at(u64::MAX);
+        }
+    }
+
+    /// The line at a position of the text, masked and safe to show, and whether it is complete.
+    pub(super) fn line_at(&self, position: u64) -> (String, bool) {
+        let before = self.text.slice(position.saturating_sub(200), position);
+        let start = position - before.iter().rev().take_while(|&&byte| byte != b'\n').count() as u64;
+        let rest = self.text.slice(start, position + 300);
+        let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let shown = render::neutral(&String::from_utf8_lossy(&self.secrets.mask(line)));
+        (shown, line.len() < rest.len())
+    }
+
+    /// The line is closed; `why` is what is known of it.
+    pub(super) fn close(&mut self, why: String) {
+        self.closed = Some(why);
+        if let Some(transcript) = &mut self.transcript {
+            let outcome = transcript.finish();
+            self.note_trouble(outcome);
+        }
+    }
+
+    /// Why the line is closed, if it is.
+    pub(super) fn closed(&self) -> Option<&str> {
+        self.closed.as_deref()
+    }
+
+    /// When the guest last said something.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// The text from a position on, as far as it is kept, and how much is not.
+    pub(super) fn text_since(&self, from: u64) -> (&[u8], u64) {
+        let end = self.text.end();
+        let start = from.max(end.saturating_sub(self.window));
+        (self.text.slice(start, end), start - from.min(start))
+    }
+
+    /// The last lines since a raw position, rendered, masked and safe to show.
+    pub(super) fn last_lines(&self, since: u64, count: usize) -> String {
+        let from = since.max(self.raw.end().saturating_sub(RENDERED)).max(self.raw.start());
+        let index = self.checkpoints.partition_point(|checkpoint| checkpoint.at.raw <= from);
+        let parser = match self.checkpoints.get(index.saturating_sub(1)) {
+            Some(checkpoint) if checkpoint.at.raw <= from => {
+                let mut stripper = checkpoint.stripper;
+                stripper.read(self.raw.slice(checkpoint.at.raw, from), &mut Length(0));
+                stripper.parser()
+            }
+            _ => Stripper::new().parser(),
+        };
+        let raw = self.raw.slice(from, self.raw.end());
+        let masked;
+        let raw = if self.secrets.is_empty() {
+            raw
+        } else {
+            masked = self.secrets.mask(raw);
+            &masked
+        };
+        // Once more behind the rendering: letters of a secret may have been apart in the raw bytes.
+        self.secrets.mask_text(render::last_lines(parser, raw, count).join("\n"))
+    }
+
+    /// The answers of the terminal that have to be sent.
+    pub(super) fn take_answers(&mut self) -> Vec<u8> {
+        self.terminal.take_answers()
+    }
+
+    fn write_down(&mut self, piece: &[u8]) {
+        if let Some(transcript) = &mut self.transcript {
+            let outcome = transcript.write(piece, self.heard, &self.secrets);
+            self.note_trouble(outcome);
+        }
+    }
+
+    /// Whether the transcript has something to flush.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.transcript.as_ref().is_some_and(Transcript::is_dirty)
+    }
+
+    /// Brings the transcript to the file.
+    pub(super) fn flush(&mut self) {
+        if let Some(transcript) = &mut self.transcript {
+            let outcome = transcript.flush();
+            self.note_trouble(outcome);
+        }
+    }
+
+    /// A full disk must not end the run: it goes on without a transcript, and says so once.
+    fn note_trouble(&mut self, outcome: std::io::Result<()>) {
+        if let Err(error) = outcome {
+            self.transcript = None;
+            self.trouble = Some(error.to_string());
+        }
+    }
+
+    /// Why there is no transcript any more, once.
+    pub(super) fn take_trouble(&mut self) -> Option<String> {
+        self.trouble.take()
+    }
+}
+
+struct TextSink<'a> {
+    text: &'a mut Ring,
+    terminal: &'a mut Terminal,
+    answer: bool,
+}
+
+impl Sink for TextSink<'_> {
+    fn text(&mut self, bytes: &[u8]) {
+        self.text.append(bytes);
+    }
+
+    fn sequence(&mut self, introducer: u8, body: &[u8]) {
+        self.terminal.sequence(introducer, body, self.answer);
+    }
+}
+
+/// Counts what the text would be.
+struct Length(u64);
+
+impl Sink for Length {
+    fn text(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len() as u64;
+    }
+}

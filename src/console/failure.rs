@@ -1,0 +1,108 @@
+//! The errors of a console: what was waited for, what came instead, what is likely behind it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::engine::{Engine, Position};
+use super::miss;
+use super::pattern::Pattern;
+use super::render;
+use super::watch::Fatal;
+use crate::{Error, ErrorKind};
+
+/// So many of the last lines are shown.
+const LINES: usize = 25;
+
+/// A wait that did not get what it waited for, for the report.
+pub(super) struct Wait<'a> {
+    pub(super) console: &'a str,
+    pub(super) patterns: &'a [Pattern],
+    pub(super) began: Position,
+    pub(super) elapsed: Duration,
+    pub(super) limit: Duration,
+}
+
+impl<'a> Wait<'a> {
+    /// A wait that begins now.
+    pub(super) fn on(console: &'a str, engine: &Engine, patterns: &'a [Pattern]) -> Self {
+        let (elapsed, limit) = (Duration::ZERO, Duration::ZERO);
+        Self { console, patterns, began: engine.end(), elapsed, limit }
+    }
+
+    /// What was waited for did not come in time.
+    pub(super) fn timed_out(&self, engine: &Engine) -> Error {
+        let summary = format!("{}: {} did not come", self.console, self.wanted(engine));
+        let mut error = Error::new(ErrorKind::Timeout, summary).took(self.elapsed, self.limit);
+        if engine.end().raw == self.began.raw {
+            error = error
+                .section("came since the wait began", "(nothing at all)")
+                .section("before that", engine.last_lines(0, LINES));
+        } else {
+            error = error.section("came since the wait began", self.came(engine));
+        }
+        let mut misses = String::new();
+        let (text, _) = engine.text_since(self.began.text);
+        for pattern in self.patterns {
+            if let Some(miss) = miss::nearest(pattern, text) {
+                let _ = writeln!(misses, "{}", shown(engine, miss));
+            }
+        }
+        error.section("nearest miss", misses)
+    }
+
+    /// Something happened that makes waiting pointless.
+    pub(super) fn fatal(&self, engine: &Engine, fatal: Fatal) -> Error {
+        let (line, _) = engine.line_at(fatal.at);
+        let what = match fatal.kind {
+            ErrorKind::KernelPanic => "the guest's kernel panicked",
+            _ => "the guest went into emergency mode",
+        };
+        let summary = format!("{}: {what} while waiting for {}", self.console, self.wanted(engine));
+        let error = Error::new(fatal.kind, summary)
+            .took(self.elapsed, self.limit)
+            .section("the guest said", line)
+            .section("last lines of the console", engine.last_lines(0, LINES));
+        match fatal.kind {
+            ErrorKind::EmergencyMode => error
+                .likely_cause("a unit that the boot needs failed: often a mount in fileSystems")
+                .next_step("look for FAILED in the transcript above the emergency message"),
+            _ => error,
+        }
+    }
+
+    /// The line is closed.
+    pub(super) fn closed(&self, engine: &Engine, why: &str) -> Error {
+        let wanted = self.wanted(engine);
+        let summary = format!("{}: QEMU is gone while waiting for {wanted}", self.console);
+        Error::new(ErrorKind::QemuGone, summary)
+            .took(self.elapsed, self.limit)
+            .section("what is known of its end", shown_lines(engine, why))
+            .section("last lines of the console", engine.last_lines(0, LINES))
+    }
+
+    /// The patterns in one line.
+    fn wanted(&self, engine: &Engine) -> String {
+        let patterns: Vec<String> = self.patterns.iter().map(ToString::to_string).collect();
+        let wanted = match &patterns[..] {
+            [] => "the end of the output".to_owned(),
+            [one] => one.clone(),
+            several => format!("one of {}", several.join(", ")),
+        };
+        shown(engine, wanted)
+    }
+
+    fn came(&self, engine: &Engine) -> String {
+        engine.last_lines(self.began.raw, LINES)
+    }
+}
+
+/// Masked and on one harmless line.
+fn shown(engine: &Engine, text: String) -> String {
+    let text = engine.secrets.mask_text(text);
+    engine.secrets.mask_text(render::neutral(&text))
+}
+
+/// Masked and harmless, line by line.
+fn shown_lines(engine: &Engine, text: &str) -> String {
+    text.lines().map(|line| shown(engine, line.to_owned())).collect::<Vec<_>>().join("\n")
+}

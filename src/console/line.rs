@@ -1,0 +1,536 @@
+//! The console as it is held: a thin asynchronous shell around the engine.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::engine::{Engine, Position, Pushed};
+use super::failure::Wait;
+use super::found::Match;
+use super::pattern::Pattern;
+use super::transcript::Transcript;
+use super::watch::Watch;
+use crate::{Error, ErrorKind, Events, Result, Speed};
+
+/// As much is read at once. A QEMU socket gives what it has; a PTY at most 4 KiB.
+const READ: usize = 64 << 10;
+/// After so long without a byte the transcript goes to the file.
+const IDLE: Duration = Duration::from_millis(50);
+/// The limit of a write; a guest that reads nothing for so long is not going to.
+const WRITE: Duration = Duration::from_secs(10);
+/// How long the line may live on after QEMU's end, and the news of QEMU's end come after the line's.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// The silence that confirms a panic without a time stamp.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long the rest of the line that names a panic is waited for.
+const REST_OF_LINE: Duration = Duration::from_millis(100);
+
+/// Resolves when the other end of the line has ended, with what is known of it: exit status, the
+/// last of QEMU's stderr.
+pub type Closed = Pin<Box<dyn Future<Output = String> + Send>>;
+
+/// How a console is attached.
+pub struct ConsoleOptions {
+    /// The machine's name, for errors. Default: `console`.
+    pub name: String,
+    /// Where the transcript goes; beside it, `FILE.times` says when the bytes came. Both are started
+    /// anew. Default: no transcript.
+    pub transcript: Option<PathBuf>,
+    /// Resolves when QEMU has ended. Default: only the line itself tells.
+    pub closed: Option<Closed>,
+    /// What is watched for from the start. Default: [`Watch::Boot`].
+    pub watch: Watch,
+    /// How fast guests run here; scales the limits of the console itself. Default: as fast as can be.
+    pub speed: Speed,
+    /// Where a full disk is reported. Default: nowhere.
+    pub events: Events,
+    /// How many bytes of text, and of raw bytes, are kept to match on; at least 4 KiB. Up to twice as
+    /// much is held of each. Default: 1 MiB.
+    pub window: usize,
+}
+
+impl Default for ConsoleOptions {
+    fn default() -> Self {
+        Self {
+            name: "console".to_owned(),
+            transcript: None,
+            closed: None,
+            watch: Watch::Boot,
+            speed: Speed::new(1.0),
+            events: Events::none(),
+            window: 1 << 20,
+        }
+    }
+}
+
+/// A serial console. Clones are the same console; when the last is dropped, the line is let go.
+///
+/// See the [module](super) for how it works.
+#[derive(Clone)]
+pub struct Console(Arc<Held>);
+
+/// Ends the reader with the last handle.
+struct Held {
+    line: Arc<Line>,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.line.engine().flush();
+    }
+}
+
+struct Line {
+    name: String,
+    engine: Mutex<Engine>,
+    /// Rings when a wait is over, or may be over soon.
+    bell: Notify,
+    /// Held by the one who waits; hands over in the order of asking.
+    turn: tokio::sync::Mutex<()>,
+    writer: tokio::sync::Mutex<WriteHalf<Box<dyn Stream>>>,
+    speed: Speed,
+    window: usize,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A place in a console's text, from [`Console::mark`].
+#[derive(Debug, Clone, Copy)]
+pub struct Mark(Position);
+
+/// Text since a [`Mark`].
+#[derive(Debug, Clone)]
+pub struct Since {
+    /// The text, without escape sequences.
+    pub text: String,
+    /// How many bytes at its start are not kept any more.
+    pub dropped: u64,
+}
+
+impl Line {
+    fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Console {
+    /// Takes the line over: from now on everything that comes is read at once, whether somebody waits
+    /// or not, so that the guest never blocks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the transcript can't be made, [`ErrorKind::Usage`] outside of a tokio
+    /// runtime.
+    pub fn attach(
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        options: ConsoleOptions,
+    ) -> Result<Self> {
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|_| Error::new(ErrorKind::Usage, "a console needs a tokio runtime"))?;
+        let create = |path: &PathBuf| {
+            Transcript::create(path)
+                .map_err(|error| Error::io(format_args!("create the transcript {}", path.display()), &error))
+        };
+        let transcript = options.transcript.as_ref().map(create).transpose()?;
+        let stream: Box<dyn Stream> = Box::new(Box::pin(stream));
+        let (incoming, writer) = tokio::io::split(stream);
+        let window = options.window.max(4 << 10);
+        let line = Arc::new(Line {
+            name: options.name,
+            engine: Mutex::new(Engine::new(window, options.watch, transcript)),
+            bell: Notify::new(),
+            turn: tokio::sync::Mutex::new(()),
+            writer: tokio::sync::Mutex::new(writer),
+            speed: options.speed,
+            window,
+        });
+        let reader = Reader { line: line.clone(), events: options.events, closed: options.closed };
+        let reader = runtime.spawn(reader.run(incoming));
+        Ok(Self(Arc::new(Held { line, reader })))
+    }
+
+    /// Waits until `pattern` has come, `limit` at most (as it is: it is not scaled). What has come
+    /// since the last match counts. Waits on the same console take turns.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] after `limit`, with what came instead and the nearest miss; at once
+    /// [`ErrorKind::KernelPanic`], [`ErrorKind::EmergencyMode`] (see [`Watch`]) and
+    /// [`ErrorKind::QemuGone`]; [`ErrorKind::Usage`] for a literal longer than what is kept.
+    pub async fn expect(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match> {
+        Ok(self.wait(&[pattern.into()], limit).await?.1)
+    }
+
+    /// Waits for the first of several patterns: the one whose match is known first; of several at the
+    /// same byte the one that is named first. Returns its index in `patterns`, too.
+    ///
+    /// # Errors
+    /// As [`Console::expect`]; [`ErrorKind::Usage`] for no pattern at all.
+    pub async fn expect_any(&self, patterns: &[Pattern], limit: Duration) -> Result<(usize, Match)> {
+        if patterns.is_empty() {
+            return Err(Error::new(ErrorKind::Usage, "a wait for none of no patterns can't end"));
+        }
+        self.wait(patterns, limit).await
+    }
+
+    async fn wait(&self, patterns: &[Pattern], limit: Duration) -> Result<(usize, Match)> {
+        let line = &*self.0.line;
+        let too_long = |pattern: &&Pattern| pattern.literal().is_some_and(|text| text.len() > line.window);
+        if let Some(pattern) = patterns.iter().find(too_long) {
+            let length = pattern.literal().unwrap_or_default().len();
+            let summary = format!("a literal of {length} bytes can't be found: {} are kept", line.window);
+            return Err(Error::new(ErrorKind::Usage, summary));
+        }
+        let turn = Turn::take(line, patterns, limit).await?;
+        turn.line.engine().begin(patterns);
+        turn.until(|engine| engine.take_found()).await
+    }
+
+    /// Hands the raw bytes that come to `tap`, from the end of the last match on, until it breaks:
+    /// `Break(n)` says that `n` bytes of this chunk were used, and the rest goes on to the next wait.
+    /// It is called where the bytes are read, under the console's lock: it must not use the console
+    /// or block. Tapped bytes are in the transcript and the tail as any others are.
+    ///
+    /// # Errors
+    /// As [`Console::expect`]; [`ErrorKind::Other`] when more has come since the last match than is
+    /// kept, so that bytes are lost to the tap.
+    pub async fn tap(
+        &self,
+        limit: Duration,
+        tap: impl FnMut(&[u8]) -> ControlFlow<usize> + Send + 'static,
+    ) -> Result<()> {
+        let turn = Turn::take(&self.0.line, &[], limit).await?;
+        turn.line.engine().begin_tap(Box::new(tap)).map_err(|lost| {
+            let summary = format!("{}: {lost} bytes of output came before anyone took them", turn.line.name);
+            Error::new(ErrorKind::Other, summary)
+        })?;
+        turn.until(|engine| (!engine.is_tapped()).then_some(())).await
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when the guest took them not within 10 s (scaled),
+    /// [`ErrorKind::QemuGone`] when the line is closed.
+    pub async fn send(&self, bytes: &[u8]) -> Result<()> {
+        tracing::trace!(console = self.0.line.name, bytes = %bytes.escape_ascii(), "send");
+        self.0.line.write(bytes).await
+    }
+
+    /// Types a line: `text` and the Enter key, which sends a carriage return (the guest's terminal
+    /// driver makes a newline of it).
+    ///
+    /// # Errors
+    /// As [`Console::send`].
+    pub async fn send_line(&self, text: &str) -> Result<()> {
+        self.send(format!("{text}\r").as_bytes()).await
+    }
+
+    /// Types a line that nobody must see: it is never logged, and should the guest echo it, `****`
+    /// stands in its place in transcript, tail and errors, from now on and wherever it occurs. (What
+    /// a match returns to the scenario itself is as it came.)
+    ///
+    /// # Errors
+    /// As [`Console::send`].
+    pub async fn send_secret(&self, secret: &str) -> Result<()> {
+        self.0.line.engine().secrets.add(secret.as_bytes());
+        self.0.line.write(format!("{secret}\r").as_bytes()).await
+    }
+
+    /// What is watched for from now on. [`Watch::Boot`] also forgets a panic or emergency mode that
+    /// was met: the machine boots anew.
+    pub fn set_watch(&self, watch: Watch) {
+        self.0.line.engine().set_watch(watch);
+    }
+
+    /// The last `lines` lines as they would stand on a terminal, secrets masked: no control
+    /// characters, no escape sequences, nothing that changes the direction of text or hides, at most
+    /// 200 characters a line. Safe to print.
+    pub fn tail(&self, lines: usize) -> String {
+        self.0.line.engine().last_lines(0, lines)
+    }
+
+    /// Where the text has got to.
+    pub fn mark(&self) -> Mark {
+        Mark(self.0.line.engine().end())
+    }
+
+    /// The text since a mark, as far as it is kept, whether it was matched or not.
+    pub fn text_since(&self, mark: Mark) -> Since {
+        let engine = self.0.line.engine();
+        let (text, dropped) = engine.text_since(mark.0.text);
+        Since { text: String::from_utf8_lossy(text).into_owned(), dropped }
+    }
+
+    /// Passes over what has come so far: the next wait sees only what comes from now on.
+    pub fn skip(&self) {
+        self.0.line.engine().skip();
+    }
+
+    /// How long nothing has come.
+    pub fn quiet_for(&self) -> Duration {
+        self.0.line.engine().heard().elapsed()
+    }
+
+    /// Brings the transcript to its file now. It happens by itself at every failure, when the guest is
+    /// quiet and at the end.
+    pub fn flush(&self) {
+        self.0.line.engine().flush();
+    }
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console").field("name", &self.0.line.name).finish_non_exhaustive()
+    }
+}
+
+impl Line {
+    async fn write(&self, bytes: &[u8]) -> Result<()> {
+        let limit = self.speed.scale(WRITE);
+        let mut written = 0;
+        let write = async {
+            let mut writer = self.writer.lock().await;
+            while written < bytes.len() {
+                match writer.write(&bytes[written..]).await? {
+                    0 => return Err(std::io::ErrorKind::WriteZero.into()),
+                    count => written += count,
+                }
+            }
+            writer.flush().await
+        };
+        match timeout(limit, write).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::debug!(console = self.name, %error, "the line does not take input");
+                self.until_closed(limit.min(self.speed.scale(FAREWELL) * 2)).await;
+                let engine = self.engine();
+                let why = engine.closed().map_or_else(|| error.to_string(), str::to_owned);
+                let wait = Wait::on(&self.name, &engine, &[]);
+                Err(wait.closed(&engine, &why))
+            }
+            Err(_) => {
+                let all = bytes.len();
+                let summary = format!("{}: the guest took {written} of {all} bytes of input", self.name);
+                let mut engine = self.engine();
+                engine.flush();
+                Err(Error::new(ErrorKind::Timeout, summary)
+                    .took(limit, limit)
+                    .section("last lines of the console", engine.last_lines(0, 25))
+                    .likely_cause("nothing in the guest reads its serial console any more"))
+            }
+        }
+    }
+
+    /// Gives the reader time to find out why the line is closed.
+    async fn until_closed(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.engine().closed().is_none() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// The one who waits on the line; dropping it, at the end or in the middle, leaves no wait behind.
+struct Turn<'a> {
+    line: &'a Line,
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+    patterns: &'a [Pattern],
+    began: Instant,
+    from: Position,
+    limit: Duration,
+}
+
+impl<'a> Turn<'a> {
+    async fn take(line: &'a Line, patterns: &'a [Pattern], limit: Duration) -> Result<Self> {
+        let began = Instant::now();
+        let Ok(turn) = timeout_at(began + limit, line.turn.lock()).await else {
+            let mut engine = line.engine();
+            engine.flush();
+            let wait = Wait { elapsed: began.elapsed(), limit, ..Wait::on(&line.name, &engine, patterns) };
+            return Err(wait
+                .timed_out(&engine)
+                .likely_cause("another wait on the same console took all of the time"));
+        };
+        let from = line.engine().seen();
+        Ok(Self { line, _turn: turn, patterns, began, from, limit })
+    }
+
+    /// Waits until `ready` gives something, or for the failure.
+    async fn until<T>(self, mut ready: impl FnMut(&mut Engine) -> Option<T>) -> Result<T> {
+        loop {
+            match self.look(&mut ready) {
+                Look::Ready(found) => return Ok(found),
+                Look::Failed(error) => return Err(error),
+                Look::FailedInTheMiddleOfALine => return Err(self.fatal_in_a_moment().await),
+                Look::NotYet { wake_at } => tokio::select! {
+                    () = self.line.bell.notified() => {}
+                    () = sleep_until(wake_at) => {}
+                },
+            }
+        }
+    }
+
+    fn look<T>(&self, ready: &mut impl FnMut(&mut Engine) -> Option<T>) -> Look<T> {
+        let mut engine = self.line.engine();
+        if let Some(found) = ready(&mut engine) {
+            return Look::Ready(found);
+        }
+        let now = Instant::now();
+        let deadline = self.began + self.limit;
+        let mut wake_at = deadline;
+        if engine.fatal().is_none()
+            && let Some(fatal) = engine.suspicion()
+        {
+            let confirmed = Instant::from_std(engine.heard()) + self.line.speed.scale(SILENCE);
+            if confirmed <= now {
+                engine.confirm(fatal);
+            }
+            wake_at = wake_at.min(confirmed);
+        }
+        let failure = if let Some(fatal) = engine.fatal() {
+            if engine.closed().is_none() && !engine.line_at(fatal.at).1 {
+                return Look::FailedInTheMiddleOfALine;
+            }
+            self.report(&engine).fatal(&engine, fatal)
+        } else if let Some(why) = engine.closed() {
+            self.report(&engine).closed(&engine, why)
+        } else if now >= deadline {
+            self.report(&engine).timed_out(&engine)
+        } else {
+            return Look::NotYet { wake_at };
+        };
+        engine.flush();
+        Look::Failed(failure)
+    }
+
+    /// The words of a panic are there but not the rest of their line, which says why.
+    async fn fatal_in_a_moment(&self) -> Error {
+        let until = Instant::now() + self.line.speed.scale(REST_OF_LINE);
+        loop {
+            let rang = timeout_at(until, self.line.bell.notified()).await.is_ok();
+            let mut engine = self.line.engine();
+            let Some(fatal) = engine.fatal() else {
+                return self.report(&engine).timed_out(&engine);
+            };
+            if !rang || engine.line_at(fatal.at).1 {
+                engine.flush();
+                return self.report(&engine).fatal(&engine, fatal);
+            }
+        }
+    }
+
+    fn report(&self, engine: &Engine) -> Wait<'_> {
+        Wait {
+            began: self.from,
+            elapsed: self.began.elapsed(),
+            limit: self.limit,
+            ..Wait::on(&self.line.name, engine, self.patterns)
+        }
+    }
+}
+
+/// What a look at the engine tells a wait.
+enum Look<T> {
+    Ready(T),
+    Failed(Error),
+    FailedInTheMiddleOfALine,
+    NotYet { wake_at: Instant },
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.line.engine().abandon();
+    }
+}
+
+/// The task that drains the line.
+struct Reader {
+    line: Arc<Line>,
+    events: Events,
+    closed: Option<Closed>,
+}
+
+impl Reader {
+    async fn run(self, mut incoming: ReadHalf<Box<dyn Stream>>) {
+        let Self { line, events, closed } = self;
+        let mut closed = closed.unwrap_or_else(|| Box::pin(std::future::pending()));
+        let farewell = line.speed.scale(FAREWELL);
+        let mut why = None;
+        tokio::select! {
+            () = drain(&line, &events, &mut incoming) => {}
+            known = &mut closed => {
+                // What QEMU said last is still in the socket.
+                let _ = timeout(farewell, drain(&line, &events, &mut incoming)).await;
+                why = Some(known);
+            }
+        }
+        if why.is_none() {
+            why = timeout(farewell, closed).await.ok();
+        }
+        line.engine().close(why.unwrap_or_else(|| "the line was closed".to_owned()));
+        note_trouble(&line, &events);
+        line.bell.notify_one();
+    }
+}
+
+/// Reads until the end of the line.
+async fn drain(line: &Arc<Line>, events: &Events, incoming: &mut ReadHalf<Box<dyn Stream>>) {
+    let mut buffer = vec![0; READ];
+    let mut dirty = false;
+    loop {
+        let read = if dirty {
+            match timeout(IDLE, incoming.read(&mut buffer)).await {
+                Ok(read) => read,
+                Err(_) => {
+                    line.engine().flush();
+                    note_trouble(line, events);
+                    dirty = false;
+                    continue;
+                }
+            }
+        } else {
+            incoming.read(&mut buffer).await
+        };
+        let count = match read {
+            Ok(count) if count > 0 => count,
+            Ok(_) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            // A PTY says EIO when its other end is closed.
+            Err(error) => {
+                tracing::debug!(console = line.name, %error, "the line ended");
+                return;
+            }
+        };
+        let (pushed, answers) = {
+            let mut engine = line.engine();
+            let pushed = engine.push(&buffer[..count]);
+            dirty = engine.is_dirty();
+            (pushed, engine.take_answers())
+        };
+        if pushed == Pushed::Wake {
+            line.bell.notify_one();
+        }
+        if !answers.is_empty() {
+            // Not here: a guest that asks but does not read must not keep us from reading.
+            let line = line.clone();
+            tokio::spawn(async move { line.write(&answers).await });
+        }
+    }
+}
+
+fn note_trouble(line: &Line, events: &Events) {
+    let trouble = line.engine().take_trouble();
+    if let Some(trouble) = trouble {
+        events.note(format!("{}: no transcript from here on: {trouble}", line.name));
+    }
+}

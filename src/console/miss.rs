@@ -1,0 +1,53 @@
+//! The nearest miss: what in the text came closest to the pattern that never came.
+
+use memchr::memmem;
+
+use super::pattern::Pattern;
+
+/// How much of the end of the text is looked at.
+const LOOKED_AT: usize = 64 << 10;
+
+/// Says what came closest to a literal, or nothing if nothing came close. Lines are raw text: they
+/// still have to be masked and made harmless.
+pub(super) fn nearest(pattern: &Pattern, text: &[u8]) -> Option<String> {
+    let literal = pattern.literal()?;
+    let text = &text[text.len().saturating_sub(LOOKED_AT)..];
+    let lower = |bytes: &[u8]| bytes.to_ascii_lowercase();
+    if let Some(at) = memmem::rfind(&lower(text), &lower(literal)) {
+        return Some(format!("the same but for upper and lower case: {}", line(text, at)));
+    }
+    if let Some(at) = blank_insensitive(text, literal) {
+        return Some(format!("the same but for blanks: {}", line(text, at)));
+    }
+    // The longest beginning of the literal that came; a third of it, to be worth showing.
+    let (mut low, mut high) = (0, literal.len());
+    while low < high {
+        let middle = (low + high).div_ceil(2);
+        if memmem::find(text, &literal[..middle]).is_some() { low = middle } else { high = middle - 1 }
+    }
+    if low < 3 || low * 3 < literal.len() {
+        return None;
+    }
+    let at = memmem::rfind(text, &literal[..low])?;
+    let matched = String::from_utf8_lossy(&literal[..low]);
+    Some(format!("only its beginning {matched:?} came: {}", line(text, at)))
+}
+
+/// Where the literal stands in the text if blanks don't count.
+fn blank_insensitive(text: &[u8], literal: &[u8]) -> Option<usize> {
+    let wanted: Vec<u8> = literal.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    if wanted.len() < 3 {
+        return None;
+    }
+    let (places, squeezed): (Vec<usize>, Vec<u8>) =
+        text.iter().copied().enumerate().filter(|(_, byte)| !byte.is_ascii_whitespace()).unzip();
+    places.get(memmem::rfind(&squeezed, &wanted)?).copied()
+}
+
+/// The line that a place is in.
+fn line(text: &[u8], at: usize) -> String {
+    let start = memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
+    let end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |newline| at + newline);
+    let line = String::from_utf8_lossy(&text[start.max(at.saturating_sub(200))..end]).into_owned();
+    line.chars().take(200).collect()
+}

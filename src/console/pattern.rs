@@ -1,0 +1,249 @@
+//! What a wait looks for: a literal or a regular expression, compiled once.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use memchr::memmem::Finder;
+use regex_automata::nfa::thompson::{self, pikevm::PikeVM};
+use regex_automata::util::{captures::Captures, syntax};
+use regex_automata::{Input, MatchKind, hybrid::dfa, meta};
+use regex_syntax::hir::{Hir, Look};
+
+use super::anchors;
+use crate::{Error, ErrorKind, Result};
+
+/// What to wait for on a console. Plain text is a literal; [`Pattern::regex`] makes a regular
+/// expression. Clones are cheap and share what was compiled, so keep a pattern that is used often.
+///
+/// A wait finds **what it would find if the bytes came one at a time**: the first place in the text
+/// at which the pattern matches wins. However the bytes really come, the result is the same. It
+/// follows that a greedy tail ends as soon as it may: `(\d+)` on `42` finds `4`. Say what comes
+/// behind instead: `(\d+)\n`. For the same reason `$` at the end of a pattern holds wherever the
+/// text has got to; write `\n` to wait for the end of a line. A `\b` at the end is decided once the
+/// next character has come.
+///
+/// Text has `\n` at the end of its lines, never `\r\n`, and no escape sequences. `^` without `(?m)`
+/// is where the text of this wait begins: at the end of the previous match. `(?m)^` is the start of
+/// a line. A match, with what lies between its ends, can't be longer than what the console keeps
+/// (1 MiB by default).
+///
+/// ```
+/// use nixvm_test::console::Pattern;
+/// let literal = Pattern::from("nixos login: ");
+/// let prompt = Pattern::regex(r"(?m)^\[(\w+)@(\w+):[^\n]*\]\$ $")?;
+/// # Ok::<(), nixvm_test::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Pattern(Arc<Kind>);
+
+pub(super) enum Kind {
+    Literal(Box<Finder<'static>>),
+    Regex(Box<Regex>),
+}
+
+/// A compiled regular expression.
+pub(super) struct Regex {
+    source: String,
+    /// Finds the groups once it is known where a match ends.
+    groups: meta::Regex,
+    /// Without the end anchors at the end: what the search runs on.
+    search: Hir,
+    /// Finds where matches end, over any number of chunks. `None` where no such automaton can be
+    /// had, for example when it would be too big.
+    pub(super) automaton: Option<dfa::DFA>,
+    /// What the automaton has learned of itself, from the last wait with this pattern.
+    cache: Mutex<Option<Box<dfa::Cache>>>,
+    slow: OnceLock<Option<PikeVM>>,
+    /// Whether the byte after a match has a say.
+    pub(super) looks_ahead: bool,
+    /// An end anchor could not be taken out: every byte has to be tried as the last one.
+    pub(super) every_byte: bool,
+    /// `^` without `(?m)` occurs: the text before the wait must not be seen.
+    pub(super) starts_afresh: bool,
+}
+
+impl Pattern {
+    /// A regular expression, in the syntax of the crate [`regex`]. Flags go into the pattern: `(?i)`.
+    ///
+    /// Memory and compile time are bounded as they are in that crate.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when it is not one, with the place where it goes wrong.
+    pub fn regex(source: &str) -> Result<Self> {
+        let fail = |problem: &dyn fmt::Display| {
+            Error::new(ErrorKind::Usage, "the pattern is not a regular expression")
+                .section("the parser says", problem.to_string())
+                .next_step("plain text needs no Pattern::regex: pass it as it is")
+        };
+        let syntax = syntax::Config::new().utf8(false);
+        let hir = syntax::parse_with(source, &syntax).map_err(|e| fail(&e))?;
+        let groups = meta::Builder::new()
+            .configure(meta::Config::new().utf8_empty(false).nfa_size_limit(Some(10 << 20)))
+            .build_from_hir(&hir)
+            .map_err(|e| fail(&e))?;
+        let search = anchors::without_end_anchors(&hir);
+        let automaton = automaton(&search);
+        let unicode_words = hir.properties().look_set().contains_word_unicode();
+        if anchors::ends_with_end_anchor(&search) && (automaton.is_none() || unicode_words) {
+            return Err(fail(&"an end anchor within a repetition at the end, together with a Unicode \\b"));
+        }
+        Ok(Self(Arc::new(Kind::Regex(Box::new(Regex {
+            source: source.to_owned(),
+            groups,
+            automaton,
+            cache: Mutex::new(None),
+            slow: OnceLock::new(),
+            looks_ahead: anchors::ends_with_word_boundary(&search),
+            every_byte: anchors::ends_with_end_anchor(&search),
+            starts_afresh: hir.properties().look_set().contains(Look::Start),
+            search,
+        })))))
+    }
+
+    pub(super) fn kind(&self) -> &Kind {
+        &self.0
+    }
+
+    /// The literal, unless it is a regular expression.
+    pub(super) fn literal(&self) -> Option<&[u8]> {
+        match self.kind() {
+            Kind::Literal(finder) => Some(finder.needle()),
+            Kind::Regex(_) => None,
+        }
+    }
+
+    /// The spans of the groups by their number, and their names. `None` if what `text[span]` holds
+    /// has no match that ends at the end of the span.
+    pub(super) fn groups(&self, text: &[u8], span: Range<usize>) -> Option<Groups> {
+        match self.kind() {
+            Kind::Literal(finder) => {
+                let start = span.end.checked_sub(finder.needle().len())?;
+                Some(Groups { spans: vec![Some(start..span.end)], names: None })
+            }
+            Kind::Regex(regex) => regex.groups(text, span),
+        }
+    }
+}
+
+/// The groups of a match.
+#[derive(Clone)]
+pub(super) struct Groups {
+    pub(super) spans: Vec<Option<Range<usize>>>,
+    pub(super) names: Option<regex_automata::util::captures::GroupInfo>,
+}
+
+impl Groups {
+    /// The number of the group of this name.
+    pub(super) fn number(&self, name: &str) -> Option<usize> {
+        self.names.as_ref()?.to_index(regex_automata::PatternID::ZERO, name)
+    }
+}
+
+impl Regex {
+    fn groups(&self, text: &[u8], span: Range<usize>) -> Option<Groups> {
+        // With the text cut off at the end, `$` holds there. Where the next character has a say, it
+        // must stay in sight.
+        let cut = text.get(..span.end)?;
+        let found = if self.looks_ahead {
+            self.captures(text, span.clone()).or_else(|| self.captures(cut, span))
+        } else {
+            self.captures(cut, span)
+        }?;
+        let spans = found.iter().map(|span| span.map(|span| span.range())).collect();
+        Some(Groups { spans, names: Some(found.group_info().clone()) })
+    }
+
+    fn captures(&self, text: &[u8], span: Range<usize>) -> Option<Captures> {
+        let mut captures = self.groups.create_captures();
+        self.groups.search_captures(&Input::new(text).range(span.clone()), &mut captures);
+        (captures.get_match()?.end() == span.end).then_some(captures)
+    }
+
+    /// A cache for the automaton: the one of the last wait if nobody else has it.
+    pub(super) fn take_cache(&self, automaton: &dfa::DFA) -> Box<dfa::Cache> {
+        let kept = self.cache.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept.unwrap_or_else(|| Box::new(automaton.create_cache()))
+    }
+
+    pub(super) fn keep_cache(&self, cache: Box<dfa::Cache>) {
+        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Some(cache);
+    }
+
+    /// The search for where no automaton can be had: exact, but it looks at all of the text at once.
+    pub(super) fn slow(&self) -> Option<&PikeVM> {
+        let build = || {
+            let nfa = thompson::Compiler::new()
+                .configure(thompson::Config::new().utf8(false))
+                .build_from_hir(&self.search)
+                .ok()?;
+            PikeVM::builder().configure(PikeVM::config().match_kind(MatchKind::All)).build_from_nfa(nfa).ok()
+        };
+        self.slow.get_or_init(build).as_ref()
+    }
+}
+
+/// The automaton that finds where matches end. It reports all of them, not the leftmost-first only:
+/// the first end counts, whichever branch it comes from.
+fn automaton(hir: &Hir) -> Option<dfa::DFA> {
+    let nfa = thompson::Compiler::new()
+        .configure(
+            thompson::Config::new()
+                .utf8(false)
+                .which_captures(thompson::WhichCaptures::None)
+                .nfa_size_limit(Some(10 << 20)),
+        )
+        .build_from_hir(hir)
+        .ok()?;
+    dfa::Builder::new()
+        .configure(
+            dfa::Config::new()
+                .match_kind(MatchKind::All)
+                // A Unicode \b stops the automaton at the first byte that is not ASCII; the slow
+                // search takes over there.
+                .unicode_word_boundary(true)
+                .skip_cache_capacity_check(true),
+        )
+        .build_from_nfa(nfa)
+        .ok()
+}
+
+impl From<&str> for Pattern {
+    fn from(literal: &str) -> Self {
+        Self(Arc::new(Kind::Literal(Box::new(Finder::new(literal).into_owned()))))
+    }
+}
+
+impl From<String> for Pattern {
+    fn from(literal: String) -> Self {
+        Self::from(literal.as_str())
+    }
+}
+
+impl From<&String> for Pattern {
+    fn from(literal: &String) -> Self {
+        Self::from(literal.as_str())
+    }
+}
+
+impl From<&Pattern> for Pattern {
+    fn from(pattern: &Pattern) -> Self {
+        pattern.clone()
+    }
+}
+
+/// As it stands in an error: a literal in quotes, a regular expression between slashes.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind() {
+            Kind::Literal(finder) => write!(f, "{:?}", String::from_utf8_lossy(finder.needle())),
+            Kind::Regex(regex) => write!(f, "/{}/", regex.source),
+        }
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pattern({self})")
+    }
+}

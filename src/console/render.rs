@@ -1,0 +1,125 @@
+//! The last lines of a console as they would stand on a terminal, safe to print anywhere.
+
+use std::collections::VecDeque;
+
+use super::escape::{Listener, Parser};
+
+/// The most characters of a line that are shown.
+const WIDTH: usize = 200;
+
+/// The last `count` lines of `raw`, without blank lines at the end. Carriage returns and backspaces
+/// overwrite, as on a terminal, so that a progress bar is one line.
+pub(super) fn last_lines(mut parser: Parser, raw: &[u8], count: usize) -> Vec<String> {
+    let mut screen = Lines { done: VecDeque::new(), count, line: Line::default() };
+    parser.read(raw, &mut screen);
+    screen.newline();
+    while screen.done.back().is_some_and(|line| line.trim().is_empty()) {
+        screen.done.pop_back();
+    }
+    let surplus = screen.done.len().saturating_sub(count);
+    screen.done.into_iter().skip(surplus).collect()
+}
+
+/// Text that somebody else wrote, on one line, without anything that a terminal would act on.
+pub(super) fn neutral(text: &str) -> String {
+    text.chars().map(harmless).collect()
+}
+
+struct Lines {
+    done: VecDeque<String>,
+    count: usize,
+    line: Line,
+}
+
+#[derive(Default)]
+struct Line {
+    cells: Vec<char>,
+    column: usize,
+    /// Characters beyond the width.
+    beyond: usize,
+}
+
+impl Line {
+    fn put(&mut self, character: char) {
+        if self.column >= WIDTH {
+            self.beyond = self.beyond.max(self.column + 1 - WIDTH);
+        } else {
+            if self.cells.len() <= self.column {
+                self.cells.resize(self.column + 1, ' ');
+            }
+            self.cells[self.column] = character;
+        }
+        self.column += 1;
+    }
+}
+
+impl Lines {
+    fn newline(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let mut shown: String = line.cells.into_iter().collect();
+        shown.truncate(shown.trim_end().len());
+        if line.beyond > 0 {
+            shown.push_str(&format!("… (+{} characters)", line.beyond));
+        }
+        self.done.push_back(shown);
+        // Blank lines at the end are taken away later: they must not push out what is to be shown.
+        while self.done.len() > self.count + 100 {
+            self.done.pop_front();
+        }
+    }
+}
+
+impl Listener for Lines {
+    fn text(&mut self, bytes: &[u8]) {
+        for character in String::from_utf8_lossy(bytes).chars() {
+            match character {
+                '\n' => self.newline(),
+                '\t' => {
+                    let stop = (self.line.column / 8 + 1) * 8;
+                    while self.line.column < stop {
+                        self.line.put(' ');
+                    }
+                }
+                _ => self.line.put(harmless(character)),
+            }
+        }
+    }
+
+    fn control(&mut self, byte: u8) {
+        match byte {
+            b'\r' => self.line.column = 0,
+            0x08 => self.line.column = self.line.column.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    fn sequence(&mut self, introducer: u8, body: &[u8]) {
+        // Erase in line, which progress lines use; everything else moves or colours.
+        if introducer == b'[' && matches!(body, b"K" | b"0K") {
+            self.line.cells.truncate(self.line.column);
+            self.line.beyond = 0;
+        } else if introducer == b'[' && body == b"2K" {
+            self.line.cells.clear();
+            self.line.beyond = 0;
+        }
+    }
+}
+
+/// The character, or U+FFFD for one that a terminal or an editor would act on or hide: controls,
+/// directions (Unicode's "Trojan Source" set), zero width, tags, line separators.
+fn harmless(character: char) -> char {
+    match character {
+        '\u{ad}'
+        | '\u{61c}'
+        | '\u{180e}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e0fff}' => char::REPLACEMENT_CHARACTER,
+        _ if character.is_control() => char::REPLACEMENT_CHARACTER,
+        _ => character,
+    }
+}

@@ -1,0 +1,46 @@
+//! The answers of a terminal of 80 columns and 24 lines, for a guest that asks while it boots.
+//!
+//! systemd ≥ 257 asks for the size of the console and where its cursor is, systemd ≥ 258 for terminfo
+//! strings too, and each waits 333 ms for an answer. In a running session an answer would end up as
+//! typed input, so only a booting guest gets one.
+
+/// The most that waits to be sent: a guest that asks without end is not answered without end.
+const WAITING: usize = 256;
+
+#[derive(Default)]
+pub(super) struct Terminal {
+    /// The cursor was sent beyond the last corner, which is how a size is asked for.
+    far: bool,
+    answers: Vec<u8>,
+}
+
+impl Terminal {
+    /// Takes note of a sequence, and of the answer to it if `answer` is set.
+    pub(super) fn sequence(&mut self, introducer: u8, body: &[u8], answer: bool) {
+        let reply: &[u8] = match (introducer, body) {
+            (b'[', [.., b'H' | b'f']) => {
+                let row = body.split(|byte| !byte.is_ascii_digit()).next().unwrap_or_default();
+                self.far = row.len() >= 3;
+                return;
+            }
+            // Restored cursor: DECRC, SCORC; reset: RIS, DECSTR.
+            (b'8' | b'c', _) | (b'[', [b'u'] | [b'!', b'p']) => {
+                self.far = false;
+                return;
+            }
+            (b'[', b"18t") => b"\x1b[8;24;80t",
+            (b'[', b"6n") if self.far => b"\x1b[24;80R",
+            (b'[', b"6n") => b"\x1b[1;1R",
+            (b'P', [b'+', b'q', ..]) => b"\x1bP0+r\x1b\\",
+            _ => return,
+        };
+        if answer && self.answers.len() + reply.len() <= WAITING {
+            self.answers.extend_from_slice(reply);
+        }
+    }
+
+    /// The answers that have to be sent.
+    pub(super) fn take_answers(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.answers)
+    }
+}

@@ -1,0 +1,4 @@
+//! The console's tests, by what they are about.
+
+mod line;
+mod matching;

@@ -1,0 +1,131 @@
+//! What makes waiting pointless: a kernel panic, emergency mode.
+
+use memchr::memmem;
+
+use super::ring::Ring;
+use crate::ErrorKind;
+
+/// What a console watches for while something waits on it. QEMU's end is always watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Watch {
+    /// The machine boots: a kernel panic and emergency mode fail every wait at once. The terminal's
+    /// answers that systemd asks for are given.
+    #[default]
+    Boot,
+    /// Somebody is logged in, and commands may print anything. Only a kernel panic counts, and only
+    /// as a record with the kernel's time stamp, or as the last line before a silence of a second.
+    Session,
+    /// Nothing is watched for.
+    Off,
+}
+
+/// Why waiting is pointless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fatal {
+    pub(super) kind: ErrorKind,
+    /// How much text was needed to know it.
+    pub(super) decided: u64,
+    /// Where the words begin.
+    pub(super) at: u64,
+}
+
+const PANIC: &[u8] = b"Kernel panic - not syncing";
+/// systemd's emergency.service, and sulogin's answer where root has no password to ask for.
+const EMERGENCY: [&[u8]; 2] =
+    [b"You are in emergency mode", b"Cannot open access to console, the root account is locked"];
+/// How far before the words a kernel time stamp can begin.
+const STAMP: u64 = 64;
+
+#[derive(Debug)]
+pub(super) struct FatalWatch {
+    pub(super) mode: Watch,
+    scanned: u64,
+    /// The words stood at the start of a line, as a kernel without time stamps prints them, but
+    /// somebody is logged in and a command may have printed them.
+    suspicion: Option<Fatal>,
+}
+
+impl FatalWatch {
+    pub(super) fn new(mode: Watch) -> Self {
+        Self { mode, scanned: 0, suspicion: None }
+    }
+
+    /// Looks at the text that has come since the last call.
+    pub(super) fn scan(&mut self, text: &Ring) -> Option<Fatal> {
+        let from = std::mem::replace(&mut self.scanned, text.end());
+        if self.mode == Watch::Off {
+            return None;
+        }
+        let panic = self.find(text, from, PANIC, ErrorKind::KernelPanic);
+        if self.mode == Watch::Session {
+            return panic;
+        }
+        let emergency = EMERGENCY.map(|words| self.find(text, from, words, ErrorKind::EmergencyMode));
+        emergency.into_iter().flatten().chain(panic).min_by_key(|fatal| fatal.decided)
+    }
+
+    fn find(&mut self, text: &Ring, from: u64, words: &[u8], kind: ErrorKind) -> Option<Fatal> {
+        let from = from.saturating_sub(words.len() as u64 - 1).max(text.start());
+        for offset in memmem::find_iter(text.slice(from, text.end()), words) {
+            let at = from + offset as u64;
+            let fatal = Fatal { kind, decided: at + words.len() as u64, at };
+            match record(text.slice(at.saturating_sub(STAMP), at), at) {
+                Record::Stamped => return Some(fatal),
+                Record::LineStart if self.mode == Watch::Boot => return Some(fatal),
+                Record::LineStart => {
+                    self.suspicion.get_or_insert(fatal);
+                }
+                Record::No => {}
+            }
+        }
+        None
+    }
+
+    /// The suspicion, if nothing but more of the panic has come since: in silence it is confirmed.
+    pub(super) fn suspicion(&self, text: &Ring) -> Option<Fatal> {
+        let fatal = self.suspicion?;
+        let since = text.slice(fatal.at, text.end()).trim_ascii_end();
+        let last_line = since.rsplit(|&byte| byte == b'\n').next()?;
+        memmem::find(last_line, PANIC).map(|_| fatal)
+    }
+
+    /// Something that was waited for came after the words: the guest lives.
+    pub(super) fn alive_at(&mut self, position: u64) {
+        self.suspicion.take_if(|fatal| fatal.decided < position);
+    }
+}
+
+enum Record {
+    /// Behind a kernel time stamp, wherever in the line: kernel messages land in the middle of lines.
+    Stamped,
+    LineStart,
+    No,
+}
+
+/// What the bytes before the words make of them. `at` is where the words begin.
+fn record(before: &[u8], at: u64) -> Record {
+    match before.last() {
+        None if at == 0 => return Record::LineStart,
+        Some(b'\n') => return Record::LineStart,
+        _ => {}
+    }
+    // printk.c: "[%5lu.%06lu]", then with CONFIG_PRINTK_CALLER "[%*s]" of T<pid> or C<cpu>, then a space.
+    let Some(stamp) = before.strip_suffix(b" ").and_then(|rest| rest.strip_suffix(b"]")) else {
+        return Record::No;
+    };
+    let caller = stamp
+        .iter()
+        .rposition(|&byte| byte == b'[')
+        .filter(|&open| {
+            let id = stamp[open + 1..].trim_ascii_start();
+            matches!(id.first(), Some(b'T' | b'C')) && id.len() > 1 && id[1..].iter().all(u8::is_ascii_digit)
+        })
+        .and_then(|open| stamp[..open].strip_suffix(b"]"));
+    let stamp = caller.unwrap_or(stamp);
+    let digits = |bytes: &[u8]| bytes.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let micros = digits(stamp);
+    let Some(seconds) = stamp[..stamp.len() - micros].strip_suffix(b".") else { return Record::No };
+    let whole = digits(seconds);
+    let open = seconds[..seconds.len() - whole].trim_ascii_end();
+    if micros == 6 && whole > 0 && open.last() == Some(&b'[') { Record::Stamped } else { Record::No }
+}
