@@ -1,1 +1,142 @@
-//! (machine)
+//! What a test holds: a running [`Machine`], and a [`Session`] of a user on its console.
+//!
+//! A machine is driven as a person would drive it: by its serial console. Logging in answers
+//! `login: ` and `Password: `; a command is evaluated by the user's own shell, on the real terminal,
+//! so it sees what it would see for a person (a terminal for its output, the user's aliases and
+//! variables, `cd` that lasts); powering off is `sudo poweroff`. Nothing is installed in the guest.
+//!
+//! ```no_run
+//! # async fn example(vm: nixvm_test::build::BuiltVm) -> nixvm_test::Result {
+//! use nixvm_test::machine::{Machine, MachineOptions};
+//! let machine = Machine::boot(&vm, MachineOptions::new("server")).await?;
+//! let alice = machine.login("alice", "test").await?;
+//! assert_eq!(alice.succeed("whoami").await?.text(), "alice\n");
+//! machine.power_off().await
+//! # }
+//! ```
+//!
+//! # How a command's output is told from everything else
+//! One line is typed at the first prompt: a loop in the user's shell that evaluates what is sent to
+//! it and prints a marker before and after (module `shell` has the line, `frame` the markers). So
+//! neither prompt, echo, line editor nor line length matter, and the output is exact: whatever a
+//! command prints stands between two markers with a nonce that is new for each command. Two things
+//! are undone: the terminal's `\n` → `\r\n` (each newline gets exactly one carriage return, so this
+//! is exact as long as nobody turns `onlcr` off), and kernel records that were printed meanwhile
+//! (they have a form and a time of their own: module `noise`).
+
+mod boot;
+mod command;
+mod frame;
+mod login;
+mod noise;
+mod output;
+mod power;
+mod session;
+mod shell;
+mod shell_line;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::console::Console;
+use crate::qemu::{Qemu, RunDirectory};
+use crate::{Event, Events, Result, Speed};
+
+pub use boot::MachineOptions;
+pub use output::Output;
+pub use session::Session;
+
+use shell_line::ShellLine;
+
+/// A running virtual machine.
+///
+/// Clones are handles to the same machine; it is ended (at once, as by pulling the plug) when the
+/// last of them and the last [`Session`] are dropped. [`Machine::power_off`] ends it in good order.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    console: Console,
+    qemu: Qemu,
+    events: Events,
+    speed: Speed,
+    /// Who has the console, and whether a command is under way.
+    line: Mutex<Line>,
+    /// Last, since its drop removes the files of what stands above.
+    run_dir: RunDirectory,
+}
+
+/// What the console's other end is doing.
+#[derive(Debug)]
+enum Line {
+    /// A login prompt waits.
+    AtLogin,
+    /// A user is logged in.
+    Shell(ShellLine),
+    /// The machine is off, or nothing more can be done on the console: why.
+    Lost(String),
+}
+
+impl Machine {
+    /// The machine's name, as in [`MachineOptions::new`].
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The serial console, for what [`Session`] does not cover: programs that ask questions, menus.
+    /// While a session is open its shell serves commands; what is typed here goes to that loop or to
+    /// the program that is running.
+    pub fn console(&self) -> &Console {
+        &self.inner.console
+    }
+
+    /// QEMU: its control protocol, its process id.
+    pub fn qemu(&self) -> &Qemu {
+        &self.inner.qemu
+    }
+
+    /// How many times slower than hardware virtualization this machine runs; limits are scaled by it.
+    pub fn speed(&self) -> Speed {
+        self.inner.speed
+    }
+
+    /// The directory with this machine's transcript; removed with the machine unless it is kept.
+    pub fn run_directory(&self) -> &Path {
+        self.inner.run_dir.path()
+    }
+
+    /// Keeps the run directory (its transcript and QEMU's messages) when the machine is gone.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] when it can't be marked as kept.
+    pub fn keep_run_directory(&self) -> Result {
+        self.inner.run_dir.keep()
+    }
+}
+
+impl Inner {
+    fn step(&self, text: impl Into<String>) {
+        self.events.send(Event::Step { machine: self.name.clone(), text: text.into() });
+    }
+
+    fn stopped(&self, how: impl Into<String>) {
+        self.events.send(Event::MachineStopped { machine: self.name.clone(), how: how.into() });
+    }
+
+    fn limit(&self, on_a_fast_host: Duration) -> Duration {
+        self.speed.scale(on_a_fast_host)
+    }
+
+    /// Waits until QEMU is gone; `false` when it is still there after `limit`.
+    async fn gone_within(&self, limit: Duration) -> bool {
+        let mut exit = self.qemu.exit();
+        tokio::time::timeout(limit, exit.wait_for(Option::is_some)).await.is_ok()
+    }
+}

@@ -1,0 +1,226 @@
+//! From a built VM to a login prompt.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use super::noise::tolerant;
+use super::{Inner, Line, Machine};
+use crate::build::BuiltVm;
+use crate::console::{Console, ConsoleOptions, Pattern, Watch};
+use crate::qemu::{Disk, Exit, Launch, Qemu, RunDirectory, accelerator};
+use crate::{Error, ErrorKind, Event, Events, Result, Speed};
+
+/// The whole boot, on a fast host. NixOS boots in 5–10 s there.
+const BOOT: Duration = Duration::from_secs(120);
+/// Longest limit for a boot, however slow the host.
+const BOOT_AT_MOST: Duration = Duration::from_secs(15 * 60);
+/// A guest that prints nothing for so long (on a fast host) is asked by a press of Enter.
+const SILENCE: Duration = Duration::from_secs(8);
+/// Bounds of the scaled [`SILENCE`].
+const SILENCE_BOUNDS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(60));
+/// From the start to the login prompt on a host of speed 1.
+const REFERENCE_BOOT: Duration = Duration::from_secs(5);
+
+/// How a machine is booted.
+#[derive(Debug, Clone)]
+pub struct MachineOptions {
+    name: String,
+    disk: Disk,
+    events: Events,
+    boot_limit: Option<Duration>,
+}
+
+impl MachineOptions {
+    /// A machine called `name`, with a fresh disk.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), disk: Disk::Fresh, events: Events::none(), boot_limit: None }
+    }
+
+    /// Which disk image it gets.
+    #[must_use]
+    pub fn disk(mut self, disk: Disk) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// Where its events go.
+    #[must_use]
+    pub fn events(mut self, events: Events) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// How long it may take to reach the login prompt, on a fast host (scaled by [`Speed`]); two
+    /// minutes when not given.
+    #[must_use]
+    pub fn boot_limit(mut self, limit: Duration) -> Self {
+        self.boot_limit = Some(limit);
+        self
+    }
+}
+
+impl Machine {
+    /// Boots `vm` and waits for the login prompt on its serial console.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] and [`ErrorKind::Io`] when QEMU can't be started,
+    /// [`ErrorKind::KernelPanic`], [`ErrorKind::EmergencyMode`] and [`ErrorKind::QemuGone`] at once
+    /// when they happen, [`ErrorKind::NoLoginPrompt`] when the guest came up without a login prompt
+    /// on ttyS0, [`ErrorKind::BootStalled`] when it stopped printing before, [`ErrorKind::Timeout`]
+    /// when it was still printing at the limit.
+    pub async fn boot(vm: &BuiltVm, options: MachineOptions) -> Result<Self> {
+        let MachineOptions { name, disk, events, boot_limit } = options;
+        let choice = accelerator::choose(vm, &events).await?;
+        let run_dir = RunDirectory::create()?;
+        let started = Instant::now();
+        let mut launch = Launch::new(vm, &name, &run_dir, events.clone());
+        launch.disk = disk;
+        launch.accelerator = choice.accelerator;
+        let (qemu, stream) = Qemu::launch(launch).await?;
+        let mut exit = qemu.exit();
+        let console = Console::attach(
+            stream,
+            ConsoleOptions {
+                name: name.clone(),
+                transcript: Some(run_dir.transcript()),
+                closed: Some(Box::pin(async move {
+                    match exit.wait_for(Option::is_some).await {
+                        Ok(exit) => exit.as_ref().map_or_else(String::new, farewell),
+                        Err(_) => "QEMU was let go".to_owned(),
+                    }
+                })),
+                speed: choice.speed,
+                events: events.clone(),
+                ..ConsoleOptions::default()
+            },
+        )?;
+        let boot = Boot { name: &name, console: &console, events: &events, started, speed: choice.speed };
+        let limit = choice.speed.scale(boot_limit.unwrap_or(BOOT)).min(BOOT_AT_MOST);
+        let speed = match boot.to_login_prompt(limit).await {
+            Ok(speed) => speed,
+            Err(error) => {
+                console.flush();
+                run_dir.keep()?;
+                return Err(
+                    error.section("the console's transcript", run_dir.transcript().display().to_string())
+                );
+            }
+        };
+        if let Err(error) = accelerator::record_speed(vm, choice.accelerator, speed) {
+            tracing::debug!(%error, "the host's speed is not remembered");
+        }
+        let line = Mutex::new(Line::AtLogin);
+        Ok(Self { inner: Arc::new(Inner { name, console, qemu, events, speed, line, run_dir }) })
+    }
+}
+
+/// What QEMU's end tells the one who waits on the console.
+fn farewell(exit: &Exit) -> String {
+    match exit.stderr.trim() {
+        "" => format!("QEMU ended: {}", exit.describe()),
+        stderr => format!("QEMU ended: {}\n{stderr}", exit.describe()),
+    }
+}
+
+struct Boot<'a> {
+    name: &'a str,
+    console: &'a Console,
+    events: &'a Events,
+    started: Instant,
+    speed: Speed,
+}
+
+/// What a boot prints, in the order in which it can come.
+const PROMPT: usize = 0;
+const KERNEL: usize = 1;
+
+impl Boot<'_> {
+    /// Waits for the login prompt; gives the host's speed as measured by the boot.
+    async fn to_login_prompt(&self, limit: Duration) -> Result<Speed> {
+        self.console.set_watch(Watch::Boot);
+        let silence = self.speed.scale(SILENCE).clamp(SILENCE_BOUNDS.0, SILENCE_BOUNDS.1);
+        let patterns = [
+            login_prompt()?,
+            Pattern::from("Linux version "),
+            Pattern::from("systemd["),
+            Pattern::from("[  OK  ]"),
+        ];
+        let (mut kernel, mut services) = (false, false);
+        let mut nudged = false;
+        loop {
+            let rest = limit.saturating_sub(self.started.elapsed());
+            match self.console.expect_any(&patterns, silence.min(rest)).await {
+                Ok((PROMPT, _)) => break,
+                Ok((KERNEL, _)) => {
+                    if !std::mem::replace(&mut kernel, true) {
+                        self.phase("kernel");
+                    }
+                }
+                Ok(_) => {
+                    if !std::mem::replace(&mut services, true) {
+                        self.phase("services");
+                    }
+                }
+                Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
+                Err(_) if self.started.elapsed() >= limit => {
+                    return Err(self
+                        .report(
+                            ErrorKind::Timeout,
+                            "the login prompt did not come: the machine was still booting",
+                        )
+                        .took(self.started.elapsed(), limit));
+                }
+                // It still talks.
+                Err(_) if self.console.quiet_for() < silence => nudged = false,
+                // agetty prints its prompt anew when Enter is pressed: the kernel may have torn it.
+                Err(_) if !nudged => {
+                    nudged = true;
+                    self.console.send(b"\r").await?;
+                }
+                Err(_) => return Err(self.silent(kernel, services, silence)),
+            }
+        }
+        self.phase("login prompt");
+        self.console.set_watch(Watch::Session);
+        Ok(Speed::new(self.started.elapsed().as_secs_f64() / REFERENCE_BOOT.as_secs_f64()))
+    }
+
+    fn phase(&self, phase: &'static str) {
+        self.events.send(Event::Phase { machine: self.name.to_owned(), phase, at: self.started.elapsed() });
+    }
+
+    fn report(&self, kind: ErrorKind, summary: &str) -> Error {
+        Error::new(kind, format!("{}: {summary}", self.name))
+            .section("the console's last lines", self.console.tail(20))
+    }
+
+    /// Nothing came for so long, not even after Enter was pressed: says what that means.
+    fn silent(&self, kernel: bool, services: bool, silence: Duration) -> Error {
+        let quiet = format!("nothing came for {:.0} s, nor after Enter was pressed", silence.as_secs_f64());
+        let error = if self.console.tail(1).trim().is_empty() {
+            self.report(ErrorKind::BootStalled, "the machine printed nothing at all on its serial console")
+                .likely_cause("the kernel does not use ttyS0 as a console, or it hangs before its first line")
+                .next_step("add console=ttyS0 to boot.kernelParams, last of the console= parameters")
+        } else if services {
+            self.report(ErrorKind::NoLoginPrompt, "the machine booted, but no login prompt came on its serial console")
+                .likely_cause("no getty runs on ttyS0: systemd starts one for each kernel console, so console=ttyS0 is missing or serial-getty@ttyS0 is disabled or failed")
+                .next_step("add console=ttyS0 to boot.kernelParams, last of the console= parameters; look for systemd.services.\"serial-getty@ttyS0\" in the configuration")
+        } else if kernel {
+            self.report(ErrorKind::BootStalled, "the boot stopped: the kernel started, and then the console fell silent")
+                .likely_cause("the kernel or the initial ramdisk hangs, or later messages go to another console: is console=ttyS0 the last of the console= parameters?")
+                .next_step("boot it by hand: QEMU_KERNEL_PARAMS=console=ttyS0 ./result/bin/run-*-vm -nographic")
+        } else {
+            self.report(ErrorKind::BootStalled, "the boot stopped before the kernel's first line")
+                .likely_cause("the firmware found nothing to boot, or the kernel does not print to ttyS0 (console=ttyS0)")
+                .next_step("boot it by hand: QEMU_KERNEL_PARAMS=console=ttyS0 ./result/bin/run-*-vm -nographic")
+        };
+        error.section("silence", quiet)
+    }
+}
+
+/// agetty's prompt, even with a kernel line inside.
+pub(super) fn login_prompt() -> Result<Pattern> {
+    Pattern::regex(&format!("(?m)(?:^| ){}", tolerant("login: ")))
+}

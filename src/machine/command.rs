@@ -1,0 +1,309 @@
+//! Collecting what one command prints, byte for byte.
+
+use std::ops::ControlFlow;
+use std::sync::LazyLock;
+
+use regex::bytes::Regex;
+
+use super::frame::{Marker, Nonce, Piece, Scanner};
+use super::noise::remove_records;
+
+/// The most that is kept of one command's output: beyond it a test has lost its way, and the host's
+/// memory is not the guest's to fill.
+const LARGEST: usize = 256 << 20;
+/// The kernel may print a record a little after its time, when the line is busy.
+const LAG: f64 = 1.0;
+/// Where sudo's question is looked for: kernel lines may follow it.
+const TAIL: usize = 4096;
+
+/// sudo's lecture and question, and the newline after the hidden answer (plugins/sudoers/check.c,
+/// `display_lecture`; NixOS and Debian leave the text as it is).
+#[allow(clippy::expect_used)] // a constant, and a test compiles it
+static CONVERSATION: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?s-u)(?:\r?\n)?(?:We trust you have received the usual lecture.{0,600}?)?\[sudo\] password for [^\n]{1,64}: (?:\r?\n)?\z")
+        .expect("a constant pattern")
+});
+
+/// Collects the bytes between a command's two markers.
+#[derive(Debug)]
+pub(super) struct Collector {
+    scanner: Scanner,
+    question: Vec<u8>,
+    printed: Vec<u8>,
+    /// How much was printed beyond [`LARGEST`].
+    lost: usize,
+    start: Option<f64>,
+    end: Option<(i32, f64)>,
+    damaged: bool,
+    /// How many times the shell said that it has taken what was typed.
+    taken: usize,
+    sudo: Sudo,
+}
+
+/// The conversation with sudo.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sudo {
+    /// Not asked, or not since the last answer's effect was seen.
+    Quiet,
+    /// It waits for a password.
+    Asks,
+    /// It was answered when so much had been printed.
+    Answered(usize),
+}
+
+impl Collector {
+    /// A collector for a command with this nonce, typed by `user`.
+    pub(super) fn new(nonce: Nonce, user: &str) -> Self {
+        Self {
+            scanner: Scanner::new(nonce),
+            question: format!("[sudo] password for {user}: ").into_bytes(),
+            printed: Vec::new(),
+            lost: 0,
+            start: None,
+            end: None,
+            damaged: false,
+            taken: 0,
+            sudo: Sudo::Quiet,
+        }
+    }
+
+    /// Takes the next bytes from the console; breaks when the command starts, asks or ends, with the
+    /// number of bytes that were used.
+    pub(super) fn push(&mut self, chunk: &[u8]) -> ControlFlow<usize> {
+        let Self { scanner, printed, lost, start, end, damaged, taken, .. } = self;
+        let mut wake = false;
+        let flow = scanner.push(chunk, |piece| {
+            match piece {
+                Piece::Bytes(bytes) if start.is_some() => {
+                    let room = LARGEST.saturating_sub(printed.len()).min(bytes.len());
+                    printed.extend_from_slice(&bytes[..room]);
+                    *lost += bytes.len() - room;
+                }
+                // The echo of what was typed, a prompt.
+                Piece::Bytes(_) => {}
+                Piece::Marker(Marker::Start(uptime)) => {
+                    *start = Some(uptime);
+                    wake = true;
+                }
+                Piece::Marker(Marker::End(status, uptime)) => {
+                    *end = Some((status, uptime));
+                    return ControlFlow::Break(());
+                }
+                Piece::Marker(Marker::Damaged) => {
+                    *damaged = true;
+                    return ControlFlow::Break(());
+                }
+                Piece::Marker(Marker::Taken) => {
+                    *taken += 1;
+                    wake = true;
+                }
+                Piece::Marker(Marker::Ready) => {}
+            }
+            ControlFlow::Continue(())
+        });
+        match flow {
+            ControlFlow::Continue(()) if self.sudo_begins_to_ask() || wake => ControlFlow::Break(chunk.len()),
+            flow => flow,
+        }
+    }
+
+    /// The nonce of the command's markers.
+    pub(super) fn nonce(&self) -> &Nonce {
+        self.scanner.nonce()
+    }
+
+    /// How many batches of typed lines the shell has taken.
+    pub(super) fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// How much was printed so far.
+    pub(super) fn printed(&self) -> usize {
+        self.printed.len() + self.lost
+    }
+
+    /// Whether the last thing printed looks like a login prompt.
+    pub(super) fn ends_at_login(&self) -> bool {
+        let tail = &self.printed[self.printed.len().saturating_sub(TAIL)..];
+        let tail = remove_records(tail, 0.0..=f64::INFINITY);
+        let line = tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        line.ends_with(b" login: ") || line == b"login: "
+    }
+
+    /// Whether the command has begun.
+    pub(super) fn started(&self) -> bool {
+        self.start.is_some()
+    }
+
+    /// Whether the command arrived damaged and was not run.
+    pub(super) fn damaged(&self) -> bool {
+        self.damaged
+    }
+
+    /// The exit status, when the command has ended.
+    pub(super) fn status(&self) -> Option<i32> {
+        self.end.map(|(status, _)| status)
+    }
+
+    /// How many bytes were printed beyond what is kept.
+    pub(super) fn lost(&self) -> usize {
+        self.lost
+    }
+
+    /// Whether sudo waits for the user's password.
+    pub(super) fn sudo_asks(&self) -> bool {
+        self.sudo == Sudo::Asks
+    }
+
+    /// Notes that sudo is being answered; `false` when it was answered before and asks again, which
+    /// means that it did not take the answer.
+    pub(super) fn answer_sudo(&mut self) -> bool {
+        let refused = self.printed.ends_with(b"Sorry, try again.\r\n")
+            || memchr::memmem::rfind(
+                &self.printed[self.printed.len().saturating_sub(TAIL)..],
+                b"Sorry, try again.",
+            )
+            .is_some();
+        // The conversation is not the command's output.
+        let tail = self.printed.len().saturating_sub(TAIL);
+        if !refused && let Some(conversation) = CONVERSATION.find(&self.printed[tail..]) {
+            let start = tail + conversation.start();
+            self.printed.truncate(start);
+        }
+        self.sudo = Sudo::Answered(self.printed.len());
+        !refused
+    }
+
+    fn sudo_begins_to_ask(&mut self) -> bool {
+        if self.start.is_none() || self.sudo == Sudo::Asks || self.printed.is_empty() {
+            return false;
+        }
+        let from = match self.sudo {
+            Sudo::Answered(at) => at,
+            _ => 0,
+        };
+        let tail = &self.printed[from.max(self.printed.len().saturating_sub(TAIL))..];
+        // Kernel lines of any time: nothing is removed for good here.
+        let asks = tail.ends_with(&self.question)
+            || (tail.ends_with(b"\n") && remove_records(tail, 0.0..=f64::INFINITY).ends_with(&self.question));
+        if asks {
+            self.sudo = Sudo::Asks;
+        }
+        asks
+    }
+
+    /// Exactly what the command printed: without the kernel's lines, and with the newlines that it
+    /// wrote (the terminal puts a carriage return before each).
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        let from = self.start.unwrap_or(f64::NAN) - LAG;
+        let until = self.end.map_or(f64::INFINITY, |(_, uptime)| uptime) + LAG;
+        // A NaN makes an empty window: no uptime, nothing told apart.
+        let mut bytes = if from.is_nan() || until.is_nan() {
+            self.printed
+        } else {
+            remove_records(&self.printed, from..=until)
+        };
+        if let Sudo::Answered(at) = self.sudo {
+            remove_answer_newline(&mut bytes, at);
+        }
+        let mut kept = 0;
+        for at in 0..bytes.len() {
+            if bytes[at] == b'\r' && bytes.get(at + 1) == Some(&b'\n') {
+                continue;
+            }
+            bytes[kept] = bytes[at];
+            kept += 1;
+        }
+        bytes.truncate(kept);
+        bytes
+    }
+}
+
+/// sudo ends the line of its question when the hidden answer was typed.
+fn remove_answer_newline(bytes: &mut Vec<u8>, at: usize) {
+    if bytes.get(at..).is_some_and(|rest| rest.starts_with(b"\r\n")) {
+        bytes.drain(at..at + 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collector() -> Collector {
+        Collector::new(Nonce { first: "0123abcd".into(), second: "4567cdef".into() }, "alice")
+    }
+
+    fn framed(output: &[u8]) -> Vec<u8> {
+        [b"echo\x1b_0123abcd4567cdef S 12.50\x1b\\", output, b"\x1b_0123abcd4567cdef E 3 12.61\x1b\\prompt"]
+            .concat()
+    }
+
+    fn bytes_of(output: &[u8]) -> Vec<u8> {
+        let mut collector = collector();
+        let stream = framed(output);
+        assert_eq!(collector.push(&stream), ControlFlow::Break(stream.len() - 6));
+        assert_eq!(collector.status(), Some(3));
+        collector.into_bytes()
+    }
+
+    #[test]
+    fn output_is_exact_whatever_it_is() {
+        for output in [
+            "",
+            "no newline",
+            "a\n\nb\n",
+            "\u{1b}_0123abcd4567cdee E 0 1\u{1b}\\",
+            "[alice@nixos:~]$ ",
+            "a\r\n",
+            "\r",
+        ] {
+            let on_the_line = output.replace('\n', "\r\n");
+            assert_eq!(bytes_of(on_the_line.as_bytes()), output.as_bytes());
+        }
+    }
+
+    #[test]
+    fn kernel_lines_of_the_commands_time_are_taken_out() {
+        assert_eq!(
+            bytes_of(b"co[   12.550000] usb 1-1: new\r\nw\r\n[    3.000000] old\r\n"),
+            b"cow\n[    3.000000] old\n"
+        );
+    }
+
+    #[test]
+    fn sudos_conversation_is_answered_once_and_is_no_output() {
+        let mut collector = collector();
+        let lecture = b"\x1b_0123abcd4567cdef S 12.50\x1b\\before\r\n\r\nWe trust you have received the usual lecture from the local System\r\nAdministrator.\r\n\r\n[sudo] password for alice: ";
+        assert!(collector.push(lecture).is_break());
+        assert!(collector.sudo_asks());
+        assert!(collector.answer_sudo());
+        assert!(!collector.sudo_asks());
+        assert_eq!(
+            collector.push(b"\r\nroot\r\n\x1b_0123abcd4567cdef E 0 12.61\x1b\\"),
+            ControlFlow::Break(38)
+        );
+        assert_eq!(collector.into_bytes(), b"before\nroot\n");
+    }
+
+    #[test]
+    fn sudo_that_did_not_take_the_password_is_not_answered_again() {
+        let mut collector = collector();
+        assert!(collector.push(b"\x1b_0123abcd4567cdef S 12.50\x1b\\[sudo] password for alice: ").is_break());
+        assert!(collector.answer_sudo());
+        assert!(collector.push(b"\r\nSorry, try again.\r\n[sudo] password for alice: ").is_break());
+        assert!(!collector.answer_sudo());
+    }
+
+    #[test]
+    fn sudos_question_is_seen_with_kernel_lines_in_and_after_it() {
+        let mut collector = collector();
+        assert!(collector.push(b"\x1b_0123abcd4567cdef S 12.50\x1b\\").is_break());
+        assert!(
+            collector
+                .push(b"[sudo] pass[   12.600000] usb\r\nword for alice: [   12.700000] usb\r\n")
+                .is_break()
+        );
+        assert!(collector.sudo_asks());
+    }
+}

@@ -1,0 +1,67 @@
+//! What a command gave.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+/// What a command printed on the console, and its exit status.
+///
+/// ```
+/// # async fn example(alice: nixvm_test::machine::Session) -> nixvm_test::Result {
+/// let cow = alice.run("cowsay hello | lolcat").await?;
+/// assert!(cow.success());
+/// assert!(cow.text().contains("< hello >"));
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Output {
+    command: String,
+    status: i32,
+    bytes: Vec<u8>,
+    text: OnceLock<String>,
+}
+
+impl Output {
+    pub(super) fn new(command: &str, status: i32, bytes: Vec<u8>) -> Self {
+        Self { command: command.to_owned(), status, bytes, text: OnceLock::new() }
+    }
+
+    /// The command as it was given.
+    pub fn command(&self) -> &str {
+        &self.command
+    }
+
+    /// The exit status: 0 is success; above 128 the command was ended by signal `status - 128`.
+    pub fn status(&self) -> i32 {
+        self.status
+    }
+
+    /// Whether the exit status is 0.
+    pub fn success(&self) -> bool {
+        self.status == 0
+    }
+
+    /// Exactly the bytes that the command printed, standard output and error as they came on the
+    /// console; escape codes are in it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The output as text without escape codes: what a person reads. Bytes that are no UTF-8 become
+    /// U+FFFD; a newline at the end stays.
+    pub fn text(&self) -> &str {
+        self.text
+            .get_or_init(|| String::from_utf8_lossy(&crate::console::strip_escapes(&self.bytes)).into_owned())
+    }
+
+    /// The lines of [`Output::text`].
+    pub fn lines(&self) -> std::str::Lines<'_> {
+        self.text().lines()
+    }
+}
+
+/// The text without the white space around it.
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text().trim())
+    }
+}

@@ -1,0 +1,93 @@
+//! Ways to end a machine, from the polite to the certain.
+
+use std::time::Duration;
+
+use super::shell_line::Ended;
+use super::{Inner, Line, Machine};
+use crate::{Error, ErrorKind, Result};
+
+/// For the guest to shut down once it was asked, on a fast host.
+const SHUTDOWN: Duration = Duration::from_secs(20);
+/// For QEMU to end once it was told to.
+const QUIT: Duration = Duration::from_secs(5);
+
+impl Machine {
+    /// Powers the machine off, as a person would: `sudo poweroff` in the open session (`poweroff` for
+    /// root); then by the power button (ACPI), then by ending QEMU over its control protocol, then by
+    /// SIGKILL, each when the one before did nothing within its limit. An event says which it took.
+    ///
+    /// # Errors
+    /// [`ErrorKind::QemuGone`] when QEMU had ended before, other than by a power-off.
+    pub async fn power_off(&self) -> Result {
+        let inner = &self.inner;
+        let mut line = inner.line.lock().await;
+        if let Some(exit) = inner.qemu.exit().borrow().as_ref() {
+            if exit.status.success() {
+                return Ok(());
+            }
+            return Err(Error::new(
+                ErrorKind::QemuGone,
+                format!("{}: QEMU had ended before: {}", inner.name, exit.status),
+            )
+            .section("QEMU said", exit.stderr.clone()));
+        }
+        inner.step("power off");
+        let mut tried = Vec::new();
+        let how = inner.end(&mut line, &mut tried).await;
+        *line = Line::Lost("the machine was powered off".to_owned());
+        let tried = if tried.is_empty() {
+            String::new()
+        } else {
+            format!(" (after {} did nothing)", tried.join(", "))
+        };
+        inner.stopped(format!("powered off by {how}{tried}"));
+        Ok(())
+    }
+
+    /// Ends the machine at once, as by pulling the plug; what the guest had not written to its disk is
+    /// lost.
+    pub async fn stop(&self) {
+        self.inner.qemu.kill().await;
+        let mut line = self.inner.line.lock().await;
+        if !matches!(&*line, Line::Lost(_)) {
+            *line = Line::Lost("the machine was stopped".to_owned());
+            self.inner.stopped("stopped");
+        }
+    }
+}
+
+impl Inner {
+    /// Ends QEMU; gives what did it, and in `tried` what did not.
+    async fn end(&self, line: &mut Line, tried: &mut Vec<String>) -> &'static str {
+        let limit = self.limit(SHUTDOWN);
+        if let Line::Shell(shell) = line {
+            let (command, name) = if shell.user() == "root" {
+                ("poweroff", "poweroff")
+            } else {
+                ("sudo poweroff", "sudo poweroff")
+            };
+            match shell.run(self, command, limit).await {
+                // The shell may answer before the machine goes down, or go down with it.
+                Ok(Ended::Done(collector)) if collector.status() != Some(0) => {
+                    tried.push(format!("{name} (status {})", collector.status().unwrap_or(-1)));
+                }
+                _ if self.gone_within(limit).await => return name,
+                _ => tried.push(name.to_owned()),
+            }
+        }
+        if self.qemu.qmp().execute("system_powerdown", None, QUIT).await.is_ok()
+            && self.gone_within(limit).await
+        {
+            return "the power button (ACPI)";
+        }
+        tried.push("the power button (ACPI)".to_owned());
+        // QEMU may end before it answers.
+        let _ = self.qemu.qmp().execute("quit", None, QUIT).await;
+        if self.gone_within(QUIT).await {
+            return "QMP quit";
+        }
+        tried.push("QMP quit".to_owned());
+        self.qemu.kill().await;
+        "SIGKILL"
+    }
+}

@@ -1,0 +1,195 @@
+//! A user's session on the console.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::command::Collector;
+use super::shell_line::{Ended, shorten};
+use super::{Inner, Line, Output};
+use crate::{Error, ErrorKind, Result};
+
+/// For one command, on a fast host, when nothing else is said.
+const COMMAND: Duration = Duration::from_secs(60);
+/// So much of an output stands in an error.
+const SHOWN_LINES: usize = 30;
+
+/// A user who is logged in on the console. See [`super::Machine::login`].
+///
+/// Commands run one after the other in the user's own shell, as typed: `cd`, variables and aliases
+/// last from one command to the next. With fish and other shells that are no POSIX shells each command
+/// runs in a shell of its own, and they do not.
+///
+/// When a command asks `[sudo] password for USER: `, the session answers with the password it logged
+/// in with, once a command; the question is not part of the output.
+#[derive(Debug, Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+    id: u64,
+    user: String,
+    limit: Duration,
+}
+
+impl Session {
+    pub(super) fn new(inner: Arc<Inner>, id: u64, user: &str) -> Self {
+        Self { inner, id, user: user.to_owned(), limit: COMMAND }
+    }
+
+    /// The user's name.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The same session with another time limit for each command, given for a fast host and scaled
+    /// by [`crate::Speed`]; it is one minute otherwise.
+    ///
+    /// ```no_run
+    /// # async fn example(alice: nixvm_test::machine::Session) -> nixvm_test::Result {
+    /// use std::time::Duration;
+    /// alice.with_limit(Duration::from_secs(5)).succeed("systemctl is-system-running --wait").await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn with_limit(&self, limit: Duration) -> Self {
+        Self { limit, ..self.clone() }
+    }
+
+    /// Runs a command, whatever its status. It may have several lines.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandTimeout`] when it does not end within the limit: it is interrupted and the
+    /// session goes on. [`ErrorKind::SessionEnded`] when the session is no more (the command was
+    /// `exit`, or another user logged in since), [`ErrorKind::KernelPanic`] and
+    /// [`ErrorKind::QemuGone`] at once, [`ErrorKind::Usage`] for a command with a NUL in it.
+    pub async fn run(&self, command: &str) -> Result<Output> {
+        if command.contains('\0') {
+            return Err(Error::new(ErrorKind::Usage, "a command can't hold a NUL byte: no shell takes one"));
+        }
+        let inner = &self.inner;
+        let mut line = inner.line.lock().await;
+        let ended =
+            |why: &str| inner.session_ended(&format!("run `{}` as {}", shorten(command), self.user), why);
+        let shell = match &mut *line {
+            Line::Shell(shell) if shell.id() == self.id => shell,
+            Line::Shell(other) => {
+                return Err(ended(&format!("it was logged out when {} logged in", other.user())));
+            }
+            Line::AtLogin => return Err(ended("it was logged out")),
+            Line::Lost(why) => return Err(ended(why)),
+        };
+        inner.step(format!("{}: {}", self.user, shorten(command)));
+        let limit = inner.limit(self.limit);
+        let started = Instant::now();
+        match shell.run(inner, command, limit).await {
+            Ok(Ended::Done(collector)) => output(command, collector),
+            Ok(Ended::Interrupted { collector, regained }) => {
+                let error = Error::new(
+                    ErrorKind::CommandTimeout,
+                    format!("{}: `{}` did not end within its limit", inner.name, shorten(command)),
+                )
+                .took(started.elapsed(), limit)
+                .section("what it had printed", shown(&collector.into_bytes()));
+                match regained {
+                    Ok(()) => Err(error.next_step(
+                        "it was interrupted and the session goes on; give it more time with `with_limit`",
+                    )),
+                    Err(lost) => {
+                        *line = Line::Lost(lost.summary().to_owned());
+                        Err(error.section("and then", lost.to_string()))
+                    }
+                }
+            }
+            Ok(Ended::LoggedOut(collector)) => {
+                *line = Line::AtLogin;
+                Err(ended("the session ended with it, and the login prompt is back")
+                    .section("what it had printed", shown(&collector.into_bytes())))
+            }
+            Err(error) => {
+                if error.kind() != ErrorKind::Timeout {
+                    *line = Line::Lost(error.summary().to_owned());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs a command that has to succeed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandFailed`] when its status is not 0, and those of [`Session::run`].
+    pub async fn succeed(&self, command: &str) -> Result<Output> {
+        let output = self.run(command).await?;
+        if output.success() {
+            return Ok(output);
+        }
+        Err(self.unexpected(ErrorKind::CommandFailed, &output, "0"))
+    }
+
+    /// Runs a command that has to fail.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandSucceeded`] when its status is 0, and those of [`Session::run`].
+    pub async fn fail(&self, command: &str) -> Result<Output> {
+        let output = self.run(command).await?;
+        if !output.success() {
+            return Ok(output);
+        }
+        Err(self.unexpected(ErrorKind::CommandSucceeded, &output, "other than 0"))
+    }
+
+    /// Logs out: ends the shell and waits for the login prompt.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SessionEnded`] when the session was ended before, [`ErrorKind::Timeout`] when the
+    /// login prompt does not come back.
+    pub async fn log_out(self) -> Result {
+        let mut line = self.inner.line.lock().await;
+        match &*line {
+            Line::Shell(shell) if shell.id() == self.id => self.inner.leave_shell(&mut line).await,
+            _ => Err(self
+                .inner
+                .session_ended(&format!("log out {}", self.user), "the session had ended before")),
+        }
+    }
+
+    fn unexpected(&self, kind: ErrorKind, output: &Output, expected: &str) -> Error {
+        let summary = format!(
+            "{}: `{}` ended with status {}, expected {expected}",
+            self.inner.name,
+            shorten(output.command()),
+            output.status()
+        );
+        let error = Error::new(kind, summary).section("its output", shown(output.bytes()));
+        match output.status() {
+            127 => error.likely_cause("the command is not on the user's PATH").next_step(format!(
+                "add its package to users.users.{}.packages or environment.systemPackages",
+                self.user
+            )),
+            126 => error.likely_cause("the file is there but can't be executed by this user"),
+            status if status > 128 && status < 193 => {
+                error.likely_cause(format!("it was ended by signal {}", status - 128))
+            }
+            _ => error,
+        }
+    }
+}
+
+fn output(command: &str, collector: Collector) -> Result<Output> {
+    let status = collector.status().unwrap_or(-1);
+    if collector.lost() > 0 {
+        return Err(Error::new(
+            ErrorKind::Other,
+            format!(
+                "`{}` printed {} bytes more than are kept of one command",
+                shorten(command),
+                collector.lost()
+            ),
+        )
+        .next_step("send its output to a file in the machine and look at the part that matters"));
+    }
+    Ok(Output::new(command, status, collector.into_bytes()))
+}
+
+/// The end of an output, as it may stand in a message.
+fn shown(bytes: &[u8]) -> String {
+    crate::console::shown(bytes, SHOWN_LINES)
+}

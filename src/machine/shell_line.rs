@@ -1,0 +1,308 @@
+//! The console while a user's shell serves commands on it.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Inner;
+use super::boot::login_prompt;
+use super::command::Collector;
+use super::frame::{Marker, Nonce, Piece, Scanner};
+use super::shell::{self, Language};
+use crate::console::Pattern;
+use crate::{Error, ErrorKind, Result};
+
+/// For the shell to answer what was typed, on a fast host.
+const ANSWER: Duration = Duration::from_secs(5);
+/// After ^C, for a command to say its last words and end in good order, on a fast host.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+/// For a signal to have emptied the terminal's input, on a fast host.
+const KEY_TAKES_EFFECT: Duration = Duration::from_millis(20);
+/// For the shell to come back after a key, before a stronger one is tried, on a fast host.
+const ANSWER_TO_KEY: Duration = Duration::from_millis(500);
+/// After so much silence behind a login prompt the session is over, on a fast host.
+const BACK_AT_LOGIN: Duration = Duration::from_millis(400);
+/// ^C.
+const INTERRUPT_KEY: &[u8] = b"\x03";
+/// A command that arrives damaged is sent again so often.
+const SENDS: usize = 3;
+
+/// A shell on the console, and what is needed to drive it.
+#[derive(Debug)]
+pub(super) struct ShellLine {
+    id: u64,
+    user: String,
+    password: Secret,
+    language: Language,
+    /// A command is under way, or was when the future that drove it was dropped.
+    busy: bool,
+}
+
+/// A password, which no `{:?}` shows.
+#[derive(Clone)]
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("****")
+    }
+}
+
+/// How a command on the console ended.
+pub(super) enum Ended {
+    /// By itself.
+    Done(Collector),
+    /// At its limit; what it had printed, and whether the shell serves commands again.
+    Interrupted { collector: Collector, regained: Result },
+    /// With the session: the login prompt is back.
+    LoggedOut(Collector),
+}
+
+/// A command that is being collected from the console.
+struct Running(Arc<Mutex<Collector>>);
+
+impl Running {
+    fn new(user: &str) -> Self {
+        Self(Arc::new(Mutex::new(Collector::new(Nonce::new(), user))))
+    }
+
+    fn collector(&self) -> MutexGuard<'_, Collector> {
+        lock(&self.0)
+    }
+
+    /// Collects until the command starts, asks or ends.
+    async fn progress(&self, inner: &Inner, limit: Duration) -> Result {
+        let collector = Arc::clone(&self.0);
+        inner.console.tap(limit, move |chunk| lock(&collector).push(chunk)).await
+    }
+
+    fn finish(self) -> Collector {
+        std::mem::replace(&mut *self.collector(), Collector::new(Nonce::new(), ""))
+    }
+}
+
+/// A panic while the lock is held can't leave a collector half changed: it only grows.
+fn lock(collector: &Mutex<Collector>) -> MutexGuard<'_, Collector> {
+    collector.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ShellLine {
+    /// Makes the shell, which has answered a probe, serve commands.
+    pub(super) async fn start(inner: &Inner, user: &str, password: &str, language: Language) -> Result<Self> {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let shell =
+            Self { id, user: user.to_owned(), password: Secret(password.to_owned()), language, busy: false };
+        shell.serve(inner).await?;
+        Ok(shell)
+    }
+
+    /// Tells sessions apart.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Types the serving loop at a prompt.
+    async fn serve(&self, inner: &Inner) -> Result {
+        let nonce = Nonce::new();
+        let line = shell::serve(self.language, &nonce);
+        let mut scanner = Scanner::new(nonce);
+        inner.console.send_line(&line).await?;
+        let ready = inner.console.tap(inner.limit(ANSWER), move |chunk| {
+            scanner.push(chunk, |piece| match piece {
+                Piece::Marker(Marker::Ready) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            })
+        });
+        ready.await.map_err(|error| match error.kind() {
+            ErrorKind::Timeout => inner
+                .session_ended("start of a session", "the shell did not take the line that makes it serve commands")
+                .likely_cause("its start-up files redefine `read`, `printf` or `stty`, or another program has the terminal"),
+            _ => error,
+        })
+    }
+
+    /// Runs `command`; its end comes within `limit`, or it is interrupted.
+    pub(super) async fn run(&mut self, inner: &Inner, command: &str, limit: Duration) -> Result<Ended> {
+        if self.busy {
+            // The future of the last command was dropped while it ran.
+            self.break_off(inner).await?;
+        }
+        let deadline = Instant::now() + limit;
+        self.busy = true;
+        let running = self.begin(inner, command).await?;
+        let mut printed = 0;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let woken = running.progress(inner, inner.limit(BACK_AT_LOGIN).min(left)).await;
+            let asks = {
+                let collector = running.collector();
+                if collector.status().is_some() {
+                    self.busy = false;
+                    drop(collector);
+                    return Ok(Ended::Done(running.finish()));
+                }
+                collector.sudo_asks()
+            };
+            match woken {
+                Ok(()) if asks => self.answer_sudo(inner, &running).await?,
+                Ok(()) => {}
+                Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
+                Err(_) if Instant::now() >= deadline => {
+                    let (collector, regained) = self.interrupt(inner, running).await?;
+                    return Ok(Ended::Interrupted { collector, regained });
+                }
+                // Quiet for a while: a login prompt at the end means that the shell is gone.
+                Err(_) => {
+                    let collector = running.collector();
+                    if collector.printed() == printed && collector.ends_at_login() {
+                        drop(collector);
+                        return Ok(Ended::LoggedOut(running.finish()));
+                    }
+                    printed = collector.printed();
+                }
+            }
+        }
+    }
+
+    /// Types `command` until it has started.
+    async fn begin(&mut self, inner: &Inner, command: &str) -> Result<Running> {
+        for _ in 0..SENDS {
+            let running = Running::new(&self.user);
+            match self.send_command(inner, command, &running).await {
+                Ok(()) if running.collector().damaged() => {}
+                Ok(()) => return Ok(running),
+                // Nothing was started: the loop is gone (a `break`, TMOUT) or input was lost.
+                Err(error) if error.kind() == ErrorKind::Timeout => {
+                    drop(running);
+                    self.break_off(inner).await?;
+                    self.busy = true;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(inner.session_ended(
+            &format!("run `{}`", shorten(command)),
+            "the command did not reach the shell as it was typed",
+        ))
+    }
+
+    /// Returns when the command has started or arrived damaged.
+    async fn send_command(&self, inner: &Inner, command: &str, running: &Running) -> Result {
+        let batches = shell::type_command(command, running.collector().nonce());
+        let last = batches.len() - 1;
+        for (at, batch) in batches.iter().enumerate() {
+            inner.console.send(batch).await?;
+            loop {
+                {
+                    let collector = running.collector();
+                    let begun = collector.started() || collector.damaged() || collector.status().is_some();
+                    if begun || (at < last && collector.taken() > at) {
+                        break;
+                    }
+                }
+                running.progress(inner, inner.limit(ANSWER)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// sudo asks once for each command; when it asks again it did not take the password.
+    async fn answer_sudo(&self, inner: &Inner, running: &Running) -> Result {
+        let taken = running.collector().answer_sudo();
+        if !taken {
+            return inner.console.send(b"\x03").await;
+        }
+        inner.console.send_secret(&self.password.0).await
+    }
+
+    /// Interrupts what runs, and collects what it still prints.
+    async fn interrupt(&mut self, inner: &Inner, running: Running) -> Result<(Collector, Result)> {
+        inner.console.send(INTERRUPT_KEY).await?;
+        // A command that takes ^C in good order prints its last words, and the loop its marker.
+        let deadline = Instant::now() + inner.limit(LAST_WORDS);
+        while running.collector().status().is_none() {
+            match running.progress(inner, deadline.saturating_duration_since(Instant::now())).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Timeout => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let collector = running.finish();
+        if collector.status().is_some() {
+            self.busy = false;
+            return Ok((collector, Ok(())));
+        }
+        let regained = self.regain(inner).await;
+        Ok((collector, regained))
+    }
+
+    /// Interrupts whatever has the terminal, of which nothing is known.
+    async fn break_off(&mut self, inner: &Inner) -> Result {
+        inner.console.send(INTERRUPT_KEY).await?;
+        self.regain(inner).await
+    }
+
+    /// Gets the shell to serve again, by ever stronger keys: ^C, ^\, ^Z and a kill of what it stopped.
+    async fn regain(&mut self, inner: &Inner) -> Result {
+        let wait = inner.limit(ANSWER_TO_KEY);
+        for key in [b"".as_slice(), INTERRUPT_KEY, b"\x1c", b"\x1a"] {
+            inner.console.send(key).await?;
+            let nonce = Nonce::new();
+            // The loop may still be there, or a line editor with something on its line (^U empties it).
+            let mut question = [shell::QUIT, b"\x15", shell::probe(&nonce).as_bytes(), b"\r"].concat();
+            if key == b"\x1a" {
+                question.extend_from_slice(b" kill -KILL %%\r");
+            }
+            // A terminal that is told of a signal forgets what was typed; so the question comes after.
+            tokio::time::sleep(inner.limit(KEY_TAKES_EFFECT)).await;
+            inner.console.send(&question).await?;
+            match inner.console.expect(Pattern::regex(&shell::alive(&nonce))?, wait).await {
+                Ok(_) => {
+                    self.serve(inner).await?;
+                    self.busy = false;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Timeout => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(inner
+            .session_ended("interrupt of a command", "the shell did not come back")
+            .likely_cause("the command ignores ^C, ^\\ and ^Z, or has put the terminal into raw mode"))
+    }
+
+    /// Ends the shell and waits for the login prompt.
+    pub(super) async fn leave(&mut self, inner: &Inner) -> Result {
+        if self.busy {
+            self.break_off(inner).await?;
+        }
+        inner.console.send(shell::QUIT).await?;
+        let prompt = login_prompt()?;
+        let mut last = None;
+        // A shell with stopped jobs warns at the first `exit`.
+        for _ in 0..3 {
+            inner.console.send_line(" exit").await?;
+            match inner.console.expect(prompt.clone(), inner.limit(ANSWER)).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Timeout => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::new(ErrorKind::Timeout, "no login prompt came after logging out")))
+    }
+}
+
+/// A command as it stands in a message: one line, not too long.
+pub(super) fn shorten(command: &str) -> String {
+    const LONGEST: usize = 120;
+    let line: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
+    if line.chars().count() < command.chars().count() { line + " …" } else { line }
+}
