@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use super::line::cut;
-use super::said::{Said, Tail};
+use super::said::{Said, Tail, is_builder};
 use crate::{Error, ErrorKind};
 
 /// The report for a build of `what` that ended with `status`. The user's own files are those in
@@ -79,18 +79,22 @@ fn advise(error: Error, message: &str, tail: &Tail) -> Error {
         "Temporary failure resolving",
         "Could not connect",
     ];
-    let evaluation = ["undefined variable", "syntax error", "does not exist", "attribute 'vm'"];
-    if !evaluation.iter().any(|known| message.contains(known))
-        && let Some(line) = tail.line_with(&network)
-    {
+    // Nix goes on without a binary cache that it can't reach, and then its warning is beside the
+    // point: only what a failed builder printed, or what the message itself is about, counts.
+    let line = match message {
+        _ if is_builder(message) => tail.builder_line_with(&network),
+        _ if message.contains("download") || message.contains("not found in the Nix search path") => {
+            tail.line_with(&network)
+        }
+        _ => None,
+    };
+    if let Some(line) = line {
         let line = cut(line.trim(), 240);
         return error.likely_cause(format!("no network, or the address is wrong: {line}")).next_step(
             "see that this host reaches it, or name a nixpkgs that is here: --nixpkgs FOLDER (or standin)",
         );
     }
-    if message.contains("nixpkgs/nixos' was not found")
-        || message.contains("not found in the Nix search path")
-    {
+    if message.contains("not found in the Nix search path") {
         return error
             .next_step("choose the nixpkgs: --nixpkgs channel:nixos-23.11, a folder, or standin; NIX_PATH has none that works");
     }
@@ -174,10 +178,14 @@ mod tests {
 
     #[test]
     fn a_warning_about_a_mirror_does_not_hide_a_fault_in_the_configuration() {
-        let report = report(
-            "warning: error: unable to download 'https://cache/x': timed out\nerror: undefined variable 'x'",
-        );
-        assert!(!report.contains("network"), "{report}");
+        let warning = "warning: error: unable to download 'https://cache/x': timed out\n";
+        let undefined = report(&format!("{warning}error: undefined variable 'x'"));
+        assert!(!undefined.contains("network"), "{undefined}");
+        let failed = "building '/nix/store/a.drv'...\ncc: error\nerror: builder for '/nix/store/a.drv' failed with exit code 1";
+        let builder = report(&format!("{warning}{failed}"));
+        assert!(!builder.contains("network"), "{builder}");
+        let offline = report(&failed.replace("cc: error", "E: Could not resolve 'deb.debian.org'"));
+        assert!(offline.contains("no network"), "{offline}");
     }
 
     #[test]

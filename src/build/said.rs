@@ -25,9 +25,17 @@ impl Tail {
         self.lines.push_back(line.to_owned());
     }
 
-    /// Whether a line holds one of `words`.
+    /// The last line that holds one of `words`.
     pub(super) fn line_with(&self, words: &[&str]) -> Option<&str> {
-        self.lines.iter().rev().map(String::as_str).find(|line| words.iter().any(|word| line.contains(word)))
+        let holds = |line: &&str| words.iter().any(|word| line.contains(word));
+        self.lines.iter().rev().map(String::as_str).find(holds)
+    }
+
+    /// The same, among what was printed since the first builder was started.
+    pub(super) fn builder_line_with(&self, words: &[&str]) -> Option<&str> {
+        let holds = |line: &&str| words.iter().any(|word| line.contains(word));
+        let lines = self.lines.iter().map(String::as_str);
+        lines.skip_while(|line| !line.starts_with("building '")).filter(holds).last()
     }
 }
 
@@ -114,7 +122,8 @@ fn after_error(line: &str) -> Option<&str> {
     line.trim_start().strip_prefix("error:").map(str::trim)
 }
 
-fn is_builder(line: &str) -> bool {
+/// Whether a line says that a builder failed.
+pub(super) fn is_builder(line: &str) -> bool {
     line.contains("builder for '") && line.contains("failed")
 }
 
