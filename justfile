@@ -1,0 +1,68 @@
+# What is done with this repository: `./just RECIPE`. The wrapper ./just installs what is missing first.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
+
+# nextest runs the tests where it is installed, cargo itself where it is not.
+nextest := `cargo nextest --version >/dev/null 2>&1 && echo yes || echo no`
+
+# Lists the recipes.
+[private]
+default:
+    @just --justfile {{ quote(justfile()) }} --list --unsorted
+
+# Installs what this host lacks: QEMU, Nix, mmdebstrap, …
+setup:
+    @./just setup
+
+# Builds the VM of configuration.nix and leaves ./result, as nix-build does.
+build *options:
+    cargo run --quiet --bin nixvm-test -- build {{ options }}
+
+# Builds the VM of configuration.nix, boots it, logs in as alice and checks: scenarios/login.rs.
+login *options:
+    cargo run --quiet --bin nixvm-test -- {{ options }} scenarios/login.rs
+
+# Runs every test.
+test: test-rust test-doc test-standin
+
+# Runs the Rust tests; `./just test-rust NAME` those whose name contains NAME.
+test-rust *filter:
+    @if [ {{ nextest }} = yes ]; then set -x; cargo nextest run --workspace --all-features {{ filter }}; \
+    else set -x; cargo test --workspace --all-features --no-fail-fast --all-targets {{ filter }}; fi
+
+# Runs the examples in the documentation.
+test-doc:
+    cargo test --workspace --all-features --doc
+
+# Runs the stand-in's own tests.
+test-standin:
+    standin/tests/run.sh
+
+# Runs the benchmarks; a table at the end.
+bench *options:
+    cargo bench {{ options }}
+
+# Formats the code.
+fmt:
+    cargo fmt --all
+
+# Checks formatting, and denies every warning of clippy.
+lint: components
+    cargo fmt --all -- --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# Builds the documentation and denies its warnings.
+docs:
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --all-features --no-deps --document-private-items
+
+# What continuous integration runs: formatting, lints, documentation, every test.
+ci: lint docs test
+
+# rustup's minimal profile has neither.
+[private]
+components:
+    @cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    @cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
