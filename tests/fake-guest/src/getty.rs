@@ -1,0 +1,162 @@
+//! agetty and login on the serial line.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nixvm_fake_guest::settings::{Settings, User};
+
+use crate::tty::{NoLine, Tty};
+use crate::{init, shell, systemd};
+
+/// Runs as getty on standard input, which is the controlling terminal; becomes the shell after a good login.
+pub fn run() -> io::Result<ExitCode> {
+    let run = std::env::var_os("FAKE_GUEST_RUN").map(PathBuf::from);
+    let run = run.ok_or_else(|| io::Error::other("FAKE_GUEST_RUN is not set: getty is not for people"))?;
+    let settings = init::load_settings(&run)?;
+    let mut tty = Tty::open("/dev/tty")?;
+    let Some(name) = ask_name(&mut tty, &settings, &run) else { return Ok(ExitCode::SUCCESS) };
+    tty.sane();
+    tty.print("\n");
+    let Some(user) = login(&mut tty, &settings, name) else { return Ok(ExitCode::SUCCESS) };
+    if refused(&mut tty, &settings, &run, user) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if user.expired && change_password(&mut tty, &settings, user).is_none() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let id = systemd::context_id();
+    std::fs::write(run.join("session"), &id)?;
+    if settings.flavour >= nixvm_fake_guest::Flavour::Systemd258 {
+        tty.print(&systemd::context_start(&id, &user.name, &settings.name, "login", "session"));
+    }
+    if !settings.motd.is_empty() {
+        tty.print(&settings.motd);
+    }
+    init::request(&run, "login")?;
+    Err(shell::become_shell(&settings, &run, &user.name))
+}
+
+/// agetty: the line is raw, what was typed before the prompt is thrown away, and it echoes by itself.
+fn ask_name(tty: &mut Tty, settings: &Settings, run: &std::path::Path) -> Option<String> {
+    let (_, _, label) = systemd::release(settings.flavour);
+    tty.raw();
+    loop {
+        tty.flush_input();
+        tty.print(&format!(
+            "\r\r\n\r\n<<< Welcome to NixOS {label} (x86_64) - ttyS0 >>>\r\n\r\nRun 'nixos-help' for the NixOS manual.\
+             \r\n\r\n{} login: ",
+            settings.name
+        ));
+        let _ = init::request(run, "prompt");
+        let name = read_name(tty)?;
+        if !name.is_empty() {
+            return Some(name);
+        }
+    }
+}
+
+/// Reads bytes until Enter, echoing them. None: ctrl-C, ctrl-D, or the line is gone.
+fn read_name(tty: &mut Tty) -> Option<String> {
+    let mut name: Vec<u8> = Vec::new();
+    loop {
+        // One byte at a time: what follows Enter is for whoever reads next.
+        let byte = *tty.read(&mut [0; 1], Duration::from_secs(600)).ok()?.first()?;
+        match byte {
+            b'\r' | b'\n' => return Some(String::from_utf8_lossy(&name).into_owned()),
+            0x08 | 0x7f => {
+                if name.pop().is_some() {
+                    tty.print("\x08 \x08");
+                }
+            }
+            0x15 => {
+                while name.pop().is_some() {
+                    tty.print("\x08 \x08");
+                }
+            }
+            0x03 | 0x04 => return None,
+            byte => {
+                name.push(byte);
+                use std::io::Write as _;
+                let _ = tty.0.write_all(&[byte]);
+            }
+        }
+    }
+}
+
+/// login: asks for passwords until one is right.
+fn login<'a>(tty: &mut Tty, settings: &'a Settings, mut name: String) -> Option<&'a User> {
+    let mut failures = 0;
+    loop {
+        let user = settings.user(&name);
+        if let Some(user) = user.filter(|user| user.password.is_empty()) {
+            return Some(user);
+        }
+        let password = match tty.ask("Password: ", false, settings.login_timeout) {
+            Ok(password) => password,
+            Err(why) => return gave_up(tty, settings, why),
+        };
+        if let Some(user) = user.filter(|user| user.password == password) {
+            return Some(user);
+        }
+        std::thread::sleep(settings.login_delay);
+        tty.print("\nLogin incorrect\n");
+        failures += 1;
+        if failures >= settings.tries {
+            return None;
+        }
+        loop {
+            match tty.ask(&format!("{} login: ", settings.name), true, settings.login_timeout) {
+                Ok(line) if line.is_empty() => {}
+                Ok(line) => {
+                    name = line;
+                    break;
+                }
+                Err(why) => return gave_up(tty, settings, why),
+            }
+        }
+    }
+}
+
+fn gave_up<T>(tty: &mut Tty, settings: &Settings, why: NoLine) -> Option<T> {
+    if matches!(why, NoLine::Timeout) {
+        tty.print(&format!("\nLogin timed out after {} seconds.\n", settings.login_timeout.as_secs()));
+    }
+    None
+}
+
+/// pam_nologin while the system is starting: so many logins are turned away; root never is.
+fn refused(tty: &mut Tty, settings: &Settings, run: &std::path::Path, user: &User) -> bool {
+    let counter = run.join("refused");
+    let so_far: u32 = std::fs::read_to_string(&counter).ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    if user.name == "root" || so_far >= settings.refuse_logins {
+        return false;
+    }
+    let _ = std::fs::write(counter, (so_far + 1).to_string());
+    tty.print(
+        "\nSystem is booting up. Unprivileged users are not permitted to log in yet. Please come back later. \
+         For technical details, see pam_nologin(8).\n\nAuthentication failure\n",
+    );
+    std::thread::sleep(settings.login_delay);
+    true
+}
+
+/// An expired password: the old one once more, the new one twice.
+fn change_password(tty: &mut Tty, settings: &Settings, user: &User) -> Option<()> {
+    let limit = settings.login_timeout;
+    tty.print("You are required to change your password immediately (administrator enforced).\n");
+    tty.print(&format!("Changing password for {}.\n", user.name));
+    let current = tty.ask("Current password: ", false, limit).ok()?;
+    if current != user.password {
+        tty.print("\nAuthentication token manipulation error\n");
+        return None;
+    }
+    let new = tty.ask("New password: ", false, limit).ok()?;
+    let again = tty.ask("Retype new password: ", false, limit).ok()?;
+    if new != again {
+        tty.print("Sorry, passwords do not match.\n\nAuthentication token manipulation error\n");
+        return None;
+    }
+    Some(())
+}

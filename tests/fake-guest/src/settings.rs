@@ -1,0 +1,234 @@
+//! What a fake guest does, as text: `key=value` words.
+//!
+//! They come from three places, later ones winning: a file with one `key=value` a line (its path is in
+//! `FAKE_GUEST_FILE`; that is what [`FakeVm`](crate::FakeVm) writes), the environment variable `FAKE_GUEST`
+//! (words between white space), and the kernel line (words that begin with `fake.`, so that
+//! `QEMU_KERNEL_PARAMS=fake.boot=emergency` changes a VM that is already written).
+//! A value may hold `\n`, `\r`, `\t`, `\e` (0x1b), `\s` (a space), `\\` and `\xNN`.
+
+use std::time::Duration;
+
+/// Everything a fake guest can be told. The defaults are a well-behaved NixOS 23.11 with the user alice,
+/// password `test`, in group wheel.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// `name=nixos`: the host name.
+    pub name: String,
+    /// `flavour=systemd-254|systemd-257|systemd-258`: how the console's bytes look.
+    pub flavour: Flavour,
+    /// `user=NAME:PASSWORD[:FLAG…]`, repeated; an empty password is not asked for. Flags: `nowheel` (may not
+    /// use sudo), `expired` (the password must be changed at login). `root:PASSWORD` lets root log in.
+    pub users: Vec<User>,
+    /// `chunk=all|N|random`: how many bytes one write on the line has.
+    pub chunk: Chunk,
+    /// `seed=N`: for `chunk=random`.
+    pub seed: u64,
+    /// `delay=MS`: pause after each write on the line.
+    pub delay: Duration,
+    /// `kernel-noise=off|every:3ms|bytes:7`: kernel messages in between, by the clock, or after every N bytes
+    /// that the guest's terminal prints.
+    pub noise: Noise,
+    /// `noise-from=MOMENT`: when they begin. Default `prompt`.
+    pub noise_from: Moment,
+    /// `noise-text=…`: what they say.
+    pub noise_text: String,
+    /// `noise-limit=N`: how many at most.
+    pub noise_limit: usize,
+    /// `caller-id=yes`: `[   12.345678][    T1] …`, as a kernel with CONFIG_PRINTK_CALLER writes.
+    pub caller_id: bool,
+    /// `boot=ok|emergency|root-locked|no-getty`.
+    pub boot: Boot,
+    /// `boot-delay=MS`: pause between the lines of the boot and of the shutdown.
+    pub boot_delay: Duration,
+    /// `panic=MOMENT[+MS]`: the kernel panics.
+    pub panic: Option<At>,
+    /// `die=MOMENT[+MS]`: the whole "QEMU" ends with `die-status` after printing `die-text` to stderr.
+    pub die: Option<At>,
+    /// `die-text=…`.
+    pub die_text: String,
+    /// `die-status=N`, 1 by default.
+    pub die_status: i32,
+    /// `stall=MOMENT[+MS]`: nothing more is printed or read, QEMU goes on running.
+    pub stall: Option<At>,
+    /// `kvm=ok|absent|abort|hang`: what happens with `accel=kvm`.
+    pub kvm: Kvm,
+    /// `qmp=ok|mute`: `mute` accepts the descriptor and never says a word.
+    pub qmp_mute: bool,
+    /// `ignore-acpi=yes`: the power button does nothing.
+    pub ignore_acpi: bool,
+    /// `ignore-poweroff=yes`: `poweroff` says nothing and does nothing.
+    pub ignore_poweroff: bool,
+    /// `hang-at-shutdown=yes`: the shutdown begins and never ends.
+    pub hang_at_shutdown: bool,
+    /// `login-delay=MS`: how long a wrong password takes; 20 ms by default, about 3 s in a real guest.
+    pub login_delay: Duration,
+    /// `tries=N`: passwords until login gives up; 5 as in a real guest.
+    pub tries: u32,
+    /// `login-timeout=MS`: 60 s as in a real guest.
+    pub login_timeout: Duration,
+    /// `refuse-logins=N|yes`: so many good logins are refused with "System is booting up. …".
+    pub refuse_logins: u32,
+    /// `query-wait=MS`: how long a query of the terminal waits; 333 ms as in systemd.
+    pub query_wait: Duration,
+    /// `motd=TEXT` or `motd=bytes:N`: printed before the first prompt of a session.
+    pub motd: String,
+    /// `shell=bash|dash|zsh|fish`: the login shell.
+    pub shell: String,
+    /// `ps1=…`: another prompt than NixOS's.
+    pub ps1: Option<String>,
+    /// `term=vt220`: the session's TERM.
+    pub term: String,
+    /// `sudo=password|free`: `free` is `wheelNeedsPassword = false`.
+    pub sudo_free: bool,
+    /// `max-life=MS`: the fake guest ends by itself after so long; 10 minutes.
+    pub max_life: Duration,
+    /// `report=FILE`: where the fake guest notes what a real one would only be slow about: one line a query
+    /// of the terminal, `answered` or `unanswered`.
+    pub report: Option<String>,
+    pub(crate) words: Vec<String>,
+}
+
+/// Whose console is imitated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Flavour {
+    /// NixOS 23.11 with systemd 254: resets the terminal, asks it nothing.
+    #[default]
+    Systemd254,
+    /// NixOS 25.05 with systemd 257: asks for the terminal's size.
+    Systemd257,
+    /// NixOS 25.11 with systemd 258: asks for its name too, and marks sessions with OSC 3008.
+    Systemd258,
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// Its password; empty: not asked for.
+    pub password: String,
+    /// May use sudo.
+    pub wheel: bool,
+    /// Has to choose a new password at login.
+    pub expired: bool,
+}
+
+/// How output is cut into writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunk {
+    /// As it comes.
+    All,
+    /// So many bytes a write.
+    Bytes(usize),
+    /// 1 to 40 bytes, by the seed.
+    Random,
+}
+
+/// When kernel messages come in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noise {
+    /// Never.
+    Off,
+    /// One each so long.
+    Every(Duration),
+    /// One after each so many bytes of the guest's terminal.
+    Bytes(usize),
+}
+
+/// A moment in a guest's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// `start`: before the firmware says anything.
+    Start,
+    /// `kernel`: in the middle of the kernel's lines.
+    Kernel,
+    /// `services`: in the middle of systemd's lines.
+    Services,
+    /// `prompt`: the login prompt is there.
+    Prompt,
+    /// `login`: the password was right, the shell starts.
+    Login,
+    /// `command:N`: the Nth line was typed in a shell (`command` = the first).
+    Command(u32),
+    /// `shutdown`: the shutdown began.
+    Shutdown,
+}
+
+/// A moment, and some time after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    /// The moment.
+    pub moment: Moment,
+    /// The time after it.
+    pub delay: Duration,
+}
+
+/// How a boot ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boot {
+    /// With a login prompt.
+    Ok,
+    /// In emergency mode, with a prompt for root's password.
+    Emergency,
+    /// In emergency mode that can't be entered.
+    RootLocked,
+    /// Without a login prompt on this line.
+    NoGetty,
+}
+
+/// What `accel=kvm` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kvm {
+    /// Works.
+    Ok,
+    /// There is no KVM: `kvm:tcg` falls back, `kvm` alone fails.
+    Absent,
+    /// Aborts by an assertion (exit 134 in a shell's words).
+    Abort,
+    /// The firmware speaks, then nothing.
+    Hang,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: "nixos".into(),
+            flavour: Flavour::default(),
+            users: Vec::new(),
+            chunk: Chunk::All,
+            seed: 1,
+            delay: Duration::ZERO,
+            noise: Noise::Off,
+            noise_from: Moment::Prompt,
+            noise_text: "random: crng reseeded on system resumption".into(),
+            noise_limit: usize::MAX,
+            caller_id: false,
+            boot: Boot::Ok,
+            boot_delay: Duration::ZERO,
+            panic: None,
+            die: None,
+            die_text: "qemu-system-x86_64: the fake guest was told to die".into(),
+            die_status: 1,
+            stall: None,
+            kvm: Kvm::Ok,
+            qmp_mute: false,
+            ignore_acpi: false,
+            ignore_poweroff: false,
+            hang_at_shutdown: false,
+            login_delay: Duration::from_millis(20),
+            tries: 5,
+            login_timeout: Duration::from_secs(60),
+            refuse_logins: 0,
+            query_wait: Duration::from_millis(333),
+            motd: String::new(),
+            shell: "bash".into(),
+            ps1: None,
+            term: "vt220".into(),
+            sudo_free: false,
+            max_life: Duration::from_secs(600),
+            report: None,
+            words: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The session's shell: a real one, with NixOS's prompt.
+
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nixvm_fake_guest::settings::Settings;
+
+/// NixOS's prompt (programs.bash.promptInit), with the names filled in, since the host's are others.
+fn prompt(settings: &Settings, user: &str) -> String {
+    if let Some(prompt) = &settings.ps1 {
+        return prompt.clone();
+    }
+    let host = &settings.name;
+    let (colour, sign) = if user == "root" { ("1;31m", "#") } else { ("1;32m", "$") };
+    if settings.term == "dumb" {
+        // bash's own, with the guest's sign.
+        return format!("\\s-\\v{sign} ");
+    }
+    format!(
+        "\\n\\[\\033[{colour}\\][\\[\\e]0;{user}@{host}: \\w\\a\\]{user}@{host}:\\w]{sign}\\[\\033[0m\\] "
+    )
+}
+
+/// The user's home: a folder of the machine's own.
+pub fn home(run: &Path, user: &str) -> PathBuf {
+    run.join("home").join(user)
+}
+
+/// The environment of a session of `user`.
+pub fn environment(settings: &Settings, run: &Path, user: &str) -> io::Result<Vec<(String, String)>> {
+    let home = home(run, user);
+    std::fs::create_dir_all(&home)?;
+    let shell = find(&settings.shell).unwrap_or_else(|| PathBuf::from(&settings.shell));
+    let host_path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".into());
+    let bin = run.join("bin").display().to_string();
+    let path = if host_path.starts_with(&bin) { host_path } else { format!("{bin}:{host_path}") };
+    let mut variables = vec![
+        ("FAKE_GUEST_RUN", run.display().to_string()),
+        ("FAKE_GUEST_USER", user.into()),
+        ("PATH", path),
+        ("HOME", home.display().to_string()),
+        ("USER", user.into()),
+        ("LOGNAME", user.into()),
+        ("SHELL", shell.display().to_string()),
+        ("TERM", settings.term.clone()),
+        ("LANG", "C.UTF-8".into()),
+    ];
+    let prompt = prompt(settings, user);
+    // What an interactive bash started by hand reads.
+    std::fs::write(home.join(".bashrc"), format!("PS1='{}'\n", prompt.replace('\'', "'\\''")))?;
+    // zsh has its own escapes and no need for bash's; dash and fish have none.
+    if settings.shell == "bash" || settings.ps1.is_some() {
+        variables.push(("PS1", prompt));
+    }
+    // readline reads this before the host's own.
+    std::fs::write(
+        home.join(".inputrc"),
+        "set bell-style none\nset meta-flag on\nset input-meta on\nset convert-meta off\nset output-meta on\n\
+         set colored-stats on\n",
+    )?;
+    Ok(variables.into_iter().map(|(name, value)| (name.into(), value)).collect())
+}
+
+/// The login shell's command, without the host's start-up files.
+pub fn command(settings: &Settings, run: &Path, user: &str) -> io::Result<Command> {
+    let path = find(&settings.shell).ok_or_else(|| {
+        io::Error::other(format!("login: failed to execute {}: No such file", settings.shell))
+    })?;
+    let mut command = Command::new(path);
+    command.arg0(format!("-{}", settings.shell)).current_dir({
+        let home = home(run, user);
+        std::fs::create_dir_all(&home)?;
+        home
+    });
+    match settings.shell.as_str() {
+        "bash" => command.arg("--noprofile"),
+        "zsh" => command.args(["-f", "-d"]),
+        "fish" => command.arg("--no-config"),
+        _ => &mut command,
+    };
+    command.env_clear().envs(environment(settings, run, user)?);
+    Ok(command)
+}
+
+/// Becomes the login shell; comes back only with an error.
+pub fn become_shell(settings: &Settings, run: &Path, user: &str) -> io::Error {
+    match command(settings, run, user) {
+        Ok(mut command) => command.exec(),
+        Err(error) => error,
+    }
+}
+
+/// A program of the host, by the search path.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
+}

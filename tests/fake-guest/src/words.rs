@@ -1,0 +1,280 @@
+//! From `key=value` words to [`Settings`].
+
+use std::time::Duration;
+
+use crate::settings::{At, Boot, Chunk, Flavour, Kvm, Moment, Noise, Settings, User};
+
+impl Settings {
+    /// Reads settings from the environment and from the kernel line `append`.
+    ///
+    /// # Errors
+    /// A word that makes no sense, or a settings file that can't be read, named.
+    pub fn load(append: &str) -> Result<Self, String> {
+        let mut settings = Self::default();
+        if let Ok(path) = std::env::var("FAKE_GUEST_FILE") {
+            let text = std::fs::read_to_string(&path).map_err(|error| format!("read {path}: {error}"))?;
+            settings.read_lines(&text)?;
+        }
+        for word in std::env::var("FAKE_GUEST").unwrap_or_default().split_whitespace() {
+            settings.word(word)?;
+        }
+        for word in append.split_whitespace().filter_map(|word| word.strip_prefix("fake.")) {
+            settings.word(word)?;
+        }
+        if settings.users.is_empty() {
+            settings.word("user=alice:test")?;
+        }
+        Ok(settings)
+    }
+
+    /// Takes one `key=value` from each line that is not empty and not a comment.
+    ///
+    /// # Errors
+    /// A line that makes no sense.
+    pub fn read_lines(&mut self, text: &str) -> Result<(), String> {
+        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
+            self.word(line)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one `key=value`.
+    ///
+    /// # Errors
+    /// An unknown key or a value that makes no sense.
+    pub fn word(&mut self, word: &str) -> Result<(), String> {
+        let (key, raw) = word.split_once('=').unwrap_or((word, "yes"));
+        self.set(key, &unescape(raw)).map_err(|why| format!("fake guest: {word:?}: {why}"))?;
+        self.words.push(word.into());
+        Ok(())
+    }
+
+    /// Everything that was taken, one word a line, for [`Settings::read_lines`].
+    pub fn to_lines(&self) -> String {
+        self.words.join("\n")
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "name" => self.name = value.into(),
+            "flavour" => {
+                self.flavour = match value {
+                    "systemd-254" => Flavour::Systemd254,
+                    "systemd-257" => Flavour::Systemd257,
+                    "systemd-258" => Flavour::Systemd258,
+                    _ => return Err("systemd-254, systemd-257 or systemd-258".into()),
+                }
+            }
+            "user" => self.users.push(user(value)?),
+            "chunk" => {
+                self.chunk = match value {
+                    "all" => Chunk::All,
+                    "random" => Chunk::Random,
+                    n => Chunk::Bytes(number::<usize>(n)?.max(1)),
+                }
+            }
+            "seed" => self.seed = number(value)?,
+            "delay" => self.delay = duration(value)?,
+            "kernel-noise" => {
+                self.noise = match value.split_once(':') {
+                    None if value == "off" => Noise::Off,
+                    Some(("every", time)) => Noise::Every(duration(time)?),
+                    Some(("bytes", n)) => Noise::Bytes(number::<usize>(n)?.max(1)),
+                    _ => return Err("off, every:TIME or bytes:N".into()),
+                }
+            }
+            "noise-from" => self.noise_from = at(value)?.moment,
+            "noise-text" => self.noise_text = value.into(),
+            "noise-limit" => self.noise_limit = number(value)?,
+            "caller-id" => self.caller_id = flag(value)?,
+            "boot" => {
+                self.boot = match value {
+                    "ok" => Boot::Ok,
+                    "emergency" => Boot::Emergency,
+                    "root-locked" => Boot::RootLocked,
+                    "no-getty" => Boot::NoGetty,
+                    _ => return Err("ok, emergency, root-locked or no-getty".into()),
+                }
+            }
+            "boot-delay" => self.boot_delay = duration(value)?,
+            "panic" => self.panic = Some(at(value)?),
+            "die" => self.die = Some(at(value)?),
+            "die-text" => self.die_text = value.into(),
+            "die-status" => self.die_status = number(value)?,
+            "stall" => self.stall = Some(at(value)?),
+            "kvm" => {
+                self.kvm = match value {
+                    "ok" => Kvm::Ok,
+                    "absent" => Kvm::Absent,
+                    "abort" => Kvm::Abort,
+                    "hang" => Kvm::Hang,
+                    _ => return Err("ok, absent, abort or hang".into()),
+                }
+            }
+            "qmp" => self.qmp_mute = value == "mute",
+            "ignore-acpi" => self.ignore_acpi = flag(value)?,
+            "ignore-poweroff" => self.ignore_poweroff = flag(value)?,
+            "hang-at-shutdown" => self.hang_at_shutdown = flag(value)?,
+            "login-delay" => self.login_delay = duration(value)?,
+            "tries" => self.tries = number(value)?,
+            "login-timeout" => self.login_timeout = duration(value)?,
+            "refuse-logins" => self.refuse_logins = if value == "yes" { u32::MAX } else { number(value)? },
+            "query-wait" => self.query_wait = duration(value)?,
+            "motd" => {
+                self.motd = match value.strip_prefix("bytes:") {
+                    Some(n) => filler(number(n)?),
+                    None => value.into(),
+                }
+            }
+            "shell" => self.shell = value.into(),
+            "ps1" => self.ps1 = Some(value.into()),
+            "term" => self.term = value.into(),
+            "sudo" => self.sudo_free = value == "free",
+            "max-life" => self.max_life = duration(value)?,
+            "report" => self.report = Some(value.into()),
+            _ => return Err("unknown setting".into()),
+        }
+        Ok(())
+    }
+
+    /// The account of that name.
+    pub fn user(&self, name: &str) -> Option<&User> {
+        self.users.iter().rev().find(|user| user.name == name)
+    }
+}
+
+fn user(value: &str) -> Result<User, String> {
+    let mut parts = value.split(':');
+    let name = parts.next().filter(|name| !name.is_empty()).ok_or("NAME:PASSWORD[:FLAG…]")?;
+    let password = parts.next().unwrap_or_default();
+    let mut user = User { name: name.into(), password: password.into(), wheel: true, expired: false };
+    for flag in parts {
+        match flag {
+            "nowheel" => user.wheel = false,
+            "expired" => user.expired = true,
+            _ => return Err(format!("unknown flag {flag}: nowheel or expired")),
+        }
+    }
+    Ok(user)
+}
+
+fn number<T: std::str::FromStr>(value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| "not a number".into())
+}
+
+fn flag(value: &str) -> Result<bool, String> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("yes or no".into()),
+    }
+}
+
+/// `5`, `5ms`, `2s`, `500us`; a bare number is milliseconds.
+fn duration(value: &str) -> Result<Duration, String> {
+    if let Some(n) = value.strip_suffix("us") {
+        number(n).map(Duration::from_micros)
+    } else if let Some(n) = value.strip_suffix("ms") {
+        number(n).map(Duration::from_millis)
+    } else if let Some(n) = value.strip_suffix('s') {
+        number(n).map(Duration::from_secs)
+    } else {
+        number(value).map(Duration::from_millis)
+    }
+}
+
+fn at(value: &str) -> Result<At, String> {
+    let (moment, delay) = match value.split_once('+') {
+        Some((moment, delay)) => (moment, duration(delay)?),
+        None => (value, Duration::ZERO),
+    };
+    let moment = match moment {
+        "start" => Moment::Start,
+        "kernel" => Moment::Kernel,
+        "services" => Moment::Services,
+        "prompt" => Moment::Prompt,
+        "login" => Moment::Login,
+        "command" => Moment::Command(1),
+        "shutdown" => Moment::Shutdown,
+        other => match other.strip_prefix("command:") {
+            Some(n) => Moment::Command(number(n)?),
+            None => return Err("start, kernel, services, prompt, login, command[:N] or shutdown".into()),
+        },
+    };
+    Ok(At { moment, delay })
+}
+
+fn filler(bytes: usize) -> String {
+    let line = "All work and no play makes the message of the day a long one.\n";
+    line.chars().cycle().take(bytes).collect()
+}
+
+/// Writes `value` so that [`Settings::word`] reads it back.
+pub(crate) fn escape(value: &str) -> String {
+    let mut out = String::new();
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\x1b' => out.push_str("\\e"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn unescape(value: &str) -> String {
+    let mut out = String::new();
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('n') => out.push('\n'),
+            Some('r') => out.push('\r'),
+            Some('t') => out.push('\t'),
+            Some('e') => out.push('\x1b'),
+            Some('s') => out.push(' '),
+            Some('x') => {
+                let hex: String = chars.by_ref().take(2).collect();
+                out.push(u8::from_str_radix(&hex, 16).map_or('?', char::from));
+            }
+            Some(other) => out.push(other),
+            None => out.push('\\'),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_value_is_read() {
+        let mut settings = Settings::default();
+        let text = "user=bob::nowheel\nchunk=3\nkernel-noise=every:3ms\npanic=command:2+50ms\nps1=λ\\s\n# a comment\n";
+        settings.read_lines(text).unwrap();
+        assert_eq!(settings.user("bob").map(|user| (user.password.as_str(), user.wheel)), Some(("", false)));
+        assert_eq!(settings.chunk, Chunk::Bytes(3));
+        assert_eq!(settings.noise, Noise::Every(Duration::from_millis(3)));
+        assert_eq!(settings.panic, Some(At { moment: Moment::Command(2), delay: Duration::from_millis(50) }));
+        assert_eq!(settings.ps1.as_deref(), Some("λ "));
+    }
+
+    #[test]
+    fn a_word_that_makes_no_sense_is_named() {
+        let error = Settings::default().word("colour=red").unwrap_err();
+        assert!(error.contains("colour=red"), "{error}");
+    }
+
+    #[test]
+    fn what_is_escaped_comes_back() {
+        let odd = "two\nlines \x1b[1m\\s end";
+        assert_eq!(unescape(&escape(odd)), odd);
+    }
+}
