@@ -62,8 +62,7 @@ async fn the_console_ends_when_qemu_does() {
 
 #[tokio::test]
 async fn a_script_with_options_for_kvm_and_a_terminal_of_its_own_runs_under_tcg() {
-    let script =
-        RunScript::new(&format!("{QEMU} -nographic -enable-kvm -cpu host -nodefaults $QEMU_OPTS \"$@\""));
+    let script = RunScript::new(&format!("{QEMU} -nographic -enable-kvm -cpu host $QEMU_OPTS \"$@\""));
     let run = RunDirectory::create().unwrap();
     let (qemu, mut console) = launch(&script, &run).await.unwrap();
     reads(&mut console, "SeaBIOS (version").await;

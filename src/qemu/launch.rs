@@ -155,15 +155,13 @@ impl Launch<'_> {
             [
                 "-display",
                 "none",
-                // `-nographic` would put a monitor on stdio when the serial port is elsewhere.
-                "-monitor",
-                "none",
                 "-chardev",
                 &format!("socket,id={CONSOLE},fd={console}"),
                 "-serial",
                 &format!("chardev:{CONSOLE}"),
                 "-chardev",
                 &format!("socket,id={CONTROL},fd={control}"),
+                // Also keeps `-nographic` from putting a monitor on stdio.
                 "-mon",
                 &format!("chardev={CONTROL},mode=control"),
             ]

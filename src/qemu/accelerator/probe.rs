@@ -50,7 +50,7 @@ pub(super) async fn probe(vm: &BuiltVm) -> Result<Finding> {
         Ok(launched) => launched,
         Err(error) => {
             let text = error.to_string();
-            let words = first_words(error.sections().map(|(_, body)| body).next().unwrap_or(&text));
+            let words = telling_line(error.sections().map(|(_, body)| body).next().unwrap_or(&text));
             let aborted = error.summary().contains("SIGABRT");
             let conclusive = error.kind() == ErrorKind::QemuGone && (aborted || about_kvm(&text));
             return Ok(Finding::tcg(format!("QEMU failed with /dev/kvm: {words}"), conclusive));
@@ -84,7 +84,7 @@ async fn ended(qemu: &Qemu) -> Finding {
     };
     // Status 0 is a guest that reset itself (-no-reboot); any other is a complaint about something.
     let conclusive = exit.status.code().is_none_or(|code| code == 0) || about_kvm(&exit.stderr);
-    let words = first_words(&exit.stderr);
+    let words = telling_line(&exit.stderr);
     Finding::tcg(format!("/dev/kvm opens, but QEMU ended with it: {}: {words}", exit.describe()), conclusive)
 }
 
@@ -119,8 +119,12 @@ async fn kernel_speaks(mut console: UnixStream) -> Heard {
     tokio::time::timeout(KERNEL_LIMIT, reading).await.unwrap_or(Heard::Nothing)
 }
 
-/// One line, short enough for a note.
-fn first_words(text: &str) -> String {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no word of it");
+/// The line that says most, short enough for a note: the script may have talked before QEMU complained.
+fn telling_line(text: &str) -> String {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines()
+        .find(|line| about_kvm(line) || line.contains("error") || line.contains("No space left"))
+        .or_else(|| lines().next_back())
+        .unwrap_or("no word of it");
     line.chars().take(120).collect()
 }

@@ -82,7 +82,8 @@ async fn an_abort_after_the_greeting_means_tcg_with_qemus_words() {
 
 #[tokio::test]
 async fn an_abort_before_the_greeting_means_tcg_too() {
-    let fake = Fake::new("echo 'kvm_buf_set_msrs: Assertion failed' >&2; kill -ABRT $$");
+    let fake =
+        Fake::new("echo making an image; echo 'kvm_buf_set_msrs: Assertion failed' >&2; kill -ABRT $$");
     let (accelerator, reason) = fake.decide().await;
     assert_eq!(accelerator, Accelerator::Tcg);
     assert!(reason.contains("kvm_buf_set_msrs: Assertion"), "{reason}");
