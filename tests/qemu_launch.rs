@@ -113,6 +113,35 @@ async fn an_option_that_qemu_does_not_know_is_an_error_with_its_words() {
 }
 
 #[tokio::test]
+async fn an_accelerator_chosen_in_a_way_that_cannot_be_overridden_is_named() {
+    let script = RunScript::new(&format!("{QEMU} -accel tcg $QEMU_OPTS"));
+    let run = RunDirectory::create().unwrap();
+    let text = launch(&script, &run).await.unwrap_err().to_string();
+    assert!(text.contains("write `-machine accel=kvm:tcg`"), "{text}");
+}
+
+#[tokio::test]
+async fn a_host_without_qemu_is_told_what_to_install() {
+    for script in ["exec qemu-system-x86_65 $QEMU_OPTS", "set -e; qemu-imgs create; true"] {
+        let script = RunScript::new(script);
+        let run = RunDirectory::create().unwrap();
+        let error = launch(&script, &run).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Host, "{error}");
+        assert!(error.to_string().contains("install it (Debian: apt-get install qemu-system-x86"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_launch_that_is_given_up_leaves_no_process() {
+    let script = RunScript::new("echo $$ > \"$TMPDIR/pid\"; sleep 60; true");
+    let run = RunDirectory::create().unwrap();
+    let given_up = tokio::time::timeout(Duration::from_millis(300), launch(&script, &run)).await;
+    assert!(given_up.is_err());
+    let pid = std::fs::read_to_string(run.tmp().join("pid")).unwrap().trim().parse().unwrap();
+    assert!(!run_script::lives(pid));
+}
+
+#[tokio::test]
 async fn a_full_disk_is_named_as_the_likely_cause() {
     let script = RunScript::new("cat /dev/zero > /dev/full");
     let run = RunDirectory::create().unwrap();

@@ -27,10 +27,12 @@ impl Exit {
         }
     }
 
-    /// The error of kind [`ErrorKind::QemuGone`] for something that needed a running QEMU: `summary`
-    /// says what; status, stderr and the likely cause are added.
+    /// The error for something that needed a running QEMU: `summary` says what; status, stderr and the
+    /// likely cause are added. Its kind is [`ErrorKind::QemuGone`], or [`ErrorKind::Host`] when the run
+    /// script did not find QEMU.
     pub fn error(&self, summary: impl std::fmt::Display) -> Error {
-        let error = Error::new(ErrorKind::QemuGone, format!("{summary}: {}", self.describe()))
+        let kind = if missing_program(&self.stderr) { ErrorKind::Host } else { ErrorKind::QemuGone };
+        let error = Error::new(kind, format!("{summary}: {}", self.describe()))
             .section("QEMU's stderr", self.stderr.as_str());
         match likely_cause(&self.stderr) {
             Some((cause, next)) => error.likely_cause(cause).next_step(next),
@@ -111,14 +113,26 @@ const CAUSES: [(&str, &str, &str); 11] = [
         "look at virtualisation.qemu.options and at QEMU_OPTS, and at QEMU's version",
     ),
     (
-        "not found",
-        "a program or file that the run script needs is missing",
+        ": not found",
+        "a program that the run script needs is missing",
         "build the VM again; its parts may have been removed from the Nix store",
     ),
 ];
 
+/// Whether a shell said that QEMU or its tools are not there: dash "qemu-img: not found", bash
+/// "qemu-img: command not found".
+fn missing_program(stderr: &str) -> bool {
+    stderr.lines().any(|line| line.contains("qemu-") && line.ends_with("not found"))
+}
+
 /// The likely cause of an end with these last words, and what to do.
 pub(super) fn likely_cause(stderr: &str) -> Option<(&'static str, &'static str)> {
+    if missing_program(stderr) {
+        return Some((
+            "QEMU is not installed here, or is not on PATH",
+            "install it (Debian: apt-get install qemu-system-x86 qemu-utils)",
+        ));
+    }
     CAUSES.iter().find(|(words, ..)| stderr.contains(words)).map(|(_, cause, next)| (*cause, *next))
 }
 

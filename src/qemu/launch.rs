@@ -5,7 +5,6 @@
 //! that can be too long, no waiting for a socket to appear, and what the firmware prints first is in
 //! the socket's buffer before anybody reads.
 
-use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
@@ -134,10 +133,11 @@ impl Launch<'_> {
                 format!("the QEMU option {bad:?} has a space: the run script would split it there"),
             ));
         }
-        command.env("QEMU_OPTS", after_the_users("QEMU_OPTS", &options));
-        let given = std::env::var("QEMU_KERNEL_PARAMS").unwrap_or_default();
+        let users = |variable| std::env::var(variable).unwrap_or_default();
+        command.env("QEMU_OPTS", joined(&users("QEMU_OPTS"), &options));
+        let given = users("QEMU_KERNEL_PARAMS");
         let params = kernel_params(&given, &self.kernel_params);
-        command.env("QEMU_KERNEL_PARAMS", after_the_users("QEMU_KERNEL_PARAMS", &params));
+        command.env("QEMU_KERNEL_PARAMS", joined(&given, &params));
         tracing::debug!(script = %self.vm.script().display(), ?options, ?params, "launching");
         Ok(command)
     }
@@ -206,16 +206,10 @@ impl Launch<'_> {
     }
 }
 
-/// The user's own words first, then ours.
-fn after_the_users(variable: &str, ours: &[String]) -> OsString {
-    let mut all = std::env::var_os(variable).unwrap_or_default();
-    for word in ours {
-        if !all.is_empty() {
-            all.push(" ");
-        }
-        all.push(word);
-    }
-    all
+/// The user's own words first, then ours, which win.
+fn joined(users: &str, ours: &[String]) -> String {
+    let words = users.split_whitespace().chain(ours.iter().map(String::as_str));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The caller's parameters, and the console unless the last `console=` is the serial port already:
@@ -301,6 +295,13 @@ fn watch_disk(qmp: &Qmp, machine: &str, events: Events, trouble: Arc<Mutex<Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_user_has_in_a_variable_comes_first_and_stays() {
+        let ours = ["-display".to_owned(), "none".to_owned()];
+        assert_eq!(joined("-m 2048\n -vga std ", &ours), "-m 2048 -vga std -display none");
+        assert_eq!(joined("", &ours), "-display none");
+    }
 
     #[test]
     fn the_serial_port_is_the_last_console() {
