@@ -147,7 +147,10 @@ async fn runner() {
     }
     let mut launch = Launch::new(&vm, "server", &run, Events::none());
     launch.limit = Duration::from_secs(60);
-    let (qemu, _console) = Qemu::launch(launch).await.unwrap();
+    let launched = Qemu::launch(launch).await;
+    // As a harness does: after ctrl-C this fails since the machine was killed.
+    signals::hold_if_ending();
+    let (qemu, _console) = launched.unwrap();
     match ending.as_str() {
         "panic" => panic!("as asked"),
         "exit" => std::process::exit(7),

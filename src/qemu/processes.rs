@@ -38,10 +38,42 @@ pub(super) fn kill_marked(run: &str, spare: Option<Pid>) -> bool {
     found
 }
 
+/// Whether a process of the group is there, and not just waiting to be reaped. A signal to the group
+/// can't tell: it also succeeds for zombies, and who reaps orphans is not up to us.
+pub(super) fn group_lives(group: Pid) -> bool {
+    let group = group.as_raw_pid().to_string();
+    let Ok(entries) = fs::read_dir("/proc") else { return false };
+    entries.flatten().any(|entry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // "PID (NAME) STATE PPID PGRP …"; the name may hold anything.
+        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        let state = fields.next();
+        fields.nth(1) == Some(group.as_str()) && !matches!(state, Some("Z" | "X"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::process::Command;
+
+    #[test]
+    fn a_group_lives_until_its_last_member_is_dead_reaped_or_not() {
+        use std::os::unix::process::CommandExt;
+        let mut leader = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        let group = Pid::from_child(&leader);
+        let mut member = Command::new("sleep").arg("60").process_group(leader.id() as i32).spawn().unwrap();
+        leader.kill().unwrap();
+        leader.wait().unwrap();
+        assert!(group_lives(group));
+        member.kill().unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while group_lives(group) {
+            assert!(std::time::Instant::now() < until, "a zombie does not count");
+            std::thread::yield_now();
+        }
+        member.wait().unwrap();
+    }
 
     #[test]
     fn a_marked_process_is_found_and_only_the_marked_one() {

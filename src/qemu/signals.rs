@@ -4,6 +4,7 @@
 //! watchdog clean up: nothing stays either way. What this adds is that all is gone when the runner
 //! exits, and that the terminal can be put right before.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,18 @@ pub fn install(hook: impl Fn(&'static str) + Send + 'static) -> Result {
     Ok(())
 }
 
+/// Whether a signal has come and the process is about to end by it.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Blocks this thread for ever when a signal is ending the process, which takes 5 s at most; otherwise
+/// returns at once. To be called before a failure is reported and before the process exits: a scenario
+/// whose machine was just killed by ctrl-C fails, which is no news, and must not decide the exit status.
+pub fn hold_if_ending() {
+    while ENDING.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
+}
+
 /// A thread with a runtime of its own: tests run on plain threads, and a scenario's runtime may be busy.
 fn start() -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
@@ -59,6 +72,7 @@ fn start() -> std::io::Result<()> {
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
             let (name, status) = next(&mut watched).await;
+            ENDING.store(true, Ordering::SeqCst);
             // Cleaning goes on beside this thread, so that a second signal is heard.
             let cleaner = std::thread::Builder::new().name("signal cleaner".to_owned()).spawn(move || {
                 if let Some(hook) = &*HOOK.lock().unwrap_or_else(PoisonError::into_inner) {

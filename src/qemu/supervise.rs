@@ -278,10 +278,10 @@ impl Watched {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        let _ = kill_process_group(self.shared.pid, Signal::KILL);
-        // A helper may be forking while it is looked for; killed ones need a moment to be gone.
+        // Again and again: a helper may be forking meanwhile, and killed ones need a moment to be gone.
         for _ in 0..200 {
-            if !processes::kill_marked(&self.mark, leader) {
+            let _ = kill_process_group(self.shared.pid, Signal::KILL);
+            if !processes::kill_marked(&self.mark, leader) && !processes::group_lives(self.shared.pid) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(5));
