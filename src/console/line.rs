@@ -276,6 +276,11 @@ impl Console {
         self.0.line.engine().skip();
     }
 
+    /// Whether the other end still holds the line.
+    pub fn is_open(&self) -> bool {
+        self.0.line.engine().closed().is_none()
+    }
+
     /// How long nothing has come.
     pub fn quiet_for(&self) -> Duration {
         self.0.line.engine().heard().elapsed()
@@ -353,6 +358,8 @@ struct Turn<'a> {
 impl<'a> Turn<'a> {
     async fn take(line: &'a Line, patterns: &'a [Pattern], limit: Duration) -> Result<Self> {
         let began = Instant::now();
+        // More than an instant can be moved by is as good as for ever.
+        let limit = limit.min(Duration::from_secs(100 * 365 * 24 * 3600));
         let Ok(turn) = timeout_at(began + limit, line.turn.lock()).await else {
             let mut engine = line.engine();
             engine.flush();

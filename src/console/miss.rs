@@ -7,11 +7,11 @@ use super::pattern::Pattern;
 /// How much of the end of the text is looked at.
 const LOOKED_AT: usize = 64 << 10;
 
-/// Says what came closest to a literal, or nothing if nothing came close. Lines are raw text: they
+/// Says what came closest, or nothing if nothing came close. Lines are raw text: they
 /// still have to be masked and made harmless.
 pub(super) fn nearest(pattern: &Pattern, text: &[u8]) -> Option<String> {
-    let literal = pattern.literal()?;
     let text = &text[text.len().saturating_sub(LOOKED_AT)..];
+    let Some(literal) = pattern.literal() else { return nearest_to_regex(pattern, text) };
     let lower = |bytes: &[u8]| bytes.to_ascii_lowercase();
     if let Some(at) = memmem::rfind(&lower(text), &lower(literal)) {
         return Some(format!("the same but for upper and lower case: {}", line(text, at)));
@@ -31,6 +31,19 @@ pub(super) fn nearest(pattern: &Pattern, text: &[u8]) -> Option<String> {
     let at = memmem::rfind(text, &literal[..low])?;
     let matched = String::from_utf8_lossy(&literal[..low]);
     Some(format!("only its beginning {matched:?} came: {}", line(text, at)))
+}
+
+/// The line of which the longest beginning could have become a match.
+fn nearest_to_regex(pattern: &Pattern, text: &[u8]) -> Option<String> {
+    let lines = text.split(|&byte| byte == b'\n');
+    let matched = lines.map(|line| (pattern.could_begin(line), line));
+    let (length, line) = matched.max_by_key(|&(length, _)| length)?;
+    if length < 3 {
+        return None;
+    }
+    let matched = String::from_utf8_lossy(&line[..length.min(200)]);
+    let line: String = String::from_utf8_lossy(line).chars().take(200).collect();
+    Some(format!("a line matched up to {matched:?}: {line}"))
 }
 
 /// Where the literal stands in the text if blanks don't count.

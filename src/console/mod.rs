@@ -46,6 +46,8 @@
 mod anchors;
 mod engine;
 mod escape;
+#[cfg(feature = "expectrl")]
+pub mod expectrl;
 mod failure;
 mod found;
 mod line;

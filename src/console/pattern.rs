@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use memchr::memmem::Finder;
 use regex_automata::nfa::thompson::{self, pikevm::PikeVM};
-use regex_automata::util::{captures::Captures, syntax};
-use regex_automata::{Input, MatchKind, hybrid::dfa, meta};
+use regex_automata::util::{captures::Captures, start, syntax};
+use regex_automata::{Anchored, Input, MatchKind, hybrid::dfa, meta};
 use regex_syntax::hir::{Hir, Look};
 
 use super::anchors;
@@ -111,6 +111,23 @@ impl Pattern {
             Kind::Literal(finder) => Some(finder.needle()),
             Kind::Regex(_) => None,
         }
+    }
+
+    /// How much of the beginning of a line the expression goes along with before no match is possible any
+    /// more.
+    pub(super) fn could_begin(&self, line: &[u8]) -> usize {
+        let Kind::Regex(regex) = self.kind() else { return 0 };
+        let Some(automaton) = &regex.automaton else { return 0 };
+        let mut cache = automaton.create_cache();
+        let config = start::Config::new().anchored(Anchored::Yes);
+        let Ok(mut state) = automaton.start_state(&mut cache, &config) else { return 0 };
+        for (at, &byte) in line.iter().enumerate() {
+            match automaton.next_state(&mut cache, state, byte) {
+                Ok(next) if !next.is_dead() && !next.is_quit() => state = next,
+                _ => return at,
+            }
+        }
+        line.len()
     }
 
     /// The spans of the groups by their number, and their names. `None` if what `text[span]` holds

@@ -1,4 +1,10 @@
 //! The console's tests, by what they are about.
 
+#[cfg(feature = "expectrl")]
+mod expectrl;
+mod fatal;
+mod guest;
 mod line;
 mod matching;
+mod screen;
+mod text;
