@@ -67,6 +67,9 @@ impl Inner {
         // Silences since the console last asked something.
         let mut silences = 0;
         let mut password_typed = false;
+        // What looks like a prompt need not be one, and the question itself looks like one when the
+        // terminal echoes it: so it is asked once, and then again only after a silence.
+        let mut shell_asked = false;
         self.console.send_line(user).await?;
         loop {
             let left = limit.saturating_sub(started.elapsed());
@@ -84,6 +87,7 @@ impl Inner {
             match answer {
                 Some((PASSWORD, _)) => {
                     password_typed = true;
+                    shell_asked = false;
                     silences = 0;
                     self.console.send_secret(password).await?;
                 }
@@ -125,7 +129,11 @@ impl Inner {
                     let language = Language::named(&found.text());
                     return ShellLine::start(self, user, password, language).await;
                 }
-                Some(_) => self.console.send_line(&probe(&nonce)).await?,
+                Some(_) if shell_asked => {}
+                Some(_) => {
+                    shell_asked = true;
+                    self.console.send_line(&probe(&nonce)).await?;
+                }
                 // A shell without a prompt, or one that was not ready for the question.
                 None if password_typed || silences > 2 => {
                     silences += 1;

@@ -140,8 +140,7 @@ impl ShellLine {
         let running = self.begin(inner, command).await?;
         let mut printed = 0;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let woken = running.progress(inner, inner.limit(BACK_AT_LOGIN).min(left)).await;
+            // The end may have come in one chunk with the start.
             let asks = {
                 let collector = running.collector();
                 if collector.status().is_some() {
@@ -151,8 +150,11 @@ impl ShellLine {
                 }
                 collector.sudo_asks()
             };
-            match woken {
-                Ok(()) if asks => self.answer_sudo(inner, &running).await?,
+            if asks {
+                self.answer_sudo(inner, &running).await?;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match running.progress(inner, inner.limit(BACK_AT_LOGIN).min(left)).await {
                 Ok(()) => {}
                 Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
                 Err(_) if Instant::now() >= deadline => {
