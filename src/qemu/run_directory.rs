@@ -347,6 +347,21 @@ mod tests {
     }
 
     #[test]
+    fn kept_directories_do_not_pile_up() {
+        let base = tempfile::tempdir().unwrap();
+        for number in 0..KEPT_AT_MOST + 7 {
+            let path = base.path().join(format!("aaaaaaaa.{number}"));
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join(KEEP), "").unwrap();
+            let at = SystemTime::now() - Duration::from_secs(60 * number as u64);
+            File::open(&path).unwrap().set_modified(at).unwrap();
+        }
+        sweep(base.path());
+        assert_eq!(entries(base.path()).len(), KEPT_AT_MOST);
+        assert!(base.path().join("aaaaaaaa.0").exists(), "the newest stay");
+    }
+
+    #[test]
     fn a_folder_that_others_can_write_to_is_not_used() {
         let parent = tempfile::tempdir().unwrap();
         let ours = private_folder(parent.path()).unwrap();
