@@ -1,0 +1,75 @@
+//! Plain lines, one an event: stable in CI logs and pipes.
+
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+
+use super::{Reporter, wording};
+use crate::Event;
+
+/// Writes `nixvm-test: SCENARIO: …` lines.
+pub struct Lines(Mutex<Box<dyn Write + Send>>);
+
+impl Lines {
+    /// Lines go to `out`.
+    pub fn new(out: impl Write + Send + 'static) -> Self {
+        Self(Mutex::new(Box::new(out)))
+    }
+}
+
+impl Reporter for Lines {
+    fn event(&self, scenario: &str, event: &Event) {
+        let Some(line) = wording::line(event) else { return };
+        let line = match scenario {
+            "" => format!("nixvm-test: {line}\n"),
+            scenario => format!("nixvm-test: {scenario}: {line}\n"),
+        };
+        let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One write, so that lines of several processes stay whole.
+        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_event_is_one_plain_line() {
+        let out = Shared::default();
+        let lines = Lines::new(out.clone());
+        let machine = || "server".to_owned();
+        lines.event("", &Event::Note("using \x1b[1mTCG\x1b[0m".into()));
+        lines.event("login", &Event::ScenarioStarted { scenario: "login".into() });
+        lines.event("login", &Event::BuildLine("copying path\nof two lines".into()));
+        lines.event(
+            "login",
+            &Event::Phase { machine: machine(), phase: "kernel", at: Duration::from_secs(2) },
+        );
+        lines.event("login", &Event::Step { machine: machine(), text: "log in as alice".into() });
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(
+            text,
+            "nixvm-test: using TCG\n\
+             nixvm-test: login: copying path of two lines\n\
+             nixvm-test: login: server: kernel after 2.0 s\n\
+             nixvm-test: login: server: log in as alice\n"
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! The harness writes its results to standard output, and a live picture stands on the same
+//! terminal: the relay takes the results through a pipe and prints them above the picture.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use libtest_mimic::{Arguments, ColorSetting, FormatSetting};
+
+use super::Reporter;
+use crate::{Error, Result};
+
+/// Carries the harness's output to a live reporter.
+pub struct Relay {
+    pipe: OwnedFd,
+    thread: JoinHandle<()>,
+}
+
+impl Relay {
+    /// Turns the harness's output to a pipe if `reporter` is live; it is left alone where it goes to
+    /// a file of the user's, or is a row of dots that has no whole lines.
+    ///
+    /// # Errors
+    /// If the host has no pipe or thread left.
+    pub fn start(reporter: &Arc<dyn Reporter>, arguments: &mut Arguments) -> Result<Option<Self>> {
+        let dots = arguments.quiet || arguments.format == Some(FormatSetting::Terse);
+        if !reporter.is_live() || arguments.logfile.is_some() || dots {
+            return Ok(None);
+        }
+        let failed = |doing: &str, source: std::io::Error| Error::io(doing, &source);
+        let (hear, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|source| failed("make a pipe", source.into()))?;
+        let reporter = reporter.clone();
+        let carry = move || {
+            let mut hear = std::fs::File::from(hear);
+            let (mut chunk, mut pending) = ([0; 4096], Vec::new());
+            while let Ok(length @ 1..) = hear.read(&mut chunk) {
+                pending.extend_from_slice(&chunk[..length]);
+                if let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') {
+                    reporter.print(&pending[..=end]);
+                    pending.drain(..=end);
+                }
+            }
+            reporter.print(&pending);
+        };
+        let thread = std::thread::Builder::new()
+            .name("results".into())
+            .spawn(carry)
+            .map_err(|source| failed("start a thread", source))?;
+        if arguments.color.is_none_or(|color| color == ColorSetting::Auto) && std::io::stdout().is_terminal()
+        {
+            arguments.color = Some(ColorSetting::Always);
+        }
+        // The only way to have libtest-mimic write anywhere else is a file's name; this one opens
+        // the pipe.
+        arguments.logfile = Some(format!("/proc/self/fd/{}", tell.as_raw_fd()));
+        Ok(Some(Self { pipe: tell, thread }))
+    }
+
+    /// Waits until everything is printed.
+    pub fn finish(self) {
+        drop(self.pipe);
+        let _ = self.thread.join();
+    }
+}

@@ -1,0 +1,82 @@
+//! An event in words: one line, for every reporter that shows lines.
+
+use std::time::Duration;
+
+use crate::Event;
+
+/// The line that tells `event`; `None` for what is not worth one.
+pub(super) fn line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Note(text) => printable(text),
+        Event::BuildStarted { what } => format!("building {}", printable(what)),
+        Event::BuildLine(text) => printable(text),
+        Event::BuildFinished { what, took, .. } => format!("built {} in {}", printable(what), seconds(*took)),
+        Event::MachineStarted { machine, pid } => format!("{machine}: started (QEMU is process {pid})"),
+        Event::Phase { machine, phase, at } => format!("{machine}: {phase} after {}", seconds(*at)),
+        Event::Step { machine, text } => format!("{machine}: {}", printable(text)),
+        Event::MachineStopped { machine, how } => format!("{machine}: {}", printable(how)),
+        Event::ScenarioStarted { .. } => return None,
+        Event::ScenarioFinished { took, failure: None, .. } => format!("passed in {}", seconds(*took)),
+        Event::ScenarioFinished { took, failure: Some(_), .. } => format!("FAILED after {}", seconds(*took)),
+    })
+}
+
+/// The first line of `text`, without escape sequences and control characters: a guest or a build
+/// can't drive the user's terminal.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut characters = text.trim_end().chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\x1b' => skip_escape(&mut characters),
+            '\t' => shown.push(' '),
+            '\n' => shown.push(' '),
+            control if control.is_control() => {}
+            other => shown.push(other),
+        }
+    }
+    shown
+}
+
+/// Skips the rest of an escape sequence: a CSI up to its final letter, an OSC up to its end.
+fn skip_escape(characters: &mut std::iter::Peekable<std::str::Chars>) {
+    match characters.next() {
+        Some('[') => {
+            let _ = characters.find(|character| ('\x40'..='\x7e').contains(character));
+        }
+        Some(']') => {
+            while let Some(character) = characters.next() {
+                if character == '\x07' || (character == '\x1b' && characters.next_if_eq(&'\\').is_some()) {
+                    break;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    match duration.as_secs() {
+        0..60 => format!("{:.1} s", duration.as_secs_f64()),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_control_characters_are_left_out() {
+        assert_eq!(printable("\x1b[31mred\x1b[0m and \x1b]0;title\x07plain\x08"), "red and plain");
+        assert_eq!(printable("\x1b]8;;http://x\x1b\\link\n"), "link");
+        assert_eq!(printable("a\r\nb\tc"), "a b c");
+        assert_eq!(printable("ends in an escape \x1b["), "ends in an escape ");
+    }
+
+    #[test]
+    fn durations_are_easy_to_read() {
+        assert_eq!(seconds(Duration::from_millis(1_240)), "1.2 s");
+        assert_eq!(seconds(Duration::from_secs(125)), "2 min 5 s");
+    }
+}
