@@ -9,6 +9,7 @@ mod error;
 mod event;
 mod limits;
 pub mod machine;
+pub mod prelude;
 pub mod qemu;
 pub mod report;
 pub mod scenario;
@@ -16,3 +17,96 @@ pub mod scenario;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Events};
 pub use limits::Speed;
+
+/// Makes a test of an `async fn`: its machines are built and booted, the function runs with them at
+/// their login prompts, and whatever becomes of it they are gone afterwards.
+///
+/// ```no_run
+/// use nixvm_test::prelude::*;
+///
+/// /// alice can log in, and her packages are on her path.
+/// #[scenario]
+/// async fn login(machine: Machine) -> Result {
+///     let alice = machine.login("alice", "test").await?;
+///     let cow = alice.succeed("cowsay hello | lolcat").await?;
+///     assert!(cow.text().contains("< hello >"));
+///     machine.power_off().await
+/// }
+///
+/// nixvm_test::main!();
+/// ```
+///
+/// Each parameter is a machine, and its name is the machine's. A scenario without parameters boots
+/// nothing. It passes if it returns: nothing, or `Ok` of a `Result<(), E>` whose `E` has a `Display`
+/// or a `Debug`. It fails if it panics, returns an error or exceeds its time limit. The doc comment
+/// is its description.
+///
+/// | argument | |
+/// |---|---|
+/// | `configuration = "web.nix"` | what the machines are built from; the path starts at the folder of the scenario's file |
+/// | `server = "server.nix"` | the same for the machine of that name alone |
+/// | `timeout = "5m"` | the time limit on a fast host (`30s`, `1m30s`, `1h`), multiplied by the measured [`Speed`]; 5 minutes when not given. It counts from when the machines are up |
+/// | `ignore`, `ignore = "why"` | left out unless asked for (`--ignored`, `--include-ignored`) |
+///
+/// Several machines, each of its own configuration:
+///
+/// ```no_run
+/// # use nixvm_test::prelude::*;
+/// #[scenario(server = "server.nix", client = "client.nix", timeout = "2m")]
+/// async fn ping(server: Machine, client: Machine) -> Result {
+///     client.login("alice", "test").await?.succeed("true").await?;
+///     server.power_off().await
+/// }
+/// ```
+///
+/// Without an argument a machine is built from what was given for the whole run (`--configuration`,
+/// `--flake`, `--vm`), else from `configuration.nix` beside the scenario's file or in the nearest
+/// folder above it, up to the root of the repository.
+///
+/// A mistake is an error of the compiler, at its place:
+///
+/// ```compile_fail
+/// # use nixvm_test::prelude::*;
+/// #[scenario(timeout = "5 minutes or so")]
+/// async fn login(machine: Machine) {}
+/// ```
+pub use nixvm_test_macros::scenario;
+
+#[doc(hidden)]
+pub use scenario::expansion as __private;
+
+/// Makes the file a suite: a `main` that runs every scenario in it, and in every module and crate
+/// that it refers to.
+///
+/// It stands once in a scenario's file, which then runs by itself (`nixvm-test FILE.rs`) and can be a
+/// module of a suite as well, and once in a test target:
+///
+/// ```toml
+/// [[test]]
+/// name = "scenarios"
+/// harness = false
+/// ```
+///
+/// ```no_run
+/// // tests/scenarios.rs
+/// # mod login {}
+/// # /*
+/// #[path = "../scenarios/login.rs"]
+/// mod login;
+/// # */
+///
+/// nixvm_test::main!();
+/// ```
+///
+/// The command line is that of every Rust test: `--list`, filters, `--exact`, `--skip`, `--ignored`,
+/// `--test-threads`, `--format`. The exit code says how it went: see [`scenario::Exit`].
+#[macro_export]
+macro_rules! main {
+    () => {
+        // Nobody calls it where this file is a module of a suite.
+        #[allow(dead_code)]
+        fn main() -> ::std::process::ExitCode {
+            $crate::scenario::main()
+        }
+    };
+}

@@ -1,1 +1,34 @@
-//! (scenario)
+//! Scenarios: how they are registered, found, compiled from a single file, and run.
+//!
+//! A scenario is an `async fn` under [`#[scenario]`](crate::scenario). In a file of its own it is
+//! run by `nixvm-test FILE.rs`; as a module of a test target (`harness = false`) it is part of a
+//! suite that `cargo test` and cargo-nextest run. Both end in [`main!`](crate::main).
+//!
+//! The limits, each an event or an error with a name when it is reached:
+//! a scenario's body has 5 minutes on a fast host ([`DEFAULT_TIMEOUT`]) or what its attribute says,
+//! multiplied by the measured [`Speed`](crate::Speed) of the host; building and booting have their own.
+
+mod configuration;
+mod exit;
+mod given;
+mod harness;
+mod machines;
+mod outcome;
+mod panics;
+mod registry;
+mod run;
+mod suite;
+
+pub use exit::{Exit, TABLE as EXIT_CODES};
+pub use harness::main;
+pub use registry::{MachineRequest, Scenario, all};
+pub use run::DEFAULT_TIMEOUT;
+
+/// What `#[scenario]` and `main!` expand to; not for use by hand.
+#[doc(hidden)]
+pub mod expansion {
+    pub use super::given::Given;
+    pub use super::outcome::{Body, ByDebug, ByDisplay, ByNothing, ReturnType, Returned, is_a_return_type};
+    pub use super::registry::{MachineRequest, Scenario, register};
+    pub use ctor::declarative::ctor;
+}

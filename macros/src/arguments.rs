@@ -1,0 +1,121 @@
+//! What stands between the parentheses of `#[scenario(…)]`.
+
+use std::time::Duration;
+
+use proc_macro2::{Ident, TokenStream};
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{Error, Expr, ExprLit, Lit, LitStr, Result, Token};
+
+use crate::duration;
+
+/// The names that mean something of their own; a machine can't bear them.
+pub const KEYWORDS: [&str; 3] = ["configuration", "ignore", "timeout"];
+
+/// The arguments, checked as far as they can be without the function they stand on.
+#[derive(Default)]
+pub struct Arguments {
+    /// `ignore` or `ignore = "why"`; the reason is empty for the first.
+    pub ignore: Option<String>,
+    /// `timeout = "5m"`.
+    pub timeout: Option<Duration>,
+    /// `configuration = "path"`: of every machine that has none of its own.
+    pub configuration: Option<LitStr>,
+    /// `server = "server.nix"`: of the machine with that name.
+    pub machines: Vec<(Ident, LitStr)>,
+}
+
+/// `name` or `name = value`.
+struct Argument {
+    name: Ident,
+    value: Option<Expr>,
+}
+
+impl Parse for Argument {
+    fn parse(input: ParseStream) -> Result<Self> {
+        let name: Ident = input
+            .parse()
+            .map_err(|error| Error::new(error.span(), format!("expected an argument: {}", there_is(&[]))))?;
+        let value = if input.peek(Token![=]) {
+            input.parse::<Token![=]>()?;
+            Some(input.parse()?)
+        } else if input.is_empty() || input.peek(Token![,]) {
+            None
+        } else {
+            return Err(input.error(format!("expected `{name} = \"…\"`")));
+        };
+        Ok(Self { name, value })
+    }
+}
+
+impl Arguments {
+    /// Parses `tokens`; `machines` are the names of the function's parameters.
+    pub fn parse(tokens: TokenStream, machines: &[Ident]) -> Result<Self> {
+        let list = syn::parse::Parser::parse2(Punctuated::<Argument, Token![,]>::parse_terminated, tokens)?;
+        let mut arguments = Self::default();
+        let mut seen: Vec<Ident> = Vec::new();
+        for Argument { name, value } in list {
+            if seen.contains(&name) {
+                return Err(Error::new(name.span(), format!("`{name}` is given twice")));
+            }
+            match name.to_string().as_str() {
+                "ignore" => {
+                    arguments.ignore = Some(value.map_or(Ok(String::new()), |why| {
+                        text(&name, Some(why), "ignore = \"needs a network\"").map(|why| why.value())
+                    })?)
+                }
+                "timeout" => {
+                    let limit = text(&name, value, "timeout = \"5m\"")?;
+                    let parsed = duration::parse(&limit.value());
+                    arguments.timeout = Some(parsed.map_err(|why| Error::new(limit.span(), why))?);
+                }
+                "configuration" => {
+                    arguments.configuration = Some(path(&name, value, "configuration = \"web.nix\"")?);
+                }
+                machine if machines.contains(&name) => {
+                    let configuration = path(&name, value, &format!("{machine} = \"{machine}.nix\""))?;
+                    arguments.machines.push((name.clone(), configuration));
+                }
+                unknown => {
+                    let why = format!("unknown argument `{unknown}`: {}", there_is(machines));
+                    return Err(Error::new(name.span(), why));
+                }
+            }
+            seen.push(name);
+        }
+        Ok(arguments)
+    }
+}
+
+/// What arguments there are, for error texts.
+fn there_is(machines: &[Ident]) -> String {
+    let mut text =
+        "there are `ignore = \"why\"`, `timeout = \"5m\"`, `configuration = \"FILE.nix\"`".to_owned();
+    match machines {
+        [] => text.push_str(" and, for each machine, `PARAMETER = \"FILE.nix\"`"),
+        names => {
+            for name in names {
+                text.push_str(&format!(", `{name} = \"FILE.nix\"`"));
+            }
+        }
+    }
+    text
+}
+
+/// The value as a string literal.
+fn text(name: &Ident, value: Option<Expr>, example: &str) -> Result<LitStr> {
+    match value {
+        Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => Ok(text),
+        Some(other) => Err(Error::new_spanned(other, format!("expected a string: `{example}`"))),
+        None => Err(Error::new(name.span(), format!("`{name}` lacks its value: `{example}`"))),
+    }
+}
+
+/// The value as a path that is not empty.
+fn path(name: &Ident, value: Option<Expr>, example: &str) -> Result<LitStr> {
+    let path = text(name, value, example)?;
+    if path.value().is_empty() {
+        return Err(Error::new(path.span(), format!("expected a file: `{example}`")));
+    }
+    Ok(path)
+}

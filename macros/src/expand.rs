@@ -1,0 +1,129 @@
+//! What `#[scenario]` becomes: the function as it stands, and beside it, in a scope of its own,
+//! what registers it before `main`.
+
+use proc_macro2::{Ident, Literal, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Attribute, Expr, ExprLit, ItemFn, Lit, Meta, Result};
+
+use crate::arguments::Arguments;
+use crate::signature::{self, Parameter};
+
+/// Expands the attribute; an error leaves the function in place, so that only the error is shown.
+pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let function: ItemFn = match syn::parse2(item.clone()) {
+        Ok(function) => function,
+        Err(_) => {
+            let why = "`#[scenario]` stands on a function: `async fn name(machine: Machine) -> Result`";
+            let error = syn::Error::new_spanned(&item, why).to_compile_error();
+            return quote!(#error #item);
+        }
+    };
+    match registration(arguments, &function) {
+        Ok(registration) => quote!(#function #registration),
+        Err(error) => {
+            let error = error.to_compile_error();
+            quote!(#error #[allow(dead_code)] #function)
+        }
+    }
+}
+
+fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream> {
+    let parameters = signature::parameters(function)?;
+    let names: Vec<Ident> = parameters.iter().map(|parameter| parameter.name.clone()).collect();
+    let arguments = Arguments::parse(arguments, &names)?;
+
+    let name = &function.sig.ident;
+    let text = name.to_string();
+    let text = text.trim_start_matches("r#");
+    let description = description(&function.attrs);
+    let ignore = option(arguments.ignore.as_ref().map(|why| quote!(#why)));
+    let timeout = option(arguments.timeout.map(|limit| {
+        let millis = Literal::u64_suffixed(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        quote!(::core::time::Duration::from_millis(#millis))
+    }));
+    let machines = parameters.iter().map(|parameter| machine(parameter, &arguments));
+    let given = parameters.iter().map(|Parameter { name, kind }| {
+        let name = machine_name(name);
+        // At the type's place, so that a parameter of another type is an error there.
+        quote_spanned!(kind.span()=> given.machine(#name)?)
+    });
+    let returned = signature::returned(function);
+    let check = quote_spanned!(returned.span()=> ::nixvm_test::__private::is_a_return_type::<#returned>());
+    // At the name's place: a failure is reported with the line where the scenario stands.
+    let line = quote_spanned!(name.span()=> ::core::line!());
+    let cfg = function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
+
+    Ok(quote! {
+        #(#cfg)*
+        const _: () = {
+            use ::nixvm_test::__private::{ByDebug as _, ByDisplay as _, ByNothing as _};
+
+            const _: () = #check;
+
+            fn body(mut given: ::nixvm_test::__private::Given) -> ::nixvm_test::__private::Body {
+                ::std::boxed::Box::pin(async move {
+                    let returned = #name(#(#given),*).await;
+                    (&&::nixvm_test::__private::Returned::new(returned)).outcome()
+                })
+            }
+
+            static SCENARIO: ::nixvm_test::__private::Scenario = ::nixvm_test::__private::Scenario {
+                function: #text,
+                module: ::core::module_path!(),
+                file: ::core::file!(),
+                line: #line,
+                manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
+                description: #description,
+                ignore: #ignore,
+                timeout: #timeout,
+                machines: &[#(#machines),*],
+                body,
+            };
+
+            ::nixvm_test::__private::ctor! {
+                #[ctor(unsafe)]
+                fn register() {
+                    ::nixvm_test::__private::register(&SCENARIO);
+                }
+            }
+        };
+    })
+}
+
+/// What the scenario asks of one machine.
+fn machine(parameter: &Parameter, arguments: &Arguments) -> TokenStream {
+    let name = machine_name(&parameter.name);
+    let own = arguments.machines.iter().find(|(machine, _)| *machine == parameter.name);
+    let configuration = own.map(|(_, path)| path).or(arguments.configuration.as_ref());
+    let configuration = option(configuration.map(|path| quote!(#path)));
+    quote!(::nixvm_test::__private::MachineRequest { name: #name, configuration: #configuration })
+}
+
+/// A machine's name; an underscore that only says "unused" is not part of it.
+fn machine_name(parameter: &Ident) -> String {
+    let name = parameter.to_string();
+    let bare = name.trim_start_matches("r#").trim_start_matches('_');
+    if bare.is_empty() { name } else { bare.to_owned() }
+}
+
+/// The doc comment, its lines as written but for the space after the slashes.
+fn description(attributes: &[Attribute]) -> String {
+    let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
+        Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
+            _ => None,
+        },
+        _ => None,
+    });
+    let lines: Vec<String> =
+        lines.map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect();
+    lines.join("\n").trim().to_owned()
+}
+
+fn option(value: Option<TokenStream>) -> TokenStream {
+    match value {
+        Some(value) => quote!(::core::option::Option::Some(#value)),
+        None => quote!(::core::option::Option::None),
+    }
+}

@@ -1,0 +1,167 @@
+//! Which configuration a scenario's machine is built from: the one its attribute names, else the one
+//! given for the whole run, else `configuration.nix` beside the scenario's file or in the nearest
+//! folder above it.
+
+use std::path::{Path, PathBuf};
+
+use super::registry::Scenario;
+use crate::build::Source;
+use crate::{Error, ErrorKind, Result};
+
+/// The name that is looked for.
+const NAME: &str = "configuration.nix";
+
+/// What to build for a machine of `scenario`. `asked` is what its attribute says, `given` what was
+/// given for the whole run (`--configuration`, `--flake`, `--vm`).
+///
+/// # Errors
+/// [`ErrorKind::Usage`] if nothing is found; the text names every place that was looked at.
+pub(super) fn find(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Result<Source> {
+    let file = source_file(scenario);
+    let folder = file.parent().unwrap_or(Path::new("."));
+    if let Some(asked) = asked {
+        let path = folder.join(asked);
+        if path.exists() {
+            return Ok(Source::Configuration(path));
+        }
+        let summary = format!("no configuration `{asked}` beside {}", file.display());
+        return Err(Error::new(ErrorKind::Usage, summary)
+            .section("looked at", path.display().to_string())
+            .next_step("a path in `#[scenario(…)]` starts at the folder of the scenario's file"));
+    }
+    match given {
+        Some(given) => Ok(given.clone()),
+        None => nearest(folder).map(Source::Configuration),
+    }
+}
+
+/// The nearest `configuration.nix`, from `folder` up to the repository's root (or, outside any
+/// repository, the root of the file system).
+fn nearest(folder: &Path) -> Result<PathBuf> {
+    let mut places = String::new();
+    for folder in folder.ancestors() {
+        let path = folder.join(NAME);
+        if path.is_file() {
+            return Ok(path);
+        }
+        places.push_str(&format!("{}\n", path.display()));
+        if folder.join(".git").exists() {
+            break;
+        }
+    }
+    Err(Error::new(ErrorKind::Usage, format!("no {NAME} for scenarios in {}", folder.display()))
+        .section("looked at", places)
+        .next_step(
+            "put one beside the scenario, name one with `#[scenario(configuration = \"FILE.nix\")]`, or give \
+             one for the whole run: `--configuration FILE.nix` (NIXVM_CONFIGURATION), `--flake .#HOST`, `--vm ./result`",
+        ))
+}
+
+/// Where the file of `scenario` is. `file!()` is relative to the root of the workspace that it was
+/// compiled in, of which only the package's folder is known: the root is that or one above.
+pub(super) fn source_file(scenario: &Scenario) -> PathBuf {
+    let file = Path::new(scenario.file);
+    if file.is_absolute() {
+        return file.to_owned();
+    }
+    // cargo (and nextest, for an archive that runs elsewhere than where it was built) sets this at
+    // run time too.
+    let now = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let packages = [now.as_deref(), Some(Path::new(scenario.manifest_dir))];
+    let places = packages.into_iter().flatten().flat_map(Path::ancestors).map(|folder| folder.join(file));
+    places.into_iter().find(|path| path.is_file()).unwrap_or_else(|| file.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn scenario(file: &Path) -> Scenario {
+        Scenario {
+            function: "login",
+            module: "login",
+            file: Box::leak(file.display().to_string().into_boxed_str()),
+            line: 1,
+            manifest_dir: "/nowhere",
+            description: "",
+            ignore: None,
+            timeout: None,
+            machines: &[],
+            body: |_| Box::pin(async { Ok(()) }),
+        }
+    }
+
+    fn path(source: Source) -> PathBuf {
+        match source {
+            Source::Configuration(path) => path,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A repository with `deep/scenarios/login.rs` and a configuration at its root.
+    fn repository() -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("repository/deep/scenarios")).unwrap();
+        fs::create_dir(root.path().join("repository/.git")).unwrap();
+        let file = root.path().join("repository/deep/scenarios/login.rs");
+        fs::write(&file, "").unwrap();
+        (root, file)
+    }
+
+    #[test]
+    fn the_nearest_configuration_is_found_beside_the_file_first() {
+        let (root, file) = repository();
+        let far = root.path().join("repository/configuration.nix");
+        let near = root.path().join("repository/deep/scenarios/configuration.nix");
+        fs::write(&far, "{}").unwrap();
+        assert_eq!(path(find(&scenario(&file), None, None).unwrap()), far);
+        fs::write(&near, "{}").unwrap();
+        assert_eq!(path(find(&scenario(&file), None, None).unwrap()), near);
+    }
+
+    #[test]
+    fn the_search_ends_at_the_repository_and_names_each_place() {
+        let (root, file) = repository();
+        fs::write(root.path().join("configuration.nix"), "{}").unwrap();
+        let error = find(&scenario(&file), None, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        let text = error.to_string();
+        for place in ["deep/scenarios", "deep", "."] {
+            let place = root.path().join("repository").join(place).join(NAME);
+            let place = place.display().to_string().replace("/./", "/");
+            assert!(text.contains(&place), "{place} is missing:\n{text}");
+        }
+        let outside = root.path().join(NAME).display().to_string();
+        assert!(!text.contains(&outside), "{text}");
+    }
+
+    #[test]
+    fn the_attribute_wins_over_the_run_and_the_run_over_the_search() {
+        let (root, file) = repository();
+        let web = root.path().join("repository/deep/scenarios/web.nix");
+        fs::write(&web, "{}").unwrap();
+        fs::write(root.path().join("repository/configuration.nix"), "{}").unwrap();
+        let given = Source::Configuration(PathBuf::from("/given.nix"));
+        assert_eq!(path(find(&scenario(&file), Some("web.nix"), Some(&given)).unwrap()), web);
+        assert_eq!(path(find(&scenario(&file), None, Some(&given)).unwrap()), Path::new("/given.nix"));
+    }
+
+    #[test]
+    fn a_configuration_that_is_not_there_is_named_with_its_place() {
+        let (root, file) = repository();
+        let text = find(&scenario(&file), Some("wbe.nix"), None).unwrap_err().to_string();
+        let place = root.path().join("repository/deep/scenarios/wbe.nix");
+        assert!(text.contains(&place.display().to_string()), "{text}");
+    }
+
+    #[test]
+    fn a_relative_file_is_found_from_the_package_up() {
+        let (root, file) = repository();
+        let mut relative = scenario(Path::new("deep/scenarios/login.rs"));
+        let package = root.path().join("repository/deep");
+        relative.manifest_dir = Box::leak(package.display().to_string().into_boxed_str());
+        assert_eq!(source_file(&relative), file);
+    }
+}

@@ -1,0 +1,145 @@
+//! A suite's `main`: libtest-mimic gives it the command line, the filters and the output of every
+//! other Rust test, so that `cargo test`, cargo-nextest and editors know what to do with it.
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use super::exit::Exit;
+use super::registry::{self, Scenario};
+use super::run;
+use super::suite::Suite;
+use crate::build::Settings;
+use crate::report::{self, Relay, Reporter};
+use crate::{Error, ErrorKind, Result, qemu};
+
+/// Runs the scenarios of this binary as its command line says: what [`main!`](crate::main) calls.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    die_with_parent();
+    report::log::start();
+    match suite(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            report::error(&error);
+            Exit::before_the_body(&error, Exit::Failed).into()
+        }
+    }
+}
+
+fn suite(mut arguments: Arguments) -> Result<ExitCode> {
+    let scenarios = registry::all();
+    if scenarios.is_empty() {
+        return Err(no_scenarios());
+    }
+    if arguments.list {
+        let trials = scenarios.iter().map(|scenario| {
+            Trial::test(scenario.name(), || Ok(())).with_ignored_flag(scenario.ignore.is_some())
+        });
+        let _ = libtest_mimic::run(&arguments, trials.collect());
+        return Ok(Exit::Passed.into());
+    }
+
+    let reporter: Arc<dyn Reporter> = report::choose();
+    let on_the_terminal = reporter.clone();
+    qemu::signals::install(move |_| on_the_terminal.finish())?;
+    let suite = Arc::new(Suite::new(Settings::from_env()?, reporter.clone()));
+    let exits = Exits::default();
+    let one_at_a_time = one_at_a_time(&mut arguments);
+    let trials = scenarios
+        .into_iter()
+        .map(|scenario| trial(scenario, &arguments, &suite, &exits, one_at_a_time.clone()))
+        .collect();
+
+    let relay = Relay::start(&reporter, &mut arguments)?;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(relay) = relay {
+        relay.finish();
+    }
+    reporter.finish();
+    let exit = Exit::of_all(exits.lock().unwrap_or_else(PoisonError::into_inner).iter().copied());
+    // A failure that is not among ours is one too, whatever it was.
+    let exit = if exit == Exit::Passed && conclusion.has_failed() { Exit::Failed } else { exit };
+    Ok(exit.into())
+}
+
+/// How each scenario that failed did so.
+type Exits = Arc<Mutex<Vec<Exit>>>;
+
+fn trial(
+    scenario: &'static Scenario,
+    arguments: &Arguments,
+    suite: &Arc<Suite>,
+    exits: &Exits,
+    one_at_a_time: Option<Arc<Mutex<()>>>,
+) -> Trial {
+    let (suite, exits) = (suite.clone(), exits.clone());
+    let asked_for = arguments.ignored || arguments.include_ignored;
+    let left_out = match scenario.ignore {
+        Some(why) if !asked_for => Some(why.to_owned()),
+        _ => suite.skipped().map(str::to_owned),
+    };
+    Trial::ignorable_test(scenario.name(), move || {
+        if let Some(why) = left_out {
+            // Not by libtest-mimic's own flag, which has no room for the reason.
+            let reason = Some(why).filter(|why| !why.is_empty());
+            return Ok(Completion::Ignored { reason });
+        }
+        let _turn = one_at_a_time.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+        match run::run(scenario, &suite) {
+            Ok(()) => Ok(Completion::Completed),
+            Err(failure) => {
+                exits.lock().unwrap_or_else(PoisonError::into_inner).push(failure.exit);
+                Err(Failed::from(failure.report(scenario)))
+            }
+        }
+    })
+    .with_ignored_flag(scenario.ignore.is_some() && arguments.ignored)
+}
+
+/// libtest-mimic with one thread writes `test NAME ...` without an end of line *before* the test
+/// runs, and progress would land in the middle of it. So it gets two threads, and the scenarios
+/// take turns.
+fn one_at_a_time(arguments: &mut Arguments) -> Option<Arc<Mutex<()>>> {
+    let threads = arguments.test_threads.unwrap_or_else(machines_at_once);
+    arguments.test_threads = Some(threads.max(2));
+    (threads <= 1).then(Arc::default)
+}
+
+/// How many machines this host can take at once: one for each processor, while memory lasts.
+fn machines_at_once() -> usize {
+    /// What a machine of the usual 1 GiB takes with QEMU around it.
+    const EACH: u64 = 1280 << 20;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = rustix::system::sysinfo();
+    let free = u64::from(memory.mem_unit) * (memory.freeram + memory.bufferram);
+    let fit = usize::try_from(free / EACH).unwrap_or(usize::MAX);
+    processors.min(fit).max(1)
+}
+
+/// Ends this process with the `nixvm-test` that started it, however that one ends: a run of several
+/// files must not go on when it is killed. To be called on the main thread, with which the signal
+/// is bound up.
+fn die_with_parent() {
+    let Some(parent) = std::env::var("NIXVM_PARENT").ok().and_then(|pid| pid.parse::<i32>().ok()) else {
+        return;
+    };
+    let term = rustix::process::Signal::TERM;
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(term)) {
+        tracing::debug!(%error, "could not ask for a signal on the parent's death");
+    }
+    // It may have ended before this was asked for.
+    if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
+        std::process::exit(128 + term.as_raw());
+    }
+}
+
+fn no_scenarios() -> Error {
+    Error::new(ErrorKind::Usage, "this suite has no scenarios: nothing would be tested")
+        .likely_cause(
+            "no `#[scenario]` is in it, or they are in a crate that nothing here refers to: the linker leaves \
+             such a crate out, and its scenarios with it",
+        )
+        .next_step("name the crate where `nixvm_test::main!()` stands: `use my_scenarios as _;`")
+}

@@ -1,0 +1,91 @@
+//! Panics of scenarios: caught with message and place, and not printed where they happen, since
+//! the report of the scenario tells them. Panics of any other thread are printed as ever.
+
+use std::cell::RefCell;
+use std::panic::PanicHookInfo;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::thread::ThreadId;
+
+/// A panic that happened.
+#[derive(Debug, Clone)]
+pub(super) struct Panic {
+    /// What it said.
+    pub message: String,
+    /// Where, as FILE:LINE:COLUMN.
+    pub place: String,
+    thread: ThreadId,
+}
+
+/// Collects the panics of the threads that belong to one scenario.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Panics(Arc<Mutex<Vec<Panic>>>);
+
+thread_local! {
+    static COLLECTOR: RefCell<Option<Panics>> = const { RefCell::new(None) };
+}
+
+impl Panics {
+    /// From here on the panics of the current thread are collected, not printed.
+    pub fn collect_here(&self) {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let print = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |info| {
+                // A thread that is ending has no collector any more.
+                let collector = COLLECTOR.try_with(|collector| collector.borrow().clone()).ok().flatten();
+                match collector {
+                    Some(panics) => panics.add(info),
+                    None => print(info),
+                }
+            }));
+        });
+        COLLECTOR.with(|collector| *collector.borrow_mut() = Some(self.clone()));
+    }
+
+    /// The last panic of the current thread.
+    pub fn last_here(&self) -> Option<Panic> {
+        let current = std::thread::current().id();
+        self.lock().iter().rev().find(|panic| panic.thread == current).cloned()
+    }
+
+    /// The panics of the other threads: of tasks that the scenario spawned.
+    pub fn elsewhere(&self) -> Vec<Panic> {
+        let current = std::thread::current().id();
+        self.lock().iter().filter(|panic| panic.thread != current).cloned().collect()
+    }
+
+    fn add(&self, info: &PanicHookInfo) {
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let message = text.unwrap_or("(a value that is not text)").to_owned();
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        self.lock().push(Panic { message, place, thread: std::thread::current().id() });
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Panic>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_collected_with_its_message_and_place() {
+        let panics = Panics::default();
+        let theirs = panics.clone();
+        let thread = std::thread::spawn(move || {
+            theirs.collect_here();
+            let caught = std::panic::catch_unwind(|| panic!("the page is {}", "empty"));
+            assert!(caught.is_err());
+            theirs.last_here()
+        });
+        let panic = thread.join().unwrap().unwrap();
+        assert_eq!(panic.message, "the page is empty");
+        assert!(panic.place.contains("src/scenario/panics.rs:"), "{}", panic.place);
+        assert_eq!(panics.elsewhere().len(), 1);
+        assert!(panics.last_here().is_none());
+    }
+}

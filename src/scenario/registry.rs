@@ -1,0 +1,95 @@
+//! The scenarios of this binary. `#[scenario]` adds each before `main` begins, so adding must do
+//! next to nothing: no printing, no input or output, no locks that anyone else holds.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::given::Given;
+use super::outcome::Body;
+
+/// One test, as `#[scenario]` registered it.
+#[derive(Debug)]
+pub struct Scenario {
+    /// The function's name.
+    pub function: &'static str,
+    /// The module it stands in, the crate's name first.
+    pub module: &'static str,
+    /// The file it stands in, as the compiler named it (see [`Scenario::path`]).
+    pub file: &'static str,
+    /// The line of the function.
+    pub line: u32,
+    /// The folder of the package that it was compiled in.
+    pub manifest_dir: &'static str,
+    /// The doc comment; empty if there is none.
+    pub description: &'static str,
+    /// Why it is left out unless asked for; empty if no reason was given.
+    pub ignore: Option<&'static str>,
+    /// Its time limit on a fast host; `None` for the default.
+    pub timeout: Option<Duration>,
+    /// The machines it takes, in the order of the parameters.
+    pub machines: &'static [MachineRequest],
+    /// Runs the function on machines that are up.
+    pub body: fn(Given) -> Body,
+}
+
+/// One machine that a scenario takes.
+#[derive(Debug)]
+pub struct MachineRequest {
+    /// Its name: the parameter's.
+    pub name: &'static str,
+    /// Its configuration as written in the attribute; `None` to look for one.
+    pub configuration: Option<&'static str>,
+}
+
+impl Scenario {
+    /// The name that filters match and reports show: the modules it stands in, without the crate.
+    ///
+    /// It is `login` in a file of its own and `login::login` in a suite that has the file as a module.
+    pub fn name(&self) -> String {
+        match self.module.split_once("::") {
+            Some((_, modules)) => format!("{modules}::{}", self.function),
+            None => self.function.to_owned(),
+        }
+    }
+}
+
+static SCENARIOS: Mutex<Vec<&'static Scenario>> = Mutex::new(Vec::new());
+
+/// Adds a scenario. Called by what `#[scenario]` expands to, before `main`.
+pub fn register(scenario: &'static Scenario) {
+    SCENARIOS.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(scenario);
+}
+
+/// Every scenario of this binary, by file and line: in the order in which they are written.
+pub fn all() -> Vec<&'static Scenario> {
+    let mut all = SCENARIOS.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    all.sort_by_key(|scenario| (scenario.module, scenario.file, scenario.line));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(module: &'static str) -> Scenario {
+        Scenario {
+            function: "login",
+            module,
+            file: "scenarios/login.rs",
+            line: 5,
+            manifest_dir: "/project",
+            description: "",
+            ignore: None,
+            timeout: None,
+            machines: &[],
+            body: |_| Box::pin(async { Ok(()) }),
+        }
+    }
+
+    #[test]
+    fn a_name_leaves_out_the_crate() {
+        assert_eq!(scenario("login_4f2a").name(), "login");
+        assert_eq!(scenario("scenarios::login").name(), "login::login");
+        assert_eq!(scenario("scenarios::web::login").name(), "web::login::login");
+    }
+}

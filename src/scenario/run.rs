@@ -1,0 +1,248 @@
+//! One scenario from start to end: its machines are built and booted, its function runs on a tokio
+//! runtime and a thread of its own, and whatever it does (pass, fail, panic, hang, be interrupted)
+//! its machines are gone afterwards.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::exit::Exit;
+use super::given::Given;
+use super::panics::Panics;
+use super::registry::Scenario;
+use super::suite::Suite;
+use super::{configuration, machines};
+use crate::machine::Machine;
+use crate::{Error, ErrorKind, Event, Events, Speed};
+
+/// The time limit of a scenario that names none, on a fast host.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// How much longer than its limit a scenario has to give way before its thread is given up.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long tasks that a scenario left behind have to end.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// Lines of console shown with a failure that says nothing of the console itself.
+const CONSOLE_LINES: usize = 15;
+
+/// Why a scenario failed: what its exit code says, and the report.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub exit: Exit,
+    pub error: Error,
+}
+
+impl Failure {
+    /// The whole report, with where the scenario stands.
+    pub fn report(&self, scenario: &Scenario) -> String {
+        let file = configuration::source_file(scenario).display().to_string();
+        format!("{}\n  scenario: {}, {}:{}", self.error, scenario.name(), from_here(&file), scenario.line)
+    }
+}
+
+/// What the scenario's thread tells the one that waits for it.
+enum Progress {
+    /// The machines are up; from here on the limit holds.
+    Body { limit: Duration },
+    /// It is over.
+    Ended(Result<(), Failure>),
+}
+
+/// Every machine of a run, for whoever has to end them.
+type Machines = Arc<Mutex<Vec<Machine>>>;
+
+/// Runs `scenario` and waits for its end.
+pub(super) fn run(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), Failure> {
+    let name = scenario.name();
+    let events = suite.events(&name);
+    let started = Instant::now();
+    events.send(Event::ScenarioStarted { scenario: name.clone() });
+    let outcome = on_its_own_thread(scenario, suite, &events);
+    let failure = outcome.as_ref().err().map(|failure| failure.report(scenario));
+    events.send(Event::ScenarioFinished { scenario: name, took: started.elapsed(), failure });
+    outcome
+}
+
+fn on_its_own_thread(
+    scenario: &'static Scenario,
+    suite: &Arc<Suite>,
+    events: &Events,
+) -> Result<(), Failure> {
+    let (tell, hear) = mpsc::channel();
+    let machines = Machines::default();
+    let life = Life {
+        scenario,
+        suite: suite.clone(),
+        events: events.clone(),
+        machines: machines.clone(),
+        panics: Panics::default(),
+        tell: tell.clone(),
+    };
+    let thread = std::thread::Builder::new().name(scenario.function.to_owned()).spawn(move || {
+        let _ = tell.send(Progress::Ended(life.live()));
+    });
+    if let Err(error) = thread {
+        return Err(Failure { exit: Exit::Host, error: Error::io("start a thread", &error) });
+    }
+
+    let mut limit = None;
+    loop {
+        // Building and booting have limits of their own.
+        let told = match limit {
+            None => hear.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(limit) => hear.recv_timeout(limit + GRACE),
+        };
+        match (told, limit) {
+            (Ok(Progress::Body { limit: given }), _) => limit = Some(given),
+            (Ok(Progress::Ended(outcome)), _) => return outcome,
+            (Err(RecvTimeoutError::Timeout), Some(limit)) => {
+                kill_all(&machines);
+                return Err(Failure { exit: Exit::Failed, error: blocked(limit) });
+            }
+            (Err(_), _) => {
+                let error = Error::new(ErrorKind::Other, "the scenario's thread ended without a word");
+                return Err(Failure { exit: Exit::Failed, error });
+            }
+        }
+    }
+}
+
+/// What the scenario's own thread holds.
+struct Life {
+    scenario: &'static Scenario,
+    suite: Arc<Suite>,
+    events: Events,
+    machines: Machines,
+    panics: Panics,
+    tell: mpsc::Sender<Progress>,
+}
+
+impl Life {
+    fn live(self) -> Result<(), Failure> {
+        self.panics.collect_here();
+        let panics = self.panics.clone();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name(format!("{} (runtime)", self.scenario.function))
+            .on_thread_start(move || panics.collect_here())
+            .enable_all()
+            .build()
+            .map_err(|source| Failure { exit: Exit::Host, error: Error::io("start a runtime", &source) })?;
+        let outcome = runtime.block_on(async {
+            let outcome = self.prepare_and_run().await.map_err(|failure| self.with_context(failure));
+            for machine in take(&self.machines) {
+                machine.stop().await;
+            }
+            outcome
+        });
+        runtime.shutdown_timeout(SHUTDOWN);
+        outcome
+    }
+
+    async fn prepare_and_run(&self) -> Result<(), Failure> {
+        let given = machines::all(self.scenario, &self.suite, &self.events).await?;
+        let speed = given.iter().map(|(_, machine)| machine.speed().factor()).fold(1.0, f64::max);
+        let limit = Speed::new(speed).scale(self.scenario.timeout.unwrap_or(DEFAULT_TIMEOUT));
+        let mut bodys = Given::default();
+        for (name, machine) in given {
+            lock(&self.machines).push(machine.clone());
+            bodys.add(name, machine);
+        }
+        let _ = self.tell.send(Progress::Body { limit });
+        let started = Instant::now();
+        let failed = |error| Failure { exit: Exit::Failed, error };
+        match tokio::time::timeout(limit, self.body(bodys)).await {
+            Ok(outcome) => outcome.map_err(failed),
+            Err(_) => Err(failed(timed_out(started.elapsed(), limit))),
+        }
+    }
+
+    /// The scenario's own function. A panic is its error.
+    async fn body(&self, given: Given) -> crate::Result {
+        let call = AssertUnwindSafe(|| (self.scenario.body)(given));
+        let Ok(mut body) = std::panic::catch_unwind(call) else { return Err(self.panicked()) };
+        std::future::poll_fn(move |context| {
+            let poll = AssertUnwindSafe(|| body.as_mut().poll(context));
+            match std::panic::catch_unwind(poll) {
+                Ok(poll) => poll,
+                Err(_) => std::task::Poll::Ready(Err(self.panicked())),
+            }
+        })
+        .await
+    }
+
+    fn panicked(&self) -> Error {
+        match self.panics.last_here() {
+            Some(panic) => {
+                Error::new(ErrorKind::Other, format!("{}: {}", from_here(&panic.place), panic.message))
+            }
+            None => Error::new(ErrorKind::Other, "the scenario panicked"),
+        }
+    }
+
+    /// Adds what the failure itself can't know: the consoles as they stand, panics of spawned tasks.
+    fn with_context(&self, failure: Failure) -> Failure {
+        let mut error = failure.error;
+        for panic in self.panics.elsewhere() {
+            error = error.section(
+                "a task of the scenario panicked",
+                format!("{}: {}", from_here(&panic.place), panic.message),
+            );
+        }
+        // The library's own errors show the console where it says something.
+        if matches!(error.kind(), ErrorKind::Other | ErrorKind::Timeout) && error.sections().count() == 0 {
+            for machine in lock(&self.machines).iter() {
+                let title = format!("last lines of {}'s console", machine.name());
+                error = error.section(title, machine.console().tail(CONSOLE_LINES));
+            }
+        }
+        Failure { exit: failure.exit, error }
+    }
+}
+
+/// Ends machines whose scenario does not give way. It runs apart from the scenario's own runtime,
+/// which a blocked scenario may keep from doing anything.
+fn kill_all(machines: &Machines) {
+    let machines = take(machines);
+    if machines.is_empty() {
+        return;
+    }
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(async {
+            for machine in machines {
+                let _ = tokio::time::timeout(SHUTDOWN, machine.stop()).await;
+            }
+        }),
+        Err(error) => tracing::warn!(%error, "could not end the machines of a scenario that hangs"),
+    }
+}
+
+fn lock(machines: &Machines) -> std::sync::MutexGuard<'_, Vec<Machine>> {
+    machines.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take(machines: &Machines) -> Vec<Machine> {
+    std::mem::take(&mut *lock(machines))
+}
+
+fn timed_out(elapsed: Duration, limit: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, "the scenario did not end within its time limit")
+        .took(elapsed, limit)
+        .next_step("if it needs longer, give it a limit of its own: `#[scenario(timeout = \"10m\")]`")
+}
+
+fn blocked(limit: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, "the scenario did not end within its time limit, and holds its thread")
+        .took(limit + GRACE, limit)
+        .likely_cause("it blocks: std::thread::sleep, a lock, or blocking input or output in async code")
+        .next_step("use what tokio has for it (tokio::time::sleep), or tokio::task::spawn_blocking")
+}
+
+/// `text`, which begins with a path, as it is seen from the current folder.
+fn from_here(text: &str) -> &str {
+    let here = std::env::current_dir().unwrap_or_default();
+    text.strip_prefix(&*here.to_string_lossy()).and_then(|rest| rest.strip_prefix('/')).unwrap_or(text)
+}

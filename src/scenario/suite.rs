@@ -1,0 +1,74 @@
+//! What all scenarios of one run share: the settings, the builder, and who shows what happens.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::configuration;
+use super::registry::{MachineRequest, Scenario};
+use crate::build::{Builder, BuiltVm, KeepState, Settings, Source};
+use crate::machine::MachineOptions;
+use crate::qemu::{Disk, KeepPolicy};
+use crate::report::Reporter;
+use crate::{Events, Result};
+
+/// One run of a suite.
+pub(super) struct Suite {
+    settings: Settings,
+    /// Builds each configuration once, however many scenarios ask for it.
+    builder: Builder,
+    reporter: Arc<dyn Reporter>,
+}
+
+impl Suite {
+    pub fn new(settings: Settings, reporter: Arc<dyn Reporter>) -> Self {
+        Self { builder: settings.builder(), settings, reporter }
+    }
+
+    /// Why every scenario is to be left out, if they are.
+    pub fn skipped(&self) -> Option<&'static str> {
+        self.settings.skip.then_some("NIXVM_SKIP is set")
+    }
+
+    /// The events of one scenario.
+    pub fn events(&self, scenario: &str) -> Events {
+        let (reporter, scenario) = (self.reporter.clone(), scenario.to_owned());
+        Events::new(move |event| reporter.event(&scenario, event))
+    }
+
+    /// What a machine of `scenario` is built from.
+    pub fn source(&self, scenario: &Scenario, machine: &MachineRequest) -> Result<Source> {
+        configuration::find(scenario, machine.configuration, self.settings.source.as_ref())
+    }
+
+    /// Builds it, or waits for another scenario that does.
+    pub async fn build(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
+        self.builder.build(source, events).await
+    }
+
+    /// How a machine made of `source` is booted.
+    pub fn options(
+        &self,
+        machine: &MachineRequest,
+        source: &Source,
+        vm: &BuiltVm,
+        events: &Events,
+    ) -> MachineOptions {
+        let policy = match self.settings.keep_state {
+            KeepState::Keep => Some(KeepPolicy::Renew),
+            KeepState::Strict => Some(KeepPolicy::Strict),
+            _ => None,
+        };
+        let disk = policy.map_or(Disk::Fresh, |policy| Disk::kept_in(&home(source), vm, policy));
+        MachineOptions::new(machine.name).disk(disk).events(events.clone())
+    }
+}
+
+/// Where a kept disk lies: beside the configuration, or in the current folder as the run script has
+/// it where there is no configuration.
+fn home(source: &Source) -> PathBuf {
+    match source {
+        Source::Configuration(path) if path.is_dir() => path.clone(),
+        Source::Configuration(path) => path.parent().unwrap_or(Path::new(".")).to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
