@@ -1,0 +1,84 @@
+//! The library that scenarios are compiled against: the folder this very program was compiled
+//! from, or, where that is gone, the same version from the registry.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+/// Names another folder for the library, for packagers and tests.
+const VARIABLE: &str = "NIXVM_LIBRARY";
+
+/// Where scenarios get `nixvm_test` from.
+#[derive(Debug, Clone)]
+pub(super) struct Library {
+    folder: Option<PathBuf>,
+}
+
+impl Library {
+    /// Finds it: [`VARIABLE`], else this program's own sources if they are still there.
+    pub fn find() -> Self {
+        let given = std::env::var_os(VARIABLE).filter(|given| !given.is_empty()).map(PathBuf::from);
+        let folder = given.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
+        Self { folder: folder.join("Cargo.toml").is_file().then_some(folder) }
+    }
+
+    /// The folder it is compiled from, if it is not the registry's.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Its lock file, which scenarios are built with too: the same versions, there already.
+    pub fn lock_file(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join("Cargo.lock")).filter(|lock| lock.is_file())
+    }
+
+    /// What cargo is told about it.
+    pub fn dependency(&self) -> toml::Table {
+        let mut dependency = toml::Table::new();
+        match &self.folder {
+            Some(folder) => dependency.insert("path".into(), folder.display().to_string().into()),
+            None => dependency.insert("version".into(), concat!("=", env!("CARGO_PKG_VERSION")).into()),
+        };
+        dependency
+    }
+
+    /// Tells one place of the library from any other.
+    pub fn place(&self) -> String {
+        match &self.folder {
+            Some(folder) => folder.display().to_string(),
+            None => concat!("registry ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
+    /// Changes when any source of the library does. By size and time of each file, as cargo does
+    /// it: reading them all would take longer than starting the scenario.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.place());
+        if let Some(folder) = &self.folder {
+            for name in ["Cargo.toml", "Cargo.lock", "src", "macros"] {
+                add(&mut hash, &folder.join(name));
+            }
+        }
+        super::record::hex(&hash.finalize())
+    }
+}
+
+/// Adds a file, or all files in a folder, in an order that does not depend on the file system.
+fn add(hash: &mut Sha256, path: &Path) {
+    let Ok(about) = fs::metadata(path) else { return };
+    if about.is_dir() {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        let mut entries: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        entries.sort();
+        entries.iter().filter(|path| !path.ends_with("target")).for_each(|path| add(hash, path));
+    } else {
+        hash.update(path.as_os_str().as_encoded_bytes());
+        hash.update(about.len().to_le_bytes());
+        hash.update(about.mtime().to_le_bytes());
+        hash.update(about.mtime_nsec().to_le_bytes());
+    }
+}

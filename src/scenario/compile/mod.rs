@@ -1,0 +1,75 @@
+//! Compiles a scenario's file against this library, once for each content.
+//!
+//! Each file becomes a small cargo package of its own in the cache folder, and all of them share one
+//! target directory, so the library is compiled once. What went into a binary is recorded beside
+//! it: while that stands as it was, the binary is run as it is, without asking cargo (some
+//! milliseconds). Otherwise cargo builds the file again, from where it lies, so that the compiler's
+//! messages show the user's own path and line.
+//!
+//! ```text
+//! <cache>/scenarios/<library>/      one workshop for each place that the library is compiled from
+//!     target/                       of all packages: emptied when the compiler changes
+//!     packages/<file>/              Cargo.toml, Cargo.lock, record.json; least recently used go first
+//! ```
+
+mod build;
+mod frontmatter;
+mod library;
+mod lock;
+mod manifest;
+mod record;
+mod source;
+mod workshop;
+
+use std::path::{Path, PathBuf};
+
+use crate::{Events, Result};
+
+pub use source::find as files;
+
+/// What came of compiling a file.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What the compiler said (warnings, errors), as it would show it on this terminal.
+    pub diagnostics: String,
+    /// The binary, or why there is none: [`Build`](crate::ErrorKind::Build) if the compiler found errors,
+    /// [`Host`](crate::ErrorKind::Host) if cargo or a linker is missing,
+    /// [`Usage`](crate::ErrorKind::Usage) if the file can't be a scenario's.
+    pub binary: Result<PathBuf>,
+}
+
+/// Compiles scenario files and remembers what it compiled.
+#[derive(Debug)]
+pub struct Compiler {
+    workshop: workshop::Workshop,
+    library: library::Library,
+    colour: bool,
+}
+
+impl Compiler {
+    /// A compiler that works in the cache folder. `colour` is for its diagnostics.
+    ///
+    /// # Errors
+    /// If the cache folder can't be made.
+    pub fn new(colour: bool) -> Result<Self> {
+        let library = library::Library::find();
+        let workshop = workshop::Workshop::open(&crate::cache::dir()?, &library)?;
+        Ok(Self { workshop, library, colour })
+    }
+
+    /// The binary of `file` if it is there and nothing that went into it has changed.
+    pub fn fresh(&self, file: &Path) -> Option<PathBuf> {
+        self.workshop.package(file).fresh(&self.library)
+    }
+
+    /// Compiles `file` unless that was done already, telling `events` how it goes.
+    ///
+    /// The first file of all takes half a minute, since it compiles the library; an edit takes
+    /// about a second. Other processes that compile the same file are waited for, 20 minutes at most.
+    pub async fn compile(&self, file: &Path, events: &Events) -> Compiled {
+        match build::run(self, file, events).await {
+            Ok(compiled) => compiled,
+            Err(error) => Compiled { diagnostics: String::new(), binary: Err(error) },
+        }
+    }
+}

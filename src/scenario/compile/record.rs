@@ -1,0 +1,107 @@
+//! What went into a binary, so that it can be told whether it still is what its file says.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::library::Library;
+use super::workshop::Package;
+
+/// The record of one build.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// The scenario's file.
+    pub file: PathBuf,
+    binary: PathBuf,
+    library: String,
+    toolchain: String,
+    /// Every file that went in, with the hash of its content.
+    files: Vec<(PathBuf, String)>,
+    /// Every variable that the code asked for when it was compiled.
+    variables: Vec<(String, Option<String>)>,
+}
+
+impl Record {
+    /// Records a build that just ended well. `names` are the compiler's own lists of what it read.
+    pub fn of(file: &Path, text: &str, binary: &Path, library: &Library, package: &Package) -> Self {
+        let mut files = vec![(file.to_owned(), hash(text.as_bytes()))];
+        for path in package.files_read(binary) {
+            let of_the_library = library.folder().is_some_and(|folder| path.starts_with(folder));
+            if !of_the_library
+                && path != file
+                && let Ok(content) = fs::read(&path)
+            {
+                files.push((path, hash(&content)));
+            }
+        }
+        Self {
+            file: file.to_owned(),
+            binary: binary.to_owned(),
+            library: library.fingerprint(),
+            toolchain: toolchain(),
+            files,
+            variables: package
+                .variables_read()
+                .into_iter()
+                .map(|name| (value_of(&name), name))
+                .map(|(v, n)| (n, v))
+                .collect(),
+        }
+    }
+
+    /// The binary, if everything that went into it is as it was.
+    pub fn fresh(&self, library: &Library) -> Option<PathBuf> {
+        let files = self.files.iter().all(|(path, was)| fs::read(path).is_ok_and(|now| hash(&now) == *was));
+        let variables = self.variables.iter().all(|(name, was)| value_of(name) == *was);
+        let fresh = files
+            && variables
+            && self.toolchain == toolchain()
+            && self.library == library.fingerprint()
+            && self.binary.is_file();
+        fresh.then(|| self.binary.clone())
+    }
+}
+
+fn value_of(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Changes when another compiler would be used. Asking it for its version would take longer than
+/// starting the scenario, so this goes by what decides it: which cargo is called, rustup's
+/// settings and the state of its toolchains, and the variables that steer them.
+fn toolchain() -> String {
+    let mut hash = Sha256::new();
+    for name in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+        hash.update(format!("{name}={:?}\n", std::env::var_os(name)));
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let rustup = std::env::var_os("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from);
+    let mut places =
+        vec![rustup.join("settings.toml"), rustup.join("update-hashes"), rustup.join("toolchains")];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    places.extend(
+        std::env::split_paths(&path).map(|folder| folder.join("rustc")).find(|rustc| rustc.is_file()),
+    );
+    for place in places {
+        let about = fs::metadata(&place).ok();
+        let changed = about.and_then(|about| Some((about.len(), about.modified().ok()?)));
+        hash.update(format!("{}={changed:?}\n", place.display()));
+    }
+    hex(&hash.finalize())
+}
+
+fn hash(content: &[u8]) -> String {
+    hex(&Sha256::digest(content))
+}
+
+/// The first half of a digest in hexadecimal digits: enough to tell contents apart.
+pub(super) fn hex(digest: &[u8]) -> String {
+    digest.iter().take(16).fold(String::new(), |mut text, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

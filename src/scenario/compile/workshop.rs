@@ -1,0 +1,270 @@
+//! The folder where scenarios are compiled, and how it is kept from growing for ever.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest as _, Sha256};
+
+use super::library::Library;
+use super::record::{Record, hex};
+use crate::{Error, Result};
+
+/// How many files' packages are kept.
+const PACKAGES: usize = 64;
+
+/// How many places of the library are kept ready; each holds the library and all it needs, compiled.
+const WORKSHOPS: usize = 6;
+
+/// The folder for one place of the library.
+#[derive(Debug)]
+pub(super) struct Workshop {
+    folder: PathBuf,
+}
+
+impl Workshop {
+    /// Opens the workshop of `library` in the cache folder, making it if need be.
+    pub fn open(cache: &Path, library: &Library) -> Result<Self> {
+        let folder = cache.join("scenarios").join(short_hash(&library.place()));
+        fs::create_dir_all(folder.join("packages"))
+            .map_err(|source| Error::io(format_args!("make {}", folder.display()), &source))?;
+        Ok(Self { folder })
+    }
+
+    /// The target directory of all packages.
+    pub fn target(&self) -> PathBuf {
+        self.folder.join("target")
+    }
+
+    /// Locked by all who compile, and by one who removes.
+    pub fn lock_file(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
+    /// The package of `file`, an absolute path.
+    pub fn package(&self, file: &Path) -> Package {
+        let id = short_hash(&file.display().to_string());
+        let stem = file.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+        let stem: String = stem
+            .chars()
+            .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' })
+            .take(40)
+            .collect();
+        let name = format!("nixvm-{stem}-{id}");
+        Package { folder: self.folder.join("packages").join(&id), target: self.target(), name }
+    }
+
+    /// Empties the target directory if another compiler filled it: its leftovers are of no use and
+    /// never go away by themselves. Only to be called by one who holds the lock alone.
+    pub fn made_for(&self, compiler: &str) -> Result {
+        let stamp = self.folder.join("compiler");
+        if fs::read_to_string(&stamp).is_ok_and(|was| was == compiler) {
+            return Ok(());
+        }
+        let _ = fs::remove_dir_all(self.target());
+        fs::write(&stamp, compiler)
+            .map_err(|source| Error::io(format_args!("write {}", stamp.display()), &source))
+    }
+
+    /// Whether [`Workshop::made_for`] would have nothing to do.
+    pub fn is_made_for(&self, compiler: &str) -> bool {
+        fs::read_to_string(self.folder.join("compiler")).is_ok_and(|was| was == compiler)
+    }
+
+    /// Whether nothing was compiled here yet.
+    pub fn is_new(&self) -> bool {
+        !self.target().is_dir()
+    }
+
+    /// Removes the packages that were not used for the longest time, and whole workshops likewise.
+    /// Only to be called by one who holds the lock alone.
+    pub fn prune(&self) {
+        for folder in oldest(&self.folder.join("packages"), PACKAGES) {
+            remove_package(&folder, &self.target());
+        }
+        let Some(all) = self.folder.parent() else { return };
+        for folder in oldest(all, WORKSHOPS) {
+            // Nobody may be at work there.
+            if let Some(_alone) = super::lock::try_exclusive(&folder.join("lock")) {
+                let _ = fs::remove_dir_all(&folder);
+            }
+        }
+    }
+
+    /// Notes that the workshop is in use.
+    pub fn touch(&self) {
+        touch(&self.folder);
+    }
+}
+
+/// The package of one file.
+#[derive(Debug)]
+pub(super) struct Package {
+    folder: PathBuf,
+    target: PathBuf,
+    name: String,
+}
+
+impl Package {
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The name of package, binary and, with underscores, crate.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn manifest(&self) -> PathBuf {
+        self.folder.join("Cargo.toml")
+    }
+
+    /// Locked by the one who compiles it.
+    pub fn lock_file(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
+    /// The binary, if nothing that went into it has changed since.
+    pub fn fresh(&self, library: &Library) -> Option<PathBuf> {
+        let text = fs::read(self.record_file()).ok()?;
+        let record: Record = serde_json::from_slice(&text).ok()?;
+        let binary = record.fresh(library)?;
+        touch(&self.folder);
+        Some(binary)
+    }
+
+    /// Records a build.
+    pub fn record(&self, record: &Record) -> Result {
+        let path = self.record_file();
+        let failed = |source: std::io::Error| Error::io(format_args!("write {}", path.display()), &source);
+        let text = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
+        // In one step, for those who read without a lock.
+        let part = self.folder.join("record.part");
+        fs::write(&part, text).and_then(|()| fs::rename(&part, &path)).map_err(failed)?;
+        touch(&self.folder);
+        Ok(())
+    }
+
+    /// The files that went into `binary`, by cargo's list beside it (`binary: FILE FILE…`, spaces escaped).
+    pub fn files_read(&self, binary: &Path) -> Vec<PathBuf> {
+        let list = fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
+        let Some((_, files)) = list.split_once(": ") else { return Vec::new() };
+        let files = files.trim_end().replace("\\ ", "\0");
+        files.split(' ').map(|file| self.folder.join(file.replace('\0', " "))).collect()
+    }
+
+    /// The variables that the code asked for, by the compiler's list (`# env-dep:NAME=VALUE`); not
+    /// those that cargo itself sets.
+    pub fn variables_read(&self) -> Vec<String> {
+        let prefix = format!("{}-", self.name.replace('-', "_"));
+        let lists = fs::read_dir(self.target.join("debug/deps")).into_iter().flatten().flatten();
+        let lists = lists.map(|entry| entry.path()).filter(|path| {
+            let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+            name.starts_with(&prefix) && name.ends_with(".d")
+        });
+        let newest = lists.max_by_key(|path| fs::metadata(path).and_then(|about| about.modified()).ok());
+        let list = newest.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        let names = list.lines().filter_map(|line| line.strip_prefix("# env-dep:"));
+        let names = names.map(|pair| pair.split('=').next().unwrap_or(pair).to_owned());
+        names.filter(|name| !name.starts_with("CARGO")).collect()
+    }
+
+    fn record_file(&self) -> PathBuf {
+        self.folder.join("record.json")
+    }
+}
+
+fn short_hash(text: &str) -> String {
+    let mut hash = hex(&Sha256::digest(text));
+    hash.truncate(12);
+    hash
+}
+
+fn touch(folder: &Path) {
+    let now = SystemTime::now();
+    let file = fs::File::create(folder.join("used"));
+    // Only the order of removal depends on it.
+    let _ = file.and_then(|file| file.set_modified(now));
+}
+
+/// All folders in `folder` but the `keep` that were used last.
+fn oldest(folder: &Path, keep: usize) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut folders: Vec<(Option<SystemTime>, PathBuf)> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .map(|path| (fs::metadata(path.join("used")).and_then(|used| used.modified()).ok(), path))
+        .collect();
+    folders.sort();
+    folders.truncate(folders.len().saturating_sub(keep));
+    folders.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Removes a package and all that cargo made of it in the shared target directory.
+fn remove_package(folder: &Path, target: &Path) {
+    let id = folder.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    // `nixvm-login-ID`, `nixvm_login_ID-HASH.d`, …: the id is in every name.
+    for made in ["debug", "debug/deps", "debug/incremental", "debug/.fingerprint"] {
+        for entry in fs::read_dir(target.join(made)).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.contains(id)) {
+                let path = entry.path();
+                let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            }
+        }
+    }
+    let _ = fs::remove_dir_all(folder);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_packages_used_last_are_kept_and_the_others_go_with_all_that_was_made_of_them() {
+        let cache = tempfile::tempdir().unwrap();
+        let workshop = Workshop::open(cache.path(), &Library::find()).unwrap();
+        let deps = workshop.target().join("debug/deps");
+        fs::create_dir_all(&deps).unwrap();
+        for number in 0..PACKAGES + 2 {
+            let package = workshop.package(&PathBuf::from(format!("/scenarios/{number}.rs")));
+            fs::create_dir_all(package.folder()).unwrap();
+            let used = fs::File::create(package.folder().join("used")).unwrap();
+            // The first two were used long ago.
+            let age = if number < 2 { 1_000 } else { 10 };
+            used.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+            fs::write(deps.join(format!("{}-0123", package.name().replace('-', "_"))), "").unwrap();
+        }
+        workshop.prune();
+        let left = |folder: &Path| fs::read_dir(folder).unwrap().count();
+        assert_eq!(
+            left(&cache.path().join("scenarios").join(workshop.folder.file_name().unwrap()).join("packages")),
+            PACKAGES
+        );
+        assert_eq!(left(&deps), PACKAGES);
+        assert!(!workshop.package(Path::new("/scenarios/0.rs")).folder().exists());
+        assert!(workshop.package(Path::new("/scenarios/2.rs")).folder().exists());
+    }
+
+    #[test]
+    fn a_change_of_compiler_empties_the_target_directory_once() {
+        let cache = tempfile::tempdir().unwrap();
+        let workshop = Workshop::open(cache.path(), &Library::find()).unwrap();
+        workshop.made_for("rustc 1").unwrap();
+        fs::create_dir_all(workshop.target()).unwrap();
+        workshop.made_for("rustc 1").unwrap();
+        assert!(!workshop.is_new());
+        workshop.made_for("rustc 2").unwrap();
+        assert!(workshop.is_new());
+    }
+
+    #[test]
+    fn a_name_fit_for_cargo_is_made_of_any_file_name() {
+        let cache = tempfile::tempdir().unwrap();
+        let workshop = Workshop::open(cache.path(), &Library::find()).unwrap();
+        let package = workshop.package(Path::new("/tmp/3 ways to Löck.rs"));
+        assert!(package.name().starts_with("nixvm-3-ways-to-l-ck-"), "{}", package.name());
+    }
+}
