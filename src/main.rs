@@ -1,7 +1,11 @@
 //! The `nixvm-test` command.
 
+mod cli;
+
 use std::process::ExitCode;
 
+use clap::Parser as _;
+
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    cli::Cli::parse().run()
 }

@@ -1,0 +1,43 @@
+//! `nixvm-test build`: builds the VM and makes the link `./result`, as nix-build does.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use nixvm_test::build::Source;
+use nixvm_test::scenario::Exit;
+use nixvm_test::{Error, ErrorKind, Result, report};
+
+use super::options::Options;
+
+/// Where the link goes.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The link to make
+    #[arg(short, long, value_name = "LINK", default_value = "result")]
+    out_link: PathBuf,
+}
+
+impl Build {
+    /// Builds, and prints where the result is.
+    pub async fn run(self, options: &Options) -> Result<ExitCode> {
+        let settings = options.settings()?;
+        let here = Source::Configuration("configuration.nix".into());
+        let source = settings.source.clone().unwrap_or(here);
+        if let Source::Built(vm) = &source {
+            let summary = format!("{} is built already: there is nothing to build", vm.display());
+            return Err(Error::new(ErrorKind::Usage, summary));
+        }
+        let reporter = report::choose();
+        let events = report::events(&reporter);
+        let built = settings.builder().out_link(&self.out_link).build(&source, &events).await;
+        reporter.finish();
+        let built = built?;
+        // The script is `bin/run-NAME-vm` in what Nix made.
+        let result = built.script().ancestors().nth(2).unwrap_or(built.script());
+        // Whoever reads it may have gone; the link is there all the same.
+        let _ = writeln!(std::io::stdout(), "{}", result.display());
+        Ok(Exit::Passed.into())
+    }
+}

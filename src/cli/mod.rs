@@ -1,0 +1,114 @@
+//! The command line of `nixvm-test`: one file a subcommand.
+
+mod build;
+mod options;
+mod run;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use nixvm_test::scenario::{EXIT_CODES, Exit};
+use nixvm_test::{Error, ErrorKind, Result, report};
+
+use options::Options;
+
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test scenarios/login.rs                   one file
+  nixvm-test scenarios/                           every scenario in a folder
+  nixvm-test scenarios/login.rs -- --list         what is in it
+  nixvm-test scenarios/ -- login --test-threads=1 those whose name contains \"login\", one at a time
+  nixvm-test --nixpkgs channel:nixos-23.11 scenarios/login.rs
+  nixvm-test --flake .#web scenarios/web.rs
+  nixvm-test --vm ./result scenarios/login.rs     a VM that is built already
+  nixvm-test build                                only build ./configuration.nix, as nix-build does";
+
+/// Tests a NixOS configuration by booting it: builds the VM, boots it, logs in on its serial console,
+/// runs the scenario and powers off.
+#[derive(Debug, Parser)]
+#[command(
+    name = "nixvm-test",
+    version,
+    arg_required_else_help = true,
+    subcommand_negates_reqs = true,
+    after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What to run, when it is scenarios.
+#[derive(Debug, Args)]
+struct Run {
+    /// Files of scenarios, or folders of such files
+    #[arg(value_name = "FILE.rs|DIR", required = true)]
+    scenarios: Vec<PathBuf>,
+    /// Arguments for the harness: filters, --list, --exact, --ignored, --test-threads N, --format json
+    #[arg(last = true, value_name = "HARNESS ARGUMENTS")]
+    harness: Vec<OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the VM of a configuration and make the link ./result, as nix-build does
+    Build(build::Build),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub fn run(self) -> ExitCode {
+        self.options.start_log();
+        let done = self.carry_out();
+        done.unwrap_or_else(|error| {
+            report::error(&error);
+            Exit::before_the_body(&error, Exit::Failed).into()
+        })
+    }
+
+    fn carry_out(self) -> Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| Error::new(ErrorKind::Host, format!("no runtime: {source}")))?;
+        match self.command {
+            Some(Command::Build(build)) => runtime.block_on(build.run(&self.options)),
+            None => runtime.block_on(run::run(&self.run.scenarios, &self.run.harness, &self.options)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_after_two_dashes_go_to_the_harness() {
+        let cli = Cli::parse_from(["nixvm-test", "a.rs", "b.rs", "--", "--list", "login"]);
+        assert_eq!(cli.run.scenarios, ["a.rs", "b.rs"].map(PathBuf::from));
+        assert_eq!(cli.run.harness, ["--list", "login"].map(OsString::from));
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_subcommand() {
+        for line in [["nixvm-test", "--flake", ".#web", "build"], ["nixvm-test", "build", "--flake", ".#web"]]
+        {
+            let cli = Cli::parse_from(line);
+            assert!(matches!(cli.command, Some(Command::Build(_))));
+            assert_eq!(cli.options.flake.as_deref(), Some(".#web"));
+        }
+    }
+}
