@@ -1,0 +1,166 @@
+//! From a file to a binary: once for each content, with the compiler's messages as they are.
+
+use std::time::{Duration, Instant};
+
+use crate::folder::{Folder, file};
+
+#[test]
+fn compiler_errors_have_the_users_own_path_and_line() {
+    let folder =
+        Folder::with("scenarios/login.rs", "#[scenario]\nasync fn login() {\n    nothing_like_it();\n}");
+    let ran = folder.run(&["scenarios/login.rs"]);
+    ran.ended_with(3).said("--> scenarios/login.rs:4:5").said("cannot find function `nothing_like_it`");
+    ran.said("error: login.rs does not compile");
+}
+
+#[test]
+fn warnings_are_shown_and_the_scenario_runs() {
+    let folder = Folder::with("a.rs", "#[scenario]\nasync fn a() { let unused = 1; }");
+    folder.run(&["a.rs"]).ended_with(0).said("warning: unused variable: `unused`").printed("test a ... ok");
+}
+
+#[test]
+fn an_unchanged_file_is_not_compiled_again_and_an_edited_one_is() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
+    folder.run(&["a.rs"]).ended_with(0).said("building a.rs");
+
+    let started = Instant::now();
+    let again = folder.run(&["a.rs"]);
+    let took = started.elapsed();
+    again.ended_with(0);
+    assert!(!again.err.contains("building"), "{}", again.err);
+    // Measured: 15 ms on a busy machine, most of it the suite itself. cargo alone would take 100.
+    assert!(took < Duration::from_secs(2), "{took:?}");
+
+    folder.put("a.rs", file("#[scenario] async fn b() {}"));
+    folder.run(&["a.rs"]).ended_with(0).said("building a.rs").printed("test b ... ok");
+    // As it was before.
+    folder.put("a.rs", file("#[scenario] async fn a() {}"));
+    folder.run(&["a.rs"]).ended_with(0).printed("test a ... ok");
+}
+
+#[test]
+fn whatever_the_code_reads_is_part_of_it() {
+    let folder = Folder::with(
+        "a.rs",
+        r#"mod helper;
+#[scenario] async fn a() -> Result { Err(format!("{} {} {:?}", helper::TEXT, include_str!("a text.txt"), option_env!("MY_LEVEL")))? }"#,
+    );
+    folder.put("helper.rs", "pub const TEXT: &str = \"one\";");
+    folder.put("a text.txt", "eins");
+    folder.run(&["a.rs"]).ended_with(1).printed("one eins None");
+    folder.put("helper.rs", "pub const TEXT: &str = \"two\";");
+    folder.run(&["a.rs"]).ended_with(1).printed("two eins None");
+    folder.put("a text.txt", "zwei");
+    folder.run(&["a.rs"]).ended_with(1).printed("two zwei None");
+    let mut command = folder.command(&["a.rs"]);
+    crate::folder::Ran::of(command.env("MY_LEVEL", "3")).ended_with(1).printed("two zwei Some(\"3\")");
+}
+
+#[test]
+fn frontmatter_is_cut_out_and_lines_keep_their_numbers() {
+    let folder = Folder::new();
+    // serde_json is among what the library itself uses, so this needs no network.
+    let text = "---\n[dependencies]\nserde_json = \"1\"\n---\nuse nixvm_test::prelude::*;\nmod helper;\n\
+        #[scenario]\nasync fn a() { helper::check(&serde_json::json!({})) }\nnixvm_test::main!();\n";
+    folder.put("a.rs", text);
+    folder.put(
+        "helper.rs",
+        "pub fn check(value: &serde_json::Value) { assert!(value.is_array(), \"no array\") }",
+    );
+    folder
+        .run(&["a.rs"])
+        .ended_with(1)
+        .printed("helper.rs:1:")
+        .printed("no array")
+        .printed("scenario: a, a.rs:8");
+    folder.put("a.rs", text.replace("helper::check", "helper::chekc"));
+    folder.run(&["a.rs"]).ended_with(3).said("--> a.rs:8:").said("chekc");
+}
+
+#[test]
+fn several_files_are_compiled_first_and_then_run_in_turn() {
+    let folder = Folder::with("one.rs", "#[scenario] async fn one() {}");
+    folder.put("two.rs", file("#[scenario] async fn two() { panic!(\"no\") }"));
+    let ran = folder.run(&["one.rs", "two.rs"]);
+    ran.ended_with(1).printed("test one ... ok").printed("test two ... FAILED");
+    folder.run(&["."]).ended_with(1).printed("test one ... ok").printed("test two ... FAILED");
+    folder.run(&[".", "--", "one"]).ended_with(0);
+
+    folder.put("two.rs", file("#[scenario] async fn two() { no_such_thing() }"));
+    let ran = folder.run(&["."]);
+    ran.ended_with(3).said("two.rs:2:");
+    assert_eq!(ran.out, "", "nothing runs while something does not compile");
+}
+
+#[test]
+fn several_processes_compile_the_same_file_at_once() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
+    let started: Vec<_> = (0..4)
+        .map(|_| {
+            let mut command = folder.command(&["a.rs"]);
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut process in started {
+        assert!(process.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn a_file_name_that_is_no_crate_name_and_a_link_to_a_file_will_do() {
+    let folder = Folder::with("3 ways in.rs", "#[scenario] async fn a() {}");
+    folder.run(&["3 ways in.rs"]).ended_with(0).printed("test a ... ok");
+    std::os::unix::fs::symlink("3 ways in.rs", folder.path().join("link.rs")).unwrap();
+    folder.run(&["link.rs"]).ended_with(0).printed("test a ... ok");
+}
+
+#[test]
+fn the_flags_reach_the_scenario_as_variables() {
+    let folder = Folder::with(
+        "a.rs",
+        r#"#[scenario] async fn a() -> Result { Err(format!("{:?}", std::env::var("NIXVM_VM")))? }"#,
+    );
+    let vm = folder.path().join("result").display().to_string();
+    folder.run(&["--vm", "./result", "a.rs"]).ended_with(1).printed(&vm);
+}
+
+/// Compiles one attribute and a function, and wants the error to point at that place with that text.
+#[track_caller]
+fn refused(code: &str, place: &str, text: &str) {
+    let folder = Folder::with("a.rs", code);
+    folder.run(&["a.rs"]).ended_with(3).said(&format!("--> a.rs:{place}")).said(text);
+}
+
+#[test]
+fn mistakes_in_the_attribute_are_shown_where_they_are() {
+    refused("#[scenario(timeout = \"5\")]\nasync fn a() {}", "2:22", "lacks a unit");
+    refused("#[scenario(timeout = 5)]\nasync fn a() {}", "2:22", "expected a string: `timeout = \"5m\"`");
+    refused(
+        "#[scenario(timout = \"5m\")]\nasync fn a() {}",
+        "2:12",
+        "unknown argument `timout`: there are `ignore",
+    );
+    refused("#[scenario(ignore, ignore)]\nasync fn a() {}", "2:20", "`ignore` is given twice");
+    let server = "#[scenario(sever = \"a.nix\")]\nasync fn a(server: Machine) { drop(server) }";
+    refused(server, "2:12", "`server = \"FILE.nix\"`");
+}
+
+#[test]
+fn mistakes_in_the_function_are_shown_where_they_are() {
+    refused("#[scenario]\nfn a() {}", "3:1", "write `async fn a`");
+    refused(
+        "#[scenario]\nasync fn a() -> i32 { 1 }",
+        "3:17",
+        "a scenario returns nothing or a `Result<(), E>`, not `i32`",
+    );
+    refused(
+        "#[scenario]\nasync fn a(port: u16) { let _ = port; }",
+        "3:18",
+        "expected `u16`, found `Machine`",
+    );
+    refused("#[scenario]\nasync fn a<T>() {}", "3:11", "without generics");
+    refused("#[scenario]\nasync fn a((x, y): Machine) {}", "3:12", "plain names");
+    refused("#[scenario]\nasync fn a(timeout: Machine) {}", "3:12", "can't be called `timeout`");
+    refused("#[scenario]\nstruct A;", "3:1", "stands on a function");
+}

@@ -1,0 +1,96 @@
+//! A user's folder, and `nixvm-test` in it.
+
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// What every scenario file here begins and ends with.
+pub fn file(code: &str) -> String {
+    format!("use nixvm_test::prelude::*;\n{code}\nnixvm_test::main!();\n")
+}
+
+/// A temporary folder of a user.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// A folder with one scenario file in it.
+    pub fn with(name: &str, code: &str) -> Self {
+        let folder = Self::new();
+        folder.put(name, file(code));
+        folder
+    }
+
+    pub fn path(&self) -> PathBuf {
+        // As the tool sees it, which asks for the current folder.
+        self.0.path().canonicalize().unwrap()
+    }
+
+    pub fn put(&self, name: &str, text: impl AsRef<[u8]>) {
+        let path = self.0.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// `nixvm-test` in this folder, with the cache that all tests share and nothing of ours in its
+    /// environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nixvm-test"));
+        command.current_dir(self.path()).args(arguments);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("NIXVM_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("NIXVM_CACHE_DIR", cache()).env_remove("CARGO_MANIFEST_DIR");
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::of(&mut self.command(arguments))
+    }
+}
+
+/// The cache of all tests, which stays from run to run.
+pub fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    pub fn of(command: &mut Command) -> Self {
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self { code: status.code(), out: text(stdout), err: text(stderr) }
+    }
+
+    /// Fails unless the code is `code`, showing everything.
+    #[track_caller]
+    pub fn ended_with(&self, code: i32) -> &Self {
+        assert_eq!(self.code, Some(code), "\n--- stdout\n{}\n--- stderr\n{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    pub fn said(&self, text: &str) -> &Self {
+        assert!(self.err.contains(text), "{text:?} is not in stderr\n{}", self.err);
+        self
+    }
+
+    #[track_caller]
+    pub fn printed(&self, text: &str) -> &Self {
+        assert!(self.out.contains(text), "{text:?} is not in stdout\n{}\n--- stderr\n{}", self.out, self.err);
+        self
+    }
+}

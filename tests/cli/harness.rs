@@ -1,0 +1,153 @@
+//! The harness: what it runs, lists, reports and returns.
+
+use std::time::{Duration, Instant};
+
+use crate::folder::{Folder, Ran};
+
+/// One scenario of each fate; none takes a machine.
+const FATES: &str = r#"
+/// Nothing to do.
+#[scenario]
+async fn passes() {}
+
+#[scenario]
+async fn returns_an_error() -> Result { Err("the page is empty")? }
+
+#[scenario]
+async fn panics() {
+    assert_eq!(1 + 1, 3, "sums");
+}
+
+#[scenario(ignore = "needs a moon")]
+async fn ignored() {}
+
+#[scenario(timeout = "300ms")]
+async fn waits_for_ever() { std::future::pending::<()>().await }
+
+#[scenario(timeout = "200ms")]
+async fn blocks() { std::thread::sleep(Duration::from_secs(60)) }
+
+#[scenario]
+async fn shows_a_foreign_error() -> Result<(), std::num::ParseIntError> { "x".parse::<i32>().map(drop) }
+
+#[scenario]
+async fn shows_an_error_without_display() -> Result<(), Vec<u8>> { Err(vec![7]) }
+"#;
+
+#[test]
+fn scenarios_fail_in_every_way_and_the_others_run() {
+    let folder = Folder::with("fates.rs", FATES);
+    let started = Instant::now();
+    let ran = folder.run(&["fates.rs"]);
+    assert!(started.elapsed() < Duration::from_secs(600));
+    ran.ended_with(1)
+        .printed("test passes                         ... ok\n")
+        .printed("test ignored                        ... ignored (needs a moon)\n")
+        .printed("---- returns_an_error ----\nthe page is empty\n  scenario: returns_an_error, fates.rs:8\n")
+        .printed(
+            "---- panics ----\nfates.rs:12:5: assertion `left == right` failed: sums\n  left: 2\n right: 3\n",
+        )
+        .printed("did not end within its time limit\n  after 0.3 s of 0.3 s\n")
+        .printed("and holds its thread\n")
+        .printed("invalid digit found in string")
+        .printed("[7]")
+        .printed("1 passed; 6 failed; 1 ignored;");
+    // The panic is told by the report alone.
+    assert!(!ran.err.contains("panicked"), "{}", ran.err);
+}
+
+#[test]
+fn a_list_is_nothing_but_the_list() {
+    let folder = Folder::with("fates.rs", FATES);
+    folder.run(&["fates.rs", "--", "--list"]).ended_with(0);
+    let ran = folder.run(&["fates.rs", "--", "--list", "--format", "terse"]);
+    ran.ended_with(0);
+    assert_eq!(ran.err, "");
+    let names: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(names.len(), 8, "{names:?}");
+    assert!(names.contains(&"passes: test") && names.contains(&"ignored: test"), "{names:?}");
+    let ran = folder.run(&["fates.rs", "--", "--list", "--ignored"]);
+    assert_eq!(ran.ended_with(0).out, "ignored: test\n");
+}
+
+#[test]
+fn filters_are_those_of_every_rust_test() {
+    let folder = Folder::with("fates.rs", FATES);
+    let run = |harness: &[&str]| folder.run(&[&["fates.rs", "--"], harness].concat());
+    run(&["passes"]).ended_with(0).printed("1 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out");
+    run(&["--exact", "passe"]).ended_with(0).printed("running 0 tests");
+    run(&["--ignored"]).ended_with(0).printed("test ignored ... ok");
+    run(&["pass", "--test-threads", "1"]).ended_with(0).printed("test passes ... ok");
+    run(&["pass", "--format", "json"]).ended_with(0).printed(r#""name": "passes", "event": "ok""#);
+    run(&["--no-such-flag"]).ended_with(2);
+}
+
+#[test]
+fn one_at_a_time_means_one_at_a_time() {
+    let folder = Folder::with(
+        "turns.rs",
+        r#"
+use std::sync::atomic::{AtomicUsize, Ordering};
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+async fn alone() {
+    assert_eq!(RUNNING.fetch_add(1, Ordering::SeqCst), 0);
+    std::thread::sleep(Duration::from_millis(100));
+    RUNNING.fetch_sub(1, Ordering::SeqCst);
+}
+#[scenario] async fn a() { alone().await }
+#[scenario] async fn b() { alone().await }
+#[scenario] async fn c() { alone().await }
+"#,
+    );
+    folder.run(&["turns.rs", "--", "--test-threads=1"]).ended_with(0).printed("3 passed");
+}
+
+#[test]
+fn a_suite_of_no_scenarios_fails_and_says_why() {
+    let folder = Folder::new();
+    folder.put("empty.rs", "nixvm_test::main!();\n");
+    folder.run(&["empty.rs"]).ended_with(2).said("no scenarios").said("use my_scenarios as _;");
+    folder.run(&["empty.rs", "--", "--list"]).ended_with(2);
+}
+
+#[test]
+fn skipping_is_said_and_runs_nothing() {
+    let folder = Folder::with("skipped.rs", r#"#[scenario] async fn fails() { panic!("it ran") }"#);
+    let ran = Ran::of(folder.command(&["skipped.rs"]).env("NIXVM_SKIP", "1"));
+    ran.ended_with(0).printed("ignored (NIXVM_SKIP is set)").printed("0 passed; 0 failed; 1 ignored");
+}
+
+#[test]
+fn a_configuration_that_does_not_evaluate_gives_its_own_code() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a(machine: Machine) { drop(machine); }");
+    folder.put("configuration.nix", "{ this is not Nix");
+    folder.run(&["a.rs"]).ended_with(3).printed("scenario: a, a.rs:2");
+}
+
+#[test]
+fn a_panic_of_a_spawned_task_is_told_with_the_failure() {
+    let folder = Folder::new();
+    let code = r#"
+#[scenario]
+async fn spawns() -> Result {
+    tokio::spawn(async { panic!("in the task") }).await.map_err(|_| "the task is gone")?;
+    Ok(())
+}"#;
+    let manifest = "---\n[dependencies]\ntokio = { version = \"1\", features = [\"rt\"] }\n---\n";
+    folder.put("tasks.rs", format!("{manifest}{}", crate::folder::file(code)));
+    let ran = folder.run(&["tasks.rs"]);
+    ran.ended_with(1)
+        .printed("the task is gone\n  a task of the scenario panicked:\n    | tasks.rs:9:26: in the task");
+    assert!(!ran.err.contains("panicked"), "{}", ran.err);
+}
+
+#[test]
+fn a_suite_of_several_files_names_scenarios_by_their_modules() {
+    let folder = Folder::new();
+    folder.put("login.rs", crate::folder::file("#[scenario] async fn login() {}"));
+    folder.put("suite.rs", "mod login;\nnixvm_test::main!();\n");
+    let ran = folder.run(&["suite.rs"]);
+    ran.ended_with(0).printed("test login::login ... ok");
+    // `main` of the module is not called, and that is no reason for a warning.
+    assert!(!ran.err.contains("warning"), "{}", ran.err);
+}

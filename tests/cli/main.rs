@@ -1,0 +1,7 @@
+//! `nixvm-test` as its user meets it: files compiled in folders of their own, scenarios without machines,
+//! exit codes and texts. The first test of all compiles the library once more, for scenarios.
+
+mod compiling;
+mod folder;
+mod harness;
+mod usage;

@@ -1,0 +1,71 @@
+//! What is asked for wrongly is refused with a text that helps, and with exit code 2.
+
+use crate::folder::{Folder, file};
+
+#[test]
+fn help_has_examples_and_exit_codes() {
+    let help = Folder::new().run(&["--help"]);
+    help.ended_with(0).printed("Examples:").printed("Exit codes:").printed("--keep-state");
+}
+
+#[test]
+fn a_wrong_flag_is_refused_with_a_suggestion() {
+    let ran = Folder::new().run(&["--nixpkg", "x", "a.rs"]);
+    ran.ended_with(2).said("--nixpkg").said("--nixpkgs");
+}
+
+#[test]
+fn two_sources_contradict_each_other() {
+    Folder::new()
+        .run(&["--flake", ".#a", "--vm", "result", "a.rs"])
+        .ended_with(2)
+        .said("cannot be used with");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    Folder::new().run(&["login.rs"]).ended_with(2).said("there is no file or folder `login.rs`");
+}
+
+#[test]
+fn a_folder_without_scenarios_is_named() {
+    let folder = Folder::new();
+    folder.put("empty/notes.txt", "");
+    folder.run(&["empty"]).ended_with(2).said("no scenarios in the folder empty");
+}
+
+#[test]
+fn a_file_without_main_is_told_what_is_missing() {
+    let folder = Folder::new();
+    folder.put("login.rs", "fn help() {}\n");
+    folder.run(&["login.rs"]).ended_with(2).said("add a last line `nixvm_test::main!();`");
+}
+
+#[test]
+fn a_file_that_is_not_rust_is_refused_before_it_is_compiled() {
+    let folder = Folder::new();
+    folder.put("notes.txt", file(""));
+    folder.put("program.rs", [0x7f, b'E', b'L', b'F', 0xff]);
+    folder.run(&["notes.txt"]).ended_with(2).said("does not end in .rs");
+    folder.run(&["program.rs"]).ended_with(2).said("is not Rust");
+}
+
+#[test]
+fn a_host_without_cargo_is_told_what_to_install() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
+    let mut command = folder.command(&["a.rs"]);
+    command.env("PATH", "/nowhere").env_remove("CARGO").env_remove("RUSTC");
+    crate::folder::Ran::of(&mut command).ended_with(5).said("https://rustup.rs");
+}
+
+#[test]
+fn a_missing_configuration_is_refused_with_every_place_that_was_looked_at() {
+    let folder =
+        Folder::with("scenarios/a.rs", "#[scenario] async fn a(machine: Machine) { drop(machine); }");
+    folder.put(".git/HEAD", "");
+    let ran = folder.run(&["scenarios/a.rs"]);
+    ran.ended_with(2).printed("no configuration.nix for scenarios in");
+    for place in ["scenarios/configuration.nix", "configuration.nix"] {
+        ran.printed(&folder.path().join(place).display().to_string());
+    }
+}
