@@ -1,7 +1,5 @@
 //! A user's folder, and `nixvm-test` in it.
 
-#![allow(clippy::unwrap_used)] // helpers of tests
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

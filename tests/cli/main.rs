@@ -1,7 +1,10 @@
 //! `nixvm-test` as its user meets it: files compiled in folders of their own, scenarios without machines,
 //! exit codes and texts. The first test of all compiles the library once more, for scenarios.
 
+#![allow(clippy::unwrap_used)] // tests
+
 mod compiling;
 mod folder;
 mod harness;
+mod machines;
 mod usage;

@@ -1,0 +1,167 @@
+//! Scenarios with machines, on the fake guest: whatever becomes of the scenario, its machines are gone.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nixvm_fake_guest::FakeVm;
+
+use crate::folder::{Folder, Ran};
+
+/// One scenario of each fate, each with a machine.
+const FATES: &str = r#"
+#[scenario]
+async fn passes(machine: Machine) -> Result {
+    let alice = machine.login("alice", "test").await?;
+    assert_eq!(alice.succeed("echo hello").await?.text(), "hello\n");
+    machine.power_off().await
+}
+
+#[scenario]
+async fn fails(machine: Machine) -> Result {
+    machine.login("alice", "test").await?.succeed("echo the page is empty; false").await?;
+    Ok(())
+}
+
+#[scenario]
+async fn panics(machine: Machine) { panic!("{} is up, and that is all", machine.name()) }
+
+#[scenario(timeout = "1s")]
+async fn waits_for_ever(machine: Machine) { std::future::pending::<()>().await; drop(machine) }
+
+#[scenario(timeout = "200ms")]
+async fn blocks(machine: Machine) { std::thread::sleep(Duration::from_secs(600)); drop(machine) }
+
+#[scenario]
+async fn forgets_its_machine(machine: Machine) { std::mem::forget(machine) }
+"#;
+
+/// The processes of QEMU that were started, by what was said about them.
+fn started(ran: &Ran) -> Vec<u32> {
+    let lines = ran.err.lines().filter_map(|line| line.split_once("(QEMU is process "));
+    lines.map(|(_, pid)| pid.trim_end_matches(')').parse().unwrap()).collect()
+}
+
+fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // A dead process that nobody has asked about yet does not live.
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+}
+
+#[test]
+fn whatever_becomes_of_a_scenario_its_machine_is_gone_and_the_others_run() {
+    let folder = Folder::with("fates.rs", FATES);
+    FakeVm::new().write_to(folder.path());
+    let ran = folder.run(&["--vm", "result", "fates.rs"]);
+    ran.ended_with(1)
+        .printed("test forgets_its_machine ... ok")
+        .printed("the page is empty")
+        .printed("fates.rs:17:37: machine is up, and that is all\n  last lines of machine's console:\n")
+        .printed("nixos login:")
+        .printed("and holds its thread")
+        .printed("2 passed; 4 failed;");
+    let pids = started(&ran);
+    assert_eq!(pids.len(), 6, "{}", ran.err);
+    for pid in pids {
+        assert!(!lives(pid), "QEMU {pid} is left over\n{}", ran.err);
+    }
+    assert!(!folder.path().join("nixos.qcow2").exists());
+}
+
+#[test]
+fn a_vm_that_does_not_boot_gives_its_own_code() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a(machine: Machine) { drop(machine) }");
+    FakeVm::new().setting("panic", "services").write_to(folder.path());
+    folder.run(&["--vm", "result", "a.rs"]).ended_with(4).printed("scenario: a, a.rs:2");
+}
+
+#[test]
+fn several_machines_are_bound_to_parameters_by_name() {
+    let code = "#[scenario]\nasync fn pair(client: Machine, server: Machine) -> Result {
+        assert_eq!((client.name(), server.name()), (\"client\", \"server\"));
+        let on_server = server.login(\"alice\", \"test\").await?;
+        let on_client = client.login(\"alice\", \"test\").await?;
+        on_client.succeed(\"true\").await?;
+        on_server.succeed(\"true\").await?;
+        Ok(())\n}";
+    let folder = Folder::with("pair.rs", code);
+    FakeVm::new().write_to(folder.path());
+    let ran = folder.run(&["--vm", "result", "pair.rs"]);
+    ran.ended_with(0).printed("test pair ... ok");
+    let pids = started(&ran);
+    assert_eq!(pids.len(), 2, "{}", ran.err);
+    assert!(!pids.into_iter().any(lives));
+}
+
+#[test]
+fn a_kept_disk_lies_in_the_users_folder_and_a_fresh_one_does_not() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a(machine: Machine) { drop(machine) }");
+    FakeVm::new().write_to(folder.path());
+    folder.run(&["--vm", "result", "a.rs"]).ended_with(0);
+    assert!(!folder.path().join("nixos.qcow2").exists());
+    folder.run(&["--vm", "result", "--keep-state", "a.rs"]).ended_with(0);
+    assert!(folder.path().join("nixos.qcow2").exists());
+}
+
+#[test]
+fn an_interrupt_ends_the_machine_and_gives_the_signals_code() {
+    let folder = Folder::with(
+        "a.rs",
+        "#[scenario] async fn a(machine: Machine) { std::future::pending::<()>().await; drop(machine) }",
+    );
+    folder.put("b.rs", crate::folder::file("#[scenario] async fn b() {}"));
+    FakeVm::new().write_to(folder.path());
+    // One file: the scenario in place of the command. Two: the command waits for it.
+    for files in [&["a.rs"][..], &["a.rs", "b.rs"]] {
+        folder.run(&[files, &["--", "--list"]].concat()).ended_with(0);
+        let log = folder.path().join("log");
+        let mut command: Command = folder.command(&[&["--vm", "result"], files].concat());
+        command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+        let mut process = command.spawn().unwrap();
+        let pid = wait_for_machine(&log);
+        let ours = rustix::process::Pid::from_raw(process.id().cast_signed()).unwrap();
+        rustix::process::kill_process(ours, rustix::process::Signal::TERM).unwrap();
+        let status = process.wait().unwrap();
+        assert_eq!(status.code(), Some(143), "{}", std::fs::read_to_string(&log).unwrap());
+        assert!(!lives(pid));
+    }
+}
+
+#[test]
+fn a_killed_command_takes_its_machine_along() {
+    let folder = Folder::with(
+        "a.rs",
+        "#[scenario] async fn a(machine: Machine) { std::future::pending::<()>().await; drop(machine) }",
+    );
+    folder.put("b.rs", crate::folder::file("#[scenario] async fn b() {}"));
+    FakeVm::new().write_to(folder.path());
+    folder.run(&["a.rs", "b.rs", "--", "--list"]).ended_with(0);
+    let log = folder.path().join("log");
+    let mut command = folder.command(&["--vm", "result", "a.rs", "b.rs"]);
+    command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+    let mut process = command.spawn().unwrap();
+    let pid = wait_for_machine(&log);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while lives(pid) {
+        assert!(Instant::now() < deadline, "QEMU {pid} outlives the command");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until the log says that the machine is up; its QEMU's process id.
+fn wait_for_machine(log: &Path) -> u32 {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let err = std::fs::read_to_string(log).unwrap();
+        let ran = Ran { code: None, out: String::new(), err };
+        if let [pid] = started(&ran)[..]
+            && ran.err.contains("login prompt")
+        {
+            return pid;
+        }
+        assert!(Instant::now() < deadline, "{}", ran.err);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
