@@ -151,3 +151,40 @@ fn a_suite_of_several_files_names_scenarios_by_their_modules() {
     // `main` of the module is not called, and that is no reason for a warning.
     assert!(!ran.err.contains("warning"), "{}", ran.err);
 }
+
+#[test]
+fn a_crate_of_scenarios_runs_where_it_is_referred_to_and_its_loss_is_noticed_where_not() {
+    let folder = Folder::new();
+    let library = env!("CARGO_MANIFEST_DIR");
+    folder.put(
+        "mine/Cargo.toml",
+        format!(
+            "[package]\nname = \"my-scenarios\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+             [dependencies]\nnixvm-test = {{ path = {library:?} }}\n[workspace]\n"
+        ),
+    );
+    folder.put("mine/src/lib.rs", "pub mod login { #[nixvm_test::scenario] async fn login() {} }\n");
+    let suite = |code: &str| {
+        let mine = folder.path().join("mine").display().to_string();
+        format!(
+            "---\n[dependencies]\nmy-scenarios = {{ path = {mine:?} }}\n---\n{code}nixvm_test::main!();\n"
+        )
+    };
+    folder.put("suite.rs", suite(""));
+    folder.run(&["suite.rs"]).ended_with(2).said("no scenarios");
+    folder.put("suite.rs", suite("use my_scenarios as _;\n"));
+    folder.run(&["suite.rs"]).ended_with(0).printed("test login::login ... ok");
+}
+
+#[test]
+fn nothing_is_asked_of_the_users_crate() {
+    // No dependency but this one, no unsafe code, every warning an error.
+    let folder = Folder::new();
+    folder.put(
+        "strict.rs",
+        "//! Strict.\n#![deny(warnings, missing_docs, unused, unreachable_pub)]\nuse nixvm_test::prelude::*;\n\
+         /// Runs.\n#[scenario]\nasync fn strict(machine: Machine) -> Result { machine.power_off().await }\n\
+         nixvm_test::main!();\n",
+    );
+    folder.run(&["strict.rs", "--", "--list"]).ended_with(0).printed("strict: test");
+}

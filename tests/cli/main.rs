@@ -7,4 +7,5 @@ mod compiling;
 mod folder;
 mod harness;
 mod machines;
+mod terminal;
 mod usage;

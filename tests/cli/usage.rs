@@ -69,3 +69,19 @@ fn a_missing_configuration_is_refused_with_every_place_that_was_looked_at() {
         ran.printed(&folder.path().join(place).display().to_string());
     }
 }
+
+#[test]
+fn a_host_without_nix_is_told_what_to_install() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a(machine: Machine) { drop(machine) }");
+    folder.put("configuration.nix", "{ ... }: { }");
+    // Only what compiling takes.
+    let tools = folder.path().join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    for tool in ["cargo", "rustc", "cc", "ld"] {
+        let found = std::env::split_paths(&path).map(|folder| folder.join(tool)).find(|tool| tool.is_file());
+        std::os::unix::fs::symlink(found.unwrap(), tools.join(tool)).unwrap();
+    }
+    let ran = crate::folder::Ran::of(folder.command(&["--nixpkgs", "standin", "a.rs"]).env("PATH", &tools));
+    ran.ended_with(5).printed("lacks nix-build").printed("nix-bin").printed("scenario: a, a.rs:2");
+}

@@ -1,0 +1,97 @@
+//! `nixvm-test` on a terminal: something moves, nothing is torn, and the terminal is left as it was.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use expectrl::Expect as _;
+use expectrl::session::OsSession;
+use nixvm_fake_guest::FakeVm;
+
+use crate::folder::Folder;
+
+const SCENARIOS: &str = "
+#[scenario]
+async fn quick(machine: Machine) -> Result {
+    machine.login(\"alice\", \"test\").await?.succeed(\"sleep 1\").await?;
+    Ok(())
+}
+#[scenario]
+async fn slow(machine: Machine) -> Result {
+    machine.login(\"alice\", \"test\").await?.succeed(\"sleep 3\").await?;
+    Ok(())
+}
+#[scenario]
+async fn fails() { panic!(\"the page is empty\") }
+";
+
+/// On a pseudoterminal, without what would make the output plain.
+fn on_a_terminal(folder: &Folder, arguments: &[&str]) -> OsSession {
+    let mut command = folder.command(arguments);
+    for plain in ["CI", "NO_COLOR", "NIXVM_LOG"] {
+        command.env_remove(plain);
+    }
+    command.env("TERM", "xterm-256color");
+    let mut session = OsSession::spawn(command).unwrap();
+    session.set_expect_timeout(Some(Duration::from_secs(120)));
+    session
+}
+
+fn folder() -> Folder {
+    let folder = Folder::with("a.rs", SCENARIOS);
+    FakeVm::new().write_to(folder.path());
+    // Compiled before, so that only the run is looked at.
+    folder.run(&["a.rs", "--", "--list"]).ended_with(0);
+    folder
+}
+
+#[test]
+fn progress_moves_and_the_results_stand_in_whole_lines() {
+    let folder = folder();
+    let mut session = on_a_terminal(&folder, &["--vm", "result", "a.rs"]);
+    let mut bytes = Vec::new();
+    // The end of a pseudoterminal whose other side is gone is an error on Linux.
+    let _ = session.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("alice: sleep 1"), "the step under way is not shown\n{text}");
+    // What is left when everything that moves is cleared away again.
+    let lines: Vec<&str> = text.split(['\n', '\r']).collect();
+    for name in ["quick", "slow "] {
+        let shown =
+            lines.iter().any(|line| line.contains(&format!("test {name} ... ")) && line.contains("ok"));
+        assert!(shown, "no whole line for {name}\n{text}");
+    }
+    assert!(text.contains("2 passed; 1 failed"), "{text}");
+    let hidden = text.rfind("\x1b[?25l");
+    let shown = text.rfind("\x1b[?25h");
+    assert!(hidden.is_none() || shown > hidden, "the cursor is left hidden");
+}
+
+#[test]
+fn ctrl_c_in_the_middle_of_a_boot_leaves_nothing_behind() {
+    let folder = Folder::with("a.rs", SCENARIOS);
+    FakeVm::new().setting("stall", "services").write_to(folder.path());
+    folder.run(&["a.rs", "--", "--list"]).ended_with(0);
+    let mut session = on_a_terminal(&folder, &["--vm", "result", "a.rs", "--", "quick"]);
+    session.expect("services after").unwrap();
+    let guests = children_with(&folder.path().display().to_string());
+    assert!(!guests.is_empty());
+    session.send([3]).unwrap();
+    let mut bytes = Vec::new();
+    let _ = session.read_to_end(&mut bytes);
+    let status = session.get_process().wait().unwrap();
+    assert!(format!("{status:?}").contains("130"), "{status:?}");
+    assert_eq!(children_with(&folder.path().display().to_string()), Vec::<u32>::new());
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(!text.contains("\x1b[?25l") || text.contains("\x1b[?25h"), "the cursor is left hidden");
+}
+
+/// The living processes whose command line or environment names `what`.
+fn children_with(what: &str) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(what)
+    })
+    .collect()
+}
