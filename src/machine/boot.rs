@@ -17,9 +17,11 @@ const BOOT: Duration = Duration::from_secs(120);
 /// Longest limit for a boot, however slow the host.
 const BOOT_AT_MOST: Duration = Duration::from_secs(15 * 60);
 /// A guest that prints nothing for so long (on a fast host) is asked by a press of Enter.
-const SILENCE: Duration = Duration::from_secs(8);
+const SILENCE: Duration = Duration::from_secs(6);
 /// Bounds of the scaled [`SILENCE`].
-const SILENCE_BOUNDS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(60));
+const SILENCE_BOUNDS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(45));
+/// For agetty to answer Enter, on a fast host.
+const ANSWER: Duration = Duration::from_secs(2);
 /// From the start to the login prompt on a host of speed 1.
 const REFERENCE_BOOT: Duration = Duration::from_secs(5);
 
@@ -151,7 +153,8 @@ impl Boot<'_> {
         let mut nudged = false;
         loop {
             let rest = limit.saturating_sub(self.started.elapsed());
-            match self.console.expect_any(&patterns, silence.min(rest)).await {
+            let patience = if nudged { self.speed.scale(ANSWER) } else { silence };
+            match self.console.expect_any(&patterns, patience.min(rest)).await {
                 Ok((PROMPT, _)) => break,
                 Ok((KERNEL, _)) => {
                     if !std::mem::replace(&mut kernel, true) {
@@ -173,7 +176,7 @@ impl Boot<'_> {
                         .took(self.started.elapsed(), limit));
                 }
                 // It still talks.
-                Err(_) if self.console.quiet_for() < silence => nudged = false,
+                Err(_) if self.console.quiet_for() < patience => nudged = false,
                 // agetty prints its prompt anew when Enter is pressed: the kernel may have torn it.
                 Err(_) if !nudged => {
                     nudged = true;

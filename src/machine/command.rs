@@ -124,8 +124,7 @@ impl Collector {
 
     /// Whether the last thing printed looks like a login prompt.
     pub(super) fn ends_at_login(&self) -> bool {
-        let tail = &self.printed[self.printed.len().saturating_sub(TAIL)..];
-        let tail = remove_records(tail, 0.0..=f64::INFINITY);
+        let tail = self.without_records(self.printed.len().saturating_sub(TAIL));
         let line = tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
         line.ends_with(b" login: ") || line == b"login: "
     }
@@ -158,38 +157,39 @@ impl Collector {
     /// Notes that sudo is being answered; `false` when it was answered before and asks again, which
     /// means that it did not take the answer.
     pub(super) fn answer_sudo(&mut self) -> bool {
-        let refused = self.printed.ends_with(b"Sorry, try again.\r\n")
-            || memchr::memmem::rfind(
-                &self.printed[self.printed.len().saturating_sub(TAIL)..],
-                b"Sorry, try again.",
-            )
-            .is_some();
+        let from = self.printed.len().saturating_sub(TAIL);
+        let mut tail = self.without_records(from);
+        let refused = memchr::memmem::rfind(&tail, b"Sorry, try again.").is_some();
         // The conversation is not the command's output.
-        let tail = self.printed.len().saturating_sub(TAIL);
-        if !refused && let Some(conversation) = CONVERSATION.find(&self.printed[tail..]) {
-            let start = tail + conversation.start();
-            self.printed.truncate(start);
+        if !refused && let Some(conversation) = CONVERSATION.find(&tail) {
+            tail.truncate(conversation.start());
+            self.printed.truncate(from);
+            self.printed.append(&mut tail);
         }
         self.sudo = Sudo::Answered(self.printed.len());
         !refused
     }
 
     fn sudo_begins_to_ask(&mut self) -> bool {
-        if self.start.is_none() || self.sudo == Sudo::Asks || self.printed.is_empty() {
+        // The question ends in a space; kernel lines may follow it.
+        let may_ask = matches!(self.printed.last(), Some(b' ' | b'\n'));
+        if self.start.is_none() || self.sudo == Sudo::Asks || !may_ask {
             return false;
         }
-        let from = match self.sudo {
-            Sudo::Answered(at) => at,
-            _ => 0,
-        };
-        let tail = &self.printed[from.max(self.printed.len().saturating_sub(TAIL))..];
-        // Kernel lines of any time: nothing is removed for good here.
-        let asks = tail.ends_with(&self.question)
-            || (tail.ends_with(b"\n") && remove_records(tail, 0.0..=f64::INFINITY).ends_with(&self.question));
+        let answered = if let Sudo::Answered(at) = self.sudo { at } else { 0 };
+        let asks = self
+            .without_records(answered.max(self.printed.len().saturating_sub(TAIL)))
+            .ends_with(&self.question);
         if asks {
             self.sudo = Sudo::Asks;
         }
         asks
+    }
+
+    /// What was printed from `from` on, without the kernel's lines since the command began.
+    fn without_records(&self, from: usize) -> Vec<u8> {
+        let since = self.start.map_or(f64::INFINITY, |start| start - LAG);
+        remove_records(self.printed.get(from..).unwrap_or_default(), since..=f64::INFINITY)
     }
 
     /// Exactly what the command printed: without the kernel's lines, and with the newlines that it

@@ -105,6 +105,8 @@ impl Inner {
                         .likely_cause("it is still booting or already shutting down"));
                 }
                 Some((NEW_PASSWORD, _)) => {
+                    // Its questions are ended by ^C, and then the login prompt is back.
+                    self.console.send(b"\x03").await?;
                     return Err(self
                         .refusal(
                             ErrorKind::LoginRefused,
@@ -112,9 +114,18 @@ impl Inner {
                         )
                         .likely_cause("the password has expired"));
                 }
+                Some((LOGIN, _)) if password_typed => {
+                    return Err(self
+                        .refusal(
+                            ErrorKind::LoginRefused,
+                            format!("{user} was let in, and the session ended at once"),
+                        )
+                        .likely_cause(
+                            "the user's shell is nologin or can't be started, or its start-up files end it",
+                        ));
+                }
                 Some((LOGIN, _)) if names_typed < TRIES => {
                     names_typed += 1;
-                    password_typed = false;
                     self.console.send_line(user).await?;
                 }
                 Some((LOGIN, _)) => {
@@ -192,7 +203,9 @@ const ALIVE: usize = 5;
 
 fn answers(nonce: &Nonce) -> Result<Vec<Pattern>> {
     let mut patterns = Vec::new();
-    for text in ["Password: ", "Login incorrect", "not permitted to log in", "ew password: "] {
+    for text in
+        ["Password: ", "Login incorrect", "not permitted to log in", "required to change your password"]
+    {
         patterns.push(Pattern::regex(&tolerant(text))?);
     }
     // "Last login: …" is the greeting of a session.

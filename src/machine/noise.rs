@@ -58,12 +58,19 @@ fn may_begin_record(bytes: &[u8]) -> bool {
     digits.len() == rest.len() || rest[digits.len()] == b']'
 }
 
-/// A regex for `text` in which a kernel record may stand between any two characters.
+/// As a regex on a console's text: kernel records, if any.
+const RECORDS_IN_TEXT: &str = r"(?:\[ *[0-9]+\.[0-9]{6}\](?:\[ *[TC][0-9]+\])? [^\n]*\n)*";
+
+/// A regex for `text` in which kernel records may stand between any two characters.
 ///
 /// It is for the few words of a login that must be recognised whatever the kernel prints meanwhile.
 pub(super) fn tolerant(text: &str) -> String {
-    let record = r"(?:\[ *[0-9]+\.[0-9]{6}\](?:\[ *[TC][0-9]+\])? [^\n]*\n)?";
-    text.chars().map(|c| regex::escape(c.encode_utf8(&mut [0; 4]))).collect::<Vec<_>>().join(record)
+    text.chars().map(|c| regex::escape(c.encode_utf8(&mut [0; 4]))).collect::<Vec<_>>().join(RECORDS_IN_TEXT)
+}
+
+/// A regex for any word, with kernel records in, before and after it.
+pub(super) fn tolerant_word() -> String {
+    format!(r"{RECORDS_IN_TEXT}(?:[^ \n\[]{RECORDS_IN_TEXT})*")
 }
 
 #[cfg(test)]
@@ -104,7 +111,7 @@ mod tests {
     #[test]
     fn words_are_found_with_a_record_inside() {
         let pattern = Regex::new(&tolerant("login: ")).unwrap();
-        assert!(pattern.is_match(b"nixos lo[   12.345678] crng reseeded\ngin: "));
+        assert!(pattern.is_match(b"nixos lo[   12.345678] crng reseeded\n[   12.345679] x\ngin: "));
         assert!(pattern.is_match(b"nixos login: "));
         assert!(!pattern.is_match(b"nixos lo\ngin: "));
     }

@@ -22,6 +22,7 @@
 //! function, where `declare` would be local. Terminals echo nothing meanwhile.
 
 use super::frame::Nonce;
+use super::noise::{remove_records, tolerant, tolerant_word};
 
 /// Longest piece in one line: a line discipline drops what exceeds 4,095 bytes of one line
 /// (N_TTY_BUF_SIZE in the kernel's drivers/tty/n_tty.c), and a control character takes two.
@@ -44,10 +45,12 @@ pub(super) enum Language {
 impl Language {
     /// Reads the answer to [`probe`].
     pub(super) fn named(answer: &str) -> Self {
-        let known = |letter: &str| !answer.contains(&format!(" {letter} "));
-        match (known("f"), known("b")) {
-            (true, _) => Self::Other,
-            (_, true) => Self::Bash,
+        let answer = remove_records(answer.as_bytes(), 0.0..=f64::INFINITY);
+        let without =
+            |letter: &str| memchr::memmem::find(&answer, format!(" {letter} ").as_bytes()).is_some();
+        match (without("f"), without("b")) {
+            (false, _) => Self::Other,
+            (_, false) => Self::Bash,
             _ => Self::Posix,
         }
     }
@@ -63,9 +66,11 @@ pub(super) fn probe(nonce: &Nonce) -> String {
     )
 }
 
-/// The regex for the answer to [`probe`].
+/// The regex for the answer to [`probe`], whatever the kernel prints in its middle.
 pub(super) fn alive(nonce: &Nonce) -> String {
-    format!("{}{} b[^ \\n]* f[^ \\n]* ;", nonce.first, nonce.second)
+    let nonce = tolerant(&format!("{}{} b", nonce.first, nonce.second));
+    let word = tolerant_word();
+    format!("{nonce}{word}{}{word}{}", tolerant(" f"), tolerant(" ;"))
 }
 
 /// The line that starts the serving loop.

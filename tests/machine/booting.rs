@@ -1,0 +1,86 @@
+//! Boots that fail, each by its name and at once.
+
+use super::Fake;
+use nixvm_fake_guest::FakeVm;
+use nixvm_test::ErrorKind;
+use std::time::{Duration, Instant};
+
+async fn fails(vm: FakeVm, kind: ErrorKind, words: &[&str]) {
+    let begun = Instant::now();
+    let error = Fake::try_boot(vm).await.err().expect("the boot fails");
+    let text = error.to_string();
+    assert_eq!(error.kind(), kind, "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in: {text}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_panic_is_named() {
+    fails(
+        FakeVm::new().setting("panic", "kernel"),
+        ErrorKind::KernelPanic,
+        &["kernel panicked", "not syncing"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn emergency_mode_is_named() {
+    fails(FakeVm::new().setting("boot", "emergency"), ErrorKind::EmergencyMode, &["emergency mode"]).await;
+    fails(
+        FakeVm::new().setting("boot", "root-locked"),
+        ErrorKind::EmergencyMode,
+        &["root account is locked"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_qemu_that_dies_is_named_with_its_last_words() {
+    let vm = FakeVm::new().setting("die", "services").setting("die-text", "qemu: could not do it");
+    fails(vm, ErrorKind::QemuGone, &["QEMU", "could not do it"]).await;
+}
+
+#[tokio::test]
+async fn a_console_without_a_getty_is_named_with_the_remedy() {
+    fails(FakeVm::new().setting("boot", "no-getty"), ErrorKind::NoLoginPrompt, &["console=ttyS0", "getty"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_boot_that_stops_talking_is_named() {
+    fails(FakeVm::new().setting("stall", "kernel"), ErrorKind::BootStalled, &["fell silent"]).await;
+}
+
+#[tokio::test]
+async fn a_panic_while_a_command_runs_is_named_at_once() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let alice = fake.alice().await;
+    let begun = Instant::now();
+    let error = alice.run("fake panic; sleep 1000").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::KernelPanic, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn a_qemu_that_dies_while_a_command_runs_is_named_at_once() {
+    let fake = Fake::boot(FakeVm::new().setting("die-text", "qemu: killed by a test")).await;
+    let alice = fake.alice().await;
+    let begun = Instant::now();
+    let error = alice.run("fake die 3; sleep 1000").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::QemuGone, "{error}");
+    assert!(error.to_string().contains("3"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn a_command_that_prints_the_words_of_a_panic_is_no_panic() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let alice = fake.alice().await;
+    let output = alice
+        .run("echo 'the log said: Kernel panic - not syncing: test'; echo 'You are in emergency mode'")
+        .await;
+    assert!(output.unwrap().text().contains("not syncing"));
+}

@@ -1,0 +1,75 @@
+//! Commands that do not end.
+
+use super::Fake;
+use nixvm_fake_guest::FakeVm;
+use nixvm_test::ErrorKind;
+use std::time::{Duration, Instant};
+
+const SHORT: Duration = Duration::from_millis(300);
+
+async fn is_interrupted(command: &str) {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let alice = fake.alice().await;
+    let error = alice.with_limit(SHORT).run(command).await.expect_err(command);
+    assert_eq!(error.kind(), ErrorKind::CommandTimeout, "{command}: {error}");
+    assert_eq!(alice.run("echo still here").await.expect(command).text(), "still here\n", "{command}");
+    assert_eq!(alice.run("echo once more; false").await.unwrap().status(), 1, "{command}");
+}
+
+#[tokio::test]
+async fn a_command_that_sleeps_is_interrupted() {
+    is_interrupted("echo begun; sleep 1000").await;
+}
+
+#[tokio::test]
+async fn a_command_that_waits_for_input_is_interrupted() {
+    is_interrupted("cat").await;
+}
+
+#[tokio::test]
+async fn an_endless_loop_of_the_shell_is_interrupted() {
+    is_interrupted("while :; do :; done").await;
+}
+
+#[tokio::test]
+async fn an_endless_flood_is_interrupted() {
+    is_interrupted("yes").await;
+}
+
+#[tokio::test]
+async fn a_command_that_ignores_interrupts_is_ended_all_the_same() {
+    is_interrupted("sh -c 'trap \"\" INT; sleep 1000; sleep 1000'").await;
+    is_interrupted("sh -c 'trap \"\" INT QUIT; while :; do sleep 1000; done'").await;
+}
+
+#[tokio::test]
+async fn a_command_that_ends_in_good_order_at_an_interrupt_leaves_its_last_words() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let alice = fake.alice().await;
+    let command = "sh -c 'trap \"echo last words; exit 3\" INT; echo begun; while :; do sleep 0.05; done'";
+    let error = alice.with_limit(SHORT).run(command).await.unwrap_err();
+    assert!(error.to_string().contains("begun"), "{error}");
+    assert_eq!(alice.run("echo still here").await.unwrap().text(), "still here\n");
+}
+
+#[tokio::test]
+async fn a_command_whose_future_was_dropped_does_not_disturb_the_next() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let alice = fake.alice().await;
+    let dropped = tokio::time::timeout(SHORT, alice.run("echo lost; sleep 1000; echo lost")).await;
+    assert!(dropped.is_err());
+    assert_eq!(alice.run("echo mine").await.unwrap().text(), "mine\n");
+}
+
+#[tokio::test]
+async fn a_shell_that_can_not_be_got_back_is_said_to_be_lost() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let alice = fake.alice().await;
+    let begun = Instant::now();
+    let error =
+        alice.with_limit(SHORT).run("stty raw -echo; trap '' INT QUIT TSTP; sleep 1000").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CommandTimeout);
+    assert!(error.to_string().contains("the shell did not come back"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    assert_eq!(alice.run("true").await.unwrap_err().kind(), ErrorKind::SessionEnded);
+}

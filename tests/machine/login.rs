@@ -1,0 +1,110 @@
+//! Logging in and out.
+
+use super::Fake;
+use nixvm_fake_guest::{FakeVm, Flavour};
+use nixvm_test::ErrorKind;
+
+#[tokio::test]
+async fn every_console_lets_alice_in() {
+    for flavour in [Flavour::Systemd254, Flavour::Systemd257, Flavour::Systemd258] {
+        for vm in [FakeVm::new(), FakeVm::new().chunk("1"), FakeVm::new().chunk("random")] {
+            let fake = Fake::boot(vm.flavour(flavour)).await;
+            assert_eq!(fake.alice().await.succeed("whoami").await.unwrap().text(), "alice\n");
+        }
+    }
+}
+
+#[tokio::test]
+async fn kernel_lines_in_the_middle_of_the_questions_do_not_keep_alice_out() {
+    for noise in ["bytes:3", "bytes:5", "every:2ms"] {
+        let fake = Fake::boot(FakeVm::new().kernel_noise(noise).setting("noise-from", "services")).await;
+        assert_eq!(fake.alice().await.succeed("echo in").await.unwrap().text(), "in\n", "{noise}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_named_at_once_and_the_right_one_works_afterwards() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let error = fake.machine.login("alice", "wrong").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LoginRefused);
+    let text = error.to_string();
+    assert!(text.contains("refused to log in alice"), "{text}");
+    assert!(!text.contains("wrong"), "a password is in the error: {text}");
+    fake.alice().await.succeed("true").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_who_is_not_there_is_refused() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let error = fake.machine.login("mallory", "test").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LoginRefused);
+}
+
+#[tokio::test]
+async fn an_account_without_a_password_is_let_in() {
+    let fake = Fake::boot(FakeVm::new().user("bob", "")).await;
+    let bob = fake.machine.login("bob", "").await.unwrap();
+    assert_eq!(bob.succeed("whoami").await.unwrap().text(), "bob\n");
+}
+
+#[tokio::test]
+async fn root_logs_in_where_it_has_a_password() {
+    let fake = Fake::boot(FakeVm::new().user("root", "secret")).await;
+    let root = fake.machine.login("root", "secret").await.unwrap();
+    assert_eq!(root.succeed("echo $((1 + 1))").await.unwrap().text(), "2\n");
+}
+
+#[tokio::test]
+async fn users_take_turns() {
+    let fake = Fake::boot(FakeVm::new().user("alice", "test").user("bob", "builder")).await;
+    let alice = fake.alice().await;
+    alice.succeed("true").await.unwrap();
+    alice.log_out().await.unwrap();
+    let bob = fake.machine.login("bob", "builder").await.unwrap();
+    assert_eq!(bob.succeed("whoami").await.unwrap().text(), "bob\n");
+    // A login while somebody is logged in ends that session.
+    let alice = fake.alice().await;
+    assert_eq!(alice.succeed("whoami").await.unwrap().text(), "alice\n");
+    let error = bob.run("whoami").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SessionEnded);
+    assert!(error.to_string().contains("logged out when alice logged in"), "{error}");
+}
+
+#[tokio::test]
+async fn a_command_that_ends_the_shell_ends_the_session_by_name() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let alice = fake.alice().await;
+    let error = alice.run("exit 3").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SessionEnded);
+    assert!(error.to_string().contains("the login prompt is back"), "{error}");
+    fake.alice().await.succeed("true").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_with_stopped_jobs_is_logged_out() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let alice = fake.alice().await;
+    alice.run("sh -c 'kill -STOP $$' & sleep 0.2").await.unwrap();
+    alice.log_out().await.unwrap();
+    fake.alice().await.succeed("true").await.unwrap();
+}
+
+#[tokio::test]
+async fn logins_that_are_not_yet_allowed_and_expired_passwords_are_named() {
+    let fake = Fake::boot(FakeVm::new().setting("refuse-logins", "yes")).await;
+    let error = fake.machine.login("alice", "test").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LoginRefused);
+    assert!(error.to_string().contains("does not let alice log in now"), "{error}");
+    let fake = Fake::boot(FakeVm::new().setting("user", "alice:test:expired")).await;
+    let error = fake.machine.login("alice", "test").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LoginRefused);
+    assert!(error.to_string().contains("expired"), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_that_can_not_be_typed_is_refused_before_it_is() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    for name in ["", "al ice", "alice\r"] {
+        assert_eq!(fake.machine.login(name, "test").await.unwrap_err().kind(), ErrorKind::Usage);
+    }
+}
