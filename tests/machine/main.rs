@@ -1,6 +1,8 @@
 //! Machines and sessions against the fake guest: real shells on real terminals behind a console that
 //! speaks as a NixOS guest does, without the minutes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers outside of test functions
+
 mod booting;
 mod commands;
 mod limits;
