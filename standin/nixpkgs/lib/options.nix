@@ -45,12 +45,11 @@ rec {
         else listOptions (path ++ inside.suffix) inside.options)
       (removeAttrs options [ "_module" ]));
 
-  # The nearest of `candidates` to a misspelt word, or null. Cheap and good enough: same first letter or same ending, and
-  # the smallest edit distance of those.
+  # The nearest of `candidates` to a misspelt word, or null: a third of the letters may be wrong.
   nearest = word: candidates:
     let
       scored = map (candidate: { inherit candidate; distance = editDistance word candidate; }) candidates;
-      limit = lib.max 1 (lib.stringLength word / 3);
+      limit = lib.max 1 ((lib.stringLength word + 1) / 3);
       near = builtins.filter (x: x.distance <= limit) scored;
     in
     if near == [ ] then null else (builtins.head (builtins.sort (a: b: a.distance < b.distance) near)).candidate;

@@ -35,10 +35,10 @@ let
   # system.build.vm is that of the configuration with virtualisation.vmVariant merged in.
   variant = evaluated.options.virtualisation.vmVariant;
   withVariant = evaluated.extendModules { modules = [ variant.value ]; };
-  vm = if variant.files == [ ] then config.system.build.vm else withVariant.config.system.build.vm;
+  build = if variant.files == [ ] then config.system.build else withVariant.config.system.build;
 in
 {
   inherit pkgs lib;
-  config = config // { system = config.system // { build = config.system.build // { inherit vm; }; }; };
+  config = config // { system = config.system // { build = config.system.build // { inherit (build) vm standin; }; }; };
   inherit (evaluated) options extendModules;
 }

@@ -9,7 +9,7 @@ let
 
   needsNixpkgs = name: throw "pkgs.${name} builds from source, and the stand-in only has Debian's packages: it needs a real nixpkgs (--nixpkgs).";
 
-  base = final: stubs // builders // {
+  base = final: stubs.packages // builders // {
     inherit lib config system;
     inherit (lib) callPackageWith recurseIntoAttrs;
     pkgs = final;
@@ -36,7 +36,8 @@ let
     unixtools = { ping = final.iputils; netstat = final.nettools; ifconfig = final.nettools; xxd = final.xxd; };
     libressl = { nc = final.netcat; };
     # The names that the table has, for messages and for the documentation.
-    standinNames = builtins.attrNames stubs;
+    standinNames = builtins.attrNames stubs.packages;
+    standinServices = stubs.services;
     extend = overlay: import ./. { inherit system config; overlays = overlays ++ [ overlay ]; };
     appendOverlays = more: import ./. { inherit system config; overlays = overlays ++ more; };
   };

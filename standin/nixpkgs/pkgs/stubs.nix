@@ -55,4 +55,7 @@ let
       aliases = e.alias or { };
     };
 in
-builtins.mapAttrs inBase table.base // builtins.mapAttrs inLayer table.packages
+{
+  packages = builtins.mapAttrs inBase table.base // builtins.mapAttrs inLayer table.packages;
+  services = builtins.mapAttrs inLayer table.services;
+}

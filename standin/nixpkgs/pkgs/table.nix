@@ -284,4 +284,9 @@
     yq = null;
     gnum4 = { debs = [ "m4" ]; main = "m4"; };
   };
+
+  # What options of services bring in; not names of nixpkgs'.
+  services = {
+    openssh-server = { debs = [ "openssh-server" "openssh-sftp-server" ]; main = "sshd"; };
+  };
 }

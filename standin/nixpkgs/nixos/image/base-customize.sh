@@ -44,5 +44,6 @@ rm -rf kernel "$image"_*.deb
 cd /
 
 sh /tmp/quieten
+sh /tmp/trim
 sh /tmp/link-programs base >/tmp/programs-of-base
 ls /usr/lib/systemd/system >/tmp/units

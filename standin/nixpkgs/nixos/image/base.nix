@@ -11,6 +11,7 @@ derivation {
   args = [ ./base.sh ];
   customize = ./base-customize.sh;
   quieten = ./quieten.sh;
+  trim = ./trim.sh;
   linkPrograms = ./link-programs.sh;
   library = ./build-lib.sh;
   modules = ./kernel-modules.txt;

@@ -34,6 +34,7 @@ run_mmdebstrap --mode=auto --variant=apt --format=tar --include="$include" \
     --dpkgopt='path-exclude=/usr/share/lintian/*' \
     --customize-hook="upload $modules /tmp/modules" \
     --customize-hook="upload $customize /tmp/customize" \
+    --customize-hook="upload $trim /tmp/trim" \
     --customize-hook="upload $quieten /tmp/quieten" \
     --customize-hook="upload $linkPrograms /tmp/link-programs" \
     --customize-hook="chroot \"\$1\" sh /tmp/customize $kernelPackage" \

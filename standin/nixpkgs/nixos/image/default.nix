@@ -48,7 +48,7 @@ let
 
   initrd = derivation {
     name = "standin-initrd";
-    inherit system base toplevel;
+    inherit system base toplevel image;
     builder = "/usr/bin/python3";
     args = [ ./initrd.py ];
     init = ./init.sh;
@@ -60,6 +60,7 @@ let
   vm = import ./vm.nix { inherit lib pkgs config base image initrd toplevel; };
 in
 {
-  inherit toplevel vm initrd;
-  standin = { inherit base image references specFile; };
+  inherit toplevel initrd;
+  vm = vm.package;
+  standin = { inherit base image references specFile; inherit (vm) scriptFor; };
 }

@@ -14,6 +14,12 @@ rescue() {
     /busybox poweroff -f
 }
 
+# Nodes whose modules load when they are opened. udev gives them their modes.
+/busybox mknod /dev/fuse c 10 229
+/busybox mknod /dev/loop-control c 10 237
+/busybox mkdir /dev/net
+/busybox mknod /dev/net/tun c 10 200
+
 while read -r module; do
     /busybox insmod "/modules/$module" || echo "standin: initrd: $module does not load"
 done </modules/order
@@ -36,8 +42,8 @@ done
 /busybox mount --bind /nix/store /root/nix/store
 /busybox mount -o remount,bind,ro /root/nix/store
 
-grow=@grow@
-if [ -n "$grow" ]; then
+# The disk was made larger than the image that it started from.
+if [ "$(/busybox cat /root/sys/class/block/vda/size)" -gt @sectors@ ]; then
     /busybox chroot /root /usr/sbin/resize2fs /dev/vda >/dev/null 2>&1
 fi
 

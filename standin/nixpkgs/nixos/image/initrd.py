@@ -59,7 +59,9 @@ with open(out, "wb") as file:
         archive.folder(folder)
     archive.add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
     archive.add("busybox", stat.S_IFREG | 0o755, (base / "busybox").read_bytes())
-    init = Path(os.environ["init"]).read_text().replace("@system@", toplevel).replace("@grow@", os.environ.get("grow", ""))
+    init = Path(os.environ["init"]).read_text().replace("@system@", toplevel)
+    sectors = int(Path(os.environ["image"], "size").read_text()) * 2048
+    init = init.replace("@sectors@", str(sectors))
     archive.add("init", stat.S_IFREG | 0o755, init.encode())
     for module in sorted((base / "initrd-modules").iterdir()):
         archive.add(f"modules/{module.name}", stat.S_IFREG | 0o644, module.read_bytes())

@@ -4,10 +4,6 @@ set -eu
 # Debian starts what is installed. Here only the configuration decides what starts.
 # /etc/systemd/{system,user} become links to the configuration's units.
 rm -rf /etc/systemd/system /etc/systemd/user /etc/rc?.d/* /etc/init.d/* /etc/cron.*/*
-mkdir -p /etc/systemd/system-generators
-ln -sf /dev/null /etc/systemd/system-generators/systemd-sysv-generator
-ln -sf /dev/null /etc/systemd/system-generators/systemd-rc-local-generator
-ln -sf /dev/null /etc/systemd/system-generators/systemd-gpt-auto-generator
 
 # Files that would make every machine the same, or that the configuration writes.
 rm -f /etc/machine-id /var/lib/dbus/machine-id /etc/hostname /etc/hosts /etc/resolv.conf /etc/motd /etc/issue /etc/issue.net

@@ -26,16 +26,26 @@ let
     # What a variable of the shell may be called: NIXPKGS_QEMU_KERNEL_<name>.
     variable = lib.replaceStrings [ "-" "." ] [ "_" "_" ] name;
   };
+
+  scriptWith = replacements:
+    let names = builtins.attrNames replacements; in
+    lib.replaceStrings (map (n: "@${n}@") names) (map (n: "${replacements.${n}}") names) (builtins.readFile ./run-vm.sh);
 in
-pkgs.runCommand "nixos-vm"
-  (replacements // {
-    template = ./run-vm.sh;
-    meta.mainProgram = "run-${name}-vm";
-  })
-  ''
-    mkdir -p "$out/bin"
-    ln -s "$toplevel" "$out/system"
-    ${lib.concatStrings (lib.mapAttrsToList (key: _: "export ${key}\n") replacements)}
-    /usr/bin/perl -pe 's/@(\w+)@/exists $ENV{$1} ? $ENV{$1} : $&/ge' "$template" > "$out/bin/run-$machine-vm"
-    chmod 755 "$out/bin/run-$machine-vm"
-  ''
+{
+  # For the tests: the script as it would be, with its files at `folder`.
+  scriptFor = folder: scriptWith (replacements // lib.genAttrs [ "base" "image" "initrd" "toplevel" ] (n: "${folder}/${n}"));
+
+  package = pkgs.runCommand "nixos-vm"
+    {
+      run = scriptWith replacements;
+      passAsFile = [ "run" ];
+      inherit toplevel;
+      meta.mainProgram = "run-${name}-vm";
+    }
+    ''
+      mkdir -p "$out/bin"
+      ln -s "$toplevel" "$out/system"
+      cp "$runPath" "$out/bin/run-${name}-vm"
+      chmod 755 "$out/bin/run-${name}-vm"
+    '';
+}

@@ -12,4 +12,7 @@
   ./virtualisation.nix
   ./accepted.nix
   ./services/getty.nix
+  ./services/nginx.nix
+  ./services/openssh.nix
+  ./services/postgresql.nix
 ]

@@ -187,10 +187,16 @@ in
       "systemd-hwdb-update.service" "systemd-machine-id-commit.service" "systemd-network-generator.service"
       "systemd-networkd-wait-online.service" "systemd-pcrphase.service" "systemd-pcrphase-initrd.service"
       "systemd-pcrphase-sysinit.service" "systemd-pstore.service" "systemd-sysusers.service" "systemd-update-done.service"
-      "systemd-update-utmp-runlevel.service" "dev-hugepages.mount" "sys-kernel-debug.mount" "sys-kernel-tracing.mount"
+      "systemd-update-utmp.service" "systemd-update-utmp-runlevel.service" "systemd-random-seed.service"
+      # The initrd mounts the root read-write and makes the static nodes.
+      "systemd-remount-fs.service" "kmod-static-nodes.service" "systemd-tmpfiles-setup-dev.service"
+      "systemd-repart.service" "systemd-initctl.socket" "systemd-journald-audit.socket" "getty-static.service"
+      "systemd-ask-password-console.path" "systemd-ask-password-wall.path" "cryptsetup.target" "integritysetup.target"
+      "veritysetup.target" "dev-mqueue.mount" "sys-kernel-config.mount" "dev-hugepages.mount" "sys-kernel-debug.mount" "sys-kernel-tracing.mount"
       "proc-sys-fs-binfmt_misc.automount" "sys-fs-fuse-connections.mount" "modprobe@.service" "keyboard-setup.service"
       "console-setup.service" "systemd-backlight@.service" "systemd-rfkill.socket" "systemd-battery-check.service"
-    ];
+    ] ++ optional (config.boot.kernelModules == [ ]) "systemd-modules-load.service"
+    ++ optional (config.boot.kernel.sysctl == { }) "systemd-sysctl.service";
 
     environment.etc = {
       "systemd/journald.conf".text = "[Journal]\nStorage=${config.services.journald.storage}\n${

@@ -1,0 +1,2 @@
+# Accepted, no effect: there is nothing to change in the stand-in.
+{ }

@@ -1,0 +1,2 @@
+# nixpkgs has drivers of virtual machines here; the stand-in's kernel has them.
+{ }
