@@ -1,6 +1,6 @@
 # What a person reads when a configuration asks for what is not there.
 
-fails "unknown option: its path, file, and what there is" vm 'The option `services.foo.enable' 'does not exist' 'configuration.nix' 'nginx' 'services.openssh.settings' <<'N'
+fails "unknown option: its path, file, and what there is" vm 'The option `services.foo.enable' 'does not exist' 'configuration.nix' 'nginx.virtualHosts.<name>' 'openssh.settings' <<'N'
 { services.foo.enable = true; }
 N
 

@@ -30,6 +30,8 @@ rec {
     if start >= size then [ ] else genList (n: elemAt list (start + n)) (stop - start);
   take = sublist 0;
   drop = count: list: sublist count (length list) list;
+  takeWhile = predicate: list:
+    if list == [ ] || !(predicate (builtins.head list)) then [ ] else [ (builtins.head list) ] ++ takeWhile predicate (builtins.tail list);
   last = list: if list == [ ] then throw "lib.last: empty list" else elemAt list (length list - 1);
   init = list: take (length list - 1) list;
   reverseList = list: let l = length list; in genList (n: elemAt list (l - n - 1)) l;

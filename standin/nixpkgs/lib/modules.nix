@@ -201,7 +201,13 @@ let
       word = lib.last first.path;
       near = lib.nearest word first.known;
       parent = lib.init first.path;
-      paths = builtins.sort builtins.lessThan (map showOption (lib.listOptions [ ] options));
+      # One line a group; of submodules only that they are there.
+      short = path: let at = lib.takeWhile (part: part != "<name>" && part != "*") path; in
+        showOption (builtins.tail at) + lib.optionalString (builtins.length at < builtins.length path) ".<name>.…";
+      groups = builtins.groupBy builtins.head (lib.listOptions [ ] options);
+      showGroup = name: paths:
+        if paths == [ [ name ] ] then "  ${name}"
+        else "  ${name}: ${lib.concatStringsSep ", " (lib.unique (map short paths))}";
     in
     ''
       The option `${showOption (builtins.head (leaves first.path first.value))}' does not exist${hint}. Definition values:
@@ -209,7 +215,7 @@ let
       ${lib.optionalString (near != null) "Did you mean `${showOption (parent ++ [ near ])}'?\n"}${
         if parent == [ ] then "The groups of options are" else "`${showOption parent}' has"}: ${lib.concatStringsSep ", " first.known}.
       All the options there are:
-      ${lib.concatMapStringsSep "\n" (path: "  ${path}") paths}'';
+      ${lib.concatStringsSep "\n" (lib.mapAttrsToList showGroup groups)}'';
 in
 rec {
   inherit mergeDefinitions;

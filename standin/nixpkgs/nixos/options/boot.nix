@@ -56,6 +56,7 @@ in
         (name: value: lib.optionalString (value != null) "${name}=${if builtins.isBool value then (if value then "1" else "0") else toString value}\n")
         cfg.kernel.sysctl);
     };
+    systemd.tmpfiles.rules = lib.optional cfg.tmp.cleanOnBoot "D! /tmp 1777 root root";
     systemd.mounts = lib.mkIf cfg.tmp.useTmpfs [{
       what = "tmpfs"; where = "/tmp"; type = "tmpfs"; mountConfig.Options = "mode=1777,strictatime,nosuid,nodev,size=50%";
       wantedBy = [ "local-fs.target" ];
