@@ -28,6 +28,26 @@ struct Facts {
     build_users: bool,
 }
 
+/// Nix's state; a store without it is not set up yet.
+const STATE: &str = "/nix/var/nix";
+
+impl Facts {
+    fn gather() -> Self {
+        let writable = |path: &str| {
+            rustix::fs::access(path, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok()
+        };
+        let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+        Self {
+            root: rustix::process::geteuid().is_root(),
+            remote: std::env::var("NIX_REMOTE").ok().filter(|remote| !remote.is_empty()),
+            // An empty /nix of one's own is a store to be: Nix makes the rest.
+            state_writable: writable(STATE) || (!Path::new("/nix/var").exists() && writable("/nix")),
+            socket: Path::new("/nix/var/nix/daemon-socket/socket").exists(),
+            build_users: groups.lines().any(|line| line.starts_with("nixbld:")),
+        }
+    }
+}
+
 impl Store {
     /// Finds out as Nix does (`openFromNonUri` in its store-api.cc): the store itself where its
     /// state can be written, else the daemon where its socket is.
@@ -35,18 +55,14 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::Host`] when there is neither, with what to do.
     pub(super) fn find() -> Result<Self> {
-        let writable = |path: &str| {
-            rustix::fs::access(path, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok()
-        };
-        let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-        Self::decide(&Facts {
-            root: rustix::process::geteuid().is_root(),
-            remote: std::env::var("NIX_REMOTE").ok().filter(|remote| !remote.is_empty()),
-            // An empty /nix of one's own is a store to be: Nix makes the rest.
-            state_writable: writable("/nix/var/nix") || (!Path::new("/nix/var").exists() && writable("/nix")),
-            socket: Path::new("/nix/var/nix/daemon-socket/socket").exists(),
-            build_users: groups.lines().any(|line| line.starts_with("nixbld:")),
-        })
+        let store = Self::decide(&Facts::gather())?;
+        if store == Self::Owner {
+            // Nix 2.10 and newer keep their store below the home folder, where no script of a VM
+            // finds it, unless this folder is there (`resolveStoreConfig` in store-open.cc).
+            std::fs::create_dir_all(STATE)
+                .map_err(|source| Error::io(format_args!("make {STATE}"), &source))?;
+        }
+        Ok(store)
     }
 
     fn decide(facts: &Facts) -> Result<Self> {
