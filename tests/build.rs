@@ -480,3 +480,38 @@ fn a_host_of_a_flake_is_built_by_real_nix() {
     place.set("NIXVM_FLAKE", ".#mail");
     says(place.build().error("Build"), &["nixosConfigurations.mail", "next: name one of the flake's hosts"]);
 }
+
+/// The repository's own stand-in, with a configuration of the user's.
+fn with_stand_in() -> Place {
+    let mut place = Place::new();
+    place.set("NIXVM_NIXPKGS", "standin");
+    // Where these tests were compiled, whatever folder they run in.
+    place.set("NIXVM_STANDIN", Path::new(env!("CARGO_MANIFEST_DIR")).join("standin/nixpkgs"));
+    place.unset("NIX_CONFIG");
+    place
+}
+
+#[test]
+fn the_tutorials_configuration_is_built_with_the_stand_in_and_an_unchanged_one_costs_little() {
+    let place = with_stand_in();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("configuration.nix");
+    place.configuration(&std::fs::read_to_string(sample).unwrap());
+    let first = place.build(); // minutes, where nothing of it is built yet
+    assert!(first.script().ends_with("bin/run-nixos-vm"), "{}", first.script());
+    let started = Instant::now();
+    assert_eq!(place.build().results(), first.results());
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn what_the_stand_in_does_not_know_is_named_with_the_users_file() {
+    let place = with_stand_in();
+    place.configuration("{ ... }:\n{\n  services.nothing.enable = true;\n}\n");
+    let seen = place.build();
+    says(
+        seen.error("Build"),
+        &["building configuration.nix failed: ", "services.nothing", "configuration.nix"],
+    );
+    place.configuration("{ ... }:\n{\n  networking.hostName = 7;\n}\n");
+    says(place.build().error("Build"), &["networking.hostName", "configuration.nix"]);
+}

@@ -27,6 +27,10 @@ pub(super) fn check_build(source: &Source, nixpkgs: Option<&Nixpkgs>) -> Result 
     };
     if nixpkgs.is_some_and(Nixpkgs::is_stand_in) {
         needs.extend(STAND_IN);
+        if !rustix::process::geteuid().is_root() {
+            // mmdebstrap without root works in a user namespace.
+            needs.push(("newuidmap", "uidmap"));
+        }
     }
     check(&needs, &search_path())
 }
