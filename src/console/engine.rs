@@ -2,25 +2,19 @@
 //! from them has happened when it returns. No clock, no task, no lock in here, so that any split of
 //! the same bytes gives the same result, and a test can say so.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
 use super::found::Match;
 use super::pattern::{Groups, Pattern};
 use super::render;
-use super::ring::Ring;
-use super::search::{Hit, Searches, UNDECIDED, View};
+use super::search::{Hit, Searches, View};
 use super::secret::Secrets;
-use super::strip::{Sink, Stripper};
 use super::terminal::Terminal;
+use super::track::{PIECE, Position, Track};
 use super::transcript::Transcript;
 use super::watch::{Fatal, FatalWatch, Watch};
 
-/// The most that is taken in at once; longer input is cut into such pieces.
-const PIECE: usize = 64 << 10;
-/// How far apart the positions are that can be gone back to.
-const CHECKPOINT: u64 = 4 << 10;
 /// How much of the end is rendered for people.
 const RENDERED: u64 = 64 << 10;
 
@@ -28,10 +22,7 @@ const RENDERED: u64 = 64 << 10;
 pub(super) type Tap = Box<dyn FnMut(&[u8]) -> ControlFlow<usize> + Send>;
 
 pub(super) struct Engine {
-    raw: Ring,
-    text: Ring,
-    stripper: Stripper,
-    checkpoints: VecDeque<Checkpoint>,
+    track: Track,
     window: u64,
     /// The end of the last match: what waits have not seen yet begins here.
     seen: Position,
@@ -48,19 +39,6 @@ pub(super) struct Engine {
     heard: Instant,
 }
 
-/// A place in the stream, in both ways of counting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) raw: u64,
-    pub(super) text: u64,
-}
-
-/// A place from which the stream can be stripped again.
-struct Checkpoint {
-    at: Position,
-    stripper: Stripper,
-}
-
 /// What [`Engine::push`] did that somebody waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushed {
@@ -75,11 +53,7 @@ impl Engine {
     pub(super) fn new(window: usize, watch: Watch, transcript: Option<Transcript>) -> Self {
         let start = Position { raw: 0, text: 0 };
         Self {
-            raw: Ring::new(window, PIECE),
-            // One more, to see what stands before the window; a piece can grow by one newline.
-            text: Ring::new(window + 1 + UNDECIDED as usize, PIECE + 1),
-            stripper: Stripper::new(),
-            checkpoints: VecDeque::from([Checkpoint { at: start, stripper: Stripper::new() }]),
+            track: Track::new(window),
             window: window as u64,
             seen: start,
             wait: None,
@@ -119,7 +93,7 @@ impl Engine {
             }
             self.take_in(rest);
         }
-        if self.found.is_some() || self.fatal.is_some() || self.watch.suspicion(&self.text).is_some() {
+        if self.found.is_some() || self.fatal.is_some() || self.watch.suspicion(&self.track.text).is_some() {
             pushed = Pushed::Wake;
         }
         pushed
@@ -129,15 +103,10 @@ impl Engine {
         if raw.is_empty() {
             return;
         }
-        self.raw.make_room();
-        self.text.make_room();
-        self.set_checkpoint();
-        self.raw.append(raw);
         let answer = self.watch.mode == Watch::Boot;
-        let mut sink = TextSink { text: &mut self.text, terminal: &mut self.terminal, answer };
-        self.stripper.read(raw, &mut sink);
+        self.track.append(raw, |introducer, body| self.terminal.sequence(introducer, body, answer));
 
-        let fatal = self.watch.scan(&self.text);
+        let fatal = self.watch.scan(&self.track.text);
         let hit = self.search();
         // What was waited for and came before the end still counts.
         let too_late = |hit: &Hit| fatal.is_some_and(|fatal| fatal.decided < hit.decided);
@@ -147,29 +116,21 @@ impl Engine {
         self.fatal = self.fatal.or(fatal);
     }
 
-    fn set_checkpoint(&mut self) {
-        let at = self.end();
-        // The last one is always within the bytes that are kept.
-        let distance = CHECKPOINT.min(self.window);
-        if self.checkpoints.back().is_none_or(|last| at.raw - last.at.raw >= distance) {
-            self.checkpoints.push_back(Checkpoint { at, stripper: self.stripper });
-        }
-        let oldest = self.raw.start();
-        while self.checkpoints.front().is_some_and(|first| first.at.raw < oldest) {
-            self.checkpoints.pop_front();
-        }
-    }
-
     fn view(&self) -> View<'_> {
-        let end = self.text.end();
+        let end = self.track.text.end();
         let from = self.seen.text.max(end.saturating_sub(self.window));
-        View { text: &self.text, from, end, window: self.window }
+        View { text: &self.track.text, from, end, window: self.window }
     }
 
     /// Runs the pending searches over what is new.
     fn search(&mut self) -> Option<(usize, Hit)> {
         let waiting = self.wait.as_mut()?;
-        let view = View { text: &self.text, from: waiting.from(), end: self.text.end(), window: self.window };
+        let view = View {
+            text: &self.track.text,
+            from: waiting.from(),
+            end: self.track.text.end(),
+            window: self.window,
+        };
         waiting.scan(view)
     }
 
@@ -186,7 +147,12 @@ impl Engine {
     /// The match of the wait is known: keeps it for whoever waits and goes behind it.
     fn take(&mut self, index: usize, hit: Hit) {
         let Some(waiting) = self.wait.take() else { return };
-        let view = View { text: &self.text, from: waiting.from(), end: self.text.end(), window: self.window };
+        let view = View {
+            text: &self.track.text,
+            from: waiting.from(),
+            end: self.track.text.end(),
+            window: self.window,
+        };
         let Some((groups, counted_from)) =
             waiting.patterns().nth(index).and_then(|pattern| view.groups(pattern, hit.end))
         else {
@@ -200,11 +166,15 @@ impl Engine {
             .spans
             .into_iter()
             .map(|span| span.map(|span| span.start.saturating_sub(shift)..span.end.saturating_sub(shift)));
-        let end = self.position(hit.end);
+        let end = self.track.position_of_text(hit.end);
         let found = Match {
-            bytes: self.text.slice(start, hit.end).to_vec(),
+            bytes: self.track.text.slice(start, hit.end).to_vec(),
             groups: Groups { spans: spans.collect(), names: groups.names },
-            raw: self.raw.slice(self.seen.raw.max(end.raw.saturating_sub(self.window)), end.raw).to_vec(),
+            raw: self
+                .track
+                .raw
+                .slice(self.seen.raw.max(end.raw.saturating_sub(self.window)), end.raw)
+                .to_vec(),
             dropped: start - self.seen.text,
         };
         self.seen = end;
@@ -227,16 +197,16 @@ impl Engine {
     /// Opens a tap: it gets the raw bytes from the last match on. `Err` with the number of bytes that
     /// were lost, if more came since than is kept.
     pub(super) fn begin_tap(&mut self, mut tap: Tap) -> Result<(), u64> {
-        let lost = self.raw.start().saturating_sub(self.seen.raw);
+        let lost = self.track.raw.start().saturating_sub(self.seen.raw);
         if lost > 0 {
             return Err(lost);
         }
-        let waiting = self.raw.slice(self.seen.raw, self.raw.end());
+        let waiting = self.track.raw.slice(self.seen.raw, self.track.raw.end());
         if !waiting.is_empty()
             && let ControlFlow::Break(used) = tap(waiting)
         {
             let used = used.min(waiting.len()) as u64;
-            self.seen = self.position_of_raw(self.seen.raw + used);
+            self.seen = self.track.position_of_raw(self.seen.raw + used);
             return Ok(());
         }
         self.seen = self.end();
@@ -251,7 +221,7 @@ impl Engine {
 
     /// Where the stream has got to.
     pub(super) fn end(&self) -> Position {
-        Position { raw: self.raw.end(), text: self.text.end() }
+        self.track.end()
     }
 
     /// The end of the last match.
@@ -264,45 +234,6 @@ impl Engine {
         self.seen = self.end();
     }
 
-    /// The position right behind the raw byte that made the text `text` bytes long. Text full of
-    /// escape sequences can be kept longer than its raw bytes; the oldest of those stand for them.
-    fn position(&self, text: u64) -> Position {
-        Position { text, ..self.walk(|at| at.text < text) }
-    }
-
-    fn position_of_raw(&self, raw: u64) -> Position {
-        self.walk(|at| at.raw < raw)
-    }
-
-    /// Strips the stream again from a checkpoint, for as long as `before` holds of the place got to.
-    fn walk(&self, before: impl Fn(Position) -> bool) -> Position {
-        let index = self.checkpoints.partition_point(|checkpoint| before(checkpoint.at));
-        let Some(checkpoint) = self.checkpoints.get(index.saturating_sub(1)) else { return self.end() };
-        let mut at = checkpoint.at;
-        let mut stripper = checkpoint.stripper;
-        while before(at) && at.raw < self.raw.end() {
-            // In strides, and byte by byte in the last one.
-            let mut length = Length(0);
-            let mut ahead = stripper;
-            let stride = self.raw.slice(at.raw, at.raw + 64);
-            ahead.read(stride, &mut length);
-            let next = Position { raw: at.raw + stride.len() as u64, text: at.text + length.0 };
-            if before(next) {
-                (at, stripper) = (next, ahead);
-                continue;
-            }
-            for byte in stride {
-                if !before(at) {
-                    break;
-                }
-                let mut length = Length(0);
-                stripper.read(std::slice::from_ref(byte), &mut length);
-                at = Position { raw: at.raw + 1, text: at.text + length.0 };
-            }
-        }
-        at
-    }
-
     /// The condition that makes waiting pointless, if one was met.
     pub(super) fn fatal(&self) -> Option<Fatal> {
         self.fatal
@@ -310,7 +241,7 @@ impl Engine {
 
     /// A fatal condition that silence would confirm.
     pub(super) fn suspicion(&self) -> Option<Fatal> {
-        self.watch.suspicion(&self.text)
+        self.watch.suspicion(&self.track.text)
     }
 
     /// Silence has confirmed it.
@@ -329,9 +260,9 @@ impl Engine {
 
     /// The line at a position of the text, masked and safe to show, and whether it is complete.
     pub(super) fn line_at(&self, position: u64) -> (String, bool) {
-        let before = self.text.slice(position.saturating_sub(200), position);
+        let before = self.track.text.slice(position.saturating_sub(200), position);
         let start = position - before.iter().rev().take_while(|&&byte| byte != b'\n').count() as u64;
-        let rest = self.text.slice(start, position + 300);
+        let rest = self.track.text.slice(start, position + 300);
         let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
         let shown = render::neutral(&String::from_utf8_lossy(&self.secrets.mask(line)));
         (shown, line.len() < rest.len())
@@ -358,24 +289,16 @@ impl Engine {
 
     /// The text from a position on, as far as it is kept, and how much is not.
     pub(super) fn text_since(&self, from: u64) -> (&[u8], u64) {
-        let end = self.text.end();
+        let end = self.track.text.end();
         let start = from.max(end.saturating_sub(self.window));
-        (self.text.slice(start, end), start - from.min(start))
+        (self.track.text.slice(start, end), start - from.min(start))
     }
 
     /// The last lines since a raw position, rendered, masked and safe to show.
     pub(super) fn last_lines(&self, since: u64, count: usize) -> String {
-        let from = since.max(self.raw.end().saturating_sub(RENDERED)).max(self.raw.start());
-        let index = self.checkpoints.partition_point(|checkpoint| checkpoint.at.raw <= from);
-        let parser = match self.checkpoints.get(index.saturating_sub(1)) {
-            Some(checkpoint) if checkpoint.at.raw <= from => {
-                let mut stripper = checkpoint.stripper;
-                stripper.read(self.raw.slice(checkpoint.at.raw, from), &mut Length(0));
-                stripper.parser()
-            }
-            _ => Stripper::new().parser(),
-        };
-        let raw = self.raw.slice(from, self.raw.end());
+        let from = since.max(self.track.raw.end().saturating_sub(RENDERED)).max(self.track.raw.start());
+        let parser = self.track.parser_at(from);
+        let raw = self.track.raw.slice(from, self.track.raw.end());
         let masked;
         let raw = if self.secrets.is_empty() {
             raw
@@ -423,30 +346,5 @@ impl Engine {
     /// Why there is no transcript any more, once.
     pub(super) fn take_trouble(&mut self) -> Option<String> {
         self.trouble.take()
-    }
-}
-
-struct TextSink<'a> {
-    text: &'a mut Ring,
-    terminal: &'a mut Terminal,
-    answer: bool,
-}
-
-impl Sink for TextSink<'_> {
-    fn text(&mut self, bytes: &[u8]) {
-        self.text.append(bytes);
-    }
-
-    fn sequence(&mut self, introducer: u8, body: &[u8]) {
-        self.terminal.sequence(introducer, body, self.answer);
-    }
-}
-
-/// Counts what the text would be.
-struct Length(u64);
-
-impl Sink for Length {
-    fn text(&mut self, bytes: &[u8]) {
-        self.0 += bytes.len() as u64;
     }
 }

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::engine::{Engine, Position};
+use super::engine::Engine;
 use super::miss;
 use super::pattern::Pattern;
 use super::render;
+use super::track::Position;
 use super::watch::Fatal;
 use crate::{Error, ErrorKind};
 

@@ -8,30 +8,25 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
-use super::engine::{Engine, Position, Pushed};
+use super::engine::Engine;
 use super::failure::Wait;
 use super::found::Match;
 use super::pattern::Pattern;
+use super::reader::Reader;
+use super::track::Position;
 use super::transcript::Transcript;
+use super::turn::Turn;
 use super::watch::Watch;
 use crate::{Error, ErrorKind, Events, Result, Speed};
 
-/// As much is read at once. A QEMU socket gives what it has; a PTY at most 4 KiB.
-const READ: usize = 64 << 10;
-/// After so long without a byte the transcript goes to the file.
-const IDLE: Duration = Duration::from_millis(50);
 /// The limit of a write; a guest that reads nothing for so long is not going to.
 const WRITE: Duration = Duration::from_secs(10);
 /// How long the line may live on after QEMU's end, and the news of QEMU's end come after the line's.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// The silence that confirms a panic without a time stamp.
-const SILENCE: Duration = Duration::from_secs(1);
-/// How long the rest of the line that names a panic is waited for.
-const REST_OF_LINE: Duration = Duration::from_millis(100);
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Resolves when the other end of the line has ended, with what is known of it: exit status, the
 /// last of QEMU's stderr.
@@ -90,19 +85,20 @@ impl Drop for Held {
     }
 }
 
-struct Line {
-    name: String,
+/// What all handles of a console share.
+pub(super) struct Line {
+    pub(super) name: String,
     engine: Mutex<Engine>,
     /// Rings when a wait is over, or may be over soon.
-    bell: Notify,
+    pub(super) bell: Notify,
     /// Held by the one who waits; hands over in the order of asking.
-    turn: tokio::sync::Mutex<()>,
+    pub(super) turn: tokio::sync::Mutex<()>,
     writer: tokio::sync::Mutex<WriteHalf<Box<dyn Stream>>>,
-    speed: Speed,
+    pub(super) speed: Speed,
     window: usize,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A place in a console's text, from [`Console::mark`].
@@ -119,7 +115,7 @@ pub struct Since {
 }
 
 impl Line {
-    fn engine(&self) -> MutexGuard<'_, Engine> {
+    pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -300,7 +296,8 @@ impl fmt::Debug for Console {
 }
 
 impl Line {
-    async fn write(&self, bytes: &[u8]) -> Result<()> {
+    /// Writes everything, or fails after a limit.
+    pub(super) async fn write(&self, bytes: &[u8]) -> Result<()> {
         let limit = self.speed.scale(WRITE);
         let mut written = 0;
         let write = async {
@@ -342,202 +339,5 @@ impl Line {
         while self.engine().closed().is_none() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-}
-
-/// The one who waits on the line; dropping it, at the end or in the middle, leaves no wait behind.
-struct Turn<'a> {
-    line: &'a Line,
-    _turn: tokio::sync::MutexGuard<'a, ()>,
-    patterns: &'a [Pattern],
-    began: Instant,
-    from: Position,
-    limit: Duration,
-}
-
-impl<'a> Turn<'a> {
-    async fn take(line: &'a Line, patterns: &'a [Pattern], limit: Duration) -> Result<Self> {
-        let began = Instant::now();
-        // More than an instant can be moved by is as good as for ever.
-        let limit = limit.min(Duration::from_secs(100 * 365 * 24 * 3600));
-        let Ok(turn) = timeout_at(began + limit, line.turn.lock()).await else {
-            let mut engine = line.engine();
-            engine.flush();
-            let wait = Wait { elapsed: began.elapsed(), limit, ..Wait::on(&line.name, &engine, patterns) };
-            return Err(wait
-                .timed_out(&engine)
-                .likely_cause("another wait on the same console took all of the time"));
-        };
-        let from = line.engine().seen();
-        Ok(Self { line, _turn: turn, patterns, began, from, limit })
-    }
-
-    /// Waits until `ready` gives something, or for the failure.
-    async fn until<T>(self, mut ready: impl FnMut(&mut Engine) -> Option<T>) -> Result<T> {
-        loop {
-            match self.look(&mut ready) {
-                Look::Ready(found) => return Ok(found),
-                Look::Failed(error) => return Err(error),
-                Look::FailedInTheMiddleOfALine => return Err(self.fatal_in_a_moment().await),
-                Look::NotYet { wake_at } => tokio::select! {
-                    () = self.line.bell.notified() => {}
-                    () = sleep_until(wake_at) => {}
-                },
-            }
-        }
-    }
-
-    fn look<T>(&self, ready: &mut impl FnMut(&mut Engine) -> Option<T>) -> Look<T> {
-        let mut engine = self.line.engine();
-        if let Some(found) = ready(&mut engine) {
-            return Look::Ready(found);
-        }
-        let now = Instant::now();
-        let deadline = self.began + self.limit;
-        let mut wake_at = deadline;
-        if engine.fatal().is_none()
-            && let Some(fatal) = engine.suspicion()
-        {
-            let confirmed = Instant::from_std(engine.heard()) + self.line.speed.scale(SILENCE);
-            if confirmed <= now {
-                engine.confirm(fatal);
-            }
-            wake_at = wake_at.min(confirmed);
-        }
-        let failure = if let Some(fatal) = engine.fatal() {
-            if engine.closed().is_none() && !engine.line_at(fatal.at).1 {
-                return Look::FailedInTheMiddleOfALine;
-            }
-            self.report(&engine).fatal(&engine, fatal)
-        } else if let Some(why) = engine.closed() {
-            self.report(&engine).closed(&engine, why)
-        } else if now >= deadline {
-            self.report(&engine).timed_out(&engine)
-        } else {
-            return Look::NotYet { wake_at };
-        };
-        engine.flush();
-        Look::Failed(failure)
-    }
-
-    /// The words of a panic are there but not the rest of their line, which says why.
-    async fn fatal_in_a_moment(&self) -> Error {
-        let until = Instant::now() + self.line.speed.scale(REST_OF_LINE);
-        loop {
-            let rang = timeout_at(until, self.line.bell.notified()).await.is_ok();
-            let mut engine = self.line.engine();
-            let Some(fatal) = engine.fatal() else {
-                return self.report(&engine).timed_out(&engine);
-            };
-            if !rang || engine.line_at(fatal.at).1 {
-                engine.flush();
-                return self.report(&engine).fatal(&engine, fatal);
-            }
-        }
-    }
-
-    fn report(&self, engine: &Engine) -> Wait<'_> {
-        Wait {
-            began: self.from,
-            elapsed: self.began.elapsed(),
-            limit: self.limit,
-            ..Wait::on(&self.line.name, engine, self.patterns)
-        }
-    }
-}
-
-/// What a look at the engine tells a wait.
-enum Look<T> {
-    Ready(T),
-    Failed(Error),
-    FailedInTheMiddleOfALine,
-    NotYet { wake_at: Instant },
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.line.engine().abandon();
-    }
-}
-
-/// The task that drains the line.
-struct Reader {
-    line: Arc<Line>,
-    events: Events,
-    closed: Option<Closed>,
-}
-
-impl Reader {
-    async fn run(self, mut incoming: ReadHalf<Box<dyn Stream>>) {
-        let Self { line, events, closed } = self;
-        let mut closed = closed.unwrap_or_else(|| Box::pin(std::future::pending()));
-        let farewell = line.speed.scale(FAREWELL);
-        let mut why = None;
-        tokio::select! {
-            () = drain(&line, &events, &mut incoming) => {}
-            known = &mut closed => {
-                // What QEMU said last is still in the socket.
-                let _ = timeout(farewell, drain(&line, &events, &mut incoming)).await;
-                why = Some(known);
-            }
-        }
-        if why.is_none() {
-            why = timeout(farewell, closed).await.ok();
-        }
-        line.engine().close(why.unwrap_or_else(|| "the line was closed".to_owned()));
-        note_trouble(&line, &events);
-        line.bell.notify_one();
-    }
-}
-
-/// Reads until the end of the line.
-async fn drain(line: &Arc<Line>, events: &Events, incoming: &mut ReadHalf<Box<dyn Stream>>) {
-    let mut buffer = vec![0; READ];
-    let mut dirty = false;
-    loop {
-        let read = if dirty {
-            match timeout(IDLE, incoming.read(&mut buffer)).await {
-                Ok(read) => read,
-                Err(_) => {
-                    line.engine().flush();
-                    note_trouble(line, events);
-                    dirty = false;
-                    continue;
-                }
-            }
-        } else {
-            incoming.read(&mut buffer).await
-        };
-        let count = match read {
-            Ok(count) if count > 0 => count,
-            Ok(_) => return,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            // A PTY says EIO when its other end is closed.
-            Err(error) => {
-                tracing::debug!(console = line.name, %error, "the line ended");
-                return;
-            }
-        };
-        let (pushed, answers) = {
-            let mut engine = line.engine();
-            let pushed = engine.push(&buffer[..count]);
-            dirty = engine.is_dirty();
-            (pushed, engine.take_answers())
-        };
-        if pushed == Pushed::Wake {
-            line.bell.notify_one();
-        }
-        if !answers.is_empty() {
-            // Not here: a guest that asks but does not read must not keep us from reading.
-            let line = line.clone();
-            tokio::spawn(async move { line.write(&answers).await });
-        }
-    }
-}
-
-fn note_trouble(line: &Line, events: &Events) {
-    let trouble = line.engine().take_trouble();
-    if let Some(trouble) = trouble {
-        events.note(format!("{}: no transcript from here on: {trouble}", line.name));
     }
 }

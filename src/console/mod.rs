@@ -44,6 +44,7 @@
 //! What [`Console::send_secret`] typed is masked in the transcript, in [`Console::tail`] and in every error.
 
 mod anchors;
+mod automaton;
 mod engine;
 mod escape;
 #[cfg(feature = "expectrl")]
@@ -54,13 +55,17 @@ mod line;
 mod miss;
 mod pattern;
 mod plain;
+mod reader;
 mod render;
 mod ring;
 mod search;
 mod secret;
+mod slow;
 mod strip;
 mod terminal;
+mod track;
 mod transcript;
+mod turn;
 mod watch;
 
 #[cfg(test)]

@@ -1,0 +1,133 @@
+//! A wait's turn on the line: until what it waits for is there, or until that makes no sense any more.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::engine::Engine;
+use super::failure::Wait;
+use super::line::Line;
+use super::pattern::Pattern;
+use super::track::Position;
+use crate::{Error, Result};
+
+/// The silence that confirms a panic without a time stamp.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long the rest of the line that names a panic is waited for.
+const REST_OF_LINE: Duration = Duration::from_millis(100);
+
+/// The one who waits on the line; dropping it, at the end or in the middle, leaves no wait behind.
+pub(super) struct Turn<'a> {
+    pub(super) line: &'a Line,
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+    patterns: &'a [Pattern],
+    began: Instant,
+    from: Position,
+    limit: Duration,
+}
+
+impl<'a> Turn<'a> {
+    /// Waits for the turn, `limit` at most.
+    pub(super) async fn take(line: &'a Line, patterns: &'a [Pattern], limit: Duration) -> Result<Self> {
+        let began = Instant::now();
+        // More than an instant can be moved by is as good as for ever.
+        let limit = limit.min(Duration::from_secs(100 * 365 * 24 * 3600));
+        let Ok(turn) = timeout_at(began + limit, line.turn.lock()).await else {
+            let mut engine = line.engine();
+            engine.flush();
+            let wait = Wait { elapsed: began.elapsed(), limit, ..Wait::on(&line.name, &engine, patterns) };
+            return Err(wait
+                .timed_out(&engine)
+                .likely_cause("another wait on the same console took all of the time"));
+        };
+        let from = line.engine().seen();
+        Ok(Self { line, _turn: turn, patterns, began, from, limit })
+    }
+
+    /// Waits until `ready` gives something, or for the failure.
+    pub(super) async fn until<T>(self, mut ready: impl FnMut(&mut Engine) -> Option<T>) -> Result<T> {
+        loop {
+            match self.look(&mut ready) {
+                Look::Ready(found) => return Ok(found),
+                Look::Failed(error) => return Err(error),
+                Look::FailedInTheMiddleOfALine => return Err(self.fatal_in_a_moment().await),
+                Look::NotYet { wake_at } => tokio::select! {
+                    () = self.line.bell.notified() => {}
+                    () = sleep_until(wake_at) => {}
+                },
+            }
+        }
+    }
+
+    fn look<T>(&self, ready: &mut impl FnMut(&mut Engine) -> Option<T>) -> Look<T> {
+        let mut engine = self.line.engine();
+        if let Some(found) = ready(&mut engine) {
+            return Look::Ready(found);
+        }
+        let now = Instant::now();
+        let deadline = self.began + self.limit;
+        let mut wake_at = deadline;
+        if engine.fatal().is_none()
+            && let Some(fatal) = engine.suspicion()
+        {
+            let confirmed = Instant::from_std(engine.heard()) + self.line.speed.scale(SILENCE);
+            if confirmed <= now {
+                engine.confirm(fatal);
+            }
+            wake_at = wake_at.min(confirmed);
+        }
+        let failure = if let Some(fatal) = engine.fatal() {
+            if engine.closed().is_none() && !engine.line_at(fatal.at).1 {
+                return Look::FailedInTheMiddleOfALine;
+            }
+            self.report(&engine).fatal(&engine, fatal)
+        } else if let Some(why) = engine.closed() {
+            self.report(&engine).closed(&engine, why)
+        } else if now >= deadline {
+            self.report(&engine).timed_out(&engine)
+        } else {
+            return Look::NotYet { wake_at };
+        };
+        engine.flush();
+        Look::Failed(failure)
+    }
+
+    /// The words of a panic are there but not the rest of their line, which says why.
+    async fn fatal_in_a_moment(&self) -> Error {
+        let until = Instant::now() + self.line.speed.scale(REST_OF_LINE);
+        loop {
+            let rang = timeout_at(until, self.line.bell.notified()).await.is_ok();
+            let mut engine = self.line.engine();
+            let Some(fatal) = engine.fatal() else {
+                return self.report(&engine).timed_out(&engine);
+            };
+            if !rang || engine.line_at(fatal.at).1 {
+                engine.flush();
+                return self.report(&engine).fatal(&engine, fatal);
+            }
+        }
+    }
+
+    fn report(&self, engine: &Engine) -> Wait<'_> {
+        Wait {
+            began: self.from,
+            elapsed: self.began.elapsed(),
+            limit: self.limit,
+            ..Wait::on(&self.line.name, engine, self.patterns)
+        }
+    }
+}
+
+/// What a look at the engine tells a wait.
+enum Look<T> {
+    Ready(T),
+    Failed(Error),
+    FailedInTheMiddleOfALine,
+    NotYet { wake_at: Instant },
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.line.engine().abandon();
+    }
+}
