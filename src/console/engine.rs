@@ -28,6 +28,8 @@ pub(super) struct Engine {
     seen: Position,
     wait: Option<Searches>,
     found: Option<(usize, Match)>,
+    /// Where `seen` was before `found`.
+    before: Position,
     tap: Option<Tap>,
     pub(super) watch: FatalWatch,
     fatal: Option<Fatal>,
@@ -58,6 +60,7 @@ impl Engine {
             seen: start,
             wait: None,
             found: None,
+            before: start,
             tap: None,
             watch: FatalWatch::new(watch),
             fatal: None,
@@ -177,6 +180,7 @@ impl Engine {
                 .to_vec(),
             dropped: start - self.seen.text,
         };
+        self.before = self.seen;
         self.seen = end;
         self.watch.alive_at(hit.end);
         self.found = Some((index, found));
@@ -187,10 +191,12 @@ impl Engine {
         self.found.take()
     }
 
-    /// Ends the wait or the tap without a result.
+    /// Ends the wait or the tap without a result. A match that nobody took has not happened.
     pub(super) fn abandon(&mut self) {
         self.wait = None;
-        self.found = None;
+        if self.found.take().is_some() {
+            self.seen = self.before;
+        }
         self.tap = None;
     }
 

@@ -73,12 +73,8 @@ impl<'a> Wait<'a> {
 
     /// The line is closed.
     pub(super) fn closed(&self, engine: &Engine, why: &str) -> Error {
-        let wanted = self.wanted(engine);
-        let summary = format!("{}: QEMU is gone while waiting for {wanted}", self.console);
-        Error::new(ErrorKind::QemuGone, summary)
-            .took(self.elapsed, self.limit)
-            .section("what is known of its end", shown_lines(engine, why))
-            .section("last lines of the console", engine.last_lines(0, LINES))
+        let doing = format!("waiting for {}", self.wanted(engine));
+        gone(self.console, engine, &doing, why).took(self.elapsed, self.limit)
     }
 
     /// The patterns in one line.
@@ -95,6 +91,13 @@ impl<'a> Wait<'a> {
     fn came(&self, engine: &Engine) -> String {
         engine.last_lines(self.began.raw, LINES)
     }
+}
+
+/// The line was closed while something was done with it.
+pub(super) fn gone(console: &str, engine: &Engine, doing: &str, why: &str) -> Error {
+    Error::new(ErrorKind::QemuGone, format!("{console}: QEMU is gone while {doing}"))
+        .section("what is known of its end", shown_lines(engine, why))
+        .section("last lines of the console", engine.last_lines(0, LINES))
 }
 
 /// Masked and on one harmless line.

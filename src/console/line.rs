@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::engine::Engine;
-use super::failure::Wait;
+use super::failure;
 use super::found::Match;
 use super::pattern::Pattern;
 use super::reader::Reader;
@@ -81,7 +81,7 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.reader.abort();
-        self.line.engine().flush();
+        self.line.engine().close("the console was let go".to_owned());
     }
 }
 
@@ -218,7 +218,10 @@ impl Console {
     /// [`ErrorKind::Timeout`] when the guest took them not within 10 s (scaled),
     /// [`ErrorKind::QemuGone`] when the line is closed.
     pub async fn send(&self, bytes: &[u8]) -> Result<()> {
-        tracing::trace!(console = self.0.line.name, bytes = %bytes.escape_ascii(), "send");
+        if tracing::enabled!(tracing::Level::TRACE) {
+            let shown = self.0.line.engine().secrets.mask(bytes);
+            tracing::trace!(console = self.0.line.name, bytes = %shown.escape_ascii(), "send");
+        }
         self.0.line.write(bytes).await
     }
 
@@ -317,8 +320,7 @@ impl Line {
                 self.until_closed(limit.min(self.speed.scale(FAREWELL) * 2)).await;
                 let engine = self.engine();
                 let why = engine.closed().map_or_else(|| error.to_string(), str::to_owned);
-                let wait = Wait::on(&self.name, &engine, &[]);
-                Err(wait.closed(&engine, &why))
+                Err(failure::gone(&self.name, &engine, "typing", &why))
             }
             Err(_) => {
                 let all = bytes.len();

@@ -63,6 +63,9 @@ pub(super) struct Regex {
     pub(super) starts_afresh: bool,
 }
 
+/// The states of a usual pattern take some 20 KiB.
+const CACHE: usize = 1 << 20;
+
 impl Pattern {
     /// A regular expression, in the syntax of the crate [`regex`]. Flags go into the pattern: `(?i)`.
     ///
@@ -71,6 +74,11 @@ impl Pattern {
     /// # Errors
     /// [`ErrorKind::Usage`] when it is not one, with the place where it goes wrong.
     pub fn regex(source: &str) -> Result<Self> {
+        Self::compile(source, CACHE)
+    }
+
+    /// `cache` is how many bytes the automaton may learn of itself before it starts anew.
+    pub(super) fn compile(source: &str, cache: usize) -> Result<Self> {
         let fail = |problem: &dyn fmt::Display| {
             Error::new(ErrorKind::Usage, "the pattern is not a regular expression")
                 .section("the parser says", problem.to_string())
@@ -83,7 +91,7 @@ impl Pattern {
             .build_from_hir(&hir)
             .map_err(|e| fail(&e))?;
         let search = anchors::without_end_anchors(&hir);
-        let automaton = automaton(&search);
+        let automaton = automaton(&search, cache);
         let unicode_words = hir.properties().look_set().contains_word_unicode();
         if anchors::ends_with_end_anchor(&search) && (automaton.is_none() || unicode_words) {
             return Err(fail(&"an end anchor within a repetition at the end, together with a Unicode \\b"));
@@ -202,7 +210,7 @@ impl Regex {
 
 /// The automaton that finds where matches end. It reports all of them, not the leftmost-first only:
 /// the first end counts, whichever branch it comes from.
-fn automaton(hir: &Hir) -> Option<dfa::DFA> {
+fn automaton(hir: &Hir, cache: usize) -> Option<dfa::DFA> {
     let nfa = thompson::Compiler::new()
         .configure(
             thompson::Config::new()
@@ -219,6 +227,7 @@ fn automaton(hir: &Hir) -> Option<dfa::DFA> {
                 // A Unicode \b stops the automaton at the first byte that is not ASCII; the slow
                 // search takes over there.
                 .unicode_word_boundary(true)
+                .cache_capacity(cache)
                 .skip_cache_capacity_check(true),
         )
         .build_from_nfa(nfa)

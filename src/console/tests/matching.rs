@@ -67,8 +67,12 @@ fn split<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
 }
 
 /// Compiled once: that takes longer than a search.
-static PATTERNS: LazyLock<Vec<Vec<Pattern>>> = LazyLock::new(|| {
-    let regex = |source: &str| Pattern::regex(source).unwrap();
+static PATTERNS: LazyLock<Vec<Vec<Pattern>>> = LazyLock::new(|| patterns(1 << 20));
+/// With automata that forget everything at nearly every byte.
+static FORGETFUL: LazyLock<Vec<Vec<Pattern>>> = LazyLock::new(|| patterns(0));
+
+fn patterns(cache: usize) -> Vec<Vec<Pattern>> {
+    let regex = |source: &str| Pattern::compile(source, cache).unwrap();
     vec![
         vec!["login: ".into()],
         vec![regex(r"(\d+)\n")],
@@ -80,8 +84,9 @@ static PATTERNS: LazyLock<Vec<Vec<Pattern>>> = LazyLock::new(|| {
         vec![regex(r"(a+?)(b*)"), "$ ".into(), regex(r"\A@|\z\n")],
         vec![regex(r"\Bé\B"), regex(r"\w+\b.?")],
         vec![regex(r"[^\n]\n\n"), regex(r"(?m)$"), "a".into()],
+        vec![regex(r"(?s)(a[^@]{3}[12]|b.{5})7$")],
     ]
-});
+}
 
 /// Bytes that make up consoles: what the patterns look for, escapes whole and torn, line ends.
 fn console_bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -144,4 +149,64 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn an_automaton_that_forgets_finds_the_same(
+        bytes in console_bytes(),
+        cuts in prop::collection::vec(any::<usize>(), 0..12),
+    ) {
+        for (patterns, forgetful) in PATTERNS.iter().zip(FORGETFUL.iter()) {
+            let chunks = split(&bytes, &cuts);
+            let whole = all(patterns, &[&bytes], 4096, 50);
+            prop_assert_eq!(&all(forgetful, &chunks, 4096, 50), &whole, "{:?}", patterns);
+        }
+    }
+
+    /// Against the plain meaning of the rule: try every prefix of the text with the crate `regex`.
+    #[test]
+    fn the_first_end_is_the_shortest_text_that_matches(bytes in console_bytes()) {
+        for source in [r"(\d+)\n", r"(?m)^(\w+)@(\w+)[^\n]{0,10}\$ $", r"(a+?)(b*)", r"(?s)b.*a", r"(?:a$\n?){2}", r"[^\n]\n\n"] {
+            let mut engine = Engine::new(1 << 16, Watch::Off, None);
+            engine.push(&bytes);
+            let text = engine.text_since(0).0.to_vec();
+            let plain = regex::bytes::Regex::new(source).unwrap();
+            let expected = (0..=text.len()).find_map(|end| plain.captures(&text[..end]));
+            engine.begin(&[Pattern::regex(source).unwrap()]);
+            let found = engine.take_found();
+            prop_assert_eq!(found.is_some(), expected.is_some(), "{}", source);
+            if let (Some((_, found)), Some(expected)) = (found, expected) {
+                for group in 0..expected.len() {
+                    let expected = expected.get(group).map(|group| group.as_bytes());
+                    prop_assert_eq!(found.group_bytes(group), expected, "group {} of {}", group, source);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_start_of_a_wait_is_the_start_of_a_line_only_if_it_is_one() {
+    let find = |source: &str| {
+        let mut engine = Engine::new(1 << 16, Watch::Off, None);
+        engine.push(b"login: ab\nab ");
+        engine.begin(&["login: ".into()]);
+        engine.take_found().unwrap();
+        engine.begin(&[Pattern::regex(source).unwrap()]);
+        engine.take_found().map(|(_, found)| (found.before().into_owned(), found.text().into_owned()))
+    };
+    let found = |before: &str, text: &str| Some((before.to_owned(), text.to_owned()));
+    assert_eq!(find(r"(?m)^ab"), found("ab\n", "ab"));
+    assert_eq!(find(r"(?m)(^a)?b"), found("a", "b"));
+    assert_eq!(find(r"^ab"), found("", "ab"), "^ without (?m) is where the wait begins");
+    assert_eq!(find(r"\Bab"), None);
+}
+
+#[test]
+fn a_match_that_nobody_took_has_not_happened() {
+    let mut engine = Engine::new(1 << 16, Watch::Off, None);
+    engine.begin(&["login: ".into()]);
+    engine.push(b"nixos login: ");
+    engine.abandon();
+    engine.begin(&["login: ".into()]);
+    assert_eq!(engine.take_found().unwrap().1.before(), "nixos ");
 }
