@@ -17,7 +17,8 @@ pub fn binary() -> &'static Path {
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
         let target = target_directory(source);
         let binary = target.join("debug/fake-guest");
-        if modified(&binary).is_some_and(|built| newest(source).is_some_and(|edited| edited <= built)) {
+        let edited = newest(&source.join("src")).max(modified(&source.join("Cargo.toml")));
+        if modified(&binary).is_some_and(|built| edited.is_some_and(|edited| edited <= built)) {
             return binary;
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
@@ -59,7 +60,8 @@ fn modified(path: &Path) -> Option<SystemTime> {
     path.metadata().and_then(|data| data.modified()).ok()
 }
 
-fn newest(source: &Path) -> Option<SystemTime> {
-    let sources = std::fs::read_dir(source.join("src")).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    sources.chain([source.join("Cargo.toml")]).filter_map(|path| modified(&path)).max()
+/// The time of the last edit below `path`.
+fn newest(path: &Path) -> Option<SystemTime> {
+    let Ok(entries) = std::fs::read_dir(path) else { return modified(path) };
+    entries.filter_map(|entry| newest(&entry.ok()?.path())).max()
 }

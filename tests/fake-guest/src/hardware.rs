@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nixvm_fake_guest::settings::{At, Kvm, Moment, Noise, Settings};
+use nixvm_fake_guest::settings::{Kvm, Moment, Noise, Settings};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, Termios, isatty, tcsetattr};
@@ -21,6 +21,8 @@ use crate::host;
 use crate::options::Options;
 use crate::qmp::{Action, Qmp};
 use crate::wire::Wire;
+
+mod trouble;
 
 /// A machine: what its threads share.
 struct Machine {
@@ -137,6 +139,7 @@ impl Machine {
         self.wire.wait_while_paused();
         self.reached(Moment::Start);
         self.wire.terminal(firmware::SEABIOS.as_bytes());
+        self.reached(Moment::Firmware);
         if self.options.accelerators.first().is_some_and(|a| a == "kvm") && self.settings.kvm == Kvm::Hang {
             self.wire.kill();
         }
@@ -245,54 +248,6 @@ impl Machine {
             }
             other => crate::complain!("fake-guest: the guest said {other:?}"),
         }
-    }
-
-    /// A moment of the guest's life has come: what was planned for it happens.
-    fn reached(self: &Arc<Self>, moment: Moment) {
-        if self.settings.noise_from == moment {
-            self.wire.noise_on();
-        }
-        type Plan = (Option<At>, fn(&Arc<Machine>));
-        let plans: [Plan; 3] = [
-            (self.settings.panic, |machine| machine.panic("Attempted to kill init! exitcode=0x0000000b")),
-            (self.settings.die, |machine| machine.die(machine.settings.die_status)),
-            (self.settings.stall, |machine| machine.wire.kill()),
-        ];
-        for (at, act) in plans {
-            match at {
-                Some(at) if at.moment == moment && at.delay.is_zero() => act(self),
-                Some(at) if at.moment == moment => self.background(move |machine| {
-                    std::thread::sleep(at.delay);
-                    act(machine);
-                }),
-                _ => {}
-            }
-        }
-    }
-
-    fn panic(&self, reason: &str) {
-        for line in firmware::panic_lines(reason) {
-            self.wire.kernel(&line);
-        }
-        self.wire.kill();
-        self.tell_init("freeze");
-        let panic = self.append.split_whitespace().rev().find_map(|word| word.strip_prefix("panic="));
-        match panic.and_then(|seconds| seconds.parse::<i64>().ok()) {
-            None | Some(0) => {}
-            Some(seconds) => {
-                std::thread::sleep(Duration::from_secs(seconds.max(0).unsigned_abs()));
-                self.reset();
-            }
-        }
-    }
-
-    fn die(&self, status: i32) -> ! {
-        crate::complain!("{}", self.settings.die_text);
-        self.exit(status)
-    }
-
-    fn reset(&self) {
-        self.tell_init("reset");
     }
 
     fn tell_init(&self, word: &str) {

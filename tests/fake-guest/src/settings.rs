@@ -141,6 +141,8 @@ pub enum Noise {
 pub enum Moment {
     /// `start`: before the firmware says anything.
     Start,
+    /// `firmware`: after the firmware's last line.
+    Firmware,
     /// `kernel`: in the middle of the kernel's lines.
     Kernel,
     /// `services`: in the middle of systemd's lines.

@@ -190,6 +190,7 @@ fn at(value: &str) -> Result<At, String> {
     };
     let moment = match moment {
         "start" => Moment::Start,
+        "firmware" => Moment::Firmware,
         "kernel" => Moment::Kernel,
         "services" => Moment::Services,
         "prompt" => Moment::Prompt,
@@ -198,7 +199,11 @@ fn at(value: &str) -> Result<At, String> {
         "shutdown" => Moment::Shutdown,
         other => match other.strip_prefix("command:") {
             Some(n) => Moment::Command(number(n)?),
-            None => return Err("start, kernel, services, prompt, login, command[:N] or shutdown".into()),
+            None => {
+                return Err(
+                    "start, firmware, kernel, services, prompt, login, command[:N] or shutdown".into()
+                );
+            }
         },
     };
     Ok(At { moment, delay })

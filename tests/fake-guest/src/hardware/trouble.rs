@@ -1,0 +1,59 @@
+//! What goes wrong, when it is planned to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nixvm_fake_guest::settings::{At, Moment};
+
+use super::Machine;
+use crate::firmware;
+
+impl Machine {
+    /// A moment of the guest's life has come: what was planned for it happens.
+    pub(super) fn reached(self: &Arc<Self>, moment: Moment) {
+        if self.settings.noise_from == moment {
+            self.wire.noise_on();
+        }
+        type Plan = (Option<At>, fn(&Arc<Machine>));
+        let plans: [Plan; 3] = [
+            (self.settings.panic, |machine| machine.panic("Attempted to kill init! exitcode=0x0000000b")),
+            (self.settings.die, |machine| machine.die(machine.settings.die_status)),
+            (self.settings.stall, |machine| machine.wire.kill()),
+        ];
+        for (at, act) in plans {
+            match at {
+                Some(at) if at.moment == moment && at.delay.is_zero() => act(self),
+                Some(at) if at.moment == moment => self.background(move |machine| {
+                    std::thread::sleep(at.delay);
+                    act(machine);
+                }),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn panic(&self, reason: &str) {
+        for line in firmware::panic_lines(reason) {
+            self.wire.kernel(&line);
+        }
+        self.wire.kill();
+        self.tell_init("freeze");
+        let panic = self.append.split_whitespace().rev().find_map(|word| word.strip_prefix("panic="));
+        match panic.and_then(|seconds| seconds.parse::<i64>().ok()) {
+            None | Some(0) => {}
+            Some(seconds) => {
+                std::thread::sleep(Duration::from_secs(seconds.max(0).unsigned_abs()));
+                self.reset();
+            }
+        }
+    }
+
+    pub(super) fn die(&self, status: i32) -> ! {
+        crate::complain!("{}", self.settings.die_text);
+        self.exit(status)
+    }
+
+    pub(super) fn reset(&self) {
+        self.tell_init("reset");
+    }
+}
