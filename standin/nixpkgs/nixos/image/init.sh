@@ -42,12 +42,13 @@ done
 /busybox mount --bind /nix/store /root/nix/store
 /busybox mount -o remount,bind,ro /root/nix/store
 
+/busybox mount --move /proc /root/proc
+
 # The disk was made larger than the image that it started from.
 if [ "$(/busybox cat /root/sys/class/block/vda/size)" -gt @sectors@ ]; then
     /busybox chroot /root /usr/sbin/resize2fs /dev/vda >/dev/null 2>&1
 fi
 
-/busybox mount --move /proc /root/proc
 /busybox chroot /root @system@/activate @system@ || echo "standin: initrd: activation failed"
 
 # As switch_root does, but without emptying the initrd, where the store is.
