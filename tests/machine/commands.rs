@@ -66,7 +66,7 @@ async fn ten_megabytes_come_whole() {
     let alice = fake.alice().await;
     let output = alice.succeed("yes 0123456789abcdef | head -c 10000000").await.unwrap();
     assert_eq!(output.bytes().len(), 10_000_000);
-    assert_eq!(output.bytes(), "0123456789abcdef\n".repeat(588_236).as_bytes()[..10_000_000]);
+    assert_eq!(output.bytes(), &"0123456789abcdef\n".repeat(588_236).as_bytes()[..10_000_000]);
 }
 
 #[tokio::test]
