@@ -80,8 +80,8 @@ pub fn run(arguments: &[String]) -> io::Result<ExitCode> {
             Kvm::Ok | Kvm::Hang => {}
         }
     }
-    // Not in TMPDIR, which is the driver's: it may be removed while the guest still ends.
-    let run = tempfile::Builder::new().prefix("fake-guest-").tempdir_in("/tmp")?.keep();
+    // In TMPDIR, which is the driver's: what kills the guest's init too cleans up after it.
+    let run = tempfile::Builder::new().prefix("fake-guest-").tempdir()?.keep();
     std::fs::write(run.join("settings"), settings.to_lines())?;
     let (input, output, host_terminal) = host::line(&options)?;
     let log = File::create(run.join("kmsg"))?;

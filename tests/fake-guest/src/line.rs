@@ -37,6 +37,7 @@ impl FakeLine {
             .args(["-chardev", &format!("socket,id=console,fd={number}"), "-serial", "chardev:console"])
             .args(["-machine", "accel=tcg", "-append", &format!("console=ttyS0 {}", vm.kernel_line())])
             .env("FAKE_GUEST_FILE", &settings)
+            .env("TMPDIR", folder.path())
             .env_remove("FAKE_GUEST")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
