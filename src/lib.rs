@@ -63,6 +63,11 @@ pub use limits::Speed;
 /// `--flake`, `--vm`), else from `configuration.nix` beside the scenario's file or in the nearest
 /// folder above it, up to the root of the repository.
 ///
+/// The crate needs no dependency but this one. It may deny unsafe code, but not forbid it: registering
+/// before `main` is what the [`ctor`] crate does, and the linker's word for it is unsafe.
+///
+/// [`ctor`]: https://docs.rs/ctor
+///
 /// A mistake is an error of the compiler, at its place:
 ///
 /// ```compile_fail

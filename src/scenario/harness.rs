@@ -14,7 +14,7 @@ use crate::build::Settings;
 use crate::report::{self, Relay, Reporter};
 use crate::{Error, ErrorKind, Result, qemu};
 
-/// Runs the scenarios of this binary as its command line says: what [`main!`](crate::main) calls.
+/// Runs the scenarios of this binary as its command line says: what [`main!`](crate::main!) calls.
 pub fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     die_with_parent();

@@ -1,8 +1,8 @@
 //! Scenarios: how they are registered, found, compiled from a single file, and run.
 //!
-//! A scenario is an `async fn` under [`#[scenario]`](crate::scenario). In a file of its own it is
+//! A scenario is an `async fn` under [`#[scenario]`](macro@crate::scenario). In a file of its own it is
 //! run by `nixvm-test FILE.rs`; as a module of a test target (`harness = false`) it is part of a
-//! suite that `cargo test` and cargo-nextest run. Both end in [`main!`](crate::main).
+//! suite that `cargo test` and cargo-nextest run. Both end in [`main!`](crate::main!).
 //!
 //! The limits, each an event or an error with a name when it is reached:
 //! a scenario's body has 5 minutes on a fast host ([`DEFAULT_TIMEOUT`]) or what its attribute says,

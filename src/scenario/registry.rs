@@ -14,7 +14,7 @@ pub struct Scenario {
     pub function: &'static str,
     /// The module it stands in, the crate's name first.
     pub module: &'static str,
-    /// The file it stands in, as the compiler named it (see [`Scenario::path`]).
+    /// The file it stands in, as the compiler named it: absolute, or relative to its workspace.
     pub file: &'static str,
     /// The line of the function.
     pub line: u32,

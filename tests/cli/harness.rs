@@ -178,11 +178,11 @@ fn a_crate_of_scenarios_runs_where_it_is_referred_to_and_its_loss_is_noticed_whe
 
 #[test]
 fn nothing_is_asked_of_the_users_crate() {
-    // No dependency but this one, no unsafe code, every warning an error.
+    // No dependency but this one, no unsafe code of its own, every warning an error.
     let folder = Folder::new();
     folder.put(
         "strict.rs",
-        "//! Strict.\n#![deny(warnings, missing_docs, unused, unreachable_pub)]\nuse nixvm_test::prelude::*;\n\
+        "//! Strict.\n#![deny(warnings, missing_docs, unused, unreachable_pub, unsafe_code)]\nuse nixvm_test::prelude::*;\n\
          /// Runs.\n#[scenario]\nasync fn strict(machine: Machine) -> Result { machine.power_off().await }\n\
          nixvm_test::main!();\n",
     );

@@ -60,6 +60,13 @@ fn whatever_becomes_of_a_scenario_its_machine_is_gone_and_the_others_run() {
         .printed("nixos login:")
         .printed("and holds its thread")
         .printed("2 passed; 4 failed;");
+    // When its scenario ended, not only when the whole run did.
+    for name in ["passes", "fails", "panics", "waits_for_ever", "blocks", "forgets_its_machine"] {
+        let its = |text: &str| ran.err.find(&format!("nixvm-test: {name}: {text}"));
+        let gone = its("machine: stopped").or(its("machine: powered off"));
+        let over = its("FAILED after").or(its("passed in"));
+        assert!(gone.is_some() && gone < over, "the machine of {name} was not ended with it\n{}", ran.err);
+    }
     let pids = started(&ran);
     assert_eq!(pids.len(), 6, "{}", ran.err);
     for pid in pids {

@@ -53,12 +53,18 @@ fn progress_moves_and_the_results_stand_in_whole_lines() {
     let _ = session.read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
     assert!(text.contains("alice: sleep 1"), "the step under way is not shown\n{text}");
-    // What is left when everything that moves is cleared away again.
-    let lines: Vec<&str> = text.split(['\n', '\r']).collect();
-    for name in ["quick", "slow "] {
-        let shown =
-            lines.iter().any(|line| line.contains(&format!("test {name} ... ")) && line.contains("ok"));
-        assert!(shown, "no whole line for {name}\n{text}");
+    for name in ["quick", "slow ", "fails"] {
+        let at = text.find(&format!("test {name} ... "));
+        let (before, line) = text.split_at(at.unwrap_or_else(|| panic!("no result of {name}\n{text}")));
+        // The picture is cleared away first, and the whole line comes at once.
+        let cleared = ["\n", "\r", "\x1b[2K", "\x1b[1A"].iter().any(|end| before.ends_with(end));
+        assert!(
+            cleared,
+            "the result of {name} stands in the picture: {:?}",
+            before.chars().rev().take(60).collect::<String>()
+        );
+        let result = line.lines().next().unwrap();
+        assert!(result.contains("ok") || result.contains("FAILED"), "{result:?}");
     }
     assert!(text.contains("2 passed; 1 failed"), "{text}");
     let hidden = text.rfind("\x1b[?25l");
