@@ -3,6 +3,8 @@
 
 #[path = "../scenarios/login.rs"]
 mod login;
+#[path = "../scenarios/services.rs"]
+mod services;
 #[path = "../scenarios/state.rs"]
 mod state;
 #[path = "../scenarios/wrong_password.rs"]
