@@ -21,6 +21,8 @@ apt_sources >"$TMPDIR/sources.list"
 chmod 755 "$TMPDIR"
 
 step "downloading and unpacking the base packages from $(find_mirror)"
+# Only our own files of its /tmp are removed: mmdebstrap has its apt configuration there, and would clear the lists of the
+# host's apt if that were gone.
 # Manuals and translations are most of the files in the image, and nobody reads them on a test machine.
 run_mmdebstrap --mode=auto --variant=apt --format=tar --include="$include" \
     --aptopt='Apt::Install-Recommends "false"' \
@@ -43,7 +45,7 @@ run_mmdebstrap --mode=auto --variant=apt --format=tar --include="$include" \
     --customize-hook="download /tmp/initrd-modules.tar $TMPDIR/initrd-modules.tar" \
     --customize-hook="download /tmp/units $TMPDIR/units" \
     --customize-hook="download /bin/busybox $TMPDIR/busybox" \
-    --customize-hook='rm -rf "$1/tmp/"*' \
+    --customize-hook='cd "$1/tmp" && rm -rf modules customize trim quieten link-programs programs-of-base vmlinuz initrd-modules initrd-modules.tar units wanted keep order' \
     "$suite" "$out/root.tar" "$TMPDIR/sources.list"
 
 step "unpacking the kernel"

@@ -30,7 +30,7 @@ cat /etc/hosts >"$TMPDIR/hosts"
 # Inode tables are written now, or the kernel would do it in the background of the first boot.
 cat >"$TMPDIR/make-file-system" <<'EOF'
 set -eu
-root=$1.plain image=$2
+root=${2%/*}/root image=$2
 # The root without what mmdebstrap has mounted in it (/proc, /dev, /sys).
 mkdir -p "$root"
 mount --bind "$1" "$root"
@@ -43,9 +43,12 @@ rmdir "$root"
 chmod 644 "$image"
 EOF
 
+# Device nodes only root can make; for others mmdebstrap mounts the host's. The machine has its own either way.
+nodes=
+[ "$(id -u)" = 0 ] || nodes="--exclude=./dev/*"
 run_mmdebstrap --mode=auto --variant=custom --format=null \
     --skip=setup,update,cleanup,check/empty \
-    --setup-hook="tar -C \"\$1\" --xattrs --xattrs-include='*' --numeric-owner -xpf $base/root.tar" \
+    --setup-hook="tar -C \"\$1\" --xattrs --xattrs-include='*' --numeric-owner $nodes -xpf $base/root.tar && mkdir -p \"\$1/dev/pts\" \"\$1/dev/shm\"" \
     --customize-hook="upload $TMPDIR/groups /tmp/groups" \
     --customize-hook="upload $TMPDIR/sources.list /etc/apt/sources.list" \
     --customize-hook="upload $TMPDIR/resolv.conf /etc/resolv.conf" \
@@ -55,7 +58,7 @@ run_mmdebstrap --mode=auto --variant=custom --format=null \
     --customize-hook="upload $linkPrograms /tmp/link-programs" \
     --customize-hook='chroot "$1" sh /tmp/customize' \
     --customize-hook="download /tmp/programs-of-groups $TMPDIR/programs" \
-    --customize-hook='rm -rf "$1/tmp/"* "$1/run/"*' \
+    --customize-hook='cd "$1/tmp" && rm -rf groups customize quieten link-programs programs-of-groups' \
     --customize-hook="sh $TMPDIR/make-file-system \"\$1\" $TMPDIR/export/root.raw" \
     "$suite" - "$TMPDIR/sources.list"
 
