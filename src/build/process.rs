@@ -48,8 +48,10 @@ pub(super) async fn run(
     let started = Instant::now();
     // A group of its own: ctrl-C reaches this process alone, which then ends the group in order.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Before it: a runner that is killed in between would leave it alone.
+    let watch = watch();
     let child = tokio::process::Command::from(command).spawn().map_err(Stopped::Io)?;
-    let mut running = Running::new(child);
+    let mut running = Running::new(child, watch.ok());
     let (mut stdout, mut stderr) = (running.child.stdout.take(), running.child.stderr.take());
     let (mut from_out, mut from_err) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
     let (mut out, mut lines) = (Vec::new(), Lines::default());
@@ -106,8 +108,11 @@ struct Running {
 }
 
 impl Running {
-    fn new(child: tokio::process::Child) -> Self {
-        let watch = child.id().and_then(|pid| watch(pid).ok());
+    fn new(child: tokio::process::Child, mut watch: Option<PipeWriter>) -> Self {
+        if let (Some(watch), Some(pid)) = (&mut watch, child.id()) {
+            // Fails only when the watching shell is gone, and then there is nobody to tell.
+            let _ = writeln!(watch, "{pid}");
+        }
         Self { child, watch }
     }
 
@@ -147,16 +152,17 @@ impl Drop for Running {
     }
 }
 
-/// Starts a shell that ends the process group `pid` when this process dies without having said
-/// that the group has ended: after SIGKILL nothing else is left to do it.
-fn watch(pid: u32) -> std::io::Result<PipeWriter> {
-    const SCRIPT: &str = "trap '' HUP INT QUIT TERM TSTP; read -r _ && exit 0
-kill -s TERM -- \"-$1\"; i=0
-while [ $i -lt 30 ] && kill -s 0 -- \"-$1\" 2>/dev/null; do i=$((i + 1)); sleep 0.1; done
-kill -s KILL -- \"-$1\" 2>/dev/null";
+/// Starts a shell that is told the pid of a process group, and ends the group when this process
+/// dies without having said that the group has ended: after SIGKILL nothing else is left to do it.
+fn watch() -> std::io::Result<PipeWriter> {
+    const SCRIPT: &str = "trap '' HUP INT QUIT TERM TSTP
+read -r group || exit 0; read -r _ && exit 0
+kill -s TERM -- \"-$group\"; i=0
+while [ $i -lt 30 ] && kill -s 0 -- \"-$group\" 2>/dev/null; do i=$((i + 1)); sleep 0.1; done
+kill -s KILL -- \"-$group\" 2>/dev/null";
     let (sign, alive) = std::io::pipe()?;
     let mut shell = std::process::Command::new("/bin/sh")
-        .args(["-c", SCRIPT, "nixvm-build-watch", &pid.to_string()])
+        .args(["-c", SCRIPT, "nixvm-build-watch"])
         .current_dir("/")
         .process_group(0)
         .stdin(sign)

@@ -260,11 +260,23 @@ error:
 
     #[test]
     fn a_fault_in_nixpkgs_is_shown_at_the_users_line_that_led_there() {
-        let text = OLD.replace("/home/u/configuration.nix:3:5", "/home/u/users/alice.nix:3:5");
-        assert_eq!(
-            Said::read(&tail(&text), Some(Path::new("/home/u"))).place.unwrap().at,
-            "/home/u/users/alice.nix:3:5"
-        );
-        assert_eq!(Said::read(&tail(OLD), None).place.unwrap().at, "/home/u/configuration.nix:3:5");
+        let text = "error: attempt to call something which is not a function but a set\n\n       \
+                    at /nix/store/x/lib/types.nix:9:7:\n\n            9| call\n\n       \
+                    … while evaluating the option `users.users.alice'\n\n       \
+                    at /home/u/users/alice.nix:3:5:\n\n            3| uid = { };";
+        let own = Said::read(&tail(text), Some(Path::new("/home/u"))).place.unwrap();
+        assert_eq!(own.at, "/home/u/users/alice.nix:3:5");
+        assert_eq!(own.snippet, ["     3| uid = { };"]);
+        let elsewhere = Said::read(&tail(text), Some(Path::new("/home/other"))).place.unwrap();
+        assert_eq!(elsewhere.at, "/nix/store/x/lib/types.nix:9:7");
+    }
+
+    #[test]
+    fn what_failed_only_because_of_something_else_is_not_the_message() {
+        let text = "error: hash mismatch in fixed-output derivation '/nix/store/a-src.drv'\n\
+                    error: 1 dependencies of derivation '/nix/store/b.drv' failed to build\n\
+                    error: 1 dependencies of derivation '/nix/store/c-vm.drv' failed to build";
+        let said = Said::read(&tail(text), None);
+        assert_eq!(said.message, ["hash mismatch in fixed-output derivation '/nix/store/a-src.drv'"]);
     }
 }
