@@ -58,11 +58,11 @@ impl Language {
 
 /// A line that every shell in use understands; it answers with the version variables by which a shell
 /// is known, and blanks the answer out for people. What is typed after it is not echoed (line editors
-/// follow the terminal's echo, too). The space in front keeps it out of most histories.
+/// follow the terminal's echo, too), and ^V quotes, which agetty leaves turned off. The space in front keeps it out of most histories.
 pub(super) fn probe(nonce: &Nonce) -> String {
     let Nonce { first, second } = nonce;
     format!(
-        r#" stty -echo;printf '%s%s b%s f%s ;\r%60s\r' {first} {second} "$BASH_VERSION$ZSH_VERSION" "$FISH_VERSION" ''"#
+        r#" stty -echo iexten;printf '%s%s b%s f%s ;\r%60s\r' {first} {second} "$BASH_VERSION$ZSH_VERSION" "$FISH_VERSION" ''"#
     )
 }
 
@@ -144,10 +144,10 @@ pub(super) fn type_command(command: &str, nonce: &Nonce) -> Vec<Vec<u8>> {
     batches
 }
 
-/// A control character is preceded by ^V, which makes the line discipline take it as it is
-/// (VLNEXT; termios(3)).
+/// A control character is preceded by ^V, which makes the line discipline take it as it is (VLNEXT;
+/// termios(3)). A tab means nothing to it.
 fn quoted(byte: u8) -> impl Iterator<Item = u8> {
-    let control = (byte < 0x20 || byte == 0x7f).then_some(0x16);
+    let control = (byte < 0x20 && byte != b'\t' || byte == 0x7f).then_some(0x16);
     control.into_iter().chain([byte])
 }
 

@@ -58,8 +58,9 @@ impl Tty {
                 | LocalModes::ECHOE
                 | LocalModes::ECHOK
                 | LocalModes::ECHOCTL
-                | LocalModes::ECHOKE
-                | LocalModes::IEXTEN;
+                | LocalModes::ECHOKE;
+            // As agetty 2.38 leaves it (measured with `stty -a` on the real console).
+            modes.local_modes.remove(LocalModes::IEXTEN);
             let _ = tcsetattr(&self.0, OptionalActions::Now, &modes);
         }
     }
