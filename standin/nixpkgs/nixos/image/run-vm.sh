@@ -38,8 +38,11 @@ fi
 
 # A machine with a mounted share can't be saved or cloned, so there is one only when it is asked for.
 sharedOptions=
+sharedParameter=
 if [ -n "$SHARED_DIR" ]; then
     sharedOptions="-virtfs local,path=$SHARED_DIR,security_model=none,mount_tag=shared"
+    # Tells the machine to mount it (tmp-shared.mount).
+    sharedParameter=" standin.shared"
 fi
 
 cd "$TMPDIR"
@@ -70,6 +73,6 @@ exec qemu-system-x86_64 -machine accel=kvm:tcg -cpu max \
     -device usb-tablet,bus=usb-bus.0 \
     -kernel ${NIXPKGS_QEMU_KERNEL_@variable@:-@base@/vmlinux} \
     -initrd @initrd@ \
-    -append "$(cat @toplevel@/kernel-params) init=@toplevel@/init @consoles@ $QEMU_KERNEL_PARAMS"@options@ \
+    -append "$(cat @toplevel@/kernel-params) init=@toplevel@/init @consoles@$sharedParameter $QEMU_KERNEL_PARAMS"@options@ \
     $QEMU_OPTS \
     "$@"

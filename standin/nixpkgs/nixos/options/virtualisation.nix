@@ -52,7 +52,7 @@ in
     useSecureBoot = accepted types.bool false;
     tpm = accepted (types.attrsOf types.anything) { };
     emptyDiskImages = mkOption { type = types.listOf types.ints.positive; default = [ ]; description = "MiB, each a disk more: /dev/vdb …"; };
-    msize = accepted types.int 16384;
+    msize = mkOption { type = types.int; default = 16384; };
     additionalPaths = accepted (types.listOf types.path) [ ];
     docker = accepted (types.attrsOf types.anything) { };
 
@@ -61,6 +61,15 @@ in
   };
 
   config = {
+    # The host's SHARED_DIR, if it was set when the run script started.
+    systemd.mounts = [{
+      what = "shared";
+      where = "/tmp/shared";
+      type = "9p";
+      options = "trans=virtio,version=9p2000.L,msize=${toString cfg.msize}";
+      wantedBy = [ "multi-user.target" ];
+      unitConfig.ConditionKernelCommandLine = "standin.shared";
+    }];
     system.build = import ../image { inherit lib pkgs config; };
   };
 }
