@@ -62,7 +62,8 @@ async fn a_real_console_lets_alice_work_and_a_panic_is_named() {
     let alice = machine.login("alice", "test").await.unwrap();
     commands_are_exact(&alice).await;
 
-    let endless = alice.with_limit(Duration::from_millis(200)).run("echo begun; sleep 1000").await.unwrap_err();
+    let endless =
+        alice.with_limit(Duration::from_millis(200)).run("echo begun; sleep 1000").await.unwrap_err();
     assert_eq!(endless.kind(), ErrorKind::CommandTimeout, "{endless}");
     assert!(endless.to_string().contains("begun"), "{endless}");
     assert_eq!(alice.succeed("echo still here").await.unwrap().text(), "still here\n");

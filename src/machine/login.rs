@@ -140,6 +140,10 @@ impl Inner {
                     let language = Language::named(&found.text());
                     return ShellLine::start(self, user, password, language).await;
                 }
+                Some((WIZARD, _)) => {
+                    shell_asked = false;
+                    self.console.send(b"q").await?;
+                }
                 Some(_) if shell_asked => {}
                 Some(_) => {
                     shell_asked = true;
@@ -200,6 +204,7 @@ const NOT_YET: usize = 2;
 const NEW_PASSWORD: usize = 3;
 const LOGIN: usize = 4;
 const ALIVE: usize = 5;
+const WIZARD: usize = 6;
 
 fn answers(nonce: &Nonce) -> Result<Vec<Pattern>> {
     let mut patterns = Vec::new();
@@ -211,6 +216,8 @@ fn answers(nonce: &Nonce) -> Result<Vec<Pattern>> {
     // "Last login: …" is the greeting of a session.
     patterns.push(Pattern::regex(&format!(r"(?m)(?:^|^[^\n]*[^t\n] ){}", tolerant("login: ")))?);
     patterns.push(Pattern::regex(&alive(nonce))?);
+    // zsh greets a user without start-up files so (zsh-newuser-install); `q` leaves everything as it is.
+    patterns.push(Pattern::from("--- Type one of the keys in parentheses ---"));
     // A shell's prompt ends so, nearly always. Whether it is one, the shell is asked.
     patterns.push(Pattern::regex(r"(?m)[$#%>❯»λ➜] ?$")?);
     Ok(patterns)
