@@ -225,6 +225,12 @@ impl Engine {
         self.tap.is_some()
     }
 
+    /// How many bytes are held in memory.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.track.raw.held() + self.track.text.held()
+    }
+
     /// Where the stream has got to.
     pub(super) fn end(&self) -> Position {
         self.track.end()

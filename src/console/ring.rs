@@ -32,6 +32,12 @@ impl Ring {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// How many bytes are held.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// The position of the oldest byte held.
     pub(super) fn start(&self) -> u64 {
         self.start

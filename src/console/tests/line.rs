@@ -150,6 +150,7 @@ async fn a_wait_that_is_given_up_leaves_nothing_behind() {
     let given_up = tokio::time::timeout(SHORT, console.expect("a", SOON)).await;
     assert!(given_up.is_err());
     guest.says("a b").await;
+    tokio::time::sleep(SHORT).await;
     let found = console.expect("b", SOON).await.unwrap();
     assert_eq!(found.before(), "a ");
 }
@@ -250,8 +251,8 @@ async fn the_transcript_has_every_byte_and_the_time_of_each() {
     console.expect("one\n", SOON).await.unwrap();
     tokio::time::sleep(SHORT).await;
     guest.says(b"two\0\xff").await;
-    console.expect("x", SHORT).await.unwrap_err();
-    // Complete at a failure, without waiting for anything.
+    // Complete at a failure, before the pause after which it goes to the file anyway.
+    console.expect("x", Duration::from_millis(10)).await.unwrap_err();
     assert_eq!(std::fs::read(&path).unwrap(), b"\x1b[1mone\r\ntwo\0\xff");
     let times = std::fs::read_to_string(folder.path().join("console.log.times")).unwrap();
     let times: Vec<Vec<u64>> =
@@ -279,6 +280,8 @@ async fn a_full_disk_is_said_once_and_the_run_goes_on() {
         guest.says([b'x'; 100_000]).await;
         guest.says("login: ").await;
         console.expect("login: ", SOON).await.unwrap();
+        // The transcript goes to the file when the guest is quiet.
+        tokio::time::sleep(SHORT).await;
     }
     drop(guest);
     console.expect("end", SOON).await.unwrap_err();
@@ -310,6 +313,18 @@ async fn a_secret_is_in_no_transcript_tail_or_error_however_it_is_torn() {
 }
 
 #[tokio::test]
+async fn what_could_have_been_a_secret_is_in_the_transcript_when_the_console_is_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("console.log");
+    let (console, mut guest) = with_transcript(&path);
+    console.send_secret("hunter2").await.unwrap();
+    guest.says("the hunt").await;
+    console.expect("hunt", SOON).await.unwrap();
+    drop(console);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "the hunt");
+}
+
+#[tokio::test]
 async fn a_terminal_query_of_a_booting_guest_is_answered() {
     let (console, mut guest) = console();
     guest.says("\x1b[18t").await;
@@ -324,8 +339,10 @@ async fn a_terminal_query_of_a_booting_guest_is_answered() {
 #[tokio::test(start_paused = true)]
 async fn input_that_nobody_takes_ends_in_an_error_not_in_a_hang() {
     let (console, guest) = with(ConsoleOptions { speed: Speed::new(2.0), ..ConsoleOptions::default() });
+    let began = tokio::time::Instant::now();
     let error = console.send(&vec![b'x'; 1 << 20]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(began.elapsed().as_secs(), 20, "10 s for a host of speed 2");
     assert!(error.to_string().contains("took 65536 of 1048576 bytes"), "{error}");
     drop(guest);
 }

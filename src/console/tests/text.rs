@@ -115,6 +115,7 @@ fn a_line_of_10_mb_and_a_prompt_behind_it_need_bounded_memory() {
     assert_eq!(found.before_bytes().len() + found.bytes().len(), 1 << 16);
     assert_eq!(found.dropped() as usize + (1 << 16), (10 << 20) + 14);
     assert_eq!(found.raw().len(), 1 << 16);
+    assert!(engine.held() < (4 + 3) << 16, "{} bytes are held", engine.held());
 }
 
 #[test]
@@ -129,6 +130,8 @@ fn a_greedy_tail_ends_at_the_first_byte_and_the_remedy_works() {
     assert_eq!(find(r"exit (\d+)\n"), "42");
     assert_eq!(find(r"exit (\d+)\r?\n"), "42");
     assert_eq!(find(r"exit (\d+)\b"), "42");
+    assert_eq!(find(r"exit (\d)\B"), "4");
+    assert_eq!(find(r"exit (\d+)(?-u:\B)"), "4");
 }
 
 #[test]
