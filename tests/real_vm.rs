@@ -95,3 +95,30 @@ async fn a_real_qemu_that_is_killed_in_mid_command_is_named_at_once() {
     assert!(killed.elapsed() < Duration::from_secs(20), "{:?}", killed.elapsed());
     assert_eq!(machine.power_off().await.unwrap_err().kind(), ErrorKind::QemuGone);
 }
+
+/// Code that was written for expectrl logs in on the same console.
+#[cfg(feature = "expectrl")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_expectrl_works_on_the_real_console() {
+    use expectrl::{Expect, Regex};
+
+    let machine = booted().await;
+    let console = machine.console().clone();
+    let text = tokio::task::spawn_blocking({
+        let runtime = tokio::runtime::Handle::current();
+        move || {
+            let _runtime = runtime.enter();
+            let mut session = console.into_expectrl().unwrap();
+            session.set_expect_timeout(Some(Duration::from_secs(60)));
+            session.send("alice\r").unwrap();
+            session.expect("Password: ").unwrap();
+            session.send("test\r").unwrap();
+            session.expect(Regex(r"alice@nixos:~\]\$")).unwrap();
+            session.send("echo $((20 + 3))\r").unwrap();
+            let found = session.expect(Regex(r"\r\n(?:\x1b\[\?2004l\r)?23\r\n")).unwrap();
+            String::from_utf8_lossy(found.as_bytes()).into_owned()
+        }
+    });
+    assert!(text.await.unwrap().contains("23"));
+    machine.stop().await;
+}

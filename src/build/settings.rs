@@ -26,7 +26,7 @@ pub enum KeepState {
 ///
 /// | variable | meaning |
 /// |---|---|
-/// | `NIXVM_CONFIGURATION` | the configuration file, instead of the one that a scenario names |
+/// | `NIXVM_CONFIGURATION` | the configuration file, for scenarios that name none |
 /// | `NIXVM_FLAKE` | `REF#HOST`: a flake's host instead |
 /// | `NIXVM_VM` | a VM that is built already: `./result` or its script |
 /// | `NIXVM_NIXPKGS` | which nixpkgs: see [`Nixpkgs::choose`](super::Nixpkgs::choose) |
