@@ -29,7 +29,7 @@ test: test-rust test-doc test-standin
 
 # Runs the Rust tests; `./just test-rust NAME` those whose name contains NAME.
 test-rust *filter:
-    @if [ {{ nextest }} = yes ]; then set -x; cargo nextest run --workspace --all-features {{ filter }}; \
+    @if [ {{ nextest }} = yes ]; then set -x; cargo nextest run --workspace --all-features --no-fail-fast {{ filter }}; \
     else set -x; cargo test --workspace --all-features --no-fail-fast --all-targets {{ filter }}; fi
 
 # Runs the examples in the documentation.
