@@ -78,8 +78,10 @@ fn bare_script(vm: &BuiltVm, accelerator: &str) -> Result<Run> {
         .env("TRUES", TRUES.to_string())
         .output()?;
     if !output.status.success() {
-        return Err(Error::new(ErrorKind::Other, format!("bare-login.pl: {}", output.status))
-            .section("it said", String::from_utf8_lossy(&output.stderr).lines().take(20).collect::<Vec<_>>().join("\n")));
+        return Err(Error::new(ErrorKind::Other, format!("bare-login.pl: {}", output.status)).section(
+            "it said",
+            String::from_utf8_lossy(&output.stderr).lines().take(20).collect::<Vec<_>>().join("\n"),
+        ));
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }

@@ -32,7 +32,9 @@ pub(super) struct Collector {
     printed: Vec<u8>,
     /// How much was printed beyond [`LARGEST`].
     lost: usize,
-    start: Option<f64>,
+    /// The guest's uptime when the command was typed, as far as it is known.
+    since: f64,
+    started: bool,
     end: Option<(i32, f64)>,
     damaged: bool,
     /// How many times the shell said that it has taken what was typed.
@@ -52,14 +54,16 @@ enum Sudo {
 }
 
 impl Collector {
-    /// A collector for a command with this nonce, typed by `user`.
-    pub(super) fn new(nonce: Nonce, user: &str) -> Self {
+    /// A collector for a command with this nonce, typed by `user` when the guest had been up for `since`
+    /// seconds.
+    pub(super) fn new(nonce: Nonce, user: &str, since: f64) -> Self {
         Self {
             scanner: Scanner::new(nonce),
             question: format!("[sudo] password for {user}: ").into_bytes(),
             printed: Vec::new(),
             lost: 0,
-            start: None,
+            since,
+            started: false,
             end: None,
             damaged: false,
             taken: 0,
@@ -70,19 +74,19 @@ impl Collector {
     /// Takes the next bytes from the console; breaks when the command starts, asks or ends, with the
     /// number of bytes that were used.
     pub(super) fn push(&mut self, chunk: &[u8]) -> ControlFlow<usize> {
-        let Self { scanner, printed, lost, start, end, damaged, taken, .. } = self;
+        let Self { scanner, printed, lost, started, end, damaged, taken, .. } = self;
         let mut wake = false;
         let flow = scanner.push(chunk, |piece| {
             match piece {
-                Piece::Bytes(bytes) if start.is_some() => {
+                Piece::Bytes(bytes) if *started => {
                     let room = LARGEST.saturating_sub(printed.len()).min(bytes.len());
                     printed.extend_from_slice(&bytes[..room]);
                     *lost += bytes.len() - room;
                 }
                 // The echo of what was typed, a prompt.
                 Piece::Bytes(_) => {}
-                Piece::Marker(Marker::Start(uptime)) => {
-                    *start = Some(uptime);
+                Piece::Marker(Marker::Start) => {
+                    *started = true;
                     wake = true;
                 }
                 Piece::Marker(Marker::End(status, uptime)) => {
@@ -97,7 +101,7 @@ impl Collector {
                     *taken += 1;
                     wake = true;
                 }
-                Piece::Marker(Marker::Ready) => {}
+                Piece::Marker(Marker::Ready(_)) => {}
             }
             ControlFlow::Continue(())
         });
@@ -131,7 +135,7 @@ impl Collector {
 
     /// Whether the command has begun.
     pub(super) fn started(&self) -> bool {
-        self.start.is_some()
+        self.started
     }
 
     /// Whether the command arrived damaged and was not run.
@@ -142,6 +146,11 @@ impl Collector {
     /// The exit status, when the command has ended.
     pub(super) fn status(&self) -> Option<i32> {
         self.end.map(|(status, _)| status)
+    }
+
+    /// The guest's uptime when the command ended.
+    pub(super) fn uptime(&self) -> Option<f64> {
+        self.end.map(|(_, uptime)| uptime)
     }
 
     /// How many bytes were printed beyond what is kept.
@@ -173,7 +182,7 @@ impl Collector {
     fn sudo_begins_to_ask(&mut self) -> bool {
         // The question ends in a space; kernel lines may follow it.
         let may_ask = matches!(self.printed.last(), Some(b' ' | b'\n'));
-        if self.start.is_none() || self.sudo == Sudo::Asks || !may_ask {
+        if !self.started || self.sudo == Sudo::Asks || !may_ask {
             return false;
         }
         let answered = if let Sudo::Answered(at) = self.sudo { at } else { 0 };
@@ -188,21 +197,15 @@ impl Collector {
 
     /// What was printed from `from` on, without the kernel's lines since the command began.
     fn without_records(&self, from: usize) -> Vec<u8> {
-        let since = self.start.map_or(f64::INFINITY, |start| start - LAG);
-        remove_records(self.printed.get(from..).unwrap_or_default(), since..=f64::INFINITY)
+        remove_records(self.printed.get(from..).unwrap_or_default(), self.since - LAG..=f64::INFINITY)
     }
 
     /// Exactly what the command printed: without the kernel's lines, and with the newlines that it
     /// wrote (the terminal puts a carriage return before each).
     pub(super) fn into_bytes(self) -> Vec<u8> {
-        let from = self.start.unwrap_or(f64::NAN) - LAG;
-        let until = self.end.map_or(f64::INFINITY, |(_, uptime)| uptime) + LAG;
-        // A NaN makes an empty window: no uptime, nothing told apart.
-        let mut bytes = if from.is_nan() || until.is_nan() {
-            self.printed
-        } else {
-            remove_records(&self.printed, from..=until)
-        };
+        let until = self.end.map_or(f64::INFINITY, |(_, uptime)| uptime);
+        // No uptime (a NaN) makes an empty window: nothing can be told apart.
+        let mut bytes = remove_records(&self.printed, self.since - LAG..=until + LAG);
         if let Sudo::Answered(at) = self.sudo {
             remove_answer_newline(&mut bytes, at);
         }
@@ -231,11 +234,11 @@ mod tests {
     use super::*;
 
     fn collector() -> Collector {
-        Collector::new(Nonce { first: "0123abcd".into(), second: "4567cdef".into() }, "alice")
+        Collector::new(Nonce { first: "0123abcd".into(), second: "4567cdef".into() }, "alice", 12.5)
     }
 
     fn framed(output: &[u8]) -> Vec<u8> {
-        [b"echo\x1b_0123abcd4567cdef S 12.50\x1b\\", output, b"\x1b_0123abcd4567cdef E 3 12.61\x1b\\prompt"]
+        [b"echo\x1b_0123abcd4567cdef S\x1b\\", output, b"\x1b_0123abcd4567cdef E 3 12.61\x1b\\prompt"]
             .concat()
     }
 
@@ -274,7 +277,7 @@ mod tests {
     #[test]
     fn sudos_conversation_is_answered_once_and_is_no_output() {
         let mut collector = collector();
-        let lecture = b"\x1b_0123abcd4567cdef S 12.50\x1b\\before\r\n\r\nWe trust you have received the usual lecture from the local System\r\nAdministrator.\r\n\r\n[sudo] password for alice: ";
+        let lecture = b"\x1b_0123abcd4567cdef S\x1b\\before\r\n\r\nWe trust you have received the usual lecture from the local System\r\nAdministrator.\r\n\r\n[sudo] password for alice: ";
         assert!(collector.push(lecture).is_break());
         assert!(collector.sudo_asks());
         assert!(collector.answer_sudo());
@@ -289,7 +292,7 @@ mod tests {
     #[test]
     fn sudo_that_did_not_take_the_password_is_not_answered_again() {
         let mut collector = collector();
-        assert!(collector.push(b"\x1b_0123abcd4567cdef S 12.50\x1b\\[sudo] password for alice: ").is_break());
+        assert!(collector.push(b"\x1b_0123abcd4567cdef S\x1b\\[sudo] password for alice: ").is_break());
         assert!(collector.answer_sudo());
         assert!(collector.push(b"\r\nSorry, try again.\r\n[sudo] password for alice: ").is_break());
         assert!(!collector.answer_sudo());
@@ -298,7 +301,7 @@ mod tests {
     #[test]
     fn sudos_question_is_seen_with_kernel_lines_in_and_after_it() {
         let mut collector = collector();
-        assert!(collector.push(b"\x1b_0123abcd4567cdef S 12.50\x1b\\").is_break());
+        assert!(collector.push(b"\x1b_0123abcd4567cdef S\x1b\\").is_break());
         assert!(
             collector
                 .push(b"[sudo] pass[   12.600000] usb\r\nword for alice: [   12.700000] usb\r\n")

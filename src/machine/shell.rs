@@ -82,24 +82,25 @@ pub(super) fn serve(language: Language, nonce: &Nonce) -> String {
     };
     // Names may be aliases, hence `\read`. Markers go to /dev/tty, since `exec >file` is a command too.
     // The last status is set again before the command, so that `echo $?` shows what a person would
-    // see. What follows the command is silent under `set -x`.
+    // see.
     let script = [
         r#"_nv_s=0;_nv_c=;_nv_u=;_nv_v=;_nv_l=$(printf "\n.");_nv_l=${_nv_l%.};_nv_r() { return $1;};"#,
         r#"while IFS=" " \read -r _nv_k _nv_a _nv_b _nv_x _nv_y _nv_z </dev/tty;do "#,
         r#"_nv_z=${_nv_z#.};_nv_c=$_nv_c${_nv_z%.};case $_nv_k in p) :;;n) _nv_c=$_nv_c$_nv_l;;"#,
         r#"a) \printf "\033_%s%s T\033\134" $_nv_a $_nv_b >/dev/tty;;"#,
         r#"x) if [ "${#_nv_c}" = "$_nv_x" ]||[ "${#_nv_c}" = "$_nv_y" ];then "#,
-        r#"{ \read -r _nv_u _nv_v </proc/uptime;\printf "\n$ %s\n\033_%s%s S %s\033\134" "${_nv_c%%$_nv_l*}" $_nv_a $_nv_b $_nv_u >/dev/tty;"#,
-        r#"_nv_r $_nv_s;} 2>/dev/null;"#,
+        r#"\printf "\n$ %s\n\033_%s%s S\033\134" "${_nv_c%%$_nv_l*}" $_nv_a $_nv_b >/dev/tty;_nv_r $_nv_s;"#,
         evaluate,
-        r#";{ _nv_s=$?;\read -r _nv_u _nv_v </proc/uptime;"#,
-        r#"\printf "\033_%s%s E %s %s\033\134" $_nv_a $_nv_b $_nv_s $_nv_u >/dev/tty;} 2>/dev/null;"#,
+        r#";_nv_s=$?;\read -r _nv_u _nv_v </proc/uptime;"#,
+        r#"\printf "\033_%s%s E %s %s\033\134" $_nv_a $_nv_b $_nv_s $_nv_u >/dev/tty;"#,
         r#"else \printf "\033_%s%s D\033\134" $_nv_a $_nv_b >/dev/tty;fi;_nv_c=;;"#,
         r#":) break;;*) _nv_c=;;esac;done;stty echo"#,
     ]
     .concat();
     let Nonce { first, second } = nonce;
-    let ready = format!(r#"printf "\033_%s%s R\033\134" {first} {second}"#);
+    let ready = format!(
+        r#"read -r _nv_u _nv_v </proc/uptime;printf "\033_%s%s R %s\033\134" {first} {second} $_nv_u"#
+    );
     match language {
         Language::Other => format!(" sh -c '{ready};{script}'"),
         _ => format!(" {ready};{script}"),

@@ -36,6 +36,8 @@ pub(super) struct ShellLine {
     user: String,
     password: Secret,
     language: Language,
+    /// The guest's uptime, and when it was so.
+    uptime: (f64, Instant),
     /// A command is under way, or was when the future that drove it was dropped.
     busy: bool,
 }
@@ -64,8 +66,8 @@ pub(super) enum Ended {
 struct Running(Arc<Mutex<Collector>>);
 
 impl Running {
-    fn new(user: &str) -> Self {
-        Self(Arc::new(Mutex::new(Collector::new(Nonce::new(), user))))
+    fn new(user: &str, since: f64) -> Self {
+        Self(Arc::new(Mutex::new(Collector::new(Nonce::new(), user, since))))
     }
 
     fn collector(&self) -> MutexGuard<'_, Collector> {
@@ -79,7 +81,7 @@ impl Running {
     }
 
     fn finish(self) -> Collector {
-        std::mem::replace(&mut *self.collector(), Collector::new(Nonce::new(), ""))
+        std::mem::replace(&mut *self.collector(), Collector::new(Nonce::new(), "", 0.0))
     }
 }
 
@@ -94,8 +96,14 @@ impl ShellLine {
         use std::sync::atomic::{AtomicU64, Ordering};
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let shell =
-            Self { id, user: user.to_owned(), password: Secret(password.to_owned()), language, busy: false };
+        let mut shell = Self {
+            id,
+            user: user.to_owned(),
+            password: Secret(password.to_owned()),
+            language,
+            uptime: (f64::NAN, Instant::now()),
+            busy: false,
+        };
         shell.serve(inner).await?;
         Ok(shell)
     }
@@ -109,24 +117,38 @@ impl ShellLine {
         &self.user
     }
 
+    /// The guest's uptime by the host's clock; NaN when nothing is known of it.
+    fn uptime_now(&self) -> f64 {
+        let (uptime, then) = self.uptime;
+        uptime + then.elapsed().as_secs_f64()
+    }
+
     /// Types the serving loop at a prompt.
-    async fn serve(&self, inner: &Inner) -> Result {
+    async fn serve(&mut self, inner: &Inner) -> Result {
         let nonce = Nonce::new();
         let line = shell::serve(self.language, &nonce);
         let mut scanner = Scanner::new(nonce);
         inner.console.send_line(&line).await?;
+        let uptime = Arc::new(Mutex::new(f64::NAN));
+        let said = Arc::clone(&uptime);
         let ready = inner.console.tap(inner.limit(ANSWER), move |chunk| {
             scanner.push(chunk, |piece| match piece {
-                Piece::Marker(Marker::Ready) => ControlFlow::Break(()),
+                Piece::Marker(Marker::Ready(uptime)) => {
+                    *said.lock().unwrap_or_else(PoisonError::into_inner) = uptime;
+                    ControlFlow::Break(())
+                }
                 _ => ControlFlow::Continue(()),
             })
         });
-        ready.await.map_err(|error| match error.kind() {
+        let ready = ready.await.map_err(|error| match error.kind() {
             ErrorKind::Timeout => inner
                 .session_ended("start of a session", "the shell did not take the line that makes it serve commands")
                 .likely_cause("its start-up files redefine `read`, `printf` or `stty`, or another program has the terminal"),
             _ => error,
-        })
+        });
+        let uptime = *uptime.lock().unwrap_or_else(PoisonError::into_inner);
+        self.uptime = (uptime, Instant::now());
+        ready
     }
 
     /// Runs `command`; its end comes within `limit`, or it is interrupted.
@@ -145,6 +167,7 @@ impl ShellLine {
                 let collector = running.collector();
                 if collector.status().is_some() {
                     self.busy = false;
+                    self.uptime = (collector.uptime().unwrap_or(f64::NAN), Instant::now());
                     drop(collector);
                     return Ok(Ended::Done(running.finish()));
                 }
@@ -177,7 +200,7 @@ impl ShellLine {
     /// Types `command` until it has started.
     async fn begin(&mut self, inner: &Inner, command: &str) -> Result<Running> {
         for _ in 0..SENDS {
-            let running = Running::new(&self.user);
+            let running = Running::new(&self.user, self.uptime_now());
             match self.send_command(inner, command, &running).await {
                 Ok(()) if running.collector().damaged() => {}
                 Ok(()) => return Ok(running),
