@@ -35,7 +35,9 @@ pub(super) struct Collector {
     /// The guest's uptime when the command was typed, as far as it is known.
     since: f64,
     started: bool,
-    end: Option<(i32, f64)>,
+    status: Option<i32>,
+    /// The guest's uptime as a marker said last; NaN before.
+    uptime: f64,
     damaged: bool,
     /// How many times the shell said that it has taken what was typed.
     taken: usize,
@@ -64,17 +66,18 @@ impl Collector {
             lost: 0,
             since,
             started: false,
-            end: None,
+            status: None,
+            uptime: f64::NAN,
             damaged: false,
             taken: 0,
             sudo: Sudo::Quiet,
         }
     }
 
-    /// Takes the next bytes from the console; breaks when the command starts, asks or ends, with the
-    /// number of bytes that were used.
+    /// Takes the next bytes from the console; breaks when the shell is ready or the command starts, asks or
+    /// ends, with the number of bytes that were used.
     pub(super) fn push(&mut self, chunk: &[u8]) -> ControlFlow<usize> {
-        let Self { scanner, printed, lost, started, end, damaged, taken, .. } = self;
+        let Self { scanner, printed, lost, started, status, uptime, damaged, taken, .. } = self;
         let mut wake = false;
         let flow = scanner.push(chunk, |piece| {
             match piece {
@@ -89,8 +92,9 @@ impl Collector {
                     *started = true;
                     wake = true;
                 }
-                Piece::Marker(Marker::End(status, uptime)) => {
-                    *end = Some((status, uptime));
+                Piece::Marker(Marker::End(code, at)) => {
+                    *status = Some(code);
+                    *uptime = at;
                     return ControlFlow::Break(());
                 }
                 Piece::Marker(Marker::Damaged) => {
@@ -101,7 +105,10 @@ impl Collector {
                     *taken += 1;
                     wake = true;
                 }
-                Piece::Marker(Marker::Ready(_)) => {}
+                Piece::Marker(Marker::Ready(at)) => {
+                    *uptime = at;
+                    return ControlFlow::Break(());
+                }
             }
             ControlFlow::Continue(())
         });
@@ -145,12 +152,12 @@ impl Collector {
 
     /// The exit status, when the command has ended.
     pub(super) fn status(&self) -> Option<i32> {
-        self.end.map(|(status, _)| status)
+        self.status
     }
 
-    /// The guest's uptime when the command ended.
-    pub(super) fn uptime(&self) -> Option<f64> {
-        self.end.map(|(_, uptime)| uptime)
+    /// The guest's uptime when the shell got ready, or the command ended; NaN before and without /proc.
+    pub(super) fn uptime(&self) -> f64 {
+        self.uptime
     }
 
     /// How many bytes were printed beyond what is kept.
@@ -203,9 +210,10 @@ impl Collector {
     /// Exactly what the command printed: without the kernel's lines, and with the newlines that it
     /// wrote (the terminal puts a carriage return before each).
     pub(super) fn into_bytes(self) -> Vec<u8> {
-        let until = self.end.map_or(f64::INFINITY, |(_, uptime)| uptime);
+        let until = if self.status.is_some() { self.uptime } else { f64::INFINITY };
         // No uptime (a NaN) makes an empty window: nothing can be told apart.
-        let mut bytes = remove_records(&self.printed, self.since - LAG..=until + LAG);
+        let window = self.since - LAG..=until + LAG;
+        let mut bytes = remove_records(&self.printed, window);
         if let Sudo::Answered(at) = self.sudo {
             remove_answer_newline(&mut bytes, at);
         }

@@ -7,7 +7,7 @@ use super::boot::login_prompt;
 use super::frame::Nonce;
 use super::noise::tolerant;
 use super::shell::{Language, alive, probe};
-use super::shell_line::ShellLine;
+use super::shell_line::{INTERRUPT_KEY, ShellLine};
 use super::{Inner, Line, Machine, Session};
 use crate::console::Pattern;
 use crate::{Error, ErrorKind, Result};
@@ -78,7 +78,7 @@ impl Inner {
                 Err(error) if error.kind() == ErrorKind::Timeout && started.elapsed() < limit => None,
                 Err(error) if error.kind() == ErrorKind::Timeout => {
                     return Err(self
-                        .refusal(ErrorKind::Timeout, format!("no shell answered after the login of {user}"))
+                        .failure(ErrorKind::Timeout, format!("no shell answered after the login of {user}"))
                         .took(started.elapsed(), limit)
                         .likely_cause("the user's shell hangs in its start-up files, asks something, or speaks neither POSIX sh nor fish"));
                 }
@@ -92,13 +92,13 @@ impl Inner {
                     self.console.send_secret(password).await?;
                 }
                 Some((INCORRECT, _)) => {
-                    return Err(self.refusal(ErrorKind::LoginRefused, format!("the console refused to log in {user}"))
+                    return Err(self.failure(ErrorKind::LoginRefused, format!("the console refused to log in {user}"))
                         .likely_cause(format!("the configuration has no user {user}, no or another password for {user}, or the disk is an old one with an old password"))
                         .next_step(format!("look at users.users.{user} in the configuration; initialPassword holds only for a fresh disk")));
                 }
                 Some((NOT_YET, _)) => {
                     return Err(self
-                        .refusal(
+                        .failure(
                             ErrorKind::LoginRefused,
                             format!("the machine does not let {user} log in now"),
                         )
@@ -106,9 +106,9 @@ impl Inner {
                 }
                 Some((NEW_PASSWORD, _)) => {
                     // Its questions are ended by ^C, and then the login prompt is back.
-                    self.console.send(b"\x03").await?;
+                    self.console.send(INTERRUPT_KEY).await?;
                     return Err(self
-                        .refusal(
+                        .failure(
                             ErrorKind::LoginRefused,
                             format!("the console wants a new password of {user}"),
                         )
@@ -116,7 +116,7 @@ impl Inner {
                 }
                 Some((LOGIN, _)) if password_typed => {
                     return Err(self
-                        .refusal(
+                        .failure(
                             ErrorKind::LoginRefused,
                             format!("{user} was let in, and the session ended at once"),
                         )
@@ -129,7 +129,7 @@ impl Inner {
                     self.console.send_line(user).await?;
                 }
                 Some((LOGIN, _)) => {
-                    return Err(self.refusal(
+                    return Err(self.failure(
                         ErrorKind::LoginRefused,
                         format!(
                             "the login prompt came back {TRIES} times without asking for {user}'s password"
@@ -159,7 +159,8 @@ impl Inner {
         }
     }
 
-    fn refusal(&self, kind: ErrorKind, summary: String) -> Error {
+    /// An error with the machine's name and what its console said last.
+    fn failure(&self, kind: ErrorKind, summary: String) -> Error {
         Error::new(kind, format!("{}: {summary}", self.name))
             .section("the console's last lines", self.console.tail(12))
     }
@@ -187,8 +188,7 @@ impl Inner {
 
     /// The error of a call on a session that is no more.
     pub(super) fn session_ended(&self, what: &str, why: &str) -> Error {
-        Error::new(ErrorKind::SessionEnded, format!("{}: {what}: {why}", self.name))
-            .section("the console's last lines", self.console.tail(12))
+        self.failure(ErrorKind::SessionEnded, format!("{what}: {why}"))
     }
 
     /// How long the console may be quiet before something is asked again.

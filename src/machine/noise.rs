@@ -9,11 +9,12 @@ use regex::bytes::Regex;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
-/// A kernel record as a regex, its time in group 1. The time stamp is all that tells it from text.
-const RECORD: &str = r"(?-u)\[ *([0-9]+\.[0-9]{6})\](?:\[ *[TC][0-9]+\])? [^\n]*\n";
+/// A kernel record as a regex. The time stamp is all that tells it from text.
+const RECORD: &str = r"\[ *[0-9]+\.[0-9]{6}\](?:\[ *[TC][0-9]+\])? [^\n]*\n";
 
 #[allow(clippy::expect_used)] // a constant, and a test compiles it
-static RECORDS: LazyLock<Regex> = LazyLock::new(|| Regex::new(RECORD).expect("a constant pattern"));
+static RECORDS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(&format!("(?-u){RECORD}")).expect("a constant pattern"));
 
 /// Removes the kernel records whose time lies in `window` (seconds since the guest's boot), each one
 /// once: a record that `dmesg` printed again within the window stays.
@@ -23,18 +24,22 @@ pub(super) fn remove_records(printed: &[u8], window: RangeInclusive<f64>) -> Vec
     let mut kept = Vec::with_capacity(printed.len());
     let mut removed: Vec<&[u8]> = Vec::new();
     let mut from = 0;
-    for record in RECORDS.captures_iter(printed) {
-        let (Some(whole), Some(time)) = (record.get(0), record.get(1)) else { continue };
-        let time = std::str::from_utf8(time.as_bytes()).ok().and_then(|time| time.parse().ok());
-        let in_window = time.is_some_and(|time: f64| window.contains(&time));
-        if in_window && !removed.contains(&whole.as_bytes()) {
-            kept.extend_from_slice(&printed[from..whole.start()]);
-            removed.push(whole.as_bytes());
-            from = whole.end();
+    for record in RECORDS.find_iter(printed) {
+        let in_window = time(record.as_bytes()).is_some_and(|time| window.contains(&time));
+        if in_window && !removed.contains(&record.as_bytes()) {
+            kept.extend_from_slice(&printed[from..record.start()]);
+            removed.push(record.as_bytes());
+            from = record.end();
         }
     }
     kept.extend_from_slice(&printed[from..]);
     kept
+}
+
+/// The time of a record: what stands in its first brackets.
+fn time(record: &[u8]) -> Option<f64> {
+    let stamp = record.strip_prefix(b"[")?.split(|byte| *byte == b']').next()?;
+    std::str::from_utf8(stamp).ok()?.trim_start().parse().ok()
 }
 
 /// The length of the kernel record at the start of `bytes`: `Ok(None)` when there is none, and
@@ -59,18 +64,24 @@ fn may_begin_record(bytes: &[u8]) -> bool {
 }
 
 /// As a regex on a console's text: kernel records, if any.
-const RECORDS_IN_TEXT: &str = r"(?:\[ *[0-9]+\.[0-9]{6}\](?:\[ *[TC][0-9]+\])? [^\n]*\n)*";
+fn records_in_text() -> String {
+    format!("(?:{RECORD})*")
+}
 
 /// A regex for `text` in which kernel records may stand between any two characters.
 ///
 /// It is for the few words of a login that must be recognised whatever the kernel prints meanwhile.
 pub(super) fn tolerant(text: &str) -> String {
-    text.chars().map(|c| regex::escape(c.encode_utf8(&mut [0; 4]))).collect::<Vec<_>>().join(RECORDS_IN_TEXT)
+    text.chars()
+        .map(|c| regex::escape(c.encode_utf8(&mut [0; 4])))
+        .collect::<Vec<_>>()
+        .join(&records_in_text())
 }
 
 /// A regex for any word, with kernel records in, before and after it.
 pub(super) fn tolerant_word() -> String {
-    format!(r"{RECORDS_IN_TEXT}(?:[^ \n\[]{RECORDS_IN_TEXT})*")
+    let records = records_in_text();
+    format!(r"{records}(?:[^ \n\[]{records})*")
 }
 
 #[cfg(test)]

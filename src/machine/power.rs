@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::shell_line::Ended;
 use super::{Inner, Line, Machine};
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
 /// For the guest to shut down once it was asked, on a fast host.
 const SHUTDOWN: Duration = Duration::from_secs(20);
@@ -17,7 +17,7 @@ impl Machine {
     /// SIGKILL, each when the one before did nothing within its limit. An event says which it took.
     ///
     /// # Errors
-    /// [`ErrorKind::QemuGone`] when QEMU had ended before, other than by a power-off.
+    /// [`crate::ErrorKind::QemuGone`] when QEMU had ended before, other than by a power-off.
     pub async fn power_off(&self) -> Result {
         let inner = &self.inner;
         let mut line = inner.line.lock().await;
@@ -25,11 +25,7 @@ impl Machine {
             if exit.status.success() {
                 return Ok(());
             }
-            return Err(Error::new(
-                ErrorKind::QemuGone,
-                format!("{}: QEMU had ended before: {}", inner.name, exit.status),
-            )
-            .section("QEMU said", exit.stderr.clone()));
+            return Err(exit.error(format_args!("{}: QEMU had ended before", inner.name)));
         }
         inner.step("power off");
         let mut tried = Vec::new();

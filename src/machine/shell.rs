@@ -58,7 +58,8 @@ impl Language {
 
 /// A line that every shell in use understands; it answers with the version variables by which a shell
 /// is known, and blanks the answer out for people. What is typed after it is not echoed (line editors
-/// follow the terminal's echo, too), and ^V quotes, which agetty leaves turned off. The space in front keeps it out of most histories.
+/// follow the terminal's echo, too), and ^V quotes, which agetty leaves turned off. The space in front
+/// keeps it out of most histories.
 pub(super) fn probe(nonce: &Nonce) -> String {
     let Nonce { first, second } = nonce;
     format!(

@@ -1,6 +1,5 @@
 //! The console while a user's shell serves commands on it.
 
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tokio::time::Instant;
 use super::Inner;
 use super::boot::login_prompt;
 use super::command::Collector;
-use super::frame::{Marker, Nonce, Piece, Scanner};
+use super::frame::Nonce;
 use super::shell::{self, Language};
 use crate::console::Pattern;
 use crate::{Error, ErrorKind, Result};
@@ -25,7 +24,7 @@ const ANSWER_TO_KEY: Duration = Duration::from_millis(500);
 /// After so much silence behind a login prompt the session is over, on a fast host.
 const BACK_AT_LOGIN: Duration = Duration::from_millis(400);
 /// ^C.
-const INTERRUPT_KEY: &[u8] = b"\x03";
+pub(super) const INTERRUPT_KEY: &[u8] = b"\x03";
 /// A command that arrives damaged is sent again so often.
 const SENDS: usize = 3;
 
@@ -125,30 +124,21 @@ impl ShellLine {
 
     /// Types the serving loop at a prompt.
     async fn serve(&mut self, inner: &Inner) -> Result {
-        let nonce = Nonce::new();
-        let line = shell::serve(self.language, &nonce);
-        let mut scanner = Scanner::new(nonce);
+        let running = Running::new(&self.user, f64::NAN);
+        let line = shell::serve(self.language, running.collector().nonce());
         inner.console.send_line(&line).await?;
-        let uptime = Arc::new(Mutex::new(f64::NAN));
-        let said = Arc::clone(&uptime);
-        let ready = inner.console.tap(inner.limit(ANSWER), move |chunk| {
-            scanner.push(chunk, |piece| match piece {
-                Piece::Marker(Marker::Ready(uptime)) => {
-                    *said.lock().unwrap_or_else(PoisonError::into_inner) = uptime;
-                    ControlFlow::Break(())
-                }
-                _ => ControlFlow::Continue(()),
-            })
-        });
-        let ready = ready.await.map_err(|error| match error.kind() {
+        running.progress(inner, inner.limit(ANSWER)).await.map_err(|error| match error.kind() {
             ErrorKind::Timeout => inner
                 .session_ended("start of a session", "the shell did not take the line that makes it serve commands")
                 .likely_cause("its start-up files redefine `read`, `printf` or `stty`, or another program has the terminal"),
             _ => error,
-        });
-        let uptime = *uptime.lock().unwrap_or_else(PoisonError::into_inner);
-        self.uptime = (uptime, Instant::now());
-        ready
+        })?;
+        self.note_uptime(&running.collector());
+        Ok(())
+    }
+
+    fn note_uptime(&mut self, collector: &Collector) {
+        self.uptime = (collector.uptime(), Instant::now());
     }
 
     /// Runs `command`; its end comes within `limit`, or it is interrupted.
@@ -167,7 +157,7 @@ impl ShellLine {
                 let collector = running.collector();
                 if collector.status().is_some() {
                     self.busy = false;
-                    self.uptime = (collector.uptime().unwrap_or(f64::NAN), Instant::now());
+                    self.note_uptime(&collector);
                     drop(collector);
                     return Ok(Ended::Done(running.finish()));
                 }
@@ -243,7 +233,7 @@ impl ShellLine {
     async fn answer_sudo(&self, inner: &Inner, running: &Running) -> Result {
         let taken = running.collector().answer_sudo();
         if !taken {
-            return inner.console.send(b"\x03").await;
+            return inner.console.send(INTERRUPT_KEY).await;
         }
         inner.console.send_secret(&self.password.0).await
     }
