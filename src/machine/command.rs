@@ -20,7 +20,7 @@ const TAIL: usize = 4096;
 /// `display_lecture`; NixOS and Debian leave the text as it is).
 #[allow(clippy::expect_used)] // a constant, and a test compiles it
 static CONVERSATION: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?s-u)(?:\r?\n)?(?:We trust you have received the usual lecture.{0,600}?)?\[sudo\] password for [^\n]{1,64}: (?:\r?\n)?\z")
+    Regex::new(r"(?s-u)(?:(?:\r?\n)?We trust you have received the usual lecture.{0,600}?)?\[sudo\] password for [^\n]{1,64}: (?:\r?\n)?\z")
         .expect("a constant pattern")
 });
 
@@ -197,6 +197,10 @@ impl Collector {
             .without_records(answered.max(self.printed.len().saturating_sub(TAIL)))
             .ends_with(&self.question);
         if asks {
+            // The newline of the last answer, which is no output, before its place is forgotten.
+            if let Sudo::Answered(at) = self.sudo {
+                remove_answer_newline(&mut self.printed, at);
+            }
             self.sudo = Sudo::Asks;
         }
         asks
@@ -213,8 +217,10 @@ impl Collector {
         let until = if self.status.is_some() { self.uptime } else { f64::INFINITY };
         // No uptime (a NaN) makes an empty window: nothing can be told apart.
         let window = self.since - LAG..=until + LAG;
-        let mut bytes = remove_records(&self.printed, window);
+        let mut bytes = remove_records(&self.printed, window.clone());
         if let Sudo::Answered(at) = self.sudo {
+            // As far into what is left as the answer was into what was printed.
+            let at = remove_records(&self.printed[..at], window).len();
             remove_answer_newline(&mut bytes, at);
         }
         let mut kept = 0;
@@ -295,6 +301,30 @@ mod tests {
             ControlFlow::Break(38)
         );
         assert_eq!(collector.into_bytes(), b"before\nroot\n");
+    }
+
+    #[test]
+    fn kernel_lines_long_before_sudos_question_do_not_bring_its_newline_back() {
+        let mut collector = collector();
+        let long =
+            [b"\x1b_0123abcd4567cdef S\x1b\\[   12.550000] usb\r\n".as_slice(), &b"x".repeat(2 * TAIL)]
+                .concat();
+        assert!(collector.push(&long).is_break());
+        assert!(collector.push(b"[sudo] password for alice: ").is_break());
+        assert!(collector.answer_sudo());
+        assert!(collector.push(b"\r\nroot\r\n\x1b_0123abcd4567cdef E 0 12.61\x1b\\").is_break());
+        assert_eq!(collector.into_bytes(), [b"x".repeat(2 * TAIL), b"root\n".to_vec()].concat());
+    }
+
+    #[test]
+    fn sudo_that_asks_again_for_another_command_is_answered_and_leaves_no_newline() {
+        let mut collector = collector();
+        assert!(collector.push(b"\x1b_0123abcd4567cdef S\x1b\\[sudo] password for alice: ").is_break());
+        assert!(collector.answer_sudo());
+        assert!(collector.push(b"\r\none\r\n[sudo] password for alice: ").is_break());
+        assert!(collector.answer_sudo());
+        assert!(collector.push(b"\r\ntwo\r\n\x1b_0123abcd4567cdef E 0 12.61\x1b\\").is_break());
+        assert_eq!(collector.into_bytes(), b"one\ntwo\n");
     }
 
     #[test]
