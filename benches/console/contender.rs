@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use expectrl::Expect;
-use nixvm_test::console::{Console, ConsoleOptions, Pattern as Ours};
+use nixvm_test::console::{Console, ConsoleOptions, Pattern as Ours, Watch};
 
 use crate::{PROMPT, PROMPT_REGEX, guest, pty};
 
@@ -116,12 +116,14 @@ fn read(case: Case) -> (f64, f64) {
 }
 
 fn console(case: Case, transcript: Option<std::path::PathBuf>) -> (f64, f64) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
+    // As the one that a scenario runs on.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build().expect("runtime");
     let (master, _guest) = pty::spawn(&case.guest().iter().map(String::as_str).collect::<Vec<_>>());
     let console = {
-        let _inside = runtime.enter();
-        let options = ConsoleOptions { transcript, ..ConsoleOptions::default() };
-        Console::attach(pty::Stream::new(master), options).expect("attach")
+        // As it is when commands run.
+        let options = ConsoleOptions { transcript, watch: Watch::Session, ..ConsoleOptions::default() };
+        Console::attach_on_a_thread(|| Ok(pty::Stream::new(master)), options).expect("attach")
     };
     let find = |pattern: Ours| runtime.block_on(console.expect(pattern, LIMIT)).expect("found");
     match case {

@@ -113,7 +113,7 @@ impl Run<'_> {
             at += 1;
             same = if next == *state { same + 1 } else { 0 };
             *state = next;
-            if same == LOOP_LENGTH {
+            if same == LOOP_LENGTH || self.loops.last == Some(next) {
                 same = 0;
                 at += self.skip(state, &bytes[at..], from + at as u64, view)?;
             }
@@ -173,7 +173,7 @@ impl Run<'_> {
     ) -> Result<usize, GaveUp> {
         let clears = self.cache.clear_count();
         if self.loops.clears != clears {
-            *self.loops = Loops { clears, known: Vec::new() };
+            *self.loops = Loops { clears, ..Loops::default() };
         }
         let known = self.loops.known.iter().find(|(known, _)| known == state);
         let exits = match known {
@@ -189,6 +189,7 @@ impl Run<'_> {
                 exits
             }
         };
+        self.loops.last = if matches!(exits, Exits::Many) { None } else { Some(*state) };
         Ok(match exits {
             Exits::Many => 0,
             Exits::None => bytes.len(),
@@ -239,6 +240,8 @@ struct Loops {
     /// The state of the cache that the states belong to.
     clears: usize,
     known: Vec<(LazyStateID, Exits)>,
+    /// The one that was passed over last: most likely the next one, too, and then at once.
+    last: Option<LazyStateID>,
 }
 
 #[derive(Clone, Copy)]

@@ -177,21 +177,43 @@ impl Parser {
     }
 }
 
-/// How many bytes from the start are text: no control character but newline and tab.
+/// How many bytes from the start are text: no control character but newline and tab. Looks at a bounded
+/// number of them, so that bytes with many controls among them are not looked at over and over.
 fn plain_length(bytes: &[u8]) -> usize {
-    // Whole blocks without a branch per byte: the compiler turns this into vector compares.
+    let near = &bytes[..bytes.len().min(256)];
+    // In a flood, what ends text is the carriage return of each line.
+    let length = memchr::memchr2(b'\r', 0x1b, near).unwrap_or(near.len());
+    let text = &near[..length];
+    if is_plain(text) { length } else { text.iter().position(|&byte| is_control(byte)).unwrap_or(length) }
+}
+
+/// Whether there is no control character, without a branch per byte: the compiler makes vector compares of it.
+fn is_plain(text: &[u8]) -> bool {
     const BLOCK: usize = 32;
-    let mut length = 0;
-    for block in bytes.chunks_exact(BLOCK) {
-        if block.iter().fold(false, |found, &byte| found | is_control(byte)) {
-            break;
-        }
-        length += BLOCK;
+    let plain = |block: &[u8]| !block.iter().fold(false, |found, &byte| found | is_control(byte));
+    match text.last_chunk::<BLOCK>() {
+        // The last block overlaps the one before: looking twice is cheaper than byte by byte.
+        Some(last) => text.chunks_exact(BLOCK).all(plain) && plain(last),
+        None => plain(text),
     }
-    let rest = &bytes[length..];
-    length + rest.iter().position(|&byte| is_control(byte)).unwrap_or(rest.len())
 }
 
 const fn is_control(byte: u8) -> bool {
     (byte < 0x20) & (byte != b'\n') & (byte != b'\t') | (byte == 0x7f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_control, plain_length};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn text_ends_at_the_first_control_character(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\n'), Just(0x7f), Just(0x80), b' '..b'~', any::<u8>()], 0..140),
+        ) {
+            let expected = bytes.iter().position(|&byte| is_control(byte)).unwrap_or(bytes.len());
+            prop_assert_eq!(plain_length(&bytes), expected);
+        }
+    }
 }

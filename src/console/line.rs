@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout};
 
 use super::engine::Engine;
 use super::failure;
 use super::found::Match;
 use super::pattern::Pattern;
-use super::reader::Reader;
+use super::reader::{self, Reader};
 use super::track::Position;
 use super::transcript::Transcript;
 use super::turn::Turn;
@@ -47,8 +48,8 @@ pub struct ConsoleOptions {
     pub speed: Speed,
     /// Where a full disk is reported. Default: nowhere.
     pub events: Events,
-    /// How many bytes of text, and of raw bytes, are kept to match on; at least 4 KiB. Up to twice as
-    /// much is held of each. Default: 1 MiB.
+    /// How many bytes of text, and of raw bytes, are kept to match on; at least 4 KiB. Up to twice
+    /// as much is held of each. Default: 1 MiB.
     pub window: usize,
 }
 
@@ -75,7 +76,7 @@ pub struct Console(Arc<Held>);
 /// Ends the reader with the last handle.
 struct Held {
     line: Arc<Line>,
-    reader: tokio::task::JoinHandle<()>,
+    reader: AbortHandle,
 }
 
 impl Drop for Held {
@@ -127,12 +128,56 @@ impl Console {
     /// # Errors
     /// [`ErrorKind::Io`] when the transcript can't be made, [`ErrorKind::Usage`] outside of a tokio
     /// runtime.
+    ///
+    /// The line is read by a task of the caller's runtime: while every thread of that is kept busy by
+    /// code that does not await, nothing is read. [`Console::attach_on_a_thread`] has no such limit.
     pub fn attach(
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         options: ConsoleOptions,
     ) -> Result<Self> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| Error::new(ErrorKind::Usage, "a console needs a tokio runtime"))?;
+        Ok(Self::attach_to(&runtime, stream, options)?.0)
+    }
+
+    /// [`Console::attach`] with the line read by a thread of its own, which does nothing else: whatever
+    /// the caller's runtime is kept busy with, the guest is read, and the transcript's times are true. A
+    /// flood also costs less than on a runtime of several threads, where each chunk wakes one more thread.
+    ///
+    /// `connect` makes the stream; it is called inside of that thread's runtime, where the stream has to be
+    /// registered:
+    ///
+    /// ```no_run
+    /// # use nixvm_test::console::{Console, ConsoleOptions};
+    /// # fn example(line: std::os::unix::net::UnixStream) -> nixvm_test::Result {
+    /// line.set_nonblocking(true)?;
+    /// let connect = || tokio::net::UnixStream::from_std(line);
+    /// let console = Console::attach_on_a_thread(connect, ConsoleOptions::default())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the transcript or the thread can't be made or `connect` fails.
+    pub fn attach_on_a_thread<S: AsyncRead + AsyncWrite + Send + 'static>(
+        connect: impl FnOnce() -> std::io::Result<S>,
+        options: ConsoleOptions,
+    ) -> Result<Self> {
+        let fail = |error: std::io::Error| Error::io("start the reader of a console", &error);
+        let runtime = reader::thread(&options.name).map_err(fail)?;
+        let (console, reader) = {
+            let _inside = runtime.handle.enter();
+            Self::attach_to(&runtime.handle, connect().map_err(fail)?, options)?
+        };
+        runtime.run(reader);
+        Ok(console)
+    }
+
+    fn attach_to(
+        runtime: &tokio::runtime::Handle,
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        options: ConsoleOptions,
+    ) -> Result<(Self, JoinHandle<()>)> {
         let create = |path: &PathBuf| {
             Transcript::create(path)
                 .map_err(|error| Error::io(format_args!("create the transcript {}", path.display()), &error))
@@ -152,7 +197,7 @@ impl Console {
         });
         let reader = Reader { line: line.clone(), events: options.events, closed: options.closed };
         let reader = runtime.spawn(reader.run(incoming));
-        Ok(Self(Arc::new(Held { line, reader })))
+        Ok((Self(Arc::new(Held { line, reader: reader.abort_handle() })), reader))
     }
 
     /// Waits until `pattern` has come, `limit` at most (as it is: it is not scaled). What has come

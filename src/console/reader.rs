@@ -1,9 +1,12 @@
 //! The task that drains the line: it reads at all times, whether somebody waits or not.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, ReadHalf};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::engine::Pushed;
@@ -14,6 +17,39 @@ use crate::Events;
 const READ: usize = 64 << 10;
 /// After so long without a byte the transcript goes to the file.
 const IDLE: Duration = Duration::from_millis(50);
+
+/// A thread that waits for a reader to run.
+pub(super) struct ReaderThread {
+    /// Of the thread's runtime.
+    pub(super) handle: Handle,
+    reader: mpsc::Sender<JoinHandle<()>>,
+}
+
+/// Starts a thread with a runtime for one reader. The runtime is made and dropped there: within another
+/// runtime, where the caller may be, it must not be dropped.
+pub(super) fn thread(name: &str) -> io::Result<ReaderThread> {
+    let (tell_runtime, runtime) = mpsc::channel();
+    let (reader, take_reader) = mpsc::channel();
+    std::thread::Builder::new().name(format!("{name} (console)")).spawn(move || {
+        let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let _ = tell_runtime
+            .send(built.as_ref().map(|runtime| runtime.handle().clone()).map_err(io::Error::kind));
+        if let (Ok(runtime), Ok(reader)) = (built, take_reader.recv()) {
+            // Until the line is closed or the last handle of the console is dropped.
+            let _ = runtime.block_on::<JoinHandle<()>>(reader);
+        }
+    })?;
+    let handle = runtime.recv().map_err(io::Error::other)??;
+    Ok(ReaderThread { handle, reader })
+}
+
+impl ReaderThread {
+    /// Runs a reader that was spawned on the thread's runtime.
+    pub(super) fn run(self, reader: JoinHandle<()>) {
+        // The thread waits for it.
+        let _ = self.reader.send(reader);
+    }
+}
 
 /// The task that drains the line.
 pub(super) struct Reader {

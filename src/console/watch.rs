@@ -1,6 +1,8 @@
 //! What makes waiting pointless: a kernel panic, emergency mode.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, Finder};
 
 use super::ring::Ring;
 use crate::ErrorKind;
@@ -31,8 +33,11 @@ pub(super) struct Fatal {
 
 const PANIC: &[u8] = b"Kernel panic - not syncing";
 /// systemd's emergency.service, and sulogin's answer where root has no password to ask for.
-const EMERGENCY: [&[u8]; 2] =
-    [b"You are in emergency mode", b"Cannot open access to console, the root account is locked"];
+const EMERGENCY: [&str; 2] =
+    ["You are in emergency mode", "Cannot open access to console, the root account is locked"];
+/// Made once: every chunk of a flood is looked through.
+static FIND_PANIC: LazyLock<Finder> = LazyLock::new(|| Finder::new(PANIC));
+static FIND_EMERGENCY: LazyLock<[Finder; 2]> = LazyLock::new(|| EMERGENCY.map(Finder::new));
 /// How far before the words a kernel time stamp can begin.
 const STAMP: u64 = 64;
 
@@ -56,19 +61,21 @@ impl FatalWatch {
         if self.mode == Watch::Off {
             return None;
         }
-        let panic = self.find(text, from, PANIC, ErrorKind::KernelPanic);
+        let panic = self.find(text, from, &FIND_PANIC, ErrorKind::KernelPanic);
         if self.mode == Watch::Session {
             return panic;
         }
-        let emergency = EMERGENCY.map(|words| self.find(text, from, words, ErrorKind::EmergencyMode));
+        let emergency =
+            FIND_EMERGENCY.each_ref().map(|words| self.find(text, from, words, ErrorKind::EmergencyMode));
         emergency.into_iter().flatten().chain(panic).min_by_key(|fatal| fatal.decided)
     }
 
-    fn find(&mut self, text: &Ring, from: u64, words: &[u8], kind: ErrorKind) -> Option<Fatal> {
-        let from = from.saturating_sub(words.len() as u64 - 1).max(text.start());
-        for offset in memmem::find_iter(text.slice(from, text.end()), words) {
+    fn find(&mut self, text: &Ring, from: u64, words: &Finder<'_>, kind: ErrorKind) -> Option<Fatal> {
+        let length = words.needle().len() as u64;
+        let from = from.saturating_sub(length - 1).max(text.start());
+        for offset in words.find_iter(text.slice(from, text.end())) {
             let at = from + offset as u64;
-            let fatal = Fatal { kind, decided: at + words.len() as u64, at };
+            let fatal = Fatal { kind, decided: at + length, at };
             match record(text.slice(at.saturating_sub(STAMP), at), at) {
                 Record::Stamped => return Some(fatal),
                 Record::LineStart if self.mode == Watch::Boot => return Some(fatal),

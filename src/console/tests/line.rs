@@ -1,11 +1,12 @@
 //! The console on a line: waits, failures, what is sent, what is written down.
 
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::guest::{SOON, console, with, with_transcript};
-use crate::console::{ConsoleOptions, Pattern, Watch};
+use crate::console::{Console, ConsoleOptions, Pattern, Watch};
 use crate::{ErrorKind, Event, Events, Speed};
 
 const SHORT: Duration = Duration::from_millis(100);
@@ -29,6 +30,30 @@ async fn a_wait_finds_what_came_before_it_began_and_what_comes_later() {
     assert_eq!(found.name("user").unwrap(), "alice");
     assert_eq!(found.name("nobody"), None);
     assert_eq!(found.before(), "alice\n");
+}
+
+#[tokio::test]
+async fn a_console_on_a_thread_reads_while_the_scenario_blocks() {
+    let (line, mut guest) = std::os::unix::net::UnixStream::pair().unwrap();
+    line.set_nonblocking(true).unwrap();
+    let connect = || tokio::net::UnixStream::from_std(line);
+    let console = Console::attach_on_a_thread(connect, ConsoleOptions::default()).unwrap();
+    // Far more than a socket holds, written and read while this thread awaits nothing.
+    guest.set_write_timeout(Some(SOON)).unwrap();
+    guest.write_all(&vec![b'x'; 4 << 20]).unwrap();
+    guest.write_all(b"\nlogin: ").unwrap();
+    console.expect("login: ", SOON).await.unwrap();
+    console.send(b"alice").await.unwrap();
+    let mut heard = [0; 5];
+    guest.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"alice");
+    drop(console);
+    // The thread has let go of the line.
+    guest.set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!(guest.read(&mut heard).unwrap(), 0);
+    let refused = || Err::<tokio::net::UnixStream, _>(std::io::ErrorKind::NotFound.into());
+    let error = Console::attach_on_a_thread(refused, ConsoleOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
 }
 
 #[tokio::test]
@@ -363,7 +388,7 @@ fn an_idle_wait_uses_no_processor_time() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (host, guest) = tokio::net::UnixStream::pair().unwrap();
-        let console = crate::console::Console::attach(host, ConsoleOptions::default()).unwrap();
+        let console = Console::attach(host, ConsoleOptions::default()).unwrap();
         let before = clock();
         console.expect("login: ", Duration::from_secs(2)).await.unwrap_err();
         // Spinning would be 2 s; polling every millisecond some 40 ms.
