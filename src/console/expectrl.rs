@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use expectrl::process::{Healthcheck, NonBlocking};
@@ -28,7 +28,11 @@ const HELD: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The other end of the line, as a session's process.
 #[derive(Debug)]
-pub struct Guest(Console);
+pub struct Guest {
+    console: Console,
+    /// Tells the tap that nobody reads any more.
+    ended: Arc<AtomicBool>,
+}
 
 /// The line, as a session's stream.
 #[derive(Debug)]
@@ -36,8 +40,9 @@ pub struct Stream(UnixStream);
 
 impl Console {
     /// The line as a session of expectrl's blocking interface. It sees the raw bytes since the last
-    /// match; until it is dropped, no other wait on this console gets a turn. The transcript goes on, and a
-    /// kernel panic or QEMU's end is the end of the session's input ([`Guest::console`] has the tail).
+    /// match; until it is dropped, no other wait on this console gets a turn, and what comes after that is
+    /// the next wait's. The transcript goes on, and a kernel panic or QEMU's end is the end of the
+    /// session's input ([`Guest::console`] has the tail).
     ///
     /// Use it where blocking is allowed (a thread, `spawn_blocking`) and on a runtime of several threads:
     /// the bytes are carried by a task.
@@ -52,18 +57,23 @@ impl Console {
         let (ours, theirs) = UnixStream::pair().map_err(fail)?;
         ours.set_nonblocking(true).map_err(fail)?;
         let ours = tokio::net::UnixStream::from_std(ours).map_err(fail)?;
-        runtime.spawn(carry(self.clone(), ours));
-        expectrl::Session::new(Guest(self), Stream(theirs)).map_err(fail)
+        let ended = Arc::new(AtomicBool::new(false));
+        runtime.spawn(carry(self.clone(), ours, ended.clone()));
+        expectrl::Session::new(Guest { console: self, ended }, Stream(theirs)).map_err(fail)
     }
 }
 
 /// Carries bytes both ways until either side ends.
-async fn carry(console: Console, line: tokio::net::UnixStream) {
+async fn carry(console: Console, line: tokio::net::UnixStream, ended: Arc<AtomicBool>) {
     let (mut typed, mut shown) = line.into_split();
     let (sender, mut receiver) = mpsc::unbounded_channel::<Vec<u8>>();
     let waiting = Arc::new(AtomicUsize::new(0));
     let held = waiting.clone();
     let tap = console.tap(HELD, move |bytes: &[u8]| {
+        // What comes after the session is the next wait's, however late the task below hears of its end.
+        if ended.load(Ordering::Acquire) {
+            return ControlFlow::Break(0);
+        }
         let more = held.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
         if more > WAITING || sender.send(bytes.to_vec()).is_err() {
             return ControlFlow::Break(bytes.len());
@@ -99,7 +109,13 @@ async fn carry(console: Console, line: tokio::net::UnixStream) {
 impl Guest {
     /// The console that the session runs on.
     pub fn console(&self) -> &Console {
-        &self.0
+        &self.console
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
     }
 }
 
@@ -112,7 +128,7 @@ impl Healthcheck for Guest {
 
     /// Whether the line is still open.
     fn is_alive(&self) -> io::Result<bool> {
-        Ok(self.0.is_open())
+        Ok(self.console.is_open())
     }
 }
 

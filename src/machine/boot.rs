@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
 use super::noise::tolerant;
@@ -82,8 +83,9 @@ impl Machine {
         launch.accelerator = choice.accelerator;
         let (qemu, stream) = Qemu::launch(launch).await?;
         let mut exit = qemu.exit();
-        let console = Console::attach(
-            stream,
+        let connect = move || stream.into_std().and_then(UnixStream::from_std);
+        let console = Console::attach_on_a_thread(
+            connect,
             ConsoleOptions {
                 name: name.clone(),
                 transcript: Some(run_dir.transcript()),

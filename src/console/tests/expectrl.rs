@@ -34,6 +34,23 @@ async fn an_expectrl_session_logs_in_over_the_console() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_an_expectrl_session_is_for_the_next_wait() {
+    let (console, mut guest) = console();
+    for round in 0..200 {
+        let mut session = console.clone().into_expectrl().unwrap();
+        guest.says("a").await;
+        let user = tokio::task::spawn_blocking(move || {
+            session.set_expect_timeout(Some(SOON));
+            session.expect("a").unwrap();
+        });
+        user.await.unwrap();
+        let later = format!("later{round}\n");
+        guest.says(&later).await;
+        console.expect(later, SOON).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_line_is_the_end_of_an_expectrl_session() {
     let (console, mut guest) = console();
     let session = console.into_expectrl().unwrap();
