@@ -97,6 +97,8 @@ impl Machine {
                 })),
                 speed: choice.speed,
                 events: events.clone(),
+                // From the first byte on: it is read before anybody waits.
+                watch: Watch::Boot,
                 ..ConsoleOptions::default()
             },
         )?;
@@ -143,7 +145,6 @@ const KERNEL: usize = 1;
 impl Boot<'_> {
     /// Waits for the login prompt; gives the host's speed as measured by the boot.
     async fn to_login_prompt(&self, limit: Duration) -> Result<Speed> {
-        self.console.set_watch(Watch::Boot);
         let silence = self.speed.scale(SILENCE).clamp(SILENCE_BOUNDS.0, SILENCE_BOUNDS.1);
         let patterns = [
             login_prompt()?,
