@@ -1,13 +1,15 @@
 //! From a built VM to a login prompt.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
 use super::noise::tolerant;
-use super::{Inner, Line, Machine};
+use super::{Life, Line, Machine, Shared};
 use crate::build::BuiltVm;
 use crate::console::{Console, ConsoleOptions, Pattern, Watch};
 use crate::qemu::{Disk, Exit, Launch, Qemu, RunDirectory, accelerator};
@@ -64,6 +66,16 @@ impl MachineOptions {
     }
 }
 
+/// Everything that is needed to start a machine, the first time and again.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) name: String,
+    vm: BuiltVm,
+    disk: Disk,
+    pub(super) events: Events,
+    boot_limit: Duration,
+}
+
 impl Machine {
     /// Boots `vm` and waits for the login prompt on its serial console.
     ///
@@ -75,11 +87,24 @@ impl Machine {
     /// when it was still printing at the limit.
     pub async fn boot(vm: &BuiltVm, options: MachineOptions) -> Result<Self> {
         let MachineOptions { name, disk, events, boot_limit } = options;
-        let choice = accelerator::choose(vm, &events).await?;
-        let run_dir = RunDirectory::create()?;
+        let boot_limit = boot_limit.unwrap_or(BOOT);
+        let plan = Plan { name, vm: vm.clone(), disk, events, boot_limit };
+        let run_dir = Arc::new(RunDirectory::create()?);
+        let life = plan.begin(&run_dir, run_dir.transcript()).await?;
+        let life = RwLock::new(Arc::new(life));
+        let shared = Shared { plan, run_dir, life, begun: AtomicUsize::new(1), changing: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared), limit: None })
+    }
+}
+
+impl Plan {
+    /// Starts QEMU and waits for the login prompt.
+    pub(super) async fn begin(&self, run_dir: &Arc<RunDirectory>, transcript: PathBuf) -> Result<Life> {
+        let Self { name, vm, events, .. } = self;
+        let choice = accelerator::choose(vm, events).await?;
         let started = Instant::now();
-        let mut launch = Launch::new(vm, &name, &run_dir, events.clone());
-        launch.disk = disk;
+        let mut launch = Launch::new(vm, name, run_dir, events.clone());
+        launch.disk = self.disk.clone();
         launch.accelerator = choice.accelerator;
         let (qemu, stream) = Qemu::launch(launch).await?;
         let mut exit = qemu.exit();
@@ -88,7 +113,7 @@ impl Machine {
             connect,
             ConsoleOptions {
                 name: name.clone(),
-                transcript: Some(run_dir.transcript()),
+                transcript: Some(transcript.clone()),
                 closed: Some(Box::pin(async move {
                     match exit.wait_for(Option::is_some).await {
                         Ok(exit) => exit.as_ref().map_or_else(String::new, farewell),
@@ -102,23 +127,34 @@ impl Machine {
                 ..ConsoleOptions::default()
             },
         )?;
-        let boot = Boot { name: &name, console: &console, events: &events, started, speed: choice.speed };
-        let limit = choice.speed.scale(boot_limit.unwrap_or(BOOT)).min(BOOT_AT_MOST);
-        let speed = match boot.to_login_prompt(limit).await {
+        let boot = Boot { name, console: &console, events, started, speed: choice.speed };
+        let speed = match boot.to_login_prompt(self.limit(choice.speed)).await {
             Ok(speed) => speed,
             Err(error) => {
                 console.flush();
                 run_dir.keep()?;
-                return Err(
-                    error.section("the console's transcript", run_dir.transcript().display().to_string())
-                );
+                return Err(error.section("the console's transcript", transcript.display().to_string()));
             }
         };
         if let Err(error) = accelerator::record_speed(vm, choice.accelerator, speed) {
             tracing::debug!(%error, "the host's speed is not remembered");
         }
-        let line = Mutex::new(Line::AtLogin);
-        Ok(Self { inner: Arc::new(Inner { name, console, qemu, events, speed, line, run_dir }) })
+        Ok(Life {
+            name: name.clone(),
+            console,
+            qemu: Arc::new(qemu),
+            events: events.clone(),
+            speed,
+            line: Mutex::new(Line::AtLogin),
+            _run_dir: Arc::clone(run_dir),
+        })
+    }
+}
+
+impl Plan {
+    /// How long a boot may take on a host of this speed.
+    pub(super) fn limit(&self, speed: Speed) -> Duration {
+        speed.scale(self.boot_limit).min(BOOT_AT_MOST)
     }
 }
 
@@ -130,7 +166,8 @@ fn farewell(exit: &Exit) -> String {
     }
 }
 
-struct Boot<'a> {
+/// A boot that is under way.
+pub(super) struct Boot<'a> {
     name: &'a str,
     console: &'a Console,
     events: &'a Events,
@@ -142,9 +179,15 @@ struct Boot<'a> {
 const PROMPT: usize = 0;
 const KERNEL: usize = 1;
 
-impl Boot<'_> {
+impl<'a> Boot<'a> {
+    /// The boot that begins now in a machine that is running.
+    pub(super) fn of(life: &'a Life) -> Self {
+        let Life { name, console, events, speed, .. } = life;
+        Self { name, console, events, started: Instant::now(), speed: *speed }
+    }
+
     /// Waits for the login prompt; gives the host's speed as measured by the boot.
-    async fn to_login_prompt(&self, limit: Duration) -> Result<Speed> {
+    pub(super) async fn to_login_prompt(&self, limit: Duration) -> Result<Speed> {
         let silence = self.speed.scale(SILENCE).clamp(SILENCE_BOUNDS.0, SILENCE_BOUNDS.1);
         let patterns = [
             login_prompt()?,

@@ -8,7 +8,7 @@ use super::frame::Nonce;
 use super::noise::tolerant;
 use super::shell::{Language, alive, probe};
 use super::shell_line::{INTERRUPT_KEY, ShellLine};
-use super::{Inner, Line, Machine, Session};
+use super::{Life, Line, Machine, Session};
 use crate::console::Pattern;
 use crate::{Error, ErrorKind, Result};
 
@@ -26,29 +26,29 @@ impl Machine {
     /// [`ErrorKind::LoginRefused`] at once when the console refuses name and password, does not
     /// allow logins yet, or wants a new password; [`ErrorKind::Timeout`] when no shell answers.
     pub async fn login(&self, user: &str, password: &str) -> Result<Session> {
-        let inner = &self.inner;
+        let life = self.life();
         if user.is_empty() || user.chars().any(|c| c.is_control() || c == ' ') {
             return Err(Error::new(ErrorKind::Usage, format!("{user:?} can't be typed at a login prompt"))
                 .next_step("give the name of a user of the configuration"));
         }
-        let mut line = inner.line.lock().await;
+        let mut line = life.line.lock().await;
         if let Line::Shell(_) = *line {
-            inner.leave_shell(&mut line).await?;
+            life.leave_shell(&mut line).await?;
         }
         if let Line::Lost(why) = &*line {
-            return Err(inner.session_ended(&format!("login as {user}"), why));
+            return Err(life.session_ended(&format!("login as {user}"), why));
         }
-        inner.step(format!("login as {user}"));
+        life.step(format!("login as {user}"));
         // Whatever way out is taken below, the console is not at a quiet prompt until it is seen.
         *line = Line::Lost("a login was broken off".to_owned());
-        match inner.log_in(user, password).await {
+        match life.log_in(user, password).await {
             Ok(shell) => {
                 let id = shell.id();
                 *line = Line::Shell(shell);
-                Ok(Session::new(Arc::clone(inner), id, user))
+                Ok(Session::new(Arc::clone(&life), id, user))
             }
             Err(error) => {
-                if error.kind() == ErrorKind::LoginRefused && inner.back_at_login().await {
+                if error.kind() == ErrorKind::LoginRefused && life.back_at_login().await {
                     *line = Line::AtLogin;
                 }
                 Err(error)
@@ -57,7 +57,7 @@ impl Machine {
     }
 }
 
-impl Inner {
+impl Life {
     async fn log_in(&self, user: &str, password: &str) -> Result<ShellLine> {
         let limit = self.limit(LIMIT);
         let started = Instant::now();
@@ -160,7 +160,7 @@ impl Inner {
     }
 
     /// An error with the machine's name and what its console said last.
-    fn failure(&self, kind: ErrorKind, summary: String) -> Error {
+    pub(super) fn failure(&self, kind: ErrorKind, summary: String) -> Error {
         Error::new(kind, format!("{}: {summary}", self.name))
             .section("the console's last lines", self.console.tail(12))
     }

@@ -27,6 +27,7 @@
 mod boot;
 mod command;
 mod frame;
+mod lifecycle;
 mod login;
 mod noise;
 mod output;
@@ -36,7 +37,8 @@ mod shell;
 mod shell_line;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -45,32 +47,53 @@ use crate::console::Console;
 use crate::qemu::{Qemu, RunDirectory};
 use crate::{Event, Events, Result, Speed};
 
+use boot::Plan;
+
 pub use boot::MachineOptions;
 pub use output::Output;
 pub use session::Session;
 
 use shell_line::ShellLine;
 
-/// A running virtual machine.
+/// For a wait, on a fast host, when nothing else is said.
+const WAIT: Duration = Duration::from_secs(300);
+
+/// A virtual machine: one that runs, or one that can be started again.
 ///
 /// Clones are handles to the same machine; it is ended (at once, as by pulling the plug) when the
-/// last of them and the last [`Session`] are dropped. [`Machine::power_off`] ends it in good order.
+/// last of them and the last [`Session`] are dropped. [`Machine::power_off`] ends it in good order,
+/// and [`Machine::start`] brings it up again on the same disk.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
+    /// For whatever has no limit of its own, on a fast host.
+    limit: Option<Duration>,
 }
 
+/// What stays when a machine is started anew.
 #[derive(Debug)]
-struct Inner {
+struct Shared {
+    plan: Plan,
+    run_dir: Arc<RunDirectory>,
+    life: RwLock<Arc<Life>>,
+    /// How often it was started.
+    begun: AtomicUsize,
+    /// Held by the one who ends a life or begins one.
+    changing: Mutex<()>,
+}
+
+/// A machine from the start of its QEMU to the end of it.
+#[derive(Debug)]
+struct Life {
     name: String,
     console: Console,
-    qemu: Qemu,
+    qemu: Arc<Qemu>,
     events: Events,
     speed: Speed,
     /// Who has the console, and whether a command is under way.
     line: Mutex<Line>,
     /// Last, since its drop removes the files of what stands above.
-    run_dir: RunDirectory,
+    _run_dir: Arc<RunDirectory>,
 }
 
 /// What the console's other end is doing.
@@ -87,41 +110,60 @@ enum Line {
 impl Machine {
     /// The machine's name, as in [`MachineOptions::new`].
     pub fn name(&self) -> &str {
-        &self.inner.name
+        &self.shared.plan.name
     }
 
     /// The serial console, for what [`Session`] does not cover: programs that ask questions, menus.
     /// While a session is open its shell serves commands; what is typed here goes to that loop or to
-    /// the program that is running.
-    pub fn console(&self) -> &Console {
-        &self.inner.console
+    /// the program that is running. After [`Machine::start`] it is another one.
+    pub fn console(&self) -> Console {
+        self.life().console.clone()
     }
 
-    /// QEMU: its control protocol, its process id.
-    pub fn qemu(&self) -> &Qemu {
-        &self.inner.qemu
+    /// QEMU: its control protocol, its process id. It runs as long as this is held, unless the machine
+    /// is ended by one of its methods. After [`Machine::start`] it is another one.
+    pub fn qemu(&self) -> Arc<Qemu> {
+        Arc::clone(&self.life().qemu)
     }
 
     /// How many times slower than hardware virtualization this machine runs; limits are scaled by it.
     pub fn speed(&self) -> Speed {
-        self.inner.speed
+        self.life().speed
     }
 
-    /// The directory with this machine's transcript; removed with the machine unless it is kept.
+    /// The directory with this machine's transcripts; removed with the machine unless it is kept.
     pub fn run_directory(&self) -> &Path {
-        self.inner.run_dir.path()
+        self.shared.run_dir.path()
     }
 
-    /// Keeps the run directory (its transcript and QEMU's messages) when the machine is gone.
+    /// Keeps the run directory (its transcripts and QEMU's messages) when the machine is gone.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Io`] when it can't be marked as kept.
     pub fn keep_run_directory(&self) -> Result {
-        self.inner.run_dir.keep()
+        self.shared.run_dir.keep()
+    }
+
+    /// The same machine with another time limit for each command and wait, given for a fast host and
+    /// scaled by [`Speed`].
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// use std::time::Duration;
+    /// machine.within(Duration::from_secs(10)).wait_for_shutdown().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self.clone() }
+    }
+
+    fn life(&self) -> Arc<Life> {
+        Arc::clone(&self.shared.life.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Inner {
+impl Life {
     fn step(&self, text: impl Into<String>) {
         self.events.send(Event::Step { machine: self.name.clone(), text: text.into() });
     }

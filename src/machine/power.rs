@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::shell_line::Ended;
-use super::{Inner, Line, Machine};
+use super::{Life, Line, Machine};
 use crate::Result;
 
 /// For the guest to shut down once it was asked, on a fast host.
@@ -19,42 +19,37 @@ impl Machine {
     /// # Errors
     /// [`crate::ErrorKind::QemuGone`] when QEMU had ended before, other than by a power-off.
     pub async fn power_off(&self) -> Result {
-        let inner = &self.inner;
-        let mut line = inner.line.lock().await;
-        if let Some(exit) = inner.qemu.exit().borrow().as_ref() {
+        let life = self.life();
+        let mut line = life.line.lock().await;
+        if let Some(exit) = life.qemu.exit().borrow().as_ref() {
             if exit.status.success() {
                 return Ok(());
             }
-            return Err(exit.error(format_args!("{}: QEMU had ended before", inner.name)));
+            return Err(exit.error(format_args!("{}: QEMU had ended before", life.name)));
         }
-        inner.step("power off");
+        life.step("power off");
         let mut tried = Vec::new();
-        let how = inner.end(&mut line, &mut tried).await;
+        let how = life.shut_down(&mut line, &mut tried).await;
         *line = Line::Lost("the machine was powered off".to_owned());
         let tried = if tried.is_empty() {
             String::new()
         } else {
             format!(" (after {} did nothing)", tried.join(", "))
         };
-        inner.stopped(format!("powered off by {how}{tried}"));
+        life.stopped(format!("powered off by {how}{tried}"));
         Ok(())
     }
 
     /// Ends the machine at once, as by pulling the plug; what the guest had not written to its disk is
     /// lost.
     pub async fn stop(&self) {
-        self.inner.qemu.kill().await;
-        let mut line = self.inner.line.lock().await;
-        if !matches!(&*line, Line::Lost(_)) {
-            *line = Line::Lost("the machine was stopped".to_owned());
-            self.inner.stopped("stopped");
-        }
+        self.life().pull_the_plug("stopped").await;
     }
 }
 
-impl Inner {
+impl Life {
     /// Ends QEMU; gives what did it, and in `tried` what did not.
-    async fn end(&self, line: &mut Line, tried: &mut Vec<String>) -> &'static str {
+    async fn shut_down(&self, line: &mut Line, tried: &mut Vec<String>) -> &'static str {
         let limit = self.limit(SHUTDOWN);
         if let Line::Shell(shell) = line {
             let (command, name) = if shell.user() == "root" {

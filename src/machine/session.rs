@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::command::Collector;
 use super::shell_line::{Ended, shorten};
-use super::{Inner, Line, Output};
+use super::{Life, Line, Output};
 use crate::{Error, ErrorKind, Result};
 
 /// For one command, on a fast host, when nothing else is said.
@@ -23,15 +23,15 @@ const SHOWN_LINES: usize = 30;
 /// in with, once a command; the question is not part of the output.
 #[derive(Debug, Clone)]
 pub struct Session {
-    inner: Arc<Inner>,
+    life: Arc<Life>,
     id: u64,
     user: String,
     limit: Duration,
 }
 
 impl Session {
-    pub(super) fn new(inner: Arc<Inner>, id: u64, user: &str) -> Self {
-        Self { inner, id, user: user.to_owned(), limit: COMMAND }
+    pub(super) fn new(life: Arc<Life>, id: u64, user: &str) -> Self {
+        Self { life, id, user: user.to_owned(), limit: COMMAND }
     }
 
     /// The user's name.
@@ -64,10 +64,10 @@ impl Session {
         if command.contains('\0') {
             return Err(Error::new(ErrorKind::Usage, "a command can't hold a NUL byte: no shell takes one"));
         }
-        let inner = &self.inner;
-        let mut line = inner.line.lock().await;
+        let life = &self.life;
+        let mut line = life.line.lock().await;
         let ended =
-            |why: &str| inner.session_ended(&format!("run `{}` as {}", shorten(command), self.user), why);
+            |why: &str| life.session_ended(&format!("run `{}` as {}", shorten(command), self.user), why);
         let shell = match &mut *line {
             Line::Shell(shell) if shell.id() == self.id => shell,
             Line::Shell(other) => {
@@ -76,15 +76,15 @@ impl Session {
             Line::AtLogin => return Err(ended("it was logged out")),
             Line::Lost(why) => return Err(ended(why)),
         };
-        inner.step(format!("{}: {}", self.user, shorten(command)));
-        let limit = inner.limit(self.limit);
+        life.step(format!("{}: {}", self.user, shorten(command)));
+        let limit = life.limit(self.limit);
         let started = Instant::now();
-        match shell.run(inner, command, limit).await {
+        match shell.run(life, command, limit).await {
             Ok(Ended::Done(collector)) => output(command, collector),
             Ok(Ended::Interrupted { collector, regained }) => {
                 let error = Error::new(
                     ErrorKind::CommandTimeout,
-                    format!("{}: `{}` did not end within its limit", inner.name, shorten(command)),
+                    format!("{}: `{}` did not end within its limit", life.name, shorten(command)),
                 )
                 .took(started.elapsed(), limit)
                 .section("what it had printed", shown(&collector.into_bytes()));
@@ -142,11 +142,11 @@ impl Session {
     /// [`ErrorKind::SessionEnded`] when the session was ended before, [`ErrorKind::Timeout`] when the
     /// login prompt does not come back.
     pub async fn log_out(self) -> Result {
-        let mut line = self.inner.line.lock().await;
+        let mut line = self.life.line.lock().await;
         match &*line {
-            Line::Shell(shell) if shell.id() == self.id => self.inner.leave_shell(&mut line).await,
+            Line::Shell(shell) if shell.id() == self.id => self.life.leave_shell(&mut line).await,
             _ => Err(self
-                .inner
+                .life
                 .session_ended(&format!("log out {}", self.user), "the session had ended before")),
         }
     }
@@ -154,7 +154,7 @@ impl Session {
     fn unexpected(&self, kind: ErrorKind, output: &Output, expected: &str) -> Error {
         let summary = format!(
             "{}: `{}` ended with status {}, expected {expected}",
-            self.inner.name,
+            self.life.name,
             shorten(output.command()),
             output.status()
         );

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Inner;
+use super::Life;
 use super::boot::login_prompt;
 use super::command::Collector;
 use super::frame::Nonce;
@@ -74,9 +74,9 @@ impl Running {
     }
 
     /// Collects until the command starts, asks or ends.
-    async fn progress(&self, inner: &Inner, limit: Duration) -> Result {
+    async fn progress(&self, life: &Life, limit: Duration) -> Result {
         let collector = Arc::clone(&self.0);
-        inner.console.tap(limit, move |chunk| lock(&collector).push(chunk)).await
+        life.console.tap(limit, move |chunk| lock(&collector).push(chunk)).await
     }
 
     fn finish(self) -> Collector {
@@ -91,7 +91,7 @@ fn lock(collector: &Mutex<Collector>) -> MutexGuard<'_, Collector> {
 
 impl ShellLine {
     /// Makes the shell, which has answered a probe, serve commands.
-    pub(super) async fn start(inner: &Inner, user: &str, password: &str, language: Language) -> Result<Self> {
+    pub(super) async fn start(life: &Life, user: &str, password: &str, language: Language) -> Result<Self> {
         use std::sync::atomic::{AtomicU64, Ordering};
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl ShellLine {
             uptime: (f64::NAN, Instant::now()),
             busy: false,
         };
-        shell.serve(inner).await?;
+        shell.serve(life).await?;
         Ok(shell)
     }
 
@@ -123,12 +123,12 @@ impl ShellLine {
     }
 
     /// Types the serving loop at a prompt.
-    async fn serve(&mut self, inner: &Inner) -> Result {
+    async fn serve(&mut self, life: &Life) -> Result {
         let running = Running::new(&self.user, f64::NAN);
         let line = shell::serve(self.language, running.collector().nonce());
-        inner.console.send_line(&line).await?;
-        running.progress(inner, inner.limit(ANSWER)).await.map_err(|error| match error.kind() {
-            ErrorKind::Timeout => inner
+        life.console.send_line(&line).await?;
+        running.progress(life, life.limit(ANSWER)).await.map_err(|error| match error.kind() {
+            ErrorKind::Timeout => life
                 .session_ended("start of a session", "the shell did not take the line that makes it serve commands")
                 .likely_cause("its start-up files redefine `read`, `printf` or `stty`, or another program has the terminal"),
             _ => error,
@@ -142,14 +142,14 @@ impl ShellLine {
     }
 
     /// Runs `command`; its end comes within `limit`, or it is interrupted.
-    pub(super) async fn run(&mut self, inner: &Inner, command: &str, limit: Duration) -> Result<Ended> {
+    pub(super) async fn run(&mut self, life: &Life, command: &str, limit: Duration) -> Result<Ended> {
         if self.busy {
             // The future of the last command was dropped while it ran.
-            self.break_off(inner).await?;
+            self.break_off(life).await?;
         }
         let deadline = Instant::now() + limit;
         self.busy = true;
-        let running = self.begin(inner, command).await?;
+        let running = self.begin(life, command).await?;
         let mut printed = 0;
         loop {
             // The end may have come in one chunk with the start.
@@ -164,14 +164,14 @@ impl ShellLine {
                 collector.sudo_asks()
             };
             if asks {
-                self.answer_sudo(inner, &running).await?;
+                self.answer_sudo(life, &running).await?;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            match running.progress(inner, inner.limit(BACK_AT_LOGIN).min(left)).await {
+            match running.progress(life, life.limit(BACK_AT_LOGIN).min(left)).await {
                 Ok(()) => {}
                 Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
                 Err(_) if Instant::now() >= deadline => {
-                    let (collector, regained) = self.interrupt(inner, running).await?;
+                    let (collector, regained) = self.interrupt(life, running).await?;
                     return Ok(Ended::Interrupted { collector, regained });
                 }
                 // Quiet for a while: a login prompt at the end means that the shell is gone.
@@ -188,33 +188,33 @@ impl ShellLine {
     }
 
     /// Types `command` until it has started.
-    async fn begin(&mut self, inner: &Inner, command: &str) -> Result<Running> {
+    async fn begin(&mut self, life: &Life, command: &str) -> Result<Running> {
         for _ in 0..SENDS {
             let running = Running::new(&self.user, self.uptime_now());
-            match self.send_command(inner, command, &running).await {
+            match self.send_command(life, command, &running).await {
                 Ok(()) if running.collector().damaged() => {}
                 Ok(()) => return Ok(running),
                 // Nothing was started: the loop is gone (a `break`, TMOUT) or input was lost.
                 Err(error) if error.kind() == ErrorKind::Timeout => {
                     drop(running);
-                    self.break_off(inner).await?;
+                    self.break_off(life).await?;
                     self.busy = true;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Err(inner.session_ended(
+        Err(life.session_ended(
             &format!("run `{}`", shorten(command)),
             "the command did not reach the shell as it was typed",
         ))
     }
 
     /// Returns when the command has started or arrived damaged.
-    async fn send_command(&self, inner: &Inner, command: &str, running: &Running) -> Result {
+    async fn send_command(&self, life: &Life, command: &str, running: &Running) -> Result {
         let batches = shell::type_command(command, running.collector().nonce());
         let last = batches.len() - 1;
         for (at, batch) in batches.iter().enumerate() {
-            inner.console.send(batch).await?;
+            life.console.send(batch).await?;
             loop {
                 {
                     let collector = running.collector();
@@ -223,28 +223,28 @@ impl ShellLine {
                         break;
                     }
                 }
-                running.progress(inner, inner.limit(ANSWER)).await?;
+                running.progress(life, life.limit(ANSWER)).await?;
             }
         }
         Ok(())
     }
 
     /// sudo asks once for each command; when it asks again it did not take the password.
-    async fn answer_sudo(&self, inner: &Inner, running: &Running) -> Result {
+    async fn answer_sudo(&self, life: &Life, running: &Running) -> Result {
         let taken = running.collector().answer_sudo();
         if !taken {
-            return inner.console.send(INTERRUPT_KEY).await;
+            return life.console.send(INTERRUPT_KEY).await;
         }
-        inner.console.send_secret(&self.password.0).await
+        life.console.send_secret(&self.password.0).await
     }
 
     /// Interrupts what runs, and collects what it still prints.
-    async fn interrupt(&mut self, inner: &Inner, running: Running) -> Result<(Collector, Result)> {
-        inner.console.send(INTERRUPT_KEY).await?;
+    async fn interrupt(&mut self, life: &Life, running: Running) -> Result<(Collector, Result)> {
+        life.console.send(INTERRUPT_KEY).await?;
         // A command that takes ^C in good order prints its last words, and the loop its marker.
-        let deadline = Instant::now() + inner.limit(LAST_WORDS);
+        let deadline = Instant::now() + life.limit(LAST_WORDS);
         while running.collector().status().is_none() {
-            match running.progress(inner, deadline.saturating_duration_since(Instant::now())).await {
+            match running.progress(life, deadline.saturating_duration_since(Instant::now())).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Timeout => break,
                 Err(error) => return Err(error),
@@ -255,21 +255,21 @@ impl ShellLine {
             self.busy = false;
             return Ok((collector, Ok(())));
         }
-        let regained = self.regain(inner).await;
+        let regained = self.regain(life).await;
         Ok((collector, regained))
     }
 
     /// Interrupts whatever has the terminal, of which nothing is known.
-    async fn break_off(&mut self, inner: &Inner) -> Result {
-        inner.console.send(INTERRUPT_KEY).await?;
-        self.regain(inner).await
+    async fn break_off(&mut self, life: &Life) -> Result {
+        life.console.send(INTERRUPT_KEY).await?;
+        self.regain(life).await
     }
 
     /// Gets the shell to serve again, by ever stronger keys: ^C, ^\, ^Z and a kill of what it stopped.
-    async fn regain(&mut self, inner: &Inner) -> Result {
-        let wait = inner.limit(ANSWER_TO_KEY);
+    async fn regain(&mut self, life: &Life) -> Result {
+        let wait = life.limit(ANSWER_TO_KEY);
         for key in [b"".as_slice(), INTERRUPT_KEY, b"\x1c", b"\x1a"] {
-            inner.console.send(key).await?;
+            life.console.send(key).await?;
             let nonce = Nonce::new();
             // The loop may still be there, or a line editor with something on its line (^U empties it).
             let mut question = [shell::QUIT, b"\x15", shell::probe(&nonce).as_bytes(), b"\r"].concat();
@@ -277,11 +277,11 @@ impl ShellLine {
                 question.extend_from_slice(b" kill -KILL %%\r");
             }
             // A terminal that is told of a signal forgets what was typed; so the question comes after.
-            tokio::time::sleep(inner.limit(KEY_TAKES_EFFECT)).await;
-            inner.console.send(&question).await?;
-            match inner.console.expect(Pattern::regex(&shell::alive(&nonce))?, wait).await {
+            tokio::time::sleep(life.limit(KEY_TAKES_EFFECT)).await;
+            life.console.send(&question).await?;
+            match life.console.expect(Pattern::regex(&shell::alive(&nonce))?, wait).await {
                 Ok(_) => {
-                    self.serve(inner).await?;
+                    self.serve(life).await?;
                     self.busy = false;
                     return Ok(());
                 }
@@ -289,23 +289,23 @@ impl ShellLine {
                 Err(error) => return Err(error),
             }
         }
-        Err(inner
+        Err(life
             .session_ended("interrupt of a command", "the shell did not come back")
             .likely_cause("the command ignores ^C, ^\\ and ^Z, or has put the terminal into raw mode"))
     }
 
     /// Ends the shell and waits for the login prompt.
-    pub(super) async fn leave(&mut self, inner: &Inner) -> Result {
+    pub(super) async fn leave(&mut self, life: &Life) -> Result {
         if self.busy {
-            self.break_off(inner).await?;
+            self.break_off(life).await?;
         }
-        inner.console.send(shell::QUIT).await?;
+        life.console.send(shell::QUIT).await?;
         let prompt = login_prompt()?;
         let mut last = None;
         // A shell with stopped jobs warns at the first `exit`.
         for _ in 0..3 {
-            inner.console.send_line(" exit").await?;
-            match inner.console.expect(prompt.clone(), inner.limit(ANSWER)).await {
+            life.console.send_line(" exit").await?;
+            match life.console.expect(prompt.clone(), life.limit(ANSWER)).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Timeout => last = Some(error),
                 Err(error) => return Err(error),

@@ -24,6 +24,9 @@ use crate::{Error, ErrorKind, Event, Events, Result};
 /// Ids of our character devices. Unlikely to be in a script already.
 const CONSOLE: &str = "nixvm-console";
 const CONTROL: &str = "nixvm-control";
+const CHANNEL: &str = "nixvm-channel";
+/// The name of the virtio-serial port, by which the guest finds it.
+pub(crate) const PORT: &str = "nixvm";
 
 /// Everything that starting a machine takes. Make it with [`Launch::new`], then set fields.
 #[derive(Debug)]
@@ -38,6 +41,9 @@ pub struct Launch<'a> {
     pub disk: Disk,
     /// What executes its instructions; see [`accelerator::choose`](super::accelerator::choose).
     pub accelerator: Accelerator,
+    /// QEMU's end of a socket pair; the guest sees it as a virtio-serial port called `nixvm`. Default:
+    /// no such port.
+    pub channel: Option<OwnedFd>,
     /// Kernel parameters, after those of the VM and of the user's QEMU_KERNEL_PARAMS.
     pub kernel_params: Vec<String>,
     /// Options for QEMU, after those of the VM and of the user's QEMU_OPTS. No spaces inside one.
@@ -57,6 +63,7 @@ impl<'a> Launch<'a> {
             run_dir,
             disk: Disk::Fresh,
             accelerator: Accelerator::Tcg,
+            channel: None,
             kernel_params: Vec::new(),
             options: Vec::new(),
             limit: Duration::from_secs(180),
@@ -76,7 +83,7 @@ impl Qemu {
     /// end at once (with their stderr and the likely cause), [`ErrorKind::Timeout`] when QEMU does not
     /// answer within the limit, [`ErrorKind::Usage`] when an option has a space or the VM's own options
     /// take the first serial port.
-    pub async fn launch(launch: Launch<'_>) -> Result<(Self, UnixStream)> {
+    pub async fn launch(mut launch: Launch<'_>) -> Result<(Self, UnixStream)> {
         let started = Instant::now();
         let pair = || StdStream::pair().map_err(|error| Error::io("make a socket pair", &error));
         let ((console, console_theirs), (control, control_theirs)) = (pair()?, pair()?);
@@ -88,8 +95,9 @@ impl Qemu {
         };
         let (console, control) = (ours(console)?, ours(control)?);
         let mut claim = launch.disk.claim(launch.vm, launch.run_dir, &launch.events)?;
-        let descriptors: Vec<OwnedFd> = vec![console_theirs.into(), control_theirs.into()];
-        let command = launch.command(&claim.image, &descriptors[0], &descriptors[1])?;
+        let mut descriptors: Vec<OwnedFd> = vec![console_theirs.into(), control_theirs.into()];
+        descriptors.extend(launch.channel.take());
+        let command = launch.command(&claim.image, &descriptors)?;
         let supervised = supervise::start(command, descriptors, launch.run_dir)
             .await
             .map_err(|error| cannot_start(launch.vm.script(), &error))?;
@@ -102,12 +110,13 @@ impl Qemu {
         let trouble = Arc::default();
         watch_disk(&qmp, launch.machine, launch.events.clone(), Arc::clone(&trouble));
         let accelerator = launch.accelerator;
-        Ok((Self { supervised, qmp, accelerator, trouble, _disk: claim }, console))
+        Ok((Self { supervised, qmp, accelerator, trouble, disk: Mutex::new(Some(claim)) }, console))
     }
 }
 
 impl Launch<'_> {
-    fn command(&self, image: &Path, console: &OwnedFd, control: &OwnedFd) -> Result<Command> {
+    /// `descriptors` are the console, the control protocol and, if there is one, the channel.
+    fn command(&self, image: &Path, descriptors: &[OwnedFd]) -> Result<Command> {
         let mut command = Command::new(self.vm.script());
         let tmp = self.run_dir.tmp();
         command.env("NIX_DISK_IMAGE", image).env("TMPDIR", &tmp).env("USE_TMPDIR", "1");
@@ -126,7 +135,7 @@ impl Launch<'_> {
                 command.env(name, path);
             }
         }
-        let options = self.options(console.as_raw_fd(), control.as_raw_fd());
+        let options = self.options(descriptors);
         if let Some(bad) = options.iter().find(|option| option.contains(char::is_whitespace)) {
             return Err(Error::new(
                 ErrorKind::Usage,
@@ -144,29 +153,45 @@ impl Launch<'_> {
 
     /// Options that win over the script's own: later ones are merged over earlier ones (measured with
     /// QEMU 7.2 and 10.0: `-enable-kvm -cpu host … -machine accel=tcg -cpu max` runs under TCG).
-    fn options(&self, console: i32, control: i32) -> Vec<String> {
+    fn options(&self, descriptors: &[OwnedFd]) -> Vec<String> {
+        let socket = |id: &str, descriptor: &OwnedFd| format!("socket,id={id},fd={}", descriptor.as_raw_fd());
         let mut options = vec!["-machine".to_owned(), format!("accel={}", self.accelerator)];
         if self.accelerator == Accelerator::Tcg {
             // `host`, which the script may have, needs KVM.
             options.extend(["-cpu", "max"].map(str::to_owned));
         }
         options.extend(self.options.iter().cloned());
+        let [console, control, channel @ ..] = descriptors else { return options };
         options.extend(
             [
                 "-display",
                 "none",
                 "-chardev",
-                &format!("socket,id={CONSOLE},fd={console}"),
+                &socket(CONSOLE, console),
                 "-serial",
                 &format!("chardev:{CONSOLE}"),
                 "-chardev",
-                &format!("socket,id={CONTROL},fd={control}"),
+                &socket(CONTROL, control),
                 // Also keeps `-nographic` from putting a monitor on stdio.
                 "-mon",
                 &format!("chardev={CONTROL},mode=control"),
             ]
             .map(str::to_owned),
         );
+        if let [channel] = channel {
+            // A port costs the guest time while it boots (0.3 s under TCG), so there is one.
+            options.extend(
+                [
+                    "-device",
+                    "virtio-serial-pci,id=nixvm-serial",
+                    "-chardev",
+                    &socket(CHANNEL, channel),
+                    "-device",
+                    &format!("virtserialport,id={CHANNEL},bus=nixvm-serial.0,chardev={CHANNEL},name={PORT}"),
+                ]
+                .map(str::to_owned),
+            );
+        }
         options
     }
 

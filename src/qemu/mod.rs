@@ -35,7 +35,7 @@ pub struct Qemu {
     qmp: Qmp,
     accelerator: Accelerator,
     trouble: Arc<Mutex<Option<String>>>,
-    _disk: disk::Claim,
+    disk: Mutex<Option<disk::Claim>>,
 }
 
 impl Qemu {
@@ -57,6 +57,13 @@ impl Qemu {
     /// Kills QEMU with all its helpers; returns when they are gone, after 5 s at the latest.
     pub async fn kill(&self) {
         self.supervised.kill().await;
+    }
+
+    /// After the end: waits until nothing of it is left, so that another QEMU may take its place in the
+    /// run directory and on the disk image.
+    pub(crate) async fn clear_away(&self) {
+        self.supervised.gone().await;
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// The last lines that the run script and QEMU wrote to stdout and stderr, and what QEMU told

@@ -163,6 +163,11 @@ impl Supervised {
     /// Kills the whole tree and waits until it is gone, at most 5 s.
     pub(super) async fn kill(&self) {
         self.0.kill();
+        self.gone().await;
+    }
+
+    /// Waits until helpers are gone, too, at most 5 s.
+    pub(super) async fn gone(&self) {
         let mut gone = self.0.gone.subscribe();
         if tokio::time::timeout(KILLED_WITHIN, gone.wait_for(|gone| *gone)).await.is_err() {
             tracing::debug!(pid = self.pid(), "killed, but not gone");

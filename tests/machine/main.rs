@@ -5,6 +5,7 @@
 
 mod booting;
 mod commands;
+mod lifecycle;
 mod limits;
 mod login;
 mod power;

@@ -1,0 +1,188 @@
+//! A machine that is ended and comes up again, on the same disk and under the same handle.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::boot::Boot;
+use super::{Life, Line, Machine};
+use crate::console::Watch;
+use crate::{Error, ErrorKind, Result};
+
+/// For the guest to go down for a reboot, on a fast host.
+const GOES_DOWN: Duration = Duration::from_secs(20);
+/// For QEMU to answer what it answers at once.
+const QMP: Duration = Duration::from_secs(10);
+
+impl Machine {
+    /// Ends the machine as a power cut would: what the guest had not written to its disk is lost.
+    /// [`Machine::start`] brings it up again on the same disk, so what its file systems and databases
+    /// make of that is a test worth having.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// machine.crash().await;
+    /// machine.start().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn crash(&self) {
+        self.life().pull_the_plug("crashed").await;
+    }
+
+    /// Starts a machine that is off and waits for its login prompt: on the same disk, with a console
+    /// and a QEMU of its own, so sessions of before are over. Nothing happens if it is running.
+    ///
+    /// # Errors
+    /// Those of [`Machine::boot`].
+    pub async fn start(&self) -> Result {
+        let _changing = self.shared.changing.lock().await;
+        let old = self.life();
+        if old.qemu.exit().borrow().is_none() {
+            return Ok(());
+        }
+        old.lose("the machine was started anew").await;
+        old.qemu.clear_away().await;
+        let begun = self.shared.begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        let transcript = self.shared.run_dir.transcript();
+        let transcript = transcript.with_file_name(format!("transcript.{begun}"));
+        let life = Arc::new(self.shared.plan.begin(&self.shared.run_dir, transcript).await?);
+        *self.shared.life.write().unwrap_or_else(std::sync::PoisonError::into_inner) = life;
+        Ok(())
+    }
+
+    /// Starts the machine anew in good order and waits for its login prompt. Sessions are over then;
+    /// the machine object, its console and its QEMU stay the same.
+    ///
+    /// It is asked by `systemctl reboot` where root can be had, else by Ctrl-Alt-Delete.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when it does not go down, those of [`Machine::boot`] when it does not
+    /// come up, and [`ErrorKind::QemuGone`] when its QEMU ends on a reboot (`-no-reboot`).
+    pub async fn reboot(&self) -> Result {
+        let _changing = self.shared.changing.lock().await;
+        let life = self.life();
+        let mut line = life.line.lock().await;
+        if life.qemu.exit().borrow().is_some() {
+            return Err(life.session_ended("reboot", "the machine is off").next_step("start it: `start()`"));
+        }
+        life.step("reboot");
+        let mut from_qemu = life.qemu.qmp().events();
+        life.console.skip();
+        // A panic of the old kernel still counts, and is cleared by nothing but this.
+        life.console.set_watch(Watch::Boot);
+        let started = Instant::now();
+        let limit = life.limit(GOES_DOWN);
+        life.ask_for_reboot(&mut line, limit).await?;
+        *line = Line::Lost("the machine was rebooted".to_owned());
+        let reset = async {
+            loop {
+                match from_qemu.recv().await {
+                    Ok(event) if event.name == "RESET" => return true,
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return false,
+                }
+            }
+        };
+        match tokio::time::timeout(limit, reset).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let life = Arc::clone(&life);
+                return Err(life.ended_instead().await);
+            }
+            Err(_) => {
+                return Err(life
+                    .failure(ErrorKind::Timeout, "the machine did not go down for a reboot".to_owned())
+                    .took(started.elapsed(), limit));
+            }
+        }
+        life.events.send(crate::Event::Phase {
+            machine: life.name.clone(),
+            phase: "reset",
+            at: started.elapsed(),
+        });
+        Boot::of(&life).to_login_prompt(self.shared.plan.limit(life.speed)).await?;
+        *line = Line::AtLogin;
+        Ok(())
+    }
+
+    /// Shuts the machine down and waits for its end: the NixOS test driver's name for
+    /// [`Machine::power_off`].
+    ///
+    /// # Errors
+    /// Those of [`Machine::power_off`].
+    pub async fn shutdown(&self) -> Result {
+        self.power_off().await
+    }
+
+    /// Waits until the machine is off, by whatever was done in it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when it still runs after the limit ([`Machine::within`]; 5 minutes on a
+    /// fast host when not given).
+    pub async fn wait_for_shutdown(&self) -> Result {
+        let life = self.life();
+        life.step("wait for shutdown");
+        let limit = life.limit(self.limit.unwrap_or(super::WAIT));
+        let started = Instant::now();
+        if life.gone_within(limit).await {
+            life.lose("the machine was shut down").await;
+            life.stopped("shut down");
+            return Ok(());
+        }
+        Err(life
+            .failure(ErrorKind::Timeout, "the machine did not shut down".to_owned())
+            .took(started.elapsed(), limit))
+    }
+}
+
+impl Life {
+    /// Ends QEMU at once.
+    pub(super) async fn pull_the_plug(&self, how: &str) {
+        // First: whoever waits on the console has its lock.
+        self.qemu.kill().await;
+        let mut line = self.line.lock().await;
+        if !matches!(&*line, Line::Lost(_)) {
+            *line = Line::Lost(format!("the machine was {how}"));
+            self.stopped(how);
+        }
+    }
+
+    /// Nothing more can be done on the console.
+    async fn lose(&self, why: &str) {
+        let mut line = self.line.lock().await;
+        if !matches!(&*line, Line::Lost(_)) {
+            *line = Line::Lost(why.to_owned());
+        }
+    }
+
+    /// Returns when the guest was asked.
+    async fn ask_for_reboot(&self, line: &mut Line, limit: Duration) -> Result {
+        if let Line::Shell(shell) = line {
+            let command = if shell.user() == "root" { "reboot" } else { "sudo reboot" };
+            match shell.run(self, command, limit).await {
+                Ok(super::shell_line::Ended::Done(collector)) if collector.status() != Some(0) => {}
+                // The shell may go down before it answers.
+                _ => return Ok(()),
+            }
+        }
+        // systemd's ctrl-alt-del.target is reboot.target (systemd.special(7)).
+        let keys: Vec<_> =
+            ["ctrl", "alt", "delete"].iter().map(|key| json!({ "type": "qcode", "data": key })).collect();
+        self.qemu.qmp().execute("send-key", Some(json!({ "keys": keys })), QMP).await?;
+        Ok(())
+    }
+
+    /// QEMU ended where a reboot was expected.
+    async fn ended_instead(&self) -> Error {
+        self.gone_within(QMP).await;
+        let what = format!("{}: QEMU ended when the machine rebooted", self.name);
+        match self.qemu.exit().borrow().as_ref() {
+            Some(exit) => exit.error(what),
+            None => Error::new(ErrorKind::QemuGone, what),
+        }
+        .likely_cause("the VM's QEMU options have -no-reboot")
+        .next_step("start the machine again: `start()`")
+    }
+}
