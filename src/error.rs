@@ -54,8 +54,12 @@ pub enum ErrorKind {
     CommandFailed,
     /// A command that had to fail ended with status 0.
     CommandSucceeded,
+    /// A unit of systemd failed, is unknown, or is not in the state it has to be in.
+    UnitFailed,
     /// A command did not end within its limit.
     CommandTimeout,
+    /// What was asked for needs root, and there is no way to become root: nobody is logged in who may.
+    NoRoot,
     /// The session on the console ended: the shell exited, or another session took its place.
     SessionEnded,
     /// The control channel to the guest can't be opened, or ended while it was needed.

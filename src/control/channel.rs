@@ -184,6 +184,12 @@ impl Channel {
     }
 }
 
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channel").field("name", &self.0.shared.name).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
         self.shared.lose("it was closed".to_owned());

@@ -50,6 +50,7 @@
 
 mod channel;
 mod frame;
+pub(crate) mod guest;
 mod handshake;
 mod mailbox;
 mod outgoing;

@@ -1,5 +1,6 @@
 //! From a built VM to a login prompt.
 
+use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, RwLock};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
+use super::control::Control;
 use super::noise::tolerant;
 use super::{Life, Line, Machine, Shared};
 use crate::build::BuiltVm;
@@ -106,7 +108,11 @@ impl Plan {
         let mut launch = Launch::new(vm, name, run_dir, events.clone());
         launch.disk = self.disk.clone();
         launch.accelerator = choice.accelerator;
+        let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
+        launch.channel = Some(theirs.into());
         let (qemu, stream) = Qemu::launch(launch).await?;
+        let control = Control::new(ours)?;
+        control.follow(&qemu);
         let mut exit = qemu.exit();
         let connect = move || stream.into_std().and_then(UnixStream::from_std);
         let console = Console::attach_on_a_thread(
@@ -145,6 +151,7 @@ impl Plan {
             qemu: Arc::new(qemu),
             events: events.clone(),
             speed,
+            control,
             line: Mutex::new(Line::AtLogin),
             _run_dir: Arc::clone(run_dir),
         })

@@ -7,7 +7,7 @@ use super::boot::login_prompt;
 use super::frame::Nonce;
 use super::noise::tolerant;
 use super::shell::{Language, alive, probe};
-use super::shell_line::{INTERRUPT_KEY, ShellLine};
+use super::shell_line::{INTERRUPT_KEY, Secret, ShellLine};
 use super::{Life, Line, Machine, Session};
 use crate::console::Pattern;
 use crate::{Error, ErrorKind, Result};
@@ -18,6 +18,13 @@ const LIMIT: Duration = Duration::from_secs(20);
 const QUIET: Duration = Duration::from_secs(1);
 /// How often a name is typed anew when the prompt comes back without a word.
 const TRIES: usize = 3;
+
+/// What logs somebody in.
+#[derive(Debug, Clone)]
+pub(super) struct Credentials {
+    pub(super) user: String,
+    pub(super) password: Secret,
+}
 
 impl Machine {
     /// Logs `user` in on the console. An open session is logged out first.
@@ -44,6 +51,7 @@ impl Machine {
         match life.log_in(user, password).await {
             Ok(shell) => {
                 let id = shell.id();
+                life.control.remember(Credentials { user: user.to_owned(), password: Secret::new(password) });
                 *line = Line::Shell(shell);
                 Ok(Session::new(Arc::clone(&life), id, user))
             }
@@ -58,7 +66,7 @@ impl Machine {
 }
 
 impl Life {
-    async fn log_in(&self, user: &str, password: &str) -> Result<ShellLine> {
+    pub(super) async fn log_in(&self, user: &str, password: &str) -> Result<ShellLine> {
         let limit = self.limit(LIMIT);
         let started = Instant::now();
         let nonce = Nonce::new();

@@ -25,8 +25,13 @@
 //! (they have a form and a time of their own: module `noise`).
 
 mod boot;
+mod bus;
 mod command;
+mod control;
+mod files;
 mod frame;
+mod invocation;
+mod journal;
 mod lifecycle;
 mod login;
 mod noise;
@@ -35,6 +40,9 @@ mod power;
 mod session;
 mod shell;
 mod shell_line;
+mod units;
+mod user;
+mod waits;
 
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
@@ -48,10 +56,13 @@ use crate::qemu::{Qemu, RunDirectory};
 use crate::{Event, Events, Result, Speed};
 
 use boot::Plan;
+use control::Control;
 
 pub use boot::MachineOptions;
+pub use invocation::{Invocation, Stream};
 pub use output::Output;
 pub use session::Session;
+pub use user::{Commands, User};
 
 use shell_line::ShellLine;
 
@@ -90,6 +101,7 @@ struct Life {
     qemu: Arc<Qemu>,
     events: Events,
     speed: Speed,
+    control: Control,
     /// Who has the console, and whether a command is under way.
     line: Mutex<Line>,
     /// Last, since its drop removes the files of what stands above.

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-/// What a command printed on the console, and its exit status.
+/// What a command printed, and its exit status.
+///
+/// A command of a [`Session`](super::Session) prints on the console, where standard output and standard
+/// error are one. On the control channel ([`User`](super::User)) they are apart.
 ///
 /// ```
 /// # async fn example(alice: nixvm_test::machine::Session) -> nixvm_test::Result {
@@ -17,12 +20,21 @@ pub struct Output {
     command: String,
     status: i32,
     bytes: Vec<u8>,
+    stderr: Vec<u8>,
     text: OnceLock<String>,
 }
 
 impl Output {
-    pub(super) fn new(command: &str, status: i32, bytes: Vec<u8>) -> Self {
-        Self { command: command.to_owned(), status, bytes, text: OnceLock::new() }
+    pub(super) fn new(command: &str, status: i32, bytes: Vec<u8>, stderr: Vec<u8>) -> Self {
+        Self { command: command.to_owned(), status, bytes, stderr, text: OnceLock::new() }
+    }
+
+    /// The outputs of two commands that ran one after the other, with the status of the second.
+    pub(super) fn and(mut self, next: Self) -> Self {
+        self.command = format!("{}\n{}", self.command, next.command);
+        self.bytes.extend_from_slice(&next.bytes);
+        self.stderr.extend_from_slice(&next.stderr);
+        Self::new(&self.command, next.status, self.bytes, self.stderr)
     }
 
     /// The command as it was given.
@@ -40,13 +52,23 @@ impl Output {
         self.status == 0
     }
 
-    /// Exactly the bytes that the command printed, standard output and error as they came on the
-    /// console; escape codes are in it.
+    /// The signal that ended it, if one did.
+    pub fn signal(&self) -> Option<i32> {
+        (129..=192).contains(&self.status).then_some(self.status - 128)
+    }
+
+    /// Exactly the bytes that the command printed to standard output; of a session's command those to
+    /// standard error, too, as they came on the console. Escape codes are in it.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The output as text without escape codes: what a person reads. Bytes that are no UTF-8 become
+    /// Exactly the bytes that the command printed to standard error; none of a session's command.
+    pub fn stderr(&self) -> &[u8] {
+        &self.stderr
+    }
+
+    /// [`Output::bytes`] as text without escape codes: what a person reads. Bytes that are no UTF-8 become
     /// U+FFFD; a newline at the end stays.
     pub fn text(&self) -> &str {
         self.text

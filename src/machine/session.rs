@@ -186,7 +186,7 @@ fn output(command: &str, collector: Collector) -> Result<Output> {
         )
         .next_step("send its output to a file in the machine and look at the part that matters"));
     }
-    Ok(Output::new(command, status, collector.into_bytes()))
+    Ok(Output::new(command, status, collector.into_bytes(), Vec::new()))
 }
 
 /// The end of an output, as it may stand in a message.

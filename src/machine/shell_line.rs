@@ -43,7 +43,18 @@ pub(super) struct ShellLine {
 
 /// A password, which no `{:?}` shows.
 #[derive(Clone)]
-struct Secret(String);
+pub(super) struct Secret(String);
+
+impl Secret {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The password, to be typed.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -98,7 +109,7 @@ impl ShellLine {
         let mut shell = Self {
             id,
             user: user.to_owned(),
-            password: Secret(password.to_owned()),
+            password: Secret::new(password),
             language,
             uptime: (f64::NAN, Instant::now()),
             busy: false,
@@ -235,7 +246,7 @@ impl ShellLine {
         if !taken {
             return life.console.send(INTERRUPT_KEY).await;
         }
-        life.console.send_secret(&self.password.0).await
+        life.console.send_secret(self.password.reveal()).await
     }
 
     /// Interrupts what runs, and collects what it still prints.

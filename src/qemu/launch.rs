@@ -24,9 +24,10 @@ use crate::{Error, ErrorKind, Event, Events, Result};
 /// Ids of our character devices. Unlikely to be in a script already.
 const CONSOLE: &str = "nixvm-console";
 const CONTROL: &str = "nixvm-control";
-const CHANNEL: &str = "nixvm-channel";
+/// The id of the virtio-serial port, as in QEMU's events.
+pub(crate) const CHANNEL: &str = "nixvm-channel";
 /// The name of the virtio-serial port, by which the guest finds it.
-pub(crate) const PORT: &str = "nixvm";
+const PORT: &str = "nixvm";
 
 /// Everything that starting a machine takes. Make it with [`Launch::new`], then set fields.
 #[derive(Debug)]

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 pub use accelerator::Accelerator;
 pub use disk::{Disk, KeepPolicy};
 pub use exit::Exit;
+pub(crate) use launch::CHANNEL;
 pub use launch::Launch;
 pub use qmp::{Qmp, QmpEvent};
 pub use run_directory::RunDirectory;

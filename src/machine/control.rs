@@ -1,0 +1,260 @@
+//! Opening the control channel: from a user on the console who can become root to a [`Channel`].
+//!
+//! Nothing in the guest waits for us: a script is handed to root's shell over the console, which starts
+//! it as a transient service (`systemd-run`), so that it neither belongs to the session on the console
+//! nor ends with it. The script opens the virtio-serial port and fetches over it what serves the channel
+//! (see [`crate::control`]), into /run, which is memory.
+
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::bus::Bus;
+use super::login::Credentials;
+use super::shell_line::Ended;
+use super::{Life, Line};
+use crate::control::{Channel, ChannelOptions, Handshake, Request, Shell, Way, guest};
+use crate::qemu::Qemu;
+use crate::{Error, ErrorKind, Result};
+
+/// For `sudo`, `systemd-run` and what they start, on a fast host.
+const OPEN: Duration = Duration::from_secs(20);
+
+/// The way into a machine beside its console.
+#[derive(Debug)]
+pub(super) struct Control {
+    /// Our end of the port's line; each channel gets a copy.
+    line: StdStream,
+    open: Mutex<Open>,
+    /// Connections to service managers, by user.
+    pub(super) buses: Mutex<HashMap<String, Bus>>,
+    /// Root's channel, for the one who learns that the guest has let go of the port.
+    current: Current,
+    /// Who was root, or became it, last: they are asked again after a reboot.
+    credentials: Arc<std::sync::Mutex<Option<Credentials>>>,
+}
+
+type Current = Arc<std::sync::Mutex<Option<Channel>>>;
+
+/// The channels that are open.
+#[derive(Debug, Default)]
+struct Open {
+    root: Option<Root>,
+    /// Nested in the root's.
+    users: HashMap<String, Channel>,
+}
+
+#[derive(Debug, Clone)]
+struct Root {
+    channel: Channel,
+    nonce: String,
+}
+
+impl Control {
+    pub(super) fn new(line: StdStream) -> Result<Self> {
+        line.set_nonblocking(true).map_err(|error| Error::io("use a socket", &error))?;
+        Ok(Self {
+            line,
+            open: Mutex::default(),
+            buses: Mutex::default(),
+            current: Arc::default(),
+            credentials: Arc::default(),
+        })
+    }
+
+    /// Has the channel fail when the guest closes the port: it reboots, or what serves the port was killed.
+    /// The line itself stays open as long as QEMU lives, so nothing else would tell.
+    pub(super) fn follow(&self, qemu: &Qemu) {
+        let mut from_qemu = qemu.qmp().events();
+        let current = Arc::clone(&self.current);
+        tokio::spawn(async move {
+            loop {
+                let closed = match from_qemu.recv().await {
+                    Ok(event) => {
+                        event.name == "VSERPORT_CHANGE"
+                            && event.data["id"] == crate::qemu::CHANNEL
+                            && event.data["open"] == false
+                    }
+                    Err(RecvError::Lagged(_)) => false,
+                    Err(RecvError::Closed) => return,
+                };
+                if closed && let Some(channel) = lock(&current).take() {
+                    channel
+                        .close("the guest closed the port: it went down, or what served the port was killed");
+                }
+            }
+        });
+    }
+
+    /// Keeps in mind who logged in.
+    pub(super) fn remember(&self, credentials: Credentials) {
+        *lock(&self.credentials) = Some(credentials);
+    }
+
+    fn remembered(&self) -> Option<Credentials> {
+        lock(&self.credentials).clone()
+    }
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Life {
+    /// The channel on which commands run as `user`; opened if it isn't.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoRoot`] when nobody is logged in on the console who can become root,
+    /// [`ErrorKind::ChannelLost`] and [`ErrorKind::Timeout`] when what was started does not answer.
+    pub(super) async fn channel(&self, user: &str) -> Result<Channel> {
+        let mut open = self.control.open.lock().await;
+        let root = match open.root.take().filter(|root| root.channel.lost().is_none()) {
+            Some(root) => root,
+            None => {
+                open.users.clear();
+                self.open_root().await?
+            }
+        };
+        open.root = Some(root.clone());
+        if user == "root" {
+            return Ok(root.channel);
+        }
+        if let Some(channel) = open.users.get(user).filter(|channel| channel.lost().is_none()) {
+            return Ok(channel.clone());
+        }
+        let channel = self.open_user(&root, user).await?;
+        open.users.insert(user.to_owned(), channel.clone());
+        Ok(channel)
+    }
+
+    async fn open_root(&self) -> Result<Root> {
+        let mut line = self.line.lock().await;
+        match &*line {
+            Line::Shell(_) => self.open_from_console(&mut line).await,
+            Line::Lost(why) => Err(self.no_root(why)),
+            // After a reboot whoever was there before is let in again, for this alone.
+            Line::AtLogin => {
+                let Some(Credentials { user, password }) = self.control.remembered() else {
+                    return Err(self.no_root("nobody has logged in yet"));
+                };
+                *line = Line::Lost("a login was broken off".to_owned());
+                *line = Line::Shell(self.log_in(&user, password.reveal()).await?);
+                let opened = self.open_from_console(&mut line).await;
+                self.leave_shell(&mut line).await?;
+                opened
+            }
+        }
+    }
+
+    async fn open_from_console(&self, line: &mut Line) -> Result<Root> {
+        let Line::Shell(shell) = line else { return Err(self.no_root("nobody is logged in")) };
+        let user = shell.user().to_owned();
+        self.step("open the control channel");
+        let nonce = nonce();
+        let limit = self.limit(OPEN);
+        let collector = match shell.run(self, &launch(&user, &nonce), limit).await? {
+            Ended::Done(collector) => collector,
+            Ended::Interrupted { collector, .. } | Ended::LoggedOut(collector) => {
+                let error = self.no_root(&format!("{user} could not start it"));
+                return Err(error.section("what came", crate::console::shown(&collector.into_bytes(), 10)));
+            }
+        };
+        if collector.status() != Some(0) {
+            let error = self.no_root(&format!("{user} could not become root"));
+            return Err(error.section("what sudo said", crate::console::shown(&collector.into_bytes(), 10)));
+        }
+        let copy = self.control.line.try_clone().and_then(UnixStream::from_std);
+        let stream = copy.map_err(|error| Error::io("copy a socket", &error))?;
+        let handshake = Handshake::Load { helper: guest::helper_for, server: guest::SERVER };
+        let options = ChannelOptions { name: self.name.clone(), nonce: nonce.clone(), handshake, limit };
+        let channel = Channel::open(stream, options).await.map_err(|error| {
+            error.likely_cause("the guest's kernel lacks virtio_console, or something else has the port open")
+        })?;
+        *lock(&self.control.current) = Some(channel.clone());
+        Ok(Root { channel, nonce })
+    }
+
+    async fn open_user(&self, root: &Root, user: &str) -> Result<Channel> {
+        self.step(format!("open the control channel of {user}"));
+        let nonce = nonce();
+        let text = launch_for(user, &root.nonce, &nonce);
+        let carrier = root.channel.run(Request { text, shell: Shell::Bash, stdin: true }).await?;
+        let options = ChannelOptions {
+            name: format!("{} ({user})", self.name),
+            nonce,
+            handshake: Handshake::Direct,
+            limit: self.limit(OPEN),
+        };
+        Channel::open(carrier.into_stream(), options).await.map_err(|error| {
+            error
+                .likely_cause(format!("there is no user {user}, or PAM does not let them in"))
+                .next_step(format!("look for users.users.{user} in the configuration"))
+        })
+    }
+
+    fn no_root(&self, why: &str) -> Error {
+        Error::new(ErrorKind::NoRoot, format!("{}: root is needed: {why}", self.name)).next_step(
+            "log in first, as root or as a user who may use sudo (a member of wheel): `machine.login(…)`",
+        )
+    }
+}
+
+/// Tells a channel's preamble from whatever an earlier one left in the line.
+fn nonce() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What root's service runs: `$1` is the nonce, `$2` the port. It has no single quote in it.
+const SERVICE: &str = r#"exec 3<>"$2" || exit;export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh;cd /root 2>/dev/null||cd /;[ -r /etc/profile ] && . /etc/profile >/dev/null 2>&1;f=/run/nixvm-$1;printf "\nnixvm-channel %s %s\n" "$1" "$(uname -m)" >&3;while IFS=" " read -r w n <&3;do head -c "$n" <&3 >"$f" || exit;case $w in helper) chmod 755 "$f";"$f" check && exec "$f" serve 3 "$(command -v bash)";printf "refused\n" >&3;;shell) . "$f";exit;;esac;done"#;
+
+/// What root's shell runs to start the service: `$1` is the nonce, `$2` [`SERVICE`]. The port is looked
+/// for in sysfs, which needs no udev rule.
+const START: &str = r#"for d in /sys/class/virtio-ports/*;do [ -r "$d/name" ] && read -r n <"$d/name" && [ "$n" = nixvm ] && p=/dev/${d##*/};done;[ -c "$p" ]||{ echo "no virtio-serial port called nixvm: virtio_console is not loaded">&2;exit 69;};if command -v systemd-run >/dev/null;then exec systemd-run --quiet --collect --description="nixvm-test control channel" -p OOMPolicy=continue -p TimeoutStopSec=5s /bin/sh -c "$2" nixvm "$1" "$p";fi;setsid sh -c "$2" nixvm "$1" "$p" </dev/null >/dev/null 2>&1 &"#;
+
+/// The command that is typed for `user`.
+fn launch(user: &str, nonce: &str) -> String {
+    let sudo = if user == "root" { "" } else { "sudo " };
+    format!("{sudo}sh -c '{START}' nixvm {nonce} '{SERVICE}'")
+}
+
+/// The command that root's channel runs: the same server once more, in a session of `user` as logind and
+/// PAM make it, with the environment of their login shell.
+fn launch_for(user: &str, helper: &str, nonce: &str) -> String {
+    let user = quoted(user);
+    format!(
+        r#"exec systemd-run --quiet --collect --pipe --wait --description="nixvm-test control channel" -p User={user} -p PAMName=login -p WorkingDirectory=~ -p OOMPolicy=continue -p TimeoutStopSec=5s "$BASH" -l -c 'exec "$0" serve - "$BASH" "$1"' /run/nixvm-{helper} {nonce}"#
+    )
+}
+
+/// `text` as one word of a shell.
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Whether several commands can run at once and their output is seen as it comes.
+pub(super) fn is_whole(channel: &Channel) -> bool {
+    channel.way() == Way::Helper
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_single_quotes_has_none() {
+        assert!(!SERVICE.contains('\''));
+        assert!(!START.contains('\''));
+    }
+
+    #[test]
+    fn a_word_stays_one_word() {
+        assert_eq!(quoted("a b'c"), r"'a b'\''c'");
+    }
+}

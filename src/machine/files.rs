@@ -1,0 +1,423 @@
+//! Files of a machine: written, read, copied.
+//!
+//! A copy goes as a tar archive through a pipe, so that names, modes, symbolic links and empty files arrive
+//! as they are. Both ends compute the checksum of what went through (POSIX cksum(1)).
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use crc::{CRC_32_CKSUM, Crc, Digest, Table};
+use tokio::sync::mpsc;
+
+use super::control::quoted;
+use super::output::Output;
+use super::user::COMMAND;
+use super::{Machine, User};
+use crate::control::{Progress, Request, Shell};
+use crate::{Error, ErrorKind, Result};
+
+/// So many pieces of an archive wait between its maker and the channel.
+const PIECES: usize = 16;
+/// The size of a piece.
+const PIECE: usize = 256 << 10;
+/// As much of what the guest's tar says is kept.
+const SAID: usize = 16 << 10;
+
+static CKSUM: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_CKSUM);
+
+impl User {
+    /// Writes a file; what was in it before is gone. Folders on the way to it are made.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandFailed`] when it can't be written, and those of [`User::execute`].
+    pub async fn write_file(&self, path: &str, content: impl AsRef<[u8]>) -> Result {
+        let name = quoted(path);
+        let text = format!("mkdir -p -- \"$(dirname -- {name})\" && cat > {name} && cksum < {name}");
+        let content = content.as_ref();
+        let output = self.command(&text).stdin(content).output().await?;
+        self.done(&output, &format!("write {path}"))?;
+        let mut sum = Sum::new();
+        sum.add(content);
+        sum.compare(output.text(), path)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandFailed`] when it can't be read, and those of [`User::execute`].
+    pub async fn read_file(&self, path: &str) -> Result<Vec<u8>> {
+        let name = quoted(path);
+        let output = self.execute(&format!("cat < {name}")).await?;
+        self.done(&output, &format!("read {path}"))?;
+        Ok(output.bytes().to_vec())
+    }
+
+    /// Copies a file or folder of the host to `target` in the machine, which becomes the copy itself: a
+    /// folder that is there already keeps what else is in it. Modes, symbolic links and names stay as they
+    /// are, and the owner is this user. Folders on the way to it are made.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when it can't be read, [`ErrorKind::CommandFailed`] when it can't be written, and
+    /// those of [`User::execute`].
+    pub async fn copy_to(&self, source: impl AsRef<Path>, target: &str) -> Result {
+        let source = source.as_ref().to_owned();
+        let (folder, name) = split(target)?;
+        let started = Instant::now();
+        self.life().step(format!("{}: copy {} to {target}", self.name, source.display()));
+        let folder = quoted(folder);
+        // What tar does not read is read to the end: it is the rest of the line's input.
+        let text = format!(
+            "mkdir -p -- {folder} && {{ tee /dev/fd/9 | cksum >&2; }} 9> >(tar -xpf - --no-same-owner -C {folder} || {{ cat >/dev/null; exit 1; }}) && wait $!"
+        );
+        let name = name.to_owned();
+        let (sender, mut pieces) = mpsc::channel(PIECES);
+        let from = source.clone();
+        let packing = tokio::task::spawn_blocking(move || pack(&from, &name, Pieces::new(sender)));
+        let channel = self.life().channel(&self.name).await?;
+        let request = Request { text: self.text(&channel, &text), shell: Shell::Bash, stdin: true };
+        let mut running = channel.run(request).await?;
+        let Some(mut input) = running.take_input() else { return Err(lost(target)) };
+        let mut sum = Sum::new();
+        let feed = async {
+            while let Some(piece) = pieces.recv().await {
+                sum.add(&piece);
+                input.write(&piece).await?;
+            }
+            input.end().await
+        };
+        let mut said = Vec::new();
+        let hear = async {
+            loop {
+                match running.next().await? {
+                    Progress::Stderr(bytes) | Progress::Stdout(bytes) => keep_end(&mut said, &bytes),
+                    Progress::Exit(status) => return Ok::<_, Error>(status),
+                }
+            }
+        };
+        let limit = self.life().limit(self.limit.unwrap_or(COMMAND));
+        let both = async { tokio::join!(feed, hear) };
+        let (fed, status) = tokio::time::timeout(limit, both).await.map_err(|_| {
+            Error::new(ErrorKind::CommandTimeout, format!("copying to {target} did not end within its limit"))
+                .took(started.elapsed(), limit)
+        })?;
+        let status = status?;
+        packing
+            .await
+            .map_err(|_| lost(target))?
+            .map_err(|error| Error::io(format_args!("pack {}", source.display()), &error))?;
+        let output = Output::new(&format!("copy to {target}"), status, Vec::new(), said);
+        self.done(&output, &format!("copy {} to {target}", source.display()))?;
+        fed?;
+        sum.compare(&String::from_utf8_lossy(output.stderr()), target)
+    }
+
+    /// Copies a file or folder of the machine to `target` on the host, which becomes the copy itself and
+    /// must not exist. Modes, symbolic links and names stay as they are; nothing in an archive that the
+    /// guest made up gets outside of `target`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandFailed`] when it can't be read, [`ErrorKind::Io`] when it can't be written,
+    /// [`ErrorKind::Usage`] when `target` exists, and those of [`User::execute`].
+    pub async fn copy_from(&self, source: &str, target: impl AsRef<Path>) -> Result {
+        let target = target.as_ref().to_owned();
+        let (folder, name) = split(source)?;
+        let started = Instant::now();
+        if target.symlink_metadata().is_ok() {
+            return Err(Error::new(ErrorKind::Usage, format!("{} exists already", target.display()))
+                .next_step("copy to a new name"));
+        }
+        self.life().step(format!("{}: copy {source} to {}", self.name, target.display()));
+        let (folder, name) = (quoted(folder), quoted(&format!("./{name}")));
+        let text = format!("{{ tar -cf - -C {folder} -- {name} | tee /dev/fd/9 | cksum >&2; }} 9>&1");
+        let channel = self.life().channel(&self.name).await?;
+        let request = Request { text: self.text(&channel, &text), shell: Shell::Bash, stdin: false };
+        let mut running = channel.run(request).await?;
+        let (sender, pieces) = mpsc::channel::<Vec<u8>>(PIECES);
+        let to = target.clone();
+        let unpacking =
+            tokio::task::spawn_blocking(move || unpack(Archive { pieces, rest: Vec::new(), at: 0 }, &to));
+        let mut sum = Sum::new();
+        let mut said = Vec::new();
+        let hear = async {
+            loop {
+                match running.next().await? {
+                    Progress::Stdout(bytes) => {
+                        sum.add(&bytes);
+                        // The one who unpacks has given up, and says why.
+                        let _ = sender.send(bytes).await;
+                    }
+                    Progress::Stderr(bytes) => keep_end(&mut said, &bytes),
+                    Progress::Exit(status) => return Ok::<_, Error>(status),
+                }
+            }
+        };
+        let limit = self.life().limit(self.limit.unwrap_or(COMMAND));
+        let status = tokio::time::timeout(limit, hear).await.map_err(|_| {
+            Error::new(ErrorKind::CommandTimeout, format!("copying {source} did not end within its limit"))
+                .took(started.elapsed(), limit)
+        })??;
+        drop(sender);
+        let unpacked = unpacking.await.map_err(|_| lost(source))?;
+        let output = Output::new(&format!("copy {source}"), status, Vec::new(), said);
+        self.done(&output, &format!("copy {source}"))?;
+        unpacked.map_err(|error| Error::io(format_args!("write {}", target.display()), &error))?;
+        sum.compare(&String::from_utf8_lossy(output.stderr()), source)
+    }
+
+    fn done(&self, output: &Output, what: &str) -> Result {
+        if output.success() {
+            return Ok(());
+        }
+        let life = self.life();
+        let summary = format!("{}: could not {what} as {}", life.name, self.name);
+        Err(life.with_outputs(Error::new(ErrorKind::CommandFailed, summary), output))
+    }
+}
+
+/// As root. See the methods of [`User`].
+impl Machine {
+    /// Writes a file. See [`User::write_file`].
+    ///
+    /// # Errors
+    /// Those of [`User::write_file`].
+    pub async fn write_file(&self, path: &str, content: impl AsRef<[u8]>) -> Result {
+        self.root().write_file(path, content).await
+    }
+
+    /// Reads a file. See [`User::read_file`].
+    ///
+    /// # Errors
+    /// Those of [`User::read_file`].
+    pub async fn read_file(&self, path: &str) -> Result<Vec<u8>> {
+        self.root().read_file(path).await
+    }
+
+    /// Copies a file or folder of the host into the machine. See [`User::copy_to`].
+    ///
+    /// # Errors
+    /// Those of [`User::copy_to`].
+    pub async fn copy_to(&self, source: impl AsRef<Path>, target: &str) -> Result {
+        self.root().copy_to(source, target).await
+    }
+
+    /// Copies a file or folder of the machine to the host. See [`User::copy_from`].
+    ///
+    /// # Errors
+    /// Those of [`User::copy_from`].
+    pub async fn copy_from(&self, source: &str, target: impl AsRef<Path>) -> Result {
+        self.root().copy_from(source, target).await
+    }
+
+    /// The NixOS test driver's name for [`Machine::copy_to`].
+    ///
+    /// # Errors
+    /// Those of [`User::copy_to`].
+    pub async fn copy_from_host(&self, source: impl AsRef<Path>, target: &str) -> Result {
+        self.copy_to(source, target).await
+    }
+
+    /// The NixOS test driver's name for [`Machine::copy_from`]: `source` of the machine becomes the file of
+    /// its name in the folder `target` of the host, which is made.
+    ///
+    /// # Errors
+    /// Those of [`User::copy_from`].
+    pub async fn copy_from_machine(&self, source: &str, target: impl AsRef<Path>) -> Result {
+        let folder = target.as_ref();
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Error::io(format_args!("make {}", folder.display()), &error))?;
+        self.copy_from(source, folder.join(split(source)?.1)).await
+    }
+}
+
+/// A path of the guest as folder and name.
+fn split(path: &str) -> Result<(&str, &str)> {
+    let bare = path.trim_end_matches('/');
+    let (folder, name) = match bare.rsplit_once('/') {
+        Some(("", name)) => ("/", name),
+        Some((folder, name)) => (folder, name),
+        None => (".", bare),
+    };
+    if name.is_empty() || name == "." || name == ".." || path.contains('\0') {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("{path:?} does not name a file or folder that can be copied"),
+        ));
+    }
+    Ok((folder, name))
+}
+
+/// Packs a file or folder under another name.
+fn pack(source: &Path, name: &str, to: Pieces) -> io::Result<()> {
+    let mut archive = tar::Builder::new(to);
+    archive.follow_symlinks(false);
+    archive.sparse(false);
+    if source.symlink_metadata()?.is_dir() {
+        archive.append_dir_all(name, source)?;
+    } else {
+        archive.append_path_with_name(source, name)?;
+    }
+    archive.into_inner()?.flush()
+}
+
+/// Unpacks what has one name into `target`.
+fn unpack(mut from: Archive, target: &Path) -> io::Result<()> {
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = tempfile::Builder::new().prefix(".nixvm-copy-").tempdir_in(parent)?;
+    {
+        let mut archive = tar::Archive::new(&mut from);
+        archive.set_preserve_permissions(true);
+        archive.set_preserve_mtime(true);
+        archive.unpack(folder.path())?;
+    }
+    // tar pads an archive; the guest must not wait for someone to read that.
+    io::copy(&mut from, &mut io::sink())?;
+    let mut entries = std::fs::read_dir(folder.path())?;
+    match (entries.next().transpose()?, entries.next().transpose()?) {
+        (Some(only), None) => std::fs::rename(only.path(), target),
+        _ => Err(io::Error::other(
+            "the guest's archive does not hold the one file or folder that was asked for",
+        )),
+    }
+}
+
+/// Where an archive is written: pieces for the channel.
+struct Pieces {
+    sender: mpsc::Sender<Vec<u8>>,
+    piece: Vec<u8>,
+}
+
+impl Pieces {
+    fn new(sender: mpsc::Sender<Vec<u8>>) -> Self {
+        Self { sender, piece: Vec::with_capacity(PIECE) }
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
+        self.sender.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Where an archive is read from.
+struct Archive {
+    pieces: mpsc::Receiver<Vec<u8>>,
+    rest: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Archive {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.rest.len() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => (self.rest, self.at) = (piece, 0),
+                None => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.rest.len() - self.at);
+        buffer[..count].copy_from_slice(&self.rest[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+/// The checksum of what went through, as cksum(1) has it: the length counts, too.
+struct Sum {
+    digest: Digest<'static, u32, Table<16>>,
+    length: u64,
+}
+
+impl Sum {
+    fn new() -> Self {
+        Self { digest: CKSUM.digest(), length: 0 }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.digest.update(bytes);
+        self.length += bytes.len() as u64;
+    }
+
+    /// `said` ends with what the guest's cksum printed.
+    fn compare(mut self, said: &str, what: &str) -> Result {
+        let length = self.length;
+        let mut rest = length;
+        while rest > 0 {
+            self.digest.update(&[(rest & 0xff) as u8]);
+            rest >>= 8;
+        }
+        let ours = format!("{} {length}", self.digest.finalize());
+        let theirs = said.trim_end().rsplit('\n').next().unwrap_or_default().trim();
+        if theirs == ours {
+            return Ok(());
+        }
+        let summary =
+            format!("{what} arrived damaged: checksum and length are {theirs:?}, expected {ours:?}");
+        Err(Error::new(ErrorKind::Other, summary))
+    }
+}
+
+fn keep_end(said: &mut Vec<u8>, bytes: &[u8]) {
+    said.extend_from_slice(bytes);
+    let excess = said.len().saturating_sub(SAID);
+    said.drain(..excess);
+}
+
+fn lost(what: &str) -> Error {
+    Error::new(ErrorKind::Other, format!("the copy of {what} was broken off"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_that_of_cksum() {
+        let mut sum = Sum::new();
+        sum.add(b"hello\n");
+        sum.compare("tar: a warning\n3015617425 6\ntar: another\n", "x").unwrap();
+        assert!(Sum::new().compare("4294967295 0", "x").is_ok());
+        assert!(Sum::new().compare("1 0", "x").is_err());
+    }
+
+    #[test]
+    fn a_path_has_a_folder_and_a_name() {
+        assert_eq!(split("/a/b").unwrap(), ("/a", "b"));
+        assert_eq!(split("/a").unwrap(), ("/", "a"));
+        assert_eq!(split("/a/b/").unwrap(), ("/a", "b"));
+        assert_eq!(split("b").unwrap(), (".", "b"));
+        assert!(split("/").is_err());
+        assert!(split("/a/..").is_err());
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked_as_it_was() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        std::fs::create_dir_all(source.join("empty folder")).unwrap();
+        std::fs::write(source.join("odd\nname \u{e9}'\""), b"x").unwrap();
+        std::fs::write(source.join("nothing"), b"").unwrap();
+        std::fs::set_permissions(source.join("nothing"), PermissionsExt::from_mode(0o4751)).unwrap();
+        symlink("nowhere", source.join("link")).unwrap();
+        let (sender, pieces) = mpsc::channel(PIECES);
+        pack(&source, "name", Pieces::new(sender)).unwrap();
+        let target = folder.path().join("target");
+        unpack(Archive { pieces, rest: Vec::new(), at: 0 }, &target).unwrap();
+        assert_eq!(std::fs::read(target.join("odd\nname \u{e9}'\"")).unwrap(), b"x");
+        assert_eq!(std::fs::metadata(target.join("nothing")).unwrap().permissions().mode() & 0o7777, 0o4751);
+        assert_eq!(std::fs::read_link(target.join("link")).unwrap(), Path::new("nowhere"));
+        assert!(target.join("empty folder").is_dir());
+    }
+}

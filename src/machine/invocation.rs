@@ -1,0 +1,222 @@
+//! One command on the control channel, with all that it can be given.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout_at;
+
+use super::output::Output;
+use super::shell_line::shorten;
+use super::user::{AGAIN, COMMAND, User};
+use crate::control::{Progress, Request, Running};
+use crate::{Error, ErrorKind, Result};
+
+/// As much of each output is kept; a command that prints more is an error.
+const KEPT: usize = 256 << 20;
+/// After the kill, for the word that it has ended.
+const KILLED: Duration = Duration::from_secs(5);
+/// So much input is handed over at once.
+const PIECE: usize = 48 << 10;
+
+/// Which output something was printed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+type Watcher = Box<dyn FnMut(Stream, &[u8]) + Send>;
+
+/// A command that is given input, or whose output is watched as it comes. Made by [`User::command`].
+///
+/// ```no_run
+/// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+/// let sorted = machine.command("sort").stdin("b\na\n").output().await?;
+/// assert_eq!(sorted.text(), "a\nb\n");
+/// # Ok(()) }
+/// ```
+#[must_use = "a command does nothing before `output` is awaited"]
+pub struct Invocation {
+    user: User,
+    text: String,
+    /// What it is called in messages.
+    name: String,
+    stdin: Option<Vec<u8>>,
+    watcher: Option<Watcher>,
+    /// It prints [`AGAIN`] before it begins anew.
+    repeats: bool,
+}
+
+impl fmt::Debug for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invocation").field("user", &self.user.name).field("text", &self.text).finish()
+    }
+}
+
+/// What became of a command.
+pub(super) struct Ended {
+    /// `None`: the limit ended it.
+    pub(super) status: Option<i32>,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+}
+
+impl Ended {
+    pub(super) fn into_output(self, command: &str) -> Output {
+        Output::new(command, self.status.unwrap_or(-1), self.stdout, self.stderr)
+    }
+}
+
+impl Invocation {
+    pub(super) fn new(user: User, text: &str) -> Self {
+        Self {
+            user,
+            text: text.to_owned(),
+            name: text.to_owned(),
+            stdin: None,
+            watcher: None,
+            repeats: false,
+        }
+    }
+
+    /// It is a loop around the command `name`, which prints [`AGAIN`] before it begins anew.
+    pub(super) fn repeating(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self.repeats = true;
+        self
+    }
+
+    /// Its standard input: these bytes, and then the end of input. Without it, it is /dev/null.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Its time limit, given for a fast host and scaled by [`crate::Speed`].
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.user.limit = Some(limit);
+        self
+    }
+
+    /// What it prints is handed to `watcher` as it comes, besides being kept. Must not block.
+    pub fn watch(mut self, watcher: impl FnMut(Stream, &[u8]) + Send + 'static) -> Self {
+        self.watcher = Some(Box::new(watcher));
+        self
+    }
+
+    /// Runs it, whatever its status.
+    ///
+    /// # Errors
+    /// Those of [`User::execute`]; [`ErrorKind::Other`] for more than 256 MiB of output.
+    pub async fn output(self) -> Result<Output> {
+        let life = self.user.life();
+        let name = self.name.clone();
+        let limit = life.limit(self.user.limit.unwrap_or(COMMAND));
+        let started = Instant::now();
+        let ended = self.run().await?;
+        let in_time = ended.status.is_some();
+        let output = ended.into_output(&name);
+        if in_time {
+            return Ok(output);
+        }
+        let error = Error::new(
+            ErrorKind::CommandTimeout,
+            format!("{}: `{}` did not end within its limit", life.name, shorten(&name)),
+        )
+        .took(started.elapsed(), limit);
+        Err(life.with_outputs(error, &output).next_step("it was killed; give it more time with `within`"))
+    }
+
+    /// Runs it to its end or its limit.
+    pub(super) async fn run(mut self) -> Result<Ended> {
+        if self.text.contains('\0') {
+            return Err(Error::new(ErrorKind::Usage, "a command can't hold a NUL byte: no shell takes one"));
+        }
+        let life = self.user.life();
+        let limit = life.limit(self.user.limit.unwrap_or(COMMAND));
+        let channel = life.channel(&self.user.name).await?;
+        life.step(format!("{}: {}", self.user.name, shorten(&self.name)));
+        let deadline = tokio::time::Instant::now() + limit;
+        let request = Request {
+            text: self.user.text(&channel, &self.text),
+            shell: self.user.shell,
+            stdin: self.stdin.is_some(),
+        };
+        let mut ended = Ended { status: None, stdout: Vec::new(), stderr: Vec::new() };
+        let mut running = channel.run(request).await?;
+        match timeout_at(deadline, self.exchange(&mut running, &mut ended)).await {
+            Ok(collected) => collected?,
+            Err(_) => {
+                running.kill(rustix::process::Signal::KILL.as_raw()).await?;
+                // What it printed last is on its way.
+                let rest = self.collect(&mut running, &mut ended);
+                if let Ok(rest) = tokio::time::timeout(life.limit(KILLED), rest).await {
+                    rest?;
+                }
+                ended.status = None;
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Both at once: a command that prints while it reads must not wait for us.
+    async fn exchange(&mut self, running: &mut Running, ended: &mut Ended) -> Result {
+        let input = running.take_input().zip(self.stdin.take());
+        let feed = async {
+            let Some((mut input, bytes)) = input else { return Ok(()) };
+            for piece in bytes.chunks(PIECE) {
+                input.write(piece).await?;
+            }
+            input.end().await
+        };
+        let (fed, collected) = tokio::join!(feed, self.collect(running, ended));
+        fed.and(collected)
+    }
+
+    /// Takes what it prints, up to its end.
+    async fn collect(&mut self, running: &mut Running, ended: &mut Ended) -> Result {
+        loop {
+            match running.next().await? {
+                Progress::Stdout(bytes) => {
+                    self.watched(Stream::Stdout, &bytes);
+                    self.keep(&mut ended.stdout, &bytes)?;
+                }
+                Progress::Stderr(bytes) => {
+                    self.watched(Stream::Stderr, &bytes);
+                    self.keep(&mut ended.stderr, &bytes)?;
+                }
+                Progress::Exit(status) => {
+                    ended.status = Some(status);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Adds to what is kept of an output.
+    fn keep(&self, kept: &mut Vec<u8>, bytes: &[u8]) -> Result {
+        let from = kept.len().saturating_sub(AGAIN.len() - 1);
+        kept.extend_from_slice(bytes);
+        if self.repeats
+            && let Some(at) = memchr::memmem::rfind(&kept[from..], AGAIN)
+        {
+            kept.drain(..from + at + AGAIN.len());
+        }
+        if kept.len() > KEPT {
+            return Err(Error::new(
+                ErrorKind::Other,
+                format!("`{}` printed more than {} MiB", shorten(&self.name), KEPT >> 20),
+            )
+            .next_step("send its output to a file in the machine and look at the part that matters"));
+        }
+        Ok(())
+    }
+
+    fn watched(&mut self, stream: Stream, bytes: &[u8]) {
+        if let Some(watcher) = &mut self.watcher {
+            watcher(stream, bytes);
+        }
+    }
+}

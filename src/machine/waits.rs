@@ -1,0 +1,108 @@
+//! Waiting for ports, sockets and files: in the machine, in one command, with nothing started for a look.
+
+use super::control::quoted;
+use super::{Machine, User};
+use crate::{Error, ErrorKind, Result};
+
+impl User {
+    /// Waits until something listens on a TCP port: of the machine itself, or of what `address` names as
+    /// seen from it. Nothing but bash is needed for it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] after the limit, and those of [`User::execute`].
+    pub async fn wait_for_open_port(&self, port: u16, address: &str) -> Result {
+        let script = looking(&format!(": 3<>{}", tcp(address, port)?), true);
+        let what = format!("port {port} of {address} is open");
+        self.wait_by(&script, &format!("wait for open port {port}"), &what).await.map(drop)
+    }
+
+    /// Waits until nothing listens on a TCP port. See [`User::wait_for_open_port`].
+    ///
+    /// # Errors
+    /// Those of [`User::wait_for_open_port`].
+    pub async fn wait_for_closed_port(&self, port: u16, address: &str) -> Result {
+        let script = looking(&format!(": 3<>{}", tcp(address, port)?), false);
+        let what = format!("port {port} of {address} is closed");
+        self.wait_by(&script, &format!("wait for closed port {port}"), &what).await.map(drop)
+    }
+
+    /// Waits until something listens on a Unix socket; on one for datagrams, until it is bound.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] after the limit, and those of [`User::execute`].
+    pub async fn wait_for_open_unix_socket(&self, path: &str) -> Result {
+        // proc(5), /proc/net/unix: flag 00010000 is a socket that listens, type 0002 one for datagrams.
+        let look = format!(
+            "while read -r _ _ _ f t _ _ p; do [[ $p = {} && ( $f = 00010000 || $t = 0002 ) ]] && break; done </proc/net/unix",
+            quoted(path)
+        );
+        let what = format!("something listens on {path}");
+        self.wait_by(&looking(&look, true), &format!("wait for socket {path}"), &what).await.map(drop)
+    }
+
+    /// Waits until a file (of any type) is there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] after the limit, and those of [`User::execute`].
+    pub async fn wait_for_file(&self, path: &str) -> Result {
+        // coreutils' tail has inotify, and speaks when the file comes. Its silence is not relied on.
+        let script = format!(
+            r#"set +e; p={}; [ -e "$p" ] && exit 0; exec {{t}}< <(exec tail -n0 -F -- "$p" 2>&1); w=$!
+while :; do read -rt .25 -u $t l; [ -e "$p" ] && {{ kill $w; exit 0; }}; done"#,
+            quoted(path)
+        );
+        let what = format!("{path} is there");
+        self.wait_by(&script, &format!("wait for file {path}"), &what).await.map(drop)
+    }
+}
+
+/// As root. See the methods of [`User`].
+impl Machine {
+    /// Waits until something listens on a TCP port of the machine. See [`User::wait_for_open_port`].
+    ///
+    /// # Errors
+    /// Those of [`User::wait_for_open_port`].
+    pub async fn wait_for_open_port(&self, port: u16) -> Result {
+        self.root().wait_for_open_port(port, "localhost").await
+    }
+
+    /// Waits until nothing listens on a TCP port of the machine. See [`User::wait_for_closed_port`].
+    ///
+    /// # Errors
+    /// Those of [`User::wait_for_closed_port`].
+    pub async fn wait_for_closed_port(&self, port: u16) -> Result {
+        self.root().wait_for_closed_port(port, "localhost").await
+    }
+
+    /// Waits until something listens on a Unix socket. See [`User::wait_for_open_unix_socket`].
+    ///
+    /// # Errors
+    /// Those of [`User::wait_for_open_unix_socket`].
+    pub async fn wait_for_open_unix_socket(&self, path: &str) -> Result {
+        self.root().wait_for_open_unix_socket(path).await
+    }
+
+    /// Waits until a file is there. See [`User::wait_for_file`].
+    ///
+    /// # Errors
+    /// Those of [`User::wait_for_file`].
+    pub async fn wait_for_file(&self, path: &str) -> Result {
+        self.root().wait_for_file(path).await
+    }
+}
+
+/// A script that looks every 40 ms, by builtins alone, until the look succeeds (or fails).
+fn looking(look: &str, until_success: bool) -> String {
+    let done = if until_success { "&&" } else { "||" };
+    format!(
+        "set +e; exec {{z}}<> <(:)\nwhile :; do {{ {look}; }} 2>/dev/null {done} exit 0; read -rt .04 -u $z; done"
+    )
+}
+
+/// bash's own path to a port (bash(1), "REDIRECTION").
+fn tcp(address: &str, port: u16) -> Result<String> {
+    if address.is_empty() || !address.chars().all(|c| c.is_ascii_alphanumeric() || ".:-_%".contains(c)) {
+        return Err(Error::new(ErrorKind::Usage, format!("{address:?} is no address or name of a host")));
+    }
+    Ok(format!("/dev/tcp/{address}/{port}"))
+}
