@@ -27,7 +27,9 @@
 mod boot;
 mod command;
 mod frame;
+mod keyboard;
 mod login;
+mod monitor;
 mod noise;
 mod output;
 mod power;

@@ -4,7 +4,10 @@
 pub mod accelerator;
 mod disk;
 mod exit;
+mod keyboard;
+mod keys;
 mod launch;
+mod monitor;
 mod output;
 mod processes;
 mod qmp;
@@ -21,6 +24,7 @@ use tokio::sync::watch;
 pub use accelerator::Accelerator;
 pub use disk::{Disk, KeepPolicy};
 pub use exit::Exit;
+pub(crate) use keys::Chord;
 pub use launch::Launch;
 pub use qmp::{Qmp, QmpEvent};
 pub use run_directory::RunDirectory;
