@@ -102,7 +102,8 @@ impl Qemu {
         let trouble = Arc::default();
         watch_disk(&qmp, launch.machine, launch.events.clone(), Arc::clone(&trouble));
         let accelerator = launch.accelerator;
-        Ok((Self { supervised, qmp, accelerator, trouble, _disk: claim }, console))
+        let forwarding = tokio::sync::Mutex::default();
+        Ok((Self { supervised, qmp, accelerator, trouble, forwarding, _disk: claim }, console))
     }
 }
 

@@ -8,10 +8,12 @@ mod keyboard;
 mod keys;
 mod launch;
 mod monitor;
+mod network;
 mod output;
 mod processes;
 mod qmp;
 mod run_directory;
+mod screen;
 pub mod signals;
 mod supervise;
 mod watchdog;
@@ -26,8 +28,10 @@ pub use disk::{Disk, KeepPolicy};
 pub use exit::Exit;
 pub(crate) use keys::Chord;
 pub use launch::Launch;
+pub(crate) use network::Protocol;
 pub use qmp::{Qmp, QmpEvent};
 pub use run_directory::RunDirectory;
+pub(crate) use screen::Format;
 
 use supervise::Supervised;
 
@@ -39,6 +43,8 @@ pub struct Qemu {
     qmp: Qmp,
     accelerator: Accelerator,
     trouble: Arc<Mutex<Option<String>>>,
+    /// Held while a port is forwarded.
+    forwarding: tokio::sync::Mutex<()>,
     _disk: disk::Claim,
 }
 
