@@ -38,6 +38,7 @@ mod screen;
 mod session;
 mod shell;
 mod shell_line;
+mod transcript;
 
 use std::path::Path;
 use std::sync::Arc;
