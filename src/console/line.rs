@@ -71,11 +71,11 @@ impl Default for ConsoleOptions {
 ///
 /// See the [module](super) for how it works.
 #[derive(Clone)]
-pub struct Console(Arc<Held>);
+pub struct Console(pub(super) Arc<Held>);
 
 /// Ends the reader with the last handle.
-struct Held {
-    line: Arc<Line>,
+pub(super) struct Held {
+    pub(super) line: Arc<Line>,
     reader: AbortHandle,
 }
 
@@ -83,6 +83,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.reader.abort();
         self.line.engine().close("the console was let go".to_owned());
+        self.line.news.notify_waiters();
     }
 }
 
@@ -92,11 +93,14 @@ pub(super) struct Line {
     engine: Mutex<Engine>,
     /// Rings when a wait is over, or may be over soon.
     pub(super) bell: Notify,
+    /// Rings for those who look on, whenever something has come.
+    pub(super) news: Notify,
     /// Held by the one who waits; hands over in the order of asking.
     pub(super) turn: tokio::sync::Mutex<()>,
     writer: tokio::sync::Mutex<WriteHalf<Box<dyn Stream>>>,
     pub(super) speed: Speed,
-    window: usize,
+    pub(super) window: usize,
+    pub(super) transcript: Option<PathBuf>,
 }
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -104,7 +108,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A place in a console's text, from [`Console::mark`].
 #[derive(Debug, Clone, Copy)]
-pub struct Mark(Position);
+pub struct Mark(pub(super) Position);
 
 /// Text since a [`Mark`].
 #[derive(Debug, Clone)]
@@ -116,6 +120,15 @@ pub struct Since {
 }
 
 impl Line {
+    /// Whether a match of each pattern would fit into what is kept.
+    pub(super) fn can_be_found(&self, patterns: &[Pattern]) -> Result {
+        let too_long = |pattern: &&Pattern| pattern.literal().is_some_and(|text| text.len() > self.window);
+        let Some(pattern) = patterns.iter().find(too_long) else { return Ok(()) };
+        let length = pattern.literal().unwrap_or_default().len();
+        let summary = format!("a literal of {length} bytes can't be found: {} are kept", self.window);
+        Err(Error::new(ErrorKind::Usage, summary))
+    }
+
     pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,6 +203,8 @@ impl Console {
             name: options.name,
             engine: Mutex::new(Engine::new(window, options.watch, transcript)),
             bell: Notify::new(),
+            news: Notify::new(),
+            transcript: options.transcript,
             turn: tokio::sync::Mutex::new(()),
             writer: tokio::sync::Mutex::new(writer),
             speed: options.speed,
@@ -225,12 +240,7 @@ impl Console {
 
     async fn wait(&self, patterns: &[Pattern], limit: Duration) -> Result<(usize, Match)> {
         let line = &*self.0.line;
-        let too_long = |pattern: &&Pattern| pattern.literal().is_some_and(|text| text.len() > line.window);
-        if let Some(pattern) = patterns.iter().find(too_long) {
-            let length = pattern.literal().unwrap_or_default().len();
-            let summary = format!("a literal of {length} bytes can't be found: {} are kept", line.window);
-            return Err(Error::new(ErrorKind::Usage, summary));
-        }
+        line.can_be_found(patterns)?;
         let turn = Turn::take(line, patterns, limit).await?;
         turn.line.engine().begin(patterns);
         turn.until(|engine| engine.take_found()).await

@@ -53,6 +53,7 @@ mod failure;
 mod found;
 mod line;
 mod miss;
+mod onlooker;
 mod pattern;
 mod plain;
 mod reader;

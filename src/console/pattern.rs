@@ -1,5 +1,6 @@
 //! What a wait looks for: a literal or a regular expression, compiled once.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -107,6 +108,19 @@ impl Pattern {
             starts_afresh: hir.properties().look_set().contains(Look::Start),
             search,
         })))))
+    }
+
+    /// Whether it matches anywhere in a text that is all there.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        match self.kind() {
+            Kind::Literal(finder) => finder.find(text.as_bytes()).is_some(),
+            Kind::Regex(regex) => regex.groups.is_match(text.as_bytes()),
+        }
+    }
+
+    /// The plain text, unless it is a regular expression.
+    pub(crate) fn text(&self) -> Option<Cow<'_, str>> {
+        self.literal().map(String::from_utf8_lossy)
     }
 
     pub(super) fn kind(&self) -> &Kind {

@@ -78,6 +78,7 @@ impl Reader {
         line.engine().close(why.unwrap_or_else(|| "the line was closed".to_owned()));
         note_trouble(&line, &events);
         line.bell.notify_one();
+        line.news.notify_waiters();
     }
 }
 
@@ -109,12 +110,15 @@ async fn drain(line: &Arc<Line>, events: &Events, incoming: &mut ReadHalf<Box<dy
                 return;
             }
         };
-        let (pushed, answers) = {
+        let (pushed, observed, answers) = {
             let mut engine = line.engine();
             let pushed = engine.push(&buffer[..count]);
             dirty = engine.is_dirty();
-            (pushed, engine.take_answers())
+            (pushed, engine.is_observed(), engine.take_answers())
         };
+        if observed {
+            line.news.notify_waiters();
+        }
         if pushed == Pushed::Wake {
             line.bell.notify_one();
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::engine::Engine;
@@ -20,18 +21,27 @@ const REST_OF_LINE: Duration = Duration::from_millis(100);
 pub(super) struct Turn<'a> {
     pub(super) line: &'a Line,
     _turn: tokio::sync::MutexGuard<'a, ()>,
-    patterns: &'a [Pattern],
-    began: Instant,
-    from: Position,
-    limit: Duration,
+    vigil: Vigil<'a>,
 }
+
+/// What ends a wait: what it waits for, its limit, or what makes waiting pointless.
+pub(super) struct Vigil<'a> {
+    pub(super) line: &'a Line,
+    pub(super) patterns: &'a [Pattern],
+    pub(super) began: Instant,
+    /// Where the text begins that counts.
+    pub(super) from: Position,
+    pub(super) limit: Duration,
+}
+
+/// More than an instant can be moved by is as good as for ever.
+pub(super) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 impl<'a> Turn<'a> {
     /// Waits for the turn, `limit` at most.
     pub(super) async fn take(line: &'a Line, patterns: &'a [Pattern], limit: Duration) -> Result<Self> {
         let began = Instant::now();
-        // More than an instant can be moved by is as good as for ever.
-        let limit = limit.min(Duration::from_secs(100 * 365 * 24 * 3600));
+        let limit = limit.min(FOR_EVER);
         let Ok(turn) = timeout_at(began + limit, line.turn.lock()).await else {
             let mut engine = line.engine();
             engine.flush();
@@ -41,18 +51,33 @@ impl<'a> Turn<'a> {
                 .likely_cause("another wait on the same console took all of the time"));
         };
         let from = line.engine().seen();
-        Ok(Self { line, _turn: turn, patterns, began, from, limit })
+        Ok(Self { line, _turn: turn, vigil: Vigil { line, patterns, began, from, limit } })
     }
 
     /// Waits until `ready` gives something, or for the failure.
-    pub(super) async fn until<T>(self, mut ready: impl FnMut(&mut Engine) -> Option<T>) -> Result<T> {
+    pub(super) async fn until<T>(self, ready: impl FnMut(&mut Engine) -> Option<T>) -> Result<T> {
+        self.vigil.until(&self.line.bell, ready).await
+    }
+}
+
+impl Vigil<'_> {
+    /// Waits until `ready` gives something, or for the failure; looks whenever `bell` rings.
+    pub(super) async fn until<T>(
+        &self,
+        bell: &Notify,
+        mut ready: impl FnMut(&mut Engine) -> Option<T>,
+    ) -> Result<T> {
         loop {
+            let rung = bell.notified();
+            tokio::pin!(rung);
+            // A bell for all rings only for those who listen already.
+            rung.as_mut().enable();
             match self.look(&mut ready) {
                 Look::Ready(found) => return Ok(found),
                 Look::Failed(error) => return Err(error),
-                Look::FailedInTheMiddleOfALine => return Err(self.fatal_in_a_moment().await),
+                Look::FailedInTheMiddleOfALine => return Err(self.fatal_in_a_moment(bell).await),
                 Look::NotYet { wake_at } => tokio::select! {
-                    () = self.line.bell.notified() => {}
+                    () = rung => {}
                     () = sleep_until(wake_at) => {}
                 },
             }
@@ -93,10 +118,10 @@ impl<'a> Turn<'a> {
     }
 
     /// The words of a panic are there but not the rest of their line, which says why.
-    async fn fatal_in_a_moment(&self) -> Error {
+    async fn fatal_in_a_moment(&self, bell: &Notify) -> Error {
         let until = Instant::now() + self.line.speed.scale(REST_OF_LINE);
         loop {
-            let rang = timeout_at(until, self.line.bell.notified()).await.is_ok();
+            let rang = timeout_at(until, bell.notified()).await.is_ok();
             let mut engine = self.line.engine();
             let Some(fatal) = engine.fatal() else {
                 return self.report(&engine).timed_out(&engine);

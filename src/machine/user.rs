@@ -211,11 +211,9 @@ impl User {
         let life = self.life();
         let limit = life.limit(self.limit.unwrap_or(COMMAND));
         let started = Instant::now();
-        let until = if until_success { "succeeds" } else { "fails" };
         // A try that does not end is ended by the limit of the whole.
         // A try that does not end is ended by the limit of the whole.
-        let invocation = self.command(&repeated(command, until_success)).repeating(command);
-        let ended = invocation.run().await?;
+        let ended = self.command(script).repeating(command).run().await?;
         match ended.status {
             Some(_) => Ok(ended.into_output(command)),
             None => {

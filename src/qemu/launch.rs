@@ -111,7 +111,9 @@ impl Qemu {
         let trouble = Arc::default();
         watch_disk(&qmp, launch.machine, launch.events.clone(), Arc::clone(&trouble));
         let accelerator = launch.accelerator;
-        Ok((Self { supervised, qmp, accelerator, trouble, disk: Mutex::new(Some(claim)) }, console))
+        let forwarding = tokio::sync::Mutex::default();
+        let disk = Mutex::new(Some(claim));
+        Ok((Self { supervised, qmp, accelerator, trouble, forwarding, disk }, console))
     }
 }
 

@@ -4,11 +4,16 @@
 pub mod accelerator;
 mod disk;
 mod exit;
+mod keyboard;
+mod keys;
 mod launch;
+mod monitor;
+mod network;
 mod output;
 mod processes;
 mod qmp;
 mod run_directory;
+mod screen;
 pub mod signals;
 mod supervise;
 mod watchdog;
@@ -21,10 +26,13 @@ use tokio::sync::watch;
 pub use accelerator::Accelerator;
 pub use disk::{Disk, KeepPolicy};
 pub use exit::Exit;
+pub(crate) use keys::Chord;
 pub(crate) use launch::CHANNEL;
 pub use launch::Launch;
+pub(crate) use network::Protocol;
 pub use qmp::{Qmp, QmpEvent};
 pub use run_directory::RunDirectory;
+pub(crate) use screen::Format;
 
 use supervise::Supervised;
 
@@ -37,6 +45,8 @@ pub struct Qemu {
     accelerator: Accelerator,
     trouble: Arc<Mutex<Option<String>>>,
     disk: Mutex<Option<disk::Claim>>,
+    /// Held while a port is forwarded.
+    forwarding: tokio::sync::Mutex<()>,
 }
 
 impl Qemu {

@@ -3,7 +3,7 @@
 //! Ten commands are used here; a client for them is smaller than generated bindings of all of QEMU's
 //! schema, and holds for QEMU 7.2 to 11, since the protocol itself has not changed since QEMU 2.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,6 +47,7 @@ pub struct QmpEvent {
 struct Line {
     pending: Mutex<Pending>,
     events: broadcast::Sender<QmpEvent>,
+    history: Mutex<History>,
     greeted: watch::Sender<Greeting>,
 }
 
@@ -54,6 +55,22 @@ struct Line {
 struct Pending {
     waiting: HashMap<u64, oneshot::Sender<Answer>>,
     closed: bool,
+}
+
+/// Events that no [`Qmp::wait_for_event`] has looked at.
+#[derive(Debug, Default)]
+struct History {
+    events: VecDeque<QmpEvent>,
+    /// How many were forgotten since nobody took them.
+    forgotten: u64,
+}
+
+impl History {
+    /// Takes the first event that fits, and everything before it.
+    fn take(&mut self, mut wanted: impl FnMut(&QmpEvent) -> bool) -> Option<QmpEvent> {
+        let at = self.events.iter().position(&mut wanted)?;
+        self.events.drain(..=at).next_back()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -106,6 +123,7 @@ impl Qmp {
         let line = Arc::new(Line {
             pending: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
+            history: Mutex::default(),
             greeted: watch::Sender::new(Greeting::Awaited),
         });
         let for_reader = Arc::clone(&line);
@@ -195,6 +213,57 @@ impl Qmp {
     pub fn events(&self) -> broadcast::Receiver<QmpEvent> {
         self.line.events.subscribe()
     }
+
+    /// Waits for the first event that `wanted` says yes to, `limit` at most. Events since the one that the
+    /// previous such wait found count, so one that came before this call is not missed; at most the last 256.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] after `limit`, with the names of the events that came instead,
+    /// [`ErrorKind::QemuGone`] at once when QEMU ends.
+    pub async fn wait_for_event(
+        &self,
+        what: &str,
+        mut wanted: impl FnMut(&QmpEvent) -> bool,
+        limit: Duration,
+    ) -> Result<QmpEvent> {
+        let started = Instant::now();
+        // Before the first look: what comes in between wakes this wait.
+        let mut news = self.line.events.subscribe();
+        let mut greeted = self.line.greeted.subscribe();
+        let look = async {
+            loop {
+                if let Some(event) = self.line.history().take(&mut wanted) {
+                    return Some(event);
+                }
+                tokio::select! {
+                    biased;
+                    _ = news.recv() => {}
+                    _ = greeted.wait_for(|greeting| *greeting == Greeting::Closed) => {
+                        return self.line.history().take(&mut wanted);
+                    }
+                }
+            }
+        };
+        match tokio::time::timeout(limit, look).await {
+            Ok(Some(event)) => Ok(event),
+            Ok(None) => Err(gone(what)),
+            Err(_) => {
+                let (came, forgotten) = {
+                    let history = self.line.history();
+                    let names: Vec<_> = history.events.iter().map(|event| event.name.clone()).collect();
+                    (names.join("\n"), history.forgotten)
+                };
+                let forgotten = if forgotten == 0 { String::new() } else { format!("{forgotten} events") };
+                Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("QEMU did not report {}", neutralise(what.as_bytes())),
+                )
+                .took(started.elapsed(), limit)
+                .section("it reported", came)
+                .section("forgotten, as nobody waited for them", forgotten))
+            }
+        }
+    }
 }
 
 fn gone(waited_for: &str) -> Error {
@@ -218,6 +287,10 @@ impl Drop for Entry<'_> {
 impl Line {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands out what comes until the end of the stream.
@@ -262,8 +335,17 @@ impl Line {
         if let Some(greeting) = incoming.greeting {
             self.greeted.send_replace(Greeting::Came(greeting["version"]["qemu"].to_string()));
         } else if let Some(name) = incoming.event {
+            let event = QmpEvent { name, data: incoming.data };
+            {
+                let mut history = self.history();
+                if history.events.len() == EVENTS_KEPT {
+                    history.events.pop_front();
+                    history.forgotten += 1;
+                }
+                history.events.push_back(event.clone());
+            }
             // Nobody may be listening.
-            let _ = self.events.send(QmpEvent { name, data: incoming.data });
+            let _ = self.events.send(event);
         } else if let Some(id) = incoming.id
             && let Some(waiting) = self.pending().waiting.remove(&id)
         {
@@ -281,11 +363,7 @@ impl Line {
         pending.closed = true;
         pending.waiting.clear();
         drop(pending);
-        self.greeted.send_if_modified(|greeting| {
-            let awaited = *greeting == Greeting::Awaited;
-            *greeting = Greeting::Closed;
-            awaited
-        });
+        self.greeted.send_replace(Greeting::Closed);
     }
 }
 

@@ -6,5 +6,6 @@ mod fatal;
 mod guest;
 mod line;
 mod matching;
+mod onlooker;
 mod screen;
 mod text;

@@ -145,3 +145,49 @@ async fn events_reach_every_receiver() {
         assert_eq!((shutdown.name.as_str(), &shutdown.data["guest"]), ("SHUTDOWN", &Value::Bool(true)));
     }
 }
+
+#[tokio::test]
+async fn an_event_that_came_before_the_wait_is_found_and_each_only_once() {
+    let (qmp, mut qemu) = connected().await;
+    qemu.says(r#"{"event": "RESUME"}"#).await;
+    qemu.says(r#"{"event": "STOP", "data": {"n": 1}}"#).await;
+    qemu.says(r#"{"event": "STOP", "data": {"n": 2}}"#).await;
+    let stop = |event: &QmpEvent| event.name == "STOP";
+    for number in [1, 2] {
+        let event = qmp.wait_for_event("STOP", stop, LIMIT).await.unwrap();
+        assert_eq!(event.data["n"], number);
+    }
+    qemu.says(r#"{"event": "RESET"}"#).await;
+    let error = qmp.wait_for_event("STOP", stop, Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains("RESET"), "{error}");
+    assert!(!error.to_string().contains("RESUME"), "passed over: {error}");
+}
+
+#[tokio::test]
+async fn a_wait_for_an_event_ends_with_qemu() {
+    let (qmp, mut qemu) = connected().await;
+    let ending = async {
+        qemu.says(r#"{"event": "SHUTDOWN"}"#).await;
+        drop(qemu);
+    };
+    let (gone, ()) = tokio::join!(
+        qmp.wait_for_event("STOP", |event| event.name == "STOP", Duration::from_secs(3600)),
+        ending
+    );
+    assert_eq!(gone.unwrap_err().kind(), ErrorKind::QemuGone);
+    let last = qmp.wait_for_event("SHUTDOWN", |event| event.name == "SHUTDOWN", LIMIT).await.unwrap();
+    assert_eq!(last.name, "SHUTDOWN", "its last words are still there");
+}
+
+#[tokio::test]
+async fn events_that_nobody_waits_for_take_no_more_room_than_is_given_to_them() {
+    let (qmp, mut qemu) = connected().await;
+    for number in 0..EVENTS_KEPT + 10 {
+        qemu.says(&format!(r#"{{"event": "TICK", "data": {number}}}"#)).await;
+    }
+    let last = |event: &QmpEvent| event.data == EVENTS_KEPT + 9;
+    qmp.wait_for_event("the last", last, LIMIT).await.unwrap();
+    let error = qmp.wait_for_event("more", |_| true, Duration::from_millis(10)).await.unwrap_err();
+    assert!(error.to_string().contains("10 events"), "{error}");
+}

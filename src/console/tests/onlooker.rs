@@ -1,0 +1,117 @@
+//! Looking on: a search that neither takes a turn nor passes over anything.
+
+use std::time::{Duration, Instant};
+
+use super::guest::{SOON, console, with, with_transcript};
+use crate::ErrorKind;
+use crate::console::{ConsoleOptions, Pattern};
+
+#[tokio::test]
+async fn what_a_wait_has_passed_over_is_found_and_stays_passed_over() {
+    let (console, mut guest) = console();
+    guest.says("one\r\ntwo\r\nthree\r\n").await;
+    console.expect("three", SOON).await.unwrap();
+    for _ in 0..2 {
+        console.find("two", None, SOON).await.unwrap();
+    }
+    guest.says("four\r\n").await;
+    assert_eq!(console.expect("four", SOON).await.unwrap().before(), "\n");
+}
+
+#[tokio::test]
+async fn it_waits_beside_a_wait_and_each_finds_its_own() {
+    let (console, mut guest) = console();
+    let saying = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        guest.says("hello ").await;
+        guest.says("world\r\n").await;
+    };
+    let pattern = Pattern::regex(r"o (\w+)\n").unwrap();
+    let (one, two, three, ()) = tokio::join!(
+        console.expect("world\n", SOON),
+        console.find(&pattern, None, SOON),
+        console.find("hello", None, SOON),
+        saying
+    );
+    assert_eq!(one.unwrap().before(), "hello ");
+    assert_eq!(two.unwrap().group(1).unwrap(), "world");
+    three.unwrap();
+}
+
+#[tokio::test]
+async fn since_a_mark_only_what_came_later_counts() {
+    let (console, mut guest) = console();
+    guest.says("started\r\n").await;
+    console.expect("started\n", SOON).await.unwrap();
+    let mark = console.mark();
+    let error = console.find("started", Some(mark), Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    guest.says("started again\r\n").await;
+    console.find("started again", Some(mark), SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_console_keeps_is_found_in_the_transcript() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("transcript");
+    let options = || ConsoleOptions { window: 4 << 10, ..ConsoleOptions::default() };
+    let flood = "0123456789abcdef\r\n".repeat(4000);
+    for transcript in [Some(path), None] {
+        let (console, mut guest) = with(ConsoleOptions { transcript: transcript.clone(), ..options() });
+        guest.says("\x1b[1mat the \x1b[0mvery start\r\n").await;
+        guest.says(&flood).await;
+        guest.says("the end\r\n").await;
+        console.expect("the end\n", SOON).await.unwrap();
+        let found = console.find("at the very start", None, Duration::from_millis(50)).await;
+        assert_eq!(found.is_ok(), transcript.is_some());
+        console.find("the end", None, SOON).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn its_limit_holds_while_the_guest_talks_on() {
+    let (console, mut guest) = console();
+    let begun = Instant::now();
+    let talking = async {
+        loop {
+            guest.says("and so on\r\n").await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let error = tokio::select! {
+        found = console.find("never", None, Duration::from_millis(200)) => found.unwrap_err(),
+        () = talking => unreachable!(),
+    };
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(error.to_string().contains("and so on"), "{error}");
+}
+
+#[tokio::test]
+async fn a_panic_and_the_end_of_the_line_end_it_at_once_but_not_before_what_it_looks_for() {
+    let (console, mut guest) = console();
+    guest.says("[    1.000000] Kernel panic - not syncing: for a test\r\n").await;
+    let for_ever = Duration::from_secs(3600);
+    console.find("Kernel panic", None, for_ever).await.unwrap();
+    let panicked = console.find("login: ", None, for_ever).await.unwrap_err();
+    assert_eq!(panicked.kind(), ErrorKind::KernelPanic);
+
+    let (console, guest) = self::console();
+    let (gone, ()) = tokio::join!(console.find("login: ", None, for_ever), async { drop(guest) });
+    assert_eq!(gone.unwrap_err().kind(), ErrorKind::QemuGone);
+}
+
+#[tokio::test]
+async fn the_log_is_all_there_is_as_text_without_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let (console, mut guest) = with_transcript(&folder.path().join("transcript"));
+    console.send_secret("hunter2").await.unwrap();
+    guest.says("\x1b[32mok\x1b[0m\r\npassword: hunter2\r\nlast\r\n").await;
+    console.expect("last\n", SOON).await.unwrap();
+    assert_eq!(console.log().unwrap(), "ok\npassword: ****\nlast\n");
+
+    let (console, mut guest) = self::console();
+    guest.says("no transcript\r\n").await;
+    console.expect("transcript\n", SOON).await.unwrap();
+    assert_eq!(console.log().unwrap(), "no transcript\n");
+}

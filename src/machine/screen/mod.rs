@@ -1,0 +1,188 @@
+//! The machine's screen: a picture of it, and the text in the picture.
+//!
+//! What a text console says can be had exactly, from the guest (/dev/vcs1); reading the picture is for
+//! what only the screen knows: boot menus, graphical programs, and whether anything can be seen at all.
+
+mod alike;
+mod ocr;
+mod picture;
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Machine;
+use crate::console::Pattern;
+use crate::qemu::Format;
+use crate::{Error, ErrorKind, Result};
+use ocr::Layout;
+use picture::Picture;
+
+/// For tesseract to read one picture: it takes half a second.
+const READ: Duration = Duration::from_secs(60);
+/// Between two looks at the screen: a dump takes some milliseconds of QEMU's time.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+
+impl Machine {
+    /// Saves what the screen shows to `path`, as PNG; an existing file is replaced.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Qmp`] when the machine has no screen (or this QEMU no PNG), [`ErrorKind::Io`] when the
+    /// file can't be written.
+    pub async fn screenshot(&self, path: impl AsRef<Path>) -> Result {
+        let path = path.as_ref();
+        self.life().step(format!("screenshot {}", path.display()));
+        let png = self.dump(Format::Png).await?;
+        std::fs::write(path, png).map_err(|error| Error::io(format_args!("write {}", path.display()), &error))
+    }
+
+    /// What the screen shows, as a PNG.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Qmp`] when the machine has no screen (or this QEMU no PNG).
+    pub async fn screenshot_png(&self) -> Result<Vec<u8>> {
+        self.dump(Format::Png).await
+    }
+
+    /// The text on the screen, read by tesseract: as good as reading from a picture is, so `l` and `1`, `0`
+    /// and `O` may be taken for each other. Empty lines are left out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] when this host has no tesseract, and those of [`Machine::screenshot`].
+    pub async fn get_screen_text(&self) -> Result<String> {
+        self.life().step("read the screen");
+        let picture = self.picture().await?;
+        read(&picture, READINGS[0], self.speed().scale(READ)).await
+    }
+
+    /// The text on the screen, read in several ways that make different mistakes: lines of a console, words
+    /// anywhere, light text on dark patches.
+    ///
+    /// # Errors
+    /// As [`Machine::get_screen_text`].
+    pub async fn get_screen_text_variants(&self) -> Result<Vec<String>> {
+        self.life().step("read the screen");
+        let picture = self.picture().await?;
+        let mut texts = Vec::new();
+        for reading in READINGS {
+            texts.push(read(&picture, reading, self.speed().scale(READ)).await?);
+        }
+        Ok(texts)
+    }
+
+    /// Waits until the screen shows `pattern`: plain text, or a regular expression
+    /// ([`Pattern::regex`]). Returns the text of the screen in which it was found. `limit` is for a fast
+    /// host and is scaled by [`crate::Speed`]; the screen is read once at least.
+    ///
+    /// Every new picture is read in several ways, and one of them has to fit: see
+    /// [`Machine::get_screen_text_variants`]. Plain text fits also where it differs only in blanks and in
+    /// characters that look alike (`l` and `1`, `O` and `0`, `S` and `5`); a regular expression has to match
+    /// as it is. While the picture stays as it is nothing is read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] after `limit`, with what the screen showed; those of
+    /// [`Machine::get_screen_text`].
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// use std::time::Duration;
+    /// machine.wait_for_text("login:", Duration::from_secs(30)).await?;
+    /// machine.send_chars("alice\n").await?;
+    /// machine.wait_for_text("Password:", Duration::from_secs(5)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn wait_for_text(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<String> {
+        let pattern = pattern.into();
+        self.life().step(format!("wait for {pattern} on the screen"));
+        let limit = self.speed().scale(limit);
+        let started = Instant::now();
+        let mut known = HashSet::new();
+        let mut shown = String::new();
+        let mut pause = LOOKS.0;
+        loop {
+            let picture = self.picture().await?;
+            if known.insert(fingerprint(&picture)) {
+                pause = LOOKS.0;
+                for (number, reading) in READINGS.into_iter().enumerate() {
+                    let text = read(&picture, reading, self.speed().scale(READ)).await?;
+                    if alike::shows(&text, &pattern) {
+                        return Ok(text);
+                    }
+                    if number == 0 {
+                        shown = text;
+                    }
+                }
+            }
+            if started.elapsed() >= limit {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("{}: {pattern} did not appear on the screen", self.name()),
+                )
+                .took(started.elapsed(), limit)
+                .section(
+                    "the screen shows",
+                    if shown.is_empty() { "(nothing that can be read)" } else { &shown },
+                )
+                .next_step("look at it: `machine.screenshot(\"screen.png\")` before this wait"));
+            }
+            tokio::time::sleep(pause.min(limit.saturating_sub(started.elapsed()))).await;
+            pause = (pause * 2).min(LOOKS.1);
+        }
+    }
+
+    async fn picture(&self) -> Result<Picture> {
+        let ppm = self.dump(Format::Ppm).await?;
+        Picture::read_ppm(&ppm)
+            .ok_or_else(|| Error::new(ErrorKind::Qmp, "QEMU wrote no picture of the screen"))
+    }
+
+    async fn dump(&self, format: Format) -> Result<Vec<u8>> {
+        let doing = "make a file for a picture of the screen";
+        let file = tempfile::Builder::new()
+            .prefix("screen")
+            .tempfile_in(self.run_directory())
+            .map_err(|error| Error::io(doing, &error))?;
+        self.qemu().screendump(file.path(), format).await?;
+        std::fs::read(file.path()).map_err(|error| Error::io(doing, &error))
+    }
+}
+
+/// A way to read a picture.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    layout: Layout,
+    /// How much larger the picture is made.
+    zoom: usize,
+    /// Whether light and dark change places: for a light window on a dark screen, or the reverse.
+    inverted: bool,
+}
+
+/// The likeliest first. (A console's letters are read best at twice their size; three and four times are
+/// worse. At their own size other characters are mistaken.)
+const READINGS: [Reading; 4] = [
+    Reading { layout: Layout::Block, zoom: 2, inverted: false },
+    Reading { layout: Layout::Sparse, zoom: 2, inverted: false },
+    Reading { layout: Layout::Automatic, zoom: 1, inverted: false },
+    Reading { layout: Layout::Sparse, zoom: 2, inverted: true },
+];
+
+async fn read(picture: &Picture, reading: Reading, limit: Duration) -> Result<String> {
+    if picture.is_blank() {
+        return Ok(String::new());
+    }
+    let paper = picture.on_paper();
+    let paper = if reading.inverted { paper.inverted() } else { paper };
+    // Tens of milliseconds of arithmetic, which would hold up what else runs here.
+    let enlarged = tokio::task::spawn_blocking(move || paper.enlarged(reading.zoom)).await;
+    let enlarged = enlarged.map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+    let text = ocr::read(&enlarged, reading.layout, limit).await?;
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    Ok(lines.flat_map(|line| [line.trim_end(), "\n"]).collect())
+}
+
+fn fingerprint(picture: &Picture) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    picture.hash(&mut hasher);
+    hasher.finish()
+}

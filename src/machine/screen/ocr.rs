@@ -1,0 +1,71 @@
+//! Reads a picture of the screen with tesseract.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::picture::Picture;
+use crate::{Error, ErrorKind, Result};
+
+/// How tesseract looks at a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// One block of lines: a console.
+    Block,
+    /// Words anywhere: windows, buttons.
+    Sparse,
+    /// A page, with columns perhaps.
+    Automatic,
+}
+
+/// What stands in the picture. `limit` is for tesseract.
+pub(super) async fn read(picture: &Picture, layout: Layout, limit: Duration) -> Result<String> {
+    let started = Instant::now();
+    let mode = match layout {
+        Layout::Block => "6",
+        Layout::Sparse => "11",
+        Layout::Automatic => "3",
+    };
+    let mut child = Command::new("tesseract")
+        .args(["stdin", "stdout", "--dpi", "200", "--psm", mode])
+        // One picture is too little for its threads: they take longer, together.
+        .env("OMP_THREAD_LIMIT", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(cannot_start)?;
+    let stdin = child.stdin.take();
+    let feed = async {
+        if let Some(mut stdin) = stdin {
+            // Should it end early, its words say why.
+            let _ = stdin.write_all(&picture.to_pgm()).await;
+        }
+    };
+    let reading = async { tokio::join!(feed, child.wait_with_output()).1 };
+    let output = match tokio::time::timeout(limit, reading).await {
+        Ok(output) => output.map_err(|error| Error::io("run tesseract", &error))?,
+        Err(_) => {
+            return Err(Error::new(ErrorKind::Timeout, "tesseract did not read the screen in time")
+                .took(started.elapsed(), limit));
+        }
+    };
+    if !output.status.success() {
+        let words = crate::console::shown(&output.stderr, 10);
+        return Err(Error::new(ErrorKind::Host, format!("tesseract failed: {}", output.status))
+            .section("it said", words)
+            .next_step("is its English language data installed? (Debian: tesseract-ocr-eng)"));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\x0c').to_owned())
+}
+
+fn cannot_start(source: std::io::Error) -> Error {
+    if source.kind() != std::io::ErrorKind::NotFound {
+        return Error::io("run tesseract", &source);
+    }
+    Error::new(ErrorKind::Host, "reading the screen needs tesseract, and this host has no such program")
+        .next_step("install it (Debian: apt-get install tesseract-ocr, NixOS: pkgs.tesseract)")
+}

@@ -1,0 +1,34 @@
+//! The monitor that people type at (HMP), reached through the control protocol: a few things can only be
+//! had there, such as port forwards.
+
+use serde_json::json;
+
+use super::output::neutralise;
+use super::{QMP_LIMIT, Qemu};
+use crate::{Error, ErrorKind, Result};
+
+impl Qemu {
+    /// Runs one command of QEMU's monitor, such as `info network`, and returns what it prints, with `\n` at
+    /// the end of lines.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Qmp`] with the monitor's words when it does not know the command or says `Error:`;
+    /// those of [`Qmp::execute`](super::Qmp::execute). What a command complains about in other words comes
+    /// back as text: the monitor has no status.
+    pub async fn monitor(&self, command: &str) -> Result<String> {
+        let arguments = json!({ "command-line": command });
+        let answer = self.qmp().execute("human-monitor-command", Some(arguments), QMP_LIMIT).await?;
+        let text = answer.as_str().unwrap_or_default().replace("\r\n", "\n");
+        let complaint = text
+            .lines()
+            .find(|line| line.starts_with("Error: ") || line.starts_with("unknown command: "))
+            .map(|line| neutralise(line.as_bytes()));
+        match complaint {
+            None => Ok(text),
+            Some(complaint) => {
+                let command = neutralise(command.as_bytes());
+                Err(Error::new(ErrorKind::Qmp, format!("QEMU's monitor refused `{command}`: {complaint}")))
+            }
+        }
+    }
+}
