@@ -26,8 +26,10 @@
 
 mod boot;
 mod bus;
+mod clock;
 mod command;
 mod control;
+mod desktop;
 mod files;
 mod frame;
 mod invocation;
@@ -44,7 +46,9 @@ mod screen;
 mod session;
 mod shell;
 mod shell_line;
+mod steps;
 mod transcript;
+mod tty;
 mod units;
 mod user;
 mod waits;
@@ -67,6 +71,7 @@ pub use boot::MachineOptions;
 pub use invocation::{Invocation, Stream};
 pub use output::Output;
 pub use session::Session;
+pub use steps::start_all;
 pub use user::{Commands, User};
 
 use shell_line::ShellLine;
