@@ -19,6 +19,9 @@ pub mod scenario;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Events};
 pub use limits::Speed;
+/// The runtime that scenarios run on, for `tokio::join!`, `tokio::spawn` and `tokio::time`: a scenario's file needs
+/// no dependency of its own.
+pub use tokio;
 
 /// Makes a test of an `async fn`: its machines are built and booted, the function runs with them at
 /// their login prompts, and whatever becomes of it they are gone afterwards.

@@ -2,6 +2,7 @@
 
 pub use std::time::Duration;
 
-pub use crate::machine::{Machine, Output, Session};
+pub use crate::console::Pattern;
+pub use crate::machine::{Machine, Output, Session, Stream, User, start_all};
 pub use crate::scenario;
 pub use crate::{Error, ErrorKind, Result};
