@@ -5,6 +5,7 @@
 pub mod build;
 mod cache;
 pub mod console;
+mod control;
 mod error;
 mod event;
 mod limits;

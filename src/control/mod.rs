@@ -1,0 +1,3 @@
+//! The control channel: a second way into a machine, beside its console.
+
+mod guest;
