@@ -1,0 +1,80 @@
+//! The helper: runs commands for the host, all over one descriptor.
+//!
+//! It is fetched into the machine's memory and needs nothing there but a kernel and a bash. It has no C
+//! library, since the machine's may be any or at any path. `check` says whether it can run here;
+//! `serve 3 BASH` serves the port that is open as descriptor 3; `serve - BASH NONCE` serves standard input
+//! and output, and says the channel's first line itself.
+
+#![no_std]
+#![no_main]
+
+mod bytes;
+mod command;
+mod frame;
+mod lane;
+mod leftover;
+mod manage;
+mod serve;
+mod sys;
+mod take;
+mod watch;
+
+use sys::{Environment, Fd};
+
+/// A C string, with its NUL.
+///
+/// # Safety
+/// `text` must be a C string that lives for ever.
+unsafe fn c_string(text: *const u8) -> &'static [u8] {
+    let mut n = 0;
+    // SAFETY: the string ends with a NUL, and all before it is readable.
+    unsafe {
+        while *text.add(n) != 0 {
+            n += 1;
+        }
+        core::slice::from_raw_parts(text, n + 1)
+    }
+}
+
+/// Where the kernel's entry point goes on; `stack` is as it left it.
+extern "C" fn start(stack: *const usize) -> ! {
+    // SAFETY: the kernel puts argc, the arguments, a null, the environment and a null there.
+    let (arguments, environment) = unsafe {
+        let count = *stack;
+        let first = stack.add(1).cast::<*const u8>();
+        let arguments: [&'static [u8]; 5] =
+            core::array::from_fn(|at| if at < count { c_string(*first.add(at)) } else { b"\0" });
+        (arguments, Environment::new(first.add(count + 1)))
+    };
+    sys::exit(match arguments {
+        [_, b"check\0", ..] => check(),
+        [_, b"serve\0", b"-\0", bash, nonce] => {
+            say_hello_to(nonce);
+            serve::serve(Fd::inherited(0), Some(Fd::inherited(1)), bash, environment)
+        }
+        [_, b"serve\0", port, bash, _] => match frame::number(&port[..port.len() - 1]) {
+            Some(number) => serve::serve(Fd::inherited(number as i32), None, bash, environment),
+            None => 64,
+        },
+        _ => 64,
+    })
+}
+
+/// The first line of a channel that has no loader.
+fn say_hello_to(nonce: &[u8]) {
+    let mut name = [0; 65];
+    let nonce = &nonce[..nonce.len() - 1];
+    let line = frame::Line::new().text(b"\nnixvm-channel ").text(nonce).text(b" ");
+    let line = line.text(sys::machine_name(&mut name)).text(b"\n");
+    let output = core::mem::ManuallyDrop::new(Fd::inherited(1));
+    // When it fails, so will all that comes after.
+    let _ = output.write(line.bytes());
+}
+
+/// Whether what this needs is there: pipes that can be opened by their paths in /proc.
+fn check() -> i32 {
+    let Ok((ours, _keep)) = sys::pipe() else { return 1 };
+    let path = frame::Line::new().text(b"/proc/").number(sys::pid() as u32).text(b"/fd/");
+    let path = path.number(ours.number() as u32).text(b"\0");
+    i32::from(sys::open(path.bytes(), false).is_err())
+}

@@ -1,0 +1,229 @@
+//! The loop: frames in, commands to lanes, output and answers out. It never waits but in one place.
+
+use crate::bytes::Bytes;
+use crate::command::{COMMANDS, Commands, Phase};
+use crate::frame::{self, Next};
+use crate::lane::Lane;
+use crate::leftover::Leftovers;
+use crate::sys::{self, Environment, Fd, POLLIN, POLLOUT, Signals};
+use crate::watch::{Source, Watch};
+
+/// So many commands run at once; more wait.
+pub const LANES: usize = 64;
+/// No more output and frames are taken in while so much waits to go out.
+const ENOUGH_WAITING: usize = 262144;
+
+/// All there is to know while serving.
+pub struct Server {
+    pub bash: &'static [u8],
+    pub environment: Environment,
+    /// Functions in the environment: any word can be one.
+    pub functions: bool,
+    pub commands: Commands,
+    pub lanes: [Option<Lane>; LANES],
+    pub leftovers: Leftovers,
+    /// Frames on their way to the host.
+    pub out: Bytes,
+    /// So many lanes are kept ready.
+    pub spare: usize,
+}
+
+/// Serves until the port ends; the exit status.
+pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: Environment) -> i32 {
+    sys::ignore_broken_pipes();
+    let Ok(signals) = Signals::new() else { return 71 };
+    let mut server = Server {
+        bash,
+        environment,
+        functions: environment.has_prefix(b"BASH_FUNC_"),
+        commands: Commands([const { None }; COMMANDS]),
+        lanes: [const { None }; LANES],
+        leftovers: Leftovers::new(),
+        out: Bytes::new(),
+        spare: 1,
+    };
+    let port_out = output.as_ref().unwrap_or(&input);
+    for port in [&input, port_out] {
+        if port.never_wait().is_err() || port.close_on_exec().is_err() {
+            return 66;
+        }
+    }
+    server.hello();
+    let status = server.turn_until_end(&input, port_out, &signals);
+    for lane in server.lanes.iter().flatten() {
+        lane.kill();
+    }
+    status
+}
+
+impl Server {
+    fn hello(&mut self) {
+        let line = frame::Line::new().text(b"version 1\nway helper\nbash ");
+        let line = line.text(&self.bash[..self.bash.len() - 1]).text(b"\n");
+        frame::append(&mut self.out, b'H', 0, line.bytes());
+    }
+
+    fn turn_until_end(&mut self, input: &Fd, output: &Fd, signals: &Signals) -> i32 {
+        let mut frames = Bytes::new();
+        loop {
+            if !self.flush(output) {
+                return 0;
+            }
+            // After the answers: what comes next may cost a fork.
+            self.keep_lanes();
+            let mut watch = self.watch(input, output, signals);
+            if sys::wait_for(&mut watch.watched[..watch.len]).is_err() {
+                return 71;
+            }
+            for at in 0..watch.len {
+                if watch.watched[at].seen == 0 {
+                    continue;
+                }
+                match watch.sources[at] {
+                    Source::Output(lane, which) => self.read_output(lane, which),
+                    Source::Words(lane) => self.listen(lane),
+                    Source::Text(lane) => self.send_text(lane),
+                    Source::Input(lane) => self.write_input(lane),
+                    Source::Leftover(at) => self.leftovers.read(at),
+                    Source::PortOut => {}
+                    Source::Signals => {
+                        if signals.asked_to_end() {
+                            return 0;
+                        }
+                        while let Some((pid, status)) = sys::wait_any() {
+                            self.shell_ended(pid, status);
+                        }
+                    }
+                    Source::PortIn => match input.read(&mut frames.room(frame::LONGEST)[..frame::LONGEST]) {
+                        Ok(0) => return 0,
+                        Ok(n) => {
+                            frames.filled(n);
+                            if !self.take_frames(&mut frames) {
+                                return 65;
+                            }
+                        }
+                        Err(sys::EAGAIN) => {}
+                        Err(_) => return 74,
+                    },
+                }
+            }
+            self.dispatch();
+        }
+    }
+
+    fn watch(&self, input: &Fd, output: &Fd, signals: &Signals) -> Watch {
+        let mut watch = Watch::new();
+        let room = self.out.len() < ENOUGH_WAITING;
+        watch.add_lanes(&self.lanes, &self.commands, room);
+        if room {
+            watch.add(input.number(), POLLIN, Source::PortIn);
+        }
+        if !self.out.is_empty() {
+            watch.add(output.number(), POLLOUT, Source::PortOut);
+        }
+        watch.add(signals.number(), POLLIN, Source::Signals);
+        watch.add_leftovers(&self.leftovers);
+        watch
+    }
+
+    /// Writes what the port takes now. Whether there is still somebody at the other end.
+    fn flush(&mut self, output: &Fd) -> bool {
+        while !self.out.is_empty() {
+            match output.write(self.out.front()) {
+                Ok(n) => self.out.consume(n),
+                Err(sys::EAGAIN) => break,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Handles every whole frame. Whether they were frames.
+    fn take_frames(&mut self, frames: &mut Bytes) -> bool {
+        loop {
+            match frame::next(frames.front()) {
+                Next::More => return true,
+                Next::Nonsense => return false,
+                Next::Frame { kind, id, content, whole } => {
+                    if !self.take(kind, id, &frames.front()[content]) {
+                        return false;
+                    }
+                    frames.consume(whole);
+                }
+            }
+        }
+    }
+
+    /// Reads a command's output once.
+    fn read_output(&mut self, at: usize, which: usize) {
+        let Some((command, Some(lane))) = self.running(at).map(|command| (command, &mut self.lanes[at]))
+        else {
+            return;
+        };
+        let Some(id) = self.commands.0[command].as_ref().map(|command| command.id) else { return };
+        let Some(pipe) = &lane.output[which] else { return };
+        let ending = lane.left[which] > 0;
+        let most = if ending { lane.left[which] } else { frame::LONGEST };
+        match frame::append_read(&mut self.out, [b'O', b'E'][which], id, pipe, most) {
+            Ok(0) => {
+                lane.output[which] = None;
+                lane.left[which] = 0;
+            }
+            Ok(n) => lane.left[which] = lane.left[which].saturating_sub(n),
+            Err(_) => lane.left[which] = 0,
+        }
+        self.answer_if_all_sent(at);
+    }
+
+    /// Gives a command more of its input. What its process doesn't want any more counts as taken.
+    pub fn write_input(&mut self, at: usize) {
+        let Some((command, Some(lane))) = self.running(at).map(|command| (command, &mut self.lanes[at]))
+        else {
+            return;
+        };
+        let Some(command) = &mut self.commands.0[command] else { return };
+        let taken = match lane.stdin.as_ref().map(|stdin| stdin.write(command.input.front())) {
+            Some(Ok(n)) => n,
+            Some(Err(sys::EAGAIN)) => 0,
+            Some(Err(_)) | None => {
+                lane.stdin = None;
+                command.input.len()
+            }
+        };
+        command.input.consume(taken);
+        if taken > 0 {
+            let line = frame::Line::new().number(taken as u32);
+            frame::append(&mut self.out, b'A', command.id, line.bytes());
+        }
+        if command.input_ended && command.input.is_empty() {
+            lane.stdin = None;
+        }
+    }
+
+    fn send_text(&mut self, at: usize) {
+        if let Some(command) = self.running(at)
+            && let (Some(lane), Some(command)) = (&mut self.lanes[at], &mut self.commands.0[command])
+        {
+            lane.send(&mut command.text);
+        }
+    }
+
+    /// Gives waiting commands to lanes that are ready.
+    fn dispatch(&mut self) {
+        while let Some(command) = self.commands.first_waiting()
+            && let Some(at) = self.ready_lane()
+        {
+            self.give(command, at);
+        }
+    }
+
+    fn give(&mut self, at: usize, lane: usize) {
+        let (Some(command), Some(lane)) = (&mut self.commands.0[at], &mut self.lanes[lane]) else { return };
+        command.phase = Phase::Running;
+        lane.state = crate::lane::State::Running(at);
+        lane.send(&mut command.text);
+        if command.request.input && command.input_ended && command.input.is_empty() {
+            lane.stdin = None;
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What is particular to aarch64: the entry point, the system call instruction and its numbers.
+
+use core::arch::{asm, global_asm};
+
+global_asm!(
+    ".globl _start",
+    "_start:",
+    "mov x29, xzr",
+    "mov x0, sp",
+    "bl {start}",
+    "brk #1",
+    start = sym crate::start,
+);
+
+/// One system call, with the kernel's answer: a value, or an error number below zero.
+///
+/// # Safety
+/// The arguments must be what the call expects; pointers must stay valid while it lasts.
+#[inline(always)]
+pub unsafe fn call(number: usize, a: [usize; 6]) -> isize {
+    let result;
+    // SAFETY: the kernel keeps every register but x0; the caller vouches for the arguments.
+    unsafe {
+        asm!("svc #0", in("x8") number, inlateout("x0") a[0] => result, in("x1") a[1], in("x2") a[2],
+            in("x3") a[3], in("x4") a[4], in("x5") a[5], options(nostack));
+    }
+    result
+}
+
+/// Copies `n` bytes upwards: what the compiler's `memcpy` and `memmove` come down to.
+///
+/// # Safety
+/// Both ranges must be valid; `to` must not lie inside `from`'s range.
+#[inline(always)]
+pub unsafe fn copy_up(mut to: *mut u8, mut from: *const u8, mut n: usize) {
+    // Assembler, as the compiler would make a call of `memcpy` of a loop.
+    while n >= 8 {
+        // SAFETY: eight bytes are left on both sides.
+        unsafe {
+            asm!("ldr {t}, [{f}], #8", "str {t}, [{d}], #8", t = out(reg) _, f = inout(reg) from,
+                d = inout(reg) to, options(nostack, preserves_flags));
+        }
+        n -= 8;
+    }
+    while n > 0 {
+        // SAFETY: one byte is left on both sides.
+        unsafe {
+            asm!("ldrb {t:w}, [{f}], #1", "strb {t:w}, [{d}], #1", t = out(reg) _, f = inout(reg) from,
+                d = inout(reg) to, options(nostack, preserves_flags));
+        }
+        n -= 1;
+    }
+}
+
+/// Sets `n` bytes.
+///
+/// # Safety
+/// The range must be valid.
+#[inline(always)]
+pub unsafe fn fill(mut to: *mut u8, byte: u8, n: usize) {
+    for _ in 0..n {
+        // SAFETY: one byte is left.
+        unsafe {
+            asm!("strb {b:w}, [{d}], #1", b = in(reg) byte as u32, d = inout(reg) to,
+                options(nostack, preserves_flags));
+        }
+    }
+}
+
+/// Numbers of the system calls.
+pub mod number {
+    pub const DUP3: usize = 24;
+    pub const FCNTL: usize = 25;
+    pub const IOCTL: usize = 29;
+    pub const OPENAT: usize = 56;
+    pub const CLOSE: usize = 57;
+    pub const PIPE2: usize = 59;
+    pub const READ: usize = 63;
+    pub const WRITE: usize = 64;
+    pub const PPOLL: usize = 73;
+    pub const SIGNALFD4: usize = 74;
+    pub const EXIT_GROUP: usize = 94;
+    pub const KILL: usize = 129;
+    pub const SIGACTION: usize = 134;
+    pub const SIGPROCMASK: usize = 135;
+    pub const SETSID: usize = 157;
+    pub const UNAME: usize = 160;
+    pub const PRCTL: usize = 167;
+    pub const GETPID: usize = 172;
+    pub const MUNMAP: usize = 215;
+    pub const MREMAP: usize = 216;
+    pub const CLONE: usize = 220;
+    pub const EXECVE: usize = 221;
+    pub const MMAP: usize = 222;
+    pub const WAIT4: usize = 260;
+}

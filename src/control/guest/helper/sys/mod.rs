@@ -1,0 +1,182 @@
+//! The kernel, without a C library: the few system calls that the helper needs, made safe.
+
+mod builtins;
+#[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
+mod machine;
+mod process;
+mod signals;
+
+pub use process::{Environment, exit, kill, pid, spawn_in_session, wait_any};
+pub use signals::{Signals, ignore_broken_pipes};
+
+use machine::{call, number};
+
+/// Error numbers that mean "not now" or "nobody is there".
+pub const EAGAIN: isize = -11;
+const EINTR: isize = -4;
+
+/// Readiness, as `poll` has it.
+pub const POLLIN: i16 = 1;
+pub const POLLOUT: i16 = 4;
+
+/// An open descriptor, closed when dropped.
+pub struct Fd(i32);
+
+impl Fd {
+    /// Takes over a descriptor that this process was given.
+    pub fn inherited(number: i32) -> Fd {
+        Fd(number)
+    }
+
+    /// Its number, for `poll` and for paths in /proc.
+    pub fn number(&self) -> i32 {
+        self.0
+    }
+
+    /// Reads once. 0 is the end.
+    pub fn read(&self, into: &mut [u8]) -> Result<usize, isize> {
+        // SAFETY: the slice is ours for the time of the call.
+        checked(|| unsafe {
+            call(number::READ, [self.0 as usize, into.as_mut_ptr() as usize, into.len(), 0, 0, 0])
+        })
+    }
+
+    /// Writes once, perhaps a part.
+    pub fn write(&self, bytes: &[u8]) -> Result<usize, isize> {
+        // SAFETY: the slice is ours for the time of the call.
+        checked(|| unsafe {
+            call(number::WRITE, [self.0 as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0])
+        })
+    }
+
+    /// How many bytes can be read at once; 0 where that is not known.
+    pub fn readable(&self) -> usize {
+        const FIONREAD: usize = 0x541b;
+        let mut n = 0i32;
+        // SAFETY: the kernel writes one int.
+        match checked(|| unsafe {
+            call(number::IOCTL, [self.0 as usize, FIONREAD, &raw mut n as usize, 0, 0, 0])
+        }) {
+            Ok(_) => n.max(0) as usize,
+            Err(_) => 0,
+        }
+    }
+
+    /// Reads and writes return instead of waiting, from now on.
+    pub fn never_wait(&self) -> Result<(), isize> {
+        const F_GETFL: usize = 3;
+        const F_SETFL: usize = 4;
+        const O_NONBLOCK: usize = 0o4000;
+        let flags = self.control(F_GETFL, 0)?;
+        self.control(F_SETFL, flags | O_NONBLOCK).map(drop)
+    }
+
+    /// Programs that this process starts don't get it.
+    pub fn close_on_exec(&self) -> Result<(), isize> {
+        const F_SETFD: usize = 2;
+        self.control(F_SETFD, 1).map(drop)
+    }
+
+    fn control(&self, command: usize, value: usize) -> Result<usize, isize> {
+        // SAFETY: these commands take plain numbers.
+        checked(|| unsafe { call(number::FCNTL, [self.0 as usize, command, value, 0, 0, 0]) })
+    }
+}
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has this descriptor. After an error it is closed, too.
+        unsafe { call(number::CLOSE, [self.0 as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// A pipe: the end to read, the end to write. Neither is passed on to programs.
+pub fn pipe() -> Result<(Fd, Fd), isize> {
+    const O_CLOEXEC: usize = 0o2000000;
+    let mut ends = [0i32; 2];
+    // SAFETY: the kernel writes two ints.
+    checked(|| unsafe { call(number::PIPE2, [&raw mut ends as usize, O_CLOEXEC, 0, 0, 0, 0]) })?;
+    Ok((Fd(ends[0]), Fd(ends[1])))
+}
+
+/// Opens a file; `path` ends with a NUL.
+pub fn open(path: &[u8], write: bool) -> Result<Fd, isize> {
+    const AT_FDCWD: usize = -100isize as usize;
+    const O_CLOEXEC: usize = 0o2000000;
+    if path.last() != Some(&0) {
+        return Err(-22);
+    }
+    // SAFETY: the path ends with a NUL, as was just seen.
+    let n = checked(|| unsafe {
+        call(number::OPENAT, [AT_FDCWD, path.as_ptr() as usize, O_CLOEXEC | usize::from(write), 0, 0, 0])
+    })?;
+    Ok(Fd(n as i32))
+}
+
+/// One descriptor to wait for, laid out as the kernel has it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Watched {
+    pub fd: i32,
+    pub events: i16,
+    pub seen: i16,
+}
+
+/// Waits until one of these is ready, without a limit.
+pub fn wait_for(watched: &mut [Watched]) -> Result<(), isize> {
+    // SAFETY: the slice is ours; no time limit and no signal mask are given.
+    checked(|| unsafe { call(number::PPOLL, [watched.as_mut_ptr() as usize, watched.len(), 0, 0, 0, 0]) })
+        .map(drop)
+}
+
+/// New zeroed memory, of a multiple of the page size; none if there is none.
+pub fn map(bytes: usize) -> Option<*mut u8> {
+    // PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
+    // SAFETY: a mapping at an address of the kernel's choice harms nothing.
+    let at = unsafe { call(number::MMAP, [0, bytes, 3, 0x22, usize::MAX, 0]) };
+    if at < 0 && at > -4096 { None } else { Some(at as *mut u8) }
+}
+
+/// Makes a mapping larger, perhaps elsewhere.
+///
+/// # Safety
+/// `start` and `old` must be a whole mapping; it is gone afterwards.
+pub unsafe fn remap(start: *mut u8, old: usize, new: usize) -> Option<*mut u8> {
+    const MREMAP_MAYMOVE: usize = 1;
+    // SAFETY: says the caller.
+    let at = unsafe { call(number::MREMAP, [start as usize, old, new, MREMAP_MAYMOVE, 0, 0]) };
+    if at < 0 && at > -4096 { None } else { Some(at as *mut u8) }
+}
+
+/// Gives memory back.
+///
+/// # Safety
+/// `start` and `bytes` must be a whole mapping that nobody uses any more.
+pub unsafe fn unmap(start: *mut u8, bytes: usize) {
+    // SAFETY: says the caller.
+    unsafe { call(number::MUNMAP, [start as usize, bytes, 0, 0, 0, 0]) };
+}
+
+/// The machine's name (`uname -m`), in a buffer of the caller's.
+pub fn machine_name(into: &mut [u8; 65]) -> &[u8] {
+    let mut names = [[0u8; 65]; 6];
+    // SAFETY: the kernel writes six names of 65 bytes.
+    let result = unsafe { call(number::UNAME, [&raw mut names as usize, 0, 0, 0, 0, 0]) };
+    if result == 0 {
+        *into = names[4];
+    }
+    let end = into.iter().position(|&byte| byte == 0).unwrap_or(0);
+    &into[..end]
+}
+
+/// Repeats what a signal interrupted; sets values and errors apart.
+fn checked(mut system_call: impl FnMut() -> isize) -> Result<usize, isize> {
+    loop {
+        match system_call() {
+            EINTR => {}
+            error if error < 0 => return Err(error),
+            value => return Ok(value as usize),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What is particular to x86_64: the entry point, the system call instruction and its numbers.
+
+use core::arch::{asm, global_asm};
+
+global_asm!(
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {start}",
+    "ud2",
+    start = sym crate::start,
+);
+
+/// One system call, with the kernel's answer: a value, or an error number below zero.
+///
+/// # Safety
+/// The arguments must be what the call expects; pointers must stay valid while it lasts.
+#[inline(always)]
+pub unsafe fn call(number: usize, a: [usize; 6]) -> isize {
+    let result;
+    // SAFETY: the kernel keeps every register but these three; the caller vouches for the arguments.
+    unsafe {
+        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a[0], in("rsi") a[1],
+            in("rdx") a[2], in("r10") a[3], in("r8") a[4], in("r9") a[5],
+            lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    result
+}
+
+/// Copies `n` bytes upwards: what the compiler's `memcpy` and `memmove` come down to.
+///
+/// # Safety
+/// Both ranges must be valid; `to` must not lie inside `from`'s range.
+#[inline(always)]
+pub unsafe fn copy_up(to: *mut u8, from: *const u8, n: usize) {
+    // SAFETY: the caller vouches for the ranges; the direction flag is clear by the ABI.
+    unsafe {
+        asm!("rep movsb", inout("rcx") n => _, inout("rdi") to => _, inout("rsi") from => _,
+            options(nostack, preserves_flags));
+    }
+}
+
+/// Sets `n` bytes.
+///
+/// # Safety
+/// The range must be valid.
+#[inline(always)]
+pub unsafe fn fill(to: *mut u8, byte: u8, n: usize) {
+    // SAFETY: as above.
+    unsafe {
+        asm!("rep stosb", inout("rcx") n => _, inout("rdi") to => _, in("al") byte,
+            options(nostack, preserves_flags));
+    }
+}
+
+/// Numbers of the system calls.
+pub mod number {
+    pub const READ: usize = 0;
+    pub const WRITE: usize = 1;
+    pub const CLOSE: usize = 3;
+    pub const MMAP: usize = 9;
+    pub const MUNMAP: usize = 11;
+    pub const SIGACTION: usize = 13;
+    pub const SIGPROCMASK: usize = 14;
+    pub const IOCTL: usize = 16;
+    pub const MREMAP: usize = 25;
+    pub const GETPID: usize = 39;
+    pub const CLONE: usize = 56;
+    pub const EXECVE: usize = 59;
+    pub const WAIT4: usize = 61;
+    pub const KILL: usize = 62;
+    pub const UNAME: usize = 63;
+    pub const FCNTL: usize = 72;
+    pub const SETSID: usize = 112;
+    pub const PRCTL: usize = 157;
+    pub const EXIT_GROUP: usize = 231;
+    pub const OPENAT: usize = 257;
+    pub const PPOLL: usize = 271;
+    pub const SIGNALFD4: usize = 289;
+    pub const DUP3: usize = 292;
+    pub const PIPE2: usize = 293;
+}

@@ -1,0 +1,82 @@
+//! What each frame from the host means.
+
+use crate::command::{INPUT_WINDOW, Phase, Request};
+use crate::frame;
+use crate::serve::Server;
+
+impl Server {
+    /// Does what a frame says. Whether the host keeps to the protocol.
+    pub fn take(&mut self, kind: u8, id: u32, content: &[u8]) -> bool {
+        match kind {
+            b'T' => self.take_text(id, content),
+            b'R' => self.take_run(id, content),
+            b'I' => return self.take_input(id, content),
+            b'K' => return self.take_kill(id, content),
+            b'P' => frame::append(&mut self.out, b'P', id, content),
+            // Of a later version.
+            _ => {}
+        }
+        true
+    }
+
+    fn take_text(&mut self, id: u32, content: &[u8]) {
+        if let Some(at) = self.commands.find_or_add(id)
+            && let Some(command) = &mut self.commands.0[at]
+            && command.phase == Phase::Text
+        {
+            command.add(content);
+        }
+    }
+
+    fn take_run(&mut self, id: u32, content: &[u8]) {
+        let Some(at) = self.commands.find_or_add(id) else {
+            return frame::append(&mut self.out, b'F', id, b"256 commands wait or run already");
+        };
+        let Some(command) = &mut self.commands.0[at] else { return };
+        if command.phase != Phase::Text {
+            return;
+        }
+        command.request = Request::parse(content);
+        if let Err(why) = command.make_ready(self.functions) {
+            self.refuse(at, why);
+        }
+    }
+
+    fn take_input(&mut self, id: u32, content: &[u8]) -> bool {
+        let Some(at) = self.commands.find(id) else { return true };
+        let Some(command) = &mut self.commands.0[at] else { return true };
+        if content.is_empty() {
+            command.input_ended = true;
+        } else if command.input.len() + content.len() > INPUT_WINDOW {
+            return false;
+        } else {
+            command.input.push(content);
+        }
+        if command.phase == Phase::Running
+            && let Some(lane) = self.lane_of(at)
+        {
+            self.write_input(lane);
+        }
+        true
+    }
+
+    fn take_kill(&mut self, id: u32, content: &[u8]) -> bool {
+        let Some(signal) = frame::number(content).filter(|signal| (1..=64).contains(signal)) else {
+            return false;
+        };
+        let Some(at) = self.commands.find(id) else { return true };
+        match self.commands.0[at].as_ref().map(|command| command.phase) {
+            Some(Phase::Running) => {
+                if let Some(lane) = self.lane_of(at)
+                    && let Some(lane) = &mut self.lanes[lane]
+                {
+                    lane.signal(signal as i32);
+                }
+            }
+            // It never was a process; as if it had been killed at its first instruction.
+            Some(_) => self.answer(at, 128 + signal),
+            None => {}
+        }
+        true
+    }
+}

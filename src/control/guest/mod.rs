@@ -1,0 +1,16 @@
+//! What runs in the machine: a helper that is fetched into its memory, and a shell script for machines
+//! where that can't run. Both speak the protocol of the control channel.
+
+// The channel that sends them is not in this room.
+#![allow(dead_code)]
+
+/// The program that serves the port: static, without a C library. Empty where it couldn't be compiled.
+const HELPER: &[u8] = include_bytes!(env!("NIXVM_GUEST_HELPER"));
+
+/// What a shell sources to serve the port that is open as descriptor 3.
+pub(crate) const SERVER: &str = include_str!("server.sh");
+
+/// The helper for a machine (its `uname -m`), if there is one.
+pub(crate) fn helper_for(machine: &str) -> Option<&'static [u8]> {
+    (!HELPER.is_empty() && machine == env!("NIXVM_GUEST_HELPER_MACHINE")).then_some(HELPER)
+}
