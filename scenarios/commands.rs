@@ -16,7 +16,6 @@ async fn commands(machine: Machine) -> Result {
             assert_eq!(output.status(), 3);
             assert_eq!(output.bytes(), b"a\0b\r\n\xff");
             assert_eq!(output.stderr(), b"no newline");
-            machine.succeed("yes 0123456789abcdef | head -c 10000000 | cksum").await?;
             let flood = machine.succeed("set +o pipefail; yes 0123456789abcdef | head -c 10000000").await?;
             assert_eq!(flood.bytes().len(), 10_000_000);
             assert!(flood.bytes().chunks(17).all(|line| b"0123456789abcdef\n".starts_with(line)));

@@ -229,7 +229,7 @@ fn launch(user: &str, nonce: &str) -> String {
 fn launch_for(user: &str, helper: &str, nonce: &str) -> String {
     let user = quoted(user);
     format!(
-        r#"exec systemd-run --quiet --collect --pipe --wait --description="nixvm-test control channel" -p User={user} -p PAMName=login -p WorkingDirectory=~ -p OOMPolicy=continue -p TimeoutStopSec=5s "$BASH" -l -c 'exec "$0" serve - "$BASH" "$1"' /run/nixvm-{helper} {nonce}"#
+        r#"exec systemd-run --quiet --collect --pipe --wait --description="nixvm-test control channel" -p User={user} -p PAMName=login -p 'WorkingDirectory=~' -p OOMPolicy=continue -p TimeoutStopSec=5s "$BASH" -l -c 'exec "$0" serve - "$BASH" "$1"' /run/nixvm-{helper} {nonce}"#
     )
 }
 

@@ -237,7 +237,7 @@ impl User {
         let user = quoted(&self.name);
         let command = quoted(command);
         format!(
-            "exec systemd-run --quiet --collect --pipe --wait -p User={user} -p PAMName=login -p WorkingDirectory=~ bash -lc 'set -euo pipefail; eval \"$0\"' {command}"
+            "exec systemd-run --quiet --collect --pipe --wait -p User={user} -p PAMName=login -p 'WorkingDirectory=~' bash -lc 'set -euo pipefail; eval \"$0\"' {command}"
         )
     }
 }
