@@ -92,6 +92,11 @@ impl Control {
         });
     }
 
+    /// Root's channel, if it is open.
+    pub(super) fn root(&self) -> Option<Channel> {
+        lock(&self.current).clone().filter(|channel| channel.lost().is_none())
+    }
+
     /// Keeps in mind who logged in.
     pub(super) fn remember(&self, credentials: Credentials) {
         *lock(&self.credentials) = Some(credentials);
@@ -221,7 +226,8 @@ const START: &str = r#"for d in /sys/class/virtio-ports/*;do [ -r "$d/name" ] &&
 /// The command that is typed for `user`.
 fn launch(user: &str, nonce: &str) -> String {
     let sudo = if user == "root" { "" } else { "sudo " };
-    format!("{sudo}sh -c '{START}' nixvm {nonce} '{SERVICE}'")
+    // The first line is what stands in the transcript.
+    format!("# open the control channel\n{sudo}sh -c '{START}' nixvm {nonce} '{SERVICE}'")
 }
 
 /// The command that root's channel runs: the same server once more, in a session of `user` as logind and

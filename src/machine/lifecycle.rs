@@ -9,6 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::boot::Boot;
 use super::{Life, Line, Machine};
 use crate::console::Watch;
+use crate::control::{Progress, Request, Shell};
 use crate::{Error, ErrorKind, Result};
 
 /// For the guest to go down for a reboot, on a fast host.
@@ -69,34 +70,50 @@ impl Machine {
         }
         life.step("reboot");
         let mut from_qemu = life.qemu.qmp().events();
-        life.console.skip();
         // A panic of the old kernel still counts, and is cleared by nothing but this.
         life.console.set_watch(Watch::Boot);
         let started = Instant::now();
         let limit = life.limit(GOES_DOWN);
-        life.ask_for_reboot(&mut line, limit).await?;
-        *line = Line::Lost("the machine was rebooted".to_owned());
+        let mut exit = life.qemu.exit();
         let reset = async {
             loop {
-                match from_qemu.recv().await {
-                    Ok(event) if event.name == "RESET" => return true,
+                let event = tokio::select! {
+                    event = from_qemu.recv() => event,
+                    _ = exit.wait_for(Option::is_some) => return Ok(false),
+                };
+                match event {
+                    Ok(event) if event.name == "RESET" => return Ok(true),
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return false,
+                    Err(RecvError::Closed) => return Ok(false),
                 }
             }
         };
-        match tokio::time::timeout(limit, reset).await {
-            Ok(true) => {}
-            Ok(false) => {
-                let life = Arc::clone(&life);
-                return Err(life.ended_instead().await);
+        // The shell that was asked may never answer, or only with the login prompt of the next boot.
+        let asked_and_reset = async {
+            tokio::pin!(reset);
+            tokio::select! {
+                biased;
+                reset = &mut reset => reset,
+                asked = life.ask_for_reboot(&mut line, limit) => {
+                    asked?;
+                    reset.await
+                }
             }
+        };
+        let reset: Result<bool> = match tokio::time::timeout(limit, asked_and_reset).await {
+            Ok(reset) => reset,
             Err(_) => {
                 return Err(life
                     .failure(ErrorKind::Timeout, "the machine did not go down for a reboot".to_owned())
                     .took(started.elapsed(), limit));
             }
+        };
+        *line = Line::Lost("the machine was rebooted".to_owned());
+        if !reset? {
+            return Err(life.ended_instead().await);
         }
+        // What the old kernel said is of no interest to the new boot.
+        life.console.skip();
         life.events.send(crate::Event::Phase {
             machine: life.name.clone(),
             phase: "reset",
@@ -159,6 +176,14 @@ impl Life {
 
     /// Returns when the guest was asked.
     async fn ask_for_reboot(&self, line: &mut Line, limit: Duration) -> Result {
+        if let Some(channel) = self.control.root() {
+            let request = Request { text: "systemctl reboot".to_owned(), shell: Shell::Bash, stdin: false };
+            if let Ok(mut running) = channel.run(request).await
+                && matches!(running.next().await, Ok(Progress::Exit(0)) | Err(_))
+            {
+                return Ok(());
+            }
+        }
         if let Line::Shell(shell) = line {
             let command = if shell.user() == "root" { "reboot" } else { "sudo reboot" };
             match shell.run(self, command, limit).await {
