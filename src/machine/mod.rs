@@ -26,6 +26,7 @@
 
 mod boot;
 mod command;
+mod devices;
 mod frame;
 mod keyboard;
 mod login;
@@ -51,6 +52,7 @@ use crate::qemu::{Qemu, RunDirectory};
 use crate::{Event, Events, Result, Speed};
 
 pub use boot::MachineOptions;
+pub use devices::{DiskSource, PluggedDisk};
 pub use output::Output;
 pub use session::Session;
 
