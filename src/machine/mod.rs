@@ -26,6 +26,7 @@
 
 mod boot;
 mod command;
+mod console_checks;
 mod devices;
 mod frame;
 mod keyboard;
@@ -52,6 +53,7 @@ use crate::qemu::{Qemu, RunDirectory};
 use crate::{Event, Events, Result, Speed};
 
 pub use boot::MachineOptions;
+pub use console_checks::{ConsoleCheck, Finding, check_console, console_checks};
 pub use devices::{DiskSource, PluggedDisk};
 pub use output::Output;
 pub use session::Session;

@@ -94,4 +94,4 @@ impl Qemu {
 const QMP_LIMIT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
