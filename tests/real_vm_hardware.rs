@@ -61,11 +61,22 @@ async fn a_person_at_the_screen_logs_in_on_tty1() {
     until(&alice, "sudo grep -q '^/dev/tty1' /dev/vcs1").await;
     assert!(machine.get_screen_text().await.unwrap().contains("/dev/tty"));
 
+    // Without a driver for the virtio keyboard the keys go to the PS/2 keyboard.
+    alice.succeed("sudo modprobe -r virtio_input").await.unwrap();
+    machine.send_chars(&format!("echo '{}' > ps2\n", "0123456789".repeat(10))).await.unwrap();
+    until(&alice, "[ -s ps2 ]").await;
+    assert_eq!(alice.succeed("cat ps2").await.unwrap().text(), "0123456789".repeat(10) + "\n");
+
     machine.send_key("ctrl-alt-f2").await.unwrap();
     until(&alice, "[ $(cat /sys/class/tty/tty0/active) = tty2 ]").await;
     let never = machine.wait_for_text("no such words", Duration::from_millis(100)).await.unwrap_err();
     assert_eq!(never.kind(), ErrorKind::Timeout, "{never}");
-    machine.stop().await;
+
+    let (panic, _) = tokio::join!(
+        machine.wait_for_text("no such words", Duration::from_secs(600)),
+        alice.run("sudo sh -c 'echo c > /proc/sysrq-trigger'")
+    );
+    assert_eq!(panic.unwrap_err().kind(), ErrorKind::KernelPanic);
 }
 
 #[tokio::test]

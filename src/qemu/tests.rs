@@ -79,20 +79,43 @@ async fn a_key_that_is_none_and_a_machine_that_stands_still_are_named() {
     assert!(paused.summary().contains("paused"), "{paused}");
 }
 
-#[tokio::test]
-async fn a_guest_that_does_not_read_its_keyboard_is_named() {
+/// A machine that boots this code, which says `G!` on the serial port first.
+async fn booting(code: &[u8]) -> (Firmware, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("boot.img");
-    // "G" to the serial port, then: no interrupts, stop.
-    let mut sector = vec![0xba, 0xf8, 0x03, 0xb0, b'G', 0xee, 0xb0, b'!', 0xee, 0xfa, 0xf4, 0xeb, 0xfd];
+    let mut sector = vec![0xfa, 0xba, 0xf8, 0x03, 0xb0, b'G', 0xee, 0xb0, b'!', 0xee];
+    sector.extend(code);
     sector.resize(510, 0);
     sector.extend([0x55, 0xaa]);
     std::fs::write(&image, sector).unwrap();
     let mut firmware = Firmware::with(&format!("-net none -drive format=raw,file={}", image.display())).await;
     firmware.says("G!").await;
+    (firmware, folder)
+}
+
+#[tokio::test]
+async fn a_guest_that_does_not_read_its_keyboard_is_named() {
+    // hlt; jmp, with interrupts off.
+    let (firmware, _folder) = booting(&[0xf4, 0xeb, 0xfd]).await;
     let error = firmware.qemu.press(&chords(&["a"]), Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.to_string().contains("the guest does not read its keyboard"), "{error}");
+}
+
+#[tokio::test]
+async fn a_guest_that_reads_its_keyboard_slowly_gets_every_key() {
+    // in al,0x64; test al,1; jz; in al,0x60; out dx,al; mov ecx,0x100000; loop; jmp: a byte in some milliseconds.
+    let slow = [
+        0xe4, 0x64, 0xa8, 0x01, 0x74, 0xfa, 0xe4, 0x60, 0xee, 0x66, 0xb9, 0x00, 0x00, 0x10, 0x00, 0x67, 0xe2,
+        0xfd, 0xeb, 0xec,
+    ];
+    let (mut firmware, _folder) = booting(&slow).await;
+    firmware.qemu.press(&chords(&["a"; 40]), LIMIT).await.unwrap();
+    firmware.qemu.press(&chords(&["b"]), LIMIT).await.unwrap();
+    let mut codes = vec![0; 82];
+    let read = tokio::time::timeout(LIMIT, firmware.console.read_exact(&mut codes)).await;
+    read.expect("every scan code in time").unwrap();
+    assert_eq!(codes, [[0x1e, 0x9e].repeat(40), vec![0x30, 0xb0]].concat());
 }
 
 #[tokio::test]

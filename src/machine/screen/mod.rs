@@ -82,7 +82,8 @@ impl Machine {
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after `limit`, with what the screen showed; those of
-    /// [`Machine::get_screen_text`].
+    /// [`Machine::get_screen_text`]; at once [`ErrorKind::KernelPanic`], [`ErrorKind::EmergencyMode`] and
+    /// [`ErrorKind::QemuGone`] unless the screen shows the text nevertheless.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -113,6 +114,9 @@ impl Machine {
                         shown = text;
                     }
                 }
+            }
+            if let Some(hopeless) = self.console().hopeless(&pattern) {
+                return Err(hopeless.section("the screen shows", shown));
             }
             if started.elapsed() >= limit {
                 return Err(Error::new(
