@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::engine::Engine;
+use super::failure::Wait;
 use super::found::Match;
 use super::line::{Console, Line, Mark};
 use super::pattern::Pattern;
@@ -59,6 +60,19 @@ impl Console {
         let limit = limit.min(FOR_EVER);
         let vigil = Vigil { line, patterns: &patterns, began, from, limit };
         vigil.until(&line.news, |engine| engine.take_observed(observer.id)).await
+    }
+
+    /// Why it makes no sense to wait for `pattern` elsewhere (on the screen, say), if it makes none: a
+    /// panic, emergency mode, QEMU's end.
+    pub(crate) fn hopeless(&self, pattern: &Pattern) -> Option<Error> {
+        let line = &*self.0.line;
+        let engine = line.engine();
+        let wait = Wait::on(&line.name, &engine, std::slice::from_ref(pattern));
+        match (engine.fatal(), engine.closed()) {
+            (Some(fatal), _) => Some(wait.fatal(&engine, fatal)),
+            (None, Some(why)) => Some(wait.closed(&engine, why)),
+            (None, None) => None,
+        }
     }
 
     /// Everything that the console said since its first byte, as text: no escape sequences, `\n` at the end

@@ -3,7 +3,9 @@
 
 pub mod accelerator;
 mod disk;
+mod dump;
 mod exit;
+mod hotplug;
 mod keyboard;
 mod keys;
 mod launch;
@@ -26,6 +28,7 @@ use tokio::sync::watch;
 pub use accelerator::Accelerator;
 pub use disk::{Disk, KeepPolicy};
 pub use exit::Exit;
+pub(crate) use hotplug::Connector;
 pub(crate) use keys::Chord;
 pub(crate) use launch::CHANNEL;
 pub use launch::Launch;
@@ -97,3 +100,6 @@ impl Qemu {
 
 /// How long QEMU may take to answer what it answers at once.
 const QMP_LIMIT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+pub(crate) mod tests;

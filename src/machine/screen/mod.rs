@@ -82,7 +82,8 @@ impl Machine {
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after `limit`, with what the screen showed; those of
-    /// [`Machine::get_screen_text`].
+    /// [`Machine::get_screen_text`]; at once [`ErrorKind::KernelPanic`], [`ErrorKind::EmergencyMode`] and
+    /// [`ErrorKind::QemuGone`] unless the screen shows the text nevertheless.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -113,6 +114,9 @@ impl Machine {
                         shown = text;
                     }
                 }
+            }
+            if let Some(hopeless) = self.console().hopeless(&pattern) {
+                return Err(hopeless.section("the screen shows", shown));
             }
             if started.elapsed() >= limit {
                 return Err(Error::new(
@@ -185,4 +189,38 @@ fn fingerprint(picture: &Picture) -> u64 {
     let mut hasher = DefaultHasher::new();
     picture.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qemu::tests::Firmware;
+
+    /// What the firmware writes on the screen, and tesseract reads there.
+    #[tokio::test]
+    async fn the_firmwares_screen_is_read_in_every_way() {
+        // A stopped machine shows the same for ever.
+        let firmware = Firmware::with("-net none -boot menu=on,splash-time=60000").await;
+        let path = firmware.run.path().join("screen");
+        let wanted = Pattern::from("Press ESC for boot menu");
+        let started = Instant::now();
+        let picture = loop {
+            firmware.qemu.screendump(&path, Format::Ppm).await.unwrap();
+            let picture = Picture::read_ppm(&std::fs::read(&path).unwrap()).unwrap();
+            if alike::shows(&read(&picture, READINGS[0], READ).await.unwrap(), &wanted) {
+                break picture;
+            }
+            assert!(started.elapsed() < READ, "{}", read(&picture, READINGS[0], READ).await.unwrap());
+        };
+        for reading in READINGS.into_iter().filter(|reading| !reading.inverted) {
+            let text = read(&picture, reading, READ).await.unwrap();
+            assert!(alike::shows(&text, &"SeaBIOS".into()), "{reading:?}: {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_screen_has_no_text() {
+        let picture = Picture::read_ppm(b"P6\n2 1\n255\n\0\0\0\0\0\0").unwrap();
+        assert_eq!(read(&picture, READINGS[0], READ).await.unwrap(), "");
+    }
 }

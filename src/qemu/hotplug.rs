@@ -1,0 +1,157 @@
+//! Disks that come and go while the machine runs.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{QMP_LIMIT, Qemu};
+use crate::{Error, ErrorKind, Result};
+
+/// What a disk is connected by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connector {
+    /// virtio-blk, as NixOS's VMs have their disks.
+    Virtio,
+    /// A USB stick.
+    Usb,
+}
+
+/// The USB controller that is plugged in where the machine has none.
+const CONTROLLER: &str = "nixvm-usb";
+
+impl Qemu {
+    /// Plugs a disk in. `name` is its serial number, and makes its ids.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Qmp`] with QEMU's words when the machine takes no such disk, or one of that name is
+    /// plugged in.
+    pub(crate) async fn plug(&self, name: &str, image: &Path, connector: Connector) -> Result {
+        let Some(file) = image.to_str() else {
+            let summary = format!("{} is no UTF-8: QEMU takes no such path", image.display());
+            return Err(Error::new(ErrorKind::Usage, summary));
+        };
+        let node = node(name);
+        let block = json!({
+            "driver": format_of(image)?,
+            "node-name": node,
+            "discard": "unmap",
+            "file": { "driver": "file", "filename": file, "discard": "unmap" },
+        });
+        self.qmp().execute("blockdev-add", Some(block), QMP_LIMIT).await?;
+        let added = match connector {
+            Connector::Virtio => {
+                let device =
+                    json!({ "driver": "virtio-blk-pci", "id": device(name), "drive": node, "serial": name });
+                self.add_device(device).await.map_err(no_hot_plug)
+            }
+            Connector::Usb => self.add_usb(name, &node).await,
+        };
+        if added.is_err() {
+            let node = json!({ "node-name": node });
+            if let Err(error) = self.qmp().execute("blockdev-del", Some(node), QMP_LIMIT).await {
+                tracing::debug!(%error, "the image of a disk that was not plugged in stays open");
+            }
+        }
+        added
+    }
+
+    async fn add_usb(&self, name: &str, node: &str) -> Result {
+        let stick = json!({
+            "driver": "usb-storage", "id": device(name), "drive": node, "serial": name, "removable": true,
+        });
+        let refused = match self.add_device(stick.clone()).await {
+            Err(error) if error.summary().contains("bus found") => error,
+            added => return added,
+        };
+        // Not every machine has USB; a controller can be plugged in as any card.
+        self.add_device(json!({ "driver": "qemu-xhci", "id": CONTROLLER })).await.map_err(|_| refused)?;
+        self.add_device(stick).await
+    }
+
+    async fn add_device(&self, device: Value) -> Result {
+        self.qmp().execute("device_add", Some(device), QMP_LIMIT).await.map(|_| ())
+    }
+
+    /// Unplugs a disk, and waits until the guest has let it go.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when the guest does not let it go within `limit`, [`ErrorKind::Qmp`] when
+    /// there is none of that name.
+    pub(crate) async fn unplug(&self, name: &str, limit: Duration) -> Result {
+        let started = Instant::now();
+        let id = device(name);
+        let mut events = self.qmp().events();
+        let mut exit = self.exit();
+        self.qmp().execute("device_del", Some(json!({ "id": id })), QMP_LIMIT).await?;
+        let gone = async {
+            loop {
+                match events.recv().await {
+                    Ok(event) if event.data["device"] != id.as_str() => {}
+                    Ok(event) if event.name == "DEVICE_DELETED" => return Ok(()),
+                    Ok(event) if event.name.ends_with("UNPLUG_GUEST_ERROR") => {
+                        return Err(Error::new(
+                            ErrorKind::Qmp,
+                            format!("the guest refused to let {name} go"),
+                        ));
+                    }
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            gone = tokio::time::timeout(limit, gone) => match gone {
+                Ok(gone) => gone?,
+                Err(_) => {
+                    return Err(Error::new(ErrorKind::Timeout, format!("the guest did not let the disk {name} go"))
+                        .took(started.elapsed(), limit)
+                        .likely_cause("its driver for hot plug is not loaded, or it is still booting"));
+                }
+            },
+            exit = exit.wait_for(Option::is_some) => {
+                let exit = exit.ok().and_then(|exit| exit.clone());
+                let summary = format!("QEMU ended while the disk {name} was unplugged");
+                return Err(match exit {
+                    Some(exit) => exit.error(format_args!("{summary}")),
+                    None => Error::new(ErrorKind::QemuGone, summary),
+                });
+            }
+        }
+        let node = json!({ "node-name": node(name) });
+        self.qmp().execute("blockdev-del", Some(node), QMP_LIMIT).await.map(|_| ())
+    }
+}
+
+fn node(name: &str) -> String {
+    format!("nixvm-image-{name}")
+}
+
+fn device(name: &str) -> String {
+    format!("nixvm-disk-{name}")
+}
+
+fn no_hot_plug(error: Error) -> Error {
+    if error.summary().contains("does not support hotplugging") {
+        error
+            .likely_cause("a q35 machine has no free slot for a card unless one is prepared at its start")
+            .next_step(
+                "add `-device pcie-root-port` to virtualisation.qemu.options, or use `plug_usb_storage`",
+            )
+    } else {
+        error
+    }
+}
+
+/// The format of an image by its first bytes: qcow2, else raw.
+fn format_of(image: &Path) -> Result<&'static str> {
+    use std::io::Read;
+    let mut magic = [0; 4];
+    let read = std::fs::File::open(image).and_then(|mut file| file.read(&mut magic));
+    match read {
+        Ok(4) if &magic == b"QFI\xfb" => Ok("qcow2"),
+        Ok(_) => Ok("raw"),
+        Err(error) => Err(Error::io(format_args!("read {}", image.display()), &error)),
+    }
+}

@@ -1,0 +1,189 @@
+//! What a machine's hardware offers beside its serial console, on the VM of configuration.nix: screen and
+//! keyboard, network, disks, memory. Seen from the guest's side by a session on the console.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers outside of test functions
+
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::time::Duration;
+
+use nixvm_test::build::{Builder, Source};
+use nixvm_test::machine::{Machine, MachineOptions, Session, check_console};
+use nixvm_test::{ErrorKind, Event, Events};
+use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(20);
+
+async fn booted() -> Machine {
+    let events = Events::new(|event| match event {
+        Event::Note(text) | Event::BuildLine(text) | Event::Step { text, .. } => eprintln!("{text}"),
+        _ => {}
+    });
+    let configuration = Path::new(env!("CARGO_MANIFEST_DIR")).join("configuration.nix");
+    let source = Source::Configuration(configuration);
+    let vm = Builder::new().nixpkgs("standin").build(&source, &events).await.unwrap();
+    Machine::boot(&vm, MachineOptions::new("nixos").events(events)).await.unwrap()
+}
+
+/// Runs a command in the guest until it succeeds.
+async fn until(session: &Session, command: &str) {
+    let patiently = format!("for i in $(seq 300); do {command} && break; sleep 0.1; done; {command}");
+    session.with_limit(Duration::from_secs(30)).succeed(&patiently).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_person_at_the_screen_logs_in_on_tty1() {
+    let machine = booted().await;
+    let alice = machine.login("alice", "test").await.unwrap();
+    // The stand-in's kernel has no screen until the driver is asked for.
+    alice.succeed("sudo modprobe bochs").await.unwrap();
+    let screen = machine.wait_for_text("nixos login:", SOON).await.unwrap();
+    assert!(screen.contains("Welcome to Nix"), "{screen}");
+    let picture = tempfile::tempdir().unwrap();
+    machine.screenshot(picture.path().join("login.png")).await.unwrap();
+    assert!(std::fs::read(picture.path().join("login.png")).unwrap().starts_with(b"\x89PNG"));
+
+    machine.send_chars("alice\n").await.unwrap();
+    machine.wait_for_text("Password:", SOON).await.unwrap();
+    machine.send_chars("test\n").await.unwrap();
+    machine.wait_for_text("alice@nixos", SOON).await.unwrap();
+    // Every character of the layout, and more than any buffer on the way holds.
+    let every: String = (' '..='~').collect();
+    let typed = every.repeat(12);
+    machine.send_chars("cat > typed\n").await.unwrap();
+    for line in typed.as_bytes().chunks(190) {
+        machine.send_chars(&format!("{}\n", String::from_utf8_lossy(line))).await.unwrap();
+    }
+    machine.send_chars("\x04").await.unwrap();
+    until(&alice, &format!("[ $(wc -c < typed) -ge {} ]", typed.len() + typed.len().div_ceil(190))).await;
+    assert_eq!(alice.succeed("cat typed").await.unwrap().text().replace('\n', ""), typed);
+    machine.send_chars("clear; tty\n").await.unwrap();
+    until(&alice, "sudo grep -q '^/dev/tty1' /dev/vcs1").await;
+    assert!(machine.get_screen_text().await.unwrap().contains("/dev/tty"));
+
+    // Without a driver for the virtio keyboard the keys go to the PS/2 keyboard.
+    alice.succeed("sudo modprobe -r virtio_input").await.unwrap();
+    machine.send_chars(&format!("echo '{}' > ps2\n", "0123456789".repeat(10))).await.unwrap();
+    until(&alice, "[ -s ps2 ]").await;
+    assert_eq!(alice.succeed("cat ps2").await.unwrap().text(), "0123456789".repeat(10) + "\n");
+
+    machine.send_key("ctrl-alt-f2").await.unwrap();
+    until(&alice, "[ $(cat /sys/class/tty/tty0/active) = tty2 ]").await;
+    let never = machine.wait_for_text("no such words", Duration::from_millis(100)).await.unwrap_err();
+    assert_eq!(never.kind(), ErrorKind::Timeout, "{never}");
+
+    let (panic, _) = tokio::join!(
+        machine.wait_for_text("no such words", Duration::from_secs(600)),
+        alice.run("sudo sh -c 'echo c > /proc/sysrq-trigger'")
+    );
+    assert_eq!(panic.unwrap_err().kind(), ErrorKind::KernelPanic);
+}
+
+#[tokio::test]
+async fn network_disks_and_memory_from_outside() {
+    let machine = booted().await;
+    let alice = machine.login("alice", "test").await.unwrap();
+    the_network(&machine, &alice).await;
+    the_disks(&machine, &alice).await;
+
+    machine.qmp("stop", None).await.unwrap();
+    machine.wait_for_qmp_event("STOP", SOON).await.unwrap();
+    machine.qmp("cont", None).await.unwrap();
+    machine.wait_for_qmp_event("RESUME", SOON).await.unwrap();
+    let missing = machine.qmp("device_del", Some(json!({ "id": "nothing" }))).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::Qmp);
+
+    // Put together in the guest: the words themselves are on no disk and were never typed.
+    alice.succeed("printf 'canary-%s' in-the-memory > /dev/shm/canary").await.unwrap();
+    let core = machine.run_directory().join("tmp/core");
+    machine.memory_dump(&core).await.unwrap();
+    assert!(holds(&core, b"canary-in-the-memory"));
+    alice.succeed("true").await.unwrap();
+
+    the_console(&machine, alice).await;
+    machine.stop().await;
+}
+
+async fn the_network(machine: &Machine, alice: &Session) {
+    let carrier = |up| format!("[ $(cat /sys/class/net/eth0/carrier) = {up} ]");
+    until(alice, &carrier(1)).await;
+    machine.block().await.unwrap();
+    until(alice, &carrier(0)).await;
+    machine.unblock().await.unwrap();
+    until(alice, &carrier(1)).await;
+    until(alice, "ip -4 addr show dev eth0 | grep -q 10.0.2.15").await;
+
+    alice
+        .succeed("sudo nft flush ruleset; (echo from the guest | nc -lN 8080 >/dev/null 2>&1 &)")
+        .await
+        .unwrap();
+    let address = machine.forward_port(0, 8080).await.unwrap();
+    until(alice, "ss -ltn | grep -q :8080").await;
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut said = String::new();
+    connection.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "from the guest\n");
+}
+
+async fn the_disks(machine: &Machine, alice: &Session) {
+    let disk = machine.hot_plug_disk("extra", 8 << 20).await.unwrap();
+    let stick = machine.plug_usb_storage("stick", 8 << 20).await.unwrap();
+    for (disk, word) in [(&disk, "on the disk"), (&stick, "on the stick")] {
+        let path = disk.guest_path();
+        until(alice, &format!("[ -b {path} ]")).await;
+        assert_eq!(
+            alice.succeed(&format!("sudo blockdev --getsize64 {path}")).await.unwrap().text(),
+            "8388608\n"
+        );
+        alice.succeed(&format!("echo {word} | sudo dd of={path} conv=fsync status=none")).await.unwrap();
+        let image = std::fs::read(disk.image()).unwrap();
+        assert!(image.starts_with(word.as_bytes()));
+        machine.unplug(disk).await.unwrap();
+        until(alice, &format!("[ ! -e {path} ]")).await;
+        assert_eq!(machine.unplug(disk).await.unwrap_err().kind(), ErrorKind::Qmp, "it is gone");
+    }
+    // With what was written before.
+    let again = machine.hot_plug_disk("again", disk.image()).await.unwrap();
+    until(alice, &format!("[ -b {} ]", again.guest_path())).await;
+    let read = alice.succeed(&format!("sudo head -c 11 {}", again.guest_path())).await.unwrap();
+    assert_eq!(read.text(), "on the disk");
+}
+
+async fn the_console(machine: &Machine, alice: Session) {
+    // Long passed over by the boot and by the session.
+    machine.wait_for_console_text("Welcome to NixOS", SOON).await.unwrap();
+    assert!(machine.get_console_log().unwrap().contains("Welcome to NixOS"));
+    let before = check_console(&machine.get_console_log().unwrap(), &[]);
+    assert_eq!(before, [], "a machine that is well");
+    let crash = "sudo dmesg -n 7; perl -e 'print unpack(\"p\", pack(\"Q\", 1))'";
+    assert_ne!(alice.run(crash).await.unwrap().status(), 0);
+    machine.wait_for_console_text(": segfault at 1 ", SOON).await.unwrap();
+    let found = check_console(&machine.get_console_log().unwrap(), &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].check, "segfault");
+    assert!(found[0].line.contains("perl["), "{found:?}");
+
+    alice.log_out().await.unwrap();
+    let mark = machine.console().mark();
+    machine.send_console("alice\n").await.unwrap();
+    machine.wait_for_console_text_since(mark, "Password: ", SOON).await.unwrap();
+    let since = machine.wait_for_console_text_since(mark, "Welcome", Duration::from_millis(50)).await;
+    assert_eq!(since.unwrap_err().kind(), ErrorKind::Timeout, "that was before the mark");
+}
+
+/// Whether a file holds these bytes.
+fn holds(path: &Path, words: &[u8]) -> bool {
+    let mut file = std::fs::File::open(path).unwrap();
+    let mut piece = vec![0; 8 << 20];
+    loop {
+        let read = file.read(&mut piece).unwrap();
+        if memchr::memmem::find(&piece[..read], words).is_some() {
+            return true;
+        }
+        if read <= words.len() {
+            return false;
+        }
+        file.seek(SeekFrom::Current(-(words.len() as i64))).unwrap();
+    }
+}
