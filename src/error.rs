@@ -58,6 +58,8 @@ pub enum ErrorKind {
     CommandTimeout,
     /// The session on the console ended: the shell exited, or another session took its place.
     SessionEnded,
+    /// The control channel to the guest can't be opened, or ended while it was needed.
+    ChannelLost,
     /// Evaluating or building the configuration failed.
     Build,
     /// The host lacks a program, a file or a right.

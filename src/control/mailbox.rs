@@ -1,0 +1,172 @@
+//! What came for one command and is not read yet, and how much of its stdin the guest may still be sent.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::running::Progress;
+
+/// So much output may be unread.
+pub(super) const UNREAD: usize = 64 << 20;
+/// So many bytes of stdin may be unacknowledged.
+pub(super) const WINDOW: usize = 256 << 10;
+/// Output is put together in pieces of at most this size.
+const PIECE: usize = 64 << 10;
+/// What a piece costs beside its bytes: tiny pieces, of which stdout and stderr take turns, must count too.
+const OVERHEAD: usize = 64;
+
+/// How a command's life ended, as far as the host can know.
+#[derive(Debug, Clone)]
+pub(super) enum End {
+    /// It exited.
+    Exited(i32),
+    /// The guest could not start it, and why.
+    NotStarted(String),
+    /// It was killed since too much was unread.
+    Unread,
+    /// The channel was lost, and why.
+    Lost(String),
+    /// Nobody asks any more.
+    Forgotten,
+}
+
+/// Which output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    Stdout,
+    Stderr,
+}
+
+/// Whether what came was kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    Yes,
+    /// No: it is more than may be unread, and the command must be killed.
+    TooMuch,
+}
+
+/// Between the task that reads the channel and the one that waits for a command.
+#[derive(Default)]
+pub(super) struct Mailbox(Mutex<Contents>);
+
+#[derive(Default)]
+struct Contents {
+    pieces: VecDeque<(Output, Vec<u8>)>,
+    unread: usize,
+    unacknowledged: usize,
+    end: Option<End>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Mailbox {
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Output that came.
+    pub(super) fn put(&self, output: Output, bytes: &[u8]) -> Kept {
+        let mut contents = self.contents();
+        if bytes.is_empty() || contents.end.is_some() {
+            return Kept::Yes;
+        }
+        let joined = match contents.pieces.back_mut() {
+            Some((last, piece)) if *last == output && piece.len() + bytes.len() <= PIECE => {
+                piece.extend_from_slice(bytes);
+                true
+            }
+            _ => false,
+        };
+        contents.unread += bytes.len();
+        if !joined {
+            contents.unread += OVERHEAD;
+            contents.pieces.push_back((output, bytes.to_vec()));
+        }
+        if contents.unread > UNREAD {
+            drop(contents);
+            self.end(End::Unread);
+            return Kept::TooMuch;
+        }
+        let reader = contents.reader.take();
+        drop(contents);
+        wake(reader);
+        Kept::Yes
+    }
+
+    /// More stdin was taken by the guest.
+    pub(super) fn acknowledge(&self, count: usize) {
+        let mut contents = self.contents();
+        contents.unacknowledged = contents.unacknowledged.saturating_sub(count);
+        let writer = contents.writer.take();
+        drop(contents);
+        wake(writer);
+    }
+
+    /// The end of the command. The first one counts.
+    pub(super) fn end(&self, end: End) {
+        let mut contents = self.contents();
+        if contents.end.is_some() {
+            return;
+        }
+        if matches!(end, End::Unread | End::Forgotten) {
+            contents.pieces = VecDeque::new();
+        }
+        contents.end = Some(end);
+        let (reader, writer) = (contents.reader.take(), contents.writer.take());
+        drop(contents);
+        wake(reader);
+        wake(writer);
+    }
+
+    /// How it ended, if it did. Output may still be unread.
+    pub(super) fn ended(&self) -> Option<End> {
+        self.contents().end.clone()
+    }
+
+    /// What came next: first all output, then the end, which stays.
+    pub(super) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Result<Progress, End>> {
+        let mut contents = self.contents();
+        if let Some((output, piece)) = contents.pieces.pop_front() {
+            contents.unread = contents.unread.saturating_sub(piece.len() + OVERHEAD);
+            return Poll::Ready(Ok(match output {
+                Output::Stdout => Progress::Stdout(piece),
+                Output::Stderr => Progress::Stderr(piece),
+            }));
+        }
+        match &contents.end {
+            Some(End::Exited(status)) => Poll::Ready(Ok(Progress::Exit(*status))),
+            Some(end) => Poll::Ready(Err(end.clone())),
+            None => {
+                remember(&mut contents.reader, context);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// How many bytes of stdin, at most `wanted`, may be sent now; they count as sent.
+    pub(super) fn poll_window(&self, context: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, End>> {
+        let mut contents = self.contents();
+        if let Some(end) = &contents.end {
+            return Poll::Ready(Err(end.clone()));
+        }
+        let granted = wanted.min(WINDOW - contents.unacknowledged);
+        if granted == 0 && wanted > 0 {
+            remember(&mut contents.writer, context);
+            return Poll::Pending;
+        }
+        contents.unacknowledged += granted;
+        Poll::Ready(Ok(granted))
+    }
+}
+
+fn remember(slot: &mut Option<Waker>, context: &Context<'_>) {
+    if !slot.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+        *slot = Some(context.waker().clone());
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

@@ -1,0 +1,67 @@
+//! The control channel: the second way into a guest, beside the console that a person sees.
+//!
+//! One stream of bytes (a virtio-serial port, or the stdin and stdout of a command that runs on another
+//! channel) carries any number of commands at once, each with its stdin, its stdout and stderr apart, and
+//! its exit status. What serves it in the guest is put there by the library itself: see [`Handshake`].
+//!
+//! # Protocol, version 1
+//!
+//! Both ways go **frames**: an ASCII header line `KIND ID LENGTH\n` and LENGTH bytes. KIND is one letter;
+//! ID is the decimal number (32 bits) of a command, chosen by the host and never used again on the same
+//! channel, or 0 for the channel itself; LENGTH is decimal, at most 65536. Frames of an unknown kind, or for
+//! a command that is forgotten, are passed over. A header that is none, and the end of the stream, end
+//! the channel.
+//!
+//! | host → guest | payload |
+//! |---|---|
+//! | `T` text | a piece of the command's text: UTF-8 without NUL |
+//! | `R` run | lines `key value`: `shell bash` or `shell user`; `simple 1` if the text can't change the shell that evaluates it; `stdin 1` if stdin stays open for `I`, else it is /dev/null |
+//! | `I` input | bytes for stdin; none of them: its end. At most 262144 may be unacknowledged |
+//! | `K` kill | the decimal number of a signal for the command's whole process group |
+//! | `P` ping | anything; answered by the same frame |
+//!
+//! | guest → host | payload |
+//! |---|---|
+//! | `H` hello, ID 0 | lines `key value`: `version 1`, `way helper` or `way shell`, `bash PATH` |
+//! | `O`, `E` output | bytes of stdout, of stderr, as they come |
+//! | `A` taken | decimal: so many more bytes of stdin were taken (written, or thrown away since nobody reads them) |
+//! | `X` exit | `status N`: the command ended, by signal n if N is 128+n. All that it printed before is in `O` and `E` frames before it |
+//! | `F` failed | why the command could not be started |
+//!
+//! A process that a command left behind and that still holds its stdout delays nothing: what it prints later is
+//! thrown away by the guest.
+//!
+//! # The beginning
+//!
+//! The guest first says `\nnixvm-channel NONCE MACHINE\n`, MACHINE being what `uname -m` says; everything
+//! before that line is passed over, as it may be left from another time. Where a loader is at the other end,
+//! it is answered with `helper SIZE\n` or `shell SIZE\n` and SIZE bytes: the program that serves the channel
+//! from then on. `refused\n` comes back when a helper can't run there, and the shell server is sent in its
+//! place. In the end comes the hello.
+//!
+//! # Promises to the rest of the library
+//!
+//! - A request is one write to the stream, made by the caller itself; an answer wakes its caller directly.
+//! - Nobody who is slow to read holds up others: what a command has unread is kept, up to 64 MiB; a command
+//!   that exceeds this is killed and its error says so.
+//! - When the channel is lost, everything that is pending fails at once with
+//!   [`ChannelLost`](crate::ErrorKind::ChannelLost) and the reason; so does every later use.
+//! - Whatever a guest sends, it can make the host neither panic nor use memory without bound.
+
+mod channel;
+mod frame;
+mod handshake;
+mod mailbox;
+mod outgoing;
+mod reader;
+mod running;
+mod simple;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use channel::{Channel, Request, Shell};
+pub(crate) use handshake::{ChannelOptions, Handshake, Way};
+pub(crate) use running::{Input, Progress, Running};
+pub(crate) use stream::CommandStream;
