@@ -184,12 +184,6 @@ impl Channel {
     }
 }
 
-impl std::fmt::Debug for Channel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Channel").field("name", &self.0.shared.name).finish_non_exhaustive()
-    }
-}
-
 impl Drop for Open {
     fn drop(&mut self) {
         self.shared.lose("it was closed".to_owned());
@@ -309,4 +303,10 @@ impl Shared {
 
 fn unwritable(error: &io::Error) -> String {
     format!("it can't be written to: {error}")
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channel").field("name", &self.0.shared.name).finish_non_exhaustive()
+    }
 }

@@ -82,7 +82,7 @@ impl Decoder {
 
     /// Takes `count` bytes of the rest away.
     pub(super) fn skip(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.end);
+        self.start = self.start.saturating_add(count).min(self.end);
     }
 
     /// The next frame, if it is here as a whole.

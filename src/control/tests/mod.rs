@@ -1,1 +1,11 @@
+//! The control channel against guests that are made here: good ones, bad ones and hostile ones.
 
+mod commands;
+mod cost;
+mod frames;
+mod guest;
+mod hostile;
+mod input;
+mod losing;
+mod nested;
+mod opening;
