@@ -64,6 +64,8 @@ pub enum ErrorKind {
     SessionEnded,
     /// The control channel to the guest can't be opened, or ended while it was needed.
     ChannelLost,
+    /// The scenario passed, but a console shows that something in the machine went wrong.
+    ConsoleCheck,
     /// Evaluating or building the configuration failed.
     Build,
     /// The host lacks a program, a file or a right.

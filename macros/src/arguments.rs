@@ -10,11 +10,13 @@ use syn::{Error, Expr, ExprLit, Lit, LitStr, Result, Token};
 use crate::duration;
 
 /// The names that mean something of their own; a machine can't bear them.
-pub const KEYWORDS: [&str; 3] = ["configuration", "ignore", "timeout"];
+pub const KEYWORDS: [&str; 4] = ["allow", "configuration", "ignore", "timeout"];
 
 /// The arguments, checked as far as they can be without the function they stand on.
 #[derive(Default)]
 pub struct Arguments {
+    /// `allow("segfault", "OOM kill")`: what a console may say without failing the scenario.
+    pub allow: Vec<LitStr>,
     /// `ignore` or `ignore = "why"`; the reason is empty for the first.
     pub ignore: Option<String>,
     /// `timeout = "5m"`.
@@ -25,10 +27,11 @@ pub struct Arguments {
     pub machines: Vec<(Ident, LitStr)>,
 }
 
-/// `name` or `name = value`.
+/// `name`, `name = value` or `name("text", …)`.
 struct Argument {
     name: Ident,
     value: Option<Expr>,
+    list: Option<Vec<LitStr>>,
 }
 
 impl Parse for Argument {
@@ -36,6 +39,13 @@ impl Parse for Argument {
         let name: Ident = input
             .parse()
             .map_err(|error| Error::new(error.span(), format!("expected an argument: {}", there_is(&[]))))?;
+        if input.peek(syn::token::Paren) {
+            let content;
+            syn::parenthesized!(content in input);
+            let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&content)
+                .map_err(|error| Error::new(error.span(), format!("expected strings: `{name}(\"…\")`")))?;
+            return Ok(Self { name, value: None, list: Some(list.into_iter().collect()) });
+        }
         let value = if input.peek(Token![=]) {
             input.parse::<Token![=]>()?;
             Some(input.parse()?)
@@ -44,7 +54,7 @@ impl Parse for Argument {
         } else {
             return Err(input.error(format!("expected `{name} = \"…\"`")));
         };
-        Ok(Self { name, value })
+        Ok(Self { name, value, list: None })
     }
 }
 
@@ -54,11 +64,18 @@ impl Arguments {
         let list = syn::parse::Parser::parse2(Punctuated::<Argument, Token![,]>::parse_terminated, tokens)?;
         let mut arguments = Self::default();
         let mut seen: Vec<Ident> = Vec::new();
-        for Argument { name, value } in list {
+        for Argument { name, value, list } in list {
             if seen.contains(&name) {
                 return Err(Error::new(name.span(), format!("`{name}` is given twice")));
             }
             match name.to_string().as_str() {
+                "allow" => {
+                    let why = "expected what is allowed: `allow(\"segfault\")`";
+                    arguments.allow = list.ok_or_else(|| Error::new(name.span(), why))?;
+                }
+                other if list.is_some() => {
+                    return Err(Error::new(name.span(), format!("expected `{other} = \"…\"`")));
+                }
                 "ignore" => {
                     arguments.ignore = Some(value.map_or(Ok(String::new()), |why| {
                         text(&name, Some(why), "ignore = \"needs a network\"").map(|why| why.value())
@@ -90,7 +107,7 @@ impl Arguments {
 /// What arguments there are, for error texts.
 fn there_is(machines: &[Ident]) -> String {
     let mut text =
-        "there are `ignore = \"why\"`, `timeout = \"5m\"`, `configuration = \"FILE.nix\"`".to_owned();
+        "there are `allow(\"segfault\")`, `ignore = \"why\"`, `timeout = \"5m\"`, `configuration = \"FILE.nix\"`".to_owned();
     match machines {
         [] => text.push_str(" and, for each machine, `PARAMETER = \"FILE.nix\"`"),
         names => {

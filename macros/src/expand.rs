@@ -42,6 +42,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
         let millis = Literal::u64_suffixed(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
         quote!(::core::time::Duration::from_millis(#millis))
     }));
+    let allow = &arguments.allow;
     let machines = parameters.iter().map(|parameter| machine(parameter, &arguments));
     let given = parameters.iter().map(|Parameter { name, kind }| {
         let name = machine_name(name);
@@ -77,6 +78,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
                 description: #description,
                 ignore: #ignore,
                 timeout: #timeout,
+                allow: &[#(#allow),*],
                 machines: &[#(#machines),*],
                 body,
             };

@@ -88,6 +88,7 @@ mod tests {
             description: "",
             ignore: None,
             timeout: None,
+            allow: &[],
             machines: &[],
             body: |_| Box::pin(async { Ok(()) }),
         }

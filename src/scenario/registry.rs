@@ -26,6 +26,8 @@ pub struct Scenario {
     pub ignore: Option<&'static str>,
     /// Its time limit on a fast host; `None` for the default.
     pub timeout: Option<Duration>,
+    /// What a console may say without failing it: names of [`crate::machine::console_checks`].
+    pub allow: &'static [&'static str],
     /// The machines it takes, in the order of the parameters.
     pub machines: &'static [MachineRequest],
     /// Runs the function on machines that are up.
@@ -81,6 +83,7 @@ mod tests {
             description: "",
             ignore: None,
             timeout: None,
+            allow: &[],
             machines: &[],
             body: |_| Box::pin(async { Ok(()) }),
         }

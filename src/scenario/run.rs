@@ -12,7 +12,7 @@ use super::given::Given;
 use super::panics::Panics;
 use super::registry::Scenario;
 use super::suite::Suite;
-use super::{configuration, machines};
+use super::{checks, configuration, machines};
 use crate::machine::Machine;
 use crate::{Error, ErrorKind, Event, Events, Speed};
 
@@ -143,6 +143,7 @@ impl Life {
     }
 
     async fn prepare_and_run(&self) -> Result<(), Failure> {
+        checks::are_known(self.scenario).map_err(|error| Failure { exit: Exit::Usage, error })?;
         let given = machines::all(self.scenario, &self.suite, &self.events).await?;
         let speed = given.iter().map(|(_, machine)| machine.speed().factor()).fold(1.0, f64::max);
         let limit = Speed::new(speed).scale(self.scenario.timeout.unwrap_or(DEFAULT_TIMEOUT));
@@ -155,7 +156,11 @@ impl Life {
         let started = Instant::now();
         let failed = |error| Failure { exit: Exit::Failed, error };
         match tokio::time::timeout(limit, self.body(bodys)).await {
-            Ok(outcome) => outcome.map_err(failed),
+            Ok(Ok(())) => {
+                let machines = lock(&self.machines).clone();
+                checks::pass(self.scenario, &machines).await.map_err(failed)
+            }
+            Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(failed(timed_out(started.elapsed(), limit))),
         }
     }
