@@ -103,7 +103,7 @@ nixvm_kill() {
 # The end of the channel is the end of all that it runs. First nobody waits for commands any more, and with
 # the folder gone under its name none can start.
 nixvm_end() {
-  trap '' HUP INT TERM
+  trap '' HUP INT TERM PIPE
   kill -9 $(jobs -p)
   mv "$nixvm_dir" "$nixvm_dir.end"
   for nixvm_files in "$nixvm_dir.end"/*.group; do
@@ -112,7 +112,7 @@ nixvm_end() {
   rm -rf "$nixvm_dir.end"
   exit
 }
-trap nixvm_end HUP INT TERM
+trap nixvm_end HUP INT TERM PIPE
 
 nixvm_say H 0 "version 1
 way shell
