@@ -12,7 +12,8 @@ async fn commands(machine: Machine) -> Result {
 
     machine
         .subtest("outputs are exact and apart", async {
-            let output = machine.execute("printf 'a\\0b\\r\\n\\377'; printf 'no newline' >&2; exit 3").await?;
+            let output =
+                machine.execute("printf 'a\\0b\\r\\n\\377'; printf 'no newline' >&2; exit 3").await?;
             assert_eq!(output.status(), 3);
             assert_eq!(output.bytes(), b"a\0b\r\n\xff");
             assert_eq!(output.stderr(), b"no newline");
@@ -49,7 +50,9 @@ async fn commands(machine: Machine) -> Result {
             alice.succeed("echo > /dev/stdout; systemctl --user show-environment").await?;
             let nobody = machine.as_user("nobody-of-that-name").succeed("true").await.unwrap_err();
             assert!(nobody.to_string().contains("nobody-of-that-name"), "{nobody}");
-            assert!(machine.as_user("alice").in_own_shell().succeed("echo $0").await?.text().contains("bash"));
+            assert!(
+                machine.as_user("alice").in_own_shell().succeed("echo $0").await?.text().contains("bash")
+            );
             Ok(())
         })
         .await?;
@@ -95,7 +98,9 @@ async fn commands(machine: Machine) -> Result {
             let mut tasks = Vec::new();
             for number in 0..20 {
                 let machine = machine.clone();
-                tasks.push(tokio::spawn(async move { machine.succeed(format!("sleep 3; echo {number}")).await }));
+                tasks.push(tokio::spawn(
+                    async move { machine.succeed(format!("sleep 3; echo {number}")).await },
+                ));
             }
             for (number, task) in tasks.into_iter().enumerate() {
                 assert_eq!(task.await.expect("no panic")?.text(), format!("{number}\n"));

@@ -12,6 +12,7 @@
     };
   };
 
+  networking.firewall.allowedTCPPorts = [ 80 ];
   services.nginx = {
     enable = true;
     virtualHosts.localhost.locations."/".return = "200 'hello from nginx'";

@@ -1,12 +1,22 @@
 //! The scenarios of `scenarios/` as a suite: `cargo test --test scenarios`, or one of them by name:
 //! `cargo test --test scenarios -- login`.
 
+#[path = "../scenarios/commands.rs"]
+mod commands;
+#[path = "../scenarios/database.rs"]
+mod database;
+#[path = "../scenarios/files.rs"]
+mod files;
 #[path = "../scenarios/login.rs"]
 mod login;
 #[path = "../scenarios/services.rs"]
 mod services;
 #[path = "../scenarios/state.rs"]
 mod state;
+#[path = "../scenarios/timers.rs"]
+mod timers;
+#[path = "../scenarios/web.rs"]
+mod web;
 #[path = "../scenarios/wrong_password.rs"]
 mod wrong_password;
 

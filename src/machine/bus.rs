@@ -1,6 +1,6 @@
 //! systemd's D-Bus interface, seen from the host.
 //!
-//! `systemd-stdio-bridge`, which every system with systemd has, carries a bus connection over stdin and
+//! `systemd-stdio-bridge`, which every system with systemd has, carries a D-Bus connection over stdin and
 //! stdout; run on the control channel and kept open it makes a question to systemd cost what the bus costs,
 //! not the start of a `systemctl` (50 ms and more in an emulated guest), and its signals arrive as they
 //! happen.
@@ -57,8 +57,9 @@ impl Life {
         if let Some(bus) = buses.get(user).filter(|bus| bus.is_alive()) {
             return Ok(Some(bus.clone()));
         }
-        let which = if user == "root" { "" } else { " --user" };
-        let text = format!("exec systemd-stdio-bridge{which}");
+        // The managers' own sockets, beside any bus daemon: root's and that of the user's runtime directory.
+        let folder = if user == "root" { "/run" } else { "$XDG_RUNTIME_DIR" };
+        let text = format!("exec systemd-stdio-bridge --bus-path=unix:path={folder}/systemd/private");
         let running = channel.run(Request { text, shell: Shell::Bash, stdin: true }).await?;
         let (ours, mut theirs) =
             UnixStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
@@ -67,7 +68,7 @@ impl Life {
         let limit = self.limit(ANSWER);
         let name = format!("{}: systemd of {user}", self.name);
         let connect = async {
-            let connection = zbus::connection::Builder::unix_stream(ours).build().await?;
+            let connection = zbus::connection::Builder::unix_stream(ours).p2p().build().await?;
             // Signals are sent only to those who asked.
             connection.call_method(Some(SYSTEMD), MANAGER, Some(MANAGER_INTERFACE), "Subscribe", &()).await?;
             Ok::<_, zbus::Error>(connection)
@@ -123,8 +124,7 @@ impl Bus {
     pub(super) async fn about(&self, unit: &str) -> Result<MessageStream> {
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
-            .sender(SYSTEMD)
-            .and_then(|rule| rule.path(unit_path(unit)))
+            .path(unit_path(unit))
             .map_err(|error| self.failed(&error))?
             .build();
         MessageStream::for_match_rule(rule, &self.connection, None).await.map_err(|error| self.failed(&error))
