@@ -7,6 +7,9 @@ export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
 # nextest runs the tests where it is installed, cargo itself where it is not.
 nextest := `cargo nextest --version >/dev/null 2>&1 && echo yes || echo no`
 
+# Not a crate of the workspace: build.rs compiles it.
+guest_helper := "src/control/guest/helper/main.rs"
+
 # Lists the recipes.
 [private]
 default:
@@ -47,12 +50,16 @@ bench *options:
 # Formats the code.
 fmt:
     cargo fmt --all
+    rustfmt --edition 2024 {{ guest_helper }}
 
 # Checks formatting, and denies every warning of clippy.
 lint: components
     cargo fmt --all -- --check
+    rustfmt --edition 2024 --check {{ guest_helper }}
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy --workspace --all-targets --all-features -- -D warnings
+    clippy-driver --edition 2024 --crate-name helper --emit=metadata --out-dir target -Cpanic=abort -Dwarnings \
+        -Wclippy::unwrap_used -Wclippy::expect_used -Wclippy::undocumented_unsafe_blocks {{ guest_helper }}
 
 # Builds the documentation and denies its warnings.
 docs:

@@ -3,9 +3,9 @@
 #
 # The shell is told the paths of four pipes, forks a subshell, the worker, and says how it ended. `set -m`
 # gives the worker a process group of its own, without a terminal.
-set -m;
 unset -v BASH_EXECUTION_STRING;
 while read -r nixvm_text nixvm_in nixvm_out nixvm_err; do
+  set -m;
   (
     set +m;
     exec 7<"$nixvm_in" 8<"$nixvm_text" 9>&1 </dev/null >"$nixvm_out" 2>"$nixvm_err";
@@ -25,14 +25,18 @@ while read -r nixvm_text nixvm_in nixvm_out nixvm_err; do
     exec 7<&- 8<&- 9>&-;
     case $nixvm_mode in
       # u: the user's shell. p: a bash of its own. x: one simple command; a program needs no second fork.
+      # `hash` finds builtins, too, but has no path for them.
       u) exec -- "${SHELL:-/bin/sh}" -c "$REPLY";;
       p) exec -- "$BASH" -euo pipefail -c "$REPLY";;
-      x) if hash -- "${REPLY%% *}" 2>/dev/null; then eval "exec -- $REPLY"; fi;;
+      x) if { [[ $REPLY == /* ]] || { hash -- "${REPLY%% *}" && hash -t -- "${REPLY%% *}"; }; } >/dev/null 2>&1;
+         then eval "exec -- $REPLY"; fi;;
     esac;
     unset -v nixvm_text nixvm_in nixvm_out nixvm_err nixvm_len nixvm_mode nixvm_stdin nixvm_bytes;
     set -euo pipefail;
     eval "$REPLY"
   ) &
-  wait -f $!;
+  # Without job control again, or this would return when a worker is stopped; `wait -f` can spin for ever.
+  set +m;
+  wait $!;
   echo "D $?";
 done

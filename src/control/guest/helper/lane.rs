@@ -194,7 +194,7 @@ const fn in_one_line() -> [u8; SCRIPT.len() + 1] {
             comment = false;
         } else if at_start && byte == b'#' {
             comment = true;
-        } else if !comment && !(at_start && byte == b' ') {
+        } else if !(comment || at_start && byte == b' ') {
             if at_start && to > 0 {
                 line[to] = b' ';
                 to += 1;

@@ -93,4 +93,5 @@ pub mod number {
     pub const EXECVE: usize = 221;
     pub const MMAP: usize = 222;
     pub const WAIT4: usize = 260;
+    pub const CLOSE_RANGE: usize = 436;
 }

@@ -36,7 +36,7 @@ impl Environment {
 /// Starts `program` with `arguments` (C strings) in a session of its own, without a terminal: `stdin` and
 /// `stdout` are its input and output, `stderr` its errors. Its pid.
 ///
-/// All other descriptors of this process must be closed by `exec`.
+/// It gets no other descriptor.
 pub fn spawn_in_session(
     program: &[u8],
     arguments: &[*const u8],
@@ -64,6 +64,8 @@ pub fn spawn_in_session(
             call(number::DUP3, [copy as usize, to, 0, 0, 0, 0]);
             call(number::CLOSE, [copy as usize, 0, 0, 0, 0, 0]);
         }
+        // Whatever the helper itself was given by mistake. Kernels before 5.9 don't know it.
+        call(number::CLOSE_RANGE, [3, u32::MAX as usize, 0, 0, 0, 0]);
         defaults_for_child();
         call(
             number::EXECVE,
@@ -84,7 +86,7 @@ pub fn wait_any() -> Option<(i32, i32)> {
 
 /// Sends a signal: to a process, or below zero to a group. 0 and -1, which mean more, are not sent.
 pub fn kill(pid: i32, signal: i32) {
-    if pid > 1 || pid < -1 {
+    if !(-1..=1).contains(&pid) {
         // SAFETY: plain numbers.
         unsafe { call(number::KILL, [pid as usize, signal as usize, 0, 0, 0, 0]) };
     }

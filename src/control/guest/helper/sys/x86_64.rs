@@ -81,4 +81,5 @@ pub mod number {
     pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292;
     pub const PIPE2: usize = 293;
+    pub const CLOSE_RANGE: usize = 436;
 }

@@ -1,0 +1,103 @@
+//! No command changes the next one, and none sees how it is run.
+
+use crate::each_way;
+use crate::guest::{Guest, Way};
+
+/// What could be left behind, and what would show it.
+const TABLE: &[(&str, &str, &str)] = &[
+    ("cd /", "pwd", "simple 1\n"),
+    ("left=behind; export left", "printenv left", "simple 1\n"),
+    ("umask 0", "umask", ""),
+    ("umask 0", "umask", "simple 1\n"),
+    ("set +e +u", "echo $-", ""),
+    ("true() { echo mine; }; export -f true", "true", "simple 1\n"),
+    ("echo() { builtin echo mine; }", "echo yours", "simple 1\n"),
+    ("exec 5>&1", "ls /proc/self/fd", "simple 1\n"),
+    ("exec >/dev/null", "echo here", "simple 1\n"),
+    ("trap 'echo trapped' EXIT", "true", "simple 1\n"),
+    ("printf -v PATH x", "env true", "simple 1\n"),
+    ("alias echo=false; shopt -s expand_aliases", "echo a", ""),
+    ("ulimit -n 50", "ulimit -n", ""),
+    ("PATH=/nowhere", "env true", "simple 1\n"),
+    ("exit 3", "echo $?", ""),
+    ("sleep 0.01 & disown -a", "jobs; wait; echo none", ""),
+];
+
+each_way! {
+    fn nothing_leaks_from_one_command_to_the_next(guest: Guest) {
+        for &(leak, show, options) in TABLE {
+            // With one that stays before and after, so that a shell that is used twice is seen, too.
+            guest.run_with("true", "simple 1\n");
+            let before = guest.run_with(show, options);
+            for how in ["", "simple 1\n"] {
+                guest.run_with(leak, how);
+                for _ in 0..3 {
+                    assert_eq!(guest.run_with(show, ""), before, "{leak}: {show}");
+                    assert_eq!(guest.run_with(show, options), before, "{leak}: {show}");
+                }
+            }
+        }
+    }
+
+    fn the_environment_is_what_the_channel_was_started_with(guest: Guest) {
+        let environment = guest.run_with("env", "simple 1\n");
+        let has = |line: &str| environment.text().lines().any(|other| other == line);
+        assert!(has("NIXVM_TEST=inherited"));
+        let ours = |text: &str| {
+            text.lines().any(|line| line.to_lowercase().starts_with("nixvm") && !line.starts_with("NIXVM_TEST"))
+        };
+        assert!(!ours(environment.text()), "{}", environment.text());
+        assert!(!ours(guest.run("env").text()));
+        assert!(!ours(guest.run("compgen -v").text()));
+        assert_eq!(guest.run("compgen -A function || echo $#").text(), "0\n");
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(guest.run("pwd").text().trim(), here.to_str().unwrap());
+        assert_eq!(guest.run_with("pwd", "simple 1\n").text().trim(), here.to_str().unwrap());
+    }
+
+    fn descriptors_and_signals_are_as_a_program_expects(guest: Guest) {
+        for (text, options) in [("ls /proc/self/fd", ""), ("ls /proc/self/fd", "simple 1\n"), ("ls /proc/self/fd", "shell user\n")] {
+            let listed = guest.run_with(text, options);
+            if guest.way == Way::Helper {
+                // The fourth is the folder that ls reads.
+                assert_eq!(listed.text(), "0\n1\n2\n3\n", "{options}");
+            } else {
+                // A shell passes on what it was given, here by the harness; of ours there were 3, 4 and 5.
+                let inherited = std::process::Command::new("ls").arg("/proc/self/fd").output().unwrap();
+                assert_eq!(listed.stdout, inherited.stdout, "{options}");
+            }
+        }
+        for options in ["", "simple 1\n", "shell user\n"] {
+            let status = guest.run_with("cat /proc/self/status", options);
+            for set in ["SigBlk:\t", "SigIgn:\t"] {
+                let line = status.text().lines().find_map(|line| line.strip_prefix(set)).unwrap();
+                // What this test's own process ignores, the shells' children do, too.
+                if guest.way == Way::Helper {
+                    assert_eq!(u64::from_str_radix(line, 16), Ok(0), "{set}{options}");
+                }
+            }
+        }
+        let outcome = guest.run("trap 'exit 9' INT; kill -INT $BASHPID; sleep 1000");
+        assert_eq!(outcome.status, Some(9));
+    }
+
+    fn each_has_a_group_and_no_terminal(guest: Guest) {
+        let outcome = guest.run("read -r _ _ _ _ group session tty _ </proc/$BASHPID/stat; echo $group $BASHPID $tty; (: >/dev/tty) 2>/dev/null || echo none");
+        let mut words = outcome.text().split_whitespace();
+        assert_eq!(words.next(), words.next());
+        assert_eq!(words.collect::<Vec<_>>(), ["0", "none"]);
+        assert_eq!(guest.run("set -o | grep -c 'monitor.*on'").text(), "0\n");
+    }
+}
+
+#[test]
+fn functions_in_the_environment_are_functions_for_simple_commands_too() {
+    let mut command = std::process::Command::new(env!("NIXVM_GUEST_HELPER"));
+    command.args(["serve", "-", crate::guest::bash(), "x"]);
+    command.env("BASH_FUNC_true%%", "() { echo mine; }").env("BASH_FUNC_env%%", "() { cd /; pwd; }");
+    let mut guest = Guest::spawn(Way::Helper, command);
+    guest.skip_to_hello();
+    assert_eq!(guest.run_with("true", "simple 1\n").text(), "mine\n");
+    assert_eq!(guest.run_with("env", "simple 1\n").text(), "/\n");
+    assert_ne!(guest.run_with("pwd", "simple 1\n").text(), "/\n");
+}
