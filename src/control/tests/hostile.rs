@@ -180,13 +180,11 @@ async fn deaf_guest(mut stream: DuplexStream, mut random: Random) {
 fn skip_programs(decoder: &mut Decoder) -> bool {
     loop {
         let rest = decoder.rest();
-        // Frames begin with a capital.
-        if !rest.first().is_some_and(u8::is_ascii_lowercase) {
-            return true;
-        }
-        let Some(newline) = memchr::memchr(b'\n', rest) else { return false };
-        let line = std::str::from_utf8(&rest[..newline]).unwrap();
-        let whole = newline + 1 + line.split_once(' ').unwrap().1.parse::<usize>().unwrap();
+        // No frame begins like this.
+        let Some(line) = rest.strip_prefix(b"\n") else { return true };
+        let Some(newline) = memchr::memchr(b'\n', line) else { return false };
+        let line = std::str::from_utf8(&line[..newline]).unwrap();
+        let whole = 1 + newline + 1 + line.split(' ').nth(1).unwrap().parse::<usize>().unwrap();
         if rest.len() < whole {
             return false;
         }

@@ -17,7 +17,8 @@ const NONCE: &str = super::guest::NONCE;
 const LOADER: &str = r#"
 exec 3<&0
 printf '\nnixvm-channel %s %s\n' "$2" "$(uname -m)" >&3
-while read -r kind size <&3; do
+while read -r kind size nonce <&3; do
+  [ "$nonce" = "$2" ] || continue
   head -c "$size" <&3 >"$1"
   if [ "$kind" = helper ]; then
     chmod 755 "$1" && "$1" check && exec "$1" serve 3 "$BASH"
