@@ -104,14 +104,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Beginning<'_, R, W> {
         if let Handshake::Load { helper, server } = handshake {
             let helper = helper(&machine).filter(|helper| !helper.is_empty());
             if let Some(helper) = helper {
-                self.send("helper", helper).await?;
+                self.send("helper", nonce, helper).await?;
                 self.awaited = "the helper's hello";
                 if self.runs().await? {
                     return self.hello().await;
                 }
                 tracing::debug!(machine, "the guest can't run the helper");
             }
-            self.send("shell", server.as_bytes()).await?;
+            self.send("shell", nonce, server.as_bytes()).await?;
         }
         self.awaited = "the guest's hello";
         self.hello().await
@@ -177,8 +177,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Beginning<'_, R, W> {
         }
     }
 
-    async fn send(&mut self, kind: &str, program: &[u8]) -> Result<(), String> {
-        let mut bytes = format!("{kind} {}\n", program.len()).into_bytes();
+    async fn send(&mut self, kind: &str, nonce: &str, program: &[u8]) -> Result<(), String> {
+        let mut bytes = format!("\n{kind} {} {nonce}\n", program.len()).into_bytes();
         bytes.extend_from_slice(program);
         let written = async {
             self.writer.write_all(&bytes).await?;

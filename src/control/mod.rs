@@ -35,9 +35,10 @@
 //!
 //! The guest first says `\nnixvm-channel NONCE MACHINE\n`, MACHINE being what `uname -m` says; everything
 //! before that line is passed over, as it may be left from another time. Where a loader is at the other end,
-//! it is answered with `helper SIZE\n` or `shell SIZE\n` and SIZE bytes: the program that serves the channel
-//! from then on. `refused\n` comes back when a helper can't run there, and the shell server is sent in its
-//! place. In the end comes the hello.
+//! it is answered with `\nhelper SIZE NONCE\n` or `\nshell SIZE NONCE\n` and SIZE bytes: the program that serves
+//! the channel from then on. The loader, too, passes over every line without the nonce: what the host wrote when
+//! an earlier guest went down waits in the line for the next one. `refused\n` comes back when a helper can't
+//! run there, and the shell server is sent in its place. In the end comes the hello.
 //!
 //! # Promises to the rest of the library
 //!

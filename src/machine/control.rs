@@ -216,8 +216,9 @@ fn nonce() -> String {
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// What root's service runs: `$1` is the nonce, `$2` the port. It has no single quote in it.
-const SERVICE: &str = r#"exec 3<>"$2" || exit;export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh;cd /root 2>/dev/null||cd /;[ -r /etc/profile ] && . /etc/profile >/dev/null 2>&1;f=/run/nixvm-$1;printf "\nnixvm-channel %s %s\n" "$1" "$(uname -m)" >&3;while IFS=" " read -r w n <&3;do head -c "$n" <&3 >"$f" || exit;case $w in helper) chmod 755 "$f";"$f" check && exec "$f" serve 3 "$(command -v bash)";printf "refused\n" >&3;;shell) . "$f";exit;;esac;done"#;
+/// What root's service runs: `$1` is the nonce, `$2` the port. It has no single quote in it. What comes without
+/// the nonce was meant for an earlier guest: it waited in the line until the port was opened again.
+const SERVICE: &str = r#"exec 3<>"$2" || exit;export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh;cd /root 2>/dev/null||cd /;[ -r /etc/profile ] && . /etc/profile >/dev/null 2>&1;f=/run/nixvm-$1;printf "\nnixvm-channel %s %s\n" "$1" "$(uname -m)" >&3;while IFS=" " read -r w n x <&3;do [ "$x" = "$1" ] || continue;head -c "$n" <&3 >"$f" || exit;case $w in helper) chmod 755 "$f";"$f" check && exec "$f" serve 3 "$(command -v bash)";printf "refused\n" >&3;;shell) . "$f";exit;;esac;done"#;
 
 /// What root's shell runs to start the service: `$1` is the nonce, `$2` [`SERVICE`]. The port is looked
 /// for in sysfs, which needs no udev rule.
@@ -257,6 +258,38 @@ mod tests {
     fn what_stands_in_single_quotes_has_none() {
         assert!(!SERVICE.contains('\''));
         assert!(!START.contains('\''));
+    }
+
+    /// What was on its way when an earlier guest let go of the port is what the next one reads first.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_was_meant_for_an_earlier_guest_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().to_str().unwrap();
+        let service = SERVICE.replace(r#"exec 3<>"$2""#, "exec 3<&0").replace("/run/", &format!("{run}/"));
+        for left in [
+            "",
+            "\n",
+            "K 5 1\n9",
+            "T 7 4\ntrueR 7 20\nshell bash\nsimple 1\n",
+            "helper 9\n\0\0\\",
+            "shell 3 1\nabc",
+        ] {
+            let (ours, theirs) = StdStream::pair().unwrap();
+            std::io::Write::write_all(&mut &ours, left.as_bytes()).unwrap();
+            let mut loader = std::process::Command::new("sh")
+                .args(["-c", &service, "nixvm", "77-1", "/dev/null"])
+                .stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let handshake = Handshake::Load { helper: guest::helper_for, server: guest::SERVER };
+            let (name, nonce, limit) = ("server".to_owned(), "77-1".to_owned(), Duration::from_secs(10));
+            let options = ChannelOptions { name, nonce, handshake, limit };
+            let opened = Channel::open(UnixStream::from_std(ours).unwrap(), options).await;
+            drop(opened.unwrap_or_else(|error| panic!("after {left:?}: {error}")));
+            loader.wait().unwrap();
+        }
     }
 
     #[test]

@@ -7,5 +7,6 @@ mod guest;
 mod hostile;
 mod input;
 mod losing;
+mod native;
 mod nested;
 mod opening;

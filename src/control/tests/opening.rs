@@ -38,7 +38,7 @@ async fn hello(guest: &mut Guest, way: &str) {
 async fn the_helper_is_given_to_a_machine_that_has_one() {
     let channel = open(load(), |mut guest| async {
         guest.says(format!("login: nixvm-channel other x86_64\n\nnixvm-channel {NONCE} x86_64\n")).await;
-        guest.hears_bytes(b"helper 15\n").await;
+        guest.hears_bytes(b"\nhelper 15 4f2a\n").await;
         guest.hears_bytes(HELPER).await;
         hello(&mut guest, "helper").await;
         guest
@@ -51,12 +51,12 @@ async fn the_helper_is_given_to_a_machine_that_has_one() {
 async fn a_machine_that_refuses_the_helper_gets_the_shell_server() {
     let channel = open(load(), |mut guest| async {
         guest.says(format!("\nnixvm-channel {NONCE} x86_64\n")).await;
-        guest.hears_bytes(b"helper 15\n").await;
+        guest.hears_bytes(b"\nhelper 15 4f2a\n").await;
         guest.hears_bytes(HELPER).await;
         guest.says("refu").await;
         tokio::task::yield_now().await;
         guest.says("sed\n").await;
-        guest.hears_bytes(b"shell 15\n").await;
+        guest.hears_bytes(b"\nshell 15 4f2a\n").await;
         guest.hears_bytes(SERVER.as_bytes()).await;
         hello(&mut guest, "shell").await;
         guest
@@ -69,7 +69,7 @@ async fn a_machine_without_a_helper_gets_the_shell_server() {
     for machine in ["riscv64", "empty", ""] {
         let channel = open(load(), |mut guest| async {
             guest.says(format!("\nnixvm-channel {NONCE} {machine}\n")).await;
-            guest.hears_bytes(b"shell 15\n").await;
+            guest.hears_bytes(b"\nshell 15 4f2a\n").await;
             guest.hears_bytes(SERVER.as_bytes()).await;
             hello(&mut guest, "shell").await;
             guest
@@ -111,7 +111,7 @@ async fn frames_that_follow_the_hello_at_once_are_not_lost() {
 async fn a_guest_that_says_something_else_is_shown() {
     let error = open(load(), |mut guest| async {
         guest.says(format!("\nnixvm-channel {NONCE} x86_64\n")).await;
-        guest.hears_bytes(b"helper 15\n").await;
+        guest.hears_bytes(b"\nhelper 15 4f2a\n").await;
         guest.says("bash: head: command not found\n").await;
         guest
     });
