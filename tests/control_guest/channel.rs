@@ -93,3 +93,34 @@ fn frames_in_pieces_of_any_size() {
         assert_eq!(guest.finish(id).text(), format!("{id}\n"));
     }
 }
+
+#[test]
+fn a_channel_within_a_channel() {
+    let mut guest = Guest::start(Way::Helper);
+    let helper = env!("NIXVM_GUEST_HELPER");
+    let id = guest.begin(&format!("exec {helper} serve - {} inner", crate::guest::bash()), "stdin 1\n");
+    let mut heard = Vec::new();
+    let mut hear = |guest: &mut Guest, wanted: &str| {
+        while !String::from_utf8_lossy(&heard).contains(wanted) {
+            let frame = guest.frame_of(id);
+            match frame.kind {
+                'O' => heard.extend(frame.content),
+                'A' => {}
+                _ => panic!("{frame:?}"),
+            }
+        }
+    };
+    hear(&mut guest, "\nnixvm-channel inner ");
+    hear(&mut guest, "way helper\n");
+    guest.send_frame('I', id, b"T 1 13\necho $((6*7))R 1 0\n");
+    hear(&mut guest, "O 1 3\n42\nX 1 9\nstatus 0\n");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let text = format!("sleep 1000 & echo $! >{}; wait", file.display());
+    guest.send_frame('I', id, format!("T 2 {}\n{text}R 2 0\n", text.len()).as_bytes());
+    let pid = crate::guest::numbers(&file, 1)[0];
+    // The end of its input ends the inner one and what it runs.
+    guest.send_frame('I', id, b"");
+    assert_eq!(guest.finish(id).status, Some(0));
+    crate::guest::until("it is gone", || !crate::guest::runs(pid));
+}

@@ -257,7 +257,12 @@ impl Guest {
 
     /// Waits for the guest's end.
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+        let mut status = None;
+        until("it has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
     }
 
     /// Whether nothing is left to read but the end.

@@ -27,7 +27,7 @@ while read -r nixvm_text nixvm_in nixvm_out nixvm_err; do
       # u: the user's shell. p: a bash of its own. x: one simple command; a program needs no second fork.
       # `hash` finds builtins, too, but has no path for them.
       u) exec -- "${SHELL:-/bin/sh}" -c "$REPLY";;
-      p) exec -- "$BASH" -euo pipefail -c "$REPLY";;
+      p) exec -a bash -- "$BASH" -euo pipefail -c "$REPLY";;
       x) if { [[ $REPLY == /* ]] || { hash -- "${REPLY%% *}" && hash -t -- "${REPLY%% *}"; }; } >/dev/null 2>&1;
          then eval "exec -- $REPLY"; fi;;
     esac;
