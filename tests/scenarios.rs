@@ -3,6 +3,8 @@
 
 #[path = "../scenarios/login.rs"]
 mod login;
+#[path = "../scenarios/screen.rs"]
+mod screen;
 #[path = "../scenarios/services.rs"]
 mod services;
 #[path = "../scenarios/state.rs"]
