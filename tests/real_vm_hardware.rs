@@ -139,6 +139,8 @@ async fn the_disks(machine: &Machine, alice: &Session) {
         alice.succeed(&format!("echo {word} | sudo dd of={path} conv=fsync status=none")).await.unwrap();
         let image = std::fs::read(disk.image()).unwrap();
         assert!(image.starts_with(word.as_bytes()));
+        // udev looks at a disk that was written to; pulled out meanwhile it would be an I/O error.
+        alice.succeed("sudo udevadm settle").await.unwrap();
         machine.unplug(disk).await.unwrap();
         until(alice, &format!("[ ! -e {path} ]")).await;
         assert_eq!(machine.unplug(disk).await.unwrap_err().kind(), ErrorKind::Qmp, "it is gone");

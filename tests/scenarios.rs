@@ -9,6 +9,8 @@ mod database;
 mod files;
 #[path = "../scenarios/login.rs"]
 mod login;
+#[path = "../scenarios/screen.rs"]
+mod screen;
 #[path = "../scenarios/services.rs"]
 mod services;
 #[path = "../scenarios/state.rs"]

@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use super::found::Match;
-use super::pattern::{Groups, Pattern};
+use super::observers::Observers;
+use super::pattern::Pattern;
 use super::render;
 use super::search::{Hit, Searches, View};
 use super::secret::Secrets;
@@ -30,8 +31,7 @@ pub(super) struct Engine {
     found: Option<(usize, Match)>,
     /// Where `seen` was before `found`.
     before: Position,
-    observers: Vec<Observer>,
-    next_observer: u64,
+    pub(super) observers: Observers,
     tap: Option<Tap>,
     pub(super) watch: FatalWatch,
     fatal: Option<Fatal>,
@@ -41,13 +41,6 @@ pub(super) struct Engine {
     trouble: Option<String>,
     pub(super) secrets: Secrets,
     heard: Instant,
-}
-
-/// A search beside the wait: it passes over nothing and is passed over by nothing.
-struct Observer {
-    id: u64,
-    searches: Searches,
-    found: Option<Match>,
 }
 
 /// What [`Engine::push`] did that somebody waits for.
@@ -70,8 +63,7 @@ impl Engine {
             wait: None,
             found: None,
             before: start,
-            observers: Vec::new(),
-            next_observer: 0,
+            observers: Observers::default(),
             tap: None,
             watch: FatalWatch::new(watch),
             fatal: None,
@@ -128,7 +120,7 @@ impl Engine {
             self.take(index, hit);
         }
         self.fatal = self.fatal.or(fatal);
-        self.observe();
+        self.observers.scan(&self.track.text, self.window);
     }
 
     fn view(&self) -> View<'_> {
@@ -162,7 +154,15 @@ impl Engine {
     /// The match of the wait is known: keeps it for whoever waits and goes behind it.
     fn take(&mut self, index: usize, hit: Hit) {
         let Some(waiting) = self.wait.take() else { return };
-        let Some(mut found) = self.matched(&waiting, index, hit, self.seen.text) else {
+        let view = View {
+            text: &self.track.text,
+            from: waiting.from(),
+            end: self.track.text.end(),
+            window: self.window,
+        };
+        let pattern = waiting.patterns().nth(index);
+        let found = pattern.and_then(|pattern| Match::of(pattern, hit, view, self.seen.text));
+        let Some(mut found) = found else {
             // The search only tells of matches whose groups it has seen.
             self.wait = Some(waiting);
             return;
@@ -176,68 +176,12 @@ impl Engine {
         self.found = Some((index, found));
     }
 
-    /// The match of a search, without its raw bytes; what is missing in it is counted from `from`.
-    fn matched(&self, waiting: &Searches, index: usize, hit: Hit, from: u64) -> Option<Match> {
-        let view = View {
-            text: &self.track.text,
-            from: waiting.from(),
-            end: self.track.text.end(),
-            window: self.window,
-        };
-        let pattern = waiting.patterns().nth(index)?;
-        let (groups, counted_from) = view.groups(pattern, hit.end)?;
-        let start = view.start(hit.end);
-        let shift = (start - counted_from) as usize;
-        let spans = groups
-            .spans
-            .into_iter()
-            .map(|span| span.map(|span| span.start.saturating_sub(shift)..span.end.saturating_sub(shift)));
-        Some(Match {
-            bytes: self.track.text.slice(start, hit.end).to_vec(),
-            groups: Groups { spans: spans.collect(), names: groups.names },
-            raw: Vec::new(),
-            dropped: start.saturating_sub(from),
-        })
-    }
-
     /// Begins to look for a pattern in what came since `from`, as far as it is kept, and in what comes. It
-    /// goes on beside any wait until [`Engine::end_observing`]; [`Engine::take_observed`] tells.
+    /// goes on beside any wait until [`Observers::end`].
     pub(super) fn observe_from(&mut self, from: u64, pattern: &Pattern) -> u64 {
-        let id = self.next_observer;
-        self.next_observer += 1;
-        let from = from.max(self.track.text.start());
-        let searches = Searches::new(std::slice::from_ref(pattern), from);
-        self.observers.push(Observer { id, searches, found: None });
-        self.observe();
+        let id = self.observers.begin(from.max(self.track.text.start()), pattern);
+        self.observers.scan(&self.track.text, self.window);
         id
-    }
-
-    /// Runs the observers' searches over what is new.
-    fn observe(&mut self) {
-        let mut observers = std::mem::take(&mut self.observers);
-        for observer in observers.iter_mut().filter(|observer| observer.found.is_none()) {
-            let from = observer.searches.from();
-            let view = View { text: &self.track.text, from, end: self.track.text.end(), window: self.window };
-            if let Some((index, hit)) = observer.searches.scan(view) {
-                observer.found = self.matched(&observer.searches, index, hit, from);
-            }
-        }
-        self.observers = observers;
-    }
-
-    /// What an observer has found, once.
-    pub(super) fn take_observed(&mut self, id: u64) -> Option<Match> {
-        self.observers.iter_mut().find(|observer| observer.id == id)?.found.take()
-    }
-
-    /// Ends an observer.
-    pub(super) fn end_observing(&mut self, id: u64) {
-        self.observers.retain(|observer| observer.id != id);
-    }
-
-    /// Whether somebody observes.
-    pub(super) fn is_observed(&self) -> bool {
-        !self.observers.is_empty()
     }
 
     /// How far back the text is kept.

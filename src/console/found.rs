@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use super::pattern::Groups;
+use super::pattern::{Groups, Pattern};
+use super::search::{Hit, View};
 
 /// What a wait found, and what came before it. Owns its bytes.
 ///
@@ -21,6 +22,24 @@ pub struct Match {
 }
 
 impl Match {
+    /// The match of `pattern` that a search in `view` tells of, without its raw bytes; what is missing
+    /// before it is counted from `from`.
+    pub(super) fn of(pattern: &Pattern, hit: Hit, view: View<'_>, from: u64) -> Option<Self> {
+        let (groups, counted_from) = view.groups(pattern, hit.end)?;
+        let start = view.start(hit.end);
+        let shift = (start - counted_from) as usize;
+        let spans = groups
+            .spans
+            .into_iter()
+            .map(|span| span.map(|span| span.start.saturating_sub(shift)..span.end.saturating_sub(shift)));
+        Some(Self {
+            bytes: view.slice(start, hit.end).to_vec(),
+            groups: Groups { spans: spans.collect(), names: groups.names },
+            raw: Vec::new(),
+            dropped: start.saturating_sub(from),
+        })
+    }
+
     fn span(&self) -> Range<usize> {
         let whole = self.groups.spans.first().cloned().flatten();
         whole.unwrap_or(self.bytes.len()..self.bytes.len())

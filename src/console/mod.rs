@@ -53,6 +53,7 @@ mod failure;
 mod found;
 mod line;
 mod miss;
+mod observers;
 mod onlooker;
 mod pattern;
 mod plain;

@@ -59,7 +59,7 @@ impl Console {
         }
         let limit = limit.min(FOR_EVER);
         let vigil = Vigil { line, patterns: &patterns, began, from, limit };
-        vigil.until(&line.news, |engine| engine.take_observed(observer.id)).await
+        vigil.until(&line.news, |engine| engine.observers.take(observer.id)).await
     }
 
     /// Why it makes no sense to wait for `pattern` elsewhere (on the screen, say), if it makes none: a
@@ -113,7 +113,7 @@ struct Observing<'a> {
 
 impl Drop for Observing<'_> {
     fn drop(&mut self) {
-        self.line.engine().end_observing(self.id);
+        self.line.engine().observers.end(self.id);
     }
 }
 

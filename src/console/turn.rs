@@ -68,18 +68,27 @@ impl Vigil<'_> {
         mut ready: impl FnMut(&mut Engine) -> Option<T>,
     ) -> Result<T> {
         loop {
-            let rung = bell.notified();
-            tokio::pin!(rung);
-            // A bell for all rings only for those who listen already.
-            rung.as_mut().enable();
-            match self.look(&mut ready) {
+            let look = {
+                let rung = bell.notified();
+                tokio::pin!(rung);
+                // A bell for all rings only for those who listen already.
+                rung.as_mut().enable();
+                match self.look(&mut ready) {
+                    Look::NotYet { wake_at } => {
+                        tokio::select! {
+                            () = rung => {}
+                            () = sleep_until(wake_at) => {}
+                        }
+                        continue;
+                    }
+                    look => look,
+                }
+            };
+            match look {
                 Look::Ready(found) => return Ok(found),
                 Look::Failed(error) => return Err(error),
                 Look::FailedInTheMiddleOfALine => return Err(self.fatal_in_a_moment(bell).await),
-                Look::NotYet { wake_at } => tokio::select! {
-                    () = rung => {}
-                    () = sleep_until(wake_at) => {}
-                },
+                Look::NotYet { .. } => {}
             }
         }
     }

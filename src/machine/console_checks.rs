@@ -73,7 +73,8 @@ static CHECKS: &[ConsoleCheck] = checks![
     "segfault", "a program crashed", kernel r"(?:[^:\[]*\[[0-9]+\]: segfault at |traps: [^\[]*\[[0-9]+\] (?:trap|general protection))";
     "OOM kill", "the kernel killed a program since memory ran out", kernel r"(?:Out of memory: Kill|Memory cgroup out of memory: Kill|oom-kill:|[^ ]+ invoked oom-killer)";
     "hung task", "a task made no progress for minutes", kernel r"(?:INFO: task .* blocked for more than|watchdog: BUG: soft lockup|rcu: INFO: .* (?:self-)?detected stall)";
-    "file system", "a file system is damaged", kernel r"(?:EXT4-fs error |XFS \([^)]*\): (?:Corruption|Metadata corruption|Internal error)|BTRFS (?:error|critical)|Buffer I/O error on dev|(?:blk_update_request: )?I/O error, dev )";
+    "file system", "a file system is damaged", kernel r"(?:EXT4-fs error |XFS \([^)]*\): (?:Corruption|Metadata corruption|Internal error)|BTRFS (?:error|critical))";
+    "I/O error", "a disk failed, or was pulled out while it was read", kernel r"(?:Buffer I/O error on dev|(?:blk_update_request: )?I/O error, dev )";
     "failed unit", "a unit of systemd could not be started", line r"\[FAILED\] Failed to (?:start|mount|listen|activate) ";
     "emergency mode", "the system did not come up", line r"(?:.* )?You are in (?:emergency|rescue) mode";
 ];
@@ -151,11 +152,8 @@ mod tests {
             "file system",
             "[    5.000000] EXT4-fs error (device vda): ext4_lookup:1785: inode #2: comm ls: bad",
         ),
-        ("file system", "[    5.000000] I/O error, dev vda, sector 1 op 0x1:(WRITE) flags 0x0 phys_seg 1"),
-        (
-            "file system",
-            "[    5.000000] Buffer I/O error on dev vda1, logical block 0, lost async page write",
-        ),
+        ("I/O error", "[    5.000000] I/O error, dev vda, sector 1 op 0x1:(WRITE) flags 0x0 phys_seg 1"),
+        ("I/O error", "[    5.000000] Buffer I/O error on dev vda1, logical block 0, lost async page write"),
         ("failed unit", "[FAILED] Failed to start nginx.service - Nginx Web Server."),
         ("failed unit", "[FAILED] Failed to mount /data."),
         ("emergency mode", "You are in emergency mode. After logging in, type \"journalctl -xb\""),

@@ -8,6 +8,10 @@ is "sudo: wheel needs a password" 'config.security.sudo.wheelNeedsPassword' 'tru
 { }
 N
 
+is "a module that is asked for by name is not kept from loading" config.boot.blacklistedKernelModules '["ata_piix","ata_generic","pcspkr","psmouse","floppy"]' <<'N'
+{ boot.kernelModules = [ "bochs" ]; boot.blacklistedKernelModules = [ "floppy" ]; }
+N
+
 has() {
     config configuration.nix
     wanted "$1" || return 0

@@ -44,9 +44,11 @@ in
       # For speed under emulation: no audit records, no work-arounds for processors that aren't there.
       [ "audit=0" "mitigations=off" "random.trust_cpu=on" ]
     ];
-    # NixOS's VMs draw with bochs; here the screen stays VGA text, which is faster, until a module is asked for by name.
+    # NixOS's VMs draw with bochs; here tty1 is on no screen, which is faster, until a module is asked for by name
+    # (boot.kernelModules).
     # The IDE controller with its empty CD drive, the mouse and the speaker cost two seconds of looking at them.
-    boot.blacklistedKernelModules = [ "bochs" "ata_piix" "ata_generic" "pcspkr" "psmouse" ];
+    boot.blacklistedKernelModules = builtins.filter (module: !(builtins.elem module cfg.kernelModules))
+      [ "bochs" "ata_piix" "ata_generic" "pcspkr" "psmouse" ];
     environment.etc = {
       "modprobe.d/nixos.conf".text = lib.concatMapStrings (m: "blacklist ${m}\n") cfg.blacklistedKernelModules + cfg.extraModprobeConfig;
     } // lib.optionalAttrs (cfg.kernelModules != [ ]) {
