@@ -1,22 +1,23 @@
 //! systemd's D-Bus interface, seen from the host.
 //!
 //! `systemd-stdio-bridge`, which every system with systemd has, carries a D-Bus connection over stdin and
-//! stdout; run on the control channel and kept open it makes a question to systemd cost what the bus costs,
-//! not the start of a `systemctl` (50 ms and more in an emulated guest), and its signals arrive as they
-//! happen.
+//! stdout; run on the control channel and kept open it makes a question to systemd cost what the answer
+//! costs, not the start of a `systemctl` (50 ms and more in an emulated guest), and its signals arrive as
+//! they happen. It is connected with the manager's own socket: no bus daemon is needed, and a user's
+//! manager, which may have no bus, is reached in the same way.
 //!
 //! The interface is that of org.freedesktop.systemd1(5).
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::UnixStream;
-use zbus::message::Type;
-use zbus::zvariant::OwnedValue;
-use zbus::{Connection, MatchRule, MessageStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{broadcast, oneshot};
 
-use super::Life;
-use crate::control::{Request, Shell};
+use super::dbus::{self, Call, HELLO, Incoming};
+use super::{Life, control};
+use crate::control::{CommandStream, Request, Shell};
 use crate::{Error, ErrorKind, Result};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -25,13 +26,27 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// For one answer, on a fast host.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Signals that one who waits may lag behind; then it asks again.
+const SIGNALS: usize = 64;
 
-/// A connection to a service manager: the system's, or a user's.
-#[derive(Debug, Clone)]
-pub(super) struct Bus {
-    connection: Connection,
+/// A connection to a service manager: the system's, or a user's. Clones are the same connection.
+#[derive(Clone)]
+pub(super) struct Bus(Arc<Connection>);
+
+struct Connection {
     name: String,
     limit: Duration,
+    writer: tokio::sync::Mutex<WriteHalf<CommandStream>>,
+    state: Mutex<State>,
+    /// The objects that something happens to.
+    signals: broadcast::Sender<String>,
+}
+
+#[derive(Default)]
+struct State {
+    last: u32,
+    waiting: HashMap<u32, oneshot::Sender<Result<String, String>>>,
+    closed: bool,
 }
 
 /// What systemd says of a unit.
@@ -51,88 +66,198 @@ impl Life {
     pub(super) async fn bus(&self, user: &str) -> Result<Option<Bus>> {
         let mut buses = self.control.buses.lock().await;
         let channel = self.channel(user).await?;
-        if !super::control::is_whole(&channel) {
+        if !control::is_whole(&channel) {
             return Ok(None);
         }
-        if let Some(bus) = buses.get(user).filter(|bus| bus.is_alive()) {
+        if let Some(bus) = buses.get(user).filter(|bus| !bus.0.state().closed) {
             return Ok(Some(bus.clone()));
         }
-        // The managers' own sockets, beside any bus daemon: root's and that of the user's runtime directory.
         let folder = if user == "root" { "/run" } else { "$XDG_RUNTIME_DIR" };
         let text = format!("exec systemd-stdio-bridge --bus-path=unix:path={folder}/systemd/private");
         let running = channel.run(Request { text, shell: Shell::Bash, stdin: true }).await?;
-        let (ours, mut theirs) =
-            UnixStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
-        let mut carrier = Box::pin(running.into_stream());
-        tokio::spawn(async move { tokio::io::copy_bidirectional(&mut carrier, &mut theirs).await });
-        let limit = self.limit(ANSWER);
         let name = format!("{}: systemd of {user}", self.name);
-        let connect = async {
-            let connection = zbus::connection::Builder::unix_stream(ours).p2p().build().await?;
-            // Signals are sent only to those who asked.
-            connection.call_method(Some(SYSTEMD), MANAGER, Some(MANAGER_INTERFACE), "Subscribe", &()).await?;
-            Ok::<_, zbus::Error>(connection)
-        };
-        match tokio::time::timeout(limit, connect).await {
-            Ok(Ok(connection)) => {
-                let bus = Bus { connection, name, limit };
-                buses.insert(user.to_owned(), bus.clone());
-                Ok(Some(bus))
-            }
-            Ok(Err(error)) => {
-                tracing::debug!(%error, user, "no bus");
-                Ok(None)
-            }
-            Err(_) => {
-                Err(Error::new(ErrorKind::Timeout, format!("{name}: the bus did not answer"))
-                    .took(limit, limit))
-            }
+        let bus = Bus::open(running.into_stream(), name, self.limit(ANSWER)).await?;
+        if let Some(bus) = &bus {
+            buses.insert(user.to_owned(), bus.clone());
         }
+        Ok(bus)
     }
 }
 
-const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
-
 impl Bus {
-    fn is_alive(&self) -> bool {
-        !self.connection.is_closed()
+    async fn open(stream: CommandStream, name: String, limit: Duration) -> Result<Option<Self>> {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let hello = async {
+            writer.write_all(HELLO).await?;
+            // `OK` and the server's id.
+            let mut line = Vec::new();
+            while !line.ends_with(b"\r\n") && line.len() < 256 {
+                line.push(reader.read_u8().await?);
+            }
+            Ok::<_, std::io::Error>(line.starts_with(b"OK "))
+        };
+        match tokio::time::timeout(limit, hello).await {
+            Ok(Ok(true)) => {}
+            Ok(other) => {
+                tracing::debug!(?other, name, "no bus");
+                return Ok(None);
+            }
+            Err(_) => return Err(silent(&name, limit)),
+        }
+        let connection = Arc::new(Connection {
+            name,
+            limit,
+            writer: tokio::sync::Mutex::new(writer),
+            state: Mutex::default(),
+            signals: broadcast::Sender::new(SIGNALS),
+        });
+        let weak = Arc::downgrade(&connection);
+        tokio::spawn(read_all(reader, weak));
+        let bus = Self(connection);
+        // Signals are sent only to those who asked.
+        bus.call(MANAGER, "org.freedesktop.systemd1.Manager", "Subscribe", &[]).await?;
+        Ok(Some(bus))
     }
 
     /// What systemd says of a unit; it loads the unit for that.
     pub(super) async fn unit(&self, unit: &str) -> Result<Unit> {
         let path = unit_path(unit);
-        let call =
-            self.connection.call_method(Some(SYSTEMD), path.as_str(), Some(PROPERTIES), "GetAll", &UNIT);
-        let answer = match tokio::time::timeout(self.limit, call).await {
-            Ok(answer) => answer.map_err(|error| self.failed(&error))?,
-            Err(_) => {
-                let what = format!("{}: no answer to a question for {unit}", self.name);
-                return Err(Error::new(ErrorKind::Timeout, what).took(self.limit, self.limit));
+        let get = |property| {
+            let path = path.as_str();
+            async move { self.call(path, PROPERTIES, "Get", &[UNIT, property]).await }
+        };
+        // Asked at once, answered one after the other.
+        let (load, active, sub) = tokio::try_join!(get("LoadState"), get("ActiveState"), get("SubState"))?;
+        Ok(Unit { load, active, sub })
+    }
+
+    /// What happens from now on; see [`Happenings::about`].
+    pub(super) fn happenings(&self) -> Happenings {
+        Happenings(self.0.signals.subscribe())
+    }
+
+    async fn call(&self, path: &str, interface: &str, member: &str, arguments: &[&str]) -> Result<String> {
+        let connection = &self.0;
+        let (sender, answer) = oneshot::channel();
+        let serial = {
+            let mut state = connection.state();
+            if state.closed {
+                return Err(closed(&connection.name));
+            }
+            state.last = state.last.wrapping_add(1).max(1);
+            let serial = state.last;
+            state.waiting.insert(serial, sender);
+            serial
+        };
+        let mut message = Vec::new();
+        Call { destination: SYSTEMD, path, interface, member, arguments }.write(serial, &mut message);
+        let exchange = async {
+            connection.writer.lock().await.write_all(&message).await.ok()?;
+            answer.await.ok()
+        };
+        let answered = tokio::time::timeout(connection.limit, exchange).await;
+        connection.state().waiting.remove(&serial);
+        match answered {
+            Ok(Some(Ok(text))) => Ok(text),
+            Ok(Some(Err(why))) => {
+                let why = crate::console::shown(why.as_bytes(), 5);
+                Err(Error::new(ErrorKind::UnitFailed, format!("{}: {member}: {why}", connection.name)))
+            }
+            Ok(None) => Err(closed(&connection.name)),
+            Err(_) => Err(silent(&connection.name, connection.limit)),
+        }
+    }
+}
+
+impl Connection {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, incoming: Incoming) {
+        let (to, answer) = match incoming {
+            Incoming::Answer { to, text } => (to, Ok(text)),
+            Incoming::Refusal { to, why } => (to, Err(why)),
+            Incoming::Signal { path } => {
+                // Nobody may be waiting.
+                let _ = self.signals.send(path);
+                return;
+            }
+            Incoming::Other => return,
+        };
+        let waiting = self.state().waiting.remove(&to);
+        if let Some(waiting) = waiting {
+            // Who asked may have given up.
+            let _ = waiting.send(answer);
+        }
+    }
+
+    fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.waiting.clear();
+    }
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Bus").field(&self.0.name).finish()
+    }
+}
+
+/// Signals from a moment on.
+pub(super) struct Happenings(broadcast::Receiver<String>);
+
+impl Happenings {
+    /// Returns when something may have happened to a unit, or after `limit`.
+    pub(super) async fn about(&mut self, unit: &str, limit: Duration) {
+        let path = unit_path(unit);
+        let about = async {
+            loop {
+                match self.0.recv().await {
+                    Ok(other) if other != path => {}
+                    // One that lags behind does not know.
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                }
             }
         };
-        let all: HashMap<String, OwnedValue> =
-            answer.body().deserialize().map_err(|error| self.failed(&error))?;
-        let text = |name: &str| {
-            all.get(name)
-                .and_then(|value| value.downcast_ref::<&str>().ok().map(str::to_owned))
-                .unwrap_or_default()
+        let _ = tokio::time::timeout(limit, about).await;
+    }
+}
+
+/// Hands out what comes, as long as somebody holds the connection.
+async fn read_all(mut reader: ReadHalf<CommandStream>, connection: std::sync::Weak<Connection>) {
+    let mut bytes = Vec::new();
+    loop {
+        let ended = !matches!(reader.read_buf(&mut bytes).await, Ok(1..));
+        let Some(connection) = connection.upgrade() else { return };
+        let mut used = 0;
+        let malformed = loop {
+            match dbus::read(&bytes[used..]) {
+                Ok(Some((incoming, length))) => {
+                    used += length;
+                    connection.take(incoming);
+                }
+                Ok(None) => break false,
+                Err(dbus::Malformed) => break true,
+            }
         };
-        Ok(Unit { load: text("LoadState"), active: text("ActiveState"), sub: text("SubState") })
+        bytes.drain(..used);
+        if ended || malformed {
+            tracing::debug!(name = connection.name, malformed, "the bus was closed");
+            connection.close();
+            return;
+        }
     }
+}
 
-    /// Whatever is said about a unit from now on.
-    pub(super) async fn about(&self, unit: &str) -> Result<MessageStream> {
-        let rule = MatchRule::builder()
-            .msg_type(Type::Signal)
-            .path(unit_path(unit))
-            .map_err(|error| self.failed(&error))?
-            .build();
-        MessageStream::for_match_rule(rule, &self.connection, None).await.map_err(|error| self.failed(&error))
-    }
+fn closed(name: &str) -> Error {
+    Error::new(ErrorKind::ChannelLost, format!("{name}: the connection was closed"))
+}
 
-    fn failed(&self, error: &zbus::Error) -> Error {
-        Error::new(ErrorKind::ChannelLost, format!("{}: {error}", self.name))
-    }
+fn silent(name: &str, limit: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, format!("{name}: it did not answer")).took(limit, limit)
 }
 
 /// The path of a unit's object: bytes that are no letter or digit, and a digit in front, become `_xx`

@@ -30,6 +30,7 @@ mod clock;
 mod command;
 mod console_checks;
 mod control;
+mod dbus;
 mod desktop;
 mod devices;
 mod files;

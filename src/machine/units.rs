@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-
 use super::bus::{Bus, Unit};
 use super::control::quoted;
 use super::output::Output;
@@ -48,7 +46,8 @@ impl User {
 
     async fn watch_unit(&self, bus: &Bus, unit: &str, patience: Duration) -> Result {
         let started = Instant::now();
-        let mut signals = None;
+        // Before the first question, so that nothing is missed after it.
+        let mut happenings = bus.happenings();
         loop {
             let state = bus.unit(unit).await?;
             match (state.active.as_str(), state.load.as_str()) {
@@ -69,13 +68,7 @@ impl User {
                 }
                 _ => {}
             }
-            match &mut signals {
-                // What happened between the question and the subscription is seen by asking again.
-                None => signals = Some(bus.about(unit).await?),
-                Some(signals) => {
-                    let _ = tokio::time::timeout(LOOK_AGAIN, signals.next()).await;
-                }
-            }
+            happenings.about(unit, LOOK_AGAIN).await;
         }
     }
 
