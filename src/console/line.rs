@@ -138,12 +138,12 @@ impl Console {
     /// Takes the line over: from now on everything that comes is read at once, whether somebody waits
     /// or not, so that the guest never blocks.
     ///
+    /// The line is read by a task of the caller's runtime: while every thread of that is kept busy by
+    /// code that does not await, nothing is read. [`Console::attach_on_a_thread`] has no such limit.
+    ///
     /// # Errors
     /// [`ErrorKind::Io`] when the transcript can't be made, [`ErrorKind::Usage`] outside of a tokio
     /// runtime.
-    ///
-    /// The line is read by a task of the caller's runtime: while every thread of that is kept busy by
-    /// code that does not await, nothing is read. [`Console::attach_on_a_thread`] has no such limit.
     pub fn attach(
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         options: ConsoleOptions,

@@ -251,6 +251,14 @@ mod tests {
         Collector::new(Nonce { first: "0123abcd".into(), second: "4567cdef".into() }, "alice", 12.5)
     }
 
+    /// Of a command that begins with sudo's question, which was answered.
+    fn answered() -> Collector {
+        let mut collector = collector();
+        assert!(collector.push(b"\x1b_0123abcd4567cdef S\x1b\\[sudo] password for alice: ").is_break());
+        assert!(collector.answer_sudo());
+        collector
+    }
+
     fn framed(output: &[u8]) -> Vec<u8> {
         [b"echo\x1b_0123abcd4567cdef S\x1b\\", output, b"\x1b_0123abcd4567cdef E 3 12.61\x1b\\prompt"]
             .concat()
@@ -318,9 +326,7 @@ mod tests {
 
     #[test]
     fn sudo_that_asks_again_for_another_command_is_answered_and_leaves_no_newline() {
-        let mut collector = collector();
-        assert!(collector.push(b"\x1b_0123abcd4567cdef S\x1b\\[sudo] password for alice: ").is_break());
-        assert!(collector.answer_sudo());
+        let mut collector = answered();
         assert!(collector.push(b"\r\none\r\n[sudo] password for alice: ").is_break());
         assert!(collector.answer_sudo());
         assert!(collector.push(b"\r\ntwo\r\n\x1b_0123abcd4567cdef E 0 12.61\x1b\\").is_break());
@@ -329,9 +335,7 @@ mod tests {
 
     #[test]
     fn sudo_that_did_not_take_the_password_is_not_answered_again() {
-        let mut collector = collector();
-        assert!(collector.push(b"\x1b_0123abcd4567cdef S\x1b\\[sudo] password for alice: ").is_break());
-        assert!(collector.answer_sudo());
+        let mut collector = answered();
         assert!(collector.push(b"\r\nSorry, try again.\r\n[sudo] password for alice: ").is_break());
         assert!(!collector.answer_sudo());
     }
