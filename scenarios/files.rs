@@ -49,7 +49,8 @@ async fn copies(machine: &Machine, here: &Path) -> Result {
     let content: Vec<u8> =
         (0..100_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     fs::write(here.join("large"), &content)?;
-    machine.copy_to(here.join("large"), "/dev/shm/large").await?;
+    // The NixOS test driver's names.
+    machine.copy_from_host(here.join("large"), "/dev/shm/large").await?;
     assert_eq!(machine.succeed("stat -c %s /dev/shm/large").await?.text(), "100000000\n");
     machine.copy_from_machine("/dev/shm/large", here.join("from the machine")).await?;
     assert!(fs::read(here.join("from the machine/large"))? == content, "what came back is what went");

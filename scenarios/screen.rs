@@ -11,9 +11,17 @@ async fn login_on_tty1(machine: Machine) -> Result {
     machine.wait_for_text("alice@nixos", soon).await?;
 
     machine.send_chars("echo typed on $(tty) > who\n").await?;
-    let alice = machine.login("alice", "test").await?;
-    alice.succeed("until [ -s who ]; do sleep 0.1; done").await?;
-    assert_eq!(alice.succeed("cat who").await?.text(), "typed on /dev/tty1\n");
+    machine.login("alice", "test").await?;
+    machine.wait_for_file("/home/alice/who").await?;
+    machine.wait_until_succeeds("grep 'typed on /dev/tty1' /home/alice/who").await?;
+
+    // What stands on a terminal is text for root.
+    let screen = machine.wait_until_tty_matches(1, "echo typed on").await?;
+    assert!(machine.get_tty_text(1).await?.contains("alice@nixos"), "{screen}");
+    let variants = machine.get_screen_text_variants().await?;
+    assert!(variants.iter().any(|text| text.contains("alice@nixos")), "{variants:?}");
+    let never = machine.within(Duration::from_millis(100)).wait_until_tty_matches(1, "no such words").await;
+    assert!(never.unwrap_err().to_string().contains("alice@nixos"), "the error shows what stands there");
     Ok(())
 }
 

@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use nixvm_test::prelude::*;
 
 /// A timer starts its service, again and again; the journal says so as it happens.
@@ -11,6 +13,12 @@ async fn a_timer_ticks(machine: Machine) -> Result {
     };
     let before = ticks().await?;
     machine.retry("it ticks again", async || Ok((ticks().await? > before).then_some(()))).await?;
+
+    machine.systemctl("stop tick.timer").await?;
+    machine.require_unit_state("tick.timer", "inactive").await?;
+    let begun = Instant::now();
+    machine.sleep(Duration::from_secs(1)).await?;
+    assert!(begun.elapsed() >= Duration::from_secs(1));
 
     // The clock goes on from where it is put.
     let tomorrow = std::time::SystemTime::now() + Duration::from_secs(24 * 3600);

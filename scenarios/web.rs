@@ -23,6 +23,16 @@ async fn web_server(machine: Machine) -> Result {
     machine.unblock().await?;
     machine.retry("the page is back", || async { Ok(get(server).ok()) }).await?;
 
+    machine.wait_for_open_unix_socket("/run/dbus/system_bus_socket").await?;
+
+    // What has to hold all the while ends what runs meanwhile when it does not.
+    let serves = || async { machine.require_unit_state("nginx", "active").await };
+    machine.polling_condition("nginx is up", serves, machine.succeed("sleep 1")).await?;
+    let stops = machine.succeed("systemctl stop nginx; sleep 1000");
+    let stopped = machine.polling_condition("nginx is up", serves, stops).await.unwrap_err();
+    assert!(stopped.to_string().contains("nginx is up"), "{stopped}");
+
+    machine.start_job("nginx").await?;
     machine.stop_job("nginx").await?;
     machine.wait_for_closed_port(80).await?;
     machine.require_unit_state("nginx", "inactive").await

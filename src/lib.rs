@@ -5,7 +5,6 @@
 pub mod build;
 mod cache;
 pub mod console;
-#[allow(dead_code, unused_imports, reason = "the machine comes to use it")]
 mod control;
 mod error;
 mod event;

@@ -11,6 +11,8 @@ mod database;
 mod files;
 #[path = "../scenarios/login.rs"]
 mod login;
+#[path = "../scenarios/power.rs"]
+mod power;
 #[path = "../scenarios/screen.rs"]
 mod screen;
 #[path = "../scenarios/services.rs"]

@@ -169,11 +169,6 @@ impl Channel {
         self.0.hello.way
     }
 
-    /// The guest's bash, as it said itself.
-    pub(crate) fn bash(&self) -> &str {
-        &self.0.hello.bash
-    }
-
     /// Closes it for every holder: what is pending fails with `why`, and the guest's side ends.
     pub(crate) fn close(&self, why: &str) {
         self.0.shared.lose(why.to_owned());

@@ -51,7 +51,6 @@ pub(crate) enum Way {
 #[derive(Debug, Clone)]
 pub(super) struct Hello {
     pub(super) way: Way,
-    pub(super) bash: String,
 }
 
 /// A stream that is being spoken to for the first time.
@@ -202,13 +201,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Beginning<'_, R, W> {
 
 impl Hello {
     fn read(payload: &[u8]) -> Result<Self, String> {
-        let (mut version, mut way, mut bash) = (None, None, String::new());
+        let (mut version, mut way) = (None, None);
         let text = String::from_utf8_lossy(payload);
         for (key, value) in text.lines().filter_map(|line| line.split_once(' ')) {
             match key {
                 "version" => version = Some(value),
                 "way" => way = Some(value),
-                "bash" => bash = value.to_owned(),
                 _ => {}
             }
         }
@@ -225,6 +223,6 @@ impl Hello {
                 return Err(format!("the guest serves it by {:?}, which is unknown", other.unwrap_or("")));
             }
         };
-        Ok(Self { way, bash })
+        Ok(Self { way })
     }
 }

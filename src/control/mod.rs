@@ -22,7 +22,7 @@
 //!
 //! | guest → host | payload |
 //! |---|---|
-//! | `H` hello, ID 0 | lines `key value`: `version 1`, `way helper` or `way shell`, `bash PATH` |
+//! | `H` hello, ID 0 | lines `key value`: `version 1`, `way helper` or `way shell`, `bash PATH` for those who read what was sent |
 //! | `O`, `E` output | bytes of stdout, of stderr, as they come |
 //! | `A` taken | decimal: so many more bytes of stdin were taken (written, or thrown away since nobody reads them) |
 //! | `X` exit | `status N`: the command ended, by signal n if N is 128+n. All that it printed before is in `O` and `E` frames before it |
@@ -65,5 +65,5 @@ mod tests;
 
 pub(crate) use channel::{Channel, Request, Shell};
 pub(crate) use handshake::{ChannelOptions, Handshake, Way};
-pub(crate) use running::{Input, Progress, Running};
+pub(crate) use running::{Progress, Running};
 pub(crate) use stream::CommandStream;

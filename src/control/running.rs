@@ -66,35 +66,10 @@ impl Running {
         self.mailbox.poll_take(context).map_err(|end| self.error(end))
     }
 
-    /// Writes to its stdin; returns when all of it was sent. What a command does not read is thrown away, and
-    /// this does not fail for it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ChannelLost`]; [`ErrorKind::Usage`] when it was started without stdin, or its input
-    /// was taken or ended.
-    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result {
-        self.input()?.write(bytes).await
-    }
-
-    /// Ends its stdin.
-    ///
-    /// # Errors
-    /// As [`Running::write`].
-    pub(crate) async fn end_input(&mut self) -> Result {
-        self.input()?.end().await
-    }
-
-    /// Its stdin by itself, to be written to while its output is read. There is none when it was started
-    /// without, or when it was taken before.
+    /// Its stdin, to be written to while its output is read. There is none when it was started without,
+    /// or when it was taken before.
     pub(crate) fn take_input(&mut self) -> Option<Input> {
         self.input.take()
-    }
-
-    fn input(&mut self) -> Result<&mut Input> {
-        self.input.as_mut().ok_or_else(|| {
-            Error::new(ErrorKind::Usage, "the command has no stdin to write to")
-                .next_step("start it with stdin")
-        })
     }
 
     /// Sends a signal to its whole process group. One that has ended gets none.
@@ -151,10 +126,11 @@ impl Drop for Running {
 }
 
 impl Input {
-    /// As [`Running::write`].
+    /// Writes; returns when all of it was sent. What a command does not read is thrown away, and this does
+    /// not fail for it.
     ///
     /// # Errors
-    /// As [`Running::write`].
+    /// [`ErrorKind::ChannelLost`]; [`ErrorKind::Usage`] when the input was ended.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -196,11 +172,6 @@ impl Input {
         }
         self.ended = true;
         Ok(())
-    }
-
-    /// Whether the command has ended, so that more input is pointless.
-    pub(crate) fn is_pointless(&self) -> bool {
-        self.mailbox.ended().is_some()
     }
 }
 

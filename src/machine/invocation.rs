@@ -59,6 +59,8 @@ impl fmt::Debug for Invocation {
 pub(super) struct Ended {
     /// `None`: the limit ended it.
     pub(super) status: Option<i32>,
+    /// The limit ended it, and the machine did not answer any more.
+    pub(super) mute: bool,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
 }
@@ -116,7 +118,7 @@ impl Invocation {
         let limit = life.limit(self.user.limit.unwrap_or(COMMAND));
         let started = Instant::now();
         let ended = self.run().await?;
-        let in_time = ended.status.is_some();
+        let (in_time, mute) = (ended.status.is_some(), ended.mute);
         let output = ended.into_output(&name);
         if in_time {
             return Ok(output);
@@ -126,7 +128,12 @@ impl Invocation {
             format!("{}: `{}` did not end within its limit", life.name, shorten(&name)),
         )
         .took(started.elapsed(), limit);
-        Err(life.with_outputs(error, &output).next_step("it was killed; give it more time with `within`"))
+        let error = life.with_outputs(error, &output);
+        Err(if mute {
+            error.likely_cause("nothing in the machine answers any more: it hangs, or is far too busy")
+        } else {
+            error.next_step("it was killed; give it more time with `within`")
+        })
     }
 
     /// Runs it to its end or its limit.
@@ -144,7 +151,7 @@ impl Invocation {
             shell: self.user.shell,
             stdin: self.stdin.is_some(),
         };
-        let mut ended = Ended { status: None, stdout: Vec::new(), stderr: Vec::new() };
+        let mut ended = Ended { status: None, mute: false, stdout: Vec::new(), stderr: Vec::new() };
         let mut running = channel.run(request).await?;
         match timeout_at(deadline, self.exchange(&mut running, &mut ended)).await {
             Ok(collected) => collected?,
@@ -152,8 +159,9 @@ impl Invocation {
                 running.kill(rustix::process::Signal::KILL.as_raw()).await?;
                 // What it printed last is on its way.
                 let rest = self.collect(&mut running, &mut ended);
-                if let Ok(rest) = tokio::time::timeout(life.limit(KILLED), rest).await {
-                    rest?;
+                match tokio::time::timeout(life.limit(KILLED), rest).await {
+                    Ok(rest) => rest?,
+                    Err(_) => ended.mute = channel.ping(life.limit(KILLED)).await.is_err(),
                 }
                 ended.status = None;
             }

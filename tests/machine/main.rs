@@ -10,6 +10,7 @@ mod limits;
 mod login;
 mod power;
 mod shells;
+mod steps;
 
 use nixvm_fake_guest::FakeVm;
 use nixvm_test::build::BuiltVm;

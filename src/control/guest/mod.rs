@@ -2,7 +2,6 @@
 //! where that can't run. Both speak the protocol of the control channel.
 
 // The channel that sends them is not in this room.
-#![allow(dead_code)]
 
 /// The program that serves the port: static, without a C library. Empty where it couldn't be compiled.
 const HELPER: &[u8] = include_bytes!(env!("NIXVM_GUEST_HELPER"));

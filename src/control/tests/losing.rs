@@ -18,7 +18,8 @@ async fn everything_pending_and_later_fails_by_name() {
     let (mut reading, _) = started(&channel, &mut guest, "sleep 1000").await;
     let (mut writing, _) = started_with_stdin(&channel, &mut guest).await;
     let reading = tokio::spawn(async move { reading.next().await.unwrap_err() });
-    let writing = tokio::spawn(async move { writing.write(&vec![0; 1 << 20]).await.unwrap_err() });
+    let mut input = writing.take_input().unwrap();
+    let writing = tokio::spawn(async move { input.write(&vec![0; 1 << 20]).await.unwrap_err() });
     let pinging = tokio::spawn({
         let channel = channel.clone();
         async move { channel.ping(LIMIT).await.unwrap_err() }
@@ -121,16 +122,18 @@ async fn it_stays_open_while_a_command_runs() {
 fn it_is_lost_with_the_runtime_that_read_it() {
     let build = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first = build();
-    let (mut running, _guest) = first.block_on(async {
+    let (mut running, mut input, _guest) = first.block_on(async {
         let (ours, theirs) = tokio::io::duplex(1000);
         let mut guest = Guest::new(theirs);
         guest.says(format!("nixvm-channel {NONCE}\nH 0 21\nversion 1\nway helper\n")).await;
         let channel = Channel::open(ours, options(Handshake::Direct)).await.unwrap();
-        (channel.run(Request { stdin: true, ..request("cat") }).await.unwrap(), guest)
+        let mut running = channel.run(Request { stdin: true, ..request("cat") }).await.unwrap();
+        let input = running.take_input().unwrap();
+        (running, input, guest)
     });
     drop(first);
     build().block_on(async {
         assert_lost(&soon(running.next()).await.unwrap_err(), "runtime");
-        assert_lost(&soon(running.write(b"x")).await.unwrap_err(), "runtime");
+        assert_lost(&soon(input.write(b"x")).await.unwrap_err(), "runtime");
     });
 }

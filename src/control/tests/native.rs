@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::guest::{options, request, soon};
 use crate::ErrorKind;
 use crate::control::guest::{SERVER, helper_for};
-use crate::control::{Channel, ChannelOptions, Handshake, Progress, Request, Running, Shell, Way};
+use crate::control::{Channel, Handshake, Progress, Request, Running, Shell, Way};
 
 const NONCE: &str = super::guest::NONCE;
 
@@ -236,7 +236,7 @@ async fn a_background_process_that_holds_stdout_delays_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_channel_runs_within_a_channel() {
     let guest = Native::open(helper_for).await;
-    let text = format!("exec ./program serve - '{}' {NONCE}", guest.channel.bash());
+    let text = format!("exec ./program serve - \"$BASH\" {NONCE}");
     let carrier = guest.channel.run(Request { stdin: true, ..request(&text) }).await.unwrap();
     let inner = Channel::open(carrier.into_stream(), options(Handshake::Direct)).await.unwrap();
     let running = inner.run(request("seq 100000")).await.unwrap();
@@ -259,35 +259,4 @@ async fn the_end_of_the_helper_is_the_end_of_the_channel() {
     let mut running = guest.channel.run(request("sleep 1000")).await.unwrap();
     guest.process.kill().unwrap();
     assert_eq!(soon(running.next()).await.unwrap_err().kind(), ErrorKind::ChannelLost);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-#[ignore = "measures"]
-async fn cost() {
-    for helper in [helper_for, (|_: &str| None) as fn(&str) -> Option<&'static [u8]>] {
-        let started = Instant::now();
-        let guest = Native::open(helper).await;
-        eprintln!("{:?}: open after {:?}", guest.channel.way(), started.elapsed());
-        let text = format!("exec ./program serve - '{}' {NONCE}", guest.channel.bash());
-        let mut channels = vec![("", guest.channel.clone())];
-        if guest.channel.way() == Way::Helper {
-            let carrier = guest.channel.run(Request { stdin: true, ..request(&text) }).await.unwrap();
-            let options = ChannelOptions { limit: Duration::from_secs(5), ..options(Handshake::Direct) };
-            channels.push(("nested ", Channel::open(carrier.into_stream(), options).await.unwrap()));
-        }
-        for (which, channel) in channels {
-            for text in ["true", "/bin/true", "true; true", "head -c 10000000 /dev/zero"] {
-                let mut times = Vec::new();
-                for _ in 0..if text.starts_with("head") { 5 } else { 300 } {
-                    let started = Instant::now();
-                    let outcome = outcome(channel.run(request(text)).await.unwrap()).await;
-                    assert_eq!(outcome.status, 0);
-                    times.push(started.elapsed());
-                }
-                times.sort_unstable();
-                let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
-                eprintln!("{which}{text}: median {median:?}, worst {worst:?}");
-            }
-        }
-    }
 }

@@ -1,0 +1,33 @@
+use nixvm_test::machine::start_all;
+use nixvm_test::prelude::*;
+
+/// Off and on again; a machine that stands still is known by name, and goes on.
+#[scenario]
+async fn off_and_on_again(machine: Machine) -> Result {
+    machine.login("alice", "test").await?;
+    machine.write_file("/home/alice/note", "remembered").await?;
+
+    let running = machine.within(Duration::from_millis(100)).wait_for_shutdown().await.unwrap_err();
+    assert_eq!(running.kind(), ErrorKind::Timeout, "{running}");
+    machine.systemctl("poweroff --no-block").await?;
+    machine.wait_for_shutdown().await?;
+    assert!(machine.succeed("true").await.is_err(), "a machine that is off runs no command");
+
+    start_all([&machine]).await?;
+    machine.login("alice", "test").await?;
+    assert_eq!(machine.read_file("/home/alice/note").await?, b"remembered");
+
+    machine.qmp("stop", None).await?;
+    let hangs = machine.within(Duration::from_millis(100)).succeed("true").await.unwrap_err();
+    assert_eq!(hangs.kind(), ErrorKind::CommandTimeout, "{hangs}");
+    assert!(hangs.to_string().contains("nothing in the machine answers any more"), "{hangs}");
+    machine.qmp("cont", None).await?;
+    machine.succeed("true").await?;
+
+    machine.shutdown().await?;
+    machine.start().await?;
+    machine.login("alice", "test").await?;
+    machine.succeed("true").await.map(drop)
+}
+
+nixvm_test::main!();
