@@ -14,7 +14,7 @@ use crate::{Error, ErrorKind, Result};
 /// As much of each output is kept; a command that prints more is an error.
 const KEPT: usize = 256 << 20;
 /// After the kill, for the word that it has ended.
-const KILLED: Duration = Duration::from_secs(5);
+const KILLED: Duration = Duration::from_secs(3);
 /// So much input is handed over at once.
 const PIECE: usize = 48 << 10;
 
@@ -157,12 +157,12 @@ impl Invocation {
             Ok(collected) => collected?,
             Err(_) => {
                 running.kill(rustix::process::Signal::KILL.as_raw()).await?;
-                // What it printed last is on its way.
-                let rest = self.collect(&mut running, &mut ended);
-                match tokio::time::timeout(life.limit(KILLED), rest).await {
-                    Ok(rest) => rest?,
-                    Err(_) => ended.mute = channel.ping(life.limit(KILLED)).await.is_err(),
-                }
+                // What it printed last is on its way, unless nothing in the machine answers any more.
+                let limit = life.limit(KILLED);
+                let rest = tokio::time::timeout(limit, self.collect(&mut running, &mut ended));
+                let (rest, answer) = tokio::join!(rest, channel.ping(limit));
+                rest.unwrap_or(Ok(()))?;
+                ended.mute = answer.is_err();
                 ended.status = None;
             }
         }
