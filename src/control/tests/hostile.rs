@@ -55,8 +55,16 @@ async fn use_command(mut running: Running, random: &mut Random, seen: &mut Seen)
     let mut input = running.take_input();
     for _ in 0..random.below(30) {
         match random.below(8) {
-            0 if let Some(input) = &mut input => drop(input.write(&vec![1; random.below(400_000)]).await),
-            1 if let Some(input) = &mut input => drop(input.end().await),
+            0 => {
+                if let Some(input) = &mut input {
+                    drop(input.write(&vec![1; random.below(400_000)]).await);
+                }
+            }
+            1 => {
+                if let Some(input) = &mut input {
+                    drop(input.end().await);
+                }
+            }
             2 => drop(running.kill(random.below(64) as i32).await),
             3 => drop(tokio::time::timeout(Duration::from_millis(5), running.next()).await),
             _ => match running.next().await {
