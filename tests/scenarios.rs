@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a scenario is a test
 
+#[path = "../scenarios/checks.rs"]
+mod checks;
 #[path = "../scenarios/commands.rs"]
 mod commands;
 #[path = "../scenarios/database.rs"]

@@ -37,6 +37,7 @@ mod files;
 mod frame;
 mod invocation;
 mod journal;
+mod kernel_log;
 mod keyboard;
 mod lifecycle;
 mod login;
@@ -71,6 +72,7 @@ use boot::Plan;
 use control::Control;
 
 pub use boot::MachineOptions;
+pub(crate) use console_checks::check_kernel_log;
 pub use console_checks::{ConsoleCheck, Finding, check_console, console_checks};
 pub use devices::{DiskSource, PluggedDisk};
 pub use invocation::{Invocation, Stream};

@@ -266,8 +266,7 @@ impl Machine {
     /// The units that have failed, as far as the control channel is open: `None` where it is not, or does
     /// not answer soon.
     pub(crate) async fn failed_units(&self) -> Option<Vec<String>> {
-        let life = self.life();
-        if life.qemu.exit().borrow().is_some() || life.control.root().is_none() {
+        if !self.answers_at_once() {
             return None;
         }
         let command = "systemctl list-units --state=failed --plain --no-legend --no-pager";

@@ -1,9 +1,10 @@
-//! What fails a scenario that passed: consoles that show trouble which no command of it noticed.
+//! What fails a scenario that passed: a console, a kernel's log or a failed unit that shows trouble which no
+//! command of it noticed.
 
 use std::fmt::Write;
 
 use super::registry::Scenario;
-use crate::machine::{Machine, check_console, console_checks};
+use crate::machine::{Finding, Machine, check_console, check_kernel_log, console_checks};
 use crate::{Error, ErrorKind, Result};
 
 /// So many lines stand in the report of a machine.
@@ -21,21 +22,30 @@ pub(super) fn are_known(scenario: &Scenario) -> Result {
     }
 }
 
-/// Looks through the consoles of a scenario that passed.
+/// Looks through the consoles of a scenario that passed, and asks the machines themselves where that is
+/// possible.
 pub(super) async fn pass(scenario: &Scenario, machines: &[Machine]) -> Result {
     for machine in machines {
-        let log = machine.get_console_log()?;
-        let found = check_console(&log, scenario.allow);
+        let on_console = check_console(&machine.get_console_log()?, scenario.allow);
+        let in_log = match machine.kernel_log().await {
+            Some(log) => check_kernel_log(&log, scenario.allow, &on_console),
+            None => Vec::new(),
+        };
+        let found: Vec<&Finding> = on_console.iter().chain(&in_log).collect();
         if let Some(first) = found.first() {
+            let name = machine.name();
+            let shown = match on_console.is_empty() {
+                true => format!("the kernel of {name} logged"),
+                false => format!("{name}'s console shows"),
+            };
             let mut lines = String::new();
             for finding in found.iter().take(SHOWN) {
                 // Writing to a String does not fail.
                 let _ = writeln!(lines, "{}: {}", finding.check, finding.line);
             }
-            let summary =
-                format!("the scenario passed, but {}'s console shows: {}", machine.name(), first.meaning);
+            let summary = format!("the scenario passed, but {shown}: {}", first.meaning);
             return Err(Error::new(ErrorKind::ConsoleCheck, summary)
-                .section("what it shows", lines)
+                .section("its lines", lines)
                 .next_step(format!("if that is expected: `#[scenario(allow({:?}))]`", first.check)));
         }
         if !scenario.allow.contains(&"failed unit") {
