@@ -9,6 +9,8 @@ mod checks;
 mod commands;
 #[path = "../scenarios/database.rs"]
 mod database;
+#[path = "../scenarios/desktop.rs"]
+mod desktop;
 #[path = "../scenarios/files.rs"]
 mod files;
 #[path = "../scenarios/login.rs"]

@@ -41,6 +41,7 @@ mod kernel_log;
 mod keyboard;
 mod lifecycle;
 mod login;
+mod looks;
 mod monitor;
 mod network;
 mod noise;
