@@ -10,15 +10,26 @@ mod folder;
 use folder::Folder;
 
 /// `loglevel=4` keeps the kernel's word of it from the console.
-const CRASH: &str = r#"
-#[scenario]
-async fn crashes(machine: Machine) -> Result {
+const SCENARIOS: &str = r#"
+async fn crashed(machine: &Machine) -> Result {
     machine.login("alice", "test").await?;
     let crashed = machine.execute("perl -e 'print unpack(\"p\", pack(\"Q\", 1))'").await?;
     assert_eq!(crashed.signal(), Some(11));
     machine.succeed("dmesg | grep 'perl.*: segfault at 1 '").await?;
     assert!(!machine.get_console_log()?.contains(": segfault at "));
     Ok(())
+}
+
+#[scenario]
+async fn crashes_and_powers_off(machine: Machine) -> Result {
+    crashed(&machine).await?;
+    machine.power_off().await
+}
+
+#[scenario]
+async fn crashes_and_reboots(machine: Machine) -> Result {
+    crashed(&machine).await?;
+    machine.reboot().await
 }
 
 #[scenario]
@@ -30,7 +41,7 @@ async fn has_a_unit_that_fails(machine: Machine) -> Result {
 
 #[test]
 fn a_crash_that_only_the_kernels_log_has_and_a_unit_that_fails_silently_fail_a_green_scenario() {
-    let folder = Folder::with("checks.rs", CRASH);
+    let folder = Folder::with("checks.rs", SCENARIOS);
     let configuration = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("configuration.nix");
     let configuration = configuration.display().to_string();
     let ran = folder.run(&[
@@ -48,7 +59,7 @@ fn a_crash_that_only_the_kernels_log_has_and_a_unit_that_fails_silently_fail_a_g
         .printed("`#[scenario(allow(\"segfault\"))]`")
         .printed("the scenario passed, but broken.service failed in machine\n")
         .printed("`#[scenario(allow(\"failed unit\"))]`")
-        .printed("0 passed; 2 failed;");
-    let told = ran.out.matches("segfault: [").count();
-    assert_eq!(told, 1, "{}", ran.out);
+        .printed("0 passed; 3 failed;");
+    let told = |line: &str| ran.out.matches(line).count();
+    assert_eq!((told("but the kernel of machine logged"), told("segfault: [")), (2, 2), "{}", ran.out);
 }

@@ -37,7 +37,6 @@ mod files;
 mod frame;
 mod invocation;
 mod journal;
-mod kernel_log;
 mod keyboard;
 mod lifecycle;
 mod login;
@@ -53,6 +52,7 @@ mod shell;
 mod shell_line;
 mod steps;
 mod transcript;
+mod trouble;
 mod tty;
 mod units;
 mod user;
@@ -73,7 +73,6 @@ use boot::Plan;
 use control::Control;
 
 pub use boot::MachineOptions;
-pub(crate) use console_checks::check_kernel_log;
 pub use console_checks::{ConsoleCheck, Finding, check_console, console_checks};
 pub use devices::{DiskSource, PluggedDisk};
 pub use invocation::{Invocation, Stream};
@@ -107,6 +106,8 @@ struct Shared {
     life: RwLock<Arc<Life>>,
     /// How often it was started.
     begun: AtomicUsize,
+    /// What went wrong in lives that are over.
+    trouble: std::sync::Mutex<trouble::Trouble>,
     /// Held by the one who ends a life or begins one.
     changing: Mutex<()>,
 }

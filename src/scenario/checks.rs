@@ -4,8 +4,11 @@
 use std::fmt::Write;
 
 use super::registry::Scenario;
-use crate::machine::{Finding, Machine, check_console, check_kernel_log, console_checks};
+use crate::machine::{Finding, Machine, console_checks};
 use crate::{Error, ErrorKind, Result};
+
+/// The check that units are told by which fail without a word on the console.
+const FAILED_UNIT: &str = "failed unit";
 
 /// So many lines stand in the report of a machine.
 const SHOWN: usize = 10;
@@ -22,24 +25,23 @@ pub(super) fn are_known(scenario: &Scenario) -> Result {
     }
 }
 
-/// Looks through the consoles of a scenario that passed, and asks the machines themselves where that is
-/// possible.
+/// Looks for trouble in the machines of a scenario that passed.
 pub(super) async fn pass(scenario: &Scenario, machines: &[Machine]) -> Result {
     for machine in machines {
-        let on_console = check_console(&machine.get_console_log()?, scenario.allow);
-        let in_log = match machine.kernel_log().await {
-            Some(log) => check_kernel_log(&log, scenario.allow, &on_console),
-            None => Vec::new(),
+        let trouble = machine.trouble().await?;
+        let forbidden = |found: Vec<Finding>| {
+            found.into_iter().filter(|finding| !scenario.allow.contains(&finding.check)).collect()
         };
-        let found: Vec<&Finding> = on_console.iter().chain(&in_log).collect();
-        if let Some(first) = found.first() {
-            let name = machine.name();
+        let on_console: Vec<Finding> = forbidden(trouble.on_console);
+        let in_kernel_log: Vec<Finding> = forbidden(trouble.in_kernel_log);
+        let name = machine.name();
+        if let Some(first) = on_console.first().or(in_kernel_log.first()) {
             let shown = match on_console.is_empty() {
                 true => format!("the kernel of {name} logged"),
                 false => format!("{name}'s console shows"),
             };
             let mut lines = String::new();
-            for finding in found.iter().take(SHOWN) {
+            for finding in on_console.iter().chain(&in_kernel_log).take(SHOWN) {
                 // Writing to a String does not fail.
                 let _ = writeln!(lines, "{}: {}", finding.check, finding.line);
             }
@@ -48,22 +50,14 @@ pub(super) async fn pass(scenario: &Scenario, machines: &[Machine]) -> Result {
                 .section("its lines", lines)
                 .next_step(format!("if that is expected: `#[scenario(allow({:?}))]`", first.check)));
         }
-        if !scenario.allow.contains(&"failed unit") {
-            no_unit_failed(machine).await?;
+        if let Some(first) = trouble.failed_units.first()
+            && !scenario.allow.contains(&FAILED_UNIT)
+        {
+            let summary = format!("the scenario passed, but {first} failed in {name}");
+            return Err(Error::new(ErrorKind::ConsoleCheck, summary)
+                .section("failed units", trouble.failed_units.join("\n"))
+                .next_step(format!("if that is expected: `#[scenario(allow({FAILED_UNIT:?}))]`")));
         }
     }
     Ok(())
-}
-
-/// Units that failed after the boot print nothing on the console. Asked only where asking is possible
-/// without logging anybody in.
-async fn no_unit_failed(machine: &Machine) -> Result {
-    let Some(failed) = machine.failed_units().await else { return Ok(()) };
-    let Some(first) = failed.first() else { return Ok(()) };
-    Err(Error::new(
-        ErrorKind::ConsoleCheck,
-        format!("the scenario passed, but {first} failed in {}", machine.name()),
-    )
-    .section("failed units", failed.join("\n"))
-    .next_step("if that is expected: `#[scenario(allow(\"failed unit\"))]`"))
 }

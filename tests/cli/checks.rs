@@ -56,6 +56,17 @@ fn a_unit_that_the_console_calls_failed_fails_a_scenario_unless_that_is_allowed(
 }
 
 #[test]
+fn what_a_console_showed_before_a_power_cut_counts() {
+    let code = crashing("#[scenario]", "starts_anew").replace(
+        ".await.map(drop)\n",
+        ".await?;\nmachine.crash().await;\nmachine.start().await?;\nmachine.power_off().await\n",
+    );
+    let folder = Folder::with("checks.rs", &code);
+    FakeVm::new().write_to(folder.path());
+    folder.run(&["--vm", "result", "checks.rs"]).ended_with(1).printed(&format!("] {CRASH}\n"));
+}
+
+#[test]
 fn a_scenario_that_failed_says_why_and_not_what_else_is_wrong() {
     let code = crashing("#[scenario]", "fails").replace("'\")", "'; false\")");
     let folder = Folder::with("checks.rs", &code);
