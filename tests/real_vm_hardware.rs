@@ -105,7 +105,8 @@ async fn network_disks_and_memory_from_outside() {
     the_disks(&machine, &alice).await;
 
     let gone = |data: &serde_json::Value| data["device"] == "nixvm-disk-stick";
-    machine.wait_for_qmp_event_where("DEVICE_DELETED", gone, SOON).await.unwrap();
+    let event = machine.wait_for_qmp_event_where("DEVICE_DELETED", gone, SOON).await.unwrap();
+    assert_eq!(event.data["device"], "nixvm-disk-stick", "the other disk went first");
     machine.qmp("stop", None).await.unwrap();
     assert!(machine.send_monitor_command("info status").await.unwrap().contains("paused"));
     machine.wait_for_qmp_event("STOP", SOON).await.unwrap();
