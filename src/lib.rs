@@ -50,7 +50,7 @@ pub use tokio;
 /// | `configuration = "web.nix"` | what the machines are built from; the path starts at the folder of the scenario's file |
 /// | `server = "server.nix"` | the same for the machine of that name alone |
 /// | `timeout = "5m"` | the time limit on a fast host (`30s`, `1m30s`, `1h`), multiplied by the measured [`Speed`]; 5 minutes when not given. It counts from when the machines are up |
-/// | `allow("segfault")` | what would fail a scenario that passed: a console that shows a kernel oops, a segfault, an OOM kill, a failed unit, … Each can be allowed by its name, see [`machine::console_checks`] |
+/// | `allow("segfault")` | what would fail a scenario that passed: a kernel oops, a segfault, an OOM kill, a failed unit, …, as a console shows them or, while the control channel is open, the kernel's log and systemd. Each can be allowed by its name, see [`machine::console_checks`] |
 /// | `ignore`, `ignore = "why"` | left out unless asked for (`--ignored`, `--include-ignored`) |
 ///
 /// Several machines, each of its own configuration:

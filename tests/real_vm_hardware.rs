@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nixvm_test::build::{Builder, Source};
+use nixvm_test::console::Pattern;
 use nixvm_test::machine::{Machine, MachineOptions, Session, check_console};
 use nixvm_test::{ErrorKind, Event, Events};
 use serde_json::json;
@@ -42,6 +43,9 @@ async fn a_person_at_the_screen_logs_in_on_tty1() {
     let picture = tempfile::tempdir().unwrap();
     machine.screenshot(picture.path().join("login.png")).await.unwrap();
     assert!(std::fs::read(picture.path().join("login.png")).unwrap().starts_with(b"\x89PNG"));
+    assert!(machine.screenshot_png().await.unwrap().starts_with(b"\x89PNG"));
+    let readings = machine.get_screen_text_variants().await.unwrap();
+    assert!(readings.len() > 1 && readings.iter().any(|text| text.contains("login")), "{readings:?}");
 
     machine.send_chars("alice\n").await.unwrap();
     machine.wait_for_text("Password:", SOON).await.unwrap();
@@ -57,9 +61,21 @@ async fn a_person_at_the_screen_logs_in_on_tty1() {
     machine.send_chars("\x04").await.unwrap();
     until(&alice, &format!("[ $(wc -c < typed) -ge {} ]", typed.len() + typed.len().div_ceil(190))).await;
     assert_eq!(alice.succeed("cat typed").await.unwrap().text().replace('\n', ""), typed);
-    machine.send_chars("clear; tty\n").await.unwrap();
-    until(&alice, "sudo grep -q '^/dev/tty1' /dev/vcs1").await;
+    // Looked for before it is there.
+    let (text, typed) = tokio::join!(
+        machine.wait_until_tty_matches(1, Pattern::regex("(?m)^/dev/tty1$").unwrap()),
+        machine.send_chars("clear; tty\n")
+    );
+    typed.unwrap();
+    assert!(!text.unwrap().contains("Welcome to NixOS"), "it was cleared");
+    assert!(machine.get_tty_text(1).await.unwrap().lines().any(|line| line == "/dev/tty1"));
     assert!(machine.get_screen_text().await.unwrap().contains("/dev/tty"));
+    let hurry = machine.within(Duration::from_millis(200));
+    let never = hurry.wait_until_tty_matches(1, "no such words").await.unwrap_err();
+    assert_eq!(never.kind(), ErrorKind::Timeout, "{never}");
+    assert!(never.to_string().contains("| /dev/tty1"), "{never}");
+    let missing = machine.wait_until_tty_matches(99, "login").await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::CommandFailed, "{missing}");
 
     // Without a driver for the virtio keyboard the keys go to the PS/2 keyboard.
     alice.succeed("sudo modprobe -r virtio_input").await.unwrap();
@@ -69,6 +85,8 @@ async fn a_person_at_the_screen_logs_in_on_tty1() {
 
     machine.send_key("ctrl-alt-f2").await.unwrap();
     until(&alice, "[ $(cat /sys/class/tty/tty0/active) = tty2 ]").await;
+    machine.send_monitor_command("sendkey ctrl-alt-f3").await.unwrap();
+    until(&alice, "[ $(cat /sys/class/tty/tty0/active) = tty3 ]").await;
     let never = machine.wait_for_text("no such words", Duration::from_millis(100)).await.unwrap_err();
     assert_eq!(never.kind(), ErrorKind::Timeout, "{never}");
 
@@ -86,7 +104,11 @@ async fn network_disks_and_memory_from_outside() {
     the_network(&machine, &alice).await;
     the_disks(&machine, &alice).await;
 
+    let gone = |data: &serde_json::Value| data["device"] == "nixvm-disk-stick";
+    let event = machine.wait_for_qmp_event_where("DEVICE_DELETED", gone, SOON).await.unwrap();
+    assert_eq!(event.data["device"], "nixvm-disk-stick", "the other disk went first");
     machine.qmp("stop", None).await.unwrap();
+    assert!(machine.send_monitor_command("info status").await.unwrap().contains("paused"));
     machine.wait_for_qmp_event("STOP", SOON).await.unwrap();
     machine.qmp("cont", None).await.unwrap();
     machine.wait_for_qmp_event("RESUME", SOON).await.unwrap();
@@ -124,6 +146,13 @@ async fn the_network(machine: &Machine, alice: &Session) {
     let mut said = String::new();
     connection.read_to_string(&mut said).unwrap();
     assert_eq!(said, "from the guest\n");
+
+    alice.succeed("(timeout 60 nc -lu 8081 > datagram 2>/dev/null &)").await.unwrap();
+    until(alice, "ss -lun | grep -q :8081").await;
+    let address = machine.forward_udp_port(0, 8081).await.unwrap();
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    socket.send_to(b"from the host", address).unwrap();
+    until(alice, "grep -q '^from the host' datagram").await;
 }
 
 async fn the_disks(machine: &Machine, alice: &Session) {

@@ -3,10 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a scenario is a test
 
+#[path = "../scenarios/checks.rs"]
+mod checks;
 #[path = "../scenarios/commands.rs"]
 mod commands;
 #[path = "../scenarios/database.rs"]
 mod database;
+#[path = "../scenarios/desktop.rs"]
+mod desktop;
 #[path = "../scenarios/files.rs"]
 mod files;
 #[path = "../scenarios/login.rs"]

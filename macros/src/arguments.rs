@@ -71,7 +71,8 @@ impl Arguments {
             match name.to_string().as_str() {
                 "allow" => {
                     let why = "expected what is allowed: `allow(\"segfault\")`";
-                    arguments.allow = list.ok_or_else(|| Error::new(name.span(), why))?;
+                    let some = list.filter(|list| !list.is_empty());
+                    arguments.allow = some.ok_or_else(|| Error::new(name.span(), why))?;
                 }
                 other if list.is_some() => {
                     return Err(Error::new(name.span(), format!("expected `{other} = \"…\"`")));

@@ -94,7 +94,9 @@ impl Machine {
         let run_dir = Arc::new(RunDirectory::create()?);
         let life = plan.begin(&run_dir, run_dir.transcript()).await?;
         let life = RwLock::new(Arc::new(life));
-        let shared = Shared { plan, run_dir, life, begun: AtomicUsize::new(1), changing: Mutex::default() };
+        let begun = AtomicUsize::new(1);
+        let shared =
+            Shared { plan, run_dir, life, begun, trouble: Default::default(), changing: Mutex::default() };
         Ok(Self { shared: Arc::new(shared), limit: None })
     }
 }

@@ -52,10 +52,11 @@ macro_rules! checks {
     };
 }
 
-/// `[    1.234567] ` or, with the caller's id, `[    1.234567][  T123] `. It may come in the middle of a line.
+/// `[    1.234567] ` or, with the caller's id, `[    1.234567][  T123] ` (dmesg has a space between). It may
+/// come in the middle of a line.
 macro_rules! kernel {
     () => {
-        r"\[ *[0-9]+\.[0-9]{6}\](?:\[ *[TC][0-9]+\])? "
+        r"\[ *[0-9]+\.[0-9]{6}\](?: ?\[ *[TC][0-9]+\])? "
     };
 }
 
@@ -108,6 +109,17 @@ pub fn check_console(log: &str, allowed: &[&str]) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// What was found in the kernel's own log, without what `known` has of it. A line on a console may begin and
+/// end otherwise than in the log, but its time is the same, to the microsecond.
+pub(super) fn unless_known(mut in_log: Vec<Finding>, known: &[Finding]) -> Vec<Finding> {
+    in_log.retain(|finding| {
+        // What the log begins a line with: `[   99.000001]`.
+        let time = finding.line.split_inclusive(']').next().unwrap_or_default();
+        !known.iter().any(|known| known.check == finding.check && known.line.contains(time))
+    });
+    in_log
 }
 
 /// A pattern of this file; the tests show that each is one.
@@ -189,6 +201,19 @@ mod tests {
     #[test]
     fn what_only_looks_so_is_passed_over() {
         assert_eq!(check_console(&HARMLESS.join("\n"), &[]), []);
+    }
+
+    #[test]
+    fn what_the_kernels_log_alone_has_is_found_and_what_the_console_has_counts_once() {
+        let console = "[alice@nixos:~]$ [   99.000001][  T77] crash[77]: segfault at 0 ip 0\n";
+        let log = "[   99.000001] [  T77] crash[77]: segfault at 0 ip 0 in libc.so\n\
+                   [   99.000002] crash[78]: segfault at 0 ip 0\n\
+                   [   99.000001] Out of memory: Killed process 812 (tail)\n";
+        let in_log = check_console(log, &[]);
+        assert_eq!(unless_known(in_log.clone(), &[]).len(), 3);
+        let found = unless_known(in_log, &check_console(console, &[]));
+        let checks: Vec<_> = found.iter().map(|finding| (finding.check, finding.number)).collect();
+        assert_eq!(checks, [("segfault", 2), ("OOM kill", 3)]);
     }
 
     #[test]

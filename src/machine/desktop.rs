@@ -1,10 +1,23 @@
 //! X11 on a machine: the server, and its windows.
 
 use super::Machine;
+use super::output::Output;
 use crate::console::Pattern;
-use crate::{Error, ErrorKind, Result};
+use crate::{ErrorKind, Result};
 
-/// As root, on the display `:0`. What lists windows is `xwininfo`, which has to be in the machine.
+/// What lists the windows.
+const LIST: &str = "xwininfo -root -tree";
+
+/// In front of [`LIST`]. A server may want to see a key; where nobody has said which that is, it is the one
+/// that the server was started with: its lock file has its process id, and that an `-auth FILE` (Xserver(1)).
+const KEY: &str = r#"export DISPLAY=${DISPLAY:-:0}; if [ -z "${XAUTHORITY-}" ]; then n=${DISPLAY#*:}
+{ read -r p <"/tmp/.X${n%%.*}-lock" && mapfile -d '' a <"/proc/$p/cmdline" &&
+for i in "${!a[@]}"; do [ "${a[i]}" = -auth ] && export XAUTHORITY="${a[i+1]-}"; done; } 2>/dev/null || :
+fi
+"#;
+
+/// As root, on the display `:0`, or root's `$DISPLAY`. What lists windows is `xwininfo`, which has to be in
+/// the machine. A server that wants to see a key is shown its own, unless root's `$XAUTHORITY` names one.
 impl Machine {
     /// Waits until the X server takes connections on display `:0`.
     ///
@@ -14,42 +27,62 @@ impl Machine {
         self.wait_for_open_unix_socket("/tmp/.X11-unix/X0").await
     }
 
-    /// The names of the windows, hidden ones and those without a name of their own left out.
+    /// The names of the windows, hidden ones too; those without a name of their own are left out.
     ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`] when there is no X server or no `xwininfo`, and those of
     /// [`super::User::execute`].
     pub async fn get_window_names(&self) -> Result<Vec<String>> {
-        let output = self.root().succeed("DISPLAY=${DISPLAY:-:0} xwininfo -root -tree").await?;
-        Ok(names(output.text()))
-    }
-
-    /// Waits until a window's name matches. Returns the name.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Timeout`] after the limit ([`Machine::within`]) with the windows there are, and those of
-    /// [`Machine::get_window_names`].
-    pub async fn wait_for_window(&self, pattern: impl Into<Pattern>) -> Result<String> {
-        let pattern = pattern.into();
-        let life = self.life();
-        life.step(format!("wait for window {pattern}"));
-        let limit = life.limit(self.limit.unwrap_or(super::WAIT));
-        let started = std::time::Instant::now();
-        loop {
-            let names = self.get_window_names().await?;
-            if let Some(name) = names.iter().find(|name| pattern.matches(name)) {
-                return Ok(name.clone());
-            }
-            if started.elapsed() > limit {
-                let what = format!("{}: no window's name matched {pattern}", life.name);
-                return Err(Error::new(ErrorKind::Timeout, what)
-                    .took(started.elapsed(), limit)
-                    .section("the windows", names.join("\n")));
-            }
-            // xwininfo itself takes longer than this.
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let root = self.root();
+        let output = root.command(&format!("{KEY}exec {LIST}")).named(LIST).output().await?;
+        match output.success() {
+            true => Ok(names(output.text())),
+            false => Err(self.life().unexpected(ErrorKind::CommandFailed, root.name(), &output, "0")),
         }
     }
+
+    /// Waits until a window's name matches; an X server that is not up yet is waited for, too. Returns the
+    /// name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] after the limit ([`Machine::within`]) with the windows there are,
+    /// [`ErrorKind::CommandFailed`] when the machine has no `xwininfo`, and those of
+    /// [`super::User::execute`].
+    pub async fn wait_for_window(&self, pattern: impl Into<Pattern>) -> Result<String> {
+        let (pattern, root, life) = (pattern.into(), self.root(), self.life());
+        let wanted = pattern.clone();
+        let judge = move |look: &[u8]| match seen(look) {
+            (NOT_FOUND, said) => Some(Err(said)),
+            (_, said) => names(&said).into_iter().find(|name| wanted.matches(name)).map(Ok),
+        };
+        let look = format!("w=$({KEY}exec {LIST} 2>&1); echo \"$? $w\"");
+        match root.look_until(&look, &format!("wait for window {pattern}"), judge).await? {
+            Ok(Ok(name)) => Ok(name),
+            Ok(Err(said)) => {
+                let output = Output::new(LIST, NOT_FOUND, Vec::new(), said.into_bytes());
+                Err(life.unexpected(ErrorKind::CommandFailed, root.name(), &output, "0"))
+            }
+            Err(in_vain) => {
+                let error = in_vain.error(format!("{}: no window's name matched {pattern}", life.name));
+                let (status, said) = seen(&in_vain.last);
+                Err(match status {
+                    0 => error.section("the windows", names(&said).join("\n")),
+                    _ => error.section("xwininfo said", said),
+                })
+            }
+        }
+    }
+}
+
+/// A shell's status for a program that is not there.
+const NOT_FOUND: i32 = 127;
+
+/// What a look gave: the status of `xwininfo`, and what it printed.
+fn seen(look: &[u8]) -> (i32, String) {
+    let text = String::from_utf8_lossy(look);
+    let (status, said) = text.split_once(' ').unwrap_or_default();
+    // None, when there was no look at all.
+    (status.parse().unwrap_or(-1), said.trim_end().to_owned())
 }
 
 /// The names in what `xwininfo -root -tree` prints: `     0x1e00003 "a name": ("class" "Class") 80x24+0+0`.
@@ -66,7 +99,7 @@ fn names(tree: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::names;
+    use super::{names, seen};
 
     #[test]
     fn the_names_of_windows_are_found() {
@@ -80,5 +113,12 @@ xwininfo: Window id: 0x29a (the root window) (has no name)
      0x200003 (has no name): ()  1x1+-1+-1  +-1+-1
 "#;
         assert_eq!(names(tree), ["alice: \"x\": y"]);
+    }
+
+    #[test]
+    fn a_look_tells_the_status_and_what_was_said() {
+        assert_eq!(seen(b"0 \nxwininfo: Window id\n"), (0, "\nxwininfo: Window id".to_owned()));
+        assert_eq!(seen(b"127 xwininfo: not found\n"), (127, "xwininfo: not found".to_owned()));
+        assert_eq!(seen(b""), (-1, String::new()));
     }
 }

@@ -84,10 +84,13 @@ impl Invocation {
     }
 
     /// It is a loop around the command `name`, which prints [`AGAIN`] before it begins anew.
-    pub(super) fn repeating(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.name);
-        self.repeats = true;
-        self
+    pub(super) fn repeating(self, name: &str) -> Self {
+        Self { repeats: true, ..self.named(name) }
+    }
+
+    /// It is called `name` in messages, as its text says more than anybody wants to read.
+    pub(super) fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
     }
 
     /// Its standard input: these bytes, and then the end of input. Without it, it is /dev/null.

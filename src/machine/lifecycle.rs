@@ -44,6 +44,7 @@ impl Machine {
             return Ok(());
         }
         old.lose("the machine was started anew").await;
+        self.note_console(&old);
         old.qemu.clear_away().await;
         let begun = self.shared.begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         let transcript = self.shared.run_dir.transcript();
@@ -63,6 +64,7 @@ impl Machine {
     /// come up, and [`ErrorKind::QemuGone`] when its QEMU ends on a reboot (`-no-reboot`).
     pub async fn reboot(&self) -> Result {
         let _changing = self.shared.changing.lock().await;
+        self.note_kernel_log().await;
         let life = self.life();
         let mut line = life.line.lock().await;
         if life.qemu.exit().borrow().is_some() {

@@ -40,6 +40,7 @@ mod journal;
 mod keyboard;
 mod lifecycle;
 mod login;
+mod looks;
 mod monitor;
 mod network;
 mod noise;
@@ -51,6 +52,7 @@ mod shell;
 mod shell_line;
 mod steps;
 mod transcript;
+mod trouble;
 mod tty;
 mod units;
 mod user;
@@ -104,6 +106,8 @@ struct Shared {
     life: RwLock<Arc<Life>>,
     /// How often it was started.
     begun: AtomicUsize,
+    /// What went wrong in lives that are over.
+    trouble: std::sync::Mutex<trouble::Trouble>,
     /// Held by the one who ends a life or begins one.
     changing: Mutex<()>,
 }

@@ -19,6 +19,7 @@ impl Machine {
     /// # Errors
     /// [`crate::ErrorKind::QemuGone`] when QEMU had ended before, other than by a power-off.
     pub async fn power_off(&self) -> Result {
+        self.note_trouble().await;
         let life = self.life();
         let mut line = life.line.lock().await;
         if let Some(exit) = life.qemu.exit().borrow().as_ref() {

@@ -1,18 +1,15 @@
 //! What stands on a machine's virtual terminals (tty1, tty2, …), as text.
 
 use super::Machine;
+use crate::Result;
 use crate::console::Pattern;
-use crate::{Error, ErrorKind, Result};
-
-/// Between two looks, in the machine.
-const BETWEEN: &str = "0.1";
 
 /// As root: only root may read what stands on a terminal.
 impl Machine {
     /// The text on a virtual terminal, without the blanks at the ends of lines and the empty lines below.
     ///
     /// # Errors
-    /// [`ErrorKind::CommandFailed`] when there is no such terminal, and those of [`super::User::execute`].
+    /// [`crate::ErrorKind::CommandFailed`] when there is no such terminal, and those of [`super::User::execute`].
     pub async fn get_tty_text(&self, tty: u32) -> Result<String> {
         let output = self.root().succeed(format!("cat /dev/vcsa{tty}")).await?;
         Ok(screen(output.bytes()))
@@ -22,28 +19,23 @@ impl Machine {
     /// text.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] after the limit ([`Machine::within`]) with what stands there, and those of
+    /// [`crate::ErrorKind::Timeout`] after the limit ([`Machine::within`]) with what stands there, and those of
     /// [`super::User::execute`].
     pub async fn wait_until_tty_matches(&self, tty: u32, pattern: impl Into<Pattern>) -> Result<String> {
-        let pattern = pattern.into();
-        let life = self.life();
-        life.step(format!("wait until tty{tty} matches {pattern}"));
-        let limit = life.limit(self.limit.unwrap_or(super::WAIT));
-        let started = std::time::Instant::now();
+        let (pattern, life) = (pattern.into(), self.life());
         // The first look fails by name when there is no such terminal.
-        let mut text = self.get_tty_text(tty).await?;
-        while !pattern.matches(&text) {
-            if started.elapsed() > limit {
-                let what = format!("{}: tty{tty} did not match {pattern}", life.name);
-                return Err(Error::new(ErrorKind::Timeout, what)
-                    .took(started.elapsed(), limit)
-                    .section(format!("what stands on tty{tty}"), text));
-            }
-            // A pipe that nobody writes to: waits without a process.
-            let look = format!("exec {{z}}<> <(:); read -rt {BETWEEN} -u $z || :; cat /dev/vcsa{tty}");
-            text = screen(self.root().succeed(look).await?.bytes());
+        let text = self.get_tty_text(tty).await?;
+        if pattern.matches(&text) {
+            return Ok(text);
         }
-        Ok(text)
+        let wanted = pattern.clone();
+        let judge = move |look: &[u8]| Some(screen(look)).filter(|text| wanted.matches(text));
+        let name = format!("wait until tty{tty} matches {pattern}");
+        let looked = self.root().look_until(&format!("cat /dev/vcsa{tty}"), &name, judge).await?;
+        looked.map_err(|in_vain| {
+            let error = in_vain.error(format!("{}: tty{tty} did not match {pattern}", life.name));
+            error.section(format!("what stands on tty{tty}"), screen(&in_vain.last))
+        })
     }
 }
 

@@ -262,21 +262,6 @@ impl Machine {
     }
 }
 
-impl Machine {
-    /// The units that have failed, as far as the control channel is open: `None` where it is not, or does
-    /// not answer soon.
-    pub(crate) async fn failed_units(&self) -> Option<Vec<String>> {
-        let life = self.life();
-        if life.qemu.exit().borrow().is_some() || life.control.root().is_none() {
-            return None;
-        }
-        let command = "systemctl list-units --state=failed --plain --no-legend --no-pager";
-        let output = self.within(Duration::from_secs(5)).execute(command).await.ok()?;
-        let names = output.lines().filter_map(|line| line.split_whitespace().next());
-        output.success().then(|| names.map(str::to_owned).collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::full_name;

@@ -212,7 +212,6 @@ impl User {
         let limit = life.limit(self.limit.unwrap_or(COMMAND));
         let started = Instant::now();
         // A try that does not end is ended by the limit of the whole.
-        // A try that does not end is ended by the limit of the whole.
         let ended = self.command(script).repeating(command).run().await?;
         match ended.status {
             Some(_) => Ok(ended.into_output(command)),
@@ -276,6 +275,8 @@ impl Life {
 
 /// Printed to both outputs before another try: what came before it is forgotten.
 pub(super) const AGAIN: &[u8] = b"\0nixvm-again\0";
+/// Seconds between the tries; the last of them for ever.
+pub(super) const BETWEEN_TRIES: &str = ".02 .04 .08 .16 .25";
 
 /// The command that repeats `command` in the machine. Each try is a shell of its own, as a command is.
 fn repeated(command: &str, until_success: bool) -> String {
@@ -284,7 +285,7 @@ fn repeated(command: &str, until_success: bool) -> String {
     // `set -e` holds in no part of a command that is tested (bash(1)), hence `$?`. `read -t` on a pipe
     // that nobody writes to sleeps without starting a process.
     format!(
-        r#"set +e; d=(.02 .04 .08 .16 .25); i=0; exec {{z}}<> <(:)
+        r#"set +e; d=({BETWEEN_TRIES}); i=0; exec {{z}}<> <(:)
 while :; do (exec {{z}}>&-; set -euo pipefail; eval {command}); s=$?; [ $s {done} 0 ] && exit $s
 printf '\0nixvm-again\0'; printf '\0nixvm-again\0' >&2; read -rt ${{d[i]}} -u $z; i=$((i < 4 ? i + 1 : 4)); done"#
     )

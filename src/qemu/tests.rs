@@ -1,5 +1,7 @@
 //! What needs a real QEMU but no guest: firmware is enough.
 
+mod virtio_keyboard;
+
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -81,6 +83,11 @@ async fn a_key_that_is_none_and_a_machine_that_stands_still_are_named() {
 
 /// A machine that boots this code, which says `G!` on the serial port first.
 async fn booting(code: &[u8]) -> (Firmware, tempfile::TempDir) {
+    booting_with("", code, "G!").await
+}
+
+/// [`booting`] with more options, and until all of this was said.
+async fn booting_with(options: &str, code: &[u8], says: &str) -> (Firmware, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("boot.img");
     let mut sector = vec![0xfa, 0xba, 0xf8, 0x03, 0xb0, b'G', 0xee, 0xb0, b'!', 0xee];
@@ -88,8 +95,9 @@ async fn booting(code: &[u8]) -> (Firmware, tempfile::TempDir) {
     sector.resize(510, 0);
     sector.extend([0x55, 0xaa]);
     std::fs::write(&image, sector).unwrap();
-    let mut firmware = Firmware::with(&format!("-net none -drive format=raw,file={}", image.display())).await;
-    firmware.says("G!").await;
+    let drive = format!("-net none {options} -drive format=raw,file={}", image.display());
+    let mut firmware = Firmware::with(&drive).await;
+    firmware.says(says).await;
     (firmware, folder)
 }
 

@@ -1,10 +1,14 @@
-//! What fails a scenario that passed: consoles that show trouble which no command of it noticed.
+//! What fails a scenario that passed: a console, a kernel's log or a failed unit that shows trouble which no
+//! command of it noticed.
 
 use std::fmt::Write;
 
 use super::registry::Scenario;
-use crate::machine::{Machine, check_console, console_checks};
+use crate::machine::{Finding, Machine, console_checks};
 use crate::{Error, ErrorKind, Result};
+
+/// The check that units are told by which fail without a word on the console.
+const FAILED_UNIT: &str = "failed unit";
 
 /// So many lines stand in the report of a machine.
 const SHOWN: usize = 10;
@@ -21,39 +25,39 @@ pub(super) fn are_known(scenario: &Scenario) -> Result {
     }
 }
 
-/// Looks through the consoles of a scenario that passed.
+/// Looks for trouble in the machines of a scenario that passed.
 pub(super) async fn pass(scenario: &Scenario, machines: &[Machine]) -> Result {
     for machine in machines {
-        let log = machine.get_console_log()?;
-        let found = check_console(&log, scenario.allow);
-        if let Some(first) = found.first() {
+        let trouble = machine.trouble().await?;
+        let forbidden = |found: Vec<Finding>| {
+            found.into_iter().filter(|finding| !scenario.allow.contains(&finding.check)).collect()
+        };
+        let on_console: Vec<Finding> = forbidden(trouble.on_console);
+        let in_kernel_log: Vec<Finding> = forbidden(trouble.in_kernel_log);
+        let name = machine.name();
+        if let Some(first) = on_console.first().or(in_kernel_log.first()) {
+            let shown = match on_console.is_empty() {
+                true => format!("the kernel of {name} logged"),
+                false => format!("{name}'s console shows"),
+            };
             let mut lines = String::new();
-            for finding in found.iter().take(SHOWN) {
+            for finding in on_console.iter().chain(&in_kernel_log).take(SHOWN) {
                 // Writing to a String does not fail.
                 let _ = writeln!(lines, "{}: {}", finding.check, finding.line);
             }
-            let summary =
-                format!("the scenario passed, but {}'s console shows: {}", machine.name(), first.meaning);
+            let summary = format!("the scenario passed, but {shown}: {}", first.meaning);
             return Err(Error::new(ErrorKind::ConsoleCheck, summary)
-                .section("what it shows", lines)
+                .section("its lines", lines)
                 .next_step(format!("if that is expected: `#[scenario(allow({:?}))]`", first.check)));
         }
-        if !scenario.allow.contains(&"failed unit") {
-            no_unit_failed(machine).await?;
+        if let Some(first) = trouble.failed_units.first()
+            && !scenario.allow.contains(&FAILED_UNIT)
+        {
+            let summary = format!("the scenario passed, but {first} failed in {name}");
+            return Err(Error::new(ErrorKind::ConsoleCheck, summary)
+                .section("failed units", trouble.failed_units.join("\n"))
+                .next_step(format!("if that is expected: `#[scenario(allow({FAILED_UNIT:?}))]`")));
         }
     }
     Ok(())
-}
-
-/// Units that failed after the boot print nothing on the console. Asked only where asking is possible
-/// without logging anybody in.
-async fn no_unit_failed(machine: &Machine) -> Result {
-    let Some(failed) = machine.failed_units().await else { return Ok(()) };
-    let Some(first) = failed.first() else { return Ok(()) };
-    Err(Error::new(
-        ErrorKind::ConsoleCheck,
-        format!("the scenario passed, but {first} failed in {}", machine.name()),
-    )
-    .section("failed units", failed.join("\n"))
-    .next_step("if that is expected: `#[scenario(allow(\"failed unit\"))]`"))
 }

@@ -139,9 +139,14 @@ fn mistakes_in_the_attribute_are_shown_where_they_are() {
     refused(
         "#[scenario(timout = \"5m\")]\nasync fn a() {}",
         "2:12",
-        "unknown argument `timout`: there are `ignore",
+        "unknown argument `timout`: there are `allow(\"segfault\")`, `ignore",
     );
     refused("#[scenario(ignore, ignore)]\nasync fn a() {}", "2:20", "`ignore` is given twice");
+    refused("#[scenario(allow)]\nasync fn a() {}", "2:12", "expected what is allowed: `allow(\"segfault\")`");
+    refused("#[scenario(allow = \"segfault\")]\nasync fn a() {}", "2:12", "`allow(\"segfault\")`");
+    refused("#[scenario(allow(segfault))]\nasync fn a() {}", "2:18", "expected strings: `allow(\"…\")`");
+    refused("#[scenario(allow())]\nasync fn a() {}", "2:12", "expected what is allowed");
+    refused("#[scenario(timeout(\"5m\"))]\nasync fn a() {}", "2:12", "expected `timeout = \"…\"`");
     let server = "#[scenario(sever = \"a.nix\")]\nasync fn a(server: Machine) { drop(server) }";
     refused(server, "2:12", "`server = \"FILE.nix\"`");
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // tests
 
+mod checks;
 mod compiling;
 mod folder;
 mod harness;

@@ -22,13 +22,17 @@ pub(super) enum Layout {
 
 /// What stands in the picture. `limit` is for tesseract.
 pub(super) async fn read(picture: &Picture, layout: Layout, limit: Duration) -> Result<String> {
+    read_by("tesseract", picture, layout, limit).await
+}
+
+async fn read_by(program: &str, picture: &Picture, layout: Layout, limit: Duration) -> Result<String> {
     let started = Instant::now();
     let mode = match layout {
         Layout::Block => "6",
         Layout::Sparse => "11",
         Layout::Automatic => "3",
     };
-    let mut child = Command::new("tesseract")
+    let mut child = Command::new(program)
         .args(["stdin", "stdout", "--dpi", "200", "--psm", mode])
         // One picture is too little for its threads: they take longer, together.
         .env("OMP_THREAD_LIMIT", "1")
@@ -68,4 +72,31 @@ fn cannot_start(source: std::io::Error) -> Error {
     }
     Error::new(ErrorKind::Host, "reading the screen needs tesseract, and this host has no such program")
         .next_step("install it (Debian: apt-get install tesseract-ocr, NixOS: pkgs.tesseract)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a program in tesseract's place makes of an empty picture.
+    async fn refused(program: &str, limit: Duration) -> Error {
+        let picture = Picture::read_ppm(b"P6 2 1 255 \0\0\0\xff\xff\xff").unwrap();
+        read_by(program, &picture, Layout::Block, limit).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_host_without_tesseract_is_told_what_to_install() {
+        let error = refused("/nowhere/tesseract", Duration::from_secs(60)).await;
+        assert_eq!(error.kind(), ErrorKind::Host);
+        assert!(error.summary().contains("needs tesseract"), "{error}");
+        assert!(error.to_string().contains("apt-get install tesseract-ocr"), "{error}");
+        assert!(error.to_string().contains("pkgs.tesseract"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_tesseract_that_fails_is_named_with_the_likely_cause() {
+        let error = refused("false", Duration::from_secs(60)).await;
+        assert_eq!(error.kind(), ErrorKind::Host);
+        assert!(error.to_string().contains("tesseract-ocr-eng"), "{error}");
+    }
 }

@@ -34,6 +34,8 @@ let
     linuxPackages = { kernel = null; };
     linuxPackages_latest = { kernel = null; };
     unixtools = { ping = final.iputils; netstat = final.nettools; ifconfig = final.nettools; xxd = final.xxd; };
+    # As older releases of nixpkgs call them.
+    xorg = { inherit (final) xauth xwininfo; xorgserver = final.xorg-server; };
     libressl = { nc = final.netcat; };
     # The names that the table has, for messages and for the documentation.
     standinNames = builtins.attrNames stubs.packages;

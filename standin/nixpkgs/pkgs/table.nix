@@ -238,6 +238,12 @@
     sqlite-interactive = { debs = [ "sqlite3" ]; main = "sqlite3"; };
     cron = null;
 
+    # --- X11
+    xauth = null;
+    xorg-server = { debs = [ "xvfb" ]; main = "Xvfb"; };
+    xterm = null;
+    xwininfo = { debs = [ "x11-utils" ]; main = "xwininfo"; };
+
     # --- languages and building
     autoconf = null;
     automake = null;

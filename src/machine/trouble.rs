@@ -1,0 +1,111 @@
+//! Trouble in a machine that no command of a scenario noticed: on its console, in the kernel's log, among
+//! systemd's units.
+//!
+//! The kernel logs more than it prints on a console: NixOS boots with `loglevel=4`, and that a program
+//! crashed is no error of the kernel's (`KERN_INFO`). Its log goes with it, so it is read at the end and
+//! before a machine goes down. It is asked for only where that takes no login, and an answer that does not
+//! come soon is done without.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use super::console_checks::{Finding, check_console, unless_known};
+use super::{Life, Machine};
+use crate::Result;
+use crate::control::{Progress, Request, Shell};
+
+/// For an answer, on a fast host.
+const SOON: Duration = Duration::from_secs(2);
+
+/// The kernel's log since it was booted, in the form of the console. `dmesg` asks the kernel itself, so it
+/// needs no journal; the kernel's buffer may have lost the beginning.
+const KERNEL_LOG: &str = "dmesg 2>/dev/null | tail -c 1000000";
+
+/// Units that failed after the boot print nothing on the console.
+const FAILED_UNITS: &str = "systemctl list-units --state=failed --plain --no-legend --no-pager";
+
+/// What was found, whether it is allowed or not.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Trouble {
+    /// On the consoles, since the machine was started first.
+    pub(crate) on_console: Vec<Finding>,
+    /// In the kernels' logs alone.
+    pub(crate) in_kernel_log: Vec<Finding>,
+    /// The units that have failed at the end.
+    pub(crate) failed_units: Vec<String>,
+}
+
+impl Machine {
+    /// All the trouble there was up to now.
+    pub(crate) async fn trouble(&self) -> Result<Trouble> {
+        self.note_trouble().await;
+        let mut trouble = self.noted(|noted| noted.clone());
+        trouble.on_console.extend(check_console(&self.get_console_log()?, &[]));
+        trouble.in_kernel_log = unless_known(trouble.in_kernel_log, &trouble.on_console);
+        Ok(trouble)
+    }
+
+    /// Keeps in mind what is found now: the machine is about to go down for good, or the scenario is over.
+    pub(super) async fn note_trouble(&self) {
+        tokio::join!(self.note_kernel_log(), self.note_failed_units());
+    }
+
+    /// Keeps in mind what the kernel's log shows.
+    pub(super) async fn note_kernel_log(&self) {
+        if let Some(log) = self.life().ask(KERNEL_LOG).await {
+            let found = check_console(&log, &[]);
+            self.noted(|noted| {
+                noted.in_kernel_log.retain(|known| found.iter().all(|finding| finding.line != known.line));
+                noted.in_kernel_log.extend(found);
+            });
+        }
+    }
+
+    /// Keeps in mind which units have failed; those of before count no more.
+    async fn note_failed_units(&self) {
+        if let Some(list) = self.life().ask(FAILED_UNITS).await {
+            let names = list.lines().filter_map(|line| line.split_whitespace().next());
+            self.noted(|noted| noted.failed_units = names.map(str::to_owned).collect());
+        }
+    }
+
+    /// Keeps in mind what the console of a life shows that is over.
+    pub(super) fn note_console(&self, life: &Life) {
+        // A transcript that can't be read is an error of the run directory's, and no trouble in the machine.
+        let found = check_console(&life.console.log().unwrap_or_default(), &[]);
+        self.noted(|noted| {
+            noted.on_console.extend(found);
+            noted.failed_units.clear();
+        });
+    }
+
+    fn noted<T>(&self, act: impl FnOnce(&mut Trouble) -> T) -> T {
+        act(&mut self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Life {
+    /// What root's `command` prints; `None` where root can't be asked at once, it fails or takes too long.
+    async fn ask(&self, command: &str) -> Option<String> {
+        if self.qemu.exit().borrow().is_some() {
+            return None;
+        }
+        // Not by way of `channel`, which would open one that is lost.
+        let channel = self.control.root()?;
+        self.step(format!("root: {command}"));
+        let asking = async {
+            let request = Request { text: command.to_owned(), shell: Shell::Bash, stdin: false };
+            let mut running = channel.run(request).await.ok()?;
+            let mut printed = Vec::new();
+            loop {
+                match running.next().await.ok()? {
+                    Progress::Stdout(bytes) => printed.extend(bytes),
+                    Progress::Stderr(_) => {}
+                    Progress::Exit(0) => return Some(String::from_utf8_lossy(&printed).into_owned()),
+                    Progress::Exit(_) => return None,
+                }
+            }
+        };
+        tokio::time::timeout(self.limit(SOON), asking).await.ok()?
+    }
+}

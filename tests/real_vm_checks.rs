@@ -1,0 +1,65 @@
+//! Trouble that no command of a green scenario noticed and no console shows, in the real VM of
+//! configuration.nix: the scenario fails all the same. `scenarios/checks.rs` shows that it can be allowed.
+
+#![allow(clippy::unwrap_used)] // tests
+
+#[allow(dead_code, reason = "of the tests in tests/cli, which use the rest")]
+#[path = "cli/folder.rs"]
+mod folder;
+
+use folder::Folder;
+
+/// `loglevel=4` keeps the kernel's word of it from the console.
+const SCENARIOS: &str = r#"
+async fn crashed(machine: &Machine) -> Result {
+    machine.login("alice", "test").await?;
+    let crashed = machine.execute("perl -e 'print unpack(\"p\", pack(\"Q\", 1))'").await?;
+    assert_eq!(crashed.signal(), Some(11));
+    machine.succeed("dmesg | grep 'perl.*: segfault at 1 '").await?;
+    assert!(!machine.get_console_log()?.contains(": segfault at "));
+    Ok(())
+}
+
+#[scenario]
+async fn crashes_and_powers_off(machine: Machine) -> Result {
+    crashed(&machine).await?;
+    machine.power_off().await
+}
+
+#[scenario]
+async fn crashes_and_reboots(machine: Machine) -> Result {
+    crashed(&machine).await?;
+    machine.reboot().await
+}
+
+#[scenario]
+async fn has_a_unit_that_fails(machine: Machine) -> Result {
+    machine.login("alice", "test").await?;
+    machine.fail("systemd-run --wait --unit=broken false").await.map(drop)
+}
+"#;
+
+#[test]
+fn a_crash_that_only_the_kernels_log_has_and_a_unit_that_fails_silently_fail_a_green_scenario() {
+    let folder = Folder::with("checks.rs", SCENARIOS);
+    let configuration = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("configuration.nix");
+    let configuration = configuration.display().to_string();
+    let ran = folder.run(&[
+        "--nixpkgs",
+        "standin",
+        "--configuration",
+        &configuration,
+        "checks.rs",
+        "--",
+        "--test-threads=1",
+    ]);
+    ran.ended_with(1)
+        .printed("the scenario passed, but the kernel of machine logged: a program crashed\n")
+        .printed("]: segfault at 1 ip ")
+        .printed("`#[scenario(allow(\"segfault\"))]`")
+        .printed("the scenario passed, but broken.service failed in machine\n")
+        .printed("`#[scenario(allow(\"failed unit\"))]`")
+        .printed("0 passed; 3 failed;");
+    let told = |line: &str| ran.out.matches(line).count();
+    assert_eq!((told("but the kernel of machine logged"), told("segfault: [")), (2, 2), "{}", ran.out);
+}
