@@ -15,7 +15,7 @@
 //! | host → guest | payload |
 //! |---|---|
 //! | `T` text | a piece of the command's text: UTF-8 without NUL |
-//! | `R` run | lines `key value`: `shell bash` or `shell user`; `simple 1` if the text can't change the shell that evaluates it; `stdin 1` if stdin stays open for `I`, else it is /dev/null |
+//! | `R` run | lines `key value`: `shell bash` or `shell user`; `simple 1` if the text can't change the shell that evaluates it; `stdin 1` if stdin stays open for `I`, else it is /dev/null; `sum 1` if checksums are wanted |
 //! | `I` input | bytes for stdin; none of them: its end. At most 262144 may be unacknowledged |
 //! | `K` kill | the decimal number of a signal for the command's whole process group |
 //! | `P` ping | anything; answered by the same frame |
@@ -25,7 +25,7 @@
 //! | `H` hello, ID 0 | lines `key value`: `version 1`, `way helper` or `way shell`, `bash PATH` |
 //! | `O`, `E` output | bytes of stdout, of stderr, as they come |
 //! | `A` taken | decimal: so many more bytes of stdin were taken (written, or thrown away since nobody reads them) |
-//! | `X` exit | `status N`: the command ended, by signal n if N is 128+n. All that it printed before is in `O` and `E` frames before it |
+//! | `X` exit | lines `key value`: `status N`: the command ended, by signal n if N is 128+n; `sum IN OUT`: XXH64 in hexadecimal of what was written to its stdin and of what came from its stdout (the shell way has none). All that it printed before is in `O` and `E` frames before it |
 //! | `F` failed | why the command could not be started |
 //!
 //! A process that a command left behind and that still holds its stdout delays nothing: what it prints later is
@@ -59,6 +59,8 @@ mod reader;
 mod running;
 mod simple;
 mod stream;
+#[path = "guest/sum.rs"]
+mod sum;
 
 #[cfg(test)]
 mod tests;
@@ -67,3 +69,4 @@ pub(crate) use channel::{Channel, Request, Shell};
 pub(crate) use handshake::{ChannelOptions, Handshake, Way};
 pub(crate) use running::{Input, Progress, Running};
 pub(crate) use stream::CommandStream;
+pub(crate) use sum::Sum;
