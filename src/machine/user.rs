@@ -165,8 +165,8 @@ impl User {
         .await
     }
 
-    /// Repeats a command until it succeeds: first after 20 ms, then ever more slowly, down to four times
-    /// a second. The repeating is done in the machine, so each try costs only what the command does.
+    /// Repeats a command until it succeeds: first after 20 ms, then ever more slowly (a twentieth of the
+    /// time so far), down to four times a second. The repeating is done in the machine, so each try costs only what the command does.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, with the last outputs; and those of [`User::execute`].
@@ -211,7 +211,6 @@ impl User {
         let life = self.life();
         let limit = life.limit(self.limit.unwrap_or(COMMAND));
         let started = Instant::now();
-        // A try that does not end is ended by the limit of the whole.
         // A try that does not end is ended by the limit of the whole.
         let ended = self.command(script).repeating(command).run().await?;
         match ended.status {
@@ -281,12 +280,13 @@ pub(super) const AGAIN: &[u8] = b"\0nixvm-again\0";
 fn repeated(command: &str, until_success: bool) -> String {
     let done = if until_success { "=" } else { "!=" };
     let command = quoted(command);
+    // Each pause is a twentieth of the time paused so far, from 20 to 250 ms (bash counts in whole us here).
     // `set -e` holds in no part of a command that is tested (bash(1)), hence `$?`. `read -t` on a pipe
     // that nobody writes to sleeps without starting a process.
     format!(
-        r#"set +e; d=(.02 .04 .08 .16 .25); i=0; exec {{z}}<> <(:)
+        r#"set +e; d=20000; exec {{z}}<> <(:)
 while :; do (exec {{z}}>&-; set -euo pipefail; eval {command}); s=$?; [ $s {done} 0 ] && exit $s
-printf '\0nixvm-again\0'; printf '\0nixvm-again\0' >&2; read -rt ${{d[i]}} -u $z; i=$((i < 4 ? i + 1 : 4)); done"#
+printf '\0nixvm-again\0'; printf '\0nixvm-again\0' >&2; printf -v t .%06d $d; read -rt $t -u $z; d=$((d < 238000 ? d + d / 20 : 250000)); done"#
     )
 }
 
