@@ -41,6 +41,8 @@ pub(crate) struct Request {
     pub(crate) shell: Shell,
     /// Whether its stdin is written to. Otherwise it is /dev/null.
     pub(crate) stdin: bool,
+    /// Whether the guest is to say checksums of what went: see [`Running::sums`]. The shell way can't.
+    pub(crate) sum: bool,
 }
 
 /// The shell that evaluates a command.
@@ -132,6 +134,9 @@ impl Channel {
             }
             if request.stdin {
                 how.extend_from_slice(b"stdin 1\n");
+            }
+            if request.sum {
+                how.extend_from_slice(b"sum 1\n");
             }
             encode(out, b'R', id, &how);
         });

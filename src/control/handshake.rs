@@ -43,7 +43,7 @@ pub(crate) enum Handshake {
 pub(crate) enum Way {
     /// The static helper: commands run at once, output comes as it is printed.
     Helper,
-    /// The shell server: one command at a time, output comes at its end.
+    /// The shell server: output comes at a command's end, and a command with stdin starts when that has ended.
     Shell,
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::running::Progress;
+use super::running::{Progress, Sums};
 
 /// So much output may be unread.
 pub(super) const UNREAD: usize = 64 << 20;
@@ -19,7 +19,7 @@ const OVERHEAD: usize = 64;
 #[derive(Debug, Clone)]
 pub(super) enum End {
     /// It exited.
-    Exited(i32),
+    Exited(i32, Option<Sums>),
     /// The guest could not start it, and why.
     NotStarted(String),
     /// It was killed since too much was unread.
@@ -134,7 +134,7 @@ impl Mailbox {
             }));
         }
         match &contents.end {
-            Some(End::Exited(status)) => Poll::Ready(Ok(Progress::Exit(*status))),
+            Some(End::Exited(status, _)) => Poll::Ready(Ok(Progress::Exit(*status))),
             Some(end) => Poll::Ready(Err(end.clone())),
             None => {
                 remember(&mut contents.reader, context);

@@ -15,7 +15,7 @@
 //! | host → guest | payload |
 //! |---|---|
 //! | `T` text | a piece of the command's text: UTF-8 without NUL |
-//! | `R` run | lines `key value`: `shell bash` or `shell user`; `simple 1` if the text can't change the shell that evaluates it; `stdin 1` if stdin stays open for `I`, else it is /dev/null |
+//! | `R` run | lines `key value`: `shell bash` or `shell user`; `simple 1` if the text can't change the shell that evaluates it; `stdin 1` if stdin stays open for `I`, else it is /dev/null; `sum 1` if checksums are wanted |
 //! | `I` input | bytes for stdin; none of them: its end. At most 262144 may be unacknowledged |
 //! | `K` kill | the decimal number of a signal for the command's whole process group |
 //! | `P` ping | anything; answered by the same frame |
@@ -25,11 +25,18 @@
 //! | `H` hello, ID 0 | lines `key value`: `version 1`, `way helper` or `way shell`, `bash PATH` for those who read what was sent |
 //! | `O`, `E` output | bytes of stdout, of stderr, as they come |
 //! | `A` taken | decimal: so many more bytes of stdin were taken (written, or thrown away since nobody reads them) |
-//! | `X` exit | `status N`: the command ended, by signal n if N is 128+n. All that it printed before is in `O` and `E` frames before it |
+//! | `X` exit | lines `key value`: `status N`: the command ended, by signal n if N is 128+n; `sum IN OUT`: XXH64 in hexadecimal of what was written to its stdin and of what came from its stdout (the shell way has none). All that it printed before is in `O` and `E` frames before it |
 //! | `F` failed | why the command could not be started |
 //!
 //! A process that a command left behind and that still holds its stdout delays nothing: what it prints later is
 //! thrown away by the guest.
+//!
+//! # Where the helper can't run
+//!
+//! A POSIX shell serves the same protocol (`guest/server.sh`), slower: each command starts two processes. Its output
+//! comes at its end; a command with stdin starts when all of it is there; no checksums (`sum`) are made, so files are
+//! checked by the guest's cksum(1); no channel is nested in it, so each command of another user than root
+//! goes through `systemd-run`. `NIXVM_CONTROL=shell` chooses it.
 //!
 //! # The beginning
 //!
@@ -59,6 +66,8 @@ mod reader;
 mod running;
 mod simple;
 mod stream;
+#[path = "guest/sum.rs"]
+mod sum;
 
 #[cfg(test)]
 mod tests;
@@ -67,3 +76,4 @@ pub(crate) use channel::{Channel, Request, Shell};
 pub(crate) use handshake::{ChannelOptions, Handshake, Way};
 pub(crate) use running::{Progress, Running};
 pub(crate) use stream::CommandStream;
+pub(crate) use sum::Sum;

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::channel::Shared;
 use super::frame::{Decoder, Frame, decimal};
 use super::mailbox::{End, Kept, Output};
+use super::running::Sums;
 use crate::console::shown;
 
 /// So many lines of the guest's reason for not starting a command are kept.
@@ -80,7 +81,7 @@ fn take(shared: &Shared, frame: Frame<'_>) -> Result<(), String> {
         b'X' => {
             let status = status(payload).ok_or_else(unreadable)?;
             if let Some(mailbox) = shared.forget(id) {
-                mailbox.end(End::Exited(status));
+                mailbox.end(End::Exited(status, sums(payload)));
             }
         }
         b'F' => {
@@ -98,4 +99,12 @@ fn take(shared: &Shared, frame: Frame<'_>) -> Result<(), String> {
 fn status(payload: &[u8]) -> Option<i32> {
     let number = payload.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"status "))?;
     decimal(number, 3).filter(|status| *status < 256).and_then(|status| i32::try_from(status).ok())
+}
+
+/// Reads `sum INPUT OUTPUT`, if it is there.
+fn sums(payload: &[u8]) -> Option<Sums> {
+    let line = payload.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"sum "))?;
+    let (input, output) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+    let value = |digits| u64::from_str_radix(digits, 16).ok();
+    Some(Sums { input: value(input)?, output: value(output)? })
 }

@@ -25,6 +25,16 @@ pub(crate) enum Progress {
     Exit(i32),
 }
 
+/// Checksums of what went to a command and came from it, as the guest computed them
+/// ([`Sum`](super::Sum)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sums {
+    /// What was written to its stdin.
+    pub(crate) input: u64,
+    /// What it printed to stdout.
+    pub(crate) output: u64,
+}
+
 /// A command that was started. Dropping it before its end kills its process group in the guest.
 pub(crate) struct Running {
     channel: Channel,
@@ -72,6 +82,14 @@ impl Running {
         self.input.take()
     }
 
+    /// The guest's checksums, once it has ended; if it was asked for them, and knows how.
+    pub(crate) fn sums(&self) -> Option<Sums> {
+        match self.mailbox.ended() {
+            Some(End::Exited(_, sums)) => sums,
+            _ => None,
+        }
+    }
+
     /// Sends a signal to its whole process group. One that has ended gets none.
     ///
     /// # Errors
@@ -109,7 +127,7 @@ impl Running {
             )
             .next_step("read its output while it runs, or let it write to a file"),
             End::Lost(why) => shared.lost_error(&why),
-            End::Exited(_) | End::Forgotten => shared.lost_error("the command was forgotten"),
+            End::Exited(..) | End::Forgotten => shared.lost_error("the command was forgotten"),
         }
     }
 }

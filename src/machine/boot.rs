@@ -37,12 +37,19 @@ pub struct MachineOptions {
     disk: Disk,
     events: Events,
     boot_limit: Option<Duration>,
+    shell_control: bool,
 }
 
 impl MachineOptions {
     /// A machine called `name`, with a fresh disk.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), disk: Disk::Fresh, events: Events::none(), boot_limit: None }
+        Self {
+            name: name.into(),
+            disk: Disk::Fresh,
+            events: Events::none(),
+            boot_limit: None,
+            shell_control: std::env::var_os("NIXVM_CONTROL").is_some_and(|way| way == "shell"),
+        }
     }
 
     /// Which disk image it gets.
@@ -66,6 +73,14 @@ impl MachineOptions {
         self.boot_limit = Some(limit);
         self
     }
+
+    /// Has the control channel served by a shell script, as where the machine can't run the library's own helper:
+    /// slower, output comes at a command's end. `NIXVM_CONTROL=shell` does so for all machines.
+    #[must_use]
+    pub fn shell_control(mut self) -> Self {
+        self.shell_control = true;
+        self
+    }
 }
 
 /// Everything that is needed to start a machine, the first time and again.
@@ -76,6 +91,7 @@ pub(super) struct Plan {
     disk: Disk,
     pub(super) events: Events,
     boot_limit: Duration,
+    shell_control: bool,
 }
 
 impl Machine {
@@ -88,9 +104,9 @@ impl Machine {
     /// on ttyS0, [`ErrorKind::BootStalled`] when it stopped printing before, [`ErrorKind::Timeout`]
     /// when it was still printing at the limit.
     pub async fn boot(vm: &BuiltVm, options: MachineOptions) -> Result<Self> {
-        let MachineOptions { name, disk, events, boot_limit } = options;
+        let MachineOptions { name, disk, events, boot_limit, shell_control } = options;
         let boot_limit = boot_limit.unwrap_or(BOOT);
-        let plan = Plan { name, vm: vm.clone(), disk, events, boot_limit };
+        let plan = Plan { name, vm: vm.clone(), disk, events, boot_limit, shell_control };
         let run_dir = Arc::new(RunDirectory::create()?);
         let life = plan.begin(&run_dir, run_dir.transcript()).await?;
         let life = RwLock::new(Arc::new(life));
@@ -113,7 +129,7 @@ impl Plan {
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         launch.channel = Some(theirs.into());
         let (qemu, stream) = Qemu::launch(launch).await?;
-        let control = Control::new(ours)?;
+        let control = Control::new(ours, self.shell_control)?;
         control.follow(&qemu);
         let mut exit = qemu.exit();
         let connect = move || stream.into_std().and_then(UnixStream::from_std);

@@ -74,7 +74,7 @@ impl Life {
         }
         let folder = if user == "root" { "/run" } else { "$XDG_RUNTIME_DIR" };
         let text = format!("exec systemd-stdio-bridge --bus-path=unix:path={folder}/systemd/private");
-        let running = channel.run(Request { text, shell: Shell::Bash, stdin: true }).await?;
+        let running = channel.run(Request { text, shell: Shell::Bash, stdin: true, sum: false }).await?;
         let name = format!("{}: systemd of {user}", self.name);
         let bus = Bus::open(running.into_stream(), name, self.limit(ANSWER)).await?;
         if let Some(bus) = &bus {

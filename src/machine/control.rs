@@ -31,6 +31,8 @@ const OPEN: Duration = Duration::from_secs(20);
 pub(super) struct Control {
     /// Our end of the port's line; each channel gets a copy.
     line: StdStream,
+    /// No helper is sent, as if the machine could not run it.
+    shell_only: bool,
     open: Mutex<Open>,
     /// Connections to service managers, by user.
     pub(super) buses: Mutex<HashMap<String, Bus>>,
@@ -57,10 +59,11 @@ struct Root {
 }
 
 impl Control {
-    pub(super) fn new(line: StdStream) -> Result<Self> {
+    pub(super) fn new(line: StdStream, shell_only: bool) -> Result<Self> {
         line.set_nonblocking(true).map_err(|error| Error::io("use a socket", &error))?;
         Ok(Self {
             line,
+            shell_only,
             open: Mutex::default(),
             buses: Mutex::default(),
             current: Arc::default(),
@@ -127,7 +130,8 @@ impl Life {
             }
         };
         open.root = Some(root.clone());
-        if user == "root" {
+        // The shell's server takes no channel within it: there each command becomes the user's by itself.
+        if user == "root" || !is_whole(&root.channel) {
             return Ok(root.channel);
         }
         if let Some(channel) = open.users.get(user).filter(|channel| channel.lost().is_none()) {
@@ -176,7 +180,8 @@ impl Life {
         }
         let copy = self.control.line.try_clone().and_then(UnixStream::from_std);
         let stream = copy.map_err(|error| Error::io("copy a socket", &error))?;
-        let handshake = Handshake::Load { helper: guest::helper_for, server: guest::SERVER };
+        let helper = if self.control.shell_only { |_: &str| None } else { guest::helper_for };
+        let handshake = Handshake::Load { helper, server: guest::SERVER };
         let options = ChannelOptions { name: self.name.clone(), nonce: nonce.clone(), handshake, limit };
         let channel = Channel::open(stream, options).await.map_err(|error| {
             error.likely_cause("the guest's kernel lacks virtio_console, or something else has the port open")
@@ -189,7 +194,7 @@ impl Life {
         self.step(format!("open the control channel of {user}"));
         let nonce = nonce();
         let text = launch_for(user, &root.nonce, &nonce);
-        let carrier = root.channel.run(Request { text, shell: Shell::Bash, stdin: true }).await?;
+        let carrier = root.channel.run(Request { text, shell: Shell::Bash, stdin: true, sum: false }).await?;
         let options = ChannelOptions {
             name: format!("{} ({user})", self.name),
             nonce,
@@ -218,7 +223,7 @@ fn nonce() -> String {
 
 /// What root's service runs: `$1` is the nonce, `$2` the port. It has no single quote in it. What comes without
 /// the nonce was meant for an earlier guest: it waited in the line until the port was opened again.
-const SERVICE: &str = r#"exec 3<>"$2" || exit;export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh;cd /root 2>/dev/null||cd /;[ -r /etc/profile ] && . /etc/profile >/dev/null 2>&1;f=/run/nixvm-$1;printf "\nnixvm-channel %s %s\n" "$1" "$(uname -m)" >&3;while IFS=" " read -r w n x <&3;do [ "$x" = "$1" ] || continue;head -c "$n" <&3 >"$f" || exit;case $w in helper) chmod 755 "$f";"$f" check && exec "$f" serve 3 "$(command -v bash)";printf "refused\n" >&3;;shell) . "$f";exit;;esac;done"#;
+const SERVICE: &str = r#"exec 3<>"$2" || exit;export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh;cd /root 2>/dev/null||cd /;[ -r /etc/profile ] && . /etc/profile >/dev/null 2>&1;f=/run/nixvm-$1;printf "\nnixvm-channel %s %s\n" "$1" "$(uname -m)" >&3;while IFS=" " read -r w n x <&3;do [ "$x" = "$1" ] || continue;head -c "$n" <&3 >"$f" || exit;case $w in helper) chmod 755 "$f";"$f" check && exec "$f" serve 3 "$(command -v bash)";printf "refused\n" >&3;;shell) exec sh "$f";;esac;done"#;
 
 /// What root's shell runs to start the service: `$1` is the nonce, `$2` [`SERVICE`]. The port is looked
 /// for in sysfs, which needs no udev rule. A service of before, which may still hold it, is ended.

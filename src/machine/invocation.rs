@@ -153,6 +153,7 @@ impl Invocation {
             text: self.user.text(&channel, &self.text),
             shell: self.user.shell,
             stdin: self.stdin.is_some(),
+            sum: false,
         };
         let mut ended = Ended { status: None, mute: false, stdout: Vec::new(), stderr: Vec::new() };
         let mut running = channel.run(request).await?;

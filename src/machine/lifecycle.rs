@@ -179,7 +179,8 @@ impl Life {
     /// Returns when the guest was asked.
     async fn ask_for_reboot(&self, line: &mut Line, limit: Duration) -> Result {
         if let Some(channel) = self.control.root() {
-            let request = Request { text: "systemctl reboot".to_owned(), shell: Shell::Bash, stdin: false };
+            let request =
+                Request { text: "systemctl reboot".to_owned(), shell: Shell::Bash, stdin: false, sum: false };
             if let Ok(mut running) = channel.run(request).await
                 && matches!(running.next().await, Ok(Progress::Exit(0)) | Err(_))
             {

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::control::is_whole;
 use super::invocation::Stream;
-use super::user::{AGAIN, BETWEEN_TRIES};
+use super::user::{AGAIN, PAUSE};
 use super::{User, WAIT};
 use crate::{Error, ErrorKind, Result};
 
@@ -110,13 +110,12 @@ impl User {
     }
 }
 
-/// The command that takes a look again and again. `read -t` on a pipe that nobody writes to sleeps without
-/// starting a process.
+/// The command that takes a look again and again.
 fn looking(look: &str) -> String {
     format!(
-        r"set +e; d=({BETWEEN_TRIES}); i=0; exec {{z}}<> <(:)
+        r"set +e; d=20000; exec {{z}}<> <(:)
 while :; do {{ {look}
-}} {{z}}>&-; printf '\0nixvm-again\0'; read -rt ${{d[i]}} -u $z; i=$((i < 4 ? i + 1 : 4)); done"
+}} {{z}}>&-; printf '\0nixvm-again\0'; {PAUSE}; done"
     )
 }
 

@@ -94,7 +94,7 @@ impl Life {
         let channel = self.control.root()?;
         self.step(format!("root: {command}"));
         let asking = async {
-            let request = Request { text: command.to_owned(), shell: Shell::Bash, stdin: false };
+            let request = Request { text: command.to_owned(), shell: Shell::Bash, stdin: false, sum: false };
             let mut running = channel.run(request).await.ok()?;
             let mut printed = Vec::new();
             loop {

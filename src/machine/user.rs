@@ -165,8 +165,8 @@ impl User {
         .await
     }
 
-    /// Repeats a command until it succeeds: first after 20 ms, then ever more slowly, down to four times
-    /// a second. The repeating is done in the machine, so each try costs only what the command does.
+    /// Repeats a command until it succeeds: first after 20 ms, then ever more slowly (a twentieth of the
+    /// time so far), down to four times a second. The repeating is done in the machine, so each try costs only what the command does.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, with the last outputs; and those of [`User::execute`].
@@ -275,19 +275,20 @@ impl Life {
 
 /// Printed to both outputs before another try: what came before it is forgotten.
 pub(super) const AGAIN: &[u8] = b"\0nixvm-again\0";
-/// Seconds between the tries; the last of them for ever.
-pub(super) const BETWEEN_TRIES: &str = ".02 .04 .08 .16 .25";
+/// Waits on `$z`, a pipe that nobody writes to (that starts no process), `$d` microseconds: a twentieth longer each
+/// time, a quarter of a second at most.
+pub(super) const PAUSE: &str =
+    "printf -v t .%06d $d; read -rt $t -u $z; d=$((d < 238000 ? d + d / 20 : 250000))";
 
 /// The command that repeats `command` in the machine. Each try is a shell of its own, as a command is.
 fn repeated(command: &str, until_success: bool) -> String {
     let done = if until_success { "=" } else { "!=" };
     let command = quoted(command);
-    // `set -e` holds in no part of a command that is tested (bash(1)), hence `$?`. `read -t` on a pipe
-    // that nobody writes to sleeps without starting a process.
+    // `set -e` holds in no part of a command that is tested (bash(1)), hence `$?`.
     format!(
-        r#"set +e; d=({BETWEEN_TRIES}); i=0; exec {{z}}<> <(:)
+        r#"set +e; d=20000; exec {{z}}<> <(:)
 while :; do (exec {{z}}>&-; set -euo pipefail; eval {command}); s=$?; [ $s {done} 0 ] && exit $s
-printf '\0nixvm-again\0'; printf '\0nixvm-again\0' >&2; read -rt ${{d[i]}} -u $z; i=$((i < 4 ? i + 1 : 4)); done"#
+printf '\0nixvm-again\0'; printf '\0nixvm-again\0' >&2; {PAUSE}; done"#
     )
 }
 

@@ -8,6 +8,7 @@ mod channel;
 mod ending;
 mod guest;
 mod isolation;
+mod lanes;
 mod latency;
 mod statuses;
 mod streams;

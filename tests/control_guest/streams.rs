@@ -187,3 +187,22 @@ fn a_host_that_does_not_read_stops_nothing_for_good() {
     assert_eq!(outcome.text(), "other\n");
     assert_eq!(guest.finish(flood).stdout.len(), 20_000_000);
 }
+
+/// The shell way has no checksums, and passes over the wish for them.
+#[test]
+fn checksums_are_of_what_the_command_was_given_and_of_what_it_printed() {
+    let mut guest = Guest::start(Way::Helper);
+    let id = guest.begin("tr a-z A-Z; echo not this >&2", "stdin 1\nsum 1\n");
+    for piece in [&b"ab"[..], b"c", b""] {
+        guest.send_frame('I', id, piece);
+    }
+    let exit = loop {
+        let frame = guest.frame_of(id);
+        if frame.kind == 'X' {
+            break String::from_utf8(frame.content).unwrap();
+        }
+    };
+    // As xxhsum(1) has it: of "abc", of "ABC".
+    assert_eq!(exit, "status 0\nsum 44bc2cf5ad770999 e66ae7354fcfee98\n");
+    assert_eq!(guest.run_with("true", "simple 1\n").status, Some(0));
+}

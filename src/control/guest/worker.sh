@@ -1,9 +1,18 @@
-# What a lane's shell runs (bash). Lines that begin with # are left out and the rest is joined into one line,
-# so that the lines of a command count from 1 in messages; hence a semicolon wherever one line has to end.
+# What the stem runs (bash), the shell from which all lanes are forked: starting a shell anew costs five times
+# a fork. Lines that begin with # are left out and the rest is joined into one line, so that the lines of a
+# command count from 1 in messages; hence a semicolon wherever one line has to end.
 #
-# The shell is told the paths of four pipes, forks a subshell, the worker, and says how it ended. `set -m`
-# gives the worker a process group of its own, without a terminal.
+# The stem is told the paths of a lane's two pipes and forks it. The lane is told the paths of four pipes, forks
+# a subshell, the worker, and says how it ended. `set -m` gives each a process group of its own, without a
+# terminal.
 unset -v BASH_EXECUTION_STRING;
+set -m;
+while read -r nixvm_orders nixvm_words; do
+(
+set +m;
+exec <"$nixvm_orders" >"$nixvm_words";
+unset -v nixvm_orders nixvm_words;
+echo "L $BASHPID";
 while read -r nixvm_text nixvm_in nixvm_out nixvm_err; do
   set -m;
   (
@@ -39,4 +48,6 @@ while read -r nixvm_text nixvm_in nixvm_out nixvm_err; do
   set +m;
   wait $!;
   echo "D $?";
+done
+) &
 done

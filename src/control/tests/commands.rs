@@ -36,7 +36,8 @@ async fn a_request_says_how_it_is_to_be_run() {
         ("true", Shell::User, true, "shell user\nstdin 1\n"),
         ("", Shell::Bash, false, "shell bash\n"),
     ] {
-        let _running = channel.run(Request { text: text.to_owned(), shell, stdin }).await.unwrap();
+        let _running =
+            channel.run(Request { text: text.to_owned(), shell, stdin, sum: false }).await.unwrap();
         let (_, came, how) = guest.hears_request().await;
         assert_eq!((came.as_str(), how.as_str()), (text, expected));
         // Its stdin ends, and it is killed, when it is dropped.

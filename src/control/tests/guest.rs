@@ -113,7 +113,7 @@ pub(super) async fn opened_with(capacity: usize) -> (Channel, Guest) {
 }
 
 pub(super) fn request(text: &str) -> Request {
-    Request { text: text.to_owned(), shell: Shell::Bash, stdin: false }
+    Request { text: text.to_owned(), shell: Shell::Bash, stdin: false, sum: false }
 }
 
 /// Starts `text` and takes the request at the guest's side.

@@ -105,7 +105,8 @@ async fn use_channel(channel: Channel, random: &mut Random, seen: &mut Seen) {
             _ => "true".to_owned(),
         };
         let shell = if random.one_in(3) { Shell::User } else { Shell::Bash };
-        let Ok(running) = channel.run(Request { text, shell, stdin: !random.one_in(3) }).await else {
+        let Ok(running) = channel.run(Request { text, shell, stdin: !random.one_in(3), sum: false }).await
+        else {
             assert!(channel.lost().is_some());
             return;
         };
@@ -115,7 +116,9 @@ async fn use_channel(channel: Channel, random: &mut Random, seen: &mut Seen) {
             if let Ok(inner) = Channel::open(running.into_stream(), inner).await {
                 seen.inner_opened += 1;
                 drop(inner.ping(limit).await);
-                if let Ok(running) = inner.run(Request { text: String::new(), shell, stdin: true }).await {
+                if let Ok(running) =
+                    inner.run(Request { text: String::new(), shell, stdin: true, sum: false }).await
+                {
                     use_command(running, random, seen).await;
                 }
             }

@@ -144,7 +144,8 @@ async fn statuses_and_outputs_are_exact() {
 async fn the_users_shell_is_another() {
     for guest in Native::both().await {
         let text = "false; echo $0".to_owned();
-        let running = guest.channel.run(Request { text, shell: Shell::User, stdin: false }).await.unwrap();
+        let running =
+            guest.channel.run(Request { text, shell: Shell::User, stdin: false, sum: false }).await.unwrap();
         let outcome = outcome(running).await;
         assert_eq!(outcome.status, 0, "no `set -e`: {outcome:?}");
         assert!(outcome.stdout.ends_with(b"sh\n"), "{outcome:?}");

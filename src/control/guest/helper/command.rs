@@ -2,6 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::frame;
+use crate::sum::Sum;
 
 /// So many commands at most wait or run.
 pub const COMMANDS: usize = 256;
@@ -31,6 +32,8 @@ pub struct Request {
     pub user_shell: bool,
     pub simple: bool,
     pub input: bool,
+    /// The host wants checksums.
+    pub sum: bool,
 }
 
 impl Request {
@@ -42,6 +45,7 @@ impl Request {
                 b"shell user" => request.user_shell = true,
                 b"simple 1" => request.simple = true,
                 b"stdin 1" => request.input = true,
+                b"sum 1" => request.sum = true,
                 _ => {}
             }
         }
@@ -59,6 +63,8 @@ pub struct Command {
     /// Input that its process hasn't taken yet.
     pub input: Bytes,
     pub input_ended: bool,
+    /// Of what its process was given, and of what it printed, where the host wants that.
+    pub sums: [Sum; 2],
     too_long: bool,
 }
 
@@ -73,6 +79,7 @@ impl Command {
             text,
             input: Bytes::new(),
             input_ended: false,
+            sums: [Sum::new(), Sum::new()],
             too_long: false,
         }
     }

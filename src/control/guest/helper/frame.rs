@@ -87,6 +87,13 @@ impl Line {
         }
     }
 
+    /// Adds a number in hexadecimal.
+    pub fn hex(self, value: u64) -> Line {
+        let digits: [u8; 16] =
+            core::array::from_fn(|at| b"0123456789abcdef"[(value >> (60 - 4 * at)) as usize & 15]);
+        self.text(&digits)
+    }
+
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }

@@ -1,14 +1,11 @@
-//! A lane: a shell that keeps a worker ready, a subshell that waits for the next command.
+//! A lane: a shell, forked from the stem, that keeps a worker ready, a subshell that waits for the next command.
 //!
 //! Forking is what costs most in an emulated guest; here it is over before the command comes.
 
 use crate::bytes::Bytes;
 use crate::frame::{self, Line};
-use crate::sys::{self, Environment, Fd};
-
-/// What the shell runs, in one line: it is the one that messages about a command count from.
-static WORKER: [u8; SCRIPT.len() + 1] = in_one_line();
-const SCRIPT: &[u8] = include_bytes!("../worker.sh");
+use crate::stem::{Stem, path_of};
+use crate::sys::{self, Fd};
 
 const SIGKILL: i32 = 9;
 
@@ -31,6 +28,8 @@ pub enum State {
 
 /// What a lane's shell says.
 pub enum Word {
+    /// The shell is there; its process.
+    Shell(i32),
     /// The worker is ready; its process group.
     Ready(i32),
     /// The worker answered and stays.
@@ -42,7 +41,12 @@ pub enum Word {
 /// One lane. The pipes are its worker's, and new for each worker.
 pub struct Lane {
     pub state: State,
-    /// The shell's process.
+    /// The stem's process.
+    pub stem: i32,
+    /// The stem died before the shell said a word: it may never come to be. If it does, it opens its pipes by
+    /// their numbers, which therefore have to stay what they are.
+    pub lost: bool,
+    /// The shell's process; 0 before it is known.
     pub shell: i32,
     /// The worker's process group; 0 before there is one.
     pub worker: i32,
@@ -56,30 +60,25 @@ pub struct Lane {
     pub output: [Option<Fd>; 2],
     /// How much of each was there when the command ended and is not sent yet.
     pub left: [usize; 2],
+    /// Which of the pipes were widened: standard output, error, input.
+    pub wide: [bool; 3],
+    /// The shell's ends of its own pipes, kept open until it has opened them itself.
+    shells: Option<[Fd; 2]>,
     /// The worker's ends, kept open until it has opened them itself.
     theirs: Option<[Fd; 4]>,
 }
 
 impl Lane {
-    /// Starts the shell, and has it make a worker.
-    pub fn start(bash: &[u8], environment: Environment) -> Result<Lane, isize> {
+    /// Has the stem fork the shell, and the shell make a worker.
+    pub fn start(stem: &Stem) -> Result<Lane, isize> {
         let (orders_in, orders) = sys::pipe()?;
         let (words, words_out) = sys::pipe()?;
-        let errors = sys::open(b"/dev/null\0", true)?;
         words.never_wait()?;
-        let arguments = [
-            c"bash".as_ptr().cast(),
-            c"--noprofile".as_ptr().cast(),
-            c"--norc".as_ptr().cast(),
-            c"-c".as_ptr().cast(),
-            WORKER.as_ptr(),
-            c"bash".as_ptr().cast(),
-            core::ptr::null(),
-        ];
-        let shell = sys::spawn_in_session(bash, &arguments, environment, [&orders_in, &words_out, &errors])?;
         let mut lane = Lane {
             state: State::Resting,
-            shell,
+            stem: stem.shell,
+            lost: false,
+            shell: 0,
             worker: 0,
             spent: false,
             orders,
@@ -88,10 +87,31 @@ impl Lane {
             stdin: None,
             output: [None, None],
             left: [0; 2],
+            wide: [false; 3],
+            shells: None,
             theirs: None,
         };
+        stem.fork(&orders_in, &words_out)?;
+        lane.shells = Some([orders_in, words_out]);
         lane.prepare()?;
         Ok(lane)
+    }
+
+    /// The shell has opened its pipes.
+    pub fn introduced(&mut self, shell: i32) {
+        self.shell = shell;
+        self.lost = false;
+        self.shells = None;
+    }
+
+    /// Whether the shell hasn't said a word yet.
+    pub fn is_silent(&self) -> bool {
+        self.shells.is_some()
+    }
+
+    /// Whether the shell is still there. It is no child of ours, and its worker holds its pipe as well.
+    pub fn is_alive(&self) -> bool {
+        sys::exists(self.shell)
     }
 
     /// Has the shell make a new worker, with new pipes.
@@ -106,11 +126,9 @@ impl Lane {
         for ours in [&text, &stdin, &stdout, &stderr] {
             ours.never_wait()?;
         }
-        let pid = sys::pid() as u32;
         let mut line = Line::new();
         for (at, end) in [&text_in, &stdin_in, &stdout_out, &stderr_out].into_iter().enumerate() {
-            line = line.text(b"/proc/").number(pid).text(b"/fd/").number(end.number() as u32);
-            line = line.text(if at == 3 { b"\n" } else { b" " });
+            line = path_of(line, end).text(if at == 3 { b"\n" } else { b" " });
         }
         // Short, and the pipe is empty: the shell has read all that came before.
         self.orders.write(line.bytes())?;
@@ -119,6 +137,7 @@ impl Lane {
         self.stdin = Some(stdin);
         self.output = [Some(stdout), Some(stderr)];
         self.left = [0; 2];
+        self.wide = [false; 3];
         self.worker = 0;
         self.spent = false;
         self.state = State::Preparing;
@@ -167,43 +186,24 @@ impl Lane {
     }
 
     /// Reads what the shell and the worker say. Each word is written in one piece, so none is cut here.
-    pub fn listen(&self, mut heard: impl FnMut(Word)) {
+    /// Whether there is still somebody who could say more.
+    pub fn listen(&self, mut heard: impl FnMut(Word)) -> bool {
         let mut buffer = [0u8; 512];
-        let Ok(n) = self.words.read(&mut buffer) else { return };
+        let n = match self.words.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(n) => n,
+            Err(_) => return true,
+        };
         for line in buffer[..n].split(|&byte| byte == b'\n') {
             let Some(value) = line.get(2..).and_then(frame::number) else { continue };
             match line[0] {
+                b'L' => heard(Word::Shell(value as i32)),
                 b'R' => heard(Word::Ready(value as i32)),
                 b'S' => heard(Word::Stays(value)),
                 b'D' => heard(Word::Ended(value)),
                 _ => {}
             }
         }
+        true
     }
-}
-
-/// The script without its comments and without line ends, and with a NUL at its end.
-const fn in_one_line() -> [u8; SCRIPT.len() + 1] {
-    let mut line = [0; SCRIPT.len() + 1];
-    let (mut from, mut to) = (0, 0);
-    let (mut at_start, mut comment) = (true, false);
-    while from < SCRIPT.len() {
-        let byte = SCRIPT[from];
-        if byte == b'\n' {
-            at_start = true;
-            comment = false;
-        } else if at_start && byte == b'#' {
-            comment = true;
-        } else if !(comment || at_start && byte == b' ') {
-            if at_start && to > 0 {
-                line[to] = b' ';
-                to += 1;
-            }
-            at_start = false;
-            line[to] = byte;
-            to += 1;
-        }
-        from += 1;
-    }
-    line
 }

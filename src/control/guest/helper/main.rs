@@ -15,6 +15,9 @@ mod lane;
 mod leftover;
 mod manage;
 mod serve;
+mod stem;
+#[path = "../sum.rs"]
+mod sum;
 mod sys;
 mod take;
 mod watch;

@@ -5,6 +5,7 @@ use crate::command::{COMMANDS, Commands, Phase};
 use crate::frame::{self, Next};
 use crate::lane::Lane;
 use crate::leftover::Leftovers;
+use crate::stem::Stem;
 use crate::sys::{self, Environment, Fd, POLLIN, POLLOUT, Signals};
 use crate::watch::{Source, Watch};
 
@@ -13,6 +14,9 @@ pub const LANES: usize = 64;
 /// No more output and frames are taken in while so much waits to go out.
 const ENOUGH_WAITING: usize = 262144;
 
+/// With less than this a port is empty, mostly.
+const PORT_PAGE: usize = 4096;
+
 /// All there is to know while serving.
 pub struct Server {
     pub bash: &'static [u8],
@@ -20,12 +24,19 @@ pub struct Server {
     /// Functions in the environment: any word can be one.
     pub functions: bool,
     pub commands: Commands,
+    /// Where lanes come from, once there is one.
+    pub stem: Option<Stem>,
     pub lanes: [Option<Lane>; LANES],
+    /// Lanes that were killed while they made a worker, and where the next one goes.
+    pub graves: [Option<Lane>; LANES],
+    pub next_grave: usize,
     pub leftovers: Leftovers,
     /// Frames on their way to the host.
     pub out: Bytes,
     /// So many lanes are kept ready.
     pub spare: usize,
+    /// So many commands at most waited or ran at once.
+    pub most: usize,
 }
 
 /// Serves until the port ends; the exit status.
@@ -37,10 +48,14 @@ pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: En
         environment,
         functions: environment.has_prefix(b"BASH_FUNC_"),
         commands: Commands([const { None }; COMMANDS]),
+        stem: None,
         lanes: [const { None }; LANES],
+        graves: [const { None }; LANES],
+        next_grave: 0,
         leftovers: Leftovers::new(),
         out: Bytes::new(),
         spare: 1,
+        most: 0,
     };
     let port_out = output.as_ref().unwrap_or(&input);
     for port in [&input, port_out] {
@@ -53,7 +68,29 @@ pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: En
     for lane in server.lanes.iter().flatten() {
         lane.kill();
     }
+    if let Some(stem) = &server.stem {
+        stem.kill();
+    }
     status
+}
+
+/// Reads what is there, up to the length of a frame: a port gives a page at a time. Whether it goes on.
+fn read_port(input: &Fd, frames: &mut Bytes) -> Result<bool, isize> {
+    let mut all = 0;
+    loop {
+        match input.read(&mut frames.room(frame::LONGEST)[..frame::LONGEST]) {
+            Ok(0) => return Ok(all > 0),
+            Ok(n) => {
+                frames.filled(n);
+                all += n;
+                if n < PORT_PAGE || all >= frame::LONGEST {
+                    return Ok(true);
+                }
+            }
+            Err(sys::EAGAIN) => return Ok(true),
+            Err(error) => return if all > 0 { Ok(true) } else { Err(error) },
+        }
+    }
 }
 
 impl Server {
@@ -65,13 +102,14 @@ impl Server {
 
     fn turn_until_end(&mut self, input: &Fd, output: &Fd, signals: &Signals) -> i32 {
         let mut frames = Bytes::new();
+        let mut watch = Watch::new();
         loop {
             if !self.flush(output) {
                 return 0;
             }
             // After the answers: what comes next may cost a fork.
             self.keep_lanes();
-            let mut watch = self.watch(input, output, signals);
+            self.watch(&mut watch, input, output, signals);
             if sys::wait_for(&mut watch.watched[..watch.len]).is_err() {
                 return 71;
             }
@@ -90,19 +128,17 @@ impl Server {
                         if signals.asked_to_end() {
                             return 0;
                         }
-                        while let Some((pid, status)) = sys::wait_any() {
-                            self.shell_ended(pid, status);
+                        while let Some(pid) = sys::wait_any() {
+                            self.child_ended(pid);
                         }
                     }
-                    Source::PortIn => match input.read(&mut frames.room(frame::LONGEST)[..frame::LONGEST]) {
-                        Ok(0) => return 0,
-                        Ok(n) => {
-                            frames.filled(n);
+                    Source::PortIn => match read_port(input, &mut frames) {
+                        Ok(false) => return 0,
+                        Ok(true) => {
                             if !self.take_frames(&mut frames) {
                                 return 65;
                             }
                         }
-                        Err(sys::EAGAIN) => {}
                         Err(_) => return 74,
                     },
                 }
@@ -111,8 +147,8 @@ impl Server {
         }
     }
 
-    fn watch(&self, input: &Fd, output: &Fd, signals: &Signals) -> Watch {
-        let mut watch = Watch::new();
+    fn watch(&self, watch: &mut Watch, input: &Fd, output: &Fd, signals: &Signals) {
+        watch.clear();
         let room = self.out.len() < ENOUGH_WAITING;
         watch.add_lanes(&self.lanes, &self.commands, room);
         if room {
@@ -123,7 +159,6 @@ impl Server {
         }
         watch.add(signals.number(), POLLIN, Source::Signals);
         watch.add_leftovers(&self.leftovers);
-        watch
     }
 
     /// Writes what the port takes now. Whether there is still somebody at the other end.
@@ -160,16 +195,26 @@ impl Server {
         else {
             return;
         };
-        let Some(id) = self.commands.0[command].as_ref().map(|command| command.id) else { return };
+        let Some(command) = &mut self.commands.0[command] else { return };
         let Some(pipe) = &lane.output[which] else { return };
         let ending = lane.left[which] > 0;
         let most = if ending { lane.left[which] } else { frame::LONGEST };
-        match frame::append_read(&mut self.out, [b'O', b'E'][which], id, pipe, most) {
+        match frame::append_read(&mut self.out, [b'O', b'E'][which], command.id, pipe, most) {
             Ok(0) => {
                 lane.output[which] = None;
                 lane.left[which] = 0;
             }
-            Ok(n) => lane.left[which] = lane.left[which].saturating_sub(n),
+            Ok(n) => {
+                lane.left[which] = lane.left[which].saturating_sub(n);
+                if command.request.sum && which == 0 {
+                    let out = self.out.front();
+                    command.sums[1].add(&out[out.len() - n..]);
+                }
+                if n == frame::LONGEST && !lane.wide[which] {
+                    lane.wide[which] = true;
+                    pipe.widen();
+                }
+            }
             Err(_) => lane.left[which] = 0,
         }
         self.answer_if_all_sent(at);
@@ -183,7 +228,12 @@ impl Server {
         };
         let Some(command) = &mut self.commands.0[command] else { return };
         let taken = match lane.stdin.as_ref().map(|stdin| stdin.write(command.input.front())) {
-            Some(Ok(n)) => n,
+            Some(Ok(n)) => {
+                if command.request.sum {
+                    command.sums[0].add(&command.input.front()[..n]);
+                }
+                n
+            }
             Some(Err(sys::EAGAIN)) => 0,
             Some(Err(_)) | None => {
                 lane.stdin = None;
@@ -191,6 +241,12 @@ impl Server {
             }
         };
         command.input.consume(taken);
+        if !command.input.is_empty() && !lane.wide[2] {
+            lane.wide[2] = true;
+            if let Some(stdin) = &lane.stdin {
+                stdin.widen();
+            }
+        }
         if taken > 0 {
             let line = frame::Line::new().number(taken as u32);
             frame::append(&mut self.out, b'A', command.id, line.bytes());

@@ -40,6 +40,11 @@ impl Watch {
         Watch { watched: [nothing; MOST], sources: [Source::Signals; MOST], len: 0 }
     }
 
+    /// Forgets all: what is filled anew at each turn need not be made anew.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
     pub fn add(&mut self, fd: i32, events: i16, source: Source) {
         if self.len < MOST {
             self.watched[self.len] = Watched { fd, events, seen: 0 };

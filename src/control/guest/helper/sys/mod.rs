@@ -7,7 +7,7 @@ mod machine;
 mod process;
 mod signals;
 
-pub use process::{Environment, exit, kill, pid, spawn_in_session, wait_any};
+pub use process::{Environment, exists, exit, kill, pid, spawn_in_session, wait_any};
 pub use signals::{Signals, ignore_broken_pipes};
 
 use machine::{call, number};
@@ -19,6 +19,9 @@ const EINTR: isize = -4;
 /// Readiness, as `poll` has it.
 pub const POLLIN: i16 = 1;
 pub const POLLOUT: i16 = 4;
+
+/// The most that a pipe may hold, unless root says otherwise (pipe(7), /proc/sys/fs/pipe-max-size).
+const WIDE: usize = 1 << 20;
 
 /// An open descriptor, closed when dropped.
 pub struct Fd(i32);
@@ -70,6 +73,13 @@ impl Fd {
         const O_NONBLOCK: usize = 0o4000;
         let flags = self.control(F_GETFL, 0)?;
         self.control(F_SETFL, flags | O_NONBLOCK).map(drop)
+    }
+
+    /// Has a pipe hold more, as far as the user may have that; fewer turns are taken for a flood then.
+    pub fn widen(&self) {
+        const F_SETPIPE_SZ: usize = 1031;
+        // What it is stays when it can't be changed.
+        let _ = self.control(F_SETPIPE_SZ, WIDE);
     }
 
     /// Programs that this process starts don't get it.

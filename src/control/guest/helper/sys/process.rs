@@ -75,13 +75,13 @@ pub fn spawn_in_session(
     exit(127)
 }
 
-/// A child that ended, and its wait status; none if none did.
-pub fn wait_any() -> Option<(i32, i32)> {
+/// A child that ended; none if none did.
+pub fn wait_any() -> Option<i32> {
     const WNOHANG: usize = 1;
     let mut status = 0i32;
     // SAFETY: the kernel writes one int.
     let pid = unsafe { call(number::WAIT4, [usize::MAX, &raw mut status as usize, WNOHANG, 0, 0, 0]) };
-    (pid > 0).then_some((pid as i32, status))
+    (pid > 0).then_some(pid as i32)
 }
 
 /// Sends a signal: to a process, or below zero to a group. 0 and -1, which mean more, are not sent.
@@ -90,6 +90,12 @@ pub fn kill(pid: i32, signal: i32) {
         // SAFETY: plain numbers.
         unsafe { call(number::KILL, [pid as usize, signal as usize, 0, 0, 0, 0]) };
     }
+}
+
+/// Whether there is such a process.
+pub fn exists(pid: i32) -> bool {
+    // SAFETY: plain numbers; signal 0 is none.
+    pid > 0 && unsafe { call(number::KILL, [pid as usize, 0, 0, 0, 0, 0]) } == 0
 }
 
 /// This process.
