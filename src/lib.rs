@@ -14,6 +14,7 @@ pub mod prelude;
 pub mod qemu;
 pub mod report;
 pub mod scenario;
+pub mod template;
 
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Events};
@@ -40,8 +41,9 @@ pub use tokio;
 /// nixvm_test::main!();
 /// ```
 ///
-/// Each parameter is a machine, and its name is the machine's. A scenario without parameters boots
-/// nothing. It passes if it returns: nothing, or `Ok` of a `Result<(), E>` whose `E` has a `Display`
+/// Each parameter is a machine, and its name is the machine's; or it is a [`Session`](machine::Session) of the user
+/// of that name, who is logged in on a machine of their own (`async fn cow(alice: Session)`). A scenario without
+/// parameters boots nothing. It passes if it returns: nothing, or `Ok` of a `Result<(), E>` whose `E` has a `Display`
 /// or a `Debug`. It fails if it panics, returns an error or exceeds its time limit. The doc comment
 /// is its description.
 ///
@@ -49,6 +51,7 @@ pub use tokio;
 /// |---|---|
 /// | `configuration = "web.nix"` | what the machines are built from; the path starts at the folder of the scenario's file |
 /// | `server = "server.nix"` | the same for the machine of that name alone |
+/// | `from = booted` | where the machines begin: `booted`, at the login prompt (when not given); `logged_in("alice", "test")`; the name of a [`checkpoint`](macro@checkpoint); `cold`, booted for this scenario alone. Every scenario has machines of its own, clones of one that was booted once |
 /// | `timeout = "5m"` | the time limit on a fast host (`30s`, `1m30s`, `1h`), multiplied by the measured [`Speed`]; 5 minutes when not given. It counts from when the machines are up |
 /// | `allow("segfault")` | what would fail a scenario that passed: a kernel oops, a segfault, an OOM kill, a failed unit, …, as a console shows them or, while the control channel is open, the kernel's log and systemd. Each can be allowed by its name, see [`machine::console_checks`] |
 /// | `ignore`, `ignore = "why"` | left out unless asked for (`--ignored`, `--include-ignored`) |
@@ -81,6 +84,39 @@ pub use tokio;
 /// async fn login(machine: Machine) {}
 /// ```
 pub use nixvm_test_macros::scenario;
+
+/// Makes of an `async fn` a moment at which scenarios can begin: it runs once for each configuration, what it made of
+/// the machine is saved, and each scenario that begins there gets a clone of its own.
+///
+/// ```no_run
+/// use nixvm_test::prelude::*;
+///
+/// /// The database has something in it.
+/// #[checkpoint(from = logged_in("alice", "test"))]
+/// async fn seeded(machine: &mut Machine) -> Result {
+///     machine.wait_for_unit("postgresql").await?;
+///     machine.as_user("alice").succeed("psql -c 'CREATE TABLE notes (text text)'").await.map(drop)
+/// }
+///
+/// #[scenario(from = seeded)]
+/// async fn notes_can_be_added(machine: Machine) -> Result {
+///     machine.as_user("alice").succeed("psql -c \"INSERT INTO notes VALUES ('x')\"").await.map(drop)
+/// }
+///
+/// nixvm_test::main!();
+/// ```
+///
+/// A checkpoint may begin at another one (`from = …`); without it, it begins at the login prompt. It is made anew
+/// when the program that it is part of is compiled anew, or anything else changes that could change the
+/// state. Somebody may be logged in on the console in the end; commands that run in the background go on in the
+/// clones.
+///
+/// ```compile_fail
+/// # use nixvm_test::prelude::*;
+/// #[checkpoint]
+/// async fn seeded(machine: Machine) -> Result { Ok(()) } // takes a `&mut Machine`
+/// ```
+pub use nixvm_test_macros::checkpoint;
 
 #[doc(hidden)]
 pub use scenario::expansion as __private;

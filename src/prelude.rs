@@ -4,5 +4,5 @@ pub use std::time::Duration;
 
 pub use crate::console::Pattern;
 pub use crate::machine::{Machine, Output, Session, Stream, User, start_all};
-pub use crate::scenario;
 pub use crate::{Error, ErrorKind, Result};
+pub use crate::{checkpoint, scenario};

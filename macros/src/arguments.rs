@@ -10,13 +10,15 @@ use syn::{Error, Expr, ExprLit, Lit, LitStr, Result, Token};
 use crate::duration;
 
 /// The names that mean something of their own; a machine can't bear them.
-pub const KEYWORDS: [&str; 4] = ["allow", "configuration", "ignore", "timeout"];
+pub const KEYWORDS: [&str; 5] = ["allow", "configuration", "from", "ignore", "timeout"];
 
 /// The arguments, checked as far as they can be without the function they stand on.
 #[derive(Default)]
 pub struct Arguments {
     /// `allow("segfault", "OOM kill")`: what a console may say without failing the scenario.
     pub allow: Vec<LitStr>,
+    /// `from = booted`: where its machines begin.
+    pub from: Option<From>,
     /// `ignore` or `ignore = "why"`; the reason is empty for the first.
     pub ignore: Option<String>,
     /// `timeout = "5m"`.
@@ -25,6 +27,45 @@ pub struct Arguments {
     pub configuration: Option<LitStr>,
     /// `server = "server.nix"`: of the machine with that name.
     pub machines: Vec<(Ident, LitStr)>,
+}
+
+/// The moment at which machines begin.
+pub enum From {
+    /// `cold`: booted for this scenario alone.
+    Cold,
+    /// `booted`: the login prompt is up.
+    Booted,
+    /// `logged_in("alice", "test")`.
+    LoggedIn(LitStr, LitStr),
+    /// The path of a function with `#[checkpoint]`.
+    Checkpoint(syn::Path),
+}
+
+impl From {
+    fn parse(name: &Ident, value: Option<Expr>) -> Result<Self> {
+        const EXPECTED: &str = "expected a moment: `from = booted`, `cold`, `logged_in(\"alice\", \"test\")` or a checkpoint's name";
+        match value {
+            Some(Expr::Path(moment)) if moment.path.is_ident("cold") => Ok(Self::Cold),
+            Some(Expr::Path(moment)) if moment.path.is_ident("booted") => Ok(Self::Booted),
+            Some(Expr::Path(moment)) => Ok(Self::Checkpoint(moment.path)),
+            Some(Expr::Call(call)) if matches!(&*call.func, Expr::Path(function) if function.path.is_ident("logged_in")) =>
+            {
+                let mut words = call.args.iter().map(|argument| match argument {
+                    Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Ok(text.clone()),
+                    other => Err(Error::new_spanned(other, "expected a string")),
+                });
+                match (words.next(), words.next(), words.next()) {
+                    (Some(user), Some(password), None) => Ok(Self::LoggedIn(user?, password?)),
+                    _ => Err(Error::new_spanned(
+                        &call,
+                        "expected name and password: `logged_in(\"alice\", \"test\")`",
+                    )),
+                }
+            }
+            Some(other) => Err(Error::new_spanned(other, EXPECTED)),
+            None => Err(Error::new(name.span(), EXPECTED)),
+        }
+    }
 }
 
 /// `name`, `name = value` or `name("text", …)`.
@@ -77,6 +118,7 @@ impl Arguments {
                 other if list.is_some() => {
                     return Err(Error::new(name.span(), format!("expected `{other} = \"…\"`")));
                 }
+                "from" => arguments.from = Some(From::parse(&name, value)?),
                 "ignore" => {
                     arguments.ignore = Some(value.map_or(Ok(String::new()), |why| {
                         text(&name, Some(why), "ignore = \"needs a network\"").map(|why| why.value())
@@ -105,10 +147,26 @@ impl Arguments {
     }
 }
 
+impl Arguments {
+    /// Those of `#[checkpoint(…)]`: `from` alone.
+    pub fn parse_checkpoint(tokens: TokenStream) -> Result<Self> {
+        let list = syn::parse::Parser::parse2(Punctuated::<Argument, Token![,]>::parse_terminated, tokens)?;
+        let mut arguments = Self::default();
+        for Argument { name, value, .. } in list {
+            if name != "from" || arguments.from.is_some() {
+                let why = "expected `from = …`, once: the moment before";
+                return Err(Error::new(name.span(), why));
+            }
+            arguments.from = Some(From::parse(&name, value)?);
+        }
+        Ok(arguments)
+    }
+}
+
 /// What arguments there are, for error texts.
 fn there_is(machines: &[Ident]) -> String {
     let mut text =
-        "there are `allow(\"segfault\")`, `ignore = \"why\"`, `timeout = \"5m\"`, `configuration = \"FILE.nix\"`".to_owned();
+        "there are `allow(\"segfault\")`, `ignore = \"why\"`, `timeout = \"5m\"`, `configuration = \"FILE.nix\"`, `from = logged_in(\"alice\", \"test\")`".to_owned();
     match machines {
         [] => text.push_str(" and, for each machine, `PARAMETER = \"FILE.nix\"`"),
         names => {

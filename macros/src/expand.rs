@@ -6,7 +6,8 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Attribute, Expr, ExprLit, ItemFn, Lit, Meta, Result};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, From};
+use crate::checkpoint;
 use crate::signature::{self, Parameter};
 
 /// Expands the attribute; an error leaves the function in place, so that only the error is shown.
@@ -43,11 +44,12 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
         quote!(::core::time::Duration::from_millis(#millis))
     }));
     let allow = &arguments.allow;
+    let from = moment(arguments.from.as_ref());
     let machines = parameters.iter().map(|parameter| machine(parameter, &arguments));
     let given = parameters.iter().map(|Parameter { name, kind }| {
         let name = machine_name(name);
         // At the type's place, so that a parameter of another type is an error there.
-        quote_spanned!(kind.span()=> given.machine(#name)?)
+        quote_spanned!(kind.span()=> <#kind as ::nixvm_test::__private::Argument>::take(&mut given, #name)?)
     });
     let returned = signature::returned(function);
     let check = quote_spanned!(returned.span()=> ::nixvm_test::__private::is_a_return_type::<#returned>());
@@ -79,6 +81,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
                 ignore: #ignore,
                 timeout: #timeout,
                 allow: &[#(#allow),*],
+                from: #from,
                 machines: &[#(#machines),*],
                 body,
             };
@@ -99,7 +102,29 @@ fn machine(parameter: &Parameter, arguments: &Arguments) -> TokenStream {
     let own = arguments.machines.iter().find(|(machine, _)| *machine == parameter.name);
     let configuration = own.map(|(_, path)| path).or(arguments.configuration.as_ref());
     let configuration = option(configuration.map(|path| quote!(#path)));
-    quote!(::nixvm_test::__private::MachineRequest { name: #name, configuration: #configuration })
+    let kind = &parameter.kind;
+    let session = quote_spanned!(kind.span()=> <#kind as ::nixvm_test::__private::Argument>::IS_SESSION);
+    quote! {
+        ::nixvm_test::__private::MachineRequest { name: #name, configuration: #configuration, session: #session }
+    }
+}
+
+/// Where machines begin.
+pub fn moment(from: Option<&From>) -> TokenStream {
+    match from {
+        None | Some(From::Booted) => quote!(::nixvm_test::__private::From::Booted),
+        Some(From::Cold) => quote!(::nixvm_test::__private::From::Cold),
+        Some(From::LoggedIn(user, password)) => {
+            quote!(::nixvm_test::__private::From::LoggedIn { user: #user, password: #password })
+        }
+        Some(From::Checkpoint(path)) => {
+            let mut path = path.clone();
+            if let Some(last) = path.segments.last_mut() {
+                last.ident = checkpoint::hidden(&last.ident);
+            }
+            quote!(::nixvm_test::__private::From::Checkpoint(&#path))
+        }
+    }
 }
 
 /// A machine's name; an underscore that only says "unused" is not part of it.

@@ -125,7 +125,7 @@ impl BuiltVm {
 }
 
 /// The first `bytes` bytes in hexadecimal digits.
-pub(super) fn hex(digest: &[u8], bytes: usize) -> String {
+pub(crate) fn hex(digest: &[u8], bytes: usize) -> String {
     digest.iter().take(bytes).fold(String::new(), |mut text, byte| {
         // Writing to a String can't fail.
         let _ = write!(text, "{byte:02x}");

@@ -11,6 +11,7 @@ mod host;
 mod line;
 mod nix;
 mod nixpkgs;
+mod passwords;
 mod process;
 mod said;
 mod settings;
@@ -19,6 +20,8 @@ mod store;
 
 pub use builder::Builder;
 pub use built_vm::BuiltVm;
+pub(crate) use built_vm::hex;
 pub use nixpkgs::Nixpkgs;
+pub(crate) use passwords::password_of;
 pub use settings::{KeepState, Settings};
 pub use source::Source;

@@ -32,10 +32,11 @@ pub enum KeepState {
 /// | `NIXVM_NIXPKGS` | which nixpkgs: see [`Nixpkgs::choose`](super::Nixpkgs::choose) |
 /// | `NIXVM_KEEP_STATE` | `1` keeps the disk image, `strict` as well; `0` does not |
 /// | `NIXVM_SKIP` | `1`: scenarios are skipped, and that is said; `0`: they run |
+/// | `NIXVM_TEMPLATES` | `0`: every machine is booted for its scenario alone; `1`: clones of templates, where that is possible (the default) |
 /// | `NIXVM_BUILD_TIMEOUT` | longest time a build may take: `90s`, `45m`, `2h`, or seconds; default `60m` |
 ///
 /// At most one of the first three may be set, and a nixpkgs only where one is used.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
     /// What to boot instead of what a scenario names.
@@ -46,8 +47,23 @@ pub struct Settings {
     pub keep_state: KeepState,
     /// Scenarios are to be skipped.
     pub skip: bool,
+    /// Machines may be clones of templates.
+    pub templates: bool,
     /// Longest time a build may take, if it is not the default.
     pub build_limit: Option<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            source: None,
+            nixpkgs: None,
+            keep_state: KeepState::default(),
+            skip: false,
+            templates: true,
+            build_limit: None,
+        }
+    }
 }
 
 impl Settings {
@@ -126,6 +142,11 @@ impl Settings {
             Some("1") => true,
             Some(other) => return Err(choice("NIXVM_SKIP", other, "1 or 0")),
         };
+        let templates = match text("NIXVM_TEMPLATES")?.as_deref() {
+            None | Some("1") => true,
+            Some("0") => false,
+            Some(other) => return Err(choice("NIXVM_TEMPLATES", other, "1 or 0")),
+        };
         let build_limit = match text("NIXVM_BUILD_TIMEOUT")? {
             None => None,
             Some(value) => Some(duration(&value).ok_or_else(|| {
@@ -133,7 +154,7 @@ impl Settings {
             })?),
         };
         let source = given.into_iter().next().map(|(_, source)| source);
-        Ok(Self { source, nixpkgs, keep_state, skip, build_limit })
+        Ok(Self { source, nixpkgs, keep_state, skip, templates, build_limit })
     }
 }
 
@@ -218,6 +239,7 @@ mod tests {
         for (name, value) in [
             ("NIXVM_KEEP_STATE", "yes"),
             ("NIXVM_SKIP", "true"),
+            ("NIXVM_TEMPLATES", "no"),
             ("NIXVM_BUILD_TIMEOUT", "0"),
             ("NIXVM_BUILD_TIMEOUT", "5 minutes"),
             ("NIXVM_BUILD_TIMEOUT", "99999999999999999999h"),

@@ -1,6 +1,7 @@
 //! The command line of `nixvm-test`: one file a subcommand.
 
 mod build;
+mod cache;
 mod options;
 mod run;
 
@@ -59,6 +60,8 @@ struct Run {
 enum Command {
     /// Build the VM of a configuration and make the link ./result, as nix-build does
     Build(build::Build),
+    /// Show, or make smaller, what is kept between runs: templates of machines
+    Cache(cache::Cache),
 }
 
 impl Cli {
@@ -78,6 +81,7 @@ impl Cli {
             .build()
             .map_err(|source| Error::new(ErrorKind::Host, format!("no runtime: {source}")))?;
         match self.command {
+            Some(Command::Cache(cache)) => cache.run(),
             Some(Command::Build(build)) => runtime.block_on(build.run(&self.options)),
             None => runtime.block_on(run::run(&self.run.scenarios, &self.run.harness, &self.options)),
         }

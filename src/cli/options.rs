@@ -35,6 +35,9 @@ pub struct Options {
         hide_possible_values = true
     )]
     pub keep_state: Option<KeepState>,
+    /// Boot every machine for its scenario alone, instead of cloning a template
+    #[arg(long, global = true)]
+    pub no_template: bool,
     /// Show the log on standard error; -vv shows all of it
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
@@ -83,6 +86,7 @@ impl Options {
                 KeepState::Strict => "strict".into(),
             }),
         );
+        add("NIXVM_TEMPLATES", self.no_template.then(|| "0".into()));
         add(report::log::VARIABLE, self.log().map(Into::into));
         // A flag of one kind of source overrides a variable of another that is set already.
         if self.configuration.is_some() || self.flake.is_some() || self.vm.is_some() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,6 +48,9 @@ pub struct ConsoleOptions {
     pub speed: Speed,
     /// Where a full disk is reported. Default: nowhere.
     pub events: Events,
+    /// What the console said before, when the machine goes on from a saved moment: it begins the transcript,
+    /// and counts as passed over. Default: nothing.
+    pub past: Vec<u8>,
     /// How many bytes of text, and of raw bytes, are kept to match on; at least 4 KiB. Up to twice
     /// as much is held of each. Default: 1 MiB.
     pub window: usize,
@@ -62,6 +65,7 @@ impl Default for ConsoleOptions {
             watch: Watch::Boot,
             speed: Speed::new(1.0),
             events: Events::none(),
+            past: Vec::new(),
             window: 1 << 20,
         }
     }
@@ -199,9 +203,16 @@ impl Console {
         let stream: Box<dyn Stream> = Box::new(Box::pin(stream));
         let (incoming, writer) = tokio::io::split(stream);
         let window = options.window.max(4 << 10);
+        let mut engine = Engine::new(window, options.watch, transcript);
+        if !options.past.is_empty() {
+            engine.push(&options.past);
+            // Whatever it asked the terminal was answered then.
+            engine.take_answers();
+            engine.skip();
+        }
         let line = Arc::new(Line {
             name: options.name,
-            engine: Mutex::new(Engine::new(window, options.watch, transcript)),
+            engine: Mutex::new(engine),
             bell: Notify::new(),
             news: Notify::new(),
             transcript: options.transcript,
@@ -304,6 +315,16 @@ impl Console {
     /// was met: the machine boots anew.
     pub fn set_watch(&self, watch: Watch) {
         self.0.line.engine().set_watch(watch);
+    }
+
+    /// Has a secret masked that was typed before this console was attached.
+    pub(crate) fn mask(&self, secret: &str) {
+        self.0.line.engine().secrets.add(secret.as_bytes());
+    }
+
+    /// Where the transcript is.
+    pub(crate) fn transcript(&self) -> Option<&Path> {
+        self.0.line.transcript.as_deref()
     }
 
     /// The last `lines` lines as they would stand on a terminal, secrets masked: no control

@@ -1,16 +1,18 @@
 //! A channel: any number of commands in flight over one stream.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::frame::{Decoder, encode};
-use super::handshake::{ChannelOptions, Hello, Way, begin};
+use super::handshake::{ChannelOptions, Way, begin};
 use super::mailbox::{End, Mailbox};
 use super::outgoing::Outgoing;
 use super::reader::Reader;
@@ -29,7 +31,15 @@ pub(crate) struct Channel(Arc<Open>);
 /// Closes the channel when dropped.
 struct Open {
     shared: Arc<Shared>,
-    hello: Hello,
+    way: Way,
+}
+
+/// What outlives a channel's process, for the one that takes the channel up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    way: Way,
+    /// Numbers of commands are not used twice.
+    last_id: u32,
 }
 
 /// A command to be run.
@@ -86,10 +96,39 @@ impl Channel {
         let mut decoder = Decoder::new();
         let hello = begin(&mut reader, &mut writer, &mut decoder, &options).await?;
         tracing::debug!(channel = options.name, ?hello, "control channel open");
+        Ok(Self::begun(reader, writer, decoder, options.name, Saved { way: hello.way, last_id: 0 }))
+    }
+
+    /// Takes up a channel where another process left it: the guest goes on from a saved moment. Must be called
+    /// in a tokio runtime, as [`Channel::open`].
+    pub(crate) fn resume<S>(stream: S, name: String, saved: Saved) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (reader, writer) = tokio::io::split(Box::pin(stream));
+        Self::begun(reader, writer, Decoder::new(), name, saved)
+    }
+
+    /// What [`Channel::resume`] has to know. Nothing may be running.
+    pub(crate) fn saved(&self) -> Saved {
+        Saved { way: self.0.way, last_id: self.0.shared.state().last_id }
+    }
+
+    fn begun<S>(
+        reader: ReadHalf<S>,
+        writer: WriteHalf<S>,
+        decoder: Decoder,
+        name: String,
+        saved: Saved,
+    ) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let Saved { way, last_id } = saved;
         let shared = Arc::new(Shared {
-            name: options.name,
+            name,
             outgoing: Outgoing::new(Box::new(writer)),
-            state: Mutex::default(),
+            state: Mutex::new(State { last_id, ..State::default() }),
         });
         let reading = tokio::spawn(Reader::new(Arc::clone(&shared), decoder).run(reader));
         let for_writer = Arc::clone(&shared);
@@ -98,7 +137,7 @@ impl Channel {
             for_writer.lose(unwritable(&error));
         });
         shared.keep([reading.abort_handle(), writing.abort_handle()]);
-        Ok(Self(Arc::new(Open { shared, hello })))
+        Self(Arc::new(Open { shared, way }))
     }
 
     /// Starts a command. Others may be running; see [`Way`] for how many at once.
@@ -164,6 +203,18 @@ impl Channel {
         }
     }
 
+    /// Puts right what is wrong in a guest that goes on from a saved moment: its clock, and random numbers that
+    /// every clone of that moment would make alike. Commands that are run after this see it done.
+    pub(crate) fn awaken(&self, now: SystemTime, seed: &[u8; 32]) {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut text = format!("{}.{:09} ", now.as_secs(), now.subsec_nanos());
+        for byte in seed {
+            // Writing to a String does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        self.0.shared.send(|out| encode(out, b'C', 0, text.as_bytes()));
+    }
+
     /// Why the channel is no more, if it is so.
     pub(crate) fn lost(&self) -> Option<String> {
         self.0.shared.state().lost.clone()
@@ -171,7 +222,7 @@ impl Channel {
 
     /// What serves it in the guest.
     pub(crate) fn way(&self) -> Way {
-        self.0.hello.way
+        self.0.way
     }
 
     /// Closes it for every holder: what is pending fails with `why`, and the guest's side ends.

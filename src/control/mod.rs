@@ -18,6 +18,7 @@
 //! | `R` run | lines `key value`: `shell bash` or `shell user`; `simple 1` if the text can't change the shell that evaluates it; `stdin 1` if stdin stays open for `I`, else it is /dev/null; `sum 1` if checksums are wanted |
 //! | `I` input | bytes for stdin; none of them: its end. At most 262144 may be unacknowledged |
 //! | `K` kill | the decimal number of a signal for the command's whole process group |
+//! | `C` awaken, ID 0 | the time since 1970, `SECONDS.NANOSECONDS`, a blank, and random bytes in hexadecimal: what a guest that goes on from a saved moment has to be told. Not answered; commands after it see it done |
 //! | `P` ping | anything; answered by the same frame |
 //!
 //! | guest → host | payload |
@@ -72,7 +73,7 @@ mod sum;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use channel::{Channel, Request, Shell};
+pub(crate) use channel::{Channel, Request, Saved, Shell};
 pub(crate) use handshake::{ChannelOptions, Handshake, Way};
 pub(crate) use running::{Progress, Running};
 pub(crate) use stream::CommandStream;

@@ -1,7 +1,8 @@
 //! From a built VM to a login prompt.
 
+use std::fs::File;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -14,11 +15,11 @@ use super::noise::tolerant;
 use super::{Life, Line, Machine, Shared};
 use crate::build::BuiltVm;
 use crate::console::{Console, ConsoleOptions, Pattern, Watch};
-use crate::qemu::{Disk, Exit, Launch, Qemu, RunDirectory, accelerator};
+use crate::qemu::{Disk, Exit, Launch, Memory, Qemu, RunDirectory, accelerator};
 use crate::{Error, ErrorKind, Event, Events, Result, Speed};
 
 /// The whole boot, on a fast host. NixOS boots in 5–10 s there.
-const BOOT: Duration = Duration::from_secs(120);
+pub(super) const BOOT: Duration = Duration::from_secs(120);
 /// Longest limit for a boot, however slow the host.
 const BOOT_AT_MOST: Duration = Duration::from_secs(15 * 60);
 /// A guest that prints nothing for so long (on a fast host) is asked by a press of Enter.
@@ -33,11 +34,11 @@ const REFERENCE_BOOT: Duration = Duration::from_secs(5);
 /// How a machine is booted.
 #[derive(Debug, Clone)]
 pub struct MachineOptions {
-    name: String,
-    disk: Disk,
-    events: Events,
-    boot_limit: Option<Duration>,
-    shell_control: bool,
+    pub(super) name: String,
+    pub(super) disk: Disk,
+    pub(super) events: Events,
+    pub(super) boot_limit: Option<Duration>,
+    pub(super) shell_control: bool,
 }
 
 impl MachineOptions {
@@ -50,6 +51,16 @@ impl MachineOptions {
             boot_limit: None,
             shell_control: std::env::var_os("NIXVM_CONTROL").is_some_and(|way| way == "shell"),
         }
+    }
+
+    /// The machine's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether its disk outlives it.
+    pub(crate) fn keeps_state(&self) -> bool {
+        self.disk != Disk::Fresh
     }
 
     /// Which disk image it gets.
@@ -87,11 +98,11 @@ impl MachineOptions {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) name: String,
-    vm: BuiltVm,
-    disk: Disk,
+    pub(super) vm: BuiltVm,
+    pub(super) disk: Disk,
     pub(super) events: Events,
-    boot_limit: Duration,
-    shell_control: bool,
+    pub(super) boot_limit: Duration,
+    pub(super) shell_control: bool,
 }
 
 impl Machine {
@@ -104,53 +115,57 @@ impl Machine {
     /// on ttyS0, [`ErrorKind::BootStalled`] when it stopped printing before, [`ErrorKind::Timeout`]
     /// when it was still printing at the limit.
     pub async fn boot(vm: &BuiltVm, options: MachineOptions) -> Result<Self> {
+        Self::begun(vm, options, None).await
+    }
+
+    /// With its RAM in a file of `memory`, if that is given: it can be saved there.
+    pub(super) async fn begun(vm: &BuiltVm, options: MachineOptions, memory: Option<&Path>) -> Result<Self> {
         let MachineOptions { name, disk, events, boot_limit, shell_control } = options;
         let boot_limit = boot_limit.unwrap_or(BOOT);
         let plan = Plan { name, vm: vm.clone(), disk, events, boot_limit, shell_control };
         let run_dir = Arc::new(RunDirectory::create()?);
-        let life = plan.begin(&run_dir, run_dir.transcript()).await?;
-        let life = RwLock::new(Arc::new(life));
-        let begun = AtomicUsize::new(1);
-        let shared =
-            Shared { plan, run_dir, life, begun, trouble: Default::default(), changing: Mutex::default() };
-        Ok(Self { shared: Arc::new(shared), limit: None })
+        let life = plan.begin(&run_dir, run_dir.transcript(), memory).await?;
+        Ok(Self::living(plan, run_dir, life, None))
+    }
+
+    /// A machine that runs. `template` is held as long as it does.
+    pub(super) fn living(plan: Plan, run_dir: Arc<RunDirectory>, life: Life, template: Option<File>) -> Self {
+        let shared = Shared {
+            plan,
+            run_dir,
+            life: RwLock::new(Arc::new(life)),
+            begun: AtomicUsize::new(1),
+            trouble: Default::default(),
+            changing: Mutex::default(),
+            _template: template,
+        };
+        Self { shared: Arc::new(shared), limit: None }
     }
 }
 
 impl Plan {
     /// Starts QEMU and waits for the login prompt.
-    pub(super) async fn begin(&self, run_dir: &Arc<RunDirectory>, transcript: PathBuf) -> Result<Life> {
+    pub(super) async fn begin(
+        &self,
+        run_dir: &Arc<RunDirectory>,
+        transcript: PathBuf,
+        memory: Option<&Path>,
+    ) -> Result<Life> {
         let Self { name, vm, events, .. } = self;
         let choice = accelerator::choose(vm, events).await?;
         let started = Instant::now();
         let mut launch = Launch::new(vm, name, run_dir, events.clone());
         launch.disk = self.disk.clone();
         launch.accelerator = choice.accelerator;
+        if let Some(folder) = memory {
+            launch.memory = Memory::create(folder, vm, &launch.options)?;
+        }
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         launch.channel = Some(theirs.into());
         let (qemu, stream) = Qemu::launch(launch).await?;
         let control = Control::new(ours, self.shell_control)?;
         control.follow(&qemu);
-        let mut exit = qemu.exit();
-        let connect = move || stream.into_std().and_then(UnixStream::from_std);
-        let console = Console::attach_on_a_thread(
-            connect,
-            ConsoleOptions {
-                name: name.clone(),
-                transcript: Some(transcript.clone()),
-                closed: Some(Box::pin(async move {
-                    match exit.wait_for(Option::is_some).await {
-                        Ok(exit) => exit.as_ref().map_or_else(String::new, farewell),
-                        Err(_) => "QEMU was let go".to_owned(),
-                    }
-                })),
-                speed: choice.speed,
-                events: events.clone(),
-                // From the first byte on: it is read before anybody waits.
-                watch: Watch::Boot,
-                ..ConsoleOptions::default()
-            },
-        )?;
+        let console = self.attach(&qemu, stream, transcript.clone(), choice.speed, Vec::new())?;
         let boot = Boot { name, console: &console, events, started, speed: choice.speed };
         let speed = match boot.to_login_prompt(self.limit(choice.speed)).await {
             Ok(speed) => speed,
@@ -173,6 +188,35 @@ impl Plan {
             line: Mutex::new(Line::AtLogin),
             _run_dir: Arc::clone(run_dir),
         })
+    }
+
+    /// Reads the console from the first byte on: before anybody waits. `past` is what it said before.
+    pub(super) fn attach(
+        &self,
+        qemu: &Qemu,
+        stream: UnixStream,
+        transcript: PathBuf,
+        speed: Speed,
+        past: Vec<u8>,
+    ) -> Result<Console> {
+        let mut exit = qemu.exit();
+        let connect = move || stream.into_std().and_then(UnixStream::from_std);
+        let options = ConsoleOptions {
+            name: self.name.clone(),
+            transcript: Some(transcript),
+            closed: Some(Box::pin(async move {
+                match exit.wait_for(Option::is_some).await {
+                    Ok(exit) => exit.as_ref().map_or_else(String::new, farewell),
+                    Err(_) => "QEMU was let go".to_owned(),
+                }
+            })),
+            speed,
+            events: self.events.clone(),
+            watch: Watch::Boot,
+            past,
+            ..ConsoleOptions::default()
+        };
+        Console::attach_on_a_thread(connect, options)
     }
 }
 

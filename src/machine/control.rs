@@ -8,16 +8,18 @@
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::bus::Bus;
 use super::login::Credentials;
-use super::shell_line::Ended;
+use super::saved::seed;
+use super::shell_line::{Ended, Secret};
 use super::{Life, Line};
 use crate::control::{Channel, ChannelOptions, Handshake, Request, Shell, Way, guest};
 use crate::qemu::Qemu;
@@ -40,9 +42,25 @@ pub(super) struct Control {
     current: Current,
     /// Who was root, or became it, last: they are asked again after a reboot.
     credentials: Arc<std::sync::Mutex<Option<Credentials>>>,
+    /// The guest goes on from a saved moment, and its clock still stands there.
+    asleep: AtomicBool,
 }
 
 type Current = Arc<std::sync::Mutex<Option<Channel>>>;
+
+/// What a template holds of it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct SavedControl {
+    root: Option<SavedRoot>,
+    /// Name and password of who can become root.
+    credentials: Option<(String, String)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedRoot {
+    channel: crate::control::Saved,
+    nonce: String,
+}
 
 /// The channels that are open.
 #[derive(Debug, Default)]
@@ -68,7 +86,48 @@ impl Control {
             buses: Mutex::default(),
             current: Arc::default(),
             credentials: Arc::default(),
+            asleep: AtomicBool::new(false),
         })
+    }
+
+    /// Closes the channels of users, which end with the process that carries them, and gives the rest.
+    pub(super) async fn save(&self) -> SavedControl {
+        let mut open = self.open.lock().await;
+        open.users.clear();
+        self.buses.lock().await.clear();
+        let root = open.root.as_ref().filter(|root| root.channel.lost().is_none());
+        let credentials = self.remembered();
+        SavedControl {
+            root: root
+                .map(|Root { channel, nonce }| SavedRoot { channel: channel.saved(), nonce: nonce.clone() }),
+            credentials: credentials.map(|its| (its.user, its.password.reveal().to_owned())),
+        }
+    }
+
+    /// In a guest that is about to go on.
+    pub(super) fn resume(line: StdStream, shell: bool, name: &str, saved: SavedControl) -> Result<Self> {
+        let mut control = Self::new(line, shell)?;
+        if let Some((user, password)) = saved.credentials {
+            control.remember(Credentials { user, password: Secret::new(&password) });
+        }
+        if let Some(SavedRoot { channel, nonce }) = saved.root {
+            let copy = control.line.try_clone().and_then(UnixStream::from_std);
+            let stream = copy.map_err(|error| Error::io("copy a socket", &error))?;
+            let channel = Channel::resume(stream, name.to_owned(), channel);
+            *lock(&control.current) = Some(channel.clone());
+            control.open.get_mut().root = Some(Root { channel, nonce });
+        }
+        control.asleep.store(true, Ordering::Relaxed);
+        Ok(control)
+    }
+
+    /// Puts right what differs in a guest that goes on from a saved moment, as soon as root can.
+    pub(super) fn awaken(&self) {
+        if let Some(root) = self.root()
+            && self.asleep.swap(false, Ordering::Relaxed)
+        {
+            root.awaken(SystemTime::now(), &seed());
+        }
     }
 
     /// Has the channel fail when the guest closes the port: it reboots, or what serves the port was killed.
@@ -187,6 +246,7 @@ impl Life {
             error.likely_cause("the guest's kernel lacks virtio_console, or something else has the port open")
         })?;
         *lock(&self.control.current) = Some(channel.clone());
+        self.control.awaken();
         Ok(Root { channel, nonce })
     }
 

@@ -49,7 +49,7 @@ impl Machine {
         let begun = self.shared.begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         let transcript = self.shared.run_dir.transcript();
         let transcript = transcript.with_file_name(format!("transcript.{begun}"));
-        let life = Arc::new(self.shared.plan.begin(&self.shared.run_dir, transcript).await?);
+        let life = Arc::new(self.shared.plan.begin(&self.shared.run_dir, transcript, None).await?);
         *self.shared.life.write().unwrap_or_else(std::sync::PoisonError::into_inner) = life;
         Ok(())
     }

@@ -46,6 +46,7 @@ mod network;
 mod noise;
 mod output;
 mod power;
+mod saved;
 mod screen;
 mod session;
 mod shell;
@@ -58,6 +59,7 @@ mod units;
 mod user;
 mod waits;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -110,6 +112,8 @@ struct Shared {
     trouble: std::sync::Mutex<trouble::Trouble>,
     /// Held by the one who ends a life or begins one.
     changing: Mutex<()>,
+    /// The template that a clone goes on from: locked, so that it stays.
+    _template: Option<File>,
 }
 
 /// A machine from the start of its QEMU to the end of it.

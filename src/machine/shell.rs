@@ -31,7 +31,7 @@ const PIECE: usize = 1000;
 const UNACKNOWLEDGED: usize = 8000;
 
 /// Which language a shell speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Language {
     /// bash or zsh: `eval` survives a syntax error.
     Bash,

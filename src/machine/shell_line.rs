@@ -1,8 +1,10 @@
 //! The console while a user's shell serves commands on it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Life;
@@ -62,6 +64,28 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// A shell that waits for commands, as it stands in a template. The password is there for sudo.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SavedShell {
+    user: String,
+    password: String,
+    language: Language,
+    /// The guest's; `None` when it is not known.
+    uptime: Option<f64>,
+}
+
+impl SavedShell {
+    pub(super) fn password(&self) -> &str {
+        &self.password
+    }
+}
+
+impl std::fmt::Debug for SavedShell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SavedShell").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 /// How a command on the console ended.
 pub(super) enum Ended {
     /// By itself.
@@ -103,11 +127,8 @@ fn lock(collector: &Mutex<Collector>) -> MutexGuard<'_, Collector> {
 impl ShellLine {
     /// Makes the shell, which has answered a probe, serve commands.
     pub(super) async fn start(life: &Life, user: &str, password: &str, language: Language) -> Result<Self> {
-        use std::sync::atomic::{AtomicU64, Ordering};
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut shell = Self {
-            id,
+            id: new_id(),
             user: user.to_owned(),
             password: Secret::new(password),
             language,
@@ -116,6 +137,25 @@ impl ShellLine {
         };
         shell.serve(life).await?;
         Ok(shell)
+    }
+
+    /// As a template has it.
+    pub(super) fn saved(&self) -> SavedShell {
+        let Self { user, password, language, .. } = self;
+        let uptime = Some(self.uptime_now()).filter(|uptime| uptime.is_finite());
+        SavedShell { user: user.clone(), password: password.reveal().to_owned(), language: *language, uptime }
+    }
+
+    /// In a guest that goes on now.
+    pub(super) fn resume(saved: SavedShell) -> Self {
+        let SavedShell { user, password, language, uptime } = saved;
+        let uptime = (uptime.unwrap_or(f64::NAN), Instant::now());
+        Self { id: new_id(), user, password: Secret(password), language, uptime, busy: false }
+    }
+
+    /// Whether a command is under way, or was broken off.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy
     }
 
     /// Tells sessions apart.
@@ -324,6 +364,11 @@ impl ShellLine {
         }
         Err(last.unwrap_or_else(|| Error::new(ErrorKind::Timeout, "no login prompt came after logging out")))
     }
+}
+
+fn new_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A command as it stands in a message: one line, not too long.

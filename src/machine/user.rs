@@ -87,6 +87,14 @@ impl Machine {
         self.root().wait_until_fails(command).await
     }
 
+    /// Opens the control channel, which is else opened by the first command that needs it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoRoot`] when nobody is logged in who can become root.
+    pub(crate) async fn open_control_channel(&self) -> Result {
+        self.life().channel("root").await.map(drop)
+    }
+
     /// A command of root's that is given more than its text. See [`Invocation`].
     pub fn command(&self, command: &str) -> Invocation {
         self.root().command(command)

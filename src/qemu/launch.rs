@@ -15,15 +15,17 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::disk::Claim;
 use super::exit::likely_cause;
 use super::supervise::{self, Supervised};
+use super::template::Memory;
 use super::{Accelerator, Disk, QMP_LIMIT, Qemu, Qmp, RunDirectory};
 use crate::build::BuiltVm;
 use crate::{Error, ErrorKind, Event, Events, Result};
 
 /// Ids of our character devices. Unlikely to be in a script already.
-const CONSOLE: &str = "nixvm-console";
-const CONTROL: &str = "nixvm-control";
+pub(super) const CONSOLE: &str = "nixvm-console";
+pub(super) const CONTROL: &str = "nixvm-control";
 /// The id of the virtio-serial port, as in QEMU's events.
 pub(crate) const CHANNEL: &str = "nixvm-channel";
 /// The name of the virtio-serial port, by which the guest finds it.
@@ -45,6 +47,8 @@ pub struct Launch<'a> {
     /// QEMU's end of a socket pair; the guest sees it as a virtio-serial port called `nixvm`. Default:
     /// no such port.
     pub channel: Option<OwnedFd>,
+    /// Its RAM, in a file, so that it can be saved. Default: RAM of its own.
+    pub(crate) memory: Option<Memory>,
     /// Kernel parameters, after those of the VM and of the user's QEMU_KERNEL_PARAMS.
     pub kernel_params: Vec<String>,
     /// Options for QEMU, after those of the VM and of the user's QEMU_OPTS. No spaces inside one.
@@ -65,6 +69,7 @@ impl<'a> Launch<'a> {
             disk: Disk::Fresh,
             accelerator: Accelerator::Tcg,
             channel: None,
+            memory: None,
             kernel_params: Vec::new(),
             options: Vec::new(),
             limit: Duration::from_secs(180),
@@ -86,34 +91,41 @@ impl Qemu {
     /// take the first serial port.
     pub async fn launch(mut launch: Launch<'_>) -> Result<(Self, UnixStream)> {
         let started = Instant::now();
-        let pair = || StdStream::pair().map_err(|error| Error::io("make a socket pair", &error));
         let ((console, console_theirs), (control, control_theirs)) = (pair()?, pair()?);
-        let ours = |stream: StdStream| {
-            stream
-                .set_nonblocking(true)
-                .and_then(|()| UnixStream::from_std(stream))
-                .map_err(|error| Error::io("use a socket", &error))
-        };
         let (console, control) = (ours(console)?, ours(control)?);
         let mut claim = launch.disk.claim(launch.vm, launch.run_dir, &launch.events)?;
         let mut descriptors: Vec<OwnedFd> = vec![console_theirs.into(), control_theirs.into()];
         descriptors.extend(launch.channel.take());
+        let (options, memory) = launch.memory.take().map(Memory::into_options).unzip();
+        launch.options.extend(options.into_iter().flatten());
         let command = launch.command(&claim.image, &descriptors)?;
+        descriptors.extend(memory);
         let supervised = supervise::start(command, descriptors, launch.run_dir)
             .await
             .map_err(|error| cannot_start(launch.vm.script(), &error))?;
         launch
             .events
             .send(Event::MachineStarted { machine: launch.machine.to_owned(), pid: supervised.pid() });
-        let qmp = launch.wait_for_qmp(control, &supervised, started).await?;
+        let qmp = wait_for_qmp(launch.machine, control, &supervised, started, launch.limit).await?;
         first_serial_port_is_ours(supervised.pid())?;
         claim.started()?;
+        let Launch { accelerator, machine, events, .. } = &launch;
+        Ok((Self::new(supervised, qmp, *accelerator, Some(claim), machine, events), console))
+    }
+
+    /// A QEMU that answers.
+    pub(super) fn new(
+        supervised: Supervised,
+        qmp: Qmp,
+        accelerator: Accelerator,
+        claim: Option<Claim>,
+        machine: &str,
+        events: &Events,
+    ) -> Self {
         let trouble = Arc::default();
-        watch_disk(&qmp, launch.machine, launch.events.clone(), Arc::clone(&trouble));
-        let accelerator = launch.accelerator;
+        watch_disk(&qmp, machine, events.clone(), Arc::clone(&trouble));
         let forwarding = tokio::sync::Mutex::default();
-        let disk = Mutex::new(Some(claim));
-        Ok((Self { supervised, qmp, accelerator, trouble, forwarding, disk }, console))
+        Self { supervised, qmp, accelerator, trouble, forwarding, disk: Mutex::new(claim) }
     }
 }
 
@@ -197,41 +209,55 @@ impl Launch<'_> {
         }
         options
     }
+}
 
-    async fn wait_for_qmp(
-        &self,
-        control: UnixStream,
-        supervised: &Supervised,
-        started: Instant,
-    ) -> Result<Qmp> {
-        let error = match Qmp::connect(control, self.limit).await {
-            Ok(qmp) => return Ok(qmp),
-            Err(error) => error,
-        };
-        // It closed: the script ended, or is about to, and its last words say more.
-        if error.kind() == ErrorKind::QemuGone {
-            let mut exit = supervised.exit();
-            let exit = tokio::time::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await;
-            if let Ok(Ok(exit)) = exit
-                && let Some(exit) = &*exit
-            {
-                let name = self.machine;
-                return Err(exit.error(format_args!("{name}: the run script ended before QEMU ran")));
-            }
+/// Two ends of a line.
+pub(super) fn pair() -> Result<(StdStream, StdStream)> {
+    StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))
+}
+
+/// Our end of it.
+pub(super) fn ours(stream: StdStream) -> Result<UnixStream> {
+    stream
+        .set_nonblocking(true)
+        .and_then(|()| UnixStream::from_std(stream))
+        .map_err(|error| Error::io("use a socket", &error))
+}
+
+/// Waits until QEMU's control protocol answers, `limit` at most. What ended before is reported with its words.
+pub(super) async fn wait_for_qmp(
+    machine: &str,
+    control: UnixStream,
+    supervised: &Supervised,
+    started: Instant,
+    limit: Duration,
+) -> Result<Qmp> {
+    let error = match Qmp::connect(control, limit).await {
+        Ok(qmp) => return Ok(qmp),
+        Err(error) => error,
+    };
+    // It closed: the script ended, or is about to, and its last words say more.
+    if error.kind() == ErrorKind::QemuGone {
+        let mut exit = supervised.exit();
+        let exit = tokio::time::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await;
+        if let Ok(Ok(exit)) = exit
+            && let Some(exit) = &*exit
+        {
+            return Err(exit.error(format_args!("{machine}: the run script ended before QEMU ran")));
         }
-        let tail = supervised.tail();
-        let error = if error.kind() == ErrorKind::Timeout {
-            Error::new(ErrorKind::Timeout, format!("{}: the run script did not start QEMU", self.machine))
-                .took(started.elapsed(), self.limit)
-        } else {
-            error
-        };
-        let error = error.section("the run script's output", tail.as_str());
-        Err(match likely_cause(&tail) {
-            Some((cause, next)) => error.likely_cause(cause).next_step(next),
-            None => error,
-        })
     }
+    let tail = supervised.tail();
+    let error = if error.kind() == ErrorKind::Timeout {
+        Error::new(ErrorKind::Timeout, format!("{machine}: the run script did not start QEMU"))
+            .took(started.elapsed(), limit)
+    } else {
+        error
+    };
+    let error = error.section("the run script's output", tail.as_str());
+    Err(match likely_cause(&tail) {
+        Some((cause, next)) => error.likely_cause(cause).next_step(next),
+        None => error,
+    })
 }
 
 /// The user's own words first, then ours, which win.

@@ -18,6 +18,7 @@ mod run_directory;
 mod screen;
 pub mod signals;
 mod supervise;
+mod template;
 mod watchdog;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +37,7 @@ pub(crate) use network::Protocol;
 pub use qmp::{Qmp, QmpEvent};
 pub use run_directory::RunDirectory;
 pub(crate) use screen::Format;
+pub(crate) use template::{Memory, Resume, Saved, memory_size};
 
 use supervise::Supervised;
 
@@ -90,6 +92,15 @@ impl Qemu {
             Some(trouble) => format!("{tail}\n{trouble}"),
             None => tail,
         }
+    }
+
+    /// How much of a processor's time QEMU has used; none when it is gone.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        // The name in parentheses may have blanks; utime and stime are the 12th and 13th fields after it (proc(5)).
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
     /// What executes the guest's instructions.

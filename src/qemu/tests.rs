@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// A machine with a run script of the test's own; on drop it goes in this order.
 pub(crate) struct Firmware {
     pub(crate) qemu: Qemu,
-    console: UnixStream,
+    pub(super) console: UnixStream,
     pub(crate) run: RunDirectory,
     _script: tempfile::TempDir,
 }
@@ -27,6 +27,11 @@ pub(crate) struct Firmware {
 impl Firmware {
     /// QEMU with these options.
     pub(crate) async fn with(options: &str) -> Self {
+        Self::in_template(options, None).await
+    }
+
+    /// The same, with its RAM in a file of that folder.
+    pub(super) async fn in_template(options: &str, template: Option<&std::path::Path>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("bin")).unwrap();
         let script = folder.path().join("bin/run-nixos-vm");
@@ -35,12 +40,16 @@ impl Firmware {
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
         let vm = BuiltVm::open(folder.path()).unwrap();
         let run = RunDirectory::create().unwrap();
-        let (qemu, console) = Qemu::launch(Launch::new(&vm, "test", &run, Events::none())).await.unwrap();
+        let mut launch = Launch::new(&vm, "test", &run, Events::none());
+        launch.memory = template.map(|template| Memory::create(template, &vm, &[]).unwrap().unwrap());
+        let (_, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        launch.channel = template.is_some().then_some(theirs.into());
+        let (qemu, console) = Qemu::launch(launch).await.unwrap();
         Self { qemu, console, run, _script: folder }
     }
 
     /// Waits until the firmware has said something on the serial port.
-    async fn says(&mut self, wanted: &str) {
+    pub(super) async fn says(&mut self, wanted: &str) {
         let mut seen = Vec::new();
         let reading = async {
             while !String::from_utf8_lossy(&seen).contains(wanted) {
@@ -89,16 +98,22 @@ async fn booting(code: &[u8]) -> (Firmware, tempfile::TempDir) {
 /// [`booting`] with more options, and until all of this was said.
 async fn booting_with(options: &str, code: &[u8], says: &str) -> (Firmware, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let image = folder.path().join("boot.img");
+    let image = boot_image(folder.path(), code);
+    let drive = format!("-net none {options} -drive format=raw,file={image}");
+    let mut firmware = Firmware::with(&drive).await;
+    firmware.says(says).await;
+    (firmware, folder)
+}
+
+/// The disk of such a machine.
+pub(super) fn boot_image(folder: &std::path::Path, code: &[u8]) -> String {
+    let image = folder.join("boot.img");
     let mut sector = vec![0xfa, 0xba, 0xf8, 0x03, 0xb0, b'G', 0xee, 0xb0, b'!', 0xee];
     sector.extend(code);
     sector.resize(510, 0);
     sector.extend([0x55, 0xaa]);
     std::fs::write(&image, sector).unwrap();
-    let drive = format!("-net none {options} -drive format=raw,file={}", image.display());
-    let mut firmware = Firmware::with(&drive).await;
-    firmware.says(says).await;
-    (firmware, folder)
+    image.display().to_string()
 }
 
 #[tokio::test]

@@ -89,6 +89,7 @@ mod tests {
             ignore: None,
             timeout: None,
             allow: &[],
+            from: crate::scenario::From::Booted,
             machines: &[],
             body: |_| Box::pin(async { Ok(()) }),
         }

@@ -1,36 +1,114 @@
-//! The machines a scenario takes: found, built (each configuration once a run) and booted.
+//! The machines a scenario takes: found, built (each configuration once a run) and brought to the moment at which
+//! it begins.
 
 use tokio::task::JoinSet;
 
 use super::exit::Exit;
-use super::registry::Scenario;
+use super::given::Place;
+use super::registry::{From, MachineRequest, Scenario};
 use super::run::Failure;
 use super::suite::Suite;
-use crate::machine::Machine;
-use crate::{Error, ErrorKind, Events};
+use crate::build::{BuiltVm, password_of};
+use crate::machine::{Machine, MachineOptions, Session};
+use crate::template::{self, Moment};
+use crate::{Error, ErrorKind, Events, Result};
 
-/// Boots every machine that `scenario` takes, all at once; returns them in the order asked for.
+/// Makes every machine ready that `scenario` takes, all at once; returns them in the order asked for.
 /// If one fails, the others are ended.
 pub(super) async fn all(
     scenario: &'static Scenario,
     suite: &Suite,
     events: &Events,
-) -> Result<Vec<(&'static str, Machine)>, Failure> {
+) -> Result<Vec<Place>, Failure> {
     let at = |exit| move |error| Failure { exit: Exit::before_the_body(&error, exit), error };
-    let mut booting = JoinSet::new();
-    for (place, request) in scenario.machines.iter().enumerate() {
+    let mut getting_ready = JoinSet::new();
+    for (number, request) in scenario.machines.iter().enumerate() {
         let source = suite.source(scenario, request).map_err(at(Exit::Usage))?;
         let vm = suite.build(&source, events).await.map_err(at(Exit::Build))?;
         let options = suite.options(request, &source, &vm, events);
-        booting.spawn(async move { (place, request.name, Machine::boot(&vm, options).await) });
+        let begin = Begin::of(scenario, request, &vm, suite.templates()).map_err(at(Exit::Usage))?;
+        let events = events.clone();
+        getting_ready
+            .spawn(async move { (number, request.name, begin.machine(&vm, options, &events).await) });
     }
     let mut up = Vec::new();
-    while let Some(booted) = booting.join_next().await {
-        let (place, name, machine) = booted
+    while let Some(ready) = getting_ready.join_next().await {
+        let (number, name, ready) = ready
             .map_err(|error| Error::new(ErrorKind::Other, format!("a boot ended by itself: {error}")))
             .map_err(at(Exit::Boot))?;
-        up.push((place, name, machine.map_err(at(Exit::Boot))?));
+        let (machine, session) = ready.map_err(at(Exit::Boot))?;
+        up.push((number, Place { name, machine, session }));
     }
-    up.sort_by_key(|(place, ..)| *place);
-    Ok(up.into_iter().map(|(_, name, machine)| (name, machine)).collect())
+    up.sort_by_key(|(number, _)| *number);
+    Ok(up.into_iter().map(|(_, place)| place).collect())
+}
+
+/// How a machine begins.
+struct Begin {
+    moment: Moment,
+    /// Whether it may be a clone.
+    cloned: bool,
+    /// Who is to be logged in then, with what password.
+    user: Option<(String, String)>,
+}
+
+impl Begin {
+    fn of(scenario: &Scenario, request: &MachineRequest, vm: &BuiltVm, templates: bool) -> Result<Self> {
+        let cloned = templates && !matches!(scenario.from, From::Cold);
+        if !request.session {
+            return Ok(Self { moment: moment(scenario.from), cloned, user: None });
+        }
+        let user = request.name;
+        let password = match scenario.from {
+            From::LoggedIn { user: its, password } if its == user => password.to_owned(),
+            _ => password_of(vm, user)?,
+        };
+        let moment = match scenario.from {
+            From::Cold | From::Booted | From::LoggedIn { .. } => {
+                Moment::LoggedIn { user: user.to_owned(), password: password.clone() }
+            }
+            From::Checkpoint(_) => moment(scenario.from),
+        };
+        Ok(Self { moment, cloned, user: Some((user.to_owned(), password)) })
+    }
+
+    async fn machine(
+        self,
+        vm: &BuiltVm,
+        options: MachineOptions,
+        events: &Events,
+    ) -> Result<(Machine, Option<Session>)> {
+        let machine = match self.cloned {
+            true => template::machine(vm, options, &self.moment, events).await?,
+            false => self.moment.boot_cold(vm, options).await?,
+        };
+        let Some((user, password)) = self.user else { return Ok((machine, None)) };
+        let session = match machine.session().await.filter(|session| session.user() == user) {
+            Some(session) => session,
+            None => machine.login(&user, &password).await?,
+        };
+        Ok((machine, Some(session)))
+    }
+}
+
+fn moment(from: From) -> Moment {
+    match from {
+        From::Cold | From::Booted => Moment::Booted,
+        From::LoggedIn { user, password } => {
+            Moment::LoggedIn { user: user.to_owned(), password: password.to_owned() }
+        }
+        From::Checkpoint(checkpoint) => Moment::After {
+            from: Box::new(moment(checkpoint.from)),
+            name: format!("{}::{} {}", checkpoint.module, checkpoint.function, this_program()),
+            step: checkpoint.step,
+        },
+    }
+}
+
+/// Tells the code of this program from that of another build of it: a checkpoint may call any of it.
+fn this_program() -> String {
+    let program = std::env::current_exe().unwrap_or_default();
+    let found = program.metadata().ok();
+    let changed = found.as_ref().and_then(|found| found.modified().ok());
+    format!("{} {:?} {changed:?}", program.display(), found.map(|found| found.len()))
 }

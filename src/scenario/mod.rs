@@ -23,14 +23,14 @@ mod suite;
 
 pub use exit::{Exit, TABLE as EXIT_CODES};
 pub use harness::main;
-pub use registry::{MachineRequest, Scenario, all};
+pub use registry::{Checkpoint, From, MachineRequest, Scenario, all};
 pub use run::DEFAULT_TIMEOUT;
 
 /// What `#[scenario]` and `main!` expand to; not for use by hand.
 #[doc(hidden)]
 pub mod expansion {
-    pub use super::given::Given;
+    pub use super::given::{Argument, Given};
     pub use super::outcome::{Body, ByDebug, ByDisplay, ByNothing, ReturnType, Returned, is_a_return_type};
-    pub use super::registry::{MachineRequest, Scenario, register};
+    pub use super::registry::{Checkpoint, From, MachineRequest, Scenario, register};
     pub use ctor::declarative::ctor;
 }

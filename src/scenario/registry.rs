@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::given::Given;
 use super::outcome::Body;
+use crate::template::Step;
 
 /// One test, as `#[scenario]` registered it.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Scenario {
     pub timeout: Option<Duration>,
     /// What a console may say without failing it: names of [`crate::machine::console_checks`].
     pub allow: &'static [&'static str],
+    /// Where its machines begin.
+    pub from: From,
     /// The machines it takes, in the order of the parameters.
     pub machines: &'static [MachineRequest],
     /// Runs the function on machines that are up.
@@ -41,6 +44,39 @@ pub struct MachineRequest {
     pub name: &'static str,
     /// Its configuration as written in the attribute; `None` to look for one.
     pub configuration: Option<&'static str>,
+    /// Whether the scenario takes a session on it, of the user whose name this is.
+    pub session: bool,
+}
+
+/// Where the machines of a scenario begin.
+#[derive(Debug, Clone, Copy)]
+pub enum From {
+    /// Booted for this scenario alone.
+    Cold,
+    /// At the login prompt.
+    Booted,
+    /// A user is logged in.
+    LoggedIn {
+        /// The user's name.
+        user: &'static str,
+        /// Their password.
+        password: &'static str,
+    },
+    /// After a function of the user's.
+    Checkpoint(&'static Checkpoint),
+}
+
+/// A moment of the user's, as `#[checkpoint]` names it.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The function's name.
+    pub function: &'static str,
+    /// The module it stands in.
+    pub module: &'static str,
+    /// The moment before.
+    pub from: From,
+    /// Goes from there to here.
+    pub step: Step,
 }
 
 impl Scenario {
@@ -84,6 +120,7 @@ mod tests {
             ignore: None,
             timeout: None,
             allow: &[],
+            from: From::Booted,
             machines: &[],
             body: |_| Box::pin(async { Ok(()) }),
         }

@@ -145,12 +145,12 @@ impl Life {
     async fn prepare_and_run(&self) -> Result<(), Failure> {
         checks::are_known(self.scenario).map_err(|error| Failure { exit: Exit::Usage, error })?;
         let given = machines::all(self.scenario, &self.suite, &self.events).await?;
-        let speed = given.iter().map(|(_, machine)| machine.speed().factor()).fold(1.0, f64::max);
+        let speed = given.iter().map(|place| place.machine.speed().factor()).fold(1.0, f64::max);
         let limit = Speed::new(speed).scale(self.scenario.timeout.unwrap_or(DEFAULT_TIMEOUT));
         let mut bodys = Given::default();
-        for (name, machine) in given {
-            lock(&self.machines).push(machine.clone());
-            bodys.add(name, machine);
+        for place in given {
+            lock(&self.machines).push(place.machine.clone());
+            bodys.add(place);
         }
         let _ = self.tell.send(Progress::Body { limit });
         let started = Instant::now();

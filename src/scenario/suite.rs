@@ -35,6 +35,11 @@ impl Suite {
         Events::new(move |event| reporter.event(&scenario, event))
     }
 
+    /// Whether machines may be clones of templates.
+    pub fn templates(&self) -> bool {
+        self.settings.templates
+    }
+
     /// What a machine of `scenario` is built from.
     pub fn source(&self, scenario: &Scenario, machine: &MachineRequest) -> Result<Source> {
         configuration::find(scenario, machine.configuration, self.settings.source.as_ref())

@@ -1,13 +1,21 @@
 //! What runs in the machine: a helper that is fetched into its memory, and a shell script for machines
 //! where that can't run. Both speak the protocol of the control channel.
 
-// The channel that sends them is not in this room.
+use sha2::{Digest, Sha256};
 
 /// The program that serves the port: static, without a C library. Empty where it couldn't be compiled.
 const HELPER: &[u8] = include_bytes!(env!("NIXVM_GUEST_HELPER"));
 
 /// What a shell sources to serve the port that is open as descriptor 3.
 pub(crate) const SERVER: &str = include_str!("server.sh");
+
+/// Changes when something that runs in the machine does.
+pub(crate) fn print() -> String {
+    let mut hash = Sha256::new();
+    hash.update(HELPER);
+    hash.update(SERVER);
+    crate::build::hex(&hash.finalize(), 16)
+}
 
 /// The helper for a machine (its `uname -m`), if there is one.
 pub(crate) fn helper_for(machine: &str) -> Option<&'static [u8]> {

@@ -152,6 +152,10 @@ while read -r nixvm_kind nixvm_id nixvm_length nixvm_rest <&3; do
           esac
           ;;
         K) case $nixvm_content in '' | *[!0-9]* | ???*) break ;; *) nixvm_kill "$nixvm_id" "$nixvm_content" ;; esac ;;
+        C)
+          date -s "@${nixvm_content%% *}"
+          printf %s "${nixvm_content#* }" >/dev/urandom
+          ;;
         P) nixvm_say P "$nixvm_id" "$nixvm_content" ;;
       esac
       ;;

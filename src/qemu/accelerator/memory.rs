@@ -106,13 +106,14 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
         .ok()
 }
 
-fn boot() -> String {
+/// This boot of this host (random(4)).
+pub(crate) fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// The parts of a run script on which it depends whether KVM works: QEMU, kernel, CPU model. `None`
 /// when the script is not as nixpkgs writes it.
-fn subject(script: &str) -> Option<String> {
+pub(super) fn subject(script: &str) -> Option<String> {
     static QEMU: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(r#"(?m)(?:^|[\s"'])((?:/[^\s"']+/)?qemu-(?:system-[a-z0-9_]+|kvm))\b"#).ok()
     });

@@ -17,6 +17,7 @@ use crate::build::BuiltVm;
 use crate::{Error, ErrorKind, Events, Result, Speed};
 
 use memory::Memory;
+pub(crate) use memory::boot as host_boot;
 
 /// Overrides the choice: `kvm` or `tcg`.
 const VARIABLE: &str = "NIXVM_ACCELERATOR";
@@ -82,6 +83,12 @@ pub async fn choose(vm: &BuiltVm, events: &Events) -> Result<Choice> {
     let choice = Choice { accelerator, reason, speed };
     note_once(&choice, events);
     Ok(choice)
+}
+
+/// What a VM runs on, by what identifies it: QEMU, kernel, CPU model.
+pub(crate) fn subject(vm: &BuiltVm) -> String {
+    let script = std::fs::read_to_string(vm.script()).unwrap_or_default();
+    memory::subject(&script).unwrap_or_else(|| vm.key())
 }
 
 /// Stores how fast a boot of `vm` was with `accelerator`: later choices return that speed. A measurement

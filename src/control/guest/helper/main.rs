@@ -8,6 +8,7 @@
 #![no_std]
 #![no_main]
 
+mod awaken;
 mod bytes;
 mod command;
 mod frame;

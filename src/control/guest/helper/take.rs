@@ -1,5 +1,6 @@
 //! What each frame from the host means.
 
+use crate::awaken::awaken;
 use crate::command::{INPUT_WINDOW, Phase, Request};
 use crate::frame;
 use crate::serve::Server;
@@ -12,6 +13,7 @@ impl Server {
             b'R' => self.take_run(id, content),
             b'I' => return self.take_input(id, content),
             b'K' => return self.take_kill(id, content),
+            b'C' => awaken(content),
             b'P' => frame::append(&mut self.out, b'P', id, content),
             // Of a later version.
             _ => {}

@@ -80,6 +80,7 @@ pub mod number {
     pub const PPOLL: usize = 73;
     pub const SIGNALFD4: usize = 74;
     pub const EXIT_GROUP: usize = 94;
+    pub const CLOCK_SETTIME: usize = 112;
     pub const KILL: usize = 129;
     pub const SIGACTION: usize = 134;
     pub const SIGPROCMASK: usize = 135;

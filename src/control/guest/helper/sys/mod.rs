@@ -1,12 +1,14 @@
 //! The kernel, without a C library: the few system calls that the helper needs, made safe.
 
 mod builtins;
+mod clock;
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
 mod machine;
 mod process;
 mod signals;
 
+pub use clock::{seed, set_clock};
 pub use process::{Environment, exists, exit, kill, pid, spawn_in_session, wait_any};
 pub use signals::{Signals, ignore_broken_pipes};
 

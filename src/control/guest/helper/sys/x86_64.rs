@@ -76,6 +76,7 @@ pub mod number {
     pub const FCNTL: usize = 72;
     pub const SETSID: usize = 112;
     pub const PRCTL: usize = 157;
+    pub const CLOCK_SETTIME: usize = 227;
     pub const EXIT_GROUP: usize = 231;
     pub const OPENAT: usize = 257;
     pub const PPOLL: usize = 271;

@@ -1,0 +1,57 @@
+//! The initial passwords of a configuration, as the built VM holds them: NixOS keeps what makes the users in
+//! a file beside the script that makes them (nixos/modules/config/users-groups.nix).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::BuiltVm;
+use crate::{Error, ErrorKind, Result};
+
+/// What such a file's name ends with.
+const NAME: &str = "users-groups.json";
+
+#[derive(Deserialize)]
+struct Users {
+    users: Vec<User>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct User {
+    name: String,
+    password: Option<String>,
+    initial_password: Option<String>,
+}
+
+/// The password with which `user` logs in on a fresh disk.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] when the configuration has no such user, or does not hold their password as text.
+pub(crate) fn password_of(vm: &BuiltVm, user: &str) -> Result<String> {
+    let unknown = |why: String| {
+        Error::new(ErrorKind::Usage, format!("a session of {user} needs their password: {why}")).next_step(
+            format!("say it: `#[scenario(from = logged_in(\"{user}\", \"…\"))]`, or set users.users.{user}.initialPassword"),
+        )
+    };
+    let file = vm.system().and_then(users_file);
+    let file = file.ok_or_else(|| unknown("the built VM does not say how its users are made".to_owned()))?;
+    let text = fs::read(&file).map_err(|error| Error::io(format_args!("read {}", file.display()), &error))?;
+    let users: Users = serde_json::from_slice(&text)
+        .map_err(|error| unknown(format!("{} is not as expected: {error}", file.display())))?;
+    let found = users.users.into_iter().find(|its| its.name == user);
+    let found = found.ok_or_else(|| unknown(format!("the configuration has no user {user}")))?;
+    found
+        .password
+        .or(found.initial_password)
+        .ok_or_else(|| unknown("the configuration does not hold it as text".to_owned()))
+}
+
+/// The file that the activation script of a system names.
+fn users_file(system: &Path) -> Option<PathBuf> {
+    let script = fs::read_to_string(system.join("activate")).ok()?;
+    let end = script.find(NAME)? + NAME.len();
+    let start = script[..end].rfind(|character: char| character.is_whitespace() || "\"'".contains(character));
+    Some(PathBuf::from(&script[start.map_or(0, |at| at + 1)..end]))
+}

@@ -1,0 +1,65 @@
+//! `nixvm-test cache list|prune|path`: the templates of machines.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use nixvm_test::Result;
+use nixvm_test::template::{self, Store};
+
+/// What to do with the templates.
+#[derive(Debug, Args)]
+pub struct Cache {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Each template: its size on the disk, when it was used last, whether a machine runs on it
+    List,
+    /// Remove templates that nobody uses, those that were used longest ago first
+    Prune {
+        /// Until all together take no more than so many MiB
+        #[arg(long, value_name = "MIB", default_value_t = 0)]
+        size: u64,
+    },
+    /// Where they are
+    Path,
+}
+
+impl Cache {
+    /// Does what was asked for.
+    pub fn run(&self) -> Result<ExitCode> {
+        let store = Store::open()?;
+        match &self.action {
+            Action::Path => println!("{}", store.folder().display()),
+            Action::List => {
+                for entry in template::list(&store)? {
+                    let used = entry.used.elapsed().unwrap_or_default().as_secs();
+                    let state = if entry.in_use { "in use" } else { "" };
+                    println!("{}  {:>6} MiB  used {} ago  {state}", entry.key, entry.size >> 20, ago(used));
+                }
+            }
+            Action::Prune { size } => {
+                let gone = template::prune(&store, size << 20)?;
+                let bytes: u64 = gone.iter().map(|entry| entry.size).sum();
+                println!("removed {} of {} MiB", count(gone.len()), bytes >> 20);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn count(number: usize) -> String {
+    if number == 1 { "1 template".to_owned() } else { format!("{number} templates") }
+}
+
+/// Seconds as people say them.
+fn ago(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}

@@ -1,0 +1,229 @@
+//! A machine that is saved to a template, and machines that go on from there.
+//!
+//! QEMU keeps what the guest is (see [`crate::qemu`]); here is what the host knows of it: who is logged in
+//! on the console, where the control channel stands, what the console has said so far. With these a clone is
+//! the machine that was saved, for the scenario as for the guest.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::boot::{BOOT, Plan};
+use super::control::{Control, SavedControl};
+use super::shell_line::{SavedShell, ShellLine};
+use super::{Life, Line, Machine, MachineOptions, Session};
+use crate::build::BuiltVm;
+use crate::console::Watch;
+use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved};
+use crate::template::Use;
+use crate::{Error, ErrorKind, Event, Result, Speed};
+
+/// What the host knows, in a template's folder. It holds the password that sudo is answered with.
+const KNOWN_FILE: &str = "known.json";
+const TRANSCRIPT_FILE: &str = "transcript";
+/// A guest that has nothing to do takes less of a processor than this, also under TCG.
+const IDLE: f64 = 0.2;
+/// For so long.
+const IDLE_FOR: Duration = Duration::from_millis(400);
+/// A guest that never rests is saved after this long, on a fast host.
+const RESTLESS: Duration = Duration::from_secs(5);
+/// For root's channel to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
+    speed: f64,
+    line: KnownLine,
+    control: SavedControl,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum KnownLine {
+    AtLogin,
+    Shell(SavedShell),
+}
+
+impl Machine {
+    /// [`Machine::boot`] for a machine that is to be saved to `folder`.
+    ///
+    /// # Errors
+    /// Those of [`Machine::boot`].
+    pub(crate) async fn boot_to_save(vm: &BuiltVm, options: MachineOptions, folder: &Path) -> Result<Self> {
+        Self::begun(vm, options, Some(folder)).await
+    }
+
+    /// Saves the machine to the folder that it was booted for, at rest. It is off then, unless it can't be
+    /// saved.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SessionEnded`] when nobody knows what its console does, [`ErrorKind::Io`] and
+    /// [`ErrorKind::Qmp`] when it can't be written.
+    pub(crate) async fn save(&self, folder: &Path) -> Result<Saved> {
+        let _changing = self.shared.changing.lock().await;
+        let life = self.life();
+        let mut line = life.line.lock().await;
+        life.step("save the machine");
+        let control = life.save_control().await?;
+        life.settle().await;
+        let known_line = match &*line {
+            Line::AtLogin => KnownLine::AtLogin,
+            Line::Shell(shell) if !shell.is_busy() => KnownLine::Shell(shell.saved()),
+            Line::Shell(_) => {
+                return Err(life.session_ended("save", "a command was broken off on the console"));
+            }
+            Line::Lost(why) => return Err(life.session_ended("save", why)),
+        };
+        match life.qemu.save(&self.shared.run_dir, folder).await? {
+            Saved::Done => {}
+            impossible => return Ok(impossible),
+        }
+        *line = Line::Lost("the machine was saved".to_owned());
+        life.console.flush();
+        let known = Known { speed: life.speed.factor(), line: known_line, control };
+        let text =
+            serde_json::to_vec(&known).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+        let written = fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(folder.join(KNOWN_FILE))
+            .and_then(|mut file| file.write_all(&text))
+            .and_then(|()| {
+                fs::copy(life.console.transcript().unwrap_or(Path::new("")), folder.join(TRANSCRIPT_FILE))
+            });
+        written.map_err(|error| Error::io(format_args!("write to {}", folder.display()), &error))?;
+        Ok(Saved::Done)
+    }
+
+    /// A clone of what was saved.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when something in the folder is missing or damaged, and whatever keeps QEMU from
+    /// going on from it.
+    pub(crate) async fn resume(vm: &BuiltVm, options: MachineOptions, template: Use) -> Result<Self> {
+        Self::resumed(vm, options, template, None).await
+    }
+
+    /// [`Machine::resume`] for a machine that is to be saved to another folder.
+    ///
+    /// # Errors
+    /// Those of [`Machine::resume`].
+    pub(crate) async fn resume_to_save(
+        vm: &BuiltVm,
+        options: MachineOptions,
+        template: Use,
+        folder: &Path,
+    ) -> Result<Self> {
+        Self::resumed(vm, options, template, Some(folder)).await
+    }
+
+    async fn resumed(
+        vm: &BuiltVm,
+        options: MachineOptions,
+        template: Use,
+        to_save: Option<&Path>,
+    ) -> Result<Self> {
+        let Use { folder, lock } = template;
+        let folder = &*folder;
+        let started = Instant::now();
+        let MachineOptions { name, events, boot_limit, shell_control, .. } = options;
+        let boot_limit = boot_limit.unwrap_or(BOOT);
+        let plan = Plan { name, vm: vm.clone(), disk: Disk::Fresh, events, boot_limit, shell_control };
+        let read = |file: &str| {
+            let path = folder.join(file);
+            fs::read(&path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))
+        };
+        let known: Known = serde_json::from_slice(&read(KNOWN_FILE)?).map_err(|error| {
+            Error::new(ErrorKind::Io, format!("{}/{KNOWN_FILE} is damaged: {error}", folder.display()))
+        })?;
+        let past = read(TRANSCRIPT_FILE)?;
+        let run_dir = Arc::new(RunDirectory::create()?);
+        let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
+        let (machine, events) = (plan.name.clone(), plan.events.clone());
+        let channel = theirs.into();
+        let resume =
+            Resume { folder, to_save, machine: &machine, run_dir: &run_dir, channel, events: events.clone() };
+        let (qemu, stream) = Qemu::resume(resume).await?;
+        let control = Control::resume(ours, shell_control, &machine, known.control)?;
+        control.follow(&qemu);
+        let speed = Speed::new(known.speed);
+        let console = plan.attach(&qemu, stream, run_dir.transcript(), speed, past)?;
+        console.set_watch(Watch::Session);
+        let line = match known.line {
+            KnownLine::AtLogin => Line::AtLogin,
+            KnownLine::Shell(saved) => {
+                console.mask(saved.password());
+                Line::Shell(ShellLine::resume(saved))
+            }
+        };
+        qemu.go_on().await?;
+        control.awaken();
+        events.send(Event::Phase { machine: machine.clone(), phase: "cloned", at: started.elapsed() });
+        let life = Life {
+            name: machine,
+            console,
+            qemu: Arc::new(qemu),
+            events,
+            speed,
+            control,
+            line: Mutex::new(line),
+            _run_dir: Arc::clone(&run_dir),
+        };
+        Ok(Self::living(plan, run_dir, life, Some(lock)))
+    }
+
+    /// Whoever is logged in on the console.
+    pub async fn session(&self) -> Option<Session> {
+        let life = self.life();
+        let line = life.line.lock().await;
+        let Line::Shell(shell) = &*line else { return None };
+        Some(Session::new(Arc::clone(&life), shell.id(), shell.user()))
+    }
+}
+
+impl Life {
+    /// Waits until the guest has nothing to do, or never rests.
+    async fn settle(&self) {
+        let limit = Instant::now() + self.limit(RESTLESS);
+        let mut rested = Instant::now();
+        let mut before = self.qemu.processor_time();
+        let mut looked = Instant::now();
+        while rested.elapsed() < IDLE_FOR && Instant::now() < limit {
+            tokio::time::sleep(IDLE_FOR / 4).await;
+            let now = self.qemu.processor_time();
+            let used = now.saturating_sub(before).as_secs_f64() / looked.elapsed().as_secs_f64();
+            (before, looked) = (now, Instant::now());
+            if used > IDLE || self.console.quiet_for() < IDLE_FOR / 4 {
+                rested = Instant::now();
+            }
+        }
+    }
+
+    /// Closes what can't be taken up again, and notes the rest.
+    async fn save_control(&self) -> Result<SavedControl> {
+        let saved = self.control.save().await;
+        if let Some(root) = self.control.root() {
+            root.ping(self.limit(ANSWER)).await?;
+        }
+        Ok(saved)
+    }
+}
+
+/// Random bytes that no other clone gets.
+pub(super) fn seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    if getrandom(&mut seed[..], GetRandomFlags::empty()).is_err() {
+        // Before Linux 3.17; the guest's own identity (vmgenid) still differs.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        seed[..16].copy_from_slice(&now.as_nanos().to_le_bytes());
+    }
+    seed
+}

@@ -1,0 +1,225 @@
+//! The command that a QEMU was started with, and the one that starts a clone of it.
+//!
+//! The run script is not run for a clone: what it did (images, variables) is done. Its command is in
+//! /proc, so whatever script it was, the clone gets the same machine.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::MEMORY;
+use super::overlay;
+use super::properties::Properties;
+use crate::{Error, Result};
+
+/// A QEMU command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CommandLine {
+    pub(super) program: PathBuf,
+    /// What follows the program's name.
+    pub(super) arguments: Vec<String>,
+}
+
+/// A disk image that a machine writes to, or that lies where its files are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Image {
+    /// The place of the option's value among the arguments.
+    pub(super) at: usize,
+    /// The image, as the option has it.
+    pub(super) path: PathBuf,
+}
+
+impl CommandLine {
+    /// That of a running process.
+    pub(super) fn of(pid: u32) -> Result<Self> {
+        let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+        let program = program.map_err(|error| Error::io("find the QEMU that runs", &error))?;
+        let command = std::fs::read(format!("/proc/{pid}/cmdline"));
+        let command = command.map_err(|error| Error::io("read the command of the QEMU that runs", &error))?;
+        let command = command.strip_suffix(b"\0").unwrap_or(&command);
+        let arguments = command.split(|byte| *byte == 0).skip(1);
+        // A path that is no UTF-8 would not be the same path; such a VM is not cloned.
+        let arguments: Result<Vec<_>, _> =
+            arguments.map(|word| std::str::from_utf8(word).map(str::to_owned)).collect();
+        match arguments {
+            Ok(arguments) => Ok(Self { program, arguments }),
+            Err(_) => Err(Error::new(crate::ErrorKind::Host, "QEMU's command is no UTF-8")),
+        }
+    }
+
+    /// Each option with its value, and the value's place.
+    fn options(&self) -> impl Iterator<Item = (&str, usize, &str)> {
+        self.arguments.windows(2).enumerate().filter_map(|(at, pair)| {
+            let [option, value] = pair else { return None };
+            Some((option.strip_prefix("--").or(option.strip_prefix('-'))?, at + 1, value.as_str()))
+        })
+    }
+
+    /// Why this machine can't be cloned, if something stands in the way: what a clone would share with
+    /// others, or what lives outside of QEMU.
+    pub(super) fn obstacle(&self, run_dir: &Path) -> Option<String> {
+        let run_dir = run_dir.to_string_lossy();
+        for (option, at, value) in self.options() {
+            let properties = Properties::parse(value);
+            let named = |key| properties.get(key).unwrap_or(value).to_owned();
+            match option {
+                "virtfs" => return Some(format!("it shares a folder by 9p ({})", named("mount_tag"))),
+                "fsdev" => return Some(format!("it shares a folder by 9p ({})", named("id"))),
+                "tpmdev" => return Some("it has a TPM, whose state is outside of QEMU".to_owned()),
+                "device" if value.starts_with("vhost-user-fs") => {
+                    return Some(format!("it shares a folder by virtiofs ({})", named("tag")));
+                }
+                "device" if value.starts_with("vfio") => {
+                    return Some("it uses a device of the host".to_owned());
+                }
+                "chardev" if properties.get("path").is_some() && !properties.is_on("server") => {
+                    return Some(format!("it depends on another process ({})", named("path")));
+                }
+                "drive" => {
+                    if let Err(why) = self.image(at, value, &run_dir) {
+                        return Some(why);
+                    }
+                }
+                // The value of the memory is ours, and names a descriptor.
+                _ if value.contains(&*run_dir) => {
+                    return Some(format!("-{option} names a file of its run: {value}"));
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// The images that a clone needs a layer of its own on.
+    pub(super) fn images(&self, run_dir: &Path) -> Vec<Image> {
+        let run_dir = run_dir.to_string_lossy();
+        let drives = self.options().filter(|(option, ..)| *option == "drive");
+        drives.filter_map(|(_, at, value)| self.image(at, value, &run_dir).ok().flatten()).collect()
+    }
+
+    /// The image of a drive, unless it is only read and lies elsewhere.
+    fn image(&self, at: usize, value: &str, run_dir: &str) -> Result<Option<Image>, String> {
+        let properties = Properties::parse(value);
+        let Some(path) = properties.get("file") else { return Ok(None) };
+        if path.starts_with(run_dir) {
+            return Ok(Some(Image { at, path: path.into() }));
+        }
+        if properties.is_on("readonly") || properties.is_on("snapshot") || path.starts_with("/nix/store/") {
+            return Ok(None);
+        }
+        Err(format!("it writes to an image outside of its run: {path}"))
+    }
+
+    /// The command of a clone, which waits to be given its state: `memory` is the template's, mapped
+    /// privately unless it is to be written to (`shared`); `images` are the clone's own, by the places of those that they replace; `sockets` are
+    /// descriptors by the ids of their character devices.
+    pub(super) fn of_clone(
+        &self,
+        memory: &Path,
+        shared: bool,
+        images: &[(usize, PathBuf)],
+        sockets: &[(&str, i32)],
+    ) -> Vec<String> {
+        let mut arguments = self.arguments.clone();
+        for (option, at, value) in self.options() {
+            let mut properties = Properties::parse(value);
+            match option {
+                "object" if properties.get("id") == Some(MEMORY) => {
+                    properties.set("mem-path", memory.to_string_lossy());
+                    properties.set("share", if shared { "on" } else { "off" });
+                }
+                "chardev" => {
+                    let id = properties.get("id").map(str::to_owned);
+                    let Some((_, fd)) = sockets.iter().find(|(its, _)| Some(*its) == id.as_deref()) else {
+                        continue;
+                    };
+                    properties.set("fd", fd.to_string());
+                }
+                "drive" => {
+                    let Some((_, image)) = images.iter().find(|(its, _)| *its == at) else { continue };
+                    properties.set("file", image.to_string_lossy());
+                    properties.set("format", "qcow2");
+                }
+                // A new identity tells the guest's kernel that it is a copy: it makes new random numbers.
+                "device" if properties.head() == "vmgenid" => properties.set("guid", "auto"),
+                _ => continue,
+            }
+            arguments[at] = properties.to_string();
+        }
+        arguments.extend(["-S", "-incoming", "defer"].map(str::to_owned));
+        arguments
+    }
+}
+
+/// Whether QEMU takes the path inside an option's value as it is.
+pub(super) fn is_plain(path: &Path) -> bool {
+    path.to_str().is_some() && !path.as_os_str().as_bytes().contains(&b'\n')
+}
+
+/// Makes `path` an image over `below`.
+pub(super) fn layer(path: &Path, below: &Path) -> Result {
+    let made = overlay::format_of(below).and_then(|format| overlay::create(path, below, format));
+    made.map_err(|error| Error::io(format_args!("make a disk over {}", below.display()), &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(text: &str) -> CommandLine {
+        CommandLine {
+            program: "/bin/qemu".into(),
+            arguments: text.split_whitespace().map(str::to_owned).collect(),
+        }
+    }
+
+    const RUN: &str = "/var/tmp/nixvm-0/ab.1";
+    const NIXOS: &str = "-machine accel=tcg -m 1024 -drive cache=writeback,file=/var/tmp/nixvm-0/ab.1/disk.qcow2,id=drive1,if=none \
+        -drive file=/var/tmp/nixvm-0/ab.1/tmp/store.img,format=raw,id=drive2,if=none \
+        -drive if=pflash,format=raw,unit=0,readonly=on,file=/nix/store/x/OVMF_CODE.fd -nographic \
+        -object memory-backend-file,id=nixvm-memory,size=1024M,mem-path=/proc/self/fd/9,share=on \
+        -chardev socket,id=nixvm-console,fd=7 -device vmgenid,guid=12345678-1234-1234-1234-123456789abc";
+
+    #[test]
+    fn a_clone_has_disks_memory_and_sockets_of_its_own_and_else_the_same_command() {
+        let command = command(NIXOS);
+        let run = Path::new(RUN);
+        assert_eq!(command.obstacle(run), None);
+        let images = command.images(run);
+        assert_eq!(images.len(), 2);
+        let own: Vec<_> = images.iter().map(|image| (image.at, format!("/c/{}", image.at).into())).collect();
+        let clone = command.of_clone(Path::new("/t/memory"), false, &own, &[("nixvm-console", 21)]).join(" ");
+        for part in [
+            "cache=writeback,file=/c/5,id=drive1,if=none,format=qcow2",
+            "file=/c/7,format=qcow2,id=drive2,if=none",
+            "readonly=on,file=/nix/store/x/OVMF_CODE.fd",
+            "mem-path=/t/memory,share=off",
+            "socket,id=nixvm-console,fd=21",
+            "vmgenid,guid=auto",
+            "-S -incoming defer",
+        ] {
+            assert!(clone.contains(part), "{part}: {clone}");
+        }
+        assert!(clone.starts_with("-machine accel=tcg -m 1024 "), "{clone}");
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_named() {
+        for (options, why) in [
+            ("-virtfs local,path=/nix/store,security_model=none,mount_tag=nix-store", "by 9p (nix-store)"),
+            ("-fsdev local,id=store,path=/nix/store", "by 9p (store)"),
+            ("-device vhost-user-fs-pci,chardev=c,tag=shared", "by virtiofs (shared)"),
+            ("-chardev socket,id=c,path=/run/virtiofsd.sock", "another process (/run/virtiofsd.sock)"),
+            ("-tpmdev emulator,id=tpm0,chardev=c", "TPM"),
+            ("-drive file=/home/me/data.img,format=raw", "outside of its run: /home/me/data.img"),
+            ("-pidfile /var/tmp/nixvm-0/ab.1/tmp/pid", "-pidfile names a file of its run"),
+        ] {
+            let obstacle = command(options).obstacle(Path::new(RUN)).unwrap();
+            assert!(obstacle.contains(why), "{options}: {obstacle}");
+        }
+        for options in ["-drive file=/x,readonly", "-chardev socket,id=c,path=/x,server=on", "-nographic"] {
+            assert_eq!(command(options).obstacle(Path::new(RUN)), None, "{options}");
+        }
+    }
+}

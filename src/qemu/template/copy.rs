@@ -1,0 +1,59 @@
+//! Copies of large files with holes.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
+use rustix::io::Errno;
+
+/// Copies a file, the parts of it that hold something; with no copying at all where the file system can share
+/// them.
+pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (File::open(from)?, File::create_new(to)?);
+    if ioctl_ficlone(&to, &from).is_ok() {
+        return Ok(());
+    }
+    let size = from.metadata()?.len();
+    to.set_len(size)?;
+    let mut at = 0;
+    while at < size {
+        let start = match seek(&from, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // Nothing but a hole up to the end.
+            Err(Errno::NXIO) => break,
+            Err(errno) => return Err(errno.into()),
+        };
+        let end = seek(&from, SeekFrom::Hole(start))?;
+        let (mut read, mut written) = (start, start);
+        while read < end {
+            let rest = usize::try_from(end - read).unwrap_or(usize::MAX);
+            if copy_file_range(&from, Some(&mut read), &to, Some(&mut written), rest)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        at = end;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    #[test]
+    fn what_is_there_is_copied_and_holes_stay_holes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        let file = File::create(&from).unwrap();
+        file.set_len(64 << 20).unwrap();
+        for at in [0, 5 << 20, (64 << 20) - 7] {
+            file.write_all_at(b"content", at).unwrap();
+        }
+        copy(&from, &to).unwrap();
+        assert!(std::fs::read(&from).unwrap() == std::fs::read(&to).unwrap());
+        assert!(std::fs::metadata(&to).unwrap().blocks() * 512 < 1 << 20);
+        assert!(copy(&from, &to).is_err(), "nothing is overwritten");
+    }
+}

@@ -1,0 +1,30 @@
+//! A machine's state in files, and machines that go on from it.
+//!
+//! A template is the RAM of a machine in a file, the state of its devices in another, and its disk images.
+//! A clone maps the RAM privately: it is shared by all clones until one of them writes to a page, and costs
+//! no time to load. Its disks are layers over the template's. Measured under TCG: a clone answers after
+//! 0.1 s where the boot takes 20 s or more.
+//!
+//! QEMU's side of it: RAM in `-object memory-backend-file,share=on`, and the migration capability
+//! `x-ignore-shared`, which leaves it out of the state (docs/devel/migration/main.rst); the same command
+//! with `share=off`, `-incoming defer` and the same capability takes it up again.
+
+mod command_line;
+mod copy;
+mod overlay;
+mod properties;
+mod resume;
+mod save;
+
+pub(crate) use resume::Resume;
+pub(crate) use save::{Memory, Saved, memory_size};
+
+/// The id of the machine's RAM among QEMU's objects.
+const MEMORY: &str = "nixvm-memory";
+/// The files of a template.
+const RAM_FILE: &str = "memory";
+const STATE_FILE: &str = "state";
+const MACHINE_FILE: &str = "machine.json";
+
+#[cfg(test)]
+mod tests;

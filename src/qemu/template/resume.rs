@@ -1,0 +1,124 @@
+//! Starting a clone.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::net::UnixStream;
+
+use super::command_line::layer;
+use super::copy::copy;
+use super::save::Description;
+use super::{MACHINE_FILE, RAM_FILE, STATE_FILE};
+use crate::qemu::launch::{self, CHANNEL, CONSOLE, CONTROL};
+use crate::qemu::{QMP_LIMIT, Qemu, RunDirectory, supervise};
+use crate::{Error, ErrorKind, Event, Events, Result};
+
+/// For QEMU to start and to load the state.
+const STARTED: Duration = Duration::from_secs(30);
+
+/// Everything that starting a clone takes.
+#[derive(Debug)]
+pub(crate) struct Resume<'a> {
+    /// The template's folder, which has to stay as long as the clone lives.
+    pub(crate) folder: &'a Path,
+    /// Where it is to be saved again, if it is: it gets copies of RAM and disks then.
+    pub(crate) to_save: Option<&'a Path>,
+    /// The machine's name in events and errors.
+    pub(crate) machine: &'a str,
+    /// Where its files go.
+    pub(crate) run_dir: &'a RunDirectory,
+    /// QEMU's end of a socket pair: what the guest has as a port for the control channel.
+    pub(crate) channel: OwnedFd,
+    /// Who is told.
+    pub(crate) events: Events,
+}
+
+impl Qemu {
+    /// Starts a clone, which stands still until [`Qemu::go_on`]; returns it with its console.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the template's files can't be read or the clone's not be made,
+    /// [`ErrorKind::Host`] when its QEMU is gone, [`ErrorKind::QemuGone`] and [`ErrorKind::Qmp`] with QEMU's
+    /// words when it does not take the state.
+    pub(crate) async fn resume(resume: Resume<'_>) -> Result<(Self, UnixStream)> {
+        let started = Instant::now();
+        let Resume { folder, to_save, machine, run_dir, channel, events } = resume;
+        let description = read(&folder.join(MACHINE_FILE))?;
+        let (console, console_theirs) = launch::pair()?;
+        let (control, control_theirs) = launch::pair()?;
+        let (console, control) = (launch::ours(console)?, launch::ours(control)?);
+        let descriptors: Vec<OwnedFd> = vec![console_theirs.into(), control_theirs.into(), channel];
+        let sockets: Vec<(&str, i32)> =
+            [CONSOLE, CONTROL, CHANNEL].into_iter().zip(descriptors.iter().map(AsRawFd::as_raw_fd)).collect();
+        let mut images: Vec<(usize, PathBuf)> = Vec::new();
+        for image in &description.images {
+            let own = run_dir.path().join(&image.own);
+            let below = folder.join(&image.saved);
+            match to_save {
+                Some(_) => copied(below, own.clone()).await?,
+                None => layer(&own, &below)?,
+            }
+            images.push((image.at, own));
+        }
+        let memory = match to_save {
+            Some(to) => {
+                copied(folder.join(RAM_FILE), to.join(RAM_FILE)).await?;
+                (to.join(RAM_FILE), true)
+            }
+            None => (folder.join(RAM_FILE), false),
+        };
+        let program = &description.command.program;
+        let mut command = Command::new(program);
+        command
+            .args(description.command.of_clone(&memory.0, memory.1, &images, &sockets))
+            .arg0("qemu")
+            .env("TMPDIR", run_dir.tmp())
+            .current_dir(run_dir.tmp());
+        let supervised = supervise::start(command, descriptors, run_dir).await.map_err(|error| {
+            Error::new(ErrorKind::Host, format!("could not run {}: {error}", program.display()))
+        })?;
+        events.send(Event::MachineStarted { machine: machine.to_owned(), pid: supervised.pid() });
+        let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await?;
+        let qemu = Self::new(supervised, qmp, description.accelerator, None, machine, &events);
+        qemu.leave_out_shared_memory().await?;
+        let uri = uri(&folder.join(STATE_FILE), qemu.version().await?);
+        qemu.qmp().execute("migrate-incoming", Some(json!({ "uri": uri })), QMP_LIMIT).await?;
+        qemu.migrated("loading the state", started).await?;
+        Ok((qemu, console))
+    }
+
+    /// Lets a machine that stands still go on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Qmp`] when QEMU refuses, [`ErrorKind::QemuGone`].
+    pub(crate) async fn go_on(&self) -> Result {
+        self.qmp().execute("cont", None, QMP_LIMIT).await.map(drop)
+    }
+}
+
+/// Copies what may be hundreds of MiB.
+async fn copied(from: PathBuf, to: PathBuf) -> Result {
+    let what = format!("copy {} to {}", from.display(), to.display());
+    let copied = tokio::task::spawn_blocking(move || copy(&from, &to)).await;
+    copied.unwrap_or_else(|error| Err(error.into())).map_err(|error| Error::io(what, &error))
+}
+
+fn read(path: &Path) -> Result<Description> {
+    let bytes =
+        std::fs::read(path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::new(ErrorKind::Io, format!("{} is damaged: {error}", path.display())))
+}
+
+/// A file as the source of a migration. QEMU has a way of its own for it since 8.2.
+fn uri(path: &Path, version: (u64, u64)) -> String {
+    let path = path.to_string_lossy();
+    if version >= (8, 2) {
+        return format!("file:{path}");
+    }
+    format!("exec:cat '{}'", path.replace('\'', r"'\''"))
+}

@@ -1,0 +1,248 @@
+//! Saving a machine.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::command_line::{CommandLine, is_plain};
+use super::{MACHINE_FILE, MEMORY, RAM_FILE, STATE_FILE};
+use crate::build::BuiltVm;
+use crate::qemu::{Accelerator, QMP_LIMIT, Qemu, RunDirectory};
+use crate::{Error, ErrorKind, Result};
+
+/// For the state of the devices, which is less than a MiB, to be written.
+const WRITTEN: Duration = Duration::from_secs(60);
+
+/// The RAM of a machine, in a file: what a machine that is to be saved is started with.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    file: OwnedFd,
+    size: String,
+}
+
+impl Memory {
+    /// Makes the file in `folder`. `None` when it can't be told how much RAM the machine has: the run script
+    /// says so, or an option that comes after it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the file can't be made.
+    pub(crate) fn create(folder: &Path, vm: &BuiltVm, options: &[String]) -> Result<Option<Self>> {
+        let Some(size) = memory_of(&words(vm, options)) else { return Ok(None) };
+        let path = folder.join(RAM_FILE);
+        let file = File::options().read(true).write(true).create_new(true).open(&path);
+        let file = file.map_err(|error| Error::io(format_args!("make {}", path.display()), &error))?;
+        Ok(Some(Self { file: file.into(), size }))
+    }
+
+    /// QEMU's options for it, and the descriptor that they name. The run script splits options at blanks,
+    /// so the file's path, which may have one, stands in none.
+    pub(in crate::qemu) fn into_options(self) -> ([String; 6], OwnedFd) {
+        let object = format!(
+            "memory-backend-file,id={MEMORY},size={},mem-path=/proc/self/fd/{},share=on",
+            self.size,
+            self.file.as_raw_fd()
+        );
+        let machine = format!("memory-backend={MEMORY}");
+        // By its identity the guest's kernel learns that it is a copy (docs/specs/vmgenid.rst).
+        let identity = "vmgenid,guid=auto".to_owned();
+        let [of_object, of_machine, of_device] = ["-object", "-machine", "-device"].map(str::to_owned);
+        ([of_object, object, of_machine, machine, of_device, identity], self.file)
+    }
+}
+
+/// How much RAM a machine has, in bytes, if that can be told.
+pub(crate) fn memory_size(vm: &BuiltVm) -> Option<u64> {
+    let size = memory_of(&words(vm, &[]))?;
+    let shift = if size.ends_with('G') { 30 } else { 20 };
+    size[..size.len() - 1].parse::<u64>().ok()?.checked_shl(shift)
+}
+
+/// The run script and all options that come after its own. A script that can't be read says nothing.
+fn words(vm: &BuiltVm, options: &[String]) -> String {
+    let script = std::fs::read(vm.script()).unwrap_or_default();
+    let given = std::env::var("QEMU_OPTS").unwrap_or_default();
+    format!("{} {given} {}", String::from_utf8_lossy(&script), options.join(" "))
+}
+
+/// The last `-m` in a script with the options that come after it, with its unit.
+fn memory_of(text: &str) -> Option<String> {
+    let mut words = text.split_whitespace();
+    let mut last = None;
+    while let Some(word) = words.next() {
+        if word == "-m" {
+            last = words.next();
+        }
+    }
+    let value = last?.split(',').find_map(|part| match part.split_once('=') {
+        None => Some(part),
+        Some(("size", size)) => Some(size),
+        Some(_) => None,
+    })?;
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = &value[digits.len()..];
+    let known = matches!(unit, "" | "M" | "m" | "G" | "g" | "MB" | "GB");
+    (known && digits.parse::<u64>().is_ok_and(|count| count > 0))
+        .then(|| format!("{digits}{}", unit.get(..1).unwrap_or("M").to_uppercase()))
+}
+
+/// What a template's folder says of its machine.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Description {
+    pub(super) command: CommandLine,
+    pub(super) accelerator: Accelerator,
+    pub(super) images: Vec<SavedImage>,
+}
+
+/// A disk image of a template.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SavedImage {
+    /// The place of the option's value in the command.
+    pub(super) at: usize,
+    /// Its name in the template's folder.
+    pub(super) saved: String,
+    /// Where a clone's own layer belongs, in its run directory.
+    pub(super) own: PathBuf,
+}
+
+/// What became of saving a machine.
+#[derive(Debug)]
+pub(crate) enum Saved {
+    /// It is saved, and its QEMU has ended.
+    Done,
+    /// It can't be, and goes on: why, in a few words.
+    Impossible(String),
+}
+
+impl Qemu {
+    /// Saves the machine, which was started with a [`Memory`] in `folder`, to `folder`, and ends QEMU.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when a file can't be written (the disk is full), [`ErrorKind::Qmp`] with QEMU's
+    /// words when it can't save: the machine stands still then.
+    pub(crate) async fn save(&self, run_dir: &RunDirectory, folder: &Path) -> Result<Saved> {
+        let command = CommandLine::of(self.pid())?;
+        if !is_plain(folder) || !is_plain(run_dir.path()) {
+            return Ok(Saved::Impossible("the path of its files is no text".to_owned()));
+        }
+        if let Some(why) = command.obstacle(run_dir.path()) {
+            return Ok(Saved::Impossible(why));
+        }
+        let status = self.qmp().execute("query-migrate", None, QMP_LIMIT).await?;
+        if let Some(why) = status["blocked-reasons"].as_array().and_then(|all| all.first()) {
+            return Ok(Saved::Impossible(why.as_str().unwrap_or("QEMU does not say why").to_owned()));
+        }
+        self.qmp().execute("stop", None, QMP_LIMIT).await?;
+        self.write_state(&folder.join(STATE_FILE)).await?;
+        // It may be slow to let go of its RAM; what counts is written.
+        let _ = self.qmp().execute("quit", None, QMP_LIMIT).await;
+        let mut exit = self.exit();
+        let _ = tokio::time::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await;
+        self.clear_away().await;
+        let mut images = Vec::new();
+        for (number, image) in command.images(run_dir.path()).into_iter().enumerate() {
+            let saved = format!("image{number}");
+            moved(&image.path, &folder.join(&saved))?;
+            let own = image.path.strip_prefix(run_dir.path()).unwrap_or(&image.path).to_owned();
+            images.push(SavedImage { at: image.at, saved, own });
+        }
+        let description = Description { command, accelerator: self.accelerator(), images };
+        let path = folder.join(MACHINE_FILE);
+        let text = serde_json::to_vec(&description)
+            .map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+        std::fs::write(&path, text)
+            .map_err(|error| Error::io(format_args!("write {}", path.display()), &error))?;
+        Ok(Saved::Done)
+    }
+
+    /// Writes everything but the RAM. The machine has to stand still.
+    async fn write_state(&self, path: &Path) -> Result {
+        let started = Instant::now();
+        self.leave_out_shared_memory().await?;
+        let uri = uri(path, self.version().await?);
+        self.qmp().execute("migrate", Some(json!({ "uri": uri })), QMP_LIMIT).await?;
+        self.migrated("saving the machine", started).await
+    }
+
+    /// Turns the capability on that leaves RAM in files out of the state.
+    pub(super) async fn leave_out_shared_memory(&self) -> Result {
+        let on = |name| json!({ "capability": name, "state": true });
+        let capabilities = json!({ "capabilities": [on("x-ignore-shared"), on("events")] });
+        self.qmp().execute("migrate-set-capabilities", Some(capabilities), QMP_LIMIT).await.map(drop)
+    }
+
+    /// Waits until a migration, to or from a file, has ended.
+    pub(super) async fn migrated(&self, what: &str, started: Instant) -> Result {
+        let ended = |status: &str| matches!(status, "completed" | "failed" | "cancelled");
+        let event = self
+            .qmp()
+            .wait_for_event(
+                what,
+                |event| event.name == "MIGRATION" && event.data["status"].as_str().is_some_and(ended),
+                WRITTEN,
+            )
+            .await?;
+        if event.data["status"] == "completed" {
+            return Ok(());
+        }
+        let status = self.qmp().execute("query-migrate", None, QMP_LIMIT).await?;
+        let why = status["error-desc"].as_str().unwrap_or("QEMU does not say why").to_owned();
+        Err(Error::new(ErrorKind::Qmp, format!("{what} failed: {why}"))
+            .took(started.elapsed(), WRITTEN)
+            .section("QEMU's messages", self.stderr_tail()))
+    }
+
+    /// QEMU's version, its first two numbers.
+    pub(super) async fn version(&self) -> Result<(u64, u64)> {
+        let version = self.qmp().execute("query-version", None, QMP_LIMIT).await?;
+        let number = |name: &str| version["qemu"][name].as_u64().unwrap_or(0);
+        Ok((number("major"), number("minor")))
+    }
+}
+
+/// A file as source or target of a migration. QEMU has a way of its own for it since 8.2.
+fn uri(path: &Path, version: (u64, u64)) -> String {
+    let path = path.to_string_lossy();
+    if version >= (8, 2) {
+        return format!("file:{path}");
+    }
+    format!("exec:cat >'{}'", path.replace('\'', r"'\''"))
+}
+
+/// Moves an image, to another file system if need be.
+fn moved(from: &Path, to: &Path) -> Result {
+    let outcome = std::fs::rename(from, to).or_else(|error| match error.kind() {
+        std::io::ErrorKind::CrossesDevices => std::fs::copy(from, to).map(drop),
+        _ => Err(error),
+    });
+    outcome.map_err(|error| Error::io(format_args!("move {} to {}", from.display(), to.display()), &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_much_memory_a_machine_has_is_read_from_its_options() {
+        for (text, size) in [
+            ("exec qemu -m 1024 -smp 1", Some("1024M")),
+            ("exec qemu -m 1024 \\\n -smp 1 $QEMU_OPTS \n -m 2G", Some("2G")),
+            ("-m size=512,slots=2", Some("512M")),
+            ("-m 1g", Some("1G")),
+            ("-m $MEMORY", None),
+            ("qemu -nographic", None),
+        ] {
+            assert_eq!(memory_of(text).as_deref(), size, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_named_as_the_version_takes_it() {
+        let path = Path::new("/a b/it's");
+        assert_eq!(uri(path, (10, 0)), "file:/a b/it's");
+        assert_eq!(uri(path, (7, 2)), r"exec:cat >'/a b/it'\''s'");
+    }
+}

@@ -1,0 +1,93 @@
+//! A real QEMU with a boot sector for a guest.
+
+use std::path::Path;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::*;
+use crate::qemu::tests::{Firmware, boot_image};
+use crate::qemu::{Qemu, RunDirectory};
+use crate::{ErrorKind, Events};
+
+/// Counts the bytes that come, in RAM, and answers each with the count.
+const COUNTER: [u8; 29] = [
+    0xc6, 0x06, 0x00, 0x70, 0x00, // mov byte [0x7000],0
+    0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf8, // until a byte came
+    0xba, 0xf8, 0x03, 0xec, // take it
+    0xfe, 0x06, 0x00, 0x70, 0xa0, 0x00, 0x70, // inc byte [0x7000]; mov al,[0x7000]
+    0x04, b'0', 0xee, 0xeb, 0xe8, // say it; again
+];
+
+async fn answer(console: &mut UnixStream) -> char {
+    console.write_all(b"x").await.unwrap();
+    let mut byte = [0];
+    tokio::time::timeout(std::time::Duration::from_secs(10), console.read_exact(&mut byte))
+        .await
+        .expect("an answer in time")
+        .unwrap();
+    char::from(byte[0])
+}
+
+async fn counter(images: &Path, template: &Path) -> Firmware {
+    let image = boot_image(images, &COUNTER);
+    let options = format!("-net none -drive format=raw,snapshot=on,file={image}");
+    let mut firmware = Firmware::in_template(&options, Some(template)).await;
+    firmware.says("G!").await;
+    firmware
+}
+
+async fn clone(template: &Path) -> crate::Result<(Qemu, UnixStream, RunDirectory)> {
+    let run_dir = RunDirectory::create().unwrap();
+    let (_, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (channel, events) = (theirs.into(), Events::none());
+    let resume =
+        Resume { folder: template, to_save: None, machine: "clone", run_dir: &run_dir, channel, events };
+    let (qemu, console) = Qemu::resume(resume).await?;
+    qemu.go_on().await?;
+    Ok((qemu, console, run_dir))
+}
+
+#[tokio::test]
+async fn clones_go_on_from_the_moment_of_saving_and_know_nothing_of_each_other() {
+    let images = tempfile::tempdir().unwrap();
+    let folder = tempfile::Builder::new().prefix("it's, a").tempdir().unwrap();
+    let mut first = counter(images.path(), folder.path()).await;
+    assert_eq!(answer(&mut first.console).await, '1');
+    assert_eq!(answer(&mut first.console).await, '2');
+    assert!(matches!(first.qemu.save(&first.run, folder.path()).await.unwrap(), Saved::Done));
+    drop(first);
+    let (_one, mut console, _run) = clone(folder.path()).await.unwrap();
+    assert_eq!(answer(&mut console).await, '3');
+    assert_eq!(answer(&mut console).await, '4');
+    let (_other, mut console, _run) = clone(folder.path()).await.unwrap();
+    assert_eq!(answer(&mut console).await, '3');
+}
+
+#[tokio::test]
+async fn a_machine_that_can_not_be_saved_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = boot_image(folder.path(), &COUNTER);
+    let mut firmware =
+        Firmware::in_template(&format!("-net none -drive format=raw,file={image}"), Some(folder.path()))
+            .await;
+    firmware.says("G!").await;
+    let saved = firmware.qemu.save(&firmware.run, folder.path()).await.unwrap();
+    let Saved::Impossible(why) = saved else { panic!("{saved:?}") };
+    assert!(why.contains("boot.img"), "{why}");
+    assert_eq!(answer(&mut firmware.console).await, '1');
+}
+
+#[tokio::test]
+async fn a_template_that_is_damaged_gives_an_error_and_no_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = counter(folder.path(), folder.path()).await;
+    first.qemu.save(&first.run, folder.path()).await.unwrap();
+    let state = folder.path().join(STATE_FILE);
+    let whole = std::fs::read(&state).unwrap();
+    std::fs::write(&state, &whole[..whole.len() / 2]).unwrap();
+    let error = clone(folder.path()).await.err().unwrap();
+    assert!(matches!(error.kind(), ErrorKind::Qmp | ErrorKind::QemuGone), "{error}");
+    std::fs::write(folder.path().join(MACHINE_FILE), "{").unwrap();
+    assert_eq!(clone(folder.path()).await.err().unwrap().kind(), ErrorKind::Io);
+}

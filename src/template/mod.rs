@@ -1,0 +1,23 @@
+//! Templates: moments that are booted once and kept, so that a scenario gets a machine in that state in
+//! a fraction of a second.
+//!
+//! A template is a folder `TEMPLATES/KEY`, where KEY is a hash over everything that could change the state
+//! ([`Key`]). It is made under another name and renamed when it is whole, and what is in it is sealed
+//! ([`seal`]): one that was changed, or left by a host that was restarted, is made again. A lock beside it says who
+//! uses it (shared) and who makes it (alone); the kernel lets go of the locks of a process that dies, so
+//! nothing has to be mended after it.
+
+// What is public here is so for the command line: see `crate::cache`.
+mod key;
+mod moment;
+mod prune;
+mod seal;
+mod store;
+
+pub use key::Key;
+pub use moment::{Moment, Step, machine};
+pub use prune::{Entry, list, prune};
+pub use store::{Made, Store, Use};
+
+#[cfg(test)]
+mod tests;

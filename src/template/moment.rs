@@ -1,0 +1,190 @@
+//! The moments at which a scenario can begin, and how a machine gets there.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+
+use super::{Key, Made, Store};
+use crate::build::BuiltVm;
+use crate::machine::{Machine, MachineOptions};
+use crate::qemu::{Saved, accelerator};
+use crate::{Error, ErrorKind, Events, Result};
+
+/// A step that a checkpoint takes.
+pub type Step = for<'a> fn(&'a mut Machine) -> Pin<Box<dyn Future<Output = Result> + Send + 'a>>;
+
+/// A moment in a machine's life.
+#[derive(Debug, Clone)]
+pub enum Moment {
+    /// The login prompt is up, and the machine at rest.
+    Booted,
+    /// A user is logged in on the console, and the control channel is open if they can become root.
+    LoggedIn {
+        /// The user's name.
+        user: String,
+        /// Their password.
+        password: String,
+    },
+    /// What a function of the user's made of another moment.
+    After {
+        /// The moment before.
+        from: Box<Moment>,
+        /// The function's name, and what tells its code from another's.
+        name: String,
+        /// The function.
+        step: Step,
+    },
+}
+
+impl Moment {
+    fn key(&self, vm: &BuiltVm, accelerator: accelerator::Accelerator) -> Key {
+        match self {
+            Self::Booted => Key::new(vm, accelerator, &["booted"]),
+            Self::LoggedIn { user, password } => {
+                Self::Booted.key(vm, accelerator).after(&["logged in", user, password])
+            }
+            Self::After { from, name, .. } => from.key(vm, accelerator).after(&["after", name]),
+        }
+    }
+
+    fn before(&self) -> Option<&Self> {
+        match self {
+            Self::Booted => None,
+            Self::LoggedIn { .. } => Some(&Self::Booted),
+            Self::After { from, .. } => Some(from),
+        }
+    }
+
+    /// Brings a machine here from the moment before.
+    async fn reach(&self, machine: &mut Machine) -> Result {
+        match self {
+            Self::Booted => Ok(()),
+            Self::LoggedIn { user, password } => {
+                machine.login(user, password).await?;
+                match machine.open_control_channel().await {
+                    Err(error) if error.kind() == ErrorKind::NoRoot => Ok(()),
+                    opened => opened,
+                }
+            }
+            Self::After { step, .. } => step(machine).await,
+        }
+    }
+
+    /// Boots a machine and brings it here, with no template.
+    pub(crate) async fn boot_cold(&self, vm: &BuiltVm, options: MachineOptions) -> Result<Machine> {
+        let mut way = vec![self];
+        while let Some(before) = way.last().and_then(|moment| moment.before()) {
+            way.push(before);
+        }
+        let mut machine = Machine::boot(vm, options).await?;
+        for moment in way.into_iter().rev() {
+            moment.reach(&mut machine).await?;
+        }
+        Ok(machine)
+    }
+}
+
+/// A machine of its own that stands at `moment`: a clone where that is possible, else one that was booted for it,
+/// and one line says why.
+///
+/// # Errors
+/// Those of [`Machine::boot`] and [`Machine::login`], and that of a checkpoint.
+pub async fn machine(
+    vm: &BuiltVm,
+    options: MachineOptions,
+    moment: &Moment,
+    events: &Events,
+) -> Result<Machine> {
+    if options.keeps_state() {
+        return moment.boot_cold(vm, options).await;
+    }
+    let store = Store::open()?;
+    let why = match clone(&store, vm, &options, moment, events).await {
+        Ok(Cloned::Machine(machine)) => return Ok(*machine),
+        Ok(Cloned::Impossible(why)) => why,
+        Err(error) if is_the_machines(&error) => return Err(error),
+        Err(error) => error.summary().to_owned(),
+    };
+    events.note(format!("{} boots cold: {why}", options.name()));
+    moment.boot_cold(vm, options).await
+}
+
+enum Cloned {
+    Machine(Box<Machine>),
+    Impossible(String),
+}
+
+async fn clone(
+    store: &Store,
+    vm: &BuiltVm,
+    options: &MachineOptions,
+    moment: &Moment,
+    events: &Events,
+) -> Result<Cloned> {
+    match template(store, vm, options, moment, events).await? {
+        Made::Impossible(why) => Ok(Cloned::Impossible(why)),
+        Made::Ready(template) => {
+            let folder = template.folder.clone();
+            match Machine::resume(vm, options.clone(), template).await {
+                Ok(machine) => Ok(Cloned::Machine(Box::new(machine))),
+                Err(error) => {
+                    store.discard(&folder);
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+/// The template of a moment; made of the moment before, if there is none.
+async fn template(
+    store: &Store,
+    vm: &BuiltVm,
+    options: &MachineOptions,
+    moment: &Moment,
+    events: &Events,
+) -> Result<Made> {
+    let choice = accelerator::choose(vm, events).await?;
+    let key = moment.key(vm, choice.accelerator);
+    let make = async |folder: &Path| -> Result<Option<String>> {
+        room_for(vm, folder)?;
+        let mut machine = match moment.before() {
+            None => Machine::boot_to_save(vm, options.clone(), folder).await?,
+            Some(before) => match Box::pin(template(store, vm, options, before, events)).await? {
+                Made::Impossible(why) => return Ok(Some(why)),
+                Made::Ready(used) => Machine::resume_to_save(vm, options.clone(), used, folder).await?,
+            },
+        };
+        moment.reach(&mut machine).await?;
+        match machine.save(folder).await? {
+            Saved::Done => Ok(None),
+            Saved::Impossible(why) => Ok(Some(why)),
+        }
+    };
+    store.get(&key, events, make).await
+}
+
+/// Whether an error says something of the machine itself: booting it again would end in the same.
+fn is_the_machines(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::Io | ErrorKind::Qmp | ErrorKind::QemuGone | ErrorKind::Host)
+}
+
+/// A file of RAM grows as the guest uses it; a disk that is full then ends QEMU by a signal (SIGBUS).
+fn room_for(vm: &BuiltVm, folder: &Path) -> Result {
+    let Some(size) = crate::qemu::memory_size(vm) else { return Ok(()) };
+    let found = rustix::fs::statvfs(folder)
+        .map_err(|errno| Error::io(format_args!("look at {}", folder.display()), &errno.into()))?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    if free < size {
+        return Err(Error::new(
+            ErrorKind::Io,
+            format!(
+                "a template needs {} MiB of disk, {} are free in {}",
+                size >> 20,
+                free >> 20,
+                folder.display()
+            ),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Where templates are, who makes them and who uses them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::{Key, prune, seal};
+use crate::{Error, Events, Result};
+
+/// Between two looks whether a lock is free.
+const LOOK: Duration = Duration::from_millis(50);
+/// After this wait it is said.
+const SAID: Duration = Duration::from_millis(500);
+/// In a template's folder, instead of a template: why there can't be one.
+const IMPOSSIBLE: &str = "impossible";
+/// What a folder in the making ends with.
+pub(super) const MAKING: &str = ".making";
+const LOCK: &str = ".lock";
+
+/// The folder with all templates of this user.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// A template that is used: it stays as long as this lives.
+#[derive(Debug)]
+pub struct Use {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Locked; let go when the last clone is gone.
+    pub lock: File,
+}
+
+/// What asking for a template gave.
+#[derive(Debug)]
+pub enum Made {
+    /// It is there.
+    Ready(Use),
+    /// There can be none: why, in a few words.
+    Impossible(String),
+}
+
+impl Store {
+    /// The store in the cache folder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] and [`ErrorKind::Io`] when there is no such folder and none can be made.
+    pub fn open() -> Result<Self> {
+        Self::at(crate::cache::dir()?.join("templates"))
+    }
+
+    /// The store in `folder`, made if it is missing. Only this user may look into it.
+    pub(super) fn at(folder: PathBuf) -> Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| Error::io(format_args!("make {}", folder.display()), &error))?;
+        Ok(Self { folder })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The template of `key`: taken if it is there, made by `make` if not. Any number of callers, in any
+    /// number of processes, make it once; the others wait. `make` is given an empty folder and says in the end
+    /// why there can be no template, if so: that is remembered, too.
+    ///
+    /// # Errors
+    /// Those of `make`: nothing of it is left then. [`ErrorKind::Io`] when the store can't be written.
+    pub async fn get(
+        &self,
+        key: &Key,
+        events: &Events,
+        make: impl AsyncFnOnce(&Path) -> Result<Option<String>>,
+    ) -> Result<Made> {
+        let folder = self.folder.join(key.name());
+        let failed =
+            |error: io::Error| Error::io(format_args!("use the template {}", folder.display()), &error);
+        let lock = match self.taken(key, &folder, events).await.map_err(failed)? {
+            Taken::Whole(lock) => return ready(folder.clone(), lock).map_err(failed),
+            Taken::ToMake(lock) => lock,
+        };
+        let making = self.folder.join(format!("{}{MAKING}", key.name()));
+        for old in [&folder, &making] {
+            removed(old).map_err(failed)?;
+        }
+        fs::DirBuilder::new().mode(0o700).create(&making).map_err(failed)?;
+        // Also when the caller gives up in the middle.
+        let unfinished = Unfinished(&making);
+        let outcome = make(&making).await?;
+        let finish = || {
+            if let Some(why) = &outcome {
+                removed(&making)?;
+                fs::DirBuilder::new().mode(0o700).create(&making)?;
+                fs::write(making.join(IMPOSSIBLE), why)?;
+            }
+            seal::close(&making)?;
+            fs::rename(&making, &folder)
+        };
+        finish().map_err(failed)?;
+        drop(unfinished);
+        // From alone to shared: another may come in between, who finds it whole.
+        flock(&lock, FlockOperation::LockShared).map_err(|errno| failed(errno.into()))?;
+        prune::to_size(&self.folder);
+        ready(folder.clone(), lock).map_err(failed)
+    }
+
+    /// Throws a template away that no machine goes on from. Who uses it goes on using it.
+    pub(super) fn discard(&self, folder: &Path) {
+        let path = folder.with_extension(&LOCK[1..]);
+        let gone = || match opened(&path)? {
+            Some(lock) if tried(&lock, FlockOperation::NonBlockingLockExclusive)? => removed(folder),
+            _ => Ok(()),
+        };
+        if let Err(error) = gone() {
+            tracing::debug!(%error, folder = %folder.display(), "a bad template stays");
+        }
+    }
+
+    /// Waits until the template is whole and can be used, or is this caller's to make.
+    async fn taken(&self, key: &Key, folder: &Path, events: &Events) -> io::Result<Taken> {
+        let path = self.folder.join(format!("{}{LOCK}", key.name()));
+        let mut waited = Duration::ZERO;
+        loop {
+            let Some(lock) = opened(&path)? else { continue };
+            if tried(&lock, FlockOperation::NonBlockingLockShared)? {
+                match seal::broken(folder) {
+                    None => return Ok(Taken::Whole(lock)),
+                    Some(why) if folder.exists() => {
+                        tracing::debug!(folder = %folder.display(), why, "a template is thrown away");
+                        events.note(format!("a template is made again: {why}"));
+                    }
+                    Some(_) => {}
+                }
+                if tried(&lock, FlockOperation::NonBlockingLockExclusive)? {
+                    // Letting the shared lock go for the other one lets others in between.
+                    return Ok(match seal::broken(folder) {
+                        None => {
+                            flock(&lock, FlockOperation::LockShared)?;
+                            Taken::Whole(lock)
+                        }
+                        Some(_) => Taken::ToMake(lock),
+                    });
+                }
+            }
+            if waited == SAID {
+                events.note("waiting for another process, which boots the template for this scenario");
+            }
+            tokio::time::sleep(LOOK).await;
+            waited += LOOK;
+        }
+    }
+}
+
+enum Taken {
+    Whole(File),
+    ToMake(File),
+}
+
+/// A folder in the making, removed unless it was finished (and is not there any more).
+struct Unfinished<'a>(&'a Path);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let _ = removed(self.0);
+    }
+}
+
+fn ready(folder: PathBuf, lock: File) -> io::Result<Made> {
+    match fs::read_to_string(folder.join(IMPOSSIBLE)) {
+        Ok(why) => Ok(Made::Impossible(why)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // For pruning: when it was used last. Who may not set it does not prune either.
+            let _ = lock.set_modified(SystemTime::now());
+            Ok(Made::Ready(Use { folder, lock }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens a lock; `None` when it was removed meanwhile, and another is to be opened.
+pub(super) fn opened(path: &Path) -> io::Result<Option<File>> {
+    let lock =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let ours = lock.metadata()?.ino();
+    Ok(fs::metadata(path).is_ok_and(|its| its.ino() == ours).then_some(lock))
+}
+
+/// Tries to lock.
+pub(super) fn tried(lock: &File, operation: FlockOperation) -> io::Result<bool> {
+    match flock(lock, operation) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+pub(super) fn removed(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,158 @@
+//! The store, with templates that are made at once.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::*;
+use crate::build::BuiltVm;
+use crate::qemu::Accelerator;
+use crate::{Error, ErrorKind, Event, Events, Result};
+
+struct Case {
+    store: Store,
+    vm: BuiltVm,
+    _folder: tempfile::TempDir,
+}
+
+impl Case {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("run-nixos-vm");
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let store = Store::at(folder.path().join("templates")).unwrap();
+        Self { store, vm: BuiltVm::open(script).unwrap(), _folder: folder }
+    }
+
+    fn key(&self, moment: &str) -> Key {
+        Key::new(&self.vm, Accelerator::Tcg, &[moment])
+    }
+
+    async fn made(&self, moment: &str) -> Use {
+        let made = self.store.get(&self.key(moment), &Events::none(), writes).await.unwrap();
+        let Made::Ready(made) = made else { panic!("{made:?}") };
+        made
+    }
+
+    /// The names in the store.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.store.folder()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+async fn writes(folder: &Path) -> Result<Option<String>> {
+    fs::write(folder.join("memory"), vec![1; 100_000]).unwrap();
+    Ok(None)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn however_many_ask_it_is_made_once_and_the_others_wait() {
+    let case = Arc::new(Case::new());
+    let count = Arc::new(AtomicUsize::new(0));
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (case, count, said) = (Arc::clone(&case), Arc::clone(&count), Arc::clone(&said));
+        asking.spawn(async move {
+            let events = Events::new(move |event| {
+                if let Event::Note(text) = event {
+                    said.lock().unwrap().push(text.clone());
+                }
+            });
+            let make = async |folder: &Path| {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(700)).await;
+                writes(folder).await
+            };
+            let made = case.store.get(&case.key("booted"), &events, make).await.unwrap();
+            assert!(matches!(&made, Made::Ready(made) if made.folder.join("memory").exists()));
+        });
+    }
+    while let Some(asked) = asking.join_next().await {
+        asked.unwrap();
+    }
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+    let said = said.lock().unwrap();
+    assert_eq!(said.len(), 7);
+    assert!(said[0].contains("waiting for another process"), "{said:?}");
+}
+
+#[tokio::test]
+async fn why_there_can_be_none_is_remembered() {
+    let case = Case::new();
+    for expected in [1, 1] {
+        let count = AtomicUsize::new(0);
+        let make = async |_: &Path| {
+            assert_eq!(count.fetch_add(1, Ordering::Relaxed) + 1, expected);
+            Ok(Some("it shares a folder".to_owned()))
+        };
+        let made = case.store.get(&case.key("booted"), &Events::none(), make).await.unwrap();
+        assert!(matches!(made, Made::Impossible(why) if why == "it shares a folder"));
+    }
+    let never = async |_: &Path| -> Result<Option<String>> { panic!("it is known") };
+    case.store.get(&case.key("booted"), &Events::none(), never).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_failed_or_was_given_up_leaves_nothing_and_is_made_by_the_next() {
+    let case = Case::new();
+    let fails = async |folder: &Path| {
+        fs::write(folder.join("half"), "x").unwrap();
+        Err(Error::new(ErrorKind::Io, "No space left on device"))
+    };
+    assert!(case.store.get(&case.key("booted"), &Events::none(), fails).await.is_err());
+    let hangs = async |folder: &Path| {
+        fs::write(folder.join("half"), "x").unwrap();
+        std::future::pending().await
+    };
+    let (key, events) = (case.key("booted"), Events::none());
+    let given_up = case.store.get(&key, &events, hangs);
+    assert!(tokio::time::timeout(Duration::from_millis(100), given_up).await.is_err());
+    assert!(case.names().iter().all(|name| name.ends_with(".lock")), "{:?}", case.names());
+    // A maker that was killed leaves its half; nobody holds the lock.
+    fs::create_dir(case.store.folder().join(format!("{}.making", key.name()))).unwrap();
+    case.made("booted").await;
+    assert_eq!(case.names().len(), 2);
+}
+
+#[tokio::test]
+async fn a_template_that_was_changed_is_made_again_and_that_is_said() {
+    let case = Case::new();
+    let folder = case.made("booted").await.folder;
+    fs::write(folder.join("memory"), "damaged").unwrap();
+    let (sender, mut notes) = tokio::sync::mpsc::unbounded_channel();
+    let events = Events::new(move |event| drop(sender.send(format!("{event:?}"))));
+    case.store.get(&case.key("booted"), &events, writes).await.unwrap();
+    let note = notes.recv().await.unwrap();
+    assert!(note.contains("made again: memory was changed"), "{note}");
+    assert_eq!(fs::read(folder.join("memory")).unwrap().len(), 100_000);
+}
+
+#[tokio::test]
+async fn those_used_longest_ago_go_first_and_none_in_use() {
+    let case = Case::new();
+    let used = case.made("oldest, in use").await;
+    for (age, moment) in [(300, "old"), (200, "middle"), (100, "new")] {
+        let at = std::time::SystemTime::now() - Duration::from_secs(age);
+        case.made(moment).await.lock.set_modified(at).unwrap();
+    }
+    used.lock.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let all = list(&case.store).unwrap();
+    assert_eq!(all.iter().map(|entry| entry.in_use).collect::<Vec<_>>(), [false, false, false, true]);
+    let size: u64 = all.iter().map(|entry| entry.size).sum();
+    let gone = prune(&case.store, size - 1).unwrap();
+    assert_eq!(gone.iter().map(|entry| &*entry.key).collect::<Vec<_>>(), [case.key("old").name()]);
+    let gone = prune(&case.store, 0).unwrap();
+    assert_eq!(gone.len(), 2);
+    assert_eq!(case.names().len(), 2, "the one in use, and its lock");
+    drop(used);
+    assert_eq!(prune(&case.store, 0).unwrap().len(), 1);
+    assert_eq!(case.names(), [""; 0]);
+}
