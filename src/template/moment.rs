@@ -1,8 +1,10 @@
 //! The moments at which a scenario can begin, and how a machine gets there.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 
 use super::{Key, Made, Store};
 use crate::build::BuiltVm;
@@ -98,6 +100,10 @@ pub async fn machine(
     if options.keeps_state() {
         return moment.boot_cold(vm, options).await;
     }
+    if let Some(why) = crate::qemu::foreseen(vm) {
+        note_once(vm, &why, options.name(), events);
+        return moment.boot_cold(vm, options).await;
+    }
     let store = Store::open()?;
     let why = match clone(&store, vm, &options, moment, events).await {
         Ok(Cloned::Machine(machine)) => return Ok(*machine),
@@ -105,8 +111,18 @@ pub async fn machine(
         Err(error) if is_the_machines(&error) => return Err(error),
         Err(error) => error.summary().to_owned(),
     };
-    events.note(format!("{} boots cold: {why}", options.name()));
+    note_once(vm, &why, options.name(), events);
     moment.boot_cold(vm, options).await
+}
+
+/// Says why machines of a VM are no clones; the same only once per process, however many there are.
+fn note_once(vm: &BuiltVm, why: &str, machine: &str, events: &Events) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.insert(format!("{} {why}", vm.key())) {
+        drop(told);
+        events.note(format!("{machine} boots cold: {why}"));
+    }
 }
 
 enum Cloned {

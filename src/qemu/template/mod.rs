@@ -17,7 +17,7 @@ mod resume;
 mod save;
 
 pub(crate) use resume::Resume;
-pub(crate) use save::{Memory, Saved, memory_size};
+pub(crate) use save::{Memory, Saved, foreseen, memory_size};
 
 /// The id of the machine's RAM among QEMU's objects.
 const MEMORY: &str = "nixvm-memory";

@@ -61,6 +61,22 @@ pub(crate) fn memory_size(vm: &BuiltVm) -> Option<u64> {
     size[..size.len() - 1].parse::<u64>().ok()?.checked_shl(shift)
 }
 
+/// Why machines of a VM can't be saved, as far as its run script says.
+pub(crate) fn foreseen(vm: &BuiltVm) -> Option<String> {
+    const SHARED: [(&str, &str); 3] = [("-virtfs", "9p"), ("virtiofsd", "virtiofs"), ("vhost-user-fs", "virtiofs")];
+    let words = words(vm, &[]);
+    if memory_of(&words).is_none() {
+        return Some("its run script does not say how much RAM it has".to_owned());
+    }
+    if let Some((_, how)) = SHARED.iter().find(|(word, _)| words.contains(word)) {
+        return Some(format!(
+            "it shares folders with the host by {how}; with virtualisation.useNixStoreImage = true and \
+             virtualisation.sharedDirectories = lib.mkForce {{}} it could be cloned"
+        ));
+    }
+    words.contains("-tpmdev").then(|| "it has a TPM, whose state is outside of QEMU".to_owned())
+}
+
 /// The run script and all options that come after its own. A script that can't be read says nothing.
 fn words(vm: &BuiltVm, options: &[String]) -> String {
     let script = std::fs::read(vm.script()).unwrap_or_default();
@@ -127,6 +143,9 @@ impl Qemu {
         let command = CommandLine::of(self.pid())?;
         if !is_plain(folder) || !is_plain(run_dir.path()) {
             return Ok(Saved::Impossible("the path of its files is no text".to_owned()));
+        }
+        if !command.arguments.iter().any(|argument| argument.contains(&format!("id={MEMORY},"))) {
+            return Ok(Saved::Impossible("its RAM is in no file".to_owned()));
         }
         if let Some(why) = command.obstacle(run_dir.path()) {
             return Ok(Saved::Impossible(why));
