@@ -136,6 +136,7 @@ impl Machine {
             life: RwLock::new(Arc::new(life)),
             begun: AtomicUsize::new(1),
             trouble: Default::default(),
+            snapshots: AtomicUsize::new(0),
             changing: Mutex::default(),
             _template: template,
         };

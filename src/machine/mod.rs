@@ -51,6 +51,7 @@ mod screen;
 mod session;
 mod shell;
 mod shell_line;
+mod snapshot;
 mod steps;
 mod transcript;
 mod trouble;
@@ -80,6 +81,7 @@ pub use devices::{DiskSource, PluggedDisk};
 pub use invocation::{Invocation, Stream};
 pub use output::Output;
 pub use session::Session;
+pub use snapshot::Snapshot;
 pub use steps::start_all;
 pub use user::{Commands, User};
 
@@ -110,6 +112,8 @@ struct Shared {
     begun: AtomicUsize,
     /// What went wrong in lives that are over.
     trouble: std::sync::Mutex<trouble::Trouble>,
+    /// How many snapshots were taken.
+    snapshots: AtomicUsize,
     /// Held by the one who ends a life or begins one.
     changing: Mutex<()>,
     /// The template that a clone goes on from: locked, so that it stays.

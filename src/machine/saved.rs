@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ const RESTLESS: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Known {
+pub(super) struct Known {
     speed: f64,
     line: KnownLine,
     control: SavedControl,
@@ -73,33 +73,13 @@ impl Machine {
         life.step("save the machine");
         let control = life.save_control().await?;
         life.settle().await;
-        let known_line = match &*line {
-            Line::AtLogin => KnownLine::AtLogin,
-            Line::Shell(shell) if !shell.is_busy() => KnownLine::Shell(shell.saved()),
-            Line::Shell(_) => {
-                return Err(life.session_ended("save", "a command was broken off on the console"));
-            }
-            Line::Lost(why) => return Err(life.session_ended("save", why)),
-        };
+        let known = life.known(&line, control)?;
         match life.qemu.save(&self.shared.run_dir, folder).await? {
             Saved::Done => {}
             impossible => return Ok(impossible),
         }
         *line = Line::Lost("the machine was saved".to_owned());
-        life.console.flush();
-        let known = Known { speed: life.speed.factor(), line: known_line, control };
-        let text =
-            serde_json::to_vec(&known).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
-        let written = fs::File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(folder.join(KNOWN_FILE))
-            .and_then(|mut file| file.write_all(&text))
-            .and_then(|()| {
-                fs::copy(life.console.transcript().unwrap_or(Path::new("")), folder.join(TRANSCRIPT_FILE))
-            });
-        written.map_err(|error| Error::io(format_args!("write to {}", folder.display()), &error))?;
+        life.write_known(&known, folder)?;
         Ok(Saved::Done)
     }
 
@@ -131,53 +111,12 @@ impl Machine {
         template: Use,
         to_save: Option<&Path>,
     ) -> Result<Self> {
-        let Use { folder, lock } = template;
-        let folder = &*folder;
-        let started = Instant::now();
         let MachineOptions { name, events, boot_limit, shell_control, .. } = options;
         let boot_limit = boot_limit.unwrap_or(BOOT);
         let plan = Plan { name, vm: vm.clone(), disk: Disk::Fresh, events, boot_limit, shell_control };
-        let read = |file: &str| {
-            let path = folder.join(file);
-            fs::read(&path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))
-        };
-        let known: Known = serde_json::from_slice(&read(KNOWN_FILE)?).map_err(|error| {
-            Error::new(ErrorKind::Io, format!("{}/{KNOWN_FILE} is damaged: {error}", folder.display()))
-        })?;
-        let past = read(TRANSCRIPT_FILE)?;
         let run_dir = Arc::new(RunDirectory::create()?);
-        let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
-        let (machine, events) = (plan.name.clone(), plan.events.clone());
-        let channel = theirs.into();
-        let resume =
-            Resume { folder, to_save, machine: &machine, run_dir: &run_dir, channel, events: events.clone() };
-        let (qemu, stream) = Qemu::resume(resume).await?;
-        let control = Control::resume(ours, shell_control, &machine, known.control)?;
-        control.follow(&qemu);
-        let speed = Speed::new(known.speed);
-        let console = plan.attach(&qemu, stream, run_dir.transcript(), speed, past)?;
-        console.set_watch(Watch::Session);
-        let line = match known.line {
-            KnownLine::AtLogin => Line::AtLogin,
-            KnownLine::Shell(saved) => {
-                console.mask(saved.password());
-                Line::Shell(ShellLine::resume(saved))
-            }
-        };
-        qemu.go_on().await?;
-        control.awaken();
-        events.send(Event::Phase { machine: machine.clone(), phase: "cloned", at: started.elapsed() });
-        let life = Life {
-            name: machine,
-            console,
-            qemu: Arc::new(qemu),
-            events,
-            speed,
-            control,
-            line: Mutex::new(line),
-            _run_dir: Arc::clone(&run_dir),
-        };
-        Ok(Self::living(plan, run_dir, life, Some(lock)))
+        let life = plan.resume(&run_dir, run_dir.transcript(), &template.folder, to_save).await?;
+        Ok(Self::living(plan, run_dir, life, Some(template.lock)))
     }
 
     /// Whoever is logged in on the console.
@@ -189,7 +128,80 @@ impl Machine {
     }
 }
 
+impl Plan {
+    /// A machine that goes on from what is in `folder`; to be saved again, perhaps.
+    pub(super) async fn resume(
+        &self,
+        run_dir: &Arc<RunDirectory>,
+        transcript: PathBuf,
+        folder: &Path,
+        to_save: Option<&Path>,
+    ) -> Result<Life> {
+        let started = Instant::now();
+        let read = |file: &str| {
+            let path = folder.join(file);
+            fs::read(&path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))
+        };
+        let known: Known = serde_json::from_slice(&read(KNOWN_FILE)?).map_err(|error| {
+            Error::new(ErrorKind::Io, format!("{}/{KNOWN_FILE} is damaged: {error}", folder.display()))
+        })?;
+        let past = read(TRANSCRIPT_FILE)?;
+        let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
+        let (name, events) = (self.name.clone(), self.events.clone());
+        let channel = theirs.into();
+        let resume = Resume { folder, to_save, machine: &name, run_dir, channel, events: events.clone() };
+        let (qemu, stream) = Qemu::resume(resume).await?;
+        let control = Control::resume(ours, self.shell_control, &name, known.control)?;
+        control.follow(&qemu);
+        let speed = Speed::new(known.speed);
+        let console = self.attach(&qemu, stream, transcript, speed, past)?;
+        console.set_watch(Watch::Session);
+        let line = match known.line {
+            KnownLine::AtLogin => Line::AtLogin,
+            KnownLine::Shell(saved) => {
+                console.mask(saved.password());
+                Line::Shell(ShellLine::resume(saved))
+            }
+        };
+        qemu.go_on().await?;
+        control.awaken();
+        events.send(Event::Phase { machine: name.clone(), phase: "cloned", at: started.elapsed() });
+        let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
+        Ok(Life { name, console, qemu, events, speed, control, line, _run_dir })
+    }
+}
+
 impl Life {
+    /// What a clone has to know, of a machine that is at rest.
+    pub(super) fn known(&self, line: &Line, control: SavedControl) -> Result<Known> {
+        let line = match line {
+            Line::AtLogin => KnownLine::AtLogin,
+            Line::Shell(shell) if !shell.is_busy() => KnownLine::Shell(shell.saved()),
+            Line::Shell(_) => {
+                return Err(self.session_ended("save", "a command was broken off on the console"));
+            }
+            Line::Lost(why) => return Err(self.session_ended("save", why)),
+        };
+        Ok(Known { speed: self.speed.factor(), line, control })
+    }
+
+    /// Writes it, and what the console has said so far.
+    pub(super) fn write_known(&self, known: &Known, folder: &Path) -> Result {
+        self.console.flush();
+        let text =
+            serde_json::to_vec(known).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+        let written = fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(folder.join(KNOWN_FILE))
+            .and_then(|mut file| file.write_all(&text))
+            .and_then(|()| {
+                fs::copy(self.console.transcript().unwrap_or(Path::new("")), folder.join(TRANSCRIPT_FILE))
+            });
+        written.map(drop).map_err(|error| Error::io(format_args!("write to {}", folder.display()), &error))
+    }
+
     /// Waits until the guest has nothing to do, or never rests.
     async fn settle(&self) {
         let limit = Instant::now() + self.limit(RESTLESS);
@@ -208,7 +220,7 @@ impl Life {
     }
 
     /// Closes what can't be taken up again, and notes the rest.
-    async fn save_control(&self) -> Result<SavedControl> {
+    pub(super) async fn save_control(&self) -> Result<SavedControl> {
         let saved = self.control.save().await;
         if let Some(root) = self.control.root() {
             root.ping(self.limit(ANSWER)).await?;

@@ -63,7 +63,8 @@ pub(crate) fn memory_size(vm: &BuiltVm) -> Option<u64> {
 
 /// Why machines of a VM can't be saved, as far as its run script says.
 pub(crate) fn foreseen(vm: &BuiltVm) -> Option<String> {
-    const SHARED: [(&str, &str); 3] = [("-virtfs", "9p"), ("virtiofsd", "virtiofs"), ("vhost-user-fs", "virtiofs")];
+    const SHARED: [(&str, &str); 3] =
+        [("-virtfs", "9p"), ("virtiofsd", "virtiofs"), ("vhost-user-fs", "virtiofs")];
     let words = words(vm, &[]);
     if memory_of(&words).is_none() {
         return Some("its run script does not say how much RAM it has".to_owned());
@@ -113,6 +114,15 @@ pub(super) struct Description {
     pub(super) images: Vec<SavedImage>,
 }
 
+impl Description {
+    pub(super) fn write(&self, path: &Path) -> Result {
+        let text =
+            serde_json::to_vec(self).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+        std::fs::write(path, text)
+            .map_err(|error| Error::io(format_args!("write {}", path.display()), &error))
+    }
+}
+
 /// A disk image of a template.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SavedImage {
@@ -147,15 +157,11 @@ impl Qemu {
         if !command.arguments.iter().any(|argument| argument.contains(&format!("id={MEMORY},"))) {
             return Ok(Saved::Impossible("its RAM is in no file".to_owned()));
         }
-        if let Some(why) = command.obstacle(run_dir.path()) {
+        if let Some(why) = self.obstacle(&command, run_dir).await? {
             return Ok(Saved::Impossible(why));
         }
-        let status = self.qmp().execute("query-migrate", None, QMP_LIMIT).await?;
-        if let Some(why) = status["blocked-reasons"].as_array().and_then(|all| all.first()) {
-            return Ok(Saved::Impossible(why.as_str().unwrap_or("QEMU does not say why").to_owned()));
-        }
         self.qmp().execute("stop", None, QMP_LIMIT).await?;
-        self.write_state(&folder.join(STATE_FILE)).await?;
+        self.write_state(&folder.join(STATE_FILE), false).await?;
         // It may be slow to let go of its RAM; what counts is written.
         let _ = self.qmp().execute("quit", None, QMP_LIMIT).await;
         let mut exit = self.exit();
@@ -169,27 +175,40 @@ impl Qemu {
             images.push(SavedImage { at: image.at, saved, own });
         }
         let description = Description { command, accelerator: self.accelerator(), images };
-        let path = folder.join(MACHINE_FILE);
-        let text = serde_json::to_vec(&description)
-            .map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
-        std::fs::write(&path, text)
-            .map_err(|error| Error::io(format_args!("write {}", path.display()), &error))?;
+        description.write(&folder.join(MACHINE_FILE))?;
         Ok(Saved::Done)
     }
 
-    /// Writes everything but the RAM. The machine has to stand still.
-    async fn write_state(&self, path: &Path) -> Result {
+    /// What stands in the way of saving a machine.
+    pub(super) async fn obstacle(
+        &self,
+        command: &CommandLine,
+        run_dir: &RunDirectory,
+    ) -> Result<Option<String>> {
+        if let Some(why) = command.obstacle(run_dir.path()) {
+            return Ok(Some(why));
+        }
+        let status = self.qmp().execute("query-migrate", None, QMP_LIMIT).await?;
+        let why = status["blocked-reasons"].as_array().and_then(|all| all.first());
+        Ok(why.map(|why| why.as_str().unwrap_or("QEMU does not say why").to_owned()))
+    }
+
+    /// Writes everything but RAM that is in a file, or RAM as well (`whole`). The machine has to stand still.
+    pub(super) async fn write_state(&self, path: &Path, whole: bool) -> Result {
         let started = Instant::now();
-        self.leave_out_shared_memory().await?;
+        self.prepare_migration(whole).await?;
+        // The default is made for a network that others use, too.
+        let speed = json!({ "max-bandwidth": 64_u64 << 30 });
+        self.qmp().execute("migrate-set-parameters", Some(speed), QMP_LIMIT).await?;
         let uri = uri(path, self.version().await?);
         self.qmp().execute("migrate", Some(json!({ "uri": uri })), QMP_LIMIT).await?;
         self.migrated("saving the machine", started).await
     }
 
-    /// Turns the capability on that leaves RAM in files out of the state.
-    pub(super) async fn leave_out_shared_memory(&self) -> Result {
-        let on = |name| json!({ "capability": name, "state": true });
-        let capabilities = json!({ "capabilities": [on("x-ignore-shared"), on("events")] });
+    /// Says whether RAM is part of the state (`whole`), or in a file.
+    pub(super) async fn prepare_migration(&self, whole: bool) -> Result {
+        let set = |name, state| json!({ "capability": name, "state": state });
+        let capabilities = json!({ "capabilities": [set("x-ignore-shared", !whole), set("events", true)] });
         self.qmp().execute("migrate-set-capabilities", Some(capabilities), QMP_LIMIT).await.map(drop)
     }
 
