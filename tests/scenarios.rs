@@ -5,6 +5,8 @@
 
 #[path = "../scenarios/checks.rs"]
 mod checks;
+#[path = "../scenarios/clones.rs"]
+mod clones;
 #[path = "../scenarios/commands.rs"]
 mod commands;
 #[path = "../scenarios/database.rs"]

@@ -5,6 +5,7 @@ In $out:
   etc-manifest       what of it goes to /etc: "link PATH" or "copy PATH MODE USER GROUP"
   sw/                the system's packages
   users, groups      the accounts, for activate
+  users-groups.json  passwords in clear, where NixOS has them: activate names the file
   activate           run as root before systemd, at every boot
   init               what the initrd starts in the machine
   kernel-params, nixos-version
@@ -171,6 +172,8 @@ def main():
         (u["name"], u["uid"], u["group"], u["home"], int(u["createHome"]), u["homeMode"], u["shell"], u["description"],
          hash_of(u), int(u["isNormalUser"]), int(u["linger"]))
         for u in sorted(spec["users"], key=lambda u: (u["uid"] is None, u["uid"] or 0, u["name"]))))
+    (out / "users-groups.json").write_text(json.dumps({"users": [
+        {"name": u["name"], "initialPassword": u["password"].get("clear")} for u in spec["users"]]}))
     (out / "groups").write_text(table(
         (g["name"], g["gid"], ",".join(g["members"]))
         for g in sorted(spec["groups"], key=lambda g: (g["gid"] is None, g["gid"] or 0, g["name"]))))
@@ -185,6 +188,8 @@ def main():
         (out / "extra-dependencies").write_text("\n".join(spec["extraDependencies"]) + "\n")
 
     shutil.copyfile(os.environ["activate"], out / "activate")
+    with (out / "activate").open("a") as activate:
+        activate.write(f"# The users, as NixOS's script has them: {out}/users-groups.json\n")
     (out / "activate").chmod(0o755)
     (out / "init").symlink_to("/usr/lib/systemd/systemd")
     (out / "kernel-params").write_text(spec["kernelParams"])
