@@ -10,7 +10,7 @@ use syn::{Error, Expr, ExprLit, Lit, LitStr, Result, Token};
 use crate::duration;
 
 /// The names that mean something of their own; a machine can't bear them.
-pub const KEYWORDS: [&str; 5] = ["allow", "configuration", "from", "ignore", "timeout"];
+pub const KEYWORDS: [&str; 7] = ["allow", "configuration", "cores", "from", "ignore", "memory", "timeout"];
 
 /// The arguments, checked as far as they can be without the function they stand on.
 #[derive(Default)]
@@ -21,6 +21,10 @@ pub struct Arguments {
     pub from: Option<From>,
     /// `ignore` or `ignore = "why"`; the reason is empty for the first.
     pub ignore: Option<String>,
+    /// `memory = "2G"`, in MiB.
+    pub memory: Option<u64>,
+    /// `cores = 2`.
+    pub cores: Option<u64>,
     /// `timeout = "5m"`.
     pub timeout: Option<Duration>,
     /// `configuration = "path"`: of every machine that has none of its own.
@@ -124,6 +128,13 @@ impl Arguments {
                         text(&name, Some(why), "ignore = \"needs a network\"").map(|why| why.value())
                     })?)
                 }
+                "memory" => {
+                    let size = text(&name, value, "memory = \"2G\"")?;
+                    arguments.memory = Some(mebibytes(&size.value()).ok_or_else(|| {
+                        Error::new(size.span(), "expected MiB or GiB: `memory = \"512M\"`, `\"2G\"`")
+                    })?);
+                }
+                "cores" => arguments.cores = Some(cores(&name, value)?),
                 "timeout" => {
                     let limit = text(&name, value, "timeout = \"5m\"")?;
                     let parsed = duration::parse(&limit.value());
@@ -176,6 +187,28 @@ fn there_is(machines: &[Ident]) -> String {
         }
     }
     text
+}
+
+/// `512M`, `2G`, as QEMU has them.
+fn mebibytes(text: &str) -> Option<u64> {
+    let (digits, factor) = match text.strip_suffix(['M', 'm']) {
+        Some(digits) => (digits, 1),
+        None => (text.strip_suffix(['G', 'g'])?, 1024),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor).filter(|size| (1..=1 << 24).contains(size))
+}
+
+/// A number of processors.
+fn cores(name: &Ident, value: Option<Expr>) -> Result<u64> {
+    let Some(Expr::Lit(ExprLit { lit: Lit::Int(count), .. })) = &value else {
+        return Err(Error::new(name.span(), "expected a number: `cores = 2`"));
+    };
+    let parsed = count.base10_parse::<u64>()?;
+    if (1..=255).contains(&parsed) {
+        Ok(parsed)
+    } else {
+        Err(Error::new(count.span(), "expected 1 to 255 processors"))
+    }
 }
 
 /// The value as a string literal.

@@ -44,6 +44,8 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
         quote!(::core::time::Duration::from_millis(#millis))
     }));
     let allow = &arguments.allow;
+    let memory = option(arguments.memory.map(|size| quote!(#size)));
+    let cores = option(arguments.cores.map(|count| quote!(#count)));
     let from = moment(arguments.from.as_ref());
     let machines = parameters.iter().map(|parameter| machine(parameter, &arguments));
     let given = parameters.iter().map(|Parameter { name, kind }| {
@@ -82,6 +84,8 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
                 timeout: #timeout,
                 allow: &[#(#allow),*],
                 from: #from,
+                memory: #memory,
+                cores: #cores,
                 machines: &[#(#machines),*],
                 body,
             };

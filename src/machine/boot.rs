@@ -38,6 +38,7 @@ pub struct MachineOptions {
     pub(super) disk: Disk,
     pub(super) events: Events,
     pub(super) boot_limit: Option<Duration>,
+    pub(super) hardware: Vec<String>,
     pub(super) shell_control: bool,
 }
 
@@ -49,8 +50,28 @@ impl MachineOptions {
             disk: Disk::Fresh,
             events: Events::none(),
             boot_limit: None,
+            hardware: Vec::new(),
             shell_control: std::env::var_os("NIXVM_CONTROL").is_some_and(|way| way == "shell"),
         }
+    }
+
+    /// How much memory it has, in MiB, instead of what the configuration says.
+    #[must_use]
+    pub fn memory(mut self, mebibytes: u64) -> Self {
+        self.hardware.extend(["-m".to_owned(), mebibytes.to_string()]);
+        self
+    }
+
+    /// How many processors it has, instead of what the configuration says.
+    #[must_use]
+    pub fn cores(mut self, count: u64) -> Self {
+        self.hardware.extend(["-smp".to_owned(), count.to_string()]);
+        self
+    }
+
+    /// What it has of these, as QEMU's options.
+    pub(crate) fn hardware(&self) -> &[String] {
+        &self.hardware
     }
 
     /// The machine's name.
@@ -102,6 +123,7 @@ pub(super) struct Plan {
     pub(super) disk: Disk,
     pub(super) events: Events,
     pub(super) boot_limit: Duration,
+    pub(super) hardware: Vec<String>,
     pub(super) shell_control: bool,
 }
 
@@ -120,9 +142,9 @@ impl Machine {
 
     /// With its RAM in a file of `memory`, if that is given: it can be saved there.
     pub(super) async fn begun(vm: &BuiltVm, options: MachineOptions, memory: Option<&Path>) -> Result<Self> {
-        let MachineOptions { name, disk, events, boot_limit, shell_control } = options;
+        let MachineOptions { name, disk, events, boot_limit, hardware, shell_control } = options;
         let boot_limit = boot_limit.unwrap_or(BOOT);
-        let plan = Plan { name, vm: vm.clone(), disk, events, boot_limit, shell_control };
+        let plan = Plan { name, vm: vm.clone(), disk, events, boot_limit, hardware, shell_control };
         let run_dir = Arc::new(RunDirectory::create()?);
         let life = plan.begin(&run_dir, run_dir.transcript(), memory).await?;
         Ok(Self::living(plan, run_dir, life, None))
@@ -158,6 +180,7 @@ impl Plan {
         let mut launch = Launch::new(vm, name, run_dir, events.clone());
         launch.disk = self.disk.clone();
         launch.accelerator = choice.accelerator;
+        launch.options.clone_from(&self.hardware);
         if let Some(folder) = memory {
             launch.memory = Memory::create(folder, vm, &launch.options)?;
         }

@@ -111,9 +111,10 @@ impl Machine {
         template: Use,
         to_save: Option<&Path>,
     ) -> Result<Self> {
-        let MachineOptions { name, events, boot_limit, shell_control, .. } = options;
+        let MachineOptions { name, events, boot_limit, hardware, shell_control, .. } = options;
         let boot_limit = boot_limit.unwrap_or(BOOT);
-        let plan = Plan { name, vm: vm.clone(), disk: Disk::Fresh, events, boot_limit, shell_control };
+        let plan =
+            Plan { name, vm: vm.clone(), disk: Disk::Fresh, events, boot_limit, hardware, shell_control };
         let run_dir = Arc::new(RunDirectory::create()?);
         let life = plan.resume(&run_dir, run_dir.transcript(), &template.folder, to_save).await?;
         Ok(Self::living(plan, run_dir, life, Some(template.lock)))

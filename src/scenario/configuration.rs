@@ -90,6 +90,8 @@ mod tests {
             timeout: None,
             allow: &[],
             from: crate::scenario::From::Booted,
+            memory: None,
+            cores: None,
             machines: &[],
             body: |_| Box::pin(async { Ok(()) }),
         }

@@ -3,6 +3,7 @@
 
 use tokio::task::JoinSet;
 
+use super::admission::{Capacity, Need, Permit, admit};
 use super::exit::Exit;
 use super::given::Place;
 use super::registry::{From, MachineRequest, Scenario};
@@ -10,26 +11,43 @@ use super::run::Failure;
 use super::suite::Suite;
 use crate::build::{BuiltVm, password_of};
 use crate::machine::{Machine, MachineOptions, Session};
+use crate::qemu::memory_size;
 use crate::template::{self, Moment};
 use crate::{Error, ErrorKind, Events, Result};
 
-/// Makes every machine ready that `scenario` takes, all at once; returns them in the order asked for.
-/// If one fails, the others are ended.
+/// What a machine takes beside the guest's own memory, in MiB: QEMU, and its translated code.
+const BESIDE: u64 = 256;
+/// Of a machine that does not say how much memory it has, in MiB.
+const USUAL: u64 = 1024;
+
+/// Makes every machine ready that `scenario` takes, all at once, as soon as this host has room for them; returns
+/// them in the order asked for, with the right to run them. If one fails, the others are ended.
 pub(super) async fn all(
     scenario: &'static Scenario,
     suite: &Suite,
     events: &Events,
-) -> Result<Vec<Place>, Failure> {
+) -> Result<(Vec<Place>, Option<Permit>), Failure> {
     let at = |exit| move |error| Failure { exit: Exit::before_the_body(&error, exit), error };
-    let mut getting_ready = JoinSet::new();
+    let mut all = Vec::new();
+    let mut need = Need { memory: 0, cores: 0 };
     for (number, request) in scenario.machines.iter().enumerate() {
         let source = suite.source(scenario, request).map_err(at(Exit::Usage))?;
         let vm = suite.build(&source, events).await.map_err(at(Exit::Build))?;
-        let options = suite.options(request, &source, &vm, events);
+        let options = suite.options(scenario, request, &source, &vm, events);
         let begin = Begin::of(scenario, request, &vm, suite.templates()).map_err(at(Exit::Usage))?;
+        let memory = scenario.memory.or_else(|| memory_size(&vm).map(|bytes| bytes >> 20));
+        need.memory += memory.unwrap_or(USUAL) + BESIDE;
+        need.cores += scenario.cores.unwrap_or(1);
+        all.push((number, request.name, begin, vm, options));
+    }
+    let permit = match all.is_empty() {
+        true => None,
+        false => Some(admit(need, Capacity::of_host(), events).await.map_err(at(Exit::Host))?),
+    };
+    let mut getting_ready = JoinSet::new();
+    for (number, name, begin, vm, options) in all {
         let events = events.clone();
-        getting_ready
-            .spawn(async move { (number, request.name, begin.machine(&vm, options, &events).await) });
+        getting_ready.spawn(async move { (number, name, begin.machine(&vm, options, &events).await) });
     }
     let mut up = Vec::new();
     while let Some(ready) = getting_ready.join_next().await {
@@ -40,7 +58,7 @@ pub(super) async fn all(
         up.push((number, Place { name, machine, session }));
     }
     up.sort_by_key(|(number, _)| *number);
-    Ok(up.into_iter().map(|(_, place)| place).collect())
+    Ok((up.into_iter().map(|(_, place)| place).collect(), permit))
 }
 
 /// How a machine begins.

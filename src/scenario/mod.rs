@@ -8,6 +8,7 @@
 //! a scenario's body has 5 minutes on a fast host ([`DEFAULT_TIMEOUT`]) or what its attribute says,
 //! multiplied by the measured [`Speed`](crate::Speed) of the host; building and booting have their own.
 
+mod admission;
 mod checks;
 pub mod compile;
 mod configuration;

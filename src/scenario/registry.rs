@@ -31,6 +31,10 @@ pub struct Scenario {
     pub allow: &'static [&'static str],
     /// Where its machines begin.
     pub from: From,
+    /// How much memory each of its machines has, in MiB; `None` for what the configuration says.
+    pub memory: Option<u64>,
+    /// How many processors each of its machines has; `None` for what the configuration says.
+    pub cores: Option<u64>,
     /// The machines it takes, in the order of the parameters.
     pub machines: &'static [MachineRequest],
     /// Runs the function on machines that are up.
@@ -121,6 +125,8 @@ mod tests {
             timeout: None,
             allow: &[],
             from: From::Booted,
+            memory: None,
+            cores: None,
             machines: &[],
             body: |_| Box::pin(async { Ok(()) }),
         }

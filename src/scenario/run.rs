@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::admission::Permit;
 use super::exit::Exit;
 use super::given::Given;
 use super::panics::Panics;
@@ -79,6 +80,7 @@ fn on_its_own_thread(
         events: events.clone(),
         machines: machines.clone(),
         panics: Panics::default(),
+        permit: Mutex::default(),
         tell: tell.clone(),
     };
     let thread = std::thread::Builder::new().name(scenario.function.to_owned()).spawn(move || {
@@ -117,6 +119,8 @@ struct Life {
     events: Events,
     machines: Machines,
     panics: Panics,
+    /// The right to run them; given back when they are gone.
+    permit: Mutex<Option<Permit>>,
     tell: mpsc::Sender<Progress>,
 }
 
@@ -144,7 +148,9 @@ impl Life {
 
     async fn prepare_and_run(&self) -> Result<(), Failure> {
         checks::are_known(self.scenario).map_err(|error| Failure { exit: Exit::Usage, error })?;
-        let given = machines::all(self.scenario, &self.suite, &self.events).await?;
+        // Held until the scenario is over.
+        let (given, permit) = machines::all(self.scenario, &self.suite, &self.events).await?;
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
         let speed = given.iter().map(|place| place.machine.speed().factor()).fold(1.0, f64::max);
         let limit = Speed::new(speed).scale(self.scenario.timeout.unwrap_or(DEFAULT_TIMEOUT));
         let mut bodys = Given::default();

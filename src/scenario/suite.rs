@@ -53,6 +53,7 @@ impl Suite {
     /// How a machine made of `source` is booted.
     pub fn options(
         &self,
+        scenario: &Scenario,
         machine: &MachineRequest,
         source: &Source,
         vm: &BuiltVm,
@@ -64,7 +65,14 @@ impl Suite {
             _ => None,
         };
         let disk = policy.map_or(Disk::Fresh, |policy| Disk::kept_in(&home(source), vm, policy));
-        MachineOptions::new(machine.name).disk(disk).events(events.clone())
+        let mut options = MachineOptions::new(machine.name).disk(disk).events(events.clone());
+        if let Some(memory) = scenario.memory {
+            options = options.memory(memory);
+        }
+        if let Some(cores) = scenario.cores {
+            options = options.cores(cores);
+        }
+        options
     }
 }
 

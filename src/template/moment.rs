@@ -39,13 +39,12 @@ pub enum Moment {
 }
 
 impl Moment {
-    fn key(&self, vm: &BuiltVm, accelerator: accelerator::Accelerator) -> Key {
+    fn key(&self, vm: &BuiltVm, hardware: &[String], accelerator: accelerator::Accelerator) -> Key {
+        let before = |moment: &Self| moment.key(vm, hardware, accelerator);
         match self {
-            Self::Booted => Key::new(vm, accelerator, &["booted"]),
-            Self::LoggedIn { user, password } => {
-                Self::Booted.key(vm, accelerator).after(&["logged in", user, password])
-            }
-            Self::After { from, name, .. } => from.key(vm, accelerator).after(&["after", name]),
+            Self::Booted => Key::new(vm, accelerator, &["booted", &hardware.join(" ")]),
+            Self::LoggedIn { user, password } => before(&Self::Booted).after(&["logged in", user, password]),
+            Self::After { from, name, .. } => before(from).after(&["after", name]),
         }
     }
 
@@ -161,7 +160,7 @@ async fn template(
     events: &Events,
 ) -> Result<Made> {
     let choice = accelerator::choose(vm, events).await?;
-    let key = moment.key(vm, choice.accelerator);
+    let key = moment.key(vm, options.hardware(), choice.accelerator);
     let make = async |folder: &Path| -> Result<Option<String>> {
         room_for(vm, folder)?;
         let mut machine = match moment.before() {
