@@ -54,6 +54,7 @@ pub use tokio;
 /// | `from = booted` | where the machines begin: `booted`, at the login prompt (when not given); `logged_in("alice", "test")`; the name of a [`checkpoint`](macro@checkpoint); `cold`, booted for this scenario alone. Every scenario has machines of its own, clones of one that was booted once |
 /// | `timeout = "5m"` | the time limit on a fast host (`30s`, `1m30s`, `1h`), multiplied by the measured [`Speed`]; 5 minutes when not given. It counts from when the machines are up |
 /// | `memory = "2G"`, `cores = 2` | what each of the machines has, instead of what the configuration says |
+/// | `retries = 2` | how often it is tried again when it failed; a scenario that passes then is named flaky |
 /// | `allow("segfault")` | what would fail a scenario that passed: a kernel oops, a segfault, an OOM kill, a failed unit, …, as a console shows them or, while the control channel is open, the kernel's log and systemd. Each can be allowed by its name, see [`machine::console_checks`] |
 /// | `ignore`, `ignore = "why"` | left out unless asked for (`--ignored`, `--include-ignored`) |
 ///

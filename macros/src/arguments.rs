@@ -10,7 +10,8 @@ use syn::{Error, Expr, ExprLit, Lit, LitStr, Result, Token};
 use crate::duration;
 
 /// The names that mean something of their own; a machine can't bear them.
-pub const KEYWORDS: [&str; 7] = ["allow", "configuration", "cores", "from", "ignore", "memory", "timeout"];
+pub const KEYWORDS: [&str; 8] =
+    ["allow", "configuration", "cores", "from", "ignore", "memory", "retries", "timeout"];
 
 /// The arguments, checked as far as they can be without the function they stand on.
 #[derive(Default)]
@@ -25,6 +26,8 @@ pub struct Arguments {
     pub memory: Option<u64>,
     /// `cores = 2`.
     pub cores: Option<u64>,
+    /// `retries = 2`.
+    pub retries: Option<u32>,
     /// `timeout = "5m"`.
     pub timeout: Option<Duration>,
     /// `configuration = "path"`: of every machine that has none of its own.
@@ -134,6 +137,7 @@ impl Arguments {
                         Error::new(size.span(), "expected MiB or GiB: `memory = \"512M\"`, `\"2G\"`")
                     })?);
                 }
+                "retries" => arguments.retries = Some(retries(&name, value)?),
                 "cores" => arguments.cores = Some(cores(&name, value)?),
                 "timeout" => {
                     let limit = text(&name, value, "timeout = \"5m\"")?;
@@ -196,6 +200,14 @@ fn mebibytes(text: &str) -> Option<u64> {
         None => (text.strip_suffix(['G', 'g'])?, 1024),
     };
     digits.parse::<u64>().ok()?.checked_mul(factor).filter(|size| (1..=1 << 24).contains(size))
+}
+
+/// How often something is tried again.
+fn retries(name: &Ident, value: Option<Expr>) -> Result<u32> {
+    match &value {
+        Some(Expr::Lit(ExprLit { lit: Lit::Int(count), .. })) => count.base10_parse(),
+        _ => Err(Error::new(name.span(), "expected a number: `retries = 2`")),
+    }
 }
 
 /// A number of processors.

@@ -45,6 +45,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
     }));
     let allow = &arguments.allow;
     let memory = option(arguments.memory.map(|size| quote!(#size)));
+    let retries = option(arguments.retries.map(|count| quote!(#count)));
     let cores = option(arguments.cores.map(|count| quote!(#count)));
     let from = moment(arguments.from.as_ref());
     let machines = parameters.iter().map(|parameter| machine(parameter, &arguments));
@@ -84,6 +85,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
                 timeout: #timeout,
                 allow: &[#(#allow),*],
                 from: #from,
+                retries: #retries,
                 memory: #memory,
                 cores: #cores,
                 machines: &[#(#machines),*],

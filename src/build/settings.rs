@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Builder, Source};
+use crate::scenario::Partition;
 use crate::{Error, ErrorKind, Result};
 
 /// What happens to a machine's disk image between runs.
@@ -33,6 +34,10 @@ pub enum KeepState {
 /// | `NIXVM_KEEP_STATE` | `1` keeps the disk image, `strict` as well; `0` does not |
 /// | `NIXVM_SKIP` | `1`: scenarios are skipped, and that is said; `0`: they run |
 /// | `NIXVM_TEMPLATES` | `0`: every machine is booted for its scenario alone; `1`: clones of templates, where that is possible (the default) |
+/// | `NIXVM_SHUFFLE` | a number: scenarios run in an order that it decides |
+/// | `NIXVM_PARTITION` | `hash:1/3`: the first of three shares of the scenarios; `count:1/3` |
+/// | `NIXVM_RETRIES` | how often a scenario that failed is tried again; it is named flaky when it passes then |
+/// | `NIXVM_FAIL_FAST` | `1`: nothing more is begun once a scenario has failed |
 /// | `NIXVM_BUILD_TIMEOUT` | longest time a build may take: `90s`, `45m`, `2h`, or seconds; default `60m` |
 ///
 /// At most one of the first three may be set, and a nixpkgs only where one is used.
@@ -49,6 +54,14 @@ pub struct Settings {
     pub skip: bool,
     /// Machines may be clones of templates.
     pub templates: bool,
+    /// What decides the order of scenarios; `None` for the one in which they are written.
+    pub shuffle: Option<u64>,
+    /// The share of the scenarios that run.
+    pub partition: Option<Partition>,
+    /// How often a scenario that failed is tried again.
+    pub retries: u32,
+    /// Nothing more is begun once a scenario has failed.
+    pub fail_fast: bool,
     /// Longest time a build may take, if it is not the default.
     pub build_limit: Option<Duration>,
 }
@@ -61,6 +74,10 @@ impl Default for Settings {
             keep_state: KeepState::default(),
             skip: false,
             templates: true,
+            shuffle: None,
+            partition: None,
+            retries: 0,
+            fail_fast: false,
             build_limit: None,
         }
     }
@@ -147,6 +164,25 @@ impl Settings {
             Some("0") => false,
             Some(other) => return Err(choice("NIXVM_TEMPLATES", other, "1 or 0")),
         };
+        let shuffle = match text("NIXVM_SHUFFLE")? {
+            None => None,
+            Some(seed) => Some(seed.parse().map_err(|_| choice("NIXVM_SHUFFLE", &seed, "a number"))?),
+        };
+        let partition = match text("NIXVM_PARTITION")? {
+            None => None,
+            Some(share) => Some(share.parse().map_err(|_| {
+                choice("NIXVM_PARTITION", &share, "a share such as hash:1/3, the first of three")
+            })?),
+        };
+        let retries = match text("NIXVM_RETRIES")? {
+            None => 0,
+            Some(count) => count.parse().map_err(|_| choice("NIXVM_RETRIES", &count, "a number"))?,
+        };
+        let fail_fast = match text("NIXVM_FAIL_FAST")?.as_deref() {
+            None | Some("0") => false,
+            Some("1") => true,
+            Some(other) => return Err(choice("NIXVM_FAIL_FAST", other, "1 or 0")),
+        };
         let build_limit = match text("NIXVM_BUILD_TIMEOUT")? {
             None => None,
             Some(value) => Some(duration(&value).ok_or_else(|| {
@@ -154,7 +190,18 @@ impl Settings {
             })?),
         };
         let source = given.into_iter().next().map(|(_, source)| source);
-        Ok(Self { source, nixpkgs, keep_state, skip, templates, build_limit })
+        Ok(Self {
+            source,
+            nixpkgs,
+            keep_state,
+            skip,
+            templates,
+            shuffle,
+            partition,
+            retries,
+            fail_fast,
+            build_limit,
+        })
     }
 }
 
@@ -240,6 +287,10 @@ mod tests {
             ("NIXVM_KEEP_STATE", "yes"),
             ("NIXVM_SKIP", "true"),
             ("NIXVM_TEMPLATES", "no"),
+            ("NIXVM_SHUFFLE", "much"),
+            ("NIXVM_PARTITION", "hash:3/2"),
+            ("NIXVM_RETRIES", "-1"),
+            ("NIXVM_FAIL_FAST", "yes"),
             ("NIXVM_BUILD_TIMEOUT", "0"),
             ("NIXVM_BUILD_TIMEOUT", "5 minutes"),
             ("NIXVM_BUILD_TIMEOUT", "99999999999999999999h"),

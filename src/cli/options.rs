@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, ValueEnum};
 use nixvm_test::build::{Settings, Source};
+use nixvm_test::scenario::Partition;
 use nixvm_test::{Result, report};
 
 /// Where the VM comes from and what becomes of its state.
@@ -38,6 +39,18 @@ pub struct Options {
     /// Boot every machine for its scenario alone, instead of cloning a template
     #[arg(long, global = true)]
     pub no_template: bool,
+    /// Run scenarios in an order that this number decides
+    #[arg(long, global = true, value_name = "SEED")]
+    pub shuffle: Option<u64>,
+    /// Run a share of the scenarios alone: hash:1/3 is the first of three
+    #[arg(long, global = true, value_name = "SHARE")]
+    pub partition: Option<Partition>,
+    /// Try scenarios that failed again, so often; those that pass then are named flaky
+    #[arg(long, global = true, value_name = "N")]
+    pub retries: Option<u32>,
+    /// Begin nothing more once a scenario has failed
+    #[arg(long, global = true)]
+    pub fail_fast: bool,
     /// Show the log on standard error; -vv shows all of it
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
@@ -87,6 +100,10 @@ impl Options {
             }),
         );
         add("NIXVM_TEMPLATES", self.no_template.then(|| "0".into()));
+        add("NIXVM_SHUFFLE", self.shuffle.map(|seed| seed.to_string().into()));
+        add("NIXVM_PARTITION", self.partition.map(|share| share.to_string().into()));
+        add("NIXVM_RETRIES", self.retries.map(|count| count.to_string().into()));
+        add("NIXVM_FAIL_FAST", self.fail_fast.then(|| "1".into()));
         add(report::log::VARIABLE, self.log().map(Into::into));
         // A flag of one kind of source overrides a variable of another that is set already.
         if self.configuration.is_some() || self.flake.is_some() || self.vm.is_some() {

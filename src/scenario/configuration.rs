@@ -90,6 +90,7 @@ mod tests {
             timeout: None,
             allow: &[],
             from: crate::scenario::From::Booted,
+            retries: None,
             memory: None,
             cores: None,
             machines: &[],

@@ -47,7 +47,8 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     let suite = Arc::new(Suite::new(Settings::from_env()?, reporter.clone()));
     let exits = Exits::default();
     let one_at_a_time = one_at_a_time(&mut arguments);
-    let trials = scenarios
+    let trials = suite
+        .ordered(scenarios)
         .into_iter()
         .map(|scenario| trial(scenario, &arguments, &suite, &exits, one_at_a_time.clone()))
         .collect();
@@ -87,7 +88,11 @@ fn trial(
             return Ok(Completion::Ignored { reason });
         }
         let _turn = one_at_a_time.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
-        match run::run(scenario, &suite) {
+        if suite.fail_fast() && !exits.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            let reason = Some("another scenario failed before".to_owned());
+            return Ok(Completion::Ignored { reason });
+        }
+        match tried(scenario, &suite) {
             Ok(()) => Ok(Completion::Completed),
             Err(failure) => {
                 exits.lock().unwrap_or_else(PoisonError::into_inner).push(failure.exit);
@@ -96,6 +101,30 @@ fn trial(
         }
     })
     .with_ignored_flag(scenario.ignore.is_some() && arguments.ignored)
+}
+
+/// Runs a scenario until it passes, as often as it may be tried.
+fn tried(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), run::Failure> {
+    let tries = suite.tries(scenario);
+    let mut number = 1;
+    loop {
+        match run::run(scenario, suite) {
+            Ok(()) => {
+                if number > 1 {
+                    let events = suite.events(&scenario.name());
+                    events.note(format!("flaky: it passed on try {number} of {tries}"));
+                }
+                return Ok(());
+            }
+            // Trying again mends neither a command line nor a configuration.
+            Err(failure) if number < tries && matches!(failure.exit, Exit::Failed | Exit::Boot) => {
+                let why = failure.error.summary();
+                suite.events(&scenario.name()).note(format!("try {number} of {tries} failed: {why}"));
+                number += 1;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
 }
 
 /// libtest-mimic with one thread writes `test NAME ...` without an end of line *before* the test

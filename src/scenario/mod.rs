@@ -16,6 +16,7 @@ mod exit;
 mod given;
 mod harness;
 mod machines;
+mod order;
 mod outcome;
 mod panics;
 mod registry;
@@ -24,6 +25,7 @@ mod suite;
 
 pub use exit::{Exit, TABLE as EXIT_CODES};
 pub use harness::main;
+pub use order::Partition;
 pub use registry::{Checkpoint, From, MachineRequest, Scenario, all};
 pub use run::DEFAULT_TIMEOUT;
 

@@ -27,6 +27,8 @@ pub struct Scenario {
     pub ignore: Option<&'static str>,
     /// Its time limit on a fast host; `None` for the default.
     pub timeout: Option<Duration>,
+    /// How often it is tried again when it failed; `None` for what was chosen for the whole run.
+    pub retries: Option<u32>,
     /// What a console may say without failing it: names of [`crate::machine::console_checks`].
     pub allow: &'static [&'static str],
     /// Where its machines begin.
@@ -125,6 +127,7 @@ mod tests {
             timeout: None,
             allow: &[],
             from: From::Booted,
+            retries: None,
             memory: None,
             cores: None,
             machines: &[],

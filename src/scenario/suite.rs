@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::configuration;
 use super::registry::{MachineRequest, Scenario};
+use super::{configuration, order};
 use crate::build::{Builder, BuiltVm, KeepState, Settings, Source};
 use crate::machine::MachineOptions;
 use crate::qemu::{Disk, KeepPolicy};
@@ -33,6 +33,27 @@ impl Suite {
     pub fn events(&self, scenario: &str) -> Events {
         let (reporter, scenario) = (self.reporter.clone(), scenario.to_owned());
         Events::new(move |event| reporter.event(&scenario, event))
+    }
+
+    /// The scenarios that run, in their order.
+    pub fn ordered(&self, mut scenarios: Vec<&'static Scenario>) -> Vec<&'static Scenario> {
+        if let Some(partition) = self.settings.partition {
+            scenarios = partition.of(scenarios, |scenario| scenario.name());
+        }
+        if let Some(seed) = self.settings.shuffle {
+            order::shuffle(&mut scenarios, seed);
+        }
+        scenarios
+    }
+
+    /// How often `scenario` is tried.
+    pub fn tries(&self, scenario: &Scenario) -> u32 {
+        scenario.retries.unwrap_or(self.settings.retries).saturating_add(1)
+    }
+
+    /// Whether nothing more is to be begun after a failure.
+    pub fn fail_fast(&self) -> bool {
+        self.settings.fail_fast
     }
 
     /// Whether machines may be clones of templates.
