@@ -1,0 +1,146 @@
+//! Templates on the real VM: how soon a clone answers beside a cold boot of the same run, and what it takes.
+//!
+//! ```text
+//! cargo bench --bench templates                    # about 3 minutes
+//! cargo bench --bench templates -- --clones 200
+//! cargo bench --bench templates -- --vm ./result   # a VM that is built already
+//! ```
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nixvm_test::build::{Builder, BuiltVm, Source};
+use nixvm_test::machine::{Machine, MachineOptions};
+use nixvm_test::template::{self, Moment};
+use nixvm_test::{Event, Events, Result};
+
+#[tokio::main]
+async fn main() -> Result {
+    let arguments: Vec<String> = std::env::args().collect();
+    let given = |name: &str| {
+        arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1))
+    };
+    let events = Events::new(|event| {
+        if let Event::Note(text) | Event::BuildLine(text) = event {
+            eprintln!("{text}");
+        }
+    });
+    let source = match given("--vm") {
+        Some(vm) => Source::Built(vm.into()),
+        None => Source::Configuration(Path::new(env!("CARGO_MANIFEST_DIR")).join("configuration.nix")),
+    };
+    let clones: usize = given("--clones").and_then(|count| count.parse().ok()).unwrap_or(20);
+    let vm = Builder::new().build(&source, &events).await?;
+
+    let begun = Instant::now();
+    let machine = Machine::boot(&vm, MachineOptions::new("cold").events(events.clone())).await?;
+    machine.login("alice", "test").await?.succeed("true").await?;
+    let cold = begun.elapsed();
+    machine.stop().await;
+
+    // Made now, if it is not there.
+    let begun = Instant::now();
+    cloned(&vm, &events).await?.stop().await;
+    let made = begun.elapsed();
+
+    let before = Resources::of_this_process();
+    let (mut ready, mut answered, mut by_root, mut memory, mut disk) =
+        (vec![], vec![], vec![], vec![], vec![]);
+    for _ in 0..clones {
+        let begun = Instant::now();
+        let machine = cloned(&vm, &events).await?;
+        ready.push(begun.elapsed().as_secs_f64());
+        if let Some(alice) = machine.session().await {
+            alice.succeed("true").await?;
+        }
+        answered.push(begun.elapsed().as_secs_f64());
+        machine.succeed("true").await?;
+        by_root.push(begun.elapsed().as_secs_f64());
+        for _ in 0..3 {
+            machine.succeed("ls /; id; date").await?;
+        }
+        memory.push(own_memory(machine.qemu().pid()));
+        disk.push(size_of(machine.run_directory()));
+        machine.stop().await;
+    }
+    let after = Resources::of_this_process();
+
+    println!("\n| median of {clones} | | |\n|---|---:|---:|");
+    println!("| cold: boot, login, first answer | {cold:.2?} | |");
+    println!("| making the template, or finding it | {made:.2?} | |");
+    let cold = cold.as_secs_f64();
+    for (what, times) in [
+        ("a clone goes on", &ready),
+        ("its session's first answer", &answered),
+        ("and root's, over the control channel", &by_root),
+    ] {
+        let time = median(times);
+        println!("| {what} | {:.0} ms | {:.0} × faster than cold |", time * 1000.0, cold / time);
+    }
+    println!("| a clone's own memory (PSS) | {:.0} MB | |", median(&memory) / 1e6);
+    println!("| a clone's files | {:.1} MB | |", median(&disk) / 1e6);
+    println!("| this process's memory, descriptors, threads after all | {after} | before: {before} |");
+    Ok(())
+}
+
+async fn cloned(vm: &BuiltVm, events: &Events) -> Result<Machine> {
+    let moment = Moment::LoggedIn { user: "alice".to_owned(), password: "test".to_owned() };
+    template::machine(vm, MachineOptions::new("clone").events(events.clone()), &moment, events).await
+}
+
+/// What a process holds.
+struct Resources {
+    memory: u64,
+    descriptors: usize,
+    threads: usize,
+}
+
+impl Resources {
+    fn of_this_process() -> Self {
+        // Tasks and threads of the last machine may still be ending.
+        std::thread::sleep(Duration::from_millis(200));
+        let count = |folder: &str| std::fs::read_dir(folder).map_or(0, Iterator::count);
+        Self {
+            memory: field("/proc/self/smaps_rollup", "Rss:"),
+            descriptors: count("/proc/self/fd"),
+            threads: count("/proc/self/task"),
+        }
+    }
+}
+
+impl std::fmt::Display for Resources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} MB, {}, {}", self.memory / 1_000_000, self.descriptors, self.threads)
+    }
+}
+
+/// What is a process's alone, and its share of what others have, too (proc(5), PSS), in bytes.
+fn own_memory(pid: u32) -> f64 {
+    field(&format!("/proc/{pid}/smaps_rollup"), "Pss:") as f64
+}
+
+/// A field of such a file, in bytes.
+fn field(file: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// What the files of a folder take on the disk, in bytes.
+fn size_of(folder: &Path) -> f64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() => size_of(&entry.path()),
+            Ok(found) => (found.blocks() * 512) as f64,
+            Err(_) => 0.0,
+        })
+        .sum()
+}
+
+fn median(all: &[f64]) -> f64 {
+    let mut sorted = all.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
