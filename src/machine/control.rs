@@ -28,6 +28,9 @@ use crate::{Error, ErrorKind, Result};
 /// For `sudo`, `systemd-run` and what they start, on a fast host.
 const OPEN: Duration = Duration::from_secs(20);
 
+/// For a guest to answer that is about to be brought back to an earlier moment.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// The way into a machine beside its console.
 #[derive(Debug)]
 pub(super) struct Control {
@@ -105,20 +108,54 @@ impl Control {
     }
 
     /// In a guest that is about to go on.
-    pub(super) fn resume(line: StdStream, shell: bool, name: &str, saved: SavedControl) -> Result<Self> {
-        let mut control = Self::new(line, shell)?;
-        if let Some((user, password)) = saved.credentials {
-            control.remember(Credentials { user, password: Secret::new(&password) });
-        }
-        if let Some(SavedRoot { channel, nonce }) = saved.root {
-            let copy = control.line.try_clone().and_then(UnixStream::from_std);
-            let stream = copy.map_err(|error| Error::io("copy a socket", &error))?;
-            let channel = Channel::resume(stream, name.to_owned(), channel);
-            *lock(&control.current) = Some(channel.clone());
-            control.open.get_mut().root = Some(Root { channel, nonce });
-        }
-        control.asleep.store(true, Ordering::Relaxed);
+    pub(super) async fn resume(
+        line: StdStream,
+        shell: bool,
+        name: &str,
+        saved: &SavedControl,
+    ) -> Result<Self> {
+        let control = Self::new(line, shell)?;
+        control.open_again(name, saved).await?;
         Ok(control)
+    }
+
+    /// Lets go of all channels: what is pending on them fails with `why`. What serves the port in the guest is of no
+    /// interest any more.
+    pub(super) async fn leave(&self, why: &str) {
+        let mut open = self.open.lock().await;
+        open.users.clear();
+        self.buses.lock().await.clear();
+        *lock(&self.current) = None;
+        if let Some(root) = open.root.take() {
+            // What was sent before has reached the guest then: none of it is left for the earlier moment.
+            let _ = root.channel.ping(SETTLED).await;
+            root.channel.close(why);
+        }
+    }
+
+    /// Takes the channel up where it stood, in a guest that has gone on from there.
+    pub(super) async fn take_up(&self, name: &str, saved: &SavedControl) -> Result {
+        // What the guest said after that moment. At the moment itself it was silent.
+        let mut left = [0; 4096];
+        while std::io::Read::read(&mut &self.line, &mut left).is_ok_and(|count| count > 0) {}
+        self.open_again(name, saved).await?;
+        self.awaken();
+        Ok(())
+    }
+
+    async fn open_again(&self, name: &str, saved: &SavedControl) -> Result {
+        if let Some((user, password)) = &saved.credentials {
+            self.remember(Credentials { user: user.clone(), password: Secret::new(password) });
+        }
+        if let Some(SavedRoot { channel, nonce }) = &saved.root {
+            let copy = self.line.try_clone().and_then(UnixStream::from_std);
+            let stream = copy.map_err(|error| Error::io("copy a socket", &error))?;
+            let channel = Channel::resume(stream, name.to_owned(), *channel);
+            *lock(&self.current) = Some(channel.clone());
+            self.open.lock().await.root = Some(Root { channel, nonce: nonce.clone() });
+        }
+        self.asleep.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Puts right what differs in a guest that goes on from a saved moment, as soon as root can.

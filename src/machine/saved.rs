@@ -42,7 +42,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 pub(super) struct Known {
     speed: f64,
     line: KnownLine,
-    control: SavedControl,
+    pub(super) control: SavedControl,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -129,6 +129,16 @@ impl Machine {
     }
 }
 
+impl Known {
+    /// The console of a guest that goes on now.
+    pub(super) fn line(&self) -> Line {
+        match &self.line {
+            KnownLine::AtLogin => Line::AtLogin,
+            KnownLine::Shell(saved) => Line::Shell(ShellLine::resume(saved.clone())),
+        }
+    }
+}
+
 impl Plan {
     /// A machine that goes on from what is in `folder`; to be saved again, perhaps.
     pub(super) async fn resume(
@@ -152,18 +162,15 @@ impl Plan {
         let channel = theirs.into();
         let resume = Resume { folder, to_save, machine: &name, run_dir, channel, events: events.clone() };
         let (qemu, stream) = Qemu::resume(resume).await?;
-        let control = Control::resume(ours, self.shell_control, &name, known.control)?;
+        let control = Control::resume(ours, self.shell_control, &name, &known.control).await?;
         control.follow(&qemu);
         let speed = Speed::new(known.speed);
         let console = self.attach(&qemu, stream, transcript, speed, past)?;
         console.set_watch(Watch::Session);
-        let line = match known.line {
-            KnownLine::AtLogin => Line::AtLogin,
-            KnownLine::Shell(saved) => {
-                console.mask(saved.password());
-                Line::Shell(ShellLine::resume(saved))
-            }
-        };
+        if let KnownLine::Shell(saved) = &known.line {
+            console.mask(saved.password());
+        }
+        let line = known.line();
         qemu.go_on().await?;
         control.awaken();
         events.send(Event::Phase { machine: name.clone(), phase: "cloned", at: started.elapsed() });

@@ -65,7 +65,7 @@ impl std::fmt::Debug for Secret {
 }
 
 /// A shell that waits for commands, as it stands in a template. The password is there for sudo.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct SavedShell {
     user: String,
     password: String,

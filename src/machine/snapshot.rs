@@ -1,24 +1,25 @@
 //! Back to an earlier moment of the same machine.
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
+use super::control::SavedControl;
+use super::saved::Known;
 use super::{Line, Machine};
 use crate::{Error, ErrorKind, Result};
 
-/// A moment of a machine, made by [`Machine::snapshot`]. It goes with the machine.
+/// A moment of a machine, made by [`Machine::snapshot`]. It goes with the machine, and with its QEMU: not after
+/// [`Machine::crash`] or [`Machine::power_off`].
 #[derive(Debug)]
 pub struct Snapshot {
-    folder: PathBuf,
-    number: usize,
+    tag: String,
+    /// The QEMU that has it.
+    qemu: u32,
+    known: Known,
 }
 
 impl Machine {
     /// Keeps this moment, to come back to: RAM, disks, devices, who is logged in. The machine stands still while it is
-    /// written, about a second for each 500 MiB of RAM that it uses. Its channels for users other than
-    /// root are opened anew afterwards; commands that run in the foreground of one end.
+    /// written. Channels of users other than root are opened anew afterwards; commands that run on one end.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -30,46 +31,45 @@ impl Machine {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] with the reason when it can't be saved (a shared folder, a TPM);
-    /// [`ErrorKind::SessionEnded`] when it is off, or nobody knows what its console does; [`ErrorKind::Io`] and
-    /// [`ErrorKind::Qmp`] when it can't be written.
+    /// [`ErrorKind::Qmp`] with QEMU's words when it can't be saved: a shared folder, a disk image that is no qcow2, a
+    /// full disk; [`ErrorKind::SessionEnded`] when it is off, or nobody knows what its console does.
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let _changing = self.shared.changing.lock().await;
         let life = self.life();
         let line = life.line.lock().await;
-        life.step("take a snapshot");
         let number = self.shared.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
-        let folder = self.shared.run_dir.tmp().join(format!("snapshot.{number}"));
-        fs::create_dir(&folder)
-            .map_err(|error| Error::io(format_args!("make {}", folder.display()), &error))?;
-        let control = life.save_control().await?;
+        life.step(format!("take snapshot {number}"));
+        let control: SavedControl = life.save_control().await?;
         let known = life.known(&line, control)?;
-        life.qemu.snapshot(&self.shared.run_dir, &folder).await?;
-        life.write_known(&known, &folder)?;
-        Ok(Snapshot { folder, number })
+        let tag = format!("nixvm{number}");
+        life.qemu.keep_moment(&tag).await?;
+        Ok(Snapshot { tag, qemu: life.qemu.pid(), known })
     }
 
-    /// Brings the machine back to the moment of a snapshot of it. Sessions of since are over;
-    /// [`Machine::session`] gives the one of that moment. The clock is put right.
+    /// Brings the machine back to the moment of a snapshot. What ran since fails with
+    /// [`ErrorKind::ChannelLost`]; sessions of since are over, and [`Machine::session`] gives the one of that
+    /// moment. The clock is put right.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a snapshot of another machine, and whatever keeps QEMU from going on from it: the
-    /// machine is off then.
+    /// [`ErrorKind::Usage`] for a snapshot of another machine or an earlier start of it, and [`ErrorKind::Qmp`] with
+    /// QEMU's words.
     pub async fn restore(&self, snapshot: &Snapshot) -> Result {
         let _changing = self.shared.changing.lock().await;
-        if !snapshot.folder.starts_with(self.shared.run_dir.path()) {
-            return Err(Error::new(ErrorKind::Usage, "this is a snapshot of another machine"));
+        let life = self.life();
+        if snapshot.qemu != life.qemu.pid() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "this is a snapshot of another machine, or of an earlier start of this one",
+            ));
         }
-        let old = self.life();
-        old.step(format!("go back to snapshot {}", snapshot.number));
-        old.qemu.kill().await;
-        *old.line.lock().await = Line::Lost("the machine was brought back to an earlier moment".to_owned());
-        old.qemu.clear_away().await;
-        let begun = self.shared.begun.fetch_add(1, Ordering::Relaxed) + 1;
-        let transcript = self.shared.run_dir.transcript().with_file_name(format!("transcript.{begun}"));
-        let run_dir = &self.shared.run_dir;
-        let life = self.shared.plan.resume(run_dir, transcript, &snapshot.folder, None).await?;
-        *self.shared.life.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(life);
+        life.step("go back to a snapshot");
+        let mut line = life.line.lock().await;
+        *line = Line::Lost("the machine was brought back to an earlier moment".to_owned());
+        life.control.leave("the machine was brought back to an earlier moment").await;
+        life.qemu.back_to_moment(&snapshot.tag).await?;
+        life.console.skip();
+        life.control.take_up(&life.name, &snapshot.known.control).await?;
+        *line = snapshot.known.line();
         Ok(())
     }
 }

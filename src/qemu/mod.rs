@@ -17,6 +17,7 @@ mod qmp;
 mod run_directory;
 mod screen;
 pub mod signals;
+mod snapshot;
 mod supervise;
 mod template;
 mod watchdog;

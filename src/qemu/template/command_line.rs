@@ -112,11 +112,12 @@ impl CommandLine {
     }
 
     /// The command of a clone, which waits to be given its state: `memory` is the template's, mapped
-    /// privately unless it is to be written to (then with `true`), or stays as it is; `images` are the clone's own, by the places of those that they replace; `sockets` are
+    /// privately unless it is to be written to (`shared`); `images` are the clone's own, by the places of those that they replace; `sockets` are
     /// descriptors by the ids of their character devices.
     pub(super) fn of_clone(
         &self,
-        memory: Option<(PathBuf, bool)>,
+        memory: &Path,
+        shared: bool,
         images: &[(usize, PathBuf)],
         sockets: &[(&str, i32)],
     ) -> Vec<String> {
@@ -125,9 +126,8 @@ impl CommandLine {
             let mut properties = Properties::parse(value);
             match option {
                 "object" if properties.get("id") == Some(MEMORY) => {
-                    let Some((memory, shared)) = &memory else { continue };
                     properties.set("mem-path", memory.to_string_lossy());
-                    properties.set("share", if *shared { "on" } else { "off" });
+                    properties.set("share", if shared { "on" } else { "off" });
                 }
                 "chardev" => {
                     let id = properties.get("id").map(str::to_owned);
@@ -189,8 +189,7 @@ mod tests {
         let images = command.images(run);
         assert_eq!(images.len(), 2);
         let own: Vec<_> = images.iter().map(|image| (image.at, format!("/c/{}", image.at).into())).collect();
-        let clone =
-            command.of_clone(Some(("/t/memory".into(), false)), &own, &[("nixvm-console", 21)]).join(" ");
+        let clone = command.of_clone(Path::new("/t/memory"), false, &own, &[("nixvm-console", 21)]).join(" ");
         for part in [
             "cache=writeback,file=/c/5,id=drive1,if=none,format=qcow2",
             "file=/c/7,format=qcow2,id=drive2,if=none",

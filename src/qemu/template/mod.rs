@@ -15,7 +15,6 @@ mod overlay;
 mod properties;
 mod resume;
 mod save;
-mod snapshot;
 
 pub(crate) use resume::Resume;
 pub(crate) use save::{Memory, Saved, foreseen, memory_size};

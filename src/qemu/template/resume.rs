@@ -60,11 +60,7 @@ impl Qemu {
             let below = folder.join(&image.saved);
             match to_save {
                 Some(_) => copied(below, own.clone()).await?,
-                None => {
-                    // In place of what a machine wrote that is brought back.
-                    let _ = std::fs::remove_file(&own);
-                    layer(&own, &below)?;
-                }
+                None => layer(&own, &below)?,
             }
             images.push((image.at, own));
         }
@@ -72,16 +68,14 @@ impl Qemu {
         let memory = match to_save {
             Some(to) => {
                 copied(ram, to.join(RAM_FILE)).await?;
-                Some((to.join(RAM_FILE), true))
+                (to.join(RAM_FILE), true)
             }
-            // A snapshot has its RAM in the state.
-            None => ram.exists().then_some((ram, false)),
+            None => (ram, false),
         };
-        let whole = memory.is_none();
         let program = &description.command.program;
         let mut command = Command::new(program);
         command
-            .args(description.command.of_clone(memory, &images, &sockets))
+            .args(description.command.of_clone(&memory.0, memory.1, &images, &sockets))
             .arg0("qemu")
             .env("TMPDIR", run_dir.tmp())
             .current_dir(run_dir.tmp());
@@ -91,7 +85,7 @@ impl Qemu {
         events.send(Event::MachineStarted { machine: machine.to_owned(), pid: supervised.pid() });
         let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await?;
         let qemu = Self::new(supervised, qmp, description.accelerator, None, machine, &events);
-        qemu.prepare_migration(whole).await?;
+        qemu.leave_out_shared_memory().await?;
         let uri = uri(&folder.join(STATE_FILE), qemu.version().await?);
         qemu.qmp().execute("migrate-incoming", Some(json!({ "uri": uri })), QMP_LIMIT).await?;
         qemu.migrated("loading the state", started).await?;

@@ -61,21 +61,22 @@ pub(crate) fn memory_size(vm: &BuiltVm) -> Option<u64> {
     size[..size.len() - 1].parse::<u64>().ok()?.checked_shl(shift)
 }
 
-/// Why machines of a VM can't be saved, as far as its run script says.
+/// Why machines of a VM can't be saved, as far as its run script says: nixpkgs writes each of its options on a
+/// line of its own. What else stands in the way is found when a machine runs.
 pub(crate) fn foreseen(vm: &BuiltVm) -> Option<String> {
-    const SHARED: [(&str, &str); 3] =
-        [("-virtfs", "9p"), ("virtiofsd", "virtiofs"), ("vhost-user-fs", "virtiofs")];
     let words = words(vm, &[]);
     if memory_of(&words).is_none() {
         return Some("its run script does not say how much RAM it has".to_owned());
     }
-    if let Some((_, how)) = SHARED.iter().find(|(word, _)| words.contains(word)) {
+    let has = |option: &str| words.lines().any(|line| line.trim_start().starts_with(option));
+    let shared = [("-virtfs ", "9p"), ("-device vhost-user-fs", "virtiofs")];
+    if let Some((_, how)) = shared.iter().find(|(option, _)| has(option)) {
         return Some(format!(
             "it shares folders with the host by {how}; with virtualisation.useNixStoreImage = true and \
              virtualisation.sharedDirectories = lib.mkForce {{}} it could be cloned"
         ));
     }
-    words.contains("-tpmdev").then(|| "it has a TPM, whose state is outside of QEMU".to_owned())
+    has("-tpmdev ").then(|| "it has a TPM, whose state is outside of QEMU".to_owned())
 }
 
 /// The run script and all options that come after its own. A script that can't be read says nothing.
@@ -161,7 +162,7 @@ impl Qemu {
             return Ok(Saved::Impossible(why));
         }
         self.qmp().execute("stop", None, QMP_LIMIT).await?;
-        self.write_state(&folder.join(STATE_FILE), false).await?;
+        self.write_state(&folder.join(STATE_FILE)).await?;
         // It may be slow to let go of its RAM; what counts is written.
         let _ = self.qmp().execute("quit", None, QMP_LIMIT).await;
         let mut exit = self.exit();
@@ -180,11 +181,7 @@ impl Qemu {
     }
 
     /// What stands in the way of saving a machine.
-    pub(super) async fn obstacle(
-        &self,
-        command: &CommandLine,
-        run_dir: &RunDirectory,
-    ) -> Result<Option<String>> {
+    async fn obstacle(&self, command: &CommandLine, run_dir: &RunDirectory) -> Result<Option<String>> {
         if let Some(why) = command.obstacle(run_dir.path()) {
             return Ok(Some(why));
         }
@@ -193,22 +190,19 @@ impl Qemu {
         Ok(why.map(|why| why.as_str().unwrap_or("QEMU does not say why").to_owned()))
     }
 
-    /// Writes everything but RAM that is in a file, or RAM as well (`whole`). The machine has to stand still.
-    pub(super) async fn write_state(&self, path: &Path, whole: bool) -> Result {
+    /// Writes everything but the RAM. The machine has to stand still.
+    async fn write_state(&self, path: &Path) -> Result {
         let started = Instant::now();
-        self.prepare_migration(whole).await?;
-        // The default is made for a network that others use, too.
-        let speed = json!({ "max-bandwidth": 64_u64 << 30 });
-        self.qmp().execute("migrate-set-parameters", Some(speed), QMP_LIMIT).await?;
+        self.leave_out_shared_memory().await?;
         let uri = uri(path, self.version().await?);
         self.qmp().execute("migrate", Some(json!({ "uri": uri })), QMP_LIMIT).await?;
         self.migrated("saving the machine", started).await
     }
 
-    /// Says whether RAM is part of the state (`whole`), or in a file.
-    pub(super) async fn prepare_migration(&self, whole: bool) -> Result {
-        let set = |name, state| json!({ "capability": name, "state": state });
-        let capabilities = json!({ "capabilities": [set("x-ignore-shared", !whole), set("events", true)] });
+    /// Turns the capability on that leaves RAM in files out of the state.
+    pub(super) async fn leave_out_shared_memory(&self) -> Result {
+        let on = |name| json!({ "capability": name, "state": true });
+        let capabilities = json!({ "capabilities": [on("x-ignore-shared"), on("events")] });
         self.qmp().execute("migrate-set-capabilities", Some(capabilities), QMP_LIMIT).await.map(drop)
     }
 
