@@ -153,7 +153,7 @@ impl Store {
                 }
             }
             if waited == SAID {
-                events.note("waiting for another process, which boots the template for this scenario");
+                events.note("waiting for the template, which another scenario or process is making");
             }
             tokio::time::sleep(LOOK).await;
             waited += LOOK;

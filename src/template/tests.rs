@@ -81,7 +81,7 @@ async fn however_many_ask_it_is_made_once_and_the_others_wait() {
     assert_eq!(count.load(Ordering::Relaxed), 1);
     let said = said.lock().unwrap();
     assert_eq!(said.len(), 7);
-    assert!(said[0].contains("waiting for another process"), "{said:?}");
+    assert!(said[0].contains("waiting for the template"), "{said:?}");
 }
 
 #[tokio::test]

@@ -159,13 +159,22 @@ fn mistakes_in_the_function_are_shown_where_they_are() {
         "3:17",
         "a scenario returns nothing or a `Result<(), E>`, not `i32`",
     );
-    refused(
-        "#[scenario]\nasync fn a(port: u16) { let _ = port; }",
-        "3:18",
-        "expected `u16`, found `Machine`",
-    );
+    refused("#[scenario]\nasync fn a(port: u16) { let _ = port; }", "3:18", "a scenario can't take `u16`");
     refused("#[scenario]\nasync fn a<T>() {}", "3:11", "without generics");
     refused("#[scenario]\nasync fn a((x, y): Machine) {}", "3:12", "plain names");
     refused("#[scenario]\nasync fn a(timeout: Machine) {}", "3:12", "can't be called `timeout`");
     refused("#[scenario]\nstruct A;", "3:1", "stands on a function");
+    refused("#[checkpoint]\nasync fn a(machine: Machine) -> Result { Ok(()) }", "3:1", "&mut Machine");
+    refused(
+        "#[scenario(from = nowhere)]\nasync fn a(machine: Machine) {}",
+        "2:19",
+        "__nixvm_checkpoint_nowhere",
+    );
+    refused(
+        "#[scenario(from = logged_in(\"alice\"))]\nasync fn a(machine: Machine) {}",
+        "2:19",
+        "name and password",
+    );
+    refused("#[scenario(memory = \"much\")]\nasync fn a(machine: Machine) {}", "2:21", "512M");
+    refused("#[scenario(cores = 0)]\nasync fn a(machine: Machine) {}", "2:20", "1 to 255");
 }
