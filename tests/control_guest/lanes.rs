@@ -87,3 +87,15 @@ fn nothing_is_left_of_the_stem_when_the_port_closes() {
     guest.close();
     until("all have ended", || !runs(stem) && !lanes.iter().any(|lane| runs(*lane)));
 }
+
+/// A shell that says nothing, since it was stopped or killed at its birth, tells nobody.
+#[test]
+fn a_stem_that_says_nothing_any_more_is_replaced() {
+    let mut guest = Guest::start(Way::Helper);
+    let stopped = stem(&guest);
+    guest.run(&format!("kill -STOP {stopped}"));
+    // More than are ready.
+    at_once(&mut guest, 6);
+    until("it is gone", || !runs(stopped));
+    at_once(&mut guest, 6);
+}

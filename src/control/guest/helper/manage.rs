@@ -184,6 +184,21 @@ impl Server {
         }
     }
 
+    /// Whether a command waits, and a lane that was ordered has not said a word yet.
+    pub fn waits_for_the_silent(&self) -> bool {
+        self.commands.waiting() > 0 && self.lanes.iter().flatten().any(|lane| lane.is_silent() && !lane.lost)
+    }
+
+    /// They were killed at their birth, or the stem is stopped: others are ordered, of another stem.
+    pub fn lose_the_silent(&mut self) {
+        for lane in self.lanes.iter_mut().flatten() {
+            lane.lost |= lane.is_silent();
+        }
+        if let Some(stem) = self.stem.take() {
+            stem.kill();
+        }
+    }
+
     /// No shell can be had: what waits is refused, and none is kept ready until the next command.
     fn give_up(&mut self, why: &[u8]) {
         self.spare = 0;

@@ -9,6 +9,10 @@ use crate::stem::Stem;
 use crate::sys::{self, Environment, Fd, POLLIN, POLLOUT, Signals};
 use crate::watch::{Source, Watch};
 
+/// So many seconds a command waits while nothing happens and a new lane has not said a word: a shell that was killed
+/// at its birth tells nobody.
+const PATIENCE: usize = 3;
+
 /// So many commands run at once; more wait.
 pub const LANES: usize = 64;
 /// No more output and frames are taken in while so much waits to go out.
@@ -110,8 +114,14 @@ impl Server {
             // After the answers: what comes next may cost a fork.
             self.keep_lanes();
             self.watch(&mut watch, input, output, signals);
-            if sys::wait_for(&mut watch.watched[..watch.len]).is_err() {
-                return 71;
+            let limit = self.waits_for_the_silent().then_some(PATIENCE);
+            match sys::wait_for(&mut watch.watched[..watch.len], limit) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.lose_the_silent();
+                    continue;
+                }
+                Err(_) => return 71,
             }
             for at in 0..watch.len {
                 if watch.watched[at].seen == 0 {

@@ -135,11 +135,13 @@ pub struct Watched {
     pub seen: i16,
 }
 
-/// Waits until one of these is ready, without a limit.
-pub fn wait_for(watched: &mut [Watched]) -> Result<(), isize> {
-    // SAFETY: the slice is ours; no time limit and no signal mask are given.
-    checked(|| unsafe { call(number::PPOLL, [watched.as_mut_ptr() as usize, watched.len(), 0, 0, 0, 0]) })
-        .map(drop)
+/// Waits until one of these is ready, so many seconds at most if a limit is given. Whether one is.
+pub fn wait_for(watched: &mut [Watched], seconds: Option<usize>) -> Result<bool, isize> {
+    let mut limit = [seconds.unwrap_or(0), 0];
+    let limit = if seconds.is_some() { &raw mut limit as usize } else { 0 };
+    // SAFETY: the slice and the limit are ours; no signal mask is given.
+    checked(|| unsafe { call(number::PPOLL, [watched.as_mut_ptr() as usize, watched.len(), limit, 0, 0, 0]) })
+        .map(|ready| ready > 0)
 }
 
 /// New zeroed memory, of a multiple of the page size; none if there is none.
