@@ -3,12 +3,15 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::SendFlags;
 
 /// Nothing here takes so long; what does hangs.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -163,7 +166,20 @@ impl Guest {
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
-        self.port.write_all(bytes).expect("the guest reads");
+        let mut left = bytes;
+        while !left.is_empty() {
+            let mut ready = [PollFd::new(&self.port, PollFlags::IN | PollFlags::OUT)];
+            let limit = Timespec { tv_sec: LIMIT.as_secs() as i64, tv_nsec: 0 };
+            assert_eq!(poll(&mut ready, Some(&limit)), Ok(1), "the guest reads");
+            let ready = ready[0].revents();
+            // As the host does: a guest that can't say what it has to say takes nothing more.
+            if ready.contains(PollFlags::IN) {
+                self.fill();
+            } else {
+                let sent = rustix::net::send(&self.port, left, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+                left = &left[sent.expect("the guest reads")..];
+            }
+        }
     }
 
     pub fn send_frame(&mut self, kind: char, id: u32, content: &[u8]) {
