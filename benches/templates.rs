@@ -7,11 +7,12 @@
 //! ```
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nixvm_test::build::{Builder, BuiltVm, Source};
 use nixvm_test::machine::{Machine, MachineOptions};
-use nixvm_test::template::{self, Moment};
+use nixvm_test::template::{self, Moment, Pool};
 use nixvm_test::{Event, Events, Result};
 
 #[tokio::main]
@@ -39,9 +40,7 @@ async fn main() -> Result {
     machine.stop().await;
 
     // Made now, if it is not there.
-    let begun = Instant::now();
     cloned(&vm, &events).await?.stop().await;
-    let made = begun.elapsed();
 
     let before = Resources::of_this_process();
     let (mut ready, mut answered, mut by_root, mut memory, mut disk) =
@@ -64,28 +63,81 @@ async fn main() -> Result {
         machine.stop().await;
     }
     let after = Resources::of_this_process();
+    let (pooled, memory_beside) = (pooled(&vm, &events, clones).await?, beside(&vm, &events).await?);
 
     println!("\n| median of {clones} | | |\n|---|---:|---:|");
     println!("| cold: boot, login, first answer | {cold:.2?} | |");
-    println!("| making the template, or finding it | {made:.2?} | |");
     let cold = cold.as_secs_f64();
     for (what, times) in [
         ("a clone goes on", &ready),
         ("its session's first answer", &answered),
         ("and root's, over the control channel", &by_root),
+        ("with the pool: a session's first answer", &pooled),
     ] {
         let time = median(times);
         println!("| {what} | {:.0} ms | {:.0} × faster than cold |", time * 1000.0, cold / time);
     }
-    println!("| a clone's own memory (PSS) | {:.0} MB | |", median(&memory) / 1e6);
+    println!("| a clone's memory (PSS), alone | {:.0} MB | |", median(&memory) / 1e6);
+    println!("| a clone's memory (PSS), of {BESIDE} at once | {:.0} MB | |", median(&memory_beside) / 1e6);
     println!("| a clone's files | {:.1} MB | |", median(&disk) / 1e6);
     println!("| this process's memory, descriptors, threads after all | {after} | before: {before} |");
     Ok(())
 }
 
+/// So many clones are up at once when their memory is looked at.
+const BESIDE: usize = 4;
+
+/// How soon a clone answers that got up while another one was busy, in seconds.
+async fn pooled(vm: &BuiltVm, events: &Events, count: usize) -> Result<Vec<f64>> {
+    let pool = Arc::new(Pool::new()?);
+    let options = || MachineOptions::new("pooled").events(events.clone());
+    let mut answered = Vec::new();
+    for round in 0..=count {
+        let begun = Instant::now();
+        let machine = pool.machine(vm, options(), &alice(), events).await?;
+        let session = machine.session().await;
+        if let Some(alice) = &session {
+            alice.succeed("true").await?;
+        }
+        // The first one did not wait there.
+        if round > 0 {
+            answered.push(begun.elapsed().as_secs_f64());
+        }
+        pool.prepare(vm, options(), &alice(), events);
+        // What a short test does meanwhile.
+        if let Some(alice) = &session {
+            alice.succeed("sleep 1").await?;
+        }
+        machine.stop().await;
+    }
+    let ended = tokio::task::spawn_blocking(move || pool.end()).await;
+    ended.map_err(|error| nixvm_test::Error::new(nixvm_test::ErrorKind::Other, error.to_string()))?;
+    Ok(answered)
+}
+
+/// What each of some clones takes, in bytes, after a few commands.
+async fn beside(vm: &BuiltVm, events: &Events) -> Result<Vec<f64>> {
+    let mut all = Vec::new();
+    for _ in 0..BESIDE {
+        let machine = cloned(vm, events).await?;
+        for _ in 0..3 {
+            machine.succeed("ls /; id; date").await?;
+        }
+        all.push(machine);
+    }
+    let memory = all.iter().map(|machine| own_memory(machine.qemu().pid())).collect();
+    for machine in all {
+        machine.stop().await;
+    }
+    Ok(memory)
+}
+
+fn alice() -> Moment {
+    Moment::LoggedIn { user: "alice".to_owned(), password: "test".to_owned() }
+}
+
 async fn cloned(vm: &BuiltVm, events: &Events) -> Result<Machine> {
-    let moment = Moment::LoggedIn { user: "alice".to_owned(), password: "test".to_owned() };
-    template::machine(vm, MachineOptions::new("clone").events(events.clone()), &moment, events).await
+    template::machine(vm, MachineOptions::new("clone").events(events.clone()), &alice(), events).await
 }
 
 /// What a process holds.

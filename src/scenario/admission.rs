@@ -72,8 +72,7 @@ pub(super) struct Permit {
 /// # Errors
 /// [`crate::ErrorKind::Io`] when the folder can't be used.
 pub(super) async fn admit(need: Need, capacity: Capacity, events: &Events) -> Result<Permit> {
-    let given = std::env::var_os(VARIABLE).filter(|folder| !folder.is_empty());
-    let folder = given.map_or_else(|| PathBuf::from(SHARED), PathBuf::from);
+    let folder = folder();
     let failed = |error: io::Error| Error::io(format_args!("count machines in {}", folder.display()), &error);
     let permit = ask(&folder, need).map_err(failed)?;
     let mut waited = Duration::ZERO;
@@ -85,6 +84,25 @@ pub(super) async fn admit(need: Need, capacity: Capacity, events: &Events) -> Re
         waited += LOOK;
     }
     Ok(permit)
+}
+
+/// Whether there is room for more at this moment, beside all who run. Nobody is kept from it by this.
+pub(super) fn has_room(need: Need, capacity: Capacity) -> bool {
+    change(&folder(), |list| fits(list, need, capacity)).unwrap_or(false)
+}
+
+/// Whether `need` is there, beside what those have who run.
+fn fits(list: &[Entry], need: Need, capacity: Capacity) -> bool {
+    let sum = |of: fn(&Need) -> u64| -> u64 {
+        list.iter().filter(|entry| entry.runs).map(|entry| of(&entry.need)).sum()
+    };
+    sum(|need| need.memory) + need.memory <= capacity.0.memory
+        && sum(|need| need.cores) + need.cores <= capacity.0.cores
+}
+
+fn folder() -> PathBuf {
+    let given = std::env::var_os(VARIABLE).filter(|folder| !folder.is_empty());
+    given.map_or_else(|| PathBuf::from(SHARED), PathBuf::from)
 }
 
 /// Puts this caller at the end of the list.
@@ -121,14 +139,8 @@ fn may_run(permit: &Permit, capacity: Capacity) -> io::Result<bool> {
             list.len() - 1
         });
         let before_it_waits = list[..at].iter().any(|entry| !entry.runs);
-        let sum = |of: fn(&Need) -> u64| -> u64 {
-            list.iter().filter(|entry| entry.runs).map(|entry| of(&entry.need)).sum()
-        };
         let alone = list.iter().all(|entry| !entry.runs);
-        let need = list[at].need;
-        let fits = sum(|need| need.memory) + need.memory <= capacity.0.memory
-            && sum(|need| need.cores) + need.cores <= capacity.0.cores;
-        list[at].runs = !before_it_waits && (alone || fits);
+        list[at].runs = !before_it_waits && (alone || fits(list, list[at].need, capacity));
         list[at].runs
     })
 }

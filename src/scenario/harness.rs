@@ -44,17 +44,20 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     let reporter: Arc<dyn Reporter> = report::choose();
     let on_the_terminal = reporter.clone();
     qemu::signals::install(move |_| on_the_terminal.finish())?;
-    let suite = Arc::new(Suite::new(Settings::from_env()?, reporter.clone()));
+    let mut suite = Suite::new(Settings::from_env()?, reporter.clone());
+    let scenarios = suite.ordered(scenarios);
+    suite.expect(scenarios.iter().copied().filter(|scenario| is_chosen(scenario, &arguments)))?;
+    let suite = Arc::new(suite);
     let exits = Exits::default();
     let one_at_a_time = one_at_a_time(&mut arguments);
-    let trials = suite
-        .ordered(scenarios)
+    let trials = scenarios
         .into_iter()
         .map(|scenario| trial(scenario, &arguments, &suite, &exits, one_at_a_time.clone()))
         .collect();
 
     let relay = Relay::start(&reporter, &mut arguments)?;
     let conclusion = libtest_mimic::run(&arguments, trials);
+    suite.end();
     if let Some(relay) = relay {
         relay.finish();
     }
@@ -88,6 +91,7 @@ fn trial(
             return Ok(Completion::Ignored { reason });
         }
         let _turn = one_at_a_time.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+        suite.begins(scenario);
         if suite.fail_fast() && !exits.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
             let reason = Some("another scenario failed before".to_owned());
             return Ok(Completion::Ignored { reason });
@@ -101,6 +105,15 @@ fn trial(
         }
     })
     .with_ignored_flag(scenario.ignore.is_some() && arguments.ignored)
+}
+
+/// Whether libtest-mimic is going to run it: its filters are as libtest's.
+fn is_chosen(scenario: &Scenario, arguments: &Arguments) -> bool {
+    let name = scenario.name();
+    let is_meant = |filter: &String| if arguments.exact { *filter == name } else { name.contains(filter) };
+    let ignored = scenario.ignore.is_some();
+    let kind = if ignored { arguments.ignored || arguments.include_ignored } else { !arguments.ignored };
+    kind && arguments.filter.as_ref().is_none_or(is_meant) && !arguments.skip.iter().any(is_meant)
 }
 
 /// Runs a scenario until it passes, as often as it may be tried.

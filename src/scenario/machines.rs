@@ -1,15 +1,17 @@
 //! The machines a scenario takes: found, built (each configuration once a run) and brought to the moment at which
 //! it begins.
 
+use std::sync::Arc;
+
 use tokio::task::JoinSet;
 
-use super::admission::{Capacity, Need, Permit, admit};
+use super::admission::{Capacity, Need, Permit, admit, has_room};
 use super::exit::Exit;
 use super::given::Place;
 use super::registry::{From, MachineRequest, Scenario};
 use super::run::Failure;
 use super::suite::Suite;
-use crate::build::{BuiltVm, password_of};
+use crate::build::{BuiltVm, Source, password_of};
 use crate::machine::{Machine, MachineOptions, Session};
 use crate::qemu::memory_size;
 use crate::template::{self, Moment};
@@ -24,11 +26,12 @@ const USUAL: u64 = 1024;
 /// them in the order asked for, with the right to run them. If one fails, the others are ended.
 pub(super) async fn all(
     scenario: &'static Scenario,
-    suite: &Suite,
+    suite: &Arc<Suite>,
     events: &Events,
 ) -> Result<(Vec<Place>, Option<Permit>), Failure> {
     let at = |exit| move |error| Failure { exit: Exit::before_the_body(&error, exit), error };
     let mut all = Vec::new();
+    let mut built = Vec::new();
     let mut need = Need { memory: 0, cores: 0 };
     for (number, request) in scenario.machines.iter().enumerate() {
         let source = suite.source(scenario, request).map_err(at(Exit::Usage))?;
@@ -38,6 +41,7 @@ pub(super) async fn all(
         let memory = scenario.memory.or_else(|| memory_size(&vm).map(|bytes| bytes >> 20));
         need.memory += memory.unwrap_or(USUAL) + BESIDE;
         need.cores += scenario.cores.unwrap_or(1);
+        built.push((source, vm.clone()));
         all.push((number, request.name, begin, vm, options));
     }
     let permit = match all.is_empty() {
@@ -46,8 +50,9 @@ pub(super) async fn all(
     };
     let mut getting_ready = JoinSet::new();
     for (number, name, begin, vm, options) in all {
-        let events = events.clone();
-        getting_ready.spawn(async move { (number, name, begin.machine(&vm, options, &events).await) });
+        let (events, suite) = (events.clone(), Arc::clone(suite));
+        let ready = async move { (number, name, begin.machine(&vm, options, &suite, &events).await) };
+        getting_ready.spawn(ready);
     }
     let mut up = Vec::new();
     while let Some(ready) = getting_ready.join_next().await {
@@ -58,7 +63,26 @@ pub(super) async fn all(
         up.push((number, Place { name, machine, session }));
     }
     up.sort_by_key(|(number, _)| *number);
+    prepare_next(suite, &built);
     Ok((up.into_iter().map(|(_, place)| place).collect(), permit))
+}
+
+/// Has clones wait for the scenario that comes next, of machines that are built.
+fn prepare_next(suite: &Suite, built: &[(Source, BuiltVm)]) {
+    // A clone that waits has touched little of its memory.
+    let need = Need { memory: BESIDE, cores: 0 };
+    let Some(pool) = suite.pool().filter(|_| has_room(need, Capacity::of_host())) else { return };
+    let Some(next) = suite.next() else { return };
+    for request in next.machines {
+        let Ok(source) = suite.source(next, request) else { continue };
+        let Some((_, vm)) = built.iter().find(|(its, _)| *its == source) else { continue };
+        let events = suite.events(&next.name());
+        let options = suite.options(next, request, &source, vm, &events);
+        // What is wrong with it is said when it begins.
+        if let Ok(Begin { cloned: true, moment, .. }) = Begin::of(next, request, vm, suite.templates()) {
+            pool.prepare(vm, options, &moment, &events);
+        }
+    }
 }
 
 /// How a machine begins.
@@ -94,11 +118,13 @@ impl Begin {
         self,
         vm: &BuiltVm,
         options: MachineOptions,
+        suite: &Suite,
         events: &Events,
     ) -> Result<(Machine, Option<Session>)> {
-        let machine = match self.cloned {
-            true => template::machine(vm, options, &self.moment, events).await?,
-            false => self.moment.boot_cold(vm, options).await?,
+        let machine = match (self.cloned, suite.pool()) {
+            (true, Some(pool)) => pool.machine(vm, options, &self.moment, events).await?,
+            (true, None) => template::machine(vm, options, &self.moment, events).await?,
+            (false, _) => self.moment.boot_cold(vm, options).await?,
         };
         let Some((user, password)) = self.user else { return Ok((machine, None)) };
         let session = match machine.session().await.filter(|session| session.user() == user) {

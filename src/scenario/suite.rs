@@ -1,7 +1,7 @@
 //! What all scenarios of one run share: the settings, the builder, and who shows what happens.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::registry::{MachineRequest, Scenario};
 use super::{configuration, order};
@@ -9,6 +9,7 @@ use crate::build::{Builder, BuiltVm, KeepState, Settings, Source};
 use crate::machine::MachineOptions;
 use crate::qemu::{Disk, KeepPolicy};
 use crate::report::Reporter;
+use crate::template::Pool;
 use crate::{Events, Result};
 
 /// One run of a suite.
@@ -17,11 +18,58 @@ pub(super) struct Suite {
     /// Builds each configuration once, however many scenarios ask for it.
     builder: Builder,
     reporter: Arc<dyn Reporter>,
+    /// Machines of scenarios to come; none where there are none.
+    pool: Option<Pool>,
+    /// Scenarios that have not begun, in their order, and whether anybody got their machines ready.
+    upcoming: Mutex<Vec<(&'static Scenario, bool)>>,
 }
 
 impl Suite {
     pub fn new(settings: Settings, reporter: Arc<dyn Reporter>) -> Self {
-        Self { builder: settings.builder(), settings, reporter }
+        let (pool, upcoming) = (None, Mutex::default());
+        Self { builder: settings.builder(), settings, reporter, pool, upcoming }
+    }
+
+    /// These are to be run, in this order.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] when the system has no more threads.
+    pub fn expect(&mut self, scenarios: impl Iterator<Item = &'static Scenario>) -> Result {
+        let upcoming: Vec<_> = scenarios.map(|scenario| (scenario, false)).collect();
+        if self.templates() && upcoming.len() > 1 {
+            self.pool = Some(Pool::new()?);
+        }
+        self.upcoming = Mutex::new(upcoming);
+        Ok(())
+    }
+
+    /// A scenario begins.
+    pub fn begins(&self, scenario: &'static Scenario) {
+        self.upcoming().retain(|(other, _)| !std::ptr::eq(*other, scenario));
+    }
+
+    /// The next one whose machines nobody got ready; the caller does.
+    pub fn next(&self) -> Option<&'static Scenario> {
+        let mut upcoming = self.upcoming();
+        let (scenario, ready) = upcoming.iter_mut().find(|(_, ready)| !ready)?;
+        *ready = true;
+        Some(scenario)
+    }
+
+    fn upcoming(&self) -> MutexGuard<'_, Vec<(&'static Scenario, bool)>> {
+        self.upcoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All scenarios are over.
+    pub fn end(&self) {
+        if let Some(pool) = &self.pool {
+            pool.end();
+        }
+    }
+
+    /// Where machines of scenarios to come wait.
+    pub fn pool(&self) -> Option<&Pool> {
+        self.pool.as_ref()
     }
 
     /// Why every scenario is to be left out, if they are.

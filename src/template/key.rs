@@ -6,7 +6,7 @@ use crate::build::{BuiltVm, hex};
 use crate::qemu::{Accelerator, accelerator};
 
 /// The name of a template: a hash over everything that could change the state it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key(String);
 
 /// Variables that reach the run script and QEMU.
@@ -43,7 +43,7 @@ impl Key {
         Self::of(&parts)
     }
 
-    fn of(parts: &[String]) -> Self {
+    pub(super) fn of(parts: &[String]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
             // The length, so that no two lists of parts are the same text.

@@ -10,12 +10,14 @@
 // What is public here is so for the command line: see `crate::cache`.
 mod key;
 mod moment;
+mod pool;
 mod prune;
 mod seal;
 mod store;
 
 pub use key::Key;
 pub use moment::{Moment, Step, machine};
+pub use pool::Pool;
 pub use prune::{Entry, list, prune};
 pub use store::{Made, Store, Use};
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use super::{Key, Made, Store};
 use crate::build::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
-use crate::qemu::{Saved, accelerator};
+use crate::qemu::{Accelerator, Saved, accelerator};
 use crate::{Error, ErrorKind, Events, Result};
 
 /// A step that a checkpoint takes.
@@ -39,12 +39,21 @@ pub enum Moment {
 }
 
 impl Moment {
-    fn key(&self, vm: &BuiltVm, hardware: &[String], accelerator: accelerator::Accelerator) -> Key {
-        let before = |moment: &Self| moment.key(vm, hardware, accelerator);
+    /// The key of its template.
+    pub(super) fn key(&self, vm: &BuiltVm, hardware: &[String], accelerator: Accelerator) -> Key {
+        self.from(Key::new(vm, accelerator, &["booted", &hardware.join(" ")]))
+    }
+
+    /// By what it is known within this process which machine one asks for.
+    pub(super) fn asked(&self, vm: &BuiltVm, options: &MachineOptions) -> Key {
+        self.from(Key::of(&[vm.key(), options.name().to_owned(), options.hardware().join(" ")]))
+    }
+
+    fn from(&self, booted: Key) -> Key {
         match self {
-            Self::Booted => Key::new(vm, accelerator, &["booted", &hardware.join(" ")]),
-            Self::LoggedIn { user, password } => before(&Self::Booted).after(&["logged in", user, password]),
-            Self::After { from, name, .. } => before(from).after(&["after", name]),
+            Self::Booted => booted,
+            Self::LoggedIn { user, password } => booted.after(&["logged in", user, password]),
+            Self::After { from, name, .. } => from.from(booted).after(&["after", name]),
         }
     }
 
@@ -167,7 +176,11 @@ async fn template(
             None => Machine::boot_to_save(vm, options.clone(), folder).await?,
             Some(before) => match Box::pin(template(store, vm, options, before, events)).await? {
                 Made::Impossible(why) => return Ok(Some(why)),
-                Made::Ready(used) => Machine::resume_to_save(vm, options.clone(), used, folder).await?,
+                Made::Ready(used) => {
+                    let its = used.folder.clone();
+                    let resumed = Machine::resume_to_save(vm, options.clone(), used, folder).await;
+                    resumed.inspect_err(|_| store.discard(&its))?
+                }
             },
         };
         moment.reach(&mut machine).await?;

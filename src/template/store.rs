@@ -114,6 +114,19 @@ impl Store {
         ready(folder.clone(), lock).map_err(failed)
     }
 
+    /// The template of `key` if it is there and nobody is making it.
+    pub(super) fn whole(&self, key: &Key) -> io::Result<Option<Use>> {
+        let folder = self.folder.join(key.name());
+        let Some(lock) = opened(&self.folder.join(format!("{}{LOCK}", key.name())))? else { return Ok(None) };
+        if !tried(&lock, FlockOperation::NonBlockingLockShared)? || seal::broken(&folder).is_some() {
+            return Ok(None);
+        }
+        Ok(match ready(folder, lock)? {
+            Made::Ready(template) => Some(template),
+            Made::Impossible(_) => None,
+        })
+    }
+
     /// Throws a template away that no machine goes on from. Who uses it goes on using it.
     pub(super) fn discard(&self, folder: &Path) {
         let path = folder.with_extension(&LOCK[1..]);

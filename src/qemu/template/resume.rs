@@ -1,5 +1,6 @@
 //! Starting a clone.
 
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -51,7 +52,7 @@ impl Qemu {
         let (console, console_theirs) = launch::pair()?;
         let (control, control_theirs) = launch::pair()?;
         let (console, control) = (launch::ours(console)?, launch::ours(control)?);
-        let descriptors: Vec<OwnedFd> = vec![console_theirs.into(), control_theirs.into(), channel];
+        let mut descriptors: Vec<OwnedFd> = vec![console_theirs.into(), control_theirs.into(), channel];
         let sockets: Vec<(&str, i32)> =
             [CONSOLE, CONTROL, CHANNEL].into_iter().zip(descriptors.iter().map(AsRawFd::as_raw_fd)).collect();
         let mut images: Vec<(usize, PathBuf)> = Vec::new();
@@ -72,6 +73,8 @@ impl Qemu {
             }
             None => (ram, false),
         };
+        let (state, state_file) = state(&folder.join(STATE_FILE), description.version)?;
+        descriptors.extend(state_file);
         let program = &description.command.program;
         let mut command = Command::new(program);
         command
@@ -86,8 +89,7 @@ impl Qemu {
         let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await?;
         let qemu = Self::new(supervised, qmp, description.accelerator, None, machine, &events);
         qemu.leave_out_shared_memory().await?;
-        let uri = uri(&folder.join(STATE_FILE), qemu.version().await?);
-        qemu.qmp().execute("migrate-incoming", Some(json!({ "uri": uri })), QMP_LIMIT).await?;
+        qemu.qmp().execute("migrate-incoming", Some(json!({ "uri": state })), QMP_LIMIT).await?;
         qemu.migrated("loading the state", started).await?;
         Ok((qemu, console))
     }
@@ -115,11 +117,12 @@ fn read(path: &Path) -> Result<Description> {
         .map_err(|error| Error::new(ErrorKind::Io, format!("{} is damaged: {error}", path.display())))
 }
 
-/// A file as the source of a migration. QEMU has a way of its own for it since 8.2.
-fn uri(path: &Path, version: (u64, u64)) -> String {
-    let path = path.to_string_lossy();
+/// A file as the source of a migration. QEMU has a way of its own for it since 8.2; before, it has to inherit it.
+fn state(path: &Path, version: (u64, u64)) -> Result<(String, Option<OwnedFd>)> {
     if version >= (8, 2) {
-        return format!("file:{path}");
+        return Ok((format!("file:{}", path.display()), None));
     }
-    format!("exec:cat '{}'", path.replace('\'', r"'\''"))
+    let file = File::open(path);
+    let file = file.map_err(|error| Error::io(format_args!("read {}", path.display()), &error))?;
+    Ok((format!("fd:{}", file.as_raw_fd()), Some(file.into())))
 }

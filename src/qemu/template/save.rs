@@ -112,6 +112,8 @@ fn memory_of(text: &str) -> Option<String> {
 pub(super) struct Description {
     pub(super) command: CommandLine,
     pub(super) accelerator: Accelerator,
+    /// QEMU's version, its first two numbers.
+    pub(super) version: (u64, u64),
     pub(super) images: Vec<SavedImage>,
 }
 
@@ -162,7 +164,8 @@ impl Qemu {
             return Ok(Saved::Impossible(why));
         }
         self.qmp().execute("stop", None, QMP_LIMIT).await?;
-        self.write_state(&folder.join(STATE_FILE)).await?;
+        let version = self.version().await?;
+        self.write_state(&uri(&folder.join(STATE_FILE), version)).await?;
         // It may be slow to let go of its RAM; what counts is written.
         let _ = self.qmp().execute("quit", None, QMP_LIMIT).await;
         let mut exit = self.exit();
@@ -175,7 +178,7 @@ impl Qemu {
             let own = image.path.strip_prefix(run_dir.path()).unwrap_or(&image.path).to_owned();
             images.push(SavedImage { at: image.at, saved, own });
         }
-        let description = Description { command, accelerator: self.accelerator(), images };
+        let description = Description { command, accelerator: self.accelerator(), version, images };
         description.write(&folder.join(MACHINE_FILE))?;
         Ok(Saved::Done)
     }
@@ -191,10 +194,9 @@ impl Qemu {
     }
 
     /// Writes everything but the RAM. The machine has to stand still.
-    async fn write_state(&self, path: &Path) -> Result {
+    async fn write_state(&self, uri: &str) -> Result {
         let started = Instant::now();
         self.leave_out_shared_memory().await?;
-        let uri = uri(path, self.version().await?);
         self.qmp().execute("migrate", Some(json!({ "uri": uri })), QMP_LIMIT).await?;
         self.migrated("saving the machine", started).await
     }
@@ -228,14 +230,14 @@ impl Qemu {
     }
 
     /// QEMU's version, its first two numbers.
-    pub(super) async fn version(&self) -> Result<(u64, u64)> {
+    async fn version(&self) -> Result<(u64, u64)> {
         let version = self.qmp().execute("query-version", None, QMP_LIMIT).await?;
         let number = |name: &str| version["qemu"][name].as_u64().unwrap_or(0);
         Ok((number("major"), number("minor")))
     }
 }
 
-/// A file as source or target of a migration. QEMU has a way of its own for it since 8.2.
+/// A file as the target of a migration. QEMU has a way of its own for it since 8.2.
 fn uri(path: &Path, version: (u64, u64)) -> String {
     let path = path.to_string_lossy();
     if version >= (8, 2) {
