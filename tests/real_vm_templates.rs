@@ -49,6 +49,21 @@ async fn clone(vm: &BuiltVm, events: &Events) -> Machine {
     template::machine(vm, options, &alice(), events).await.unwrap()
 }
 
+/// A clone at the login prompt has the time of its template until somebody logs in who can become root.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_is_right_for_the_first_who_logs_in() {
+    let events = Said::default().events();
+    let vm = built(&events).await;
+    let options = MachineOptions::new("clone").events(events.clone());
+    let machine = template::machine(&vm, options, &Moment::Booted, &events).await.unwrap();
+    assert!(machine.session().await.is_none());
+    let alice = machine.login("alice", "test").await.unwrap();
+    let before = now();
+    let guest: f64 = alice.succeed("echo $EPOCHREALTIME").await.unwrap().text().trim().parse().unwrap();
+    let after = now();
+    assert!(before - 0.05 <= guest && guest <= after + 0.05, "{before} {guest} {after}");
+}
+
 async fn said_by(machine: &Machine, command: &str) -> String {
     machine.succeed(command).await.unwrap().text().to_owned()
 }

@@ -139,8 +139,7 @@ impl Control {
         let mut left = [0; 4096];
         while std::io::Read::read(&mut &self.line, &mut left).is_ok_and(|count| count > 0) {}
         self.open_again(name, saved).await?;
-        self.awaken();
-        Ok(())
+        self.awaken().await
     }
 
     async fn open_again(&self, name: &str, saved: &SavedControl) -> Result {
@@ -158,13 +157,21 @@ impl Control {
         Ok(())
     }
 
-    /// Puts right what differs in a guest that goes on from a saved moment, as soon as root can.
-    pub(super) fn awaken(&self) {
+    /// Whether nobody has put right yet what differs in a guest that goes on from a saved moment.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
+    /// Puts right what differs in a guest that goes on from a saved moment, as soon as root can; waits until it is
+    /// done, since a command on the console would not.
+    pub(super) async fn awaken(&self) -> Result {
         if let Some(root) = self.root()
             && self.asleep.swap(false, Ordering::Relaxed)
         {
             root.awaken(SystemTime::now(), &seed());
+            root.ping(OPEN).await?;
         }
+        Ok(())
     }
 
     /// Has the channel fail when the guest closes the port: it reboots, or what serves the port was killed.
@@ -283,7 +290,7 @@ impl Life {
             error.likely_cause("the guest's kernel lacks virtio_console, or something else has the port open")
         })?;
         *lock(&self.control.current) = Some(channel.clone());
-        self.control.awaken();
+        self.control.awaken().await?;
         Ok(Root { channel, nonce })
     }
 

@@ -53,6 +53,8 @@ impl Machine {
                 let id = shell.id();
                 life.control.remember(Credentials { user: user.to_owned(), password: Secret::new(password) });
                 *line = Line::Shell(shell);
+                drop(line);
+                life.awaken().await;
                 Ok(Session::new(Arc::clone(&life), id, user))
             }
             Err(error) => {

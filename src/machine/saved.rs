@@ -172,7 +172,10 @@ impl Plan {
         }
         let line = known.line();
         qemu.go_on().await?;
-        control.awaken();
+        control.awaken().await?;
+        if control.is_asleep() && matches!(line, Line::Shell(_)) {
+            events.note(clock_stands(&name, "nobody is logged in who can become root"));
+        }
         events.send(Event::Phase { machine: name.clone(), phase: "cloned", at: started.elapsed() });
         let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
         Ok(Life { name, console, qemu, events, speed, control, line, _run_dir })
@@ -227,6 +230,17 @@ impl Life {
         }
     }
 
+    /// Puts the clock of a clone right. That takes root, so it is done as soon as somebody has logged in who can become
+    /// root: what they do first sees the right time.
+    pub(super) async fn awaken(self: &Arc<Self>) {
+        if !self.control.is_asleep() {
+            return;
+        }
+        if let Err(error) = self.channel("root").await {
+            self.events.note(clock_stands(&self.name, error.summary()));
+        }
+    }
+
     /// Closes what can't be taken up again, and notes the rest.
     pub(super) async fn save_control(&self) -> Result<SavedControl> {
         let saved = self.control.save().await;
@@ -235,6 +249,10 @@ impl Life {
         }
         Ok(saved)
     }
+}
+
+fn clock_stands(machine: &str, why: &str) -> String {
+    format!("{machine}'s clock goes on from when its template was made: {why}")
 }
 
 /// Random bytes that no other clone gets.
