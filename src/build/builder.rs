@@ -37,6 +37,7 @@ pub struct Builder {
     nixpkgs: Option<String>,
     out_link: Option<PathBuf>,
     limit: Duration,
+    clonable: bool,
     built: Arc<Mutex<HashMap<Source, Building>>>,
 }
 
@@ -66,7 +67,7 @@ const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 impl Builder {
     /// A builder that finds its nixpkgs by itself and gives a build 60 minutes.
     pub fn new() -> Self {
-        Self { nixpkgs: None, out_link: None, limit: LIMIT, built: Arc::default() }
+        Self { nixpkgs: None, out_link: None, limit: LIMIT, clonable: false, built: Arc::default() }
     }
 
     /// Builds with this nixpkgs: see [`Nixpkgs::choose`] for what may be given. Flakes bring their
@@ -91,6 +92,16 @@ impl Builder {
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// Adds what clones of a VM need to a configuration of real NixOS: the store comes as an image, and the two folders
+    /// that every VM shares with its host are left out (`/tmp/xchg`, `/tmp/shared`). What the configuration itself says of
+    /// the image holds, and so do folders that it shares of its own. Where it can't be built so, it is built as it is. Flakes stay as they are.
+    #[must_use]
+    pub fn clonable(mut self, clonable: bool) -> Self {
+        self.clonable = clonable;
+        self.built = Arc::default();
         self
     }
 
@@ -125,8 +136,26 @@ impl Builder {
                     file.as_os_str().as_encoded_bytes(),
                     &identity(&nixpkgs),
                 ])?;
-                let command = nix::configuration(&file, &nixpkgs, Store::find()?, &place.link);
-                self.run(source, file.parent(), command, &place, events).await?
+                let store = Store::find()?;
+                let as_it_is = nix::configuration(&file, &nixpkgs, store, &place.link);
+                // The stand-in mounts no folder of the host.
+                if !self.clonable || nixpkgs.is_stand_in() {
+                    self.run(source, file.parent(), as_it_is, &place, events).await?
+                } else {
+                    let command = nix::clonable(&file, &nixpkgs, store, &place.link);
+                    match self.run(source, file.parent(), command, &place, events).await {
+                        Ok(vm) => vm,
+                        // The configuration is to blame for most, and says so when it is built as it is.
+                        Err(error) if error.kind() == ErrorKind::Build => {
+                            let vm = self.run(source, file.parent(), as_it_is, &place, events).await?;
+                            let why = error.summary();
+                            events
+                                .note(format!("machines boot cold, the VM can't be built for clones: {why}"));
+                            vm
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
             }
             Source::Flake(reference) => {
                 let flake: FlakeVm = reference.parse()?;

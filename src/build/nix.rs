@@ -7,6 +7,9 @@ use super::nixpkgs::Nixpkgs;
 use super::source::FlakeVm;
 use super::store::Store;
 
+/// A module that is added to the VM's variant of a configuration.
+const CLONABLE: &str = include_str!("clonable.nix");
+
 /// `nix-build '<nixpkgs/nixos>' -A vm`, as the tutorial has it.
 pub(super) fn configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
     let mut command = Command::new("nix-build");
@@ -18,6 +21,14 @@ pub(super) fn configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_li
     entry.push(file);
     command.arg("-I").arg(entry).arg("--out-link").arg(out_link);
     finish(command, store, nixpkgs.is_stand_in())
+}
+
+/// The same with what clones of the VM need.
+pub(super) fn clonable(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
+    let mut command = configuration(file, nixpkgs, store, out_link);
+    let with = format!("{{ imports = [ <nixos-config> ]; virtualisation.vmVariant = {CLONABLE}; }}");
+    command.args(["--arg", "configuration"]).arg(with);
+    command
 }
 
 /// `nix build REF#…vm`; flakes are still called experimental, so they are switched on.
@@ -73,6 +84,32 @@ mod tests {
         let stand_in =
             configuration(file, &Nixpkgs::StandIn("/s".into()), Store::Owner, Path::new("/c/link"));
         assert!(line(&stand_in).contains("|--option|sandbox|false|--option|filter-syscalls|false"));
+    }
+
+    /// Evaluates something of the module. Real nixpkgs is not here, so with as much of its library as it uses.
+    fn of_module(text: &str) -> String {
+        let lib = "{ mkDefault = value: { default = value; }; mkOption = option: option; }";
+        let mut command = Command::new("nix-instantiate");
+        command.args(["--eval", "--strict", "--json", "--readonly-mode", "--expr"]);
+        command.arg(format!("let module = ({CLONABLE}) {{ lib = {lib}; }}; in {text}"));
+        let output = finish(command, Store::find().unwrap(), false).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn a_vm_that_is_to_be_cloned_shares_what_its_configuration_says_and_no_more() {
+        let shares =
+            "module.options.virtualisation.sharedDirectories.apply { xchg = 1; shared = 2; own = 3; }";
+        assert_eq!(of_module(shares), r#"{"own":3}"#);
+        assert_eq!(of_module("module.config"), r#"{"virtualisation":{"useNixStoreImage":{"default":true}}}"#);
+        let file = Path::new("/a folder/configuration.nix");
+        let command = clonable(file, &Nixpkgs::Found, Store::Owner, Path::new("/c/link"));
+        let line = line(&command);
+        assert!(line.contains("|-I|nixos-config=/a folder/configuration.nix|"), "{line}");
+        assert!(
+            line.contains("|--arg|configuration|{ imports = [ <nixos-config> ]; virtualisation.vmVariant = ")
+        );
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Settings {
 
     /// A builder that follows these settings.
     pub fn builder(&self) -> Builder {
-        let mut builder = Builder::new();
+        let mut builder = Builder::new().clonable(self.templates && self.keep_state == KeepState::Fresh);
         if let Some(nixpkgs) = &self.nixpkgs {
             builder = builder.nixpkgs(nixpkgs);
         }

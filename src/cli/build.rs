@@ -31,7 +31,7 @@ impl Build {
         }
         let reporter = report::choose();
         let events = report::events(&reporter);
-        let built = settings.builder().out_link(&self.out_link).build(&source, &events).await;
+        let built = settings.builder().clonable(false).out_link(&self.out_link).build(&source, &events).await;
         reporter.finish();
         let built = built?;
         // The script is `bin/run-NAME-vm` in what Nix made.
