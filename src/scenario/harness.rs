@@ -46,7 +46,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     qemu::signals::install(move |_| on_the_terminal.finish())?;
     let suite = Arc::new(Suite::new(Settings::from_env()?, reporter.clone()));
     let exits = Exits::default();
-    let one_at_a_time = one_at_a_time(&mut arguments);
+    let one_at_a_time = one_at_a_time(&mut arguments, suite.machines_at_once());
     let trials = suite
         .ordered(scenarios)
         .into_iter()
@@ -92,6 +92,11 @@ fn trial(
             let reason = Some("another scenario failed before".to_owned());
             return Ok(Completion::Ignored { reason });
         }
+        if suite.is_over() {
+            exits.lock().unwrap_or_else(PoisonError::into_inner).push(Exit::Failed);
+            let reason = Some("not run: the time limit of the whole run has passed".to_owned());
+            return Ok(Completion::Ignored { reason });
+        }
         match tried(scenario, &suite) {
             Ok(()) => Ok(Completion::Completed),
             Err(failure) => {
@@ -117,7 +122,11 @@ fn tried(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), run::Fai
                 return Ok(());
             }
             // Trying again mends neither a command line nor a configuration.
-            Err(failure) if number < tries && matches!(failure.exit, Exit::Failed | Exit::Boot) => {
+            Err(failure)
+                if number < tries
+                    && matches!(failure.exit, Exit::Failed | Exit::Boot)
+                    && !suite.is_over() =>
+            {
                 let why = failure.error.summary();
                 suite.events(&scenario.name()).note(format!("try {number} of {tries} failed: {why}"));
                 number += 1;
@@ -130,21 +139,10 @@ fn tried(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), run::Fai
 /// libtest-mimic with one thread writes `test NAME ...` without an end of line *before* the test
 /// runs, and progress would land in the middle of it. So it gets two threads, and the scenarios
 /// take turns.
-fn one_at_a_time(arguments: &mut Arguments) -> Option<Arc<Mutex<()>>> {
-    let threads = arguments.test_threads.unwrap_or_else(machines_at_once);
+fn one_at_a_time(arguments: &mut Arguments, machines: u64) -> Option<Arc<Mutex<()>>> {
+    let threads = arguments.test_threads.unwrap_or(usize::try_from(machines).unwrap_or(usize::MAX));
     arguments.test_threads = Some(threads.max(2));
     (threads <= 1).then(Arc::default)
-}
-
-/// How many machines this host can take at once: one for each processor, while memory lasts.
-fn machines_at_once() -> usize {
-    /// What a machine of the usual 1 GiB takes with QEMU around it.
-    const EACH: u64 = 1280 << 20;
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = rustix::system::sysinfo();
-    let free = u64::from(memory.mem_unit) * (memory.freeram + memory.bufferram);
-    let fit = usize::try_from(free / EACH).unwrap_or(usize::MAX);
-    processors.min(fit).max(1)
 }
 
 /// Ends this process with the `nixvm-test` that started it, however that one ends: a run of several

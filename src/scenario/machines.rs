@@ -3,7 +3,8 @@
 
 use tokio::task::JoinSet;
 
-use super::admission::{Capacity, Need, Permit, admit};
+use super::admission::{Demand, Permit, admit};
+use super::capacity::{BESIDE, Need, USUAL};
 use super::exit::Exit;
 use super::given::Place;
 use super::registry::{From, MachineRequest, Scenario};
@@ -14,11 +15,6 @@ use crate::machine::{Machine, MachineOptions, Session};
 use crate::qemu::memory_size;
 use crate::template::{self, Moment};
 use crate::{Error, ErrorKind, Events, Result};
-
-/// What a machine takes beside the guest's own memory, in MiB: QEMU, and its translated code.
-const BESIDE: u64 = 256;
-/// Of a machine that does not say how much memory it has, in MiB.
-const USUAL: u64 = 1024;
 
 /// Makes every machine ready that `scenario` takes, all at once, as soon as this host has room for them; returns
 /// them in the order asked for, with the right to run them. If one fails, the others are ended.
@@ -36,13 +32,14 @@ pub(super) async fn all(
         let options = suite.options(scenario, request, &source, &vm, events);
         let begin = Begin::of(scenario, request, &vm, suite.templates()).map_err(at(Exit::Usage))?;
         let memory = scenario.memory.or_else(|| memory_size(&vm).map(|bytes| bytes >> 20));
-        need.memory += memory.unwrap_or(USUAL) + BESIDE;
-        need.cores += scenario.cores.unwrap_or(1);
+        need.memory = need.memory.saturating_add(memory.unwrap_or(USUAL)).saturating_add(BESIDE);
+        need.cores = need.cores.saturating_add(scenario.cores.unwrap_or(1));
         all.push((number, request.name, begin, vm, options));
     }
+    let demand = Demand { need, machines: all.len() as u64, run: Some(suite.run().clone()) };
     let permit = match all.is_empty() {
         true => None,
-        false => Some(admit(need, Capacity::of_host(), events).await.map_err(at(Exit::Host))?),
+        false => Some(admit(demand, suite.capacity(), events).await.map_err(at(Exit::Host))?),
     };
     let mut getting_ready = JoinSet::new();
     for (number, name, begin, vm, options) in all {

@@ -1,15 +1,18 @@
 //! What all scenarios of one run share: the settings, the builder, and who shows what happens.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
 
+use super::admission::Run;
+use super::capacity::Capacity;
 use super::registry::{MachineRequest, Scenario};
 use super::{configuration, order};
 use crate::build::{Builder, BuiltVm, KeepState, Settings, Source};
 use crate::machine::MachineOptions;
 use crate::qemu::{Disk, KeepPolicy};
-use crate::report::Reporter;
-use crate::{Events, Result};
+use crate::report::{self, Reporter};
+use crate::{Error, ErrorKind, Events, Result};
 
 /// One run of a suite.
 pub(super) struct Suite {
@@ -17,11 +20,15 @@ pub(super) struct Suite {
     /// Builds each configuration once, however many scenarios ask for it.
     builder: Builder,
     reporter: Arc<dyn Reporter>,
+    run: Run,
+    begun: Instant,
+    over_was_said: Once,
 }
 
 impl Suite {
     pub fn new(settings: Settings, reporter: Arc<dyn Reporter>) -> Self {
-        Self { builder: settings.builder(), settings, reporter }
+        let (builder, run) = (settings.builder(), Run::new(settings.jobs));
+        Self { builder, run, settings, reporter, begun: Instant::now(), over_was_said: Once::new() }
     }
 
     /// Why every scenario is to be left out, if they are.
@@ -54,6 +61,53 @@ impl Suite {
     /// Whether nothing more is to be begun after a failure.
     pub fn fail_fast(&self) -> bool {
         self.settings.fail_fast
+    }
+
+    /// By what its machines are known as one run's.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// What there is for machines.
+    pub fn capacity(&self) -> Capacity {
+        Capacity::of_host(self.settings.host_cores, self.settings.host_memory)
+    }
+
+    /// How many machines this run has at once, at most.
+    pub fn machines_at_once(&self) -> u64 {
+        self.settings.jobs.unwrap_or(u64::MAX).min(self.capacity().machines())
+    }
+
+    /// When the time of the whole run is up, if it is limited.
+    pub fn ends(&self) -> Option<Instant> {
+        self.settings.run_limit.map(|limit| self.begun + limit)
+    }
+
+    /// Whether the time of the whole run is up. The first time it is, that is said.
+    pub fn is_over(&self) -> bool {
+        let Some(limit) = self.settings.run_limit.filter(|limit| self.begun.elapsed() >= *limit) else {
+            return false;
+        };
+        self.over_was_said.call_once(|| {
+            report::events(&self.reporter).note(format!(
+                "the time limit of the whole run, {} s, has passed: what is under way is ended, the rest is not run",
+                limit.as_secs()
+            ));
+        });
+        true
+    }
+
+    /// Why a scenario failed that was under way then.
+    pub fn ended(&self, ran: Duration) -> Error {
+        self.is_over();
+        let limit = self.settings.run_limit.unwrap_or_default();
+        let summary = format!(
+            "the scenario was ended after {:.1} s: the time limit of the whole run has passed",
+            ran.as_secs_f64()
+        );
+        Error::new(ErrorKind::Timeout, summary).took(self.begun.elapsed(), limit).next_step(
+            "give the run more time (--run-timeout, NIXVM_RUN_TIMEOUT), or fewer scenarios (--partition)",
+        )
     }
 
     /// Whether machines may be clones of templates.

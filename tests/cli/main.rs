@@ -7,6 +7,7 @@ mod checks;
 mod compiling;
 mod folder;
 mod harness;
+mod limits;
 mod machines;
 mod terminal;
 mod usage;
