@@ -129,6 +129,8 @@ fn may_run(permit: &Permit, capacity: Capacity) -> io::Result<bool> {
             list.push(permit.entry());
             list.len() - 1
         });
+        // Who runs already may go on: it is not in its own way.
+        list[at].runs = false;
         let before_it_waits =
             list[..at].iter().enumerate().any(|(place, other)| !other.runs && !held_back(list, place));
         let running = || list.iter().filter(|entry| entry.runs).map(|entry| entry.demand.need);

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // tests
 
+mod admission;
 mod checks;
 mod compiling;
 mod folder;

@@ -123,3 +123,97 @@ fn a_list_of_an_earlier_version_is_read() {
     drop(held);
     assert!(runs(&permit));
 }
+
+/// Users that share a host: each is a process of its own.
+mod users {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// What runs as another user: asks, and says whether it may run, each time it is asked.
+    #[test]
+    #[ignore = "is started by the test below, as another user"]
+    fn one_of_them() {
+        let Some(folder) = std::env::var_os(VARIABLE).map(PathBuf::from) else { return };
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let mut permit = Some(ask(&folder, SMALL).unwrap());
+        for line in std::io::stdin().lines() {
+            match line.unwrap().as_str() {
+                "may you run?" => println!("\nanswer: {}", runs(permit.as_ref().unwrap())),
+                _ => drop(permit.take()),
+            }
+        }
+    }
+
+    struct User(Child, BufReader<std::process::ChildStdout>);
+
+    impl User {
+        fn new(id: u32, program: &Path, folder: &Path) -> Self {
+            let mut child = Command::new(program)
+                .args([
+                    "--ignored",
+                    "--exact",
+                    "scenario::admission::tests::users::one_of_them",
+                    "--nocapture",
+                ])
+                .env(VARIABLE, folder)
+                .current_dir("/")
+                .uid(id)
+                .gid(id)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let out = BufReader::new(child.stdout.take().unwrap());
+            let mut user = Self(child, out);
+            // It is on the list before the next one asks.
+            user.runs();
+            user
+        }
+
+        fn runs(&mut self) -> bool {
+            writeln!(self.0.stdin.as_mut().unwrap(), "may you run?").unwrap();
+            let answer =
+                self.1.by_ref().lines().map(|line| line.unwrap()).find(|line| line.starts_with("answer: "));
+            answer.expect("an answer").ends_with("true")
+        }
+
+        fn killed(mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+
+        fn done(mut self) {
+            drop(self.0.stdin.take());
+            assert!(self.0.wait().unwrap().success());
+        }
+    }
+
+    #[test]
+    fn users_are_counted_together_whoever_came_first_and_however_they_end() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not root: nobody else's processes can be started, so this is not tested");
+            return;
+        }
+        // Where all users may read it.
+        let place = tempfile::tempdir_in("/tmp").unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let program = place.path().join("test");
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        for [one, other, third] in [[65534, 0, 4242], [0, 65534, 4242]] {
+            let folder = place.path().join(format!("admission {one}"));
+            let user = |id| User::new(id, &program, &folder);
+            let (mut first, mut second, mut third) = (user(one), user(other), user(third));
+            assert!(first.runs() && second.runs() && !third.runs(), "two processors, three users");
+            first.killed();
+            assert!(third.runs(), "what another user's process left is not counted");
+            second.done();
+            third.done();
+            let list = fs::metadata(folder.join(LIST)).unwrap();
+            assert_eq!(list.permissions().mode() & 0o777, 0o666);
+            assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o7777, 0o1777);
+        }
+    }
+}
