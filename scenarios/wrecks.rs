@@ -29,7 +29,7 @@ async fn panicked(machine: Machine) -> Result {
     intact(&machine).await?;
     machine.succeed("echo 0 > /proc/sys/kernel/panic_on_oops; echo 10 > /proc/sys/kernel/panic").await?;
     // Nobody is left to answer.
-    let _ = machine.within(Duration::from_secs(2)).execute("echo c > /proc/sysrq-trigger").await;
+    let _ = machine.within(Duration::from_millis(200)).execute("echo c > /proc/sysrq-trigger").await;
     machine.wait_for_console_text("sysrq triggered crash", Duration::from_secs(20)).await?;
     machine.crash().await;
     Ok(())

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use super::exit::Exit;
+use super::order;
 use super::registry::{self, Scenario};
 use super::run;
 use super::suite::Suite;
@@ -33,8 +34,11 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     if scenarios.is_empty() {
         return Err(no_scenarios());
     }
+    let settings = Settings::from_env()?;
     if arguments.list {
-        let trials = scenarios.iter().map(|scenario| {
+        // In the order in which they are written, but of this share alone: cargo-nextest runs what is listed.
+        let mine = order::share(scenarios, &settings);
+        let trials = mine.iter().map(|scenario| {
             Trial::test(scenario.name(), || Ok(())).with_ignored_flag(scenario.ignore.is_some())
         });
         let _ = libtest_mimic::run(&arguments, trials.collect());
@@ -44,7 +48,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     let reporter: Arc<dyn Reporter> = report::choose();
     let on_the_terminal = reporter.clone();
     qemu::signals::install(move |_| on_the_terminal.finish())?;
-    let suite = Arc::new(Suite::new(Settings::from_env()?, reporter.clone()));
+    let suite = Arc::new(Suite::new(settings, reporter.clone()));
     let exits = Exits::default();
     let one_at_a_time = one_at_a_time(&mut arguments, suite.machines_at_once());
     let trials = suite

@@ -1,4 +1,15 @@
-//! In which order the scenarios of a suite run.
+//! Which scenarios of a suite run, and in which order.
+
+use super::registry::Scenario;
+use crate::build::Settings;
+
+/// Those of this share of the suite.
+pub(super) fn share(all: Vec<&'static Scenario>, settings: &Settings) -> Vec<&'static Scenario> {
+    match settings.partition {
+        Some(partition) => partition.of(all, |scenario| scenario.name()),
+        None => all,
+    }
+}
 
 /// Puts `all` in an order that `seed` decides.
 pub(super) fn shuffle<T>(all: &mut [T], seed: u64) {

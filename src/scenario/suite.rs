@@ -43,10 +43,8 @@ impl Suite {
     }
 
     /// The scenarios that run, in their order.
-    pub fn ordered(&self, mut scenarios: Vec<&'static Scenario>) -> Vec<&'static Scenario> {
-        if let Some(partition) = self.settings.partition {
-            scenarios = partition.of(scenarios, |scenario| scenario.name());
-        }
+    pub fn ordered(&self, scenarios: Vec<&'static Scenario>) -> Vec<&'static Scenario> {
+        let mut scenarios = order::share(scenarios, &self.settings);
         if let Some(seed) = self.settings.shuffle {
             order::shuffle(&mut scenarios, seed);
         }

@@ -10,5 +10,6 @@ mod folder;
 mod harness;
 mod limits;
 mod machines;
+mod suite;
 mod terminal;
 mod usage;
