@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod limits;
 pub mod machine;
+mod partition;
 pub mod prelude;
 pub mod qemu;
 pub mod report;

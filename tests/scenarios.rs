@@ -29,6 +29,8 @@ mod state;
 mod timers;
 #[path = "../scenarios/web.rs"]
 mod web;
+#[path = "../scenarios/wrecks.rs"]
+mod wrecks;
 #[path = "../scenarios/wrong_password.rs"]
 mod wrong_password;
 

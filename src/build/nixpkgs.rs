@@ -150,10 +150,18 @@ async fn find_file(name: &str) -> Option<PathBuf> {
 }
 
 fn standin_folder() -> PathBuf {
-    match std::env::var_os("NIXVM_STANDIN").filter(|value| !value.is_empty()) {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("standin/nixpkgs"),
-    }
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let compiled_in = Path::new(env!("CARGO_MANIFEST_DIR"));
+    variable("NIXVM_STANDIN")
+        .unwrap_or_else(|| standin_of(compiled_in, variable("CARGO_MANIFEST_DIR").as_deref()))
+}
+
+/// That of the package which this was compiled in, else of the one which it runs in: cargo-nextest runs an archive
+/// elsewhere, and says where.
+fn standin_of(compiled_in: &Path, runs_in: Option<&Path>) -> PathBuf {
+    let places = [Some(compiled_in), runs_in].into_iter().flatten();
+    let mut folders = places.map(|package| package.join("standin/nixpkgs"));
+    folders.find(|folder| folder.is_dir()).unwrap_or_else(|| compiled_in.join("standin/nixpkgs"))
 }
 
 fn standin_in(folder: &Path) -> Result<Nixpkgs> {
@@ -185,6 +193,18 @@ mod tests {
         std::fs::create_dir(folder.path().join("nixos")).unwrap();
         std::fs::write(folder.path().join("nixos/default.nix"), "{}").unwrap();
         folder
+    }
+
+    #[test]
+    fn the_stand_in_is_found_where_an_archive_runs() {
+        let [built, runs] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let standin = |folder: &tempfile::TempDir| folder.path().join("standin/nixpkgs");
+        let found = |runs_in| standin_of(built.path(), runs_in);
+        std::fs::create_dir_all(standin(&runs)).unwrap();
+        assert_eq!(found(Some(runs.path())), standin(&runs));
+        assert_eq!(found(None), standin(&built), "to be named in the error");
+        std::fs::create_dir_all(standin(&built)).unwrap();
+        assert_eq!(found(Some(runs.path())), standin(&built));
     }
 
     #[test]

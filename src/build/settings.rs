@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Builder, Source};
-use crate::scenario::Partition;
+use crate::partition::Partition;
 use crate::{Error, ErrorKind, Result};
 
 /// What happens to a machine's disk image between runs.
@@ -38,6 +38,9 @@ pub enum KeepState {
 /// | `NIXVM_PARTITION` | `hash:1/3`: the first of three shares of the scenarios; `count:1/3` |
 /// | `NIXVM_RETRIES` | how often a scenario that failed is tried again; it is named flaky when it passes then |
 /// | `NIXVM_FAIL_FAST` | `1`: nothing more is begun once a scenario has failed |
+/// | `NIXVM_JOBS` | a number: so many machines of this run at once, at most |
+/// | `NIXVM_RUN_TIMEOUT` | longest time the whole run may take: `90s`, `45m`, `2h`, or seconds; no limit if not set |
+/// | `NIXVM_HOST_CORES`, `NIXVM_HOST_MEMORY` | how many processors, and how much memory (`4G`, `512M`), machines may take on this host, of all users and runs that say the same; default: all processors, and seven eighths of the memory |
 /// | `NIXVM_BUILD_TIMEOUT` | longest time a build may take: `90s`, `45m`, `2h`, or seconds; default `60m` |
 ///
 /// At most one of the first three may be set, and a nixpkgs only where one is used.
@@ -62,6 +65,14 @@ pub struct Settings {
     pub retries: u32,
     /// Nothing more is begun once a scenario has failed.
     pub fail_fast: bool,
+    /// How many machines of this run there may be at once; `None` for as many as the host has room for.
+    pub jobs: Option<u64>,
+    /// Longest time the whole run may take.
+    pub run_limit: Option<Duration>,
+    /// How many of the host's processors machines may take; `None` for all.
+    pub host_cores: Option<u64>,
+    /// How much of the host's memory machines may take, in MiB; `None` for most of it.
+    pub host_memory: Option<u64>,
     /// Longest time a build may take, if it is not the default.
     pub build_limit: Option<Duration>,
 }
@@ -78,6 +89,10 @@ impl Default for Settings {
             partition: None,
             retries: 0,
             fail_fast: false,
+            jobs: None,
+            run_limit: None,
+            host_cores: None,
+            host_memory: None,
             build_limit: None,
         }
     }
@@ -111,6 +126,12 @@ impl Settings {
             builder = builder.limit(limit);
         }
         builder
+    }
+
+    /// A length of time as variables and flags have it: `90s`, `45m`, `2h`, or seconds; at least one second, at
+    /// most a year.
+    pub fn parse_time(text: &str) -> Option<Duration> {
+        duration(text)
     }
 
     fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
@@ -183,11 +204,27 @@ impl Settings {
             Some("1") => true,
             Some(other) => return Err(choice("NIXVM_FAIL_FAST", other, "1 or 0")),
         };
-        let build_limit = match text("NIXVM_BUILD_TIMEOUT")? {
+        let time = |name: &str| match text(name)? {
+            None => Ok(None),
+            Some(value) => duration(&value)
+                .map(Some)
+                .ok_or_else(|| choice(name, &value, "a time of at least one second, such as 90s, 45m or 2h")),
+        };
+        let (build_limit, run_limit) = (time("NIXVM_BUILD_TIMEOUT")?, time("NIXVM_RUN_TIMEOUT")?);
+        let count = |name: &str| match text(name)? {
+            None => Ok(None),
+            Some(value) => match value.parse::<u64>() {
+                Ok(count @ 1..) => Ok(Some(count)),
+                _ => Err(choice(name, &value, "a number from 1")),
+            },
+        };
+        let (jobs, host_cores) = (count("NIXVM_JOBS")?, count("NIXVM_HOST_CORES")?);
+        let host_memory = match text("NIXVM_HOST_MEMORY")? {
             None => None,
-            Some(value) => Some(duration(&value).ok_or_else(|| {
-                choice("NIXVM_BUILD_TIMEOUT", &value, "a time of at least one second, such as 90s, 45m or 2h")
-            })?),
+            Some(value) => Some(
+                mebibytes(&value)
+                    .ok_or_else(|| choice("NIXVM_HOST_MEMORY", &value, "a size such as 4G or 512M"))?,
+            ),
         };
         let source = given.into_iter().next().map(|(_, source)| source);
         Ok(Self {
@@ -200,6 +237,10 @@ impl Settings {
             partition,
             retries,
             fail_fast,
+            jobs,
+            run_limit,
+            host_cores,
+            host_memory,
             build_limit,
         })
     }
@@ -219,6 +260,17 @@ fn duration(value: &str) -> Option<Duration> {
     let total = number.parse::<u64>().ok()?.checked_mul(seconds)?;
     // A year is as good as no limit, and keeps every sum of times far from overflowing.
     (1..=31_536_000).contains(&total).then(|| Duration::from_secs(total))
+}
+
+/// A size in MiB, as a scenario's attribute has it: `4G`, `512M`.
+fn mebibytes(value: &str) -> Option<u64> {
+    let (number, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    let each = match unit {
+        "M" => 1,
+        "G" => 1024,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(each).filter(|size| (1..1 << 40).contains(size))
 }
 
 fn choice(name: &str, value: &str, choices: &str) -> Error {
@@ -253,6 +305,10 @@ mod tests {
             ("NIXVM_KEEP_STATE", "strict"),
             ("NIXVM_SKIP", "1"),
             ("NIXVM_BUILD_TIMEOUT", "2h"),
+            ("NIXVM_RUN_TIMEOUT", "30m"),
+            ("NIXVM_JOBS", "3"),
+            ("NIXVM_HOST_CORES", "2"),
+            ("NIXVM_HOST_MEMORY", "4G"),
         ])
         .unwrap();
         let file = std::env::current_dir().unwrap().join("some/c.nix");
@@ -260,6 +316,8 @@ mod tests {
         assert_eq!(settings.nixpkgs.as_deref(), Some("channel:nixos-23.11"));
         assert_eq!((settings.keep_state, settings.skip), (KeepState::Strict, true));
         assert_eq!(settings.build_limit, Some(Duration::from_secs(7200)));
+        assert_eq!((settings.run_limit, settings.jobs), (Some(Duration::from_secs(1800)), Some(3)));
+        assert_eq!((settings.host_cores, settings.host_memory), (Some(2), Some(4096)));
         assert_eq!(read(&[("NIXVM_FLAKE", ".#x")]).unwrap().source, Some(Source::Flake(".#x".to_owned())));
         assert_eq!(read(&[("NIXVM_VM", "/r")]).unwrap().source, Some(Source::Built("/r".into())));
         assert_eq!(read(&[("NIXVM_KEEP_STATE", "1")]).unwrap().keep_state, KeepState::Keep);
@@ -291,6 +349,12 @@ mod tests {
             ("NIXVM_PARTITION", "hash:3/2"),
             ("NIXVM_RETRIES", "-1"),
             ("NIXVM_FAIL_FAST", "yes"),
+            ("NIXVM_JOBS", "0"),
+            ("NIXVM_JOBS", "all"),
+            ("NIXVM_HOST_CORES", "-2"),
+            ("NIXVM_HOST_MEMORY", "4"),
+            ("NIXVM_HOST_MEMORY", "0G"),
+            ("NIXVM_RUN_TIMEOUT", "soon"),
             ("NIXVM_BUILD_TIMEOUT", "0"),
             ("NIXVM_BUILD_TIMEOUT", "5 minutes"),
             ("NIXVM_BUILD_TIMEOUT", "99999999999999999999h"),

@@ -4,11 +4,12 @@
 use std::env::VarError;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use nixvm_test::build::{Settings, Source};
+use nixvm_test::report;
 use nixvm_test::scenario::Partition;
-use nixvm_test::{Result, report};
 
 /// Where the VM comes from and what becomes of its state.
 #[derive(Debug, Args)]
@@ -51,6 +52,12 @@ pub struct Options {
     /// Begin nothing more once a scenario has failed
     #[arg(long, global = true)]
     pub fail_fast: bool,
+    /// Run so many machines at once, at most [default: as many as this host has processors and memory for]
+    #[arg(short, long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub jobs: Option<u64>,
+    /// Longest time the whole run may take: 90s, 45m, 2h. Then what is under way is ended, and the rest is not run
+    #[arg(long, global = true, value_name = "TIME", value_parser = time)]
+    pub run_timeout: Option<Duration>,
     /// Show the log on standard error; -vv shows all of it
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
@@ -104,6 +111,8 @@ impl Options {
         add("NIXVM_PARTITION", self.partition.map(|share| share.to_string().into()));
         add("NIXVM_RETRIES", self.retries.map(|count| count.to_string().into()));
         add("NIXVM_FAIL_FAST", self.fail_fast.then(|| "1".into()));
+        add("NIXVM_JOBS", self.jobs.map(|count| count.to_string().into()));
+        add("NIXVM_RUN_TIMEOUT", self.run_timeout.map(|limit| limit.as_secs().to_string().into()));
         add(report::log::VARIABLE, self.log().map(Into::into));
         // A flag of one kind of source overrides a variable of another that is set already.
         if self.configuration.is_some() || self.flake.is_some() || self.vm.is_some() {
@@ -118,7 +127,7 @@ impl Options {
     }
 
     /// The same for what runs in this process.
-    pub fn settings(&self) -> Result<Settings> {
+    pub fn settings(&self) -> nixvm_test::Result<Settings> {
         let mut settings = Settings::from_env()?;
         if let Some(nixpkgs) = self.nixpkgs() {
             settings.nixpkgs = Some(nixpkgs);
@@ -128,6 +137,7 @@ impl Options {
         if let Some(source) = configuration.or(self.flake().map(Source::Flake)).or(vm) {
             settings.source = Some(source);
         }
+        settings.run_limit = self.run_timeout.or(settings.run_limit);
         Ok(settings)
     }
 
@@ -154,6 +164,10 @@ impl Options {
             format!("{scheme}{}{host}", path.display())
         })
     }
+}
+
+fn time(text: &str) -> Result<Duration, &'static str> {
+    Settings::parse_time(text).ok_or("a time of at least one second, such as 90s, 45m or 2h")
 }
 
 /// The path from the root, without `.` in it; links are left as they are.
@@ -194,6 +208,13 @@ mod tests {
         }
         let flake = "github:user/repository#web";
         assert_eq!(variables(&["--flake", flake]), [("NIXVM_FLAKE", flake.to_owned())]);
+    }
+
+    #[test]
+    fn what_is_said_of_a_suite_reaches_it() {
+        assert_eq!(variables(&["-j", "3"]), [("NIXVM_JOBS", "3".to_owned())]);
+        assert_eq!(variables(&["--run-timeout", "45m"]), [("NIXVM_RUN_TIMEOUT", "2700".to_owned())]);
+        assert!(Cli::try_parse_from(["nixvm-test", "a.rs", "--jobs", "0"]).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
 
 use nixvm_test::scenario::Exit;
 use nixvm_test::scenario::compile::{self, Compiler};
@@ -29,7 +30,7 @@ pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> 
     match commands.collect::<Vec<_>>().as_mut_slice() {
         // In place of this process: nothing stands between the scenario and who started it.
         [only] => Err(Error::new(ErrorKind::Host, format!("could not start the scenario: {}", only.exec()))),
-        several => in_turn(several).await,
+        several => in_turn(several, options.settings()?.run_limit).await,
     }
 }
 
@@ -59,13 +60,27 @@ async fn compile(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
     failure.map_or(Ok(binaries), Err)
 }
 
-/// Runs each and gives the code of all.
-async fn in_turn(commands: &mut [Command]) -> Result<ExitCode> {
+/// Runs each and gives the code of all. They share the time of the run, if it has a limit.
+async fn in_turn(commands: &mut [Command], limit: Option<Duration>) -> Result<ExitCode> {
+    let begun = Instant::now();
     let listen = |kind| signal(kind).map_err(|source| Error::new(ErrorKind::Host, source.to_string()));
     // On a terminal ctrl-C reaches the scenario too, which ends in good order; from `kill` it does not.
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let mut exits = Vec::new();
-    for command in commands {
+    let count = commands.len();
+    for (number, command) in commands.iter_mut().enumerate() {
+        if let Some(limit) = limit {
+            let rest = limit.saturating_sub(begun.elapsed());
+            if rest.is_zero() {
+                report::events(&report::choose()).note(format!(
+                    "no time is left for {} of {count} files: they are not run",
+                    count - number
+                ));
+                exits.push(Exit::Failed);
+                break;
+            }
+            command.env("NIXVM_RUN_TIMEOUT", rest.as_millis().div_ceil(1000).to_string());
+        }
         command.env("NIXVM_PARENT", std::process::id().to_string());
         let mut child =
             tokio::process::Command::from(std::mem::replace(command, Command::new(""))).spawn().map_err(

@@ -4,11 +4,12 @@
 //! A folder that all users share has a list of who runs what, and of who waits. Whoever is on it holds a lock on
 //! a file of their own there; the kernel lets go of it when the process ends, however it does, and the next who
 //! looks takes the entry off the list. A scenario asks for all of its machines at once, and whoever asked
-//! first is served first, so nobody waits for ever and nobody waits for each other.
+//! first is served first, so nobody waits for ever and nobody waits for each other. Who waits because their own
+//! run has all the machines that it may have (`--jobs`) holds up nobody else's.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::capacity::{Capacity, Need};
 use crate::{Error, Events, Result};
 
 /// Another folder than the one that all users share: for tests, and for those who want no part in it.
@@ -27,26 +29,33 @@ const LOOK: Duration = Duration::from_millis(50);
 /// After this wait it is said.
 const SAID: Duration = Duration::from_secs(2);
 
-/// What a machine takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Need {
-    /// MiB of memory.
-    pub(super) memory: u64,
-    pub(super) cores: u64,
+/// The run that a scenario is part of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Run {
+    /// What tells it from others.
+    name: String,
+    /// How many machines it may have at once.
+    jobs: Option<u64>,
 }
 
-/// What there is to share.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Capacity(Need);
-
-impl Capacity {
-    /// This host's: its processors, and seven eighths of its memory.
-    pub(super) fn of_host() -> Self {
-        let memory = rustix::system::sysinfo();
-        let total = (u64::from(memory.mem_unit) * memory.totalram) >> 20;
-        let cores = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-        Self(Need { memory: total / 8 * 7, cores })
+impl Run {
+    /// This process's, or that of the cargo-nextest which runs each scenario in a process of its own.
+    pub(super) fn new(jobs: Option<u64>) -> Self {
+        let nextest = std::env::var("NEXTEST_RUN_ID").ok().filter(|id| !id.is_empty());
+        Self { name: nextest.unwrap_or_else(|| format!("{:016x}", random())), jobs }
     }
+}
+
+/// What a scenario asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Demand {
+    /// All of its machines together.
+    pub(super) need: Need,
+    /// How many they are. An earlier version's list does not say, nor whose they are.
+    #[serde(default)]
+    pub(super) machines: u64,
+    #[serde(default)]
+    pub(super) run: Option<Run>,
 }
 
 /// One who runs machines, or waits to.
@@ -54,7 +63,8 @@ impl Capacity {
 struct Entry {
     /// The file that its process holds a lock on.
     holder: String,
-    need: Need,
+    #[serde(flatten)]
+    demand: Demand,
     runs: bool,
 }
 
@@ -63,18 +73,25 @@ struct Entry {
 pub(super) struct Permit {
     folder: PathBuf,
     holder: String,
-    need: Need,
+    demand: Demand,
     _lock: File,
 }
 
-/// Waits until there is room for `need`. What is more than there is at all gets everything.
+/// Waits until there is room for `demand`. What is more than there is at all gets everything.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`] when the folder can't be used.
-pub(super) async fn admit(need: Need, capacity: Capacity, events: &Events) -> Result<Permit> {
+pub(super) async fn admit(demand: Demand, capacity: Capacity, events: &Events) -> Result<Permit> {
     let folder = folder();
-    let failed = |error: io::Error| Error::io(format_args!("count machines in {}", folder.display()), &error);
-    let permit = ask(&folder, need).map_err(failed)?;
+    let failed = |error: io::Error| {
+        Error::io(format_args!("count machines in {}", folder.display()), &error).next_step(format!(
+            "every user has to be able to write there; or set {VARIABLE} to a folder of your own"
+        ))
+    };
+    if let Some(more) = capacity.exceeded_by(demand.need) {
+        events.note(format!("it takes {more}: it runs when nothing else does"));
+    }
+    let permit = ask(&folder, demand).map_err(failed)?;
     let mut waited = Duration::ZERO;
     while !may_run(&permit, capacity).map_err(failed)? {
         if waited == SAID {
@@ -88,16 +105,10 @@ pub(super) async fn admit(need: Need, capacity: Capacity, events: &Events) -> Re
 
 /// Whether there is room for more at this moment, beside all who run. Nobody is kept from it by this.
 pub(super) fn has_room(need: Need, capacity: Capacity) -> bool {
-    change(&folder(), |list| fits(list, need, capacity)).unwrap_or(false)
-}
-
-/// Whether `need` is there, beside what those have who run.
-fn fits(list: &[Entry], need: Need, capacity: Capacity) -> bool {
-    let sum = |of: fn(&Need) -> u64| -> u64 {
-        list.iter().filter(|entry| entry.runs).map(|entry| of(&entry.need)).sum()
+    let running = |list: &mut Vec<Entry>| {
+        capacity.has_room(list.iter().filter(|entry| entry.runs).map(|entry| entry.demand.need), need)
     };
-    sum(|need| need.memory) + need.memory <= capacity.0.memory
-        && sum(|need| need.cores) + need.cores <= capacity.0.cores
+    change(&folder(), running).unwrap_or(false)
 }
 
 fn folder() -> PathBuf {
@@ -106,26 +117,18 @@ fn folder() -> PathBuf {
 }
 
 /// Puts this caller at the end of the list.
-fn ask(folder: &Path, need: Need) -> io::Result<Permit> {
+fn ask(folder: &Path, demand: Demand) -> io::Result<Permit> {
     make(folder)?;
     let (holder, lock) = loop {
         let name = format!("{:016x}", random());
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o666)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(folder.join(&name));
-        match file {
+        match opened(&folder.join(&name), true) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             file => break (name, file?),
         }
     };
-    // Others, of other users, have to open it to see whether it is held.
-    fs::set_permissions(folder.join(&holder), fs::Permissions::from_mode(0o666))?;
     flock(&lock, FlockOperation::LockExclusive)?;
-    let permit = Permit { folder: folder.to_owned(), holder: holder.clone(), need, _lock: lock };
-    change(folder, |list| list.push(Entry { holder, need, runs: false }))?;
+    let permit = Permit { folder: folder.to_owned(), holder: holder.clone(), demand, _lock: lock };
+    change(folder, |list| list.push(permit.entry()))?;
     Ok(permit)
 }
 
@@ -135,14 +138,30 @@ fn may_run(permit: &Permit, capacity: Capacity) -> io::Result<bool> {
         list.retain(|entry| entry.holder == permit.holder || lives(&permit.folder, &entry.holder));
         let at = list.iter().position(|entry| entry.holder == permit.holder).unwrap_or_else(|| {
             // The list was damaged, and begun anew.
-            list.push(Entry { holder: permit.holder.clone(), need: permit.need, runs: false });
+            list.push(permit.entry());
             list.len() - 1
         });
-        let before_it_waits = list[..at].iter().any(|entry| !entry.runs);
-        let alone = list.iter().all(|entry| !entry.runs);
-        list[at].runs = !before_it_waits && (alone || fits(list, list[at].need, capacity));
-        list[at].runs
+        // Who runs already may go on: it is not in its own way.
+        list[at].runs = false;
+        let before_it_waits =
+            list[..at].iter().enumerate().any(|(place, other)| !other.runs && !held_back(list, place));
+        let running = || list.iter().filter(|entry| entry.runs).map(|entry| entry.demand.need);
+        let free = running().next().is_none() || capacity.has_room(running(), list[at].demand.need);
+        let runs = !before_it_waits && free && !held_back(list, at);
+        list[at].runs = runs;
+        runs
     })
+}
+
+/// Whether the one at this place waits for its own run, which has as many machines as it may have; the first of
+/// a run who does so is also the first who goes on.
+fn held_back(list: &[Entry], at: usize) -> bool {
+    let Some(run @ Run { jobs: Some(jobs), .. }) = &list[at].demand.run else { return false };
+    let of_run = |entry: &&Entry| entry.demand.run.as_ref() == Some(run);
+    let running: u64 = list.iter().filter(of_run).filter(|its| its.runs).map(|its| its.demand.machines).sum();
+    let mut up_to_it = list[..=at].iter().filter(of_run).filter(|its| !its.runs);
+    // A scenario of more machines than that runs alone.
+    running > 0 && up_to_it.any(|its| running.saturating_add(its.demand.machines) > *jobs)
 }
 
 /// Whether the process lives that holds this lock.
@@ -162,27 +181,46 @@ fn lives(folder: &Path, holder: &str) -> bool {
 /// Changes the list, alone.
 fn change<T>(folder: &Path, how: impl FnOnce(&mut Vec<Entry>) -> T) -> io::Result<T> {
     let path = folder.join(LIST);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o666)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(&path)?;
-    // Its maker's umask would keep other users out; others may not change it, and need not.
-    let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o666));
+    let mut file = loop {
+        // In a sticky folder Linux keeps others than a file's owner from opening it as if to create it
+        // (fs.protected_regular), whatever its mode is.
+        match opened(&path, false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match opened(&path, true) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                file => break file?,
+            },
+            file => break file?,
+        }
+    };
     flock(&file, FlockOperation::LockExclusive)?;
-    let mut text = String::new();
+    let mut before = String::new();
     // Damaged: those who run are not counted until they ask again, which is better than nobody running.
-    let _ = file.read_to_string(&mut text);
-    let mut list: Vec<Entry> = serde_json::from_str(&text).unwrap_or_default();
+    let _ = file.read_to_string(&mut before);
+    let mut list: Vec<Entry> = serde_json::from_str(&before).unwrap_or_default();
     let outcome = how(&mut list);
     let text = serde_json::to_string(&list)?;
-    file.rewind()?;
-    file.set_len(0)?;
-    file.write_all(text.as_bytes())?;
+    if text != before {
+        // All in one write, over everything that was there: one who is killed here leaves a list.
+        file.write_all_at(format!("{text:width$}", width = before.len()).as_bytes(), 0)?;
+        file.set_len(text.len() as u64)?;
+    }
     Ok(outcome)
+}
+
+/// Opens a file that all users may write to.
+fn opened(path: &Path, create_new: bool) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(create_new)
+        .mode(0o666)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)?;
+    if create_new {
+        // Its maker's umask would keep other users out.
+        file.set_permissions(fs::Permissions::from_mode(0o666))?;
+    }
+    Ok(file)
 }
 
 /// The folder, open to all users and safe from each other's deleting.
@@ -200,6 +238,12 @@ fn random() -> u64 {
     RandomState::new().hash_one(0u8)
 }
 
+impl Permit {
+    fn entry(&self) -> Entry {
+        Entry { holder: self.holder.clone(), demand: self.demand.clone(), runs: false }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let gone = change(&self.folder, |list| list.retain(|entry| entry.holder != self.holder))
@@ -211,67 +255,4 @@ impl Drop for Permit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SMALL: Need = Need { memory: 1000, cores: 1 };
-    const CAPACITY: Capacity = Capacity(Need { memory: 3500, cores: 2 });
-
-    fn entries(folder: &Path) -> usize {
-        fs::read_dir(folder).unwrap().count()
-    }
-
-    #[test]
-    fn as_many_run_as_there_is_room_for_and_the_first_who_asked_is_next() {
-        let folder = tempfile::tempdir().unwrap();
-        let here = folder.path();
-        let [one, two, large, last] =
-            [SMALL, SMALL, Need { memory: 3000, cores: 2 }, SMALL].map(|need| ask(here, need).unwrap());
-        let runs = |permit: &Permit| may_run(permit, CAPACITY).unwrap();
-        assert!(runs(&one) && runs(&two));
-        assert!(!runs(&large) && !runs(&last), "no more cores");
-        drop(one);
-        assert!(!runs(&last), "the large one asked before");
-        assert!(!runs(&large), "one of two cores is free");
-        drop(two);
-        assert!(runs(&large) && !runs(&last));
-        drop(large);
-        assert!(runs(&last));
-        drop(last);
-        assert_eq!(entries(here), 1, "the list alone is left");
-    }
-
-    #[test]
-    fn what_is_more_than_there_is_runs_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let huge = ask(folder.path(), Need { memory: 1 << 40, cores: 64 }).unwrap();
-        let small = ask(folder.path(), SMALL).unwrap();
-        assert!(may_run(&huge, CAPACITY).unwrap());
-        assert!(!may_run(&small, CAPACITY).unwrap());
-    }
-
-    #[test]
-    fn who_died_is_taken_off_the_list_whether_it_ran_or_waited() {
-        let folder = tempfile::tempdir().unwrap();
-        let here = folder.path();
-        let dead: Vec<_> = (0..4).map(|_| ask(here, SMALL).unwrap()).collect();
-        assert!(may_run(&dead[0], CAPACITY).unwrap() && may_run(&dead[1], CAPACITY).unwrap());
-        for permit in dead {
-            // As the kernel does it: the lock goes, and nothing else.
-            flock(&permit._lock, FlockOperation::Unlock).unwrap();
-            std::mem::forget(permit);
-        }
-        let next = ask(here, SMALL).unwrap();
-        assert!(may_run(&next, CAPACITY).unwrap());
-        drop(next);
-        assert_eq!(entries(here), 1);
-    }
-
-    #[test]
-    fn a_damaged_list_is_begun_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let permit = ask(folder.path(), SMALL).unwrap();
-        fs::write(folder.path().join(LIST), "[{").unwrap();
-        assert!(may_run(&permit, CAPACITY).unwrap());
-    }
-}
+mod tests;

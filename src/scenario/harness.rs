@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use super::exit::Exit;
+use super::order;
 use super::registry::{self, Scenario};
 use super::run;
 use super::suite::Suite;
@@ -33,8 +34,11 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     if scenarios.is_empty() {
         return Err(no_scenarios());
     }
+    let settings = Settings::from_env()?;
     if arguments.list {
-        let trials = scenarios.iter().map(|scenario| {
+        // In the order in which they are written, but of this share alone: cargo-nextest runs what is listed.
+        let mine = order::share(scenarios, &settings);
+        let trials = mine.iter().map(|scenario| {
             Trial::test(scenario.name(), || Ok(())).with_ignored_flag(scenario.ignore.is_some())
         });
         let _ = libtest_mimic::run(&arguments, trials.collect());
@@ -44,12 +48,12 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     let reporter: Arc<dyn Reporter> = report::choose();
     let on_the_terminal = reporter.clone();
     qemu::signals::install(move |_| on_the_terminal.finish())?;
-    let mut suite = Suite::new(Settings::from_env()?, reporter.clone());
+    let suite = Suite::new(settings, reporter.clone());
     let scenarios = suite.ordered(scenarios);
-    suite.expect(scenarios.iter().copied().filter(|scenario| is_chosen(scenario, &arguments)))?;
-    let suite = Arc::new(suite);
+    let chosen = scenarios.iter().copied().filter(|scenario| is_chosen(scenario, &arguments));
+    let suite = Arc::new(suite.expecting(chosen)?);
     let exits = Exits::default();
-    let one_at_a_time = one_at_a_time(&mut arguments);
+    let one_at_a_time = one_at_a_time(&mut arguments, suite.machines_at_once());
     let trials = scenarios
         .into_iter()
         .map(|scenario| trial(scenario, &arguments, &suite, &exits, one_at_a_time.clone()))
@@ -57,7 +61,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
 
     let relay = Relay::start(&reporter, &mut arguments)?;
     let conclusion = libtest_mimic::run(&arguments, trials);
-    suite.end();
+    suite.ahead().end();
     if let Some(relay) = relay {
         relay.finish();
     }
@@ -91,9 +95,14 @@ fn trial(
             return Ok(Completion::Ignored { reason });
         }
         let _turn = one_at_a_time.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
-        suite.begins(scenario);
+        suite.ahead().begins(scenario);
         if suite.fail_fast() && !exits.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
             let reason = Some("another scenario failed before".to_owned());
+            return Ok(Completion::Ignored { reason });
+        }
+        if suite.is_over() {
+            exits.lock().unwrap_or_else(PoisonError::into_inner).push(Exit::Failed);
+            let reason = Some("not run: the time limit of the whole run has passed".to_owned());
             return Ok(Completion::Ignored { reason });
         }
         match tried(scenario, &suite) {
@@ -130,7 +139,11 @@ fn tried(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), run::Fai
                 return Ok(());
             }
             // Trying again mends neither a command line nor a configuration.
-            Err(failure) if number < tries && matches!(failure.exit, Exit::Failed | Exit::Boot) => {
+            Err(failure)
+                if number < tries
+                    && matches!(failure.exit, Exit::Failed | Exit::Boot)
+                    && !suite.is_over() =>
+            {
                 let why = failure.error.summary();
                 suite.events(&scenario.name()).note(format!("try {number} of {tries} failed: {why}"));
                 number += 1;
@@ -143,21 +156,10 @@ fn tried(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), run::Fai
 /// libtest-mimic with one thread writes `test NAME ...` without an end of line *before* the test
 /// runs, and progress would land in the middle of it. So it gets two threads, and the scenarios
 /// take turns.
-fn one_at_a_time(arguments: &mut Arguments) -> Option<Arc<Mutex<()>>> {
-    let threads = arguments.test_threads.unwrap_or_else(machines_at_once);
+fn one_at_a_time(arguments: &mut Arguments, machines: u64) -> Option<Arc<Mutex<()>>> {
+    let threads = arguments.test_threads.unwrap_or(usize::try_from(machines).unwrap_or(usize::MAX));
     arguments.test_threads = Some(threads.max(2));
     (threads <= 1).then(Arc::default)
-}
-
-/// How many machines this host can take at once: one for each processor, while memory lasts.
-fn machines_at_once() -> usize {
-    /// What a machine of the usual 1 GiB takes with QEMU around it.
-    const EACH: u64 = 1280 << 20;
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = rustix::system::sysinfo();
-    let free = u64::from(memory.mem_unit) * (memory.freeram + memory.bufferram);
-    let fit = usize::try_from(free / EACH).unwrap_or(usize::MAX);
-    processors.min(fit).max(1)
 }
 
 /// Ends this process with the `nixvm-test` that started it, however that one ends: a run of several

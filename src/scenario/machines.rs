@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::admission::{Capacity, Need, Permit, admit, has_room};
+use super::admission::{Demand, Permit, admit, has_room};
+use super::capacity::{BESIDE, Need, USUAL};
 use super::exit::Exit;
 use super::given::Place;
 use super::registry::{From, MachineRequest, Scenario};
@@ -16,11 +17,6 @@ use crate::machine::{Machine, MachineOptions, Session};
 use crate::qemu::memory_size;
 use crate::template::{self, Moment};
 use crate::{Error, ErrorKind, Events, Result};
-
-/// What a machine takes beside the guest's own memory, in MiB: QEMU, and its translated code.
-const BESIDE: u64 = 256;
-/// Of a machine that does not say how much memory it has, in MiB.
-const USUAL: u64 = 1024;
 
 /// Makes every machine ready that `scenario` takes, all at once, as soon as this host has room for them; returns
 /// them in the order asked for, with the right to run them. If one fails, the others are ended.
@@ -39,14 +35,15 @@ pub(super) async fn all(
         let options = suite.options(scenario, request, &source, &vm, events);
         let begin = Begin::of(scenario, request, &vm, suite.templates()).map_err(at(Exit::Usage))?;
         let memory = scenario.memory.or_else(|| memory_size(&vm).map(|bytes| bytes >> 20));
-        need.memory += memory.unwrap_or(USUAL) + BESIDE;
-        need.cores += scenario.cores.unwrap_or(1);
+        need.memory = need.memory.saturating_add(memory.unwrap_or(USUAL)).saturating_add(BESIDE);
+        need.cores = need.cores.saturating_add(scenario.cores.unwrap_or(1));
         built.push((source, vm.clone()));
         all.push((number, request.name, begin, vm, options));
     }
+    let demand = Demand { need, machines: all.len() as u64, run: Some(suite.run().clone()) };
     let permit = match all.is_empty() {
         true => None,
-        false => Some(admit(need, Capacity::of_host(), events).await.map_err(at(Exit::Host))?),
+        false => Some(admit(demand, suite.capacity(), events).await.map_err(at(Exit::Host))?),
     };
     let mut getting_ready = JoinSet::new();
     for (number, name, begin, vm, options) in all {
@@ -71,8 +68,8 @@ pub(super) async fn all(
 fn prepare_next(suite: &Suite, built: &[(Source, BuiltVm)]) {
     // A clone that waits has touched little of its memory.
     let need = Need { memory: BESIDE, cores: 0 };
-    let Some(pool) = suite.pool().filter(|_| has_room(need, Capacity::of_host())) else { return };
-    let Some(next) = suite.next() else { return };
+    let Some(pool) = suite.ahead().pool().filter(|_| has_room(need, suite.capacity())) else { return };
+    let Some(next) = suite.ahead().next() else { return };
     for request in next.machines {
         let Ok(source) = suite.source(next, request) else { continue };
         let Some((_, vm)) = built.iter().find(|(its, _)| *its == source) else { continue };
@@ -121,7 +118,7 @@ impl Begin {
         suite: &Suite,
         events: &Events,
     ) -> Result<(Machine, Option<Session>)> {
-        let machine = match (self.cloned, suite.pool()) {
+        let machine = match (self.cloned, suite.ahead().pool()) {
             (true, Some(pool)) => pool.machine(vm, options, &self.moment, events).await?,
             (true, None) => template::machine(vm, options, &self.moment, events).await?,
             (false, _) => self.moment.boot_cold(vm, options).await?,

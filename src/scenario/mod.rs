@@ -9,6 +9,8 @@
 //! multiplied by the measured [`Speed`](crate::Speed) of the host; building and booting have their own.
 
 mod admission;
+mod ahead;
+mod capacity;
 mod checks;
 pub mod compile;
 mod configuration;
@@ -23,9 +25,9 @@ mod registry;
 mod run;
 mod suite;
 
+pub use crate::partition::Partition;
 pub use exit::{Exit, TABLE as EXIT_CODES};
 pub use harness::main;
-pub use order::Partition;
 pub use registry::{Checkpoint, From, MachineRequest, Scenario, all};
 pub use run::DEFAULT_TIMEOUT;
 

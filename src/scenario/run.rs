@@ -55,6 +55,9 @@ enum Progress {
 /// Every machine of a run, for whoever has to end them.
 type Machines = Arc<Mutex<Vec<Machine>>>;
 
+/// The right to run them; given back when they are gone.
+type Right = Arc<Mutex<Option<Permit>>>;
+
 /// Runs `scenario` and waits for its end.
 pub(super) fn run(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), Failure> {
     let name = scenario.name();
@@ -73,14 +76,14 @@ fn on_its_own_thread(
     events: &Events,
 ) -> Result<(), Failure> {
     let (tell, hear) = mpsc::channel();
-    let machines = Machines::default();
+    let (machines, right) = (Machines::default(), Right::default());
     let life = Life {
         scenario,
         suite: suite.clone(),
         events: events.clone(),
         machines: machines.clone(),
         panics: Panics::default(),
-        permit: Mutex::default(),
+        right: right.clone(),
         tell: tell.clone(),
     };
     let thread = std::thread::Builder::new().name(scenario.function.to_owned()).spawn(move || {
@@ -90,21 +93,30 @@ fn on_its_own_thread(
         return Err(Failure { exit: Exit::Host, error: Error::io("start a thread", &error) });
     }
 
-    let mut limit = None;
+    let begun = Instant::now();
+    let end_of_run = suite.ends().map(|end| end + GRACE);
+    let mut body = None;
     loop {
         // Building and booting have limits of their own.
-        let told = match limit {
+        let its_end = body.map(|(begun, limit)| begun + limit + GRACE);
+        let told = match its_end.into_iter().chain(end_of_run).min() {
             None => hear.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(limit) => hear.recv_timeout(limit + GRACE),
+            Some(end) => hear.recv_timeout(end.saturating_duration_since(Instant::now())),
         };
-        match (told, limit) {
-            (Ok(Progress::Body { limit: given }), _) => limit = Some(given),
-            (Ok(Progress::Ended(outcome)), _) => return outcome,
-            (Err(RecvTimeoutError::Timeout), Some(limit)) => {
+        match told {
+            Ok(Progress::Body { limit }) => body = Some((Instant::now(), limit)),
+            Ok(Progress::Ended(outcome)) => return outcome,
+            Err(RecvTimeoutError::Timeout) => {
                 kill_all(&machines);
-                return Err(Failure { exit: Exit::Failed, error: blocked(limit) });
+                // The thread may hold it for ever, and others wait for their turn.
+                drop(right.lock().unwrap_or_else(PoisonError::into_inner).take());
+                let error = match body {
+                    Some((begun, limit)) if begun.elapsed() >= limit + GRACE => blocked(limit),
+                    _ => suite.ended(begun.elapsed()),
+                };
+                return Err(Failure { exit: Exit::Failed, error });
             }
-            (Err(_), _) => {
+            Err(RecvTimeoutError::Disconnected) => {
                 let error = Error::new(ErrorKind::Other, "the scenario's thread ended without a word");
                 return Err(Failure { exit: Exit::Failed, error });
             }
@@ -119,8 +131,7 @@ struct Life {
     events: Events,
     machines: Machines,
     panics: Panics,
-    /// The right to run them; given back when they are gone.
-    permit: Mutex<Option<Permit>>,
+    right: Right,
     tell: mpsc::Sender<Progress>,
 }
 
@@ -136,7 +147,7 @@ impl Life {
             .build()
             .map_err(|source| Failure { exit: Exit::Host, error: Error::io("start a runtime", &source) })?;
         let outcome = runtime.block_on(async {
-            let outcome = self.prepare_and_run().await.map_err(|failure| self.with_context(failure));
+            let outcome = self.in_time().await.map_err(|failure| self.with_context(failure));
             for machine in take(&self.machines) {
                 machine.stop().await;
             }
@@ -146,11 +157,21 @@ impl Life {
         outcome
     }
 
+    /// All of it, unless the time of the whole run is up before.
+    async fn in_time(&self) -> Result<(), Failure> {
+        let Some(end) = self.suite.ends() else { return self.prepare_and_run().await };
+        let begun = Instant::now();
+        match tokio::time::timeout_at(end.into(), self.prepare_and_run()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure { exit: Exit::Failed, error: self.suite.ended(begun.elapsed()) }),
+        }
+    }
+
     async fn prepare_and_run(&self) -> Result<(), Failure> {
         checks::are_known(self.scenario).map_err(|error| Failure { exit: Exit::Usage, error })?;
         // Held until the scenario is over.
         let (given, permit) = machines::all(self.scenario, &self.suite, &self.events).await?;
-        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+        *self.right.lock().unwrap_or_else(PoisonError::into_inner) = permit;
         let speed = given.iter().map(|place| place.machine.speed().factor()).fold(1.0, f64::max);
         let limit = Speed::new(speed).scale(self.scenario.timeout.unwrap_or(DEFAULT_TIMEOUT));
         let mut bodys = Given::default();

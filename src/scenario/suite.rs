@@ -1,16 +1,19 @@
 //! What all scenarios of one run share: the settings, the builder, and who shows what happens.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
 
+use super::admission::Run;
+use super::ahead::Ahead;
+use super::capacity::Capacity;
 use super::registry::{MachineRequest, Scenario};
 use super::{configuration, order};
 use crate::build::{Builder, BuiltVm, KeepState, Settings, Source};
 use crate::machine::MachineOptions;
 use crate::qemu::{Disk, KeepPolicy};
-use crate::report::Reporter;
-use crate::template::Pool;
-use crate::{Events, Result};
+use crate::report::{self, Reporter};
+use crate::{Error, ErrorKind, Events, Result};
 
 /// One run of a suite.
 pub(super) struct Suite {
@@ -18,58 +21,31 @@ pub(super) struct Suite {
     /// Builds each configuration once, however many scenarios ask for it.
     builder: Builder,
     reporter: Arc<dyn Reporter>,
-    /// Machines of scenarios to come; none where there are none.
-    pool: Option<Pool>,
-    /// Scenarios that have not begun, in their order, and whether anybody got their machines ready.
-    upcoming: Mutex<Vec<(&'static Scenario, bool)>>,
+    run: Run,
+    begun: Instant,
+    over_was_said: Once,
+    ahead: Ahead,
 }
 
 impl Suite {
     pub fn new(settings: Settings, reporter: Arc<dyn Reporter>) -> Self {
-        let (pool, upcoming) = (None, Mutex::default());
-        Self { builder: settings.builder(), settings, reporter, pool, upcoming }
+        let (builder, run) = (settings.builder(), Run::new(settings.jobs));
+        let (begun, over_was_said, ahead) = (Instant::now(), Once::new(), Ahead::default());
+        Self { builder, run, settings, reporter, begun, over_was_said, ahead }
     }
 
     /// These are to be run, in this order.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when the system has no more threads.
-    pub fn expect(&mut self, scenarios: impl Iterator<Item = &'static Scenario>) -> Result {
-        let upcoming: Vec<_> = scenarios.map(|scenario| (scenario, false)).collect();
-        if self.templates() && upcoming.len() > 1 {
-            self.pool = Some(Pool::new()?);
-        }
-        self.upcoming = Mutex::new(upcoming);
-        Ok(())
+    /// Those of [`Ahead::of`].
+    pub fn expecting(mut self, scenarios: impl Iterator<Item = &'static Scenario>) -> Result<Self> {
+        self.ahead = Ahead::of(scenarios, self.templates())?;
+        Ok(self)
     }
 
-    /// A scenario begins.
-    pub fn begins(&self, scenario: &'static Scenario) {
-        self.upcoming().retain(|(other, _)| !std::ptr::eq(*other, scenario));
-    }
-
-    /// The next one whose machines nobody got ready; the caller does.
-    pub fn next(&self) -> Option<&'static Scenario> {
-        let mut upcoming = self.upcoming();
-        let (scenario, ready) = upcoming.iter_mut().find(|(_, ready)| !ready)?;
-        *ready = true;
-        Some(scenario)
-    }
-
-    fn upcoming(&self) -> MutexGuard<'_, Vec<(&'static Scenario, bool)>> {
-        self.upcoming.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// All scenarios are over.
-    pub fn end(&self) {
-        if let Some(pool) = &self.pool {
-            pool.end();
-        }
-    }
-
-    /// Where machines of scenarios to come wait.
-    pub fn pool(&self) -> Option<&Pool> {
-        self.pool.as_ref()
+    /// What is done for scenarios to come.
+    pub fn ahead(&self) -> &Ahead {
+        &self.ahead
     }
 
     /// Why every scenario is to be left out, if they are.
@@ -84,10 +60,8 @@ impl Suite {
     }
 
     /// The scenarios that run, in their order.
-    pub fn ordered(&self, mut scenarios: Vec<&'static Scenario>) -> Vec<&'static Scenario> {
-        if let Some(partition) = self.settings.partition {
-            scenarios = partition.of(scenarios, |scenario| scenario.name());
-        }
+    pub fn ordered(&self, scenarios: Vec<&'static Scenario>) -> Vec<&'static Scenario> {
+        let mut scenarios = order::share(scenarios, &self.settings);
         if let Some(seed) = self.settings.shuffle {
             order::shuffle(&mut scenarios, seed);
         }
@@ -102,6 +76,53 @@ impl Suite {
     /// Whether nothing more is to be begun after a failure.
     pub fn fail_fast(&self) -> bool {
         self.settings.fail_fast
+    }
+
+    /// By what its machines are known as one run's.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// What there is for machines.
+    pub fn capacity(&self) -> Capacity {
+        Capacity::of_host(self.settings.host_cores, self.settings.host_memory)
+    }
+
+    /// How many machines this run has at once, at most.
+    pub fn machines_at_once(&self) -> u64 {
+        self.settings.jobs.unwrap_or(u64::MAX).min(self.capacity().machines())
+    }
+
+    /// When the time of the whole run is up, if it is limited.
+    pub fn ends(&self) -> Option<Instant> {
+        self.settings.run_limit.map(|limit| self.begun + limit)
+    }
+
+    /// Whether the time of the whole run is up. The first time it is, that is said.
+    pub fn is_over(&self) -> bool {
+        let Some(limit) = self.settings.run_limit.filter(|limit| self.begun.elapsed() >= *limit) else {
+            return false;
+        };
+        self.over_was_said.call_once(|| {
+            report::events(&self.reporter).note(format!(
+                "the time limit of the whole run, {} s, has passed: what is under way is ended, the rest is not run",
+                limit.as_secs()
+            ));
+        });
+        true
+    }
+
+    /// Why a scenario failed that was under way then.
+    pub fn ended(&self, ran: Duration) -> Error {
+        self.is_over();
+        let limit = self.settings.run_limit.unwrap_or_default();
+        let summary = format!(
+            "the scenario was ended after {:.1} s: the time limit of the whole run has passed",
+            ran.as_secs_f64()
+        );
+        Error::new(ErrorKind::Timeout, summary).took(self.begun.elapsed(), limit).next_step(
+            "give the run more time (--run-timeout, NIXVM_RUN_TIMEOUT), or fewer scenarios (--partition)",
+        )
     }
 
     /// Whether machines may be clones of templates.

@@ -117,7 +117,7 @@ pub async fn machine(
         Ok(Cloned::Machine(machine)) => return Ok(*machine),
         Ok(Cloned::Impossible(why)) => why,
         Err(error) if is_the_machines(&error) => return Err(error),
-        Err(error) => error.summary().to_owned(),
+        Err(error) => in_a_line(&error, vm, store.folder()),
     };
     note_once(vm, &why, options.name(), events);
     moment.boot_cold(vm, options).await
@@ -197,6 +197,21 @@ fn is_the_machines(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::Io | ErrorKind::Qmp | ErrorKind::QemuGone | ErrorKind::Host)
 }
 
+/// What kept a template from being made or used.
+fn in_a_line(error: &Error, vm: &BuiltVm, folder: &Path) -> String {
+    let what = match error.kind() {
+        // What it was waited for says nothing here.
+        ErrorKind::QemuGone => "QEMU ended while a template was made or used",
+        _ => error.summary(),
+    };
+    match room_for(vm, folder) {
+        Err(full) if !what.starts_with(NEEDS) => format!("{what}: {}", full.summary()),
+        _ => what.to_owned(),
+    }
+}
+
+const NEEDS: &str = "a template needs";
+
 /// A file of RAM grows as the guest uses it; a disk that is full then ends QEMU by a signal (SIGBUS).
 fn room_for(vm: &BuiltVm, folder: &Path) -> Result {
     let Some(size) = crate::qemu::memory_size(vm) else { return Ok(()) };
@@ -206,12 +221,7 @@ fn room_for(vm: &BuiltVm, folder: &Path) -> Result {
     if free < size {
         return Err(Error::new(
             ErrorKind::Io,
-            format!(
-                "a template needs {} MiB of disk, {} are free in {}",
-                size >> 20,
-                free >> 20,
-                folder.display()
-            ),
+            format!("{NEEDS} {} MiB of disk, {} are free in {}", size >> 20, free >> 20, folder.display()),
         ));
     }
     Ok(())

@@ -143,12 +143,14 @@ impl Store {
     async fn taken(&self, key: &Key, folder: &Path, events: &Events) -> io::Result<Taken> {
         let path = self.folder.join(format!("{}{LOCK}", key.name()));
         let mut waited = Duration::ZERO;
+        let mut told = false;
         loop {
             let Some(lock) = opened(&path)? else { continue };
             if tried(&lock, FlockOperation::NonBlockingLockShared)? {
                 match seal::broken(folder) {
                     None => return Ok(Taken::Whole(lock)),
-                    Some(why) if folder.exists() => {
+                    // Said once, however long it takes until nobody uses it any more.
+                    Some(why) if folder.exists() && !std::mem::replace(&mut told, true) => {
                         tracing::debug!(folder = %folder.display(), why, "a template is thrown away");
                         events.note(format!("a template is made again: {why}"));
                     }

@@ -37,12 +37,12 @@ async fn forgets_its_machine(machine: Machine) { std::mem::forget(machine) }
 "#;
 
 /// The processes of QEMU that were started, by what was said about them.
-fn started(ran: &Ran) -> Vec<u32> {
+pub fn started(ran: &Ran) -> Vec<u32> {
     let lines = ran.err.lines().filter_map(|line| line.split_once("(QEMU is process "));
     lines.map(|(_, pid)| pid.trim_end_matches(')').parse().unwrap()).collect()
 }
 
-fn lives(pid: u32) -> bool {
+pub fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // A dead process that nobody has asked about yet does not live.
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))

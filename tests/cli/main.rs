@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used)] // tests
 
+mod admission;
 mod checks;
 mod compiling;
 mod folder;
 mod harness;
+mod limits;
 mod machines;
+mod suite;
 mod terminal;
 mod usage;

@@ -139,7 +139,10 @@ impl CommandLine {
                 "drive" => {
                     let Some((_, image)) = images.iter().find(|(its, _)| *its == at) else { continue };
                     properties.set("file", image.to_string_lossy());
-                    properties.set("format", "qcow2");
+                    // One that is to be saved has a copy of the image, as it is; any other has a layer over it.
+                    if !shared {
+                        properties.set("format", "qcow2");
+                    }
                 }
                 // A new identity tells the guest's kernel that it is a copy: it makes new random numbers.
                 "device" if properties.head() == "vmgenid" => properties.set("guid", "auto"),
@@ -202,6 +205,9 @@ mod tests {
             assert!(clone.contains(part), "{part}: {clone}");
         }
         assert!(clone.starts_with("-machine accel=tcg -m 1024 "), "{clone}");
+        let to_save = command.of_clone(Path::new("/t/memory"), true, &own, &[]).join(" ");
+        assert!(to_save.contains("file=/c/7,format=raw,id=drive2"), "its images are copies: {to_save}");
+        assert!(to_save.contains("file=/c/5,id=drive1,if=none "), "{to_save}");
     }
 
     #[test]

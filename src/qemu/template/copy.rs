@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
@@ -28,8 +30,15 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let (mut read, mut written) = (start, start);
         while read < end {
             let rest = usize::try_from(end - read).unwrap_or(usize::MAX);
-            if copy_file_range(&from, Some(&mut read), &to, Some(&mut written), rest)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match copy_file_range(&from, Some(&mut read), &to, Some(&mut written), rest) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                // Another file system, or one that can't do it.
+                Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => {
+                    by_hand(&from, &to, read..end)?;
+                    break;
+                }
+                Err(errno) => return Err(errno.into()),
             }
         }
         at = end;
@@ -37,10 +46,22 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn by_hand(from: &File, to: &File, part: Range<u64>) -> io::Result<()> {
+    let mut chunk = vec![0; 1 << 20];
+    let mut at = part.start;
+    while at < part.end {
+        let rest = usize::try_from(part.end - at).unwrap_or(usize::MAX).min(chunk.len());
+        from.read_exact_at(&mut chunk[..rest], at)?;
+        to.write_all_at(&chunk[..rest], at)?;
+        at += rest as u64;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn what_is_there_is_copied_and_holes_stay_holes() {
@@ -52,6 +73,10 @@ mod tests {
             file.write_all_at(b"content", at).unwrap();
         }
         copy(&from, &to).unwrap();
+        // To another file system.
+        let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+        copy(&from, &shm.path().join("to")).unwrap();
+        assert!(std::fs::read(&from).unwrap() == std::fs::read(shm.path().join("to")).unwrap());
         assert!(std::fs::read(&from).unwrap() == std::fs::read(&to).unwrap());
         assert!(std::fs::metadata(&to).unwrap().blocks() * 512 < 1 << 20);
         assert!(copy(&from, &to).is_err(), "nothing is overwritten");

@@ -1,0 +1,168 @@
+//! Machines are counted over processes: what runs beside each other is never more than the host has.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nixvm_fake_guest::FakeVm;
+
+use crate::folder::Folder;
+
+/// They note in `log` what they take when they begin and when they end.
+const NOTED: &str = r#"
+fn note(what: &str) -> Result {
+    use std::io::Write as _;
+    let log = std::fs::File::options().append(true).create(true).open("log");
+    Ok(log.and_then(|mut log| writeln!(log, "{what}"))?)
+}
+async fn takes(machine: Machine, cores: u32) -> Result {
+    note(&format!("{cores}"))?;
+    machine.login("alice", "test").await?.succeed("sleep 0.3").await?;
+    note(&format!("-{cores}"))
+}
+#[scenario] async fn one(machine: Machine) -> Result { takes(machine, 1).await }
+#[scenario] async fn another(machine: Machine) -> Result { takes(machine, 1).await }
+#[scenario(cores = 2)] async fn two(machine: Machine) -> Result { takes(machine, 2).await }
+#[scenario(cores = 9)] async fn nine(machine: Machine) -> Result { takes(machine, 9).await }
+#[scenario] async fn pair(server: Machine, client: Machine) -> Result {
+    drop(client);
+    takes(server, 2).await
+}
+#[scenario(memory = "100G")] async fn huge(machine: Machine) -> Result { takes(machine, 9).await }
+
+#[scenario(timeout = "10m")] async fn holds(machine: Machine) -> Result {
+    note("held")?;
+    std::future::pending::<()>().await;
+    drop(machine);
+    Ok(())
+}
+"#;
+
+/// A host of two processors, and those who run scenarios on it.
+struct Host {
+    folder: Folder,
+}
+
+impl Host {
+    fn new() -> Self {
+        let folder = Folder::with("a.rs", NOTED);
+        FakeVm::new().write_to(folder.path());
+        folder.run(&["a.rs", "--", "--list"]).ended_with(0);
+        Self { folder }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.file(name)).unwrap_or_default()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.folder.command(&[&["--vm", "result", "a.rs", "--"], arguments].concat());
+        command.env("NIXVM_ADMISSION_DIR", self.file("admission"));
+        command.env("NIXVM_HOST_CORES", "2").env("NIXVM_HOST_MEMORY", "64G");
+        command
+    }
+
+    /// A process that says what happens in it to this file.
+    fn process(&self, arguments: &[&str], said: &str) -> Process {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::null()).stderr(File::create(self.file(said)).unwrap());
+        Process(command.spawn().unwrap())
+    }
+
+    /// Waits until the file has this in it.
+    fn wait_for(&self, file: &str, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !self.read(file).contains(text) {
+            assert!(Instant::now() < deadline, "{text:?} is not in {file}\n{}", self.read(file));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Killed when the test is over, however.
+struct Process(Child);
+
+impl Process {
+    /// As `kill -9` does.
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    #[track_caller]
+    fn passes(mut self) {
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn several_processes_together_take_no_more_than_the_host_has_and_all_get_their_turn() {
+    let host = Host::new();
+    // More threads than processors in each; `huge` and `nine` take more than there is.
+    let others = ["--skip", "holds", "--test-threads", "4"];
+    let processes: Vec<Process> =
+        (0..3).map(|number| host.process(&others, &format!("said{number}"))).collect();
+    processes.into_iter().for_each(Process::passes);
+    let log = host.read("log");
+    assert_eq!(log.lines().count(), 3 * 6 * 2, "{log}");
+    let (mut sum, mut most) = (0, 0);
+    for step in log.lines().map(|line| line.parse::<i32>().unwrap()) {
+        sum += step;
+        assert!(sum <= 2 || sum == 9 && step == 9, "{sum} at once\n{log}");
+        most = most.max(if sum < 9 { sum } else { 0 });
+    }
+    assert_eq!(most, 2, "the host was never in full use\n{log}");
+    for text in [
+        "nine: it takes 9 processors of the 2 that there are for machines: it runs when nothing else does",
+        "huge: it takes 102656 MiB of the 65536 that there are for machines: it runs when nothing else does",
+    ] {
+        assert!(host.read("said0").contains(text), "{}", host.read("said0"));
+    }
+    let left: Vec<_> = std::fs::read_dir(host.file("admission")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "the list alone is left: {left:?}");
+    assert_eq!(host.read("admission/list.json"), "[]");
+}
+
+#[test]
+fn whoever_is_killed_gives_their_place_to_the_next_whether_they_ran_or_waited() {
+    let host = Host::new();
+    let waiting = "waiting until other machines on this host are done";
+    let one = host.process(&["holds"], "said one");
+    let other = host.process(&["holds"], "said other");
+    while host.read("log") != "held\nheld\n" {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let first = host.process(&["--exact", "pair"], "said first");
+    host.wait_for("said first", waiting);
+    let second = host.process(&["--exact", "two"], "said second");
+    host.wait_for("said second", waiting);
+    let third = host.process(&["--exact", "one"], "said third");
+    host.wait_for("said third", waiting);
+    // Who waits first keeps the place that got free until there are two, and dies.
+    one.kill();
+    first.kill();
+    other.kill();
+    second.passes();
+    third.passes();
+    assert_eq!(host.read("log"), "held\nheld\n2\n-2\n1\n-1\n", "in the order in which they asked");
+}
+
+#[test]
+fn a_folder_that_can_not_be_used_is_named_with_what_to_do() {
+    let host = Host::new();
+    host.folder.put("admission", "a file");
+    let ran = crate::folder::Ran::of(&mut host.command(&["--exact", "one"]));
+    ran.ended_with(5).printed("count machines in").printed("admission").printed("NIXVM_ADMISSION_DIR");
+}

@@ -1,0 +1,169 @@
+//! A store of its own, and processes that use it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::run_script::{RunScript, lives};
+use super::{GUEST, SCRIPT};
+
+/// Once as it is, and once more when what filled the disk is gone; what is left in the store each time.
+const TWICE: &str = r#"
+left() { printf '\n> left: %s\n' "$(ls "$0" | grep -v lock | tr '\n' ' ')"; }
+"$@" && left && rm -f "$0/fill" && unset FILL_BEFORE FILL_IN_STEP && "$@" && left
+"#;
+
+/// A VM, a store of its own, and processes that use them.
+pub struct Case {
+    folder: tempfile::TempDir,
+    script: RunScript,
+}
+
+impl Case {
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("trouble").tempdir_in("/tmp").unwrap();
+        let mut image = GUEST.to_vec();
+        image.resize(510, 0);
+        image.extend([0x55, 0xaa]);
+        fs::write(folder.path().join("boot.img"), image).unwrap();
+        for name in ["tmp", "cache", "cache/templates"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        Self { folder, script: RunScript::new(SCRIPT) }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `this` before what is started.
+    pub fn command(&self, this: Command) -> Command {
+        let mut command = this;
+        command
+            .args(["--ignored", "--exact", "process", "--nocapture"])
+            .env("SCRIPT", self.script.path())
+            .env("PLACE", self.folder.path())
+            .env("NIXVM_CACHE_DIR", self.path("cache"))
+            .env("TMPDIR", self.path("tmp"))
+            .env("NIXVM_ACCELERATOR", "tcg")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        command
+    }
+
+    pub fn process(&self) -> Process {
+        Process::start(&mut self.command(Command::new(std::env::current_exe().unwrap())))
+    }
+
+    /// A process on whose host the store's disk has this size; it has no other process's templates.
+    pub fn on_a_disk_of(&self, size: &str, variable: Option<&str>) -> Vec<String> {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        let templates = self.path("cache/templates");
+        let script = format!("mount -t tmpfs -o size={size} none \"$0\" || exit\n{TWICE}");
+        command.args(["--mount", "sh", "-c", &script]).arg(templates).arg(std::env::current_exe().unwrap());
+        let mut command = self.command(command);
+        command.envs(variable.map(|name| (name, "1")));
+        Process::start(&mut command).end()
+    }
+
+    pub fn hold(&self, moment: &str) {
+        fs::write(self.path(moment), "").unwrap();
+    }
+
+    pub fn go_on(&self, moment: &str) {
+        fs::remove_file(self.path(moment)).unwrap();
+    }
+
+    /// The names in the store, without locks.
+    pub fn templates(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path("cache/templates")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !name.ends_with(".lock")).collect()
+    }
+
+    /// The processes that use this case's files.
+    fn machines(&self) -> Vec<u32> {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let here = self.path("tmp").display().to_string();
+        let of_this = |pid: &u32| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            lives(*pid) && String::from_utf8_lossy(&command).contains(&here)
+        };
+        pids.filter(of_this).collect()
+    }
+
+    /// The next process: its machine works, and then there are two templates, and nothing else is left.
+    #[track_caller]
+    pub fn next_works(&self) -> Vec<String> {
+        let said = self.process().end();
+        assert!(said.contains(&"works".to_owned()), "{said:#?}");
+        self.is_clean();
+        said
+    }
+
+    #[track_caller]
+    pub fn is_clean(&self) {
+        let templates = self.templates();
+        assert!(templates.len() == 2 && templates.iter().all(|name| name.len() == 32), "{templates:?}");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.machines().is_empty() {
+            assert!(Instant::now() < deadline, "QEMU is left over: {:?}", self.machines());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let left: Vec<_> =
+            fs::read_dir(self.path("tmp")).unwrap().flatten().map(|entry| entry.path()).collect();
+        let runs = left.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+        let runs: Vec<_> = runs.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        assert!(runs.is_empty(), "run directories are left: {runs:?}");
+    }
+}
+
+pub struct Process {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Process {
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self { child, out }
+    }
+
+    fn said(&mut self) -> impl Iterator<Item = String> {
+        let lines = self.out.by_ref().lines().map(|line| line.unwrap());
+        lines.filter_map(|line| line.strip_prefix("> ").map(str::to_owned))
+    }
+
+    /// Waits until it says something that begins like this; the rest of it.
+    #[track_caller]
+    pub fn until(&mut self, beginning: &str) -> String {
+        let found = self.said().find_map(|line| line.strip_prefix(beginning).map(str::to_owned));
+        found.unwrap_or_else(|| panic!("{beginning:?} was not said"))
+    }
+
+    /// Waits for its end; what it said since.
+    #[track_caller]
+    pub fn end(mut self) -> Vec<String> {
+        let said: Vec<String> = self.said().collect();
+        assert!(self.child.wait().unwrap().success(), "{said:#?}");
+        said
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+pub fn count(said: &[String], what: &str) -> usize {
+    said.iter().filter(|line| line.starts_with(what)).count()
+}
