@@ -66,9 +66,18 @@ fn manifest(package: &Package, library: &Library, file: &Path, front: Option<&Fr
         debug = false
         incremental = true
 
-        // What reads a console's bytes; all the rest would only make the first compilation longer.
+        // What reads a console's bytes, and what hashes the template of a clone before it starts (150 ms
+        // without this); all the rest would only make the first compilation longer.
         [profile.dev.package.nixvm-test]
         opt-level = 1
+        [profile.dev.package.sha2]
+        opt-level = 2
+        [profile.dev.package.digest]
+        opt-level = 2
+        [profile.dev.package.block-buffer]
+        opt-level = 2
+        [profile.dev.package.hybrid-array]
+        opt-level = 2
         [profile.dev.package.regex-automata]
         opt-level = 1
         [profile.dev.package.memchr]
