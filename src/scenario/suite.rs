@@ -71,6 +71,11 @@ impl Suite {
         self.builder.build(source, events).await
     }
 
+    /// What it was built to the last time: see [`Builder::expected`].
+    pub fn expected(&self, source: &Source) -> Option<BuiltVm> {
+        self.builder.expected(source)
+    }
+
     /// How a machine made of `source` is booted.
     pub fn options(
         &self,

@@ -15,6 +15,7 @@ mod seal;
 mod store;
 
 pub use key::Key;
+pub(crate) use moment::is_at_hand;
 pub use moment::{Moment, Step, machine};
 pub use prune::{Entry, list, prune};
 pub use store::{Made, Store, Use};
