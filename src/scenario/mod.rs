@@ -24,6 +24,8 @@ mod run;
 mod suite;
 
 pub use exit::{Exit, TABLE as EXIT_CODES};
+#[doc(hidden)]
+pub use harness::TELL_SOURCES;
 pub use harness::main;
 pub use order::Partition;
 pub use registry::{Checkpoint, From, MachineRequest, Scenario, all};

@@ -1,5 +1,6 @@
 //! What all scenarios of one run share: the settings, the builder, and who shows what happens.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,6 +65,14 @@ impl Suite {
     /// What a machine of `scenario` is built from.
     pub fn source(&self, scenario: &Scenario, machine: &MachineRequest) -> Result<Source> {
         configuration::find(scenario, machine.configuration, self.settings.source.as_ref())
+    }
+
+    /// The files that the machines of `scenarios` are made from.
+    pub fn source_files(&self, scenarios: &[&Scenario]) -> BTreeSet<PathBuf> {
+        let machines = scenarios.iter().flat_map(|scenario| {
+            scenario.machines.iter().filter_map(|machine| self.source(scenario, machine).ok())
+        });
+        machines.filter_map(|source| source.file()).collect()
     }
 
     /// Builds it, or waits for another scenario that does.

@@ -102,7 +102,7 @@ fn manifest(package: &Package, library: &Library, file: &Path, front: Option<&Fr
 /// A copy of a file with frontmatter, and beside it links to what lies beside the file, so that
 /// `mod other;` and `include_str!` find it.
 fn copy(package: &Package, file: &Path, code: &str) -> Result<Root> {
-    let folder = package.folder().join("source");
+    let folder = package.copy();
     let failed = |source: std::io::Error| Error::io(format_args!("copy {}", file.display()), &source);
     let (beside, name) = (file.parent().unwrap_or(Path::new("/")), file.file_name().unwrap_or_default());
     let _ = fs::remove_dir_all(&folder);
