@@ -67,12 +67,16 @@ impl Suite {
         configuration::find(scenario, machine.configuration, self.settings.source.as_ref())
     }
 
-    /// The files that the machines of `scenarios` are made from.
+    /// The files that the machines of `scenarios` are made from; also those that are looked for in vain.
     pub fn source_files(&self, scenarios: &[&Scenario]) -> BTreeSet<PathBuf> {
+        let of_one = |scenario: &Scenario, machine: &MachineRequest| match self.source(scenario, machine) {
+            Ok(source) => source.file(),
+            Err(_) => Some(configuration::beside(scenario, machine.configuration)),
+        };
         let machines = scenarios.iter().flat_map(|scenario| {
-            scenario.machines.iter().filter_map(|machine| self.source(scenario, machine).ok())
+            scenario.machines.iter().filter_map(move |machine| of_one(scenario, machine))
         });
-        machines.filter_map(|source| source.file()).collect()
+        machines.collect()
     }
 
     /// Builds it, or waits for another scenario that does.

@@ -10,3 +10,4 @@ mod harness;
 mod machines;
 mod terminal;
 mod usage;
+mod watching;
