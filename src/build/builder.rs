@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::built_vm::{BuiltVm, hex};
 
+use super::last::Last;
 use super::line::cut;
 use super::nixpkgs::Nixpkgs;
 use super::process::{self, Stopped};
@@ -124,6 +125,16 @@ impl Builder {
         cell.get_or_init(|| self.build_now(source, events)).await.clone()
     }
 
+    /// What `source` was built to the last time, here or in another process: a guess at what it is, which
+    /// [`Builder::build`] has to confirm before anything is said of it.
+    pub(crate) fn expected(&self, source: &Source) -> Option<BuiltVm> {
+        self.last(source)?.read()
+    }
+
+    fn last(&self, source: &Source) -> Option<Last> {
+        Last::of(source, self.nixpkgs.as_deref(), &folder("last").ok()?)
+    }
+
     async fn build_now(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
         let vm = match source {
             Source::Built(path) => BuiltVm::open(path)?,
@@ -189,7 +200,7 @@ impl Builder {
         }
         let id = hex(&hash.finalize(), 16);
         let (roots, logs) = (folder("roots")?, folder("logs")?);
-        for folder in [&roots, &logs] {
+        for folder in [&roots, &logs, &folder("last")?] {
             remove_unused(folder, SystemTime::now());
         }
         let link = match &self.out_link {
@@ -227,6 +238,9 @@ impl Builder {
                 log.discard();
                 let vm = BuiltVm::open(nix::out_path(&ended.stdout, &place.link))?;
                 let result = vm.script().ancestors().nth(2).unwrap_or(&place.link).to_path_buf();
+                if let Some(last) = self.last(source) {
+                    last.write(&result);
+                }
                 events.send(Event::BuildFinished { what, result, took: started.elapsed() });
                 return Ok(vm);
             }

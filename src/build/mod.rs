@@ -8,6 +8,7 @@ mod builder;
 mod built_vm;
 mod diagnosis;
 mod host;
+mod last;
 mod line;
 mod nix;
 mod nixpkgs;

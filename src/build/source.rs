@@ -23,6 +23,26 @@ pub enum Source {
 }
 
 impl Source {
+    /// The file at its root, where one may look for a change: the configuration, `flake.nix` of a flake on this host,
+    /// a link to a built VM. Absolute.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        let file = match self {
+            Self::Built(path) => path.clone(),
+            Self::Configuration(path) if path.is_dir() => path.join("default.nix"),
+            Self::Configuration(path) => path.clone(),
+            Self::Flake(reference) => {
+                let folder = reference.split(['#', '?']).next().unwrap_or_default();
+                let folder = ["path:", "git+file://"]
+                    .iter()
+                    .find_map(|scheme| folder.strip_prefix(scheme))
+                    .unwrap_or(folder);
+                let on_this_host = folder.is_empty() || folder.starts_with(['.', '/']);
+                on_this_host.then(|| Path::new(folder).join("flake.nix"))?
+            }
+        };
+        std::path::absolute(file).ok()
+    }
+
     /// A configuration, checked to be there and readable.
     ///
     /// # Errors

@@ -2,8 +2,10 @@
 
 mod build;
 mod cache;
+mod child;
 mod options;
 mod run;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   nixvm-test scenarios/login.rs                   one file
   nixvm-test scenarios/                           every scenario in a folder
+  nixvm-test --watch scenarios/login.rs           again after every save
   nixvm-test scenarios/login.rs -- --list         what is in it
   nixvm-test scenarios/ -- login --test-threads=1 those whose name contains \"login\", one at a time
   nixvm-test --nixpkgs channel:nixos-23.11 scenarios/login.rs
@@ -51,6 +54,9 @@ struct Run {
     /// Files of scenarios, or folders of such files
     #[arg(value_name = "FILE.rs|DIR", required = true)]
     scenarios: Vec<PathBuf>,
+    /// Run again after every save of a scenario or its configuration, until ctrl-C; a save ends a run under way
+    #[arg(short, long)]
+    watch: bool,
     /// Arguments for the harness: filters, --list, --exact, --ignored, --test-threads N, --format json
     #[arg(last = true, value_name = "HARNESS ARGUMENTS")]
     harness: Vec<OsString>,
@@ -80,9 +86,15 @@ impl Cli {
             .enable_all()
             .build()
             .map_err(|source| Error::new(ErrorKind::Host, format!("no runtime: {source}")))?;
+        if self.run.watch && self.command.is_some() {
+            return Err(Error::new(ErrorKind::Usage, "--watch is for scenarios: it takes no subcommand"));
+        }
         match self.command {
             Some(Command::Cache(cache)) => cache.run(),
             Some(Command::Build(build)) => runtime.block_on(build.run(&self.options)),
+            None if self.run.watch => {
+                runtime.block_on(watch::watch(&self.run.scenarios, &self.run.harness, &self.options))
+            }
             None => runtime.block_on(run::run(&self.run.scenarios, &self.run.harness, &self.options)),
         }
     }

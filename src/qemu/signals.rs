@@ -108,6 +108,11 @@ async fn received(signal: &mut Option<Signal>) {
     std::future::pending().await
 }
 
+/// Whether this process ignores the signal of this number, as under `nohup`.
+pub fn is_ignored(number: i32) -> bool {
+    (1..=64).contains(&number) && ignored() & (1 << (number - 1)) != 0
+}
+
 /// The mask of signals that this process ignores; bit 0 is signal 1.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -68,3 +68,11 @@ pub fn error(error: &Error) {
 pub fn diagnostics(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
+
+/// Prints a line that parts one run from the next.
+pub fn separator(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let (bold, end) = if !plain && stderr.is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let _ = writeln!(stderr, "{bold}──── {} ────{end}", wording::printable(text));
+}

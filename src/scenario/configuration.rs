@@ -35,6 +35,11 @@ pub(super) fn find(scenario: &Scenario, asked: Option<&str>, given: Option<&Sour
     }
 }
 
+/// Where the configuration of a machine of `scenario` is looked for first.
+pub(super) fn beside(scenario: &Scenario, asked: Option<&str>) -> PathBuf {
+    source_file(scenario).with_file_name(asked.unwrap_or(NAME))
+}
+
 /// The nearest `configuration.nix`, from `folder` up to the repository's root (or, outside any
 /// repository, the root of the file system).
 fn nearest(folder: &Path) -> Result<PathBuf> {

@@ -15,6 +15,10 @@ use crate::build::Settings;
 use crate::report::{self, Relay, Reporter};
 use crate::{Error, ErrorKind, Result, qemu};
 
+/// If it is set, a suite prints what its machines are made from, one path a line, and runs nothing: for
+/// `nixvm-test --watch`.
+pub const TELL_SOURCES: &str = "NIXVM_TELL_SOURCES";
+
 /// Runs the scenarios of this binary as its command line says: what [`main!`](crate::main!) calls.
 pub fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -46,6 +50,11 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     }
 
     let reporter: Arc<dyn Reporter> = report::choose();
+    if std::env::var_os(TELL_SOURCES).is_some() {
+        let suite = Suite::new(Settings::from_env()?, reporter);
+        suite.source_files(&scenarios).iter().for_each(|file| println!("{}", file.display()));
+        return Ok(Exit::Passed.into());
+    }
     let on_the_terminal = reporter.clone();
     qemu::signals::install(move |_| on_the_terminal.finish())?;
     let suite = Suite::new(settings, reporter.clone());

@@ -1,6 +1,7 @@
 //! The machines a scenario takes: found, built (each configuration once a run) and brought to the moment at which
 //! it begins.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -20,48 +21,143 @@ use crate::{Error, ErrorKind, Events, Result};
 
 /// Makes every machine ready that `scenario` takes, all at once, as soon as this host has room for them; returns
 /// them in the order asked for, with the right to run them. If one fails, the others are ended.
+///
+/// Nix takes its time to say that a configuration is built already. Where everything is at hand for clones of what it
+/// was built to the last time, they are started meanwhile. Nobody gets them before Nix has said that it is
+/// the same; otherwise they are thrown away.
 pub(super) async fn all(
     scenario: &'static Scenario,
     suite: &Arc<Suite>,
     events: &Events,
-) -> Result<(Vec<Place>, Option<Permit>), Failure> {
-    let at = |exit| move |error| Failure { exit: Exit::before_the_body(&error, exit), error };
-    let mut all = Vec::new();
-    let mut built = Vec::new();
-    let mut need = Need { memory: 0, cores: 0 };
-    for (number, request) in scenario.machines.iter().enumerate() {
-        let source = suite.source(scenario, request).map_err(at(Exit::Usage))?;
-        let vm = suite.build(&source, events).await.map_err(at(Exit::Build))?;
-        let options = suite.options(scenario, request, &source, &vm, events);
-        let begin = Begin::of(scenario, request, &vm, suite.templates()).map_err(at(Exit::Usage))?;
-        let memory = scenario.memory.or_else(|| memory_size(&vm).map(|bytes| bytes >> 20));
-        need.memory = need.memory.saturating_add(memory.unwrap_or(USUAL)).saturating_add(BESIDE);
-        need.cores = need.cores.saturating_add(scenario.cores.unwrap_or(1));
-        built.push((source, vm.clone()));
-        all.push((number, request.name, begin, vm, options));
-    }
-    let demand = Demand { need, machines: all.len() as u64, run: Some(suite.run().clone()) };
-    let permit = match all.is_empty() {
-        true => None,
-        false => Some(admit(demand, suite.capacity(), events).await.map_err(at(Exit::Host))?),
+) -> Result<Ready, Failure> {
+    let sources: Vec<Source> = scenario
+        .machines
+        .iter()
+        .map(|request| suite.source(scenario, request))
+        .collect::<Result<_>>()
+        .map_err(at(Exit::Usage))?;
+    let run = Run { scenario, suite, events, sources };
+    let expected: Option<Vec<BuiltVm>> = run.sources.iter().map(|source| suite.expected(source)).collect();
+    let Some(expected) = expected.filter(|expected| !expected.is_empty()) else {
+        return run.ready(run.built().await?).await;
     };
-    let mut getting_ready = JoinSet::new();
-    for (number, name, begin, vm, options) in all {
-        let (events, suite) = (events.clone(), Arc::clone(suite));
-        let ready = async move { (number, name, begin.machine(&vm, options, &suite, &events).await) };
-        getting_ready.spawn(ready);
+    let mut built = pin!(run.built());
+    let mut ahead = Box::pin(run.ready_if_at_hand(expected.clone()));
+    let mut begun = None;
+    let vms = loop {
+        tokio::select! {
+            // What takes longer first: it goes on in processes of its own.
+            biased;
+            vms = &mut built => break vms,
+            done = &mut ahead, if begun.is_none() => begun = Some(done),
+        }
+    };
+    if vms.as_ref().is_ok_and(|vms| *vms == expected) {
+        let begun = match begun {
+            Some(begun) => begun,
+            None => ahead.await,
+        };
+        return match begun {
+            Some(ready) => ready,
+            None => run.ready(expected).await,
+        };
     }
-    let mut up = Vec::new();
-    while let Some(ready) = getting_ready.join_next().await {
-        let (number, name, ready) = ready
-            .map_err(|error| Error::new(ErrorKind::Other, format!("a boot ended by itself: {error}")))
-            .map_err(at(Exit::Boot))?;
-        let (machine, session) = ready.map_err(at(Exit::Boot))?;
-        up.push((number, Place { name, machine, session }));
+    // With it goes the right to run machines, which the others need.
+    drop(ahead);
+    if let Some(Some(Ok((places, permit)))) = begun {
+        events.note("not what was built the last time: what began with that is thrown away");
+        for place in places {
+            place.machine.stop().await;
+        }
+        drop(permit);
     }
-    up.sort_by_key(|(number, _)| *number);
-    prepare_next(suite, &built);
-    Ok((up.into_iter().map(|(_, place)| place).collect(), permit))
+    run.ready(vms?).await
+}
+
+/// Machines in the order asked for, and the right to run them.
+type Ready = (Vec<Place>, Option<Permit>);
+
+fn at(exit: Exit) -> impl Fn(Error) -> Failure + Copy {
+    move |error| Failure { exit: Exit::before_the_body(&error, exit), error }
+}
+
+/// What the machines of a scenario are made for, and of.
+struct Run<'a> {
+    scenario: &'static Scenario,
+    suite: &'a Arc<Suite>,
+    events: &'a Events,
+    sources: Vec<Source>,
+}
+
+impl Run<'_> {
+    /// Builds what each machine is made of.
+    async fn built(&self) -> Result<Vec<BuiltVm>, Failure> {
+        let mut vms = Vec::new();
+        for source in &self.sources {
+            vms.push(self.suite.build(source, self.events).await.map_err(at(Exit::Build))?);
+        }
+        Ok(vms)
+    }
+
+    /// How each machine begins, and is booted.
+    fn plans(&self, vms: &[BuiltVm]) -> Result<Vec<(Begin, MachineOptions)>, Failure> {
+        let machines = self.scenario.machines.iter().zip(&self.sources).zip(vms);
+        let plan = |((request, source), vm)| {
+            let options = self.suite.options(self.scenario, request, source, vm, self.events);
+            Ok((Begin::of(self.scenario, request, vm, self.suite.templates())?, options))
+        };
+        machines.map(plan).collect::<Result<_>>().map_err(at(Exit::Usage))
+    }
+
+    /// Clones of templates that are there already; `None` if one of the machines would have to be booted.
+    async fn ready_if_at_hand(&self, vms: Vec<BuiltVm>) -> Option<Result<Ready, Failure>> {
+        for ((begin, options), vm) in self.plans(&vms).ok()?.iter().zip(&vms) {
+            if !begin.cloned || !template::is_at_hand(vm, options, &begin.moment, self.events).await {
+                return None;
+            }
+        }
+        Some(self.ready(vms).await)
+    }
+
+    /// Waits until there is room for them all.
+    async fn admitted(&self, vms: &[BuiltVm]) -> Result<Permit> {
+        let mut need = Need { memory: 0, cores: 0 };
+        for vm in vms {
+            let memory = self.scenario.memory.or_else(|| memory_size(vm).map(|bytes| bytes >> 20));
+            need.memory = need.memory.saturating_add(memory.unwrap_or(USUAL)).saturating_add(BESIDE);
+            need.cores = need.cores.saturating_add(self.scenario.cores.unwrap_or(1));
+        }
+        let demand = Demand { need, machines: vms.len() as u64, run: Some(self.suite.run().clone()) };
+        admit(demand, self.suite.capacity(), self.events).await
+    }
+
+    /// Starts them all.
+    async fn ready(&self, vms: Vec<BuiltVm>) -> Result<Ready, Failure> {
+        let plans = self.plans(&vms)?;
+        let permit = match vms.is_empty() {
+            true => None,
+            false => Some(self.admitted(&vms).await.map_err(at(Exit::Host))?),
+        };
+        let built: Vec<_> = self.sources.iter().cloned().zip(vms.clone()).collect();
+        let mut getting_ready = JoinSet::new();
+        let names = self.scenario.machines.iter().map(|request| request.name);
+        for (number, ((name, vm), (begin, options))) in names.zip(vms).zip(plans).enumerate() {
+            let (events, suite) = (self.events.clone(), Arc::clone(self.suite));
+            let ready = async move { (number, name, begin.machine(&vm, options, &suite, &events).await) };
+            getting_ready.spawn(ready);
+        }
+        let mut up = Vec::new();
+        while let Some(ready) = getting_ready.join_next().await {
+            let (number, name, ready) = ready
+                .map_err(|error| Error::new(ErrorKind::Other, format!("a boot ended by itself: {error}")))
+                .map_err(at(Exit::Boot))?;
+            let (machine, session) = ready.map_err(at(Exit::Boot))?;
+            up.push((number, Place { name, machine, session }));
+        }
+        up.sort_by_key(|(number, _)| *number);
+        prepare_next(self.suite, &built);
+        Ok((up.into_iter().map(|(_, place)| place).collect(), permit))
+    }
 }
 
 /// Has clones wait for the scenario that comes next, of machines that are built.

@@ -27,6 +27,8 @@ mod suite;
 
 pub use crate::partition::Partition;
 pub use exit::{Exit, TABLE as EXIT_CODES};
+#[doc(hidden)]
+pub use harness::TELL_SOURCES;
 pub use harness::main;
 pub use registry::{Checkpoint, From, MachineRequest, Scenario, all};
 pub use run::DEFAULT_TIMEOUT;

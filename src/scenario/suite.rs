@@ -1,5 +1,6 @@
 //! What all scenarios of one run share: the settings, the builder, and who shows what happens.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
@@ -135,9 +136,26 @@ impl Suite {
         configuration::find(scenario, machine.configuration, self.settings.source.as_ref())
     }
 
+    /// The files that the machines of `scenarios` are made from; also those that are looked for in vain.
+    pub fn source_files(&self, scenarios: &[&Scenario]) -> BTreeSet<PathBuf> {
+        let of_one = |scenario: &Scenario, machine: &MachineRequest| match self.source(scenario, machine) {
+            Ok(source) => source.file(),
+            Err(_) => Some(configuration::beside(scenario, machine.configuration)),
+        };
+        let machines = scenarios.iter().flat_map(|scenario| {
+            scenario.machines.iter().filter_map(move |machine| of_one(scenario, machine))
+        });
+        machines.collect()
+    }
+
     /// Builds it, or waits for another scenario that does.
     pub async fn build(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
         self.builder.build(source, events).await
+    }
+
+    /// What it was built to the last time: see [`Builder::expected`].
+    pub fn expected(&self, source: &Source) -> Option<BuiltVm> {
+        self.builder.expected(source)
     }
 
     /// How a machine made of `source` is booted.

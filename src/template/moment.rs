@@ -123,6 +123,20 @@ pub async fn machine(
     moment.boot_cold(vm, options).await
 }
 
+/// Whether [`machine`] would clone a template that is there already: that takes nothing but a moment.
+pub(crate) async fn is_at_hand(
+    vm: &BuiltVm,
+    options: &MachineOptions,
+    moment: &Moment,
+    events: &Events,
+) -> bool {
+    if options.keeps_state() || crate::qemu::foreseen(vm).is_some() {
+        return false;
+    }
+    let Ok(choice) = accelerator::choose(vm, events).await else { return false };
+    Store::open().is_ok_and(|store| store.has(&moment.key(vm, options.hardware(), choice.accelerator)))
+}
+
 /// Says why machines of a VM are no clones; the same only once per process, however many there are.
 fn note_once(vm: &BuiltVm, why: &str, machine: &str, events: &Events) {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());

@@ -127,6 +127,12 @@ impl Store {
         })
     }
 
+    /// Whether there is a template of `key` already; nothing is said of its being whole.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        let folder = self.folder.join(key.name());
+        folder.is_dir() && !folder.join(IMPOSSIBLE).exists()
+    }
+
     /// Throws a template away that no machine goes on from. Who uses it goes on using it.
     pub(super) fn discard(&self, folder: &Path) {
         let path = folder.with_extension(&LOCK[1..]);

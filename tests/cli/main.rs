@@ -13,3 +13,4 @@ mod machines;
 mod suite;
 mod terminal;
 mod usage;
+mod watching;

@@ -72,6 +72,18 @@ struct Cargo {
     status: ExitStatus,
 }
 
+/// cargo's own process group, ended with all in it when this is dropped.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+            // cargo itself was not waited for, so the number is still its own.
+            let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 /// A line of cargo's `--message-format=json`.
 #[derive(Deserialize)]
 struct Line {
@@ -120,7 +132,11 @@ impl Cargo {
                 command.arg(format!("--remap-path-prefix={}={}", copied.display(), shown.display()));
             }
         }
+        if compiler.own_group {
+            command.process_group(0);
+        }
         let mut child = command.spawn().map_err(|source| no_cargo(&source))?;
+        let mut group = Group(child.id().filter(|_| compiler.own_group));
         let mut cargo = Self {
             executable: None,
             diagnostics: String::new(),
@@ -136,6 +152,7 @@ impl Cargo {
             }
         }
         cargo.status = child.wait().await.map_err(|source| Error::io("wait for cargo", &source))?;
+        group.0 = None;
         Ok(cargo)
     }
 

@@ -59,7 +59,7 @@ impl Library {
         let mut hash = Sha256::new();
         hash.update(self.place());
         if let Some(folder) = &self.folder {
-            for name in ["Cargo.toml", "Cargo.lock", "src", "macros"] {
+            for name in ["Cargo.toml", "Cargo.lock", "build.rs", "src", "macros"] {
                 add(&mut hash, &folder.join(name));
             }
         }

@@ -66,9 +66,18 @@ fn manifest(package: &Package, library: &Library, file: &Path, front: Option<&Fr
         debug = false
         incremental = true
 
-        // What reads a console's bytes; all the rest would only make the first compilation longer.
+        // What reads a console's bytes, and what hashes the template of a clone before it starts (150 ms
+        // without this); all the rest would only make the first compilation longer.
         [profile.dev.package.nixvm-test]
         opt-level = 1
+        [profile.dev.package.sha2]
+        opt-level = 2
+        [profile.dev.package.digest]
+        opt-level = 2
+        [profile.dev.package.block-buffer]
+        opt-level = 2
+        [profile.dev.package.hybrid-array]
+        opt-level = 2
         [profile.dev.package.regex-automata]
         opt-level = 1
         [profile.dev.package.memchr]
@@ -93,7 +102,7 @@ fn manifest(package: &Package, library: &Library, file: &Path, front: Option<&Fr
 /// A copy of a file with frontmatter, and beside it links to what lies beside the file, so that
 /// `mod other;` and `include_str!` find it.
 fn copy(package: &Package, file: &Path, code: &str) -> Result<Root> {
-    let folder = package.folder().join("source");
+    let folder = package.copy();
     let failed = |source: std::io::Error| Error::io(format_args!("copy {}", file.display()), &source);
     let (beside, name) = (file.parent().unwrap_or(Path::new("/")), file.file_name().unwrap_or_default());
     let _ = fs::remove_dir_all(&folder);

@@ -44,6 +44,7 @@ pub struct Compiler {
     workshop: workshop::Workshop,
     library: library::Library,
     colour: bool,
+    own_group: bool,
 }
 
 impl Compiler {
@@ -54,12 +55,31 @@ impl Compiler {
     pub fn new(colour: bool) -> Result<Self> {
         let library = library::Library::find();
         let workshop = workshop::Workshop::open(&crate::cache::dir()?, &library)?;
-        Ok(Self { workshop, library, colour })
+        Ok(Self { workshop, library, colour, own_group: false })
+    }
+
+    /// Ends cargo, with all that it started, when a compilation is given up: without this, what it started goes on.
+    /// For those who end on ctrl-C in an order of their own: it does not reach cargo then.
+    #[must_use]
+    pub fn ended_with_us(mut self) -> Self {
+        self.own_group = true;
+        self
     }
 
     /// The binary of `file` if it is there and nothing that went into it has changed.
     pub fn fresh(&self, file: &Path) -> Option<PathBuf> {
         self.workshop.package(file).fresh(&self.library)
+    }
+
+    /// The files of the user's that `file` was compiled from the last time: itself, its modules, what it includes.
+    pub fn inputs(&self, file: &Path) -> Vec<PathBuf> {
+        let package = self.workshop.package(file);
+        let (copy, beside) = (package.copy(), file.parent().unwrap_or(Path::new("/")));
+        let inputs = package.inputs().into_iter().map(|path| match path.strip_prefix(&copy) {
+            Ok(name) => beside.join(name),
+            Err(_) => path,
+        });
+        inputs.filter(|path| !path.starts_with(self.workshop.target())).collect()
     }
 
     /// Compiles `file` unless that was done already, telling `events` how it goes.

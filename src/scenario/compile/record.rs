@@ -52,6 +52,11 @@ impl Record {
         }
     }
 
+    /// Every file that went in, but the library's.
+    pub fn inputs(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
     /// The binary, if everything that went into it is as it was.
     pub fn fresh(&self, library: &Library) -> Option<PathBuf> {
         let files = self.files.iter().all(|(path, was)| fs::read(path).is_ok_and(|now| hash(&now) == *was));

@@ -111,6 +111,11 @@ impl Package {
         &self.folder
     }
 
+    /// Where a file with frontmatter is copied to, and what lies beside it linked.
+    pub fn copy(&self) -> PathBuf {
+        self.folder.join("source")
+    }
+
     /// The name of package, binary and, with underscores, crate.
     pub fn name(&self) -> &str {
         &self.name
@@ -127,11 +132,18 @@ impl Package {
 
     /// The binary, if nothing that went into it has changed since.
     pub fn fresh(&self, library: &Library) -> Option<PathBuf> {
-        let text = fs::read(self.record_file()).ok()?;
-        let record: Record = serde_json::from_slice(&text).ok()?;
-        let binary = record.fresh(library)?;
+        let binary = self.last()?.fresh(library)?;
         touch(&self.folder);
         Some(binary)
+    }
+
+    /// The files that went into the last build.
+    pub fn inputs(&self) -> Vec<PathBuf> {
+        self.last().map(|record| record.inputs().map(Path::to_owned).collect()).unwrap_or_default()
+    }
+
+    fn last(&self) -> Option<Record> {
+        serde_json::from_slice(&fs::read(self.record_file()).ok()?).ok()
     }
 
     /// Records a build.

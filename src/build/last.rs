@@ -1,0 +1,87 @@
+//! What a source was built to the last time.
+//!
+//! That is a guess at what it is now, and no more: Nix alone knows what a configuration depends on. It serves
+//! those who have something to begin while Nix looks, and who can take it back.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::built_vm::{BuiltVm, hex};
+use super::source::Source;
+
+/// The link to what one source was built to.
+pub(super) struct Last {
+    link: PathBuf,
+}
+
+/// Variables that decide which nixpkgs is taken, beside what the user gave.
+const VARIABLES: [&str; 2] = ["NIX_PATH", "NIXVM_STANDIN"];
+
+impl Last {
+    /// That of `source`, built with the nixpkgs that was given, in this folder of links.
+    pub(super) fn of(source: &Source, nixpkgs: Option<&str>, folder: &Path) -> Option<Self> {
+        let (kind, name) = match source {
+            Source::Configuration(file) => ("configuration", std::path::absolute(file).ok()?),
+            Source::Flake(reference) => ("flake", std::env::current_dir().ok()?.join(reference)),
+            // There is nothing to guess.
+            Source::Built(_) => return None,
+        };
+        let mut hash = Sha256::new();
+        let mut add = |part: &[u8]| {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        add(kind.as_bytes());
+        add(name.as_os_str().as_encoded_bytes());
+        add(nixpkgs.unwrap_or_default().as_bytes());
+        for name in VARIABLES {
+            add(std::env::var_os(name).unwrap_or_default().as_encoded_bytes());
+        }
+        Some(Self { link: folder.join(hex(&hash.finalize(), 16)) })
+    }
+
+    /// The VM, if it was built before and is still there.
+    pub(super) fn read(&self) -> Option<BuiltVm> {
+        BuiltVm::open(std::fs::read_link(&self.link).ok()?).ok()
+    }
+
+    /// Notes what Nix made. If that can't be noted, nobody guesses.
+    pub(super) fn write(&self, result: &Path) {
+        // Under a name of its own first: others may read it, and write it.
+        let part = self.link.with_extension(std::process::id().to_string());
+        let _ = std::fs::remove_file(&part);
+        let done =
+            std::os::unix::fs::symlink(result, &part).and_then(|()| std::fs::rename(&part, &self.link));
+        if let Err(error) = done {
+            tracing::debug!(%error, link = %self.link.display(), "what was built is not noted");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_was_noted_is_found_for_the_same_source_and_nixpkgs_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("vm/bin/run-nixos-vm");
+        std::fs::create_dir_all(script.parent().unwrap()).unwrap();
+        std::fs::write(&script, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+        let of = |source: &str, nixpkgs: Option<&str>| {
+            Last::of(&Source::Configuration(source.into()), nixpkgs, folder.path()).unwrap()
+        };
+        assert_eq!(of("/a.nix", None).read(), None);
+        of("/a.nix", None).write(&folder.path().join("vm"));
+        of("/a.nix", None).write(&folder.path().join("vm"));
+        assert_eq!(of("/a.nix", None).read().unwrap().name(), "nixos");
+        assert_eq!(of("/b.nix", None).read(), None);
+        assert_eq!(of("/a.nix", Some("channel:nixos-23.11")).read(), None);
+        std::fs::remove_dir_all(folder.path().join("vm")).unwrap();
+        assert_eq!(of("/a.nix", None).read(), None);
+    }
+}

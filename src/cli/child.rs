@@ -1,0 +1,98 @@
+//! The binary of a scenario as a child of this process, and the signals that end both.
+
+use std::process::{Command, ExitCode, ExitStatus};
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use nixvm_test::qemu::signals;
+use nixvm_test::scenario::Exit;
+use nixvm_test::{Error, ErrorKind, Result};
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The signals that end a run, but those that were ignored when this process started.
+pub struct Signals(Vec<(Signal, tokio::signal::unix::Signal)>);
+
+impl Signals {
+    /// From now on they are heard here, and don't end this process by themselves.
+    pub fn listen() -> Result<Self> {
+        let all = [
+            (Signal::INT, SignalKind::interrupt()),
+            (Signal::TERM, SignalKind::terminate()),
+            (Signal::HUP, SignalKind::hangup()),
+        ];
+        let heard = all.into_iter().filter(|(number, _)| !signals::is_ignored(number.as_raw()));
+        let heard = heard.map(|(number, kind)| {
+            let heard = signal(kind).map_err(|source| Error::new(ErrorKind::Host, source.to_string()))?;
+            Ok((number, heard))
+        });
+        heard.collect::<Result<_>>().map(Self)
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) -> Signal {
+        std::future::poll_fn(|context| {
+            for (number, heard) in &mut self.0 {
+                if heard.poll_recv(context).is_ready() {
+                    return std::task::Poll::Ready(*number);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}
+
+/// A scenario's binary that runs.
+pub struct Child(tokio::process::Child);
+
+impl Child {
+    /// Starts it. It ends with this process, however that one ends.
+    pub fn start(mut command: Command) -> Result<Self> {
+        command.env("NIXVM_PARENT", std::process::id().to_string());
+        let started = tokio::process::Command::from(command).spawn();
+        started
+            .map(Self)
+            .map_err(|source| Error::new(ErrorKind::Host, format!("could not start the scenario: {source}")))
+    }
+
+    /// Waits for its end.
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
+        self.0.wait().await.map_err(|source| Error::new(ErrorKind::Host, source.to_string()))
+    }
+
+    /// Tells it to end, which it does in good order.
+    pub fn tell(&self, signal: Signal) {
+        let pid = self.0.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// Passes on a signal that came to this process.
+    pub fn pass_on(&self, signal: Signal) {
+        // On a terminal ctrl-C reaches the scenario too, and twice would be too much.
+        if !(signal == Signal::INT && in_the_foreground()) {
+            self.tell(signal);
+        }
+    }
+}
+
+/// Whether this process is among those that the terminal sends ctrl-C to.
+fn in_the_foreground() -> bool {
+    rustix::termios::tcgetpgrp(std::io::stderr()).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+/// How a scenario's binary ended; `Err` with this process's own code if a signal ended it.
+pub fn exit_of(status: ExitStatus) -> Result<Exit, ExitCode> {
+    let code = match (status.code(), status.signal()) {
+        (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
+        (None, signal) => 128 + u8::try_from(signal.unwrap_or_default()).unwrap_or_default(),
+    };
+    let known = [Exit::Passed, Exit::Failed, Exit::Usage, Exit::Build, Exit::Boot, Exit::Host];
+    match known.into_iter().find(|exit| exit.code() == code) {
+        Some(exit) => Ok(exit),
+        None if code > 128 => Err(ExitCode::from(code)),
+        None => Ok(Exit::Failed),
+    }
+}
