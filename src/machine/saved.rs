@@ -74,12 +74,15 @@ impl Machine {
         let control = life.save_control().await?;
         life.settle().await;
         let known = life.known(&line, control)?;
+        let started = Instant::now();
         match life.qemu.save(&self.shared.run_dir, folder).await? {
             Saved::Done => {}
             impossible => return Ok(impossible),
         }
         *line = Line::Lost("the machine was saved".to_owned());
         life.write_known(&known, folder)?;
+        let machine = life.name.clone();
+        life.events.send(Event::Phase { machine, phase: "saved", at: started.elapsed() });
         Ok(Saved::Done)
     }
 
