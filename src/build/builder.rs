@@ -98,7 +98,7 @@ impl Builder {
 
     /// Adds what clones of a VM need to a configuration of real NixOS: the store comes as an image, and the two folders
     /// that every VM shares with its host are left out (`/tmp/xchg`, `/tmp/shared`). What the configuration itself says of
-    /// the image holds, and so do folders that it shares of its own. Where it can't be built so, it is built as it is. Flakes stay as they are.
+    /// the image holds, and so do folders that it shares of its own. Where that fails because of them, it is built as it is. Flakes stay as they are.
     #[must_use]
     pub fn clonable(mut self, clonable: bool) -> Self {
         self.clonable = clonable;
@@ -156,8 +156,7 @@ impl Builder {
                     let command = nix::clonable(&file, &nixpkgs, store, &place.link);
                     match self.run(source, file.parent(), command, &place, events).await {
                         Ok(vm) => vm,
-                        // The configuration is to blame for most, and says so when it is built as it is.
-                        Err(error) if error.kind() == ErrorKind::Build => {
+                        Err(error) if nix::is_about_clones(&error.to_string()) => {
                             let vm = self.run(source, file.parent(), as_it_is, &place, events).await?;
                             let why = error.summary();
                             events

@@ -9,6 +9,8 @@ use super::store::Store;
 
 /// A module that is added to the VM's variant of a configuration.
 const CLONABLE: &str = include_str!("clonable.nix");
+/// The options that it sets.
+const ITS_OPTIONS: [&str; 2] = ["useNixStoreImage", "sharedDirectories"];
 
 /// `nix-build '<nixpkgs/nixos>' -A vm`, as the tutorial has it.
 pub(super) fn configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
@@ -26,9 +28,17 @@ pub(super) fn configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_li
 /// The same with what clones of the VM need.
 pub(super) fn clonable(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
     let mut command = configuration(file, nixpkgs, store, out_link);
-    let with = format!("{{ imports = [ <nixos-config> ]; virtualisation.vmVariant = {CLONABLE}; }}");
+    // On one line, without its comments, for those who look at the command.
+    let lines = CLONABLE.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let module = lines.collect::<Vec<_>>().join(" ");
+    let with = format!("{{ imports = [ <nixos-config> ]; virtualisation.vmVariant = {}; }}", module.trim());
     command.args(["--arg", "configuration"]).arg(with);
     command
+}
+
+/// Whether what Nix says may be the fault of the module alone.
+pub(super) fn is_about_clones(said: &str) -> bool {
+    ITS_OPTIONS.iter().any(|option| said.contains(option))
 }
 
 /// `nix build REF#…vm`; flakes are still called experimental, so they are switched on.
@@ -107,9 +117,10 @@ mod tests {
         let command = clonable(file, &Nixpkgs::Found, Store::Owner, Path::new("/c/link"));
         let line = line(&command);
         assert!(line.contains("|-I|nixos-config=/a folder/configuration.nix|"), "{line}");
-        assert!(
-            line.contains("|--arg|configuration|{ imports = [ <nixos-config> ]; virtualisation.vmVariant = ")
-        );
+        let begun =
+            "|--arg|configuration|{ imports = [ <nixos-config> ]; virtualisation.vmVariant = { lib, ... }: ";
+        assert!(line.contains(begun) && line.ends_with("lib.mkDefault true; }; }"), "{line}");
+        assert!(ITS_OPTIONS.iter().all(|option| CLONABLE.contains(option)));
     }
 
     #[test]

@@ -9,6 +9,10 @@ use crate::qemu::{Accelerator, accelerator};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key(String);
 
+/// Another number for each change of what is in a template and how it is sealed: versions of this library between two
+/// releases share a cache.
+const FORMAT: &str = "templates 2";
+
 /// Variables that reach the run script and QEMU.
 const VARIABLES: [&str; 7] = [
     "QEMU_OPTS",
@@ -25,6 +29,7 @@ impl Key {
     /// decides it (user and password).
     pub fn new(vm: &BuiltVm, accelerator: Accelerator, moment: &[&str]) -> Self {
         let mut parts = vec![
+            FORMAT.to_owned(),
             env!("CARGO_PKG_VERSION").to_owned(),
             vm.key(),
             accelerator.to_string(),
