@@ -50,7 +50,7 @@ impl Store {
     /// The store in the cache folder.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] and [`ErrorKind::Io`] when there is no such folder and none can be made.
+    /// [`Host`](crate::ErrorKind::Host) and [`Io`](crate::ErrorKind::Io) when there is no such folder and none can be made.
     pub fn open() -> Result<Self> {
         Self::at(crate::cache::dir()?.join("templates"))
     }
@@ -75,7 +75,7 @@ impl Store {
     /// why there can be no template, if so: that is remembered, too.
     ///
     /// # Errors
-    /// Those of `make`: nothing of it is left then. [`ErrorKind::Io`] when the store can't be written.
+    /// Those of `make`: nothing of it is left then. [`Io`](crate::ErrorKind::Io) when the store can't be written.
     pub async fn get(
         &self,
         key: &Key,
