@@ -3,7 +3,7 @@
 //!
 //! A template is a folder `TEMPLATES/KEY`, where KEY is a hash over everything that could change the state
 //! ([`Key`]). It is made under another name and renamed when it is whole, and what is in it is sealed
-//! ([`seal`]): one that was changed, or left by a host that was restarted, is made again. A lock beside it says who
+//! (`seal`): one that was changed, or left by a host that was restarted, is made again. A lock beside it says who
 //! uses it (shared) and who makes it (alone); the kernel lets go of the locks of a process that dies, so
 //! nothing has to be mended after it.
 
