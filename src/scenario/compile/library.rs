@@ -21,6 +21,11 @@ impl Library {
     pub fn find() -> Self {
         let given = std::env::var_os(VARIABLE).filter(|given| !given.is_empty()).map(PathBuf::from);
         let folder = given.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        Self::at(folder)
+    }
+
+    /// The one in `folder`, if it is there.
+    pub fn at(folder: PathBuf) -> Self {
         let folder = std::path::absolute(&folder).unwrap_or(folder);
         Self { folder: folder.join("Cargo.toml").is_file().then_some(folder) }
     }

@@ -110,3 +110,50 @@ pub(super) fn hex(digest: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::compile::workshop::Workshop;
+
+    #[test]
+    fn a_binary_is_fresh_until_anything_that_went_into_it_is_another() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let of_the_library = ["Cargo.toml", "Cargo.lock", "build.rs", "src/lib.rs", "macros/src/lib.rs"];
+        for name in of_the_library {
+            put(&format!("library/{name}"), "one");
+        }
+        let library = Library::at(root.path().join("library"));
+        let package =
+            Workshop::open(&root.path().join("cache"), &library).unwrap().package(&put("a.rs", "one"));
+        let binary = put("a", "");
+        put(
+            "a.d",
+            &format!(
+                "{}: {} {}\n",
+                binary.display(),
+                put("a.rs", "one").display(),
+                put("b.txt", "one").display()
+            ),
+        );
+        let record = || Record::of(&root.path().join("a.rs"), "one", &binary, &library, &package);
+
+        let of_the_library = of_the_library.map(|name| format!("library/{name}"));
+        for name in of_the_library.iter().map(String::as_str).chain(["a.rs", "b.txt"]) {
+            let record = record();
+            assert_eq!(record.fresh(&library).as_ref(), Some(&binary), "{name}");
+            put(name, "other");
+            assert_eq!(record.fresh(&library), None, "{name} was changed");
+            put(name, "one");
+        }
+        let record = record();
+        fs::remove_file(&binary).unwrap();
+        assert_eq!(record.fresh(&library), None);
+    }
+}
