@@ -30,14 +30,15 @@ async fn main() -> Result {
     let sizes: Vec<usize> = sizes.split(',').filter_map(|size| size.parse().ok()).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
 
-    let (boot, command) = cold().await?;
+    let Cold { boot, command, at_once } = cold(cores).await?;
     println!(
-        "a cold boot with a login {boot:.2?}, the command of a scenario in it {command:.2?}, {cores} cores\n"
+        "a cold boot with a login {boot:.2?}, the command of a scenario in it {command:.2?}, in each of {cores} machines \
+         at once {at_once:.2?}\n"
     );
     println!(
-        "| scenarios | whole run | one cold boot + the commands ÷ cores | ratio | per scenario | memory, descriptors, threads of the run: first half, second half | left behind |"
+        "| scenarios | whole run | one cold boot + the commands ÷ cores | ratio | the same, the commands as slow as when all cores are busy | ratio | per scenario | memory, descriptors, threads of the run: first half, second half | left behind |"
     );
-    println!("|---:|---:|---:|---:|---:|---|---|");
+    println!("|---:|---:|---:|---:|---:|---:|---:|---|---|");
     for size in sizes {
         let folder = tempfile::tempdir()?;
         let file = written(folder.path(), size)?;
@@ -48,10 +49,13 @@ async fn main() -> Result {
         let begun = Instant::now();
         let halves = watched(&mut nixvm_test(&file))?;
         let took = begun.elapsed();
-        let floor = boot + command * u32::try_from(size).unwrap_or(u32::MAX) / cores as u32;
+        let share =
+            |command: Duration| boot + command * u32::try_from(size).unwrap_or(u32::MAX) / cores as u32;
+        let (floor, real) = (share(command), share(at_once));
         println!(
-            "| {size} | {took:.1?} | {floor:.1?} | {:.2} | {:.2?} | {}; {} | {} |",
+            "| {size} | {took:.1?} | {floor:.1?} | {:.2} | {real:.1?} | {:.2} | {:.2?} | {}; {} | {} |",
             took.as_secs_f64() / floor.as_secs_f64(),
+            took.as_secs_f64() / real.as_secs_f64(),
             took.saturating_sub(boot) / u32::try_from(size).unwrap_or(u32::MAX),
             halves[0],
             halves[1],
@@ -61,8 +65,17 @@ async fn main() -> Result {
     Ok(())
 }
 
+/// What there is to compare with.
+struct Cold {
+    boot: Duration,
+    /// In a machine alone.
+    command: Duration,
+    /// In as many machines as there are processors.
+    at_once: Duration,
+}
+
 /// How long a boot with a login takes, and a scenario's command after it.
-async fn cold() -> Result<(Duration, Duration)> {
+async fn cold(cores: usize) -> Result<Cold> {
     let vm = Builder::new().build(&Source::Configuration(configuration()), &Events::none()).await?;
     let begun = Instant::now();
     let machine = Machine::boot(&vm, MachineOptions::new("cold")).await?;
@@ -71,7 +84,23 @@ async fn cold() -> Result<(Duration, Duration)> {
     alice.succeed(COMMAND).await?;
     let command = begun.elapsed() - boot;
     machine.stop().await;
-    Ok((boot, command))
+    // Processors that share a core, or a host with others, do less at once than each alone.
+    let mut users = Vec::new();
+    for number in 0..cores {
+        let machine = Machine::boot(&vm, MachineOptions::new(format!("cold{number}"))).await?;
+        users.push((machine.login("alice", "test").await?, machine));
+    }
+    let mut running = tokio::task::JoinSet::new();
+    let begun = Instant::now();
+    for (alice, machine) in users {
+        running.spawn(async move { alice.succeed(COMMAND).await.map(|_| machine) });
+    }
+    let machines: nixvm_test::Result<Vec<Machine>> = running.join_all().await.into_iter().collect();
+    let at_once = begun.elapsed();
+    for machine in machines? {
+        machine.stop().await;
+    }
+    Ok(Cold { boot, command, at_once })
 }
 
 fn configuration() -> PathBuf {

@@ -122,7 +122,7 @@ async fn pooled(vm: &BuiltVm, events: &Events, count: usize) -> Result<Vec<f64>>
         if round > 0 {
             answered.push(begun.elapsed().as_secs_f64());
         }
-        pool.prepare(vm, options(), &alice(), events);
+        pool.prepare(vm, options(), &alice());
         // What a short test does meanwhile.
         if let Some(alice) = &session {
             alice.succeed("sleep 1").await?;

@@ -169,11 +169,11 @@ fn prepare_next(suite: &Suite, built: &[(Source, BuiltVm)]) {
     for request in next.machines {
         let Ok(source) = suite.source(next, request) else { continue };
         let Some((_, vm)) = built.iter().find(|(its, _)| *its == source) else { continue };
-        let events = suite.events(&next.name());
-        let options = suite.options(next, request, &source, vm, &events);
+        // Its words are for whoever takes it.
+        let options = suite.options(next, request, &source, vm, &Events::none());
         // What is wrong with it is said when it begins.
         if let Ok(Begin { cloned: true, moment, .. }) = Begin::of(next, request, vm, suite.templates()) {
-            pool.prepare(vm, options, &moment, &events);
+            pool.prepare(vm, options, &moment);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Clones that are started before they are asked for: while one scenario runs, the next one's machine gets up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::{Builder, Runtime};
@@ -24,7 +24,7 @@ use crate::{Error, Event, Events, Result};
 /// let pool = Pool::new()?;
 /// let options = || MachineOptions::new("server");
 /// let first = pool.machine(&vm, options(), &Moment::Booted, &Events::none()).await?;
-/// pool.prepare(&vm, options(), &Moment::Booted, &Events::none());
+/// pool.prepare(&vm, options(), &Moment::Booted);
 /// first.login("alice", "test").await?;
 /// let next = pool.machine(&vm, options(), &Moment::Booted, &Events::none()).await?;
 /// # Ok(())
@@ -32,7 +32,7 @@ use crate::{Error, Event, Events, Result};
 /// ```
 #[derive(Debug)]
 pub struct Pool {
-    waiting: Mutex<HashMap<Key, Vec<Starting>>>,
+    waiting: Mutex<HashMap<Key, VecDeque<Starting>>>,
     /// So many wait at most.
     most: usize,
     /// Gone only when this is dropped.
@@ -61,20 +61,20 @@ impl Pool {
 
     /// Starts a clone for one who will ask for the same. Only where there is a template already: nothing is booted
     /// ahead. What goes wrong is said to the one who asks.
-    pub fn prepare(&self, vm: &BuiltVm, options: MachineOptions, moment: &Moment, events: &Events) {
+    pub fn prepare(&self, vm: &BuiltVm, options: MachineOptions, moment: &Moment) {
         let mut waiting = self.waiting();
         let asked = moment.asked(vm, &options);
         let Some(runtime) = &self.runtime else { return };
-        if waiting.values().map(Vec::len).sum::<usize>() >= self.most || options.keeps_state() {
+        if waiting.values().map(VecDeque::len).sum::<usize>() >= self.most || options.keeps_state() {
             return;
         }
-        let (vm, moment, events) = (vm.clone(), moment.clone(), Held::new(events));
+        let (vm, moment, events) = (vm.clone(), moment.clone(), Held::new());
         let started = async move {
             let options = options.events(events.events());
             let machine = started(&vm, options, &moment).await;
             machine.map(|machine| Waiting { machine, events })
         };
-        waiting.entry(asked).or_default().push(runtime.spawn(started));
+        waiting.entry(asked).or_default().push_back(runtime.spawn(started));
     }
 
     /// [`machine`], with a clone that waits if there is one.
@@ -88,12 +88,13 @@ impl Pool {
         moment: &Moment,
         events: &Events,
     ) -> Result<Machine> {
-        let prepared = self.waiting().get_mut(&moment.asked(vm, &options)).and_then(Vec::pop);
+        // The one that got up first.
+        let prepared = self.waiting().get_mut(&moment.asked(vm, &options)).and_then(VecDeque::pop_front);
         if let Some(prepared) = prepared
-            && let Ok(Some(Waiting { machine, events })) = prepared.await
+            && let Ok(Some(Waiting { machine, events: held })) = prepared.await
             && machine.qemu().exit().borrow().is_none()
         {
-            events.let_go();
+            held.pass_on(events);
             return Ok(machine);
         }
         machine(vm, options, moment, events).await
@@ -112,7 +113,7 @@ impl Pool {
         });
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Key, Vec<Starting>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Key, VecDeque<Starting>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -139,34 +140,59 @@ async fn started(vm: &BuiltVm, options: MachineOptions, moment: &Moment) -> Opti
     }
 }
 
-/// What a machine says before somebody has it, kept until then.
+/// What a machine says before somebody has it is kept until then.
 #[derive(Debug, Clone)]
-struct Held {
-    kept: Arc<Mutex<Option<Vec<Event>>>>,
-    to: Events,
+struct Held(Arc<Mutex<Hold>>);
+
+#[derive(Debug)]
+enum Hold {
+    Kept(Vec<Event>),
+    PassedOn(Events),
 }
 
 impl Held {
-    fn new(to: &Events) -> Self {
-        Self { kept: Arc::new(Mutex::new(Some(Vec::new()))), to: to.clone() }
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Hold::Kept(Vec::new()))))
     }
 
     fn events(&self) -> Events {
-        let Self { kept, to } = self.clone();
-        Events::new(move |event| {
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            match &mut *kept {
-                Some(kept) => kept.push(event.clone()),
-                None => to.send(event.clone()),
-            }
+        let held = self.clone();
+        Events::new(move |event| match &mut *held.hold() {
+            Hold::Kept(kept) => kept.push(event.clone()),
+            Hold::PassedOn(to) => to.send(event.clone()),
         })
     }
 
-    fn let_go(self) {
-        // Held until all are sent: none of those to come gets ahead.
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        for event in kept.take().into_iter().flatten() {
-            self.to.send(event);
+    /// From now on all of it goes to who has the machine.
+    fn pass_on(&self, to: &Events) {
+        // Locked until all are sent: none of those to come gets ahead.
+        let mut hold = self.hold();
+        if let Hold::Kept(kept) = std::mem::replace(&mut *hold, Hold::PassedOn(to.clone())) {
+            kept.into_iter().for_each(|event| to.send(event));
         }
+    }
+
+    fn hold(&self) -> MutexGuard<'_, Hold> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_before_goes_to_who_has_the_machine() {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let noted = said.clone();
+        let to = Events::new(move |event| noted.lock().unwrap().push(format!("{event:?}")));
+        let held = Held::new();
+        held.events().note("one");
+        held.events().note("two");
+        assert!(said.lock().unwrap().is_empty());
+        held.pass_on(&to);
+        held.events().note("three");
+        let said = said.lock().unwrap();
+        assert_eq!(*said, [r#"Note("one")"#, r#"Note("two")"#, r#"Note("three")"#]);
     }
 }
