@@ -182,6 +182,16 @@ impl Channel {
         Ok(running)
     }
 
+    /// Asks what takes no program in the guest; see `Q` of the protocol. Only the helper knows an answer.
+    pub(crate) async fn ask(&self, question: &[u8]) -> Result<Running> {
+        let shared = &self.0.shared;
+        shared.outgoing.has_room().await;
+        let (id, mailbox) = shared.enlist()?;
+        let running = Running::new(self.clone(), id, mailbox, false);
+        shared.send(|out| encode(out, b'Q', id, question));
+        Ok(running)
+    }
+
     /// Waits for an answer of the guest that has nothing to do with any command, and gives the time it took.
     ///
     /// # Errors

@@ -188,6 +188,14 @@ impl Guest {
         self.send(&frame);
     }
 
+    /// Asks what takes no command.
+    pub fn begin_question(&mut self, question: &[u8]) -> u32 {
+        let id = self.next;
+        self.next += 1;
+        self.send_frame('Q', id, question);
+        id
+    }
+
     /// Starts a command; `options` are the lines of its R frame.
     pub fn begin(&mut self, text: &str, options: &str) -> u32 {
         let id = self.next;

@@ -10,6 +10,7 @@ mod guest;
 mod isolation;
 mod lanes;
 mod latency;
+mod questions;
 mod statuses;
 mod streams;
 

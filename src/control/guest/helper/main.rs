@@ -15,6 +15,7 @@ mod frame;
 mod lane;
 mod leftover;
 mod manage;
+mod question;
 mod serve;
 mod stem;
 #[path = "../sum.rs"]

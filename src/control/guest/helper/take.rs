@@ -14,6 +14,7 @@ impl Server {
             b'I' => return self.take_input(id, content),
             b'K' => return self.take_kill(id, content),
             b'C' => awaken(content),
+            b'Q' => self.take_question(id, content),
             b'P' => frame::append(&mut self.out, b'P', id, content),
             // Of a later version.
             _ => {}

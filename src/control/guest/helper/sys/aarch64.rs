@@ -81,6 +81,7 @@ pub mod number {
     pub const SIGNALFD4: usize = 74;
     pub const EXIT_GROUP: usize = 94;
     pub const CLOCK_SETTIME: usize = 112;
+    pub const SYSLOG: usize = 116;
     pub const KILL: usize = 129;
     pub const SIGACTION: usize = 134;
     pub const SIGPROCMASK: usize = 135;
@@ -88,6 +89,8 @@ pub mod number {
     pub const UNAME: usize = 160;
     pub const PRCTL: usize = 167;
     pub const GETPID: usize = 172;
+    pub const SOCKET: usize = 198;
+    pub const CONNECT: usize = 203;
     pub const MUNMAP: usize = 215;
     pub const MREMAP: usize = 216;
     pub const CLONE: usize = 220;

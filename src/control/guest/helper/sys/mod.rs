@@ -1,5 +1,6 @@
 //! The kernel, without a C library: the few system calls that the helper needs, made safe.
 
+mod asking;
 mod builtins;
 mod clock;
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
@@ -8,6 +9,7 @@ mod machine;
 mod process;
 mod signals;
 
+pub use asking::{connect, kernel_log};
 pub use clock::{seed, set_clock};
 pub use process::{Environment, exists, exit, kill, pid, spawn_in_session, wait_any};
 pub use signals::{Signals, ignore_broken_pipes};

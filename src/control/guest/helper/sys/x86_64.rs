@@ -68,12 +68,15 @@ pub mod number {
     pub const IOCTL: usize = 16;
     pub const MREMAP: usize = 25;
     pub const GETPID: usize = 39;
+    pub const SOCKET: usize = 41;
+    pub const CONNECT: usize = 42;
     pub const CLONE: usize = 56;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
     pub const UNAME: usize = 63;
     pub const FCNTL: usize = 72;
+    pub const SYSLOG: usize = 103;
     pub const SETSID: usize = 112;
     pub const PRCTL: usize = 157;
     pub const CLOCK_SETTIME: usize = 227;

@@ -1,0 +1,115 @@
+//! Questions of the host that take no program: a program's start costs more than the answer.
+
+use crate::bytes::Bytes;
+use crate::frame::{self, Line};
+use crate::serve::Server;
+use crate::sys::{self, Fd, POLLIN, Watched};
+
+/// So much of the end of the kernel's log is told.
+const LOG: usize = 1 << 20;
+/// An answer of a service is not longer than this.
+const ANSWER: usize = 1 << 16;
+/// For a service to go on with its answer, in seconds.
+const PATIENCE: usize = 1;
+/// The end of a hello. systemd forgets what comes with it, so the call waits for the answer.
+const BEGIN: &[u8] = b"BEGIN\r\n";
+/// The fixed part of a message of D-Bus.
+const HEADER: usize = 16;
+
+impl Server {
+    /// Answers as a command does: output, then a status.
+    pub fn take_question(&mut self, id: u32, content: &[u8]) {
+        let mut answer = Bytes::new();
+        let done = match (content, content.strip_prefix(b"dbus ")) {
+            (b"log", _) => log(&mut answer),
+            (_, Some(call)) => dbus(call, &mut answer),
+            _ => false,
+        };
+        while !answer.is_empty() {
+            let piece = answer.len().min(frame::LONGEST);
+            frame::append(&mut self.out, b'O', id, &answer.front()[..piece]);
+            answer.consume(piece);
+        }
+        let status = Line::new().text(b"status ").number(u32::from(!done)).text(b"\n");
+        frame::append(&mut self.out, b'X', id, status.bytes());
+    }
+}
+
+/// The kernel's log, as syslog(2) has it: `<LEVEL>[TIME] TEXT`.
+fn log(answer: &mut Bytes) -> bool {
+    match sys::kernel_log(&mut answer.room(LOG)[..LOG]) {
+        Ok(length) => {
+            answer.filled(length);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// `PATH`, a NUL, and what is sent to the socket there: a hello and one call. The messages that come are the answer,
+/// up to the one that answers the call.
+fn dbus(call: &[u8], answer: &mut Bytes) -> bool {
+    let Some(end) = call.iter().position(|&byte| byte == 0) else { return false };
+    let Ok(socket) = sys::connect(&call[..end]) else { return false };
+    let call = &call[end + 1..];
+    let Some(begun) = call.windows(BEGIN.len()).position(|window| window == BEGIN) else { return false };
+    let (hello, call) = call.split_at(begun + BEGIN.len());
+    if !written(&socket, hello) {
+        return false;
+    }
+    let mut greeted = false;
+    while answer.len() < ANSWER {
+        let mut watched = [Watched { fd: socket.number(), events: POLLIN, seen: 0 }];
+        if !matches!(sys::wait_for(&mut watched, Some(PATIENCE)), Ok(true)) {
+            return false;
+        }
+        match socket.read(&mut answer.room(ANSWER)[..4096]) {
+            Ok(0) | Err(_) => return false,
+            Ok(count) => answer.filled(count),
+        }
+        if !greeted && let Some(end) = answer.front().iter().position(|&byte| byte == b'\n') {
+            // `OK` and the server's identity.
+            answer.consume(end + 1);
+            greeted = true;
+            if !written(&socket, call) {
+                return false;
+            }
+        }
+        if greeted && has_answer(answer.front()) {
+            return true;
+        }
+    }
+    false
+}
+
+fn written(socket: &Fd, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        match socket.write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Whether the answer to a call, or its refusal, is among these messages as a whole.
+fn has_answer(mut messages: &[u8]) -> bool {
+    while messages.len() >= HEADER {
+        let number = |at: usize| {
+            u32::from_le_bytes([messages[at], messages[at + 1], messages[at + 2], messages[at + 3]]) as usize
+        };
+        let (body, fields) = (number(4), number(12));
+        if body > ANSWER || fields > ANSWER {
+            return false;
+        }
+        let whole = (HEADER + fields).next_multiple_of(8) + body;
+        if messages.len() < whole {
+            return false;
+        }
+        if matches!(messages[1], 2 | 3) {
+            return true;
+        }
+        messages = &messages[whole..];
+    }
+    false
+}
