@@ -6,6 +6,7 @@ pub mod build;
 mod cache;
 pub mod console;
 mod control;
+mod digest;
 mod error;
 mod event;
 mod limits;

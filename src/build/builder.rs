@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use super::built_vm::{BuiltVm, hex};
+use super::built_vm::BuiltVm;
 
 use super::last::Last;
 use super::line::cut;
@@ -19,7 +18,7 @@ use super::said::Tail;
 use super::source::{FlakeVm, Source};
 use super::store::Store;
 use super::{diagnosis, host, nix};
-use crate::{Error, ErrorKind, Event, Events, Result, cache};
+use crate::{Error, ErrorKind, Event, Events, Result, cache, digest};
 
 /// Builds VMs. Clones share what was built: the same source is built once, however many scenarios
 /// ask for it and on however many threads, and a failure is told to all of them.
@@ -98,7 +97,8 @@ impl Builder {
 
     /// Adds what clones of a VM need to a configuration of real NixOS: the store comes as an image, and the two folders
     /// that every VM shares with its host are left out (`/tmp/xchg`, `/tmp/shared`). What the configuration itself says of
-    /// the image holds, and so do folders that it shares of its own. Where that fails because of them, it is built as it is. Flakes stay as they are.
+    /// the image holds, and so do folders that it shares of its own. Where that fails because of them, it is built as it
+    /// is. Flakes stay as they are.
     #[must_use]
     pub fn clonable(mut self, clonable: bool) -> Self {
         self.clonable = clonable;
@@ -192,12 +192,7 @@ impl Builder {
 
     /// The names of a build that is told from others by `identity`.
     fn place(&self, identity: &[&[u8]]) -> Result<Place> {
-        let mut hash = Sha256::new();
-        for part in identity {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        let id = hex(&hash.finalize(), 16);
+        let id = digest::of_parts(identity);
         let (roots, logs) = (folder("roots")?, folder("logs")?);
         for folder in [&roots, &logs, &folder("last")?] {
             remove_unused(folder, SystemTime::now());

@@ -120,17 +120,8 @@ impl BuiltVm {
         hash.update(script.as_os_str().as_encoded_bytes());
         hash.update([0]);
         hash.update(&text);
-        Ok(Self { key: hex(&hash.finalize(), 16), script, name, system })
+        Ok(Self { key: crate::digest::hex(&hash.finalize(), 16), script, name, system })
     }
-}
-
-/// The first `bytes` bytes in hexadecimal digits.
-pub(crate) fn hex(digest: &[u8], bytes: usize) -> String {
-    digest.iter().take(bytes).fold(String::new(), |mut text, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn vm_name(file: &str) -> Option<String> {

@@ -5,10 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
-use super::built_vm::{BuiltVm, hex};
+use super::built_vm::BuiltVm;
 use super::source::Source;
+use crate::digest;
 
 /// The link to what one source was built to.
 pub(super) struct Last {
@@ -27,18 +26,10 @@ impl Last {
             // There is nothing to guess.
             Source::Built(_) => return None,
         };
-        let mut hash = Sha256::new();
-        let mut add = |part: &[u8]| {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        };
-        add(kind.as_bytes());
-        add(name.as_os_str().as_encoded_bytes());
-        add(nixpkgs.unwrap_or_default().as_bytes());
-        for name in VARIABLES {
-            add(std::env::var_os(name).unwrap_or_default().as_encoded_bytes());
-        }
-        Some(Self { link: folder.join(hex(&hash.finalize(), 16)) })
+        let mut parts = vec![kind.into(), name.into_os_string(), nixpkgs.unwrap_or_default().into()];
+        parts.extend(VARIABLES.map(|name| std::env::var_os(name).unwrap_or_default()));
+        let id = digest::of_parts(parts.iter().map(|part| part.as_encoded_bytes()));
+        Some(Self { link: folder.join(id) })
     }
 
     /// The VM, if it was built before and is still there.

@@ -21,7 +21,6 @@ mod store;
 
 pub use builder::Builder;
 pub use built_vm::BuiltVm;
-pub(crate) use built_vm::hex;
 pub use nixpkgs::Nixpkgs;
 pub(crate) use passwords::password_of;
 pub use settings::{KeepState, Settings};

@@ -1,7 +1,6 @@
 //! A channel: any number of commands in flight over one stream.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -217,11 +216,8 @@ impl Channel {
     /// every clone of that moment would make alike. Commands that are run after this see it done.
     pub(crate) fn awaken(&self, now: SystemTime, seed: &[u8; 32]) {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut text = format!("{}.{:09} ", now.as_secs(), now.subsec_nanos());
-        for byte in seed {
-            // Writing to a String does not fail.
-            let _ = write!(text, "{byte:02x}");
-        }
+        let seed = crate::digest::hex(seed, seed.len());
+        let text = format!("{}.{:09} {seed}", now.as_secs(), now.subsec_nanos());
         self.0.shared.send(|out| encode(out, b'C', 0, text.as_bytes()));
     }
 

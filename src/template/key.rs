@@ -1,8 +1,7 @@
 //! What a template is known by.
 
-use sha2::{Digest, Sha256};
-
-use crate::build::{BuiltVm, hex};
+use crate::build::BuiltVm;
+use crate::digest;
 use crate::qemu::{Accelerator, accelerator};
 
 /// The name of a template: a hash over everything that could change the state it holds.
@@ -49,13 +48,7 @@ impl Key {
     }
 
     pub(super) fn of(parts: &[String]) -> Self {
-        let mut hash = Sha256::new();
-        for part in parts {
-            // The length, so that no two lists of parts are the same text.
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        Self(hex(&hash.finalize(), 16))
+        Self(digest::of_parts(parts))
     }
 
     /// 32 hexadecimal digits.

@@ -71,7 +71,7 @@ fn seal(folder: &Path) -> io::Result<Seal> {
         }
         let found = entry.metadata()?;
         let content = match found.len() {
-            0..=SMALL => Some(crate::build::hex(&Sha256::digest(fs::read(entry.path())?), 32)),
+            0..=SMALL => Some(crate::digest::hex(&Sha256::digest(fs::read(entry.path())?), 32)),
             _ => None,
         };
         let changed = (found.ctime(), found.ctime_nsec());

@@ -14,7 +14,7 @@ pub(crate) fn print() -> String {
     let mut hash = Sha256::new();
     hash.update(HELPER);
     hash.update(SERVER);
-    crate::build::hex(&hash.finalize(), 16)
+    crate::digest::hex(&hash.finalize(), 16)
 }
 
 /// The helper for a machine (its `uname -m`), if there is one.

@@ -68,7 +68,7 @@ impl Library {
                 add(&mut hash, &folder.join(name));
             }
         }
-        super::record::hex(&hash.finalize())
+        crate::digest::hex(&hash.finalize(), 16)
     }
 }
 

@@ -1,11 +1,12 @@
 //! What went into a binary, so that it can be told whether it still is what its file says.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use crate::digest::hex;
 
 use super::library::Library;
 use super::workshop::Package;
@@ -95,20 +96,11 @@ fn toolchain() -> String {
         let changed = about.and_then(|about| Some((about.len(), about.modified().ok()?)));
         hash.update(format!("{}={changed:?}\n", place.display()));
     }
-    hex(&hash.finalize())
+    hex(&hash.finalize(), 16)
 }
 
 fn hash(content: &[u8]) -> String {
-    hex(&Sha256::digest(content))
-}
-
-/// The first half of a digest in hexadecimal digits: enough to tell contents apart.
-pub(super) fn hex(digest: &[u8]) -> String {
-    digest.iter().take(16).fold(String::new(), |mut text, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&Sha256::digest(content), 16)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use sha2::{Digest as _, Sha256};
 
 use super::library::Library;
-use super::record::{Record, hex};
+use super::record::Record;
 use crate::{Error, Result};
 
 /// How many files' packages are kept.
@@ -188,9 +188,7 @@ impl Package {
 }
 
 fn short_hash(text: &str) -> String {
-    let mut hash = hex(&Sha256::digest(text));
-    hash.truncate(12);
-    hash
+    crate::digest::hex(&Sha256::digest(text), 6)
 }
 
 fn touch(folder: &Path) {
