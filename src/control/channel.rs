@@ -22,6 +22,12 @@ use crate::{Error, ErrorKind, Result};
 /// The longest text of a command. More than this is data, and goes over stdin.
 const LONGEST_TEXT: usize = 16 << 20;
 
+/// A clock that was set may be so wrong.
+const CLOCK_ERROR: Duration = Duration::from_millis(25);
+
+/// So often the clock is set, on a host where it never is as right as that.
+const CLOCK_TRIES: u32 = 8;
+
 /// An open channel; a clone of it is the same channel. It is closed when the last clone is dropped and
 /// no command of it is running.
 #[derive(Clone)]
@@ -214,11 +220,24 @@ impl Channel {
 
     /// Puts right what is wrong in a guest that goes on from a saved moment: its clock, and random numbers that
     /// every clone of that moment would make alike. Commands that are run after this see it done.
-    pub(crate) fn awaken(&self, now: SystemTime, seed: &[u8; 32]) {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seed = crate::digest::hex(seed, seed.len());
-        let text = format!("{}.{:09} {seed}", now.as_secs(), now.subsec_nanos());
-        self.0.shared.send(|out| encode(out, b'C', 0, text.as_bytes()));
+    ///
+    /// The time was right when it was sent, so it is sent again where the guest took long to take it: on a busy
+    /// host, and while a woken guest's code is translated anew.
+    ///
+    /// # Errors
+    /// Those of [`Channel::ping`].
+    pub(crate) async fn awaken(&self, seed: &[u8; 32], limit: Duration) -> Result {
+        let mut seed = crate::digest::hex(seed, seed.len());
+        for _ in 0..CLOCK_TRIES {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let text = format!("{}.{:09} {seed}", now.as_secs(), now.subsec_nanos());
+            self.0.shared.send(|out| encode(out, b'C', 0, text.as_bytes()));
+            if self.ping(limit).await? <= CLOCK_ERROR {
+                break;
+            }
+            seed.clear();
+        }
+        Ok(())
     }
 
     /// Why the channel is no more, if it is so.

@@ -18,7 +18,7 @@
 //! | `R` run | lines `key value`: `shell bash` or `shell user`; `simple 1` if the text can't change the shell that evaluates it; `stdin 1` if stdin stays open for `I`, else it is /dev/null; `sum 1` if checksums are wanted |
 //! | `I` input | bytes for stdin; none of them: its end. At most 262144 may be unacknowledged |
 //! | `K` kill | the decimal number of a signal for the command's whole process group |
-//! | `C` awaken, ID 0 | the time since 1970, `SECONDS.NANOSECONDS`, a blank, and random bytes in hexadecimal: what a guest that goes on from a saved moment has to be told. Not answered; commands after it see it done |
+//! | `C` awaken, ID 0 | the time since 1970, `SECONDS.NANOSECONDS`, a blank, and random bytes in hexadecimal or nothing: what a guest that goes on from a saved moment has to be told. Not answered; commands after it see it done |
 //! | `Q` question | `log`: the kernel's log; `dbus PATH`, a NUL and bytes: what the service at that socket answers to a call. Answered as a command is, by `O` and `X`; the shell does not know it |
 //! | `P` ping | anything; answered by the same frame |
 //!

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
@@ -168,8 +168,7 @@ impl Control {
         if let Some(root) = self.root()
             && self.asleep.swap(false, Ordering::Relaxed)
         {
-            root.awaken(SystemTime::now(), &seed());
-            root.ping(OPEN).await?;
+            root.awaken(&seed(), OPEN).await?;
         }
         Ok(())
     }

@@ -172,6 +172,28 @@ async fn an_open_channel_answers_a_ping_and_ends_when_it_is_dropped() {
     assert_eq!(guest.hears_any().await, None);
 }
 
+#[tokio::test]
+async fn a_clock_that_was_set_late_is_set_again_and_the_random_numbers_are_not() {
+    let (channel, mut guest) = opened().await;
+    let answering = async {
+        let mut times = Vec::new();
+        for (late, seed) in [(Duration::from_millis(100), "07".repeat(32)), (Duration::ZERO, String::new())] {
+            let set = String::from_utf8(guest.hears('C').await.payload).unwrap();
+            let (time, random) = set.split_once(' ').unwrap();
+            times.push(time.parse::<f64>().unwrap());
+            assert_eq!(random, seed);
+            let ping = guest.hears('P').await;
+            tokio::time::sleep(late).await;
+            guest.sends('P', ping.id, ping.payload).await;
+        }
+        assert!(times[1] >= times[0] + 0.1, "{times:?}");
+    };
+    let (done, ()) = tokio::join!(channel.awaken(&[7; 32], LIMIT), answering);
+    done.unwrap();
+    drop(channel);
+    assert_eq!(guest.hears_any().await, None, "twice was enough");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unanswered_ping_is_given_up() {
     let (channel, _guest) = opened().await;
