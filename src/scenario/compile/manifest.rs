@@ -67,9 +67,11 @@ fn manifest(package: &Package, library: &Library, file: &Path, front: Option<&Fr
         incremental = true
 
         // What reads a console's bytes, and what hashes the template of a clone before it starts (150 ms
-        // without this); all the rest would only make the first compilation longer.
+        // without this); all the rest would only make the first compilation longer. Not incremental: optimised
+        // and incremental, a compilation that is killed half-way leaves what no later one can be linked with.
         [profile.dev.package.nixvm-test]
         opt-level = 1
+        incremental = false
         [profile.dev.package.sha2]
         opt-level = 2
         [profile.dev.package.digest]
