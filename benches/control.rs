@@ -22,7 +22,7 @@ const WAITS: usize = 5;
 async fn main() -> Result {
     let arguments: Vec<String> = std::env::args().collect();
     let events = Events::new(|event| {
-        if let Event::Note(text) | Event::BuildLine(text) = event {
+        if let Event::Note { text } | Event::BuildLine { text } = event {
             eprintln!("{text}");
         }
     });

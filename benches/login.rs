@@ -48,7 +48,7 @@ async fn main() -> Result {
     let arguments: Vec<String> = std::env::args().collect();
     let rounds = if arguments.iter().any(|argument| argument == "--quick") { 1 } else { 5 };
     let events = Events::new(|event| {
-        if let Event::Note(text) | Event::BuildLine(text) = event {
+        if let Event::Note { text } | Event::BuildLine { text } = event {
             eprintln!("{text}");
         }
     });

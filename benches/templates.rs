@@ -22,7 +22,7 @@ async fn main() -> Result {
         arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1))
     };
     let events = Events::new(|event| {
-        if let Event::Note(text) | Event::BuildLine(text) = event {
+        if let Event::Note { text } | Event::BuildLine { text } = event {
             eprintln!("{text}");
         }
     });

@@ -3,6 +3,8 @@
 //! to do next.
 
 use std::fmt;
+use std::panic::Location;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The result of a scenario and of every fallible call in this library.
@@ -30,6 +32,10 @@ struct Report {
     took: Option<(Duration, Duration)>,
     cause: Option<String>,
     next_step: Option<String>,
+    /// Where it was made: of use where that is in a scenario.
+    place: &'static Location<'static>,
+    /// Files that vanish with what failed: a machine's name, and its transcript.
+    transcripts: Vec<(String, PathBuf)>,
 }
 
 /// The kind of an [`Error`], for code that decides by it.
@@ -82,6 +88,7 @@ pub enum ErrorKind {
 
 impl Error {
     /// An error of `kind`; `summary` says in one line what was expected and what came instead.
+    #[track_caller]
     pub fn new(kind: ErrorKind, summary: impl Into<String>) -> Self {
         Self(Box::new(Report {
             kind,
@@ -90,6 +97,8 @@ impl Error {
             took: None,
             cause: None,
             next_step: None,
+            place: Location::caller(),
+            transcripts: Vec::new(),
         }))
     }
 
@@ -139,6 +148,33 @@ impl Error {
         &self.0.summary
     }
 
+    /// How long it took, and the limit it had.
+    pub(crate) fn time(&self) -> Option<(Duration, Duration)> {
+        self.0.took
+    }
+
+    /// The likely cause, and what to do next.
+    pub(crate) fn advice(&self) -> (Option<&str>, Option<&str>) {
+        (self.0.cause.as_deref(), self.0.next_step.as_deref())
+    }
+
+    /// Where it was made.
+    pub(crate) fn place(&self) -> &'static Location<'static> {
+        self.0.place
+    }
+
+    /// Adds the transcript of a machine that is gone.
+    #[must_use]
+    pub(crate) fn transcript(mut self, machine: &str, path: PathBuf) -> Self {
+        self.0.transcripts.push((machine.to_owned(), path));
+        self
+    }
+
+    /// The transcripts of machines that are gone.
+    pub(crate) fn transcripts(&self) -> &[(String, PathBuf)] {
+        &self.0.transcripts
+    }
+
     /// The titled blocks of text, in the order in which they are shown.
     pub fn sections(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.sections.iter().map(|(title, body)| (title.as_str(), body.as_str()))
@@ -148,14 +184,14 @@ impl Error {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.summary)?;
-        if let Some((elapsed, limit)) = self.took {
-            write!(f, "\n  after {:.1} s of {:.1} s", elapsed.as_secs_f64(), limit.as_secs_f64())?;
-        }
         for (title, body) in &self.sections {
             write!(f, "\n  {title}:")?;
             for line in body.trim_end().lines() {
                 write!(f, "\n    | {line}")?;
             }
+        }
+        if let Some((elapsed, limit)) = self.took {
+            write!(f, "\n  after {:.1} s of {:.1} s", elapsed.as_secs_f64(), limit.as_secs_f64())?;
         }
         if let Some(cause) = &self.cause {
             write!(f, "\n  likely cause: {cause}")?;
@@ -171,6 +207,8 @@ impl fmt::Display for Report {
 macro_rules! from_foreign {
     ($($foreign:ty),* $(,)?) => {$(
         impl From<$foreign> for Error {
+            // The place of the `?`.
+            #[track_caller]
             fn from(error: $foreign) -> Self {
                 Self::new(ErrorKind::Other, error.to_string())
             }

@@ -1,23 +1,63 @@
 //! The event stream: the only way in which the engine tells anything to whoever shows it.
+//!
+//! Events are what the record of a run is made of, too: their names and fields, as serde writes them, are the
+//! format of `events.jsonl` (see [`crate::record`]), which others read. A field is added, never renamed, without
+//! a new [`crate::record::VERSION`].
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Something that happened in a run. Only reporters turn events into text.
-#[derive(Debug, Clone)]
+///
+/// Times are written as seconds, with a fraction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
+    /// A suite began to run.
+    RunStarted {
+        /// The command line of the suite.
+        arguments: Vec<String>,
+        /// The version of this library.
+        version: String,
+        /// The host's name.
+        host: String,
+        /// How many processors the host has.
+        processors: usize,
+        /// How many scenarios are to be run.
+        scenarios: usize,
+        /// The folder of the run's record, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        record: Option<PathBuf>,
+    },
+    /// A suite has run.
+    RunFinished {
+        /// How long it took.
+        #[serde(with = "seconds")]
+        took: Duration,
+        /// The signal that ended it before its time: `SIGINT`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        interrupted: Option<String>,
+    },
     /// One line that a person should know: a choice that was made, and why.
-    Note(String),
+    Note {
+        /// The line.
+        text: String,
+    },
     /// The build of a configuration began.
     BuildStarted {
         /// What is built, as the user named it.
         what: String,
     },
     /// A line of progress from the build.
-    BuildLine(String),
+    BuildLine {
+        /// The line.
+        text: String,
+    },
     /// The build ended well.
     BuildFinished {
         /// What was built, as the user named it.
@@ -25,6 +65,7 @@ pub enum Event {
         /// The built VM.
         result: PathBuf,
         /// How long it took.
+        #[serde(with = "seconds")]
         took: Duration,
     },
     /// A machine's QEMU was started.
@@ -34,21 +75,56 @@ pub enum Event {
         /// QEMU's process id.
         pid: u32,
     },
-    /// A machine reached a phase of its life: "kernel", "services", "login prompt", …
+    /// How fast guests run on this host, as far as is known when the machine is started.
+    HostSpeed {
+        /// The machine's name.
+        machine: String,
+        /// `kvm` or `tcg`.
+        accelerator: String,
+        /// How many times slower than hardware virtualization; time limits are scaled by it.
+        factor: f64,
+    },
+    /// A machine reached a phase of its life: "kernel", "initrd", "services", "login prompt", "cloned", …
     Phase {
         /// The machine's name.
         machine: String,
         /// The phase it is in now.
-        phase: &'static str,
+        phase: String,
         /// Time since the machine was started.
+        #[serde(with = "seconds")]
         at: Duration,
     },
-    /// A step of a scenario began: a login, a command, a wait.
-    Step {
+    /// A line on a machine's console, where it was asked for that (`-v`); not in the record, which has transcripts.
+    ConsoleLine {
         /// The machine's name.
         machine: String,
+        /// The line, without escape sequences; secrets are masked.
+        text: String,
+    },
+    /// A step of a scenario began: a login, a command, a wait.
+    StepStarted {
+        /// The machine's name.
+        machine: String,
+        /// Tells the step from the others of the scenario.
+        step: u64,
         /// What is being done; never holds a secret.
         text: String,
+        /// The line of the scenario's file from which it is done, if that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        line: Option<u32>,
+    },
+    /// A step of a scenario is over.
+    StepFinished {
+        /// The machine's name.
+        machine: String,
+        /// Which: as in [`Event::StepStarted`].
+        step: u64,
+        /// How long it took.
+        #[serde(with = "seconds")]
+        took: Duration,
+        /// What its command gave, if it was one that ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<StepOutput>,
     },
     /// A machine is gone.
     MachineStopped {
@@ -61,16 +137,103 @@ pub enum Event {
     ScenarioStarted {
         /// The scenario's name.
         scenario: String,
+        /// Its doc comment.
+        about: String,
+        /// The file it stands in, as a path on this host.
+        file: PathBuf,
+        /// The line of its function.
+        line: u32,
+        /// Which try this is: 1, unless it failed and is tried again.
+        attempt: u32,
+    },
+    /// The machines of a scenario are up, and its function begins.
+    BodyStarted {
+        /// How long it may take on this host.
+        #[serde(with = "seconds")]
+        limit: Duration,
     },
     /// A scenario ended.
     ScenarioFinished {
         /// The scenario's name.
         scenario: String,
         /// How long it took, building and booting included.
+        #[serde(with = "seconds")]
         took: Duration,
-        /// The report of what failed; `None` when it passed.
-        failure: Option<String>,
+        /// What failed; `None` when it passed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Failure>,
+        /// Whether it is tried again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        retried: bool,
     },
+    /// A scenario is left out.
+    ScenarioSkipped {
+        /// The scenario's name.
+        scenario: String,
+        /// Why.
+        why: String,
+    },
+    /// A file was added to the record of the run.
+    FileKept {
+        /// The machine it is about.
+        machine: String,
+        /// What it is.
+        kind: FileKind,
+        /// Where it is, from the record's folder.
+        path: PathBuf,
+    },
+}
+
+/// What a command gave, as far as it is kept in an event.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepOutput {
+    /// The end of its standard output (of a session's command: of all it printed), without escape sequences.
+    pub stdout: String,
+    /// The end of its standard error.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stderr: String,
+    /// How many bytes of both are left out before that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cut: usize,
+    /// Its exit status; `None` when it did not end by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<i32>,
+}
+
+/// Why a scenario failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// In one line: what was expected, and what came.
+    pub summary: String,
+    /// The kind of the error: `Timeout`, `CommandFailed`, …
+    pub kind: String,
+    /// All that is known, as it is printed.
+    pub report: String,
+    /// The file with the line that failed.
+    pub file: PathBuf,
+    /// That line; the scenario's own where nothing better is known.
+    pub line: u32,
+}
+
+/// What a file in the record of a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FileKind {
+    /// Every byte of a console. Beside it `FILE.times` says when each came.
+    Transcript,
+    /// A console as asciicast v2.
+    Cast,
+    /// The transcript as lines, with the times of host and guest.
+    Log,
+    /// The last screen of a console, as SVG.
+    Screen,
+    /// A picture of a machine's display, as PNG.
+    Screenshot,
+    /// The journal of a machine whose scenario failed.
+    Journal,
+    /// A folder with the machine as it stood when its scenario failed.
+    Moment,
 }
 
 /// A handle to send events with; clones go to the same place.
@@ -95,12 +258,31 @@ impl Events {
 
     /// Sends a [`Event::Note`].
     pub fn note(&self, text: impl Into<String>) {
-        self.send(Event::Note(text.into()));
+        self.send(Event::Note { text: text.into() });
     }
 }
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Events")
+    }
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// A time as seconds, to the microsecond.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_micros() as f64 / 1e6)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }

@@ -12,14 +12,16 @@ mod event;
 mod limits;
 pub mod machine;
 mod partition;
+mod place;
 pub mod prelude;
 pub mod qemu;
+pub mod record;
 pub mod report;
 pub mod scenario;
 pub mod template;
 
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, Events};
+pub use event::{Event, Events, Failure, FileKind, StepOutput};
 pub use limits::Speed;
 /// The runtime that scenarios run on, for `tokio::join!`, `tokio::spawn` and `tokio::time`: a scenario's file needs
 /// no dependency of its own.

@@ -27,7 +27,7 @@ fn the_choice_is_made_within_15_seconds_and_at_once_later() {
     let notes = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&notes);
     let events = Events::new(move |event| {
-        if let Event::Note(text) = event {
+        if let Event::Note { text } = event {
             sink.lock().unwrap().push(text.clone());
         }
     });

@@ -30,9 +30,9 @@ fn probe() {
         let seen = seen.clone();
         move |event| {
             let line = match event {
-                Event::Note(text) => format!("note: {text}"),
+                Event::Note { text } => format!("note: {text}"),
                 Event::BuildStarted { what } => format!("started: {what}"),
-                Event::BuildLine(line) => format!("line: {line}"),
+                Event::BuildLine { text: line } => format!("line: {line}"),
                 Event::BuildFinished { result, .. } => format!("finished: {}", result.display()),
                 _ => return,
             };

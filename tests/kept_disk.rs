@@ -27,7 +27,7 @@ async fn run(vm: &BuiltVm, folder: &Path, policy: KeepPolicy) -> Result<(String,
     let notes = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&notes);
     let events = Events::new(move |event| {
-        if let Event::Note(text) = event {
+        if let Event::Note { text } = event {
             sink.lock().unwrap().push(text.clone());
         }
     });

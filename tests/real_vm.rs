@@ -12,9 +12,9 @@ use nixvm_test::{ErrorKind, Event, Events};
 
 fn events() -> Events {
     Events::new(|event| match event {
-        Event::Note(text) | Event::BuildLine(text) => eprintln!("{text}"),
+        Event::Note { text } | Event::BuildLine { text } => eprintln!("{text}"),
         Event::Phase { phase, at, .. } => eprintln!("{:6.1} s  {phase}", at.as_secs_f64()),
-        Event::Step { text, .. } => eprintln!("          {text}"),
+        Event::StepStarted { text, .. } => eprintln!("          {text}"),
         _ => {}
     })
 }

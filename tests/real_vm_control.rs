@@ -11,8 +11,8 @@ use nixvm_test::{ErrorKind, Event, Events};
 
 fn events() -> Events {
     Events::new(|event| match event {
-        Event::Note(text) | Event::BuildLine(text) => eprintln!("{text}"),
-        Event::Step { text, .. } => eprintln!("          {text}"),
+        Event::Note { text } | Event::BuildLine { text } => eprintln!("{text}"),
+        Event::StepStarted { text, .. } => eprintln!("          {text}"),
         _ => {}
     })
 }

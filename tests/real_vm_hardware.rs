@@ -17,7 +17,9 @@ const SOON: Duration = Duration::from_secs(20);
 
 async fn booted() -> Machine {
     let events = Events::new(|event| match event {
-        Event::Note(text) | Event::BuildLine(text) | Event::Step { text, .. } => eprintln!("{text}"),
+        Event::Note { text } | Event::BuildLine { text } | Event::StepStarted { text, .. } => {
+            eprintln!("{text}")
+        }
         _ => {}
     });
     let configuration = Path::new(env!("CARGO_MANIFEST_DIR")).join("configuration.nix");

@@ -20,7 +20,9 @@ impl Said {
         let said = self.clone();
         Events::new(move |event| {
             let text = match event {
-                Event::Note(text) | Event::BuildLine(text) | Event::Step { text, .. } => text.clone(),
+                Event::Note { text } | Event::BuildLine { text } | Event::StepStarted { text, .. } => {
+                    text.clone()
+                }
                 Event::Phase { phase, at, .. } => format!("{phase} after {at:?}"),
                 _ => return,
             };

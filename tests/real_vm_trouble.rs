@@ -21,7 +21,7 @@ async fn process() {
         return;
     }
     let events = Events::new(|event| match event {
-        Event::Note(text) => say(format!("note: {text}")),
+        Event::Note { text } => say(format!("note: {text}")),
         Event::Phase { phase, .. } => say(phase),
         _ => {}
     });

@@ -8,11 +8,12 @@ use syn::{Attribute, Expr, ExprLit, ItemFn, Lit, Meta, Result};
 
 use crate::arguments::{Arguments, From};
 use crate::checkpoint;
+use crate::places;
 use crate::signature::{self, Parameter};
 
 /// Expands the attribute; an error leaves the function in place, so that only the error is shown.
 pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    let function: ItemFn = match syn::parse2(item.clone()) {
+    let mut function: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
         Err(_) => {
             let why = "`#[scenario]` stands on a function: `async fn name(machine: Machine) -> Result`";
@@ -21,7 +22,10 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
         }
     };
     match registration(arguments, &function) {
-        Ok(registration) => quote!(#function #registration),
+        Ok(registration) => {
+            places::say(&mut function);
+            quote!(#function #registration)
+        }
         Err(error) => {
             let error = error.to_compile_error();
             quote!(#error #[allow(dead_code)] #function)

@@ -7,6 +7,7 @@ mod arguments;
 mod checkpoint;
 mod duration;
 mod expand;
+mod places;
 mod signature;
 
 /// Makes a test of an `async fn`: documented as `nixvm_test::scenario`.

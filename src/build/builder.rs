@@ -223,7 +223,7 @@ impl Builder {
             log.line(line);
             tail.push(line);
             if !line.trim().is_empty() {
-                events.send(Event::BuildLine(cut(line, LINE)));
+                events.send(Event::BuildLine { text: cut(line, LINE) });
             }
         })
         .await;

@@ -317,6 +317,11 @@ impl Console {
         self.0.line.engine().set_watch(watch);
     }
 
+    /// `text` without the secrets that were typed here.
+    pub(crate) fn masked(&self, text: String) -> String {
+        self.0.line.engine().secrets.mask_text(text)
+    }
+
     /// Has a secret masked that was typed before this console was attached.
     pub(crate) fn mask(&self, secret: &str) {
         self.0.line.engine().secrets.add(secret.as_bytes());

@@ -77,4 +77,5 @@ pub use found::Match;
 pub use line::{Closed, Console, ConsoleOptions, Mark, Since};
 pub use pattern::Pattern;
 pub(crate) use plain::{shown, strip_escapes};
+pub(crate) use render::neutral;
 pub use watch::Watch;

@@ -21,7 +21,7 @@ pub(super) fn last_lines(mut parser: Parser, raw: &[u8], count: usize) -> Vec<St
 }
 
 /// Text that somebody else wrote, on one line, without anything that a terminal would act on.
-pub(super) fn neutral(text: &str) -> String {
+pub(crate) fn neutral(text: &str) -> String {
     text.chars().map(harmless).collect()
 }
 

@@ -176,6 +176,11 @@ impl Plan {
     ) -> Result<Life> {
         let Self { name, vm, events, .. } = self;
         let choice = accelerator::choose(vm, events).await?;
+        events.send(Event::HostSpeed {
+            machine: name.clone(),
+            accelerator: choice.accelerator.to_string(),
+            factor: choice.speed.factor(),
+        });
         let started = Instant::now();
         let mut launch = Launch::new(vm, name, run_dir, events.clone());
         launch.disk = self.disk.clone();
@@ -196,7 +201,7 @@ impl Plan {
             Err(error) => {
                 console.flush();
                 run_dir.keep()?;
-                return Err(error.section("the console's transcript", transcript.display().to_string()));
+                return Err(error.transcript(name, transcript));
             }
         };
         if let Err(error) = accelerator::record_speed(vm, choice.accelerator, speed) {
@@ -329,8 +334,9 @@ impl<'a> Boot<'a> {
         Ok(Speed::new(self.started.elapsed().as_secs_f64() / REFERENCE_BOOT.as_secs_f64()))
     }
 
-    fn phase(&self, phase: &'static str) {
-        self.events.send(Event::Phase { machine: self.name.to_owned(), phase, at: self.started.elapsed() });
+    fn phase(&self, phase: &str) {
+        let (machine, phase) = (self.name.to_owned(), phase.to_owned());
+        self.events.send(Event::Phase { machine, phase, at: self.started.elapsed() });
     }
 
     fn report(&self, kind: ErrorKind, summary: &str) -> Error {

@@ -266,7 +266,7 @@ impl Life {
     async fn open_from_console(&self, line: &mut Line) -> Result<Root> {
         let Line::Shell(shell) = line else { return Err(self.no_root("nobody is logged in")) };
         let user = shell.user().to_owned();
-        self.step("open the control channel");
+        let _step = self.step("open the control channel");
         let nonce = nonce();
         let limit = self.limit(OPEN);
         let collector = match shell.run(self, &launch(&user, &nonce), limit).await? {
@@ -294,7 +294,7 @@ impl Life {
     }
 
     async fn open_user(&self, root: &Root, user: &str) -> Result<Channel> {
-        self.step(format!("open the control channel of {user}"));
+        let _step = self.step(format!("open the control channel of {user}"));
         let nonce = nonce();
         let text = launch_for(user, &root.nonce, &nonce);
         let carrier = root.channel.run(Request { text, shell: Shell::Bash, stdin: true, sum: false }).await?;

@@ -105,7 +105,7 @@ impl Machine {
     /// [`ErrorKind::Timeout`] when the guest does not let it go within 10 s (scaled), [`ErrorKind::Qmp`]
     /// when it is not plugged in any more.
     pub async fn unplug(&self, disk: &PluggedDisk) -> Result {
-        self.life().step(format!("unplug the disk {}", disk.name));
+        let _step = self.life().step(format!("unplug the disk {}", disk.name));
         self.qemu().unplug(&disk.name, self.speed().scale(LET_GO)).await
     }
 
@@ -121,7 +121,7 @@ impl Machine {
             let summary = format!("{name:?} can't name a disk: at most 20 letters, digits, - and _");
             return Err(Error::new(ErrorKind::Usage, summary));
         }
-        self.life().step(format!("plug in the disk {name}"));
+        let _step = self.life().step(format!("plug in the disk {name}"));
         let image = match source {
             DiskSource::Image(image) => std::path::absolute(&image)
                 .map_err(|error| Error::io(format_args!("find {}", image.display()), &error))?,
@@ -149,7 +149,7 @@ impl Machine {
     /// [`ErrorKind::Qmp`] when the file can't be written, [`ErrorKind::Timeout`] after 10 minutes.
     pub async fn memory_dump(&self, path: impl AsRef<Path>) -> Result {
         let path = path.as_ref();
-        self.life().step(format!("dump the memory to {}", path.display()));
+        let _step = self.life().step(format!("dump the memory to {}", path.display()));
         let absolute = std::path::absolute(path)
             .map_err(|error| Error::io(format_args!("find {}", path.display()), &error))?;
         self.qemu().dump_memory(&absolute, DUMP).await

@@ -64,7 +64,7 @@ impl User {
         let source = source.as_ref().to_owned();
         let (folder, name) = split(target)?;
         let started = Instant::now();
-        self.life().step(format!("{}: copy {} to {target}", self.name, source.display()));
+        let _step = self.life().step(format!("{}: copy {} to {target}", self.name, source.display()));
         let folder = quoted(folder);
         let channel = self.life().channel(&self.name).await?;
         let mut check = Check::on(&channel);
@@ -132,7 +132,7 @@ impl User {
             return Err(Error::new(ErrorKind::Usage, format!("{} exists already", target.display()))
                 .next_step("copy to a new name"));
         }
-        self.life().step(format!("{}: copy {source} to {}", self.name, target.display()));
+        let _step = self.life().step(format!("{}: copy {source} to {}", self.name, target.display()));
         let (folder, name) = (quoted(folder), quoted(&format!("./{name}")));
         let channel = self.life().channel(&self.name).await?;
         let mut check = Check::on(&channel);

@@ -147,7 +147,7 @@ impl Invocation {
         let life = self.user.life();
         let limit = life.limit(self.user.limit.unwrap_or(COMMAND));
         let channel = life.channel(&self.user.name).await?;
-        life.step(format!("{}: {}", self.user.name, shorten(&self.name)));
+        let mut step = life.step(format!("{}: {}", self.user.name, shorten(&self.name)));
         let deadline = tokio::time::Instant::now() + limit;
         let request = Request {
             text: self.user.text(&channel, &self.text),
@@ -170,6 +170,7 @@ impl Invocation {
                 ended.status = None;
             }
         }
+        step.gave(&ended.stdout, &ended.stderr, ended.status, &life.console);
         Ok(ended)
     }
 

@@ -29,7 +29,7 @@ impl Machine {
     /// ```
     pub async fn send_key(&self, keys: &str) -> Result {
         let chord = Chord::parse(keys)?;
-        self.life().step(format!("press {keys}"));
+        let _step = self.life().step(format!("press {keys}"));
         self.qemu().press(&[chord], self.speed().scale(TAKEN)).await
     }
 
@@ -45,7 +45,7 @@ impl Machine {
     pub async fn send_chars(&self, text: &str) -> Result {
         let chords = text.chars().map(Chord::of).collect::<Result<Vec<_>>>()?;
         // What is typed may be a password.
-        self.life().step(format!("type {} characters", chords.len()));
+        let _step = self.life().step(format!("type {} characters", chords.len()));
         self.qemu().press(&chords, self.speed().scale(TAKEN)).await
     }
 }

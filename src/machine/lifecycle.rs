@@ -70,7 +70,7 @@ impl Machine {
         if life.qemu.exit().borrow().is_some() {
             return Err(life.session_ended("reboot", "the machine is off").next_step("start it: `start()`"));
         }
-        life.step("reboot");
+        let _step = life.step("reboot");
         let mut from_qemu = life.qemu.qmp().events();
         // A panic of the old kernel still counts, and is cleared by nothing but this.
         life.console.set_watch(Watch::Boot);
@@ -118,7 +118,7 @@ impl Machine {
         life.console.skip();
         life.events.send(crate::Event::Phase {
             machine: life.name.clone(),
-            phase: "reset",
+            phase: "reset".to_owned(),
             at: started.elapsed(),
         });
         Boot::of(&life).to_login_prompt(self.shared.plan.limit(life.speed)).await?;
@@ -142,7 +142,7 @@ impl Machine {
     /// fast host when not given).
     pub async fn wait_for_shutdown(&self) -> Result {
         let life = self.life();
-        life.step("wait for shutdown");
+        let _step = life.step("wait for shutdown");
         let limit = life.limit(self.limit.unwrap_or(super::WAIT));
         let started = Instant::now();
         if life.gone_within(limit).await {

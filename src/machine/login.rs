@@ -45,7 +45,7 @@ impl Machine {
         if let Line::Lost(why) = &*line {
             return Err(life.session_ended(&format!("login as {user}"), why));
         }
-        life.step(format!("login as {user}"));
+        let _step = life.step(format!("login as {user}"));
         // Whatever way out is taken below, the console is not at a quiet prompt until it is seen.
         *line = Line::Lost("a login was broken off".to_owned());
         match life.log_in(user, password).await {
@@ -185,7 +185,7 @@ impl Life {
     pub(super) async fn leave_shell(&self, line: &mut Line) -> Result {
         if let Line::Shell(shell) = line {
             let user = shell.user().to_owned();
-            self.step(format!("log out {user}"));
+            let _step = self.step(format!("log out {user}"));
             let left = shell.leave(self).await;
             *line = match &left {
                 Ok(()) => Line::AtLogin,

@@ -52,6 +52,7 @@ mod session;
 mod shell;
 mod shell_line;
 mod snapshot;
+mod step;
 mod steps;
 mod transcript;
 mod trouble;
@@ -74,6 +75,7 @@ use crate::{Event, Events, Result, Speed};
 
 use boot::Plan;
 use control::Control;
+use step::Step;
 
 pub use boot::MachineOptions;
 pub use console_checks::{ConsoleCheck, Finding, check_console, console_checks};
@@ -203,8 +205,9 @@ impl Machine {
 }
 
 impl Life {
-    fn step(&self, text: impl Into<String>) {
-        self.events.send(Event::Step { machine: self.name.clone(), text: text.into() });
+    /// Begins a step, which ends when what is returned is dropped.
+    fn step(&self, text: impl Into<String>) -> Step {
+        Step::begin(&self.name, &self.events, text.into())
     }
 
     fn stopped(&self, how: impl Into<String>) {

@@ -18,7 +18,7 @@ impl Machine {
     /// [`crate::ErrorKind::Qmp`] when the monitor does not know the command or says `Error:`. The monitor
     /// has no status: other complaints come back as text.
     pub async fn send_monitor_command(&self, command: &str) -> Result<String> {
-        self.life().step(format!("monitor: {command}"));
+        let _step = self.life().step(format!("monitor: {command}"));
         self.qemu().monitor(command).await
     }
 
@@ -37,7 +37,7 @@ impl Machine {
     /// # Ok(()) }
     /// ```
     pub async fn qmp(&self, command: &str, arguments: Option<Value>) -> Result<Value> {
-        self.life().step(format!("qmp: {command}"));
+        let _step = self.life().step(format!("qmp: {command}"));
         self.qemu().qmp().execute(command, arguments, ANSWER).await
     }
 
@@ -64,7 +64,7 @@ impl Machine {
         mut wanted: impl FnMut(&Value) -> bool,
         limit: Duration,
     ) -> Result<QmpEvent> {
-        self.life().step(format!("wait for QEMU's event {name}"));
+        let _step = self.life().step(format!("wait for QEMU's event {name}"));
         let fits = |event: &QmpEvent| event.name == name && wanted(&event.data);
         self.qemu().qmp().wait_for_event(name, fits, self.speed().scale(limit)).await
     }

@@ -13,7 +13,7 @@ impl Machine {
     /// # Errors
     /// [`crate::ErrorKind::Usage`] when the machine has no network card, [`crate::ErrorKind::QemuGone`].
     pub async fn block(&self) -> Result {
-        self.life().step("cut the network");
+        let _step = self.life().step("cut the network");
         self.qemu().set_links(false).await
     }
 
@@ -22,7 +22,7 @@ impl Machine {
     /// # Errors
     /// As [`Machine::block`].
     pub async fn unblock(&self) -> Result {
-        self.life().step("restore the network");
+        let _step = self.life().step("restore the network");
         self.qemu().set_links(true).await
     }
 
@@ -44,7 +44,7 @@ impl Machine {
     /// # Ok(()) }
     /// ```
     pub async fn forward_port(&self, host: u16, guest: u16) -> Result<SocketAddr> {
-        self.life().step(format!("forward a port to {guest}"));
+        let _step = self.life().step(format!("forward a port to {guest}"));
         self.qemu().forward(Protocol::Tcp, host, guest).await
     }
 
@@ -53,7 +53,7 @@ impl Machine {
     /// # Errors
     /// As [`Machine::forward_port`].
     pub async fn forward_udp_port(&self, host: u16, guest: u16) -> Result<SocketAddr> {
-        self.life().step(format!("forward a UDP port to {guest}"));
+        let _step = self.life().step(format!("forward a UDP port to {guest}"));
         self.qemu().forward(Protocol::Udp, host, guest).await
     }
 }

@@ -28,7 +28,7 @@ impl Machine {
             }
             return Err(exit.error(format_args!("{}: QEMU had ended before", life.name)));
         }
-        life.step("power off");
+        let _step = life.step("power off");
         let mut tried = Vec::new();
         let how = life.shut_down(&mut line, &mut tried).await;
         *line = Line::Lost("the machine was powered off".to_owned());

@@ -70,7 +70,7 @@ impl Machine {
         let _changing = self.shared.changing.lock().await;
         let life = self.life();
         let mut line = life.line.lock().await;
-        life.step("save the machine");
+        let _step = life.step("save the machine");
         let control = life.save_control().await?;
         life.settle().await;
         let known = life.known(&line, control)?;
@@ -82,7 +82,7 @@ impl Machine {
         *line = Line::Lost("the machine was saved".to_owned());
         life.write_known(&known, folder)?;
         let machine = life.name.clone();
-        life.events.send(Event::Phase { machine, phase: "saved", at: started.elapsed() });
+        life.events.send(Event::Phase { machine, phase: "saved".to_owned(), at: started.elapsed() });
         Ok(Saved::Done)
     }
 
@@ -179,7 +179,11 @@ impl Plan {
         if control.is_asleep() && matches!(line, Line::Shell(_)) {
             events.note(clock_stands(&name, "nobody is logged in who can become root"));
         }
-        events.send(Event::Phase { machine: name.clone(), phase: "cloned", at: started.elapsed() });
+        events.send(Event::Phase {
+            machine: name.clone(),
+            phase: "cloned".to_owned(),
+            at: started.elapsed(),
+        });
         let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
         Ok(Life { name, console, qemu, events, speed, control, line, _run_dir })
     }

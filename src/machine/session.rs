@@ -76,11 +76,15 @@ impl Session {
             Line::AtLogin => return Err(ended("it was logged out")),
             Line::Lost(why) => return Err(ended(why)),
         };
-        life.step(format!("{}: {}", self.user, shorten(command)));
+        let mut step = life.step(format!("{}: {}", self.user, shorten(command)));
         let limit = life.limit(self.limit);
         let started = Instant::now();
         match shell.run(life, command, limit).await {
-            Ok(Ended::Done(collector)) => output(command, collector),
+            Ok(Ended::Done(collector)) => {
+                let output = output(command, collector)?;
+                step.gave(output.bytes(), output.stderr(), Some(output.status()), &life.console);
+                Ok(output)
+            }
             Ok(Ended::Interrupted { collector, regained }) => {
                 let error = Error::new(
                     ErrorKind::CommandTimeout,

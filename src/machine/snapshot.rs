@@ -38,7 +38,7 @@ impl Machine {
         let life = self.life();
         let line = life.line.lock().await;
         let number = self.shared.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
-        life.step(format!("take snapshot {number}"));
+        let _step = life.step(format!("take snapshot {number}"));
         let control: SavedControl = life.save_control().await?;
         let known = life.known(&line, control)?;
         let tag = format!("nixvm{number}");
@@ -62,7 +62,7 @@ impl Machine {
                 "this is a snapshot of another machine, or of an earlier start of this one",
             ));
         }
-        life.step("go back to a snapshot");
+        let _step = life.step("go back to a snapshot");
         let mut line = life.line.lock().await;
         *line = Line::Lost("the machine was brought back to an earlier moment".to_owned());
         life.control.leave("the machine was brought back to an earlier moment").await;

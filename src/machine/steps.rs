@@ -12,7 +12,7 @@ const BETWEEN: (Duration, Duration) = (Duration::from_millis(20), Duration::from
 impl Machine {
     /// Says something in the run's log.
     pub fn log(&self, text: &str) {
-        self.life().step(text);
+        drop(self.life().step(text));
     }
 
     /// A named part of the scenario: its name is in the run's log, with the time it took, and in its error.
@@ -30,10 +30,10 @@ impl Machine {
     pub async fn subtest<T>(&self, name: &str, part: impl Future<Output = Result<T>>) -> Result<T> {
         let life = self.life();
         let started = Instant::now();
-        life.step(format!("subtest: {name}"));
+        let _step = life.step(format!("subtest: {name}"));
         let outcome = part.await;
         let how = if outcome.is_ok() { "passed" } else { "failed" };
-        life.step(format!("subtest {how} after {:.1} s: {name}", started.elapsed().as_secs_f64()));
+        drop(life.step(format!("subtest {how} after {:.1} s: {name}", started.elapsed().as_secs_f64())));
         outcome.map_err(|error| error.section("in the subtest", name))
     }
 
@@ -56,7 +56,7 @@ impl Machine {
         F: Future<Output = Result<Option<T>>>,
     {
         let life = self.life();
-        life.step(format!("wait until {what}"));
+        let _step = life.step(format!("wait until {what}"));
         let limit = life.limit(self.limit.unwrap_or(super::WAIT));
         let started = Instant::now();
         let (mut between, longest) = BETWEEN;
@@ -102,7 +102,7 @@ impl Machine {
         F: Future<Output = Result>,
     {
         let life = self.life();
-        life.step(format!("while {what}"));
+        let _step = life.step(format!("while {what}"));
         let broken = |error: Error| error.section("the condition that has to hold", what);
         condition().await.map_err(broken)?;
         let mut watch = async || -> Error {

@@ -45,7 +45,7 @@ impl Machine {
     }
 
     async fn console_text(&self, pattern: Pattern, since: Option<Mark>, limit: Duration) -> Result<Match> {
-        self.life().step(format!("wait for {pattern} on the console"));
+        let _step = self.life().step(format!("wait for {pattern} on the console"));
         let limit = self.speed().scale(limit);
         self.console().find(pattern, since, limit).await
     }
@@ -67,7 +67,7 @@ impl Machine {
     /// [`crate::ErrorKind::QemuGone`].
     pub async fn send_console(&self, text: &str) -> Result {
         // What is typed may be a password.
-        self.life().step(format!("type {} characters on the console", text.chars().count()));
+        let _step = self.life().step(format!("type {} characters on the console", text.chars().count()));
         // The Enter key sends a carriage return.
         self.console().send(text.replace("\r\n", "\r").replace('\n', "\r").as_bytes()).await
     }

@@ -105,7 +105,7 @@ impl Life {
         }
         // Not by way of `channel`, which would open one that is lost.
         let channel = self.control.root()?;
-        self.step(format!("root: {command}"));
+        let _step = self.step(format!("root: {command}"));
         let request = Request { text: command.to_owned(), shell: Shell::Bash, stdin: false, sum: false };
         let asking = async { printed(channel.run(request).await.ok()?).await };
         let answer = tokio::time::timeout(self.limit(SOON), asking).await.ok()??;

@@ -28,7 +28,7 @@ impl User {
     pub async fn wait_for_unit(&self, unit: &str) -> Result {
         let unit = full_name(unit);
         let life = self.life();
-        life.step(format!("wait for unit {unit}"));
+        let _step = life.step(format!("wait for unit {unit}"));
         let limit = life.limit(self.limit.unwrap_or(WAIT));
         let started = Instant::now();
         let Some(bus) = life.bus(&self.name).await? else { return self.poll_unit(&unit).await };

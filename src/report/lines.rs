@@ -3,29 +3,38 @@
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
+use super::tally::Tally;
 use super::{Reporter, wording};
 use crate::Event;
 
 /// Writes `nixvm-test: SCENARIO: …` lines.
-pub struct Lines(Mutex<Box<dyn Write + Send>>);
+pub struct Lines(Mutex<Inner>);
+
+struct Inner {
+    out: Box<dyn Write + Send>,
+    tally: Tally,
+}
 
 impl Lines {
     /// Lines go to `out`.
     pub fn new(out: impl Write + Send + 'static) -> Self {
-        Self(Mutex::new(Box::new(out)))
+        Self(Mutex::new(Inner { out: Box::new(out), tally: Tally::default() }))
     }
 }
 
 impl Reporter for Lines {
     fn event(&self, scenario: &str, event: &Event) {
-        let Some(line) = wording::line(event) else { return };
-        let line = match scenario {
-            "" => format!("nixvm-test: {line}\n"),
-            scenario => format!("nixvm-test: {scenario}: {line}\n"),
-        };
-        let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // One write, so that lines of several processes stay whole.
-        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.tally.event(event);
+        let lines = wording::line(event).into_iter().chain(inner.tally.last_words(event));
+        for line in lines.collect::<Vec<_>>() {
+            let line = match scenario {
+                "" => format!("nixvm-test: {line}\n"),
+                scenario => format!("nixvm-test: {scenario}: {line}\n"),
+            };
+            // One write, so that lines of several processes stay whole.
+            let _ = inner.out.write_all(line.as_bytes()).and_then(|()| inner.out.flush());
+        }
     }
 }
 
@@ -55,14 +64,16 @@ mod tests {
         let out = Shared::default();
         let lines = Lines::new(out.clone());
         let machine = || "server".to_owned();
-        lines.event("", &Event::Note("using \x1b[1mTCG\x1b[0m".into()));
-        lines.event("login", &Event::ScenarioStarted { scenario: "login".into() });
-        lines.event("login", &Event::BuildLine("copying path\nof two lines".into()));
+        lines.event("", &Event::Note { text: "using \x1b[1mTCG\x1b[0m".into() });
+        lines.event("login", &Event::BuildLine { text: "copying path\nof two lines".into() });
         lines.event(
             "login",
-            &Event::Phase { machine: machine(), phase: "kernel", at: Duration::from_secs(2) },
+            &Event::Phase { machine: machine(), phase: "kernel".into(), at: Duration::from_secs(2) },
         );
-        lines.event("login", &Event::Step { machine: machine(), text: "log in as alice".into() });
+        lines.event(
+            "login",
+            &Event::StepStarted { machine: machine(), text: "log in as alice".into(), step: 1, line: None },
+        );
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         assert_eq!(
             text,

@@ -1,20 +1,90 @@
-//! A live picture on a terminal: one line for each scenario under way, with what it does and for
-//! how long.
+//! A live picture on a terminal: one line for each scenario under way, with its phase, what it does, and for
+//! how long of how much.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
+use super::tally::Tally;
+use super::wording::{printable, seconds};
 use super::{Reporter, wording};
 use crate::Event;
 
 /// Draws on standard error.
 pub struct Live {
     picture: MultiProgress,
-    bars: Mutex<HashMap<String, ProgressBar>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    rows: HashMap<String, Row>,
+    tally: Tally,
+    /// How long what has ended took, for its line among the results.
+    took: HashMap<String, Duration>,
+}
+
+/// The line of one scenario.
+struct Row {
+    bar: ProgressBar,
+    /// How long it may take, once that runs.
+    limit: Arc<Mutex<Option<Duration>>>,
+    /// How fast the host is, and whether machines were cloned: what stands in brackets.
+    host: Option<String>,
+    cloned: bool,
+}
+
+impl Row {
+    fn new(picture: &MultiProgress, scenario: &str) -> Self {
+        let bar = picture.add(ProgressBar::new_spinner());
+        let limit = Arc::new(Mutex::new(None));
+        let shown = limit.clone();
+        let template = "{spinner:.cyan} {prefix:.bold}{wide_msg} {elapsed:.dim}{limit:.dim}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            let of = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+                if let Some(limit) = *shown.lock().unwrap_or_else(PoisonError::into_inner) {
+                    let _ = write!(out, " of {}", seconds(limit));
+                }
+            };
+            bar.set_style(style.with_key("limit", of));
+        }
+        bar.set_prefix(if scenario.is_empty() {
+            String::new()
+        } else {
+            format!("{}  ", printable(scenario))
+        });
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { bar, limit, host: None, cloned: false }
+    }
+
+    fn show(&mut self, event: &Event) {
+        match event {
+            Event::HostSpeed { accelerator, factor, .. } => {
+                self.host = Some(format!("{}, {factor:.0} times slower", printable(accelerator)));
+                if *factor <= 1.0 {
+                    self.host = Some(printable(accelerator));
+                }
+            }
+            Event::Phase { phase, .. } if phase == "cloned" => self.cloned = true,
+            Event::BodyStarted { limit } => {
+                // The limit is for the scenario itself; building and booting have theirs.
+                self.bar.reset_elapsed();
+                *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(*limit);
+            }
+            _ => {}
+        }
+        let Some(mut line) = wording::line(event) else { return };
+        let how = [self.host.as_deref(), Some(if self.cloned { "a clone" } else { "booted" })];
+        if self.host.is_some() {
+            let how: Vec<&str> = how.into_iter().flatten().collect();
+            let _ = write!(line, "  ({})", how.join("; "));
+        }
+        self.bar.set_message(line);
+    }
 }
 
 impl Default for Live {
@@ -26,51 +96,46 @@ impl Default for Live {
 impl Live {
     /// An empty picture.
     pub fn new() -> Self {
-        Self { picture: MultiProgress::new(), bars: Mutex::default() }
+        Self { picture: MultiProgress::new(), state: Mutex::default() }
     }
 
-    /// The line of `scenario`, made when it is first needed.
-    fn bar(&self, scenario: &str) -> ProgressBar {
-        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = bars.get(scenario) {
-            return bar.clone();
-        }
-        let bar = self.picture.add(ProgressBar::new_spinner());
-        let template = "{spinner:.cyan} {prefix:.bold}{wide_msg} {elapsed:.dim}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar.set_prefix(if scenario.is_empty() { String::new() } else { format!("{scenario}  ") });
-        bar.enable_steady_tick(Duration::from_millis(120));
-        bars.insert(scenario.to_owned(), bar.clone());
-        bar
+    fn say(&self, line: &str) {
+        // Fails only if the terminal is gone, and then nobody reads it.
+        let _ = self.picture.println(format!("  {line}"));
     }
 
-    fn remove(&self, scenario: &str) {
-        let bar = self.bars.lock().unwrap_or_else(PoisonError::into_inner).remove(scenario);
-        if let Some(bar) = bar {
-            bar.finish_and_clear();
-            self.picture.remove(&bar);
+    fn remove(&self, state: &mut State, scenario: &str) {
+        if let Some(row) = state.rows.remove(scenario) {
+            row.bar.finish_and_clear();
+            self.picture.remove(&row.bar);
         }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Reporter for Live {
     fn event(&self, scenario: &str, event: &Event) {
+        let mut state = self.state();
+        state.tally.event(event);
         match event {
-            Event::ScenarioFinished { .. } => self.remove(scenario),
-            Event::BuildFinished { .. } if scenario.is_empty() => self.remove(scenario),
-            Event::Note(_) => {
+            Event::ScenarioFinished { took, .. } => {
+                state.took.insert(scenario.to_owned(), *took);
+                self.remove(&mut state, scenario);
+            }
+            Event::BuildFinished { .. } if scenario.is_empty() => self.remove(&mut state, scenario),
+            Event::RunFinished { .. } => state.tally.last_words(event).iter().for_each(|line| self.say(line)),
+            Event::RunStarted { .. } | Event::ScenarioSkipped { .. } | Event::FileKept { .. } => {}
+            Event::Note { .. } | Event::ConsoleLine { .. } => {
                 if let Some(line) = wording::line(event) {
-                    // Fails only if the terminal is gone, and then nobody reads it.
-                    let _ = self.picture.println(format!("  {line}"));
+                    self.say(&line);
                 }
             }
             event => {
-                let bar = self.bar(scenario);
-                if let Some(line) = wording::line(event) {
-                    bar.set_message(line);
-                }
+                let row = state.rows.entry(scenario.to_owned());
+                row.or_insert_with(|| Row::new(&self.picture, scenario)).show(event);
             }
         }
     }
@@ -80,17 +145,51 @@ impl Reporter for Live {
     }
 
     fn print(&self, text: &[u8]) {
+        let text = with_times(text, &self.state().took);
         self.picture.suspend(|| {
             let mut stdout = std::io::stdout().lock();
-            let _ = stdout.write_all(text).and_then(|()| stdout.flush());
+            let _ = stdout.write_all(&text).and_then(|()| stdout.flush());
         });
     }
 
     fn finish(&self) {
-        let bars = std::mem::take(&mut *self.bars.lock().unwrap_or_else(PoisonError::into_inner));
-        for bar in bars.into_values() {
-            bar.finish_and_clear();
+        let rows = std::mem::take(&mut self.state().rows);
+        for row in rows.into_values() {
+            row.bar.finish_and_clear();
         }
         let _ = self.picture.clear();
+    }
+}
+
+/// The results with the time that each took: libtest-mimic's own lines don't have it.
+fn with_times(text: &[u8], took: &HashMap<String, Duration>) -> Vec<u8> {
+    let mut timed = Vec::with_capacity(text.len());
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let name = line.strip_prefix(b"test ").and_then(|rest| rest.split(|byte| *byte == b' ').next());
+        let name = name.and_then(|name| std::str::from_utf8(name).ok());
+        match (name.and_then(|name| took.get(name)), line.strip_suffix(b"\n")) {
+            (Some(took), Some(line)) if !line.ends_with(b"...") => {
+                timed.extend_from_slice(line);
+                timed.extend_from_slice(format!("  {}\n", seconds(*took)).as_bytes());
+            }
+            _ => timed.extend_from_slice(line),
+        }
+    }
+    timed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_has_the_time_it_took_and_other_lines_stay() {
+        let took = HashMap::from([("web::login".to_owned(), Duration::from_millis(4_210))]);
+        let text =
+            b"running 1 test\ntest web::login ... ok\ntest other ... ok\n\ntest result: ok. 1 passed\n";
+        let timed = with_times(text, &took);
+        let expected =
+            "running 1 test\ntest web::login ... ok  4.2 s\ntest other ... ok\n\ntest result: ok. 1 passed\n";
+        assert_eq!(String::from_utf8(timed).unwrap(), expected);
     }
 }

@@ -5,6 +5,7 @@ mod lines;
 mod live;
 pub mod log;
 mod relay;
+mod tally;
 mod wording;
 
 use std::io::{IsTerminal as _, Write as _};

@@ -7,15 +7,23 @@ use crate::Event;
 /// The line that tells `event`; `None` for what is not worth one.
 pub(super) fn line(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Note(text) => printable(text),
+        Event::Note { text } => printable(text),
         Event::BuildStarted { what } => format!("building {}", printable(what)),
-        Event::BuildLine(text) => printable(text),
+        Event::BuildLine { text } => printable(text),
         Event::BuildFinished { what, took, .. } => format!("built {} in {}", printable(what), seconds(*took)),
         Event::MachineStarted { machine, pid } => format!("{machine}: started (QEMU is process {pid})"),
         Event::Phase { machine, phase, at } => format!("{machine}: {phase} after {}", seconds(*at)),
-        Event::Step { machine, text } => format!("{machine}: {}", printable(text)),
+        Event::StepStarted { machine, text, .. } => format!("{machine}: {}", printable(text)),
+        Event::ConsoleLine { machine, text } => format!("{machine} | {}", printable(text)),
         Event::MachineStopped { machine, how } => format!("{machine}: {}", printable(how)),
-        Event::ScenarioStarted { .. } => return None,
+        Event::RunStarted { .. }
+        | Event::RunFinished { .. }
+        | Event::HostSpeed { .. }
+        | Event::StepFinished { .. }
+        | Event::ScenarioStarted { .. }
+        | Event::BodyStarted { .. }
+        | Event::ScenarioSkipped { .. }
+        | Event::FileKept { .. } => return None,
         Event::ScenarioFinished { took, failure: None, .. } => format!("passed in {}", seconds(*took)),
         Event::ScenarioFinished { took, failure: Some(_), .. } => format!("FAILED after {}", seconds(*took)),
     })
@@ -55,7 +63,7 @@ fn skip_escape(characters: &mut std::iter::Peekable<std::str::Chars>) {
     }
 }
 
-fn seconds(duration: Duration) -> String {
+pub(super) fn seconds(duration: Duration) -> String {
     match duration.as_secs() {
         0..60 => format!("{:.1} s", duration.as_secs_f64()),
         seconds => format!("{} min {} s", seconds / 60, seconds % 60),

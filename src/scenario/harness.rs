@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -12,8 +13,9 @@ use super::registry::{self, Scenario};
 use super::run;
 use super::suite::Suite;
 use crate::build::Settings;
+use crate::record::{Folder, Writer};
 use crate::report::{self, Relay, Reporter};
-use crate::{Error, ErrorKind, Result, qemu};
+use crate::{Error, ErrorKind, Event, Result, qemu};
 
 /// If it is set, a suite prints what its machines are made from, one path a line, and runs nothing: for
 /// `nixvm-test --watch`.
@@ -55,12 +57,34 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         suite.source_files(&scenarios).iter().for_each(|file| println!("{}", file.display()));
         return Ok(Exit::Passed.into());
     }
-    let on_the_terminal = reporter.clone();
-    qemu::signals::install(move |_| on_the_terminal.finish())?;
-    let suite = Suite::new(settings, reporter.clone());
+    let record = match Folder::begin().and_then(Writer::new) {
+        Ok(record) => Some(Arc::new(record)),
+        Err(error) => {
+            report::events(&reporter)
+                .note(format!("there will be no record of this run: {}", error.summary()));
+            None
+        }
+    };
+    let suite = Suite::new(settings, reporter.clone()).recorded(record.clone());
     let scenarios = suite.ordered(scenarios);
-    let chosen = scenarios.iter().copied().filter(|scenario| is_chosen(scenario, &arguments));
-    let suite = Arc::new(suite.expecting(chosen)?);
+    let is_chosen = |scenario: &&Scenario| is_chosen(scenario, &arguments);
+    let chosen: Vec<&'static Scenario> = scenarios.iter().copied().filter(is_chosen).collect();
+    let events = suite.events("");
+    let begun = Instant::now();
+    let (on_the_terminal, at_the_end) = (reporter.clone(), events.clone());
+    qemu::signals::install(move |signal| {
+        on_the_terminal.finish();
+        at_the_end.send(Event::RunFinished { took: begun.elapsed(), interrupted: Some(signal.to_owned()) });
+    })?;
+    events.send(Event::RunStarted {
+        arguments: std::env::args().skip(1).collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        processors: std::thread::available_parallelism().map_or(1, usize::from),
+        scenarios: chosen.len(),
+        record: record.as_ref().map(|record| record.path().to_owned()),
+    });
+    let suite = Arc::new(suite.expecting(chosen.into_iter())?);
     let exits = Exits::default();
     let one_at_a_time = one_at_a_time(&mut arguments, suite.machines_at_once());
     let trials = scenarios
@@ -75,6 +99,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         relay.finish();
     }
     reporter.finish();
+    events.send(Event::RunFinished { took: begun.elapsed(), interrupted: None });
     let exit = Exit::of_all(exits.lock().unwrap_or_else(PoisonError::into_inner).iter().copied());
     // A failure that is not among ours is one too, whatever it was.
     let exit = if exit == Exit::Passed && conclusion.has_failed() { Exit::Failed } else { exit };
@@ -99,6 +124,8 @@ fn trial(
     };
     Trial::ignorable_test(scenario.name(), move || {
         if let Some(why) = left_out {
+            let skipped = Event::ScenarioSkipped { scenario: scenario.name(), why: why.clone() };
+            suite.events(&scenario.name()).send(skipped);
             // Not by libtest-mimic's own flag, which has no room for the reason.
             let reason = Some(why).filter(|why| !why.is_empty());
             return Ok(Completion::Ignored { reason });
@@ -116,9 +143,9 @@ fn trial(
         }
         match tried(scenario, &suite) {
             Ok(()) => Ok(Completion::Completed),
-            Err(failure) => {
-                exits.lock().unwrap_or_else(PoisonError::into_inner).push(failure.exit);
-                Err(Failed::from(failure.report(scenario)))
+            Err((exit, report)) => {
+                exits.lock().unwrap_or_else(PoisonError::into_inner).push(exit);
+                Err(Failed::from(report))
             }
         }
     })
@@ -135,11 +162,11 @@ fn is_chosen(scenario: &Scenario, arguments: &Arguments) -> bool {
 }
 
 /// Runs a scenario until it passes, as often as it may be tried.
-fn tried(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), run::Failure> {
+fn tried(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), (Exit, String)> {
     let tries = suite.tries(scenario);
     let mut number = 1;
     loop {
-        match run::run(scenario, suite) {
+        match run::run(scenario, suite, (number, tries)) {
             Ok(()) => {
                 if number > 1 {
                     let events = suite.events(&scenario.name());
@@ -147,17 +174,12 @@ fn tried(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), run::Fai
                 }
                 return Ok(());
             }
-            // Trying again mends neither a command line nor a configuration.
-            Err(failure)
-                if number < tries
-                    && matches!(failure.exit, Exit::Failed | Exit::Boot)
-                    && !suite.is_over() =>
-            {
+            Err((failure, _)) if failure.retried => {
                 let why = failure.error.summary();
                 suite.events(&scenario.name()).note(format!("try {number} of {tries} failed: {why}"));
                 number += 1;
             }
-            Err(failure) => return Err(failure),
+            Err((failure, report)) => return Err((failure.exit, report)),
         }
     }
 }

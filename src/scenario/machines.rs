@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use super::admission::{Demand, Permit, admit, has_room};
 use super::capacity::{BESIDE, Need, USUAL};
 use super::exit::Exit;
+use super::failure::Failure;
 use super::given::Place;
 use super::registry::{From, MachineRequest, Scenario};
-use super::run::Failure;
 use super::suite::Suite;
 use crate::build::{BuiltVm, Source, password_of};
 use crate::machine::{Machine, MachineOptions, Session};
@@ -78,7 +78,7 @@ pub(super) async fn all(
 type Ready = (Vec<Place>, Option<Permit>);
 
 fn at(exit: Exit) -> impl Fn(Error) -> Failure + Copy {
-    move |error| Failure { exit: Exit::before_the_body(&error, exit), error }
+    move |error| Failure::new(Exit::before_the_body(&error, exit), error)
 }
 
 /// What the machines of a scenario are made for, and of.

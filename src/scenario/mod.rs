@@ -15,6 +15,7 @@ mod checks;
 pub mod compile;
 mod configuration;
 mod exit;
+mod failure;
 mod given;
 mod harness;
 mod machines;
@@ -39,5 +40,6 @@ pub mod expansion {
     pub use super::given::{Argument, Given};
     pub use super::outcome::{Body, ByDebug, ByDisplay, ByNothing, ReturnType, Returned, is_a_return_type};
     pub use super::registry::{Checkpoint, From, MachineRequest, Scenario, register};
+    pub use crate::place::at;
     pub use ctor::declarative::ctor;
 }

@@ -3,18 +3,21 @@
 //! its machines are gone afterwards.
 
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::admission::Permit;
 use super::exit::Exit;
+use super::failure::{Failure, Kept, from_here};
 use super::given::Given;
 use super::panics::Panics;
 use super::registry::Scenario;
 use super::suite::Suite;
 use super::{checks, configuration, machines};
 use crate::machine::Machine;
+use crate::record::Keeper;
 use crate::{Error, ErrorKind, Event, Events, Speed};
 
 /// The time limit of a scenario that names none, on a fast host.
@@ -28,21 +31,6 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// Lines of console shown with a failure that says nothing of the console itself.
 const CONSOLE_LINES: usize = 15;
-
-/// Why a scenario failed: what its exit code says, and the report.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub exit: Exit,
-    pub error: Error,
-}
-
-impl Failure {
-    /// The whole report, with where the scenario stands.
-    pub fn report(&self, scenario: &Scenario) -> String {
-        let file = configuration::source_file(scenario).display().to_string();
-        format!("{}\n  scenario: {}, {}:{}", self.error, scenario.name(), from_here(&file), scenario.line)
-    }
-}
 
 /// What the scenario's thread tells the one that waits for it.
 enum Progress {
@@ -59,21 +47,61 @@ type Machines = Arc<Mutex<Vec<Machine>>>;
 type Right = Arc<Mutex<Option<Permit>>>;
 
 /// Runs `scenario` and waits for its end.
-pub(super) fn run(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), Failure> {
+/// `attempt` is which try it is of how many.
+pub(super) fn run(
+    scenario: &'static Scenario,
+    suite: &Arc<Suite>,
+    attempt: (u32, u32),
+) -> Result<(), (Failure, String)> {
     let name = scenario.name();
+    let (number, most) = attempt;
     let events = suite.events(&name);
+    let keeper = suite.keeper(&name, number);
     let started = Instant::now();
-    events.send(Event::ScenarioStarted { scenario: name.clone() });
-    let outcome = on_its_own_thread(scenario, suite, &events);
-    let failure = outcome.as_ref().err().map(|failure| failure.report(scenario));
-    events.send(Event::ScenarioFinished { scenario: name, took: started.elapsed(), failure });
-    outcome
+    events.send(Event::ScenarioStarted {
+        scenario: name.clone(),
+        about: scenario.description.to_owned(),
+        file: configuration::source_file(scenario),
+        line: scenario.line,
+        attempt: number,
+    });
+    let outcome = on_its_own_thread(scenario, suite, &events, &keeper);
+    let (took, scenario_name) = (started.elapsed(), name);
+    let Err(failure) = outcome else {
+        let (failure, retried) = (None, false);
+        events.send(Event::ScenarioFinished { scenario: scenario_name, took, failure, retried });
+        return Ok(());
+    };
+    if let Some(keeper) = &keeper {
+        for (machine, transcript) in failure.error.transcripts() {
+            keeper.transcript(
+                machine,
+                transcript,
+                &format!("{}.transcript", crate::record::in_a_path(machine)),
+            );
+        }
+    }
+    let folder = keeper.map(|keeper| keeper.folder().to_owned());
+    let report = failure.report(scenario, &Kept { folder, attach: None });
+    let (file, line) = failure.place(scenario);
+    // Trying again mends neither a command line nor a configuration.
+    let retried = number < most && matches!(failure.exit, Exit::Failed | Exit::Boot) && !suite.is_over();
+    let told = crate::Failure {
+        summary: failure.error.summary().to_owned(),
+        kind: format!("{:?}", failure.error.kind()),
+        report: report.clone(),
+        file,
+        line,
+    };
+    events.send(Event::ScenarioFinished { scenario: scenario_name, took, failure: Some(told), retried });
+    Err((Failure { retried, ..failure }, report))
 }
 
 fn on_its_own_thread(
     scenario: &'static Scenario,
     suite: &Arc<Suite>,
     events: &Events,
+    keeper: &Option<Keeper>,
 ) -> Result<(), Failure> {
     let (tell, hear) = mpsc::channel();
     let (machines, right) = (Machines::default(), Right::default());
@@ -84,13 +112,14 @@ fn on_its_own_thread(
         machines: machines.clone(),
         panics: Panics::default(),
         right: right.clone(),
+        keeper: keeper.clone(),
         tell: tell.clone(),
     };
     let thread = std::thread::Builder::new().name(scenario.function.to_owned()).spawn(move || {
         let _ = tell.send(Progress::Ended(life.live()));
     });
     if let Err(error) = thread {
-        return Err(Failure { exit: Exit::Host, error: Error::io("start a thread", &error) });
+        return Err(Failure::new(Exit::Host, Error::io("start a thread", &error)));
     }
 
     let begun = Instant::now();
@@ -114,11 +143,11 @@ fn on_its_own_thread(
                     Some((begun, limit)) if begun.elapsed() >= limit + GRACE => blocked(limit),
                     _ => suite.ended(begun.elapsed()),
                 };
-                return Err(Failure { exit: Exit::Failed, error });
+                return Err(Failure::new(Exit::Failed, error));
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let error = Error::new(ErrorKind::Other, "the scenario's thread ended without a word");
-                return Err(Failure { exit: Exit::Failed, error });
+                return Err(Failure::new(Exit::Failed, error));
             }
         }
     }
@@ -132,6 +161,7 @@ struct Life {
     machines: Machines,
     panics: Panics,
     right: Right,
+    keeper: Option<Keeper>,
     tell: mpsc::Sender<Progress>,
 }
 
@@ -145,11 +175,15 @@ impl Life {
             .on_thread_start(move || panics.collect_here())
             .enable_all()
             .build()
-            .map_err(|source| Failure { exit: Exit::Host, error: Error::io("start a runtime", &source) })?;
+            .map_err(|source| Failure::new(Exit::Host, Error::io("start a runtime", &source)))?;
         let outcome = runtime.block_on(async {
             let outcome = self.in_time().await.map_err(|failure| self.with_context(failure));
             for machine in take(&self.machines) {
                 machine.stop().await;
+                if let Some(keeper) = &self.keeper {
+                    machine.console().flush();
+                    keeper.transcripts(machine.name(), machine.run_directory());
+                }
             }
             outcome
         });
@@ -163,12 +197,12 @@ impl Life {
         let begun = Instant::now();
         match tokio::time::timeout_at(end.into(), self.prepare_and_run()).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Failure { exit: Exit::Failed, error: self.suite.ended(begun.elapsed()) }),
+            Err(_) => Err(Failure::new(Exit::Failed, self.suite.ended(begun.elapsed()))),
         }
     }
 
     async fn prepare_and_run(&self) -> Result<(), Failure> {
-        checks::are_known(self.scenario).map_err(|error| Failure { exit: Exit::Usage, error })?;
+        checks::are_known(self.scenario).map_err(|error| Failure::new(Exit::Usage, error))?;
         // Held until the scenario is over.
         let (given, permit) = machines::all(self.scenario, &self.suite, &self.events).await?;
         *self.right.lock().unwrap_or_else(PoisonError::into_inner) = permit;
@@ -180,15 +214,21 @@ impl Life {
             bodys.add(place);
         }
         let _ = self.tell.send(Progress::Body { limit });
+        self.events.send(Event::BodyStarted { limit });
         let started = Instant::now();
-        let failed = |error| Failure { exit: Exit::Failed, error };
+        let failed = |error| Failure::new(Exit::Failed, error);
         match tokio::time::timeout(limit, self.body(bodys)).await {
             Ok(Ok(())) => {
                 let machines = lock(&self.machines).clone();
                 checks::pass(self.scenario, &machines).await.map_err(failed)
             }
-            Ok(Err(error)) => Err(failed(error)),
-            Err(_) => Err(failed(timed_out(started.elapsed(), limit))),
+            Ok(Err(error)) => {
+                // An error that the scenario made itself knows its place.
+                let made_here = error.place().file() == self.scenario.file;
+                let place = if made_here { None } else { self.place() };
+                Err(Failure { place, ..failed(error) })
+            }
+            Err(_) => Err(Failure { place: self.place(), ..failed(timed_out(started.elapsed(), limit)) }),
         }
     }
 
@@ -215,6 +255,17 @@ impl Life {
         }
     }
 
+    /// Where in the scenario it failed. To be asked on its own thread.
+    fn place(&self) -> Option<(PathBuf, u32)> {
+        let file = || configuration::source_file(self.scenario);
+        if let Some(panic) = self.panics.last_here() {
+            let (place, line) = (panic.place.rsplit_once(':')?.0).rsplit_once(':')?;
+            let line = line.parse().ok()?;
+            return (place == self.scenario.file).then(|| (file(), line));
+        }
+        crate::place::line().map(|line| (file(), line))
+    }
+
     /// Adds what the failure itself can't know: the consoles as they stand, panics of spawned tasks.
     fn with_context(&self, failure: Failure) -> Failure {
         let mut error = failure.error;
@@ -231,7 +282,7 @@ impl Life {
                 error = error.section(title, machine.console().tail(CONSOLE_LINES));
             }
         }
-        Failure { exit: failure.exit, error }
+        Failure { error, ..failure }
     }
 }
 
@@ -271,10 +322,4 @@ fn blocked(limit: Duration) -> Error {
         .took(limit + GRACE, limit)
         .likely_cause("it blocks: std::thread::sleep, a lock, or blocking input or output in async code")
         .next_step("use what tokio has for it (tokio::time::sleep), or tokio::task::spawn_blocking")
-}
-
-/// `text`, which begins with a path, as it is seen from the current folder.
-fn from_here(text: &str) -> &str {
-    let here = std::env::current_dir().unwrap_or_default();
-    text.strip_prefix(&*here.to_string_lossy()).and_then(|rest| rest.strip_prefix('/')).unwrap_or(text)
 }

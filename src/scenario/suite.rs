@@ -13,7 +13,8 @@ use super::{configuration, order};
 use crate::build::{Builder, BuiltVm, KeepState, Settings, Source};
 use crate::machine::MachineOptions;
 use crate::qemu::{Disk, KeepPolicy};
-use crate::report::{self, Reporter};
+use crate::record::{Keeper, Writer};
+use crate::report::Reporter;
 use crate::{Error, ErrorKind, Events, Result};
 
 /// One run of a suite.
@@ -22,6 +23,8 @@ pub(super) struct Suite {
     /// Builds each configuration once, however many scenarios ask for it.
     builder: Builder,
     reporter: Arc<dyn Reporter>,
+    /// Where the run is written down.
+    record: Option<Arc<Writer>>,
     run: Run,
     begun: Instant,
     over_was_said: Once,
@@ -32,7 +35,18 @@ impl Suite {
     pub fn new(settings: Settings, reporter: Arc<dyn Reporter>) -> Self {
         let (builder, run) = (settings.builder(), Run::new(settings.jobs));
         let (begun, over_was_said, ahead) = (Instant::now(), Once::new(), Ahead::default());
-        Self { builder, run, settings, reporter, begun, over_was_said, ahead }
+        Self { builder, run, settings, reporter, record: None, begun, over_was_said, ahead }
+    }
+
+    /// The run is written down there, too.
+    pub fn recorded(self, record: Option<Arc<Writer>>) -> Self {
+        Self { record, ..self }
+    }
+
+    /// Keeps the files of a scenario, for its try of this number.
+    pub fn keeper(&self, scenario: &str, attempt: u32) -> Option<Keeper> {
+        let record = self.record.as_ref()?.folder();
+        Some(Keeper::new(record.path(), record.scenario(scenario, attempt), self.events(scenario)))
     }
 
     /// These are to be run, in this order.
@@ -56,8 +70,14 @@ impl Suite {
 
     /// The events of one scenario.
     pub fn events(&self, scenario: &str) -> Events {
-        let (reporter, scenario) = (self.reporter.clone(), scenario.to_owned());
-        Events::new(move |event| reporter.event(&scenario, event))
+        let (reporter, record) = (self.reporter.clone(), self.record.clone());
+        let scenario = scenario.to_owned();
+        Events::new(move |event| {
+            if let Some(record) = &record {
+                record.event(&scenario, event);
+            }
+            reporter.event(&scenario, event);
+        })
     }
 
     /// The scenarios that run, in their order.
@@ -105,7 +125,7 @@ impl Suite {
             return false;
         };
         self.over_was_said.call_once(|| {
-            report::events(&self.reporter).note(format!(
+            self.events("").note(format!(
                 "the time limit of the whole run, {} s, has passed: what is under way is ended, the rest is not run",
                 limit.as_secs()
             ));

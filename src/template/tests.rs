@@ -62,7 +62,7 @@ async fn however_many_ask_it_is_made_once_and_the_others_wait() {
         let (case, count, said) = (Arc::clone(&case), Arc::clone(&count), Arc::clone(&said));
         asking.spawn(async move {
             let events = Events::new(move |event| {
-                if let Event::Note(text) = event {
+                if let Event::Note { text } = event {
                     said.lock().unwrap().push(text.clone());
                 }
             });

@@ -9,11 +9,11 @@ pub fn file(code: &str) -> String {
 }
 
 /// A temporary folder of a user.
-pub struct Folder(tempfile::TempDir);
+pub struct Folder(tempfile::TempDir, tempfile::TempDir);
 
 impl Folder {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap())
     }
 
     /// A folder with one scenario file in it.
@@ -45,7 +45,14 @@ impl Folder {
             }
         }
         command.env("NIXVM_CACHE_DIR", cache()).env_remove("CARGO_MANIFEST_DIR");
+        // A record of its own, as for a user: not that of the run of cargo-nextest which this test is part of.
+        command.env("NIXVM_RUNS", self.runs()).env_remove("NEXTEST_RUN_ID");
         command
+    }
+
+    /// Where the records of its runs are: beside the folder, which stays as the user made it.
+    pub fn runs(&self) -> PathBuf {
+        self.1.path().to_owned()
     }
 
     pub fn run(&self, arguments: &[&str]) -> Ran {

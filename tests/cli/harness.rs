@@ -47,7 +47,8 @@ fn scenarios_fail_in_every_way_and_the_others_run() {
         .printed(
             "---- panics ----\nfates.rs:12:5: assertion `left == right` failed: sums\n  left: 2\n right: 3\n",
         )
-        .printed("did not end within its time limit\n  after 0.3 s of 0.3 s\n")
+        .printed("did not end within its time limit\n")
+        .printed("\n  after 0.3 s of 0.3 s\n")
         .printed("and holds its thread\n")
         .printed("invalid digit found in string")
         .printed("[7]")

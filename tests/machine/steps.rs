@@ -12,7 +12,7 @@ use nixvm_test::{Error, ErrorKind, Event};
 fn steps(fake: &Fake) -> Vec<String> {
     let events = fake.events.lock().unwrap();
     let texts = events.iter().filter_map(|event| match event {
-        Event::Step { text, .. } => Some(text.clone()),
+        Event::StepStarted { text, .. } => Some(text.clone()),
         _ => None,
     });
     texts.collect()

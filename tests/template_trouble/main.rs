@@ -50,7 +50,7 @@ exec qemu-system-x86_64 -m 64 -net none -drive format=raw,file="$NIX_DISK_IMAGE"
 async fn process() {
     let Ok(script) = std::env::var("SCRIPT") else { return };
     let events = Events::new(|event| match event {
-        Event::Note(text) => say(format!("note: {text}")),
+        Event::Note { text } => say(format!("note: {text}")),
         Event::MachineStarted { pid, .. } => say(format!("qemu {pid}")),
         Event::Phase { phase, .. } => say(phase),
         _ => {}

@@ -291,7 +291,7 @@ async fn a_full_disk_is_said_once_and_the_run_goes_on() {
     let notes = Arc::new(Mutex::new(Vec::new()));
     let sink = notes.clone();
     let events = Events::new(move |event| {
-        if let Event::Note(note) = event {
+        if let Event::Note { text: note } = event {
             sink.lock().unwrap().push(note.clone());
         }
     });

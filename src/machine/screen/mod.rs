@@ -32,7 +32,7 @@ impl Machine {
     /// file can't be written.
     pub async fn screenshot(&self, path: impl AsRef<Path>) -> Result {
         let path = path.as_ref();
-        self.life().step(format!("screenshot {}", path.display()));
+        let _step = self.life().step(format!("screenshot {}", path.display()));
         let png = self.dump(Format::Png).await?;
         std::fs::write(path, png).map_err(|error| Error::io(format_args!("write {}", path.display()), &error))
     }
@@ -51,7 +51,7 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::Host`] when this host has no tesseract, and those of [`Machine::screenshot`].
     pub async fn get_screen_text(&self) -> Result<String> {
-        self.life().step("read the screen");
+        let _step = self.life().step("read the screen");
         let picture = self.picture().await?;
         read(&picture, READINGS[0], self.speed().scale(READ)).await
     }
@@ -62,7 +62,7 @@ impl Machine {
     /// # Errors
     /// As [`Machine::get_screen_text`].
     pub async fn get_screen_text_variants(&self) -> Result<Vec<String>> {
-        self.life().step("read the screen");
+        let _step = self.life().step("read the screen");
         let picture = self.picture().await?;
         let mut texts = Vec::new();
         for reading in READINGS {
@@ -95,7 +95,7 @@ impl Machine {
     /// ```
     pub async fn wait_for_text(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<String> {
         let pattern = pattern.into();
-        self.life().step(format!("wait for {pattern} on the screen"));
+        let _step = self.life().step(format!("wait for {pattern} on the screen"));
         let limit = self.speed().scale(limit);
         let started = Instant::now();
         let mut known = HashSet::new();

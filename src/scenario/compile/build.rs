@@ -173,9 +173,9 @@ impl Cargo {
     fn hear(&mut self, line: &str, events: &Events) {
         if let Some(name) = line.trim_start().strip_prefix("Compiling ") {
             let name = name.split(" (").next().unwrap_or(name);
-            events.send(Event::BuildLine(format!("compiling {name}")));
+            events.send(Event::BuildLine { text: format!("compiling {name}") });
         } else if line.contains("Downloading") || line.contains("Updating") || line.contains("Blocking") {
-            events.send(Event::BuildLine(line.trim().to_owned()));
+            events.send(Event::BuildLine { text: line.trim().to_owned() });
         }
         self.said.push_str(line);
         self.said.push('\n');

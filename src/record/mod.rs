@@ -1,0 +1,69 @@
+//! The record of a run: a folder in which everything is written down as it happens, for whoever looks at the run
+//! the morning after.
+//!
+//! ```text
+//! RUN/events.jsonl                   every event, one a line
+//! RUN/junit.xml, RUN/report.html     made anew after every scenario
+//! RUN/SCENARIO/MACHINE.transcript    every byte of a console; MACHINE.2.transcript after a second start
+//! RUN/SCENARIO/MACHINE.transcript.times
+//!                                    lines "MICROSECONDS OFFSET": from OFFSET on bytes came at that time
+//! RUN/SCENARIO/MACHINE.cast, .svg, .log, .journal, .moment/
+//! ```
+//!
+//! `SCENARIO` is the scenario's name with `.` for `::`, and `_` for what is odd in a path; `.2` is added for the
+//! second try of one that failed.
+//!
+//! # events.jsonl
+//! One JSON object a line, in UTF-8, written with one system call, so that several processes can write to one
+//! record (cargo-nextest runs each scenario in a process of its own) and whoever reads it sees whole lines; the last
+//! one may be cut where a host lost its power. Every object has
+//!
+//! | key | is |
+//! |---|---|
+//! | `v` | [`VERSION`] |
+//! | `time` | seconds since 1970, UTC, with a fraction |
+//! | `scenario` | the scenario's name; empty for what is about the whole run |
+//! | `event` | the event's name: [`Event`]'s variants in snake case (`scenario_started`) |
+//!
+//! and the fields of its [`Event`]; times that something took are seconds with a fraction. Unknown events and keys are
+//! to be passed over: new ones may come without a new version.
+//!
+//! ```
+//! use nixvm_test::{Event, record::Line};
+//! let line = r#"{"v":1,"time":1795448683.25,"scenario":"login","event":"note","text":"using TCG"}"#;
+//! let line: Line = serde_json::from_str(line)?;
+//! assert_eq!(line.event, Event::Note { text: "using TCG".into() });
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+
+mod folder;
+mod keep;
+mod writer;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Event;
+
+pub use folder::{Folder, RUN, RUNS, in_a_path};
+pub(crate) use keep::Keeper;
+pub use writer::Writer;
+
+/// The version of the format of `events.jsonl`.
+pub const VERSION: u32 = 1;
+
+/// The file with the events.
+pub const EVENTS: &str = "events.jsonl";
+
+/// A line of `events.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// [`VERSION`].
+    pub v: u32,
+    /// When it happened: seconds since 1970, UTC.
+    pub time: f64,
+    /// In which scenario; empty for what is about the whole run.
+    pub scenario: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}

@@ -1,0 +1,92 @@
+//! Writes every event to the record as it comes.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Once;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{EVENTS, Folder, Line, VERSION};
+use crate::report::Reporter;
+use crate::{Error, Event, Result};
+
+/// The writer of `events.jsonl`.
+#[derive(Debug)]
+pub struct Writer {
+    folder: Folder,
+    file: File,
+    failed: Once,
+}
+
+impl Writer {
+    /// Writes to the record in `folder`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] when the file can't be made.
+    pub fn new(folder: Folder) -> Result<Self> {
+        let path = folder.path().join(EVENTS);
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let file = file.map_err(|error| Error::io(format_args!("make {}", path.display()), &error))?;
+        Ok(Self { folder, file, failed: Once::new() })
+    }
+
+    /// The record's folder.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Where the record is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Reporter for Writer {
+    fn event(&self, scenario: &str, event: &Event) {
+        if matches!(event, Event::ConsoleLine { .. }) {
+            return;
+        }
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let line = Line { v: VERSION, time, scenario: scenario.to_owned(), event: event.clone() };
+        let written = serde_json::to_vec(&line).map_err(Into::into).and_then(|mut line| {
+            line.push(b'\n');
+            // One write to a file opened for appending: lines of several processes stay whole.
+            (&self.file).write_all(&line)
+        });
+        if let Err(error) = written {
+            self.failed.call_once(|| {
+                tracing::warn!(%error, path = %self.path().display(), "the record of this run is incomplete");
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_a_line_that_reads_back() {
+        let base = tempfile::tempdir().unwrap();
+        std::fs::write(base.path().join(EVENTS), "").unwrap();
+        let folder = Folder::find(&base.path().display().to_string()).unwrap();
+        let writer = Writer::new(folder).unwrap();
+        let events = [
+            Event::Note { text: "two\nlines \u{1b}[1m".into() },
+            Event::Phase {
+                machine: "server".into(),
+                phase: "kernel".into(),
+                at: std::time::Duration::from_millis(1500),
+            },
+        ];
+        for event in &events {
+            writer.event("web::login", event);
+        }
+        let text = std::fs::read_to_string(base.path().join(EVENTS)).unwrap();
+        let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.iter().map(|line| line.event.clone()).collect::<Vec<_>>(), events);
+        assert!(lines.iter().all(|line| line.v == VERSION && line.scenario == "web::login"));
+        assert!(text.contains(r#""event":"phase","machine":"server","phase":"kernel","at":1.5"#), "{text}");
+    }
+}

@@ -1,0 +1,125 @@
+//! What is told of a scenario that failed, in the order in which it is read: what was expected, what came, the
+//! line of the scenario, how long of how much, the likely cause, what to do, where everything is.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::configuration;
+use super::exit::Exit;
+use super::registry::Scenario;
+use crate::Error;
+
+/// So many lines are shown before the one that failed, and after it.
+const AROUND: (usize, usize) = (3, 1);
+
+/// Why a scenario failed: what its exit code says, and the report.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub exit: Exit,
+    pub error: Error,
+    /// Where in the scenario, if that is known.
+    pub place: Option<(PathBuf, u32)>,
+    /// Whether it is tried again.
+    pub retried: bool,
+}
+
+/// Where what a failure left can be looked at.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
+    /// The record's folder of the scenario.
+    pub folder: Option<PathBuf>,
+    /// The command that goes back to the moment of the failure.
+    pub attach: Option<String>,
+}
+
+impl Failure {
+    /// A failure somewhere in the scenario.
+    pub fn new(exit: Exit, error: Error) -> Self {
+        Self { exit, error, place: None, retried: false }
+    }
+
+    /// The file and line to look at: where it failed, or where the scenario stands.
+    pub fn place(&self, scenario: &Scenario) -> (PathBuf, u32) {
+        let its_file = || configuration::source_file(scenario);
+        let place = self.error.place();
+        match &self.place {
+            Some(place) => place.clone(),
+            // An error that the scenario made itself.
+            None if place.file() == scenario.file => (its_file(), place.line()),
+            None => (its_file(), scenario.line),
+        }
+    }
+
+    /// The whole report.
+    pub fn report(&self, scenario: &Scenario, kept: &Kept) -> String {
+        let mut text = self.error.summary().to_owned();
+        // Writing to a String does not fail.
+        for (title, body) in self.error.sections() {
+            let _ = write!(text, "\n  {title}:");
+            for line in body.trim_end().lines() {
+                let _ = write!(text, "\n    | {line}");
+            }
+        }
+        let (file, line) = self.place(scenario);
+        let shown = file.display().to_string();
+        let _ = write!(text, "\n  scenario: {}, {}:{line}", scenario.name(), from_here(&shown));
+        text.push_str(&excerpt(&file, line));
+        if let Some((elapsed, limit)) = self.error.time() {
+            let _ = write!(text, "\n  after {:.1} s of {:.1} s", elapsed.as_secs_f64(), limit.as_secs_f64());
+        }
+        let (cause, next) = self.error.advice();
+        let lines = [
+            ("likely cause", cause),
+            ("next", next),
+            ("record", kept.folder.as_deref().and_then(Path::to_str)),
+            ("go back to it", kept.attach.as_deref()),
+        ];
+        for (title, line) in lines {
+            if let Some(line) = line {
+                let _ = write!(text, "\n  {title}: {line}");
+            }
+        }
+        text
+    }
+}
+
+/// The line of the file, marked, with what stands around it.
+fn excerpt(file: &Path, line: u32) -> String {
+    let Ok(text) = fs::read_to_string(file) else { return String::new() };
+    let line = line as usize;
+    let mut excerpt = String::new();
+    let around = line.saturating_sub(AROUND.0).max(1)..=line + AROUND.1;
+    for (number, text) in text.lines().enumerate().map(|(before, text)| (before + 1, text)) {
+        if around.contains(&number) {
+            let mark = if number == line { '>' } else { ' ' };
+            let text = crate::console::neutral(&text.replace('\t', "    "));
+            let _ = write!(excerpt, "\n  {mark} {number:>4} | {}", text.trim_end());
+        }
+    }
+    excerpt
+}
+
+/// `text`, which begins with a path, as it is seen from the current folder.
+pub(super) fn from_here(text: &str) -> &str {
+    let here = std::env::current_dir().unwrap_or_default();
+    text.strip_prefix(&*here.to_string_lossy()).and_then(|rest| rest.strip_prefix('/')).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_is_marked_and_has_its_context() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "one\ntwo\nthree\n\tfour\x1b[2J\nfive\nsix\n").unwrap();
+        let shown = excerpt(file.path(), 4);
+        assert_eq!(
+            shown,
+            "\n       1 | one\n       2 | two\n       3 | three\n  >    4 |     four\u{fffd}[2J\n       5 | five"
+        );
+        assert_eq!(excerpt(file.path(), 1), "\n  >    1 | one\n       2 | two");
+        assert_eq!(excerpt(Path::new("/nowhere"), 1), "");
+    }
+}
