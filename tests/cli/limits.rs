@@ -99,7 +99,8 @@ fn a_run_whose_time_is_up_ends_what_is_under_way_and_runs_no_more() {
         .printed("test blocks     ... FAILED")
         .printed("test is_next    ... ignored (not run: the time limit of the whole run has passed)")
         .printed("test takes_none ... ignored (not run: the time limit of the whole run has passed)")
-        .printed("the time limit of the whole run has passed\n  scenario: waits, a.rs:3\n")
+        .printed("the time limit of the whole run has passed\n")
+        .printed("\n  scenario: waits, a.rs:3\n")
         .printed("0 passed; 2 failed; 2 ignored")
         .said("nixvm-test: the time limit of the whole run, 6 s, has passed");
     assert_eq!(ran.err.matches("the time limit of the whole run,").count(), 1, "{}", ran.err);
