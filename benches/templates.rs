@@ -91,7 +91,9 @@ async fn saving(vm: &BuiltVm, events: &Events) -> Result<Vec<Duration>> {
     let times = Arc::new(Mutex::new(Vec::new()));
     let noted = times.clone();
     let sink = Events::new(move |event| {
-        if let Event::Phase { phase: "saved", at, .. } = event {
+        if let Event::Phase { phase, at, .. } = event
+            && phase == "saved"
+        {
             noted.lock().unwrap_or_else(PoisonError::into_inner).push(*at);
         }
     });

@@ -67,7 +67,7 @@ impl<'a> Wait<'a> {
             ErrorKind::EmergencyMode => error
                 .likely_cause("a unit that the boot needs failed: often a mount in fileSystems")
                 .next_step("look for FAILED in the transcript above the emergency message"),
-            _ => error,
+            _ => panic_advice(error, &engine.last_lines(0, LINES)),
         }
     }
 
@@ -79,7 +79,9 @@ impl<'a> Wait<'a> {
 
     /// The patterns in one line.
     fn wanted(&self, engine: &Engine) -> String {
-        let patterns: Vec<String> = self.patterns.iter().map(ToString::to_string).collect();
+        let mut patterns: Vec<String> = self.patterns.iter().map(ToString::to_string).collect();
+        // Several may have one name.
+        patterns.dedup();
         let wanted = match &patterns[..] {
             [] => "the end of the output".to_owned(),
             [one] => one.clone(),
@@ -93,11 +95,47 @@ impl<'a> Wait<'a> {
     }
 }
 
+/// What a panic's words are known to mean.
+fn panic_advice(error: Error, said: &str) -> Error {
+    let known = [
+        (
+            "Unable to mount root fs",
+            "the kernel has no driver for the disk or file system of /, or the disk is not there",
+            "look at boot.initrd.availableKernelModules and fileSystems.\"/\"",
+        ),
+        (
+            "No working init found",
+            "what init= names is not on the disk, or can't be run",
+            "build the VM anew; a kept disk may be of another configuration",
+        ),
+        (
+            "Out of memory",
+            "the machine has too little memory",
+            "give it more: virtualisation.memorySize, or `#[scenario(memory = …)]`",
+        ),
+        (
+            "sysrq triggered crash",
+            "something in the machine asked for it: echo c > /proc/sysrq-trigger",
+            "if it is meant to: that is what `machine.crash()` is for",
+        ),
+        (
+            "Attempted to kill init",
+            "process 1 (systemd, or the initial ramdisk's init) ended, which a kernel does not survive",
+            "its exit code stands in that line; what it said stands above it",
+        ),
+    ];
+    match known.into_iter().find(|(words, ..)| said.contains(words)) {
+        Some((_, cause, next)) => error.likely_cause(cause).next_step(next),
+        None => error.next_step("the kernel names the cause in the lines above its call trace"),
+    }
+}
+
 /// The line was closed while something was done with it.
 pub(super) fn gone(console: &str, engine: &Engine, doing: &str, why: &str) -> Error {
     Error::new(ErrorKind::QemuGone, format!("{console}: QEMU is gone while {doing}"))
         .section("what is known of its end", shown_lines(engine, why))
         .section("last lines of the console", engine.last_lines(0, LINES))
+        .next_step("what QEMU said at its end stands above; a guest that powers off by itself ends it, too")
 }
 
 /// Masked and on one harmless line.

@@ -36,7 +36,11 @@ use crate::{Error, ErrorKind, Result};
 /// # Ok::<(), nixvm_test::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Pattern(Arc<Kind>);
+pub struct Pattern {
+    kind: Arc<Kind>,
+    /// What it is called where people read of it.
+    name: Option<&'static str>,
+}
 
 pub(super) enum Kind {
     Literal(Box<Finder<'static>>),
@@ -78,6 +82,12 @@ impl Pattern {
         Self::compile(source, CACHE)
     }
 
+    /// The same, called so in errors: a long regular expression tells nobody what was waited for.
+    #[must_use]
+    pub fn called(self, name: &'static str) -> Self {
+        Self { name: Some(name), ..self }
+    }
+
     /// `cache` is how many bytes the automaton may learn of itself before it starts anew.
     pub(super) fn compile(source: &str, cache: usize) -> Result<Self> {
         let fail = |problem: &dyn fmt::Display| {
@@ -97,7 +107,7 @@ impl Pattern {
         if anchors::ends_with_end_anchor(&search) && (automaton.is_none() || unicode_words) {
             return Err(fail(&"an end anchor within a repetition at the end, together with a Unicode \\b"));
         }
-        Ok(Self(Arc::new(Kind::Regex(Box::new(Regex {
+        let regex = Regex {
             source: source.to_owned(),
             groups,
             automaton,
@@ -107,7 +117,8 @@ impl Pattern {
             every_byte: anchors::ends_with_end_anchor(&search),
             starts_afresh: hir.properties().look_set().contains(Look::Start),
             search,
-        })))))
+        };
+        Ok(Self { kind: Arc::new(Kind::Regex(Box::new(regex))), name: None })
     }
 
     /// Whether it matches anywhere in a text that is all there.
@@ -124,7 +135,7 @@ impl Pattern {
     }
 
     pub(super) fn kind(&self) -> &Kind {
-        &self.0
+        &self.kind
     }
 
     /// The literal, unless it is a regular expression.
@@ -250,7 +261,8 @@ fn automaton(hir: &Hir, cache: usize) -> Option<dfa::DFA> {
 
 impl From<&str> for Pattern {
     fn from(literal: &str) -> Self {
-        Self(Arc::new(Kind::Literal(Box::new(Finder::new(literal).into_owned()))))
+        let kind = Kind::Literal(Box::new(Finder::new(literal).into_owned()));
+        Self { kind: Arc::new(kind), name: None }
     }
 }
 
@@ -275,6 +287,9 @@ impl From<&Pattern> for Pattern {
 /// As it stands in an error: a literal in quotes, a regular expression between slashes.
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = self.name {
+            return f.write_str(name);
+        }
         match self.kind() {
             Kind::Literal(finder) => write!(f, "{:?}", String::from_utf8_lossy(finder.needle())),
             Kind::Regex(regex) => write!(f, "/{}/", regex.source),

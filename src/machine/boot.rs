@@ -276,6 +276,9 @@ pub(super) struct Boot<'a> {
 /// What a boot prints, in the order in which it can come.
 const PROMPT: usize = 0;
 const KERNEL: usize = 1;
+const INITRD: [usize; 2] = [2, 3];
+/// What the others are called in errors.
+const LATER: &str = "a later phase of the boot";
 
 impl<'a> Boot<'a> {
     /// The boot that begins now in a machine that is running.
@@ -289,11 +292,15 @@ impl<'a> Boot<'a> {
         let silence = self.speed.scale(SILENCE).clamp(SILENCE_BOUNDS.0, SILENCE_BOUNDS.1);
         let patterns = [
             login_prompt()?,
-            Pattern::from("Linux version "),
-            Pattern::from("systemd["),
-            Pattern::from("[  OK  ]"),
+            Pattern::from("Linux version ").called(LATER),
+            Pattern::from("Run /init as init process").called(LATER),
+            Pattern::from("<<< NixOS Stage 1 >>>").called(LATER),
+            Pattern::from("<<< NixOS Stage 2 >>>").called(LATER),
+            Pattern::from("systemd[").called(LATER),
+            Pattern::from("[  OK  ]").called(LATER),
         ];
-        let (mut kernel, mut services) = (false, false);
+        self.phase("firmware");
+        let (mut kernel, mut initrd, mut services) = (false, false, false);
         let mut nudged = false;
         loop {
             let rest = limit.saturating_sub(self.started.elapsed());
@@ -303,6 +310,11 @@ impl<'a> Boot<'a> {
                 Ok((KERNEL, _)) => {
                     if !std::mem::replace(&mut kernel, true) {
                         self.phase("kernel");
+                    }
+                }
+                Ok((pattern, _)) if INITRD.contains(&pattern) => {
+                    if !services && !std::mem::replace(&mut initrd, true) {
+                        self.phase("initrd");
                     }
                 }
                 Ok(_) => {
@@ -370,5 +382,6 @@ impl<'a> Boot<'a> {
 
 /// agetty's prompt, even with a kernel line inside.
 pub(super) fn login_prompt() -> Result<Pattern> {
-    Pattern::regex(&format!("(?m)(?:^| ){}", tolerant("login: ")))
+    let prompt = Pattern::regex(&format!("(?m)(?:^| ){}", tolerant("login: ")))?;
+    Ok(prompt.called("the login prompt"))
 }

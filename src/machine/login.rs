@@ -215,20 +215,23 @@ const NEW_PASSWORD: usize = 3;
 const LOGIN: usize = 4;
 const ALIVE: usize = 5;
 const WIZARD: usize = 6;
+/// What they are called in errors.
+const ANSWER: &str = "an answer to the login";
 
 fn answers(nonce: &Nonce) -> Result<Vec<Pattern>> {
     let mut patterns = Vec::new();
     for text in
         ["Password: ", "Login incorrect", "not permitted to log in", "required to change your password"]
     {
-        patterns.push(Pattern::regex(&tolerant(text))?);
+        patterns.push(Pattern::regex(&tolerant(text))?.called(ANSWER));
     }
     // "Last login: …" is the greeting of a session.
-    patterns.push(Pattern::regex(&format!(r"(?m)(?:^|^[^\n]*[^t\n] ){}", tolerant("login: ")))?);
-    patterns.push(Pattern::regex(&alive(nonce))?);
+    let prompt = Pattern::regex(&format!(r"(?m)(?:^|^[^\n]*[^t\n] ){}", tolerant("login: ")))?;
+    patterns.push(prompt.called(ANSWER));
+    patterns.push(Pattern::regex(&alive(nonce))?.called(ANSWER));
     // zsh greets a user without start-up files so (zsh-newuser-install); `q` leaves everything as it is.
-    patterns.push(Pattern::from("--- Type one of the keys in parentheses ---"));
+    patterns.push(Pattern::from("--- Type one of the keys in parentheses ---").called(ANSWER));
     // A shell's prompt ends so, nearly always. Whether it is one, the shell is asked.
-    patterns.push(Pattern::regex(r"(?m)[$#%>❯»λ➜] ?$")?);
+    patterns.push(Pattern::regex(r"(?m)[$#%>❯»λ➜] ?$")?.called(ANSWER));
     Ok(patterns)
 }

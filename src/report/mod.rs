@@ -4,6 +4,7 @@
 mod lines;
 mod live;
 pub mod log;
+mod paint;
 mod relay;
 mod tally;
 mod wording;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 pub use lines::Lines;
 pub use live::Live;
+pub(crate) use paint::paint;
 pub use relay::Relay;
 
 use crate::{Error, Event, Events};

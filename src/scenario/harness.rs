@@ -1,11 +1,12 @@
 //! A suite's `main`: libtest-mimic gives it the command line, the filters and the output of every
 //! other Rust test, so that `cargo test`, cargo-nextest and editors know what to do with it.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, ColorSetting, Completion, Failed, Trial};
 
 use super::exit::Exit;
 use super::order;
@@ -122,6 +123,12 @@ fn trial(
         Some(why) if !asked_for => Some(why.to_owned()),
         _ => suite.skipped().map(str::to_owned),
     };
+    let coloured = match arguments.color.unwrap_or(ColorSetting::Auto) {
+        ColorSetting::Always => true,
+        ColorSetting::Never => false,
+        // As libtest-mimic decides it.
+        ColorSetting::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    };
     Trial::ignorable_test(scenario.name(), move || {
         if let Some(why) = left_out {
             let skipped = Event::ScenarioSkipped { scenario: scenario.name(), why: why.clone() };
@@ -145,7 +152,7 @@ fn trial(
             Ok(()) => Ok(Completion::Completed),
             Err((exit, report)) => {
                 exits.lock().unwrap_or_else(PoisonError::into_inner).push(exit);
-                Err(Failed::from(report))
+                Err(Failed::from(if coloured { report::paint(&report) } else { report }))
             }
         }
     })
