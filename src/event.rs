@@ -94,6 +94,22 @@ pub enum Event {
         #[serde(with = "seconds")]
         at: Duration,
     },
+    /// How long the last boot of a machine took, by its own clock; asked of it where a scenario has a budget.
+    BootTimes {
+        /// The machine's name.
+        machine: String,
+        /// What the kernel took.
+        #[serde(with = "seconds")]
+        kernel: Duration,
+        /// What the initial ramdisk took, where systemd tells.
+        #[serde(with = "seconds")]
+        initrd: Duration,
+        /// What systemd took until everything was up.
+        #[serde(with = "seconds")]
+        userspace: Duration,
+        /// By what the times are divided to be those of a host on which the kernel takes one second.
+        calibration: f64,
+    },
     /// A line on a machine's console, where it was asked for that (`-v`); not in the record, which has transcripts.
     ConsoleLine {
         /// The machine's name.

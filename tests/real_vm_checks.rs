@@ -37,6 +37,12 @@ async fn has_a_unit_that_fails(machine: Machine) -> Result {
     machine.login("alice", "test").await?;
     machine.fail("systemd-run --wait --unit=broken false").await.map(drop)
 }
+
+#[scenario(budget(boot = "1h", userspace = "10ms"))]
+async fn is_too_slow(alice: Session) -> Result { alice.succeed("true").await.map(drop) }
+
+#[scenario(budget(boot = "1h"))]
+async fn is_in_time(alice: Session) -> Result { alice.succeed("true").await.map(drop) }
 "#;
 
 #[test]
@@ -58,8 +64,12 @@ fn a_crash_that_only_the_kernels_log_has_and_a_unit_that_fails_silently_fail_a_g
         .printed("]: segfault at 1 ip ")
         .printed("`#[scenario(allow(\"segfault\"))]`")
         .printed("the scenario passed, but broken.service failed in machine\n")
+        .printed("alice: the userspace took ")
+        .printed(" s of calibrated time, its budget is 0.0 s\n")
+        .printed("what took longest:")
+        .printed("test is_in_time ")
         .printed("`#[scenario(allow(\"failed unit\"))]`")
-        .printed("0 passed; 3 failed;");
+        .printed("1 passed; 4 failed;");
     let told = |line: &str| ran.out.matches(line).count();
     assert_eq!((told("but the kernel of machine logged"), told("segfault: [")), (2, 2), "{}", ran.out);
 }

@@ -10,14 +10,16 @@ use syn::{Error, Expr, ExprLit, Lit, LitStr, Result, Token};
 use crate::duration;
 
 /// The names that mean something of their own; a machine can't bear them.
-pub const KEYWORDS: [&str; 8] =
-    ["allow", "configuration", "cores", "from", "ignore", "memory", "retries", "timeout"];
+pub const KEYWORDS: [&str; 9] =
+    ["allow", "budget", "configuration", "cores", "from", "ignore", "memory", "retries", "timeout"];
 
 /// The arguments, checked as far as they can be without the function they stand on.
 #[derive(Default)]
 pub struct Arguments {
     /// `allow("segfault", "OOM kill")`: what a console may say without failing the scenario.
     pub allow: Vec<LitStr>,
+    /// `budget(boot = "20s")`: how long the boot of its machines may take.
+    pub budget: Budget,
     /// `from = booted`: where its machines begin.
     pub from: Option<From>,
     /// `ignore` or `ignore = "why"`; the reason is empty for the first.
@@ -34,6 +36,35 @@ pub struct Arguments {
     pub configuration: Option<LitStr>,
     /// `server = "server.nix"`: of the machine with that name.
     pub machines: Vec<(Ident, LitStr)>,
+}
+
+/// How long parts of a boot may take.
+#[derive(Default)]
+pub struct Budget {
+    /// From the kernel's first moment until everything is up.
+    pub boot: Option<Duration>,
+    /// Of that, what systemd takes.
+    pub userspace: Option<Duration>,
+}
+
+impl Budget {
+    fn parse(name: &Ident, pairs: Option<Vec<(Ident, LitStr)>>) -> Result<Self> {
+        const EXPECTED: &str = "expected what may take how long: `budget(boot = \"20s\", userspace = \"12s\")`";
+        let mut budget = Self::default();
+        let pairs = pairs.filter(|pairs| !pairs.is_empty()).ok_or_else(|| Error::new(name.span(), EXPECTED))?;
+        for (part, limit) in pairs {
+            let parsed = duration::parse(&limit.value()).map_err(|why| Error::new(limit.span(), why))?;
+            let place = match part.to_string().as_str() {
+                "boot" => &mut budget.boot,
+                "userspace" => &mut budget.userspace,
+                _ => return Err(Error::new(part.span(), EXPECTED)),
+            };
+            if place.replace(parsed).is_some() {
+                return Err(Error::new(part.span(), format!("`{part}` is given twice")));
+            }
+        }
+        Ok(budget)
+    }
 }
 
 /// The moment at which machines begin.
@@ -80,6 +111,7 @@ struct Argument {
     name: Ident,
     value: Option<Expr>,
     list: Option<Vec<LitStr>>,
+    pairs: Option<Vec<(Ident, LitStr)>>,
 }
 
 impl Parse for Argument {
@@ -90,9 +122,18 @@ impl Parse for Argument {
         if input.peek(syn::token::Paren) {
             let content;
             syn::parenthesized!(content in input);
+            if name == "budget" {
+                let pair = |input: ParseStream| {
+                    let part = input.parse()?;
+                    input.parse::<Token![=]>()?;
+                    Ok((part, input.parse()?))
+                };
+                let pairs = content.parse_terminated(pair, Token![,])?;
+                return Ok(Self { name, value: None, list: None, pairs: Some(pairs.into_iter().collect()) });
+            }
             let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&content)
                 .map_err(|error| Error::new(error.span(), format!("expected strings: `{name}(\"…\")`")))?;
-            return Ok(Self { name, value: None, list: Some(list.into_iter().collect()) });
+            return Ok(Self { name, value: None, list: Some(list.into_iter().collect()), pairs: None });
         }
         let value = if input.peek(Token![=]) {
             input.parse::<Token![=]>()?;
@@ -102,7 +143,7 @@ impl Parse for Argument {
         } else {
             return Err(input.error(format!("expected `{name} = \"…\"`")));
         };
-        Ok(Self { name, value, list: None })
+        Ok(Self { name, value, list: None, pairs: None })
     }
 }
 
@@ -112,7 +153,7 @@ impl Arguments {
         let list = syn::parse::Parser::parse2(Punctuated::<Argument, Token![,]>::parse_terminated, tokens)?;
         let mut arguments = Self::default();
         let mut seen: Vec<Ident> = Vec::new();
-        for Argument { name, value, list } in list {
+        for Argument { name, value, list, pairs } in list {
             if seen.contains(&name) {
                 return Err(Error::new(name.span(), format!("`{name}` is given twice")));
             }
@@ -122,6 +163,7 @@ impl Arguments {
                     let some = list.filter(|list| !list.is_empty());
                     arguments.allow = some.ok_or_else(|| Error::new(name.span(), why))?;
                 }
+                "budget" => arguments.budget = Budget::parse(&name, pairs)?,
                 other if list.is_some() => {
                     return Err(Error::new(name.span(), format!("expected `{other} = \"…\"`")));
                 }
@@ -181,7 +223,7 @@ impl Arguments {
 /// What arguments there are, for error texts.
 fn there_is(machines: &[Ident]) -> String {
     let mut text =
-        "there are `allow(\"segfault\")`, `ignore = \"why\"`, `timeout = \"5m\"`, `configuration = \"FILE.nix\"`, `from = logged_in(\"alice\", \"test\")`".to_owned();
+        "there are `allow(\"segfault\")`, `budget(boot = \"20s\")`, `ignore = \"why\"`, `timeout = \"5m\"`, `configuration = \"FILE.nix\"`, `from = logged_in(\"alice\", \"test\")`".to_owned();
     match machines {
         [] => text.push_str(" and, for each machine, `PARAMETER = \"FILE.nix\"`"),
         names => {

@@ -1,6 +1,8 @@
 //! What `#[scenario]` becomes: the function as it stands, and beside it, in a scope of its own,
 //! what registers it before `main`.
 
+use std::time::Duration;
+
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -43,10 +45,9 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
     let text = text.trim_start_matches("r#");
     let description = description(&function.attrs);
     let ignore = option(arguments.ignore.as_ref().map(|why| quote!(#why)));
-    let timeout = option(arguments.timeout.map(|limit| {
-        let millis = Literal::u64_suffixed(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-        quote!(::core::time::Duration::from_millis(#millis))
-    }));
+    let timeout = option(arguments.timeout.map(time));
+    let (boot, userspace) = (arguments.budget.boot.map(time), arguments.budget.userspace.map(time));
+    let (boot, userspace) = (option(boot), option(userspace));
     let allow = &arguments.allow;
     let memory = option(arguments.memory.map(|size| quote!(#size)));
     let retries = option(arguments.retries.map(|count| quote!(#count)));
@@ -88,6 +89,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
                 ignore: #ignore,
                 timeout: #timeout,
                 allow: &[#(#allow),*],
+                budget: ::nixvm_test::__private::Budget { boot: #boot, userspace: #userspace },
                 from: #from,
                 retries: #retries,
                 memory: #memory,
@@ -104,6 +106,11 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
             }
         };
     })
+}
+
+fn time(limit: Duration) -> TokenStream {
+    let millis = Literal::u64_suffixed(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    quote!(::core::time::Duration::from_millis(#millis))
 }
 
 /// What the scenario asks of one machine.

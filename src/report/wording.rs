@@ -14,6 +14,12 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::MachineStarted { machine, pid } => format!("{machine}: started (QEMU is process {pid})"),
         Event::Phase { machine, phase, at } => format!("{machine}: {phase} after {}", seconds(*at)),
         Event::StepStarted { machine, text, .. } => format!("{machine}: {}", printable(text)),
+        Event::BootTimes { machine, kernel, initrd, userspace, .. } => format!(
+            "{machine}: its boot took {} (kernel), {} (initial ramdisk), {} (userspace)",
+            seconds(*kernel),
+            seconds(*initrd),
+            seconds(*userspace)
+        ),
         Event::ConsoleLine { machine, text } => format!("{machine} | {}", printable(text)),
         Event::MachineStopped { machine, how } => format!("{machine}: {}", printable(how)),
         Event::RunStarted { .. }

@@ -94,6 +94,7 @@ mod tests {
             ignore: None,
             timeout: None,
             allow: &[],
+            budget: Default::default(),
             from: crate::scenario::From::Booted,
             retries: None,
             memory: None,

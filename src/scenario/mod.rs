@@ -10,6 +10,7 @@
 
 mod admission;
 mod ahead;
+mod budget;
 mod capacity;
 mod checks;
 pub mod compile;
@@ -31,7 +32,7 @@ pub use exit::{Exit, TABLE as EXIT_CODES};
 #[doc(hidden)]
 pub use harness::TELL_SOURCES;
 pub use harness::main;
-pub use registry::{Checkpoint, From, MachineRequest, Scenario, all};
+pub use registry::{Budget, Checkpoint, From, MachineRequest, Scenario, all};
 pub use run::DEFAULT_TIMEOUT;
 
 /// What `#[scenario]` and `main!` expand to; not for use by hand.
@@ -39,7 +40,7 @@ pub use run::DEFAULT_TIMEOUT;
 pub mod expansion {
     pub use super::given::{Argument, Given};
     pub use super::outcome::{Body, ByDebug, ByDisplay, ByNothing, ReturnType, Returned, is_a_return_type};
-    pub use super::registry::{Checkpoint, From, MachineRequest, Scenario, register};
+    pub use super::registry::{Budget, Checkpoint, From, MachineRequest, Scenario, register};
     pub use crate::place::at;
     pub use ctor::declarative::ctor;
 }

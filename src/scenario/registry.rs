@@ -31,6 +31,8 @@ pub struct Scenario {
     pub retries: Option<u32>,
     /// What a console may say without failing it: names of [`crate::machine::console_checks`].
     pub allow: &'static [&'static str],
+    /// How long the boot of its machines may take.
+    pub budget: Budget,
     /// Where its machines begin.
     pub from: From,
     /// How much memory each of its machines has, in MiB; `None` for what the configuration says.
@@ -41,6 +43,15 @@ pub struct Scenario {
     pub machines: &'static [MachineRequest],
     /// Runs the function on machines that are up.
     pub body: fn(Given) -> Body,
+}
+
+/// How long parts of a boot may take, in calibrated time: as on a host on which the kernel takes one second.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Budget {
+    /// From the kernel's first moment until everything is up.
+    pub boot: Option<Duration>,
+    /// Of that, what systemd takes.
+    pub userspace: Option<Duration>,
 }
 
 /// One machine that a scenario takes.
@@ -126,6 +137,7 @@ mod tests {
             ignore: None,
             timeout: None,
             allow: &[],
+            budget: Default::default(),
             from: From::Booted,
             retries: None,
             memory: None,

@@ -15,7 +15,7 @@ use super::given::Given;
 use super::panics::Panics;
 use super::registry::Scenario;
 use super::suite::Suite;
-use super::{checks, configuration, machines};
+use super::{budget, checks, configuration, machines};
 use crate::machine::Machine;
 use crate::record::Keeper;
 use crate::{Error, ErrorKind, Event, Events, Speed};
@@ -220,7 +220,8 @@ impl Life {
         match tokio::time::timeout(limit, self.body(bodys)).await {
             Ok(Ok(())) => {
                 let machines = lock(&self.machines).clone();
-                checks::pass(self.scenario, &machines).await.map_err(failed)
+                checks::pass(self.scenario, &machines).await.map_err(failed)?;
+                budget::check(self.scenario, &machines, &self.events).await.map_err(failed)
             }
             Ok(Err(error)) => {
                 // An error that the scenario made itself knows its place.
