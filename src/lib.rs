@@ -11,16 +11,19 @@ mod error;
 mod event;
 mod limits;
 pub mod machine;
+mod nearest;
 mod partition;
 pub mod prelude;
 pub mod qemu;
 pub mod report;
 pub mod scenario;
+pub mod settings;
 pub mod template;
 
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Events};
 pub use limits::Speed;
+pub use nearest::nearest;
 /// The runtime that scenarios run on, for `tokio::join!`, `tokio::spawn` and `tokio::time`: a scenario's file needs
 /// no dependency of its own.
 pub use tokio;

@@ -3,6 +3,7 @@
 mod build;
 mod cache;
 mod child;
+mod config;
 mod options;
 mod run;
 mod watch;
@@ -68,6 +69,8 @@ enum Command {
     Build(build::Build),
     /// Show, or make smaller, what is kept between runs: templates of machines
     Cache(cache::Cache),
+    /// Show every setting: what holds, and which flag, variable or line of nixvm.toml says so
+    Config(config::Config),
 }
 
 impl Cli {
@@ -91,6 +94,7 @@ impl Cli {
         }
         match self.command {
             Some(Command::Cache(cache)) => cache.run(),
+            Some(Command::Config(config)) => config.run(&self.options),
             Some(Command::Build(build)) => runtime.block_on(build.run(&self.options)),
             None if self.run.watch => {
                 runtime.block_on(watch::watch(&self.run.scenarios, &self.run.harness, &self.options))
@@ -124,7 +128,10 @@ mod tests {
         {
             let cli = Cli::parse_from(line);
             assert!(matches!(cli.command, Some(Command::Build(_))));
-            assert_eq!(cli.options.flake.as_deref(), Some(".#web"));
+            let settings = cli.options.settings().unwrap();
+            assert!(
+                matches!(settings.source, Some(nixvm_test::build::Source::Flake(flake)) if flake.ends_with("#web"))
+            );
         }
     }
 }

@@ -17,12 +17,15 @@ use super::options::Options;
 /// Compiles all files first, so that what does not compile is said before anything boots, then runs
 /// them one after the other.
 pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> Result<ExitCode> {
-    let binaries = compile(&files(paths)?, &compiler()?).await?;
-    let commands = binaries.iter().map(|binary| command(binary, harness, options));
-    match commands.collect::<Vec<_>>().as_mut_slice() {
+    let files = files(paths)?;
+    // A setting that makes no sense is said before the compiler takes its time.
+    let settings = options.layers_of(files.first().and_then(|file| file.parent()))?.settings();
+    let binaries = compile(&files, &compiler()?).await?;
+    let commands = files.iter().zip(&binaries).map(|(file, binary)| command(file, binary, harness, options));
+    match commands.collect::<Result<Vec<_>>>()?.as_mut_slice() {
         // In place of this process: nothing stands between the scenario and who started it.
         [only] => Err(Error::new(ErrorKind::Host, format!("could not start the scenario: {}", only.exec()))),
-        several => in_turn(several, options.settings()?.run_limit).await,
+        several => in_turn(several, settings.run_limit).await,
     }
 }
 
@@ -41,11 +44,11 @@ pub fn compiler() -> Result<Compiler> {
     Compiler::new(std::io::stderr().is_terminal() && !plain)
 }
 
-/// What runs a scenario's binary.
-pub fn command(binary: &Path, harness: &[OsString], options: &Options) -> Command {
+/// What runs the binary of a scenario's file.
+pub fn command(file: &Path, binary: &Path, harness: &[OsString], options: &Options) -> Result<Command> {
     let mut command = Command::new(binary);
-    command.args(harness).envs(options.variables());
-    command
+    command.args(harness).envs(options.variables(file.parent())?);
+    Ok(command)
 }
 
 /// The binaries of all files, in their order. What the compiler says is shown.

@@ -6,6 +6,7 @@
 mod admission;
 mod checks;
 mod compiling;
+mod config;
 mod folder;
 mod harness;
 mod limits;
