@@ -139,6 +139,11 @@ impl Error {
         &self.0.summary
     }
 
+    /// What to do next, if that is known.
+    pub(crate) fn next(&self) -> Option<&str> {
+        self.0.next_step.as_deref()
+    }
+
     /// The titled blocks of text, in the order in which they are shown.
     pub fn sections(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.sections.iter().map(|(title, body)| (title.as_str(), body.as_str()))

@@ -7,7 +7,7 @@
 mod builder;
 mod built_vm;
 mod diagnosis;
-mod host;
+pub(crate) mod host;
 mod last;
 mod line;
 mod nix;
@@ -24,3 +24,4 @@ pub use built_vm::BuiltVm;
 pub use nixpkgs::Nixpkgs;
 pub(crate) use passwords::password_of;
 pub use source::Source;
+pub(crate) use store::Store;

@@ -4,6 +4,8 @@ mod build;
 mod cache;
 mod child;
 mod config;
+mod doctor;
+mod init;
 mod options;
 mod run;
 mod watch;
@@ -69,6 +71,10 @@ enum Command {
     Build(build::Build),
     /// Show, or make smaller, what is kept between runs: templates of machines
     Cache(cache::Cache),
+    /// Make a first configuration and scenario, a package and a workflow: what passes as it stands
+    Init(init::Init),
+    /// Look at all that this host needs, and say what mends what it lacks
+    Doctor(doctor::Doctor),
     /// Show every setting: what holds, and which flag, variable or line of nixvm.toml says so
     Config(config::Config),
 }
@@ -94,6 +100,8 @@ impl Cli {
         }
         match self.command {
             Some(Command::Cache(cache)) => cache.run(),
+            Some(Command::Init(init)) => init.run(),
+            Some(Command::Doctor(doctor)) => runtime.block_on(doctor.run(&self.options)),
             Some(Command::Config(config)) => config.run(&self.options),
             Some(Command::Build(build)) => runtime.block_on(build.run(&self.options)),
             None if self.run.watch => {
