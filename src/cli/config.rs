@@ -10,8 +10,16 @@ use serde_json::{Value, json};
 
 use super::options::Options;
 
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test config                   what holds here
+  nixvm-test config >nixvm.toml       to begin one
+  nixvm-test config --json | jq '.settings[] | select(.from != \"default\")'
+  nixvm-test config --reference       every key, flag and variable";
+
 /// How it is shown.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Config {
     /// Print one JSON object
     #[arg(long, conflicts_with = "reference")]

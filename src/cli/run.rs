@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use clap::CommandFactory as _;
 use nixvm_test::scenario::Exit;
 use nixvm_test::scenario::compile::{self, Compiler};
-use nixvm_test::{Error, ErrorKind, Result, report};
+use nixvm_test::{Error, ErrorKind, Result, nearest, report};
 
 use super::child::{Child, Signals, exit_of};
 use super::options::Options;
@@ -33,9 +34,30 @@ pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> 
 pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = Vec::new();
     for path in paths {
+        if is_word(path) && !path.exists() {
+            return Err(neither(&path.display().to_string()));
+        }
         files.extend(compile::files(path)?);
     }
     Ok(files)
+}
+
+/// Whether it may have been meant for a subcommand.
+fn is_word(path: &Path) -> bool {
+    path.components().count() == 1 && path.extension().is_none()
+}
+
+/// A word that is neither a file nor a subcommand.
+fn neither(word: &str) -> Error {
+    let command = super::Cli::command();
+    let subcommands = command.get_subcommands().map(clap::Command::get_name);
+    let next = match nearest(word, subcommands) {
+        Some(near) => format!("did you mean `nixvm-test {near}`?"),
+        None => "name a scenario's file, a folder of them, or a subcommand: `nixvm-test --help` lists them"
+            .to_owned(),
+    };
+    let summary = format!("there is no file or folder `{word}`, and no such subcommand");
+    Error::new(ErrorKind::Usage, summary).next_step(next)
 }
 
 /// A compiler whose messages fit where they are shown.

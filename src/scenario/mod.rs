@@ -14,6 +14,7 @@ mod capacity;
 mod checks;
 pub mod compile;
 mod configuration;
+mod describe;
 mod exit;
 mod given;
 mod harness;
@@ -26,6 +27,8 @@ mod run;
 mod suite;
 
 pub use crate::partition::Partition;
+#[doc(hidden)]
+pub use describe::TELL_SCENARIOS;
 pub use exit::{Exit, TABLE as EXIT_CODES};
 #[doc(hidden)]
 pub use harness::TELL_SOURCES;

@@ -12,6 +12,7 @@ mod folder;
 mod harness;
 mod init;
 mod limits;
+mod list;
 mod machines;
 mod suite;
 mod terminal;
