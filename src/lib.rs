@@ -7,10 +7,13 @@ mod cache;
 pub mod console;
 mod control;
 mod digest;
+pub mod doctor;
 mod error;
 mod event;
 mod limits;
 pub mod machine;
+mod nearest;
+mod packages;
 mod partition;
 mod place;
 pub mod prelude;
@@ -18,11 +21,13 @@ pub mod qemu;
 pub mod record;
 pub mod report;
 pub mod scenario;
+pub mod settings;
 pub mod template;
 
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Events, Failure, FileKind, StepOutput};
 pub use limits::Speed;
+pub use nearest::nearest;
 /// The runtime that scenarios run on, for `tokio::join!`, `tokio::spawn` and `tokio::time`: a scenario's file needs
 /// no dependency of its own.
 pub use tokio;

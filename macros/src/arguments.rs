@@ -49,9 +49,11 @@ pub struct Budget {
 
 impl Budget {
     fn parse(name: &Ident, pairs: Option<Vec<(Ident, LitStr)>>) -> Result<Self> {
-        const EXPECTED: &str = "expected what may take how long: `budget(boot = \"20s\", userspace = \"12s\")`";
+        const EXPECTED: &str =
+            "expected what may take how long: `budget(boot = \"20s\", userspace = \"12s\")`";
         let mut budget = Self::default();
-        let pairs = pairs.filter(|pairs| !pairs.is_empty()).ok_or_else(|| Error::new(name.span(), EXPECTED))?;
+        let pairs =
+            pairs.filter(|pairs| !pairs.is_empty()).ok_or_else(|| Error::new(name.span(), EXPECTED))?;
         for (part, limit) in pairs {
             let parsed = duration::parse(&limit.value()).map_err(|why| Error::new(limit.span(), why))?;
             let place = match part.to_string().as_str() {

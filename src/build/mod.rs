@@ -7,7 +7,7 @@
 mod builder;
 mod built_vm;
 mod diagnosis;
-mod host;
+pub(crate) mod host;
 mod last;
 mod line;
 mod nix;
@@ -15,13 +15,13 @@ mod nixpkgs;
 mod passwords;
 mod process;
 mod said;
-mod settings;
 mod source;
 mod store;
 
+pub use crate::settings::{KeepState, Settings};
 pub use builder::Builder;
 pub use built_vm::BuiltVm;
 pub use nixpkgs::Nixpkgs;
 pub(crate) use passwords::password_of;
-pub use settings::{KeepState, Settings};
 pub use source::Source;
+pub(crate) use store::Store;

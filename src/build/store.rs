@@ -7,7 +7,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Who writes to the Nix store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Store {
+pub(crate) enum Store {
     /// This process, as root.
     Root {
         /// The users that builds run as (the group `nixbld`) exist.
@@ -54,7 +54,7 @@ impl Store {
     ///
     /// # Errors
     /// [`ErrorKind::Host`] when there is neither, with what to do.
-    pub(super) fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         let store = Self::decide(&Facts::gather())?;
         if store == Self::Owner {
             // Nix 2.10 and newer keep their store below the home folder, where no script of a VM

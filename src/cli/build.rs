@@ -11,8 +11,16 @@ use nixvm_test::{Error, ErrorKind, Result, report};
 
 use super::options::Options;
 
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test build                                  ./configuration.nix
+  nixvm-test build --configuration web.nix -o web   another, with the link ./web
+  nixvm-test build --flake .#web
+Then, as the tutorial has it: ./result/bin/run-nixos-vm";
+
 /// Where the link goes.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Build {
     /// The link to make
     #[arg(short, long, value_name = "LINK", default_value = "result")]

@@ -6,8 +6,15 @@ use clap::{Args, Subcommand};
 use nixvm_test::Result;
 use nixvm_test::template::{self, Store};
 
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test cache list
+  nixvm-test cache prune                 all that nobody uses
+  nixvm-test cache prune --size 2048     down to 2 GiB";
+
 /// What to do with the templates.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Cache {
     #[command(subcommand)]
     action: Action,

@@ -3,6 +3,12 @@
 mod build;
 mod cache;
 mod child;
+mod completions;
+mod config;
+mod doctor;
+mod init;
+mod list;
+mod man;
 mod options;
 mod run;
 mod watch;
@@ -68,6 +74,18 @@ enum Command {
     Build(build::Build),
     /// Show, or make smaller, what is kept between runs: templates of machines
     Cache(cache::Cache),
+    /// Make a first configuration and scenario, a package and a workflow: what passes as it stands
+    Init(init::Init),
+    /// List the scenarios in files and folders: what they test, on which machines, within which limits
+    List(list::List),
+    /// Look at all that this host needs, and say what mends what it lacks
+    Doctor(doctor::Doctor),
+    /// Show every setting: what holds, and which flag, variable or line of nixvm.toml says so
+    Config(config::Config),
+    /// Print what a shell needs to complete the words of this command
+    Completions(completions::Completions),
+    /// Print the manual page, or write all of them
+    Man(man::Man),
 }
 
 impl Cli {
@@ -91,6 +109,12 @@ impl Cli {
         }
         match self.command {
             Some(Command::Cache(cache)) => cache.run(),
+            Some(Command::List(list)) => runtime.block_on(list.run(&self.options)),
+            Some(Command::Completions(completions)) => Ok(completions.run()),
+            Some(Command::Man(man)) => man.run(),
+            Some(Command::Init(init)) => init.run(),
+            Some(Command::Doctor(doctor)) => runtime.block_on(doctor.run(&self.options)),
+            Some(Command::Config(config)) => config.run(&self.options),
             Some(Command::Build(build)) => runtime.block_on(build.run(&self.options)),
             None if self.run.watch => {
                 runtime.block_on(watch::watch(&self.run.scenarios, &self.run.harness, &self.options))
@@ -112,6 +136,23 @@ mod tests {
     }
 
     #[test]
+    fn every_subcommand_shows_examples_that_parse() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:\n"), "{} has no examples:\n{help}", command.get_name());
+            let lines = help.lines().map(str::trim).filter_map(|line| line.strip_prefix("nixvm-test "));
+            for line in lines {
+                // The words before two spaces (what it is for), a pipe or a redirection.
+                let words = line.split("  ").next().unwrap_or_default();
+                let words = words.split(['|', '>', '&']).next().unwrap_or_default();
+                let words = words.split_whitespace().map(|word| word.replace('"', ""));
+                let parsed = Cli::try_parse_from(std::iter::once("nixvm-test".to_owned()).chain(words));
+                assert!(parsed.is_ok(), "{line}: {parsed:?}");
+            }
+        }
+    }
+
+    #[test]
     fn arguments_after_two_dashes_go_to_the_harness() {
         let cli = Cli::parse_from(["nixvm-test", "a.rs", "b.rs", "--", "--list", "login"]);
         assert_eq!(cli.run.scenarios, ["a.rs", "b.rs"].map(PathBuf::from));
@@ -124,7 +165,10 @@ mod tests {
         {
             let cli = Cli::parse_from(line);
             assert!(matches!(cli.command, Some(Command::Build(_))));
-            assert_eq!(cli.options.flake.as_deref(), Some(".#web"));
+            let settings = cli.options.settings().unwrap();
+            assert!(
+                matches!(settings.source, Some(nixvm_test::build::Source::Flake(flake)) if flake.ends_with("#web"))
+            );
         }
     }
 }

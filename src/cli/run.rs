@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use clap::CommandFactory as _;
 use nixvm_test::scenario::Exit;
 use nixvm_test::scenario::compile::{self, Compiler};
-use nixvm_test::{Error, ErrorKind, Result, report};
+use nixvm_test::{Error, ErrorKind, Result, nearest, report};
 
 use super::child::{Child, Signals, exit_of};
 use super::options::Options;
@@ -17,12 +18,15 @@ use super::options::Options;
 /// Compiles all files first, so that what does not compile is said before anything boots, then runs
 /// them one after the other.
 pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> Result<ExitCode> {
-    let binaries = compile(&files(paths)?, &compiler()?).await?;
-    let commands = binaries.iter().map(|binary| command(binary, harness, options));
-    match commands.collect::<Vec<_>>().as_mut_slice() {
+    let files = files(paths)?;
+    // A setting that makes no sense is said before the compiler takes its time.
+    let settings = options.layers_of(files.first().and_then(|file| file.parent()))?.settings();
+    let binaries = compile(&files, &compiler()?).await?;
+    let commands = files.iter().zip(&binaries).map(|(file, binary)| command(file, binary, harness, options));
+    match commands.collect::<Result<Vec<_>>>()?.as_mut_slice() {
         // In place of this process: nothing stands between the scenario and who started it.
         [only] => Err(Error::new(ErrorKind::Host, format!("could not start the scenario: {}", only.exec()))),
-        several => in_turn(several, options.settings()?.run_limit).await,
+        several => in_turn(several, settings.run_limit).await,
     }
 }
 
@@ -30,9 +34,30 @@ pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> 
 pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = Vec::new();
     for path in paths {
+        if is_word(path) && !path.exists() {
+            return Err(neither(&path.display().to_string()));
+        }
         files.extend(compile::files(path)?);
     }
     Ok(files)
+}
+
+/// Whether it may have been meant for a subcommand.
+fn is_word(path: &Path) -> bool {
+    path.components().count() == 1 && path.extension().is_none()
+}
+
+/// A word that is neither a file nor a subcommand.
+fn neither(word: &str) -> Error {
+    let command = super::Cli::command();
+    let subcommands = command.get_subcommands().map(clap::Command::get_name);
+    let next = match nearest(word, subcommands) {
+        Some(near) => format!("did you mean `nixvm-test {near}`?"),
+        None => "name a scenario's file, a folder of them, or a subcommand: `nixvm-test --help` lists them"
+            .to_owned(),
+    };
+    let summary = format!("there is no file or folder `{word}`, and no such subcommand");
+    Error::new(ErrorKind::Usage, summary).next_step(next)
 }
 
 /// A compiler whose messages fit where they are shown.
@@ -41,11 +66,11 @@ pub fn compiler() -> Result<Compiler> {
     Compiler::new(std::io::stderr().is_terminal() && !plain)
 }
 
-/// What runs a scenario's binary.
-pub fn command(binary: &Path, harness: &[OsString], options: &Options) -> Command {
+/// What runs the binary of a scenario's file.
+pub fn command(file: &Path, binary: &Path, harness: &[OsString], options: &Options) -> Result<Command> {
     let mut command = Command::new(binary);
-    command.args(harness).envs(options.variables());
-    command
+    command.args(harness).envs(options.variables(file.parent())?);
+    Ok(command)
 }
 
 /// The binaries of all files, in their order. What the compiler says is shown.

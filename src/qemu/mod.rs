@@ -37,6 +37,7 @@ pub use launch::Launch;
 pub(crate) use network::Protocol;
 pub use qmp::{Qmp, QmpEvent};
 pub use run_directory::RunDirectory;
+pub(crate) use run_directory::base as runs_folder;
 pub(crate) use screen::Format;
 pub(crate) use template::{Memory, Resume, Saved, foreseen, memory_size};
 

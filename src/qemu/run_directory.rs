@@ -182,7 +182,7 @@ fn runner() -> &'static str {
 static BASE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 
 /// The folder of all run directories of this user, made if need be.
-fn base() -> Result<&'static Path> {
+pub(crate) fn base() -> Result<&'static Path> {
     let base = BASE.get_or_init(|| {
         let mut tried = String::new();
         let from_variable = std::env::var_os("TMPDIR").map(PathBuf::from);

@@ -61,6 +61,11 @@ pub fn events(reporter: &Arc<dyn Reporter>) -> Events {
     Events::new(move |event| reporter.event("", event))
 }
 
+/// `text` on one line, without escape sequences and control characters: it can't drive the user's terminal.
+pub fn printable(text: &str) -> String {
+    wording::printable(text)
+}
+
 /// Prints an error that ends the run.
 pub fn error(error: &Error) {
     let mut stderr = std::io::stderr().lock();

@@ -64,7 +64,10 @@ pub(super) async fn check(scenario: &Scenario, machines: &[Machine], events: &Ev
     for machine in machines {
         let name = machine.name();
         let shown = machine.succeed(ASK).await.map_err(|error| {
-            error.section("why it was asked", "the scenario has a budget for the boot: `#[scenario(budget(…))]`")
+            error.section(
+                "why it was asked",
+                "the scenario has a budget for the boot: `#[scenario(budget(…))]`",
+            )
         })?;
         let times = Times::parse(shown.text()).ok_or_else(|| {
             let what = format!("{name}: systemd does not say how long the boot took");
@@ -102,9 +105,9 @@ fn over(name: &str, part: &str, calibrated: Duration, limit: Duration, times: &T
         line("initial ramdisk", times.initrd),
         line("userspace", times.userspace),
     ];
-    Error::new(ErrorKind::Timeout, summary)
-        .section("the boot", table.concat())
-        .next_step("calibrated time is that of a host whose kernel takes one second: look at what took longest")
+    Error::new(ErrorKind::Timeout, summary).section("the boot", table.concat()).next_step(
+        "calibrated time is that of a host whose kernel takes one second: look at what took longest",
+    )
 }
 
 async fn slowest(machine: &Machine) -> String {
@@ -126,8 +129,12 @@ mod tests {
         let times = Times::parse(SHOWN).unwrap();
         assert_eq!(times, Times { kernel: seconds(2), initrd: seconds(1), userspace: seconds(10) });
         assert_eq!(times.boot().div_f64(times.calibration()), Duration::from_millis(6500));
-        let without = Times::parse(&SHOWN.replace("InitRDTimestampMonotonic=2000000", "InitRDTimestampMonotonic=0"));
-        assert_eq!(without.unwrap(), Times { kernel: seconds(3), initrd: seconds(0), userspace: seconds(10) });
+        let without =
+            Times::parse(&SHOWN.replace("InitRDTimestampMonotonic=2000000", "InitRDTimestampMonotonic=0"));
+        assert_eq!(
+            without.unwrap(),
+            Times { kernel: seconds(3), initrd: seconds(0), userspace: seconds(10) }
+        );
         assert_eq!(Times::parse("FinishTimestampMonotonic=0\nUserspaceTimestampMonotonic=5\n"), None);
     }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use libtest_mimic::{Arguments, ColorSetting, Completion, Failed, Trial};
 
+use super::describe::{TELL_SCENARIOS, describe};
 use super::exit::Exit;
 use super::order;
 use super::registry::{self, Scenario};
@@ -56,6 +57,13 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     if std::env::var_os(TELL_SOURCES).is_some() {
         let suite = Suite::new(Settings::from_env()?, reporter);
         suite.source_files(&scenarios).iter().for_each(|file| println!("{}", file.display()));
+        return Ok(Exit::Passed.into());
+    }
+    if std::env::var_os(TELL_SCENARIOS).is_some() {
+        let suite = Suite::new(settings.clone(), reporter);
+        order::share(scenarios, &settings)
+            .iter()
+            .for_each(|scenario| println!("{}", describe(scenario, &suite)));
         return Ok(Exit::Passed.into());
     }
     let record = match Folder::begin().and_then(Writer::new) {

@@ -15,6 +15,7 @@ mod capacity;
 mod checks;
 pub mod compile;
 mod configuration;
+mod describe;
 mod exit;
 mod failure;
 mod given;
@@ -28,6 +29,8 @@ mod run;
 mod suite;
 
 pub use crate::partition::Partition;
+#[doc(hidden)]
+pub use describe::TELL_SCENARIOS;
 pub use exit::{Exit, TABLE as EXIT_CODES};
 #[doc(hidden)]
 pub use harness::TELL_SOURCES;

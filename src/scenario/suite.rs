@@ -65,7 +65,7 @@ impl Suite {
 
     /// Why every scenario is to be left out, if they are.
     pub fn skipped(&self) -> Option<&'static str> {
-        self.settings.skip.then_some("NIXVM_SKIP is set")
+        self.settings.skip.then_some("skip is set, by NIXVM_SKIP, --skip-all or nixvm.toml")
     }
 
     /// The events of one scenario.

@@ -115,7 +115,7 @@ fn a_suite_of_no_scenarios_fails_and_says_why() {
 fn skipping_is_said_and_runs_nothing() {
     let folder = Folder::with("skipped.rs", r#"#[scenario] async fn fails() { panic!("it ran") }"#);
     let ran = Ran::of(folder.command(&["skipped.rs"]).env("NIXVM_SKIP", "1"));
-    ran.ended_with(0).printed("ignored (NIXVM_SKIP is set)").printed("0 passed; 0 failed; 1 ignored");
+    ran.ended_with(0).printed("ignored (skip is set, by NIXVM_SKIP").printed("0 passed; 0 failed; 1 ignored");
 }
 
 #[test]

@@ -6,10 +6,14 @@
 mod admission;
 mod checks;
 mod compiling;
+mod config;
+mod doctor;
 mod failures;
 mod folder;
 mod harness;
+mod init;
 mod limits;
+mod list;
 mod machines;
 mod suite;
 mod terminal;

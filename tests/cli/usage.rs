@@ -85,3 +85,35 @@ fn a_host_without_nix_is_told_what_to_install() {
     let ran = crate::folder::Ran::of(folder.command(&["--nixpkgs", "standin", "a.rs"]).env("PATH", &tools));
     ran.ended_with(5).printed("lacks nix-build").printed("nix-bin").printed("scenario: a, a.rs:2");
 }
+
+#[test]
+fn a_mistyped_subcommand_is_recognised() {
+    let folder = Folder::new();
+    let ran = folder.run(&["lits"]);
+    ran.ended_with(2)
+        .said("no file or folder `lits`, and no such subcommand")
+        .said("did you mean `nixvm-test list`?");
+    folder.run(&["doktor"]).ended_with(2).said("did you mean `nixvm-test doctor`?");
+    let ran = folder.run(&["frobnicate"]);
+    ran.ended_with(2).said("`nixvm-test --help` lists them");
+    assert!(!ran.err.contains("did you mean"), "{}", ran.err);
+    // What looks like a file is taken for one.
+    folder.run(&["scenarios/lits"]).ended_with(2).said("there is no file or folder `scenarios/lits`\n");
+}
+
+#[test]
+fn shells_get_their_completions_and_man_its_pages() {
+    let folder = Folder::new();
+    for (shell, word) in
+        [("bash", "complete -F"), ("zsh", "#compdef nixvm-test"), ("fish", "complete -c nixvm-test")]
+    {
+        let ran = folder.run(&["completions", shell]);
+        ran.ended_with(0).printed(word).printed("doctor").printed("keep-state");
+    }
+    folder.run(&["completions", "cmd"]).ended_with(2).said("possible values");
+    let ran = folder.run(&["man"]);
+    ran.ended_with(0).printed(".TH nixvm-test 1").printed("run\\-timeout").printed("Exit codes");
+    folder.run(&["man", "--dir", "man1"]).ended_with(0);
+    let page = std::fs::read_to_string(folder.path().join("man1/nixvm-test-init.1")).unwrap();
+    assert!(page.contains("no\\-cargo"), "{page}");
+}

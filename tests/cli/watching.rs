@@ -222,3 +222,18 @@ fn a_signal_ends_the_compiler_too() {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+#[test]
+fn a_saved_nixvm_toml_is_a_reason_to_run_again_and_a_wrong_one_no_reason_to_end() {
+    let folder = Folder::with("a.rs", r#"#[scenario] async fn a() {}"#);
+    folder.put("nixvm.toml", "skip = true\n");
+    let mut watching = Watching::start(&folder, &["a.rs"]);
+    watching.until("ignored (skip is set");
+    watching.until("watching");
+    folder.put("nixvm.toml", "skpi = true\n");
+    watching.until("did you mean `skip`?");
+    watching.until("watching");
+    folder.put("nixvm.toml", "skip = false\n");
+    watching.until("test a ... ok");
+    watching.ends(Signal::TERM, 143);
+}

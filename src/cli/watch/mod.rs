@@ -115,9 +115,20 @@ impl Watch<'_> {
             self.suites.insert(file.clone(), Suite { inputs, broken: false });
         }
         self.want(begun)?;
+        let commands = files
+            .iter()
+            .zip(&binaries)
+            .map(|(file, binary)| run::command(file, binary, self.harness, self.options));
+        let commands: Vec<_> = match commands.collect::<Result<_>>() {
+            Ok(commands) => commands,
+            Err(error) => {
+                report::error(&error);
+                return Ok(Next::Over("nothing was run".to_owned()));
+            }
+        };
         let mut exits = Vec::new();
-        for binary in &binaries {
-            let mut child = Child::start(run::command(binary, self.harness, self.options))?;
+        for command in commands {
+            let mut child = Child::start(command)?;
             let status = loop {
                 tokio::select! {
                     status = child.wait() => break status?,
@@ -171,9 +182,14 @@ impl Watch<'_> {
     async fn inputs(&self, file: &Path, binary: &Path) -> BTreeSet<PathBuf> {
         let mut inputs: BTreeSet<PathBuf> = self.compiler.inputs(file).into_iter().collect();
         inputs.insert(file.to_owned());
-        let mut command = tokio::process::Command::from(run::command(binary, &[], self.options));
-        command.env(TELL_SOURCES, "1").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let told = command.output().await.map(|output| output.stdout).unwrap_or_default();
+        inputs.extend(self.options.file_for(file.parent()));
+        let mut told = Vec::new();
+        // Settings that make no sense are said when the run is to begin.
+        if let Ok(command) = run::command(file, binary, &[], self.options) {
+            let mut command = tokio::process::Command::from(command);
+            command.env(TELL_SOURCES, "1").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+            told = command.output().await.map(|output| output.stdout).unwrap_or_default();
+        }
         for source in String::from_utf8_lossy(&told).lines() {
             inputs.extend(configuration::files(Path::new(source)));
         }

@@ -99,6 +99,19 @@ impl Memory {
     }
 }
 
+/// What was found last in this boot of the host, for whatever VM.
+pub(super) fn newest(folder: &Path) -> Option<(Accelerator, String)> {
+    let files = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let files = files.filter(|path| path.to_string_lossy().ends_with("-kvm.json"));
+    let findings = files.filter_map(|path| {
+        let finding: Finding = read(&path)?;
+        let when = fs::metadata(&path).and_then(|about| about.modified()).ok()?;
+        (finding.boot == boot()).then_some((when, finding))
+    });
+    let (_, newest) = findings.max_by_key(|(when, _)| *when)?;
+    Some((newest.accelerator, newest.reason))
+}
+
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
     let text = fs::read(path).ok()?;
     serde_json::from_slice(&text)

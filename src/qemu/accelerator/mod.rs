@@ -85,6 +85,27 @@ pub async fn choose(vm: &BuiltVm, events: &Events) -> Result<Choice> {
     Ok(choice)
 }
 
+/// What machines of this host run under, as far as it is known before one starts: `None` where the device opens and no
+/// VM was tried with it since the host was booted. With the reason.
+pub(crate) fn standing() -> (Option<Accelerator>, String) {
+    match std::env::var(VARIABLE).unwrap_or_default().as_str() {
+        "" => {}
+        "tcg" => return (Some(Accelerator::Tcg), format!("{VARIABLE} says so")),
+        _ => return (Some(Accelerator::Kvm), format!("{VARIABLE} says so")),
+    }
+    let device = Path::new("/dev/kvm");
+    if let Some(reason) = unusable(device) {
+        return (Some(Accelerator::Tcg), reason);
+    }
+    let folder = crate::cache::dir().map(|cache| cache.join("accelerator"));
+    match folder.ok().and_then(|folder| memory::newest(&folder)) {
+        Some((accelerator, reason)) => (Some(accelerator), reason),
+        None => {
+            (None, format!("{} opens; the first VM shows whether a guest runs with it", device.display()))
+        }
+    }
+}
+
 /// What a VM runs on, by what identifies it: QEMU, kernel, CPU model.
 pub(crate) fn subject(vm: &BuiltVm) -> String {
     let script = std::fs::read_to_string(vm.script()).unwrap_or_default();

@@ -50,6 +50,20 @@ impl Library {
         dependency
     }
 
+    /// What a manifest of the user's says about it, which stays when this program is replaced by a newer one.
+    pub fn lasting_dependency(&self) -> toml::Table {
+        let unpacked = |folder: &PathBuf| folder.join(".cargo-ok").exists();
+        if self.folder.as_ref().is_some_and(unpacked) {
+            // Cargo unpacked it from the registry to compile this program, and may remove it.
+            return toml::Table::from_iter([("version".to_owned(), env!("CARGO_PKG_VERSION").into())]);
+        }
+        let mut dependency = self.dependency();
+        if dependency.contains_key("version") {
+            dependency.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        }
+        dependency
+    }
+
     /// Tells one place of the library from any other.
     pub fn place(&self) -> String {
         match &self.folder {
@@ -85,5 +99,22 @@ fn add(hash: &mut Sha256, path: &Path) {
         hash.update(about.len().to_le_bytes());
         hash.update(about.mtime().to_le_bytes());
         hash.update(about.mtime_nsec().to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_names_the_checkout_or_else_the_version() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("Cargo.toml"), "").unwrap();
+        let version = |library: Library| library.lasting_dependency().get("version").cloned();
+        let checkout = Library::at(folder.path().to_owned());
+        assert_eq!(checkout.lasting_dependency()["path"].as_str(), folder.path().to_str());
+        assert_eq!(version(Library::at("/gone".into())), Some(env!("CARGO_PKG_VERSION").into()));
+        fs::write(folder.path().join(".cargo-ok"), "").unwrap();
+        assert_eq!(version(Library::at(folder.path().to_owned())), Some(env!("CARGO_PKG_VERSION").into()));
     }
 }

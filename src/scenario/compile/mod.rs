@@ -27,6 +27,12 @@ use crate::{Events, Result};
 
 pub use source::find as files;
 
+/// What a manifest says to depend on this library: a version, or the path of the checkout that this program was compiled
+/// from.
+pub fn dependency() -> toml::Table {
+    library::Library::find().lasting_dependency()
+}
+
 /// What came of compiling a file.
 #[derive(Debug)]
 pub struct Compiled {

@@ -1,0 +1,93 @@
+//! `nixvm-test config`: every setting, what holds, and who said so.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Args;
+use nixvm_test::Result;
+use nixvm_test::settings::{FILE_NAME, Layers, TABLE, VARIABLES, reference};
+use serde_json::{Value, json};
+
+use super::options::Options;
+
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test config                   what holds here
+  nixvm-test config >nixvm.toml       to begin one
+  nixvm-test config --json | jq '.settings[] | select(.from != \"default\")'
+  nixvm-test config --reference       every key, flag and variable";
+
+/// How it is shown.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Config {
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "reference")]
+    json: bool,
+    /// Print what settings there are, as a page in Markdown, instead of what holds
+    #[arg(long)]
+    reference: bool,
+}
+
+impl Config {
+    /// Prints it.
+    pub fn run(&self, options: &Options) -> Result<ExitCode> {
+        let text = if self.reference {
+            reference()
+        } else {
+            let layers = options.layers()?;
+            if self.json { format!("{:#}\n", as_json(&layers)) } else { as_lines(&layers) }
+        };
+        // A reader that went away is no failure.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn as_lines(layers: &Layers) -> String {
+    let mut text = match layers.file() {
+        Some(file) => format!("# {}\n", file.display()),
+        None => format!("# no {FILE_NAME} here or above\n"),
+    };
+    let rows = TABLE.iter().map(|setting| match layers.given(setting) {
+        Some(given) => {
+            let value = toml_of(&setting.form.json(&given.value));
+            (format!("{} = {value}", setting.key), layers.shown(given).to_string())
+        }
+        // A comment, so that the whole can be taken as a nixvm.toml.
+        None => (format!("# {}", setting.key), format!("default: {}", setting.default)),
+    });
+    let rows: Vec<(String, String)> = rows.collect();
+    let width = rows.iter().map(|(left, _)| left.chars().count()).filter(|width| *width < 60).max();
+    for (left, right) in rows {
+        text.push_str(&format!("{left:width$}  # {right}\n", width = width.unwrap_or_default()));
+    }
+    let set = |name: &&str| std::env::var_os(*name).is_some_and(|value| !value.is_empty());
+    for name in VARIABLES.iter().map(|(name, _)| *name).filter(set) {
+        let value = std::env::var_os(name).unwrap_or_default();
+        text.push_str(&format!("# {name}={}\n", value.display()));
+    }
+    text
+}
+
+/// A value as it stands in TOML. JSON escapes the same characters in the same way.
+fn toml_of(value: &Value) -> String {
+    value.to_string()
+}
+
+fn as_json(layers: &Layers) -> Value {
+    let settings = TABLE.iter().map(|setting| {
+        let given = layers.given(setting);
+        json!({
+            "key": setting.key,
+            "variable": setting.variable,
+            "flag": format!("--{}", setting.flag),
+            "value": given.map(|given| setting.form.json(&given.value)),
+            "from": given.map_or("default", |given| given.origin.name()),
+            "where": given.map(|given| layers.shown(given).to_string()),
+            "default": setting.default,
+            "meaning": setting.meaning,
+        })
+    });
+    json!({ "file": layers.file(), "settings": settings.collect::<Vec<_>>() })
+}

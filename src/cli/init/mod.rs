@@ -1,0 +1,232 @@
+//! `nixvm-test init`: a first configuration, a first scenario, and what runs them.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind as Io, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use nixvm_test::scenario::compile;
+use nixvm_test::{Error, ErrorKind, Result};
+
+/// The sample of the tutorial, and its scenario: those of this very project.
+const CONFIGURATION: &str = include_str!("../../../configuration.nix");
+const LOGIN: &str = include_str!("../../../scenarios/login.rs");
+
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test init                         in the current folder
+  nixvm-test init my-machines             in a new one
+  nixvm-test init --no-cargo --ci none    only configuration.nix and scenarios/login.rs
+
+A file that is there already is left as it is, and named.";
+
+/// What is made, and where.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Init {
+    /// The folder; it is made if it is missing
+    #[arg(default_value = ".", hide_default_value = true)]
+    dir: PathBuf,
+    /// Make no package of cargo: scenarios are run by `nixvm-test` alone
+    #[arg(long)]
+    no_cargo: bool,
+    /// The workflow that runs the scenarios after every push
+    #[arg(long, value_name = "WHOSE", default_value = "github")]
+    ci: Ci,
+}
+
+/// Whose continuous integration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Ci {
+    Github,
+    Gitlab,
+    None,
+}
+
+/// A file to be made: its name, its text, what it is.
+struct Plan(&'static str, String, &'static str);
+
+impl Init {
+    /// Makes the files, and says which.
+    pub fn run(&self) -> Result<ExitCode> {
+        let dir = &self.dir;
+        if dir.exists() && !dir.is_dir() {
+            return Err(Error::new(ErrorKind::Usage, format!("{} is not a folder", dir.display())));
+        }
+        // Somebody's own package is theirs to change; one that depends on this library already needs nothing.
+        let manifest = fs::read_to_string(dir.join("Cargo.toml")).unwrap_or_default();
+        let foreign = !self.no_cargo && dir.join("Cargo.toml").exists() && !manifest.contains("nixvm-test");
+        let library = compile::dependency();
+        let is_path = library.contains_key("path");
+        let library = dependency(&library);
+        let mut said = String::new();
+        let mut left = Vec::new();
+        for Plan(name, text, what) in self.plan(foreign, &library) {
+            let made = make(&dir.join(name), &text)?;
+            said.push_str(&format!("{}  {name:34} {what}\n", if made { "made" } else { "left" }));
+            if !made {
+                left.push(name);
+            }
+        }
+        if !left.is_empty() {
+            said.push_str(&format!("\nThere already, and left as it was: {}\n", left.join(", ")));
+        }
+        if left == ["configuration.nix"] {
+            said.push_str(
+                "scenarios/login.rs logs in as alice with the password test: put in a user of yours.\n",
+            );
+        }
+        if foreign {
+            said.push_str(&advice(&library));
+        }
+        if is_path && self.ci != Ci::None && !self.no_cargo {
+            said.push_str("\nThe workflow needs a nixvm-test that it can reach: the path in Cargo.toml is of this host.\n");
+        }
+        said.push_str(&self.next(foreign));
+        // A reader that went away is no failure.
+        let _ = std::io::stdout().write_all(said.as_bytes());
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What is to be made, in the order in which it is named.
+    fn plan(&self, foreign: bool, library: &str) -> Vec<Plan> {
+        let mut plan = vec![
+            Plan("configuration.nix", CONFIGURATION.into(), "the machine: a user alice who has cowsay"),
+            Plan("scenarios/login.rs", LOGIN.into(), "the test: alice logs in, and the cow speaks"),
+        ];
+        if !self.no_cargo && !foreign {
+            let manifest = include_str!("Cargo.toml.in").replace("@NAME@", &package_name(&self.dir));
+            let manifest = manifest.replace("@LINES@", lines(library).trim_end());
+            plan.push(Plan("Cargo.toml", manifest, "a package, for `cargo test`"));
+            plan.push(Plan("tests/scenarios.rs", SUITE.into(), "its test: every scenario"));
+            plan.push(Plan(".gitignore", "/target\n/result\n*.qcow2\n".into(), "what builds leave"));
+        }
+        let run = if self.no_cargo {
+            concat!(
+                "cargo install nixvm-test --locked --version ",
+                env!("CARGO_PKG_VERSION"),
+                " && nixvm-test scenarios/"
+            )
+        } else {
+            "cargo test --test scenarios"
+        };
+        let workflow = |text: &str| text.replace("@RUN@", run);
+        match self.ci {
+            Ci::Github => plan.push(Plan(
+                ".github/workflows/nixvm-test.yml",
+                workflow(include_str!("github.yml")),
+                "runs it after every push",
+            )),
+            Ci::Gitlab => plan.push(Plan(
+                ".gitlab-ci.yml",
+                workflow(include_str!("gitlab.yml")),
+                "runs it after every push",
+            )),
+            Ci::None => {}
+        }
+        plan
+    }
+
+    /// What to type now.
+    fn next(&self, foreign: bool) -> String {
+        let mut next = String::from("\nNow:\n");
+        if self.dir != Path::new(".") {
+            next.push_str(&format!("  cd {}\n", self.dir.display()));
+        }
+        next.push_str("  nixvm-test scenarios/login.rs\n");
+        if !self.no_cargo && !foreign {
+            next.push_str("  cargo test                      # the same, with every flag of cargo's\n");
+        }
+        next.push_str("`nixvm-test doctor` says whether this host has all it takes.\n");
+        next
+    }
+}
+
+const SUITE: &str = include_str!("scenarios.rs");
+
+/// What a manifest needs.
+fn lines(library: &str) -> String {
+    include_str!("lines.toml").replace("@LIBRARY@", library)
+}
+
+/// What to add to a package of the user's own.
+fn advice(library: &str) -> String {
+    let indented = |text: &str| {
+        let lines = text.trim_end().lines().filter(|line| !line.starts_with("//!"));
+        let lines = lines.map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") });
+        lines.collect::<String>().trim_start_matches('\n').to_owned()
+    };
+    format!(
+        "\nCargo.toml is there already, and nothing was changed in it. For `cargo test`, add to it:\n\n{}\n\
+         and make tests/scenarios.rs:\n\n{}",
+        indented(&lines(library)),
+        indented(SUITE)
+    )
+}
+
+/// Makes a file, unless there is one, whatever it is. Returns whether it was made.
+fn make(path: &Path, text: &str) -> Result<bool> {
+    let failed = |source: std::io::Error| {
+        Error::new(ErrorKind::Io, format!("could not make {}: {source}", path.display()))
+    };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(mut file) => file.write_all(text.as_bytes()).map_err(failed).map(|()| true),
+        Err(source) if source.kind() == Io::AlreadyExists => Ok(false),
+        Err(source) => Err(failed(source)),
+    }
+}
+
+/// A dependency on one line: the version by itself, a path in braces.
+fn dependency(table: &toml::Table) -> String {
+    let quoted = |value: &toml::Value| value.to_string();
+    match table.get("version") {
+        Some(version) => quoted(version),
+        None => {
+            let pairs = table.iter().map(|(key, value)| format!("{key} = {}", quoted(value)));
+            format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// A name that cargo takes, from the folder's.
+fn package_name(dir: &Path) -> String {
+    let path = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let folder = path.components().next_back().map(|name| name.as_os_str().to_string_lossy().to_lowercase());
+    let fit = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
+    let name: String = folder.unwrap_or_default().chars().map(fit).collect();
+    let name = name.trim_matches('-');
+    let letter_first = name.starts_with(|first: char| first.is_ascii_alphabetic());
+    match name {
+        "" => "machines".to_owned(),
+        _ if !letter_first => format!("machines-{name}"),
+        // A name of one word may be a crate's of Rust or a keyword, and a package can't depend on one of its own name.
+        _ if !name.contains('-') || name == "nixvm-test" => format!("{name}-machines"),
+        _ => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_fit_for_cargo_is_made_of_any_folder() {
+        assert_eq!(package_name(Path::new("/home/u/my-host")), "my-host");
+        assert_eq!(package_name(Path::new("/home/u/web")), "web-machines");
+        assert_eq!(package_name(Path::new("/home/u/.nixos config")), "nixos-config");
+        assert_eq!(package_name(Path::new("/home/u/test")), "test-machines");
+        assert_eq!(package_name(Path::new("/")), "machines");
+        assert_eq!(package_name(Path::new("/home/u/nixvm-test")), "nixvm-test-machines");
+    }
+
+    #[test]
+    fn a_dependency_is_a_version_or_a_path() {
+        let table = |text: &str| text.parse::<toml::Table>().unwrap();
+        assert_eq!(dependency(&table("version = \"0.1.0\"")), "\"0.1.0\"");
+        assert_eq!(dependency(&table("path = '/a \"b\"'")), "{ path = '/a \"b\"' }");
+    }
+}

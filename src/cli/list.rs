@@ -1,0 +1,129 @@
+//! `nixvm-test list`: the scenarios in files and folders, with what they say of themselves.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+
+use clap::Args;
+use nixvm_test::scenario::{Exit, TELL_SCENARIOS};
+use nixvm_test::{Error, ErrorKind, Result, report};
+use serde_json::Value;
+
+use super::options::Options;
+use super::run;
+
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test list                               those in ./scenarios, or else in this folder
+  nixvm-test list scenarios/web.rs
+  nixvm-test list --json | jq -r '.[].name'";
+
+/// What is listed, and how.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct List {
+    /// Files of scenarios, or folders of such files
+    #[arg(value_name = "FILE.rs|DIR")]
+    scenarios: Vec<PathBuf>,
+    /// Print one JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    /// Compiles the files, asks each what is in it, and prints that. Nothing is built or booted.
+    pub async fn run(&self, options: &Options) -> Result<ExitCode> {
+        let here = if Path::new("scenarios").is_dir() { "scenarios" } else { "." };
+        let paths = if self.scenarios.is_empty() { &[here.into()][..] } else { &self.scenarios };
+        let files = run::files(paths)?;
+        let binaries = run::compile(&files, &run::compiler()?).await?;
+        let mut all: Vec<Value> = Vec::new();
+        let mut text = String::new();
+        for (file, binary) in files.iter().zip(&binaries) {
+            let scenarios = scenarios(file, binary, options).await?;
+            text.push_str(&as_lines(file, &scenarios));
+            all.extend(scenarios);
+        }
+        if self.json {
+            text = format!("{:#}\n", Value::Array(all));
+        }
+        // A reader that went away is no failure.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        Ok(Exit::Passed.into())
+    }
+}
+
+/// What the binary of a file says of its scenarios.
+async fn scenarios(file: &Path, binary: &Path, options: &Options) -> Result<Vec<Value>> {
+    let mut command = tokio::process::Command::from(run::command(file, binary, &[], options)?);
+    command.env(TELL_SCENARIOS, "1").stdin(Stdio::null()).kill_on_drop(true);
+    let failed =
+        |why: String| Error::new(ErrorKind::Host, format!("could not ask {}: {why}", file.display()));
+    let output =
+        command.stderr(Stdio::piped()).output().await.map_err(|source| failed(source.to_string()))?;
+    let parsed = String::from_utf8_lossy(&output.stdout).lines().map(serde_json::from_str).collect();
+    match parsed {
+        Ok(scenarios) if output.status.success() => Ok(scenarios),
+        _ => Err(failed(output.status.to_string())
+            .section("it said", String::from_utf8_lossy(&output.stderr).into_owned())),
+    }
+}
+
+fn as_lines(file: &Path, scenarios: &[Value]) -> String {
+    let mut text = format!("{}\n", shown(file));
+    for scenario in scenarios {
+        let of = |key: &str| scenario[key].as_str().unwrap_or_default();
+        text.push_str(&format!("  {}\n", of("name")));
+        for line in of("description").lines() {
+            text.push_str(format!("      {}", report::printable(line)).trim_end());
+            text.push('\n');
+        }
+        for machine in scenario["machines"].as_array().into_iter().flatten() {
+            let name = machine["name"].as_str().unwrap_or_default();
+            let source = match machine["source"].as_str() {
+                Some(source) => shown(Path::new(source)),
+                None => format!("none: {}", machine["error"].as_str().unwrap_or_default()),
+            };
+            text.push_str(&format!("      {name}: {}\n", report::printable(&source)));
+        }
+        text.push_str(&format!("      {}\n", limits(scenario)));
+        if let Some(why) = scenario["ignore"].as_str() {
+            let why = if why.is_empty() { String::new() } else { format!(": {}", report::printable(why)) };
+            text.push_str(&format!("      left out unless asked for (-- --ignored){why}\n"));
+        }
+    }
+    text
+}
+
+/// Where it begins, and what bounds it.
+fn limits(scenario: &Value) -> String {
+    let mut parts = Vec::new();
+    if scenario["machines"].as_array().is_some_and(|machines| !machines.is_empty()) {
+        parts.push(format!("from: {}", scenario["from"].as_str().unwrap_or_default()));
+    }
+    let seconds = scenario["timeout_seconds"].as_f64().unwrap_or_default();
+    parts.push(match seconds {
+        _ if seconds >= 60.0 && seconds % 60.0 == 0.0 => format!("limit: {} min", seconds / 60.0),
+        _ => format!("limit: {seconds} s"),
+    });
+    let mut number = |key: &str, before: &str, after: &str| {
+        if let Some(number) = scenario[key].as_u64().filter(|number| *number > 0) {
+            parts.push(format!("{before}{number}{after}"));
+        }
+    };
+    number("memory_mib", "memory: ", " MiB");
+    number("cores", "cores: ", "");
+    number("retries", "retries: ", "");
+    let allowed: Vec<&str> =
+        scenario["allow"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !allowed.is_empty() {
+        parts.push(format!("allowed: {}", allowed.join(", ")));
+    }
+    parts.join(", ")
+}
+
+/// A path as the user has it: from the current folder where it is below.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,45 @@
+//! `nixvm-test man`: the manual pages.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _};
+use nixvm_test::{Error, ErrorKind, Result};
+
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test man | man -l -                                   to read it
+  nixvm-test man --dir ~/.local/share/man/man1                to have `man nixvm-test`, and a page a subcommand";
+
+/// Where they go.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Man {
+    /// Write a page for the command and one for each subcommand to this folder, instead of printing the first
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl Man {
+    /// Prints or writes them.
+    pub fn run(&self) -> Result<ExitCode> {
+        let failed = |source: std::io::Error| {
+            Error::new(ErrorKind::Io, format!("could not write the manual pages: {source}"))
+        };
+        let command = super::Cli::command();
+        match &self.dir {
+            Some(dir) => {
+                std::fs::create_dir_all(dir).map_err(failed)?;
+                clap_mangen::generate_to(command, dir).map_err(failed)?;
+            }
+            None => {
+                let mut page = Vec::new();
+                clap_mangen::Man::new(command).render(&mut page).map_err(failed)?;
+                // A reader that went away is no failure.
+                let _ = std::io::stdout().write_all(&page);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

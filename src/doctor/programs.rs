@@ -1,0 +1,185 @@
+//! Programs and their versions.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::{Finding, State};
+use crate::build::host::{missing, needs_of_the_stand_in, search_path};
+use crate::build::{Settings, Source};
+use crate::packages::{CC, Distribution, NIX, NIX_BUILD, Program, QEMU, QEMU_IMG, TESSERACT};
+
+/// A program that does not say its version in this time is not waited for.
+const LIMIT: Duration = Duration::from_secs(10);
+/// The oldest QEMU that this is tested with.
+const OLDEST_QEMU: [u32; 2] = [7, 2];
+const RUSTUP: &str = "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh";
+
+fn install(programs: &[Program]) -> String {
+    Distribution::of_this_host().install(programs, rustix::process::geteuid().is_root())
+}
+
+/// What a program says of itself, the first line; `None` if it does not run.
+async fn says(program: &str, arguments: &[&str]) -> Option<String> {
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(LIMIT, command.output()).await.ok()?.ok()?;
+    // Some print their version to stderr.
+    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    output.status.success().then(|| crate::console::shown(text.as_bytes(), 40))
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default().trim()
+}
+
+/// The first number with a dot in it: `QEMU emulator version 7.2.22 (Debian…)` has 7.2.
+fn version(text: &str) -> Option<[u32; 2]> {
+    text.split(|letter: char| !letter.is_ascii_digit() && letter != '.').find_map(|word| {
+        let mut parts = word.split('.');
+        Some([parts.next()?.parse().ok()?, parts.next()?.parse().ok()?])
+    })
+}
+
+pub(super) async fn nix(settings: &Settings) -> Finding {
+    let program = match &settings.source {
+        Some(Source::Flake(_)) => NIX,
+        _ => NIX_BUILD,
+    };
+    let needed = !matches!(settings.source, Some(Source::Built(_)));
+    match says(program.name, &["--version"]).await {
+        Some(said) => Finding::ok("Nix", first_line(&said)),
+        None if !needed => Finding::ok("Nix", "none, and none is needed for a VM that is built already"),
+        None => {
+            let own = "sh <(curl --proto '=https' --tlsv1.2 -L https://nixos.org/nix/install) --daemon";
+            let mend = match Distribution::of_this_host() {
+                Distribution::Debian | Distribution::NixOs => install(&[program]),
+                _ => own.to_owned(),
+            };
+            Finding::new("Nix", State::Missing, format!("there is no program {}", program.name), mend)
+        }
+    }
+}
+
+/// QEMU, which the stand-in's script takes from the path; NixOS's own brings one.
+pub(super) async fn qemu(standin: bool) -> Finding {
+    let state = if standin { State::Missing } else { State::Warning };
+    let lacks = missing(&[QEMU, QEMU_IMG], &search_path());
+    let Some(said) = says(QEMU.name, &["--version"]).await.filter(|_| lacks.is_empty()) else {
+        let names: Vec<&str> = lacks.iter().map(|program| program.name).collect();
+        let found = match names.as_slice() {
+            [] => format!("{} does not run", QEMU.name),
+            names => format!("there is no {}", names.join(" and no ")),
+        };
+        let found = if standin { found } else { format!("{found}; a VM of NixOS brings its own") };
+        return Finding::new("QEMU", state, found, install(&[QEMU, QEMU_IMG]));
+    };
+    let line = first_line(&said).trim_start_matches("QEMU emulator version ").to_owned();
+    match version(&line) {
+        Some(found) if found < OLDEST_QEMU => {
+            let [major, minor] = OLDEST_QEMU;
+            let found =
+                format!("{line}, older than {major}.{minor}: machines may boot cold instead of being cloned");
+            Finding::new("QEMU", State::Warning, found, install(&[QEMU, QEMU_IMG]))
+        }
+        _ => Finding::ok("QEMU", line),
+    }
+}
+
+/// What the stand-in puts its VM together with.
+pub(super) fn stand_in() -> Finding {
+    let needs: Vec<Program> =
+        needs_of_the_stand_in().into_iter().filter(|program| ![QEMU, QEMU_IMG].contains(program)).collect();
+    let lacks = missing(&needs, &search_path());
+    let names =
+        |programs: &[Program]| programs.iter().map(|program| program.name).collect::<Vec<_>>().join(", ");
+    if lacks.is_empty() {
+        return Finding::ok("stand-in", format!("{} are there", names(&needs)));
+    }
+    let mend = format!("{}, or use a real nixpkgs: --nixpkgs channel:nixos-23.11", install(&lacks));
+    Finding::new("stand-in", State::Missing, format!("it needs {}", names(&lacks)), mend)
+}
+
+pub(super) async fn cargo() -> Finding {
+    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    match says(&program, &["--version"]).await {
+        Some(said) => Finding::ok("cargo", first_line(&said)),
+        None => {
+            let found = "there is no cargo, which compiles scenarios";
+            Finding::new("cargo", State::Missing, found, rust())
+        }
+    }
+}
+
+pub(super) async fn rustc() -> Finding {
+    let program = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    let Some(said) = says(&program, &["--version"]).await else {
+        return Finding::new("rustc", State::Missing, "there is no Rust compiler", rust());
+    };
+    let line = first_line(&said);
+    let oldest = env!("CARGO_PKG_RUST_VERSION");
+    match (version(line), version(oldest)) {
+        (Some(found), Some(needed)) if found < needed => {
+            let found = format!("{line}, and scenarios need {oldest} or newer");
+            let mend = if says("rustup", &["--version"]).await.is_some() { "rustup update" } else { RUSTUP };
+            Finding::new("rustc", State::Missing, found, mend)
+        }
+        _ => Finding::ok("rustc", line),
+    }
+}
+
+/// Rust, of its own installer but where the system's is new enough.
+fn rust() -> String {
+    match Distribution::of_this_host() {
+        Distribution::NixOs => "nix-shell -p cargo rustc gcc".to_owned(),
+        Distribution::Fedora => "sudo dnf install cargo".to_owned(),
+        _ => RUSTUP.to_owned(),
+    }
+}
+
+pub(super) async fn linker() -> Finding {
+    if !missing(&[CC], &search_path()).is_empty() {
+        return Finding::new(
+            "linker",
+            State::Missing,
+            "there is no cc, which Rust links with",
+            install(&[CC]),
+        );
+    }
+    let said = says(CC.name, &["--version"]).await;
+    Finding::ok("linker", first_line(&said.unwrap_or_else(|| "cc".to_owned())))
+}
+
+/// What reads screens, and the language in which it does.
+pub(super) async fn tesseract() -> Finding {
+    const FOR: &str = "only scenarios that read a screen need it (wait_for_text, get_screen_text)";
+    let Some(said) = says(TESSERACT.name, &["--version"]).await else {
+        let found = format!("there is no tesseract; {FOR}");
+        return Finding::new("tesseract", State::Warning, found, install(&[TESSERACT]));
+    };
+    let languages = says(TESSERACT.name, &["--list-langs"]).await.unwrap_or_default();
+    if languages.lines().any(|line| line.trim() == "eng") {
+        return Finding::ok("tesseract", format!("{}, with English", first_line(&said)));
+    }
+    let mend = match Distribution::of_this_host() {
+        Distribution::Debian => "sudo apt-get install tesseract-ocr-eng",
+        Distribution::Fedora => "sudo dnf install tesseract-langpack-eng",
+        _ => "put eng.traineddata where `tesseract --list-langs` looks (TESSDATA_PREFIX)",
+    };
+    let found = format!("{} without its English data; {FOR}", first_line(&said));
+    Finding::new("tesseract", State::Warning, found, mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_programs_say_them() {
+        assert_eq!(version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)"), Some([7, 2]));
+        assert_eq!(version("rustc 1.88.0-nightly (abc 2025-01-01)"), Some([1, 88]));
+        assert_eq!(version("nix-build (Nix) 2.8.0"), Some([2, 8]));
+        assert_eq!(version("no number"), None);
+        assert!([1, 9] < [1, 88] && [10, 0] > [7, 2]);
+    }
+}

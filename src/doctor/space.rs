@@ -1,0 +1,112 @@
+//! Room on the disks and in memory.
+
+use std::path::{Path, PathBuf};
+
+use super::{Finding, State};
+use crate::{cache, qemu};
+
+const GIB: u64 = 1 << 30;
+
+/// With less than this nothing works; with less than `enough`, the next large thing fails.
+const LEAST: u64 = GIB / 4;
+
+/// The disks that are written to, each with what it is for.
+pub(super) fn disks() -> [Finding; 3] {
+    let cache = cache::dir().map_err(|error| error.summary().to_owned());
+    let runs = qemu::runs_folder().map(Path::to_owned).map_err(|error| error.summary().to_owned());
+    [
+        // A first build of NixOS fetches some gigabytes.
+        disk("disk for the Nix store", Ok("/nix/store".into()), 6 * GIB, "nix-collect-garbage"),
+        // A template is the memory of a machine; the cache may grow to 10 GiB.
+        disk(
+            "disk for the cache",
+            cache,
+            4 * GIB,
+            "nixvm-test cache prune, or NIXVM_CACHE_DIR on another disk",
+        ),
+        disk(
+            "disk for machines",
+            runs,
+            2 * GIB,
+            "free some of it, or set TMPDIR to a folder on another disk",
+        ),
+    ]
+}
+
+fn disk(name: &'static str, folder: Result<PathBuf, String>, enough: u64, mend: &str) -> Finding {
+    let folder = match folder {
+        Ok(folder) => folder,
+        Err(why) => return Finding::new(name, State::Missing, why, mend),
+    };
+    // What is not there yet will be made in what is.
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    match rustix::fs::statvfs(there) {
+        Ok(about) => judge(name, &folder, about.f_bavail.saturating_mul(about.f_frsize), enough, mend),
+        Err(error) => {
+            let found = format!("{}: {error}", there.display());
+            Finding::new(name, State::Warning, found, mend)
+        }
+    }
+}
+
+fn judge(name: &'static str, folder: &Path, free: u64, enough: u64, mend: &str) -> Finding {
+    let found = format!("{} free for {}", gib(free), folder.display());
+    match free {
+        _ if free < LEAST => Finding::new(name, State::Missing, found, mend),
+        _ if free < enough => {
+            let found = format!("{found}; {} are wanted when it is used most", gib(enough));
+            Finding::new(name, State::Warning, found, mend)
+        }
+        _ => Finding::ok(name, found),
+    }
+}
+
+/// What machines and the evaluation of NixOS may have.
+pub(super) fn memory() -> Finding {
+    // A machine has 1 GiB of its own, and evaluating NixOS takes up to 2.
+    const ENOUGH: u64 = 2 * GIB;
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let Some(available) = available(&info) else { return Finding::ok("memory", "not known") };
+    let found = format!("{} available", gib(available));
+    if available >= ENOUGH {
+        return Finding::ok("memory", found);
+    }
+    let found = format!("{found}; evaluating NixOS takes up to {}, a machine 1 GiB and more", gib(ENOUGH));
+    Finding::new(
+        "memory",
+        State::Warning,
+        found,
+        "end what else runs here, or give the host more memory or swap",
+    )
+}
+
+/// The bytes that programs can have, by proc_meminfo(5).
+fn available(info: &str) -> Option<u64> {
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / GIB as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_missing_and_a_small_one_a_warning() {
+        let state = |free| judge("disk", Path::new("/x"), free, 2 * GIB, "free some").state;
+        assert_eq!(state(3 * GIB), State::Ok);
+        assert_eq!(state(GIB), State::Warning);
+        assert_eq!(state(GIB / 8), State::Missing);
+        let finding = judge("disk", Path::new("/x"), GIB, 2 * GIB, "free some");
+        assert!(finding.found.contains("1.0 GiB free for /x") && finding.mend.is_some(), "{finding:?}");
+    }
+
+    #[test]
+    fn available_memory_is_read() {
+        assert_eq!(available("MemTotal: 8 kB\nMemAvailable:    2048 kB\n"), Some(2048 * 1024));
+        assert_eq!(available("MemTotal: 8 kB\n"), None);
+    }
+}

@@ -1,0 +1,32 @@
+//! The name that somebody may have meant who wrote another one.
+
+/// How alike two words must be, from 0 to 1: `nixpkg` and `nixpkgs` are 0.9 alike, `timeout` and `run-timeout` 0.6.
+const ALIKE: f64 = 0.5;
+
+/// The one of `known` that is most like `word`; `None` if none is like it.
+///
+/// ```
+/// assert_eq!(nixvm_test::nearest("lits", ["list", "build"]), Some("list"));
+/// assert_eq!(nixvm_test::nearest("frobnicate", ["list", "build"]), None);
+/// ```
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let alike = known.into_iter().map(|name| (strsim::normalized_damerau_levenshtein(word, name), name));
+    let best = alike.max_by(|one, other| one.0.total_cmp(&other.0));
+    best.filter(|(alike, _)| *alike >= ALIKE).map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_is_recognised_and_another_word_is_not() {
+        let known = ["nixpkgs", "run-timeout", "jobs"];
+        assert_eq!(nearest("nixpkg", known), Some("nixpkgs"));
+        assert_eq!(nearest("run_timeout", known), Some("run-timeout"));
+        assert_eq!(nearest("timeout", known), Some("run-timeout"));
+        assert_eq!(nearest("jbos", known), Some("jobs"));
+        assert_eq!(nearest("colour", known), None);
+        assert_eq!(nearest("", known), None);
+    }
+}

@@ -1,0 +1,58 @@
+//! What a suite says of its scenarios without running one: for `nixvm-test list`.
+
+use serde_json::{Value, json};
+
+use super::configuration::source_file;
+use super::registry::{From, Scenario};
+use super::run::DEFAULT_TIMEOUT;
+use super::suite::Suite;
+
+/// If it is set, a suite prints one JSON object for each of its scenarios, one a line, and runs nothing.
+pub const TELL_SCENARIOS: &str = "NIXVM_TELL_SCENARIOS";
+
+/// Everything that is known of `scenario` before it runs. Passwords are left out.
+pub(super) fn describe(scenario: &Scenario, suite: &Suite) -> Value {
+    let machines = scenario.machines.iter().map(|machine| match suite.source(scenario, machine) {
+        Ok(source) => {
+            json!({ "name": machine.name, "source": source.to_string(), "session": machine.session })
+        }
+        Err(error) => {
+            json!({ "name": machine.name, "source": null, "session": machine.session, "error": error.summary() })
+        }
+    });
+    json!({
+        "name": scenario.name(),
+        "file": source_file(scenario),
+        "line": scenario.line,
+        "description": scenario.description,
+        "ignore": scenario.ignore,
+        "machines": machines.collect::<Vec<_>>(),
+        "from": from(scenario.from),
+        "timeout_seconds": scenario.timeout.unwrap_or(DEFAULT_TIMEOUT).as_secs_f64(),
+        "retries": suite.tries(scenario) - 1,
+        "memory_mib": scenario.memory,
+        "cores": scenario.cores,
+        "allow": scenario.allow,
+    })
+}
+
+/// Where machines begin, in words.
+fn from(from: From) -> String {
+    match from {
+        From::Cold => "cold".to_owned(),
+        From::Booted => "booted".to_owned(),
+        From::LoggedIn { user, .. } => format!("logged in as {user}"),
+        From::Checkpoint(checkpoint) => checkpoint.function.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_told_without_its_password() {
+        assert_eq!(from(From::LoggedIn { user: "alice", password: "secret" }), "logged in as alice");
+        assert_eq!(from(From::Cold), "cold");
+    }
+}

@@ -1,0 +1,173 @@
+//! nixvm.toml: found from a folder upwards, and read with the line of each key.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use super::table::{Setting, TABLE};
+use crate::{Error, ErrorKind, Result, nearest};
+
+/// The name that is looked for.
+pub const NAME: &str = "nixvm.toml";
+
+/// A nixvm.toml that was read. Every key is known and of its type.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    /// Its settings as text, with the line of each.
+    pub(super) given: Vec<(&'static Setting, OsString, usize)>,
+}
+
+/// The nearest nixvm.toml, in `folder` or above it, up to the root of the repository (the folder with `.git`).
+pub fn nearest_file(folder: &Path) -> Option<PathBuf> {
+    for folder in folder.ancestors() {
+        let file = folder.join(NAME);
+        if file.is_file() {
+            return Some(file);
+        }
+        if folder.join(".git").exists() {
+            break;
+        }
+    }
+    None
+}
+
+impl File {
+    /// Reads it. Relative paths in it begin at its folder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] with file and line if it is not TOML, has a key that is not known, or a value of another
+    /// type than the key's.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let path = std::path::absolute(path)
+            .map_err(|source| Error::io(format_args!("find {}", path.display()), &source))?;
+        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::new(ErrorKind::Usage, format!("there is no file {}", path.display()))
+            }
+            _ => Error::io(format_args!("read {}", path.display()), &source),
+        })?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: PathBuf, text: &str) -> Result<Self> {
+        let table: BTreeMap<Spanned<String>, Spanned<toml::Value>> =
+            toml::from_str(text).map_err(|error| {
+                let line = error.span().map_or(1, |span| line_of(text, span.start));
+                wrong(&path, text, line, error.message().lines().next().unwrap_or("it is not TOML"))
+            })?;
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let mut given = Vec::new();
+        for (key, value) in &table {
+            let (name, line) = (key.get_ref().as_str(), line_of(text, key.span().start));
+            let Some(setting) = Setting::by_key(name) else {
+                let error = wrong(&path, text, line, &format!("there is no key `{name}`"));
+                let keys = TABLE.iter().map(|setting| setting.key);
+                return Err(error.next_step(match nearest(name, keys) {
+                    Some(near) => format!("did you mean `{near}`? `nixvm-test config` shows every key"),
+                    None => "`nixvm-test config` shows every key".to_owned(),
+                }));
+            };
+            let read = setting.form.text_of(value.get_ref()).map(OsString::from);
+            let read = read.filter(|text| setting.accepts(text)).ok_or_else(|| {
+                let takes = setting.form.takes_in_toml();
+                wrong(&path, text, line, &format!("`{name}` has a value that makes no sense"))
+                    .next_step(format!("write {takes}"))
+            })?;
+            given.push((setting, setting.form.resolved(read, folder), line));
+        }
+        Ok(Self { path, given })
+    }
+}
+
+fn wrong(path: &Path, text: &str, line: usize, why: &str) -> Error {
+    let quoted = text.lines().nth(line - 1).unwrap_or_default().trim_end();
+    Error::new(ErrorKind::Usage, format!("{}:{line}: {why}", path.display()))
+        .section(format!("line {line}"), quoted)
+}
+
+/// The number of the line of the byte at `at`, from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        let error = File::parse("/p/nixvm.toml".into(), text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        error.to_string()
+    }
+
+    #[test]
+    fn every_form_of_value_is_read_as_toml_has_it() {
+        let text = "configuration = \"web.nix\"\nkeep-state = \"strict\"\nfail-fast = true\n\n# seconds\nrun-timeout = 90\n\
+                    build-timeout = \"2h\"\njobs = 2\nhost-memory = \"4G\"\nnixpkgs = \"../nixpkgs\"\n";
+        let file = File::parse("/p/a/nixvm.toml".into(), text).unwrap();
+        let given = |key: &str| {
+            let (_, text, line) = file.given.iter().find(|(setting, ..)| setting.key == key).unwrap();
+            (text.to_str().unwrap(), *line)
+        };
+        assert_eq!(given("configuration"), ("/p/a/web.nix", 1));
+        assert_eq!(given("keep-state"), ("strict", 2));
+        assert_eq!(given("fail-fast"), ("1", 3));
+        assert_eq!(given("run-timeout"), ("90", 6));
+        assert_eq!(given("jobs"), ("2", 8));
+        assert_eq!(given("nixpkgs").0, "/p/a/../nixpkgs");
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_is_an_error_with_its_line_and_the_nearest_key() {
+        let text = error("jobs = 1\n\n  nixpkg = \"standin\"\n");
+        assert!(text.starts_with("/p/nixvm.toml:3: there is no key `nixpkg`"), "{text}");
+        assert!(text.contains("| nixpkg = \"standin\"") || text.contains("nixpkg = \"standin\""), "{text}");
+        assert!(text.contains("did you mean `nixpkgs`?"), "{text}");
+        let text = error("[colours]\nerror = \"red\"\n");
+        assert!(text.starts_with("/p/nixvm.toml:1: there is no key `colours`"), "{text}");
+        assert!(!text.contains("did you mean"), "{text}");
+    }
+
+    #[test]
+    fn a_value_of_another_type_and_one_that_makes_no_sense_are_refused_with_what_to_write() {
+        for (line, takes) in [
+            ("jobs = \"2\"", "a number from 1, without quotes"),
+            ("jobs = 0", "a number from 1, without quotes"),
+            ("jobs = -1", "a number from 1"),
+            ("fail-fast = \"yes\"", "true or false"),
+            ("keep-state = \"on\"", "true, \"strict\" or false"),
+            ("run-timeout = \"soon\"", "such as 90s"),
+            ("partition = \"hash:3/2\"", "hash:1/3"),
+            ("configuration = 7", "in quotes"),
+            ("nixpkgs = \"\"", "in quotes"),
+        ] {
+            let text = error(&format!("# first\n{line}\n"));
+            assert!(text.starts_with("/p/nixvm.toml:2: ") && text.contains(takes), "{line}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_toml_is_refused_with_its_line() {
+        let text = error("jobs = 1\nconfiguration = web.nix\n");
+        assert!(text.starts_with("/p/nixvm.toml:2: ") && text.contains("configuration = web.nix"), "{text}");
+        assert!(error("jobs = 1\njobs = 2\n").starts_with("/p/nixvm.toml:2: "));
+    }
+
+    #[test]
+    fn the_nearest_file_is_found_and_the_search_ends_at_the_repository() {
+        let root = tempfile::tempdir().unwrap();
+        let (repository, deep) = (root.path().join("repository"), root.path().join("repository/a/b"));
+        fs::create_dir_all(&deep).unwrap();
+        fs::create_dir(repository.join(".git")).unwrap();
+        fs::write(root.path().join(NAME), "").unwrap();
+        assert_eq!(nearest_file(&deep), None, "it is above the repository");
+        fs::write(repository.join(NAME), "").unwrap();
+        assert_eq!(nearest_file(&deep), Some(repository.join(NAME)));
+        fs::write(repository.join("a").join(NAME), "").unwrap();
+        assert_eq!(nearest_file(&deep), Some(repository.join("a").join(NAME)));
+    }
+}

@@ -1,0 +1,88 @@
+//! The reference of all settings, as `docs/settings.md` has it.
+
+use super::table::{Setting, TABLE, VARIABLES};
+use super::value::Form;
+
+/// The page in Markdown.
+pub fn reference() -> String {
+    let mut page = String::from(
+        "A flag goes before a variable, a variable before `nixvm.toml`, and that before the default. `nixvm-test config` shows\n\
+         what holds, and who said so.\n\n\
+         `nixvm.toml` is looked for from the folder of the scenario's file upwards, then from the current folder upwards\n\
+         (for a suite under `cargo test`, which runs in the folder of its package, from there alone), each time up to the\n\
+         root of the repository; the first one holds alone. Paths in it begin at its own folder. A key that is not known is an error.\n\n\
+         ```toml\n\
+         nixpkgs = \"channel:nixos-23.11\"\n\
+         run-timeout = \"45m\"\n\
+         fail-fast = true\n\
+         jobs = 2\n\
+         ```\n\n\
+         | in `nixvm.toml` | flag | variable | meaning | default |\n\
+         |---|---|---|---|---|\n",
+    );
+    for setting in TABLE {
+        page.push_str(&format!(
+            "| `{}` | {} | `{}` | {} | {} |\n",
+            example(setting),
+            flags(setting),
+            setting.variable,
+            escaped(setting.meaning),
+            escaped(setting.default)
+        ));
+    }
+    page.push_str(
+        "\nAs a variable a switch is `1` or `0`, and an empty variable counts as not set. At most one of `configuration`, `flake`\n\
+         and `vm` may be set by the same means, and a nixpkgs only where one is used.\n\n\
+         Variables that are nothing else:\n\n| variable | meaning |\n|---|---|\n",
+    );
+    for (name, meaning) in VARIABLES {
+        page.push_str(&format!("| `{name}` | {} |\n", escaped(meaning)));
+    }
+    page
+}
+
+/// The key with the form of its value.
+fn example(setting: &Setting) -> String {
+    let value = match setting.form {
+        Form::Switch { or: None } => "true",
+        Form::Switch { or: Some(word) } => return format!("{} = true`, `\"{word}\"", setting.key),
+        Form::Number { .. } => "2",
+        Form::Path => "\"PATH\"",
+        Form::Nixpkgs => "\"NIXPKGS\"",
+        Form::Flake => "\".#HOST\"",
+        Form::Time => "\"45m\"",
+        Form::Size => "\"4G\"",
+        Form::Share => "\"hash:1/3\"",
+    };
+    format!("{} = {value}", setting.key)
+}
+
+fn flags(setting: &Setting) -> String {
+    let flag = setting.flag;
+    let short = setting.short.map(|short| format!("`-{short}`, ")).unwrap_or_default();
+    match setting.form {
+        Form::Switch { or: None } => format!("{short}`--{flag}`, `--no-{flag}`"),
+        Form::Switch { or: Some(word) } => format!("{short}`--{flag}`, `--{flag}={word}`, `--no-{flag}`"),
+        _ => format!("{short}`--{flag} {}`", setting.placeholder),
+    }
+}
+
+/// Text as a cell of a table has it: what looks like a tag is none.
+fn escaped(text: &str) -> String {
+    text.replace('|', "\\|").replace("<nixpkgs>", "`<nixpkgs>`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_that_of_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            page == reference(),
+            "docs/settings.md is out of date: nixvm-test config --reference >docs/settings.md"
+        );
+    }
+}

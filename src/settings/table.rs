@@ -1,0 +1,320 @@
+//! The table of settings: one entry makes a flag, a variable, a key of nixvm.toml, a line of `nixvm-test config` and
+//! of the reference.
+
+use std::ffi::OsStr;
+
+use super::value::{Form, mebibytes, time};
+use super::{KeepState, Settings};
+use crate::build::Source;
+
+/// One thing that can be chosen for a run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Setting {
+    /// Its name in nixvm.toml.
+    pub key: &'static str,
+    /// The environment variable.
+    pub variable: &'static str,
+    /// The long flag, without its dashes. A switch also has `--no-FLAG`.
+    pub flag: &'static str,
+    /// The short flag.
+    pub short: Option<char>,
+    /// For a switch that is on if nobody says otherwise: what `--no-FLAG` does, which `--help` shows then. The other of
+    /// a switch's two flags is there to override nixvm.toml.
+    pub meaning_of_no: Option<&'static str>,
+    /// What stands for the value in help texts.
+    pub placeholder: &'static str,
+    /// What is written as its value.
+    pub form: Form,
+    /// What it does, in a line.
+    pub meaning: &'static str,
+    /// What holds where nobody chose, in words.
+    pub default: &'static str,
+    /// Takes the value; `None` if it makes no sense.
+    pub(super) set: fn(&mut Settings, &OsStr) -> Option<()>,
+}
+
+/// Every setting, in the order in which they are shown.
+pub const TABLE: &[Setting] = &[
+    Setting {
+        key: "nixpkgs",
+        variable: "NIXVM_NIXPKGS",
+        flag: "nixpkgs",
+        placeholder: "NIXPKGS",
+        form: Form::Nixpkgs,
+        meaning: "which nixpkgs to build with: a channel (channel:nixos-23.11), a folder, <nixpkgs>, a URL, or standin",
+        default: "<nixpkgs> of NIX_PATH or of a channel, else the stand-in",
+        set: |settings, value| set(&mut settings.nixpkgs, text(value)?.to_owned()),
+        ..PLAIN
+    },
+    Setting {
+        key: "configuration",
+        variable: "NIXVM_CONFIGURATION",
+        flag: "configuration",
+        placeholder: "FILE.nix",
+        form: Form::Path,
+        meaning: "the configuration, for scenarios that name none",
+        default: "configuration.nix beside or above the scenario",
+        set: |settings, value| set(&mut settings.source, Source::Configuration(value.into())),
+        ..PLAIN
+    },
+    Setting {
+        key: "flake",
+        variable: "NIXVM_FLAKE",
+        flag: "flake",
+        placeholder: "FLAKE#HOST",
+        form: Form::Flake,
+        meaning: "a flake's host instead of a configuration: its config.system.build.vm",
+        default: "none",
+        set: |settings, value| set(&mut settings.source, Source::Flake(text(value)?.to_owned())),
+        ..PLAIN
+    },
+    Setting {
+        key: "vm",
+        variable: "NIXVM_VM",
+        flag: "vm",
+        placeholder: "RESULT",
+        form: Form::Path,
+        meaning: "a VM that is built already (./result of nix-build or nixos-rebuild build-vm)",
+        default: "none",
+        set: |settings, value| set(&mut settings.source, Source::Built(value.into())),
+        ..PLAIN
+    },
+    Setting {
+        key: "keep-state",
+        variable: "NIXVM_KEEP_STATE",
+        flag: "keep-state",
+        placeholder: "HOW",
+        form: Form::Switch { or: Some("strict") },
+        meaning: "keep the VM's disk beside the configuration, from run to run; strict: refuse one of another \
+                  configuration, instead of starting anew",
+        default: "no",
+        set: |settings, value| {
+            settings.keep_state = match text(value)? {
+                "strict" => KeepState::Strict,
+                other if switch(other)? => KeepState::Keep,
+                _ => KeepState::Fresh,
+            };
+            Some(())
+        },
+        ..PLAIN
+    },
+    Setting {
+        key: "templates",
+        variable: "NIXVM_TEMPLATES",
+        flag: "template",
+        meaning_of_no: Some("boot every machine for its scenario alone, instead of cloning a template"),
+        form: Form::Switch { or: None },
+        meaning: "machines are clones of templates, where that is possible; if not, each is booted for its \
+                  scenario alone",
+        default: "yes",
+        set: |settings, value| put(&mut settings.templates, switch(text(value)?)),
+        ..PLAIN
+    },
+    Setting {
+        key: "shuffle",
+        variable: "NIXVM_SHUFFLE",
+        flag: "shuffle",
+        placeholder: "SEED",
+        form: Form::Number { from: 0 },
+        meaning: "run scenarios in an order that this number decides",
+        default: "the order in which they are written",
+        set: |settings, value| set(&mut settings.shuffle, number(value, 0)?),
+        ..PLAIN
+    },
+    Setting {
+        key: "partition",
+        variable: "NIXVM_PARTITION",
+        flag: "partition",
+        placeholder: "SHARE",
+        form: Form::Share,
+        meaning: "run a share of the scenarios alone: hash:1/3 is the first of three, count:1/3 every third",
+        default: "all",
+        set: |settings, value| set(&mut settings.partition, text(value)?.parse().ok()?),
+        ..PLAIN
+    },
+    Setting {
+        key: "retries",
+        variable: "NIXVM_RETRIES",
+        flag: "retries",
+        placeholder: "N",
+        form: Form::Number { from: 0 },
+        meaning: "try scenarios that failed again, so often; those that pass then are named flaky",
+        default: "0",
+        set: |settings, value| put(&mut settings.retries, number(value, 0)?.try_into().ok()),
+        ..PLAIN
+    },
+    Setting {
+        key: "fail-fast",
+        variable: "NIXVM_FAIL_FAST",
+        flag: "fail-fast",
+        form: Form::Switch { or: None },
+        meaning: "begin nothing more once a scenario has failed",
+        default: "no",
+        set: |settings, value| put(&mut settings.fail_fast, switch(text(value)?)),
+        ..PLAIN
+    },
+    Setting {
+        key: "jobs",
+        variable: "NIXVM_JOBS",
+        flag: "jobs",
+        short: Some('j'),
+        placeholder: "N",
+        form: Form::Number { from: 1 },
+        meaning: "run so many machines at once, at most",
+        default: "as many as this host has processors and memory for",
+        set: |settings, value| set(&mut settings.jobs, number(value, 1)?),
+        ..PLAIN
+    },
+    Setting {
+        key: "run-timeout",
+        variable: "NIXVM_RUN_TIMEOUT",
+        flag: "run-timeout",
+        placeholder: "TIME",
+        form: Form::Time,
+        meaning: "longest time the whole run may take: 90s, 45m, 2h; then what is under way is ended, and the rest \
+                  is not run",
+        default: "no limit",
+        set: |settings, value| set(&mut settings.run_limit, time(text(value)?)?),
+        ..PLAIN
+    },
+    Setting {
+        key: "build-timeout",
+        variable: "NIXVM_BUILD_TIMEOUT",
+        flag: "build-timeout",
+        placeholder: "TIME",
+        form: Form::Time,
+        meaning: "longest time the build of a VM may take: 90s, 45m, 2h",
+        default: "60m",
+        set: |settings, value| set(&mut settings.build_limit, time(text(value)?)?),
+        ..PLAIN
+    },
+    Setting {
+        key: "host-cores",
+        variable: "NIXVM_HOST_CORES",
+        flag: "host-cores",
+        placeholder: "N",
+        form: Form::Number { from: 1 },
+        meaning: "how many of this host's processors machines may take, those of all users and runs that say the same",
+        default: "all",
+        set: |settings, value| set(&mut settings.host_cores, number(value, 1)?),
+        ..PLAIN
+    },
+    Setting {
+        key: "host-memory",
+        variable: "NIXVM_HOST_MEMORY",
+        flag: "host-memory",
+        placeholder: "SIZE",
+        form: Form::Size,
+        meaning: "how much of this host's memory they may take: 4G, 512M",
+        default: "seven eighths",
+        set: |settings, value| set(&mut settings.host_memory, mebibytes(text(value)?)?),
+        ..PLAIN
+    },
+    Setting {
+        key: "skip",
+        variable: "NIXVM_SKIP",
+        flag: "skip-all",
+        form: Form::Switch { or: None },
+        meaning: "skip every scenario, and say so: for hosts without QEMU or Nix, which fail otherwise",
+        default: "no",
+        set: |settings, value| put(&mut settings.skip, switch(text(value)?)),
+        ..PLAIN
+    },
+];
+
+/// What is chosen by a variable alone: it is needed before there are settings, or is not for everyday use.
+pub const VARIABLES: &[(&str, &str)] = &[
+    (
+        super::FILE_VARIABLE,
+        "the nixvm.toml to read, instead of looking for one; empty: as if it were not set",
+    ),
+    ("NIXVM_ACCELERATOR", "kvm or tcg, instead of finding out what works"),
+    ("NIXVM_ADMISSION_DIR", "the folder in which machines are counted, instead of /var/tmp/nixvm-admission"),
+    ("NIXVM_CACHE_DIR", "the folder of what can be made again, instead of ~/.cache/nixvm-test"),
+    ("NIXVM_CACHE_SIZE", "how many MiB templates may take together"),
+    (
+        "NIXVM_CONTROL",
+        "shell: the control channel is served by a shell script, as where a machine can't run the helper",
+    ),
+    ("NIXVM_LIBRARY", "the folder of the library that scenarios are compiled against"),
+    ("NIXVM_LOG", "the filter of the log on standard error, such as nixvm_test=debug"),
+    ("NIXVM_STANDIN", "the folder of the stand-in for nixpkgs"),
+];
+
+/// What an entry does not say.
+const PLAIN: Setting = Setting {
+    key: "",
+    variable: "",
+    flag: "",
+    short: None,
+    meaning_of_no: None,
+    placeholder: "",
+    form: Form::Path,
+    meaning: "",
+    default: "",
+    set: |_, _| None,
+};
+
+/// The keys that say what is booted: at most one of them holds.
+pub(super) const SOURCES: [&str; 3] = ["configuration", "flake", "vm"];
+
+impl Setting {
+    /// The one with this key.
+    pub fn by_key(key: &str) -> Option<&'static Self> {
+        TABLE.iter().find(|setting| setting.key == key)
+    }
+
+    /// Whether `value`, written as a variable has it, makes sense.
+    pub fn accepts(&self, value: &OsStr) -> bool {
+        (self.set)(&mut Settings::default(), value).is_some()
+    }
+}
+
+fn text(value: &OsStr) -> Option<&str> {
+    value.to_str()
+}
+
+fn set<T>(place: &mut Option<T>, value: T) -> Option<()> {
+    *place = Some(value);
+    Some(())
+}
+
+fn put<T>(place: &mut T, value: Option<T>) -> Option<()> {
+    *place = value?;
+    Some(())
+}
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "1" => Some(true),
+        "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn number(value: &OsStr, from: u64) -> Option<u64> {
+    text(value)?.parse().ok().filter(|number| *number >= from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_settings_share_a_name_and_none_lacks_one() {
+        for name in [|s: &Setting| s.key, |s: &Setting| s.variable, |s: &Setting| s.flag] {
+            let names: BTreeSet<&str> = TABLE.iter().map(name).collect();
+            assert_eq!(names.len(), TABLE.len());
+            assert!(!names.contains(""));
+        }
+        for setting in TABLE {
+            assert!(!setting.meaning.is_empty() && !setting.default.is_empty(), "{}", setting.key);
+            let is_switch = matches!(setting.form, Form::Switch { or: None });
+            assert_eq!(setting.placeholder.is_empty(), is_switch, "{}", setting.key);
+        }
+        assert!(SOURCES.iter().all(|key| Setting::by_key(key).is_some()));
+    }
+}

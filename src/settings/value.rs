@@ -1,0 +1,176 @@
+//! What values a setting takes, and how each is written: as text, where a flag or a variable has it, and in TOML.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The form of a setting's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Form {
+    /// Yes or no: `1` and `0` as text, `true` and `false` in TOML. `or` is one more word that it takes.
+    Switch {
+        /// The word, as text and in TOML.
+        or: Option<&'static str>,
+    },
+    /// A file or folder.
+    Path,
+    /// A nixpkgs: a channel, a folder, a URL, …
+    Nixpkgs,
+    /// A flake and its host.
+    Flake,
+    /// A whole number, from this one.
+    Number {
+        /// The least.
+        from: u64,
+    },
+    /// A length of time: `90s`, `45m`, `2h`, or a number of seconds.
+    Time,
+    /// A size in memory: `4G`, `512M`.
+    Size,
+    /// A share of a suite: `hash:1/3`.
+    Share,
+}
+
+impl Form {
+    /// What a value has to be, for error texts.
+    pub fn takes(self) -> String {
+        match self {
+            Self::Switch { or: None } => "1 or 0".into(),
+            Self::Switch { or: Some(word) } => format!("1, {word} or 0"),
+            Self::Path => "the path of a file or folder".into(),
+            Self::Nixpkgs => "a channel (channel:nixos-23.11), a folder, a URL, <nixpkgs> or standin".into(),
+            Self::Flake => "a flake's host, such as .#web".into(),
+            Self::Number { from: 0 } => "a number".into(),
+            Self::Number { from } => format!("a number from {from}"),
+            Self::Time => "a time of at least one second, such as 90s, 45m or 2h".into(),
+            Self::Size => "a size such as 4G or 512M".into(),
+            Self::Share => "a share such as hash:1/3, the first of three".into(),
+        }
+    }
+
+    /// The same for TOML, where a value has a type.
+    pub fn takes_in_toml(self) -> String {
+        match self {
+            Self::Switch { or: None } => "true or false".into(),
+            Self::Switch { or: Some(word) } => format!("true, \"{word}\" or false"),
+            Self::Number { .. } => format!("{}, without quotes", self.takes()),
+            _ => format!("{}, in quotes", self.takes()),
+        }
+    }
+
+    /// The text of a value in TOML; `None` if it is of another type.
+    pub(super) fn text_of(self, value: &toml::Value) -> Option<String> {
+        use toml::Value as Toml;
+        match (self, value) {
+            (Self::Switch { .. }, Toml::Boolean(yes)) => Some(if *yes { "1" } else { "0" }.into()),
+            (Self::Switch { or }, Toml::String(word)) => (or == Some(word)).then(|| word.clone()),
+            (Self::Number { .. } | Self::Time, Toml::Integer(number)) => Some(number.to_string()),
+            (Self::Number { .. }, _) => None,
+            (_, Toml::String(text)) => Some(text.clone()).filter(|text| !text.is_empty()),
+            _ => None,
+        }
+    }
+
+    /// The value of the type that JSON and TOML have for it.
+    pub fn json(self, text: &OsStr) -> serde_json::Value {
+        let text = text.to_string_lossy();
+        match (self, &*text) {
+            (Self::Switch { .. }, "1") => true.into(),
+            (Self::Switch { .. }, "0") => false.into(),
+            (Self::Number { .. }, digits) => digits.parse::<u64>().map_or(digits.into(), Into::into),
+            (_, other) => other.into(),
+        }
+    }
+
+    /// What a person writes relative to `folder`, as it means the same everywhere.
+    pub(super) fn resolved(self, text: OsString, folder: &Path) -> OsString {
+        match (self, text.to_str()) {
+            (Self::Path, _) => absolute(Path::new(&text), folder).into(),
+            (Self::Nixpkgs, Some(given)) => nixpkgs(given, folder).into(),
+            (Self::Flake, Some(given)) => flake(given, folder).into(),
+            _ => text,
+        }
+    }
+}
+
+/// A nixpkgs with a path made absolute. `standin` is the stand-in, whatever folder has that name; `./standin` is
+/// the folder.
+fn nixpkgs(given: &str, folder: &Path) -> String {
+    let is_path = given.starts_with('.')
+        || (given != "standin" && !given.contains([':', '<']) && folder.join(given).exists());
+    if is_path { absolute(Path::new(given), folder).display().to_string() } else { given.to_owned() }
+}
+
+/// A flake with a path made absolute.
+fn flake(given: &str, folder: &Path) -> String {
+    let (reference, host) = given.split_once('#').map_or((given, None), |(flake, host)| (flake, Some(host)));
+    let (scheme, path) = reference.split_once("path:").map_or(("", reference), |(_, path)| ("path:", path));
+    if !path.starts_with('.') && !path.is_empty() {
+        return given.to_owned();
+    }
+    let path = absolute(Path::new(if path.is_empty() { "." } else { path }), folder);
+    let host = host.map(|host| format!("#{host}")).unwrap_or_default();
+    format!("{scheme}{}{host}", path.display())
+}
+
+/// The path from the root, without `.` in it; links are left as they are.
+fn absolute(path: &Path, folder: &Path) -> PathBuf {
+    let path = folder.join(path);
+    // Fails only for an empty path or without a current folder: then it is said where it is used.
+    std::path::absolute(&path).map_or(path, |path| path.components().collect())
+}
+
+/// `90s`, `45m`, `2h`, or seconds; at least one, at most a year.
+pub(super) fn time(text: &str) -> Option<Duration> {
+    let (number, unit) = match text.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
+        Some((at, _)) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    let total = number.parse::<u64>().ok()?.checked_mul(seconds)?;
+    // A year is as good as no limit, and keeps every sum of times far from overflowing.
+    (1..=31_536_000).contains(&total).then(|| Duration::from_secs(total))
+}
+
+/// A size in MiB, as a scenario's attribute has it: `4G`, `512M`.
+pub(super) fn mebibytes(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let each = match unit {
+        "M" => 1,
+        "G" => 1024,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(each).filter(|size| (1..1 << 40).contains(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_standin_is_the_stand_in_whatever_folder_has_that_name() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("standin")).unwrap();
+        std::fs::create_dir_all(folder.path().join("nixpkgs")).unwrap();
+        let inside = |name: &str| folder.path().join(name).display().to_string();
+        assert_eq!(nixpkgs("standin", folder.path()), "standin");
+        assert_eq!(nixpkgs("./standin", folder.path()), inside("standin"));
+        assert_eq!(nixpkgs("nixpkgs", folder.path()), inside("nixpkgs"));
+        assert_eq!(nixpkgs("channel:nixos-23.11", folder.path()), "channel:nixos-23.11");
+    }
+
+    #[test]
+    fn times_have_units_or_are_seconds() {
+        assert_eq!(time("90"), Some(Duration::from_secs(90)));
+        assert_eq!(time("45m"), Some(Duration::from_secs(2700)));
+        for wrong in ["", "0", "-1", "soon", "5 minutes", "99999999999999999999h"] {
+            assert_eq!(time(wrong), None, "{wrong}");
+        }
+    }
+}
