@@ -37,7 +37,7 @@ impl Build {
             let summary = format!("{} is built already: there is nothing to build", vm.display());
             return Err(Error::new(ErrorKind::Usage, summary));
         }
-        let reporter = report::choose();
+        let reporter = report::choose(&settings);
         let events = report::events(&reporter);
         let built = settings.builder().clonable(false).out_link(&self.out_link).build(&source, &events).await;
         reporter.finish();

@@ -36,7 +36,7 @@ impl List {
         let here = if Path::new("scenarios").is_dir() { "scenarios" } else { "." };
         let paths = if self.scenarios.is_empty() { &[here.into()][..] } else { &self.scenarios };
         let files = run::files(paths)?;
-        let binaries = run::compile(&files, &run::compiler()?).await?;
+        let binaries = run::compile(&files, &run::compiler()?, options).await?;
         let mut all: Vec<Value> = Vec::new();
         let mut text = String::new();
         for (file, binary) in files.iter().zip(&binaries) {

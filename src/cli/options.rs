@@ -17,7 +17,7 @@ pub struct Options {
     /// One flag for each setting.
     #[command(flatten)]
     flags: Flags,
-    /// Show the log on standard error; -vv shows all of it
+    /// Show what machines say on their consoles; -vv the log too, -vvv all of it
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
 }
@@ -34,8 +34,8 @@ impl Options {
 
     fn log(&self) -> Option<&'static str> {
         match self.verbose {
-            0 => None,
-            1 => Some("debug"),
+            0 | 1 => None,
+            2 => Some("debug"),
             _ => Some("trace"),
         }
     }
@@ -64,6 +64,10 @@ impl Options {
     /// same wherever it looks at them from.
     pub fn variables(&self, folder: Option<&Path>) -> nixvm_test::Result<Vec<(&'static str, OsString)>> {
         let mut variables = self.layers_of(folder)?.variables();
+        if self.verbose > 0 {
+            variables.retain(|(name, _)| *name != "NIXVM_CONSOLE");
+            variables.push(("NIXVM_CONSOLE", "1".into()));
+        }
         variables.extend(self.log().map(|level| (report::log::VARIABLE, level.into())));
         Ok(variables)
     }
@@ -215,7 +219,9 @@ mod tests {
 
     #[test]
     fn the_log_has_levels() {
-        assert_eq!(variables(&["-v"]), [("NIXVM_LOG", "debug".to_owned())]);
-        assert_eq!(variables(&["-vv"]), [("NIXVM_LOG", "trace".to_owned())]);
+        let console = ("NIXVM_CONSOLE", "1".to_owned());
+        assert_eq!(variables(&["-v"]), [console.clone()]);
+        assert_eq!(variables(&["-vv"]), [console.clone(), ("NIXVM_LOG", "debug".to_owned())]);
+        assert_eq!(variables(&["-vvv", "--no-console"]), [console, ("NIXVM_LOG", "trace".to_owned())]);
     }
 }

@@ -5,9 +5,10 @@ use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::CommandFactory as _;
+use nixvm_test::build::Settings;
 use nixvm_test::scenario::Exit;
 use nixvm_test::scenario::compile::{self, Compiler};
 use nixvm_test::{Error, ErrorKind, Result, nearest, report};
@@ -21,12 +22,12 @@ pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> 
     let files = files(paths)?;
     // A setting that makes no sense is said before the compiler takes its time.
     let settings = options.layers_of(files.first().and_then(|file| file.parent()))?.settings();
-    let binaries = compile(&files, &compiler()?).await?;
+    let binaries = compile(&files, &compiler()?, options).await?;
     let commands = files.iter().zip(&binaries).map(|(file, binary)| command(file, binary, harness, options));
     match commands.collect::<Result<Vec<_>>>()?.as_mut_slice() {
         // In place of this process: nothing stands between the scenario and who started it.
         [only] => Err(Error::new(ErrorKind::Host, format!("could not start the scenario: {}", only.exec()))),
-        several => in_turn(several, settings.run_limit).await,
+        several => in_turn(several, &settings).await,
     }
 }
 
@@ -74,8 +75,8 @@ pub fn command(file: &Path, binary: &Path, harness: &[OsString], options: &Optio
 }
 
 /// The binaries of all files, in their order. What the compiler says is shown.
-pub async fn compile(files: &[PathBuf], compiler: &Compiler) -> Result<Vec<PathBuf>> {
-    let reporter = report::choose();
+pub async fn compile(files: &[PathBuf], compiler: &Compiler, options: &Options) -> Result<Vec<PathBuf>> {
+    let reporter = report::choose(&options.settings()?);
     let events = report::events(&reporter);
     let mut binaries = Vec::new();
     let mut failure = None;
@@ -99,16 +100,16 @@ pub async fn compile(files: &[PathBuf], compiler: &Compiler) -> Result<Vec<PathB
 }
 
 /// Runs each and gives the code of all. They share the time of the run, if it has a limit.
-async fn in_turn(commands: &mut [Command], limit: Option<Duration>) -> Result<ExitCode> {
+async fn in_turn(commands: &mut [Command], settings: &Settings) -> Result<ExitCode> {
     let begun = Instant::now();
     let mut signals = Signals::listen()?;
     let mut exits = Vec::new();
     let count = commands.len();
     for (number, command) in commands.iter_mut().enumerate() {
-        if let Some(limit) = limit {
+        if let Some(limit) = settings.run_limit {
             let rest = limit.saturating_sub(begun.elapsed());
             if rest.is_zero() {
-                report::events(&report::choose()).note(format!(
+                report::events(&report::choose(settings)).note(format!(
                     "no time is left for {} of {count} files: they are not run",
                     count - number
                 ));

@@ -38,6 +38,8 @@ pub(super) struct Engine {
     closed: Option<String>,
     terminal: Terminal,
     transcript: Option<Transcript>,
+    /// Somebody is told all that comes: see [`super::Console::tell_lines`].
+    pub(super) told: bool,
     trouble: Option<String>,
     pub(super) secrets: Secrets,
     heard: Instant,
@@ -70,6 +72,7 @@ impl Engine {
             closed: None,
             terminal: Terminal::default(),
             transcript,
+            told: false,
             trouble: None,
             secrets: Secrets::default(),
             heard: Instant::now(),

@@ -19,7 +19,7 @@ use super::strip::{Sink, Stripper};
 use super::track::{PIECE, Position};
 use super::turn::{FOR_EVER, Vigil};
 use super::watch::Watch;
-use crate::{Error, Result};
+use crate::{Error, Event, Events, Result};
 
 const START: Position = Position { raw: 0, text: 0 };
 
@@ -60,6 +60,42 @@ impl Console {
         let limit = limit.min(FOR_EVER);
         let vigil = Vigil { line, patterns: &patterns, began, from, limit };
         vigil.until(&line.news, |engine| engine.observers.take(observer.id)).await
+    }
+
+    /// From now on every line that comes is sent as an [`Event::ConsoleLine`] of `machine`, until the console is
+    /// closed or let go. Where more comes than is kept, the rest is left out.
+    pub(crate) fn tell_lines(&self, machine: &str, events: &Events) {
+        let line = std::sync::Arc::clone(&self.0.line);
+        let (machine, events) = (machine.to_owned(), events.clone());
+        tokio::spawn(async move {
+            let mut from = {
+                let mut engine = line.engine();
+                engine.told = true;
+                engine.end().text
+            };
+            loop {
+                let news = line.news.notified();
+                tokio::pin!(news);
+                // Before it is looked: what comes in between rings, too.
+                news.as_mut().enable();
+                let (lines, over) = {
+                    let engine = line.engine();
+                    let (text, dropped) = engine.text_since(from);
+                    let whole = memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
+                    let whole = if engine.closed().is_some() { text.len() } else { whole };
+                    let lines = String::from_utf8_lossy(&engine.secrets.mask(&text[..whole])).into_owned();
+                    from += dropped + whole as u64;
+                    (lines, engine.closed().is_some())
+                };
+                for text in lines.lines() {
+                    events.send(Event::ConsoleLine { machine: machine.clone(), text: text.to_owned() });
+                }
+                if over {
+                    return;
+                }
+                news.await;
+            }
+        });
     }
 
     /// Why it makes no sense to wait for `pattern` elsewhere (on the screen, say), if it makes none: a

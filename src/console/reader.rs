@@ -114,7 +114,7 @@ async fn drain(line: &Arc<Line>, events: &Events, incoming: &mut ReadHalf<Box<dy
             let mut engine = line.engine();
             let pushed = engine.push(&buffer[..count]);
             dirty = engine.is_dirty();
-            (pushed, !engine.observers.is_empty(), engine.take_answers())
+            (pushed, engine.told || !engine.observers.is_empty(), engine.take_answers())
         };
         if observed {
             line.news.notify_waiters();

@@ -40,6 +40,7 @@ pub struct MachineOptions {
     pub(super) boot_limit: Option<Duration>,
     pub(super) hardware: Vec<String>,
     pub(super) shell_control: bool,
+    pub(super) show_console: bool,
 }
 
 impl MachineOptions {
@@ -52,6 +53,7 @@ impl MachineOptions {
             boot_limit: None,
             hardware: Vec::new(),
             shell_control: std::env::var_os("NIXVM_CONTROL").is_some_and(|way| way == "shell"),
+            show_console: false,
         }
     }
 
@@ -106,6 +108,13 @@ impl MachineOptions {
         self
     }
 
+    /// Sends an [`Event::ConsoleLine`] for every line that comes on its console, while it runs.
+    #[must_use]
+    pub fn show_console(mut self, show: bool) -> Self {
+        self.show_console = show;
+        self
+    }
+
     /// Has the control channel served by a shell script, as where the machine can't run the library's own helper:
     /// slower, output comes at a command's end. `NIXVM_CONTROL=shell` does so for all machines.
     #[must_use]
@@ -125,6 +134,7 @@ pub(super) struct Plan {
     pub(super) boot_limit: Duration,
     pub(super) hardware: Vec<String>,
     pub(super) shell_control: bool,
+    pub(super) show_console: bool,
 }
 
 impl Machine {
@@ -142,9 +152,7 @@ impl Machine {
 
     /// With its RAM in a file of `memory`, if that is given: it can be saved there.
     pub(super) async fn begun(vm: &BuiltVm, options: MachineOptions, memory: Option<&Path>) -> Result<Self> {
-        let MachineOptions { name, disk, events, boot_limit, hardware, shell_control } = options;
-        let boot_limit = boot_limit.unwrap_or(BOOT);
-        let plan = Plan { name, vm: vm.clone(), disk, events, boot_limit, hardware, shell_control };
+        let plan = Plan::of(vm, options);
         let run_dir = Arc::new(RunDirectory::create()?);
         let life = plan.begin(&run_dir, run_dir.transcript(), memory).await?;
         Ok(Self::living(plan, run_dir, life, None))
@@ -167,6 +175,13 @@ impl Machine {
 }
 
 impl Plan {
+    pub(super) fn of(vm: &BuiltVm, options: MachineOptions) -> Self {
+        let MachineOptions { name, disk, events, boot_limit, hardware, shell_control, show_console } =
+            options;
+        let boot_limit = boot_limit.unwrap_or(BOOT);
+        Self { name, vm: vm.clone(), disk, events, boot_limit, hardware, shell_control, show_console }
+    }
+
     /// Starts QEMU and waits for the login prompt.
     pub(super) async fn begin(
         &self,
@@ -245,7 +260,11 @@ impl Plan {
             past,
             ..ConsoleOptions::default()
         };
-        Console::attach_on_a_thread(connect, options)
+        let console = Console::attach_on_a_thread(connect, options)?;
+        if self.show_console {
+            console.tell_lines(&self.name, &self.events);
+        }
+        Ok(console)
     }
 }
 

@@ -16,7 +16,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::boot::{BOOT, Plan};
+use super::boot::Plan;
 use super::control::{Control, SavedControl};
 use super::shell_line::{SavedShell, ShellLine};
 use super::{Life, Line, Machine, MachineOptions, Session};
@@ -114,10 +114,7 @@ impl Machine {
         template: Use,
         to_save: Option<&Path>,
     ) -> Result<Self> {
-        let MachineOptions { name, events, boot_limit, hardware, shell_control, .. } = options;
-        let boot_limit = boot_limit.unwrap_or(BOOT);
-        let plan =
-            Plan { name, vm: vm.clone(), disk: Disk::Fresh, events, boot_limit, hardware, shell_control };
+        let plan = Plan { disk: Disk::Fresh, ..Plan::of(vm, options) };
         let run_dir = Arc::new(RunDirectory::create()?);
         let life = plan.resume(&run_dir, run_dir.transcript(), &template.folder, to_save).await?;
         Ok(Self::living(plan, run_dir, life, Some(template.lock)))

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +16,8 @@ use crate::Event;
 /// Draws on standard error.
 pub struct Live {
     picture: MultiProgress,
+    /// Standard output as it was: what is printed while the picture stands is taken from it and passed through here.
+    out: Mutex<Box<dyn std::io::Write + Send>>,
     state: Mutex<State>,
 }
 
@@ -96,7 +97,12 @@ impl Default for Live {
 impl Live {
     /// An empty picture.
     pub fn new() -> Self {
-        Self { picture: MultiProgress::new(), state: Mutex::default() }
+        let out: Box<dyn std::io::Write + Send> = match rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)
+        {
+            Ok(copy) => Box::new(std::fs::File::from(copy)),
+            Err(_) => Box::new(std::io::stdout()),
+        };
+        Self { picture: MultiProgress::new(), out: Mutex::new(out), state: Mutex::default() }
     }
 
     fn say(&self, line: &str) {
@@ -147,8 +153,8 @@ impl Reporter for Live {
     fn print(&self, text: &[u8]) {
         let text = with_times(text, &self.state().took);
         self.picture.suspend(|| {
-            let mut stdout = std::io::stdout().lock();
-            let _ = stdout.write_all(&text).and_then(|()| stdout.flush());
+            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = out.write_all(&text).and_then(|()| out.flush());
         });
     }
 

@@ -17,6 +17,7 @@ pub use live::Live;
 pub(crate) use paint::paint;
 pub use relay::Relay;
 
+use crate::build::Settings;
 use crate::{Error, Event, Events};
 
 /// A consumer of events.
@@ -43,11 +44,14 @@ pub trait Reporter: Send + Sync {
 }
 
 /// The reporter that fits where the output goes: a live picture on a terminal, plain lines in CI, in
-/// a pipe, with NO_COLOR, or when the log is shown too.
-pub fn choose() -> Arc<dyn Reporter> {
+/// a pipe, with NO_COLOR, or when the log is shown too; nothing but the results when quiet.
+pub fn choose(settings: &Settings) -> Arc<dyn Reporter> {
+    if settings.quiet {
+        return Arc::new(Lines::new(std::io::sink()));
+    }
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    let plain = set("CI") || set("NO_COLOR") || set(log::VARIABLE) || dumb;
+    let plain = set("CI") || set("NO_COLOR") || set(log::VARIABLE) || dumb || !settings.capture;
     if !plain && std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
         Arc::new(Live::new())
     } else {

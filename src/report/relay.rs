@@ -1,8 +1,8 @@
-//! The harness writes its results to standard output, and a live picture stands on the same
-//! terminal: the relay takes the results through a pipe and prints them above the picture.
+//! The harness and the scenarios write to standard output, and a live picture stands on the same terminal: the relay
+//! takes it all through a pipe, and prints it above the picture.
 
-use std::io::{IsTerminal as _, Read as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -11,14 +11,15 @@ use libtest_mimic::{Arguments, ColorSetting, FormatSetting};
 use super::Reporter;
 use crate::{Error, Result};
 
-/// Carries the harness's output to a live reporter.
+/// Carries standard output to a live reporter.
 pub struct Relay {
-    pipe: OwnedFd,
+    /// Standard output as it was.
+    stdout: OwnedFd,
     thread: JoinHandle<()>,
 }
 
 impl Relay {
-    /// Turns the harness's output to a pipe if `reporter` is live; it is left alone where it goes to
+    /// Turns standard output to a pipe if `reporter` is live; it is left alone where it goes to
     /// a file of the user's, or is a row of dots that has no whole lines.
     ///
     /// # Errors
@@ -52,15 +53,17 @@ impl Relay {
         {
             arguments.color = Some(ColorSetting::Always);
         }
-        // The only way to have libtest-mimic write anywhere else is a file's name; this one opens
-        // the pipe.
-        arguments.logfile = Some(format!("/proc/self/fd/{}", tell.as_raw_fd()));
-        Ok(Some(Self { pipe: tell, thread }))
+        let stdout = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)
+            .and_then(|stdout| rustix::stdio::dup2_stdout(&tell).map(|()| stdout))
+            .map_err(|source| failed("turn standard output to a pipe", source.into()))?;
+        Ok(Some(Self { stdout, thread }))
     }
 
     /// Waits until everything is printed.
     pub fn finish(self) {
-        drop(self.pipe);
+        // The pipe's last end goes with it.
+        let _ = std::io::stdout().flush();
+        let _ = rustix::stdio::dup2_stdout(&self.stdout);
         let _ = self.thread.join();
     }
 }

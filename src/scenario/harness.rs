@@ -53,7 +53,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         return Ok(Exit::Passed.into());
     }
 
-    let reporter: Arc<dyn Reporter> = report::choose();
+    let reporter: Arc<dyn Reporter> = report::choose(&settings);
     if std::env::var_os(TELL_SOURCES).is_some() {
         let suite = Suite::new(Settings::from_env()?, reporter);
         suite.source_files(&scenarios).iter().for_each(|file| println!("{}", file.display()));

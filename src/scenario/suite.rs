@@ -194,6 +194,7 @@ impl Suite {
         };
         let disk = policy.map_or(Disk::Fresh, |policy| Disk::kept_in(&home(source), vm, policy));
         let mut options = MachineOptions::new(machine.name).disk(disk).events(events.clone());
+        options = options.show_console(self.settings.console);
         if let Some(memory) = scenario.memory {
             options = options.memory(memory);
         }

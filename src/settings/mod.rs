@@ -53,6 +53,12 @@ pub struct Settings {
     pub keep_state: KeepState,
     /// Scenarios are to be skipped.
     pub skip: bool,
+    /// What consoles say is shown.
+    pub console: bool,
+    /// No progress is shown.
+    pub quiet: bool,
+    /// Progress may be a live picture.
+    pub capture: bool,
     /// Machines may be clones of templates.
     pub templates: bool,
     /// What decides the order of scenarios; `None` for the one in which they are written.
@@ -82,6 +88,9 @@ impl Default for Settings {
             nixpkgs: None,
             keep_state: KeepState::default(),
             skip: false,
+            console: false,
+            quiet: false,
+            capture: true,
             templates: true,
             shuffle: None,
             partition: None,

@@ -212,6 +212,41 @@ pub const TABLE: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        key: "console",
+        variable: "NIXVM_CONSOLE",
+        flag: "console",
+        form: Form::Switch { or: None },
+        meaning: "show what machines say on their consoles as they say it, line by line, without escape sequences; -v \
+                  does so too",
+        default: "no",
+        set: |settings, value| put(&mut settings.console, switch(text(value)?)),
+        ..PLAIN
+    },
+    Setting {
+        key: "quiet",
+        variable: "NIXVM_QUIET",
+        flag: "quiet",
+        short: Some('q'),
+        form: Form::Switch { or: None },
+        meaning: "show the results alone, and no progress",
+        default: "no",
+        set: |settings, value| put(&mut settings.quiet, switch(text(value)?)),
+        ..PLAIN
+    },
+    Setting {
+        key: "capture",
+        variable: "NIXVM_CAPTURE",
+        flag: "capture",
+        meaning_of_no: Some(
+            "plain lines of progress even on a terminal, so that what scenarios print stands among them",
+        ),
+        form: Form::Switch { or: None },
+        meaning: "on a terminal a live picture shows what is under way, and what scenarios print stands above it",
+        default: "yes",
+        set: |settings, value| put(&mut settings.capture, switch(text(value)?)),
+        ..PLAIN
+    },
+    Setting {
         key: "skip",
         variable: "NIXVM_SKIP",
         flag: "skip-all",

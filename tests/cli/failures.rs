@@ -107,7 +107,7 @@ const BOOT: &str = "#[scenario]\nasync fn boots(machine: Machine) -> Result { ma
 const BOOTS: [(&str, &str, &str); 3] = [
     ("the_kernel_panics_at_boot", "panic", "services"),
     ("the_boot_ends_in_emergency_mode", "boot", "emergency"),
-    ("qemu_ends_at_boot", "die", "kernel"),
+    ("no_login_prompt_comes", "boot", "no-getty"),
 ];
 
 /// The reports of what was printed: the name of the scenario, and what stands under it.

@@ -101,3 +101,31 @@ fn children_with(what: &str) -> Vec<u32> {
     })
     .collect()
 }
+
+#[test]
+fn what_a_scenario_prints_stands_above_the_picture_and_the_console_is_shown_when_asked_for() {
+    let code = "#[scenario] async fn talks(machine: Machine) -> Result {
+        println!(\"half of it\");
+        let alice = machine.login(\"alice\", \"test\").await?;
+        alice.succeed(\"printf 'on the console \\\\033[2J\\\\033]0;title\\\\007 it stands\\\\n'\").await?;
+        println!(\"the rest\");
+        Ok(())
+    }";
+    let folder = Folder::with("a.rs", code);
+    FakeVm::new().write_to(folder.path());
+    folder.run(&["a.rs", "--", "--list"]).ended_with(0);
+    let mut session = on_a_terminal(&folder, &["--vm", "result", "-v", "a.rs"]);
+    let mut bytes = Vec::new();
+    let _ = session.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    for line in ["half of it\r\n", "the rest\r\n", "machine | on the console  it stands"] {
+        assert!(text.contains(line), "{line:?} is missing\n{text}");
+    }
+    assert!(!text.contains("\x1b[2J") && !text.contains("\x1b]0;"), "the guest drives the terminal\n{text}");
+    // With plain lines, and quietly.
+    let ran = folder.run(&["--vm", "result", "-v", "a.rs"]);
+    ran.ended_with(0).said("nixvm-test: talks: machine | on the console  it stands\n");
+    let quiet = folder.run(&["--vm", "result", "--quiet", "a.rs"]);
+    quiet.ended_with(0).printed("half of it\n").printed("test talks ... ok\n");
+    assert_eq!(quiet.err, "");
+}

@@ -97,7 +97,7 @@ impl Watch<'_> {
         let files: Vec<PathBuf> = files.iter().cloned().collect();
         // A save has to wait until the compiler is done: it takes a second.
         let compiled = tokio::select! {
-            compiled = run::compile(&files, &self.compiler) => compiled,
+            compiled = run::compile(&files, &self.compiler, self.options) => compiled,
             signal = self.signals.next() => return Ok(Next::Signal(signal)),
         };
         let binaries = match compiled {
