@@ -16,5 +16,6 @@ mod list;
 mod machines;
 mod suite;
 mod terminal;
+mod trouble;
 mod usage;
 mod watching;
