@@ -78,6 +78,9 @@ fn folders(folder: Option<&Path>) -> Vec<PathBuf> {
 #[derive(Debug, Clone, Default)]
 struct Flags(Vec<(&'static Setting, OsString)>);
 
+/// What they stand under in help texts.
+const HEADING: &str = "Settings (also in nixvm.toml, and as NIXVM_* variables: see `nixvm-test config`)";
+
 /// The flag that says no to a switch.
 fn no(setting: &Setting) -> String {
     format!("no-{}", setting.flag)
@@ -90,7 +93,8 @@ fn arguments(setting: &'static Setting) -> Vec<Arg> {
         default => format!(" [default: {default}]"),
     };
     let help = format!("{}{default}", capital(setting.meaning));
-    let mut arg = Arg::new(setting.key).long(setting.flag).global(true).help(help);
+    let arg = Arg::new(setting.key).long(setting.flag).global(true).help(help);
+    let mut arg = arg.help_heading(HEADING);
     if let Some(short) = setting.short {
         arg = arg.short(short);
     }
@@ -114,7 +118,8 @@ fn arguments(setting: &'static Setting) -> Vec<Arg> {
             .value_parser(["on", word])
             .hide_possible_values(true),
     };
-    let negative = Arg::new(no(setting)).long(no(setting)).global(true).action(ArgAction::SetTrue);
+    let negative =
+        Arg::new(no(setting)).help_heading(HEADING).long(no(setting)).global(true).action(ArgAction::SetTrue);
     let negative =
         negative.help(setting.meaning_of_no.map(capital).unwrap_or_default()).overrides_with(setting.key);
     let is_on = setting.meaning_of_no.is_some();
