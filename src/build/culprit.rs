@@ -112,12 +112,13 @@ mod tests {
     fn an_option_is_found_whole_or_in_parts() {
         let file = file(
             "{\n  # services.ngnix.enable is a comment\n  services.ngnix.enable = true;\n  users.users.alice = {\n    isNormalUser = 1;\n  };\n\
-             \x20 boot = { enable = true; kernelParams = 7; };\n}\n",
+             \x20 boot = { enable = true; kernelParams = 7; };\n  time.timeZones = 1;\n  my-time.timeZone = 2;\n  time.timeZone = 3;\n}\n",
         );
         let line = |option: &str| at(line_of_option(file.path(), option));
         assert_eq!(line("services.ngnix.enable"), "3");
         assert_eq!(line("users.users.alice.isNormalUser"), "5");
         assert_eq!(line("boot.kernelParams"), "7");
+        assert_eq!(line("time.timeZone"), "10", "and not a part of another word");
         assert_eq!(line("services.nothing.enable"), "", "no word of it is there alone");
         let place = line_of_option(file.path(), "services.ngnix.enable").unwrap();
         assert_eq!(place.snippet[1..3], ["     3|   services.ngnix.enable = true;", "      |   ^"]);
