@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use nixvm_test::build::Settings;
 use nixvm_test::report;
-use nixvm_test::settings::{Form, Layers, Setting, TABLE, nearest_file};
+use nixvm_test::settings::{Form, Layers, Setting, TABLE, find_file};
 
 /// The flags that go before and after every subcommand.
 #[derive(Debug, Args)]
@@ -52,7 +52,7 @@ impl Options {
 
     /// The nixvm.toml for what is in `folder`, whatever is in it.
     pub fn file_for(&self, folder: Option<&Path>) -> Option<PathBuf> {
-        folders(folder).iter().find_map(|folder| nearest_file(folder))
+        find_file(&folders(folder))
     }
 
     /// The settings for what runs in this process.
