@@ -15,6 +15,7 @@ use super::line::cut;
 use super::nixpkgs::Nixpkgs;
 use super::process::{self, Stopped};
 use super::said::Tail;
+use super::shown::Shown;
 use super::source::{FlakeVm, Source};
 use super::store::Store;
 use super::{diagnosis, host, nix};
@@ -218,17 +219,21 @@ impl Builder {
         events.send(Event::BuildStarted { what: what.clone() });
         let started = Instant::now();
         let mut log = Log::create(&place.log)?;
-        let mut tail = Tail::default();
-        let ended = process::run(command, self.limit, |line| {
-            log.line(line);
-            tail.push(line);
+        let (mut tail, mut shown) = (Tail::default(), Shown::default());
+        let show = |line: &str| {
             if !line.trim().is_empty() {
                 events.send(Event::BuildLine { text: cut(line, LINE) });
             }
+        };
+        let ended = process::run(command, self.limit, |line| {
+            log.line(line);
+            tail.push(line);
+            shown.line(line, show);
         })
         .await;
         let failed = match ended {
             Ok(ended) if ended.status.success() => {
+                shown.go_on(show);
                 log.discard();
                 let vm = BuiltVm::open(nix::out_path(&ended.stdout, &place.link))?;
                 let result = vm.script().ancestors().nth(2).unwrap_or(&place.link).to_path_buf();

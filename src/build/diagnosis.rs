@@ -5,24 +5,35 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
 
+use super::advice;
 use super::line::cut;
-use super::said::{Said, Tail, is_builder};
+use super::said::{Said, Tail};
 use crate::{Error, ErrorKind};
+
+/// What the stand-in adds to a message about an option: it is a page, and in the log.
+const ALL_OPTIONS: &str = "All the options there are:";
 
 /// The report for a build of `what` that ended with `status`. The user's own files are those in
 /// `home`, the folder of the configuration.
 pub(super) fn explain(what: &str, home: Option<&Path>, status: ExitStatus, tail: &Tail) -> Error {
-    let said = Said::read(tail, home);
-    let first = said.message.first().map(|line| cut(line, 300));
+    let mut said = Said::read(tail, home);
+    if !said.place.as_ref().is_some_and(|place| is_in(home, &place.at)) {
+        let file = home.and_then(|home| Some(home.join(Path::new(what).file_name()?)));
+        said.place = advice::own_place(&said, file.as_deref()).or(said.place);
+    }
+    if said.message.first().is_some_and(|line| line == "Failed assertions:") {
+        // Where NixOS looks at all of them, whichever it was that failed.
+        said.place = None;
+    }
+    let first = said.message.first().map(|line| cut(line.trim_end_matches(" Definition values:"), 300));
     let mut error = match (&first, status.signal()) {
         (_, Some(signal)) => return killed(what, signal, tail),
         (Some(message), None) => build_error(format!("building {what} failed: {message}")),
         (None, None) => build_error(format!("building {what} failed: nix ended with {status}"))
             .section("its last lines", last_lines(tail, 12)),
     };
-    if said.message.len() > 1 {
-        error = error.section("nix says", said.message.join("\n"));
-    }
+    let rest = said.message.iter().skip(1).map(String::as_str).take_while(|line| *line != ALL_OPTIONS);
+    error = error.section("nix says more", rest.collect::<Vec<_>>().join("\n"));
     if let Some(place) = &said.place {
         error = match place.snippet.as_slice() {
             [] => error.section("in", place.at.clone()),
@@ -31,7 +42,12 @@ pub(super) fn explain(what: &str, home: Option<&Path>, status: ExitStatus, tail:
     }
     error = error.section("the builder's last lines", said.builder_log.join("\n"));
     error = error.section("trace", said.trace.join("\n"));
-    advise(error, first.as_deref().unwrap_or_default(), tail)
+    advice::advise(error, &said, tail)
+}
+
+/// Whether a place is in a file of the user's.
+fn is_in(home: Option<&Path>, at: &str) -> bool {
+    home.is_some_and(|home| Path::new(at).starts_with(home))
 }
 
 /// The report for a build that took longer than it may.
@@ -62,55 +78,6 @@ fn build_error(summary: String) -> Error {
 fn last_lines(tail: &Tail, count: usize) -> String {
     let skip = tail.lines.len().saturating_sub(count);
     tail.lines.iter().skip(skip).map(|line| cut(line, 240)).collect::<Vec<_>>().join("\n")
-}
-
-/// Known reasons, each with what to do about it.
-fn advise(error: Error, message: &str, tail: &Tail) -> Error {
-    if let Some(line) = tail.line_with(&["No space left on device", "Disk quota exceeded"]) {
-        let line = cut(line.trim(), 240);
-        return error
-            .likely_cause(format!("the disk is full: {line}"))
-            .next_step("free space for /nix/store and for TMPDIR (/tmp), where builds run; `nix-collect-garbage` removes what nothing needs");
-    }
-    let network = [
-        "unable to download",
-        "Could not resolve",
-        "Couldn't resolve",
-        "Temporary failure resolving",
-        "Could not connect",
-    ];
-    // Nix goes on without a binary cache that it can't reach, and then its warning is beside the
-    // point: only what a failed builder printed, or what the message itself is about, counts.
-    let line = match message {
-        _ if is_builder(message) => tail.builder_line_with(&network),
-        _ if message.contains("download") || message.contains("not found in the Nix search path") => {
-            tail.line_with(&network)
-        }
-        _ => None,
-    };
-    if let Some(line) = line {
-        let line = cut(line.trim(), 240);
-        return error.likely_cause(format!("no network, or the address is wrong: {line}")).next_step(
-            "see that this host reaches it, or name a nixpkgs that is here: --nixpkgs FOLDER (or standin)",
-        );
-    }
-    if message.contains("not found in the Nix search path") {
-        return error
-            .next_step("choose the nixpkgs: --nixpkgs channel:nixos-23.11, a folder, or standin; NIX_PATH has none that works");
-    }
-    if message.contains("does not provide attribute") || message.contains("attribute 'nixosConfigurations") {
-        return error
-            .next_step("name one of the flake's hosts: --flake REF#HOST (`nix flake show REF` lists them)");
-    }
-    if message.contains("Permission denied") && message.contains("/nix") {
-        return error.next_step(
-            "make the Nix store yours (sudo install -d -o \"$USER\" /nix), or install Nix for all users",
-        );
-    }
-    if message.contains("attribute 'vm'") {
-        return error.likely_cause("what --nixpkgs or NIX_PATH names is not a nixpkgs with NixOS in it");
-    }
-    error
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 //! for a flake) and gives the [`BuiltVm`]. [`Settings`] is what the user chose by flags and
 //! environment variables.
 
+mod advice;
 mod builder;
 mod built_vm;
+mod culprit;
 mod diagnosis;
 pub(crate) mod host;
 mod last;
@@ -15,6 +17,7 @@ mod nixpkgs;
 mod passwords;
 mod process;
 mod said;
+mod shown;
 mod source;
 mod store;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::process;
-use crate::{Error, ErrorKind, Events, Result};
+use crate::{Error, ErrorKind, Events, Result, nearest};
 
 /// Where the packages come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -84,7 +84,10 @@ impl Nixpkgs {
                 Some(name) if name.starts_with("nixos-") || name.starts_with("nixpkgs-") => {
                     error.next_step(format!("for the channel of that name write channel:{name}"))
                 }
-                _ => error,
+                Some(name) if nearest(name, ["standin"]).is_some() => {
+                    error.next_step("for the stand-in write standin")
+                }
+                _ => error.next_step(NAMES),
             }
         })?;
         if !found.join("nixos/default.nix").is_file() {
@@ -98,6 +101,10 @@ impl Nixpkgs {
     }
 }
 
+/// What there is to write.
+const NAMES: &str =
+    "write channel:nixos-23.11, a folder that has nixos/default.nix, a URL, <nixpkgs> or standin";
+
 enum Given {
     StandIn,
     Url(String),
@@ -109,8 +116,7 @@ fn parse(given: &str) -> Result<Given> {
     let given = given.trim();
     let value = given.strip_prefix("nixpkgs=").unwrap_or(given);
     if value.is_empty() || value.starts_with('-') || value.chars().any(char::is_control) {
-        return Err(usage(format!("{given:?} names no nixpkgs"))
-            .next_step("write channel:nixos-23.11, a folder, a URL, <nixpkgs> or standin"));
+        return Err(usage(format!("{given:?} names no nixpkgs")).next_step(NAMES));
     }
     if value == "standin" {
         return Ok(Given::StandIn);
@@ -232,6 +238,10 @@ mod tests {
         let standin = Path::new("/no/standin");
         let error = Nixpkgs::at(Path::new("nixos-23.11"), standin).unwrap_err().to_string();
         assert!(error.contains("write channel:nixos-23.11"), "{error}");
+        let error = Nixpkgs::at(Path::new("standing"), standin).unwrap_err().to_string();
+        assert!(error.contains("for the stand-in write standin"), "{error}");
+        let error = Nixpkgs::at(Path::new("nothing/here"), standin).unwrap_err().to_string();
+        assert!(error.contains("write channel:nixos-23.11, a folder"), "{error}");
         let empty = tempfile::tempdir().unwrap();
         let error = Nixpkgs::at(empty.path(), standin).unwrap_err().to_string();
         assert!(error.contains("no nixos/default.nix"), "{error}");

@@ -59,7 +59,7 @@ pub(super) struct Place {
     pub(super) snippet: Vec<String>,
 }
 
-const MESSAGE_LINES: usize = 30;
+const MESSAGE_LINES: usize = 20;
 const TRACE_LINES: usize = 6;
 
 impl Said {
@@ -77,9 +77,16 @@ impl Said {
         };
         let place = nearest(places.iter().filter(|place| own(place)).collect())
             .or_else(|| nearest(places.iter().collect()));
+        // What Nix did inside its own library helps nobody who reads this; it is in the log.
+        let telling = |index: usize, line: &str| {
+            let near =
+                places.iter().find(|(place, _)| *place > index).filter(|(place, _)| place - index <= 3);
+            line.contains("option `") || line.contains("definitions from") || near.is_some_and(own)
+        };
         let mut trace: Vec<(usize, String)> = lines
             .iter()
             .enumerate()
+            .filter(|(index, line)| telling(*index, line))
             .filter_map(|(index, line)| Some((index, cut(line.trim().strip_prefix("… ")?, 160))))
             .collect();
         // Nearest first, whichever way round this Nix prints it.
@@ -102,7 +109,15 @@ impl Said {
 fn message_line(lines: &[&str]) -> Option<usize> {
     let messages: Vec<usize> = (0..lines.len())
         .filter(|&index| {
-            lines.get(index).is_some_and(|line| after_error(line).is_some_and(|text| !text.is_empty()))
+            let next = lines.get(index + 1).map_or("", |line| line.trim());
+            // A text of several lines may begin on the next one; but there the trace begins too.
+            let below = !next.is_empty()
+                && !next.starts_with("… ")
+                && position(next).is_none()
+                && after_error(next).is_none();
+            lines
+                .get(index)
+                .is_some_and(|line| after_error(line).is_some_and(|text| !text.is_empty() || below))
         })
         .collect();
     let text = |index: usize| lines.get(index).copied().unwrap_or_default();
@@ -137,8 +152,8 @@ fn message_from(lines: &[&str], start: usize) -> Vec<String> {
             || line.starts_with("(stack trace truncated")
             || after_error(line).is_some()
     };
-    let mut message: Vec<String> =
-        lines.get(start).and_then(|line| after_error(line)).map(|line| cut(line, 300)).into_iter().collect();
+    let first = lines.get(start).and_then(|line| after_error(line)).filter(|line| !line.is_empty());
+    let mut message: Vec<String> = first.map(|line| cut(line, 300)).into_iter().collect();
     for line in lines.iter().skip(start + 1).take_while(|line| !ends(line)) {
         message.push(cut(line.strip_prefix("       ").unwrap_or(line), 300));
     }

@@ -60,8 +60,10 @@ impl Source {
                     .next_step("name the configuration file itself"))
             }
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
-                Err(refuse(format!("there is no configuration {}", file.display()))
-                    .next_step("name another with --configuration FILE, --flake REF#HOST or --vm RESULT"))
+                Err(refuse(format!("there is no configuration {}", file.display())).next_step(
+                    "name another with --configuration FILE, --flake REF#HOST or --vm RESULT; \
+                         `nixvm-test init` makes a first one",
+                ))
             }
             Err(source) => {
                 Err(refuse(format!("the configuration {} can't be read: {source}", file.display())))

@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
-use nixvm_test::Result;
 use nixvm_test::settings::{FILE_NAME, Layers, TABLE, VARIABLES, reference};
+use nixvm_test::{Result, nearest, report};
 use serde_json::{Value, json};
 
 use super::options::Options;
@@ -67,7 +67,29 @@ fn as_lines(layers: &Layers) -> String {
         let value = std::env::var_os(name).unwrap_or_default();
         text.push_str(&format!("# {name}={}\n", value.display()));
     }
+    for (name, near) in unknown_variables() {
+        let near = near.map(|near| format!(": did you mean {near}?")).unwrap_or_default();
+        text.push_str(&format!("# {name} is set, and nothing reads it{near}\n"));
+    }
     text
+}
+
+/// The variables that look like ours and are not, each with the one that may have been meant.
+fn unknown_variables() -> Vec<(String, Option<&'static str>)> {
+    const OURS: &str = "NIXVM_";
+    let known: Vec<&str> =
+        TABLE.iter().map(|one| one.variable).chain(VARIABLES.iter().map(|(name, _)| *name)).collect();
+    // What they begin with says nothing about how alike they are.
+    let ends = || known.iter().filter_map(|name| name.strip_prefix(OURS));
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unknown = names.filter(|name| !known.contains(&name.as_str())).filter_map(|name| {
+        let near = nearest(name.strip_prefix(OURS)?, ends());
+        let near = known.iter().copied().find(|name| name.strip_prefix(OURS) == near && near.is_some());
+        Some((report::printable(&name), near))
+    });
+    let mut unknown: Vec<_> = unknown.collect();
+    unknown.sort();
+    unknown
 }
 
 /// A value as it stands in TOML. JSON escapes the same characters in the same way.
@@ -89,5 +111,11 @@ fn as_json(layers: &Layers) -> Value {
             "meaning": setting.meaning,
         })
     });
-    json!({ "file": layers.file(), "settings": settings.collect::<Vec<_>>() })
+    let unknown =
+        unknown_variables().into_iter().map(|(name, near)| json!({ "name": name, "nearest": near }));
+    json!({
+        "file": layers.file(),
+        "settings": settings.collect::<Vec<_>>(),
+        "unknown_variables": unknown.collect::<Vec<_>>(),
+    })
 }

@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use nixvm_test::build::Settings;
 use nixvm_test::report;
-use nixvm_test::settings::{Form, Layers, Setting, TABLE, nearest_file};
+use nixvm_test::settings::{Form, Layers, Setting, TABLE, find_file};
 
 /// The flags that go before and after every subcommand.
 #[derive(Debug, Args)]
@@ -52,7 +52,7 @@ impl Options {
 
     /// The nixvm.toml for what is in `folder`, whatever is in it.
     pub fn file_for(&self, folder: Option<&Path>) -> Option<PathBuf> {
-        folders(folder).iter().find_map(|folder| nearest_file(folder))
+        find_file(&folders(folder))
     }
 
     /// The settings for what runs in this process.
@@ -82,6 +82,9 @@ fn folders(folder: Option<&Path>) -> Vec<PathBuf> {
 #[derive(Debug, Clone, Default)]
 struct Flags(Vec<(&'static Setting, OsString)>);
 
+/// What they stand under in help texts.
+const HEADING: &str = "Settings (also in nixvm.toml, and as NIXVM_* variables: see `nixvm-test config`)";
+
 /// The flag that says no to a switch.
 fn no(setting: &Setting) -> String {
     format!("no-{}", setting.flag)
@@ -94,7 +97,8 @@ fn arguments(setting: &'static Setting) -> Vec<Arg> {
         default => format!(" [default: {default}]"),
     };
     let help = format!("{}{default}", capital(setting.meaning));
-    let mut arg = Arg::new(setting.key).long(setting.flag).global(true).help(help);
+    let arg = Arg::new(setting.key).long(setting.flag).global(true).help(help);
+    let mut arg = arg.help_heading(HEADING);
     if let Some(short) = setting.short {
         arg = arg.short(short);
     }
@@ -118,7 +122,8 @@ fn arguments(setting: &'static Setting) -> Vec<Arg> {
             .value_parser(["on", word])
             .hide_possible_values(true),
     };
-    let negative = Arg::new(no(setting)).long(no(setting)).global(true).action(ArgAction::SetTrue);
+    let negative =
+        Arg::new(no(setting)).help_heading(HEADING).long(no(setting)).global(true).action(ArgAction::SetTrue);
     let negative =
         negative.help(setting.meaning_of_no.map(capital).unwrap_or_default()).overrides_with(setting.key);
     let is_on = setting.meaning_of_no.is_some();

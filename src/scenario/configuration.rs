@@ -58,7 +58,7 @@ fn nearest(folder: &Path) -> Result<PathBuf> {
         .section("looked at", places)
         .next_step(
             "put one beside the scenario, name one with `#[scenario(configuration = \"FILE.nix\")]`, or give \
-             one for the whole run: `--configuration FILE.nix` (NIXVM_CONFIGURATION), `--flake .#HOST`, `--vm ./result`",
+             one for the whole run: `--configuration FILE.nix` (NIXVM_CONFIGURATION), `--flake .#HOST`, `--vm ./result`; `nixvm-test init` makes a first one",
         ))
 }
 

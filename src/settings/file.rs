@@ -21,8 +21,15 @@ pub(super) struct File {
     pub(super) given: Vec<(&'static Setting, OsString, usize)>,
 }
 
+/// The nixvm.toml that holds: the one that the variable `NIXVM_TOML` names, else the one nearest to the first of `folders`
+/// that has one, in it or above it.
+pub fn find_file(folders: &[PathBuf]) -> Option<PathBuf> {
+    let named = std::env::var_os(super::FILE_VARIABLE).filter(|file| !file.is_empty());
+    named.map(PathBuf::from).or_else(|| folders.iter().find_map(|folder| nearest_file(folder)))
+}
+
 /// The nearest nixvm.toml, in `folder` or above it, up to the root of the repository (the folder with `.git`).
-pub fn nearest_file(folder: &Path) -> Option<PathBuf> {
+fn nearest_file(folder: &Path) -> Option<PathBuf> {
     for folder in folder.ancestors() {
         let file = folder.join(NAME);
         if file.is_file() {

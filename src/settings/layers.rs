@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::file::{File, nearest_file};
+use super::file::{File, find_file};
 use super::table::{SOURCES, Setting, TABLE};
 use super::value::Form;
 use super::{FILE_VARIABLE, Settings};
@@ -72,10 +72,7 @@ impl Layers {
     /// [`ErrorKind::Usage`] for a nixvm.toml or a variable that makes no sense.
     pub fn gather(flags: Vec<(&'static Setting, OsString)>, folders: &[PathBuf]) -> Result<Self> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let file = variable(FILE_VARIABLE)
-            .map(PathBuf::from)
-            .or_else(|| folders.iter().find_map(|folder| nearest_file(folder)));
-        let file = file.map(|path| File::read(&path)).transpose()?.unwrap_or_default();
+        let file = find_file(folders).map(|path| File::read(&path)).transpose()?.unwrap_or_default();
         Self::of(flags, variable, file, &std::env::current_dir().unwrap_or_default())
     }
 

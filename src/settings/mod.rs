@@ -16,7 +16,7 @@ use crate::Result;
 use crate::build::{Builder, Source};
 use crate::partition::Partition;
 
-pub use file::{NAME as FILE_NAME, nearest_file};
+pub use file::{NAME as FILE_NAME, find_file};
 pub use layers::{Given, Layers, Origin};
 pub use reference::reference;
 pub use table::{Setting, TABLE, VARIABLES};

@@ -274,6 +274,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ),
     ("NIXVM_LIBRARY", "the folder of the library that scenarios are compiled against"),
     ("NIXVM_LOG", "the filter of the log on standard error, such as nixvm_test=debug"),
+    ("NIXVM_RUNS", "the folder of the records of runs, instead of ~/.local/state/nixvm-test/runs"),
     ("NIXVM_STANDIN", "the folder of the stand-in for nixpkgs"),
 ];
 

@@ -85,3 +85,14 @@ fn the_file_that_a_variable_names_is_read_instead() {
     let ran = Ran::of(folder.command(&["config"]).env("NIXVM_TOML", "none.toml"));
     ran.ended_with(2).said("there is no file").said("none.toml");
 }
+
+#[test]
+fn a_variable_that_nothing_reads_is_named_with_the_one_that_was_meant() {
+    let folder = Folder::new();
+    let mut command = folder.command(&["config"]);
+    command.env("NIXVM_JBOS", "2").env("NIXVM_JOBS", "3").env("NIXVM_OF_MINE", "1");
+    let ran = Ran::of(&mut command);
+    ran.ended_with(0).printed("# NIXVM_JBOS is set, and nothing reads it: did you mean NIXVM_JOBS?");
+    ran.printed("# NIXVM_OF_MINE is set, and nothing reads it\n");
+    assert!(!ran.out.contains("NIXVM_CACHE_DIR is set, and"), "{}", ran.out);
+}

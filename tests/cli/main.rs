@@ -17,5 +17,6 @@ mod list;
 mod machines;
 mod suite;
 mod terminal;
+mod trouble;
 mod usage;
 mod watching;

@@ -1,0 +1,63 @@
+//! Which lines of a build are shown while it runs.
+//!
+//! Nix ends in an error text of some hundred lines. What of it helps is in the report of the failed build, and all of
+//! it in the log: shown as it comes, it would push both out of sight.
+
+/// Lines that may be the error text of Nix are held until that is clear.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    held: Vec<String>,
+}
+
+impl Shown {
+    /// The next line; `show` gets what can be shown by now.
+    pub(super) fn line(&mut self, line: &str, mut show: impl FnMut(&str)) {
+        if line.starts_with("error:") {
+            self.held.push(line.to_owned());
+            return;
+        }
+        // All of the text below its first line is indented. What a program of the build prints goes on otherwise.
+        if !self.held.is_empty() && (line.is_empty() || line.starts_with("  ")) {
+            self.held.push(line.to_owned());
+            return;
+        }
+        self.go_on(&mut show);
+        show(line);
+    }
+
+    /// What was held was not the end: it is shown.
+    pub(super) fn go_on(&mut self, mut show: impl FnMut(&str)) {
+        for line in self.held.drain(..) {
+            show(&line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, succeeded: bool) -> Vec<String> {
+        let (mut lines, mut shown) = (Vec::new(), Shown::default());
+        for line in text.lines() {
+            shown.line(line, |line| lines.push(line.to_owned()));
+        }
+        if succeeded {
+            shown.go_on(|line| lines.push(line.to_owned()));
+        }
+        lines
+    }
+
+    #[test]
+    fn the_error_text_of_nix_is_left_to_the_report() {
+        let text = "building 'a'\nerror: undefined variable 'x'\n\n       at /c.nix:1:1:\n            1| x\nerror: 1 dependency failed";
+        assert_eq!(shown(text, false), ["building 'a'"]);
+    }
+
+    #[test]
+    fn what_looks_like_it_in_the_middle_of_a_build_is_shown() {
+        let text = "error: warning of a compiler\n  --> src/a.c\nmore\nerror: last";
+        assert_eq!(shown(text, false), ["error: warning of a compiler", "  --> src/a.c", "more"]);
+        assert_eq!(shown(text, true).len(), 4);
+    }
+}
