@@ -106,6 +106,11 @@ fn limits(scenario: &Value) -> String {
         _ if seconds >= 60.0 && seconds % 60.0 == 0.0 => format!("limit: {} min", seconds / 60.0),
         _ => format!("limit: {seconds} s"),
     });
+    for (key, part) in [("budget_boot_seconds", "boot"), ("budget_userspace_seconds", "userspace")] {
+        if let Some(seconds) = scenario[key].as_f64() {
+            parts.push(format!("{part} within {seconds} s"));
+        }
+    }
     let mut number = |key: &str, before: &str, after: &str| {
         if let Some(number) = scenario[key].as_u64().filter(|number| *number > 0) {
             parts.push(format!("{before}{number}{after}"));

@@ -29,6 +29,8 @@ pub(super) fn describe(scenario: &Scenario, suite: &Suite) -> Value {
         "machines": machines.collect::<Vec<_>>(),
         "from": from(scenario.from),
         "timeout_seconds": scenario.timeout.unwrap_or(DEFAULT_TIMEOUT).as_secs_f64(),
+        "budget_boot_seconds": scenario.budget.boot.map(|limit| limit.as_secs_f64()),
+        "budget_userspace_seconds": scenario.budget.userspace.map(|limit| limit.as_secs_f64()),
         "retries": suite.tries(scenario) - 1,
         "memory_mib": scenario.memory,
         "cores": scenario.cores,
