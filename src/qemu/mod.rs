@@ -38,7 +38,7 @@ pub(crate) use network::Protocol;
 pub use qmp::{Qmp, QmpEvent};
 pub use run_directory::RunDirectory;
 pub(crate) use screen::Format;
-pub(crate) use template::{Memory, Resume, Saved, foreseen, memory_size};
+pub(crate) use template::{Memory, Resume, Saved, foreseen, memory_size, unfit};
 
 use supervise::Supervised;
 
