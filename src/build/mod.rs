@@ -22,6 +22,6 @@ mod store;
 pub use builder::Builder;
 pub use built_vm::BuiltVm;
 pub use nixpkgs::Nixpkgs;
-pub(crate) use passwords::password_of;
+pub use passwords::{first_user, password_of};
 pub use settings::{KeepState, Settings};
 pub use source::Source;

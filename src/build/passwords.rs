@@ -23,29 +23,45 @@ struct User {
     name: String,
     password: Option<String>,
     initial_password: Option<String>,
+    #[serde(default)]
+    is_system_user: bool,
 }
 
 /// The password with which `user` logs in on a fresh disk.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when the configuration has no such user, or does not hold their password as text.
-pub(crate) fn password_of(vm: &BuiltVm, user: &str) -> Result<String> {
+pub fn password_of(vm: &BuiltVm, user: &str) -> Result<String> {
     let unknown = |why: String| {
         Error::new(ErrorKind::Usage, format!("a session of {user} needs their password: {why}")).next_step(
             format!("say it: `#[scenario(from = logged_in(\"{user}\", \"…\"))]`, or set users.users.{user}.initialPassword"),
         )
     };
-    let file = vm.system().and_then(users_file);
-    let file = file.ok_or_else(|| unknown("the built VM does not say how its users are made".to_owned()))?;
-    let text = fs::read(&file).map_err(|error| Error::io(format_args!("read {}", file.display()), &error))?;
-    let users: Users = serde_json::from_slice(&text)
-        .map_err(|error| unknown(format!("{} is not as expected: {error}", file.display())))?;
-    let found = users.users.into_iter().find(|its| its.name == user);
+    let found = users(vm).map_err(unknown)?.into_iter().find(|its| its.name == user);
     let found = found.ok_or_else(|| unknown(format!("the configuration has no user {user}")))?;
     found
         .password
         .or(found.initial_password)
         .ok_or_else(|| unknown("the configuration does not hold it as text".to_owned()))
+}
+
+/// The first user of a configuration, other than root, whom their initial password lets in, with that password; else
+/// root, if theirs does. `None` where the configuration tells of none.
+pub fn first_user(vm: &BuiltVm) -> Option<(String, String)> {
+    let mut users = users(vm).ok()?;
+    // No system user logs in.
+    users.retain(|user| !user.is_system_user || user.name == "root");
+    users.sort_by_key(|user| user.name == "root");
+    users.into_iter().find_map(|user| Some((user.name, user.password.or(user.initial_password)?)))
+}
+
+fn users(vm: &BuiltVm) -> Result<Vec<User>, String> {
+    let file = vm.system().and_then(users_file);
+    let file = file.ok_or_else(|| "the built VM does not say how its users are made".to_owned())?;
+    let text = fs::read(&file).map_err(|error| format!("could not read {}: {error}", file.display()))?;
+    let users: Users = serde_json::from_slice(&text)
+        .map_err(|error| format!("{} is not as expected: {error}", file.display()))?;
+    Ok(users.users)
 }
 
 /// The file that the activation script of a system names.

@@ -1,7 +1,7 @@
 //! What all scenarios of one run share: the settings, the builder, and who shows what happens.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -172,7 +172,7 @@ impl Suite {
             KeepState::Strict => Some(KeepPolicy::Strict),
             _ => None,
         };
-        let disk = policy.map_or(Disk::Fresh, |policy| Disk::kept_in(&home(source), vm, policy));
+        let disk = policy.map_or(Disk::Fresh, |policy| Disk::kept_in(&source.home(), vm, policy));
         let mut options = MachineOptions::new(machine.name).disk(disk).events(events.clone());
         if let Some(memory) = scenario.memory {
             options = options.memory(memory);
@@ -181,15 +181,5 @@ impl Suite {
             options = options.cores(cores);
         }
         options
-    }
-}
-
-/// Where a kept disk lies: beside the configuration, or in the current folder as the run script has
-/// it where there is no configuration.
-fn home(source: &Source) -> PathBuf {
-    match source {
-        Source::Configuration(path) if path.is_dir() => path.clone(),
-        Source::Configuration(path) => path.parent().unwrap_or(Path::new(".")).to_owned(),
-        _ => PathBuf::from("."),
     }
 }
