@@ -17,6 +17,7 @@ mod configuration;
 mod exit;
 mod given;
 mod harness;
+mod kept;
 mod machines;
 mod order;
 mod outcome;

@@ -13,7 +13,7 @@ use super::given::Given;
 use super::panics::Panics;
 use super::registry::Scenario;
 use super::suite::Suite;
-use super::{checks, configuration, machines};
+use super::{checks, configuration, kept, machines};
 use crate::machine::Machine;
 use crate::{Error, ErrorKind, Event, Events, Speed};
 
@@ -148,6 +148,9 @@ impl Life {
             .map_err(|source| Failure { exit: Exit::Host, error: Error::io("start a runtime", &source) })?;
         let outcome = runtime.block_on(async {
             let outcome = self.in_time().await.map_err(|failure| self.with_context(failure));
+            if outcome.is_err() {
+                self.keep_machines().await;
+            }
             for machine in take(&self.machines) {
                 machine.stop().await;
             }
@@ -213,6 +216,13 @@ impl Life {
             }
             None => Error::new(ErrorKind::Other, "the scenario panicked"),
         }
+    }
+
+    /// Keeps the machines as they stand, for `nixvm-test attach`.
+    async fn keep_machines(&self) {
+        let Some(folder) = kept::folder(&self.scenario.name()) else { return };
+        let machines = lock(&self.machines).clone();
+        kept::keep_all(&machines, &folder, &self.events).await;
     }
 
     /// Adds what the failure itself can't know: the consoles as they stand, panics of spawned tasks.
