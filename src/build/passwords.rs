@@ -71,3 +71,36 @@ fn users_file(system: &Path) -> Option<PathBuf> {
     let start = script[..end].rfind(|character: char| character.is_whitespace() || "\"'".contains(character));
     Some(PathBuf::from(&script[start.map_or(0, |at| at + 1)..end]))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn vm(users: &str) -> (tempfile::TempDir, BuiltVm) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("bin")).unwrap();
+        fs::create_dir(path("system")).unwrap();
+        fs::write(path("bin/run-nixos-vm"), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(path("bin/run-nixos-vm"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(path("users-groups.json"), format!("{{\"users\":[{users}]}}")).unwrap();
+        fs::write(path("system/activate"), format!("perl x.pl {}\n", path("users-groups.json").display()))
+            .unwrap();
+        let vm = BuiltVm::open(folder.path()).unwrap();
+        (folder, vm)
+    }
+
+    #[test]
+    fn the_first_user_who_can_log_in_is_a_person_if_there_is_one() {
+        let root = r#"{"name":"root","initialPassword":"r"}"#;
+        let system = r#"{"name":"nginx","isSystemUser":true,"password":"n"}"#;
+        let locked = r#"{"name":"eve","initialPassword":null}"#;
+        let alice = r#"{"name":"alice","initialPassword":"test","isSystemUser":false}"#;
+        let first = |users: &[&str]| first_user(&vm(&users.join(",")).1);
+        assert_eq!(first(&[root, system, locked, alice]), Some(("alice".to_owned(), "test".to_owned())));
+        assert_eq!(first(&[system, locked, root]), Some(("root".to_owned(), "r".to_owned())));
+        assert_eq!(first(&[system, locked]), None);
+    }
+}

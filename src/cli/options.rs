@@ -141,6 +141,14 @@ impl Options {
         Ok(settings)
     }
 
+    /// What `--keep-state` says.
+    pub fn keep_state(&self) -> Option<nixvm_test::build::KeepState> {
+        self.keep_state.map(|keep| match keep {
+            KeepState::On => nixvm_test::build::KeepState::Keep,
+            KeepState::Strict => nixvm_test::build::KeepState::Strict,
+        })
+    }
+
     /// `--nixpkgs`, with a path made absolute.
     fn nixpkgs(&self) -> Option<String> {
         self.nixpkgs.as_deref().map(|given| {
