@@ -12,6 +12,7 @@ mod event;
 mod limits;
 pub mod machine;
 mod partition;
+mod pause;
 pub mod prelude;
 pub mod qemu;
 pub mod report;

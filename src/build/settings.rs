@@ -38,6 +38,7 @@ pub enum KeepState {
 /// | `NIXVM_PARTITION` | `hash:1/3`: the first of three shares of the scenarios; `count:1/3` |
 /// | `NIXVM_RETRIES` | how often a scenario that failed is tried again; it is named flaky when it passes then |
 /// | `NIXVM_FAIL_FAST` | `1`: nothing more is begun once a scenario has failed |
+/// | `NIXVM_PAUSE_ON_FAILURE` | `1`: a scenario that fails waits for Enter on the terminal, its machines open to be attached to |
 /// | `NIXVM_JOBS` | a number: so many machines of this run at once, at most |
 /// | `NIXVM_RUN_TIMEOUT` | longest time the whole run may take: `90s`, `45m`, `2h`, or seconds; no limit if not set |
 /// | `NIXVM_HOST_CORES`, `NIXVM_HOST_MEMORY` | how many processors, and how much memory (`4G`, `512M`), machines may take on this host, of all users and runs that say the same; default: all processors, and seven eighths of the memory |
@@ -65,6 +66,8 @@ pub struct Settings {
     pub retries: u32,
     /// Nothing more is begun once a scenario has failed.
     pub fail_fast: bool,
+    /// A scenario that fails waits for a person.
+    pub pause_on_failure: bool,
     /// How many machines of this run there may be at once; `None` for as many as the host has room for.
     pub jobs: Option<u64>,
     /// Longest time the whole run may take.
@@ -89,6 +92,7 @@ impl Default for Settings {
             partition: None,
             retries: 0,
             fail_fast: false,
+            pause_on_failure: false,
             jobs: None,
             run_limit: None,
             host_cores: None,
@@ -199,11 +203,13 @@ impl Settings {
             None => 0,
             Some(count) => count.parse().map_err(|_| choice("NIXVM_RETRIES", &count, "a number"))?,
         };
-        let fail_fast = match text("NIXVM_FAIL_FAST")?.as_deref() {
-            None | Some("0") => false,
-            Some("1") => true,
-            Some(other) => return Err(choice("NIXVM_FAIL_FAST", other, "1 or 0")),
+        let switch = |name: &str| match text(name)?.as_deref() {
+            None | Some("0") => Ok(false),
+            Some("1") => Ok(true),
+            Some(other) => Err(choice(name, other, "1 or 0")),
         };
+        let fail_fast = switch("NIXVM_FAIL_FAST")?;
+        let pause_on_failure = switch("NIXVM_PAUSE_ON_FAILURE")?;
         let time = |name: &str| match text(name)? {
             None => Ok(None),
             Some(value) => duration(&value)
@@ -237,6 +243,7 @@ impl Settings {
             partition,
             retries,
             fail_fast,
+            pause_on_failure,
             jobs,
             run_limit,
             host_cores,

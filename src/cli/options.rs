@@ -52,6 +52,9 @@ pub struct Options {
     /// Begin nothing more once a scenario has failed
     #[arg(long, global = true)]
     pub fail_fast: bool,
+    /// Stop where a scenario fails, until Enter is pressed, and say how to attach to its machines meanwhile
+    #[arg(long, global = true)]
+    pub pause_on_failure: bool,
     /// Run so many machines at once, at most [default: as many as this host has processors and memory for]
     #[arg(short, long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub jobs: Option<u64>,
@@ -111,6 +114,7 @@ impl Options {
         add("NIXVM_PARTITION", self.partition.map(|share| share.to_string().into()));
         add("NIXVM_RETRIES", self.retries.map(|count| count.to_string().into()));
         add("NIXVM_FAIL_FAST", self.fail_fast.then(|| "1".into()));
+        add("NIXVM_PAUSE_ON_FAILURE", self.pause_on_failure.then(|| "1".into()));
         add("NIXVM_JOBS", self.jobs.map(|count| count.to_string().into()));
         add("NIXVM_RUN_TIMEOUT", self.run_timeout.map(|limit| limit.as_secs().to_string().into()));
         add(report::log::VARIABLE, self.log().map(Into::into));

@@ -14,7 +14,8 @@ use super::panics::Panics;
 use super::registry::Scenario;
 use super::suite::Suite;
 use super::{checks, configuration, kept, machines};
-use crate::machine::Machine;
+use crate::machine::{Machine, has_terminal, pause_at};
+use crate::pause::{Deadline, LOOK};
 use crate::{Error, ErrorKind, Event, Events, Speed};
 
 /// The time limit of a scenario that names none, on a fast host.
@@ -94,24 +95,30 @@ fn on_its_own_thread(
     }
 
     let begun = Instant::now();
-    let end_of_run = suite.ends().map(|end| end + GRACE);
+    let end_of_run = suite.ends().map(|end| Deadline::at(end + GRACE));
     let mut body = None;
     loop {
         // Building and booting have limits of their own.
-        let its_end = body.map(|(begun, limit)| begun + limit + GRACE);
-        let told = match its_end.into_iter().chain(end_of_run).min() {
+        let its_end = body.map(|(_, _, end): (_, _, Deadline)| end);
+        let left = its_end.into_iter().chain(end_of_run).map(Deadline::left).min();
+        let told = match left {
             None => hear.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(end) => hear.recv_timeout(end.saturating_duration_since(Instant::now())),
+            Some(left) => hear.recv_timeout(left.max(LOOK)),
         };
         match told {
-            Ok(Progress::Body { limit }) => body = Some((Instant::now(), limit)),
+            Ok(Progress::Body { limit }) => {
+                body = Some((Instant::now(), limit, Deadline::after(limit + GRACE)))
+            }
             Ok(Progress::Ended(outcome)) => return outcome,
+            // A pause has put it off meanwhile.
+            Err(RecvTimeoutError::Timeout)
+                if its_end.into_iter().chain(end_of_run).all(|end| !end.left().is_zero()) => {}
             Err(RecvTimeoutError::Timeout) => {
                 kill_all(&machines);
                 // The thread may hold it for ever, and others wait for their turn.
                 drop(right.lock().unwrap_or_else(PoisonError::into_inner).take());
                 let error = match body {
-                    Some((begun, limit)) if begun.elapsed() >= limit + GRACE => blocked(limit),
+                    Some((_, limit, end)) if end.left().is_zero() => blocked(limit),
                     _ => suite.ended(begun.elapsed()),
                 };
                 return Err(Failure { exit: Exit::Failed, error });
@@ -148,7 +155,8 @@ impl Life {
             .map_err(|source| Failure { exit: Exit::Host, error: Error::io("start a runtime", &source) })?;
         let outcome = runtime.block_on(async {
             let outcome = self.in_time().await.map_err(|failure| self.with_context(failure));
-            if outcome.is_err() {
+            if let Err(failure) = &outcome {
+                self.pause(failure).await;
                 self.keep_machines().await;
             }
             for machine in take(&self.machines) {
@@ -164,9 +172,9 @@ impl Life {
     async fn in_time(&self) -> Result<(), Failure> {
         let Some(end) = self.suite.ends() else { return self.prepare_and_run().await };
         let begun = Instant::now();
-        match tokio::time::timeout_at(end.into(), self.prepare_and_run()).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure { exit: Exit::Failed, error: self.suite.ended(begun.elapsed()) }),
+        match Deadline::at(end).within(self.prepare_and_run()).await {
+            Some(outcome) => outcome,
+            None => Err(Failure { exit: Exit::Failed, error: self.suite.ended(begun.elapsed()) }),
         }
     }
 
@@ -185,13 +193,13 @@ impl Life {
         let _ = self.tell.send(Progress::Body { limit });
         let started = Instant::now();
         let failed = |error| Failure { exit: Exit::Failed, error };
-        match tokio::time::timeout(limit, self.body(bodys)).await {
-            Ok(Ok(())) => {
+        match Deadline::after(limit).within(self.body(bodys)).await {
+            Some(Ok(())) => {
                 let machines = lock(&self.machines).clone();
                 checks::pass(self.scenario, &machines).await.map_err(failed)
             }
-            Ok(Err(error)) => Err(failed(error)),
-            Err(_) => Err(failed(timed_out(started.elapsed(), limit))),
+            Some(Err(error)) => Err(failed(error)),
+            None => Err(failed(timed_out(started.elapsed(), limit))),
         }
     }
 
@@ -215,6 +223,25 @@ impl Life {
                 Error::new(ErrorKind::Other, format!("{}: {}", from_here(&panic.place), panic.message))
             }
             None => Error::new(ErrorKind::Other, "the scenario panicked"),
+        }
+    }
+
+    /// Waits for a person who looks at the machines, if that was asked for.
+    async fn pause(&self, failure: &Failure) {
+        if !self.suite.pauses_on_failure() {
+            return;
+        }
+        let machines = lock(&self.machines).clone();
+        if machines.is_empty() {
+            return;
+        }
+        if !has_terminal() {
+            self.events.note("no pause: standard input is no terminal, so nobody could press a key");
+            return;
+        }
+        self.events.note(format!("failed: {}", failure.error.summary()));
+        if let Err(error) = pause_at(&machines, "where the scenario failed", &self.events).await {
+            self.events.note(error.summary());
         }
     }
 

@@ -12,6 +12,7 @@ use super::registry::{MachineRequest, Scenario};
 use super::{configuration, order};
 use crate::build::{Builder, BuiltVm, KeepState, Settings, Source};
 use crate::machine::MachineOptions;
+use crate::pause;
 use crate::qemu::{Disk, KeepPolicy};
 use crate::report::{self, Reporter};
 use crate::{Error, ErrorKind, Events, Result};
@@ -74,6 +75,11 @@ impl Suite {
         scenario.retries.unwrap_or(self.settings.retries).saturating_add(1)
     }
 
+    /// Whether a scenario that fails waits for a person.
+    pub fn pauses_on_failure(&self) -> bool {
+        self.settings.pause_on_failure
+    }
+
     /// Whether nothing more is to be begun after a failure.
     pub fn fail_fast(&self) -> bool {
         self.settings.fail_fast
@@ -94,14 +100,16 @@ impl Suite {
         self.settings.jobs.unwrap_or(u64::MAX).min(self.capacity().machines())
     }
 
-    /// When the time of the whole run is up, if it is limited.
+    /// When the time of the whole run is up, if it is limited; later with each pause.
     pub fn ends(&self) -> Option<Instant> {
-        self.settings.run_limit.map(|limit| self.begun + limit)
+        self.settings.run_limit.map(|limit| self.begun + limit + pause::so_far())
     }
 
     /// Whether the time of the whole run is up. The first time it is, that is said.
     pub fn is_over(&self) -> bool {
-        let Some(limit) = self.settings.run_limit.filter(|limit| self.begun.elapsed() >= *limit) else {
+        let Some(limit) =
+            self.settings.run_limit.filter(|limit| self.begun.elapsed() >= *limit + pause::so_far())
+        else {
             return false;
         };
         self.over_was_said.call_once(|| {

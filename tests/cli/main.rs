@@ -11,6 +11,7 @@ mod folder;
 mod harness;
 mod limits;
 mod machines;
+mod pausing;
 mod suite;
 mod terminal;
 mod usage;
