@@ -15,6 +15,7 @@ pub mod machine;
 mod nearest;
 mod packages;
 mod partition;
+mod pause;
 mod place;
 pub mod prelude;
 pub mod qemu;

@@ -25,6 +25,6 @@ pub use crate::settings::{KeepState, Settings};
 pub use builder::Builder;
 pub use built_vm::BuiltVm;
 pub use nixpkgs::Nixpkgs;
-pub(crate) use passwords::password_of;
+pub use passwords::{first_user, password_of};
 pub use source::Source;
 pub(crate) use store::Store;

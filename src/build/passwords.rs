@@ -23,29 +23,45 @@ struct User {
     name: String,
     password: Option<String>,
     initial_password: Option<String>,
+    #[serde(default)]
+    is_system_user: bool,
 }
 
 /// The password with which `user` logs in on a fresh disk.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when the configuration has no such user, or does not hold their password as text.
-pub(crate) fn password_of(vm: &BuiltVm, user: &str) -> Result<String> {
+pub fn password_of(vm: &BuiltVm, user: &str) -> Result<String> {
     let unknown = |why: String| {
         Error::new(ErrorKind::Usage, format!("a session of {user} needs their password: {why}")).next_step(
             format!("say it: `#[scenario(from = logged_in(\"{user}\", \"…\"))]`, or set users.users.{user}.initialPassword"),
         )
     };
-    let file = vm.system().and_then(users_file);
-    let file = file.ok_or_else(|| unknown("the built VM does not say how its users are made".to_owned()))?;
-    let text = fs::read(&file).map_err(|error| Error::io(format_args!("read {}", file.display()), &error))?;
-    let users: Users = serde_json::from_slice(&text)
-        .map_err(|error| unknown(format!("{} is not as expected: {error}", file.display())))?;
-    let found = users.users.into_iter().find(|its| its.name == user);
+    let found = users(vm).map_err(unknown)?.into_iter().find(|its| its.name == user);
     let found = found.ok_or_else(|| unknown(format!("the configuration has no user {user}")))?;
     found
         .password
         .or(found.initial_password)
         .ok_or_else(|| unknown("the configuration does not hold it as text".to_owned()))
+}
+
+/// The first user of a configuration, other than root, whom their initial password lets in, with that password; else
+/// root, if theirs does. `None` where the configuration tells of none.
+pub fn first_user(vm: &BuiltVm) -> Option<(String, String)> {
+    let mut users = users(vm).ok()?;
+    // No system user logs in.
+    users.retain(|user| !user.is_system_user || user.name == "root");
+    users.sort_by_key(|user| user.name == "root");
+    users.into_iter().find_map(|user| Some((user.name, user.password.or(user.initial_password)?)))
+}
+
+fn users(vm: &BuiltVm) -> Result<Vec<User>, String> {
+    let file = vm.system().and_then(users_file);
+    let file = file.ok_or_else(|| "the built VM does not say how its users are made".to_owned())?;
+    let text = fs::read(&file).map_err(|error| format!("could not read {}: {error}", file.display()))?;
+    let users: Users = serde_json::from_slice(&text)
+        .map_err(|error| format!("{} is not as expected: {error}", file.display()))?;
+    Ok(users.users)
 }
 
 /// The file that the activation script of a system names.
@@ -54,4 +70,37 @@ fn users_file(system: &Path) -> Option<PathBuf> {
     let end = script.find(NAME)? + NAME.len();
     let start = script[..end].rfind(|character: char| character.is_whitespace() || "\"'".contains(character));
     Some(PathBuf::from(&script[start.map_or(0, |at| at + 1)..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn vm(users: &str) -> (tempfile::TempDir, BuiltVm) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("bin")).unwrap();
+        fs::create_dir(path("system")).unwrap();
+        fs::write(path("bin/run-nixos-vm"), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(path("bin/run-nixos-vm"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(path("users-groups.json"), format!("{{\"users\":[{users}]}}")).unwrap();
+        fs::write(path("system/activate"), format!("perl x.pl {}\n", path("users-groups.json").display()))
+            .unwrap();
+        let vm = BuiltVm::open(folder.path()).unwrap();
+        (folder, vm)
+    }
+
+    #[test]
+    fn the_first_user_who_can_log_in_is_a_person_if_there_is_one() {
+        let root = r#"{"name":"root","initialPassword":"r"}"#;
+        let system = r#"{"name":"nginx","isSystemUser":true,"password":"n"}"#;
+        let locked = r#"{"name":"eve","initialPassword":null}"#;
+        let alice = r#"{"name":"alice","initialPassword":"test","isSystemUser":false}"#;
+        let first = |users: &[&str]| first_user(&vm(&users.join(",")).1);
+        assert_eq!(first(&[root, system, locked, alice]), Some(("alice".to_owned(), "test".to_owned())));
+        assert_eq!(first(&[system, locked, root]), Some(("root".to_owned(), "r".to_owned())));
+        assert_eq!(first(&[system, locked]), None);
+    }
 }

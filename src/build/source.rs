@@ -43,6 +43,16 @@ impl Source {
         std::path::absolute(file).ok()
     }
 
+    /// Where a kept disk lies: beside the configuration, or in the current folder, as the run script has it, where there
+    /// is no configuration.
+    pub fn home(&self) -> PathBuf {
+        match self {
+            Self::Configuration(path) if path.is_dir() => path.clone(),
+            Self::Configuration(path) => path.parent().unwrap_or(Path::new(".")).to_owned(),
+            _ => PathBuf::from("."),
+        }
+    }
+
     /// A configuration, checked to be there and readable.
     ///
     /// # Errors

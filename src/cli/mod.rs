@@ -1,5 +1,6 @@
 //! The command line of `nixvm-test`: one file a subcommand.
 
+mod attach;
 mod build;
 mod cache;
 mod child;
@@ -9,8 +10,13 @@ mod doctor;
 mod init;
 mod list;
 mod man;
+mod manual;
 mod options;
 mod run;
+mod shell;
+mod shown;
+mod terminal;
+mod visit;
 mod watch;
 
 use std::ffi::OsString;
@@ -72,6 +78,10 @@ struct Run {
 enum Command {
     /// Build the VM of a configuration and make the link ./result, as nix-build does
     Build(build::Build),
+    /// Go back to the moment at which a scenario failed: its machine's console in this terminal
+    Attach(attach::Attach),
+    /// A session by hand: the machine booted or cloned, somebody logged in, its console in this terminal
+    Shell(shell::Shell),
     /// Show, or make smaller, what is kept between runs: templates of machines
     Cache(cache::Cache),
     /// Make a first configuration and scenario, a package and a workflow: what passes as it stands
@@ -115,6 +125,8 @@ impl Cli {
             Some(Command::Init(init)) => init.run(),
             Some(Command::Doctor(doctor)) => runtime.block_on(doctor.run(&self.options)),
             Some(Command::Config(config)) => config.run(&self.options),
+            Some(Command::Attach(attach)) => runtime.block_on(attach.run(&self.options)),
+            Some(Command::Shell(shell)) => runtime.block_on(shell.run(&self.options)),
             Some(Command::Build(build)) => runtime.block_on(build.run(&self.options)),
             None if self.run.watch => {
                 runtime.block_on(watch::watch(&self.run.scenarios, &self.run.harness, &self.options))

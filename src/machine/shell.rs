@@ -156,6 +156,9 @@ fn quoted(byte: u8) -> impl Iterator<Item = u8> {
 /// The line that ends the loop.
 pub(super) const QUIT: &[u8] = b": . . . . ..\r";
 
+/// What is typed at the prompt of a shell whose loop was interrupted: the terminal echoes again.
+pub(super) const ECHO_AGAIN: &[u8] = b"\x15 stty echo\r";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -158,6 +158,11 @@ impl ShellLine {
         self.busy
     }
 
+    /// Somebody else has the terminal from now on: before the next command the shell is looked for again.
+    pub(super) fn is_taken(&mut self) {
+        self.busy = true;
+    }
+
     /// Tells sessions apart.
     pub(super) fn id(&self) -> u64 {
         self.id

@@ -39,7 +39,7 @@ pub use qmp::{Qmp, QmpEvent};
 pub use run_directory::RunDirectory;
 pub(crate) use run_directory::base as runs_folder;
 pub(crate) use screen::Format;
-pub(crate) use template::{Memory, Resume, Saved, foreseen, memory_size};
+pub(crate) use template::{Memory, Resume, Saved, foreseen, memory_size, unfit};
 
 use supervise::Supervised;
 

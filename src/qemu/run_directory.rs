@@ -91,6 +91,12 @@ impl RunDirectory {
         }
     }
 
+    /// The directory of this name, if a machine of this user has it now.
+    pub fn named(name: &str) -> Option<PathBuf> {
+        let path = base().ok()?.join(name);
+        (!name.contains('/') && name.contains('.') && path.is_dir()).then_some(path)
+    }
+
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.path

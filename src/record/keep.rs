@@ -24,6 +24,11 @@ impl Keeper {
         Self { record: record.to_owned(), folder, events }
     }
 
+    /// The record's folder.
+    pub(crate) fn record(&self) -> &Path {
+        &self.record
+    }
+
     /// The scenario's folder in the record. It may not be there yet.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder

@@ -9,6 +9,7 @@ use super::configuration;
 use super::exit::Exit;
 use super::registry::Scenario;
 use crate::Error;
+use crate::record::Keeper;
 
 /// So many lines are shown before the one that failed, and after it.
 const AROUND: (usize, usize) = (3, 1);
@@ -31,6 +32,18 @@ pub(super) struct Kept {
     pub folder: Option<PathBuf>,
     /// The command that goes back to the moment of the failure.
     pub attach: Option<String>,
+}
+
+impl Kept {
+    /// What is in the record of the scenario `name`.
+    pub fn of(keeper: &Keeper, name: &str) -> Self {
+        let folder = keeper.folder();
+        let is_moment = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|end| end == "moment");
+        let any = fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| is_moment(&entry));
+        let run = keeper.record().file_name().unwrap_or_default().to_string_lossy();
+        let attach = any.then(|| format!("nixvm-test attach {run} {name}"));
+        Self { folder: folder.is_dir().then(|| folder.to_owned()), attach }
+    }
 }
 
 impl Failure {

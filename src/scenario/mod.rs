@@ -20,6 +20,7 @@ mod exit;
 mod failure;
 mod given;
 mod harness;
+mod kept;
 mod machines;
 mod order;
 mod outcome;

@@ -15,8 +15,9 @@ use super::given::Given;
 use super::panics::Panics;
 use super::registry::Scenario;
 use super::suite::Suite;
-use super::{budget, checks, configuration, machines};
-use crate::machine::Machine;
+use super::{budget, checks, configuration, kept, machines};
+use crate::machine::{Machine, has_terminal, pause_at};
+use crate::pause::{Deadline, LOOK};
 use crate::record::Keeper;
 use crate::{Error, ErrorKind, Event, Events, Speed};
 
@@ -81,8 +82,8 @@ pub(super) fn run(
             );
         }
     }
-    let folder = keeper.map(|keeper| keeper.folder().to_owned());
-    let report = failure.report(scenario, &Kept { folder, attach: None });
+    let kept = keeper.map_or_else(Kept::default, |keeper| Kept::of(&keeper, &scenario_name));
+    let report = failure.report(scenario, &kept);
     let (file, line) = failure.place(scenario);
     // Trying again mends neither a command line nor a configuration.
     let retried = number < most && matches!(failure.exit, Exit::Failed | Exit::Boot) && !suite.is_over();
@@ -123,24 +124,30 @@ fn on_its_own_thread(
     }
 
     let begun = Instant::now();
-    let end_of_run = suite.ends().map(|end| end + GRACE);
+    let end_of_run = suite.ends().map(|end| Deadline::at(end + GRACE));
     let mut body = None;
     loop {
         // Building and booting have limits of their own.
-        let its_end = body.map(|(begun, limit)| begun + limit + GRACE);
-        let told = match its_end.into_iter().chain(end_of_run).min() {
+        let its_end = body.map(|(_, _, end): (_, _, Deadline)| end);
+        let left = its_end.into_iter().chain(end_of_run).map(Deadline::left).min();
+        let told = match left {
             None => hear.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(end) => hear.recv_timeout(end.saturating_duration_since(Instant::now())),
+            Some(left) => hear.recv_timeout(left.max(LOOK)),
         };
         match told {
-            Ok(Progress::Body { limit }) => body = Some((Instant::now(), limit)),
+            Ok(Progress::Body { limit }) => {
+                body = Some((Instant::now(), limit, Deadline::after(limit + GRACE)))
+            }
             Ok(Progress::Ended(outcome)) => return outcome,
+            // A pause has put it off meanwhile.
+            Err(RecvTimeoutError::Timeout)
+                if its_end.into_iter().chain(end_of_run).all(|end| !end.left().is_zero()) => {}
             Err(RecvTimeoutError::Timeout) => {
                 kill_all(&machines);
                 // The thread may hold it for ever, and others wait for their turn.
                 drop(right.lock().unwrap_or_else(PoisonError::into_inner).take());
                 let error = match body {
-                    Some((begun, limit)) if begun.elapsed() >= limit + GRACE => blocked(limit),
+                    Some((_, limit, end)) if end.left().is_zero() => blocked(limit),
                     _ => suite.ended(begun.elapsed()),
                 };
                 return Err(Failure::new(Exit::Failed, error));
@@ -178,6 +185,10 @@ impl Life {
             .map_err(|source| Failure::new(Exit::Host, Error::io("start a runtime", &source)))?;
         let outcome = runtime.block_on(async {
             let outcome = self.in_time().await.map_err(|failure| self.with_context(failure));
+            if let Err(failure) = &outcome {
+                self.pause(failure).await;
+                self.keep_machines().await;
+            }
             for machine in take(&self.machines) {
                 machine.stop().await;
                 if let Some(keeper) = &self.keeper {
@@ -195,9 +206,9 @@ impl Life {
     async fn in_time(&self) -> Result<(), Failure> {
         let Some(end) = self.suite.ends() else { return self.prepare_and_run().await };
         let begun = Instant::now();
-        match tokio::time::timeout_at(end.into(), self.prepare_and_run()).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::new(Exit::Failed, self.suite.ended(begun.elapsed()))),
+        match Deadline::at(end).within(self.prepare_and_run()).await {
+            Some(outcome) => outcome,
+            None => Err(Failure::new(Exit::Failed, self.suite.ended(begun.elapsed()))),
         }
     }
 
@@ -217,19 +228,19 @@ impl Life {
         self.events.send(Event::BodyStarted { limit });
         let started = Instant::now();
         let failed = |error| Failure::new(Exit::Failed, error);
-        match tokio::time::timeout(limit, self.body(bodys)).await {
-            Ok(Ok(())) => {
+        match Deadline::after(limit).within(self.body(bodys)).await {
+            Some(Ok(())) => {
                 let machines = lock(&self.machines).clone();
                 checks::pass(self.scenario, &machines).await.map_err(failed)?;
                 budget::check(self.scenario, &machines, &self.events).await.map_err(failed)
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 // An error that the scenario made itself knows its place.
                 let made_here = error.place().file() == self.scenario.file;
                 let place = if made_here { None } else { self.place() };
                 Err(Failure { place, ..failed(error) })
             }
-            Err(_) => Err(Failure { place: self.place(), ..failed(timed_out(started.elapsed(), limit)) }),
+            None => Err(Failure { place: self.place(), ..failed(timed_out(started.elapsed(), limit)) }),
         }
     }
 
@@ -265,6 +276,32 @@ impl Life {
             return (place == self.scenario.file).then(|| (file(), line));
         }
         crate::place::line().map(|line| (file(), line))
+    }
+
+    /// Waits for a person who looks at the machines, if that was asked for.
+    async fn pause(&self, failure: &Failure) {
+        if !self.suite.pauses_on_failure() {
+            return;
+        }
+        let machines = lock(&self.machines).clone();
+        if machines.is_empty() {
+            return;
+        }
+        if !has_terminal() {
+            self.events.note("no pause: standard input is no terminal, so nobody could press a key");
+            return;
+        }
+        self.events.note(format!("failed: {}", failure.error.summary()));
+        if let Err(error) = pause_at(&machines, "where the scenario failed", &self.events).await {
+            self.events.note(error.summary());
+        }
+    }
+
+    /// Keeps the machines as they stand, for `nixvm-test attach`.
+    async fn keep_machines(&self) {
+        let Some(keeper) = self.keeper.as_ref().filter(|_| self.suite.keeps_failed()) else { return };
+        let machines = lock(&self.machines).clone();
+        kept::keep_all(&machines, keeper, &self.events).await;
     }
 
     /// Adds what the failure itself can't know: the consoles as they stand, panics of spawned tasks.

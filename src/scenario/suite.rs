@@ -1,7 +1,7 @@
 //! What all scenarios of one run share: the settings, the builder, and who shows what happens.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use super::registry::{MachineRequest, Scenario};
 use super::{configuration, order};
 use crate::build::{Builder, BuiltVm, KeepState, Settings, Source};
 use crate::machine::MachineOptions;
+use crate::pause;
 use crate::qemu::{Disk, KeepPolicy};
 use crate::record::{Keeper, Writer};
 use crate::report::Reporter;
@@ -94,6 +95,11 @@ impl Suite {
         scenario.retries.unwrap_or(self.settings.retries).saturating_add(1)
     }
 
+    /// Whether a scenario that fails waits for a person.
+    pub fn pauses_on_failure(&self) -> bool {
+        self.settings.pause_on_failure
+    }
+
     /// Whether nothing more is to be begun after a failure.
     pub fn fail_fast(&self) -> bool {
         self.settings.fail_fast
@@ -114,14 +120,21 @@ impl Suite {
         self.settings.jobs.unwrap_or(u64::MAX).min(self.capacity().machines())
     }
 
-    /// When the time of the whole run is up, if it is limited.
+    /// Whether machines of scenarios that failed are kept.
+    pub fn keeps_failed(&self) -> bool {
+        self.settings.keep_failed
+    }
+
+    /// When the time of the whole run is up, if it is limited; later with each pause.
     pub fn ends(&self) -> Option<Instant> {
-        self.settings.run_limit.map(|limit| self.begun + limit)
+        self.settings.run_limit.map(|limit| self.begun + limit + pause::so_far())
     }
 
     /// Whether the time of the whole run is up. The first time it is, that is said.
     pub fn is_over(&self) -> bool {
-        let Some(limit) = self.settings.run_limit.filter(|limit| self.begun.elapsed() >= *limit) else {
+        let Some(limit) =
+            self.settings.run_limit.filter(|limit| self.begun.elapsed() >= *limit + pause::so_far())
+        else {
             return false;
         };
         self.over_was_said.call_once(|| {
@@ -192,7 +205,7 @@ impl Suite {
             KeepState::Strict => Some(KeepPolicy::Strict),
             _ => None,
         };
-        let disk = policy.map_or(Disk::Fresh, |policy| Disk::kept_in(&home(source), vm, policy));
+        let disk = policy.map_or(Disk::Fresh, |policy| Disk::kept_in(&source.home(), vm, policy));
         let mut options = MachineOptions::new(machine.name).disk(disk).events(events.clone());
         options = options.show_console(self.settings.console);
         if let Some(memory) = scenario.memory {
@@ -202,15 +215,5 @@ impl Suite {
             options = options.cores(cores);
         }
         options
-    }
-}
-
-/// Where a kept disk lies: beside the configuration, or in the current folder as the run script has
-/// it where there is no configuration.
-fn home(source: &Source) -> PathBuf {
-    match source {
-        Source::Configuration(path) if path.is_dir() => path.clone(),
-        Source::Configuration(path) => path.parent().unwrap_or(Path::new(".")).to_owned(),
-        _ => PathBuf::from("."),
     }
 }

@@ -53,6 +53,10 @@ pub struct Settings {
     pub keep_state: KeepState,
     /// Scenarios are to be skipped.
     pub skip: bool,
+    /// The run stops where a scenario fails, until a key is pressed.
+    pub pause_on_failure: bool,
+    /// Machines of scenarios that failed are kept.
+    pub keep_failed: bool,
     /// What consoles say is shown.
     pub console: bool,
     /// No progress is shown.
@@ -88,6 +92,8 @@ impl Default for Settings {
             nixpkgs: None,
             keep_state: KeepState::default(),
             skip: false,
+            pause_on_failure: false,
+            keep_failed: true,
             console: false,
             quiet: false,
             capture: true,

@@ -212,6 +212,29 @@ pub const TABLE: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        key: "pause-on-failure",
+        variable: "NIXVM_PAUSE_ON_FAILURE",
+        flag: "pause-on-failure",
+        form: Form::Switch { or: None },
+        meaning: "stop where a scenario fails, until Enter is pressed, and say how to attach to its machines meanwhile",
+        default: "no",
+        set: |settings, value| put(&mut settings.pause_on_failure, switch(text(value)?)),
+        ..PLAIN
+    },
+    Setting {
+        key: "keep-failed",
+        variable: "NIXVM_KEEP_FAILED",
+        flag: "keep-failed",
+        meaning_of_no: Some(
+            "keep no machine of a scenario that failed: `nixvm-test attach` has nothing to go back to",
+        ),
+        form: Form::Switch { or: None },
+        meaning: "the machines of a scenario that failed are kept as they stand, for `nixvm-test attach`",
+        default: "yes",
+        set: |settings, value| put(&mut settings.keep_failed, switch(text(value)?)),
+        ..PLAIN
+    },
+    Setting {
         key: "console",
         variable: "NIXVM_CONSOLE",
         flag: "console",

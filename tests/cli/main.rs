@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // tests
 
 mod admission;
+mod attach;
 mod checks;
 mod compiling;
 mod config;
@@ -15,6 +16,7 @@ mod init;
 mod limits;
 mod list;
 mod machines;
+mod pausing;
 mod suite;
 mod terminal;
 mod trouble;

@@ -21,6 +21,17 @@ pub(super) struct CommandLine {
     pub(super) arguments: Vec<String>,
 }
 
+/// The RAM of a clone.
+#[derive(Debug)]
+pub(super) enum Ram {
+    /// A file that is mapped privately.
+    Private(PathBuf),
+    /// A file that is written to, since the clone is to be saved.
+    Shared(PathBuf),
+    /// It comes with the state of the devices.
+    InState,
+}
+
 /// A disk image that a machine writes to, or that lies where its files are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Image {
@@ -111,13 +122,11 @@ impl CommandLine {
         Err(format!("it writes to an image outside of its run: {path}"))
     }
 
-    /// The command of a clone, which waits to be given its state: `memory` is the template's, mapped
-    /// privately unless it is to be written to (`shared`); `images` are the clone's own, by the places of those that they replace; `sockets` are
-    /// descriptors by the ids of their character devices.
+    /// The command of a clone, which waits to be given its state. `images` are the clone's own, by the places of those
+    /// that they replace; `sockets` are descriptors by the ids of their character devices.
     pub(super) fn of_clone(
         &self,
-        memory: &Path,
-        shared: bool,
+        ram: &Ram,
         images: &[(usize, PathBuf)],
         sockets: &[(&str, i32)],
     ) -> Vec<String> {
@@ -126,8 +135,17 @@ impl CommandLine {
             let mut properties = Properties::parse(value);
             match option {
                 "object" if properties.get("id") == Some(MEMORY) => {
-                    properties.set("mem-path", memory.to_string_lossy());
-                    properties.set("share", if shared { "on" } else { "off" });
+                    let (file, share) = match ram {
+                        Ram::Private(file) => (file, "off"),
+                        Ram::Shared(file) => (file, "on"),
+                        Ram::InState => {
+                            let size = properties.get("size").unwrap_or_default();
+                            arguments[at] = format!("memory-backend-ram,id={MEMORY},size={size}");
+                            continue;
+                        }
+                    };
+                    properties.set("mem-path", file.to_string_lossy());
+                    properties.set("share", share);
                 }
                 "chardev" => {
                     let id = properties.get("id").map(str::to_owned);
@@ -140,7 +158,7 @@ impl CommandLine {
                     let Some((_, image)) = images.iter().find(|(its, _)| *its == at) else { continue };
                     properties.set("file", image.to_string_lossy());
                     // One that is to be saved has a copy of the image, as it is; any other has a layer over it.
-                    if !shared {
+                    if !matches!(ram, Ram::Shared(_)) {
                         properties.set("format", "qcow2");
                     }
                 }
@@ -192,7 +210,8 @@ mod tests {
         let images = command.images(run);
         assert_eq!(images.len(), 2);
         let own: Vec<_> = images.iter().map(|image| (image.at, format!("/c/{}", image.at).into())).collect();
-        let clone = command.of_clone(Path::new("/t/memory"), false, &own, &[("nixvm-console", 21)]).join(" ");
+        let clone =
+            command.of_clone(&Ram::Private("/t/memory".into()), &own, &[("nixvm-console", 21)]).join(" ");
         for part in [
             "cache=writeback,file=/c/5,id=drive1,if=none,format=qcow2",
             "file=/c/7,format=qcow2,id=drive2,if=none",
@@ -205,9 +224,12 @@ mod tests {
             assert!(clone.contains(part), "{part}: {clone}");
         }
         assert!(clone.starts_with("-machine accel=tcg -m 1024 "), "{clone}");
-        let to_save = command.of_clone(Path::new("/t/memory"), true, &own, &[]).join(" ");
+        let to_save = command.of_clone(&Ram::Shared("/t/memory".into()), &own, &[]).join(" ");
         assert!(to_save.contains("file=/c/7,format=raw,id=drive2"), "its images are copies: {to_save}");
         assert!(to_save.contains("file=/c/5,id=drive1,if=none "), "{to_save}");
+        let kept = command.of_clone(&Ram::InState, &own, &[]).join(" ");
+        assert!(kept.contains("-object memory-backend-ram,id=nixvm-memory,size=1024M "), "{kept}");
+        assert!(kept.contains("file=/c/7,format=qcow2"), "its disks are layers: {kept}");
     }
 
     #[test]

@@ -8,14 +8,19 @@
 //! QEMU's side of it: RAM in `-object memory-backend-file,share=on`, and the migration capability
 //! `x-ignore-shared`, which leaves it out of the state (docs/devel/migration/main.rst); the same command
 //! with `share=off`, `-incoming defer` and the same capability takes it up again.
+//!
+//! A machine that was not started to be saved is kept whole (`keep`): its RAM is part of the state.
 
 mod command_line;
 mod copy;
+mod fitness;
+mod keep;
 mod overlay;
 mod properties;
 mod resume;
 mod save;
 
+pub(crate) use fitness::unfit;
 pub(crate) use resume::Resume;
 pub(crate) use save::{Memory, Saved, foreseen, memory_size};
 

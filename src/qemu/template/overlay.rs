@@ -3,11 +3,12 @@
 //! Written here rather than by qemu-img, whose start takes longer than all the rest of a clone's disk. The
 //! format is QEMU's docs/interop/qcow2.txt, version 3.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 4] = b"QFI\xfb";
 /// 64 KiB, as qemu-img makes them.
@@ -74,6 +75,42 @@ pub(super) fn create(path: &Path, below: &Path, format: Format) -> io::Result<()
     file.write_all_at(&[0, 1].repeat(CLUSTERS as usize), 2 * CLUSTER)
 }
 
+/// The image that a qcow2 image lies over, as it is named in it.
+pub(super) fn below(path: &Path) -> io::Result<Option<PathBuf>> {
+    if format_of(path)? == Format::Raw {
+        return Ok(None);
+    }
+    let file = File::open(path)?;
+    let (at, length) = place_of_name(&file)?;
+    if at == 0 || length == 0 {
+        return Ok(None);
+    }
+    let mut name = vec![0; length];
+    file.read_exact_at(&mut name, at)?;
+    Ok(Some(PathBuf::from(OsString::from_vec(name))))
+}
+
+/// Names another image as the one below, by a name that is no longer than the one that is there.
+pub(super) fn set_below(path: &Path, name: &str) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let (at, length) = place_of_name(&file)?;
+    if name.len() > length {
+        return Err(io::Error::other(format!("no room for {name} in {}", path.display())));
+    }
+    file.write_all_at(name.as_bytes(), at)?;
+    file.write_all_at(&(name.len() as u32).to_be_bytes(), 16)
+}
+
+/// Where the name of the image below begins, and its length.
+fn place_of_name(file: &File) -> io::Result<(u64, usize)> {
+    let mut place = [0; 12];
+    file.read_exact_at(&mut place, 8)?;
+    let [a, b, c, d, e, f, g, h, rest @ ..] = place;
+    // No name is longer (docs/interop/qcow2.txt).
+    let length = u32::from_be_bytes(rest).min(1023);
+    Ok((u64::from_be_bytes([a, b, c, d, e, f, g, h]), length as usize))
+}
+
 /// What an image's first bytes say that it is, as QEMU itself looks.
 pub(super) fn format_of(path: &Path) -> io::Result<Format> {
     let mut magic = [0; 4];
@@ -131,6 +168,25 @@ mod tests {
                 qemu_img(&["compare", overlay, path(below).to_str().unwrap()]);
             }
         }
+    }
+
+    #[test]
+    fn an_image_and_the_one_below_it_can_be_moved_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("a base with a long name"), [7u8; 102_400]).unwrap();
+        create(&path("over"), &path("a base with a long name"), Format::Raw).unwrap();
+        assert_eq!(below(&path("over")).unwrap(), Some(path("a base with a long name")));
+        assert_eq!(below(&path("a base with a long name")).unwrap(), None);
+        set_below(&path("over"), "base").unwrap();
+        assert!(set_below(&path("over"), "longer than base").is_err());
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::fs::rename(path("over"), elsewhere.path().join("over")).unwrap();
+        std::fs::rename(path("a base with a long name"), elsewhere.path().join("base")).unwrap();
+        let over = elsewhere.path().join("over");
+        assert!(qemu_img(&["check", over.to_str().unwrap()]).contains("No errors"));
+        let base = elsewhere.path().join("base");
+        qemu_img(&["compare", "-F", "raw", over.to_str().unwrap(), base.to_str().unwrap()]);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::net::UnixStream;
 
-use super::command_line::layer;
+use super::command_line::{Ram, layer};
 use super::copy::copy;
+use super::fitness;
 use super::save::Description;
 use super::{MACHINE_FILE, RAM_FILE, STATE_FILE};
 use crate::qemu::launch::{self, CHANNEL, CONSOLE, CONTROL};
@@ -66,19 +67,21 @@ impl Qemu {
             images.push((image.at, own));
         }
         let ram = folder.join(RAM_FILE);
-        let memory = match to_save {
+        let ram = match to_save {
+            _ if description.whole => Ram::InState,
             Some(to) => {
                 copied(ram, to.join(RAM_FILE)).await?;
-                (to.join(RAM_FILE), true)
+                Ram::Shared(to.join(RAM_FILE))
             }
-            None => (ram, false),
+            None => Ram::Private(ram),
         };
         let (state, state_file) = state(&folder.join(STATE_FILE), description.version)?;
         descriptors.extend(state_file);
         let program = &description.command.program;
-        let mut command = Command::new(program);
+        let program = fitness::program(program).unwrap_or_else(|| program.clone());
+        let mut command = Command::new(&program);
         command
-            .args(description.command.of_clone(&memory.0, memory.1, &images, &sockets))
+            .args(description.command.of_clone(&ram, &images, &sockets))
             .arg0("qemu")
             .env("TMPDIR", run_dir.tmp())
             .current_dir(run_dir.tmp());
@@ -88,7 +91,7 @@ impl Qemu {
         events.send(Event::MachineStarted { machine: machine.to_owned(), pid: supervised.pid() });
         let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await?;
         let qemu = Self::new(supervised, qmp, description.accelerator, None, machine, &events);
-        qemu.leave_out_shared_memory().await?;
+        qemu.set_migration(!description.whole).await?;
         qemu.qmp().execute("migrate-incoming", Some(json!({ "uri": state })), QMP_LIMIT).await?;
         qemu.migrated("loading the state", started).await?;
         Ok((qemu, console))
@@ -110,7 +113,7 @@ async fn copied(from: PathBuf, to: PathBuf) -> Result {
     copied.unwrap_or_else(|error| Err(error.into())).map_err(|error| Error::io(what, &error))
 }
 
-fn read(path: &Path) -> Result<Description> {
+pub(super) fn read(path: &Path) -> Result<Description> {
     let bytes =
         std::fs::read(path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))?;
     serde_json::from_slice(&bytes)

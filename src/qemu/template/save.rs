@@ -115,6 +115,12 @@ pub(super) struct Description {
     /// QEMU's version, its first two numbers.
     pub(super) version: (u64, u64),
     pub(super) images: Vec<SavedImage>,
+    /// The RAM is part of the state; otherwise it is in a file of its own.
+    #[serde(default)]
+    pub(super) whole: bool,
+    /// What the host's processor could do, where the machine ran on it.
+    #[serde(default)]
+    pub(super) processor: Vec<String>,
 }
 
 impl Description {
@@ -178,13 +184,24 @@ impl Qemu {
             let own = image.path.strip_prefix(run_dir.path()).unwrap_or(&image.path).to_owned();
             images.push(SavedImage { at: image.at, saved, own });
         }
-        let description = Description { command, accelerator: self.accelerator(), version, images };
+        let description = Description {
+            command,
+            accelerator: self.accelerator(),
+            version,
+            images,
+            whole: false,
+            processor: Vec::new(),
+        };
         description.write(&folder.join(MACHINE_FILE))?;
         Ok(Saved::Done)
     }
 
     /// What stands in the way of saving a machine.
-    async fn obstacle(&self, command: &CommandLine, run_dir: &RunDirectory) -> Result<Option<String>> {
+    pub(super) async fn obstacle(
+        &self,
+        command: &CommandLine,
+        run_dir: &RunDirectory,
+    ) -> Result<Option<String>> {
         if let Some(why) = command.obstacle(run_dir.path()) {
             return Ok(Some(why));
         }
@@ -196,15 +213,16 @@ impl Qemu {
     /// Writes everything but the RAM. The machine has to stand still.
     async fn write_state(&self, uri: &str) -> Result {
         let started = Instant::now();
-        self.leave_out_shared_memory().await?;
+        self.set_migration(true).await?;
         self.qmp().execute("migrate", Some(json!({ "uri": uri })), QMP_LIMIT).await?;
         self.migrated("saving the machine", started).await
     }
 
-    /// Turns the capability on that leaves RAM in files out of the state.
-    pub(super) async fn leave_out_shared_memory(&self) -> Result {
-        let on = |name| json!({ "capability": name, "state": true });
-        let capabilities = json!({ "capabilities": [on("x-ignore-shared"), on("events")] });
+    /// Says whether RAM in files is left out of the state.
+    pub(super) async fn set_migration(&self, without_files: bool) -> Result {
+        let set = |name, state| json!({ "capability": name, "state": state });
+        let capabilities =
+            json!({ "capabilities": [set("x-ignore-shared", without_files), set("events", true)] });
         self.qmp().execute("migrate-set-capabilities", Some(capabilities), QMP_LIMIT).await.map(drop)
     }
 
@@ -230,7 +248,7 @@ impl Qemu {
     }
 
     /// QEMU's version, its first two numbers.
-    async fn version(&self) -> Result<(u64, u64)> {
+    pub(super) async fn version(&self) -> Result<(u64, u64)> {
         let version = self.qmp().execute("query-version", None, QMP_LIMIT).await?;
         let number = |name: &str| version["qemu"][name].as_u64().unwrap_or(0);
         Ok((number("major"), number("minor")))
@@ -238,7 +256,7 @@ impl Qemu {
 }
 
 /// A file as the target of a migration. QEMU has a way of its own for it since 8.2.
-fn uri(path: &Path, version: (u64, u64)) -> String {
+pub(super) fn uri(path: &Path, version: (u64, u64)) -> String {
     let path = path.to_string_lossy();
     if version >= (8, 2) {
         return format!("file:{path}");
@@ -247,7 +265,7 @@ fn uri(path: &Path, version: (u64, u64)) -> String {
 }
 
 /// Moves an image, to another file system if need be.
-fn moved(from: &Path, to: &Path) -> Result {
+pub(super) fn moved(from: &Path, to: &Path) -> Result {
     let outcome = std::fs::rename(from, to).or_else(|error| match error.kind() {
         std::io::ErrorKind::CrossesDevices => std::fs::copy(from, to).map(drop),
         _ => Err(error),

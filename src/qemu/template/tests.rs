@@ -91,3 +91,56 @@ async fn a_template_that_is_damaged_gives_an_error_and_no_machine() {
     std::fs::write(folder.path().join(MACHINE_FILE), "{").unwrap();
     assert_eq!(clone(folder.path()).await.err().unwrap().kind(), ErrorKind::Io);
 }
+
+#[tokio::test]
+async fn a_machine_is_kept_as_it_stands_and_its_folder_may_be_moved() {
+    let (images, parent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (template, kept) = (parent.path().join("template"), parent.path().join("it's, kept"));
+    std::fs::create_dir(&template).unwrap();
+    std::fs::create_dir(&kept).unwrap();
+    let mut first = counter(images.path(), &template).await;
+    assert_eq!(answer(&mut first.console).await, '1');
+    first.qemu.save(&first.run, &template).await.unwrap();
+    drop(first);
+    // A clone, whose RAM is a file of the template: nothing of that is needed afterwards.
+    let (qemu, mut console, run) = clone(&template).await.unwrap();
+    assert_eq!(answer(&mut console).await, '2');
+    assert!(matches!(qemu.keep(&run, &kept).await.unwrap(), Saved::Done));
+    drop((qemu, run));
+    let size = std::fs::metadata(kept.join(STATE_FILE)).unwrap().len();
+    assert!(size < 8 << 20, "empty pages take no room: {size}");
+    std::fs::remove_dir_all(&template).unwrap();
+    let moved = parent.path().join("moved");
+    std::fs::rename(&kept, &moved).unwrap();
+    assert_eq!(unfit(&moved).unwrap(), None);
+    for _ in 0..2 {
+        let (_qemu, mut console, _run) = clone(&moved).await.unwrap();
+        assert_eq!(answer(&mut console).await, '3');
+    }
+    // One that was booted, with RAM of its own.
+    let booted = parent.path().join("booted");
+    std::fs::create_dir(&booted).unwrap();
+    let image = boot_image(images.path(), &COUNTER);
+    let mut firmware =
+        Firmware::in_template(&format!("-net none -drive format=raw,snapshot=on,file={image}"), None).await;
+    firmware.says("G!").await;
+    assert_eq!(answer(&mut firmware.console).await, '1');
+    firmware.qemu.keep(&firmware.run, &booted).await.unwrap();
+    let (_qemu, mut console, _run) = clone(&booted).await.unwrap();
+    assert_eq!(answer(&mut console).await, '2');
+    // What another version or another host would say.
+    let file = booted.join(MACHINE_FILE);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (_, rest) = text.split_once(r#""version":["#).unwrap();
+    let version = rest.split(']').next().unwrap();
+    std::fs::write(&file, text.replace(&format!("[{version}]"), "[1,2]")).unwrap();
+    let why = unfit(&booted).unwrap().unwrap();
+    assert!(why.contains("saved by QEMU 1.2"), "{why}");
+    std::fs::write(
+        &file,
+        text.replace(r#""arguments":["#, r#""arguments":["/nix/store/gone-kernel/bzImage","#),
+    )
+    .unwrap();
+    let why = unfit(&booted).unwrap().unwrap();
+    assert!(why.contains("/nix/store/gone-kernel is not in the Nix store"), "{why}");
+}

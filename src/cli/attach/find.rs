@@ -1,0 +1,134 @@
+//! Which moment is meant: of which run, scenario and machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nixvm_test::record::Folder;
+use nixvm_test::{Error, ErrorKind, Result};
+
+use super::shown;
+
+/// What the folder of a kept machine ends with.
+const MOMENT: &str = ".moment";
+
+/// The folder of the moment that is meant.
+pub fn moment(run: &str, scenario: Option<&str>, machine: Option<&str>) -> Result<PathBuf> {
+    let given = Path::new(run);
+    if given.join("moment.json").is_file() {
+        return Ok(given.to_owned());
+    }
+    let record = Folder::find(run)?;
+    let folder = record.path();
+    let all = moments(folder);
+    if all.is_empty() {
+        return Err(Error::new(ErrorKind::Usage, format!("no machine was kept in {}", shown(folder)))
+            .likely_cause(
+                "no scenario of that run failed, or its machines could not be kept: the run said why",
+            )
+            .next_step("run it again; NIXVM_KEEP_FAILED=0 must not be set"));
+    }
+    let scenario = scenario.map(|name| name.replace("::", "."));
+    let fits = |found: &&Moment| {
+        scenario
+            .as_deref()
+            .is_none_or(|its| found.scenario == its || found.scenario.ends_with(&format!(".{its}")))
+            && machine.is_none_or(|its| found.machine == its)
+    };
+    let fitting: Vec<&Moment> = all.iter().filter(fits).collect();
+    let list = |of: &[&Moment]| {
+        of.iter()
+            .map(|one| format!("{} --machine {}", one.scenario, one.machine))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    match fitting.as_slice() {
+        [one] => Ok(one.folder.clone()),
+        [] => Err(Error::new(ErrorKind::Usage, format!("no such machine was kept in {}", shown(folder)))
+            .section("these were", list(&all.iter().collect::<Vec<_>>()))),
+        several => Err(Error::new(
+            ErrorKind::Usage,
+            format!("{} machines were kept in {}: which one?", several.len(), shown(folder)),
+        )
+        .section("name one of", list(several))),
+    }
+}
+
+/// A machine that was kept.
+struct Moment {
+    scenario: String,
+    machine: String,
+    folder: PathBuf,
+}
+
+/// All of them: `RUN/SCENARIO/MACHINE.moment`.
+fn moments(run: &Path) -> Vec<Moment> {
+    let mut found = Vec::new();
+    for (scenario, folder) in entries(run) {
+        for (name, folder) in entries(&folder) {
+            let Some(machine) = name.strip_suffix(MOMENT).filter(|_| !name.starts_with('.')) else {
+                continue;
+            };
+            found.push(Moment { scenario: scenario.clone(), machine: machine.to_owned(), folder });
+        }
+    }
+    found.sort_by(|one, other| (&one.scenario, &one.machine).cmp(&(&other.scenario, &other.machine)));
+    found
+}
+
+fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect()
+}
+
+/// The socket of a paused machine's console: of the folder that was given, or of that name.
+pub fn live(id: &str) -> Result<PathBuf> {
+    let path = Path::new(id);
+    let candidates = [Some(path.to_owned()), nixvm_test::qemu::RunDirectory::named(id)];
+    let socket = |folder: PathBuf| if folder.is_dir() { folder.join("console.sock") } else { folder };
+    let found = candidates.into_iter().flatten().map(socket).find(|socket| socket.exists());
+    found.ok_or_else(|| {
+        Error::new(ErrorKind::Usage, format!("no run is paused as {id:?}"))
+            .next_step("give what the run printed when it paused, such as 1a2b3c4d.1")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run() -> tempfile::TempDir {
+        let run = tempfile::tempdir().unwrap();
+        for moment in
+            ["web.login/server.moment", "web.login/client.moment", "db.login/machine.moment", "ping/m.moment"]
+        {
+            fs::create_dir_all(run.path().join(moment)).unwrap();
+        }
+        fs::write(run.path().join("events.jsonl"), "").unwrap();
+        run
+    }
+
+    #[test]
+    fn one_moment_is_meant_or_all_that_could_be_are_named() {
+        let run = run();
+        let path = run.path().to_str().unwrap();
+        let of = |scenario, machine| moment(path, scenario, machine);
+        assert!(of(Some("ping"), None).unwrap().ends_with("ping/m.moment"));
+        assert!(of(Some("web::login"), Some("client")).unwrap().ends_with("web.login/client.moment"));
+        assert!(of(None, Some("machine")).unwrap().ends_with("db.login/machine.moment"));
+        let several = of(Some("login"), None).unwrap_err().to_string();
+        assert!(
+            several.contains("3 machines") && several.contains("web.login --machine server"),
+            "{several}"
+        );
+        let none = of(Some("pong"), None).unwrap_err().to_string();
+        assert!(none.contains("ping --machine m"), "{none}");
+    }
+
+    #[test]
+    fn a_run_without_failures_says_so() {
+        let run = tempfile::tempdir().unwrap();
+        fs::write(run.path().join("events.jsonl"), "").unwrap();
+        let error = moment(run.path().to_str().unwrap(), None, None).unwrap_err().to_string();
+        assert!(error.contains("no machine was kept"), "{error}");
+    }
+}

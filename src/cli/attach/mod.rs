@@ -1,0 +1,143 @@
+//! `nixvm-test attach RUN [SCENARIO]`: back to the moment at which a scenario failed, on the user's terminal.
+
+mod find;
+mod pack;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use nixvm_test::build::BuiltVm;
+use nixvm_test::machine::{Kept, Machine, MachineOptions, RawConsole};
+use nixvm_test::qemu::{RunDirectory, signals};
+use nixvm_test::scenario::Exit;
+use nixvm_test::{Error, ErrorKind, Result};
+
+use super::options::Options;
+use super::shown::Shown;
+use super::terminal::{self, Left, Terminal};
+use super::visit::{Ending, visit};
+
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test attach                        the newest run, if one machine of it was kept
+  nixvm-test attach last login             the scenario `login` of it
+  nixvm-test attach 20260102 web.login --machine server
+  nixvm-test attach last login --pack      makes one file of it, to be taken to another host
+  nixvm-test attach login-machine.moment.tar.gz
+  nixvm-test attach --live 1a2b3c4d.1      a run that is paused (--pause-on-failure, `machine.breakpoint()`)
+
+Every key goes to the machine but ctrl-], which leaves it. Nothing of what is done there is kept: the next one who
+attaches finds the machine as it stood when the scenario failed.";
+
+/// What to go back to.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Attach {
+    /// The run: its folder, its name or the beginning of it, `last`; or a file that --pack made
+    #[arg(default_value = "last")]
+    run: String,
+    /// The scenario that failed, if there are several
+    scenario: Option<String>,
+    /// Its machine, if there are several
+    #[arg(long, value_name = "NAME")]
+    machine: Option<String>,
+    /// Make one file of the moment instead, to be taken to another host
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "live")]
+    pack: Option<Option<PathBuf>>,
+    /// The console of a machine whose run is paused, by what the run said of it
+    #[arg(long, value_name = "ID", conflicts_with_all = ["run", "scenario", "machine"])]
+    live: Option<String>,
+}
+
+impl Attach {
+    /// Connects the terminal to the machine as it stood.
+    pub async fn run(self, options: &Options) -> Result<ExitCode> {
+        if let Some(id) = &self.live {
+            return live(id).await;
+        }
+        // Where a packed moment is unpacked: removed however this process ends.
+        let mut unpacked = None;
+        let moment = match pack::file(&self.run) {
+            Some(file) => {
+                let place = unpacked.insert(RunDirectory::create()?);
+                pack::unpack(&file, place.path())?
+            }
+            None => find::moment(&self.run, self.scenario.as_deref(), self.machine.as_deref())?,
+        };
+        let kept = Kept::open(&moment)?;
+        if let Some(file) = &self.pack {
+            let file = file.clone().unwrap_or_else(|| pack::name_for(&moment));
+            pack::pack(&moment, &file)?;
+            println!("{}", file.display());
+            return Ok(Exit::Passed.into());
+        }
+        Terminal::is_here()?;
+        let shown = Shown::new(&options.settings()?);
+        let at_signal = shown.clone();
+        signals::install(move |_| {
+            at_signal.end();
+            terminal::restore();
+        })?;
+        let (machine, console) = machine(&kept, options, &shown).await?;
+        shown.end();
+        visit(&machine, console, "", Ending::Stop).await
+    }
+}
+
+/// A machine that goes on from the moment; where that can't be, one that is booted, and one line says why.
+async fn machine(kept: &Kept, options: &Options, shown: &Shown) -> Result<(Machine, RawConsole)> {
+    let named = || MachineOptions::new(kept.machine()).events(shown.events());
+    let why = match kept.obstacle()? {
+        Some(why) => why,
+        None => match kept.resume(named()).await {
+            Ok(resumed) => return Ok(resumed),
+            Err(error) if error.kind() == ErrorKind::Host => return Err(error),
+            Err(error) => error.summary().to_owned(),
+        },
+    };
+    let vm = vm(kept, options, shown).await?;
+    shown.events().note(format!("{} boots anew, its moment can't be gone back to: {why}", kept.machine()));
+    let machine = Machine::boot(&vm, named()).await?;
+    let console = machine.raw_console().await;
+    Ok((machine, console))
+}
+
+/// What the machine was made of; else what the command line names.
+async fn vm(kept: &Kept, options: &Options, shown: &Shown) -> Result<BuiltVm> {
+    let settings = options.settings()?;
+    match (kept.vm(), &settings.source) {
+        (Ok(vm), _) => Ok(vm),
+        (Err(_), Some(source)) => settings.builder().build(source, &shown.events()).await,
+        (Err(error), None) => {
+            Err(error.section("or", "name what to boot instead: --configuration FILE.nix, --flake, --vm"))
+        }
+    }
+}
+
+/// The console of a machine that is paused in another process.
+async fn live(id: &str) -> Result<ExitCode> {
+    let socket = find::live(id)?;
+    Terminal::is_here()?;
+    let stream = tokio::net::UnixStream::connect(&socket).await;
+    let mut stream = stream.map_err(|error| {
+        Error::new(ErrorKind::Usage, format!("no run is paused at {}: {error}", socket.display()))
+            .likely_cause("it has gone on since")
+    })?;
+    signals::install(|_| terminal::restore())?;
+    let mut terminal = Terminal::take()?;
+    terminal.show(&format!("on the console of {id}; ctrl-] leaves it\n\n"));
+    let left = terminal.connect(&mut stream).await;
+    drop(terminal);
+    eprintln!();
+    match left {
+        Left::ByKey => eprintln!("nixvm-test: left the console; the run is still paused"),
+        Left::Gone => eprintln!("nixvm-test: the run goes on"),
+    }
+    Ok(Exit::Passed.into())
+}
+
+/// A path as it stands in a message.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,101 @@
+//! The machine of a manual session: built, booted or cloned, and somebody logged in. For `shell` and `repl`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use nixvm_test::build::{BuiltVm, KeepState, Settings, Source, first_user, password_of};
+use nixvm_test::machine::{Machine, MachineOptions};
+use nixvm_test::qemu::{Disk, KeepPolicy};
+use nixvm_test::template::{self, Moment};
+use nixvm_test::{Events, Result};
+
+use super::options::Options;
+
+/// Which machine, and who is logged in.
+#[derive(Debug, Args)]
+pub struct Manual {
+    /// What to boot: a configuration, a flake's host (.#web), or a VM that is built already (./result)
+    /// [default: --configuration, --flake or --vm, else ./configuration.nix]
+    #[arg(value_name = "CONFIG")]
+    config: Option<String>,
+    /// Who is logged in; `none` for the login prompt [default: the first user whose initial password the configuration
+    /// tells]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Their password [default: the initial one of the configuration]
+    #[arg(long, value_name = "PASSWORD", requires = "user")]
+    password: Option<String>,
+}
+
+/// A machine that is up.
+pub struct Up {
+    /// The machine.
+    pub machine: Machine,
+    /// Its disk outlives it.
+    pub is_kept: bool,
+}
+
+impl Manual {
+    /// Builds it and gets it up.
+    pub async fn up(&self, options: &Options, events: &Events) -> Result<Up> {
+        let settings = options.settings()?;
+        let keep = settings.keep_state;
+        let source = self.source(&settings);
+        let is_kept = keep != KeepState::Fresh;
+        let templates = settings.templates && !is_kept;
+        let vm = settings.builder().clonable(templates).build(&source, events).await?;
+        let user = self.user(&vm)?;
+        let policy = if keep == KeepState::Strict { KeepPolicy::Strict } else { KeepPolicy::Renew };
+        let disk = if is_kept { Disk::kept_in(&source.home(), &vm, policy) } else { Disk::Fresh };
+        let its = MachineOptions::new(vm.name()).disk(disk).events(events.clone());
+        let moment = match &user {
+            Some((user, password)) => Moment::LoggedIn { user: user.clone(), password: password.clone() },
+            None => Moment::Booted,
+        };
+        let machine = match templates {
+            true => template::machine(&vm, its, &moment, events).await?,
+            false => cold(&vm, its, user.as_ref()).await?,
+        };
+        Ok(Up { machine, is_kept })
+    }
+
+    fn source(&self, settings: &Settings) -> Source {
+        let Some(given) = &self.config else {
+            let here = || Source::Configuration(PathBuf::from("configuration.nix"));
+            return settings.source.clone().unwrap_or_else(here);
+        };
+        let path = Path::new(given);
+        if path.join("bin").is_dir()
+            || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("run-"))
+        {
+            return Source::Built(path.to_owned());
+        }
+        if path.join("configuration.nix").is_file() && !path.join("default.nix").is_file() {
+            return Source::Configuration(path.join("configuration.nix"));
+        }
+        if given.contains('#') {
+            Source::Flake(given.clone())
+        } else {
+            Source::Configuration(path.to_owned())
+        }
+    }
+
+    /// Who is to be logged in, with what password.
+    fn user(&self, vm: &BuiltVm) -> Result<Option<(String, String)>> {
+        match (self.user.as_deref(), &self.password) {
+            (Some("none"), _) => Ok(None),
+            (Some(user), Some(password)) => Ok(Some((user.to_owned(), password.clone()))),
+            (Some(user), None) => Ok(Some((user.to_owned(), password_of(vm, user)?))),
+            (None, _) => Ok(first_user(vm)),
+        }
+    }
+}
+
+/// Booted for this session alone.
+async fn cold(vm: &BuiltVm, options: MachineOptions, user: Option<&(String, String)>) -> Result<Machine> {
+    let machine = Machine::boot(vm, options).await?;
+    if let Some((user, password)) = user {
+        machine.login(user, password).await?;
+    }
+    Ok(machine)
+}

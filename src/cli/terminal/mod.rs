@@ -1,0 +1,181 @@
+//! A guest's console in the user's own terminal.
+//!
+//! What the guest says reaches the terminal byte for byte, as it does with `./result/bin/run-*-vm`: that is what a console
+//! is. So a guest in here can set the terminal's title, its colours, its modes; what outlasts it is undone on leaving.
+//! Whatever ends it (the key, the machine's end, an error, a panic, a signal), the terminal is as it was before.
+
+mod reset;
+
+use std::fs::{File, OpenOptions};
+use std::future::Future;
+use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use nixvm_test::machine::RawConsole;
+use nixvm_test::{Error, ErrorKind, Result};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe::Receiver;
+
+use reset::Modes;
+
+/// Leaves the console: ctrl-], as in telnet and virsh.
+const LEAVE: u8 = 0x1d;
+
+/// How the terminal was, while a console has it.
+static BEFORE: Mutex<Option<(File, Termios, Modes)>> = Mutex::new(None);
+
+/// What stands at the other end.
+pub trait Line {
+    /// What it says next; `None` when it is gone. Nothing is lost if the future is dropped.
+    fn next(&mut self) -> impl Future<Output = Option<Vec<u8>>>;
+    /// Types keys.
+    fn send(&mut self, keys: &[u8]) -> impl Future<Output = Result>;
+}
+
+impl Line for RawConsole {
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        Self::next(self).await
+    }
+
+    async fn send(&mut self, keys: &[u8]) -> Result {
+        Self::send(self, keys).await
+    }
+}
+
+impl Line for UnixStream {
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        let mut chunk = Vec::with_capacity(16 << 10);
+        match self.read_buf(&mut chunk).await {
+            Ok(count) if count > 0 => Some(chunk),
+            _ => None,
+        }
+    }
+
+    async fn send(&mut self, keys: &[u8]) -> Result {
+        Ok(self.write_all(keys).await?)
+    }
+}
+
+/// Why a console was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// By the key.
+    ByKey,
+    /// The other end is gone: the machine is off.
+    Gone,
+}
+
+/// The user's terminal, in raw mode: every key goes to the guest, ctrl-C too.
+pub struct Terminal {
+    /// Opened anew, so that the shell that started us does not find its own terminal non-blocking.
+    keys: Receiver,
+}
+
+impl Terminal {
+    /// Whether there is a terminal to connect a console to. To be asked before anything boots.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when there is none.
+    pub fn is_here() -> Result {
+        if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Usage, "a console needs a terminal: standard input or output is none"))
+    }
+
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when there is none, [`ErrorKind::Io`] when it can't be used.
+    pub fn take() -> Result<Self> {
+        Self::is_here()?;
+        let fail =
+            |error: std::io::Error| Error::new(ErrorKind::Io, format!("could not use the terminal: {error}"));
+        let name =
+            rustix::termios::ttyname(std::io::stdin(), Vec::new()).map_err(|errno| fail(errno.into()))?;
+        let path = PathBuf::from(name.to_string_lossy().into_owned());
+        let no_wait = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits().cast_signed();
+        let keys = OpenOptions::new().read(true).custom_flags(no_wait).open(&path).map_err(fail)?;
+        let terminal = File::from(rustix::io::dup(std::io::stdout()).map_err(|errno| fail(errno.into()))?);
+        let before = tcgetattr(&keys).map_err(|errno| fail(errno.into()))?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some((terminal, before, Modes::default()));
+        tcsetattr(&keys, OptionalActions::Now, &raw).map_err(|errno| fail(errno.into()))?;
+        // It is no pipe, but is waited for and read as one.
+        Ok(Self { keys: Receiver::from_file_unchecked(keys).map_err(fail)? })
+    }
+
+    /// Shows text, one line or several, as it is.
+    pub fn show(&self, text: &str) {
+        write(text.replace('\n', "\r\n").as_bytes());
+    }
+
+    /// Connects the terminal to `line` until the user leaves it or it is gone.
+    pub async fn connect(&mut self, line: &mut impl Line) -> Left {
+        loop {
+            tokio::select! {
+                said = line.next() => match said {
+                    Some(said) => {
+                        note(&said);
+                        write(&said);
+                    }
+                    None => return Left::Gone,
+                },
+                keys = Self::keys(&mut self.keys) => {
+                    // A terminal that is gone leaves, too.
+                    let Some(keys) = keys else { return Left::ByKey };
+                    let leave = keys.iter().position(|key| *key == LEAVE);
+                    let typed = &keys[..leave.unwrap_or(keys.len())];
+                    if !typed.is_empty() {
+                        // A guest that takes no input is no reason to leave; one that is gone says so itself.
+                        let _ = line.send(typed).await;
+                    }
+                    if leave.is_some() {
+                        return Left::ByKey;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is typed next; `None` when the terminal is gone.
+    async fn keys(keys: &mut Receiver) -> Option<Vec<u8>> {
+        let mut typed = Vec::with_capacity(1024);
+        match keys.read_buf(&mut typed).await {
+            Ok(count) if count > 0 => Some(typed),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Makes the terminal what it was. Can be called from anywhere, and more than once.
+pub fn restore() {
+    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some((mut terminal, before, modes)) = before {
+        let _ = terminal.write_all(&modes.undone()).and_then(|()| terminal.flush());
+        let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
+    }
+}
+
+fn note(said: &[u8]) {
+    if let Some((_, _, modes)) = &mut *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) {
+        modes.note(said);
+    }
+}
+
+fn write(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    // Whoever looked on may have gone.
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}

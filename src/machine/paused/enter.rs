@@ -1,0 +1,47 @@
+//! The one who looks on presses Enter.
+
+use std::fs::{File, OpenOptions};
+use std::io::IsTerminal as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use rustix::fs::OFlags;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::{Error, Result};
+
+/// Whether somebody could press a key.
+pub(crate) fn has_terminal() -> bool {
+    std::io::stdin().is_terminal()
+}
+
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// The right to ask for the key.
+pub(super) async fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().await
+}
+
+/// Waits for the key; also over if the terminal goes away.
+pub(super) async fn pressed() -> Result {
+    let mut terminal = opened().map_err(|error| Error::io("read from the terminal", &error))?;
+    let mut keys = [0; 64];
+    loop {
+        match terminal.read(&mut keys).await {
+            Ok(count) if count > 0 && !keys[..count].iter().any(|key| matches!(key, b'\n' | b'\r')) => {}
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Opened anew: not to block is a property of the opened file, which others share with us on standard input.
+fn opened() -> std::io::Result<Receiver> {
+    let name = rustix::termios::ttyname(std::io::stdin(), Vec::new())?;
+    let path = PathBuf::from(name.to_string_lossy().into_owned());
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let terminal: File = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    // It is no pipe, but is waited for and read as one.
+    Receiver::from_file_unchecked(terminal)
+}

@@ -1,0 +1,184 @@
+//! A machine that a person looks at while its scenario waits: its console, a shell of root, QEMU's control protocol and
+//! its gdb stub, at sockets in the machine's run directory, which only this user can enter.
+
+mod enter;
+mod qmp;
+mod serve;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+
+use super::Machine;
+use super::raw_console::Standing;
+use crate::{Error, ErrorKind, Events, Result, pause};
+
+pub(crate) use enter::has_terminal;
+
+/// The sockets' names.
+const CONSOLE: &str = "console.sock";
+const SHELL: &str = "shell.sock";
+const QMP: &str = "qmp.sock";
+const GDB: &str = "gdb.sock";
+/// For root's channel to be opened, where somebody waits at a prompt.
+const CHANNEL: Duration = Duration::from_secs(20);
+
+/// A machine that can be attached to; not any more when this is dropped.
+struct Paused {
+    machine: Machine,
+    sockets: Vec<PathBuf>,
+    serving: Vec<JoinHandle<()>>,
+    gdb: bool,
+}
+
+impl Machine {
+    /// Stops the scenario here until Enter is pressed on the terminal, and says meanwhile how to attach to the machine: its
+    /// console (`nixvm-test attach --live ID`, or any program that connects to a socket), a shell of root, QEMU's
+    /// control protocol, its gdb stub. The machine goes on running; no time limit of a scenario does.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// let alice = machine.login("alice", "test").await?;
+    /// alice.succeed("sudo systemctl restart nginx").await?;
+    /// machine.breakpoint().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] without a terminal, where nobody could press a key; [`ErrorKind::Io`] when the sockets can't be
+    /// made.
+    pub async fn breakpoint(&self) -> Result {
+        if !has_terminal() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("{}: a breakpoint needs a terminal: standard input is none", self.name()),
+            )
+            .likely_cause(
+                "the run is in CI, in a pipe, or under cargo-nextest, which gives tests no standard input",
+            )
+            .next_step("run the scenario by `nixvm-test FILE.rs`, or take the breakpoint out"));
+        }
+        let events = self.life().events.clone();
+        pause_at(std::slice::from_ref(self), "at a breakpoint", &events).await
+    }
+}
+
+/// Waits for Enter, with all of `machines` open to be attached to. `why` ends the line that says so.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when the sockets or the terminal can't be used.
+pub(crate) async fn pause_at(machines: &[Machine], why: &str, events: &Events) -> Result {
+    let _pause = pause::begin();
+    // Two scenarios that pause at once have one terminal.
+    let turn = enter::turn().await;
+    let mut paused = Vec::new();
+    for machine in machines {
+        if machine.qemu().exit().borrow().is_some() {
+            events.note(format!("{} is off: there is nothing to attach to", machine.name()));
+            continue;
+        }
+        let (its, how) = Paused::open(machine).await?;
+        events.note(format!("{} waits {why}", machine.name()));
+        how.into_iter().for_each(|line| events.note(line));
+        paused.push(its);
+    }
+    events.note("press Enter to go on");
+    let pressed = enter::pressed().await;
+    drop(turn);
+    for its in paused {
+        its.close().await;
+    }
+    pressed
+}
+
+impl Paused {
+    /// Opens all ways in; gives, line by line, how they are used.
+    async fn open(machine: &Machine) -> Result<(Self, Vec<String>)> {
+        let mut its = Self { machine: machine.clone(), sockets: Vec::new(), serving: Vec::new(), gdb: false };
+        let id = machine.run_directory().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut how = Vec::new();
+        // Before a person has the console: opening the channel may take it.
+        let root = its.root().await;
+        let listener = its.listen(CONSOLE)?;
+        its.serving.push(tokio::spawn(serve::console(machine.clone(), listener)));
+        how.push(format!(
+            "  console        nixvm-test attach --live {id}   (or socat -,rawer,escape=0x1d UNIX:{})",
+            its.path(CONSOLE)
+        ));
+        match root {
+            Some(channel) => {
+                let listener = its.listen(SHELL)?;
+                its.serving.push(tokio::spawn(serve::shell(channel, machine.name().to_owned(), listener)));
+                how.push(format!("  root's shell   nc -U {}", its.path(SHELL)));
+            }
+            None => how.push("  root's shell   none: the control channel is not open".to_owned()),
+        }
+        let listener = its.listen(QMP)?;
+        its.serving.push(tokio::spawn(qmp::serve(machine.qemu(), listener)));
+        how.push(format!("  QMP            nc -U {}", its.path(QMP)));
+        let stub = format!("gdbserver unix:{},server=on,wait=off", its.path(GDB));
+        match machine.qemu().monitor(&stub).await {
+            Ok(_) => {
+                its.gdb = true;
+                its.sockets.push(machine.run_directory().join(GDB));
+                how.push(format!("  gdb            gdb -ex 'target remote {}'", its.path(GDB)));
+            }
+            Err(error) => how.push(format!("  gdb            none: {}", error.summary())),
+        }
+        Ok((its, how))
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.machine.run_directory().join(name).display().to_string()
+    }
+
+    fn listen(&mut self, name: &str) -> Result<UnixListener> {
+        let path = self.machine.run_directory().join(name);
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path);
+        let listener =
+            listener.map_err(|error| Error::io(format_args!("listen on {}", path.display()), &error))?;
+        self.sockets.push(path);
+        Ok(listener)
+    }
+
+    /// Root's channel: if it is open, or can be without taking the console from a command.
+    async fn root(&self) -> Option<crate::control::Channel> {
+        let life = self.machine.life();
+        if life.control.root().is_none() && life.standing(false).await != Standing::Serving {
+            return None;
+        }
+        let channel = tokio::time::timeout(life.limit(CHANNEL), life.channel("root")).await;
+        channel.ok()?.ok().filter(super::control::is_whole)
+    }
+
+    /// Ends whoever is attached, and lets a guest go on that gdb or QMP has stopped.
+    async fn close(mut self) {
+        for serving in std::mem::take(&mut self.serving) {
+            serving.abort();
+            // What it holds of the console is let go by then.
+            let _ = serving.await;
+        }
+        let qemu = self.machine.qemu();
+        if std::mem::take(&mut self.gdb) {
+            let _ = qemu.monitor("gdbserver none").await;
+        }
+        let limit = Duration::from_secs(5);
+        if let Ok(status) = qemu.qmp().execute("query-status", None, limit).await
+            && matches!(status["status"].as_str(), Some("paused" | "debug"))
+        {
+            let _ = qemu.qmp().execute("cont", None, limit).await;
+        }
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.serving.iter().for_each(JoinHandle::abort);
+        for socket in &self.sockets {
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Whether a machine that was kept can go on from there on this host.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::MACHINE_FILE;
+use super::resume::read;
+use super::save::Description;
+use crate::Result;
+use crate::qemu::Accelerator;
+
+const STORE: &str = "/nix/store/";
+
+/// Why the machine in `folder` can't go on on this host; `None` when nothing is known against it.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`] when its files can't be read.
+pub(crate) fn unfit(folder: &Path) -> Result<Option<String>> {
+    let description = read(&folder.join(MACHINE_FILE))?;
+    let Some(program) = program(&description.command.program) else {
+        let name = description.command.program.display();
+        return Ok(Some(format!("{name}, which it ran on, is not installed here")));
+    };
+    let (major, minor) = description.version;
+    match version_of(&program) {
+        Some(here) if here == description.version => {}
+        Some((here, its)) => {
+            return Ok(Some(format!("it was saved by QEMU {major}.{minor}, and here is {here}.{its}")));
+        }
+        None => return Ok(Some(format!("{} does not say its version", program.display()))),
+    }
+    if let Some(missing) = missing(&description).into_iter().next() {
+        return Ok(Some(format!("{} is not in the Nix store here", missing.display())));
+    }
+    if description.accelerator == Accelerator::Kvm {
+        if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+            return Ok(Some("it ran under KVM, which is not to be had here".to_owned()));
+        }
+        let here: BTreeSet<String> = processor().into_iter().collect();
+        let lacking: Vec<&str> =
+            description.processor.iter().filter(|its| !here.contains(*its)).map(String::as_str).collect();
+        if !lacking.is_empty() {
+            let lacking = lacking.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+            return Ok(Some(format!("this host's processor lacks what that one had: {lacking}")));
+        }
+    }
+    Ok(None)
+}
+
+/// What the machine's command names in the Nix store and is not there.
+fn missing(description: &Description) -> BTreeSet<PathBuf> {
+    let arguments = description.command.arguments.iter();
+    arguments.flat_map(|argument| store_paths(argument)).filter(|path| !path.exists()).collect()
+}
+
+/// The store paths in a text, as far as their first part: `/nix/store/HASH-NAME`.
+fn store_paths(text: &str) -> impl Iterator<Item = PathBuf> {
+    text.match_indices(STORE).filter_map(|(at, _)| {
+        let rest = &text[at + STORE.len()..];
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-._?=".contains(c)));
+        let name = &rest[..end.unwrap_or(rest.len())];
+        (!name.is_empty()).then(|| Path::new(STORE).join(name))
+    })
+}
+
+/// The QEMU of a machine, or the one of that name on PATH.
+pub(super) fn program(its: &Path) -> Option<PathBuf> {
+    if its.is_file() {
+        return Some(its.to_owned());
+    }
+    let name = its.file_name()?;
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// The first two numbers of `QEMU emulator version 10.0.2 (…)`.
+fn version_of(program: &Path) -> Option<(u64, u64)> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    version_in(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn version_in(text: &str) -> Option<(u64, u64)> {
+    let (_, rest) = text.split_once("version ")?;
+    let mut numbers = rest.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// What this host's processor can do.
+pub(super) fn processor() -> Vec<String> {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
+    flags.split_whitespace().filter(|word| *word != ":").map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_what_qemu_says_of_itself() {
+        assert_eq!(version_in("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg)"), Some((7, 2)));
+        assert_eq!(version_in("QEMU emulator version 10.0.2"), Some((10, 0)));
+        assert_eq!(version_in("no such program"), None);
+    }
+
+    #[test]
+    fn store_paths_are_found_wherever_they_stand() {
+        let text = "init=/nix/store/abc-system-1.0/init regInfo=/nix/store/def-info,x /nix/store/";
+        let found: Vec<_> = store_paths(text).collect();
+        assert_eq!(found, [Path::new("/nix/store/abc-system-1.0"), Path::new("/nix/store/def-info")]);
+    }
+}

@@ -1,0 +1,121 @@
+//! Keeping a machine as it stands, whatever it does: its RAM goes into the state, and nothing that is written
+//! depends on anything but QEMU and the Nix store, so that the folder can be taken elsewhere.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::command_line::{CommandLine, is_plain};
+use super::copy::copy;
+use super::save::{Description, Saved, SavedImage, moved, uri};
+use super::{MACHINE_FILE, STATE_FILE, fitness, overlay};
+use crate::qemu::{Accelerator, Qemu, RunDirectory};
+use crate::{Error, ErrorKind, Result};
+
+/// For QEMU to answer what it answers at once.
+const ANSWER: Duration = Duration::from_secs(5);
+/// For RAM and devices to be written: hundreds of MiB.
+const WRITTEN: Duration = Duration::from_secs(60);
+/// Between two looks at how far the writing is.
+const LOOK: Duration = Duration::from_millis(10);
+/// More than any disk takes, in bytes a second: QEMU holds itself to 128 MiB a second when nothing is said.
+const UNLIMITED: u64 = 1 << 40;
+
+impl Qemu {
+    /// Saves the machine to `folder`, an empty one, as it stands, and ends QEMU. Pages that are all zero take no room.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when a file can't be written (the disk is full), [`ErrorKind::Qmp`] with QEMU's
+    /// words when it can't save, [`ErrorKind::Timeout`] when it does not answer or write in time. The machine may
+    /// stand still then.
+    pub(crate) async fn keep(&self, run_dir: &RunDirectory, folder: &Path) -> Result<Saved> {
+        if self.exit().borrow().is_some() {
+            return Ok(Saved::Impossible("its QEMU has ended".to_owned()));
+        }
+        let command = CommandLine::of(self.pid())?;
+        if !is_plain(folder) || !is_plain(run_dir.path()) {
+            return Ok(Saved::Impossible("the path of its files is no text".to_owned()));
+        }
+        if let Some(why) = self.obstacle(&command, run_dir).await? {
+            return Ok(Saved::Impossible(why));
+        }
+        self.qmp().execute("stop", None, ANSWER).await?;
+        let version = self.version().await?;
+        self.set_migration(false).await?;
+        let fast = json!({ "max-bandwidth": UNLIMITED });
+        self.qmp().execute("migrate-set-parameters", Some(fast), ANSWER).await?;
+        let target = uri(&folder.join(STATE_FILE), version);
+        self.qmp().execute("migrate", Some(json!({ "uri": target })), ANSWER).await?;
+        self.written().await?;
+        // What counts is written.
+        let _ = self.qmp().execute("quit", None, ANSWER).await;
+        let mut exit = self.exit();
+        if tokio::time::timeout(ANSWER, exit.wait_for(Option::is_some)).await.is_err() {
+            self.kill().await;
+        }
+        self.clear_away().await;
+        let mut images = Vec::new();
+        for (number, image) in command.images(run_dir.path()).into_iter().enumerate() {
+            let saved = format!("image{number}");
+            let to = folder.join(&saved);
+            moved(&image.path, &to)?;
+            let origin = image.path.parent().unwrap_or(run_dir.path()).to_owned();
+            gather(&to, origin).await?;
+            let own = image.path.strip_prefix(run_dir.path()).unwrap_or(&image.path).to_owned();
+            images.push(SavedImage { at: image.at, saved, own });
+        }
+        let processor = match self.accelerator() {
+            Accelerator::Kvm => fitness::processor(),
+            Accelerator::Tcg => Vec::new(),
+        };
+        let accelerator = self.accelerator();
+        let description = Description { command, accelerator, version, images, whole: true, processor };
+        description.write(&folder.join(MACHINE_FILE))?;
+        Ok(Saved::Done)
+    }
+
+    /// Waits until a migration to a file has ended. Asked again and again: an event of an earlier one may be waiting.
+    async fn written(&self) -> Result {
+        let started = Instant::now();
+        loop {
+            let status = self.qmp().execute("query-migrate", None, ANSWER).await?;
+            let what = match status["status"].as_str() {
+                Some("completed") => return Ok(()),
+                Some("failed" | "cancelled") => {
+                    status["error-desc"].as_str().unwrap_or("QEMU does not say why")
+                }
+                _ if started.elapsed() > WRITTEN => "it took too long",
+                _ => {
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
+            };
+            return Err(Error::new(ErrorKind::Qmp, format!("saving the machine failed: {what}"))
+                .took(started.elapsed(), WRITTEN)
+                .section("QEMU's messages", self.stderr_tail()));
+        }
+    }
+}
+
+/// Copies what an image lies over beside it, and has it named there by a path that is relative. What is in the Nix store
+/// stays where it is.
+async fn gather(image: &Path, mut origin: PathBuf) -> Result {
+    let mut top = image.to_owned();
+    let failed = |error| Error::io(format_args!("gather the disks of {}", image.display()), &error);
+    while let Some(below) = overlay::below(&top).map_err(failed)? {
+        let below = origin.join(below);
+        if below.starts_with("/nix/store") {
+            return Ok(());
+        }
+        let name = format!("{}.below", top.file_name().unwrap_or_default().to_string_lossy());
+        let base = top.with_file_name(&name);
+        let (from, to) = (below.clone(), base.clone());
+        let copied = tokio::task::spawn_blocking(move || copy(&from, &to)).await;
+        copied.unwrap_or_else(|error| Err(error.into())).map_err(failed)?;
+        overlay::set_below(&top, &name).map_err(failed)?;
+        origin = below.parent().unwrap_or(Path::new("/")).to_owned();
+        top = base;
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! The machines of a scenario that failed, kept as they stand: what `nixvm-test attach` goes back to.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::machine::Machine;
+use crate::record::{Keeper, in_a_path};
+use crate::{Events, FileKind};
+
+/// For all machines of a scenario to be kept; the host may be short of disk or time.
+const LONGEST: Duration = Duration::from_secs(90);
+
+/// Keeps each machine in `FOLDER/MACHINE.moment`, all at once. What can't be kept is said in one line.
+pub(super) async fn keep_all(machines: &[Machine], keeper: &Keeper, events: &Events) {
+    let mut keeping: JoinSet<crate::Result> = JoinSet::new();
+    for machine in machines {
+        let moment = keeper.folder().join(format!("{}.moment", in_a_path(machine.name())));
+        // Of an earlier run into the same record.
+        let _ = std::fs::remove_dir_all(&moment);
+        let (machine, keeper) = (machine.clone(), keeper.clone());
+        keeping.spawn(async move {
+            machine.keep(&moment).await?;
+            keeper.kept(machine.name(), FileKind::Moment, &moment);
+            Ok(())
+        });
+    }
+    let all = async {
+        while let Some(kept) = keeping.join_next().await {
+            if let Ok(Err(error)) = kept {
+                events.note(error.summary());
+            }
+        }
+    };
+    if tokio::time::timeout(LONGEST, all).await.is_err() {
+        events.note("a machine is not kept as it stands: it took too long");
+    }
+}
