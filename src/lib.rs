@@ -6,6 +6,7 @@ pub mod build;
 mod cache;
 pub mod console;
 mod control;
+mod copies;
 mod digest;
 mod error;
 mod event;
@@ -20,6 +21,7 @@ pub mod report;
 pub mod scenario;
 pub mod template;
 
+pub use copies::{Copies, Format};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Events, Failure, FileKind, StepOutput};
 pub use limits::Speed;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Builder, Source};
 use crate::partition::Partition;
-use crate::{Error, ErrorKind, Result};
+use crate::{Copies, Error, ErrorKind, Result};
 
 /// What happens to a machine's disk image between runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub enum KeepState {
 /// | `NIXVM_RETRIES` | how often a scenario that failed is tried again; it is named flaky when it passes then |
 /// | `NIXVM_FAIL_FAST` | `1`: nothing more is begun once a scenario has failed |
 /// | `NIXVM_JOBS` | a number: so many machines of this run at once, at most |
+/// | `NIXVM_REPORT` | `junit=FILE,html=FILE,jsonl=FILE,cast=DIR`: reports that are wanted beside those in the record of the run |
 /// | `NIXVM_RUN_TIMEOUT` | longest time the whole run may take: `90s`, `45m`, `2h`, or seconds; no limit if not set |
 /// | `NIXVM_HOST_CORES`, `NIXVM_HOST_MEMORY` | how many processors, and how much memory (`4G`, `512M`), machines may take on this host, of all users and runs that say the same; default: all processors, and seven eighths of the memory |
 /// | `NIXVM_BUILD_TIMEOUT` | longest time a build may take: `90s`, `45m`, `2h`, or seconds; default `60m` |
@@ -67,6 +68,8 @@ pub struct Settings {
     pub fail_fast: bool,
     /// How many machines of this run there may be at once; `None` for as many as the host has room for.
     pub jobs: Option<u64>,
+    /// Reports that are wanted beside those in the record of the run.
+    pub report: Copies,
     /// Longest time the whole run may take.
     pub run_limit: Option<Duration>,
     /// How many of the host's processors machines may take; `None` for all.
@@ -90,6 +93,7 @@ impl Default for Settings {
             retries: 0,
             fail_fast: false,
             jobs: None,
+            report: Copies::default(),
             run_limit: None,
             host_cores: None,
             host_memory: None,
@@ -226,6 +230,8 @@ impl Settings {
                     .ok_or_else(|| choice("NIXVM_HOST_MEMORY", &value, "a size such as 4G or 512M"))?,
             ),
         };
+        let report: Copies = text("NIXVM_REPORT")?.unwrap_or_default().parse()?;
+        let report = report.absolute();
         let source = given.into_iter().next().map(|(_, source)| source);
         Ok(Self {
             source,
@@ -238,6 +244,7 @@ impl Settings {
             retries,
             fail_fast,
             jobs,
+            report,
             run_limit,
             host_cores,
             host_memory,

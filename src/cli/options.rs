@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
+use nixvm_test::Copies;
 use nixvm_test::build::{Settings, Source};
 use nixvm_test::report;
 use nixvm_test::scenario::Partition;
@@ -55,6 +56,9 @@ pub struct Options {
     /// Run so many machines at once, at most [default: as many as this host has processors and memory for]
     #[arg(short, long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub jobs: Option<u64>,
+    /// Write reports beside those in the record of the run, too: junit=FILE,html=FILE,jsonl=FILE,cast=DIR
+    #[arg(long, global = true, value_name = "FORMAT=PATH,…")]
+    pub report: Option<Copies>,
     /// Longest time the whole run may take: 90s, 45m, 2h. Then what is under way is ended, and the rest is not run
     #[arg(long, global = true, value_name = "TIME", value_parser = time)]
     pub run_timeout: Option<Duration>,
@@ -112,6 +116,7 @@ impl Options {
         add("NIXVM_RETRIES", self.retries.map(|count| count.to_string().into()));
         add("NIXVM_FAIL_FAST", self.fail_fast.then(|| "1".into()));
         add("NIXVM_JOBS", self.jobs.map(|count| count.to_string().into()));
+        add("NIXVM_REPORT", self.report.as_ref().map(|copies| copies.absolute().to_string().into()));
         add("NIXVM_RUN_TIMEOUT", self.run_timeout.map(|limit| limit.as_secs().to_string().into()));
         add(report::log::VARIABLE, self.log().map(Into::into));
         // A flag of one kind of source overrides a variable of another that is set already.
