@@ -3,7 +3,10 @@
 mod build;
 mod cache;
 mod child;
+mod diff;
 mod options;
+mod replay;
+mod report_page;
 mod run;
 mod watch;
 
@@ -27,6 +30,8 @@ Examples:
   nixvm-test --nixpkgs channel:nixos-23.11 scenarios/login.rs
   nixvm-test --flake .#web scenarios/web.rs
   nixvm-test --vm ./result scenarios/login.rs     a VM that is built already
+  nixvm-test report                               the page of the last run
+  nixvm-test replay last login                    what its console showed, as a film
   nixvm-test build                                only build ./configuration.nix, as nix-build does";
 
 /// Tests a NixOS configuration by booting it: builds the VM, boots it, logs in on its serial console,
@@ -68,6 +73,12 @@ enum Command {
     Build(build::Build),
     /// Show, or make smaller, what is kept between runs: templates of machines
     Cache(cache::Cache),
+    /// Show the report of a run: print where its page is, and open it where there is a display
+    Report(report_page::ReportPage),
+    /// Play what a machine's console showed in a run
+    Replay(replay::Replay),
+    /// Say what changed from one run to another: outcomes, times, output
+    Diff(diff::Diff),
 }
 
 impl Cli {
@@ -91,6 +102,9 @@ impl Cli {
         }
         match self.command {
             Some(Command::Cache(cache)) => cache.run(),
+            Some(Command::Report(report)) => report.run(),
+            Some(Command::Replay(replay)) => runtime.block_on(replay.run()),
+            Some(Command::Diff(diff)) => diff.run(),
             Some(Command::Build(build)) => runtime.block_on(build.run(&self.options)),
             None if self.run.watch => {
                 runtime.block_on(watch::watch(&self.run.scenarios, &self.run.harness, &self.options))

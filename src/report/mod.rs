@@ -1,6 +1,7 @@
 //! What people see of a run. Each reporter turns [`Event`]s into one format; nothing else in this
 //! library prints.
 
+mod compare;
 mod github;
 mod html;
 mod junit;
@@ -15,6 +16,7 @@ mod wording;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
+pub use compare::{Comparison, compare};
 pub use github::Github;
 pub use lines::Lines;
 pub use live::Live;

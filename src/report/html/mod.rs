@@ -142,5 +142,21 @@ fn sources(scenarios: &[Scenario]) -> Value {
 
 /// The classes of the colours that a terminal has.
 fn colours() -> String {
-    (0..=u8::MAX).map(|colour| format!(".f{colour}{{--f:{0}}}.b{colour}{{--b:{0}}}\n", hex(colour))).collect()
+    let both = |colour| {
+        let (letters, ground) = (legible(&hex(colour)), hex(colour));
+        format!(".f{colour}{{--f:{letters}}}.b{colour}{{--b:{ground}}}\n")
+    };
+    (0..=u8::MAX).map(both).collect()
+}
+
+/// A colour for letters on the dark ground of a console: what is too dark is made lighter.
+fn legible(hex: &str) -> String {
+    let number = u32::from_str_radix(hex.trim_start_matches('#'), 16).unwrap_or_default();
+    let parts = [number >> 16 & 255, number >> 8 & 255, number & 255];
+    let light = 0.3 * f64::from(parts[0]) + 0.59 * f64::from(parts[1]) + 0.11 * f64::from(parts[2]);
+    if light >= 90.0 {
+        return hex.to_owned();
+    }
+    let [red, green, blue] = parts.map(|part| part + (255 - part) * 2 / 5);
+    format!("#{red:02x}{green:02x}{blue:02x}")
 }
