@@ -6,6 +6,7 @@ pub mod build;
 mod cache;
 pub mod console;
 mod control;
+mod copies;
 mod digest;
 pub mod doctor;
 mod error;
@@ -25,6 +26,7 @@ pub mod scenario;
 pub mod settings;
 pub mod template;
 
+pub use copies::{Copies, Format};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Events, Failure, FileKind, StepOutput};
 pub use limits::Speed;

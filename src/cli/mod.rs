@@ -6,12 +6,15 @@ mod cache;
 mod child;
 mod completions;
 mod config;
+mod diff;
 mod doctor;
 mod init;
 mod list;
 mod man;
 mod manual;
 mod options;
+mod replay;
+mod report_page;
 mod run;
 mod shell;
 mod shown;
@@ -39,6 +42,8 @@ Examples:
   nixvm-test --nixpkgs channel:nixos-23.11 scenarios/login.rs
   nixvm-test --flake .#web scenarios/web.rs
   nixvm-test --vm ./result scenarios/login.rs     a VM that is built already
+  nixvm-test report                               the page of the last run
+  nixvm-test replay last login                    what its console showed, as a film
   nixvm-test build                                only build ./configuration.nix, as nix-build does";
 
 /// Tests a NixOS configuration by booting it: builds the VM, boots it, logs in on its serial console,
@@ -96,6 +101,12 @@ enum Command {
     Completions(completions::Completions),
     /// Print the manual page, or write all of them
     Man(man::Man),
+    /// Show the report of a run: print where its page is, and open it where there is a display
+    Report(report_page::ReportPage),
+    /// Play what a machine's console showed in a run
+    Replay(replay::Replay),
+    /// Say what changed from one run to another: outcomes, times, output
+    Diff(diff::Diff),
 }
 
 impl Cli {
@@ -127,6 +138,9 @@ impl Cli {
             Some(Command::Config(config)) => config.run(&self.options),
             Some(Command::Attach(attach)) => runtime.block_on(attach.run(&self.options)),
             Some(Command::Shell(shell)) => runtime.block_on(shell.run(&self.options)),
+            Some(Command::Report(report)) => report.run(),
+            Some(Command::Replay(replay)) => runtime.block_on(replay.run()),
+            Some(Command::Diff(diff)) => diff.run(),
             Some(Command::Build(build)) => runtime.block_on(build.run(&self.options)),
             None if self.run.watch => {
                 runtime.block_on(watch::watch(&self.run.scenarios, &self.run.harness, &self.options))

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use clap::CommandFactory as _;
 use nixvm_test::build::Settings;
+use nixvm_test::record::{Folder, RUN};
 use nixvm_test::scenario::Exit;
 use nixvm_test::scenario::compile::{self, Compiler};
 use nixvm_test::{Error, ErrorKind, Result, nearest, report};
@@ -105,7 +106,13 @@ async fn in_turn(commands: &mut [Command], settings: &Settings) -> Result<ExitCo
     let mut signals = Signals::listen()?;
     let mut exits = Vec::new();
     let count = commands.len();
+    // One record of all of them. Without it each has its own, and says so if it can't.
+    let lists = commands.iter().any(|command| command.get_args().any(|argument| argument == "--list"));
+    let record = if lists { None } else { Folder::begin().ok() };
     for (number, command) in commands.iter_mut().enumerate() {
+        if let Some(record) = &record {
+            command.env(RUN, record.path());
+        }
         if let Some(limit) = settings.run_limit {
             let rest = limit.saturating_sub(begun.elapsed());
             if rest.is_zero() {

@@ -75,8 +75,18 @@ impl User {
     }
 }
 
+/// All of a machine's journal that is kept when its scenario has failed: the end of it.
+const WHOLE_JOURNAL: &str = "journalctl -b --no-pager -q -o short-iso-precise | tail -n 2000";
+
 /// As root. See the methods of [`User`].
 impl Machine {
+    /// The end of the journal since the boot; `None` where the control channel is not open, or nothing comes over it
+    /// soon.
+    pub(crate) async fn whole_journal(&self) -> Option<String> {
+        let life = self.life();
+        life.ask(WHOLE_JOURNAL).await.map(|journal| life.console.masked(journal))
+    }
+
     /// What a unit has logged since the machine was booted. See [`User::journal`].
     ///
     /// # Errors

@@ -99,7 +99,7 @@ impl Machine {
 
 impl Life {
     /// What root's `command` prints; `None` where root can't be asked at once, it fails or takes too long.
-    async fn ask(&self, command: &str) -> Option<String> {
+    pub(super) async fn ask(&self, command: &str) -> Option<String> {
         if self.qemu.exit().borrow().is_some() {
             return None;
         }

@@ -1,27 +1,40 @@
-//! Keeps what a machine leaves: its consoles' transcripts go from the run directory, which vanishes, to the record.
+//! Keeps what a machine leaves: its consoles' transcripts go from the run directory, which vanishes, to the record, with
+//! what is made of them for people.
 
-use std::fs;
-use std::io;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
+use super::film::Film;
+use super::screen::Screen;
+use super::tape::{self, Tape};
+use super::{cast, log, picture};
 use crate::{Event, Events, FileKind};
 
 /// As much of a transcript is kept: the beginning of it, which its times are for.
-const MOST: u64 = 64 << 20;
+pub(super) const MOST: u64 = 64 << 20;
+
+/// As large is the film of a console, in bytes, of a scenario that passed and of one that failed; of a longer one the
+/// end is kept.
+const FILM: (usize, usize) = (256 << 10, 2 << 20);
 
 /// Puts files of one scenario into the record.
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper {
-    /// The record's folder, and the scenario's in it.
     record: PathBuf,
-    folder: PathBuf,
+    /// The scenario's folder in it, as it is to be called.
+    wanted: PathBuf,
+    /// As it is called: another scenario may have the name.
+    folder: Arc<OnceLock<PathBuf>>,
     events: Events,
 }
 
 impl Keeper {
     /// Files go to `folder`, which is in the record `record`.
     pub(crate) fn new(record: &Path, folder: PathBuf, events: Events) -> Self {
-        Self { record: record.to_owned(), folder, events }
+        Self { record: record.to_owned(), wanted: folder, folder: Arc::default(), events }
     }
 
     /// The record's folder.
@@ -29,13 +42,47 @@ impl Keeper {
         &self.record
     }
 
-    /// The scenario's folder in the record. It may not be there yet.
+    /// The scenario's folder in the record: made when it is asked for first.
     pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.get_or_init(|| claim(&self.wanted))
+    }
+
+    /// Events of the scenario, of which those that tell of a file elsewhere have it copied to the record.
+    pub(crate) fn taking_in(&self) -> Events {
+        let keeper = self.clone();
+        Events::new(move |event| match event {
+            Event::FileKept { machine, kind, path } if path.is_absolute() => {
+                keeper.take_in(machine, *kind, path)
+            }
+            event => keeper.events.send(event.clone()),
+        })
+    }
+
+    fn take_in(&self, machine: &str, kind: FileKind, path: &Path) {
+        let name = super::in_a_path(&path.file_name().unwrap_or_default().to_string_lossy());
+        let free = |number: u32| {
+            let to = self.folder().join(if number > 1 { format!("{number}-{name}") } else { name.clone() });
+            File::create_new(&to).ok().map(|file| (file, to))
+        };
+        // A screenshot of the same name in each round of a loop: there is an end to it.
+        let Some((mut file, to)) = (1..1000).find_map(free) else { return };
+        match File::open(path).and_then(|mut from| io::copy(&mut from, &mut file)) {
+            Ok(_) => self.kept(machine, kind, &to),
+            Err(error) => tracing::warn!(%error, from = %path.display(), "a file is not in the record"),
+        }
+    }
+
+    /// Writes the journal of `machine` to the record.
+    pub(crate) fn journal(&self, machine: &str, journal: &str) {
+        let to = self.folder().join(format!("{}.journal", super::in_a_path(machine)));
+        match fs::write(&to, journal) {
+            Ok(()) => self.kept(machine, FileKind::Journal, &to),
+            Err(error) => tracing::warn!(%error, "a journal is not in the record"),
+        }
     }
 
     /// Copies the transcripts of the machine `machine`, whose run directory this is.
-    pub(crate) fn transcripts(&self, machine: &str, run_directory: &Path) {
+    pub(crate) fn transcripts(&self, machine: &str, run_directory: &Path, passed: bool) {
         let name = super::in_a_path(machine);
         for number in 1.. {
             let (from, to) = match number {
@@ -46,21 +93,63 @@ impl Keeper {
             if !from.exists() {
                 break;
             }
-            self.transcript(machine, &from, &to);
+            self.transcript(machine, &from, &to, passed);
         }
     }
 
-    /// Copies one transcript, with its times.
-    pub(crate) fn transcript(&self, machine: &str, from: &Path, name: &str) {
-        let to = self.folder.join(name);
-        let times = |path: &Path| PathBuf::from(format!("{}.times", path.display()));
-        let copied = fs::create_dir_all(&self.folder)
-            .and_then(|()| copy(&times(from), &times(&to)))
-            .and_then(|()| copy(from, &to));
-        match copied {
-            Ok(()) => self.kept(machine, FileKind::Transcript, &to),
+    /// Copies one transcript, with its times, and makes of it what people look at.
+    pub(crate) fn transcript(&self, machine: &str, from: &Path, name: &str, passed: bool) {
+        let to = self.folder().join(name);
+        match copy(&tape::times_of(from), &tape::times_of(&to)).and_then(|()| copy(from, &to)) {
+            Ok(()) => {
+                self.kept(machine, FileKind::Transcript, &to);
+                self.derive(machine, to, passed);
+            }
             Err(error) => tracing::warn!(%error, from = %from.display(), "a transcript is not in the record"),
         }
+    }
+
+    /// Makes films, pictures and logs, on a thread of its own: whatever a guest printed, and whatever that does to the
+    /// emulator, is the scenario's failure no more.
+    fn derive(&self, machine: &str, transcript: PathBuf, passed: bool) {
+        let keeper = self.clone();
+        let of = machine.to_owned();
+        let thread = std::thread::Builder::new().name("films".to_owned()).spawn(move || {
+            if let Err(error) = keeper.make(&of, &transcript, passed) {
+                tracing::warn!(%error, transcript = %transcript.display(), "the record has no film of it");
+            }
+        });
+        match thread.map(std::thread::JoinHandle::join) {
+            Ok(Ok(())) => {}
+            _ => tracing::warn!(machine, "the record has no film of its console"),
+        }
+    }
+
+    fn make(&self, machine: &str, transcript: &Path, passed: bool) -> io::Result<()> {
+        let tape = Tape::read(transcript)?;
+        let title = match self.folder().file_name() {
+            Some(scenario) => format!("{}: {machine}", scenario.to_string_lossy()),
+            None => machine.to_owned(),
+        };
+        let file = |extension| {
+            let path = transcript.with_extension(extension);
+            File::create(&path).map(|file| (BufWriter::new(file), path))
+        };
+        let (mut out, path) = file("cast")?;
+        cast::write(&tape, &title, &mut out).and_then(|()| out.flush())?;
+        self.kept(machine, FileKind::Cast, &path);
+        let (mut out, path) = file("log")?;
+        log::write(&tape, &mut out).and_then(|()| out.flush())?;
+        self.kept(machine, FileKind::Log, &path);
+        let mut screen = Screen::new();
+        screen.write(super::film::last_lines(tape.bytes()));
+        let path = transcript.with_extension("svg");
+        fs::write(&path, picture::svg(&screen, &format!("{title}, the last screen")))?;
+        self.kept(machine, FileKind::Screen, &path);
+        // Not told of: it is for the report alone, which is made anew over and over.
+        let (mut out, _) = file(super::FILM)?;
+        serde_json::to_writer(&mut out, &Film::of(&tape, if passed { FILM.0 } else { FILM.1 }))?;
+        out.flush()
     }
 
     /// Says that a file is in the record.
@@ -70,8 +159,27 @@ impl Keeper {
     }
 }
 
+/// Makes the folder, under another name where there is one: another file's scenario has the same name, or whoever runs
+/// the suite tries again.
+fn claim(wanted: &Path) -> PathBuf {
+    let named = |number: u32| match number {
+        1 => wanted.to_owned(),
+        _ => PathBuf::from(format!("{}.{number}", wanted.display())),
+    };
+    for number in 1..1000 {
+        let path = named(number);
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => return path,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // Whoever writes there says what is wrong.
+            Err(_) => break,
+        }
+    }
+    wanted.to_owned()
+}
+
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     use std::io::Read as _;
-    let mut from = fs::File::open(from)?.take(MOST);
-    io::copy(&mut from, &mut fs::File::create(to)?).map(drop)
+    let mut from = File::open(from)?.take(MOST);
+    io::copy(&mut from, &mut File::create(to)?).map(drop)
 }

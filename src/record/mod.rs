@@ -7,7 +7,12 @@
 //! RUN/SCENARIO/MACHINE.transcript    every byte of a console; MACHINE.2.transcript after a second start
 //! RUN/SCENARIO/MACHINE.transcript.times
 //!                                    lines "MICROSECONDS OFFSET": from OFFSET on bytes came at that time
-//! RUN/SCENARIO/MACHINE.cast, .svg, .log, .journal, .moment/
+//! RUN/SCENARIO/MACHINE.cast          the console as asciicast v2
+//! RUN/SCENARIO/MACHINE.svg           its last screen
+//! RUN/SCENARIO/MACHINE.log           the transcript as lines: host's time, guest's uptime, text
+//! RUN/SCENARIO/MACHINE.film          its pictures, for report.html
+//! RUN/SCENARIO/MACHINE.journal       of a machine whose scenario failed; and MACHINE.moment/
+//! RUN/SCENARIO/*.png                 screenshots
 //! ```
 //!
 //! `SCENARIO` is the scenario's name with `.` for `::`, and `_` for what is odd in a path; `.2` is added for the
@@ -36,16 +41,26 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+mod cast;
+pub mod film;
 mod folder;
+pub mod history;
 mod keep;
+mod log;
+mod picture;
+pub mod screen;
+mod tape;
 mod writer;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Event;
 
 pub use folder::{Folder, RUN, RUNS, in_a_path};
+pub use history::History;
 pub(crate) use keep::Keeper;
+pub use tape::Tape;
 pub use writer::Writer;
 
 /// The version of the format of `events.jsonl`.
@@ -54,8 +69,11 @@ pub const VERSION: u32 = 1;
 /// The file with the events.
 pub const EVENTS: &str = "events.jsonl";
 
+/// The extension of a console's film, for the report.
+pub(crate) const FILM: &str = "film";
+
 /// A line of `events.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Line {
     /// [`VERSION`].
     pub v: u32,
@@ -64,6 +82,41 @@ pub struct Line {
     /// In which scenario; empty for what is about the whole run.
     pub scenario: String,
     /// What happened.
-    #[serde(flatten)]
     pub event: Event,
+}
+
+// Some events have a `scenario` of their own, the same one: it stands once in a line.
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            v: u32,
+            time: f64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            scenario: Option<&'a str>,
+            #[serde(flatten)]
+            event: &'a Event,
+        }
+        let names_it = matches!(
+            self.event,
+            Event::ScenarioStarted { .. } | Event::ScenarioFinished { .. } | Event::ScenarioSkipped { .. }
+        );
+        let scenario = (!names_it).then_some(self.scenario.as_str());
+        Written { v: self.v, time: self.time, scenario, event: &self.event }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Line {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Common {
+            v: u32,
+            time: f64,
+            scenario: String,
+        }
+        let line = serde_json::Value::deserialize(deserializer)?;
+        let Common { v, time, scenario } = Common::deserialize(&line).map_err(D::Error::custom)?;
+        let event = Event::deserialize(line).map_err(D::Error::custom)?;
+        Ok(Self { v, time, scenario, event })
+    }
 }

@@ -79,6 +79,7 @@ mod tests {
                 phase: "kernel".into(),
                 at: std::time::Duration::from_millis(1500),
             },
+            Event::ScenarioSkipped { scenario: "web::login".into(), why: "needs a moon".into() },
         ];
         for event in &events {
             writer.event("web::login", event);
@@ -87,6 +88,7 @@ mod tests {
         let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.iter().map(|line| line.event.clone()).collect::<Vec<_>>(), events);
         assert!(lines.iter().all(|line| line.v == VERSION && line.scenario == "web::login"));
+        assert!(text.lines().all(|line| line.matches(r#""scenario":"#).count() == 1), "{text}");
         assert!(text.contains(r#""event":"phase","machine":"server","phase":"kernel","at":1.5"#), "{text}");
     }
 }

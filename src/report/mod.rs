@@ -1,21 +1,29 @@
 //! What people see of a run. Each reporter turns [`Event`]s into one format; nothing else in this
 //! library prints.
 
+mod compare;
+mod github;
+mod html;
+mod junit;
 mod lines;
 mod live;
 pub mod log;
 mod paint;
 mod relay;
+mod rendering;
 mod tally;
 mod wording;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
+pub use compare::{Comparison, compare};
+pub use github::Github;
 pub use lines::Lines;
 pub use live::Live;
 pub(crate) use paint::paint;
 pub use relay::Relay;
+pub use rendering::Rendering;
 
 use crate::build::Settings;
 use crate::{Error, Event, Events};

@@ -1,6 +1,7 @@
 //! A suite's `main`: libtest-mimic gives it the command line, the filters and the output of every
 //! other Rust test, so that `cargo test`, cargo-nextest and editors know what to do with it.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +16,8 @@ use super::registry::{self, Scenario};
 use super::run;
 use super::suite::Suite;
 use crate::build::Settings;
-use crate::record::{Folder, Writer};
-use crate::report::{self, Relay, Reporter};
+use crate::record::{Folder, History, Writer};
+use crate::report::{self, Github, Relay, Rendering, Reporter};
 use crate::{Error, ErrorKind, Event, Result, qemu};
 
 /// If it is set, a suite prints what its machines are made from, one path a line, and runs nothing: for
@@ -74,16 +75,23 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
             None
         }
     };
-    let suite = Suite::new(settings, reporter.clone()).recorded(record.clone());
+    let rendering = record.as_ref().map(|record| Rendering::start(record.path(), settings.report.clone()));
+    let rendering = rendering.map(Arc::new);
+    let suite = Suite::new(settings, reporter.clone()).recorded(record.clone(), rendering.clone());
     let scenarios = suite.ordered(scenarios);
     let is_chosen = |scenario: &&Scenario| is_chosen(scenario, &arguments);
     let chosen: Vec<&'static Scenario> = scenarios.iter().copied().filter(is_chosen).collect();
     let events = suite.events("");
     let begun = Instant::now();
+    let names = chosen.iter().map(|scenario| scenario.name()).collect();
     let (on_the_terminal, at_the_end) = (reporter.clone(), events.clone());
+    let last = rendering.clone();
     qemu::signals::install(move |signal| {
         on_the_terminal.finish();
         at_the_end.send(Event::RunFinished { took: begun.elapsed(), interrupted: Some(signal.to_owned()) });
+        if let Some(rendering) = &last {
+            rendering.finish();
+        }
     })?;
     events.send(Event::RunStarted {
         arguments: std::env::args().skip(1).collect(),
@@ -109,10 +117,24 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     }
     reporter.finish();
     events.send(Event::RunFinished { took: begun.elapsed(), interrupted: None });
+    if let Some(rendering) = rendering {
+        rendering.finish();
+    }
+    tell_github(&reporter, record.as_deref(), &names);
     let exit = Exit::of_all(exits.lock().unwrap_or_else(PoisonError::into_inner).iter().copied());
     // A failure that is not among ours is one too, whatever it was.
     let exit = if exit == Exit::Passed && conclusion.has_failed() { Exit::Failed } else { exit };
     Ok(exit.into())
+}
+
+/// Tells GitHub Actions of `scenarios`, where this runs there.
+fn tell_github(reporter: &Arc<dyn Reporter>, record: Option<&Writer>, scenarios: &BTreeSet<String>) {
+    let github = Github::from_env();
+    if let Some(record) = record.filter(|_| github.is_asked_for())
+        && let Ok(history) = History::read(record.path())
+    {
+        reporter.print(github.tell(&history, scenarios).as_bytes());
+    }
 }
 
 /// How each scenario that failed did so.

@@ -56,8 +56,8 @@ pub(super) fn run(
 ) -> Result<(), (Failure, String)> {
     let name = scenario.name();
     let (number, most) = attempt;
-    let events = suite.events(&name);
     let keeper = suite.keeper(&name, number);
+    let events = keeper.as_ref().map_or_else(|| suite.events(&name), Keeper::taking_in);
     let started = Instant::now();
     events.send(Event::ScenarioStarted {
         scenario: name.clone(),
@@ -79,6 +79,7 @@ pub(super) fn run(
                 machine,
                 transcript,
                 &format!("{}.transcript", crate::record::in_a_path(machine)),
+                false,
             );
         }
     }
@@ -190,10 +191,16 @@ impl Life {
                 self.keep_machines().await;
             }
             for machine in take(&self.machines) {
+                if outcome.is_err()
+                    && let Some(keeper) = &self.keeper
+                    && let Some(journal) = machine.whole_journal().await
+                {
+                    keeper.journal(machine.name(), &journal);
+                }
                 machine.stop().await;
                 if let Some(keeper) = &self.keeper {
                     machine.console().flush();
-                    keeper.transcripts(machine.name(), machine.run_directory());
+                    keeper.transcripts(machine.name(), machine.run_directory(), outcome.is_ok());
                 }
             }
             outcome

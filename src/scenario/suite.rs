@@ -15,7 +15,7 @@ use crate::machine::MachineOptions;
 use crate::pause;
 use crate::qemu::{Disk, KeepPolicy};
 use crate::record::{Keeper, Writer};
-use crate::report::Reporter;
+use crate::report::{Rendering, Reporter};
 use crate::{Error, ErrorKind, Events, Result};
 
 /// One run of a suite.
@@ -26,6 +26,8 @@ pub(super) struct Suite {
     reporter: Arc<dyn Reporter>,
     /// Where the run is written down.
     record: Option<Arc<Writer>>,
+    /// Makes reports of that.
+    rendering: Option<Arc<Rendering>>,
     run: Run,
     begun: Instant,
     over_was_said: Once,
@@ -36,12 +38,12 @@ impl Suite {
     pub fn new(settings: Settings, reporter: Arc<dyn Reporter>) -> Self {
         let (builder, run) = (settings.builder(), Run::new(settings.jobs));
         let (begun, over_was_said, ahead) = (Instant::now(), Once::new(), Ahead::default());
-        Self { builder, run, settings, reporter, record: None, begun, over_was_said, ahead }
+        Self { builder, run, settings, reporter, record: None, rendering: None, begun, over_was_said, ahead }
     }
 
-    /// The run is written down there, too.
-    pub fn recorded(self, record: Option<Arc<Writer>>) -> Self {
-        Self { record, ..self }
+    /// The run is written down there, too, and reports are made of it.
+    pub fn recorded(self, record: Option<Arc<Writer>>, rendering: Option<Arc<Rendering>>) -> Self {
+        Self { record, rendering, ..self }
     }
 
     /// Keeps the files of a scenario, for its try of this number.
@@ -72,10 +74,13 @@ impl Suite {
     /// The events of one scenario.
     pub fn events(&self, scenario: &str) -> Events {
         let (reporter, record) = (self.reporter.clone(), self.record.clone());
-        let scenario = scenario.to_owned();
+        let (scenario, rendering) = (scenario.to_owned(), self.rendering.clone());
         Events::new(move |event| {
             if let Some(record) = &record {
                 record.event(&scenario, event);
+            }
+            if let Some(rendering) = &rendering {
+                rendering.event(event);
             }
             reporter.event(&scenario, event);
         })

@@ -12,9 +12,9 @@ mod value;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Result;
 use crate::build::{Builder, Source};
 use crate::partition::Partition;
+use crate::{Copies, Result};
 
 pub use file::{NAME as FILE_NAME, find_file};
 pub use layers::{Given, Layers, Origin};
@@ -75,6 +75,8 @@ pub struct Settings {
     pub fail_fast: bool,
     /// How many machines of this run there may be at once; `None` for as many as the host has room for.
     pub jobs: Option<u64>,
+    /// Reports that are wanted beside those in the record of the run.
+    pub report: Copies,
     /// Longest time the whole run may take.
     pub run_limit: Option<Duration>,
     /// How many of the host's processors machines may take; `None` for all.
@@ -103,6 +105,7 @@ impl Default for Settings {
             retries: 0,
             fail_fast: false,
             jobs: None,
+            report: Copies::default(),
             run_limit: None,
             host_cores: None,
             host_memory: None,

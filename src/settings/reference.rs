@@ -44,6 +44,7 @@ pub fn reference() -> String {
 /// The key with the form of its value.
 fn example(setting: &Setting) -> String {
     let value = match setting.form {
+        Form::Reports => "\"junit=junit.xml\"",
         Form::Switch { or: None } => "true",
         Form::Switch { or: Some(word) } => return format!("{} = true`, `\"{word}\"", setting.key),
         Form::Number { .. } => "2",

@@ -167,6 +167,17 @@ pub const TABLE: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        key: "report",
+        variable: "NIXVM_REPORT",
+        flag: "report",
+        placeholder: "FORMAT=PATH,…",
+        form: Form::Reports,
+        meaning: "write reports beside those in the record of the run, too: junit=FILE,html=FILE,jsonl=FILE,cast=DIR",
+        default: "none",
+        set: |settings, value| put(&mut settings.report, text(value)?.parse().ok()),
+        ..PLAIN
+    },
+    Setting {
         key: "run-timeout",
         variable: "NIXVM_RUN_TIMEOUT",
         flag: "run-timeout",

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::Copies;
+
 /// The form of a setting's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -30,6 +32,8 @@ pub enum Form {
     Size,
     /// A share of a suite: `hash:1/3`.
     Share,
+    /// Reports and where each is to be: `junit=FILE,html=FILE`.
+    Reports,
 }
 
 impl Form {
@@ -46,6 +50,7 @@ impl Form {
             Self::Time => "a time of at least one second, such as 90s, 45m or 2h".into(),
             Self::Size => "a size such as 4G or 512M".into(),
             Self::Share => "a share such as hash:1/3, the first of three".into(),
+            Self::Reports => "formats and paths: junit=FILE,html=FILE,jsonl=FILE,cast=DIR".into(),
         }
     }
 
@@ -89,6 +94,10 @@ impl Form {
             (Self::Path, _) => absolute(Path::new(&text), folder).into(),
             (Self::Nixpkgs, Some(given)) => nixpkgs(given, folder).into(),
             (Self::Flake, Some(given)) => flake(given, folder).into(),
+            (Self::Reports, Some(given)) => match given.parse::<Copies>() {
+                Ok(copies) => copies.below(folder).to_string().into(),
+                Err(_) => text,
+            },
             _ => text,
         }
     }

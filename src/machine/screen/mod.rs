@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::Machine;
 use crate::console::Pattern;
 use crate::qemu::Format;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Event, FileKind, Result};
 use ocr::Layout;
 use picture::Picture;
 
@@ -34,7 +34,11 @@ impl Machine {
         let path = path.as_ref();
         let _step = self.life().step(format!("screenshot {}", path.display()));
         let png = self.dump(Format::Png).await?;
-        std::fs::write(path, png).map_err(|error| Error::io(format_args!("write {}", path.display()), &error))
+        let failed = |error| Error::io(format_args!("write {}", path.display()), &error);
+        std::fs::write(path, png).map_err(failed)?;
+        let (machine, path) = (self.name().to_owned(), std::path::absolute(path).map_err(failed)?);
+        self.life().events.send(Event::FileKept { machine, kind: FileKind::Screenshot, path });
+        Ok(())
     }
 
     /// What the screen shows, as a PNG.

@@ -1,0 +1,28 @@
+//! `nixvm-test diff RUN1 RUN2`: what changed from one run to another.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use nixvm_test::record::{Folder, History};
+use nixvm_test::scenario::Exit;
+use nixvm_test::{Result, report};
+
+/// Compares two runs. The exit code is 1 when outcomes differ: a scenario ended otherwise, came or went.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The one run: the folder of its record, its name, the beginning of that, or `last`
+    old: String,
+    /// The other, likewise
+    #[arg(default_value = "last")]
+    new: String,
+}
+
+impl Diff {
+    /// Prints the difference.
+    pub fn run(&self) -> Result<ExitCode> {
+        let read = |named: &str| History::read(Folder::find(named)?.path());
+        let found = report::compare(&read(&self.old)?, &read(&self.new)?);
+        print!("{}", found.text);
+        Ok(if found.outcomes_differ { Exit::Failed } else { Exit::Passed }.into())
+    }
+}

@@ -1,0 +1,268 @@
+//! `nixvm-test replay RUN [SCENARIO]`: what a console showed, as a film in the terminal. The guest's bytes go to an
+//! emulator; only what its screen shows is drawn.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use nixvm_test::record::film::Film;
+use nixvm_test::record::history::{Machine, Scenario};
+use nixvm_test::record::screen::{ROWS, Row};
+use nixvm_test::record::{Folder, History, Tape};
+use nixvm_test::scenario::Exit;
+use nixvm_test::{Error, ErrorKind, FileKind, Result};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+use super::child::Signals;
+
+/// Between two looks at the keyboard.
+const TICK: Duration = Duration::from_millis(30);
+/// Longer pauses are played as if they were of this length, in seconds.
+const PAUSE: f64 = 1.0;
+/// How far an arrow goes, in seconds.
+const LEAP: f64 = 5.0;
+
+/// Plays the console of a machine.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The run: the folder of its record, its name, the beginning of that, or `last`
+    #[arg(default_value = "last")]
+    run: String,
+    /// The scenario, or a part of its name [default: the first that failed, else the first]
+    scenario: Option<String>,
+    /// The machine [default: the scenario's first]
+    #[arg(long, value_name = "NAME")]
+    machine: Option<String>,
+    /// So many times as fast
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = speed)]
+    speed: f64,
+}
+
+impl Replay {
+    /// Plays it until its end, or `q`.
+    pub async fn run(&self) -> Result<ExitCode> {
+        let folder = Folder::find(&self.run)?;
+        let history = History::read(folder.path())?;
+        let scenario = self.scenario(&history)?;
+        let (machine, transcript) = self.machine(scenario)?;
+        let path = folder.path().join(transcript);
+        let tape = Tape::read(&path).map_err(|error| {
+            Error::new(ErrorKind::Io, format!("could not read {}: {error}", path.display()))
+        })?;
+        let film = Film::of(&tape, usize::MAX);
+        if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+            return Err(Error::new(ErrorKind::Usage, "a film is played on a terminal, and this is none")
+                .next_step(format!("read it as text: {}", path.with_extension("log").display())));
+        }
+        let mut signals = Signals::listen()?;
+        let terminal = Terminal::take()?;
+        let mut player = Player::new(&film, format!("{}: {}", scenario.name, machine.name), self.speed);
+        let mut last = Instant::now();
+        loop {
+            player.draw();
+            tokio::select! {
+                _ = signals.next() => break,
+                () = tokio::time::sleep(TICK) => {}
+            }
+            let now = Instant::now();
+            player.advance((now - last).as_secs_f64());
+            last = now;
+            if terminal.keys().is_none_or(|keys| !player.take(&keys)) {
+                break;
+            }
+        }
+        drop(terminal);
+        Ok(Exit::Passed.into())
+    }
+
+    fn scenario<'a>(&self, history: &'a History) -> Result<&'a Scenario> {
+        let filmed = |scenario: &&Scenario| {
+            scenario
+                .attempts
+                .last()
+                .is_some_and(|last| last.machines.iter().any(|one| transcript(one).is_some()))
+        };
+        let all: Vec<&Scenario> = history.scenarios.iter().filter(filmed).collect();
+        let found = match &self.scenario {
+            Some(named) => {
+                let exact = all.iter().find(|scenario| scenario.name == *named);
+                exact.or_else(|| all.iter().find(|scenario| scenario.name.contains(named.as_str())))
+            }
+            None => all.iter().find(|scenario| scenario.failure().is_some()).or(all.first()),
+        };
+        found.copied().ok_or_else(|| {
+            let what = self
+                .scenario
+                .as_ref()
+                .map(|named| format!(" whose name contains `{named}`"))
+                .unwrap_or_default();
+            let names: Vec<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
+            Error::new(ErrorKind::Usage, format!("the run has no scenario with a console{what}"))
+                .section("those that have one", names.join("\n"))
+        })
+    }
+
+    fn machine<'a>(&self, scenario: &'a Scenario) -> Result<(&'a Machine, &'a Path)> {
+        let machines = || scenario.attempts.last().into_iter().flat_map(|last| &last.machines);
+        let meant = |machine: &&Machine| self.machine.as_ref().is_none_or(|name| *name == machine.name);
+        let mut found = machines().filter(meant).filter_map(|machine| Some((machine, transcript(machine)?)));
+        found.next().ok_or_else(|| {
+            let names: Vec<&str> = machines().map(|machine| machine.name.as_str()).collect();
+            let name = self.machine.as_deref().unwrap_or_default();
+            Error::new(ErrorKind::Usage, format!("{} has no machine `{name}` with a console", scenario.name))
+                .section("its machines", names.join("\n"))
+        })
+    }
+}
+
+/// The last console of a machine.
+fn transcript(machine: &Machine) -> Option<&Path> {
+    let is_one =
+        |path: &&PathBuf| path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    let all = machine.files.iter().filter(|file| file.kind == FileKind::Transcript).map(|file| &file.path);
+    all.filter(is_one).next_back().map(PathBuf::as_path)
+}
+
+/// Where the film stands.
+struct Player<'a> {
+    film: &'a Film,
+    title: String,
+    speed: f64,
+    at: f64,
+    shown: usize,
+    rows: Vec<Row>,
+    paused: bool,
+    drawn: String,
+}
+
+impl<'a> Player<'a> {
+    fn new(film: &'a Film, title: String, speed: f64) -> Self {
+        let title = title.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let rows = vec![Row::new(); usize::from(ROWS)];
+        Self { film, title, speed, at: 0.0, shown: 0, rows, paused: false, drawn: String::new() }
+    }
+
+    fn advance(&mut self, passed: f64) {
+        if self.paused {
+            return;
+        }
+        let mut to = self.at + passed * self.speed;
+        match self.film.frames.get(self.shown) {
+            Some(next) if next.time - to > PAUSE => to = next.time - PAUSE,
+            Some(_) => {}
+            None => to = self.film.length,
+        }
+        self.go(to);
+        self.paused = self.at >= self.film.length;
+    }
+
+    fn go(&mut self, to: f64) {
+        let to = to.clamp(0.0, self.film.length);
+        if to < self.at {
+            self.rows.fill(Row::new());
+            self.shown = 0;
+        }
+        self.at = to;
+        while let Some(frame) = self.film.frames.get(self.shown).filter(|frame| frame.time <= to) {
+            for (index, row) in &frame.rows {
+                self.rows[*index].clone_from(row);
+            }
+            self.shown += 1;
+        }
+    }
+
+    /// Does what the keys mean; `false` to quit.
+    fn take(&mut self, keys: &[u8]) -> bool {
+        if keys.ends_with(b"\x1b[C") {
+            self.go(self.at + LEAP);
+        } else if keys.ends_with(b"\x1b[D") {
+            self.go(self.at - LEAP);
+        } else if keys.contains(&b' ') {
+            self.paused = !self.paused;
+            if self.at >= self.film.length {
+                self.go(0.0);
+            }
+        }
+        let is_escape = keys == b"\x1b";
+        !(is_escape || keys.contains(&b'q') || keys.contains(&3))
+    }
+
+    /// Draws what has changed since it was drawn last.
+    fn draw(&mut self) {
+        let height = tcgetwinsize(std::io::stdout()).map_or(ROWS + 1, |size| size.ws_row).max(2);
+        let first = usize::from((ROWS + 1).saturating_sub(height));
+        let mut text = String::from("\x1b[H");
+        for row in &self.rows[first.min(self.rows.len())..] {
+            for span in row {
+                // Writing to a String does not fail.
+                let _ = write!(text, "{}{}", span.style.sgr(), span.text);
+            }
+            text.push_str("\x1b[0m\x1b[K\r\n");
+        }
+        let state = if self.paused { "paused " } else { "playing" };
+        let _ = write!(
+            text,
+            "\x1b[7m {}  {:.1} s of {:.1} s  {state}  space: pause, arrows: 5 s, q: quit \x1b[0m\x1b[K",
+            self.title, self.at, self.film.length
+        );
+        if text != self.drawn {
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            self.drawn = text;
+        }
+    }
+}
+
+/// The user's terminal, which is as it was once this is dropped.
+struct Terminal {
+    before: Termios,
+}
+
+impl Terminal {
+    fn take() -> Result<Self> {
+        let failed = |error| Error::new(ErrorKind::Io, format!("could not set the terminal up: {error}"));
+        let before = tcgetattr(std::io::stdin()).map_err(failed)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(std::io::stdin(), OptionalActions::Flush, &raw).map_err(failed)?;
+        let taken = Self { before };
+        // Another screen, no cursor, no lines that go on in the next.
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J").and_then(|()| out.flush());
+        Ok(taken)
+    }
+
+    /// The keys that were pressed; `None` when the terminal is gone.
+    fn keys(&self) -> Option<Vec<u8>> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let stdin = std::io::stdin();
+        let mut wait = [PollFd::new(&stdin, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if poll(&mut wait, Some(&at_once)).is_ok_and(|ready| ready == 0) {
+            return Some(Vec::new());
+        }
+        let mut keys = [0; 64];
+        match rustix::io::read(&stdin, &mut keys) {
+            Ok(0) => None,
+            Ok(length) => Some(keys[..length].to_vec()),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Some(Vec::new()),
+            Err(_) => None,
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(b"\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l").and_then(|()| out.flush());
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, &self.before);
+    }
+}
+
+fn speed(text: &str) -> Result<f64, &'static str> {
+    let speed = text.parse().ok().filter(|speed| (0.1..=1000.0).contains(speed));
+    speed.ok_or("a number from 0.1 to 1000")
+}

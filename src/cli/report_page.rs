@@ -1,0 +1,45 @@
+//! `nixvm-test report [RUN]`: the page of a run.
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use clap::Args;
+use nixvm_test::record::Folder;
+use nixvm_test::report::Rendering;
+use nixvm_test::scenario::Exit;
+use nixvm_test::{Copies, Result};
+
+/// Shows the report of a run.
+#[derive(Debug, Args)]
+pub struct ReportPage {
+    /// The run: the folder of its record, its name, the beginning of that, or `last`
+    #[arg(default_value = "last")]
+    run: String,
+    /// Only print where the page is
+    #[arg(long)]
+    no_open: bool,
+}
+
+impl ReportPage {
+    /// Prints the path, and opens it.
+    pub fn run(&self) -> Result<ExitCode> {
+        let folder = Folder::find(&self.run)?;
+        let page = folder.path().join("report.html");
+        if !page.is_file() {
+            // One that was ended the hard way.
+            Rendering::start(folder.path(), Copies::default()).finish();
+        }
+        println!("{}", page.display());
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        if !self.no_open && (set("DISPLAY") || set("WAYLAND_DISPLAY")) {
+            open(&page);
+        }
+        Ok(Exit::Passed.into())
+    }
+}
+
+/// Where there is no such program the path was printed.
+fn open(page: &Path) {
+    let mut command = Command::new("xdg-open");
+    let _ = command.arg(page).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+}

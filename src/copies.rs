@@ -1,0 +1,114 @@
+//! Reports that are asked for beside those in the record of a run: `--report junit=FILE,html=FILE,jsonl=FILE,cast=DIR`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::{Error, ErrorKind};
+
+/// A format of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// JUnit's XML, which CI systems read.
+    Junit,
+    /// A page.
+    Html,
+    /// The events, one a line.
+    Jsonl,
+    /// A folder with the consoles as asciicast v2.
+    Cast,
+}
+
+impl Format {
+    const ALL: [Self; 4] = [Self::Junit, Self::Html, Self::Jsonl, Self::Cast];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Junit => "junit",
+            Self::Html => "html",
+            Self::Jsonl => "jsonl",
+            Self::Cast => "cast",
+        }
+    }
+}
+
+/// The reports that are asked for, and where each is to be.
+///
+/// ```
+/// let copies: nixvm_test::Copies = "junit=/tmp/junit.xml,cast=/tmp/casts".parse()?;
+/// assert_eq!(copies.to_string(), "junit=/tmp/junit.xml,cast=/tmp/casts");
+/// assert!("pdf=/tmp/x".parse::<nixvm_test::Copies>().unwrap_err().to_string().contains("junit"));
+/// # Ok::<(), nixvm_test::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Copies(Vec<(Format, PathBuf)>);
+
+impl Copies {
+    /// Each, and where it is to be.
+    pub fn iter(&self) -> impl Iterator<Item = (Format, &Path)> {
+        self.0.iter().map(|(format, path)| (*format, path.as_path()))
+    }
+
+    /// The same with paths from the root, where relative ones begin at `folder`: so that they mean the same wherever they
+    /// are looked at from.
+    #[must_use]
+    pub fn below(&self, folder: &Path) -> Self {
+        let absolute =
+            |path: &PathBuf| std::path::absolute(folder.join(path)).unwrap_or_else(|_| path.clone());
+        Self(self.0.iter().map(|(format, path)| (*format, absolute(path))).collect())
+    }
+}
+
+impl FromStr for Copies {
+    type Err = Error;
+
+    /// # Errors
+    /// [`ErrorKind::Usage`] for what is no `FORMAT=PATH`; the text names the formats there are.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut copies = Vec::new();
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            let (name, path) = part.split_once('=').unwrap_or((part, ""));
+            let format = Format::ALL.into_iter().find(|format| format.name() == name);
+            let what = match (format, path) {
+                (None, _) => format!("`{name}` is no format of a report"),
+                (Some(_), "") => format!("the report `{name}` needs a path: `{name}=PATH`"),
+                (Some(format), path) => {
+                    copies.push((format, PathBuf::from(path)));
+                    continue;
+                }
+            };
+            let names = Format::ALL.map(Format::name).join(", ");
+            return Err(Error::new(ErrorKind::Usage, format!("{what}; formats are {names}"))
+                .next_step("write them as `--report junit=FILE,html=FILE,jsonl=FILE,cast=DIR`"));
+        }
+        Ok(Self(copies))
+    }
+}
+
+impl fmt::Display for Copies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (format, path)) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{}={}", format.name(), path.display())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_format_is_an_error_that_names_the_known_ones() {
+        let error = "junit=a.xml,pdf=b".parse::<Copies>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(
+            error.summary().contains("`pdf`") && error.summary().contains("junit, html, jsonl, cast"),
+            "{error}"
+        );
+        assert!("html".parse::<Copies>().unwrap_err().summary().contains("needs a path"));
+        assert_eq!("".parse::<Copies>().unwrap(), Copies::default());
+    }
+}

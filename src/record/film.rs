@@ -1,0 +1,190 @@
+//! A console as a film: what its screen showed, picture by picture, for a page that only has to put text in its place.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+
+use super::screen::{Row, Screen};
+use super::tape::Tape;
+
+/// Between two pictures, in seconds.
+const INTERVAL: f64 = 0.04;
+
+/// Of more than this that came between two pictures only the end is looked at: it fills the screen many times.
+const LOOKED_AT: usize = 64 << 10;
+
+/// A film of a console. Of one that would be too large the beginning is left out: what matters is how it ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Film {
+    /// When it ends, in seconds since the machine's start.
+    pub length: f64,
+    /// When it begins, if its beginning is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<f64>,
+    /// Its pictures.
+    pub frames: Vec<Frame>,
+}
+
+/// What changed from one picture to the next.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Frame {
+    /// When, in seconds since the machine's start, to the hundredth.
+    #[serde(rename = "t", serialize_with = "hundredths")]
+    pub time: f64,
+    /// Lines that changed.
+    #[serde(rename = "r")]
+    pub rows: Vec<(usize, Row)>,
+    /// Line and column of the cursor.
+    #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<(u16, u16)>,
+}
+
+impl Film {
+    /// The film of a tape, with about `most` bytes of text.
+    pub fn of(tape: &Tape, most: usize) -> Self {
+        let mut film = Cutter { most, ..Cutter::default() };
+        let (mut screen, mut pieces) = (Screen::new(), tape.pieces().peekable());
+        let mut pending: Vec<u8> = Vec::new();
+        while let Some((time, bytes)) = pieces.next() {
+            pending.extend_from_slice(bytes);
+            let slot = |time: f64| (time / INTERVAL).floor();
+            if pieces.peek().is_some_and(|(next, _)| slot(*next) == slot(time)) {
+                continue;
+            }
+            screen.write(last_lines(&pending));
+            pending.clear();
+            film.take(time, &screen);
+        }
+        let from = film.from;
+        Self { length: tape.length(), from, frames: film.frames.into() }
+    }
+}
+
+/// Puts pictures together and lets go of the first ones where they are too many.
+#[derive(Default)]
+struct Cutter {
+    most: usize,
+    /// The picture as it is now, and as it was before the first frame that is kept.
+    shown: Vec<Row>,
+    before: Vec<Row>,
+    frames: VecDeque<Frame>,
+    size: usize,
+    from: Option<f64>,
+}
+
+impl Cutter {
+    fn take(&mut self, time: f64, screen: &Screen) {
+        let rows = screen.rows();
+        self.shown.resize(rows.len(), Row::new());
+        let mut changed = Vec::new();
+        for (index, row) in rows.into_iter().enumerate() {
+            if self.shown[index] != row {
+                self.shown[index] = row.clone();
+                changed.push((index, row));
+            }
+        }
+        let frame = Frame { time, rows: changed, cursor: screen.cursor() };
+        let moved = self.frames.back().is_none_or(|last| last.cursor != frame.cursor);
+        if frame.rows.is_empty() && !moved {
+            return;
+        }
+        self.size += weight(&frame);
+        self.frames.push_back(frame);
+        while self.size > self.most && self.frames.len() > 1 {
+            self.drop_first();
+        }
+    }
+
+    /// The second picture becomes the first one, and stands for itself.
+    fn drop_first(&mut self) {
+        let Some(first) = self.frames.pop_front() else { return };
+        self.size -= weight(&first);
+        self.before.resize(self.shown.len(), Row::new());
+        for (index, row) in first.rows {
+            self.before[index] = row;
+        }
+        if let Some(next) = self.frames.front_mut() {
+            self.size -= weight(next);
+            for (index, row) in self.before.iter().enumerate() {
+                if !row.is_empty() && !next.rows.iter().any(|(changed, _)| *changed == index) {
+                    next.rows.push((index, row.clone()));
+                }
+            }
+            self.size += weight(next);
+            self.from = Some(next.time);
+        }
+    }
+}
+
+/// About how many bytes a frame is in a page.
+fn weight(frame: &Frame) -> usize {
+    let row = |row: &Row| 8 + row.iter().map(|span| span.text.len() + 16).sum::<usize>();
+    24 + frame.rows.iter().map(|(_, cells)| row(cells)).sum::<usize>()
+}
+
+/// The end of a flood, from the beginning of a line.
+pub(super) fn last_lines(bytes: &[u8]) -> &[u8] {
+    let end = &bytes[bytes.len().saturating_sub(LOOKED_AT)..];
+    if end.len() == bytes.len() {
+        return bytes;
+    }
+    &end[memchr::memchr(b'\n', end).unwrap_or(0)..]
+}
+
+fn hundredths<S: serde::Serializer>(time: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((time * 100.0).round() / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tape(pieces: &[(u64, &str)]) -> Tape {
+        let (mut bytes, mut times) = (Vec::new(), String::new());
+        for (micros, text) in pieces {
+            times.push_str(&format!("{micros} {}\n", bytes.len()));
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        Tape::new(bytes, &times)
+    }
+
+    fn shown(film: &Film) -> Vec<String> {
+        let mut rows = vec![Row::new(); 24];
+        for frame in &film.frames {
+            frame.rows.iter().for_each(|(index, row)| rows[*index] = row.clone());
+        }
+        rows.iter().map(|row| row.iter().map(|span| span.text.as_str()).collect()).collect()
+    }
+
+    #[test]
+    fn a_frame_has_what_changed_and_bytes_of_one_moment_are_one_frame() {
+        let film =
+            Film::of(&tape(&[(1_000, "a"), (2_000, "b\r\n"), (900_000, "c"), (2_000_000, "\x07")]), 1 << 20);
+        assert_eq!(
+            serde_json::to_string(&film).unwrap(),
+            r#"{"length":2.0,"frames":[{"t":0.0,"r":[[0,[["ab"]]]],"c":[1,0]},{"t":0.9,"r":[[1,[["c"]]]],"c":[1,1]}]}"#
+        );
+    }
+
+    #[test]
+    fn of_a_film_that_is_too_long_the_end_is_kept_and_it_begins_with_a_whole_picture() {
+        let pieces: Vec<(u64, String)> =
+            (0..500).map(|n: u64| (n * 100_000, format!("\x1b[{};1Hline {n}", n % 20 + 1))).collect();
+        let pieces: Vec<(u64, &str)> = pieces.iter().map(|(time, text)| (*time, text.as_str())).collect();
+        let (whole, cut) = (Film::of(&tape(&pieces), 1 << 20), Film::of(&tape(&pieces), 4_000));
+        assert_eq!(whole.frames.len(), 500);
+        assert!(cut.frames.len() < 120 && cut.from.unwrap() > 30.0, "{:?}", cut.from);
+        assert!(serde_json::to_string(&cut).unwrap().len() < 8_000);
+        assert_eq!(shown(&whole), shown(&cut));
+    }
+
+    #[test]
+    fn a_flood_in_one_moment_costs_one_screen() {
+        let flood = format!("{}the end", "0123456789abcdef\r\n".repeat(300_000));
+        let began = std::time::Instant::now();
+        let film = Film::of(&tape(&[(0, "login:"), (1_000_000, &flood)]), 1 << 20);
+        assert!(began.elapsed().as_secs() < 10);
+        assert_eq!(film.frames.len(), 2);
+        assert!(shown(&film).contains(&"the end".to_owned()));
+    }
+}

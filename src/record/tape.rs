@@ -1,0 +1,94 @@
+//! The transcript of a console as it came: bytes, and when.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+/// A transcript in the record, with its times.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tape {
+    bytes: Vec<u8>,
+    /// Seconds since the console was attached, and where in the bytes what came then begins.
+    times: Vec<(f64, usize)>,
+}
+
+impl Tape {
+    /// Reads `transcript`, and the times beside it. Without times everything came at once.
+    ///
+    /// # Errors
+    /// If the transcript can't be read.
+    pub fn read(transcript: &Path) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        File::open(transcript)?.take(super::keep::MOST).read_to_end(&mut bytes)?;
+        let times = fs::read_to_string(times_of(transcript)).unwrap_or_default();
+        Ok(Self::new(bytes, &times))
+    }
+
+    /// Bytes, and lines of microseconds and offsets.
+    pub fn new(bytes: Vec<u8>, times: &str) -> Self {
+        let (mut read, mut last): (Vec<(f64, usize)>, _) = (Vec::new(), (0.0, 0));
+        for line in times.lines() {
+            let parsed = line.split_once(' ').and_then(|(time, offset)| {
+                Some((time.parse::<u64>().ok()? as f64 / 1e6, offset.parse::<usize>().ok()?))
+            });
+            // A line that was cut makes no sense, or goes back.
+            if let Some(mark) = parsed.filter(|mark| mark.0 >= last.0 && mark.1 >= last.1)
+                && mark.1 < bytes.len()
+            {
+                last = mark;
+                read.push(mark);
+            }
+        }
+        if read.first().is_none_or(|first| first.1 > 0) && !bytes.is_empty() {
+            read.insert(0, (0.0, 0));
+        }
+        Self { bytes, times: read }
+    }
+
+    /// What came, piece by piece: seconds since the console was attached, and bytes.
+    pub fn pieces(&self) -> impl Iterator<Item = (f64, &[u8])> {
+        self.times.iter().enumerate().map(|(index, (time, from))| {
+            let to = self.times.get(index + 1).map_or(self.bytes.len(), |next| next.1);
+            (*time, &self.bytes[*from..to])
+        })
+    }
+
+    /// When the last bytes came, in seconds.
+    pub fn length(&self) -> f64 {
+        self.times.last().map_or(0.0, |last| last.0)
+    }
+
+    /// Everything that came.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// When the byte at `offset` came, in seconds.
+    pub fn time_of(&self, offset: usize) -> f64 {
+        let after = self.times.partition_point(|(_, from)| *from <= offset);
+        after.checked_sub(1).map_or(0.0, |index| self.times[index].0)
+    }
+}
+
+/// The file with the times of a transcript.
+pub fn times_of(transcript: &Path) -> PathBuf {
+    let mut name = transcript.as_os_str().to_owned();
+    name.push(".times");
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_have_their_times_and_broken_lines_are_passed_over() {
+        let tape =
+            Tape::new(b"abcdef".to_vec(), "1000 0\n2000000 2\nnonsense\n1 1\n3000000 4\n4000000 99\n50");
+        let pieces: Vec<_> = tape.pieces().collect();
+        assert_eq!(pieces, [(0.001, &b"ab"[..]), (2.0, b"cd"), (3.0, b"ef")]);
+        assert_eq!((tape.time_of(0), tape.time_of(3), tape.time_of(5)), (0.001, 2.0, 3.0));
+        assert_eq!(Tape::new(b"x".to_vec(), "").pieces().count(), 1);
+        assert_eq!(Tape::new(Vec::new(), "").pieces().count(), 0);
+    }
+}

@@ -1,0 +1,132 @@
+//! What is different between two runs: outcomes, times, what commands gave.
+
+use std::fmt::Write as _;
+
+use similar::TextDiff;
+
+use crate::record::History;
+use crate::record::history::{Attempt, Machine, Scenario, Step};
+
+/// Times that differ by less are noise: in seconds, and as a share of the longer one.
+const NOISE: (f64, f64) = (0.5, 0.2);
+
+/// Longer differences of one output are cut, in lines.
+const LINES: usize = 60;
+
+/// What changed from one run to another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// All of it, as text without escape sequences.
+    pub text: String,
+    /// Whether a scenario ended otherwise, or is only in one of them.
+    pub outcomes_differ: bool,
+}
+
+/// Compares the run `old` with the run `new`. Of scenarios that were tried several times, the last try counts.
+pub fn compare(old: &History, new: &History) -> Comparison {
+    let mut found = Comparison::default();
+    let (mut outcomes, mut times, mut outputs) = (String::new(), String::new(), String::new());
+    // Writing to a String does not fail.
+    for scenario in &old.scenarios {
+        let name = line(&scenario.name);
+        let Some(other) = same(new, scenario) else {
+            let _ = writeln!(outcomes, "  {name}: went (it {})", was(scenario));
+            continue;
+        };
+        if scenario.outcome() != other.outcome() {
+            let _ = write!(outcomes, "  {name}: {} → {}", scenario.outcome().name(), other.outcome().name());
+            let why = other.failure().map(|failure| format!(" ({})", line(&failure.summary)));
+            let _ = writeln!(outcomes, "{}", why.unwrap_or_default());
+        }
+        if let (Some(before), Some(after)) = (scenario.attempts.last(), other.attempts.last()) {
+            attempts(&name, before, after, &mut times, &mut outputs);
+        }
+    }
+    for scenario in new.scenarios.iter().filter(|scenario| same(old, scenario).is_none()) {
+        let _ = writeln!(outcomes, "  {}: came (it {})", line(&scenario.name), was(scenario));
+    }
+    found.outcomes_differ = !outcomes.is_empty();
+    for (title, part) in [("outcomes", outcomes), ("times", times), ("output", outputs)] {
+        if !part.is_empty() {
+            let _ = writeln!(found.text, "{title}:\n{}", part.trim_end());
+        }
+    }
+    if found.text.is_empty() {
+        found.text.push_str("nothing changed but what is noise\n");
+    }
+    found
+}
+
+fn same<'a>(history: &'a History, scenario: &Scenario) -> Option<&'a Scenario> {
+    let all = || history.scenarios.iter().filter(|other| other.name == scenario.name);
+    all().find(|other| other.file == scenario.file).or_else(|| all().next())
+}
+
+fn was(scenario: &Scenario) -> String {
+    format!("was {}", scenario.outcome().name())
+}
+
+fn attempts(name: &str, before: &Attempt, after: &Attempt, times: &mut String, outputs: &mut String) {
+    if let (Some(old), Some(new)) = (before.took, after.took) {
+        differs(times, name, old, new);
+    }
+    for machine in &before.machines {
+        let Some(other) = after.machines.iter().find(|other| other.name == machine.name) else { continue };
+        let name = format!("{name}, {}", line(&machine.name));
+        // A clone has other phases than a machine that booted.
+        for phase in &machine.phases {
+            if let Some(also) = other.phases.iter().find(|also| also.name == phase.name) {
+                differs(times, &format!("{name}: {}", line(&phase.name)), phase.at, also.at);
+            }
+        }
+        for (step, also) in pairs(machine, other) {
+            let what = format!("{name}: {}", line(&step.text));
+            if let (Some(old), Some(new)) = (step.took, also.took) {
+                differs(times, &what, old, new);
+            }
+            if given(step) != given(also) {
+                let _ = write!(outputs, "  {what}\n{}", unified(&given(step), &given(also)));
+            }
+        }
+    }
+}
+
+/// Steps of the same text, the first with the first, the second with the second.
+fn pairs<'a>(old: &'a Machine, new: &'a Machine) -> impl Iterator<Item = (&'a Step, &'a Step)> {
+    old.steps.iter().enumerate().filter_map(|(index, step)| {
+        let before = old.steps[..index].iter().filter(|other| other.text == step.text).count();
+        new.steps.iter().filter(|other| other.text == step.text).nth(before).map(|also| (step, also))
+    })
+}
+
+fn differs(times: &mut String, what: &str, old: f64, new: f64) {
+    let noise = NOISE.0.max(NOISE.1 * old.max(new));
+    if (old - new).abs() > noise {
+        let _ = writeln!(times, "  {what}: {old:.1} s → {new:.1} s ({:+.1} s)", new - old);
+    }
+}
+
+/// What a step gave, as lines.
+fn given(step: &Step) -> String {
+    let Some(output) = &step.output else { return String::new() };
+    let mut text: String =
+        output.stdout.lines().chain(output.stderr.lines()).map(|text| line(text) + "\n").collect();
+    if let Some(status) = output.status.filter(|status| *status != 0) {
+        let _ = writeln!(text, "[status {status}]");
+    }
+    text
+}
+
+fn unified(old: &str, new: &str) -> String {
+    let diff = TextDiff::from_lines(old, new).unified_diff().context_radius(2).to_string();
+    let lines: Vec<&str> = diff.lines().collect();
+    let mut text: String = lines.iter().take(LINES).map(|line| format!("    {line}\n")).collect();
+    if lines.len() > LINES {
+        let _ = writeln!(text, "    … (+{} lines)", lines.len() - LINES);
+    }
+    text
+}
+
+fn line(text: &str) -> String {
+    crate::console::neutral(&super::wording::printable(text))
+}

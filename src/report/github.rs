@@ -1,0 +1,190 @@
+//! What GitHub Actions shows of a run: an annotation on the line of each failure, and a summary on the run's page.
+//! See <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use super::wording::printable;
+use crate::Failure;
+use crate::record::History;
+use crate::record::history::{Outcome, Scenario};
+
+/// A summary may have 1 MiB in all; as much is ours, and of each failure.
+const SUMMARY: usize = 500 << 10;
+const FAILURE: usize = 8 << 10;
+
+/// What this process is asked for, as its environment says.
+#[derive(Debug, Default)]
+pub struct Github {
+    /// Annotations: paths are told from this folder, the repository's.
+    annotations: Option<OsString>,
+    /// Where a summary is appended.
+    summary: Option<OsString>,
+    /// Whether each scenario has a process of its own, so that a summary would have as many heads.
+    alone: bool,
+}
+
+impl Github {
+    /// Looks at `GITHUB_ACTIONS`, `GITHUB_WORKSPACE` and `GITHUB_STEP_SUMMARY`.
+    pub fn from_env() -> Self {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let here = || set("GITHUB_WORKSPACE").or_else(|| std::env::current_dir().ok().map(Into::into));
+        Self {
+            annotations: set("GITHUB_ACTIONS").filter(|value| value == "true").and_then(|_| here()),
+            summary: set("GITHUB_STEP_SUMMARY"),
+            alone: set("NEXTEST_RUN_ID").is_some(),
+        }
+    }
+
+    /// Whether there is something to tell.
+    pub fn is_asked_for(&self) -> bool {
+        self.annotations.is_some() || self.summary.is_some()
+    }
+
+    /// Appends the summary of `scenarios` of this record, and gives the annotations, whole lines, to be printed.
+    pub fn tell(&self, history: &History, scenarios: &BTreeSet<String>) -> String {
+        let ours = history.scenarios.iter().filter(|scenario| scenarios.contains(&scenario.name));
+        let ours: Vec<&Scenario> = ours.collect();
+        if let Some(path) = &self.summary {
+            let text = summary(&ours, self.alone);
+            let appended = OpenOptions::new().create(true).append(true).open(path);
+            if let Err(error) = appended.and_then(|mut file| file.write_all(text.as_bytes())) {
+                tracing::warn!(%error, "no summary for GitHub");
+            }
+        }
+        let Some(root) = &self.annotations else { return String::new() };
+        let failures = ours.iter().filter_map(|scenario| Some((*scenario, scenario.failure()?)));
+        failures.map(|(scenario, failure)| annotation(scenario, failure, Path::new(root))).collect()
+    }
+}
+
+fn annotation(scenario: &Scenario, failure: &Failure, root: &Path) -> String {
+    let file = failure.file.strip_prefix(root).unwrap_or(&failure.file).display().to_string();
+    format!(
+        "::error file={},line={},title={}::{}\n",
+        property(&file),
+        failure.line,
+        property(&format!("{} failed", printable(&scenario.name))),
+        message(&visible(&failure.report))
+    )
+}
+
+/// The text of a command: its ends of lines are escaped.
+fn message(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// A property of a command, which has signs of its own.
+fn property(text: &str) -> String {
+    message(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+/// Text without what a terminal would act on.
+fn visible(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
+fn summary(scenarios: &[&Scenario], alone: bool) -> String {
+    let worth = |scenario: &&&Scenario| {
+        !alone || matches!(scenario.outcome(), Outcome::Failed | Outcome::Flaky | Outcome::Unfinished)
+    };
+    let shown: Vec<&&Scenario> = scenarios.iter().filter(worth).collect();
+    if shown.is_empty() {
+        return String::new();
+    }
+    let mut text = String::new();
+    let mut counts = Vec::new();
+    use Outcome::{Failed, Flaky, Passed, Skipped, Unfinished};
+    for outcome in [Failed, Flaky, Unfinished, Passed, Skipped] {
+        let count = scenarios.iter().filter(|scenario| scenario.outcome() == outcome).count();
+        if count > 0 {
+            counts.push(format!("{count} {}", outcome.name()));
+        }
+    }
+    // Writing to a String does not fail.
+    let _ = write!(text, "### nixvm-test: {}\n\n| | scenario | time |\n|---|---|--:|\n", counts.join(", "));
+    for (index, scenario) in shown.iter().enumerate() {
+        let sign = match scenario.outcome() {
+            Passed => "✅",
+            Failed | Unfinished => "❌",
+            Flaky => "⚠️",
+            Skipped => "⏭️",
+        };
+        let (name, took) = (cell(&scenario.name), scenario.took());
+        let _ = writeln!(text, "| {sign} {} | {name} | {took:.1} s |", scenario.outcome().name());
+        if text.len() > SUMMARY / 2 {
+            let _ = writeln!(text, "| | and {} more | |", shown.len() - index - 1);
+            break;
+        }
+    }
+    for scenario in &shown {
+        let Some(failure) = scenario.failure() else { continue };
+        let mut report = visible(&failure.report);
+        report.truncate(report.floor_char_boundary(FAILURE));
+        // A fence longer than any in the report.
+        let ticks = report.split(|c| c != '`').map(str::len).max().unwrap_or(0).max(2) + 1;
+        let fence = "`".repeat(ticks);
+        let part = format!("\n#### {}\n\n{fence}text\n{report}\n{fence}\n", cell(&scenario.name));
+        if text.len() + part.len() > SUMMARY {
+            text.push_str("\nMore failures are in the log.\n");
+            break;
+        }
+        text.push_str(&part);
+    }
+    text.push('\n');
+    text
+}
+
+/// A name as code in a table.
+fn cell(name: &str) -> String {
+    format!("`{}`", printable(name).replace('`', "'").replace('|', "\\|"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::history::Attempt;
+
+    fn failed(report: &str) -> Scenario {
+        let failure = Failure {
+            summary: "no".into(),
+            kind: "Other".into(),
+            report: report.into(),
+            file: "/repo/tests/a,b.rs".into(),
+            line: 7,
+        };
+        let attempt = Attempt { took: Some(1.5), failure: Some(failure), ..Attempt::default() };
+        Scenario { name: "web::login".into(), attempts: vec![attempt], ..Scenario::default() }
+    }
+
+    #[test]
+    fn an_annotation_stands_on_the_line_and_is_one_command_whatever_is_in_it() {
+        let scenario = failed("100% wrong\n::warning::not a command\x1b[2J");
+        let line = annotation(&scenario, scenario.failure().unwrap(), Path::new("/repo"));
+        assert_eq!(
+            line,
+            "::error file=tests/a%2Cb.rs,line=7,title=web%3A%3Alogin failed::100%25 wrong%0A::warning::not a command\n"
+        );
+    }
+
+    #[test]
+    fn a_summary_has_a_table_and_no_report_ends_its_own_fence() {
+        let scenario = failed("a\n```\n# not a heading");
+        let text = summary(&[&scenario], false);
+        assert!(text.contains("### nixvm-test: 1 failed\n"), "{text}");
+        assert!(text.contains("| ❌ failed | `web::login` | 1.5 s |\n"), "{text}");
+        assert!(text.contains("\n````text\na\n```\n# not a heading\n````\n"), "{text}");
+    }
+
+    #[test]
+    fn where_every_scenario_has_its_own_process_what_passed_is_not_told() {
+        let passed =
+            Scenario { attempts: vec![Attempt { took: Some(1.0), ..Attempt::default() }], ..failed("") };
+        assert_eq!(summary(&[&passed], true), "");
+        assert_ne!(summary(&[&passed], false), "");
+    }
+}

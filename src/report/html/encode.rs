@@ -1,0 +1,73 @@
+//! Data in forms that a page can hold.
+
+use std::io::{self, Write};
+
+use sha2::{Digest as _, Sha256};
+
+/// JSON on its way into a script element: its `<` are written as `\u003c`, so that nothing in it ends the element or
+/// begins another. In JSON a `<` stands in strings alone.
+pub(super) struct Harmless<W>(pub W);
+
+impl<W: Write> Write for Harmless<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for (index, piece) in bytes.split(|byte| *byte == b'<').enumerate() {
+            if index > 0 {
+                self.0.write_all(br"\u003c")?;
+            }
+            self.0.write_all(piece)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The digest of a script or style, as a Content-Security-Policy names it.
+pub(super) fn digest(text: &str) -> String {
+    base64(&Sha256::digest(text.as_bytes()))
+}
+
+/// RFC 4648.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let number = (0..3)
+            .fold(0_usize, |number, index| number << 8 | usize::from(chunk.get(index).copied().unwrap_or(0)));
+        for place in 0..4 {
+            let letter = LETTERS[number >> (18 - 6 * place) & 63];
+            text.push(if place <= chunk.len() { char::from(letter) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        let pairs = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+        ];
+        for (plain, encoded) in pairs {
+            assert_eq!(base64(plain.as_bytes()), encoded);
+        }
+    }
+
+    #[test]
+    fn no_element_ends_or_begins_in_the_data() {
+        let mut out = Vec::new();
+        serde_json::to_writer(Harmless(&mut out), "</script><!-- <script>").unwrap();
+        assert!(!out.contains(&b'<'));
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), "</script><!-- <script>");
+    }
+}

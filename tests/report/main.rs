@@ -1,0 +1,7 @@
+//! What is made of the record of a run: reports, the page in a real browser, replay and diff. The record is made by code.
+
+#![allow(clippy::unwrap_used)] // tests
+
+mod browser;
+mod page;
+mod record;
