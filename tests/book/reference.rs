@@ -352,5 +352,7 @@ fn own(help: &str, main: &str) -> String {
             text.push('\n');
         }
     }
-    text.replace("\nOptions:\n\n", "\n").trim_end().to_owned() + "\n"
+    // A heading with nothing left below it goes, too.
+    let parts = text.trim_end().split("\n\n").filter(|part| part.contains('\n') || !part.ends_with(':'));
+    parts.collect::<Vec<_>>().join("\n\n") + "\n"
 }
