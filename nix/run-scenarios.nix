@@ -78,7 +78,8 @@ pkgs.runCommandCC "nixvm-test-${name}"
     [net]
     offline = true
     END
-    cp -r --no-preserve=mode $src $TMPDIR/src
+    cp -r $src $TMPDIR/src
+    chmod -R u+w $TMPDIR/src
     cd $TMPDIR/src
     nixvm-test ${lib.escapeShellArgs (flags ++ scenarios)}
   ''

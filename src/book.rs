@@ -17,4 +17,5 @@ pages! {
     log_in "../docs/src/how-to/log-in.md"
     services "../docs/src/how-to/services.md"
     several_machines "../docs/src/how-to/several-machines.md"
+    time "../docs/src/how-to/time.md"
 }

@@ -1,4 +1,4 @@
-//! The shell examples: blocks of kind `console` are run, line by line, in a folder that the page begins with empty.
+//! The shell examples: blocks of kind `console` are run, line by line.
 //!
 //! A line that begins with `$ ` is a command; what follows is what it prints, in which `...` as a line stands for any lines
 //! and `[..]` for any part of a line. It has to succeed. `nixvm-test` on PATH is the one that is tested; machines are
@@ -12,7 +12,7 @@ use nixvm_fake_guest::FakeVm;
 
 use crate::blocks::{Block, blocks};
 use crate::folder::{Folder, Ran};
-use crate::pages::{pages, root, shown};
+use crate::pages::{book, pages, root, shown};
 
 /// So many blocks may be left out, for their reasons.
 const LEFT_OUT: usize = 12;
@@ -116,21 +116,11 @@ impl Desk {
     }
 }
 
-fn run_page(page: &Path) -> usize {
-    let blocks: Vec<Block> = blocks(page)
-        .into_iter()
-        .filter(|block| block.kind == "console" && !block.above.starts_with(NOT_RUN))
-        .collect();
-    if blocks.is_empty() {
-        return 0;
-    }
-    let mut desk = Desk::new();
-    // The tutorial begins with an empty folder; who reads the rest has done it.
-    for name in ["configuration.nix", "scenarios"].into_iter().filter(|_| !page.ends_with("tutorial.md")) {
-        let copied =
-            Command::new("cp").arg("-r").arg(root().join(name)).arg(desk.folder.path()).status().unwrap();
-        assert!(copied.success(), "{name}");
-    }
+/// Runs the blocks of a page; says how many.
+fn run_page(page: &Path, desk: &mut Desk) -> usize {
+    let blocks = blocks(page).into_iter().filter(|block| block.kind == "console");
+    let blocks: Vec<Block> = blocks.filter(|block| !block.above.starts_with(NOT_RUN)).collect();
+    desk.here = desk.folder.path();
     for block in &blocks {
         for step in steps(block) {
             let place = format!("{}:{}: $ {}", shown(page), block.line, step.command);
@@ -138,20 +128,30 @@ fn run_page(page: &Path) -> usize {
             assert_eq!(ran.code, Some(0), "{place}\n{}", ran.out);
             let said: Vec<&str> = step.prints.lines().collect();
             let lines: Vec<&str> = ran.out.lines().map(str::trim_end).collect();
-            assert!(
-                said.is_empty() || is_output(&said, &lines),
-                "{place}\nprints\n{}\nand not\n{}",
-                ran.out,
-                step.prints
-            );
+            let as_said = said.is_empty() || is_output(&said, &lines);
+            assert!(as_said, "{place}\nprints\n{}\nand not\n{}", ran.out, step.prints);
         }
     }
     blocks.len()
 }
 
+/// It begins with an empty folder.
 #[test]
-fn every_shell_example_does_what_the_page_says() {
-    let ran: usize = pages().iter().map(|page| run_page(page)).sum();
+fn every_step_of_the_tutorial_does_what_it_says() {
+    let tutorial = book().join("tutorial.md");
+    assert!(run_page(&tutorial, &mut Desk::new()) > 4);
+}
+
+/// They are for those who have done the tutorial.
+#[test]
+fn every_shell_example_of_the_other_pages_does_what_they_say() {
+    let mut desk = Desk::new();
+    for name in ["configuration.nix", "scenarios"] {
+        let copied = Command::new("cp").arg("-r").arg(root().join(name)).arg(desk.folder.path()).status();
+        assert!(copied.unwrap().success(), "{name}");
+    }
+    let others = pages().into_iter().filter(|page| !page.ends_with("tutorial.md"));
+    let ran: usize = others.map(|page| run_page(&page, &mut desk)).sum();
     assert!(ran > 4, "{ran} blocks were run");
 }
 
