@@ -62,8 +62,7 @@ fn anchor(heading: &str) -> String {
 fn anchors(page: &Path) -> Vec<String> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let text = text_of(page);
-    let headings =
-        text.lines().filter_map(|line| line.starts_with('#').then(|| line.trim_start_matches('#')));
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#'));
     headings
         .map(|heading| {
             let anchor = anchor(heading);

@@ -91,7 +91,8 @@ pub fn items(path: &Path) -> Vec<Item> {
                         rest
                     };
                     let of = word(rest.trim_start());
-                    within = (!code.contains(" for ")).then(|| (of, false)).or(Some((String::new(), false)));
+                    // What implements a trait is not described again.
+                    within = Some((if code.contains(" for ") { String::new() } else { of }, false));
                 } else if let Some(rest) = ["pub struct ", "pub enum ", "pub trait ", "pub type "]
                     .iter()
                     .find_map(|kind| code.strip_prefix(kind))
