@@ -65,8 +65,16 @@ lint: components
 docs:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --all-features --no-deps --document-private-items
 
+# Builds the book: target/book/index.html. Its links and examples are tested by `./just test-rust book`.
+book:
+    mdbook build docs
+
+# Makes the pages of the book's reference from the code.
+book-write:
+    SNAPSHOTS=overwrite cargo test --quiet --test book reference
+
 # What continuous integration runs: formatting, lints, documentation, every test.
-ci: lint docs test
+ci: lint docs book test
 
 # rustup's minimal profile has neither.
 [private]

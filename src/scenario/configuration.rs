@@ -11,12 +11,41 @@ use crate::{Error, ErrorKind, Result};
 /// The name that is looked for.
 const NAME: &str = "configuration.nix";
 
+/// Names built VMs, by the configurations that scenarios name: `web.nix=/nix/store/…-nixos-vm,client.nix=…`. For where
+/// no Nix can run, such as within a build of Nix itself.
+const BUILT: &str = "NIXVM_VMS";
+
 /// What to build for a machine of `scenario`. `asked` is what its attribute says, `given` what was
 /// given for the whole run (`--configuration`, `--flake`, `--vm`).
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] if nothing is found; the text names every place that was looked at.
 pub(super) fn find(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Result<Source> {
+    let source = named(scenario, asked, given)?;
+    let Some(list) = std::env::var_os(BUILT).filter(|list| !list.is_empty()) else { return Ok(source) };
+    let list = list.into_string().map_err(|list| not_a_list(&list.to_string_lossy()))?;
+    built_already(source, &list)
+}
+
+/// The built VM that `list` has for a configuration, else what was given.
+fn built_already(source: Source, list: &str) -> Result<Source> {
+    let pairs = list.split(',').map(|pair| match pair.split_once('=') {
+        Some((name, vm)) if !name.is_empty() && !vm.is_empty() => Ok((name, vm)),
+        _ => Err(not_a_list(list)),
+    });
+    let pairs = pairs.collect::<Result<Vec<_>>>()?;
+    let Source::Configuration(path) = &source else { return Ok(source) };
+    let found = pairs.iter().find(|(name, _)| path.ends_with(name));
+    Ok(found.map_or(source, |(_, vm)| Source::Built(vm.into())))
+}
+
+fn not_a_list(list: &str) -> Error {
+    Error::new(ErrorKind::Usage, format!("{BUILT}={list} makes no sense")).next_step(format!(
+        "it takes configurations and their built VMs: {BUILT}=web.nix=./result,client.nix=./client"
+    ))
+}
+
+fn named(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Result<Source> {
     let file = source_file(scenario);
     let folder = file.parent().unwrap_or(Path::new("."));
     if let Some(asked) = asked {
@@ -157,6 +186,20 @@ mod tests {
         let given = Source::Configuration(PathBuf::from("/given.nix"));
         assert_eq!(path(find(&scenario(&file), Some("web.nix"), Some(&given)).unwrap()), web);
         assert_eq!(path(find(&scenario(&file), None, Some(&given)).unwrap()), Path::new("/given.nix"));
+    }
+
+    #[test]
+    fn a_configuration_that_is_built_already_is_known_by_the_end_of_its_path() {
+        let web = || Source::Configuration("/suite/scenarios/web.nix".into());
+        let list = "client.nix=/nix/store/c,scenarios/web.nix=/nix/store/a=b-vm";
+        assert_eq!(built_already(web(), list).unwrap(), Source::Built("/nix/store/a=b-vm".into()));
+        assert_eq!(built_already(web(), "eb.nix=/x").unwrap(), web());
+        let given = Source::Built("/given".into());
+        assert_eq!(built_already(given.clone(), "given=/x").unwrap(), given);
+        for list in ["web.nix", "web.nix=", "=/x", "web.nix=/x,,"] {
+            let error = built_already(web(), list).unwrap_err().to_string();
+            assert!(error.contains(list) && error.contains("it takes"), "{error}");
+        }
     }
 
     #[test]

@@ -310,6 +310,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("NIXVM_LOG", "the filter of the log on standard error, such as nixvm_test=debug"),
     ("NIXVM_RUNS", "the folder of the records of runs, instead of ~/.local/state/nixvm-test/runs"),
     ("NIXVM_STANDIN", "the folder of the stand-in for nixpkgs"),
+    (
+        "NIXVM_VMS",
+        "built VMs by the configurations that scenarios name, where no Nix can run: web.nix=./result,client.nix=./client",
+    ),
 ];
 
 /// What an entry does not say.

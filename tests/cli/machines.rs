@@ -101,6 +101,18 @@ fn several_machines_are_bound_to_parameters_by_name() {
 }
 
 #[test]
+fn a_configuration_that_was_built_elsewhere_is_not_built() {
+    let code = "#[scenario(configuration = \"web.nix\")] async fn a(machine: Machine) { drop(machine) }";
+    let folder = Folder::with("scenarios/a.rs", code);
+    folder.put("scenarios/web.nix", "throw \"nobody may evaluate this\"");
+    FakeVm::new().write_to(folder.path());
+    Ran::of(folder.command(&["scenarios/a.rs"]).env("NIXVM_VMS", "web.nix=result")).ended_with(0);
+    Ran::of(folder.command(&["scenarios/a.rs"]).env("NIXVM_VMS", "web.nix"))
+        .ended_with(2)
+        .printed("it takes");
+}
+
+#[test]
 fn a_kept_disk_lies_in_the_users_folder_and_a_fresh_one_does_not() {
     let folder = Folder::with("a.rs", "#[scenario] async fn a(machine: Machine) { drop(machine) }");
     FakeVm::new().write_to(folder.path());

@@ -1,0 +1,22 @@
+//! The pages of the book whose examples are in Rust: compiled, and run where they need no machine, by
+//! `cargo test --doc`. `tests/book` sees to it that none is missing.
+
+macro_rules! pages {
+    ($($name:ident $path:literal)*) => {
+        $(
+            #[doc = include_str!($path)]
+            mod $name {}
+        )*
+    };
+}
+
+pages! {
+    cargo "../docs/src/how-to/cargo.md"
+    commands "../docs/src/how-to/commands.md"
+    debugging "../docs/src/how-to/debugging.md"
+    files "../docs/src/how-to/files.md"
+    log_in "../docs/src/how-to/log-in.md"
+    services "../docs/src/how-to/services.md"
+    several_machines "../docs/src/how-to/several-machines.md"
+    time "../docs/src/how-to/time.md"
+}
