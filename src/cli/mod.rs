@@ -6,6 +6,7 @@ mod cache;
 mod child;
 mod manual;
 mod options;
+mod repl;
 mod run;
 mod shell;
 mod shown;
@@ -76,6 +77,8 @@ enum Command {
     Attach(attach::Attach),
     /// A session by hand: the machine booted or cloned, somebody logged in, its console in this terminal
     Shell(shell::Shell),
+    /// Commands against a live machine, and a scenario made of those that worked
+    Repl(repl::Repl),
     /// Show, or make smaller, what is kept between runs: templates of machines
     Cache(cache::Cache),
 }
@@ -103,6 +106,7 @@ impl Cli {
             Some(Command::Cache(cache)) => cache.run(),
             Some(Command::Attach(attach)) => runtime.block_on(attach.run(&self.options)),
             Some(Command::Shell(shell)) => runtime.block_on(shell.run(&self.options)),
+            Some(Command::Repl(repl)) => runtime.block_on(repl.run(&self.options)),
             Some(Command::Build(build)) => runtime.block_on(build.run(&self.options)),
             None if self.run.watch => {
                 runtime.block_on(watch::watch(&self.run.scenarios, &self.run.harness, &self.options))

@@ -12,6 +12,7 @@ mod harness;
 mod limits;
 mod machines;
 mod pausing;
+mod repl;
 mod suite;
 mod terminal;
 mod usage;
