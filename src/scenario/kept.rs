@@ -26,7 +26,7 @@ pub(super) fn folder(scenario: &str) -> Option<PathBuf> {
 
 /// A scenario's name in a path: `::` is `.`, and other odd characters are `_`.
 fn file_name(scenario: &str) -> String {
-    let plain = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     scenario.replace("::", ".").chars().map(plain).collect()
 }
 
