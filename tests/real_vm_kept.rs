@@ -75,6 +75,15 @@ async fn a_machine_in_the_middle_of_a_command_is_kept_and_handed_to_a_person() {
     let elsewhere = folder.path().join("elsewhere");
     std::fs::rename(&moment, &elsewhere).unwrap();
     let kept = Kept::open(&elsewhere).unwrap();
+    // What a disk lies over is beside it, and named so.
+    let disk = std::fs::read(elsewhere.join("image0")).unwrap();
+    assert!(elsewhere.join("image0.below").exists());
+    let header = String::from_utf8_lossy(&disk[..4096]).into_owned();
+    assert!(
+        header.contains("image0.below") && !header.contains("/templates/"),
+        "{}",
+        header.trim_end_matches('\0')
+    );
     assert_eq!((kept.machine(), kept.obstacle().unwrap()), ("machine", None));
     for _ in 0..2 {
         let begun = Instant::now();

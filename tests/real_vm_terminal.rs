@@ -74,7 +74,7 @@ fn a_person_goes_back_to_where_a_scenario_failed_also_from_one_file() {
         let seen = session.expect("alice@nixos:/tmp]$").unwrap();
         let seen = String::from_utf8_lossy(seen.before()).into_owned();
         assert!(seen.contains("ls: cannot access '/nowhere'"), "{seen:?}");
-        assert!(!seen.contains("hostile") && !seen.contains("\x1b[2J"), "{seen:?}");
+        assert!(!seen.contains("\x1b]0;hostile") && !seen.contains("\x1b[2J"), "{seen:?}");
         session.send(b"echo $((answer - 1)); cat note; rm note; sync\r").unwrap();
         session.expect("41\r\nprecious\r\n").unwrap();
         session.expect("]$").unwrap();

@@ -7,8 +7,16 @@ use nixvm_test::record::{Folder, History};
 use nixvm_test::scenario::Exit;
 use nixvm_test::{Result, report};
 
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test diff 20261122 last               what changed since yesterday's run
+  nixvm-test diff green.run/ last             against a record that was copied here
+
+Its status is 1 when a scenario passes in one of them and not in the other.";
+
 /// Compares two runs. The exit code is 1 when outcomes differ: a scenario ended otherwise, came or went.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Diff {
     /// The one run: the folder of its record, its name, the beginning of that, or `last`
     old: String,

@@ -31,6 +31,10 @@ pub struct Manual {
 pub struct Up {
     /// The machine.
     pub machine: Machine,
+    /// What it was made of.
+    pub source: Source,
+    /// Who is logged in, with their password.
+    pub user: Option<(String, String)>,
     /// Its disk outlives it.
     pub is_kept: bool,
 }
@@ -56,7 +60,7 @@ impl Manual {
             true => template::machine(&vm, its, &moment, events).await?,
             false => cold(&vm, its, user.as_ref()).await?,
         };
-        Ok(Up { machine, is_kept })
+        Ok(Up { machine, source, user, is_kept })
     }
 
     fn source(&self, settings: &Settings) -> Source {

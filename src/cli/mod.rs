@@ -13,6 +13,7 @@ mod list;
 mod man;
 mod manual;
 mod options;
+mod repl;
 mod replay;
 mod report_page;
 mod run;
@@ -87,6 +88,8 @@ enum Command {
     Attach(attach::Attach),
     /// A session by hand: the machine booted or cloned, somebody logged in, its console in this terminal
     Shell(shell::Shell),
+    /// Commands against a live machine, and a scenario made of those that worked
+    Repl(repl::Repl),
     /// Show, or make smaller, what is kept between runs: templates of machines
     Cache(cache::Cache),
     /// Make a first configuration and scenario, a package and a workflow: what passes as it stands
@@ -141,6 +144,7 @@ impl Cli {
             Some(Command::Report(report)) => report.run(),
             Some(Command::Replay(replay)) => runtime.block_on(replay.run()),
             Some(Command::Diff(diff)) => diff.run(),
+            Some(Command::Repl(repl)) => runtime.block_on(repl.run(&self.options)),
             Some(Command::Build(build)) => runtime.block_on(build.run(&self.options)),
             None if self.run.watch => {
                 runtime.block_on(watch::watch(&self.run.scenarios, &self.run.harness, &self.options))

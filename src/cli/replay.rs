@@ -25,8 +25,16 @@ const PAUSE: f64 = 1.0;
 /// How far an arrow goes, in seconds.
 const LEAP: f64 = 5.0;
 
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test replay                           what failed in the newest run
+  nixvm-test replay last login --speed 4      another scenario, four times as fast
+
+Space pauses, the arrows go back and forth, q ends it. Pauses of the guest are cut to a second.";
+
 /// Plays the console of a machine.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Replay {
     /// The run: the folder of its record, its name, the beginning of that, or `last`
     #[arg(default_value = "last")]

@@ -9,8 +9,14 @@ use nixvm_test::report::Rendering;
 use nixvm_test::scenario::Exit;
 use nixvm_test::{Copies, Result};
 
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test report                           of the newest run
+  nixvm-test report 20261123 --no-open        only where the page of that day's run is";
+
 /// Shows the report of a run.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct ReportPage {
     /// The run: the folder of its record, its name, the beginning of that, or `last`
     #[arg(default_value = "last")]

@@ -57,6 +57,8 @@ pub struct RawConsole {
     giving: Giving,
     /// The end of what came, while a command is waited for.
     tail: Vec<u8>,
+    /// Something came that was not looked at for a prompt yet.
+    fresh: bool,
 }
 
 /// How far the shell is given to the person: it has been serving this library.
@@ -119,7 +121,7 @@ impl RawConsole {
             Standing::Busy => Giving::AfterCommand,
             Standing::AsItIs | Standing::Serving => Giving::Given,
         };
-        let raw = Self { console, chunks, unread, reader, giving, tail: Vec::new() };
+        let raw = Self { console, chunks, unread, reader, giving, tail: Vec::new(), fresh: false };
         if standing == Standing::Serving {
             // Let the tap begin, which is to have the prompt.
             tokio::task::yield_now().await;
@@ -131,7 +133,7 @@ impl RawConsole {
     /// What comes next; `None` when the machine is off. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
-            let chunk = if self.giving == Giving::Interrupted {
+            let chunk = if self.giving == Giving::Interrupted && self.fresh {
                 match tokio::time::timeout(QUIET, self.chunks.recv()).await {
                     Ok(chunk) => chunk?,
                     Err(_) => {
@@ -144,6 +146,7 @@ impl RawConsole {
             };
             self.unread.fetch_sub(chunk.len(), Ordering::Relaxed);
             if self.giving != Giving::Given {
+                self.fresh = true;
                 self.look_at(&chunk).await;
             }
             return Some(chunk);
@@ -179,9 +182,9 @@ impl RawConsole {
         if PROMPT.is_match(&text) {
             self.giving = Giving::Given;
             let _ = self.console.send(shell::ECHO_AGAIN).await;
-        } else {
-            self.giving = Giving::AfterCommand;
         }
+        // Otherwise it may still come: a guest can be slow.
+        self.fresh = false;
     }
 }
 

@@ -84,6 +84,15 @@ pub fn error(error: &Error) {
     let _ = writeln!(stderr, "error: {error}");
 }
 
+/// Prints what a guest printed, line by line, with nothing in it that a terminal acts on.
+pub fn guest_output(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    for line in text.lines() {
+        let _ = writeln!(stdout, "{}", wording::printable(line));
+    }
+    let _ = stdout.flush();
+}
+
 /// Prints what the compiler said, as it said it.
 pub fn diagnostics(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());

@@ -188,15 +188,11 @@ impl Life {
             let outcome = self.in_time().await.map_err(|failure| self.with_context(failure));
             if let Err(failure) = &outcome {
                 self.pause(failure).await;
+                // Before they are kept, which ends them.
+                self.keep_journals().await;
                 self.keep_machines().await;
             }
             for machine in take(&self.machines) {
-                if outcome.is_err()
-                    && let Some(keeper) = &self.keeper
-                    && let Some(journal) = machine.whole_journal().await
-                {
-                    keeper.journal(machine.name(), &journal);
-                }
                 machine.stop().await;
                 if let Some(keeper) = &self.keeper {
                     machine.console().flush();
@@ -301,6 +297,17 @@ impl Life {
         self.events.note(format!("failed: {}", failure.error.summary()));
         if let Err(error) = pause_at(&machines, "where the scenario failed", &self.events).await {
             self.events.note(error.summary());
+        }
+    }
+
+    /// Keeps the journal of each machine that can be asked for it.
+    async fn keep_journals(&self) {
+        let Some(keeper) = &self.keeper else { return };
+        let machines = lock(&self.machines).clone();
+        for machine in machines {
+            if let Some(journal) = machine.whole_journal().await {
+                keeper.journal(machine.name(), &journal);
+            }
         }
     }
 

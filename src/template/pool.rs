@@ -193,6 +193,6 @@ mod tests {
         held.pass_on(&to);
         held.events().note("three");
         let said = said.lock().unwrap();
-        assert_eq!(*said, [r#"Note("one")"#, r#"Note("two")"#, r#"Note("three")"#]);
+        assert_eq!(*said, ["one", "two", "three"].map(|text| format!("Note {{ text: {text:?} }}")));
     }
 }

@@ -97,7 +97,10 @@ pub(super) fn set_below(path: &Path, name: &str) -> io::Result<()> {
     if name.len() > length {
         return Err(io::Error::other(format!("no room for {name} in {}", path.display())));
     }
-    file.write_all_at(name.as_bytes(), at)?;
+    // Nothing is left of the old one, which says something of the host.
+    let mut whole = name.as_bytes().to_vec();
+    whole.resize(length, 0);
+    file.write_all_at(&whole, at)?;
     file.write_all_at(&(name.len() as u32).to_be_bytes(), 16)
 }
 

@@ -1,0 +1,152 @@
+//! Lines that are typed, with history and completion; or that come from a file.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use nixvm_test::{Error, ErrorKind, Result};
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{Config, Context, Editor, Helper};
+use tokio::sync::mpsc::{self, Receiver};
+
+use super::step::VERBS;
+
+const PROMPT: &str = "> ";
+
+/// Where lines come from.
+pub enum Lines {
+    /// A person; lent to the thread that reads.
+    Typed(Option<Box<Editor<Verbs, FileHistory>>>),
+    /// A file or a pipe.
+    Read(Receiver<String>),
+}
+
+impl Lines {
+    /// Standard input, whatever it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the terminal can't be used.
+    pub fn open() -> Result<Self> {
+        if !std::io::stdin().is_terminal() {
+            return Ok(Self::Read(piped()));
+        }
+        let config = Config::builder().max_history_size(1000).map(rustyline::config::Builder::build);
+        let editor = config.and_then(Editor::<Verbs, FileHistory>::with_config);
+        let mut editor = editor
+            .map_err(|error| Error::new(ErrorKind::Io, format!("could not use the terminal: {error}")))?;
+        editor.set_helper(Some(Verbs));
+        if let Some(file) = history() {
+            // There is none at first.
+            let _ = editor.load_history(&file);
+        }
+        Ok(Self::Typed(Some(Box::new(editor))))
+    }
+
+    /// Whether a person types.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Self::Typed(_))
+    }
+
+    /// The next line; `None` at the end.
+    pub async fn next(&mut self) -> Option<String> {
+        match self {
+            Self::Read(lines) => lines.recv().await,
+            Self::Typed(lent) => {
+                let mut editor = lent.take()?;
+                let reading = tokio::task::spawn_blocking(move || {
+                    let line = read(&mut editor);
+                    (editor, line)
+                });
+                let (editor, line) = reading.await.ok()?;
+                *lent = Some(editor);
+                line
+            }
+        }
+    }
+}
+
+/// Read by a thread that nobody waits for: a pipe may stay open when we are done.
+fn piped() -> Receiver<String> {
+    let (sender, lines) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            let Ok(line) = line else { return };
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+fn read(editor: &mut Editor<Verbs, FileHistory>) -> Option<String> {
+    match editor.readline(PROMPT) {
+        Ok(line) => {
+            // A password does not belong into a file.
+            if !line.trim().is_empty() && !line.trim_start().starts_with("login") {
+                let _ = editor.add_history_entry(line.as_str());
+                if let Some(file) = history() {
+                    let _ = file.parent().map(std::fs::create_dir_all);
+                    let _ = editor.save_history(&file);
+                }
+            }
+            Some(line)
+        }
+        // ctrl-C gives the line up, as in a shell.
+        Err(ReadlineError::Interrupted) => Some(String::new()),
+        Err(_) => None,
+    }
+}
+
+/// Where the history is kept.
+fn history() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
+    Some(state.join("nixvm-test/history"))
+}
+
+/// Completes the words that a line begins with.
+pub struct Verbs;
+
+impl Completer for Verbs {
+    type Candidate = String;
+
+    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+        Ok(completed(&line[..at]))
+    }
+}
+
+/// Where the word begins that is completed, and what to.
+fn completed(typed: &str) -> (usize, Vec<String>) {
+    let start = typed.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+    let before: Vec<&str> = typed[..start].split_whitespace().collect();
+    // After a user's name comes a word of the same kind.
+    if !matches!(before.as_slice(), [] | ["as_user", _]) {
+        return (start, Vec::new());
+    }
+    let fitting = VERBS.into_iter().filter(|verb| verb.starts_with(&typed[start..]));
+    (start, fitting.map(|verb| format!("{verb} ")).collect())
+}
+
+impl Hinter for Verbs {
+    type Hint = String;
+}
+impl Highlighter for Verbs {}
+impl Validator for Verbs {}
+impl Helper for Verbs {}
+
+#[cfg(test)]
+mod tests {
+    use super::completed;
+
+    #[test]
+    fn the_first_word_is_completed_and_the_one_after_a_user() {
+        assert_eq!(completed("wait_for_o"), (0, vec!["wait_for_open_port ".to_owned()]));
+        assert_eq!(completed("as_user alice suc"), (14, vec!["succeed ".to_owned()]));
+        assert_eq!(completed("succeed s"), (8, vec![]));
+    }
+}

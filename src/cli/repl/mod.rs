@@ -1,0 +1,110 @@
+//! `nixvm-test repl [CONFIG]`: commands against a live machine, and a scenario made of those that worked.
+
+mod lines;
+mod perform;
+mod scenario;
+mod step;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use nixvm_test::scenario::Exit;
+use nixvm_test::{Error, ErrorKind, Result, report};
+
+use super::manual::{Manual, Up};
+use super::options::Options;
+use super::shown::Shown;
+use lines::Lines;
+use perform::Live;
+use step::{Step, Typed};
+
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test repl                      ./configuration.nix, its first user logged in
+  nixvm-test repl web.nix --user none  at the login prompt
+  nixvm-test repl <commands.txt        what a file says; ends with 1 if something failed";
+
+/// Commands by hand.
+#[derive(Debug, Args)]
+#[command(after_help = format!("{}\n\n{EXAMPLES}", step::HELP))]
+pub struct Repl {
+    #[command(flatten)]
+    manual: Manual,
+}
+
+impl Repl {
+    /// Gets the machine up and does what is typed.
+    pub async fn run(self, options: &Options) -> Result<ExitCode> {
+        let shown = Shown::new(&options.settings()?);
+        let events = shown.events();
+        let up = tokio::select! {
+            up = self.manual.up(options, &events) => up?,
+            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(130)),
+        };
+        shown.end();
+        let mut lines = Lines::open()?;
+        if lines.is_terminal() {
+            let who = up.user.as_ref().map_or("nobody", |(user, _)| user);
+            eprintln!(
+                "{} is up, and {who} is logged in; `help` lists the commands, `quit` ends it",
+                up.machine.name()
+            );
+        }
+        let failed = converse(&up, &mut lines).await;
+        up.machine.stop().await;
+        Ok(if failed { Exit::Failed } else { Exit::Passed }.into())
+    }
+}
+
+/// Does line by line what is typed; gives whether something failed that nobody saw fail.
+async fn converse(up: &Up, lines: &mut Lines) -> bool {
+    let mut live = Live::new(up.machine.clone());
+    let mut worked: Vec<Step> = Vec::new();
+    let mut failed = false;
+    loop {
+        let line = tokio::select! {
+            line = lines.next() => line,
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        let Some(line) = line else { return failed };
+        let done = match step::parse(&line) {
+            Ok(Typed::Nothing) => continue,
+            Ok(Typed::Quit) => return failed,
+            Ok(Typed::Help) => {
+                println!("{}", step::HELP);
+                continue;
+            }
+            Ok(Typed::Save(file)) => save(Path::new(&file), up, &worked),
+            Ok(Typed::Step(step)) => {
+                let done = tokio::select! {
+                    done = live.perform(&step) => done,
+                    _ = tokio::signal::ctrl_c() => Err(Error::new(ErrorKind::Other, "given up")),
+                };
+                done.map(|said| {
+                    report::guest_output(&said);
+                    worked.push(step);
+                })
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            report::error(&error);
+            // On a terminal a person has seen it.
+            failed |= !lines.is_terminal();
+        }
+    }
+}
+
+fn save(file: &Path, up: &Up, worked: &[Step]) -> Result {
+    if worked.is_empty() {
+        return Err(Error::new(ErrorKind::Usage, "nothing has worked yet: there is nothing to save"));
+    }
+    let text = scenario::text(file, &up.source, up.user.as_ref(), worked);
+    let written = std::fs::File::create_new(file)
+        .and_then(|mut opened| std::io::Write::write_all(&mut opened, text.as_bytes()));
+    written
+        .map_err(|error| Error::new(ErrorKind::Io, format!("could not write {}: {error}", file.display())))?;
+    println!("{}: {} steps; run it: nixvm-test {}", file.display(), worked.len(), file.display());
+    Ok(())
+}
