@@ -130,8 +130,9 @@ impl Replay {
 fn transcript(machine: &Machine) -> Option<&Path> {
     let is_one =
         |path: &&PathBuf| path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-    let all = machine.files.iter().filter(|file| file.kind == FileKind::Transcript).map(|file| &file.path);
-    all.filter(is_one).next_back().map(PathBuf::as_path)
+    let mut all =
+        machine.files.iter().filter(|file| file.kind == FileKind::Transcript).map(|file| &file.path);
+    all.rfind(is_one).map(PathBuf::as_path)
 }
 
 /// Where the film stands.

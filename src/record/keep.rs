@@ -183,3 +183,46 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut from = File::open(from)?.take(MOST);
     io::copy(&mut from, &mut File::create(to)?).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_file_elsewhere_is_copied_and_told_of_as_in_the_record() {
+        let (base, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = told.clone();
+        let events = Events::new(move |event| sink.lock().unwrap().push(event.clone()));
+        let keeper = Keeper::new(base.path(), base.path().join("login"), events);
+        let path = elsewhere.path().join("page.png");
+        for content in ["one", "two"] {
+            fs::write(&path, content).unwrap();
+            let (machine, kind) = ("m".to_owned(), FileKind::Screenshot);
+            keeper.taking_in().send(Event::FileKept { machine, kind, path: path.clone() });
+        }
+        let paths: Vec<PathBuf> = told
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|event| match event {
+                Event::FileKept { path, .. } => path.clone(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(paths, ["login/page.png", "login/2-page.png"].map(PathBuf::from));
+        assert_eq!(fs::read_to_string(base.path().join(&paths[1])).unwrap(), "two");
+    }
+
+    #[test]
+    fn scenarios_of_one_name_have_folders_of_their_own() {
+        let base = tempfile::tempdir().unwrap();
+        let keeper = || Keeper::new(base.path(), base.path().join("login"), Events::none());
+        let (one, other) = (keeper(), keeper());
+        assert_eq!(one.folder(), base.path().join("login"));
+        assert_eq!(other.folder(), base.path().join("login.2"));
+        assert_eq!(one.clone().folder(), one.folder());
+    }
+}

@@ -8,7 +8,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
-use super::wording::printable;
+use super::wording::{boundary, printable};
 use crate::Failure;
 use crate::record::History;
 use crate::record::history::{Outcome, Scenario};
@@ -124,7 +124,7 @@ fn summary(scenarios: &[&Scenario], alone: bool) -> String {
     for scenario in &shown {
         let Some(failure) = scenario.failure() else { continue };
         let mut report = visible(&failure.report);
-        report.truncate(report.floor_char_boundary(FAILURE));
+        report.truncate(boundary(&report, FAILURE));
         // A fence longer than any in the report.
         let ticks = report.split(|c| c != '`').map(str::len).max().unwrap_or(0).max(2) + 1;
         let fence = "`".repeat(ticks);

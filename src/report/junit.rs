@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
+use super::wording::boundary;
 use crate::FileKind;
 use crate::record::History;
 use crate::record::history::{Attempt, Machine, Outcome, Scenario};
@@ -142,7 +143,7 @@ fn told(attempt: &Attempt, folder: &Path) -> String {
         }
     }
     if text.len() > MOST {
-        let from = text.ceil_char_boundary(text.len() - MOST);
+        let from = boundary(&text, text.len() - MOST);
         text = format!("[{from} bytes are left out here]\n{}", &text[from..]);
     }
     for file in

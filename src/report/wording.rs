@@ -69,6 +69,11 @@ fn skip_escape(characters: &mut std::iter::Peekable<std::str::Chars>) {
     }
 }
 
+/// The first place in `text`, from the byte `at` on, at which a character begins or the text ends.
+pub(super) fn boundary(text: &str, at: usize) -> usize {
+    (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
+}
+
 pub(super) fn seconds(duration: Duration) -> String {
     match duration.as_secs() {
         0..60 => format!("{:.1} s", duration.as_secs_f64()),

@@ -17,6 +17,7 @@ mod limits;
 mod list;
 mod machines;
 mod pausing;
+mod record;
 mod repl;
 mod suite;
 mod terminal;

@@ -78,7 +78,7 @@ impl Browser {
             session: String::new(),
             number: 0,
             complaints: Vec::new(),
-            profile: profile,
+            profile,
         };
         let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
@@ -166,7 +166,10 @@ impl Browser {
         bytes.push(0);
         self.tell.write_all(&bytes).unwrap();
         loop {
-            let answer = self.hear.recv_timeout(PATIENCE).expect("the browser does not answer");
+            let answer = self
+                .hear
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|_| panic!("the browser does not answer {method}"));
             if answer["id"] == json!(self.number) {
                 assert!(answer.get("error").is_none(), "{method}: {answer}");
                 return answer["result"].clone();
@@ -205,12 +208,9 @@ impl Drop for Browser {
     }
 }
 
-/// The same descriptor with a number that is out of the way.
+/// The same descriptor with a number that is out of the way, and that a child gets.
 fn above(fd: OwnedFd) -> OwnedFd {
-    rustix::io::fcntl_dupfd_cloexec(&fd, 20)
-        .map(|copy| {
-            rustix::io::fcntl_setfd(&copy, rustix::io::FdFlags::empty()).unwrap();
-            copy
-        })
-        .unwrap()
+    let copy = rustix::io::fcntl_dupfd_cloexec(&fd, 20).unwrap();
+    rustix::io::fcntl_setfd(&copy, rustix::io::FdFlags::empty()).unwrap();
+    copy
 }

@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used)] // tests
 
 mod browser;
+mod ci;
+mod derived;
 mod page;
 mod record;

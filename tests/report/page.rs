@@ -139,6 +139,8 @@ fn whatever_a_guest_prints_does_nothing_there() {
     browser.press(" ");
     browser.until("document.querySelector('.play').textContent === 'Play'");
     assert!(browser.value(SCREEN).as_str().unwrap().contains("<script>alert(1)</script>"));
+    // Nor does anything turn text round.
+    assert_eq!(browser.value("/[\\u202e\\u2028]/.test(document.body.innerText)"), false);
     // What gets in anyway is stopped by the policy.
     browser.value("{ const script = document.createElement('script'); script.textContent = 'window.got = 1'; document.body.append(script); }");
     assert_eq!(browser.value("window.got === undefined"), true);

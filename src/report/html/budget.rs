@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::record::history::Outcome;
+use crate::report::wording::boundary;
 
 /// Of films, of pictures, of texts, and of what steps gave: as many bytes.
 const FILMS: usize = 24 << 20;
@@ -41,7 +42,7 @@ impl Budget {
     /// As much of the end of a text as there is room for.
     pub(super) fn text(&mut self, text: &str) -> String {
         let most = TEXT.min(TEXTS.saturating_sub(self.texts));
-        let from = text.ceil_char_boundary(text.len().saturating_sub(most));
+        let from = boundary(text, text.len().saturating_sub(most));
         self.texts += text.len() - from;
         let note = if from > 0 { format!("[{from} bytes are left out here]\n") } else { String::new() };
         format!("{note}{}", &text[from..])
@@ -59,7 +60,7 @@ impl Budget {
             for name in ["stdout", "stderr"] {
                 let Some(Value::String(text)) = output.get_mut(name) else { continue };
                 if self.outputs + text.len() > most {
-                    let from = text.ceil_char_boundary(text.len().saturating_sub(SHORT));
+                    let from = boundary(text, text.len().saturating_sub(SHORT));
                     cut += from;
                     text.drain(..from);
                 }

@@ -1,6 +1,7 @@
 'use strict';
 // Whatever a guest printed is text here: it is set as textContent, and classes are of a fixed form.
-const data = JSON.parse(document.getElementById('data').textContent);
+// What turns the direction of text, or hides it, is shown as what it is.
+const data = JSON.parse(document.getElementById('data').textContent.replace(/[\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, '\ufffd'));
 const run = data.run;
 
 function el(tag, options, ...children) {
