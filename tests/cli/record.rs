@@ -60,5 +60,5 @@ fn several_files_share_a_record_with_films_logs_and_reports() {
 #[test]
 fn an_unknown_format_of_a_report_is_refused_with_the_known_ones() {
     let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
-    folder.run(&["--report", "pdf=x", "a.rs"]).ended_with(2).said("junit, html, jsonl, cast");
+    folder.run(&["--report", "pdf=x", "a.rs"]).ended_with(2).said("junit=FILE,html=FILE,jsonl=FILE,cast=DIR");
 }
