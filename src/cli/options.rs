@@ -225,8 +225,9 @@ mod tests {
     #[test]
     fn the_log_has_levels() {
         let console = ("NIXVM_CONSOLE", "1".to_owned());
-        assert_eq!(variables(&["-v"]), [console.clone()]);
-        assert_eq!(variables(&["-vv"]), [console.clone(), ("NIXVM_LOG", "debug".to_owned())]);
-        assert_eq!(variables(&["-vvv", "--no-console"]), [console, ("NIXVM_LOG", "trace".to_owned())]);
+        let log = |level: &str| ("NIXVM_LOG", level.to_owned());
+        assert_eq!(variables(&["-v"]), vec![console.clone()]);
+        assert_eq!(variables(&["-vv"]), vec![console.clone(), log("debug")]);
+        assert_eq!(variables(&["-vvv", "--no-console"]), vec![console, log("trace")]);
     }
 }

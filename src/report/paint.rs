@@ -18,8 +18,8 @@ pub(crate) fn paint(report: &str) -> String {
             painted.push_str(&format!("\x1b[36m{name}:\x1b[0m {rest}"));
         } else if title(line) {
             painted.push_str(&format!("\x1b[36m{line}\x1b[0m"));
-        } else if line.starts_with("    | ") {
-            painted.push_str(&format!("\x1b[2m    |\x1b[0m {}", &line[6..]));
+        } else if let Some(said) = line.strip_prefix("    | ") {
+            painted.push_str(&format!("\x1b[2m    |\x1b[0m {said}"));
         } else {
             painted.push_str(&format!("\x1b[2m{line}\x1b[0m"));
         }

@@ -139,7 +139,7 @@ fn mistakes_in_the_attribute_are_shown_where_they_are() {
     refused(
         "#[scenario(timout = \"5m\")]\nasync fn a() {}",
         "2:12",
-        "unknown argument `timout`: there are `allow(\"segfault\")`, `ignore",
+        "unknown argument `timout`: there are `allow(\"segfault\")`, `budget(",
     );
     refused("#[scenario(ignore, ignore)]\nasync fn a() {}", "2:20", "`ignore` is given twice");
     refused("#[scenario(allow)]\nasync fn a() {}", "2:12", "expected what is allowed: `allow(\"segfault\")`");

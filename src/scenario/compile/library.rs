@@ -47,6 +47,8 @@ impl Library {
             Some(folder) => dependency.insert("path".into(), folder.display().to_string().into()),
             None => dependency.insert("version".into(), concat!("=", env!("CARGO_PKG_VERSION")).into()),
         };
+        // Without what the program alone needs.
+        dependency.insert("default-features".into(), false.into());
         dependency
     }
 
@@ -58,6 +60,7 @@ impl Library {
             return toml::Table::from_iter([("version".to_owned(), env!("CARGO_PKG_VERSION").into())]);
         }
         let mut dependency = self.dependency();
+        dependency.remove("default-features");
         if dependency.contains_key("version") {
             dependency.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         }
