@@ -42,6 +42,11 @@ impl Keeper {
         &self.record
     }
 
+    /// The scenario's folder in the record, if there is anything in it.
+    pub(crate) fn made(&self) -> Option<&Path> {
+        self.folder.get().map(PathBuf::as_path)
+    }
+
     /// The scenario's folder in the record: made when it is asked for first.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.get_or_init(|| claim(&self.wanted))

@@ -37,12 +37,12 @@ pub(super) struct Kept {
 impl Kept {
     /// What is in the record of the scenario `name`.
     pub fn of(keeper: &Keeper, name: &str) -> Self {
-        let folder = keeper.folder();
+        let Some(folder) = keeper.made() else { return Self::default() };
         let is_moment = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|end| end == "moment");
         let any = fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| is_moment(&entry));
         let run = keeper.record().file_name().unwrap_or_default().to_string_lossy();
         let attach = any.then(|| format!("nixvm-test attach {run} {name}"));
-        Self { folder: folder.is_dir().then(|| folder.to_owned()), attach }
+        Self { folder: Some(folder.to_owned()), attach }
     }
 }
 

@@ -182,6 +182,26 @@ impl Guest {
         }
     }
 
+    /// Whether the guest has not closed the channel. What it says is passed over.
+    pub fn is_open(&mut self) -> bool {
+        let mut ready = [PollFd::new(&self.port, PollFlags::IN | PollFlags::OUT)];
+        let limit = Timespec { tv_sec: LIMIT.as_secs() as i64, tv_nsec: 0 };
+        assert_eq!(poll(&mut ready, Some(&limit)), Ok(1), "the guest reads or closes");
+        let said = ready[0].revents().contains(PollFlags::IN);
+        !said || self.port.read(&mut [0; 1 << 17]).is_ok_and(|count| count > 0)
+    }
+
+    /// Sends as much of a frame as the guest takes before it closes the channel.
+    pub fn try_to_send_frame(&mut self, kind: char, id: u32, content: &[u8]) {
+        let mut frame = format!("{kind} {id} {}\n", content.len()).into_bytes();
+        frame.extend_from_slice(content);
+        let mut left = &frame[..];
+        while !left.is_empty() && self.is_open() {
+            let sent = rustix::net::send(&self.port, left, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            left = &left[sent.unwrap_or(0)..];
+        }
+    }
+
     pub fn send_frame(&mut self, kind: char, id: u32, content: &[u8]) {
         let mut frame = format!("{kind} {id} {}\n", content.len()).into_bytes();
         frame.extend_from_slice(content);
