@@ -27,7 +27,7 @@ Examples:
 
 /// Commands by hand.
 #[derive(Debug, Args)]
-#[command(after_help = format!("{}\n\n{EXAMPLES}", step::HELP))]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", step::HELP))]
 pub struct Repl {
     #[command(flatten)]
     manual: Manual,
