@@ -10,6 +10,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// For one command, on a fast host, when nothing else is said.
 const COMMAND: Duration = Duration::from_secs(60);
+/// What stands in an error for an output that is empty.
+pub(super) const NOTHING: &str = "(it printed nothing)";
 /// So much of an output stands in an error.
 const SHOWN_LINES: usize = 30;
 
@@ -162,7 +164,8 @@ impl Session {
             shorten(output.command()),
             output.status()
         );
-        let error = Error::new(kind, summary).section("its output", shown(output.bytes()));
+        let said = if output.bytes().is_empty() { NOTHING.to_owned() } else { shown(output.bytes()) };
+        let error = Error::new(kind, summary).section("its output", said);
         match output.status() {
             127 => error.likely_cause("the command is not on the user's PATH").next_step(format!(
                 "add its package to users.users.{}.packages or environment.systemPackages",

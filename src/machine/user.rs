@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::control::{is_whole, quoted};
 use super::invocation::Invocation;
 use super::output::Output;
+use super::session::NOTHING;
 use super::shell_line::shorten;
 use super::{Life, Machine};
 use crate::control::Shell;
@@ -274,8 +275,9 @@ impl Life {
     /// Adds what a command printed, and the console.
     pub(super) fn with_outputs(&self, error: Error, output: &Output) -> Error {
         let shown = |bytes| crate::console::shown(bytes, SHOWN_LINES);
+        let is_silent = output.bytes().is_empty() && output.stderr().is_empty();
         error
-            .section("its output", shown(output.bytes()))
+            .section("its output", if is_silent { NOTHING.to_owned() } else { shown(output.bytes()) })
             .section("its errors", shown(output.stderr()))
             .section("last lines of the console", self.console.tail(CONSOLE_LINES))
     }

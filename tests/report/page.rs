@@ -24,6 +24,10 @@ fn it_opens_plays_filters_and_is_used_by_keyboard_alone() {
         browser.value(SHOWN),
         json!(["web::failing", "network::ping", "web::login", "slow::everything"])
     );
+    let whole = browser.value("document.body.innerText").as_str().unwrap().to_owned();
+    for slip in ["null", "undefined", "NaN", "[object"] {
+        assert!(!whole.contains(slip), "{slip} is on the page\n{whole}");
+    }
     // Every machine is on the timeline, with its phases in words.
     let label = browser.value("document.querySelector('.lane .track').getAttribute('aria-label')");
     assert_eq!(label, "web::login: starting 1.4 s, kernel 2.5 s, services 2.3 s, in use 2.9 s");

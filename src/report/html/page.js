@@ -103,7 +103,7 @@ function head() {
     bar.append(part);
   }
   const notes = el('ul', { class: 'notes' }, ...run.notes.slice(0, 20).map(note => el('li', { text: note })));
-  document.getElementById('head').append(el('p', { class: 'eyebrow', text: 'nixvm-test ' + run.version }), el('h1', { text: title }), bar, facts, run.notes.length ? notes : null);
+  document.getElementById('head').append(el('p', { class: 'eyebrow', text: 'nixvm-test ' + run.version }), el('h1', { text: title }), bar, facts, ...(run.notes.length ? [notes] : []));
   document.getElementById('foot').append('A record of nixvm-test ' + run.version + '. This page needs nothing else, and loads nothing.');
 }
 
@@ -225,7 +225,7 @@ function output(step) {
   const open = Boolean(given.status);
   const pre = el('pre', { tabindex: '0' });
   if (given.cut) pre.append('[' + given.cut + ' bytes are left out here]\n');
-  pre.append(given.stdout);
+  pre.append(given.stdout || given.stderr ? given.stdout : '(it printed nothing)');
   if (given.stderr) pre.append(el('span', { class: 'err', text: given.stderr }));
   return el('details', { open }, el('summary', { text: title }), pre);
 }
