@@ -68,7 +68,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
     let standin = nixpkgs.uses_the_stand_in;
     let mut findings = vec![programs::nix(settings).await, nix::store(), nixpkgs.finding];
     findings.push(programs::qemu(standin).await);
-    findings.push(accelerator::finding());
+    findings.push(accelerator::finding().await);
     if standin {
         findings.push(programs::stand_in());
     }

@@ -11,7 +11,11 @@ use crate::folder::{Folder, Ran};
 const PROGRAMS: &[(&str, &str)] = &[
     ("nix-build", "echo 'nix-build (Nix) 2.8.0'"),
     ("nix-instantiate", "exit 1"), // no channel
-    ("qemu-system-x86_64", "echo 'QEMU emulator version 8.2.1 (Debian)'"),
+    // 33 is how a guest that runs ends it.
+    (
+        "qemu-system-x86_64",
+        "case $* in *isa-debug-exit*) exit 33;; *) echo 'QEMU emulator version 8.2.1 (Debian)';; esac",
+    ),
     ("qemu-img", "echo 'qemu-img version 8.2.1'"),
     ("cargo", "echo 'cargo 1.90.0'"),
     ("rustc", "echo 'rustc 1.90.0 (abc 2025-09-01)'"),
@@ -175,5 +179,8 @@ fn what_machines_run_under_comes_with_its_reason() {
         Ran::of(&mut command).ended_with(0).printed("slower: QEMU ended with it");
         host.0.put("cache/accelerator/x-kvm.json", r#"{"boot":"another","accelerator":"tcg","reason":"y"}"#);
         Ran::of(&mut command).ended_with(0).printed("the first VM shows");
+        // Nothing is known, and it turns out now.
+        host.program("qemu-system-x86_64", "echo 'error: failed to set MSR' >&2; exit 134");
+        Ran::of(&mut command).ended_with(0).printed("QEMU failed with /dev/kvm: error: failed to set MSR");
     }
 }

@@ -20,7 +20,7 @@ use memory::Memory;
 pub(crate) use memory::boot as host_boot;
 
 /// Overrides the choice: `kvm` or `tcg`.
-const VARIABLE: &str = "NIXVM_ACCELERATOR";
+pub(crate) const VARIABLE: &str = "NIXVM_ACCELERATOR";
 /// How much slower than under KVM a boot is under TCG, until it was measured here.
 const TCG_GUESS: f64 = 8.0;
 
