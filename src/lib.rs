@@ -69,7 +69,7 @@ pub use tokio;
 /// | `timeout = "5m"` | the time limit on a fast host (`30s`, `1m30s`, `1h`), multiplied by the measured [`Speed`]; 5 minutes when not given. It counts from when the machines are up |
 /// | `memory = "2G"`, `cores = 2` | what each of the machines has, instead of what the configuration says |
 /// | `retries = 2` | how often it is tried again when it failed; a scenario that passes then is named flaky |
-/// | `budget(boot = "20s", userspace = "12s")` | how long the boot of each machine may take, from the kernel's first moment until everything is up, and what systemd may take of it; a scenario that passed fails when it took longer. In calibrated time: that of a host on which the kernel takes one second, so that a slow host changes nothing. The machines have to run at the scenario's end, with somebody logged in who can become root |
+/// | `budget(boot = "20s", userspace = "12s")` | how long the boot of each machine may take, from the kernel's first moment until everything is up, and what systemd may take of it; a scenario that passed fails when it took longer. In calibrated time: that of a host on which the kernel takes one second, so that a slow host changes nothing. Somebody has to be logged in at the end, or when the machine is powered off, who can become root |
 /// | `allow("segfault")` | what would fail a scenario that passed: a kernel oops, a segfault, an OOM kill, a failed unit, …, as a console shows them or, while the control channel is open, the kernel's log and systemd. Each can be allowed by its name, see [`machine::console_checks`] |
 /// | `ignore`, `ignore = "why"` | left out unless asked for (`--ignored`, `--include-ignored`) |
 ///

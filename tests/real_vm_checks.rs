@@ -42,7 +42,10 @@ async fn has_a_unit_that_fails(machine: Machine) -> Result {
 async fn is_too_slow(alice: Session) -> Result { alice.succeed("true").await.map(drop) }
 
 #[scenario(budget(boot = "1h"))]
-async fn is_in_time(alice: Session) -> Result { alice.succeed("true").await.map(drop) }
+async fn is_in_time(machine: Machine) -> Result {
+    machine.login("alice", "test").await?;
+    machine.power_off().await
+}
 "#;
 
 #[test]

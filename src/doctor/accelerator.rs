@@ -57,7 +57,9 @@ async fn trial() -> Option<String> {
         .kill_on_drop(true);
     let ended = match tokio::time::timeout(TRIAL, qemu.output()).await {
         Ok(ended) => ended.ok()?,
-        Err(_) => return Some(format!("a guest of a few bytes did not run with it in {} s", TRIAL.as_secs())),
+        Err(_) => {
+            return Some(format!("a guest of a few bytes did not run with it in {} s", TRIAL.as_secs()));
+        }
     };
     if ended.status.code() == Some(RAN) {
         return None;

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 
 use super::control::Control;
 use super::noise::tolerant;
+use super::options::MachineOptions;
 use super::{Life, Line, Machine, Shared};
 use crate::build::BuiltVm;
 use crate::console::{Console, ConsoleOptions, Pattern, Watch};
@@ -31,99 +32,6 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// From the start to the login prompt on a host of speed 1.
 const REFERENCE_BOOT: Duration = Duration::from_secs(5);
 
-/// How a machine is booted.
-#[derive(Debug, Clone)]
-pub struct MachineOptions {
-    pub(super) name: String,
-    pub(super) disk: Disk,
-    pub(super) events: Events,
-    pub(super) boot_limit: Option<Duration>,
-    pub(super) hardware: Vec<String>,
-    pub(super) shell_control: bool,
-    pub(super) show_console: bool,
-}
-
-impl MachineOptions {
-    /// A machine called `name`, with a fresh disk.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            disk: Disk::Fresh,
-            events: Events::none(),
-            boot_limit: None,
-            hardware: Vec::new(),
-            shell_control: std::env::var_os("NIXVM_CONTROL").is_some_and(|way| way == "shell"),
-            show_console: false,
-        }
-    }
-
-    /// How much memory it has, in MiB, instead of what the configuration says.
-    #[must_use]
-    pub fn memory(mut self, mebibytes: u64) -> Self {
-        self.hardware.extend(["-m".to_owned(), mebibytes.to_string()]);
-        self
-    }
-
-    /// How many processors it has, instead of what the configuration says.
-    #[must_use]
-    pub fn cores(mut self, count: u64) -> Self {
-        self.hardware.extend(["-smp".to_owned(), count.to_string()]);
-        self
-    }
-
-    /// What it has of these, as QEMU's options.
-    pub(crate) fn hardware(&self) -> &[String] {
-        &self.hardware
-    }
-
-    /// The machine's name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether its disk outlives it.
-    pub(crate) fn keeps_state(&self) -> bool {
-        self.disk != Disk::Fresh
-    }
-
-    /// Which disk image it gets.
-    #[must_use]
-    pub fn disk(mut self, disk: Disk) -> Self {
-        self.disk = disk;
-        self
-    }
-
-    /// Where its events go.
-    #[must_use]
-    pub fn events(mut self, events: Events) -> Self {
-        self.events = events;
-        self
-    }
-
-    /// How long it may take to reach the login prompt, on a fast host (scaled by [`Speed`]); two
-    /// minutes when not given.
-    #[must_use]
-    pub fn boot_limit(mut self, limit: Duration) -> Self {
-        self.boot_limit = Some(limit);
-        self
-    }
-
-    /// Sends an [`Event::ConsoleLine`] for every line that comes on its console, while it runs.
-    #[must_use]
-    pub fn show_console(mut self, show: bool) -> Self {
-        self.show_console = show;
-        self
-    }
-
-    /// Has the control channel served by a shell script, as where the machine can't run the library's own helper:
-    /// slower, output comes at a command's end. `NIXVM_CONTROL=shell` does so for all machines.
-    #[must_use]
-    pub fn shell_control(mut self) -> Self {
-        self.shell_control = true;
-        self
-    }
-}
-
 /// Everything that is needed to start a machine, the first time and again.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -135,6 +43,7 @@ pub(super) struct Plan {
     pub(super) hardware: Vec<String>,
     pub(super) shell_control: bool,
     pub(super) show_console: bool,
+    pub(super) boot_times: bool,
 }
 
 impl Machine {
@@ -166,6 +75,7 @@ impl Machine {
             life: RwLock::new(Arc::new(life)),
             begun: AtomicUsize::new(1),
             trouble: Default::default(),
+            boot_times: Default::default(),
             snapshots: AtomicUsize::new(0),
             changing: Mutex::default(),
             _template: template,
@@ -176,10 +86,11 @@ impl Machine {
 
 impl Plan {
     pub(super) fn of(vm: &BuiltVm, options: MachineOptions) -> Self {
-        let MachineOptions { name, disk, events, boot_limit, hardware, shell_control, show_console } =
-            options;
+        let MachineOptions { name, disk, events, boot_limit, hardware, .. } = options;
         let boot_limit = boot_limit.unwrap_or(BOOT);
-        Self { name, vm: vm.clone(), disk, events, boot_limit, hardware, shell_control, show_console }
+        let (shell_control, show_console) = (options.shell_control, options.show_console);
+        let (vm, boot_times) = (vm.clone(), options.boot_times);
+        Self { name, vm, disk, events, boot_limit, hardware, shell_control, show_console, boot_times }
     }
 
     /// Starts QEMU and waits for the login prompt.

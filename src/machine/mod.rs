@@ -25,6 +25,7 @@
 //! (they have a form and a time of their own: module `noise`).
 
 mod boot;
+mod boot_times;
 mod bus;
 mod clock;
 mod command;
@@ -45,6 +46,7 @@ mod looks;
 mod monitor;
 mod network;
 mod noise;
+mod options;
 mod output;
 mod paused;
 mod power;
@@ -80,11 +82,12 @@ use boot::Plan;
 use control::Control;
 use step::Step;
 
-pub use boot::MachineOptions;
+pub use boot_times::BootTimes;
 pub use console_checks::{ConsoleCheck, Finding, check_console, console_checks};
 pub use devices::{DiskSource, PluggedDisk};
 pub use invocation::{Invocation, Stream};
 pub use kept::Kept;
+pub use options::MachineOptions;
 pub use output::Output;
 pub(crate) use paused::{has_terminal, pause_at};
 pub use raw_console::RawConsole;
@@ -120,6 +123,8 @@ struct Shared {
     begun: AtomicUsize,
     /// What went wrong in lives that are over.
     trouble: std::sync::Mutex<trouble::Trouble>,
+    /// How long its boot took, if it was asked before it was powered off.
+    boot_times: std::sync::Mutex<Option<BootTimes>>,
     /// How many snapshots were taken.
     snapshots: AtomicUsize,
     /// Held by the one who ends a life or begins one.

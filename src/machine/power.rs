@@ -20,6 +20,7 @@ impl Machine {
     /// [`crate::ErrorKind::QemuGone`] when QEMU had ended before, other than by a power-off.
     pub async fn power_off(&self) -> Result {
         self.note_trouble().await;
+        self.note_boot_times().await;
         let life = self.life();
         let mut line = life.line.lock().await;
         if let Some(exit) = life.qemu.exit().borrow().as_ref() {

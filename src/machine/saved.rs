@@ -165,6 +165,11 @@ impl Plan {
         let control = Control::resume(ours, self.shell_control, &name, &known.control).await?;
         control.follow(&qemu);
         let speed = Speed::new(known.speed);
+        events.send(Event::HostSpeed {
+            machine: name.clone(),
+            accelerator: qemu.accelerator().to_string(),
+            factor: speed.factor(),
+        });
         let console = self.attach(&qemu, stream, transcript, speed, past)?;
         console.set_watch(Watch::Session);
         if let KnownLine::Shell(saved) = &known.line {

@@ -235,7 +235,7 @@ impl Life {
             Some(Ok(())) => {
                 let machines = lock(&self.machines).clone();
                 checks::pass(self.scenario, &machines).await.map_err(failed)?;
-                budget::check(self.scenario, &machines, &self.events).await.map_err(failed)
+                budget::check(self.scenario, &machines).await.map_err(failed)
             }
             Some(Err(error)) => {
                 // An error that the scenario made itself knows its place.

@@ -9,7 +9,7 @@ use super::admission::Run;
 use super::ahead::Ahead;
 use super::capacity::Capacity;
 use super::registry::{MachineRequest, Scenario};
-use super::{configuration, order};
+use super::{budget, configuration, order};
 use crate::build::{Builder, BuiltVm, KeepState, Settings, Source};
 use crate::machine::MachineOptions;
 use crate::pause;
@@ -212,7 +212,7 @@ impl Suite {
         };
         let disk = policy.map_or(Disk::Fresh, |policy| Disk::kept_in(&source.home(), vm, policy));
         let mut options = MachineOptions::new(machine.name).disk(disk).events(events.clone());
-        options = options.show_console(self.settings.console);
+        options = options.show_console(self.settings.console).time_boot(budget::has_one(scenario));
         if let Some(memory) = scenario.memory {
             options = options.memory(memory);
         }
