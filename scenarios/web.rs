@@ -33,6 +33,8 @@ async fn web_server(machine: Machine) -> Result {
     assert!(stopped.to_string().contains("nginx is up"), "{stopped}");
 
     machine.start_job("nginx").await?;
+    // Told to end while it still starts, nginx may not hear it.
+    machine.wait_for_open_port(80).await?;
     machine.stop_job("nginx").await?;
     machine.wait_for_closed_port(80).await?;
     machine.require_unit_state("nginx", "inactive").await
