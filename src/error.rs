@@ -199,6 +199,9 @@ impl fmt::Display for Report {
         if let Some(next) = &self.next_step {
             write!(f, "\n  next: {next}")?;
         }
+        for (machine, path) in &self.transcripts {
+            write!(f, "\n  the transcript of {machine}'s console: {}", path.display())?;
+        }
         Ok(())
     }
 }
