@@ -39,7 +39,7 @@ struct Report {
 }
 
 /// The kind of an [`Error`], for code that decides by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// What was waited for did not come within its limit.
@@ -82,6 +82,8 @@ pub enum ErrorKind {
     Usage,
     /// Reading or writing a file, socket or process on the host failed.
     Io,
+    /// The scenario is replayed against the record of a run, which has no answer to what it asks.
+    NotRecorded,
     /// A check of the scenario itself failed (an assertion, or an error it returned).
     Other,
 }

@@ -108,7 +108,7 @@ async fn in_turn(commands: &mut [Command], settings: &Settings) -> Result<ExitCo
     let count = commands.len();
     // One record of all of them. Without it each has its own, and says so if it can't.
     let lists = commands.iter().any(|command| command.get_args().any(|argument| argument == "--list"));
-    let record = if lists { None } else { Folder::begin().ok() };
+    let record = if lists || settings.against.is_some() { None } else { Folder::begin().ok() };
     for (number, command) in commands.iter_mut().enumerate() {
         if let Some(record) = &record {
             command.env(RUN, record.path());

@@ -3,7 +3,7 @@
 //! the same bytes gives the same result, and a test can say so.
 
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::found::Match;
 use super::observers::Observers;
@@ -43,6 +43,8 @@ pub(super) struct Engine {
     trouble: Option<String>,
     pub(super) secrets: Secrets,
     heard: Instant,
+    /// No wait takes longer, whatever its limit.
+    pub(super) longest_wait: Option<Duration>,
 }
 
 /// What [`Engine::push`] did that somebody waits for.
@@ -76,6 +78,7 @@ impl Engine {
             trouble: None,
             secrets: Secrets::default(),
             heard: Instant::now(),
+            longest_wait: None,
         }
     }
 
@@ -343,6 +346,11 @@ impl Engine {
     /// Whether the transcript has something to flush.
     pub(super) fn is_dirty(&self) -> bool {
         self.transcript.as_ref().is_some_and(Transcript::is_dirty)
+    }
+
+    /// How many bytes of the transcript there are.
+    pub(super) fn written(&self) -> u64 {
+        self.transcript.as_ref().map_or(0, Transcript::written)
     }
 
     /// Brings the transcript to the file.

@@ -2,24 +2,33 @@
 
 use memchr::memmem;
 
+/// Before and behind the number of a secret that is hidden: a character for private use, which nothing else here uses.
+const TOKEN: &str = "\u{f8f5}";
+
 /// What stands in the place of a secret.
 const MASK: &[u8] = b"****";
 
-/// The secrets that were typed on a console, the longest first.
+/// The secrets that were typed on a console.
 #[derive(Default)]
-pub(super) struct Secrets(Vec<Vec<u8>>);
+pub(super) struct Secrets {
+    /// The longest first.
+    known: Vec<Vec<u8>>,
+    /// In the order in which they became known.
+    order: Vec<String>,
+}
 
 impl Secrets {
     pub(super) fn add(&mut self, secret: &[u8]) {
-        if secret.is_empty() || self.0.iter().any(|known| known == secret) {
+        if secret.is_empty() || self.known.iter().any(|known| known == secret) {
             return;
         }
-        self.0.push(secret.to_owned());
-        self.0.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        self.order.push(String::from_utf8_lossy(secret).into_owned());
+        self.known.push(secret.to_owned());
+        self.known.sort_by_key(|known| std::cmp::Reverse(known.len()));
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.known.is_empty()
     }
 
     /// `bytes` without secrets.
@@ -43,17 +52,133 @@ impl Secrets {
         String::from_utf8_lossy(&self.mask(text.as_bytes())).into_owned()
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.order.len()
+    }
+
+    /// `text` with a token for each secret, which tells which one it is and not what.
+    pub(super) fn hide(&self, text: &str) -> String {
+        let mut hidden = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((at, length)) = self.first(rest.as_bytes()) {
+            let secret = &rest[at..at + length];
+            let number = self.order.iter().position(|known| known == secret).unwrap_or_default();
+            hidden.push_str(&rest[..at]);
+            hidden.push_str(&token(number));
+            rest = &rest[at + length..];
+        }
+        hidden + rest
+    }
+
+    /// Undoes [`Secrets::hide`], where the same secrets became known in the same order.
+    pub(super) fn reveal(&self, text: &str) -> String {
+        // What a secret has in it that looks like a token stays: all are replaced in one go.
+        let mut revealed = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find(TOKEN) {
+            let behind = &rest[at + TOKEN.len()..];
+            let token = behind.find(TOKEN).and_then(|end| {
+                let number: usize = behind[..end].parse().ok()?;
+                Some((self.order.get(number)?, end))
+            });
+            revealed.push_str(&rest[..at]);
+            match token {
+                Some((secret, end)) => {
+                    revealed.push_str(secret);
+                    rest = &behind[end + TOKEN.len()..];
+                }
+                None => {
+                    revealed.push_str(TOKEN);
+                    rest = behind;
+                }
+            }
+        }
+        revealed + rest
+    }
+
     /// How many bytes at the end may be the beginning of a secret whose rest is still to come.
     pub(super) fn begun_at_end(&self, bytes: &[u8]) -> usize {
         let begun = |secret: &Vec<u8>| {
             let most = bytes.len().min(secret.len() - 1);
             (1..=most).rev().find(|&count| bytes.ends_with(&secret[..count])).unwrap_or(0)
         };
-        self.0.iter().map(begun).max().unwrap_or(0)
+        self.known.iter().map(begun).max().unwrap_or(0)
     }
 
     fn first(&self, bytes: &[u8]) -> Option<(usize, usize)> {
-        let places = self.0.iter().filter_map(|secret| Some((memmem::find(bytes, secret)?, secret.len())));
+        let places =
+            self.known.iter().filter_map(|secret| Some((memmem::find(bytes, secret)?, secret.len())));
         places.min_by_key(|&(at, length)| (at, std::cmp::Reverse(length)))
+    }
+}
+
+/// What `hidden`, of which a secret is not known, would be with it: that secret, if `text` is the rest of it.
+pub(crate) fn guess(hidden: &str, number: usize, text: &str) -> Option<String> {
+    let token = token(number);
+    let (before, behind) = hidden.split_once(&token)?;
+    // The shortest that fits: whatever comes next in the text is tried as the end of it.
+    let rest = text.strip_prefix(before)?;
+    let next = behind.split(&token).next().unwrap_or_default();
+    let ends = rest.match_indices(next).map(|(at, _)| at).chain([rest.len()]).filter(|at| *at > 0);
+    ends.map(|at| &rest[..at]).find(|secret| hidden.replace(&token, secret) == text).map(str::to_owned)
+}
+
+/// `hidden` as people may see it.
+pub(crate) fn masked(hidden: &str) -> String {
+    let mut masked = hidden.to_owned();
+    while let Some(at) = masked.find(TOKEN) {
+        let end =
+            masked[at + TOKEN.len()..].find(TOKEN).map_or(masked.len(), |end| at + end + 2 * TOKEN.len());
+        masked.replace_range(at..end, "****");
+    }
+    masked
+}
+
+fn token(number: usize) -> String {
+    format!("{TOKEN}{number}{TOKEN}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(known: &[&str]) -> Secrets {
+        let mut secrets = Secrets::default();
+        known.iter().for_each(|secret| secrets.add(secret.as_bytes()));
+        secrets
+    }
+
+    #[test]
+    fn what_is_hidden_is_revealed_where_the_same_secrets_came_in_the_same_order() {
+        let known = secrets(&["test", "a longer one", "1"]);
+        let text = "echo test, a longer one and 1";
+        let hidden = known.hide(text);
+        assert!(!hidden.contains("test") && !hidden.contains("longer"), "{hidden}");
+        assert_eq!(known.reveal(&hidden), text);
+        assert_eq!(
+            secrets(&["other"]).reveal(&secrets(&["test"]).hide("a test")),
+            "an other".replace("an", "a")
+        );
+    }
+
+    #[test]
+    fn a_secret_is_guessed_from_what_is_asked_with_it() {
+        let known = secrets(&["test"]);
+        let hidden = known.hide("test -e /tmp/test && echo test");
+        assert_eq!(guess(&hidden, 0, "test -e /tmp/test && echo test").as_deref(), Some("test"));
+        assert_eq!(guess(&hidden, 0, "test -e /tmp/text && echo test"), None);
+        assert_eq!(guess(&hidden, 1, "test -e /tmp/test && echo test"), None);
+        assert_eq!(guess(&known.hide("a test"), 0, "a test").as_deref(), Some("test"));
+        assert_eq!(guess("no token", 0, "no token"), None);
+        assert_eq!(masked(&hidden), "**** -e /tmp/**** && echo ****");
+        assert_eq!(masked("\u{f8f5}cut"), "****");
+    }
+
+    #[test]
+    fn a_token_of_a_secret_that_is_not_known_stays() {
+        let hidden = secrets(&["test"]).hide("a test");
+        assert_eq!(Secrets::default().reveal(&hidden), hidden);
+        assert_eq!(secrets(&["x"]).reveal("\u{f8f5}9\u{f8f5} \u{f8f5}"), "\u{f8f5}9\u{f8f5} \u{f8f5}");
     }
 }

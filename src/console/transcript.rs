@@ -65,6 +65,11 @@ impl Transcript {
         self.dirty
     }
 
+    /// How many bytes it has, those included that are not in the file yet.
+    pub(super) fn written(&self) -> u64 {
+        self.offset
+    }
+
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.dirty = false;
         self.bytes.flush()?;

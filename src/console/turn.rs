@@ -99,7 +99,8 @@ impl Vigil<'_> {
             return Look::Ready(found);
         }
         let now = Instant::now();
-        let deadline = self.began + self.limit;
+        let limit = engine.longest_wait.map_or(self.limit, |longest| longest.min(self.limit));
+        let deadline = self.began + limit;
         let mut wake_at = deadline;
         if engine.fatal().is_none()
             && let Some(fatal) = engine.suspicion()

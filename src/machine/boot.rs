@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
+use super::answers::{Answers, Book, Replay, Standing, Start};
 use super::control::Control;
 use super::noise::tolerant;
 use super::options::MachineOptions;
@@ -32,11 +33,20 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// From the start to the login prompt on a host of speed 1.
 const REFERENCE_BOOT: Duration = Duration::from_secs(5);
 
+/// What a machine is made of.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// It is run.
+    Vm(BuiltVm),
+    /// It is not: a record of one answers.
+    Record(Arc<Replay>),
+}
+
 /// Everything that is needed to start a machine, the first time and again.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) name: String,
-    pub(super) vm: BuiltVm,
+    pub(super) origin: Origin,
     pub(super) disk: Disk,
     pub(super) events: Events,
     pub(super) boot_limit: Duration,
@@ -86,11 +96,15 @@ impl Machine {
 
 impl Plan {
     pub(super) fn of(vm: &BuiltVm, options: MachineOptions) -> Self {
+        Self::made_of(Origin::Vm(vm.clone()), options)
+    }
+
+    pub(super) fn made_of(origin: Origin, options: MachineOptions) -> Self {
         let MachineOptions { name, disk, events, boot_limit, hardware, .. } = options;
         let boot_limit = boot_limit.unwrap_or(BOOT);
         let (shell_control, show_console) = (options.shell_control, options.show_console);
-        let (vm, boot_times) = (vm.clone(), options.boot_times);
-        Self { name, vm, disk, events, boot_limit, hardware, shell_control, show_console, boot_times }
+        let boot_times = options.boot_times;
+        Self { name, origin, disk, events, boot_limit, hardware, shell_control, show_console, boot_times }
     }
 
     /// Starts QEMU and waits for the login prompt.
@@ -100,7 +114,11 @@ impl Plan {
         transcript: PathBuf,
         memory: Option<&Path>,
     ) -> Result<Life> {
-        let Self { name, vm, events, .. } = self;
+        let vm = match &self.origin {
+            Origin::Vm(vm) => vm,
+            Origin::Record(replay) => return self.begin_replay(replay, run_dir, transcript).await,
+        };
+        let Self { name, events, .. } = self;
         let choice = accelerator::choose(vm, events).await?;
         events.send(Event::HostSpeed {
             machine: name.clone(),
@@ -122,7 +140,11 @@ impl Plan {
         control.follow(&qemu);
         let console = self.attach(&qemu, stream, transcript.clone(), choice.speed, Vec::new())?;
         let boot = Boot { name, console: &console, events, started, speed: choice.speed };
-        let speed = match boot.to_login_prompt(self.limit(choice.speed)).await {
+        let booted = boot.to_login_prompt(self.limit(choice.speed)).await;
+        let answers = Book::open(&run_dir.answers());
+        let start = booted.as_ref().map(|speed| Start { speed: speed.factor(), console: Standing::AtLogin });
+        answers.started(start, &console);
+        let speed = match booted {
             Ok(speed) => speed,
             Err(error) => {
                 console.flush();
@@ -141,6 +163,7 @@ impl Plan {
             speed,
             control,
             line: Mutex::new(Line::AtLogin),
+            answers: Answers::Written(answers),
             _run_dir: Arc::clone(run_dir),
         })
     }

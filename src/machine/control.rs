@@ -223,6 +223,7 @@ impl Life {
     /// [`ErrorKind::NoRoot`] when nobody is logged in on the console who can become root,
     /// [`ErrorKind::ChannelLost`] and [`ErrorKind::Timeout`] when what was started does not answer.
     pub(super) async fn channel(&self, user: &str) -> Result<Channel> {
+        self.needs_a_machine("what this asks of the guest")?;
         let mut open = self.control.open.lock().await;
         let root = match open.root.take().filter(|root| root.channel.lost().is_none()) {
             Some(root) => root,

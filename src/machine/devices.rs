@@ -105,8 +105,10 @@ impl Machine {
     /// [`ErrorKind::Timeout`] when the guest does not let it go within 10 s (scaled), [`ErrorKind::Qmp`]
     /// when it is not plugged in any more.
     pub async fn unplug(&self, disk: &PluggedDisk) -> Result {
-        let _step = self.life().step(format!("unplug the disk {}", disk.name));
-        self.qemu().unplug(&disk.name, self.speed().scale(LET_GO)).await
+        let life = self.life();
+        let what = format!("unplug the disk {}", disk.name);
+        let _step = life.step(what.clone());
+        life.answer(&what, life.qemu.unplug(&disk.name, life.limit(LET_GO))).await
     }
 
     async fn plug(
@@ -121,7 +123,9 @@ impl Machine {
             let summary = format!("{name:?} can't name a disk: at most 20 letters, digits, - and _");
             return Err(Error::new(ErrorKind::Usage, summary));
         }
-        let _step = self.life().step(format!("plug in the disk {name}"));
+        let life = self.life();
+        let what = format!("plug in the disk {name}");
+        let _step = life.step(what.clone());
         let image = match source {
             DiskSource::Image(image) => std::path::absolute(&image)
                 .map_err(|error| Error::io(format_args!("find {}", image.display()), &error))?,
@@ -138,7 +142,7 @@ impl Machine {
                 made.map_err(|error| Error::io(format_args!("make an image of {bytes} bytes"), &error))?
             }
         };
-        self.qemu().plug(name, &image, connector).await?;
+        life.answer(&what, life.qemu.plug(name, &image, connector)).await?;
         Ok(PluggedDisk { name: name.to_owned(), guest_path, image })
     }
 
@@ -150,6 +154,7 @@ impl Machine {
     pub async fn memory_dump(&self, path: impl AsRef<Path>) -> Result {
         let path = path.as_ref();
         let _step = self.life().step(format!("dump the memory to {}", path.display()));
+        self.life().needs_a_machine("a dump of the memory")?;
         let absolute = std::path::absolute(path)
             .map_err(|error| Error::io(format_args!("find {}", path.display()), &error))?;
         self.qemu().dump_memory(&absolute, DUMP).await

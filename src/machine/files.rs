@@ -61,10 +61,17 @@ impl User {
     /// [`ErrorKind::Io`] when it can't be read, [`ErrorKind::CommandFailed`] when it can't be written, and
     /// those of [`User::execute`].
     pub async fn copy_to(&self, source: impl AsRef<Path>, target: &str) -> Result {
-        let source = source.as_ref().to_owned();
+        let source = source.as_ref();
+        let life = self.life();
+        let what = format!("{}: copy {} to {target}", self.name, source.display());
+        let _step = life.step(what.clone());
+        life.answer(&what, self.send(source, target)).await
+    }
+
+    async fn send(&self, source: &Path, target: &str) -> Result {
+        let source = source.to_owned();
         let (folder, name) = split(target)?;
         let started = Instant::now();
-        let _step = self.life().step(format!("{}: copy {} to {target}", self.name, source.display()));
         let folder = quoted(folder);
         let channel = self.life().channel(&self.name).await?;
         let mut check = Check::on(&channel);
@@ -133,6 +140,7 @@ impl User {
                 .next_step("copy to a new name"));
         }
         let _step = self.life().step(format!("{}: copy {source} to {}", self.name, target.display()));
+        self.life().needs_a_machine("a copy of a file of its")?;
         let (folder, name) = (quoted(folder), quoted(&format!("./{name}")));
         let channel = self.life().channel(&self.name).await?;
         let mut check = Check::on(&channel);

@@ -3,14 +3,19 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout_at;
 
+use super::Life;
+use super::answers::{Answers, Bytes, Page, Replay};
 use super::output::Output;
 use super::shell_line::shorten;
 use super::user::{AGAIN, COMMAND, User};
-use crate::control::{Progress, Request, Running};
+use crate::control::{Progress, Request, Running, Shell};
 use crate::{Error, ErrorKind, Result};
 
+/// So much is kept of what was watched, for the record.
+const SEEN: usize = 1 << 20;
 /// As much of each output is kept; a command that prints more is an error.
 const KEPT: usize = 256 << 20;
 /// After the kill, for the word that it has ended.
@@ -56,18 +61,50 @@ impl fmt::Debug for Invocation {
 }
 
 /// What became of a command.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Ended {
     /// `None`: the limit ended it.
     pub(super) status: Option<i32>,
     /// The limit ended it, and the machine did not answer any more.
     pub(super) mute: bool,
-    pub(super) stdout: Vec<u8>,
-    pub(super) stderr: Vec<u8>,
+    pub(super) stdout: Bytes,
+    pub(super) stderr: Bytes,
+    /// What was handed to whoever watches its standard output: the end of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<Bytes>,
 }
 
 impl Ended {
     pub(super) fn into_output(self, command: &str) -> Output {
-        Output::new(command, self.status.unwrap_or(-1), self.stdout, self.stderr)
+        Output::new(command, self.status.unwrap_or(-1), self.stdout.0, self.stderr.0)
+    }
+}
+
+/// A command under way, which is written down however it ends: whoever awaits it may have seen enough.
+struct Open<'a> {
+    page: Option<Page<'a>>,
+    ended: Ended,
+}
+
+impl<'a> Open<'a> {
+    fn at(page: Page<'a>) -> Self {
+        Self { page: Some(page), ended: Ended::default() }
+    }
+
+    fn close(mut self, ran: Result) -> Result<Ended> {
+        let ended = ran.map(|()| std::mem::take(&mut self.ended));
+        if let Some(page) = self.page.take() {
+            page.answered(&ended);
+        }
+        ended
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if let Some(page) = self.page.take() {
+            page.was_enough(&self.ended);
+        }
     }
 }
 
@@ -146,6 +183,36 @@ impl Invocation {
         }
         let life = self.user.life();
         let limit = life.limit(self.user.limit.unwrap_or(COMMAND));
+        let question = self.question();
+        let book = match &life.answers {
+            Answers::Read(replay) => return self.replay(&life, replay, &question),
+            Answers::Written(book) => book,
+        };
+        let mut open = Open::at(book.page(&life.console, &question, false));
+        let ran = self.run_on_channel(&life, limit, &mut open.ended).await;
+        open.close(ran)
+    }
+
+    /// Words for a command with all that it is given, for the record.
+    fn question(&self) -> String {
+        let Self { user, text, stdin, .. } = self;
+        let own = if user.shell == Shell::User { " (own shell)" } else { "" };
+        let input = stdin.as_ref().map(|bytes| format!(" < {}", crate::digest::of_parts([bytes])));
+        format!("{}{own}: {text}{}", user.name, input.unwrap_or_default())
+    }
+
+    /// What a record has of it.
+    fn replay(mut self, life: &Life, replay: &Replay, question: &str) -> Result<Ended> {
+        let mut step = life.step(format!("{}: {}", self.user.name, shorten(&self.name)));
+        let (ended, was_enough): (Ended, bool) = replay.answer_so_far(question, &life.console)?;
+        // In order as far as it is known.
+        self.watched(Stream::Stdout, &ended.seen.as_ref().unwrap_or(&ended.stdout).0);
+        self.watched(Stream::Stderr, &ended.stderr.0);
+        step.gave(&ended.stdout.0, &ended.stderr.0, ended.status, &life.console);
+        if was_enough { Err(replay.was_enough(question)) } else { Ok(ended) }
+    }
+
+    async fn run_on_channel(&mut self, life: &Life, limit: Duration, ended: &mut Ended) -> Result {
         let channel = life.channel(&self.user.name).await?;
         let mut step = life.step(format!("{}: {}", self.user.name, shorten(&self.name)));
         let deadline = tokio::time::Instant::now() + limit;
@@ -155,23 +222,22 @@ impl Invocation {
             stdin: self.stdin.is_some(),
             sum: false,
         };
-        let mut ended = Ended { status: None, mute: false, stdout: Vec::new(), stderr: Vec::new() };
         let mut running = channel.run(request).await?;
-        match timeout_at(deadline, self.exchange(&mut running, &mut ended)).await {
+        match timeout_at(deadline, self.exchange(&mut running, ended)).await {
             Ok(collected) => collected?,
             Err(_) => {
                 running.kill(rustix::process::Signal::KILL.as_raw()).await?;
                 // What it printed last is on its way, unless nothing in the machine answers any more.
                 let limit = life.limit(KILLED);
-                let rest = tokio::time::timeout(limit, self.collect(&mut running, &mut ended));
+                let rest = tokio::time::timeout(limit, self.collect(&mut running, ended));
                 let (rest, answer) = tokio::join!(rest, channel.ping(limit));
                 rest.unwrap_or(Ok(()))?;
                 ended.mute = answer.is_err();
                 ended.status = None;
             }
         }
-        step.gave(&ended.stdout, &ended.stderr, ended.status, &life.console);
-        Ok(ended)
+        step.gave(&ended.stdout.0, &ended.stderr.0, ended.status, &life.console);
+        Ok(())
     }
 
     /// Both at once: a command that prints while it reads must not wait for us.
@@ -194,11 +260,14 @@ impl Invocation {
             match running.next().await? {
                 Progress::Stdout(bytes) => {
                     self.watched(Stream::Stdout, &bytes);
-                    self.keep(&mut ended.stdout, &bytes)?;
+                    if self.repeats && self.watcher.is_some() {
+                        see(ended.seen.get_or_insert_default(), &bytes);
+                    }
+                    self.keep(&mut ended.stdout.0, &bytes)?;
                 }
                 Progress::Stderr(bytes) => {
                     self.watched(Stream::Stderr, &bytes);
-                    self.keep(&mut ended.stderr, &bytes)?;
+                    self.keep(&mut ended.stderr.0, &bytes)?;
                 }
                 Progress::Exit(status) => {
                     ended.status = Some(status);
@@ -231,5 +300,14 @@ impl Invocation {
         if let Some(watcher) = &mut self.watcher {
             watcher(stream, bytes);
         }
+    }
+}
+
+/// Adds to what was watched; what is too old begins with a whole try.
+fn see(Bytes(seen): &mut Bytes, bytes: &[u8]) {
+    seen.extend_from_slice(bytes);
+    if let Some(excess) = seen.len().checked_sub(SEEN) {
+        let again = memchr::memmem::find(&seen[excess..], AGAIN);
+        seen.drain(..again.map_or(seen.len(), |at| excess + at + AGAIN.len()));
     }
 }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::boot::Plan;
+use super::answers::{Answers, Book};
+use super::boot::{Origin, Plan};
 use super::control::Control;
 use super::raw_console::{RawConsole, Standing};
 use super::{Life, Line, Machine, MachineOptions};
@@ -74,11 +75,14 @@ impl Machine {
             return Err(self.not_kept("it is being started or ended"));
         };
         let life = self.life();
+        let Origin::Vm(vm) = &self.shared.plan.origin else {
+            return Err(self.not_kept("it is a record"));
+        };
         let part = Part::make(folder)?;
         let about = About {
             format: FORMAT,
             machine: life.name.clone(),
-            vm: self.shared.plan.vm.script().to_owned(),
+            vm: vm.script().to_owned(),
             speed: life.speed.factor(),
             console: life.standing(false).await,
         };
@@ -230,6 +234,7 @@ impl Kept {
             speed,
             control,
             line,
+            answers: Answers::Written(Book::open(&run_dir.answers())),
             _run_dir: Arc::clone(run_dir),
         })
     }

@@ -29,8 +29,9 @@ impl Machine {
     /// ```
     pub async fn send_key(&self, keys: &str) -> Result {
         let chord = Chord::parse(keys)?;
-        let _step = self.life().step(format!("press {keys}"));
-        self.qemu().press(&[chord], self.speed().scale(TAKEN)).await
+        let life = self.life();
+        let _step = life.step(format!("press {keys}"));
+        life.answer(&format!("press {keys}"), life.qemu.press(&[chord], life.limit(TAKEN))).await
     }
 
     /// Types text on the keyboard, as on a US layout; `\n` is the Enter key, `\t` Tab, `\x03` ctrl-c.
@@ -45,7 +46,9 @@ impl Machine {
     pub async fn send_chars(&self, text: &str) -> Result {
         let chords = text.chars().map(Chord::of).collect::<Result<Vec<_>>>()?;
         // What is typed may be a password.
-        let _step = self.life().step(format!("type {} characters", chords.len()));
-        self.qemu().press(&chords, self.speed().scale(TAKEN)).await
+        let life = self.life();
+        let what = format!("type {} characters", chords.len());
+        let _step = life.step(what.clone());
+        life.answer(&what, life.qemu.press(&chords, life.limit(TAKEN))).await
     }
 }

@@ -71,6 +71,13 @@ impl Machine {
             return Err(life.session_ended("reboot", "the machine is off").next_step("start it: `start()`"));
         }
         let _step = life.step("reboot");
+        life.answer_on_console("reboot", self.go_down_and_up(&life, &mut line)).await?;
+        *line = Line::AtLogin;
+        Ok(())
+    }
+
+    /// Has it go down, and waits for its login prompt.
+    async fn go_down_and_up(&self, life: &Life, line: &mut Line) -> Result {
         let mut from_qemu = life.qemu.qmp().events();
         // A panic of the old kernel still counts, and is cleared by nothing but this.
         life.console.set_watch(Watch::Boot);
@@ -96,7 +103,7 @@ impl Machine {
             tokio::select! {
                 biased;
                 reset = &mut reset => reset,
-                asked = life.ask_for_reboot(&mut line, limit) => {
+                asked = life.ask_for_reboot(line, limit) => {
                     asked?;
                     reset.await
                 }
@@ -121,9 +128,7 @@ impl Machine {
             phase: "reset".to_owned(),
             at: started.elapsed(),
         });
-        Boot::of(&life).to_login_prompt(self.shared.plan.limit(life.speed)).await?;
-        *line = Line::AtLogin;
-        Ok(())
+        Boot::of(life).to_login_prompt(self.shared.plan.limit(life.speed)).await.map(drop)
     }
 
     /// Shuts the machine down and waits for its end: the NixOS test driver's name for
@@ -145,7 +150,10 @@ impl Machine {
         let _step = life.step("wait for shutdown");
         let limit = life.limit(self.limit.unwrap_or(super::WAIT));
         let started = Instant::now();
-        if life.gone_within(limit).await {
+        if life.answer("wait for shutdown", async { Ok(life.gone_within(limit).await) }).await? {
+            if life.replay().is_some() {
+                life.qemu.is_off();
+            }
             life.lose("the machine was shut down").await;
             life.stopped("shut down");
             return Ok(());

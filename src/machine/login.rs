@@ -48,8 +48,21 @@ impl Machine {
         let _step = life.step(format!("login as {user}"));
         // Whatever way out is taken below, the console is not at a quiet prompt until it is seen.
         *line = Line::Lost("a login was broken off".to_owned());
-        match life.log_in(user, password).await {
-            Ok(shell) => {
+        // What was written down about it may have the password in it.
+        if life.replay().is_some() {
+            life.console.mask(password);
+        }
+        let mut shell = None;
+        let question = format!("log in {user}");
+        let language = life.answer_on_console(&question, async {
+            let begun = life.log_in(user, password).await?;
+            let language = begun.language();
+            shell = Some(begun);
+            Ok(language)
+        });
+        match language.await {
+            Ok(language) => {
+                let shell = shell.unwrap_or_else(|| ShellLine::replayed(user, language));
                 let id = shell.id();
                 life.control.remember(Credentials { user: user.to_owned(), password: Secret::new(password) });
                 *line = Line::Shell(shell);
@@ -186,7 +199,7 @@ impl Life {
         if let Line::Shell(shell) = line {
             let user = shell.user().to_owned();
             let _step = self.step(format!("log out {user}"));
-            let left = shell.leave(self).await;
+            let left = self.answer_on_console(&format!("log out {user}"), shell.leave(self)).await;
             *line = match &left {
                 Ok(()) => Line::AtLogin,
                 Err(error) => Line::Lost(format!("logging out {user} failed: {}", error.summary())),

@@ -71,7 +71,9 @@ impl User {
         let patience = self.limit.unwrap_or(WAIT);
         let (started, limit) = (Instant::now(), life.limit(patience));
         let in_vain = |last| InVain { last, took: started.elapsed(), limit };
-        if !is_whole(&life.channel(&self.name).await?) {
+        let question = format!("{}: looks come as they are taken", self.name);
+        let whole = life.answer(&question, async { Ok(is_whole(&life.channel(&self.name).await?)) });
+        if !whole.await? {
             // What a command prints is seen at its end, and nothing runs beside it: a command for each look.
             loop {
                 let once = format!("exec {{z}}<> <(:); read -rt .1 -u $z || :; {look}");

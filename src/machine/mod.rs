@@ -24,6 +24,7 @@
 //! is exact as long as nobody turns `onlcr` off), and kernel records that were printed meanwhile
 //! (they have a form and a time of their own: module `noise`).
 
+mod answers;
 mod boot;
 mod boot_times;
 mod bus;
@@ -51,6 +52,7 @@ mod output;
 mod paused;
 mod power;
 mod raw_console;
+mod replayed;
 mod saved;
 mod screen;
 mod session;
@@ -67,7 +69,7 @@ mod user;
 mod waits;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -78,6 +80,9 @@ use crate::console::Console;
 use crate::qemu::{Qemu, RunDirectory};
 use crate::{Event, Events, Result, Speed};
 
+pub(crate) use answers::Replay;
+
+use answers::Answers;
 use boot::Plan;
 use control::Control;
 use step::Step;
@@ -144,6 +149,8 @@ struct Life {
     control: Control,
     /// Who has the console, and whether a command is under way.
     line: Mutex<Line>,
+    /// Where answers are written down, or come from.
+    answers: Answers,
     /// Last, since its drop removes the files of what stands above.
     _run_dir: Arc<RunDirectory>,
 }
@@ -186,6 +193,11 @@ impl Machine {
     /// The directory with this machine's transcripts; removed with the machine unless it is kept.
     pub fn run_directory(&self) -> &Path {
         self.shared.run_dir.path()
+    }
+
+    /// The file of what it answered.
+    pub(crate) fn answers(&self) -> PathBuf {
+        self.shared.run_dir.answers()
     }
 
     /// Keeps the run directory (its transcripts and QEMU's messages) when the machine is gone.

@@ -18,8 +18,9 @@ impl Machine {
     /// [`crate::ErrorKind::Qmp`] when the monitor does not know the command or says `Error:`. The monitor
     /// has no status: other complaints come back as text.
     pub async fn send_monitor_command(&self, command: &str) -> Result<String> {
-        let _step = self.life().step(format!("monitor: {command}"));
-        self.qemu().monitor(command).await
+        let life = self.life();
+        let _step = life.step(format!("monitor: {command}"));
+        life.answer(&format!("monitor: {command}"), life.qemu.monitor(command)).await
     }
 
     /// Runs a command of QEMU's control protocol and returns its answer. It may take a minute.
@@ -37,8 +38,10 @@ impl Machine {
     /// # Ok(()) }
     /// ```
     pub async fn qmp(&self, command: &str, arguments: Option<Value>) -> Result<Value> {
-        let _step = self.life().step(format!("qmp: {command}"));
-        self.qemu().qmp().execute(command, arguments, ANSWER).await
+        let life = self.life();
+        let _step = life.step(format!("qmp: {command}"));
+        let question = format!("qmp: {command} {}", arguments.as_ref().unwrap_or(&Value::Null));
+        life.answer(&question, life.qemu.qmp().execute(command, arguments, ANSWER)).await
     }
 
     /// Waits for an event of QEMU's control protocol by its name, such as `RESET` or `DEVICE_DELETED`.
@@ -64,8 +67,10 @@ impl Machine {
         mut wanted: impl FnMut(&Value) -> bool,
         limit: Duration,
     ) -> Result<QmpEvent> {
-        let _step = self.life().step(format!("wait for QEMU's event {name}"));
+        let life = self.life();
+        let _step = life.step(format!("wait for QEMU's event {name}"));
         let fits = |event: &QmpEvent| event.name == name && wanted(&event.data);
-        self.qemu().qmp().wait_for_event(name, fits, self.speed().scale(limit)).await
+        let waiting = life.qemu.qmp().wait_for_event(name, fits, life.limit(limit));
+        life.answer(&format!("wait for QEMU's event {name}"), waiting).await
     }
 }

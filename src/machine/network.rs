@@ -13,8 +13,9 @@ impl Machine {
     /// # Errors
     /// [`crate::ErrorKind::Usage`] when the machine has no network card, [`crate::ErrorKind::QemuGone`].
     pub async fn block(&self) -> Result {
-        let _step = self.life().step("cut the network");
-        self.qemu().set_links(false).await
+        let life = self.life();
+        let _step = life.step("cut the network");
+        life.answer("cut the network", self.qemu().set_links(false)).await
     }
 
     /// Undoes [`Machine::block`]. The guest gets its address anew, which takes it a moment.
@@ -22,8 +23,9 @@ impl Machine {
     /// # Errors
     /// As [`Machine::block`].
     pub async fn unblock(&self) -> Result {
-        let _step = self.life().step("restore the network");
-        self.qemu().set_links(true).await
+        let life = self.life();
+        let _step = life.step("restore the network");
+        life.answer("restore the network", self.qemu().set_links(true)).await
     }
 
     /// Makes a TCP port of the guest reachable at an address of this host, until the machine ends: the one
@@ -45,6 +47,7 @@ impl Machine {
     /// ```
     pub async fn forward_port(&self, host: u16, guest: u16) -> Result<SocketAddr> {
         let _step = self.life().step(format!("forward a port to {guest}"));
+        self.life().needs_a_machine("a forwarded port")?;
         self.qemu().forward(Protocol::Tcp, host, guest).await
     }
 
@@ -54,6 +57,7 @@ impl Machine {
     /// As [`Machine::forward_port`].
     pub async fn forward_udp_port(&self, host: u16, guest: u16) -> Result<SocketAddr> {
         let _step = self.life().step(format!("forward a UDP port to {guest}"));
+        self.life().needs_a_machine("a forwarded port")?;
         self.qemu().forward(Protocol::Udp, host, guest).await
     }
 }

@@ -30,8 +30,16 @@ impl Machine {
             return Err(exit.error(format_args!("{}: QEMU had ended before", life.name)));
         }
         let _step = life.step("power off");
-        let mut tried = Vec::new();
-        let how = life.shut_down(&mut line, &mut tried).await;
+        let (how, tried): (String, Vec<String>) = life
+            .answer("power off", async {
+                let mut tried = Vec::new();
+                let how = life.shut_down(&mut line, &mut tried).await;
+                Ok((how.to_owned(), tried))
+            })
+            .await?;
+        if life.replay().is_some() {
+            life.qemu.is_off();
+        }
         *line = Line::Lost("the machine was powered off".to_owned());
         let tried = if tried.is_empty() {
             String::new()

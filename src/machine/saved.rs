@@ -16,6 +16,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use super::answers::{Answers, Book, Standing, Start};
 use super::boot::Plan;
 use super::control::{Control, SavedControl};
 use super::shell_line::{SavedShell, ShellLine};
@@ -139,6 +140,18 @@ impl Known {
     }
 }
 
+impl Line {
+    /// What a replay begins with.
+    fn standing(&self) -> Standing {
+        match self {
+            Self::Shell(shell) => {
+                Standing::Shell { user: shell.user().to_owned(), language: shell.language() }
+            }
+            Self::AtLogin | Self::Lost(_) => Standing::AtLogin,
+        }
+    }
+}
+
 impl Plan {
     /// A machine that goes on from what is in `folder`; to be saved again, perhaps.
     pub(super) async fn resume(
@@ -186,8 +199,11 @@ impl Plan {
             phase: "cloned".to_owned(),
             at: started.elapsed(),
         });
+        let book = Book::open(&run_dir.answers());
+        book.started(Ok(Start { speed: speed.factor(), console: line.standing() }), &console);
+        let answers = Answers::Written(book);
         let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
-        Ok(Life { name, console, qemu, events, speed, control, line, _run_dir })
+        Ok(Life { name, console, qemu, events, speed, control, line, answers, _run_dir })
     }
 }
 

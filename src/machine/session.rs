@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
+use super::answers::Bytes;
 use super::command::Collector;
 use super::shell_line::{Ended, shorten};
 use super::{Life, Line, Output};
@@ -81,36 +84,39 @@ impl Session {
         let mut step = life.step(format!("{}: {}", self.user, shorten(command)));
         let limit = life.limit(self.limit);
         let started = Instant::now();
-        match shell.run(life, command, limit).await {
-            Ok(Ended::Done(collector)) => {
-                let output = output(command, collector)?;
+        let question = format!("{}$ {command}", self.user);
+        let ran =
+            life.answer_on_console(&question, async { shell.run(life, command, limit).await.map(Ran::from) });
+        match ran.await {
+            Ok(Ran::Done { status, printed, lost }) => {
+                let output = output(command, status, printed, lost)?;
                 step.gave(output.bytes(), output.stderr(), Some(output.status()), &life.console);
                 Ok(output)
             }
-            Ok(Ended::Interrupted { collector, regained }) => {
+            Ok(Ran::Interrupted { printed, lost }) => {
                 let error = Error::new(
                     ErrorKind::CommandTimeout,
                     format!("{}: `{}` did not end within its limit", life.name, shorten(command)),
                 )
                 .took(started.elapsed(), limit)
-                .section("what it had printed", shown(&collector.into_bytes()));
-                match regained {
-                    Ok(()) => Err(error.next_step(
+                .section("what it had printed", shown(&printed.0));
+                match lost {
+                    None => Err(error.next_step(
                         "it was interrupted and the session goes on; give it more time with `with_limit`",
                     )),
-                    Err(lost) => {
-                        *line = Line::Lost(lost.summary().to_owned());
-                        Err(error.section("and then", lost.to_string()))
+                    Some(Lost { summary, report }) => {
+                        *line = Line::Lost(summary);
+                        Err(error.section("and then", report))
                     }
                 }
             }
-            Ok(Ended::LoggedOut(collector)) => {
+            Ok(Ran::LoggedOut { printed }) => {
                 *line = Line::AtLogin;
                 Err(ended("the session ended with it, and the login prompt is back")
-                    .section("what it had printed", shown(&collector.into_bytes())))
+                    .section("what it had printed", shown(&printed.0)))
             }
             Err(error) => {
-                if error.kind() != ErrorKind::Timeout {
+                if !matches!(error.kind(), ErrorKind::Timeout | ErrorKind::NotRecorded) {
                     *line = Line::Lost(error.summary().to_owned());
                 }
                 Err(error)
@@ -180,20 +186,50 @@ impl Session {
     }
 }
 
-fn output(command: &str, collector: Collector) -> Result<Output> {
-    let status = collector.status().unwrap_or(-1);
-    if collector.lost() > 0 {
+/// How a command ended, as it is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Ran {
+    Done { status: i32, printed: Bytes, lost: usize },
+    Interrupted { printed: Bytes, lost: Option<Lost> },
+    LoggedOut { printed: Bytes },
+}
+
+/// The shell did not come back.
+#[derive(Serialize, Deserialize)]
+struct Lost {
+    summary: String,
+    report: String,
+}
+
+impl From<Ended> for Ran {
+    fn from(ended: Ended) -> Self {
+        let printed = |collector: Collector| Bytes(collector.into_bytes());
+        match ended {
+            Ended::Done(collector) => {
+                let (status, lost) = (collector.status().unwrap_or(-1), collector.lost());
+                Self::Done { status, printed: printed(collector), lost }
+            }
+            Ended::Interrupted { collector, regained } => {
+                let lost = regained.err();
+                let lost =
+                    lost.map(|lost| Lost { summary: lost.summary().to_owned(), report: lost.to_string() });
+                Self::Interrupted { printed: printed(collector), lost }
+            }
+            Ended::LoggedOut(collector) => Self::LoggedOut { printed: printed(collector) },
+        }
+    }
+}
+
+fn output(command: &str, status: i32, printed: Bytes, lost: usize) -> Result<Output> {
+    if lost > 0 {
         return Err(Error::new(
             ErrorKind::Other,
-            format!(
-                "`{}` printed {} bytes more than are kept of one command",
-                shorten(command),
-                collector.lost()
-            ),
+            format!("`{}` printed {} bytes more than are kept of one command", shorten(command), lost),
         )
         .next_step("send its output to a file in the machine and look at the part that matters"));
     }
-    Ok(Output::new(command, status, collector.into_bytes(), Vec::new()))
+    Ok(Output::new(command, status, printed.0, Vec::new()))
 }
 
 /// The end of an output, as it may stand in a message.

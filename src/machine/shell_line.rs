@@ -153,6 +153,17 @@ impl ShellLine {
         Self { id: new_id(), user, password: Secret(password), language, uptime, busy: false }
     }
 
+    /// The shell of a record.
+    pub(super) fn replayed(user: &str, language: Language) -> Self {
+        let (user, password) = (user.to_owned(), Secret::new(""));
+        Self { id: new_id(), user, password, language, uptime: (f64::NAN, Instant::now()), busy: false }
+    }
+
+    /// What it speaks.
+    pub(super) fn language(&self) -> Language {
+        self.language
+    }
+
     /// Whether a command is under way, or was broken off.
     pub(super) fn is_busy(&self) -> bool {
         self.busy

@@ -42,7 +42,7 @@ impl Machine {
         let control: SavedControl = life.save_control().await?;
         let known = life.known(&line, control)?;
         let tag = format!("nixvm{number}");
-        life.qemu.keep_moment(&tag).await?;
+        life.answer(&format!("take snapshot {number}"), life.qemu.keep_moment(&tag)).await?;
         Ok(Snapshot { tag, qemu: life.qemu.pid(), known })
     }
 
@@ -66,7 +66,7 @@ impl Machine {
         let mut line = life.line.lock().await;
         *line = Line::Lost("the machine was brought back to an earlier moment".to_owned());
         life.control.leave("the machine was brought back to an earlier moment").await;
-        life.qemu.back_to_moment(&snapshot.tag).await?;
+        life.answer(&format!("go back to {}", snapshot.tag), life.qemu.back_to_moment(&snapshot.tag)).await?;
         life.console.skip();
         life.control.take_up(&life.name, &snapshot.known.control).await?;
         *line = snapshot.known.line();

@@ -67,8 +67,11 @@ impl Machine {
     /// [`crate::ErrorKind::QemuGone`].
     pub async fn send_console(&self, text: &str) -> Result {
         // What is typed may be a password.
-        let _step = self.life().step(format!("type {} characters on the console", text.chars().count()));
+        let what = format!("type {} characters on the console", text.chars().count());
+        let life = self.life();
+        let _step = life.step(what.clone());
         // The Enter key sends a carriage return.
-        self.console().send(text.replace("\r\n", "\r").replace('\n', "\r").as_bytes()).await
+        let typed = text.replace("\r\n", "\r").replace('\n', "\r");
+        life.answer(&what, life.console.send(typed.as_bytes())).await
     }
 }

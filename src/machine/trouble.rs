@@ -10,6 +10,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use super::answers::{Bytes, IN_PASSING};
 use super::console_checks::{Finding, check_console, unless_known};
 use super::{Life, Machine, dbus};
 use crate::Result;
@@ -57,7 +58,7 @@ impl Machine {
     /// Keeps in mind what the kernel's log shows.
     pub(super) async fn note_kernel_log(&self) {
         let life = self.life();
-        let log = match life.question(b"log").await {
+        let log = match life.question("the kernel's log", b"log").await {
             Some(log) => Some(as_on_a_console(&String::from_utf8_lossy(&log))),
             None => life.ask(KERNEL_LOG).await,
         };
@@ -103,6 +104,11 @@ impl Life {
         if self.qemu.exit().borrow().is_some() {
             return None;
         }
+        let ask = async { Ok(self.asked_at_once(command).await) };
+        self.answer(&format!("{IN_PASSING}{command}"), ask).await.ok()?
+    }
+
+    async fn asked_at_once(&self, command: &str) -> Option<String> {
         // Not by way of `channel`, which would open one that is lost.
         let channel = self.control.root()?;
         let _step = self.step(format!("root: {command}"));
@@ -114,10 +120,13 @@ impl Life {
 
     /// What the helper in the guest knows without starting a program; `None` as for [`Life::ask`], and where no helper
     /// serves the channel.
-    async fn question(&self, question: &[u8]) -> Option<Vec<u8>> {
-        let channel = self.control.root().filter(|root| root.way() == Way::Helper)?;
-        let asking = async { printed(channel.ask(question).await.ok()?).await };
-        tokio::time::timeout(self.limit(SOON), asking).await.ok()?
+    async fn question(&self, named: &str, question: &[u8]) -> Option<Vec<u8>> {
+        let ask = async {
+            let channel = self.control.root().filter(|root| root.way() == Way::Helper)?;
+            let asking = async { printed(channel.ask(question).await.ok()?).await };
+            tokio::time::timeout(self.limit(SOON), asking).await.ok()?.map(Bytes)
+        };
+        self.answer(&format!("{IN_PASSING}{named}"), async { Ok(ask.await) }).await.ok()?.map(|bytes| bytes.0)
     }
 
     /// Whether systemd says that all is well: neither is anything under way, nor has a unit failed.
@@ -131,7 +140,7 @@ impl Life {
             arguments: &["org.freedesktop.systemd1.Manager", "SystemState"],
         };
         call.write(1, &mut question);
-        let Some(answer) = self.question(&question).await else { return false };
+        let Some(answer) = self.question("the state of the system", &question).await else { return false };
         let mut left = &answer[..];
         while let Ok(Some((incoming, length))) = dbus::read(left) {
             if let dbus::Incoming::Answer { text, .. } = incoming {

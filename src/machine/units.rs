@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::bus::{Bus, Unit};
 use super::control::quoted;
 use super::output::Output;
-use super::{Machine, User, WAIT};
+use super::{Life, Machine, User, WAIT};
 use crate::{Error, ErrorKind, Result};
 
 /// A signal may get lost with a bus that is restarted; so long it is trusted.
@@ -29,17 +29,22 @@ impl User {
         let unit = full_name(unit);
         let life = self.life();
         let _step = life.step(format!("wait for unit {unit}"));
+        let question = format!("{}: wait for unit {unit}", self.name);
+        life.answer(&question, self.wait_for_full_name(&life, &unit)).await
+    }
+
+    async fn wait_for_full_name(&self, life: &Life, unit: &str) -> Result {
         let limit = life.limit(self.limit.unwrap_or(WAIT));
         let started = Instant::now();
-        let Some(bus) = life.bus(&self.name).await? else { return self.poll_unit(&unit).await };
-        let waiting = self.watch_unit(&bus, &unit, life.limit(UNKNOWN));
+        let Some(bus) = life.bus(&self.name).await? else { return self.poll_unit(unit).await };
+        let waiting = self.watch_unit(&bus, unit, life.limit(UNKNOWN));
         match tokio::time::timeout(limit, waiting).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                let state = bus.unit(&unit).await.map(|unit| unit.to_string()).unwrap_or_default();
+                let state = bus.unit(unit).await.map(|unit| unit.to_string()).unwrap_or_default();
                 let summary = format!("{}: {unit} did not become active: it is {state}", life.name);
                 let error = Error::new(ErrorKind::Timeout, summary).took(started.elapsed(), limit);
-                Err(self.with_status(error, &unit).await)
+                Err(self.with_status(error, unit).await)
             }
         }
     }
@@ -94,10 +99,15 @@ impl User {
     /// [`ErrorKind::UnitFailed`] with its status when it is in another, and those of [`User::execute`].
     pub async fn require_unit_state(&self, unit: &str, state: &str) -> Result {
         let unit = full_name(unit);
-        let found = match self.life().bus(&self.name).await? {
-            Some(bus) => bus.unit(&unit).await?.active,
-            None => self.get_unit_property(&unit, "ActiveState").await?,
-        };
+        let life = self.life();
+        let question = format!("{}: state of unit {unit}", self.name);
+        let state_of = life.answer(&question, async {
+            match life.bus(&self.name).await? {
+                Some(bus) => Ok(bus.unit(&unit).await?.active),
+                None => self.get_unit_property(&unit, "ActiveState").await,
+            }
+        });
+        let found = state_of.await?;
         if found == state {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! QEMU: starts the run script of a built VM, speaks its control protocol, and sees to it that
 //! nothing of it outlives this process. What the guest says is the console's business.
 
+mod absent;
 pub mod accelerator;
 mod disk;
 mod dump;

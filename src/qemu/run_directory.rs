@@ -107,6 +107,11 @@ impl RunDirectory {
         self.path.join("transcript")
     }
 
+    /// What the machine answered, for a replay.
+    pub(crate) fn answers(&self) -> PathBuf {
+        self.path.join("answers")
+    }
+
     /// What the run script and QEMU wrote to stdout and stderr: the first MiB of it.
     pub fn stderr(&self) -> PathBuf {
         self.path.join("stderr")

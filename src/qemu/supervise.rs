@@ -147,6 +147,25 @@ fn begin(
 }
 
 impl Supervised {
+    /// Of nothing at all. It ends when it is told to.
+    pub(super) fn absent() -> Self {
+        Self(Arc::new(Shared {
+            // Never signalled: there is nothing that lives.
+            pid: rustix::process::getpid(),
+            state: Mutex::new(State::Gone),
+            ended: Condvar::new(),
+            killed: AtomicBool::new(false),
+            exit: watch::Sender::new(None),
+            gone: watch::Sender::new(true),
+            tail: Mutex::default(),
+        }))
+    }
+
+    /// Has what is absent end by itself.
+    pub(super) fn is_off(&self) {
+        self.0.absent_ends(ExitStatus::from_raw(0));
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.0.pid.as_raw_pid().unsigned_abs()
     }
@@ -191,7 +210,18 @@ impl Shared {
         if *state == State::Living {
             self.killed.store(true, Ordering::Relaxed);
             let _ = kill_process_group(self.pid, Signal::KILL);
+        } else {
+            self.absent_ends(ExitStatus::from_raw(Signal::KILL.as_raw()));
         }
+    }
+
+    /// What was there has told how it ended; what never was has not.
+    fn absent_ends(&self, status: ExitStatus) {
+        self.exit.send_if_modified(|exit| {
+            let absent = exit.is_none();
+            exit.get_or_insert_with(|| Exit { status, stderr: String::new() });
+            absent
+        });
     }
 
     fn wait_gone(&self, until: Instant) -> bool {

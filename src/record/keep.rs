@@ -102,6 +102,16 @@ impl Keeper {
         }
     }
 
+    /// Copies what the machine `machine` answered, whose run directory this is.
+    pub(crate) fn answers(&self, machine: &str, answers: &Path) {
+        let to = self.folder().join(format!("{}.answers", super::in_a_path(machine)));
+        if answers.exists()
+            && let Err(error) = fs::copy(answers, &to)
+        {
+            tracing::warn!(%error, "answers are not in the record");
+        }
+    }
+
     /// Copies one transcript, with its times, and makes of it what people look at.
     pub(crate) fn transcript(&self, machine: &str, from: &Path, name: &str, passed: bool) {
         let to = self.folder().join(name);

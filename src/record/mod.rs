@@ -11,6 +11,7 @@
 //! RUN/SCENARIO/MACHINE.svg           its last screen
 //! RUN/SCENARIO/MACHINE.log           the transcript as lines: host's time, guest's uptime, text
 //! RUN/SCENARIO/MACHINE.film          its pictures, for report.html
+//! RUN/SCENARIO/MACHINE.answers       what it answered to the scenario, for a replay without it
 //! RUN/SCENARIO/MACHINE.journal       of a machine whose scenario failed; and MACHINE.moment/
 //! RUN/SCENARIO/*.png                 screenshots
 //! ```

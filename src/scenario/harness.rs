@@ -18,7 +18,7 @@ use super::suite::Suite;
 use crate::build::Settings;
 use crate::record::{Folder, History, Writer};
 use crate::report::{self, Github, Relay, Rendering, Reporter};
-use crate::{Error, ErrorKind, Event, Result, qemu};
+use crate::{Copies, Error, ErrorKind, Event, Result, qemu};
 
 /// If it is set, a suite prints what its machines are made from, one path a line, and runs nothing: for
 /// `nixvm-test --watch`.
@@ -56,28 +56,26 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
 
     let reporter: Arc<dyn Reporter> = report::choose(&settings);
     if std::env::var_os(TELL_SOURCES).is_some() {
-        let suite = Suite::new(Settings::from_env()?, reporter);
+        let suite = Suite::new(settings, reporter)?;
         suite.source_files(&scenarios).iter().for_each(|file| println!("{}", file.display()));
         return Ok(Exit::Passed.into());
     }
     if std::env::var_os(TELL_SCENARIOS).is_some() {
-        let suite = Suite::new(settings.clone(), reporter);
+        let suite = Suite::new(settings.clone(), reporter)?;
         order::share(scenarios, &settings)
             .iter()
             .for_each(|scenario| println!("{}", describe(scenario, &suite)));
         return Ok(Exit::Passed.into());
     }
-    let record = match Folder::begin().and_then(Writer::new) {
-        Ok(record) => Some(Arc::new(record)),
-        Err(error) => {
-            report::events(&reporter)
-                .note(format!("there will be no record of this run: {}", error.summary()));
-            None
-        }
+    let record = match settings.against {
+        Some(_) if settings.report != Copies::default() => return Err(no_reports()),
+        // `last` is to stay what it was.
+        Some(_) => None,
+        None => record(&reporter),
     };
     let rendering = record.as_ref().map(|record| Rendering::start(record.path(), settings.report.clone()));
     let rendering = rendering.map(Arc::new);
-    let suite = Suite::new(settings, reporter.clone()).recorded(record.clone(), rendering.clone());
+    let suite = Suite::new(settings, reporter.clone())?.recorded(record.clone(), rendering.clone());
     let scenarios = suite.ordered(scenarios);
     let is_chosen = |scenario: &&Scenario| is_chosen(scenario, &arguments);
     let chosen: Vec<&'static Scenario> = scenarios.iter().copied().filter(is_chosen).collect();
@@ -125,6 +123,24 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     // A failure that is not among ours is one too, whatever it was.
     let exit = if exit == Exit::Passed && conclusion.has_failed() { Exit::Failed } else { exit };
     Ok(exit.into())
+}
+
+/// Where this run is written down, if it can be.
+fn record(reporter: &Arc<dyn Reporter>) -> Option<Arc<Writer>> {
+    match Folder::begin().and_then(Writer::new) {
+        Ok(record) => Some(Arc::new(record)),
+        Err(error) => {
+            let note = format!("there will be no record of this run: {}", error.summary());
+            report::events(reporter).note(note);
+            None
+        }
+    }
+}
+
+fn no_reports() -> Error {
+    Error::new(ErrorKind::Usage, "a replay makes no reports: --report and --against don't go together")
+        .likely_cause("reports are made of the record of a run, and a replay leaves none")
+        .next_step("run the scenarios on machines, without --against")
 }
 
 /// Tells GitHub Actions of `scenarios`, where this runs there.

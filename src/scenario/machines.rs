@@ -30,6 +30,10 @@ pub(super) async fn all(
     suite: &Arc<Suite>,
     events: &Events,
 ) -> Result<Ready, Failure> {
+    if let Some(record) = suite.against() {
+        let replayed = super::replayed::all(scenario, suite, record, events).await;
+        return Ok((replayed.map_err(at(Exit::Failed))?, None));
+    }
     let sources: Vec<Source> = scenario
         .machines
         .iter()

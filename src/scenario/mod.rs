@@ -26,6 +26,7 @@ mod order;
 mod outcome;
 mod panics;
 mod registry;
+mod replayed;
 mod run;
 mod suite;
 

@@ -196,6 +196,7 @@ impl Life {
                 machine.stop().await;
                 if let Some(keeper) = &self.keeper {
                     machine.console().flush();
+                    keeper.answers(machine.name(), &machine.answers());
                     keeper.transcripts(machine.name(), machine.run_directory(), outcome.is_ok());
                 }
             }

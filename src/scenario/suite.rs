@@ -9,6 +9,7 @@ use super::admission::Run;
 use super::ahead::Ahead;
 use super::capacity::Capacity;
 use super::registry::{MachineRequest, Scenario};
+use super::replayed::Record;
 use super::{budget, configuration, order};
 use crate::build::{Builder, BuiltVm, KeepState, Settings, Source};
 use crate::machine::MachineOptions;
@@ -24,6 +25,8 @@ pub(super) struct Suite {
     /// Builds each configuration once, however many scenarios ask for it.
     builder: Builder,
     reporter: Arc<dyn Reporter>,
+    /// The record that answers in the place of machines.
+    against: Option<Record>,
     /// Where the run is written down.
     record: Option<Arc<Writer>>,
     /// Makes reports of that.
@@ -35,10 +38,14 @@ pub(super) struct Suite {
 }
 
 impl Suite {
-    pub fn new(settings: Settings, reporter: Arc<dyn Reporter>) -> Self {
+    /// # Errors
+    /// [`ErrorKind::Usage`] when there is no record that is to answer.
+    pub fn new(settings: Settings, reporter: Arc<dyn Reporter>) -> Result<Self> {
+        let against = settings.against.as_deref().map(Record::find).transpose()?;
         let (builder, run) = (settings.builder(), Run::new(settings.jobs));
         let (begun, over_was_said, ahead) = (Instant::now(), Once::new(), Ahead::default());
-        Self { builder, run, settings, reporter, record: None, rendering: None, begun, over_was_said, ahead }
+        let (record, rendering) = (None, None);
+        Ok(Self { against, builder, run, settings, reporter, record, rendering, begun, over_was_said, ahead })
     }
 
     /// The run is written down there, too, and reports are made of it.
@@ -50,6 +57,11 @@ impl Suite {
     pub fn keeper(&self, scenario: &str, attempt: u32) -> Option<Keeper> {
         let record = self.record.as_ref()?.folder();
         Some(Keeper::new(record.path(), record.scenario(scenario, attempt), self.events(scenario)))
+    }
+
+    /// The record that answers in the place of machines.
+    pub fn against(&self) -> Option<&Record> {
+        self.against.as_ref()
     }
 
     /// These are to be run, in this order.
@@ -102,7 +114,7 @@ impl Suite {
 
     /// Whether a scenario that fails waits for a person.
     pub fn pauses_on_failure(&self) -> bool {
-        self.settings.pause_on_failure
+        self.settings.pause_on_failure && self.against.is_none()
     }
 
     /// Whether nothing more is to be begun after a failure.
@@ -196,6 +208,17 @@ impl Suite {
         self.builder.expected(source)
     }
 
+    /// What holds for a machine whether it is booted or replayed.
+    pub fn options_of_all(
+        &self,
+        scenario: &Scenario,
+        machine: &MachineRequest,
+        events: &Events,
+    ) -> MachineOptions {
+        let options = MachineOptions::new(machine.name).events(events.clone());
+        options.show_console(self.settings.console).time_boot(budget::has_one(scenario))
+    }
+
     /// How a machine made of `source` is booted.
     pub fn options(
         &self,
@@ -211,8 +234,7 @@ impl Suite {
             _ => None,
         };
         let disk = policy.map_or(Disk::Fresh, |policy| Disk::kept_in(&source.home(), vm, policy));
-        let mut options = MachineOptions::new(machine.name).disk(disk).events(events.clone());
-        options = options.show_console(self.settings.console).time_boot(budget::has_one(scenario));
+        let mut options = self.options_of_all(scenario, machine, events).disk(disk);
         if let Some(memory) = scenario.memory {
             options = options.memory(memory);
         }

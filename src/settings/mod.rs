@@ -77,6 +77,8 @@ pub struct Settings {
     pub jobs: Option<u64>,
     /// Reports that are wanted beside those in the record of the run.
     pub report: Copies,
+    /// The record of a run that answers in the place of machines.
+    pub against: Option<String>,
     /// Longest time the whole run may take.
     pub run_limit: Option<Duration>,
     /// How many of the host's processors machines may take; `None` for all.
@@ -106,6 +108,7 @@ impl Default for Settings {
             fail_fast: false,
             jobs: None,
             report: Copies::default(),
+            against: None,
             run_limit: None,
             host_cores: None,
             host_memory: None,

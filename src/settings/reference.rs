@@ -54,6 +54,7 @@ fn example(setting: &Setting) -> String {
         Form::Time => "\"45m\"",
         Form::Size => "\"4G\"",
         Form::Share => "\"hash:1/3\"",
+        Form::Run => "\"RUN\"",
     };
     format!("{} = {value}", setting.key)
 }

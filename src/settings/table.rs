@@ -178,6 +178,18 @@ pub const TABLE: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        key: "against",
+        variable: "NIXVM_AGAINST",
+        flag: "against",
+        placeholder: "RUN",
+        form: Form::Run,
+        meaning: "boot no machine: replay the scenarios against the record of a run (its folder, its name, or last), to mend \
+                  what they expect",
+        default: "machines are booted",
+        set: |settings, value| set(&mut settings.against, text(value)?.to_owned()),
+        ..PLAIN
+    },
+    Setting {
         key: "run-timeout",
         variable: "NIXVM_RUN_TIMEOUT",
         flag: "run-timeout",

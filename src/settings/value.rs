@@ -34,6 +34,8 @@ pub enum Form {
     Share,
     /// Reports and where each is to be: `junit=FILE,html=FILE`.
     Reports,
+    /// The record of a run: its folder, its name or the beginning of that, or `last`.
+    Run,
 }
 
 impl Form {
@@ -51,6 +53,7 @@ impl Form {
             Self::Size => "a size such as 4G or 512M".into(),
             Self::Share => "a share such as hash:1/3, the first of three".into(),
             Self::Reports => "formats and paths: junit=FILE,html=FILE,jsonl=FILE,cast=DIR".into(),
+            Self::Run => "the record of a run: its folder, its name or the beginning of that, or last".into(),
         }
     }
 
@@ -94,6 +97,9 @@ impl Form {
             (Self::Path, _) => absolute(Path::new(&text), folder).into(),
             (Self::Nixpkgs, Some(given)) => nixpkgs(given, folder).into(),
             (Self::Flake, Some(given)) => flake(given, folder).into(),
+            (Self::Run, Some(given)) if folder.join(given).join(crate::record::EVENTS).is_file() => {
+                absolute(Path::new(given), folder).into()
+            }
             (Self::Reports, Some(given)) => match given.parse::<Copies>() {
                 Ok(copies) => copies.below(folder).to_string().into(),
                 Err(_) => text,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // tests
 
 mod admission;
+mod against;
 mod attach;
 mod checks;
 mod compiling;

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Machine;
+use super::answers::Bytes;
 use crate::console::Pattern;
 use crate::qemu::Format;
 use crate::{Error, ErrorKind, Event, FileKind, Result};
@@ -33,7 +34,7 @@ impl Machine {
     pub async fn screenshot(&self, path: impl AsRef<Path>) -> Result {
         let path = path.as_ref();
         let _step = self.life().step(format!("screenshot {}", path.display()));
-        let png = self.dump(Format::Png).await?;
+        let png = self.png().await?;
         let failed = |error| Error::io(format_args!("write {}", path.display()), &error);
         std::fs::write(path, png).map_err(failed)?;
         let (machine, path) = (self.name().to_owned(), std::path::absolute(path).map_err(failed)?);
@@ -46,7 +47,7 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::Qmp`] when the machine has no screen (or this QEMU no PNG).
     pub async fn screenshot_png(&self) -> Result<Vec<u8>> {
-        self.dump(Format::Png).await
+        self.png().await
     }
 
     /// The text on the screen, read by tesseract: as good as reading from a picture is, so `l` and `1`, `0`
@@ -55,9 +56,12 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::Host`] when this host has no tesseract, and those of [`Machine::screenshot`].
     pub async fn get_screen_text(&self) -> Result<String> {
-        let _step = self.life().step("read the screen");
-        let picture = self.picture().await?;
-        read(&picture, READINGS[0], self.speed().scale(READ)).await
+        let life = self.life();
+        let _step = life.step("read the screen");
+        life.answer("read the screen", async {
+            read(&self.picture().await?, READINGS[0], life.limit(READ)).await
+        })
+        .await
     }
 
     /// The text on the screen, read in several ways that make different mistakes: lines of a console, words
@@ -66,13 +70,17 @@ impl Machine {
     /// # Errors
     /// As [`Machine::get_screen_text`].
     pub async fn get_screen_text_variants(&self) -> Result<Vec<String>> {
-        let _step = self.life().step("read the screen");
-        let picture = self.picture().await?;
-        let mut texts = Vec::new();
-        for reading in READINGS {
-            texts.push(read(&picture, reading, self.speed().scale(READ)).await?);
-        }
-        Ok(texts)
+        let life = self.life();
+        let _step = life.step("read the screen");
+        life.answer("read the screen in several ways", async {
+            let picture = self.picture().await?;
+            let mut texts = Vec::new();
+            for reading in READINGS {
+                texts.push(read(&picture, reading, life.limit(READ)).await?);
+            }
+            Ok(texts)
+        })
+        .await
     }
 
     /// Waits until the screen shows `pattern`: plain text, or a regular expression
@@ -99,7 +107,13 @@ impl Machine {
     /// ```
     pub async fn wait_for_text(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<String> {
         let pattern = pattern.into();
-        let _step = self.life().step(format!("wait for {pattern} on the screen"));
+        let life = self.life();
+        let what = format!("wait for {pattern} on the screen");
+        let _step = life.step(what.clone());
+        life.answer(&what, self.look_for(&pattern, limit)).await
+    }
+
+    async fn look_for(&self, pattern: &Pattern, limit: Duration) -> Result<String> {
         let limit = self.speed().scale(limit);
         let started = Instant::now();
         let mut known = HashSet::new();
@@ -111,7 +125,7 @@ impl Machine {
                 pause = LOOKS.0;
                 for (number, reading) in READINGS.into_iter().enumerate() {
                     let text = read(&picture, reading, self.speed().scale(READ)).await?;
-                    if alike::shows(&text, &pattern) {
+                    if alike::shows(&text, pattern) {
                         return Ok(text);
                     }
                     if number == 0 {
@@ -119,7 +133,7 @@ impl Machine {
                     }
                 }
             }
-            if let Some(hopeless) = self.console().hopeless(&pattern) {
+            if let Some(hopeless) = self.console().hopeless(pattern) {
                 return Err(hopeless.section("the screen shows", shown));
             }
             if started.elapsed() >= limit {
@@ -137,6 +151,11 @@ impl Machine {
             tokio::time::sleep(pause.min(limit.saturating_sub(started.elapsed()))).await;
             pause = (pause * 2).min(LOOKS.1);
         }
+    }
+
+    async fn png(&self) -> Result<Vec<u8>> {
+        let ask = async { self.dump(Format::Png).await.map(Bytes) };
+        Ok(self.life().answer("picture of the screen", ask).await?.0)
     }
 
     async fn picture(&self) -> Result<Picture> {

@@ -1,0 +1,48 @@
+//! A console whose machine is a record: nobody is at the other end, and what came once is handed in again.
+
+use super::engine::Pushed;
+use super::line::Console;
+
+impl Console {
+    /// How much of the transcript there is, in bytes, as [`Console::flush`] would bring it to its file.
+    pub(crate) fn written(&self) -> u64 {
+        self.0.line.engine().written()
+    }
+
+    /// Takes in what a record has, as if it had come from the line. What the guest asked of the terminal was answered
+    /// then.
+    pub(crate) fn hand_in(&self, bytes: &[u8]) {
+        let line = &self.0.line;
+        let pushed = {
+            let mut engine = line.engine();
+            let pushed = engine.push(bytes);
+            engine.take_answers();
+            pushed
+        };
+        line.news.notify_waiters();
+        if pushed == Pushed::Wake {
+            line.bell.notify_one();
+        }
+    }
+
+    /// From now on no wait takes longer than this: what a record has is handed in before it is waited for.
+    pub(crate) fn ends_waits_after(&self, longest: std::time::Duration) {
+        self.0.line.engine().longest_wait = Some(longest);
+    }
+
+    /// `text` with a token for each secret that is known here: what [`Console::revealed`] undoes.
+    pub(crate) fn hidden(&self, text: &str) -> String {
+        self.0.line.engine().secrets.hide(text)
+    }
+
+    /// `text` with the secrets for their tokens, as far as they are known here: the first that was typed for the first,
+    /// and so on.
+    pub(crate) fn revealed(&self, text: &str) -> String {
+        self.0.line.engine().secrets.reveal(text)
+    }
+
+    /// How many secrets are known here.
+    pub(crate) fn secrets(&self) -> usize {
+        self.0.line.engine().secrets.count()
+    }
+}

@@ -1,0 +1,103 @@
+//! What a machine answered, written down as it comes, so that a scenario can be replayed against the record of a run:
+//! no machine is there then, and whatever the scenario asks is answered by what was written.
+//!
+//! A *question* is what a method of [`Machine`](super::Machine), [`User`](super::User) or
+//! [`Session`](super::Session) asks of guest and QEMU, in words that are the same whenever it asks the same: `alice$
+//! cowsay hello`, `root: wait for unit nginx.service`. A replay takes the first answer to it that is not used yet. So
+//! what the scenario makes of the answers may change, and a question that was never asked has no answer; that it would
+//! be another one after other commands, no record knows.
+//!
+//! The console is replayed as it was: each answer has the places in the transcript where it was asked and answered,
+//! and what was said up to the next question is handed in before the scenario goes on.
+//!
+//! The file is `answers` in the run directory and `MACHINE.answers` in the record: one line of JSON an answer. Secrets
+//! that the console knows stand in it as tokens; the scenario that is replayed knows them itself.
+
+mod book;
+mod bytes;
+mod line;
+mod replay;
+mod told;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Life;
+use crate::{Error, ErrorKind, Result};
+
+pub(super) use book::{Book, Page};
+pub(super) use bytes::Bytes;
+pub(super) use line::{Standing, Start};
+pub(crate) use replay::Replay;
+
+/// So begins what no scenario asks: the library does, when the scenario is over or the machine goes down.
+pub(super) const IN_PASSING: &str = "in passing: ";
+
+/// Where a machine's answers come from, or go to.
+#[derive(Debug)]
+pub(super) enum Answers {
+    /// They are the machine's, and are written down.
+    Written(Book),
+    /// They are those of a record.
+    Read(Arc<Replay>),
+}
+
+impl Life {
+    /// What is answered to `question`: by the machine, which is asked by `ask`, or by the record.
+    pub(super) async fn answer<T: Serialize + DeserializeOwned>(
+        &self,
+        question: &str,
+        ask: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.answered(question, false, ask).await
+    }
+
+    /// [`Life::answer`] for what reads its answer on the console: what was said there is passed over.
+    pub(super) async fn answer_on_console<T: Serialize + DeserializeOwned>(
+        &self,
+        question: &str,
+        ask: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.answered(question, true, ask).await
+    }
+
+    async fn answered<T: Serialize + DeserializeOwned>(
+        &self,
+        question: &str,
+        passed: bool,
+        ask: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match &self.answers {
+            Answers::Read(replay) => replay.answer(question, &self.console),
+            Answers::Written(book) => {
+                let page = book.page(&self.console, question, passed);
+                let answer = ask.await;
+                page.answered(&answer);
+                answer
+            }
+        }
+    }
+
+    /// What is read, if this is no machine but a record.
+    pub(super) fn replay(&self) -> Option<&Replay> {
+        match &self.answers {
+            Answers::Read(replay) => Some(replay),
+            Answers::Written(_) => None,
+        }
+    }
+
+    /// An error where there is no machine: `what` can't be answered by a record.
+    pub(super) fn needs_a_machine(&self, what: &str) -> Result {
+        match self.replay() {
+            None => Ok(()),
+            Some(_) => Err(Error::new(
+                ErrorKind::NotRecorded,
+                format!("{}: {what} needs a machine: a record can't answer it", self.name),
+            )
+            .next_step("run the scenario on a machine, without --against")),
+        }
+    }
+}

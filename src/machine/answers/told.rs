@@ -1,0 +1,73 @@
+//! An error as it is written down.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ErrorKind};
+
+/// All of an [`Error`] but where it was made and which transcripts it names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Told {
+    kind: ErrorKind,
+    summary: String,
+    sections: Vec<(String, String)>,
+    /// Seconds, and of how many.
+    took: Option<(f64, f64)>,
+    cause: Option<String>,
+    next: Option<String>,
+}
+
+impl From<&Error> for Told {
+    fn from(error: &Error) -> Self {
+        let (cause, next) = error.advice();
+        Self {
+            kind: error.kind(),
+            summary: error.summary().to_owned(),
+            sections: error.sections().map(|(title, body)| (title.to_owned(), body.to_owned())).collect(),
+            took: error.time().map(|(took, limit)| (took.as_secs_f64(), limit.as_secs_f64())),
+            cause: cause.map(str::to_owned),
+            next: next.map(str::to_owned),
+        }
+    }
+}
+
+impl From<Told> for Error {
+    fn from(told: Told) -> Self {
+        let mut error = Self::new(told.kind, told.summary);
+        for (title, body) in told.sections {
+            error = error.section(title, body);
+        }
+        if let Some((took, limit)) = told.took {
+            // Whoever wrote it may have written anything.
+            let time = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+            error = error.took(time(took), time(limit));
+        }
+        if let Some(cause) = told.cause {
+            error = error.likely_cause(cause);
+        }
+        match told.next {
+            Some(next) => error.next_step(next),
+            None => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_the_same_after_it_was_written_and_read() {
+        let error = Error::new(ErrorKind::UnitFailed, "nginx.service failed")
+            .section("its status", "dead\nvery")
+            .took(Duration::from_millis(1500), Duration::from_secs(3))
+            .likely_cause("a port is taken")
+            .next_step("look at its journal");
+        let written = serde_json::to_string(&Told::from(&error)).unwrap();
+        let read = Error::from(serde_json::from_str::<Told>(&written).unwrap());
+        assert_eq!((read.kind(), read.to_string()), (error.kind(), error.to_string()));
+        let odd = written.replace("1.5", "-1e300");
+        assert!(Error::from(serde_json::from_str::<Told>(&odd).unwrap()).to_string().contains("after 0.0 s"));
+    }
+}

@@ -1,0 +1,74 @@
+//! A machine that is a record: see [`super::answers`].
+
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::answers::{Answers, Replay, Standing};
+use super::boot::{Origin, Plan};
+use super::control::Control;
+use super::shell_line::ShellLine;
+use super::{Life, Line, Machine, MachineOptions};
+use crate::console::Watch;
+use crate::qemu::{Qemu, RunDirectory};
+use crate::{Error, Event, Result, Speed};
+
+/// All that the console has to say is there before anybody waits for it. Other tasks of a scenario may have to ask
+/// something first.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
+impl Machine {
+    /// A machine that answers as `replay` did. `password` is that of whoever was logged in when it began, if it is known.
+    ///
+    /// # Errors
+    /// What kept it from starting when it was recorded; [`crate::ErrorKind::Io`] when there are no files or descriptors
+    /// left.
+    pub(crate) async fn replayed(
+        replay: Arc<Replay>,
+        options: MachineOptions,
+        password: Option<&str>,
+    ) -> Result<Self> {
+        let plan = Plan::made_of(Origin::Record(replay), options);
+        let run_dir = Arc::new(RunDirectory::create()?);
+        let life = plan.begin(&run_dir, run_dir.transcript(), None).await?;
+        if let Some(password) = password {
+            life.console.mask(password);
+        }
+        Ok(Self::living(plan, run_dir, life, None))
+    }
+}
+
+impl Plan {
+    /// The next start in the record.
+    pub(super) async fn begin_replay(
+        &self,
+        replay: &Arc<Replay>,
+        run_dir: &Arc<RunDirectory>,
+        transcript: PathBuf,
+    ) -> Result<Life> {
+        let start = replay.start()?;
+        let (name, events) = (self.name.clone(), self.events.clone());
+        let speed = Speed::new(start.speed);
+        let (qemu, stream) = Qemu::absent(&name, &events).await?;
+        // Nobody opens it.
+        let (line, _) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
+        let control = Control::new(line, self.shell_control)?;
+        let console = self.attach(&qemu, stream, transcript, speed, Vec::new())?;
+        console.ends_waits_after(LONGEST_WAIT);
+        // The boot is over, whatever it said.
+        console.set_watch(Watch::Off);
+        replay.up(&console);
+        console.set_watch(Watch::Session);
+        events.send(Event::Phase { machine: name.clone(), phase: "replayed".to_owned(), at: Duration::ZERO });
+        let line = match start.console {
+            Standing::AtLogin => Line::AtLogin,
+            Standing::Shell { user, language } => Line::Shell(ShellLine::replayed(&user, language)),
+        };
+        let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
+        let answers = Answers::Read(Arc::clone(replay));
+        Ok(Life { name, console, qemu, events, speed, control, line, answers, _run_dir })
+    }
+}

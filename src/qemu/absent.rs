@@ -1,0 +1,96 @@
+//! No QEMU: what is there in its place where a record answers for a machine.
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use super::supervise::Supervised;
+use super::{Accelerator, Exit, QMP_LIMIT, Qemu, Qmp};
+use crate::{Error, Events, Result};
+
+/// What QEMU says first (qmp-spec.txt, 2.2).
+const GREETING: &[u8] = b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n";
+
+impl Qemu {
+    /// A QEMU that is not there: no process, nobody at the other end of its console, and every command of its control
+    /// protocol is refused. It ends when it is told to.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] when there are no descriptors left.
+    pub(crate) async fn absent(machine: &str, events: &Events) -> Result<(Self, UnixStream)> {
+        let pair = || UnixStream::pair().map_err(|error| Error::io("make a socket pair", &error));
+        let ((console, silent), (control, refusing)) = (pair()?, pair()?);
+        let supervised = Supervised::absent();
+        tokio::spawn(until_the_end(supervised.exit(), swallow(silent)));
+        tokio::spawn(until_the_end(supervised.exit(), refuse(refusing)));
+        let qmp = Qmp::connect(control, QMP_LIMIT).await?;
+        Ok((Self::new(supervised, qmp, Accelerator::Tcg, None, machine, events), console))
+    }
+
+    /// Has one that is not there end as after a power-off.
+    pub(crate) fn is_off(&self) {
+        self.supervised.is_off();
+    }
+}
+
+async fn until_the_end(mut exit: watch::Receiver<Option<Exit>>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        _ = exit.wait_for(Option::is_some) => {}
+    }
+}
+
+/// Reads what is typed. Nobody wants to know.
+async fn swallow(mut line: UnixStream) {
+    let mut typed = [0; 4096];
+    while line.read(&mut typed).await.is_ok_and(|count| count > 0) {}
+    // The line stays open for those who typed nothing.
+    std::future::pending().await
+}
+
+/// Speaks as much of the control protocol as makes a connection.
+async fn refuse(line: UnixStream) {
+    let (reader, mut writer) = line.into_split();
+    let mut requests = BufReader::new(reader).lines();
+    let mut answer = GREETING.to_vec();
+    while writer.write_all(&answer).await.is_ok() {
+        let Ok(Some(request)) = requests.next_line().await else { return };
+        let request: serde_json::Value = serde_json::from_str(&request).unwrap_or_default();
+        let mut reply = match request["execute"].as_str() {
+            Some("qmp_capabilities") => serde_json::json!({ "return": {} }),
+            _ => serde_json::json!({ "error": {
+                "class": "GenericError",
+                "desc": "there is no QEMU: a record answers for this machine",
+            }}),
+        };
+        reply["id"] = request["id"].clone();
+        answer = format!("{reply}\r\n").into_bytes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_that_is_absent_refuses_and_ends_when_it_is_told_to() {
+        let (qemu, mut console) = Qemu::absent("m", &Events::none()).await.unwrap();
+        let refused = qemu.qmp().execute("query-status", None, Duration::from_secs(5)).await.unwrap_err();
+        assert!(refused.summary().contains("there is no QEMU"), "{refused}");
+        assert!(qemu.exit().borrow().is_none());
+        qemu.is_off();
+        assert!(qemu.exit().borrow().as_ref().is_some_and(|exit| exit.status.success()));
+        assert_eq!(console.read(&mut [0; 8]).await.unwrap(), 0);
+        qemu.kill().await;
+        assert!(qemu.exit().borrow().as_ref().is_some_and(|exit| exit.status.success()));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_absent_and_killed_was_killed() {
+        let (qemu, _console) = Qemu::absent("m", &Events::none()).await.unwrap();
+        qemu.kill().await;
+        assert!(qemu.exit().borrow().as_ref().is_some_and(|exit| !exit.status.success()));
+    }
+}

@@ -1,0 +1,92 @@
+//! The machines of a scenario that is replayed against the record of a run: none is built, and none is booted.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::configuration;
+use super::given::Place;
+use super::registry::{From, MachineRequest, Scenario};
+use super::suite::Suite;
+use crate::build::password_of;
+use crate::machine::{Machine, Replay};
+use crate::record::{Folder, History};
+use crate::{Error, ErrorKind, Events, FileKind, Result, nearest};
+
+/// The record that answers.
+pub(super) struct Record {
+    folder: Folder,
+    history: History,
+}
+
+impl Record {
+    /// The one that is called so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when there is none, [`ErrorKind::Io`] when it can't be read.
+    pub(super) fn find(named: &str) -> Result<Self> {
+        let folder = Folder::find(named)?;
+        let history = History::read(folder.path())?;
+        Ok(Self { folder, history })
+    }
+
+    /// The folder of a scenario in it: of its first try, since where there is another, that one failed.
+    fn folder_of(&self, scenario: &Scenario) -> Result<PathBuf> {
+        let (name, file) = (scenario.name(), configuration::source_file(scenario));
+        let named = || self.history.scenarios.iter().filter(|its| its.name == name);
+        // The record may be of another machine, where the file was elsewhere.
+        let Some(found) = named().find(|its| its.file == file).or_else(|| named().next()) else {
+            let summary =
+                format!("there is no scenario {name} in the record {}", self.folder.path().display());
+            let error = Error::new(ErrorKind::NotRecorded, summary)
+                .next_step("name a run in which it was: `nixvm-test report RUN` shows what is in one");
+            let names = self.history.scenarios.iter().map(|its| its.name.as_str());
+            return Err(match nearest(&name, names) {
+                Some(other) => {
+                    error.likely_cause(format!("it was called {other} then, or was not among those run"))
+                }
+                None => error.likely_cause("it was not among those that were run"),
+            });
+        };
+        let machines = found.attempts.iter().take(1).flat_map(|attempt| &attempt.machines);
+        let mut files = machines.flat_map(|machine| &machine.files);
+        let transcript = files.find(|file| file.kind == FileKind::Transcript);
+        let folder = transcript.and_then(|file| Some(self.folder.path().join(file.path.parent()?)));
+        Ok(folder.unwrap_or_else(|| self.folder.scenario(&name, 1)))
+    }
+}
+
+/// What the machines that `scenario` takes answered in the run that `record` is of, in the order asked for.
+pub(super) async fn all(
+    scenario: &'static Scenario,
+    suite: &Arc<Suite>,
+    record: &Record,
+    events: &Events,
+) -> Result<Vec<Place>> {
+    let folder = record.folder_of(scenario)?;
+    events.note(format!("replayed against {}: no machine is booted", folder.display()));
+    let mut replayed = Vec::new();
+    for request in scenario.machines {
+        let replay = Arc::new(Replay::open(&folder, request.name)?);
+        let options = suite.options_of_all(scenario, request, events);
+        let password = password(scenario, suite, request);
+        let machine = Machine::replayed(replay, options, password.as_deref()).await?;
+        let session = match request.session {
+            false => None,
+            true => Some(match machine.session().await.filter(|session| session.user() == request.name) {
+                Some(session) => session,
+                None => machine.login(request.name, password.as_deref().unwrap_or_default()).await?,
+            }),
+        };
+        replayed.push(Place { name: request.name, machine, session });
+    }
+    Ok(replayed)
+}
+
+/// The password of whoever is logged in when the machine begins, as far as it is known without building it.
+fn password(scenario: &Scenario, suite: &Suite, request: &MachineRequest) -> Option<String> {
+    if let From::LoggedIn { password, .. } = scenario.from {
+        return Some(password.to_owned());
+    }
+    let built = || suite.expected(&suite.source(scenario, request).ok()?);
+    if request.session { password_of(&built()?, request.name).ok() } else { None }
+}
