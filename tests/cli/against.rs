@@ -12,12 +12,8 @@ async fn page(machine: Machine) -> Result {
     let page = alice.succeed("printf 'a test page\\n\\377'").await?;
     assert_eq!(page.bytes(), b"a {} page\n\xff");
     assert_eq!(alice.run("cd /nowhere").await?.status(), 1);
-    machine.console().expect("No such file", Duration::from_secs(20)).await.unwrap_err();
+    machine.console().expect("No such file", Duration::from_millis(300)).await.unwrap_err();
     assert!(machine.get_console_log()?.contains("No such file"));
-    assert_eq!(machine.succeed("sort -r <<<$'a\nb'").await?.text(), "b\na\n");
-    assert_eq!(machine.command("cat").stdin("in").output().await?.text(), "in");
-    machine.fail("echo said >&2; exit 3").await?;
-    machine.wait_until_succeeds("test -d /").await?;
     alice.log_out().await?;
     machine.login("alice", "wrong").await.unwrap_err();
     machine.power_off().await?;

@@ -95,7 +95,7 @@ impl Replay {
         let mut state = self.state();
         let starts = |kept: &Kept| kept.line.as_ref().is_some_and(|line| line.asked == START);
         let Some(at) = (state.until..state.lines.len()).find(|&at| starts(&state.lines[at])) else {
-            return Err(self.not_recorded("a start of the machine"));
+            return Err(self.not_recorded(&state, "a start of the machine"));
         };
         let next = (at + 1..state.lines.len()).find(|&at| starts(&state.lines[at]));
         state.start += 1;
@@ -109,7 +109,9 @@ impl Replay {
         };
         // Without one the console is silent, and what waits for it says so.
         state.transcript = File::open(self.folder.join(transcript)).ok();
-        self.value(START, state.lines[at].line.clone())
+        let line = state.lines[at].line.clone();
+        drop(state);
+        self.value(START, line)
     }
 
     /// Hands in what the console of this start had said when the machine was up, and passes it over.
@@ -195,7 +197,7 @@ impl Replay {
                 );
                 return Err(Error::new(ErrorKind::NotRecorded, summary).next_step(WITHOUT));
             }
-            None => return Err(self.not_recorded(&format!("`{}`", shorten(question)))),
+            None => return Err(self.not_recorded(&self.state(), &format!("`{}`", shorten(question)))),
         };
         serde_json::from_value(value).map_err(|error| {
             let summary = format!(
@@ -209,8 +211,7 @@ impl Replay {
         })
     }
 
-    fn not_recorded(&self, question: &str) -> Error {
-        let state = self.state();
+    fn not_recorded(&self, state: &State, question: &str) -> Error {
         let asked = state.unused().map(|(_, line)| secret::masked(&line.asked));
         let asked: Vec<String> =
             asked.filter(|asked| !asked.starts_with(IN_PASSING)).map(|asked| shorten(&asked)).collect();
