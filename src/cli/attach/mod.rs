@@ -72,13 +72,7 @@ impl Attach {
             println!("{}", file.display());
             return Ok(Exit::Passed.into());
         }
-        Terminal::is_here()?;
-        let shown = Shown::new(&options.settings()?);
-        let at_signal = shown.clone();
-        signals::install(move |_| {
-            at_signal.end();
-            terminal::restore();
-        })?;
+        let shown = Shown::before_a_console(&options.settings()?)?;
         let (machine, console) = machine(&kept, options, &shown).await?;
         shown.end();
         visit(&machine, console, "", Ending::Stop).await
