@@ -104,9 +104,7 @@ fn read(editor: &mut Editor<Verbs, FileHistory>) -> Option<String> {
 
 /// Where the history is kept.
 fn history() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
-    Some(state.join("nixvm-test/history"))
+    Some(nixvm_test::environment::state_folder()?.join("history"))
 }
 
 /// Completes the words that a line begins with.
