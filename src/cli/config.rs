@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
+use nixvm_test::environment::variable;
 use nixvm_test::settings::{FILE_NAME, Layers, TABLE, VARIABLES, reference};
 use nixvm_test::{Result, nearest, report};
 use serde_json::{Value, json};
@@ -62,9 +63,8 @@ fn as_lines(layers: &Layers) -> String {
     for (left, right) in rows {
         text.push_str(&format!("{left:width$}  # {right}\n", width = width.unwrap_or_default()));
     }
-    let set = |name: &&str| std::env::var_os(*name).is_some_and(|value| !value.is_empty());
-    for name in VARIABLES.iter().map(|(name, _)| *name).filter(set) {
-        let value = std::env::var_os(name).unwrap_or_default();
+    let set = VARIABLES.iter().filter_map(|(name, _)| Some((name, variable(name)?)));
+    for (name, value) in set {
         text.push_str(&format!("# {name}={}\n", value.display()));
     }
     for (name, near) in unknown_variables() {

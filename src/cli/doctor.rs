@@ -1,12 +1,12 @@
 //! `nixvm-test doctor`: what this host has of all that runs need, and what mends the rest.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
-use nixvm_test::Result;
 use nixvm_test::doctor::{Finding, State, examine};
 use nixvm_test::scenario::Exit;
+use nixvm_test::{Result, report};
 use serde_json::json;
 
 use super::options::Options;
@@ -45,8 +45,7 @@ impl Doctor {
 }
 
 fn as_lines(findings: &[Finding]) -> String {
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colour = !plain && std::io::stdout().is_terminal();
+    let colour = report::in_colour(&std::io::stdout());
     let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or_default();
     let mut text = String::new();
     for Finding { name, state, found, mend, .. } in findings {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use clap::Args;
+use nixvm_test::environment::is_set;
 use nixvm_test::record::Folder;
 use nixvm_test::report::Rendering;
 use nixvm_test::scenario::Exit;
@@ -36,8 +37,7 @@ impl ReportPage {
             Rendering::start(folder.path(), Copies::default()).finish();
         }
         println!("{}", page.display());
-        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        if !self.no_open && (set("DISPLAY") || set("WAYLAND_DISPLAY")) {
+        if !self.no_open && (is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")) {
             open(&page);
         }
         Ok(Exit::Passed.into())
