@@ -61,6 +61,12 @@ fn neither(word: &str) -> Error {
     Error::new(ErrorKind::Usage, summary).next_step(next)
 }
 
+/// A path as the user has it: from the current folder where it is below.
+pub fn from_here(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
 /// A compiler whose messages fit where they are shown.
 pub fn compiler() -> Result<Compiler> {
     Compiler::new(report::in_colour(&std::io::stderr()))

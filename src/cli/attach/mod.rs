@@ -3,7 +3,7 @@
 mod find;
 mod pack;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -129,9 +129,4 @@ async fn live(id: &str) -> Result<ExitCode> {
         Left::Gone => eprintln!("nixvm-test: the run goes on"),
     }
     Ok(Exit::Passed.into())
-}
-
-/// A path as it stands in a message.
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

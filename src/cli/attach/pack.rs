@@ -9,8 +9,6 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use nixvm_test::{Error, ErrorKind, Result};
 
-use super::shown;
-
 /// What such a file's name ends with.
 const ENDING: &str = "tar.gz";
 /// The folder within it.
@@ -36,7 +34,7 @@ pub fn name_for(moment: &Path) -> PathBuf {
 /// Makes `file` of the moment in `folder`. It is not overwritten.
 pub fn pack(folder: &Path, file: &Path) -> Result {
     let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Io, format!("could not write {}: {error}", shown(file)))
+        Error::new(ErrorKind::Io, format!("could not write {}: {error}", file.display()))
     };
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let part = tempfile::Builder::new().prefix(".moment-").tempfile_in(parent).map_err(failed)?;
@@ -54,7 +52,7 @@ pub fn pack(folder: &Path, file: &Path) -> Result {
 /// Unpacks `file` below `place`; gives the moment's folder.
 pub fn unpack(file: &Path, place: &Path) -> Result<PathBuf> {
     let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Io, format!("could not unpack {}: {error}", shown(file))).likely_cause(
+        Error::new(ErrorKind::Io, format!("could not unpack {}: {error}", file.display())).likely_cause(
             "it is no file that `nixvm-test attach --pack` made, it is cut off, or the disk is full",
         )
     };

@@ -244,9 +244,8 @@ fn code(signal: Signal) -> ExitCode {
 /// Paths as the user has them.
 fn listed(paths: &BTreeSet<PathBuf>) -> String {
     const SHOWN: usize = 3;
-    let here = std::env::current_dir().unwrap_or_default();
-    let shown = paths.iter().take(SHOWN).map(|path| path.strip_prefix(&here).unwrap_or(path));
-    let mut text = shown.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    let shown: Vec<String> = paths.iter().take(SHOWN).map(|path| run::from_here(path)).collect();
+    let mut text = shown.join(", ");
     if paths.len() > SHOWN {
         text.push_str(&format!(" and {} more", paths.len() - SHOWN));
     }
