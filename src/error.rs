@@ -148,14 +148,19 @@ impl Error {
         &self.0.summary
     }
 
-    /// How long it took, and the limit it had.
-    pub(crate) fn time(&self) -> Option<(Duration, Duration)> {
-        self.0.took
-    }
-
     /// The likely cause, and what to do next.
     pub(crate) fn advice(&self) -> (Option<&str>, Option<&str>) {
         (self.0.cause.as_deref(), self.0.next_step.as_deref())
+    }
+
+    /// How its report begins: what was expected and what came instead.
+    pub(crate) fn what(&self) -> String {
+        self.0.what()
+    }
+
+    /// How its report goes on, each line after an end of line: how long of how much, the likely cause, what to do.
+    pub(crate) fn why(&self) -> String {
+        self.0.why()
     }
 
     /// Where it was made.
@@ -181,24 +186,35 @@ impl Error {
     }
 }
 
+impl Report {
+    fn what(&self) -> String {
+        let mut text = self.summary.clone();
+        for (title, body) in &self.sections {
+            text.push_str(&format!("\n  {title}:"));
+            body.trim_end().lines().for_each(|line| text.push_str(&format!("\n    | {line}")));
+        }
+        text
+    }
+
+    fn why(&self) -> String {
+        let mut text = String::new();
+        if let Some((elapsed, limit)) = self.took {
+            text.push_str(&format!(
+                "\n  after {:.1} s of {:.1} s",
+                elapsed.as_secs_f64(),
+                limit.as_secs_f64()
+            ));
+        }
+        for (title, line) in [("likely cause", &self.cause), ("next", &self.next_step)] {
+            line.iter().for_each(|line| text.push_str(&format!("\n  {title}: {line}")));
+        }
+        text
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.summary)?;
-        for (title, body) in &self.sections {
-            write!(f, "\n  {title}:")?;
-            for line in body.trim_end().lines() {
-                write!(f, "\n    | {line}")?;
-            }
-        }
-        if let Some((elapsed, limit)) = self.took {
-            write!(f, "\n  after {:.1} s of {:.1} s", elapsed.as_secs_f64(), limit.as_secs_f64())?;
-        }
-        if let Some(cause) = &self.cause {
-            write!(f, "\n  likely cause: {cause}")?;
-        }
-        if let Some(next) = &self.next_step {
-            write!(f, "\n  next: {next}")?;
-        }
+        write!(f, "{}{}", self.what(), self.why())?;
         for (machine, path) in &self.transcripts {
             write!(f, "\n  the transcript of {machine}'s console: {}", path.display())?;
         }
