@@ -249,3 +249,33 @@ from_foreign!(
     Box<dyn std::error::Error>,
     Box<dyn std::error::Error + Send + Sync>,
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Error {
+        Error::new(ErrorKind::Timeout, "expected a cow")
+            .section("what came", "a dog\nand a cat\n")
+            .section("nothing", " \n")
+            .took(Duration::from_secs(2), Duration::from_millis(1500))
+            .likely_cause("the wrong farm")
+            .next_step("look next door")
+    }
+
+    #[test]
+    fn a_report_stands_in_the_order_in_which_it_is_read() {
+        let expected = "expected a cow\n  what came:\n    | a dog\n    | and a cat\n  after 2.0 s of 1.5 s\n  \
+                        likely cause: the wrong farm\n  next: look next door";
+        assert_eq!(report().to_string(), expected);
+        assert_eq!(Error::from("a cow").to_string(), "a cow");
+    }
+
+    #[test]
+    fn the_transcript_of_a_machine_that_did_not_boot_is_named() {
+        let error = report().transcript("server", "/run/server.transcript".into());
+        let text = error.to_string();
+        assert!(text.ends_with("\n  the transcript of server's console: /run/server.transcript"), "{text}");
+        assert!(!report().to_string().contains("transcript"));
+    }
+}
