@@ -1,6 +1,5 @@
 //! `nixvm-test config`: every setting, what holds, and who said so.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -39,8 +38,7 @@ impl Config {
             let layers = options.layers()?;
             if self.json { format!("{:#}\n", as_json(&layers)) } else { as_lines(&layers) }
         };
-        // A reader that went away is no failure.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        report::answer(text);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,6 +1,5 @@
 //! `nixvm-test doctor`: what this host has of all that runs need, and what mends the rest.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -38,8 +37,7 @@ impl Doctor {
         } else {
             as_lines(&findings)
         };
-        // A reader that went away is no failure.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        report::answer(text);
         Ok(if missing { Exit::Host } else { Exit::Passed }.into())
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::Args;
 use nixvm_test::environment::is_set;
 use nixvm_test::record::Folder;
-use nixvm_test::report::Rendering;
+use nixvm_test::report::{self, Rendering};
 use nixvm_test::scenario::Exit;
 use nixvm_test::{Copies, Result};
 
@@ -36,7 +36,7 @@ impl ReportPage {
             // One that was ended the hard way.
             Rendering::start(folder.path(), Copies::default()).finish();
         }
-        println!("{}", page.display());
+        report::answer(format!("{}\n", page.display()));
         if !self.no_open && (is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")) {
             open(&page);
         }

@@ -83,6 +83,19 @@ pub fn printable(text: &str) -> String {
     wording::printable(text)
 }
 
+/// Prints `text`, whole lines, to standard output: what a command was asked for. A reader that went away (`| head`) is
+/// no failure.
+pub fn answer(text: impl AsRef<[u8]>) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_ref()).and_then(|()| stdout.flush());
+}
+
+/// Prints a line for the person at the terminal to standard error. Where that is gone, nobody is told, which is no
+/// reason to leave a machine behind.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
 /// Prints an error that ends the run.
 pub fn error(error: &Error) {
     let mut stderr = std::io::stderr().lock();
