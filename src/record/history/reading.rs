@@ -43,7 +43,7 @@ impl History {
                     (self.arguments, self.version, self.host) = (arguments, version, host);
                     self.processors = processors;
                 }
-                self.expected += scenarios;
+                self.expected = self.expected.saturating_add(scenarios);
                 self.under_way += 1;
             }
             Event::RunFinished { interrupted, .. } => {
