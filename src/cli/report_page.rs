@@ -6,9 +6,8 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::Args;
 use nixvm_test::environment::is_set;
 use nixvm_test::record::Folder;
-use nixvm_test::report::{self, Rendering};
 use nixvm_test::scenario::Exit;
-use nixvm_test::{Copies, Result};
+use nixvm_test::{Result, report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,9 +31,12 @@ impl ReportPage {
     pub fn run(&self) -> Result<ExitCode> {
         let folder = Folder::find(&self.run)?;
         let page = folder.path().join("report.html");
-        if !page.is_file() {
-            // One that was ended the hard way.
-            Rendering::start(folder.path(), Copies::default()).finish();
+        // A run that was ended the hard way has an old page, or none.
+        if let Err(error) = report::render(folder.path()) {
+            if !page.is_file() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "the page is not up to date");
         }
         report::answer(format!("{}\n", page.display()));
         if !self.no_open && (is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")) {

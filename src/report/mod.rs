@@ -23,7 +23,7 @@ pub use lines::Lines;
 pub use live::Live;
 pub(crate) use paint::paint;
 pub use relay::Relay;
-pub use rendering::Rendering;
+pub use rendering::{Rendering, render};
 
 use crate::build::Settings;
 use crate::environment::is_set;
