@@ -34,7 +34,8 @@ impl Build {
         let source = settings.source.clone().unwrap_or(here);
         if let Source::Built(vm) = &source {
             let summary = format!("{} is built already: there is nothing to build", vm.display());
-            return Err(Error::new(ErrorKind::Usage, summary));
+            return Err(Error::new(ErrorKind::Usage, summary)
+                .next_step("name a configuration instead: --configuration FILE.nix"));
         }
         let reporter = report::choose(&settings);
         let events = report::events(&reporter);

@@ -60,7 +60,8 @@ impl Folder {
         };
         match open() {
             Ok(lock) => Ok(Self { path, _lock: Some(lock) }),
-            Err(error) => Err(Error::io(format_args!("make the record {}", path.display()), &error)),
+            Err(error) => Err(Error::io(format_args!("make the record {}", path.display()), &error)
+                .next_step("set NIXVM_RUNS to a folder that you may write to")),
         }
     }
 
@@ -135,6 +136,7 @@ fn base() -> Result<PathBuf> {
             ErrorKind::Host,
             "neither NIXVM_RUNS, XDG_STATE_HOME nor HOME says where records of runs belong",
         )
+        .next_step("set NIXVM_RUNS to a folder of your choice")
     })
 }
 
@@ -151,11 +153,13 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// All records, the oldest first.
+/// All records, that which was written to longest ago first.
 fn records(base: &Path) -> Vec<PathBuf> {
-    let begun = |path: &Path| fs::metadata(path.join(super::EVENTS)).and_then(|found| found.modified()).ok();
+    let written =
+        |path: &Path| fs::metadata(path.join(super::EVENTS)).and_then(|found| found.modified()).ok();
     let entries = fs::read_dir(base).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut records: Vec<_> = entries.filter_map(|path| begun(&path).map(|begun| (begun, path))).collect();
+    let mut records: Vec<_> =
+        entries.filter_map(|path| written(&path).map(|written| (written, path))).collect();
     records.sort();
     records.into_iter().map(|(_, path)| path).collect()
 }

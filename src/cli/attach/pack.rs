@@ -45,7 +45,12 @@ pub fn pack(folder: &Path, file: &Path) -> Result {
         .append_dir_all(WITHIN, folder)
         .and_then(|()| archive.into_inner()?.finish()?.flush())
         .map_err(failed)?;
-    part.persist_noclobber(file).map_err(|error| failed(error.error))?;
+    part.persist_noclobber(file).map_err(|error| match error.error {
+        error if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            failed(error).next_step("name another file: --pack=FILE")
+        }
+        error => failed(error),
+    })?;
     Ok(())
 }
 
@@ -81,7 +86,8 @@ mod tests {
         assert_eq!(name_for(&moment), Path::new("login-machine.moment.tar.gz"));
         let packed = folder.path().join("packed");
         pack(&moment, &packed).unwrap();
-        assert!(pack(&moment, &packed).is_err(), "nothing is overwritten");
+        let error = pack(&moment, &packed).unwrap_err().to_string();
+        assert!(error.contains("next: name another file"), "nothing is overwritten: {error}");
         assert!(std::fs::metadata(&packed).unwrap().len() < 100_000);
         assert_eq!(file(packed.to_str().unwrap()).as_deref(), Some(packed.as_path()));
         assert_eq!(file(moment.join("moment.json").to_str().unwrap()), None);

@@ -103,8 +103,13 @@ fn save(file: &Path, up: &Up, worked: &[Step]) -> Result {
     let text = scenario::text(file, &up.source, up.user.as_ref(), worked);
     let written = std::fs::File::create_new(file)
         .and_then(|mut opened| std::io::Write::write_all(&mut opened, text.as_bytes()));
-    written
-        .map_err(|error| Error::new(ErrorKind::Io, format!("could not write {}: {error}", file.display())))?;
+    written.map_err(|error| {
+        let failed = Error::new(ErrorKind::Io, format!("could not write {}: {error}", file.display()));
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => failed.next_step("save it under another name"),
+            _ => failed,
+        }
+    })?;
     let (file, steps) = (file.display(), worked.len());
     report::answer(format!("{file}: {steps} steps; run it: nixvm-test {file}\n"));
     Ok(())

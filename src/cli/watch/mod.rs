@@ -253,5 +253,28 @@ fn listed(paths: &BTreeSet<PathBuf>) -> String {
 }
 
 fn failed(source: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("could not watch files: {source}"))
+    let error = Error::new(ErrorKind::Io, format!("could not watch files: {source}"));
+    // What the kernel means by them is in inotify(7).
+    match rustix::io::Errno::from_io_error(source) {
+        Some(rustix::io::Errno::NOSPC) => error
+            .likely_cause("other programs watch as many files as one user may, fs.inotify.max_user_watches")
+            .next_step("end one of them, or raise it: sysctl fs.inotify.max_user_watches=524288"),
+        Some(rustix::io::Errno::MFILE) => error
+            .likely_cause("as many programs watch files as one user may have, fs.inotify.max_user_instances")
+            .next_step("end one of them, or raise it: sysctl fs.inotify.max_user_instances=512"),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_watches_no_more_is_no_full_disk() {
+        let text = failed(&std::io::Error::from(rustix::io::Errno::NOSPC)).to_string();
+        assert!(text.contains("next: ") && text.contains("max_user_watches"), "{text}");
+        let text = failed(&std::io::Error::from(rustix::io::Errno::MFILE)).to_string();
+        assert!(text.contains("next: ") && text.contains("max_user_instances"), "{text}");
+    }
 }
