@@ -14,7 +14,7 @@ use crate::environment::{is_set, variable};
 use crate::record::History;
 use crate::record::history::{Outcome, Scenario};
 
-/// A summary may have 1 MiB in all; as much is ours, and of each failure.
+/// A summary may have 1 MiB in all; as much of it is ours, and of each failure, in bytes.
 const SUMMARY: usize = 500 << 10;
 const FAILURE: usize = 8 << 10;
 
@@ -116,8 +116,9 @@ fn summary(scenarios: &[&Scenario], alone: bool) -> String {
         };
         let (name, took) = (cell(&scenario.name), scenario.took());
         let _ = writeln!(text, "| {sign} {} | {name} | {took:.1} s |", scenario.outcome().name());
-        if text.len() > SUMMARY / 2 {
-            let _ = writeln!(text, "| | and {} more | |", shown.len() - index - 1);
+        let rest = shown.len() - index - 1;
+        if rest > 0 && text.len() > SUMMARY / 2 {
+            let _ = writeln!(text, "| | and {rest} more | |");
             break;
         }
     }

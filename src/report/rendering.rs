@@ -62,7 +62,7 @@ impl Rendering {
         }
     }
 
-    /// Makes the last reports, and waits for them, though not for ever.
+    /// Makes the last reports, and waits for them, 30 s at most.
     pub fn finish(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((tell, thread)) = thread else { return make(&self.folder, &self.copies) };
