@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, environment};
 
 /// The cache folder, made if it is missing: `$NIXVM_CACHE_DIR`, else `$XDG_CACHE_HOME/nixvm-test`,
 /// else `~/.cache/nixvm-test`.
@@ -10,11 +10,10 @@ use crate::{Error, ErrorKind, Result};
 /// # Errors
 /// [`ErrorKind::Host`] when none of the variables names a folder, or it can't be made.
 pub(crate) fn dir() -> Result<PathBuf> {
-    let dir = locate(|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
-        .ok_or_else(|| {
-            Error::new(ErrorKind::Host, "no folder for the cache: HOME is not set")
-                .next_step("set HOME, or NIXVM_CACHE_DIR to a folder of your choice")
-        })?;
+    let dir = locate(environment::path).ok_or_else(|| {
+        Error::new(ErrorKind::Host, "no folder for the cache: HOME is not set")
+            .next_step("set HOME, or NIXVM_CACHE_DIR to a folder of your choice")
+    })?;
     std::fs::create_dir_all(&dir).map_err(|source| {
         Error::new(ErrorKind::Host, format!("could not make the cache folder {}: {source}", dir.display()))
             .next_step("set NIXVM_CACHE_DIR to a folder that you may write to")

@@ -150,14 +150,19 @@ impl Error {
         &self.0.summary
     }
 
-    /// How long it took, and the limit it had.
-    pub(crate) fn time(&self) -> Option<(Duration, Duration)> {
-        self.0.took
-    }
-
     /// The likely cause, and what to do next.
     pub(crate) fn advice(&self) -> (Option<&str>, Option<&str>) {
         (self.0.cause.as_deref(), self.0.next_step.as_deref())
+    }
+
+    /// How its report begins: what was expected and what came instead.
+    pub(crate) fn what(&self) -> String {
+        self.0.what()
+    }
+
+    /// How its report goes on, each line after an end of line: how long of how much, the likely cause, what to do.
+    pub(crate) fn why(&self) -> String {
+        self.0.why()
     }
 
     /// Where it was made.
@@ -183,24 +188,35 @@ impl Error {
     }
 }
 
+impl Report {
+    fn what(&self) -> String {
+        let mut text = self.summary.clone();
+        for (title, body) in &self.sections {
+            text.push_str(&format!("\n  {title}:"));
+            body.trim_end().lines().for_each(|line| text.push_str(&format!("\n    | {line}")));
+        }
+        text
+    }
+
+    fn why(&self) -> String {
+        let mut text = String::new();
+        if let Some((elapsed, limit)) = self.took {
+            text.push_str(&format!(
+                "\n  after {:.1} s of {:.1} s",
+                elapsed.as_secs_f64(),
+                limit.as_secs_f64()
+            ));
+        }
+        for (title, line) in [("likely cause", &self.cause), ("next", &self.next_step)] {
+            line.iter().for_each(|line| text.push_str(&format!("\n  {title}: {line}")));
+        }
+        text
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.summary)?;
-        for (title, body) in &self.sections {
-            write!(f, "\n  {title}:")?;
-            for line in body.trim_end().lines() {
-                write!(f, "\n    | {line}")?;
-            }
-        }
-        if let Some((elapsed, limit)) = self.took {
-            write!(f, "\n  after {:.1} s of {:.1} s", elapsed.as_secs_f64(), limit.as_secs_f64())?;
-        }
-        if let Some(cause) = &self.cause {
-            write!(f, "\n  likely cause: {cause}")?;
-        }
-        if let Some(next) = &self.next_step {
-            write!(f, "\n  next: {next}")?;
-        }
+        write!(f, "{}{}", self.what(), self.why())?;
         for (machine, path) in &self.transcripts {
             write!(f, "\n  the transcript of {machine}'s console: {}", path.display())?;
         }
@@ -235,3 +251,33 @@ from_foreign!(
     Box<dyn std::error::Error>,
     Box<dyn std::error::Error + Send + Sync>,
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Error {
+        Error::new(ErrorKind::Timeout, "expected a cow")
+            .section("what came", "a dog\nand a cat\n")
+            .section("nothing", " \n")
+            .took(Duration::from_secs(2), Duration::from_millis(1500))
+            .likely_cause("the wrong farm")
+            .next_step("look next door")
+    }
+
+    #[test]
+    fn a_report_stands_in_the_order_in_which_it_is_read() {
+        let expected = "expected a cow\n  what came:\n    | a dog\n    | and a cat\n  after 2.0 s of 1.5 s\n  \
+                        likely cause: the wrong farm\n  next: look next door";
+        assert_eq!(report().to_string(), expected);
+        assert_eq!(Error::from("a cow").to_string(), "a cow");
+    }
+
+    #[test]
+    fn the_transcript_of_a_machine_that_did_not_boot_is_named() {
+        let error = report().transcript("server", "/run/server.transcript".into());
+        let text = error.to_string();
+        assert!(text.ends_with("\n  the transcript of server's console: /run/server.transcript"), "{text}");
+        assert!(!report().to_string().contains("transcript"));
+    }
+}

@@ -11,6 +11,7 @@ mod control;
 mod copies;
 mod digest;
 pub mod doctor;
+pub mod environment;
 mod error;
 mod event;
 mod limits;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::process;
-use crate::{Error, ErrorKind, Events, Result, nearest};
+use crate::{Error, ErrorKind, Events, Result, environment, nearest};
 
 /// Where the packages come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -156,10 +156,9 @@ async fn find_file(name: &str) -> Option<PathBuf> {
 }
 
 fn standin_folder() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let compiled_in = Path::new(env!("CARGO_MANIFEST_DIR"));
-    variable("NIXVM_STANDIN")
-        .unwrap_or_else(|| standin_of(compiled_in, variable("CARGO_MANIFEST_DIR").as_deref()))
+    environment::path("NIXVM_STANDIN")
+        .unwrap_or_else(|| standin_of(compiled_in, environment::path("CARGO_MANIFEST_DIR").as_deref()))
 }
 
 /// That of the package which this was compiled in, else of the one which it runs in: cargo-nextest runs an archive

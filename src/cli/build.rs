@@ -1,6 +1,5 @@
 //! `nixvm-test build`: builds the VM and makes the link `./result`, as nix-build does.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -35,7 +34,8 @@ impl Build {
         let source = settings.source.clone().unwrap_or(here);
         if let Source::Built(vm) = &source {
             let summary = format!("{} is built already: there is nothing to build", vm.display());
-            return Err(Error::new(ErrorKind::Usage, summary));
+            return Err(Error::new(ErrorKind::Usage, summary)
+                .next_step("name a configuration instead: --configuration FILE.nix"));
         }
         let reporter = report::choose(&settings);
         let events = report::events(&reporter);
@@ -44,8 +44,7 @@ impl Build {
         let built = built?;
         // The script is `bin/run-NAME-vm` in what Nix made.
         let result = built.script().ancestors().nth(2).unwrap_or(built.script());
-        // Whoever reads it may have gone; the link is there all the same.
-        let _ = writeln!(std::io::stdout(), "{}", result.display());
+        report::answer(format!("{}\n", result.display()));
         Ok(Exit::Passed.into())
     }
 }

@@ -23,8 +23,9 @@ impl Signals {
         ];
         let heard = all.into_iter().filter(|(number, _)| !signals::is_ignored(number.as_raw()));
         let heard = heard.map(|(number, kind)| {
-            let heard = signal(kind).map_err(|source| Error::new(ErrorKind::Host, source.to_string()))?;
-            Ok((number, heard))
+            let failed =
+                |source| Error::new(ErrorKind::Host, format!("could not watch for signals: {source}"));
+            Ok((number, signal(kind).map_err(failed)?))
         });
         heard.collect::<Result<_>>().map(Self)
     }
@@ -58,7 +59,9 @@ impl Child {
 
     /// Waits for its end.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
-        self.0.wait().await.map_err(|source| Error::new(ErrorKind::Host, source.to_string()))
+        let failed =
+            |source| Error::new(ErrorKind::Host, format!("could not wait for the scenario: {source}"));
+        self.0.wait().await.map_err(failed)
     }
 
     /// Tells it to end, which it does in good order.

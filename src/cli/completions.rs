@@ -1,10 +1,10 @@
 //! `nixvm-test completions`: what a shell needs to complete this command's words.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
+use nixvm_test::report;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,8 +25,7 @@ impl Completions {
     pub fn run(&self) -> ExitCode {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut super::Cli::command(), "nixvm-test", &mut script);
-        // A reader that went away is no failure.
-        let _ = std::io::stdout().write_all(&script);
+        report::answer(script);
         ExitCode::SUCCESS
     }
 }

@@ -1,9 +1,9 @@
 //! `nixvm-test config`: every setting, what holds, and who said so.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
+use nixvm_test::environment::variable;
 use nixvm_test::settings::{FILE_NAME, Layers, TABLE, VARIABLES, reference};
 use nixvm_test::{Result, nearest, report};
 use serde_json::{Value, json};
@@ -38,8 +38,7 @@ impl Config {
             let layers = options.layers()?;
             if self.json { format!("{:#}\n", as_json(&layers)) } else { as_lines(&layers) }
         };
-        // A reader that went away is no failure.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        report::answer(text);
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -62,9 +61,8 @@ fn as_lines(layers: &Layers) -> String {
     for (left, right) in rows {
         text.push_str(&format!("{left:width$}  # {right}\n", width = width.unwrap_or_default()));
     }
-    let set = |name: &&str| std::env::var_os(*name).is_some_and(|value| !value.is_empty());
-    for name in VARIABLES.iter().map(|(name, _)| *name).filter(set) {
-        let value = std::env::var_os(name).unwrap_or_default();
+    let set = VARIABLES.iter().filter_map(|(name, _)| Some((name, variable(name)?)));
+    for (name, value) in set {
         text.push_str(&format!("# {name}={}\n", value.display()));
     }
     for (name, near) in unknown_variables() {

@@ -1,12 +1,11 @@
 //! `nixvm-test doctor`: what this host has of all that runs need, and what mends the rest.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
-use nixvm_test::Result;
 use nixvm_test::doctor::{Finding, State, examine};
 use nixvm_test::scenario::Exit;
+use nixvm_test::{Result, report};
 use serde_json::json;
 
 use super::options::Options;
@@ -38,15 +37,13 @@ impl Doctor {
         } else {
             as_lines(&findings)
         };
-        // A reader that went away is no failure.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        report::answer(text);
         Ok(if missing { Exit::Host } else { Exit::Passed }.into())
     }
 }
 
 fn as_lines(findings: &[Finding]) -> String {
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colour = !plain && std::io::stdout().is_terminal();
+    let colour = report::in_colour(&std::io::stdout());
     let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or_default();
     let mut text = String::new();
     for Finding { name, state, found, mend, .. } in findings {

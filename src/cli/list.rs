@@ -1,6 +1,5 @@
 //! `nixvm-test list`: the scenarios in files and folders, with what they say of themselves.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
@@ -47,8 +46,7 @@ impl List {
         if self.json {
             text = format!("{:#}\n", Value::Array(all));
         }
-        // A reader that went away is no failure.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        report::answer(text);
         Ok(Exit::Passed.into())
     }
 }
@@ -70,7 +68,7 @@ async fn scenarios(file: &Path, binary: &Path, options: &Options) -> Result<Vec<
 }
 
 fn as_lines(file: &Path, scenarios: &[Value]) -> String {
-    let mut text = format!("{}\n", shown(file));
+    let mut text = format!("{}\n", run::from_here(file));
     for scenario in scenarios {
         let of = |key: &str| scenario[key].as_str().unwrap_or_default();
         text.push_str(&format!("  {}\n", of("name")));
@@ -81,7 +79,7 @@ fn as_lines(file: &Path, scenarios: &[Value]) -> String {
         for machine in scenario["machines"].as_array().into_iter().flatten() {
             let name = machine["name"].as_str().unwrap_or_default();
             let source = match machine["source"].as_str() {
-                Some(source) => shown(Path::new(source)),
+                Some(source) => run::from_here(Path::new(source)),
                 None => format!("none: {}", machine["error"].as_str().unwrap_or_default()),
             };
             text.push_str(&format!("      {name}: {}\n", report::printable(&source)));
@@ -125,10 +123,4 @@ fn limits(scenario: &Value) -> String {
         parts.push(format!("allowed: {}", allowed.join(", ")));
     }
     parts.join(", ")
-}
-
-/// A path as the user has it: from the current folder where it is below.
-fn shown(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }

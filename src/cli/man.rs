@@ -1,11 +1,10 @@
 //! `nixvm-test man`: the manual pages.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _};
-use nixvm_test::{Error, ErrorKind, Result};
+use nixvm_test::{Error, ErrorKind, Result, report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,8 +35,7 @@ impl Man {
             None => {
                 let mut page = Vec::new();
                 clap_mangen::Man::new(command).render(&mut page).map_err(failed)?;
-                // A reader that went away is no failure.
-                let _ = std::io::stdout().write_all(&page);
+                report::answer(page);
             }
         }
         Ok(ExitCode::SUCCESS)

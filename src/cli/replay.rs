@@ -13,7 +13,7 @@ use nixvm_test::record::history::{Machine, Scenario};
 use nixvm_test::record::screen::{ROWS, Row};
 use nixvm_test::record::{Folder, History, Tape};
 use nixvm_test::scenario::Exit;
-use nixvm_test::{Error, ErrorKind, FileKind, Result};
+use nixvm_test::{Error, ErrorKind, FileKind, Result, report};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use super::child::Signals;
@@ -60,14 +60,15 @@ impl Replay {
         let tape = Tape::read(&path).map_err(|error| {
             Error::new(ErrorKind::Io, format!("could not read {}: {error}", path.display()))
         })?;
-        let film = Film::of(&tape, usize::MAX);
         if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
             return Err(Error::new(ErrorKind::Usage, "a film is played on a terminal, and this is none")
                 .next_step(format!("read it as text: {}", path.with_extension("log").display())));
         }
+        let film = Film::of(&tape, usize::MAX);
         let mut signals = Signals::listen()?;
         let terminal = Terminal::take()?;
-        let mut player = Player::new(&film, format!("{}: {}", scenario.name, machine.name), self.speed);
+        let title = report::printable(&format!("{}: {}", scenario.name, machine.name));
+        let mut player = Player::new(&film, title, self.speed);
         let mut last = Instant::now();
         loop {
             player.draw();
@@ -107,7 +108,7 @@ impl Replay {
                 .as_ref()
                 .map(|named| format!(" whose name contains `{named}`"))
                 .unwrap_or_default();
-            let names: Vec<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
+            let names: Vec<String> = all.iter().map(|scenario| report::printable(&scenario.name)).collect();
             Error::new(ErrorKind::Usage, format!("the run has no scenario with a console{what}"))
                 .section("those that have one", names.join("\n"))
         })
@@ -118,9 +119,10 @@ impl Replay {
         let meant = |machine: &&Machine| self.machine.as_ref().is_none_or(|name| *name == machine.name);
         let mut found = machines().filter(meant).filter_map(|machine| Some((machine, transcript(machine)?)));
         found.next().ok_or_else(|| {
-            let names: Vec<&str> = machines().map(|machine| machine.name.as_str()).collect();
-            let name = self.machine.as_deref().unwrap_or_default();
-            Error::new(ErrorKind::Usage, format!("{} has no machine `{name}` with a console", scenario.name))
+            let names: Vec<String> = machines().map(|machine| report::printable(&machine.name)).collect();
+            let (scenario, name) =
+                (report::printable(&scenario.name), self.machine.as_deref().unwrap_or_default());
+            Error::new(ErrorKind::Usage, format!("{scenario} has no machine `{name}` with a console"))
                 .section("its machines", names.join("\n"))
         })
     }
@@ -149,7 +151,6 @@ struct Player<'a> {
 
 impl<'a> Player<'a> {
     fn new(film: &'a Film, title: String, speed: f64) -> Self {
-        let title = title.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         let rows = vec![Row::new(); usize::from(ROWS)];
         Self { film, title, speed, at: 0.0, shown: 0, rows, paused: false, drawn: String::new() }
     }

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use clap::Args;
+use nixvm_test::environment::is_set;
 use nixvm_test::record::Folder;
-use nixvm_test::report::Rendering;
 use nixvm_test::scenario::Exit;
-use nixvm_test::{Copies, Result};
+use nixvm_test::{Result, report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,13 +31,15 @@ impl ReportPage {
     pub fn run(&self) -> Result<ExitCode> {
         let folder = Folder::find(&self.run)?;
         let page = folder.path().join("report.html");
-        if !page.is_file() {
-            // One that was ended the hard way.
-            Rendering::start(folder.path(), Copies::default()).finish();
+        // A run that was ended the hard way has an old page, or none.
+        if let Err(error) = report::render(folder.path()) {
+            if !page.is_file() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "the page is not up to date");
         }
-        println!("{}", page.display());
-        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        if !self.no_open && (set("DISPLAY") || set("WAYLAND_DISPLAY")) {
+        report::answer(format!("{}\n", page.display()));
+        if !self.no_open && (is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")) {
             open(&page);
         }
         Ok(Exit::Passed.into())

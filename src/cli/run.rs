@@ -1,7 +1,6 @@
 //! `nixvm-test FILE.rs… | DIR`: compiles the files and runs the scenarios in them.
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -62,10 +61,15 @@ fn neither(word: &str) -> Error {
     Error::new(ErrorKind::Usage, summary).next_step(next)
 }
 
+/// A path as the user has it: from the current folder where it is below.
+pub fn from_here(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
 /// A compiler whose messages fit where they are shown.
 pub fn compiler() -> Result<Compiler> {
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    Compiler::new(std::io::stderr().is_terminal() && !plain)
+    Compiler::new(report::in_colour(&std::io::stderr()))
 }
 
 /// What runs the binary of a scenario's file.

@@ -4,12 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use nixvm_test::Result;
-use nixvm_test::qemu::signals;
 
 use super::manual::Manual;
 use super::options::Options;
 use super::shown::Shown;
-use super::terminal::{self, Terminal};
 use super::visit::{Ending, visit};
 
 const EXAMPLES: &str = "\
@@ -39,13 +37,7 @@ pub struct Shell {
 impl Shell {
     /// Boots the machine and connects the terminal to it.
     pub async fn run(self, options: &Options) -> Result<ExitCode> {
-        Terminal::is_here()?;
-        let shown = Shown::new(&options.settings()?);
-        let at_signal = shown.clone();
-        signals::install(move |_| {
-            at_signal.end();
-            terminal::restore();
-        })?;
+        let shown = Shown::before_a_console(&options.settings()?)?;
         let up = self.manual.up(options, &shown.events()).await?;
         let mut forwarded = String::new();
         for (host, guest) in

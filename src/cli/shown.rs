@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nixvm_test::Events;
 use nixvm_test::build::Settings;
+use nixvm_test::qemu::signals;
 use nixvm_test::report::{self, Reporter};
+use nixvm_test::{Events, Result};
+
+use super::terminal::{self, Terminal};
 
 /// A reporter that falls silent. Clones are the same.
 #[derive(Clone)]
@@ -18,6 +21,22 @@ impl Shown {
     /// Shows it as any run does.
     pub fn new(settings: &Settings) -> Self {
         Self { reporter: report::choose(settings), over: Arc::default() }
+    }
+
+    /// Shows it until a console gets the terminal: makes sure that there is one, and that a signal leaves it as it was.
+    ///
+    /// # Errors
+    /// [`Usage`](nixvm_test::ErrorKind::Usage) when there is no terminal, [`Host`](nixvm_test::ErrorKind::Host) when
+    /// signals can't be watched for.
+    pub fn before_a_console(settings: &Settings) -> Result<Self> {
+        Terminal::is_here()?;
+        let shown = Self::new(settings);
+        let at_signal = shown.clone();
+        signals::install(move |_| {
+            at_signal.end();
+            terminal::restore();
+        })?;
+        Ok(shown)
     }
 
     /// Events that are shown until then.

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use nixvm_test::Result;
 use nixvm_test::machine::{Machine, RawConsole};
 use nixvm_test::qemu::signals;
 use nixvm_test::scenario::Exit;
+use nixvm_test::{Result, report};
 
 use super::terminal::{Left, Terminal};
 
@@ -41,10 +41,12 @@ pub async fn visit(
     signals::hold_if_ending();
     let name = machine.name();
     match (left, ending) {
-        (Left::Gone, _) => eprintln!("\nnixvm-test: {name} is off"),
-        (Left::ByKey, Ending::Stop) => eprintln!("\nnixvm-test: left the console; {name} is ended"),
+        (Left::Gone, _) => report::say(&format!("\nnixvm-test: {name} is off")),
+        (Left::ByKey, Ending::Stop) => {
+            report::say(&format!("\nnixvm-test: left the console; {name} is ended"));
+        }
         (Left::ByKey, Ending::PowerOff) => {
-            eprintln!("\nnixvm-test: left the console; {name} is powered off, its disk is kept");
+            report::say(&format!("\nnixvm-test: left the console; {name} is powered off, its disk is kept"));
             return machine.power_off().await.map(|()| Exit::Passed.into());
         }
     }

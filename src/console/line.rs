@@ -1,10 +1,8 @@
 //! The console as it is held: a thin asynchronous shell around the engine.
 
 use std::fmt;
-use std::future::Future;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,60 +14,19 @@ use tokio::time::{Instant, timeout};
 use super::engine::Engine;
 use super::failure;
 use super::found::Match;
+use super::options::ConsoleOptions;
 use super::pattern::Pattern;
 use super::reader::{self, Reader};
 use super::track::Position;
 use super::transcript::Transcript;
 use super::turn::Turn;
 use super::watch::Watch;
-use crate::{Error, ErrorKind, Events, Result, Speed};
+use crate::{Error, ErrorKind, Result, Speed};
 
 /// The limit of a write; a guest that reads nothing for so long is not going to.
 const WRITE: Duration = Duration::from_secs(10);
 /// How long the line may live on after QEMU's end, and the news of QEMU's end come after the line's.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
-
-/// Resolves when the other end of the line has ended, with what is known of it: exit status, the
-/// last of QEMU's stderr.
-pub type Closed = Pin<Box<dyn Future<Output = String> + Send>>;
-
-/// How a console is attached.
-pub struct ConsoleOptions {
-    /// The machine's name, for errors. Default: `console`.
-    pub name: String,
-    /// Where the transcript goes; beside it, `FILE.times` says when the bytes came. Both are started
-    /// anew. Default: no transcript.
-    pub transcript: Option<PathBuf>,
-    /// Resolves when QEMU has ended. Default: only the line itself tells.
-    pub closed: Option<Closed>,
-    /// What is watched for from the start. Default: [`Watch::Boot`].
-    pub watch: Watch,
-    /// How fast guests run here; scales the limits of the console itself. Default: as fast as can be.
-    pub speed: Speed,
-    /// Where a full disk is reported. Default: nowhere.
-    pub events: Events,
-    /// What the console said before, when the machine goes on from a saved moment: it begins the transcript,
-    /// and counts as passed over. Default: nothing.
-    pub past: Vec<u8>,
-    /// How many bytes of text, and of raw bytes, are kept to match on; at least 4 KiB. Up to twice
-    /// as much is held of each. Default: 1 MiB.
-    pub window: usize,
-}
-
-impl Default for ConsoleOptions {
-    fn default() -> Self {
-        Self {
-            name: "console".to_owned(),
-            transcript: None,
-            closed: None,
-            watch: Watch::Boot,
-            speed: Speed::new(1.0),
-            events: Events::none(),
-            past: Vec::new(),
-            window: 1 << 20,
-        }
-    }
-}
 
 /// A serial console. Clones are the same console; when the last is dropped, the line is let go.
 ///

@@ -55,6 +55,7 @@ mod line;
 mod miss;
 mod observers;
 mod onlooker;
+mod options;
 mod pattern;
 mod plain;
 mod reader;
@@ -75,7 +76,8 @@ mod watch;
 mod tests;
 
 pub use found::Match;
-pub use line::{Closed, Console, ConsoleOptions, Mark, Since};
+pub use line::{Console, Mark, Since};
+pub use options::{Closed, ConsoleOptions};
 pub use pattern::Pattern;
 pub(crate) use plain::{shown, strip_escapes};
 pub(crate) use render::neutral;

@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::engine::Pushed;
-use super::line::{Closed, FAREWELL, Line, Stream};
+use super::line::{FAREWELL, Line, Stream};
+use super::options::Closed;
 use crate::Events;
 
 /// As much is read at once. A QEMU socket gives what it has; a PTY at most 4 KiB.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::{Finding, State};
+use crate::environment;
 use crate::qemu::accelerator::{Accelerator, VARIABLE, standing};
 
 /// A guest of ten bytes ends in milliseconds; on hosts with a KVM that runs nothing it hangs.
@@ -21,7 +22,7 @@ const RAN: i32 = 0x10 * 2 + 1;
 
 pub(super) async fn finding() -> Finding {
     let (accelerator, reason) = standing();
-    let chosen = std::env::var_os(VARIABLE).is_some_and(|value| !value.is_empty());
+    let chosen = environment::is_set(VARIABLE);
     let (emulated, reason) = match accelerator {
         Some(Accelerator::Tcg) => (true, reason),
         _ if chosen => (false, reason),

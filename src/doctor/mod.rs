@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::Events;
 use crate::build::Settings;
+use crate::environment::is_set;
 
 /// How it stands with one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -82,12 +83,11 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
 
 /// Where what is shown goes.
 fn terminal() -> Finding {
-    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let term = std::env::var("TERM").unwrap_or_default();
     let found = match () {
         () if !std::io::stderr().is_terminal() => "none: a run is shown as plain lines".to_owned(),
-        () if set("CI") => "one, but CI is set: a run is shown as plain lines".to_owned(),
-        () if set("NO_COLOR") => "one, but NO_COLOR is set: a run is shown as plain lines".to_owned(),
+        () if is_set("CI") => "one, but CI is set: a run is shown as plain lines".to_owned(),
+        () if is_set("NO_COLOR") => "one, but NO_COLOR is set: a run is shown as plain lines".to_owned(),
         () if term.is_empty() || term == "dumb" => {
             let mend = "set TERM to what the terminal is, such as xterm-256color";
             return Finding::new("terminal", State::Warning, format!("TERM is {term:?}: plain lines"), mend);

@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use super::supervise::{self, Supervised};
 use super::template::Memory;
 use super::{Accelerator, Disk, QMP_LIMIT, Qemu, Qmp, RunDirectory};
 use crate::build::BuiltVm;
-use crate::{Error, ErrorKind, Event, Events, Result};
+use crate::{Error, ErrorKind, Event, Events, Result, environment};
 
 /// Ids of our character devices. Unlikely to be in a script already.
 pub(super) const CONSOLE: &str = "nixvm-console";
@@ -144,8 +144,8 @@ impl Launch<'_> {
         command.current_dir(beside.unwrap_or(&tmp));
         // What the user gave relative to their own folder still means that.
         for name in ["SHARED_DIR", "NIX_EFI_VARS", "NIX_SWTPM_DIR"] {
-            if let Some(path) = std::env::var_os(name).filter(|path| !path.is_empty())
-                && let Ok(path) = std::path::absolute(PathBuf::from(path))
+            if let Some(path) = environment::path(name)
+                && let Ok(path) = std::path::absolute(path)
             {
                 command.env(name, path);
             }

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, environment};
 
 /// The variable that says where records are made.
 pub const RUNS: &str = "NIXVM_RUNS";
@@ -38,8 +38,8 @@ impl Folder {
     /// # Errors
     /// [`ErrorKind::Io`] when it can't be made.
     pub fn begin() -> Result<Self> {
-        if let Some(given) = std::env::var_os(RUN).filter(|given| !given.is_empty()) {
-            return Self::open_to_write(PathBuf::from(given));
+        if let Some(given) = environment::path(RUN) {
+            return Self::open_to_write(given);
         }
         let base = base()?;
         let name = match std::env::var("NEXTEST_RUN_ID") {
@@ -60,7 +60,8 @@ impl Folder {
         };
         match open() {
             Ok(lock) => Ok(Self { path, _lock: Some(lock) }),
-            Err(error) => Err(Error::io(format_args!("make the record {}", path.display()), &error)),
+            Err(error) => Err(Error::io(format_args!("make the record {}", path.display()), &error)
+                .next_step("set NIXVM_RUNS to a folder that you may write to")),
         }
     }
 
@@ -130,13 +131,12 @@ pub fn in_a_path(name: &str) -> String {
 
 /// The folder with all records.
 fn base() -> Result<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let state = || set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
-    set(RUNS).or_else(|| state().map(|state| state.join("nixvm-test/runs"))).ok_or_else(|| {
+    environment::path(RUNS).or_else(|| Some(environment::state_folder()?.join("runs"))).ok_or_else(|| {
         Error::new(
             ErrorKind::Host,
             "neither NIXVM_RUNS, XDG_STATE_HOME nor HOME says where records of runs belong",
         )
+        .next_step("set NIXVM_RUNS to a folder of your choice")
     })
 }
 
@@ -153,11 +153,13 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// All records, the oldest first.
+/// All records, that which was written to longest ago first.
 fn records(base: &Path) -> Vec<PathBuf> {
-    let begun = |path: &Path| fs::metadata(path.join(super::EVENTS)).and_then(|found| found.modified()).ok();
+    let written =
+        |path: &Path| fs::metadata(path.join(super::EVENTS)).and_then(|found| found.modified()).ok();
     let entries = fs::read_dir(base).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut records: Vec<_> = entries.filter_map(|path| begun(&path).map(|begun| (begun, path))).collect();
+    let mut records: Vec<_> =
+        entries.filter_map(|path| written(&path).map(|written| (written, path))).collect();
     records.sort();
     records.into_iter().map(|(_, path)| path).collect()
 }

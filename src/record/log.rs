@@ -7,7 +7,7 @@ use regex::bytes::Regex;
 
 use super::tape::Tape;
 
-/// Longer logs are cut.
+/// Longer logs are cut, in bytes.
 const MOST: usize = 16 << 20;
 
 /// A time stamp of the kernel.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::screen::{COLUMNS, ROWS, Screen, Style, hex};
 
-/// The size of a character's cell.
+/// The size of a character's cell, in pixels, as all that follows.
 const CELL: (f64, f64) = (8.4, 18.0);
 /// Around the screen.
 const MARGIN: f64 = 12.0;

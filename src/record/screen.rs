@@ -238,6 +238,7 @@ mod tests {
         screen.write(
             "\x1b]0;title\x07\x1b]52;c;aGk=\x07a\u{202e}b\u{7f}\x1bP+q\x1b\\\u{9b}31mc\x08\x05".as_bytes(),
         );
+        assert!(texts(&screen).concat().starts_with('a'), "{:?}", texts(&screen));
         for text in texts(&screen) {
             assert!(!text.chars().any(|c| c.is_control() || c == '\u{202e}'), "{text:?}");
         }

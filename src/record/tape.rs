@@ -1,6 +1,6 @@
 //! The transcript of a console as it came: bytes, and when.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -13,15 +13,19 @@ pub struct Tape {
 }
 
 impl Tape {
-    /// Reads `transcript`, and the times beside it. Without times everything came at once.
+    /// Reads `transcript`, and the times beside it, 64 MiB of each at most: as much is kept in a record. Without times
+    /// everything came at once.
     ///
     /// # Errors
     /// If the transcript can't be read.
     pub fn read(transcript: &Path) -> io::Result<Self> {
-        let mut bytes = Vec::new();
-        File::open(transcript)?.take(super::keep::MOST).read_to_end(&mut bytes)?;
-        let times = fs::read_to_string(times_of(transcript)).unwrap_or_default();
-        Ok(Self::new(bytes, &times))
+        let read = |path: &Path| {
+            let mut bytes = Vec::new();
+            File::open(path)?.take(super::keep::MOST).read_to_end(&mut bytes)?;
+            io::Result::Ok(bytes)
+        };
+        let times = read(&times_of(transcript)).unwrap_or_default();
+        Ok(Self::new(read(transcript)?, &String::from_utf8_lossy(&times)))
     }
 
     /// Bytes, and lines of microseconds and offsets.

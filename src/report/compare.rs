@@ -128,5 +128,5 @@ fn unified(old: &str, new: &str) -> String {
 }
 
 fn line(text: &str) -> String {
-    crate::console::neutral(&super::wording::printable(text))
+    super::wording::printable(text)
 }

@@ -10,10 +10,11 @@ use std::path::Path;
 
 use super::wording::{boundary, printable};
 use crate::Failure;
+use crate::environment::{is_set, variable};
 use crate::record::History;
 use crate::record::history::{Outcome, Scenario};
 
-/// A summary may have 1 MiB in all; as much is ours, and of each failure.
+/// A summary may have 1 MiB in all; as much of it is ours, and of each failure, in bytes.
 const SUMMARY: usize = 500 << 10;
 const FAILURE: usize = 8 << 10;
 
@@ -31,12 +32,11 @@ pub struct Github {
 impl Github {
     /// Looks at `GITHUB_ACTIONS`, `GITHUB_WORKSPACE` and `GITHUB_STEP_SUMMARY`.
     pub fn from_env() -> Self {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let here = || set("GITHUB_WORKSPACE").or_else(|| std::env::current_dir().ok().map(Into::into));
+        let here = || variable("GITHUB_WORKSPACE").or_else(|| std::env::current_dir().ok().map(Into::into));
         Self {
-            annotations: set("GITHUB_ACTIONS").filter(|value| value == "true").and_then(|_| here()),
-            summary: set("GITHUB_STEP_SUMMARY"),
-            alone: set("NEXTEST_RUN_ID").is_some(),
+            annotations: variable("GITHUB_ACTIONS").filter(|value| value == "true").and_then(|_| here()),
+            summary: variable("GITHUB_STEP_SUMMARY"),
+            alone: is_set("NEXTEST_RUN_ID"),
         }
     }
 
@@ -116,8 +116,9 @@ fn summary(scenarios: &[&Scenario], alone: bool) -> String {
         };
         let (name, took) = (cell(&scenario.name), scenario.took());
         let _ = writeln!(text, "| {sign} {} | {name} | {took:.1} s |", scenario.outcome().name());
-        if text.len() > SUMMARY / 2 {
-            let _ = writeln!(text, "| | and {} more | |", shown.len() - index - 1);
+        let rest = shown.len() - index - 1;
+        if rest > 0 && text.len() > SUMMARY / 2 {
+            let _ = writeln!(text, "| | and {rest} more | |");
             break;
         }
     }

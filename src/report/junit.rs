@@ -14,6 +14,9 @@ use crate::record::history::{Attempt, Machine, Outcome, Scenario};
 /// As much of what the steps of a scenario gave is in its `system-out`, in bytes.
 const MOST: usize = 256 << 10;
 
+/// Steps within steps are indented so often: those that never ended are each within all others.
+const DEEPEST: usize = 20;
+
 /// The report. `folder` is that of the record, for the paths of attachments.
 ///
 /// # Errors
@@ -129,7 +132,7 @@ fn told(attempt: &Attempt, folder: &Path) -> String {
     }
     for machine in &attempt.machines {
         for step in &machine.steps {
-            let indent = "  ".repeat(step.depth);
+            let indent = "  ".repeat(step.depth.min(DEEPEST));
             let took = step.took.map_or("did not end".to_owned(), |took| format!("{took:.3} s"));
             let line = step.line.map(|line| format!(", line {line}")).unwrap_or_default();
             let _ = writeln!(text, "{indent}{}: {} ({took}{line})", machine.name, step.text);

@@ -65,10 +65,9 @@ impl Row {
     fn show(&mut self, event: &Event) {
         match event {
             Event::HostSpeed { accelerator, factor, .. } => {
-                self.host = Some(format!("{}, {factor:.0} times slower", printable(accelerator)));
-                if *factor <= 1.0 {
-                    self.host = Some(printable(accelerator));
-                }
+                let slower =
+                    if *factor > 1.0 { format!(", {factor:.0} times slower") } else { String::new() };
+                self.host = Some(printable(accelerator) + &slower);
             }
             Event::Phase { phase, .. } if phase == "cloned" => self.cloned = true,
             Event::BodyStarted { limit } => {
@@ -79,10 +78,9 @@ impl Row {
             _ => {}
         }
         let Some(mut line) = wording::line(event) else { return };
-        let how = [self.host.as_deref(), Some(if self.cloned { "a clone" } else { "booted" })];
-        if self.host.is_some() {
-            let how: Vec<&str> = how.into_iter().flatten().collect();
-            let _ = write!(line, "  ({})", how.join("; "));
+        if let Some(host) = &self.host {
+            let how = if self.cloned { "a clone" } else { "booted" };
+            let _ = write!(line, "  ({host}; {how})");
         }
         self.bar.set_message(line);
     }
@@ -187,6 +185,27 @@ fn with_times(text: &[u8], took: &HashMap<String, Duration>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_says_how_fast_the_host_is_and_whether_the_machine_is_a_clone() {
+        let picture = MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden());
+        let mut row = Row::new(&picture, "login");
+        let speed = |accelerator: &str, factor| Event::HostSpeed {
+            machine: "m".into(),
+            accelerator: accelerator.into(),
+            factor,
+        };
+        let phase =
+            |phase: &str| Event::Phase { machine: "m".into(), phase: phase.into(), at: Duration::ZERO };
+        row.show(&phase("booting"));
+        assert!(!row.bar.message().contains('('), "{}", row.bar.message());
+        row.show(&speed("TCG", 12.3));
+        row.show(&phase("booting"));
+        assert!(row.bar.message().ends_with("  (TCG, 12 times slower; booted)"), "{}", row.bar.message());
+        row.show(&speed("KVM", 1.0));
+        row.show(&phase("cloned"));
+        assert!(row.bar.message().ends_with("  (KVM; a clone)"), "{}", row.bar.message());
+    }
 
     #[test]
     fn a_result_has_the_time_it_took_and_other_lines_stay() {

@@ -14,7 +14,7 @@ mod rendering;
 mod tally;
 mod wording;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
 
 pub use compare::{Comparison, compare};
@@ -23,9 +23,10 @@ pub use lines::Lines;
 pub use live::Live;
 pub(crate) use paint::paint;
 pub use relay::Relay;
-pub use rendering::Rendering;
+pub use rendering::{Rendering, render};
 
 use crate::build::Settings;
+use crate::environment::is_set;
 use crate::{Error, Event, Events};
 
 /// A consumer of events.
@@ -57,14 +58,18 @@ pub fn choose(settings: &Settings) -> Arc<dyn Reporter> {
     if settings.quiet {
         return Arc::new(Lines::new(std::io::sink()));
     }
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    let plain = set("CI") || set("NO_COLOR") || set(log::VARIABLE) || dumb || !settings.capture;
+    let plain = is_set("CI") || is_set("NO_COLOR") || is_set(log::VARIABLE) || dumb || !settings.capture;
     if !plain && std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
         Arc::new(Live::new())
     } else {
         Arc::new(Lines::new(std::io::stderr()))
     }
+}
+
+/// Whether what is printed to `stream` may have colours: a terminal's, unless NO_COLOR is set.
+pub fn in_colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && !is_set("NO_COLOR")
 }
 
 /// The events of the run as a whole, sent to `reporter`.
@@ -76,6 +81,19 @@ pub fn events(reporter: &Arc<dyn Reporter>) -> Events {
 /// `text` on one line, without escape sequences and control characters: it can't drive the user's terminal.
 pub fn printable(text: &str) -> String {
     wording::printable(text)
+}
+
+/// Prints `text`, whole lines, to standard output: what a command was asked for. A reader that went away (`| head`) is
+/// no failure.
+pub fn answer(text: impl AsRef<[u8]>) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_ref()).and_then(|()| stdout.flush());
+}
+
+/// Prints a line for the person at the terminal to standard error. Where that is gone, nobody is told, which is no
+/// reason to leave a machine behind.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Prints an error that ends the run.
@@ -101,7 +119,6 @@ pub fn diagnostics(text: &str) {
 /// Prints a line that parts one run from the next.
 pub fn separator(text: &str) {
     let mut stderr = std::io::stderr().lock();
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let (bold, end) = if !plain && stderr.is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let (bold, end) = if in_colour(&stderr) { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let _ = writeln!(stderr, "{bold}──── {} ────{end}", wording::printable(text));
 }

@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::{html, junit};
 use crate::copies::{Copies, Format};
 use crate::record::{EVENTS, History};
-use crate::{Event, FileKind};
+use crate::{Error, ErrorKind, Event, FileKind, Result};
 
 /// Held by whichever process is at work on the reports of a record.
 const LOCK: &str = ".reports.lock";
@@ -62,7 +62,7 @@ impl Rendering {
         }
     }
 
-    /// Makes the last reports, and waits for them, though not for ever.
+    /// Makes the last reports, and waits for them, 30 s at most.
     pub fn finish(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((tell, thread)) = thread else { return make(&self.folder, &self.copies) };
@@ -107,6 +107,18 @@ fn make(folder: &Path, copies: &Copies) {
     }
 }
 
+/// Makes the reports of the record in `folder` now, unless they are as new as its events.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when one of them can't be made: the folder can't be written to, or another process has been at work
+/// on them for 30 s.
+pub fn render(folder: &Path) -> Result {
+    try_to_make(folder, &Copies::default()).map_err(|why| {
+        Error::new(ErrorKind::Io, format!("could not make the reports in {}: {why}", folder.display()))
+            .next_step("copy the record to a folder that you may write to, and name that")
+    })
+}
+
 fn try_to_make(folder: &Path, copies: &Copies) -> Result<(), String> {
     let words = |error: io::Error| error.to_string();
     let opened =
@@ -122,7 +134,8 @@ fn try_to_make(folder: &Path, copies: &Copies) -> Result<(), String> {
     // The lock's file says how much of the events is in the reports.
     let size = fs::metadata(folder.join(EVENTS)).map_err(words)?.len();
     let known = io::read_to_string(&lock).unwrap_or_default().trim().parse::<u64>().ok();
-    if known != Some(size) {
+    let all_there = ["junit.xml", "report.html"].iter().all(|name| folder.join(name).is_file());
+    if known != Some(size) || !all_there {
         let history = History::read(folder).map_err(|error| error.to_string())?;
         let junit = junit::render(&history, folder).map_err(|error| error.to_string())?;
         replace(&folder.join("junit.xml"), junit.as_bytes()).map_err(words)?;

@@ -35,8 +35,8 @@ pub(super) fn line(event: &Event) -> Option<String> {
     })
 }
 
-/// The first line of `text`, without escape sequences and control characters: a guest or a build
-/// can't drive the user's terminal.
+/// `text` on one line, without escape sequences, control characters and what turns text round or hides it: a guest or a
+/// build can't drive the user's terminal, nor make a line read otherwise than it is.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut characters = text.trim_end().chars().peekable();
@@ -49,7 +49,7 @@ pub(super) fn printable(text: &str) -> String {
             other => shown.push(other),
         }
     }
-    shown
+    crate::console::neutral(&shown)
 }
 
 /// Skips the rest of an escape sequence: a CSI up to its final letter, an OSC up to its end.
@@ -90,6 +90,7 @@ mod tests {
         assert_eq!(printable("\x1b[31mred\x1b[0m and \x1b]0;title\x07plain\x08"), "red and plain");
         assert_eq!(printable("\x1b]8;;http://x\x1b\\link\n"), "link");
         assert_eq!(printable("a\r\nb\tc"), "a b c");
+        assert_eq!(printable("a\u{202e}b\u{200b}c"), "a\u{fffd}b\u{fffd}c");
         assert_eq!(printable("ends in an escape \x1b["), "ends in an escape ");
     }
 

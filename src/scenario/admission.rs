@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::capacity::{Capacity, Need};
-use crate::{Error, Events, Result};
+use crate::{Error, Events, Result, environment};
 
 /// Another folder than the one that all users share: for tests, and for those who want no part in it.
 const VARIABLE: &str = "NIXVM_ADMISSION_DIR";
@@ -112,8 +112,7 @@ pub(super) fn has_room(need: Need, capacity: Capacity) -> bool {
 }
 
 fn folder() -> PathBuf {
-    let given = std::env::var_os(VARIABLE).filter(|folder| !folder.is_empty());
-    given.map_or_else(|| PathBuf::from(SHARED), PathBuf::from)
+    environment::path(VARIABLE).unwrap_or_else(|| PathBuf::from(SHARED))
 }
 
 /// Puts this caller at the end of the list.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::registry::Scenario;
 use crate::build::Source;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, environment};
 
 /// The name that is looked for.
 const NAME: &str = "configuration.nix";
@@ -22,7 +22,7 @@ const BUILT: &str = "NIXVM_VMS";
 /// [`ErrorKind::Usage`] if nothing is found; the text names every place that was looked at.
 pub(super) fn find(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Result<Source> {
     let source = named(scenario, asked, given)?;
-    let Some(list) = std::env::var_os(BUILT).filter(|list| !list.is_empty()) else { return Ok(source) };
+    let Some(list) = environment::variable(BUILT) else { return Ok(source) };
     let list = list.into_string().map_err(|list| not_a_list(&list.to_string_lossy()))?;
     built_already(source, &list)
 }

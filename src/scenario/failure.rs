@@ -66,25 +66,14 @@ impl Failure {
 
     /// The whole report.
     pub fn report(&self, scenario: &Scenario, kept: &Kept) -> String {
-        let mut text = self.error.summary().to_owned();
-        // Writing to a String does not fail.
-        for (title, body) in self.error.sections() {
-            let _ = write!(text, "\n  {title}:");
-            for line in body.trim_end().lines() {
-                let _ = write!(text, "\n    | {line}");
-            }
-        }
+        let mut text = self.error.what();
         let (file, line) = self.place(scenario);
         let shown = file.display().to_string();
+        // Writing to a String does not fail.
         let _ = write!(text, "\n  scenario: {}, {}:{line}", scenario.name(), from_here(&shown));
         text.push_str(&excerpt(&file, line));
-        if let Some((elapsed, limit)) = self.error.time() {
-            let _ = write!(text, "\n  after {:.1} s of {:.1} s", elapsed.as_secs_f64(), limit.as_secs_f64());
-        }
-        let (cause, next) = self.error.advice();
+        text.push_str(&self.error.why());
         let lines = [
-            ("likely cause", cause),
-            ("next", next),
             ("record", kept.folder.as_deref().and_then(Path::to_str)),
             ("go back to it", kept.attach.as_deref()),
         ];

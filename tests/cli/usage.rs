@@ -102,6 +102,18 @@ fn a_mistyped_subcommand_is_recognised() {
 }
 
 #[test]
+fn a_reader_that_went_away_is_no_failure() {
+    let folder = Folder::new();
+    for arguments in [&["cache", "path"][..], &["cache", "list"], &["config"], &["man"]] {
+        let (gone, pipe) = std::io::pipe().unwrap();
+        drop(gone);
+        let ran = crate::folder::Ran::of(folder.command(arguments).stdout(pipe));
+        ran.ended_with(0);
+        assert_eq!(ran.err, "", "{arguments:?}");
+    }
+}
+
+#[test]
 fn shells_get_their_completions_and_man_its_pages() {
     let folder = Folder::new();
     for (shell, word) in

@@ -132,6 +132,28 @@ fn the_commands_find_a_run_by_its_folder() {
 }
 
 #[test]
+fn the_page_of_a_run_is_made_where_it_is_old_or_missing_and_said_to_be_missing_where_it_cant_be() {
+    let record = every_fate();
+    let (folder, page) = (record.written().path(), record.path().join("report.html"));
+    let report = || nixvm(&["report", "--no-open", &folder.display().to_string()]).output().unwrap();
+    std::fs::remove_file(&page).unwrap();
+    assert!(report().status.success());
+    assert!(page.is_file(), "the events are no newer than the last page was");
+    let events = folder.join("events.jsonl");
+    let late = r#"{"v":1,"time":1e9,"scenario":"","event":"note","text":"said after the page was made"}"#;
+    let old = std::fs::read_to_string(&events).unwrap();
+    std::fs::write(&events, format!("{old}{late}\n")).unwrap();
+    assert!(report().status.success());
+    assert!(std::fs::read_to_string(&page).unwrap().contains("said after the page was made"));
+    std::fs::remove_file(&page).unwrap();
+    std::fs::create_dir(&page).unwrap();
+    let ran = report();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert!(!ran.status.success() && ran.stdout.is_empty(), "{said}");
+    assert!(said.contains("could not make the reports") && said.contains("next: "), "{said}");
+}
+
+#[test]
 fn a_film_plays_in_a_terminal_which_is_left_as_it_was() {
     let record = every_fate();
     let path = record.written().path().display().to_string();

@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use nixvm_test::record::Folder;
 use nixvm_test::{Error, ErrorKind, Result};
 
-use super::shown;
-
 /// What the folder of a kept machine ends with.
 const MOMENT: &str = ".moment";
 
@@ -21,7 +19,7 @@ pub fn moment(run: &str, scenario: Option<&str>, machine: Option<&str>) -> Resul
     let folder = record.path();
     let all = moments(folder);
     if all.is_empty() {
-        return Err(Error::new(ErrorKind::Usage, format!("no machine was kept in {}", shown(folder)))
+        return Err(Error::new(ErrorKind::Usage, format!("no machine was kept in {}", folder.display()))
             .likely_cause(
                 "no scenario of that run failed, or its machines could not be kept: the run said why",
             )
@@ -43,11 +41,11 @@ pub fn moment(run: &str, scenario: Option<&str>, machine: Option<&str>) -> Resul
     };
     match fitting.as_slice() {
         [one] => Ok(one.folder.clone()),
-        [] => Err(Error::new(ErrorKind::Usage, format!("no such machine was kept in {}", shown(folder)))
+        [] => Err(Error::new(ErrorKind::Usage, format!("no such machine was kept in {}", folder.display()))
             .section("these were", list(&all.iter().collect::<Vec<_>>()))),
         several => Err(Error::new(
             ErrorKind::Usage,
-            format!("{} machines were kept in {}: which one?", several.len(), shown(folder)),
+            format!("{} machines were kept in {}: which one?", several.len(), folder.display()),
         )
         .section("name one of", list(several))),
     }

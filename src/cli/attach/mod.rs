@@ -3,7 +3,7 @@
 mod find;
 mod pack;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,7 +11,7 @@ use nixvm_test::build::BuiltVm;
 use nixvm_test::machine::{Kept, Machine, MachineOptions, RawConsole};
 use nixvm_test::qemu::{RunDirectory, signals};
 use nixvm_test::scenario::Exit;
-use nixvm_test::{Error, ErrorKind, Result};
+use nixvm_test::{Error, ErrorKind, Result, report};
 
 use super::options::Options;
 use super::shown::Shown;
@@ -69,16 +69,10 @@ impl Attach {
         if let Some(file) = &self.pack {
             let file = file.clone().unwrap_or_else(|| pack::name_for(&moment));
             pack::pack(&moment, &file)?;
-            println!("{}", file.display());
+            report::answer(format!("{}\n", file.display()));
             return Ok(Exit::Passed.into());
         }
-        Terminal::is_here()?;
-        let shown = Shown::new(&options.settings()?);
-        let at_signal = shown.clone();
-        signals::install(move |_| {
-            at_signal.end();
-            terminal::restore();
-        })?;
+        let shown = Shown::before_a_console(&options.settings()?)?;
         let (machine, console) = machine(&kept, options, &shown).await?;
         shown.end();
         visit(&machine, console, "", Ending::Stop).await
@@ -129,15 +123,9 @@ async fn live(id: &str) -> Result<ExitCode> {
     terminal.show(&format!("on the console of {id}; ctrl-] leaves it\n\n"));
     let left = terminal.connect(&mut stream).await;
     drop(terminal);
-    eprintln!();
-    match left {
-        Left::ByKey => eprintln!("nixvm-test: left the console; the run is still paused"),
-        Left::Gone => eprintln!("nixvm-test: the run goes on"),
-    }
+    report::say(match left {
+        Left::ByKey => "\nnixvm-test: left the console; the run is still paused",
+        Left::Gone => "\nnixvm-test: the run goes on",
+    });
     Ok(Exit::Passed.into())
-}
-
-/// A path as it stands in a message.
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

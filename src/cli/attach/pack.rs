@@ -9,8 +9,6 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use nixvm_test::{Error, ErrorKind, Result};
 
-use super::shown;
-
 /// What such a file's name ends with.
 const ENDING: &str = "tar.gz";
 /// The folder within it.
@@ -36,7 +34,7 @@ pub fn name_for(moment: &Path) -> PathBuf {
 /// Makes `file` of the moment in `folder`. It is not overwritten.
 pub fn pack(folder: &Path, file: &Path) -> Result {
     let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Io, format!("could not write {}: {error}", shown(file)))
+        Error::new(ErrorKind::Io, format!("could not write {}: {error}", file.display()))
     };
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let part = tempfile::Builder::new().prefix(".moment-").tempfile_in(parent).map_err(failed)?;
@@ -47,14 +45,19 @@ pub fn pack(folder: &Path, file: &Path) -> Result {
         .append_dir_all(WITHIN, folder)
         .and_then(|()| archive.into_inner()?.finish()?.flush())
         .map_err(failed)?;
-    part.persist_noclobber(file).map_err(|error| failed(error.error))?;
+    part.persist_noclobber(file).map_err(|error| match error.error {
+        error if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            failed(error).next_step("name another file: --pack=FILE")
+        }
+        error => failed(error),
+    })?;
     Ok(())
 }
 
 /// Unpacks `file` below `place`; gives the moment's folder.
 pub fn unpack(file: &Path, place: &Path) -> Result<PathBuf> {
     let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Io, format!("could not unpack {}: {error}", shown(file))).likely_cause(
+        Error::new(ErrorKind::Io, format!("could not unpack {}: {error}", file.display())).likely_cause(
             "it is no file that `nixvm-test attach --pack` made, it is cut off, or the disk is full",
         )
     };
@@ -83,7 +86,8 @@ mod tests {
         assert_eq!(name_for(&moment), Path::new("login-machine.moment.tar.gz"));
         let packed = folder.path().join("packed");
         pack(&moment, &packed).unwrap();
-        assert!(pack(&moment, &packed).is_err(), "nothing is overwritten");
+        let error = pack(&moment, &packed).unwrap_err().to_string();
+        assert!(error.contains("next: name another file"), "nothing is overwritten: {error}");
         assert!(std::fs::metadata(&packed).unwrap().len() < 100_000);
         assert_eq!(file(packed.to_str().unwrap()).as_deref(), Some(packed.as_path()));
         assert_eq!(file(moment.join("moment.json").to_str().unwrap()), None);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use nixvm_test::scenario::compile;
-use nixvm_test::{Error, ErrorKind, Result};
+use nixvm_test::{Error, ErrorKind, Result, report};
 
 /// The sample of the tutorial, and its scenario: those of this very project.
 const CONFIGURATION: &str = include_str!("../../../configuration.nix");
@@ -84,8 +84,7 @@ impl Init {
             said.push_str("\nThe workflow needs a nixvm-test that it can reach: the path in Cargo.toml is of this host.\n");
         }
         said.push_str(&self.next(foreign));
-        // A reader that went away is no failure.
-        let _ = std::io::stdout().write_all(said.as_bytes());
+        report::answer(said);
         Ok(ExitCode::SUCCESS)
     }
 

@@ -1,6 +1,6 @@
 //! Lines that are typed, with history and completion; or that come from a file.
 
-use std::io::IsTerminal as _;
+use std::io::{BufRead, IsTerminal as _};
 use std::path::PathBuf;
 
 use nixvm_test::{Error, ErrorKind, Result};
@@ -73,14 +73,18 @@ impl Lines {
 fn piped() -> Receiver<String> {
     let (sender, lines) = mpsc::channel(1);
     std::thread::spawn(move || {
-        for line in std::io::stdin().lines() {
-            let Ok(line) = line else { return };
+        for line in lines_of(std::io::stdin().lock()) {
             if sender.blocking_send(line).is_err() {
                 return;
             }
         }
     });
     lines
+}
+
+/// Whatever is no UTF-8 is replaced: a file must not seem to end there, with all that came before having worked.
+fn lines_of(from: impl BufRead) -> impl Iterator<Item = String> {
+    from.split(b'\n').map_while(Result::ok).map(|line| String::from_utf8_lossy(&line).into_owned())
 }
 
 fn read(editor: &mut Editor<Verbs, FileHistory>) -> Option<String> {
@@ -104,9 +108,7 @@ fn read(editor: &mut Editor<Verbs, FileHistory>) -> Option<String> {
 
 /// Where the history is kept.
 fn history() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
-    Some(state.join("nixvm-test/history"))
+    Some(nixvm_test::environment::state_folder()?.join("history"))
 }
 
 /// Completes the words that a line begins with.
@@ -122,7 +124,7 @@ impl Completer for Verbs {
 
 /// Where the word begins that is completed, and what to.
 fn completed(typed: &str) -> (usize, Vec<String>) {
-    let start = typed.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+    let start = typed.trim_end_matches(|c: char| !c.is_whitespace()).len();
     let before: Vec<&str> = typed[..start].split_whitespace().collect();
     // After a user's name comes a word of the same kind.
     if !matches!(before.as_slice(), [] | ["as_user", _]) {
@@ -141,12 +143,19 @@ impl Helper for Verbs {}
 
 #[cfg(test)]
 mod tests {
-    use super::completed;
+    use super::{completed, lines_of};
+
+    #[test]
+    fn a_file_does_not_end_where_it_is_no_utf_8() {
+        let lines: Vec<String> = lines_of(&b"succeed true\r\nsucceed \xff\n\nlast"[..]).collect();
+        assert_eq!(lines, ["succeed true\r", "succeed \u{fffd}", "", "last"]);
+    }
 
     #[test]
     fn the_first_word_is_completed_and_the_one_after_a_user() {
         assert_eq!(completed("wait_for_o"), (0, vec!["wait_for_open_port ".to_owned()]));
         assert_eq!(completed("as_user alice suc"), (14, vec!["succeed ".to_owned()]));
         assert_eq!(completed("succeed s"), (8, vec![]));
+        assert_eq!(completed("as_user alice\u{3000}suc").0, 16, "a blank of several bytes");
     }
 }

@@ -46,10 +46,10 @@ impl Repl {
         let mut lines = Lines::open()?;
         if lines.is_terminal() {
             let who = up.user.as_ref().map_or("nobody", |(user, _)| user);
-            eprintln!(
-                "{} is up, and {who} is logged in; `help` lists the commands, `quit` ends it",
-                up.machine.name()
-            );
+            let name = up.machine.name();
+            report::say(&format!(
+                "{name} is up, and {who} is logged in; `help` lists the commands, `quit` ends it"
+            ));
         }
         let failed = converse(&up, &mut lines).await;
         up.machine.stop().await;
@@ -72,7 +72,7 @@ async fn converse(up: &Up, lines: &mut Lines) -> bool {
             Ok(Typed::Nothing) => continue,
             Ok(Typed::Quit) => return failed,
             Ok(Typed::Help) => {
-                println!("{}", step::HELP);
+                report::answer(format!("{}\n", step::HELP));
                 continue;
             }
             Ok(Typed::Save(file)) => save(Path::new(&file), up, &worked),
@@ -103,8 +103,14 @@ fn save(file: &Path, up: &Up, worked: &[Step]) -> Result {
     let text = scenario::text(file, &up.source, up.user.as_ref(), worked);
     let written = std::fs::File::create_new(file)
         .and_then(|mut opened| std::io::Write::write_all(&mut opened, text.as_bytes()));
-    written
-        .map_err(|error| Error::new(ErrorKind::Io, format!("could not write {}: {error}", file.display())))?;
-    println!("{}: {} steps; run it: nixvm-test {}", file.display(), worked.len(), file.display());
+    written.map_err(|error| {
+        let failed = Error::new(ErrorKind::Io, format!("could not write {}: {error}", file.display()));
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => failed.next_step("save it under another name"),
+            _ => failed,
+        }
+    })?;
+    let (file, steps) = (file.display(), worked.len());
+    report::answer(format!("{file}: {steps} steps; run it: nixvm-test {file}\n"));
     Ok(())
 }

@@ -244,9 +244,8 @@ fn code(signal: Signal) -> ExitCode {
 /// Paths as the user has them.
 fn listed(paths: &BTreeSet<PathBuf>) -> String {
     const SHOWN: usize = 3;
-    let here = std::env::current_dir().unwrap_or_default();
-    let shown = paths.iter().take(SHOWN).map(|path| path.strip_prefix(&here).unwrap_or(path));
-    let mut text = shown.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    let shown: Vec<String> = paths.iter().take(SHOWN).map(|path| run::from_here(path)).collect();
+    let mut text = shown.join(", ");
     if paths.len() > SHOWN {
         text.push_str(&format!(" and {} more", paths.len() - SHOWN));
     }
@@ -254,5 +253,28 @@ fn listed(paths: &BTreeSet<PathBuf>) -> String {
 }
 
 fn failed(source: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("could not watch files: {source}"))
+    let error = Error::new(ErrorKind::Io, format!("could not watch files: {source}"));
+    // What the kernel means by them is in inotify(7).
+    match rustix::io::Errno::from_io_error(source) {
+        Some(rustix::io::Errno::NOSPC) => error
+            .likely_cause("other programs watch as many files as one user may, fs.inotify.max_user_watches")
+            .next_step("end one of them, or raise it: sysctl fs.inotify.max_user_watches=524288"),
+        Some(rustix::io::Errno::MFILE) => error
+            .likely_cause("as many programs watch files as one user may have, fs.inotify.max_user_instances")
+            .next_step("end one of them, or raise it: sysctl fs.inotify.max_user_instances=512"),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_watches_no_more_is_no_full_disk() {
+        let text = failed(&std::io::Error::from(rustix::io::Errno::NOSPC)).to_string();
+        assert!(text.contains("next: ") && text.contains("max_user_watches"), "{text}");
+        let text = failed(&std::io::Error::from(rustix::io::Errno::MFILE)).to_string();
+        assert!(text.contains("next: ") && text.contains("max_user_instances"), "{text}");
+    }
 }

@@ -7,8 +7,8 @@ mod budget;
 mod encode;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write};
 use std::path::{Component, Path};
 
 use serde_json::{Value, json};
@@ -23,6 +23,11 @@ use encode::{Harmless, base64, digest};
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
+
+/// Larger ones are left out, in bytes: films, journals, and scenarios' files.
+const FILM: u64 = 16 << 20;
+const JOURNAL: u64 = 64 << 20;
+const SOURCE: u64 = 4 << 20;
 
 /// Writes the page of the record in `folder` to `path`.
 ///
@@ -86,7 +91,8 @@ fn data(history: &History, folder: &Path, out: &mut impl Write) -> io::Result<()
         let (path, name) = (folder.join(&file.path), file.path.display().to_string());
         match file.kind {
             FileKind::Transcript => {
-                let film = fs::read_to_string(path.with_extension(crate::record::FILM)).ok();
+                let film = file_of_at_most(FILM, &path.with_extension(crate::record::FILM));
+                let film = film.and_then(|film| String::from_utf8(film).ok());
                 let film = film.filter(|film| serde_json::from_str::<serde::de::IgnoredAny>(film).is_ok());
                 if let Some(film) = film.filter(|film| budget.film(film.len())) {
                     out.write_all(comma.as_bytes())?;
@@ -99,13 +105,13 @@ fn data(history: &History, folder: &Path, out: &mut impl Write) -> io::Result<()
             FileKind::Screenshot => {
                 let size = fs::metadata(&path).map_or(u64::MAX, |found| found.len());
                 if budget.image(size)
-                    && let Ok(png) = fs::read(&path)
+                    && let Some(png) = file_of_at_most(size, &path)
                 {
                     images.insert(name, format!("data:image/png;base64,{}", base64(&png)));
                 }
             }
             FileKind::Journal => {
-                if let Ok(journal) = fs::read(&path) {
+                if let Some(journal) = file_of_at_most(JOURNAL, &path) {
                     let text = crate::console::strip_escapes(&journal);
                     texts.insert(name, budget.text(&String::from_utf8_lossy(&text)));
                 }
@@ -131,13 +137,23 @@ fn sources(scenarios: &[Scenario]) -> Value {
         }
     }
     let of_file = |(file, lines): (&Path, BTreeSet<usize>)| {
-        let text = fs::read_to_string(file).unwrap_or_default();
+        let text = file_of_at_most(SOURCE, file).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
         let found = text.lines().enumerate().filter(|(before, _)| lines.contains(&(before + 1)));
         let found: serde_json::Map<String, Value> =
             found.map(|(before, line)| ((before + 1).to_string(), json!(line.trim()))).collect();
         (file.display().to_string(), Value::Object(found))
     };
     Value::Object(wanted.into_iter().map(of_file).collect())
+}
+
+/// What is in a file, unless it has more than `most` bytes, or is none: a record from elsewhere may name a device, which
+/// has no end.
+fn file_of_at_most(most: u64, path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    File::open(path).ok()?.take(most + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 <= most).then_some(bytes)
 }
 
 /// The classes of the colours that a terminal has.
@@ -159,4 +175,21 @@ fn legible(hex: &str) -> String {
     }
     let [red, green, blue] = parts.map(|part| part + (255 - part) * 2 / 5);
     format!("#{red:02x}{green:02x}{blue:02x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_and_what_has_no_end_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("film");
+        fs::write(&path, "film").unwrap();
+        assert_eq!(file_of_at_most(4, &path).as_deref(), Some(&b"film"[..]));
+        assert_eq!(file_of_at_most(3, &path), None);
+        assert_eq!(file_of_at_most(1 << 20, Path::new("/dev/zero")), None);
+        assert_eq!(file_of_at_most(4, folder.path()), None);
+        assert_eq!(file_of_at_most(4, &folder.path().join("nothing")), None);
+    }
 }

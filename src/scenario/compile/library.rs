@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::environment;
+
 /// Names another folder for the library, for packagers and tests.
 const VARIABLE: &str = "NIXVM_LIBRARY";
 
@@ -19,8 +21,7 @@ pub(super) struct Library {
 impl Library {
     /// Finds it: [`VARIABLE`], else this program's own sources if they are still there.
     pub fn find() -> Self {
-        let given = std::env::var_os(VARIABLE).filter(|given| !given.is_empty()).map(PathBuf::from);
-        let folder = given.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        let folder = environment::path(VARIABLE).unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
         Self::at(folder)
     }
 

@@ -1,0 +1,221 @@
+//! How a history is made of a record: event by event, in the order in which they were written down.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Attempt, History, Kept, Machine, Phase, Scenario, Step, Stop};
+use crate::record::{EVENTS, Line};
+use crate::{Error, Event, Result};
+
+impl History {
+    /// Reads the record in `folder`. Lines that make no sense here, of a later version or cut, are passed over.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] when its events can't be read.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(EVENTS);
+        let failed = |error| Error::io(format_args!("read {}", path.display()), &error);
+        let mut reader = BufReader::new(File::open(&path).map_err(failed)?);
+        let (mut history, mut line) = (Self::default(), Vec::new());
+        while reader.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+            if let Ok(line) = serde_json::from_slice(&line) {
+                history.add(line);
+            }
+            line.clear();
+        }
+        history.finished = history.finished && history.under_way == 0;
+        for machine in history.scenarios.iter_mut().flat_map(|scenario| &mut scenario.attempts) {
+            machine.machines.iter_mut().for_each(|machine| nest(&mut machine.steps));
+        }
+        Ok(history)
+    }
+
+    fn add(&mut self, Line { time, scenario, event, .. }: Line) {
+        if self.begun == 0.0 {
+            self.begun = time;
+        }
+        self.last = self.last.max(time);
+        match event {
+            Event::RunStarted { arguments, version, host, processors, scenarios, .. } => {
+                if self.version.is_empty() {
+                    (self.arguments, self.version, self.host) = (arguments, version, host);
+                    self.processors = processors;
+                }
+                self.expected = self.expected.saturating_add(scenarios);
+                self.under_way += 1;
+            }
+            Event::RunFinished { interrupted, .. } => {
+                self.under_way = self.under_way.saturating_sub(1);
+                self.finished = true;
+                self.interrupted = interrupted.or(self.interrupted.take());
+            }
+            Event::Note { text } if scenario.is_empty() => self.notes.push(text),
+            Event::ScenarioStarted { scenario, about, file, line, .. } => {
+                let known = |known: &Scenario| known.name == scenario && known.file == file;
+                let index = self.scenarios.iter().position(known).unwrap_or_else(|| {
+                    let name = scenario.clone();
+                    self.scenarios.push(Scenario { name, about, file, line, ..Scenario::default() });
+                    self.scenarios.len() - 1
+                });
+                self.scenarios[index].attempts.push(Attempt { begun: time, ..Attempt::default() });
+                self.current.insert(scenario, index);
+            }
+            Event::ScenarioSkipped { scenario, why } => {
+                let skipped = Some(why);
+                self.scenarios.push(Scenario { name: scenario, skipped, ..Scenario::default() });
+            }
+            event => {
+                let index = self.current.get(&scenario);
+                let attempt = index.and_then(|index| self.scenarios.get_mut(*index)?.attempts.last_mut());
+                if let Some(attempt) = attempt {
+                    attempt.add(time, event);
+                }
+            }
+        }
+    }
+}
+
+impl Attempt {
+    fn machine(&mut self, name: String) -> &mut Machine {
+        let index = self.machines.iter().position(|machine| machine.name == name).unwrap_or_else(|| {
+            self.machines.push(Machine { name, ..Machine::default() });
+            self.machines.len() - 1
+        });
+        &mut self.machines[index]
+    }
+
+    fn add(&mut self, time: f64, event: Event) {
+        match event {
+            Event::BodyStarted { limit } => self.limit = Some(limit.as_secs_f64()),
+            Event::ScenarioFinished { took, failure, .. } => {
+                (self.took, self.failure) = (Some(took.as_secs_f64()), failure);
+            }
+            Event::Note { text } => self.notes.push(text),
+            Event::MachineStarted { machine, .. } => self.machine(machine).started.push(time),
+            Event::HostSpeed { machine, accelerator, factor } => {
+                let machine = self.machine(machine);
+                (machine.accelerator, machine.factor) = (Some(accelerator), Some(factor));
+            }
+            Event::Phase { machine, phase, at } => {
+                let machine = self.machine(machine);
+                machine.cloned |= phase == "cloned";
+                machine.phases.push(Phase { name: phase, at: at.as_secs_f64(), time });
+            }
+            Event::StepStarted { machine, step: number, text, line } => {
+                let steps = &mut self.machine(machine).steps;
+                steps.push(Step { text, line, begun: time, took: None, output: None, depth: 0, number });
+            }
+            Event::StepFinished { machine, step, took, output } => {
+                let steps = &mut self.machine(machine).steps;
+                if let Some(step) = steps.iter_mut().rev().find(|known| known.number == step) {
+                    (step.took, step.output) = (Some(Duration::as_secs_f64(&took)), output);
+                }
+            }
+            Event::MachineStopped { machine, how } => self.machine(machine).stopped.push(Stop { time, how }),
+            Event::FileKept { machine, kind, path } => {
+                let files = &mut self.machine(machine).files;
+                let kept = Kept { kind, path };
+                if !files.contains(&kept) {
+                    files.push(kept);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Finds which step is a part of which: one that ended before the other did.
+fn nest(steps: &mut [Step]) {
+    // When a step is written down and when it began are not quite the same.
+    const SLACK: f64 = 0.001;
+    let mut around: Vec<f64> = Vec::new();
+    for step in steps {
+        let end = step.took.map_or(f64::INFINITY, |took| step.begun + took);
+        around.retain(|outer| step.begun < *outer && end <= *outer + SLACK);
+        step.depth = around.len();
+        around.push(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::history::Outcome;
+
+    fn history(lines: &str) -> History {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(EVENTS), lines).unwrap();
+        History::read(folder.path()).unwrap()
+    }
+
+    fn line(time: f64, scenario: &str, event: &str) -> String {
+        format!("{{\"v\":1,\"time\":{time},\"scenario\":\"{scenario}\",{event}}}\n")
+    }
+
+    fn started(time: f64, scenario: &str, attempt: u32) -> String {
+        let event = r#""event":"scenario_started","about":"","file":"a.rs","line":3,"attempt":"#;
+        line(time, scenario, &format!("{event}{attempt}"))
+    }
+
+    #[test]
+    fn what_failed_and_then_passed_is_flaky_and_what_never_ended_is_unfinished() {
+        let failed = r#""event":"scenario_finished","took":2,"retried":true,
+            "failure":{"summary":"no","kind":"Other","report":"no","file":"a.rs","line":4}"#;
+        let text = [
+            started(10.0, "a", 1),
+            line(12.0, "a", &failed.replace('\n', "")),
+            started(12.5, "a", 2),
+            line(13.0, "a", r#""event":"scenario_finished","took":0.5"#),
+            started(13.0, "b", 1),
+            line(13.0, "c", r#""event":"scenario_skipped","why":"needs a moon""#),
+        ];
+        let history = history(&text.concat());
+        let outcomes: Vec<_> =
+            history.scenarios.iter().map(|one| (one.name.as_str(), one.outcome())).collect();
+        use Outcome::{Flaky, Skipped, Unfinished};
+        assert_eq!(outcomes, [("a", Flaky), ("b", Unfinished), ("c", Skipped)]);
+        assert_eq!((history.begun, history.took(), history.scenarios[0].took()), (10.0, 3.0, 2.5));
+        assert!(!history.finished);
+    }
+
+    #[test]
+    fn unknown_events_and_a_cut_line_are_passed_over() {
+        let whole = started(1.0, "a", 1);
+        let unknown = line(2.0, "a", r#""event":"from_the_future","x":1"#);
+        let ended = line(3.0, "a", r#""event":"scenario_finished","took":2,"new_key":[]"#);
+        let history = history(&format!("{whole}{unknown}{ended}{}", &whole[..40]));
+        assert_eq!(history.scenarios.len(), 1);
+        assert_eq!(history.scenarios[0].outcome(), Outcome::Passed);
+    }
+
+    #[test]
+    fn steps_within_steps_are_found_by_their_times() {
+        let step = |time: f64, number: u32| {
+            line(
+                time,
+                "a",
+                &format!(r#""event":"step_started","machine":"m","step":{number},"text":"s{number}""#),
+            )
+        };
+        let end = |time: f64, number: u32, took: f64| {
+            let event = r#""event":"step_finished","machine":"m","#;
+            line(time, "a", &format!("{event}\"step\":{number},\"took\":{took}"))
+        };
+        let text = [
+            started(0.5, "a", 1),
+            step(1.0, 1),
+            step(2.0, 2),
+            end(3.0, 2, 1.0),
+            end(4.0, 1, 3.0),
+            step(4.5, 3),
+            step(5.0, 4),
+            end(6.0, 3, 1.5),
+            end(7.0, 4, 2.0),
+        ];
+        let history = history(&text.concat());
+        let steps = &history.scenarios[0].attempts[0].machines[0].steps;
+        assert_eq!(steps.iter().map(|step| step.depth).collect::<Vec<_>>(), [0, 1, 0, 0]);
+    }
+}
