@@ -165,6 +165,11 @@ impl Error {
         self.0.why()
     }
 
+    /// How long it took, and the limit it had.
+    pub(crate) fn time(&self) -> Option<(Duration, Duration)> {
+        self.0.took
+    }
+
     /// Where it was made.
     pub(crate) fn place(&self) -> &'static Location<'static> {
         self.0.place

@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 
 /// Asks by session, control channel, systemd's bus, commands that are watched, QMP, and the console; `{}` is what is
 /// expected of a file.
-const SCENARIO: &str = r#"use nixvm_test::prelude::*;
+const SCENARIO: &str = r#"use nixvm_test::console::Pattern;
+use nixvm_test::prelude::*;
 
 #[checkpoint]
 async fn at_work(machine: &mut Machine) -> Result {
@@ -26,12 +27,11 @@ async fn asks(machine: Machine) -> Result {
     assert_eq!(machine.execute("echo test >&2; exit 3").await?.stderr(), b"test\n");
     machine.wait_for_unit("multi-user.target").await?;
     machine.require_unit_state("nosuch.service", "inactive").await?;
-    assert_eq!(machine.wait_for_unit("systemd-nosuch.socket").await.unwrap_err().kind(), ErrorKind::UnitFailed);
     machine.wait_until_succeeds("test -d /root").await?;
     machine.write_file("/tmp/greeting", "hello").await?;
     machine.wait_for_file("/tmp/greeting").await?;
     machine.succeed("systemd-run --unit=greets echo it is said").await?;
-    assert_eq!(machine.wait_for_log("greets", "it is").await?, "it is said");
+    assert_eq!(machine.wait_for_log("greets", Pattern::regex("^it is")?).await?, "it is said");
     assert!(machine.qmp("query-status", None).await?["running"].as_bool().unwrap());
     machine.wait_for_console_text("logs in: ****", Duration::from_millis(10)).await.unwrap_err();
     machine.wait_for_console_text("login: ", Duration::from_secs(5)).await?;

@@ -18,7 +18,7 @@ use super::suite::Suite;
 use crate::build::Settings;
 use crate::record::{Folder, History, Writer};
 use crate::report::{self, Github, Relay, Rendering, Reporter};
-use crate::{Copies, Error, ErrorKind, Event, Result, qemu};
+use crate::{Copies, Error, ErrorKind, Event, Result, environment, qemu};
 
 /// If it is set, a suite prints what its machines are made from, one path a line, and runs nothing: for
 /// `nixvm-test --watch`.
@@ -55,16 +55,18 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     }
 
     let reporter: Arc<dyn Reporter> = report::choose(&settings);
-    if std::env::var_os(TELL_SOURCES).is_some() {
+    if environment::is_set(TELL_SOURCES) {
         let suite = Suite::new(settings, reporter)?;
-        suite.source_files(&scenarios).iter().for_each(|file| println!("{}", file.display()));
+        suite
+            .source_files(&scenarios)
+            .iter()
+            .for_each(|file| report::answer(format!("{}\n", file.display())));
         return Ok(Exit::Passed.into());
     }
-    if std::env::var_os(TELL_SCENARIOS).is_some() {
-        let suite = Suite::new(settings.clone(), reporter)?;
-        order::share(scenarios, &settings)
-            .iter()
-            .for_each(|scenario| println!("{}", describe(scenario, &suite)));
+    if environment::is_set(TELL_SCENARIOS) {
+        let mine = order::share(scenarios, &settings);
+        let suite = Suite::new(settings, reporter)?;
+        mine.iter().for_each(|scenario| report::answer(format!("{}\n", describe(scenario, &suite))));
         return Ok(Exit::Passed.into());
     }
     let record = match settings.against {

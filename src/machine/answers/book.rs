@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::line::{Answer, Line, START, Start};
+use super::line::{Came, Line, START, Start};
 use crate::console::Console;
 use crate::{Error, Result};
 
@@ -48,8 +48,8 @@ impl Book {
     /// The machine is up, or did not come up.
     pub(in crate::machine) fn started(&self, start: Result<Start, &Error>, console: &Console) {
         let answer = match start {
-            Ok(start) => Answer::Answer(value(&start)),
-            Err(error) => Answer::Error(error.into()),
+            Ok(start) => Came::Answer(value(&start)),
+            Err(error) => Came::Error(error.into()),
         };
         let (asked, to) = (START.to_owned(), console.written());
         // Nothing is hidden in it: it is read before any secret is known.
@@ -83,23 +83,23 @@ impl Page<'_> {
     /// This came.
     pub(in crate::machine) fn answered<T: Serialize>(self, answer: &Result<T>) {
         let answer = match answer {
-            Ok(answer) => Answer::Answer(value(answer)),
-            Err(error) => Answer::Error(error.into()),
+            Ok(answer) => Came::Answer(value(answer)),
+            Err(error) => Came::Error(error.into()),
         };
         self.write(answer);
     }
 
     /// This had come when whoever asked wanted to know no more.
     pub(in crate::machine) fn was_enough<T: Serialize>(self, answer: &T) {
-        self.write(Answer::Enough(value(answer)));
+        self.write(Came::Enough(value(answer)));
     }
 
-    fn write(self, answer: Answer) {
+    fn write(self, answer: Came) {
         let Self { book, console, asked, from, passed } = self;
         let mut line = Line { asked, from, to: console.written(), passed, answer };
         let mut text = written(&line);
         if text.len() > LONGEST {
-            line.answer = Answer::TooLong(text.len());
+            line.answer = Came::TooLong(text.len());
             text = written(&line);
         }
         book.write(&(console.hidden(&text) + "\n"));

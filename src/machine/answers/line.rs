@@ -18,13 +18,13 @@ pub(super) struct Line {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) passed: bool,
     #[serde(flatten)]
-    pub(super) answer: Answer,
+    pub(super) answer: Came,
 }
 
 /// What came of a question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Answer {
+pub(super) enum Came {
     /// It was answered.
     Answer(Value),
     /// By an error.

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::de::DeserializeOwned;
 
 use super::IN_PASSING;
-use super::line::{Answer, Line, START, Start};
+use super::line::{Came, Line, START, Start};
 use crate::console::{Console, secret};
 use crate::machine::shell_line::shorten;
 use crate::record::in_a_path;
@@ -145,9 +145,9 @@ impl Replay {
         let mut line = self.take(question, console);
         let mut was_enough = false;
         if let Some(Line { answer, .. }) = &mut line
-            && let Answer::Enough(value) = answer
+            && let Came::Enough(value) = answer
         {
-            *answer = Answer::Answer(std::mem::take(value));
+            *answer = Came::Answer(std::mem::take(value));
             was_enough = true;
         }
         Ok((self.value(question, line)?, was_enough))
@@ -186,10 +186,10 @@ impl Replay {
 
     fn value<T: DeserializeOwned>(&self, question: &str, line: Option<Line>) -> Result<T> {
         let value = match line.map(|line| line.answer) {
-            Some(Answer::Answer(value)) => value,
-            Some(Answer::Error(told)) => return Err(told.into()),
-            Some(Answer::Enough(_)) => return Err(self.was_enough(question)),
-            Some(Answer::TooLong(bytes)) => {
+            Some(Came::Answer(value)) => value,
+            Some(Came::Error(told)) => return Err(told.into()),
+            Some(Came::Enough(_)) => return Err(self.was_enough(question)),
+            Some(Came::TooLong(bytes)) => {
                 let summary = format!(
                     "{}: the answer to `{}` is not kept: it had {bytes} bytes",
                     self.machine,
