@@ -10,7 +10,7 @@ use clap::Args;
 use nixvm_test::build::BuiltVm;
 use nixvm_test::machine::{Kept, Machine, MachineOptions, RawConsole};
 use nixvm_test::qemu::{RunDirectory, signals};
-use nixvm_test::scenario::Exit;
+use nixvm_test::scenario::{ByHand, Exit};
 use nixvm_test::{Error, ErrorKind, Result};
 
 use super::options::Options;
@@ -79,6 +79,7 @@ impl Attach {
             at_signal.end();
             terminal::restore();
         })?;
+        let _counted = ByHand::count(kept.vm().ok().as_ref());
         let (machine, console) = machine(&kept, options, &shown).await?;
         shown.end();
         visit(&machine, console, "", Ending::Stop).await
