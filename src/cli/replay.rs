@@ -67,7 +67,7 @@ impl Replay {
         }
         let mut signals = Signals::listen()?;
         let terminal = Terminal::take()?;
-        let mut player = Player::new(&film, format!("{}: {}", scenario.name, machine.name), self.speed);
+        let mut player = Player::new(&film, format!("{}: {}", scenario.title(), machine.name), self.speed);
         let mut last = Instant::now();
         loop {
             player.draw();
@@ -97,7 +97,7 @@ impl Replay {
         let found = match &self.scenario {
             Some(named) => {
                 let exact = all.iter().find(|scenario| scenario.name == *named);
-                exact.or_else(|| all.iter().find(|scenario| scenario.name.contains(named.as_str())))
+                exact.or_else(|| all.iter().find(|scenario| scenario.title().contains(named.as_str())))
             }
             None => all.iter().find(|scenario| scenario.failure().is_some()).or(all.first()),
         };
@@ -107,7 +107,7 @@ impl Replay {
                 .as_ref()
                 .map(|named| format!(" whose name contains `{named}`"))
                 .unwrap_or_default();
-            let names: Vec<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
+            let names: Vec<String> = all.iter().map(|scenario| scenario.title()).collect();
             Error::new(ErrorKind::Usage, format!("the run has no scenario with a console{what}"))
                 .section("those that have one", names.join("\n"))
         })

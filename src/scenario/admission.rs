@@ -108,7 +108,8 @@ pub(super) async fn admit(demand: Demand, capacity: Capacity, events: &Events) -
     while !may_run(&permit, capacity).map_err(failed)? {
         if waited == SAID {
             let by_hand = change(&folder, |list| list.iter().any(Entry::is_by_hand)).unwrap_or(false);
-            let whose = if by_hand { "; a person has one open (nixvm-test shell, attach or repl)" } else { "" };
+            let whose =
+                if by_hand { "; a person has one open (nixvm-test shell, attach or repl)" } else { "" };
             events.note(format!("waiting until other machines on this host are done{whose}"));
         }
         tokio::time::sleep(LOOK).await;

@@ -58,6 +58,52 @@ fn several_files_share_a_record_with_films_logs_and_reports() {
 }
 
 #[test]
+fn two_test_binaries_at_once_with_a_scenario_of_one_name_are_told_apart() {
+    let scenario = |then: &str| {
+        crate::folder::file(&format!(
+            "#[scenario] async fn login(machine: Machine) -> Result {{
+                machine.login(\"alice\", \"test\").await?.succeed(\"sleep 1\").await?;
+                {then}
+            }}"
+        ))
+    };
+    let folder = Folder::new();
+    folder.put("a.rs", scenario("Ok(())"));
+    folder.put("b.rs", scenario("panic!(\"no\")"));
+    FakeVm::new().write_to(folder.path());
+    folder.run(&["a.rs", "b.rs", "--", "--list"]).ended_with(0);
+    // As cargo-nextest has it: a process for each, and both at once.
+    let begin = |file: &str| {
+        let mut command = folder.command(&["--vm", "result", "--host-cores", "4", file]);
+        command.env("NEXTEST_RUN_ID", "a-run").env("NEXTEST_BINARY_ID", format!("crate::{file}"));
+        command.env("NIXVM_ADMISSION_DIR", folder.path().join("admission"));
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let codes = [begin("a.rs"), begin("b.rs")].map(|mut process| process.wait().unwrap().code());
+    assert_eq!(codes, [Some(0), Some(1)]);
+    let record = folder.runs().join("nextest-a-run");
+    let mut history = History::read(&record).unwrap();
+    history.scenarios.sort_by_key(|scenario| scenario.title());
+    let [a, b] = &history.scenarios[..] else { panic!("{history:?}") };
+    assert_eq!((a.title(), a.outcome()), ("login (crate::a.rs)".to_owned(), Outcome::Passed));
+    assert_eq!((b.title(), b.outcome()), ("login (crate::b.rs)".to_owned(), Outcome::Failed));
+    for scenario in [a, b] {
+        let [attempt] = &scenario.attempts[..] else { panic!("{scenario:?}") };
+        let [machine] = &attempt.machines[..] else { panic!("{attempt:?}") };
+        assert_eq!((machine.started.len(), machine.stopped.len()), (1, 1), "{machine:?}");
+        let slept = machine.steps.iter().filter(|step| step.text == "alice: sleep 1");
+        assert_eq!(slept.count(), 1, "{machine:?}");
+        // What is asked afterwards, here of the one that passed, too, is set apart.
+        assert!(machine.steps.last().unwrap().afterwards, "{:?}", machine.steps);
+    }
+    assert_ne!(a.attempts[0].machines[0].files[0].path, b.attempts[0].machines[0].files[0].path);
+    let junit = std::fs::read_to_string(record.join("junit.xml")).unwrap();
+    for class in ["crate::a.rs", "crate::b.rs"] {
+        assert!(junit.contains(&format!(r#"<testcase name="login" classname="{class}""#)), "{junit}");
+    }
+}
+
+#[test]
 fn an_unknown_format_of_a_report_is_refused_with_the_known_ones() {
     let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
     folder.run(&["--report", "pdf=x", "a.rs"]).ended_with(2).said("junit=FILE,html=FILE,jsonl=FILE,cast=DIR");
