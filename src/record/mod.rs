@@ -46,6 +46,7 @@ mod cast;
 pub mod film;
 mod folder;
 pub mod history;
+mod incomplete;
 mod keep;
 mod log;
 mod picture;
@@ -60,6 +61,7 @@ use crate::Event;
 
 pub use folder::{Folder, RUN, RUNS, in_a_path};
 pub use history::History;
+pub(crate) use incomplete::{incomplete, tell};
 pub(crate) use keep::Keeper;
 pub use tape::Tape;
 pub use writer::Writer;

@@ -4,7 +4,6 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Once;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{EVENTS, Folder, Line, VERSION};
@@ -17,7 +16,6 @@ pub struct Writer {
     folder: Folder,
     file: File,
     suite: String,
-    failed: Once,
 }
 
 /// What cargo-nextest calls this test binary; nothing without it. Of its processes several write to one record.
@@ -35,7 +33,7 @@ impl Writer {
         let path = folder.path().join(EVENTS);
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let file = file.map_err(|error| Error::io(format_args!("make {}", path.display()), &error))?;
-        Ok(Self { folder, file, suite: suite(), failed: Once::new() })
+        Ok(Self { folder, file, suite: suite() })
     }
 
     /// The record's folder.
@@ -63,9 +61,7 @@ impl Reporter for Writer {
             (&self.file).write_all(&line)
         });
         if let Err(error) = written {
-            self.failed.call_once(|| {
-                tracing::warn!(%error, path = %self.path().display(), "the record of this run is incomplete");
-            });
+            super::incomplete(EVENTS, &error);
         }
     }
 }

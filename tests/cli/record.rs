@@ -93,14 +93,60 @@ fn two_test_binaries_at_once_with_a_scenario_of_one_name_are_told_apart() {
         assert_eq!((machine.started.len(), machine.stopped.len()), (1, 1), "{machine:?}");
         let slept = machine.steps.iter().filter(|step| step.text == "alice: sleep 1");
         assert_eq!(slept.count(), 1, "{machine:?}");
-        // What is asked afterwards, here of the one that passed, too, is set apart.
-        assert!(machine.steps.last().unwrap().afterwards, "{:?}", machine.steps);
     }
     assert_ne!(a.attempts[0].machines[0].files[0].path, b.attempts[0].machines[0].files[0].path);
     let junit = std::fs::read_to_string(record.join("junit.xml")).unwrap();
     for class in ["crate::a.rs", "crate::b.rs"] {
         assert!(junit.contains(&format!(r#"<testcase name="login" classname="{class}""#)), "{junit}");
     }
+}
+
+#[test]
+fn a_full_disk_fails_no_scenario_and_one_line_says_that_the_record_is_incomplete() {
+    let steps = "for number in 0..400 { alice.succeed(&format!(\"echo {number}\")).await?; }";
+    let login = "machine.login(\"alice\", \"test\").await?";
+    let code = format!(
+        "#[scenario] async fn talks(machine: Machine) -> Result {{ let alice = {login}; {steps} Ok(()) }}\n#[scenario] async fn also(machine: Machine) -> Result {{ {login}; Ok(()) }}"
+    );
+    let folder = Folder::with("a.rs", &code);
+    FakeVm::new().write_to(folder.path());
+    folder.run(&["a.rs", "--", "--list"]).ended_with(0);
+    let mut command = std::process::Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let mount = "mount -t tmpfs -o size=64k none \"$NIXVM_RUNS\" && exec \"$@\"";
+    command.args([
+        "--mount",
+        "sh",
+        "-c",
+        mount,
+        "sh",
+        env!("CARGO_BIN_EXE_nixvm-test"),
+        "--vm",
+        "result",
+        "a.rs",
+    ]);
+    let plain = folder.command(&[]);
+    command.current_dir(folder.path()).env_remove("NEXTEST_RUN_ID");
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let ran = Ran::of(&mut command);
+    ran.ended_with(0).printed("test result: ok. 2 passed").said("No space left on device");
+    let said = ran.err.matches("the record of this run is incomplete").count();
+    assert_eq!(said, 1, "{}", ran.err);
+}
+
+#[test]
+fn a_report_that_can_not_be_put_where_it_is_wanted_is_said() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
+    folder.put("file", "");
+    let ran = folder.run(&["--report", "junit=file/j.xml", "a.rs"]);
+    ran.ended_with(0).said("file/j.xml");
 }
 
 #[test]
