@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use nixvm_test::Result;
 use nixvm_test::template::{self, Store};
+use nixvm_test::{Result, report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,18 +39,19 @@ impl Cache {
     pub fn run(&self) -> Result<ExitCode> {
         let store = Store::open()?;
         match &self.action {
-            Action::Path => println!("{}", store.folder().display()),
+            Action::Path => report::answer(format_args!("{}\n", store.folder().display())),
             Action::List => {
                 for entry in template::list(&store)? {
                     let used = entry.used.elapsed().unwrap_or_default().as_secs();
                     let state = if entry.in_use { "in use" } else { "" };
-                    println!("{}  {:>6} MiB  used {} ago  {state}", entry.key, entry.size >> 20, ago(used));
+                    let (key, size, used) = (entry.key, entry.size >> 20, ago(used));
+                    report::answer(format_args!("{key}  {size:>6} MiB  used {used} ago  {state}\n"));
                 }
             }
             Action::Prune { size } => {
                 let gone = template::prune(&store, size << 20)?;
                 let bytes: u64 = gone.iter().map(|entry| entry.size).sum();
-                println!("removed {} of {} MiB", count(gone.len()), bytes >> 20);
+                report::answer(format_args!("removed {} of {} MiB\n", count(gone.len()), bytes >> 20));
             }
         }
         Ok(ExitCode::SUCCESS)

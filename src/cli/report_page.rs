@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::Args;
 use nixvm_test::record::Folder;
-use nixvm_test::report::Rendering;
+use nixvm_test::report::{self, Rendering};
 use nixvm_test::scenario::Exit;
 use nixvm_test::{Copies, Result};
 
@@ -35,7 +35,7 @@ impl ReportPage {
             // One that was ended the hard way.
             Rendering::start(folder.path(), Copies::default()).finish();
         }
-        println!("{}", page.display());
+        report::answer(format_args!("{}\n", page.display()));
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         if !self.no_open && (set("DISPLAY") || set("WAYLAND_DISPLAY")) {
             open(&page);

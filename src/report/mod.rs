@@ -78,6 +78,12 @@ pub fn printable(text: &str) -> String {
     wording::printable(text)
 }
 
+/// Prints what a command was asked for, on standard output. A reader that went away (`| head -1`) is no failure.
+pub fn answer(text: impl std::fmt::Display) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = write!(stdout, "{text}").and_then(|()| stdout.flush());
+}
+
 /// Prints an error that ends the run.
 pub fn error(error: &Error) {
     let mut stderr = std::io::stderr().lock();

@@ -11,7 +11,7 @@ use nixvm_test::build::BuiltVm;
 use nixvm_test::machine::{Kept, Machine, MachineOptions, RawConsole};
 use nixvm_test::qemu::{RunDirectory, signals};
 use nixvm_test::scenario::{ByHand, Exit};
-use nixvm_test::{Error, ErrorKind, Result};
+use nixvm_test::{Error, ErrorKind, Result, report};
 
 use super::options::Options;
 use super::shown::Shown;
@@ -69,7 +69,7 @@ impl Attach {
         if let Some(file) = &self.pack {
             let file = file.clone().unwrap_or_else(|| pack::name_for(&moment));
             pack::pack(&moment, &file)?;
-            println!("{}", file.display());
+            report::answer(format_args!("{}\n", file.display()));
             return Ok(Exit::Passed.into());
         }
         Terminal::is_here()?;

@@ -72,7 +72,7 @@ async fn converse(up: &Up, lines: &mut Lines) -> bool {
             Ok(Typed::Nothing) => continue,
             Ok(Typed::Quit) => return failed,
             Ok(Typed::Help) => {
-                println!("{}", step::HELP);
+                report::answer(format_args!("{}\n", step::HELP));
                 continue;
             }
             Ok(Typed::Save(file)) => save(Path::new(&file), up, &worked),
@@ -105,6 +105,7 @@ fn save(file: &Path, up: &Up, worked: &[Step]) -> Result {
         .and_then(|mut opened| std::io::Write::write_all(&mut opened, text.as_bytes()));
     written
         .map_err(|error| Error::new(ErrorKind::Io, format!("could not write {}: {error}", file.display())))?;
-    println!("{}: {} steps; run it: nixvm-test {}", file.display(), worked.len(), file.display());
+    let (file, steps) = (file.display(), worked.len());
+    report::answer(format_args!("{file}: {steps} steps; run it: nixvm-test {file}\n"));
     Ok(())
 }
