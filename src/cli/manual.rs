@@ -6,6 +6,7 @@ use clap::Args;
 use nixvm_test::build::{BuiltVm, KeepState, Settings, Source, first_user, password_of};
 use nixvm_test::machine::{Machine, MachineOptions};
 use nixvm_test::qemu::{Disk, KeepPolicy};
+use nixvm_test::scenario::ByHand;
 use nixvm_test::template::{self, Moment};
 use nixvm_test::{Events, Result};
 
@@ -37,6 +38,8 @@ pub struct Up {
     pub user: Option<(String, String)>,
     /// Its disk outlives it.
     pub is_kept: bool,
+    /// Suites beside it leave it its share of the host.
+    _counted: ByHand,
 }
 
 impl Manual {
@@ -56,11 +59,12 @@ impl Manual {
             Some((user, password)) => Moment::LoggedIn { user: user.clone(), password: password.clone() },
             None => Moment::Booted,
         };
+        let counted = ByHand::count(Some(&vm));
         let machine = match templates {
             true => template::machine(&vm, its, &moment, events).await?,
             false => cold(&vm, its, user.as_ref()).await?,
         };
-        Ok(Up { machine, source, user, is_kept })
+        Ok(Up { machine, source, user, is_kept, _counted: counted })
     }
 
     fn source(&self, settings: &Settings) -> Source {

@@ -67,7 +67,7 @@ impl Replay {
         let film = Film::of(&tape, usize::MAX);
         let mut signals = Signals::listen()?;
         let terminal = Terminal::take()?;
-        let title = report::printable(&format!("{}: {}", scenario.name, machine.name));
+        let title = report::printable(&format!("{}: {}", scenario.title(), machine.name));
         let mut player = Player::new(&film, title, self.speed);
         let mut last = Instant::now();
         loop {
@@ -98,7 +98,7 @@ impl Replay {
         let found = match &self.scenario {
             Some(named) => {
                 let exact = all.iter().find(|scenario| scenario.name == *named);
-                exact.or_else(|| all.iter().find(|scenario| scenario.name.contains(named.as_str())))
+                exact.or_else(|| all.iter().find(|scenario| scenario.title().contains(named.as_str())))
             }
             None => all.iter().find(|scenario| scenario.failure().is_some()).or(all.first()),
         };
@@ -108,7 +108,8 @@ impl Replay {
                 .as_ref()
                 .map(|named| format!(" whose name contains `{named}`"))
                 .unwrap_or_default();
-            let names: Vec<String> = all.iter().map(|scenario| report::printable(&scenario.name)).collect();
+            let names: Vec<String> =
+                all.iter().map(|scenario| report::printable(&scenario.title())).collect();
             Error::new(ErrorKind::Usage, format!("the run has no scenario with a console{what}"))
                 .section("those that have one", names.join("\n"))
         })

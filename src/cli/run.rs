@@ -104,19 +104,29 @@ pub async fn compile(files: &[PathBuf], compiler: &Compiler, options: &Options) 
     failure.map_or(Ok(binaries), Err)
 }
 
+/// Has all of them write to one record, which is held as long as what is returned. Without it each has its own, and says so
+/// if it can't.
+pub fn in_one_record(commands: &mut [Command], settings: &Settings) -> Option<Folder> {
+    let lists = commands.iter().any(|command| command.get_args().any(|argument| argument == "--list"));
+    // A replay has none.
+    if commands.len() < 2 || lists || settings.against.is_some() {
+        return None;
+    }
+    let record = Folder::begin().ok()?;
+    for command in commands {
+        command.env(RUN, record.path());
+    }
+    Some(record)
+}
+
 /// Runs each and gives the code of all. They share the time of the run, if it has a limit.
 async fn in_turn(commands: &mut [Command], settings: &Settings) -> Result<ExitCode> {
     let begun = Instant::now();
     let mut signals = Signals::listen()?;
     let mut exits = Vec::new();
     let count = commands.len();
-    // One record of all of them. Without it each has its own, and says so if it can't.
-    let lists = commands.iter().any(|command| command.get_args().any(|argument| argument == "--list"));
-    let record = if lists || settings.against.is_some() { None } else { Folder::begin().ok() };
+    let _record = in_one_record(commands, settings);
     for (number, command) in commands.iter_mut().enumerate() {
-        if let Some(record) = &record {
-            command.env(RUN, record.path());
-        }
         if let Some(limit) = settings.run_limit {
             let rest = limit.saturating_sub(begun.elapsed());
             if rest.is_zero() {

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{processes, watchdog};
+use super::{processes, signals, watchdog};
 use crate::{Error, ErrorKind, Result};
 
 /// Longest `BASE` that leaves room for `nixvm-UID/RUNNER.N/tmp/SOCKET` in a socket's path.
@@ -127,11 +127,15 @@ impl RunDirectory {
         self.path.join(TMP)
     }
 
-    /// Keeps transcript and stderr when this is dropped; the disk image and the rest still go.
+    /// Keeps transcript and stderr when this is dropped; the disk image and the rest still go. Nothing is kept of a
+    /// machine that a signal to this process ended: nobody asks why it did not boot.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the mark that tells it to other processes can't be written.
     pub fn keep(&self) -> Result {
+        if signals::is_ending() {
+            return Ok(());
+        }
         File::create(self.path.join(KEEP))
             .map_err(|error| Error::io(format_args!("keep {}", self.path.display()), &error))?;
         self.keep.store(true, Ordering::Relaxed);

@@ -48,9 +48,14 @@ static ENDING: AtomicBool = AtomicBool::new(false);
 /// returns at once. To be called before a failure is reported and before the process exits: a scenario
 /// whose machine was just killed by ctrl-C fails, which is no news, and must not decide the exit status.
 pub fn hold_if_ending() {
-    while ENDING.load(Ordering::SeqCst) {
+    while is_ending() {
         std::thread::park();
     }
+}
+
+/// Whether a signal is ending the process: what fails from then on fails because of that.
+pub(super) fn is_ending() -> bool {
+    ENDING.load(Ordering::SeqCst)
 }
 
 /// A thread with a runtime of its own: tests run on plain threads, and a scenario's runtime may be busy.

@@ -36,9 +36,9 @@ pub struct History {
     pub scenarios: Vec<Scenario>,
     #[serde(skip)]
     under_way: usize,
-    /// Which scenario events of this name are about.
+    /// Which scenario events of this suite and name are about.
     #[serde(skip)]
-    current: HashMap<String, usize>,
+    current: HashMap<(String, String), usize>,
 }
 
 /// A scenario of a run.
@@ -46,6 +46,10 @@ pub struct History {
 pub struct Scenario {
     /// Its name.
     pub name: String,
+    /// The test binary it is in, where cargo-nextest ran it.
+    pub suite: String,
+    /// What tells it from another one of the run that has the same name: the suite, or the file.
+    pub apart: Option<String>,
     /// Its doc comment.
     pub about: String,
     /// The file it stands in.
@@ -162,6 +166,8 @@ pub struct Step {
     pub output: Option<StepOutput>,
     /// How many steps it is a part of.
     pub depth: usize,
+    /// Whether nixvm-test took it when the scenario was over: its journal, its failed units.
+    pub afterwards: bool,
     #[serde(skip)]
     number: u64,
 }
@@ -188,6 +194,21 @@ impl History {
 }
 
 impl Scenario {
+    /// Its name, with what tells it from another one that has the same.
+    ///
+    /// ```
+    /// let mut scenario = nixvm_test::record::history::Scenario { name: "login".into(), ..Default::default() };
+    /// assert_eq!(scenario.title(), "login");
+    /// scenario.apart = Some("machines::web".into());
+    /// assert_eq!(scenario.title(), "login (machines::web)");
+    /// ```
+    pub fn title(&self) -> String {
+        match &self.apart {
+            Some(apart) => format!("{} ({apart})", self.name),
+            None => self.name.clone(),
+        }
+    }
+
     /// How it ended.
     pub fn outcome(&self) -> Outcome {
         match self.attempts.as_slice() {

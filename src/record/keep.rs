@@ -73,7 +73,7 @@ impl Keeper {
         let Some((mut file, to)) = (1..1000).find_map(free) else { return };
         match File::open(path).and_then(|mut from| io::copy(&mut from, &mut file)) {
             Ok(_) => self.kept(machine, kind, &to),
-            Err(error) => tracing::warn!(%error, from = %path.display(), "a file is not in the record"),
+            Err(error) => super::incomplete(&to.display().to_string(), &error),
         }
     }
 
@@ -82,7 +82,7 @@ impl Keeper {
         let to = self.folder().join(format!("{}.journal", super::in_a_path(machine)));
         match fs::write(&to, journal) {
             Ok(()) => self.kept(machine, FileKind::Journal, &to),
-            Err(error) => tracing::warn!(%error, "a journal is not in the record"),
+            Err(error) => super::incomplete(&to.display().to_string(), &error),
         }
     }
 
@@ -120,7 +120,7 @@ impl Keeper {
                 self.kept(machine, FileKind::Transcript, &to);
                 self.derive(machine, to, passed);
             }
-            Err(error) => tracing::warn!(%error, from = %from.display(), "a transcript is not in the record"),
+            Err(error) => super::incomplete(&to.display().to_string(), &error),
         }
     }
 
@@ -131,12 +131,12 @@ impl Keeper {
         let of = machine.to_owned();
         let thread = std::thread::Builder::new().name("films".to_owned()).spawn(move || {
             if let Err(error) = keeper.make(&of, &transcript, passed) {
-                tracing::warn!(%error, transcript = %transcript.display(), "the record has no film of it");
+                super::incomplete(&format!("the film of {}", transcript.display()), &error);
             }
         });
         match thread.map(std::thread::JoinHandle::join) {
             Ok(Ok(())) => {}
-            _ => tracing::warn!(machine, "the record has no film of its console"),
+            _ => super::incomplete("a film", &format!("what {machine} printed could not be drawn")),
         }
     }
 

@@ -29,6 +29,7 @@
 //! | `v` | [`VERSION`] |
 //! | `time` | seconds since 1970, UTC, with a fraction |
 //! | `scenario` | the scenario's name; empty for what is about the whole run |
+//! | `suite` | the test binary, as cargo-nextest calls it (`machines::web`), whose processes share a record; else not there |
 //! | `event` | the event's name: [`Event`]'s variants in snake case (`scenario_started`) |
 //!
 //! and the fields of its [`Event`]; times that something took are seconds with a fraction. Unknown events and keys are
@@ -46,6 +47,7 @@ mod cast;
 pub mod film;
 mod folder;
 pub mod history;
+mod incomplete;
 mod keep;
 mod log;
 mod picture;
@@ -60,9 +62,11 @@ use crate::Event;
 
 pub use folder::{Folder, RUN, RUNS, in_a_path};
 pub use history::History;
+pub(crate) use incomplete::{incomplete, tell};
 pub(crate) use keep::Keeper;
 pub use tape::Tape;
 pub use writer::Writer;
+pub(crate) use writer::suite;
 
 /// The version of the format of `events.jsonl`.
 pub const VERSION: u32 = 1;
@@ -82,6 +86,8 @@ pub struct Line {
     pub time: f64,
     /// In which scenario; empty for what is about the whole run.
     pub scenario: String,
+    /// In which test binary, where cargo-nextest says so: another one may have a scenario of that name. Else empty.
+    pub suite: String,
     /// What happened.
     pub event: Event,
 }
@@ -95,6 +101,8 @@ impl Serialize for Line {
             time: f64,
             #[serde(skip_serializing_if = "Option::is_none")]
             scenario: Option<&'a str>,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            suite: &'a str,
             #[serde(flatten)]
             event: &'a Event,
         }
@@ -103,7 +111,8 @@ impl Serialize for Line {
             Event::ScenarioStarted { .. } | Event::ScenarioFinished { .. } | Event::ScenarioSkipped { .. }
         );
         let scenario = (!names_it).then_some(self.scenario.as_str());
-        Written { v: self.v, time: self.time, scenario, event: &self.event }.serialize(serializer)
+        Written { v: self.v, time: self.time, scenario, suite: &self.suite, event: &self.event }
+            .serialize(serializer)
     }
 }
 
@@ -114,10 +123,12 @@ impl<'de> Deserialize<'de> for Line {
             v: u32,
             time: f64,
             scenario: String,
+            #[serde(default)]
+            suite: String,
         }
         let line = serde_json::Value::deserialize(deserializer)?;
-        let Common { v, time, scenario } = Common::deserialize(&line).map_err(D::Error::custom)?;
+        let Common { v, time, scenario, suite } = Common::deserialize(&line).map_err(D::Error::custom)?;
         let event = Event::deserialize(line).map_err(D::Error::custom)?;
-        Ok(Self { v, time, scenario, event })
+        Ok(Self { v, time, scenario, suite, event })
     }
 }

@@ -4,7 +4,6 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Once;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{EVENTS, Folder, Line, VERSION};
@@ -16,7 +15,13 @@ use crate::{Error, Event, Result};
 pub struct Writer {
     folder: Folder,
     file: File,
-    failed: Once,
+    suite: String,
+}
+
+/// What cargo-nextest calls this test binary; nothing without it. Of its processes several write to one record.
+pub(crate) fn suite() -> String {
+    let is_nextest = std::env::var_os("NEXTEST_RUN_ID").is_some();
+    std::env::var("NEXTEST_BINARY_ID").ok().filter(|_| is_nextest).unwrap_or_default()
 }
 
 impl Writer {
@@ -28,7 +33,7 @@ impl Writer {
         let path = folder.path().join(EVENTS);
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let file = file.map_err(|error| Error::io(format_args!("make {}", path.display()), &error))?;
-        Ok(Self { folder, file, failed: Once::new() })
+        Ok(Self { folder, file, suite: suite() })
     }
 
     /// The record's folder.
@@ -48,16 +53,15 @@ impl Reporter for Writer {
             return;
         }
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let line = Line { v: VERSION, time, scenario: scenario.to_owned(), event: event.clone() };
+        let (scenario, suite) = (scenario.to_owned(), self.suite.clone());
+        let line = Line { v: VERSION, time, scenario, suite, event: event.clone() };
         let written = serde_json::to_vec(&line).map_err(Into::into).and_then(|mut line| {
             line.push(b'\n');
             // One write to a file opened for appending: lines of several processes stay whole.
             (&self.file).write_all(&line)
         });
         if let Err(error) = written {
-            self.failed.call_once(|| {
-                tracing::warn!(%error, path = %self.path().display(), "the record of this run is incomplete");
-            });
+            super::incomplete(EVENTS, &error);
         }
     }
 }

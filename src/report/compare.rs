@@ -28,8 +28,8 @@ pub fn compare(old: &History, new: &History) -> Comparison {
     let (mut outcomes, mut times, mut outputs) = (String::new(), String::new(), String::new());
     // Writing to a String does not fail.
     for scenario in &old.scenarios {
-        let name = line(&scenario.name);
-        let Some(other) = same(new, scenario) else {
+        let name = line(&scenario.title());
+        let Some(other) = same(old, new, scenario) else {
             let _ = writeln!(outcomes, "  {name}: went (it {})", was(scenario));
             continue;
         };
@@ -42,8 +42,8 @@ pub fn compare(old: &History, new: &History) -> Comparison {
             attempts(&name, before, after, &mut times, &mut outputs);
         }
     }
-    for scenario in new.scenarios.iter().filter(|scenario| same(old, scenario).is_none()) {
-        let _ = writeln!(outcomes, "  {}: came (it {})", line(&scenario.name), was(scenario));
+    for scenario in new.scenarios.iter().filter(|scenario| same(new, old, scenario).is_none()) {
+        let _ = writeln!(outcomes, "  {}: came (it {})", line(&scenario.title()), was(scenario));
     }
     found.outcomes_differ = !outcomes.is_empty();
     for (title, part) in [("outcomes", outcomes), ("times", times), ("output", outputs)] {
@@ -57,9 +57,17 @@ pub fn compare(old: &History, new: &History) -> Comparison {
     found
 }
 
-fn same<'a>(history: &'a History, scenario: &Scenario) -> Option<&'a Scenario> {
-    let all = || history.scenarios.iter().filter(|other| other.name == scenario.name);
-    all().find(|other| other.file == scenario.file).or_else(|| all().next())
+/// The scenario of the run `to` that `scenario` of the run `from` is. It may have been moved to another file since; of
+/// several that have the name, what tells them apart decides.
+fn same<'a>(from: &History, to: &'a History, scenario: &Scenario) -> Option<&'a Scenario> {
+    let of_name = |other: &&Scenario| other.name == scenario.name;
+    let all = || to.scenarios.iter().filter(of_name);
+    let is_one = all().count() == 1 && from.scenarios.iter().filter(of_name).count() == 1;
+    let in_suite = |other: &&Scenario| other.suite == scenario.suite && other.file == scenario.file;
+    all()
+        .find(in_suite)
+        .or_else(|| all().find(|other| other.apart.is_some() && other.apart == scenario.apart))
+        .or_else(|| all().find(|_| is_one))
 }
 
 fn was(scenario: &Scenario) -> String {
@@ -93,7 +101,9 @@ fn attempts(name: &str, before: &Attempt, after: &Attempt, times: &mut String, o
 
 /// Steps of the same text, the first with the first, the second with the second.
 fn pairs<'a>(old: &'a Machine, new: &'a Machine) -> impl Iterator<Item = (&'a Step, &'a Step)> {
-    old.steps.iter().enumerate().filter_map(|(index, step)| {
+    // A journal is another each time.
+    let its = old.steps.iter().enumerate().filter(|(_, step)| !step.afterwards);
+    its.filter_map(|(index, step)| {
         let before = old.steps[..index].iter().filter(|other| other.text == step.text).count();
         new.steps.iter().filter(|other| other.text == step.text).nth(before).map(|also| (step, also))
     })

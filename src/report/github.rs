@@ -47,8 +47,9 @@ impl Github {
 
     /// Appends the summary of `scenarios` of this record, and gives the annotations, whole lines, to be printed.
     pub fn tell(&self, history: &History, scenarios: &BTreeSet<String>) -> String {
-        let ours = history.scenarios.iter().filter(|scenario| scenarios.contains(&scenario.name));
-        let ours: Vec<&Scenario> = ours.collect();
+        let suite = crate::record::suite();
+        let is_ours = |scenario: &&Scenario| scenarios.contains(&scenario.name) && scenario.suite == suite;
+        let ours: Vec<&Scenario> = history.scenarios.iter().filter(is_ours).collect();
         if let Some(path) = &self.summary {
             let text = summary(&ours, self.alone);
             let appended = OpenOptions::new().create(true).append(true).open(path);
@@ -68,7 +69,7 @@ fn annotation(scenario: &Scenario, failure: &Failure, root: &Path) -> String {
         "::error file={},line={},title={}::{}\n",
         property(&file),
         failure.line,
-        property(&format!("{} failed", printable(&scenario.name))),
+        property(&format!("{} failed", printable(&scenario.title()))),
         message(&visible(&failure.report))
     )
 }
@@ -114,7 +115,7 @@ fn summary(scenarios: &[&Scenario], alone: bool) -> String {
             Flaky => "⚠️",
             Skipped => "⏭️",
         };
-        let (name, took) = (cell(&scenario.name), scenario.took());
+        let (name, took) = (cell(&scenario.title()), scenario.took());
         let _ = writeln!(text, "| {sign} {} | {name} | {took:.1} s |", scenario.outcome().name());
         let rest = shown.len() - index - 1;
         if rest > 0 && text.len() > SUMMARY / 2 {
@@ -129,7 +130,7 @@ fn summary(scenarios: &[&Scenario], alone: bool) -> String {
         // A fence longer than any in the report.
         let ticks = report.split(|c| c != '`').map(str::len).max().unwrap_or(0).max(2) + 1;
         let fence = "`".repeat(ticks);
-        let part = format!("\n#### {}\n\n{fence}text\n{report}\n{fence}\n", cell(&scenario.name));
+        let part = format!("\n#### {}\n\n{fence}text\n{report}\n{fence}\n", cell(&scenario.title()));
         if text.len() + part.len() > SUMMARY {
             text.push_str("\nMore failures are in the log.\n");
             break;

@@ -48,7 +48,14 @@ fn case(scenario: &Scenario, folder: &Path) -> TestCase {
     let (module, function) = scenario.name.rsplit_once("::").unwrap_or(("", &scenario.name));
     let mut case = TestCase::new(function, status(scenario));
     let stem = scenario.file.file_stem().unwrap_or_default().to_string_lossy();
-    case.set_classname(if module.is_empty() { stem.as_ref() } else { module });
+    let class = match (&scenario.apart, module.is_empty()) {
+        (None, true) => stem.into_owned(),
+        (None, false) => module.to_owned(),
+        // Who reads it knows a case by class and name.
+        (Some(apart), true) => apart.clone(),
+        (Some(apart), false) => format!("{apart}::{module}"),
+    };
+    case.set_classname(class);
     let Some(last) = scenario.attempts.last() else { return case };
     case.set_time(duration(last.took.unwrap_or_default()));
     if let Some(time) = timestamp(last.begun) {
@@ -135,6 +142,11 @@ fn told(attempt: &Attempt, folder: &Path) -> String {
             let indent = "  ".repeat(step.depth.min(DEEPEST));
             let took = step.took.map_or("did not end".to_owned(), |took| format!("{took:.3} s"));
             let line = step.line.map(|line| format!(", line {line}")).unwrap_or_default();
+            // What it gave is in the report of the failure, or attached.
+            if step.afterwards {
+                let _ = writeln!(text, "after the scenario: {}: {} ({took})", machine.name, step.text);
+                continue;
+            }
             let _ = writeln!(text, "{indent}{}: {} ({took}{line})", machine.name, step.text);
             let Some(output) = &step.output else { continue };
             for printed in output.stdout.lines().chain(output.stderr.lines()) {

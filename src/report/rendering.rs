@@ -103,7 +103,7 @@ fn run(hear: &Receiver<Word>, folder: &Path, copies: &Copies) {
 /// Makes every report, unless they are as new as the events.
 fn make(folder: &Path, copies: &Copies) {
     if let Err(error) = try_to_make(folder, copies) {
-        tracing::warn!(error = %error, folder = %folder.display(), "the reports are not up to date");
+        crate::record::incomplete("its reports are not up to date", &error);
     }
 }
 

@@ -5,7 +5,10 @@
 //! a file of their own there; the kernel lets go of it when the process ends, however it does, and the next who
 //! looks takes the entry off the list. A scenario asks for all of its machines at once, and whoever asked
 //! first is served first, so nobody waits for ever and nobody waits for each other. Who waits because their own
-//! run has all the machines that it may have (`--jobs`) holds up nobody else's.
+//! run has all the machines that it may have (`--jobs`) holds up nobody else's. A machine that a person has open
+//! waits for nobody, and is counted ([`by_hand`]).
+
+mod by_hand;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -19,6 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use super::capacity::{Capacity, Need};
 use crate::{Error, Events, Result, environment};
+
+pub use by_hand::ByHand;
 
 /// Another folder than the one that all users share: for tests, and for those who want no part in it.
 const VARIABLE: &str = "NIXVM_ADMISSION_DIR";
@@ -54,6 +59,7 @@ pub(super) struct Demand {
     /// How many they are. An earlier version's list does not say, nor whose they are.
     #[serde(default)]
     pub(super) machines: u64,
+    /// None for a machine that a person has open.
     #[serde(default)]
     pub(super) run: Option<Run>,
 }
@@ -66,6 +72,12 @@ struct Entry {
     #[serde(flatten)]
     demand: Demand,
     runs: bool,
+}
+
+impl Entry {
+    fn is_by_hand(&self) -> bool {
+        self.runs && self.demand.run.is_none()
+    }
 }
 
 /// The right to run machines, given back when dropped.
@@ -95,7 +107,10 @@ pub(super) async fn admit(demand: Demand, capacity: Capacity, events: &Events) -
     let mut waited = Duration::ZERO;
     while !may_run(&permit, capacity).map_err(failed)? {
         if waited == SAID {
-            events.note("waiting until other machines on this host are done");
+            let by_hand = change(&folder, |list| list.iter().any(Entry::is_by_hand)).unwrap_or(false);
+            let whose =
+                if by_hand { "; a person has one open (nixvm-test shell, attach or repl)" } else { "" };
+            events.note(format!("waiting until other machines on this host are done{whose}"));
         }
         tokio::time::sleep(LOOK).await;
         waited += LOOK;

@@ -9,7 +9,7 @@ use super::configuration;
 use super::exit::Exit;
 use super::registry::Scenario;
 use crate::Error;
-use crate::record::Keeper;
+use crate::record::{Keeper, in_a_path};
 
 /// So many lines are shown before the one that failed, and after it.
 const AROUND: (usize, usize) = (3, 1);
@@ -41,7 +41,10 @@ impl Kept {
         let is_moment = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|end| end == "moment");
         let any = fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| is_moment(&entry));
         let run = keeper.record().file_name().unwrap_or_default().to_string_lossy();
-        let attach = any.then(|| format!("nixvm-test attach {run} {name}"));
+        // Another scenario of that name, or an earlier try, may have the folder that is called so.
+        let claimed = folder.file_name().unwrap_or_default().to_string_lossy();
+        let called = if claimed == in_a_path(name) { name } else { &*claimed };
+        let attach = any.then(|| format!("nixvm-test attach {run} {called}"));
         Self { folder: Some(folder.to_owned()), attach }
     }
 }

@@ -75,6 +75,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         Some(_) => None,
         None => record(&reporter),
     };
+    crate::record::tell(report::events(&reporter));
     let rendering = record.as_ref().map(|record| Rendering::start(record.path(), settings.report.clone()));
     let rendering = rendering.map(Arc::new);
     let suite = Suite::new(settings, reporter.clone())?.recorded(record.clone(), rendering.clone());

@@ -32,6 +32,8 @@ mod suite;
 
 pub use crate::partition::Partition;
 #[doc(hidden)]
+pub use admission::ByHand;
+#[doc(hidden)]
 pub use describe::TELL_SCENARIOS;
 pub use exit::{Exit, TABLE as EXIT_CODES};
 #[doc(hidden)]

@@ -1,6 +1,7 @@
 //! Machines are counted over processes: what runs beside each other is never more than the host has.
 
 use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -157,6 +158,34 @@ fn whoever_is_killed_gives_their_place_to_the_next_whether_they_ran_or_waited() 
     second.passes();
     third.passes();
     assert_eq!(host.read("log"), "held\nheld\n2\n-2\n1\n-1\n", "in the order in which they asked");
+}
+
+#[test]
+fn machines_that_a_person_has_open_are_up_at_once_and_leave_a_suite_the_rest_of_the_host() {
+    let host = Host::new();
+    let open = || {
+        let mut command = host.folder.command(&["repl", "result", "--user", "none", "--no-template"]);
+        command.env("NIXVM_ADMISSION_DIR", host.file("admission")).env("NIXVM_HOST_CORES", "2");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut repl = command.spawn().unwrap();
+        let mut line = String::new();
+        repl.stdin.as_mut().unwrap().write_all(b"nobody\nhelp\n").unwrap();
+        BufReader::new(repl.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "it is not up");
+        Process(repl)
+    };
+    // The third is more than the host has: a person does not wait.
+    let mut persons: Vec<Process> = (0..3).map(|_| open()).collect();
+    let suite = host.process(&["--exact", "one"], "said");
+    host.wait_for("said", "; a person has one open (nixvm-test shell, attach or repl)");
+    assert_eq!(host.read("log"), "");
+    for _ in 0..2 {
+        let mut gone = persons.pop().unwrap();
+        drop(gone.0.stdin.take());
+        gone.0.wait().unwrap();
+    }
+    suite.passes();
+    assert_eq!(host.read("log"), "1\n-1\n");
 }
 
 #[test]

@@ -45,6 +45,7 @@ fn on_a_terminal(folder: &Folder, arguments: &str) -> OsSession {
         command.env_remove(plain);
     }
     command.env("CI", "1").env("TERM", "xterm-256color");
+    command.env("NIXVM_ADMISSION_DIR", folder.path().join("admission"));
     let mut session = OsSession::spawn(command).unwrap();
     session.set_expect_timeout(Some(Duration::from_secs(20)));
     session.expect("begins\r\n").unwrap();
@@ -91,8 +92,11 @@ fn a_moment_that_cant_be_gone_back_to_is_a_machine_that_boots_and_the_key_leaves
     session.send(b"\x03").unwrap();
     session.expect("alice@nixos:~]$").unwrap();
     assert!(!processes_of(&folder.path()).is_empty());
+    let counted = || std::fs::read_to_string(folder.path().join("admission/list.json")).unwrap_or_default();
+    assert!(counted().contains(r#""runs":true"#), "others don't see it: {}", counted());
     session.send([0x1d]).unwrap();
     let text = left_as_it_was(&folder, session);
+    assert_eq!(counted(), "[]");
     assert!(text.contains("ended with 0"), "{text}");
     assert!(text.contains("\x1b[?2004l"), "what the guest set is undone: {text:?}");
     assert_eq!(processes_of(&folder.path()), Vec::<u32>::new());

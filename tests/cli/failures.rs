@@ -96,6 +96,18 @@ async fn the_scenario_takes_too_long(machine: Machine) -> Result {
     machine.power_off().await
 }
 
+#[scenario]
+async fn nobody_there_may_become_root(machine: Machine) -> Result {
+    machine.login("bob", "test").await?;
+    machine.wait_for_unit("nginx.service").await?;
+    Ok(())
+}
+
+#[scenario(configuration = "wbe.nix")]
+async fn the_configuration_is_not_there(machine: Machine) -> Result {
+    machine.power_off().await
+}
+
 #[scenario(allow("flying pigs"))]
 async fn an_unknown_check_is_allowed(machine: Machine) -> Result {
     machine.power_off().await
@@ -109,6 +121,23 @@ const BOOTS: [(&str, &str, &str); 3] = [
     ("the_boot_ends_in_emergency_mode", "boot", "emergency"),
     ("no_login_prompt_comes", "boot", "no-getty"),
 ];
+
+/// What Nix says of a name that there is not, in the configuration of this folder.
+const NIX: &str = r"#!/bin/sh
+cat >&2 <<'END'
+error: undefined variable 'cowsya'
+
+       at FOLDER/configuration.nix:2:39:
+
+            1| { pkgs, ... }: {
+            2|   environment.systemPackages = [ pkgs.cowsay cowsya ];
+             |                                              ^
+            3| }
+
+(use '--show-trace' to show detailed location information)
+END
+exit 1
+";
 
 /// The reports of what was printed: the name of the scenario, and what stands under it.
 fn reports(out: &str) -> Vec<(String, String)> {
@@ -141,6 +170,8 @@ fn steady(report: &str, folder: &Folder) -> String {
     let text = replace(text, r"\[ *\d+\.\d{6}\]", "[    1.234567]");
     let text = replace(text, r"after \d+\.\d s", "after 1.2 s");
     let text = replace(text, r"/tmp/\.tmp\w+|/var/tmp/\S+", "TMP");
+    let text = text.replace(&crate::folder::cache().display().to_string(), "CACHE");
+    let text = replace(text, r"CACHE/logs/[0-9a-f]+", "CACHE/logs/LOG");
     let text = replace(text, r"\b[0-9a-f]{5} [0-9a-f]{5}\b", "N0NCE n0nce");
     // How much of a panic's trace came before the report was written.
     let text = match text.contains("kernel panicked") {
@@ -169,7 +200,7 @@ fn compare(name: &str, report: &str) {
 #[test]
 fn every_kind_of_failure_is_told_as_it_was_found_good() {
     let folder = Folder::with("failures.rs", SCENARIOS);
-    FakeVm::new().write_to(folder.path());
+    FakeVm::new().user("alice", "test").setting("user", "bob:test:nowheel").write_to(folder.path());
     let ran = folder.run(&["--vm", "result", "failures.rs", "--", "--color=always", "--test-threads=2"]);
     ran.ended_with(1);
     let reports = reports(&ran.out);
@@ -191,4 +222,24 @@ fn a_boot_that_fails_is_told_as_it_was_found_good() {
         let [(_, report)] = &reports(&ran.out)[..] else { panic!("{}", ran.out) };
         compare(name, &steady(report, &folder));
     }
+}
+
+#[test]
+fn a_build_that_fails_is_told_as_it_was_found_good() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = Folder::with("boots.rs", BOOT);
+    let here = folder.path().display().to_string();
+    let configuration = "{ pkgs, ... }: {\n  environment.systemPackages = [ pkgs.cowsay cowsya ];\n}\n";
+    folder.put("configuration.nix", configuration);
+    folder.put("nixpkgs/nixos/default.nix", "{ }");
+    folder.put("bin/nix-build", NIX.replace("FOLDER", &here));
+    let nix_build = folder.path().join("bin/nix-build");
+    std::fs::set_permissions(nix_build, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = folder.command(&["--nixpkgs", "./nixpkgs", "boots.rs", "--", "--color=always"]);
+    command.env("PATH", format!("{here}/bin:{}", std::env::var("PATH").unwrap()));
+    let ran = crate::folder::Ran::of(&mut command);
+    ran.ended_with(3);
+    let [(_, report)] = &reports(&ran.out)[..] else { panic!("{}", ran.out) };
+    compare("the_configuration_does_not_evaluate", &steady(report, &folder));
 }

@@ -80,6 +80,13 @@ impl Ran {
         Self { code: status.code(), out: text(stdout), err: text(stderr) }
     }
 
+    /// With its standard output where the command has it.
+    pub fn of_with(command: &mut Command) -> Self {
+        let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+        Self { code: status.code(), out: String::new(), err: String::from_utf8(stderr).unwrap() }
+    }
+
     /// Fails unless the code is `code`, showing everything.
     #[track_caller]
     pub fn ended_with(&self, code: i32) -> &Self {

@@ -58,6 +58,98 @@ fn several_files_share_a_record_with_films_logs_and_reports() {
 }
 
 #[test]
+fn two_test_binaries_at_once_with_a_scenario_of_one_name_are_told_apart() {
+    let scenario = |then: &str| {
+        crate::folder::file(&format!(
+            "#[scenario] async fn login(machine: Machine) -> Result {{
+                machine.login(\"alice\", \"test\").await?.succeed(\"sleep 1\").await?;
+                {then}
+            }}"
+        ))
+    };
+    let folder = Folder::new();
+    folder.put("a.rs", scenario("Ok(())"));
+    folder.put("b.rs", scenario("panic!(\"no\")"));
+    FakeVm::new().write_to(folder.path());
+    folder.run(&["a.rs", "b.rs", "--", "--list"]).ended_with(0);
+    // As cargo-nextest has it: a process for each, and both at once.
+    let begin = |file: &str| {
+        let mut command = folder.command(&["--vm", "result", "--host-cores", "4", file]);
+        command.env("NEXTEST_RUN_ID", "a-run").env("NEXTEST_BINARY_ID", format!("crate::{file}"));
+        command.env("NIXVM_ADMISSION_DIR", folder.path().join("admission"));
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let codes = [begin("a.rs"), begin("b.rs")].map(|mut process| process.wait().unwrap().code());
+    assert_eq!(codes, [Some(0), Some(1)]);
+    let record = folder.runs().join("nextest-a-run");
+    let mut history = History::read(&record).unwrap();
+    history.scenarios.sort_by_key(|scenario| scenario.title());
+    let [a, b] = &history.scenarios[..] else { panic!("{history:?}") };
+    assert_eq!((a.title(), a.outcome()), ("login (crate::a.rs)".to_owned(), Outcome::Passed));
+    assert_eq!((b.title(), b.outcome()), ("login (crate::b.rs)".to_owned(), Outcome::Failed));
+    for scenario in [a, b] {
+        let [attempt] = &scenario.attempts[..] else { panic!("{scenario:?}") };
+        let [machine] = &attempt.machines[..] else { panic!("{attempt:?}") };
+        assert_eq!((machine.started.len(), machine.stopped.len()), (1, 1), "{machine:?}");
+        let slept = machine.steps.iter().filter(|step| step.text == "alice: sleep 1");
+        assert_eq!(slept.count(), 1, "{machine:?}");
+    }
+    assert_ne!(a.attempts[0].machines[0].files[0].path, b.attempts[0].machines[0].files[0].path);
+    let junit = std::fs::read_to_string(record.join("junit.xml")).unwrap();
+    for class in ["crate::a.rs", "crate::b.rs"] {
+        assert!(junit.contains(&format!(r#"<testcase name="login" classname="{class}""#)), "{junit}");
+    }
+}
+
+#[test]
+fn a_full_disk_fails_no_scenario_and_one_line_says_that_the_record_is_incomplete() {
+    let steps = "for number in 0..400 { alice.succeed(&format!(\"echo {number}\")).await?; }";
+    let login = "machine.login(\"alice\", \"test\").await?";
+    let code = format!(
+        "#[scenario] async fn talks(machine: Machine) -> Result {{ let alice = {login}; {steps} Ok(()) }}\n#[scenario] async fn also(machine: Machine) -> Result {{ {login}; Ok(()) }}"
+    );
+    let folder = Folder::with("a.rs", &code);
+    FakeVm::new().write_to(folder.path());
+    folder.run(&["a.rs", "--", "--list"]).ended_with(0);
+    let mut command = std::process::Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let mount = "mount -t tmpfs -o size=64k none \"$NIXVM_RUNS\" && exec \"$@\"";
+    command.args([
+        "--mount",
+        "sh",
+        "-c",
+        mount,
+        "sh",
+        env!("CARGO_BIN_EXE_nixvm-test"),
+        "--vm",
+        "result",
+        "a.rs",
+    ]);
+    let plain = folder.command(&[]);
+    command.current_dir(folder.path()).env_remove("NEXTEST_RUN_ID");
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let ran = Ran::of(&mut command);
+    ran.ended_with(0).printed("test result: ok. 2 passed").said("No space left on device");
+    let said = ran.err.matches("the record of this run is incomplete").count();
+    assert_eq!(said, 1, "{}", ran.err);
+}
+
+#[test]
+fn a_report_that_can_not_be_put_where_it_is_wanted_is_said() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
+    folder.put("file", "");
+    let ran = folder.run(&["--report", "junit=file/j.xml", "a.rs"]);
+    ran.ended_with(0).said("file/j.xml");
+}
+
+#[test]
 fn an_unknown_format_of_a_report_is_refused_with_the_known_ones() {
     let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
     folder.run(&["--report", "pdf=x", "a.rs"]).ended_with(2).said("junit=FILE,html=FILE,jsonl=FILE,cast=DIR");

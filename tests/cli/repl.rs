@@ -70,7 +70,12 @@ fn a_person_has_completion_and_a_history_without_passwords() {
     session.send("\x1b[A\r").unwrap();
     session.expect("\n42\r\n").unwrap();
     session.expect("> ").unwrap();
-    session.send("quit\r").unwrap();
+    // Several lines at once, as they are pasted: none is lost.
+    session.send("session sleep 0.5\rsession echo $((50 + 1))\rsession echo $((50 + 2))\r").unwrap();
+    session.expect("\n51\r\n").unwrap();
+    session.send("session echo $((50 + 3))\rquit\r").unwrap();
+    session.expect("\n52\r\n").unwrap();
+    session.expect("\n53\r\n").unwrap();
     let mut bytes = Vec::new();
     // The end of a pseudoterminal whose other side is gone is an error on Linux.
     let _ = session.read_to_end(&mut bytes);

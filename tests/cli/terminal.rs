@@ -27,6 +27,8 @@ async fn fails() { panic!(\"the page is empty\") }
 /// On a pseudoterminal, without what would make the output plain.
 fn on_a_terminal(folder: &Folder, arguments: &[&str]) -> OsSession {
     let mut command = folder.command(arguments);
+    std::fs::create_dir_all(folder.path().join("tmp")).unwrap();
+    command.env("TMPDIR", folder.path().join("tmp"));
     for plain in ["CI", "NO_COLOR", "NIXVM_LOG"] {
         command.env_remove(plain);
     }
@@ -87,6 +89,11 @@ fn ctrl_c_in_the_middle_of_a_boot_leaves_nothing_behind() {
     let status = session.get_process().wait().unwrap();
     assert!(format!("{status:?}").contains("130"), "{status:?}");
     assert_eq!(children_with(&folder.path().display().to_string()), Vec::<u32>::new());
+    // Nor a transcript of the boot, which did not fail.
+    let left = std::fs::read_dir(folder.path().join("tmp")).unwrap().flatten();
+    let left: Vec<_> =
+        left.flat_map(|base| std::fs::read_dir(base.path()).into_iter().flatten().flatten()).collect();
+    assert!(left.is_empty(), "{left:?}");
     let text = String::from_utf8_lossy(&bytes);
     assert!(!text.contains("\x1b[?25l") || text.contains("\x1b[?25h"), "the cursor is left hidden");
 }

@@ -108,6 +108,32 @@ fn a_saved_scenario_is_run_again_and_an_error_ends_nothing() {
 }
 
 #[test]
+fn what_runs_after_one_save_is_one_record() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn one() {}");
+    folder.put("b.rs", file("#[scenario] async fn two() {}"));
+    let records = || std::fs::read_dir(folder.runs()).unwrap().count();
+    let mut watching = Watching::start(&folder, &["a.rs", "b.rs"]);
+    watching.until("──── passed after");
+    assert_eq!(records(), 1);
+    save(&folder, "b.rs", &file("#[scenario] async fn three() {}"));
+    watching.until("test three ... ok");
+    watching.until("──── passed after");
+    assert_eq!(records(), 2);
+    let history = |run: &str| {
+        let record =
+            nixvm_test::record::Folder::find(&folder.runs().join(run).display().to_string()).unwrap();
+        let history = nixvm_test::record::History::read(record.path()).unwrap();
+        history.scenarios.into_iter().map(|scenario| scenario.name).collect::<Vec<_>>()
+    };
+    let runs =
+        std::fs::read_dir(folder.runs()).unwrap().map(|run| run.unwrap().file_name().into_string().unwrap());
+    let mut all: Vec<_> = runs.map(|run| history(&run)).collect();
+    all.sort();
+    assert_eq!(all, [vec!["one".to_owned(), "two".to_owned()], vec!["three".to_owned()]]);
+    watching.ends(Signal::INT, 130);
+}
+
+#[test]
 fn whatever_the_scenario_is_compiled_from_is_watched() {
     let folder = Folder::with(
         "in/a.rs",

@@ -46,6 +46,12 @@ fn it_opens_plays_filters_and_is_used_by_keyboard_alone() {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
     assert!(browser.value("document.querySelector('.shots img').naturalWidth").as_u64() == Some(64));
+    // What nixvm-test asks when the scenario is over stands apart from what the scenario did.
+    let failing = "document.querySelector('.toggle[aria-expanded=true]').closest('.scenario')";
+    let of = |list: &str| format!("{failing}.querySelector('{list}').textContent.includes('journalctl')");
+    assert_eq!(browser.value(&of(".machine > .steps")), false);
+    assert_eq!(browser.value(&of(".after > .steps")), true);
+    assert_eq!(browser.value(&format!("{failing}.querySelector('.after').open")), false);
     browser.picture("light.png");
 
     // The film: it stands at its end; Home goes to its beginning, Space plays, and it goes on by itself.
@@ -85,6 +91,54 @@ fn it_opens_plays_filters_and_is_used_by_keyboard_alone() {
     let nameless = "[...document.querySelectorAll('button, input, select, [role=img], [role=group]')].filter(one => !(one.textContent.trim() || one.getAttribute('aria-label') || one.labels?.[0]?.textContent.trim())).length";
     assert_eq!(browser.value(nameless), 0);
     assert_eq!(browser.complaints, [] as [String; 0]);
+}
+
+#[test]
+fn files_of_the_record_are_links_from_its_folder_and_nothing_else_is_one() {
+    let odd = "a b#c?d%2Fe'\"<&:;=+ü.log";
+    let mut record = Record::new(1);
+    record.scenario(0.5, "web", "", 1, "").booted(1.0, "web", "machine", [1.0, 2.0, 3.0]);
+    record.file(3.0, "web", nixvm_test::FileKind::Log, odd, b"the log itself\n");
+    record.named(3.1, "web", "javascript:document.title='got'");
+    record.named(3.1, "web", "data:text/html,<script>alert(1)</script>");
+    let elsewhere =
+        ["../../../etc/passwd", "/etc/passwd", "//example.org/x", "web/../../x", "./x", "web//x", ""];
+    for path in elsewhere {
+        record.named(3.2, "web", path);
+    }
+    record.stopped(4.0, "web", "stopped").passed(4.1, "web", 3.0).finished(4.2).written();
+    let mut browser = Browser::open(&record.path().join("report.html"), false);
+    browser.value("document.querySelector('.files').closest('details').open = true");
+    assert_eq!(browser.value("document.querySelectorAll('.files li').length"), 3 + elsewhere.len());
+    let links = browser.value("[...document.querySelectorAll('.files a')].map(one => [one.protocol, decodeURIComponent(one.pathname), one.hash + one.search])");
+    let here = record.path().canonicalize().unwrap();
+    let at = |path: &str| json!(["file:", here.join(path), ""]);
+    let data = "data:text/html,<script>alert(1)</script>";
+    assert_eq!(links, json!([at(&format!("web/{odd}")), at("javascript:document.title='got'"), at(data)]));
+    browser.picture("links.png");
+    assert_eq!(browser.complaints, [] as [String; 0]);
+    browser.value("document.querySelector('.files a').click()");
+    browser.until("document.body?.innerText.includes('the log itself')");
+}
+
+#[test]
+fn scenarios_of_one_name_are_told_apart() {
+    let mut record = Record::new(2);
+    for suite in ["crate::x", "crate::y"] {
+        record.suite = suite.to_owned();
+        record.scenario(0.5, "web::login", "", 1, "").booted(1.0, "web::login", "machine", [1.0, 2.0, 3.0]);
+    }
+    record.stopped(4.0, "web::login", "stopped").passed(4.1, "web::login", 3.0);
+    record.suite = "crate::x".to_owned();
+    record.failed(4.2, "web::login", 3.0, "no", false).finished(4.3).written();
+    let mut browser = Browser::open(&record.path().join("report.html"), false);
+    assert_eq!(browser.value(SHOWN), json!(["web::login (crate::x)", "web::login (crate::y)"]));
+    assert_eq!(browser.value("document.querySelector('h1').textContent"), "1 failed, 1 passed");
+    let junit = std::fs::read_to_string(record.path().join("junit.xml")).unwrap();
+    for suite in ["crate::x", "crate::y"] {
+        let case = format!(r#"<testcase name="login" classname="{suite}::web""#);
+        assert_eq!(junit.matches(&case).count(), 1, "{junit}");
+    }
 }
 
 #[test]

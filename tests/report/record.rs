@@ -15,6 +15,8 @@ const BEGUN: f64 = 1_795_448_683.0;
 pub struct Record {
     folder: tempfile::TempDir,
     lines: Vec<Line>,
+    /// The test binary that what comes is from, as cargo-nextest calls it.
+    pub suite: String,
 }
 
 pub fn seconds(time: f64) -> Duration {
@@ -23,7 +25,8 @@ pub fn seconds(time: f64) -> Duration {
 
 impl Record {
     pub fn new(scenarios: usize) -> Self {
-        let mut record = Self { folder: tempfile::tempdir().unwrap(), lines: Vec::new() };
+        let mut record =
+            Self { folder: tempfile::tempdir().unwrap(), lines: Vec::new(), suite: String::new() };
         record.at(
             0.0,
             "",
@@ -45,7 +48,8 @@ impl Record {
 
     /// `event` happened so many seconds after the run began.
     pub fn at(&mut self, time: f64, scenario: &str, event: Event) -> &mut Self {
-        self.lines.push(Line { v: VERSION, time: BEGUN + time, scenario: scenario.into(), event });
+        let (scenario, suite) = (scenario.to_owned(), self.suite.clone());
+        self.lines.push(Line { v: VERSION, time: BEGUN + time, scenario, suite, event });
         self
     }
 
@@ -137,6 +141,12 @@ impl Record {
         std::fs::create_dir_all(self.path().join(&path).parent().unwrap()).unwrap();
         std::fs::write(self.path().join(&path), bytes).unwrap();
         self.at(time, scenario, Event::FileKept { machine: "machine".into(), kind, path })
+    }
+
+    /// A file that the record names, whether it is there or not.
+    pub fn named(&mut self, time: f64, scenario: &str, path: &str) -> &mut Self {
+        let (machine, kind) = ("machine".to_owned(), FileKind::Log);
+        self.at(time, scenario, Event::FileKept { machine, kind, path: path.into() })
     }
 
     pub fn stopped(&mut self, time: f64, scenario: &str, how: &str) -> &mut Self {
@@ -251,6 +261,7 @@ pub fn every_fate() -> Record {
         .step_with((8.3, 8.9), "web::failing", 10, "root: systemctl is-active web", 8, printed("inactive\n", 3))
         .step((9.0, 24.0), "web::failing", 11, "wait for unit web.service", 9)
         .step_with((9.5, 9.9), "web::failing", 12, "root: systemctl status web", 9, printed("web.service - the web\n     Active: failed (Result: exit-code)\n", 3))
+        .step_with((24.02, 24.08), "web::failing", 13, "root: journalctl -b --no-pager -q -o short-iso-precise | tail -n 2000", 9, printed("the whole journal\n", 0))
         .file(24.1, "web::failing", FileKind::Journal, "machine.journal", b"2026-11-23T16:40:00.000000+0000 nixos systemd[1]: web.service: Main process exited, code=exited, status=1/FAILURE\n")
         .stopped(24.2, "web::failing", "stopped by the test")
         .console(24.3, "web::failing", &cow)

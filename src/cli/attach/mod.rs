@@ -10,7 +10,7 @@ use clap::Args;
 use nixvm_test::build::BuiltVm;
 use nixvm_test::machine::{Kept, Machine, MachineOptions, RawConsole};
 use nixvm_test::qemu::{RunDirectory, signals};
-use nixvm_test::scenario::Exit;
+use nixvm_test::scenario::{ByHand, Exit};
 use nixvm_test::{Error, ErrorKind, Result, report};
 
 use super::options::Options;
@@ -73,6 +73,7 @@ impl Attach {
             return Ok(Exit::Passed.into());
         }
         let shown = Shown::before_a_console(&options.settings()?)?;
+        let _counted = ByHand::count(kept.vm().ok().as_ref());
         let (machine, console) = machine(&kept, options, &shown).await?;
         shown.end();
         visit(&machine, console, "", Ending::Stop).await

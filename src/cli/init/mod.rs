@@ -131,7 +131,7 @@ impl Init {
     fn next(&self, foreign: bool) -> String {
         let mut next = String::from("\nNow:\n");
         if self.dir != Path::new(".") {
-            next.push_str(&format!("  cd {}\n", self.dir.display()));
+            next.push_str(&format!("  cd {}\n", quoted(&self.dir.display().to_string())));
         }
         next.push_str("  nixvm-test scenarios/login.rs\n");
         if !self.no_cargo && !foreign {
@@ -179,6 +179,15 @@ fn make(path: &Path, text: &str) -> Result<bool> {
     }
 }
 
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "/._-+@%:,~".contains(letter);
+    if word.chars().all(plain) && !word.starts_with(['-', '~']) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 /// A dependency on one line: the version by itself, a path in braces.
 fn dependency(table: &toml::Table) -> String {
     let quoted = |value: &toml::Value| value.to_string();
@@ -220,6 +229,13 @@ mod tests {
         assert_eq!(package_name(Path::new("/home/u/test")), "test-machines");
         assert_eq!(package_name(Path::new("/")), "machines");
         assert_eq!(package_name(Path::new("/home/u/nixvm-test")), "nixvm-test-machines");
+    }
+
+    #[test]
+    fn what_is_to_be_typed_is_one_word_to_a_shell() {
+        assert_eq!(quoted("../my-machines"), "../my-machines");
+        assert_eq!(quoted("my machines"), "'my machines'");
+        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
     }
 
     #[test]

@@ -119,13 +119,16 @@ impl Watch<'_> {
             .iter()
             .zip(&binaries)
             .map(|(file, binary)| run::command(file, binary, self.harness, self.options));
-        let commands: Vec<_> = match commands.collect::<Result<_>>() {
+        let mut commands: Vec<_> = match commands.collect::<Result<_>>() {
             Ok(commands) => commands,
             Err(error) => {
                 report::error(&error);
                 return Ok(Next::Over("nothing was run".to_owned()));
             }
         };
+        // What runs after one save is one run, as it is without --watch.
+        let settings = self.options.settings().unwrap_or_default();
+        let _record = run::in_one_record(&mut commands, &settings);
         let mut exits = Vec::new();
         for command in commands {
             let mut child = Child::start(command)?;

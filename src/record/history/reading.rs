@@ -26,13 +26,39 @@ impl History {
             line.clear();
         }
         history.finished = history.finished && history.under_way == 0;
-        for machine in history.scenarios.iter_mut().flat_map(|scenario| &mut scenario.attempts) {
-            machine.machines.iter_mut().for_each(|machine| nest(&mut machine.steps));
+        history.tell_apart();
+        for attempt in history.scenarios.iter_mut().flat_map(|scenario| &mut scenario.attempts) {
+            for machine in &mut attempt.machines {
+                nest(&mut machine.steps);
+                set_apart(&mut machine.steps);
+            }
         }
         Ok(history)
     }
 
-    fn add(&mut self, Line { time, scenario, event, .. }: Line) {
+    fn tell_apart(&mut self) {
+        let label: fn(&Scenario) -> [String; 3] = |of| {
+            let file = of.file.file_name().unwrap_or_default().to_string_lossy();
+            [of.suite.clone(), file.into_owned(), of.file.display().to_string()]
+        };
+        let all: Vec<(String, [String; 3])> =
+            self.scenarios.iter().map(|one| (one.name.clone(), label(one))).collect();
+        for (index, scenario) in self.scenarios.iter_mut().enumerate() {
+            let (name, mine) = &all[index];
+            let namesakes: Vec<_> = all
+                .iter()
+                .enumerate()
+                .filter(|(at, (its, _))| *at != index && its == name)
+                .map(|(_, (_, labels))| labels)
+                .collect();
+            if !namesakes.is_empty() {
+                let tells = |kind: &usize| namesakes.iter().all(|other| other[*kind] != mine[*kind]);
+                scenario.apart = (0..mine.len()).find(tells).map(|kind| mine[kind].clone());
+            }
+        }
+    }
+
+    fn add(&mut self, Line { time, scenario, suite, event, .. }: Line) {
         if self.begun == 0.0 {
             self.begun = time;
         }
@@ -53,21 +79,22 @@ impl History {
             }
             Event::Note { text } if scenario.is_empty() => self.notes.push(text),
             Event::ScenarioStarted { scenario, about, file, line, .. } => {
-                let known = |known: &Scenario| known.name == scenario && known.file == file;
+                let known =
+                    |known: &Scenario| known.name == scenario && known.file == file && known.suite == suite;
                 let index = self.scenarios.iter().position(known).unwrap_or_else(|| {
-                    let name = scenario.clone();
-                    self.scenarios.push(Scenario { name, about, file, line, ..Scenario::default() });
+                    let (name, suite) = (scenario.clone(), suite.clone());
+                    self.scenarios.push(Scenario { name, suite, about, file, line, ..Scenario::default() });
                     self.scenarios.len() - 1
                 });
                 self.scenarios[index].attempts.push(Attempt { begun: time, ..Attempt::default() });
-                self.current.insert(scenario, index);
+                self.current.insert((suite, scenario), index);
             }
             Event::ScenarioSkipped { scenario, why } => {
                 let skipped = Some(why);
-                self.scenarios.push(Scenario { name: scenario, skipped, ..Scenario::default() });
+                self.scenarios.push(Scenario { name: scenario, suite, skipped, ..Scenario::default() });
             }
             event => {
-                let index = self.current.get(&scenario);
+                let index = self.current.get(&(suite, scenario));
                 let attempt = index.and_then(|index| self.scenarios.get_mut(*index)?.attempts.last_mut());
                 if let Some(attempt) = attempt {
                     attempt.add(time, event);
@@ -105,7 +132,8 @@ impl Attempt {
             }
             Event::StepStarted { machine, step: number, text, line } => {
                 let steps = &mut self.machine(machine).steps;
-                steps.push(Step { text, line, begun: time, took: None, output: None, depth: 0, number });
+                let (begun, depth, afterwards) = (time, 0, false);
+                steps.push(Step { text, line, begun, took: None, output: None, depth, afterwards, number });
             }
             Event::StepFinished { machine, step, took, output } => {
                 let steps = &mut self.machine(machine).steps;
@@ -124,6 +152,21 @@ impl Attempt {
             _ => {}
         }
     }
+}
+
+/// How the steps begin that nixvm-test takes when a scenario is over (src/machine/journal.rs, trouble.rs).
+const AFTERWARDS: [&str; 3] = [
+    "root: journalctl -b --no-pager -q -o short-iso-precise | tail",
+    "root: dmesg 2>/dev/null | tail",
+    "root: systemctl list-units --state=failed --plain",
+];
+
+/// Finds the steps at the end that are not the scenario's.
+fn set_apart(steps: &mut [Step]) {
+    let is_ours = |step: &&mut Step| AFTERWARDS.iter().any(|begins| step.text.starts_with(begins));
+    // A part of another step is a look at a machine that the scenario itself powered off.
+    let last = steps.iter_mut().rev().take_while(|step| step.depth == 0 && is_ours(step));
+    last.for_each(|step| step.afterwards = true);
 }
 
 /// Finds which step is a part of which: one that ended before the other did.
@@ -217,5 +260,74 @@ mod tests {
         let history = history(&text.concat());
         let steps = &history.scenarios[0].attempts[0].machines[0].steps;
         assert_eq!(steps.iter().map(|step| step.depth).collect::<Vec<_>>(), [0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn scenarios_of_one_name_are_told_apart_by_their_suite_else_by_their_file() {
+        let of = |suite: &str, text: &str| {
+            text.replace(r#""event":"#, &format!(r#""suite":"{suite}","event":"#)) + "\n"
+        };
+        let in_file = |file: &str, text: &str| text.replace("a.rs", file);
+        let ended = |time: f64| line(time, "web::login", r#""event":"scenario_finished","took":2"#);
+        let failed = r#""event":"scenario_finished","took":9,"failure":{"summary":"no","kind":"Other","report":"no","file":"a.rs","line":4}"#;
+        let booted = line(1.5, "web::login", r#""event":"machine_started","machine":"m","pid":1"#);
+        // Two processes at once; what happens in the one is none of the other's.
+        let text = [
+            of("crate::x", &started(1.0, "web::login", 1)),
+            of("crate::y", &started(1.1, "web::login", 1)),
+            of("crate::x", &booted),
+            of("crate::x", &line(4.0, "web::login", failed)),
+            of("crate::y", &ended(5.0)),
+            // cargo-nextest tries again in another process.
+            of("crate::x", &started(6.0, "web::login", 1)),
+            of("crate::x", &ended(7.0)),
+            started(8.0, "alone", 1),
+            in_file("one/c.rs", &started(8.0, "named", 1)),
+            in_file("one/d.rs", &started(8.0, "named", 1)),
+            in_file("two/c.rs", &started(8.0, "other", 1)),
+            in_file("one/c.rs", &started(8.0, "other", 1)),
+        ];
+        let history = history(&text.concat());
+        let told: Vec<_> = history.scenarios.iter().map(|one| (one.title(), one.attempts.len())).collect();
+        let expected = [
+            ("web::login (crate::x)", 2),
+            ("web::login (crate::y)", 1),
+            ("alone", 1),
+            ("named (c.rs)", 1),
+            ("named (d.rs)", 1),
+            ("other (two/c.rs)", 1),
+            ("other (one/c.rs)", 1),
+        ];
+        assert_eq!(told, expected.map(|(title, tries)| (title.to_owned(), tries)));
+        let machines: Vec<_> =
+            history.scenarios[..2].iter().map(|one| one.attempts[0].machines.len()).collect();
+        assert_eq!(machines, [1, 0]);
+        assert_eq!([0, 1].map(|one| history.scenarios[one].outcome()), [Outcome::Flaky, Outcome::Passed]);
+    }
+
+    #[test]
+    fn what_is_asked_when_the_scenario_is_over_is_none_of_its_steps() {
+        let step = |number: u32, text: &str| {
+            let event = r#""event":"step_started","machine":"m","#;
+            let time = 1.0 + f64::from(number);
+            let begins = line(time, "a", &format!("{event}\"step\":{number},\"text\":\"{text}\""));
+            begins
+                + &line(
+                    time,
+                    "a",
+                    &format!(r#""event":"step_finished","machine":"m","step":{number},"took":0.5"#),
+                )
+        };
+        let units = "root: systemctl list-units --state=failed --plain --no-legend --no-pager";
+        let text = [
+            started(0.5, "a", 1),
+            step(1, units),
+            step(2, "alice: ls"),
+            step(3, "root: dmesg 2>/dev/null | tail -c 9"),
+            step(4, units),
+        ];
+        let history = history(&text.concat());
+        let steps = &history.scenarios[0].attempts[0].machines[0].steps;
+        assert_eq!(steps.iter().map(|step| step.afterwards).collect::<Vec<_>>(), [false, false, true, true]);
     }
 }

@@ -26,6 +26,14 @@ function clock(time) {
 }
 function count(number, what) { return number + ' ' + what + (number === 1 ? '' : 's'); }
 function fileName(path) { return path.split('/').pop(); }
+// Two suites may have a scenario of one name.
+function titleOf(scenario) { return scenario.name + (scenario.apart ? ' (' + scenario.apart + ')' : ''); }
+// The address of a file in the record, from this page, which lies in it; null for what would lead elsewhere.
+function address(path) {
+  const parts = path.split('/');
+  if (parts.some(part => part === '' || part === '.' || part === '..')) return null;
+  try { return './' + parts.map(encodeURIComponent).join('/'); } catch { return null; }
+}
 
 // --- what is told of machines ---
 function phaseClass(name) {
@@ -119,7 +127,7 @@ function timeline() {
   for (const { scenario, index, attempt, number, machine } of rows) {
     const parts = pieces(machine, attemptEnd(attempt));
     parts.forEach(part => names.set(phaseClass(part.name), part.name));
-    const who = scenario.name + (attempt.machines.length > 1 || machine.name !== 'machine' ? ' / ' + machine.name : '') + (scenario.attempts.length > 1 ? ', try ' + (number + 1) : '');
+    const who = titleOf(scenario) + (attempt.machines.length > 1 || machine.name !== 'machine' ? ' / ' + machine.name : '') + (scenario.attempts.length > 1 ? ', try ' + (number + 1) : '');
     const whole = parts.reduce((sum, part) => sum + part.to - part.from, 0);
     const failedAt = attempt.failure ? attemptEnd(attempt) : undefined;
     const lane = el('div', { class: 'lane' }, el('span', { class: 'who', text: who, title: who }), track(parts, run.begun, length, who + ': ' + lifeInWords(parts), failedAt), el('span', { class: 'long', text: seconds(whole) }));
@@ -229,11 +237,11 @@ function output(step) {
   if (given.stderr) pre.append(el('span', { class: 'err', text: given.stderr }));
   return el('details', { open }, el('summary', { text: title }), pre);
 }
-function steps(machine, scenario, films) {
+function steps(taken, machine, scenario, films) {
   const lines = data.sources[scenario.file] || {};
   const list = el('ol', { class: 'steps' });
   let last;
-  for (const step of machine.steps) {
+  for (const step of taken) {
     const start = machine.started.filter(time => time <= step.begun + 0.01);
     const at = Math.max(0, step.begun - (start.length ? start[start.length - 1] : machine.started[0] ?? step.begun));
     const film = films[Math.max(0, start.length - 1)];
@@ -256,8 +264,10 @@ function machineView(machine, attempt, scenario) {
     box.append(track(parts, from, to - from, 'phases: ' + lifeInWords(parts)), el('ul', { class: 'phases' }, ...parts.map(part => el('li', {}, el('i', { class: phaseClass(part.name) }), part.name + ' ' + seconds(part.to - part.from)))));
   }
   const transcripts = machine.files.filter(file => file.kind === 'transcript');
-  const films = transcripts.map((file, index) => data.films[file.path] && player(data.films[file.path], scenario.name + ', ' + machine.name + (transcripts.length > 1 ? ', start ' + (index + 1) : '')));
-  if (machine.steps.length) box.append(el('h4', { text: 'Steps' }), steps(machine, scenario, films));
+  const films = transcripts.map((file, index) => data.films[file.path] && player(data.films[file.path], titleOf(scenario) + ', ' + machine.name + (transcripts.length > 1 ? ', start ' + (index + 1) : '')));
+  const own = machine.steps.filter(step => !step.afterwards), after = machine.steps.filter(step => step.afterwards);
+  if (own.length) box.append(el('h4', { text: 'Steps' }), steps(own, machine, scenario, films));
+  if (after.length) box.append(el('details', { class: 'after' }, el('summary', { text: 'Asked by nixvm-test when the scenario was over' }), steps(after, machine, scenario, films)));
   films.forEach((film, index) => {
     box.append(el('h4', { text: 'Console' + (films.length > 1 ? ', start ' + (index + 1) : '') }));
     if (!film) box.append(el('p', { class: 'lost', text: 'Its film is left out here, as it would make this page too large. `nixvm-test replay` plays it.' }));
@@ -271,8 +281,9 @@ function machineView(machine, attempt, scenario) {
   if (shots.length) box.append(el('h4', { text: 'Screenshots' }), el('div', { class: 'shots' }, ...shots.map(file => el('figure', {}, el('img', { src: data.images[file.path], alt: 'screen of ' + machine.name + ': ' + fileName(file.path) }), el('figcaption', { text: fileName(file.path) })))));
   for (const file of machine.files.filter(file => data.texts[file.path])) box.append(el('h4', { text: 'Journal' }), el('details', {}, el('summary', { text: fileName(file.path) }), el('pre', { tabindex: '0', text: data.texts[file.path] })));
   if (machine.files.length) {
-    const item = file => el('li', {}, FILES[file.kind] || file.kind, ': ', el('code', { text: file.path }));
-    box.append(el('details', {}, el('summary', { text: count(machine.files.length, 'file') + ' in the record' }), el('ul', { class: 'files' }, ...machine.files.map(item))));
+    const link = file => address(file.path) && el('a', { href: address(file.path) + (file.kind === 'moment' ? '/' : '') }, el('code', { text: file.path }));
+    const item = file => el('li', {}, FILES[file.kind] || file.kind, ': ', link(file) || el('code', { text: file.path }));
+    box.append(el('details', {}, el('summary', { text: count(machine.files.length, 'file') + ' in the record' }), el('ul', { class: 'files' }, ...machine.files.map(item)), el('p', { class: 'lost', text: 'They open where this page lies in the folder of the record.' })));
   }
   return box;
 }
@@ -299,7 +310,7 @@ function scenarioCard(scenario, index) {
   const took = scenario.attempts.reduce((sum, attempt) => sum + (attempt.took || 0), 0);
   const id = 'scenario-' + index;
   const toggle = el('button', { type: 'button', class: 'toggle', 'aria-expanded': 'false', 'aria-controls': id },
-    el('span', { class: 'tag ' + scenario.outcome, text: scenario.outcome }), el('span', { class: 'name', text: scenario.name }),
+    el('span', { class: 'tag ' + scenario.outcome, text: scenario.outcome }), el('span', { class: 'name', text: titleOf(scenario) }),
     el('span', { class: 'about', text: scenario.outcome === 'failed' ? scenario.attempts[scenario.attempts.length - 1].failure.summary : scenario.about.trim().split('\n')[0] }), el('span', { class: 'num', text: scenario.attempts.length ? seconds(took) : '' }));
   const inner = el('div', { id, hidden: true });
   let made = false;
@@ -311,7 +322,7 @@ function scenarioCard(scenario, index) {
   };
   toggle.addEventListener('click', () => open(inner.hidden));
   const card = el('article', { class: 'card scenario' }, el('h2', {}, toggle), inner);
-  const text = [scenario.name, scenario.about, scenario.file, ...scenario.attempts.flatMap(attempt => [attempt.failure ? attempt.failure.report : '', ...attempt.machines.flatMap(machine => [machine.name, ...machine.steps.map(step => step.text)])])].join('\n').toLowerCase();
+  const text = [titleOf(scenario), scenario.about, scenario.file, ...scenario.attempts.flatMap(attempt => [attempt.failure ? attempt.failure.report : '', ...attempt.machines.flatMap(machine => [machine.name, ...machine.steps.map(step => step.text)])])].join('\n').toLowerCase();
   cards.push({ card, scenario, text, open });
   return card;
 }

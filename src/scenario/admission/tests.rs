@@ -37,6 +37,22 @@ fn as_many_run_as_there_is_room_for_and_the_first_who_asked_is_next() {
 }
 
 #[test]
+fn a_machine_that_a_person_has_open_waits_for_nobody_and_others_see_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let [one, two, waits] = [SMALL, SMALL, SMALL].map(|need| ask(here, need).unwrap());
+    assert!(runs(&one) && runs(&two) && !runs(&waits));
+    let persons = by_hand::run_at_once(here, SMALL).unwrap();
+    drop(one);
+    assert!(!runs(&waits), "two of two processors are taken");
+    assert!(change(here, |list| list.iter().any(Entry::is_by_hand)).unwrap());
+    drop(persons);
+    assert!(runs(&waits));
+    drop((two, waits));
+    assert_eq!(entries(here), 1, "the list alone is left");
+}
+
+#[test]
 fn what_is_more_than_there_is_runs_alone() {
     let folder = tempfile::tempdir().unwrap();
     let huge = ask(folder.path(), Need { memory: 1 << 40, cores: 64 }).unwrap();

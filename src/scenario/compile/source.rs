@@ -19,7 +19,13 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>> {
     let usage = |summary: String| Error::new(ErrorKind::Usage, summary);
     let shown = path.display();
     let about = fs::metadata(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => usage(format!("there is no file or folder `{shown}`")),
+        std::io::ErrorKind::NotFound => {
+            let error = usage(format!("there is no file or folder `{shown}`"));
+            match meant(path) {
+                Some(near) => error.next_step(format!("did you mean `{}`?", near.display())),
+                None => error,
+            }
+        }
         _ => Error::io(format_args!("read {shown}"), &source),
     })?;
     // The path as given, not with its links followed: it is what the compiler will show.
@@ -28,8 +34,11 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>> {
     if about.is_dir() {
         let found = in_folder(&absolute)?;
         if found.is_empty() {
-            return Err(usage(format!("no scenarios in the folder {shown}"))
-                .next_step(format!("a scenario is a file NAME.rs that ends in `{MAIN}`")));
+            let error = usage(format!("no scenarios in the folder {shown}"));
+            return Err(error.next_step(match below(path) {
+                Some(folder) => format!("there are some in {0}: name that folder", folder.display()),
+                None => format!("a scenario is a file NAME.rs that ends in `{MAIN}`"),
+            }));
         }
         return Ok(found);
     }
@@ -51,6 +60,31 @@ pub(super) fn text(file: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| {
         Error::new(ErrorKind::Usage, format!("`{}` is not Rust: it is not even text (UTF-8)", file.display()))
     })
+}
+
+/// The scenario that is most like one that is not there: beside it, or in a folder beside it.
+fn meant(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let here = folder.unwrap_or(Path::new("."));
+    let below = folders(here).into_iter().flat_map(|folder| in_folder(&folder).unwrap_or_default());
+    let all: Vec<PathBuf> = in_folder(here).unwrap_or_default().into_iter().chain(below).collect();
+    let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let names: Vec<String> = all.iter().map(|path| name(path)).collect();
+    let near = crate::nearest(&name(path), names.iter().map(String::as_str))?;
+    let found = all.get(names.iter().position(|name| name == near)?)?;
+    Some(if folder.is_none() { found.strip_prefix("./").unwrap_or(found).to_owned() } else { found.clone() })
+}
+
+/// A folder in this one that has scenarios.
+fn below(folder: &Path) -> Option<PathBuf> {
+    folders(folder).into_iter().find(|folder| in_folder(folder).is_ok_and(|found| !found.is_empty()))
+}
+
+fn folders(of: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(of).into_iter().flatten().flatten();
+    let mut all: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    all.sort();
+    all
 }
 
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -102,5 +136,20 @@ mod tests {
         assert!(refused("lib.rs").contains("has no `nixvm_test::main!();`"));
         fs::create_dir(folder.path().join("empty")).unwrap();
         assert!(refused("empty").contains("no scenarios in the folder"));
+    }
+
+    #[test]
+    fn what_was_meant_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let refused = |name: &str| find(&at(name)).unwrap_err().to_string();
+        fs::create_dir_all(at("a/scenarios")).unwrap();
+        fs::write(at("a/scenarios/login.rs"), "nixvm_test::main!();\n").unwrap();
+        let login = format!("did you mean `{}`?", at("a/scenarios/login.rs").display());
+        assert!(refused("a/scenarios/lgin.rs").contains(&login));
+        assert!(refused("a/login.rs").contains(&login));
+        assert!(!refused("a/other.rs").contains("did you mean"));
+        let folder = format!("there are some in {}: name that folder", at("a/scenarios").display());
+        assert!(refused("a").contains(&folder));
     }
 }
