@@ -27,8 +27,8 @@ async fn fails() { panic!(\"the page is empty\") }
 /// On a pseudoterminal, without what would make the output plain.
 fn on_a_terminal(folder: &Folder, arguments: &[&str]) -> OsSession {
     let mut command = folder.command(arguments);
-    std::fs::create_dir_all(folder.path().join("tmp")).unwrap();
-    command.env("TMPDIR", folder.path().join("tmp"));
+    std::fs::create_dir_all(folder.runs().join("tmp")).unwrap();
+    command.env("TMPDIR", folder.runs().join("tmp"));
     for plain in ["CI", "NO_COLOR", "NIXVM_LOG"] {
         command.env_remove(plain);
     }
@@ -90,7 +90,7 @@ fn ctrl_c_in_the_middle_of_a_boot_leaves_nothing_behind() {
     assert!(format!("{status:?}").contains("130"), "{status:?}");
     assert_eq!(children_with(&folder.path().display().to_string()), Vec::<u32>::new());
     // Nor a transcript of the boot, which did not fail.
-    let left = std::fs::read_dir(folder.path().join("tmp")).unwrap().flatten();
+    let left = std::fs::read_dir(folder.runs().join("tmp")).unwrap().flatten();
     let left: Vec<_> =
         left.flat_map(|base| std::fs::read_dir(base.path()).into_iter().flatten().flatten()).collect();
     assert!(left.is_empty(), "{left:?}");
