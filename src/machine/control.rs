@@ -19,6 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::bus::Bus;
 use super::login::Credentials;
 use super::saved::seed;
+use super::service::{launch, launch_for};
 use super::shell_line::{Ended, Secret};
 use super::{Life, Line};
 use crate::control::{Channel, ChannelOptions, Handshake, Request, Shell, Way, guest};
@@ -325,35 +326,6 @@ fn nonce() -> String {
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// What root's service runs: `$1` is the nonce, `$2` the port. It has no single quote in it. What comes without
-/// the nonce was meant for an earlier guest: it waited in the line until the port was opened again.
-const SERVICE: &str = r#"exec 3<>"$2" || exit;export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh;cd /root 2>/dev/null||cd /;[ -r /etc/profile ] && . /etc/profile >/dev/null 2>&1;f=/run/nixvm-$1;printf "\nnixvm-channel %s %s\n" "$1" "$(uname -m)" >&3;while IFS=" " read -r w n x <&3;do [ "$x" = "$1" ] || continue;head -c "$n" <&3 >"$f" || exit;case $w in helper) chmod 755 "$f";"$f" check && exec "$f" serve 3 "$(command -v bash)";printf "refused\n" >&3;;shell) exec sh "$f";;esac;done"#;
-
-/// What root's shell runs to start the service: `$1` is the nonce, `$2` [`SERVICE`]. The port is looked
-/// for in sysfs, which needs no udev rule. A service of before, which may still hold it, is ended.
-const START: &str = r#"for d in /sys/class/virtio-ports/*;do [ -r "$d/name" ] && read -r n <"$d/name" && [ "$n" = nixvm ] && p=/dev/${d##*/};done;[ -c "$p" ]||{ echo "no virtio-serial port called nixvm: virtio_console is not loaded">&2;exit 69;};if command -v systemd-run >/dev/null;then systemctl stop nixvm-control.service 2>/dev/null;exec systemd-run --quiet --collect --unit=nixvm-control --description="nixvm-test control channel" -p OOMPolicy=continue -p TimeoutStopSec=5s /bin/sh -c "$2" nixvm "$1" "$p";fi;setsid sh -c "$2" nixvm "$1" "$p" </dev/null >/dev/null 2>&1 &"#;
-
-/// The command that is typed for `user`.
-fn launch(user: &str, nonce: &str) -> String {
-    let sudo = if user == "root" { "" } else { "sudo " };
-    // The first line is what stands in the transcript.
-    format!("# open the control channel\n{sudo}sh -c '{START}' nixvm {nonce} '{SERVICE}'")
-}
-
-/// The command that root's channel runs: the same server once more, in a session of `user` as logind and
-/// PAM make it, with the environment of their login shell.
-fn launch_for(user: &str, helper: &str, nonce: &str) -> String {
-    let user = quoted(user);
-    format!(
-        r#"exec systemd-run --quiet --collect --pipe --wait --description="nixvm-test control channel" -p User={user} -p PAMName=login -p 'WorkingDirectory=~' -p OOMPolicy=continue -p TimeoutStopSec=5s "$BASH" -l -c 'exec "$0" serve - "$BASH" "$1"' /run/nixvm-{helper} {nonce}"#
-    )
-}
-
-/// `text` as one word of a shell.
-pub(super) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 /// Whether several commands can run at once and their output is seen as it comes.
 pub(super) fn is_whole(channel: &Channel) -> bool {
     channel.way() == Way::Helper
@@ -362,12 +334,7 @@ pub(super) fn is_whole(channel: &Channel) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_stands_in_single_quotes_has_none() {
-        assert!(!SERVICE.contains('\''));
-        assert!(!START.contains('\''));
-    }
+    use crate::machine::service::SERVICE;
 
     /// What was on its way when an earlier guest let go of the port is what the next one reads first.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -399,10 +366,5 @@ mod tests {
             drop(opened.unwrap_or_else(|error| panic!("after {left:?}: {error}")));
             loader.wait().unwrap();
         }
-    }
-
-    #[test]
-    fn a_word_stays_one_word() {
-        assert_eq!(quoted("a b'c"), r"'a b'\''c'");
     }
 }

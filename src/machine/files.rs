@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 
 use self::archive::{Archive, PIECES, Pieces, pack, unpack};
 use self::check::{Check, Cksum};
-use super::control::quoted;
 use super::output::Output;
+use super::service::quoted;
 use super::user::COMMAND;
 use super::{Machine, User};
 use crate::control::{Progress, Request, Shell};

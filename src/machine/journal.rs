@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::control::quoted;
 use super::invocation::Stream;
+use super::service::quoted;
 use super::{Machine, User};
 use crate::console::Pattern;
 use crate::{Error, ErrorKind, Result};

@@ -55,6 +55,7 @@ mod raw_console;
 mod replayed;
 mod saved;
 mod screen;
+mod service;
 mod session;
 mod shell;
 mod shell_line;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::bus::{Bus, Unit};
-use super::control::quoted;
 use super::output::Output;
+use super::service::quoted;
 use super::{Life, Machine, User, WAIT};
 use crate::{Error, ErrorKind, Result};
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::control::{is_whole, quoted};
+use super::control::is_whole;
 use super::invocation::Invocation;
 use super::output::Output;
+use super::service::quoted;
 use super::session::NOTHING;
 use super::shell_line::shorten;
 use super::{Life, Machine};

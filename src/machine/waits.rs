@@ -1,6 +1,6 @@
 //! Waiting for ports, sockets and files: in the machine, in one command, with nothing started for a look.
 
-use super::control::quoted;
+use super::service::quoted;
 use super::{Machine, User};
 use crate::{Error, ErrorKind, Result};
 

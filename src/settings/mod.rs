@@ -8,6 +8,7 @@ mod layers;
 mod reference;
 mod table;
 mod value;
+mod variables;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,8 +20,9 @@ use crate::{Copies, Result};
 pub use file::{NAME as FILE_NAME, find_file};
 pub use layers::{Given, Layers, Origin};
 pub use reference::reference;
-pub use table::{Setting, TABLE, VARIABLES};
+pub use table::{Setting, TABLE};
 pub use value::Form;
+pub use variables::VARIABLES;
 
 /// Names the nixvm.toml to read. `nixvm-test` sets it for a scenario's binary.
 pub const FILE_VARIABLE: &str = "NIXVM_TOML";

@@ -1,6 +1,7 @@
 //! The reference of all settings, as `docs/settings.md` has it.
 
-use super::table::{Setting, TABLE, VARIABLES};
+use super::VARIABLES;
+use super::table::{Setting, TABLE};
 use super::value::Form;
 
 /// The page in Markdown.
