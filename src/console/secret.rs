@@ -1,6 +1,7 @@
 //! Secrets that were typed: taken out of everything that is shown or written down.
 
 use memchr::memmem;
+use regex::Regex;
 
 /// Before and behind the number of a secret that is hidden: a character for private use, which nothing else here uses.
 const TOKEN: &str = "\u{f8f5}";
@@ -13,8 +14,10 @@ const MASK: &[u8] = b"****";
 pub(super) struct Secrets {
     /// The longest first.
     known: Vec<Vec<u8>>,
-    /// In the order in which they became known.
+    /// In the order in which they became known, as they stand in JSON.
     order: Vec<String>,
+    /// Any of these.
+    any: Option<Regex>,
 }
 
 impl Secrets {
@@ -22,7 +25,11 @@ impl Secrets {
         if secret.is_empty() || self.known.iter().any(|known| known == secret) {
             return;
         }
-        self.order.push(String::from_utf8_lossy(secret).into_owned());
+        self.order.push(in_json(&String::from_utf8_lossy(secret)));
+        // The longest first, as for a mask. In one go over the text, however often a secret is in it.
+        let mut longest_first: Vec<String> = self.order.iter().map(|secret| regex::escape(secret)).collect();
+        longest_first.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        self.any = Regex::new(&longest_first.join("|")).ok();
         self.known.push(secret.to_owned());
         self.known.sort_by_key(|known| std::cmp::Reverse(known.len()));
     }
@@ -57,18 +64,16 @@ impl Secrets {
         self.order.len()
     }
 
-    /// `text` with a token for each secret, which tells which one it is and not what.
+    /// `text`, which is JSON, with a token for each secret, which tells which one it is and not what.
     pub(super) fn hide(&self, text: &str) -> String {
-        let mut hidden = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((at, length)) = self.first(rest.as_bytes()) {
-            let secret = &rest[at..at + length];
-            let number = self.order.iter().position(|known| known == secret).unwrap_or_default();
-            hidden.push_str(&rest[..at]);
-            hidden.push_str(&token(number));
-            rest = &rest[at + length..];
-        }
-        hidden + rest
+        let Some(any) = &self.any else {
+            // Secrets that make no expression are too long for one; nothing is better than one of them.
+            return if self.order.is_empty() { text.to_owned() } else { String::new() };
+        };
+        let number = |found: &regex::Captures<'_>| {
+            token(self.order.iter().position(|known| *known == found[0]).unwrap_or_default())
+        };
+        any.replace_all(text, number).into_owned()
     }
 
     /// Undoes [`Secrets::hide`], where the same secrets became known in the same order.
@@ -111,6 +116,12 @@ impl Secrets {
             self.known.iter().filter_map(|secret| Some((memmem::find(bytes, secret)?, secret.len())));
         places.min_by_key(|&(at, length)| (at, std::cmp::Reverse(length)))
     }
+}
+
+/// `secret` as it stands within a string of JSON.
+fn in_json(secret: &str) -> String {
+    let quoted = serde_json::Value::from(secret).to_string();
+    quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned()
 }
 
 /// What `hidden`, of which a secret is not known, would be with it: that secret, if `text` is the rest of it.
@@ -160,6 +171,14 @@ mod tests {
             secrets(&["other"]).reveal(&secrets(&["test"]).hide("a test")),
             "an other".replace("an", "a")
         );
+    }
+
+    #[test]
+    fn a_secret_with_quotes_is_hidden_in_json_too() {
+        let known = secrets(&[r#"a"b\c"#]);
+        let text = serde_json::json!({ "asked": r#"echo 'a"b\c'"# }).to_string();
+        let hidden = known.hide(&text);
+        assert!(!hidden.contains('b') && known.reveal(&hidden) == text, "{hidden}");
     }
 
     #[test]

@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::line::{Came, Line, START, Start};
 use crate::console::Console;
 use crate::{Error, Result};
 
 /// A longer answer is not kept, in bytes of JSON.
-const LONGEST: usize = 16 << 20;
+const LONGEST: usize = 4 << 20;
 /// So much is written for one start of a machine; what comes then is not kept.
 const MOST: usize = 256 << 20;
 
@@ -48,12 +47,13 @@ impl Book {
     /// The machine is up, or did not come up.
     pub(in crate::machine) fn started(&self, start: Result<Start, &Error>, console: &Console) {
         let answer = match start {
-            Ok(start) => Came::Answer(value(&start)),
+            Ok(start) => Came::Answer(start),
             Err(error) => Came::Error(error.into()),
         };
         let (asked, to) = (START.to_owned(), console.written());
         // Nothing is hidden in it: it is read before any secret is known.
-        self.write(&(written(&Line { asked, from: 0, to, passed: true, answer }) + "\n"));
+        let line = written(&Line { asked, from: 0, to, passed: true, answer });
+        self.write(&(line.unwrap_or_default() + "\n"));
     }
 
     /// `question` is being asked.
@@ -82,35 +82,48 @@ impl Book {
 impl Page<'_> {
     /// This came.
     pub(in crate::machine) fn answered<T: Serialize>(self, answer: &Result<T>) {
-        let answer = match answer {
-            Ok(answer) => Came::Answer(value(answer)),
+        self.write(match answer {
+            Ok(answer) => Came::Answer(answer),
             Err(error) => Came::Error(error.into()),
-        };
-        self.write(answer);
+        });
     }
 
     /// This had come when whoever asked wanted to know no more.
     pub(in crate::machine) fn was_enough<T: Serialize>(self, answer: &T) {
-        self.write(Came::Enough(value(answer)));
+        self.write(Came::Enough(answer));
     }
 
-    fn write(self, answer: Came) {
+    fn write<T: Serialize>(self, answer: Came<&T>) {
         let Self { book, console, asked, from, passed } = self;
-        let mut line = Line { asked, from, to: console.written(), passed, answer };
-        let mut text = written(&line);
-        if text.len() > LONGEST {
-            line.answer = Came::TooLong(text.len());
-            text = written(&line);
-        }
+        let line = Line { asked, from, to: console.written(), passed, answer };
+        let text = written(&line).unwrap_or_else(|| {
+            let answer = Came::<()>::TooLong(LONGEST);
+            written(&Line { asked: line.asked, from, to: line.to, passed, answer }).unwrap_or_default()
+        });
         book.write(&(console.hidden(&text) + "\n"));
     }
 }
 
-fn value<T: Serialize>(answer: &T) -> Value {
-    // What is answered are texts, numbers and lists of them: all of it can be JSON.
-    serde_json::to_value(answer).unwrap_or_default()
+/// The line as JSON; `None` if it is too long.
+fn written<A: Serialize>(line: &Line<A>) -> Option<String> {
+    let mut text = Limited(Vec::new());
+    serde_json::to_writer(&mut text, line).ok()?;
+    String::from_utf8(text.0).ok()
 }
 
-fn written(line: &Line) -> String {
-    serde_json::to_string(line).unwrap_or_default()
+/// Takes no more than [`LONGEST`] bytes: what is too long is not written out first.
+struct Limited(Vec<u8>);
+
+impl std::io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > LONGEST {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

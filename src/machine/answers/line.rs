@@ -8,7 +8,7 @@ use crate::machine::shell::Language;
 
 /// A question and its answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Line {
+pub(super) struct Line<A = Value> {
     pub(super) asked: String,
     /// As long was the transcript when it was asked, in bytes.
     pub(super) from: u64,
@@ -18,20 +18,20 @@ pub(super) struct Line {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) passed: bool,
     #[serde(flatten)]
-    pub(super) answer: Came,
+    pub(super) answer: Came<A>,
 }
 
 /// What came of a question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Came {
+pub(super) enum Came<A = Value> {
     /// It was answered.
-    Answer(Value),
+    Answer(A),
     /// By an error.
     Error(Told),
     /// Whoever asked wanted to know no more; this was the answer so far.
-    Enough(Value),
-    /// An answer of so many bytes, which is not kept.
+    Enough(A),
+    /// By more than is kept of one answer: so many bytes.
     TooLong(usize),
 }
 

@@ -189,11 +189,12 @@ impl Replay {
             Some(Came::Answer(value)) => value,
             Some(Came::Error(told)) => return Err(told.into()),
             Some(Came::Enough(_)) => return Err(self.was_enough(question)),
-            Some(Came::TooLong(bytes)) => {
+            Some(Came::TooLong(most)) => {
                 let summary = format!(
-                    "{}: the answer to `{}` is not kept: it had {bytes} bytes",
+                    "{}: the answer to `{}` is not kept: it had more than {} MiB",
                     self.machine,
-                    shorten(question)
+                    shorten(question),
+                    most >> 20
                 );
                 return Err(Error::new(ErrorKind::NotRecorded, summary).next_step(WITHOUT));
             }
