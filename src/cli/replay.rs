@@ -30,7 +30,8 @@ Examples:
   nixvm-test replay                           what failed in the newest run
   nixvm-test replay last login --speed 4      another scenario, four times as fast
 
-Space pauses, the arrows go back and forth, q ends it. Pauses of the guest are cut to a second.";
+Space pauses, the arrows go back and forth, q ends it. Pauses of the guest are cut to a second.
+To run a scenario against what its machine answered, without one: nixvm-test FILE.rs --against RUN";
 
 /// Plays the console of a machine.
 #[derive(Debug, Args)]
@@ -50,7 +51,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Plays it until its end, or `q`.
+    /// Plays it until `q`. At its end it stands still.
     pub async fn run(&self) -> Result<ExitCode> {
         let folder = Folder::find(&self.run)?;
         let history = History::read(folder.path())?;
