@@ -185,7 +185,7 @@ impl Invocation {
         let limit = life.limit(self.user.limit.unwrap_or(COMMAND));
         let question = self.question();
         let book = match &life.answers {
-            Answers::Read(replay) => return self.replay(&life, replay, &question),
+            Answers::Read(replay) => return self.replay(&life, replay, &question).await,
             Answers::Written(book) => book,
         };
         let mut open = Open::at(book.page(&life.console, &question, false));
@@ -202,14 +202,19 @@ impl Invocation {
     }
 
     /// What a record has of it.
-    fn replay(mut self, life: &Life, replay: &Replay, question: &str) -> Result<Ended> {
+    async fn replay(mut self, life: &Life, replay: &Replay, question: &str) -> Result<Ended> {
         let mut step = life.step(format!("{}: {}", self.user.name, shorten(&self.name)));
         let (ended, was_enough): (Ended, bool) = replay.answer_so_far(question, &life.console)?;
         // In order as far as it is known.
         self.watched(Stream::Stdout, &ended.seen.as_ref().unwrap_or(&ended.stdout).0);
         self.watched(Stream::Stderr, &ended.stderr.0);
         step.gave(&ended.stdout.0, &ended.stderr.0, ended.status, &life.console);
-        if was_enough { Err(replay.was_enough(question)) } else { Ok(ended) }
+        if !was_enough {
+            return Ok(ended);
+        }
+        // Whoever watches may have seen enough again, and looks first.
+        tokio::task::yield_now().await;
+        Err(replay.was_enough(question))
     }
 
     async fn run_on_channel(&mut self, life: &Life, limit: Duration, ended: &mut Ended) -> Result {
