@@ -11,7 +11,7 @@ use super::answers::{Answers, Bytes, Page, Replay};
 use super::output::Output;
 use super::shell_line::shorten;
 use super::user::{AGAIN, COMMAND, User};
-use crate::control::{Progress, Request, Running, Shell};
+use crate::control::{Progress, Request, Running, Shell, Sum};
 use crate::{Error, ErrorKind, Result};
 
 /// So much is kept of what was watched, for the record.
@@ -197,7 +197,12 @@ impl Invocation {
     fn question(&self) -> String {
         let Self { user, text, stdin, .. } = self;
         let own = if user.shell == Shell::User { " (own shell)" } else { "" };
-        let input = stdin.as_ref().map(|bytes| format!(" < {}", crate::digest::of_parts([bytes])));
+        // Told apart, not kept; every run pays for it, so by the sum that copies of files have.
+        let input = stdin.as_ref().map(|bytes| {
+            let mut sum = Sum::new();
+            sum.add(bytes);
+            format!(" < {} bytes, {:016x}", bytes.len(), sum.value())
+        });
         format!("{}{own}: {text}{}", user.name, input.unwrap_or_default())
     }
 

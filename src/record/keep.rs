@@ -108,7 +108,7 @@ impl Keeper {
         if answers.exists()
             && let Err(error) = fs::copy(answers, &to)
         {
-            tracing::warn!(%error, "answers are not in the record");
+            super::incomplete(&to.display().to_string(), &error);
         }
     }
 

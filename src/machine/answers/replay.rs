@@ -278,7 +278,7 @@ impl State {
     }
 
     fn hand_in(&mut self, console: &Console, until: u64) {
-        let Some(transcript) = &self.transcript else { return };
+        let Some(transcript) = self.transcript.as_ref().filter(|_| self.handed < until) else { return };
         let mut piece = vec![0; 64 << 10];
         while self.handed < until {
             let left = usize::try_from(until - self.handed).unwrap_or(usize::MAX).min(piece.len());
