@@ -96,18 +96,17 @@ impl Browser {
     }
 
     /// The value of an expression in the page.
+    #[track_caller]
     pub fn value(&mut self, expression: &str) -> Value {
-        let ask = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let answer = self.call("Runtime.evaluate", ask);
-        assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer}");
-        answer["result"]["value"].clone()
+        self.evaluate(expression).unwrap_or_else(|error| panic!("{expression}: {error}"))
     }
 
-    /// Waits until an expression is true.
+    /// Waits until an expression is true, on this page or on the one that takes its place.
     #[track_caller]
     pub fn until(&mut self, expression: &str) {
         let begun = std::time::Instant::now();
-        while self.value(expression) != json!(true) {
+        // A page that is just being left has no answer to give any more: that is not yet.
+        while self.evaluate(expression) != Ok(json!(true)) {
             assert!(
                 begun.elapsed() < PATIENCE,
                 "never true: {expression}; complaints: {:?}",
@@ -156,7 +155,22 @@ impl Browser {
         std::fs::write(Path::new(&folder).join(name), png).unwrap();
     }
 
+    /// The value of an expression, or the browser's error: there was nobody to ask.
+    #[track_caller]
+    fn evaluate(&mut self, expression: &str) -> Result<Value, Value> {
+        let ask = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+        let answer = self.ask("Runtime.evaluate", ask)?;
+        assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer}");
+        Ok(answer["result"]["value"].clone())
+    }
+
+    #[track_caller]
     fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.ask(method, parameters).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    #[track_caller]
+    fn ask(&mut self, method: &str, parameters: Value) -> Result<Value, Value> {
         self.number += 1;
         let mut message = json!({ "id": self.number, "method": method, "params": parameters });
         if !self.session.is_empty() {
@@ -171,8 +185,10 @@ impl Browser {
                 .recv_timeout(PATIENCE)
                 .unwrap_or_else(|_| panic!("the browser does not answer {method}"));
             if answer["id"] == json!(self.number) {
-                assert!(answer.get("error").is_none(), "{method}: {answer}");
-                return answer["result"].clone();
+                return match answer.get("error") {
+                    Some(error) => Err(error.clone()),
+                    None => Ok(answer["result"].clone()),
+                };
             }
             self.take_note(&answer);
         }
