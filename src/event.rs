@@ -168,6 +168,12 @@ pub enum Event {
         #[serde(with = "seconds")]
         limit: Duration,
     },
+    /// The scenario's function is over; what is done with its machines from here on is done by nixvm-test itself.
+    BodyFinished {
+        /// How long it took.
+        #[serde(with = "seconds")]
+        took: Duration,
+    },
     /// A scenario ended.
     ScenarioFinished {
         /// The scenario's name.

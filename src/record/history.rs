@@ -100,6 +100,8 @@ pub struct Attempt {
     pub took: Option<f64>,
     /// How long the scenario itself might take, building and booting left out.
     pub limit: Option<f64>,
+    /// How long its function took; `None` when that is not over, or never began.
+    pub body: Option<f64>,
     /// Why it failed.
     pub failure: Option<Failure>,
     /// What was said of it.

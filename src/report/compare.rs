@@ -1,5 +1,6 @@
 //! What is different between two runs: outcomes, times, what commands gave.
 
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 
 use similar::TextDiff;
@@ -92,8 +93,9 @@ fn attempts(name: &str, before: &Attempt, after: &Attempt, times: &mut String, o
             if let (Some(old), Some(new)) = (step.took, also.took) {
                 differs(times, &what, old, new);
             }
-            if given(step) != given(also) {
-                let _ = write!(outputs, "  {what}\n{}", unified(&given(step), &given(also)));
+            let (before, after) = (given(step), given(also));
+            if before != after {
+                let _ = write!(outputs, "  {what}\n{}", unified(&before, &after));
             }
         }
     }
@@ -101,12 +103,16 @@ fn attempts(name: &str, before: &Attempt, after: &Attempt, times: &mut String, o
 
 /// Steps of the same text, the first with the first, the second with the second.
 fn pairs<'a>(old: &'a Machine, new: &'a Machine) -> impl Iterator<Item = (&'a Step, &'a Step)> {
-    // A journal is another each time.
-    let its = old.steps.iter().enumerate().filter(|(_, step)| !step.afterwards);
-    its.filter_map(|(index, step)| {
-        let before = old.steps[..index].iter().filter(|other| other.text == step.text).count();
-        new.steps.iter().filter(|other| other.text == step.text).nth(before).map(|also| (step, also))
-    })
+    let mut others: HashMap<&str, VecDeque<&Step>> = HashMap::new();
+    for step in own(new) {
+        others.entry(&step.text).or_default().push_back(step);
+    }
+    own(old).filter_map(move |step| others.get_mut(&*step.text)?.pop_front().map(|also| (step, also)))
+}
+
+/// The steps of the scenario itself: a journal is another each time.
+fn own(machine: &Machine) -> impl Iterator<Item = &Step> {
+    machine.steps.iter().filter(|step| !step.afterwards)
 }
 
 fn differs(times: &mut String, what: &str, old: f64, new: f64) {

@@ -28,6 +28,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
         | Event::StepFinished { .. }
         | Event::ScenarioStarted { .. }
         | Event::BodyStarted { .. }
+        | Event::BodyFinished { .. }
         | Event::ScenarioSkipped { .. }
         | Event::FileKept { .. } => return None,
         Event::ScenarioFinished { took, failure: None, .. } => format!("passed in {}", seconds(*took)),

@@ -229,23 +229,23 @@ impl Life {
             bodys.add(place);
         }
         let _ = self.tell.send(Progress::Body { limit });
-        self.events.send(Event::BodyStarted { limit });
-        let started = Instant::now();
+        let body = Body::begin(&self.events, limit);
         let failed = |error| Failure::new(Exit::Failed, error);
-        match Deadline::after(limit).within(self.body(bodys)).await {
-            Some(Ok(())) => {
-                let machines = lock(&self.machines).clone();
-                checks::pass(self.scenario, &machines).await.map_err(failed)?;
-                budget::check(self.scenario, &machines).await.map_err(failed)
-            }
+        let outcome = match Deadline::after(limit).within(self.body(bodys)).await {
+            Some(Ok(())) => Ok(()),
             Some(Err(error)) => {
                 // An error that the scenario made itself knows its place.
                 let made_here = error.place().file() == self.scenario.file;
                 let place = if made_here { None } else { self.place() };
                 Err(Failure { place, ..failed(error) })
             }
-            None => Err(Failure { place: self.place(), ..failed(timed_out(started.elapsed(), limit)) }),
-        }
+            None => Err(Failure { place: self.place(), ..failed(timed_out(body.begun.elapsed(), limit)) }),
+        };
+        drop(body);
+        outcome?;
+        let machines = lock(&self.machines).clone();
+        checks::pass(self.scenario, &machines).await.map_err(failed)?;
+        budget::check(self.scenario, &machines).await.map_err(failed)
     }
 
     /// The scenario's own function. A panic is its error.
@@ -336,6 +336,27 @@ impl Life {
             }
         }
         Failure { error, ..failure }
+    }
+}
+
+/// A scenario's function while it runs. When it ends, or is given up, what is done with the machines is no step
+/// of it any more and has no line.
+struct Body<'a> {
+    events: &'a Events,
+    begun: Instant,
+}
+
+impl<'a> Body<'a> {
+    fn begin(events: &'a Events, limit: Duration) -> Self {
+        events.send(Event::BodyStarted { limit });
+        Self { events, begun: Instant::now() }
+    }
+}
+
+impl Drop for Body<'_> {
+    fn drop(&mut self) {
+        self.events.send(Event::BodyFinished { took: self.begun.elapsed() });
+        crate::place::at(0);
     }
 }
 

@@ -39,6 +39,7 @@ fn several_files_share_a_record_with_films_logs_and_reports() {
     let outcomes: Vec<_> = history.scenarios.iter().map(|one| one.outcome()).collect();
     assert_eq!(outcomes, [Outcome::Passed, Outcome::Failed]);
     assert!(history.finished);
+    assert!(history.scenarios.iter().all(|one| one.attempts[0].body.is_some()), "{history:?}");
     for scenario in ["login", "login.2"] {
         for file in ["transcript", "transcript.times", "cast", "log", "svg", "film"] {
             let path = record.join(scenario).join(format!("machine.{file}"));

@@ -115,6 +115,30 @@ fn a_comparison_says_what_changed_and_keeps_silent_about_noise() {
 }
 
 #[test]
+fn steps_of_one_text_are_compared_in_their_order_however_many_they_are() {
+    let run = |word: &str| {
+        let mut record = Record::new(1);
+        record.scenario(0.0, "a", "", 1, "");
+        let mut step = |number: u32, text: &str, stdout: &str| {
+            let at = 1.0 + f64::from(number) / 1e4;
+            let output = StepOutput { stdout: stdout.into(), ..StepOutput::default() };
+            record.step_with((at, at + 1e-4), "a", number.into(), text, 5, Some(output));
+        };
+        for number in 0..5_000 {
+            step(number, "root: date", if number % 2_499 == 0 { word } else { "" });
+        }
+        // What is asked of the machine when the scenario is over is no matter.
+        record.at(4.0, "a", nixvm_test::Event::BodyFinished { took: Duration::from_secs(1) });
+        let journal = StepOutput { stdout: word.into(), ..StepOutput::default() };
+        record.step_with((4.1, 4.2), "a", 5_001, "root: journalctl", 5, Some(journal));
+        record.passed(5.0, "a", 5.0);
+        History::read(record.written().path()).unwrap()
+    };
+    let change = "  a, machine: root: date\n    @@ -1 +1 @@\n    -x\n    +y\n";
+    assert_eq!(compare(&run("x"), &run("y")).text, format!("output:\n{}", change.repeat(3)));
+}
+
+#[test]
 fn the_commands_find_a_run_by_its_folder() {
     let (one, other) = (every_fate(), Record::new(0));
     let (one, other) =

@@ -261,6 +261,7 @@ pub fn every_fate() -> Record {
         .step_with((8.3, 8.9), "web::failing", 10, "root: systemctl is-active web", 8, printed("inactive\n", 3))
         .step((9.0, 24.0), "web::failing", 11, "wait for unit web.service", 9)
         .step_with((9.5, 9.9), "web::failing", 12, "root: systemctl status web", 9, printed("web.service - the web\n     Active: failed (Result: exit-code)\n", 3))
+        .at(24.01, "web::failing", Event::BodyFinished { took: seconds(17.1) })
         .step_with((24.02, 24.08), "web::failing", 13, "root: journalctl -b --no-pager -q -o short-iso-precise | tail -n 2000", 9, printed("the whole journal\n", 0))
         .file(24.1, "web::failing", FileKind::Journal, "machine.journal", b"2026-11-23T16:40:00.000000+0000 nixos systemd[1]: web.service: Main process exited, code=exited, status=1/FAILURE\n")
         .stopped(24.2, "web::failing", "stopped by the test")

@@ -1,7 +1,7 @@
 //! How a history is made of a record: event by event, in the order in which they were written down.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,8 +9,12 @@ use super::{Attempt, History, Kept, Machine, Phase, Scenario, Step, Stop};
 use crate::record::{EVENTS, Line};
 use crate::{Error, Event, Result};
 
+/// A line that is longer, in bytes, is none of ours: the longest hold the end of an output, or a failure's report.
+const LONGEST: u64 = 16 << 20;
+
 impl History {
-    /// Reads the record in `folder`. Lines that make no sense here, of a later version or cut, are passed over.
+    /// Reads the record in `folder`. Lines that make no sense here, of a later version, cut or of over 16 MiB, are
+    /// passed over.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Io`] when its events can't be read.
@@ -19,7 +23,8 @@ impl History {
         let failed = |error| Error::io(format_args!("read {}", path.display()), &error);
         let mut reader = BufReader::new(File::open(&path).map_err(failed)?);
         let (mut history, mut line) = (Self::default(), Vec::new());
-        while reader.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+        while reader.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(failed)? > 0 {
+            // A line that is too long comes in pieces, and they make no sense.
             if let Ok(line) = serde_json::from_slice(&line) {
                 history.add(line);
             }
@@ -30,7 +35,6 @@ impl History {
         for attempt in history.scenarios.iter_mut().flat_map(|scenario| &mut scenario.attempts) {
             for machine in &mut attempt.machines {
                 nest(&mut machine.steps);
-                set_apart(&mut machine.steps);
             }
         }
         Ok(history)
@@ -116,6 +120,7 @@ impl Attempt {
     fn add(&mut self, time: f64, event: Event) {
         match event {
             Event::BodyStarted { limit } => self.limit = Some(limit.as_secs_f64()),
+            Event::BodyFinished { took } => self.body = Some(took.as_secs_f64()),
             Event::ScenarioFinished { took, failure, .. } => {
                 (self.took, self.failure) = (Some(took.as_secs_f64()), failure);
             }
@@ -131,8 +136,8 @@ impl Attempt {
                 machine.phases.push(Phase { name: phase, at: at.as_secs_f64(), time });
             }
             Event::StepStarted { machine, step: number, text, line } => {
+                let (begun, depth, afterwards) = (time, 0, self.body.is_some());
                 let steps = &mut self.machine(machine).steps;
-                let (begun, depth, afterwards) = (time, 0, false);
                 steps.push(Step { text, line, begun, took: None, output: None, depth, afterwards, number });
             }
             Event::StepFinished { machine, step, took, output } => {
@@ -152,21 +157,6 @@ impl Attempt {
             _ => {}
         }
     }
-}
-
-/// How the steps begin that nixvm-test takes when a scenario is over (src/machine/journal.rs, trouble.rs).
-const AFTERWARDS: [&str; 3] = [
-    "root: journalctl -b --no-pager -q -o short-iso-precise | tail",
-    "root: dmesg 2>/dev/null | tail",
-    "root: systemctl list-units --state=failed --plain",
-];
-
-/// Finds the steps at the end that are not the scenario's.
-fn set_apart(steps: &mut [Step]) {
-    let is_ours = |step: &&mut Step| AFTERWARDS.iter().any(|begins| step.text.starts_with(begins));
-    // A part of another step is a look at a machine that the scenario itself powered off.
-    let last = steps.iter_mut().rev().take_while(|step| step.depth == 0 && is_ours(step));
-    last.for_each(|step| step.afterwards = true);
 }
 
 /// Finds which step is a part of which: one that ended before the other did.
@@ -231,6 +221,14 @@ mod tests {
         let history = history(&format!("{whole}{unknown}{ended}{}", &whole[..40]));
         assert_eq!(history.scenarios.len(), 1);
         assert_eq!(history.scenarios[0].outcome(), Outcome::Passed);
+    }
+
+    #[test]
+    fn a_line_without_end_is_passed_over() {
+        let endless =
+            format!(r#"{{"v":1,"time":1,"scenario":"","event":"note","text":"{}"}}"#, "x".repeat(17 << 20));
+        let history = history(&(endless + "\n" + &started(1.0, "a", 1)));
+        assert_eq!((history.scenarios.len(), history.notes), (1, Vec::new()));
     }
 
     #[test]
@@ -318,13 +316,14 @@ mod tests {
                     &format!(r#""event":"step_finished","machine":"m","step":{number},"took":0.5"#),
                 )
         };
-        let units = "root: systemctl list-units --state=failed --plain --no-legend --no-pager";
+        let over = line(3.6, "a", r#""event":"body_finished","took":3"#);
         let text = [
             started(0.5, "a", 1),
-            step(1, units),
+            step(1, "root: dmesg"),
             step(2, "alice: ls"),
-            step(3, "root: dmesg 2>/dev/null | tail -c 9"),
-            step(4, units),
+            over,
+            step(3, "root: dmesg"),
+            step(4, "root: journalctl"),
         ];
         let history = history(&text.concat());
         let steps = &history.scenarios[0].attempts[0].machines[0].steps;
