@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Finding, State};
-use crate::{cache, qemu};
+use crate::{Result, cache, qemu};
 
 const GIB: u64 = 1 << 30;
 
@@ -12,15 +12,14 @@ const LEAST: u64 = GIB / 4;
 
 /// The disks that are written to, each with what it is for.
 pub(super) fn disks() -> [Finding; 3] {
-    let cache = cache::dir().map_err(|error| error.summary().to_owned());
-    let runs = qemu::runs_folder().map(Path::to_owned).map_err(|error| error.summary().to_owned());
+    let runs = qemu::runs_folder().map(Path::to_owned);
     [
         // A first build of NixOS fetches some gigabytes.
         disk("disk for the Nix store", Ok("/nix/store".into()), 6 * GIB, "nix-collect-garbage"),
         // A template is the memory of a machine; the cache may grow to 10 GiB.
         disk(
             "disk for the cache",
-            cache,
+            cache::dir(),
             4 * GIB,
             "nixvm-test cache prune, or NIXVM_CACHE_DIR on another disk",
         ),
@@ -33,10 +32,14 @@ pub(super) fn disks() -> [Finding; 3] {
     ]
 }
 
-fn disk(name: &'static str, folder: Result<PathBuf, String>, enough: u64, mend: &str) -> Finding {
+fn disk(name: &'static str, folder: Result<PathBuf>, enough: u64, mend: &str) -> Finding {
     let folder = match folder {
         Ok(folder) => folder,
-        Err(why) => return Finding::new(name, State::Missing, why, mend),
+        // There is none: room would not mend that.
+        Err(error) => {
+            let mend = error.advice().1.unwrap_or(mend);
+            return Finding::new(name, State::Missing, error.summary(), mend);
+        }
     };
     // What is not there yet will be made in what is.
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));

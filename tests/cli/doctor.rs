@@ -124,6 +124,17 @@ fn everything_that_is_missing_is_named_with_what_mends_it() {
 }
 
 #[test]
+fn without_a_folder_for_the_cache_it_is_said_how_to_have_one() {
+    let host = Host::new();
+    let mut command = host.command(&["--json"]);
+    command.env_remove("HOME").env_remove("XDG_CACHE_HOME").env_remove("NIXVM_CACHE_DIR");
+    let findings = Findings(serde_json::from_str(&Ran::of(&mut command).ended_with(5).out).unwrap());
+    let (state, found, mend) = findings.of("disk for the cache");
+    assert_eq!((state, found), ("missing", "no folder for the cache: HOME is not set"));
+    assert!(mend.contains("set HOME, or NIXVM_CACHE_DIR"), "{mend}");
+}
+
+#[test]
 fn what_is_too_old_or_half_there_is_seen() {
     let host = Host::new();
     host.program("rustc", "echo 'rustc 1.63.0 (Debian)'");
