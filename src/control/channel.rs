@@ -99,9 +99,9 @@ impl Channel {
     {
         let (mut reader, mut writer) = tokio::io::split(Box::pin(stream));
         let mut decoder = Decoder::new();
-        let hello = begin(&mut reader, &mut writer, &mut decoder, &options).await?;
-        tracing::debug!(channel = options.name, ?hello, "control channel open");
-        Ok(Self::begun(reader, writer, decoder, options.name, Saved { way: hello.way, last_id: 0 }))
+        let way = begin(&mut reader, &mut writer, &mut decoder, &options).await?;
+        tracing::debug!(channel = options.name, ?way, "control channel open");
+        Ok(Self::begun(reader, writer, decoder, options.name, Saved { way, last_id: 0 }))
     }
 
     /// Takes up a channel where another process left it: the guest goes on from a saved moment. Must be called

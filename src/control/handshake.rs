@@ -49,12 +49,6 @@ pub(crate) enum Way {
     Shell,
 }
 
-/// What the guest said of itself.
-#[derive(Debug, Clone)]
-pub(super) struct Hello {
-    pub(super) way: Way,
-}
-
 /// A stream that is being spoken to for the first time.
 struct Beginning<'a, R, W> {
     reader: &'a mut R,
@@ -71,13 +65,13 @@ pub(super) async fn begin(
     writer: &mut (impl AsyncWrite + Unpin),
     decoder: &mut Decoder,
     options: &ChannelOptions,
-) -> Result<Hello> {
+) -> Result<Way> {
     let started = Instant::now();
     let mut beginning =
         Beginning { reader, writer, decoder, awaited: "the guest's first word", noise: Vec::new() };
-    let hello = tokio::time::timeout(options.limit, beginning.run(&options.nonce, &options.handshake)).await;
-    let error = match hello {
-        Ok(Ok(hello)) => return Ok(hello),
+    let way = tokio::time::timeout(options.limit, beginning.run(&options.nonce, &options.handshake)).await;
+    let error = match way {
+        Ok(Ok(way)) => return Ok(way),
         Ok(Err(why)) => Error::new(
             ErrorKind::ChannelLost,
             format!(
@@ -100,7 +94,7 @@ pub(super) async fn begin(
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Beginning<'_, R, W> {
-    async fn run(&mut self, nonce: &str, handshake: &Handshake) -> Result<Hello, String> {
+    async fn run(&mut self, nonce: &str, handshake: &Handshake) -> Result<Way, String> {
         let machine = self.preamble(nonce).await?;
         if let Handshake::Load { helper, server } = handshake {
             let helper = helper(&machine).filter(|helper| !helper.is_empty());
@@ -166,11 +160,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Beginning<'_, R, W> {
         }
     }
 
-    async fn hello(&mut self) -> Result<Hello, String> {
+    async fn hello(&mut self) -> Result<Way, String> {
         loop {
             if let Some(frame) = self.decoder.next().map_err(|malformed| malformed.to_string())? {
                 if frame.kind == b'H' {
-                    return Hello::read(frame.payload);
+                    return hello(frame.payload);
                 }
                 continue;
             }
@@ -201,30 +195,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Beginning<'_, R, W> {
     }
 }
 
-impl Hello {
-    fn read(payload: &[u8]) -> Result<Self, String> {
-        let (mut version, mut way) = (None, None);
-        let text = String::from_utf8_lossy(payload);
-        for (key, value) in text.lines().filter_map(|line| line.split_once(' ')) {
-            match key {
-                "version" => version = Some(value),
-                "way" => way = Some(value),
-                _ => {}
-            }
+/// What the guest says of itself.
+fn hello(payload: &[u8]) -> Result<Way, String> {
+    let (mut version, mut way) = (None, None);
+    let text = String::from_utf8_lossy(payload);
+    for (key, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+        match key {
+            "version" => version = Some(value),
+            "way" => way = Some(value),
+            _ => {}
         }
-        if version != Some("1") {
-            return Err(format!(
-                "the guest speaks version {:?} of the protocol, not 1",
-                version.unwrap_or("")
-            ));
-        }
-        let way = match way {
-            Some("helper") => Way::Helper,
-            Some("shell") => Way::Shell,
-            other => {
-                return Err(format!("the guest serves it by {:?}, which is unknown", other.unwrap_or("")));
-            }
-        };
-        Ok(Self { way })
+    }
+    if version != Some("1") {
+        return Err(format!("the guest speaks version {:?} of the protocol, not 1", version.unwrap_or("")));
+    }
+    match way {
+        Some("helper") => Ok(Way::Helper),
+        Some("shell") => Ok(Way::Shell),
+        other => Err(format!("the guest serves it by {:?}, which is unknown", other.unwrap_or(""))),
     }
 }
