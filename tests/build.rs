@@ -147,15 +147,21 @@ impl Place {
     }
 
     fn start(&self) -> Child {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "probe", "--ignored", "--nocapture"]).current_dir(self.at("work"));
+        let mut command = self.command(&std::env::current_exe().unwrap());
+        command.args(["--exact", "probe", "--ignored", "--nocapture"]).env(REPORT, self.at("report"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.at("work"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("NIX") {
                 command.env_remove(name);
             }
         }
-        command.env("PATH", &self.path).env(REPORT, self.at("report")).envs(self.variables.iter().cloned());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command.env("PATH", &self.path).envs(self.variables.iter().cloned()).stdin(Stdio::null());
+        command
     }
 
     fn build(&self) -> Seen {
@@ -320,6 +326,31 @@ fn a_runner_that_is_killed_takes_its_build_with_it() {
     runner.kill().unwrap(); // SIGKILL
     runner.wait().unwrap();
     soon("nix is gone", || !alive(&pid));
+}
+
+#[test]
+fn ctrl_c_in_a_build_of_real_nix_leaves_no_process_and_no_folder() {
+    let mut place = Place::with_real_nix("build c.script");
+    // Two processes that go on writing, one of them in a session of its own, as package managers have them.
+    let script = format!(
+        "echo $$ >{0}/builder; write='i=0; while :; do i=$((i + 1)); echo >$0$i; done'; \
+         setsid sh -c \"$write\" a & echo $! >{0}/writer.new; mv {0}/writer.new {0}/writer; sh -c \"$write\" b",
+        place.folder.path().display()
+    );
+    place.configuration(&format!("{{ ... }}: {{ script = {script:?}; }}"));
+    std::fs::create_dir(place.at("tmp")).unwrap();
+    place.set("TMPDIR", place.at("tmp"));
+    let mut runner = place.command(Path::new(env!("CARGO_BIN_EXE_nixvm-test"))).arg("build").spawn().unwrap();
+    soon("the builder is at work", || place.at("writer").exists());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&runner), rustix::process::Signal::INT)
+        .unwrap();
+    assert_eq!(runner.wait().unwrap().code(), Some(130));
+    // As soon as the runner has ended, not some time after it.
+    for pid in ["builder", "writer"] {
+        assert!(!alive(&std::fs::read_to_string(place.at(pid)).unwrap()), "the {pid} runs on");
+    }
+    let left: Vec<_> = std::fs::read_dir(place.at("tmp")).unwrap().flatten().map(|its| its.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

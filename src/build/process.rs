@@ -1,14 +1,13 @@
 //! Runs Nix: its output line by line, its time limit, and its end together with ours.
 
-use std::collections::HashMap;
 use std::io::{PipeWriter, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::AsyncReadExt as _;
 
+use super::ending::Process;
 use super::line::Lines;
 
 /// How a run ended.
@@ -31,9 +30,6 @@ pub(super) enum Stopped {
 
 const STDOUT_KEPT: usize = 64 * 1024;
 
-/// Nix kills its builders when it is told to end, which takes it a moment.
-const GRACE: Duration = Duration::from_secs(3);
-
 /// After Nix has ended, its output is read for this long at most: something that it left behind
 /// may hold the pipe open.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -50,9 +46,10 @@ pub(super) async fn run(
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // Before it: a runner that is killed in between would leave it alone.
     let watch = watch();
-    let child = tokio::process::Command::from(command).spawn().map_err(Stopped::Io)?;
+    let mut child = tokio::process::Command::from(command).spawn().map_err(Stopped::Io)?;
+    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+    // After the pipes, so that it ends before they are closed: what can't say why it ends does not clean up.
     let mut running = Running::new(child, watch.ok());
-    let (mut stdout, mut stderr) = (running.child.stdout.take(), running.child.stderr.take());
     let (mut from_out, mut from_err) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
     let (mut out, mut lines) = (Vec::new(), Lines::default());
     let mut status = None;
@@ -101,9 +98,10 @@ async fn read(
     }
 }
 
-/// A process with its group; ended when dropped, if it has not ended by itself.
+/// Nix with its group; ended when dropped, if it has not ended by itself.
 struct Running {
     child: tokio::process::Child,
+    process: Option<Process>,
     watch: Option<PipeWriter>,
 }
 
@@ -113,38 +111,20 @@ impl Running {
             // Fails only when the watching shell is gone, and then there is nobody to tell.
             let _ = writeln!(watch, "{pid}");
         }
-        Self { child, watch }
-    }
-
-    fn end(&mut self) {
-        let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else {
-            return; // it has ended, and was waited for
-        };
-        // Builders are in sessions of their own, so neither a group nor a session names them all.
-        let builders = descendants(pid.as_raw_pid());
-        let _ = kill_process_group(pid, Signal::TERM);
-        let until = Instant::now() + GRACE;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = kill_process_group(pid, Signal::KILL);
-        for (builder, start) in builders {
-            if Stat::read(builder).is_some_and(|stat| stat.start == start)
-                && let Some(builder) = Pid::from_raw(builder)
-            {
-                let _ = kill_process(builder, Signal::KILL);
-            }
-        }
-        // SIGKILL was sent: this ends as soon as the kernel gets to it.
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until + GRACE {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let process = child.id().and_then(Process::under_way);
+        Self { child, process, watch }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.end();
+        if let Some(process) = self.process.take() {
+            // No id: it has ended, and was waited for.
+            if self.child.id().is_some() {
+                process.end();
+            }
+            process.forget();
+        }
         if let Some(mut watch) = self.watch.take() {
             // Fails only when the watching shell is gone, and then there is nobody to tell.
             let _ = watch.write_all(b"ended\n");
@@ -174,44 +154,10 @@ kill -s KILL -- \"-$group\" 2>/dev/null";
     Ok(alive)
 }
 
-/// What /proc/PID/stat tells: enough to know a process again.
-struct Stat {
-    parent: i32,
-    start: u64,
-}
-
-impl Stat {
-    fn read(pid: i32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is a name in parentheses that may hold anything.
-        let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
-        let parent = fields.nth(1)?.parse().ok()?;
-        let start = fields.nth(17)?.parse().ok()?;
-        Some(Self { parent, start })
-    }
-}
-
-/// The processes below `ancestor`, with their start times.
-fn descendants(ancestor: i32) -> Vec<(i32, u64)> {
-    let mut children: HashMap<i32, Vec<(i32, u64)>> = HashMap::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
-        if let Some((pid, stat)) = pid.and_then(|pid| Some((pid, Stat::read(pid)?))) {
-            children.entry(stat.parent).or_default().push((pid, stat.start));
-        }
-    }
-    let (mut found, mut parents) = (Vec::new(), vec![ancestor]);
-    while let Some(parent) = parents.pop() {
-        for child in children.remove(&parent).into_iter().flatten() {
-            parents.push(child.0);
-            found.push(child);
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
+    use rustix::process::{Pid, Signal, kill_process};
+
     use super::*;
 
     fn shell(script: &str) -> std::process::Command {
@@ -276,6 +222,20 @@ mod tests {
         let pids: Vec<i32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();
         assert_eq!(pids.len(), 2);
         assert!(soon(|| pids.iter().all(|&pid| gone(pid))));
+    }
+
+    #[tokio::test]
+    async fn a_build_that_is_ended_is_cleaned_up_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = folder.path().join("work");
+        // As Nix does it: the folder of a build that failed is removed, that of one that was interrupted is not.
+        let script = format!(
+            "trap 'exit 1' TERM; mkdir {0}; setsid sh -c 'while :; do echo x >>{0}/file; sleep 0.01; done' & wait $!; rm -r {0}",
+            work.display()
+        );
+        let run = run(shell(&script), Duration::from_secs(60), |_| {});
+        assert!(tokio::time::timeout(Duration::from_millis(700), run).await.is_err());
+        assert!(!work.exists());
     }
 
     #[tokio::test]

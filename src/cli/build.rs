@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use nixvm_test::build::Source;
+use nixvm_test::qemu::signals;
 use nixvm_test::scenario::Exit;
 use nixvm_test::{Error, ErrorKind, Result, report};
 
@@ -39,7 +40,10 @@ impl Build {
         }
         let reporter = report::choose(&settings);
         let events = report::events(&reporter);
+        let at_signal = reporter.clone();
+        signals::install(move |_| at_signal.finish())?;
         let built = settings.builder().clonable(false).out_link(&self.out_link).build(&source, &events).await;
+        signals::hold_if_ending();
         reporter.finish();
         let built = built?;
         // The script is `bin/run-NAME-vm` in what Nix made.

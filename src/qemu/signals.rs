@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP in the runner: every machine ends, then the runner does.
+//! Ctrl-C, SIGTERM and SIGHUP in the runner: every machine and every build ends, then the runner does.
 //!
 //! Without this the default action ends the runner at once, and the parent-death signal and the
 //! watchdog clean up: nothing stays either way. What this adds is that all is gone when the runner
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{run_directory, supervise};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, build};
 
 /// How long the machines may take to be gone; SIGKILL takes milliseconds.
 const CLEANING_LIMIT: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ type Hook = Box<dyn Fn(&'static str) + Send>;
 
 static HOOK: Mutex<Option<Hook>> = Mutex::new(None);
 
-/// From now on SIGINT, SIGTERM and SIGHUP end all machines of this process, then the process with
+/// From now on SIGINT, SIGTERM and SIGHUP end all machines and builds of this process, then the process with
 /// status 130, 143 or 129. A second one ends it at once (its watchdog cleans up then). Signals that
 /// were ignored when the process started, as under `nohup`, stay ignored.
 ///
@@ -44,7 +44,7 @@ pub fn install(hook: impl Fn(&'static str) + Send + 'static) -> Result {
 /// Whether a signal has come and the process is about to end by it.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Blocks this thread for ever when a signal is ending the process, which takes 5 s at most; otherwise
+/// Blocks this thread for ever when a signal is ending the process, which takes a moment (15 s at most); otherwise
 /// returns at once. To be called before a failure is reported and before the process exits: a scenario
 /// whose machine was just killed by ctrl-C fails, which is no news, and must not decide the exit status.
 pub fn hold_if_ending() {
@@ -84,6 +84,7 @@ fn start() -> std::io::Result<()> {
                     hook(name);
                 }
                 supervise::kill_all(CLEANING_LIMIT);
+                build::end_all();
                 run_directory::remove_all_of_this_process();
                 std::process::exit(status)
             });

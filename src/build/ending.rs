@@ -1,0 +1,146 @@
+//! Ends Nix with all its builders, so that nothing of a build stays: no process, and no folder in TMPDIR.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// What Nix takes to remove the folders of builds that failed, and to end.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Every Nix of this process that has not been waited for.
+static UNDER_WAY: Mutex<Vec<Process>> = Mutex::new(Vec::new());
+
+/// A process that is known again, though another one may have its id later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Process {
+    pid: i32,
+    /// When it began, in clock ticks since the host's boot.
+    start: u64,
+}
+
+impl Process {
+    /// The Nix that runs as `pid` and leads a process group; one of those that [`end_all`] ends, until it is forgotten.
+    pub(super) fn under_way(pid: u32) -> Option<Self> {
+        let pid = i32::try_from(pid).ok()?;
+        let nix = Self { pid, start: Stat::read(pid)?.start };
+        UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).push(nix);
+        Some(nix)
+    }
+
+    /// It is over.
+    pub(super) fn forget(self) {
+        UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| *known != self);
+    }
+
+    /// Ends it with its builders, in three times [`GRACE`] at the latest.
+    pub(super) fn end(self) {
+        let Some(group) = Pid::from_raw(self.pid) else { return };
+        // A build that failed is cleaned up after, one that was interrupted is not: its folder would stay in TMPDIR.
+        if self.end_builders() && self.has_ended_by(soon()) {
+            return;
+        }
+        for signal in [Signal::TERM, Signal::KILL] {
+            if self.runs() {
+                let _ = kill_process_group(group, signal);
+                self.has_ended_by(soon());
+            }
+            self.end_builders();
+        }
+    }
+
+    /// Kills all that it has started; `false` when there is nothing. Builders are in sessions of their own, so neither a
+    /// group nor a session names them all.
+    fn end_builders(self) -> bool {
+        let mut builders: Vec<Self> = Vec::new();
+        // What is stopped starts nothing more.
+        loop {
+            let more: Vec<_> =
+                descendants(self.pid).into_iter().filter(|one| !builders.contains(one)).collect();
+            if more.is_empty() {
+                break;
+            }
+            more.iter().for_each(|one| one.tell(Signal::STOP));
+            builders.extend(more);
+        }
+        builders.iter().for_each(|one| one.tell(Signal::KILL));
+        let soon = soon();
+        for builder in &builders {
+            builder.has_ended_by(soon);
+        }
+        !builders.is_empty()
+    }
+
+    fn tell(self, signal: Signal) {
+        if self.runs()
+            && let Some(pid) = Pid::from_raw(self.pid)
+        {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    fn has_ended_by(self, until: Instant) -> bool {
+        while self.runs() {
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+
+    fn runs(self) -> bool {
+        Stat::read(self.pid).is_some_and(|stat| stat.start == self.start && !stat.is_dead)
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + GRACE
+}
+
+/// Ends every Nix of this process. For when the process itself is about to end by a signal.
+pub(crate) fn end_all() {
+    let all = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let threads: Vec<_> = all.into_iter().map(|nix| std::thread::spawn(move || nix.end())).collect();
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+}
+
+/// What /proc/PID/stat tells: proc_pid_stat(5).
+struct Stat {
+    parent: i32,
+    start: u64,
+    /// It has ended, and was not waited for.
+    is_dead: bool,
+}
+
+impl Stat {
+    fn read(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is a name in parentheses that may hold anything.
+        let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+        let is_dead = matches!(fields.next()?, "Z" | "X");
+        let parent = fields.next()?.parse().ok()?;
+        let start = fields.nth(17)?.parse().ok()?;
+        Some(Self { parent, start, is_dead })
+    }
+}
+
+/// The processes below `ancestor`.
+fn descendants(ancestor: i32) -> Vec<Process> {
+    let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        if let Some((pid, stat)) = pid.and_then(|pid| Some((pid, Stat::read(pid)?))) {
+            children.entry(stat.parent).or_default().push(Process { pid, start: stat.start });
+        }
+    }
+    let (mut found, mut parents) = (Vec::new(), vec![ancestor]);
+    while let Some(parent) = parents.pop() {
+        for child in children.remove(&parent).into_iter().flatten() {
+            parents.push(child.pid);
+            found.push(child);
+        }
+    }
+    found
+}
