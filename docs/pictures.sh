@@ -27,11 +27,12 @@ cp configuration.nix "$work"
 cat >"$work/hello.rs" <<'RUST'
 use nixvm_test::prelude::*;
 
-/// The cow says hello to everybody.
-#[scenario]
-async fn hello(alice: Session) -> Result {
-    alice.succeed("cowsay hello > /tmp/cow").await?;
-    alice.succeed("grep 'hello, world' /tmp/cow").await?;
+/// The cow says hello to the world.
+#[scenario(from = logged_in("alice", "test"))]
+async fn hello(machine: Machine) -> Result {
+    let (alice, console) = (machine.session().await.ok_or("nobody is logged in")?, machine.console());
+    alice.succeed("(sleep 1; cowsay 'Hello, world' | tee /tmp/cow) &").await?;
+    console.expect("< hello, world >", Duration::from_secs(10)).await?;
     Ok(())
 }
 

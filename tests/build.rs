@@ -333,7 +333,7 @@ fn ctrl_c_in_a_build_of_real_nix_leaves_no_process_and_no_folder() {
     let mut place = Place::with_real_nix("build c.script");
     // Two processes that go on writing, one of them in a session of its own, as package managers have them.
     let script = format!(
-        "echo $$ >{0}/builder; write='i=0; while :; do i=$((i + 1)); echo >$0$i; done'; \
+        "echo $$ >{0}/builder; write='i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); echo >$0$i; done'; \
          setsid sh -c \"$write\" a & echo $! >{0}/writer.new; mv {0}/writer.new {0}/writer; sh -c \"$write\" b",
         place.folder.path().display()
     );

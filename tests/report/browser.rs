@@ -219,6 +219,12 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
+        // Closed in order, its helpers write no more to the profile, which is about to be removed.
+        let _ = self.tell.write_all(b"{\"id\":0,\"method\":\"Browser.close\"}\0");
+        let begun = std::time::Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
