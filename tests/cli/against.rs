@@ -105,6 +105,18 @@ async fn login(machine: Machine) -> Result {
 }
 
 #[test]
+fn a_record_names_no_files_outside_of_itself() {
+    let folder = recorded();
+    let events =
+        std::fs::read_dir(folder.runs()).unwrap().next().unwrap().unwrap().path().join("events.jsonl");
+    let text = std::fs::read_to_string(&events).unwrap();
+    assert!(text.contains("\"clone/alice.transcript\""), "{text}");
+    let text = text.replace("\"clone/alice.transcript\"", "\"../elsewhere/alice.transcript\"");
+    std::fs::write(&events, text).unwrap();
+    replay(&folder).printed("test clone ... ok");
+}
+
+#[test]
 fn a_record_that_is_not_there_or_damaged_is_said() {
     let folder = recorded();
     folder.run(&["a.rs", "--against", "1999"]).ended_with(2).said("begins so");
