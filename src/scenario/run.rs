@@ -83,7 +83,7 @@ pub(super) fn run(
             );
         }
     }
-    let kept = keeper.map_or_else(Kept::default, |keeper| Kept::of(&keeper, &scenario_name));
+    let kept = keeper.map_or_else(Kept::default, |keeper| Kept::of(&keeper, scenario));
     let report = failure.report(scenario, &kept);
     let (file, line) = failure.place(scenario);
     // Trying again mends neither a command line nor a configuration.

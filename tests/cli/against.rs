@@ -39,7 +39,12 @@ fn recorded() -> Folder {
     let folder = Folder::new();
     folder.put("a.rs", scenarios("text"));
     FakeVm::new().write_to(folder.path());
-    folder.run(&["--vm", "result", "a.rs"]).ended_with(1).printed("test clone ... ok").printed("a test page");
+    folder
+        .run(&["--vm", "result", "a.rs"])
+        .ended_with(1)
+        .printed("test clone ... ok")
+        .printed("a test page")
+        .printed("  once mended, replay it: nixvm-test a.rs --against 2");
     std::fs::remove_dir_all(folder.path().join("result")).unwrap();
     folder
 }
