@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout_at;
 
 use super::Life;
-use super::answers::{Answers, Bytes, Page, Replay};
+use super::answers::{Answers, Asking, Bytes, Page, Replay};
 use super::output::Output;
+use super::replayed::LONGEST_WAIT;
 use super::shell_line::shorten;
 use super::user::{AGAIN, COMMAND, User};
 use crate::control::{Progress, Request, Running, Shell, Sum};
@@ -188,7 +189,7 @@ impl Invocation {
             Answers::Read(replay) => return self.replay(&life, replay, &question).await,
             Answers::Written(book) => book,
         };
-        let mut open = Open::at(book.page(&life.console, &question, false));
+        let mut open = Open::at(book.page(&life, &question, Asking::default()));
         let ran = self.run_on_channel(&life, limit, &mut open.ended).await;
         open.close(ran)
     }
@@ -209,7 +210,7 @@ impl Invocation {
     /// What a record has of it.
     async fn replay(mut self, life: &Life, replay: &Replay, question: &str) -> Result<Ended> {
         let mut step = life.step(format!("{}: {}", self.user.name, shorten(&self.name)));
-        let (ended, was_enough): (Ended, bool) = replay.answer_so_far(question, &life.console)?;
+        let (ended, was_enough): (Ended, bool) = replay.answer_so_far(question, life)?;
         // In order as far as it is known.
         self.watched(Stream::Stdout, &ended.seen.as_ref().unwrap_or(&ended.stdout).0);
         self.watched(Stream::Stderr, &ended.stderr.0);
@@ -217,8 +218,8 @@ impl Invocation {
         if !was_enough {
             return Ok(ended);
         }
-        // Whoever watches may have seen enough again, and looks first.
-        tokio::task::yield_now().await;
+        // It ran on then: whoever watches may have seen enough again, here or in a task beside this one.
+        tokio::time::sleep(LONGEST_WAIT).await;
         Err(replay.was_enough(question))
     }
 
