@@ -53,6 +53,8 @@ pub struct Invocation {
     watcher: Option<Watcher>,
     /// It prints [`AGAIN`] before it begins anew.
     repeats: bool,
+    /// What the record has in the place of its text.
+    asked: Option<String>,
 }
 
 impl fmt::Debug for Invocation {
@@ -118,7 +120,18 @@ impl Invocation {
             stdin: None,
             watcher: None,
             repeats: false,
+            asked: None,
         }
+    }
+
+    /// In the record it is the question `asked`: its text is a script of ours, which says more than anybody asked.
+    pub(super) fn asked_as(self, asked: String) -> Self {
+        Self { asked: Some(asked), ..self }
+    }
+
+    /// What it is called in messages.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// It is a loop around the command `name`, which prints [`AGAIN`] before it begins anew.
@@ -196,7 +209,8 @@ impl Invocation {
 
     /// Words for a command with all that it is given, for the record.
     fn question(&self) -> String {
-        let Self { user, text, stdin, .. } = self;
+        let Self { user, text, stdin, asked, .. } = self;
+        let text = asked.as_ref().unwrap_or(text);
         let own = if user.shell == Shell::User { " (own shell)" } else { "" };
         // Told apart, not kept; every run pays for it, so by the sum that copies of files have.
         let input = stdin.as_ref().map(|bytes| {

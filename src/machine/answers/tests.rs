@@ -160,6 +160,21 @@ async fn what_runs_beside_it_says_nothing_of_where_a_task_stands() {
 }
 
 #[tokio::test]
+async fn a_wait_is_asked_for_in_its_own_words() {
+    let answer = |what: &str| json!({ "asked": format!("root: wait until {what}"), "from": 0, "to": 0, "answer": ran("") });
+    let lines =
+        ["`test -e x` succeeds", "`test -e x` fails", "/run/x is there", "port 80 of localhost is open"];
+    let machine = Record::of(&lines.map(answer)).machine().await;
+    machine.wait_until_succeeds("test -e x").await.unwrap();
+    machine.wait_until_fails("test -e x").await.unwrap();
+    machine.wait_for_file("/run/x").await.unwrap();
+    let error = machine.wait_for_open_port(8080).await.unwrap_err();
+    let summary = error.summary();
+    assert!(summary.contains("`root: wait until port 8080 of localhost is open`"), "{error}");
+    assert!(error.to_string().contains("it asked `root: wait until port 80 of"), "{error}");
+}
+
+#[tokio::test]
 async fn a_file_that_is_cut_in_the_middle_of_a_character_answers_what_it_has() {
     let lines = format!("{}\n{}\n{}", start(0), root("a", "one", 1), root("b", "zwei ä", 2));
     let cut = lines.rfind('ä').unwrap() + 1;
