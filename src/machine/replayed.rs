@@ -19,6 +19,10 @@ use crate::{Error, Event, Result, Speed};
 /// All that the console has to say is there before anybody waits for it. Other tasks of a scenario may have to ask
 /// something first.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_millis(250);
+/// Whoever asks over and over has had all answers long before.
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Between two tries: nothing changes meanwhile.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Machine {
     /// A machine that answers as `replay` did. `password` is that of whoever was logged in when it began, if it is known.
@@ -74,5 +78,15 @@ impl Plan {
         let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
         let answers = Answers::Read(Arc::clone(replay));
         Ok(Life { name, console, qemu, events, speed, control, line, answers, _run_dir })
+    }
+}
+
+impl Life {
+    /// Between two tries of what is tried over and over, and for all of them: time does not pass in a replay.
+    pub(super) fn patience(&self, pause: Duration, limit: Duration) -> (Duration, Duration) {
+        match self.replay() {
+            Some(_) => (PAUSE.min(pause), LONGEST_RETRY.min(limit)),
+            None => (pause, limit),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Records written by hand, and what is answered by them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -157,6 +157,20 @@ async fn what_runs_beside_it_says_nothing_of_where_a_task_stands() {
     let beside = machine.clone();
     tokio::spawn(async move { asked(&beside, &["load", "rest"]).await }).await.unwrap();
     assert_eq!(asked(&machine, &["next", "state", "state"]).await, ["", "two", "three"]);
+}
+
+#[tokio::test]
+async fn tries_cost_no_time_and_end_also_where_errors_are_no_end() {
+    let mut lines: Vec<Value> = (0..60).map(|after| root("state", "starting", after + 1)).collect();
+    lines.push(root("state", "up", 61));
+    let machine = Record::of(&lines).machine().await;
+    let look = || async { machine.succeed("state").await.map(|state| (state.text() == "up").then_some(())) };
+    let started = Instant::now();
+    machine.retry("it is up", look).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    let never = || async { Ok(machine.succeed("state").await.ok()) };
+    let outcome = tokio::time::timeout(Duration::from_secs(20), machine.retry("it is up", never)).await;
+    assert_eq!(outcome.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
 }
 
 #[tokio::test]
