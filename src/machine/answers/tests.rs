@@ -253,6 +253,18 @@ async fn a_password_that_a_checkpoint_typed_takes_no_other_ones_place() {
 }
 
 #[tokio::test]
+async fn who_was_refused_may_log_in_again_whenever_the_prompt_came_back() {
+    let told = json!({ "kind": "LoginRefused", "summary": "refused", "sections": [], "took": null, "cause": null, "next": null });
+    let refused =
+        json!({ "asked": "log in alice", "from": 0, "to": 0, "passed": true, "secret": 0, "error": told });
+    let prompt =
+        json!({ "asked": "in passing: the prompt after a refusal", "from": 0, "to": 0, "answer": true });
+    let machine = Record::of(&[refused, prompt, login("alice", 1)]).machine().await;
+    assert_eq!(machine.login("alice", "wrong").await.unwrap_err().kind(), ErrorKind::LoginRefused);
+    machine.login("alice", "right").await.unwrap();
+}
+
+#[tokio::test]
 async fn each_start_has_secrets_of_its_own() {
     let echo = root(&format!("echo {}", token(0)), "said", 2);
     let lines = [start(0), login("alice", 0), echo.clone(), start(0), login("bob", 0), echo];
