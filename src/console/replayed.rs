@@ -45,4 +45,24 @@ impl Console {
     pub(crate) fn secrets(&self) -> usize {
         self.0.line.engine().secrets.count()
     }
+
+    /// The number of a secret that is known here: what its token has.
+    pub(crate) fn number_of(&self, secret: &str) -> Option<usize> {
+        self.0.line.engine().secrets.number(secret)
+    }
+
+    /// The numbers that secrets may have which are not known here.
+    pub(crate) fn unknown_secrets(&self) -> Vec<usize> {
+        self.0.line.engine().secrets.unknown()
+    }
+
+    /// So many secrets were known when what is replayed began.
+    pub(crate) fn had_secrets(&self, count: usize) {
+        self.0.line.engine().secrets.reserve(count);
+    }
+
+    /// Masks a secret that had this number then.
+    pub(crate) fn mask_as(&self, number: usize, secret: &str) {
+        self.0.line.engine().secrets.add_as(number, secret.as_bytes());
+    }
 }

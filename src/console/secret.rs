@@ -6,6 +6,9 @@ use regex::Regex;
 /// Before and behind the number of a secret that is hidden: a character for private use, which nothing else here uses.
 const TOKEN: &str = "\u{f8f5}";
 
+/// A longer secret is not guessed, in bytes: whoever wrote a question may have written one that takes for ever.
+const LONGEST: usize = 256;
+
 /// What stands in the place of a secret.
 const MASK: &[u8] = b"****";
 
@@ -14,20 +17,29 @@ const MASK: &[u8] = b"****";
 pub(super) struct Secrets {
     /// The longest first.
     known: Vec<Vec<u8>>,
-    /// In the order in which they became known, as they stand in JSON.
-    order: Vec<String>,
+    /// By their numbers, as they stand in JSON: in the order in which they became known. `None` where a secret has the
+    /// number that is not known here.
+    order: Vec<Option<String>>,
     /// Any of these.
     any: Option<Regex>,
 }
 
 impl Secrets {
     pub(super) fn add(&mut self, secret: &[u8]) {
-        if secret.is_empty() || self.known.iter().any(|known| known == secret) {
+        self.add_as(self.order.len(), secret);
+    }
+
+    /// Adds one that has this number, unless it is known or another one has the number.
+    pub(super) fn add_as(&mut self, number: usize, secret: &[u8]) {
+        let taken = self.order.get(number).is_some_and(Option::is_some);
+        if secret.is_empty() || taken || self.known.iter().any(|known| known == secret) {
             return;
         }
-        self.order.push(in_json(&String::from_utf8_lossy(secret)));
+        self.reserve(number + 1);
+        self.order[number] = Some(in_json(&String::from_utf8_lossy(secret)));
         // The longest first, as for a mask. In one go over the text, however often a secret is in it.
-        let mut longest_first: Vec<String> = self.order.iter().map(|secret| regex::escape(secret)).collect();
+        let mut longest_first: Vec<String> =
+            self.order.iter().flatten().map(|secret| regex::escape(secret)).collect();
         longest_first.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         self.any = Regex::new(&longest_first.join("|")).ok();
         self.known.push(secret.to_owned());
@@ -59,19 +71,36 @@ impl Secrets {
         String::from_utf8_lossy(&self.mask(text.as_bytes())).into_owned()
     }
 
-    /// How many there are.
+    /// The first numbers are those of secrets that were known elsewhere, and are not known here yet.
+    pub(super) fn reserve(&mut self, numbers: usize) {
+        self.order.resize(self.order.len().max(numbers), None);
+    }
+
+    /// How many are known.
     pub(super) fn count(&self) -> usize {
-        self.order.len()
+        self.known.len()
+    }
+
+    /// The number of one that is known.
+    pub(super) fn number(&self, secret: &str) -> Option<usize> {
+        let secret = in_json(secret);
+        self.order.iter().position(|known| known.as_ref() == Some(&secret))
+    }
+
+    /// The numbers of those that are not known, and the next one.
+    pub(super) fn unknown(&self) -> Vec<usize> {
+        let unknown = self.order.iter().enumerate().filter(|(_, secret)| secret.is_none());
+        unknown.map(|(number, _)| number).chain([self.order.len()]).collect()
     }
 
     /// `text`, which is JSON, with a token for each secret, which tells which one it is and not what.
     pub(super) fn hide(&self, text: &str) -> String {
         let Some(any) = &self.any else {
             // Secrets that make no expression are too long for one; nothing is better than one of them.
-            return if self.order.is_empty() { text.to_owned() } else { String::new() };
+            return if self.known.is_empty() { text.to_owned() } else { String::new() };
         };
         let number = |found: &regex::Captures<'_>| {
-            token(self.order.iter().position(|known| *known == found[0]).unwrap_or_default())
+            token(self.order.iter().position(|known| known.as_deref() == Some(&found[0])).unwrap_or_default())
         };
         any.replace_all(text, number).into_owned()
     }
@@ -85,7 +114,7 @@ impl Secrets {
             let behind = &rest[at + TOKEN.len()..];
             let token = behind.find(TOKEN).and_then(|end| {
                 let number: usize = behind[..end].parse().ok()?;
-                Some((self.order.get(number)?, end))
+                Some((self.order.get(number)?.as_ref()?, end))
             });
             revealed.push_str(&rest[..at]);
             match token {
@@ -124,6 +153,11 @@ fn in_json(secret: &str) -> String {
     quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned()
 }
 
+/// `hidden` with `secret` for the tokens of this number.
+pub(crate) fn with(hidden: &str, number: usize, secret: &str) -> String {
+    hidden.replace(&token(number), secret)
+}
+
 /// What `hidden`, of which a secret is not known, would be with it: that secret, if `text` is the rest of it.
 pub(crate) fn guess(hidden: &str, number: usize, text: &str) -> Option<String> {
     let token = token(number);
@@ -132,6 +166,7 @@ pub(crate) fn guess(hidden: &str, number: usize, text: &str) -> Option<String> {
     let rest = text.strip_prefix(before)?;
     let next = behind.split(&token).next().unwrap_or_default();
     let ends = rest.match_indices(next).map(|(at, _)| at).chain([rest.len()]).filter(|at| *at > 0);
+    let ends = ends.take_while(|at| *at <= LONGEST);
     ends.map(|at| &rest[..at]).find(|secret| hidden.replace(&token, secret) == text).map(str::to_owned)
 }
 
@@ -192,6 +227,33 @@ mod tests {
         assert_eq!(guess("no token", 0, "no token"), None);
         assert_eq!(masked(&hidden), "**** -e /tmp/**** && echo ****");
         assert_eq!(masked("\u{f8f5}cut"), "****");
+    }
+
+    #[test]
+    fn a_long_question_is_soon_told_from_one_with_a_secret() {
+        let hidden = format!("echo {0}{0}", token(0));
+        let started = std::time::Instant::now();
+        assert_eq!(guess(&hidden, 0, &format!("echo {}", "x".repeat(100_000) + "y")), None);
+        assert!(started.elapsed() < std::time::Duration::from_secs(1), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn secrets_have_the_numbers_that_they_had_elsewhere() {
+        let mut known = Secrets::default();
+        known.reserve(1);
+        known.add_as(1, b"bobs");
+        known.add(b"carols");
+        assert_eq!(
+            (known.unknown(), known.number("bobs"), known.number("carols")),
+            (vec![0, 3], Some(1), Some(2))
+        );
+        let (text, hidden) = ("bobs and carols", known.hide("bobs and carols"));
+        assert_eq!(known.reveal(&hidden), text);
+        assert_eq!(known.reveal(&token(0)), token(0));
+        // Neither twice nor over another.
+        known.add_as(0, b"bobs");
+        known.add_as(1, b"alices");
+        assert_eq!((known.count(), known.reveal(&hidden).as_str()), (2, text));
     }
 
     #[test]

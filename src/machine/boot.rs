@@ -116,7 +116,7 @@ impl Plan {
     ) -> Result<Life> {
         let vm = match &self.origin {
             Origin::Vm(vm) => vm,
-            Origin::Record(replay) => return self.begin_replay(replay, run_dir, transcript).await,
+            Origin::Record(replay) => return self.begin_replay(replay, run_dir, transcript, None).await,
         };
         let Self { name, events, .. } = self;
         let choice = accelerator::choose(vm, events).await?;
@@ -142,7 +142,11 @@ impl Plan {
         let boot = Boot { name, console: &console, events, started, speed: choice.speed };
         let booted = boot.to_login_prompt(self.limit(choice.speed)).await;
         let answers = Book::open(&run_dir.answers());
-        let start = booted.as_ref().map(|speed| Start { speed: speed.factor(), console: Standing::AtLogin });
+        let start = booted.as_ref().map(|speed| Start {
+            speed: speed.factor(),
+            secrets: console.secrets(),
+            console: Standing::AtLogin,
+        });
         answers.started(start, &console);
         let speed = match booted {
             Ok(speed) => speed,

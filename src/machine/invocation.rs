@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout_at;
 
 use super::Life;
-use super::answers::{Answers, Bytes, Page, Replay};
+use super::answers::{Answers, Asking, Bytes, Page, Replay};
 use super::output::Output;
+use super::replayed::LONGEST_WAIT;
 use super::shell_line::shorten;
 use super::user::{AGAIN, COMMAND, User};
 use crate::control::{Progress, Request, Running, Shell, Sum};
@@ -52,6 +53,8 @@ pub struct Invocation {
     watcher: Option<Watcher>,
     /// It prints [`AGAIN`] before it begins anew.
     repeats: bool,
+    /// What the record has in the place of its text.
+    asked: Option<String>,
 }
 
 impl fmt::Debug for Invocation {
@@ -117,7 +120,18 @@ impl Invocation {
             stdin: None,
             watcher: None,
             repeats: false,
+            asked: None,
         }
+    }
+
+    /// In the record it is the question `asked`: its text is a script of ours, which says more than anybody asked.
+    pub(super) fn asked_as(self, asked: String) -> Self {
+        Self { asked: Some(asked), ..self }
+    }
+
+    /// What it is called in messages.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// It is a loop around the command `name`, which prints [`AGAIN`] before it begins anew.
@@ -188,14 +202,15 @@ impl Invocation {
             Answers::Read(replay) => return self.replay(&life, replay, &question).await,
             Answers::Written(book) => book,
         };
-        let mut open = Open::at(book.page(&life.console, &question, false));
+        let mut open = Open::at(book.page(&life, &question, Asking::default()));
         let ran = self.run_on_channel(&life, limit, &mut open.ended).await;
         open.close(ran)
     }
 
     /// Words for a command with all that it is given, for the record.
     fn question(&self) -> String {
-        let Self { user, text, stdin, .. } = self;
+        let Self { user, text, stdin, asked, .. } = self;
+        let text = asked.as_ref().unwrap_or(text);
         let own = if user.shell == Shell::User { " (own shell)" } else { "" };
         // Told apart, not kept; every run pays for it, so by the sum that copies of files have.
         let input = stdin.as_ref().map(|bytes| {
@@ -209,7 +224,7 @@ impl Invocation {
     /// What a record has of it.
     async fn replay(mut self, life: &Life, replay: &Replay, question: &str) -> Result<Ended> {
         let mut step = life.step(format!("{}: {}", self.user.name, shorten(&self.name)));
-        let (ended, was_enough): (Ended, bool) = replay.answer_so_far(question, &life.console)?;
+        let (ended, was_enough): (Ended, bool) = replay.answer_so_far(question, life)?;
         // In order as far as it is known.
         self.watched(Stream::Stdout, &ended.seen.as_ref().unwrap_or(&ended.stdout).0);
         self.watched(Stream::Stderr, &ended.stderr.0);
@@ -217,8 +232,8 @@ impl Invocation {
         if !was_enough {
             return Ok(ended);
         }
-        // Whoever watches may have seen enough again, and looks first.
-        tokio::task::yield_now().await;
+        // It ran on then: whoever watches may have seen enough again, here or in a task beside this one.
+        tokio::time::sleep(LONGEST_WAIT).await;
         Err(replay.was_enough(question))
     }
 

@@ -151,9 +151,6 @@ impl Machine {
         let limit = life.limit(self.limit.unwrap_or(super::WAIT));
         let started = Instant::now();
         if life.answer("wait for shutdown", async { Ok(life.gone_within(limit).await) }).await? {
-            if life.replay().is_some() {
-                life.qemu.is_off();
-            }
             life.lose("the machine was shut down").await;
             life.stopped("shut down");
             return Ok(());

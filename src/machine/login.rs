@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::answers::{Asking, IN_PASSING};
 use super::boot::login_prompt;
 use super::frame::Nonce;
 use super::noise::tolerant;
@@ -48,13 +49,10 @@ impl Machine {
         let _step = life.step(format!("login as {user}"));
         // Whatever way out is taken below, the console is not at a quiet prompt until it is seen.
         *line = Line::Lost("a login was broken off".to_owned());
-        // What was written down about it may have the password in it.
-        if life.replay().is_some() {
-            life.console.mask(password);
-        }
         let mut shell = None;
         let question = format!("log in {user}");
-        let language = life.answer_on_console(&question, async {
+        let asking = Asking { on_console: true, secret: Some(password) };
+        let language = life.answer_as(&question, asking, async {
             let begun = life.log_in(user, password).await?;
             let language = begun.language();
             shell = Some(begun);
@@ -71,8 +69,12 @@ impl Machine {
                 Ok(Session::new(Arc::clone(&life), id, user))
             }
             Err(error) => {
-                if error.kind() == ErrorKind::LoginRefused && life.back_at_login().await {
-                    *line = Line::AtLogin;
+                if error.kind() == ErrorKind::LoginRefused {
+                    let back = async { Ok(life.back_at_login().await) };
+                    let asked = format!("{IN_PASSING}the prompt after a refusal");
+                    if life.answer_on_console(&asked, back).await.unwrap_or(false) {
+                        *line = Line::AtLogin;
+                    }
                 }
                 Err(error)
             }

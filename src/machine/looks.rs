@@ -88,8 +88,9 @@ impl User {
         let looks = Arc::new(Mutex::new(Looks { begun: Vec::new(), last: Vec::new(), found: None }));
         let found = Arc::new(Notify::new());
         let (sink, bell) = (Arc::clone(&looks), Arc::clone(&found));
+        let looking = self.within(patience).command(&looking(look)).repeating(name);
         let looking =
-            self.within(patience).command(&looking(look)).repeating(name).watch(move |stream, bytes| {
+            looking.asked_as(format!("look again and again: {look}")).watch(move |stream, bytes| {
                 let mut looks = sink.lock().unwrap_or_else(PoisonError::into_inner);
                 if stream == Stream::Stdout && looks.take_in(bytes, &mut judge) {
                     bell.notify_one();

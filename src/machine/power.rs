@@ -37,9 +37,6 @@ impl Machine {
                 Ok((how.to_owned(), tried))
             })
             .await?;
-        if life.replay().is_some() {
-            life.qemu.is_off();
-        }
         *line = Line::Lost("the machine was powered off".to_owned());
         let tried = if tried.is_empty() {
             String::new()

@@ -18,7 +18,11 @@ use crate::{Error, Event, Result, Speed};
 
 /// All that the console has to say is there before anybody waits for it. Other tasks of a scenario may have to ask
 /// something first.
-const LONGEST_WAIT: Duration = Duration::from_millis(250);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_millis(250);
+/// Whoever asks over and over has had all answers long before.
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Between two tries: nothing changes meanwhile.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Machine {
     /// A machine that answers as `replay` did. `password` is that of whoever was logged in when it began, if it is known.
@@ -31,23 +35,21 @@ impl Machine {
         options: MachineOptions,
         password: Option<&str>,
     ) -> Result<Self> {
-        let plan = Plan::made_of(Origin::Record(replay), options);
+        let plan = Plan::made_of(Origin::Record(Arc::clone(&replay)), options);
         let run_dir = Arc::new(RunDirectory::create()?);
-        let life = plan.begin(&run_dir, run_dir.transcript(), None).await?;
-        if let Some(password) = password {
-            life.console.mask(password);
-        }
+        let life = plan.begin_replay(&replay, &run_dir, run_dir.transcript(), password).await?;
         Ok(Self::living(plan, run_dir, life, None))
     }
 }
 
 impl Plan {
-    /// The next start in the record.
+    /// The next start in the record. `password` is that of whoever is logged in then.
     pub(super) async fn begin_replay(
         &self,
         replay: &Arc<Replay>,
         run_dir: &Arc<RunDirectory>,
         transcript: PathBuf,
+        password: Option<&str>,
     ) -> Result<Life> {
         let start = replay.start()?;
         let (name, events) = (self.name.clone(), self.events.clone());
@@ -60,15 +62,31 @@ impl Plan {
         console.ends_waits_after(LONGEST_WAIT);
         // The boot is over, whatever it said.
         console.set_watch(Watch::Off);
-        replay.up(&console);
+        replay.up(&start, &console);
         console.set_watch(Watch::Session);
         events.send(Event::Phase { machine: name.clone(), phase: "replayed".to_owned(), at: Duration::ZERO });
         let line = match start.console {
             Standing::AtLogin => Line::AtLogin,
-            Standing::Shell { user, language } => Line::Shell(ShellLine::replayed(&user, language)),
+            // Whoever wrote the record may have written any name.
+            Standing::Shell { user, language, secret } => {
+                if let (Some(number), Some(password)) = (secret, password) {
+                    replay.know_as(number, password, &console);
+                }
+                Line::Shell(ShellLine::replayed(&crate::console::neutral(&user), language))
+            }
         };
         let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
         let answers = Answers::Read(Arc::clone(replay));
         Ok(Life { name, console, qemu, events, speed, control, line, answers, _run_dir })
+    }
+}
+
+impl Life {
+    /// Between two tries of what is tried over and over, and for all of them: time does not pass in a replay.
+    pub(super) fn patience(&self, pause: Duration, limit: Duration) -> (Duration, Duration) {
+        match self.replay() {
+            Some(_) => (PAUSE.min(pause), LONGEST_RETRY.min(limit)),
+            None => (pause, limit),
+        }
     }
 }

@@ -22,7 +22,7 @@ use super::control::{Control, SavedControl};
 use super::shell_line::{SavedShell, ShellLine};
 use super::{Life, Line, Machine, MachineOptions, Session};
 use crate::build::BuiltVm;
-use crate::console::Watch;
+use crate::console::{Console, Watch};
 use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved};
 use crate::template::Use;
 use crate::{Error, ErrorKind, Event, Result, Speed};
@@ -121,6 +121,17 @@ impl Machine {
         Ok(Self::living(plan, run_dir, life, Some(template.lock)))
     }
 
+    /// The scenario begins here: what was done before is no part of it, as if this were a clone.
+    pub(crate) async fn begins_here(&self) {
+        let life = self.life();
+        let line = life.line.lock().await;
+        if let Answers::Written(book) = &life.answers {
+            let console = &life.console;
+            let (speed, secrets) = (life.speed.factor(), console.secrets());
+            book.moment(Start { speed, secrets, console: line.standing(console) }, console);
+        }
+    }
+
     /// Whoever is logged in on the console.
     pub async fn session(&self) -> Option<Session> {
         let life = self.life();
@@ -142,11 +153,13 @@ impl Known {
 
 impl Line {
     /// What a replay begins with.
-    fn standing(&self) -> Standing {
+    fn standing(&self, console: &Console) -> Standing {
         match self {
-            Self::Shell(shell) => {
-                Standing::Shell { user: shell.user().to_owned(), language: shell.language() }
-            }
+            Self::Shell(shell) => Standing::Shell {
+                user: shell.user().to_owned(),
+                language: shell.language(),
+                secret: console.number_of(shell.password()),
+            },
             Self::AtLogin | Self::Lost(_) => Standing::AtLogin,
         }
     }
@@ -200,7 +213,8 @@ impl Plan {
             at: started.elapsed(),
         });
         let book = Book::open(&run_dir.answers());
-        book.started(Ok(Start { speed: speed.factor(), console: line.standing() }), &console);
+        let (factor, secrets) = (speed.factor(), console.secrets());
+        book.started(Ok(Start { speed: factor, secrets, console: line.standing(&console) }), &console);
         let answers = Answers::Written(book);
         let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
         Ok(Life { name, console, qemu, events, speed, control, line, answers, _run_dir })

@@ -9,6 +9,7 @@ use super::answers::Bytes;
 use super::command::Collector;
 use super::shell_line::{Ended, shorten};
 use super::{Life, Line, Output};
+use crate::console::neutral;
 use crate::{Error, ErrorKind, Result};
 
 /// For one command, on a fast host, when nothing else is said.
@@ -105,8 +106,9 @@ impl Session {
                         "it was interrupted and the session goes on; give it more time with `with_limit`",
                     )),
                     Some(Lost { summary, report }) => {
-                        *line = Line::Lost(summary);
-                        Err(error.section("and then", report))
+                        *line = Line::Lost(neutral(&summary));
+                        Err(error
+                            .section("and then", report.lines().map(neutral).collect::<Vec<_>>().join("\n")))
                     }
                 }
             }

@@ -159,6 +159,11 @@ impl ShellLine {
         Self { id: new_id(), user, password, language, uptime: (f64::NAN, Instant::now()), busy: false }
     }
 
+    /// Who has logged in has this one.
+    pub(super) fn password(&self) -> &str {
+        self.password.reveal()
+    }
+
     /// What it speaks.
     pub(super) fn language(&self) -> Language {
         self.language

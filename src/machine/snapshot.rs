@@ -66,8 +66,12 @@ impl Machine {
         let mut line = life.line.lock().await;
         *line = Line::Lost("the machine was brought back to an earlier moment".to_owned());
         life.control.leave("the machine was brought back to an earlier moment").await;
-        life.answer(&format!("go back to {}", snapshot.tag), life.qemu.back_to_moment(&snapshot.tag)).await?;
-        life.console.skip();
+        let going_back = async {
+            life.qemu.back_to_moment(&snapshot.tag).await?;
+            life.console.skip();
+            Ok(())
+        };
+        life.answer_on_console(&format!("go back to {}", snapshot.tag), going_back).await?;
         life.control.take_up(&life.name, &snapshot.known.control).await?;
         *line = snapshot.known.line();
         Ok(())

@@ -57,9 +57,9 @@ impl Machine {
     {
         let life = self.life();
         let _step = life.step(format!("wait until {what}"));
-        let limit = life.limit(self.limit.unwrap_or(super::WAIT));
+        let (longest, limit) = life.patience(BETWEEN.1, life.limit(self.limit.unwrap_or(super::WAIT)));
         let started = Instant::now();
-        let (mut between, longest) = BETWEEN;
+        let mut between = BETWEEN.0.min(longest);
         let trying = async {
             loop {
                 if let Some(found) = attempt().await? {

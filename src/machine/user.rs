@@ -213,22 +213,24 @@ impl User {
     async fn repeat(&self, command: &str, until_success: bool) -> Result<Output> {
         let until = if until_success { "succeeds" } else { "fails" };
         let what = format!("`{}` {until}", shorten(command));
-        self.wait_by(&repeated(command, until_success), command, &what).await
+        let trying = self.command(&repeated(command, until_success)).repeating(command);
+        self.wait_by(trying.asked_as(format!("wait until `{command}` {until}")), &what).await
     }
 
-    /// Waits until `script` ends, which waits in the machine for `what`.
-    pub(super) async fn wait_by(&self, script: &str, command: &str, what: &str) -> Result<Output> {
+    /// Waits until a command ends which waits in the machine for `what`.
+    pub(super) async fn wait_by(&self, waiting: Invocation, what: &str) -> Result<Output> {
         let life = self.life();
+        let command = waiting.name().to_owned();
         let limit = life.limit(self.limit.unwrap_or(COMMAND));
         let started = Instant::now();
         // A try that does not end is ended by the limit of the whole.
-        let ended = self.command(script).repeating(command).run().await?;
+        let ended = waiting.run().await?;
         match ended.status {
-            Some(_) => Ok(ended.into_output(command)),
+            Some(_) => Ok(ended.into_output(&command)),
             None => {
                 let summary = format!("{}: waited in vain until {what}", life.name);
                 let report = Error::new(ErrorKind::Timeout, summary).took(started.elapsed(), limit);
-                Err(life.with_outputs(report, &ended.into_output(command)))
+                Err(life.with_outputs(report, &ended.into_output(&command)))
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Waiting for ports, sockets and files: in the machine, in one command, with nothing started for a look.
 
+use super::output::Output;
 use super::service::quoted;
 use super::{Machine, User};
 use crate::{Error, ErrorKind, Result};
@@ -13,7 +14,7 @@ impl User {
     pub async fn wait_for_open_port(&self, port: u16, address: &str) -> Result {
         let script = looking(&format!(": 3<>{}", tcp(address, port)?), true);
         let what = format!("port {port} of {address} is open");
-        self.wait_by(&script, &format!("wait for open port {port}"), &what).await.map(drop)
+        self.look_by(&script, &format!("wait for open port {port}"), &what).await.map(drop)
     }
 
     /// Waits until nothing listens on a TCP port. See [`User::wait_for_open_port`].
@@ -23,7 +24,7 @@ impl User {
     pub async fn wait_for_closed_port(&self, port: u16, address: &str) -> Result {
         let script = looking(&format!(": 3<>{}", tcp(address, port)?), false);
         let what = format!("port {port} of {address} is closed");
-        self.wait_by(&script, &format!("wait for closed port {port}"), &what).await.map(drop)
+        self.look_by(&script, &format!("wait for closed port {port}"), &what).await.map(drop)
     }
 
     /// Waits until something listens on a Unix socket; on one for datagrams, until it is bound.
@@ -37,7 +38,7 @@ impl User {
             quoted(path)
         );
         let what = format!("something listens on {path}");
-        self.wait_by(&looking(&look, true), &format!("wait for socket {path}"), &what).await.map(drop)
+        self.look_by(&looking(&look, true), &format!("wait for socket {path}"), &what).await.map(drop)
     }
 
     /// Waits until a file (of any type) is there.
@@ -48,7 +49,12 @@ impl User {
         // A look is a builtin; inotify is in no program that every machine has.
         let script = looking(&format!("[ -e {} ]", quoted(path)), true);
         let what = format!("{path} is there");
-        self.wait_by(&script, &format!("wait for file {path}"), &what).await.map(drop)
+        self.look_by(&script, &format!("wait for file {path}"), &what).await.map(drop)
+    }
+
+    async fn look_by(&self, script: &str, name: &str, what: &str) -> Result<Output> {
+        let looking = self.command(script).repeating(name);
+        self.wait_by(looking.asked_as(format!("wait until {what}")), what).await
     }
 }
 

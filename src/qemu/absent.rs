@@ -27,9 +27,9 @@ impl Qemu {
         Ok((Self::new(supervised, qmp, Accelerator::Tcg, None, machine, events), console))
     }
 
-    /// Has one that is not there end as after a power-off.
-    pub(crate) fn is_off(&self) {
-        self.supervised.is_off();
+    /// Has one that is not there end: as after a power-off, or as if it was killed.
+    pub(crate) fn has_ended(&self, in_good_order: bool) {
+        self.supervised.has_ended(in_good_order);
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
         let refused = qemu.qmp().execute("query-status", None, Duration::from_secs(5)).await.unwrap_err();
         assert!(refused.summary().contains("there is no QEMU"), "{refused}");
         assert!(qemu.exit().borrow().is_none());
-        qemu.is_off();
+        qemu.has_ended(true);
         assert!(qemu.exit().borrow().as_ref().is_some_and(|exit| exit.status.success()));
         assert_eq!(console.read(&mut [0; 8]).await.unwrap(), 0);
         qemu.kill().await;

@@ -162,8 +162,8 @@ impl Supervised {
     }
 
     /// Has what is absent end by itself.
-    pub(super) fn is_off(&self) {
-        self.0.absent_ends(ExitStatus::from_raw(0));
+    pub(super) fn has_ended(&self, in_good_order: bool) {
+        self.0.absent_ends(ExitStatus::from_raw(if in_good_order { 0 } else { Signal::KILL.as_raw() }));
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -32,20 +32,26 @@ pub(super) struct Kept {
     pub folder: Option<PathBuf>,
     /// The command that goes back to the moment of the failure.
     pub attach: Option<String>,
+    /// The command that replays the scenario against what its machines answered.
+    pub replay: Option<String>,
 }
 
 impl Kept {
-    /// What is in the record of the scenario `name`.
-    pub fn of(keeper: &Keeper, name: &str) -> Self {
+    /// What is in the record of `scenario`.
+    pub fn of(keeper: &Keeper, scenario: &Scenario) -> Self {
         let Some(folder) = keeper.made() else { return Self::default() };
-        let is_moment = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|end| end == "moment");
-        let any = fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| is_moment(&entry));
+        let name = &*scenario.name();
+        let has = |ending: &str| {
+            let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.any(|entry| entry.path().extension().is_some_and(|its| its == ending))
+        };
         let run = keeper.record().file_name().unwrap_or_default().to_string_lossy();
         // Another scenario of that name, or an earlier try, may have the folder that is called so.
         let claimed = folder.file_name().unwrap_or_default().to_string_lossy();
         let called = if claimed == in_a_path(name) { name } else { &*claimed };
-        let attach = any.then(|| format!("nixvm-test attach {run} {called}"));
-        Self { folder: Some(folder.to_owned()), attach }
+        let attach = has("moment").then(|| format!("nixvm-test attach {run} {called}"));
+        let replay = has("answers").then(|| replay(scenario, &run));
+        Self { folder: Some(folder.to_owned()), attach, replay }
     }
 }
 
@@ -79,6 +85,7 @@ impl Failure {
         let lines = [
             ("record", kept.folder.as_deref().and_then(Path::to_str)),
             ("go back to it", kept.attach.as_deref()),
+            ("once mended, replay it", kept.replay.as_deref()),
         ];
         for (title, line) in lines {
             if let Some(line) = line {
@@ -86,6 +93,15 @@ impl Failure {
             }
         }
         text
+    }
+}
+
+/// The command that replays `scenario` against the record `run`, as it was run.
+fn replay(scenario: &Scenario, run: &str) -> String {
+    // cargo names the files of a suite from its workspace.
+    match Path::new(scenario.file).is_absolute() {
+        true => format!("nixvm-test {} --against {run}", from_here(scenario.file)),
+        false => format!("NIXVM_AGAINST={run} cargo test {}", scenario.name()),
     }
 }
 
@@ -114,6 +130,33 @@ pub(super) fn from_here(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::From;
+
+    #[test]
+    fn a_file_is_replayed_by_its_name_and_a_suite_by_cargo() {
+        let here = std::env::current_dir().unwrap().join("a.rs").display().to_string();
+        let scenario = |file| Scenario {
+            function: "works",
+            module: "suite::web",
+            file,
+            line: 1,
+            manifest_dir: "/nowhere",
+            description: "",
+            ignore: None,
+            timeout: None,
+            allow: &[],
+            budget: Default::default(),
+            from: From::Booted,
+            retries: None,
+            memory: None,
+            cores: None,
+            machines: &[],
+            body: |_| Box::pin(async { Ok(()) }),
+        };
+        let (file, suite) = (scenario(here.leak()), scenario("tests/suite.rs"));
+        assert_eq!(replay(&file, "2026"), "nixvm-test a.rs --against 2026");
+        assert_eq!(replay(&suite, "2026"), "NIXVM_AGAINST=2026 cargo test web::works");
+    }
 
     #[test]
     fn the_line_is_marked_and_has_its_context() {

@@ -83,7 +83,7 @@ pub(super) fn run(
             );
         }
     }
-    let kept = keeper.map_or_else(Kept::default, |keeper| Kept::of(&keeper, &scenario_name));
+    let kept = keeper.map_or_else(Kept::default, |keeper| Kept::of(&keeper, scenario));
     let report = failure.report(scenario, &kept);
     let (file, line) = failure.place(scenario);
     // Trying again mends neither a command line nor a configuration.
@@ -221,7 +221,9 @@ impl Life {
         // Held until the scenario is over.
         let (given, permit) = machines::all(self.scenario, &self.suite, &self.events).await?;
         *self.right.lock().unwrap_or_else(PoisonError::into_inner) = permit;
-        let speed = given.iter().map(|place| place.machine.speed().factor()).fold(1.0, f64::max);
+        // A replay is as fast as this host, however slow the machine was.
+        let machines = given.iter().filter(|_| self.suite.against().is_none());
+        let speed = machines.map(|place| place.machine.speed().factor()).fold(1.0, f64::max);
         let limit = Speed::new(speed).scale(self.scenario.timeout.unwrap_or(DEFAULT_TIMEOUT));
         let mut bodys = Given::default();
         for place in given {

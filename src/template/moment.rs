@@ -90,6 +90,7 @@ impl Moment {
         for moment in way.into_iter().rev() {
             moment.reach(&mut machine).await?;
         }
+        machine.begins_here().await;
         Ok(machine)
     }
 }

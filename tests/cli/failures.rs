@@ -167,6 +167,7 @@ fn steady(report: &str, folder: &Folder) -> String {
     let text = report.replace(&folder.runs().canonicalize().unwrap().display().to_string(), "RUNS");
     let text = text.replace(&folder.path().display().to_string(), "FOLDER");
     let text = replace(text, r"RUNS/\d{8}-\d{6}-[0-9a-f]{4}", "RUNS/RUN");
+    let text = replace(text, r"--against \d{8}-\d{6}-[0-9a-f]{4}", "--against RUN");
     let text = replace(text, r"\[ *\d+\.\d{6}\]", "[    1.234567]");
     let text = replace(text, r"after \d+\.\d s", "after 1.2 s");
     let text = replace(text, r"/tmp/\.tmp\w+|/var/tmp/\S+", "TMP");

@@ -7,14 +7,14 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::line::{Came, Line, START, Start};
+use super::MOST;
+use super::line::{Came, Heading, Line, MOMENT, START, Start};
 use crate::console::Console;
+use crate::machine::Life;
 use crate::{Error, Result};
 
 /// A longer answer is not kept, in bytes of JSON.
 const LONGEST: usize = 4 << 20;
-/// So much is written for one start of a machine; what comes then is not kept.
-const MOST: usize = 256 << 20;
 
 /// The file that a machine's answers are written to.
 #[derive(Debug)]
@@ -23,59 +23,95 @@ pub(in crate::machine) struct Book(Mutex<Option<Open>>);
 #[derive(Debug)]
 struct Open {
     file: File,
-    written: usize,
+    written: u64,
+    /// So many questions have been answered since the start.
+    answers: usize,
 }
 
 /// A question that was asked.
 #[derive(Debug)]
 pub(in crate::machine) struct Page<'a> {
     book: &'a Book,
-    console: &'a Console,
-    asked: String,
-    from: u64,
-    passed: bool,
+    life: &'a Life,
+    heading: Heading,
+}
+
+/// How a question is asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::machine) struct Asking<'a> {
+    /// The answer is read on the console: what was said there is passed over.
+    pub(in crate::machine) on_console: bool,
+    /// It takes this secret.
+    pub(in crate::machine) secret: Option<&'a str>,
 }
 
 impl Book {
     /// Goes on in the file at `path`. Where that can't be, nothing is written: no run fails for it.
     pub(in crate::machine) fn open(path: &Path) -> Self {
         let file = File::options().create(true).append(true).open(path);
-        let file = file.inspect_err(|error| tracing::warn!(%error, "answers are not written down")).ok();
-        Self(Mutex::new(file.map(|file| Open { file, written: 0 })))
+        let file = file.and_then(|file| Ok(Open { written: file.metadata()?.len(), file, answers: 0 }));
+        Self(Mutex::new(
+            file.inspect_err(|error| tracing::warn!(%error, "answers are not written down")).ok(),
+        ))
     }
 
     /// The machine is up, or did not come up.
     pub(in crate::machine) fn started(&self, start: Result<Start, &Error>, console: &Console) {
+        self.begun(START, start, console);
+    }
+
+    /// The scenario begins here; what was answered before is not its own.
+    pub(in crate::machine) fn moment(&self, start: Start, console: &Console) {
+        self.begun(MOMENT, Ok(start), console);
+    }
+
+    fn begun(&self, asked: &str, start: Result<Start, &Error>, console: &Console) {
         let answer = match start {
             Ok(start) => Came::Answer(start),
             Err(error) => Came::Error(error.into()),
         };
-        let (asked, to) = (START.to_owned(), console.written());
+        let heading =
+            Heading { asked: asked.to_owned(), to: console.written(), passed: true, ..Heading::default() };
         // Nothing is hidden in it: it is read before any secret is known.
-        let line = written(&Line { asked, from: 0, to, passed: true, answer });
-        self.write(&(line.unwrap_or_default() + "\n"));
+        if let Some(line) = written(&Line { heading, answer }) {
+            self.write(&line);
+        }
     }
 
     /// `question` is being asked.
     pub(in crate::machine) fn page<'a>(
         &'a self,
-        console: &'a Console,
+        life: &'a Life,
         question: &str,
-        passed: bool,
+        asking: Asking<'_>,
     ) -> Page<'a> {
-        Page { book: self, console, asked: question.to_owned(), from: console.written(), passed }
+        let after = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = after.as_ref().map_or(0, |open| open.answers);
+        let heading = Heading {
+            asked: question.to_owned(),
+            from: life.console.written(),
+            after,
+            passed: asking.on_console,
+            secret: asking.secret.and_then(|secret| life.console.number_of(secret)),
+            ..Heading::default()
+        };
+        Page { book: self, life, heading }
     }
 
     /// A full disk must not end the run.
     fn write(&self, line: &str) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Open { file, written }) = &mut *open else { return };
-        *written += line.len();
-        let outcome = if *written > MOST { Ok(()) } else { file.write_all(line.as_bytes()) };
-        if let Err(error) = outcome {
+        let Some(Open { file, written, answers }) = &mut *open else { return };
+        *written += line.len() as u64 + 1;
+        if *written > MOST {
+            return;
+        }
+        if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
             tracing::warn!(%error, "no answers are written down from here on");
             *open = None;
+            return;
         }
+        *answers += 1;
     }
 }
 
@@ -94,13 +130,18 @@ impl Page<'_> {
     }
 
     fn write<T: Serialize>(self, answer: Came<&T>) {
-        let Self { book, console, asked, from, passed } = self;
-        let line = Line { asked, from, to: console.written(), passed, answer };
-        let text = written(&line).unwrap_or_else(|| {
+        let Self { book, life, mut heading } = self;
+        heading.to = life.console.written();
+        heading.off = life.qemu.exit().borrow().as_ref().map(|exit| exit.status.success());
+        let line = Line { heading, answer };
+        let text = written(&line).or_else(|| {
             let answer = Came::<()>::TooLong(LONGEST);
-            written(&Line { asked: line.asked, from, to: line.to, passed, answer }).unwrap_or_default()
+            written(&Line { heading: line.heading, answer })
         });
-        book.write(&(console.hidden(&text) + "\n"));
+        // A question that is too long by itself is not kept at all.
+        if let Some(text) = text {
+            book.write(&life.console.hidden(&text));
+        }
     }
 }
 

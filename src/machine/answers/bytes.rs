@@ -1,4 +1,4 @@
-//! Bytes in JSON: as text where they are text, else one character a byte.
+//! Bytes in JSON: as text where they are text, and numbers between. A secret among them can be read, so it is found.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -6,21 +6,46 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::machine) struct Bytes(pub(in crate::machine) Vec<u8>);
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
     Text(String),
-    Latin1 { latin1: String },
+    Mixed { mixed: Vec<Piece> },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Piece {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// Piece by piece: whoever takes it may have enough before the end.
+struct Mixed<'a>(&'a [u8]);
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Part<'a> {
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+impl Serialize for Mixed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let parts = self.0.utf8_chunks().flat_map(|chunk| {
+            let text = Some(chunk.valid()).filter(|text| !text.is_empty()).map(Part::Text);
+            let bytes = Some(chunk.invalid()).filter(|bytes| !bytes.is_empty()).map(Part::Bytes);
+            [text, bytes].into_iter().flatten()
+        });
+        serializer.collect_seq(parts)
+    }
 }
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(&self.0) {
             Ok(text) => text.serialize(serializer),
-            Err(_) => {
-                let latin1 = self.0.iter().map(|&byte| char::from(byte)).collect();
-                Written::Latin1 { latin1 }.serialize(serializer)
-            }
+            Err(_) => serializer.collect_map([("mixed", Mixed(&self.0))]),
         }
     }
 }
@@ -29,9 +54,12 @@ impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self(match Written::deserialize(deserializer)? {
             Written::Text(text) => text.into_bytes(),
-            Written::Latin1 { latin1 } => {
-                let byte = |character| u8::try_from(character).map_err(serde::de::Error::custom);
-                latin1.chars().map(byte).collect::<Result<_, _>>()?
+            Written::Mixed { mixed } => {
+                let pieces = mixed.into_iter().map(|piece| match piece {
+                    Piece::Text(text) => text.into_bytes(),
+                    Piece::Bytes(bytes) => bytes,
+                });
+                pieces.flatten().collect()
             }
         }))
     }
@@ -49,6 +77,12 @@ mod tests {
             assert_eq!(serde_json::from_str::<Bytes>(&written).unwrap().0, bytes, "{written}");
         }
         assert_eq!(serde_json::to_string(&Bytes(b"plain\n".to_vec())).unwrap(), r#""plain\n""#);
-        assert!(serde_json::from_str::<Bytes>(r#"{"latin1":"\u0100"}"#).is_err());
+        assert!(serde_json::from_str::<Bytes>(r#"{"mixed":[256]}"#).is_err());
+    }
+
+    #[test]
+    fn words_among_bytes_can_be_read_so_a_secret_is_found_there() {
+        let written = serde_json::to_string(&Bytes(b"\xffgeheimnis-\xc3\xa4\xe2\x82".to_vec())).unwrap();
+        assert!(written.contains("geheimnis-ä"), "{written}");
     }
 }

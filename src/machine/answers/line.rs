@@ -9,16 +9,33 @@ use crate::machine::shell::Language;
 /// A question and its answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Line<A = Value> {
+    #[serde(flatten)]
+    pub(super) heading: Heading,
+    #[serde(flatten)]
+    pub(super) answer: Came<A>,
+}
+
+/// All of a line but the answer, which may be long.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Heading {
+    /// The question.
     pub(super) asked: String,
     /// As long was the transcript when it was asked, in bytes.
     pub(super) from: u64,
     /// And as long when it was answered.
     pub(super) to: u64,
+    /// So many questions had been answered since the start when it was asked.
+    #[serde(default)]
+    pub(super) after: usize,
     /// The answer was read on the console.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) passed: bool,
-    #[serde(flatten)]
-    pub(super) answer: Came<A>,
+    /// The number of the secret that it was asked with, if it was asked with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) secret: Option<usize>,
+    /// The machine was off then: whether it had ended in good order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) off: Option<bool>,
 }
 
 /// What came of a question.
@@ -37,12 +54,17 @@ pub(super) enum Came<A = Value> {
 
 /// The question that a machine's start is the answer to; its answer is a [`Start`].
 pub(super) const START: &str = "start";
+/// And this one, where the scenario began later: at a moment that was reached on the same machine.
+pub(super) const MOMENT: &str = "moment";
 
-/// A machine that is up.
+/// A machine that a scenario begins with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(in crate::machine) struct Start {
     /// Of the host, as a factor.
     pub(in crate::machine) speed: f64,
+    /// So many secrets were known by then.
+    #[serde(default)]
+    pub(in crate::machine) secrets: usize,
     pub(in crate::machine) console: Standing,
 }
 
@@ -58,5 +80,8 @@ pub(in crate::machine) enum Standing {
         user: String,
         /// What their shell speaks.
         language: Language,
+        /// The number of their password.
+        #[serde(default)]
+        secret: Option<usize>,
     },
 }

@@ -3,9 +3,14 @@
 //!
 //! A *question* is what a method of [`Machine`](super::Machine), [`User`](super::User) or
 //! [`Session`](super::Session) asks of guest and QEMU, in words that are the same whenever it asks the same: `alice$
-//! cowsay hello`, `root: wait for unit nginx.service`. A replay takes the first answer to it that is not used yet. So
+//! cowsay hello`, `root: wait for unit nginx.service`. A replay takes the next answer to it that is not used yet. So
 //! what the scenario makes of the answers may change, and a question that was never asked has no answer; that it would
 //! be another one after other commands, no record knows.
+//!
+//! Which is the next: a scenario that asks over and over may ask less often than it did, and what it left over is no answer
+//! to what it asks later. So each answer says how many there were when its question was asked. Whoever has asked `sync`,
+//! which was asked after three answers, is past those three when the same is asked again that was asked before `sync`. What
+//! one task has asked says nothing of where another one stands.
 //!
 //! The console is replayed as it was: each answer has the places in the transcript where it was asked and answered,
 //! and what was said up to the next question is handed in before the scenario goes on.
@@ -18,6 +23,7 @@ mod bytes;
 mod line;
 mod replay;
 mod told;
+mod written;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,13 +34,16 @@ use serde::de::DeserializeOwned;
 use super::Life;
 use crate::{Error, ErrorKind, Result};
 
-pub(super) use book::{Book, Page};
+pub(super) use book::{Asking, Book, Page};
 pub(super) use bytes::Bytes;
 pub(super) use line::{Standing, Start};
 pub(crate) use replay::Replay;
 
 /// So begins what no scenario asks: the library does, when the scenario is over or the machine goes down.
 pub(super) const IN_PASSING: &str = "in passing: ";
+
+/// So much is written for one machine, in bytes, and read: what comes then is not kept.
+const MOST: u64 = 256 << 20;
 
 /// Where a machine's answers come from, or go to.
 #[derive(Debug)]
@@ -52,7 +61,7 @@ impl Life {
         question: &str,
         ask: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        self.answered(question, false, ask).await
+        self.answer_as(question, Asking::default(), ask).await
     }
 
     /// [`Life::answer`] for what reads its answer on the console: what was said there is passed over.
@@ -61,19 +70,28 @@ impl Life {
         question: &str,
         ask: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        self.answered(question, true, ask).await
+        self.answer_as(question, Asking { on_console: true, secret: None }, ask).await
     }
 
-    async fn answered<T: Serialize + DeserializeOwned>(
+    /// [`Life::answer`] to a question that is asked so.
+    pub(super) async fn answer_as<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
-        passed: bool,
+        asking: Asking<'_>,
         ask: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         match &self.answers {
-            Answers::Read(replay) => replay.answer(question, &self.console),
+            Answers::Read(replay) => {
+                if let Some(secret) = asking.secret {
+                    replay.know(question, secret, &self.console);
+                }
+                replay.answer(question, self)
+            }
             Answers::Written(book) => {
-                let page = book.page(&self.console, question, passed);
+                if let Some(secret) = asking.secret {
+                    self.console.mask(secret);
+                }
+                let page = book.page(self, question, asking);
                 let answer = ask.await;
                 page.answered(&answer);
                 answer
@@ -101,3 +119,6 @@ impl Life {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! Reads answers, in the place of a machine.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,16 +8,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::de::DeserializeOwned;
 
 use super::IN_PASSING;
-use super::line::{Came, Line, START, Start};
-use crate::console::{Console, secret};
+use super::line::{Came, Heading, MOMENT, START, Start};
+use super::written::Written;
+use crate::console::{Console, neutral, secret};
+use crate::machine::Life;
 use crate::machine::shell_line::shorten;
 use crate::record::in_a_path;
 use crate::{Error, ErrorKind, Result, nearest};
 
-/// As much of a file of answers is read.
-const MOST: u64 = 1 << 30;
 /// So many questions are shown that could have been asked.
 const SHOWN: usize = 8;
+/// So many secrets have numbers; no scenario types more.
+const SECRETS: usize = 1 << 10;
 
 /// The answers of one machine of one scenario.
 #[derive(Debug)]
@@ -30,25 +31,23 @@ pub(crate) struct Replay {
 
 #[derive(Debug)]
 struct State {
-    lines: Vec<Kept>,
+    written: Written,
+    /// Which lines nobody has had yet.
+    unused: Vec<bool>,
     /// How many secrets were known when they were read last.
     known: usize,
     /// Which start of the machine this is; 0 before the first.
     start: usize,
-    /// The lines of this start.
+    /// The line of this start.
+    begun: usize,
+    /// The lines that answer since.
     from: usize,
     until: usize,
+    /// Those that did, in their order, and the task that asked.
+    given: Vec<(usize, Option<tokio::task::Id>)>,
     transcript: Option<File>,
     /// As much of that was handed in.
     handed: u64,
-}
-
-/// A line as it is in the file, and what it says: nothing as long as the secrets are not known that are in it.
-#[derive(Debug)]
-struct Kept {
-    text: String,
-    line: Option<Line>,
-    used: bool,
 }
 
 impl Replay {
@@ -58,10 +57,8 @@ impl Replay {
     /// [`ErrorKind::NotRecorded`] when there is no such file, [`ErrorKind::Io`] when it can't be read.
     pub(crate) fn open(folder: &Path, machine: &str) -> Result<Self> {
         let path = folder.join(format!("{}.answers", in_a_path(machine)));
-        let mut text = String::new();
-        let read = File::open(&path).and_then(|file| file.take(MOST).read_to_string(&mut text));
-        match read {
-            Ok(_) => {}
+        let written = match Written::read(&path) {
+            Ok(written) => written,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let summary =
                     format!("there is no record of what {machine} answered: {} is missing", path.display());
@@ -72,18 +69,19 @@ impl Replay {
                     .next_step("name a run in which it was: `nixvm-test report RUN` shows what is in one"));
             }
             Err(error) => return Err(Error::io(format_args!("read {}", path.display()), &error)),
-        }
-        let lines = text.lines().map(|text| Kept { text: text.to_owned(), line: None, used: false });
-        let mut state = State {
-            lines: lines.collect(),
+        };
+        let state = State {
+            unused: vec![true; written.len()],
+            written,
             known: 0,
             start: 0,
+            begun: 0,
             from: 0,
             until: 0,
+            given: Vec::new(),
             transcript: None,
             handed: 0,
         };
-        state.read(str::to_owned);
         Ok(Self { machine: machine.to_owned(), folder: folder.to_owned(), state: Mutex::new(state) })
     }
 
@@ -93,64 +91,76 @@ impl Replay {
     /// What kept it from starting then; [`ErrorKind::NotRecorded`] when it was not started so often.
     pub(in crate::machine) fn start(&self) -> Result<Start> {
         let mut state = self.state();
-        let starts = |kept: &Kept| kept.line.as_ref().is_some_and(|line| line.asked == START);
-        let Some(at) = (state.until..state.lines.len()).find(|&at| starts(&state.lines[at])) else {
-            return Err(self.not_recorded(&state, "a start of the machine"));
+        let Some(at) = state.next(START, state.until) else {
+            let error = self.not_recorded(&state, None, &|asked| asked);
+            return Err(error.likely_cause("the scenario starts it more often than when it was recorded"));
         };
-        let next = (at + 1..state.lines.len()).find(|&at| starts(&state.lines[at]));
-        state.start += 1;
-        state.from = at + 1;
-        state.until = next.unwrap_or(state.lines.len());
-        state.handed = 0;
+        let start = state.begin(at);
         let name = in_a_path(&self.machine);
         let transcript = match state.start {
             1 => format!("{name}.transcript"),
             number => format!("{name}.{number}.transcript"),
         };
         // Without one the console is silent, and what waits for it says so.
-        state.transcript = File::open(self.folder.join(transcript)).ok();
-        let line = state.lines[at].line.clone();
+        let transcript = Some(self.folder.join(transcript)).filter(|path| path.is_file());
+        state.transcript = transcript.and_then(|path| File::open(path).ok());
+        let answer = state.written.line(start, None).map(|line| line.answer);
         drop(state);
-        self.value(START, line)
+        self.value(START, answer)
     }
 
-    /// Hands in what the console of this start had said when the machine was up, and passes it over.
-    pub(in crate::machine) fn up(&self, console: &Console) {
+    /// Hands in what the console of this start had said when the scenario began, and passes it over. `start` is what
+    /// [`Replay::start`] gave.
+    pub(in crate::machine) fn up(&self, start: &Start, console: &Console) {
         let mut state = self.state();
-        let up = state.lines[state.from - 1].line.as_ref().map_or(0, |line| line.to);
+        console.had_secrets(start.secrets.min(SECRETS));
+        let up = state.written.heading(state.from - 1).map_or(0, |heading| heading.to);
         state.hand_in(console, up);
         console.skip();
         state.hand_in_the_rest(console);
+    }
+
+    /// `secret` is known from now on, by this number.
+    pub(in crate::machine) fn know_as(&self, number: usize, secret: &str, console: &Console) {
+        if number < SECRETS {
+            console.mask_as(number, secret);
+        }
+    }
+
+    /// `secret` is known from now on, by the number that it had in `question` when it was recorded.
+    pub(in crate::machine) fn know(&self, question: &str, secret: &str, console: &Console) {
+        let mut state = self.state();
+        state.know(console);
+        let with = |(_, heading): (usize, &Heading)| {
+            let number = heading.secret?;
+            (secret::with(&heading.asked, number, secret) == question).then_some(number)
+        };
+        match state.unused().find_map(with) {
+            Some(number) => self.know_as(number, secret, console),
+            None => console.mask(secret),
+        }
     }
 
     /// What was answered to `question`. What the console said up to the question after it is handed in.
     ///
     /// # Errors
     /// The one that was the answer; [`ErrorKind::NotRecorded`] where there is none.
-    pub(in crate::machine) fn answer<T: DeserializeOwned>(
-        &self,
-        question: &str,
-        console: &Console,
-    ) -> Result<T> {
-        let line = self.take(question, console);
-        self.value(question, line)
+    pub(in crate::machine) fn answer<T: DeserializeOwned>(&self, question: &str, life: &Life) -> Result<T> {
+        let answer = self.take(question, life)?;
+        self.value(question, answer)
     }
 
     /// As [`Replay::answer`], for what can be broken off: whether it was.
     pub(in crate::machine) fn answer_so_far<T: DeserializeOwned>(
         &self,
         question: &str,
-        console: &Console,
+        life: &Life,
     ) -> Result<(T, bool)> {
-        let mut line = self.take(question, console);
-        let mut was_enough = false;
-        if let Some(Line { answer, .. }) = &mut line
-            && let Came::Enough(value) = answer
-        {
-            *answer = Came::Answer(std::mem::take(value));
-            was_enough = true;
-        }
-        Ok((self.value(question, line)?, was_enough))
+        let (answer, was_enough) = match self.take(question, life)? {
+            Some(Came::Enough(value)) => (Some(Came::Answer(value)), true),
+            answer => (answer, false),
+        };
+        Ok((self.value(question, answer)?, was_enough))
     }
 
     /// The error of a scenario that goes on where it went on no more when it was recorded.
@@ -163,29 +173,44 @@ impl Replay {
         Error::new(ErrorKind::NotRecorded, summary).next_step(WITHOUT)
     }
 
-    /// The first answer to it that was not used.
-    fn take(&self, question: &str, console: &Console) -> Option<Line> {
-        let mut state = self.state();
+    /// The next answer to it that was not used; `None` if it can't be read.
+    fn take(&self, question: &str, life: &Life) -> Result<Option<Came>> {
+        let (mut state, console) = (self.state(), &life.console);
         state.know(console);
-        let at = state.find(question).or_else(|| {
+        let task = tokio::task::try_id();
+        let found = state.find(question, task).or_else(|| {
             // Whoever knew the secret did so before this machine began: in a checkpoint, say.
-            console.mask(&state.guess(question)?);
+            let (number, secret) = state.guess(question, console)?;
+            console.mask_as(number, &secret);
             state.know(console);
-            state.find(question)
-        })?;
-        let kept = &mut state.lines[at];
-        kept.used = true;
-        let line = kept.line.clone()?;
-        state.hand_in(console, line.to);
-        if line.passed {
+            state.find(question, task)
+        });
+        let Some((at, heading)) = found.and_then(|at| Some((at, state.written.heading(at)?.clone()))) else {
+            return Err(self.not_recorded(&state, Some(question), &|asked| console.masked(asked)));
+        };
+        state.unused[at] = false;
+        state.given.push((at, task));
+        state.hand_in(console, heading.to);
+        if heading.passed {
             console.skip();
         }
         state.hand_in_the_rest(console);
-        Some(line)
+        if let Some(in_good_order) = heading.off {
+            life.qemu.has_ended(in_good_order);
+        }
+        Ok(state.written.line(at, Some(console)).map(|line| line.answer))
     }
 
-    fn value<T: DeserializeOwned>(&self, question: &str, line: Option<Line>) -> Result<T> {
-        let value = match line.map(|line| line.answer) {
+    fn value<T: DeserializeOwned>(&self, question: &str, answer: Option<Came>) -> Result<T> {
+        let no_answer = |why: String| {
+            let question = shorten(question);
+            let summary =
+                format!("{}: what is written down for `{question}` is no answer to it: {why}", self.machine);
+            Error::new(ErrorKind::NotRecorded, summary)
+                .likely_cause("it was recorded by another version of nixvm-test, or changed since")
+                .next_step(WITHOUT)
+        };
+        let value = match answer {
             Some(Came::Answer(value)) => value,
             Some(Came::Error(told)) => return Err(told.into()),
             Some(Came::Enough(_)) => return Err(self.was_enough(question)),
@@ -198,34 +223,45 @@ impl Replay {
                 );
                 return Err(Error::new(ErrorKind::NotRecorded, summary).next_step(WITHOUT));
             }
-            None => return Err(self.not_recorded(&self.state(), &format!("`{}`", shorten(question)))),
+            None => return Err(no_answer("it can't be read".to_owned())),
         };
-        serde_json::from_value(value).map_err(|error| {
-            let summary = format!(
-                "{}: what is written down for `{}` is no answer to it: {error}",
-                self.machine,
-                shorten(question)
-            );
-            Error::new(ErrorKind::NotRecorded, summary)
-                .likely_cause("it was recorded by another version of nixvm-test, or changed since")
-                .next_step(WITHOUT)
-        })
+        // What is in the way may be anything.
+        serde_json::from_value(value).map_err(|error| no_answer(neutral(&error.to_string())))
     }
 
-    fn not_recorded(&self, state: &State, question: &str) -> Error {
-        let asked = state.unused().map(|(_, line)| secret::masked(&line.asked));
-        let asked: Vec<String> =
-            asked.filter(|asked| !asked.starts_with(IN_PASSING)).map(|asked| shorten(&asked)).collect();
-        let summary = format!("{}: the record has no answer to {question}", self.machine);
-        let mut left = asked.iter().take(SHOWN).cloned().collect::<Vec<_>>();
-        if asked.len() > SHOWN {
-            left.push(format!("and {} more", asked.len() - SHOWN));
+    /// `question`, or a start of the machine, has no answer. What else could be asked is shown without secrets.
+    fn not_recorded(
+        &self,
+        state: &State,
+        question: Option<&str>,
+        masked: &dyn Fn(String) -> String,
+    ) -> Error {
+        let shown = |asked: &str| neutral(&shorten(&masked(secret::masked(asked))));
+        let left = state.unused().filter(|(_, heading)| !heading.asked.starts_with(IN_PASSING));
+        let left: Vec<String> = left.map(|(_, heading)| shown(&heading.asked)).collect();
+        let mut listed = left.iter().take(SHOWN).cloned().collect::<Vec<_>>();
+        if left.len() > SHOWN {
+            listed.push(format!("and {} more", left.len() - SHOWN));
         }
-        let left = if left.is_empty() { "(nothing)".to_owned() } else { left.join("\n") };
-        let error = Error::new(ErrorKind::NotRecorded, summary)
-            .section("what it answers and was not asked yet", left)
-            .next_step(WITHOUT);
-        match nearest(question.trim_matches('`'), asked.iter().map(String::as_str)) {
+        let listed = if listed.is_empty() { "(nothing)".to_owned() } else { listed.join("\n") };
+        let error = |answer: &str, to: &str| {
+            let summary = format!("{}: the record has no {answer} to {to}", self.machine);
+            let error = Error::new(ErrorKind::NotRecorded, summary);
+            error.section("what it answers and was not asked yet", &*listed).next_step(WITHOUT)
+        };
+        let Some(question) = question else { return error("answer", "a start of the machine") };
+        let quoted = format!("`{}`", shorten(question));
+        match state.given.iter().filter(|(at, _)| state.asks(*at) == Some(question)).count() {
+            0 => {}
+            times => {
+                let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+                let cause =
+                    format!("when it was recorded, it was asked {times}, and all that was answered is used");
+                return error("further answer", &quoted).likely_cause(cause);
+            }
+        }
+        let error = error("answer", &quoted);
+        match nearest(&shorten(question), left.iter().map(String::as_str)) {
             Some(meant) => error.likely_cause(format!("when it was recorded, it asked `{meant}`")),
             None => error.likely_cause("the scenario asks for what it did not ask for when it was recorded"),
         }
@@ -239,41 +275,80 @@ impl Replay {
 const WITHOUT: &str = "run the scenario on a machine, without --against";
 
 impl State {
+    /// The next line from `from` on that answers `asked`.
+    fn next(&self, asked: &str, from: usize) -> Option<usize> {
+        (from..self.written.len()).find(|at| self.asks(*at) == Some(asked))
+    }
+
+    /// The question of a line.
+    fn asks(&self, at: usize) -> Option<&str> {
+        self.written.heading(at).map(|heading| heading.asked.as_str())
+    }
+
+    /// The machine is started at the line `at`, or where the scenario began later, if this is the first start: gives the
+    /// line that tells of it.
+    fn begin(&mut self, at: usize) -> usize {
+        let mut told = at;
+        self.begun = at;
+        self.start += 1;
+        if self.start == 1
+            && let Some(moment) = (at..self.written.len()).rfind(|at| self.asks(*at) == Some(MOMENT))
+        {
+            // The machine may have been started again on the way there.
+            while let Some(next) = self.next(START, self.begun + 1).filter(|next| *next < moment) {
+                self.begun = next;
+                self.start += 1;
+            }
+            told = moment;
+        }
+        self.from = told + 1;
+        self.until = self.next(START, self.from).unwrap_or(self.written.len());
+        self.given.clear();
+        // Another console, which knows other secrets.
+        self.known = usize::MAX;
+        self.handed = 0;
+        told
+    }
+
     /// Reads what could not be read without secrets that are known by now.
     fn know(&mut self, console: &Console) {
         if self.known != console.secrets() {
             self.known = console.secrets();
-            self.read(|text| console.revealed(text));
+            self.written.reveal(console);
         }
     }
 
-    /// The first line of this start that was not used and is about `question`.
-    fn find(&self, question: &str) -> Option<usize> {
-        self.unused().find(|(_, line)| line.asked == question).map(|(at, _)| at)
+    /// The next line that was not used and is about `question`, for the task that asks.
+    fn find(&self, question: &str, task: Option<tokio::task::Id>) -> Option<usize> {
+        // What it has asked since the same was asked last.
+        let before = self.given.iter().rposition(|(at, _)| self.asks(*at) == Some(question));
+        let since = before.map_or(&[][..], |before| &self.given[before + 1..]).iter();
+        let its = since.filter(|(_, its)| *its == task).filter_map(|(at, _)| self.written.heading(*at));
+        let past = its.map(|heading| self.begun.saturating_add(heading.after)).max().unwrap_or(0);
+        let about = |(at, heading): (usize, &Heading)| (heading.asked == question).then_some(at);
+        let next = self.unused().filter_map(about).find(|at| *at >= past);
+        // Whoever changes the order may be past all of them.
+        next.or_else(|| self.unused().find_map(about))
     }
 
-    /// The next secret, if a question with it would be `question`.
-    fn guess(&self, question: &str) -> Option<String> {
-        self.unused().find_map(|(_, line)| secret::guess(&line.asked, self.known, question))
+    /// A secret that is not known, with its number, if a question with it would be `question`.
+    fn guess(&self, question: &str, console: &Console) -> Option<(usize, String)> {
+        let numbers = console.unknown_secrets();
+        self.unused().find_map(|(_, heading)| {
+            let guess = |number: &usize| Some((*number, secret::guess(&heading.asked, *number, question)?));
+            numbers.iter().find_map(guess)
+        })
     }
 
     /// The lines of this start whose answers nobody has had yet.
-    fn unused(&self) -> impl Iterator<Item = (usize, &Line)> {
-        let lines = self.lines[self.from..self.until].iter().enumerate();
-        let unused = lines.filter(|(_, kept)| !kept.used);
-        unused.filter_map(|(at, kept)| Some((self.from + at, kept.line.as_ref()?)))
-    }
-
-    /// Reads the lines again, as `revealed` shows them.
-    fn read(&mut self, revealed: impl Fn(&str) -> String) {
-        for kept in self.lines.iter_mut().filter(|kept| !kept.used) {
-            kept.line = serde_json::from_str(&revealed(&kept.text)).ok();
-        }
+    fn unused(&self) -> impl Iterator<Item = (usize, &Heading)> {
+        let unused = (self.from..self.until).filter(|at| self.unused[*at]);
+        unused.filter_map(|at| Some((at, self.written.heading(at)?)))
     }
 
     /// Hands in what the console said up to the next question that was not asked yet.
     fn hand_in_the_rest(&mut self, console: &Console) {
-        let next = self.unused().map(|(_, line)| line.from).filter(|from| *from >= self.handed).min();
+        let next = self.unused().map(|(_, heading)| heading.from).filter(|from| *from >= self.handed).min();
         self.hand_in(console, next.unwrap_or(u64::MAX));
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::console::neutral;
 use crate::{Error, ErrorKind};
 
 /// All of an [`Error`] but where it was made and which transcripts it names.
@@ -34,20 +35,21 @@ impl From<&Error> for Told {
 
 impl From<Told> for Error {
     fn from(told: Told) -> Self {
-        let mut error = Self::new(told.kind, told.summary);
-        for (title, body) in told.sections {
-            error = error.section(title, body);
+        // Whoever wrote it may have written anything: what drives a terminal, and times that there are not.
+        let lines = |text: &str| text.lines().map(neutral).collect::<Vec<_>>().join("\n");
+        let mut error = Self::new(told.kind, lines(&told.summary));
+        for (title, body) in &told.sections {
+            error = error.section(neutral(title), lines(body));
         }
         if let Some((took, limit)) = told.took {
-            // Whoever wrote it may have written anything.
             let time = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
             error = error.took(time(took), time(limit));
         }
         if let Some(cause) = told.cause {
-            error = error.likely_cause(cause);
+            error = error.likely_cause(lines(&cause));
         }
         match told.next {
-            Some(next) => error.next_step(next),
+            Some(next) => error.next_step(lines(&next)),
             None => error,
         }
     }
@@ -67,6 +69,9 @@ mod tests {
         let written = serde_json::to_string(&Told::from(&error)).unwrap();
         let read = Error::from(serde_json::from_str::<Told>(&written).unwrap());
         assert_eq!((read.kind(), read.to_string()), (error.kind(), error.to_string()));
+        let hostile = written.replace("look at", "\\u001b[2J look at").replace("a port", "\\u202ea port");
+        let hostile = Error::from(serde_json::from_str::<Told>(&hostile).unwrap()).to_string();
+        assert!(hostile.contains("[2J look at") && !hostile.contains(['\x1b', '\u{202e}']), "{hostile:?}");
         let odd = written.replace("1.5", "-1e300");
         assert!(Error::from(serde_json::from_str::<Told>(&odd).unwrap()).to_string().contains("after 0.0 s"));
     }

@@ -1,0 +1,82 @@
+//! A file of answers, read as far as the secrets are known that are in it.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::ops::Range;
+use std::path::Path;
+
+use super::MOST;
+use super::line::{Heading, Line};
+use crate::console::Console;
+
+/// So many lines are read: the shortest that says anything has fifty bytes, and few have less than a hundred.
+const LINES: usize = 1 << 20;
+
+/// The lines of a file of answers. Whoever wrote it may have written anything.
+#[derive(Debug)]
+pub(super) struct Written {
+    bytes: Vec<u8>,
+    lines: Vec<Kept>,
+}
+
+/// A line: where it is, and what it is about as far as it can be read.
+#[derive(Debug)]
+struct Kept {
+    place: Range<usize>,
+    heading: Option<Heading>,
+}
+
+impl Written {
+    /// Reads the file at `path`.
+    pub(super) fn read(path: &Path) -> io::Result<Self> {
+        // Whoever opens a pipe waits for what nobody writes.
+        if !path.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+        }
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MOST).read_to_end(&mut bytes)?;
+        let mut lines = Vec::new();
+        let mut from = 0;
+        while from < bytes.len() && lines.len() < LINES {
+            let until = memchr::memchr(b'\n', &bytes[from..]).map_or(bytes.len(), |end| from + end);
+            lines.push(Kept { place: from..until, heading: None });
+            from = until + 1;
+        }
+        let mut read = Self { bytes, lines };
+        for at in 0..read.len() {
+            read.lines[at].heading = read.parsed(at, str::to_owned);
+        }
+        Ok(read)
+    }
+
+    /// How many lines there are.
+    pub(super) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// What the line at `at` is about, if it can be read.
+    pub(super) fn heading(&self, at: usize) -> Option<&Heading> {
+        self.lines.get(at)?.heading.as_ref()
+    }
+
+    /// The whole line.
+    pub(super) fn line(&self, at: usize, console: Option<&Console>) -> Option<Line> {
+        self.parsed(at, |text| console.map_or_else(|| text.to_owned(), |console| console.revealed(text)))
+    }
+
+    /// Reads again what lines are about, with the secrets that are known by now.
+    pub(super) fn reveal(&mut self, console: &Console) {
+        for at in 0..self.len() {
+            self.lines[at].heading = self.parsed(at, |text| console.revealed(text));
+        }
+    }
+
+    fn parsed<T: serde::de::DeserializeOwned>(
+        &self,
+        at: usize,
+        reveal: impl Fn(&str) -> String,
+    ) -> Option<T> {
+        let text = self.bytes.get(self.lines.get(at)?.place.clone())?;
+        serde_json::from_str(&reveal(std::str::from_utf8(text).ok()?)).ok()
+    }
+}
