@@ -89,7 +89,7 @@ pub(super) fn run(
     // Trying again mends neither a command line nor a configuration.
     let retried = number < most && matches!(failure.exit, Exit::Failed | Exit::Boot) && !suite.is_over();
     let told = crate::Failure {
-        summary: failure.error.summary().to_owned(),
+        summary: failure.summary(),
         kind: format!("{:?}", failure.error.kind()),
         report: report.clone(),
         file,
@@ -329,7 +329,9 @@ impl Life {
             );
         }
         // The library's own errors show the console where it says something.
-        if matches!(error.kind(), ErrorKind::Other | ErrorKind::Timeout) && error.sections().count() == 0 {
+        let says_nothing =
+            matches!(error.kind(), ErrorKind::Other | ErrorKind::Timeout | ErrorKind::ChannelLost);
+        if says_nothing && error.sections().count() == 0 {
             for machine in lock(&self.machines).iter() {
                 let title = format!("last lines of {}'s console", machine.name());
                 error = error.section(title, machine.console().tail(CONSOLE_LINES));
