@@ -206,3 +206,29 @@ fn what_an_assertion_shows_does_nothing_to_the_terminal_and_does_not_fill_it() {
     let record = std::fs::read_dir(folder.runs()).unwrap().next().unwrap().unwrap().path();
     assert!(std::fs::metadata(record.join("events.jsonl")).unwrap().len() < 500_000);
 }
+
+#[test]
+fn a_checkpoint_that_fails_is_named_and_is_no_failed_boot() {
+    let folder = Folder::with(
+        "a.rs",
+        r#"
+#[checkpoint]
+async fn seeded(machine: &mut Machine) -> Result {
+    machine.login("alice", "test").await?.succeed("echo seeding; false").await.map(drop)
+}
+#[checkpoint]
+async fn watered(machine: &mut Machine) -> Result { panic!("{} has no can", machine.name()) }
+#[scenario(from = seeded)] async fn grows(machine: Machine) { drop(machine) }
+#[scenario(from = watered)] async fn blooms(machine: Machine) { drop(machine) }
+"#,
+    );
+    FakeVm::new().write_to(folder.path());
+    let ran = folder.run(&["--vm", "result", "--no-template", "a.rs"]);
+    ran.ended_with(1).printed("`echo seeding; false` ended with status 1").printed("machine has no can");
+    ran.printed("the checkpoint panicked\n");
+    for name in ["seeded", "watered"] {
+        let named =
+            ran.out.lines().any(|line| line.starts_with("    | ") && line.ends_with(&format!("::{name}")));
+        assert!(named && ran.out.contains("  in the checkpoint:\n"), "{name}\n{}", ran.out);
+    }
+}
