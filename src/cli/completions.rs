@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command, CommandFactory as _};
 use clap_complete::Shell;
 use nixvm_test::report;
 
@@ -11,6 +11,9 @@ Examples:
   nixvm-test completions bash >~/.local/share/bash-completion/completions/nixvm-test
   nixvm-test completions zsh >\"${fpath[1]}/_nixvm-test\"
   nixvm-test completions fish >~/.config/fish/completions/nixvm-test.fish";
+
+/// What is completed.
+const NAME: &str = "nixvm-test";
 
 /// For which shell.
 #[derive(Debug, Args)]
@@ -24,8 +27,33 @@ impl Completions {
     /// Prints it.
     pub fn run(&self) -> ExitCode {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut super::Cli::command(), "nixvm-test", &mut script);
-        report::answer(script);
+        let mut command = super::Cli::command();
+        if self.shell == Shell::Zsh {
+            command = without_files(&command);
+        }
+        clap_complete::generate(self.shell, &mut command, NAME, &mut script);
+        let script = String::from_utf8_lossy(&script);
+        report::answer(match self.shell {
+            // clap_complete 4.6 writes a `-` in the name in two ways, and then knows no subcommand by its own name.
+            Shell::Bash => script.replace("nixvm__subcmd__test", "nixvm__test"),
+            Shell::Zsh => with_files(&script),
+            _ => script.into_owned(),
+        });
         ExitCode::SUCCESS
     }
+}
+
+/// The command without scenarios' files: in clap_complete's words for zsh subcommands come after all of them.
+fn without_files(full: &Command) -> Command {
+    let flags = full.get_arguments().filter(|argument| !argument.is_positional());
+    let version = full.get_version().unwrap_or_default().to_owned();
+    Command::new(NAME).version(version).args(flags).subcommands(full.get_subcommands())
+}
+
+/// The first word is a subcommand or a file, and what follows a file is one, too.
+fn with_files(script: &str) -> String {
+    let commands = format!("_describe -t commands '{NAME} commands' commands \"$@\"\n");
+    let script = script.replacen(&commands, &format!("{commands}    _files\n"), 1);
+    let cases = "case $line[1] in\n";
+    script.replacen(cases, &format!("{cases}            (*.rs|*/*)\n_files && ret=0\n;;\n"), 1)
 }

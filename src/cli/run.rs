@@ -151,6 +151,12 @@ async fn in_turn(commands: &mut [Command], settings: &Settings) -> Result<ExitCo
             // Ended by a signal: the ones after it are not wanted either.
             Err(code) => return Ok(code),
         }
+        let rest = count - number - 1;
+        if settings.fail_fast && rest > 0 && exits.iter().any(|exit| *exit != Exit::Passed) {
+            report::events(&report::choose(settings))
+                .note(format!("a scenario failed: {rest} of {count} files are not run"));
+            break;
+        }
     }
     Ok(Exit::of_all(exits).into())
 }

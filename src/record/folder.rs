@@ -94,9 +94,15 @@ impl Folder {
         };
         let shown = if meant.is_empty() { all.iter().collect() } else { meant };
         let names: Vec<String> = shown.iter().take(KEPT).map(|path| name(path)).collect();
+        let next = match names.is_empty() {
+            true => {
+                "run scenarios first, which makes one (`nixvm-test scenarios/`), or name the folder of a record"
+            }
+            false => "name one of them, its folder, or `last`",
+        };
         Err(Error::new(ErrorKind::Usage, error)
             .section("records, the newest first", names.join("\n"))
-            .next_step("name one of them, its folder, or `last`"))
+            .next_step(next))
     }
 
     /// Where it is.

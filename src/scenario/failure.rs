@@ -14,6 +14,11 @@ use crate::record::{Keeper, in_a_path};
 /// So many lines are shown before the one that failed, and after it.
 const AROUND: (usize, usize) = (3, 1);
 
+/// As much is told of what a scenario itself said, in bytes: of a whole report, and of its summary. An assertion that shows
+/// a log would fill the terminal and every report with it.
+const MOST: usize = 64 << 10;
+const SUMMARY: usize = 4 << 10;
+
 /// Why a scenario failed: what its exit code says, and the report.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -73,15 +78,20 @@ impl Failure {
         }
     }
 
+    /// What was expected and what came, in a line or a few.
+    pub fn summary(&self) -> String {
+        bounded(harmless(self.error.summary()), SUMMARY)
+    }
+
     /// The whole report.
     pub fn report(&self, scenario: &Scenario, kept: &Kept) -> String {
-        let mut text = self.error.what();
+        let mut text = bounded(harmless(&self.error.what()), MOST);
         let (file, line) = self.place(scenario);
         let shown = file.display().to_string();
         // Writing to a String does not fail.
         let _ = write!(text, "\n  scenario: {}, {}:{line}", scenario.name(), from_here(&shown));
         text.push_str(&excerpt(&file, line));
-        text.push_str(&self.error.why());
+        text.push_str(&harmless(&self.error.why()));
         let lines = [
             ("record", kept.folder.as_deref().and_then(Path::to_str)),
             ("go back to it", kept.attach.as_deref()),
@@ -103,6 +113,23 @@ fn replay(scenario: &Scenario, run: &str) -> String {
         true => format!("nixvm-test {} --against {run}", from_here(scenario.file)),
         false => format!("NIXVM_AGAINST={run} cargo test {}", scenario.name()),
     }
+}
+
+/// Text of several lines with nothing that a terminal acts on: an assertion of a scenario may show what a guest printed.
+fn harmless(text: &str) -> String {
+    let plain = crate::console::strip_escapes(text.as_bytes());
+    let plain = String::from_utf8_lossy(&plain).replace("\r\n", "\n").replace('\t', "    ");
+    plain.split('\n').map(crate::console::neutral).collect::<Vec<_>>().join("\n")
+}
+
+/// `text`, or its beginning and end if it has more than `most` bytes.
+fn bounded(text: String, most: usize) -> String {
+    if text.len() <= most {
+        return text;
+    }
+    let boundary = |at: usize| (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    let (head, tail) = (boundary(most / 2), boundary(text.len() - most / 2));
+    format!("{}\n[{} bytes are left out here]\n{}", &text[..head], tail - head, &text[tail..])
 }
 
 /// The line of the file, marked, with what stands around it.
@@ -156,6 +183,14 @@ mod tests {
         let (file, suite) = (scenario(here.leak()), scenario("tests/suite.rs"));
         assert_eq!(replay(&file, "2026"), "nixvm-test a.rs --against 2026");
         assert_eq!(replay(&suite, "2026"), "NIXVM_AGAINST=2026 cargo test web::works");
+    }
+
+    #[test]
+    fn what_a_scenario_says_does_nothing_to_a_terminal_and_is_of_bounded_length() {
+        let said = "red\x1b[2J\x1b]0;title\x07\r\n\tb\u{9b}31m\u{202e}c\rd";
+        assert_eq!(harmless(said), "red\n    b\u{fffd}31m\u{fffd}c\u{fffd}d");
+        assert_eq!(bounded("short".to_owned(), 5), "short");
+        assert_eq!(bounded("äää0123456789zzz".to_owned(), 7), "ä\n[14 bytes are left out here]\nzzz");
     }
 
     #[test]

@@ -180,22 +180,17 @@ fn trial(
     };
     Trial::ignorable_test(scenario.name(), move || {
         if let Some(why) = left_out {
-            let skipped = Event::ScenarioSkipped { scenario: scenario.name(), why: why.clone() };
-            suite.events(&scenario.name()).send(skipped);
-            // Not by libtest-mimic's own flag, which has no room for the reason.
-            let reason = Some(why).filter(|why| !why.is_empty());
-            return Ok(Completion::Ignored { reason });
+            return Ok(left_alone(&suite, scenario, why));
         }
         let _turn = one_at_a_time.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
         suite.ahead().begins(scenario);
         if suite.fail_fast() && !exits.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            let reason = Some("another scenario failed before".to_owned());
-            return Ok(Completion::Ignored { reason });
+            return Ok(left_alone(&suite, scenario, "another scenario failed before".to_owned()));
         }
         if suite.is_over() {
             exits.lock().unwrap_or_else(PoisonError::into_inner).push(Exit::Failed);
-            let reason = Some("not run: the time limit of the whole run has passed".to_owned());
-            return Ok(Completion::Ignored { reason });
+            let why = "not run: the time limit of the whole run has passed".to_owned();
+            return Ok(left_alone(&suite, scenario, why));
         }
         match tried(scenario, &suite) {
             Ok(()) => Ok(Completion::Completed),
@@ -206,6 +201,14 @@ fn trial(
         }
     })
     .with_ignored_flag(scenario.ignore.is_some() && arguments.ignored)
+}
+
+/// The end of a scenario that is not run, and why: in the record, too.
+fn left_alone(suite: &Suite, scenario: &Scenario, why: String) -> Completion {
+    let skipped = Event::ScenarioSkipped { scenario: scenario.name(), why: why.clone() };
+    suite.events(&scenario.name()).send(skipped);
+    // Not by libtest-mimic's own flag, which has no room for the reason.
+    Completion::Ignored { reason: Some(why).filter(|why| !why.is_empty()) }
 }
 
 /// Whether libtest-mimic is going to run it: its filters are as libtest's.

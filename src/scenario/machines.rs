@@ -16,7 +16,7 @@ use super::suite::Suite;
 use crate::build::{BuiltVm, Source, password_of};
 use crate::machine::{Machine, MachineOptions, Session};
 use crate::qemu::memory_size;
-use crate::template::{self, Moment};
+use crate::template::{self, IN_CHECKPOINT, Moment};
 use crate::{Error, ErrorKind, Events, Result};
 
 /// Makes every machine ready that `scenario` takes, all at once, as soon as this host has room for them; returns
@@ -82,7 +82,12 @@ pub(super) async fn all(
 type Ready = (Vec<Place>, Option<Permit>);
 
 fn at(exit: Exit) -> impl Fn(Error) -> Failure + Copy {
-    move |error| Failure::new(Exit::before_the_body(&error, exit), error)
+    move |error| {
+        // A checkpoint that fails is a test that does, on a machine that is up.
+        let exit =
+            if error.sections().any(|(title, _)| title == IN_CHECKPOINT) { Exit::Failed } else { exit };
+        Failure::new(Exit::before_the_body(&error, exit), error)
+    }
 }
 
 /// What the machines of a scenario are made for, and of.

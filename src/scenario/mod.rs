@@ -10,6 +10,7 @@
 
 mod admission;
 mod ahead;
+mod body;
 mod budget;
 mod capacity;
 mod checks;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::admission::Permit;
+use super::body::{Body, blocked, timed_out};
 use super::exit::Exit;
 use super::failure::{Failure, Kept, from_here};
 use super::given::Given;
@@ -25,7 +26,7 @@ use crate::{Error, ErrorKind, Event, Events, Speed};
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// How much longer than its limit a scenario has to give way before its thread is given up.
-const GRACE: Duration = Duration::from_secs(3);
+pub(super) const GRACE: Duration = Duration::from_secs(3);
 
 /// How long tasks that a scenario left behind have to end.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -89,7 +90,7 @@ pub(super) fn run(
     // Trying again mends neither a command line nor a configuration.
     let retried = number < most && matches!(failure.exit, Exit::Failed | Exit::Boot) && !suite.is_over();
     let told = crate::Failure {
-        summary: failure.error.summary().to_owned(),
+        summary: failure.summary(),
         kind: format!("{:?}", failure.error.kind()),
         report: report.clone(),
         file,
@@ -331,34 +332,15 @@ impl Life {
             );
         }
         // The library's own errors show the console where it says something.
-        if matches!(error.kind(), ErrorKind::Other | ErrorKind::Timeout) && error.sections().count() == 0 {
+        let says_nothing =
+            matches!(error.kind(), ErrorKind::Other | ErrorKind::Timeout | ErrorKind::ChannelLost);
+        if says_nothing && error.sections().count() == 0 {
             for machine in lock(&self.machines).iter() {
                 let title = format!("last lines of {}'s console", machine.name());
                 error = error.section(title, machine.console().tail(CONSOLE_LINES));
             }
         }
         Failure { error, ..failure }
-    }
-}
-
-/// A scenario's function while it runs. When it ends, or is given up, what is done with the machines is no step
-/// of it any more and has no line.
-struct Body<'a> {
-    events: &'a Events,
-    begun: Instant,
-}
-
-impl<'a> Body<'a> {
-    fn begin(events: &'a Events, limit: Duration) -> Self {
-        events.send(Event::BodyStarted { limit });
-        Self { events, begun: Instant::now() }
-    }
-}
-
-impl Drop for Body<'_> {
-    fn drop(&mut self) {
-        self.events.send(Event::BodyFinished { took: self.begun.elapsed() });
-        crate::place::at(0);
     }
 }
 
@@ -385,17 +367,4 @@ fn lock(machines: &Machines) -> std::sync::MutexGuard<'_, Vec<Machine>> {
 
 fn take(machines: &Machines) -> Vec<Machine> {
     std::mem::take(&mut *lock(machines))
-}
-
-fn timed_out(elapsed: Duration, limit: Duration) -> Error {
-    Error::new(ErrorKind::Timeout, "the scenario did not end within its time limit")
-        .took(elapsed, limit)
-        .next_step("if it needs longer, give it a limit of its own: `#[scenario(timeout = \"10m\")]`")
-}
-
-fn blocked(limit: Duration) -> Error {
-    Error::new(ErrorKind::Timeout, "the scenario did not end within its time limit, and holds its thread")
-        .took(limit + GRACE, limit)
-        .likely_cause("it blocks: std::thread::sleep, a lock, or blocking input or output in async code")
-        .next_step("use what tokio has for it (tokio::time::sleep), or tokio::task::spawn_blocking")
 }

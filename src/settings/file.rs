@@ -55,6 +55,9 @@ impl File {
             std::io::ErrorKind::NotFound => {
                 Error::new(ErrorKind::Usage, format!("there is no file {}", path.display()))
             }
+            std::io::ErrorKind::InvalidData => {
+                Error::new(ErrorKind::Usage, format!("{} is no text in UTF-8", path.display()))
+            }
             _ => Error::io(format_args!("read {}", path.display()), &source),
         })?;
         Self::parse(path, &text)

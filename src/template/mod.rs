@@ -16,7 +16,7 @@ mod seal;
 mod store;
 
 pub use key::Key;
-pub(crate) use moment::is_at_hand;
+pub(crate) use moment::{IN_CHECKPOINT, is_at_hand};
 pub use moment::{Moment, Step, machine};
 pub use pool::Pool;
 pub use prune::{Entry, list, prune};

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 
 use super::{Key, Made, Store};
 use crate::build::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
 use crate::qemu::{Accelerator, Saved, accelerator};
 use crate::{Error, ErrorKind, Events, Result};
+
+/// The title under which an error says in which checkpoint it is.
+pub(crate) const IN_CHECKPOINT: &str = "in the checkpoint";
 
 /// A step that a checkpoint takes.
 pub type Step = for<'a> fn(&'a mut Machine) -> Pin<Box<dyn Future<Output = Result> + Send + 'a>>;
@@ -76,7 +81,18 @@ impl Moment {
                     opened => opened,
                 }
             }
-            Self::After { step, .. } => step(machine).await,
+            Self::After { step, name, .. } => {
+                let mut steps = step(machine);
+                // A panic in it is its failure, and not the boot's.
+                let done = std::future::poll_fn(|context| {
+                    let poll = AssertUnwindSafe(|| steps.as_mut().poll(context));
+                    std::panic::catch_unwind(poll).unwrap_or_else(|_| {
+                        Poll::Ready(Err(Error::new(ErrorKind::Other, "the checkpoint panicked")))
+                    })
+                });
+                let function = name.split(' ').next().unwrap_or_default();
+                done.await.map_err(|error| error.section(IN_CHECKPOINT, function))
+            }
         }
     }
 

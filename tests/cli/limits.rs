@@ -104,6 +104,10 @@ fn a_run_whose_time_is_up_ends_what_is_under_way_and_runs_no_more() {
         .printed("0 passed; 2 failed; 2 ignored")
         .said("nixvm-test: the time limit of the whole run, 6 s, has passed");
     assert_eq!(ran.err.matches("the time limit of the whole run,").count(), 1, "{}", ran.err);
+    let record = std::fs::read_dir(folder.runs()).unwrap().next().unwrap().unwrap().path();
+    let junit = std::fs::read_to_string(record.join("junit.xml")).unwrap();
+    let skipped = "<skipped message=\"not run: the time limit of the whole run has passed\"/>";
+    assert_eq!(junit.matches(skipped).count(), 2, "{junit}");
     let pids = started(&ran);
     assert_eq!(pids.len(), 2, "{}", ran.err);
     assert!(!pids.into_iter().any(lives), "{}", ran.err);
@@ -118,6 +122,16 @@ fn files_of_one_run_share_its_time() {
     folder.run(&["a.rs", "b.rs", "c.rs", "--", "--list"]).ended_with(0);
     let run = |limit: &str| folder.run(&["a.rs", "b.rs", "c.rs", "--run-timeout", limit]);
     run("1s").ended_with(1).said("no time is left for 2 of 3 files: they are not run");
+}
+
+#[test]
+fn after_a_failure_no_other_file_is_begun_where_that_is_asked_for() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn breaks() { panic!() }");
+    folder.put("b.rs", crate::folder::file("#[scenario] async fn passes() {}"));
+    let ran = folder.run(&["--fail-fast", "a.rs", "b.rs"]);
+    ran.ended_with(1).said("a scenario failed: 1 of 2 files are not run");
+    assert!(!ran.out.contains("passes"), "{}", ran.out);
+    folder.run(&["--fail-fast", "b.rs", "a.rs"]).ended_with(1).printed("test passes ... ok");
 }
 
 #[test]

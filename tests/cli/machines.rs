@@ -184,3 +184,51 @@ fn wait_for_machine(log: &Path) -> u32 {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn what_an_assertion_shows_does_nothing_to_the_terminal_and_does_not_fill_it() {
+    let folder = Folder::with(
+        "a.rs",
+        r#"
+#[scenario] async fn panics() { panic!("{}", "seen: \x1b]0;title\x07\x1b[2J\u{9b}31m \u{202e}end"); }
+#[scenario] async fn fails() -> Result<(), String> { Err("seen: \x1b[2Jend".into()) }
+#[scenario] async fn shows_a_log() { assert!(false, "{}", "a line of a log\n".repeat(100_000)); }
+"#,
+    );
+    // Colours are for terminals, where nothing is taken out on the way.
+    let ran = folder.run(&["a.rs", "--", "--color=always"]);
+    ran.ended_with(1).printed("seen: \u{fffd}31m \u{fffd}end").printed("seen: end");
+    ran.printed("bytes are left out here]");
+    for bad in ["\x1b[2J", "\x1b]", "\u{7}", "\u{9b}", "\u{202e}"] {
+        assert!(!ran.out.contains(bad), "{bad:?}");
+    }
+    assert!(ran.out.len() < 200_000, "{}", ran.out.len());
+    let record = std::fs::read_dir(folder.runs()).unwrap().next().unwrap().unwrap().path();
+    assert!(std::fs::metadata(record.join("events.jsonl")).unwrap().len() < 500_000);
+}
+
+#[test]
+fn a_checkpoint_that_fails_is_named_and_is_no_failed_boot() {
+    let folder = Folder::with(
+        "a.rs",
+        r#"
+#[checkpoint]
+async fn seeded(machine: &mut Machine) -> Result {
+    machine.login("alice", "test").await?.succeed("echo seeding; false").await.map(drop)
+}
+#[checkpoint]
+async fn watered(machine: &mut Machine) -> Result { panic!("{} has no can", machine.name()) }
+#[scenario(from = seeded)] async fn grows(machine: Machine) { drop(machine) }
+#[scenario(from = watered)] async fn blooms(machine: Machine) { drop(machine) }
+"#,
+    );
+    FakeVm::new().write_to(folder.path());
+    let ran = folder.run(&["--vm", "result", "--no-template", "a.rs"]);
+    ran.ended_with(1).printed("`echo seeding; false` ended with status 1").printed("machine has no can");
+    ran.printed("the checkpoint panicked\n");
+    for name in ["seeded", "watered"] {
+        let named =
+            ran.out.lines().any(|line| line.starts_with("    | ") && line.ends_with(&format!("::{name}")));
+        assert!(named && ran.out.contains("  in the checkpoint:\n"), "{name}\n{}", ran.out);
+    }
+}

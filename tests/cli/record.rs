@@ -155,3 +155,16 @@ fn an_unknown_format_of_a_report_is_refused_with_the_known_ones() {
     let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
     folder.run(&["--report", "pdf=x", "a.rs"]).ended_with(2).said("junit=FILE,html=FILE,jsonl=FILE,cast=DIR");
 }
+
+#[test]
+fn what_is_not_run_after_a_failure_is_in_the_record_with_the_reason() {
+    let folder = Folder::with(
+        "a.rs",
+        "#[scenario] async fn breaks() { panic!() }\n#[scenario] async fn comes_next() {}",
+    );
+    let ran = folder.run(&["a.rs", "--fail-fast", "--", "--test-threads=1"]);
+    ran.ended_with(1).printed("test comes_next ... ignored (another scenario failed before)");
+    let record = std::fs::read_dir(folder.runs()).unwrap().next().unwrap().unwrap().path();
+    let junit = std::fs::read_to_string(record.join("junit.xml")).unwrap();
+    assert!(junit.contains("<skipped message=\"another scenario failed before\"/>"), "{junit}");
+}

@@ -110,12 +110,51 @@ fn shells_get_their_completions_and_man_its_pages() {
         let ran = folder.run(&["completions", shell]);
         ran.ended_with(0).printed(word).printed("doctor").printed("keep-state");
     }
+    // zsh tells words apart by their places: nothing may come before the subcommand.
+    let zsh = folder.run(&["completions", "zsh"]).out;
+    let (before, _) = zsh.split_once("\":: :_nixvm-test_commands\"").unwrap();
+    assert!(!before.contains("scenarios --"), "{before}");
+    assert!(zsh.contains("_describe -t commands 'nixvm-test commands' commands \"$@\"\n    _files\n"));
     folder.run(&["completions", "cmd"]).ended_with(2).said("possible values");
     let ran = folder.run(&["man"]);
     ran.ended_with(0).printed(".TH nixvm-test 1").printed("run\\-timeout").printed("Exit codes");
     folder.run(&["man", "--dir", "man1"]).ended_with(0);
     let page = std::fs::read_to_string(folder.path().join("man1/nixvm-test-init.1")).unwrap();
     assert!(page.contains("no\\-cargo"), "{page}");
+}
+
+#[test]
+fn bash_completes_subcommands_their_flags_and_values() {
+    let folder = Folder::new();
+    folder.put("completions", folder.run(&["completions", "bash"]).out);
+    for (typed, expected) in [
+        ("re", "repl report replay"),
+        ("attach --li", "--live"),
+        ("init --ci git", "github gitlab"),
+        ("completions z", "zsh"),
+        ("cache p", "prune path"),
+    ] {
+        let words: Vec<&str> = std::iter::once("nixvm-test").chain(typed.split(' ')).collect();
+        let (current, before) = (words[words.len() - 1], words[words.len() - 2]);
+        // As bash calls it after a tab.
+        let call = format!(
+            "source ./completions; COMP_WORDS=({}); COMP_CWORD={}; \
+             $(complete -p nixvm-test | sed 's/.*-F \\([^ ]*\\).*/\\1/') nixvm-test '{current}' '{before}'; \
+             echo \"${{COMPREPLY[*]}}\"",
+            words.join(" "),
+            words.len() - 1
+        );
+        let output =
+            std::process::Command::new("bash").args(["-c", &call]).current_dir(folder.path()).output();
+        let output = output.unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let sorted = |words: &str| {
+            let mut words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+            words.sort();
+            words
+        };
+        assert_eq!(sorted(&out), sorted(expected), "{typed}: {err}");
+    }
 }
 
 #[test]

@@ -94,6 +94,23 @@ fn it_opens_plays_filters_and_is_used_by_keyboard_alone() {
 }
 
 #[test]
+fn a_step_shows_the_console_of_the_clone_and_not_of_the_machine_that_a_template_was_made_of() {
+    let mut record = Record::new(1);
+    record.scenario(0.5, "web", "", 1, "").booted(1.0, "web", "machine", [1.0, 2.0, 3.0]);
+    record.step((5.0, 6.0), "web", 1, "save the machine", 4);
+    record.at(7.0, "web", nixvm_test::Event::MachineStarted { machine: "machine".into(), pid: 4712 });
+    record.step((8.0, 9.0), "web", 2, "root: ls", 5);
+    record.console(9.5, "web", &[(0.5, b"before\r\n"), (1.5, b"after\r\n")]);
+    record.stopped(9.5, "web", "stopped").passed(9.6, "web", 9.0).finished(9.7).written();
+    let mut browser = Browser::open(&record.path().join("report.html"), false);
+    let times = "[...document.querySelectorAll('.step .at')].map(one => [one.tagName, one.textContent])";
+    assert_eq!(browser.value(times), json!([["SPAN", "4.0 s"], ["BUTTON", "1.0 s"]]));
+    browser.value("document.querySelector('button.at').click()");
+    browser.until(&format!("{SCREEN}.includes('before') && !{SCREEN}.includes('after')"));
+    assert_eq!(browser.complaints, [] as [String; 0]);
+}
+
+#[test]
 fn files_of_the_record_are_links_from_its_folder_and_nothing_else_is_one() {
     let odd = "a b#c?d%2Fe'\"<&:;=+ü.log";
     let mut record = Record::new(1);

@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use nixvm_test::{Error, ErrorKind, Result};
+use nixvm_test::{Error, ErrorKind, Result, nearest};
 
 /// The commands, as `help` shows them.
 pub const HELP: &str = "\
@@ -182,12 +182,13 @@ fn lacks(verb: &str, what: &str) -> Error {
 }
 
 fn unknown(verb: &str) -> Error {
-    let error = Error::new(ErrorKind::Usage, format!("there is no command {verb:?}"));
-    let near = VERBS.into_iter().find(|known| known.starts_with(verb) || verb.starts_with(known));
-    error.next_step(match near {
-        Some(near) => format!("is {near} meant? `help` lists them all"),
-        None => format!("`help` lists them all; a command of the machine is run by `succeed {verb} …`"),
-    })
+    let begins = VERBS.into_iter().find(|known| known.starts_with(verb) || verb.starts_with(known));
+    let meant = match begins.or_else(|| nearest(verb, VERBS)) {
+        Some(near) => format!("is {near} meant? "),
+        None => String::new(),
+    };
+    let next = format!("{meant}`help` lists them all; a command of the machine is run by `succeed {verb} …`");
+    Error::new(ErrorKind::Usage, format!("there is no command {verb:?}")).next_step(next)
 }
 
 #[cfg(test)]
@@ -215,6 +216,7 @@ mod tests {
             assert_eq!(parse(wrong).unwrap_err().kind(), ErrorKind::Usage, "{wrong}");
         }
         assert!(parse("wait_for 80").unwrap_err().to_string().contains("wait_for_unit"));
+        assert!(parse("succed ls").unwrap_err().to_string().contains("is succeed meant?"));
         assert!(parse("ls").unwrap_err().to_string().contains("succeed ls"));
         assert!(VERBS.iter().all(|verb| HELP.contains(verb)));
     }

@@ -239,12 +239,14 @@ function output(step) {
 }
 function steps(taken, machine, scenario, films) {
   const lines = data.sources[scenario.file] || {};
+  // A machine that was started to make a template of has no film; those that there are are of the last starts.
+  const unfilmed = Math.max(0, machine.started.length - films.length);
   const list = el('ol', { class: 'steps' });
   let last;
   for (const step of taken) {
     const start = machine.started.filter(time => time <= step.begun + 0.01);
     const at = Math.max(0, step.begun - (start.length ? start[start.length - 1] : machine.started[0] ?? step.begun));
-    const film = films[Math.max(0, start.length - 1)];
+    const film = films[Math.max(0, start.length - 1) - unfilmed];
     const when = film ? el('button', { type: 'button', class: 'at', text: seconds(at), 'aria-label': 'show the console at ' + seconds(at), on: { click: () => film.show(at) } }) : el('span', { class: 'at', text: seconds(at) });
     const source = step.line && step.line !== last ? el('code', { class: 'src', text: fileName(scenario.file) + ':' + step.line + (lines[step.line] ? '  ' + lines[step.line] : '') }) : null;
     last = step.line || last;

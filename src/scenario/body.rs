@@ -1,0 +1,42 @@
+//! A scenario's own function: when it begins and ends, and how long it may take.
+
+use std::time::{Duration, Instant};
+
+use super::run::GRACE;
+use crate::{Error, ErrorKind, Event, Events};
+
+/// A scenario's function while it runs. When it ends, or is given up, what is done with the machines is no step
+/// of it any more and has no line.
+pub(super) struct Body<'a> {
+    events: &'a Events,
+    pub(super) begun: Instant,
+}
+
+impl<'a> Body<'a> {
+    pub(super) fn begin(events: &'a Events, limit: Duration) -> Self {
+        events.send(Event::BodyStarted { limit });
+        Self { events, begun: Instant::now() }
+    }
+}
+
+impl Drop for Body<'_> {
+    fn drop(&mut self) {
+        self.events.send(Event::BodyFinished { took: self.begun.elapsed() });
+        crate::place::at(0);
+    }
+}
+
+/// It did not end within `limit`.
+pub(super) fn timed_out(elapsed: Duration, limit: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, "the scenario did not end within its time limit")
+        .took(elapsed, limit)
+        .next_step("if it needs longer, give it a limit of its own: `#[scenario(timeout = \"10m\")]`")
+}
+
+/// It holds its thread, so that nothing can end it.
+pub(super) fn blocked(limit: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, "the scenario did not end within its time limit, and holds its thread")
+        .took(limit + GRACE, limit)
+        .likely_cause("it blocks: std::thread::sleep, a lock, or blocking input or output in async code")
+        .next_step("use what tokio has for it (tokio::time::sleep), or tokio::task::spawn_blocking")
+}
