@@ -101,14 +101,18 @@ fn login<'a>(tty: &mut Tty, settings: &'a Settings, mut name: String) -> Option<
             return Some(user);
         }
         std::thread::sleep(settings.login_delay);
-        tty.print("\nLogin incorrect\n");
+        let refusal = "\nLogin incorrect\n";
         failures += 1;
         if failures >= settings.tries {
+            tty.print(refusal);
             return None;
         }
+        let prompt = format!("{} login: ", settings.name);
+        // In one piece, so that whoever looks at the console after the refusal always sees the same.
+        let mut asked = format!("{refusal}{prompt}");
         loop {
-            match tty.ask(&format!("{} login: ", settings.name), true, settings.login_timeout) {
-                Ok(line) if line.is_empty() => {}
+            match tty.ask(&asked, true, settings.login_timeout) {
+                Ok(line) if line.is_empty() => asked.clone_from(&prompt),
                 Ok(line) => {
                     name = line;
                     break;
