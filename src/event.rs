@@ -194,6 +194,12 @@ pub enum Event {
         scenario: String,
         /// Why.
         why: String,
+        /// The file it stands in, as a path on this host.
+        #[serde(default)]
+        file: PathBuf,
+        /// The line of its function.
+        #[serde(default)]
+        line: u32,
     },
     /// A file was added to the record of the run.
     FileKept {

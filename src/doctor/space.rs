@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Finding, State};
-use crate::{Result, cache, qemu};
+use crate::{Error, Result, cache, qemu, record};
 
 const GIB: u64 = 1 << 30;
 
@@ -11,7 +11,7 @@ const GIB: u64 = 1 << 30;
 const LEAST: u64 = GIB / 4;
 
 /// The disks that are written to, each with what it is for.
-pub(super) fn disks() -> [Finding; 3] {
+pub(super) fn disks() -> [Finding; 4] {
     let runs = qemu::runs_folder().map(Path::to_owned);
     [
         // A first build of NixOS fetches some gigabytes.
@@ -29,7 +29,24 @@ pub(super) fn disks() -> [Finding; 3] {
             2 * GIB,
             "free some of it, or set TMPDIR to a folder on another disk",
         ),
+        // A machine that failed is kept as it stood, and the twenty newest records stay.
+        disk(
+            "disk for records",
+            records(),
+            GIB,
+            "free some of it, or set NIXVM_RUNS to a folder on another disk",
+        ),
     ]
+}
+
+/// The folder of the records, made if it is missing.
+fn records() -> Result<PathBuf> {
+    let folder = record::base()?;
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        Error::io(format_args!("make the folder of records {}", folder.display()), &error)
+            .next_step("set NIXVM_RUNS to a folder that you may write to")
+    })?;
+    Ok(folder)
 }
 
 fn disk(name: &'static str, folder: Result<PathBuf>, enough: u64, mend: &str) -> Finding {

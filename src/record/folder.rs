@@ -136,7 +136,11 @@ pub fn in_a_path(name: &str) -> String {
 }
 
 /// The folder with all records.
-fn base() -> Result<PathBuf> {
+/// Where records are made.
+///
+/// # Errors
+/// [`ErrorKind::Host`] when nothing says where.
+pub(crate) fn base() -> Result<PathBuf> {
     environment::path(RUNS).or_else(|| Some(environment::state_folder()?.join("runs"))).ok_or_else(|| {
         Error::new(
             ErrorKind::Host,

@@ -60,6 +60,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Event;
 
+pub(crate) use folder::base;
 pub use folder::{Folder, RUN, RUNS, in_a_path};
 pub use history::History;
 pub(crate) use incomplete::{incomplete, tell};

@@ -83,7 +83,12 @@ mod tests {
                 phase: "kernel".into(),
                 at: std::time::Duration::from_millis(1500),
             },
-            Event::ScenarioSkipped { scenario: "web::login".into(), why: "needs a moon".into() },
+            Event::ScenarioSkipped {
+                scenario: "web::login".into(),
+                why: "needs a moon".into(),
+                file: "web.rs".into(),
+                line: 3,
+            },
         ];
         for event in &events {
             writer.event("web::login", event);

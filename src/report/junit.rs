@@ -56,13 +56,13 @@ fn case(scenario: &Scenario, folder: &Path) -> TestCase {
         (Some(apart), false) => format!("{apart}::{module}"),
     };
     case.set_classname(class);
+    case.extra.insert("file".into(), scenario.file.to_string_lossy().as_ref().into());
+    case.extra.insert("line".into(), scenario.line.to_string().into());
     let Some(last) = scenario.attempts.last() else { return case };
     case.set_time(duration(last.took.unwrap_or_default()));
     if let Some(time) = timestamp(last.begun) {
         case.set_timestamp(time);
     }
-    case.extra.insert("file".into(), scenario.file.to_string_lossy().as_ref().into());
-    case.extra.insert("line".into(), scenario.line.to_string().into());
     case.set_system_out(told(last, folder));
     for machine in &last.machines {
         properties(&mut case, machine, folder);

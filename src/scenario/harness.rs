@@ -205,7 +205,8 @@ fn trial(
 
 /// The end of a scenario that is not run, and why: in the record, too.
 fn left_alone(suite: &Suite, scenario: &Scenario, why: String) -> Completion {
-    let skipped = Event::ScenarioSkipped { scenario: scenario.name(), why: why.clone() };
+    let (file, line) = (super::configuration::source_file(scenario), scenario.line);
+    let skipped = Event::ScenarioSkipped { scenario: scenario.name(), why: why.clone(), file, line };
     suite.events(&scenario.name()).send(skipped);
     // Not by libtest-mimic's own flag, which has no room for the reason.
     Completion::Ignored { reason: Some(why).filter(|why| !why.is_empty()) }

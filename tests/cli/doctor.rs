@@ -124,7 +124,7 @@ fn everything_that_is_missing_is_named_with_what_mends_it() {
 }
 
 #[test]
-fn without_a_folder_for_the_cache_it_is_said_how_to_have_one() {
+fn without_a_folder_for_the_cache_or_for_records_it_is_said_how_to_have_one() {
     let host = Host::new();
     let mut command = host.command(&["--json"]);
     command.env_remove("HOME").env_remove("XDG_CACHE_HOME").env_remove("NIXVM_CACHE_DIR");
@@ -132,6 +132,12 @@ fn without_a_folder_for_the_cache_it_is_said_how_to_have_one() {
     let (state, found, mend) = findings.of("disk for the cache");
     assert_eq!((state, found), ("missing", "no folder for the cache: HOME is not set"));
     assert!(mend.contains("set HOME, or NIXVM_CACHE_DIR"), "{mend}");
+    let mut command = host.command(&["--json"]);
+    command.env("NIXVM_RUNS", "/proc/none");
+    let findings = Findings(serde_json::from_str(&Ran::of(&mut command).ended_with(5).out).unwrap());
+    let (state, found, mend) = findings.of("disk for records");
+    assert!(state == "missing" && found.contains("/proc/none"), "{state} {found}");
+    assert!(mend.contains("set NIXVM_RUNS"), "{mend}");
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn junit_has_every_fate_and_whatever_a_guest_prints_is_xml() {
         r#"<testcase name="login" classname="web""#,
         r#"<failure message="machine: unit web.service has failed" type="Timeout">"#,
         "<flakyFailure",
+        r#"<testcase name="everything" classname="slow" file="tests/slow.rs" line="7">"#,
         r#"<skipped message="needs an hour""#,
         "machine: alice: cowsay hello | lolcat (1.200 s, line 7)\n  |  _______\n",
         "[[ATTACHMENT|",

@@ -58,7 +58,16 @@ impl Record {
     }
 
     pub fn skipped(&mut self, time: f64, scenario: &str, why: &str) -> &mut Self {
-        self.at(time, scenario, Event::ScenarioSkipped { scenario: scenario.into(), why: why.into() })
+        self.at(
+            time,
+            scenario,
+            Event::ScenarioSkipped {
+                scenario: scenario.into(),
+                why: why.into(),
+                file: "tests/slow.rs".into(),
+                line: 7,
+            },
+        )
     }
 
     pub fn finished(&mut self, took: f64) -> &mut Self {

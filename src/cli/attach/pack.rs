@@ -36,6 +36,11 @@ pub fn pack(folder: &Path, file: &Path) -> Result {
     let failed = |error: std::io::Error| {
         Error::new(ErrorKind::Io, format!("could not write {}: {error}", file.display()))
     };
+    let taken = |error| failed(error).next_step("name another file: --pack=FILE");
+    // Before the work of minutes, and again after it.
+    if file.symlink_metadata().is_ok() {
+        return Err(taken(std::io::ErrorKind::AlreadyExists.into()));
+    }
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let part = tempfile::Builder::new().prefix(".moment-").tempfile_in(parent).map_err(failed)?;
     let compressed = GzEncoder::new(BufWriter::new(part.as_file()), Compression::fast());
@@ -46,9 +51,7 @@ pub fn pack(folder: &Path, file: &Path) -> Result {
         .and_then(|()| archive.into_inner()?.finish()?.flush())
         .map_err(failed)?;
     part.persist_noclobber(file).map_err(|error| match error.error {
-        error if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            failed(error).next_step("name another file: --pack=FILE")
-        }
+        error if error.kind() == std::io::ErrorKind::AlreadyExists => taken(error),
         error => failed(error),
     })?;
     Ok(())
@@ -88,6 +91,8 @@ mod tests {
         pack(&moment, &packed).unwrap();
         let error = pack(&moment, &packed).unwrap_err().to_string();
         assert!(error.contains("next: name another file"), "nothing is overwritten: {error}");
+        let error = pack(Path::new("/nowhere"), &packed).unwrap_err().to_string();
+        assert!(error.contains("next: name another file"), "nor is anything read before: {error}");
         assert!(std::fs::metadata(&packed).unwrap().len() < 100_000);
         assert_eq!(file(packed.to_str().unwrap()).as_deref(), Some(packed.as_path()));
         assert_eq!(file(moment.join("moment.json").to_str().unwrap()), None);

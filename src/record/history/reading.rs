@@ -93,9 +93,9 @@ impl History {
                 self.scenarios[index].attempts.push(Attempt { begun: time, ..Attempt::default() });
                 self.current.insert((suite, scenario), index);
             }
-            Event::ScenarioSkipped { scenario, why } => {
+            Event::ScenarioSkipped { scenario: name, why, file, line } => {
                 let skipped = Some(why);
-                self.scenarios.push(Scenario { name: scenario, suite, skipped, ..Scenario::default() });
+                self.scenarios.push(Scenario { name, suite, skipped, file, line, ..Scenario::default() });
             }
             event => {
                 let index = self.current.get(&(suite, scenario));
