@@ -30,7 +30,8 @@ use nixvm_test::prelude::*;
 /// The cow says hello to the world.
 #[scenario(from = logged_in("alice", "test"))]
 async fn hello(machine: Machine) -> Result {
-    let (alice, console) = (machine.session().await.ok_or("nobody is logged in")?, machine.console());
+    let alice = machine.session().await.ok_or("nobody is logged in")?;
+    let console = machine.console();
     alice.succeed("(sleep 1; cowsay 'Hello, world' | tee /tmp/cow) &").await?;
     console.expect("< hello, world >", Duration::from_secs(10)).await?;
     Ok(())
@@ -62,8 +63,8 @@ types() {
 on_a_terminal attach "$program attach" <keys &
 exec 3>keys
 types 'leaves it' '\r'
-types 'alice@' 'cat /tmp/cow\r'
-types '||----w' '\035'
+types 'alice@' 'tr a-z A-Z </tmp/cow\r'
+types '||----W' '\035'
 exec 3>&-
 wait
 "$root/docs/screen-to-svg.pl" 'nixvm-test attach' <attach >"$pictures/attach.svg"
