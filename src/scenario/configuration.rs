@@ -114,22 +114,9 @@ mod tests {
 
     fn scenario(file: &Path) -> Scenario {
         Scenario {
-            function: "login",
-            module: "login",
             file: Box::leak(file.display().to_string().into_boxed_str()),
-            line: 1,
             manifest_dir: "/nowhere",
-            description: "",
-            ignore: None,
-            timeout: None,
-            allow: &[],
-            budget: Default::default(),
-            from: crate::scenario::From::Booted,
-            retries: None,
-            memory: None,
-            cores: None,
-            machines: &[],
-            body: |_| Box::pin(async { Ok(()) }),
+            ..Scenario::sample()
         }
     }
 

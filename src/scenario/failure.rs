@@ -157,29 +157,12 @@ pub(super) fn from_here(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::From;
 
     #[test]
     fn a_file_is_replayed_by_its_name_and_a_suite_by_cargo() {
         let here = std::env::current_dir().unwrap().join("a.rs").display().to_string();
-        let scenario = |file| Scenario {
-            function: "works",
-            module: "suite::web",
-            file,
-            line: 1,
-            manifest_dir: "/nowhere",
-            description: "",
-            ignore: None,
-            timeout: None,
-            allow: &[],
-            budget: Default::default(),
-            from: From::Booted,
-            retries: None,
-            memory: None,
-            cores: None,
-            machines: &[],
-            body: |_| Box::pin(async { Ok(()) }),
-        };
+        let scenario =
+            |file| Scenario { function: "works", module: "suite::web", file, ..Scenario::sample() };
         let (file, suite) = (scenario(here.leak()), scenario("tests/suite.rs"));
         assert_eq!(replay(&file, "2026"), "nixvm-test a.rs --against 2026");
         assert_eq!(replay(&suite, "2026"), "NIXVM_AGAINST=2026 cargo test web::works");

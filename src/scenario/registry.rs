@@ -123,13 +123,12 @@ pub fn all() -> Vec<&'static Scenario> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scenario(module: &'static str) -> Scenario {
-        Scenario {
+impl Scenario {
+    /// One that passes. Tests say what theirs has instead.
+    pub(super) fn sample() -> Self {
+        Self {
             function: "login",
-            module,
+            module: "login",
             file: "scenarios/login.rs",
             line: 5,
             manifest_dir: "/project",
@@ -145,6 +144,15 @@ mod tests {
             machines: &[],
             body: |_| Box::pin(async { Ok(()) }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(module: &'static str) -> Scenario {
+        Scenario { module, ..Scenario::sample() }
     }
 
     #[test]
