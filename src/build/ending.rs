@@ -34,7 +34,7 @@ impl Process {
         UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| *known != self);
     }
 
-    /// Ends it with its builders, in three times [`GRACE`] at the latest.
+    /// Ends it with its builders, if it has not ended; in three times [`GRACE`] at the latest.
     pub(super) fn end(self) {
         let Some(group) = Pid::from_raw(self.pid) else { return };
         // A build that failed is cleaned up after, one that was interrupted is not: its folder would stay in TMPDIR.
@@ -56,8 +56,7 @@ impl Process {
         let mut builders: Vec<Self> = Vec::new();
         // What is stopped starts nothing more.
         loop {
-            let more: Vec<_> =
-                descendants(self.pid).into_iter().filter(|one| !builders.contains(one)).collect();
+            let more: Vec<_> = descendants(self).into_iter().filter(|one| !builders.contains(one)).collect();
             if more.is_empty() {
                 break;
             }
@@ -126,8 +125,11 @@ impl Stat {
     }
 }
 
-/// The processes below `ancestor`.
-fn descendants(ancestor: i32) -> Vec<Process> {
+/// The processes below `ancestor`; none when it has ended, since another process may have its id then.
+fn descendants(ancestor: Process) -> Vec<Process> {
+    if !ancestor.runs() {
+        return Vec::new();
+    }
     let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
@@ -135,7 +137,7 @@ fn descendants(ancestor: i32) -> Vec<Process> {
             children.entry(stat.parent).or_default().push(Process { pid, start: stat.start });
         }
     }
-    let (mut found, mut parents) = (Vec::new(), vec![ancestor]);
+    let (mut found, mut parents) = (Vec::new(), vec![ancestor.pid]);
     while let Some(parent) = parents.pop() {
         for child in children.remove(&parent).into_iter().flatten() {
             parents.push(child.pid);

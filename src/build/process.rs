@@ -118,11 +118,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(process) = self.process.take() {
-            // No id: it has ended, and was waited for.
-            if self.child.id().is_some() {
-                process.end();
-            }
+        if let Some(process) = self.process {
+            process.end();
             process.forget();
         }
         if let Some(mut watch) = self.watch.take() {
