@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -132,11 +132,8 @@ impl Replay {
 
 /// The last console of a machine.
 fn transcript(machine: &Machine) -> Option<&Path> {
-    let is_one =
-        |path: &&PathBuf| path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-    let mut all =
-        machine.files.iter().filter(|file| file.kind == FileKind::Transcript).map(|file| &file.path);
-    all.rfind(is_one).map(PathBuf::as_path)
+    let mut files = machine.files.iter();
+    files.rfind(|file| file.kind == FileKind::Transcript && file.is_within()).map(|file| file.path.as_path())
 }
 
 /// Where the film stands.

@@ -136,7 +136,6 @@ pub fn in_a_path(name: &str) -> String {
 }
 
 /// The folder with all records.
-/// Where records are made.
 ///
 /// # Errors
 /// [`ErrorKind::Host`] when nothing says where.

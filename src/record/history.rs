@@ -3,7 +3,7 @@
 mod reading;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use serde::Serialize;
 
@@ -181,6 +181,13 @@ pub struct Kept {
     pub kind: FileKind,
     /// Where it is, from the record's folder.
     pub path: PathBuf,
+}
+
+impl Kept {
+    /// Whether its path stays within the record's folder. A record from elsewhere may name any.
+    pub fn is_within(&self) -> bool {
+        self.path.components().all(|part| matches!(part, Component::Normal(_)))
+    }
 }
 
 impl History {

@@ -167,7 +167,7 @@ fn copy(folder: &Path, format: Format, path: &Path) -> io::Result<()> {
             let files = attempts.flat_map(|attempt| &attempt.machines).flat_map(|machine| &machine.files);
             for file in files.filter(|file| file.kind == FileKind::Cast) {
                 // What a record from elsewhere names stays within the folder.
-                if file.path.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+                if !file.is_within() {
                     continue;
                 }
                 let to = path.join(&file.path);

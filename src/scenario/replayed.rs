@@ -1,6 +1,6 @@
 //! The machines of a scenario that is replayed against the record of a run: none is built, and none is booted.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::configuration;
@@ -49,9 +49,7 @@ impl Record {
         };
         let machines = found.attempts.iter().take(1).flat_map(|attempt| &attempt.machines);
         let mut files = machines.flat_map(|machine| &machine.files);
-        // Whoever wrote the record may have named any.
-        let is_within = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
-        let transcript = files.find(|file| file.kind == FileKind::Transcript && is_within(&file.path));
+        let transcript = files.find(|file| file.kind == FileKind::Transcript && file.is_within());
         let folder = transcript.and_then(|file| Some(self.folder.path().join(file.path.parent()?)));
         Ok(folder.unwrap_or_else(|| self.folder.scenario(&name, 1)))
     }

@@ -9,7 +9,7 @@ mod encode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -85,7 +85,7 @@ fn data(history: &History, folder: &Path, out: &mut impl Write) -> io::Result<()
     let attempts = scenarios.iter().flat_map(|scenario| scenario.attempts.iter().rev());
     for file in attempts.flat_map(|attempt| &attempt.machines).flat_map(|machine| &machine.files) {
         // A record from elsewhere names only what is in it.
-        if !file.path.components().all(|part| matches!(part, Component::Normal(_))) {
+        if !file.is_within() {
             continue;
         }
         let (path, name) = (folder.join(&file.path), file.path.display().to_string());
