@@ -16,6 +16,8 @@ mod error;
 mod event;
 mod limits;
 pub mod machine;
+#[doc(hidden)]
+pub mod mutex;
 mod nearest;
 mod packages;
 mod partition;

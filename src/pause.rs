@@ -5,8 +5,10 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::mutex::lock;
 
 /// Between two looks at whether a limit is reached, while there is a pause.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
@@ -24,7 +26,7 @@ struct Clock {
 static CLOCK: Mutex<Clock> = Mutex::new(Clock { pauses: 0, since: None, over: Duration::ZERO });
 
 fn clock() -> MutexGuard<'static, Clock> {
-    CLOCK.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&CLOCK)
 }
 
 /// Limits stand still as long as this lives.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::OnceCell;
 
 use super::built_vm::BuiltVm;
+use crate::mutex::lock;
 
 use super::last::Last;
 use super::line::cut;
@@ -119,7 +120,7 @@ impl Builder {
     /// the host lacks a program or a right, [`ErrorKind::Usage`] when what is named is not there.
     pub async fn build(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
         let cell = {
-            let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut built = lock(&self.built);
             Arc::clone(built.entry(source.clone()).or_default())
         };
         // When the future that builds is dropped, the next one that waits takes over.

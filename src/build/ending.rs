@@ -1,10 +1,12 @@
 //! Ends Nix with all its builders, so that nothing of a build stays: no process, and no folder in TMPDIR.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::mutex::lock;
 
 /// What Nix takes to remove the folders of builds that failed, and to end.
 const GRACE: Duration = Duration::from_secs(3);
@@ -25,13 +27,13 @@ impl Process {
     pub(super) fn under_way(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok()?;
         let nix = Self { pid, start: Stat::read(pid)?.start };
-        UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).push(nix);
+        lock(&UNDER_WAY).push(nix);
         Some(nix)
     }
 
     /// It is over.
     pub(super) fn forget(self) {
-        UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| *known != self);
+        lock(&UNDER_WAY).retain(|known| *known != self);
     }
 
     /// Ends it with its builders, if it has not ended; in three times [`GRACE`] at the latest.
@@ -100,7 +102,7 @@ fn soon() -> Instant {
 
 /// Ends every Nix of this process. For when the process itself is about to end by a signal.
 pub(crate) fn end_all() {
-    let all = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let all = lock(&UNDER_WAY).clone();
     let threads: Vec<_> = all.into_iter().map(|nix| std::thread::spawn(move || nix.end())).collect();
     threads.into_iter().for_each(|thread| drop(thread.join()));
 }

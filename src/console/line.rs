@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
@@ -21,6 +21,7 @@ use super::track::Position;
 use super::transcript::Transcript;
 use super::turn::Turn;
 use super::watch::Watch;
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result, Speed};
 
 /// The limit of a write; a guest that reads nothing for so long is not going to.
@@ -91,7 +92,7 @@ impl Line {
     }
 
     pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.engine)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use memchr::memmem::Finder;
 use regex_automata::nfa::thompson::{self, pikevm::PikeVM};
@@ -12,6 +12,7 @@ use regex_automata::{Anchored, Input, MatchKind, hybrid::dfa, meta};
 use regex_syntax::hir::{Hir, Look};
 
 use super::anchors;
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
 /// What to wait for on a console. Plain text is a literal; [`Pattern::regex`] makes a regular
@@ -212,12 +213,12 @@ impl Regex {
 
     /// A cache for the automaton: the one of the last wait if nobody else has it.
     pub(super) fn take_cache(&self, automaton: &dfa::DFA) -> Box<dfa::Cache> {
-        let kept = self.cache.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = lock(&self.cache).take();
         kept.unwrap_or_else(|| Box::new(automaton.create_cache()))
     }
 
     pub(super) fn keep_cache(&self, cache: Box<dfa::Cache>) {
-        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Some(cache);
+        *lock(&self.cache) = Some(cache);
     }
 
     /// The search for where no automaton can be had: exact, but it looks at all of the text at once.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use super::outgoing::Outgoing;
 use super::reader::Reader;
 use super::running::Running;
 use super::simple::is_simple;
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
 /// The longest text of a command. More than this is data, and goes over stdin.
@@ -279,7 +280,7 @@ impl Drop for Ping<'_> {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Gives a new command its number and its mailbox.

@@ -1,10 +1,11 @@
 //! What came for one command and is not read yet, and how much of its stdin the guest may still be sent.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use super::running::{Progress, Sums};
+use crate::mutex::lock;
 
 /// So much output may be unread.
 pub(super) const UNREAD: usize = 64 << 20;
@@ -61,7 +62,7 @@ struct Contents {
 
 impl Mailbox {
     fn contents(&self) -> MutexGuard<'_, Contents> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Output that came.

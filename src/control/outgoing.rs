@@ -2,11 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
+
+use crate::mutex::lock;
 
 /// With more than this unwritten, new commands wait.
 const FULL: usize = 1 << 20;
@@ -50,7 +52,7 @@ impl Outgoing {
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pending)
     }
 
     /// Lets `fill` append frames and writes what the stream takes at once. What is left over is written by

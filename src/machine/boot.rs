@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
@@ -82,7 +82,7 @@ impl Machine {
         let shared = Shared {
             plan,
             run_dir,
-            life: RwLock::new(Arc::new(life)),
+            life: std::sync::Mutex::new(Arc::new(life)),
             begun: AtomicUsize::new(1),
             trouble: Default::default(),
             boot_times: Default::default(),

@@ -3,10 +3,10 @@
 //! The times are systemd's (`UserspaceTimestampMonotonic` and the others of org.freedesktop.systemd1(5)). They are of the
 //! boot itself, so they hold for clones of a machine, too. Firmware is not in them.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Machine;
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Event, Result};
 
 /// `is-system-running --wait` ends when systemd has finished its boot, well or not.
@@ -97,12 +97,12 @@ impl Machine {
             && self.known_boot_times().is_none()
             && let Ok(times) = self.boot_times().await
         {
-            *self.shared.boot_times.lock().unwrap_or_else(PoisonError::into_inner) = Some(times);
+            *lock(&self.shared.boot_times) = Some(times);
         }
     }
 
     fn known_boot_times(&self) -> Option<BootTimes> {
-        self.shared.boot_times.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.boot_times).clone()
     }
 }
 

@@ -9,7 +9,7 @@
 //! The interface is that of org.freedesktop.systemd1(5).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -18,6 +18,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::dbus::{self, Call, HELLO, Incoming};
 use super::{Life, control};
 use crate::control::{CommandStream, Request, Shell};
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -171,7 +172,7 @@ impl Bus {
 
 impl Connection {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn take(&self, incoming: Incoming) {

@@ -23,6 +23,7 @@ use super::service::{launch, launch_for};
 use super::shell_line::{Ended, Secret};
 use super::{Life, Line};
 use crate::control::{Channel, ChannelOptions, Handshake, Request, Shell, Way, guest};
+use crate::mutex::lock;
 use crate::qemu::Qemu;
 use crate::{Error, ErrorKind, Result};
 
@@ -211,10 +212,6 @@ impl Control {
     fn remembered(&self) -> Option<Credentials> {
         lock(&self.credentials).clone()
     }
-}
-
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Life {

@@ -1,6 +1,6 @@
 //! The journal of a machine.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
@@ -8,6 +8,7 @@ use super::invocation::Stream;
 use super::service::quoted;
 use super::{Machine, User};
 use crate::console::Pattern;
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
 /// So much of the journal is kept to match on, and to show.
@@ -47,7 +48,7 @@ impl User {
             .command(&self.journalctl(unit, "-n all -f"))
             .within(self.limit.unwrap_or(super::WAIT))
             .watch(move |stream, bytes| {
-                let mut seen = sink.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut seen = lock(&sink);
                 if stream == Stream::Stdout && seen.take_in(bytes, &wanted) {
                     bell.notify_one();
                 }
@@ -57,7 +58,7 @@ impl User {
             () = found.notified() => None,
             ended = follow.output() => Some(ended),
         };
-        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&seen);
         match (&seen.found, ended) {
             (Some(line), _) => Ok(line.clone()),
             (None, Some(Err(error))) if error.kind() != ErrorKind::CommandTimeout => Err(error),

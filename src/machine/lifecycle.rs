@@ -10,6 +10,7 @@ use super::boot::Boot;
 use super::{Life, Line, Machine};
 use crate::console::Watch;
 use crate::control::{Progress, Request, Shell};
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
 /// For the guest to go down for a reboot, on a fast host.
@@ -50,7 +51,7 @@ impl Machine {
         let transcript = self.shared.run_dir.transcript();
         let transcript = transcript.with_file_name(format!("transcript.{begun}"));
         let life = Arc::new(self.shared.plan.begin(&self.shared.run_dir, transcript, None).await?);
-        *self.shared.life.write().unwrap_or_else(std::sync::PoisonError::into_inner) = life;
+        *lock(&self.shared.life) = life;
         Ok(())
     }
 

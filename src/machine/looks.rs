@@ -1,7 +1,7 @@
 //! Looking in the machine, over and over, at what only the host can judge: one command, each of whose
 //! looks comes over the channel as it is taken.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -10,6 +10,7 @@ use super::control::is_whole;
 use super::invocation::Stream;
 use super::user::{AGAIN, PAUSE};
 use super::{User, WAIT};
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
 /// The limit ended the looking.
@@ -91,7 +92,7 @@ impl User {
         let looking = self.within(patience).command(&looking(look)).repeating(name);
         let looking =
             looking.asked_as(format!("look again and again: {look}")).watch(move |stream, bytes| {
-                let mut looks = sink.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut looks = lock(&sink);
                 if stream == Stream::Stdout && looks.take_in(bytes, &mut judge) {
                     bell.notify_one();
                 }
@@ -108,7 +109,7 @@ impl User {
                 }
             }
         }
-        let mut looks = looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looks = lock(&looks);
         Ok(looks.found.take().ok_or_else(|| in_vain(std::mem::take(&mut looks.last))))
     }
 }

@@ -71,13 +71,14 @@ mod waits;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use crate::console::Console;
+use crate::mutex::lock;
 use crate::qemu::{Qemu, RunDirectory};
 use crate::{Event, Events, Result, Speed};
 
@@ -124,7 +125,7 @@ pub struct Machine {
 struct Shared {
     plan: Plan,
     run_dir: Arc<RunDirectory>,
-    life: RwLock<Arc<Life>>,
+    life: std::sync::Mutex<Arc<Life>>,
     /// How often it was started.
     begun: AtomicUsize,
     /// What went wrong in lives that are over.
@@ -224,7 +225,7 @@ impl Machine {
     }
 
     fn life(&self) -> Arc<Life> {
-        Arc::clone(&self.shared.life.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.shared.life))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The console while a user's shell serves commands on it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use super::command::Collector;
 use super::frame::Nonce;
 use super::shell::{self, Language};
 use crate::console::Pattern;
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
 /// For the shell to answer what was typed, on a fast host.
@@ -117,11 +118,6 @@ impl Running {
     fn finish(self) -> Collector {
         std::mem::replace(&mut *self.collector(), Collector::new(Nonce::new(), "", 0.0))
     }
-}
-
-/// A panic while the lock is held can't leave a collector half changed: it only grows.
-fn lock(collector: &Mutex<Collector>) -> MutexGuard<'_, Collector> {
-    collector.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ShellLine {

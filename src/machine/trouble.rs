@@ -7,7 +7,6 @@
 //! come soon is done without. The helper in the guest asks kernel and systemd itself: under TCG the start of a program
 //! takes longer than all of a small scenario.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::answers::{Bytes, IN_PASSING};
@@ -15,6 +14,7 @@ use super::console_checks::{Finding, check_console, unless_known};
 use super::{Life, Machine, dbus};
 use crate::Result;
 use crate::control::{Progress, Request, Running, Shell, Way};
+use crate::mutex::lock;
 
 /// For an answer, on a fast host.
 const SOON: Duration = Duration::from_secs(2);
@@ -94,7 +94,7 @@ impl Machine {
     }
 
     fn noted<T>(&self, act: impl FnOnce(&mut Trouble) -> T) -> T {
-        act(&mut self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut lock(&self.shared.trouble))
     }
 }
 

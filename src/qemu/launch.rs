@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
@@ -21,6 +21,7 @@ use super::supervise::{self, Supervised};
 use super::template::Memory;
 use super::{Accelerator, Disk, QMP_LIMIT, Qemu, Qmp, RunDirectory};
 use crate::build::BuiltVm;
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Event, Events, Result, environment};
 
 /// Ids of our character devices. Unlikely to be in a script already.
@@ -336,7 +337,7 @@ fn watch_disk(qmp: &Qmp, machine: &str, events: Events, trouble: Arc<Mutex<Optio
                         "an error on the disk image: the guest gets I/O errors"
                     };
                     events.note(format!("{machine}: {text}"));
-                    *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+                    *lock(&trouble) = Some(text.to_owned());
                     return;
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => {}

@@ -23,7 +23,7 @@ mod supervise;
 mod template;
 mod watchdog;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -42,6 +42,7 @@ pub(crate) use run_directory::base as runs_folder;
 pub(crate) use screen::Format;
 pub(crate) use template::{Memory, Resume, Saved, foreseen, memory_size, unfit};
 
+use crate::mutex::lock;
 use supervise::Supervised;
 
 /// A running QEMU. Dropping it kills QEMU and everything that the run script started.
@@ -82,13 +83,13 @@ impl Qemu {
     /// run directory and on the disk image.
     pub(crate) async fn clear_away(&self) {
         self.supervised.gone().await;
-        self.disk.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.disk).take();
     }
 
     /// The last lines that the run script and QEMU wrote to stdout and stderr, and what QEMU told
     /// about the host's disk; without control characters, at most 40 lines.
     pub fn stderr_tail(&self) -> String {
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trouble = lock(&self.trouble).clone();
         let tail = self.supervised.tail();
         match trouble {
             Some(trouble) if tail.is_empty() => trouble,

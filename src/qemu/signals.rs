@@ -4,13 +4,14 @@
 //! watchdog clean up: nothing stays either way. What this adds is that all is gone when the runner
 //! exits, and that the terminal can be put right before.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{run_directory, supervise};
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result, build};
 
 /// How long the machines may take to be gone; SIGKILL takes milliseconds.
@@ -31,8 +32,8 @@ static HOOK: Mutex<Option<Hook>> = Mutex::new(None);
 /// [`ErrorKind::Host`] when the handlers or their thread can't be had.
 pub fn install(hook: impl Fn(&'static str) + Send + 'static) -> Result {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
-    *HOOK.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(hook));
-    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    *lock(&HOOK) = Some(Box::new(hook));
+    let mut installed = lock(&INSTALLED);
     if !*installed {
         start()
             .map_err(|error| Error::new(ErrorKind::Host, format!("could not watch for signals: {error}")))?;
@@ -80,7 +81,7 @@ fn start() -> std::io::Result<()> {
             ENDING.store(true, Ordering::SeqCst);
             // Cleaning goes on beside this thread, so that a second signal is heard.
             let cleaner = std::thread::Builder::new().name("signal cleaner".to_owned()).spawn(move || {
-                if let Some(hook) = &*HOOK.lock().unwrap_or_else(PoisonError::into_inner) {
+                if let Some(hook) = &*lock(&HOOK) {
                     hook(name);
                 }
                 supervise::kill_all(CLEANING_LIMIT);

@@ -15,7 +15,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use super::output::Output;
 use super::run_directory::{GROUP, RunDirectory};
 use super::{Exit, processes};
+use crate::mutex::{self, lock};
 
 /// How long helpers may take to end by themselves after QEMU ended by itself (swtpm writes its state
 /// then). Measured need: a few milliseconds.
@@ -231,7 +232,7 @@ impl Shared {
             if left.is_zero() {
                 return false;
             }
-            state = self.ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = mutex::wait(&self.ended, state, left);
         }
         true
     }
@@ -375,9 +376,4 @@ fn spawner() -> io::Result<mpsc::Sender<Job>> {
         }
     })?;
     Ok(spawner.insert(sender).clone())
-}
-
-/// A panic elsewhere must not keep a machine alive.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

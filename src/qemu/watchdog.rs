@@ -7,8 +7,9 @@ use std::io::{self, PipeWriter};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
 struct Watchdog {
@@ -21,7 +22,7 @@ static WATCHDOG: Mutex<Option<Watchdog>> = Mutex::new(None);
 
 /// Makes sure that a watchdog runs for this process.
 pub(super) fn ensure(base: &Path, runner: &str) -> Result {
-    let mut watchdog = WATCHDOG.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut watchdog = lock(&WATCHDOG);
     // Somebody may have killed it.
     let runs = watchdog.as_mut().is_some_and(|watchdog| matches!(watchdog.child.try_wait(), Ok(None)));
     if !runs {

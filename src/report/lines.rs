@@ -1,11 +1,12 @@
 //! Plain lines, one an event: stable in CI logs and pipes.
 
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::tally::Tally;
 use super::{Reporter, wording};
 use crate::Event;
+use crate::mutex::lock;
 
 /// Writes `nixvm-test: SCENARIO: …` lines.
 pub struct Lines(Mutex<Inner>);
@@ -24,7 +25,7 @@ impl Lines {
 
 impl Reporter for Lines {
     fn event(&self, scenario: &str, event: &Event) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = lock(&self.0);
         inner.tally.event(event);
         let lines = wording::line(event).into_iter().chain(inner.tally.last_words(event));
         for line in lines.collect::<Vec<_>>() {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
@@ -12,6 +12,7 @@ use super::tally::Tally;
 use super::wording::{printable, seconds};
 use super::{Reporter, wording};
 use crate::Event;
+use crate::mutex::lock;
 
 /// Draws on standard error.
 pub struct Live {
@@ -47,7 +48,7 @@ impl Row {
         let template = "{spinner:.cyan} {prefix:.bold}{wide_msg} {elapsed:.dim}{limit:.dim}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             let of = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
-                if let Some(limit) = *shown.lock().unwrap_or_else(PoisonError::into_inner) {
+                if let Some(limit) = *lock(&shown) {
                     let _ = write!(out, " of {}", seconds(limit));
                 }
             };
@@ -73,7 +74,7 @@ impl Row {
             Event::BodyStarted { limit } => {
                 // The limit is for the scenario itself; building and booting have theirs.
                 self.bar.reset_elapsed();
-                *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(*limit);
+                *lock(&self.limit) = Some(*limit);
             }
             _ => {}
         }
@@ -116,7 +117,7 @@ impl Live {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -151,7 +152,7 @@ impl Reporter for Live {
     fn print(&self, text: &[u8]) {
         let text = with_times(text, &self.state().took);
         self.picture.suspend(|| {
-            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut out = lock(&self.out);
             let _ = out.write_all(&text).and_then(|()| out.flush());
         });
     }

@@ -4,8 +4,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{html, junit};
 use crate::copies::{Copies, Format};
+use crate::mutex::lock;
 use crate::record::{EVENTS, History};
 use crate::{Error, ErrorKind, Event, FileKind, Result};
 
@@ -57,14 +58,14 @@ impl Rendering {
         if !matches!(event, Event::ScenarioFinished { .. } | Event::ScenarioSkipped { .. }) {
             return;
         }
-        if let Some((tell, _)) = &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some((tell, _)) = &*lock(&self.thread) {
             let _ = tell.send(Word::Changed);
         }
     }
 
     /// Makes the last reports, and waits for them, 30 s at most.
     pub fn finish(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = lock(&self.thread).take();
         let Some((tell, thread)) = thread else { return make(&self.folder, &self.copies) };
         let _ = tell.send(Word::Last);
         let begun = Instant::now();

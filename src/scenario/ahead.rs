@@ -1,9 +1,10 @@
 //! What is done for scenarios to come while others run: their clones are started, and wait for them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::registry::Scenario;
 use crate::Result;
+use crate::mutex::lock;
 use crate::template::Pool;
 
 /// The scenarios that have not begun, and the clones that wait for them.
@@ -52,6 +53,6 @@ impl Ahead {
     }
 
     fn upcoming(&self) -> MutexGuard<'_, Vec<(&'static Scenario, bool)>> {
-        self.upcoming.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.upcoming)
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, ColorSetting, Completion, Failed, Trial};
@@ -16,6 +16,7 @@ use super::registry::{self, Scenario};
 use super::run;
 use super::suite::Suite;
 use crate::build::Settings;
+use crate::mutex::lock;
 use crate::record::{Folder, History, Writer};
 use crate::report::{self, Github, Relay, Rendering, Reporter};
 use crate::{Copies, Error, ErrorKind, Event, Result, environment, qemu};
@@ -122,7 +123,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         rendering.finish();
     }
     tell_github(&reporter, record.as_deref(), &names);
-    let exit = Exit::of_all(exits.lock().unwrap_or_else(PoisonError::into_inner).iter().copied());
+    let exit = Exit::of_all(lock(&exits).iter().copied());
     // A failure that is not among ours is one too, whatever it was.
     let exit = if exit == Exit::Passed && conclusion.has_failed() { Exit::Failed } else { exit };
     Ok(exit.into())
@@ -182,20 +183,20 @@ fn trial(
         if let Some(why) = left_out {
             return Ok(left_alone(&suite, scenario, why));
         }
-        let _turn = one_at_a_time.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+        let _turn = one_at_a_time.as_ref().map(|turn| lock(turn));
         suite.ahead().begins(scenario);
-        if suite.fail_fast() && !exits.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        if suite.fail_fast() && !lock(&exits).is_empty() {
             return Ok(left_alone(&suite, scenario, "another scenario failed before".to_owned()));
         }
         if suite.is_over() {
-            exits.lock().unwrap_or_else(PoisonError::into_inner).push(Exit::Failed);
+            lock(&exits).push(Exit::Failed);
             let why = "not run: the time limit of the whole run has passed".to_owned();
             return Ok(left_alone(&suite, scenario, why));
         }
         match tried(scenario, &suite) {
             Ok(()) => Ok(Completion::Completed),
             Err((exit, report)) => {
-                exits.lock().unwrap_or_else(PoisonError::into_inner).push(exit);
+                lock(&exits).push(exit);
                 Err(Failed::from(if coloured { report::paint(&report) } else { report }))
             }
         }

@@ -3,8 +3,10 @@
 
 use std::cell::RefCell;
 use std::panic::PanicHookInfo;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once};
 use std::thread::ThreadId;
+
+use crate::mutex::lock;
 
 /// A panic that happened.
 #[derive(Debug, Clone)]
@@ -64,7 +66,7 @@ impl Panics {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Panic>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

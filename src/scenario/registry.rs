@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::given::Given;
 use super::outcome::Body;
+use crate::mutex::lock;
 use crate::template::Step;
 
 /// One test, as `#[scenario]` registered it.
@@ -112,12 +113,12 @@ static SCENARIOS: Mutex<Vec<&'static Scenario>> = Mutex::new(Vec::new());
 
 /// Adds a scenario. Called by what `#[scenario]` expands to, before `main`.
 pub fn register(scenario: &'static Scenario) {
-    SCENARIOS.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(scenario);
+    lock(&SCENARIOS).push(scenario);
 }
 
 /// Every scenario of this binary, by file and line: in the order in which they are written.
 pub fn all() -> Vec<&'static Scenario> {
-    let mut all = SCENARIOS.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let mut all = lock(&SCENARIOS).clone();
     all.sort_by_key(|scenario| (scenario.module, scenario.file, scenario.line));
     all
 }

@@ -5,7 +5,7 @@
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::admission::Permit;
@@ -18,6 +18,7 @@ use super::registry::Scenario;
 use super::suite::Suite;
 use super::{budget, checks, configuration, kept, machines};
 use crate::machine::{Machine, has_terminal, pause_at};
+use crate::mutex::lock;
 use crate::pause::{Deadline, LOOK};
 use crate::record::Keeper;
 use crate::{Error, ErrorKind, Event, Events, Speed};
@@ -147,7 +148,7 @@ fn on_its_own_thread(
             Err(RecvTimeoutError::Timeout) => {
                 kill_all(&machines);
                 // The thread may hold it for ever, and others wait for their turn.
-                drop(right.lock().unwrap_or_else(PoisonError::into_inner).take());
+                drop(lock(&right).take());
                 let error = match body {
                     Some((_, limit, end)) if end.left().is_zero() => blocked(limit),
                     _ => suite.ended(begun.elapsed()),
@@ -221,7 +222,7 @@ impl Life {
         checks::are_known(self.scenario).map_err(|error| Failure::new(Exit::Usage, error))?;
         // Held until the scenario is over.
         let (given, permit) = machines::all(self.scenario, &self.suite, &self.events).await?;
-        *self.right.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+        *lock(&self.right) = permit;
         // A replay is as fast as this host, however slow the machine was.
         let machines = given.iter().filter(|_| self.suite.against().is_none());
         let speed = machines.map(|place| place.machine.speed().factor()).fold(1.0, f64::max);
@@ -359,10 +360,6 @@ fn kill_all(machines: &Machines) {
         }),
         Err(error) => tracing::warn!(%error, "could not end the machines of a scenario that hangs"),
     }
-}
-
-fn lock(machines: &Machines) -> std::sync::MutexGuard<'_, Vec<Machine>> {
-    machines.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn take(machines: &Machines) -> Vec<Machine> {

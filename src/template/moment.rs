@@ -5,12 +5,13 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::task::Poll;
 
 use super::{Key, Made, Store};
 use crate::build::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
+use crate::mutex::lock;
 use crate::qemu::{Accelerator, Saved, accelerator};
 use crate::{Error, ErrorKind, Events, Result};
 
@@ -157,7 +158,7 @@ pub(crate) async fn is_at_hand(
 /// Says why machines of a VM are no clones; the same only once per process, however many there are.
 fn note_once(vm: &BuiltVm, why: &str, machine: &str, events: &Events) {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut told = lock(&TOLD);
     if told.insert(format!("{} {why}", vm.key())) {
         drop(told);
         events.note(format!("{machine} boots cold: {why}"));

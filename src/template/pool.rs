@@ -1,7 +1,7 @@
 //! Clones that are started before they are asked for: while one scenario runs, the next one's machine gets up.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::{Key, Moment, Store, machine};
 use crate::build::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
+use crate::mutex::lock;
 use crate::qemu::accelerator;
 use crate::{Error, Event, Events, Result};
 
@@ -114,7 +115,7 @@ impl Pool {
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<Key, VecDeque<Starting>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 }
 
@@ -173,7 +174,7 @@ impl Held {
     }
 
     fn hold(&self) -> MutexGuard<'_, Hold> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

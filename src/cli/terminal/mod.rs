@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use nixvm_test::machine::RawConsole;
 use nixvm_test::{Error, ErrorKind, Result};
@@ -21,6 +21,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
 
 use reset::Modes;
+
+use nixvm_test::mutex::lock;
 
 /// Leaves the console: ctrl-], as in telnet and virsh.
 const LEAVE: u8 = 0x1d;
@@ -105,7 +107,7 @@ impl Terminal {
         let before = tcgetattr(&keys).map_err(|errno| fail(errno.into()))?;
         let mut raw = before.clone();
         raw.make_raw();
-        *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some((terminal, before, Modes::default()));
+        *lock(&BEFORE) = Some((terminal, before, Modes::default()));
         tcsetattr(&keys, OptionalActions::Now, &raw).map_err(|errno| fail(errno.into()))?;
         // It is no pipe, but is waited for and read as one.
         Ok(Self { keys: Receiver::from_file_unchecked(keys).map_err(fail)? })
@@ -162,7 +164,7 @@ impl Drop for Terminal {
 
 /// Makes the terminal what it was. Can be called from anywhere, and more than once.
 pub fn restore() {
-    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let before = lock(&BEFORE).take();
     if let Some((mut terminal, before, modes)) = before {
         let _ = terminal.write_all(&modes.undone()).and_then(|()| terminal.flush());
         let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
@@ -170,7 +172,7 @@ pub fn restore() {
 }
 
 fn note(said: &[u8]) {
-    if let Some((_, _, modes)) = &mut *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) {
+    if let Some((_, _, modes)) = &mut *lock(&BEFORE) {
         modes.note(said);
     }
 }

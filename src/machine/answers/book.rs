@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use serde::Serialize;
 
@@ -11,6 +11,7 @@ use super::MOST;
 use super::line::{Came, Heading, Line, MOMENT, START, Start};
 use crate::console::Console;
 use crate::machine::Life;
+use crate::mutex::lock;
 use crate::{Error, Result};
 
 /// A longer answer is not kept, in bytes of JSON.
@@ -85,7 +86,7 @@ impl Book {
         question: &str,
         asking: Asking<'_>,
     ) -> Page<'a> {
-        let after = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = lock(&self.0);
         let after = after.as_ref().map_or(0, |open| open.answers);
         let heading = Heading {
             asked: question.to_owned(),
@@ -100,7 +101,7 @@ impl Book {
 
     /// A full disk must not end the run.
     fn write(&self, line: &str) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.0);
         let Some(Open { file, written, answers }) = &mut *open else { return };
         *written += line.len() as u64 + 1;
         if *written > MOST {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use serde::de::DeserializeOwned;
 
@@ -13,6 +13,7 @@ use super::written::Written;
 use crate::console::{Console, neutral, secret};
 use crate::machine::Life;
 use crate::machine::shell_line::shorten;
+use crate::mutex::lock;
 use crate::record::in_a_path;
 use crate::{Error, ErrorKind, Result, nearest};
 
@@ -268,7 +269,7 @@ impl Replay {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -11,9 +11,10 @@ mod probe;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::build::BuiltVm;
+use crate::mutex::lock;
 use crate::{Error, ErrorKind, Events, Result, Speed};
 
 use memory::Memory;
@@ -176,7 +177,7 @@ fn note_once(choice: &Choice, events: &Events) {
             format!("machines run under TCG, slower than under KVM: {}", choice.reason)
         }
     };
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut told = lock(&TOLD);
     if told.insert(text.clone(), ()).is_none() {
         drop(told);
         events.note(text);
