@@ -2,6 +2,8 @@
 //! sits at its serial console as a person would, logs in, runs commands, asserts on what comes
 //! back and powers off. Nothing is installed in the VM.
 
+#[doc(hidden)]
+pub mod beneath;
 #[cfg(doctest)]
 mod book;
 pub mod build;
