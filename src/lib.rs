@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod environment;
 mod error;
 mod event;
+mod file_lock;
 mod limits;
 pub mod machine;
 #[doc(hidden)]

@@ -4,15 +4,15 @@
 //! password. So a kept image has a small hidden file beside it, which says for which built VM it was
 //! made, and which is locked while a machine runs on it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::RunDirectory;
 use crate::build::BuiltVm;
+use crate::file_lock::{self, Mode};
 use crate::{Error, ErrorKind, Events, Result};
 
 /// The disk image of a machine.
@@ -105,21 +105,20 @@ impl Record {
     fn open(image: &Path, vm: &BuiltVm) -> Result<Self> {
         let name = image.file_name().unwrap_or_default().to_string_lossy();
         let path = image.with_file_name(format!(".{name}.nixvm"));
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(
-                |error| {
-                    Error::io(format_args!("open {}", path.display()), &error)
-                        .next_step("keep the disk image in a folder that you can write to")
-                },
-            )?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
-            rustix::io::Errno::WOULDBLOCK => {
-                Error::new(ErrorKind::Usage, format!("a machine is running on {}", image.display()))
-                    .likely_cause("another run, or another machine of this run, keeps its state there too")
-                    .next_step("wait for its end, or run without --keep-state")
-            }
-            errno => Error::io(format_args!("lock {}", path.display()), &errno.into()),
+        let file = file_lock::open(&path).map_err(|error| {
+            Error::io(format_args!("open {}", path.display()), &error)
+                .next_step("keep the disk image in a folder that you can write to")
         })?;
+        // At once or not at all: a machine runs for as long as it likes.
+        let locked = file_lock::try_lock(&file, Mode::Exclusive)
+            .map_err(|error| Error::io(format_args!("lock {}", path.display()), &error))?;
+        if !locked {
+            let by = file_lock::holders(&file);
+            let error = Error::new(ErrorKind::Usage, format!("a machine is running on {}", image.display()))
+                .likely_cause(format!("{by} keeps the state of a machine there"))
+                .next_step("wait for its end, or run without --keep-state");
+            return Err(error);
+        }
         Ok(Self { file, path, key: vm.key() })
     }
 

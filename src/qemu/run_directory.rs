@@ -15,9 +15,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::{processes, signals, watchdog};
+use crate::file_lock::{self, Mode};
 use crate::{Error, ErrorKind, Result};
 
 /// Longest `BASE` that leaves room for `nixvm-UID/RUNNER.N/tmp/SOCKET` in a socket's path.
@@ -78,7 +77,9 @@ impl RunDirectory {
             let mut lock =
                 OpenOptions::new().create_new(true).write(true).mode(0o600).open(unlocked.join(LOCK))?;
             writeln!(lock, "{}", std::process::id())?;
-            flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            if !file_lock::try_lock(&lock, Mode::Exclusive)? {
+                return Err(io::Error::other(format!("{} has locked it", file_lock::holders(&lock))));
+            }
             fs::rename(&unlocked, path)?;
             Ok(lock)
         };
@@ -254,10 +255,10 @@ fn sweep(base: &Path) {
                 let _ = fs::remove_dir_all(&path);
             }
         } else if name.contains('.') && !name.starts_with('.') {
-            let lock = File::open(path.join(LOCK));
+            let lock = file_lock::open_existing(&path.join(LOCK));
             let owned = lock
                 .as_ref()
-                .is_ok_and(|lock| flock(lock, FlockOperation::NonBlockingLockExclusive).is_err());
+                .is_ok_and(|lock| !matches!(file_lock::try_lock(lock, Mode::Exclusive), Ok(true)));
             if owned {
                 continue;
             }
@@ -330,7 +331,7 @@ mod tests {
         // The owner died: its lock is gone, its files are not.
         let lock = dead._lock.try_clone().unwrap();
         std::mem::forget(dead);
-        rustix::fs::flock(&lock, FlockOperation::Unlock).unwrap();
+        lock.unlock().unwrap();
         fs::create_dir(base.path().join("new-cccccccc.1")).unwrap();
         fs::write(base.path().join("a file of somebody"), "").unwrap();
 
@@ -352,7 +353,7 @@ mod tests {
         run.keep().unwrap();
         let lock = run._lock.try_clone().unwrap();
         std::mem::forget(run);
-        rustix::fs::flock(&lock, FlockOperation::Unlock).unwrap();
+        lock.unlock().unwrap();
 
         sweep(base.path());
         sweep(base.path());

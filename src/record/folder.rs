@@ -1,14 +1,13 @@
 //! Where records of runs are, what they are called, and which of them stay.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FlockOperation, flock};
-
+use crate::file_lock::{self, MOMENT, Mode};
 use crate::{Error, ErrorKind, Result, environment};
 
 /// The variable that says where records are made.
@@ -54,8 +53,9 @@ impl Folder {
     fn open_to_write(path: PathBuf) -> Result<Self> {
         let open = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-            let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(path.join(LOCK))?;
-            flock(&lock, FlockOperation::NonBlockingLockShared)?;
+            let lock = file_lock::open(&path.join(LOCK))?;
+            // Held alone only while another process removes old records.
+            file_lock::lock_blocking(&lock, Mode::Shared, MOMENT)?;
             io::Result::Ok(lock)
         };
         match open() {
@@ -178,9 +178,10 @@ fn prune(base: &Path) {
     let records = records(base);
     let surplus = records.len().saturating_sub(KEPT);
     for path in &records[..surplus] {
-        let free = File::open(path.join(LOCK))
-            .is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok());
-        // A folder without our lock is not ours to remove.
+        let lock = file_lock::open_existing(&path.join(LOCK));
+        // A folder without our lock is not ours to remove. It is locked until it is gone.
+        let free =
+            lock.as_ref().is_ok_and(|lock| matches!(file_lock::try_lock(lock, Mode::Exclusive), Ok(true)));
         if free && let Err(error) = fs::remove_dir_all(path) {
             tracing::debug!(path = %path.display(), %error, "an old record stays");
         }

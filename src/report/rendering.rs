@@ -1,7 +1,7 @@
 //! Makes the reports in the record anew after each scenario, on a thread of its own: what came while it was at work is
 //! in the next ones. Whatever is asked for beside the record is kept up to date with it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -9,10 +9,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::{html, junit};
 use crate::copies::{Copies, Format};
+use crate::file_lock::{self, Mode};
 use crate::mutex::lock;
 use crate::record::{EVENTS, History};
 use crate::{Error, ErrorKind, Event, FileKind, Result};
@@ -122,16 +121,8 @@ pub fn render(folder: &Path) -> Result {
 
 fn try_to_make(folder: &Path, copies: &Copies) -> Result<(), String> {
     let words = |error: io::Error| error.to_string();
-    let opened =
-        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(folder.join(LOCK));
-    let mut lock = opened.map_err(words)?;
-    let begun = Instant::now();
-    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        if begun.elapsed() > PATIENCE {
-            return Err("another process does not end with them".to_owned());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut lock = file_lock::open(&folder.join(LOCK)).map_err(|error| format!("{LOCK}: {error}"))?;
+    file_lock::lock_blocking(&lock, Mode::Exclusive, PATIENCE).map_err(|why| format!("{LOCK}: {why}"))?;
     // The lock's file says how much of the events is in the reports.
     let size = fs::metadata(folder.join(EVENTS)).map_err(words)?.len();
     let known = io::read_to_string(&lock).unwrap_or_default().trim().parse::<u64>().ok();

@@ -16,11 +16,11 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::capacity::{Capacity, Need};
+use crate::file_lock::{self, MOMENT, Mode};
 use crate::{Error, Events, Result, environment};
 
 pub use by_hand::ByHand;
@@ -140,7 +140,7 @@ fn ask(folder: &Path, demand: Demand) -> io::Result<Permit> {
             file => break (name, file?),
         }
     };
-    flock(&lock, FlockOperation::LockExclusive)?;
+    file_lock::lock_blocking(&lock, Mode::Exclusive, MOMENT)?;
     let permit = Permit { folder: folder.to_owned(), holder: holder.clone(), demand, _lock: lock };
     change(folder, |list| list.push(permit.entry()))?;
     Ok(permit)
@@ -182,8 +182,8 @@ fn held_back(list: &[Entry], at: usize) -> bool {
 fn lives(folder: &Path, holder: &str) -> bool {
     let path = folder.join(holder);
     let Ok(file) = OpenOptions::new().read(true).open(&path) else { return false };
-    match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Err(Errno::WOULDBLOCK) => true,
+    match file_lock::try_lock(&file, Mode::Shared) {
+        Ok(false) => true,
         _ => {
             // Another user's stays: the folder is sticky. It is empty.
             let _ = fs::remove_file(path);
@@ -206,7 +206,7 @@ fn change<T>(folder: &Path, how: impl FnOnce(&mut Vec<Entry>) -> T) -> io::Resul
             file => break file?,
         }
     };
-    flock(&file, FlockOperation::LockExclusive)?;
+    file_lock::lock_blocking(&file, Mode::Exclusive, MOMENT)?;
     let mut before = String::new();
     // Damaged: those who run are not counted until they ask again, which is better than nobody running.
     let _ = file.read_to_string(&mut before);

@@ -6,10 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::FlockOperation;
-
 use super::Store;
-use super::store::{MAKING, opened, removed, tried};
+use super::store::{MAKING, opened, removed};
+use crate::file_lock::{Mode, try_lock};
 use crate::{Error, Result};
 
 /// What all templates together may take, in MiB; another number can be set.
@@ -67,7 +66,7 @@ fn down_to(folder: &Path, size: u64) -> io::Result<Vec<Entry>> {
             break;
         }
         let Some(lock) = opened(&entry.lock)? else { continue };
-        if !tried(&lock, FlockOperation::NonBlockingLockExclusive)? {
+        if !try_lock(&lock, Mode::Exclusive)? {
             continue;
         }
         removed(&entry.folder)?;
@@ -92,7 +91,7 @@ fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
         let size = size_of(&whole) + size_of(&folder.join(format!("{key}{MAKING}")));
         let Ok(used) = fs::metadata(&path).and_then(|its| its.modified()) else { continue };
         let in_use = match opened(&path)? {
-            Some(lock) => !tried(&lock, FlockOperation::NonBlockingLockExclusive)?,
+            Some(lock) => !try_lock(&lock, Mode::Exclusive)?,
             None => false,
         };
         all.push(Entry { key: key.to_owned(), size, used, in_use, lock: path, folder: whole });

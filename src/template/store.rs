@@ -1,21 +1,17 @@
 //! Where templates are, who makes them and who uses them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-
 use super::{Key, prune, seal};
+use crate::file_lock::{self, MOMENT, Mode, NotLocked, Wait, try_lock};
 use crate::{Error, Events, Result};
 
-/// Between two looks whether a lock is free.
-const LOOK: Duration = Duration::from_millis(50);
-/// After this wait it is said.
-const SAID: Duration = Duration::from_millis(500);
+/// How long another process may take to make a template: longer than the slowest boot and its saving.
+const LIMIT: Duration = Duration::from_secs(60 * 60);
 /// In a template's folder, instead of a template: why there can't be one.
 const IMPOSSIBLE: &str = "impossible";
 /// What a folder in the making ends with.
@@ -85,7 +81,8 @@ impl Store {
         let folder = self.folder.join(key.name());
         let failed =
             |error: io::Error| Error::io(format_args!("use the template {}", folder.display()), &error);
-        let lock = match self.taken(key, &folder, events).await.map_err(failed)? {
+        let doing = || format!("use the template {}", folder.display());
+        let lock = match self.taken(key, &folder, events).await.map_err(|why| why.error(doing()))? {
             Taken::Whole(lock) => return ready(folder.clone(), lock).map_err(failed),
             Taken::ToMake(lock) => lock,
         };
@@ -109,7 +106,8 @@ impl Store {
         finish().map_err(failed)?;
         drop(unfinished);
         // From alone to shared: another may come in between, who finds it whole.
-        flock(&lock, FlockOperation::LockShared).map_err(|errno| failed(errno.into()))?;
+        let shared = file_lock::lock(&lock, Mode::Shared, MOMENT, |_| ()).await;
+        shared.map_err(|why| why.error(doing()))?;
         prune::to_size(&self.folder);
         ready(folder.clone(), lock).map_err(failed)
     }
@@ -118,7 +116,7 @@ impl Store {
     pub(super) fn whole(&self, key: &Key) -> io::Result<Option<Use>> {
         let folder = self.folder.join(key.name());
         let Some(lock) = opened(&self.folder.join(format!("{}{LOCK}", key.name())))? else { return Ok(None) };
-        if !tried(&lock, FlockOperation::NonBlockingLockShared)? || seal::broken(&folder).is_some() {
+        if !try_lock(&lock, Mode::Shared)? || seal::broken(&folder).is_some() {
             return Ok(None);
         }
         Ok(match ready(folder, lock)? {
@@ -137,7 +135,7 @@ impl Store {
     pub(super) fn discard(&self, folder: &Path) {
         let path = folder.with_extension(&LOCK[1..]);
         let gone = || match opened(&path)? {
-            Some(lock) if tried(&lock, FlockOperation::NonBlockingLockExclusive)? => removed(folder),
+            Some(lock) if try_lock(&lock, Mode::Exclusive)? => removed(folder),
             _ => Ok(()),
         };
         if let Err(error) = gone() {
@@ -146,13 +144,13 @@ impl Store {
     }
 
     /// Waits until the template is whole and can be used, or is this caller's to make.
-    async fn taken(&self, key: &Key, folder: &Path, events: &Events) -> io::Result<Taken> {
+    async fn taken(&self, key: &Key, folder: &Path, events: &Events) -> Result<Taken, NotLocked> {
         let path = self.folder.join(format!("{}{LOCK}", key.name()));
-        let mut waited = Duration::ZERO;
+        let mut wait = Wait::new(LIMIT);
         let mut told = false;
         loop {
             let Some(lock) = opened(&path)? else { continue };
-            if tried(&lock, FlockOperation::NonBlockingLockShared)? {
+            if try_lock(&lock, Mode::Shared)? {
                 match seal::broken(folder) {
                     None => return Ok(Taken::Whole(lock)),
                     // Said once, however long it takes until nobody uses it any more.
@@ -162,22 +160,23 @@ impl Store {
                     }
                     Some(_) => {}
                 }
-                if tried(&lock, FlockOperation::NonBlockingLockExclusive)? {
+                if try_lock(&lock, Mode::Exclusive)? {
                     // Letting the shared lock go for the other one lets others in between.
                     return Ok(match seal::broken(folder) {
                         None => {
-                            flock(&lock, FlockOperation::LockShared)?;
+                            file_lock::lock(&lock, Mode::Shared, MOMENT, |_| ()).await?;
                             Taken::Whole(lock)
                         }
                         Some(_) => Taken::ToMake(lock),
                     });
                 }
             }
-            if waited == SAID {
-                events.note("waiting for the template, which another scenario or process is making");
-            }
-            tokio::time::sleep(LOOK).await;
-            waited += LOOK;
+            wait.again(&lock, |by| {
+                events.note(format!(
+                    "waiting for the template, which another scenario or process is making: {by}"
+                ));
+            })?;
+            tokio::time::sleep(file_lock::PAUSE).await;
         }
     }
 }
@@ -210,19 +209,9 @@ fn ready(folder: PathBuf, lock: File) -> io::Result<Made> {
 
 /// Opens a lock; `None` when it was removed meanwhile, and another is to be opened.
 pub(super) fn opened(path: &Path) -> io::Result<Option<File>> {
-    let lock =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let lock = file_lock::open(path)?;
     let ours = lock.metadata()?.ino();
     Ok(fs::metadata(path).is_ok_and(|its| its.ino() == ours).then_some(lock))
-}
-
-/// Tries to lock.
-pub(super) fn tried(lock: &File, operation: FlockOperation) -> io::Result<bool> {
-    match flock(lock, operation) {
-        Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
 }
 
 pub(super) fn removed(path: &Path) -> io::Result<()> {

@@ -6,16 +6,16 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use regex::Regex;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Accelerator, on_path};
 use crate::build::BuiltVm;
-use crate::{Error, Result, Speed};
+use crate::file_lock::{self, Mode};
+use crate::{Error, Events, Result, Speed};
 
 /// How long another process's trial is waited for. It takes 15 s at most, plus the script's disk images.
 const LOCK_LIMIT: Duration = Duration::from_secs(90);
@@ -69,17 +69,17 @@ impl Memory {
     }
 
     /// Held while one process tries; `None` when it can't be had in time: trying twice is no harm.
-    pub(super) async fn lock(&self) -> Option<File> {
+    pub(super) async fn lock(&self, events: &Events) -> Option<File> {
         fs::create_dir_all(&self.folder).ok()?;
-        let lock = File::create(self.folder.join(format!("{}.lock", self.subject))).ok()?;
-        let until = Instant::now() + LOCK_LIMIT;
-        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            if Instant::now() > until {
-                return None;
+        let lock = file_lock::open(&self.folder.join(format!("{}.lock", self.subject))).ok()?;
+        let waiting = |by: &str| events.note(format!("waiting for {by}, which tries whether KVM works"));
+        match file_lock::lock(&lock, Mode::Exclusive, LOCK_LIMIT, waiting).await {
+            Ok(()) => Some(lock),
+            Err(why) => {
+                tracing::debug!(%why, "whether KVM works is tried beside another process");
+                None
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Some(lock)
     }
 
     fn file(&self, what: &str) -> PathBuf {

@@ -72,7 +72,7 @@ pub struct Choice {
 pub async fn choose(vm: &BuiltVm, events: &Events) -> Result<Choice> {
     let memory = Memory::of(vm, &crate::cache::dir()?.join("accelerator"));
     let (accelerator, reason) = match std::env::var(VARIABLE).unwrap_or_default().as_str() {
-        "" => decide(vm, &memory, Path::new("/dev/kvm")).await?,
+        "" => decide(vm, &memory, Path::new("/dev/kvm"), events).await?,
         "kvm" => (Accelerator::Kvm, format!("{VARIABLE} says so")),
         "tcg" => (Accelerator::Tcg, format!("{VARIABLE} says so")),
         other => {
@@ -129,7 +129,12 @@ fn guess(accelerator: Accelerator) -> Speed {
     })
 }
 
-async fn decide(vm: &BuiltVm, memory: &Memory, device: &Path) -> Result<(Accelerator, String)> {
+async fn decide(
+    vm: &BuiltVm,
+    memory: &Memory,
+    device: &Path,
+    events: &Events,
+) -> Result<(Accelerator, String)> {
     // Before the memory: the device may have come or gone since.
     if let Some(reason) = unusable(device) {
         return Ok((Accelerator::Tcg, reason));
@@ -138,7 +143,7 @@ async fn decide(vm: &BuiltVm, memory: &Memory, device: &Path) -> Result<(Acceler
         return Ok(known);
     }
     // One process tries, the others wait for what it finds.
-    let _lock = memory.lock().await;
+    let _lock = memory.lock(events).await;
     if let Some(known) = memory.recall() {
         return Ok(known);
     }

@@ -38,7 +38,7 @@ impl Fake {
 
     async fn decide(&self) -> (Accelerator, String) {
         let memory = Memory::of(&self.vm, &self.folder.path().join("cache"));
-        decide(&self.vm, &memory, &self.device).await.unwrap()
+        decide(&self.vm, &memory, &self.device, &Events::none()).await.unwrap()
     }
 
     fn starts(&self) -> usize {

@@ -69,7 +69,7 @@ fn who_died_is_taken_off_the_list_whether_it_ran_or_waited() {
     assert!(may_run(&dead[0], CAPACITY).unwrap() && may_run(&dead[1], CAPACITY).unwrap());
     for permit in dead {
         // As the kernel does it: the lock goes, and nothing else.
-        flock(&permit._lock, FlockOperation::Unlock).unwrap();
+        permit._lock.unlock().unwrap();
         std::mem::forget(permit);
     }
     let next = ask(here, SMALL).unwrap();
@@ -131,7 +131,7 @@ fn one_who_is_killed_while_writing_leaves_a_list() {
 fn a_list_of_an_earlier_version_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let held = File::create(folder.path().join("a")).unwrap();
-    flock(&held, FlockOperation::LockExclusive).unwrap();
+    held.lock().unwrap();
     let list = r#"[{"holder":"a","need":{"memory":3000,"cores":1},"runs":true}]"#;
     fs::write(folder.path().join(LIST), list).unwrap();
     let permit = ask(folder.path(), SMALL).unwrap();
