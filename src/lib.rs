@@ -33,6 +33,7 @@ pub mod report;
 pub mod scenario;
 pub mod settings;
 pub mod template;
+mod text;
 
 pub use copies::{Copies, Format};
 pub use error::{Error, ErrorKind, Result};

@@ -42,36 +42,9 @@ impl Lines {
     }
 }
 
-/// A line as text without escape sequences, control characters and marks that turn the reading
-/// direction; tabs become spaces.
+/// A line as text that does nothing to a terminal; tabs become four spaces.
 pub(super) fn clean(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    let mut plain = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\u{1b}' => match chars.next() {
-                // CSI: parameters, then one final character.
-                Some('[') => while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
-                // OSC: until BEL, or ESC and a backslash.
-                Some(']') => {
-                    while let Some(c) = chars.next() {
-                        if c == '\u{7}' || (c == '\u{1b}' && chars.next_if_eq(&'\\').is_some()) {
-                            break;
-                        }
-                    }
-                }
-                // Two-character sequences, and three of them for a character set.
-                Some('(' | ')') => drop(chars.next()),
-                _ => {}
-            },
-            '\t' => plain.push_str("    "),
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
-            c if c.is_control() => {}
-            c => plain.push(c),
-        }
-    }
-    plain
+    crate::text::line(&String::from_utf8_lossy(line).replace('\t', "    "))
 }
 
 /// At most `most` characters of `line`, with a mark where it was cut.
@@ -111,7 +84,7 @@ mod tests {
             clean(b"\x1b[31;1merror:\x1b[0m \x1b]0;title\x07a\x1b]8;;x\x1b\\b\x08\x00\tc\x1b(B"),
             "error: ab    c"
         );
-        assert_eq!(clean("a\u{202e}b\u{9b}31mc".as_bytes()), "ab31mc");
+        assert_eq!(clean("a\u{202e}b\u{9b}31mc\x1bPq~\x1b\\d".as_bytes()), "a\u{fffd}b\u{fffd}31mcd");
         assert_eq!(clean(b"end \x1b["), "end ");
     }
 

@@ -285,7 +285,7 @@ impl Engine {
         let start = position - before.iter().rev().take_while(|&&byte| byte != b'\n').count() as u64;
         let rest = self.track.text.slice(start, position + 300);
         let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let shown = render::neutral(&String::from_utf8_lossy(&self.secrets.mask(line)));
+        let shown = crate::text::line(&String::from_utf8_lossy(&self.secrets.mask(line)));
         (shown, line.len() < rest.len())
     }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::engine::Engine;
 use super::miss;
 use super::pattern::Pattern;
-use super::render;
 use super::track::Position;
 use super::watch::Fatal;
 use crate::{Error, ErrorKind};
@@ -141,7 +140,7 @@ pub(super) fn gone(console: &str, engine: &Engine, doing: &str, why: &str) -> Er
 /// Masked and on one harmless line.
 fn shown(engine: &Engine, text: String) -> String {
     let text = engine.secrets.mask_text(text);
-    engine.secrets.mask_text(render::neutral(&text))
+    engine.secrets.mask_text(crate::text::line(&text))
 }
 
 /// Masked and harmless, line by line.

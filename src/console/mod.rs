@@ -46,7 +46,6 @@
 mod anchors;
 mod automaton;
 mod engine;
-mod escape;
 #[cfg(feature = "expectrl")]
 pub mod expectrl;
 mod failure;
@@ -79,6 +78,5 @@ pub use found::Match;
 pub use line::{Console, Mark, Since};
 pub use options::{Closed, ConsoleOptions};
 pub use pattern::Pattern;
-pub(crate) use plain::{shown, strip_escapes};
-pub(crate) use render::neutral;
+pub(crate) use plain::shown;
 pub use watch::Watch;

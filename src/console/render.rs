@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::escape::{Listener, Parser};
+use crate::text;
+use crate::text::escape::{Listener, Parser};
 
 /// The most characters of a line that are shown.
 const WIDTH: usize = 200;
@@ -18,11 +19,6 @@ pub(super) fn last_lines(mut parser: Parser, raw: &[u8], count: usize) -> Vec<St
     }
     let surplus = screen.done.len().saturating_sub(count);
     screen.done.into_iter().skip(surplus).collect()
-}
-
-/// Text that somebody else wrote, on one line, without anything that a terminal would act on.
-pub(crate) fn neutral(text: &str) -> String {
-    text.chars().map(harmless).collect()
 }
 
 struct Lines {
@@ -56,8 +52,8 @@ impl Line {
 impl Lines {
     fn newline(&mut self) {
         let line = std::mem::take(&mut self.line);
-        let mut shown: String = line.cells.into_iter().collect();
-        shown.truncate(shown.trim_end().len());
+        let cells: String = line.cells.into_iter().collect();
+        let mut shown = text::line(cells.trim_end());
         if line.beyond > 0 {
             shown.push_str(&format!("… (+{} characters)", line.beyond));
         }
@@ -80,7 +76,7 @@ impl Listener for Lines {
                         self.line.put(' ');
                     }
                 }
-                _ => self.line.put(harmless(character)),
+                _ => self.line.put(character),
             }
         }
     }
@@ -102,24 +98,5 @@ impl Listener for Lines {
             self.line.cells.clear();
             self.line.beyond = 0;
         }
-    }
-}
-
-/// The character, or U+FFFD for one that a terminal or an editor would act on or hide: controls,
-/// directions (Unicode's "Trojan Source" set), zero width, tags, line separators.
-fn harmless(character: char) -> char {
-    match character {
-        '\u{ad}'
-        | '\u{61c}'
-        | '\u{180e}'
-        | '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}'
-        | '\u{fe00}'..='\u{fe0f}'
-        | '\u{feff}'
-        | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e0fff}' => char::REPLACEMENT_CHARACTER,
-        _ if character.is_control() => char::REPLACEMENT_CHARACTER,
-        _ => character,
     }
 }

@@ -13,7 +13,7 @@
 //! state of a progress bar is a line, and `(?m)^` matches a prompt that was drawn over something.
 //! Backspace takes nothing back: text that a wait may have matched already stays as it was.
 
-use super::escape::{Listener, Parser};
+use crate::text::escape::{Listener, Parser};
 
 /// The stripper between two bytes: a small value that can be kept to come back to a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 
 use std::collections::VecDeque;
 
-use super::escape::Parser;
 use super::ring::Ring;
 use super::search::UNDECIDED;
 use super::strip::{Sink, Stripper};
+use crate::text::escape::Parser;
 
 /// The most that is taken in at once.
 pub(super) const PIECE: usize = 64 << 10;

@@ -67,7 +67,7 @@ async fn trial() -> Option<String> {
     }
     let said = String::from_utf8_lossy(&ended.stderr);
     let line = said.lines().find(|line| line.contains("error")).or(said.lines().next()).unwrap_or_default();
-    Some(format!("QEMU failed with /dev/kvm: {}", crate::console::neutral(line)))
+    Some(format!("QEMU failed with /dev/kvm: {}", crate::text::line(line)))
 }
 
 /// What mends it, by the reason.

@@ -72,7 +72,7 @@ impl Output {
     /// U+FFFD; a newline at the end stays.
     pub fn text(&self) -> &str {
         self.text
-            .get_or_init(|| String::from_utf8_lossy(&crate::console::strip_escapes(&self.bytes)).into_owned())
+            .get_or_init(|| String::from_utf8_lossy(&crate::text::strip_escapes(&self.bytes)).into_owned())
     }
 
     /// The lines of [`Output::text`].

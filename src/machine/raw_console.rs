@@ -14,7 +14,8 @@ use tokio::task::JoinHandle;
 use super::shell_line::INTERRUPT_KEY;
 use super::{Life, Line, Machine, shell};
 use crate::Result;
-use crate::console::{Console, Watch, strip_escapes};
+use crate::console::{Console, Watch};
+use crate::text::strip_escapes;
 
 /// Who has the console's lock for longer is in the middle of a command.
 const LOCK: Duration = Duration::from_millis(200);

@@ -72,7 +72,7 @@ impl Plan {
                 if let (Some(number), Some(password)) = (secret, password) {
                     replay.know_as(number, password, &console);
                 }
-                Line::Shell(ShellLine::replayed(&crate::console::neutral(&user), language))
+                Line::Shell(ShellLine::replayed(&crate::text::line(&user), language))
             }
         };
         let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));

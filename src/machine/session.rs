@@ -9,7 +9,7 @@ use super::answers::Bytes;
 use super::command::Collector;
 use super::shell_line::{Ended, shorten};
 use super::{Life, Line, Output};
-use crate::console::neutral;
+use crate::text;
 use crate::{Error, ErrorKind, Result};
 
 /// For one command, on a fast host, when nothing else is said.
@@ -106,9 +106,8 @@ impl Session {
                         "it was interrupted and the session goes on; give it more time with `with_limit`",
                     )),
                     Some(Lost { summary, report }) => {
-                        *line = Line::Lost(neutral(&summary));
-                        Err(error
-                            .section("and then", report.lines().map(neutral).collect::<Vec<_>>().join("\n")))
+                        *line = Line::Lost(text::line(&summary));
+                        Err(error.section("and then", text::lines(&report)))
                     }
                 }
             }

@@ -51,6 +51,6 @@ impl Drop for Step {
 /// The end of an output, and how much of it is left out.
 fn told(bytes: &[u8], console: &Console) -> (String, usize) {
     let cut = bytes.len().saturating_sub(TOLD);
-    let text = crate::console::strip_escapes(&bytes[cut..]);
+    let text = crate::text::strip_escapes(&bytes[cut..]);
     (console.masked(String::from_utf8_lossy(&text).into_owned()), cut)
 }

@@ -63,7 +63,7 @@ fn lines(tape: &Tape) -> Vec<Line> {
     for raw in tape.bytes().split_inclusive(|byte| *byte == b'\n') {
         let host = tape.time_of(offset);
         offset += raw.len();
-        let stripped = crate::console::strip_escapes(raw);
+        let stripped = crate::text::strip_escapes(raw);
         // Each state of a line that was written over is a line.
         for text in stripped.split(|byte| *byte == b'\n' || *byte == b'\r') {
             if text.iter().all(u8::is_ascii_whitespace) {
@@ -73,7 +73,7 @@ fn lines(tape: &Tape) -> Vec<Line> {
                 .as_ref()
                 .and_then(|stamp| stamp.captures(text))
                 .and_then(|found| std::str::from_utf8(found.get(1)?.as_bytes()).ok()?.parse().ok());
-            let text = crate::console::neutral(String::from_utf8_lossy(text).trim_end());
+            let text = crate::text::line(String::from_utf8_lossy(text).trim_end());
             size += text.len() + 32;
             lines.push(Line { host, stamp, text });
         }

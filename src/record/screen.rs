@@ -104,7 +104,7 @@ impl Screen {
         }
         for span in &mut spans {
             if !span.text.is_ascii() {
-                span.text = crate::console::neutral(&span.text);
+                span.text = crate::text::line(&span.text);
             }
         }
         spans

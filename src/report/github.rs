@@ -13,6 +13,7 @@ use crate::Failure;
 use crate::environment::{is_set, variable};
 use crate::record::History;
 use crate::record::history::{Outcome, Scenario};
+use crate::text;
 
 /// A summary may have 1 MiB in all; as much of it is ours, and of each failure, in bytes.
 const SUMMARY: usize = 500 << 10;
@@ -70,7 +71,7 @@ fn annotation(scenario: &Scenario, failure: &Failure, root: &Path) -> String {
         property(&file),
         failure.line,
         property(&format!("{} failed", printable(&scenario.title()))),
-        message(&visible(&failure.report))
+        message(&text::lines(&failure.report))
     )
 }
 
@@ -82,11 +83,6 @@ fn message(text: &str) -> String {
 /// A property of a command, which has signs of its own.
 fn property(text: &str) -> String {
     message(text).replace(':', "%3A").replace(',', "%2C")
-}
-
-/// Text without what a terminal would act on.
-fn visible(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 fn summary(scenarios: &[&Scenario], alone: bool) -> String {
@@ -125,7 +121,7 @@ fn summary(scenarios: &[&Scenario], alone: bool) -> String {
     }
     for scenario in &shown {
         let Some(failure) = scenario.failure() else { continue };
-        let mut report = visible(&failure.report);
+        let mut report = text::lines(&failure.report);
         report.truncate(boundary(&report, FAILURE));
         // A fence longer than any in the report.
         let ticks = report.split(|c| c != '`').map(str::len).max().unwrap_or(0).max(2) + 1;

@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn painting_changes_no_word() {
         let report = "expected a cow\n  what came:\n    | a: dog\n  scenario: login, a.rs:3\n  >    3 | cow()\n       4 | }\n  after 1.0 s of 2.0 s";
-        let plain = String::from_utf8(crate::console::strip_escapes(paint(report).as_bytes())).unwrap();
+        let plain = String::from_utf8(crate::text::strip_escapes(paint(report).as_bytes())).unwrap();
         assert_eq!(plain, report);
         assert!(paint(report).starts_with("\x1b[1;31mexpected a cow\x1b[0m\n\x1b[36m  what came:\x1b[0m\n"));
     }

@@ -36,38 +36,11 @@ pub(super) fn line(event: &Event) -> Option<String> {
     })
 }
 
-/// `text` on one line, without escape sequences, control characters and what turns text round or hides it: a guest or a
-/// build can't drive the user's terminal, nor make a line read otherwise than it is.
+/// `text` on one line, with nothing that a terminal acts on: a guest or a build can't drive the user's terminal, nor make
+/// a line read otherwise than it is.
 pub(super) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut characters = text.trim_end().chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '\x1b' => skip_escape(&mut characters),
-            '\t' => shown.push(' '),
-            '\n' => shown.push(' '),
-            control if control.is_control() => {}
-            other => shown.push(other),
-        }
-    }
-    crate::console::neutral(&shown)
-}
-
-/// Skips the rest of an escape sequence: a CSI up to its final letter, an OSC up to its end.
-fn skip_escape(characters: &mut std::iter::Peekable<std::str::Chars>) {
-    match characters.next() {
-        Some('[') => {
-            let _ = characters.find(|character| ('\x40'..='\x7e').contains(character));
-        }
-        Some(']') => {
-            while let Some(character) = characters.next() {
-                if character == '\x07' || (character == '\x1b' && characters.next_if_eq(&'\\').is_some()) {
-                    break;
-                }
-            }
-        }
-        _ => {}
-    }
+    let shown = crate::text::line(text);
+    shown.trim_end().to_owned()
 }
 
 /// The first place in `text`, from the byte `at` on, at which a character begins or the text ends.
@@ -92,7 +65,7 @@ mod tests {
         assert_eq!(printable("\x1b]8;;http://x\x1b\\link\n"), "link");
         assert_eq!(printable("a\r\nb\tc"), "a b c");
         assert_eq!(printable("a\u{202e}b\u{200b}c"), "a\u{fffd}b\u{fffd}c");
-        assert_eq!(printable("ends in an escape \x1b["), "ends in an escape ");
+        assert_eq!(printable("ends in an escape \x1b["), "ends in an escape");
     }
 
     #[test]

@@ -117,9 +117,7 @@ fn replay(scenario: &Scenario, run: &str) -> String {
 
 /// Text of several lines with nothing that a terminal acts on: an assertion of a scenario may show what a guest printed.
 fn harmless(text: &str) -> String {
-    let plain = crate::console::strip_escapes(text.as_bytes());
-    let plain = String::from_utf8_lossy(&plain).replace("\r\n", "\n").replace('\t', "    ");
-    plain.split('\n').map(crate::console::neutral).collect::<Vec<_>>().join("\n")
+    crate::text::lines(&text.replace('\t', "    "))
 }
 
 /// `text`, or its beginning and end if it has more than `most` bytes.
@@ -141,7 +139,7 @@ fn excerpt(file: &Path, line: u32) -> String {
     for (number, text) in text.lines().enumerate().map(|(before, text)| (before + 1, text)) {
         if around.contains(&number) {
             let mark = if number == line { '>' } else { ' ' };
-            let text = crate::console::neutral(&text.replace('\t', "    "));
+            let text = crate::text::line(&text.replace('\t', "    "));
             let _ = write!(excerpt, "\n  {mark} {number:>4} | {}", text.trim_end());
         }
     }
@@ -171,7 +169,7 @@ mod tests {
     #[test]
     fn what_a_scenario_says_does_nothing_to_a_terminal_and_is_of_bounded_length() {
         let said = "red\x1b[2J\x1b]0;title\x07\r\n\tb\u{9b}31m\u{202e}c\rd";
-        assert_eq!(harmless(said), "red\n    b\u{fffd}31m\u{fffd}c\u{fffd}d");
+        assert_eq!(harmless(said), "red\n    b\u{fffd}31m\u{fffd}c\nd");
         assert_eq!(bounded("short".to_owned(), 5), "short");
         assert_eq!(bounded("äää0123456789zzz".to_owned(), 7), "ä\n[14 bytes are left out here]\nzzz");
     }
@@ -183,7 +181,7 @@ mod tests {
         let shown = excerpt(file.path(), 4);
         assert_eq!(
             shown,
-            "\n       1 | one\n       2 | two\n       3 | three\n  >    4 |     four\u{fffd}[2J\n       5 | five"
+            "\n       1 | one\n       2 | two\n       3 | three\n  >    4 |     four\n       5 | five"
         );
         assert_eq!(excerpt(file.path(), 1), "\n  >    1 | one\n       2 | two");
         assert_eq!(excerpt(Path::new("/nowhere"), 1), "");

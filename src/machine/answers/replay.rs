@@ -10,11 +10,12 @@ use serde::de::DeserializeOwned;
 use super::IN_PASSING;
 use super::line::{Came, Heading, MOMENT, START, Start};
 use super::written::Written;
-use crate::console::{Console, neutral, secret};
+use crate::console::{Console, secret};
 use crate::machine::Life;
 use crate::machine::shell_line::shorten;
 use crate::mutex::lock;
 use crate::record::in_a_path;
+use crate::text;
 use crate::{Error, ErrorKind, Result, nearest};
 
 /// So many questions are shown that could have been asked.
@@ -227,7 +228,7 @@ impl Replay {
             None => return Err(no_answer("it can't be read".to_owned())),
         };
         // What is in the way may be anything.
-        serde_json::from_value(value).map_err(|error| no_answer(neutral(&error.to_string())))
+        serde_json::from_value(value).map_err(|error| no_answer(text::line(&error.to_string())))
     }
 
     /// `question`, or a start of the machine, has no answer. What else could be asked is shown without secrets.
@@ -237,7 +238,7 @@ impl Replay {
         question: Option<&str>,
         masked: &dyn Fn(String) -> String,
     ) -> Error {
-        let shown = |asked: &str| neutral(&shorten(&masked(secret::masked(asked))));
+        let shown = |asked: &str| text::line(&shorten(&masked(secret::masked(asked))));
         let left = state.unused().filter(|(_, heading)| !heading.asked.starts_with(IN_PASSING));
         let left: Vec<String> = left.map(|(_, heading)| shown(&heading.asked)).collect();
         let mut listed = left.iter().take(SHOWN).cloned().collect::<Vec<_>>();

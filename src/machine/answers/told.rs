@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::console::neutral;
+use crate::text;
 use crate::{Error, ErrorKind};
 
 /// All of an [`Error`] but where it was made and which transcripts it names.
@@ -36,20 +36,19 @@ impl From<&Error> for Told {
 impl From<Told> for Error {
     fn from(told: Told) -> Self {
         // Whoever wrote it may have written anything: what drives a terminal, and times that there are not.
-        let lines = |text: &str| text.lines().map(neutral).collect::<Vec<_>>().join("\n");
-        let mut error = Self::new(told.kind, lines(&told.summary));
+        let mut error = Self::new(told.kind, text::lines(&told.summary));
         for (title, body) in &told.sections {
-            error = error.section(neutral(title), lines(body));
+            error = error.section(text::line(title), text::lines(body));
         }
         if let Some((took, limit)) = told.took {
             let time = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
             error = error.took(time(took), time(limit));
         }
         if let Some(cause) = told.cause {
-            error = error.likely_cause(lines(&cause));
+            error = error.likely_cause(text::lines(&cause));
         }
         match told.next {
-            Some(next) => error.next_step(lines(&next)),
+            Some(next) => error.next_step(text::lines(&next)),
             None => error,
         }
     }
@@ -71,7 +70,7 @@ mod tests {
         assert_eq!((read.kind(), read.to_string()), (error.kind(), error.to_string()));
         let hostile = written.replace("look at", "\\u001b[2J look at").replace("a port", "\\u202ea port");
         let hostile = Error::from(serde_json::from_str::<Told>(&hostile).unwrap()).to_string();
-        assert!(hostile.contains("[2J look at") && !hostile.contains(['\x1b', '\u{202e}']), "{hostile:?}");
+        assert!(hostile.contains("next:  look at") && !hostile.contains(['\x1b', '\u{202e}']), "{hostile:?}");
         let odd = written.replace("1.5", "-1e300");
         assert!(Error::from(serde_json::from_str::<Told>(&odd).unwrap()).to_string().contains("after 0.0 s"));
     }

@@ -112,7 +112,7 @@ fn data(history: &History, folder: &Path, out: &mut impl Write) -> io::Result<()
             }
             FileKind::Journal => {
                 if let Some(journal) = file_of_at_most(JOURNAL, &path) {
-                    let text = crate::console::strip_escapes(&journal);
+                    let text = crate::text::strip_escapes(&journal);
                     texts.insert(name, budget.text(&String::from_utf8_lossy(&text)));
                 }
             }

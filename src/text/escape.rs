@@ -14,7 +14,7 @@ const STRING_LIMIT: u16 = 4096;
 const KEPT: usize = 24;
 
 /// What the parser finds, in the order of the bytes.
-pub(super) trait Listener {
+pub(crate) trait Listener {
     /// Printable bytes, newlines and tabs.
     fn text(&mut self, bytes: &[u8]);
     /// Any other control character, outside of sequences.
@@ -44,7 +44,7 @@ enum State {
 
 /// The state of the parser between two bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Parser {
+pub(crate) struct Parser {
     state: State,
     introducer: u8,
     length: u16,
@@ -52,12 +52,12 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { state: State::Text, introducer: 0, length: 0, body: [0; KEPT] }
     }
 
     /// Reads `bytes` on from where the last call stopped.
-    pub(super) fn read(&mut self, bytes: &[u8], listener: &mut impl Listener) {
+    pub(crate) fn read(&mut self, bytes: &[u8], listener: &mut impl Listener) {
         let mut rest = bytes;
         while let Some(&byte) = rest.first() {
             if self.state != State::Text {
