@@ -7,12 +7,15 @@ use std::panic::Location;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::text;
+
 /// The result of a scenario and of every fallible call in this library.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, with everything a reader needs to see why.
 ///
-/// [`Error::kind`] says which kind of failure it is; `Display` gives the whole report.
+/// [`Error::kind`] says which kind of failure it is; `Display` gives the whole report, with nothing in it that a terminal
+/// acts on.
 ///
 /// ```
 /// use nixvm_test::{Error, ErrorKind};
@@ -195,10 +198,11 @@ impl Error {
 
 impl Report {
     fn what(&self) -> String {
-        let mut text = self.summary.clone();
+        // Each part by itself: an end of line in one of them must not leave its place.
+        let mut text = text::lines(&self.summary);
         for (title, body) in &self.sections {
-            text.push_str(&format!("\n  {title}:"));
-            body.trim_end().lines().for_each(|line| text.push_str(&format!("\n    | {line}")));
+            text.push_str(&format!("\n  {}:", text::line(title)));
+            text::lines(body).trim_end().lines().for_each(|line| text.push_str(&format!("\n    | {line}")));
         }
         text
     }
@@ -213,7 +217,7 @@ impl Report {
             ));
         }
         for (title, line) in [("likely cause", &self.cause), ("next", &self.next_step)] {
-            line.iter().for_each(|line| text.push_str(&format!("\n  {title}: {line}")));
+            line.iter().for_each(|line| text.push_str(&format!("\n  {title}: {}", text::lines(line))));
         }
         text
     }
@@ -223,7 +227,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.what(), self.why())?;
         for (machine, path) in &self.transcripts {
-            write!(f, "\n  the transcript of {machine}'s console: {}", path.display())?;
+            let shown = text::line(&format!("the transcript of {machine}'s console: {}", path.display()));
+            write!(f, "\n  {shown}")?;
         }
         Ok(())
     }

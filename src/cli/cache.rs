@@ -39,14 +39,14 @@ impl Cache {
     pub fn run(&self) -> Result<ExitCode> {
         let store = Store::open()?;
         match &self.action {
-            Action::Path => report::answer(format!("{}\n", store.folder().display())),
+            Action::Path => report::answer_path(store.folder()),
             Action::List => {
                 let line = |entry: Entry| {
                     let used = ago(entry.used.elapsed().unwrap_or_default().as_secs());
                     let state = if entry.in_use { "in use" } else { "" };
                     format!("{}  {:>6} MiB  used {used} ago  {state}\n", entry.key, entry.size >> 20)
                 };
-                report::answer(template::list(&store)?.into_iter().map(line).collect::<String>());
+                report::show(&template::list(&store)?.into_iter().map(line).collect::<String>());
             }
             Action::Prune { size } => {
                 let gone = template::prune(&store, size.saturating_mul(1 << 20))?;

@@ -32,13 +32,16 @@ pub struct Config {
 impl Config {
     /// Prints it.
     pub fn run(&self, options: &Options) -> Result<ExitCode> {
-        let text = if self.reference {
-            reference()
+        if self.reference {
+            report::answer(reference());
         } else {
             let layers = options.layers()?;
-            if self.json { format!("{:#}\n", as_json(&layers)) } else { as_lines(&layers) }
-        };
-        report::answer(text);
+            if self.json {
+                report::answer_json(&as_json(&layers));
+            } else {
+                report::show(&as_lines(&layers));
+            }
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

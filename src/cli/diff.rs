@@ -30,7 +30,7 @@ impl Diff {
     pub fn run(&self) -> Result<ExitCode> {
         let read = |named: &str| History::read(Folder::find(named)?.path());
         let found = report::compare(&read(&self.old)?, &read(&self.new)?);
-        report::answer(&found.text);
+        report::show(&found.text);
         Ok(if found.outcomes_differ { Exit::Failed } else { Exit::Passed }.into())
     }
 }

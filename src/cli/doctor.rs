@@ -32,12 +32,11 @@ impl Doctor {
     pub async fn run(&self, options: &Options) -> Result<ExitCode> {
         let findings = examine(&options.settings()?).await;
         let missing = findings.iter().any(|finding| finding.state == State::Missing);
-        let text = if self.json {
-            format!("{:#}\n", json!({ "ok": !missing, "findings": findings }))
+        if self.json {
+            report::answer_json(&json!({ "ok": !missing, "findings": findings }));
         } else {
-            as_lines(&findings)
-        };
-        report::answer(text);
+            report::show(&as_lines(&findings));
+        }
         Ok(if missing { Exit::Host } else { Exit::Passed }.into())
     }
 }
@@ -47,6 +46,7 @@ fn as_lines(findings: &[Finding]) -> String {
     let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or_default();
     let mut text = String::new();
     for Finding { name, state, found, mend, .. } in findings {
+        let found = report::printable(found);
         let (begin, end) = match state {
             _ if !colour => ("", ""),
             State::Ok => ("\x1b[32m", "\x1b[0m"),

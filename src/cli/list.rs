@@ -44,9 +44,10 @@ impl List {
             all.extend(scenarios);
         }
         if self.json {
-            text = format!("{:#}\n", Value::Array(all));
+            report::answer_json(&Value::Array(all));
+        } else {
+            report::show(&text);
         }
-        report::answer(text);
         Ok(Exit::Passed.into())
     }
 }

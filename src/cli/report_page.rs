@@ -38,7 +38,7 @@ impl ReportPage {
             }
             tracing::warn!(%error, "the page is not up to date");
         }
-        report::answer(format!("{}\n", page.display()));
+        report::answer_path(&page);
         if !self.no_open && (is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")) {
             open(&page);
         }

@@ -8,6 +8,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
+use super::ci;
 use super::wording::{boundary, printable};
 use crate::Failure;
 use crate::environment::{is_set, variable};
@@ -68,10 +69,10 @@ fn annotation(scenario: &Scenario, failure: &Failure, root: &Path) -> String {
     let file = failure.file.strip_prefix(root).unwrap_or(&failure.file).display().to_string();
     format!(
         "::error file={},line={},title={}::{}\n",
-        property(&file),
+        property(&text::line(&file)),
         failure.line,
-        property(&format!("{} failed", printable(&scenario.title()))),
-        message(&text::lines(&failure.report))
+        property(&ci::without_githubs(&format!("{} failed", printable(&scenario.title())))),
+        message(&ci::without_githubs(&text::lines(&failure.report)))
     )
 }
 
@@ -165,7 +166,7 @@ mod tests {
         let line = annotation(&scenario, scenario.failure().unwrap(), Path::new("/repo"));
         assert_eq!(
             line,
-            "::error file=tests/a%2Cb.rs,line=7,title=web%3A%3Alogin failed::100%25 wrong%0A::warning::not a command\n"
+            "::error file=tests/a%2Cb.rs,line=7,title=web%3A%3Alogin failed::100%25 wrong%0A: :warning::not a command\n"
         );
     }
 

@@ -10,6 +10,7 @@ use super::wording::boundary;
 use crate::FileKind;
 use crate::record::History;
 use crate::record::history::{Attempt, Machine, Outcome, Scenario};
+use crate::text::{line, lines};
 
 /// As much of what the steps of a scenario gave is in its `system-out`, in bytes.
 const MOST: usize = 256 << 10;
@@ -30,12 +31,12 @@ pub fn render(history: &History, folder: &Path) -> Result<String, quick_junit::S
         report.set_timestamp(time);
         suite.set_timestamp(time);
     }
-    suite.add_property(("host", history.host.as_str()));
+    suite.add_property(("host", line(&history.host).as_str()));
     suite.add_property(("processors", history.processors.to_string().as_str()));
-    suite.add_property(("version", history.version.as_str()));
-    suite.add_property(("record", folder.to_string_lossy().as_ref()));
+    suite.add_property(("version", line(&history.version).as_str()));
+    suite.add_property(("record", line(&folder.to_string_lossy()).as_str()));
     if let Some(signal) = &history.interrupted {
-        suite.add_property(("interrupted", signal.as_str()));
+        suite.add_property(("interrupted", line(signal).as_str()));
     }
     for scenario in &history.scenarios {
         suite.add_test_case(case(scenario, folder));
@@ -46,7 +47,7 @@ pub fn render(history: &History, folder: &Path) -> Result<String, quick_junit::S
 
 fn case(scenario: &Scenario, folder: &Path) -> TestCase {
     let (module, function) = scenario.name.rsplit_once("::").unwrap_or(("", &scenario.name));
-    let mut case = TestCase::new(function, status(scenario));
+    let mut case = TestCase::new(line(function), status(scenario));
     let stem = scenario.file.file_stem().unwrap_or_default().to_string_lossy();
     let class = match (&scenario.apart, module.is_empty()) {
         (None, true) => stem.into_owned(),
@@ -55,15 +56,15 @@ fn case(scenario: &Scenario, folder: &Path) -> TestCase {
         (Some(apart), true) => apart.clone(),
         (Some(apart), false) => format!("{apart}::{module}"),
     };
-    case.set_classname(class);
-    case.extra.insert("file".into(), scenario.file.to_string_lossy().as_ref().into());
+    case.set_classname(line(&class));
+    case.extra.insert("file".into(), line(&scenario.file.to_string_lossy()).as_str().into());
     case.extra.insert("line".into(), scenario.line.to_string().into());
     let Some(last) = scenario.attempts.last() else { return case };
     case.set_time(duration(last.took.unwrap_or_default()));
     if let Some(time) = timestamp(last.begun) {
         case.set_timestamp(time);
     }
-    case.set_system_out(told(last, folder));
+    case.set_system_out(lines(&told(last, folder)));
     for machine in &last.machines {
         properties(&mut case, machine, folder);
     }
@@ -77,16 +78,16 @@ fn status(scenario: &Scenario) -> TestCaseStatus {
         Outcome::Skipped => {
             let mut status = TestCaseStatus::skipped();
             if let Some(why) = scenario.skipped.as_deref().filter(|why| !why.is_empty()) {
-                status.set_message(why);
+                status.set_message(lines(why));
             }
             status
         }
         Outcome::Failed => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
             if let Some(failure) = scenario.failure() {
-                status.set_message(failure.summary.as_str());
-                status.set_type(failure.kind.as_str());
-                status.set_description(failure.report.as_str());
+                status.set_message(lines(&failure.summary));
+                status.set_type(line(&failure.kind));
+                status.set_description(lines(&failure.report));
             }
             status
         }
@@ -101,9 +102,9 @@ fn status(scenario: &Scenario) -> TestCaseStatus {
     {
         let (attempt, failure) = failure;
         let mut rerun = TestRerun::new(NonSuccessKind::Failure);
-        rerun.set_message(failure.summary.as_str());
-        rerun.set_type(failure.kind.as_str());
-        rerun.set_description(failure.report.as_str());
+        rerun.set_message(lines(&failure.summary));
+        rerun.set_type(line(&failure.kind));
+        rerun.set_description(lines(&failure.report));
         rerun.set_time(duration(attempt.took.unwrap_or_default()));
         status.add_rerun(rerun);
     }
@@ -113,7 +114,7 @@ fn status(scenario: &Scenario) -> TestCaseStatus {
 fn properties(case: &mut TestCase, machine: &Machine, folder: &Path) {
     let mut add = |name: &str, value: String| {
         let name = format!("{}.{name}", machine.name);
-        case.add_property((name.as_str(), value.as_str()));
+        case.add_property((line(&name).as_str(), line(&value).as_str()));
     };
     if let Some(accelerator) = &machine.accelerator {
         add("accelerator", accelerator.clone());
@@ -126,7 +127,7 @@ fn properties(case: &mut TestCase, machine: &Machine, folder: &Path) {
     }
     for file in machine.files.iter().filter(|file| is_attached(file.kind)) {
         let path = folder.join(&file.path);
-        case.add_property(("attachment", path.to_string_lossy().as_ref()));
+        case.add_property(("attachment", line(&path.to_string_lossy()).as_str()));
     }
 }
 

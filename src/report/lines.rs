@@ -29,10 +29,10 @@ impl Reporter for Lines {
         inner.tally.event(event);
         let lines = wording::line(event).into_iter().chain(inner.tally.last_words(event));
         for line in lines.collect::<Vec<_>>() {
-            let line = match scenario {
+            let line = super::ci::broken_up(&match scenario {
                 "" => format!("nixvm-test: {line}\n"),
                 scenario => format!("nixvm-test: {scenario}: {line}\n"),
-            };
+            });
             // One write, so that lines of several processes stay whole.
             let _ = inner.out.write_all(line.as_bytes()).and_then(|()| inner.out.flush());
         }

@@ -106,7 +106,7 @@ impl Live {
 
     fn say(&self, line: &str) {
         // Fails only if the terminal is gone, and then nobody reads it.
-        let _ = self.picture.println(format!("  {line}"));
+        let _ = self.picture.println(super::ci::broken_up(&format!("  {line}")));
     }
 
     fn remove(&self, state: &mut State, scenario: &str) {

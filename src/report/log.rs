@@ -1,6 +1,11 @@
 //! The log for developers of this library, on standard error when asked for.
 
+use std::io::{self, Write};
+
 use tracing_subscriber::EnvFilter;
+
+use super::ci;
+use crate::text;
 
 /// The variable that asks for it: `debug`, `trace`, or any filter of tracing-subscriber
 /// (`nixvm_test::qemu=trace`). `nixvm-test -v` and `-vv` set it.
@@ -21,8 +26,35 @@ pub fn start_with(filter: &str) {
     };
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
+        .with_writer(|| Filtered(std::io::stderr()))
         .with_ansi(false);
     // Fails only if a log was started before, and then that one is in use.
     let _ = log.try_init();
+}
+
+/// Lines of the log may hold what QEMU, Nix or a guest said.
+struct Filtered<W>(W);
+
+impl<W: Write> Write for Filtered<W> {
+    // Each line comes in one piece.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let shown = ci::broken_up(&text::lines(&String::from_utf8_lossy(bytes)));
+        self.0.write_all(shown.as_bytes()).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_log_does_nothing_to_a_terminal() {
+        let mut out = Vec::new();
+        Filtered(&mut out).write_all("line=\x1b[2J\u{202e}qemu\x1bPq\x1b\\\n".as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "line=\u{fffd}qemu\n");
+    }
 }

@@ -1,6 +1,7 @@
 //! What people see of a run. Each reporter turns [`Event`]s into one format; nothing else in this
 //! library prints.
 
+pub(crate) mod ci;
 mod compare;
 mod github;
 mod html;
@@ -9,6 +10,7 @@ mod lines;
 mod live;
 pub mod log;
 mod paint;
+mod print;
 mod relay;
 mod rendering;
 mod tally;
@@ -22,12 +24,15 @@ pub use github::Github;
 pub use lines::Lines;
 pub use live::Live;
 pub(crate) use paint::paint;
+pub use print::{
+    answer, answer_json, answer_path, diagnostics, error, guest_output, printable, say, separator, show,
+};
 pub use relay::Relay;
 pub use rendering::{Rendering, render};
 
 use crate::build::Settings;
 use crate::environment::is_set;
-use crate::{Error, Event, Events};
+use crate::{Event, Events};
 
 /// A consumer of events.
 pub trait Reporter: Send + Sync {
@@ -76,49 +81,4 @@ pub fn in_colour(stream: &impl IsTerminal) -> bool {
 pub fn events(reporter: &Arc<dyn Reporter>) -> Events {
     let reporter = reporter.clone();
     Events::new(move |event| reporter.event("", event))
-}
-
-/// `text` on one line, without escape sequences and control characters: it can't drive the user's terminal.
-pub fn printable(text: &str) -> String {
-    wording::printable(text)
-}
-
-/// Prints `text`, whole lines, to standard output: what a command was asked for. A reader that went away (`| head`) is
-/// no failure.
-pub fn answer(text: impl AsRef<[u8]>) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_ref()).and_then(|()| stdout.flush());
-}
-
-/// Prints a line for the person at the terminal to standard error. Where that is gone, nobody is told, which is no
-/// reason to leave a machine behind.
-pub fn say(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
-}
-
-/// Prints an error that ends the run.
-pub fn error(error: &Error) {
-    let mut stderr = std::io::stderr().lock();
-    let _ = writeln!(stderr, "error: {error}");
-}
-
-/// Prints what a guest printed, line by line, with nothing in it that a terminal acts on.
-pub fn guest_output(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    for line in text.lines() {
-        let _ = writeln!(stdout, "{}", wording::printable(line));
-    }
-    let _ = stdout.flush();
-}
-
-/// Prints what the compiler said, as it said it.
-pub fn diagnostics(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
-}
-
-/// Prints a line that parts one run from the next.
-pub fn separator(text: &str) {
-    let mut stderr = std::io::stderr().lock();
-    let (bold, end) = if in_colour(&stderr) { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    let _ = writeln!(stderr, "{bold}──── {} ────{end}", wording::printable(text));
 }

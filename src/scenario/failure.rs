@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::configuration;
 use super::exit::Exit;
 use super::registry::Scenario;
-use crate::Error;
 use crate::record::{Keeper, in_a_path};
+use crate::{Error, text};
 
 /// So many lines are shown before the one that failed, and after it.
 const AROUND: (usize, usize) = (3, 1);
@@ -80,18 +80,18 @@ impl Failure {
 
     /// What was expected and what came, in a line or a few.
     pub fn summary(&self) -> String {
-        bounded(harmless(self.error.summary()), SUMMARY)
+        bounded(text::lines(self.error.summary()), SUMMARY)
     }
 
     /// The whole report.
     pub fn report(&self, scenario: &Scenario, kept: &Kept) -> String {
-        let mut text = bounded(harmless(&self.error.what()), MOST);
+        let mut text = bounded(self.error.what(), MOST);
         let (file, line) = self.place(scenario);
         let shown = file.display().to_string();
         // Writing to a String does not fail.
         let _ = write!(text, "\n  scenario: {}, {}:{line}", scenario.name(), from_here(&shown));
         text.push_str(&excerpt(&file, line));
-        text.push_str(&harmless(&self.error.why()));
+        text.push_str(&self.error.why());
         let lines = [
             ("record", kept.folder.as_deref().and_then(Path::to_str)),
             ("go back to it", kept.attach.as_deref()),
@@ -115,11 +115,6 @@ fn replay(scenario: &Scenario, run: &str) -> String {
     }
 }
 
-/// Text of several lines with nothing that a terminal acts on: an assertion of a scenario may show what a guest printed.
-fn harmless(text: &str) -> String {
-    crate::text::lines(&text.replace('\t', "    "))
-}
-
 /// `text`, or its beginning and end if it has more than `most` bytes.
 fn bounded(text: String, most: usize) -> String {
     if text.len() <= most {
@@ -139,7 +134,7 @@ fn excerpt(file: &Path, line: u32) -> String {
     for (number, text) in text.lines().enumerate().map(|(before, text)| (before + 1, text)) {
         if around.contains(&number) {
             let mark = if number == line { '>' } else { ' ' };
-            let text = crate::text::line(&text.replace('\t', "    "));
+            let text = text::line(&text.replace('\t', "    "));
             let _ = write!(excerpt, "\n  {mark} {number:>4} | {}", text.trim_end());
         }
     }
@@ -169,7 +164,7 @@ mod tests {
     #[test]
     fn what_a_scenario_says_does_nothing_to_a_terminal_and_is_of_bounded_length() {
         let said = "red\x1b[2J\x1b]0;title\x07\r\n\tb\u{9b}31m\u{202e}c\rd";
-        assert_eq!(harmless(said), "red\n    b\u{fffd}31m\u{fffd}c\nd");
+        assert_eq!(Error::from(said).what(), "red\n    b\u{fffd}31m\u{fffd}c\nd");
         assert_eq!(bounded("short".to_owned(), 5), "short");
         assert_eq!(bounded("äää0123456789zzz".to_owned(), 7), "ä\n[14 bytes are left out here]\nzzz");
     }

@@ -197,6 +197,7 @@ fn trial(
             Ok(()) => Ok(Completion::Completed),
             Err((exit, report)) => {
                 lock(&exits).push(exit);
+                let report = report::ci::broken_up(&report);
                 Err(Failed::from(if coloured { report::paint(&report) } else { report }))
             }
         }
@@ -210,6 +211,7 @@ fn left_alone(suite: &Suite, scenario: &Scenario, why: String) -> Completion {
     let skipped = Event::ScenarioSkipped { scenario: scenario.name(), why: why.clone(), file, line };
     suite.events(&scenario.name()).send(skipped);
     // Not by libtest-mimic's own flag, which has no room for the reason.
+    let why = report::ci::broken_up(&report::printable(&why));
     Completion::Ignored { reason: Some(why).filter(|why| !why.is_empty()) }
 }
 

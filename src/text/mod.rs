@@ -6,7 +6,7 @@
 //! | escape sequences (CSI, OSC, DCS, SOS, PM, APC, …), as [`escape`] reads them | nothing |
 //! | the other control characters of ASCII, DEL too | nothing |
 //! | `\r…\n`, a lone `\r`, and `\n` | the end of a line; a space where the text has to be one line |
-//! | `\t` | a space |
+//! | `\t` | a space; four where the text has several lines |
 //! | a [harmful] character beyond ASCII | U+FFFD, so that a reader sees that something was there |
 //! | a combining mark behind eight others | nothing |
 //! | everything else | as it is |
@@ -33,7 +33,7 @@ pub(crate) fn line(text: &str) -> String {
     if is_plain(text, |byte| matches!(byte, b' '..=b'~')) {
         return text.to_owned();
     }
-    shown(text.as_bytes(), ' ')
+    shown(text.as_bytes(), " ", " ")
 }
 
 /// `text` as lines, each of which ends in `\n` as it did: see the [table](self).
@@ -45,7 +45,63 @@ pub(crate) fn lines(text: &str) -> String {
     if is_plain(text, |byte| matches!(byte, b' '..=b'~' | b'\n')) {
         return text.to_owned();
     }
-    shown(text.as_bytes(), '\n')
+    shown(text.as_bytes(), "\n", "    ")
+}
+
+/// [`lines`], in which sequences that set colours stay: what a compiler says on a terminal.
+pub(crate) fn coloured(text: &str) -> String {
+    struct Parts {
+        shown: String,
+        text: Vec<u8>,
+    }
+    impl Parts {
+        fn take(&mut self) {
+            self.shown.push_str(&shown(&std::mem::take(&mut self.text), "\n", "    "));
+        }
+    }
+    impl Listener for Parts {
+        fn text(&mut self, bytes: &[u8]) {
+            self.text.extend_from_slice(bytes);
+        }
+        fn control(&mut self, byte: u8) {
+            self.text.push(byte);
+        }
+        fn sequence(&mut self, introducer: u8, body: &[u8]) {
+            let parameters = body.strip_suffix(b"m").filter(|_| introducer == b'[');
+            if let Some(numbers) = parameters.and_then(|numbers| std::str::from_utf8(numbers).ok())
+                && numbers.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b';'))
+            {
+                self.take();
+                self.shown.push_str(&format!("\x1b[{numbers}m"));
+            }
+        }
+    }
+    let mut parts = Parts { shown: String::new(), text: Vec::new() };
+    Parser::new().read(text.as_bytes(), &mut parts);
+    parts.take();
+    parts.shown
+}
+
+/// `json` with the harmful characters of its strings as `\uXXXX`: the same data, and nothing that a terminal acts on.
+pub(crate) fn json(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character != '\n' && harmful(character) {
+            let mut units = [0; 2];
+            character
+                .encode_utf16(&mut units)
+                .iter()
+                .for_each(|unit| escaped.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+/// U+FFFD for a character that is not to be shown as it is: for what is no text of lines, such as JSON of a page.
+pub(crate) fn seen(character: char) -> char {
+    if harmful(character) { char::REPLACEMENT_CHARACTER } else { character }
 }
 
 /// The bytes without escape sequences; everything else, newlines and control characters too, stays.
@@ -68,20 +124,20 @@ fn is_plain(text: &str, byte: impl Fn(u8) -> bool) -> bool {
     text.bytes().all(byte)
 }
 
-fn shown(bytes: &[u8], end_of_line: char) -> String {
+fn shown(bytes: &[u8], end_of_line: &str, tab: &str) -> String {
     let plain = strip_escapes(bytes);
     let plain = String::from_utf8_lossy(&plain);
     let mut shown = String::with_capacity(plain.len());
     let (mut returned, mut marks) = (false, 0);
     for character in plain.chars() {
         if std::mem::take(&mut returned) && character != '\n' && character != '\r' {
-            shown.push(end_of_line);
+            shown.push_str(end_of_line);
         }
         marks = if is_mark(character) { marks + 1 } else { 0 };
         match character {
             '\r' => returned = true,
-            '\n' => shown.push(end_of_line),
-            '\t' => shown.push(' '),
+            '\n' => shown.push_str(end_of_line),
+            '\t' => shown.push_str(tab),
             '\0'..='\x1f' | '\x7f' => {}
             _ if marks > MARKS => {}
             _ if harmful(character) => shown.push(char::REPLACEMENT_CHARACTER),

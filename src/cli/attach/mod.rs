@@ -69,7 +69,7 @@ impl Attach {
         if let Some(file) = &self.pack {
             let file = file.clone().unwrap_or_else(|| pack::name_for(&moment));
             pack::pack(&moment, &file)?;
-            report::answer(format!("{}\n", file.display()));
+            report::answer_path(&file);
             return Ok(Exit::Passed.into());
         }
         let shown = Shown::before_a_console(&options.settings()?)?;

@@ -111,6 +111,6 @@ fn save(file: &Path, up: &Up, worked: &[Step]) -> Result {
         }
     })?;
     let (file, steps) = (file.display(), worked.len());
-    report::answer(format!("{file}: {steps} steps; run it: nixvm-test {file}\n"));
+    report::show(&format!("{file}: {steps} steps; run it: nixvm-test {file}\n"));
     Ok(())
 }

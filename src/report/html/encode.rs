@@ -5,12 +5,16 @@ use std::io::{self, Write};
 use sha2::{Digest as _, Sha256};
 
 /// JSON on its way into a script element: its `<` are written as `\u003c`, so that nothing in it ends the element or
-/// begins another. In JSON a `<` stands in strings alone.
+/// begins another. In JSON a `<` stands in strings alone, as does every character that a page would not show as it is: of
+/// those a reader sees U+FFFD. What is written at once ends between two characters, as serde_json has it.
 pub(super) struct Harmless<W>(pub W);
 
 impl<W: Write> Write for Harmless<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        for (index, piece) in bytes.split(|byte| *byte == b'<').enumerate() {
+        let shown: Option<String> = (!bytes.is_ascii())
+            .then(|| String::from_utf8_lossy(bytes).chars().map(crate::text::seen).collect());
+        let shown = shown.as_deref().map_or(bytes, str::as_bytes);
+        for (index, piece) in shown.split(|byte| *byte == b'<').enumerate() {
             if index > 0 {
                 self.0.write_all(br"\u003c")?;
             }
@@ -61,6 +65,13 @@ mod tests {
         for (plain, encoded) in pairs {
             assert_eq!(base64(plain.as_bytes()), encoded);
         }
+    }
+
+    #[test]
+    fn nothing_in_the_data_turns_text_round_or_hides_it() {
+        let mut out = Vec::new();
+        serde_json::to_writer(Harmless(&mut out), "a\u{202e}ü\n\u{200b}\u{fffe}\u{e0041}").unwrap();
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), "a\u{fffd}ü\n\u{fffd}\u{fffd}\u{fffd}");
     }
 
     #[test]

@@ -93,12 +93,14 @@ fn data(history: &History, folder: &Path, out: &mut impl Write) -> io::Result<()
             FileKind::Transcript => {
                 let film = file_of_at_most(FILM, &path.with_extension(crate::record::FILM));
                 let film = film.and_then(|film| String::from_utf8(film).ok());
-                let film = film.filter(|film| serde_json::from_str::<serde::de::IgnoredAny>(film).is_ok());
-                if let Some(film) = film.filter(|film| budget.film(film.len())) {
+                // Read and written again, so that what is escaped in it is seen for what it is.
+                if let Some(film) = film.filter(|film| budget.film(film.len()))
+                    && let Ok(film) = serde_json::from_str::<Value>(&film)
+                {
                     out.write_all(comma.as_bytes())?;
                     serde_json::to_writer(&mut *out, &name)?;
                     out.write_all(b":")?;
-                    out.write_all(film.as_bytes())?;
+                    serde_json::to_writer(&mut *out, &film)?;
                     comma = ",";
                 }
             }
@@ -112,8 +114,7 @@ fn data(history: &History, folder: &Path, out: &mut impl Write) -> io::Result<()
             }
             FileKind::Journal => {
                 if let Some(journal) = file_of_at_most(JOURNAL, &path) {
-                    let text = crate::text::strip_escapes(&journal);
-                    texts.insert(name, budget.text(&String::from_utf8_lossy(&text)));
+                    texts.insert(name, budget.text(&crate::text::lines(&String::from_utf8_lossy(&journal))));
                 }
             }
             _ => {}

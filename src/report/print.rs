@@ -1,0 +1,71 @@
+//! What is printed beside the events of a run: answers to commands, errors, words to the person at the terminal.
+//!
+//! Text that others wrote goes through the [filter](crate::text), and no CI system finds a [command](super::ci) in it.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+
+use super::{ci, in_colour, wording};
+use crate::{Error, text};
+
+/// `text` on one line, with nothing that a terminal acts on.
+pub fn printable(text: &str) -> String {
+    wording::printable(text)
+}
+
+/// Prints `text`, whole lines, to standard output as it is: what a program was asked for. A reader that went away
+/// (`| head`) is no failure.
+pub fn answer(text: impl AsRef<[u8]>) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_ref()).and_then(|()| stdout.flush());
+}
+
+/// Prints `text`, whole lines for people, to standard output: only colours are left of what a terminal acts on.
+pub fn show(text: &str) {
+    answer(ci::broken_up(&text::coloured(text)));
+}
+
+/// Prints JSON to standard output.
+pub fn answer_json(value: &serde_json::Value) {
+    answer(text::json(&format!("{value:#}\n")));
+}
+
+/// Prints a path to standard output: as it is where a program may read it, and harmless on a terminal.
+pub fn answer_path(path: &Path) {
+    match std::io::stdout().is_terminal() {
+        true => show(&format!("{}\n", printable(&path.display().to_string()))),
+        false => answer(format!("{}\n", path.display())),
+    }
+}
+
+/// Prints a line for the person at the terminal to standard error. Where that is gone, nobody is told, which is no
+/// reason to leave a machine behind.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", ci::broken_up(&text::lines(line)));
+}
+
+/// Prints an error that ends the run.
+pub fn error(error: &Error) {
+    say(&format!("error: {error}"));
+}
+
+/// Prints what a guest printed, line by line, with nothing in it that a terminal acts on.
+pub fn guest_output(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    for line in text.lines() {
+        let _ = writeln!(stdout, "{}", ci::broken_up(&wording::printable(line)));
+    }
+    let _ = stdout.flush();
+}
+
+/// Prints what the compiler said, in its colours.
+pub fn diagnostics(text: &str) {
+    let _ = std::io::stderr().lock().write_all(ci::broken_up(&text::coloured(text)).as_bytes());
+}
+
+/// Prints a line that parts one run from the next.
+pub fn separator(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let (bold, end) = if in_colour(&stderr) { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let _ = writeln!(stderr, "{bold}──── {} ────{end}", ci::broken_up(&wording::printable(text)));
+}
