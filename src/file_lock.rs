@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
-use crate::console::neutral;
+use crate::text;
 use crate::{Error, ErrorKind};
 
 /// The pause between two attempts: flock(2) has no wait with a limit.
@@ -224,7 +224,7 @@ fn process(id: u32) -> String {
         return format!("this process ({id})");
     }
     match fs::read(format!("/proc/{id}/comm")) {
-        Ok(name) => format!("process {id} ({})", neutral(String::from_utf8_lossy(&name).trim_end())),
+        Ok(name) => format!("process {id} ({})", text::line(String::from_utf8_lossy(&name).trim_end())),
         Err(_) => format!("process {id}"),
     }
 }

@@ -190,7 +190,7 @@ impl Beneath {
     }
 
     fn shown(&self, name: &Path) -> String {
-        crate::console::neutral(&self.path.join(name).display().to_string())
+        crate::text::line(&self.path.join(name).display().to_string())
     }
 }
 
@@ -204,7 +204,7 @@ impl AsFd for Beneath {
 fn named(path: &Path, error: io::Error) -> io::Error {
     use rustix::io::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    let path = crate::console::neutral(&path.display().to_string());
+    let path = crate::text::line(&path.display().to_string());
     let text = match errno {
         Some(Errno::LOOP) => format!("{path}: a symbolic link is not followed here"),
         Some(Errno::XDEV) => format!("{path}: it is not within its folder"),
@@ -215,7 +215,7 @@ fn named(path: &Path, error: io::Error) -> io::Error {
 }
 
 fn refused(path: &Path, why: &str) -> io::Error {
-    let path = crate::console::neutral(&path.display().to_string());
+    let path = crate::text::line(&path.display().to_string());
     io::Error::new(io::ErrorKind::PermissionDenied, format!("{path} is not used: {why}"))
 }
 

@@ -48,7 +48,7 @@ impl Build {
         let built = built?;
         // The script is `bin/run-NAME-vm` in what Nix made.
         let result = built.script().ancestors().nth(2).unwrap_or(built.script());
-        report::answer_path(&result);
+        report::answer_path(result);
         Ok(Exit::Passed.into())
     }
 }

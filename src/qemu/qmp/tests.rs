@@ -73,7 +73,7 @@ async fn a_refusal_has_qemus_class_and_words() {
     let (refused, ()) = tokio::join!(qmp.execute("x", None, LIMIT), answering);
     let error = refused.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Qmp);
-    assert_eq!(error.summary(), "QEMU refused x: CommandNotFound: The command [2Jx has not been found");
+    assert_eq!(error.summary(), "QEMU refused x: CommandNotFound: The command x has not been found");
 }
 
 #[tokio::test]
