@@ -1,25 +1,44 @@
 //! Where this tool keeps what it can make again: one folder a user.
 
-use std::path::PathBuf;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 
+use crate::beneath::Beneath;
 use crate::{Error, ErrorKind, Result, environment};
 
 /// The cache folder, made if it is missing: `$NIXVM_CACHE_DIR`, else `$XDG_CACHE_HOME/nixvm-test`,
-/// else `~/.cache/nixvm-test`.
+/// else `~/.cache/nixvm-test`. Programs that this user runs are in it, so nobody else may write to it.
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when none of the variables names a folder, or it can't be made.
+/// [`ErrorKind::Host`] when none of the variables names a folder, it can't be made, it belongs to another user, or others
+/// may write to it.
 pub(crate) fn dir() -> Result<PathBuf> {
     let dir = locate(environment::path).ok_or_else(|| {
         Error::new(ErrorKind::Host, "no folder for the cache: HOME is not set")
             .next_step("set HOME, or NIXVM_CACHE_DIR to a folder of your choice")
     })?;
-    std::fs::create_dir_all(&dir).map_err(|source| {
-        Error::new(ErrorKind::Host, format!("could not make the cache folder {}: {source}", dir.display()))
-            .next_step("set NIXVM_CACHE_DIR to a folder that you may write to")
-    })?;
-    std::path::absolute(&dir)
-        .map_err(|source| Error::io(format_args!("find the cache folder {}", dir.display()), &source))
+    std::path::absolute(dir).and_then(|dir| private(&dir).map(|()| dir.clone())).map_err(|source| {
+        Error::new(ErrorKind::Host, format!("could not use the cache folder: {source}"))
+            .next_step("set NIXVM_CACHE_DIR to a folder of your own, which no other user may write to")
+    })
+}
+
+/// Makes `dir` this user's alone. A symbolic link in its place is followed if it is this user's, too.
+fn private(dir: &Path) -> std::io::Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    let place =
+        match fs::symlink_metadata(dir) {
+            Ok(found) if found.is_symlink() && found.uid() == own => dir.canonicalize()?,
+            Ok(_) => dir.to_owned(),
+            Err(_) => {
+                DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+                    std::io::Error::new(error.kind(), format!("{}: {error}", dir.display()))
+                })?;
+                dir.to_owned()
+            }
+        };
+    Beneath::private(place).map(drop)
 }
 
 fn locate(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
@@ -43,5 +62,36 @@ mod tests {
         assert_eq!(located(&all[1..]), Some("/x/nixvm-test".into()));
         assert_eq!(located(&all[2..]), Some("/h/.cache/nixvm-test".into()));
         assert_eq!(located(&[]), None);
+    }
+
+    #[test]
+    fn the_folder_is_this_users_alone_or_it_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let dir = place.path().join("home/.cache/nixvm-test");
+        private(&dir).unwrap();
+        assert_eq!(mode(&dir), 0o700);
+        set(&dir, 0o755);
+        private(&dir).unwrap();
+        assert_eq!(mode(&dir), 0o700);
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(&dir, &link).unwrap();
+        private(&link).unwrap();
+        set(&dir, 0o777);
+        for path in [&dir, &link] {
+            let refused = private(path).unwrap_err().to_string();
+            assert!(refused.contains("other users may write to it"), "{refused}");
+        }
+        fs::write(place.path().join("file"), "").unwrap();
+        assert!(private(&place.path().join("file")).is_err());
+        if rustix::process::geteuid().is_root() {
+            set(&dir, 0o755);
+            std::os::unix::fs::lchown(&link, Some(4242), None).unwrap();
+            assert!(private(&link).unwrap_err().to_string().contains("symbolic link"));
+            std::os::unix::fs::chown(&dir, Some(4242), None).unwrap();
+            assert!(private(&dir).unwrap_err().to_string().contains("belongs to the user 4242"));
+        }
     }
 }

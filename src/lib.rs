@@ -2,6 +2,7 @@
 //! sits at its serial console as a person would, logs in, runs commands, asserts on what comes
 //! back and powers off. Nothing is installed in the VM.
 
+mod above;
 #[doc(hidden)]
 pub mod beneath;
 #[cfg(doctest)]
@@ -34,6 +35,7 @@ pub mod scenario;
 pub mod settings;
 pub mod template;
 mod text;
+mod user_lock;
 
 pub use copies::{Copies, Format};
 pub use error::{Error, ErrorKind, Result};

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::{processes, signals, watchdog};
+use crate::beneath::Beneath;
 use crate::file_lock::{self, Mode};
 use crate::{Error, ErrorKind, Result};
 
@@ -229,19 +230,19 @@ pub(crate) fn base() -> Result<&'static Path> {
 /// `parent/nixvm-UID`, ours alone: in a shared folder somebody else could have made it.
 fn private_folder(parent: &Path) -> io::Result<PathBuf> {
     let user = rustix::process::geteuid().as_raw();
-    let path = parent.canonicalize()?.join(format!("nixvm-{user}"));
-    match fs::DirBuilder::new().mode(0o700).create(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+    let parent = parent.canonicalize()?;
+    let found = fs::metadata(&parent)?;
+    let strangers = found.uid() != user && found.uid() != 0;
+    // Such a user could put another folder in the place of ours while a machine runs.
+    if found.mode() & 0o1002 == 0o002 || strangers && found.mode() & 0o1000 == 0 {
+        return Err(io::Error::other("another user may rename what is in it"));
     }
-    let found = fs::symlink_metadata(&path)?;
-    if !found.is_dir() || found.uid() != user || found.mode() & 0o022 != 0 {
-        return Err(io::Error::other(format!("{} belongs to somebody else", path.display())));
-    }
+    let path = parent.join(format!("nixvm-{user}"));
+    let folder = Beneath::private(&path)?;
     // Proves that it can be written to: the file system may be read-only.
-    let probe = path.join(format!(".{}", runner()));
-    File::create(&probe)?;
-    fs::remove_file(&probe)?;
+    let probe = format!(".{}", runner());
+    drop(folder.create(&probe, 0o600)?);
+    folder.remove_file(&probe)?;
     Ok(path)
 }
 

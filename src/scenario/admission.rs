@@ -1,38 +1,37 @@
-//! How many machines run at once, counted over all processes: cargo test's threads, nextest's processes, the
-//! runs of other users.
+//! How many machines run at once, counted over all processes of a user: cargo test's threads, nextest's processes,
+//! several runs beside each other.
 //!
-//! A folder that all users share has a list of who runs what, and of who waits. Whoever is on it holds a lock on
-//! a file of their own there; the kernel lets go of it when the process ends, however it does, and the next who
-//! looks takes the entry off the list. A scenario asks for all of its machines at once, and whoever asked
-//! first is served first, so nobody waits for ever and nobody waits for each other. Who waits because their own
-//! run has all the machines that it may have (`--jobs`) holds up nobody else's. A machine that a person has open
-//! waits for nobody, and is counted ([`by_hand`]).
+//! A folder of this user alone has a list of who runs what, and of who waits. Each entry's process holds a lock on
+//! a file of its own there; the kernel drops it when the process ends, however it does, and the next process that
+//! looks takes the entry off the list. A scenario asks for all of its machines at once, and the first that asks is the
+//! first that runs, so no wait is for ever and no two wait for each other. A scenario that waits because its own
+//! run has all the machines that it may have (`--jobs`) holds up no other run. A machine that a person has open
+//! waits for nothing, and is counted ([`by_hand`]).
+//!
+//! Other users are seen by what they take: memory that is not available, and load ([`super::host`]).
 
 mod by_hand;
+mod list;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::capacity::{Capacity, Need};
-use crate::file_lock::{self, MOMENT, Mode};
-use crate::{Error, Events, Result, environment};
+use self::list::{Folder, Holder};
+use super::capacity::{Capacity, Lack, Need};
+use crate::file_lock::{MOMENT, NotLocked};
+use crate::{Events, Result, user_lock};
 
 pub use by_hand::ByHand;
 
-/// Another folder than the one that all users share: for tests, and for those who want no part in it.
-const VARIABLE: &str = "NIXVM_ADMISSION_DIR";
-const SHARED: &str = "/var/tmp/nixvm-admission";
-const LIST: &str = "list.json";
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 /// After this wait it is said.
 const SAID: Duration = Duration::from_secs(2);
+/// How long the list may be held when a place is given back. A place that is not ends with its lock.
+const GIVING_BACK: Duration = Duration::from_secs(2);
 
 /// The run that a scenario is part of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +46,7 @@ impl Run {
     /// This process's, or that of the cargo-nextest which runs each scenario in a process of its own.
     pub(super) fn new(jobs: Option<u64>) -> Self {
         let nextest = std::env::var("NEXTEST_RUN_ID").ok().filter(|id| !id.is_empty());
-        Self { name: nextest.unwrap_or_else(|| format!("{:016x}", random())), jobs }
+        Self { name: nextest.unwrap_or_else(random), jobs }
     }
 }
 
@@ -68,7 +67,7 @@ pub(super) struct Demand {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     /// The file that its process holds a lock on.
-    holder: String,
+    holder: Holder,
     #[serde(flatten)]
     demand: Demand,
     runs: bool,
@@ -84,72 +83,94 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Permit {
     folder: PathBuf,
-    holder: String,
+    holder: Holder,
     demand: Demand,
+    asked: Instant,
     _lock: File,
+}
+
+/// What one look gave.
+#[derive(Debug)]
+enum Turn {
+    Runs,
+    /// Other machines have what there is, or were asked for before.
+    Waits {
+        holders: Vec<Holder>,
+        a_person_has_one: bool,
+    },
+    /// Other users and programs have it.
+    Lacks(Lack),
+}
+
+impl Turn {
+    /// What is waited for, in words.
+    fn told(&self, folder: &Path) -> String {
+        match self {
+            Self::Runs => String::new(),
+            Self::Lacks(lack) => format!("waiting until {lack}"),
+            Self::Waits { holders, a_person_has_one } => {
+                let by = Folder::open(folder).map(|folder| folder.processes(holders)).unwrap_or_default();
+                let by = if by.is_empty() { by } else { format!(" ({by})") };
+                let a_person = "; a person has one open (nixvm-test shell, attach or repl)";
+                let whose = if *a_person_has_one { a_person } else { "" };
+                format!("waiting until other machines on this host are done{by}{whose}")
+            }
+        }
+    }
 }
 
 /// Waits until there is room for `demand`. What is more than there is at all gets everything.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Io`] when the folder can't be used.
+/// [`crate::ErrorKind::Io`], [`crate::ErrorKind::Host`] and [`crate::ErrorKind::Timeout`] when the folder can't be used.
 pub(super) async fn admit(demand: Demand, capacity: Capacity, events: &Events) -> Result<Permit> {
-    let folder = folder();
-    let failed = |error: io::Error| {
-        Error::io(format_args!("count machines in {}", folder.display()), &error).next_step(format!(
-            "every user has to be able to write there; or set {VARIABLE} to a folder of your own"
-        ))
+    let folder = user_lock::path()?;
+    let failed = |why: NotLocked| {
+        why.error(format_args!("count machines in {}", folder.display())).next_step(user_lock::advice())
     };
     if let Some(more) = capacity.exceeded_by(demand.need) {
         events.note(format!("it takes {more}: it runs when nothing else does"));
     }
-    let permit = ask(&folder, demand).map_err(failed)?;
-    let mut waited = Duration::ZERO;
-    while !may_run(&permit, capacity).map_err(failed)? {
-        if waited == SAID {
-            let by_hand = change(&folder, |list| list.iter().any(Entry::is_by_hand)).unwrap_or(false);
-            let whose =
-                if by_hand { "; a person has one open (nixvm-test shell, attach or repl)" } else { "" };
-            events.note(format!("waiting until other machines on this host are done{whose}"));
+    let permit = ask(&folder, demand, events).await.map_err(failed)?;
+    let mut told = false;
+    loop {
+        let turn = may_run(&permit, capacity, events).await.map_err(failed)?;
+        if matches!(turn, Turn::Runs) {
+            return Ok(permit);
+        }
+        if permit.asked.elapsed() >= SAID && !std::mem::replace(&mut told, true) {
+            events.note(turn.told(&folder));
         }
         tokio::time::sleep(LOOK).await;
-        waited += LOOK;
     }
-    Ok(permit)
 }
 
-/// Whether there is room for more at this moment, beside all who run. Nobody is kept from it by this.
+/// Whether there is room for more at this moment, beside all who run. No one is kept from it by this.
 pub(super) fn has_room(need: Need, capacity: Capacity) -> bool {
-    let running = |list: &mut Vec<Entry>| {
-        capacity.has_room(list.iter().filter(|entry| entry.runs).map(|entry| entry.demand.need), need)
-    };
-    change(&folder(), running).unwrap_or(false)
-}
-
-fn folder() -> PathBuf {
-    environment::path(VARIABLE).unwrap_or_else(|| PathBuf::from(SHARED))
+    let room =
+        |list: &mut Vec<Entry>| capacity.has_room(running(list), need) && capacity.lacks(need, 0).is_none();
+    let looked = || Folder::open(&user_lock::path().ok()?).ok()?.change_blocking(GIVING_BACK, room).ok();
+    looked().unwrap_or(false)
 }
 
 /// Puts this caller at the end of the list.
-fn ask(folder: &Path, demand: Demand) -> io::Result<Permit> {
-    make(folder)?;
-    let (holder, lock) = loop {
-        let name = format!("{:016x}", random());
-        match opened(&folder.join(&name), true) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            file => break (name, file?),
-        }
-    };
-    file_lock::lock_blocking(&lock, Mode::Exclusive, MOMENT)?;
-    let permit = Permit { folder: folder.to_owned(), holder: holder.clone(), demand, _lock: lock };
-    change(folder, |list| list.push(permit.entry()))?;
+async fn ask(path: &Path, demand: Demand, events: &Events) -> Result<Permit, NotLocked> {
+    let folder = Folder::open(path)?;
+    let (holder, lock) = folder.hold()?;
+    let permit = Permit { folder: path.to_owned(), holder, demand, asked: Instant::now(), _lock: lock };
+    folder.change(MOMENT, |by| list_is_held(by, events), |list| list.push(permit.entry())).await?;
     Ok(permit)
 }
 
+fn list_is_held(by: &str, events: &Events) {
+    events.note(format!("waiting for {by}, which holds the list of machines"));
+}
+
 /// Whether this one runs from now on.
-fn may_run(permit: &Permit, capacity: Capacity) -> io::Result<bool> {
-    change(&permit.folder, |list| {
-        list.retain(|entry| entry.holder == permit.holder || lives(&permit.folder, &entry.holder));
+async fn may_run(permit: &Permit, capacity: Capacity, events: &Events) -> Result<Turn, NotLocked> {
+    let folder = Folder::open(&permit.folder)?;
+    let look = |list: &mut Vec<Entry>| {
+        list.retain(|entry| entry.holder == permit.holder || folder.lives(&entry.holder));
         let at = list.iter().position(|entry| entry.holder == permit.holder).unwrap_or_else(|| {
             // The list was damaged, and begun anew.
             list.push(permit.entry());
@@ -157,14 +178,37 @@ fn may_run(permit: &Permit, capacity: Capacity) -> io::Result<bool> {
         });
         // Who runs already may go on: it is not in its own way.
         list[at].runs = false;
-        let before_it_waits =
-            list[..at].iter().enumerate().any(|(place, other)| !other.runs && !held_back(list, place));
-        let running = || list.iter().filter(|entry| entry.runs).map(|entry| entry.demand.need);
-        let free = running().next().is_none() || capacity.has_room(running(), list[at].demand.need);
-        let runs = !before_it_waits && free && !held_back(list, at);
-        list[at].runs = runs;
-        runs
-    })
+        let turn = turn(list, at, capacity, permit.asked.elapsed());
+        list[at].runs = matches!(turn, Turn::Runs);
+        turn
+    };
+    folder.change(MOMENT, |by| list_is_held(by, events), look).await
+}
+
+fn turn(list: &[Entry], at: usize, capacity: Capacity, waited: Duration) -> Turn {
+    let need = list[at].demand.need;
+    let before_it_waits =
+        list[..at].iter().enumerate().any(|(place, other)| !other.runs && !held_back(list, place));
+    let room = running(list).next().is_none() || capacity.has_room(running(list), need);
+    if before_it_waits || !room || held_back(list, at) {
+        let in_the_way = list.iter().enumerate().filter(|(place, entry)| entry.runs || *place < at);
+        let holders = in_the_way.map(|(_, entry)| entry.holder.clone()).collect();
+        return Turn::Waits { holders, a_person_has_one: list.iter().any(Entry::is_by_hand) };
+    }
+    // What other users take delays a machine that comes beside others of this user's runs, and never the first one.
+    if !list.iter().any(|entry| entry.runs && !entry.is_by_hand()) {
+        return Turn::Runs;
+    }
+    let cores = running(list).fold(0, |sum: u64, its| sum.saturating_add(its.cores));
+    match capacity.lacks(need, cores) {
+        Some(lack) if lack.holds_after(waited) => Turn::Lacks(lack),
+        _ => Turn::Runs,
+    }
+}
+
+/// What those take who run.
+fn running(list: &[Entry]) -> impl Iterator<Item = Need> {
+    list.iter().filter(|entry| entry.runs).map(|entry| entry.demand.need)
 }
 
 /// Whether the one at this place waits for its own run, which has as many machines as it may have; the first of
@@ -172,84 +216,17 @@ fn may_run(permit: &Permit, capacity: Capacity) -> io::Result<bool> {
 fn held_back(list: &[Entry], at: usize) -> bool {
     let Some(run @ Run { jobs: Some(jobs), .. }) = &list[at].demand.run else { return false };
     let of_run = |entry: &&Entry| entry.demand.run.as_ref() == Some(run);
-    let running: u64 = list.iter().filter(of_run).filter(|its| its.runs).map(|its| its.demand.machines).sum();
+    let its_running = list.iter().filter(of_run).filter(|its| its.runs);
+    let running = its_running.fold(0, |sum: u64, its| sum.saturating_add(its.demand.machines));
     let mut up_to_it = list[..=at].iter().filter(of_run).filter(|its| !its.runs);
     // A scenario of more machines than that runs alone.
     running > 0 && up_to_it.any(|its| running.saturating_add(its.demand.machines) > *jobs)
 }
 
-/// Whether the process lives that holds this lock.
-fn lives(folder: &Path, holder: &str) -> bool {
-    let path = folder.join(holder);
-    let Ok(file) = OpenOptions::new().read(true).open(&path) else { return false };
-    match file_lock::try_lock(&file, Mode::Shared) {
-        Ok(false) => true,
-        _ => {
-            // Another user's stays: the folder is sticky. It is empty.
-            let _ = fs::remove_file(path);
-            false
-        }
-    }
-}
-
-/// Changes the list, alone.
-fn change<T>(folder: &Path, how: impl FnOnce(&mut Vec<Entry>) -> T) -> io::Result<T> {
-    let path = folder.join(LIST);
-    let mut file = loop {
-        // In a sticky folder Linux keeps others than a file's owner from opening it as if to create it
-        // (fs.protected_regular), whatever its mode is.
-        match opened(&path, false) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match opened(&path, true) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                file => break file?,
-            },
-            file => break file?,
-        }
-    };
-    file_lock::lock_blocking(&file, Mode::Exclusive, MOMENT)?;
-    let mut before = String::new();
-    // Damaged: those who run are not counted until they ask again, which is better than nobody running.
-    let _ = file.read_to_string(&mut before);
-    let mut list: Vec<Entry> = serde_json::from_str(&before).unwrap_or_default();
-    let outcome = how(&mut list);
-    let text = serde_json::to_string(&list)?;
-    if text != before {
-        // All in one write, over everything that was there: one who is killed here leaves a list.
-        file.write_all_at(format!("{text:width$}", width = before.len()).as_bytes(), 0)?;
-        file.set_len(text.len() as u64)?;
-    }
-    Ok(outcome)
-}
-
-/// Opens a file that all users may write to.
-fn opened(path: &Path, create_new: bool) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(create_new)
-        .mode(0o666)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)?;
-    if create_new {
-        // Its maker's umask would keep other users out.
-        file.set_permissions(fs::Permissions::from_mode(0o666))?;
-    }
-    Ok(file)
-}
-
-/// The folder, open to all users and safe from each other's deleting.
-fn make(folder: &Path) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(0o777).create(folder) {
-        Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(0o1777)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-fn random() -> u64 {
+fn random() -> String {
     use std::hash::{BuildHasher, RandomState};
     // RandomState's keys come from the operating system's generator and differ at each call.
-    RandomState::new().hash_one(0u8)
+    format!("{:016x}", RandomState::new().hash_one(0u8))
 }
 
 impl Permit {
@@ -260,10 +237,14 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let gone = change(&self.folder, |list| list.retain(|entry| entry.holder != self.holder))
-            .and_then(|()| fs::remove_file(self.folder.join(&self.holder)));
-        if let Err(error) = gone {
-            tracing::debug!(%error, "a right to run machines is given back by the end of this process");
+        let gone = || {
+            let folder = Folder::open(&self.folder)?;
+            folder.change_blocking(GIVING_BACK, |list| list.retain(|entry| entry.holder != self.holder))?;
+            folder.remove(&self.holder)?;
+            Ok::<(), NotLocked>(())
+        };
+        if let Err(why) = gone() {
+            tracing::debug!(%why, "a right to run machines is given back by its lock");
         }
     }
 }

@@ -1,6 +1,11 @@
 //! What this host has for machines, and what they take.
 
+use std::fmt;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+use super::host::{Load, Memory};
 
 /// What machines take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,32 +20,84 @@ pub(super) const BESIDE: u64 = 256;
 /// The memory of a machine that does not say how much it has, in MiB.
 pub(super) const USUAL: u64 = 1024;
 
+/// A further machine waits while the host has more tasks per processor than this that are not machines of this user.
+const BUSY: f64 = 2.0;
+/// A busy host delays a machine for this long at most.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What there is to share.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Capacity(Need);
+pub(super) struct Capacity {
+    most: Need,
+    /// Whether the host said so, and not the user: then what others take of it counts.
+    memory_found: bool,
+    cores_found: bool,
+}
+
+/// What other users and programs leave too little of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Lack {
+    /// MiB that are needed, and that are available.
+    Memory(u64, u64),
+    Processors(Load),
+}
+
+impl Lack {
+    /// Whether one who has waited for so long goes on waiting.
+    pub(super) fn holds_after(self, waited: Duration) -> bool {
+        matches!(self, Self::Memory(..)) || waited < PATIENCE
+    }
+}
+
+impl fmt::Display for Lack {
+    /// What is waited for: "waiting until …".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(needed, available) => write!(
+                f,
+                "{needed} MiB of memory are available ({available} are; other users and programs have the rest), \
+                 or other machines of yours are done"
+            ),
+            Self::Processors(Load { average, processors }) => write!(
+                f,
+                "this host is less busy (load average {average:.1} on {processors} processors), for {} s at most",
+                PATIENCE.as_secs()
+            ),
+        }
+    }
+}
 
 impl Capacity {
     /// This host's: its processors, and seven eighths of the memory that this process may have; or what the
     /// user says.
     pub(super) fn of_host(cores: Option<u64>, mebibytes: Option<u64>) -> Self {
-        let found = rustix::system::sysinfo();
-        let total = u64::from(found.mem_unit) * found.totalram;
-        // What a container may have; outside of one there is no such file.
-        let allowed = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-        let allowed = allowed.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(u64::MAX);
-        let memory = mebibytes.unwrap_or((total.min(allowed) >> 20) / 8 * 7);
+        let memory = mebibytes.unwrap_or_else(|| Memory::look().total / 8 * 7);
         let processors = || std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-        Self(Need { memory, cores: cores.unwrap_or_else(processors) })
+        let most = Need { memory, cores: cores.unwrap_or_else(processors) };
+        Self { most, memory_found: mebibytes.is_none(), cores_found: cores.is_none() }
+    }
+
+    /// What is lacking for `need` at this moment, whoever has it. `cores` are those of this user's machines that run.
+    pub(super) fn lacks(self, need: Need, cores: u64) -> Option<Lack> {
+        let memory = self.memory_found.then(Memory::look);
+        let load = self.cores_found.then(Load::look).flatten();
+        lacking(need, cores, memory, load)
     }
 
     #[cfg(test)]
     pub(super) const fn new(memory: u64, cores: u64) -> Self {
-        Self(Need { memory, cores })
+        Self { most: Need { memory, cores }, memory_found: false, cores_found: false }
+    }
+
+    /// As if the host had said so.
+    #[cfg(test)]
+    pub(super) const fn found(memory: u64, cores: u64) -> Self {
+        Self { most: Need { memory, cores }, memory_found: true, cores_found: false }
     }
 
     /// How many machines of the usual size run at once.
     pub(super) fn machines(self) -> u64 {
-        self.0.cores.min(self.0.memory / (USUAL + BESIDE)).max(1)
+        self.most.cores.min(self.most.memory / (USUAL + BESIDE)).max(1)
     }
 
     /// Whether `need` fits beside what runs.
@@ -49,20 +106,29 @@ impl Capacity {
             memory: sum.memory.saturating_add(other.memory),
             cores: sum.cores.saturating_add(other.cores),
         });
-        all.memory <= self.0.memory && all.cores <= self.0.cores
+        all.memory <= self.most.memory && all.cores <= self.most.cores
     }
 
     /// In words, what of `need` is more than there is at all.
     pub(super) fn exceeded_by(self, need: Need) -> Option<String> {
-        if need.cores > self.0.cores {
+        if need.cores > self.most.cores {
             return Some(format!(
                 "{} processors of the {} that there are for machines",
-                need.cores, self.0.cores
+                need.cores, self.most.cores
             ));
         }
-        let memory = format!("{} MiB of the {} that there are for machines", need.memory, self.0.memory);
-        (need.memory > self.0.memory).then_some(memory)
+        let memory = format!("{} MiB of the {} that there are for machines", need.memory, self.most.memory);
+        (need.memory > self.most.memory).then_some(memory)
     }
+}
+
+fn lacking(need: Need, cores: u64, memory: Option<Memory>, load: Option<Load>) -> Option<Lack> {
+    if let Some(memory) = memory.filter(|memory| memory.available < need.memory) {
+        return Some(Lack::Memory(need.memory, memory.available));
+    }
+    // Machines of this user are tasks, too.
+    let of_others = |load: &Load| load.average - cores as f64;
+    load.filter(|load| of_others(load) > BUSY * load.processors as f64).map(Lack::Processors)
 }
 
 #[cfg(test)]
@@ -70,10 +136,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_others_take_of_memory_and_processors_is_lacking() {
+        let need = Need { memory: 1280, cores: 1 };
+        let memory = |available| Some(Memory { total: 8000, available });
+        let load = |average| Some(Load { average, processors: 2 });
+        assert_eq!(lacking(need, 0, memory(1280), load(4.0)), None);
+        assert_eq!(lacking(need, 0, memory(1279), load(0.0)), Some(Lack::Memory(1280, 1279)));
+        let busy = lacking(need, 1, memory(8000), load(5.5)).unwrap();
+        assert_eq!(busy, Lack::Processors(Load { average: 5.5, processors: 2 }));
+        assert_eq!(lacking(need, 2, memory(8000), load(5.5)), None, "two of them are machines of this user");
+        assert_eq!(lacking(need, 0, None, None), None, "what the user says holds, whatever others take");
+        // A busy host delays, and does not stop.
+        assert!(busy.holds_after(Duration::ZERO) && !busy.holds_after(PATIENCE));
+        assert!(Lack::Memory(2, 1).holds_after(Duration::MAX));
+    }
+
+    #[test]
     fn what_the_user_says_goes_before_what_the_host_has() {
         let host = Capacity::of_host(None, None);
-        assert!(host.0.cores >= 1 && host.0.memory > 100, "{host:?}");
-        assert_eq!(Capacity::of_host(Some(64), Some(4096)).0, Need { memory: 4096, cores: 64 });
+        assert!(host.most.cores >= 1 && host.most.memory > 100, "{host:?}");
+        assert_eq!(Capacity::of_host(Some(64), Some(4096)).most, Need { memory: 4096, cores: 64 });
         assert_eq!(Capacity::new(4096, 64).machines(), 3);
         assert_eq!(Capacity::new(100_000, 2).machines(), 2);
         assert_eq!(Capacity::new(100, 1).machines(), 1);

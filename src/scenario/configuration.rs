@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::registry::Scenario;
 use crate::build::Source;
-use crate::{Error, ErrorKind, Result, environment};
+use crate::{Error, ErrorKind, Result, above, environment};
 
 /// The name that is looked for.
 const NAME: &str = "configuration.nix";
@@ -72,23 +72,14 @@ pub(super) fn beside(scenario: &Scenario, asked: Option<&str>) -> PathBuf {
 /// The nearest `configuration.nix`, from `folder` up to the repository's root (or, outside any
 /// repository, the root of the file system).
 fn nearest(folder: &Path) -> Result<PathBuf> {
-    let mut places = String::new();
-    for folder in folder.ancestors() {
-        let path = folder.join(NAME);
-        if path.is_file() {
-            return Ok(path);
-        }
-        places.push_str(&format!("{}\n", path.display()));
-        if folder.join(".git").exists() {
-            break;
-        }
-    }
-    Err(Error::new(ErrorKind::Usage, format!("no {NAME} for scenarios in {}", folder.display()))
+    above::nearest(folder, NAME).map_err(|places| {
+    Error::new(ErrorKind::Usage, format!("no {NAME} for scenarios in {}", folder.display()))
         .section("looked at", places)
         .next_step(
             "put one beside the scenario, name one with `#[scenario(configuration = \"FILE.nix\")]`, or give \
              one for the whole run: `--configuration FILE.nix` (NIXVM_CONFIGURATION), `--flake .#HOST`, `--vm ./result`; `nixvm-test init` makes a first one",
-        ))
+        )
+    })
 }
 
 /// Where the file of `scenario` is. `file!()` is relative to the root of the workspace that it was

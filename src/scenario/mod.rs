@@ -21,6 +21,7 @@ mod exit;
 mod failure;
 mod given;
 mod harness;
+mod host;
 mod kept;
 mod machines;
 mod order;

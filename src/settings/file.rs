@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 
 use super::table::{Setting, TABLE};
-use crate::{Error, ErrorKind, Result, nearest};
+use crate::{Error, ErrorKind, Result, above, nearest};
 
 /// The name that is looked for.
 pub const NAME: &str = "nixvm.toml";
@@ -25,21 +25,7 @@ pub(super) struct File {
 /// that has one, in it or above it.
 pub fn find_file(folders: &[PathBuf]) -> Option<PathBuf> {
     let named = std::env::var_os(super::FILE_VARIABLE).filter(|file| !file.is_empty());
-    named.map(PathBuf::from).or_else(|| folders.iter().find_map(|folder| nearest_file(folder)))
-}
-
-/// The nearest nixvm.toml, in `folder` or above it, up to the root of the repository (the folder with `.git`).
-fn nearest_file(folder: &Path) -> Option<PathBuf> {
-    for folder in folder.ancestors() {
-        let file = folder.join(NAME);
-        if file.is_file() {
-            return Some(file);
-        }
-        if folder.join(".git").exists() {
-            break;
-        }
-    }
-    None
+    named.map(PathBuf::from).or_else(|| folders.iter().find_map(|folder| above::nearest(folder, NAME).ok()))
 }
 
 impl File {
@@ -165,19 +151,5 @@ mod tests {
         let text = error("jobs = 1\nconfiguration = web.nix\n");
         assert!(text.starts_with("/p/nixvm.toml:2: ") && text.contains("configuration = web.nix"), "{text}");
         assert!(error("jobs = 1\njobs = 2\n").starts_with("/p/nixvm.toml:2: "));
-    }
-
-    #[test]
-    fn the_nearest_file_is_found_and_the_search_ends_at_the_repository() {
-        let root = tempfile::tempdir().unwrap();
-        let (repository, deep) = (root.path().join("repository"), root.path().join("repository/a/b"));
-        fs::create_dir_all(&deep).unwrap();
-        fs::create_dir(repository.join(".git")).unwrap();
-        fs::write(root.path().join(NAME), "").unwrap();
-        assert_eq!(nearest_file(&deep), None, "it is above the repository");
-        fs::write(repository.join(NAME), "").unwrap();
-        assert_eq!(nearest_file(&deep), Some(repository.join(NAME)));
-        fs::write(repository.join("a").join(NAME), "").unwrap();
-        assert_eq!(nearest_file(&deep), Some(repository.join("a").join(NAME)));
     }
 }

@@ -218,7 +218,7 @@ pub const TABLE: &[Setting] = &[
         flag: "host-cores",
         placeholder: "N",
         form: Form::Number { from: 1 },
-        meaning: "how many of this host's processors machines may take, those of all users and runs that say the same",
+        meaning: "how many of this host's processors your machines may take together; when not given, load of other users counts",
         default: "all",
         set: |settings, value| set(&mut settings.host_cores, number(value, 1)?),
         ..PLAIN
@@ -229,7 +229,7 @@ pub const TABLE: &[Setting] = &[
         flag: "host-memory",
         placeholder: "SIZE",
         form: Form::Size,
-        meaning: "how much of this host's memory they may take: 4G, 512M",
+        meaning: "how much of this host's memory they may take: 4G, 512M; when not given, no more than is available",
         default: "seven eighths",
         set: |settings, value| set(&mut settings.host_memory, mebibytes(text(value)?)?),
         ..PLAIN

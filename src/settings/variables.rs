@@ -7,7 +7,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "the nixvm.toml to read, instead of looking for one; empty: as if it were not set",
     ),
     ("NIXVM_ACCELERATOR", "kvm or tcg, instead of finding out what works"),
-    ("NIXVM_ADMISSION_DIR", "the folder in which machines are counted, instead of /var/tmp/nixvm-admission"),
+    (
+        "NIXVM_ADMISSION_DIR",
+        "the folder in which machines are counted, instead of `admission` in the cache; it has to be yours alone",
+    ),
     ("NIXVM_CACHE_DIR", "the folder of what can be made again, instead of ~/.cache/nixvm-test"),
     ("NIXVM_CACHE_SIZE", "how many MiB templates may take together"),
     (

@@ -195,3 +195,52 @@ fn a_folder_that_can_not_be_used_is_named_with_what_to_do() {
     let ran = crate::folder::Ran::of(&mut host.command(&["--exact", "one"]));
     ran.ended_with(5).printed("count machines in").printed("admission").printed("NIXVM_ADMISSION_DIR");
 }
+
+/// Another user of this host, who is not root, against one who runs scenarios.
+#[test]
+fn what_another_user_put_in_the_place_of_the_folder_is_refused_and_nothing_is_removed_or_waited_for() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not root: no process of another user can be started, so this is not tested");
+        return;
+    }
+    let host = Host::new();
+    // As the list of one who runs, whose lock is a file of the user who comes next.
+    let listed = r#"mkdir admission; echo '[{"holder":"../mine/kept","need":{"memory":9,"cores":9},"runs":true}]' >admission/list.json"#;
+    for attack in [
+        listed,
+        "mkdir admission; mkfifo admission/list.json",
+        "mkdir -m 755 admission",
+        "ln -s mine admission",
+    ] {
+        let place = tempfile::tempdir_in("/tmp").unwrap();
+        std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+        std::fs::create_dir(place.path().join("mine")).unwrap();
+        std::fs::write(place.path().join("mine/kept"), "kept").unwrap();
+        let stranger = ["--reuid", "4242", "--regid", "4242", "--clear-groups", "sh", "-ec"];
+        let attacked = Command::new("setpriv")
+            .args(stranger)
+            .arg(format!("umask 0; {attack}"))
+            .current_dir(place.path())
+            .status();
+        assert!(attacked.unwrap().success(), "{attack}");
+        let mut command = host.command(&["--exact", "one"]);
+        command.env("NIXVM_ADMISSION_DIR", place.path().join("admission")).stdin(Stdio::null());
+        let mut limited = Command::new("timeout");
+        limited.args(["--signal=KILL", "120"]).arg(command.get_program()).args(command.get_args());
+        limited.current_dir(host.folder.path());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        let ran = crate::folder::Ran::of(&mut limited);
+        ran.ended_with(5)
+            .printed("count machines in")
+            .printed("is not used: it")
+            .printed("NIXVM_ADMISSION_DIR");
+        let mine: Vec<_> = std::fs::read_dir(place.path().join("mine")).unwrap().flatten().collect();
+        assert_eq!(mine.len(), 1, "{attack}: {mine:?}");
+        assert_eq!(std::fs::read_to_string(place.path().join("mine/kept")).unwrap(), "kept", "{attack}");
+    }
+}

@@ -1,11 +1,15 @@
 //! Machines that a person has open: they wait for nobody, and others see them.
 
 use std::path::Path;
+use std::time::Instant;
 
 use super::super::capacity::{BESIDE, Need, USUAL};
-use super::{Demand, Permit, ask, change, folder};
+use super::list::Folder;
+use super::{Demand, Entry, GIVING_BACK, Permit};
 use crate::build::BuiltVm;
+use crate::file_lock::NotLocked;
 use crate::qemu::memory_size;
+use crate::user_lock;
 
 /// A machine that a person has open (`nixvm-test shell`, `attach`, `repl`), counted among those of this host as long as
 /// this lives. Nobody who sits at a terminal is kept waiting, so it runs at once, whatever runs already; scenarios that
@@ -21,21 +25,21 @@ impl ByHand {
     pub fn count(vm: Option<&BuiltVm>) -> Self {
         let memory = vm.and_then(memory_size).map_or(USUAL, |bytes| bytes >> 20);
         let need = Need { memory: memory.saturating_add(BESIDE), cores: 1 };
-        let permit = run_at_once(&folder(), need);
-        if let Err(error) = &permit {
-            tracing::warn!(%error, "a machine is not counted among those of this host");
+        let counted = user_lock::path().map_err(|error| error.what());
+        let counted = counted.and_then(|path| run_at_once(&path, need).map_err(|why| why.to_string()));
+        if let Err(why) = &counted {
+            tracing::warn!(why, "a machine is not counted among those of this host");
         }
-        Self { _permit: permit.ok() }
+        Self { _permit: counted.ok() }
     }
 }
 
 /// Puts a machine on the list that runs already.
-pub(super) fn run_at_once(folder: &Path, need: Need) -> std::io::Result<Permit> {
-    let permit = ask(folder, Demand { need, machines: 1, run: None })?;
-    change(folder, |list| {
-        if let Some(its) = list.iter_mut().find(|entry| entry.holder == permit.holder) {
-            its.runs = true;
-        }
-    })?;
+pub(super) fn run_at_once(path: &Path, need: Need) -> Result<Permit, NotLocked> {
+    let folder = Folder::open(path)?;
+    let (holder, lock) = folder.hold()?;
+    let demand = Demand { need, machines: 1, run: None };
+    let permit = Permit { folder: path.to_owned(), holder, demand, asked: Instant::now(), _lock: lock };
+    folder.change_blocking(GIVING_BACK, |list| list.push(Entry { runs: true, ..permit.entry() }))?;
     Ok(permit)
 }

@@ -1,16 +1,41 @@
 //! The list, with everyone in this process.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::list::LIST;
 use super::*;
+use crate::ErrorKind;
 
 const SMALL: Need = Need { memory: 1000, cores: 1 };
 const CAPACITY: Capacity = Capacity::new(3500, 2);
 
-fn ask(folder: &Path, need: Need) -> io::Result<Permit> {
-    super::ask(folder, Demand { need, machines: 1, run: None })
+fn done<T>(what: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Far beyond every limit in here: what is to be shown is that nothing hangs.
+    let limited = async { tokio::time::timeout(Duration::from_secs(300), what).await };
+    runtime.block_on(limited).expect("no wait without a limit")
+}
+
+fn demanded(folder: &Path, demand: Demand) -> Result<Permit, NotLocked> {
+    done(super::ask(folder, demand, &Events::none()))
+}
+
+fn ask(folder: &Path, need: Need) -> Result<Permit, NotLocked> {
+    demanded(folder, Demand { need, machines: 1, run: Some(Run::new(None)) })
+}
+
+fn may_run(permit: &Permit, capacity: Capacity) -> Result<bool, NotLocked> {
+    let turn = done(super::may_run(permit, capacity, &Events::none()))?;
+    Ok(matches!(turn, Turn::Runs))
 }
 
 fn runs(permit: &Permit) -> bool {
     may_run(permit, CAPACITY).unwrap()
+}
+
+fn change<T>(folder: &Path, how: impl FnOnce(&mut Vec<Entry>) -> T) -> Result<T, NotLocked> {
+    Folder::open(folder)?.change_blocking(MOMENT, how)
 }
 
 fn entries(folder: &Path) -> usize {
@@ -81,9 +106,130 @@ fn who_died_is_taken_off_the_list_whether_it_ran_or_waited() {
 #[test]
 fn a_damaged_list_is_begun_anew() {
     let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(LIST);
+    let outside = folder.path().with_extension("kept");
+    fs::write(&outside, "kept").unwrap();
+    let named = |holder: &str| {
+        format!(r#"[{{"holder":"{holder}","need":{{"memory":1,"cores":999}},"runs":true}}]"#).into_bytes()
+    };
+    let elsewhere = format!("../{}", outside.file_name().unwrap().to_str().unwrap());
+    for damage in [
+        b"[{".to_vec(),
+        b"\xff\xfe".to_vec(),
+        vec![b'['; 300_000],
+        vec![0; (2 << 20) + 1],
+        named(&elsewhere),
+        named(outside.to_str().unwrap()),
+        named(LIST),
+        named("0123456789abcdef"),
+    ] {
+        let permit = ask(folder.path(), SMALL).unwrap();
+        fs::write(&path, &damage).unwrap();
+        assert!(runs(&permit), "{}", String::from_utf8_lossy(&damage[..damage.len().min(80)]));
+        assert!(fs::metadata(&path).unwrap().len() < 1000);
+    }
+    // As large as no disk is, and empty.
     let permit = ask(folder.path(), SMALL).unwrap();
-    fs::write(folder.path().join(LIST), "[{").unwrap();
-    assert!(may_run(&permit, CAPACITY).unwrap());
+    File::options().write(true).open(&path).unwrap().set_len(6 << 30).unwrap();
+    assert!(runs(&permit));
+    assert!(fs::metadata(&path).unwrap().len() < 1000);
+    assert_eq!(fs::read_to_string(&outside).unwrap(), "kept");
+    fs::remove_file(outside).unwrap();
+}
+
+#[test]
+fn a_list_that_is_no_file_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(LIST);
+    let kept = folder.path().join("kept");
+    fs::write(&kept, "kept").unwrap();
+    let make: [(&str, &dyn Fn()); 4] = [
+        ("FIFO", &|| fifo(&path)),
+        ("link", &|| std::os::unix::fs::symlink(&kept, &path).unwrap()),
+        ("device", &|| std::os::unix::fs::symlink("/dev/zero", &path).unwrap()),
+        ("folder", &|| fs::create_dir(&path).unwrap()),
+    ];
+    for (what, make) in make {
+        make();
+        let error = ask(folder.path(), SMALL).unwrap_err().to_string();
+        assert!(error.contains(LIST), "{what}: {error}");
+        fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
+    }
+    assert_eq!(fs::read_to_string(kept).unwrap(), "kept");
+}
+
+#[test]
+fn a_holder_that_is_no_file_is_one_that_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let holder = folder.path().join("0123456789abcdef");
+    let kept = folder.path().join("kept");
+    fs::write(&kept, "kept").unwrap();
+    let make: [&dyn Fn(); 2] = [&|| fifo(&holder), &|| std::os::unix::fs::symlink(&kept, &holder).unwrap()];
+    for make in make {
+        make();
+        let list = r#"[{"holder":"0123456789abcdef","need":{"memory":3000,"cores":2},"runs":true}]"#;
+        fs::write(folder.path().join(LIST), list).unwrap();
+        assert!(runs(&ask(folder.path(), SMALL).unwrap()));
+        assert!(fs::symlink_metadata(&holder).is_err());
+    }
+    assert_eq!(fs::read_to_string(kept).unwrap(), "kept");
+}
+
+fn fifo(path: &Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn a_list_that_another_process_holds_is_waited_for_with_a_limit_and_a_line_that_names_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let permit = ask(folder.path(), SMALL).unwrap();
+    let mut holder = std::process::Command::new("flock")
+        .arg(folder.path().join(LIST))
+        .args(["sh", "-c", "echo; exec cat"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    let (sender, said) = std::sync::mpsc::channel();
+    let by = |by: &str| sender.send(by.to_owned()).unwrap();
+    let opened = Folder::open(folder.path()).unwrap();
+    let failed = done(opened.change(Duration::from_millis(700), by, |_| ())).unwrap_err();
+    let process = format!("process {} (flock)", holder.id());
+    assert_eq!(said.recv().unwrap(), process);
+    assert_eq!(failed.error("x").kind(), ErrorKind::Timeout);
+    assert!(failed.to_string().starts_with(&process), "{failed}");
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    assert!(runs(&permit));
+}
+
+#[test]
+fn what_is_waited_for_names_the_processes_that_have_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two, waits] = [SMALL; 3].map(|need| ask(folder.path(), need).unwrap());
+    assert!(runs(&one) && runs(&two));
+    let turn = done(super::may_run(&waits, CAPACITY, &Events::none())).unwrap();
+    let this = std::process::id();
+    let text = format!("waiting until other machines on this host are done (this process ({this}))");
+    assert_eq!(turn.told(folder.path()), text);
+}
+
+#[test]
+fn memory_that_others_have_delays_a_machine_beside_others_and_not_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    // No host has so much: others have it.
+    let need = Need { memory: 1 << 40, cores: 1 };
+    let capacity = Capacity::found(1 << 50, 100);
+    let by_hand = by_hand::run_at_once(folder.path(), SMALL).unwrap();
+    let [first, second] = [need; 2].map(|need| ask(folder.path(), need).unwrap());
+    assert!(may_run(&first, capacity).unwrap(), "a machine that a person has open may be there for ever");
+    let turn = done(super::may_run(&second, capacity, &Events::none())).unwrap();
+    let text = turn.told(folder.path());
+    assert!(text.starts_with("waiting until 1099511627776 MiB of memory are available ("), "{text}");
+    drop(first);
+    assert!(may_run(&second, capacity).unwrap());
+    drop(by_hand);
 }
 
 #[test]
@@ -92,7 +238,7 @@ fn a_run_has_no_more_machines_than_it_may_and_holds_up_no_other() {
     let large = Capacity::new(100_000, 100);
     let of = |run: &str, jobs, machines| {
         let run = Some(Run { name: run.to_owned(), jobs });
-        super::ask(folder.path(), Demand { need: SMALL, machines, run }).unwrap()
+        demanded(folder.path(), Demand { need: SMALL, machines, run }).unwrap()
     };
     let runs = |permit: &Permit| may_run(permit, large).unwrap();
     let first = of("one", Some(2), 1);
@@ -130,9 +276,9 @@ fn one_who_is_killed_while_writing_leaves_a_list() {
 #[test]
 fn a_list_of_an_earlier_version_is_read() {
     let folder = tempfile::tempdir().unwrap();
-    let held = File::create(folder.path().join("a")).unwrap();
+    let held = File::create(folder.path().join("00000000deadbeef")).unwrap();
     held.lock().unwrap();
-    let list = r#"[{"holder":"a","need":{"memory":3000,"cores":1},"runs":true}]"#;
+    let list = r#"[{"holder":"00000000deadbeef","need":{"memory":3000,"cores":1},"runs":true}]"#;
     fs::write(folder.path().join(LIST), list).unwrap();
     let permit = ask(folder.path(), SMALL).unwrap();
     assert!(!runs(&permit));
@@ -140,96 +286,126 @@ fn a_list_of_an_earlier_version_is_read() {
     assert!(runs(&permit));
 }
 
-/// Users that share a host: each is a process of its own.
-mod users {
-    use std::io::{BufRead, BufReader, Write};
-    use std::os::unix::process::CommandExt;
+/// Another user of this host, who is not root, against whoever runs machines.
+mod strangers {
     use std::process::{Child, Command, Stdio};
 
     use super::*;
+    use crate::user_lock;
 
-    /// What runs as another user: asks, and says whether it may run, each time it is asked.
-    #[test]
-    #[ignore = "is started by the test below, as another user"]
-    fn one_of_them() {
-        let Some(folder) = std::env::var_os(VARIABLE).map(PathBuf::from) else { return };
-        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-        let mut permit = Some(ask(&folder, SMALL).unwrap());
-        for line in std::io::stdin().lines() {
-            match line.unwrap().as_str() {
-                "may you run?" => println!("\nanswer: {}", runs(permit.as_ref().unwrap())),
-                _ => drop(permit.take()),
+    const STRANGER: &str = "4242";
+
+    /// A folder as /var/tmp is, with a file of the one who runs machines beside it.
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new() -> Option<Self> {
+            if !rustix::process::geteuid().is_root() {
+                eprintln!("not root: no process of another user can be started, so this is not tested");
+                return None;
             }
+            let place = tempfile::tempdir_in("/tmp").unwrap();
+            fs::set_permissions(place.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+            fs::create_dir(place.path().join("mine")).unwrap();
+            fs::write(place.path().join("mine/kept"), "kept").unwrap();
+            Some(Self(place))
         }
-    }
 
-    struct User(Child, BufReader<std::process::ChildStdout>);
+        fn admission(&self) -> PathBuf {
+            self.0.path().join("admission")
+        }
 
-    impl User {
-        fn new(id: u32, program: &Path, folder: &Path) -> Self {
-            let mut child = Command::new(program)
-                .args([
-                    "--ignored",
-                    "--exact",
-                    "scenario::admission::tests::users::one_of_them",
-                    "--nocapture",
-                ])
-                .env(VARIABLE, folder)
-                .current_dir("/")
-                .uid(id)
-                .gid(id)
+        /// What the stranger does, in that folder. It has said so when this returns, and goes on until it is dropped.
+        fn stranger(&self, does: &str) -> Stranger {
+            let script = format!("set -e; umask 0; {does}\necho ready; exec cat");
+            let mut child = Command::new("setpriv")
+                .args(["--reuid", STRANGER, "--regid", STRANGER, "--clear-groups", "sh", "-c", &script])
+                .current_dir(self.0.path())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let out = BufReader::new(child.stdout.take().unwrap());
-            let mut user = Self(child, out);
-            // It is on the list before the next one asks.
-            user.runs();
-            user
+            let mut said = [0; 6];
+            std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+            assert_eq!(&said, b"ready\n");
+            Stranger(child)
         }
+    }
 
-        fn runs(&mut self) -> bool {
-            writeln!(self.0.stdin.as_mut().unwrap(), "may you run?").unwrap();
-            let answer =
-                self.1.by_ref().lines().map(|line| line.unwrap()).find(|line| line.starts_with("answer: "));
-            answer.expect("an answer").ends_with("true")
-        }
+    struct Stranger(Child);
 
-        fn killed(mut self) {
-            self.0.kill().unwrap();
-            self.0.wait().unwrap();
-        }
-
-        fn done(mut self) {
+    impl Drop for Stranger {
+        fn drop(&mut self) {
             drop(self.0.stdin.take());
-            assert!(self.0.wait().unwrap().success());
+            let _ = self.0.wait();
+        }
+    }
+
+    /// A list of one who runs, in a folder that all may write to.
+    fn listed(holder: &str, cores: u64) -> String {
+        format!(
+            "mkdir admission; echo '[{{\"holder\":\"{holder}\",\"need\":{{\"memory\":9,\"cores\":{cores}}},\
+             \"runs\":true}}]' >admission/list.json"
+        )
+    }
+
+    #[test]
+    fn what_a_stranger_put_in_the_place_of_the_folder_is_refused_by_name_and_nothing_is_removed_or_waited_for()
+     {
+        let held = "0123456789abcdef";
+        for (attack, why) in [
+            (listed("../mine/kept", 9), "belongs to the user 4242"),
+            ("mkdir admission; mkfifo admission/list.json".to_owned(), "belongs to the user 4242"),
+            (format!("{}; mkfifo admission/{held}", listed(held, 9)), "belongs to the user 4242"),
+            ("mkdir admission; ln -s /dev/zero admission/list.json".to_owned(), "belongs to the user 4242"),
+            ("mkdir admission; truncate -s 6G admission/list.json".to_owned(), "belongs to the user 4242"),
+            ("mkdir admission; exec 9>admission/list.json; flock 9".to_owned(), "belongs to the user 4242"),
+            (format!("{}; exec 9>admission/{held}; flock 9", listed(held, 999)), "belongs to the user 4242"),
+            ("mkdir -m 755 admission".to_owned(), "belongs to the user 4242"),
+            ("mkdir -m 700 admission".to_owned(), "belongs to the user 4242"),
+            ("ln -s mine admission".to_owned(), "symbolic link"),
+            ("ln -s nothing admission".to_owned(), "symbolic link"),
+            ("mkfifo admission".to_owned(), "no folder"),
+            ("touch admission".to_owned(), "no folder"),
+        ] {
+            let Some(place) = Place::new() else { return };
+            let _stranger = place.stranger(&attack);
+            let failed = ask(&place.admission(), SMALL).expect_err(&attack).to_string();
+            assert!(failed.contains("admission") && failed.contains(why), "{attack}: {failed}");
+            let mine: Vec<_> = fs::read_dir(place.0.path().join("mine")).unwrap().flatten().collect();
+            assert_eq!(mine.len(), 1, "{attack}");
+            assert_eq!(fs::read_to_string(place.0.path().join("mine/kept")).unwrap(), "kept", "{attack}");
         }
     }
 
     #[test]
-    fn users_are_counted_together_whoever_came_first_and_however_they_end() {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("not root: nobody else's processes can be started, so this is not tested");
-            return;
-        }
-        // Where all users may read it.
-        let place = tempfile::tempdir_in("/tmp").unwrap();
-        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o1777)).unwrap();
-        let program = place.path().join("test");
-        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-        for [one, other, third] in [[65534, 0, 4242], [0, 65534, 4242]] {
-            let folder = place.path().join(format!("admission {one}"));
-            let user = |id| User::new(id, &program, &folder);
-            let (mut first, mut second, mut third) = (user(one), user(other), user(third));
-            assert!(first.runs() && second.runs() && !third.runs(), "two processors, three users");
-            first.killed();
-            assert!(third.runs(), "what another user's process left is not counted");
-            second.done();
-            third.done();
-            let list = fs::metadata(folder.join(LIST)).unwrap();
-            assert_eq!(list.permissions().mode() & 0o777, 0o666);
-            assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o7777, 0o1777);
+    fn a_folder_of_ones_own_that_all_could_write_to_is_refused() {
+        let Some(place) = Place::new() else { return };
+        fs::create_dir(place.admission()).unwrap();
+        fs::set_permissions(place.admission(), fs::Permissions::from_mode(0o777)).unwrap();
+        let _stranger = place.stranger(&listed("../mine/kept", 9).replace("mkdir admission; ", ""));
+        let failed = ask(&place.admission(), SMALL).unwrap_err().to_string();
+        assert!(failed.contains("other users may write to it"), "{failed}");
+    }
+
+    #[test]
+    fn a_stranger_can_not_look_into_the_folder_or_lock_anything_in_it() {
+        let Some(place) = Place::new() else { return };
+        let permit = ask(&place.admission(), SMALL).unwrap();
+        let _stranger = place.stranger(
+            "! ls admission 2>/dev/null; ! cat admission/list.json 2>/dev/null; ! (exec 9<admission/list.json) \
+             2>/dev/null; ! touch admission/list.json 2>/dev/null; ! mv admission other 2>/dev/null; \
+             ! rm -r admission 2>/dev/null",
+        );
+        assert!(runs(&permit));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&place.admission()), mode(&place.admission().join(LIST))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn the_folder_is_in_the_cache_of_the_user() {
+        if std::env::var_os(user_lock::VARIABLE).is_none() {
+            assert_eq!(user_lock::path().unwrap(), crate::cache::dir().unwrap().join("admission"));
         }
     }
 }

@@ -1,0 +1,179 @@
+//! The list on the disk, and the locks of those who are on it.
+
+use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Entry;
+use crate::beneath::Beneath;
+use crate::file_lock::{self, Mode, NotLocked};
+
+pub(super) const LIST: &str = "list.json";
+/// A list of a thousand machines has a fifth of it. A longer file is damaged.
+const LARGEST: u64 = 1 << 20;
+/// So many times the list is opened again because it was removed meanwhile.
+const TRIES: u32 = 16;
+/// So many processes are named.
+const NAMED: usize = 3;
+
+/// The name of the file on which a process holds a lock as long as it is on the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Holder(String);
+
+impl Holder {
+    fn new() -> Self {
+        // RandomState's keys come from the operating system's generator and differ at each call.
+        Self(format!("{:016x}", RandomState::new().hash_one(0u8)))
+    }
+}
+
+impl TryFrom<String> for Holder {
+    type Error = &'static str;
+
+    /// A name that is made here, and nothing that leads elsewhere.
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        let is_one = name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if is_one { Ok(Self(name)) } else { Err("the name of a holder has 16 hexadecimal digits") }
+    }
+}
+
+/// The folder with the list.
+#[derive(Debug)]
+pub(super) struct Folder(Beneath);
+
+impl Folder {
+    /// The folder of this user alone, made if it is missing.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Beneath::private(path).map(Self)
+    }
+
+    /// A new file with a lock on it.
+    pub(super) fn hold(&self) -> io::Result<(Holder, File)> {
+        let holder = Holder::new();
+        let file = self.0.create(&holder.0, 0o600)?;
+        match file_lock::try_lock(&file, Mode::Exclusive)? {
+            true => Ok((holder, file)),
+            false => Err(io::Error::other(format!("{} has locked a new file", file_lock::holders(&file)))),
+        }
+    }
+
+    pub(super) fn remove(&self, holder: &Holder) -> io::Result<()> {
+        self.0.remove_file(&holder.0)
+    }
+
+    /// Whether the process lives that holds this lock. The file of one that does not is removed.
+    pub(super) fn lives(&self, holder: &Holder) -> bool {
+        let file = self.0.file(&holder.0);
+        if file.is_ok_and(|(file, _)| matches!(file_lock::try_lock(&file, Mode::Shared), Ok(false))) {
+            return true;
+        }
+        let _ = self.remove(holder);
+        false
+    }
+
+    /// The processes behind these entries, in words.
+    pub(super) fn processes(&self, holders: &[Holder]) -> String {
+        let mut all: Vec<String> = holders
+            .iter()
+            .filter_map(|holder| Some(file_lock::holders(&self.0.file(&holder.0).ok()?.0)))
+            .collect();
+        all.sort();
+        all.dedup();
+        let more = all.len().saturating_sub(NAMED);
+        all.truncate(NAMED);
+        let named = all.join(", ");
+        if more > 0 { format!("{named} and {more} more") } else { named }
+    }
+
+    /// Changes the list, alone. `waiting` is told who holds it, if that takes a while.
+    ///
+    /// # Errors
+    /// When it can't be read or written, or another process holds it for all of `limit`.
+    pub(super) async fn change<T>(
+        &self,
+        limit: Duration,
+        mut waiting: impl FnMut(&str),
+        how: impl FnOnce(&mut Vec<Entry>) -> T,
+    ) -> Result<T, NotLocked> {
+        for _ in 0..TRIES {
+            let file = self.0.open_or_create(LIST, 0o600)?;
+            file_lock::lock(&file, Mode::Exclusive, limit, &mut waiting).await?;
+            if self.is_the_list(&file) {
+                return Ok(changed(&file, how)?);
+            }
+        }
+        Err(removed().into())
+    }
+
+    /// [`Folder::change`] for a caller that can't be asynchronous.
+    pub(super) fn change_blocking<T>(
+        &self,
+        limit: Duration,
+        how: impl FnOnce(&mut Vec<Entry>) -> T,
+    ) -> Result<T, NotLocked> {
+        for _ in 0..TRIES {
+            let file = self.0.open_or_create(LIST, 0o600)?;
+            file_lock::lock_blocking(&file, Mode::Exclusive, limit)?;
+            if self.is_the_list(&file) {
+                return Ok(changed(&file, how)?);
+            }
+        }
+        Err(removed().into())
+    }
+
+    /// Whether the file that was locked is still the one of that name.
+    fn is_the_list(&self, file: &File) -> bool {
+        let number = |file: &File| file.metadata().map(|found| found.ino()).ok();
+        self.0.file(LIST).is_ok_and(|(its, _)| number(&its) == number(file))
+    }
+}
+
+fn removed() -> io::Error {
+    io::Error::other(format!("{LIST} is removed again and again"))
+}
+
+fn changed<T>(file: &File, how: impl FnOnce(&mut Vec<Entry>) -> T) -> io::Result<T> {
+    let mut before = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut before)?;
+    // A damaged list is begun anew: those who run are not counted then, which is better than that no one can run.
+    let mut list: Vec<Entry> = serde_json::from_slice(&before).unwrap_or_default();
+    let outcome = how(&mut list);
+    let mut text = serde_json::to_vec(&list)?;
+    if text != before {
+        let length = text.len();
+        // All in one write, over everything that was there: a process that is killed here leaves a list.
+        text.resize(length.max(before.len()), b' ');
+        file.write_all_at(&text, 0)?;
+        file.set_len(length as u64)?;
+    }
+    Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_holder_leads_nowhere() {
+        for name in [
+            "",
+            "a",
+            "../../etc/passwd",
+            "/etc/passwd000000",
+            "list.json",
+            "0123456789abcde/",
+            "0123456789ABCDEF",
+        ] {
+            let text = serde_json::to_string(name).unwrap();
+            assert!(serde_json::from_str::<Holder>(&text).is_err(), "{name}");
+        }
+        let holder = Holder::new();
+        assert_eq!(serde_json::from_str::<Holder>(&serde_json::to_string(&holder).unwrap()).unwrap(), holder);
+    }
+}
