@@ -35,6 +35,16 @@ impl Beneath {
         self.regular(name, self.look_up(name, flags, bits(mode))).map(|(file, _)| file)
     }
 
+    /// Opens a file to write at its end, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// Those that the type names.
+    pub fn append(&self, name: impl AsRef<Path>, mode: u32) -> io::Result<File> {
+        let name = name.as_ref();
+        let flags = lookup::FILE | OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY;
+        self.regular(name, self.look_up(name, flags, bits(mode))).map(|(file, _)| file)
+    }
+
     /// Makes a folder that is not there yet. The folder it is in has to be there.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ pub struct Diff {
 impl Diff {
     /// Prints the difference.
     pub fn run(&self) -> Result<ExitCode> {
-        let read = |named: &str| History::read(Folder::find(named)?.path());
+        let read = |named: &str| History::of(Folder::find(named)?.files());
         let found = report::compare(&read(&self.old)?, &read(&self.new)?);
         report::show(&found.text);
         Ok(if found.outcomes_differ { Exit::Failed } else { Exit::Passed }.into())

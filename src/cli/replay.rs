@@ -22,6 +22,8 @@ use super::child::Signals;
 const TICK: Duration = Duration::from_millis(30);
 /// Longer pauses are played as if they were of this length, in seconds.
 const PAUSE: f64 = 1.0;
+/// Of a film with more text the end is played, in bytes: many times what the page of a run holds of one.
+const LONGEST: usize = 64 << 20;
 /// How far an arrow goes, in seconds.
 const LEAP: f64 = 5.0;
 
@@ -54,18 +56,17 @@ impl Replay {
     /// Plays it until `q`. At its end it stands still.
     pub async fn run(&self) -> Result<ExitCode> {
         let folder = Folder::find(&self.run)?;
-        let history = History::read(folder.path())?;
+        let history = History::of(folder.files())?;
         let scenario = self.scenario(&history)?;
         let (machine, transcript) = self.machine(scenario)?;
-        let path = folder.path().join(transcript);
-        let tape = Tape::read(&path).map_err(|error| {
-            Error::new(ErrorKind::Io, format!("could not read {}: {error}", path.display()))
-        })?;
+        let tape = Tape::read(folder.files(), transcript)
+            .map_err(|error| Error::new(ErrorKind::Io, format!("could not read what it printed: {error}")))?;
         if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+            let log = folder.path().join(transcript).with_extension("log");
             return Err(Error::new(ErrorKind::Usage, "a film is played on a terminal, and this is none")
-                .next_step(format!("read it as text: {}", path.with_extension("log").display())));
+                .next_step(format!("read it as text: {}", report::printable(&log.display().to_string()))));
         }
-        let film = Film::of(&tape, usize::MAX);
+        let film = Film::of(&tape, LONGEST);
         let mut signals = Signals::listen()?;
         let terminal = Terminal::take()?;
         let title = report::printable(&format!("{}: {}", scenario.title(), machine.name));

@@ -30,14 +30,16 @@ impl ReportPage {
     /// Prints the path, and opens it.
     pub fn run(&self) -> Result<ExitCode> {
         let folder = Folder::find(&self.run)?;
-        let page = folder.path().join("report.html");
-        // A run that was ended the hard way has an old page, or none.
-        if let Err(error) = report::render(folder.path()) {
-            if !page.is_file() {
-                return Err(error);
+        let old = folder.path().join("report.html");
+        let page = match report::render(&folder) {
+            Ok(page) => page,
+            // A run that was ended the hard way has an old page, or none. That of another's run may hold any script.
+            Err(error) if folder.is_own() && old.is_file() => {
+                tracing::warn!(%error, "the page is not up to date");
+                old
             }
-            tracing::warn!(%error, "the page is not up to date");
-        }
+            Err(error) => return Err(error),
+        };
         report::answer_path(&page);
         if !self.no_open && (is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")) {
             open(&page);
@@ -48,6 +50,8 @@ impl ReportPage {
 
 /// Where there is no such program the path was printed.
 fn open(page: &Path) {
+    // An absolute path is neither an option nor the address of something else.
+    let Ok(page) = std::path::absolute(page) else { return };
     let mut command = Command::new("xdg-open");
     let _ = command.arg(page).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }

@@ -1,13 +1,17 @@
 //! Where records of runs are, what they are called, and which of them stay.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::beneath::Beneath;
 use crate::file_lock::{self, MOMENT, Mode};
+use crate::text::line;
 use crate::{Error, ErrorKind, Result, environment};
 
 /// The variable that says where records are made.
@@ -22,10 +26,14 @@ const KEPT: usize = 20;
 /// Locked (shared) as long as somebody writes to the record.
 const LOCK: &str = ".lock";
 
-/// The folder of one record.
+/// More names in the folder of all records are not looked at.
+const NAMES: usize = 1 << 16;
+
+/// The folder of one record, opened. Its files are opened beneath it: a record may come from elsewhere.
 #[derive(Debug)]
 pub struct Folder {
-    path: PathBuf,
+    files: Arc<Beneath>,
+    is_own: bool,
     /// Held by those who write to it.
     _lock: Option<File>,
 }
@@ -35,31 +43,37 @@ impl Folder {
     /// [`RUN`], or of the run of cargo-nextest. The oldest records are removed.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when it can't be made.
+    /// [`ErrorKind::Io`] when it can't be made, or belongs to another user.
     pub fn begin() -> Result<Self> {
         if let Some(given) = environment::path(RUN) {
-            return Self::open_to_write(given);
+            return Self::open_to_write(&given);
         }
         let base = base()?;
         let name = match std::env::var("NEXTEST_RUN_ID") {
             Ok(id) if !id.is_empty() => format!("nextest-{}", in_a_path(&id)),
             _ => new_name(SystemTime::now()),
         };
-        let folder = Self::open_to_write(base.join(name))?;
+        let folder = Self::open_to_write(&base.join(name))?;
         prune(&base);
         Ok(folder)
     }
 
-    fn open_to_write(path: PathBuf) -> Result<Self> {
+    fn open_to_write(path: &Path) -> Result<Self> {
         let open = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-            let lock = file_lock::open(&path.join(LOCK))?;
+            DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            let files = Beneath::open(path)?;
+            // Whoever owns the folder could read the record, and replace what is in it.
+            if files.owner() != me() {
+                let why = format!("the folder belongs to the user {}, and this is {}", files.owner(), me());
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+            }
+            let lock = files.open_or_create(LOCK, 0o600)?;
             // Held alone only while another process removes old records.
             file_lock::lock_blocking(&lock, Mode::Shared, MOMENT)?;
-            io::Result::Ok(lock)
+            io::Result::Ok((files, lock))
         };
         match open() {
-            Ok(lock) => Ok(Self { path, _lock: Some(lock) }),
+            Ok((files, lock)) => Ok(Self { files: Arc::new(files), is_own: true, _lock: Some(lock) }),
             Err(error) => Err(Error::io(format_args!("make the record {}", path.display()), &error)
                 .next_step("set NIXVM_RUNS to a folder that you may write to")),
         }
@@ -68,21 +82,23 @@ impl Folder {
     /// The record that `named` means: a folder, the name of a record or the beginning of one, or `last`.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when there is none, or more than one; the text names those there are.
+    /// [`ErrorKind::Usage`] when there is none, or more than one; the text names those there are. [`ErrorKind::Io`] when
+    /// the events of it are not in a regular file.
     pub fn find(named: &str) -> Result<Self> {
-        let path = Path::new(named);
-        if path.join(super::EVENTS).is_file() {
-            return Ok(Self { path: path.to_owned(), _lock: None });
+        if let Some(found) = Self::at(Path::new(named))? {
+            return Ok(found);
         }
         let base = base()?;
         let mut all = records(&base);
         all.reverse();
-        let meant: Vec<&PathBuf> = match named {
+        let meant: Vec<&String> = match named {
             "last" => all.first().into_iter().collect(),
-            _ => all.iter().filter(|path| name(path).starts_with(named)).collect(),
+            _ => all.iter().filter(|name| name.starts_with(named)).collect(),
         };
-        if let [only] = meant[..] {
-            return Ok(Self { path: only.clone(), _lock: None });
+        if let [only] = meant[..]
+            && let Some(found) = Self::at(&base.join(only))?
+        {
+            return Ok(found);
         }
         let error = match (meant.len(), named) {
             (0, "last") => format!("there is no record of a run in {}", base.display()),
@@ -93,7 +109,7 @@ impl Folder {
             (several, _) => format!("`{named}` is the beginning of {several} records"),
         };
         let shown = if meant.is_empty() { all.iter().collect() } else { meant };
-        let names: Vec<String> = shown.iter().take(KEPT).map(|path| name(path)).collect();
+        let names: Vec<String> = shown.iter().take(KEPT).map(|name| line(name)).collect();
         let next = match names.is_empty() {
             true => {
                 "run scenarios first, which makes one (`nixvm-test scenarios/`), or name the folder of a record"
@@ -105,15 +121,47 @@ impl Folder {
             .next_step(next))
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The record in the folder at `path`; `None` when there is none.
+    fn at(path: &Path) -> Result<Option<Self>> {
+        let Ok(files) = Beneath::open(path) else { return Ok(None) };
+        match files.file(super::EVENTS) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open the record", &error)),
+        }
+        let is_own = is_own(&files);
+        Ok(Some(Self { files: Arc::new(files), is_own, _lock: None }))
     }
 
-    /// The folder of a scenario in it, for its try number `attempt`. It may not be there.
+    /// Its files.
+    pub fn files(&self) -> &Beneath {
+        &self.files
+    }
+
+    pub(crate) fn shared_files(&self) -> Arc<Beneath> {
+        Arc::clone(&self.files)
+    }
+
+    /// Whether it was written by this user's own runs: it lies in their folder of records, or is the one that [`RUN`]
+    /// names. What any other record says of files on this host is not believed.
+    pub fn is_own(&self) -> bool {
+        self.is_own
+    }
+
+    /// Whether it may be written to: no record that belongs to another user is.
+    pub fn may_be_written(&self) -> bool {
+        self.files.owner() == me()
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.files.path()
+    }
+
+    /// The name of the folder of a scenario in it, for its try number `attempt`. It may not be there.
     pub fn scenario(&self, scenario: &str, attempt: u32) -> PathBuf {
         let name = in_a_path(scenario);
-        self.path.join(if attempt > 1 { format!("{name}.{attempt}") } else { name })
+        PathBuf::from(if attempt > 1 { format!("{name}.{attempt}") } else { name })
     }
 }
 
@@ -158,32 +206,59 @@ fn new_name(now: SystemTime) -> String {
     format!("{time}-{random:04x}")
 }
 
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// Whether the record was made where this user's runs make theirs, and others can't have written to it.
+fn is_own(files: &Beneath) -> bool {
+    let stat = rustix::fs::fstat(files);
+    if !stat.is_ok_and(|stat| stat.st_uid == me() && stat.st_mode & 0o022 == 0) {
+        return false;
+    }
+    let in_base = || {
+        let name = files.path().canonicalize().ok()?;
+        Beneath::open(base().ok()?).ok()?.folder(name.file_name()?).ok()
+    };
+    let given = || Beneath::open(environment::path(RUN)?).ok();
+    [in_base(), given()].iter().flatten().any(|known| is_same(known, files))
 }
 
-/// All records, that which was written to longest ago first.
-fn records(base: &Path) -> Vec<PathBuf> {
-    let written =
-        |path: &Path| fs::metadata(path.join(super::EVENTS)).and_then(|found| found.modified()).ok();
-    let entries = fs::read_dir(base).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut records: Vec<_> =
-        entries.filter_map(|path| written(&path).map(|written| (written, path))).collect();
+fn is_same(one: &Beneath, other: &Beneath) -> bool {
+    let identity = |folder| rustix::fs::fstat(folder).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    identity(one).is_some() && identity(one) == identity(other)
+}
+
+fn me() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The names of all records, that which was written to longest ago first.
+fn records(base: &Path) -> Vec<String> {
+    let Ok(base) = Beneath::open(base) else { return Vec::new() };
+    let written = |name: &OsString| {
+        let (events, _) = base.folder(name).ok()?.file(super::EVENTS).ok()?;
+        events.metadata().ok()?.modified().ok()
+    };
+    let names = base.names(NAMES).unwrap_or_default().into_iter();
+    let mut records: Vec<(SystemTime, String)> =
+        names.filter_map(|name| Some((written(&name)?, name.into_string().ok()?))).collect();
     records.sort();
-    records.into_iter().map(|(_, path)| path).collect()
+    records.into_iter().map(|(_, name)| name).collect()
 }
 
-/// Removes the oldest records, but none that is written to.
+/// Removes the oldest records, but none that is written to, and none of another user.
 fn prune(base: &Path) {
     let records = records(base);
     let surplus = records.len().saturating_sub(KEPT);
-    for path in &records[..surplus] {
-        let lock = file_lock::open_existing(&path.join(LOCK));
+    let Ok(base) = Beneath::open(base) else { return };
+    for name in &records[..surplus] {
+        let Ok(record) = base.folder(name) else { continue };
+        let lock = record.file(LOCK);
         // A folder without our lock is not ours to remove. It is locked until it is gone.
-        let free =
-            lock.as_ref().is_ok_and(|lock| matches!(file_lock::try_lock(lock, Mode::Exclusive), Ok(true)));
-        if free && let Err(error) = fs::remove_dir_all(path) {
-            tracing::debug!(path = %path.display(), %error, "an old record stays");
+        let free = record.owner() == me()
+            && lock
+                .as_ref()
+                .is_ok_and(|(lock, _)| matches!(file_lock::try_lock(lock, Mode::Exclusive), Ok(true)));
+        // It does not follow a link, neither at `path` nor below.
+        if free && let Err(error) = fs::remove_dir_all(record.path()) {
+            tracing::debug!(path = %record.path().display(), %error, "an old record stays");
         }
     }
 }
@@ -212,7 +287,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let made: Vec<Folder> = (0..KEPT + 3)
             .map(|number| {
-                let folder = Folder::open_to_write(base.path().join(format!("run-{number:02}"))).unwrap();
+                let folder = Folder::open_to_write(&base.path().join(format!("run-{number:02}"))).unwrap();
                 let file = File::create(folder.path().join(super::super::EVENTS)).unwrap();
                 file.set_modified(UNIX_EPOCH + Duration::from_secs(number as u64)).unwrap();
                 folder

@@ -39,6 +39,9 @@ pub struct History {
     /// Which scenario events of this suite and name are about.
     #[serde(skip)]
     current: HashMap<(String, String), usize>,
+    /// Where the scenario of this suite, name and file is.
+    #[serde(skip)]
+    known: HashMap<(String, String, PathBuf), usize>,
 }
 
 /// A scenario of a run.
@@ -131,6 +134,9 @@ pub struct Machine {
     pub steps: Vec<Step>,
     /// What is kept of it.
     pub files: Vec<Kept>,
+    /// Where the step of this number is; of several the last one.
+    #[serde(skip)]
+    numbers: HashMap<u64, usize>,
 }
 
 /// The end of a machine.
@@ -170,8 +176,6 @@ pub struct Step {
     pub depth: usize,
     /// Whether nixvm-test took it when the scenario was over: its journal, its failed units.
     pub afterwards: bool,
-    #[serde(skip)]
-    number: u64,
 }
 
 /// A file in the record.

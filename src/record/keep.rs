@@ -1,9 +1,8 @@
 //! Keeps what a machine leaves: its consoles' transcripts go from the run directory, which vanishes, to the record, with
 //! what is made of them for people.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::File;
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -11,10 +10,14 @@ use super::film::Film;
 use super::screen::Screen;
 use super::tape::{self, Tape};
 use super::{cast, log, picture};
+use crate::beneath::Beneath;
 use crate::{Event, Events, FileKind};
 
 /// As much of a transcript is kept: the beginning of it, which its times are for.
 pub(super) const MOST: u64 = 64 << 20;
+
+/// Who may read a file of a record: its user. It holds what the guest printed.
+const MODE: u32 = 0o600;
 
 /// As large is the film of a console, in bytes, of a scenario that passed and of one that failed; of a longer one the
 /// end is kept.
@@ -23,8 +26,8 @@ const FILM: (usize, usize) = (256 << 10, 2 << 20);
 /// Puts files of one scenario into the record.
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper {
-    record: PathBuf,
-    /// The scenario's folder in it, as it is to be called.
+    files: Arc<Beneath>,
+    /// The scenario's folder in the record, as it is to be called.
     wanted: PathBuf,
     /// As it is called: another scenario may have the name.
     folder: Arc<OnceLock<PathBuf>>,
@@ -32,24 +35,29 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Files go to `folder`, which is in the record `record`.
-    pub(crate) fn new(record: &Path, folder: PathBuf, events: Events) -> Self {
-        Self { record: record.to_owned(), wanted: folder, folder: Arc::default(), events }
+    /// Files go to the folder `folder` of the record with these files.
+    pub(crate) fn new(files: Arc<Beneath>, folder: PathBuf, events: Events) -> Self {
+        Self { files, wanted: folder, folder: Arc::default(), events }
     }
 
     /// The record's folder.
     pub(crate) fn record(&self) -> &Path {
-        &self.record
+        self.files.path()
     }
 
-    /// The scenario's folder in the record, if there is anything in it.
-    pub(crate) fn made(&self) -> Option<&Path> {
-        self.folder.get().map(PathBuf::as_path)
+    /// The scenario's folder, if there is anything in it.
+    pub(crate) fn made(&self) -> Option<PathBuf> {
+        Some(self.record().join(self.folder.get()?))
     }
 
-    /// The scenario's folder in the record: made when it is asked for first.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.get_or_init(|| claim(&self.wanted))
+    /// The scenario's folder: made when it is asked for first.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.record().join(self.within())
+    }
+
+    /// The scenario's folder, from that of the record on.
+    fn within(&self) -> &Path {
+        self.folder.get_or_init(|| claim(&self.files, &self.wanted))
     }
 
     /// Events of the scenario, of which those that tell of a file elsewhere have it copied to the record.
@@ -66,8 +74,8 @@ impl Keeper {
     fn take_in(&self, machine: &str, kind: FileKind, path: &Path) {
         let name = super::in_a_path(&path.file_name().unwrap_or_default().to_string_lossy());
         let free = |number: u32| {
-            let to = self.folder().join(if number > 1 { format!("{number}-{name}") } else { name.clone() });
-            File::create_new(&to).ok().map(|file| (file, to))
+            let to = self.within().join(if number > 1 { format!("{number}-{name}") } else { name.clone() });
+            self.files.create(&to, MODE).ok().map(|file| (file, to))
         };
         // A screenshot of the same name in each round of a loop: there is an end to it.
         let Some((mut file, to)) = (1..1000).find_map(free) else { return };
@@ -79,8 +87,8 @@ impl Keeper {
 
     /// Writes the journal of `machine` to the record.
     pub(crate) fn journal(&self, machine: &str, journal: &str) {
-        let to = self.folder().join(format!("{}.journal", super::in_a_path(machine)));
-        match fs::write(&to, journal) {
+        let to = self.within().join(format!("{}.journal", super::in_a_path(machine)));
+        match self.files.replace(&to, journal.as_bytes(), MODE) {
             Ok(()) => self.kept(machine, FileKind::Journal, &to),
             Err(error) => super::incomplete(&to.display().to_string(), &error),
         }
@@ -104,9 +112,9 @@ impl Keeper {
 
     /// Copies what the machine `machine` answered, whose run directory this is.
     pub(crate) fn answers(&self, machine: &str, answers: &Path) {
-        let to = self.folder().join(format!("{}.answers", super::in_a_path(machine)));
+        let to = self.within().join(format!("{}.answers", super::in_a_path(machine)));
         if answers.exists()
-            && let Err(error) = fs::copy(answers, &to)
+            && let Err(error) = self.copy(answers, &to, u64::MAX)
         {
             super::incomplete(&to.display().to_string(), &error);
         }
@@ -114,8 +122,9 @@ impl Keeper {
 
     /// Copies one transcript, with its times, and makes of it what people look at.
     pub(crate) fn transcript(&self, machine: &str, from: &Path, name: &str, passed: bool) {
-        let to = self.folder().join(name);
-        match copy(&tape::times_of(from), &tape::times_of(&to)).and_then(|()| copy(from, &to)) {
+        let to = self.within().join(name);
+        let times = || self.copy(&tape::times_of(from), &tape::times_of(&to), MOST);
+        match times().and_then(|()| self.copy(from, &to, MOST)) {
             Ok(()) => {
                 self.kept(machine, FileKind::Transcript, &to);
                 self.derive(machine, to, passed);
@@ -141,50 +150,70 @@ impl Keeper {
     }
 
     fn make(&self, machine: &str, transcript: &Path, passed: bool) -> io::Result<()> {
-        let tape = Tape::read(transcript)?;
-        let title = match self.folder().file_name() {
+        let tape = Tape::read(&self.files, transcript)?;
+        let title = match self.within().file_name() {
             Some(scenario) => format!("{}: {machine}", scenario.to_string_lossy()),
             None => machine.to_owned(),
         };
-        let file = |extension| {
-            let path = transcript.with_extension(extension);
-            File::create(&path).map(|file| (BufWriter::new(file), path))
-        };
-        let (mut out, path) = file("cast")?;
-        cast::write(&tape, &title, &mut out).and_then(|()| out.flush())?;
-        self.kept(machine, FileKind::Cast, &path);
-        let (mut out, path) = file("log")?;
-        log::write(&tape, &mut out).and_then(|()| out.flush())?;
-        self.kept(machine, FileKind::Log, &path);
+        self.write(machine, transcript, "cast", Some(FileKind::Cast), |out| cast::write(&tape, &title, out))?;
+        self.write(machine, transcript, "log", Some(FileKind::Log), |out| log::write(&tape, out))?;
         let mut screen = Screen::new();
         screen.write(super::film::last_lines(tape.bytes()));
-        let path = transcript.with_extension("svg");
-        fs::write(&path, picture::svg(&screen, &format!("{title}, the last screen")))?;
-        self.kept(machine, FileKind::Screen, &path);
+        let picture = picture::svg(&screen, &format!("{title}, the last screen"));
+        self.write(machine, transcript, "svg", Some(FileKind::Screen), |out| {
+            out.write_all(picture.as_bytes())
+        })?;
         // Not told of: it is for the report alone, which is made anew over and over.
-        let (mut out, _) = file(super::FILM)?;
-        serde_json::to_writer(&mut out, &Film::of(&tape, if passed { FILM.0 } else { FILM.1 }))?;
-        out.flush()
+        self.write(machine, transcript, super::FILM, None, |out| {
+            Ok(serde_json::to_writer(out, &Film::of(&tape, if passed { FILM.0 } else { FILM.1 }))?)
+        })
+    }
+
+    /// Writes what is made of a transcript, beside it, and says so if it is of that `kind`.
+    fn write(
+        &self,
+        machine: &str,
+        transcript: &Path,
+        extension: &str,
+        kind: Option<FileKind>,
+        write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let path = transcript.with_extension(extension);
+        self.files.replace_with(&path, MODE, |file| {
+            let mut out = BufWriter::new(file);
+            write(&mut out)?;
+            out.flush()
+        })?;
+        if let Some(kind) = kind {
+            self.kept(machine, kind, &path);
+        }
+        Ok(())
+    }
+
+    /// Copies `most` bytes of a file at most.
+    fn copy(&self, from: &Path, to: &Path, most: u64) -> io::Result<()> {
+        let mut from = File::open(from)?.take(most);
+        self.files.replace_with(to, MODE, |file| io::copy(&mut from, file).map(drop))
     }
 
     /// Says that a file is in the record.
     pub(crate) fn kept(&self, machine: &str, kind: FileKind, path: &Path) {
-        let path = path.strip_prefix(&self.record).unwrap_or(path).to_owned();
+        let path = path.strip_prefix(self.record()).unwrap_or(path).to_owned();
         self.events.send(Event::FileKept { machine: machine.to_owned(), kind, path });
     }
 }
 
 /// Makes the folder, under another name where there is one: another file's scenario has the same name, or whoever runs
 /// the suite tries again.
-fn claim(wanted: &Path) -> PathBuf {
+fn claim(files: &Beneath, wanted: &Path) -> PathBuf {
     let named = |number: u32| match number {
         1 => wanted.to_owned(),
         _ => PathBuf::from(format!("{}.{number}", wanted.display())),
     };
     for number in 1..1000 {
         let path = named(number);
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => return path,
+        match files.make_folder(&path, 0o700) {
+            Ok(_) => return path,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             // Whoever writes there says what is wrong.
             Err(_) => break,
@@ -193,17 +222,16 @@ fn claim(wanted: &Path) -> PathBuf {
     wanted.to_owned()
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    use std::io::Read as _;
-    let mut from = File::open(from)?.take(MOST);
-    io::copy(&mut from, &mut File::create(to)?).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::Mutex;
 
     use super::*;
+
+    fn keeper(base: &Path, events: Events) -> Keeper {
+        Keeper::new(Arc::new(Beneath::open(base).unwrap()), "login".into(), events)
+    }
 
     #[test]
     fn a_file_elsewhere_is_copied_and_told_of_as_in_the_record() {
@@ -211,7 +239,7 @@ mod tests {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = told.clone();
         let events = Events::new(move |event| sink.lock().unwrap().push(event.clone()));
-        let keeper = Keeper::new(base.path(), base.path().join("login"), events);
+        let keeper = keeper(base.path(), events);
         let path = elsewhere.path().join("page.png");
         for content in ["one", "two"] {
             fs::write(&path, content).unwrap();
@@ -234,8 +262,7 @@ mod tests {
     #[test]
     fn scenarios_of_one_name_have_folders_of_their_own() {
         let base = tempfile::tempdir().unwrap();
-        let keeper = || Keeper::new(base.path(), base.path().join("login"), Events::none());
-        let (one, other) = (keeper(), keeper());
+        let (one, other) = (keeper(base.path(), Events::none()), keeper(base.path(), Events::none()));
         assert_eq!(one.folder(), base.path().join("login"));
         assert_eq!(other.folder(), base.path().join("login.2"));
         assert_eq!(one.clone().folder(), one.folder());

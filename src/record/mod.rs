@@ -19,6 +19,12 @@
 //! `SCENARIO` is the scenario's name with `.` for `::`, and `_` for what is odd in a path; `.2` is added for the
 //! second try of one that failed.
 //!
+//! The folder has mode 0700 and its files 0600: they hold what guests printed. A run makes no record in a folder of
+//! another user. `report`, `replay`, `diff` and `--against` read regular files beneath the folder, follow no symbolic
+//! link, and have limits for sizes and counts. A record of another user is only read, and its page is made in the cache;
+//! one that was copied here gets its reports made anew, without lines of scenarios' files: these are read only for
+//! records in one's own folder of runs.
+//!
 //! # events.jsonl
 //! One JSON object a line, in UTF-8, written with one system call, so that several processes can write to one
 //! record (cargo-nextest runs each scenario in a process of its own) and whoever reads it sees whole lines; the last

@@ -1,8 +1,9 @@
 //! The transcript of a console as it came: bytes, and when.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::beneath::Beneath;
 
 /// A transcript in the record, with its times.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -13,19 +14,18 @@ pub struct Tape {
 }
 
 impl Tape {
-    /// Reads `transcript`, and the times beside it, 64 MiB of each at most: as much is kept in a record. Without times
-    /// everything came at once.
+    /// Reads the transcript `name` of a record, and the times beside it, of 64 MiB each at most: as much is kept in a
+    /// record. Without times everything came at once.
     ///
     /// # Errors
-    /// If the transcript can't be read.
-    pub fn read(transcript: &Path) -> io::Result<Self> {
-        let read = |path: &Path| {
-            let mut bytes = Vec::new();
-            File::open(path)?.take(super::keep::MOST).read_to_end(&mut bytes)?;
-            io::Result::Ok(bytes)
+    /// If the transcript can't be read, or is larger.
+    pub fn read(record: &Beneath, name: &Path) -> io::Result<Self> {
+        let bytes = record.read(name, super::keep::MOST)?;
+        let times = match record.read(times_of(name), super::keep::MOST) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            times => times.unwrap_or_default(),
         };
-        let times = read(&times_of(transcript)).unwrap_or_default();
-        Ok(Self::new(read(transcript)?, &String::from_utf8_lossy(&times)))
+        Ok(Self::new(bytes, &String::from_utf8_lossy(&times)))
     }
 
     /// Bytes, and lines of microseconds and offsets.

@@ -1,8 +1,7 @@
 //! Writes every event to the record as it comes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,9 +29,8 @@ impl Writer {
     /// # Errors
     /// [`crate::ErrorKind::Io`] when the file can't be made.
     pub fn new(folder: Folder) -> Result<Self> {
-        let path = folder.path().join(EVENTS);
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-        let file = file.map_err(|error| Error::io(format_args!("make {}", path.display()), &error))?;
+        let file = folder.files().append(EVENTS, 0o600);
+        let file = file.map_err(|error| Error::io("write down the events", &error))?;
         Ok(Self { folder, file, suite: suite() })
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
+use std::path::Path;
 
 use similar::TextDiff;
 
@@ -13,6 +14,11 @@ const NOISE: (f64, f64) = (0.5, 0.2);
 
 /// Longer differences of one output are cut, in lines.
 const LINES: usize = 60;
+
+/// Of a longer output the end is compared, in lines, and only so many outputs that differ are shown: what two records
+/// from elsewhere hold may be made to take for ever.
+const COMPARED: usize = 1_000;
+const OUTPUTS: usize = 1_000;
 
 /// What changed from one run to another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,11 +32,12 @@ pub struct Comparison {
 /// Compares the run `old` with the run `new`. Of scenarios that were tried several times, the last try counts.
 pub fn compare(old: &History, new: &History) -> Comparison {
     let mut found = Comparison::default();
-    let (mut outcomes, mut times, mut outputs) = (String::new(), String::new(), String::new());
+    let (mut outcomes, mut times, mut outputs) = (String::new(), String::new(), Outputs::default());
     // Writing to a String does not fail.
+    let (before, after) = (Index::of(old), Index::of(new));
     for scenario in &old.scenarios {
         let name = line(&scenario.title());
-        let Some(other) = same(old, new, scenario) else {
+        let Some(other) = after.same(scenario, &before) else {
             let _ = writeln!(outcomes, "  {name}: went (it {})", was(scenario));
             continue;
         };
@@ -39,15 +46,15 @@ pub fn compare(old: &History, new: &History) -> Comparison {
             let why = other.failure().map(|failure| format!(" ({})", line(&failure.summary)));
             let _ = writeln!(outcomes, "{}", why.unwrap_or_default());
         }
-        if let (Some(before), Some(after)) = (scenario.attempts.last(), other.attempts.last()) {
-            attempts(&name, before, after, &mut times, &mut outputs);
+        if let (Some(old), Some(new)) = (scenario.attempts.last(), other.attempts.last()) {
+            attempts(&name, old, new, &mut times, &mut outputs);
         }
     }
-    for scenario in new.scenarios.iter().filter(|scenario| same(new, old, scenario).is_none()) {
+    for scenario in new.scenarios.iter().filter(|scenario| before.same(scenario, &after).is_none()) {
         let _ = writeln!(outcomes, "  {}: came (it {})", line(&scenario.title()), was(scenario));
     }
     found.outcomes_differ = !outcomes.is_empty();
-    for (title, part) in [("outcomes", outcomes), ("times", times), ("output", outputs)] {
+    for (title, part) in [("outcomes", outcomes), ("times", times), ("output", outputs.told())] {
         if !part.is_empty() {
             let _ = writeln!(found.text, "{title}:\n{}", part.trim_end());
         }
@@ -58,24 +65,78 @@ pub fn compare(old: &History, new: &History) -> Comparison {
     found
 }
 
-/// The scenario of the run `to` that `scenario` of the run `from` is. It may have been moved to another file since; of
-/// several that have the name, what tells them apart decides.
-fn same<'a>(from: &History, to: &'a History, scenario: &Scenario) -> Option<&'a Scenario> {
-    let of_name = |other: &&Scenario| other.name == scenario.name;
-    let all = || to.scenarios.iter().filter(of_name);
-    let is_one = all().count() == 1 && from.scenarios.iter().filter(of_name).count() == 1;
-    let in_suite = |other: &&Scenario| other.suite == scenario.suite && other.file == scenario.file;
-    all()
-        .find(in_suite)
-        .or_else(|| all().find(|other| other.apart.is_some() && other.apart == scenario.apart))
-        .or_else(|| all().find(|_| is_one))
+/// Outputs that differ.
+#[derive(Default)]
+struct Outputs {
+    text: String,
+    count: usize,
+}
+
+impl Outputs {
+    fn add(&mut self, what: &str, before: &str, after: &str) {
+        self.count += 1;
+        if self.count <= OUTPUTS {
+            // Writing to a String does not fail.
+            let _ = write!(self.text, "  {what}\n{}", unified(end(before), end(after)));
+        }
+    }
+
+    fn told(mut self) -> String {
+        if self.count > OUTPUTS {
+            let _ = writeln!(self.text, "  … (+{} outputs)", self.count - OUTPUTS);
+        }
+        self.text
+    }
+}
+
+/// The last lines of a text.
+fn end(text: &str) -> &str {
+    let mut breaks = memchr::memrchr_iter(b'\n', text.as_bytes());
+    breaks.nth(COMPARED).map_or(text, |at| &text[at + 1..])
+}
+
+/// The scenarios of a run by what they are found by: a record may have thousands.
+struct Index<'a> {
+    exact: HashMap<(&'a str, &'a str, &'a Path), &'a Scenario>,
+    apart: HashMap<(&'a str, &'a str), &'a Scenario>,
+    named: HashMap<&'a str, Vec<&'a Scenario>>,
+}
+
+impl<'a> Index<'a> {
+    fn of(run: &'a History) -> Self {
+        let (mut exact, mut apart, mut named) = (HashMap::new(), HashMap::new(), HashMap::new());
+        for scenario in &run.scenarios {
+            let name = scenario.name.as_str();
+            exact.entry((name, scenario.suite.as_str(), scenario.file.as_path())).or_insert(scenario);
+            if let Some(what) = &scenario.apart {
+                apart.entry((name, what.as_str())).or_insert(scenario);
+            }
+            named.entry(name).or_insert_with(Vec::new).push(scenario);
+        }
+        Self { exact, apart, named }
+    }
+
+    /// The only one that is called so.
+    fn only(&self, name: &str) -> Option<&'a Scenario> {
+        self.named.get(name).filter(|all| all.len() == 1).map(|all| all[0])
+    }
+
+    /// The scenario that `scenario` of the run `other` is. It may have been moved to another file since; of several that
+    /// have the name, what tells them apart decides.
+    fn same(&self, scenario: &Scenario, other: &Self) -> Option<&'a Scenario> {
+        let name = scenario.name.as_str();
+        let exact = self.exact.get(&(name, scenario.suite.as_str(), scenario.file.as_path())).copied();
+        let apart = || self.apart.get(&(name, scenario.apart.as_deref()?)).copied();
+        let only = || other.only(name).and_then(|_| self.only(name));
+        exact.or_else(apart).or_else(only)
+    }
 }
 
 fn was(scenario: &Scenario) -> String {
     format!("was {}", scenario.outcome().name())
 }
 
-fn attempts(name: &str, before: &Attempt, after: &Attempt, times: &mut String, outputs: &mut String) {
+fn attempts(name: &str, before: &Attempt, after: &Attempt, times: &mut String, outputs: &mut Outputs) {
     if let (Some(old), Some(new)) = (before.took, after.took) {
         differs(times, name, old, new);
     }
@@ -95,7 +156,7 @@ fn attempts(name: &str, before: &Attempt, after: &Attempt, times: &mut String, o
             }
             let (before, after) = (given(step), given(also));
             if before != after {
-                let _ = write!(outputs, "  {what}\n{}", unified(&before, &after));
+                outputs.add(&what, &before, &after);
             }
         }
     }

@@ -9,7 +9,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, T
 use super::wording::boundary;
 use crate::FileKind;
 use crate::record::History;
-use crate::record::history::{Attempt, Machine, Outcome, Scenario};
+use crate::record::history::{Attempt, Kept, Machine, Outcome, Scenario};
 use crate::text::{line, lines};
 
 /// As much of what the steps of a scenario gave is in its `system-out`, in bytes.
@@ -125,7 +125,7 @@ fn properties(case: &mut TestCase, machine: &Machine, folder: &Path) {
     for phase in &machine.phases {
         add(&format!("phase.{}", phase.name), format!("{:.3}", phase.at));
     }
-    for file in machine.files.iter().filter(|file| is_attached(file.kind)) {
+    for file in machine.files.iter().filter(|file| is_attached(file)) {
         let path = folder.join(&file.path);
         case.add_property(("attachment", line(&path.to_string_lossy()).as_str()));
     }
@@ -162,16 +162,15 @@ fn told(attempt: &Attempt, folder: &Path) -> String {
         let from = boundary(&text, text.len() - MOST);
         text = format!("[{from} bytes are left out here]\n{}", &text[from..]);
     }
-    for file in
-        attempt.machines.iter().flat_map(|machine| &machine.files).filter(|file| is_attached(file.kind))
-    {
+    for file in attempt.machines.iter().flat_map(|machine| &machine.files).filter(|file| is_attached(file)) {
         let _ = writeln!(text, "[[ATTACHMENT|{}]]", folder.join(&file.path).display());
     }
     text
 }
 
-fn is_attached(kind: FileKind) -> bool {
-    kind != FileKind::Moment
+/// Whether a CI system may take it along: nothing outside of the record.
+fn is_attached(file: &Kept) -> bool {
+    file.kind != FileKind::Moment && file.is_within()
 }
 
 fn duration(seconds: f64) -> Duration {

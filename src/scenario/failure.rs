@@ -47,7 +47,7 @@ impl Kept {
         let Some(folder) = keeper.made() else { return Self::default() };
         let name = &*scenario.name();
         let has = |ending: &str| {
-            let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let mut entries = fs::read_dir(&folder).into_iter().flatten().flatten();
             entries.any(|entry| entry.path().extension().is_some_and(|its| its == ending))
         };
         let run = keeper.record().file_name().unwrap_or_default().to_string_lossy();
@@ -56,7 +56,7 @@ impl Kept {
         let called = if claimed == in_a_path(name) { name } else { &*claimed };
         let attach = has("moment").then(|| format!("nixvm-test attach {run} {called}"));
         let replay = has("answers").then(|| replay(scenario, &run));
-        Self { folder: Some(folder.to_owned()), attach, replay }
+        Self { folder: Some(folder.clone()), attach, replay }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The machines of a scenario that is replayed against the record of a run: none is built, and none is booted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::configuration;
@@ -25,11 +25,11 @@ impl Record {
     /// [`ErrorKind::Usage`] when there is none, [`ErrorKind::Io`] when it can't be read.
     pub(super) fn find(named: &str) -> Result<Self> {
         let folder = Folder::find(named)?;
-        let history = History::read(folder.path())?;
+        let history = History::of(folder.files())?;
         Ok(Self { folder, history })
     }
 
-    /// The folder of a scenario in it: of its first try, since where there is another, that one failed.
+    /// The name of the folder of a scenario in it: of its first try, since where there is another, that one failed.
     fn folder_of(&self, scenario: &Scenario) -> Result<PathBuf> {
         let (name, file) = (scenario.name(), configuration::source_file(scenario));
         let named = || self.history.scenarios.iter().filter(|its| its.name == name);
@@ -50,7 +50,7 @@ impl Record {
         let machines = found.attempts.iter().take(1).flat_map(|attempt| &attempt.machines);
         let mut files = machines.flat_map(|machine| &machine.files);
         let transcript = files.find(|file| file.kind == FileKind::Transcript && file.is_within());
-        let folder = transcript.and_then(|file| Some(self.folder.path().join(file.path.parent()?)));
+        let folder = transcript.and_then(|file| file.path.parent().map(Path::to_owned));
         Ok(folder.unwrap_or_else(|| self.folder.scenario(&name, 1)))
     }
 }
@@ -63,10 +63,11 @@ pub(super) async fn all(
     events: &Events,
 ) -> Result<Vec<Place>> {
     let folder = record.folder_of(scenario)?;
-    events.note(format!("replayed against {}: no machine is booted", folder.display()));
+    let shown = record.folder.path().join(&folder);
+    events.note(format!("replayed against {}: no machine is booted", shown.display()));
     let mut replayed = Vec::new();
     for request in scenario.machines {
-        let replay = Arc::new(Replay::open(&folder, request.name)?);
+        let replay = Arc::new(Replay::open(record.folder.shared_files(), &folder, request.name)?);
         let options = suite.options_of_all(scenario, request, events);
         let password = password(scenario, suite, request);
         let machine = Machine::replayed(replay, options, password.as_deref()).await?;

@@ -56,7 +56,7 @@ impl Suite {
     /// Keeps the files of a scenario, for its try of this number.
     pub fn keeper(&self, scenario: &str, attempt: u32) -> Option<Keeper> {
         let record = self.record.as_ref()?.folder();
-        Some(Keeper::new(record.path(), record.scenario(scenario, attempt), self.events(scenario)))
+        Some(Keeper::new(record.shared_files(), record.scenario(scenario, attempt), self.events(scenario)))
     }
 
     /// The record that answers in the place of machines.

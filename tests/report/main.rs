@@ -5,5 +5,6 @@
 mod browser;
 mod ci;
 mod derived;
+mod foreign;
 mod page;
 mod record;

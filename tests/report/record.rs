@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nixvm_test::beneath::Beneath;
 use nixvm_test::record::film::Film;
 use nixvm_test::record::{EVENTS, Line, Tape, VERSION};
 use nixvm_test::report::Rendering;
@@ -135,7 +136,7 @@ impl Record {
         }
         std::fs::write(&full, &bytes).unwrap();
         std::fs::write(format!("{}.times", full.display()), times).unwrap();
-        let film = Film::of(&Tape::read(&full).unwrap(), 1 << 20);
+        let film = Film::of(&Tape::read(&Beneath::open(self.path()).unwrap(), &path).unwrap(), 1 << 20);
         std::fs::write(full.with_extension("film"), serde_json::to_vec(&film).unwrap()).unwrap();
         self.at(
             time,

@@ -1,13 +1,16 @@
 //! Which moment is meant: of which run, scenario and machine.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use nixvm_test::beneath::Beneath;
 use nixvm_test::record::Folder;
-use nixvm_test::{Error, ErrorKind, Result};
+use nixvm_test::{Error, ErrorKind, Result, report};
 
 /// What the folder of a kept machine ends with.
 const MOMENT: &str = ".moment";
+
+/// More names in one folder of a record are not looked at.
+const NAMES: usize = 1 << 16;
 
 /// The folder of the moment that is meant.
 pub fn moment(run: &str, scenario: Option<&str>, machine: Option<&str>) -> Result<PathBuf> {
@@ -17,7 +20,7 @@ pub fn moment(run: &str, scenario: Option<&str>, machine: Option<&str>) -> Resul
     }
     let record = Folder::find(run)?;
     let folder = record.path();
-    let all = moments(folder);
+    let all = moments(record.files());
     if all.is_empty() {
         return Err(Error::new(ErrorKind::Usage, format!("no machine was kept in {}", folder.display()))
             .likely_cause(
@@ -35,7 +38,7 @@ pub fn moment(run: &str, scenario: Option<&str>, machine: Option<&str>) -> Resul
     let fitting: Vec<&Moment> = all.iter().filter(fits).collect();
     let list = |of: &[&Moment]| {
         of.iter()
-            .map(|one| format!("{} --machine {}", one.scenario, one.machine))
+            .map(|one| report::printable(&format!("{} --machine {}", one.scenario, one.machine)))
             .collect::<Vec<_>>()
             .join("\n")
     };
@@ -58,24 +61,27 @@ struct Moment {
     folder: PathBuf,
 }
 
-/// All of them: `RUN/SCENARIO/MACHINE.moment`.
-fn moments(run: &Path) -> Vec<Moment> {
+/// All of them: `RUN/SCENARIO/MACHINE.moment`. A record from elsewhere may hold links; they are not followed.
+fn moments(run: &Beneath) -> Vec<Moment> {
     let mut found = Vec::new();
-    for (scenario, folder) in entries(run) {
-        for (name, folder) in entries(&folder) {
+    for scenario in names(run) {
+        let Ok(folder) = run.folder(&scenario) else { continue };
+        for name in names(&folder) {
             let Some(machine) = name.strip_suffix(MOMENT).filter(|_| !name.starts_with('.')) else {
                 continue;
             };
-            found.push(Moment { scenario: scenario.clone(), machine: machine.to_owned(), folder });
+            if let Ok(moment) = folder.folder(&name) {
+                let (scenario, machine) = (scenario.clone(), machine.to_owned());
+                found.push(Moment { scenario, machine, folder: moment.path().to_owned() });
+            }
         }
     }
     found.sort_by(|one, other| (&one.scenario, &one.machine).cmp(&(&other.scenario, &other.machine)));
     found
 }
 
-fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect()
+fn names(folder: &Beneath) -> impl Iterator<Item = String> {
+    folder.names(NAMES).unwrap_or_default().into_iter().filter_map(|name| name.into_string().ok())
 }
 
 /// The socket of a paused machine's console: of the folder that was given, or of that name.
@@ -92,6 +98,8 @@ pub fn live(id: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn run() -> tempfile::TempDir {

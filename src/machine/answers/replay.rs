@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::de::DeserializeOwned;
 
 use super::IN_PASSING;
 use super::line::{Came, Heading, MOMENT, START, Start};
 use super::written::Written;
+use crate::beneath::Beneath;
 use crate::console::{Console, secret};
 use crate::machine::Life;
 use crate::machine::shell_line::shorten;
@@ -20,6 +21,8 @@ use crate::{Error, ErrorKind, Result, nearest};
 
 /// So many questions are shown that could have been asked.
 const SHOWN: usize = 8;
+/// No transcript in a record is larger, in bytes.
+const TRANSCRIPT: u64 = 64 << 20;
 /// So many secrets have numbers; no scenario types more.
 const SECRETS: usize = 1 << 10;
 
@@ -27,6 +30,8 @@ const SECRETS: usize = 1 << 10;
 #[derive(Debug)]
 pub(crate) struct Replay {
     machine: String,
+    record: Arc<Beneath>,
+    /// The scenario's folder in the record.
     folder: PathBuf,
     state: Mutex<State>,
 }
@@ -53,13 +58,14 @@ struct State {
 }
 
 impl Replay {
-    /// What the machine `machine` answered, in the scenario that has the folder `folder` in the record of a run.
+    /// What the machine `machine` answered, in the scenario that has the folder `folder` in the record with these files.
     ///
     /// # Errors
     /// [`ErrorKind::NotRecorded`] when there is no such file, [`ErrorKind::Io`] when it can't be read.
-    pub(crate) fn open(folder: &Path, machine: &str) -> Result<Self> {
-        let path = folder.join(format!("{}.answers", in_a_path(machine)));
-        let written = match Written::read(&path) {
+    pub(crate) fn open(record: Arc<Beneath>, folder: &Path, machine: &str) -> Result<Self> {
+        let name = folder.join(format!("{}.answers", in_a_path(machine)));
+        let path = record.path().join(&name);
+        let written = match Written::read(&record, &name) {
             Ok(written) => written,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let summary =
@@ -70,7 +76,7 @@ impl Replay {
                     )
                     .next_step("name a run in which it was: `nixvm-test report RUN` shows what is in one"));
             }
-            Err(error) => return Err(Error::io(format_args!("read {}", path.display()), &error)),
+            Err(error) => return Err(Error::io(format_args!("read what {machine} answered"), &error)),
         };
         let state = State {
             unused: vec![true; written.len()],
@@ -84,7 +90,7 @@ impl Replay {
             transcript: None,
             handed: 0,
         };
-        Ok(Self { machine: machine.to_owned(), folder: folder.to_owned(), state: Mutex::new(state) })
+        Ok(Self { machine: machine.to_owned(), record, folder: folder.to_owned(), state: Mutex::new(state) })
     }
 
     /// The machine's next start.
@@ -104,8 +110,9 @@ impl Replay {
             number => format!("{name}.{number}.transcript"),
         };
         // Without one the console is silent, and what waits for it says so.
-        let transcript = Some(self.folder.join(transcript)).filter(|path| path.is_file());
-        state.transcript = transcript.and_then(|path| File::open(path).ok());
+        let transcript = self.record.file(self.folder.join(transcript)).ok();
+        // More is not kept in a record.
+        state.transcript = transcript.filter(|(_, size)| *size <= TRANSCRIPT).map(|(file, _)| file);
         let answer = state.written.line(start, None).map(|line| line.answer);
         drop(state);
         self.value(START, answer)

@@ -1,5 +1,6 @@
 //! Records written by hand, and what is answered by them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,13 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::Replay;
+use crate::beneath::Beneath;
 use crate::machine::{Machine, MachineOptions, Stream};
 use crate::{ErrorKind, Result};
+
+fn opened(folder: &Path) -> Arc<Beneath> {
+    Arc::new(Beneath::open(folder).unwrap())
+}
 
 /// The folder of a scenario in a record, with what the machine `m` answered.
 struct Record(tempfile::TempDir);
@@ -32,7 +38,7 @@ impl Record {
     }
 
     async fn machine(&self) -> Machine {
-        let replay = Arc::new(Replay::open(self.0.path(), "m").unwrap());
+        let replay = Arc::new(Replay::open(opened(self.0.path()), Path::new(""), "m").unwrap());
         Machine::replayed(replay, MachineOptions::new("m"), None).await.unwrap()
     }
 }
@@ -204,7 +210,7 @@ fn a_pipe_in_the_place_of_the_file_is_not_waited_for() {
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
     let (tell, hear) = std::sync::mpsc::channel();
     let open = folder.path().to_owned();
-    std::thread::spawn(move || tell.send(Replay::open(&open, "m").map(drop)));
+    std::thread::spawn(move || tell.send(Replay::open(opened(&open), Path::new(""), "m").map(drop)));
     let opened: Result = hear.recv_timeout(Duration::from_secs(5)).unwrap();
     assert_eq!(opened.unwrap_err().kind(), ErrorKind::Io);
 }

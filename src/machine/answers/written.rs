@@ -1,12 +1,12 @@
 //! A file of answers, read as far as the secrets are known that are in it.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
 use super::MOST;
 use super::line::{Heading, Line};
+use crate::beneath::Beneath;
 use crate::console::Console;
 
 /// So many lines are read: the shortest that says anything has fifty bytes, and few have less than a hundred.
@@ -27,14 +27,9 @@ struct Kept {
 }
 
 impl Written {
-    /// Reads the file at `path`.
-    pub(super) fn read(path: &Path) -> io::Result<Self> {
-        // Whoever opens a pipe waits for what nobody writes.
-        if !path.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
-        }
-        let mut bytes = Vec::new();
-        File::open(path)?.take(MOST).read_to_end(&mut bytes)?;
+    /// Reads the file `name` of a record.
+    pub(super) fn read(record: &Beneath, name: &Path) -> io::Result<Self> {
+        let bytes = record.read(name, MOST)?;
         let mut lines = Vec::new();
         let mut from = 0;
         while from < bytes.len() && lines.len() < LINES {

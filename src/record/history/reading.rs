@@ -1,32 +1,82 @@
 //! How a history is made of a record: event by event, in the order in which they were written down.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::collections::HashMap;
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
 use super::{Attempt, History, Kept, Machine, Phase, Scenario, Step, Stop};
+use crate::beneath::Beneath;
 use crate::record::{EVENTS, Line};
-use crate::{Error, Event, Result};
+use crate::{Error, ErrorKind, Event, Result};
 
 /// A line that is longer, in bytes, is none of ours: the longest hold the end of an output, or a failure's report.
 const LONGEST: u64 = 16 << 20;
+
+/// The limits of a record. One of 228 scenarios has 3 MB of events; a record from elsewhere may have anything.
+const BYTES: u64 = 256 << 20;
+const EVENTS_READ: usize = 1_000_000;
+const SCENARIOS: usize = 10_000;
+const MACHINES: usize = 200;
+const FILES: usize = 2_000;
+const PHASES: usize = 2_000;
+
+/// Steps within steps are told apart down to this depth: those that never ended are each within all others.
+const DEEPEST: usize = 32;
+
+/// A limit that is exceeded.
+type Limited<T = ()> = std::result::Result<T, String>;
+
+fn within(count: usize, most: usize, what: &str) -> Limited {
+    if count < most { Ok(()) } else { Err(format!("there are more than {most} {what}")) }
+}
 
 impl History {
     /// Reads the record in `folder`. Lines that make no sense here, of a later version, cut or of over 16 MiB, are
     /// passed over.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when its events can't be read.
+    /// [`crate::ErrorKind::Io`] when its events can't be read: they have to be in a regular file of 256 MiB at most, with
+    /// 1,000,000 events and 10,000 scenarios at most.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(EVENTS);
-        let failed = |error| Error::io(format_args!("read {}", path.display()), &error);
-        let mut reader = BufReader::new(File::open(&path).map_err(failed)?);
+        let opened = Beneath::open(folder).map_err(|error| Error::io("open the record", &error))?;
+        Self::of(&opened)
+    }
+
+    /// Reads the record with these files. See [`History::read`].
+    ///
+    /// # Errors
+    /// Those of [`History::read`].
+    pub fn of(record: &Beneath) -> Result<Self> {
+        let failed = |error: io::Error| Error::io("read the events of a record", &error);
+        let exceeds = |why: String| {
+            let summary = format!("the record in {} is not read: {why}", record.path().display());
+            Error::new(ErrorKind::Io, crate::text::line(&summary))
+                .likely_cause("no run of nixvm-test wrote it, or one that never ends")
+        };
+        let (file, size) = record.file(EVENTS).map_err(failed)?;
+        let too_large =
+            |size: u64| exceeds(format!("{EVENTS} has {size} bytes, and at most {BYTES} are read"));
+        if size > BYTES {
+            return Err(too_large(size));
+        }
+        let mut reader = BufReader::new(file);
         let (mut history, mut line) = (Self::default(), Vec::new());
-        while reader.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(failed)? > 0 {
+        let (mut bytes, mut events) = (0, 0);
+        loop {
+            let count = reader.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(failed)?;
+            if count == 0 {
+                break;
+            }
+            // It may have grown since.
+            bytes += count as u64;
+            if bytes > BYTES {
+                return Err(too_large(bytes));
+            }
             // A line that is too long comes in pieces, and they make no sense.
             if let Ok(line) = serde_json::from_slice(&line) {
-                history.add(line);
+                within(events, EVENTS_READ, "events").and_then(|()| history.add(line)).map_err(exceeds)?;
+                events += 1;
             }
             line.clear();
         }
@@ -45,24 +95,28 @@ impl History {
             let file = of.file.file_name().unwrap_or_default().to_string_lossy();
             [of.suite.clone(), file.into_owned(), of.file.display().to_string()]
         };
-        let all: Vec<(String, [String; 3])> =
-            self.scenarios.iter().map(|one| (one.name.clone(), label(one))).collect();
-        for (index, scenario) in self.scenarios.iter_mut().enumerate() {
-            let (name, mine) = &all[index];
-            let namesakes: Vec<_> = all
-                .iter()
-                .enumerate()
-                .filter(|(at, (its, _))| *at != index && its == name)
-                .map(|(_, (_, labels))| labels)
-                .collect();
-            if !namesakes.is_empty() {
-                let tells = |kind: &usize| namesakes.iter().all(|other| other[*kind] != mine[*kind]);
-                scenario.apart = (0..mine.len()).find(tells).map(|kind| mine[kind].clone());
+        let all: Vec<[String; 3]> = self.scenarios.iter().map(label).collect();
+        let mut namesakes: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, scenario) in self.scenarios.iter().enumerate() {
+            namesakes.entry(scenario.name.clone()).or_default().push(index);
+        }
+        for group in namesakes.into_values().filter(|group| group.len() > 1) {
+            // How many of them are called so, by each kind of label.
+            let counts: [HashMap<&str, usize>; 3] = std::array::from_fn(|kind| {
+                group.iter().fold(HashMap::new(), |mut counts, index| {
+                    *counts.entry(all[*index][kind].as_str()).or_default() += 1;
+                    counts
+                })
+            });
+            for index in group {
+                let tells = |kind: &usize| counts[*kind].get(all[index][*kind].as_str()) == Some(&1);
+                self.scenarios[index].apart =
+                    (0..counts.len()).find(tells).map(|kind| all[index][kind].clone());
             }
         }
     }
 
-    fn add(&mut self, Line { time, scenario, suite, event, .. }: Line) {
+    fn add(&mut self, Line { time, scenario, suite, event, .. }: Line) -> Limited {
         if self.begun == 0.0 {
             self.begun = time;
         }
@@ -83,17 +137,29 @@ impl History {
             }
             Event::Note { text } if scenario.is_empty() => self.notes.push(text),
             Event::ScenarioStarted { scenario, about, file, line, .. } => {
-                let known =
-                    |known: &Scenario| known.name == scenario && known.file == file && known.suite == suite;
-                let index = self.scenarios.iter().position(known).unwrap_or_else(|| {
-                    let (name, suite) = (scenario.clone(), suite.clone());
-                    self.scenarios.push(Scenario { name, suite, about, file, line, ..Scenario::default() });
-                    self.scenarios.len() - 1
-                });
+                let key = (suite.clone(), scenario.clone(), file.clone());
+                let index = match self.known.get(&key) {
+                    Some(index) => *index,
+                    None => {
+                        within(self.scenarios.len(), SCENARIOS, "scenarios")?;
+                        let (name, suite) = (scenario.clone(), suite.clone());
+                        self.scenarios.push(Scenario {
+                            name,
+                            suite,
+                            about,
+                            file,
+                            line,
+                            ..Scenario::default()
+                        });
+                        self.known.insert(key, self.scenarios.len() - 1);
+                        self.scenarios.len() - 1
+                    }
+                };
                 self.scenarios[index].attempts.push(Attempt { begun: time, ..Attempt::default() });
                 self.current.insert((suite, scenario), index);
             }
             Event::ScenarioSkipped { scenario: name, why, file, line } => {
+                within(self.scenarios.len(), SCENARIOS, "scenarios")?;
                 let skipped = Some(why);
                 self.scenarios.push(Scenario { name, suite, skipped, file, line, ..Scenario::default() });
             }
@@ -101,23 +167,28 @@ impl History {
                 let index = self.current.get(&(suite, scenario));
                 let attempt = index.and_then(|index| self.scenarios.get_mut(*index)?.attempts.last_mut());
                 if let Some(attempt) = attempt {
-                    attempt.add(time, event);
+                    attempt.add(time, event)?;
                 }
             }
         }
+        Ok(())
     }
 }
 
 impl Attempt {
-    fn machine(&mut self, name: String) -> &mut Machine {
-        let index = self.machines.iter().position(|machine| machine.name == name).unwrap_or_else(|| {
-            self.machines.push(Machine { name, ..Machine::default() });
-            self.machines.len() - 1
-        });
-        &mut self.machines[index]
+    fn machine(&mut self, name: String) -> Limited<&mut Machine> {
+        let index = match self.machines.iter().position(|machine| machine.name == name) {
+            Some(index) => index,
+            None => {
+                within(self.machines.len(), MACHINES, "machines in one scenario")?;
+                self.machines.push(Machine { name, ..Machine::default() });
+                self.machines.len() - 1
+            }
+        };
+        Ok(&mut self.machines[index])
     }
 
-    fn add(&mut self, time: f64, event: Event) {
+    fn add(&mut self, time: f64, event: Event) -> Limited {
         match event {
             Event::BodyStarted { limit } => self.limit = Some(limit.as_secs_f64()),
             Event::BodyFinished { took } => self.body = Some(took.as_secs_f64()),
@@ -125,37 +196,43 @@ impl Attempt {
                 (self.took, self.failure) = (Some(took.as_secs_f64()), failure);
             }
             Event::Note { text } => self.notes.push(text),
-            Event::MachineStarted { machine, .. } => self.machine(machine).started.push(time),
+            Event::MachineStarted { machine, .. } => self.machine(machine)?.started.push(time),
             Event::HostSpeed { machine, accelerator, factor } => {
-                let machine = self.machine(machine);
+                let machine = self.machine(machine)?;
                 (machine.accelerator, machine.factor) = (Some(accelerator), Some(factor));
             }
             Event::Phase { machine, phase, at } => {
-                let machine = self.machine(machine);
+                let machine = self.machine(machine)?;
+                within(machine.phases.len(), PHASES, "phases of one machine")?;
                 machine.cloned |= phase == "cloned";
                 machine.phases.push(Phase { name: phase, at: at.as_secs_f64(), time });
             }
             Event::StepStarted { machine, step: number, text, line } => {
                 let (begun, depth, afterwards) = (time, 0, self.body.is_some());
-                let steps = &mut self.machine(machine).steps;
-                steps.push(Step { text, line, begun, took: None, output: None, depth, afterwards, number });
+                let machine = self.machine(machine)?;
+                machine.numbers.insert(number, machine.steps.len());
+                let (took, output) = (None, None);
+                machine.steps.push(Step { text, line, begun, took, output, depth, afterwards });
             }
             Event::StepFinished { machine, step, took, output } => {
-                let steps = &mut self.machine(machine).steps;
-                if let Some(step) = steps.iter_mut().rev().find(|known| known.number == step) {
+                let machine = self.machine(machine)?;
+                let index = machine.numbers.get(&step);
+                if let Some(step) = index.and_then(|index| machine.steps.get_mut(*index)) {
                     (step.took, step.output) = (Some(Duration::as_secs_f64(&took)), output);
                 }
             }
-            Event::MachineStopped { machine, how } => self.machine(machine).stopped.push(Stop { time, how }),
+            Event::MachineStopped { machine, how } => self.machine(machine)?.stopped.push(Stop { time, how }),
             Event::FileKept { machine, kind, path } => {
-                let files = &mut self.machine(machine).files;
+                let files = &mut self.machine(machine)?.files;
                 let kept = Kept { kind, path };
                 if !files.contains(&kept) {
+                    within(files.len(), FILES, "files of one machine")?;
                     files.push(kept);
                 }
             }
             _ => {}
         }
+        Ok(())
     }
 }
 
@@ -168,7 +245,9 @@ fn nest(steps: &mut [Step]) {
         let end = step.took.map_or(f64::INFINITY, |took| step.begun + took);
         around.retain(|outer| step.begun < *outer && end <= *outer + SLACK);
         step.depth = around.len();
-        around.push(end);
+        if around.len() < DEEPEST {
+            around.push(end);
+        }
     }
 }
 

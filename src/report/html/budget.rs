@@ -25,6 +25,21 @@ pub(super) struct Budget {
 }
 
 impl Budget {
+    /// How large the next film may be.
+    pub(super) fn film_left(&self) -> usize {
+        FILMS.saturating_sub(self.films)
+    }
+
+    /// How large the next picture may be.
+    pub(super) fn image_left(&self) -> u64 {
+        IMAGES.saturating_sub(self.images)
+    }
+
+    /// Whether there is room for any more text.
+    pub(super) fn has_text(&self) -> bool {
+        self.texts < TEXTS
+    }
+
     /// Whether there is room for a film.
     pub(super) fn film(&mut self, size: usize) -> bool {
         let fits = self.films + size <= FILMS;
@@ -43,7 +58,8 @@ impl Budget {
     pub(super) fn text(&mut self, text: &str) -> String {
         let most = TEXT.min(TEXTS.saturating_sub(self.texts));
         let from = boundary(text, text.len().saturating_sub(most));
-        self.texts += text.len() - from;
+        // One that is empty counts as well: there may be any number of them.
+        self.texts += (text.len() - from).max(1 << 10);
         let note = if from > 0 { format!("[{from} bytes are left out here]\n") } else { String::new() };
         format!("{note}{}", &text[from..])
     }

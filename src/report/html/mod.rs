@@ -5,15 +5,18 @@
 
 mod budget;
 mod encode;
+mod film;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::FileKind;
+use crate::beneath::Beneath;
 use crate::record::History;
 use crate::record::history::Scenario;
 use crate::record::screen::hex;
@@ -24,22 +27,35 @@ const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Larger ones are left out, in bytes: films, journals, and scenarios' files.
-const FILM: u64 = 16 << 20;
-const JOURNAL: u64 = 64 << 20;
+/// Larger ones are left out, in bytes: films, and scenarios' files.
+const FILM: usize = 16 << 20;
 const SOURCE: u64 = 4 << 20;
 
-/// Writes the page of the record in `folder` to `path`.
-///
-/// # Errors
-/// If the page can't be written. What can't be read is missing in it.
-pub fn render(history: &History, folder: &Path, path: &Path) -> io::Result<()> {
-    let mut page = Vec::new();
-    write(history, folder, &mut page)?;
-    super::rendering::replace(path, &page)
+/// As much of the end of a journal is looked at, in bytes: more than a page shows of it.
+const JOURNAL: u64 = 1 << 20;
+
+/// What the page of a record is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Pages<'a> {
+    /// The files of the record.
+    pub record: &'a Beneath,
+    /// Whether what it says of files on this host is believed: lines of the scenarios' files are shown.
+    pub is_own: bool,
+    /// Whether the page will lie elsewhere than in the record, and has to name its folder.
+    pub is_elsewhere: bool,
 }
 
-fn write(history: &History, folder: &Path, out: &mut Vec<u8>) -> io::Result<()> {
+/// The page of a record. What can't be read is missing in it.
+///
+/// # Errors
+/// If it can't be put together.
+pub fn render(history: &History, of: Pages<'_>) -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    write(history, of, &mut page)?;
+    Ok(page)
+}
+
+fn write(history: &History, of: Pages<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     let style = format!("{STYLE}{}", colours());
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src data:; base-uri 'none'; \
@@ -56,7 +72,7 @@ fn write(history: &History, folder: &Path, out: &mut Vec<u8>) -> io::Result<()> 
     }
     let (before, after) = rest.split_once("{data}").unwrap_or((rest, ""));
     out.write_all(before.as_bytes())?;
-    data(history, folder, &mut Harmless(&mut *out))?;
+    data(history, of, &mut Harmless(&mut *out))?;
     let (before, after) = after.split_once("{script}").unwrap_or((after, ""));
     for text in [before, SCRIPT, after] {
         out.write_all(text.as_bytes())?;
@@ -65,7 +81,7 @@ fn write(history: &History, folder: &Path, out: &mut Vec<u8>) -> io::Result<()> 
 }
 
 /// The data of the page: the run, the films of its consoles, its pictures, texts and lines of source.
-fn data(history: &History, folder: &Path, out: &mut impl Write) -> io::Result<()> {
+fn data(history: &History, of: Pages<'_>, out: &mut impl Write) -> io::Result<()> {
     let mut budget = Budget::default();
     let mut run = serde_json::to_value(history)?;
     for (told, scenario) in run["scenarios"].as_array_mut().into_iter().flatten().zip(&history.scenarios) {
@@ -75,7 +91,12 @@ fn data(history: &History, folder: &Path, out: &mut impl Write) -> io::Result<()
     out.write_all(b"{\"run\":")?;
     serde_json::to_writer(&mut *out, &run)?;
     out.write_all(b",\"sources\":")?;
-    serde_json::to_writer(&mut *out, &sources(&history.scenarios))?;
+    let sources = if of.is_own { sources(&history.scenarios) } else { json!({}) };
+    serde_json::to_writer(&mut *out, &sources)?;
+    if of.is_elsewhere {
+        out.write_all(b",\"folder\":")?;
+        serde_json::to_writer(&mut *out, &std::path::absolute(of.record.path())?.to_string_lossy())?;
+    }
     let (mut images, mut texts) = (BTreeMap::new(), BTreeMap::new());
     out.write_all(b",\"films\":{")?;
     let mut comma = "";
@@ -84,19 +105,14 @@ fn data(history: &History, folder: &Path, out: &mut impl Write) -> io::Result<()
     scenarios.sort_by_key(|scenario| scenario.failure().is_none());
     let attempts = scenarios.iter().flat_map(|scenario| scenario.attempts.iter().rev());
     for file in attempts.flat_map(|attempt| &attempt.machines).flat_map(|machine| &machine.files) {
-        // A record from elsewhere names only what is in it.
-        if !file.is_within() {
-            continue;
-        }
-        let (path, name) = (folder.join(&file.path), file.path.display().to_string());
+        let name = file.path.display().to_string();
         match file.kind {
             FileKind::Transcript => {
-                let film = file_of_at_most(FILM, &path.with_extension(crate::record::FILM));
-                let film = film.and_then(|film| String::from_utf8(film).ok());
+                let film = file.path.with_extension(crate::record::FILM);
+                let film = of.record.read(film, budget.film_left().min(FILM) as u64).ok();
+                let film = film.filter(|film| budget.film(film.len()));
                 // Read and written again, so that what is escaped in it is seen for what it is.
-                if let Some(film) = film.filter(|film| budget.film(film.len()))
-                    && let Ok(film) = serde_json::from_str::<Value>(&film)
-                {
+                if let Some(film) = film.as_deref().and_then(film::checked) {
                     out.write_all(comma.as_bytes())?;
                     serde_json::to_writer(&mut *out, &name)?;
                     out.write_all(b":")?;
@@ -105,16 +121,16 @@ fn data(history: &History, folder: &Path, out: &mut impl Write) -> io::Result<()
                 }
             }
             FileKind::Screenshot => {
-                let size = fs::metadata(&path).map_or(u64::MAX, |found| found.len());
-                if budget.image(size)
-                    && let Some(png) = file_of_at_most(size, &path)
+                if let Ok(png) = of.record.read(&file.path, budget.image_left())
+                    && budget.image(png.len() as u64)
                 {
                     images.insert(name, format!("data:image/png;base64,{}", base64(&png)));
                 }
             }
             FileKind::Journal => {
-                if let Some(journal) = file_of_at_most(JOURNAL, &path) {
-                    texts.insert(name, budget.text(&crate::text::lines(&String::from_utf8_lossy(&journal))));
+                let end = budget.has_text().then(|| end_of(of.record, &file.path));
+                if let Some(Ok(end)) = end {
+                    texts.insert(name, budget.text(&crate::text::lines(&String::from_utf8_lossy(&end))));
                 }
             }
             _ => {}
@@ -138,7 +154,7 @@ fn sources(scenarios: &[Scenario]) -> Value {
         }
     }
     let of_file = |(file, lines): (&Path, BTreeSet<usize>)| {
-        let text = file_of_at_most(SOURCE, file).unwrap_or_default();
+        let text = source_of(file).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let found = text.lines().enumerate().filter(|(before, _)| lines.contains(&(before + 1)));
         let found: serde_json::Map<String, Value> =
@@ -148,13 +164,24 @@ fn sources(scenarios: &[Scenario]) -> Value {
     Value::Object(wanted.into_iter().map(of_file).collect())
 }
 
-/// What is in a file, unless it has more than `most` bytes, or is none: a record from elsewhere may name a device, which
-/// has no end.
-fn file_of_at_most(most: u64, path: &Path) -> Option<Vec<u8>> {
+/// The end of a journal in the record.
+fn end_of(record: &Beneath, name: &Path) -> io::Result<Vec<u8>> {
+    let (mut file, size) = record.file(name)?;
+    file.seek(SeekFrom::Start(size.saturating_sub(JOURNAL)))?;
+    let mut end = Vec::new();
+    file.take(JOURNAL).read_to_end(&mut end)?;
+    Ok(end)
+}
+
+/// The file of a scenario, unless it is larger than any is, or no file of Rust.
+fn source_of(path: &Path) -> Option<Vec<u8>> {
+    path.extension().filter(|extension| *extension == "rs")?;
+    let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(no_wait).open(path).ok()?;
+    file.metadata().ok().filter(|found| found.is_file() && found.len() <= SOURCE)?;
     let mut bytes = Vec::new();
-    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    File::open(path).ok()?.take(most + 1).read_to_end(&mut bytes).ok()?;
-    (bytes.len() as u64 <= most).then_some(bytes)
+    file.take(SOURCE).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// The classes of the colours that a terminal has.
@@ -183,14 +210,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_too_long_and_what_has_no_end_are_not_read() {
+    fn the_file_of_a_scenario_is_a_regular_file_of_rust() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("film");
-        fs::write(&path, "film").unwrap();
-        assert_eq!(file_of_at_most(4, &path).as_deref(), Some(&b"film"[..]));
-        assert_eq!(file_of_at_most(3, &path), None);
-        assert_eq!(file_of_at_most(1 << 20, Path::new("/dev/zero")), None);
-        assert_eq!(file_of_at_most(4, folder.path()), None);
-        assert_eq!(file_of_at_most(4, &folder.path().join("nothing")), None);
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("a.rs"), "fn").unwrap();
+        std::fs::write(path("shadow"), "root").unwrap();
+        std::fs::create_dir(path("folder.rs")).unwrap();
+        File::create(path("huge.rs")).unwrap().set_len(SOURCE + 1).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("fifo.rs"), rustix::fs::Mode::RWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", path("zero.rs")).unwrap();
+        assert_eq!(source_of(&path("a.rs")).as_deref(), Some(&b"fn"[..]));
+        for name in ["shadow", "folder.rs", "huge.rs", "fifo.rs", "zero.rs", "nothing.rs"] {
+            assert_eq!(source_of(&path(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn of_a_journal_the_end_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("j")).unwrap();
+        file.set_len(6 << 40).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"the end", (6 << 40) - 7).unwrap();
+        let end = end_of(&Beneath::open(folder.path()).unwrap(), Path::new("j")).unwrap();
+        assert!(end.len() as u64 == JOURNAL && end.ends_with(b"the end"));
     }
 }

@@ -28,11 +28,13 @@ function count(number, what) { return number + ' ' + what + (number === 1 ? '' :
 function fileName(path) { return path.split('/').pop(); }
 // Two suites may have a scenario of one name.
 function titleOf(scenario) { return scenario.name + (scenario.apart ? ' (' + scenario.apart + ')' : ''); }
-// The address of a file in the record, from this page, which lies in it; null for what would lead elsewhere.
+// The address of a file in the record, from this page, which lies in it or says where it is; null for what would lead
+// elsewhere.
+const folder = data.folder === undefined ? '.' : 'file://' + data.folder.split('/').map(encodeURIComponent).join('/');
 function address(path) {
   const parts = path.split('/');
   if (parts.some(part => part === '' || part === '.' || part === '..')) return null;
-  try { return './' + parts.map(encodeURIComponent).join('/'); } catch { return null; }
+  try { return folder + '/' + parts.map(encodeURIComponent).join('/'); } catch { return null; }
 }
 
 // --- what is told of machines ---
