@@ -14,6 +14,7 @@ use nixvm_test::build::{Builder, BuiltVm, Source};
 use nixvm_test::machine::{Machine, MachineOptions};
 use nixvm_test::template::{self, Moment, Pool};
 use nixvm_test::{Event, Events, Result};
+use serde_json::json;
 
 #[tokio::main]
 async fn main() -> Result {
@@ -64,6 +65,7 @@ async fn main() -> Result {
         machine.stop().await;
     }
     let after = Resources::of_this_process();
+    let back = Back::measured(&vm, &events).await?;
     let (pooled, memory_beside) = (pooled(&vm, &events, clones).await?, beside(&vm, &events).await?);
 
     println!("\n| median of {clones} | | |\n|---|---:|---:|");
@@ -79,6 +81,10 @@ async fn main() -> Result {
         let time = median(times);
         println!("| {what} | {:.0} ms | {:.0} × faster than cold |", time * 1000.0, cold / time);
     }
+    let (bare, restored) = (median(&back.bare), median(&back.restored));
+    println!("| keeping a moment by `snapshot` | {:.0} ms | |", back.kept * 1000.0);
+    println!("| QEMU's `snapshot-load` alone, in the QEMU that runs | {:.0} ms | |", bare * 1000.0);
+    println!("| `restore` | {:.0} ms | {:.2} × that |", restored * 1000.0, restored / bare);
     println!("| a clone's memory (PSS), alone | {:.0} MB | |", median(&memory) / 1e6);
     println!("| a clone's memory (PSS), of {BESIDE} at once | {:.0} MB | |", median(&memory_beside) / 1e6);
     println!("| a clone's files | {:.1} MB | |", median(&disk) / 1e6);
@@ -103,6 +109,52 @@ async fn saving(vm: &BuiltVm, events: &Events) -> Result<Vec<Duration>> {
     template::machine(vm, options, &alice(), events).await?.stop().await;
     let times = times.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(times.clone())
+}
+
+/// How long it takes to go back to a moment within a scenario, in seconds.
+struct Back {
+    kept: f64,
+    /// By what QEMU does of it, in one process: the guest's time does not go back then.
+    bare: Vec<f64>,
+    restored: Vec<f64>,
+}
+
+impl Back {
+    async fn measured(vm: &BuiltVm, events: &Events) -> Result<Self> {
+        let machine = cloned(vm, events).await?;
+        machine.succeed("true").await?;
+        let begun = Instant::now();
+        let before = machine.snapshot().await?;
+        let mut back = Self { kept: begun.elapsed().as_secs_f64(), bare: vec![], restored: vec![] };
+        for round in 0..10 {
+            machine.succeed("head -c 4M /dev/urandom > /var/tmp/since").await?;
+            let begun = Instant::now();
+            loaded(&machine, &format!("bare{round}")).await?;
+            back.bare.push(begun.elapsed().as_secs_f64());
+            let begun = Instant::now();
+            machine.restore(&before).await?;
+            back.restored.push(begun.elapsed().as_secs_f64());
+        }
+        machine.stop().await;
+        Ok(back)
+    }
+}
+
+/// Has QEMU load the snapshot in its disk.
+async fn loaded(machine: &Machine, job: &str) -> Result {
+    machine.qmp("stop", None).await?;
+    let blocks = machine.qmp("query-block", None).await?;
+    let inserted = blocks.as_array().into_iter().flatten().map(|block| &block["inserted"]);
+    for disk in inserted.filter(|disk| disk["image"]["snapshots"].is_array()) {
+        let (node, tag) = (&disk["node-name"], &disk["image"]["snapshots"][0]["name"]);
+        let arguments = json!({ "job-id": job, "tag": tag, "vmstate": node, "devices": [node] });
+        machine.qmp("snapshot-load", Some(arguments)).await?;
+        while machine.qmp("query-jobs", None).await?[0]["status"] != "concluded" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        machine.qmp("job-dismiss", Some(json!({ "id": job }))).await?;
+    }
+    machine.qmp("cont", None).await.map(drop)
 }
 
 /// So many clones are up at once when their memory is looked at.

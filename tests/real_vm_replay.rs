@@ -39,6 +39,10 @@ async fn asks(machine: Machine) -> Result {
     machine.succeed("rm /root/plant").await?;
     machine.restore(&before).await?;
     machine.succeed("test -e /root/plant").await?;
+    machine.crash().await;
+    machine.restore(&before).await?;
+    let alice = machine.session().await.ok_or_else(|| Error::new(ErrorKind::Other, "nobody is logged in"))?;
+    assert_eq!(alice.succeed("sudo cat /root/plant").await?.text(), "planted\n");
     machine.power_off().await
 }
 

@@ -181,13 +181,13 @@ impl Plan {
         speed: Speed,
         past: Vec<u8>,
     ) -> Result<Console> {
-        let mut exit = qemu.exit();
+        let mut closed = qemu.closed();
         let connect = move || stream.into_std().and_then(UnixStream::from_std);
         let options = ConsoleOptions {
             name: self.name.clone(),
             transcript: Some(transcript),
             closed: Some(Box::pin(async move {
-                match exit.wait_for(Option::is_some).await {
+                match closed.wait_for(Option::is_some).await {
                     Ok(exit) => exit.as_ref().map_or_else(String::new, farewell),
                     Err(_) => "QEMU was let go".to_owned(),
                 }

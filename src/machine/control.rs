@@ -30,9 +30,6 @@ use crate::{Error, ErrorKind, Result};
 /// For `sudo`, `systemd-run` and what they start, on a fast host.
 const OPEN: Duration = Duration::from_secs(20);
 
-/// For a guest to answer that is about to be brought back to an earlier moment.
-const SETTLED: Duration = Duration::from_secs(2);
-
 /// The way into a machine beside its console.
 #[derive(Debug)]
 pub(super) struct Control {
@@ -129,19 +126,8 @@ impl Control {
         self.buses.lock().await.clear();
         *lock(&self.current) = None;
         if let Some(root) = open.root.take() {
-            // What was sent before has reached the guest then: none of it is left for the earlier moment.
-            let _ = root.channel.ping(SETTLED).await;
             root.channel.close(why);
         }
-    }
-
-    /// Takes the channel up where it stood, in a guest that has gone on from there.
-    pub(super) async fn take_up(&self, name: &str, saved: &SavedControl) -> Result {
-        // What the guest said after that moment. At the moment itself it was silent.
-        let mut left = [0; 4096];
-        while std::io::Read::read(&mut &self.line, &mut left).is_ok_and(|count| count > 0) {}
-        self.open_again(name, saved).await?;
-        self.awaken().await
     }
 
     async fn open_again(&self, name: &str, saved: &SavedControl) -> Result {

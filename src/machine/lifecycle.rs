@@ -1,6 +1,8 @@
 //! A machine that is ended and comes up again, on the same disk and under the same handle.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -11,6 +13,7 @@ use super::{Life, Line, Machine};
 use crate::console::Watch;
 use crate::control::{Progress, Request, Shell};
 use crate::mutex::lock;
+use crate::qemu::set_aside;
 use crate::{Error, ErrorKind, Result};
 
 /// For the guest to go down for a reboot, on a fast host.
@@ -47,12 +50,19 @@ impl Machine {
         old.lose("the machine was started anew").await;
         self.note_console(&old);
         old.qemu.clear_away().await;
-        let begun = self.shared.begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-        let transcript = self.shared.run_dir.transcript();
-        let transcript = transcript.with_file_name(format!("transcript.{begun}"));
+        if self.shared.snapshots.load(Ordering::Relaxed) > 0 {
+            set_aside(&self.shared.run_dir).await?;
+        }
+        let transcript = self.next_transcript();
         let life = Arc::new(self.shared.plan.begin(&self.shared.run_dir, transcript, None).await?);
         *lock(&self.shared.life) = life;
         Ok(())
+    }
+
+    /// Where the console of its next start is written down.
+    pub(super) fn next_transcript(&self) -> PathBuf {
+        let begun = self.shared.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        self.shared.run_dir.transcript().with_file_name(format!("transcript.{begun}"))
     }
 
     /// Starts the machine anew in good order and waits for its login prompt. Sessions are over then;
@@ -175,7 +185,7 @@ impl Life {
     }
 
     /// Nothing more can be done on the console.
-    async fn lose(&self, why: &str) {
+    pub(super) async fn lose(&self, why: &str) {
         let mut line = self.line.lock().await;
         if !matches!(&*line, Line::Lost(_)) {
             *line = Line::Lost(why.to_owned());

@@ -176,13 +176,14 @@ impl Machine {
 
     /// The serial console, for what [`Session`] does not cover: programs that ask questions, menus.
     /// While a session is open its shell serves commands; what is typed here goes to that loop or to
-    /// the program that is running. After [`Machine::start`] it is another one.
+    /// the program that is running. After [`Machine::start`] it is another one, after [`Machine::restore`] only if the
+    /// machine was off.
     pub fn console(&self) -> Console {
         self.life().console.clone()
     }
 
     /// QEMU: its control protocol, its process id. It runs as long as this is held, unless the machine
-    /// is ended by one of its methods. After [`Machine::start`] it is another one.
+    /// is ended by one of its methods. After [`Machine::start`] and [`Machine::restore`] it is another one.
     pub fn qemu(&self) -> Arc<Qemu> {
         Arc::clone(&self.life().qemu)
     }
@@ -245,7 +246,12 @@ impl Life {
 
     /// Waits until QEMU is gone; `false` when it is still there after `limit`.
     async fn gone_within(&self, limit: Duration) -> bool {
-        let mut exit = self.qemu.exit();
-        tokio::time::timeout(limit, exit.wait_for(Option::is_some)).await.is_ok()
+        // A machine that is brought back to a snapshot goes on, although that QEMU ends.
+        let (mut closed, mut exit) = (self.qemu.closed(), self.qemu.exit());
+        let gone = async {
+            let _ = closed.wait_for(Option::is_some).await;
+            let _ = exit.wait_for(Option::is_some).await;
+        };
+        tokio::time::timeout(limit, gone).await.is_ok()
     }
 }

@@ -29,7 +29,7 @@ impl Machine {
     }
 
     /// Makes a TCP port of the guest reachable at an address of this host, until the machine ends: the one
-    /// that is returned, on 127.0.0.1. `host` is the port there; 0 chooses a free one, so that scenarios
+    /// that is returned, on 127.0.0.1. It stays after [`Machine::restore`]. `host` is the port there; 0 chooses a free one, so that scenarios
     /// which run at once don't meet.
     ///
     /// The connection reaches the guest from 10.0.2.2, through its firewall. That somebody listens in the

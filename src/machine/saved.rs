@@ -142,6 +142,14 @@ impl Machine {
 }
 
 impl Known {
+    /// The password of whoever is logged in on the console.
+    pub(super) fn password(&self) -> Option<&str> {
+        match &self.line {
+            KnownLine::AtLogin => None,
+            KnownLine::Shell(saved) => Some(saved.password()),
+        }
+    }
+
     /// The console of a guest that goes on now.
     pub(super) fn line(&self) -> Line {
         match &self.line {
@@ -153,7 +161,7 @@ impl Known {
 
 impl Line {
     /// What a replay begins with.
-    fn standing(&self, console: &Console) -> Standing {
+    pub(super) fn standing(&self, console: &Console) -> Standing {
         match self {
             Self::Shell(shell) => Standing::Shell {
                 user: shell.user().to_owned(),
@@ -198,8 +206,8 @@ impl Plan {
         });
         let console = self.attach(&qemu, stream, transcript, speed, past)?;
         console.set_watch(Watch::Session);
-        if let KnownLine::Shell(saved) = &known.line {
-            console.mask(saved.password());
+        if let Some(password) = known.password() {
+            console.mask(password);
         }
         let line = known.line();
         qemu.go_on().await?;

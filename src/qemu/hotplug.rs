@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
+use super::plugged::Plugged;
+use super::usb::with_ports;
 use super::{QMP_LIMIT, Qemu};
 use crate::{Error, ErrorKind, Result};
 
@@ -68,6 +70,51 @@ impl Qemu {
         // Not every machine has USB; a controller can be plugged in as any card.
         self.add_device(json!({ "driver": "qemu-xhci", "id": CONTROLLER })).await.map_err(|_| refused)?;
         self.add_device(stick).await
+    }
+
+    /// What was plugged in and is still there, with the places that QEMU chose for it.
+    pub(super) async fn plugged(&self) -> Result<Plugged> {
+        let mut plugged = self.qmp().plugged();
+        if plugged.devices().next().is_none() {
+            return Ok(plugged);
+        }
+        for device in plugged.devices() {
+            let Some(id) = device["id"].as_str().map(str::to_owned) else { continue };
+            if let Some(bus) = self.property_of(&id, "parent_bus").await.as_ref().and_then(Value::as_str) {
+                device["bus"] = bus.rsplit('/').next().into();
+            }
+            // On a PCI bus: place and function, which some versions tell as one number.
+            match self.property_of(&id, "addr").await {
+                Some(Value::String(address)) => device["addr"] = address.into(),
+                Some(Value::Number(address)) => {
+                    let number = address.as_u64().unwrap_or_default();
+                    device["addr"] = format!("{:x}.{:x}", number >> 3, number & 7).into();
+                }
+                _ => {}
+            }
+        }
+        // A machine without USB says so.
+        Ok(with_ports(plugged, &self.monitor("info usb").await.unwrap_or_default()))
+    }
+
+    /// A property of a device, if it has that one.
+    async fn property_of(&self, device: &str, property: &str) -> Option<Value> {
+        let arguments = json!({ "path": format!("/machine/peripheral/{device}"), "property": property });
+        self.qmp().execute("qom-get", Some(arguments), QMP_LIMIT).await.ok()
+    }
+
+    /// Plugs in what was plugged in when a moment was kept.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Qmp`] with QEMU's words: an image is gone, say.
+    pub(super) async fn plug_in_again(&self, plugged: &Plugged) -> Result {
+        for plug in plugged.iter() {
+            match self.qmp().execute(&plug.command, Some(plug.arguments.clone()), QMP_LIMIT).await {
+                Err(error) if !plug.may_be_there => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     async fn add_device(&self, device: Value) -> Result {

@@ -17,6 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::disk::Claim;
 use super::exit::likely_cause;
+use super::line_end::LineEnd;
 use super::supervise::{self, Supervised};
 use super::template::Memory;
 use super::{Accelerator, Disk, QMP_LIMIT, Qemu, Qmp, RunDirectory};
@@ -92,16 +93,17 @@ impl Qemu {
     /// take the first serial port.
     pub async fn launch(mut launch: Launch<'_>) -> Result<(Self, UnixStream)> {
         let started = Instant::now();
-        let ((console, console_theirs), (control, control_theirs)) = (pair()?, pair()?);
-        let (console, control) = (ours(console)?, ours(control)?);
+        let (console, line) = LineEnd::pair()?;
+        let (control, control_theirs) = pair()?;
+        let control = ours(control)?;
         let mut claim = launch.disk.claim(launch.vm, launch.run_dir, &launch.events)?;
-        let mut descriptors: Vec<OwnedFd> = vec![console_theirs.into(), control_theirs.into()];
+        let mut descriptors: Vec<OwnedFd> = vec![line.descriptor()?, control_theirs.into()];
         descriptors.extend(launch.channel.take());
         let (options, memory) = launch.memory.take().map(Memory::into_options).unzip();
         launch.options.extend(options.into_iter().flatten());
         let command = launch.command(&claim.image, &descriptors)?;
         descriptors.extend(memory);
-        let supervised = supervise::start(command, descriptors, launch.run_dir)
+        let supervised = supervise::start(command, descriptors, line, launch.run_dir)
             .await
             .map_err(|error| cannot_start(launch.vm.script(), &error))?;
         launch

@@ -10,17 +10,22 @@ mod hotplug;
 mod keyboard;
 mod keys;
 mod launch;
+mod line_end;
 mod monitor;
 mod network;
 mod output;
+mod plugged;
 mod processes;
 mod qmp;
 mod run_directory;
 mod screen;
+mod set_aside;
 pub mod signals;
 mod snapshot;
+mod successor;
 mod supervise;
 mod template;
+mod usb;
 mod watchdog;
 
 use std::sync::{Arc, Mutex};
@@ -40,6 +45,9 @@ pub use qmp::{Qmp, QmpEvent};
 pub use run_directory::RunDirectory;
 pub(crate) use run_directory::base as runs_folder;
 pub(crate) use screen::Format;
+pub(crate) use set_aside::set_aside;
+pub(crate) use snapshot::Moment;
+pub(crate) use successor::{GoBack, Left};
 pub(crate) use template::{Memory, Resume, Saved, foreseen, memory_size, unfit};
 
 use crate::mutex::lock;
@@ -72,6 +80,12 @@ impl Qemu {
     /// Tells when and how QEMU ends; holds `None` while it runs.
     pub fn exit(&self) -> watch::Receiver<Option<Exit>> {
         self.supervised.exit()
+    }
+
+    /// Tells how the machine's last QEMU ended; holds `None` while one runs. Unlike [`Qemu::exit`] it goes on when
+    /// another QEMU takes the place of this one.
+    pub(crate) fn closed(&self) -> watch::Receiver<Option<Exit>> {
+        self.supervised.closed()
     }
 
     /// Kills QEMU with all its helpers; returns when they are gone, after 5 s at the latest.

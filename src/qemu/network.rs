@@ -73,6 +73,32 @@ impl Qemu {
     }
 }
 
+impl Qemu {
+    /// The ports that are forwarded.
+    pub(super) async fn forwards(&self) -> Result<Vec<Forward>> {
+        Ok(forwards(&self.monitor("info usernet").await?))
+    }
+
+    /// Forwards ports that another QEMU of the machine had forwarded, and this one has not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] when one is taken.
+    pub(super) async fn forward_again(&self, wanted: impl Iterator<Item = &Forward>) -> Result {
+        let mut there = self.forwards().await?;
+        for forward in wanted {
+            if there.iter().any(|its| its.is_at(forward)) {
+                continue;
+            }
+            let said = self.monitor(&format!("hostfwd_add {} {}", forward.backend, forward.rule())).await?;
+            if !said.trim().is_empty() {
+                return Err(cannot_forward(forward.host, forward.guest, &said));
+            }
+            there.push(forward.clone());
+        }
+        Ok(())
+    }
+}
+
 fn cannot_forward(host: u16, guest: u16, said: &str) -> Error {
     let error = Error::new(ErrorKind::Host, format!("could not forward port {host} of this host to {guest}"))
         .section("QEMU said", crate::console::shown(said.as_bytes(), 10));
@@ -98,23 +124,51 @@ fn named(network: &str, kind: &str) -> Vec<String> {
     network.lines().filter_map(name).collect()
 }
 
-/// A line of `info usernet`: `TCP[HOST_FORWARD] 21 127.0.0.1 46325 10.0.2.15 22 0 0`.
-#[derive(Debug, PartialEq, Eq)]
-struct Forward {
+/// A forwarded port, as in `info usernet`: `TCP[HOST_FORWARD] 21 127.0.0.1 46325 10.0.2.15 22 0 0` below `Hub -1 (user.0):`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Forward {
+    backend: String,
     protocol: String,
+    /// The host's address; `*` for all.
+    from: String,
     host: u16,
+    to: String,
     guest: u16,
 }
 
+impl Forward {
+    /// What the monitor takes for it.
+    fn rule(&self) -> String {
+        let Self { protocol, from, host, to, guest, .. } = self;
+        let from = if from == "*" { "" } else { from };
+        format!("{protocol}:{from}:{host}-{to}:{guest}")
+    }
+
+    /// Whether both take the same port of the host.
+    fn is_at(&self, other: &Self) -> bool {
+        (&self.protocol, self.host) == (&other.protocol, other.host)
+    }
+}
+
 fn forwards(usernet: &str) -> Vec<Forward> {
-    let forward = |line: &str| {
+    let mut backend = "";
+    let mut forwards = Vec::new();
+    for line in usernet.lines() {
+        if let Some((_, name)) = line.strip_suffix("):").and_then(|line| line.split_once(" (")) {
+            backend = name;
+        }
         let mut fields = line.split_whitespace();
-        let protocol = fields.next()?.strip_suffix("[HOST_FORWARD]")?.to_ascii_lowercase();
-        let host = fields.nth(2)?.parse().ok()?;
-        let guest = fields.nth(1)?.parse().ok()?;
-        Some(Forward { protocol, host, guest })
-    };
-    usernet.lines().filter_map(forward).collect()
+        let mut forward = || {
+            let protocol = fields.next()?.strip_suffix("[HOST_FORWARD]")?.to_ascii_lowercase();
+            let from = fields.nth(1)?.to_owned();
+            let host = fields.next()?.parse().ok()?;
+            let to = fields.next()?.to_owned();
+            let guest = fields.next()?.parse().ok()?;
+            Some(Forward { backend: backend.to_owned(), protocol, from, host, to, guest })
+        };
+        forwards.extend(forward());
+    }
+    forwards
 }
 
 #[cfg(test)]
@@ -135,8 +189,17 @@ mod tests {
     fn forwarded_ports_are_read() {
         let said = "Hub -1 (user.0):\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n  TCP[HOST_FORWARD]  21       127.0.0.1 46325       10.0.2.15    22     0     0\n  UDP[HOST_FORWARD]  22       127.0.0.1 5353       10.0.2.15    53     0     0\n  TCP[ESTABLISHED]  23       127.0.0.1 46325       10.0.2.15    22     0     0\n";
         let told = forwards(said);
-        let tcp = Forward { protocol: "tcp".to_owned(), host: 46325, guest: 22 };
-        let udp = Forward { protocol: "udp".to_owned(), host: 5353, guest: 53 };
-        assert_eq!(told, [tcp, udp]);
+        let forward = |protocol: &str, host, guest| Forward {
+            backend: "user.0".to_owned(),
+            protocol: protocol.to_owned(),
+            from: "127.0.0.1".to_owned(),
+            host,
+            to: "10.0.2.15".to_owned(),
+            guest,
+        };
+        assert_eq!(told, [forward("tcp", 46325, 22), forward("udp", 5353, 53)]);
+        assert_eq!(told[0].rule(), "tcp:127.0.0.1:46325-10.0.2.15:22");
+        let open = forwards("Hub -1 (net):\n  TCP[HOST_FORWARD]  21  *  2222  10.0.2.15  22  0  0\n");
+        assert_eq!((open[0].rule().as_str(), open[0].backend.as_str()), ("tcp::2222-10.0.2.15:22", "net"));
     }
 }

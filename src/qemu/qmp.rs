@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::output::neutralise;
+use super::plugged::Plugged;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
@@ -49,6 +50,7 @@ struct Line {
     pending: Mutex<Pending>,
     events: broadcast::Sender<QmpEvent>,
     history: Mutex<History>,
+    plugged: Mutex<Plugged>,
     greeted: watch::Sender<Greeting>,
 }
 
@@ -125,6 +127,7 @@ impl Qmp {
             pending: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
             history: Mutex::default(),
+            plugged: Mutex::default(),
             greeted: watch::Sender::new(Greeting::Awaited),
         });
         let for_reader = Arc::clone(&line);
@@ -179,8 +182,8 @@ impl Qmp {
         let started = Instant::now();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut request = json!({ "execute": command, "id": id });
-        if let Some(arguments) = arguments {
-            request["arguments"] = arguments;
+        if let Some(arguments) = &arguments {
+            request["arguments"] = arguments.clone();
         }
         let mut text = request.to_string().into_bytes();
         text.extend_from_slice(b"\r\n");
@@ -199,7 +202,10 @@ impl Qmp {
             answer.await.ok()
         };
         match tokio::time::timeout(limit, exchange).await {
-            Ok(Some(Ok(value))) => Ok(value),
+            Ok(Some(Ok(value))) => {
+                lock(&self.line.plugged).done(command, arguments.as_ref().unwrap_or(&Value::Null));
+                Ok(value)
+            }
             Ok(Some(Err(refusal))) => {
                 let said = neutralise(format!("{}: {}", refusal.class, refusal.desc).as_bytes());
                 Err(Error::new(ErrorKind::Qmp, format!("QEMU refused {command}: {said}")))
@@ -208,6 +214,11 @@ impl Qmp {
             Err(_) => Err(Error::new(ErrorKind::Timeout, format!("QEMU did not answer {command}"))
                 .took(started.elapsed(), limit)),
         }
+    }
+
+    /// What was plugged in on this connection and is still there.
+    pub(super) fn plugged(&self) -> Plugged {
+        lock(&self.line.plugged).clone()
     }
 
     /// Events from now on. A receiver that lags more than 256 events behind loses the oldest.
@@ -337,6 +348,9 @@ impl Line {
             self.greeted.send_replace(Greeting::Came(greeting["version"]["qemu"].to_string()));
         } else if let Some(name) = incoming.event {
             let event = QmpEvent { name, data: incoming.data };
+            if event.name == "DEVICE_DELETED" {
+                lock(&self.plugged).deleted(&event.data["device"]);
+            }
             {
                 let mut history = self.history();
                 if history.events.len() == EVENTS_KEPT {

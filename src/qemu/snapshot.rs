@@ -1,10 +1,18 @@
-//! Back to an earlier moment of the same machine: QEMU keeps all of it, RAM included, inside the disk image.
+//! A moment of a machine, kept inside its disk images: QEMU writes all of it there, RAM included.
+//!
+//! An image that can't hold a snapshot (a raw one) is copied beside. What is in no image is noted: QEMU's command, what was
+//! plugged in since, and which ports are forwarded. With these another QEMU goes on from there (see [`super::successor`]).
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{QMP_LIMIT, Qemu};
+use super::network::Forward;
+use super::plugged::Plugged;
+use super::successor::Start;
+use super::template::copy;
+use super::{Accelerator, QMP_LIMIT, Qemu, RunDirectory};
 use crate::{Error, ErrorKind, Result};
 
 /// For the RAM to be written or read.
@@ -12,33 +20,141 @@ const DONE: Duration = Duration::from_secs(300);
 /// Between two looks at a job. Its events can't be told from those of another job of its name.
 const LOOK: Duration = Duration::from_millis(5);
 
-impl Qemu {
-    /// Keeps this moment as `tag`. The guest stands still meanwhile.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Qmp`] with QEMU's words when the machine can't be saved (a disk image that is no qcow2, a
-    /// shared folder) or the disk is full; it goes on then.
-    pub(crate) async fn keep_moment(&self, tag: &str) -> Result {
-        self.snapshot_job("snapshot-save", tag).await
-    }
+/// A moment of a machine, as another QEMU takes it up.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    pub(super) tag: String,
+    pub(super) start: Start,
+    pub(super) accelerator: Accelerator,
+    /// The images that hold a part of it; the first has the RAM.
+    pub(super) images: Vec<Image>,
+    pub(super) copies: Vec<ImageCopy>,
+    pub(super) plugged: Plugged,
+    pub(super) forwards: Vec<Forward>,
+}
 
-    /// Brings the machine back to the moment `tag`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Qmp`] with QEMU's words; the machine stands still then.
-    pub(crate) async fn back_to_moment(&self, tag: &str) -> Result {
-        self.qmp().execute("stop", None, QMP_LIMIT).await?;
-        self.snapshot_job("snapshot-load", tag).await?;
-        self.qmp().execute("cont", None, QMP_LIMIT).await.map(drop)
-    }
+/// An image that holds a part of the moment.
+#[derive(Debug)]
+pub(super) struct Image {
+    /// As QEMU names it.
+    name: String,
+    pub(super) path: Option<PathBuf>,
+}
 
-    async fn snapshot_job(&self, command: &str, tag: &str) -> Result {
-        let started = Instant::now();
-        let nodes = self.written_nodes().await?;
-        let Some(first) = nodes.first() else {
-            return Err(Error::new(ErrorKind::Usage, "the machine has no disk that could hold its state"));
+/// The copy of an image that can't hold a snapshot. It is gone when the moment is.
+#[derive(Debug)]
+pub(super) struct ImageCopy {
+    pub(super) image: PathBuf,
+    pub(super) copy: tempfile::TempPath,
+}
+
+/// A disk that the machine writes to.
+struct Written {
+    node: Value,
+    /// As QEMU names it.
+    name: String,
+    raw: bool,
+}
+
+impl Written {
+    /// The image, if it is a file of this host; `folder` is QEMU's.
+    fn path(&self, folder: &Path) -> Option<PathBuf> {
+        let described =
+            self.name.strip_prefix("json:").and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let name = match &described {
+            Some(its) => its["file"]["filename"].as_str()?,
+            // That of a protocol, such as nbd://…
+            None if self.name.contains("://") => return None,
+            None => &self.name,
         };
-        let job = format!("nixvm-{command}-{tag}");
+        Some(folder.join(name))
+    }
+}
+
+impl Qemu {
+    /// Keeps this moment, the machine's `number`th. The guest stands still meanwhile.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] when no other QEMU could take the machine up (it has a TPM, a disk without a file),
+    /// [`ErrorKind::Qmp`] with QEMU's words when it can't be saved (a shared folder) or the disk is full,
+    /// [`ErrorKind::Io`] when a raw image can't be copied; it goes on then.
+    pub(crate) async fn keep_moment(&self, number: usize, run_dir: &RunDirectory) -> Result<Moment> {
+        // A disk image that stays from run to run has those of other runs.
+        let tag = format!("nixvm-{}-{number}", run_dir.mark());
+        let status = self.qmp().execute("query-status", None, QMP_LIMIT).await?;
+        self.qmp().execute("stop", None, QMP_LIMIT).await?;
+        let kept = self.kept(&tag, run_dir).await;
+        if status["running"] == true {
+            self.qmp().execute("cont", None, QMP_LIMIT).await?;
+        }
+        kept
+    }
+
+    /// Keeps the moment of a machine that stands still.
+    async fn kept(&self, tag: &str, run_dir: &RunDirectory) -> Result<Moment> {
+        let start = Start::of(self).await?;
+        if let Some(why) = start.obstacle() {
+            return Err(Error::new(ErrorKind::Host, format!("the machine can't be kept: {why}")));
+        }
+        let (mut nodes, mut images, mut raw) = (Vec::new(), Vec::new(), Vec::new());
+        for disk in self.written_disks().await? {
+            match disk.path(start.folder()) {
+                Some(path) if !path.exists() => {
+                    let path = path.display();
+                    let summary = format!(
+                        "the machine can't be kept: its disk {path} is no file any more (snapshot=on)"
+                    );
+                    return Err(Error::new(ErrorKind::Host, summary));
+                }
+                Some(path) if disk.raw && path.is_file() => raw.push(path),
+                path => {
+                    nodes.push(disk.node);
+                    images.push(Image { name: disk.name, path });
+                }
+            }
+        }
+        // It would leave RAM in files out.
+        self.set_migration(false).await?;
+        self.snapshot_job("snapshot-save", tag, nodes).await?;
+        let mut copies = Vec::new();
+        for image in raw {
+            copies.push(copied_beside(image, &run_dir.tmp()).await?);
+        }
+        Ok(Moment {
+            tag: tag.to_owned(),
+            start,
+            accelerator: self.accelerator(),
+            images,
+            copies,
+            plugged: self.plugged().await?,
+            forwards: self.forwards().await?,
+        })
+    }
+
+    /// Takes up a moment, in a QEMU that stands still and has the devices of then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Qmp`] with QEMU's words.
+    pub(super) async fn take_up(&self, moment: &Moment) -> Result {
+        let written = self.written_disks().await?;
+        let node = |image: &Image| {
+            let disk = written.iter().find(|disk| disk.name == image.name).map(|disk| disk.node.clone());
+            disk.ok_or_else(|| {
+                Error::new(ErrorKind::Qmp, format!("QEMU has no disk {} any more", image.name))
+            })
+        };
+        let nodes = moment.images.iter().map(node).collect::<Result<_>>()?;
+        self.snapshot_job("snapshot-load", &moment.tag, nodes).await
+    }
+
+    async fn snapshot_job(&self, command: &str, tag: &str, nodes: Vec<Value>) -> Result {
+        let started = Instant::now();
+        let Some(first) = nodes.first() else {
+            let summary =
+                "the machine has no disk that could hold its state: it takes one of the format qcow2";
+            return Err(Error::new(ErrorKind::Usage, summary));
+        };
+        let job = format!("{tag}-{command}");
         let arguments = json!({ "job-id": job, "tag": tag, "vmstate": first, "devices": nodes });
         self.qmp().execute(command, Some(arguments), QMP_LIMIT).await?;
         loop {
@@ -51,7 +167,8 @@ impl Qemu {
                     return match error {
                         None => Ok(()),
                         Some(why) => {
-                            Err(Error::new(ErrorKind::Qmp, format!("QEMU's {command} failed: {why}")))
+                            Err(Error::new(ErrorKind::Qmp, format!("QEMU's {command} failed: {why}"))
+                                .section("QEMU's messages", self.stderr_tail()))
                         }
                     };
                 }
@@ -66,10 +183,29 @@ impl Qemu {
     }
 
     /// The disks that the machine writes to.
-    async fn written_nodes(&self) -> Result<Vec<Value>> {
+    async fn written_disks(&self) -> Result<Vec<Written>> {
         let blocks = self.qmp().execute("query-block", None, QMP_LIMIT).await?;
         let inserted = blocks.as_array().into_iter().flatten().map(|block| &block["inserted"]);
-        let written = inserted.filter(|its| its["ro"] == false);
-        Ok(written.map(|its| its["node-name"].clone()).filter(Value::is_string).collect())
+        let written = inserted.filter(|its| its["ro"] == false && its["node-name"].is_string());
+        let disk = |its: &Value| Written {
+            node: its["node-name"].clone(),
+            name: its["file"].as_str().unwrap_or_default().to_owned(),
+            raw: its["drv"] == "raw",
+        };
+        Ok(written.map(disk).collect())
     }
+}
+
+/// Copies an image to a file in `folder`.
+async fn copied_beside(image: PathBuf, folder: &Path) -> Result<ImageCopy> {
+    let failed = format!("copy {}", image.display());
+    let made = tempfile::Builder::new().prefix("snapshot.").suffix(".img").tempfile_in(folder);
+    let copied = async {
+        let file = made?;
+        let from = image.clone();
+        let copied =
+            tokio::task::spawn_blocking(move || copy::over(&from, file.path()).map(|()| file)).await??;
+        Ok(ImageCopy { image, copy: copied.into_temp_path() })
+    };
+    copied.await.map_err(|error| Error::io(failed, &error))
 }

@@ -24,6 +24,7 @@ use rustix::process::{
 };
 use tokio::sync::watch;
 
+use super::line_end::LineEnd;
 use super::output::Output;
 use super::run_directory::{GROUP, RunDirectory};
 use super::{Exit, processes};
@@ -48,6 +49,10 @@ struct Shared {
     exit: watch::Sender<Option<Exit>>,
     gone: watch::Sender<bool>,
     tail: Mutex<String>,
+    /// The console's line, which ends with QEMU unless another one takes it over.
+    line: Mutex<Option<LineEnd>>,
+    /// Tells the end of the line.
+    closed: watch::Receiver<Option<Exit>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,12 +62,13 @@ enum State {
     Gone,
 }
 
-/// Starts `command` with `descriptors` (numbers stay as they are) under supervision.
+/// Starts `command` with `descriptors` (numbers stay as they are) under supervision. `line` is closed when it has ended.
 ///
 /// The caller sets program, arguments and variables; stdin, output, session and mark are set here.
 pub(super) async fn start(
     mut command: Command,
     descriptors: Vec<OwnedFd>,
+    line: LineEnd,
     run: &RunDirectory,
 ) -> io::Result<Supervised> {
     let (output, output_writer) = io::pipe()?;
@@ -92,7 +98,7 @@ pub(super) async fn start(
     let (reply, started) = tokio::sync::oneshot::channel();
     spawner()?
         .send(Box::new(move || {
-            let _ = reply.send(begin(command, &run_path, output, output_file, mark));
+            let _ = reply.send(begin(command, line, &run_path, output, output_file, mark));
         }))
         .map_err(|_| io::Error::other("the thread that starts machines is gone"))?;
     started.await.map_err(|_| io::Error::other("the thread that starts machines is gone"))?
@@ -100,6 +106,7 @@ pub(super) async fn start(
 
 fn begin(
     mut command: Command,
+    line: LineEnd,
     run_path: &Path,
     output: PipeReader,
     output_file: Output,
@@ -123,6 +130,8 @@ fn begin(
         exit: watch::Sender::new(None),
         gone: watch::Sender::new(false),
         tail: Mutex::new(String::new()),
+        closed: line.closed(),
+        line: Mutex::new(Some(line)),
     });
     lock(&LIVING).push(Arc::downgrade(&shared));
     let supervised = Supervised(Arc::clone(&shared));
@@ -150,15 +159,18 @@ fn begin(
 impl Supervised {
     /// Of nothing at all. It ends when it is told to.
     pub(super) fn absent() -> Self {
+        let exit = watch::Sender::new(None);
         Self(Arc::new(Shared {
             // Never signalled: there is nothing that lives.
             pid: rustix::process::getpid(),
             state: Mutex::new(State::Gone),
             ended: Condvar::new(),
             killed: AtomicBool::new(false),
-            exit: watch::Sender::new(None),
+            closed: exit.subscribe(),
+            exit,
             gone: watch::Sender::new(true),
             tail: Mutex::default(),
+            line: Mutex::default(),
         }))
     }
 
@@ -173,6 +185,16 @@ impl Supervised {
 
     pub(super) fn exit(&self) -> watch::Receiver<Option<Exit>> {
         self.0.exit.subscribe()
+    }
+
+    /// Tells the end of the console's line: that of the last QEMU which has it.
+    pub(super) fn closed(&self) -> watch::Receiver<Option<Exit>> {
+        self.0.closed.clone()
+    }
+
+    /// Gives the console's line away, to the QEMU that takes the place of this one. `None` when this one has ended.
+    pub(super) fn give_line(&self) -> Option<LineEnd> {
+        lock(&self.0.line).take()
     }
 
     /// The end of what it wrote so far, safe to print.
@@ -270,7 +292,11 @@ impl Watched {
         };
         self.drain();
         let stderr = lock(&self.shared.tail).clone();
-        self.shared.exit.send_replace(Some(Exit { status, stderr }));
+        let exit = Exit { status, stderr };
+        if let Some(line) = lock(&self.shared.line).take() {
+            line.close(exit.clone());
+        }
+        self.shared.exit.send_replace(Some(exit));
         self.end_helpers();
         let mut state = lock(&self.shared.state);
         // Only now: as long as the leader is not reaped, nobody else can get its id or its group's.

@@ -1,5 +1,6 @@
 //! What needs a real QEMU but no guest: firmware is enough.
 
+mod going_back;
 mod virtio_keyboard;
 
 use std::io::Write;
@@ -21,7 +22,8 @@ pub(crate) struct Firmware {
     pub(crate) qemu: Qemu,
     pub(super) console: UnixStream,
     pub(crate) run: RunDirectory,
-    _script: tempfile::TempDir,
+    /// Its script, and what it was started with.
+    pub(super) files: Vec<tempfile::TempDir>,
 }
 
 impl Firmware {
@@ -45,7 +47,7 @@ impl Firmware {
         let (_, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         launch.channel = template.is_some().then_some(theirs.into());
         let (qemu, console) = Qemu::launch(launch).await.unwrap();
-        Self { qemu, console, run, _script: folder }
+        Self { qemu, console, run, files: vec![folder] }
     }
 
     /// Waits until the firmware has said something on the serial port.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
@@ -18,8 +18,8 @@ use crate::{Error, Result};
 const LONGEST: usize = 4 << 20;
 
 /// The file that a machine's answers are written to.
-#[derive(Debug)]
-pub(in crate::machine) struct Book(Mutex<Option<Open>>);
+#[derive(Debug, Clone)]
+pub(in crate::machine) struct Book(Arc<Mutex<Option<Open>>>);
 
 #[derive(Debug)]
 struct Open {
@@ -51,9 +51,8 @@ impl Book {
     pub(in crate::machine) fn open(path: &Path) -> Self {
         let file = File::options().create(true).append(true).open(path);
         let file = file.and_then(|file| Ok(Open { written: file.metadata()?.len(), file, answers: 0 }));
-        Self(Mutex::new(
-            file.inspect_err(|error| tracing::warn!(%error, "answers are not written down")).ok(),
-        ))
+        let file = file.inspect_err(|error| tracing::warn!(%error, "answers are not written down")).ok();
+        Self(Arc::new(Mutex::new(file)))
     }
 
     /// The machine is up, or did not come up.
@@ -133,7 +132,7 @@ impl Page<'_> {
     fn write<T: Serialize>(self, answer: Came<&T>) {
         let Self { book, life, mut heading } = self;
         heading.to = life.console.written();
-        heading.off = life.qemu.exit().borrow().as_ref().map(|exit| exit.status.success());
+        heading.off = life.qemu.closed().borrow().as_ref().map(|exit| exit.status.success());
         let line = Line { heading, answer };
         let text = written(&line).or_else(|| {
             let answer = Came::<()>::TooLong(LONGEST);

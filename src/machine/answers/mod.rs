@@ -46,7 +46,7 @@ pub(super) const IN_PASSING: &str = "in passing: ";
 const MOST: u64 = 256 << 20;
 
 /// Where a machine's answers come from, or go to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Answers {
     /// They are the machine's, and are written down.
     Written(Book),

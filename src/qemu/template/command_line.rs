@@ -15,8 +15,8 @@ use crate::{Error, Result};
 
 /// A QEMU command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct CommandLine {
-    pub(super) program: PathBuf,
+pub(in crate::qemu) struct CommandLine {
+    pub(in crate::qemu) program: PathBuf,
     /// What follows the program's name.
     pub(super) arguments: Vec<String>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Image {
 
 impl CommandLine {
     /// That of a running process.
-    pub(super) fn of(pid: u32) -> Result<Self> {
+    pub(in crate::qemu) fn of(pid: u32) -> Result<Self> {
         let program = std::fs::read_link(format!("/proc/{pid}/exe"));
         let program = program.map_err(|error| Error::io("find the QEMU that runs", &error))?;
         let command = std::fs::read(format!("/proc/{pid}/cmdline"));
@@ -173,6 +173,73 @@ impl CommandLine {
     }
 }
 
+/// The same machine once more, in a process of its own.
+impl CommandLine {
+    /// The command with what `pid`, which it was given to, has of its own: the file that a descriptor of it names as the RAM,
+    /// and its identity, by which the guest's kernel would take another one for a copy.
+    pub(in crate::qemu) fn repeatable(mut self, pid: u32, identity: Option<&str>) -> Self {
+        let mut changed = Vec::new();
+        for (option, at, value) in self.options() {
+            let mut properties = Properties::parse(value);
+            match (option, identity) {
+                ("object", _) if properties.get("id") == Some(MEMORY) => {
+                    let descriptor =
+                        properties.get("mem-path").and_then(|path| path.strip_prefix("/proc/self/fd/"));
+                    let Some(descriptor) = descriptor else { continue };
+                    let Ok(file) = std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")) else {
+                        continue;
+                    };
+                    properties.set("mem-path", file.to_string_lossy());
+                }
+                ("device", Some(identity)) if properties.head() == "vmgenid" => {
+                    properties.set("guid", identity)
+                }
+                _ => continue,
+            }
+            changed.push((at, properties.to_string()));
+        }
+        for (at, value) in changed {
+            self.arguments[at] = value;
+        }
+        self
+    }
+
+    /// The arguments of a QEMU that stands still and waits for nothing; `sockets` are descriptors by the ids of their
+    /// character devices.
+    pub(in crate::qemu) fn again(&self, sockets: &[(&str, i32)]) -> Vec<String> {
+        let mut arguments = self.arguments.clone();
+        for (option, at, value) in self.options() {
+            let mut properties = Properties::parse(value);
+            let id = properties.get("id").map(str::to_owned);
+            let socket = sockets.iter().find(|(its, _)| Some(*its) == id.as_deref());
+            if let ("chardev", Some((_, fd))) = (option, socket) {
+                properties.set("fd", fd.to_string());
+                arguments[at] = properties.to_string();
+            }
+        }
+        // A clone was started to be given its state, and so was each machine that it was made of.
+        while let Some(at) = arguments.windows(2).position(|pair| pair == ["-incoming", "defer"]) {
+            arguments.drain(at..at + 2);
+        }
+        if !arguments.iter().any(|argument| argument == "-S") {
+            arguments.push("-S".to_owned());
+        }
+        arguments
+    }
+
+    /// Which process beside QEMU the machine needs that ends with its QEMU, if there is one.
+    pub(in crate::qemu) fn helper(&self) -> Option<String> {
+        self.options().find_map(|(option, _, value)| match option {
+            "tpmdev" => Some("it has a TPM, whose process ends with QEMU".to_owned()),
+            "device" if value.starts_with("vhost-user-") => {
+                let device = Properties::parse(value).head().to_owned();
+                Some(format!("a process that ends with QEMU serves its device {device}"))
+            }
+            _ => None,
+        })
+    }
+}
+
 /// Whether QEMU takes the path inside an option's value as it is.
 pub(super) fn is_plain(path: &Path) -> bool {
     path.to_str().is_some() && !path.as_os_str().as_bytes().contains(&b'\n')
@@ -230,6 +297,45 @@ mod tests {
         let kept = command.of_clone(&Ram::InState, &own, &[]).join(" ");
         assert!(kept.contains("-object memory-backend-ram,id=nixvm-memory,size=1024M "), "{kept}");
         assert!(kept.contains("file=/c/7,format=qcow2"), "its disks are layers: {kept}");
+    }
+
+    #[test]
+    fn the_same_machine_once_more_waits_for_no_state_and_has_sockets_of_its_own() {
+        let clone =
+            command(&format!("{NIXOS} -S -incoming defer -S -incoming defer")).repeatable(0, Some("0-1"));
+        let again = clone.again(&[("nixvm-console", 21)]).join(" ");
+        for part in ["socket,id=nixvm-console,fd=21", "vmgenid,guid=0-1", "mem-path=/proc/self/fd/9,share=on"]
+        {
+            assert!(again.contains(part), "{part}: {again}");
+        }
+        assert!(again.ends_with(" -S") && !again.contains("-incoming"), "{again}");
+        assert!(
+            command(NIXOS).again(&[]).join(" ").ends_with("guid=12345678-1234-1234-1234-123456789abc -S")
+        );
+        for (options, helper) in [
+            ("-chardev socket,id=c,path=/swtpm -tpmdev emulator,id=tpm0,chardev=c", Some("TPM")),
+            ("-device vhost-user-fs-pci,chardev=c,tag=shared", Some("vhost-user-fs-pci")),
+            (NIXOS, None),
+        ] {
+            let found = command(options).helper();
+            assert_eq!(found.is_some(), helper.is_some(), "{options}: {found:?}");
+            assert!(found.unwrap_or_default().contains(helper.unwrap_or_default()), "{options}");
+        }
+    }
+
+    #[test]
+    fn ram_in_an_inherited_file_is_named_by_its_path() {
+        use std::os::fd::AsRawFd;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!(
+            "-object memory-backend-file,id=nixvm-memory,mem-path=/proc/self/fd/{},share=on",
+            file.as_raw_fd()
+        );
+        let path = file.path().display();
+        assert_eq!(
+            command(&text).repeatable(std::process::id(), None).arguments[1],
+            format!("memory-backend-file,id=nixvm-memory,mem-path={path},share=on")
+        );
     }
 
     #[test]

@@ -12,7 +12,16 @@ use rustix::io::Errno;
 /// Copies a file, the parts of it that hold something; with no copying at all where the file system can share
 /// them.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let (from, to) = (File::open(from)?, File::create_new(to)?);
+    contents(File::open(from)?, File::create_new(to)?)
+}
+
+/// [`copy`] to a file that may be there already, and stays the same file.
+pub(in crate::qemu) fn over(from: &Path, to: &Path) -> io::Result<()> {
+    contents(File::open(from)?, File::create(to)?)
+}
+
+/// `to` is empty.
+fn contents(from: File, to: File) -> io::Result<()> {
     if ioctl_ficlone(&to, &from).is_ok() {
         return Ok(());
     }
@@ -80,5 +89,8 @@ mod tests {
         assert!(std::fs::read(&from).unwrap() == std::fs::read(&to).unwrap());
         assert!(std::fs::metadata(&to).unwrap().blocks() * 512 < 1 << 20);
         assert!(copy(&from, &to).is_err(), "nothing is overwritten");
+        std::fs::write(&to, [1; 4096]).unwrap();
+        over(&from, &to).unwrap();
+        assert!(std::fs::read(&from).unwrap() == std::fs::read(&to).unwrap());
     }
 }

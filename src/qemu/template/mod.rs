@@ -12,15 +12,18 @@
 //! A machine that was not started to be saved is kept whole (`keep`): its RAM is part of the state.
 
 mod command_line;
-mod copy;
+pub(super) mod copy;
 mod fitness;
 mod keep;
 mod overlay;
 mod properties;
+mod qcow2_snapshots;
 mod resume;
 mod save;
 
+pub(super) use command_line::CommandLine;
 pub(crate) use fitness::unfit;
+pub(super) use qcow2_snapshots::snapshots;
 pub(crate) use resume::Resume;
 pub(crate) use save::{Memory, Saved, foreseen, memory_size};
 

@@ -16,6 +16,7 @@ use super::fitness;
 use super::save::Description;
 use super::{MACHINE_FILE, RAM_FILE, STATE_FILE};
 use crate::qemu::launch::{self, CHANNEL, CONSOLE, CONTROL};
+use crate::qemu::line_end::LineEnd;
 use crate::qemu::{QMP_LIMIT, Qemu, RunDirectory, supervise};
 use crate::{Error, ErrorKind, Event, Events, Result};
 
@@ -50,10 +51,10 @@ impl Qemu {
         let started = Instant::now();
         let Resume { folder, to_save, machine, run_dir, channel, events } = resume;
         let description = read(&folder.join(MACHINE_FILE))?;
-        let (console, console_theirs) = launch::pair()?;
+        let (console, line) = LineEnd::pair()?;
         let (control, control_theirs) = launch::pair()?;
-        let (console, control) = (launch::ours(console)?, launch::ours(control)?);
-        let mut descriptors: Vec<OwnedFd> = vec![console_theirs.into(), control_theirs.into(), channel];
+        let control = launch::ours(control)?;
+        let mut descriptors: Vec<OwnedFd> = vec![line.descriptor()?, control_theirs.into(), channel];
         let sockets: Vec<(&str, i32)> =
             [CONSOLE, CONTROL, CHANNEL].into_iter().zip(descriptors.iter().map(AsRawFd::as_raw_fd)).collect();
         let mut images: Vec<(usize, PathBuf)> = Vec::new();
@@ -85,7 +86,7 @@ impl Qemu {
             .arg0("qemu")
             .env("TMPDIR", run_dir.tmp())
             .current_dir(run_dir.tmp());
-        let supervised = supervise::start(command, descriptors, run_dir).await.map_err(|error| {
+        let supervised = supervise::start(command, descriptors, line, run_dir).await.map_err(|error| {
             Error::new(ErrorKind::Host, format!("could not run {}: {error}", program.display()))
         })?;
         events.send(Event::MachineStarted { machine: machine.to_owned(), pid: supervised.pid() });

@@ -219,7 +219,7 @@ impl Qemu {
     }
 
     /// Says whether RAM in files is left out of the state.
-    pub(super) async fn set_migration(&self, without_files: bool) -> Result {
+    pub(in crate::qemu) async fn set_migration(&self, without_files: bool) -> Result {
         let set = |name, state| json!({ "capability": name, "state": state });
         let capabilities =
             json!({ "capabilities": [set("x-ignore-shared", without_files), set("events", true)] });

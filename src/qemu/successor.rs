@@ -1,0 +1,181 @@
+//! Another QEMU in the place of one that has ended, at an earlier moment of its machine.
+//!
+//! A moment can't be loaded where it was kept: within one process QEMU's time never goes back, so the guest would see a jump
+//! of its clocks instead of the moment. The new QEMU has the command of the one that kept the moment, and its files. The
+//! console's line goes on; the control channel gets a new one.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::disk::Claim;
+use super::launch::{self, CHANNEL, CONSOLE, CONTROL};
+use super::line_end::LineEnd;
+use super::network::Forward;
+use super::snapshot::Moment;
+use super::template::{CommandLine, copy};
+use super::{QMP_LIMIT, Qemu, RunDirectory, set_aside, supervise};
+use crate::mutex::lock;
+use crate::{Error, ErrorKind, Events, Result};
+
+/// For QEMU to start.
+const STARTED: Duration = Duration::from_secs(30);
+/// For a QEMU that is about to end to write out what it holds of its disks.
+const WRITTEN: Duration = Duration::from_secs(60);
+
+/// How a QEMU was started.
+pub(super) struct Start {
+    command: CommandLine,
+    environment: Vec<(OsString, OsString)>,
+    folder: PathBuf,
+}
+
+impl std::fmt::Debug for Start {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Variables may hold secrets.
+        f.debug_struct("Start").field("command", &self.command).finish_non_exhaustive()
+    }
+}
+
+impl Start {
+    /// How `qemu` was started, which runs.
+    pub(super) async fn of(qemu: &Qemu) -> Result<Self> {
+        let pid = qemu.pid();
+        let failed = |error| Error::io("look at the QEMU that runs", &error);
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).map_err(failed)?;
+        let variable = |entry: &[u8]| {
+            let at = entry.iter().position(|byte| *byte == b'=')?;
+            Some((OsStr::from_bytes(&entry[..at]).to_owned(), OsStr::from_bytes(&entry[at + 1..]).to_owned()))
+        };
+        let environment = environment.split(|byte| *byte == 0).filter_map(variable).collect();
+        let folder = std::fs::read_link(format!("/proc/{pid}/cwd")).map_err(failed)?;
+        // There is no such device in most machines.
+        let identity = qemu.qmp().execute("query-vm-generation-id", None, QMP_LIMIT).await;
+        let identity = identity.ok().and_then(|its| its["guid"].as_str().map(str::to_owned));
+        let command = CommandLine::of(pid)?.repeatable(pid, identity.as_deref());
+        Ok(Self { command, environment, folder })
+    }
+
+    /// Why no other QEMU could take the place of this one, if something stands in the way.
+    pub(super) fn obstacle(&self) -> Option<String> {
+        self.command.helper()
+    }
+
+    /// QEMU's folder: paths of its command may be relative to it.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn command(&self, sockets: &[(&str, i32)]) -> Command {
+        let mut command = Command::new(&self.command.program);
+        command.args(self.command.again(sockets)).arg0("qemu");
+        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(&self.folder);
+        command
+    }
+}
+
+/// What a QEMU leaves to the one that takes its place.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) line: LineEnd,
+    pub(super) claim: Option<Claim>,
+    pub(super) forwards: Vec<Forward>,
+}
+
+impl Left {
+    /// Of one that had ended before: the console's line is a new one.
+    pub(super) fn by_none(line: LineEnd, claim: Option<Claim>) -> Self {
+        Self { line, claim, forwards: Vec::new() }
+    }
+}
+
+/// Everything that going back to a moment takes.
+#[derive(Debug)]
+pub(crate) struct GoBack<'a> {
+    pub(crate) moment: &'a Moment,
+    /// The machine's name in events and errors.
+    pub(crate) machine: &'a str,
+    /// Where its files are.
+    pub(crate) run_dir: &'a RunDirectory,
+    pub(crate) left: Left,
+    /// QEMU's end of a socket pair: what the guest has as a port for the control channel.
+    pub(crate) channel: OwnedFd,
+    /// Who is told.
+    pub(crate) events: Events,
+}
+
+impl Qemu {
+    /// Ends this QEMU, as one whose place another takes: its console's line stays open.
+    ///
+    /// # Errors
+    /// [`ErrorKind::QemuGone`] when it has ended by itself.
+    pub(crate) async fn leave(&self) -> Result<Left> {
+        let forwards = self.forwards().await?;
+        // It writes out then what it holds of its images. One that does not answer leaves room in them that nothing uses.
+        if let Err(error) = self.qmp().execute("stop", None, WRITTEN).await {
+            tracing::debug!(%error, "a QEMU is killed while its guest runs");
+        }
+        let Some(line) = self.supervised.give_line() else {
+            let summary = "QEMU ended by itself when the machine was to go back to a snapshot";
+            return Err(match self.exit().borrow().as_ref() {
+                Some(exit) => exit.error(summary),
+                None => Error::new(ErrorKind::QemuGone, summary),
+            });
+        };
+        self.kill().await;
+        Ok(Left { line, claim: lock(&self.disk).take(), forwards })
+    }
+
+    /// What this QEMU, which has ended, leaves to another, with the console that goes with that.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when there is no descriptor left.
+    pub(crate) async fn left(&self) -> Result<(tokio::net::UnixStream, Left)> {
+        let (console, line) = LineEnd::pair()?;
+        self.supervised.gone().await;
+        Ok((console, Left::by_none(line, lock(&self.disk).take())))
+    }
+
+    /// Starts a QEMU at a moment, which stands still until [`Qemu::go_on`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when files of the moment can't be used, [`ErrorKind::Host`] when its QEMU is gone or a forwarded
+    /// port is taken, [`ErrorKind::QemuGone`] and [`ErrorKind::Qmp`] with QEMU's words when it does not take the moment.
+    pub(crate) async fn at_moment(go_back: GoBack<'_>) -> Result<Self> {
+        let started = Instant::now();
+        let GoBack { moment, machine, run_dir, left, channel, events } = go_back;
+        let Left { line, claim, forwards } = left;
+        line.forget_what_was_typed();
+        let images = moment.images.iter().filter_map(|image| image.path.clone()).collect();
+        set_aside::put_back(images, &moment.tag, run_dir).await?;
+        for copy in &moment.copies {
+            let (from, to) = (copy.copy.to_path_buf(), copy.image.clone());
+            let copied = tokio::task::spawn_blocking(move || copy::over(&from, &to)).await;
+            copied
+                .unwrap_or_else(|error| Err(error.into()))
+                .map_err(|error| Error::io(format_args!("bring back {}", copy.image.display()), &error))?;
+        }
+        let (control, control_theirs) = launch::pair()?;
+        let control = launch::ours(control)?;
+        let descriptors: Vec<OwnedFd> = vec![line.descriptor()?, control_theirs.into(), channel];
+        let sockets: Vec<(&str, i32)> =
+            [CONSOLE, CONTROL, CHANNEL].into_iter().zip(descriptors.iter().map(AsRawFd::as_raw_fd)).collect();
+        let supervised = supervise::start(moment.start.command(&sockets), descriptors, line, run_dir)
+            .await
+            .map_err(|error| {
+            let program = moment.start.command.program.display();
+            Error::new(ErrorKind::Host, format!("could not run {program}: {error}"))
+        })?;
+        let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await?;
+        let qemu = Self::new(supervised, qmp, moment.accelerator, claim, machine, &events);
+        qemu.plug_in_again(&moment.plugged).await?;
+        qemu.take_up(moment).await?;
+        qemu.forward_again(forwards.iter().chain(&moment.forwards)).await?;
+        Ok(qemu)
+    }
+}
