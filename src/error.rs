@@ -85,6 +85,8 @@ pub enum ErrorKind {
     Usage,
     /// Reading or writing a file, socket or process on the host failed.
     Io,
+    /// What was to be judged is not there as a whole: a part was lost, cut off or never read. The error says why.
+    Incomplete,
     /// The scenario is replayed against the record of a run, which has no answer to what it asks.
     NotRecorded,
     /// A check of the scenario itself failed (an assertion, or an error it returned).
@@ -110,6 +112,14 @@ impl Error {
     /// An input or output error of the host, with what was being done ("read FILE").
     pub(crate) fn io(doing: impl fmt::Display, source: &std::io::Error) -> Self {
         Self::new(ErrorKind::Io, format!("could not {doing}: {source}"))
+    }
+
+    /// The error of a wait that was in vain, where something that it should have looked at is `lost`: what was
+    /// waited for may have been there.
+    pub(crate) fn because_incomplete(mut self, lost: &str) -> Self {
+        self.0.kind = ErrorKind::Incomplete;
+        self.0.summary = format!("{}, or it is lost: {lost}", self.0.summary);
+        self
     }
 
     /// Adds a titled block of text, such as the last lines of the console. Empty text is left out.

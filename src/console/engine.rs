@@ -41,6 +41,10 @@ pub(super) struct Engine {
     /// Somebody is told all that comes: see [`super::Console::tell_lines`].
     pub(super) told: bool,
     trouble: Option<String>,
+    /// Why the transcript lacks something of what came, for good.
+    incomplete: Option<String>,
+    /// How long the transcript would be if it had not come to an end.
+    beyond: u64,
     pub(super) secrets: Secrets,
     heard: Instant,
     /// No wait takes longer, whatever its limit.
@@ -76,6 +80,8 @@ impl Engine {
             transcript,
             told: false,
             trouble: None,
+            incomplete: None,
+            beyond: 0,
             secrets: Secrets::default(),
             heard: Instant::now(),
             longest_wait: None,
@@ -337,8 +343,10 @@ impl Engine {
     }
 
     fn write_down(&mut self, piece: &[u8]) {
+        self.beyond += piece.len() as u64;
         if let Some(transcript) = &mut self.transcript {
             let outcome = transcript.write(piece, self.heard, &self.secrets);
+            self.beyond = transcript.written();
             self.note_trouble(outcome);
         }
     }
@@ -348,9 +356,9 @@ impl Engine {
         self.transcript.as_ref().is_some_and(Transcript::is_dirty)
     }
 
-    /// How many bytes of the transcript there are.
+    /// How many bytes of the transcript there are, or would be if it had not come to an end.
     pub(super) fn written(&self) -> u64 {
-        self.transcript.as_ref().map_or(0, Transcript::written)
+        self.transcript.as_ref().map_or(self.beyond, Transcript::written)
     }
 
     /// Brings the transcript to the file.
@@ -361,12 +369,29 @@ impl Engine {
         }
     }
 
-    /// A full disk must not end the run: it goes on without a transcript, and says so once.
+    /// A full disk must not end the run: it goes on without a transcript, and says so once. Who reads the transcript
+    /// is told each time.
     fn note_trouble(&mut self, outcome: std::io::Result<()>) {
         if let Err(error) = outcome {
             self.transcript = None;
             self.trouble = Some(error.to_string());
+            self.lacks(format!("it could not be written: {error}"));
         }
+    }
+
+    /// Something of what came is not in the transcript, and why. The first reason counts.
+    pub(super) fn lacks(&mut self, why: String) {
+        self.incomplete.get_or_insert(why);
+    }
+
+    /// Why the transcript lacks something of what came, if it does.
+    pub(super) fn incomplete(&self) -> Option<&str> {
+        self.incomplete.as_deref()
+    }
+
+    /// The end of what came that is not written yet, since it may be the beginning of a secret.
+    pub(super) fn held_back(&self) -> &[u8] {
+        self.transcript.as_ref().map_or(&[], Transcript::held_back)
     }
 
     /// Why there is no transcript any more, once.

@@ -375,7 +375,7 @@ impl Line {
     }
 
     /// Gives the reader time to find out why the line is closed.
-    async fn until_closed(&self, limit: Duration) {
+    pub(super) async fn until_closed(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         while self.engine().closed().is_none() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -19,7 +19,7 @@ use super::strip::{Sink, Stripper};
 use super::track::{PIECE, Position};
 use super::turn::{FOR_EVER, Vigil};
 use super::watch::Watch;
-use crate::{Error, Event, Events, Result};
+use crate::{Error, ErrorKind, Event, Events, Result};
 
 const START: Position = Position { raw: 0, text: 0 };
 
@@ -32,7 +32,9 @@ impl Console {
     /// looked up in the transcript, where secrets are masked.
     ///
     /// # Errors
-    /// As [`Console::expect`]; [`crate::ErrorKind::Io`] when the transcript can't be read.
+    /// As [`Console::expect`]; [`crate::ErrorKind::Io`] when the transcript can't be read;
+    /// [`ErrorKind::Incomplete`] in the place of a timeout when it did not come in what is left, and something of what
+    /// came is lost: it may have been there.
     pub async fn find(
         &self,
         pattern: impl Into<Pattern>,
@@ -51,19 +53,30 @@ impl Console {
             let id = engine.observe_from(from.text, &patterns[0]);
             (Observing { line, id }, kept_from)
         };
-        if from.text < kept_from
-            && since.is_none()
-            && let Some(found) = line.find_in_transcript(&patterns[0])?
-        {
-            return Ok(found);
+        let mut lost = (from.text < kept_from)
+            .then(|| format!("{} bytes that came before are not kept any more", kept_from - from.text));
+        if lost.is_some() && since.is_none() && line.transcript.is_some() {
+            if let Some(found) = line.find_in_transcript(&patterns[0])? {
+                return Ok(found);
+            }
+            lost = line
+                .engine()
+                .incomplete()
+                .map(|why| format!("the console's transcript is incomplete: {why}"));
         }
         let limit = limit.min(FOR_EVER);
         let vigil = Vigil { line, patterns: &patterns, began, from, limit };
-        vigil.until(&line.news, |engine| engine.observers.take(observer.id)).await
+        let found = vigil.until(&line.news, |engine| engine.observers.take(observer.id)).await;
+        match (found, lost) {
+            (Err(error), Some(lost)) if error.kind() == ErrorKind::Timeout => {
+                Err(error.because_incomplete(&lost))
+            }
+            (found, _) => found,
+        }
     }
 
     /// From now on every line that comes is sent as an [`Event::ConsoleLine`] of `machine`, until the console is
-    /// closed or let go. Where more comes than is kept, the rest is left out.
+    /// closed or let go. Where more comes than is kept, the rest is left out, and a line says so.
     pub(crate) fn tell_lines(&self, machine: &str, events: &Events) {
         let line = std::sync::Arc::clone(&self.0.line);
         let (machine, events) = (machine.to_owned(), events.clone());
@@ -78,15 +91,20 @@ impl Console {
                 tokio::pin!(news);
                 // Before it is looked: what comes in between rings, too.
                 news.as_mut().enable();
-                let (lines, over) = {
+                let (dropped, lines, over) = {
                     let engine = line.engine();
                     let (text, dropped) = engine.text_since(from);
                     let whole = memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
                     let whole = if engine.closed().is_some() { text.len() } else { whole };
                     let lines = String::from_utf8_lossy(&engine.secrets.mask(&text[..whole])).into_owned();
                     from += dropped + whole as u64;
-                    (lines, engine.closed().is_some())
+                    (dropped, lines, engine.closed().is_some())
                 };
+                if dropped > 0 {
+                    let text =
+                        format!("({dropped} bytes of the console are left out here: more came than is kept)");
+                    events.send(Event::ConsoleLine { machine: machine.clone(), text });
+                }
                 for text in lines.lines() {
                     events.send(Event::ConsoleLine { machine: machine.clone(), text: text.to_owned() });
                 }
@@ -112,22 +130,66 @@ impl Console {
     }
 
     /// Everything that the console said since its first byte, as text: no escape sequences, `\n` at the end
-    /// of lines, secrets masked. Without a transcript, as much of it as is kept.
+    /// of lines, secrets masked.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when the transcript can't be read.
+    /// [`ErrorKind::Incomplete`] when a part of it is lost: the transcript could not be written or is shorter than
+    /// what was written to it, or there is none and more came than is kept. [`ErrorKind::Io`] when the transcript
+    /// can't be read.
     pub fn log(&self) -> Result<String> {
+        match self.log_that_is_left()? {
+            (text, None) => Ok(text),
+            (_, Some(why)) => Err(Error::new(
+                ErrorKind::Incomplete,
+                format!("{}: the console's transcript is incomplete: {why}", self.0.line.name),
+            )
+            .likely_cause("the disk with the machines' run directories is full")
+            .next_step("free some space, or set TMPDIR to a folder on another disk")),
+        }
+    }
+
+    /// What is left of [`Console::log`], and why that is not all, if it is not.
+    pub(crate) fn log_that_is_left(&self) -> Result<(String, Option<String>)> {
         let line = &*self.0.line;
         let Some(path) = &line.transcript else {
             let engine = line.engine();
-            let text = String::from_utf8_lossy(engine.text_since(0).0).into_owned();
-            return Ok(engine.secrets.mask_text(text));
+            let (text, dropped) = engine.text_since(0);
+            let text = engine.secrets.mask_text(String::from_utf8_lossy(text).into_owned());
+            let why = || {
+                format!("there is no file for it, and {dropped} bytes at its beginning are not kept any more")
+            };
+            return Ok((text, (dropped > 0).then(why)));
         };
-        line.engine().flush();
-        let raw = std::fs::read(path).map_err(|error| cannot_read(path, &error))?;
+        let (written, held_back, mut why) = {
+            let mut engine = line.engine();
+            engine.flush();
+            (engine.written(), engine.held_back().to_vec(), engine.incomplete().map(str::to_owned))
+        };
+        let mut raw = std::fs::read(path).map_err(|error| cannot_read(path, &error))?;
+        // More may have come since.
+        if why.is_none() && (raw.len() as u64) < written {
+            why = Some(format!(
+                "{} has {} of {written} bytes that were written to it",
+                path.display(),
+                raw.len()
+            ));
+        }
+        if raw.len() as u64 == written {
+            raw.extend(held_back);
+        }
         let mut text = Text(Vec::with_capacity(raw.len()));
         Stripper::new().read(&raw, &mut text);
-        Ok(String::from_utf8_lossy(&text.0).into_owned())
+        Ok((String::from_utf8_lossy(&text.0).into_owned(), why))
+    }
+
+    /// Why the transcript lacks something of what came, if it does.
+    pub(crate) fn incomplete(&self) -> Option<String> {
+        self.0.line.engine().incomplete().map(str::to_owned)
+    }
+
+    /// Waits, after QEMU's end, until all that it said is read; `limit` at most (it is not scaled).
+    pub(crate) async fn read_to_the_end(&self, limit: Duration) {
+        self.0.line.until_closed(limit).await;
     }
 }
 

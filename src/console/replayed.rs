@@ -25,6 +25,11 @@ impl Console {
         }
     }
 
+    /// The record lacks something of what came.
+    pub(crate) fn lacks(&self, why: String) {
+        self.0.line.engine().lacks(why);
+    }
+
     /// From now on no wait takes longer than this: what a record has is handed in before it is waited for.
     pub(crate) fn ends_waits_after(&self, longest: std::time::Duration) {
         self.0.line.engine().longest_wait = Some(longest);

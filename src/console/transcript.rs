@@ -70,6 +70,11 @@ impl Transcript {
         self.offset
     }
 
+    /// What may be the beginning of a secret, and is not in the file.
+    pub(super) fn held_back(&self) -> &[u8] {
+        &self.held
+    }
+
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.dirty = false;
         self.bytes.flush()?;

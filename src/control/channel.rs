@@ -7,11 +7,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 use super::frame::{Decoder, encode};
 use super::handshake::{ChannelOptions, Way, begin};
+use super::kernel::Listening;
 use super::mailbox::{End, Mailbox};
 use super::outgoing::Outgoing;
 use super::reader::Reader;
@@ -75,6 +76,10 @@ pub(super) struct Shared {
     name: String,
     outgoing: Outgoing,
     state: Mutex<State>,
+    /// Who is told of the kernel's log.
+    pub(super) kernel: Listening,
+    /// Rings when the channel is to be closed as soon as all that has come is read.
+    pub(super) closing: Notify,
 }
 
 #[derive(Default)]
@@ -83,6 +88,8 @@ struct State {
     pings: HashMap<u32, oneshot::Sender<()>>,
     last_id: u32,
     lost: Option<String>,
+    /// It is about to be lost: nothing can be started any more.
+    closing: Option<String>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -135,6 +142,8 @@ impl Channel {
             name,
             outgoing: Outgoing::new(Box::new(writer)),
             state: Mutex::new(State { last_id, ..State::default() }),
+            kernel: Listening::default(),
+            closing: Notify::new(),
         });
         let reading = tokio::spawn(Reader::new(Arc::clone(&shared), decoder).run(reader));
         let for_writer = Arc::clone(&shared);
@@ -243,7 +252,8 @@ impl Channel {
 
     /// Why the channel is no more, if it is so.
     pub(crate) fn lost(&self) -> Option<String> {
-        self.0.shared.state().lost.clone()
+        let state = self.0.shared.state();
+        state.lost.clone().or_else(|| state.closing.clone())
     }
 
     /// What serves it in the guest.
@@ -254,6 +264,12 @@ impl Channel {
     /// Closes it for every holder: what is pending fails with `why`, and the guest's side ends.
     pub(crate) fn close(&self, why: &str) {
         self.0.shared.lose(why.to_owned());
+    }
+
+    /// [`Channel::close`], but what the guest has said is read before. Nothing can be started from now on.
+    pub(crate) fn close_when_read(&self, why: &str) {
+        self.0.shared.state().closing.get_or_insert_with(|| why.to_owned());
+        self.0.shared.closing.notify_one();
     }
 
     pub(super) fn shared(&self) -> &Shared {
@@ -300,7 +316,7 @@ impl Shared {
     }
 
     fn next_id(&self, state: &mut State) -> Result<u32> {
-        if let Some(why) = &state.lost {
+        if let Some(why) = state.lost.as_ref().or(state.closing.as_ref()) {
             return Err(self.lost_error(why));
         }
         let next = state.last_id.checked_add(1);
@@ -366,11 +382,17 @@ impl Shared {
             mailbox.end(End::Lost(why.clone()));
         }
         drop(pings);
+        self.kernel.end();
         tasks.iter().for_each(AbortHandle::abort);
     }
 
     pub(super) fn lost_error(&self, why: &str) -> Error {
         Error::new(ErrorKind::ChannelLost, format!("{}: the control channel is lost: {why}", self.name))
+    }
+
+    /// Why the channel is to be closed, if it is.
+    pub(super) fn why_closing(&self) -> Option<String> {
+        self.state().closing.clone()
     }
 
     pub(super) fn name(&self) -> &str {

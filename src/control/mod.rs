@@ -20,6 +20,7 @@
 //! | `K` kill | the decimal number of a signal for the command's whole process group |
 //! | `C` awaken, ID 0 | the time since 1970, `SECONDS.NANOSECONDS`, a blank, and random bytes in hexadecimal or nothing: what a guest that goes on from a saved moment has to be told. Not answered; commands after it see it done |
 //! | `Q` question | `log`: the kernel's log; `dbus PATH`, a NUL and bytes: what the service at that socket answers to a call. Answered as a command is, by `O` and `X`; the shell does not know it |
+//! | `M` messages, ID 0 | the kernel's log is to be told as it is written: from the record with this decimal number on, or from the oldest one. The shell does not know it |
 //! | `P` ping | anything; answered by the same frame |
 //!
 //! | guest → host | payload |
@@ -29,6 +30,8 @@
 //! | `A` taken | decimal: so many more bytes of stdin were taken (written, or thrown away since nobody reads them) |
 //! | `X` exit | lines `key value`: `status N`: the command ended, by signal n if N is 128+n; `sum IN OUT`: XXH64 in hexadecimal of what was written to its stdin and of what came from its stdout (the shell way has none). All that it printed before is in `O` and `E` frames before it |
 //! | `F` failed | why the command could not be started |
+//! | `M` messages, ID 0 | records of the kernel's log, as /dev/kmsg has them. Those that were there when a command ended, or a question or ping was answered, come before the word of it |
+//! | `N` no more, ID 0 | `ended`: the helper was asked to end, and has told all messages up to now; `unreadable N`: it can't read the kernel's log, by this error number |
 //!
 //! A process that a command left behind and that still holds its stdout delays nothing: what it prints later is
 //! thrown away by the guest.
@@ -62,6 +65,7 @@ mod channel;
 mod frame;
 pub(crate) mod guest;
 mod handshake;
+mod kernel;
 mod mailbox;
 mod outgoing;
 mod reader;
@@ -76,6 +80,7 @@ mod tests;
 
 pub(crate) use channel::{Channel, Request, Saved, Shell};
 pub(crate) use handshake::{ChannelOptions, Handshake, Way};
+pub(crate) use kernel::KernelWord;
 pub(crate) use running::{Progress, Running};
 pub(crate) use stream::CommandStream;
 pub(crate) use sum::Sum;

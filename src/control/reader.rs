@@ -1,6 +1,7 @@
 //! The task that reads a channel at all times and hands what comes to whom it is for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -12,6 +13,9 @@ use crate::console::shown;
 
 /// So many lines of the guest's reason for not starting a command are kept.
 const REASON: usize = 10;
+
+/// When the other end has closed a line that itself stays open: for so long nothing more has come, and nothing will.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Reads until the end of the stream, which is the end of the channel.
 pub(super) struct Reader {
@@ -29,7 +33,14 @@ impl Reader {
             if let Err(why) = self.hand_out() {
                 break why;
             }
-            match incoming.read(self.decoder.room()).await {
+            let closing = self.shared.why_closing();
+            let read = tokio::select! {
+                biased;
+                read = incoming.read(self.decoder.room()) => read,
+                () = self.shared.closing.notified(), if closing.is_none() => continue,
+                () = tokio::time::sleep(LAST_WORDS), if closing.is_some() => break closing.unwrap_or_default(),
+            };
+            match read {
                 Ok(0) => break "the guest closed it".to_owned(),
                 Ok(count) => self.decoder.filled(count),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -90,6 +101,7 @@ fn take(shared: &Shared, frame: Frame<'_>) -> Result<(), String> {
             }
         }
         b'P' => shared.pong(id),
+        b'M' | b'N' => super::kernel::take(shared, kind, payload),
         _ => {}
     }
     Ok(())

@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::bus::Bus;
+use super::kernel_log::{KernelLog, SavedLog};
 use super::login::Credentials;
 use super::saved::seed;
 use super::service::{launch, launch_for};
@@ -46,6 +47,8 @@ pub(super) struct Control {
     credentials: Arc<std::sync::Mutex<Option<Credentials>>>,
     /// The guest goes on from a saved moment, and its clock still stands there.
     asleep: AtomicBool,
+    /// What root's helper tells of the kernel's log.
+    kernel: KernelLog,
 }
 
 type Current = Arc<std::sync::Mutex<Option<Channel>>>;
@@ -54,6 +57,9 @@ type Current = Arc<std::sync::Mutex<Option<Channel>>>;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct SavedControl {
     root: Option<SavedRoot>,
+    /// How far the kernel's log was told, and what was found in it.
+    #[serde(default)]
+    pub(super) kernel: SavedLog,
     /// Name and password of who can become root.
     credentials: Option<(String, String)>,
 }
@@ -89,6 +95,7 @@ impl Control {
             current: Arc::default(),
             credentials: Arc::default(),
             asleep: AtomicBool::new(false),
+            kernel: KernelLog::default(),
         })
     }
 
@@ -102,6 +109,7 @@ impl Control {
         SavedControl {
             root: root
                 .map(|Root { channel, nonce }| SavedRoot { channel: channel.saved(), nonce: nonce.clone() }),
+            kernel: self.kernel.saved(),
             credentials: credentials.map(|its| (its.user, its.password.reveal().to_owned())),
         }
     }
@@ -134,10 +142,12 @@ impl Control {
         if let Some((user, password)) = &saved.credentials {
             self.remember(Credentials { user: user.clone(), password: Secret::new(password) });
         }
+        self.kernel.goes_on(&saved.kernel);
         if let Some(SavedRoot { channel, nonce }) = &saved.root {
             let copy = self.line.try_clone().and_then(UnixStream::from_std);
             let stream = copy.map_err(|error| Error::io("copy a socket", &error))?;
             let channel = Channel::resume(stream, name.to_owned(), *channel);
+            self.note_kernel_log_of(&channel, true);
             *lock(&self.current) = Some(channel.clone());
             self.open.lock().await.root = Some(Root { channel, nonce: nonce.clone() });
         }
@@ -165,10 +175,14 @@ impl Control {
     /// The line itself stays open as long as QEMU lives, so nothing else would tell.
     pub(super) fn follow(&self, qemu: &Qemu) {
         let mut from_qemu = qemu.qmp().events();
-        let current = Arc::clone(&self.current);
+        let (current, kernel) = (Arc::clone(&self.current), self.kernel.clone());
         tokio::spawn(async move {
             loop {
                 let closed = match from_qemu.recv().await {
+                    Ok(event) if event.name == "RESET" => {
+                        kernel.boots_anew();
+                        false
+                    }
                     Ok(event) => {
                         event.name == "VSERPORT_CHANGE"
                             && event.data["id"] == crate::qemu::CHANNEL
@@ -178,11 +192,25 @@ impl Control {
                     Err(RecvError::Closed) => return,
                 };
                 if closed && let Some(channel) = lock(&current).take() {
-                    channel
-                        .close("the guest closed the port: it went down, or what served the port was killed");
+                    channel.close_when_read(
+                        "the guest closed the port: it went down, or what served the port was killed",
+                    );
                 }
             }
         });
+    }
+
+    /// From now on what the kernel logs is noted, as far as what serves the channel tells it.
+    fn note_kernel_log_of(&self, channel: &Channel, goes_on: bool) {
+        match channel.way() {
+            Way::Helper => self.kernel.follow(channel, goes_on),
+            Way::Shell => self.kernel.only_on_request(),
+        }
+    }
+
+    /// What is known of the kernel's log.
+    pub(super) fn kernel(&self) -> &KernelLog {
+        &self.kernel
     }
 
     /// Root's channel, if it is open.
@@ -273,6 +301,7 @@ impl Life {
         let channel = Channel::open(stream, options).await.map_err(|error| {
             error.likely_cause("the guest's kernel lacks virtio_console, or something else has the port open")
         })?;
+        self.control.note_kernel_log_of(&channel, false);
         *lock(&self.control.current) = Some(channel.clone());
         self.control.awaken().await?;
         Ok(Root { channel, nonce })

@@ -85,7 +85,7 @@ impl Machine {
     /// soon.
     pub(crate) async fn whole_journal(&self) -> Option<String> {
         let life = self.life();
-        life.ask(WHOLE_JOURNAL).await.map(|journal| life.console.masked(journal))
+        life.ask(WHOLE_JOURNAL).await.ok().flatten().map(|journal| life.console.masked(journal))
     }
 
     /// What a unit has logged since the machine was booted. See [`User::journal`].

@@ -48,7 +48,7 @@ impl Machine {
             return Ok(());
         }
         old.lose("the machine was started anew").await;
-        self.note_console(&old);
+        self.note_life(&old).await;
         old.qemu.clear_away().await;
         if self.shared.snapshots.load(Ordering::Relaxed) > 0 {
             set_aside(&self.shared.run_dir).await?;

@@ -40,6 +40,7 @@ mod frame;
 mod invocation;
 mod journal;
 mod kept;
+mod kernel_log;
 mod keyboard;
 mod lifecycle;
 mod login;
@@ -101,6 +102,7 @@ pub use raw_console::RawConsole;
 pub use session::Session;
 pub use snapshot::Snapshot;
 pub use steps::start_all;
+pub(crate) use trouble::Gap;
 pub use user::{Commands, User};
 
 use shell_line::ShellLine;

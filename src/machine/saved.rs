@@ -246,6 +246,13 @@ impl Life {
     /// Writes it, and what the console has said so far.
     pub(super) fn write_known(&self, known: &Known, folder: &Path) -> Result {
         self.console.flush();
+        // Clones would take it for the whole.
+        if let Some(why) = self.console.incomplete() {
+            return Err(Error::new(
+                ErrorKind::Incomplete,
+                format!("{}: the console's transcript is incomplete: {why}", self.name),
+            ));
+        }
         let text =
             serde_json::to_vec(known).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
         let written = fs::File::options()
@@ -290,10 +297,12 @@ impl Life {
 
     /// Closes what can't be taken up again, and notes the rest.
     pub(super) async fn save_control(&self) -> Result<SavedControl> {
-        let saved = self.control.save().await;
+        let mut saved = self.control.save().await;
         if let Some(root) = self.control.root() {
             root.ping(self.limit(ANSWER)).await?;
         }
+        // The answer came behind all that the kernel had logged by then.
+        saved.kernel = self.control.kernel().saved();
         Ok(saved)
     }
 }

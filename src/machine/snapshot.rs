@@ -95,6 +95,8 @@ impl Machine {
             return Err(Error::new(ErrorKind::Usage, "this is a snapshot of another machine")
                 .next_step("go back to one that `snapshot()` of the same machine gave"));
         }
+        // The log of what is undone goes with it.
+        self.note_kernel_log().await;
         let _step = old.step("go back to a snapshot");
         let life = if old.qemu.closed().borrow().is_none() {
             let mut line = old.line.lock().await;
@@ -157,7 +159,7 @@ impl Machine {
         let plan = &self.shared.plan;
         let run_dir = &self.shared.run_dir;
         old.lose(BROUGHT_BACK).await;
-        self.note_console(old);
+        self.note_life(old).await;
         let transcript = self.next_transcript();
         if let Origin::Record(replay) = &plan.origin {
             return plan.begin_replay(replay, run_dir, transcript, snapshot.known.password()).await;

@@ -17,7 +17,8 @@ impl Machine {
     /// # Errors
     /// [`crate::ErrorKind::Timeout`] after `limit`, with what came instead; at once
     /// [`crate::ErrorKind::KernelPanic`], [`crate::ErrorKind::EmergencyMode`] and
-    /// [`crate::ErrorKind::QemuGone`], unless the text came before.
+    /// [`crate::ErrorKind::QemuGone`], unless the text came before. [`crate::ErrorKind::Incomplete`] in the place of a
+    /// timeout when a part of the transcript is lost (the host's disk was full): the text may have been there.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -30,11 +31,12 @@ impl Machine {
     }
 
     /// [`Machine::wait_for_console_text`] in what was said since `mark`, which
-    /// [`Console::mark`](crate::console::Console::mark) of [`Machine::console`] gives. A mark that more
-    /// than 1 MiB has come since counts from where the console's memory begins.
+    /// [`Console::mark`](crate::console::Console::mark) of [`Machine::console`] gives. When more
+    /// than 1 MiB has come since the mark, its beginning is not looked at.
     ///
     /// # Errors
-    /// As [`Machine::wait_for_console_text`].
+    /// As [`Machine::wait_for_console_text`]; [`crate::ErrorKind::Incomplete`] in the place of a timeout when the
+    /// beginning was not looked at.
     pub async fn wait_for_console_text_since(
         &self,
         mark: Mark,
@@ -54,7 +56,8 @@ impl Machine {
     /// `\n` at the end of lines, secrets masked.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when the transcript can't be read.
+    /// [`crate::ErrorKind::Incomplete`] when a part of it is lost, since the host's disk was full; what a scenario
+    /// says about the whole would be wrong. [`crate::ErrorKind::Io`] when the transcript can't be read.
     pub fn get_console_log(&self) -> Result<String> {
         self.console().log()
     }

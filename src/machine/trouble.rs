@@ -1,30 +1,45 @@
 //! Trouble in a machine that no command of a scenario noticed: on its console, in the kernel's log, among
 //! systemd's units.
 //!
-//! The kernel logs more than it prints on a console: NixOS boots with `loglevel=4`, and that a program
-//! crashed is no error of the kernel's (`KERN_INFO`). Its log goes with it, so it is read at the end and
-//! before a machine goes down. It is asked for only where that takes no login, and an answer that does not
-//! come soon is done without. The helper in the guest asks kernel and systemd itself: under TCG the start of a program
-//! takes longer than all of a small scenario.
+//! The console and the kernel's log are noted as they come (see [`super::kernel_log`]), so a machine may go down in any
+//! way. systemd is asked at the end of a scenario and before [`Machine::power_off`]: which units have failed is a state,
+//! not something that happens. It is asked only where that takes no login. The helper in the guest asks systemd itself:
+//! under TCG the start of a program takes longer than all of a small scenario.
+//!
+//! A check that could not look at everything says so by a name of its own: no trouble seen is not the same as no
+//! trouble.
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::answers::{Bytes, IN_PASSING};
-use super::console_checks::{Finding, check_console, unless_known};
+use super::console_checks::{
+    Finding, INCOMPLETE_KERNEL_LOG, INCOMPLETE_TRANSCRIPT, UNANSWERED, check_console, unless_known,
+};
+use super::kernel_log::{Noted, Telling};
 use super::{Life, Machine, dbus};
-use crate::Result;
 use crate::control::{Progress, Request, Running, Shell, Way};
 use crate::mutex::lock;
+use crate::{Error, ErrorKind, Result};
 
-/// For an answer, on a fast host.
-const SOON: Duration = Duration::from_secs(2);
+/// For an answer, on a fast host. It is waited for only where none comes.
+const ANSWER: Duration = Duration::from_secs(10);
 
-/// The kernel's log since it was booted, in the form of the console. `dmesg` asks the kernel itself, so it
-/// needs no journal; the kernel's buffer may have lost the beginning.
-const KERNEL_LOG: &str = "dmesg 2>/dev/null | tail -c 1000000";
+/// For what a QEMU that has ended said last.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// All records that the kernel's buffer has, where only a shell serves the channel: `dmesg` leaves out what was there
+/// before a `dmesg --clear`, and the numbers. Another end than that nothing more is there loses some.
+const KERNEL_LOG: &str = r#"{ e=$(LC_ALL=C dd if=/dev/kmsg bs=8192 iflag=nonblock 2>&1 >&3) || :; } 3>&1
+case $e in *"Resource temporarily unavailable"*) ;; *) echo "$e" >&2; exit 1 ;; esac"#;
 
 /// Units that failed after the boot print nothing on the console.
-const FAILED_UNITS: &str = "systemctl list-units --state=failed --plain --no-legend --no-pager";
+const FAILED_UNITS: &str =
+    "[ ! -d /run/systemd/system ] || systemctl list-units --state=failed --plain --no-legend --no-pager";
+
+/// More than this nobody has to say in passing.
+const LONGEST: usize = 64 << 20;
 
 /// Where systemd answers root without a bus (systemd(1)).
 const SYSTEMD: &[u8] = b"/run/systemd/private";
@@ -38,6 +53,24 @@ pub(crate) struct Trouble {
     pub(crate) in_kernel_log: Vec<Finding>,
     /// The units that have failed at the end.
     pub(crate) failed_units: Vec<String>,
+    /// What could not be looked at.
+    pub(crate) gaps: Vec<Gap>,
+}
+
+/// Something that a check should have looked at, and could not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gap {
+    /// The name by which it is allowed.
+    pub(crate) check: &'static str,
+    pub(crate) why: String,
+}
+
+/// What is written down of a look at the kernel's log.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Looked {
+    noted: Noted,
+    /// Why it can't be said whether that is all.
+    unanswered: Option<String>,
 }
 
 impl Machine {
@@ -45,8 +78,12 @@ impl Machine {
     pub(crate) async fn trouble(&self) -> Result<Trouble> {
         self.note_trouble().await;
         let mut trouble = self.noted(|noted| noted.clone());
-        trouble.on_console.extend(check_console(&self.get_console_log()?, &[]));
+        self.life().look_at_console(&mut trouble).await;
         trouble.in_kernel_log = unless_known(trouble.in_kernel_log, &trouble.on_console);
+        // A kernel that has panicked answers nobody, and a console says what it has to say.
+        if trouble.on_console.iter().any(|finding| finding.check == "kernel panic") {
+            trouble.gaps.retain(|gap| gap.check != UNANSWERED);
+        }
         Ok(trouble)
     }
 
@@ -57,38 +94,59 @@ impl Machine {
 
     /// Keeps in mind what the kernel's log shows.
     pub(super) async fn note_kernel_log(&self) {
-        let life = self.life();
-        let log = match life.question("the kernel's log", b"log").await {
-            Some(log) => Some(as_on_a_console(&String::from_utf8_lossy(&log))),
-            None => life.ask(KERNEL_LOG).await,
-        };
-        if let Some(log) = log {
-            let found = check_console(&log, &[]);
-            self.noted(|noted| {
-                noted.in_kernel_log.retain(|known| found.iter().all(|finding| finding.line != known.line));
-                noted.in_kernel_log.extend(found);
-            });
-        }
+        self.note_kernel_log_of(&self.life()).await;
+    }
+
+    async fn note_kernel_log_of(&self, life: &Life) {
+        let question = format!("{IN_PASSING}what the kernel logged");
+        let (noted, unanswered) =
+            match life.answer(&question, async { Ok(life.look_at_kernel_log().await) }).await {
+                Ok(Looked { noted, unanswered }) => (noted, unanswered),
+                // A record of before this was asked.
+                Err(error) if error.kind() == ErrorKind::NotRecorded => return,
+                Err(error) => (Noted::default(), Some(error.summary().to_owned())),
+            };
+        self.noted(|trouble| {
+            for finding in noted.findings() {
+                if trouble.in_kernel_log.iter().all(|known| known.line != finding.line) {
+                    trouble.in_kernel_log.push(finding);
+                }
+            }
+            let incomplete = noted.incomplete().iter().map(|why| (INCOMPLETE_KERNEL_LOG, why.clone()));
+            for (check, why) in incomplete.chain(unanswered.map(|why| (UNANSWERED, why))) {
+                trouble.lacks(check, why);
+            }
+        });
     }
 
     /// Keeps in mind which units have failed; those of before count no more.
     async fn note_failed_units(&self) {
         let life = self.life();
-        if life.is_running_well().await {
-            return self.noted(|noted| noted.failed_units.clear());
-        }
-        if let Some(list) = life.ask(FAILED_UNITS).await {
-            let names = list.lines().filter_map(|line| line.split_whitespace().next());
-            self.noted(|noted| noted.failed_units = names.map(str::to_owned).collect());
+        let failed =
+            if life.is_running_well().await { Ok(Some(String::new())) } else { life.ask(FAILED_UNITS).await };
+        match failed {
+            Ok(Some(list)) => {
+                let names = list.lines().filter_map(|line| line.split_whitespace().next());
+                self.noted(|noted| noted.failed_units = names.map(str::to_owned).collect());
+            }
+            // Nobody could be asked, or the machine goes down.
+            Ok(None) => {}
+            Err(error) if error.kind() == ErrorKind::NotRecorded || life.goes_down() => {}
+            Err(error) => self.noted(|noted| {
+                let why = format!("systemd did not say which units have failed: {}", error.summary());
+                noted.lacks(UNANSWERED, why);
+            }),
         }
     }
 
-    /// Keeps in mind what the console of a life shows that is over.
-    pub(super) fn note_console(&self, life: &Life) {
-        // A transcript that can't be read is an error of the run directory's, and no trouble in the machine.
-        let found = check_console(&life.console.log().unwrap_or_default(), &[]);
+    /// Keeps in mind what a life shows that is over.
+    pub(super) async fn note_life(&self, life: &Life) {
+        self.note_kernel_log_of(life).await;
+        let mut shown = Trouble::default();
+        life.look_at_console(&mut shown).await;
         self.noted(|noted| {
-            noted.on_console.extend(found);
+            noted.on_console.append(&mut shown.on_console);
+            shown.gaps.drain(..).for_each(|gap| noted.lacks(gap.check, gap.why));
             noted.failed_units.clear();
         });
     }
@@ -98,33 +156,115 @@ impl Machine {
     }
 }
 
-impl Life {
-    /// What root's `command` prints; `None` where root can't be asked at once, it fails or takes too long.
-    pub(super) async fn ask(&self, command: &str) -> Option<String> {
-        if self.qemu.exit().borrow().is_some() {
-            return None;
+impl Trouble {
+    fn lacks(&mut self, check: &'static str, why: String) {
+        let gap = Gap { check, why };
+        if !self.gaps.contains(&gap) {
+            self.gaps.push(gap);
         }
-        let ask = async { Ok(self.asked_at_once(command).await) };
-        self.answer(&format!("{IN_PASSING}{command}"), ask).await.ok()?
+    }
+}
+
+impl Life {
+    /// Adds what the console shows.
+    async fn look_at_console(&self, trouble: &mut Trouble) {
+        if self.is_off() {
+            self.console.read_to_the_end(self.limit(LAST_WORDS)).await;
+        }
+        match self.console.log_that_is_left() {
+            Ok((log, why)) => {
+                trouble.on_console.extend(check_console(&log, &[]));
+                if let Some(why) = why {
+                    trouble.lacks(INCOMPLETE_TRANSCRIPT, why);
+                }
+            }
+            Err(error) => trouble.lacks(INCOMPLETE_TRANSCRIPT, error.summary().to_owned()),
+        }
     }
 
-    async fn asked_at_once(&self, command: &str) -> Option<String> {
+    /// What was told of the kernel's log, once all is told that was logged up to now.
+    async fn look_at_kernel_log(&self) -> Looked {
+        let kernel = self.control.kernel();
+        let unanswered = match self.control.root().filter(|_| !self.is_off()) {
+            None => self.why_log_is_cut_off().await,
+            Some(channel) if channel.way() == Way::Shell => match self.asked_at_once(KERNEL_LOG).await {
+                Ok(log) => {
+                    kernel.was_read(log.unwrap_or_default().as_bytes());
+                    None
+                }
+                Err(error) => Some(format!("the kernel's log could not be read: {}", error.summary())),
+            },
+            // The answer comes behind all that was logged before.
+            Some(channel) => match channel.ping(self.limit(ANSWER)).await {
+                Ok(_) => None,
+                Err(_) if channel.lost().is_some() => self.why_log_is_cut_off().await,
+                Err(error) => Some(format!("the kernel's log could not be read: {}", error.summary())),
+            },
+        };
+        Looked { noted: kernel.noted(), unanswered }
+    }
+
+    /// Why the log may have gone on after what was told of it, where no channel is open.
+    async fn why_log_is_cut_off(&self) -> Option<String> {
+        let kernel = self.control.kernel();
+        let over = kernel.is_over(self.limit(LAST_WORDS)).await;
+        let why = match kernel.telling() {
+            Telling::NotBegun | Telling::Ended => return None,
+            Telling::UnderWay if !over => {
+                "what the machine said last on the control channel was not read in time"
+            }
+            Telling::UnderWay | Telling::BrokenOff if self.is_off() => return None,
+            Telling::UnderWay | Telling::BrokenOff => {
+                "the control channel was lost, and what the kernel logged since was not read"
+            }
+            Telling::OnRequest => {
+                "only a shell serves the control channel, and it was lost before the kernel's log was read"
+            }
+        };
+        Some(why.to_owned())
+    }
+
+    fn is_off(&self) -> bool {
+        self.qemu.exit().borrow().is_some()
+    }
+
+    /// Whether the machine is off, or its helper was asked to end since it is going down.
+    fn goes_down(&self) -> bool {
+        self.is_off() || (self.control.root().is_none() && self.control.kernel().telling() == Telling::Ended)
+    }
+
+    /// What root's `command` prints; `None` where root can't be asked at once.
+    ///
+    /// # Errors
+    /// Why it can't be said: the command fails, or takes too long.
+    pub(super) async fn ask(&self, command: &str) -> Result<Option<String>> {
+        if self.is_off() {
+            return Ok(None);
+        }
+        self.answer(&format!("{IN_PASSING}{command}"), self.asked_at_once(command)).await
+    }
+
+    async fn asked_at_once(&self, command: &str) -> Result<Option<String>> {
         // Not by way of `channel`, which would open one that is lost.
-        let channel = self.control.root()?;
+        let Some(channel) = self.control.root() else { return Ok(None) };
         let _step = self.step(format!("root: {command}"));
+        let limit = self.limit(ANSWER);
         let request = Request { text: command.to_owned(), shell: Shell::Bash, stdin: false, sum: false };
-        let asking = async { printed(channel.run(request).await.ok()?).await };
-        let answer = tokio::time::timeout(self.limit(SOON), asking).await.ok()??;
-        Some(String::from_utf8_lossy(&answer).into_owned())
+        let asking = async { printed(channel.run(request).await?).await };
+        let answer = tokio::time::timeout(limit, asking).await.map_err(|_| {
+            Error::new(ErrorKind::Timeout, format!("{}: `{command}` did not end in time", self.name))
+                .took(limit, limit)
+        })??;
+        Ok(Some(String::from_utf8_lossy(&answer).into_owned()))
     }
 
-    /// What the helper in the guest knows without starting a program; `None` as for [`Life::ask`], and where no helper
-    /// serves the channel.
+    /// What the helper in the guest knows without starting a program; `None` where it can't be asked, has no answer or
+    /// takes too long, and where no helper serves the channel.
     async fn question(&self, named: &str, question: &[u8]) -> Option<Vec<u8>> {
         let ask = async {
             let channel = self.control.root().filter(|root| root.way() == Way::Helper)?;
-            let asking = async { printed(channel.ask(question).await.ok()?).await };
-            tokio::time::timeout(self.limit(SOON), asking).await.ok()?.map(Bytes)
+            let asking = async { printed(channel.ask(question).await.ok()?).await.ok() };
+            tokio::time::timeout(self.limit(ANSWER), asking).await.ok()?.map(Bytes)
         };
         self.answer(&format!("{IN_PASSING}{named}"), async { Ok(ask.await) }).await.ok()?.map(|bytes| bytes.0)
     }
@@ -153,37 +293,22 @@ impl Life {
 }
 
 /// The output of what succeeds.
-async fn printed(mut running: Running) -> Option<Vec<u8>> {
+async fn printed(mut running: Running) -> Result<Vec<u8>> {
     let mut printed = Vec::new();
     loop {
-        match running.next().await.ok()? {
-            Progress::Stdout(bytes) => printed.extend(bytes),
+        match running.next().await? {
+            Progress::Stdout(bytes) if printed.len() + bytes.len() <= LONGEST => printed.extend(bytes),
+            Progress::Stdout(_) => {
+                return Err(Error::new(ErrorKind::Incomplete, "the answer is longer than 64 MiB"));
+            }
             Progress::Stderr(_) => {}
-            Progress::Exit(0) => return Some(printed),
-            Progress::Exit(_) => return None,
+            Progress::Exit(0) => return Ok(printed),
+            Progress::Exit(status) => {
+                return Err(Error::new(
+                    ErrorKind::CommandFailed,
+                    format!("the command ended with status {status}"),
+                ));
+            }
         }
-    }
-}
-
-/// The kernel's log without the levels that syslog(2) puts before each line.
-fn as_on_a_console(log: &str) -> String {
-    let lines = log.lines().map(|line| match line.strip_prefix('<').and_then(|rest| rest.split_once('>')) {
-        Some((level, rest)) if level.bytes().all(|byte| byte.is_ascii_digit()) => rest,
-        _ => line,
-    });
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn levels_are_taken_off_the_kernels_lines() {
-        let log = "<6>[    0.000000] Linux version 6\n<4>[    1.5] a: <b> c\nno level\n<x>[ 2.0] d\n";
-        assert_eq!(
-            as_on_a_console(log),
-            "[    0.000000] Linux version 6\n[    1.5] a: <b> c\nno level\n<x>[ 2.0] d"
-        );
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::registry::Scenario;
-use crate::machine::{Finding, Machine, console_checks};
+use crate::machine::{Finding, Gap, Machine, console_checks};
 use crate::{Error, ErrorKind, Result};
 
 /// The check that units are told by which fail without a word on the console.
@@ -57,6 +57,24 @@ pub(super) async fn pass(scenario: &Scenario, machines: &[Machine]) -> Result {
             return Err(Error::new(ErrorKind::ConsoleCheck, summary)
                 .section("failed units", trouble.failed_units.join("\n"))
                 .next_step(format!("if that is expected: `#[scenario(allow({FAILED_UNIT:?}))]`")));
+        }
+        // Last: what was found says more than what could not be looked at.
+        let forbidden = |gap: &&Gap| !scenario.allow.contains(&gap.check);
+        if let Some(first) = trouble.gaps.iter().find(forbidden) {
+            let meaning = console_checks()
+                .iter()
+                .find(|check| check.name() == first.check)
+                .map_or("", |check| check.meaning());
+            let summary =
+                format!("the scenario passed, but whether all is well with {name} can't be said: {meaning}");
+            let mut reasons = String::new();
+            for gap in trouble.gaps.iter().filter(forbidden).take(SHOWN) {
+                // Writing to a String does not fail.
+                let _ = writeln!(reasons, "{}: {}", gap.check, gap.why);
+            }
+            return Err(Error::new(ErrorKind::ConsoleCheck, summary)
+                .section("why", reasons)
+                .next_step(format!("if that is expected: `#[scenario(allow({:?}))]`", first.check)));
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ mod frames;
 mod guest;
 mod hostile;
 mod input;
+mod kernel;
 mod losing;
 mod native;
 mod nested;

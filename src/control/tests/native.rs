@@ -31,14 +31,14 @@ done
 "#;
 
 /// A guest that is a process of this host.
-struct Native {
-    channel: Channel,
+pub(super) struct Native {
+    pub(super) channel: Channel,
     process: Child,
     program: tempfile::TempDir,
 }
 
 impl Native {
-    async fn open(helper: fn(&str) -> Option<&'static [u8]>) -> Self {
+    pub(super) async fn open(helper: fn(&str) -> Option<&'static [u8]>) -> Self {
         let program = tempfile::tempdir().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let process = Command::new("bash")
@@ -65,7 +65,12 @@ impl Native {
         both
     }
 
-    async fn run(&self, text: &str) -> Outcome {
+    /// The process that serves the channel.
+    pub(super) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(super) async fn run(&self, text: &str) -> Outcome {
         outcome(self.channel.run(request(text)).await.unwrap()).await
     }
 }
@@ -86,10 +91,10 @@ impl Drop for Native {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Outcome {
+pub(super) struct Outcome {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    status: i32,
+    pub(super) status: i32,
 }
 
 async fn outcome(mut running: Running) -> Outcome {

@@ -373,7 +373,15 @@ impl State {
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 // The end, or as good as that.
-                _ => return,
+                _ => {
+                    if until != u64::MAX {
+                        let has = self.handed;
+                        console.lacks(format!(
+                            "the record has its first {has} bytes, and the run had {until} by now"
+                        ));
+                    }
+                    return;
+                }
             }
         }
     }

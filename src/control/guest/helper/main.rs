@@ -12,6 +12,7 @@ mod awaken;
 mod bytes;
 mod command;
 mod frame;
+mod kmsg;
 mod lane;
 mod leftover;
 mod manage;

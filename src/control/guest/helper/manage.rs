@@ -52,6 +52,7 @@ impl Server {
 
     /// Tells the host how a command ended.
     pub fn answer(&mut self, at: usize, status: u32) {
+        self.tell_kernel();
         if let Some(command) = self.commands.0[at].take() {
             let mut line = Line::new().text(b"status ").number(status).text(b"\n");
             if command.request.sum {

@@ -30,6 +30,7 @@ impl Server {
             frame::append(&mut self.out, b'O', id, &answer.front()[..piece]);
             answer.consume(piece);
         }
+        self.tell_kernel();
         let status = Line::new().text(b"status ").number(u32::from(!done)).text(b"\n");
         frame::append(&mut self.out, b'X', id, status.bytes());
     }

@@ -3,6 +3,7 @@
 use crate::bytes::Bytes;
 use crate::command::{COMMANDS, Commands, Phase};
 use crate::frame::{self, Next};
+use crate::kmsg::Kernel;
 use crate::lane::Lane;
 use crate::leftover::Leftovers;
 use crate::stem::Stem;
@@ -35,6 +36,7 @@ pub struct Server {
     pub graves: [Option<Lane>; LANES],
     pub next_grave: usize,
     pub leftovers: Leftovers,
+    pub kernel: Kernel,
     /// Frames on their way to the host.
     pub out: Bytes,
     /// So many lanes are kept ready.
@@ -57,6 +59,7 @@ pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: En
         graves: [const { None }; LANES],
         next_grave: 0,
         leftovers: Leftovers::new(),
+        kernel: Kernel::new(),
         out: Bytes::new(),
         spare: 1,
         most: 0,
@@ -134,8 +137,10 @@ impl Server {
                     Source::Input(lane) => self.write_input(lane),
                     Source::Leftover(at) => self.leftovers.read(at),
                     Source::PortOut => {}
+                    Source::Kernel => self.tell_kernel(),
                     Source::Signals => {
                         if signals.asked_to_end() {
+                            self.take_leave(output);
                             return 0;
                         }
                         while let Some(pid) = sys::wait_any() {
@@ -163,6 +168,9 @@ impl Server {
         watch.add_lanes(&self.lanes, &self.commands, room);
         if room {
             watch.add(input.number(), POLLIN, Source::PortIn);
+            if let Some(kernel) = self.kernel.number() {
+                watch.add(kernel, POLLIN, Source::Kernel);
+            }
         }
         if !self.out.is_empty() {
             watch.add(output.number(), POLLOUT, Source::PortOut);
@@ -172,7 +180,7 @@ impl Server {
     }
 
     /// Writes what the port takes now. Whether there is still somebody at the other end.
-    fn flush(&mut self, output: &Fd) -> bool {
+    pub fn flush(&mut self, output: &Fd) -> bool {
         while !self.out.is_empty() {
             match output.write(self.out.front()) {
                 Ok(n) => self.out.consume(n),

@@ -15,7 +15,11 @@ impl Server {
             b'K' => return self.take_kill(id, content),
             b'C' => awaken(content),
             b'Q' => self.take_question(id, content),
-            b'P' => frame::append(&mut self.out, b'P', id, content),
+            b'M' => self.follow_kernel(content),
+            b'P' => {
+                self.tell_kernel();
+                frame::append(&mut self.out, b'P', id, content);
+            }
             // Of a later version.
             _ => {}
         }

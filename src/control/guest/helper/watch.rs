@@ -21,9 +21,11 @@ pub enum Source {
     /// There is output: 0 standard output, 1 standard error.
     Output(usize, usize),
     Leftover(usize),
+    /// The kernel logged something.
+    Kernel,
 }
 
-const MOST: usize = 3 + LANES * 5 + LEFTOVERS;
+const MOST: usize = 4 + LANES * 5 + LEFTOVERS;
 
 /// Descriptors and what they are.
 ///

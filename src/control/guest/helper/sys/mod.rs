@@ -18,6 +18,8 @@ use machine::{call, number};
 
 /// Error numbers that mean "not now" or "nobody is there".
 pub const EAGAIN: isize = -11;
+/// Of the kernel's log: records were overwritten before they were read.
+pub const EPIPE: isize = -32;
 const EINTR: isize = -4;
 
 /// Readiness, as `poll` has it.

@@ -1,0 +1,160 @@
+//! The kernel's log over a channel: against a guest in memory, and the real helper on this host's own log.
+
+use std::sync::{Arc, Mutex};
+
+use super::guest::{opened, request, soon, started};
+use super::native::Native;
+use crate::control::guest::helper_for;
+use crate::control::{Channel, KernelWord, Progress, Way};
+
+/// Everything that was heard, as text.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<String>>);
+
+impl Heard {
+    fn of(channel: &Channel, from: Option<u64>) -> Self {
+        let heard = Self::default();
+        let sink = heard.clone();
+        channel.follow_kernel(from, move |word| {
+            let mut text = sink.0.lock().unwrap();
+            match word {
+                KernelWord::Records(records) => text.push_str(&String::from_utf8_lossy(records)),
+                KernelWord::NoMore(why) => text.push_str(&format!("<{}>", String::from_utf8_lossy(why))),
+            }
+        });
+        heard
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// The number of the record with this text.
+    fn number_of(&self, text: &str) -> Option<u64> {
+        let heard = self.text();
+        let line = heard.lines().find(|line| line.contains(text))?;
+        line.split(',').nth(1)?.parse().ok()
+    }
+
+    /// Whether it is the only one who still has what was heard: the channel has let go of it.
+    fn is_over(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_before_a_commands_exit_is_heard_before_it() {
+    let (channel, mut guest) = opened().await;
+    let heard = Heard::of(&channel, Some(7));
+    let asked = guest.hears('M').await;
+    assert_eq!((asked.id, asked.payload), (0, b"7".to_vec()));
+    let (mut running, id) = started(&channel, &mut guest, "crash").await;
+    guest.sends('M', 0, "6,7,1,-;crash\n").await;
+    guest.exits(id, 139).await;
+    assert_eq!(soon(running.next()).await.unwrap(), Progress::Exit(139));
+    assert_eq!(heard.text(), "6,7,1,-;crash\n");
+}
+
+#[tokio::test]
+async fn what_came_before_the_port_was_closed_is_read_before_the_channel_is_lost() {
+    let (channel, mut guest) = opened().await;
+    let heard = Heard::of(&channel, None);
+    assert_eq!(guest.hears('M').await.payload, b"");
+    guest.sends('M', 0, "6,0,1,-;last words\n").await;
+    guest.sends('N', 0, "ended").await;
+    channel.close_when_read("the port was closed");
+    assert_eq!(channel.lost().as_deref(), Some("the port was closed"), "nothing can be started any more");
+    assert!(channel.run(request("true")).await.is_err());
+    soon(async {
+        while !heard.is_over() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(heard.text(), "6,0,1,-;last words\n<ended>");
+}
+
+#[tokio::test]
+async fn who_listens_on_a_channel_that_is_lost_is_let_go() {
+    let (channel, guest) = opened().await;
+    drop(guest);
+    soon(async {
+        while channel.lost().is_none() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(Heard::of(&channel, None).is_over());
+}
+
+/// Where this host lets nobody read or write its log there is nothing to try.
+fn log_can_be_used() -> bool {
+    let usable = std::fs::File::options().read(true).write(true).open("/dev/kmsg").is_ok();
+    if !usable {
+        eprintln!("/dev/kmsg of this host can't be opened: not tried");
+    }
+    usable
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_helper_tells_what_the_kernel_logs_before_the_exit_of_the_command_that_brought_it_about() {
+    if !log_can_be_used() {
+        return;
+    }
+    let guest = Native::open(helper_for).await;
+    assert_eq!(guest.channel.way(), Way::Helper);
+    let heard = Heard::of(&guest.channel, None);
+    let word = format!("nixvm-test {} ", std::process::id());
+    for number in 0..20 {
+        assert_eq!(guest.run(&format!("echo '{word}{number}.' >/dev/kmsg")).await.status, 0);
+        assert!(heard.number_of(&format!("{word}{number}.")).is_some(), "{number}");
+    }
+    let all: Vec<u64> = heard
+        .text()
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .map(|line| line.split(',').nth(1).unwrap().parse().unwrap())
+        .collect();
+    assert!(all.is_sorted_by(|one, next| one + 1 == *next), "none twice, none left out: {all:?}");
+
+    // As after a restore: from a record on, whether the helper is there by itself or has to go back.
+    let from = heard.number_of(&format!("{word}12.")).unwrap();
+    let again = Heard::of(&guest.channel, Some(from));
+    soon(guest.channel.ping(super::guest::LIMIT)).await.unwrap();
+    let told: Vec<_> =
+        (0..20).filter(|number| again.number_of(&format!("{word}{number}.")).is_some()).collect();
+    assert_eq!(told, (12..20).collect::<Vec<_>>());
+    let next = again
+        .text()
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split(',').nth(1)?.parse::<u64>().ok())
+        .max()
+        .unwrap()
+        + 1;
+    let new = Heard::of(&guest.channel, Some(next));
+    assert_eq!(guest.run(&format!("echo '{word}new.' >/dev/kmsg")).await.status, 0);
+    assert!(new.number_of(&format!("{word}new.")).is_some());
+    assert!(new.number_of(&format!("{word}19.")).is_none(), "{}", new.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_helper_that_is_asked_to_end_tells_the_rest_first() {
+    if !log_can_be_used() {
+        return;
+    }
+    let guest = Native::open(helper_for).await;
+    let heard = Heard::of(&guest.channel, None);
+    let word = format!("nixvm-test {} leaves", std::process::id());
+    // Its parent's parent is the helper; the shell that runs this goes with it.
+    let text = format!("echo '{word}' >/dev/kmsg; kill -TERM {}", guest.pid());
+    let _running = guest.channel.run(request(&text)).await.unwrap();
+    soon(async {
+        while !heard.is_over() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(heard.number_of(&word).is_some());
+    assert!(heard.text().ends_with("<ended>"));
+}
