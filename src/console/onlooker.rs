@@ -165,8 +165,10 @@ impl Console {
             engine.flush();
             (engine.written(), engine.held_back().to_vec(), engine.incomplete().map(str::to_owned))
         };
-        let mut raw = std::fs::read(path).map_err(|error| cannot_read(path, &error))?;
-        // More may have come since.
+        // No more than was written, whatever the file is by now.
+        let mut raw = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(written).read_to_end(&mut raw));
+        read.map_err(|error| cannot_read(path, &error))?;
         if why.is_none() && (raw.len() as u64) < written {
             why = Some(format!(
                 "{} has {} of {written} bytes that were written to it",
@@ -219,11 +221,15 @@ impl Line {
     /// Looks through the transcript as if its bytes came anew. `None` also where there is no transcript.
     fn find_in_transcript(&self, pattern: &Pattern) -> Result<Option<Match>> {
         let Some(path) = &self.transcript else { return Ok(None) };
-        self.engine().flush();
+        let written = {
+            let mut engine = self.engine();
+            engine.flush();
+            engine.written()
+        };
         let mut engine = Engine::new(self.window, Watch::Off, None);
         engine.begin(std::slice::from_ref(pattern));
         let mut feed = || -> io::Result<Option<Match>> {
-            let mut file = File::open(path)?;
+            let mut file = File::open(path)?.take(written);
             let mut piece = vec![0; PIECE];
             loop {
                 if let Some((_, found)) = engine.take_found() {

@@ -192,8 +192,15 @@ impl Keeper {
 
     /// Copies `most` bytes of a file at most.
     fn copy(&self, from: &Path, to: &Path, most: u64) -> io::Result<()> {
-        let mut from = File::open(from)?.take(most);
-        self.files.replace_with(to, MODE, |file| io::copy(&mut from, file).map(drop))
+        let from = File::open(from)?;
+        let length = from.metadata()?.len();
+        let mut from = from.take(most);
+        self.files.replace_with(to, MODE, |file| io::copy(&mut from, file).map(drop))?;
+        if length > most {
+            let why = format!("it has {length} bytes, and the first {most} are kept");
+            super::incomplete(&to.display().to_string(), &why);
+        }
+        Ok(())
     }
 
     /// Says that a file is in the record.

@@ -12,6 +12,7 @@ mod config;
 mod doctor;
 mod failures;
 mod folder;
+mod full_disk;
 mod harness;
 mod init;
 mod limits;

@@ -115,3 +115,71 @@ async fn the_log_is_all_there_is_as_text_without_secrets() {
     console.expect("transcript\n", SOON).await.unwrap();
     assert_eq!(console.log().unwrap(), "no transcript\n");
 }
+
+/// Every write to it fails as on a full disk.
+fn full(folder: &std::path::Path) -> std::path::PathBuf {
+    let path = folder.join("transcript");
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_transcript_that_could_not_be_written_is_no_log_and_a_wait_in_vain_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let transcript = Some(full(folder.path()));
+    let (console, mut guest) =
+        with(ConsoleOptions { transcript, window: 4 << 10, ..ConsoleOptions::default() });
+    guest.says("segfault at the very start\r\n").await;
+    guest.says("0123456789abcdef\r\n".repeat(4000)).await;
+    guest.says("the end\r\n").await;
+    console.expect("the end\n", SOON).await.unwrap();
+    let error = console.log().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Incomplete);
+    assert!(error.summary().contains("transcript is incomplete: it could not be written: No space"), "{error}");
+    // What is kept is enough to say yes, and not to say no.
+    console.find("the end", None, SOON).await.unwrap();
+    let error = console.find("segfault", None, Duration::from_millis(20)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Incomplete);
+    assert!(error.summary().contains("did not come, or it is lost"), "{error}");
+}
+
+#[tokio::test]
+async fn a_transcript_that_somebody_cut_off_is_no_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("transcript");
+    let (console, mut guest) = with_transcript(&path);
+    guest.says("one\r\ntwo\r\n").await;
+    console.expect("two\n", SOON).await.unwrap();
+    assert_eq!(console.log().unwrap(), "one\ntwo\n");
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(5).unwrap();
+    let error = console.log().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Incomplete);
+    assert!(error.summary().contains("has 5 of 10 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_not_kept_is_said_where_there_is_no_transcript_and_since_an_old_mark() {
+    let (console, mut guest) = with(ConsoleOptions { window: 4 << 10, ..ConsoleOptions::default() });
+    let mark = console.mark();
+    guest.says("the start\r\n").await;
+    guest.says("0123456789abcdef\r\n".repeat(4000)).await;
+    guest.says("the end\r\n").await;
+    console.expect("the end\n", SOON).await.unwrap();
+    assert_eq!(console.log().unwrap_err().kind(), ErrorKind::Incomplete);
+    let since = |pattern: &'static str| console.find(pattern, Some(mark), Duration::from_millis(20));
+    since("the end").await.unwrap();
+    assert_eq!(since("the start").await.unwrap_err().kind(), ErrorKind::Incomplete);
+}
+
+#[tokio::test]
+async fn the_log_has_what_may_be_the_beginning_of_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let (console, mut guest) = with_transcript(&folder.path().join("transcript"));
+    console.send_secret("hunter2").await.unwrap();
+    guest.says("the prey of a hunter").await;
+    console.expect("hunter", SOON).await.unwrap();
+    assert_eq!(console.log().unwrap(), "the prey of a hunter");
+    guest.says("2\r\n").await;
+    console.expect("2\n", SOON).await.unwrap();
+    assert_eq!(console.log().unwrap(), "the prey of a ****\n");
+}

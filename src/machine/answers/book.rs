@@ -102,12 +102,19 @@ impl Book {
     fn write(&self, line: &str) {
         let mut open = lock(&self.0);
         let Some(Open { file, written, answers }) = &mut *open else { return };
+        let before = *written;
         *written += line.len() as u64 + 1;
         if *written > MOST {
+            if before <= MOST {
+                crate::record::incomplete(
+                    "what a machine answered",
+                    &format!("{} MiB of it are kept", MOST >> 20),
+                );
+            }
             return;
         }
         if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
-            tracing::warn!(%error, "no answers are written down from here on");
+            crate::record::incomplete("what a machine answered, from here on", &error);
             *open = None;
             return;
         }
