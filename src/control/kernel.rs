@@ -58,6 +58,13 @@ impl Channel {
     }
 }
 
+impl Channel {
+    /// Nothing is told until [`Channel::follow_kernel`]: whoever saves the machine must not cut a frame in two.
+    pub(crate) fn hold_kernel(&self) {
+        self.shared().send(|out| encode(out, b'M', 0, b"hold"));
+    }
+}
+
 /// Takes a frame that tells of the kernel's log.
 pub(super) fn take(shared: &Shared, kind: u8, payload: &[u8]) {
     shared.kernel.hear(match kind {

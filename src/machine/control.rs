@@ -208,6 +208,20 @@ impl Control {
         }
     }
 
+    /// Nothing is told of the kernel's log from the next answer on: the machine is about to be saved.
+    pub(super) fn hold_kernel_log(&self) {
+        if let Some(root) = self.root().filter(|root| root.way() == Way::Helper) {
+            root.hold_kernel();
+        }
+    }
+
+    /// The machine that was saved goes on.
+    pub(super) fn go_on_with_kernel_log(&self) {
+        if let Some(root) = self.root().filter(|root| root.way() == Way::Helper) {
+            self.kernel.follow(&root, true);
+        }
+    }
+
     /// What is known of the kernel's log.
     pub(super) fn kernel(&self) -> &KernelLog {
         &self.kernel

@@ -74,12 +74,18 @@ impl Machine {
         let _step = life.step("save the machine");
         let control = life.save_control().await?;
         life.settle().await;
-        let known = life.known(&line, control)?;
         let started = Instant::now();
-        match life.qemu.save(&self.shared.run_dir, folder).await? {
-            Saved::Done => {}
-            impossible => return Ok(impossible),
-        }
+        let saved = async {
+            let known = life.known(&line, control)?;
+            life.qemu.save(&self.shared.run_dir, folder).await.map(|saved| (known, saved))
+        };
+        let known = match saved.await {
+            Ok((known, Saved::Done)) => known,
+            goes_on => {
+                life.control.go_on_with_kernel_log();
+                return goes_on.map(|(_, impossible)| impossible);
+            }
+        };
         *line = Line::Lost("the machine was saved".to_owned());
         life.write_known(&known, folder)?;
         let machine = life.name.clone();
@@ -298,6 +304,7 @@ impl Life {
     /// Closes what can't be taken up again, and notes the rest.
     pub(super) async fn save_control(&self) -> Result<SavedControl> {
         let mut saved = self.control.save().await;
+        self.control.hold_kernel_log();
         if let Some(root) = self.control.root() {
             root.ping(self.limit(ANSWER)).await?;
         }

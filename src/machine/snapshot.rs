@@ -65,15 +65,20 @@ impl Machine {
         let number = self.shared.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
         let _step = life.step(format!("take snapshot {number}"));
         let control: SavedControl = life.save_control().await?;
-        let known = life.known(&line, control)?;
         let mut moment = None;
-        let keep = async {
-            moment = Some(life.qemu.keep_moment(number, &self.shared.run_dir).await?);
-            Ok(())
+        let kept = async {
+            let known = life.known(&line, control)?;
+            let keep = async {
+                moment = Some(life.qemu.keep_moment(number, &self.shared.run_dir).await?);
+                Ok(())
+            };
+            life.answer(&format!("take snapshot {number}"), keep).await?;
+            Ok(known)
         };
-        life.answer(&format!("take snapshot {number}"), keep).await?;
+        let known: Result<Known> = kept.await;
+        life.control.go_on_with_kernel_log();
         let machine = Arc::downgrade(&self.shared.run_dir);
-        Ok(Snapshot { number, machine, moment, known })
+        Ok(Snapshot { number, machine, moment, known: known? })
     }
 
     /// Brings the machine back to the moment of a snapshot. What ran since fails with

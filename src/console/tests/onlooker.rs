@@ -135,7 +135,10 @@ async fn a_transcript_that_could_not_be_written_is_no_log_and_a_wait_in_vain_say
     console.expect("the end\n", SOON).await.unwrap();
     let error = console.log().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Incomplete);
-    assert!(error.summary().contains("transcript is incomplete: it could not be written: No space"), "{error}");
+    assert!(
+        error.summary().contains("transcript is incomplete: it could not be written: No space"),
+        "{error}"
+    );
     // What is kept is enough to say yes, and not to say no.
     console.find("the end", None, SOON).await.unwrap();
     let error = console.find("segfault", None, Duration::from_millis(20)).await.unwrap_err();

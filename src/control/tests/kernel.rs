@@ -139,6 +139,26 @@ async fn the_helper_tells_what_the_kernel_logs_before_the_exit_of_the_command_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_helper_that_is_told_to_hold_says_nothing_and_then_leaves_nothing_out() {
+    if !log_can_be_used() {
+        return;
+    }
+    let guest = Native::open(helper_for).await;
+    let heard = Heard::of(&guest.channel, None);
+    let word = format!("nixvm-test {} holds ", std::process::id());
+    assert_eq!(guest.run(&format!("echo '{word}1.' >/dev/kmsg")).await.status, 0);
+    let next = heard.number_of(&format!("{word}1.")).unwrap() + 1;
+    guest.channel.hold_kernel();
+    assert_eq!(guest.run(&format!("echo '{word}2.' >/dev/kmsg")).await.status, 0);
+    soon(guest.channel.ping(super::guest::LIMIT)).await.unwrap();
+    assert_eq!(heard.number_of(&format!("{word}2.")), None);
+    let again = Heard::of(&guest.channel, Some(next));
+    soon(guest.channel.ping(super::guest::LIMIT)).await.unwrap();
+    assert!(again.number_of(&format!("{word}2.")).is_some());
+    assert!(again.number_of(&format!("{word}1.")).is_none(), "{}", again.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_helper_that_is_asked_to_end_tells_the_rest_first() {
     if !log_can_be_used() {
         return;

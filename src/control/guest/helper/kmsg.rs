@@ -19,6 +19,8 @@ const FAREWELL: usize = 2;
 /// What is known of the kernel's log.
 pub struct Kernel {
     device: Option<Fd>,
+    /// The host saves the machine: a frame must not be cut in two by that.
+    held: bool,
     /// The number of the record that is read next.
     next: u32,
     /// Records of lower numbers are known to the host.
@@ -29,12 +31,12 @@ pub struct Kernel {
 
 impl Kernel {
     pub const fn new() -> Kernel {
-        Kernel { device: None, next: 0, from: 0, records: Bytes::new() }
+        Kernel { device: None, held: false, next: 0, from: 0, records: Bytes::new() }
     }
 
     /// The descriptor to wait for, where the host wants to be told.
     pub fn number(&self) -> Option<i32> {
-        self.device.as_ref().map(Fd::number)
+        self.device.as_ref().filter(|_| !self.held).map(Fd::number)
     }
 
     /// Reads from the oldest record on, but tells only those from `from` on.
@@ -74,8 +76,12 @@ fn number_of(record: &[u8]) -> Option<u32> {
 }
 
 impl Server {
-    /// The host wants to be told, from the record with this number on; of all records if it names none.
+    /// The host wants to be told nothing for now, or from the record with this number on; of all records if it names none.
     pub fn follow_kernel(&mut self, content: &[u8]) {
+        self.kernel.held = content == b"hold";
+        if self.kernel.held {
+            return;
+        }
         let from = frame::number(content);
         // A guest that goes on from a saved moment is where it was then.
         if self.kernel.device.is_none() || from != Some(self.kernel.next) {
@@ -89,6 +95,9 @@ impl Server {
 
     /// Tells all records that are there.
     pub fn tell_kernel(&mut self) {
+        if self.kernel.held {
+            return;
+        }
         for _ in 0..AT_ONCE {
             match self.kernel.read() {
                 Ok(true) => {}
