@@ -168,7 +168,7 @@ impl Trouble {
 impl Life {
     /// Adds what the console shows.
     async fn look_at_console(&self, trouble: &mut Trouble) {
-        if self.is_off() {
+        if self.is_off() && self.replay().is_none() {
             self.console.read_to_the_end(self.limit(LAST_WORDS)).await;
         }
         match self.console.log_that_is_left() {
