@@ -47,7 +47,8 @@ pub async fn visit(
         }
         (Left::ByKey, Ending::PowerOff) => {
             report::say(&format!("\nnixvm-test: left the console; {name} is powered off, its disk is kept"));
-            return machine.power_off().await.map(|()| Exit::Passed.into());
+            // Whoever is logged in need not be allowed to do it.
+            return machine.shutdown().await.map(|()| Exit::Passed.into());
         }
     }
     machine.stop().await;

@@ -1,4 +1,4 @@
-//! From a built VM to a login prompt.
+//! From a built VM to a login prompt, or to the shell of whom the console logs in by itself.
 
 use std::fs::File;
 use std::os::unix::net::UnixStream as StdStream;
@@ -14,6 +14,7 @@ use super::answers::{Answers, Book, Replay, Standing, Start};
 use super::control::Control;
 use super::noise::tolerant;
 use super::options::MachineOptions;
+use super::waiting::ends_at_a_shell;
 use super::{Life, Line, Machine, Shared};
 use crate::build::BuiltVm;
 use crate::console::{Console, ConsoleOptions, Pattern, Watch};
@@ -295,6 +296,8 @@ impl<'a> Boot<'a> {
                     nudged = true;
                     self.console.send(b"\r").await?;
                 }
+                // A getty may log somebody in without a word.
+                Err(_) if services && ends_at_a_shell(&self.console.tail(1)) => break,
                 Err(_) => return Err(self.silent(kernel, services, silence)),
             }
         }

@@ -7,6 +7,7 @@ use regex::bytes::Regex;
 
 use super::frame::{Marker, Nonce, Piece, Scanner};
 use super::noise::remove_records;
+use crate::text::strip_escapes;
 
 /// The most that is kept of one command's output: beyond it a test has lost its way, and the host's
 /// memory is not the guest's to fill.
@@ -21,6 +22,13 @@ const TAIL: usize = 4096;
 #[allow(clippy::expect_used)] // a constant, and a test compiles it
 static CONVERSATION: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?s-u)(?:(?:\r?\n)?We trust you have received the usual lecture.{0,600}?)?\[sudo\] password for [^\n]{1,64}: (?:\r?\n)?\z")
+        .expect("a constant pattern")
+});
+
+/// agetty logs somebody in by itself, and their shell's prompt is the last thing that came.
+#[allow(clippy::expect_used)] // a constant, and a test compiles it
+static AUTOMATIC: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?s)(?:^|[\n ])login: [^\n]{1,64} \(automatic login\)\r?\n.*[$#%>❯»λ➜] ?\z")
         .expect("a constant pattern")
 });
 
@@ -41,6 +49,8 @@ pub(super) struct Collector {
     damaged: bool,
     /// How many times the shell said that it has taken what was typed.
     taken: usize,
+    /// Which shell said that it is ready.
+    shell: String,
     sudo: Sudo,
 }
 
@@ -70,6 +80,7 @@ impl Collector {
             uptime: f64::NAN,
             damaged: false,
             taken: 0,
+            shell: String::new(),
             sudo: Sudo::Quiet,
         }
     }
@@ -77,7 +88,7 @@ impl Collector {
     /// Takes the next bytes from the console; breaks when the shell is ready or the command starts, asks or
     /// ends, with the number of bytes that were used.
     pub(super) fn push(&mut self, chunk: &[u8]) -> ControlFlow<usize> {
-        let Self { scanner, printed, lost, started, status, uptime, damaged, taken, .. } = self;
+        let Self { scanner, printed, lost, started, status, uptime, damaged, taken, shell, .. } = self;
         let mut wake = false;
         let flow = scanner.push(chunk, |piece| {
             match piece {
@@ -105,8 +116,9 @@ impl Collector {
                     *taken += 1;
                     wake = true;
                 }
-                Piece::Marker(Marker::Ready(at)) => {
+                Piece::Marker(Marker::Ready(at, which)) => {
                     *uptime = at;
+                    *shell = which;
                     return ControlFlow::Break(());
                 }
             }
@@ -133,11 +145,12 @@ impl Collector {
         self.printed.len() + self.lost
     }
 
-    /// Whether the last thing printed looks like a login prompt.
+    /// Whether the last thing printed looks like a login prompt, or like the shell of whom the console has
+    /// logged in by itself.
     pub(super) fn ends_at_login(&self) -> bool {
         let tail = self.without_records(self.printed.len().saturating_sub(TAIL));
         let line = tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        line.ends_with(b" login: ") || line == b"login: "
+        line.ends_with(b" login: ") || line == b"login: " || AUTOMATIC.is_match(&strip_escapes(&tail))
     }
 
     /// Whether the command has begun.
@@ -158,6 +171,11 @@ impl Collector {
     /// The guest's uptime when the shell got ready, or the command ended; NaN before and without /proc.
     pub(super) fn uptime(&self) -> f64 {
         self.uptime
+    }
+
+    /// Which shell got ready: its process and the user it runs as.
+    pub(super) fn shell(&self) -> &str {
+        &self.shell
     }
 
     /// How many bytes were printed beyond what is kept.

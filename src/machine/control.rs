@@ -282,7 +282,17 @@ impl Life {
                     return Err(self.no_root("nobody has logged in yet"));
                 };
                 *line = Line::Lost("a login was broken off".to_owned());
-                *line = Line::Shell(self.log_in(&user, password.reveal()).await?);
+                let mut prompt_came = false;
+                *line = match self.log_in(&user, password.reveal(), &mut prompt_came).await {
+                    Ok(shell) => Line::Shell(shell),
+                    Err(error) => {
+                        let refused = error.kind() == ErrorKind::LoginRefused;
+                        if refused && (prompt_came || self.back_at_login().await) {
+                            *line = Line::AtLogin;
+                        }
+                        return Err(error);
+                    }
+                };
                 let opened = self.open_from_console(&mut line).await;
                 self.leave_shell(&mut line).await?;
                 opened
@@ -296,7 +306,11 @@ impl Life {
         let _step = self.step("open the control channel");
         let nonce = nonce();
         let limit = self.limit(OPEN);
-        let collector = match shell.run(self, &launch(&user, &nonce), limit).await? {
+        let ended = shell.run(self, &launch(&user, &nonce), limit).await?;
+        if matches!(ended, Ended::LoggedOut(_)) {
+            *line = Line::AtLogin;
+        }
+        let collector = match ended {
             Ended::Done(collector) => collector,
             Ended::Interrupted { collector, .. } | Ended::LoggedOut(collector) => {
                 let error = self.no_root(&format!("{user} could not start it"));

@@ -38,8 +38,8 @@ impl Nonce {
 /// What a marker says.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Marker {
-    /// The serving loop waits for commands; the guest's uptime in seconds.
-    Ready(f64),
+    /// The serving loop waits for commands; the guest's uptime in seconds, and which shell it is.
+    Ready(f64, String),
     /// The lines typed so far have been taken.
     Taken,
     /// The command did not arrive as it was sent; it was not run.
@@ -61,7 +61,7 @@ impl Marker {
         // Without /proc the uptime is empty: then no kernel record can be told apart, and none is.
         let uptime = |text: &str| text.parse().unwrap_or(f64::NAN);
         Some(match tag {
-            "R" => Self::Ready(uptime(field())),
+            "R" => Self::Ready(uptime(field()), fields.collect::<Vec<_>>().join(" ")),
             "T" => Self::Taken,
             "D" => Self::Damaged,
             "S" => Self::Start,

@@ -9,15 +9,13 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::boot::Boot;
+use super::shell_line::Ended;
 use super::{Life, Line, Machine};
 use crate::console::Watch;
-use crate::control::{Progress, Request, Shell};
 use crate::mutex::lock;
 use crate::qemu::set_aside;
 use crate::{Error, ErrorKind, Result};
 
-/// For the guest to go down for a reboot, on a fast host.
-const GOES_DOWN: Duration = Duration::from_secs(20);
 /// For QEMU to answer what it answers at once.
 const QMP: Duration = Duration::from_secs(10);
 
@@ -68,11 +66,14 @@ impl Machine {
     /// Starts the machine anew in good order and waits for its login prompt. Sessions are over then;
     /// the machine object, its console and its QEMU stay the same.
     ///
-    /// It is asked by `systemctl reboot` where root can be had, else by Ctrl-Alt-Delete.
+    /// It is asked by `systemctl reboot` as root where the control channel is open, by `sudo reboot` in the
+    /// open session (`reboot` for root), and by Ctrl-Alt-Delete where nobody is logged in on the console.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] when it does not go down, those of [`Machine::boot`] when it does not
-    /// come up, and [`ErrorKind::QemuGone`] when its QEMU ends on a reboot (`-no-reboot`).
+    /// [`ErrorKind::CommandFailed`], with what `sudo` said, when the reboot is refused: the machine runs on and
+    /// the session with it. [`ErrorKind::Timeout`] when it does not go down within the limit
+    /// ([`Machine::within`]; that of [`Machine::power_off`] when not given), those of [`Machine::boot`] when it
+    /// does not come up, and [`ErrorKind::QemuGone`] when its QEMU ends on a reboot (`-no-reboot`).
     pub async fn reboot(&self) -> Result {
         let _changing = self.shared.changing.lock().await;
         self.note_kernel_log().await;
@@ -82,7 +83,11 @@ impl Machine {
             return Err(life.session_ended("reboot", "the machine is off").next_step("start it: `start()`"));
         }
         let _step = life.step("reboot");
-        life.answer_on_console("reboot", self.go_down_and_up(&life, &mut line)).await?;
+        let rebooted = life.answer_on_console("reboot", self.go_down_and_up(&life, &mut line)).await;
+        if rebooted.is_err() {
+            life.console.set_watch(Watch::Session);
+        }
+        rebooted?;
         *line = Line::AtLogin;
         Ok(())
     }
@@ -93,7 +98,7 @@ impl Machine {
         // A panic of the old kernel still counts, and is cleared by nothing but this.
         life.console.set_watch(Watch::Boot);
         let started = Instant::now();
-        let limit = life.limit(GOES_DOWN);
+        let limit = life.time_to_go_down(self.limit);
         let mut exit = life.qemu.exit();
         let reset = async {
             loop {
@@ -120,16 +125,18 @@ impl Machine {
                 }
             }
         };
-        let reset: Result<bool> = match tokio::time::timeout(limit, asked_and_reset).await {
-            Ok(reset) => reset,
+        let asked: Result<Result<bool>, _> = tokio::time::timeout(limit, asked_and_reset).await;
+        let reset = match asked {
+            Ok(reset) => reset?,
             Err(_) => {
                 return Err(life
                     .failure(ErrorKind::Timeout, "the machine did not go down for a reboot".to_owned())
-                    .took(started.elapsed(), limit));
+                    .took(started.elapsed(), limit)
+                    .next_step("look at what keeps it up; give it more time with `within`"));
             }
         };
         *line = Line::Lost("the machine was rebooted".to_owned());
-        if !reset? {
+        if !reset {
             return Err(life.ended_instead().await);
         }
         // What the old kernel said is of no interest to the new boot.
@@ -140,15 +147,6 @@ impl Machine {
             at: started.elapsed(),
         });
         Boot::of(life).to_login_prompt(self.shared.plan.limit(life.speed)).await.map(drop)
-    }
-
-    /// Shuts the machine down and waits for its end: the NixOS test driver's name for
-    /// [`Machine::power_off`].
-    ///
-    /// # Errors
-    /// Those of [`Machine::power_off`].
-    pub async fn shutdown(&self) -> Result {
-        self.power_off().await
     }
 
     /// Waits until the machine is off, by whatever was done in it.
@@ -175,10 +173,12 @@ impl Machine {
 impl Life {
     /// Ends QEMU at once.
     pub(super) async fn pull_the_plug(&self, how: &str) {
+        // A machine can run although nothing more can be done on its console.
+        let ran = self.qemu.exit().borrow().is_none();
         // First: whoever waits on the console has its lock.
         self.qemu.kill().await;
         let mut line = self.line.lock().await;
-        if !matches!(&*line, Line::Lost(_)) {
+        if ran || !matches!(&*line, Line::Lost(_)) {
             *line = Line::Lost(format!("the machine was {how}"));
             self.stopped(how);
         }
@@ -195,21 +195,17 @@ impl Life {
     /// Returns when the guest was asked.
     async fn ask_for_reboot(&self, line: &mut Line, limit: Duration) -> Result {
         if let Some(channel) = self.control.root() {
-            let request =
-                Request { text: "systemctl reboot".to_owned(), shell: Shell::Bash, stdin: false, sum: false };
-            if let Ok(mut running) = channel.run(request).await
-                && matches!(running.next().await, Ok(Progress::Exit(0)) | Err(_))
-            {
-                return Ok(());
-            }
+            return self.asked_by_root(&channel, "systemctl reboot").await;
         }
         if let Line::Shell(shell) = line {
             let command = if shell.user() == "root" { "reboot" } else { "sudo reboot" };
-            match shell.run(self, command, limit).await {
-                Ok(super::shell_line::Ended::Done(collector)) if collector.status() != Some(0) => {}
+            return match shell.run(self, command, limit).await {
+                Ok(Ended::Done(collector)) if collector.status() != Some(0) => {
+                    Err(self.refused_to(command, shell.user(), collector))
+                }
                 // The shell may go down before it answers.
-                _ => return Ok(()),
-            }
+                _ => Ok(()),
+            };
         }
         // systemd's ctrl-alt-del.target is reboot.target (systemd.special(7)).
         let keys: Vec<_> =

@@ -25,6 +25,7 @@
 //! (they have a form and a time of their own: module `noise`).
 
 mod answers;
+mod automatic;
 mod boot;
 mod boot_times;
 mod bus;
@@ -35,8 +36,10 @@ mod control;
 mod dbus;
 mod desktop;
 mod devices;
+mod dialogue;
 mod files;
 mod frame;
+mod identity;
 mod invocation;
 mod journal;
 mod kept;
@@ -68,6 +71,7 @@ mod trouble;
 mod tty;
 mod units;
 mod user;
+mod waiting;
 mod waits;
 
 use std::fs::File;

@@ -36,6 +36,11 @@ pub(super) fn remove_records(printed: &[u8], window: RangeInclusive<f64>) -> Vec
     kept
 }
 
+/// What was printed, without anything that looks like a kernel record.
+pub(super) fn without_records(printed: &[u8]) -> Vec<u8> {
+    RECORDS.replace_all(printed, b"".as_slice()).into_owned()
+}
+
 /// The time of a record: what stands in its first brackets.
 fn time(record: &[u8]) -> Option<f64> {
     let stamp = record.strip_prefix(b"[")?.split(|byte| *byte == b']').next()?;

@@ -113,8 +113,10 @@ impl Session {
             }
             Ok(Ran::LoggedOut { printed }) => {
                 *line = Line::AtLogin;
-                Err(ended("the session ended with it, and the login prompt is back")
-                    .section("what it had printed", shown(&printed.0)))
+                Err(ended(
+                    "it ended with the session: the login prompt is back, or another shell is on the console",
+                )
+                .section("what it had printed", shown(&printed.0)))
             }
             Err(error) => {
                 if !matches!(error.kind(), ErrorKind::Timeout | ErrorKind::NotRecorded) {

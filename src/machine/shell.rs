@@ -99,9 +99,14 @@ pub(super) fn serve(language: Language, nonce: &Nonce) -> String {
     ]
     .concat();
     let Nonce { first, second } = nonce;
-    let ready = format!(
-        r#"read -r _nv_u _nv_v </proc/uptime;printf "\033_%s%s R %s\033\134" {first} {second} $_nv_u"#
-    );
+    // The user's shell, which is the parent of a loop in a plain sh.
+    let shell = if language == Language::Other { "$PPID" } else { "$$" };
+    let ready = [
+        r#"\read -r _nv_u _nv_v </proc/uptime;while \read -r _nv_k _nv_a _nv_b _nv_z;"#.to_owned(),
+        format!(r#"do [ "$_nv_k" = Uid: ]&&break;done </proc/{shell}/status;"#),
+        format!(r#"\printf "\033_%s%s R %s %s %s\033\134" {first} {second} "$_nv_u" {shell} "$_nv_b""#),
+    ]
+    .concat();
     match language {
         Language::Other => format!(" sh -c '{ready};{script}'"),
         _ => format!(" {ready};{script}"),

@@ -14,7 +14,7 @@ use super::frame::Nonce;
 use super::shell::{self, Language};
 use crate::console::Pattern;
 use crate::mutex::lock;
-use crate::{Error, ErrorKind, Result};
+use crate::{ErrorKind, Result};
 
 /// For the shell to answer what was typed, on a fast host.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -28,8 +28,12 @@ const ANSWER_TO_KEY: Duration = Duration::from_millis(500);
 const BACK_AT_LOGIN: Duration = Duration::from_millis(400);
 /// ^C.
 pub(super) const INTERRUPT_KEY: &[u8] = b"\x03";
+/// ^D: the end of what is typed.
+const END_KEY: &[u8] = b"\x04";
 /// A command that arrives damaged is sent again so often.
 const SENDS: usize = 3;
+/// So many shells that a command started (`bash`, `sudo -i`) are ended to get back to the session's.
+const INNER_SHELLS: usize = 1;
 
 /// A shell on the console, and what is needed to drive it.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(super) struct ShellLine {
     user: String,
     password: Secret,
     language: Language,
+    /// Its process and the user it runs as, in the kernel's words; empty when they are not known.
+    process: String,
     /// The guest's uptime, and when it was so.
     uptime: (f64, Instant),
     /// A command is under way, or was when the future that drove it was dropped.
@@ -71,6 +77,7 @@ pub(super) struct SavedShell {
     user: String,
     password: String,
     language: Language,
+    process: String,
     /// The guest's; `None` when it is not known.
     uptime: Option<f64>,
 }
@@ -93,8 +100,17 @@ pub(super) enum Ended {
     Done(Collector),
     /// At its limit; what it had printed, and whether the shell serves commands again.
     Interrupted { collector: Collector, regained: Result },
-    /// With the session: the login prompt is back.
+    /// With the session: the login prompt is back, or another shell is on the console.
     LoggedOut(Collector),
+}
+
+/// Which shell answers, when one is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answering {
+    /// The one whose user was checked at login.
+    Own,
+    /// Another one, of whose user nothing is known: this one has ended. It waits at its prompt.
+    Another,
 }
 
 /// A command that is being collected from the console.
@@ -128,31 +144,37 @@ impl ShellLine {
             user: user.to_owned(),
             password: Secret::new(password),
             language,
+            process: String::new(),
             uptime: (f64::NAN, Instant::now()),
             busy: false,
         };
-        shell.serve(life).await?;
+        shell.process = shell.serve(life).await?;
         Ok(shell)
     }
 
     /// As a template has it.
     pub(super) fn saved(&self) -> SavedShell {
-        let Self { user, password, language, .. } = self;
-        let uptime = Some(self.uptime_now()).filter(|uptime| uptime.is_finite());
-        SavedShell { user: user.clone(), password: password.reveal().to_owned(), language: *language, uptime }
+        SavedShell {
+            user: self.user.clone(),
+            password: self.password.reveal().to_owned(),
+            language: self.language,
+            process: self.process.clone(),
+            uptime: Some(self.uptime_now()).filter(|uptime| uptime.is_finite()),
+        }
     }
 
     /// In a guest that goes on now.
     pub(super) fn resume(saved: SavedShell) -> Self {
-        let SavedShell { user, password, language, uptime } = saved;
+        let SavedShell { user, password, language, process, uptime } = saved;
         let uptime = (uptime.unwrap_or(f64::NAN), Instant::now());
-        Self { id: new_id(), user, password: Secret(password), language, uptime, busy: false }
+        Self { id: new_id(), user, password: Secret(password), language, process, uptime, busy: false }
     }
 
     /// The shell of a record.
     pub(super) fn replayed(user: &str, language: Language) -> Self {
-        let (user, password) = (user.to_owned(), Secret::new(""));
-        Self { id: new_id(), user, password, language, uptime: (f64::NAN, Instant::now()), busy: false }
+        let (user, password, process) = (user.to_owned(), Secret::new(""), String::new());
+        let uptime = (f64::NAN, Instant::now());
+        Self { id: new_id(), user, password, language, process, uptime, busy: false }
     }
 
     /// Who has logged in has this one.
@@ -190,8 +212,8 @@ impl ShellLine {
         uptime + then.elapsed().as_secs_f64()
     }
 
-    /// Types the serving loop at a prompt.
-    async fn serve(&mut self, life: &Life) -> Result {
+    /// Types the serving loop at a prompt; gives the process that runs it.
+    async fn serve(&mut self, life: &Life) -> Result<String> {
         let running = Running::new(&self.user, f64::NAN);
         let line = shell::serve(self.language, running.collector().nonce());
         life.console.send_line(&line).await?;
@@ -202,7 +224,8 @@ impl ShellLine {
             _ => error,
         })?;
         self.note_uptime(&running.collector());
-        Ok(())
+        let process = running.collector().shell().to_owned();
+        Ok(process)
     }
 
     fn note_uptime(&mut self, collector: &Collector) {
@@ -211,13 +234,15 @@ impl ShellLine {
 
     /// Runs `command`; its end comes within `limit`, or it is interrupted.
     pub(super) async fn run(&mut self, life: &Life, command: &str, limit: Duration) -> Result<Ended> {
-        if self.busy {
-            // The future of the last command was dropped while it ran.
-            self.break_off(life).await?;
+        if self.busy && self.break_off(life).await? == Answering::Another {
+            // The future of the last command was dropped while it ran, or somebody else had the terminal.
+            return Ok(Ended::LoggedOut(Running::new(&self.user, f64::NAN).finish()));
         }
         let deadline = Instant::now() + limit;
         self.busy = true;
-        let running = self.begin(life, command).await?;
+        let Some(running) = self.begin(life, command).await? else {
+            return Ok(Ended::LoggedOut(Running::new(&self.user, f64::NAN).finish()));
+        };
         let mut printed = 0;
         loop {
             // The end may have come in one chunk with the start.
@@ -239,8 +264,7 @@ impl ShellLine {
                 Ok(()) => {}
                 Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
                 Err(_) if Instant::now() >= deadline => {
-                    let (collector, regained) = self.interrupt(life, running).await?;
-                    return Ok(Ended::Interrupted { collector, regained });
+                    return self.interrupt(life, running).await;
                 }
                 // Quiet for a while: a login prompt at the end means that the shell is gone.
                 Err(_) => {
@@ -255,17 +279,19 @@ impl ShellLine {
         }
     }
 
-    /// Types `command` until it has started.
-    async fn begin(&mut self, life: &Life, command: &str) -> Result<Running> {
+    /// Types `command` until it has started; `None` when the shell is no more.
+    async fn begin(&mut self, life: &Life, command: &str) -> Result<Option<Running>> {
         for _ in 0..SENDS {
             let running = Running::new(&self.user, self.uptime_now());
             match self.send_command(life, command, &running).await {
                 Ok(()) if running.collector().damaged() => {}
-                Ok(()) => return Ok(running),
+                Ok(()) => return Ok(Some(running)),
                 // Nothing was started: the loop is gone (a `break`, TMOUT) or input was lost.
                 Err(error) if error.kind() == ErrorKind::Timeout => {
                     drop(running);
-                    self.break_off(life).await?;
+                    if self.break_off(life).await? == Answering::Another {
+                        return Ok(None);
+                    }
                     self.busy = true;
                 }
                 Err(error) => return Err(error),
@@ -297,17 +323,18 @@ impl ShellLine {
         Ok(())
     }
 
-    /// sudo asks once for each command; when it asks again it did not take the password.
+    /// sudo asks once for each command; when it asks again it did not take the password. The end of its input makes it
+    /// give up in good order, where ^C would end the loop that serves, too.
     async fn answer_sudo(&self, life: &Life, running: &Running) -> Result {
         let taken = running.collector().answer_sudo();
         if !taken {
-            return life.console.send(INTERRUPT_KEY).await;
+            return life.console.send(END_KEY).await;
         }
         life.console.send_secret(self.password.reveal()).await
     }
 
     /// Interrupts what runs, and collects what it still prints.
-    async fn interrupt(&mut self, life: &Life, running: Running) -> Result<(Collector, Result)> {
+    async fn interrupt(&mut self, life: &Life, running: Running) -> Result<Ended> {
         life.console.send(INTERRUPT_KEY).await?;
         // A command that takes ^C in good order prints its last words, and the loop its marker.
         let deadline = Instant::now() + life.limit(LAST_WORDS);
@@ -321,39 +348,54 @@ impl ShellLine {
         let collector = running.finish();
         if collector.status().is_some() {
             self.busy = false;
-            return Ok((collector, Ok(())));
+            return Ok(Ended::Interrupted { collector, regained: Ok(()) });
         }
-        let regained = self.regain(life).await;
-        Ok((collector, regained))
+        Ok(match self.regain(life).await {
+            Ok(Answering::Own) => Ended::Interrupted { collector, regained: Ok(()) },
+            Ok(Answering::Another) => Ended::LoggedOut(collector),
+            Err(lost) => Ended::Interrupted { collector, regained: Err(lost) },
+        })
     }
 
     /// Interrupts whatever has the terminal, of which nothing is known.
-    async fn break_off(&mut self, life: &Life) -> Result {
+    async fn break_off(&mut self, life: &Life) -> Result<Answering> {
         life.console.send(INTERRUPT_KEY).await?;
         self.regain(life).await
     }
 
-    /// Gets the shell to serve again, by ever stronger keys: ^C, ^\, ^Z and a kill of what it stopped.
-    async fn regain(&mut self, life: &Life) -> Result {
+    /// Gets the shell to serve again, by ever stronger keys: ^C, ^\, ^Z and a kill of what it stopped. A shell
+    /// that answers may be another one: the command started it, or the console logged somebody in by itself.
+    async fn regain(&mut self, life: &Life) -> Result<Answering> {
         let wait = life.limit(ANSWER_TO_KEY);
-        for key in [b"".as_slice(), INTERRUPT_KEY, b"\x1c", b"\x1a"] {
-            life.console.send(key).await?;
+        let mut inner = 0;
+        let mut keys = [b"".as_slice(), INTERRUPT_KEY, b"\x1c", b"\x1a"].into_iter();
+        let mut key = keys.next();
+        while let Some(pressed) = key {
+            life.console.send(pressed).await?;
             let nonce = Nonce::new();
             // The loop may still be there, or a line editor with something on its line (^U empties it).
             let mut question = [shell::QUIT, b"\x15", shell::probe(&nonce).as_bytes(), b"\r"].concat();
-            if key == b"\x1a" {
+            if pressed == b"\x1a" {
                 question.extend_from_slice(b" kill -KILL %%\r");
             }
             // A terminal that is told of a signal forgets what was typed; so the question comes after.
             tokio::time::sleep(life.limit(KEY_TAKES_EFFECT)).await;
             life.console.send(&question).await?;
             match life.console.expect(Pattern::regex(&shell::alive(&nonce))?, wait).await {
-                Ok(_) => {
-                    self.serve(life).await?;
+                Ok(_) if self.serve(life).await? == self.process => {
                     self.busy = false;
-                    return Ok(());
+                    return Ok(Answering::Own);
                 }
-                Err(error) if error.kind() == ErrorKind::Timeout => {}
+                Ok(_) if inner == INNER_SHELLS => {
+                    life.console.send(shell::QUIT).await?;
+                    return Ok(Answering::Another);
+                }
+                Ok(_) => {
+                    inner += 1;
+                    life.console.send(&[shell::QUIT, b" exit\r"].concat()).await?;
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Timeout => key = keys.next(),
                 Err(error) => return Err(error),
             }
         }
@@ -362,24 +404,50 @@ impl ShellLine {
             .likely_cause("the command ignores ^C, ^\\ and ^Z, or has put the terminal into raw mode"))
     }
 
-    /// Ends the shell and waits for the login prompt.
+    /// Ends the shell and waits for the login prompt, or for the shell of whom the console logs in by itself.
     pub(super) async fn leave(&mut self, life: &Life) -> Result {
-        if self.busy {
-            self.break_off(life).await?;
+        if self.busy && self.break_off(life).await? == Answering::Another {
+            return Ok(());
         }
-        life.console.send(shell::QUIT).await?;
+        self.end_loop(life).await?;
         let prompt = login_prompt()?;
-        let mut last = None;
         // A shell with stopped jobs warns at the first `exit`.
-        for _ in 0..3 {
+        for _ in 0..2 {
             life.console.send_line(" exit").await?;
             match life.console.expect(prompt.clone(), life.limit(ANSWER)).await {
                 Ok(_) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Timeout => last = Some(error),
+                Err(error) if error.kind() == ErrorKind::Timeout => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(last.unwrap_or_else(|| Error::new(ErrorKind::Timeout, "no login prompt came after logging out")))
+        // A console can log somebody in without a word.
+        if self.break_off(life).await? == Answering::Another {
+            return Ok(());
+        }
+        Err(life.failure(ErrorKind::Timeout, format!("the shell of {} does not end at `exit`", self.user)))
+    }
+
+    /// Ends the shell, and leaves it to others to see what comes then.
+    pub(super) async fn exit(&self, life: &Life) -> Result {
+        self.end_loop(life).await?;
+        life.console.send_line(" exit").await
+    }
+
+    /// The shell is at its own prompt again.
+    pub(super) async fn end_loop(&self, life: &Life) -> Result {
+        life.console.send(shell::QUIT).await
+    }
+
+    /// What a short command prints, which starts nothing that asks; `None` when it fails.
+    pub(super) async fn ask(&mut self, life: &Life, command: &str) -> Result<Option<String>> {
+        match self.run(life, command, life.limit(ANSWER)).await? {
+            Ended::Done(collector) if collector.status() == Some(0) => {
+                Ok(Some(String::from_utf8_lossy(&collector.into_bytes()).trim_end().to_owned()))
+            }
+            Ended::Done(_) => Ok(None),
+            Ended::Interrupted { regained, .. } => regained.map(|()| None),
+            Ended::LoggedOut(_) => Err(life.session_ended(command, "the shell ended")),
+        }
     }
 }
 

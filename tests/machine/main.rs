@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers outside of test functions
 
+mod automatic;
 mod booting;
 mod commands;
 mod lifecycle;

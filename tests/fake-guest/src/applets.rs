@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nixvm_fake_guest::settings::Settings;
 
-use crate::{init, sudo, systemd};
+use crate::{accounts, init, sudo, systemd};
 
 /// The names under which this program is one of the guest's.
 pub const NAMES: &[&str] = &[
@@ -18,12 +18,16 @@ pub const NAMES: &[&str] = &[
     "halt",
     "hostname",
     "id",
+    "login",
     "lolcat",
     "poweroff",
     "reboot",
+    "setpriv",
     "shutdown",
+    "su",
     "sudo",
     "systemctl",
+    "unix_chkpwd",
     "whoami",
 ];
 
@@ -84,7 +88,11 @@ pub fn run(name: &str, arguments: &[String]) -> io::Result<ExitCode> {
         ("dmesg", _) => out(&std::fs::read(run.join("kmsg"))?),
         ("hostname", _) => out(format!("{}\n", settings.name).as_bytes()),
         ("whoami", _) => out(format!("{user}\n").as_bytes()),
-        ("id", option) => out(id(&user, option).as_bytes()),
+        ("id", _) => return Ok(accounts::id(&settings, &user, &words)),
+        ("login", _) => return accounts::login(&words, &run, &settings, &user),
+        ("su", _) => return accounts::su(&words, &run, &settings, &user),
+        ("setpriv", _) => return accounts::setpriv(&words),
+        ("unix_chkpwd", _) => return Ok(accounts::unix_chkpwd(&words, &settings)),
         ("fake", _) => return fake(&run, arguments),
         ("systemctl", "poweroff" | "reboot" | "halt") => return power(&run, &settings, &user, words[0]),
         ("systemctl", _) => return Ok(systemctl(&settings, &words)),
@@ -95,7 +103,7 @@ pub fn run(name: &str, arguments: &[String]) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn out(bytes: &[u8]) {
+pub fn out(bytes: &[u8]) {
     let _ = io::stdout().write_all(bytes);
 }
 
@@ -125,19 +133,6 @@ fn fake(run: &Path, arguments: &[String]) -> io::Result<ExitCode> {
         std::thread::sleep(Duration::from_secs(3600));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn id(user: &str, option: &str) -> String {
-    let number = if user == "root" { 0 } else { 1000 };
-    let group = if user == "root" { "root" } else { "users" };
-    match option {
-        "-u" => format!("{number}\n"),
-        "-un" | "-nu" => format!("{user}\n"),
-        "-g" => format!("{}\n", if number == 0 { 0 } else { 100 }),
-        "-gn" | "-ng" => format!("{group}\n"),
-        _ if number == 0 => "uid=0(root) gid=0(root) groups=0(root)\n".into(),
-        _ => format!("uid=1000({user}) gid=100(users) groups=100(users),1(wheel)\n"),
-    }
 }
 
 fn systemctl(settings: &Settings, words: &[&str]) -> ExitCode {

@@ -1,7 +1,7 @@
 //! agetty and login on the serial line.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,14 +16,34 @@ pub fn run() -> io::Result<ExitCode> {
     let run = run.ok_or_else(|| io::Error::other("FAKE_GUEST_RUN is not set: getty is not for people"))?;
     let settings = init::load_settings(&run)?;
     let mut tty = Tty::open("/dev/tty")?;
+    if let Some(name) = &settings.autologin {
+        tty.sane();
+        if settings.greeting {
+            tty.print(&format!("{}{name} (automatic login)\n\n", greeting(&settings)));
+        }
+        let _ = init::request(&run, "prompt");
+        let user =
+            settings.user(name).cloned().unwrap_or_else(|| User { name: name.clone(), ..User::root() });
+        return begin_session(&mut tty, &settings, &run, &user);
+    }
     let Some(name) = ask_name(&mut tty, &settings, &run) else { return Ok(ExitCode::SUCCESS) };
     tty.sane();
     tty.print("\n");
-    let Some(user) = login(&mut tty, &settings, name) else { return Ok(ExitCode::SUCCESS) };
-    if refused(&mut tty, &settings, &run, user) {
+    login(&mut tty, &settings, &run, name)
+}
+
+/// login, when it is given a name: asks for the password and becomes the shell.
+pub fn login(tty: &mut Tty, settings: &Settings, run: &Path, name: String) -> io::Result<ExitCode> {
+    let Some(user) = authenticate(tty, settings, name) else { return Ok(ExitCode::SUCCESS) };
+    if refused(tty, settings, run, user) {
         return Ok(ExitCode::SUCCESS);
     }
-    if user.expired && change_password(&mut tty, &settings, user).is_none() {
+    begin_session(tty, settings, run, user)
+}
+
+/// What follows a good login.
+fn begin_session(tty: &mut Tty, settings: &Settings, run: &Path, user: &User) -> io::Result<ExitCode> {
+    if user.expired && change_password(tty, settings, user).is_none() {
         return Ok(ExitCode::SUCCESS);
     }
     let id = systemd::context_id();
@@ -34,27 +54,32 @@ pub fn run() -> io::Result<ExitCode> {
     if !settings.motd.is_empty() {
         tty.print(&settings.motd);
     }
-    init::request(&run, "login")?;
-    Err(shell::become_shell(&settings, &run, &user.name))
+    init::request(run, "login")?;
+    Err(shell::become_shell(settings, run, &user.name))
 }
 
 /// agetty: the line is raw, what was typed before the prompt is thrown away, and it echoes by itself.
-fn ask_name(tty: &mut Tty, settings: &Settings, run: &std::path::Path) -> Option<String> {
-    let (_, _, label) = systemd::release(settings.flavour);
+fn ask_name(tty: &mut Tty, settings: &Settings, run: &Path) -> Option<String> {
     tty.raw();
     loop {
         tty.flush_input();
-        tty.print(&format!(
-            "\r\r\n\r\n<<< Welcome to NixOS {label} (x86_64) - ttyS0 >>>\r\n\r\nRun 'nixos-help' for the NixOS manual.\
-             \r\n\r\n{} login: ",
-            settings.name
-        ));
+        tty.print(&greeting(settings));
         let _ = init::request(run, "prompt");
         let name = read_name(tty)?;
         if !name.is_empty() {
             return Some(name);
         }
     }
+}
+
+/// The issue and the prompt.
+fn greeting(settings: &Settings) -> String {
+    let (_, _, label) = systemd::release(settings.flavour);
+    format!(
+        "\r\r\n\r\n<<< Welcome to NixOS {label} (x86_64) - ttyS0 >>>\r\n\r\nRun 'nixos-help' for the NixOS manual.\
+         \r\n\r\n{} login: ",
+        settings.name
+    )
 }
 
 /// Reads bytes until Enter, echoing them. None: ctrl-C, ctrl-D, or the line is gone.
@@ -86,11 +111,11 @@ fn read_name(tty: &mut Tty) -> Option<String> {
 }
 
 /// login: asks for passwords until one is right.
-fn login<'a>(tty: &mut Tty, settings: &'a Settings, mut name: String) -> Option<&'a User> {
+fn authenticate<'a>(tty: &mut Tty, settings: &'a Settings, mut name: String) -> Option<&'a User> {
     let mut failures = 0;
     loop {
         let user = settings.user(&name);
-        if let Some(user) = user.filter(|user| user.password.is_empty()) {
+        if let Some(user) = user.filter(|user| user.password.is_empty() || user.unasked) {
             return Some(user);
         }
         let password = match tty.ask("Password: ", false, settings.login_timeout) {
@@ -131,7 +156,7 @@ fn gave_up<T>(tty: &mut Tty, settings: &Settings, why: NoLine) -> Option<T> {
 }
 
 /// pam_nologin while the system is starting: so many logins are turned away; root never is.
-fn refused(tty: &mut Tty, settings: &Settings, run: &std::path::Path, user: &User) -> bool {
+fn refused(tty: &mut Tty, settings: &Settings, run: &Path, user: &User) -> bool {
     let counter = run.join("refused");
     let so_far: u32 = std::fs::read_to_string(&counter).ok().and_then(|n| n.parse().ok()).unwrap_or(0);
     if user.name == "root" || so_far >= settings.refuse_logins {

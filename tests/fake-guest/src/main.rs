@@ -10,6 +10,7 @@ macro_rules! complain {
 }
 pub(crate) use complain;
 
+mod accounts;
 mod applets;
 mod firmware;
 mod getty;

@@ -18,8 +18,16 @@ pub struct Settings {
     /// `flavour=systemd-254|systemd-257|systemd-258`: how the console's bytes look.
     pub flavour: Flavour,
     /// `user=NAME:PASSWORD[:FLAG…]`, repeated; an empty password is not asked for. Flags: `nowheel` (may not
-    /// use sudo), `expired` (the password must be changed at login). `root:PASSWORD` lets root log in.
+    /// use sudo), `expired` (the password must be changed at login), `unasked` (PAM lets the user in without
+    /// a question, although there is a password), `uid-N` (the user's number; root has 0, the others count
+    /// from 1000). `root:PASSWORD` lets root log in.
     pub users: Vec<User>,
+    /// `autologin=NAME`: agetty logs this user in by itself (`services.getty.autologinUser`).
+    pub autologin: Option<String>,
+    /// `greeting=no`: agetty says nothing before it logs somebody in by itself (`--skip-login`).
+    pub greeting: bool,
+    /// `env=NAME=VALUE`, repeated: a variable of every session.
+    pub env: Vec<(String, String)>,
     /// `chunk=all|N|random`: how many bytes one write on the line has.
     pub chunk: Chunk,
     /// `seed=N`: for `chunk=random`.
@@ -112,6 +120,18 @@ pub struct User {
     pub wheel: bool,
     /// Has to choose a new password at login.
     pub expired: bool,
+    /// Is let in at login without a question.
+    pub unasked: bool,
+    /// The user's number, where it is not the usual one.
+    pub uid: Option<u32>,
+}
+
+impl User {
+    /// The account that every system has.
+    pub fn root() -> Self {
+        let (name, password) = ("root".into(), "*".into());
+        Self { name, password, wheel: true, expired: false, unasked: false, uid: Some(0) }
+    }
 }
 
 /// How output is cut into writes.
@@ -198,6 +218,9 @@ impl Default for Settings {
             name: "nixos".into(),
             flavour: Flavour::default(),
             users: Vec::new(),
+            autologin: None,
+            greeting: true,
+            env: Vec::new(),
             chunk: Chunk::All,
             seed: 1,
             delay: Duration::ZERO,

@@ -60,7 +60,8 @@ pub fn environment(settings: &Settings, run: &Path, user: &str) -> io::Result<Ve
         "set bell-style none\nset meta-flag on\nset input-meta on\nset convert-meta off\nset output-meta on\n\
          set colored-stats on\n",
     )?;
-    Ok(variables.into_iter().map(|(name, value)| (name.into(), value)).collect())
+    let variables = variables.into_iter().map(|(name, value)| (name.into(), value));
+    Ok(variables.chain(settings.env.iter().cloned()).collect())
 }
 
 /// The login shell's command, without the host's start-up files.
@@ -78,6 +79,8 @@ pub fn command(settings: &Settings, run: &Path, user: &str) -> io::Result<Comman
         "bash" => command.arg("--noprofile"),
         "zsh" => command.args(["-f", "-d"]),
         "fish" => command.arg("--no-config"),
+        // It has no option against the host's /etc/profile, which sets another PATH.
+        "dash" => command.arg0("dash"),
         _ => &mut command,
     };
     command.env_clear().envs(environment(settings, run, user)?);

@@ -66,6 +66,12 @@ impl Settings {
                 }
             }
             "user" => self.users.push(user(value)?),
+            "autologin" => self.autologin = Some(value.into()),
+            "greeting" => self.greeting = flag(value)?,
+            "env" => {
+                let (name, value) = value.split_once('=').ok_or("NAME=VALUE")?;
+                self.env.push((name.into(), value.into()));
+            }
             "chunk" => {
                 self.chunk = match value {
                     "all" => Chunk::All,
@@ -141,18 +147,39 @@ impl Settings {
     pub fn user(&self, name: &str) -> Option<&User> {
         self.users.iter().rev().find(|user| user.name == name)
     }
+
+    /// The number of the account of that name.
+    pub fn uid(&self, name: &str) -> Option<u32> {
+        let mut users = self.users.iter();
+        match (name, users.rposition(|user| user.name == name)) {
+            ("root", _) => Some(0),
+            (_, None) => None,
+            (_, Some(at)) => self.users[at].uid.or_else(|| u32::try_from(1000 + at).ok()),
+        }
+    }
+
+    /// The first account with that number, as getpwuid(3) finds it.
+    pub fn name_of(&self, uid: u32) -> Option<&str> {
+        let names = std::iter::once("root").chain(self.users.iter().map(|user| user.name.as_str()));
+        names.into_iter().find(|name| self.uid(name) == Some(uid))
+    }
 }
 
 fn user(value: &str) -> Result<User, String> {
     let mut parts = value.split(':');
     let name = parts.next().filter(|name| !name.is_empty()).ok_or("NAME:PASSWORD[:FLAG…]")?;
     let password = parts.next().unwrap_or_default();
-    let mut user = User { name: name.into(), password: password.into(), wheel: true, expired: false };
+    let (name, password) = (name.into(), password.into());
+    let mut user = User { name, password, wheel: true, expired: false, unasked: false, uid: None };
     for flag in parts {
         match flag {
             "nowheel" => user.wheel = false,
             "expired" => user.expired = true,
-            _ => return Err(format!("unknown flag {flag}: nowheel or expired")),
+            "unasked" => user.unasked = true,
+            flag => match flag.strip_prefix("uid-") {
+                Some(uid) => user.uid = Some(number(uid)?),
+                None => return Err(format!("unknown flag {flag}: nowheel, expired, unasked or uid-N")),
+            },
         }
     }
     Ok(user)

@@ -1,0 +1,94 @@
+//! From the session of whom the console logs in by itself to the one that was asked for.
+//!
+//! The first shell is replaced (`exec`) by `login` or `su`: whoever logs out then is back where the console logs in by itself.
+//! root is asked for no password by `su`, so root runs `login`; where that is not on the path, `su` is run as nobody.
+
+use super::Life;
+use super::dialogue::{Begun, Opening};
+use super::identity::Identity;
+use super::service::quoted;
+use super::shell::Language;
+use super::shell_line::ShellLine;
+use crate::Result;
+
+/// The programs that check passwords and change the user, as far as they are on the path of a shell.
+#[derive(Debug, Clone, Copy)]
+struct Programs {
+    login: bool,
+    su: bool,
+    setpriv: bool,
+}
+
+impl Programs {
+    /// The command that asks for the password of `user` and becomes their shell; `None` where there is none. Its messages
+    /// are in English, whatever the machine's language.
+    fn command(self, is_root: bool, user: &str) -> Option<String> {
+        let user = quoted(user);
+        let rest = match self {
+            Self { login: true, .. } if is_root => format!("login -- {user}"),
+            Self { su: true, setpriv: true, .. } if is_root => {
+                format!("setpriv --reuid=nobody --clear-groups su - {user}")
+            }
+            Self { su: true, .. } if !is_root => format!("su - {user}"),
+            _ => return None,
+        };
+        Some(format!("exec env LC_ALL=C {rest}"))
+    }
+}
+
+impl Life {
+    /// From the shell that is on the console, whoever's it is, to the session of `user`. The name is that of the first one.
+    pub(super) async fn go_over(
+        &self,
+        language: Language,
+        user: &str,
+        password: &str,
+        prompt_came: &mut bool,
+    ) -> Result<(Begun, Option<String>)> {
+        let mut shell = ShellLine::start(self, user, password, language).await?;
+        let who = shell.identity(self).await?;
+        if password.is_empty() && shell.is_of(self, &who, user).await? {
+            return Ok((Begun { shell, asked: false }, Some(who.name)));
+        }
+        let Some(command) = shell.programs(self).await?.command(who.is_root(), user) else {
+            let error = self.no_way(&who, user);
+            shell.exit(self).await?;
+            return Err(error);
+        };
+        shell.end_loop(self).await?;
+        let begun = self.converse(Opening::Command(&command), user, password, prompt_came).await?;
+        Ok((begun, Some(who.name)))
+    }
+
+    fn no_way(&self, who: &Identity, user: &str) -> crate::Error {
+        let what = format!("{user} can't be logged in by {who}, who has neither `login` nor `su`");
+        self.unchecked(Some(&who.name), what)
+    }
+}
+
+impl ShellLine {
+    async fn programs(&mut self, life: &Life) -> Result<Programs> {
+        let found = self.ask(life, "command -v login; command -v su; command -v setpriv; true").await?;
+        let has = |name: &str| found.iter().flat_map(|found| found.lines()).any(|path| path.ends_with(name));
+        Ok(Programs { login: has("/login"), su: has("/su"), setpriv: has("/setpriv") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Programs;
+
+    #[test]
+    fn the_password_is_asked_for_whoever_is_there_and_whatever_they_have() {
+        let command =
+            |is_root, login, su, setpriv| Programs { login, su, setpriv }.command(is_root, "al'ice");
+        let exec = |rest: &str| Some(format!(r"exec env LC_ALL=C {rest} 'al'\''ice'"));
+        assert_eq!(command(true, true, true, true), exec("login --"));
+        assert_eq!(command(true, false, true, true), exec("setpriv --reuid=nobody --clear-groups su -"));
+        // su asks root nothing.
+        assert_eq!(command(true, false, true, false), None);
+        // login can't be run by anybody else.
+        assert_eq!(command(false, true, true, true), exec("su -"));
+        assert_eq!(command(false, true, false, true), None);
+    }
+}

@@ -1,0 +1,240 @@
+//! The conversation of a login: from a name, or a command that logs in, to a shell that answers.
+
+use std::time::Instant;
+
+use super::Life;
+use super::frame::Nonce;
+use super::login::LIMIT;
+use super::noise::{tolerant, without_records};
+use super::shell::{Language, alive, probe};
+use super::shell_line::{INTERRUPT_KEY, ShellLine};
+use crate::console::{Mark, Match, Pattern};
+use crate::{Error, ErrorKind, Result};
+
+/// How often a name is typed anew when the prompt comes back without a word.
+const TRIES: usize = 3;
+
+/// What begins the conversation.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Opening<'a> {
+    /// The user's name, at a login prompt.
+    Name,
+    /// A command at a shell's prompt.
+    Command(&'a str),
+}
+
+/// A shell that answers.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) shell: ShellLine,
+    /// Something asked for the password, and took it.
+    pub(super) asked: bool,
+}
+
+impl Life {
+    /// Answers what is asked until a shell answers. `prompt_came` says, with an error, that the login prompt is back.
+    pub(super) async fn converse(
+        &self,
+        opening: Opening<'_>,
+        user: &str,
+        password: &str,
+        prompt_came: &mut bool,
+    ) -> Result<Begun> {
+        let limit = self.limit(LIMIT);
+        let started = Instant::now();
+        let nonce = Nonce::new();
+        let answers = answers(&nonce)?;
+        let typed = match opening {
+            Opening::Name => user.to_owned(),
+            Opening::Command(command) => format!(" {command}"),
+        };
+        let mut names_typed = 1;
+        // Silences since the console last asked something.
+        let mut silences = 0;
+        let mut asked = false;
+        // What looks like a prompt need not be one, and the question itself looks like one when the
+        // terminal echoes it: so it is asked once, and then again only after a silence.
+        let mut shell_asked = false;
+        // Before the echo of a command comes the prompt at which it is typed.
+        let mut begun = matches!(opening, Opening::Name);
+        // A question before it was answered.
+        let mut mark = self.console.mark();
+        self.console.send_line(&typed).await?;
+        loop {
+            let left = limit.saturating_sub(started.elapsed());
+            let answer = match self.console.expect_any(&answers, self.quiet().min(left)).await {
+                Ok((answer, found)) => Some((answer, found)),
+                Err(error) if error.kind() == ErrorKind::Timeout && started.elapsed() < limit => None,
+                Err(error) if error.kind() == ErrorKind::Timeout => {
+                    return Err(self
+                        .failure(ErrorKind::Timeout, format!("no shell answered after the login of {user}"))
+                        .took(started.elapsed(), limit)
+                        .likely_cause("the user's shell hangs in its start-up files, asks something, or speaks neither POSIX sh nor fish"));
+                }
+                Err(error) => return Err(error),
+            };
+            *prompt_came = matches!(answer, Some((LOGIN, _)));
+            begun |= answer.as_ref().is_some_and(|(_, found)| shows(found, &typed).is_some());
+            match answer {
+                Some((PASSWORD, found))
+                    if !asked && shows(&found, &typed) == Some(Place::Last) && self.is_asked_since(mark) =>
+                {
+                    asked = true;
+                    shell_asked = false;
+                    silences = 0;
+                    mark = self.console.mark();
+                    self.console.send_secret(password).await?;
+                }
+                // A greeting may say it. A question is followed by silence, which is answered below.
+                Some((PASSWORD, _)) => {}
+                Some((answer @ (INCORRECT | NOT_YET | NEW_PASSWORD), _)) => {
+                    if answer == NEW_PASSWORD {
+                        // Its questions are ended by ^C, and then the login prompt is back.
+                        self.console.send(INTERRUPT_KEY).await?;
+                    }
+                    return Err(self.refused(answer, user));
+                }
+                Some((LOGIN, _)) if matches!(opening, Opening::Command(_)) => {
+                    return Err(self.refused(INCORRECT, user));
+                }
+                Some((LOGIN, _)) if asked => {
+                    return Err(self
+                        .failure(
+                            ErrorKind::LoginRefused,
+                            format!("{user} was let in, and the session ended at once"),
+                        )
+                        .likely_cause(
+                            "the user's shell is nologin or can't be started, or its start-up files end it",
+                        ));
+                }
+                Some((LOGIN, _)) if names_typed < TRIES => {
+                    names_typed += 1;
+                    self.console.send_line(user).await?;
+                }
+                Some((LOGIN, _)) => {
+                    return Err(self.failure(
+                        ErrorKind::LoginRefused,
+                        format!(
+                            "the login prompt came back {TRIES} times without asking for {user}'s password"
+                        ),
+                    ));
+                }
+                Some((ALIVE, found)) => {
+                    let language = Language::named(&found.text());
+                    let shell = ShellLine::start(self, user, password, language).await?;
+                    return Ok(Begun { shell, asked });
+                }
+                Some((WIZARD, _)) => {
+                    shell_asked = false;
+                    self.console.send(b"q").await?;
+                }
+                Some(_) if shell_asked || !begun => {}
+                Some(_) => {
+                    shell_asked = true;
+                    self.console.send_line(&probe(&nonce)).await?;
+                }
+                None if self.is_asked_since(mark) => {
+                    (asked, begun) = (true, true);
+                    shell_asked = false;
+                    silences = 0;
+                    mark = self.console.mark();
+                    self.console.send_secret(password).await?;
+                }
+                // A shell without a prompt, or one that was not ready for the question.
+                None if asked || silences > 2 => {
+                    silences += 1;
+                    self.console.send_line(&probe(&nonce)).await?;
+                }
+                None => silences += 1,
+            }
+        }
+    }
+
+    /// Whether the last thing since `mark` is a question for a password.
+    fn is_asked_since(&self, mark: Mark) -> bool {
+        without_records(self.console.text_since(mark).text.as_bytes()).ends_with(b"Password: ")
+    }
+
+    /// The error of a login that was turned down.
+    fn refused(&self, answer: usize, user: &str) -> Error {
+        let (summary, cause) = match answer {
+            NOT_YET => (
+                format!("the machine does not let {user} log in now"),
+                "it is still booting or already shutting down".to_owned(),
+            ),
+            NEW_PASSWORD => {
+                (format!("the console wants a new password of {user}"), "the password has expired".to_owned())
+            }
+            _ => (
+                format!("the console refused to log in {user}"),
+                format!(
+                    "the configuration has no user {user}, no or another password for {user}, or the disk is an old one with an old password"
+                ),
+            ),
+        };
+        let error = self.failure(ErrorKind::LoginRefused, summary).likely_cause(cause);
+        if answer != INCORRECT {
+            return error;
+        }
+        error.next_step(format!(
+            "look at users.users.{user} in the configuration; initialPassword holds only for a fresh disk"
+        ))
+    }
+}
+
+/// Where in a text something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nothing comes after it.
+    Last,
+    /// Something does.
+    Earlier,
+}
+
+/// Where the echo of what was typed stands before what was found. What follows it at once is a program's answer, and no text of
+/// a greeting.
+fn shows(found: &Match, typed: &str) -> Option<Place> {
+    // A line editor wraps what is typed.
+    let solid = |text: &[u8]| -> Vec<u8> {
+        text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect()
+    };
+    let (before, typed) = (solid(&without_records(found.before_bytes())), solid(typed.as_bytes()));
+    let at = memchr::memmem::rfind(&before, &typed)?;
+    Some(if at + typed.len() == before.len() { Place::Last } else { Place::Earlier })
+}
+
+// The answers to a name or a password, by their places in `answers`.
+pub(super) const PASSWORD: usize = 0;
+const INCORRECT: usize = 1;
+const NOT_YET: usize = 2;
+const NEW_PASSWORD: usize = 3;
+pub(super) const AUTOMATIC: usize = 4;
+pub(super) const LOGIN: usize = 5;
+pub(super) const ALIVE: usize = 6;
+pub(super) const WIZARD: usize = 7;
+pub(super) const PROMPT: usize = 8;
+/// What they are called in errors.
+const ANSWER: &str = "an answer to the login";
+
+/// What a console can say to a name, a password, or a question for a shell.
+pub(super) fn answers(nonce: &Nonce) -> Result<Vec<Pattern>> {
+    let mut patterns = Vec::new();
+    for text in [
+        "Password: ",
+        "Login incorrect",
+        "not permitted to log in",
+        "required to change your password",
+        " (automatic login)",
+    ] {
+        patterns.push(Pattern::regex(&tolerant(text))?.called(ANSWER));
+    }
+    // "Last login: …" is the greeting of a session.
+    let prompt = Pattern::regex(&format!(r"(?m)(?:^|^[^\n]*[^t\n] ){}", tolerant("login: ")))?;
+    patterns.push(prompt.called(ANSWER));
+    patterns.push(Pattern::regex(&alive(nonce))?.called(ANSWER));
+    // zsh greets a user without start-up files so (zsh-newuser-install); `q` leaves everything as it is.
+    patterns.push(Pattern::from("--- Type one of the keys in parentheses ---").called(ANSWER));
+    // A shell's prompt ends so, nearly always. Whether it is one, the shell is asked.
+    patterns.push(Pattern::regex(r"(?m)[$#%>❯»λ➜] ?$")?.called(ANSWER));
+    Ok(patterns)
+}
