@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers outside of test functions
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -49,6 +50,20 @@ async fn files(machine: &Machine) {
     std::fs::write(folder.path().join("back/more"), vec![7; 1_000_000]).unwrap();
     machine.copy_to(folder.path().join("back"), "/root/there").await.unwrap();
     assert_eq!(machine.read_file("/root/there/more").await.unwrap(), vec![7; 1_000_000]);
+    // No bit that lends root's rights arrives, and what is no file is an error that names it.
+    machine
+        .succeed("mkdir /root/kinds && echo x > /root/kinds/file && chmod 6755 /root/kinds/file /root/kinds")
+        .await
+        .unwrap();
+    machine.copy_from("/root/kinds", folder.path().join("kinds")).await.unwrap();
+    for name in ["kinds", "kinds/file"] {
+        let mode = std::fs::metadata(folder.path().join(name)).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o755, "{name}");
+    }
+    machine.succeed("mkfifo /root/kinds/pipe").await.unwrap();
+    let error = machine.copy_from("/root/kinds", folder.path().join("again")).await.unwrap_err().to_string();
+    assert!(error.contains("kinds/pipe") && error.contains("FIFO"), "{error}");
+    assert!(!folder.path().join("again").exists());
 }
 
 async fn waits(machine: &Machine) {

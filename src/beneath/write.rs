@@ -1,11 +1,12 @@
 //! What is written below a folder: files appear whole, and nothing is written through a link.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags, Timestamps};
 use rustix::io::Errno;
 
 use super::{Beneath, lookup, named};
@@ -90,6 +91,31 @@ impl Beneath {
             let _ = parent.remove_file(&beside);
         }
         placed
+    }
+
+    /// Makes a symbolic link. What it leads to is not looked at; `times` are the link's own.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when anything has that name, and those that the type names.
+    pub(crate) fn make_link(&self, name: &Path, to: &OsStr, times: &Timestamps) -> io::Result<()> {
+        let failed = |error: Errno| named(&self.path.join(name), error.into());
+        let (parent, last) = self.parent_of(name)?;
+        let parent = parent.as_ref().unwrap_or(self);
+        fs::symlinkat(to, parent, last).map_err(failed)?;
+        // A time that the file system does not have is no reason to fail.
+        let _ = fs::utimensat(parent, last, times, AtFlags::SYMLINK_NOFOLLOW);
+        Ok(())
+    }
+
+    /// Gives a file below this folder a second name below it. A symbolic link gets one itself.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when anything has that name, and those that the type names.
+    pub(crate) fn hard_link(&self, name: &Path, other: &Path) -> io::Result<()> {
+        let ((from, name), (to, last)) = (self.parent_of(name)?, self.parent_of(other)?);
+        let (from, to) = (from.as_ref().unwrap_or(self), to.as_ref().unwrap_or(self));
+        fs::linkat(from, name, to, last, AtFlags::empty())
+            .map_err(|error| named(&self.path.join(other), error.into()))
     }
 
     /// Removes a file or a symbolic link; what a link leads to stays.

@@ -5,14 +5,16 @@
 
 mod archive;
 mod check;
+mod unpack;
 
 use std::path::Path;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use self::archive::{Archive, PIECES, Pieces, pack, unpack};
+use self::archive::{Archive, PIECES, Pieces, pack};
 use self::check::{Check, Cksum};
+use self::unpack::unpack;
 use super::output::Output;
 use super::service::quoted;
 use super::user::COMMAND;
@@ -125,11 +127,13 @@ impl User {
     }
 
     /// Copies a file or folder of the machine to `target` on the host, which becomes the copy itself and
-    /// must not exist. Modes, symbolic links and names stay as they are; nothing in an archive that the
-    /// guest made up gets outside of `target`.
+    /// must not exist. Names, symbolic links, and what owner, group and others may do stay as they are. Setuid and setgid
+    /// bits, extended attributes and owners do not arrive: the files belong to whoever runs this. Nothing in an
+    /// archive that the guest made up gets outside of `target`, and after an error there is no `target`.
     ///
     /// # Errors
-    /// [`ErrorKind::CommandFailed`] when it can't be read, [`ErrorKind::Io`] when it can't be written,
+    /// [`ErrorKind::CommandFailed`] when it can't be read, [`ErrorKind::Io`] when it can't be written, or holds a device
+    /// or a FIFO, which the error names,
     /// [`ErrorKind::Usage`] when `target` exists, and those of [`User::execute`].
     pub async fn copy_from(&self, source: &str, target: impl AsRef<Path>) -> Result {
         let target = target.as_ref().to_owned();
@@ -177,9 +181,11 @@ impl User {
         let unpacked = unpacking.await.map_err(|_| lost(source))?;
         let output = Output::new(&format!("copy {source}"), status, Vec::new(), said);
         self.done(&output, &format!("copy {source}"))?;
-        unpacked.map_err(|error| Error::io(format_args!("write {}", target.display()), &error))?;
+        let failed = |error| Error::io(format_args!("write {}", target.display()), &error);
+        let unpacked = unpacked.map_err(failed)?;
         let theirs = running.sums().map(|sums| sums.output);
-        check.compare(&String::from_utf8_lossy(output.stderr()), theirs, source)
+        check.compare(&String::from_utf8_lossy(output.stderr()), theirs, source)?;
+        unpacked.place().map_err(failed)
     }
 
     fn done(&self, output: &Output, what: &str) -> Result {

@@ -23,27 +23,6 @@ pub(super) fn pack(source: &Path, name: &str, to: Pieces) -> io::Result<()> {
     archive.into_inner()?.flush()
 }
 
-/// Unpacks what has one name into `target`.
-pub(super) fn unpack(mut from: Archive, target: &Path) -> io::Result<()> {
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = tempfile::Builder::new().prefix(".nixvm-copy-").tempdir_in(parent)?;
-    {
-        let mut archive = tar::Archive::new(&mut from);
-        archive.set_preserve_permissions(true);
-        archive.set_preserve_mtime(true);
-        archive.unpack(folder.path())?;
-    }
-    // tar pads an archive; the guest must not wait for someone to read that.
-    io::copy(&mut from, &mut io::sink())?;
-    let mut entries = std::fs::read_dir(folder.path())?;
-    match (entries.next().transpose()?, entries.next().transpose()?) {
-        (Some(only), None) => std::fs::rename(only.path(), target),
-        _ => Err(io::Error::other(
-            "the guest's archive does not hold the one file or folder that was asked for",
-        )),
-    }
-}
-
 /// Where an archive is written: pieces for the channel.
 pub(super) struct Pieces {
     sender: mpsc::Sender<Vec<u8>>,
@@ -104,6 +83,7 @@ impl Read for Archive {
 
 #[cfg(test)]
 mod tests {
+    use super::super::unpack::unpack;
     use super::*;
 
     #[test]
@@ -119,9 +99,9 @@ mod tests {
         let (sender, pieces) = mpsc::channel(PIECES);
         pack(&source, "name", Pieces::new(sender)).unwrap();
         let target = folder.path().join("target");
-        unpack(Archive::new(pieces), &target).unwrap();
+        unpack(Archive::new(pieces), &target).unwrap().place().unwrap();
         assert_eq!(std::fs::read(target.join("odd\nname \u{e9}'\"")).unwrap(), b"x");
-        assert_eq!(std::fs::metadata(target.join("nothing")).unwrap().permissions().mode() & 0o7777, 0o4751);
+        assert_eq!(std::fs::metadata(target.join("nothing")).unwrap().permissions().mode() & 0o7777, 0o751);
         assert_eq!(std::fs::read_link(target.join("link")).unwrap(), Path::new("nowhere"));
         assert!(target.join("empty folder").is_dir());
     }

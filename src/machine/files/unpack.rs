@@ -1,0 +1,282 @@
+//! An archive of the guest, unpacked. The guest may have made up anything in it.
+//!
+//! All of it is unpacked in a folder beside the target, which nobody else can enter. Only a whole archive that is sound
+//! gets the target's name: after an error there is nothing at the target, and nothing beside it.
+
+use std::ffi::OsStr;
+use std::fs::{File, Permissions};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{self, CWD, Mode, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::io::Errno;
+use tar::{EntryType, PaxExtensions};
+
+use crate::beneath::Beneath;
+use crate::text;
+
+/// The limits of an archive. A path of Linux has 4096 bytes at most; removing a tree takes a descriptor for each level.
+const NAME: u64 = 8 << 10;
+const EXTENSIONS: u64 = 1 << 20;
+const DEPTH: usize = 400;
+const ENTRIES: usize = 4_000_000;
+
+/// What was unpacked and has no name yet. Dropped, it is gone.
+#[derive(Debug)]
+pub(super) struct Unpacked {
+    files: Beneath,
+    /// Removed when this is dropped.
+    _folder: tempfile::TempDir,
+    only: PathBuf,
+    /// What folders are to have, in the order in which they came.
+    folders: Vec<(PathBuf, u32, u64)>,
+    target: PathBuf,
+}
+
+/// What the entries before a file say of it.
+#[derive(Default)]
+struct Told {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+}
+
+/// Unpacks the one file or folder that is in an archive, to become `target`.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`], with the name of the entry, for what is no file, folder or link, or for a name that
+/// leads elsewhere; and those of writing.
+pub(super) fn unpack(mut from: impl Read, target: &Path) -> io::Result<Unpacked> {
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = tempfile::Builder::new()
+        .prefix(".nixvm-copy-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(parent)?;
+    let files = Beneath::open(folder.path())?;
+    let (only, target) = (PathBuf::new(), target.to_owned());
+    let mut unpacked = Unpacked { files, _folder: folder, only, folders: Vec::new(), target };
+    {
+        let mut archive = tar::Archive::new(&mut from);
+        let (mut told, mut count) = (Told::default(), 0);
+        // Raw: of what describes an entry, the crate would read any length into memory.
+        for entry in archive.entries()?.raw(true) {
+            let mut entry = entry?;
+            count += 1;
+            if count > ENTRIES {
+                return Err(bad(format!("the guest's archive has more than {ENTRIES} entries")));
+            }
+            match entry.header().entry_type() {
+                EntryType::GNULongName => told.path = Some(description(&mut entry, NAME)?),
+                EntryType::GNULongLink => told.link = Some(description(&mut entry, NAME)?),
+                EntryType::XHeader => told.extensions(&description(&mut entry, EXTENSIONS)?)?,
+                EntryType::XGlobalHeader => drop(description(&mut entry, EXTENSIONS)?),
+                _ => unpacked.entry(&mut entry, std::mem::take(&mut told))?,
+            }
+        }
+    }
+    // tar pads an archive; the guest must not wait for someone to read that.
+    io::copy(&mut from, &mut io::sink())?;
+    match unpacked.files.names(1) {
+        Ok(names) if names.len() == 1 => unpacked.only = names.into_iter().collect(),
+        _ => {
+            return Err(bad(
+                "the guest's archive does not hold the one file or folder that was asked for".into()
+            ));
+        }
+    }
+    Ok(unpacked)
+}
+
+impl Unpacked {
+    /// Gives it its name.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when something has that name by now, and those of renaming.
+    pub(super) fn place(self) -> io::Result<()> {
+        // The inner folders first: one may forbid what is still to be done in it.
+        let mut folders: Vec<_> = self.folders.iter().collect();
+        folders.sort_by_key(|(path, ..)| path.components().count());
+        let finished = || {
+            for (path, mode, time) in folders.iter().rev() {
+                let folder = self.files.folder(path)?;
+                fs::fchmod(&folder, Mode::from_raw_mode(*mode))?;
+                let _ = fs::futimens(&folder, &times(*time));
+            }
+            io::Result::Ok(())
+        };
+        let placed = finished().and_then(|()| self.rename());
+        if placed.is_err() {
+            // What is left can be removed then.
+            for (path, ..) in folders {
+                let _ = self.files.folder(path).map(|folder| fs::fchmod(&folder, Mode::RWXU));
+            }
+        }
+        placed
+    }
+
+    fn rename(&self) -> io::Result<()> {
+        match fs::renameat_with(&self.files, &self.only, CWD, &self.target, RenameFlags::NOREPLACE) {
+            // Not every file system has it.
+            Err(Errno::INVAL | Errno::NOSYS) => fs::renameat(&self.files, &self.only, CWD, &self.target)?,
+            renamed => renamed?,
+        }
+        Ok(())
+    }
+
+    fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, told: Told) -> io::Result<()> {
+        let header = entry.header();
+        let (kind, size) = (header.entry_type(), header.size()?);
+        let (mode, time) = (header.mode()? & 0o777, header.mtime().unwrap_or(0));
+        let keeps_sticky = header.mode()? & 0o1000;
+        let name = told.path.unwrap_or_else(|| entry.path_bytes().into_owned());
+        let link = told.link.or_else(|| entry.link_name_bytes().map(std::borrow::Cow::into_owned));
+        let shown = format!("`{}`", text::line(&String::from_utf8_lossy(&name)));
+        let refused = |why: &str| bad(format!("{shown} in the guest's archive {why}"));
+        if told.size.is_some_and(|told| told != size) {
+            return Err(refused("has two sizes"));
+        }
+        let path = within(&name).ok_or_else(|| refused("is no name within the folder that is copied"))?;
+        let of = |error: io::Error| io::Error::new(error.kind(), format!("{shown}: {error}"));
+        let link = || {
+            link.filter(|link| !link.is_empty() && !link.contains(&0))
+                .ok_or_else(|| refused("is a link to nothing"))
+        };
+        match kind {
+            // An old archive has a folder as a file whose name ends so.
+            EntryType::Regular if name.ends_with(b"/") => {
+                Err(refused("is a file whose name is that of a folder"))
+            }
+            EntryType::Regular | EntryType::Continuous => {
+                let mut file = self.new(&path, |files| files.create(&path, 0o600)).map_err(of)?;
+                if io::copy(entry, &mut file).map_err(of)? != size {
+                    return Err(refused("ends before its end"));
+                }
+                finish(&file, mode, time).map_err(of)
+            }
+            EntryType::Directory => {
+                match self.new(&path, |files| files.make_folder(&path, 0o700)) {
+                    // It was made for what is in it.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        self.files.folder(&path).map_err(of)?;
+                    }
+                    made => drop(made.map_err(of)?),
+                }
+                self.folders.push((path, mode | keeps_sticky, time));
+                Ok(())
+            }
+            EntryType::Symlink => {
+                let link = link()?;
+                self.new(&path, |files| files.make_link(&path, OsStr::from_bytes(&link), &times(time)))
+                    .map_err(of)
+            }
+            EntryType::Link => {
+                let other = within(&link()?)
+                    .ok_or_else(|| refused("is a link to a file outside of what is copied"))?;
+                self.new(&path, |files| files.hard_link(&other, &path)).map_err(of)
+            }
+            EntryType::Fifo => Err(refused("is a FIFO, which can't be copied")),
+            EntryType::Char | EntryType::Block => Err(refused("is a device, which can't be copied")),
+            other => Err(refused(&format!(
+                "is of the type {:?}, which can't be copied",
+                char::from(other.as_byte())
+            ))),
+        }
+    }
+
+    /// Makes what `make` makes, and before it the folders on the way to `path` if they are missing.
+    fn new<T>(&self, path: &Path, make: impl Fn(&Beneath) -> io::Result<T>) -> io::Result<T> {
+        match make(&self.files) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            made => return made,
+        }
+        let mut way = PathBuf::new();
+        for part in path.parent().into_iter().flatten() {
+            way.push(part);
+            match self.files.make_folder(&way, 0o700) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        make(&self.files)
+    }
+}
+
+impl Told {
+    /// What POSIX's extended headers say. Of those with extended attributes nothing is taken: capabilities are one.
+    fn extensions(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for extension in PaxExtensions::new(bytes) {
+            let extension = extension?;
+            let value = extension.value_bytes();
+            match extension.key_bytes() {
+                b"path" => self.path = Some(value.to_vec()),
+                b"linkpath" => self.link = Some(value.to_vec()),
+                b"size" => {
+                    let size = std::str::from_utf8(value).ok().and_then(|size| size.parse().ok());
+                    self.size =
+                        Some(size.ok_or_else(|| bad("the guest's archive has a size that is none".into()))?);
+                }
+                key if key.starts_with(b"GNU.sparse.") => {
+                    return Err(bad("the guest's archive has a sparse file, which can't be copied".into()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What describes the entry after it.
+fn description<R: Read>(entry: &mut tar::Entry<'_, R>, most: u64) -> io::Result<Vec<u8>> {
+    let size = entry.header().size()?;
+    if size > most {
+        let why = format!(
+            "the guest's archive has a name or description of {size} bytes, and at most {most} are read"
+        );
+        return Err(bad(why));
+    }
+    let mut bytes = Vec::new();
+    entry.take(most).read_to_end(&mut bytes)?;
+    // GNU tar ends a name with a NUL.
+    if bytes.last() == Some(&0) {
+        bytes.pop();
+    }
+    Ok(bytes)
+}
+
+/// The path without what stands for nothing, if it stays within its folder.
+fn within(name: &[u8]) -> Option<PathBuf> {
+    let mut path = PathBuf::new();
+    for part in Path::new(OsStr::from_bytes(name)).components() {
+        match part {
+            Component::Normal(part) => path.push(part),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    let is_sound =
+        path.components().next().is_some() && !name.contains(&0) && path.components().count() <= DEPTH;
+    is_sound.then_some(path)
+}
+
+/// The modes that say who may do what; those that lend the owner's rights never arrive.
+fn finish(file: &File, mode: u32, time: u64) -> io::Result<()> {
+    fs::fchmod(file, Mode::from_raw_mode(mode))?;
+    // A time that the file system does not have is no reason to fail.
+    let _ = fs::futimens(file, &times(time));
+    Ok(())
+}
+
+fn times(time: u64) -> Timestamps {
+    let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let modified = i64::try_from(time).map_or(omit, |tv_sec| Timespec { tv_sec, tv_nsec: 0 });
+    Timestamps { last_access: omit, last_modification: modified }
+}
+
+fn bad(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests;
