@@ -122,6 +122,9 @@ impl Keeper {
 
     /// Copies one transcript, with its times, and makes of it what people look at.
     pub(crate) fn transcript(&self, machine: &str, from: &Path, name: &str, passed: bool) {
+        let to = self.within().join(name);
+        let times = || self.copy(&tape::times_of(from), &tape::times_of(&to), MOST);
+        match times().and_then(|()| self.copy_masked(from, &to)) {
             Ok(()) => {
                 self.kept(machine, FileKind::Transcript, &to);
                 self.derive(machine, to, passed);
