@@ -140,25 +140,23 @@ mod tests {
     #[test]
     fn a_whole_word_is_masked_wherever_it_stands() {
         for text in [
-            "@",
-            "login(\"alice\", \"@\")",
-            "'@'",
-            "alice:@",
-            "password=@",
-            "https://alice:@@host/",
-            "the password is @.",
-            "echo alice:@ | chpasswd",
-            "--password @",
-            "(@)",
-            "ä @ é",
-            "@\n@",
-            " -@ @- ",
-            "`@`",
+            "%",
+            "login(\"alice\", \"%\")",
+            "'%'",
+            "alice:%",
+            "password=%",
+            "https://alice:%@host/",
+            "the password is %.",
+            "echo alice:% | chpasswd",
+            "--password %",
+            "(%)",
+            "ä % é",
+            "%\n%",
+            " -% %- ",
+            "`%`",
         ] {
             for secret in ["test", "S3cr3tPw", "pass word", "ü"] {
-                let marked = text.replace("alice:@@host", "alice:%\u{0}host");
-                let (said, shown) =
-                    (marked.replace('@', secret).replace('%', secret), marked.replace(['@', '%'], MASK));
+                let (said, shown) = (text.replace('%', secret), text.replace('%', MASK));
                 assert_eq!(words_with(&[secret], &said), shown, "{said}");
             }
         }
