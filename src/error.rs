@@ -7,7 +7,7 @@ use std::panic::Location;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::text;
+use crate::{secrets, text};
 
 /// The result of a scenario and of every fallible call in this library.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
@@ -209,10 +209,13 @@ impl Error {
 impl Report {
     fn what(&self) -> String {
         // Each part by itself: an end of line in one of them must not leave its place.
-        let mut text = text::lines(&self.summary);
+        let mut text = secrets::words(&text::lines(&self.summary));
         for (title, body) in &self.sections {
-            text.push_str(&format!("\n  {}:", text::line(title)));
-            text::lines(body).trim_end().lines().for_each(|line| text.push_str(&format!("\n    | {line}")));
+            text.push_str(&format!("\n  {}:", secrets::words(&text::line(title))));
+            secrets::words(&text::lines(body))
+                .trim_end()
+                .lines()
+                .for_each(|line| text.push_str(&format!("\n    | {line}")));
         }
         text
     }

@@ -32,6 +32,7 @@ pub mod qemu;
 pub mod record;
 pub mod report;
 pub mod scenario;
+mod secrets;
 pub mod settings;
 pub mod template;
 mod text;

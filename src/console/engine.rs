@@ -15,6 +15,7 @@ use super::terminal::Terminal;
 use super::track::{PIECE, Position, Track};
 use super::transcript::Transcript;
 use super::watch::{Fatal, FatalWatch, Watch};
+use crate::{secrets, text};
 
 /// How much of the end is rendered for people.
 const RENDERED: u64 = 64 << 10;
@@ -291,7 +292,8 @@ impl Engine {
         let start = position - before.iter().rev().take_while(|&&byte| byte != b'\n').count() as u64;
         let rest = self.track.text.slice(start, position + 300);
         let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let shown = crate::text::line(&String::from_utf8_lossy(&self.secrets.mask(line)));
+        let shown =
+            secrets::words(&text::line(&String::from_utf8_lossy(&secrets::bytes::without_words(line))));
         (shown, line.len() < rest.len())
     }
 
@@ -326,15 +328,9 @@ impl Engine {
         let from = since.max(self.track.raw.end().saturating_sub(RENDERED)).max(self.track.raw.start());
         let parser = self.track.parser_at(from);
         let raw = self.track.raw.slice(from, self.track.raw.end());
-        let masked;
-        let raw = if self.secrets.is_empty() {
-            raw
-        } else {
-            masked = self.secrets.mask(raw);
-            &masked
-        };
+        let masked = secrets::bytes::without_words(raw);
         // Once more behind the rendering: letters of a secret may have been apart in the raw bytes.
-        self.secrets.mask_text(render::last_lines(parser, raw, count).join("\n"))
+        secrets::words(&render::last_lines(parser, &masked, count).join("\n"))
     }
 
     /// The answers of the terminal that have to be sent.

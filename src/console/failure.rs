@@ -8,7 +8,7 @@ use super::miss;
 use super::pattern::Pattern;
 use super::track::Position;
 use super::watch::Fatal;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, secrets, text};
 
 /// So many of the last lines are shown.
 const LINES: usize = 25;
@@ -31,7 +31,7 @@ impl<'a> Wait<'a> {
 
     /// What was waited for did not come in time.
     pub(super) fn timed_out(&self, engine: &Engine) -> Error {
-        let summary = format!("{}: {} did not come", self.console, self.wanted(engine));
+        let summary = format!("{}: {} did not come", self.console, self.wanted());
         let mut error = Error::new(ErrorKind::Timeout, summary).took(self.elapsed, self.limit);
         if engine.end().raw == self.began.raw {
             error = error
@@ -44,7 +44,7 @@ impl<'a> Wait<'a> {
         let (text, _) = engine.text_since(self.began.text);
         for pattern in self.patterns {
             if let Some(miss) = miss::nearest(pattern, text) {
-                let _ = writeln!(misses, "{}", shown(engine, miss));
+                let _ = writeln!(misses, "{}", shown(&miss));
             }
         }
         error.section("nearest miss", misses)
@@ -57,7 +57,7 @@ impl<'a> Wait<'a> {
             ErrorKind::KernelPanic => "the guest's kernel panicked",
             _ => "the guest went into emergency mode",
         };
-        let summary = format!("{}: {what} while waiting for {}", self.console, self.wanted(engine));
+        let summary = format!("{}: {what} while waiting for {}", self.console, self.wanted());
         let error = Error::new(fatal.kind, summary)
             .took(self.elapsed, self.limit)
             .section("the guest said", line)
@@ -72,12 +72,12 @@ impl<'a> Wait<'a> {
 
     /// The line is closed.
     pub(super) fn closed(&self, engine: &Engine, why: &str) -> Error {
-        let doing = format!("waiting for {}", self.wanted(engine));
+        let doing = format!("waiting for {}", self.wanted());
         gone(self.console, engine, &doing, why).took(self.elapsed, self.limit)
     }
 
     /// The patterns in one line.
-    fn wanted(&self, engine: &Engine) -> String {
+    fn wanted(&self) -> String {
         let mut patterns: Vec<String> = self.patterns.iter().map(ToString::to_string).collect();
         // Several may have one name.
         patterns.dedup();
@@ -86,7 +86,7 @@ impl<'a> Wait<'a> {
             [one] => one.clone(),
             several => format!("one of {}", several.join(", ")),
         };
-        shown(engine, wanted)
+        shown(&wanted)
     }
 
     fn came(&self, engine: &Engine) -> String {
@@ -132,18 +132,18 @@ fn panic_advice(error: Error, said: &str) -> Error {
 /// The line was closed while something was done with it.
 pub(super) fn gone(console: &str, engine: &Engine, doing: &str, why: &str) -> Error {
     Error::new(ErrorKind::QemuGone, format!("{console}: QEMU is gone while {doing}"))
-        .section("what is known of its end", shown_lines(engine, why))
+        .section("what is known of its end", shown_lines(why))
         .section("last lines of the console", engine.last_lines(0, LINES))
         .next_step("what QEMU said at its end stands above; a guest that powers off by itself ends it, too")
 }
 
 /// Masked and on one harmless line.
-fn shown(engine: &Engine, text: String) -> String {
-    let text = engine.secrets.mask_text(text);
-    engine.secrets.mask_text(crate::text::line(&text))
+fn shown(text: &str) -> String {
+    let text = secrets::bytes::without_words(text.as_bytes());
+    secrets::words(&text::line(&String::from_utf8_lossy(&text)))
 }
 
 /// Masked and harmless, line by line.
-fn shown_lines(engine: &Engine, text: &str) -> String {
-    text.lines().map(|line| shown(engine, line.to_owned())).collect::<Vec<_>>().join("\n")
+fn shown_lines(text: &str) -> String {
+    text.lines().map(shown).collect::<Vec<_>>().join("\n")
 }

@@ -22,7 +22,7 @@ use super::transcript::Transcript;
 use super::turn::Turn;
 use super::watch::Watch;
 use crate::mutex::lock;
-use crate::{Error, ErrorKind, Result, Speed};
+use crate::{Error, ErrorKind, Result, Speed, secrets};
 
 /// The limit of a write; a guest that reads nothing for so long is not going to.
 const WRITE: Duration = Duration::from_secs(10);
@@ -277,7 +277,7 @@ impl Console {
 
     /// `text` without the secrets that were typed here.
     pub(crate) fn masked(&self, text: String) -> String {
-        self.0.line.engine().secrets.mask_text(text)
+        secrets::words(&text)
     }
 
     /// Has a secret masked that was typed before this console was attached.

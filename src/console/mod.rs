@@ -41,7 +41,8 @@
 //! `(?-u:\b)` avoids that.
 //!
 //! # Secrets
-//! What [`Console::send_secret`] typed is masked in the transcript, in [`Console::tail`] and in every error.
+//! What [`Console::send_secret`] typed is masked in the transcript (every occurrence), in [`Console::tail`] and in every
+//! error (whole words).
 
 mod anchors;
 mod automaton;

@@ -19,7 +19,7 @@ use super::strip::{Sink, Stripper};
 use super::track::{PIECE, Position};
 use super::turn::{FOR_EVER, Vigil};
 use super::watch::Watch;
-use crate::{Error, ErrorKind, Event, Events, Result};
+use crate::{Error, ErrorKind, Event, Events, Result, secrets};
 
 const START: Position = Position { raw: 0, text: 0 };
 
@@ -96,7 +96,8 @@ impl Console {
                     let (text, dropped) = engine.text_since(from);
                     let whole = memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
                     let whole = if engine.closed().is_some() { text.len() } else { whole };
-                    let lines = String::from_utf8_lossy(&engine.secrets.mask(&text[..whole])).into_owned();
+                    let lines =
+                        String::from_utf8_lossy(&secrets::bytes::without_words(&text[..whole])).into_owned();
                     from += dropped + whole as u64;
                     (dropped, lines, engine.closed().is_some())
                 };
@@ -181,7 +182,9 @@ impl Console {
         }
         let mut text = Text(Vec::with_capacity(raw.len()));
         Stripper::new().read(&raw, &mut text);
-        Ok((String::from_utf8_lossy(&text.0).into_owned(), why))
+        // Once more behind the stripping: escape sequences may have stood between the letters of a secret.
+        let text = line.engine().secrets.mask_text(String::from_utf8_lossy(&text.0).into_owned());
+        Ok((text, why))
     }
 
     /// Why the transcript lacks something of what came, if it does.

@@ -3,6 +3,8 @@
 use memchr::memmem;
 use regex::Regex;
 
+use crate::secrets;
+
 /// Before and behind the number of a secret that is hidden: a character for private use, which nothing else here uses.
 const TOKEN: &str = "\u{f8f5}";
 
@@ -35,6 +37,8 @@ impl Secrets {
         if secret.is_empty() || taken || self.known.iter().any(|known| known == secret) {
             return;
         }
+        // In texts and in the record it is masked whatever console they are about.
+        secrets::know(&String::from_utf8_lossy(secret));
         self.reserve(number + 1);
         self.order[number] = Some(in_json(&String::from_utf8_lossy(secret)));
         // The longest first, as for a mask. In one go over the text, however often a secret is in it.

@@ -88,7 +88,7 @@ impl Keeper {
     /// Writes the journal of `machine` to the record.
     pub(crate) fn journal(&self, machine: &str, journal: &str) {
         let to = self.within().join(format!("{}.journal", super::in_a_path(machine)));
-        match self.files.replace(&to, journal.as_bytes(), MODE) {
+        match self.files.replace(&to, crate::secrets::words(journal).as_bytes(), MODE) {
             Ok(()) => self.kept(machine, FileKind::Journal, &to),
             Err(error) => super::incomplete(&to.display().to_string(), &error),
         }
@@ -124,7 +124,7 @@ impl Keeper {
     pub(crate) fn transcript(&self, machine: &str, from: &Path, name: &str, passed: bool) {
         let to = self.within().join(name);
         let times = || self.copy(&tape::times_of(from), &tape::times_of(&to), MOST);
-        match times().and_then(|()| self.copy(from, &to, MOST)) {
+        match times().and_then(|()| self.copy_masked(from, &to)) {
             Ok(()) => {
                 self.kept(machine, FileKind::Transcript, &to);
                 self.derive(machine, to, passed);
@@ -201,6 +201,15 @@ impl Keeper {
             super::incomplete(&to.display().to_string(), &why);
         }
         Ok(())
+    }
+
+    /// Copies a transcript. Passwords that became known only after the guest had printed them, or that it printed with
+    /// escape sequences in them, are masked in place: answers name places in the transcript.
+    fn copy_masked(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        File::open(from)?.take(MOST).read_to_end(&mut bytes)?;
+        crate::secrets::bytes::mask_in_place(&mut bytes);
+        self.files.replace(to, &bytes, MODE)
     }
 
     /// Says that a file is in the record.

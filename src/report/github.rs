@@ -69,7 +69,7 @@ fn annotation(scenario: &Scenario, failure: &Failure, root: &Path) -> String {
     let file = failure.file.strip_prefix(root).unwrap_or(&failure.file).display().to_string();
     format!(
         "::error file={},line={},title={}::{}\n",
-        property(&text::line(&file)),
+        property(&ci::without_githubs(&text::line(&file))),
         failure.line,
         property(&ci::without_githubs(&format!("{} failed", printable(&scenario.title())))),
         message(&ci::without_githubs(&text::lines(&failure.report)))
@@ -185,5 +185,80 @@ mod tests {
             Scenario { attempts: vec![Attempt { took: Some(1.0), ..Attempt::default() }], ..failed("") };
         assert_eq!(summary(&[&passed], true), "");
         assert_ne!(summary(&[&passed], false), "");
+    }
+
+    /// The commands in a job's log, as `ActionCommand.TryParseV2` and `TryParse` of actions/runner find them: name, properties,
+    /// data.
+    fn commands(log: &str) -> Vec<(String, String, String)> {
+        log.split(['\n', '\r'])
+            .filter_map(|line| {
+                if let Some(rest) = line.trim_start().strip_prefix("::")
+                    && let Some((info, data)) = rest.split_once("::")
+                {
+                    let (name, properties) = info.split_once(' ').unwrap_or((info, ""));
+                    return Some((name.to_owned(), properties.to_owned(), data.to_owned()));
+                }
+                let (_, rest) = line.split_once("##[")?;
+                let (info, data) = rest.split_once(']')?;
+                Some((info.to_owned(), String::new(), data.to_owned()))
+            })
+            .collect()
+    }
+
+    fn hostile() -> Vec<String> {
+        let odd = (0..=0x10_ffff).filter_map(char::from_u32).filter(|c| u32::from(*c) < 0x3100);
+        let odd: Vec<char> = odd.chain(('\u{fe00}'..='\u{ffff}').chain('\u{e0000}'..='\u{e0fff}')).collect();
+        let around = odd.iter().map(|c| format!("{c}::error::{c}##[error]{c}"));
+        let others = [
+            "\n::error file=x::forged",
+            "\r::stop-commands::x",
+            "a\n\u{3000} ::add-mask::x",
+            "##[error]x",
+            "%0A::error::x%",
+            "title=a,b::c:,%2C",
+            "\n```\n# heading",
+            "````\n````\n",
+            "|a|\n</details><script>",
+        ];
+        let others = others.into_iter().map(str::to_owned);
+        around.collect::<Vec<_>>().chunks(500).map(|texts| texts.join("\n")).chain(others).collect()
+    }
+
+    #[test]
+    fn each_failure_is_one_command_to_githubs_runner() {
+        for text in hostile() {
+            let mut scenario = failed(&text);
+            scenario.name.clone_from(&text);
+            let mut failure = scenario.failure().unwrap().clone();
+            failure.file = format!("/repo/{text}").into();
+            let log = annotation(&scenario, &failure, Path::new("/repo"));
+            let found = commands(&log);
+            let [(name, properties, data)] = &found[..] else { panic!("{found:?}") };
+            assert_eq!(name, "error");
+            let keys: Vec<&str> = properties.split(',').map(|one| one.split('=').next().unwrap()).collect();
+            assert_eq!(keys, ["file", "line", "title"], "{properties}");
+            // Where something printed before it stands on the same line, it is no command, and nothing in it is one.
+            assert!(commands(&format!("a dot. {log}")).is_empty(), "{:?}", &data[..data.len().min(90)]);
+        }
+    }
+
+    #[test]
+    fn no_report_ends_the_fence_of_the_summary() {
+        for text in hostile() {
+            let mut scenario = failed(&text);
+            scenario.name.clone_from(&text);
+            let summary = summary(&[&scenario], false);
+            let (mut fence, mut titles): (Option<String>, _) = (None, 0);
+            for line in summary.lines() {
+                let ticks: String = line.chars().take_while(|c| *c == '`').collect();
+                match &fence {
+                    Some(open) if line.trim_end() == open => fence = None,
+                    Some(_) => {}
+                    None if ticks.len() >= 3 => fence = Some(ticks),
+                    None => titles += usize::from(line.starts_with('#')),
+                }
+            }
+            assert_eq!((fence, titles), (None, 2), "{summary}");
+        }
     }
 }

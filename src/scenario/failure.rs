@@ -9,7 +9,7 @@ use super::configuration;
 use super::exit::Exit;
 use super::registry::Scenario;
 use crate::record::{Keeper, in_a_path};
-use crate::{Error, text};
+use crate::{Error, secrets, text};
 
 /// So many lines are shown before the one that failed, and after it.
 const AROUND: (usize, usize) = (3, 1);
@@ -80,7 +80,7 @@ impl Failure {
 
     /// What was expected and what came, in a line or a few.
     pub fn summary(&self) -> String {
-        bounded(text::lines(self.error.summary()), SUMMARY)
+        bounded(secrets::words(&text::lines(self.error.summary())), SUMMARY)
     }
 
     /// The whole report.
@@ -128,6 +128,7 @@ fn bounded(text: String, most: usize) -> String {
 /// The line of the file, marked, with what stands around it.
 fn excerpt(file: &Path, line: u32) -> String {
     let Ok(text) = fs::read_to_string(file) else { return String::new() };
+    let text = secrets::source::masked(&text);
     let line = line as usize;
     let mut excerpt = String::new();
     let around = line.saturating_sub(AROUND.0).max(1)..=line + AROUND.1;

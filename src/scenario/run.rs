@@ -14,14 +14,14 @@ use super::exit::Exit;
 use super::failure::{Failure, Kept, from_here};
 use super::given::Given;
 use super::panics::Panics;
-use super::registry::Scenario;
+use super::registry::{From, Scenario};
 use super::suite::Suite;
 use super::{budget, checks, configuration, kept, machines};
 use crate::machine::{Machine, has_terminal, pause_at};
 use crate::mutex::lock;
 use crate::pause::{Deadline, LOOK};
 use crate::record::Keeper;
-use crate::{Error, ErrorKind, Event, Events, Speed};
+use crate::{Error, ErrorKind, Event, Events, Speed, secrets};
 
 /// The time limit of a scenario that names none, on a fast host.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -58,6 +58,7 @@ pub(super) fn run(
 ) -> Result<(), (Failure, String)> {
     let name = scenario.name();
     let (number, most) = attempt;
+    know_its_passwords(scenario);
     let keeper = suite.keeper(&name, number);
     let events = keeper.as_ref().map_or_else(|| suite.events(&name), Keeper::taking_in);
     let started = Instant::now();
@@ -99,6 +100,17 @@ pub(super) fn run(
     };
     events.send(Event::ScenarioFinished { scenario: scenario_name, took, failure: Some(told), retried });
     Err((Failure { retried, ..failure }, report))
+}
+
+/// What its file shows to be a password is masked from here on, not only once it is typed.
+fn know_its_passwords(scenario: &Scenario) {
+    if let From::LoggedIn { password, .. } = scenario.from {
+        secrets::know(password);
+    }
+    let file = configuration::source_file(scenario);
+    // Without the file nothing of it is shown, either.
+    let source = std::fs::read_to_string(file).unwrap_or_default();
+    secrets::source::literals(&source).iter().for_each(|password| secrets::know(password));
 }
 
 fn on_its_own_thread(

@@ -88,6 +88,7 @@ impl Suite {
         let (reporter, record) = (self.reporter.clone(), self.record.clone());
         let (scenario, rendering) = (scenario.to_owned(), self.rendering.clone());
         Events::new(move |event| {
+            let event = &crate::secrets::masked(event.clone());
             if let Some(record) = &record {
                 record.event(&scenario, event);
             }

@@ -14,6 +14,7 @@ mod failures;
 mod folder;
 mod full_disk;
 mod harness;
+mod hostile;
 mod init;
 mod limits;
 mod list;

@@ -6,5 +6,6 @@ mod browser;
 mod ci;
 mod derived;
 mod foreign;
+mod hostile;
 mod page;
 mod record;

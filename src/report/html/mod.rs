@@ -155,7 +155,7 @@ fn sources(scenarios: &[Scenario]) -> Value {
     }
     let of_file = |(file, lines): (&Path, BTreeSet<usize>)| {
         let text = source_of(file).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let text = crate::secrets::source::masked(&String::from_utf8_lossy(&text));
         let found = text.lines().enumerate().filter(|(before, _)| lines.contains(&(before + 1)));
         let found: serde_json::Map<String, Value> =
             found.map(|(before, line)| ((before + 1).to_string(), json!(line.trim()))).collect();

@@ -1,0 +1,185 @@
+//! The passwords of a run, and the one place that masks them: in every file of a record, in every report, on the
+//! terminal.
+//!
+//! | where | what is masked |
+//! |---|---|
+//! | texts: commands, their output, errors, lines of source | the password as a whole word |
+//! | a console's files (transcript, cast, film, log, picture) | every occurrence, whatever escape sequences stand in it |
+//!
+//! `-` and `_` between letters make one word: the password `test` leaves `nixos-test` alone. A password that nobody
+//! takes for a word (eight characters or more, of several kinds) is masked within words, too: `mysql -pS3cr3tPw`.
+//!
+//! A password is known as soon as it is typed, and from the start of the scenario if it stands in the scenario's file
+//! (see [`source`]). What a text holds in another form (base64, percent signs) is not found.
+
+pub(crate) mod bytes;
+pub(crate) mod source;
+
+use std::sync::Mutex;
+
+use regex::Regex;
+
+use crate::mutex::lock;
+use crate::{Event, Failure, StepOutput};
+
+/// What stands in the place of a password.
+pub(crate) const MASK: &str = "****";
+
+/// Those that are known in this process: one scenario's password is none of another one's report either.
+static KNOWN: Mutex<Known> = Mutex::new(Known { secrets: Vec::new(), any: None });
+
+struct Known {
+    /// The longest first, so that one that is a part of another leaves nothing of it.
+    secrets: Vec<String>,
+    any: Option<Regex>,
+}
+
+impl Known {
+    fn add(&mut self, secret: &str) {
+        // As it is, and as Rust's `{:?}` has it.
+        let quoted = format!("{secret:?}");
+        for form in [secret, quoted.trim_matches('"')] {
+            if !form.trim().is_empty() && !self.secrets.iter().any(|known| known == form) {
+                self.secrets.push(form.to_owned());
+            }
+        }
+        self.secrets.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        let any: Vec<String> = self.secrets.iter().map(|secret| regex::escape(secret)).collect();
+        self.any = Regex::new(&any.join("|")).ok();
+    }
+
+    fn words(&self, text: &str) -> String {
+        let Some(any) = &self.any else {
+            // Passwords that make no expression are too long for one; no text is better than one of them.
+            return if self.secrets.is_empty() { text.to_owned() } else { MASK.to_owned() };
+        };
+        let mut masked = String::with_capacity(text.len());
+        let (mut done, mut from) = (0, 0);
+        while let Some(found) = any.find_at(text, from) {
+            let (before, behind) = (&text[..found.start()], &text[found.end()..]);
+            if is_no_word(found.as_str()) || stands_alone(before, behind) {
+                masked.push_str(&text[done..found.start()]);
+                masked.push_str(MASK);
+                (done, from) = (found.end(), found.end());
+            } else {
+                // Another one may begin within this one.
+                from = found.start() + text[found.start()..].chars().next().map_or(1, char::len_utf8);
+            }
+        }
+        masked + &text[done..]
+    }
+}
+
+/// From now on `secret` is masked.
+pub(crate) fn know(secret: &str) {
+    if !secret.is_empty() {
+        lock(&KNOWN).add(secret);
+    }
+}
+
+/// `text` without passwords that are known: see the [table](self).
+pub(crate) fn words(text: &str) -> String {
+    lock(&KNOWN).words(text)
+}
+
+/// All that are known.
+pub(crate) fn known() -> Vec<String> {
+    lock(&KNOWN).secrets.clone()
+}
+
+/// `event`, masked where it holds what a scenario, a guest or a build said. Names, and words of our own, stay.
+pub(crate) fn masked(mut event: Event) -> Event {
+    match &mut event {
+        Event::StepStarted { text, .. }
+        | Event::Note { text }
+        | Event::BuildLine { text }
+        | Event::ConsoleLine { text, .. } => *text = words(text),
+        Event::MachineStopped { how, .. } => *how = words(how),
+        Event::StepFinished { output: Some(StepOutput { stdout, stderr, .. }), .. } => {
+            (*stdout, *stderr) = (words(stdout), words(stderr));
+        }
+        // The report was masked part by part, when it was put together.
+        Event::ScenarioFinished { failure: Some(Failure { summary, .. }), .. } => *summary = words(summary),
+        _ => {}
+    }
+    event
+}
+
+/// Whether a password can't be taken for a word of a text.
+fn is_no_word(secret: &str) -> bool {
+    let kinds: [fn(char) -> bool; 4] =
+        [char::is_lowercase, char::is_uppercase, char::is_numeric, |c| !c.is_alphanumeric()];
+    secret.chars().count() >= 8 && kinds.iter().filter(|kind| secret.chars().any(**kind)).count() >= 2
+}
+
+/// Whether what stands between `before` and `behind` is a word by itself.
+fn stands_alone(before: &str, behind: &str) -> bool {
+    !joins(before.chars().rev()) && !joins(behind.chars())
+}
+
+/// Whether a word goes on with these characters, of which the first stands next to it.
+fn joins(mut characters: impl Iterator<Item = char>) -> bool {
+    match characters.next() {
+        Some('-') => characters.next().is_some_and(char::is_alphanumeric),
+        Some('_') => true,
+        Some(next) => next.is_alphanumeric(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words_with(secrets: &[&str], text: &str) -> String {
+        let mut known = Known { secrets: Vec::new(), any: None };
+        secrets.iter().for_each(|secret| known.add(secret));
+        known.words(text)
+    }
+
+    #[test]
+    fn a_whole_word_is_masked_wherever_it_stands() {
+        for text in [
+            "%",
+            "login(\"alice\", \"%\")",
+            "'%'",
+            "alice:%",
+            "password=%",
+            "https://alice:%@host/",
+            "the password is %.",
+            "echo alice:% | chpasswd",
+            "--password %",
+            "(%)",
+            "ä % é",
+            "%\n%",
+            " -% %- ",
+            "`%`",
+        ] {
+            for secret in ["test", "S3cr3tPw", "pass word", "ü"] {
+                let (said, shown) = (text.replace('%', secret), text.replace('%', MASK));
+                assert_eq!(words_with(&[secret], &said), shown, "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_that_is_a_word_leaves_other_words_alone() {
+        let text = "nixos-test tests latest test_it my_test test-it untested été-test-ü";
+        assert_eq!(words_with(&["test"], text), text);
+        assert_eq!(words_with(&["test"], "cargo test /test/ test.rs"), "cargo **** /****/ ****.rs");
+    }
+
+    #[test]
+    fn a_password_that_is_no_word_is_masked_within_words() {
+        assert_eq!(words_with(&["S3cr3tPw"], "mysql -pS3cr3tPw xS3cr3tPwx"), "mysql -p**** x****x");
+        assert_eq!(words_with(&["hunter2"], "hunter22"), "hunter22");
+    }
+
+    #[test]
+    fn of_passwords_in_one_another_nothing_is_left_and_quotes_do_not_hide_one() {
+        assert_eq!(words_with(&["ab", "ab cd"], "ab cd, ab"), "****, ****");
+        assert_eq!(words_with(&["aab", "ab"], "xaab ab"), "xaab ****");
+        assert_eq!(words_with(&["a\"b\\c"], &format!("{:?} and a\"b\\c", "a\"b\\c")), "\"****\" and ****");
+        assert_eq!(words_with(&[""], "nothing"), "nothing");
+    }
+}
