@@ -145,6 +145,29 @@ pub use nixvm_test_macros::scenario;
 /// ```
 pub use nixvm_test_macros::checkpoint;
 
+/// Makes the file a suite of every scenario in a folder, and in the folders below it.
+///
+/// ```toml
+/// [[test]]
+/// name = "scenarios"
+/// harness = false
+/// ```
+///
+/// ```text
+/// // tests/scenarios.rs
+/// nixvm_test::scenarios!("../scenarios");
+/// ```
+///
+/// The path starts at the folder of the file, as that of `#[path]` does. Each file with scenarios becomes a module of its
+/// name (`scenarios/web/login.rs`: `web::login`); with a [`main!`] of its own it still runs by itself. A file that such a
+/// file has as a module (`mod steps;`) is no module of the suite beside that. Hidden files and folders, links to folders,
+/// `target` and folders with a `Cargo.toml` are left out.
+///
+/// A file that comes later is not in the suite until that is compiled again, and cargo does not see it coming. So the suite
+/// compares its files with the folder when it runs, also for `--list`, and fails with the name of a file that is missing.
+/// Where the sources are not, as in an archive of cargo-nextest on another host, nothing is compared.
+pub use nixvm_test_macros::scenarios;
+
 #[doc(hidden)]
 pub use scenario::expansion as __private;
 
@@ -161,7 +184,7 @@ pub use scenario::expansion as __private;
 /// ```
 ///
 /// ```no_run
-/// // tests/scenarios.rs
+/// // tests/login.rs
 /// # mod login {}
 /// # /*
 /// #[path = "../scenarios/login.rs"]
@@ -171,15 +194,31 @@ pub use scenario::expansion as __private;
 /// nixvm_test::main!();
 /// ```
 ///
+/// A suite of all files in a folder is made by [`scenarios!`], which names none of them.
+///
 /// The command line is that of every Rust test: `--list`, filters, `--exact`, `--skip`, `--ignored`,
 /// `--test-threads`, `--format`. The exit code says how it went: see [`scenario::Exit`].
 #[macro_export]
 macro_rules! main {
     () => {
+        $crate::__needs_no_harness!();
+
         // Nobody calls it where this file is a module of a suite.
         #[allow(dead_code)]
         fn main() -> ::std::process::ExitCode {
             $crate::scenario::main()
+        }
+    };
+}
+
+/// Fails where the harness of rustc runs instead of ours: it would find no scenario, and be content.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __needs_no_harness {
+    () => {
+        #[test]
+        fn scenarios_run_only_with_harness_false() {
+            ::core::panic!("no scenario runs here: write `harness = false` into the [[test]] of Cargo.toml")
         }
     };
 }

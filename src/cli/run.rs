@@ -22,6 +22,14 @@ pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> 
     let files = files(paths)?;
     // A setting that makes no sense is said before the compiler takes its time.
     let settings = options.layers_of(files.first().and_then(|file| file.parent()))?.settings();
+    let named = |folder: &PathBuf| {
+        paths.iter().any(|path| std::path::absolute(path).is_ok_and(|path| path == *folder))
+    };
+    let below = paths.iter().filter_map(|path| std::path::absolute(path).ok()).filter(|path| path.is_dir());
+    for folder in below.flat_map(|path| compile::left_out_below(&path)).filter(|folder| !named(folder)) {
+        let note = format!("the scenarios in {0} are not run: name that folder, too", from_here(&folder));
+        report::events(&report::choose(&settings)).note(note);
+    }
     let binaries = compile(&files, &compiler()?, options).await?;
     let commands = files.iter().zip(&binaries).map(|(file, binary)| command(file, binary, harness, options));
     match commands.collect::<Result<Vec<_>>>()?.as_mut_slice() {

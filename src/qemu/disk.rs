@@ -15,6 +15,9 @@ use crate::build::BuiltVm;
 use crate::file_lock::{self, Mode};
 use crate::{Error, ErrorKind, Events, Result};
 
+/// So much is read of the file beside an image, in bytes.
+const LARGEST: u64 = 1 << 16;
+
 /// The disk image of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Disk {
@@ -125,8 +128,8 @@ impl Record {
     /// Why the image is not this VM's; `None` when it is.
     fn stale(&mut self) -> Option<&'static str> {
         let mut text = String::new();
-        // Unreadable is as good as not there.
-        let _ = self.file.read_to_string(&mut text);
+        // Unreadable is as good as not there; it has a key alone.
+        let _ = Read::take(&mut self.file, LARGEST).read_to_string(&mut text);
         match serde_json::from_str::<Content>(&text) {
             Ok(content) if content.key == self.key => None,
             Ok(_) => Some("the configuration has changed since it was made"),

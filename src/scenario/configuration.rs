@@ -85,14 +85,19 @@ fn nearest(folder: &Path) -> Result<PathBuf> {
 /// Where the file of `scenario` is. `file!()` is relative to the root of the workspace that it was
 /// compiled in, of which only the package's folder is known: the root is that or one above.
 pub(super) fn source_file(scenario: &Scenario) -> PathBuf {
-    let file = Path::new(scenario.file);
+    located(scenario.file, scenario.manifest_dir)
+}
+
+/// Where a file is that `file!()` named, in a package that was compiled in `manifest_dir`.
+pub(super) fn located(file: &str, manifest_dir: &str) -> PathBuf {
+    let file = Path::new(file);
     if file.is_absolute() {
         return file.to_owned();
     }
     // cargo (and nextest, for an archive that runs elsewhere than where it was built) sets this at
     // run time too.
     let now = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    let packages = [now.as_deref(), Some(Path::new(scenario.manifest_dir))];
+    let packages = [now.as_deref(), Some(Path::new(manifest_dir))];
     let places = packages.into_iter().flatten().flat_map(Path::ancestors).map(|folder| folder.join(file));
     places.into_iter().find(|path| path.is_file()).unwrap_or_else(|| file.to_owned())
 }

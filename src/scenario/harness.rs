@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use libtest_mimic::{Arguments, ColorSetting, Completion, Failed, Trial};
 
+use super::complete::Folder as Files;
 use super::describe::{TELL_SCENARIOS, describe};
 use super::exit::Exit;
 use super::order;
@@ -27,10 +28,20 @@ pub const TELL_SOURCES: &str = "NIXVM_TELL_SOURCES";
 
 /// Runs the scenarios of this binary as its command line says: what [`main!`](crate::main!) calls.
 pub fn main() -> ExitCode {
+    run_suite(None)
+}
+
+/// As [`main`], of a suite that was made of a folder: what [`scenarios!`](crate::scenarios!) calls.
+#[doc(hidden)]
+pub fn main_of(folder: &Files) -> ExitCode {
+    run_suite(Some(folder))
+}
+
+fn run_suite(folder: Option<&Files>) -> ExitCode {
     let arguments = Arguments::from_args();
     die_with_parent();
     report::log::start();
-    match suite(arguments) {
+    match folder.map_or(Ok(()), Files::is_complete).and_then(|()| suite(arguments)) {
         Ok(code) => code,
         Err(error) => {
             report::error(&error);

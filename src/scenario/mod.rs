@@ -15,6 +15,7 @@ mod budget;
 mod capacity;
 mod checks;
 pub mod compile;
+mod complete;
 mod configuration;
 mod describe;
 mod exit;
@@ -41,12 +42,15 @@ pub use exit::{Exit, TABLE as EXIT_CODES};
 #[doc(hidden)]
 pub use harness::TELL_SOURCES;
 pub use harness::main;
+#[doc(hidden)]
+pub use harness::main_of;
 pub use registry::{Budget, Checkpoint, From, MachineRequest, Scenario, all};
 pub use run::DEFAULT_TIMEOUT;
 
 /// What `#[scenario]` and `main!` expand to; not for use by hand.
 #[doc(hidden)]
 pub mod expansion {
+    pub use super::complete::Folder;
     pub use super::given::{Argument, Given};
     pub use super::outcome::{Body, ByDebug, ByDisplay, ByNothing, ReturnType, Returned, is_a_return_type};
     pub use super::registry::{Budget, Checkpoint, From, MachineRequest, Scenario, register};

@@ -158,11 +158,14 @@ fn of_the_root(item: &str) -> String {
 
 #[test]
 fn the_attributes_and_what_a_scenario_may_allow_are_in_the_book() {
-    let mut made =
-        head("Attributes: scenario, checkpoint, main", "src/lib.rs, src/machine/console_checks.rs");
+    let mut made = head(
+        "Attributes: scenario, checkpoint, scenarios, main",
+        "src/lib.rs, src/machine/console_checks.rs",
+    );
     for (name, item) in [
         ("#\\[scenario\\]", "pub use nixvm_test_macros::scenario;"),
         ("#\\[checkpoint\\]", "pub use nixvm_test_macros::checkpoint;"),
+        ("nixvm_test::scenarios!(\"FOLDER\")", "pub use nixvm_test_macros::scenarios;"),
         ("nixvm_test::main!()", "macro_rules! main {"),
     ] {
         made.push_str(&format!("## {name}\n\n{}\n", of_the_root(item)));

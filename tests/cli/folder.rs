@@ -101,6 +101,12 @@ impl Ran {
     }
 
     #[track_caller]
+    pub fn said_not(&self, text: &str) -> &Self {
+        assert!(!self.err.contains(text), "{text:?} is in stderr\n{}", self.err);
+        self
+    }
+
+    #[track_caller]
     pub fn printed(&self, text: &str) -> &Self {
         assert!(self.out.contains(text), "{text:?} is not in stdout\n{}\n--- stderr\n{}", self.out, self.err);
         self

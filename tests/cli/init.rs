@@ -84,7 +84,7 @@ fn a_package_of_the_users_own_is_not_touched_but_told_what_to_add() {
         .printed("nothing was changed in it")
         .printed("    [dev-dependencies]\n    nixvm-test = {")
         .printed("    [[test]]\n    name = \"scenarios\"\n    harness = false\n")
-        .printed("    nixvm_test::main!();\n");
+        .printed("    nixvm_test::scenarios!(\"../scenarios\");\n");
     assert_eq!(fs::read_to_string(folder.path().join("Cargo.toml")).unwrap(), manifest);
     assert_eq!(
         files(&folder, "."),

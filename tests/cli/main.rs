@@ -19,6 +19,7 @@ mod init;
 mod limits;
 mod list;
 mod machines;
+mod never_run;
 mod pausing;
 mod record;
 mod repl;

@@ -87,7 +87,8 @@ fn names(folder: &Beneath) -> impl Iterator<Item = String> {
 /// The socket of a paused machine's console: of the folder that was given, or of that name.
 pub fn live(id: &str) -> Result<PathBuf> {
     let path = Path::new(id);
-    let candidates = [Some(path.to_owned()), nixvm_test::qemu::RunDirectory::named(id)];
+    // The name first: in a folder that everybody may write to, another user could have a folder of that name.
+    let candidates = [nixvm_test::qemu::RunDirectory::named(id), Some(path.to_owned())];
     let socket = |folder: PathBuf| if folder.is_dir() { folder.join("console.sock") } else { folder };
     let found = candidates.into_iter().flatten().map(socket).find(|socket| socket.exists());
     found.ok_or_else(|| {

@@ -1,6 +1,3 @@
 //! The scenarios as a suite: `cargo test`, or one of them by name: `cargo test -- login`.
 
-#[path = "../scenarios/login.rs"]
-mod login;
-
-nixvm_test::main!();
+nixvm_test::scenarios!("../scenarios");

@@ -1,9 +1,13 @@
 //! Which files were meant, and whether they can be scenarios at all: said before the compiler says it
 //! less kindly.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::look::Look;
+use super::{frontmatter, walk};
 use crate::{Error, ErrorKind, Result};
 
 /// What the last line of a scenario's file is.
@@ -13,8 +17,9 @@ const MAIN: &str = "nixvm_test::main!();";
 /// They are absolute.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if there is no such file or folder, a folder holds no scenarios, or the file
-/// is not a scenario's.
+/// [`ErrorKind::Usage`] if there is no such file or folder, a folder holds no scenarios, the file
+/// is not a scenario's, or a scenario or test in a file would never run: the error names file and line.
+/// [`ErrorKind::Io`] if a file can't be read.
 pub fn find(path: &Path) -> Result<Vec<PathBuf>> {
     let usage = |summary: String| Error::new(ErrorKind::Usage, summary);
     let shown = path.display();
@@ -45,12 +50,50 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>> {
     if absolute.extension().is_none_or(|extension| extension != "rs") {
         return Err(usage(format!("`{shown}` is not a scenario: its name does not end in .rs")));
     }
-    if !has_main(&text(&absolute)?) {
+    let look = look(&absolute)?;
+    if !look.main {
         return Err(
             usage(format!("`{shown}` has no `{MAIN}`")).next_step(format!("add a last line `{MAIN}`"))
         );
     }
+    has_no_tests(path, &look)?;
     Ok(vec![absolute])
+}
+
+/// The folders below `folder` whose scenarios a run of `folder` leaves out.
+pub fn left_out_below(folder: &Path) -> Vec<PathBuf> {
+    let mut known = BTreeSet::new();
+    for path in files(folder) {
+        known.extend(look(&path).unwrap_or_default().modules);
+    }
+    let mut found = Vec::new();
+    let mut waiting = folders_to_look_at(folder);
+    while let Some(folder) = waiting.pop() {
+        let is_left_out = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let in_folder = folder.file_name().unwrap_or_default().to_string_lossy();
+            // A module of one of the files that run.
+            !known.contains(&*name)
+                && !known.contains(&format!("{in_folder}/{name}"))
+                && look(path).is_ok_and(|look| !look.scenarios.is_empty())
+        };
+        if files(&folder).iter().any(is_left_out) {
+            found.push(folder.clone());
+        }
+        waiting.extend(folders_to_look_at(&folder));
+    }
+    found.sort();
+    found
+}
+
+fn folders_to_look_at(folder: &Path) -> Vec<PathBuf> {
+    folders(folder).into_iter().filter(|path| walk::may_have_scenarios(path)).collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths.filter(|path| path.extension() == Some(OsStr::new("rs")) && path.is_file()).collect()
 }
 
 /// The text of a file.
@@ -88,23 +131,95 @@ fn folders(of: &Path) -> Vec<PathBuf> {
 }
 
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder)
-        .map_err(|source| Error::io(format_args!("read the folder {}", folder.display()), &source))?;
-    let mut files: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs") && path.is_file())
-        // Others may be modules of a scenario.
-        .filter(|path| text(path).is_ok_and(|text| has_main(&text)))
-        .collect();
-    files.sort();
-    Ok(files)
+    let failed =
+        |source: &std::io::Error| Error::io(format_args!("read the folder {}", folder.display()), source);
+    let mut all: Vec<(PathBuf, Look)> = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|source| failed(&source))? {
+        let path = entry.map_err(|source| failed(&source))?.path();
+        if let Some(look) = in_a_folder(&path)? {
+            all.push((path, look));
+        }
+    }
+    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let runs = reached(&all);
+    for (path, look) in &all {
+        if let Some(line) = look.scenarios.first().filter(|_| !runs.contains(path.as_path())) {
+            let summary = format!(
+                "{}:{line}: this scenario never runs: the file has no `{MAIN}`, and is no module of one that has",
+                path.display()
+            );
+            return Err(Error::new(ErrorKind::Usage, summary).next_step(format!(
+                "add a last line `{MAIN}`, or name the file as a module where it belongs"
+            )));
+        }
+        has_no_tests(path, look)?;
+    }
+    // Others are modules of a scenario.
+    Ok(all.into_iter().filter(|(_, look)| look.main).map(|(path, _)| path).collect())
 }
 
-/// Whether there is a `main` in the code, by its look: comments don't count.
-fn has_main(text: &str) -> bool {
-    let mut code = text.lines().map(|line| line.split("//").next().unwrap_or(line));
-    code.any(|line| line.contains("main!") || line.contains("fn main("))
+/// What a file in a folder has, if it is a file of Rust.
+fn in_a_folder(path: &Path) -> Result<Option<Look>> {
+    let Some(extension) = path.extension().filter(|its| its.eq_ignore_ascii_case("rs")) else {
+        return Ok(None);
+    };
+    let usage = |why: &str| Error::new(ErrorKind::Usage, format!("`{}` {why}", path.display()));
+    let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    match fs::metadata(path) {
+        Ok(about) if about.is_dir() => return Ok(None),
+        Ok(about) if !about.is_file() => {
+            return Err(usage("can't be a scenario: it is no regular file").next_step("move it elsewhere"));
+        }
+        Ok(_) => {}
+        // An editor's lock is such a link.
+        Err(_) if is_hidden && path.is_symlink() => return Ok(None),
+        Err(source) => return Err(Error::io(format_args!("read {}", path.display()), &source)),
+    }
+    let look = look(path)?;
+    if extension == "rs" {
+        return Ok(Some(look));
+    }
+    if look.scenarios.is_empty() {
+        return Ok(None);
+    }
+    Err(usage("has a scenario that never runs: its name does not end in .rs")
+        .next_step("write the end of its name in small letters"))
+}
+
+/// The files that have a `main`, and those that are modules of them.
+fn reached(all: &[(PathBuf, Look)]) -> BTreeSet<&Path> {
+    let mut reached: BTreeSet<&Path> = BTreeSet::new();
+    let mut waiting: Vec<&(PathBuf, Look)> = all.iter().filter(|(_, look)| look.main).collect();
+    while let Some((path, look)) = waiting.pop() {
+        if reached.insert(path) {
+            let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            waiting.extend(all.iter().filter(|(path, _)| look.modules.contains(&name(path))));
+        }
+    }
+    reached
+}
+
+/// # Errors
+/// [`ErrorKind::Usage`], with file and line, for a test that is no scenario in a file of scenarios.
+fn has_no_tests(path: &Path, look: &Look) -> Result {
+    let is_of_scenarios = look.main || !look.scenarios.is_empty();
+    let Some((line, test)) = look.tests.first().filter(|_| is_of_scenarios) else { return Ok(()) };
+    let summary = format!(
+        "{}:{line}: this `{test}` never runs: the `main` of a scenario's file runs scenarios alone",
+        path.display()
+    );
+    Err(Error::new(ErrorKind::Usage, summary).next_step(
+        "make it a `#[scenario]` (one without parameters boots no machine), or move it to a file of its own in tests/",
+    ))
+}
+
+fn look(path: &Path) -> Result<Look> {
+    let text = text(path)?;
+    // What is wrong with a block at the top is said when the file is compiled.
+    Ok(match frontmatter::split(&text) {
+        Ok(Some(split)) => Look::at(&split.code),
+        _ => Look::at(&text),
+    })
 }
 
 #[cfg(test)]
@@ -121,6 +236,103 @@ mod tests {
         put("notes.txt", "nixvm_test::main!();\n");
         let names: Vec<PathBuf> = find(folder.path()).unwrap();
         assert_eq!(names, [folder.path().join("a.rs"), folder.path().join("b.rs")]);
+    }
+
+    #[test]
+    fn a_scenario_of_a_folder_runs_or_its_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let remove = |name: &str| fs::remove_file(folder.path().join(name)).unwrap();
+        let refused = || find(folder.path()).unwrap_err().to_string();
+        put("a.rs", "mod steps;\n#[scenario] fn x() {}\nnixvm_test::main!();\n");
+        put("steps.rs", "// nothing\n#[checkpoint] pub async fn y() {}\n");
+        assert_eq!(find(folder.path()).unwrap(), [folder.path().join("a.rs")], "a module may have none");
+        put("b.rs", "use x::y;\n\n#[nixvm_test::scenario]\nasync fn b() {}\n// nixvm_test::main!();\n");
+        let error = refused();
+        assert!(
+            error.contains("b.rs:3: this scenario never runs") && error.contains("add a last line"),
+            "{error}"
+        );
+        remove("b.rs");
+        // A module of a file that runs, and a module of that one.
+        put("steps.rs", "#[path = \"deeper.rs\"] mod deep;\n#[scenario] pub async fn y() {}\n");
+        put("deeper.rs", "#[scenario] pub async fn z() {}\n");
+        assert_eq!(find(folder.path()).unwrap().len(), 1);
+        put("c.rs", "#[scenario] async fn c() {}\nfn main() -> X { nixvm_test::scenario::main() }\n");
+        assert_eq!(find(folder.path()).unwrap().len(), 2, "a main of its own");
+        // Two that name each other run no more than one that no other names.
+        put("d.rs", "mod e;\n#[scenario] fn x() {}");
+        put("e.rs", "mod d;");
+        assert!(refused().contains("d.rs:2"));
+        remove("d.rs");
+        put("F.RS", "#[scenario] fn x() {}\nnixvm_test::main!();");
+        assert!(refused().contains("F.RS` has a scenario that never runs"));
+        put("F.RS", "// an old program");
+        put("t.rs", "#[scenario] fn x() {}\n#[test]\nfn y() {}\nnixvm_test::main!();");
+        let error = refused();
+        assert!(
+            error.contains("t.rs:2: this `#[test]` never runs") && error.contains("make it a"),
+            "{error}"
+        );
+        assert!(find(&folder.path().join("t.rs")).is_err());
+        put(
+            "t.rs",
+            "---\n[dependencies]\n# '#[test]\n---\n#[tokio::test(x)] async fn x() {}\nnixvm_test::main!();",
+        );
+        assert!(refused().contains("t.rs:5: this `#[tokio::test]`"), "{}", refused());
+        remove("t.rs");
+        remove("deeper.rs");
+        put("steps.rs", "#[cfg(test)] mod tests { #[test] fn of_another_target() {} }");
+        assert_eq!(find(folder.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_file_of_a_folder_that_can_not_be_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("a.rs"), "nixvm_test::main!();\n").unwrap();
+        fs::create_dir(at("folder.rs")).unwrap();
+        std::os::unix::fs::symlink("nothing", at(".#a.rs")).unwrap();
+        std::os::unix::fs::symlink("a.rs", at("link.rs")).unwrap();
+        assert_eq!(find(folder.path()).unwrap(), [at("a.rs"), at("link.rs")]);
+        let put: [(&str, &dyn Fn(&Path)); 4] = [
+            ("bytes.rs", &|path| fs::write(path, [0xff, 0xfe]).unwrap()),
+            ("dangling.rs", &|path| std::os::unix::fs::symlink("nothing", path).unwrap()),
+            ("socket.rs", &|path| drop(std::os::unix::net::UnixListener::bind(path).unwrap())),
+            ("circle.rs", &|path| std::os::unix::fs::symlink("circle.rs", path).unwrap()),
+        ];
+        for (name, put) in put {
+            put(&at(name));
+            let error = find(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+            fs::remove_file(at(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn scenarios_below_a_folder_are_left_out_and_their_folders_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let scenario = "#[scenario] fn x() {}\nnixvm_test::main!();";
+        put("a.rs", "mod common;\nnixvm_test::main!();");
+        put("common/mod.rs", "#[scenario] fn x() {}");
+        for name in ["target/x.rs", ".git/x.rs", "package/x.rs", "none/x.txt"] {
+            put(name, scenario);
+        }
+        put("package/Cargo.toml", "");
+        put("program/main.rs", "fn main() {}");
+        assert_eq!(left_out_below(folder.path()), [] as [PathBuf; 0]);
+        put("web/deep/x.rs", scenario);
+        put("slow/x.rs", "#[scenario] fn x() {}");
+        assert_eq!(
+            left_out_below(folder.path()),
+            [folder.path().join("slow"), folder.path().join("web/deep")]
+        );
+        assert_eq!(find(folder.path()).unwrap().len(), 1);
     }
 
     #[test]

@@ -1,0 +1,1 @@
+../../src/scenario/compile/look.rs

@@ -1,0 +1,1 @@
+../../src/scenario/compile/walk.rs

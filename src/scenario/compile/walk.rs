@@ -1,0 +1,46 @@
+//! The files of Rust below a folder, as a suite has them.
+//!
+//! The macros' crate has this file, too, by a symbolic link: what is compiled and what is looked for later is the same.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// So many folders below each other are looked at.
+const DEEPEST: usize = 16;
+
+/// The files that end in `.rs` in `folder` and below it, as paths from there. What is hidden does not belong to it.
+///
+/// # Errors
+/// When a folder can't be read; the text names it.
+pub(crate) fn files_below(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![(PathBuf::new(), 0)];
+    while let Some((below, depth)) = waiting.pop() {
+        let here = folder.join(&below);
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", here.display()));
+        for entry in fs::read_dir(&here).map_err(named)? {
+            let name = entry.map_err(named)?.file_name();
+            let path = here.join(&name);
+            if name.to_string_lossy().starts_with('.') {
+                continue;
+            }
+            if path.is_dir() {
+                if depth < DEEPEST && may_have_scenarios(&path) {
+                    waiting.push((below.join(&name), depth + 1));
+                }
+            } else if Path::new(&name).extension() == Some(OsStr::new("rs")) {
+                found.insert(below.join(&name));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a folder below another belongs to it: not if it is hidden, a link, what cargo makes, or a package of its own.
+pub(crate) fn may_have_scenarios(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    !folder.is_symlink() && !name.starts_with('.') && name != "target" && !folder.join("Cargo.toml").exists()
+}
