@@ -1,4 +1,4 @@
-//! Waiting for ports, sockets and files: in the machine, in one command, with nothing started for a look.
+//! Waiting for ports and files: in the machine, in one command, with nothing started for a look.
 
 use super::output::Output;
 use super::service::quoted;
@@ -25,20 +25,6 @@ impl User {
         let script = looking(&format!(": 3<>{}", tcp(address, port)?), false);
         let what = format!("port {port} of {address} is closed");
         self.look_by(&script, &format!("wait for closed port {port}"), &what).await.map(drop)
-    }
-
-    /// Waits until something listens on a Unix socket; on one for datagrams, until it is bound.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Timeout`] after the limit, and those of [`User::execute`].
-    pub async fn wait_for_open_unix_socket(&self, path: &str) -> Result {
-        // proc(5), /proc/net/unix: flag 00010000 is a socket that listens, type 0002 one for datagrams.
-        let look = format!(
-            "while read -r _ _ _ f t _ _ p; do [[ $p = {} && ( $f = 00010000 || $t = 0002 ) ]] && break; done </proc/net/unix",
-            quoted(path)
-        );
-        let what = format!("something listens on {path}");
-        self.look_by(&looking(&look, true), &format!("wait for socket {path}"), &what).await.map(drop)
     }
 
     /// Waits until a file (of any type) is there.
@@ -74,14 +60,6 @@ impl Machine {
     /// Those of [`User::wait_for_closed_port`].
     pub async fn wait_for_closed_port(&self, port: u16) -> Result {
         self.root().wait_for_closed_port(port, "localhost").await
-    }
-
-    /// Waits until something listens on a Unix socket. See [`User::wait_for_open_unix_socket`].
-    ///
-    /// # Errors
-    /// Those of [`User::wait_for_open_unix_socket`].
-    pub async fn wait_for_open_unix_socket(&self, path: &str) -> Result {
-        self.root().wait_for_open_unix_socket(path).await
     }
 
     /// Waits until a file is there. See [`User::wait_for_file`].
