@@ -145,6 +145,8 @@ async fn in_turn(machine: &Machine, listener: &tokio::net::UnixListener) -> Resu
                 assert_eq!(status, 0);
             }
         }
+        ours.sort();
+        println!("ours, sorted: {ours:.1?}");
         let (ours, theirs) = (median(&ours), median(&theirs));
         let part = theirs.as_secs_f64() / ours.as_secs_f64();
         let theirs = format!("{:.1} ms, {part:.1} times ours", theirs.as_secs_f64() * 1000.0);

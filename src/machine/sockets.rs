@@ -5,27 +5,21 @@
 
 use std::time::{Duration, Instant};
 
+use super::User;
 use super::control::is_whole;
 use super::user::COMMAND;
-use super::{Machine, User};
 use crate::control::{Channel, Progress};
 use crate::{Error, ErrorKind, Result};
 
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(40);
 
+/// The kernel takes no longer path (path_resolution(7)).
+const LONGEST_PATH: usize = 4095;
+
 impl User {
-    /// Waits until somebody listens on a Unix socket, of whatever type: it is connected to, and the connection is closed
-    /// at once, which the server sees. A socket for datagrams is open when it is bound. `path` is as this user sees it;
-    /// where a service has a `/tmp` of its own, a socket in it is in `/tmp/systemd-private-…/tmp`. `@NAME` is an abstract
-    /// socket; a file whose name begins so is `./@NAME`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Timeout`] after the limit, with what was in the way; [`ErrorKind::Usage`] where the helper can't run
-    /// in the machine and only a shell serves the control channel, and for an empty path or one with a NUL; and
-    /// those of [`User::execute`].
-    pub async fn wait_for_open_unix_socket(&self, path: &str) -> Result {
-        if path.is_empty() || path.contains('\0') {
+    pub(super) async fn wait_for_listener(&self, path: &str) -> Result {
+        if path.is_empty() || path.len() > LONGEST_PATH || path.contains('\0') {
             return Err(Error::new(ErrorKind::Usage, format!("{path:?} is no path of a socket")));
         }
         let life = self.life();
@@ -66,16 +60,6 @@ impl User {
             "" => error.likely_cause("the machine does not answer"),
             why => error.likely_cause(why),
         })
-    }
-}
-
-impl Machine {
-    /// Waits until somebody listens on a Unix socket. See [`User::wait_for_open_unix_socket`].
-    ///
-    /// # Errors
-    /// Those of [`User::wait_for_open_unix_socket`].
-    pub async fn wait_for_open_unix_socket(&self, path: &str) -> Result {
-        self.root().wait_for_open_unix_socket(path).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Waiting for ports and files: in the machine, in one command, with nothing started for a look.
+//! Waiting for ports, sockets and files: in the machine, in one command, with nothing started for a look.
 
 use super::output::Output;
 use super::service::quoted;
@@ -25,6 +25,19 @@ impl User {
         let script = looking(&format!(": 3<>{}", tcp(address, port)?), false);
         let what = format!("port {port} of {address} is closed");
         self.look_by(&script, &format!("wait for closed port {port}"), &what).await.map(drop)
+    }
+
+    /// Waits until somebody listens on a Unix socket, of whatever type: it is connected to, and the connection is closed
+    /// at once, which the server sees. A socket for datagrams is open when it is bound. `path` is as this user sees it;
+    /// where a service has a `/tmp` of its own, a socket in it is in `/tmp/systemd-private-…/tmp`. `@NAME` is an abstract
+    /// socket; a file whose name begins so is `./@NAME`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] after the limit, with what was in the way; [`ErrorKind::Usage`] where the helper can't run
+    /// in the machine and only a shell serves the control channel, and for an empty path or one with a NUL; and
+    /// those of [`User::execute`].
+    pub async fn wait_for_open_unix_socket(&self, path: &str) -> Result {
+        self.wait_for_listener(path).await
     }
 
     /// Waits until a file (of any type) is there.
@@ -60,6 +73,14 @@ impl Machine {
     /// Those of [`User::wait_for_closed_port`].
     pub async fn wait_for_closed_port(&self, port: u16) -> Result {
         self.root().wait_for_closed_port(port, "localhost").await
+    }
+
+    /// Waits until somebody listens on a Unix socket. See [`User::wait_for_open_unix_socket`].
+    ///
+    /// # Errors
+    /// Those of [`User::wait_for_open_unix_socket`].
+    pub async fn wait_for_open_unix_socket(&self, path: &str) -> Result {
+        self.root().wait_for_open_unix_socket(path).await
     }
 
     /// Waits until a file is there. See [`User::wait_for_file`].

@@ -3,7 +3,7 @@
 use crate::command::Phase;
 use crate::frame::{self, Line};
 use crate::serve::{RUNNING, Server, WORKERS};
-use crate::sys::{self, Place};
+use crate::sys::Place;
 use crate::worker::{Kind, State, Worker};
 
 /// So many workers are kept ready at first, and at most when commands come so fast that half of them are used.
@@ -106,9 +106,7 @@ impl Server {
             if !worker.is_fresh(place) {
                 worker.kill();
                 self.workers[ready] = None;
-            } else if self.idle && !sys::restore_priority(worker.pid)
-                || worker.begin(command.text.front(), command.request.input, self.underscore).is_err()
-            {
+            } else if worker.begin(command.text.front(), command.request.input, self.underscore).is_err() {
                 // It was killed, and its end is on its way.
                 self.lose(ready, true);
             } else {
@@ -194,7 +192,6 @@ impl Server {
                 self.lose(at, false);
             } else if worker.state == State::Ready && self.early == Early::Unproven {
                 worker.state = State::Proving;
-                self.idle = sys::restore_priority(worker.pid);
                 if worker.begin(PROOF.0, false, b"").is_err() {
                     self.lose(at, false);
                 }
@@ -227,8 +224,7 @@ impl Server {
         };
         while starting < at_once && ready + starting < wanted {
             let Some(free) = self.workers.iter().position(Option::is_none) else { return };
-            let kind = Kind::Early { idle: self.idle };
-            match Worker::start(self.bash, self.early_environment, &kind, false) {
+            match Worker::start(self.bash, self.early_environment, &Kind::Early, false) {
                 Ok(worker) => self.workers[free] = Some(worker),
                 // There is no process or no pipe; the next command will say so.
                 Err(_) => return,

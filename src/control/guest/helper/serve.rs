@@ -30,8 +30,6 @@ pub struct Server {
     pub early_environment: Environment,
     /// Whether they can be.
     pub early: Early,
-    /// They give way to others until they have a command.
-    pub idle: bool,
     /// The first value of `$_` in a shell.
     pub underscore: &'static [u8],
     pub commands: Commands,
@@ -60,7 +58,6 @@ pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: En
         environment,
         early_environment: early.unwrap_or(environment),
         early: if early.is_some() { Early::Unproven } else { Early::Cannot },
-        idle: true,
         underscore: environment.value(b"_").unwrap_or(b"bash"),
         commands: Commands([const { None }; COMMANDS]),
         workers: [const { None }; WORKERS],

@@ -52,8 +52,8 @@ pub enum State {
 
 /// How a worker comes to its text.
 pub enum Kind<'a> {
-    /// Later: see [`Worker::begin`]. Its environment is [`early_environment`]. `idle`: until then it gives way to others.
-    Early { idle: bool },
+    /// Later: see [`Worker::begin`]. Its environment is [`early_environment`].
+    Early,
     /// As an argument: C strings, the last of them null.
     Arguments(&'a [*const u8]),
     /// The same, and it reads its text from descriptor 9.
@@ -104,7 +104,7 @@ pub fn early_environment(environment: Environment) -> Option<Environment> {
 impl Worker {
     /// Starts one. `input`: its standard input is to be written to; of an early one that is said later.
     pub fn start(bash: &[u8], environment: Environment, kind: &Kind, input: bool) -> Result<Worker, isize> {
-        let early = matches!(kind, Kind::Early { .. });
+        let early = matches!(kind, Kind::Early);
         let nothing = sys::open(b"/dev/null\0", false)?;
         let (born, being_born) = sys::pipe()?;
         born.never_wait()?;
@@ -140,10 +140,10 @@ impl Worker {
             files[5] = (theirs, 5);
         }
         let arguments = match kind {
-            Kind::Early { .. } => &early_arguments[..],
+            Kind::Early => &early_arguments[..],
             Kind::Arguments(arguments) | Kind::Reading(arguments) => *arguments,
         };
-        let pid = sys::spawn(bash, arguments, environment, &files, &being_born, matches!(kind, Kind::Early { idle: true }))?;
+        let pid = sys::spawn(bash, arguments, environment, &files, &being_born)?;
         let mut worker = Worker {
             pid,
             state: State::Starting,

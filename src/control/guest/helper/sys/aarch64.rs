@@ -86,8 +86,6 @@ pub mod number {
     pub const KILL: usize = 129;
     pub const SIGACTION: usize = 134;
     pub const SIGPROCMASK: usize = 135;
-    pub const SETPRIORITY: usize = 140;
-    pub const GETPRIORITY: usize = 141;
     pub const SETPGID: usize = 154;
     pub const SETSID: usize = 157;
     pub const UNAME: usize = 160;

@@ -14,7 +14,7 @@ pub use asking::{connect, kernel_log, reaches};
 pub use clock::{seed, set_clock};
 pub use early::{Place, arguments_of, random, write_into};
 pub use process::{
-    Environment, close_all_but, exit, kill, leave_session, restore_priority, spawn, wait_any,
+    Environment, close_all_but, exit, kill, leave_session, spawn, wait_any,
 };
 pub use signals::{Signals, ignore_broken_pipes};
 

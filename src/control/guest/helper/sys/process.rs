@@ -56,14 +56,13 @@ impl Environment {
 
 /// Starts `program` with `arguments` (C strings) in a process group of its own. Its pid. `files` are its descriptors,
 /// each with the number that it gets, none where that is below zero; every other is closed on exec. `born` ends when the program
-/// runs, and gets a byte if it can't. `idle`: it gives way to others until its priority is restored.
+/// runs, and gets a byte if it can't.
 pub fn spawn(
     program: &[u8],
     arguments: &[*const u8],
     environment: Environment,
     files: &[(&Fd, i32)],
     born: &Fd,
-    idle: bool,
 ) -> Result<i32, isize> {
     const SIGCHLD: usize = 17;
     const F_DUPFD: usize = 0;
@@ -88,9 +87,6 @@ pub fn spawn(
         call(number::SETPGID, [0; 6]);
         // It goes when the helper is killed: PR_SET_PDEATHSIG, SIGKILL.
         call(number::PRCTL, [1, 9, 0, 0, 0, 0]);
-        if idle {
-            call(number::SETPRIORITY, [PRIO_PROCESS, 0, LEAST, 0, 0, 0]);
-        }
         // First above all of them, so that none overwrites another.
         let born = call(number::FCNTL, [born.number() as usize, F_DUPFD_CLOEXEC, FIRST_FREE, 0, 0, 0]);
         let mut copies = [-1isize; 6];
@@ -117,20 +113,6 @@ pub fn spawn(
         call(number::WRITE, [born as usize, c"!".as_ptr() as usize, 1, 0, 0, 0]);
     }
     exit(127)
-}
-
-const PRIO_PROCESS: usize = 0;
-/// The lowest priority.
-const LEAST: usize = 19;
-
-/// Gives a child the priority of this process. Whether that is allowed.
-pub fn restore_priority(pid: i32) -> bool {
-    // SAFETY: plain numbers.
-    unsafe {
-        // The kernel says 20 less the nice value.
-        let mine = 20 - call(number::GETPRIORITY, [PRIO_PROCESS, 0, 0, 0, 0, 0]);
-        call(number::SETPRIORITY, [PRIO_PROCESS, pid as usize, mine as usize, 0, 0, 0]) == 0
-    }
 }
 
 /// Makes this process the first of a session of its own, without a terminal, where it can be.

@@ -79,8 +79,6 @@ pub mod number {
     pub const SYSLOG: usize = 103;
     pub const SETPGID: usize = 109;
     pub const SETSID: usize = 112;
-    pub const GETPRIORITY: usize = 140;
-    pub const SETPRIORITY: usize = 141;
     pub const PRCTL: usize = 157;
     pub const CLOCK_SETTIME: usize = 227;
     pub const EXIT_GROUP: usize = 231;
