@@ -15,11 +15,11 @@
 //! | host → guest | payload |
 //! |---|---|
 //! | `T` text | a piece of the command's text: UTF-8 without NUL |
-//! | `R` run | lines `key value`: `shell bash` or `shell user`; `simple 1` if the text can't change the shell that evaluates it; `stdin 1` if stdin stays open for `I`, else it is /dev/null; `sum 1` if checksums are wanted |
+//! | `R` run | lines `key value`: `shell bash` or `shell user`; `hidden 1` if the text is not to be seen in the guest's list of processes, where a command that looks for a process would find it; `stdin 1` if stdin stays open for `I`, else it is /dev/null; `sum 1` if checksums are wanted |
 //! | `I` input | bytes for stdin; none of them: its end. At most 262144 may be unacknowledged |
 //! | `K` kill | the decimal number of a signal for the command's whole process group |
 //! | `C` awaken, ID 0 | the time since 1970, `SECONDS.NANOSECONDS`, a blank, and random bytes in hexadecimal or nothing: what a guest that goes on from a saved moment has to be told. Not answered; commands after it see it done |
-//! | `Q` question | `log`: the kernel's log; `dbus PATH`, a NUL and bytes: what the service at that socket answers to a call. Answered as a command is, by `O` and `X`; the shell does not know it |
+//! | `Q` question | `log`: the kernel's log; `dbus PATH`, a NUL and bytes: what the service at that socket answers to a call; `connect PATH`: whether somebody listens on that Unix socket (`@NAME`: on that abstract one), with the reason if nobody does. Answered as a command is, by `O` and `X`; the shell does not know it |
 //! | `M` messages, ID 0 | the kernel's log is to be told as it is written: from the record with this decimal number on, or from the oldest one; `hold`: nothing is to be told until the next such frame. The shell does not know it |
 //! | `P` ping | anything; answered by the same frame |
 //!
@@ -70,7 +70,6 @@ mod mailbox;
 mod outgoing;
 mod reader;
 mod running;
-mod simple;
 mod stream;
 #[path = "guest/sum.rs"]
 mod sum;

@@ -382,14 +382,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path().to_str().unwrap();
         let service = SERVICE.replace(r#"exec 3<>"$2""#, "exec 3<&0").replace("/run/", &format!("{run}/"));
-        for left in [
-            "",
-            "\n",
-            "K 5 1\n9",
-            "T 7 4\ntrueR 7 20\nshell bash\nsimple 1\n",
-            "helper 9\n\0\0\\",
-            "shell 3 1\nabc",
-        ] {
+        for left in
+            ["", "\n", "K 5 1\n9", "T 7 4\ntrueR 7 11\nshell bash\n", "helper 9\n\0\0\\", "shell 3 1\nabc"]
+        {
             let (ours, theirs) = StdStream::pair().unwrap();
             std::io::Write::write_all(&mut &ours, left.as_bytes()).unwrap();
             let mut loader = std::process::Command::new("sh")

@@ -53,6 +53,8 @@ pub struct Invocation {
     watcher: Option<Watcher>,
     /// It prints [`AGAIN`] before it begins anew.
     repeats: bool,
+    /// Its text, which is one for bash, is not to be found in the machine's list of processes.
+    hidden: bool,
     /// What the record has in the place of its text.
     asked: Option<String>,
 }
@@ -120,6 +122,7 @@ impl Invocation {
             stdin: None,
             watcher: None,
             repeats: false,
+            hidden: false,
             asked: None,
         }
     }
@@ -137,6 +140,11 @@ impl Invocation {
     /// It is a loop around the command `name`, which prints [`AGAIN`] before it begins anew.
     pub(super) fn repeating(self, name: &str) -> Self {
         Self { repeats: true, ..self.named(name) }
+    }
+
+    /// Who looks for a process by its command line does not find its text, which has to be one for bash.
+    pub(super) fn hidden(self) -> Self {
+        Self { hidden: true, ..self }
     }
 
     /// It is called `name` in messages, as its text says more than anybody wants to read.
@@ -243,7 +251,7 @@ impl Invocation {
         let deadline = tokio::time::Instant::now() + limit;
         let request = Request {
             text: self.user.text(&channel, &self.text),
-            shell: self.user.shell,
+            shell: if self.hidden { Shell::HiddenBash } else { self.user.shell },
             stdin: self.stdin.is_some(),
             sum: false,
         };

@@ -64,6 +64,7 @@ mod session;
 mod shell;
 mod shell_line;
 mod snapshot;
+mod sockets;
 mod step;
 mod steps;
 mod transcript;

@@ -213,7 +213,7 @@ impl User {
     async fn repeat(&self, command: &str, until_success: bool) -> Result<Output> {
         let until = if until_success { "succeeds" } else { "fails" };
         let what = format!("`{}` {until}", shorten(command));
-        let trying = self.command(&repeated(command, until_success)).repeating(command);
+        let trying = self.command(&repeated(self.shell, command, until_success)).repeating(command).hidden();
         self.wait_by(trying.asked_as(format!("wait until `{command}` {until}")), &what).await
     }
 
@@ -293,14 +293,17 @@ pub(super) const AGAIN: &[u8] = b"\0nixvm-again\0";
 pub(super) const PAUSE: &str =
     "printf -v t .%06d $d; read -rt $t -u $z; d=$((d < 238000 ? d + d / 20 : 250000))";
 
-/// The command that repeats `command` in the machine. Each try is a shell of its own, as a command is.
-fn repeated(command: &str, until_success: bool) -> String {
+/// The command that repeats `command` in the machine. Each try has a shell of its own, as a command has.
+fn repeated(shell: Shell, command: &str, until_success: bool) -> String {
     let done = if until_success { "=" } else { "!=" };
     let command = quoted(command);
-    // `set -e` holds in no part of a command that is tested (bash(1)), hence `$?`.
+    let shell = match shell {
+        Shell::User => r#""${SHELL:-/bin/sh}""#,
+        Shell::Bash | Shell::HiddenBash => r#"-a bash "$BASH" -euo pipefail"#,
+    };
     format!(
         r#"set +e; d=20000; exec {{z}}<> <(:)
-while :; do (exec {{z}}>&-; set -euo pipefail; eval {command}); s=$?; [ $s {done} 0 ] && exit $s
+while :; do (exec {{z}}>&-; exec {shell} -c {command}); s=$?; [ $s {done} 0 ] && exit $s
 printf '\0nixvm-again\0'; printf '\0nixvm-again\0' >&2; {PAUSE}; done"#
     )
 }

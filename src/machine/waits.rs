@@ -27,18 +27,17 @@ impl User {
         self.look_by(&script, &format!("wait for closed port {port}"), &what).await.map(drop)
     }
 
-    /// Waits until something listens on a Unix socket; on one for datagrams, until it is bound.
+    /// Waits until somebody listens on a Unix socket, of whatever type: it is connected to, and the connection is closed
+    /// at once, which the server sees. A socket for datagrams is open when it is bound. `path` is as this user sees it;
+    /// where a service has a `/tmp` of its own, a socket in it is in `/tmp/systemd-private-…/tmp`. `@NAME` is an abstract
+    /// socket; a file whose name begins so is `./@NAME`.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] after the limit, and those of [`User::execute`].
+    /// [`ErrorKind::Timeout`] after the limit, with what was in the way; [`ErrorKind::Usage`] where the helper can't run
+    /// in the machine and only a shell serves the control channel, and for an empty path or one with a NUL; and
+    /// those of [`User::execute`].
     pub async fn wait_for_open_unix_socket(&self, path: &str) -> Result {
-        // proc(5), /proc/net/unix: flag 00010000 is a socket that listens, type 0002 one for datagrams.
-        let look = format!(
-            "while read -r _ _ _ f t _ _ p; do [[ $p = {} && ( $f = 00010000 || $t = 0002 ) ]] && break; done </proc/net/unix",
-            quoted(path)
-        );
-        let what = format!("something listens on {path}");
-        self.look_by(&looking(&look, true), &format!("wait for socket {path}"), &what).await.map(drop)
+        self.wait_for_listener(path).await
     }
 
     /// Waits until a file (of any type) is there.
@@ -76,7 +75,7 @@ impl Machine {
         self.root().wait_for_closed_port(port, "localhost").await
     }
 
-    /// Waits until something listens on a Unix socket. See [`User::wait_for_open_unix_socket`].
+    /// Waits until somebody listens on a Unix socket. See [`User::wait_for_open_unix_socket`].
     ///
     /// # Errors
     /// Those of [`User::wait_for_open_unix_socket`].

@@ -79,7 +79,7 @@ fn frames_in_pieces_of_any_size() {
     let mut stream = Vec::new();
     for id in 1..=40u32 {
         let text = format!("echo {id}");
-        stream.extend(format!("T {id} {}\n{text}R {id} 9\nsimple 1\n", text.len()).bytes());
+        stream.extend(format!("T {id} {}\n{text}R {id} 0\n", text.len()).bytes());
     }
     for size in [1, 2, 3, 7, 100] {
         let (now, later) = stream.split_at(stream.len().min(size * 40));

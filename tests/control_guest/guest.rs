@@ -7,6 +7,7 @@ use std::io::Read;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,11 @@ pub struct Guest {
 impl Guest {
     /// Starts one, and has heard its hello.
     pub fn start(way: Way) -> Guest {
+        Guest::start_in(way, Path::new("."))
+    }
+
+    /// Starts one in a folder.
+    pub fn start_in(way: Way, folder: &Path) -> Guest {
         let mut command = match way {
             Way::Helper => {
                 let mut command = Command::new(env!("NIXVM_GUEST_HELPER"));
@@ -93,7 +99,7 @@ impl Guest {
                 command
             }
         };
-        command.env("NIXVM_TEST", "inherited");
+        command.current_dir(folder).env("NIXVM_TEST", "inherited");
         // Cargo passes these on to tests.
         command.env_remove("NIXVM_GUEST_HELPER").env_remove("NIXVM_GUEST_HELPER_MACHINE");
         let mut guest = Guest::spawn(way, command);
@@ -286,6 +292,15 @@ impl Guest {
         self.next += 1;
         self.send_frame('P', id, b"are you there");
         assert_eq!(self.frame_of(id), Frame { kind: 'P', id, content: b"are you there".to_vec() });
+    }
+
+    /// Waits until the helper has shells that wait for commands.
+    pub fn wait_until_ready(&self) {
+        let pid = self.pid();
+        until("shells are ready", || {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            children.is_ok_and(|children| children.split_whitespace().count() >= 8)
+        });
     }
 
     /// The process that serves.

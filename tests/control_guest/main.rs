@@ -8,11 +8,12 @@ mod channel;
 mod ending;
 mod guest;
 mod isolation;
-mod lanes;
 mod latency;
+mod oracle;
 mod questions;
 mod statuses;
 mod streams;
+mod workers;
 
 /// Runs a test once for each way that serves the channel.
 macro_rules! each_way {

@@ -50,8 +50,8 @@ nixvm_send() {
 nixvm_run() {
   (
     nixvm_files=$nixvm_dir/$1
-    # The text is an argument, as far as the kernel takes one of that length.
-    if [ "$(($(wc -c <"$nixvm_files.text")))" -le 131071 ]; then
+    # The text is an argument, as far as the kernel takes one of that length, unless it is to be hidden.
+    if ! [ -e "$nixvm_files.hidden" ] && [ "$(($(wc -c <"$nixvm_files.text")))" -le 131071 ]; then
       nixvm_text=$(cat "$nixvm_files.text")
       set -- "$1" -c "$nixvm_text"
     elif [ -e "$nixvm_files.user" ]; then
@@ -146,6 +146,7 @@ while read -r nixvm_kind nixvm_id nixvm_length nixvm_rest <&3; do
         R)
           : >>"$nixvm_files.text"
           case $nixvm_content in *'shell user'*) : >"$nixvm_files.user" ;; esac
+          case $nixvm_content in *'hidden 1'*) : >"$nixvm_files.hidden" ;; esac
           case $nixvm_content in
             *'stdin 1'*) : >"$nixvm_files.waiting" && : >"$nixvm_files.in" ;;
             *) nixvm_run "$nixvm_id" ;;

@@ -30,9 +30,10 @@ async fn output_comes_exactly_and_apart_and_then_the_status() {
 async fn a_request_says_how_it_is_to_be_run() {
     let (channel, mut guest) = opened().await;
     for (text, shell, stdin, expected) in [
-        ("true", Shell::Bash, false, "shell bash\nsimple 1\n"),
+        ("true", Shell::Bash, false, "shell bash\n"),
         ("cd /; pwd", Shell::Bash, false, "shell bash\n"),
-        ("cat", Shell::Bash, true, "shell bash\nsimple 1\nstdin 1\n"),
+        ("cat", Shell::Bash, true, "shell bash\nstdin 1\n"),
+        ("true", Shell::HiddenBash, false, "shell bash\nhidden 1\n"),
         ("true", Shell::User, true, "shell user\nstdin 1\n"),
         ("", Shell::Bash, false, "shell bash\n"),
     ] {

@@ -128,7 +128,7 @@ pub(super) async fn started(channel: &Channel, guest: &mut Guest, text: &str) ->
 pub(super) async fn started_with_stdin(channel: &Channel, guest: &mut Guest) -> (Running, u32) {
     let running = channel.run(Request { stdin: true, ..request("cat") }).await.unwrap();
     let (id, _, how) = guest.hears_request().await;
-    assert_eq!(how, "shell bash\nsimple 1\nstdin 1\n");
+    assert_eq!(how, "shell bash\nstdin 1\n");
     (running, id)
 }
 

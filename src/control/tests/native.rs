@@ -139,7 +139,7 @@ async fn statuses_and_outputs_are_exact() {
             let way = guest.channel.way();
             assert_eq!((&*said.0, &*said.1, outcome.status), (stdout, stderr, status), "{text} by {way:?}");
         }
-        // Where it was started; a simple command leaves nothing behind.
+        // Where it was started.
         let here = guest.program.path().canonicalize().unwrap();
         assert_eq!(guest.run("pwd -P").await.stdout, format!("{}\n", here.display()).into_bytes());
     }

@@ -34,7 +34,7 @@ async fn commands_run_on_a_channel_within_a_channel() {
     let inner = Channel::open(carrier.into_stream(), options(Handshake::Direct)).await.unwrap();
     let mut running = inner.run(request("id -un")).await.unwrap();
     let request = guest.hears('I').await;
-    assert_eq!(request.payload, b"T 1 6\nid -unR 1 20\nshell bash\nsimple 1\n");
+    assert_eq!(request.payload, b"T 1 6\nid -unR 1 11\nshell bash\n");
     guest.sends('A', id, request.payload.len().to_string()).await;
     guest.sends('O', id, "O 1 6\nalice\nX 1 9\nsta").await;
     guest.sends('O', id, "tus 0\n").await;

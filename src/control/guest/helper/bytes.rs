@@ -70,13 +70,6 @@ impl Bytes {
         self.filled(bytes.len());
     }
 
-    /// Writes over the first bytes.
-    pub fn overwrite_front(&mut self, bytes: &[u8]) {
-        let n = bytes.len().min(self.len());
-        // SAFETY: head..head + n lies within the mapping, and `bytes` is no part of it while it is lent.
-        unsafe { self.start.add(self.head).copy_from_nonoverlapping(bytes.as_ptr(), n) };
-    }
-
     fn grow(&mut self, n: usize) {
         let wanted = (self.tail + n).max(self.capacity * 2).next_multiple_of(PAGE);
         let grown = if self.start.is_null() {

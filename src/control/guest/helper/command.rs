@@ -1,8 +1,8 @@
 //! Commands, from the first piece of their text to the answer.
 
 use crate::bytes::Bytes;
-use crate::frame;
 use crate::sum::Sum;
+use crate::worker::{Kind, ROOM, TELLING};
 
 /// So many commands at most wait or run.
 pub const COMMANDS: usize = 256;
@@ -12,17 +12,19 @@ pub const LONGEST_TEXT: usize = 16 << 20;
 const LONGEST_ARGUMENT: usize = 131071;
 /// So much of a command's input may be here, not yet written to it.
 pub const INPUT_WINDOW: usize = 262144;
-/// Room in front of the text for the line that tells the worker how to read it.
-const LEAD: usize = 32;
+/// What reads a text that can't be an argument, or is not to be seen in the list of processes.
+const READ_TEXT: &core::ffi::CStr = c"eval \"exec 9<&-; $(</proc/self/fd/9)\"";
+/// What hands a text on to the user's shell, which bash knows if the environment doesn't.
+const USER_SHELL: &core::ffi::CStr = c"exec -- \"${SHELL:-/bin/sh}\" -c \"$0\"";
 
 /// Where a command is on its way.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Phase {
     /// Its text comes in.
     Text,
-    /// It waits for a shell.
+    /// It waits for a worker.
     Waiting,
-    /// A lane has it.
+    /// A worker has it.
     Running,
 }
 
@@ -30,7 +32,8 @@ pub enum Phase {
 #[derive(Clone, Copy, Default)]
 pub struct Request {
     pub user_shell: bool,
-    pub simple: bool,
+    /// Its text is not to be seen in the list of processes.
+    pub hidden: bool,
     pub input: bool,
     /// The host wants checksums.
     pub sum: bool,
@@ -43,7 +46,7 @@ impl Request {
         for line in content.split(|&byte| byte == b'\n') {
             match line {
                 b"shell user" => request.user_shell = true,
-                b"simple 1" => request.simple = true,
+                b"hidden 1" => request.hidden = true,
                 b"stdin 1" => request.input = true,
                 b"sum 1" => request.sum = true,
                 _ => {}
@@ -58,44 +61,47 @@ pub struct Command {
     pub id: u32,
     pub phase: Phase,
     pub request: Request,
-    /// Room for a line, and the text; later: what is yet to be sent to the worker.
+    /// The text; once it is whole with a NUL, unless a worker reads it.
     pub text: Bytes,
     /// Input that its process hasn't taken yet.
     pub input: Bytes,
     pub input_ended: bool,
     /// Of what its process was given, and of what it printed, where the host wants that.
     pub sums: [Sum; 2],
+    /// Its worker reads the text.
+    read: bool,
+    /// The host sent it a signal.
+    pub signalled: bool,
     too_long: bool,
 }
 
 impl Command {
     pub fn new(id: u32) -> Command {
-        let mut text = Bytes::new();
-        text.push(&[b' '; LEAD]);
         Command {
             id,
             phase: Phase::Text,
             request: Request::default(),
-            text,
+            text: Bytes::new(),
             input: Bytes::new(),
             input_ended: false,
             sums: [Sum::new(), Sum::new()],
+            read: false,
+            signalled: false,
             too_long: false,
         }
     }
 
     /// Adds a piece of the text.
     pub fn add(&mut self, piece: &[u8]) {
-        self.too_long |= self.text.len() - LEAD + piece.len() > LONGEST_TEXT;
+        self.too_long |= self.text.len() + piece.len() > LONGEST_TEXT;
         if !self.too_long {
             self.text.push(piece);
         }
     }
 
-    /// Makes of the text what the worker reads, or says why it can't be run. `functions`: the environment
-    /// has functions, and any word can be one.
-    pub fn make_ready(&mut self, functions: bool) -> Result<(), &'static [u8]> {
-        let text = &self.text.front()[LEAD..];
+    /// Has it wait for a worker, or says why it can't be run.
+    pub fn make_ready(&mut self) -> Result<(), &'static [u8]> {
+        let text = self.text.front();
         if self.too_long {
             return Err(b"the command is longer than 16 MiB");
         }
@@ -107,38 +113,38 @@ impl Command {
                 b"the command is longer than 131071 bytes, the most that the user's shell can be given",
             );
         }
-        let mode = if self.request.user_shell {
-            b"u"
-        } else if self.request.simple && !functions && !self.request.input && stays(text) {
-            b"b"
-        } else if self.request.simple && !functions {
-            b"x"
-        } else if text.windows(2).any(|two| two == b"$$") && text.len() <= LONGEST_ARGUMENT {
-            // The worker is a subshell: its $$ is another process.
-            b"p"
-        } else {
-            b"e"
-        };
-        let line = frame::Line::new()
-            .number(text.len() as u32)
-            .text(b" ")
-            .text(mode)
-            .text(if self.request.input { b" i" } else { b" -" })
-            .text(if text.is_ascii() { b"\n" } else { b" c\n" });
-        self.text.consume(LEAD - line.bytes().len());
-        self.text.overwrite_front(line.bytes());
+        self.read = !self.request.user_shell && (self.request.hidden || text.len() > LONGEST_ARGUMENT);
+        if !self.read {
+            self.text.push(b"\0");
+        }
         self.phase = Phase::Waiting;
         Ok(())
     }
-}
 
-/// Whether a simple command is a builtin that leaves nothing behind: no process, no variable.
-fn stays(text: &[u8]) -> bool {
-    let mut words = text.split(|&byte| byte == b' ');
-    match words.next() {
-        Some(b"printf") => !words.next().is_some_and(|word| word.starts_with(b"-")),
-        Some(b"true" | b"false" | b":" | b"echo" | b"test" | b"pwd") => true,
-        _ => false,
+    /// Whether a bash that was started before it can have it. What begins like an option is one to bash.
+    pub fn can_come_later(&self) -> bool {
+        let text = self.text.front();
+        let mut words = text.split(|&byte| !(byte.is_ascii_alphanumeric() || byte == b'_'));
+        !self.request.user_shell
+            && !self.read
+            && text.len() <= ROOM + 1
+            && !matches!(text, [b'-' | b'+', ..])
+            && !words.any(|word| TELLING.contains(&word))
+    }
+
+    /// Calls `start` with the arguments for a worker of its own.
+    pub fn with_arguments<T>(&self, start: impl FnOnce(Kind) -> T) -> T {
+        let null = core::ptr::null();
+        let [bash, options, pipefail, c] =
+            [c"bash", c"-euo", c"pipefail", c"-c"].map(|argument| argument.as_ptr().cast());
+        let text = self.text.front().as_ptr();
+        if self.request.user_shell {
+            start(Kind::Arguments(&[bash, c, USER_SHELL.as_ptr().cast(), text, null]))
+        } else if self.read {
+            start(Kind::Reading(&[bash, options, pipefail, c, READ_TEXT.as_ptr().cast(), null]))
+        } else {
+            start(Kind::Arguments(&[bash, options, pipefail, c, text, null]))
+        }
     }
 }
 
@@ -168,7 +174,7 @@ impl Commands {
         (0..COMMANDS).filter(|at| waiting(at).is_some()).min_by_key(|at| waiting(at))
     }
 
-    pub fn waiting(&self) -> usize {
-        self.0.iter().flatten().filter(|command| command.phase == Phase::Waiting).count()
+    pub fn running(&self) -> usize {
+        self.0.iter().flatten().filter(|command| command.phase == Phase::Running).count()
     }
 }

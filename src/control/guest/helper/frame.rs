@@ -54,6 +54,14 @@ pub fn number(digits: &[u8]) -> Option<u32> {
     Some(value)
 }
 
+/// An address in decimal, and nothing else.
+pub fn long_number(digits: &[u8]) -> Option<usize> {
+    digits.iter().try_fold(0usize, |value, digit| match digit {
+        b'0'..=b'9' => value.checked_mul(10)?.checked_add(usize::from(digit - b'0')),
+        _ => None,
+    })
+}
+
 /// A few words on the stack.
 pub struct Line {
     bytes: [u8; 160],

@@ -1,46 +1,48 @@
-//! Lanes come and go: which are kept, what becomes of a command when its worker or its shell ends.
+//! Workers come and go: which are kept ready, what becomes of a command when its process ends.
 
 use crate::command::Phase;
 use crate::frame::{self, Line};
-use crate::lane::{Lane, State, Word};
-use crate::serve::{LANES, Server};
-use crate::stem::Stem;
+use crate::serve::{RUNNING, Server, WORKERS};
+use crate::sys::Place;
+use crate::worker::{Kind, State, Worker};
 
-/// So many lanes without a command are kept at least, and at most after many ran at once.
-const IDLE: core::ops::RangeInclusive<usize> = 8..=32;
-/// So many workers are made at once while no command waits for one: forks would hold up what still runs.
+/// So many workers are kept ready at first, and at most when commands come so fast that half of them are used.
+const KEPT: core::ops::RangeInclusive<usize> = 8..=(WORKERS - RUNNING);
+/// So many are about to become bash at once: what still runs needs the processor as well.
 const AT_ONCE: usize = 2;
-const SIGKILL: i32 = 9;
+/// So many may end by themselves before they had a command, one after the other.
+const LOST: u32 = 16;
+/// What proves that a text can be given to a worker that was started before it, and the status that it then ends with.
+const PROOF: (&[u8], u32) = (b"exit 77\0", 77);
+
+/// Whether workers can be started before their command.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Early {
+    /// That is not known yet.
+    Unproven,
+    Can,
+    Cannot,
+}
 
 impl Server {
-    /// The command that a lane has.
-    pub fn running(&self, at: usize) -> Option<usize> {
-        match self.lanes[at].as_ref()?.state {
+    /// The command that a worker has.
+    pub fn command_of(&self, at: usize) -> Option<usize> {
+        match self.workers[at].as_ref()?.state {
             State::Running(command) | State::Ending(command, _) => Some(command),
             _ => None,
         }
     }
 
-    /// The lane that has a command and hasn't heard of its end.
-    pub fn lane_of(&self, command: usize) -> Option<usize> {
-        let has =
-            |lane: &Option<Lane>| lane.as_ref().is_some_and(|lane| lane.state == State::Running(command));
-        self.lanes.iter().position(has)
+    /// The worker that has a command and hasn't ended.
+    pub fn worker_of(&self, command: usize) -> Option<usize> {
+        let has = |worker: &Option<Worker>| {
+            worker.as_ref().is_some_and(|worker| worker.state == State::Running(command))
+        };
+        self.workers.iter().position(has)
     }
 
-    /// A lane that can have a command now.
-    pub fn ready_lane(&mut self) -> Option<usize> {
-        for at in 0..LANES {
-            let Some(lane) = &self.lanes[at] else { continue };
-            if lane.state != State::Ready || lane.spent {
-                continue;
-            }
-            if lane.is_alive() {
-                return Some(at);
-            }
-            self.shell_ended(at);
-        }
-        None
+    fn count(&self, state: State) -> usize {
+        self.workers.iter().flatten().filter(|worker| worker.state == state).count()
     }
 
     /// Tells the host that a command couldn't be started.
@@ -63,207 +65,176 @@ impl Server {
         }
     }
 
-    /// Answers when nothing of a command's output is left, and sees what its lane is good for now.
+    /// Answers when nothing of a command's output is left.
     pub fn answer_if_all_sent(&mut self, at: usize) {
-        let Some(lane) = &mut self.lanes[at] else { return };
-        let State::Ending(command, status) = lane.state else { return };
-        if lane.left != [0, 0] {
-            return;
-        }
-        if lane.worker == 0 {
-            lane.state = State::Resting;
-            for pipe in &mut lane.output {
+        if let Some(worker) = &mut self.workers[at]
+            && let State::Ending(command, status) = worker.state
+            && worker.left == [0, 0]
+        {
+            for pipe in &mut worker.output {
                 if let Some(pipe) = pipe.take() {
                     self.leftovers.keep(pipe);
                 }
             }
-            lane.text = None;
-            lane.stdin = None;
-        } else if lane.spent {
-            lane.state = State::Leaving;
-            lane.signal(9);
-        } else {
-            lane.state = State::Ready;
-        }
-        if lane.shell == 0 {
-            self.lanes[at] = None;
-        }
-        self.answer(command, status);
-    }
-
-    /// Takes what a lane's shell and worker say.
-    pub fn listen(&mut self, at: usize) {
-        let mut words = [const { None }; 8];
-        let mut count = 0;
-        let Some(lane) = &self.lanes[at] else { return };
-        let goes_on = lane.listen(|word| {
-            if count < words.len() {
-                words[count] = Some(word);
-                count += 1;
-            }
-        });
-        for word in words.into_iter().flatten() {
-            self.hear(at, &word);
-        }
-        if !goes_on {
-            self.shell_ended(at);
+            self.workers[at] = None;
+            self.answer(command, status);
         }
     }
 
-    fn hear(&mut self, at: usize, word: &Word) {
-        let Some(lane) = &mut self.lanes[at] else { return };
-        match (word, lane.state) {
-            (Word::Shell(pid), _) => {
-                lane.introduced(*pid);
-                if let Some(stem) = &mut self.stem {
-                    stem.proven = true;
-                }
-            }
-            (Word::Ready(group), State::Preparing) => lane.ready(*group),
-            (Word::Stays(status), State::Running(command)) => lane.ended(command, *status),
-            (Word::Ended(status), State::Running(command)) => {
-                lane.worker = 0;
-                lane.ended(command, *status);
-            }
-            (Word::Ended(_), State::Ending(..)) => lane.worker = 0,
-            (Word::Ended(_), State::Ready | State::Leaving) => {
-                lane.worker = 0;
-                lane.state = State::Resting;
-            }
-            (Word::Ended(_), State::Preparing) => {
-                lane.kill();
-                self.lanes[at] = None;
-                self.give_up(b"the shell that was to run it could not open its pipes");
-                return;
-            }
-            _ => {}
-        }
-        self.answer_if_all_sent(at);
-    }
-
-    /// A lane's shell ended, by the hand of a command: what ran is killed.
-    fn shell_ended(&mut self, at: usize) {
-        let Some(lane) = &mut self.lanes[at] else { return };
-        lane.shell = 0;
-        match lane.state {
-            State::Running(command) => {
-                lane.signal(SIGKILL);
-                lane.worker = 0;
-                lane.ended(command, 128 + SIGKILL as u32);
-                self.answer_if_all_sent(at);
-            }
-            State::Ending(..) => lane.worker = 0,
-            _ => {
-                lane.kill();
-                // A worker that it had just forked opens its pipes by their numbers. They must not be others'
-                // by then.
-                if lane.state == State::Preparing {
-                    self.graves[self.next_grave] = self.lanes[at].take();
-                    self.next_grave = (self.next_grave + 1) % LANES;
-                }
-                self.lanes[at] = None;
+    /// Gives waiting commands to workers.
+    pub fn dispatch(&mut self) {
+        let mut place = None;
+        while let Some(command) = self.commands.first_waiting()
+            && self.commands.running() < RUNNING
+        {
+            let place = place.get_or_insert_with(Place::here);
+            if !self.give_to_ready(command, place) {
+                self.start_for(command);
             }
         }
     }
 
-    /// A child of ours ended, a stem: it may not have come to fork all lanes.
-    pub fn child_ended(&mut self, pid: i32) {
-        for lane in &mut self.lanes {
-            if let Some(lane) = lane
-                && lane.is_silent()
-                && lane.stem == pid
-            {
-                lane.lost = true;
+    /// Gives a command to a worker that is ready. Whether there was one, and the command one that it can have.
+    fn give_to_ready(&mut self, at: usize, place: &Place) -> bool {
+        while let Some(command) = &mut self.commands.0[at]
+            && self.early == Early::Can
+            && command.can_come_later()
+        {
+            let is_ready = |worker: &Option<Worker>| worker.as_ref().is_some_and(|worker| worker.state == State::Ready);
+            let Some(ready) = self.workers.iter().position(is_ready) else { break };
+            let Some(worker) = &mut self.workers[ready] else { break };
+            if !worker.is_fresh(place) {
+                worker.kill();
+                self.workers[ready] = None;
+            } else if worker.begin(command.text.front(), command.request.input, self.underscore).is_err() {
+                // It was killed, and its end is on its way.
+                self.lose(ready, true);
+            } else {
+                command.phase = Phase::Running;
+                worker.state = State::Running(at);
+                self.lost = 0;
+                self.write_input(ready);
+                return true;
             }
         }
-        // Another may have taken its place already.
-        let stem = self.stem.take_if(|stem| stem.shell == pid);
-        if stem.is_some_and(|stem| !stem.proven) {
-            let bash = self.bash;
-            let line = Line::new().text(&bash[..bash.len() - 1]).text(b" could not be started");
-            self.give_up(line.bytes());
-        }
+        false
     }
 
-    /// Whether a command waits, and a lane that was ordered has not said a word yet.
-    pub fn waits_for_the_silent(&self) -> bool {
-        self.commands.waiting() > 0 && self.lanes.iter().flatten().any(|lane| lane.is_silent() && !lane.lost)
-    }
-
-    /// They were killed at their birth, or the stem is stopped: others are ordered, of another stem.
-    pub fn lose_the_silent(&mut self) {
-        for lane in self.lanes.iter_mut().flatten() {
-            lane.lost |= lane.is_silent();
-        }
-        if let Some(stem) = self.stem.take() {
-            stem.kill();
-        }
-    }
-
-    /// No shell can be had: what waits is refused, and none is kept ready until the next command.
-    fn give_up(&mut self, why: &[u8]) {
-        self.spare = 0;
-        while let Some(command) = self.commands.first_waiting() {
-            self.refuse(command, why);
-        }
-    }
-
-    /// Has lanes make new workers, starts lanes that are wanted, ends those that aren't.
-    pub fn keep_lanes(&mut self) {
-        let waiting = self.commands.waiting();
-        let running =
-            self.commands.0.iter().flatten().filter(|command| command.phase == Phase::Running).count();
-        if waiting + running > 0 {
-            self.spare = 2;
-        }
-        self.most = self.most.max(waiting + running);
-        let kept = self.most.clamp(*IDLE.start(), *IDLE.end());
-        let mut idle = self
-            .lanes
-            .iter()
-            .flatten()
-            .filter(|lane| !lane.lost && !matches!(lane.state, State::Running(_) | State::Ending(..)))
-            .count();
-        let mut preparing =
-            self.lanes.iter().flatten().filter(|lane| !lane.lost && lane.state == State::Preparing).count();
-        for at in 0..LANES {
-            let Some(lane) = &mut self.lanes[at] else { continue };
-            if lane.state != State::Resting {
-                continue;
+    /// Starts a worker for a command.
+    fn start_for(&mut self, at: usize) {
+        let Some(free) = self.workers.iter().position(Option::is_none) else { return };
+        let Some(command) = &mut self.commands.0[at] else { return };
+        let input = command.request.input;
+        let started = command.with_arguments(|kind| Worker::start(self.bash, self.environment, &kind, input));
+        match started {
+            Ok(mut worker) => {
+                command.phase = Phase::Running;
+                worker.state = State::Running(at);
+                worker.send(&mut command.text);
+                self.workers[free] = Some(worker);
+                self.write_input(free);
             }
-            if (idle > kept && idle > waiting)
-                || (preparing < waiting.max(AT_ONCE) && lane.prepare().is_err())
-            {
-                lane.kill();
-                self.lanes[at] = None;
-                idle -= 1;
-            } else if lane.state == State::Preparing {
-                preparing += 1;
+            Err(_) => self.refuse(at, b"no process or no pipe could be had for it"),
+        }
+    }
+
+    /// A worker that had no command is of no use any more.
+    fn lose(&mut self, at: usize, was_killed: bool) {
+        if let Some(worker) = self.workers[at].take() {
+            worker.kill();
+            self.lost += u32::from(!was_killed);
+            if self.lost == LOST || worker.state == State::Proving {
+                self.early = Early::Cannot;
             }
         }
-        while idle < waiting.max(self.spare) {
-            let lost = |lane: &Option<Lane>| lane.as_ref().is_some_and(|lane| lane.lost);
-            let free = self.lanes.iter().position(Option::is_none);
-            let Some(at) = free.or_else(|| self.lanes.iter().position(lost)) else { return };
-            match self.new_lane() {
-                Ok(lane) => self.lanes[at] = Some(lane),
-                Err(_) => {
-                    if self.lanes.iter().flatten().all(|lane| lane.lost) {
-                        self.give_up(b"no process or no pipe could be had for it");
-                    }
+    }
+
+    /// A child of ours ended.
+    pub fn child_ended(&mut self, pid: i32, status: u32) {
+        let is_it = |worker: &Option<Worker>| worker.as_ref().is_some_and(|worker| worker.pid == pid);
+        let Some(at) = self.workers.iter().position(is_it) else { return };
+        let Some(worker) = &mut self.workers[at] else { return };
+        match worker.state {
+            State::Running(place) if worker.could_not_start() => {
+                self.workers[at] = None;
+                let path = &self.bash[..self.bash.len() - 1];
+                let line = Line::new().text(path).text(b" could not be started");
+                self.refuse(place, line.bytes());
+            }
+            State::Running(place) => {
+                if !worker.has_begun()
+                    && let Some(command) = &mut self.commands.0[place]
+                    && !command.signalled
+                {
+                    command.phase = Phase::Waiting;
+                    self.workers[at] = None;
                     return;
                 }
+                worker.ended(place, status);
+                self.answer_if_all_sent(at);
             }
-            idle += 1;
+            State::Proving => {
+                self.workers[at] = None;
+                self.early = if status == PROOF.1 { Early::Can } else { Early::Cannot };
+            }
+            _ => self.lose(at, status > 128),
         }
     }
 
-    /// Has the stem fork one; a new stem where there is none, or none any more.
-    fn new_lane(&mut self) -> Result<Lane, isize> {
-        if let Some(lane) = self.stem.as_ref().and_then(|stem| Lane::start(stem).ok()) {
-            return Ok(lane);
+    /// Looks whether workers have become bash.
+    pub fn look_at_starting(&mut self) {
+        for at in 0..WORKERS {
+            let Some(worker) = &mut self.workers[at] else { continue };
+            if worker.state != State::Starting {
+                continue;
+            }
+            if !worker.look() {
+                self.lose(at, false);
+            } else if worker.state == State::Ready && self.early == Early::Unproven {
+                worker.state = State::Proving;
+                if worker.begin(PROOF.0, false, b"").is_err() {
+                    self.lose(at, false);
+                }
+            }
         }
-        let stem = Stem::start(self.bash, self.environment)?;
-        Lane::start(self.stem.insert(stem))
+    }
+
+    /// All that are ready were started before the moment that this guest goes on from.
+    pub fn are_copies(&mut self) {
+        for worker in self.workers.iter_mut().flatten() {
+            worker.is_copy = true;
+        }
+    }
+
+    /// Starts workers as long as too few are ready.
+    pub fn keep_ready(&mut self) {
+        if self.early == Early::Cannot {
+            return;
+        }
+        let ready = self.count(State::Ready);
+        if ready * 2 <= self.kept && self.was_full {
+            self.kept = (self.kept * 2).min(*KEPT.end());
+            self.was_full = false;
+        }
+        self.was_full |= ready >= self.kept;
+        let mut starting = self.count(State::Starting) + self.count(State::Proving);
+        let (wanted, at_once) = match self.early {
+            Early::Can => (self.kept, AT_ONCE),
+            _ => (1, 1),
+        };
+        while starting < at_once && ready + starting < wanted {
+            let Some(free) = self.workers.iter().position(Option::is_none) else { return };
+            match Worker::start(self.bash, self.early_environment, &Kind::Early, false) {
+                Ok(worker) => self.workers[free] = Some(worker),
+                // There is no process or no pipe; the next command will say so.
+                Err(_) => return,
+            }
+            starting += 1;
+        }
+    }
+
+    /// How many are kept at first.
+    pub const fn kept_at_first() -> usize {
+        *KEPT.start()
     }
 }

@@ -3,14 +3,15 @@
 use crate::bytes::Bytes;
 use crate::frame::{self, Line};
 use crate::serve::Server;
+use crate::socket::listens;
 use crate::sys::{self, Fd, POLLIN, Watched};
 
 /// So much of the end of the kernel's log is told.
 const LOG: usize = 1 << 20;
 /// An answer of a service is not longer than this.
 const ANSWER: usize = 1 << 16;
-/// For a service to go on with its answer, in seconds.
-const PATIENCE: usize = 1;
+/// For a service to go on with its answer, in milliseconds.
+const PATIENCE: usize = 1000;
 /// The end of a hello. systemd forgets what comes with it, so the call waits for the answer.
 const BEGIN: &[u8] = b"BEGIN\r\n";
 /// The fixed part of a message of D-Bus.
@@ -23,7 +24,10 @@ impl Server {
         let done = match (content, content.strip_prefix(b"dbus ")) {
             (b"log", _) => log(&mut answer),
             (_, Some(call)) => dbus(call, &mut answer),
-            _ => false,
+            _ => match content.strip_prefix(b"connect ") {
+                Some(path) => listens(path, &mut answer),
+                None => false,
+            },
         };
         while !answer.is_empty() {
             let piece = answer.len().min(frame::LONGEST);

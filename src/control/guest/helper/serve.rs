@@ -1,21 +1,21 @@
-//! The loop: frames in, commands to lanes, output and answers out. It never waits but in one place.
+//! The loop: frames in, commands to workers, output and answers out. It never waits but in one place.
 
 use crate::bytes::Bytes;
-use crate::command::{COMMANDS, Commands, Phase};
+use crate::command::{COMMANDS, Commands};
 use crate::frame::{self, Next};
 use crate::kmsg::Kernel;
-use crate::lane::Lane;
 use crate::leftover::Leftovers;
-use crate::stem::Stem;
+use crate::manage::Early;
 use crate::sys::{self, Environment, Fd, POLLIN, POLLOUT, Signals};
 use crate::watch::{Source, Watch};
-
-/// So many seconds a command waits while nothing happens and a new lane has not said a word: a shell that was killed
-/// at its birth tells nobody.
-const PATIENCE: usize = 3;
+use crate::worker::{self, Worker};
 
 /// So many commands run at once; more wait.
-pub const LANES: usize = 64;
+pub const RUNNING: usize = 64;
+/// So many workers there are at most, with those that are kept ready.
+pub const WORKERS: usize = RUNNING + 32;
+/// In so many milliseconds a worker that has become bash is looked at again: the kernel is still busy with it.
+const LOOK_AGAIN: usize = 2;
 /// No more output and frames are taken in while so much waits to go out.
 const ENOUGH_WAITING: usize = 262144;
 
@@ -26,43 +26,47 @@ const PORT_PAGE: usize = 4096;
 pub struct Server {
     pub bash: &'static [u8],
     pub environment: Environment,
-    /// Functions in the environment: any word can be one.
-    pub functions: bool,
+    /// Of workers that are started before their command.
+    pub early_environment: Environment,
+    /// Whether they can be.
+    pub early: Early,
+    /// The first value of `$_` in a shell.
+    pub underscore: &'static [u8],
     pub commands: Commands,
-    /// Where lanes come from, once there is one.
-    pub stem: Option<Stem>,
-    pub lanes: [Option<Lane>; LANES],
-    /// Lanes that were killed while they made a worker, and where the next one goes.
-    pub graves: [Option<Lane>; LANES],
-    pub next_grave: usize,
+    pub workers: [Option<Worker>; WORKERS],
+    /// So many workers are kept ready.
+    pub kept: usize,
+    /// So many were ready since that was changed.
+    pub was_full: bool,
+    /// So many ended in a row without having had a command.
+    pub lost: u32,
     pub leftovers: Leftovers,
     pub kernel: Kernel,
     /// Frames on their way to the host.
     pub out: Bytes,
-    /// So many lanes are kept ready.
-    pub spare: usize,
-    /// So many commands at most waited or ran at once.
-    pub most: usize,
 }
 
 /// Serves until the port ends; the exit status.
 pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: Environment) -> i32 {
+    sys::close_all_but(input.number());
+    sys::leave_session();
     sys::ignore_broken_pipes();
     let Ok(signals) = Signals::new() else { return 71 };
+    let early = worker::early_environment(environment);
     let mut server = Server {
         bash,
         environment,
-        functions: environment.has_prefix(b"BASH_FUNC_"),
+        early_environment: early.unwrap_or(environment),
+        early: if early.is_some() { Early::Unproven } else { Early::Cannot },
+        underscore: environment.value(b"_").unwrap_or(b"bash"),
         commands: Commands([const { None }; COMMANDS]),
-        stem: None,
-        lanes: [const { None }; LANES],
-        graves: [const { None }; LANES],
-        next_grave: 0,
+        workers: [const { None }; WORKERS],
+        kept: Server::kept_at_first(),
+        was_full: false,
+        lost: 0,
         leftovers: Leftovers::new(),
         kernel: Kernel::new(),
         out: Bytes::new(),
-        spare: 1,
-        most: 0,
     };
     let port_out = output.as_ref().unwrap_or(&input);
     for port in [&input, port_out] {
@@ -72,11 +76,8 @@ pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: En
     }
     server.hello();
     let status = server.turn_until_end(&input, port_out, &signals);
-    for lane in server.lanes.iter().flatten() {
-        lane.kill();
-    }
-    if let Some(stem) = &server.stem {
-        stem.kill();
+    for worker in server.workers.iter().flatten() {
+        worker.kill();
     }
     status
 }
@@ -114,37 +115,32 @@ impl Server {
             if !self.flush(output) {
                 return 0;
             }
-            // After the answers: what comes next may cost a fork.
-            self.keep_lanes();
+            // After the answers: what comes next costs a fork.
+            self.keep_ready();
             self.watch(&mut watch, input, output, signals);
-            let limit = self.waits_for_the_silent().then_some(PATIENCE);
-            match sys::wait_for(&mut watch.watched[..watch.len], limit) {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.lose_the_silent();
-                    continue;
-                }
-                Err(_) => return 71,
+            let looks = self.workers.iter().flatten().any(Worker::is_looked_at);
+            if sys::wait_for(&mut watch.watched[..watch.len], looks.then_some(LOOK_AGAIN)).is_err() {
+                return 71;
             }
+            self.look_at_starting();
             for at in 0..watch.len {
                 if watch.watched[at].seen == 0 {
                     continue;
                 }
                 match watch.sources[at] {
-                    Source::Output(lane, which) => self.read_output(lane, which),
-                    Source::Words(lane) => self.listen(lane),
-                    Source::Text(lane) => self.send_text(lane),
-                    Source::Input(lane) => self.write_input(lane),
+                    Source::Output(worker, which) => self.read_output(worker, which),
+                    Source::Text(worker) => self.send_text(worker),
+                    Source::Input(worker) => self.write_input(worker),
                     Source::Leftover(at) => self.leftovers.read(at),
-                    Source::PortOut => {}
                     Source::Kernel => self.tell_kernel(),
+                    Source::PortOut | Source::Born => {}
                     Source::Signals => {
                         if signals.asked_to_end() {
                             self.take_leave(output);
                             return 0;
                         }
-                        while let Some(pid) = sys::wait_any() {
-                            self.child_ended(pid);
+                        while let Some((pid, status)) = sys::wait_any() {
+                            self.child_ended(pid, status);
                         }
                     }
                     Source::PortIn => match read_port(input, &mut frames) {
@@ -165,7 +161,7 @@ impl Server {
     fn watch(&self, watch: &mut Watch, input: &Fd, output: &Fd, signals: &Signals) {
         watch.clear();
         let room = self.out.len() < ENOUGH_WAITING;
-        watch.add_lanes(&self.lanes, &self.commands, room);
+        watch.add_workers(&self.workers, &self.commands, room);
         if room {
             watch.add(input.number(), POLLIN, Source::PortIn);
             if let Some(kernel) = self.kernel.number() {
@@ -209,43 +205,48 @@ impl Server {
 
     /// Reads a command's output once.
     fn read_output(&mut self, at: usize, which: usize) {
-        let Some((command, Some(lane))) = self.running(at).map(|command| (command, &mut self.lanes[at]))
+        let Some((command, Some(worker))) =
+            self.command_of(at).map(|command| (command, &mut self.workers[at]))
         else {
             return;
         };
         let Some(command) = &mut self.commands.0[command] else { return };
-        let Some(pipe) = &lane.output[which] else { return };
-        let ending = lane.left[which] > 0;
-        let most = if ending { lane.left[which] } else { frame::LONGEST };
+        let Some(pipe) = &worker.output[which] else { return };
+        let ending = worker.left[which] > 0;
+        let most = if ending { worker.left[which] } else { frame::LONGEST };
         match frame::append_read(&mut self.out, [b'O', b'E'][which], command.id, pipe, most) {
             Ok(0) => {
-                lane.output[which] = None;
-                lane.left[which] = 0;
+                worker.output[which] = None;
+                worker.left[which] = 0;
             }
             Ok(n) => {
-                lane.left[which] = lane.left[which].saturating_sub(n);
+                worker.left[which] = worker.left[which].saturating_sub(n);
                 if command.request.sum && which == 0 {
                     let out = self.out.front();
                     command.sums[1].add(&out[out.len() - n..]);
                 }
-                if n == frame::LONGEST && !lane.wide[which] {
-                    lane.wide[which] = true;
+                if n == frame::LONGEST && !worker.wide[which] {
+                    worker.wide[which] = true;
                     pipe.widen();
                 }
             }
-            Err(_) => lane.left[which] = 0,
+            Err(_) => worker.left[which] = 0,
         }
         self.answer_if_all_sent(at);
     }
 
     /// Gives a command more of its input. What its process doesn't want any more counts as taken.
     pub fn write_input(&mut self, at: usize) {
-        let Some((command, Some(lane))) = self.running(at).map(|command| (command, &mut self.lanes[at]))
+        let Some((command, Some(worker))) =
+            self.command_of(at).map(|command| (command, &mut self.workers[at]))
         else {
             return;
         };
         let Some(command) = &mut self.commands.0[command] else { return };
-        let taken = match lane.stdin.as_ref().map(|stdin| stdin.write(command.input.front())) {
+        if worker.stdin.is_some() && !worker.has_begun() {
+            return;
+        }
+        let taken = match worker.stdin.as_ref().map(|stdin| stdin.write(command.input.front())) {
             Some(Ok(n)) => {
                 if command.request.sum {
                     command.sums[0].add(&command.input.front()[..n]);
@@ -254,14 +255,14 @@ impl Server {
             }
             Some(Err(sys::EAGAIN)) => 0,
             Some(Err(_)) | None => {
-                lane.stdin = None;
+                worker.stdin = None;
                 command.input.len()
             }
         };
         command.input.consume(taken);
-        if !command.input.is_empty() && !lane.wide[2] {
-            lane.wide[2] = true;
-            if let Some(stdin) = &lane.stdin {
+        if !command.input.is_empty() && !worker.wide[2] {
+            worker.wide[2] = true;
+            if let Some(stdin) = &worker.stdin {
                 stdin.widen();
             }
         }
@@ -270,34 +271,15 @@ impl Server {
             frame::append(&mut self.out, b'A', command.id, line.bytes());
         }
         if command.input_ended && command.input.is_empty() {
-            lane.stdin = None;
+            worker.stdin = None;
         }
     }
 
     fn send_text(&mut self, at: usize) {
-        if let Some(command) = self.running(at)
-            && let (Some(lane), Some(command)) = (&mut self.lanes[at], &mut self.commands.0[command])
+        if let Some(command) = self.command_of(at)
+            && let (Some(worker), Some(command)) = (&mut self.workers[at], &mut self.commands.0[command])
         {
-            lane.send(&mut command.text);
-        }
-    }
-
-    /// Gives waiting commands to lanes that are ready.
-    fn dispatch(&mut self) {
-        while let Some(command) = self.commands.first_waiting()
-            && let Some(at) = self.ready_lane()
-        {
-            self.give(command, at);
-        }
-    }
-
-    fn give(&mut self, at: usize, lane: usize) {
-        let (Some(command), Some(lane)) = (&mut self.commands.0[at], &mut self.lanes[lane]) else { return };
-        command.phase = Phase::Running;
-        lane.state = crate::lane::State::Running(at);
-        lane.send(&mut command.text);
-        if command.request.input && command.input_ended && command.input.is_empty() {
-            lane.stdin = None;
+            worker.send(&mut command.text);
         }
     }
 }

@@ -13,7 +13,10 @@ impl Server {
             b'R' => self.take_run(id, content),
             b'I' => return self.take_input(id, content),
             b'K' => return self.take_kill(id, content),
-            b'C' => awaken(content),
+            b'C' => {
+                awaken(content);
+                self.are_copies();
+            }
             b'Q' => self.take_question(id, content),
             b'M' => self.follow_kernel(content),
             b'P' => {
@@ -44,7 +47,7 @@ impl Server {
             return;
         }
         command.request = Request::parse(content);
-        if let Err(why) = command.make_ready(self.functions) {
+        if let Err(why) = command.make_ready() {
             self.refuse(at, why);
         }
     }
@@ -60,9 +63,9 @@ impl Server {
             command.input.push(content);
         }
         if command.phase == Phase::Running
-            && let Some(lane) = self.lane_of(at)
+            && let Some(worker) = self.worker_of(at)
         {
-            self.write_input(lane);
+            self.write_input(worker);
         }
         true
     }
@@ -74,10 +77,13 @@ impl Server {
         let Some(at) = self.commands.find(id) else { return true };
         match self.commands.0[at].as_ref().map(|command| command.phase) {
             Some(Phase::Running) => {
-                if let Some(lane) = self.lane_of(at)
-                    && let Some(lane) = &mut self.lanes[lane]
+                if let Some(command) = &mut self.commands.0[at] {
+                    command.signalled = true;
+                }
+                if let Some(worker) = self.worker_of(at)
+                    && let Some(worker) = &self.workers[worker]
                 {
-                    lane.signal(signal as i32);
+                    worker.signal(signal as i32);
                 }
             }
             // It never was a process; as if it had been killed at its first instruction.

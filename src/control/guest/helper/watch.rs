@@ -1,10 +1,10 @@
 //! What one turn of the loop waits for.
 
 use crate::command::Commands;
-use crate::lane::{Lane, State};
 use crate::leftover::{LEFTOVERS, Leftovers};
-use crate::serve::LANES;
+use crate::serve::WORKERS;
 use crate::sys::{POLLIN, POLLOUT, Watched};
+use crate::worker::{State, Worker};
 
 /// Where something happened.
 #[derive(Clone, Copy)]
@@ -12,8 +12,8 @@ pub enum Source {
     Signals,
     PortIn,
     PortOut,
-    /// A lane's shell or worker says something.
-    Words(usize),
+    /// A worker has become bash, or can't.
+    Born,
     /// A worker can take more of a command's text.
     Text(usize),
     /// A command can take more input, or won't take any.
@@ -25,7 +25,7 @@ pub enum Source {
     Kernel,
 }
 
-const MOST: usize = 4 + LANES * 5 + LEFTOVERS;
+const MOST: usize = 4 + WORKERS * 4 + LEFTOVERS;
 
 /// Descriptors and what they are.
 ///
@@ -55,16 +55,18 @@ impl Watch {
         }
     }
 
-    /// All that concerns the lanes; their output only where there is room for it.
-    pub fn add_lanes(&mut self, lanes: &[Option<Lane>; LANES], commands: &Commands, room: bool) {
-        // Output before words: a command's output and its end then go out together.
-        for (at, lane) in lanes.iter().enumerate() {
-            let Some(lane) = lane else { continue };
+    /// All that concerns the workers; their output only where there is room for it.
+    pub fn add_workers(&mut self, workers: &[Option<Worker>; WORKERS], commands: &Commands, room: bool) {
+        for (at, worker) in workers.iter().enumerate() {
+            let Some(worker) = worker else { continue };
+            if let (Some(born), State::Starting) = (&worker.born, worker.state) {
+                self.add(born.number(), POLLIN, Source::Born);
+            }
             if room {
-                for (which, pipe) in lane.output.iter().enumerate() {
-                    let wanted = match lane.state {
+                for (which, pipe) in worker.output.iter().enumerate() {
+                    let wanted = match worker.state {
                         State::Running(_) => true,
-                        State::Ending(..) => lane.left[which] > 0,
+                        State::Ending(..) => worker.left[which] > 0,
                         _ => false,
                     };
                     if let (Some(pipe), true) = (pipe, wanted) {
@@ -72,14 +74,18 @@ impl Watch {
                     }
                 }
             }
-            self.add(lane.words.number(), POLLIN, Source::Words(at));
-            let State::Running(command) = lane.state else { continue };
+            let State::Running(command) = worker.state else { continue };
             let Some(command) = &commands.0[command] else { continue };
-            if let (Some(text), false) = (&lane.text, command.text.is_empty()) {
+            if let Some(text) = &worker.text {
                 self.add(text.number(), POLLOUT, Source::Text(at));
             }
-            if let (Some(stdin), false) = (&lane.stdin, command.input.is_empty()) {
-                self.add(stdin.number(), POLLOUT, Source::Input(at));
+            // Input is written to one that has begun: it can't be had back.
+            match (&worker.beginning, &worker.stdin) {
+                (Some(beginning), Some(_)) => self.add(beginning.number(), POLLIN, Source::Input(at)),
+                (None, Some(stdin)) if !command.input.is_empty() => {
+                    self.add(stdin.number(), POLLOUT, Source::Input(at));
+                }
+                _ => {}
             }
         }
     }

@@ -69,6 +69,7 @@ pub unsafe fn fill(mut to: *mut u8, byte: u8, n: usize) {
 
 /// Numbers of the system calls.
 pub mod number {
+    pub const GETCWD: usize = 17;
     pub const DUP3: usize = 24;
     pub const FCNTL: usize = 25;
     pub const IOCTL: usize = 29;
@@ -85,10 +86,10 @@ pub mod number {
     pub const KILL: usize = 129;
     pub const SIGACTION: usize = 134;
     pub const SIGPROCMASK: usize = 135;
+    pub const SETPGID: usize = 154;
     pub const SETSID: usize = 157;
     pub const UNAME: usize = 160;
     pub const PRCTL: usize = 167;
-    pub const GETPID: usize = 172;
     pub const SOCKET: usize = 198;
     pub const CONNECT: usize = 203;
     pub const MUNMAP: usize = 215;
@@ -97,5 +98,7 @@ pub mod number {
     pub const EXECVE: usize = 221;
     pub const MMAP: usize = 222;
     pub const WAIT4: usize = 260;
+    pub const PROCESS_VM_WRITEV: usize = 271;
+    pub const GETRANDOM: usize = 278;
     pub const CLOSE_RANGE: usize = 436;
 }

@@ -1,7 +1,8 @@
 //! What the kernel and services are asked.
 
 use super::machine::{call, number};
-use super::{Fd, checked};
+use super::{EAGAIN, Fd, checked};
+use crate::frame::Line;
 
 /// The end of the kernel's log.
 pub fn kernel_log(into: &mut [u8]) -> Result<usize, isize> {
@@ -12,30 +13,81 @@ pub fn kernel_log(into: &mut [u8]) -> Result<usize, isize> {
     })
 }
 
+const AF_UNIX: u16 = 1;
+const SOCK_STREAM: usize = 1;
+const SOCK_DGRAM: usize = 2;
+const SOCK_SEQPACKET: usize = 5;
+const SOCK_CLOEXEC: usize = 0o2000000;
+const SOCK_NONBLOCK: usize = 0o4000;
+/// The socket at that path is of another type.
+const EPROTOTYPE: isize = -91;
+/// So long is the path of a socket at most; a longer one is no address.
+const LONGEST_PATH: usize = 107;
+
+/// `struct sockaddr_un`, and how much of it is used.
+#[repr(C)]
+struct Address {
+    family: u16,
+    path: [u8; LONGEST_PATH + 1],
+    length: usize,
+}
+
+impl Address {
+    /// Of a path without a NUL, or, where it begins with `@`, of an abstract name.
+    fn new(path: &[u8]) -> Result<Address, isize> {
+        const ENAMETOOLONG: isize = -36;
+        let mut address = Address { family: AF_UNIX, path: [0; LONGEST_PATH + 1], length: 0 };
+        address.path.get_mut(..path.len()).ok_or(ENAMETOOLONG)?.copy_from_slice(path);
+        address.length = size_of::<u16>() + path.len();
+        match path {
+            [b'@', ..] => address.path[0] = 0,
+            _ if path.len() > LONGEST_PATH => return Err(ENAMETOOLONG),
+            _ => address.length += 1,
+        }
+        Ok(address)
+    }
+
+    fn connect(&self, kind: usize) -> Result<Fd, isize> {
+        // SAFETY: plain numbers.
+        let made = checked(|| unsafe {
+            call(number::SOCKET, [AF_UNIX as usize, kind | SOCK_CLOEXEC, 0, 0, 0, 0])
+        })?;
+        let socket = Fd(made as i32);
+        // SAFETY: the address is ours, and has at least the length that is given.
+        checked(|| unsafe {
+            call(number::CONNECT, [socket.number() as usize, &raw const *self as usize, self.length, 0, 0, 0])
+        })?;
+        Ok(socket)
+    }
+}
+
 /// Connects to the socket of a service, by its path.
 pub fn connect(path: &[u8]) -> Result<Fd, isize> {
-    const AF_UNIX: usize = 1;
-    const SOCK_STREAM: usize = 1;
-    const SOCK_CLOEXEC: usize = 0o2000000;
-    /// `struct sockaddr_un`.
-    #[repr(C)]
-    struct Address {
-        family: u16,
-        path: [u8; 108],
+    Address::new(path)?.connect(SOCK_STREAM)
+}
+
+/// Whether a socket can be connected to, of whatever type it is. A path may be longer than that of an address.
+pub fn reaches(path: &[u8]) -> Result<(), isize> {
+    let mut longer = [0u8; 4097];
+    let mut kept = None;
+    let mut address = Address::new(path);
+    if address.is_err() && path.first() != Some(&b'@') && path.len() < longer.len() {
+        longer[..path.len()].copy_from_slice(path);
+        // The link in /proc is the file itself.
+        let file = super::open_path(&longer[..=path.len()])?;
+        let line = Line::new().text(b"/proc/self/fd/").number(file.number() as u32);
+        address = Address::new(line.bytes());
+        kept = Some(file);
     }
-    let mut address = Address { family: AF_UNIX as u16, path: [0; 108] };
-    if path.len() >= address.path.len() {
-        return Err(-36);
+    let address = address?;
+    for kind in [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET] {
+        match address.connect(kind | SOCK_NONBLOCK) {
+            // So many wait to be accepted that there is no room for another: somebody listens.
+            Ok(_) | Err(EAGAIN) => return Ok(()),
+            Err(EPROTOTYPE) => {}
+            Err(error) => return Err(error),
+        }
     }
-    address.path[..path.len()].copy_from_slice(path);
-    // SAFETY: plain numbers.
-    let made =
-        checked(|| unsafe { call(number::SOCKET, [AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, 0, 0, 0]) })?;
-    let socket = Fd(made as i32);
-    // SAFETY: the address is ours, and has the length that is given.
-    checked(|| unsafe {
-        let length = size_of::<Address>();
-        call(number::CONNECT, [socket.number() as usize, &raw const address as usize, length, 0, 0, 0])
-    })?;
-    Ok(socket)
+    drop(kept);
+    Err(EPROTOTYPE)
 }

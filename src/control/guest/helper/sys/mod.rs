@@ -3,15 +3,19 @@
 mod asking;
 mod builtins;
 mod clock;
+mod early;
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
 mod machine;
 mod process;
 mod signals;
 
-pub use asking::{connect, kernel_log};
+pub use asking::{connect, kernel_log, reaches};
 pub use clock::{seed, set_clock};
-pub use process::{Environment, exists, exit, kill, pid, spawn_in_session, wait_any};
+pub use early::{Place, arguments_of, random, write_into};
+pub use process::{
+    Environment, close_all_but, exit, kill, leave_session, spawn, wait_any,
+};
 pub use signals::{Signals, ignore_broken_pipes};
 
 use machine::{call, number};
@@ -118,6 +122,16 @@ pub fn pipe() -> Result<(Fd, Fd), isize> {
 
 /// Opens a file; `path` ends with a NUL.
 pub fn open(path: &[u8], write: bool) -> Result<Fd, isize> {
+    open_as(path, usize::from(write))
+}
+
+/// Opens what is at a path only to name it, be it a socket.
+fn open_path(path: &[u8]) -> Result<Fd, isize> {
+    const O_PATH: usize = 0o10000000;
+    open_as(path, O_PATH)
+}
+
+fn open_as(path: &[u8], flags: usize) -> Result<Fd, isize> {
     const AT_FDCWD: usize = -100isize as usize;
     const O_CLOEXEC: usize = 0o2000000;
     if path.last() != Some(&0) {
@@ -125,7 +139,7 @@ pub fn open(path: &[u8], write: bool) -> Result<Fd, isize> {
     }
     // SAFETY: the path ends with a NUL, as was just seen.
     let n = checked(|| unsafe {
-        call(number::OPENAT, [AT_FDCWD, path.as_ptr() as usize, O_CLOEXEC | usize::from(write), 0, 0, 0])
+        call(number::OPENAT, [AT_FDCWD, path.as_ptr() as usize, O_CLOEXEC | flags, 0, 0, 0])
     })?;
     Ok(Fd(n as i32))
 }
@@ -139,10 +153,11 @@ pub struct Watched {
     pub seen: i16,
 }
 
-/// Waits until one of these is ready, so many seconds at most if a limit is given. Whether one is.
-pub fn wait_for(watched: &mut [Watched], seconds: Option<usize>) -> Result<bool, isize> {
-    let mut limit = [seconds.unwrap_or(0), 0];
-    let limit = if seconds.is_some() { &raw mut limit as usize } else { 0 };
+/// Waits until one of these is ready, so many milliseconds at most if a limit is given. Whether one is.
+pub fn wait_for(watched: &mut [Watched], milliseconds: Option<usize>) -> Result<bool, isize> {
+    let limit = milliseconds.unwrap_or(0);
+    let mut limit = [limit / 1000, limit % 1000 * 1_000_000];
+    let limit = if milliseconds.is_some() { &raw mut limit as usize } else { 0 };
     // SAFETY: the slice and the limit are ours; no signal mask is given.
     checked(|| unsafe { call(number::PPOLL, [watched.as_mut_ptr() as usize, watched.len(), limit, 0, 0, 0]) })
         .map(|ready| ready > 0)
@@ -176,14 +191,17 @@ pub unsafe fn unmap(start: *mut u8, bytes: usize) {
     unsafe { call(number::MUNMAP, [start as usize, bytes, 0, 0, 0, 0]) };
 }
 
-/// The machine's name (`uname -m`), in a buffer of the caller's.
-pub fn machine_name(into: &mut [u8; 65]) -> &[u8] {
+/// The names that uname(2) gives: of the system, the host, the release, the version, the machine.
+fn machine_names() -> [[u8; 65]; 6] {
     let mut names = [[0u8; 65]; 6];
     // SAFETY: the kernel writes six names of 65 bytes.
-    let result = unsafe { call(number::UNAME, [&raw mut names as usize, 0, 0, 0, 0, 0]) };
-    if result == 0 {
-        *into = names[4];
-    }
+    unsafe { call(number::UNAME, [&raw mut names as usize, 0, 0, 0, 0, 0]) };
+    names
+}
+
+/// The machine's name (`uname -m`), in a buffer of the caller's.
+pub fn machine_name(into: &mut [u8; 65]) -> &[u8] {
+    *into = machine_names()[4];
     let end = into.iter().position(|&byte| byte == 0).unwrap_or(0);
     &into[..end]
 }

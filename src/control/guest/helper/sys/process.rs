@@ -15,73 +15,133 @@ impl Environment {
         Environment(start)
     }
 
+    /// The value of a variable.
+    pub fn value(&self, name: &[u8]) -> Option<&'static [u8]> {
+        self.all().find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
+    }
+
     /// Whether a variable's name starts so.
     pub fn has_prefix(&self, prefix: &[u8]) -> bool {
+        self.all().any(|entry| entry.starts_with(prefix))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &'static [u8]> {
         let mut at = self.0;
-        // SAFETY: the array ends with a null pointer, its strings with a NUL; a comparison ends there at
-        // the latest, as no prefix has one.
-        unsafe {
-            while !(*at).is_null() {
-                let text = *at;
-                if (0..prefix.len()).all(|i| *text.add(i) == prefix[i]) {
-                    return true;
+        core::iter::from_fn(move || {
+            // SAFETY: the array ends with a null pointer, its strings with a NUL; they live for ever.
+            unsafe {
+                if (*at).is_null() {
+                    return None;
                 }
+                let entry = crate::c_string(*at);
                 at = at.add(1);
+                Some(&entry[..entry.len() - 1])
             }
+        })
+    }
+
+    /// The same, and one variable more. It is made once and never given back.
+    pub fn with(&self, entry: &'static core::ffi::CStr) -> Result<Environment, isize> {
+        let count = self.all().count();
+        let bytes = (count + 2) * size_of::<*const u8>();
+        let array = super::map(bytes.next_multiple_of(4096)).ok_or(-12isize)?.cast::<*const u8>();
+        // SAFETY: the mapping has room for all of them, and is zeroed behind them.
+        unsafe {
+            array.copy_from_nonoverlapping(self.0, count);
+            *array.add(count) = entry.as_ptr().cast();
         }
-        false
+        Ok(Environment(array))
     }
 }
 
-/// Starts `program` with `arguments` (C strings) in a session of its own, without a terminal: `stdin` and
-/// `stdout` are its input and output, `stderr` its errors. Its pid.
-///
-/// It gets no other descriptor.
-pub fn spawn_in_session(
+/// Starts `program` with `arguments` (C strings) in a process group of its own. Its pid. `files` are its descriptors,
+/// each with the number that it gets, none where that is below zero; every other is closed on exec. `born` ends when the program
+/// runs, and gets a byte if it can't.
+pub fn spawn(
     program: &[u8],
     arguments: &[*const u8],
     environment: Environment,
-    files: [&Fd; 3],
+    files: &[(&Fd, i32)],
+    born: &Fd,
 ) -> Result<i32, isize> {
     const SIGCHLD: usize = 17;
+    const F_DUPFD: usize = 0;
+    const F_DUPFD_CLOEXEC: usize = 1030;
+    const FIRST_FREE: usize = 10;
     if program.last() != Some(&0) || arguments.last().is_none_or(|last| !last.is_null()) {
         return Err(-22);
     }
     // SAFETY: a fork; the child has a copy of everything.
     let child = unsafe { call(number::CLONE, [SIGCHLD, 0, 0, 0, 0, 0]) };
-    if child != 0 {
-        return if child < 0 { Err(child) } else { Ok(child as i32) };
+    if child < 0 {
+        return Err(child);
+    }
+    if child > 0 {
+        // Here as well: a signal to its group may come before it has done so itself.
+        // SAFETY: plain numbers.
+        unsafe { call(number::SETPGID, [child as usize, child as usize, 0, 0, 0, 0]) };
+        return Ok(child as i32);
     }
     // SAFETY: plain numbers, and strings that end with a NUL.
     unsafe {
-        call(number::SETSID, [0; 6]);
-        // The shell goes when the helper is killed: PR_SET_PDEATHSIG, SIGKILL.
+        call(number::SETPGID, [0; 6]);
+        // It goes when the helper is killed: PR_SET_PDEATHSIG, SIGKILL.
         call(number::PRCTL, [1, 9, 0, 0, 0, 0]);
-        // First above all three, so that none overwrites another.
-        for (to, file) in files.iter().enumerate() {
-            const F_DUPFD: usize = 0;
-            let copy = call(number::FCNTL, [file.number() as usize, F_DUPFD, 3, 0, 0, 0]);
-            call(number::DUP3, [copy as usize, to, 0, 0, 0, 0]);
-            call(number::CLOSE, [copy as usize, 0, 0, 0, 0, 0]);
+        // First above all of them, so that none overwrites another.
+        let born = call(number::FCNTL, [born.number() as usize, F_DUPFD_CLOEXEC, FIRST_FREE, 0, 0, 0]);
+        let mut copies = [-1isize; 6];
+        for (copy, (file, to)) in copies.iter_mut().zip(files) {
+            if *to >= 0 {
+                *copy = call(number::FCNTL, [file.number() as usize, F_DUPFD, FIRST_FREE, 0, 0, 0]);
+            }
         }
-        // Whatever the helper itself was given by mistake. Kernels before 5.9 don't know it.
-        call(number::CLOSE_RANGE, [3, u32::MAX as usize, 0, 0, 0, 0]);
+        for (copy, (_, to)) in copies.iter().zip(files) {
+            if *copy >= 0 {
+                call(number::DUP3, [*copy as usize, *to as usize, 0, 0, 0, 0]);
+            }
+        }
+        for copy in copies {
+            if copy >= 0 {
+                call(number::CLOSE, [copy as usize, 0, 0, 0, 0, 0]);
+            }
+        }
         defaults_for_child();
         call(
             number::EXECVE,
             [program.as_ptr() as usize, arguments.as_ptr() as usize, environment.0 as usize, 0, 0, 0],
         );
+        call(number::WRITE, [born as usize, c"!".as_ptr() as usize, 1, 0, 0, 0]);
     }
     exit(127)
 }
 
-/// A child that ended; none if none did.
-pub fn wait_any() -> Option<i32> {
+/// Makes this process the first of a session of its own, without a terminal, where it can be.
+pub fn leave_session() {
+    // SAFETY: no arguments.
+    unsafe { call(number::SETSID, [0; 6]) };
+}
+
+/// Closes all descriptors from 3 on but one. Kernels before 5.9 don't know how.
+pub fn close_all_but(kept: i32) {
+    let kept = kept.max(2) as usize;
+    // SAFETY: plain numbers; nobody has opened anything yet.
+    unsafe {
+        if kept > 3 {
+            call(number::CLOSE_RANGE, [3, kept - 1, 0, 0, 0, 0]);
+        }
+        call(number::CLOSE_RANGE, [kept + 1, u32::MAX as usize, 0, 0, 0, 0]);
+    }
+}
+
+/// A child that ended, with its status as a shell has it; none if none did.
+pub fn wait_any() -> Option<(i32, u32)> {
     const WNOHANG: usize = 1;
     let mut status = 0i32;
     // SAFETY: the kernel writes one int.
     let pid = unsafe { call(number::WAIT4, [usize::MAX, &raw mut status as usize, WNOHANG, 0, 0, 0]) };
-    (pid > 0).then_some(pid as i32)
+    let signal = status & 0x7f;
+    let status = if signal == 0 { status >> 8 & 0xff } else { 128 + signal };
+    (pid > 0).then_some((pid as i32, status as u32))
 }
 
 /// Sends a signal: to a process, or below zero to a group. 0 and -1, which mean more, are not sent.
@@ -90,18 +150,6 @@ pub fn kill(pid: i32, signal: i32) {
         // SAFETY: plain numbers.
         unsafe { call(number::KILL, [pid as usize, signal as usize, 0, 0, 0, 0]) };
     }
-}
-
-/// Whether there is such a process.
-pub fn exists(pid: i32) -> bool {
-    // SAFETY: plain numbers; signal 0 is none.
-    pid > 0 && unsafe { call(number::KILL, [pid as usize, 0, 0, 0, 0, 0]) } == 0
-}
-
-/// This process.
-pub fn pid() -> i32 {
-    // SAFETY: no arguments.
-    unsafe { call(number::GETPID, [0; 6]) as i32 }
 }
 
 /// Ends this process.

@@ -67,7 +67,6 @@ pub mod number {
     pub const SIGPROCMASK: usize = 14;
     pub const IOCTL: usize = 16;
     pub const MREMAP: usize = 25;
-    pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
     pub const CONNECT: usize = 42;
     pub const CLONE: usize = 56;
@@ -76,7 +75,9 @@ pub mod number {
     pub const KILL: usize = 62;
     pub const UNAME: usize = 63;
     pub const FCNTL: usize = 72;
+    pub const GETCWD: usize = 79;
     pub const SYSLOG: usize = 103;
+    pub const SETPGID: usize = 109;
     pub const SETSID: usize = 112;
     pub const PRCTL: usize = 157;
     pub const CLOCK_SETTIME: usize = 227;
@@ -86,5 +87,7 @@ pub mod number {
     pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292;
     pub const PIPE2: usize = 293;
+    pub const PROCESS_VM_WRITEV: usize = 311;
+    pub const GETRANDOM: usize = 318;
     pub const CLOSE_RANGE: usize = 436;
 }

@@ -1,14 +1,19 @@
-//! The control channel on the real VM: how long commands, copies and waits take, beside two floors of the
-//! same run: the channel's own `:` (a builtin, nothing started) and `true` on the serial console.
+//! The control channel on the real VM: how long commands, copies and waits take, beside `true` on the serial console
+//! and, in turn on the same guest, what the NixOS test driver does for `succeed("true")`.
 //!
 //! ```text
 //! cargo bench --bench control                    # everything, about 2 minutes
 //! cargo bench --bench control -- --vm ./result   # a VM that is built already
+//! cargo bench --bench control -- --ratio         # only the two drivers in turn
 //! ```
 
+mod reference;
+
 use std::path::Path;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use crate::reference::Reference;
 use nixvm_test::build::{Builder, Source};
 use nixvm_test::machine::{Machine, MachineOptions};
 use nixvm_test::{Error, ErrorKind, Event, Events, Result};
@@ -18,8 +23,43 @@ const IN_A_ROW: usize = 100;
 /// Each kind of wait is measured so often.
 const WAITS: usize = 5;
 
+/// Where QEMU's console for the reference is to connect, for the process that measures.
+const SOCKET: &str = "NIXVM_BENCH_SOCKET";
+
+/// Starts itself once more, with the console for the reference among QEMU's options.
+fn main() -> ExitCode {
+    if let Some(socket) = std::env::var_os(SOCKET) {
+        return match measure(Path::new(&socket)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let again = || -> std::io::Result<bool> {
+        let folder = tempfile::tempdir()?;
+        let socket = folder.path().join("reference");
+        let options =
+            format!("{} {}", std::env::var("QEMU_OPTS").unwrap_or_default(), reference::options(&socket));
+        let mut itself = Command::new(std::env::current_exe()?);
+        itself.args(std::env::args_os().skip(1)).env("QEMU_OPTS", options).env(SOCKET, &socket);
+        Ok(itself.status()?.success())
+    };
+    match again() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("the benchmark can't be started: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[tokio::main]
-async fn main() -> Result {
+async fn measure(socket: &Path) -> Result {
+    let failed = |error| Error::new(ErrorKind::Other, format!("{}: {error}", socket.display()));
+    let listener = tokio::net::UnixListener::bind(socket).map_err(failed)?;
     let arguments: Vec<String> = std::env::args().collect();
     let events = Events::new(|event| {
         if let Event::Note { text } | Event::BuildLine { text } = event {
@@ -36,18 +76,23 @@ async fn main() -> Result {
     let alice = machine.login("alice", "test").await?;
     let opened = Instant::now();
     machine.succeed("true").await?;
-    println!("\n| | time | the NixOS driver's, on a like host |\n|---|---:|---:|");
+    println!("\n| | time | the NixOS driver's |\n|---|---:|---:|");
     row("opening the channel, once a boot", opened.elapsed(), "");
     // What has just booted is still busy.
     machine.wait_for_unit("multi-user.target").await?;
     machine.execute("systemctl is-system-running --wait").await?;
+
+    in_turn(&machine, &listener).await?;
+    if arguments.iter().any(|argument| argument == "--ratio") {
+        return machine.power_off().await;
+    }
 
     let console = each(IN_A_ROW, async || alice.succeed("true").await.map(drop)).await?;
     let builtin = each(IN_A_ROW, async || machine.succeed("true").await.map(drop)).await?;
     let program = each(IN_A_ROW, async || machine.succeed("/bin/true").await.map(drop)).await?;
     let shell = each(IN_A_ROW, async || machine.succeed("x=1; true $x").await.map(drop)).await?;
     row("`true` on the console, median", median(&console), "");
-    row("`succeed(\"true\")`, median of 100 in a row", median(&builtin), "57 ms");
+    row("`succeed(\"true\")`, median of 100 in a row", median(&builtin), "");
     row("the same, slowest", slowest(&builtin), "");
     row("`succeed(\"/bin/true\")`, median of 100 in a row", median(&program), "");
     row("the same, slowest", slowest(&program), "");
@@ -80,6 +125,35 @@ async fn main() -> Result {
     }
     row("20 times `sleep 2`, in flight at once", begun.elapsed(), "one at a time");
     machine.power_off().await
+}
+
+/// `succeed("true")` by both drivers, in turn on this guest: command by command, then ten by ten.
+async fn in_turn(machine: &Machine, listener: &tokio::net::UnixListener) -> Result {
+    let mut reference = Reference::start(machine, listener).await?;
+    // The helper answers this by itself, so it is what a way to the guest and back takes.
+    let floor =
+        each(IN_A_ROW, async || machine.wait_for_open_unix_socket("/run/systemd/private").await).await?;
+    row("an answer of the helper, no process", median(&floor), "");
+    for (at_a_time, rounds) in [(1, IN_A_ROW), (10, 10)] {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            ours.extend(each(at_a_time, async || machine.succeed("true").await.map(drop)).await?);
+            for _ in 0..at_a_time {
+                let begun = Instant::now();
+                let status = reference.status("true").await?;
+                theirs.push(begun.elapsed());
+                assert_eq!(status, 0);
+            }
+        }
+        ours.sort();
+        println!("ours, sorted: {ours:.1?}");
+        let (ours, theirs) = (median(&ours), median(&theirs));
+        let part = theirs.as_secs_f64() / ours.as_secs_f64();
+        let theirs = format!("{:.1} ms, {part:.1} times ours", theirs.as_secs_f64() * 1000.0);
+        let turn = if at_a_time == 1 { "in turn".to_owned() } else { format!("{at_a_time} in turn") };
+        row(&format!("`succeed(\"true\")`, {turn}, median of {IN_A_ROW}"), ours, &theirs);
+    }
+    Ok(())
 }
 
 /// 100 MB into the machine and out again.

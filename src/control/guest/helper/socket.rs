@@ -1,0 +1,29 @@
+//! Whether somebody listens on a Unix socket: it is connected to, since nothing else is a proof.
+//!
+//! The other end sees a connection that is closed at once.
+
+use crate::bytes::Bytes;
+use crate::frame::Line;
+use crate::sys;
+
+/// Whether it can be connected to; if it can't, the answer says why.
+pub fn listens(path: &[u8], answer: &mut Bytes) -> bool {
+    let Err(error) = sys::reaches(path) else { return true };
+    let why: &[u8] = match error {
+        -1 => b"it takes nothing from anybody but its peer",
+        -2 => b"there is no such file",
+        -13 => b"permission denied",
+        -20 => b"a part of its path is no folder",
+        -36 => b"its name is too long",
+        -40 => b"its path has a loop of symbolic links",
+        -111 => b"it is no socket, or nobody listens on it",
+        _ => return other(error, answer),
+    };
+    answer.push(why);
+    false
+}
+
+fn other(error: isize, answer: &mut Bytes) -> bool {
+    answer.push(Line::new().text(b"connect(2) fails with error ").number(error.unsigned_abs() as u32).bytes());
+    false
+}

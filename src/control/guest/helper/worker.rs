@@ -1,0 +1,289 @@
+//! A worker: the process of one command, `bash -euo pipefail -c TEXT`.
+//!
+//! To start a bash costs an emulated guest 40 ms, so it is done before the command comes. Such a worker is a real
+//! `bash -euo pipefail -c BLANKS`: its process, its options and its environment are the command's own, and nothing is
+//! left of another command. bash reads the file that BASH_ENV names before it looks at its text. Here that file is a
+//! pipe, so bash waits for the end of it. Meanwhile the helper writes the text over the blanks.
+//!
+//! Only what bash keeps of the few words that it ran first could tell such a worker from another: see [`TELLING`].
+//! A text that has one of these words has a worker that is started for it. What remains are texts that come to such a
+//! word without having it (`eval` of pieces, a file that is sourced); and /proc/PID/cmdline ends with NULs, and
+//! /proc/PID/environ has BASH_ENV.
+
+use crate::bytes::Bytes;
+use crate::frame::Line;
+use crate::sys::{self, Environment, Fd, Place};
+
+const SIGKILL: i32 = 9;
+const SIGCONT: i32 = 18;
+/// So long a text can a worker be given that was started before it.
+pub const ROOM: usize = 2048;
+/// The text that such a worker is started with. It does nothing, should bash come to run it.
+static BLANKS: [u8; ROOM + 1] = {
+    let mut blanks = [b' '; ROOM + 1];
+    blanks[ROOM] = 0;
+    blanks
+};
+/// The arguments before the text, with their NULs.
+const BEFORE_TEXT: usize = b"bash\0-euo\0pipefail\0-c\0".len();
+/// The file that bash reads first: descriptor 3.
+const FIRST_FILE: &core::ffi::CStr = c"BASH_ENV=/proc/self/fd/3";
+
+/// Words that could tell that bash ran something before the text: PIPESTATUS is set, BASH_COMMAND in a trap at the exit
+/// is that something, and a list of variables has these and the value of SECONDS.
+pub const TELLING: &[&[u8]] = &[
+    b"PIPESTATUS", b"BASH_COMMAND", b"compgen", b"declare", b"export", b"local", b"readonly", b"set", b"typeset",
+];
+
+/// What a worker is doing.
+#[derive(Clone, Copy, PartialEq)]
+pub enum State {
+    /// It is about to become bash.
+    Starting,
+    /// It waits for a command.
+    Ready,
+    /// It runs a text whose status proves that workers can be started before their command.
+    Proving,
+    /// It has the command at this place.
+    Running(usize),
+    /// The command at this place ended with this status; what it printed is still on its way.
+    Ending(usize, u32),
+}
+
+/// How a worker comes to its text.
+pub enum Kind<'a> {
+    /// Later: see [`Worker::begin`]. Its environment is [`early_environment`].
+    Early,
+    /// As an argument: C strings, the last of them null.
+    Arguments(&'a [*const u8]),
+    /// The same, and it reads its text from descriptor 9.
+    Reading(&'a [*const u8]),
+}
+
+/// One worker. All its pipes are its own.
+pub struct Worker {
+    /// Its process, which is its process group as well.
+    pub pid: i32,
+    pub state: State,
+    /// Ends when the process has become bash; a byte in it says that it could not.
+    pub born: Option<Fd>,
+    /// What bash reads first.
+    first_file: Option<Fd>,
+    /// Gets a byte when an early one has come to its command. What was given to one that never did can be given to
+    /// another: it was killed by a command before this one. None once the byte was seen.
+    pub beginning: Option<Fd>,
+    /// Where its text is in its memory; 0 before that is known.
+    text_at: usize,
+    /// How often that was looked for.
+    looks: u32,
+    /// Of the machine, when it was started.
+    place: Place,
+    /// It was started before the moment that this guest goes on from: others have its random numbers.
+    pub is_copy: bool,
+    /// Its text, where it reads one.
+    pub text: Option<Fd>,
+    pub stdin: Option<Fd>,
+    /// Standard output and error.
+    pub output: [Option<Fd>; 2],
+    /// How much of each was there when the command ended and is not sent yet.
+    pub left: [usize; 2],
+    /// Which of the pipes were widened: standard output, error, input.
+    pub wide: [bool; 3],
+}
+
+/// The environment of workers that are started before their text, where what `environment` says lets that be.
+pub fn early_environment(environment: Environment) -> Option<Environment> {
+    // bash would do something first that can't be undone, or take other words than its own.
+    let in_the_way = [b"BASH_ENV", &b"SHELLOPTS"[..], b"BASHOPTS", b"POSIXLY_CORRECT"];
+    if environment.has_prefix(b"BASH_FUNC_") || in_the_way.iter().any(|name| environment.value(name).is_some()) {
+        return None;
+    }
+    environment.with(FIRST_FILE).ok()
+}
+
+impl Worker {
+    /// Starts one. `input`: its standard input is to be written to; of an early one that is said later.
+    pub fn start(bash: &[u8], environment: Environment, kind: &Kind, input: bool) -> Result<Worker, isize> {
+        let early = matches!(kind, Kind::Early);
+        let nothing = sys::open(b"/dev/null\0", false)?;
+        let (born, being_born) = sys::pipe()?;
+        born.never_wait()?;
+        let (out, out_theirs) = sys::pipe()?;
+        let (err, err_theirs) = sys::pipe()?;
+        let stdin = if early || input { Some(sys::pipe()?) } else { None };
+        let beginning = if early { Some(sys::pipe()?) } else { None };
+        let third = if matches!(kind, Kind::Arguments(_)) { None } else { Some(sys::pipe()?) };
+        for ours in [&out, &err] {
+            ours.never_wait()?;
+        }
+        for (_, ours) in [&stdin, &third].into_iter().flatten() {
+            ours.never_wait()?;
+        }
+        let early_arguments = [
+            c"bash".as_ptr().cast(),
+            c"-euo".as_ptr().cast(),
+            c"pipefail".as_ptr().cast(),
+            c"-c".as_ptr().cast(),
+            BLANKS.as_ptr(),
+            core::ptr::null(),
+        ];
+        let mut files = [(&nothing, -1); 6];
+        files[..3].copy_from_slice(&[(&nothing, 0), (&out_theirs, 1), (&err_theirs, 2)]);
+        if let Some((theirs, _)) = &stdin {
+            files[if early { 4 } else { 0 }] = (theirs, if early { 4 } else { 0 });
+        }
+        if let Some((theirs, _)) = &third {
+            files[3] = (theirs, if early { 3 } else { 9 });
+        }
+        if let Some((ours, theirs)) = &beginning {
+            ours.never_wait()?;
+            files[5] = (theirs, 5);
+        }
+        let arguments = match kind {
+            Kind::Early => &early_arguments[..],
+            Kind::Arguments(arguments) | Kind::Reading(arguments) => *arguments,
+        };
+        let pid = sys::spawn(bash, arguments, environment, &files, &being_born)?;
+        let mut worker = Worker {
+            pid,
+            state: State::Starting,
+            born: Some(born),
+            first_file: None,
+            beginning: beginning.map(|(ours, _)| ours),
+            text_at: 0,
+            looks: 0,
+            place: Place::here(),
+            is_copy: false,
+            text: None,
+            stdin: stdin.map(|(_, ours)| ours),
+            output: [Some(out), Some(err)],
+            left: [0; 2],
+            wide: [false; 3],
+        };
+        match third {
+            Some((_, ours)) if early => worker.first_file = Some(ours),
+            Some((_, ours)) => worker.text = Some(ours),
+            None => {}
+        }
+        Ok(worker)
+    }
+
+    /// Looks whether it has become bash. Whether it may still do so.
+    pub fn look(&mut self) -> bool {
+        const LOOKS: u32 = 1000;
+        self.looks += 1;
+        if let Some(born) = &self.born {
+            match born.read(&mut [0]) {
+                Err(sys::EAGAIN) => return true,
+                Ok(0) => self.born = None,
+                // What it could not, it says before it ends.
+                _ => return false,
+            }
+        }
+        match sys::arguments_of(self.pid) {
+            Some((start, end)) if end - start == BEFORE_TEXT + BLANKS.len() => {
+                self.text_at = start + BEFORE_TEXT;
+                self.state = State::Ready;
+                true
+            }
+            // The kernel lays the arguments out a little later.
+            None => self.looks < LOOKS,
+            Some(_) => false,
+        }
+    }
+
+    /// Whether it has begun to be bash and its arguments are looked for.
+    pub fn is_looked_at(&self) -> bool {
+        self.state == State::Starting && self.born.is_none()
+    }
+
+    /// Whether what bash learnt of the machine when it started is still so.
+    pub fn is_fresh(&self, place: &Place) -> bool {
+        self.place == *place
+    }
+
+    /// Has a ready worker run `text`, which ends with a NUL. On an error it runs nothing.
+    pub fn begin(&mut self, text: &[u8], input: bool, underscore: &[u8]) -> Result<(), isize> {
+        sys::write_into(self.pid, self.text_at, text)?;
+        let mut script = Bytes::new();
+        script.push(if input { b"echo >&5;exec 0<&4 3<&- 4<&- 5>&-;" } else { b"echo >&5;exec 3<&- 4<&- 5>&-;" });
+        script.push(b"unset -v BASH_ENV;SECONDS=0");
+        if self.is_copy {
+            script.push(Line::new().text(b" RANDOM=").number(sys::random() >> 1).bytes());
+        }
+        script.push(b" BASH_EXECUTION_STRING=");
+        push_quoted(&mut script, &text[..text.len() - 1]);
+        // `$_` is what the environment has, else the name of the shell.
+        script.push(b";: ");
+        push_quoted(&mut script, underscore);
+        script.push(b"\n");
+        if let Some(file) = self.first_file.take() {
+            // It fits into an empty pipe, and its end is the word to begin.
+            file.write(script.front())?;
+        }
+        if !input {
+            self.stdin = None;
+        }
+        // Whoever stopped it did not mean the command that it has now.
+        sys::kill(self.pid, SIGCONT);
+        Ok(())
+    }
+
+    /// Whether it has come to its command, as far as that is known.
+    pub fn has_begun(&mut self) -> bool {
+        if self.beginning.as_ref().is_some_and(|pipe| matches!(pipe.read(&mut [0]), Ok(1))) {
+            self.beginning = None;
+        }
+        self.beginning.is_none()
+    }
+
+    /// Whether it never became bash.
+    pub fn could_not_start(&self) -> bool {
+        self.born.as_ref().is_some_and(|born| matches!(born.read(&mut [0]), Ok(1)))
+    }
+
+    /// Sends as much of a text that it reads as it takes now. What is left is in `text`.
+    pub fn send(&mut self, text: &mut Bytes) {
+        if let Some(pipe) = &self.text {
+            match pipe.write(text.front()) {
+                Ok(n) => text.consume(n),
+                Err(sys::EAGAIN) => {}
+                // It reads no more; its end will say so.
+                Err(_) => text.consume(usize::MAX >> 1),
+            }
+        }
+        if text.is_empty() {
+            self.text = None;
+        }
+    }
+
+    /// The command ended: what is in its pipes now is its output, what comes later isn't.
+    pub fn ended(&mut self, command: usize, status: u32) {
+        self.state = State::Ending(command, status);
+        for at in 0..2 {
+            self.left[at] = self.output[at].as_ref().map_or(0, Fd::readable);
+        }
+    }
+
+    /// Sends a signal to the process and all that it started.
+    pub fn signal(&self, signal: i32) {
+        sys::kill(-self.pid, signal);
+    }
+
+    /// Ends it.
+    pub fn kill(&self) {
+        self.signal(SIGKILL);
+    }
+}
+
+/// Adds a word of a shell.
+fn push_quoted(script: &mut Bytes, word: &[u8]) {
+    script.push(b"'");
+    for part in word.split_inclusive(|&byte| byte == b'\'') {
+        script.push(part);
+        if part.ends_with(b"'") {
+            script.push(b"\\''");
+        }
+    }
+    script.push(b"'");
+}
