@@ -65,15 +65,17 @@ impl User {
             () = found.notified() => None,
             ended = follow.output() => Some(ended),
         };
-        let seen = lock(&seen);
-        match (&seen.found, ended) {
-            (Some(line), _) => Ok(line.clone()),
+        let (line, text) = {
+            let mut seen = lock(&seen);
+            (seen.found.take(), std::mem::take(&mut seen.text))
+        };
+        match (line, ended) {
+            (Some(line), _) => Ok(line),
             (None, Some(Err(error))) if error.kind() != ErrorKind::CommandTimeout => Err(error),
             (None, _) => {
                 let what = format!("{}: {unit} did not log {pattern}", life.name);
                 let error = Error::new(ErrorKind::Timeout, what)
-                    .section("what it logged last", crate::console::shown(&seen.text, 20));
-                drop(seen);
+                    .section("what it logged last", crate::console::shown(&text, 20));
                 let suppressed = self.execute(SUPPRESSED).await.map(|output| output.text().to_owned());
                 Err(match suppressed.ok().as_deref().and_then(|said| suppressed_of(unit, said)) {
                     Some(line) => error.because_incomplete(&format!("journald says: {line}")),
