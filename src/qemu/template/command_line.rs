@@ -216,6 +216,11 @@ impl CommandLine {
                 properties.set("fd", fd.to_string());
                 arguments[at] = properties.to_string();
             }
+            // All of a clone's RAM comes with the moment: to look at each page of the template first takes longer.
+            if option == "object" && id.as_deref() == Some(MEMORY) && properties.get("share") == Some("off") {
+                let size = properties.get("size").unwrap_or_default();
+                arguments[at] = format!("memory-backend-ram,id={MEMORY},size={size}");
+            }
         }
         // A clone was started to be given its state, and so was each machine that it was made of.
         while let Some(at) = arguments.windows(2).position(|pair| pair == ["-incoming", "defer"]) {
@@ -309,6 +314,8 @@ mod tests {
             assert!(again.contains(part), "{part}: {again}");
         }
         assert!(again.ends_with(" -S") && !again.contains("-incoming"), "{again}");
+        let private = command(&NIXOS.replace("share=on", "share=off")).again(&[]).join(" ");
+        assert!(private.contains("memory-backend-ram,id=nixvm-memory,size=1024M "), "{private}");
         assert!(
             command(NIXOS).again(&[]).join(" ").ends_with("guid=12345678-1234-1234-1234-123456789abc -S")
         );
