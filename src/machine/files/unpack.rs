@@ -149,14 +149,14 @@ impl Unpacked {
                 Err(refused("is a file whose name is that of a folder"))
             }
             EntryType::Regular | EntryType::Continuous => {
-                let mut file = self.new(&path, |files| files.create(&path, 0o600)).map_err(of)?;
+                let mut file = self.made(&path, |files| files.create(&path, 0o600)).map_err(of)?;
                 if io::copy(entry, &mut file).map_err(of)? != size {
                     return Err(refused("ends before its end"));
                 }
                 finish(&file, mode, time).map_err(of)
             }
             EntryType::Directory => {
-                match self.new(&path, |files| files.make_folder(&path, 0o700)) {
+                match self.made(&path, |files| files.make_folder(&path, 0o700)) {
                     // It was made for what is in it.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         self.files.folder(&path).map_err(of)?;
@@ -168,13 +168,13 @@ impl Unpacked {
             }
             EntryType::Symlink => {
                 let link = link()?;
-                self.new(&path, |files| files.make_link(&path, OsStr::from_bytes(&link), &times(time)))
+                self.made(&path, |files| files.make_link(&path, OsStr::from_bytes(&link), &times(time)))
                     .map_err(of)
             }
             EntryType::Link => {
                 let other = within(&link()?)
                     .ok_or_else(|| refused("is a link to a file outside of what is copied"))?;
-                self.new(&path, |files| files.hard_link(&other, &path)).map_err(of)
+                self.made(&path, |files| files.hard_link(&other, &path)).map_err(of)
             }
             EntryType::Fifo => Err(refused("is a FIFO, which can't be copied")),
             EntryType::Char | EntryType::Block => Err(refused("is a device, which can't be copied")),
@@ -186,7 +186,7 @@ impl Unpacked {
     }
 
     /// Makes what `make` makes, and before it the folders on the way to `path` if they are missing.
-    fn new<T>(&self, path: &Path, make: impl Fn(&Beneath) -> io::Result<T>) -> io::Result<T> {
+    fn made<T>(&self, path: &Path, make: impl Fn(&Beneath) -> io::Result<T>) -> io::Result<T> {
         match make(&self.files) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             made => return made,
