@@ -6,7 +6,7 @@ use crate::serve::{RUNNING, Server, WORKERS};
 use crate::sys::Place;
 use crate::worker::{Kind, State, Worker};
 
-/// So many workers are kept ready at first, and at most when commands come so fast that half of them are used.
+/// So many workers are kept ready at first, and at most: twice as many whenever a command finds none.
 const KEPT: core::ops::RangeInclusive<usize> = 8..=(WORKERS - RUNNING);
 /// So many are about to become bash at once: what still runs needs the processor as well.
 const AT_ONCE: usize = 2;
@@ -101,7 +101,10 @@ impl Server {
             && command.can_come_later()
         {
             let is_ready = |worker: &Option<Worker>| worker.as_ref().is_some_and(|worker| worker.state == State::Ready);
-            let Some(ready) = self.workers.iter().position(is_ready) else { break };
+            let Some(ready) = self.workers.iter().position(is_ready) else {
+                self.kept = (self.kept * 2).min(*KEPT.end());
+                break;
+            };
             let Some(worker) = &mut self.workers[ready] else { break };
             if !worker.is_fresh(place) {
                 worker.kill();
@@ -212,11 +215,6 @@ impl Server {
             return;
         }
         let ready = self.count(State::Ready);
-        if ready * 2 <= self.kept && self.was_full {
-            self.kept = (self.kept * 2).min(*KEPT.end());
-            self.was_full = false;
-        }
-        self.was_full |= ready >= self.kept;
         let mut starting = self.count(State::Starting) + self.count(State::Proving);
         let (wanted, at_once) = match self.early {
             Early::Can => (self.kept, AT_ONCE),

@@ -36,8 +36,6 @@ pub struct Server {
     pub workers: [Option<Worker>; WORKERS],
     /// So many workers are kept ready.
     pub kept: usize,
-    /// So many were ready since that was changed.
-    pub was_full: bool,
     /// So many ended in a row without having had a command.
     pub lost: u32,
     pub leftovers: Leftovers,
@@ -62,7 +60,6 @@ pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: En
         commands: Commands([const { None }; COMMANDS]),
         workers: [const { None }; WORKERS],
         kept: Server::kept_at_first(),
-        was_full: false,
         lost: 0,
         leftovers: Leftovers::new(),
         kernel: Kernel::new(),
