@@ -295,7 +295,8 @@ mod tests {
         std::os::unix::fs::symlink("nothing", at(".#a.rs")).unwrap();
         std::os::unix::fs::symlink("a.rs", at("link.rs")).unwrap();
         assert_eq!(find(folder.path()).unwrap(), [at("a.rs"), at("link.rs")]);
-        let put: [(&str, &dyn Fn(&Path)); 4] = [
+        type Put<'a> = &'a dyn Fn(&Path);
+        let put: [(&str, Put<'_>); 4] = [
             ("bytes.rs", &|path| fs::write(path, [0xff, 0xfe]).unwrap()),
             ("dangling.rs", &|path| std::os::unix::fs::symlink("nothing", path).unwrap()),
             ("socket.rs", &|path| drop(std::os::unix::net::UnixListener::bind(path).unwrap())),
