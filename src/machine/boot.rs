@@ -15,10 +15,11 @@ use super::control::Control;
 use super::noise::tolerant;
 use super::options::MachineOptions;
 use super::waiting::ends_at_a_shell;
-use super::{Life, Line, Machine, Shared};
+use super::{Alone, Life, Line, Machine, Shared};
 use crate::build::BuiltVm;
 use crate::console::{Console, ConsoleOptions, Pattern, Watch};
-use crate::qemu::{Disk, Exit, Launch, Memory, Qemu, RunDirectory, accelerator};
+use crate::mutex::lock;
+use crate::qemu::{Disk, Exit, Launch, Memory, Qemu, RunDirectory, accelerator, foreseen_reach};
 use crate::{Error, ErrorKind, Event, Events, Result, Speed};
 
 /// The whole boot, on a fast host. NixOS boots in 5–10 s there.
@@ -55,6 +56,10 @@ pub(super) struct Plan {
     pub(super) shell_control: bool,
     pub(super) show_console: bool,
     pub(super) boot_times: bool,
+    /// The scenario that it is in.
+    pub(super) scenario: Option<String>,
+    /// The right to run beside no other scenario's machines, once it is needed.
+    pub(super) alone: std::sync::Mutex<Option<Alone>>,
 }
 
 impl Machine {
@@ -101,11 +106,24 @@ impl Plan {
     }
 
     pub(super) fn made_of(origin: Origin, options: MachineOptions) -> Self {
-        let MachineOptions { name, disk, events, boot_limit, hardware, .. } = options;
+        let MachineOptions { name, disk, events, boot_limit, hardware, scenario, alone, .. } = options;
         let boot_limit = boot_limit.unwrap_or(BOOT);
         let (shell_control, show_console) = (options.shell_control, options.show_console);
         let boot_times = options.boot_times;
-        Self { name, origin, disk, events, boot_limit, hardware, shell_control, show_console, boot_times }
+        let alone = std::sync::Mutex::new(alone);
+        Self {
+            name,
+            origin,
+            disk,
+            events,
+            boot_limit,
+            hardware,
+            shell_control,
+            show_console,
+            boot_times,
+            scenario,
+            alone,
+        }
     }
 
     /// Starts QEMU and waits for the login prompt.
@@ -126,8 +144,15 @@ impl Plan {
             accelerator: choice.accelerator.to_string(),
             factor: choice.speed.factor(),
         });
+        if let Some(why) = foreseen_reach(vm, &self.hardware)
+            && lock(&self.alone).is_none()
+        {
+            let alone = Alone::of_process(&why, events).await?;
+            *lock(&self.alone) = Some(alone);
+        }
         let started = Instant::now();
         let mut launch = Launch::new(vm, name, run_dir, events.clone());
+        launch.scenario.clone_from(&self.scenario);
         launch.disk = self.disk.clone();
         launch.accelerator = choice.accelerator;
         launch.options.clone_from(&self.hardware);
@@ -137,6 +162,7 @@ impl Plan {
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         launch.channel = Some(theirs.into());
         let (qemu, stream) = Qemu::launch(launch).await?;
+        self.stay_alone(&qemu)?;
         let control = Control::new(ours, self.shell_control)?;
         control.follow(&qemu);
         let console = self.attach(&qemu, stream, transcript.clone(), choice.speed, Vec::new())?;
@@ -208,6 +234,18 @@ impl Plan {
 }
 
 impl Plan {
+    /// Sees to it that no other scenario has a machine that reaches this one. What it reaches may stand in its command
+    /// alone, and not in the run script.
+    pub(super) fn stay_alone(&self, qemu: &Qemu) -> Result {
+        let mut alone = lock(&self.alone);
+        if alone.is_none()
+            && let Some(why) = qemu.reach()
+        {
+            *alone = Some(Alone::at_once(&self.name, &why)?);
+        }
+        Ok(())
+    }
+
     /// How long a boot may take on a host of this speed.
     pub(super) fn limit(&self, speed: Speed) -> Duration {
         speed.scale(self.boot_limit).min(BOOT_AT_MOST)

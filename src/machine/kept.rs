@@ -4,7 +4,10 @@
 //! to look at: it can be taken to another host, and holds neither passwords nor what a scenario would need to go on.
 //! (The machine's RAM and disk are in it, so whatever the guest knows is.)
 
+mod place;
+
 use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,16 +21,25 @@ use super::boot::{Origin, Plan};
 use super::control::Control;
 use super::raw_console::{RawConsole, Standing};
 use super::{Life, Line, Machine, MachineOptions};
+use crate::beneath::Beneath;
 use crate::build::BuiltVm;
 use crate::console::Watch;
-use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved, unfit};
-use crate::{Error, ErrorKind, Event, Result, Speed};
+use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved, is_script_in_store, suspicious, unfit};
+use crate::{Error, ErrorKind, Event, Result, Speed, text};
 
 /// What the host knows of the machine, in the moment's folder.
 const ABOUT_FILE: &str = "moment.json";
 const TRANSCRIPT_FILE: &str = "transcript";
 /// Another number for each change that an older version can't read.
 const FORMAT: u32 = 1;
+/// More than what is known of any machine takes, in bytes.
+const ABOUT: u64 = 64 << 10;
+/// So much of what the console said is read, in bytes: the end of it.
+const TRANSCRIPT: u64 = 64 << 20;
+/// So many characters of a machine's name are shown.
+const NAME: usize = 100;
+/// So many of a moment's wishes are shown.
+const SHOWN: usize = 20;
 /// For somebody who starts or ends the machine at this moment.
 const CHANGING: Duration = Duration::from_secs(2);
 
@@ -57,6 +69,7 @@ struct About {
 pub struct Kept {
     folder: PathBuf,
     about: About,
+    trusted: bool,
 }
 
 impl Machine {
@@ -143,12 +156,15 @@ impl Kept {
     /// [`ErrorKind::Usage`] when there is none, [`ErrorKind::Io`] when it is damaged.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let given = folder.as_ref();
-        let file = given.join(ABOUT_FILE);
-        let text = fs::read(&file).map_err(|error| {
-            Error::new(ErrorKind::Usage, format!("{} holds no kept machine: {error}", given.display()))
+        let text =
+            Beneath::open(given).and_then(|folder| folder.read(ABOUT_FILE, ABOUT)).map_err(|error| {
+                Error::new(ErrorKind::Usage, format!("{} holds no kept machine: {error}", given.display()))
+            })?;
+        let mut about: About = serde_json::from_slice(&text).map_err(|error| {
+            let what = text::line(&error.to_string());
+            Error::new(ErrorKind::Io, format!("{} is damaged: {what}", given.join(ABOUT_FILE).display()))
         })?;
-        let about: About = serde_json::from_slice(&text)
-            .map_err(|error| Error::new(ErrorKind::Io, format!("{} is damaged: {error}", file.display())))?;
+        about.machine = text::line(&about.machine).chars().take(NAME).collect();
         if about.format != FORMAT {
             return Err(Error::new(
                 ErrorKind::Usage,
@@ -158,7 +174,16 @@ impl Kept {
         let folder = given
             .canonicalize()
             .map_err(|error| Error::io(format_args!("find {}", given.display()), &error))?;
-        Ok(Self { folder, about })
+        Ok(Self { folder, about, trusted: false })
+    }
+
+    /// Takes what the moment names as it is: options of QEMU that can run commands and reach files, disks elsewhere on this
+    /// host, a run script outside of the Nix store. For a moment whose origin is known. Its QEMU is still one of this
+    /// host's.
+    #[must_use]
+    pub fn trust(mut self) -> Self {
+        self.trusted = true;
+        self
     }
 
     /// The machine's name.
@@ -169,13 +194,17 @@ impl Kept {
     /// The VM that the machine is made of.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when it is not in this host's Nix store, with how to get it.
+    /// [`ErrorKind::Host`] when it is not in this host's Nix store, with how to get it; [`ErrorKind::Usage`] when it is a
+    /// script elsewhere, unless the moment is trusted ([`Kept::trust`]).
     pub fn vm(&self) -> Result<BuiltVm> {
         let script = &self.about.vm;
+        if let Some(found) = self.foreign_script().filter(|_| !self.trusted) {
+            return Err(self.refused(&[found]));
+        }
         if script.exists() {
             return BuiltVm::open(script);
         }
-        let built = script.ancestors().nth(2).unwrap_or(script).display().to_string();
+        let built = text::line(&script.ancestors().nth(2).unwrap_or(script).to_string_lossy());
         Err(Error::new(ErrorKind::Host, format!("{} needs {built}, which is not here", self.machine()))
             .next_step(format!(
                 "get it from the host where it ran: `nix copy --from ssh://THAT-HOST {built}` (or `nix-copy-closure --from \
@@ -186,9 +215,45 @@ impl Kept {
     /// Why the machine can't go on on this host, as far as that can be told before it is tried.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the moment's files can't be read.
+    /// [`ErrorKind::Io`] when the moment's files can't be read, [`ErrorKind::Usage`] when it asks for what only a trusted one
+    /// may have ([`Kept::trust`]).
     pub fn obstacle(&self) -> Result<Option<String>> {
+        self.check(&self.folder)?;
         unfit(&self.folder)
+    }
+
+    /// Refuses what only a trusted moment may have.
+    fn check(&self, folder: &Path) -> Result {
+        if self.trusted {
+            return Ok(());
+        }
+        let mut found = suspicious(folder)?;
+        found.extend(self.foreign_script());
+        if found.is_empty() { Ok(()) } else { Err(self.refused(&found)) }
+    }
+
+    /// The run script, if it is none of the Nix store.
+    fn foreign_script(&self) -> Option<String> {
+        let script = &self.about.vm;
+        (!is_script_in_store(script))
+            .then(|| format!("the run script {}", text::line(&script.to_string_lossy())))
+    }
+
+    fn refused(&self, found: &[String]) -> Error {
+        let mut list: Vec<&str> = found.iter().take(SHOWN).map(String::as_str).collect();
+        let more = format!("… and {} more", found.len().saturating_sub(SHOWN));
+        if found.len() > SHOWN {
+            list.push(&more);
+        }
+        let what = format!("{} asks for what a moment of unknown origin may not have", self.machine());
+        Error::new(ErrorKind::Usage, what)
+            .section("refused", list.join("\n"))
+            .likely_cause("it comes from elsewhere and was changed, or its VM has options that reach this host")
+            .next_step(format!(
+                "if you know who made {}, give --trust: QEMU may then run commands and use files of this host as these \
+                 say",
+                self.folder.display()
+            ))
     }
 
     /// A machine that goes on from the moment, with its console. Its clock goes on from then, too. What its console said
@@ -197,12 +262,19 @@ impl Kept {
     /// Nothing is known of who is logged in on the console: a session can't be had of it.
     ///
     /// # Errors
-    /// Those of [`Kept::vm`], and whatever keeps QEMU from going on.
+    /// Those of [`Kept::vm`] and [`Kept::obstacle`], and whatever keeps QEMU from going on.
     pub async fn resume(&self, options: MachineOptions) -> Result<(Machine, RawConsole)> {
         let vm = self.vm()?;
         let plan = Plan { disk: Disk::Fresh, ..Plan::of(&vm, options) };
         let run_dir = Arc::new(RunDirectory::create()?);
-        let life = self.life(&plan, &run_dir).await?;
+        let (folder, place) = (self.folder.clone(), run_dir.path().to_owned());
+        let safe = tokio::task::spawn_blocking(move || place::safe(&folder, &place)).await;
+        let folder = safe
+            .unwrap_or_else(|error| Err(error.into()))
+            .map_err(|error| Error::io(format_args!("use {}", self.folder.display()), &error))?;
+        // Of the files that are used from now on.
+        self.check(&folder)?;
+        let life = self.life(&folder, &plan, &run_dir).await?;
         let machine = Machine::living(plan, run_dir, life, None);
         let life = machine.life();
         life.qemu.go_on().await?;
@@ -210,17 +282,26 @@ impl Kept {
         Ok((machine, console))
     }
 
-    async fn life(&self, plan: &Plan, run_dir: &Arc<RunDirectory>) -> Result<Life> {
-        let transcript = self.folder.join(TRANSCRIPT_FILE);
-        let past = fs::read(&transcript)
-            .map_err(|error| Error::io(format_args!("read {}", transcript.display()), &error))?;
+    async fn life(&self, folder: &Path, plan: &Plan, run_dir: &Arc<RunDirectory>) -> Result<Life> {
+        let past = end_of_transcript(folder).map_err(|error| {
+            Error::io(format_args!("read what the console of {} said", self.machine()), &error)
+        })?;
         let pair = std::os::unix::net::UnixStream::pair();
         let (ours, theirs) = pair.map_err(|error| Error::io("make a socket pair", &error))?;
         let (name, events) = (plan.name.clone(), plan.events.clone());
-        let (folder, channel) = (self.folder.as_path(), theirs.into());
-        let resume =
-            Resume { folder, to_save: None, machine: &name, run_dir, channel, events: events.clone() };
+        let channel = theirs.into();
+        let resume = Resume {
+            folder,
+            to_save: None,
+            machine: &name,
+            scenario: plan.scenario.as_deref(),
+            run_dir,
+            channel,
+            events: events.clone(),
+        };
         let (qemu, stream) = Qemu::resume(resume).await?;
+        // A moment that is trusted may reach others. It stands still yet.
+        plan.stay_alone(&qemu)?;
         let control = Control::new(ours, plan.shell_control)?;
         let speed = Speed::new(self.about.speed);
         let console = plan.attach(&qemu, stream, run_dir.transcript(), speed, past)?;
@@ -238,4 +319,12 @@ impl Kept {
             _run_dir: Arc::clone(run_dir),
         })
     }
+}
+
+fn end_of_transcript(folder: &Path) -> std::io::Result<Vec<u8>> {
+    let (mut file, size) = Beneath::open(folder)?.file(TRANSCRIPT_FILE)?;
+    file.seek(SeekFrom::Start(size.saturating_sub(TRANSCRIPT)))?;
+    let mut end = Vec::new();
+    file.take(TRANSCRIPT).read_to_end(&mut end)?;
+    Ok(end)
 }

@@ -24,6 +24,7 @@
 //! is exact as long as nobody turns `onlcr` off), and kernel records that were printed meanwhile
 //! (they have a form and a time of their own: module `noise`).
 
+mod alone;
 mod answers;
 mod automatic;
 mod boot;
@@ -88,6 +89,7 @@ use crate::mutex::lock;
 use crate::qemu::{Qemu, RunDirectory};
 use crate::{Event, Events, Result, Speed};
 
+pub(crate) use alone::Alone;
 pub(crate) use answers::Replay;
 
 use answers::Answers;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Alone;
 use crate::Events;
 use crate::qemu::Disk;
 
@@ -16,6 +17,8 @@ pub struct MachineOptions {
     pub(super) shell_control: bool,
     pub(super) show_console: bool,
     pub(super) boot_times: bool,
+    pub(super) scenario: Option<String>,
+    pub(super) alone: Option<Alone>,
 }
 
 impl MachineOptions {
@@ -30,6 +33,8 @@ impl MachineOptions {
             shell_control: std::env::var_os("NIXVM_CONTROL").is_some_and(|way| way == "shell"),
             show_console: false,
             boot_times: false,
+            scenario: None,
+            alone: None,
         }
     }
 
@@ -55,6 +60,18 @@ impl MachineOptions {
     /// The machine's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The scenario that it is in: other processes are told, who want what it has.
+    pub(crate) fn scenario(mut self, name: &str) -> Self {
+        self.scenario = Some(name.to_owned());
+        self
+    }
+
+    /// The right of its scenario to run machines that reach others.
+    pub(crate) fn alone(mut self, alone: Option<Alone>) -> Self {
+        self.alone = alone;
+        self
     }
 
     /// Whether its disk outlives it.

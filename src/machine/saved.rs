@@ -200,7 +200,9 @@ impl Plan {
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         let (name, events) = (self.name.clone(), self.events.clone());
         let channel = theirs.into();
-        let resume = Resume { folder, to_save, machine: &name, run_dir, channel, events: events.clone() };
+        let scenario = self.scenario.as_deref();
+        let resume =
+            Resume { folder, to_save, machine: &name, scenario, run_dir, channel, events: events.clone() };
         let (qemu, stream) = Qemu::resume(resume).await?;
         let control = Control::resume(ours, self.shell_control, &name, &known.control).await?;
         control.follow(&qemu);

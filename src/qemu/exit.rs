@@ -3,6 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use super::port_holder;
 use crate::{Error, ErrorKind};
 
 /// How the run script, and hence QEMU, ended.
@@ -34,6 +35,9 @@ impl Exit {
         let kind = if missing_program(&self.stderr) { ErrorKind::Host } else { ErrorKind::QemuGone };
         let error = Error::new(kind, format!("{summary}: {}", self.describe()))
             .section("QEMU's stderr", self.stderr.as_str());
+        if let Some(taken) = port_holder::taken(&self.stderr) {
+            return taken.explain(error);
+        }
         match likely_cause(&self.stderr) {
             Some((cause, next)) => error.likely_cause(cause).next_step(next),
             None if self.status.signal() == Some(9) => {

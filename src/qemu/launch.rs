@@ -18,8 +18,9 @@ use tokio::sync::broadcast::error::RecvError;
 use super::disk::Claim;
 use super::exit::likely_cause;
 use super::line_end::LineEnd;
+use super::port_holder;
 use super::supervise::{self, Supervised};
-use super::template::Memory;
+use super::template::{Made, Memory};
 use super::{Accelerator, Disk, QMP_LIMIT, Qemu, Qmp, RunDirectory};
 use crate::build::BuiltVm;
 use crate::mutex::lock;
@@ -49,6 +50,8 @@ pub struct Launch<'a> {
     /// QEMU's end of a socket pair; the guest sees it as a virtio-serial port called `nixvm`. Default:
     /// no such port.
     pub channel: Option<OwnedFd>,
+    /// The scenario that it is in.
+    pub(crate) scenario: Option<String>,
     /// Its RAM, in a file, so that it can be saved. Default: RAM of its own.
     pub(crate) memory: Option<Memory>,
     /// Kernel parameters, after those of the VM and of the user's QEMU_KERNEL_PARAMS.
@@ -71,6 +74,7 @@ impl<'a> Launch<'a> {
             disk: Disk::Fresh,
             accelerator: Accelerator::Tcg,
             channel: None,
+            scenario: None,
             memory: None,
             kernel_params: Vec::new(),
             options: Vec::new(),
@@ -99,6 +103,11 @@ impl Qemu {
         let mut claim = launch.disk.claim(launch.vm, launch.run_dir, &launch.events)?;
         let mut descriptors: Vec<OwnedFd> = vec![line.descriptor()?, control_theirs.into()];
         descriptors.extend(launch.channel.take());
+        let made = match launch.memory.is_some() {
+            true => Some(Made::by_script(launch.vm.script(), launch.run_dir)),
+            false => None,
+        };
+        let made = made.transpose().map_err(|error| Error::io("write to the run directory", &error))?;
         let (options, memory) = launch.memory.take().map(Memory::into_options).unzip();
         launch.options.extend(options.into_iter().flatten());
         let command = launch.command(&claim.image, &descriptors)?;
@@ -113,7 +122,9 @@ impl Qemu {
         first_serial_port_is_ours(supervised.pid())?;
         claim.started()?;
         let Launch { accelerator, machine, events, .. } = &launch;
-        Ok((Self::new(supervised, qmp, *accelerator, Some(claim), machine, events), console))
+        let mut qemu = Self::new(supervised, qmp, *accelerator, Some(claim), machine, events);
+        qemu.made = made.map(Arc::new);
+        Ok((qemu, console))
     }
 
     /// A QEMU that answers.
@@ -128,7 +139,7 @@ impl Qemu {
         let trouble = Arc::default();
         watch_disk(&qmp, machine, events.clone(), Arc::clone(&trouble));
         let forwarding = tokio::sync::Mutex::default();
-        Self { supervised, qmp, accelerator, trouble, forwarding, disk: Mutex::new(claim) }
+        Self { supervised, qmp, accelerator, trouble, made: None, forwarding, disk: Mutex::new(claim) }
     }
 }
 
@@ -137,6 +148,7 @@ impl Launch<'_> {
     fn command(&self, image: &Path, descriptors: &[OwnedFd]) -> Result<Command> {
         let mut command = Command::new(self.vm.script());
         let tmp = self.run_dir.tmp();
+        command.env(port_holder::LABEL, port_holder::label(self.machine, self.scenario.as_deref()));
         command.env("NIX_DISK_IMAGE", image).env("TMPDIR", &tmp).env("USE_TMPDIR", "1");
         // EFI variables and a TPM's state have a default in the working directory: beside the image,
         // if that is kept.

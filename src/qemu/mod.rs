@@ -15,8 +15,10 @@ mod monitor;
 mod network;
 mod output;
 mod plugged;
+mod port_holder;
 mod processes;
 mod qmp;
+mod reach;
 mod run_directory;
 mod screen;
 mod set_aside;
@@ -41,6 +43,7 @@ pub(crate) use keys::Chord;
 pub(crate) use launch::CHANNEL;
 pub use launch::Launch;
 pub(crate) use network::Protocol;
+pub(crate) use port_holder::is_of_a_port;
 pub use qmp::{Qmp, QmpEvent};
 pub use run_directory::RunDirectory;
 pub(crate) use run_directory::base as runs_folder;
@@ -48,7 +51,10 @@ pub(crate) use screen::Format;
 pub(crate) use set_aside::set_aside;
 pub(crate) use snapshot::Moment;
 pub(crate) use successor::{GoBack, Left};
-pub(crate) use template::{Memory, Resume, Saved, foreseen, memory_size, unfit};
+pub(crate) use template::{
+    Memory, Resume, Saved, changed_outside, copy_of, foreseen, foreseen_reach, is_script_in_store,
+    memory_size, suspicious, unfit,
+};
 
 use crate::mutex::lock;
 use supervise::Supervised;
@@ -62,6 +68,8 @@ pub struct Qemu {
     accelerator: Accelerator,
     trouble: Arc<Mutex<Option<String>>>,
     disk: Mutex<Option<disk::Claim>>,
+    /// Of one that is to be saved.
+    made: Option<Arc<template::Made>>,
     /// Held while a port is forwarded.
     forwarding: tokio::sync::Mutex<()>,
 }
@@ -75,6 +83,12 @@ impl Qemu {
     /// The process id of the run script, which is QEMU's own as the script ends in `exec`.
     pub fn pid(&self) -> u32 {
         self.supervised.pid()
+    }
+
+    /// Why no other scenario may have such a machine beside this one, by the command of the process. Unreadable when QEMU has
+    /// just ended, which whoever uses it sees.
+    pub(crate) fn reach(&self) -> Option<String> {
+        reach::in_command(&template::arguments(self.pid())?)
     }
 
     /// Tells when and how QEMU ends; holds `None` while it runs.

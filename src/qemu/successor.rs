@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::disk::Claim;
@@ -17,7 +18,7 @@ use super::launch::{self, CHANNEL, CONSOLE, CONTROL};
 use super::line_end::LineEnd;
 use super::network::Forward;
 use super::snapshot::Moment;
-use super::template::{CommandLine, copy};
+use super::template::{CommandLine, Made, copy};
 use super::{QMP_LIMIT, Qemu, RunDirectory, set_aside, supervise};
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Events, Result};
@@ -85,12 +86,14 @@ pub(crate) struct Left {
     pub(crate) line: LineEnd,
     pub(super) claim: Option<Claim>,
     pub(super) forwards: Vec<Forward>,
+    /// Of a machine that is to be saved.
+    pub(super) made: Option<Arc<Made>>,
 }
 
 impl Left {
     /// Of one that had ended before: the console's line is a new one.
     pub(super) fn by_none(line: LineEnd, claim: Option<Claim>) -> Self {
-        Self { line, claim, forwards: Vec::new() }
+        Self { line, claim, forwards: Vec::new(), made: None }
     }
 }
 
@@ -128,7 +131,7 @@ impl Qemu {
             });
         };
         self.kill().await;
-        Ok(Left { line, claim: lock(&self.disk).take(), forwards })
+        Ok(Left { line, claim: lock(&self.disk).take(), forwards, made: self.made.clone() })
     }
 
     /// What this QEMU, which has ended, leaves to another, with the console that goes with that.
@@ -138,7 +141,8 @@ impl Qemu {
     pub(crate) async fn left(&self) -> Result<(tokio::net::UnixStream, Left)> {
         let (console, line) = LineEnd::pair()?;
         self.supervised.gone().await;
-        Ok((console, Left::by_none(line, lock(&self.disk).take())))
+        let left = Left { made: self.made.clone(), ..Left::by_none(line, lock(&self.disk).take()) };
+        Ok((console, left))
     }
 
     /// Starts a QEMU at a moment, which stands still until [`Qemu::go_on`].
@@ -149,7 +153,7 @@ impl Qemu {
     pub(crate) async fn at_moment(go_back: GoBack<'_>) -> Result<Self> {
         let started = Instant::now();
         let GoBack { moment, machine, run_dir, left, channel, events } = go_back;
-        let Left { line, claim, forwards } = left;
+        let Left { line, claim, forwards, made } = left;
         line.forget_what_was_typed();
         let images = moment.images.iter().filter_map(|image| image.path.clone()).collect();
         set_aside::put_back(images, &moment.tag, run_dir).await?;
@@ -172,7 +176,8 @@ impl Qemu {
             Error::new(ErrorKind::Host, format!("could not run {program}: {error}"))
         })?;
         let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await?;
-        let qemu = Self::new(supervised, qmp, moment.accelerator, claim, machine, &events);
+        let mut qemu = Self::new(supervised, qmp, moment.accelerator, claim, machine, &events);
+        qemu.made = made;
         qemu.plug_in_again(&moment.plugged).await?;
         qemu.take_up(moment).await?;
         qemu.forward_again(forwards.iter().chain(&moment.forwards)).await?;

@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// A machine with a run script of the test's own; on drop it goes in this order.
 pub(crate) struct Firmware {
     pub(crate) qemu: Qemu,
-    pub(super) console: UnixStream,
+    pub(crate) console: UnixStream,
     pub(crate) run: RunDirectory,
     /// Its script, and what it was started with.
     pub(super) files: Vec<tempfile::TempDir>,
@@ -33,7 +33,7 @@ impl Firmware {
     }
 
     /// The same, with its RAM in a file of that folder.
-    pub(super) async fn in_template(options: &str, template: Option<&std::path::Path>) -> Self {
+    pub(crate) async fn in_template(options: &str, template: Option<&std::path::Path>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("bin")).unwrap();
         let script = folder.path().join("bin/run-nixos-vm");
@@ -51,7 +51,7 @@ impl Firmware {
     }
 
     /// Waits until the firmware has said something on the serial port.
-    pub(super) async fn says(&mut self, wanted: &str) {
+    pub(crate) async fn says(&mut self, wanted: &str) {
         let mut seen = Vec::new();
         let reading = async {
             while !String::from_utf8_lossy(&seen).contains(wanted) {
@@ -108,12 +108,14 @@ async fn booting_with(options: &str, code: &[u8], says: &str) -> (Firmware, temp
 }
 
 /// The disk of such a machine.
-pub(super) fn boot_image(folder: &std::path::Path, code: &[u8]) -> String {
+pub(crate) fn boot_image(folder: &std::path::Path, code: &[u8]) -> String {
     let image = folder.join("boot.img");
     let mut sector = vec![0xfa, 0xba, 0xf8, 0x03, 0xb0, b'G', 0xee, 0xb0, b'!', 0xee];
     sector.extend(code);
     sector.resize(510, 0);
     sector.extend([0x55, 0xaa]);
+    // A virtio disk of one sector is not read by the firmware.
+    sector.resize(1 << 20, 0);
     std::fs::write(&image, sector).unwrap();
     image.display().to_string()
 }
@@ -266,4 +268,31 @@ async fn the_memory_is_dumped_as_a_core_file() {
     assert_eq!(running["running"], true);
     let error = firmware.qemu.dump_memory("/no/such/folder/core".as_ref(), LIMIT).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Qmp);
+}
+
+#[tokio::test]
+async fn a_fixed_port_that_another_machine_has_is_named_with_its_holder() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let options = format!("-nic user,hostfwd=tcp:127.0.0.1:{port}-:22");
+    let first = Firmware::with(&options).await;
+    let script = tempfile::tempdir().unwrap();
+    let path = script.path().join("run-nixos-vm");
+    std::fs::write(
+        &path,
+        format!("#!/bin/sh\nexec qemu-system-x86_64 -m 64 {options} -nographic $QEMU_OPTS\n"),
+    )
+    .unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (vm, run) = (BuiltVm::open(&path).unwrap(), RunDirectory::create().unwrap());
+    let error = Qemu::launch(Launch::new(&vm, "second", &run, Events::none())).await.unwrap_err();
+    assert!(is_of_a_port(&error), "{error}");
+    let text = error.to_string();
+    let holder = format!("tcp port {port}: process {} (", first.qemu.pid());
+    for part in
+        [holder.as_str(), "the machine test", &format!("hostfwd=tcp:127.0.0.1:{port}-:22"), "forward_port(0"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    drop(first);
+    Qemu::launch(Launch::new(&vm, "second", &run, Events::none())).await.unwrap();
 }

@@ -14,8 +14,8 @@ use super::given::Place;
 use super::registry::{From, MachineRequest, Scenario};
 use super::suite::Suite;
 use crate::build::{BuiltVm, Source, password_of};
-use crate::machine::{Machine, MachineOptions, Session};
-use crate::qemu::memory_size;
+use crate::machine::{Alone, Machine, MachineOptions, Session};
+use crate::qemu::{foreseen_reach, memory_size};
 use crate::template::{self, IN_CHECKPOINT, Moment};
 use crate::{Error, ErrorKind, Events, Result};
 
@@ -140,9 +140,21 @@ impl Run<'_> {
         admit(demand, self.suite.capacity(), self.events).await
     }
 
+    /// Waits until no other scenario has machines that reach these, if one of them reaches others.
+    async fn alone(&self, plans: &[(Begin, MachineOptions)], vms: &[BuiltVm]) -> Result<Option<Alone>> {
+        let reach =
+            |((_, options), vm): (&(Begin, MachineOptions), &BuiltVm)| foreseen_reach(vm, options.hardware());
+        match plans.iter().zip(vms).find_map(reach) {
+            Some(why) => Alone::wait(&why, self.events).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Starts them all.
     async fn ready(&self, vms: Vec<BuiltVm>) -> Result<Ready, Failure> {
         let plans = self.plans(&vms)?;
+        // Before the right to run machines, which others need meanwhile.
+        let alone = self.alone(&plans, &vms).await.map_err(at(Exit::Host))?;
         let permit = match vms.is_empty() {
             true => None,
             false => Some(self.admitted(&vms).await.map_err(at(Exit::Host))?),
@@ -151,7 +163,8 @@ impl Run<'_> {
         let mut getting_ready = JoinSet::new();
         let names = self.scenario.machines.iter().map(|request| request.name);
         for (number, ((name, vm), (begin, options))) in names.zip(vms).zip(plans).enumerate() {
-            let (events, suite) = (self.events.clone(), Arc::clone(self.suite));
+            let (events, suite, options) =
+                (self.events.clone(), Arc::clone(self.suite), options.alone(alone.clone()));
             let ready = async move { (number, name, begin.machine(&vm, options, &suite, &events).await) };
             getting_ready.spawn(ready);
         }

@@ -219,7 +219,7 @@ impl Suite {
         machine: &MachineRequest,
         events: &Events,
     ) -> MachineOptions {
-        let options = MachineOptions::new(machine.name).events(events.clone());
+        let options = MachineOptions::new(machine.name).events(events.clone()).scenario(&scenario.name());
         options.show_console(self.settings.console).time_boot(budget::has_one(scenario))
     }
 

@@ -1,5 +1,10 @@
 //! What a template is known by.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 use crate::build::BuiltVm;
 use crate::digest;
 use crate::qemu::{Accelerator, accelerator};
@@ -10,7 +15,7 @@ pub struct Key(String);
 
 /// Another number for each change of what is in a template and how it is sealed: versions of this library between two
 /// releases share a cache.
-const FORMAT: &str = "templates 2";
+const FORMAT: &str = "templates 3";
 
 /// Variables that reach the run script and QEMU.
 const VARIABLES: [&str; 7] = [
@@ -22,6 +27,9 @@ const VARIABLES: [&str; 7] = [
     "NIX_SWTPM_DIR",
     "NIX_SSL_CERT_FILE",
 ];
+
+/// Variables that run scripts get from us, and PATH, of which the seal says which programs are found there.
+const PER_RUN: [&str; 6] = ["TMPDIR", "USE_TMPDIR", "NIX_DISK_IMAGE", "PATH", "PWD", "OLDPWD"];
 
 impl Key {
     /// The key of a moment that the library itself knows how to reach: `moment` says which, with all that
@@ -36,6 +44,7 @@ impl Key {
             crate::control::guest::print(),
         ];
         parts.extend(VARIABLES.iter().map(|name| std::env::var(name).unwrap_or_default()));
+        parts.extend(named_in(&std::fs::read_to_string(vm.script()).unwrap_or_default()));
         parts.extend(moment.iter().map(|part| (*part).to_owned()));
         Self::of(&parts)
     }
@@ -57,9 +66,25 @@ impl Key {
     }
 }
 
+/// The variables of this process that a script's text names, each with its value.
+fn named_in(script: &str) -> Vec<String> {
+    static NAME: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)").ok());
+    let found = NAME.iter().flat_map(|regex| regex.captures_iter(script)).filter_map(|found| found.get(1));
+    let names: BTreeSet<&str> =
+        found.map(|name| name.as_str()).filter(|name| !PER_RUN.contains(name)).collect();
+    names.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_that_the_script_names_are_part_of_it_and_those_of_each_run_are_not() {
+        let named = named_in("cp ${HOME}/x $TMPDIR/y; echo $PATH $NO_SUCH_VARIABLE_HERE $(HOME)");
+        assert_eq!(named, [format!("HOME={}", std::env::var("HOME").unwrap())]);
+    }
 
     #[test]
     fn parts_are_kept_apart_and_each_step_is_another_key() {

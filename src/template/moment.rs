@@ -12,7 +12,7 @@ use super::{Key, Made, Store};
 use crate::build::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
 use crate::mutex::lock;
-use crate::qemu::{Accelerator, Saved, accelerator};
+use crate::qemu::{Accelerator, Saved, accelerator, is_of_a_port};
 use crate::{Error, ErrorKind, Events, Result};
 
 /// The title under which an error says in which checkpoint it is.
@@ -134,7 +134,8 @@ pub async fn machine(
     let why = match clone(&store, vm, &options, moment, events).await {
         Ok(Cloned::Machine(machine)) => return Ok(*machine),
         Ok(Cloned::Impossible(why)) => why,
-        Err(error) if is_the_machines(&error) => return Err(error),
+        // Booted, it would want the same port.
+        Err(error) if is_the_machines(&error) || is_of_a_port(&error) => return Err(error),
         Err(error) => in_a_line(&error, vm, store.folder()),
     };
     note_once(vm, &why, options.name(), events);
@@ -184,7 +185,9 @@ async fn clone(
             match Machine::resume(vm, options.clone(), template).await {
                 Ok(machine) => Ok(Cloned::Machine(Box::new(machine))),
                 Err(error) => {
-                    store.discard(&folder);
+                    if !is_of_a_port(&error) {
+                        store.discard(&folder);
+                    }
                     Err(error)
                 }
             }
@@ -211,7 +214,11 @@ async fn template(
                 Made::Ready(used) => {
                     let its = used.folder.clone();
                     let resumed = Machine::resume_to_save(vm, options.clone(), used, folder).await;
-                    resumed.inspect_err(|_| store.discard(&its))?
+                    resumed.inspect_err(|error| {
+                        if !is_of_a_port(error) {
+                            store.discard(&its);
+                        }
+                    })?
                 }
             },
         };

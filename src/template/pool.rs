@@ -1,6 +1,7 @@
 //! Clones that are started before they are asked for: while one scenario runs, the next one's machine gets up.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::runtime::{Builder, Runtime};
@@ -10,7 +11,7 @@ use super::{Key, Moment, Store, machine};
 use crate::build::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
 use crate::mutex::lock;
-use crate::qemu::accelerator;
+use crate::qemu::{accelerator, changed_outside};
 use crate::{Error, Event, Events, Result};
 
 /// Clones that wait to be asked for, each for one who asks.
@@ -45,6 +46,8 @@ type Starting = JoinHandle<Option<Waiting>>;
 #[derive(Debug)]
 struct Waiting {
     machine: Machine,
+    /// The folder of what it is a clone of.
+    template: PathBuf,
     events: Held,
 }
 
@@ -72,8 +75,8 @@ impl Pool {
         let (vm, moment, events) = (vm.clone(), moment.clone(), Held::new());
         let started = async move {
             let options = options.events(events.events());
-            let machine = started(&vm, options, &moment).await;
-            machine.map(|machine| Waiting { machine, events })
+            let (machine, template) = started(&vm, options, &moment).await?;
+            Some(Waiting { machine, template, events })
         };
         waiting.entry(asked).or_default().push_back(runtime.spawn(started));
     }
@@ -92,8 +95,10 @@ impl Pool {
         // The one that got up first.
         let prepared = self.waiting().get_mut(&moment.asked(vm, &options)).and_then(VecDeque::pop_front);
         if let Some(prepared) = prepared
-            && let Ok(Some(Waiting { machine, events: held })) = prepared.await
+            && let Ok(Some(Waiting { machine, template, events: held })) = prepared.await
             && machine.qemu().exit().borrow().is_none()
+            // It may have waited for minutes.
+            && changed_outside(&template).is_none()
         {
             held.pass_on(events);
             return Ok(machine);
@@ -128,12 +133,13 @@ impl Drop for Pool {
     }
 }
 
-async fn started(vm: &BuiltVm, options: MachineOptions, moment: &Moment) -> Option<Machine> {
+async fn started(vm: &BuiltVm, options: MachineOptions, moment: &Moment) -> Option<(Machine, PathBuf)> {
     let choice = accelerator::choose(vm, &Events::none()).await.ok()?;
     let key = moment.key(vm, options.hardware(), choice.accelerator);
     let template = Store::open().ok()?.whole(&key).ok()??;
+    let folder = template.folder.clone();
     match Machine::resume(vm, options, template).await {
-        Ok(machine) => Some(machine),
+        Ok(machine) => Some((machine, folder)),
         Err(error) => {
             tracing::debug!(%error, "no clone waits");
             None

@@ -2,7 +2,7 @@
 //!
 //! Small files are hashed. The RAM and the disks, hundreds of MiB, are known by what the kernel notes of each
 //! change: size, inode, and the times of the last change of content and of inode, which no program can set
-//! back. What a crash of the host may have torn is not trusted: a seal holds for one boot of the host.
+//! back. So is what it was made of outside of the Nix store (see `qemu/template/outside`). What a crash of the host may have torn is not trusted: a seal holds for one boot of the host.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::qemu::accelerator::host_boot;
+use crate::qemu::changed_outside;
 
 const SEAL_FILE: &str = "seal.json";
 /// Files up to this size are hashed.
@@ -57,8 +58,11 @@ pub(super) fn broken(folder: &Path) -> Option<String> {
         return Some("this host was restarted since".to_owned());
     }
     let changed = |name: &&String| found.files.get(*name) != sealed.files.get(*name);
-    let name = sealed.files.keys().chain(found.files.keys()).find(changed)?;
-    Some(format!("{name} was changed"))
+    match sealed.files.keys().chain(found.files.keys()).find(changed) {
+        Some(name) => Some(format!("{name} was changed")),
+        // What it was made of lies elsewhere; the list of it is one of the files.
+        None => changed_outside(folder),
+    }
 }
 
 fn seal(folder: &Path) -> io::Result<Seal> {

@@ -29,7 +29,7 @@ fn run_with_a_moment() -> Folder {
 }
 
 /// `nixvm-test` on a terminal, in a shell that writes down how it leaves the terminal.
-fn on_a_terminal(folder: &Folder, arguments: &str) -> OsSession {
+pub fn on_a_terminal(folder: &Folder, arguments: &str) -> OsSession {
     let program = env!("CARGO_BIN_EXE_nixvm-test");
     let mut command = folder.command(&[]);
     let environment: Vec<(String, String)> = command
@@ -53,7 +53,7 @@ fn on_a_terminal(folder: &Folder, arguments: &str) -> OsSession {
 }
 
 /// Reads on to the end; the terminal is as it was.
-fn left_as_it_was(folder: &Folder, mut session: OsSession) -> String {
+pub fn left_as_it_was(folder: &Folder, mut session: OsSession) -> String {
     let mut bytes = Vec::new();
     // The end of a pseudoterminal whose other side is gone is an error on Linux.
     let _ = session.read_to_end(&mut bytes);
@@ -77,7 +77,7 @@ fn processes_of(folder: &Path) -> Vec<u32> {
 #[test]
 fn a_moment_that_cant_be_gone_back_to_is_a_machine_that_boots_and_the_key_leaves_it() {
     let folder = run_with_a_moment();
-    let mut session = on_a_terminal(&folder, "attach run");
+    let mut session = on_a_terminal(&folder, "attach run --trust");
     session.expect("qemu-of-no-host, which it ran on, is not installed here").unwrap();
     session.expect("on the console of web; ctrl-] leaves it").unwrap();
     session.expect("nixos login: ").unwrap();
@@ -154,7 +154,7 @@ fn what_is_missing_is_named() {
         .ended_with(code)
         .said(text);
     };
-    said(&["attach", "run"], 2, "a console needs a terminal");
+    said(&["attach", "run", "--trust"], 2, "a console needs a terminal");
     said(&["attach", "run", "logout"], 2, "login --machine web");
     said(&["attach"], 2, "there is no record of a run in");
     said(&["attach", "--live", "1a2b3c4d.1"], 2, "no run is paused as");
@@ -163,7 +163,7 @@ fn what_is_missing_is_named() {
     std::fs::remove_dir_all(folder.path().join("result")).unwrap();
     let packed = Ran::of(&mut folder.command(&["attach", "run", "--pack"]));
     packed.ended_with(0).printed("login-web.moment.tar.gz");
-    let session = on_a_terminal(&folder, "attach login-web.moment.tar.gz");
+    let session = on_a_terminal(&folder, "attach login-web.moment.tar.gz --trust");
     let text = left_as_it_was(&folder, session);
     assert!(text.contains("which is not here") && text.contains("nix copy --from ssh://"), "{text}");
 }

@@ -5,7 +5,9 @@
 
 mod admission;
 mod against;
+mod alone;
 mod attach;
+mod attach_foreign;
 mod checks;
 mod compiling;
 mod config;

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests
 
 mod case;
+mod changed;
 mod damaged;
 mod full;
 mod killed;

@@ -1,5 +1,6 @@
 //! Which moment is meant: of which run, scenario and machine.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nixvm_test::beneath::Beneath;
@@ -91,10 +92,20 @@ pub fn live(id: &str) -> Result<PathBuf> {
     let candidates = [nixvm_test::qemu::RunDirectory::named(id), Some(path.to_owned())];
     let socket = |folder: PathBuf| if folder.is_dir() { folder.join("console.sock") } else { folder };
     let found = candidates.into_iter().flatten().map(socket).find(|socket| socket.exists());
-    found.ok_or_else(|| {
+    let socket = found.ok_or_else(|| {
         Error::new(ErrorKind::Usage, format!("no run is paused as {id:?}"))
             .next_step("give what the run printed when it paused, such as 1a2b3c4d.1")
-    })
+    })?;
+    let owner = std::fs::metadata(&socket).map(|found| found.uid()).ok();
+    match owner.filter(|owner| *owner != rustix::process::geteuid().as_raw()) {
+        None => Ok(socket),
+        Some(other) => Err(Error::new(
+            ErrorKind::Usage,
+            format!("{} belongs to another user, of number {other}", socket.display()),
+        )
+        .likely_cause("what is typed there goes to that user, not to a machine of yours")
+        .next_step("attach as the user who runs the machine")),
+    }
 }
 
 #[cfg(test)]

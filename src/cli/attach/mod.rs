@@ -45,6 +45,9 @@ pub struct Attach {
     /// Make one file of the moment instead, to be taken to another host
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "live")]
     pack: Option<Option<PathBuf>>,
+    /// Take what the moment names as it is: options that let QEMU run commands, files of this host, a run script
+    #[arg(long, conflicts_with = "live")]
+    trust: bool,
     /// The console of a machine whose run is paused, by what the run said of it
     #[arg(long, value_name = "ID", conflicts_with_all = ["run", "scenario", "machine"])]
     live: Option<String>,
@@ -66,24 +69,31 @@ impl Attach {
             None => find::moment(&self.run, self.scenario.as_deref(), self.machine.as_deref())?,
         };
         let kept = Kept::open(&moment)?;
+        let kept = if self.trust { kept.trust() } else { kept };
         if let Some(file) = &self.pack {
             let file = file.clone().unwrap_or_else(|| pack::name_for(&moment));
             pack::pack(&moment, &file)?;
             report::answer_path(&file);
             return Ok(Exit::Passed.into());
         }
+        let obstacle = kept.obstacle()?;
         let shown = Shown::before_a_console(&options.settings()?)?;
         let _counted = ByHand::count(kept.vm().ok().as_ref());
-        let (machine, console) = machine(&kept, options, &shown).await?;
+        let (machine, console) = machine(&kept, obstacle, options, &shown).await?;
         shown.end();
         visit(&machine, console, "", Ending::Stop).await
     }
 }
 
 /// A machine that goes on from the moment; where that can't be, one that is booted, and one line says why.
-async fn machine(kept: &Kept, options: &Options, shown: &Shown) -> Result<(Machine, RawConsole)> {
+async fn machine(
+    kept: &Kept,
+    obstacle: Option<String>,
+    options: &Options,
+    shown: &Shown,
+) -> Result<(Machine, RawConsole)> {
     let named = || MachineOptions::new(kept.machine()).events(shown.events());
-    let why = match kept.obstacle()? {
+    let why = match obstacle {
         Some(why) => why,
         None => match kept.resume(named()).await {
             Ok(resumed) => return Ok(resumed),

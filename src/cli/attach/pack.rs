@@ -1,18 +1,30 @@
 //! A moment in one file: a compressed archive, holes left out.
 
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use nixvm_test::beneath::Beneath;
 use nixvm_test::{Error, ErrorKind, Result};
+use tar::EntryType;
 
 /// What such a file's name ends with.
 const ENDING: &str = "tar.gz";
 /// The folder within it.
 const WITHIN: &str = "moment";
+/// More files than a moment has.
+const FILES: usize = 100;
+/// More than the headers between two files take, in bytes. Those of a file with holes list all that lies between them.
+const HEADERS: u64 = 32 << 20;
+/// This stays free on the disk, in bytes.
+const SPARE: u64 = 1 << 30;
 /// gzip's own mark (RFC 1952).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
@@ -46,10 +58,15 @@ pub fn pack(folder: &Path, file: &Path) -> Result {
     let compressed = GzEncoder::new(BufWriter::new(part.as_file()), Compression::fast());
     let mut archive = tar::Builder::new(compressed);
     archive.sparse(true);
-    archive
-        .append_dir_all(WITHIN, folder)
-        .and_then(|()| archive.into_inner()?.finish()?.flush())
-        .map_err(failed)?;
+    let append = || {
+        let moment = Beneath::open(folder)?;
+        archive.append_dir(WITHIN, folder)?;
+        for name in moment.names(FILES)? {
+            archive.append_file(Path::new(WITHIN).join(&name), &mut moment.file(&name)?.0)?;
+        }
+        archive.into_inner()?.finish()?.flush()
+    };
+    append().map_err(failed)?;
     part.persist_noclobber(file).map_err(|error| match error.error {
         error if error.kind() == std::io::ErrorKind::AlreadyExists => taken(error),
         error => failed(error),
@@ -57,18 +74,93 @@ pub fn pack(folder: &Path, file: &Path) -> Result {
     Ok(())
 }
 
-/// Unpacks `file` below `place`; gives the moment's folder.
+/// Unpacks `file` below `place`; gives the moment's folder. Whoever made the file decides nothing but what is in the
+/// moment's own files: there are no links in it, no devices, and no paths that lead elsewhere.
 pub fn unpack(file: &Path, place: &Path) -> Result<PathBuf> {
-    let failed = |error: std::io::Error| {
+    let failed = |error: io::Error| {
         Error::new(ErrorKind::Io, format!("could not unpack {}: {error}", file.display())).likely_cause(
             "it is no file that `nixvm-test attach --pack` made, it is cut off, or the disk is full",
         )
     };
-    let compressed = BufReader::new(File::open(file).map_err(failed)?);
-    let mut archive = tar::Archive::new(GzDecoder::new(compressed));
+    let moment = place.join(WITHIN);
+    unpack_to(File::open(file).map_err(failed)?, &moment, free(place).map_err(failed)?).map_err(failed)?;
+    Ok(moment)
+}
+
+/// Unpacks what has `most` bytes at most, holes left out.
+fn unpack_to(file: File, moment: &Path, most: u64) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(moment)?;
+    let left = Rc::new(Cell::new(HEADERS));
+    let bytes = GzDecoder::new(BufReader::new(file));
+    let mut archive = tar::Archive::new(Metered { bytes, left: Rc::clone(&left) });
     archive.set_preserve_mtime(false);
-    archive.unpack(place).map_err(failed)?;
-    Ok(place.join(WITHIN))
+    let mut names = BTreeSet::new();
+    let mut taken = 0u64;
+    let mut entries = archive.entries()?;
+    while let Some(entry) = entries.next() {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let parts: Vec<_> = path.components().collect();
+        let refused = |what: &str| {
+            let path: String =
+                path.to_string_lossy().chars().flat_map(char::escape_default).take(200).collect();
+            io::Error::new(io::ErrorKind::InvalidData, format!("{path} in it is {what}"))
+        };
+        match (entry.header().entry_type(), parts.as_slice()) {
+            (EntryType::Directory, [Component::Normal(folder)]) if *folder == WITHIN => continue,
+            (
+                EntryType::Regular | EntryType::GNUSparse,
+                [Component::Normal(folder), Component::Normal(name)],
+            ) if *folder == WITHIN => {
+                if !names.insert(name.to_os_string()) {
+                    return Err(refused("there twice"));
+                }
+                if names.len() > FILES {
+                    return Err(refused("one of too many files"));
+                }
+                let size = entry.header().entry_size()?;
+                taken = taken.saturating_add(size);
+                if taken > most {
+                    return Err(refused(&format!("too large: {taken} bytes, and {most} are free for it")));
+                }
+                left.set(size);
+                let to = moment.join(name);
+                entry.unpack(&to)?;
+                fs::set_permissions(&to, fs::Permissions::from_mode(0o600))?;
+            }
+            (EntryType::Regular | EntryType::GNUSparse | EntryType::Directory, _) => {
+                return Err(refused("no file of a moment"));
+            }
+            _ => return Err(refused("no regular file")),
+        }
+        left.set(HEADERS);
+    }
+    Ok(())
+}
+
+/// How many bytes may be written in a folder.
+fn free(place: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(place)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize).saturating_sub(SPARE))
+}
+
+/// What gives so many bytes at most: a header that claims to be large fills no memory, and one of a few bytes that unpacks
+/// to many no disk.
+struct Metered<R> {
+    bytes: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left.get()).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 && !buffer.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a header in it is too large"));
+        }
+        let read = self.bytes.read(&mut buffer[..most])?;
+        self.left.set(self.left.get().saturating_sub(read as u64));
+        Ok(read)
+    }
 }
 
 #[cfg(test)]
@@ -104,5 +196,69 @@ mod tests {
         assert!(std::fs::metadata(unpacked.join("image0")).unwrap().blocks() * 512 < 1 << 20);
         std::fs::write(&packed, &std::fs::read(&packed).unwrap()[..60]).unwrap();
         assert!(unpack(&packed, &elsewhere.path().join("other")).is_err());
+    }
+
+    /// An archive in which an entry of this kind and name holds this, or leads there.
+    fn hostile(kind: EntryType, name: &str, content: &[u8], link: Option<&str>) -> Vec<u8> {
+        let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        // Past what the library refuses to write.
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        if let Some(link) = link {
+            header.set_link_name(link).unwrap();
+        }
+        header.set_mode(0o6777);
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        archive.append(&header, content).unwrap();
+        archive.into_inner().unwrap().finish().unwrap()
+    }
+
+    #[test]
+    fn an_archive_from_elsewhere_makes_nothing_but_a_moments_files() {
+        let long = vec![0; 100 << 20];
+        for (what, archive) in [
+            ("absolute", hostile(EntryType::Regular, "/tmp/nixvm-escaped", b"x", None)),
+            ("upwards", hostile(EntryType::Regular, "moment/../../escaped", b"x", None)),
+            ("beside", hostile(EntryType::Regular, "escaped", b"x", None)),
+            ("deeper", hostile(EntryType::Regular, "moment/a/b", b"x", None)),
+            ("symlink", hostile(EntryType::Symlink, "moment/image0", b"", Some("/etc/passwd"))),
+            ("folder's symlink", hostile(EntryType::Symlink, "moment", b"", Some("/tmp"))),
+            ("hard link", hostile(EntryType::Link, "moment/image0", b"", Some("/etc/passwd"))),
+            ("device", hostile(EntryType::Block, "moment/image0", b"", None)),
+            ("fifo", hostile(EntryType::Fifo, "moment/transcript", b"", None)),
+            ("folder", hostile(EntryType::Directory, "elsewhere", b"", None)),
+            ("long name", hostile(EntryType::GNULongName, "././@LongLink", &long, None)),
+            ("extensions", hostile(EntryType::XHeader, "moment/x", &long, None)),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let packed = folder.path().join("packed");
+            fs::write(&packed, &archive).unwrap();
+            let place = folder.path().join("place");
+            fs::create_dir(&place).unwrap();
+            let error = unpack(&packed, &place).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io, "{what}");
+            let left: Vec<_> = fs::read_dir(place.join("moment")).unwrap().flatten().collect();
+            assert!(left.is_empty(), "{what}: {left:?}");
+            let beside: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().collect();
+            assert_eq!(beside.len(), 2, "{what}: {beside:?}");
+        }
+        assert!(!Path::new("/tmp/nixvm-escaped").exists());
+    }
+
+    #[test]
+    fn what_unpacks_to_more_than_there_is_room_for_is_refused_before_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let packed = folder.path().join("packed");
+        fs::write(&packed, hostile(EntryType::Regular, "moment/state", &vec![0; 50 << 20], None)).unwrap();
+        let moment = folder.path().join("moment");
+        let error = unpack_to(File::open(&packed).unwrap(), &moment, 49 << 20).unwrap_err().to_string();
+        assert!(error.contains("moment/state in it is too large"), "{error}");
+        assert_eq!(fs::read_dir(&moment).unwrap().count(), 0);
+        fs::remove_dir(&moment).unwrap();
+        unpack_to(File::open(&packed).unwrap(), &moment, 50 << 20).unwrap();
+        let state = fs::metadata(moment.join("state")).unwrap();
+        assert_eq!((state.len(), state.mode() & 0o7777), (50 << 20, 0o600));
     }
 }

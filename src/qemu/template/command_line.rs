@@ -9,9 +9,22 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::MEMORY;
-use super::overlay;
+use super::overlay::{self, Format};
 use super::properties::Properties;
+use crate::qemu::reach;
 use crate::{Error, Result};
+
+/// Devices that keep a machine from being cloned, and why.
+const UNFIT_DEVICES: [(&str, &str); 6] = [
+    ("vfio", "it uses a device of the host"),
+    ("usb-host", "it uses a device of the host"),
+    ("vhost-", "it depends on another process or on the host's kernel"),
+    // What the guest gives back is cut out of the file that all clones read.
+    ("virtio-balloon", "its memory can shrink"),
+    ("virtio-mem", "its memory can shrink"),
+    ("virtio-pmem", "it writes to memory that is a file"),
+];
+const TEMPORARY: &str = "what it writes to a disk is not kept (snapshot=on)";
 
 /// A QEMU command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +72,15 @@ impl CommandLine {
         }
     }
 
+    /// The format that a drive's option says its image has.
+    pub(super) fn format_at(&self, at: usize) -> Option<Format> {
+        match Properties::parse(self.arguments.get(at)?).get("format")? {
+            "raw" => Some(Format::Raw),
+            "qcow2" => Some(Format::Qcow2),
+            _ => None,
+        }
+    }
+
     /// Each option with its value, and the value's place.
     fn options(&self) -> impl Iterator<Item = (&str, usize, &str)> {
         self.arguments.windows(2).enumerate().filter_map(|(at, pair)| {
@@ -70,6 +92,9 @@ impl CommandLine {
     /// Why this machine can't be cloned, if something stands in the way: what a clone would share with
     /// others, or what lives outside of QEMU.
     pub(super) fn obstacle(&self, run_dir: &Path) -> Option<String> {
+        if let Some(why) = reach::in_command(&self.arguments) {
+            return Some(why);
+        }
         let run_dir = run_dir.to_string_lossy();
         for (option, at, value) in self.options() {
             let properties = Properties::parse(value);
@@ -81,8 +106,13 @@ impl CommandLine {
                 "device" if value.starts_with("vhost-user-fs") => {
                     return Some(format!("it shares a folder by virtiofs ({})", named("tag")));
                 }
-                "device" if value.starts_with("vfio") => {
-                    return Some("it uses a device of the host".to_owned());
+                "device" => {
+                    let device = properties.pairs(Some("driver")).find(|(key, _)| *key == "driver");
+                    let device = device.and_then(|(_, name)| name).unwrap_or(value);
+                    let unfit = UNFIT_DEVICES.iter().find(|(name, _)| device.starts_with(name));
+                    if let Some((_, why)) = unfit {
+                        return Some(format!("{why} ({device})"));
+                    }
                 }
                 "chardev" if properties.get("path").is_some() && !properties.is_on("server") => {
                     return Some(format!("it depends on another process ({})", named("path")));
@@ -92,6 +122,7 @@ impl CommandLine {
                         return Some(why);
                     }
                 }
+                "snapshot" => return Some(TEMPORARY.to_owned()),
                 // The value of the memory is ours, and names a descriptor.
                 _ if value.contains(&*run_dir) => {
                     return Some(format!("-{option} names a file of its run: {value}"));
@@ -113,10 +144,17 @@ impl CommandLine {
     fn image(&self, at: usize, value: &str, run_dir: &str) -> Result<Option<Image>, String> {
         let properties = Properties::parse(value);
         let Some(path) = properties.get("file") else { return Ok(None) };
-        if path.starts_with(run_dir) {
+        if properties.is_on("snapshot") {
+            return Err(format!("{TEMPORARY}: {path}"));
+        }
+        // `nbd:`, `ssh:`, `fat:`, `json:`: what QEMU takes for no file.
+        if path.split_once(':').is_some_and(|(before, _)| before != "file" && !before.contains('/')) {
+            return Err(format!("it uses a disk that is no file of this host: {path}"));
+        }
+        if Path::new(path).starts_with(run_dir) {
             return Ok(Some(Image { at, path: path.into() }));
         }
-        if properties.is_on("readonly") || properties.is_on("snapshot") || path.starts_with("/nix/store/") {
+        if properties.is_on("readonly") || path.starts_with("/nix/store/") {
             return Ok(None);
         }
         Err(format!("it writes to an image outside of its run: {path}"))
@@ -250,9 +288,9 @@ pub(super) fn is_plain(path: &Path) -> bool {
     path.to_str().is_some() && !path.as_os_str().as_bytes().contains(&b'\n')
 }
 
-/// Makes `path` an image over `below`.
-pub(super) fn layer(path: &Path, below: &Path) -> Result {
-    let made = overlay::format_of(below).and_then(|format| overlay::create(path, below, format));
+/// Makes `path` an image over `below`, which has this format.
+pub(super) fn layer(path: &Path, below: &Path, format: Format) -> Result {
+    let made = overlay::create(path, below, format);
     made.map_err(|error| Error::io(format_args!("make a disk over {}", below.display()), &error))
 }
 
@@ -354,6 +392,16 @@ mod tests {
             ("-chardev socket,id=c,path=/run/virtiofsd.sock", "another process (/run/virtiofsd.sock)"),
             ("-tpmdev emulator,id=tpm0,chardev=c", "TPM"),
             ("-drive file=/home/me/data.img,format=raw", "outside of its run: /home/me/data.img"),
+            ("-device vhost-user-blk-pci,chardev=c", "another process"),
+            ("-device driver=vhost-user-gpu-pci,chardev=c", "another process"),
+            ("-device virtio-balloon-pci", "its memory can shrink"),
+            ("-device virtio-mem-pci,memdev=m", "its memory can shrink"),
+            ("-netdev socket,id=n,mcast=230.0.0.1:1234", "leads to other machines"),
+            ("-drive file=/x,snapshot=on", "is not kept (snapshot=on): /x"),
+            ("-drive file=/var/tmp/nixvm-0/ab.1/disk.qcow2,snapshot", "is not kept"),
+            ("-snapshot -nographic", "is not kept"),
+            ("-drive file=nbd:unix:/run/x,readonly=on", "no file of this host"),
+            ("-drive file=/var/tmp/nixvm-0/ab.10/disk.qcow2", "outside of its run"),
             ("-pidfile /var/tmp/nixvm-0/ab.1/tmp/pid", "-pidfile names a file of its run"),
         ] {
             let obstacle = command(options).obstacle(Path::new(RUN)).unwrap();

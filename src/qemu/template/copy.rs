@@ -12,39 +12,44 @@ use rustix::io::Errno;
 /// Copies a file, the parts of it that hold something; with no copying at all where the file system can share
 /// them.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    contents(File::open(from)?, File::create_new(to)?)
+    copy_of(&File::open(from)?, to)
+}
+
+/// [`copy`] of an open file.
+pub(crate) fn copy_of(from: &File, to: &Path) -> io::Result<()> {
+    contents(from, &File::create_new(to)?)
 }
 
 /// [`copy`] to a file that may be there already, and stays the same file.
 pub(in crate::qemu) fn over(from: &Path, to: &Path) -> io::Result<()> {
-    contents(File::open(from)?, File::create(to)?)
+    contents(&File::open(from)?, &File::create(to)?)
 }
 
 /// `to` is empty.
-fn contents(from: File, to: File) -> io::Result<()> {
-    if ioctl_ficlone(&to, &from).is_ok() {
+fn contents(from: &File, to: &File) -> io::Result<()> {
+    if ioctl_ficlone(to, from).is_ok() {
         return Ok(());
     }
     let size = from.metadata()?.len();
     to.set_len(size)?;
     let mut at = 0;
     while at < size {
-        let start = match seek(&from, SeekFrom::Data(at)) {
+        let start = match seek(from, SeekFrom::Data(at)) {
             Ok(start) => start,
             // Nothing but a hole up to the end.
             Err(Errno::NXIO) => break,
             Err(errno) => return Err(errno.into()),
         };
-        let end = seek(&from, SeekFrom::Hole(start))?;
+        let end = seek(from, SeekFrom::Hole(start))?;
         let (mut read, mut written) = (start, start);
         while read < end {
             let rest = usize::try_from(end - read).unwrap_or(usize::MAX);
-            match copy_file_range(&from, Some(&mut read), &to, Some(&mut written), rest) {
+            match copy_file_range(from, Some(&mut read), to, Some(&mut written), rest) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
                 // Another file system, or one that can't do it.
                 Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => {
-                    by_hand(&from, &to, read..end)?;
+                    by_hand(from, to, read..end)?;
                     break;
                 }
                 Err(errno) => return Err(errno.into()),

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::MACHINE_FILE;
 use super::resume::read;
 use super::save::Description;
+use super::{MACHINE_FILE, program};
 use crate::Result;
 use crate::qemu::Accelerator;
+use crate::text;
 
 const STORE: &str = "/nix/store/";
 
@@ -18,8 +19,8 @@ const STORE: &str = "/nix/store/";
 /// [`crate::ErrorKind::Io`] when its files can't be read.
 pub(crate) fn unfit(folder: &Path) -> Result<Option<String>> {
     let description = read(&folder.join(MACHINE_FILE))?;
-    let Some(program) = program(&description.command.program) else {
-        let name = description.command.program.display();
+    let Some(program) = program::resolved(&description.command.program) else {
+        let name = text::line(&description.command.program.to_string_lossy());
         return Ok(Some(format!("{name}, which it ran on, is not installed here")));
     };
     let (major, minor) = description.version;
@@ -62,16 +63,6 @@ fn store_paths(text: &str) -> impl Iterator<Item = PathBuf> {
         let name = &rest[..end.unwrap_or(rest.len())];
         (!name.is_empty()).then(|| Path::new(STORE).join(name))
     })
-}
-
-/// The QEMU of a machine, or the one of that name on PATH.
-pub(super) fn program(its: &Path) -> Option<PathBuf> {
-    if its.is_file() {
-        return Some(its.to_owned());
-    }
-    let name = its.file_name()?;
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 /// The first two numbers of `QEMU emulator version 10.0.2 (…)`.

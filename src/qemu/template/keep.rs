@@ -1,6 +1,7 @@
 //! Keeping a machine as it stands, whatever it does: its RAM goes into the state, and nothing that is written
 //! depends on anything but QEMU and the Nix store, so that the folder can be taken elsewhere.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,10 @@ use serde_json::json;
 
 use super::command_line::{CommandLine, is_plain};
 use super::copy::copy;
+use super::outside::Outside;
+use super::overlay::{self, Below, Format};
 use super::save::{Description, Saved, SavedImage, moved, uri};
-use super::{MACHINE_FILE, STATE_FILE, fitness, overlay};
+use super::{MACHINE_FILE, STATE_FILE, fitness};
 use crate::qemu::{Accelerator, Qemu, RunDirectory};
 use crate::{Error, ErrorKind, Result};
 
@@ -40,6 +43,11 @@ impl Qemu {
         if let Some(why) = self.obstacle(&command, run_dir).await? {
             return Ok(Saved::Impossible(why));
         }
+        let disks = command.images(run_dir.path());
+        let formats = match self.formats(&command, &disks).await? {
+            Ok(formats) => formats,
+            Err(why) => return Ok(Saved::Impossible(why)),
+        };
         self.qmp().execute("stop", None, ANSWER).await?;
         let version = self.version().await?;
         self.set_migration(false).await?;
@@ -56,21 +64,23 @@ impl Qemu {
         }
         self.clear_away().await;
         let mut images = Vec::new();
-        for (number, image) in command.images(run_dir.path()).into_iter().enumerate() {
+        for (number, (image, format)) in disks.into_iter().zip(formats).enumerate() {
             let saved = format!("image{number}");
             let to = folder.join(&saved);
             moved(&image.path, &to)?;
             let origin = image.path.parent().unwrap_or(run_dir.path()).to_owned();
-            gather(&to, origin).await?;
+            gather(&to, format, origin).await?;
             let own = image.path.strip_prefix(run_dir.path()).unwrap_or(&image.path).to_owned();
-            images.push(SavedImage { at: image.at, saved, own });
+            images.push(SavedImage { at: image.at, saved, own, format: Some(format) });
         }
         let processor = match self.accelerator() {
             Accelerator::Kvm => fitness::processor(),
             Accelerator::Tcg => Vec::new(),
         };
         let accelerator = self.accelerator();
-        let description = Description { command, accelerator, version, images, whole: true, processor };
+        let outside = Outside::default();
+        let description =
+            Description { command, accelerator, version, images, whole: true, outside, processor };
         description.write(&folder.join(MACHINE_FILE))?;
         Ok(Saved::Done)
     }
@@ -100,11 +110,18 @@ impl Qemu {
 
 /// Copies what an image lies over beside it, and has it named there by a path that is relative. What is in the Nix store
 /// stays where it is.
-async fn gather(image: &Path, mut origin: PathBuf) -> Result {
+async fn gather(image: &Path, mut format: Format, mut origin: PathBuf) -> Result {
     let mut top = image.to_owned();
     let failed = |error| Error::io(format_args!("gather the disks of {}", image.display()), &error);
-    while let Some(below) = overlay::below(&top).map_err(failed)? {
-        let below = origin.join(below);
+    while format == Format::Qcow2
+        && let Some(found) = File::open(&top).and_then(|file| Below::read(&file)).map_err(failed)?
+    {
+        let below = origin.join(found.name);
+        format = match found.format {
+            Some(format) => format,
+            // As QEMU itself found out. It was only read, so the guest did not write what is guessed from.
+            None => overlay::format_of(&below).map_err(failed)?,
+        };
         if below.starts_with("/nix/store") {
             return Ok(());
         }

@@ -11,21 +11,35 @@
 //!
 //! A machine that was not started to be saved is kept whole (`keep`): its RAM is part of the state.
 
+mod allowed;
 mod command_line;
 pub(super) mod copy;
 mod fitness;
+mod foreign;
 mod keep;
+mod outside;
 mod overlay;
+mod program;
 mod properties;
 mod qcow2_snapshots;
 mod resume;
 mod save;
 
 pub(super) use command_line::CommandLine;
+pub(crate) use copy::copy_of;
 pub(crate) use fitness::unfit;
+pub(crate) use foreign::{is_script_in_store, suspicious};
+pub(in crate::qemu) use outside::Made;
+pub(crate) use outside::changed_outside;
+pub(in crate::qemu) use properties::Properties;
 pub(super) use qcow2_snapshots::snapshots;
 pub(crate) use resume::Resume;
-pub(crate) use save::{Memory, Saved, foreseen, memory_size};
+pub(crate) use save::{Memory, Saved, foreseen, foreseen_reach, memory_size};
+
+/// The arguments of a QEMU that runs.
+pub(in crate::qemu) fn arguments(pid: u32) -> Option<Vec<String>> {
+    command_line::CommandLine::of(pid).ok().map(|command| command.arguments)
+}
 
 /// The id of the machine's RAM among QEMU's objects.
 const MEMORY: &str = "nixvm-memory";

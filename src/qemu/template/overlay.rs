@@ -3,12 +3,13 @@
 //! Written here rather than by qemu-img, whose start takes longer than all the rest of a clone's disk. The
 //! format is QEMU's docs/interop/qcow2.txt, version 3.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 4] = b"QFI\xfb";
 /// 64 KiB, as qemu-img makes them.
@@ -17,6 +18,15 @@ const CLUSTER: u64 = 1 << CLUSTER_BITS;
 const HEADER: u32 = 104;
 /// The extension that says what format the image below has.
 const BACKING_FORMAT: u32 = 0xe279_2aca;
+/// The extension that names a file with the image's data.
+const DATA_FILE: u32 = 0x4441_5441;
+/// Features that change nothing about where data is: dirty, corrupt, compression type, extended entries. Not among them:
+/// 1 << 2, data in another file.
+const KNOWN_FEATURES: u64 = 0b1_1011;
+/// Of version 2, which has no features and no extensions before this place.
+const OLD_HEADER: u32 = 72;
+/// More than extensions take.
+const EXTENSIONS: u64 = 64 << 10;
 /// Header, refcount table, refcount block, and the level-1 table.
 const CLUSTERS: u64 = 4;
 /// What one entry of the level-1 table maps: a level-2 table has an entry of 8 bytes for each cluster.
@@ -25,7 +35,8 @@ const MAPPED: u64 = CLUSTER / 8 * CLUSTER;
 const LARGEST: u64 = CLUSTER / 8 * MAPPED;
 
 /// The format of a disk image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Format {
     Qcow2,
     Raw,
@@ -75,19 +86,77 @@ pub(super) fn create(path: &Path, below: &Path, format: Format) -> io::Result<()
     file.write_all_at(&[0, 1].repeat(CLUSTERS as usize), 2 * CLUSTER)
 }
 
-/// The image that a qcow2 image lies over, as it is named in it.
-pub(super) fn below(path: &Path) -> io::Result<Option<PathBuf>> {
-    if format_of(path)? == Format::Raw {
-        return Ok(None);
+/// What a qcow2 image of unknown origin says of the image that it lies over.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Below {
+    /// As it is named there.
+    pub(super) name: String,
+    /// Its format. QEMU guesses one that is not given.
+    pub(super) format: Option<Format>,
+}
+
+impl Below {
+    /// Reads it; `None` for an image that lies over no other.
+    ///
+    /// # Errors
+    /// Those of reading, and [`io::ErrorKind::InvalidData`] for what is no qcow2 image, has its data in another file, or is
+    /// not understood.
+    pub(super) fn read(file: &File) -> io::Result<Option<Self>> {
+        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        let number = |at: u64| {
+            let mut bytes = [0; 4];
+            file.read_exact_at(&mut bytes, at).map(|()| u32::from_be_bytes(bytes))
+        };
+        let large = |at: u64| {
+            let mut bytes = [0; 8];
+            file.read_exact_at(&mut bytes, at).map(|()| u64::from_be_bytes(bytes))
+        };
+        if number(0)?.to_be_bytes() != *MAGIC {
+            return Err(bad("it is no qcow2 image"));
+        }
+        let header = match number(4)? {
+            2 => OLD_HEADER,
+            3 => number(100)?,
+            _ => return Err(bad("its version is not known")),
+        };
+        if header != OLD_HEADER && large(72)? & !KNOWN_FEATURES != 0 {
+            return Err(bad("its data lies in another file, or it has features that are not known"));
+        }
+        let (at, length) = (large(8)?, number(16)?);
+        let mut format = None;
+        let end = if at == 0 { EXTENSIONS } else { at.min(EXTENSIONS) };
+        let mut place = u64::from(header);
+        while place + 8 <= end {
+            let (kind, size) = (number(place)?, number(place + 4)?);
+            match kind {
+                0 => break,
+                DATA_FILE => return Err(bad("its data lies in another file")),
+                BACKING_FORMAT if size <= 16 => {
+                    let mut name = vec![0; size as usize];
+                    file.read_exact_at(&mut name, place + 8)?;
+                    format = match name.as_slice() {
+                        b"raw" => Some(Format::Raw),
+                        b"qcow2" => Some(Format::Qcow2),
+                        _ => return Err(bad("it lies over an image of another format than raw and qcow2")),
+                    };
+                }
+                BACKING_FORMAT => return Err(bad("its header is damaged")),
+                _ => {}
+            }
+            place += 8 + u64::from(size).next_multiple_of(8);
+        }
+        if at == 0 {
+            return Ok(None);
+        }
+        // No name is longer (docs/interop/qcow2.txt).
+        let mut name = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(1024)];
+        file.read_exact_at(&mut name, at)?;
+        let name = String::from_utf8(name).map_err(|_| bad("the name of what it lies over is no text"))?;
+        if length > 1023 || name.contains(char::is_control) {
+            return Err(bad("the name of what it lies over is no path"));
+        }
+        Ok(Some(Self { name, format }))
     }
-    let file = File::open(path)?;
-    let (at, length) = place_of_name(&file)?;
-    if at == 0 || length == 0 {
-        return Ok(None);
-    }
-    let mut name = vec![0; length];
-    file.read_exact_at(&mut name, at)?;
-    Ok(Some(PathBuf::from(OsString::from_vec(name))))
 }
 
 /// Names another image as the one below, by a name that is no longer than the one that is there.
@@ -179,8 +248,11 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("a base with a long name"), [7u8; 102_400]).unwrap();
         create(&path("over"), &path("a base with a long name"), Format::Raw).unwrap();
-        assert_eq!(below(&path("over")).unwrap(), Some(path("a base with a long name")));
-        assert_eq!(below(&path("a base with a long name")).unwrap(), None);
+        let named = |name: &str| Below::read(&File::open(path(name)).unwrap()).map(|below| below.unwrap());
+        let below = named("over").unwrap();
+        assert_eq!(below.name, path("a base with a long name").to_str().unwrap());
+        assert_eq!(below.format, Some(Format::Raw));
+        assert!(named("a base with a long name").is_err(), "it is no qcow2 image");
         set_below(&path("over"), "base").unwrap();
         assert!(set_below(&path("over"), "longer than base").is_err());
         let elsewhere = tempfile::tempdir().unwrap();

@@ -2,10 +2,10 @@
 
 /// The properties of an option's value, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Properties(Vec<(String, Option<String>)>);
+pub(in crate::qemu) struct Properties(Vec<(String, Option<String>)>);
 
 impl Properties {
-    pub(super) fn parse(value: &str) -> Self {
+    pub(in crate::qemu) fn parse(value: &str) -> Self {
         let mut words = vec![String::new()];
         let mut rest = value.chars().peekable();
         while let Some(character) = rest.next() {
@@ -23,23 +23,36 @@ impl Properties {
     }
 
     /// The last value of a key, which is the one that counts.
-    pub(super) fn get(&self, key: &str) -> Option<&str> {
+    pub(in crate::qemu) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().rev().find(|(its, _)| its == key).and_then(|(_, value)| value.as_deref())
     }
 
     /// The first word, which may go without a key: `socket` of `socket,id=x`.
-    pub(super) fn head(&self) -> &str {
+    pub(in crate::qemu) fn head(&self) -> &str {
         self.0.first().map_or("", |(key, _)| key)
     }
 
+    /// Each key with its value. A first word without a value is the value of the key `implied`, as QEMU has it; empty
+    /// words, such as after a comma at the end, are passed over.
+    pub(in crate::qemu) fn pairs(
+        &self,
+        implied: Option<&'static str>,
+    ) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let pairs = self.0.iter().enumerate().filter(|(_, (key, value))| !key.is_empty() || value.is_some());
+        pairs.map(move |(at, (key, value))| match (at, implied, value) {
+            (0, Some(implied), None) => (implied, Some(key.as_str())),
+            _ => (key.as_str(), value.as_deref()),
+        })
+    }
+
     /// Whether a switch is on: `on`, or nothing but its name.
-    pub(super) fn is_on(&self, key: &str) -> bool {
+    pub(in crate::qemu) fn is_on(&self, key: &str) -> bool {
         let last = self.0.iter().rev().find(|(its, _)| its == key);
         last.is_some_and(|(_, value)| !matches!(value.as_deref(), Some("off" | "no")))
     }
 
     /// Sets a key, in its place if it is there.
-    pub(super) fn set(&mut self, key: &str, value: impl Into<String>) {
+    pub(in crate::qemu) fn set(&mut self, key: &str, value: impl Into<String>) {
         let value = Some(value.into());
         match self.0.iter_mut().rev().find(|(its, _)| its == key) {
             Some((_, its)) => *its = value,

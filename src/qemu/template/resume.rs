@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -12,16 +13,21 @@ use tokio::net::UnixStream;
 
 use super::command_line::{Ram, layer};
 use super::copy::copy;
-use super::fitness;
+use super::outside::Made;
 use super::save::Description;
-use super::{MACHINE_FILE, RAM_FILE, STATE_FILE};
+use super::{MACHINE_FILE, RAM_FILE, STATE_FILE, program};
+use crate::beneath::Beneath;
 use crate::qemu::launch::{self, CHANNEL, CONSOLE, CONTROL};
 use crate::qemu::line_end::LineEnd;
-use crate::qemu::{QMP_LIMIT, Qemu, RunDirectory, supervise};
+use crate::qemu::{QMP_LIMIT, Qemu, RunDirectory, port_holder, supervise};
+use crate::text;
 use crate::{Error, ErrorKind, Event, Events, Result};
 
 /// For QEMU to start and to load the state.
 const STARTED: Duration = Duration::from_secs(30);
+
+/// More than the description of any machine takes, in bytes.
+const DESCRIPTION: u64 = 1 << 20;
 
 /// Everything that starting a clone takes.
 #[derive(Debug)]
@@ -32,6 +38,8 @@ pub(crate) struct Resume<'a> {
     pub(crate) to_save: Option<&'a Path>,
     /// The machine's name in events and errors.
     pub(crate) machine: &'a str,
+    /// The scenario that it is in.
+    pub(crate) scenario: Option<&'a str>,
     /// Where its files go.
     pub(crate) run_dir: &'a RunDirectory,
     /// QEMU's end of a socket pair: what the guest has as a port for the control channel.
@@ -49,7 +57,7 @@ impl Qemu {
     /// words when it does not take the state.
     pub(crate) async fn resume(resume: Resume<'_>) -> Result<(Self, UnixStream)> {
         let started = Instant::now();
-        let Resume { folder, to_save, machine, run_dir, channel, events } = resume;
+        let Resume { folder, to_save, machine, scenario, run_dir, channel, events } = resume;
         let description = read(&folder.join(MACHINE_FILE))?;
         let (console, line) = LineEnd::pair()?;
         let (control, control_theirs) = launch::pair()?;
@@ -63,7 +71,7 @@ impl Qemu {
             let below = folder.join(&image.saved);
             match to_save {
                 Some(_) => copied(below, own.clone()).await?,
-                None => layer(&own, &below)?,
+                None => layer(&own, &below, description.format_of(image))?,
             }
             images.push((image.at, own));
         }
@@ -78,20 +86,35 @@ impl Qemu {
         };
         let (state, state_file) = state(&folder.join(STATE_FILE), description.version)?;
         descriptors.extend(state_file);
-        let program = &description.command.program;
-        let program = fitness::program(program).unwrap_or_else(|| program.clone());
+        // What is kept may come from elsewhere, and runs on this host's QEMU.
+        let named = &description.command.program;
+        let program = match description.whole {
+            true => program::resolved(named),
+            false => Some(named.clone()),
+        };
+        let Some(program) = program else {
+            let what = format!("{} is not installed here", text::line(&named.to_string_lossy()));
+            return Err(Error::new(ErrorKind::Host, what));
+        };
+        let made = match to_save {
+            Some(_) => Some(Made::of_template(description.outside.clone(), run_dir)),
+            None => None,
+        };
+        let made = made.transpose().map_err(|error| Error::io("write to the run directory", &error))?;
         let mut command = Command::new(&program);
         command
             .args(description.command.of_clone(&ram, &images, &sockets))
             .arg0("qemu")
             .env("TMPDIR", run_dir.tmp())
+            .env(port_holder::LABEL, port_holder::label(machine, scenario))
             .current_dir(run_dir.tmp());
         let supervised = supervise::start(command, descriptors, line, run_dir).await.map_err(|error| {
             Error::new(ErrorKind::Host, format!("could not run {}: {error}", program.display()))
         })?;
         events.send(Event::MachineStarted { machine: machine.to_owned(), pid: supervised.pid() });
         let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await?;
-        let qemu = Self::new(supervised, qmp, description.accelerator, None, machine, &events);
+        let mut qemu = Self::new(supervised, qmp, description.accelerator, None, machine, &events);
+        qemu.made = made.map(Arc::new);
         qemu.set_migration(!description.whole).await?;
         qemu.qmp().execute("migrate-incoming", Some(json!({ "uri": state })), QMP_LIMIT).await?;
         qemu.migrated("loading the state", started).await?;
@@ -114,11 +137,18 @@ async fn copied(from: PathBuf, to: PathBuf) -> Result {
     copied.unwrap_or_else(|error| Err(error.into())).map_err(|error| Error::io(what, &error))
 }
 
+/// Reads what a folder says of its machine.
 pub(super) fn read(path: &Path) -> Result<Description> {
-    let bytes =
-        std::fs::read(path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::new(ErrorKind::Io, format!("{} is damaged: {error}", path.display())))
+    let name = path.file_name().unwrap_or_default();
+    let folder = Beneath::open(path.parent().unwrap_or(Path::new("/")));
+    let bytes = folder.and_then(|folder| folder.read(name, DESCRIPTION));
+    let bytes = bytes.map_err(|error| Error::io(format_args!("read {}", path.display()), &error))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::new(
+            ErrorKind::Io,
+            format!("{} is damaged: {}", path.display(), text::line(&error.to_string())),
+        )
+    })
 }
 
 /// A file as the source of a migration. QEMU has a way of its own for it since 8.2; before, it has to inherit it.

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::command_line::{CommandLine, is_plain};
+use super::command_line::{CommandLine, Image, is_plain};
+use super::outside::{Outside, Own, Unlisted};
+use super::overlay::Format;
 use super::{MACHINE_FILE, MEMORY, RAM_FILE, STATE_FILE};
 use crate::build::BuiltVm;
-use crate::qemu::{Accelerator, QMP_LIMIT, Qemu, RunDirectory};
+use crate::qemu::{Accelerator, QMP_LIMIT, Qemu, RunDirectory, reach};
 use crate::{Error, ErrorKind, Result};
 
 /// For the state of the devices, which is less than a MiB, to be written.
@@ -68,6 +70,9 @@ pub(crate) fn foreseen(vm: &BuiltVm) -> Option<String> {
     if memory_of(&words).is_none() {
         return Some("its run script does not say how much RAM it has".to_owned());
     }
+    if let Some(why) = reach::in_text(&words) {
+        return Some(why);
+    }
     let has = |option: &str| words.lines().any(|line| line.trim_start().starts_with(option));
     let shared = [("-virtfs ", "9p"), ("-device vhost-user-fs", "virtiofs")];
     if let Some((_, how)) = shared.iter().find(|(option, _)| has(option)) {
@@ -77,6 +82,11 @@ pub(crate) fn foreseen(vm: &BuiltVm) -> Option<String> {
         ));
     }
     has("-tpmdev ").then(|| "it has a TPM, whose state is outside of QEMU".to_owned())
+}
+
+/// Why no other scenario may run machines of its kind beside this one, as far as its run script says.
+pub(crate) fn foreseen_reach(vm: &BuiltVm, options: &[String]) -> Option<String> {
+    reach::in_text(&words(vm, options))
 }
 
 /// The run script and all options that come after its own. A script that can't be read says nothing.
@@ -118,12 +128,20 @@ pub(super) struct Description {
     /// The RAM is part of the state; otherwise it is in a file of its own.
     #[serde(default)]
     pub(super) whole: bool,
+    /// What a template was made with outside of the Nix store.
+    #[serde(default)]
+    pub(super) outside: Outside,
     /// What the host's processor could do, where the machine ran on it.
     #[serde(default)]
     pub(super) processor: Vec<String>,
 }
 
 impl Description {
+    /// The format of an image: never what its first bytes say, which the guest may have written. A root disk is qcow2.
+    pub(super) fn format_of(&self, image: &SavedImage) -> Format {
+        self.command.format_at(image.at).or(image.format).unwrap_or(Format::Qcow2)
+    }
+
     pub(super) fn write(&self, path: &Path) -> Result {
         let text =
             serde_json::to_vec(self).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
@@ -141,6 +159,9 @@ pub(super) struct SavedImage {
     pub(super) saved: String,
     /// Where a clone's own layer belongs, in its run directory.
     pub(super) own: PathBuf,
+    /// What QEMU took it for, where the drive's option does not say it.
+    #[serde(default)]
+    pub(super) format: Option<Format>,
 }
 
 /// What became of saving a machine.
@@ -169,6 +190,24 @@ impl Qemu {
         if let Some(why) = self.obstacle(&command, run_dir).await? {
             return Ok(Saved::Impossible(why));
         }
+        let disks = command.images(run_dir.path());
+        let formats = match self.formats(&command, &disks).await? {
+            Ok(formats) => formats,
+            Err(why) => return Ok(Saved::Impossible(why)),
+        };
+        let Some(made) = &self.made else {
+            return Ok(Saved::Impossible("it was not started to be saved".to_owned()));
+        };
+        let own = Own::of(&[run_dir.path(), folder, folder.parent().unwrap_or(folder)]);
+        let outside = match Outside::of(self.pid(), &command, &own, made) {
+            Ok(outside) => outside,
+            Err(Unlisted::Never(why)) => return Ok(Saved::Impossible(why)),
+            Err(Unlisted::Changed(path)) => {
+                let what =
+                    format!("{} was changed while the machine that was to be saved ran", path.display());
+                return Err(Error::new(ErrorKind::Host, what));
+            }
+        };
         self.qmp().execute("stop", None, QMP_LIMIT).await?;
         let version = self.version().await?;
         self.write_state(&uri(&folder.join(STATE_FILE), version)).await?;
@@ -178,11 +217,11 @@ impl Qemu {
         let _ = tokio::time::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await;
         self.clear_away().await;
         let mut images = Vec::new();
-        for (number, image) in command.images(run_dir.path()).into_iter().enumerate() {
+        for (number, (image, format)) in disks.into_iter().zip(formats).enumerate() {
             let saved = format!("image{number}");
             moved(&image.path, &folder.join(&saved))?;
             let own = image.path.strip_prefix(run_dir.path()).unwrap_or(&image.path).to_owned();
-            images.push(SavedImage { at: image.at, saved, own });
+            images.push(SavedImage { at: image.at, saved, own, format: Some(format) });
         }
         let description = Description {
             command,
@@ -190,6 +229,7 @@ impl Qemu {
             version,
             images,
             whole: false,
+            outside,
             processor: Vec::new(),
         };
         description.write(&folder.join(MACHINE_FILE))?;
@@ -208,6 +248,30 @@ impl Qemu {
         let status = self.qmp().execute("query-migrate", None, QMP_LIMIT).await?;
         let why = status["blocked-reasons"].as_array().and_then(|all| all.first());
         Ok(why.map(|why| why.as_str().unwrap_or("QEMU does not say why").to_owned()))
+    }
+
+    /// The format that QEMU takes each image for, or why one can't be saved. The image's own bytes don't say it: the guest
+    /// may have written them.
+    pub(super) async fn formats(
+        &self,
+        command: &CommandLine,
+        images: &[Image],
+    ) -> Result<Result<Vec<Format>, String>> {
+        let blocks = self.qmp().execute("query-block", None, QMP_LIMIT).await?;
+        let blocks = blocks.as_array().map(Vec::as_slice).unwrap_or_default();
+        let format = |image: &Image| {
+            let path = image.path.to_str();
+            let its = blocks.iter().map(|block| &block["inserted"]).find(|its| its["file"].as_str() == path);
+            match its.and_then(|its| its["drv"].as_str()) {
+                Some("qcow2") => Ok(Format::Qcow2),
+                Some("raw") => Ok(Format::Raw),
+                Some(other) => Err(format!("the image {} has the format {other}", image.path.display())),
+                None => command
+                    .format_at(image.at)
+                    .ok_or_else(|| format!("the format of the image {} is not known", image.path.display())),
+            }
+        };
+        Ok(images.iter().map(format).collect())
     }
 
     /// Writes everything but the RAM. The machine has to stand still.

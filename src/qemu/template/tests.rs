@@ -31,7 +31,7 @@ async fn answer(console: &mut UnixStream) -> char {
 
 async fn counter(images: &Path, template: &Path) -> Firmware {
     let image = boot_image(images, &COUNTER);
-    let options = format!("-net none -drive format=raw,snapshot=on,file={image}");
+    let options = format!("-net none -drive format=raw,if=virtio,readonly=on,file={image}");
     let mut firmware = Firmware::in_template(&options, Some(template)).await;
     firmware.says("G!").await;
     firmware
@@ -41,8 +41,15 @@ async fn clone(template: &Path) -> crate::Result<(Qemu, UnixStream, RunDirectory
     let run_dir = RunDirectory::create().unwrap();
     let (_, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let (channel, events) = (theirs.into(), Events::none());
-    let resume =
-        Resume { folder: template, to_save: None, machine: "clone", run_dir: &run_dir, channel, events };
+    let resume = Resume {
+        folder: template,
+        to_save: None,
+        machine: "clone",
+        scenario: None,
+        run_dir: &run_dir,
+        channel,
+        events,
+    };
     let (qemu, console) = Qemu::resume(resume).await?;
     qemu.go_on().await?;
     Ok((qemu, console, run_dir))
@@ -121,8 +128,11 @@ async fn a_machine_is_kept_as_it_stands_and_its_folder_may_be_moved() {
     let booted = parent.path().join("booted");
     std::fs::create_dir(&booted).unwrap();
     let image = boot_image(images.path(), &COUNTER);
-    let mut firmware =
-        Firmware::in_template(&format!("-net none -drive format=raw,snapshot=on,file={image}"), None).await;
+    let mut firmware = Firmware::in_template(
+        &format!("-net none -drive format=raw,if=virtio,readonly=on,file={image}"),
+        None,
+    )
+    .await;
     firmware.says("G!").await;
     assert_eq!(answer(&mut firmware.console).await, '1');
     firmware.qemu.keep(&firmware.run, &booted).await.unwrap();

@@ -1,0 +1,88 @@
+//! Machines that reach others run in one scenario at a time.
+//!
+//! A configuration whose network leads to a multicast group, a bridge or a switch is the same in every scenario that uses
+//! it: two of them at once would receive each other's frames. So a scenario with such a machine holds a lock of this
+//! user's, which all of its machines share. Machines that belong to no scenario share that of their process.
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use crate::file_lock::{self, Mode};
+use crate::mutex::lock;
+use crate::{Error, Events, Result};
+
+const LOCK: &str = "alone.lock";
+/// For all scenarios with such machines that are before this one.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// The right to run machines that reach others, as long as this or a clone of it lives.
+#[derive(Debug, Clone)]
+pub(crate) struct Alone(Arc<File>);
+
+static OF_PROCESS: Mutex<Weak<File>> = Mutex::new(Weak::new());
+/// Two machines of this process must not wait for each other.
+static ASKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+impl Alone {
+    /// Waits until no other scenario of this user has such machines. `why` is what these reach.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Timeout`] after an hour, with who holds the lock; [`crate::ErrorKind::Io`].
+    pub(crate) async fn wait(why: &str, events: &Events) -> Result<Self> {
+        let file = open()?;
+        let waiting = |by: &str| {
+            events.note(format!(
+                "waiting until {by} is done: one scenario at a time runs such a machine ({why})"
+            ));
+        };
+        let locked = file_lock::lock(&file, Mode::Exclusive, LONGEST, waiting).await;
+        locked.map_err(|failed| failed.error("be the only scenario with machines that reach others"))?;
+        Ok(Self(Arc::new(file)))
+    }
+
+    /// That of machines of this process which belong to no scenario.
+    ///
+    /// # Errors
+    /// Those of [`Alone::wait`].
+    pub(crate) async fn of_process(why: &str, events: &Events) -> Result<Self> {
+        let _asking = ASKING.lock().await;
+        if let Some(held) = lock(&OF_PROCESS).upgrade() {
+            return Ok(Self(held));
+        }
+        let alone = Self::wait(why, events).await?;
+        Ok(alone.shared())
+    }
+
+    /// The same without a wait, for a machine that runs already.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Host`] when another scenario has such machines.
+    pub(crate) fn at_once(machine: &str, why: &str) -> Result<Self> {
+        if let Some(held) = lock(&OF_PROCESS).upgrade() {
+            return Ok(Self(held));
+        }
+        let file = open()?;
+        match file_lock::try_lock(&file, Mode::Exclusive) {
+            Ok(true) => Ok(Self(Arc::new(file)).shared()),
+            Ok(false) => Err(Error::new(
+                crate::ErrorKind::Host,
+                format!("{machine} reaches other machines, and {} has such a machine now", file_lock::holders(&file)),
+            )
+            .section("what it reaches", why)
+            .likely_cause("the run script does not show that option, so it was not waited for")
+            .next_step("write the option into virtualisation.qemu.options or QEMU_OPTS, or run one scenario at a time (--jobs 1)")),
+            Err(error) => Err(Error::io("lock the file for machines that reach others", &error)),
+        }
+    }
+
+    fn shared(self) -> Self {
+        *lock(&OF_PROCESS) = Arc::downgrade(&self.0);
+        self
+    }
+}
+
+fn open() -> Result<File> {
+    let path = crate::cache::dir()?.join(LOCK);
+    file_lock::open(&path).map_err(|error| Error::io(format_args!("open {}", path.display()), &error))
+}

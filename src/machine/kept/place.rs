@@ -1,0 +1,103 @@
+//! Where a moment's files can be used: in a folder that nobody but this user can change while they are.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::beneath::Beneath;
+use crate::qemu::copy_of;
+
+/// More files than a moment has.
+const FILES: usize = 100;
+
+/// `folder` itself where nobody else can change it, else a copy of its files in `place`, which is this user's alone.
+pub(super) fn safe(folder: &Path, place: &Path) -> io::Result<PathBuf> {
+    let from = Beneath::open(folder)?;
+    if is_private(folder, &from)? {
+        return Ok(folder.to_owned());
+    }
+    let to = place.join("moment");
+    fs::DirBuilder::new().mode(0o700).create(&to)?;
+    for name in from.names(FILES)? {
+        let (file, _) = from.file(&name)?;
+        copy_of(&file, &to.join(&name))?;
+    }
+    Ok(to)
+}
+
+/// Whether nobody else (but root) can change the files of a folder, or put another in its place.
+fn is_private(path: &Path, folder: &Beneath) -> io::Result<bool> {
+    let user = rustix::process::geteuid().as_raw();
+    let ours = |found: &fs::Metadata| found.uid() == user || found.uid() == 0;
+    // What is in a sticky folder, its owner alone renames.
+    let closed =
+        |found: &fs::Metadata| found.mode() & 0o022 == 0 || found.is_dir() && found.mode() & 0o1000 != 0;
+    for above in path.canonicalize()?.ancestors() {
+        let found = fs::symlink_metadata(above)?;
+        if !ours(&found) || !closed(&found) {
+            return Ok(false);
+        }
+    }
+    for name in folder.names(FILES)? {
+        let found = folder.file(&name)?.0.metadata()?;
+        if !ours(&found) || !closed(&found) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn moment() -> tempfile::TempDir {
+        let parent = tempfile::tempdir().unwrap();
+        fs::DirBuilder::new().mode(0o700).create(parent.path().join("m")).unwrap();
+        fs::write(parent.path().join("m/state"), "state").unwrap();
+        fs::create_dir(parent.path().join("place")).unwrap();
+        parent
+    }
+
+    #[test]
+    fn a_moment_that_somebody_else_can_change_is_copied() {
+        type Open = fn(&Path);
+        let opened: [(&str, Open); 3] = [
+            ("file", |at| {
+                fs::set_permissions(at.join("m/state"), fs::Permissions::from_mode(0o666)).unwrap()
+            }),
+            ("folder", |at| fs::set_permissions(at.join("m"), fs::Permissions::from_mode(0o777)).unwrap()),
+            ("parent", |at| fs::set_permissions(at, fs::Permissions::from_mode(0o777)).unwrap()),
+        ];
+        for (what, open) in opened {
+            let parent = moment();
+            let (folder, place) = (parent.path().join("m"), parent.path().join("place"));
+            assert_eq!(safe(&folder, &place).unwrap(), folder, "{what}");
+            open(parent.path());
+            let copy = safe(&folder, &place).unwrap();
+            assert_eq!(copy, place.join("moment"), "{what}");
+            assert_eq!(fs::read(copy.join("state")).unwrap(), b"state");
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let parent = moment();
+        let (folder, place) = (parent.path().join("m"), parent.path().join("place"));
+        symlink("/etc/passwd", folder.join("image0")).unwrap();
+        assert!(safe(&folder, &place).is_err());
+        fs::remove_file(folder.join("image0")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            folder.join("transcript"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        assert!(safe(&folder, &place).is_err());
+    }
+}

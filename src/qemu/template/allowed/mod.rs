@@ -1,0 +1,143 @@
+//! What a command of QEMU from elsewhere may ask for: options, their keys and values by a [`table`], files of the Nix store
+//! and the moment's own images. Everything else is named, and refused.
+
+mod table;
+
+use std::path::{Component, Path};
+
+use super::command_line::CommandLine;
+use super::properties::Properties;
+use table::{Follows, Kind, OPTIONS, Value};
+
+/// The folder of all store paths.
+pub(super) const STORE: &str = "/nix/store";
+/// More than any machine has.
+const ARGUMENTS: usize = 2000;
+
+/// Everything in `command` that is not allowed, as it stands there. `own` are the places of arguments whose disk image is
+/// replaced by one of the moment's own.
+pub(super) fn refused(command: &CommandLine, own: &[usize]) -> Vec<String> {
+    let mut refused = Vec::new();
+    if command.arguments.len() > ARGUMENTS {
+        return vec![format!("{} arguments", command.arguments.len())];
+    }
+    let mut at = 0;
+    while let Some(argument) = command.arguments.get(at) {
+        let value = command.arguments.get(at + 1);
+        at += 1;
+        let option = argument.strip_prefix("--").or(argument.strip_prefix('-')).unwrap_or_default();
+        match (OPTIONS.iter().find(|(its, _)| *its == option), value) {
+            (Some((_, Follows::Nothing)), _) => {}
+            (Some((option, follows)), Some(value)) => {
+                let own = own.contains(&at);
+                // Whoever reads pairs of option and value must not take the value for an option.
+                if value.starts_with('-') || !is_allowed(option, *follows, value, own) {
+                    refused.push(format!("{argument} {value}"));
+                }
+                at += 1;
+            }
+            // What follows is its value, most likely, and is shown with it.
+            (None, Some(value)) if argument.starts_with('-') && !value.starts_with('-') => {
+                refused.push(format!("{argument} {value}"));
+                at += 1;
+            }
+            (_, _) => refused.push(argument.clone()),
+        }
+    }
+    refused
+}
+
+fn is_allowed(option: &str, follows: Follows, value: &str, own: bool) -> bool {
+    let properties = Properties::parse(value);
+    match follows {
+        Follows::Nothing => false,
+        Follows::Whole(kind) => kind.takes(value, own),
+        Follows::Keys { implied, keys } => {
+            properties.pairs(implied).all(|(key, value)| takes(keys, key, value, own))
+                && (option != "drive" || own || is_only_read(&properties))
+        }
+        Follows::Kinds { implied, kinds } => {
+            let mut pairs = properties.pairs(Some(implied));
+            // The kind comes first, and once: a later one would win.
+            let Some((_, Some(name))) = pairs.next().filter(|(key, _)| *key == implied) else { return false };
+            let Some(Kind { keys, .. }) = kinds.iter().find(|kind| kind.names.contains(&name)) else {
+                return false;
+            };
+            pairs.all(|(key, value)| takes(keys, key, value, own))
+        }
+        Follows::Global(drivers) => value.split_once('.').is_some_and(|_| {
+            let named = drivers.iter().find_map(|driver| value.strip_prefix(driver)?.strip_prefix('.'));
+            named
+                .and_then(|rest| rest.split_once('='))
+                .is_some_and(|(key, value)| is_word(key) && is_word(value))
+        }),
+        Follows::Features => value.split(',').all(is_word),
+    }
+}
+
+/// Whether a drive that is none of the moment's own is empty, or only read and of a known format: a guessed one is what the
+/// image's first bytes say.
+fn is_only_read(drive: &Properties) -> bool {
+    drive.get("file").is_none() || (drive.is_on("readonly") && drive.get("format").is_some())
+}
+
+fn takes(keys: &[(&str, Value)], key: &str, value: Option<&str>, own: bool) -> bool {
+    // A key alone is a switch that is on.
+    keys.iter().any(|(its, kind)| *its == key && kind.takes(value.unwrap_or("on"), own))
+}
+
+impl Value {
+    fn takes(self, value: &str, own: bool) -> bool {
+        match self {
+            Self::Word => is_word(value),
+            Self::Network => !value.starts_with('/') && value.split('/').all(is_word),
+            Self::Size => {
+                let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+                digits.parse::<u64>().is_ok() && value.len() - digits.len() <= 3
+            }
+            Self::OneOf(words) => words.contains(&value),
+            Self::StoreFile => is_in_store(Path::new(value)),
+            // It is replaced by one that is beside the command.
+            Self::Image => own || is_in_store(Path::new(value)),
+            Self::Forward => is_forward(value),
+            Self::GuestText => !value.contains('\0'),
+        }
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || "._:+-=@%".contains(c))
+}
+
+/// `tcp:127.0.0.1:8080-10.0.2.15:80`: two internet addresses.
+fn is_forward(value: &str) -> bool {
+    let rest = value.strip_prefix("tcp:").or(value.strip_prefix("udp:")).or(value.strip_prefix(':'));
+    let Some((host, guest)) = rest.and_then(|rest| rest.split_once('-')) else { return false };
+    [host, guest].iter().all(|end| {
+        end.rsplit_once(':').is_some_and(|(address, port)| {
+            let plain = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':' || c == '[' || c == ']';
+            address.chars().all(plain) && port.parse::<u16>().is_ok()
+        })
+    })
+}
+
+/// Whether a path lies in the Nix store, by its words and, where it exists, when its links are followed.
+pub(super) fn is_in_store(path: &Path) -> bool {
+    let lies = |path: &Path| {
+        let Ok(rest) = path.strip_prefix(STORE) else { return false };
+        rest.components().next().is_some()
+            && rest.components().all(|part| matches!(part, Component::Normal(_)))
+    };
+    // QEMU takes a comma or a colon for more than a path.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+-._?=/".contains(c);
+    path.to_str().is_some_and(|text| text.chars().all(plain) && !text.contains("//"))
+        && lies(path)
+        && match path.canonicalize() {
+            Ok(found) => lies(&found) && found.is_file(),
+            // That it is not here is said elsewhere.
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound && !path.is_symlink(),
+        }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Kept machines that come from elsewhere: nothing that their files name is run, and QEMU is given no file but theirs and
+//! those of the Nix store.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Component, Path};
+
+use super::overlay::{self, Format};
+use super::properties::Properties;
+use super::save::{Description, SavedImage};
+use super::{MACHINE_FILE, allowed, program, resume};
+use crate::beneath::Beneath;
+use crate::text;
+use crate::{Error, Result};
+
+/// A disk image lies over another, which lies over another …
+const DEEPEST: usize = 16;
+/// More disks than any machine has.
+const IMAGES: usize = 64;
+
+/// What the moment in `folder` asks for and only a trusted one may have: a line for each, without anything that acts on a
+/// terminal. The folder has to be one that nobody else can change meanwhile.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`] when its files can't be read.
+pub(crate) fn suspicious(folder: &Path) -> Result<Vec<String>> {
+    let failed = |error| Error::io(format_args!("read {}", folder.display()), &error);
+    let beneath = Beneath::open(folder).map_err(failed)?;
+    let description = resume::read(&folder.join(MACHINE_FILE))?;
+    let mut found = Vec::new();
+    if program::name_of(&description.command.program).is_none() {
+        found.push(format!("the program {}", description.command.program.display()));
+    }
+    if !description.whole || description.images.len() > IMAGES {
+        found.push("it is no kept machine".to_owned());
+        return Ok(found);
+    }
+    let mut own = Vec::new();
+    let mut places = BTreeSet::new();
+    for image in &description.images {
+        match of_image(&beneath, &description, image) {
+            Ok(()) if places.insert(&image.own) => own.push(image.at),
+            Ok(()) => found.push(format!("two disks at {}", image.own.display())),
+            Err(error) => found.push(format!("the disk {}: {error}", image.saved)),
+        }
+    }
+    found.extend(allowed::refused(&description.command, &own));
+    Ok(found.iter().map(|line| text::line(line)).collect())
+}
+
+/// Whether a run script is one of the Nix store: `/nix/store/HASH-NAME/bin/run-NAME-vm`.
+pub(crate) fn is_script_in_store(script: &Path) -> bool {
+    let name = script.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.starts_with("run-") && name.ends_with("-vm") && allowed::is_in_store(script)
+}
+
+/// Whether an image is one of the moment's, and where it belongs.
+fn of_image(folder: &Beneath, description: &Description, image: &SavedImage) -> io::Result<()> {
+    let arguments = &description.command.arguments;
+    let option = image.at.checked_sub(1).and_then(|at| arguments.get(at)).map(String::as_str);
+    let drive = arguments.get(image.at).map(|value| Properties::parse(value));
+    if !matches!(option, Some("-drive" | "--drive")) || drive.is_none_or(|drive| drive.get("file").is_none())
+    {
+        return Err(io::Error::other("it is the image of no drive"));
+    }
+    // As run scripts have it: the root disk, and what they make in their TMPDIR.
+    let parts: Vec<_> = image.own.components().collect();
+    let belongs = match parts.as_slice() {
+        [Component::Normal(name)] => *name == "disk.qcow2",
+        [Component::Normal(name), rest @ ..] => {
+            *name == "tmp" && rest.iter().all(|part| matches!(part, Component::Normal(_)))
+        }
+        _ => false,
+    };
+    if !belongs || image.own.to_str().is_none_or(|text| text.contains(char::is_control)) {
+        return Err(io::Error::other(format!("its place {}", image.own.display())));
+    }
+    of_chain(folder, &image.saved, description.format_of(image))
+}
+
+/// Whether an image, and all that it lies over, are of known formats and lie in the folder or in the Nix store.
+fn of_chain(folder: &Beneath, name: &str, format: Format) -> io::Result<()> {
+    let (mut name, mut format) = (name.to_owned(), format);
+    for _ in 0..DEEPEST {
+        if !is_plain(&name) {
+            return Err(io::Error::other(format!("it lies over {name}")));
+        }
+        let (file, _) = folder.file(&name)?;
+        let Format::Qcow2 = format else { return Ok(()) };
+        let Some(below) = overlay::Below::read(&file)? else { return Ok(()) };
+        format = below.format.ok_or_else(|| {
+            io::Error::other(format!("{name} does not say which format the image has that it lies over"))
+        })?;
+        name = below.name;
+        if Path::new(&name).is_absolute() && allowed::is_in_store(Path::new(&name)) {
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("it lies over too many others"))
+}
+
+/// A name that QEMU takes for a file beside the image, and for nothing else.
+fn is_plain(name: &str) -> bool {
+    !name.starts_with(['.', '-'])
+        && !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}

@@ -1,0 +1,203 @@
+//! What the text of a run script says of files outside of the Nix store: paths, also behind a variable of this process's,
+//! and programs that are looked for on PATH. What a script does beyond that can't be told from its text.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use super::{List, Unlisted};
+use crate::environment;
+use crate::qemu::template::program;
+
+/// The longest script that is looked through, in bytes.
+const LONGEST: u64 = 4 << 20;
+/// Variables that hold the path of a file whose content reaches the machine.
+const FILES: [&str; 2] = ["NIX_SSL_CERT_FILE", "NIX_EFI_VARS"];
+/// Variables that the script gets from us; what is behind them is the machine's own.
+const OURS: [&str; 3] = ["TMPDIR", "NIX_DISK_IMAGE", "PWD"];
+/// Folders of the kernel's.
+const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
+
+/// A program that the script calls by its name alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Program {
+    name: String,
+    /// Folders that the script looks into before those of PATH.
+    first: Vec<PathBuf>,
+    /// Where it is.
+    found: Option<PathBuf>,
+}
+
+impl Program {
+    fn of(name: &str, first: &[PathBuf]) -> Self {
+        let mut program = Self { name: name.to_owned(), first: first.to_owned(), found: None };
+        program.found = program.search();
+        program
+    }
+
+    fn search(&self) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = self.first.iter().cloned().chain(std::env::split_paths(&path));
+        let mut files = folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(&self.name));
+        files.find(|file| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file())
+    }
+
+    /// Whether another program would be started now.
+    pub(super) fn changed(&self) -> Option<String> {
+        let now = self.search();
+        let shown = |path: &Option<PathBuf>| {
+            path.as_ref().map_or("nothing".to_owned(), |path| path.display().to_string())
+        };
+        (now != self.found)
+            .then(|| format!("{} on PATH is {} and was {}", self.name, shown(&now), shown(&self.found)))
+    }
+}
+
+/// Adds what the script's text names; gives the programs that it looks for. `running` is the QEMU that it started.
+pub(super) fn of_script(
+    script: &Path,
+    running: &Path,
+    list: &mut List<'_>,
+) -> Result<Vec<Program>, Unlisted> {
+    let unreadable = |why: String| Unlisted::Never(format!("its run script can't be read: {why}"));
+    let size = std::fs::metadata(script).map_err(|error| unreadable(error.to_string()))?.len();
+    if size > LONGEST {
+        return Err(unreadable(format!("it has {size} bytes")));
+    }
+    let text = std::fs::read(script).map_err(|error| unreadable(error.to_string()))?;
+    let text = String::from_utf8_lossy(&text);
+    list.add(script)?;
+    for name in FILES {
+        if let Some(path) = environment::path(name).and_then(|path| std::path::absolute(path).ok()) {
+            list.add(&path)?;
+        }
+    }
+    for path in paths(&text) {
+        if KERNEL.iter().any(|its| path.starts_with(its)) || path.is_dir() {
+            continue;
+        }
+        is_running(&path, running)?;
+        list.add(&path)?;
+    }
+    let first = folders_before_path(&text);
+    let programs: Vec<Program> = programs(&text).map(|name| Program::of(name, &first)).collect();
+    for program in &programs {
+        if let Some(found) = &program.found {
+            is_running(found, running)?;
+            list.add(found)?;
+        }
+    }
+    Ok(programs)
+}
+
+/// A program that is called as QEMU is, and starts another, may depend on anything.
+fn is_running(path: &Path, running: &Path) -> Result<(), Unlisted> {
+    let is_emulator = program::name_of(path).is_some() && !path.starts_with(super::STORE);
+    match path.canonicalize() {
+        Ok(found) if is_emulator && found != running && is_reached(path, running) => {
+            Err(Unlisted::Never(format!(
+                "{} is not the QEMU that ran ({}): what it depends on is not known",
+                path.display(),
+                running.display()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a script may have started `running` by this path: it is called the same.
+fn is_reached(path: &Path, running: &Path) -> bool {
+    program::name_of(path) == program::name_of(running) || program::name_of(path) == Some("qemu-kvm")
+}
+
+/// Absolute paths, and those behind a variable that is set here.
+fn paths(text: &str) -> impl Iterator<Item = PathBuf> {
+    static PATH: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r#"(?:\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?)?["']?((?:/[A-Za-z0-9._+@%=-]+)+)"#).ok()
+    });
+    let found = PATH.iter().flat_map(move |regex| regex.captures_iter(text));
+    found.filter_map(move |found| {
+        let whole = found.get(0)?;
+        let path = found.get(2)?.as_str();
+        match found.get(1).map(|name| name.as_str()) {
+            Some(name) if OURS.contains(&name) => None,
+            Some(name) => {
+                let folder = std::env::var(name).ok().filter(|value| value.starts_with('/'))?;
+                Some(PathBuf::from(format!("{folder}{path}")))
+            }
+            // In the middle of a word it is relative, or behind a command.
+            None => {
+                let before = text[..whole.start()].chars().next_back();
+                let begins = before.is_none_or(|c| !c.is_ascii_alphanumeric() && !"._-$}*)".contains(c));
+                begins.then(|| PathBuf::from(path))
+            }
+        }
+    })
+}
+
+/// Names of QEMU's programs that stand without a path.
+fn programs(text: &str) -> impl Iterator<Item = &str> {
+    static NAME: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"(?:^|[^A-Za-z0-9_./-])(qemu-(?:system-[a-z0-9_]+|kvm|img))\b").ok());
+    let all = NAME.iter().flat_map(move |regex| regex.captures_iter(text));
+    let mut names: Vec<&str> = all.filter_map(|found| Some(found.get(1)?.as_str())).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter()
+}
+
+/// What the script puts before PATH: `PATH=/a:/b:$PATH`.
+fn folders_before_path(text: &str) -> Vec<PathBuf> {
+    let values = text.match_indices("PATH=").filter(|(at, _)| {
+        text[..*at].chars().next_back().is_none_or(|before| !before.is_ascii_alphanumeric() && before != '_')
+    });
+    let words = values.flat_map(|(at, _)| {
+        let value = text[at + "PATH=".len()..].split([' ', '\n', ';', '$']).next().unwrap_or_default();
+        value.trim_matches(['"', '\'']).split(':')
+    });
+    // A later assignment puts its own before those of an earlier one.
+    let mut folders: Vec<PathBuf> = words.filter(|word| word.starts_with('/')).map(PathBuf::from).collect();
+    folders.dedup();
+    folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_names_paths_programs_and_folders() {
+        let text = "#!/bin/sh\nexport PATH=/usr/bin:/opt/q/bin${PATH:+:}$PATH\ncp \"$HOME\"/a/disk.img $TMPDIR/x\n\
+             . ./relative/y; cat '/etc/motd' >/dev/null\nexec qemu-system-x86_64 -drive file=/data/x.img,if=none \\\n\
+             -kernel ${NIXPKGS_QEMU_KERNEL_nixos:-/nix/store/b/kernel} /nix/store/x/bin/qemu-img $(pwd)/empty0.qcow2";
+        let home = std::env::var("HOME").unwrap();
+        let found: Vec<_> = paths(text).filter(|path| !path.starts_with("/nix")).collect();
+        let expected = [
+            "/bin/sh",
+            "/usr/bin",
+            "/opt/q/bin",
+            &format!("{home}/a/disk.img"),
+            "/etc/motd",
+            "/dev/null",
+            "/data/x.img",
+        ];
+        assert_eq!(found, expected.map(PathBuf::from));
+        assert_eq!(programs(text).collect::<Vec<_>>(), ["qemu-system-x86_64"]);
+        assert_eq!(folders_before_path(text), ["/usr/bin", "/opt/q/bin"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_program_of_the_same_name_before_it_on_path_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = Program::of("qemu-system-x86_64", &[folder.path().to_owned()]);
+        assert_eq!(program.changed(), None);
+        let other = folder.path().join("qemu-system-x86_64");
+        std::fs::write(&other, "#!/bin/sh\n").unwrap();
+        assert_eq!(program.changed(), None, "it can't be run");
+        std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let why = program.changed().unwrap();
+        assert!(why.contains(other.to_str().unwrap()), "{why}");
+    }
+}
