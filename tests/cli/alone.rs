@@ -60,7 +60,7 @@ impl Case {
         let mut command = self.folder.command(&[&["--vm", "result", "a.rs", "--"], arguments].concat());
         command.env("NIXVM_ADMISSION_DIR", self.file("admission"));
         command.env("NIXVM_HOST_CORES", "8").env("NIXVM_HOST_MEMORY", "64G");
-        command.env("CARD", "socket,id=n,mcast=230.0.0.1:1234");
+        command.env("CARD", "-netdev socket,id=n,mcast=230.0.0.1:1234");
         command
     }
 
@@ -115,7 +115,7 @@ fn one_scenario_at_a_time_has_machines_that_reach_others() {
     assert!(person.0.wait().unwrap().success(), "{}", case.read("said person"));
 
     // The text of the run script does not show the card: the second is an error that names the first.
-    let case = Case::new("-netdev $CARD -device virtio-net-pci,netdev=n");
+    let case = Case::new("$CARD -device virtio-net-pci,netdev=n");
     let holder = case.process(&["--exact", "holds"], "said holder");
     case.wait_for("log", "held");
     let ran = Ran::of(&mut case.command(&["--exact", "one"]));

@@ -96,8 +96,7 @@ fn unpack_to(file: File, moment: &Path, most: u64) -> io::Result<()> {
     archive.set_preserve_mtime(false);
     let mut names = BTreeSet::new();
     let mut taken = 0u64;
-    let mut entries = archive.entries()?;
-    while let Some(entry) = entries.next() {
+    for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
         let parts: Vec<_> = path.components().collect();
