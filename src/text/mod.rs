@@ -7,7 +7,7 @@
 //! | the other control characters of ASCII, DEL too | nothing |
 //! | `\r…\n`, a lone `\r`, and `\n` | the end of a line; a space where the text has to be one line |
 //! | `\t` | a space; four where the text has several lines |
-//! | a [harmful] character beyond ASCII | U+FFFD, so that a reader sees that something was there |
+//! | a [harmful](harmful()) character beyond ASCII | U+FFFD, so that a reader sees that something was there |
 //! | a combining mark behind eight others | nothing |
 //! | everything else | as it is |
 //!

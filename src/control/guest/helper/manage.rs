@@ -10,6 +10,8 @@ use crate::worker::{Kind, State, Worker};
 const KEPT: core::ops::RangeInclusive<usize> = 8..=(WORKERS - RUNNING);
 /// So many are about to become bash at once: what still runs needs the processor as well.
 const AT_ONCE: usize = 2;
+/// A part of this size of those that are to be ready is few: others are started though commands run.
+const FEW: usize = 8;
 /// So many may end by themselves before they had a command, one after the other.
 const LOST: u32 = 16;
 /// What proves that a text can be given to a worker that was started before it, and the status that it then ends with.
@@ -100,7 +102,8 @@ impl Server {
             && self.early == Early::Can
             && command.can_come_later()
         {
-            let is_ready = |worker: &Option<Worker>| worker.as_ref().is_some_and(|worker| worker.state == State::Ready);
+            let is_ready =
+                |worker: &Option<Worker>| worker.as_ref().is_some_and(|worker| worker.state == State::Ready);
             let Some(ready) = self.workers.iter().position(is_ready) else {
                 self.kept = (self.kept * 2).min(*KEPT.end());
                 break;
@@ -116,6 +119,7 @@ impl Server {
                 command.phase = Phase::Running;
                 worker.state = State::Running(at);
                 self.lost = 0;
+                self.is_filling = false;
                 self.write_input(ready);
                 return true;
             }
@@ -209,10 +213,10 @@ impl Server {
         }
     }
 
-    /// Starts workers as long as too few are ready.
-    pub fn keep_ready(&mut self) {
+    /// Starts workers as long as too few are ready. Whether there are enough, or can be none.
+    pub fn keep_ready(&mut self) -> bool {
         if self.early == Early::Cannot {
-            return;
+            return true;
         }
         let ready = self.count(State::Ready);
         let mut starting = self.count(State::Starting) + self.count(State::Proving);
@@ -220,15 +224,23 @@ impl Server {
             Early::Can => (self.kept, AT_ONCE),
             _ => (1, 1),
         };
+        if ready + starting >= wanted {
+            self.is_filling = false;
+            return true;
+        }
+        if ready + starting > wanted / FEW && !self.is_filling {
+            return false;
+        }
         while starting < at_once && ready + starting < wanted {
-            let Some(free) = self.workers.iter().position(Option::is_none) else { return };
+            let Some(free) = self.workers.iter().position(Option::is_none) else { return true };
             match Worker::start(self.bash, self.early_environment, &Kind::Early, false) {
                 Ok(worker) => self.workers[free] = Some(worker),
                 // There is no process or no pipe; the next command will say so.
-                Err(_) => return,
+                Err(_) => return true,
             }
             starting += 1;
         }
+        ready + starting >= wanted
     }
 
     /// How many are kept at first.

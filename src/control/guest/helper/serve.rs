@@ -16,6 +16,9 @@ pub const RUNNING: usize = 64;
 pub const WORKERS: usize = RUNNING + 32;
 /// In so many milliseconds a worker that has become bash is looked at again: the kernel is still busy with it.
 const LOOK_AGAIN: usize = 2;
+/// After so many milliseconds without a command or an answer, workers are started to have enough of them again: before
+/// that they would take the processor from the commands.
+const QUIET: usize = 20;
 /// No more output and frames are taken in while so much waits to go out.
 const ENOUGH_WAITING: usize = 262144;
 
@@ -36,6 +39,8 @@ pub struct Server {
     pub workers: [Option<Worker>; WORKERS],
     /// So many workers are kept ready.
     pub kept: usize,
+    /// New ones are started until there are as many.
+    pub is_filling: bool,
     /// So many ended in a row without having had a command.
     pub lost: u32,
     pub leftovers: Leftovers,
@@ -48,6 +53,10 @@ pub struct Server {
 pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: Environment) -> i32 {
     sys::close_all_but(input.number());
     sys::leave_session();
+    // An emulator keeps what it translated by its address: without this it translates bash again for each command.
+    if sys::is_emulated() {
+        sys::fix_addresses();
+    }
     sys::ignore_broken_pipes();
     let Ok(signals) = Signals::new() else { return 71 };
     let early = worker::early_environment(environment);
@@ -60,6 +69,7 @@ pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: En
         commands: Commands([const { None }; COMMANDS]),
         workers: [const { None }; WORKERS],
         kept: Server::kept_at_first(),
+        is_filling: true,
         lost: 0,
         leftovers: Leftovers::new(),
         kernel: Kernel::new(),
@@ -113,11 +123,15 @@ impl Server {
                 return 0;
             }
             // After the answers: what comes next costs a fork.
-            self.keep_ready();
+            let is_full = self.keep_ready();
             self.watch(&mut watch, input, output, signals);
             let looks = self.workers.iter().flatten().any(Worker::is_looked_at);
-            if sys::wait_for(&mut watch.watched[..watch.len], looks.then_some(LOOK_AGAIN)).is_err() {
-                return 71;
+            let limit =
+                if looks { Some(LOOK_AGAIN) } else { (!is_full && !self.is_filling).then_some(QUIET) };
+            match sys::wait_for(&mut watch.watched[..watch.len], limit) {
+                Ok(true) => {}
+                Ok(false) => self.is_filling |= !looks,
+                Err(_) => return 71,
             }
             self.look_at_starting();
             for at in 0..watch.len {

@@ -24,6 +24,7 @@ pub fn listens(path: &[u8], answer: &mut Bytes) -> bool {
 }
 
 fn other(error: isize, answer: &mut Bytes) -> bool {
-    answer.push(Line::new().text(b"connect(2) fails with error ").number(error.unsigned_abs() as u32).bytes());
+    answer
+        .push(Line::new().text(b"connect(2) fails with error ").number(error.unsigned_abs() as u32).bytes());
     false
 }

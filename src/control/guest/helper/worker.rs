@@ -32,7 +32,15 @@ const FIRST_FILE: &core::ffi::CStr = c"BASH_ENV=/proc/self/fd/3";
 /// Words that could tell that bash ran something before the text: PIPESTATUS is set, BASH_COMMAND in a trap at the exit
 /// is that something, and a list of variables has these and the value of SECONDS.
 pub const TELLING: &[&[u8]] = &[
-    b"PIPESTATUS", b"BASH_COMMAND", b"compgen", b"declare", b"export", b"local", b"readonly", b"set", b"typeset",
+    b"PIPESTATUS",
+    b"BASH_COMMAND",
+    b"compgen",
+    b"declare",
+    b"export",
+    b"local",
+    b"readonly",
+    b"set",
+    b"typeset",
 ];
 
 /// What a worker is doing.
@@ -95,7 +103,9 @@ pub struct Worker {
 pub fn early_environment(environment: Environment) -> Option<Environment> {
     // bash would do something first that can't be undone, or take other words than its own.
     let in_the_way = [b"BASH_ENV", &b"SHELLOPTS"[..], b"BASHOPTS", b"POSIXLY_CORRECT"];
-    if environment.has_prefix(b"BASH_FUNC_") || in_the_way.iter().any(|name| environment.value(name).is_some()) {
+    if environment.has_prefix(b"BASH_FUNC_")
+        || in_the_way.iter().any(|name| environment.value(name).is_some())
+    {
         return None;
     }
     environment.with(FIRST_FILE).ok()
@@ -206,7 +216,11 @@ impl Worker {
     pub fn begin(&mut self, text: &[u8], input: bool, underscore: &[u8]) -> Result<(), isize> {
         sys::write_into(self.pid, self.text_at, text)?;
         let mut script = Bytes::new();
-        script.push(if input { b"echo >&5;exec 0<&4 3<&- 4<&- 5>&-;" } else { b"echo >&5;exec 3<&- 4<&- 5>&-;" });
+        script.push(if input {
+            b"echo >&5;exec 0<&4 3<&- 4<&- 5>&-;"
+        } else {
+            b"echo >&5;exec 3<&- 4<&- 5>&-;"
+        });
         script.push(b"unset -v BASH_ENV;SECONDS=0");
         if self.is_copy {
             script.push(Line::new().text(b" RANDOM=").number(sys::random() >> 1).bytes());

@@ -49,9 +49,8 @@ impl Address {
 
     fn connect(&self, kind: usize) -> Result<Fd, isize> {
         // SAFETY: plain numbers.
-        let made = checked(|| unsafe {
-            call(number::SOCKET, [AF_UNIX as usize, kind | SOCK_CLOEXEC, 0, 0, 0, 0])
-        })?;
+        let made =
+            checked(|| unsafe { call(number::SOCKET, [AF_UNIX as usize, kind | SOCK_CLOEXEC, 0, 0, 0, 0]) })?;
         let socket = Fd(made as i32);
         // SAFETY: the address is ours, and has at least the length that is given.
         checked(|| unsafe {

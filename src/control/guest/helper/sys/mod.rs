@@ -13,12 +13,12 @@ mod signals;
 pub use asking::{connect, kernel_log, reaches};
 pub use clock::{seed, set_clock};
 pub use early::{Place, arguments_of, random, write_into};
-pub use process::{
-    Environment, close_all_but, exit, kill, leave_session, spawn, wait_any,
-};
+pub use process::{Environment, close_all_but, exit, fix_addresses, kill, leave_session, spawn, wait_any};
 pub use signals::{Signals, ignore_broken_pipes};
 
 use machine::{call, number};
+
+pub use machine::is_emulated;
 
 /// Error numbers that mean "not now" or "nobody is there".
 pub const EAGAIN: isize = -11;

@@ -56,6 +56,25 @@ pub unsafe fn fill(to: *mut u8, byte: u8, n: usize) {
     }
 }
 
+/// Whether QEMU emulates this processor instead of handing the guest a real one. CPUID says so: QEMU's emulator has a
+/// signature of its own where KVM has another.
+pub fn is_emulated() -> bool {
+    const HYPERVISOR: u32 = 1 << 31;
+    const SIGNATURE: u32 = 0x4000_0000;
+    cpuid(1)[1] & HYPERVISOR != 0 && cpuid(SIGNATURE).map(u32::to_le_bytes).as_flattened() == b"TCGTCGTCGTCG"
+}
+
+/// What the processor says of itself: ebx, ecx and edx.
+fn cpuid(leaf: u32) -> [u32; 3] {
+    let (mut b, mut c, mut d) = (0u64, 0u32, 0u32);
+    // SAFETY: the instruction reads and writes registers only; the compiler keeps rbx for itself, so it is put back.
+    unsafe {
+        asm!("mov {b}, rbx", "cpuid", "xchg {b}, rbx", b = inout(reg) b, inout("eax") leaf => _,
+            inout("ecx") c, inout("edx") d, options(nomem, nostack, preserves_flags));
+    }
+    [b as u32, c, d]
+}
+
 /// Numbers of the system calls.
 pub mod number {
     pub const READ: usize = 0;
@@ -79,6 +98,7 @@ pub mod number {
     pub const SYSLOG: usize = 103;
     pub const SETPGID: usize = 109;
     pub const SETSID: usize = 112;
+    pub const PERSONALITY: usize = 135;
     pub const PRCTL: usize = 157;
     pub const CLOCK_SETTIME: usize = 227;
     pub const EXIT_GROUP: usize = 231;
