@@ -85,6 +85,8 @@ fn a_run_whose_time_is_up_ends_what_is_under_way_and_runs_no_more() {
     let ran = folder.run(&[
         "--vm",
         "result",
+        "--host-cores",
+        "4",
         "--run-timeout",
         "6s",
         "--retries",

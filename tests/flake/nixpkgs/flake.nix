@@ -23,6 +23,9 @@
                 for input in $nativeBuildInputs; do PATH=$input/bin:$PATH; done
                 export TMPDIR=$NIX_BUILD_TOP
                 ${text}
+                # The shell itself is the last to run: coreutils close their output before they end, and Nix kills a builder
+                # that has closed its output and still runs.
+                :
               ''
             ];
             nativeBuildInputs = attributes.nativeBuildInputs or [ ];
