@@ -8,7 +8,7 @@ use crate::beneath::Beneath;
 use crate::{Error, ErrorKind, Result, environment};
 
 /// The cache folder, made if it is missing: `$NIXVM_CACHE_DIR`, else `$XDG_CACHE_HOME/nixvm-test`,
-/// else `~/.cache/nixvm-test`. Programs that this user runs are in it, so nobody else may write to it.
+/// else `~/.cache/nixvm-test`. Programs that this user runs are in it, so no other user may write to it.
 ///
 /// # Errors
 /// [`ErrorKind::Host`] when none of the variables names a folder, it can't be made, it belongs to another user, or others

@@ -1,4 +1,4 @@
-//! From a built VM to a login prompt, or to the shell of whom the console logs in by itself.
+//! From a built VM to a login prompt, or to the shell of an automatic login.
 
 use std::fs::File;
 use std::os::unix::net::UnixStream as StdStream;

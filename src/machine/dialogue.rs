@@ -11,7 +11,7 @@ use super::shell_line::{INTERRUPT_KEY, ShellLine};
 use crate::console::{Mark, Match, Pattern};
 use crate::{Error, ErrorKind, Result};
 
-/// How often a name is typed anew when the prompt comes back without a word.
+/// How often a name is typed again when the prompt comes back without a word.
 const TRIES: usize = 3;
 
 /// What begins the conversation.

@@ -6,7 +6,7 @@ use super::shell_line::ShellLine;
 use crate::{Error, ErrorKind, Result};
 
 /// Whether an account has no password. PAM's own helper knows (unix_chkpwd(8)): it takes the empty password of the user who
-/// asks, and whoever asks is no terminal. It stands in a folder that is not on everybody's path.
+/// asks, and whoever asks is no terminal. It is in a folder that is not on every user's PATH.
 const HAS_NO_PASSWORD: &str =
     r#"PATH=$PATH:/run/wrappers/bin:/usr/sbin:/sbin; printf "\000" | command unix_chkpwd "$0" nullok"#;
 

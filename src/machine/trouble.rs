@@ -38,7 +38,7 @@ case $e in *"Resource temporarily unavailable"*) ;; *) echo "$e" >&2; exit 1 ;; 
 const FAILED_UNITS: &str =
     "[ ! -d /run/systemd/system ] || systemctl list-units --state=failed --plain --no-legend --no-pager";
 
-/// More than this nobody has to say in passing.
+/// No answer in passing is longer.
 const LONGEST: usize = 64 << 20;
 
 /// Where systemd answers root without a bus (systemd(1)).

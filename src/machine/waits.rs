@@ -27,7 +27,7 @@ impl User {
         self.look_by(&script, &format!("wait for closed port {port}"), &what).await.map(drop)
     }
 
-    /// Waits until somebody listens on a Unix socket, of whatever type: it is connected to, and the connection is closed
+    /// Waits until a program listens on a Unix socket of any type: it is connected to, and the connection is closed
     /// at once, which the server sees. A socket for datagrams is open when it is bound. `path` is as this user sees it;
     /// where a service has a `/tmp` of its own, a socket in it is in `/tmp/systemd-private-…/tmp`. `@NAME` is an abstract
     /// socket; a file whose name begins so is `./@NAME`.

@@ -1,4 +1,4 @@
-//! Images with snapshots that a run script makes anew.
+//! Images with snapshots that a run script makes again.
 //!
 //! A machine that is off is started by its run script, which reuses the root image and may make the others anew (NixOS's does so
 //! with the image of the Nix store). Their snapshots would be lost with them.

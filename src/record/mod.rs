@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! RUN/events.jsonl                   every event, one a line
-//! RUN/junit.xml, RUN/report.html     made anew after every scenario
+//! RUN/junit.xml, RUN/report.html     made again after every scenario
 //! RUN/SCENARIO/MACHINE.transcript    every byte of a console; MACHINE.2.transcript after a second start
 //! RUN/SCENARIO/MACHINE.transcript.times
 //!                                    lines "MICROSECONDS OFFSET": from OFFSET on bytes came at that time

@@ -92,7 +92,7 @@ fn socket(kind: SocketType, path: &Path) -> OwnedFd {
 
 #[test]
 fn a_socket_is_open_when_it_can_be_connected_to() {
-    const NOBODY: &str = "it is no socket, or nobody listens on it";
+    const NOBODY: &str = "it is no socket, or no program listens on it";
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let text = |name: &str| at(name).to_str().unwrap().to_owned();

@@ -6,13 +6,13 @@ use crate::serve::{RUNNING, Server, WORKERS};
 use crate::sys::Place;
 use crate::worker::{Kind, State, Worker};
 
-/// So many workers are kept ready at first, and at most: twice as many whenever a command finds none.
+/// How many workers are kept ready: at first, and at most. Twice as many whenever a command finds none.
 const KEPT: core::ops::RangeInclusive<usize> = 8..=(WORKERS - RUNNING);
-/// So many are about to become bash at once: what still runs needs the processor as well.
+/// How many become bash at once: what still runs needs the processor as well.
 const AT_ONCE: usize = 2;
 /// A part of this size of those that are to be ready is few: others are started though commands run.
 const FEW: usize = 8;
-/// So many may end by themselves before they had a command, one after the other.
+/// How many may end in a row without a command.
 const LOST: u32 = 16;
 /// What proves that a text can be given to a worker that was started before it, and the status that it then ends with.
 const PROOF: (&[u8], u32) = (b"exit 77\0", 77);

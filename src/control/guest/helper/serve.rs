@@ -12,7 +12,7 @@ use crate::worker::{self, Worker};
 
 /// So many commands run at once; more wait.
 pub const RUNNING: usize = 64;
-/// So many workers there are at most, with those that are kept ready.
+/// The most workers there are, with those that are kept ready.
 pub const WORKERS: usize = RUNNING + 32;
 /// In so many milliseconds a worker that has become bash is looked at again: the kernel is still busy with it.
 const LOOK_AGAIN: usize = 2;
@@ -37,11 +37,11 @@ pub struct Server {
     pub underscore: &'static [u8],
     pub commands: Commands,
     pub workers: [Option<Worker>; WORKERS],
-    /// So many workers are kept ready.
+    /// How many workers are kept ready.
     pub kept: usize,
     /// New ones are started until there are as many.
     pub is_filling: bool,
-    /// So many ended in a row without having had a command.
+    /// How many ended in a row without a command.
     pub lost: u32,
     pub leftovers: Leftovers,
     pub kernel: Kernel,

@@ -16,7 +16,7 @@ pub fn listens(path: &[u8], answer: &mut Bytes) -> bool {
         -20 => b"a part of its path is no folder",
         -36 => b"its name is too long",
         -40 => b"its path has a loop of symbolic links",
-        -111 => b"it is no socket, or nobody listens on it",
+        -111 => b"it is no socket, or no program listens on it",
         _ => return other(error, answer),
     };
     answer.push(why);

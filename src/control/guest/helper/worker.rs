@@ -16,7 +16,7 @@ use crate::sys::{self, Environment, Fd, Place};
 
 const SIGKILL: i32 = 9;
 const SIGCONT: i32 = 18;
-/// So long a text can a worker be given that was started before it.
+/// The longest text for a worker that was started before it.
 pub const ROOM: usize = 2048;
 /// The text that such a worker is started with. It does nothing, should bash come to run it.
 static BLANKS: [u8; ROOM + 1] = {
