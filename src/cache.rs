@@ -18,9 +18,13 @@ pub(crate) fn dir() -> Result<PathBuf> {
         Error::new(ErrorKind::Host, "no folder for the cache: HOME is not set")
             .next_step("set HOME, or NIXVM_CACHE_DIR to a folder of your choice")
     })?;
+    let advice = format!(
+        "`chmod 700 {}` if it is yours and nobody else has written to it, or set NIXVM_CACHE_DIR to a folder of your own, \
+         which no other user may write to",
+        crate::text::line(&dir.display().to_string())
+    );
     std::path::absolute(dir).and_then(|dir| private(&dir).map(|()| dir.clone())).map_err(|source| {
-        Error::new(ErrorKind::Host, format!("could not use the cache folder: {source}"))
-            .next_step("set NIXVM_CACHE_DIR to a folder of your own, which no other user may write to")
+        Error::new(ErrorKind::Host, format!("could not use the cache folder: {source}")).next_step(advice)
     })
 }
 
@@ -76,6 +80,11 @@ mod tests {
         set(&dir, 0o755);
         private(&dir).unwrap();
         assert_eq!(mode(&dir), 0o700);
+        // As a umask of 002 makes it.
+        let found = fs::metadata(&dir).unwrap();
+        set(&dir, 0o775);
+        assert_eq!(private(&dir).is_ok(), found.gid() == found.uid());
+        set(&dir, 0o700);
         let link = place.path().join("link");
         std::os::unix::fs::symlink(&dir, &link).unwrap();
         private(&link).unwrap();

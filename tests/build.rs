@@ -81,7 +81,7 @@ impl Place {
     /// With the host's own Nix.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["work", "home", "cache", "bin", "nixpkgs/nixos"] {
+        for name in ["work", "home", "bin", "nixpkgs/nixos"] {
             std::fs::create_dir_all(folder.path().join(name)).unwrap();
         }
         let mut place = Self { folder, variables: Vec::new(), path: std::env::var("PATH").unwrap() };

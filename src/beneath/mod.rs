@@ -57,7 +57,8 @@ impl Beneath {
     /// be there.
     ///
     /// # Errors
-    /// When it is a symbolic link, belongs to another user, or others may write to it.
+    /// When it is a symbolic link, belongs to another user, or others may write to it. A group whose number is the user's is
+    /// theirs alone.
     pub fn private(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         match fs::mkdirat(CWD, path, Mode::RWXU) {
@@ -75,8 +76,10 @@ impl Beneath {
             let why = format!("it belongs to the user {}, and this is {me}", stat.st_uid);
             return Err(refused(path, &why));
         }
-        if stat.st_mode & 0o022 != 0 {
-            let why = format!("other users may write to it (mode {:o}); remove it", stat.st_mode & 0o7777);
+        // With a umask of 002 a folder is its group's, too. That of the user's own number has them alone as a member.
+        let of_own_group = stat.st_mode & 0o002 == 0 && stat.st_gid == stat.st_uid;
+        if stat.st_mode & 0o022 != 0 && !of_own_group {
+            let why = format!("other users may write to it (mode {:o})", stat.st_mode & 0o7777);
             return Err(refused(path, &why));
         }
         if stat.st_mode & 0o777 != 0o700 {

@@ -281,10 +281,31 @@ fn a_private_folder_belongs_to_its_user_alone() {
     std_fs::set_permissions(&path, std_fs::Permissions::from_mode(0o755)).unwrap();
     drop(Beneath::private(&path).unwrap());
     assert_eq!(mode(), 0o700);
-    for open in [0o777, 0o1777, 0o770, 0o720] {
-        std_fs::set_permissions(&path, std_fs::Permissions::from_mode(open)).unwrap();
+    let set = |mode| std_fs::set_permissions(&path, std_fs::Permissions::from_mode(mode)).unwrap();
+    let refused = |open| {
+        set(open);
         let error = Beneath::private(&path).unwrap_err().to_string();
         assert!(error.contains("may write") && error.contains(&format!("{open:o}")), "{error}");
+    };
+    for open in [0o777, 0o1777, 0o702, 0o773] {
+        refused(open);
+    }
+    // As a umask of 002 makes it: the user's own group has no other member.
+    let found = std_fs::metadata(&path).unwrap();
+    for open in [0o775, 0o770, 0o720] {
+        if found.gid() == found.uid() {
+            set(open);
+            drop(Beneath::private(&path).unwrap());
+            assert_eq!(mode(), 0o700);
+        } else {
+            refused(open);
+        }
+    }
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&path, None, Some(65_534)).unwrap();
+        for open in [0o775, 0o770, 0o720] {
+            refused(open);
+        }
     }
     let link = base.path().join("link");
     symlink("private", &link).unwrap();

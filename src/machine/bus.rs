@@ -65,11 +65,12 @@ impl Life {
     /// The service manager of the system (`root`) or of a user. `None` where nothing carries a bus: the
     /// channel is served by a shell, or the guest lacks the bridge.
     pub(super) async fn bus(&self, user: &str) -> Result<Option<Bus>> {
-        let mut buses = self.control.buses.lock().await;
         let channel = self.channel(user).await?;
         if !control::is_whole(&channel) {
             return Ok(None);
         }
+        // After the channels: whoever saves the machine takes them in this order.
+        let mut buses = self.control.buses.lock().await;
         if let Some(bus) = buses.get(user).filter(|bus| !bus.0.state().closed) {
             return Ok(Some(bus.clone()));
         }

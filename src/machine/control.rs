@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
-use tokio::sync::Mutex;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::bus::Bus;
 use super::kernel_log::{KernelLog, SavedLog};
@@ -38,6 +38,7 @@ pub(super) struct Control {
     line: StdStream,
     /// No helper is sent, as if the machine could not run it.
     shell_only: bool,
+    /// Locked before the console's line by whoever takes both: to open root's channel takes the line.
     open: Mutex<Open>,
     /// Connections to service managers, by user.
     pub(super) buses: Mutex<HashMap<String, Bus>>,
@@ -72,7 +73,7 @@ struct SavedRoot {
 
 /// The channels that are open.
 #[derive(Debug, Default)]
-struct Open {
+pub(super) struct Open {
     root: Option<Root>,
     /// Nested in the root's.
     users: HashMap<String, Channel>,
@@ -99,9 +100,13 @@ impl Control {
         })
     }
 
+    /// The channels that are open. No other is opened as long as this is held; it is taken before the console's line.
+    pub(super) async fn channels(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().await
+    }
+
     /// Closes the channels of users, which end with the process that carries them, and gives the rest.
-    pub(super) async fn save(&self) -> SavedControl {
-        let mut open = self.open.lock().await;
+    pub(super) async fn save(&self, open: &mut Open) -> SavedControl {
         open.users.clear();
         self.buses.lock().await.clear();
         let root = open.root.as_ref().filter(|root| root.channel.lost().is_none());
@@ -128,8 +133,7 @@ impl Control {
 
     /// Lets go of all channels: what is pending on them fails with `why`. What serves the port in the guest is of no
     /// interest any more.
-    pub(super) async fn leave(&self, why: &str) {
-        let mut open = self.open.lock().await;
+    pub(super) async fn leave(&self, open: &mut Open, why: &str) {
         open.users.clear();
         self.buses.lock().await.clear();
         *lock(&self.current) = None;
@@ -382,20 +386,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path().to_str().unwrap();
         let service = SERVICE.replace(r#"exec 3<>"$2""#, "exec 3<&0").replace("/run/", &format!("{run}/"));
-        for left in
+        // A nonce for each: a process of an earlier helper that is about to end still has its file as its program.
+        for (number, left) in
             ["", "\n", "K 5 1\n9", "T 7 4\ntrueR 7 11\nshell bash\n", "helper 9\n\0\0\\", "shell 3 1\nabc"]
+                .into_iter()
+                .enumerate()
         {
+            let nonce = format!("77-{number}");
             let (ours, theirs) = StdStream::pair().unwrap();
             std::io::Write::write_all(&mut &ours, left.as_bytes()).unwrap();
             let mut loader = std::process::Command::new("sh")
-                .args(["-c", &service, "nixvm", "77-1", "/dev/null"])
+                .args(["-c", &service, "nixvm", &nonce, "/dev/null"])
                 .stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(theirs)))
                 .stdout(std::process::Stdio::null())
                 .spawn()
                 .unwrap();
             ours.set_nonblocking(true).unwrap();
             let handshake = Handshake::Load { helper: guest::helper_for, server: guest::SERVER };
-            let (name, nonce, limit) = ("server".to_owned(), "77-1".to_owned(), Duration::from_secs(10));
+            let (name, limit) = ("server".to_owned(), Duration::from_secs(10));
             let options = ChannelOptions { name, nonce, handshake, limit };
             let opened = Channel::open(UnixStream::from_std(ours).unwrap(), options).await;
             drop(opened.unwrap_or_else(|error| panic!("after {left:?}: {error}")));

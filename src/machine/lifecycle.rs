@@ -47,7 +47,7 @@ impl Machine {
         }
         old.lose("the machine was started anew").await;
         self.note_life(&old).await;
-        old.qemu.clear_away().await;
+        old.qemu.clear_away().await?;
         if self.shared.snapshots.load(Ordering::Relaxed) > 0 {
             set_aside(&self.shared.run_dir).await?;
         }

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 
 use super::answers::{Answers, Book, Standing, Start};
 use super::boot::Plan;
-use super::control::{Control, SavedControl};
+use super::control::{Control, Open, SavedControl};
 use super::shell_line::{SavedShell, ShellLine};
 use super::{Life, Line, Machine, MachineOptions, Session};
 use crate::build::BuiltVm;
@@ -70,9 +70,10 @@ impl Machine {
     pub(crate) async fn save(&self, folder: &Path) -> Result<Saved> {
         let _changing = self.shared.changing.lock().await;
         let life = self.life();
+        let mut channels = life.control.channels().await;
         let mut line = life.line.lock().await;
         let _step = life.step("save the machine");
-        let control = life.save_control().await?;
+        let control = life.save_control(&mut channels).await?;
         life.settle().await;
         let started = Instant::now();
         let saved = async {
@@ -304,8 +305,8 @@ impl Life {
     }
 
     /// Closes what can't be taken up again, and notes the rest.
-    pub(super) async fn save_control(&self) -> Result<SavedControl> {
-        let mut saved = self.control.save().await;
+    pub(super) async fn save_control(&self, open: &mut Open) -> Result<SavedControl> {
+        let mut saved = self.control.save(open).await;
         self.control.hold_kernel_log();
         if let Some(root) = self.control.root() {
             root.ping(self.limit(ANSWER)).await?;

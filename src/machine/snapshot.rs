@@ -61,10 +61,11 @@ impl Machine {
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let _changing = self.shared.changing.lock().await;
         let life = self.life();
+        let mut channels = life.control.channels().await;
         let line = life.line.lock().await;
         let number = self.shared.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
         let _step = life.step(format!("take snapshot {number}"));
-        let control: SavedControl = life.save_control().await?;
+        let control: SavedControl = life.save_control(&mut channels).await?;
         let mut moment = None;
         let kept = async {
             let known = life.known(&line, control)?;
@@ -103,10 +104,11 @@ impl Machine {
         // The log of what is undone goes with it.
         self.note_kernel_log().await;
         let _step = old.step("go back to a snapshot");
-        let life = if old.qemu.closed().borrow().is_none() {
+        let life = if old.qemu.exit().borrow().is_none() {
+            let mut channels = old.control.channels().await;
             let mut line = old.line.lock().await;
             *line = Line::Lost(BROUGHT_BACK.to_owned());
-            old.control.leave(BROUGHT_BACK).await;
+            old.control.leave(&mut channels, BROUGHT_BACK).await;
             let back = self.back_from(&old, snapshot).await;
             back.inspect_err(|_| {
                 if old.qemu.exit().borrow().is_some() {

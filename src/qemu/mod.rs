@@ -57,6 +57,7 @@ pub(crate) use template::{
 };
 
 use crate::mutex::lock;
+use crate::{Error, ErrorKind, Result};
 use supervise::Supervised;
 
 /// A running QEMU. Dropping it kills QEMU and everything that the run script started.
@@ -102,6 +103,14 @@ impl Qemu {
         self.supervised.closed()
     }
 
+    /// How the machine's last QEMU ended, if none runs. One that left its place to another which was never started has not
+    /// told it on the line.
+    pub(crate) fn off(&self) -> Option<Exit> {
+        let closed = self.closed();
+        let told = closed.borrow().clone();
+        told.or_else(|| closed.has_changed().err().and_then(|_| self.exit().borrow().clone()))
+    }
+
     /// Kills QEMU with all its helpers; returns when they are gone, after 5 s at the latest.
     pub async fn kill(&self) {
         self.supervised.kill().await;
@@ -109,9 +118,26 @@ impl Qemu {
 
     /// After the end: waits until nothing of it is left, so that another QEMU may take its place in the
     /// run directory and on the disk image.
-    pub(crate) async fn clear_away(&self) {
-        self.supervised.gone().await;
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] when something of it is left after a minute.
+    pub(crate) async fn clear_away(&self) -> Result {
+        self.cleared_within(CLEARED).await?;
         lock(&self.disk).take();
+        Ok(())
+    }
+
+    /// Waits until nothing is left of a QEMU that has ended or was killed.
+    async fn cleared_within(&self, limit: Duration) -> Result {
+        if self.supervised.gone(limit).await {
+            return Ok(());
+        }
+        let pid = self.pid();
+        let summary =
+            format!("the QEMU of before has not ended: another one can't take its place (process {pid})");
+        Err(Error::new(ErrorKind::Host, summary)
+            .likely_cause("it hangs in the kernel, on a disk that does not answer, or the host is overloaded")
+            .next_step(format!("look at its state: `ps -o stat,wchan,args -p {pid}`")))
     }
 
     /// The last lines that the run script and QEMU wrote to stdout and stderr, and what QEMU told
@@ -143,6 +169,8 @@ impl Qemu {
 
 /// How long QEMU may take to answer what it answers at once.
 const QMP_LIMIT: Duration = Duration::from_secs(30);
+/// For a QEMU and its helpers to be gone before another takes its place: a loaded host may need long.
+const CLEARED: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 pub(crate) mod tests;

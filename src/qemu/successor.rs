@@ -19,7 +19,7 @@ use super::line_end::LineEnd;
 use super::network::Forward;
 use super::snapshot::Moment;
 use super::template::{CommandLine, Made, copy};
-use super::{QMP_LIMIT, Qemu, RunDirectory, set_aside, supervise};
+use super::{CLEARED, QMP_LIMIT, Qemu, RunDirectory, set_aside, supervise};
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Events, Result};
 
@@ -116,7 +116,7 @@ impl Qemu {
     /// Ends this QEMU, as one whose place another takes: its console's line stays open.
     ///
     /// # Errors
-    /// [`ErrorKind::QemuGone`] when it has ended by itself.
+    /// [`ErrorKind::QemuGone`] when it has ended by itself, [`ErrorKind::Host`] when it does not end.
     pub(crate) async fn leave(&self) -> Result<Left> {
         let forwards = self.forwards().await?;
         // It writes out then what it holds of its images. One that does not answer leaves room in them that nothing uses.
@@ -131,16 +131,17 @@ impl Qemu {
             });
         };
         self.kill().await;
+        self.cleared_within(CLEARED).await?;
         Ok(Left { line, claim: lock(&self.disk).take(), forwards, made: self.made.clone() })
     }
 
     /// What this QEMU, which has ended, leaves to another, with the console that goes with that.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when there is no descriptor left.
+    /// [`ErrorKind::Io`] when there is no descriptor left, [`ErrorKind::Host`] when something of it still runs.
     pub(crate) async fn left(&self) -> Result<(tokio::net::UnixStream, Left)> {
         let (console, line) = LineEnd::pair()?;
-        self.supervised.gone().await;
+        self.cleared_within(CLEARED).await?;
         let left = Left { made: self.made.clone(), ..Left::by_none(line, lock(&self.disk).take()) };
         Ok((console, left))
     }

@@ -205,15 +205,17 @@ impl Supervised {
     /// Kills the whole tree and waits until it is gone, at most 5 s.
     pub(super) async fn kill(&self) {
         self.0.kill();
-        self.gone().await;
-    }
-
-    /// Waits until helpers are gone, too, at most 5 s.
-    pub(super) async fn gone(&self) {
-        let mut gone = self.0.gone.subscribe();
-        if tokio::time::timeout(KILLED_WITHIN, gone.wait_for(|gone| *gone)).await.is_err() {
+        if !self.gone(KILLED_WITHIN).await {
             tracing::debug!(pid = self.pid(), "killed, but not gone");
         }
+    }
+
+    /// Waits until helpers are gone, too, at most for `limit`. Whether they are.
+    ///
+    /// Until then its thread kills whatever bears the mark: another QEMU in the same run directory, too.
+    pub(super) async fn gone(&self, limit: Duration) -> bool {
+        let mut gone = self.0.gone.subscribe();
+        tokio::time::timeout(limit, gone.wait_for(|gone| *gone)).await.is_ok()
     }
 }
 

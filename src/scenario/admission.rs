@@ -145,11 +145,12 @@ pub(super) async fn admit(demand: Demand, capacity: Capacity, events: &Events) -
     }
 }
 
-/// Whether there is room for more at this moment, beside all who run. No one is kept from it by this.
+/// Whether there is room for more at this moment, beside all who run. No one is kept from it by this. It is a guess, and
+/// asked on a thread that must not wait: `false` where the list is held.
 pub(super) fn has_room(need: Need, capacity: Capacity) -> bool {
     let room =
         |list: &mut Vec<Entry>| capacity.has_room(running(list), need) && capacity.lacks(need, 0).is_none();
-    let looked = || Folder::open(&user_lock::path().ok()?).ok()?.change_blocking(GIVING_BACK, room).ok();
+    let looked = || Folder::open(&user_lock::path().ok()?).ok()?.change_blocking(Duration::ZERO, room).ok();
     looked().unwrap_or(false)
 }
 

@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn variables_that_the_script_names_are_part_of_it_and_those_of_each_run_are_not() {
         let named = named_in("cp ${HOME}/x $TMPDIR/y; echo $PATH $NO_SUCH_VARIABLE_HERE $(HOME)");
-        assert_eq!(named, [format!("HOME={}", std::env::var("HOME").unwrap())]);
+        let home = std::env::var("HOME").ok().map(|home| format!("HOME={home}"));
+        assert_eq!(named, home.into_iter().collect::<Vec<_>>());
     }
 
     #[test]

@@ -8,7 +8,6 @@ mod channel;
 mod ending;
 mod guest;
 mod isolation;
-mod latency;
 mod oracle;
 mod questions;
 mod statuses;

@@ -49,3 +49,17 @@ async fn the_end_of_a_machine_is_waited_for_and_the_limit_holds() {
     ended.unwrap();
     assert_eq!(fake.machine.reboot().await.unwrap_err().kind(), ErrorKind::SessionEnded);
 }
+
+/// Whoever waits for the console and has the channels keeps both from whoever has them in the other order.
+#[tokio::test]
+async fn a_snapshot_and_the_first_command_beside_the_console_do_not_wait_for_each_other() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let alice = fake.alice().await;
+    let machine = &fake.machine;
+    let all = async { tokio::join!(alice.succeed("sleep 0.2"), machine.snapshot(), machine.succeed("true")) };
+    let (first, snapshot, _) = tokio::time::timeout(Duration::from_secs(60), all).await.expect("all return");
+    first.unwrap();
+    // The fake machine's disk is none that QEMU could write to.
+    assert!(snapshot.is_err());
+    alice.succeed("true").await.unwrap();
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -29,7 +30,8 @@ impl Case {
         image.extend([0x55, 0xaa]);
         fs::write(folder.path().join("boot.img"), image).unwrap();
         for name in ["tmp", "cache", "cache/templates"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
+            // The store's folders are this user's alone, whatever the umask is.
+            fs::DirBuilder::new().mode(0o700).create(folder.path().join(name)).unwrap();
         }
         Self { folder, script: RunScript::new(SCRIPT) }
     }

@@ -166,7 +166,7 @@ async fn a_helper_that_is_asked_to_end_tells_the_rest_first() {
     let guest = Native::open(helper_for).await;
     let heard = Heard::of(&guest.channel, None);
     let word = format!("nixvm-test {} leaves", std::process::id());
-    // Its parent's parent is the helper; the shell that runs this goes with it.
+    // The shell that runs this goes with the helper.
     let text = format!("echo '{word}' >/dev/kmsg; kill -TERM {}", guest.pid());
     let _running = guest.channel.run(request(&text)).await.unwrap();
     soon(async {

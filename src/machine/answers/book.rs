@@ -139,7 +139,7 @@ impl Page<'_> {
     fn write<T: Serialize>(self, answer: Came<&T>) {
         let Self { book, life, mut heading } = self;
         heading.to = life.console.written();
-        heading.off = life.qemu.closed().borrow().as_ref().map(|exit| exit.status.success());
+        heading.off = life.qemu.off().map(|exit| exit.status.success());
         let line = Line { heading, answer };
         let text = written(&line).or_else(|| {
             let answer = Came::<()>::TooLong(LONGEST);

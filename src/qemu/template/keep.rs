@@ -62,7 +62,7 @@ impl Qemu {
         if tokio::time::timeout(ANSWER, exit.wait_for(Option::is_some)).await.is_err() {
             self.kill().await;
         }
-        self.clear_away().await;
+        self.clear_away().await?;
         let mut images = Vec::new();
         for (number, (image, format)) in disks.into_iter().zip(formats).enumerate() {
             let saved = format!("image{number}");

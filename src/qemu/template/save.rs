@@ -215,7 +215,7 @@ impl Qemu {
         let _ = self.qmp().execute("quit", None, QMP_LIMIT).await;
         let mut exit = self.exit();
         let _ = tokio::time::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await;
-        self.clear_away().await;
+        self.clear_away().await?;
         let mut images = Vec::new();
         for (number, (image, format)) in disks.into_iter().zip(formats).enumerate() {
             let saved = format!("image{number}");

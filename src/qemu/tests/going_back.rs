@@ -251,6 +251,40 @@ async fn a_machine_that_no_other_qemu_could_take_up_is_named_and_goes_on() {
     }
 }
 
+/// Until all of a QEMU is gone, its thread kills whatever has its mark: the next one, too.
+#[tokio::test]
+async fn no_other_qemu_takes_the_place_of_one_that_is_not_gone() {
+    let firmware = counter("-net none").await;
+    let error = firmware.qemu.cleared_within(Duration::from_millis(1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Host);
+    let text = error.to_string();
+    assert!(text.contains("has not ended") && text.contains(&firmware.qemu.pid().to_string()), "{text}");
+    firmware.qemu.kill().await;
+    firmware.qemu.clear_away().await.unwrap();
+}
+
+/// The copy of a raw disk can't be brought back: no QEMU was started, and the next try is one of a machine that is off.
+#[tokio::test]
+async fn a_machine_that_could_not_go_back_is_off_and_can_be_tried_again() {
+    let mut firmware = counter("-net none").await;
+    let disk = image(&firmware, "raw");
+    firmware.qemu.plug("raw", &disk, Connector::Virtio).await.unwrap();
+    let moment = firmware.qemu.keep_moment(1, &firmware.run).await.unwrap();
+    std::fs::remove_file(&disk).unwrap();
+    std::fs::create_dir(&disk).unwrap();
+    assert!(firmware.qemu.off().is_none());
+    let error = back(&mut firmware, &moment).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(firmware.qemu.closed().borrow().is_none(), "nobody told the end of the line");
+    assert!(firmware.qemu.off().is_some_and(|exit| !exit.status.success()));
+    std::fs::remove_dir(&disk).unwrap();
+    let (console, left) = firmware.qemu.left().await.unwrap();
+    firmware.console = console;
+    from(&mut firmware, &moment, left).await.unwrap();
+    assert!(firmware.qemu.off().is_none());
+    assert_eq!(count(&mut firmware).await, '1');
+}
+
 #[tokio::test]
 async fn a_qemu_that_has_ended_leaves_no_line() {
     let firmware = counter("-net none").await;

@@ -6,8 +6,6 @@ use crate::serve::Server;
 use crate::socket::listens;
 use crate::sys::{self, Fd, POLLIN, Watched};
 
-/// So much of the end of the kernel's log is told.
-const LOG: usize = 1 << 20;
 /// An answer of a service is not longer than this.
 const ANSWER: usize = 1 << 16;
 /// For a service to go on with its answer, in milliseconds.
@@ -21,10 +19,9 @@ impl Server {
     /// Answers as a command does: output, then a status.
     pub fn take_question(&mut self, id: u32, content: &[u8]) {
         let mut answer = Bytes::new();
-        let done = match (content, content.strip_prefix(b"dbus ")) {
-            (b"log", _) => log(&mut answer),
-            (_, Some(call)) => dbus(call, &mut answer),
-            _ => match content.strip_prefix(b"connect ") {
+        let done = match content.strip_prefix(b"dbus ") {
+            Some(call) => dbus(call, &mut answer),
+            None => match content.strip_prefix(b"connect ") {
                 Some(path) => listens(path, &mut answer),
                 None => false,
             },
@@ -37,17 +34,6 @@ impl Server {
         self.tell_kernel();
         let status = Line::new().text(b"status ").number(u32::from(!done)).text(b"\n");
         frame::append(&mut self.out, b'X', id, status.bytes());
-    }
-}
-
-/// The kernel's log, as syslog(2) has it: `<LEVEL>[TIME] TEXT`.
-fn log(answer: &mut Bytes) -> bool {
-    match sys::kernel_log(&mut answer.room(LOG)[..LOG]) {
-        Ok(length) => {
-            answer.filled(length);
-            true
-        }
-        Err(_) => false,
     }
 }
 

@@ -82,7 +82,7 @@ pub struct Worker {
     pub beginning: Option<Fd>,
     /// Where its text is in its memory; 0 before that is known.
     text_at: usize,
-    /// How often that was looked for.
+    /// How often that was looked for since it became bash.
     looks: u32,
     /// Of the machine, when it was started.
     place: Place,
@@ -181,7 +181,6 @@ impl Worker {
     /// Looks whether it has become bash. Whether it may still do so.
     pub fn look(&mut self) -> bool {
         const LOOKS: u32 = 1000;
-        self.looks += 1;
         if let Some(born) = &self.born {
             match born.read(&mut [0]) {
                 Err(sys::EAGAIN) => return true,
@@ -190,6 +189,7 @@ impl Worker {
                 _ => return false,
             }
         }
+        self.looks += 1;
         match sys::arguments_of(self.pid) {
             Some((start, end)) if end - start == BEFORE_TEXT + BLANKS.len() => {
                 self.text_at = start + BEFORE_TEXT;
@@ -212,7 +212,7 @@ impl Worker {
         self.place == *place
     }
 
-    /// Has a ready worker run `text`, which ends with a NUL. On an error it runs nothing.
+    /// Has a ready worker run `text`, which ends with a NUL. On an error it runs nothing, and may be killed.
     pub fn begin(&mut self, text: &[u8], input: bool, underscore: &[u8]) -> Result<(), isize> {
         sys::write_into(self.pid, self.text_at, text)?;
         let mut script = Bytes::new();
@@ -232,8 +232,13 @@ impl Worker {
         push_quoted(&mut script, underscore);
         script.push(b"\n");
         if let Some(file) = self.first_file.take() {
-            // It fits into an empty pipe, and its end is the word to begin.
-            file.write(script.front())?;
+            // Its end is the word to begin, so the worker is killed before that if all of it does not fit: a pipe has one
+            // page where its user has too many (pipe-user-pages-soft).
+            let written = file.write(script.front());
+            if written != Ok(script.len()) {
+                self.kill();
+                return Err(written.err().unwrap_or(sys::EAGAIN));
+            }
         }
         if !input {
             self.stdin = None;

@@ -1,17 +1,8 @@
-//! What the kernel and services are asked.
+//! What services are asked.
 
 use super::machine::{call, number};
 use super::{EAGAIN, Fd, checked};
 use crate::frame::Line;
-
-/// The end of the kernel's log.
-pub fn kernel_log(into: &mut [u8]) -> Result<usize, isize> {
-    const SYSLOG_ACTION_READ_ALL: usize = 3;
-    // SAFETY: the kernel writes into the slice, which is ours.
-    checked(|| unsafe {
-        call(number::SYSLOG, [SYSLOG_ACTION_READ_ALL, into.as_mut_ptr() as usize, into.len(), 0, 0, 0])
-    })
-}
 
 const AF_UNIX: u16 = 1;
 const SOCK_STREAM: usize = 1;

@@ -10,7 +10,7 @@ mod machine;
 mod process;
 mod signals;
 
-pub use asking::{connect, kernel_log, reaches};
+pub use asking::{connect, reaches};
 pub use clock::{seed, set_clock};
 pub use early::{Place, arguments_of, random, write_into};
 pub use process::{Environment, close_all_but, exit, fix_addresses, kill, leave_session, spawn, wait_any};

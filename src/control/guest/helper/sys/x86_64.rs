@@ -95,7 +95,6 @@ pub mod number {
     pub const UNAME: usize = 63;
     pub const FCNTL: usize = 72;
     pub const GETCWD: usize = 79;
-    pub const SYSLOG: usize = 103;
     pub const SETPGID: usize = 109;
     pub const SETSID: usize = 112;
     pub const PERSONALITY: usize = 135;
