@@ -2,7 +2,8 @@
 //!
 //! A configuration whose network leads to a multicast group, a bridge or a switch is the same in every scenario that uses
 //! it: two of them at once would receive each other's frames. So a scenario with such a machine holds a lock of this
-//! user's, which all of its machines share. Machines that belong to no scenario share that of their process.
+//! user's, which all of its machines share, and no machine of another scenario in the same process. Machines that belong to
+//! no scenario share that of their process.
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, Weak};
@@ -20,7 +21,10 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug, Clone)]
 pub(crate) struct Alone(Arc<File>);
 
-static OF_PROCESS: Mutex<Weak<File>> = Mutex::new(Weak::new());
+type OfProcess = Option<(Option<String>, Weak<File>)>;
+
+/// The right that machines of this process got by themselves, and the scenario that they belong to, if any.
+static OF_PROCESS: Mutex<OfProcess> = Mutex::new(None);
 /// Two machines of this process must not wait for each other.
 static ASKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -47,24 +51,31 @@ impl Alone {
     /// Those of [`Alone::wait`].
     pub(crate) async fn of_process(why: &str, events: &Events) -> Result<Self> {
         let _asking = ASKING.lock().await;
-        if let Some(held) = lock(&OF_PROCESS).upgrade() {
-            return Ok(Self(held));
+        if let Some(held) = held(&lock(&OF_PROCESS), None) {
+            return Ok(held);
         }
         let alone = Self::wait(why, events).await?;
-        Ok(alone.shared())
+        alone.share(&mut lock(&OF_PROCESS), None);
+        Ok(alone)
     }
 
-    /// The same without a wait, for a machine that runs already.
+    /// The same without a wait, for a machine that runs already, and that `scenario` shares with its other machines.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Host`] when another scenario has such machines.
-    pub(crate) fn at_once(machine: &str, why: &str) -> Result<Self> {
-        if let Some(held) = lock(&OF_PROCESS).upgrade() {
-            return Ok(Self(held));
+    /// [`crate::ErrorKind::Host`] when another scenario has such machines, in this process or in another one.
+    pub(crate) fn at_once(machine: &str, scenario: Option<&str>, why: &str) -> Result<Self> {
+        // Locked until the end: two machines of one scenario must not refuse each other.
+        let mut of_process = lock(&OF_PROCESS);
+        if let Some(held) = held(&of_process, scenario) {
+            return Ok(held);
         }
         let file = open()?;
         match file_lock::try_lock(&file, Mode::Exclusive) {
-            Ok(true) => Ok(Self(Arc::new(file)).shared()),
+            Ok(true) => {
+                let alone = Self(Arc::new(file));
+                alone.share(&mut of_process, scenario);
+                Ok(alone)
+            }
             Ok(false) => Err(Error::new(
                 crate::ErrorKind::Host,
                 format!("{machine} reaches other machines, and {} has such a machine now", file_lock::holders(&file)),
@@ -76,10 +87,15 @@ impl Alone {
         }
     }
 
-    fn shared(self) -> Self {
-        *lock(&OF_PROCESS) = Arc::downgrade(&self.0);
-        self
+    fn share(&self, of_process: &mut OfProcess, scenario: Option<&str>) {
+        *of_process = Some((scenario.map(str::to_owned), Arc::downgrade(&self.0)));
     }
+}
+
+/// The right that `scenario` has already: two scenarios of one process reach each other as those of two processes do.
+fn held(of_process: &OfProcess, scenario: Option<&str>) -> Option<Alone> {
+    let (_, file) = of_process.as_ref().filter(|(owner, _)| owner.as_deref() == scenario)?;
+    file.upgrade().map(Alone)
 }
 
 fn open() -> Result<File> {

@@ -164,7 +164,7 @@ impl Plan {
         let (qemu, stream) = Qemu::launch(launch).await?;
         self.stay_alone(&qemu)?;
         let control = Control::new(ours, self.shell_control)?;
-        control.follow(&qemu);
+        control.follow(&qemu, choice.speed);
         let console = self.attach(&qemu, stream, transcript.clone(), choice.speed, Vec::new())?;
         let boot = Boot { name, console: &console, events, started, speed: choice.speed };
         let booted = boot.to_login_prompt(self.limit(choice.speed)).await;
@@ -241,7 +241,7 @@ impl Plan {
         if alone.is_none()
             && let Some(why) = qemu.reach()
         {
-            *alone = Some(Alone::at_once(&self.name, &why)?);
+            *alone = Some(Alone::at_once(&self.name, self.scenario.as_deref(), &why)?);
         }
         Ok(())
     }

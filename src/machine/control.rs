@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::bus::Bus;
 use super::kernel_log::{KernelLog, SavedLog};
@@ -25,11 +25,14 @@ use super::shell_line::{Ended, Secret};
 use super::{Life, Line};
 use crate::control::{Channel, ChannelOptions, Handshake, Request, Shell, Way, guest};
 use crate::mutex::lock;
-use crate::qemu::Qemu;
-use crate::{Error, ErrorKind, Result};
+use crate::qemu::{Exit, Qemu};
+use crate::{Error, ErrorKind, Result, Speed};
 
 /// For `sudo`, `systemd-run` and what they start, on a fast host.
 const OPEN: Duration = Duration::from_secs(20);
+
+/// For a kernel to turn the machine off once it has let go of its devices, on a fast host.
+const LAST_STEPS: Duration = Duration::from_secs(2);
 
 /// The way into a machine beside its console.
 #[derive(Debug)]
@@ -176,9 +179,10 @@ impl Control {
     }
 
     /// Has the channel fail when the guest closes the port: it reboots, or what serves the port was killed.
-    /// The line itself stays open as long as QEMU lives, so nothing else would tell.
-    pub(super) fn follow(&self, qemu: &Qemu) {
+    /// The line itself stays open as long as QEMU lives, so nothing else would tell. `speed` is that of the host.
+    pub(super) fn follow(&self, qemu: &Qemu, speed: Speed) {
         let mut from_qemu = qemu.qmp().events();
+        let exit = qemu.exit();
         let (current, kernel) = (Arc::clone(&self.current), self.kernel.clone());
         tokio::spawn(async move {
             loop {
@@ -199,6 +203,7 @@ impl Control {
                     channel.close_when_read(
                         "the guest closed the port: it went down, or what served the port was killed",
                     );
+                    tokio::spawn(note_whether_it_runs_on(kernel.clone(), exit.clone(), speed));
                 }
             }
         });
@@ -212,15 +217,35 @@ impl Control {
         }
     }
 
-    /// Nothing is told of the kernel's log from the next answer on: the machine is about to be saved.
-    pub(super) fn hold_kernel_log(&self) {
+    /// [`Control::save`] for a machine that stands still soon: waits until the guest has told all that its kernel logged,
+    /// and tells nothing more. It goes on with that when the second value is dropped, and when this fails or is broken
+    /// off.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] and [`ErrorKind::ChannelLost`] when the guest does not answer within `limit`.
+    pub(super) async fn save_at_rest(
+        &self,
+        open: &mut Open,
+        limit: Duration,
+    ) -> Result<(SavedControl, HeldLog<'_>)> {
+        let mut saved = self.save(open).await;
+        let held = self.hold_kernel_log();
+        if let Some(root) = self.root() {
+            root.ping(limit).await?;
+        }
+        // The answer came behind all that the kernel had logged by then.
+        saved.kernel = self.kernel.saved();
+        Ok((saved, held))
+    }
+
+    fn hold_kernel_log(&self) -> HeldLog<'_> {
         if let Some(root) = self.root().filter(|root| root.way() == Way::Helper) {
             root.hold_kernel();
         }
+        HeldLog(Some(self))
     }
 
-    /// The machine that was saved goes on.
-    pub(super) fn go_on_with_kernel_log(&self) {
+    fn go_on_with_kernel_log(&self) {
         if let Some(root) = self.root().filter(|root| root.way() == Way::Helper) {
             self.kernel.follow(&root, true);
         }
@@ -243,6 +268,34 @@ impl Control {
 
     fn remembered(&self) -> Option<Credentials> {
         lock(&self.credentials).clone()
+    }
+}
+
+/// Nothing is told of the kernel's log from the next answer on, until this is dropped.
+#[must_use]
+pub(super) struct HeldLog<'a>(Option<&'a Control>);
+
+impl HeldLog<'_> {
+    /// The machine was saved, and does not go on.
+    pub(super) fn stays_held(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for HeldLog<'_> {
+    fn drop(&mut self) {
+        if let Some(control) = self.0 {
+            control.go_on_with_kernel_log();
+        }
+    }
+}
+
+/// The guest closed the port. Where its kernel did so, the machine is as good as off (`poweroff -ff`); where it runs on,
+/// nobody tells its log any more, if the helper went without a word.
+async fn note_whether_it_runs_on(kernel: KernelLog, mut exit: watch::Receiver<Option<Exit>>, speed: Speed) {
+    let ended = async { exit.wait_for(Option::is_some).await.map(drop) };
+    if tokio::time::timeout(speed.scale(LAST_STEPS), ended).await.is_err() {
+        kernel.runs_untold();
     }
 }
 
@@ -379,6 +432,70 @@ pub(super) fn is_whole(channel: &Channel) -> bool {
 mod tests {
     use super::*;
     use crate::machine::service::SERVICE;
+
+    /// A guest that goes on from a saved moment, whose kernel has told the records before number 7.
+    async fn resumed() -> (Control, UnixStream) {
+        let (ours, theirs) = StdStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let saved = r#"{
+            "root": { "channel": { "way": "helper", "last_id": 0 }, "nonce": "1" },
+            "kernel": { "next": 7, "noted": { "found": [], "incomplete": [] } },
+            "credentials": null
+        }"#;
+        let saved: SavedControl = serde_json::from_str(saved).unwrap();
+        let control = Control::resume(ours, false, "server", &saved).await.unwrap();
+        (control, UnixStream::from_std(theirs).unwrap())
+    }
+
+    /// Reads what the guest hears until it ends with `end`.
+    async fn heard(guest: &mut UnixStream, end: &str) -> String {
+        use tokio::io::AsyncReadExt as _;
+        let mut heard = String::new();
+        let reading = async {
+            while !heard.ends_with(end) {
+                heard.push(char::from(guest.read_u8().await.unwrap()));
+            }
+        };
+        let read = tokio::time::timeout(Duration::from_secs(10), reading).await;
+        assert!(read.is_ok(), "{end:?} is not heard after {heard:?}");
+        heard
+    }
+
+    #[tokio::test]
+    async fn a_kernels_log_that_was_held_goes_on_when_a_save_fails_or_is_broken_off() {
+        let (control, mut guest) = resumed().await;
+        assert_eq!(heard(&mut guest, "7").await, "M 0 1\n7");
+        // The guest does not answer.
+        let failed =
+            control.save_at_rest(&mut *control.channels().await, Duration::from_millis(1)).await.map(drop);
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::Timeout);
+        assert!(heard(&mut guest, "M 0 1\n7").await.starts_with("M 0 4\nhold"));
+        let mut open = control.channels().await;
+        let dropped = control.save_at_rest(&mut open, Duration::from_secs(600));
+        assert!(tokio::time::timeout(Duration::from_millis(1), dropped).await.is_err());
+        assert!(heard(&mut guest, "M 0 1\n7").await.starts_with("M 0 4\nhold"));
+        // A machine that was saved does not go on.
+        control.hold_kernel_log().stays_held();
+        drop(control.hold_kernel_log());
+        assert_eq!(heard(&mut guest, "M 0 1\n7").await, "M 0 4\nholdM 0 4\nholdM 0 1\n7");
+    }
+
+    /// The time goes on by itself where nothing else happens.
+    #[tokio::test(start_paused = true)]
+    async fn a_log_is_cut_off_only_where_the_machine_runs_on_without_its_helper() {
+        let lost = || {
+            let kernel = KernelLog::default();
+            kernel.broken_off();
+            kernel
+        };
+        let (runs, ended) = (watch::Sender::new(None), watch::Sender::new(None));
+        ended.send_replace(Some(Exit { status: Default::default(), stderr: String::new() }));
+        let kernel = lost();
+        note_whether_it_runs_on(kernel.clone(), ended.subscribe(), Speed::new(1.0)).await;
+        assert!(!kernel.is_cut_off());
+        note_whether_it_runs_on(kernel.clone(), runs.subscribe(), Speed::new(1.0)).await;
+        assert!(kernel.is_cut_off());
+    }
 
     /// What was on its way when an earlier guest let go of the port is what the next one reads first.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

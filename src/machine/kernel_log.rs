@@ -49,6 +49,8 @@ struct State {
     telling: Telling,
     /// So many channels may still tell something.
     open: usize,
+    /// The machine ran on after the telling broke off: what this kernel logged since is not known.
+    cut_off: bool,
 }
 
 /// Whether a helper tells what the kernel logs.
@@ -65,6 +67,8 @@ pub(super) enum Telling {
     BrokenOff,
     /// Only a shell serves the channel: the log is read when it is asked for.
     OnRequest,
+    /// It was read on request just before the machine goes down.
+    Read,
 }
 
 /// Trouble in the log, and why the log is not all there is, as it is written down in records and templates.
@@ -121,6 +125,7 @@ impl KernelLog {
         state.boot += 1;
         state.next = saved.next;
         state.telling = Telling::NotBegun;
+        state.cut_off = false;
         for (name, line) in &saved.noted.found {
             if !state.noted.found.iter().any(|(_, known)| known == line) {
                 state.noted.found.push((name.clone(), line.clone()));
@@ -147,15 +152,25 @@ impl KernelLog {
         let mut state = lock(&self.0.state);
         state.telling = Telling::UnderWay;
         state.open += 1;
+        // All that the kernel still has is told anew.
+        state.cut_off = false;
         Teller { log: self.clone(), boot: state.boot, expected }
     }
 
-    /// Another kernel boots in the same QEMU: its records are numbered from 0 again.
+    /// Another kernel boots in the same QEMU: its records are numbered from 0 again. What the earlier one logged can't be
+    /// read any more.
     pub(super) fn boots_anew(&self) {
         let mut state = lock(&self.0.state);
         state.boot += 1;
         state.next = 0;
         state.telling = Telling::NotBegun;
+        if std::mem::take(&mut state.cut_off) {
+            state.noted.lacks(
+                "the control channel was lost, and what the kernel logged from then until the machine was rebooted was \
+                 not read"
+                    .to_owned(),
+            );
+        }
     }
 
     /// Only a shell serves the channel.
@@ -167,7 +182,33 @@ impl KernelLog {
     pub(super) fn was_read(&self, records: &[u8]) {
         let mut teller = self.teller(Expected::Oldest);
         teller.hear(KernelWord::Records(records));
-        teller.hear(KernelWord::NoMore(ENDED));
+        teller.stands(&mut lock(&self.0.state), Telling::Read);
+    }
+
+    /// The machine runs, and no channel is open: what it logs from now on is not known, if the helper went without a
+    /// word. A machine that goes down in good order has the helper say so before.
+    pub(super) fn runs_untold(&self) {
+        let mut state = lock(&self.0.state);
+        state.cut_off |= state.telling == Telling::BrokenOff;
+    }
+
+    /// The machine runs on after its log was read: that was not the end of the log.
+    pub(super) fn runs_on(&self) {
+        let mut state = lock(&self.0.state);
+        if state.telling == Telling::Read {
+            state.telling = Telling::OnRequest;
+        }
+    }
+
+    /// As a helper that is killed leaves it.
+    #[cfg(test)]
+    pub(super) fn broken_off(&self) {
+        drop(self.teller(Expected::Oldest));
+    }
+
+    /// Whether the machine ran on after the telling broke off.
+    pub(super) fn is_cut_off(&self) -> bool {
+        lock(&self.0.state).cut_off
     }
 
     /// How the telling stands.
@@ -505,8 +546,64 @@ mod tests {
         log.only_on_request();
         assert_eq!(log.telling(), Telling::OnRequest);
         log.was_read([record(0, "x"), record(1, CRASH)].concat().as_bytes());
-        assert_eq!((log.telling(), lines(&log).len()), (Telling::Ended, 1));
+        assert_eq!((log.telling(), lines(&log).len()), (Telling::Read, 1));
         log.was_read([record(0, "x"), record(1, CRASH), record(2, "x")].concat().as_bytes());
         assert_eq!((lines(&log).len(), log.noted().incomplete()), (1, &[] as &[String]));
+    }
+
+    #[test]
+    fn what_is_read_at_once_is_not_the_end_of_the_log_of_a_machine_that_runs_on() {
+        let log = KernelLog::default();
+        log.only_on_request();
+        log.was_read(record(0, "x").as_bytes());
+        log.runs_on();
+        assert_eq!(log.telling(), Telling::OnRequest);
+        // A kernel that boots since has not been told of, and one that a helper tells is told until its end.
+        log.was_read(record(0, "x").as_bytes());
+        log.boots_anew();
+        log.runs_on();
+        assert_eq!(log.telling(), Telling::NotBegun);
+        log.teller(Expected::Oldest).hear(KernelWord::NoMore(ENDED));
+        log.runs_on();
+        assert_eq!(log.telling(), Telling::Ended);
+    }
+
+    #[test]
+    fn a_log_is_cut_off_where_the_machine_runs_on_after_a_helper_that_went_without_a_word() {
+        let log = KernelLog::default();
+        log.runs_untold();
+        assert!(!log.is_cut_off(), "no helper was ever there");
+        let mut teller = log.teller(Expected::Oldest);
+        log.runs_untold();
+        assert!(!log.is_cut_off(), "it is still told");
+        teller.hear(KernelWord::NoMore(ENDED));
+        drop(teller);
+        log.runs_untold();
+        assert!(!log.is_cut_off(), "the helper said that it ends");
+        drop(log.teller(Expected::Oldest));
+        assert!(!log.is_cut_off(), "the machine may have ended with it");
+        log.runs_untold();
+        assert!(log.is_cut_off());
+        // Another helper tells the rest.
+        let teller = log.teller(Expected::Oldest);
+        assert!(!log.is_cut_off());
+        drop(teller);
+        log.runs_untold();
+        log.goes_on(&SavedLog::default());
+        assert_eq!((log.is_cut_off(), log.noted().incomplete()), (false, &[] as &[String]));
+    }
+
+    #[test]
+    fn what_a_kernel_logged_untold_before_a_reboot_is_missing_for_good() {
+        let log = KernelLog::default();
+        drop(log.teller(Expected::Oldest));
+        log.boots_anew();
+        assert_eq!(log.noted().incomplete(), &[] as &[String], "it went down with its helper");
+        drop(log.teller(Expected::Oldest));
+        log.runs_untold();
+        log.boots_anew();
+        drop(log.teller(Expected::Oldest));
+        assert!(!log.is_cut_off());
+        assert!(log.noted().incomplete()[0].contains("until the machine was rebooted"), "{:?}", log.noted());
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::boot::Boot;
 use super::shell_line::Ended;
+use super::trouble::AskedToGoDown;
 use super::{Life, Line, Machine};
 use crate::console::Watch;
 use crate::mutex::lock;
@@ -76,8 +77,9 @@ impl Machine {
     /// does not come up, and [`ErrorKind::QemuGone`] when its QEMU ends on a reboot (`-no-reboot`).
     pub async fn reboot(&self) -> Result {
         let _changing = self.shared.changing.lock().await;
-        self.note_kernel_log().await;
         let life = self.life();
+        let _asked = AskedToGoDown(Arc::clone(&life));
+        self.note_kernel_log().await;
         let mut line = life.line.lock().await;
         if life.qemu.exit().borrow().is_some() {
             return Err(life.session_ended("reboot", "the machine is off").next_step("start it: `start()`"));
@@ -175,6 +177,7 @@ impl Life {
     pub(super) async fn pull_the_plug(&self, how: &str) {
         // A machine can run although nothing more can be done on its console.
         let ran = self.qemu.exit().borrow().is_none();
+        self.note_whether_log_is_told().await;
         // First: whoever waits on the console has its lock.
         self.qemu.kill().await;
         let mut line = self.line.lock().await;

@@ -1,9 +1,11 @@
 //! Ways to end a machine: as a person does, and at once.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::command::Collector;
 use super::shell_line::Ended;
+use super::trouble::AskedToGoDown;
 use super::{Life, Line, Machine};
 use crate::console::shown;
 use crate::control::{Channel, Progress, Request, Shell};
@@ -61,9 +63,10 @@ impl Machine {
     }
 
     async fn end_in_good_order(&self, way: Way) -> Result {
+        let life = self.life();
+        let _asked = AskedToGoDown(Arc::clone(&life));
         self.note_trouble().await;
         self.note_boot_times().await;
-        let life = self.life();
         let mut line = life.line.lock().await;
         if let Some(exit) = life.qemu.exit().borrow().as_ref() {
             if exit.status.success() {

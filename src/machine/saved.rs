@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 
 use super::answers::{Answers, Book, Standing, Start};
 use super::boot::Plan;
-use super::control::{Control, Open, SavedControl};
+use super::control::{Control, HeldLog, Open, SavedControl};
 use super::shell_line::{SavedShell, ShellLine};
 use super::{Life, Line, Machine, MachineOptions, Session};
 use crate::build::BuiltVm;
@@ -73,7 +73,7 @@ impl Machine {
         let mut channels = life.control.channels().await;
         let mut line = life.line.lock().await;
         let _step = life.step("save the machine");
-        let control = life.save_control(&mut channels).await?;
+        let (control, held) = life.save_control(&mut channels).await?;
         life.settle().await;
         let started = Instant::now();
         let saved = async {
@@ -82,11 +82,9 @@ impl Machine {
         };
         let known = match saved.await {
             Ok((known, Saved::Done)) => known,
-            goes_on => {
-                life.control.go_on_with_kernel_log();
-                return goes_on.map(|(_, impossible)| impossible);
-            }
+            goes_on => return goes_on.map(|(_, impossible)| impossible),
         };
+        held.stays_held();
         *line = Line::Lost("the machine was saved".to_owned());
         life.write_known(&known, folder)?;
         let machine = life.name.clone();
@@ -149,6 +147,11 @@ impl Machine {
 }
 
 impl Known {
+    /// That of the host.
+    pub(super) fn speed(&self) -> Speed {
+        Speed::new(self.speed)
+    }
+
     /// The password of whoever is logged in on the console.
     pub(super) fn password(&self) -> Option<&str> {
         match &self.line {
@@ -206,8 +209,8 @@ impl Plan {
             Resume { folder, to_save, machine: &name, scenario, run_dir, channel, events: events.clone() };
         let (qemu, stream) = Qemu::resume(resume).await?;
         let control = Control::resume(ours, self.shell_control, &name, &known.control).await?;
-        control.follow(&qemu);
-        let speed = Speed::new(known.speed);
+        let speed = known.speed();
+        control.follow(&qemu, speed);
         events.send(Event::HostSpeed {
             machine: name.clone(),
             accelerator: qemu.accelerator().to_string(),
@@ -305,15 +308,8 @@ impl Life {
     }
 
     /// Closes what can't be taken up again, and notes the rest.
-    pub(super) async fn save_control(&self, open: &mut Open) -> Result<SavedControl> {
-        let mut saved = self.control.save(open).await;
-        self.control.hold_kernel_log();
-        if let Some(root) = self.control.root() {
-            root.ping(self.limit(ANSWER)).await?;
-        }
-        // The answer came behind all that the kernel had logged by then.
-        saved.kernel = self.control.kernel().saved();
-        Ok(saved)
+    pub(super) async fn save_control(&self, open: &mut Open) -> Result<(SavedControl, HeldLog<'_>)> {
+        self.control.save_at_rest(open, self.limit(ANSWER)).await
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use super::answers::{Answers, Book, Start};
 use super::boot::Origin;
-use super::control::{Control, SavedControl};
+use super::control::Control;
 use super::saved::Known;
 use super::{Life, Line, Machine};
 use crate::console::Watch;
@@ -65,21 +65,16 @@ impl Machine {
         let line = life.line.lock().await;
         let number = self.shared.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
         let _step = life.step(format!("take snapshot {number}"));
-        let control: SavedControl = life.save_control(&mut channels).await?;
+        let (control, _held) = life.save_control(&mut channels).await?;
         let mut moment = None;
-        let kept = async {
-            let known = life.known(&line, control)?;
-            let keep = async {
-                moment = Some(life.qemu.keep_moment(number, &self.shared.run_dir).await?);
-                Ok(())
-            };
-            life.answer(&format!("take snapshot {number}"), keep).await?;
-            Ok(known)
+        let known = life.known(&line, control)?;
+        let keep = async {
+            moment = Some(life.qemu.keep_moment(number, &self.shared.run_dir).await?);
+            Ok(())
         };
-        let known: Result<Known> = kept.await;
-        life.control.go_on_with_kernel_log();
+        life.answer(&format!("take snapshot {number}"), keep).await?;
         let machine = Arc::downgrade(&self.shared.run_dir);
-        Ok(Snapshot { number, machine, moment, known: known? })
+        Ok(Snapshot { number, machine, moment, known })
     }
 
     /// Brings the machine back to the moment of a snapshot. What ran since fails with
@@ -210,9 +205,10 @@ impl Machine {
     }
 
     async fn control_of(&self, ours: StdStream, snapshot: &Snapshot, qemu: &Qemu) -> Result<Control> {
+        let speed = snapshot.known.speed();
         let shell_only = self.shared.plan.shell_control;
         let control = Control::resume(ours, shell_only, self.name(), &snapshot.known.control).await?;
-        control.follow(qemu);
+        control.follow(qemu, speed);
         Ok(control)
     }
 }

@@ -9,6 +9,7 @@
 //! A check that could not look at everything says so by a name of its own: no trouble seen is not the same as no
 //! trouble.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -156,6 +157,17 @@ impl Machine {
     }
 }
 
+/// The machine is asked to go down, and its log was read before: if it runs on, that was not the end of the log.
+pub(super) struct AskedToGoDown(pub(super) Arc<Life>);
+
+impl Drop for AskedToGoDown {
+    fn drop(&mut self) {
+        if !self.0.is_off() {
+            self.0.control.kernel().runs_on();
+        }
+    }
+}
+
 impl Trouble {
     fn lacks(&mut self, check: &'static str, why: String) {
         let gap = Gap { check, why };
@@ -209,11 +221,12 @@ impl Life {
         let kernel = self.control.kernel();
         let over = kernel.is_over(self.limit(LAST_WORDS)).await;
         let why = match kernel.telling() {
-            Telling::NotBegun | Telling::Ended => return None,
+            Telling::NotBegun | Telling::Ended | Telling::Read => return None,
             Telling::UnderWay if !over => {
                 "what the machine said last on the control channel was not read in time"
             }
-            Telling::UnderWay | Telling::BrokenOff if self.is_off() => return None,
+            // It was told to the end of the machine.
+            Telling::UnderWay | Telling::BrokenOff if self.is_off() && !kernel.is_cut_off() => return None,
             Telling::UnderWay | Telling::BrokenOff => {
                 "the control channel was lost, and what the kernel logged since was not read"
             }
@@ -230,7 +243,17 @@ impl Life {
 
     /// Whether the machine is off, or its helper was asked to end since it is going down.
     fn goes_down(&self) -> bool {
-        self.is_off() || (self.control.root().is_none() && self.control.kernel().telling() == Telling::Ended)
+        let told_to_the_end = || matches!(self.control.kernel().telling(), Telling::Ended | Telling::Read);
+        self.is_off() || (self.control.root().is_none() && told_to_the_end())
+    }
+
+    /// The machine is about to be ended where it runs: a log that nobody tells any more is not told to its end.
+    pub(super) async fn note_whether_log_is_told(&self) {
+        if !self.is_off() && self.control.root().is_none() {
+            let kernel = self.control.kernel();
+            kernel.is_over(self.limit(LAST_WORDS)).await;
+            kernel.runs_untold();
+        }
     }
 
     /// What root's `command` prints; `None` where root can't be asked at once.

@@ -196,26 +196,35 @@ impl Keeper {
         let length = from.metadata()?.len();
         let mut from = from.take(most);
         self.files.replace_with(to, MODE, |file| io::copy(&mut from, file).map(drop))?;
-        if length > most {
-            let why = format!("it has {length} bytes, and the first {most} are kept");
-            super::incomplete(&to.display().to_string(), &why);
-        }
+        say_if_cut(to, length, most);
         Ok(())
     }
 
     /// Copies a transcript. Passwords that became known only after the guest had printed them, or that it printed with
     /// escape sequences in them, are masked in place: answers name places in the transcript.
     fn copy_masked(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let from = File::open(from)?;
+        let length = from.metadata()?.len();
         let mut bytes = Vec::new();
-        File::open(from)?.take(MOST).read_to_end(&mut bytes)?;
+        from.take(MOST).read_to_end(&mut bytes)?;
         crate::secrets::bytes::mask_in_place(&mut bytes);
-        self.files.replace(to, &bytes, MODE)
+        self.files.replace(to, &bytes, MODE)?;
+        say_if_cut(to, length, MOST);
+        Ok(())
     }
 
     /// Says that a file is in the record.
     pub(crate) fn kept(&self, machine: &str, kind: FileKind, path: &Path) {
         let path = path.strip_prefix(self.record()).unwrap_or(path).to_owned();
         self.events.send(Event::FileKept { machine: machine.to_owned(), kind, path });
+    }
+}
+
+/// Says so if a file of `length` bytes is kept in part.
+fn say_if_cut(to: &Path, length: u64, most: u64) {
+    if length > most {
+        let why = format!("it has {length} bytes, and the first {most} are kept");
+        super::incomplete(&to.display().to_string(), &why);
     }
 }
 
@@ -273,6 +282,26 @@ mod tests {
             .collect();
         assert_eq!(paths, ["login/page.png", "login/2-page.png"].map(PathBuf::from));
         assert_eq!(fs::read_to_string(base.path().join(&paths[1])).unwrap(), "two");
+    }
+
+    #[test]
+    fn a_transcript_that_is_kept_in_part_is_said_to_be() {
+        let base = tempfile::tempdir().unwrap();
+        let told = Arc::new(Mutex::new(String::new()));
+        let sink = told.clone();
+        super::super::tell(Events::new(move |event| {
+            sink.lock().unwrap().push_str(&format!("{event:?}"));
+        }));
+        let keeper = keeper(base.path(), Events::none());
+        let from = base.path().join("transcript");
+        for (length, said) in [(MOST, false), (MOST + 1, true)] {
+            File::create(&from).unwrap().set_len(length).unwrap();
+            keeper.copy_masked(&from, Path::new("kept")).unwrap();
+            assert_eq!(fs::metadata(base.path().join("kept")).unwrap().len(), MOST);
+            let told = told.lock().unwrap();
+            let why = format!("kept: it has {length} bytes, and the first {MOST} are kept");
+            assert_eq!(told.contains(&why), said, "{told}");
+        }
     }
 
     #[test]

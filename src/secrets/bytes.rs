@@ -29,6 +29,10 @@ pub(crate) fn without_words(bytes: &[u8]) -> Vec<u8> {
 
 /// Where in `bytes` these secrets are: ranges in their order, which do not touch.
 pub(crate) fn ranges(bytes: &[u8], secrets: &[String], which: Which) -> Vec<Range<usize>> {
+    // Letters take five times the room of the bytes.
+    if secrets.is_empty() {
+        return Vec::new();
+    }
     let mut found = Vec::new();
     for reading in Reading::all(bytes) {
         let letters = Letters::of(bytes, reading);
@@ -40,7 +44,7 @@ pub(crate) fn ranges(bytes: &[u8], secrets: &[String], which: Which) -> Vec<Rang
             for at in memmem::find_iter(&letters.bytes, &letter) {
                 let end = at + letter.len();
                 if which == Which::Every || super::is_no_word(secret) || letters.stand_alone(at, end) {
-                    found.push(letters.at[at]..letters.at[end - 1] + 1);
+                    found.push(letters.place(at)..letters.place(end - 1) + 1);
                 }
             }
         }
@@ -110,12 +114,14 @@ impl Reading {
 /// What is seen of bytes, and where each of it stands in them.
 struct Letters {
     bytes: Vec<u8>,
-    at: Vec<usize>,
+    /// Half of a `usize`: a transcript has up to 64 MiB, and there is a place for each byte of it.
+    at: Vec<u32>,
 }
 
 impl Letters {
     fn of(bytes: &[u8], reading: Reading) -> Self {
-        let mut letters = Self { bytes: Vec::new(), at: Vec::new() };
+        let mut letters =
+            Self { bytes: Vec::with_capacity(bytes.len()), at: Vec::with_capacity(bytes.len()) };
         let mut parser = Parser::new();
         let mut rest = bytes.iter().copied().enumerate().peekable();
         while let Some((at, byte)) = rest.next() {
@@ -149,6 +155,11 @@ impl Letters {
         whole.next()
     }
 
+    /// Where the letter with this number stands.
+    fn place(&self, letter: usize) -> usize {
+        self.at[letter] as usize
+    }
+
     /// Whether those from `at` to `end` are a word by themselves.
     fn stand_alone(&self, at: usize, end: usize) -> bool {
         // Two characters decide.
@@ -173,7 +184,9 @@ struct Place<'a> {
 impl Listener for Place<'_> {
     fn text(&mut self, bytes: &[u8]) {
         self.letters.bytes.extend_from_slice(bytes);
-        self.letters.at.resize(self.letters.bytes.len(), self.at);
+        // What is looked at is much shorter than 4 GiB.
+        let at = u32::try_from(self.at).unwrap_or(u32::MAX);
+        self.letters.at.resize(self.letters.bytes.len(), at);
     }
 
     fn control(&mut self, byte: u8) {
@@ -232,6 +245,16 @@ mod tests {
     fn what_stands_behind_a_mask_stays_where_it_was() {
         assert_eq!(masked(b"ab S3cr\x1b[m3tPw cd abc", "S3cr3tPw"), "ab ****\0\0\0\0\0\0\0 cd abc");
         assert_eq!(masked(b"an abc", "abc"), "an ***");
+    }
+
+    #[test]
+    fn places_are_right_where_one_byte_is_not_enough_for_them() {
+        let mut bytes = b"S3cr3tPw \x1b[1m".repeat(100_000);
+        bytes.extend(b"behind");
+        assert!(ranges(&bytes, &[], Which::Every).is_empty());
+        let found = ranges(&bytes, &["S3cr3tPw".to_owned()], Which::Every);
+        let each = (0..100_000).map(|number| number * 13..number * 13 + 8);
+        assert!(found.into_iter().eq(each));
     }
 
     const ANSI: Reading = Reading { erases: false, c1: true };

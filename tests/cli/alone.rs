@@ -34,6 +34,16 @@ async fn takes(machine: Machine) -> Result {
     drop(machine);
     Ok(())
 }
+async fn until_told(machine: Machine) -> Result {
+    note("has it")?;
+    let alice = machine.login("alice", "test").await?;
+    while !std::path::Path::new("told").exists() {
+        alice.succeed("sleep 0.1").await?;
+    }
+    Ok(())
+}
+#[scenario(timeout = "10m")] async fn holds_until_told(machine: Machine) -> Result { until_told(machine).await }
+#[scenario(timeout = "10m")] async fn holds_until_told_too(machine: Machine) -> Result { until_told(machine).await }
 "#;
 
 struct Case {
@@ -127,4 +137,21 @@ fn one_scenario_at_a_time_has_machines_that_reach_others() {
     );
     drop(holder);
     Ran::of(&mut case.command(&["--exact", "one"])).ended_with(0);
+
+    // Two scenarios of one process are no exception.
+    std::fs::remove_file(case.file("log")).unwrap();
+    let mut both = case.command(&["holds_until_told", "--test-threads", "3"]);
+    both.stdout(File::create(case.file("said")).unwrap()).stderr(Stdio::null());
+    let mut both = Process(both.spawn().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !case.read("said").contains("FAILED") && case.read("log") != "has it\nhas it\n" {
+        assert!(Instant::now() < deadline, "{}", case.read("said"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    File::create(case.file("told")).unwrap();
+    assert!(!both.0.wait().unwrap().success(), "two scenarios of one process have such a machine at once");
+    let said = case.read("said");
+    assert!(said.contains("reaches other machines, and this process ("), "{said}");
+    assert!(said.contains("1 passed; 1 failed"), "{said}");
+    assert_eq!(case.read("log"), "has it\n");
 }
