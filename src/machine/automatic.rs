@@ -6,10 +6,17 @@
 use super::Life;
 use super::dialogue::{Begun, Opening};
 use super::identity::Identity;
+use super::noise::tolerant;
 use super::service::quoted;
 use super::shell::Language;
-use super::shell_line::ShellLine;
-use crate::Result;
+use super::shell_line::{INTERRUPT_KEY, ShellLine};
+use crate::console::Pattern;
+use crate::{ErrorKind, Result};
+
+/// ^D, at the beginning of a line.
+const END_OF_INPUT: &[u8] = b"\x04";
+/// How often `login` is asked to end, by each key.
+const TRIES: usize = 4;
 
 /// The programs that check passwords and change the user, as far as they are on the path of a shell.
 #[derive(Debug, Clone, Copy)]
@@ -56,8 +63,32 @@ impl Life {
             return Err(error);
         };
         shell.end_loop(self).await?;
-        let begun = self.converse(Opening::Command(&command), user, password, prompt_came).await?;
-        Ok((begun, Some(who.name)))
+        match self.converse(Opening::Command(&command), user, password, prompt_came).await {
+            Ok(begun) => Ok((begun, Some(who.name))),
+            Err(error) => {
+                if error.kind() == ErrorKind::LoginRefused {
+                    *prompt_came = self.end_program().await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the `login` that refused somebody and asks for another name: the console then logs in by itself again. Whether it
+    /// has said so.
+    async fn end_program(&self) -> Result<bool> {
+        let said = Pattern::regex(&tolerant(" (automatic login)"))?;
+        for _ in 0..TRIES {
+            // util-linux's login ignores ^C, and shadow's asks again after ^D.
+            for key in [INTERRUPT_KEY, END_OF_INPUT] {
+                match self.console.expect(said.clone(), self.quiet()).await {
+                    Ok(_) => return Ok(true),
+                    Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
+                    Err(_) => self.console.send(key).await?,
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn no_way(&self, who: &Identity, user: &str) -> crate::Error {

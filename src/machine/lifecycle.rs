@@ -79,7 +79,7 @@ impl Machine {
         let _changing = self.shared.changing.lock().await;
         let life = self.life();
         let _asked = AskedToGoDown(Arc::clone(&life));
-        self.note_kernel_log().await;
+        self.note_trouble_of_before().await;
         let mut line = life.line.lock().await;
         if life.qemu.exit().borrow().is_some() {
             return Err(life.session_ended("reboot", "the machine is off").next_step("start it: `start()`"));

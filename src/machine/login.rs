@@ -7,6 +7,7 @@ use super::answers::{Asking, IN_PASSING};
 use super::boot::login_prompt;
 use super::dialogue::{Begun, Opening};
 use super::shell_line::{Secret, ShellLine};
+use super::snapshot::BROUGHT_BACK;
 use super::waiting::Waiting;
 use super::{Life, Line, Machine, Session};
 use crate::{Error, ErrorKind, Result};
@@ -146,7 +147,11 @@ impl Life {
 
     /// The error of a call on a session that is no more.
     pub(super) fn session_ended(&self, what: &str, why: &str) -> Error {
-        self.failure(ErrorKind::SessionEnded, format!("{what}: {why}"))
+        let error = self.failure(ErrorKind::SessionEnded, format!("{what}: {why}"));
+        if why == BROUGHT_BACK {
+            return error.next_step("`machine.session()` gives the session of that moment");
+        }
+        error
     }
 
     /// How long the console may be quiet before something is asked again.

@@ -18,7 +18,7 @@ use crate::qemu::{GoBack, Left, Moment, Qemu, RunDirectory};
 use crate::{Error, ErrorKind, Event, Result};
 
 /// What the moment that a machine is brought back to makes of everything since.
-const BROUGHT_BACK: &str = "the machine was brought back to an earlier moment";
+pub(super) const BROUGHT_BACK: &str = "the machine was brought back to an earlier moment";
 
 /// A moment of a machine, made by [`Machine::snapshot`]. It holds as long as the machine's disks do: after [`Machine::crash`],
 /// [`Machine::power_off`], [`Machine::start`] and [`Machine::reboot`], too.
@@ -96,8 +96,8 @@ impl Machine {
             return Err(Error::new(ErrorKind::Usage, "this is a snapshot of another machine")
                 .next_step("go back to one that `snapshot()` of the same machine gave"));
         }
-        // The log of what is undone goes with it.
-        self.note_kernel_log().await;
+        // What is undone takes its log and its units with it.
+        self.note_trouble_of_before().await;
         let _step = old.step("go back to a snapshot");
         let life = if old.qemu.exit().borrow().is_none() {
             let mut channels = old.control.channels().await;

@@ -42,6 +42,9 @@ const FAILED_UNITS: &str =
 /// No answer in passing is longer.
 const LONGEST: usize = 64 << 20;
 
+/// For QEMU to say whether the machine runs.
+const QMP: Duration = Duration::from_secs(5);
+
 /// Where systemd answers root without a bus (systemd(1)).
 const SYSTEMD: &[u8] = b"/run/systemd/private";
 
@@ -54,6 +57,8 @@ pub(crate) struct Trouble {
     pub(crate) in_kernel_log: Vec<Finding>,
     /// The units that have failed at the end.
     pub(crate) failed_units: Vec<String>,
+    /// Those that had failed when the machine was last looked at before it was started, rebooted or brought back.
+    failed_before: Vec<String>,
     /// What could not be looked at.
     pub(crate) gaps: Vec<Gap>,
 }
@@ -79,6 +84,11 @@ impl Machine {
     pub(crate) async fn trouble(&self) -> Result<Trouble> {
         self.note_trouble().await;
         let mut trouble = self.noted(|noted| noted.clone());
+        let current = std::mem::take(&mut trouble.failed_units);
+        trouble.failed_units = std::mem::take(&mut trouble.failed_before);
+        trouble.failed_units.extend(current);
+        trouble.failed_units.sort_unstable();
+        trouble.failed_units.dedup();
         self.life().look_at_console(&mut trouble).await;
         trouble.in_kernel_log = unless_known(trouble.in_kernel_log, &trouble.on_console);
         // A kernel that has panicked answers nobody, and a console says what it has to say.
@@ -91,6 +101,15 @@ impl Machine {
     /// Keeps in mind what is found now: the machine is about to go down for good, or the scenario is over.
     pub(super) async fn note_trouble(&self) {
         tokio::join!(self.note_kernel_log(), self.note_failed_units());
+    }
+
+    /// Keeps in mind what is found now for good: the machine goes on from another moment, where none of it shows.
+    pub(super) async fn note_trouble_of_before(&self) {
+        self.note_kernel_log().await;
+        if !self.life().stands_still().await {
+            self.note_failed_units().await;
+        }
+        self.noted(Trouble::units_are_of_before);
     }
 
     /// Keeps in mind what the kernel's log shows.
@@ -120,11 +139,11 @@ impl Machine {
         });
     }
 
-    /// Keeps in mind which units have failed; those of before count no more.
+    /// Keeps in mind which units have failed by now.
     async fn note_failed_units(&self) {
         let life = self.life();
         let failed =
-            if life.is_running_well().await { Ok(Some(String::new())) } else { life.ask(FAILED_UNITS).await };
+            if life.is_running_well().await { Ok(Some(String::new())) } else { life.failed_units().await };
         match failed {
             Ok(Some(list)) => {
                 let names = list.lines().filter_map(|line| line.split_whitespace().next());
@@ -148,7 +167,7 @@ impl Machine {
         self.noted(|noted| {
             noted.on_console.append(&mut shown.on_console);
             shown.gaps.drain(..).for_each(|gap| noted.lacks(gap.check, gap.why));
-            noted.failed_units.clear();
+            noted.units_are_of_before();
         });
     }
 
@@ -169,6 +188,10 @@ impl Drop for AskedToGoDown {
 }
 
 impl Trouble {
+    fn units_are_of_before(&mut self) {
+        self.failed_before.append(&mut self.failed_units);
+    }
+
     fn lacks(&mut self, check: &'static str, why: String) {
         let gap = Gap { check, why };
         if !self.gaps.contains(&gap) {
@@ -206,6 +229,8 @@ impl Life {
                 }
                 Err(error) => Some(format!("the kernel's log could not be read: {}", error.summary())),
             },
+            // A machine that stands still logs nothing, and answers nobody.
+            Some(_) if self.stands_still().await => None,
             // The answer comes behind all that was logged before.
             Some(channel) => match channel.ping(self.limit(ANSWER)).await {
                 Ok(_) => None,
@@ -237,6 +262,12 @@ impl Life {
         Some(why.to_owned())
     }
 
+    /// Whether QEMU has stopped the guest's processors, as after QMP's `stop`.
+    async fn stands_still(&self) -> bool {
+        let status = self.qemu.qmp().execute("query-status", None, QMP).await;
+        status.is_ok_and(|status| status["running"] == false)
+    }
+
     fn is_off(&self) -> bool {
         self.qemu.exit().borrow().is_some()
     }
@@ -254,6 +285,14 @@ impl Life {
             kernel.is_over(self.limit(LAST_WORDS)).await;
             kernel.runs_untold();
         }
+    }
+
+    /// The units that have failed, as systemctl lists them; `None` where root can't be asked at once.
+    async fn failed_units(&self) -> Result<Option<String>> {
+        if self.control.root().is_some() && self.stands_still().await {
+            return Err(Error::new(ErrorKind::Timeout, format!("{}: its processors are stopped", self.name)));
+        }
+        self.ask(FAILED_UNITS).await
     }
 
     /// What root's `command` prints; `None` where root can't be asked at once.
@@ -294,6 +333,9 @@ impl Life {
 
     /// Whether systemd says that all is well: neither is anything under way, nor has a unit failed.
     async fn is_running_well(&self) -> bool {
+        if self.stands_still().await {
+            return false;
+        }
         let mut question = [b"dbus ", SYSTEMD, b"\0", dbus::HELLO].concat();
         let call = dbus::Call {
             destination: "org.freedesktop.systemd1",

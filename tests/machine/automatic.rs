@@ -56,6 +56,12 @@ async fn whoever_is_there_is_had_without_a_password_at_once() {
         session.log_out().await.unwrap();
         let session = fake.machine.login(autologin, "").await.unwrap();
         assert_eq!(name(&session).await, autologin);
+        // `login` asks for another name after a refusal; that is not the console's own prompt.
+        for (user, password) in [("mallory", "x"), ("alice", "wrong-one")] {
+            refused(&fake.machine, user, password).await;
+            let session = fake.machine.login(autologin, "").await.unwrap();
+            assert_eq!(name(&session).await, autologin, "after {user}");
+        }
     }
 }
 
