@@ -229,7 +229,7 @@ impl Teller {
             }
             KernelWord::NoMore(ENDED) => self.stands(&mut state, Telling::Ended),
             KernelWord::NoMore(why) => {
-                let why = crate::console::shown(&why[..why.len().min(100)], 1);
+                let why = crate::console::shown(&part_without_words(&why, 0..why.len().min(100)), 1);
                 state.noted.lacks(format!("the helper in the machine can't read /dev/kmsg: {}", why.trim()));
             }
         }

@@ -53,6 +53,11 @@ pub(super) fn without_githubs(text: &str) -> String {
     without(text, &GITHUB.signs.iter().collect::<Vec<_>>())
 }
 
+/// `text` without what Jenkins and GitLab take for a file of the host to attach, in a report of JUnit's form.
+pub(super) fn without_attachments(text: &str) -> String {
+    without(text, &[&Anywhere("[[attachment|", 1)])
+}
+
 /// The signs of every system whose variable is set: a runner may run in another one.
 fn signs_where(variable: impl Fn(&str) -> Option<OsString>) -> Vec<&'static Sign> {
     SYSTEMS

@@ -20,7 +20,7 @@ use std::sync::Mutex;
 use regex::Regex;
 
 use crate::mutex::lock;
-use crate::{Event, Failure, StepOutput};
+use crate::{Event, StepOutput};
 
 /// What stands in the place of a password.
 pub(crate) const MASK: &str = "****";
@@ -48,7 +48,23 @@ impl Known {
         self.any = Regex::new(&any.join("|")).ok();
     }
 
+    /// Those of them that are [no words](is_no_word).
+    fn without_words(&self) -> Self {
+        let mut known = Self { secrets: Vec::new(), any: None };
+        self.secrets.iter().filter(|secret| is_no_word(secret)).for_each(|secret| known.add(secret));
+        known
+    }
+
+    /// In the letters of a terminal first, then as the text is.
     fn words(&self, text: &str) -> String {
+        if self.secrets.is_empty() || text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t')) {
+            return self.plain_words(text);
+        }
+        let masked = bytes::without_these(text.as_bytes(), &self.secrets);
+        self.plain_words(&String::from_utf8_lossy(&masked))
+    }
+
+    fn plain_words(&self, text: &str) -> String {
         let Some(any) = &self.any else {
             // Passwords that make no expression are too long for one; no text is better than one of them.
             return if self.secrets.is_empty() { text.to_owned() } else { MASK.to_owned() };
@@ -77,9 +93,26 @@ pub(crate) fn know(secret: &str) {
     }
 }
 
-/// `text` without passwords that are known: see the [table](self).
+/// `text` without passwords that are known: see the [table](self). Whichever [filter](crate::text) what is left goes
+/// through, no password comes out: those are found, too, that have characters between their letters which a filter
+/// leaves out or puts U+FFFD in the place of.
 pub(crate) fn words(text: &str) -> String {
     lock(&KNOWN).words(text)
+}
+
+/// Words of our own, in which only those passwords are masked that nobody takes for a word.
+pub(crate) fn own(text: &str) -> String {
+    lock(&KNOWN).without_words().words(text)
+}
+
+/// What others said, through the [filter](crate::text::line) and without passwords.
+pub(crate) fn line(text: &str) -> String {
+    words(&crate::text::line(&words(text)))
+}
+
+/// What others said, through the [filter](crate::text::lines) and without passwords.
+pub(crate) fn lines(text: &str) -> String {
+    words(&crate::text::lines(&words(text)))
 }
 
 /// All that are known.
@@ -90,16 +123,14 @@ pub(crate) fn known() -> Vec<String> {
 /// `event`, masked where it holds what a scenario, a guest or a build said. Names, and words of our own, stay.
 pub(crate) fn masked(mut event: Event) -> Event {
     match &mut event {
-        Event::StepStarted { text, .. }
-        | Event::Note { text }
-        | Event::BuildLine { text }
-        | Event::ConsoleLine { text, .. } => *text = words(text),
+        Event::Note { text } | Event::BuildLine { text } | Event::ConsoleLine { text, .. } => {
+            *text = words(text)
+        }
         Event::MachineStopped { how, .. } => *how = words(how),
         Event::StepFinished { output: Some(StepOutput { stdout, stderr, .. }), .. } => {
             (*stdout, *stderr) = (words(stdout), words(stderr));
         }
-        // The report was masked part by part, when it was put together.
-        Event::ScenarioFinished { failure: Some(Failure { summary, .. }), .. } => *summary = words(summary),
+        // A step and a failure are masked part by part, where they are put together.
         _ => {}
     }
     event
