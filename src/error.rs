@@ -331,4 +331,21 @@ mod tests {
         assert!(text.ends_with("\n  the transcript of server's console: /run/server.transcript"), "{text}");
         assert!(!report().to_string().contains("transcript"));
     }
+
+    #[test]
+    fn a_password_is_masked_in_what_is_quoted_and_not_in_our_own_words() {
+        ["77", "alicia", "Qu0ted-Pw"].iter().for_each(|secret| secrets::know(secret));
+        let error = Error::quoting(
+            ErrorKind::CommandFailed,
+            "alicia: `",
+            "login alicia 77 Qu0t\u{200b}ed-\x07Pw",
+            "` of alicia ended with status 77, expected 0",
+        )
+        .section("its output", "Qu0t\u{fffd}ed\x1b[1m-Pw 77")
+        .next_step("do without Qu0ted-Pw");
+        let shown = "alicia: `login **** **** ****` of alicia ended with status 77, expected 0";
+        assert_eq!(error.shown_summary(), shown);
+        let whole = format!("{shown}\n  its output:\n    | **** ****\n  next: do without ****");
+        assert_eq!(error.to_string(), whole);
+    }
 }

@@ -59,3 +59,40 @@ fn told(bytes: &[u8]) -> (String, usize) {
     let text = crate::text::strip_escapes(&masked);
     (secrets::words(&String::from_utf8_lossy(&text)), cut)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_password_is_left_where_an_output_is_cut() {
+        crate::secrets::know("Cut-0ff-Pw");
+        for left in 0..12 {
+            for between in ["", "\x07", "\x1b[1m"] {
+                let secret = format!("Cut-0{between}ff-Pw");
+                let output = format!("{}{secret}{}", "x ".repeat(9000), " ".repeat(TOLD - left));
+                let (told, cut) = told(output.as_bytes());
+                assert_eq!(cut, output.len() - TOLD);
+                let told = told.trim();
+                assert!(
+                    told.trim_start_matches(['x', ' ']).trim_start_matches(crate::secrets::MASK).is_empty(),
+                    "{told:?}"
+                );
+            }
+        }
+        let said = told(b"a Cut-0\xfff\xc2\x9b1mf-Pw Cut-0\0ff-Pw b").0;
+        assert_eq!(said, "a **** **** b");
+    }
+
+    #[test]
+    fn a_step_keeps_the_name_of_its_user() {
+        crate::secrets::know("alison");
+        let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let sink = told.clone();
+        let events =
+            Events::new(move |event| sink.lock().unwrap().push(crate::secrets::masked(event.clone())));
+        drop(Step::begin("alison", &events, "alison: ", "echo alison"));
+        let Event::StepStarted { text, machine, .. } = &told.lock().unwrap()[0] else { panic!("{told:?}") };
+        assert_eq!((&**text, &**machine), ("alison: echo ****", "alison"));
+    }
+}

@@ -123,6 +123,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_text_has_an_attachment_in_it() {
+        for (text, shown) in [
+            ("a [[ATTACHMENT|/etc/shadow]]", "a [ [ATTACHMENT|/etc/shadow]]"),
+            ("[[[attachment|x]] [[Attachment|y]]", "[[ [attachment|x]] [ [Attachment|y]]"),
+            ("[[ATTACHMENT]]", "[[ATTACHMENT]]"),
+        ] {
+            assert_eq!(without_attachments(text), shown);
+        }
+    }
+
     proptest! {
         #[test]
         fn whatever_stands_around_a_sign_there_is_none_left(

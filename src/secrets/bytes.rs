@@ -249,6 +249,22 @@ mod tests {
     }
 
     #[test]
+    fn a_password_that_a_cut_divides_is_masked_as_a_whole() {
+        let said = b"ab S3cr\x1b[m3tPw cd";
+        let found = ranges(said, &["S3cr3tPw".to_owned()], Which::Words);
+        for from in 0..said.len() {
+            for to in from..=said.len() {
+                let part = String::from_utf8(without(said, &found, from..to)).unwrap();
+                let [before, behind] =
+                    [from.min(3)..to.min(3), from.max(14)..to.max(14)].map(|part| &said[part]);
+                let mask = if from < 14 && to > 3 { MASK } else { "" };
+                let [before, behind] = [before, behind].map(String::from_utf8_lossy);
+                assert_eq!(part, format!("{before}{mask}{behind}"), "{from}..{to}");
+            }
+        }
+    }
+
+    #[test]
     fn what_stands_behind_a_mask_stays_where_it_was() {
         assert_eq!(masked(b"ab S3cr\x1b[m3tPw cd abc", "S3cr3tPw"), "ab ****\0\0\0\0\0\0\0 cd abc");
         assert_eq!(masked(b"an abc", "abc"), "an ***");

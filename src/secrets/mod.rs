@@ -160,6 +160,8 @@ fn joins(mut characters: impl Iterator<Item = char>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn words_with(secrets: &[&str], text: &str) -> String {
@@ -212,5 +214,78 @@ mod tests {
         assert_eq!(words_with(&["aab", "ab"], "xaab ab"), "xaab ****");
         assert_eq!(words_with(&["a\"b\\c"], &format!("{:?} and a\"b\\c", "a\"b\\c")), "\"****\" and ****");
         assert_eq!(words_with(&[""], "nothing"), "nothing");
+    }
+
+    #[test]
+    fn what_a_filter_leaves_out_hides_no_password() {
+        for between in [
+            "\x07",
+            "\0",
+            "\u{200b}",
+            "\u{fffd}",
+            "\u{ad}\x01",
+            "x\x08",
+            "\x1b[1m",
+            "\u{9b}31m",
+            "\x1b]0;t\x07",
+            "\x7f",
+        ] {
+            let said = format!("a S3cr{between}3tPw b");
+            assert_eq!(words_with(&["S3cr3tPw"], &said), "a **** b", "{between:?}");
+            assert_eq!(
+                words_with(&["test"], &format!("nixos-te{between}st te{between}st")),
+                format!("nixos-te{between}st ****")
+            );
+        }
+    }
+
+    #[test]
+    fn in_words_of_our_own_a_password_that_is_a_word_stays() {
+        let mut known = Known { secrets: Vec::new(), any: None };
+        ["alice", "1", "S3cr3tPw"].iter().for_each(|secret| known.add(secret));
+        assert_eq!(known.without_words().words("alice: status 1, S3cr3tPw"), "alice: status 1, ****");
+    }
+
+    /// What some filter leaves out, or puts U+FFFD in the place of.
+    fn unseen() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "\x1b\\[[0-9;?]{0,6}[A-Za-z]",
+            "\x1b\\][0-9a-z;]{0,9}(\x07|\x1b\\\\)",
+            "\x1b[PX^_][a-z0-9#~]{0,9}\x1b\\\\",
+            "[\0\x01-\x08\x0b\x0c\x0e-\x1a\x7f]{1,3}",
+            "[\u{80}-\u{8f}\u{91}-\u{97}\u{99}\u{9a}\u{9c}]",
+            "[\u{200b}-\u{200f}\u{ad}\u{2060}\u{feff}\u{fffd}\u{34f}\u{e0041}\u{2028}]{1,2}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_filter_puts_a_password_together_again(
+            secret in "[A-Za-z]{4,8}[0-9]{1,4}[!ä]{0,1}",
+            parts in prop::collection::vec(unseen(), 1..8),
+            places in prop::collection::vec(any::<prop::sample::Index>(), 8),
+            around in "[a-z \n]{0,9}",
+        ) {
+            prop_assume!(is_no_word(&secret));
+            let letters: Vec<char> = secret.chars().collect();
+            let mut between = vec![String::new(); letters.len()];
+            for (part, place) in parts.iter().zip(&places) {
+                between[place.index(letters.len())].push_str(part);
+            }
+            let said: String = letters.iter().zip(&between).map(|(letter, part)| format!("{part}{letter}")).collect();
+            let shown = words_with(&[&secret], &format!("{around} {said} {around}"));
+            let stripped = crate::text::strip_escapes(shown.as_bytes());
+            for text in [
+                crate::text::line(&shown),
+                crate::text::lines(&shown),
+                crate::text::coloured(&shown),
+                shown.chars().map(crate::text::seen).collect(),
+                shown.chars().filter(|c| !c.is_control()).collect(),
+                String::from_utf8_lossy(&stripped).into_owned(),
+            ] {
+                let text = text.replace('\u{fffd}', "");
+                prop_assert!(!text.contains(&secret), "{:?} of {:?}", text, said);
+            }
+        }
     }
 }
