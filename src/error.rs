@@ -3,6 +3,7 @@
 //! to do next.
 
 use std::fmt;
+use std::ops::Range;
 use std::panic::Location;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub struct Error(Box<Report>);
 struct Report {
     kind: ErrorKind,
     summary: String,
+    /// Where in the summary that stands which others said, if the rest are words of our own.
+    quoted: Option<Range<usize>>,
     sections: Vec<(String, String)>,
     took: Option<(Duration, Duration)>,
     cause: Option<String>,
@@ -100,6 +103,7 @@ impl Error {
         Self(Box::new(Report {
             kind,
             summary: summary.into(),
+            quoted: None,
             sections: Vec::new(),
             took: None,
             cause: None,
@@ -107,6 +111,15 @@ impl Error {
             place: Location::caller(),
             transcripts: Vec::new(),
         }))
+    }
+
+    /// An error whose summary is `quoted`, which others said, between words of our own: a password that is a word is
+    /// masked in `quoted` alone.
+    #[track_caller]
+    pub(crate) fn quoting(kind: ErrorKind, before: &str, quoted: &str, behind: &str) -> Self {
+        let mut error = Self::new(kind, format!("{before}{quoted}{behind}"));
+        error.0.quoted = Some(before.len()..before.len() + quoted.len());
+        error
     }
 
     /// An input or output error of the host, with what was being done ("read FILE").
@@ -118,6 +131,7 @@ impl Error {
     /// waited for may have been there.
     pub(crate) fn because_incomplete(mut self, lost: &str) -> Self {
         self.0.kind = ErrorKind::Incomplete;
+        self.0.quoted = None;
         self.0.summary = format!("{}, or it is lost: {lost}", self.0.summary);
         self
     }
@@ -161,6 +175,11 @@ impl Error {
     /// The first line of the report: what was expected and what came instead.
     pub fn summary(&self) -> &str {
         &self.0.summary
+    }
+
+    /// The summary without passwords, and with nothing in it that a terminal acts on.
+    pub(crate) fn shown_summary(&self) -> String {
+        self.0.shown_summary()
     }
 
     /// The likely cause, and what to do next.
@@ -207,12 +226,19 @@ impl Error {
 }
 
 impl Report {
+    fn shown_summary(&self) -> String {
+        let Some(quoted) = self.quoted.clone() else { return secrets::lines(&self.summary) };
+        let (before, behind) = (&self.summary[..quoted.start], &self.summary[quoted.end..]);
+        let own = |text| secrets::own(&text::lines(&secrets::own(text)));
+        format!("{}{}{}", own(before), secrets::lines(&self.summary[quoted]), own(behind))
+    }
+
     fn what(&self) -> String {
         // Each part by itself: an end of line in one of them must not leave its place.
-        let mut text = secrets::words(&text::lines(&self.summary));
+        let mut text = self.shown_summary();
         for (title, body) in &self.sections {
-            text.push_str(&format!("\n  {}:", secrets::words(&text::line(title))));
-            secrets::words(&text::lines(body))
+            text.push_str(&format!("\n  {}:", secrets::line(title)));
+            secrets::lines(body)
                 .trim_end()
                 .lines()
                 .for_each(|line| text.push_str(&format!("\n    | {line}")));
@@ -230,7 +256,9 @@ impl Report {
             ));
         }
         for (title, line) in [("likely cause", &self.cause), ("next", &self.next_step)] {
-            line.iter().for_each(|line| text.push_str(&format!("\n  {title}: {}", text::lines(line))));
+            line.iter().for_each(|line| {
+                text.push_str(&format!("\n  {title}: {}", text::lines(&secrets::own(line))))
+            });
         }
         text
     }
@@ -302,5 +330,22 @@ mod tests {
         let text = error.to_string();
         assert!(text.ends_with("\n  the transcript of server's console: /run/server.transcript"), "{text}");
         assert!(!report().to_string().contains("transcript"));
+    }
+
+    #[test]
+    fn a_password_is_masked_in_what_is_quoted_and_not_in_our_own_words() {
+        ["77", "alicia", "Qu0ted-Pw"].iter().for_each(|secret| secrets::know(secret));
+        let error = Error::quoting(
+            ErrorKind::CommandFailed,
+            "alicia: `",
+            "login alicia 77 Qu0t\u{200b}ed-\x07Pw",
+            "` of alicia ended with status 77, expected 0",
+        )
+        .section("its output", "Qu0t\u{fffd}ed\x1b[1m-Pw 77")
+        .next_step("do without Qu0ted-Pw");
+        let shown = "alicia: `login **** **** ****` of alicia ended with status 77, expected 0";
+        assert_eq!(error.shown_summary(), shown);
+        let whole = format!("{shown}\n  its output:\n    | **** ****\n  next: do without ****");
+        assert_eq!(error.to_string(), whole);
     }
 }

@@ -9,13 +9,14 @@ use super::found::Match;
 use super::observers::Observers;
 use super::pattern::Pattern;
 use super::render;
+use super::ring::Ring;
 use super::search::{Hit, Searches, View};
 use super::secret::Secrets;
 use super::terminal::Terminal;
 use super::track::{PIECE, Position, Track};
 use super::transcript::Transcript;
 use super::watch::{Fatal, FatalWatch, Watch};
-use crate::{secrets, text};
+use crate::secrets::{self, bytes::MARGIN};
 
 /// How much of the end is rendered for people.
 const RENDERED: u64 = 64 << 10;
@@ -292,9 +293,18 @@ impl Engine {
         let start = position - before.iter().rev().take_while(|&&byte| byte != b'\n').count() as u64;
         let rest = self.track.text.slice(start, position + 300);
         let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let shown =
-            secrets::words(&text::line(&String::from_utf8_lossy(&secrets::bytes::without_words(line))));
+        let masked = self.masked(&self.track.text, start, start + line.len() as u64);
+        let shown = secrets::line(&String::from_utf8_lossy(&masked));
         (shown, line.len() < rest.len())
+    }
+
+    /// What `ring` holds from one position to another, without passwords: also without one that a position divides.
+    fn masked(&self, ring: &Ring, from: u64, to: u64) -> Vec<u8> {
+        let margin = MARGIN as u64;
+        let begin = from.saturating_sub(margin).max(ring.start());
+        let around = ring.slice(begin, to.saturating_add(margin));
+        let place = |position: u64| (position.saturating_sub(begin) as usize).min(around.len());
+        secrets::bytes::part_without_words(around, place(from)..place(to.max(from)))
     }
 
     /// The line is closed; `why` is what is known of it.
@@ -327,8 +337,7 @@ impl Engine {
     pub(super) fn last_lines(&self, since: u64, count: usize) -> String {
         let from = since.max(self.track.raw.end().saturating_sub(RENDERED)).max(self.track.raw.start());
         let parser = self.track.parser_at(from);
-        let raw = self.track.raw.slice(from, self.track.raw.end());
-        let masked = secrets::bytes::without_words(raw);
+        let masked = self.masked(&self.track.raw, from, self.track.raw.end());
         // Once more behind the rendering: letters of a secret may have been apart in the raw bytes.
         secrets::words(&render::last_lines(parser, &masked, count).join("\n"))
     }

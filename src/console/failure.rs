@@ -8,7 +8,7 @@ use super::miss;
 use super::pattern::Pattern;
 use super::track::Position;
 use super::watch::Fatal;
-use crate::{Error, ErrorKind, secrets, text};
+use crate::{Error, ErrorKind, secrets};
 
 /// So many of the last lines are shown.
 const LINES: usize = 25;
@@ -139,8 +139,7 @@ pub(super) fn gone(console: &str, engine: &Engine, doing: &str, why: &str) -> Er
 
 /// Masked and on one harmless line.
 fn shown(text: &str) -> String {
-    let text = secrets::bytes::without_words(text.as_bytes());
-    secrets::words(&text::line(&String::from_utf8_lossy(&text)))
+    secrets::line(text)
 }
 
 /// Masked and harmless, line by line.

@@ -1,6 +1,7 @@
 //! The end of a command's output, safe to print.
 
 use super::render;
+use crate::secrets::bytes::{MARGIN, part_without_words};
 use crate::text::escape::Parser;
 
 /// So much of the end of an output is rendered.
@@ -8,6 +9,9 @@ const RENDERED: usize = 64 << 10;
 
 /// The last `lines` lines as a terminal would show them, with nothing that a terminal acts on.
 pub(crate) fn shown(bytes: &[u8], lines: usize) -> String {
-    let tail = &bytes[bytes.len().saturating_sub(RENDERED)..];
-    render::last_lines(Parser::new(), tail, lines).join("\n")
+    let cut = bytes.len().saturating_sub(RENDERED);
+    // Masked before it is cut.
+    let around = &bytes[cut.saturating_sub(MARGIN)..];
+    let tail = part_without_words(around, cut.min(MARGIN)..around.len());
+    render::last_lines(Parser::new(), &tail, lines).join("\n")
 }

@@ -393,7 +393,7 @@ impl Life {
     }
 
     async fn open_user(&self, root: &Root, user: &str) -> Result<Channel> {
-        let _step = self.step(format!("open the control channel of {user}"));
+        let _step = self.step_with(&format!("open the control channel of {user}"), "");
         let nonce = nonce();
         let text = launch_for(user, &root.nonce, &nonce);
         let carrier = root.channel.run(Request { text, shell: Shell::Bash, stdin: true, sum: false }).await?;

@@ -185,9 +185,11 @@ impl Invocation {
         if in_time {
             return Ok(output);
         }
-        let error = Error::new(
+        let error = Error::quoting(
             ErrorKind::CommandTimeout,
-            format!("{}: `{}` did not end within its limit", life.name, shorten(&name)),
+            &format!("{}: `", life.name),
+            &shorten(&name),
+            "` did not end within its limit",
         )
         .took(started.elapsed(), limit);
         let error = life.with_outputs(error, &output);
@@ -231,12 +233,12 @@ impl Invocation {
 
     /// What a record has of it.
     async fn replay(mut self, life: &Life, replay: &Replay, question: &str) -> Result<Ended> {
-        let mut step = life.step(format!("{}: {}", self.user.name, shorten(&self.name)));
+        let mut step = life.step_with(&format!("{}: ", self.user.name), &shorten(&self.name));
         let (ended, was_enough): (Ended, bool) = replay.answer_so_far(question, life)?;
         // In order as far as it is known.
         self.watched(Stream::Stdout, &ended.seen.as_ref().unwrap_or(&ended.stdout).0);
         self.watched(Stream::Stderr, &ended.stderr.0);
-        step.gave(&ended.stdout.0, &ended.stderr.0, ended.status, &life.console);
+        step.gave(&ended.stdout.0, &ended.stderr.0, ended.status);
         if !was_enough {
             return Ok(ended);
         }
@@ -247,7 +249,7 @@ impl Invocation {
 
     async fn run_on_channel(&mut self, life: &Life, limit: Duration, ended: &mut Ended) -> Result {
         let channel = life.channel(&self.user.name).await?;
-        let mut step = life.step(format!("{}: {}", self.user.name, shorten(&self.name)));
+        let mut step = life.step_with(&format!("{}: ", self.user.name), &shorten(&self.name));
         let deadline = tokio::time::Instant::now() + limit;
         let request = Request {
             text: self.user.text(&channel, &self.text),
@@ -269,7 +271,7 @@ impl Invocation {
                 ended.status = None;
             }
         }
-        step.gave(&ended.stdout.0, &ended.stderr.0, ended.status, &life.console);
+        step.gave(&ended.stdout.0, &ended.stderr.0, ended.status);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use super::console_checks::{Finding, check_called, check_of};
 use crate::control::{Channel, KernelWord};
 use crate::mutex::lock;
+use crate::secrets::bytes::part_without_words;
 
 /// So many lines of one check are kept; more tell nothing new.
 const KEPT: usize = 50;
@@ -270,7 +271,7 @@ impl Teller {
             }
             KernelWord::NoMore(ENDED) => self.stands(&mut state, Telling::Ended),
             KernelWord::NoMore(why) => {
-                let why = crate::console::shown(&why[..why.len().min(100)], 1);
+                let why = crate::console::shown(&part_without_words(why, 0..why.len().min(100)), 1);
                 state.noted.lacks(format!("the helper in the machine can't read /dev/kmsg: {}", why.trim()));
             }
         }

@@ -50,7 +50,7 @@ impl Machine {
         if let Line::Lost(why) = &*line {
             return Err(life.session_ended(&format!("login as {user}"), why));
         }
-        let _step = life.step(format!("login as {user}"));
+        let _step = life.step_with(&format!("login as {user}"), "");
         // Whatever way out is taken below, the console is not at a quiet prompt until it is seen.
         *line = Line::Lost("a login was broken off".to_owned());
         let (mut shell, mut prompt_came) = (None, false);
@@ -134,7 +134,7 @@ impl Life {
     pub(super) async fn leave_shell(&self, line: &mut Line) -> Result {
         if let Line::Shell(shell) = line {
             let user = shell.user().to_owned();
-            let _step = self.step(format!("log out {user}"));
+            let _step = self.step_with(&format!("log out {user}"), "");
             let left = self.answer_on_console(&format!("log out {user}"), shell.leave(self)).await;
             *line = match &left {
                 Ok(()) => Line::AtLogin,

@@ -241,8 +241,13 @@ impl Machine {
 
 impl Life {
     /// Begins a step, which ends when what is returned is dropped.
-    fn step(&self, text: impl Into<String>) -> Step {
-        Step::begin(&self.name, &self.events, text.into())
+    fn step(&self, text: impl AsRef<str>) -> Step {
+        Step::begin(&self.name, &self.events, "", text.as_ref())
+    }
+
+    /// Begins a step that is told with words of our own, such as a user's name, and behind them what a scenario said.
+    fn step_with(&self, own: &str, text: &str) -> Step {
+        Step::begin(&self.name, &self.events, own, text)
     }
 
     fn stopped(&self, how: impl Into<String>) {

@@ -165,9 +165,9 @@ impl Life {
                 Ok(Progress::Stdout(bytes) | Progress::Stderr(bytes)) => said.extend(bytes),
                 Ok(Progress::Exit(0)) | Err(_) => return Ok(()),
                 Ok(Progress::Exit(status)) => {
-                    let what =
-                        format!("`{command}` of root ended with status {status}, so the machine runs on");
-                    return Err(Error::new(ErrorKind::CommandFailed, format!("{}: {what}", self.name))
+                    let what = format!("` of root ended with status {status}, so the machine runs on");
+                    let before = format!("{}: `", self.name);
+                    return Err(Error::quoting(ErrorKind::CommandFailed, &before, command, &what)
                         .section(format!("what {command} said"), shown(&said, SHOWN_LINES)));
                 }
             }
@@ -193,12 +193,11 @@ impl Life {
     pub(super) fn refused_to(&self, command: &str, user: &str, collector: Collector) -> Error {
         let status = collector.status().unwrap_or(-1);
         let said = collector.into_bytes();
-        let error = Error::new(
+        let error = Error::quoting(
             ErrorKind::CommandFailed,
-            format!(
-                "{}: `{command}` of {user} ended with status {status}, so the machine runs on",
-                self.name
-            ),
+            &format!("{}: `", self.name),
+            command,
+            &format!("` of {user} ended with status {status}, so the machine runs on"),
         )
         .section(format!("what {command} said"), shown(&said, SHOWN_LINES));
         if user == "root" {

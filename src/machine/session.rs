@@ -82,7 +82,7 @@ impl Session {
             Line::AtLogin => return Err(ended("it was logged out")),
             Line::Lost(why) => return Err(ended(why)),
         };
-        let mut step = life.step(format!("{}: {}", self.user, shorten(command)));
+        let mut step = life.step_with(&format!("{}: ", self.user), &shorten(command));
         let limit = life.limit(self.limit);
         let started = Instant::now();
         let question = format!("{}$ {command}", self.user);
@@ -91,13 +91,15 @@ impl Session {
         match ran.await {
             Ok(Ran::Done { status, printed, lost }) => {
                 let output = output(command, status, printed, lost)?;
-                step.gave(output.bytes(), output.stderr(), Some(output.status()), &life.console);
+                step.gave(output.bytes(), output.stderr(), Some(output.status()));
                 Ok(output)
             }
             Ok(Ran::Interrupted { printed, lost }) => {
-                let error = Error::new(
+                let error = Error::quoting(
                     ErrorKind::CommandTimeout,
-                    format!("{}: `{}` did not end within its limit", life.name, shorten(command)),
+                    &format!("{}: `", life.name),
+                    &shorten(command),
+                    "` did not end within its limit",
                 )
                 .took(started.elapsed(), limit)
                 .section("what it had printed", shown(&printed.0));
@@ -167,14 +169,11 @@ impl Session {
     }
 
     fn unexpected(&self, kind: ErrorKind, output: &Output, expected: &str) -> Error {
-        let summary = format!(
-            "{}: `{}` ended with status {}, expected {expected}",
-            self.life.name,
-            shorten(output.command()),
-            output.status()
-        );
+        let command = shorten(output.command());
+        let ended = format!("` ended with status {}, expected {expected}", output.status());
+        let error = Error::quoting(kind, &format!("{}: `", self.life.name), &command, &ended);
         let said = if output.bytes().is_empty() { NOTHING.to_owned() } else { shown(output.bytes()) };
-        let error = Error::new(kind, summary).section("its output", said);
+        let error = error.section("its output", said);
         match output.status() {
             127 => error.likely_cause("the command is not on the user's PATH").next_step(format!(
                 "add its package to users.users.{}.packages or environment.systemPackages",

@@ -14,7 +14,7 @@ use super::frame::Nonce;
 use super::shell::{self, Language};
 use crate::console::Pattern;
 use crate::mutex::lock;
-use crate::{ErrorKind, Result};
+use crate::{ErrorKind, Result, secrets};
 
 /// For the shell to answer what was typed, on a fast host.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -456,9 +456,11 @@ fn new_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A command as it stands in a message: one line, not too long.
+/// A command as it stands in a message: one line, not too long. Passwords are masked before it is cut: the rest of one
+/// would not be found.
 pub(super) fn shorten(command: &str) -> String {
     const LONGEST: usize = 120;
+    let command = secrets::words(command);
     let line: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
     if line.chars().count() < command.chars().count() { line + " …" } else { line }
 }

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::console::Console;
-use crate::{Event, Events, StepOutput};
+use crate::secrets::bytes::{MARGIN, part_without_words};
+use crate::{Event, Events, StepOutput, secrets};
 
 /// As much of each output is told: its end.
 const TOLD: usize = 16 << 10;
@@ -19,7 +19,9 @@ pub(super) struct Step {
 }
 
 impl Step {
-    pub(super) fn begin(machine: &str, events: &Events, text: String) -> Self {
+    /// `own` are words of our own, and `text` is what a scenario or a guest said.
+    pub(super) fn begin(machine: &str, events: &Events, own: &str, text: &str) -> Self {
+        let text = format!("{}{}", secrets::own(own), secrets::words(text));
         // Of this process: all that matters is that no two of a scenario are alike.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -29,10 +31,10 @@ impl Step {
         Self { machine, events: events.clone(), number, begun: Instant::now(), output: None }
     }
 
-    /// What its command printed, and its status if it ended. Secrets that `console` knows are masked.
-    pub(super) fn gave(&mut self, stdout: &[u8], stderr: &[u8], status: Option<i32>, console: &Console) {
-        let (stdout, cut) = told(stdout, console);
-        let (stderr, also_cut) = told(stderr, console);
+    /// What its command printed, and its status if it ended. Passwords are masked.
+    pub(super) fn gave(&mut self, stdout: &[u8], stderr: &[u8], status: Option<i32>) {
+        let (stdout, cut) = told(stdout);
+        let (stderr, also_cut) = told(stderr);
         self.output = Some(StepOutput { stdout, stderr, cut: cut + also_cut, status });
     }
 }
@@ -49,8 +51,48 @@ impl Drop for Step {
 }
 
 /// The end of an output, and how much of it is left out.
-fn told(bytes: &[u8], console: &Console) -> (String, usize) {
+fn told(bytes: &[u8]) -> (String, usize) {
     let cut = bytes.len().saturating_sub(TOLD);
-    let text = crate::text::strip_escapes(&bytes[cut..]);
-    (console.masked(String::from_utf8_lossy(&text).into_owned()), cut)
+    // Masked before it is cut: the rest of a password that the cut divides is found no more.
+    let around = &bytes[cut.saturating_sub(MARGIN)..];
+    let masked = part_without_words(around, cut.min(MARGIN)..around.len());
+    let text = crate::text::strip_escapes(&masked);
+    (secrets::words(&String::from_utf8_lossy(&text)), cut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_password_is_left_where_an_output_is_cut() {
+        crate::secrets::know("Cut-0ff-Pw");
+        for left in 0..12 {
+            for between in ["", "\x07", "\x1b[1m"] {
+                let secret = format!("Cut-0{between}ff-Pw");
+                let output = format!("{}{secret}{}", "x ".repeat(9000), " ".repeat(TOLD - left));
+                let (told, cut) = told(output.as_bytes());
+                assert_eq!(cut, output.len() - TOLD);
+                let told = told.trim();
+                assert!(
+                    told.trim_start_matches(['x', ' ']).trim_start_matches(crate::secrets::MASK).is_empty(),
+                    "{told:?}"
+                );
+            }
+        }
+        let said = told(b"a Cut-0\xfff\xc2\x9b1mf-Pw Cut-0\0ff-Pw b").0;
+        assert_eq!(said, "a **** **** b");
+    }
+
+    #[test]
+    fn a_step_keeps_the_name_of_its_user() {
+        crate::secrets::know("alison");
+        let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let sink = told.clone();
+        let events =
+            Events::new(move |event| sink.lock().unwrap().push(crate::secrets::masked(event.clone())));
+        drop(Step::begin("alison", &events, "alison: ", "echo alison"));
+        let Event::StepStarted { text, machine, .. } = &told.lock().unwrap()[0] else { panic!("{told:?}") };
+        assert_eq!((&**text, &**machine), ("alison: echo ****", "alison"));
+    }
 }

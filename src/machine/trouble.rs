@@ -309,7 +309,7 @@ impl Life {
     async fn asked_at_once(&self, command: &str) -> Result<Option<String>> {
         // Not by way of `channel`, which would open one that is lost.
         let Some(channel) = self.control.root() else { return Ok(None) };
-        let _step = self.step(format!("root: {command}"));
+        let _step = self.step_with("root: ", command);
         let limit = self.limit(ANSWER);
         let request = Request { text: command.to_owned(), shell: Shell::Bash, stdin: false, sum: false };
         let asking = async { printed(channel.run(request).await?).await };

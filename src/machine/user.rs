@@ -256,13 +256,10 @@ impl User {
 impl Life {
     /// The error of a command that ended otherwise than it had to.
     pub(super) fn unexpected(&self, kind: ErrorKind, user: &str, output: &Output, expected: &str) -> Error {
-        let summary = format!(
-            "{}: `{}` ended with status {}, expected {expected}",
-            self.name,
-            shorten(output.command()),
-            output.status()
-        );
-        let error = self.with_outputs(Error::new(kind, summary), output);
+        let command = shorten(output.command());
+        let ended = format!("` ended with status {}, expected {expected}", output.status());
+        let error = Error::quoting(kind, &format!("{}: `", self.name), &command, &ended);
+        let error = self.with_outputs(error, output);
         match output.status() {
             127 => error
                 .likely_cause(format!("the command is not on the PATH of {user}"))

@@ -53,6 +53,11 @@ pub(super) fn without_githubs(text: &str) -> String {
     without(text, &GITHUB.signs.iter().collect::<Vec<_>>())
 }
 
+/// `text` without what Jenkins and GitLab take for a file of the host to attach, in a report of JUnit's form.
+pub(super) fn without_attachments(text: &str) -> String {
+    without(text, &[&Anywhere("[[attachment|", 1)])
+}
+
 /// The signs of every system whose variable is set: a runner may run in another one.
 fn signs_where(variable: impl Fn(&str) -> Option<OsString>) -> Vec<&'static Sign> {
     SYSTEMS
@@ -115,6 +120,17 @@ mod tests {
             ("JENKINS_URL", "::error::##[a]##vso[b]", "::error::##[a]##vso[b]"),
         ] {
             assert_eq!(on(system, text), shown, "{system}");
+        }
+    }
+
+    #[test]
+    fn no_text_has_an_attachment_in_it() {
+        for (text, shown) in [
+            ("a [[ATTACHMENT|/etc/shadow]]", "a [ [ATTACHMENT|/etc/shadow]]"),
+            ("[[[attachment|x]] [[Attachment|y]]", "[[ [attachment|x]] [ [Attachment|y]]"),
+            ("[[ATTACHMENT]]", "[[ATTACHMENT]]"),
+        ] {
+            assert_eq!(without_attachments(text), shown);
         }
     }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
+use super::ci::without_attachments;
 use super::wording::boundary;
 use crate::FileKind;
 use crate::record::History;
 use crate::record::history::{Attempt, Kept, Machine, Outcome, Scenario};
-use crate::text::{line, lines};
+use crate::text;
 
 /// As much of what the steps of a scenario gave is in its `system-out`, in bytes.
 const MOST: usize = 256 << 10;
@@ -64,7 +65,7 @@ fn case(scenario: &Scenario, folder: &Path) -> TestCase {
     if let Some(time) = timestamp(last.begun) {
         case.set_timestamp(time);
     }
-    case.set_system_out(lines(&told(last, folder)));
+    case.set_system_out(told(last, folder));
     for machine in &last.machines {
         properties(&mut case, machine, folder);
     }
@@ -162,10 +163,25 @@ fn told(attempt: &Attempt, folder: &Path) -> String {
         let from = boundary(&text, text.len() - MOST);
         text = format!("[{from} bytes are left out here]\n{}", &text[from..]);
     }
+    text = lines(&text);
     for file in attempt.machines.iter().flat_map(|machine| &machine.files).filter(|file| is_attached(file)) {
-        let _ = writeln!(text, "[[ATTACHMENT|{}]]", folder.join(&file.path).display());
+        let path = folder.join(&file.path).display().to_string();
+        // A path in which the form itself stands would be read as another one.
+        if text::line(&path) == path && !path.contains("[[") && !path.contains("]]") {
+            let _ = writeln!(text, "[[ATTACHMENT|{path}]]");
+        }
     }
     text
+}
+
+/// `text` as one line, with nothing in it that a CI system takes for an attachment.
+fn line(text: &str) -> String {
+    without_attachments(&text::line(text))
+}
+
+/// `text` as lines, with nothing in it that a CI system takes for an attachment.
+fn lines(text: &str) -> String {
+    without_attachments(&text::lines(text))
 }
 
 /// Whether a CI system may take it along: nothing outside of the record.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use tracing_subscriber::EnvFilter;
 
 use super::ci;
-use crate::{secrets, text};
+use crate::secrets;
 
 /// The variable that asks for it: `debug`, `trace`, or any filter of tracing-subscriber
 /// (`nixvm_test::qemu=trace`). `nixvm-test -v` and `-vv` set it.
@@ -38,7 +38,7 @@ struct Filtered<W>(W);
 impl<W: Write> Write for Filtered<W> {
     // Each line comes in one piece.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let shown = ci::broken_up(&secrets::words(&text::lines(&String::from_utf8_lossy(bytes))));
+        let shown = ci::broken_up(&secrets::lines(&String::from_utf8_lossy(bytes)));
         self.0.write_all(shown.as_bytes()).map(|()| bytes.len())
     }
 

@@ -80,7 +80,7 @@ impl Failure {
 
     /// What was expected and what came, in a line or a few.
     pub fn summary(&self) -> String {
-        bounded(secrets::words(&text::lines(self.error.summary())), SUMMARY)
+        bounded(self.error.shown_summary(), SUMMARY)
     }
 
     /// The whole report.

@@ -1,12 +1,15 @@
 //! Panics of scenarios: caught with message and place, and not printed where they happen, since
-//! the report of the scenario tells them. Panics of any other thread are printed as ever.
+//! the report of the scenario tells them. Panics of any other thread are printed, without passwords and without what a
+//! terminal or a CI system acts on.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::panic::PanicHookInfo;
 use std::sync::{Arc, Mutex, Once};
 use std::thread::ThreadId;
 
 use crate::mutex::lock;
+use crate::secrets;
 
 /// A panic that happened.
 #[derive(Debug, Clone)]
@@ -31,13 +34,12 @@ impl Panics {
     pub fn collect_here(&self) {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
-            let print = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {
                 // A thread that is ending has no collector any more.
                 let collector = COLLECTOR.try_with(|collector| collector.borrow().clone()).ok().flatten();
                 match collector {
                     Some(panics) => panics.add(info),
-                    None => print(info),
+                    None => crate::report::say(&told(info)),
                 }
             }));
         });
@@ -57,10 +59,7 @@ impl Panics {
     }
 
     fn add(&self, info: &PanicHookInfo) {
-        let payload = info.payload();
-        let text = payload.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        let message = text.unwrap_or("(a value that is not text)").to_owned();
+        let message = message(info).to_owned();
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         self.lock().push(Panic { message, place, thread: std::thread::current().id() });
     }
@@ -68,6 +67,28 @@ impl Panics {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Panic>> {
         lock(&self.0)
     }
+}
+
+/// What a panic said.
+fn message<'a>(info: &'a PanicHookInfo) -> &'a str {
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("(a value that is not text)")
+}
+
+/// A panic of a thread that is no scenario's, in the standard library's words: the message may be a guest's.
+fn told(info: &PanicHookInfo) -> String {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("<unnamed>");
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let mut told = format!("\nthread '{name}' panicked at {place}:\n{}", secrets::lines(message(info)));
+    // Captured only where RUST_BACKTRACE asks for it.
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        told.push_str(&format!("\nstack backtrace:\n{backtrace}"));
+    }
+    told
 }
 
 #[cfg(test)]

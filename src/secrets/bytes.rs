@@ -24,7 +24,25 @@ pub(crate) enum Which {
 
 /// What a terminal is sent, with no password in it as a word: on its way to a text.
 pub(crate) fn without_words(bytes: &[u8]) -> Vec<u8> {
-    without(bytes, &ranges(bytes, &super::known(), Which::Words))
+    part_without_words(bytes, 0..bytes.len())
+}
+
+/// [`without_words`], of these secrets.
+pub(super) fn without_these(bytes: &[u8], secrets: &[String]) -> Vec<u8> {
+    without(bytes, &ranges(bytes, secrets, Which::Words), 0..bytes.len())
+}
+
+/// As many bytes before a cut, and behind it, are looked at for a password that the cut divides.
+pub(crate) const MARGIN: usize = 4 << 10;
+
+/// The `part` of `bytes`, with no password in it as a word. A password that the part cuts through is masked as a whole,
+/// as far as it stands in `bytes`.
+pub(crate) fn part_without_words(bytes: &[u8], part: Range<usize>) -> Vec<u8> {
+    let known = super::known();
+    if known.is_empty() {
+        return bytes[part].to_vec();
+    }
+    without(bytes, &ranges(bytes, &known, Which::Words), part)
 }
 
 /// Where in `bytes` these secrets are: ranges in their order, which do not touch.
@@ -60,15 +78,15 @@ pub(crate) fn ranges(bytes: &[u8], secrets: &[String], which: Which) -> Vec<Rang
     merged
 }
 
-/// `bytes` with a mask in the place of each range.
-fn without(bytes: &[u8], ranges: &[Range<usize>]) -> Vec<u8> {
-    let (mut masked, mut done) = (Vec::with_capacity(bytes.len()), 0);
-    for range in ranges {
-        masked.extend_from_slice(&bytes[done..range.start]);
+/// The `part` of `bytes`, with a mask in the place of each range that is in it, if only with an end.
+fn without(bytes: &[u8], ranges: &[Range<usize>], part: Range<usize>) -> Vec<u8> {
+    let (mut masked, mut done) = (Vec::with_capacity(part.len()), part.start);
+    for range in ranges.iter().filter(|range| range.end > part.start && range.start < part.end) {
+        masked.extend_from_slice(bytes.get(done..range.start).unwrap_or_default());
         masked.extend_from_slice(MASK.as_bytes());
         done = range.end;
     }
-    masked.extend_from_slice(&bytes[done..]);
+    masked.extend_from_slice(bytes.get(done..part.end).unwrap_or_default());
     masked
 }
 
@@ -136,8 +154,9 @@ impl Letters {
             parser.read(&[byte], &mut place);
             if !byte.is_ascii()
                 && let Some((length, character)) = letters.last()
-                && seen(character) != character
+                && (seen(character) != character || character == char::REPLACEMENT_CHARACTER)
             {
+                // What a filter put U+FFFD in the place of was not seen before.
                 letters.take(length);
             }
         }
@@ -237,8 +256,25 @@ mod tests {
 
     #[test]
     fn in_texts_a_word_is_found_whatever_stands_between_its_letters() {
-        let of = |bytes: &[u8]| without(bytes, &ranges(bytes, &["test".to_owned()], Which::Words));
+        let of =
+            |bytes: &[u8]| without(bytes, &ranges(bytes, &["test".to_owned()], Which::Words), 0..bytes.len());
         assert_eq!(of(b"nixos-test t\x1b[1mes\x1b[0mt\ntest\x1b[0m1"), b"nixos-test ****\ntest\x1b[0m1");
+    }
+
+    #[test]
+    fn a_password_that_a_cut_divides_is_masked_as_a_whole() {
+        let said = b"ab S3cr\x1b[m3tPw cd";
+        let found = ranges(said, &["S3cr3tPw".to_owned()], Which::Words);
+        for from in 0..said.len() {
+            for to in from..=said.len() {
+                let part = String::from_utf8(without(said, &found, from..to)).unwrap();
+                let [before, behind] =
+                    [from.min(3)..to.min(3), from.max(14)..to.max(14)].map(|part| &said[part]);
+                let mask = if from < 14 && to > 3 { MASK } else { "" };
+                let [before, behind] = [before, behind].map(String::from_utf8_lossy);
+                assert_eq!(part, format!("{before}{mask}{behind}"), "{from}..{to}");
+            }
+        }
     }
 
     #[test]

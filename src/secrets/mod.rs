@@ -20,7 +20,7 @@ use std::sync::Mutex;
 use regex::Regex;
 
 use crate::mutex::lock;
-use crate::{Event, Failure, StepOutput};
+use crate::{Event, StepOutput};
 
 /// What stands in the place of a password.
 pub(crate) const MASK: &str = "****";
@@ -48,7 +48,23 @@ impl Known {
         self.any = Regex::new(&any.join("|")).ok();
     }
 
+    /// Those of them that are [no words](is_no_word).
+    fn without_words(&self) -> Self {
+        let mut known = Self { secrets: Vec::new(), any: None };
+        self.secrets.iter().filter(|secret| is_no_word(secret)).for_each(|secret| known.add(secret));
+        known
+    }
+
+    /// In the letters of a terminal first, then as the text is.
     fn words(&self, text: &str) -> String {
+        if self.secrets.is_empty() || text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t')) {
+            return self.plain_words(text);
+        }
+        let masked = bytes::without_these(text.as_bytes(), &self.secrets);
+        self.plain_words(&String::from_utf8_lossy(&masked))
+    }
+
+    fn plain_words(&self, text: &str) -> String {
         let Some(any) = &self.any else {
             // Passwords that make no expression are too long for one; no text is better than one of them.
             return if self.secrets.is_empty() { text.to_owned() } else { MASK.to_owned() };
@@ -77,9 +93,26 @@ pub(crate) fn know(secret: &str) {
     }
 }
 
-/// `text` without passwords that are known: see the [table](self).
+/// `text` without passwords that are known: see the [table](self). Whichever [filter](crate::text) what is left goes
+/// through, no password comes out: those are found, too, that have characters between their letters which a filter
+/// leaves out or puts U+FFFD in the place of.
 pub(crate) fn words(text: &str) -> String {
     lock(&KNOWN).words(text)
+}
+
+/// Words of our own, in which only those passwords are masked that nobody takes for a word.
+pub(crate) fn own(text: &str) -> String {
+    lock(&KNOWN).without_words().words(text)
+}
+
+/// What others said, through the [filter](crate::text::line) and without passwords.
+pub(crate) fn line(text: &str) -> String {
+    words(&crate::text::line(&words(text)))
+}
+
+/// What others said, through the [filter](crate::text::lines) and without passwords.
+pub(crate) fn lines(text: &str) -> String {
+    words(&crate::text::lines(&words(text)))
 }
 
 /// All that are known.
@@ -90,16 +123,14 @@ pub(crate) fn known() -> Vec<String> {
 /// `event`, masked where it holds what a scenario, a guest or a build said. Names, and words of our own, stay.
 pub(crate) fn masked(mut event: Event) -> Event {
     match &mut event {
-        Event::StepStarted { text, .. }
-        | Event::Note { text }
-        | Event::BuildLine { text }
-        | Event::ConsoleLine { text, .. } => *text = words(text),
+        Event::Note { text } | Event::BuildLine { text } | Event::ConsoleLine { text, .. } => {
+            *text = words(text)
+        }
         Event::MachineStopped { how, .. } => *how = words(how),
         Event::StepFinished { output: Some(StepOutput { stdout, stderr, .. }), .. } => {
             (*stdout, *stderr) = (words(stdout), words(stderr));
         }
-        // The report was masked part by part, when it was put together.
-        Event::ScenarioFinished { failure: Some(Failure { summary, .. }), .. } => *summary = words(summary),
+        // A step and a failure are masked part by part, where they are put together.
         _ => {}
     }
     event
@@ -129,6 +160,8 @@ fn joins(mut characters: impl Iterator<Item = char>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn words_with(secrets: &[&str], text: &str) -> String {
@@ -181,5 +214,78 @@ mod tests {
         assert_eq!(words_with(&["aab", "ab"], "xaab ab"), "xaab ****");
         assert_eq!(words_with(&["a\"b\\c"], &format!("{:?} and a\"b\\c", "a\"b\\c")), "\"****\" and ****");
         assert_eq!(words_with(&[""], "nothing"), "nothing");
+    }
+
+    #[test]
+    fn what_a_filter_leaves_out_hides_no_password() {
+        for between in [
+            "\x07",
+            "\0",
+            "\u{200b}",
+            "\u{fffd}",
+            "\u{ad}\x01",
+            "x\x08",
+            "\x1b[1m",
+            "\u{9b}31m",
+            "\x1b]0;t\x07",
+            "\x7f",
+        ] {
+            let said = format!("a S3cr{between}3tPw b");
+            assert_eq!(words_with(&["S3cr3tPw"], &said), "a **** b", "{between:?}");
+            assert_eq!(
+                words_with(&["test"], &format!("nixos-te{between}st te{between}st")),
+                format!("nixos-te{between}st ****")
+            );
+        }
+    }
+
+    #[test]
+    fn in_words_of_our_own_a_password_that_is_a_word_stays() {
+        let mut known = Known { secrets: Vec::new(), any: None };
+        ["alice", "1", "S3cr3tPw"].iter().for_each(|secret| known.add(secret));
+        assert_eq!(known.without_words().words("alice: status 1, S3cr3tPw"), "alice: status 1, ****");
+    }
+
+    /// What some filter leaves out, or puts U+FFFD in the place of.
+    fn unseen() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "\x1b\\[[0-9;?]{0,6}[A-Za-z]",
+            "\x1b\\][0-9a-z;]{0,9}(\x07|\x1b\\\\)",
+            "\x1b[PX^_][a-z0-9#~]{0,9}\x1b\\\\",
+            "[\0\x01-\x08\x0b\x0c\x0e-\x1a\x7f]{1,3}",
+            "[\u{80}-\u{8f}\u{91}-\u{97}\u{99}\u{9a}\u{9c}]",
+            "[\u{200b}-\u{200f}\u{ad}\u{2060}\u{feff}\u{fffd}\u{34f}\u{e0041}\u{2028}]{1,2}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_filter_puts_a_password_together_again(
+            secret in "[A-Za-z]{4,8}[0-9]{1,4}[!ä]{0,1}",
+            parts in prop::collection::vec(unseen(), 1..8),
+            places in prop::collection::vec(any::<prop::sample::Index>(), 8),
+            around in "[a-z \n]{0,9}",
+        ) {
+            prop_assume!(is_no_word(&secret));
+            let letters: Vec<char> = secret.chars().collect();
+            let mut between = vec![String::new(); letters.len()];
+            for (part, place) in parts.iter().zip(&places) {
+                between[place.index(letters.len())].push_str(part);
+            }
+            let said: String = letters.iter().zip(&between).map(|(letter, part)| format!("{part}{letter}")).collect();
+            let shown = words_with(&[&secret], &format!("{around} {said} {around}"));
+            let stripped = crate::text::strip_escapes(shown.as_bytes());
+            for text in [
+                crate::text::line(&shown),
+                crate::text::lines(&shown),
+                crate::text::coloured(&shown),
+                shown.chars().map(crate::text::seen).collect(),
+                shown.chars().filter(|c| !c.is_control()).collect(),
+                String::from_utf8_lossy(&stripped).into_owned(),
+            ] {
+                let text = text.replace('\u{fffd}', "");
+                prop_assert!(!text.contains(&secret), "{:?} of {:?}", text, said);
+            }
+        }
     }
 }

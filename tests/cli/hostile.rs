@@ -16,6 +16,10 @@ async fn hostile(machine: Machine) -> Result {
     alice.succeed(&format!("echo 'bob:{PASSWORD}' -p{PASSWORD}")).await?;
     alice.succeed(r"printf 'S3cr\033[1m3t\033[0mPw S3c\033P~\033\\r3tPw nixos-te%s\n' st").await?;
     alice.succeed("echo '::add-mask::step ##[error]step ##vso[task.complete]step ##teamcity[step] section_start:1:step'").await?;
+    alice.succeed(r"printf 'A:S3cr\0073tPw B:S3cr\0003tPw C:S3cr\342\200\2133tPw D:S3cr\302\23331m3tPw E:S3cr\302\255\0013tPw\n'").await?;
+    alice.succeed("echo '[[ATTACHMENT|/etc/shadow]]'").await?;
+    let theirs = format!("thread\n::error::x ##[error]x ##vso[x]x ##teamcity[x] section_start:1:x S3cr\u{7}{}", &PASSWORD[4..]);
+    assert!(std::thread::spawn(move || panic!("{theirs}")).join().is_err());
     let said = alice.succeed(r"printf '%s\n' '::error file=x::forged' '  ::stop-commands::x' 'a ##[error]b' '##vso[a]b' '##teamcity[c]' 'section_end:1:d'").await?;
     let why = format!("{said}\nthe password {PASSWORD} is not {}", "Other-Pw1");
     assert!(login(&alice, "Other-Pw1", "no"), "{why}");
@@ -55,7 +59,12 @@ fn stripped(text: &str) -> String {
         .replace("\\u001b[1m", "")
         .replace("\\u001b[0m", "")
         .replace("\\u001bP~\\u001b\\\\", "")
-        .replace('\0', "")
+        .replace(['\0', '\u{7}', '\u{1}', '\u{200b}', '\u{fffd}', '\u{ad}'], "")
+        .replace("\\u0007", "")
+        .replace("\\u0001", "")
+        .replace("\\u0000", "")
+        .replace("\u{9b}31m", "")
+        .replace("31m", "")
 }
 
 #[test]
@@ -89,6 +98,7 @@ fn no_ci_system_finds_a_command_in_what_a_guest_prints_and_no_file_of_the_record
         for secret in ["S3cr3tPw", "Other-Pw1"] {
             assert!(!stripped(&log).contains(secret), "{secret} is printed\n{log}");
         }
+        assert!(log.contains("panicked at"), "a thread's panic is told\n{log}");
     }
     let summary = std::fs::read_to_string(summary).unwrap();
     assert!(summary.contains("hostile") && !summary.contains("S3cr3tPw"), "{summary}");
@@ -103,6 +113,13 @@ fn no_ci_system_finds_a_command_in_what_a_guest_prints_and_no_file_of_the_record
         if name == "events.jsonl" {
             // Texts have whole words masked.
             assert!(text.contains("nixos-test") && text.contains("bob:****"), "{text}");
+        }
+        if name == "junit.xml" {
+            let attached: Vec<&str> = text.lines().filter(|line| line.contains("[[ATTACHMENT|")).collect();
+            assert!(
+                attached.iter().all(|line| !line.contains("/etc/shadow")) && attached.len() > 1,
+                "{attached:?}"
+            );
         }
         checked.push(name);
     }

@@ -39,6 +39,8 @@ fn pieces() -> Vec<String> {
         "````",
         "|",
         "https://x\\",
+        "[[ATTACHMENT|/etc/shadow]]",
+        "[[ATTA\x07CHMENT|/etc/shadow]]\n[[\x1b[1mattachment|/etc/shadow]]",
     ] {
         pieces.push(text.to_owned());
     }
@@ -74,6 +76,9 @@ fn junit_is_xml_to_a_strict_parser_whatever_a_guest_prints() {
         Command::new("python3").args(["-c", parse]).arg(record.path().join("junit.xml")).output().unwrap();
     let said = String::from_utf8_lossy(&parsed.stderr);
     assert_eq!(String::from_utf8_lossy(&parsed.stdout), format!("{count}\n"), "{said}");
+    let text = std::fs::read_to_string(record.path().join("junit.xml")).unwrap();
+    assert!(text.contains("ATTACHMENT|/etc/shadow"), "it can be read still");
+    assert!(!text.to_lowercase().contains("[[attachment|"), "a CI system would attach a file of the host");
 }
 
 #[test]
