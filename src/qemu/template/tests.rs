@@ -44,6 +44,7 @@ async fn clone(template: &Path) -> crate::Result<(Qemu, UnixStream, RunDirectory
     let resume = Resume {
         folder: template,
         to_save: None,
+        foreign: false,
         machine: "clone",
         scenario: None,
         run_dir: &run_dir,
