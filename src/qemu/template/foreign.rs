@@ -146,3 +146,23 @@ fn is_plain(name: &str) -> bool {
         && !name.is_empty()
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_image_in_the_store_lies_over_is_looked_at_too() {
+        assert!(in_store("/etc/shadow".to_owned(), Format::Raw).is_err());
+        assert!(in_store("beside".to_owned(), Format::Raw).is_err());
+        assert!(in_store("/nix/store/gone-image/disk".to_owned(), Format::Qcow2).is_ok(), "said elsewhere");
+        let folder = tempfile::tempdir().unwrap();
+        let of = |bytes: &[u8], format| {
+            std::fs::write(folder.path().join("image"), bytes).unwrap();
+            of_chain(&Beneath::open(folder.path()).unwrap(), "image", format)
+        };
+        assert!(of(b"MBR", Format::Raw).is_ok() && of(b"", Format::Raw).is_ok());
+        let error = of(b"QFI\xfb\0\0\0\x03", Format::Raw).unwrap_err();
+        assert!(error.to_string().contains("called raw"), "{error}");
+    }
+}
