@@ -4,6 +4,7 @@
 //! to look at: it can be taken to another host, and holds neither passwords nor what a scenario would need to go on.
 //! (The machine's RAM and disk are in it, so whatever the guest knows is.)
 
+mod own;
 mod place;
 
 use std::fs;
@@ -70,6 +71,7 @@ pub struct Kept {
     folder: PathBuf,
     about: About,
     trusted: bool,
+    own: bool,
 }
 
 impl Machine {
@@ -107,6 +109,11 @@ impl Machine {
         life.console.flush();
         let text =
             serde_json::to_vec(&about).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+        // Without it nothing but booting from it needs `--trust`.
+        if let Ok(mark) = own::mark(&text) {
+            fs::write(part.0.join(own::MARK_FILE), mark)
+                .map_err(|error| Error::io(format_args!("write to {}", folder.display()), &error))?;
+        }
         fs::write(part.0.join(ABOUT_FILE), text)
             .and_then(|()| match life.console.transcript() {
                 Some(transcript) => fs::copy(transcript, part.0.join(TRANSCRIPT_FILE)).map(drop),
@@ -156,10 +163,11 @@ impl Kept {
     /// [`ErrorKind::Usage`] when there is none, [`ErrorKind::Io`] when it is damaged.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let given = folder.as_ref();
-        let text =
-            Beneath::open(given).and_then(|folder| folder.read(ABOUT_FILE, ABOUT)).map_err(|error| {
-                Error::new(ErrorKind::Usage, format!("{} holds no kept machine: {error}", given.display()))
-            })?;
+        let read =
+            |folder: Beneath| folder.read(ABOUT_FILE, ABOUT).map(|text| (own::is_own(&folder, &text), text));
+        let (own, text) = Beneath::open(given).and_then(read).map_err(|error| {
+            Error::new(ErrorKind::Usage, format!("{} holds no kept machine: {error}", given.display()))
+        })?;
         let mut about: About = serde_json::from_slice(&text).map_err(|error| {
             let what = text::line(&error.to_string());
             Error::new(ErrorKind::Io, format!("{} is damaged: {what}", given.join(ABOUT_FILE).display()))
@@ -174,7 +182,7 @@ impl Kept {
         let folder = given
             .canonicalize()
             .map_err(|error| Error::io(format_args!("find {}", given.display()), &error))?;
-        Ok(Self { folder, about, trusted: false })
+        Ok(Self { folder, about, trusted: false, own })
     }
 
     /// Takes what the moment names as it is: options of QEMU that can run commands and reach files, disks elsewhere on this
@@ -210,6 +218,26 @@ impl Kept {
                 "get it from the host where it ran: `nix copy --from ssh://THAT-HOST {built}` (or `nix-copy-closure --from \
                  THAT-HOST {built}`), or build the same configuration with the same nixpkgs here: `nixvm-test build`"
             )))
+    }
+
+    /// The VM, to boot it because the moment can't be gone back to: its run script is run.
+    ///
+    /// # Errors
+    /// Those of [`Kept::vm`], and [`ErrorKind::Usage`] unless this user kept the moment or it is trusted ([`Kept::trust`]):
+    /// every user of the host may add a script to its Nix store.
+    pub fn vm_to_boot(&self) -> Result<BuiltVm> {
+        let vm = self.vm()?;
+        if self.trusted || self.own {
+            return Ok(vm);
+        }
+        let script = text::line(&self.about.vm.to_string_lossy());
+        Err(Error::new(ErrorKind::Usage, format!("{} is not booted from a moment of somebody else", self.machine()))
+            .section("refused", format!("the run script {script}"))
+            .likely_cause("another user or host kept it, or the key of your own moments in the cache folder is gone")
+            .next_step(
+                "go back to it with the version of QEMU that it ran on, which runs no script; or, if you know who made \
+                 it, give --trust: its run script is then run as you",
+            ))
     }
 
     /// Why the machine can't go on on this host, as far as that can be told before it is tried.
@@ -293,6 +321,7 @@ impl Kept {
         let resume = Resume {
             folder,
             to_save: None,
+            foreign: !self.trusted,
             machine: &name,
             scenario: plan.scenario.as_deref(),
             run_dir,

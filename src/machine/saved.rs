@@ -205,8 +205,16 @@ impl Plan {
         let (name, events) = (self.name.clone(), self.events.clone());
         let channel = theirs.into();
         let scenario = self.scenario.as_deref();
-        let resume =
-            Resume { folder, to_save, machine: &name, scenario, run_dir, channel, events: events.clone() };
+        let resume = Resume {
+            folder,
+            to_save,
+            foreign: false,
+            machine: &name,
+            scenario,
+            run_dir,
+            channel,
+            events: events.clone(),
+        };
         let (qemu, stream) = Qemu::resume(resume).await?;
         let control = Control::resume(ours, self.shell_control, &name, &known.control).await?;
         let speed = known.speed();

@@ -77,8 +77,16 @@ fn about(script: &str) -> Value {
     json!({ "format": 1, "machine": "web", "vm": script, "speed": 1.0, "console": "asitis" })
 }
 
+/// What keeps QEMU from opening doors of its own, as each machine has it.
+const SHUT: &str = "-display none -chardev socket,id=nixvm-console,fd=3 -serial chardev:nixvm-console \
+    -chardev socket,id=nixvm-control,fd=4 -mon chardev=nixvm-control,mode=control";
+
 fn machine(more: &[&str]) -> Value {
-    let arguments: Vec<&str> = "-m 64 -nographic -net none".split(' ').chain(more.iter().copied()).collect();
+    let ordinary = format!("-m 64 -nographic -net none {SHUT}");
+    of_arguments(&ordinary.split_whitespace().chain(more.iter().copied()).collect::<Vec<_>>())
+}
+
+fn of_arguments(arguments: &[&str]) -> Value {
     json!({
         "command": { "program": "/usr/bin/qemu-system-x86_64", "arguments": arguments },
         "accelerator": "tcg", "version": [7, 2], "images": [], "whole": true
@@ -111,6 +119,48 @@ fn options_that_reach_the_host_are_shown_and_refused() {
         foreign.put("machine.json", &machine(&more));
         foreign.is_refused(&format!("{more:?}"), more[0].split('\x1b').next().unwrap());
     }
+}
+
+#[test]
+fn a_command_that_leaves_qemus_own_doors_open_is_refused() {
+    let foreign = Foreign::new();
+    foreign.put("machine.json", &of_arguments(&["-m", "64", "-net", "none", "-S"]));
+    for lacks in ["-display none", "-mon chardev=", "-serial chardev:", "id=nixvm-control"] {
+        foreign.is_refused("open", lacks);
+    }
+    foreign.put("machine.json", &machine(&["-device", "AC97"]));
+    foreign.is_refused("the microphone", "AC97");
+}
+
+#[test]
+fn a_script_of_the_store_is_not_run_for_a_moment_of_somebody_else() {
+    let Some(script) = script_of_the_store() else {
+        eprintln!("no VM is in the Nix store");
+        return;
+    };
+    let foreign = Foreign::new();
+    foreign.put("moment.json", &about(&script));
+    let mut value = machine(&[]);
+    value["version"] = json!([9, 9]);
+    foreign.put("machine.json", &value);
+    for mark in ["", "0123456789abcdef0123456789abcdef"] {
+        foreign.folder.put("moment/mark", mark);
+        let session = on_a_terminal(&foreign.folder, "attach moment");
+        let text = left_as_it_was(&foreign.folder, session);
+        assert!(
+            text.contains("ended with 2") && text.contains("--trust") && text.contains("QEMU 9.9"),
+            "{text}"
+        );
+    }
+}
+
+fn script_of_the_store() -> Option<String> {
+    let vms = std::fs::read_dir("/nix/store").ok()?.flatten().map(|vm| vm.path().join("bin"));
+    let scripts = vms.filter_map(|bin| std::fs::read_dir(bin).ok()).flatten().flatten();
+    let names = scripts.filter_map(|script| script.path().to_str().map(str::to_owned));
+    names
+        .into_iter()
+        .find(|path| path.contains("/bin/run-") && path.ends_with("-vm") && Path::new(path).is_file())
 }
 
 #[test]
@@ -179,6 +229,9 @@ fn disks_that_lead_elsewhere_are_refused() {
     std::fs::write(&data, [0; 1024]).unwrap();
     create(&["-o", &format!("data_file={},data_file_raw=on", data.display()), image, "1M"]);
     foreign.is_refused("data file", "data lies in another file");
+    // A second format, further on than the first.
+    std::fs::write(image, said_twice()).unwrap();
+    foreign.is_refused("two formats", "more than one format");
     // What is no qcow2 image, of a drive that does not say so.
     std::fs::write(image, [0; 4096]).unwrap();
     foreign.is_refused("raw", "no qcow2 image");
@@ -204,6 +257,30 @@ fn disks_that_lead_elsewhere_are_refused() {
     value["images"][0]["at"] = json!(1);
     foreign.put("machine.json", &value);
     foreign.is_refused("place", "the image of no drive");
+}
+
+/// A qcow2 image over `evil`, which it first calls raw and, behind 70,000 bytes of something else, qcow2.
+fn said_twice() -> Vec<u8> {
+    let mut image = vec![0; 4 << 20];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"QFI\xfb\0\0\0\x03");
+    put(8, &0x19_0000u64.to_be_bytes());
+    put(16, &4u32.to_be_bytes());
+    put(20, &21u32.to_be_bytes());
+    put(24, &(1u64 << 20).to_be_bytes());
+    put(96, &4u32.to_be_bytes());
+    put(100, &104u32.to_be_bytes());
+    // Names of features, which nothing depends on.
+    for (at, kind, size) in
+        [(104, 0xe279_2acau32, 3u32), (120, 0x6803_f857, 70_000), (70_128, 0xe279_2aca, 5)]
+    {
+        put(at, &kind.to_be_bytes());
+        put(at + 4, &size.to_be_bytes());
+    }
+    put(112, b"raw");
+    put(70_136, b"qcow2");
+    put(0x19_0000, b"evil");
+    image
 }
 
 #[test]

@@ -101,7 +101,9 @@ async fn machine(
             Err(error) => error.summary().to_owned(),
         },
     };
-    let vm = vm(kept, options, shown).await?;
+    let vm = vm(kept, options, shown)
+        .await
+        .map_err(|error| error.section("it can't be gone back to", why.as_str()))?;
     shown.events().note(format!("{} boots anew, its moment can't be gone back to: {why}", kept.machine()));
     let machine = Machine::boot(&vm, named()).await?;
     let console = machine.raw_console().await;
@@ -111,7 +113,7 @@ async fn machine(
 /// What the machine was made of; else what the command line names.
 async fn vm(kept: &Kept, options: &Options, shown: &Shown) -> Result<BuiltVm> {
     let settings = options.settings()?;
-    match (kept.vm(), &settings.source) {
+    match (kept.vm_to_boot(), &settings.source) {
         (Ok(vm), _) => Ok(vm),
         (Err(_), Some(source)) => settings.builder().build(source, &shown.events()).await,
         (Err(error), None) => {

@@ -82,7 +82,7 @@ impl CommandLine {
     }
 
     /// Each option with its value, and the value's place.
-    fn options(&self) -> impl Iterator<Item = (&str, usize, &str)> {
+    pub(super) fn options(&self) -> impl Iterator<Item = (&str, usize, &str)> {
         self.arguments.windows(2).enumerate().filter_map(|(at, pair)| {
             let [option, value] = pair else { return None };
             Some((option.strip_prefix("--").or(option.strip_prefix('-'))?, at + 1, value.as_str()))
@@ -210,6 +210,11 @@ impl CommandLine {
         arguments
     }
 }
+
+/// What closes the doors that QEMU opens when nothing is said of them, and leaves the guest's devices as they are: the first
+/// `-audiodev` is the one of every device that names none.
+pub(super) const CLOSED: [&str; 7] =
+    ["-display", "none", "-monitor", "none", "-audiodev", "none,id=nixvm-silence", "-no-user-config"];
 
 /// The same machine once more, in a process of its own.
 impl CommandLine {

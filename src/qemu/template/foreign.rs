@@ -2,7 +2,9 @@
 //! those of the Nix store.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path};
 
 use super::overlay::{self, Format};
@@ -86,17 +88,56 @@ fn of_chain(folder: &Beneath, name: &str, format: Format) -> io::Result<()> {
             return Err(io::Error::other(format!("it lies over {name}")));
         }
         let (file, _) = folder.file(&name)?;
-        let Format::Qcow2 = format else { return Ok(()) };
-        let Some(below) = overlay::Below::read(&file)? else { return Ok(()) };
-        format = below.format.ok_or_else(|| {
-            io::Error::other(format!("{name} does not say which format the image has that it lies over"))
-        })?;
-        name = below.name;
-        if Path::new(&name).is_absolute() && allowed::is_in_store(Path::new(&name)) {
-            return Ok(());
+        let Some((below, its)) = below(&file, &name, format)? else { return Ok(()) };
+        if Path::new(&below).is_absolute() {
+            return in_store(below, its);
         }
+        (name, format) = (below, its);
     }
     Err(io::Error::other("it lies over too many others"))
+}
+
+/// The same of an image in the store: every user of this host may add to it.
+fn in_store(name: String, format: Format) -> io::Result<()> {
+    let (mut name, mut format) = (name, format);
+    for _ in 0..DEEPEST {
+        let path = Path::new(&name);
+        if !path.is_absolute() || !allowed::is_in_store(path) {
+            return Err(io::Error::other(format!("it lies over {name}")));
+        }
+        let file = match File::open(path) {
+            // That it is not here is said elsewhere.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        let Some(below) = below(&file, &name, format)? else { return Ok(()) };
+        (name, format) = below;
+    }
+    Err(io::Error::other("it lies over too many others"))
+}
+
+/// What an image lies over, with its format.
+fn below(file: &File, name: &str, format: Format) -> io::Result<Option<(String, Format)>> {
+    if format == Format::Raw {
+        let mut magic = [0; 4];
+        // So nothing follows from QEMU taking it for what it is called, or for what it begins with.
+        return match file.read_exact_at(&mut magic, 0) {
+            Ok(()) if &magic == overlay::MAGIC => {
+                Err(io::Error::other(format!("{name} is called raw and begins as a qcow2 image")))
+            }
+            _ => Ok(None),
+        };
+    }
+    let Some(below) = overlay::Below::read(file)? else { return Ok(None) };
+    let format = below.format.ok_or_else(|| {
+        io::Error::other(format!("{name} does not say which format the image has that it lies over"))
+    })?;
+    Ok(Some((below.name, format)))
+}
+
+/// Whether a qcow2 image in the store lies over none, or over others there.
+pub(super) fn is_sound_in_store(path: &Path) -> bool {
+    path.to_str().is_some_and(|name| in_store(name.to_owned(), Format::Qcow2).is_ok())
 }
 
 /// A name that QEMU takes for a file beside the image, and for nothing else.
@@ -104,4 +145,24 @@ fn is_plain(name: &str) -> bool {
     !name.starts_with(['.', '-'])
         && !name.is_empty()
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_image_in_the_store_lies_over_is_looked_at_too() {
+        assert!(in_store("/etc/shadow".to_owned(), Format::Raw).is_err());
+        assert!(in_store("beside".to_owned(), Format::Raw).is_err());
+        assert!(in_store("/nix/store/gone-image/disk".to_owned(), Format::Qcow2).is_ok(), "said elsewhere");
+        let folder = tempfile::tempdir().unwrap();
+        let of = |bytes: &[u8], format| {
+            std::fs::write(folder.path().join("image"), bytes).unwrap();
+            of_chain(&Beneath::open(folder.path()).unwrap(), "image", format)
+        };
+        assert!(of(b"MBR", Format::Raw).is_ok() && of(b"", Format::Raw).is_ok());
+        let error = of(b"QFI\xfb\0\0\0\x03", Format::Raw).unwrap_err();
+        assert!(error.to_string().contains("called raw"), "{error}");
+    }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-const MAGIC: &[u8; 4] = b"QFI\xfb";
+pub(super) const MAGIC: &[u8; 4] = b"QFI\xfb";
 /// 64 KiB, as qemu-img makes them.
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
@@ -25,8 +25,12 @@ const DATA_FILE: u32 = 0x4441_5441;
 const KNOWN_FEATURES: u64 = 0b1_1011;
 /// Of version 2, which has no features and no extensions before this place.
 const OLD_HEADER: u32 = 72;
-/// More than extensions take.
-const EXTENSIONS: u64 = 64 << 10;
+/// Version 3 has no shorter header.
+const NEW_HEADER: u32 = 104;
+/// The extensions that change nothing about where data is: names of features, and bitmaps.
+const HARMLESS: [u32; 2] = [0x6803_f857, 0x2385_2875];
+/// The sizes of clusters that QEMU takes, as powers of two: 512 bytes to 2 MiB.
+const CLUSTER_SIZES: std::ops::RangeInclusive<u32> = 9..=21;
 /// Header, refcount table, refcount block, and the level-1 table.
 const CLUSTERS: u64 = 4;
 /// What one entry of the level-1 table maps: a level-2 table has an entry of 8 bytes for each cluster.
@@ -116,34 +120,50 @@ impl Below {
         }
         let header = match number(4)? {
             2 => OLD_HEADER,
-            3 => number(100)?,
+            3 => Some(number(100)?)
+                .filter(|its| *its >= NEW_HEADER)
+                .ok_or_else(|| bad("its header is damaged"))?,
             _ => return Err(bad("its version is not known")),
         };
         if header != OLD_HEADER && large(72)? & !KNOWN_FEATURES != 0 {
             return Err(bad("its data lies in another file, or it has features that are not known"));
         }
-        let (at, length) = (large(8)?, number(16)?);
+        let (at, length, cluster_bits) = (large(8)?, number(16)?, number(20)?);
+        if !CLUSTER_SIZES.contains(&cluster_bits) {
+            return Err(bad("its clusters are of a size that is not known"));
+        }
+        // As far as QEMU itself reads, which is a cluster at most.
+        let cluster = 1u64 << cluster_bits;
+        let end = if at == 0 { cluster } else { at };
+        if end > cluster || u64::from(header) > end {
+            return Err(bad("its header is damaged"));
+        }
         let mut format = None;
-        let end = if at == 0 { EXTENSIONS } else { at.min(EXTENSIONS) };
         let mut place = u64::from(header);
-        while place + 8 <= end {
+        while place < end {
             let (kind, size) = (number(place)?, number(place + 4)?);
+            place += 8;
+            if place + u64::from(size) > end {
+                return Err(bad("its header is damaged"));
+            }
             match kind {
                 0 => break,
                 DATA_FILE => return Err(bad("its data lies in another file")),
-                BACKING_FORMAT if size <= 16 => {
+                // QEMU goes by the last of several.
+                BACKING_FORMAT if size <= 16 && format.is_none() => {
                     let mut name = vec![0; size as usize];
-                    file.read_exact_at(&mut name, place + 8)?;
+                    file.read_exact_at(&mut name, place)?;
                     format = match name.as_slice() {
                         b"raw" => Some(Format::Raw),
                         b"qcow2" => Some(Format::Qcow2),
                         _ => return Err(bad("it lies over an image of another format than raw and qcow2")),
                     };
                 }
-                BACKING_FORMAT => return Err(bad("its header is damaged")),
-                _ => {}
+                BACKING_FORMAT => return Err(bad("it says more than one format of what it lies over")),
+                kind if HARMLESS.contains(&kind) => {}
+                _ => return Err(bad("its header has a part that is not known")),
             }
-            place += 8 + u64::from(size).next_multiple_of(8);
+            place += u64::from(size).next_multiple_of(8);
         }
         if at == 0 {
             return Ok(None);
@@ -272,5 +292,67 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(create(&path, &below, Format::Raw).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    /// An image over `below` with these extensions; the name of what is below stands at the cluster's end.
+    fn with_extensions(path: &Path, cluster_bits: u32, at: u64, extensions: &[(u32, &[u8])]) {
+        let mut bytes = vec![0; (3 << cluster_bits.min(21)) + 4096];
+        bytes[..4].copy_from_slice(MAGIC);
+        bytes[4..8].copy_from_slice(&3u32.to_be_bytes());
+        bytes[8..16].copy_from_slice(&at.to_be_bytes());
+        bytes[16..20].copy_from_slice(&5u32.to_be_bytes());
+        bytes[20..24].copy_from_slice(&cluster_bits.to_be_bytes());
+        bytes[100..104].copy_from_slice(&HEADER.to_be_bytes());
+        let mut place = HEADER as usize;
+        for (kind, data) in extensions {
+            bytes[place..place + 4].copy_from_slice(&kind.to_be_bytes());
+            bytes[place + 4..place + 8].copy_from_slice(&(data.len() as u32).to_be_bytes());
+            bytes[place + 8..place + 8 + data.len()].copy_from_slice(data);
+            place += 8 + data.len().next_multiple_of(8);
+        }
+        if let Some(name) = bytes.get_mut(at as usize..at as usize + 5).filter(|_| at > 0) {
+            name.copy_from_slice(b"below");
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn what_qemu_reads_of_the_header_is_read_and_what_is_doubtful_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image");
+        let filler = vec![0; 70_000];
+        let features = HARMLESS[0];
+        let read = |cluster_bits, at, extensions: &[(u32, &[u8])]| {
+            with_extensions(&path, cluster_bits, at, extensions);
+            Below::read(&File::open(&path).unwrap())
+        };
+        let format = |result: io::Result<Option<Below>>| result.unwrap().unwrap().format;
+        let far = 0x19_0000;
+        assert_eq!(format(read(21, far, &[(BACKING_FORMAT, b"raw")])), Some(Format::Raw));
+        let behind: [(u32, &[u8]); 2] = [(features, &filler), (BACKING_FORMAT, b"qcow2")];
+        assert_eq!(format(read(21, far, &behind)), Some(Format::Qcow2), "as far as QEMU reads");
+        let ended: [(u32, &[u8]); 2] = [(0, b""), (BACKING_FORMAT, b"qcow2")];
+        assert_eq!(format(read(21, far, &ended)), None, "QEMU reads no further");
+        for (cluster_bits, at, extensions) in [
+            (
+                21,
+                far,
+                &[(BACKING_FORMAT, b"raw".as_slice()), (features, &filler), (BACKING_FORMAT, b"qcow2")][..],
+            ),
+            (16, 4096, &[(BACKING_FORMAT, b"raw"), (BACKING_FORMAT, b"raw")]),
+            (21, far, &[(BACKING_FORMAT, b"raw"), (0x1234_5678, &filler), (BACKING_FORMAT, b"qcow2")]),
+            (21, 0, &[(features, &filler), (DATA_FILE, b"/etc/shadow")]),
+            (16, 4096, &[(BACKING_FORMAT, b"vmdk")]),
+            (16, 4096, &[(0x0537_be77, &[0; 16])]),
+            (16, 4096, &[(features, &filler[..5000])]),
+            (16, 112, &[(BACKING_FORMAT, b"raw")]),
+            (16, 70_000, &[(BACKING_FORMAT, b"raw")]),
+            (16, 50, &[]),
+            (22, 4096, &[(BACKING_FORMAT, b"raw")]),
+            (8, 200, &[(BACKING_FORMAT, b"raw")]),
+            (u32::MAX, 4096, &[]),
+        ] {
+            assert!(read(cluster_bits, at, extensions).is_err(), "{cluster_bits} {at} {}", extensions.len());
+        }
     }
 }

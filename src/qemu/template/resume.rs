@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::net::UnixStream;
 
-use super::command_line::{Ram, layer};
+use super::command_line::{CLOSED, Ram, layer};
 use super::copy::copy;
 use super::outside::Made;
 use super::save::Description;
@@ -36,6 +36,8 @@ pub(crate) struct Resume<'a> {
     pub(crate) folder: &'a Path,
     /// Where it is to be saved again, if it is: it gets copies of RAM and disks then.
     pub(crate) to_save: Option<&'a Path>,
+    /// Its command is not trusted: QEMU is told to open nothing of its own accord.
+    pub(crate) foreign: bool,
     /// The machine's name in events and errors.
     pub(crate) machine: &'a str,
     /// The scenario that it is in.
@@ -57,7 +59,7 @@ impl Qemu {
     /// words when it does not take the state.
     pub(crate) async fn resume(resume: Resume<'_>) -> Result<(Self, UnixStream)> {
         let started = Instant::now();
-        let Resume { folder, to_save, machine, scenario, run_dir, channel, events } = resume;
+        let Resume { folder, to_save, foreign, machine, scenario, run_dir, channel, events } = resume;
         let description = read(&folder.join(MACHINE_FILE))?;
         let (console, line) = LineEnd::pair()?;
         let (control, control_theirs) = launch::pair()?;
@@ -108,6 +110,10 @@ impl Qemu {
             .env("TMPDIR", run_dir.tmp())
             .env(port_holder::LABEL, port_holder::label(machine, scenario))
             .current_dir(run_dir.tmp());
+        if foreign {
+            // The variable is what QEMU before 8.2 goes by.
+            command.args(CLOSED).env("QEMU_AUDIO_DRV", "none");
+        }
         let supervised = supervise::start(command, descriptors, line, run_dir).await.map_err(|error| {
             Error::new(ErrorKind::Host, format!("could not run {}: {error}", program.display()))
         })?;

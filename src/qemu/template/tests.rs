@@ -37,6 +37,7 @@ async fn counter(images: &Path, template: &Path) -> Firmware {
     firmware
 }
 
+/// One of a kept machine is started as if it came from elsewhere.
 async fn clone(template: &Path) -> crate::Result<(Qemu, UnixStream, RunDirectory)> {
     let run_dir = RunDirectory::create().unwrap();
     let (_, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -44,6 +45,7 @@ async fn clone(template: &Path) -> crate::Result<(Qemu, UnixStream, RunDirectory
     let resume = Resume {
         folder: template,
         to_save: None,
+        foreign: super::resume::read(&template.join(MACHINE_FILE)).is_ok_and(|its| its.whole),
         machine: "clone",
         scenario: None,
         run_dir: &run_dir,

@@ -1,21 +1,24 @@
 //! What a command of QEMU from elsewhere may ask for: options, their keys and values by a [`table`], files of the Nix store
 //! and the moment's own images. Everything else is named, and refused.
 
+mod required;
 mod table;
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
 use super::command_line::CommandLine;
+use super::foreign;
 use super::properties::Properties;
-use table::{Follows, Kind, OPTIONS, Value};
+use table::{Follows, Kind, LISTS, MACHINES, OPTIONS, SOUND, Value};
 
 /// The folder of all store paths.
 pub(super) const STORE: &str = "/nix/store";
 /// More than any machine has.
 const ARGUMENTS: usize = 2000;
 
-/// Everything in `command` that is not allowed, as it stands there. `own` are the places of arguments whose disk image is
-/// replaced by one of the moment's own.
+/// Everything in `command` that is not allowed, as it stands there; where all of it is, what it has to have and lacks. `own`
+/// are the places of arguments whose disk image is replaced by one of the moment's own.
 pub(super) fn refused(command: &CommandLine, own: &[usize]) -> Vec<String> {
     let mut refused = Vec::new();
     if command.arguments.len() > ARGUMENTS {
@@ -44,7 +47,8 @@ pub(super) fn refused(command: &CommandLine, own: &[usize]) -> Vec<String> {
             (_, _) => refused.push(argument.clone()),
         }
     }
-    refused
+    // What is refused already is not named twice.
+    if refused.is_empty() { required::lacking(command) } else { refused }
 }
 
 fn is_allowed(option: &str, follows: Follows, value: &str, own: bool) -> bool {
@@ -53,7 +57,8 @@ fn is_allowed(option: &str, follows: Follows, value: &str, own: bool) -> bool {
         Follows::Nothing => false,
         Follows::Whole(kind) => kind.takes(value, own),
         Follows::Keys { implied, keys } => {
-            properties.pairs(implied).all(|(key, value)| takes(keys, key, value, own))
+            !says_twice(&properties, implied)
+                && properties.pairs(implied).all(|(key, value)| takes(keys, key, value, own))
                 && (option != "drive" || own || is_only_read(&properties))
         }
         Follows::Kinds { implied, kinds } => {
@@ -63,7 +68,10 @@ fn is_allowed(option: &str, follows: Follows, value: &str, own: bool) -> bool {
             let Some(Kind { keys, .. }) = kinds.iter().find(|kind| kind.names.contains(&name)) else {
                 return false;
             };
-            pairs.all(|(key, value)| takes(keys, key, value, own))
+            !says_twice(&properties, Some(implied))
+                && pairs.all(|(key, value)| takes(keys, key, value, own))
+                // Without it QEMU takes what this host has: the user's own microphone.
+                && (option != "device" || !SOUND.contains(&name) || properties.get("audiodev").is_some())
         }
         Follows::Global(drivers) => value.split_once('.').is_some_and(|_| {
             let named = drivers.iter().find_map(|driver| value.strip_prefix(driver)?.strip_prefix('.'));
@@ -75,10 +83,22 @@ fn is_allowed(option: &str, follows: Follows, value: &str, own: bool) -> bool {
     }
 }
 
+/// Whether a key stands twice where it is no list. QEMU takes the first of some (`id`) and the last of others.
+fn says_twice(properties: &Properties, implied: Option<&'static str>) -> bool {
+    let mut seen = BTreeSet::new();
+    properties.pairs(implied).any(|(key, _)| !LISTS.contains(&key) && !seen.insert(key))
+}
+
 /// Whether a drive that is none of the moment's own is empty, or only read and of a known format: a guessed one is what the
-/// image's first bytes say.
+/// image's first bytes say. Every user of this host may add to the store, so an image there lies over none elsewhere.
 fn is_only_read(drive: &Properties) -> bool {
-    drive.get("file").is_none() || (drive.is_on("readonly") && drive.get("format").is_some())
+    let Some(file) = drive.get("file") else { return true };
+    drive.is_on("readonly")
+        && match drive.get("format") {
+            Some("raw") => true,
+            Some("qcow2") => foreign::is_sound_in_store(Path::new(file)),
+            _ => false,
+        }
 }
 
 fn takes(keys: &[(&str, Value)], key: &str, value: Option<&str>, own: bool) -> bool {
@@ -95,6 +115,11 @@ impl Value {
                 let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
                 digits.parse::<u64>().is_ok() && value.len() - digits.len() <= 3
             }
+            Self::Machine => MACHINES.iter().any(|its| {
+                value
+                    .strip_prefix(its)
+                    .is_some_and(|rest| rest.is_empty() || (rest.starts_with('-') && is_word(rest)))
+            }),
             Self::OneOf(words) => words.contains(&value),
             Self::StoreFile => is_in_store(Path::new(value)),
             // It is replaced by one that is beside the command.

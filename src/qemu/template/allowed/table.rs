@@ -10,6 +10,8 @@ pub(super) enum Value {
     Network,
     /// A number with a unit: `1024M`.
     Size,
+    /// One of [`MACHINES`], or a version of it: `pc-q35-7.2`.
+    Machine,
     /// One of these.
     OneOf(&'static [&'static str]),
     /// A file in the Nix store.
@@ -47,7 +49,7 @@ pub(super) struct Kind {
 }
 
 use Follows::{Features, Global, Keys, Kinds, Nothing, Whole};
-use Value::{Forward, GuestText, Image, Network, OneOf, Size, StoreFile, Word};
+use Value::{Forward, GuestText, Image, Machine, Network, OneOf, Size, StoreFile, Word};
 
 const SWITCH: Value = OneOf(&["on", "off", "yes", "no", "auto"]);
 
@@ -128,8 +130,18 @@ const CHARACTER_DEVICES: &[Kind] = &[
     Kind { names: &["null"], keys: &[("id", Word)] },
 ];
 
+/// Machines without devices of their own that reach the host: boards with sound built in are not among them.
+pub(super) const MACHINES: &[&str] =
+    &["pc", "q35", "microvm", "virt", "s390-ccw-virtio", "pseries", "powernv", "powernv9", "powernv10"];
+
+/// Keys of which an option may have several.
+pub(super) const LISTS: &[&str] = &["hostfwd", "value"];
+
+/// Devices that need an `audiodev`, or else reach the sound of this host.
+pub(super) const SOUND: &[&str] = &["hda-duplex", "hda-output", "hda-micro", "AC97"];
+
 const MACHINE: &[(&str, Value)] = &[
-    ("type", Word),
+    ("type", Machine),
     ("accel", OneOf(&["kvm", "tcg", "kvm:tcg", "tcg:kvm"])),
     ("memory-backend", OneOf(&["nixvm-memory"])),
     ("usb", SWITCH),

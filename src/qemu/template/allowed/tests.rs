@@ -49,7 +49,53 @@ fn refused_of(text: &str) -> Vec<String> {
 #[test]
 fn the_commands_of_ordinary_machines_are_allowed() {
     assert_eq!(refused_of(NIXPKGS), [""; 0]);
-    assert_eq!(refused_of(MORE), [""; 0]);
+    assert_eq!(refused_of(&format!("{NIXPKGS} {MORE}")), [""; 0]);
+}
+
+/// What QEMU opens when nothing is said of it. The last word of each is what the refusal shows.
+const REQUIRED: [&str; 5] = [
+    "-display none",
+    "-mon chardev=nixvm-control,mode=control",
+    "-serial chardev:nixvm-console",
+    "-chardev socket,id=nixvm-console,fd=12",
+    "-chardev socket,id=nixvm-control,fd=14",
+];
+
+#[test]
+fn what_keeps_qemus_own_doors_shut_is_there_once() {
+    for required in REQUIRED {
+        assert!(NIXPKGS.contains(required), "{required}");
+        let without = NIXPKGS.replace(required, "");
+        assert!(!refused_of(&without).is_empty(), "without {required}");
+        if required != "-display none" {
+            let refused = refused_of(&format!("{NIXPKGS} {required}"));
+            assert!(!refused.is_empty(), "twice {required}");
+        }
+        // As the value of another option, it says nothing to QEMU.
+        let hidden = format!("{without} -append {}", required.replace(' ', "|").trim_start_matches('-'));
+        assert!(!refused_of(&hidden).is_empty(), "hidden {required}");
+    }
+    for (instead, of) in [
+        ("-display gtk", REQUIRED[0]),
+        ("-display none,gl=on", REQUIRED[0]),
+        ("-mon chardev=nixvm-control", REQUIRED[1]),
+        ("-mon mode=control,chardev=nixvm-console", REQUIRED[1]),
+        ("-mon chardev=nixvm-control,mode=readline", REQUIRED[1]),
+        ("-mon chardev=nixvm-control,mode=control,mode=control", REQUIRED[1]),
+        ("-serial null -serial chardev:nixvm-console", REQUIRED[2]),
+        ("-serial none", REQUIRED[2]),
+        ("-serial vc", REQUIRED[2]),
+        ("-chardev null,id=nixvm-console", REQUIRED[3]),
+        ("-chardev socket,id=nixvm-console,fd=3,id=x", REQUIRED[3]),
+        ("-chardev socket,id=nixvm-control,id=nixvm-channel,fd=3", REQUIRED[4]),
+        ("-chardev null,id=nixvm-control", REQUIRED[4]),
+    ] {
+        let text = NIXPKGS.replace(of, instead);
+        assert_ne!(text, NIXPKGS);
+        assert!(!refused_of(&text).is_empty(), "{instead}");
+    }
+    assert!(!refused_of("-m 64 -net none -S").is_empty());
+    assert!(!refused_of("").is_empty());
 }
 
 /// What runs commands, opens files, reaches other processes, or opens a door to this host.
@@ -166,6 +212,17 @@ const HOSTILE: &[&str] = &[
     "-set drive.drive1.file=/etc/shadow",
     "-global ICH9-LPC.x=/etc/shadow",
     "-audiodev wav,id=a,path=/root/.bashrc",
+    "-device hda-duplex",
+    "-device hda-micro",
+    "-device hda-output,id=s",
+    "-device AC97",
+    "-M musicpal",
+    "-machine type=versatilepb",
+    "-machine pc,pcspk-audiodev=a",
+    "-machine pcx",
+    "-netdev user,id=n,id=m",
+    "-drive if=none,id=a,id=b",
+    "-device virtio-rng-pci,id=a,id=b",
     "-display egl-headless,rendernode=/dev/dri/renderD128",
     "-vnc :0",
     "-spice port=5900,disable-ticketing=on",
