@@ -5,12 +5,12 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::beneath::Beneath;
+use crate::beneath::{Beneath, leads_to_ours};
 use crate::file_lock::{self, Mode};
-use crate::{Error, Events, Result, cache, environment};
+use crate::{Error, ErrorKind, Events, Result, cache, environment};
 
 /// Another folder than the one in the cache: for tests, and for a user whose runs are not to be counted together.
 pub(crate) const VARIABLE: &str = "NIXVM_ADMISSION_DIR";
@@ -19,10 +19,16 @@ const FOLDER: &str = "admission";
 /// Where the folder is: `$NIXVM_ADMISSION_DIR`, else `admission` in the cache folder.
 ///
 /// # Errors
-/// Those of [`cache::dir`].
+/// Those of [`cache::dir`]; [`ErrorKind::Host`] when another user can put another folder in its place.
 pub(crate) fn path() -> Result<PathBuf> {
     match environment::path(VARIABLE) {
-        Some(given) => Ok(given),
+        Some(given) => {
+            let above = given.parent().filter(|above| *above != Path::new("")).unwrap_or(Path::new("."));
+            leads_to_ours(above).map(|()| given.clone()).map_err(|error| {
+                Error::new(ErrorKind::Host, format!("could not use the folder of {VARIABLE}: {error}"))
+                    .next_step(advice())
+            })
+        }
         None => Ok(cache::dir()?.join(FOLDER)),
     }
 }
