@@ -44,7 +44,7 @@ pub(super) fn paths(
 ) -> Result<Vec<PathBuf>, String> {
     let script = script.to_str().map_or_else(|| ANYTHING.to_string(), str::to_owned);
     let text: String = text.chars().filter(|c| !(OWN..=ANYTHING).contains(c)).collect();
-    let text = text.replace("\\\n", "");
+    let text = text.strip_prefix("#!").unwrap_or(&text).replace("\\\n", "");
     let mut reader = Reader {
         script,
         variable,
@@ -378,6 +378,13 @@ impl Reader<'_> {
                 let files = self.folders.iter().map(|folder| Path::new(folder).join(part));
                 let files: Vec<PathBuf> = files.filter(|file| file.is_file()).collect();
                 files.into_iter().for_each(|file| self.add(file));
+                // An option and its value in one, as `-I/folder/file`.
+                let behind = part.find('/').map(|at| PathBuf::from(&part[at..]));
+                behind.into_iter().filter(|file| file.is_file()).for_each(|file| self.add(file));
+            } else if part.starts_with('-')
+                && [TEXT, ANYTHING].iter().any(|all| part.contains(&format!("{all}/")))
+            {
+                self.is_unknown();
             } else if self.folders.iter().any(|folder| !in_store(folder)) && !part.starts_with('-') {
                 self.is_unknown();
             }

@@ -27,7 +27,6 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, &'static str> {
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
         let rest = &text[at + c.len_utf8()..];
-        let is_first = at == 0;
         at += c.len_utf8();
         let mut length = 0;
         match c {
@@ -38,7 +37,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, &'static str> {
                 length = closing(rest).ok_or("a bracket without its end")?;
             }
             '`' if quote != Some('\'') => length = rest.find('`').ok_or("a ` without its end")? + 1,
-            '#' if quote.is_none() && word.is_empty() && !(is_first && rest.starts_with('!')) => {
+            '#' if quote.is_none() && word.is_empty() => {
                 at += rest.find('\n').unwrap_or(rest.len());
                 continue;
             }
