@@ -24,6 +24,8 @@ const OPTIONS: [&str; 4] = ["QEMU_OPTS", "QEMU_NET_OPTS", "QEMU_KERNEL_PARAMS", 
 /// Programs that write no path.
 const HARMLESS: [&str; 12] =
     ["uname", "nproc", "date", "id", "hostname", "stat", "wc", "expr", "seq", "du", "arch", "basename"];
+/// What a command may follow on the same line.
+const BEFORE: [&str; 10] = ["then", "do", "else", "if", "elif", "while", "until", "!", "{", "exec"];
 /// Folders of the kernel's.
 const KERNEL: [&str; 3] = ["/dev/", "/proc/", "/sys/"];
 /// A word has so many values at most; then it can be anything.
@@ -112,7 +114,7 @@ impl Reader<'_> {
             (*word).clone_into(&mut self.word);
             match *word {
                 "cd" | "pushd" => self.change_folder(rest),
-                "." | "source" | "eval" if at == 0 => {
+                "." | "source" | "eval" if at == 0 || BEFORE.contains(&words[at - 1]) => {
                     let values = rest.first().map(|word| self.expand(word)).unwrap_or_default();
                     let is_in_own = self.here == [OWN.to_string()];
                     let is_own =
@@ -368,7 +370,7 @@ impl Reader<'_> {
             }
         } else if part.starts_with([TEXT, ANYTHING]) {
             let is_path = part.contains('/');
-            if is_path || part.starts_with(ANYTHING) && part.len() == 1 && !is_set {
+            if is_path || part.starts_with(ANYTHING) && !is_set {
                 self.is_unknown();
             }
         } else if part.starts_with("../..") {
@@ -381,12 +383,13 @@ impl Reader<'_> {
                 // An option and its value in one, as `-I/folder/file`.
                 let behind = part.find('/').map(|at| PathBuf::from(&part[at..]));
                 behind.into_iter().filter(|file| file.is_file()).for_each(|file| self.add(file));
-            } else if part.starts_with('-')
-                && [TEXT, ANYTHING].iter().any(|all| part.contains(&format!("{all}/")))
-            {
-                self.is_unknown();
-            } else if self.folders.iter().any(|folder| !in_store(folder)) && !part.starts_with('-') {
-                self.is_unknown();
+            } else {
+                let in_folder = self.folders.iter().any(|folder| !in_store(folder));
+                let goes_on = || [TEXT, ANYTHING].iter().any(|all| part.contains(&format!("{all}/")));
+                let is_file = if part.starts_with('-') { goes_on() } else { in_folder };
+                if is_file {
+                    self.is_unknown();
+                }
             }
         }
     }
@@ -418,7 +421,7 @@ fn product(one: &[String], other: &[String]) -> Vec<String> {
 /// As `dirname` gives it.
 fn parent(value: &str) -> String {
     match value.trim_end_matches('/').rsplit_once('/') {
-        Some((_, name)) if name == ".." => format!("{value}/.."),
+        Some((_, "..")) => format!("{value}/.."),
         Some(("", _)) => "/".to_owned(),
         Some((folder, _)) => folder.to_owned(),
         None if value.starts_with(OWN) => value.to_owned(),
