@@ -1,6 +1,6 @@
 //! Moments from elsewhere: whoever made one decides nothing on the host of the person who goes back to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use expectrl::Expect as _;
