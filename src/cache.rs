@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::beneath::Beneath;
+use crate::beneath::{Beneath, leads_to_ours};
 use crate::{Error, ErrorKind, Result, environment};
 
 /// The cache folder, made if it is missing: `$NIXVM_CACHE_DIR`, else `$XDG_CACHE_HOME/nixvm-test`,
@@ -28,8 +28,12 @@ pub(crate) fn dir() -> Result<PathBuf> {
     })
 }
 
-/// Makes `dir` this user's alone. A symbolic link in its place is followed if it is this user's, too.
+/// Makes `dir` this user's alone. A symbolic link in its place is followed if it is this user's, too. Programs in it are
+/// run by their path, so no other user may change a folder above it either.
 fn private(dir: &Path) -> std::io::Result<()> {
+    if let Some(above) = dir.parent() {
+        leads_to_ours(above)?;
+    }
     let own = rustix::process::geteuid().as_raw();
     let place =
         match fs::symlink_metadata(dir) {
@@ -42,6 +46,7 @@ fn private(dir: &Path) -> std::io::Result<()> {
                 dir.to_owned()
             }
         };
+    leads_to_ours(place.parent().unwrap_or(&place))?;
     Beneath::private(place).map(drop)
 }
 
@@ -93,6 +98,25 @@ mod tests {
             let refused = private(path).unwrap_err().to_string();
             assert!(refused.contains("other users may write to it"), "{refused}");
         }
+        set(&dir, 0o700);
+        let home = place.path().join("home");
+        set(&home, 0o777);
+        for path in [&dir, &link, &home.join("new/cache")] {
+            let refused = private(path).unwrap_err().to_string();
+            assert!(refused.contains(&format!("{} is not used: every user", home.display())), "{refused}");
+        }
+        assert!(!home.join("new").exists(), "nothing is made in another user's reach");
+        set(&home, 0o755);
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&home, Some(4242), None).unwrap();
+            let refused = private(&dir).unwrap_err().to_string();
+            assert!(
+                refused.contains(&format!("{} is not used: it belongs to the user 4242", home.display())),
+                "{refused}"
+            );
+            std::os::unix::fs::chown(&home, Some(0), None).unwrap();
+        }
+        set(&dir, 0o777);
         fs::write(place.path().join("file"), "").unwrap();
         assert!(private(&place.path().join("file")).is_err());
         if rustix::process::geteuid().is_root() {

@@ -4,11 +4,14 @@
 //! Names in such a folder are looked up from the opened folder on, and no symbolic link is followed on the way, not even
 //! one that is put in place between two steps. What is opened is a regular file, of a size that the caller limits.
 
+mod above;
 mod lookup;
 mod write;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use above::{is_ours, leads_to_ours};
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -9,14 +9,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::{processes, signals, watchdog};
-use crate::beneath::Beneath;
+use crate::beneath::{Beneath, leads_to_ours};
 use crate::file_lock::{self, Mode};
 use crate::{Error, ErrorKind, Result};
 
@@ -230,13 +230,9 @@ pub(crate) fn base() -> Result<&'static Path> {
 /// `parent/nixvm-UID`, ours alone: in a shared folder somebody else could have made it.
 fn private_folder(parent: &Path) -> io::Result<PathBuf> {
     let user = rustix::process::geteuid().as_raw();
+    // Another user who can change a folder above could put another in the place of ours while a machine runs.
+    leads_to_ours(parent)?;
     let parent = parent.canonicalize()?;
-    let found = fs::metadata(&parent)?;
-    let strangers = found.uid() != user && found.uid() != 0;
-    // Such a user could put another folder in the place of ours while a machine runs.
-    if found.mode() & 0o1002 == 0o002 || strangers && found.mode() & 0o1000 == 0 {
-        return Err(io::Error::other("another user may rename what is in it"));
-    }
     let path = parent.join(format!("nixvm-{user}"));
     let folder = Beneath::private(&path)?;
     // Proves that it can be written to: the file system may be read-only.
@@ -383,8 +379,13 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let ours = private_folder(parent.path()).unwrap();
         assert_eq!(private_folder(parent.path()).unwrap(), ours);
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        fs::set_permissions(&ours, open).unwrap();
+        fs::set_permissions(&ours, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         assert!(private_folder(parent.path()).is_err());
+        fs::set_permissions(&ours, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let below = parent.path().join("a/b");
+        fs::create_dir_all(&below).unwrap();
+        private_folder(&below).unwrap();
+        fs::set_permissions(parent.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(private_folder(&below).is_err(), "a folder further up can be replaced");
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::beneath::Beneath;
+use crate::beneath::{Beneath, leads_to_ours};
 use crate::file_lock::{self, MOMENT, Mode};
 use crate::text::line;
 use crate::{Error, ErrorKind, Result, environment};
@@ -43,7 +43,7 @@ impl Folder {
     /// [`RUN`], or of the run of cargo-nextest. The oldest records are removed.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when it can't be made, or belongs to another user.
+    /// [`ErrorKind::Io`] when it can't be made, or it or a folder above it belongs to another user.
     pub fn begin() -> Result<Self> {
         if let Some(given) = environment::path(RUN) {
             return Self::open_to_write(&given);
@@ -60,6 +60,7 @@ impl Folder {
 
     fn open_to_write(path: &Path) -> Result<Self> {
         let open = || {
+            leads_to_ours(path.parent().unwrap_or(path))?;
             DirBuilder::new().recursive(true).mode(0o700).create(path)?;
             let files = Beneath::open(path)?;
             // Whoever owns the folder could read the record, and replace what is in it.
@@ -75,7 +76,7 @@ impl Folder {
         match open() {
             Ok((files, lock)) => Ok(Self { files: Arc::new(files), is_own: true, _lock: Some(lock) }),
             Err(error) => Err(Error::io(format_args!("make the record {}", path.display()), &error)
-                .next_step("set NIXVM_RUNS to a folder that you may write to")),
+                .next_step("set NIXVM_RUNS to a folder of your own, which no other user may write to")),
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::beneath::Beneath;
+use crate::beneath::{Beneath, is_ours, leads_to_ours};
 use crate::qemu::copy_of;
 
 /// More files than a moment has.
@@ -26,26 +26,26 @@ pub(super) fn safe(folder: &Path, place: &Path) -> io::Result<PathBuf> {
     Ok(to)
 }
 
-/// Whether nobody else (but root) can change the files of a folder, or put another in its place.
+/// Whether no other user (but root) can change the files of a folder, or put another in its place.
 fn is_private(path: &Path, folder: &Beneath) -> io::Result<bool> {
-    let user = rustix::process::geteuid().as_raw();
-    let ours = |found: &fs::Metadata| found.uid() == user || found.uid() == 0;
-    // What is in a sticky folder, its owner alone renames.
-    let closed =
-        |found: &fs::Metadata| found.mode() & 0o022 == 0 || found.is_dir() && found.mode() & 0o1000 != 0;
-    for above in path.canonicalize()?.ancestors() {
-        let found = fs::symlink_metadata(above)?;
-        if !ours(&found) || !closed(&found) {
-            return Ok(false);
-        }
+    if !or_refused(leads_to_ours(path))? {
+        return Ok(false);
     }
     for name in folder.names(FILES)? {
         let found = folder.file(&name)?.0.metadata()?;
-        if !ours(&found) || !closed(&found) {
+        if !or_refused(is_ours(&path.join(&name), &found))? {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Whether it is allowed; other errors stay.
+fn or_refused(checked: io::Result<()>) -> io::Result<bool> {
+    match checked {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        checked => checked.map(|()| true),
+    }
 }
 
 #[cfg(test)]

@@ -58,17 +58,25 @@ impl Record {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
-    /// The binary, if everything that went into it is as it was.
-    pub fn fresh(&self, library: &Library) -> Option<PathBuf> {
+    /// The binary, if everything that went into it is as it was, and it is below `target`, where it was compiled: a record
+    /// names what is run.
+    pub fn fresh(&self, library: &Library, target: &Path) -> Option<PathBuf> {
         let files = self.files.iter().all(|(path, was)| fs::read(path).is_ok_and(|now| hash(&now) == *was));
         let variables = self.variables.iter().all(|(name, was)| value_of(name) == *was);
         let fresh = files
             && variables
             && self.toolchain == toolchain()
             && self.library == library.fingerprint()
-            && self.binary.is_file();
+            && self.binary.is_file()
+            && is_below(&self.binary, target);
         fresh.then(|| self.binary.clone())
     }
+}
+
+/// Whether a file is below a folder, symbolic links followed.
+fn is_below(file: &Path, folder: &Path) -> bool {
+    let (file, folder) = (file.canonicalize(), folder.canonicalize());
+    file.is_ok_and(|file| folder.is_ok_and(|folder| file.starts_with(folder)))
 }
 
 fn value_of(name: &str) -> Option<String> {
@@ -122,11 +130,13 @@ mod tests {
             put(&format!("library/{name}"), "one");
         }
         let library = Library::at(root.path().join("library"));
-        let package =
-            Workshop::open(&root.path().join("cache"), &library).unwrap().package(&put("a.rs", "one"));
-        let binary = put("a", "");
+        let workshop = Workshop::open(&root.path().join("cache"), &library).unwrap();
+        let package = workshop.package(&put("a.rs", "one"));
+        let target = workshop.target();
+        let in_target = target.strip_prefix(root.path()).unwrap().join("debug");
+        let binary = put(in_target.join("a").to_str().unwrap(), "");
         put(
-            "a.d",
+            in_target.join("a.d").to_str().unwrap(),
             &format!(
                 "{}: {} {}\n",
                 binary.display(),
@@ -139,13 +149,20 @@ mod tests {
         let of_the_library = of_the_library.map(|name| format!("library/{name}"));
         for name in of_the_library.iter().map(String::as_str).chain(["a.rs", "b.txt"]) {
             let record = record();
-            assert_eq!(record.fresh(&library).as_ref(), Some(&binary), "{name}");
+            assert_eq!(record.fresh(&library, &target).as_ref(), Some(&binary), "{name}");
             put(name, "other");
-            assert_eq!(record.fresh(&library), None, "{name} was changed");
+            assert_eq!(record.fresh(&library, &target), None, "{name} was changed");
             put(name, "one");
         }
         let record = record();
+        assert_eq!(record.fresh(&library, &root.path().join("cache/other")), None);
+        let (elsewhere, link) = (put("elsewhere", ""), binary.with_extension("link"));
+        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+        for other in [elsewhere, link] {
+            let record = Record::of(&root.path().join("a.rs"), "one", &other, &library, &package);
+            assert_eq!(record.fresh(&library, &target), None, "{}", other.display());
+        }
         fs::remove_file(&binary).unwrap();
-        assert_eq!(record.fresh(&library), None);
+        assert_eq!(record.fresh(&library, &target), None);
     }
 }

@@ -132,7 +132,7 @@ impl Package {
 
     /// The binary, if nothing that went into it has changed since.
     pub fn fresh(&self, library: &Library) -> Option<PathBuf> {
-        let binary = self.last()?.fresh(library)?;
+        let binary = self.last()?.fresh(library, &self.target)?;
         touch(&self.folder);
         Some(binary)
     }
