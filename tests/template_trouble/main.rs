@@ -41,7 +41,8 @@ const GUEST: &[u8] = b"\xfa\x31\xc0\x8e\xd0\x8e\xd8\xbc\x00\x7c\
 const SCRIPT: &str = r#"
 while [ -e "$PLACE/before-boot" ]; do sleep 0.02; done
 [ -z "$FILL_BEFORE" ] || head -c 90M /dev/zero > "$NIXVM_CACHE_DIR/templates/fill"
-cp "$PLACE/boot.img" "$NIX_DISK_IMAGE"
+DATA="${DATA:-$PLACE}"
+cp "$DATA"/boot.img "$NIX_DISK_IMAGE"
 exec qemu-system-x86_64 -m 64 -net none -drive format=raw,file="$NIX_DISK_IMAGE" -nographic $QEMU_OPTS
 "#;
 

@@ -7,6 +7,7 @@
 mod named;
 mod running;
 mod script;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -1,5 +1,6 @@
-//! What the text of a run script says of files outside of the Nix store: paths, also behind a variable of this process's,
-//! and programs that are looked for on PATH. What a script does beyond that can't be told from its text.
+//! What the text of a run script says of files outside of the Nix store: paths, also behind a variable, and programs that
+//! are looked for on PATH. A script with a path that can't be told from its text is not cloned. What the programs that it
+//! calls do with a folder can't be told either; that is not looked at.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -7,16 +8,16 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::{List, Unlisted};
+use super::{List, Unlisted, words};
 use crate::environment;
 use crate::qemu::template::program;
 
 /// The longest script that is looked through, in bytes.
 const LONGEST: u64 = 4 << 20;
+/// So much of a word is shown, in characters.
+const SHOWN: usize = 120;
 /// Variables that hold the path of a file whose content reaches the machine.
 const FILES: [&str; 2] = ["NIX_SSL_CERT_FILE", "NIX_EFI_VARS"];
-/// Variables that the script gets from us; what is behind them is the machine's own.
-const OURS: [&str; 3] = ["TMPDIR", "NIX_DISK_IMAGE", "PWD"];
 /// Folders of the kernel's.
 const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
 
@@ -74,7 +75,14 @@ pub(super) fn of_script(
             list.add(&path)?;
         }
     }
-    for path in paths(&text) {
+    let variable = |name: &str| std::env::var(name).ok();
+    let named = words::paths(&text, script, &variable).map_err(|word| {
+        let word: String = crate::text::line(&word).chars().take(SHOWN).collect();
+        Unlisted::Never(format!(
+            "its run script says `{word}`, and which file that is can't be told from the text"
+        ))
+    })?;
+    for path in named {
         if KERNEL.iter().any(|its| path.starts_with(its)) || path.is_dir() {
             continue;
         }
@@ -110,31 +118,6 @@ fn is_running(path: &Path, running: &Path) -> Result<(), Unlisted> {
 /// Whether a script may have started `running` by this path: it is called the same.
 fn is_reached(path: &Path, running: &Path) -> bool {
     program::name_of(path) == program::name_of(running) || program::name_of(path) == Some("qemu-kvm")
-}
-
-/// Absolute paths, and those behind a variable that is set here.
-fn paths(text: &str) -> impl Iterator<Item = PathBuf> {
-    static PATH: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r#"(?:\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?)?["']?((?:/[A-Za-z0-9._+@%=-]+)+)"#).ok()
-    });
-    let found = PATH.iter().flat_map(move |regex| regex.captures_iter(text));
-    found.filter_map(move |found| {
-        let whole = found.get(0)?;
-        let path = found.get(2)?.as_str();
-        match found.get(1).map(|name| name.as_str()) {
-            Some(name) if OURS.contains(&name) => None,
-            Some(name) => {
-                let folder = std::env::var(name).ok().filter(|value| value.starts_with('/'))?;
-                Some(PathBuf::from(format!("{folder}{path}")))
-            }
-            // In the middle of a word it is relative, or behind a command.
-            None => {
-                let before = text[..whole.start()].chars().next_back();
-                let begins = before.is_none_or(|c| !c.is_ascii_alphanumeric() && !"._-$}*)".contains(c));
-                begins.then(|| PathBuf::from(path))
-            }
-        }
-    })
 }
 
 /// Names of QEMU's programs that stand without a path.
@@ -195,5 +178,10 @@ mod tests {
         std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let why = program.changed().unwrap();
         assert!(why.contains(other.to_str().unwrap()), "{why}");
+    }
+
+    fn paths(text: &str) -> impl Iterator<Item = PathBuf> {
+        let script = Path::new("/nix/store/a-vm/bin/run-nixos-vm");
+        words::paths(text, script, &|name| std::env::var(name).ok()).unwrap().into_iter()
     }
 }
