@@ -3,7 +3,7 @@
 //! It belongs to this user and no one else may look into it, so no other user can hold a lock in it, or leave a link or
 //! a FIFO where a file is expected.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::beneath::leads_to_ours;
 use crate::{Error, ErrorKind, Result, cache, environment};
@@ -19,8 +19,7 @@ const FOLDER: &str = "admission";
 pub(crate) fn path() -> Result<PathBuf> {
     match environment::path(VARIABLE) {
         Some(given) => {
-            let above = given.parent().filter(|above| *above != Path::new("")).unwrap_or(Path::new("."));
-            leads_to_ours(above).map(|()| given.clone()).map_err(|error| {
+            leads_to_ours(given.parent().unwrap_or(&given)).map(|()| given.clone()).map_err(|error| {
                 Error::new(ErrorKind::Host, format!("could not use the folder of {VARIABLE}: {error}"))
                     .next_step(advice())
             })

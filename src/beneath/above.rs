@@ -23,7 +23,10 @@ const MOST_LINKS: u32 = 40;
 /// # Errors
 /// [`io::ErrorKind::PermissionDenied`], with the folder and its owner; those of looking at it.
 pub(crate) fn leads_to_ours(path: &Path) -> io::Result<()> {
-    follow(&std::path::absolute(path)?, &mut MOST_LINKS.clone()).map(drop)
+    // The parent of a relative name is the empty path.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let mut links = MOST_LINKS;
+    follow(&std::path::absolute(path)?, &mut links).map(drop)
 }
 
 /// Checks every step of an absolute path; gives the path without symbolic links.
@@ -192,6 +195,9 @@ mod tests {
     #[test]
     fn each_folder_and_link_on_the_way_is_looked_at() {
         let base = tempfile::tempdir().unwrap();
+        assert!(
+            leads_to_ours(Path::new("")).map_err(|error| error.kind()) != Err(io::ErrorKind::InvalidInput)
+        );
         let path = base.path().join("home/x/.cache/nixvm-test");
         leads_to_ours(&path).unwrap();
         fs::create_dir_all(&path).unwrap();
