@@ -55,7 +55,7 @@ pub fn hold_if_ending() {
 }
 
 /// Whether a signal is ending the process: what fails from then on fails because of that.
-pub(super) fn is_ending() -> bool {
+pub(crate) fn is_ending() -> bool {
     ENDING.load(Ordering::SeqCst)
 }
 

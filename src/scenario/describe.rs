@@ -1,14 +1,28 @@
 //! What a suite says of its scenarios without running one: for `nixvm-test list`.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use super::configuration::source_file;
-use super::registry::{From, Scenario};
+use super::registry::{self, From, Scenario};
 use super::run::DEFAULT_TIMEOUT;
 use super::suite::Suite;
 
 /// If it is set, a suite prints one JSON object for each of its scenarios, one a line, and runs nothing.
 pub const TELL_SCENARIOS: &str = "NIXVM_TELL_SCENARIOS";
+
+/// If it is set, a suite prints one line, this name and the [`places`] of its scenarios, and runs nothing.
+pub(super) const TELL_PLACES: &str = "NIXVM_TELL_PLACES";
+
+/// Where a scenario stands: its file, the line of its function, the function's name.
+pub(super) type Place = (PathBuf, usize, String);
+
+/// The places of all scenarios of this binary, as JSON.
+pub(super) fn places() -> Value {
+    let place = |scenario: &&Scenario| json!([source_file(scenario), scenario.line, scenario.function]);
+    registry::all().iter().map(place).collect()
+}
 
 /// Everything that is known of `scenario` before it runs. Passwords are left out.
 pub(super) fn describe(scenario: &Scenario, suite: &Suite) -> Value {

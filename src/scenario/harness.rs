@@ -10,7 +10,8 @@ use std::time::Instant;
 use libtest_mimic::{Arguments, ColorSetting, Completion, Failed, Trial};
 
 use super::complete::Folder as Files;
-use super::describe::{TELL_SCENARIOS, describe};
+use super::describe::{TELL_PLACES, TELL_SCENARIOS, describe, places};
+use super::ended::{Running, UnderWay};
 use super::exit::Exit;
 use super::order;
 use super::registry::{self, Scenario};
@@ -41,6 +42,10 @@ fn run_suite(folder: Option<&Files>) -> ExitCode {
     let arguments = Arguments::from_args();
     die_with_parent();
     report::log::start();
+    if environment::is_set(TELL_PLACES) {
+        report::answer(format!("{}{}\n", TELL_PLACES, places()));
+        return Exit::Passed.into();
+    }
     match folder.map_or(Ok(()), Files::is_complete).and_then(|()| suite(arguments)) {
         Ok(code) => code,
         Err(error) => {
@@ -99,6 +104,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     let names = chosen.iter().map(|scenario| scenario.name()).collect();
     let (on_the_terminal, at_the_end) = (reporter.clone(), events.clone());
     let last = rendering.clone();
+    let under_way = UnderWay::begin();
     qemu::signals::install(move |signal| {
         on_the_terminal.finish();
         at_the_end.send(Event::RunFinished { took: begun.elapsed(), interrupted: Some(signal.to_owned()) });
@@ -124,6 +130,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
 
     let relay = Relay::start(&reporter, &mut arguments)?;
     let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(under_way);
     suite.ahead().end();
     if let Some(relay) = relay {
         relay.finish();
@@ -237,6 +244,7 @@ fn is_chosen(scenario: &Scenario, arguments: &Arguments) -> bool {
 
 /// Runs a scenario until it passes, as often as it may be tried.
 fn tried(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), (Exit, String)> {
+    let _running = Running::begin(scenario.name());
     let tries = suite.tries(scenario);
     let mut number = 1;
     loop {

@@ -18,6 +18,7 @@ pub mod compile;
 mod complete;
 mod configuration;
 mod describe;
+mod ended;
 mod exit;
 mod failure;
 mod given;

@@ -77,3 +77,80 @@ fn a_test_in_a_module_with_scenarios_of_its_own_is_an_error_of_the_compiler() {
     folder.put("b.rs", file("#[scenario] async fn b() {}\n#[test]\nfn c() {}"));
     folder.run(&["a.rs"]).ended_with(3).said("b.rs:3: this `#[test]` never runs");
 }
+
+#[test]
+fn a_scenario_that_ends_the_process_fails_the_run() {
+    let code = "#[scenario] async fn a() { std::process::exit(0) }\n#[scenario] async fn b() {}";
+    let folder = Folder::with("a.rs", code);
+    for filter in ["a", ""] {
+        let ran = folder.run(&["a.rs", "--", "--test-threads=1", filter]);
+        ran.ended_with(1).said("a scenario ended the process").said("under way: a");
+    }
+    folder.run(&["a.rs", "--", "--exact", "b"]).ended_with(0).said_not("ended the process");
+    folder.run(&["a.rs", "--", "--list"]).ended_with(0).said_not("ended the process");
+    folder.run(&["list", "a.rs"]).ended_with(0).said_not("ended the process");
+}
+
+#[test]
+fn a_scenario_that_the_compiled_file_does_not_have_is_named_with_its_line() {
+    let of = |code: &str| format!("use nixvm_test::prelude::*;\n{code}\n");
+    let own = "use std::process::ExitCode;\n#[scenario] async fn a() {}\nfn main() -> ExitCode";
+    for (text, said) in [
+        (
+            of("#[scenario] async fn a() {}\nfn main() {}\n// nixvm_test::main!();"),
+            "a.rs: no scenario of this file runs",
+        ),
+        (
+            of("#[scenario] async fn a() {}\nfn main() { let _ = \"nixvm_test::main!();\"; }"),
+            "its `main` does not run",
+        ),
+        (of("#[scenario] async fn a() {}\nfn main() { nixvm_test::main!(); }"), "its `main` does not run"),
+        (
+            file("#[scenario] async fn a() {}\n#[cfg(test)] #[scenario]\nasync fn b() {}"),
+            "a.rs:3: this scenario never runs",
+        ),
+        (
+            file(
+                "#[cfg(any())] mod off { use super::*;\n#[scenario] async fn a() {} }\n#[scenario] async fn b() {}",
+            ),
+            "a.rs:3: this",
+        ),
+        (
+            file("macro_rules! off { ($($all:tt)*) => {} }\noff! { #[scenario] async fn a() {} }"),
+            "a.rs:3: this",
+        ),
+        (file("#[cfg(any())] mod steps;\n#[scenario] async fn a() {}"), "steps.rs:2: this"),
+        (file("mod inner;\n#[scenario] async fn a() {}"), "inner.rs:4: this"),
+    ] {
+        let folder = Folder::new();
+        folder.put("a.rs", &text);
+        folder.put("steps.rs", of("#[scenario] async fn c() {}"));
+        folder
+            .put("inner.rs", of("#[scenario] async fn c() {}\n\n#[cfg(any())] #[scenario] async fn d() {}"));
+        for _ in 0..2 {
+            folder.run(&["a.rs"]).ended_with(2).said(said);
+        }
+    }
+    for (text, count) in [
+        (of(&format!("{own} {{ nixvm_test::scenario::main() }}")), 1),
+        (
+            of(&format!(
+                "{own} {{ println!(\"x\"); run() }}\nfn run() -> ExitCode {{ nixvm_test::scenario::main() }}"
+            )),
+            1,
+        ),
+        (
+            file(
+                "#[path = \"./steps.rs\"] mod steps;\n#[scenario] async fn r#try() {} #[scenario]\npub(crate) async fn b() {}",
+            ),
+            3,
+        ),
+        (file("macro_rules! of { ($n:ident) => { #[scenario] async fn $n() {} } }\nof!(a); of!(b);"), 2),
+        (format!("---\n[dependencies]\n---\n{}", file("mod steps;\n#[scenario]\n\nasync fn a() {}")), 2),
+    ] {
+        let folder = Folder::new();
+        folder.put("a.rs", &text);
+        folder.put("steps.rs", of("#[scenario] async fn c() {}"));
+        folder.run(&["a.rs"]).ended_with(0).printed(&format!("{count} passed"));
+    }
+}

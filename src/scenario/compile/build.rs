@@ -11,7 +11,7 @@ use tokio::process::Command;
 use super::manifest::{self, Root};
 use super::record::Record;
 use super::workshop::Package;
-use super::{Compiled, Compiler, lock, source};
+use super::{Compiled, Compiler, complete, lock, source};
 use crate::{Error, ErrorKind, Event, Events, Result};
 
 /// Compiles `file`, unless another process just did.
@@ -49,6 +49,7 @@ pub(super) async fn run(compiler: &Compiler, file: &Path, events: &Events) -> Re
     let diagnostics = as_given(&cargo.diagnostics, file);
     let binary = match cargo.executable.take() {
         Some(binary) if cargo.status.success() => {
+            complete::check(file, &binary, &package.files_read(&binary)).await?;
             package.record(&Record::of(file, &text, &binary, library, &package))?;
             events.send(Event::BuildFinished { what, result: binary.clone(), took: started.elapsed() });
             Ok(binary)

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 pub(crate) struct Look {
     /// The line of each `#[scenario]`, from 1.
     pub(crate) scenarios: Vec<usize>,
+    /// The name of the function of each `#[scenario]`; empty where none follows.
+    pub(crate) functions: Vec<String>,
     /// The line of each attribute of a test that is no scenario, and the attribute.
     pub(crate) tests: Vec<(usize, String)>,
     /// Whether there is a `main!()`, a `scenarios!()` or a `fn main`.
@@ -43,6 +45,7 @@ impl Look {
                 Kind::Sign('#') => {
                     if let Some((inside, end)) = attribute(&tokens, at) {
                         look.attribute(inside, *line, &scenarios);
+                        look.functions.resize_with(look.scenarios.len(), || function(&tokens, end));
                         at = end;
                         continue;
                     }
@@ -100,6 +103,30 @@ impl Look {
             _ => {}
         }
     }
+}
+
+/// The name of the function that begins at `at`, after attributes and words such as `pub(crate) async`; else nothing.
+fn function(tokens: &[Token<'_>], mut at: usize) -> String {
+    while let Some(Token(kind, _)) = tokens.get(at) {
+        let next = tokens.get(at + 1).map(|token| &token.0);
+        at = match kind {
+            Kind::Word("fn") => match next {
+                Some(Kind::Word(name)) => return (*name).to_owned(),
+                _ => break,
+            },
+            Kind::Word(_) | Kind::Text(_) => at + 1,
+            Kind::Sign('#') => match attribute(tokens, at) {
+                Some((_, end)) => end,
+                None => break,
+            },
+            Kind::Sign('(') => match group(tokens, at) {
+                Some((_, end)) => end,
+                None => at + 2,
+            },
+            _ => break,
+        };
+    }
+    String::new()
 }
 
 /// The tokens within the brackets of the attribute whose `#` is at `at`, and the place after it.

@@ -13,6 +13,7 @@
 //! ```
 
 mod build;
+mod complete;
 mod frontmatter;
 mod library;
 mod lock;

@@ -213,7 +213,8 @@ fn has_no_tests(path: &Path, look: &Look) -> Result {
     ))
 }
 
-fn look(path: &Path) -> Result<Look> {
+/// What a file has, without the block at its top.
+pub(super) fn look(path: &Path) -> Result<Look> {
     let text = text(path)?;
     // What is wrong with a block at the top is said when the file is compiled.
     Ok(match frontmatter::split(&text) {
