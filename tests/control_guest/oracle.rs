@@ -201,6 +201,12 @@ fn generated_commands() {
     let outcome = TestRunner::new(config).run(&words, |words| {
         let text: String =
             words.iter().map(|(piece, apart)| format!("{piece}{}", if *apart { " " } else { "" })).collect();
+        // What runs on after the shell prints in time, or too late.
+        let words =
+            [r"\\", r"\&", "&&", ">&", "<&"].iter().fold(text.clone(), |left, word| left.replace(word, ""));
+        if words.contains('&') {
+            return Ok(());
+        }
         same(*guest.borrow_mut(), &text, Path::new(FOLDER)).map_err(TestCaseError::fail)
     });
     if let Err(error) = outcome {
