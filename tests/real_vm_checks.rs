@@ -70,13 +70,13 @@ async fn loses_its_helper(machine: Machine) -> Result {
     Ok(())
 }
 
-async fn crashed_unseen(machine: &Machine) -> Result<Session> {
+async fn crashed_unseen(machine: &Machine) -> Result {
     let alice = machine.login("alice", "test").await?;
     let killed = machine.succeed("systemctl kill --signal=KILL nixvm-control").await;
     assert_eq!(killed.unwrap_err().kind(), ErrorKind::ChannelLost);
     let crashed = alice.run("perl -e 'print unpack(\"p\", pack(\"Q\", 1))'").await?;
     assert_eq!(crashed.signal(), Some(11));
-    Ok(alice)
+    Ok(())
 }
 
 #[scenario]
@@ -84,14 +84,6 @@ async fn loses_its_helper_before_a_power_cut(machine: Machine) -> Result {
     crashed_unseen(&machine).await?;
     machine.crash().await;
     Ok(())
-}
-
-#[scenario]
-async fn loses_its_helper_and_powers_itself_off(machine: Machine) -> Result {
-    let alice = crashed_unseen(&machine).await?;
-    // The shell may go down before it answers.
-    let _ = alice.run("sudo systemctl poweroff").await;
-    machine.wait_for_shutdown().await
 }
 
 #[scenario]
@@ -160,9 +152,9 @@ fn a_crash_that_only_the_kernels_log_has_and_a_unit_that_fails_silently_fail_a_g
         )
         .printed("incomplete kernel log: ")
         .printed("were overwritten in the kernel's buffer before they were read\n")
-        .printed("2 passed; 11 failed;");
+        .printed("2 passed; 10 failed;");
     let told = |line: &str| ran.out.matches(line).count();
     let unread = told("the control channel was lost, and what the kernel logged since was not read");
-    assert!(unread >= 3, "{}", ran.out);
+    assert!(unread >= 2, "{}", ran.out);
     assert_eq!((told("but the kernel of machine logged"), told("segfault: [")), (5, 5), "{}", ran.out);
 }
