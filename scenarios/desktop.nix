@@ -11,7 +11,8 @@
     path = [ pkgs.xorg.xauth pkgs.xorg.xorgserver ];
     script = ''
       xauth -f "$RUNTIME_DIRECTORY/key" add :0 . "$(mcookie)"
-      exec Xvfb :0 -screen 0 640x480x8 -nolisten tcp -auth "$RUNTIME_DIRECTORY/key"
+      # Without -noreset the server starts over whenever its last client leaves, and refuses who connects meanwhile.
+      exec Xvfb :0 -screen 0 640x480x8 -nolisten tcp -noreset -auth "$RUNTIME_DIRECTORY/key"
     '';
     serviceConfig.RuntimeDirectory = "display";
   };
