@@ -7,6 +7,15 @@ export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
 # nextest runs the tests where it is installed, cargo itself where it is not.
 nextest := `cargo nextest --version >/dev/null 2>&1 && echo yes || echo no`
 
+# Twice as many tests as processors: many of them wait. How many machines run at once is decided in .config/nextest.toml.
+threads := `echo $(( 2 * $(nproc) ))`
+
+# One cache for all tests and the programs that they start: a VM boots once, and every other machine is a clone.
+cache := justfile_directory() / "target/tmp/cache"
+
+# The tests of properties, by a part of their names.
+properties := "escape:: text::tests dbus:: frame:: report::ci secrets:: screen:: allowed:: frames:: matching:: oracle::generated"
+
 # Not a crate of the workspace: build.rs compiles it.
 guest_helper := "src/control/guest/helper/main.rs"
 
@@ -27,13 +36,42 @@ build *options:
 login *options:
     cargo run --quiet --bin nixvm-test -- {{ options }} scenarios/login.rs
 
-# Runs every test.
+# Runs every test but those of `test-long`.
 test: test-rust test-doc test-standin
 
 # Runs the Rust tests; `./just test-rust NAME` those whose name contains NAME.
 test-rust *filter:
-    @if [ {{ nextest }} = yes ]; then set -x; cargo nextest run --workspace --all-features --no-fail-fast {{ filter }}; \
-    else set -x; cargo test --workspace --all-features --no-fail-fast --all-targets {{ filter }}; fi
+    @export NIXVM_CACHE_DIR={{ quote(cache) }}; if [ {{ nextest }} = yes ]; then set -x; \
+        cargo nextest run --workspace --all-features --no-fail-fast --test-threads {{ threads }} {{ filter }}; \
+    else set -x; \
+        RUST_TEST_THREADS={{ threads }} cargo test --workspace --all-features --no-fail-fast --lib --bins --tests {{ filter }}; fi
+
+# Runs what takes long: fuzzing, so many SECONDS; properties with many cases; what is done again and again, ten times as often.
+test-long seconds="600":
+    NIXVM_FUZZ_SECONDS={{ seconds }} cargo test --lib control::tests::hostile
+    PROPTEST_CASES=20000 cargo test --workspace --all-features --lib --test it -- {{ properties }}
+    NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_TEST_SOAK=10 cargo test --test it -- many_machines:: template_trouble::killed real_vm::snapshots
+
+# Runs the Rust tests, and prints how long compiling, linking and running took and which tests were the slowest.
+test-times:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p target
+    log=target/test-times.log
+    export NIXVM_CACHE_DIR={{ quote(cache) }} LINK_TIMES=target/link-times CARGO_TERM_COLOR=never
+    : >"$LINK_TIMES"
+    LINK_TIMES=$(realpath "$LINK_TIMES")
+    host=$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
+    export "CARGO_TARGET_${host}_LINKER=$PWD/.ci/timed-linker"
+    SECONDS=0
+    cargo nextest run --workspace --all-features --no-run 2>&1 | tee "$log"
+    compiled=$SECONDS
+    cargo nextest run --workspace --all-features --no-fail-fast --test-threads {{ threads }} 2>&1 | tee -a "$log" && result=0 || result=$?
+    .ci/slowest "$log"
+    echo "compiling and linking: $compiled s"
+    awk '{ sum += $1 } END { printf "linking: %.0f s of a processor, %d links\n", sum, NR }' "$LINK_TIMES"
+    echo "running: $((SECONDS - compiled)) s"
+    exit "$result"
 
 # Runs the examples in the documentation.
 test-doc:
@@ -71,7 +109,7 @@ book:
 
 # Makes the pages of the book's reference from the code.
 book-write:
-    SNAPSHOTS=overwrite cargo test --quiet --test book reference
+    SNAPSHOTS=overwrite cargo test --quiet --test it book::reference
 
 # What continuous integration runs: formatting, lints, documentation, every test.
 ci: lint docs book test

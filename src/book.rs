@@ -1,5 +1,5 @@
 //! The pages of the book whose examples are in Rust: compiled, and run where they need no machine, by
-//! `cargo test --doc`. `tests/book` sees to it that none is missing.
+//! `cargo test --doc`. `tests/it/book` sees to it that none is missing.
 
 macro_rules! pages {
     ($($name:ident $path:literal)*) => {

@@ -1,14 +1,14 @@
 //! A scenario that wrecks its machine touches no other, whatever the order and whoever runs beside it: the same
-//! suite in order, shuffled, one by one in processes of their own (as cargo-nextest does), and in parallel.
+//! suite in order, in the reverse order, in processes of their own (as cargo-nextest does), and in parallel.
 //!
-//! This binary is the suite too, when it is started with the variable below.
+//! This binary is the suite too, when it is started with the variable below: so it has a `main` of its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test, though with a `main` of its own
 
 #[path = "../scenarios/wrecks.rs"]
 mod wrecks;
 
-use std::process::{Command, ExitCode, Output};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -23,36 +23,48 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
 }
 
+/// A seed that turns five scenarios round: with the order as it is, each runs before each of the others.
+const REVERSED: u64 = 126;
+
 fn whatever_the_order() -> Result<(), Failed> {
-    let in_order = results(&["--test-threads", "1"], None);
+    let one_by_one = ["--test-threads", "1"];
+    let in_order = outcomes(run(&one_by_one, None));
     assert_eq!(in_order.len(), 5, "{in_order:?}");
     assert!(in_order.iter().all(|line| line.ends_with("ok")), "{in_order:?}");
-    assert_eq!(in_order, results(&["--test-threads", "1"], Some(7)), "shuffled by 7");
-    assert_eq!(in_order, results(&["--test-threads", "1"], Some(8)), "shuffled by 8");
-    assert_eq!(in_order, results(&["--test-threads", "4"], None), "in parallel");
-    let mut alone = Vec::new();
-    for line in &in_order {
-        let name = line.split_whitespace().nth(1).unwrap();
-        alone.extend(results(&["--exact", name, "--nocapture"], None));
-    }
-    assert_eq!(in_order, alone, "one by one");
+    let mut reversed = outcomes(run(&one_by_one, Some(REVERSED)));
+    reversed.reverse();
+    assert_eq!(in_order, reversed, "the other way round");
+    let sorted = |mut lines: Vec<String>| {
+        lines.sort();
+        lines
+    };
+    assert_eq!(
+        sorted(in_order.clone()),
+        sorted(outcomes(run(&["--test-threads", "4"], None))),
+        "in parallel"
+    );
+    // As cargo-nextest runs them: a process for each, beside each other.
+    let names = in_order.iter().map(|line| line.split_whitespace().nth(1).unwrap());
+    let processes: Vec<Child> = names.map(|name| run(&["--exact", name, "--nocapture"], None)).collect();
+    let apart: Vec<String> = processes.into_iter().flat_map(outcomes).collect();
+    assert_eq!(in_order, apart, "in processes of their own");
     Ok(())
 }
 
-/// What became of each scenario, by name.
-fn results(arguments: &[&str], seed: Option<u64>) -> Vec<String> {
+/// Starts the suite.
+fn run(arguments: &[&str], seed: Option<u64>) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(arguments).env(AS_SUITE, "1").env("NIXVM_HOST_CORES", "4");
     command.envs(seed.map(|seed| ("NIXVM_SHUFFLE", seed.to_string())));
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// What became of each scenario, in the order in which they ran.
+fn outcomes(suite: Child) -> Vec<String> {
+    let Output { status, stdout, stderr } = suite.wait_with_output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    eprintln!("{arguments:?} {seed:?}\n{out}{err}");
-    assert!(status.success(), "{arguments:?} {seed:?}: {status}\n{out}{err}");
-    let mut results: Vec<String> = out
-        .lines()
-        .filter(|line| line.starts_with("test ") && line.contains(" ... "))
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
-    results.sort();
-    results
+    eprintln!("{out}{err}");
+    assert!(status.success(), "{status}\n{out}{err}");
+    let results = out.lines().filter(|line| line.starts_with("test ") && line.contains(" ... "));
+    results.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }

@@ -4,7 +4,6 @@ mod going_back;
 mod virtio_keyboard;
 
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -38,8 +37,7 @@ impl Firmware {
         std::fs::create_dir(folder.path().join("bin")).unwrap();
         let script = folder.path().join("bin/run-nixos-vm");
         let text = format!("#!/bin/sh\nexec qemu-system-x86_64 -m 64 {options} -nographic $QEMU_OPTS\n");
-        std::fs::write(&script, text).unwrap();
-        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        nixvm_fake_guest::write_executable(&script, text).unwrap();
         let vm = BuiltVm::open(folder.path()).unwrap();
         let run = RunDirectory::create().unwrap();
         let mut launch = Launch::new(&vm, "test", &run, Events::none());
@@ -277,12 +275,8 @@ async fn a_fixed_port_that_another_machine_has_is_named_with_its_holder() {
     let first = Firmware::with(&options).await;
     let script = tempfile::tempdir().unwrap();
     let path = script.path().join("run-nixos-vm");
-    std::fs::write(
-        &path,
-        format!("#!/bin/sh\nexec qemu-system-x86_64 -m 64 {options} -nographic $QEMU_OPTS\n"),
-    )
-    .unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = format!("#!/bin/sh\nexec qemu-system-x86_64 -m 64 {options} -nographic $QEMU_OPTS\n");
+    nixvm_fake_guest::write_executable(&path, text).unwrap();
     let (vm, run) = (BuiltVm::open(&path).unwrap(), RunDirectory::create().unwrap());
     let error = Qemu::launch(Launch::new(&vm, "second", &run, Events::none())).await.unwrap_err();
     assert!(is_of_a_port(&error), "{error}");

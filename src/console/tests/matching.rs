@@ -130,8 +130,13 @@ fn console_bytes() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(token, 0..40).prop_map(|tokens| tokens.concat())
 }
 
+/// Each case costs as much as twenty of another test, so there are fewer, unless somebody asks for a number.
+fn cases() -> u32 {
+    std::env::var_os("PROPTEST_CASES").map_or(48, |_| ProptestConfig::default().cases)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_split_of_the_same_bytes_gives_the_same_result(

@@ -1,4 +1,3 @@
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -28,8 +27,7 @@ impl Fake {
     fn new(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("run-nixos-vm");
-        std::fs::write(&script, format!("{FAKE}{text}\n")).unwrap();
-        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+        nixvm_fake_guest::write_executable(&script, format!("{FAKE}{text}\n")).unwrap();
         let device = folder.path().join("kvm");
         std::fs::write(&device, "").unwrap();
         let vm = BuiltVm::open(script).unwrap();

@@ -16,12 +16,14 @@
 //! ```
 
 mod binary;
+mod executable;
 mod line;
 pub mod settings;
 mod vm;
 mod words;
 
 pub use binary::{binary, installed};
+pub use executable::write_executable;
 pub use line::FakeLine;
 pub use settings::Flavour;
 pub use vm::FakeVm;

@@ -1,6 +1,5 @@
 //! The builder of fake built VMs.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::FakeLine;
@@ -129,8 +128,7 @@ impl FakeVm {
             std::fs::write(system.join(file), "fake\n")?;
         }
         let script = result.join("bin").join(format!("run-{name}-vm"));
-        std::fs::write(&script, self.script(name, &system))?;
-        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))
+        crate::write_executable(&script, self.script(name, &system))
     }
 
     /// As facts/run-script.md says, step by step.

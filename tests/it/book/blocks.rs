@@ -1,0 +1,116 @@
+//! The code blocks of pages, and what holds for those in Rust.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::book::pages::{book, files, pages, root, shown};
+
+/// A fenced block of code.
+#[derive(Debug)]
+pub struct Block {
+    /// What stands behind the fence: `rust,no_run`.
+    pub kind: String,
+    /// The line of the fence, from 1.
+    pub line: usize,
+    /// The line above the fence.
+    pub above: String,
+    /// What stands in it.
+    pub text: String,
+}
+
+/// The blocks of a page.
+pub fn blocks(page: &Path) -> Vec<Block> {
+    let text = fs::read_to_string(page).unwrap();
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    let mut above = String::new();
+    for (number, line) in text.lines().enumerate() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(kind)) => {
+                let kind = kind.trim().to_owned();
+                open = Some(Block { kind, line: number + 1, above: above.clone(), text: String::new() });
+            }
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(block), None) => {
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            (None, None) => line.clone_into(&mut above),
+        }
+    }
+    assert!(open.is_none(), "{}: a block has no end", shown(page));
+    blocks
+}
+
+/// What a line of mdBook takes in: `{{#include ../../scenarios/login.rs}}`.
+pub fn included(page: &Path, line: &str) -> Option<PathBuf> {
+    let target = line.trim().strip_prefix("{{#include ")?.strip_suffix("}}")?;
+    Some(page.parent().unwrap().join(target.split(':').next().unwrap()))
+}
+
+/// The parts of the reference that are made from the code have the examples of its documentation, which `cargo test
+/// --doc` runs there.
+fn is_made(page: &Path) -> bool {
+    fs::read_to_string(page).unwrap().starts_with("<!-- Made from the code")
+}
+
+#[test]
+fn every_rust_example_is_compiled_or_is_a_file_that_is() {
+    let registered = fs::read_to_string(root().join("src/book.rs")).unwrap();
+    for page in pages().iter().filter(|page| !is_made(page)) {
+        let blocks = blocks(page);
+        let rust: Vec<&Block> = blocks.iter().filter(|block| block.kind.starts_with("rust")).collect();
+        for block in &rust {
+            let place = format!("{}:{}", shown(page), block.line);
+            match block.kind.as_str() {
+                "rust" | "rust,no_run" | "rust,compile_fail" => {
+                    assert!(!block.text.contains("{{#"), "{place}: a file that is taken in is `rust,ignore`");
+                }
+                // A scenario that the suite runs, or the very text of one.
+                "rust,ignore" => {
+                    let files: Vec<PathBuf> =
+                        block.text.lines().filter_map(|line| included(page, line)).collect();
+                    assert!(
+                        !files.is_empty(),
+                        "{place} is ignored: put it into a file that is run, and include that"
+                    );
+                    assert_eq!(files.len(), block.text.lines().count(), "{place}");
+                }
+                other => panic!("{place}: what is {other:?}?"),
+            }
+        }
+        let name = format!("../{}", shown(page));
+        let compiled = rust.iter().any(|block| block.kind != "rust,ignore");
+        assert_eq!(registered.contains(&name), compiled, "{name} in src/book.rs");
+    }
+}
+
+#[test]
+fn every_scenario_that_is_shown_is_run_by_the_suite() {
+    let suite = fs::read_to_string(root().join("tests/scenarios.rs")).unwrap();
+    assert!(
+        suite.contains("nixvm_test::scenarios!(\"../scenarios\");"),
+        "the suite is not that of the folder"
+    );
+    let is_run = |file: &Path| {
+        file.parent() == Some(&*root().join("scenarios"))
+            && fs::read_to_string(file).unwrap().contains("#[scenario")
+    };
+    let mut shown_ones = 0;
+    for page in pages() {
+        for block in blocks(&page).iter().filter(|block| block.kind == "rust,ignore") {
+            for file in block.text.lines().filter_map(|line| included(&page, line)) {
+                let file =
+                    file.canonicalize().unwrap_or_else(|_| panic!("{}: no {}", shown(&page), file.display()));
+                assert!(is_run(&file), "{} is not run", shown(&file));
+                shown_ones += 1;
+            }
+        }
+    }
+    assert!(shown_ones > 3, "{shown_ones}");
+    // A whole file among the scenarios is one of the suite.
+    for file in files(&root().join("scenarios"), "rs") {
+        assert!(is_run(&file), "{} is not run", shown(&file));
+    }
+    assert!(book().join("SUMMARY.md").is_file());
+}

@@ -1,0 +1,363 @@
+//! The pages of the reference that are made from the code, so that nothing is missing on them and nothing is out of date.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nixvm_test::machine::console_checks;
+use nixvm_test::scenario::EXIT_CODES;
+
+use crate::book::pages::{files, is_made_from_the_code, root};
+use crate::book::source::{Item, items, plain};
+
+/// How such a page begins.
+fn head(title: &str, from: &str) -> String {
+    format!("<!-- Made from the code ({from}) by: ./just book-write -->\n# {title}\n\n")
+}
+
+/// The items of rooms of the library, by file and place.
+fn room(folders: &[&str]) -> Vec<Item> {
+    let mut sources: Vec<PathBuf> = Vec::new();
+    for folder in folders {
+        let path = root().join(folder);
+        if path.is_dir() { sources.extend(files(&path, "rs")) } else { sources.push(path) }
+    }
+    sources.retain(|path| !path.components().any(|part| part.as_os_str() == "tests"));
+    sources.sort();
+    sources.iter().flat_map(|path| items(path)).collect()
+}
+
+/// The names that a module shows to users: those of its `pub use` lines, and the types in it.
+fn shown_by(module: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join(module)).unwrap();
+    let mut names = BTreeSet::new();
+    for uses in text.split("\npub use ").skip(1) {
+        let uses = uses.split(';').next().unwrap_or_default();
+        let list = uses.rsplit_once("::").map_or(uses, |(_, list)| list);
+        names.extend(list.trim_matches(['{', '}']).split(',').map(|name| name.trim().to_owned()));
+    }
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("pub struct ").or(line.strip_prefix("pub enum ")) {
+            names.insert(name.chars().take_while(|letter| letter.is_alphanumeric()).collect());
+        }
+    }
+    names.remove("");
+    names
+}
+
+/// The types of a page, in this order, with all that is public of them.
+fn page_of(title: &str, from: &str, intro: &str, types: &[String], all: &[Item]) -> String {
+    let mut page = head(title, from);
+    page.push_str(intro);
+    page.push('\n');
+    for name in types {
+        let Some(own) = all.iter().find(|item| item.of == *name && item.name == *name) else {
+            panic!("{name} is public and not found in {from}");
+        };
+        page.push_str(&format!("\n## {name}\n\n"));
+        if !own.is_type() {
+            page.push_str(&format!("```rust,ignore\n{}\n```\n\n", own.declaration));
+        }
+        page.push_str(&own.about);
+        let mut parts: Vec<&Item> =
+            all.iter().filter(|item| item.of == *name && item.name != *name).collect();
+        if parts.is_empty() {
+            continue;
+        }
+        if !parts.iter().any(|part| part.declaration.contains("fn ")) {
+            page.push_str("\n| | |\n|---|---|\n");
+            for part in parts {
+                let about = part.about.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+                page.push_str(&format!("| `{}` | {} |\n", part.name, about.trim().replace('|', "\\|")));
+            }
+            continue;
+        }
+        // Those of the type's own file first.
+        parts.sort_by_key(|part| part.topic != own.topic);
+        let mut topic = own.topic.clone();
+        for part in parts {
+            if part.topic != topic {
+                topic.clone_from(&part.topic);
+                page.push_str(&format!("\n### {}\n", plain(&topic).trim()));
+            }
+            page.push_str(&format!(
+                "\n#### {name}::{}\n\n```rust,ignore\n{}\n```\n\n{}",
+                part.name, part.declaration, part.about
+            ));
+        }
+    }
+    page
+}
+
+/// The types that users' own pages have; the page of the machine has all others.
+const USERS: [&str; 6] = ["Session", "User", "Invocation", "Output", "Stream", "Commands"];
+
+#[test]
+fn every_method_of_a_machine_and_its_users_is_in_the_book() {
+    let all = room(&["src/machine"]);
+    let mut rest = shown_by("src/machine/mod.rs");
+    USERS.iter().for_each(|name| assert!(rest.remove(*name), "{name}"));
+    let users: Vec<String> = USERS.iter().map(|name| (*name).to_owned()).collect();
+    let made = page_of(
+        "Sessions, users, commands",
+        "src/machine",
+        "Who does something on a machine, and what comes of it. Without a user, commands of a [machine](machine.md) are root's.",
+        &users,
+        &all,
+    );
+    assert!(made.contains("#### User::succeed") && made.contains("#### Session::log_out"));
+    is_made_from_the_code("reference/users.md", &made);
+
+    assert!(rest.remove("Machine"));
+    let types: Vec<String> = std::iter::once("Machine".to_owned()).chain(rest).collect();
+    let intro = "What a scenario holds. Time limits are given for a fast host, and are longer on a slower one. \
+                 Every method that fails gives an [error](errors.md).";
+    let made = page_of("Machine", "src/machine", intro, &types, &all);
+    assert!(made.contains("#### Machine::wait_for_unit") && made.contains("#### Machine::crash"));
+    is_made_from_the_code("reference/machine.md", &made);
+}
+
+#[test]
+fn every_method_of_the_console_is_in_the_book() {
+    let types: Vec<String> = shown_by("src/console/mod.rs").into_iter().collect();
+    let all = room(&["src/console"]);
+    let intro = "The serial line of a machine: `Machine::console`. For programs that ask questions, and for what is said before \
+                 anybody can log in.";
+    let made = page_of("Console", "src/console", intro, &types, &all);
+    assert!(made.contains("#### Console::expect") && made.contains("#### Pattern::regex"));
+    is_made_from_the_code("reference/console.md", &made);
+}
+
+#[test]
+fn every_error_is_in_the_book() {
+    let all = room(&["src/error.rs", "src/limits.rs"]);
+    let types = ["Error", "ErrorKind", "Speed"].map(str::to_owned);
+    let intro = "What every call gives when it fails, and what decides how long it may take.";
+    let made = page_of("Errors and limits", "src/error.rs, src/limits.rs", intro, &types, &all);
+    assert!(made.contains("| `LoginRefused` |"));
+    is_made_from_the_code("reference/errors.md", &made);
+}
+
+/// The documentation of what `src/lib.rs` hands on.
+fn of_the_root(item: &str) -> String {
+    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let at = text.find(item).unwrap();
+    let above: Vec<&str> = text[..at]
+        .lines()
+        .rev()
+        .take_while(|line| line.starts_with("//") || line.starts_with("#["))
+        .collect();
+    let about: Vec<&str> = above.into_iter().rev().filter_map(|line| line.strip_prefix("///")).collect();
+    let about: String =
+        about.iter().map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
+    plain(&about)
+}
+
+#[test]
+fn the_attributes_and_what_a_scenario_may_allow_are_in_the_book() {
+    let mut made = head(
+        "Attributes: scenario, checkpoint, scenarios, main",
+        "src/lib.rs, src/machine/console_checks/mod.rs",
+    );
+    for (name, item) in [
+        ("#\\[scenario\\]", "pub use nixvm_test_macros::scenario;"),
+        ("#\\[checkpoint\\]", "pub use nixvm_test_macros::checkpoint;"),
+        ("nixvm_test::scenarios!(\"FOLDER\")", "pub use nixvm_test_macros::scenarios;"),
+        ("nixvm_test::main!()", "macro_rules! main {"),
+    ] {
+        made.push_str(&format!("## {name}\n\n{}\n", of_the_root(item)));
+    }
+    made.push_str("## What a scenario may allow\n\nThe names for `allow(\"…\")`:\n\n| name | what it means |\n|---|---|\n");
+    for check in console_checks() {
+        made.push_str(&format!("| `{}` | {} |\n", check.name(), check.meaning()));
+    }
+    // The words that the macro takes are all explained.
+    let words = fs::read_to_string(root().join("macros/src/arguments.rs")).unwrap();
+    let words = words.split("KEYWORDS").nth(1).unwrap().split(';').nth(1).unwrap();
+    let words: Vec<&str> = words.split('"').skip(1).step_by(2).collect();
+    assert!(words.len() > 7, "{words:?}");
+    for word in words {
+        assert!(
+            made.contains(&format!("| `{word}")) || made.contains(&format!(", `{word}")),
+            "`{word}` is not explained"
+        );
+    }
+    is_made_from_the_code("reference/attributes.md", &made);
+}
+
+#[test]
+fn every_event_is_in_the_book() {
+    let text = fs::read_to_string(root().join("src/record/mod.rs")).unwrap();
+    let about: String = text
+        .lines()
+        .take_while(|line| line.starts_with("//!"))
+        .map(|line| format!("{}\n", line.trim_start_matches("//!").strip_prefix(' ').unwrap_or_default()))
+        .collect();
+    let mut made = head("The record of a run, and its events", "src/record/mod.rs, src/event.rs");
+    made.push_str(
+        &plain(&about.replace("# events.jsonl", "# `events.jsonl`"))
+            .replace("**`events.jsonl`**", "## events.jsonl\n"),
+    );
+    made.push_str("\n## Events\n");
+    let events = fs::read_to_string(root().join("src/event.rs")).unwrap();
+    let mut count = 0;
+    for (kind, begin) in [
+        ("event", "pub enum Event {\n"),
+        ("object", "pub struct StepOutput {\n"),
+        ("object", "pub struct Failure {\n"),
+    ] {
+        let body = events.split(begin).nth(1).unwrap().split("\n}").next().unwrap();
+        if kind == "object" {
+            let name = begin.split(' ').nth(2).unwrap();
+            made.push_str(&format!("\n### {name}\n\n"));
+        }
+        let mut about = String::new();
+        let (mut optional, mut table) = (false, false);
+        for line in body.lines().map(str::trim) {
+            if let Some(said) = line.strip_prefix("///") {
+                about.push_str(said.replace("Event::", "").as_str());
+            } else if line.starts_with("#[") {
+                optional |= line.contains("skip_serializing_if");
+            } else if kind == "event" && line.ends_with('{') {
+                count += 1;
+                made.push_str(&format!(
+                    "\n### {}\n\n{}\n\n",
+                    snake(line.trim_end_matches(" {")),
+                    plain(&about).trim()
+                ));
+                (about, table) = (String::new(), false);
+            } else if let Some((field, its_type)) = line.trim_start_matches("pub ").split_once(": ") {
+                if !table {
+                    made.push_str("| key | value | |\n|---|---|---|\n");
+                    table = true;
+                }
+                let its_type = json(its_type.trim_end_matches(','));
+                let may = if optional { "; not always there" } else { "" };
+                made.push_str(&format!(
+                    "| `{field}` | {its_type}{may} | {} |\n",
+                    plain(&about).trim().replace('|', "\\|")
+                ));
+                (about, optional) = (String::new(), false);
+            }
+        }
+    }
+    made.push_str("\n### Kinds of files\n\n| kind | |\n|---|---|\n");
+    for item in room(&["src/event.rs"]).iter().filter(|item| item.of == "FileKind" && item.name != "FileKind")
+    {
+        made.push_str(&format!("| `{}` | {} |\n", snake(&item.name), item.about.trim().replace('\n', " ")));
+    }
+    assert!(count > 12, "{count} events");
+    is_made_from_the_code("reference/record.md", &made);
+}
+
+/// A field's type as it stands in JSON.
+fn json(rust: &str) -> String {
+    let bare = rust.strip_prefix("Option<").map_or(rust, |rest| rest.trim_end_matches('>'));
+    match bare {
+        "String" | "PathBuf" => "text".to_owned(),
+        "Duration" | "Option<Duration>" => "seconds".to_owned(),
+        "bool" => "true or false".to_owned(),
+        "Vec<String" | "Vec<String>" => "list of texts".to_owned(),
+        "StepOutput" | "Failure" => format!("[{bare}](#{})", bare.to_lowercase()),
+        "FileKind" => "[a kind of file](#kinds-of-files)".to_owned(),
+        number if number.starts_with(['u', 'i', 'f']) => "number".to_owned(),
+        other => format!("`{other}`"),
+    }
+}
+
+fn snake(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.extend(letter.to_lowercase());
+    }
+    snake
+}
+
+/// What the program says of itself.
+fn help(words: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nixvm-test"));
+    let output =
+        command.args(words).arg("--help").env("COLUMNS", "100").env("NO_COLOR", "1").output().unwrap();
+    assert!(output.status.success(), "{words:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// The subcommands that a help text names; what is typed at a prompt (`repl`) is called commands there, too.
+fn subcommands(help: &str) -> Vec<String> {
+    if !help.contains(" <COMMAND>\n") {
+        return Vec::new();
+    }
+    let list = help.split("\nCommands:\n").nth(1).unwrap_or_default();
+    let list = list.split("\n\n").next().unwrap_or_default().lines();
+    // What a line goes on with stands further in.
+    let names = list.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    names
+        .filter_map(|line| line.split(' ').next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_subcommand_flag_and_exit_code_is_in_the_book() {
+    let mut made = head("Command line", "nixvm-test --help");
+    made.push_str("What can be chosen by a flag can be chosen by a variable and in a file, too: [settings](settings.md).\n");
+    let main = help(&[]);
+    made.push_str(&format!("\n## nixvm-test\n\n```text\n{main}```\n"));
+    for name in subcommands(&main) {
+        let its = help(&[&name]);
+        made.push_str(&format!("\n## nixvm-test {name}\n\n```text\n{}```\n", own(&its, &main)));
+        for inner in subcommands(&its) {
+            let inner_help = help(&[&name, &inner]);
+            made.push_str(&format!(
+                "\n### nixvm-test {name} {inner}\n\n```text\n{}```\n",
+                own(&inner_help, &main)
+            ));
+        }
+    }
+    assert!(made.contains("\n## nixvm-test build\n") && made.contains("\n### nixvm-test cache list\n"));
+    assert!(!made.contains("\n### nixvm-test repl "), "its commands are typed at its prompt");
+    is_made_from_the_code("reference/command-line.md", &made);
+
+    let mut made = head("Exit codes", "src/scenario/exit.rs");
+    made.push_str("Of `nixvm-test` and of every suite:\n\n| code | |\n|---:|---|\n");
+    for line in EXIT_CODES.lines() {
+        if let Some((code, meaning)) = line.trim().split_once("  ") {
+            made.push_str(&format!("| {code} | {} |\n", meaning.trim()));
+        }
+    }
+    made.push_str("| 128 + n | signal n ended the run: 130 after ctrl-C |\n\n");
+    made.push_str("Failures of different kinds in one run give 1.\n");
+    assert_eq!(
+        made.matches("\n| ").count(),
+        1 + EXIT_CODES.lines().filter(|line| line.starts_with("  ")).count() + 1
+    );
+    is_made_from_the_code("reference/exit-codes.md", &made);
+}
+
+/// A subcommand's help without the flags that every subcommand takes.
+fn own(help: &str, main: &str) -> String {
+    let mut text = String::new();
+    let mut skipping = false;
+    for line in help.lines() {
+        if line.starts_with("  ") && line.trim_start().starts_with('-') {
+            // Those of the command itself, but not -h, are there too.
+            let flag = line.trim_start();
+            skipping =
+                main.lines().any(|other| other.trim_start().split("  ").next() == flag.split("  ").next());
+        } else if !line.starts_with("          ") {
+            skipping = false;
+        }
+        if !skipping {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    // A heading with nothing left below it goes, too.
+    let parts = text.trim_end().split("\n\n").filter(|part| part.contains('\n') || !part.ends_with(':'));
+    parts.collect::<Vec<_>>().join("\n\n") + "\n"
+}

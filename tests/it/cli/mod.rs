@@ -1,0 +1,30 @@
+//! `nixvm-test` as its user meets it: files compiled in folders of their own, scenarios without machines,
+//! exit codes and texts. The first test of all compiles the library once more, for scenarios.
+
+mod admission;
+mod against;
+mod alone;
+mod attach;
+mod attach_foreign;
+mod checks;
+mod compiling;
+mod config;
+mod doctor;
+mod failures;
+mod full_disk;
+mod harness;
+mod hostile;
+mod init;
+mod limits;
+mod list;
+mod machines;
+mod never_run;
+mod pausing;
+mod record;
+mod repl;
+mod runs;
+mod suite;
+mod terminal;
+mod trouble;
+mod usage;
+mod watching;

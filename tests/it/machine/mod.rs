@@ -1,0 +1,56 @@
+//! Machines and sessions against the fake guest: real shells on real terminals behind a console that
+//! speaks as a NixOS guest does, without the minutes.
+
+mod automatic;
+mod booting;
+mod commands;
+mod lifecycle;
+mod limits;
+mod login;
+mod power;
+mod shells;
+mod steps;
+
+use nixvm_fake_guest::FakeVm;
+use nixvm_test::build::BuiltVm;
+use nixvm_test::machine::{Machine, MachineOptions, Session};
+use nixvm_test::{Event, Events, Result};
+use std::sync::{Arc, Mutex};
+
+/// A fake machine, booted, with what its events said.
+struct Fake {
+    machine: Machine,
+    events: Arc<Mutex<Vec<Event>>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Fake {
+    async fn boot(vm: FakeVm) -> Self {
+        Self::try_boot(vm).await.expect("the machine boots")
+    }
+
+    async fn try_boot(vm: FakeVm) -> Result<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let vm = BuiltVm::open(vm.write_to(folder.path())).expect("a built VM");
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&events);
+        let options = MachineOptions::new("nixos")
+            .events(Events::new(move |event| sink.lock().unwrap().push(event.clone())));
+        let machine = Machine::boot(&vm, options).await?;
+        Ok(Self { machine, events, _folder: folder })
+    }
+
+    async fn alice(&self) -> Session {
+        self.machine.login("alice", "test").await.expect("alice logs in")
+    }
+
+    /// How the machine was ended, as its events say.
+    fn stopped(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        let how = events.iter().filter_map(|event| match event {
+            Event::MachineStopped { how, .. } => Some(how.clone()),
+            _ => None,
+        });
+        how.collect()
+    }
+}

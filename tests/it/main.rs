@@ -1,0 +1,30 @@
+//! The tests of the library and of the program, in one binary, so that the library is linked once.
+//!
+//! A test that changes its process (variables, limits, signals), counts what the process has, or is killed, runs in a
+//! process of its own: `again.rs`. So `cargo test`, which runs all tests on threads of one process, passes too.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests
+
+mod accelerator;
+mod again;
+mod book;
+mod build;
+mod cli;
+mod console_table;
+#[cfg(target_os = "linux")]
+mod control_guest;
+mod fake_boots;
+mod flake;
+mod folder;
+mod host_disk_full;
+mod kept_disk;
+mod machine;
+mod many_machines;
+mod packaging;
+mod qemu_launch;
+mod real_vm;
+mod report;
+mod run_script;
+mod small_disk;
+mod supervision;
+mod template_trouble;
