@@ -1,24 +1,21 @@
-//! Runs cargo on a scenario's package and makes something readable of what it says.
+//! Compiles a scenario's package and makes something readable of what the compiler says.
 
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::path::Path;
 use std::time::Instant;
 
-use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines};
-use tokio::process::Command;
-
-use super::manifest::{self, Root};
+use super::cargo::{Call, Cargo, compiler_version};
+use super::manifest::{self, Needs, Root};
+use super::own_build::Linked;
 use super::record::Record;
 use super::workshop::Package;
-use super::{Compiled, Compiler, complete, lock, source};
-use crate::{Error, ErrorKind, Event, Events, Result};
+use super::{Compiled, Compiler, complete, frontmatter, lock, source};
+use crate::{Error, Event, Events, Result};
 
 /// Compiles `file`, unless another process just did.
 pub(super) async fn run(compiler: &Compiler, file: &Path, events: &Events) -> Result<Compiled> {
     let Compiler { workshop, library, .. } = compiler;
     let text = source::text(file)?;
-    let version = rustc_version().await?;
+    let version = compiler_version().await?;
     if !workshop.is_made_for(&version) {
         let _alone = lock::exclusive(&workshop.lock_file(), events).await?;
         workshop.made_for(&version)?;
@@ -33,21 +30,31 @@ pub(super) async fn run(compiler: &Compiler, file: &Path, events: &Events) -> Re
     }
 
     let what = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    if workshop.is_new() {
-        events.note("compiling the library for scenarios: once, about a minute");
-    }
     let started = Instant::now();
+    let front = frontmatter::split(&text)?;
+    let linked = match own_library(compiler, front.is_some(), events).await? {
+        Ok(linked) => linked,
+        Err(cargo) => {
+            let diagnostics = as_given(&cargo.diagnostics, file);
+            return Ok(Compiled { diagnostics, binary: Err(cargo.failure("the library of nixvm-test")) });
+        }
+    };
+    if linked.is_none() && workshop.is_new() {
+        events.note("compiling the library for scenarios: the first time only");
+    }
     events.send(Event::BuildStarted { what: what.clone() });
-    let root = manifest::write(&package, library, file, &text)?;
+    let as_built = compiler.own_build.is_some();
+    let needs = linked.is_none().then_some(Needs { library, as_built });
+    let root = manifest::write(&package, needs, file, front.as_ref())?;
     // What is there already first: it works without a network, and is faster.
-    let mut cargo = Cargo::run(compiler, &package, &root, true, events).await?;
-    if cargo.executable.is_none() && cargo.diagnostics.is_empty() {
+    let mut cargo = run_cargo(compiler, &package, &root, linked.as_ref(), true, events).await?;
+    if cargo.executable(package.name()).is_none() && cargo.diagnostics.is_empty() {
         tracing::debug!(said = cargo.said, "not offline");
-        cargo = Cargo::run(compiler, &package, &root, false, events).await?;
+        cargo = run_cargo(compiler, &package, &root, linked.as_ref(), false, events).await?;
     }
     workshop.touch();
     let diagnostics = as_given(&cargo.diagnostics, file);
-    let binary = match cargo.executable.take() {
+    let binary = match cargo.executable(package.name()).map(Path::to_owned) {
         Some(binary) if cargo.status.success() => {
             complete::check(file, &binary, &package.files_read(&binary)).await?;
             package.record(&Record::of(file, &text, &binary, library, &package))?;
@@ -63,141 +70,52 @@ pub(super) async fn run(compiler: &Compiler, file: &Path, events: &Events) -> Re
     Ok(Compiled { diagnostics, binary })
 }
 
-/// What cargo made and said.
-struct Cargo {
-    executable: Option<PathBuf>,
-    /// The compiler's messages.
-    diagnostics: String,
-    /// cargo's own.
-    said: String,
-    status: ExitStatus,
+/// The library that this program was built with, up to date; `None` where there is none, and the file's package has to
+/// depend on one. `Err` is what cargo said of a library that does not compile.
+///
+/// A file that brings dependencies of its own has them in common with the library (what runs on its tokio has to be that
+/// tokio), so cargo puts the crates of both together.
+async fn own_library(
+    compiler: &Compiler,
+    has_dependencies: bool,
+    events: &Events,
+) -> Result<std::result::Result<Option<Linked>, Cargo>> {
+    let Some(own) = compiler.own_build.as_ref().filter(|_| !has_dependencies) else { return Ok(Ok(None)) };
+    let cargo = own.library(compiler.colour, compiler.own_group, events).await?;
+    if cargo.status.success() {
+        return Ok(Ok(own.linked(&cargo)));
+    }
+    tracing::debug!(said = cargo.said, "this program's own build can't be used");
+    Ok(if cargo.diagnostics.is_empty() { Ok(None) } else { Err(cargo) })
 }
 
-/// cargo's own process group, ended with all in it when this is dropped.
-struct Group(Option<u32>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(leader) = self.0.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
-            // cargo itself was not waited for, so the number is still its own.
-            let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+async fn run_cargo(
+    compiler: &Compiler,
+    package: &Package,
+    root: &Root,
+    linked: Option<&Linked>,
+    offline: bool,
+    events: &Events,
+) -> Result<Cargo> {
+    // In the package's folder no toolchain file or cargo settings of the user's folder apply, which would make the
+    // library be compiled again for each. What is compiled already is used with the settings that it was compiled with.
+    let folder = compiler.own_build.as_ref().map_or(package.folder(), |own| own.folder());
+    let mut call = Call::new("rustc", &package.manifest(), folder)
+        .args(["--bin", package.name(), "--target-dir"])
+        .args([compiler.workshop.target()])
+        .args(offline.then_some("--offline"))
+        .colour(compiler.colour)
+        .own_group(compiler.own_group)
+        .args(["--"])
+        .args(linked.map(Linked::arguments).unwrap_or_default());
+    if let Some((copied, shown)) = &root.shown_as {
+        // The compiler is told of files in the package's own folder by their relative paths.
+        let relative = copied.strip_prefix(package.folder()).unwrap_or(copied);
+        for copied in [copied, relative] {
+            call = call.args([format!("--remap-path-prefix={}={}", copied.display(), shown.display())]);
         }
     }
-}
-
-/// A line of cargo's `--message-format=json`.
-#[derive(Deserialize)]
-struct Line {
-    reason: String,
-    executable: Option<PathBuf>,
-    package_id: Option<String>,
-    message: Option<Message>,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    level: String,
-    rendered: Option<String>,
-}
-
-impl Cargo {
-    async fn run(
-        compiler: &Compiler,
-        package: &Package,
-        root: &Root,
-        offline: bool,
-        events: &Events,
-    ) -> Result<Self> {
-        let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(program);
-        let format = if compiler.colour { "json-diagnostic-rendered-ansi" } else { "json" };
-        command
-            .args(["rustc", "--message-format", format, "--bin", package.name()])
-            .arg("--manifest-path")
-            .arg(package.manifest())
-            .arg("--target-dir")
-            .arg(compiler.workshop.target())
-            .args(offline.then_some("--offline"))
-            // Here no toolchain file or cargo settings of the user's folder apply, which would make the
-            // shared library be compiled again for each.
-            .current_dir(package.folder())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        if let Some((copied, shown)) = &root.shown_as {
-            // The compiler is told of files in the package's own folder by their relative paths.
-            let relative = copied.strip_prefix(package.folder()).unwrap_or(copied);
-            command.arg("--");
-            for copied in [copied, relative] {
-                command.arg(format!("--remap-path-prefix={}={}", copied.display(), shown.display()));
-            }
-        }
-        if compiler.own_group {
-            command.process_group(0);
-        }
-        let mut child = command.spawn().map_err(|source| no_cargo(&source))?;
-        let mut group = Group(child.id().filter(|_| compiler.own_group));
-        let mut cargo = Self {
-            executable: None,
-            diagnostics: String::new(),
-            said: String::new(),
-            status: ExitStatus::default(),
-        };
-        let (mut out, mut err) = (lines(child.stdout.take()), lines(child.stderr.take()));
-        loop {
-            tokio::select! {
-                Some(line) = next(&mut out) => cargo.take(&line, package),
-                Some(line) = next(&mut err) => cargo.hear(&line, events),
-                else => break,
-            }
-        }
-        cargo.status = child.wait().await.map_err(|source| Error::io("wait for cargo", &source))?;
-        group.0 = None;
-        Ok(cargo)
-    }
-
-    /// A line of JSON from cargo.
-    fn take(&mut self, line: &str, package: &Package) {
-        let Ok(line) = serde_json::from_str::<Line>(line) else { return };
-        let ours = line.package_id.is_some_and(|id| id.contains(package.name()));
-        match (line.reason.as_str(), line.message) {
-            ("compiler-artifact", _) if ours => self.executable = line.executable,
-            ("compiler-message", Some(message)) if ours || message.level.starts_with("error") => {
-                self.diagnostics.push_str(&message.rendered.unwrap_or_default());
-            }
-            _ => {}
-        }
-    }
-
-    /// A line of cargo for people: progress, or why it can't begin.
-    fn hear(&mut self, line: &str, events: &Events) {
-        if let Some(name) = line.trim_start().strip_prefix("Compiling ") {
-            let name = name.split(" (").next().unwrap_or(name);
-            events.send(Event::BuildLine { text: format!("compiling {name}") });
-        } else if line.contains("Downloading") || line.contains("Updating") || line.contains("Blocking") {
-            events.send(Event::BuildLine { text: line.trim().to_owned() });
-        }
-        self.said.push_str(line);
-        self.said.push('\n');
-    }
-
-    fn failure(self, what: &str) -> Error {
-        use std::os::unix::process::ExitStatusExt as _;
-        if let Some(signal) = self.status.signal() {
-            return Error::new(ErrorKind::Build, format!("compiling {what} was ended by signal {signal}"));
-        }
-        if self.diagnostics.contains("linker `cc` not found") {
-            return Error::new(
-                ErrorKind::Host,
-                format!("{what} can't be linked: the host has no linker (cc)"),
-            )
-            .next_step("install one: apt-get install gcc");
-        }
-        let error = Error::new(ErrorKind::Build, format!("{what} does not compile"));
-        // The compiler has said why; otherwise cargo has.
-        if self.diagnostics.is_empty() { error.section("cargo", self.said) } else { error }
-    }
+    call.run(package.name(), events).await
 }
 
 /// The compiler's messages with paths as the user has them: without the folder they are in.
@@ -206,36 +124,4 @@ fn as_given(diagnostics: &str, file: &Path) -> String {
         Ok(here) if file.starts_with(&here) => diagnostics.replace(&format!("{}/", here.display()), ""),
         _ => diagnostics.to_owned(),
     }
-}
-
-async fn rustc_version() -> Result<String> {
-    let program = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(program).arg("-vV").output().await.map_err(|source| no_cargo(&source))?;
-    Ok(format!("{}nixvm-test {}\n", String::from_utf8_lossy(&output.stdout), env!("CARGO_PKG_VERSION")))
-}
-
-fn no_cargo(source: &std::io::Error) -> Error {
-    match source.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::new(ErrorKind::Host, "no Rust compiler here: `cargo` is not on the PATH")
-                .likely_cause("a scenario is Rust, and is compiled before it runs")
-                .next_step("install Rust: https://rustup.rs")
-        }
-        _ => Error::io("run cargo", source),
-    }
-}
-
-type Stream<T> = Option<Lines<BufReader<T>>>;
-
-fn lines<T: AsyncRead>(pipe: Option<T>) -> Stream<T> {
-    pipe.map(|pipe| BufReader::new(pipe).lines())
-}
-
-/// The next line, or `None` at the end (or at an error, which is an end too).
-async fn next<T: AsyncRead + Unpin>(stream: &mut Stream<T>) -> Option<String> {
-    let line = stream.as_mut()?.next_line().await.ok().flatten();
-    if line.is_none() {
-        *stream = None;
-    }
-    line
 }

@@ -12,6 +12,16 @@ use crate::environment;
 /// Names another folder for the library, for packagers and tests.
 const VARIABLE: &str = "NIXVM_LIBRARY";
 
+/// The features that this program's library has: with others it would be another one, and so would crates that it needs.
+pub(super) fn features() -> Vec<&'static str> {
+    let all = [
+        ("default", cfg!(feature = "default")),
+        ("cli", cfg!(feature = "cli")),
+        ("expectrl", cfg!(feature = "expectrl")),
+    ];
+    all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+}
+
 /// Where scenarios get `nixvm_test` from.
 #[derive(Debug, Clone)]
 pub(super) struct Library {
@@ -41,8 +51,8 @@ impl Library {
         self.folder.as_ref().map(|folder| folder.join("Cargo.lock")).filter(|lock| lock.is_file())
     }
 
-    /// What cargo is told about it.
-    pub fn dependency(&self) -> toml::Table {
+    /// What cargo is told about it. `as_built` has it with the features that this program has.
+    pub fn dependency(&self, as_built: bool) -> toml::Table {
         let mut dependency = toml::Table::new();
         match &self.folder {
             Some(folder) => dependency.insert("path".into(), folder.display().to_string().into()),
@@ -50,6 +60,9 @@ impl Library {
         };
         // Without what the program alone needs.
         dependency.insert("default-features".into(), false.into());
+        if as_built {
+            dependency.insert("features".into(), features().into());
+        }
         dependency
     }
 
@@ -60,7 +73,7 @@ impl Library {
             // Cargo unpacked it from the registry to compile this program, and may remove it.
             return toml::Table::from_iter([("version".to_owned(), env!("CARGO_PKG_VERSION").into())]);
         }
-        let mut dependency = self.dependency();
+        let mut dependency = self.dependency(false);
         dependency.remove("default-features");
         if dependency.contains_key("version") {
             dependency.insert("version".into(), env!("CARGO_PKG_VERSION").into());

@@ -3,10 +3,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::frontmatter::{self, Frontmatter};
+use super::frontmatter::Frontmatter;
 use super::library::Library;
 use super::workshop::Package;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
+
+/// The manifest of this library.
+const OURS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+
+/// What a package depends on, beside what its file says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needs<'a> {
+    pub library: &'a Library,
+    /// With the features that this program has.
+    pub as_built: bool,
+}
 
 /// Where the compiler finds the scenario.
 #[derive(Debug)]
@@ -17,35 +28,52 @@ pub(super) struct Root {
     pub shown_as: Option<(PathBuf, PathBuf)>,
 }
 
-/// Makes or mends the package of `file`, whose text is `text`.
-pub(super) fn write(package: &Package, library: &Library, file: &Path, text: &str) -> Result<Root> {
-    let front = frontmatter::split(text)?;
-    let root = match &front {
+/// Makes or mends the package of `file`. It needs nothing where the compiler is told of a library that is compiled
+/// already.
+pub(super) fn write(
+    package: &Package,
+    needs: Option<Needs<'_>>,
+    file: &Path,
+    front: Option<&Frontmatter>,
+) -> Result<Root> {
+    let root = match front {
         None => Root { file: file.to_owned(), shown_as: None },
         Some(front) => copy(package, file, &front.code)?,
     };
-    let manifest = manifest(package, library, &root.file, front.as_ref());
+    let manifest = manifest(package, needs, &root.file, front)?;
     write_if_changed(&package.manifest(), &manifest.to_string())?;
-    if let Some(lock) = library.lock_file() {
-        let (ours, theirs) = (package.folder().join("Cargo.lock"), package.folder().join("library.lock"));
-        let text = fs::read_to_string(&lock)
-            .map_err(|source| Error::io(format_args!("read {}", lock.display()), &source))?;
-        // cargo takes out what this package does not need, and adds what only it needs: so the
-        // library's lock is laid down only when it is new.
-        if fs::read_to_string(&theirs).ok().as_deref() != Some(&text) {
-            write_file(&ours, &text)?;
-            write_file(&theirs, &text)?;
+    let (ours, theirs) = (package.folder().join("Cargo.lock"), package.folder().join("library.lock"));
+    match needs.map(|needs| needs.library.lock_file()) {
+        Some(Some(lock)) => {
+            let text = fs::read_to_string(&lock)
+                .map_err(|source| Error::io(format_args!("read {}", lock.display()), &source))?;
+            // cargo takes out what this package does not need, and adds what only it needs: so the
+            // library's lock is laid down only when it is new.
+            if fs::read_to_string(&theirs).ok().as_deref() != Some(&text) {
+                write_file(&ours, &text)?;
+                write_file(&theirs, &text)?;
+            }
         }
+        Some(None) => {}
+        // cargo takes out all of it.
+        None => drop(fs::remove_file(theirs)),
     }
     Ok(root)
 }
 
-fn manifest(package: &Package, library: &Library, file: &Path, front: Option<&Frontmatter>) -> toml::Table {
+fn manifest(
+    package: &Package,
+    needs: Option<Needs<'_>>,
+    file: &Path,
+    front: Option<&Frontmatter>,
+) -> Result<toml::Table> {
     let given = |table: &str, key: &str| front?.manifest.get(table)?.get(key).cloned();
     let mut dependencies =
         front.and_then(|front| front.manifest.get("dependencies")?.as_table().cloned()).unwrap_or_default();
-    // Whatever the file says of this library, it is this one that runs it.
-    dependencies.insert("nixvm-test".into(), library.dependency().into());
+    if let Some(Needs { library, as_built }) = needs {
+        // Whatever the file says of this library, it is this one that runs it.
+        dependencies.insert("nixvm-test".into(), library.dependency(as_built).into());
+    }
 
     let mut manifest: toml::Table = toml::toml! {
         [package]
@@ -61,32 +89,8 @@ fn manifest(package: &Package, library: &Library, file: &Path, front: Option<&Fr
 
         // It is nobody's member, wherever the cache folder lies.
         [workspace]
-
-        [profile.dev]
-        debug = false
-        incremental = true
-
-        // What reads a console's bytes, and what hashes the template of a clone before it starts (150 ms
-        // without this); all the rest would only make the first compilation longer. Not incremental: optimised
-        // and incremental, a compilation that is killed half-way leaves what no later one can be linked with.
-        [profile.dev.package.nixvm-test]
-        opt-level = 1
-        incremental = false
-        [profile.dev.package.sha2]
-        opt-level = 2
-        [profile.dev.package.digest]
-        opt-level = 2
-        [profile.dev.package.block-buffer]
-        opt-level = 2
-        [profile.dev.package.hybrid-array]
-        opt-level = 2
-        [profile.dev.package.regex-automata]
-        opt-level = 1
-        [profile.dev.package.memchr]
-        opt-level = 1
-        [profile.dev.package.aho-corasick]
-        opt-level = 1
     };
+    manifest.insert("profile".into(), profile(needs.is_some())?.into());
     if let Some(about) = manifest.get_mut("package").and_then(toml::Value::as_table_mut) {
         about.insert("name".into(), package.name().into());
         if let Some(edition) = given("package", "edition") {
@@ -98,7 +102,20 @@ fn manifest(package: &Package, library: &Library, file: &Path, front: Option<&Fr
     bin.insert("path".into(), file.display().to_string().into());
     manifest.insert("bin".into(), vec![bin].into());
     manifest.insert("dependencies".into(), dependencies.into());
-    manifest
+    Ok(manifest)
+}
+
+/// The profile that this library's own workspace has, so that crates are compiled for both alike.
+fn profile(with_library: bool) -> Result<toml::Table> {
+    let wrong =
+        || Error::new(ErrorKind::Other, "the manifest that this program was built with has no profile");
+    let mut manifest: toml::Table = OURS.parse().map_err(|_| wrong())?;
+    let Some(toml::Value::Table(mut profiles)) = manifest.remove("profile") else { return Err(wrong()) };
+    if let Some(dev) = profiles.get_mut("dev").and_then(toml::Value::as_table_mut).filter(|_| !with_library) {
+        // cargo warns of settings for packages that are not there.
+        dev.remove("package");
+    }
+    Ok(profiles)
 }
 
 /// A copy of a file with frontmatter, and beside it links to what lies beside the file, so that

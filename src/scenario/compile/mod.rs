@@ -1,24 +1,27 @@
 //! Compiles a scenario's file against this library, once for each content.
 //!
 //! Each file becomes a small cargo package of its own in the cache folder, and all of them share one
-//! target directory, so the library is compiled once. What went into a binary is recorded beside
+//! target directory, so the library is compiled once: where the folder is still there in which cargo built this
+//! program, it is that one, and the library is compiled already (`own_build.rs`). What went into a binary is recorded beside
 //! it: while that stands as it was, the binary is run as it is, without asking cargo (some
 //! milliseconds). Otherwise cargo builds the file again, from where it lies, so that the compiler's
 //! messages show the user's own path and line.
 //!
 //! ```text
 //! <cache>/scenarios/<library>/      one workshop for each place that the library is compiled from
-//!     target/                       of all packages: emptied when the compiler changes
+//!     target/                       of all packages, without a build of our own: emptied when the compiler changes
 //!     packages/<file>/              Cargo.toml, Cargo.lock, record.json; least recently used go first
 //! ```
 
 mod build;
+mod cargo;
 mod complete;
 mod frontmatter;
 mod library;
 mod lock;
 mod look;
 mod manifest;
+mod own_build;
 mod record;
 mod source;
 mod walk;
@@ -53,6 +56,7 @@ pub struct Compiled {
 pub struct Compiler {
     workshop: workshop::Workshop,
     library: library::Library,
+    own_build: Option<own_build::OwnBuild>,
     colour: bool,
     own_group: bool,
 }
@@ -64,8 +68,9 @@ impl Compiler {
     /// If the cache folder can't be made.
     pub fn new(colour: bool) -> Result<Self> {
         let library = library::Library::find();
-        let workshop = workshop::Workshop::open(&crate::cache::dir()?, &library)?;
-        Ok(Self { workshop, library, colour, own_group: false })
+        let own_build = own_build::OwnBuild::find(&library);
+        let workshop = workshop::Workshop::open(&crate::cache::dir()?, &library, own_build.as_ref())?;
+        Ok(Self { workshop, library, own_build, colour, own_group: false })
     }
 
     /// Ends cargo, with all that it started, when a compilation is given up: without this, what it started goes on.
@@ -89,12 +94,14 @@ impl Compiler {
             Ok(name) => beside.join(name),
             Err(_) => path,
         });
-        inputs.filter(|path| !path.starts_with(self.workshop.target())).collect()
+        // Not what build scripts made.
+        let made = self.workshop.target().join("debug");
+        inputs.filter(|path| !path.starts_with(&made)).collect()
     }
 
     /// Compiles `file` unless that was done already, telling `events` how it goes.
     ///
-    /// The first file of all takes half a minute, since it compiles the library; an edit takes
+    /// The first file of all compiles the library as well, unless this program's own build is at hand; an edit takes
     /// about a second. Other processes that compile the same file are waited for, 20 minutes at most.
     pub async fn compile(&self, file: &Path, events: &Events) -> Compiled {
         match build::run(self, file, events).await {

@@ -130,7 +130,7 @@ mod tests {
             put(&format!("library/{name}"), "one");
         }
         let library = Library::at(root.path().join("library"));
-        let workshop = Workshop::open(&root.path().join("cache"), &library).unwrap();
+        let workshop = Workshop::open(&root.path().join("cache"), &library, None).unwrap();
         let package = workshop.package(&put("a.rs", "one"));
         let target = workshop.target();
         let in_target = target.strip_prefix(root.path()).unwrap().join("debug");

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use sha2::{Digest as _, Sha256};
 
 use super::library::Library;
+use super::own_build::OwnBuild;
 use super::record::Record;
 use crate::{Error, Result};
 
@@ -21,20 +22,22 @@ const WORKSHOPS: usize = 6;
 #[derive(Debug)]
 pub(super) struct Workshop {
     folder: PathBuf,
+    /// Where cargo built this program, if that is what scenarios are compiled with.
+    own_target: Option<PathBuf>,
 }
 
 impl Workshop {
     /// Opens the workshop of `library` in the cache folder, making it if need be.
-    pub fn open(cache: &Path, library: &Library) -> Result<Self> {
+    pub fn open(cache: &Path, library: &Library, own_build: Option<&OwnBuild>) -> Result<Self> {
         let folder = cache.join("scenarios").join(short_hash(&library.place()));
         fs::create_dir_all(folder.join("packages"))
             .map_err(|source| Error::io(format_args!("make {}", folder.display()), &source))?;
-        Ok(Self { folder })
+        Ok(Self { folder, own_target: own_build.map(|own| own.target().to_owned()) })
     }
 
     /// The target directory of all packages.
     pub fn target(&self) -> PathBuf {
-        self.folder.join("target")
+        self.own_target.clone().unwrap_or_else(|| self.folder.join("target"))
     }
 
     /// Locked by all who compile, and by one who removes.
@@ -62,7 +65,8 @@ impl Workshop {
         if fs::read_to_string(&stamp).is_ok_and(|was| was == compiler) {
             return Ok(());
         }
-        let _ = fs::remove_dir_all(self.target());
+        // Not that of this program's own build, which is the user's.
+        let _ = fs::remove_dir_all(self.folder.join("target"));
         fs::write(&stamp, compiler)
             .map_err(|source| Error::io(format_args!("write {}", stamp.display()), &source))
     }
@@ -72,7 +76,7 @@ impl Workshop {
         fs::read_to_string(self.folder.join("compiler")).is_ok_and(|was| was == compiler)
     }
 
-    /// Whether nothing was compiled here yet.
+    /// Whether no library was compiled for scenarios yet.
     pub fn is_new(&self) -> bool {
         !self.target().is_dir()
     }
@@ -235,7 +239,7 @@ mod tests {
     #[test]
     fn the_packages_used_last_are_kept_and_the_others_go_with_all_that_was_made_of_them() {
         let cache = tempfile::tempdir().unwrap();
-        let workshop = Workshop::open(cache.path(), &Library::find()).unwrap();
+        let workshop = Workshop::open(cache.path(), &Library::find(), None).unwrap();
         let deps = workshop.target().join("debug/deps");
         fs::create_dir_all(&deps).unwrap();
         for number in 0..PACKAGES + 2 {
@@ -261,7 +265,7 @@ mod tests {
     #[test]
     fn a_change_of_compiler_empties_the_target_directory_once() {
         let cache = tempfile::tempdir().unwrap();
-        let workshop = Workshop::open(cache.path(), &Library::find()).unwrap();
+        let workshop = Workshop::open(cache.path(), &Library::find(), None).unwrap();
         workshop.made_for("rustc 1").unwrap();
         fs::create_dir_all(workshop.target()).unwrap();
         workshop.made_for("rustc 1").unwrap();
@@ -273,7 +277,7 @@ mod tests {
     #[test]
     fn a_name_fit_for_cargo_is_made_of_any_file_name() {
         let cache = tempfile::tempdir().unwrap();
-        let workshop = Workshop::open(cache.path(), &Library::find()).unwrap();
+        let workshop = Workshop::open(cache.path(), &Library::find(), None).unwrap();
         let package = workshop.package(Path::new("/tmp/3 ways to Löck.rs"));
         assert!(package.name().starts_with("nixvm-3-ways-to-l-ck-"), "{}", package.name());
     }

@@ -1,0 +1,226 @@
+//! Runs cargo and reads what it says.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines};
+use tokio::process::Command;
+
+use crate::{Error, ErrorKind, Event, Events, Result};
+
+/// One call of cargo.
+#[derive(Debug)]
+pub(super) struct Call {
+    command: Command,
+    own_group: bool,
+}
+
+/// What cargo made and said.
+#[derive(Debug, Default)]
+pub(super) struct Cargo {
+    /// Everything that it made, or found as it is to be.
+    pub artifacts: Vec<Artifact>,
+    /// The compiler's messages.
+    pub diagnostics: String,
+    /// cargo's own.
+    pub said: String,
+    pub status: ExitStatus,
+}
+
+/// What a package was compiled to.
+#[derive(Debug)]
+pub(super) struct Artifact {
+    /// The manifest of its package.
+    pub manifest: PathBuf,
+    pub package: String,
+    pub executable: Option<PathBuf>,
+    pub files: Vec<PathBuf>,
+}
+
+/// A line of cargo's `--message-format=json`.
+#[derive(Deserialize)]
+struct Line {
+    reason: String,
+    package_id: Option<String>,
+    #[serde(default)]
+    manifest_path: PathBuf,
+    executable: Option<PathBuf>,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
+    message: Option<Message>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    level: String,
+    rendered: Option<String>,
+}
+
+/// cargo's own process group, ended with all in it when this is dropped.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+            // cargo itself was not waited for, so the number is still its own.
+            let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+impl Call {
+    /// `cargo SUBCOMMAND` for the package in `manifest`, run in `folder`, whose toolchain and settings apply.
+    pub fn new(subcommand: &str, manifest: &Path, folder: &Path) -> Self {
+        let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(program);
+        command
+            .arg(subcommand)
+            .arg("--manifest-path")
+            .arg(manifest)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        Self { command, own_group: false }
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Whether the compiler's messages are in colour.
+    pub fn colour(self, colour: bool) -> Self {
+        self.args(["--message-format", if colour { "json-diagnostic-rendered-ansi" } else { "json" }])
+    }
+
+    /// Ends cargo with all that it started when the run is dropped.
+    pub fn own_group(mut self, own_group: bool) -> Self {
+        if own_group {
+            self.command.process_group(0);
+        }
+        self.own_group = own_group;
+        self
+    }
+
+    /// Runs it to its end. `events` are told what is compiled and downloaded. Warnings are kept of `package` alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] if there is no cargo, [`ErrorKind::Io`] if it can't be run or waited for.
+    pub async fn run(mut self, package: &str, events: &Events) -> Result<Cargo> {
+        let mut child = self.command.spawn().map_err(|source| no_cargo(&source))?;
+        let mut group = Group(child.id().filter(|_| self.own_group));
+        let mut cargo = Cargo::default();
+        let (mut out, mut err) = (lines(child.stdout.take()), lines(child.stderr.take()));
+        loop {
+            tokio::select! {
+                Some(line) = next(&mut out) => cargo.take(&line, package),
+                Some(line) = next(&mut err) => cargo.hear(&line, events),
+                else => break,
+            }
+        }
+        cargo.status = child.wait().await.map_err(|source| Error::io("wait for cargo", &source))?;
+        group.0 = None;
+        Ok(cargo)
+    }
+}
+
+impl Cargo {
+    /// The program that `package` was compiled to.
+    pub fn executable(&self, package: &str) -> Option<&Path> {
+        let mut made = self.artifacts.iter().filter(|artifact| artifact.package.contains(package));
+        made.find_map(|artifact| artifact.executable.as_deref())
+    }
+
+    /// A line of JSON from cargo.
+    fn take(&mut self, line: &str, package: &str) {
+        let Ok(line) = serde_json::from_str::<Line>(line) else { return };
+        let of = line.package_id.unwrap_or_default();
+        match (line.reason.as_str(), line.message) {
+            ("compiler-artifact", _) => {
+                self.artifacts.push(Artifact {
+                    manifest: line.manifest_path,
+                    package: of,
+                    executable: line.executable,
+                    files: line.filenames,
+                });
+            }
+            ("compiler-message", Some(message))
+                if of.contains(package) || message.level.starts_with("error") =>
+            {
+                self.diagnostics.push_str(&message.rendered.unwrap_or_default());
+            }
+            _ => {}
+        }
+    }
+
+    /// A line of cargo for people: progress, or why it can't begin.
+    fn hear(&mut self, line: &str, events: &Events) {
+        if let Some(name) = line.trim_start().strip_prefix("Compiling ") {
+            let name = name.split(" (").next().unwrap_or(name);
+            events.send(Event::BuildLine { text: format!("compiling {name}") });
+        } else if line.contains("Downloading") || line.contains("Updating") || line.contains("Blocking") {
+            events.send(Event::BuildLine { text: line.trim().to_owned() });
+        }
+        self.said.push_str(line);
+        self.said.push('\n');
+    }
+
+    /// Why there is no binary of `what`.
+    pub fn failure(self, what: &str) -> Error {
+        use std::os::unix::process::ExitStatusExt as _;
+        if let Some(signal) = self.status.signal() {
+            return Error::new(ErrorKind::Build, format!("compiling {what} was ended by signal {signal}"));
+        }
+        if self.diagnostics.contains("linker `cc` not found") {
+            return Error::new(
+                ErrorKind::Host,
+                format!("{what} can't be linked: the host has no linker (cc)"),
+            )
+            .next_step("install one: apt-get install gcc");
+        }
+        let error = Error::new(ErrorKind::Build, format!("{what} does not compile"));
+        // The compiler has said why; otherwise cargo has.
+        if self.diagnostics.is_empty() { error.section("cargo", self.said) } else { error }
+    }
+}
+
+/// What the compiler says of itself, and this program's version: whatever decides whether compiled crates can be used.
+///
+/// # Errors
+/// As for [`Call::run`].
+pub(super) async fn compiler_version() -> Result<String> {
+    let program = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(program).arg("-vV").output().await.map_err(|source| no_cargo(&source))?;
+    Ok(format!("{}nixvm-test {}\n", String::from_utf8_lossy(&output.stdout), env!("CARGO_PKG_VERSION")))
+}
+
+fn no_cargo(source: &std::io::Error) -> Error {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::new(ErrorKind::Host, "no Rust compiler here: `cargo` is not on the PATH")
+                .likely_cause("a scenario is Rust, and is compiled before it runs")
+                .next_step("install Rust: https://rustup.rs")
+        }
+        _ => Error::io("run cargo", source),
+    }
+}
+
+type Stream<T> = Option<Lines<BufReader<T>>>;
+
+fn lines<T: AsyncRead>(pipe: Option<T>) -> Stream<T> {
+    pipe.map(|pipe| BufReader::new(pipe).lines())
+}
+
+/// The next line, or `None` at the end (or at an error, which is an end too).
+async fn next<T: AsyncRead + Unpin>(stream: &mut Stream<T>) -> Option<String> {
+    let line = stream.as_mut()?.next_line().await.ok().flatten();
+    if line.is_none() {
+        *stream = None;
+    }
+    line
+}

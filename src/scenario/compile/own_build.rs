@@ -1,0 +1,193 @@
+//! The library as cargo left it when it built this program: a scenario is linked with it, so that nothing is compiled
+//! a second time.
+//!
+//! Only where that build is still there: in a checkout, not after `cargo install` of a release. cargo is asked for it,
+//! so sources that have changed since are compiled, and what has not changed is named at once. The scenario's package
+//! then depends on nothing, and the compiler is told where the library and its crates lie. (As a dependency of another
+//! workspace the library would be another one to cargo, and be compiled again.) A scenario with dependencies of its own
+//! depends on the library as any package does; it has the crates of this build, and the library is compiled for it.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::cargo::{Artifact, Call, Cargo};
+use super::library::{Library, features};
+use crate::{Events, Result};
+
+/// Where cargo built this program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OwnBuild {
+    /// The package that it was built from.
+    package: PathBuf,
+    target: PathBuf,
+    profile: String,
+}
+
+/// What a scenario is linked with.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Linked {
+    library: PathBuf,
+    /// Where the crates lie that it needs.
+    folders: BTreeSet<PathBuf>,
+    /// Tells this build of the library from any other.
+    stamp: String,
+}
+
+impl OwnBuild {
+    /// The build of this program, if it is there still and is one of `library`.
+    pub fn find(library: &Library) -> Option<Self> {
+        let package = library.folder()?;
+        let is_ours = package == Path::new(env!("CARGO_MANIFEST_DIR"));
+        is_ours.then(|| Self::of(package, Path::new(env!("OUT_DIR"))))?
+    }
+
+    /// The build of `package` in which its build script wrote to `out`: `TARGET/[TRIPLE/]PROFILE/build/NAME/out`.
+    fn of(package: &Path, out: &Path) -> Option<Self> {
+        // One of another user's can be looked at, not built in.
+        let made = out.ancestors().nth(3)?;
+        rustix::fs::access(made, rustix::fs::Access::WRITE_OK).ok().filter(|()| out.is_dir())?;
+        // cargo marks the folder at the top of all that it writes.
+        let target = out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file())?;
+        let profile = match made.file_name()?.to_str()? {
+            "debug" => "dev",
+            other => other,
+        };
+        Some(Self { package: package.to_owned(), target: target.to_owned(), profile: profile.to_owned() })
+    }
+
+    /// The package's folder: cargo runs there, so that toolchain and settings are those of the build.
+    pub fn folder(&self) -> &Path {
+        &self.package
+    }
+
+    /// cargo's target directory.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Has cargo bring the library up to date, without a network: all was downloaded when this program was built.
+    ///
+    /// # Errors
+    /// As for [`Call::run`].
+    pub async fn library(&self, colour: bool, own_group: bool, events: &Events) -> Result<Cargo> {
+        Call::new("build", &self.manifest(), &self.package)
+            .args(["--lib", "--offline", "--no-default-features", "--features", &features().join(",")])
+            .args(["--profile", &self.profile, "--target-dir"])
+            .args([&self.target])
+            .colour(colour)
+            .own_group(own_group)
+            .run(env!("CARGO_PKG_NAME"), events)
+            .await
+    }
+
+    /// What a scenario is linked with, of what cargo made; `None` if the library is not there.
+    pub fn linked(&self, cargo: &Cargo) -> Option<Linked> {
+        let ours = cargo.artifacts.iter().filter(|artifact| artifact.manifest == self.manifest());
+        let library = ours.filter_map(file_of).next()?;
+        let about = fs::metadata(&library).ok()?;
+        let files = cargo.artifacts.iter().flat_map(|artifact| &artifact.files);
+        Some(Linked {
+            stamp: format!("{}.{}.{}", about.len(), about.mtime(), about.mtime_nsec()),
+            folders: files.filter_map(|file| file.parent()).map(Path::to_owned).collect(),
+            library,
+        })
+    }
+
+    fn manifest(&self) -> PathBuf {
+        self.package.join("Cargo.toml")
+    }
+}
+
+/// The file of a library. Its name in cargo's own folder is of this build alone; that beside the program is of the last
+/// build, with whatever features it was.
+fn file_of(artifact: &Artifact) -> Option<PathBuf> {
+    let named = |extension: &str| {
+        artifact.files.iter().find(|file| file.extension().is_some_and(|its| its == extension))
+    };
+    let own = named("rmeta").map(|file| file.with_extension("rlib")).filter(|file| file.is_file());
+    own.or_else(|| named("rlib").cloned())
+}
+
+impl Linked {
+    /// What the compiler is told.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut library = OsString::from("nixvm_test=");
+        library.push(&self.library);
+        let mut arguments = vec!["--extern".into(), library];
+        for folder in &self.folders {
+            let mut path = OsString::from("dependency=");
+            path.push(folder);
+            arguments.extend(["-L".into(), path]);
+        }
+        // cargo does not look at the library itself, but compiles again when an argument is another one.
+        arguments.extend(["-C".into(), format!("metadata={}", self.stamp).into()]);
+        arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_build_of_a_program_is_known_by_the_folder_of_its_build_script() {
+        let folder = tempfile::tempdir().unwrap();
+        let (package, target) = (folder.path(), folder.path().join("target"));
+        let of = |out: &str| OwnBuild::of(package, &target.join(out));
+        let build = |profile: &str| {
+            Some(OwnBuild { package: package.into(), target: target.clone(), profile: profile.to_owned() })
+        };
+        for out in ["debug/build/x/out", "release/build/x/out", "riscv/fast/build/x/out"] {
+            fs::create_dir_all(target.join(out)).unwrap();
+            assert_eq!(of(out), None, "no folder of cargo's");
+        }
+        fs::write(target.join("CACHEDIR.TAG"), "").unwrap();
+        assert_eq!(of("debug/build/x/out"), build("dev"));
+        assert_eq!(of("release/build/x/out"), build("release"));
+        assert_eq!(of("riscv/fast/build/x/out"), build("fast"));
+        assert_eq!(of("debug/build/y/out"), None, "cargo clean");
+    }
+
+    #[test]
+    fn the_program_of_this_test_has_a_build_and_another_library_has_none() {
+        assert!(OwnBuild::find(&Library::at(env!("CARGO_MANIFEST_DIR").into())).is_some());
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join("Cargo.toml"), "").unwrap();
+        assert_eq!(OwnBuild::find(&Library::at(other.path().to_owned())), None);
+        assert_eq!(OwnBuild::find(&Library::at("/gone".into())), None);
+    }
+
+    #[test]
+    fn the_library_is_that_of_this_build_and_another_one_has_another_stamp() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("deps")).unwrap();
+        let own = OwnBuild { package: at(""), target: at("target"), profile: "dev".to_owned() };
+        let artifact = |manifest: &str, files: &[&str]| Artifact {
+            manifest: at(manifest),
+            package: String::new(),
+            executable: None,
+            files: files.iter().map(|name| at(name)).collect(),
+        };
+        let cargo = Cargo {
+            artifacts: vec![
+                artifact("tokio/Cargo.toml", &["others/libtokio-1.rlib", "others/libtokio-1.rmeta"]),
+                artifact("Cargo.toml", &["build/build-script-build"]),
+                artifact("Cargo.toml", &["libnixvm_test.rlib", "deps/libnixvm_test-1.rmeta"]),
+            ],
+            ..Cargo::default()
+        };
+        assert_eq!(own.linked(&cargo), None, "there is no such file");
+        fs::write(at("libnixvm_test.rlib"), "").unwrap();
+        assert_eq!(own.linked(&cargo).unwrap().library, at("libnixvm_test.rlib"));
+        fs::write(at("deps/libnixvm_test-1.rlib"), "").unwrap();
+        let first = own.linked(&cargo).unwrap();
+        assert_eq!(first.library, at("deps/libnixvm_test-1.rlib"));
+        assert!(first.folders.contains(&at("others")) && first.folders.contains(&at("deps")), "{first:?}");
+        fs::write(at("deps/libnixvm_test-1.rlib"), "other").unwrap();
+        assert_ne!(first.arguments(), own.linked(&cargo).unwrap().arguments());
+    }
+}
