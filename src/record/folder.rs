@@ -1,6 +1,7 @@
 //! Where records of runs are, what they are called, and which of them stay.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -200,9 +201,12 @@ pub(crate) fn base() -> Result<PathBuf> {
 
 /// The time, and something that tells apart what began in the same second.
 fn new_name(now: SystemTime) -> String {
-    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let time = i64::try_from(seconds).ok().and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
-    let time = time.map_or_else(|| seconds.to_string(), |time| time.format("%Y%m%d-%H%M%S").to_string());
+    let mut time = String::new();
+    // The crate refuses years of five digits.
+    time = match write!(time, "{}", humantime::format_rfc3339_seconds(now.max(UNIX_EPOCH))) {
+        Ok(()) => time.trim_end_matches('Z').replace(['-', ':'], "").replace('T', "-"),
+        Err(_) => now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string(),
+    };
     let random = RandomState::new().hash_one(std::process::id()) & 0xffff;
     format!("{time}-{random:04x}")
 }

@@ -1,10 +1,12 @@
 //! A run as JUnit's XML, which CI systems read.
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
+use quick_xml::events::{BytesDecl, BytesText, Event};
+use quick_xml::{ElementWriter, Writer};
 
 use super::ci::without_attachments;
 use super::wording::boundary;
@@ -12,6 +14,11 @@ use crate::FileKind;
 use crate::record::History;
 use crate::record::history::{Attempt, Kept, Machine, Outcome, Scenario};
 use crate::text;
+
+type Xml = Writer<Vec<u8>>;
+
+/// An attribute and its value.
+type Pair = (&'static str, String);
 
 /// As much of what the steps of a scenario gave is in its `system-out`, in bytes.
 const MOST: usize = 256 << 10;
@@ -23,32 +30,98 @@ const DEEPEST: usize = 20;
 ///
 /// # Errors
 /// If it can't be written as XML.
-pub fn render(history: &History, folder: &Path) -> Result<String, quick_junit::SerializeError> {
-    let mut report = Report::new("nixvm-test");
-    report.set_time(duration(history.took()));
-    let mut suite = TestSuite::new("nixvm-test");
-    suite.set_time(duration(history.took()));
-    if let Some(time) = timestamp(history.begun) {
-        report.set_timestamp(time);
-        suite.set_timestamp(time);
-    }
-    suite.add_property(("host", line(&history.host).as_str()));
-    suite.add_property(("processors", history.processors.to_string().as_str()));
-    suite.add_property(("version", line(&history.version).as_str()));
-    suite.add_property(("record", line(&folder.to_string_lossy()).as_str()));
-    if let Some(signal) = &history.interrupted {
-        suite.add_property(("interrupted", line(signal).as_str()));
-    }
-    for scenario in &history.scenarios {
-        suite.add_test_case(case(scenario, folder));
-    }
-    report.add_test_suite(suite);
-    report.to_string()
+pub fn render(history: &History, folder: &Path) -> io::Result<String> {
+    let mut xml = Writer::new_with_indent(Vec::new(), b' ', 4);
+    xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
+    let count = |outcomes: &[Outcome]| {
+        history.scenarios.iter().filter(|scenario| outcomes.contains(&scenario.outcome())).count().to_string()
+    };
+    let (failures, errors) = (count(&[Outcome::Failed]), count(&[Outcome::Unfinished]));
+    let whole = [
+        ("name", "nixvm-test".to_owned()),
+        ("tests", history.scenarios.len().to_string()),
+        ("skipped", count(&[Outcome::Skipped])),
+    ];
+    let when: Vec<Pair> =
+        timestamp(history.begun).into_iter().chain([("time", seconds(history.took()))]).collect();
+    let all = whole.clone().into_iter().chain([("failures", failures.clone()), ("errors", errors.clone())]);
+    element(&mut xml, "testsuites", all.chain(when.clone()), |xml| {
+        // Its counts are in another order, as other programs have them.
+        let suite = whole.into_iter().chain([("errors", errors), ("failures", failures)]);
+        element(xml, "testsuite", suite.chain(when), |xml| {
+            properties(xml, &of_the_run(history, folder))?;
+            history.scenarios.iter().try_for_each(|scenario| case(xml, scenario, folder))
+        })
+    })?;
+    let mut text = String::from_utf8(xml.into_inner()).map_err(io::Error::other)?;
+    text.push('\n');
+    Ok(text)
 }
 
-fn case(scenario: &Scenario, folder: &Path) -> TestCase {
+/// Writes an element with what `inside` writes into it.
+fn element(
+    xml: &mut Xml,
+    name: &str,
+    attributes: impl IntoIterator<Item = Pair>,
+    inside: impl FnOnce(&mut Xml) -> io::Result<()>,
+) -> io::Result<()> {
+    begun(xml, name, attributes).write_inner_content(inside).map(drop)
+}
+
+/// Writes an element with a text, or without any.
+fn leaf(
+    xml: &mut Xml,
+    name: &str,
+    attributes: impl IntoIterator<Item = Pair>,
+    text: Option<&str>,
+) -> io::Result<()> {
+    let element = begun(xml, name, attributes);
+    match text {
+        Some(text) => element.write_text_content(BytesText::new(&xml_text(text))).map(drop),
+        None => element.write_empty().map(drop),
+    }
+}
+
+fn begun<'a>(
+    xml: &'a mut Xml,
+    name: &'a str,
+    attributes: impl IntoIterator<Item = Pair>,
+) -> ElementWriter<'a, Vec<u8>> {
+    attributes.into_iter().fold(xml.create_element(name), |element, (name, value)| {
+        element.with_attribute((name, xml_text(&value).as_str()))
+    })
+}
+
+/// `text` without the characters that XML has no way to write.
+fn xml_text(text: &str) -> String {
+    let fits = |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+    text.chars().filter(fits).collect()
+}
+
+fn properties(xml: &mut Xml, all: &[(String, String)]) -> io::Result<()> {
+    if all.is_empty() {
+        return Ok(());
+    }
+    element(xml, "properties", [], |xml| {
+        all.iter().try_for_each(|(name, value)| {
+            leaf(xml, "property", [("name", line(name)), ("value", line(value))], None)
+        })
+    })
+}
+
+fn of_the_run(history: &History, folder: &Path) -> Vec<(String, String)> {
+    let mut all = vec![
+        ("host".to_owned(), history.host.clone()),
+        ("processors".to_owned(), history.processors.to_string()),
+        ("version".to_owned(), history.version.clone()),
+        ("record".to_owned(), folder.to_string_lossy().into_owned()),
+    ];
+    all.extend(history.interrupted.as_ref().map(|signal| ("interrupted".to_owned(), signal.clone())));
+    all
+}
+
+fn case(xml: &mut Xml, scenario: &Scenario, folder: &Path) -> io::Result<()> {
     let (module, function) = scenario.name.rsplit_once("::").unwrap_or(("", &scenario.name));
-    let mut case = TestCase::new(line(function), status(scenario));
     let stem = scenario.file.file_stem().unwrap_or_default().to_string_lossy();
     let class = match (&scenario.apart, module.is_empty()) {
         (None, true) => stem.into_owned(),
@@ -57,66 +130,62 @@ fn case(scenario: &Scenario, folder: &Path) -> TestCase {
         (Some(apart), true) => apart.clone(),
         (Some(apart), false) => format!("{apart}::{module}"),
     };
-    case.set_classname(line(&class));
-    case.extra.insert("file".into(), line(&scenario.file.to_string_lossy()).as_str().into());
-    case.extra.insert("line".into(), scenario.line.to_string().into());
-    let Some(last) = scenario.attempts.last() else { return case };
-    case.set_time(duration(last.took.unwrap_or_default()));
-    if let Some(time) = timestamp(last.begun) {
-        case.set_timestamp(time);
+    let mut attributes = vec![("name", line(function)), ("classname", line(&class))];
+    let last = scenario.attempts.last();
+    if let Some(last) = last {
+        attributes.extend(timestamp(last.begun));
+        attributes.push(("time", seconds(last.took.unwrap_or_default())));
     }
-    case.set_system_out(told(last, folder));
-    for machine in &last.machines {
-        properties(&mut case, machine, folder);
-    }
-    case
+    attributes.push(("file", line(&scenario.file.to_string_lossy())));
+    attributes.push(("line", scenario.line.to_string()));
+    element(xml, "testcase", attributes, |xml| {
+        let machines = last.map_or(&[][..], |last| &last.machines);
+        properties(
+            xml,
+            &machines.iter().flat_map(|machine| of_a_machine(machine, folder)).collect::<Vec<_>>(),
+        )?;
+        status(xml, scenario)?;
+        last.map_or(Ok(()), |last| leaf(xml, "system-out", [], Some(&told(last, folder))))
+    })
 }
 
-fn status(scenario: &Scenario) -> TestCaseStatus {
-    let before = scenario.attempts.split_last().map_or(&[][..], |(_, before)| before);
-    let mut status = match scenario.outcome() {
-        Outcome::Passed | Outcome::Flaky => TestCaseStatus::success(),
+fn status(xml: &mut Xml, scenario: &Scenario) -> io::Result<()> {
+    let before = match scenario.outcome() {
+        Outcome::Passed | Outcome::Flaky => "flakyFailure",
         Outcome::Skipped => {
-            let mut status = TestCaseStatus::skipped();
-            if let Some(why) = scenario.skipped.as_deref().filter(|why| !why.is_empty()) {
-                status.set_message(lines(why));
-            }
-            status
+            let why = scenario.skipped.as_deref().filter(|why| !why.is_empty());
+            return leaf(xml, "skipped", why.map(|why| ("message", lines(why))), None);
         }
         Outcome::Failed => {
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            if let Some(failure) = scenario.failure() {
-                status.set_message(lines(&failure.summary));
-                status.set_type(line(&failure.kind));
-                status.set_description(lines(&failure.report));
-            }
-            status
+            let failure = scenario.failure();
+            let attributes = failure
+                .into_iter()
+                .flat_map(|failure| [("message", lines(&failure.summary)), ("type", line(&failure.kind))]);
+            leaf(xml, "failure", attributes, failure.map(|failure| lines(&failure.report)).as_deref())?;
+            "rerunFailure"
         }
         Outcome::Unfinished => {
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-            status.set_message("it has not ended").set_type("Unfinished");
-            status
+            let attributes = [("message", "it has not ended".to_owned()), ("type", "Unfinished".to_owned())];
+            leaf(xml, "error", attributes, None)?;
+            "rerunFailure"
         }
     };
-    for failure in
-        before.iter().filter_map(|attempt| attempt.failure.as_ref().map(|failure| (attempt, failure)))
-    {
-        let (attempt, failure) = failure;
-        let mut rerun = TestRerun::new(NonSuccessKind::Failure);
-        rerun.set_message(lines(&failure.summary));
-        rerun.set_type(line(&failure.kind));
-        rerun.set_description(lines(&failure.report));
-        rerun.set_time(duration(attempt.took.unwrap_or_default()));
-        status.add_rerun(rerun);
+    let earlier = scenario.attempts.split_last().map_or(&[][..], |(_, before)| before);
+    for attempt in earlier {
+        let Some(failure) = &attempt.failure else { continue };
+        let attributes = [
+            ("time", seconds(attempt.took.unwrap_or_default())),
+            ("message", lines(&failure.summary)),
+            ("type", line(&failure.kind)),
+        ];
+        leaf(xml, before, attributes, Some(&lines(&failure.report)))?;
     }
-    status
+    Ok(())
 }
 
-fn properties(case: &mut TestCase, machine: &Machine, folder: &Path) {
-    let mut add = |name: &str, value: String| {
-        let name = format!("{}.{name}", machine.name);
-        case.add_property((line(&name).as_str(), line(&value).as_str()));
-    };
+fn of_a_machine(machine: &Machine, folder: &Path) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut add = |name: &str, value: String| all.push((format!("{}.{name}", machine.name), value));
     if let Some(accelerator) = &machine.accelerator {
         add("accelerator", accelerator.clone());
     }
@@ -127,9 +196,9 @@ fn properties(case: &mut TestCase, machine: &Machine, folder: &Path) {
         add(&format!("phase.{}", phase.name), format!("{:.3}", phase.at));
     }
     for file in machine.files.iter().filter(|file| is_attached(file)) {
-        let path = folder.join(&file.path);
-        case.add_property(("attachment", line(&path.to_string_lossy()).as_str()));
+        all.push(("attachment".to_owned(), folder.join(&file.path).to_string_lossy().into_owned()));
     }
+    all
 }
 
 /// The steps with what they gave, and the attachments as Jenkins and GitLab know them.
@@ -189,10 +258,15 @@ fn is_attached(file: &Kept) -> bool {
     file.kind != FileKind::Moment && file.is_within()
 }
 
-fn duration(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+fn seconds(seconds: f64) -> String {
+    format!("{:.3}", Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs_f64())
 }
 
-fn timestamp(seconds: f64) -> Option<chrono::DateTime<chrono::FixedOffset>> {
-    chrono::DateTime::from_timestamp_millis((seconds * 1000.0) as i64).map(|time| time.fixed_offset())
+/// A time as XML Schema has it; none where it is out of all bounds.
+fn timestamp(seconds: f64) -> Option<Pair> {
+    let time = UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?;
+    let mut text = String::new();
+    // The crate refuses years of five digits.
+    write!(text, "{}", humantime::format_rfc3339_millis(time)).ok()?;
+    Some(("timestamp", text))
 }

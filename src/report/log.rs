@@ -2,13 +2,15 @@
 
 use std::io::{self, Write};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::ci;
 use crate::secrets;
 
-/// The variable that asks for it: `debug`, `trace`, or any filter of tracing-subscriber
-/// (`nixvm_test::qemu=trace`). `nixvm-test -v` and `-vv` set it.
+/// The variable that asks for it: `debug`, `trace`, or levels of parts of this library and of crates that it uses
+/// (`nixvm_test=debug,nixvm_test::qemu=trace`). `nixvm-test -v` and `-vv` set it.
 pub const VARIABLE: &str = "NIXVM_LOG";
 
 /// Starts the log if [`VARIABLE`] is set; a second call does nothing.
@@ -18,18 +20,23 @@ pub fn start() {
     }
 }
 
-/// Starts the log with a level or a filter, as [`VARIABLE`] has them.
+/// Starts the log with a level or a filter, as [`VARIABLE`] has them. What is no filter is said to be none, and all of this
+/// library's log is shown.
 pub fn start_with(filter: &str) {
     let filter = match filter {
         "error" | "warn" | "info" | "debug" | "trace" => format!("nixvm_test={filter}"),
         _ => filter.to_owned(),
     };
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(|| Filtered(std::io::stderr()))
-        .with_ansi(false);
+    let (targets, wrong) = match filter.parse::<Targets>() {
+        Ok(targets) => (targets, None),
+        Err(error) => (Targets::new().with_target("nixvm_test", tracing::Level::TRACE), Some(error)),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Filtered(std::io::stderr())).with_ansi(false);
     // Fails only if a log was started before, and then that one is in use.
-    let _ = log.try_init();
+    let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();
+    if let Some(error) = wrong {
+        tracing::error!("{VARIABLE} is no filter: {error}");
+    }
 }
 
 /// Lines of the log may hold what QEMU, Nix or a guest said.

@@ -2,6 +2,7 @@
 //! library prints.
 
 pub(crate) mod ci;
+#[cfg(feature = "cli")]
 mod compare;
 mod github;
 mod html;
@@ -19,6 +20,7 @@ mod wording;
 use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
 
+#[cfg(feature = "cli")]
 pub use compare::{Comparison, compare};
 pub use github::Github;
 pub use lines::Lines;
