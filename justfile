@@ -34,7 +34,7 @@ build *options:
 
 # Builds the VM of configuration.nix, boots it, logs in as alice and checks: scenarios/login.rs.
 login *options:
-    cargo run --quiet --bin nixvm-test -- {{ options }} scenarios/login.rs
+    @./just login {{ options }}
 
 # Runs every test but those of `test-long`.
 test: test-rust test-doc test-standin
@@ -84,6 +84,10 @@ test-standin:
 # Runs the benchmarks; a table at the end.
 bench *options:
     cargo bench {{ options }}
+
+# Compares `./just login` from nothing with that of a commit: a quarter of an hour, as root.
+bench-first-run commit="HEAD~1":
+    benches/first-run.sh {{ quote(commit) }}
 
 # Formats the code.
 fmt:

@@ -14,6 +14,7 @@ mod console_table;
 #[cfg(target_os = "linux")]
 mod control_guest;
 mod fake_boots;
+mod first_run;
 mod flake;
 mod folder;
 mod host_disk_full;
