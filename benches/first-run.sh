@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # benches/first-run.sh [COMMIT]: how long `./just login` takes from nothing, at COMMIT (HEAD~1 if not given) and at HEAD, in
 # turn on this machine. From nothing: a clone without a target folder, an empty cache and an empty Nix store. Packages are
-# installed and crates are downloaded before, since both need the same ones. A quarter of an hour; needs root, since each
-# run has a file system of its own at /nix. NIXVM_BENCH_ROUNDS=2 measures twice.
+# installed and crates are downloaded before, since both need the same ones. Then how long the first scenario of an installed
+# program takes, one without a machine: no build of the program is at hand, so the library is compiled for it. A quarter of
+# an hour; needs root, since each run has a file system of its own at /nix. NIXVM_BENCH_ROUNDS=2 measures twice.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -28,9 +29,12 @@ clone() {
     git -C "$work/$1/nixvm-test" checkout --quiet "$2"
 }
 
-# Runs it once in a fresh clone, and leaves the seconds in $took.
+# The seconds since $1.
+since() { awk "BEGIN { printf \"%.1f\", $(date +%s.%N) - $1 }"; }
+
+# Runs both once in a fresh clone, and leaves the seconds in $login and $scenario.
 run() {
-    local name=$1 commit=$2 log=$work/$1.log begun ended
+    local name=$1 commit=$2 log=$work/$1.log begun
     rm -rf "${work:?}/$name"
     mkdir -p "$work/$name"/{nix,tmp}
     clone "$name" "$commit"
@@ -43,8 +47,14 @@ run() {
         tail -n 40 "$log" >&2
         die "./just login failed at $commit"
     fi
-    ended=$(date +%s.%N)
-    took=$(awk "BEGIN { printf \"%.1f\", $ended - $begun }")
+    login=$(since "$begun")
+    git clone --quiet "$work/$name/nixvm-test" "$work/$name/library"
+    printf '%s\n' 'use nixvm_test::prelude::*;' '#[scenario]' 'async fn none() {}' 'nixvm_test::main!();' >"$work/$name/none.rs"
+    begun=$(date +%s.%N)
+    NIXVM_LIBRARY=$work/$name/library NIXVM_CACHE_DIR=$work/$name/installed NIXVM_RUNS=$work/$name/runs \
+        "$work/$name/nixvm-test/target/debug/nixvm-test" "$work/$name/none.rs" </dev/null >>"$log" 2>&1 ||
+        { tail -n 40 "$log" >&2; die "a scenario failed at $commit"; }
+    scenario=$(since "$begun")
     echo "--- $commit: what it said" >&2
     grep -v '^ *Compiling' "$log" | cut -c 1-150 | tail -n 25 >&2
     rm -rf "${work:?}/$name"
@@ -63,9 +73,13 @@ echo "machine: $(nproc) x $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | hea
 echo "versions: $(rustc --version); $(nix-build --version); $(qemu-system-x86_64 --version | head -n 1)"
 for round in $(seq "$rounds"); do
     run before "$before"
-    first=$took
+    login_before=$login scenario_before=$scenario
     run now "$now"
-    awk -v round="$round" -v before="$first" -v now="$took" -v old="$before" -v new="$now" 'BEGIN {
-        printf "round %d: ./just login from nothing: %s s at %s, %s s at %s, ratio %.2f\n", round, before, old, now, new, now / before
-    }'
+    compare() {
+        awk -v round="$round" -v what="$1" -v before="$2" -v now="$3" -v old="$before" -v new="$now" 'BEGIN {
+            printf "round %d: %s: %s s at %s, %s s at %s, ratio %.2f\n", round, what, before, old, now, new, now / before
+        }'
+    }
+    compare "./just login from nothing" "$login_before" "$login"
+    compare "the first scenario of an installed program" "$scenario_before" "$scenario"
 done
