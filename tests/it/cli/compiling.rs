@@ -1,5 +1,6 @@
 //! From a file to a binary: once for each content, with the compiler's messages as they are.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::folder::{Folder, file};
@@ -37,6 +38,39 @@ fn an_unchanged_file_is_not_compiled_again_and_an_edited_one_is() {
     // As it was before.
     folder.put("a.rs", file("#[scenario] async fn a() {}"));
     folder.run(&["a.rs"]).ended_with(0).printed("test a ... ok");
+}
+
+/// What is said to be compiled when the file is run with an empty cache.
+#[track_caller]
+fn compiled_with_an_empty_cache(folder: &Folder, name: &str) -> Vec<String> {
+    let cache = tempfile::tempdir().unwrap();
+    let ran = crate::folder::Ran::of(folder.command(&[name]).env("NIXVM_CACHE_DIR", cache.path()));
+    ran.ended_with(0);
+    assert_eq!(fs::read_dir(cache.path().join("scenarios")).unwrap().count(), 1, "{}", ran.err);
+    let workshop = fs::read_dir(cache.path().join("scenarios")).unwrap().next().unwrap().unwrap();
+    assert!(!workshop.path().join("target").exists(), "a target folder beside that of this program");
+    ran.err.lines().filter_map(|line| Some(line.split_once("compiling ")?.1.to_owned())).collect()
+}
+
+#[test]
+fn nothing_is_compiled_that_this_program_was_compiled_with() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
+    // In a new checkout this may compile crates with the features that no test has.
+    folder.run(&["a.rs"]).ended_with(0);
+    folder.put("b.rs", file("#[scenario] async fn b() {}"));
+    let compiled = compiled_with_an_empty_cache(&folder, "b.rs");
+    assert!(matches!(&compiled[..], [only] if only.starts_with("nixvm-b-")), "{compiled:?}");
+
+    // One with dependencies of its own has the library compiled for it, but no crate of others.
+    let front = "---\n[dependencies]\nserde_json = \"1\"\n---\nuse nixvm_test::prelude::*;\n\
+        #[scenario]\nasync fn c() { drop(serde_json::json!({})) }\nnixvm_test::main!();\n";
+    folder.put("c.rs", front);
+    let compiled = compiled_with_an_empty_cache(&folder, "c.rs");
+    assert!(compiled.iter().all(|name| name.starts_with("nixvm-")), "{compiled:?}");
+    // Without them it is linked with the same library as before.
+    folder.put("c.rs", file("#[scenario] async fn c() {}"));
+    let compiled = compiled_with_an_empty_cache(&folder, "c.rs");
+    assert!(matches!(&compiled[..], [only] if only.starts_with("nixvm-c-")), "{compiled:?}");
 }
 
 #[test]

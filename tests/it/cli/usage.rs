@@ -59,6 +59,19 @@ fn a_host_without_cargo_is_told_what_to_install() {
 }
 
 #[test]
+fn a_filter_of_the_log_that_is_none_is_said_to_be_none() {
+    let log = |filter: &str| {
+        let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
+        let mut command = folder.command(&["list", "a.rs"]);
+        let ran = crate::folder::Ran::of(command.env("NIXVM_LOG", filter));
+        ran.ended_with(0);
+        ran.err
+    };
+    assert!(log("nixvm_test=loud").contains("NIXVM_LOG is no filter"));
+    assert!(!log("nixvm_test=debug,tokio=warn").contains("no filter"));
+}
+
+#[test]
 fn a_missing_configuration_is_refused_with_every_place_that_was_looked_at() {
     let folder =
         Folder::with("scenarios/a.rs", "#[scenario] async fn a(machine: Machine) { drop(machine); }");
