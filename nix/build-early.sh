@@ -2,8 +2,8 @@
 # nix/build-early.sh CONFIGURATION: builds the VM of a configuration into the Nix store. It leaves nothing else.
 #
 # ./just login runs it while cargo compiles. The program builds the VM itself afterwards and finds everything in the
-# store, so nothing depends on this script: it prints nothing, and its status has no meaning. It ends, with all that it
-# started, when its standard input ends. That is a pipe from ./just, so it also ends when ./just is killed.
+# store, so nothing depends on this script: it prints nothing, and its status only says whether the VM is built. It ends,
+# with all that it started, when its standard input ends. That is a pipe from ./just, so it also ends when ./just is killed.
 set -u
 exec 3<&0 </dev/null >/dev/null 2>&1
 # ./just gets Ctrl-C as well, and closes the pipe.
@@ -55,6 +55,8 @@ build=$!
 (timeout 3600 cat <&3; end "$build") &
 watch=$!
 wait "$build"
+status=$?
 kill -s KILL "$watch" $(below "$watch")
 wait "$watch"
 rm -rf "$TMPDIR"
+exit "$status"
