@@ -22,6 +22,12 @@ trap 'exit 130' INT TERM
 # What the caller has set for runs of their own, and what leads to another place than an empty one.
 unset "${!NIXVM_@}" "${!NIX_@}" CARGO_TARGET_DIR CARGO_BUILD_TARGET_DIR RUSTFLAGS CARGO_INCREMENTAL 2>/dev/null || true
 mkdir -p /nix
+# A just that was got for this repository is not there from nothing.
+path=
+while IFS= read -r -d : folder; do
+    [ -x "$folder/just" ] && [ ! -x "$folder/cargo" ] && [ ! -x "$folder/sh" ] || path=$path${path:+:}$folder
+done <<<"$PATH:"
+export PATH=$path
 
 # clone NAME COMMIT
 clone() {
@@ -68,8 +74,7 @@ clone before "$before"
 ! command -v just >/dev/null || echo "first-run: there is a just on the PATH, so neither run has to get one" >&2
 
 echo "machine: $(nproc) x $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)," \
-    "$(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo), $(uname -sr)," \
-    "$([ -w /dev/kvm ] && echo KVM || echo TCG)"
+    "$(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo), $(uname -sr)"
 echo "versions: $(rustc --version); $(nix-build --version); $(qemu-system-x86_64 --version | head -n 1)"
 for round in $(seq "$rounds"); do
     run before "$before"
