@@ -6,9 +6,10 @@
 //! (see [`crate::control`]), into /run, which is memory.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -417,10 +418,10 @@ impl Life {
     }
 }
 
-/// Tells a channel's preamble from whatever an earlier one left in the line.
+/// Tells a channel's preamble from whatever an earlier one left in the line. A guest may have been saved by another
+/// process that had the same number, so it is random.
 fn nonce() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 /// Whether several commands can run at once and their output is seen as it comes.
@@ -497,34 +498,59 @@ mod tests {
         assert!(kernel.is_cut_off());
     }
 
+    /// Has a guest on this host open a channel by [`SERVICE`], with its files in `run` in the place of /run, and where
+    /// `left` is what it reads first.
+    async fn loaded(run: &std::path::Path, left: &str) -> (Channel, std::process::Child) {
+        let run = run.to_str().unwrap();
+        let service = SERVICE.replace(r#"exec 3<>"$2""#, "exec 3<&0").replace("/run/", &format!("{run}/"));
+        let (ours, theirs) = StdStream::pair().unwrap();
+        std::io::Write::write_all(&mut &ours, left.as_bytes()).unwrap();
+        let loader = std::process::Command::new("sh")
+            .args(["-c", &service, "nixvm", "77", "/dev/null"])
+            .stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let handshake = Handshake::Load { helper: guest::helper_for, server: guest::SERVER };
+        let (name, nonce, limit) = ("server".to_owned(), "77".to_owned(), Duration::from_secs(300));
+        let options = ChannelOptions { name, nonce, handshake, limit };
+        let opened = Channel::open(UnixStream::from_std(ours).unwrap(), options).await;
+        (opened.unwrap_or_else(|error| panic!("after {left:?}: {error}")), loader)
+    }
+
     /// What was on its way when an earlier guest let go of the port is what the next one reads first.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn what_was_meant_for_an_earlier_guest_is_passed_over() {
         let folder = tempfile::tempdir().unwrap();
-        let run = folder.path().to_str().unwrap();
-        let service = SERVICE.replace(r#"exec 3<>"$2""#, "exec 3<&0").replace("/run/", &format!("{run}/"));
-        // A nonce for each: a process of an earlier helper that is about to end still has its file as its program.
-        for (number, left) in
+        for left in
             ["", "\n", "K 5 1\n9", "T 7 4\ntrueR 7 11\nshell bash\n", "helper 9\n\0\0\\", "shell 3 1\nabc"]
-                .into_iter()
-                .enumerate()
         {
-            let nonce = format!("77-{number}");
-            let (ours, theirs) = StdStream::pair().unwrap();
-            std::io::Write::write_all(&mut &ours, left.as_bytes()).unwrap();
-            let mut loader = std::process::Command::new("sh")
-                .args(["-c", &service, "nixvm", &nonce, "/dev/null"])
-                .stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(theirs)))
-                .stdout(std::process::Stdio::null())
-                .spawn()
-                .unwrap();
-            ours.set_nonblocking(true).unwrap();
-            let handshake = Handshake::Load { helper: guest::helper_for, server: guest::SERVER };
-            let (name, limit) = ("server".to_owned(), Duration::from_secs(10));
-            let options = ChannelOptions { name, nonce, handshake, limit };
-            let opened = Channel::open(UnixStream::from_std(ours).unwrap(), options).await;
-            drop(opened.unwrap_or_else(|error| panic!("after {left:?}: {error}")));
+            let (channel, mut loader) = loaded(folder.path(), left).await;
+            drop(channel);
             loader.wait().unwrap();
         }
+    }
+
+    /// A clone of a machine that another process saved, or a helper that has not ended yet.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_helper_of_the_same_name_that_still_runs_is_not_in_the_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, mut first_loader) = loaded(folder.path(), "").await;
+        let (second, mut second_loader) = loaded(folder.path(), "").await;
+        for channel in [&first, &second] {
+            assert_eq!(channel.way(), Way::Helper);
+            channel.ping(Duration::from_secs(300)).await.unwrap();
+        }
+        drop((first, second));
+        first_loader.wait().unwrap();
+        second_loader.wait().unwrap();
+    }
+
+    #[test]
+    fn no_two_channels_have_the_same_word() {
+        let words: std::collections::HashSet<String> = (0..1000).map(|_| nonce()).collect();
+        assert_eq!(words.len(), 1000);
+        assert!(words.iter().all(|word| word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_alphanumeric())));
     }
 }

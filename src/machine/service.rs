@@ -1,8 +1,9 @@
 //! The service in the guest that opens the control channel's port, and the commands that start it.
 
 /// What root's service runs: `$1` is the nonce, `$2` the port. It has no single quote in it. What comes without
-/// the nonce was meant for an earlier guest: it waited in the line until the port was opened again.
-pub(super) const SERVICE: &str = r#"exec 3<>"$2" || exit;export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh;cd /root 2>/dev/null||cd /;[ -r /etc/profile ] && . /etc/profile >/dev/null 2>&1;f=/run/nixvm-$1;printf "\nnixvm-channel %s %s\n" "$1" "$(uname -m)" >&3;while IFS=" " read -r w n x <&3;do [ "$x" = "$1" ] || continue;head -c "$n" <&3 >"$f" || exit;case $w in helper) chmod 755 "$f";"$f" check && exec "$f" serve 3 "$(command -v bash)";printf "refused\n" >&3;;shell) exec sh "$f";;esac;done"#;
+/// the nonce was meant for an earlier guest: it waited in the line until the port was opened again. A file of that name
+/// is removed first, since a program that still runs can't be written to.
+pub(super) const SERVICE: &str = r#"exec 3<>"$2" || exit;export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh;cd /root 2>/dev/null||cd /;[ -r /etc/profile ] && . /etc/profile >/dev/null 2>&1;f=/run/nixvm-$1;printf "\nnixvm-channel %s %s\n" "$1" "$(uname -m)" >&3;while IFS=" " read -r w n x <&3;do [ "$x" = "$1" ] || continue;rm -f "$f";head -c "$n" <&3 >"$f" || exit;case $w in helper) chmod 755 "$f";"$f" check && exec "$f" serve 3 "$(command -v bash)";printf "refused\n" >&3;;shell) exec sh "$f";;esac;done"#;
 
 /// What root's shell runs to start the service: `$1` is the nonce, `$2` [`SERVICE`]. The port is looked
 /// for in sysfs, which needs no udev rule. A service of before, which may still hold it, is ended.
