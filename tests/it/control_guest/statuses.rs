@@ -104,9 +104,36 @@ fn where_bash_cannot_be_started_each_command_says_so() {
     for _ in 0..3 {
         let outcome = guest.run("true");
         assert_eq!(outcome.status, None);
-        assert_eq!(outcome.refused, "/nonexistent/bash could not be started");
+        // ENOENT
+        assert_eq!(outcome.refused, "/nonexistent/bash could not be started (error 2)");
     }
     guest.ping();
+}
+
+/// However few there are: a command has its own standard output and error, or it is refused.
+#[test]
+fn where_descriptors_are_few_a_command_runs_as_ever_or_is_refused_with_the_reason() {
+    let mut refused = 0;
+    for most in 6..32 {
+        let mut command = std::process::Command::new("sh");
+        let script = format!("ulimit -n {most}; exec \"$0\" serve - \"$1\" x");
+        command.args(["-c", &script, env!("NIXVM_GUEST_HELPER"), crate::guest::bash()]);
+        let mut guest = Guest::spawn(Way::Helper, command);
+        guest.skip_to_hello();
+        for _ in 0..3 {
+            let outcome = guest.run("printf out; nosuchprogram");
+            if outcome.status.is_none() {
+                refused += 1;
+                // EMFILE
+                assert!(outcome.refused.ends_with("(error 24)"), "{most}: {outcome:?}");
+            } else {
+                assert_eq!((outcome.status, outcome.text()), (Some(127), "out"), "{most}: {outcome:?}");
+                assert!(outcome.stderr.ends_with(b"command not found\n"), "{most}: {outcome:?}");
+            }
+        }
+        guest.ping();
+    }
+    assert!(refused > 0, "there were never too few");
 }
 
 #[test]

@@ -141,7 +141,11 @@ impl Server {
                 self.workers[free] = Some(worker);
                 self.write_input(free);
             }
-            Err(_) => self.refuse(at, b"no process or no pipe could be had for it"),
+            Err(error) => {
+                let line = Line::new().text(b"no process or no pipe could be had for it (error ");
+                let line = line.number(error.unsigned_abs() as u32).text(b")");
+                self.refuse(at, line.bytes());
+            }
         }
     }
 
@@ -162,13 +166,14 @@ impl Server {
         let Some(at) = self.workers.iter().position(is_it) else { return };
         let Some(worker) = &mut self.workers[at] else { return };
         match worker.state {
-            State::Running(place) if worker.could_not_start() => {
-                self.workers[at] = None;
-                let path = &self.bash[..self.bash.len() - 1];
-                let line = Line::new().text(path).text(b" could not be started");
-                self.refuse(place, line.bytes());
-            }
             State::Running(place) => {
+                if let Some(error) = worker.could_not_start() {
+                    self.workers[at] = None;
+                    let path = &self.bash[..self.bash.len() - 1];
+                    let line = Line::new().text(path).text(b" could not be started (error ");
+                    let line = line.number(error).text(b")");
+                    return self.refuse(place, line.bytes());
+                }
                 if !worker.has_begun()
                     && let Some(command) = &mut self.commands.0[place]
                     && !command.signalled

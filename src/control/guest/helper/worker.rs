@@ -256,9 +256,10 @@ impl Worker {
         self.beginning.is_none()
     }
 
-    /// Whether it never became bash.
-    pub fn could_not_start(&self) -> bool {
-        self.born.as_ref().is_some_and(|born| matches!(born.read(&mut [0]), Ok(1)))
+    /// The number of the error for which it never became bash, if it did not.
+    pub fn could_not_start(&self) -> Option<u32> {
+        let mut number = [0];
+        matches!(self.born.as_ref()?.read(&mut number), Ok(1)).then(|| number[0].into())
     }
 
     /// Sends as much of a text that it reads as it takes now. What is left is in `text`.

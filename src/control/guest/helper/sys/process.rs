@@ -56,7 +56,7 @@ impl Environment {
 
 /// Starts `program` with `arguments` (C strings) in a process group of its own. Its pid. `files` are its descriptors,
 /// each with the number that it gets, none where that is below zero; every other is closed on exec. `born` ends when the program
-/// runs, and gets a byte if it can't.
+/// runs, and gets a byte if it can't: the number of the error.
 pub fn spawn(
     program: &[u8],
     arguments: &[*const u8],
@@ -87,12 +87,25 @@ pub fn spawn(
         call(number::SETPGID, [0; 6]);
         // It goes when the helper is killed: PR_SET_PDEATHSIG, SIGKILL.
         call(number::PRCTL, [1, 9, 0, 0, 0, 0]);
+        let fails = |born: usize, error: isize| -> ! {
+            let number = error.unsigned_abs() as u8;
+            call(number::WRITE, [born, &raw const number as usize, 1, 0, 0, 0]);
+            exit(127)
+        };
         // First above all of them, so that none overwrites another.
-        let born = call(number::FCNTL, [born.number() as usize, F_DUPFD_CLOEXEC, FIRST_FREE, 0, 0, 0]);
+        let inherited = born.number() as usize;
+        let born = call(number::FCNTL, [inherited, F_DUPFD_CLOEXEC, FIRST_FREE, 0, 0, 0]);
+        if born < 0 {
+            fails(inherited, born);
+        }
         let mut copies = [-1isize; 6];
         for (copy, (file, to)) in copies.iter_mut().zip(files) {
             if *to >= 0 {
                 *copy = call(number::FCNTL, [file.number() as usize, F_DUPFD, FIRST_FREE, 0, 0, 0]);
+                // Without it the program would have the helper's own.
+                if *copy < 0 {
+                    fails(born as usize, *copy);
+                }
             }
         }
         for (copy, (_, to)) in copies.iter().zip(files) {
@@ -106,13 +119,12 @@ pub fn spawn(
             }
         }
         defaults_for_child();
-        call(
+        let error = call(
             number::EXECVE,
             [program.as_ptr() as usize, arguments.as_ptr() as usize, environment.0 as usize, 0, 0, 0],
         );
-        call(number::WRITE, [born as usize, c"!".as_ptr() as usize, 1, 0, 0, 0]);
+        fails(born as usize, error)
     }
-    exit(127)
 }
 
 /// Has the programs that this process starts, and those that they start, use the same addresses each time.
