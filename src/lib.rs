@@ -18,6 +18,8 @@ pub mod environment;
 mod error;
 mod event;
 mod file_lock;
+#[cfg(test)]
+mod hang;
 mod limits;
 pub mod machine;
 #[doc(hidden)]

@@ -432,6 +432,7 @@ pub(super) fn is_whole(channel: &Channel) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hang::HANG;
     use crate::machine::service::SERVICE;
 
     /// A guest that goes on from a saved moment, whose kernel has told the records before number 7.
@@ -457,7 +458,7 @@ mod tests {
                 heard.push(char::from(guest.read_u8().await.unwrap()));
             }
         };
-        let read = tokio::time::timeout(Duration::from_secs(10), reading).await;
+        let read = tokio::time::timeout(HANG, reading).await;
         assert!(read.is_ok(), "{end:?} is not heard after {heard:?}");
         heard
     }
@@ -513,7 +514,7 @@ mod tests {
             .unwrap();
         ours.set_nonblocking(true).unwrap();
         let handshake = Handshake::Load { helper: guest::helper_for, server: guest::SERVER };
-        let (name, nonce, limit) = ("server".to_owned(), "77".to_owned(), Duration::from_secs(300));
+        let (name, nonce, limit) = ("server".to_owned(), "77".to_owned(), HANG);
         let options = ChannelOptions { name, nonce, handshake, limit };
         let opened = Channel::open(UnixStream::from_std(ours).unwrap(), options).await;
         (opened.unwrap_or_else(|error| panic!("after {left:?}: {error}")), loader)
@@ -540,7 +541,7 @@ mod tests {
         let (second, mut second_loader) = loaded(folder.path(), "").await;
         for channel in [&first, &second] {
             assert_eq!(channel.way(), Way::Helper);
-            channel.ping(Duration::from_secs(300)).await.unwrap();
+            channel.ping(HANG).await.unwrap();
         }
         drop((first, second));
         first_loader.wait().unwrap();

@@ -1,14 +1,11 @@
 //! The guest's side, byte by byte, over a stream in memory.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use crate::control::frame::{Decoder, encode};
 use crate::control::{Channel, ChannelOptions, Handshake, Request, Running, Shell};
 
-/// Nothing here takes as long, however busy the host is.
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
+pub(super) use crate::hang::HANG as LIMIT;
 pub(super) const NONCE: &str = "4f2a";
 
 /// A frame that the host sent.

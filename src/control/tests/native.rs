@@ -4,9 +4,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::guest::{options, request, soon};
+use super::guest::{LIMIT, options, request, soon};
 use crate::ErrorKind;
 use crate::control::guest::{SERVER, helper_for};
 use crate::control::{Channel, Handshake, Progress, Request, Running, Shell, Way};
@@ -79,7 +79,7 @@ impl Drop for Native {
     /// With the channel all that it ran ends.
     fn drop(&mut self) {
         self.channel.close("the test is over");
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + LIMIT;
         while self.process.try_wait().unwrap().is_none() {
             if Instant::now() > end {
                 let _ = self.process.kill();

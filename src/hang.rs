@@ -1,0 +1,6 @@
+//! How long tests wait for something that is certain to come.
+
+use std::time::Duration;
+
+/// Only what hangs takes this long, however busy the host is: it decides no verdict of a test that works.
+pub(crate) const HANG: Duration = Duration::from_secs(300);
