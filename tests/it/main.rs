@@ -17,6 +17,8 @@ mod fake_boots;
 mod first_run;
 mod flake;
 mod folder;
+#[path = "../../src/hang.rs"]
+mod hang;
 mod host_disk_full;
 mod kept_disk;
 mod machine;

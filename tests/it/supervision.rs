@@ -15,9 +15,11 @@ use nixvm_test::Events;
 use nixvm_test::build::BuiltVm;
 use nixvm_test::qemu::{Launch, Qemu, RunDirectory, signals};
 
+use crate::hang::HANG;
 use crate::run_script::{RunScript, lives};
 
-const LIMIT: Duration = Duration::from_secs(10);
+/// What a runner waits for if nobody ends it: longer than its test waits.
+const FOR_EVER: Duration = Duration::from_secs(2 * HANG.as_secs());
 
 /// Helpers: one in the group, one in the group without the environment, one that became a daemon.
 /// Each writes its pid to $PIDS.
@@ -41,17 +43,28 @@ struct Runner {
 }
 
 impl Runner {
-    /// Starts it and waits until its machine (with four processes) runs.
+    /// Starts it, in a folder of its own, and waits until its machine (with four processes) runs.
     fn start(ending: &str, last: &str) -> Self {
+        let folder = marks();
+        let base = folder.path().to_owned();
+        Self::start_in(folder, &base, ending, last)
+    }
+
+    /// Starts one more in the folder of this one.
+    fn next(&self, ending: &str, last: &str) -> Self {
+        Self::start_in(marks(), self.folder.path(), ending, last)
+    }
+
+    /// With its run directories in `base`: in that of all runs, each sweeps what another has left.
+    fn start_in(folder: tempfile::TempDir, base: &Path, ending: &str, last: &str) -> Self {
         let script = RunScript::new(&format!("{HELPERS}{last}"));
-        let folder = tempfile::tempdir().unwrap();
         let pids_file = folder.path().join("pids");
         let mut child = crate::again::command("supervision::runner")
             .env("ENDING", ending)
             .env("SCRIPT", script.path())
             .env("PIDS", &pids_file)
             .env("MARKS", folder.path())
-            .env_remove("TMPDIR")
+            .env("TMPDIR", base)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -102,12 +115,17 @@ impl Drop for Runner {
     }
 }
 
+/// A folder for a runner. Not in TMPDIR, which may be too long for the paths of sockets.
+fn marks() -> tempfile::TempDir {
+    tempfile::tempdir_in("/tmp").unwrap()
+}
+
 fn signal(pid: u32, name: &str) {
     Command::new("kill").args(["-s", name, "--", &pid.to_string()]).status().unwrap();
 }
 
 fn eventually<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
-    let until = Instant::now() + LIMIT;
+    let until = Instant::now() + HANG;
     loop {
         if let Some(value) = ready() {
             return Some(value);
@@ -124,13 +142,18 @@ fn eventually<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
 #[ignore = "is the runner that other tests start"]
 async fn runner() {
     let (Ok(ending), Ok(script)) = (std::env::var("ENDING"), std::env::var("SCRIPT")) else { return };
-    let mark = |name: &str| fs::write(Path::new(&std::env::var("MARKS").unwrap()).join(name), "").unwrap();
+    let marks = PathBuf::from(std::env::var("MARKS").unwrap());
+    let mark = {
+        let marks = marks.clone();
+        move |name: &str| fs::write(marks.join(name), "").unwrap()
+    };
     if ending.starts_with("signal") {
         let slow = ending == "signal, slow hook";
+        let mark = mark.clone();
         signals::install(move |name| {
             mark(name);
             if slow {
-                std::thread::sleep(Duration::from_secs(60));
+                std::thread::sleep(FOR_EVER);
             }
         })
         .unwrap();
@@ -142,7 +165,7 @@ async fn runner() {
         run.keep().unwrap();
     }
     let mut launch = Launch::new(&vm, "server", &run, Events::none());
-    launch.limit = Duration::from_secs(60);
+    launch.limit = HANG;
     let launched = Qemu::launch(launch).await;
     // As a harness does: after ctrl-C this fails since the machine was killed.
     signals::hold_if_ending();
@@ -151,18 +174,18 @@ async fn runner() {
         "panic" => panic!("as asked"),
         "exit" => std::process::exit(7),
         "quit" => {
-            qemu.qmp().execute("quit", None, LIMIT).await.unwrap();
+            qemu.qmp().execute("quit", None, HANG).await.unwrap();
             qemu.exit().wait_for(Option::is_some).await.unwrap();
-            // The helpers' time to end by themselves, and some; nobody asks for their end.
-            tokio::time::sleep(Duration::from_millis(1500)).await;
             mark("quit");
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            while !marks.join("drop").exists() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             drop(qemu);
             drop(run);
             mark("dropped");
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(FOR_EVER).await;
         }
-        _ => tokio::time::sleep(Duration::from_secs(60)).await,
+        _ => tokio::time::sleep(FOR_EVER).await,
     }
 }
 
@@ -201,7 +224,9 @@ fn an_exit_without_drops_leaves_nothing() {
 fn helpers_do_not_outlive_a_machine_that_ended_by_itself() {
     let runner = Runner::start("quit", QEMU);
     eventually(|| runner.marked("quit").then_some(())).expect("quit");
-    assert!(runner.living().is_empty());
+    // Nobody asks for their end.
+    eventually(|| runner.living().is_empty().then_some(())).expect("the helpers end");
+    fs::write(runner.folder.path().join("drop"), "").unwrap();
     eventually(|| runner.marked("dropped").then_some(())).expect("dropped");
     assert!(!runner.directory.exists());
 }
@@ -260,12 +285,12 @@ fn a_watchdog_killed_too_leaves_no_qemu_and_the_next_run_sweeps_the_rest() {
     eventually(|| (!lives(qemu)).then_some(())).expect("the parent-death signal ends QEMU");
     assert!(runner.directory.exists(), "nobody was left to remove it");
 
-    let mut next = Runner::start("exit", QEMU);
+    let mut next = runner.next("exit", QEMU);
     next.ends();
     assert!(!runner.directory.exists());
     // What wiped its environment and is orphaned is beyond reach now; the others are not.
     let (in_group, daemon) = (runner.pids[0], runner.pids[2]);
-    assert!(!lives(in_group) && !lives(daemon));
+    eventually(|| (!lives(in_group) && !lives(daemon)).then_some(())).expect("they are killed");
 }
 
 /// The child of the runner whose name says what it is.
