@@ -34,6 +34,9 @@ const STDOUT_KEPT: usize = 64 * 1024;
 /// may hold the pipe open.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// What its two pipes hold (pipe(7)): as much may be in them when that time is over.
+const PIPES: usize = 2 * 64 * 1024;
+
 /// Runs `command` to its end; each line of its stderr goes to `on_line`. Dropping the future ends
 /// it with all its builders, and so does the death of this process.
 pub(super) async fn run(
@@ -52,18 +55,26 @@ pub(super) async fn run(
     let mut running = Running::new(child, watch.ok());
     let (mut from_out, mut from_err) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
     let (mut out, mut lines) = (Vec::new(), Lines::default());
-    let mut status = None;
+    let (mut status, mut late) = (None, 0);
     let mut deadline = tokio::time::Instant::now() + limit;
     while status.is_none() || stdout.is_some() || stderr.is_some() {
         tokio::select! {
+            // In this order: a flood does not put off the limit, and what was written in time is read however late this
+            // process gets to it.
+            biased;
+            () = tokio::time::sleep_until(deadline), if status.is_none() || late > PIPES => break,
             count = read(&mut stderr, &mut from_err), if stderr.is_some() => {
-                match count.map_err(Stopped::Io)? {
+                let count = count.map_err(Stopped::Io)?;
+                late += if tokio::time::Instant::now() > deadline { count } else { 0 };
+                match count {
                     0 => stderr = None,
                     count => lines.push(from_err.get(..count).unwrap_or_default(), &mut on_line),
                 }
             }
             count = read(&mut stdout, &mut from_out), if stdout.is_some() => {
-                match count.map_err(Stopped::Io)? {
+                let count = count.map_err(Stopped::Io)?;
+                late += if tokio::time::Instant::now() > deadline { count } else { 0 };
+                match count {
                     0 => stdout = None,
                     count => {
                         let room = STDOUT_KEPT.saturating_sub(out.len()).min(count);
@@ -75,7 +86,7 @@ pub(super) async fn run(
                 status = Some(ended.map_err(Stopped::Io)?);
                 deadline = deadline.min(tokio::time::Instant::now() + DRAIN);
             }
-            () = tokio::time::sleep_until(deadline) => break,
+            () = tokio::time::sleep_until(deadline), if status.is_some() => break,
         }
     }
     lines.finish(&mut on_line);
@@ -156,6 +167,7 @@ mod tests {
     use rustix::process::{Pid, Signal, kill_process};
 
     use super::*;
+    use crate::hang::HANG;
 
     fn shell(script: &str) -> std::process::Command {
         let mut command = std::process::Command::new("/bin/sh");
@@ -169,16 +181,30 @@ mod tests {
         !state.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.starts_with(" Z")))
     }
 
-    fn soon(what: impl Fn() -> bool) -> bool {
-        (0..500).any(|_| what() || (std::thread::sleep(Duration::from_millis(10)), false).1)
+    /// Waits until it is so.
+    fn until(what: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !what() {
+            assert!(begun.elapsed() < HANG);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Runs `script` until it says something on stderr, and gives it up then.
+    async fn given_up(script: &str) -> String {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let run = run(shell(script), HANG, move |line| drop(tell.send(line.to_owned())));
+        tokio::select! {
+            ended = run => panic!("{ended:?}"),
+            line = told.recv() => line.unwrap(),
+        }
     }
 
     #[tokio::test]
     async fn lines_stdout_and_status_are_told() {
         let mut lines = Vec::new();
         let script = "echo one >&2; printf 'two\\nthr' >&2; echo /nix/store/x; printf ee >&2; exit 7";
-        let ended =
-            run(shell(script), Duration::from_secs(20), |line| lines.push(line.to_owned())).await.unwrap();
+        let ended = run(shell(script), HANG, |line| lines.push(line.to_owned())).await.unwrap();
         assert_eq!(lines, ["one", "two", "three"]);
         assert_eq!(ended.stdout, "/nix/store/x\n");
         assert_eq!(ended.status.code(), Some(7));
@@ -189,19 +215,56 @@ mod tests {
         let script = "i=0; while [ $i -lt 2000 ]; do echo 0123456789012345678901234567890123456789012345678901234567890123456789; \
                       echo err >&2; i=$((i+1)); done";
         let mut count = 0;
-        let ended = run(shell(script), Duration::from_secs(30), |_| count += 1).await.unwrap();
+        let ended = run(shell(script), HANG, |_| count += 1).await.unwrap();
         assert_eq!((count, ended.stdout.len()), (2000, STDOUT_KEPT));
     }
 
     #[tokio::test]
     async fn what_is_left_behind_with_the_pipe_open_does_not_hold_the_run_up() {
-        let started = Instant::now();
         let mut lines = Vec::new();
-        let script = "setsid sleep 30 & echo $! >&2";
-        run(shell(script), Duration::from_secs(20), |line| lines.push(line.to_owned())).await.unwrap();
-        assert!(started.elapsed() < Duration::from_secs(10));
-        let left = Pid::from_raw(lines[0].parse().unwrap()).unwrap();
-        let _ = kill_process(left, Signal::KILL);
+        let script = "setsid sleep 1000 & echo $! >&2";
+        let ended = run(shell(script), HANG, |line| lines.push(line.to_owned())).await.unwrap();
+        assert!(!gone(lines[0].parse().unwrap()), "{ended:?}");
+        end(&lines[0]);
+    }
+
+    fn end(process: &str) {
+        let _ = kill_process(Pid::from_raw(process.parse().unwrap()).unwrap(), Signal::KILL);
+    }
+
+    #[tokio::test]
+    async fn what_was_written_in_time_is_read_by_a_process_that_gets_to_it_late() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ended, written) = (folder.path().join("ended"), folder.path().join("written"));
+        // It waits until the first process is gone, and its end may be known.
+        let script = format!(
+            "setsid sh -c 'until [ -e {} ]; do sleep 0.01; done; echo $$ >&2; head -c 60000 /dev/zero; touch {}; \
+             exec sleep 1000' & echo $$ >&2",
+            ended.display(),
+            written.display()
+        );
+        let mut lines: Vec<String> = Vec::new();
+        let on_line = |line: &str| {
+            lines.push(line.to_owned());
+            let path = ended.clone();
+            match lines.len() {
+                1 => drop(std::thread::spawn({
+                    let first = line.parse().unwrap();
+                    move || {
+                        until(|| gone(first));
+                        std::fs::write(path, "").unwrap();
+                    }
+                })),
+                // As on a host that gives this process no processor.
+                _ => {
+                    until(|| written.exists());
+                    std::thread::sleep(DRAIN);
+                }
+            }
+        };
+        let outcome = run(shell(&script), HANG, on_line).await.unwrap();
+        end(&lines[1]);
+        assert_eq!(outcome.stdout.len(), 60_000);
     }
 
     #[tokio::test]
@@ -210,15 +273,17 @@ mod tests {
         let file = folder.path().join("pids");
         // As Nix has it: a builder in its own session, with a child; deaf to SIGTERM.
         let script = format!(
-            "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ >{0}; sleep 60 & echo $! >>{0}; wait; sleep 60'",
+            "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ >{0}; sleep 1000 & echo $! >>{0}; echo >&2; wait; \
+             sleep 1000'",
             file.display()
         );
-        let run = run(shell(&script), Duration::from_millis(700), |_| {});
+        // From its first line on the clock jumps to whatever is waited for: the limit.
+        let run = run(shell(&script), HANG, |_| tokio::time::pause());
         assert!(matches!(run.await, Err(Stopped::Limit)));
         let pids = std::fs::read_to_string(&file).unwrap();
         let pids: Vec<i32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();
         assert_eq!(pids.len(), 2);
-        assert!(soon(|| pids.iter().all(|&pid| gone(pid))));
+        until(|| pids.iter().all(|&pid| gone(pid)));
     }
 
     #[tokio::test]
@@ -227,22 +292,17 @@ mod tests {
         let work = folder.path().join("work");
         // As Nix does it: the folder of a build that failed is removed, that of one that was interrupted is not.
         let script = format!(
-            "trap 'exit 1' TERM; mkdir {0}; setsid sh -c 'while :; do echo x >>{0}/file; sleep 0.01; done' & wait $!; rm -r {0}",
+            "trap 'exit 1' TERM; mkdir {0}; setsid sh -c 'while :; do echo x >>{0}/file; echo >&2; sleep 0.01; done' & \
+             wait $!; rm -r {0}",
             work.display()
         );
-        let run = run(shell(&script), Duration::from_secs(60), |_| {});
-        assert!(tokio::time::timeout(Duration::from_millis(700), run).await.is_err());
+        given_up(&script).await;
         assert!(!work.exists());
     }
 
     #[tokio::test]
     async fn dropping_the_run_ends_it() {
-        let (tell, told) = std::sync::mpsc::channel();
-        let run = run(shell("echo $$ >&2; exec sleep 60"), Duration::from_secs(60), move |line| {
-            let _ = tell.send(line.to_owned());
-        });
-        assert!(tokio::time::timeout(Duration::from_millis(500), run).await.is_err());
-        let pid = told.recv().unwrap().parse().unwrap();
-        assert!(soon(|| gone(pid)));
+        let pid = given_up("echo $$ >&2; exec sleep 1000").await.parse().unwrap();
+        until(|| gone(pid));
     }
 }
