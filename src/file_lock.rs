@@ -140,11 +140,12 @@ impl Wait {
     /// [`NotLocked::Held`] when the limit is over.
     pub(crate) fn again(&mut self, file: &File, mut waiting: impl FnMut(&str)) -> Result<(), NotLocked> {
         let waited = self.begun.elapsed();
-        if waited >= self.limit {
-            return Err(NotLocked::Held { by: holders(file), waited, limit: self.limit });
-        }
+        // First: on a busy host there may be no attempt between this moment and the limit.
         if waited >= SAID && !std::mem::replace(&mut self.told, true) {
             waiting(&holders(file));
+        }
+        if waited >= self.limit {
+            return Err(NotLocked::Held { by: holders(file), waited, limit: self.limit });
         }
         Ok(())
     }
