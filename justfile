@@ -73,6 +73,13 @@ test-times:
     echo "running: $((SECONDS - compiled)) s"
     exit "$result"
 
+# Looks for tests that fail now and then: repeats the quick ones, three times as many at once as there are processors,
+# beside two VMs that have booted.
+test-flaky rounds="20":
+    cargo nextest run --workspace --all-features --profile quick --no-run
+    NIXVM_CACHE_DIR={{ quote(cache) }} tests/beside-vms.sh 2 cargo nextest run --workspace --all-features --profile quick \
+        --stress-count {{ rounds }} --test-threads $((3 * $(nproc)))
+
 # Runs the examples in the documentation.
 test-doc:
     cargo test --workspace --all-features --doc
