@@ -3,4 +3,4 @@
 use std::time::Duration;
 
 /// Only what hangs takes this long, however busy the host is: it decides no verdict of a test that works.
-pub(crate) const HANG: Duration = Duration::from_secs(300);
+pub const HANG: Duration = Duration::from_secs(300);

@@ -236,9 +236,8 @@ mod tests {
     #[test]
     fn a_long_question_is_soon_told_from_one_with_a_secret() {
         let hidden = format!("echo {0}{0}", token(0));
-        let started = std::time::Instant::now();
-        assert_eq!(guess(&hidden, 0, &format!("echo {}", "x".repeat(100_000) + "y")), None);
-        assert!(started.elapsed() < std::time::Duration::from_secs(1), "{:?}", started.elapsed());
+        // A look at each of its ends would take days.
+        assert_eq!(guess(&hidden, 0, &format!("echo {}", "x".repeat(10_000_000) + "y")), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
@@ -211,7 +211,7 @@ impl Channel {
     /// # Errors
     /// [`ErrorKind::Timeout`] after `limit`, [`ErrorKind::ChannelLost`] when the channel is no more.
     pub(crate) async fn ping(&self, limit: Duration) -> Result<Duration> {
-        let started = Instant::now();
+        let started = tokio::time::Instant::now();
         let shared = &self.0.shared;
         let (sender, answer) = oneshot::channel();
         let id = shared.enlist_ping(sender)?;

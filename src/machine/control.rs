@@ -552,6 +552,10 @@ mod tests {
     fn no_two_channels_have_the_same_word() {
         let words: std::collections::HashSet<String> = (0..1000).map(|_| nonce()).collect();
         assert_eq!(words.len(), 1000);
-        assert!(words.iter().all(|word| word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_alphanumeric())));
+        assert!(
+            words
+                .iter()
+                .all(|word| word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        );
     }
 }

@@ -497,7 +497,7 @@ mod tests {
         assert_eq!(log.telling(), Telling::UnderWay);
         assert!(!log.is_over(Duration::from_millis(1)).await);
         drop(teller);
-        assert!(log.is_over(Duration::from_secs(10)).await);
+        assert!(log.is_over(crate::hang::HANG).await);
         assert_eq!(log.telling(), Telling::BrokenOff);
         let mut teller = log.teller(Expected::Oldest);
         teller.hear(KernelWord::NoMore(b"ended"));

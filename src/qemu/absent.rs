@@ -70,14 +70,12 @@ async fn refuse(line: UnixStream) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test]
     async fn one_that_is_absent_refuses_and_ends_when_it_is_told_to() {
         let (qemu, mut console) = Qemu::absent("m", &Events::none()).await.unwrap();
-        let refused = qemu.qmp().execute("query-status", None, Duration::from_secs(5)).await.unwrap_err();
+        let refused = qemu.qmp().execute("query-status", None, crate::hang::HANG).await.unwrap_err();
         assert!(refused.summary().contains("there is no QEMU"), "{refused}");
         assert!(qemu.exit().borrow().is_none());
         qemu.has_ended(true);

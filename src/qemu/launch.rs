@@ -386,7 +386,7 @@ mod tests {
     async fn a_host_disk_that_fills_up_while_the_guest_runs_is_told() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let (ours, mut theirs) = tokio::io::duplex(4096);
-        let limit = Duration::from_secs(5);
+        let limit = crate::hang::HANG;
         let greeting = async {
             theirs.write_all(b"{\"QMP\": {}}\n").await.unwrap();
             theirs.read_buf(&mut Vec::new()).await.unwrap();

@@ -60,14 +60,14 @@ mod tests {
     #[test]
     fn a_group_lives_until_its_last_member_is_dead_reaped_or_not() {
         use std::os::unix::process::CommandExt;
-        let mut leader = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        let mut leader = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
         let group = Pid::from_child(&leader);
-        let mut member = Command::new("sleep").arg("60").process_group(leader.id() as i32).spawn().unwrap();
+        let mut member = Command::new("sleep").arg("1000").process_group(leader.id() as i32).spawn().unwrap();
         leader.kill().unwrap();
         leader.wait().unwrap();
         assert!(group_lives(group));
         member.kill().unwrap();
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        let until = std::time::Instant::now() + crate::hang::HANG;
         while group_lives(group) {
             assert!(std::time::Instant::now() < until, "a zombie does not count");
             std::thread::yield_now();
@@ -77,10 +77,12 @@ mod tests {
 
     #[test]
     fn a_marked_process_is_found_and_only_the_marked_one() {
-        let mut ours = Command::new("sleep").arg("60").env(MARK, "test.1").spawn().unwrap();
-        let mut other = Command::new("sleep").arg("60").env(MARK, "test.12").spawn().unwrap();
-        let found = marked("test.1");
-        assert!(kill_marked("test.1", None));
+        // This test may run more than once at a time on a host.
+        let mark = format!("test-{}.1", std::process::id());
+        let mut ours = Command::new("sleep").arg("1000").env(MARK, &mark).spawn().unwrap();
+        let mut other = Command::new("sleep").arg("1000").env(MARK, format!("{mark}2")).spawn().unwrap();
+        let found = marked(&mark);
+        assert!(kill_marked(&mark, None));
         assert_eq!(ours.wait().unwrap().code(), None);
         assert_eq!(found.iter().map(|pid| pid.as_raw_pid()).collect::<Vec<_>>(), [ours.id() as i32]);
         assert!(other.try_wait().unwrap().is_none());

@@ -12,9 +12,8 @@ use tokio::net::{TcpStream, UdpSocket, UnixStream};
 
 use super::*;
 use crate::build::BuiltVm;
+use crate::hang::HANG as LIMIT;
 use crate::{ErrorKind, Events};
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// A machine with a run script of the test's own; on drop it goes in this order.
 pub(crate) struct Firmware {

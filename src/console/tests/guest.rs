@@ -1,14 +1,12 @@
 //! A console with a guest at its other end that does what it is told.
 
 use std::path::Path;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use crate::console::{Console, ConsoleOptions};
 
-/// Longer than anything takes that works.
-pub(super) const SOON: Duration = Duration::from_secs(5);
+pub(super) use crate::hang::HANG as SOON;
 
 pub(super) struct Guest(pub(super) DuplexStream);
 

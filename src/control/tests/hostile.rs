@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::guest::{options, soon};
+use super::guest::{LIMIT, options, soon};
 use crate::ErrorKind;
 use crate::control::frame::Decoder;
 use crate::control::{Channel, ChannelOptions, Handshake, Progress, Request, Running, Shell};
@@ -29,6 +29,23 @@ struct Seen {
     lost: u64,
     not_started: u64,
     pongs: u64,
+}
+
+impl Seen {
+    /// What has to be seen that has not been.
+    fn missing(&self) -> Option<&'static str> {
+        let counts = [
+            ("opened", self.opened),
+            ("not opened", self.not_opened),
+            ("exits", self.exits),
+            ("output", self.output),
+            ("lost", self.lost),
+            ("not started", self.not_started),
+            ("pongs", self.pongs),
+            ("inner channels", self.inner_opened),
+        ];
+        counts.iter().find(|(_, count)| *count == 0).map(|(what, _)| *what)
+    }
 }
 
 fn seconds() -> Duration {
@@ -154,7 +171,9 @@ fn a_channel_survives_every_guest() {
     let end = Instant::now() + seconds();
     let mut seen = Seen::default();
     let mut seed = seed();
-    while Instant::now() < end {
+    // However few rounds a busy host gets through in that time.
+    while Instant::now() < end || seen.missing().is_some() {
+        assert!(Instant::now() < end + LIMIT, "{:?}: never in {} rounds", seen.missing(), seen.rounds);
         // The clock jumps ahead when all wait: what hangs is found at once.
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
@@ -167,18 +186,6 @@ fn a_channel_survives_every_guest() {
         }
     }
     eprintln!("{seen:?}, most memory {} MiB", most_memory() >> 20);
-    for (what, count) in [
-        ("opened", seen.opened),
-        ("not opened", seen.not_opened),
-        ("exits", seen.exits),
-        ("output", seen.output),
-        ("lost", seen.lost),
-        ("not started", seen.not_started),
-        ("pongs", seen.pongs),
-        ("inner channels", seen.inner_opened),
-    ] {
-        assert!(count > 0, "{what}: never seen in {} rounds", seen.rounds);
-    }
     assert!(most_memory() < MOST_MEMORY);
 }
 

@@ -217,6 +217,7 @@ fn fingerprint(picture: &Picture) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hang::HANG;
     use crate::qemu::tests::Firmware;
 
     /// What the firmware writes on the screen, and tesseract reads there.
@@ -230,13 +231,13 @@ mod tests {
         let picture = loop {
             firmware.qemu.screendump(&path, Format::Ppm).await.unwrap();
             let picture = Picture::read_ppm(&std::fs::read(&path).unwrap()).unwrap();
-            if alike::shows(&read(&picture, READINGS[0], READ).await.unwrap(), &wanted) {
+            if alike::shows(&read(&picture, READINGS[0], HANG).await.unwrap(), &wanted) {
                 break picture;
             }
-            assert!(started.elapsed() < READ, "{}", read(&picture, READINGS[0], READ).await.unwrap());
+            assert!(started.elapsed() < HANG, "{}", read(&picture, READINGS[0], HANG).await.unwrap());
         };
         for reading in READINGS.into_iter().filter(|reading| !reading.inverted) {
-            let text = read(&picture, reading, READ).await.unwrap();
+            let text = read(&picture, reading, HANG).await.unwrap();
             assert!(alike::shows(&text, &"SeaBIOS".into()), "{reading:?}: {text}");
         }
     }
@@ -244,6 +245,6 @@ mod tests {
     #[tokio::test]
     async fn an_empty_screen_has_no_text() {
         let picture = Picture::read_ppm(b"P6\n2 1\n255\n\0\0\0\0\0\0").unwrap();
-        assert_eq!(read(&picture, READINGS[0], READ).await.unwrap(), "");
+        assert_eq!(read(&picture, READINGS[0], HANG).await.unwrap(), "");
     }
 }

@@ -79,14 +79,14 @@ mod tests {
     use super::*;
 
     /// What a program in tesseract's place makes of an empty picture.
-    async fn refused(program: &str, limit: Duration) -> Error {
+    async fn refused(program: &str) -> Error {
         let picture = Picture::read_ppm(b"P6 2 1 255 \0\0\0\xff\xff\xff").unwrap();
-        read_by(program, &picture, Layout::Block, limit).await.unwrap_err()
+        read_by(program, &picture, Layout::Block, crate::hang::HANG).await.unwrap_err()
     }
 
     #[tokio::test]
     async fn a_host_without_tesseract_is_told_what_to_install() {
-        let error = refused("/nowhere/tesseract", Duration::from_secs(60)).await;
+        let error = refused("/nowhere/tesseract").await;
         assert_eq!(error.kind(), ErrorKind::Host);
         assert!(error.summary().contains("needs tesseract"), "{error}");
         assert!(error.to_string().contains("apt-get install tesseract-ocr"), "{error}");
@@ -95,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_tesseract_that_fails_is_named_with_the_likely_cause() {
-        let error = refused("false", Duration::from_secs(60)).await;
+        let error = refused("false").await;
         assert_eq!(error.kind(), ErrorKind::Host);
         assert!(error.to_string().contains("tesseract-ocr-eng"), "{error}");
     }

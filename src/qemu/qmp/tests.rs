@@ -1,7 +1,7 @@
 use super::*;
+use crate::hang::HANG as LIMIT;
 use tokio::io::{AsyncBufReadExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf};
 
-const LIMIT: Duration = Duration::from_secs(5);
 const GREETING: &str = r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": ["oob"]}}"#;
 
 /// The other end of the line.

@@ -22,7 +22,7 @@ const COUNTER: [u8; 29] = [
 async fn answer(console: &mut UnixStream) -> char {
     console.write_all(b"x").await.unwrap();
     let mut byte = [0];
-    tokio::time::timeout(std::time::Duration::from_secs(10), console.read_exact(&mut byte))
+    tokio::time::timeout(crate::hang::HANG, console.read_exact(&mut byte))
         .await
         .expect("an answer in time")
         .unwrap();

@@ -360,7 +360,7 @@ impl Machine {
         self.ending.store(true, Ordering::SeqCst);
         if let Some(mut init) = self.init.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = init.shutdown(std::net::Shutdown::Write);
-            let _ = init.set_read_timeout(Some(Duration::from_secs(2)));
+            let _ = init.set_read_timeout(Some(Duration::from_secs(60)));
             while init.read(&mut [0; 512]).is_ok_and(|read| read > 0) {}
         }
         if let Some(before) = self.host_terminal.lock().unwrap_or_else(PoisonError::into_inner).take() {

@@ -109,14 +109,14 @@ pub fn load_settings(run: &Path) -> io::Result<Settings> {
     Ok(settings)
 }
 
-/// Asks init for something, from a program in the guest, and waits until it is done, or a second.
+/// Asks init for something, from a program in the guest, and waits until it is done, or half a minute.
 pub fn request(run: &Path, word: &str) -> io::Result<()> {
     let path = run.join("initctl");
     let token = std::process::id();
     let done = run.join(format!("done-{token}"));
     let mut fifo = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     fifo.write_all(format!("{token} {word}\n").as_bytes())?;
-    for _ in 0..2000 {
+    for _ in 0..60_000 {
         if std::fs::remove_file(&done).is_ok() {
             break;
         }

@@ -105,7 +105,7 @@ impl Drop for FakeLine {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(3) && matches!(self.child.try_wait(), Ok(None)) {
+        while start.elapsed() < Duration::from_secs(60) && matches!(self.child.try_wait(), Ok(None)) {
             std::thread::sleep(Duration::from_millis(1));
         }
         let _ = self.child.kill();

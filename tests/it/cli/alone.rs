@@ -8,6 +8,7 @@ use nixvm_fake_guest::FakeVm;
 
 use super::runs::{Process, Runs};
 use crate::folder::Ran;
+use crate::hang::HANG;
 
 /// They note in `log` when they have their machines and when they are done.
 const NOTED: &str = r#"
@@ -90,7 +91,7 @@ fn one_scenario_at_a_time_has_machines_that_reach_others() {
     let mut both = case.command(&["holds_until_told", "--test-threads", "3"]);
     both.stdout(File::create(case.file("said")).unwrap()).stderr(Stdio::null());
     let mut both = Process(both.spawn().unwrap());
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + HANG;
     while !case.read("said").contains("FAILED") && case.read("log") != "has it\nhas it\n" {
         assert!(Instant::now() < deadline, "{}", case.read("said"));
         std::thread::sleep(Duration::from_millis(20));

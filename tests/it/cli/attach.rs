@@ -11,6 +11,7 @@ use nixvm_fake_guest::FakeVm;
 
 use crate::cli::machines::lives;
 use crate::folder::{Folder, Ran};
+use crate::hang::HANG;
 
 /// A run in which `login` failed, and its machine was kept by a QEMU that is nowhere.
 fn run_with_a_moment() -> Folder {
@@ -47,7 +48,7 @@ pub fn on_a_terminal(folder: &Folder, arguments: &str) -> OsSession {
     command.env("CI", "1").env("TERM", "xterm-256color");
     command.env("NIXVM_ADMISSION_DIR", folder.path().join("admission"));
     let mut session = OsSession::spawn(command).unwrap();
-    session.set_expect_timeout(Some(Duration::from_secs(20)));
+    session.set_expect_timeout(Some(HANG));
     session.expect("begins\r\n").unwrap();
     session
 }

@@ -1,7 +1,6 @@
 //! From a file to a binary: once for each content, with the compiler's messages as they are.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use crate::folder::{Folder, file};
 
@@ -24,14 +23,7 @@ fn warnings_are_shown_and_the_scenario_runs() {
 fn an_unchanged_file_is_not_compiled_again_and_an_edited_one_is() {
     let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
     folder.run(&["a.rs"]).ended_with(0).said("building a.rs");
-
-    let started = Instant::now();
-    let again = folder.run(&["a.rs"]);
-    let took = started.elapsed();
-    again.ended_with(0);
-    assert!(!again.err.contains("building"), "{}", again.err);
-    // Measured: 15 ms on a busy machine, most of it the suite itself. cargo alone would take 100.
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    folder.run(&["a.rs"]).ended_with(0).said_not("building");
 
     folder.put("a.rs", file("#[scenario] async fn b() {}"));
     folder.run(&["a.rs"]).ended_with(0).said("building a.rs").printed("test b ... ok");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nixvm_fake_guest::FakeVm;
 
 use crate::folder::{Folder, Ran};
+use crate::hang::HANG;
 
 /// One scenario of each fate, each with a machine.
 const FATES: &str = r#"
@@ -162,7 +163,7 @@ fn a_killed_command_takes_its_machine_along() {
     let pid = wait_for_machine(&log);
     process.kill().unwrap();
     process.wait().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + HANG;
     while lives(pid) {
         assert!(Instant::now() < deadline, "QEMU {pid} outlives the command");
         std::thread::sleep(Duration::from_millis(20));
@@ -171,7 +172,7 @@ fn a_killed_command_takes_its_machine_along() {
 
 /// Waits until the log says that the machine is up; its QEMU's process id.
 fn wait_for_machine(log: &Path) -> u32 {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + HANG;
     loop {
         let err = std::fs::read_to_string(log).unwrap();
         let ran = Ran { code: None, out: String::new(), err };

@@ -2,13 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
-use std::time::Duration;
 
 use expectrl::Expect as _;
 use expectrl::session::OsSession;
 use nixvm_fake_guest::FakeVm;
 
 use crate::folder::{Folder, Ran};
+use crate::hang::HANG;
 
 const TYPED: &str = "\
 # comments and empty lines are nothing
@@ -57,7 +57,7 @@ fn a_person_has_completion_and_a_history_without_passwords() {
     let state = folder.path().join("state");
     command.env("CI", "1").env("TERM", "xterm-256color").env("XDG_STATE_HOME", &state);
     let mut session = OsSession::spawn(command).unwrap();
-    session.set_expect_timeout(Some(Duration::from_secs(30)));
+    session.set_expect_timeout(Some(HANG));
     session.expect("nobody is logged in; `help` lists the commands").unwrap();
     session.expect("> ").unwrap();
     session.send("log\talice test\r").unwrap();

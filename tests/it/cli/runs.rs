@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nixvm_fake_guest::FakeVm;
 
 use crate::folder::Folder;
+use crate::hang::HANG;
 
 /// For scenarios: a note in the file `log`, which all runs share.
 pub const NOTE: &str = r#"
@@ -64,7 +65,7 @@ impl Runs {
     /// Waits until the file has this in it.
     #[track_caller]
     pub fn wait_for(&self, file: &str, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + HANG;
         while !self.read(file).contains(text) {
             assert!(Instant::now() < deadline, "{text:?} is not in {file}\n{}", self.read(file));
             std::thread::sleep(Duration::from_millis(20));

@@ -1,13 +1,13 @@
 //! `nixvm-test` on a terminal: something moves, nothing is torn, and the terminal is left as it was.
 
 use std::io::Read as _;
-use std::time::Duration;
 
 use expectrl::Expect as _;
 use expectrl::session::OsSession;
 use nixvm_fake_guest::FakeVm;
 
 use crate::folder::Folder;
+use crate::hang::HANG;
 
 const SCENARIOS: &str = "
 #[scenario]
@@ -34,7 +34,7 @@ fn on_a_terminal(folder: &Folder, arguments: &[&str]) -> OsSession {
     }
     command.env("TERM", "xterm-256color");
     let mut session = OsSession::spawn(command).unwrap();
-    session.set_expect_timeout(Some(Duration::from_secs(120)));
+    session.set_expect_timeout(Some(HANG));
     session
 }
 

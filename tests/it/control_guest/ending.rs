@@ -33,7 +33,7 @@ each_way! {
     fn a_signal_can_be_handled(guest: Guest) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pid");
-        let id = guest.begin(&format!("trap 'echo handled; exit 4' TERM; echo $BASHPID >{}; while true; do sleep 0.01; done", file.display()), "");
+        let id = guest.begin(&format!("trap 'echo handled; exit 4' TERM; echo $BASHPID >{}; while true; do sleep 0.01 || :; done", file.display()), "");
         numbers(&file, 1);
         guest.kill(id, 15);
         let outcome = guest.finish(id);

@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SendFlags;
 
-/// Nothing here takes so long; what does hangs.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::hang::HANG as LIMIT;
 
 /// What serves the channel.
 #[derive(Clone, Copy, Debug, PartialEq)]

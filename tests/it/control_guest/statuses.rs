@@ -117,7 +117,7 @@ fn where_descriptors_are_few_a_command_runs_as_ever_or_is_refused_with_the_reaso
     for most in 6..32 {
         let mut command = std::process::Command::new("sh");
         let script = format!("ulimit -n {most}; exec \"$0\" serve - \"$1\" x");
-        command.args(["-c", &script, env!("NIXVM_GUEST_HELPER"), crate::guest::bash()]);
+        command.args(["-c", &script, env!("NIXVM_GUEST_HELPER"), crate::control_guest::guest::bash()]);
         let mut guest = Guest::spawn(Way::Helper, command);
         guest.skip_to_hello();
         for _ in 0..3 {

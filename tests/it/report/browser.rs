@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// For an answer of the browser; it starts in some seconds on a busy host.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::hang::HANG;
 
 /// A browser with one page. What went wrong in the page, and what it asked of the network, is kept.
 pub struct Browser {
@@ -107,11 +106,7 @@ impl Browser {
         let begun = std::time::Instant::now();
         // A page that is just being left has no answer to give any more: that is not yet.
         while self.evaluate(expression) != Ok(json!(true)) {
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "never true: {expression}; complaints: {:?}",
-                self.complaints
-            );
+            assert!(begun.elapsed() < HANG, "never true: {expression}; complaints: {:?}", self.complaints);
             std::thread::sleep(Duration::from_millis(30));
         }
     }
@@ -182,7 +177,7 @@ impl Browser {
         loop {
             let answer = self
                 .hear
-                .recv_timeout(PATIENCE)
+                .recv_timeout(HANG)
                 .unwrap_or_else(|_| panic!("the browser does not answer {method}"));
             if answer["id"] == json!(self.number) {
                 return match answer.get("error") {
@@ -222,7 +217,7 @@ impl Drop for Browser {
         // Closed in order, its helpers write no more to the profile, which is about to be removed.
         let _ = self.tell.write_all(b"{\"id\":0,\"method\":\"Browser.close\"}\0");
         let begun = std::time::Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(5) {
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < HANG {
             std::thread::sleep(Duration::from_millis(10));
         }
         let _ = self.child.kill();

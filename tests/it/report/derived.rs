@@ -184,7 +184,7 @@ fn a_film_plays_in_a_terminal_which_is_left_as_it_was() {
     let path = record.written().path().display().to_string();
     for quit in ["q", "\x03"] {
         let mut session = OsSession::spawn(nixvm(&["replay", &path, "login", "--speed", "50"])).unwrap();
-        session.set_expect_timeout(Some(Duration::from_secs(30)));
+        session.set_expect_timeout(Some(crate::hang::HANG));
         session.expect("\x1b[?1049h").unwrap();
         session.expect("hello >").unwrap();
         session.expect("8.1 s of 8.1 s  paused").unwrap();

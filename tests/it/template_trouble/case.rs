@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{GUEST, SCRIPT};
 use crate::again::{self, Process};
+use crate::hang::HANG;
 use crate::run_script::{RunScript, lives};
 use crate::small_disk;
 
@@ -107,15 +108,18 @@ impl Case {
     pub fn is_clean(&self) {
         let templates = self.templates();
         assert!(templates.len() == 2 && templates.iter().all(|name| name.len() == 32), "{templates:?}");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !self.machines().is_empty() {
-            assert!(Instant::now() < deadline, "QEMU is left over: {:?}", self.machines());
+        let deadline = Instant::now() + HANG;
+        // The watchdog of a process that was killed may not be through.
+        while !self.machines().is_empty() || !self.run_directories().is_empty() {
+            let left = (self.machines(), self.run_directories());
+            assert!(Instant::now() < deadline, "QEMU or its files are left over: {left:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        let left: Vec<_> =
-            fs::read_dir(self.path("tmp")).unwrap().flatten().map(|entry| entry.path()).collect();
-        let runs = left.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
-        let runs: Vec<_> = runs.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-        assert!(runs.is_empty(), "run directories are left: {runs:?}");
+    }
+
+    fn run_directories(&self) -> Vec<PathBuf> {
+        let folders = fs::read_dir(self.path("tmp")).unwrap().flatten().map(|entry| entry.path());
+        let runs = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+        runs.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
     }
 }

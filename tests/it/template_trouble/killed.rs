@@ -31,7 +31,11 @@ fn the_maker_is_killed_half_way_and_whoever_waits_makes_it() {
         let mut maker = case.process();
         match moment {
             "in-step" => drop(maker.until("in the step")),
-            _ => while case.templates().is_empty() {},
+            _ => {
+                while case.templates().is_empty() {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+            }
         }
         let mut waiting = case.process();
         waiting.until("note: waiting for the template");

@@ -9,6 +9,7 @@ mod changed;
 mod damaged;
 mod full;
 mod killed;
+
 use std::fs;
 use std::future::Future;
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ use nixvm_test::{ErrorKind, Event, Events, Result};
 
 use crate::again::say;
 
-const LIMIT: Duration = Duration::from_secs(20);
+use crate::hang::HANG as LIMIT;
 
 /// Says `nixos login: `, and then back what it is told; it sleeps in between, as a guest at rest does. The timer that
 /// wakes it is its own: the firmware's would take what comes on the serial port for keys.

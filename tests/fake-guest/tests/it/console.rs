@@ -39,8 +39,8 @@ fn systemd_257_asks_for_the_size_and_waits_in_vain() {
 
 #[test]
 fn systemd_258_takes_333_ms_for_an_unanswered_question() {
-    let (line, mut typist) = start(&FakeVm::new().flavour(Flavour::Systemd258));
     let begin = Instant::now();
+    let (line, mut typist) = start(&FakeVm::new().flavour(Flavour::Systemd258));
     typist.until("\x1bP+q544e\x1b\\");
     assert!(begin.elapsed() >= Duration::from_millis(2 * 333 - 50));
     let report = line.report();
@@ -50,9 +50,8 @@ fn systemd_258_takes_333_ms_for_an_unanswered_question() {
 
 #[test]
 fn an_answered_question_costs_nothing_and_sets_the_size() {
-    let vm = FakeVm::new().flavour(Flavour::Systemd258).setting("query-wait", "5s").setting("user", "bob:");
+    let vm = FakeVm::new().flavour(Flavour::Systemd258).setting("query-wait", "300s").setting("user", "bob:");
     let (line, mut typist) = start(&vm);
-    let begin = Instant::now();
     for _ in 0..2 {
         typist.until("\x1b[18t");
         typist.keys("\x1b[8;50;132t");
@@ -60,7 +59,6 @@ fn an_answered_question_costs_nothing_and_sets_the_size() {
         typist.keys("\x1bP1+r544e=7674323230\x1b\\");
     }
     typist.until(LOGIN);
-    assert!(begin.elapsed() < Duration::from_secs(5));
     assert_eq!(line.report().matches(" answered").count(), 4, "{}", line.report());
     typist.keys("bob\rstty size\r");
     typist.until("50 132\r\n");
@@ -97,9 +95,8 @@ fn the_kernels_lines_have_time_stamps_and_end_with_a_carriage_return() {
 
 #[test]
 fn what_is_typed_before_the_prompt_is_lost() {
-    let vm = FakeVm::new().setting("boot-delay", "20ms");
-    let (_line, mut typist) = start(&vm);
-    typist.until("Mounted");
+    let (_line, mut typist) = start(&FakeVm::new());
+    // Before it has said a word.
     typist.keys("alice\r");
     typist.until(LOGIN);
     assert_eq!(typist.within(Duration::from_millis(200)), "");
@@ -264,9 +261,14 @@ fn sudo_gives_up_after_three_tries() {
 #[test]
 fn sudo_throws_away_what_was_typed_before_its_question() {
     let (_line, mut typist) = logged_in(&FakeVm::new());
-    typist.keys("sleep 0.1; sudo true\r");
-    typist.until("\x1b[?2004l\r");
+    let go = tempfile::tempdir().unwrap();
+    let file = go.path().join("go");
+    typist.keys(&format!("echo begun; until [ -e {} ]; do sleep 0.01; done; sudo true\r", file.display()));
+    typist.until("begun\r\n");
     typist.keys("test\r");
+    // The terminal has it.
+    typist.until("test\r\n");
+    std::fs::write(file, "").unwrap();
     typist.until("password for alice: ");
     assert_eq!(typist.within(Duration::from_millis(200)), "", "still waiting");
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nixvm_fake_guest::FakeVm;
 use serde_json::Value;
 
-use crate::support::{LOGIN, Typist};
+use crate::support::{HANG, LOGIN, Typist};
 
 /// A run script started with console and QMP as descriptors, as a driver starts one.
 struct Started {
@@ -45,7 +45,7 @@ fn start(vm: &FakeVm, options: &str) -> Started {
         });
     }
     let child = command.spawn().unwrap();
-    qmp.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    qmp.set_read_timeout(Some(HANG)).unwrap();
     Started { child, typist: Typist::new(console), qmp: BufReader::new(qmp), _folder: folder }
 }
 

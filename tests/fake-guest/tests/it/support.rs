@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use nixvm_fake_guest::{FakeLine, FakeVm};
 
+#[path = "../../../../src/hang.rs"]
+mod hang;
+pub use hang::HANG;
+
 pub const ALICE: &str = "\x1b[?2004h\r\r\n\x1b[1;32m[\x1b]0;alice@nixos: ~\x07alice@nixos:~]$\x1b[0m ";
 pub const ROOT: &str = "\x1b[?2004h\r\r\n\x1b[1;31m[\x1b]0;root@nixos: ~\x07root@nixos:~]#\x1b[0m ";
 pub const LOGIN: &str = "nixos login: ";
@@ -35,7 +39,7 @@ impl Typist {
                 let text: Vec<u8> = self.rest.drain(..at + wanted.len()).collect();
                 return String::from_utf8_lossy(&text).into_owned();
             }
-            let left = Duration::from_secs(10).saturating_sub(start.elapsed());
+            let left = HANG.saturating_sub(start.elapsed());
             if left.is_zero() || !self.more(left) {
                 panic!("{wanted:?} did not come, but {:?}", String::from_utf8_lossy(&self.rest));
             }

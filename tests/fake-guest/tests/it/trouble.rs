@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use nixvm_fake_guest::{FakeVm, installed};
 
-use crate::support::{ALICE, LOGIN, logged_in, start};
+use crate::support::{ALICE, HANG, LOGIN, logged_in, start};
 
 #[test]
 fn a_chunk_of_one_byte_tears_every_escape() {
     let (_line, mut typist) = logged_in(&FakeVm::new().chunk("1").setting("delay", "50us"));
-    assert!(typist.reads.iter().filter(|read| **read == 1).count() > 500);
+    // A reader that is late gets several at once.
+    assert!(typist.reads.iter().filter(|read| **read == 1).count() > 20);
     assert_eq!(typist.run("echo hi"), "hi\r\n");
 }
 
@@ -31,8 +32,9 @@ fn kernel_messages_stand_inside_the_prompt() {
 fn kernel_messages_come_by_the_clock_too() {
     let (_line, mut typist) = start(&FakeVm::new().kernel_noise("every:3ms"));
     typist.until(LOGIN);
-    let text = typist.within(Duration::from_millis(200));
-    assert!(text.matches("crng reseeded").count() > 10, "{text:?}");
+    for _ in 0..10 {
+        typist.until("crng reseeded");
+    }
 }
 
 #[test]
@@ -177,20 +179,18 @@ fn a_huge_message_of_the_day_is_printed_whole() {
 #[test]
 fn the_terminals_keys_send_their_signals() {
     let (_line, mut typist) = logged_in(&FakeVm::new());
-    typist.keys("sleep 60\r");
-    typist.until("\x1b[?2004l\r");
-    std::thread::sleep(Duration::from_millis(50));
+    // Each says when it has the terminal.
+    typist.keys("sh -c 'echo begun; exec sleep 1000'\r");
+    typist.until("begun\r\n");
     typist.keys("\x03");
     assert_eq!(typist.until(ALICE), format!("^C\r\n{ALICE}"));
     assert_eq!(typist.run("echo $?"), "130\r\n");
-    typist.keys("sleep 61\r");
-    typist.until("\x1b[?2004l\r");
-    std::thread::sleep(Duration::from_millis(50));
+    typist.keys("sh -c 'trap \"echo goes on\" CONT; echo begun; while :; do sleep 0.01; done'\r");
+    typist.until("begun\r\n");
     typist.keys("\x1a");
     assert!(typist.until(ALICE).contains("Stopped"));
     typist.keys("fg\r");
-    typist.until("sleep 61\r\n");
-    std::thread::sleep(Duration::from_millis(50));
+    typist.until("\ngoes on\r\n");
     typist.keys("\x1c");
     assert!(typist.until(ALICE).contains("Quit"));
     assert_eq!(typist.run("echo to the terminal > /dev/tty"), "to the terminal\r\n");
@@ -214,10 +214,15 @@ fn other_prompts_and_shells_are_real() {
         let (_line, mut typist) = start(&vm);
         typist.until(LOGIN);
         typist.keys("alice\r");
-        typist.within(Duration::from_millis(150));
-        // Words that every shell understands alike.
-        typist.keys("expr 6 '*' 7\r");
-        typist.until("42\r\n");
+        // Words that every shell understands alike. One that is not there yet may throw away what is typed.
+        let begun = Instant::now();
+        loop {
+            typist.keys("expr 6 '*' 7\r");
+            if typist.within(Duration::from_secs(1)).contains("42\r\n") {
+                break;
+            }
+            assert!(begun.elapsed() < HANG, "{shell} with {prompt:?} does not answer");
+        }
     }
 }
 
@@ -246,7 +251,7 @@ fn nothing_survives_qemus_end_by_kill() {
     let wait_for = |count: usize| {
         let start = Instant::now();
         while running() != count {
-            assert!(start.elapsed() < Duration::from_secs(5), "{} of {count} run", running());
+            assert!(start.elapsed() < HANG, "{} of {count} run", running());
             std::thread::sleep(Duration::from_millis(5));
         }
     };
