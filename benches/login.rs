@@ -7,14 +7,17 @@
 //! cargo bench --bench login -- --vm ./result   # a VM that is built already
 //! ```
 
+mod measuring;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nixvm_test::build::{Builder, BuiltVm, Source};
+use measuring::{machine_name, median};
+use nixvm_test::build::BuiltVm;
 use nixvm_test::machine::{Machine, MachineOptions};
 use nixvm_test::qemu::accelerator;
-use nixvm_test::{Error, ErrorKind, Event, Events, Result};
+use nixvm_test::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
 /// `true` is typed so often in each round.
@@ -45,19 +48,9 @@ const ROWS: [Row; 6] = [
 
 #[tokio::main]
 async fn main() -> Result {
-    let arguments: Vec<String> = std::env::args().collect();
-    let rounds = if arguments.iter().any(|argument| argument == "--quick") { 1 } else { 5 };
-    let events = Events::new(|event| {
-        if let Event::Note { text } | Event::BuildLine { text } = event {
-            eprintln!("{text}");
-        }
-    });
-    let given = arguments.iter().position(|argument| argument == "--vm").and_then(|at| arguments.get(at + 1));
-    let source = match given {
-        Some(vm) => Source::Built(vm.into()),
-        None => Source::Configuration(Path::new(env!("CARGO_MANIFEST_DIR")).join("configuration.nix")),
-    };
-    let vm = Builder::new().build(&source, &events).await?;
+    let rounds = if measuring::has("--quick") { 1 } else { 5 };
+    let events = measuring::events();
+    let vm = measuring::vm("configuration.nix", &events).await?;
     let accelerator = accelerator::choose(&vm, &events).await?.accelerator.name();
 
     let (mut bare, mut ours) = (Vec::new(), Vec::new());
@@ -111,34 +104,16 @@ async fn scenario(vm: &BuiltVm) -> Result<Run> {
         cowsay: seconds(&cowsay),
         power_off: seconds(&then.elapsed()),
         all: seconds(&start.elapsed()),
-        true_ms: median(trues),
+        true_ms: median(&trues),
     })
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn table(bare: &[Run], ours: &[Run], accelerator: &str) {
     println!("\nmedians of {} rounds, {accelerator}, {}\n", bare.len(), machine_name());
     println!("| | bare script | nixvm-test | ratio |\n|---|---:|---:|---:|");
     for (name, unit, figure) in ROWS {
-        let of = |runs: &[Run]| median(runs.iter().map(figure).collect());
+        let of = |runs: &[Run]| median(&runs.iter().map(figure).collect::<Vec<_>>());
         let (bare, ours) = (of(bare), of(ours));
         println!("| {name} | {bare:.2} {unit} | {ours:.2} {unit} | {:.2} |", ours / bare);
     }
-}
-
-/// Processor, cores and kernel of this host, and its QEMU.
-fn machine_name() -> String {
-    let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model =
-        cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor");
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let qemu = Command::new("qemu-system-x86_64").arg("--version").output();
-    let qemu = qemu.map(|output| first_line(String::from_utf8_lossy(&output.stdout).into_owned()));
-    format!("{model}, {cores} cores, Linux {}, {}", kernel.trim(), qemu.unwrap_or_default())
 }

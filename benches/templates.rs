@@ -6,11 +6,14 @@
 //! cargo bench --bench templates -- --vm ./result   # a VM that is built already
 //! ```
 
+mod measuring;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nixvm_test::build::{Builder, BuiltVm, Source};
+use measuring::{given, median};
+use nixvm_test::build::BuiltVm;
 use nixvm_test::machine::{Machine, MachineOptions};
 use nixvm_test::template::{self, Moment, Pool};
 use nixvm_test::{Event, Events, Result};
@@ -18,21 +21,9 @@ use serde_json::json;
 
 #[tokio::main]
 async fn main() -> Result {
-    let arguments: Vec<String> = std::env::args().collect();
-    let given = |name: &str| {
-        arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1))
-    };
-    let events = Events::new(|event| {
-        if let Event::Note { text } | Event::BuildLine { text } = event {
-            eprintln!("{text}");
-        }
-    });
-    let source = match given("--vm") {
-        Some(vm) => Source::Built(vm.into()),
-        None => Source::Configuration(Path::new(env!("CARGO_MANIFEST_DIR")).join("configuration.nix")),
-    };
+    let events = measuring::events();
     let clones: usize = given("--clones").and_then(|count| count.parse().ok()).unwrap_or(20);
-    let vm = Builder::new().build(&source, &events).await?;
+    let vm = measuring::vm("configuration.nix", &events).await?;
 
     let begun = Instant::now();
     let machine = Machine::boot(&vm, MachineOptions::new("cold").events(events.clone())).await?;
@@ -262,10 +253,4 @@ fn size_of(folder: &Path) -> f64 {
             Err(_) => 0.0,
         })
         .sum()
-}
-
-fn median(all: &[f64]) -> f64 {
-    let mut sorted = all.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
