@@ -46,11 +46,11 @@ test-rust *filter:
     else set -x; \
         RUST_TEST_THREADS={{ threads }} cargo test --workspace --all-features --no-fail-fast --lib --bins --tests {{ filter }}; fi
 
-# Runs what takes long: fuzzing, so many SECONDS; properties with many cases; what is done again and again, ten times as often.
+# Runs what takes long: fuzzing, so many SECONDS; properties with many cases; soaks, ten rounds for one.
 test-long seconds="600":
     NIXVM_FUZZ_SECONDS={{ seconds }} cargo test --lib control::tests::hostile
     PROPTEST_CASES=20000 cargo test --workspace --all-features --lib --test it -- {{ properties }}
-    NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_TEST_SOAK=10 cargo test --test it -- many_machines:: template_trouble::killed real_vm::snapshots
+    NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_TEST_SOAK=10 cargo test --test it -- many_machines:: template_trouble::killed real_vm::snapshots real_vm::trouble
 
 # Runs the Rust tests, and prints how long compiling, linking and running took and which tests were the slowest.
 test-times:

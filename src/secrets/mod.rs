@@ -15,18 +15,28 @@
 pub(crate) mod bytes;
 pub(crate) mod source;
 
-use std::sync::Mutex;
-
 use regex::Regex;
 
-use crate::mutex::lock;
 use crate::{Event, StepOutput};
 
 /// What stands in the place of a password.
 pub(crate) const MASK: &str = "****";
 
 /// Those that are known in this process: one scenario's password is none of another one's report either.
-static KNOWN: Mutex<Known> = Mutex::new(Known { secrets: Vec::new(), any: None });
+#[cfg(not(test))]
+fn with_known<T>(work: impl FnOnce(&mut Known) -> T) -> T {
+    static KNOWN: std::sync::Mutex<Known> = std::sync::Mutex::new(Known::new());
+    work(&mut crate::mutex::lock(&KNOWN))
+}
+
+/// Those of one test, which has a thread of its own: tests that run in one process mask nothing of each other.
+#[cfg(test)]
+fn with_known<T>(work: impl FnOnce(&mut Known) -> T) -> T {
+    thread_local! {
+        static KNOWN: std::cell::RefCell<Known> = const { std::cell::RefCell::new(Known::new()) };
+    }
+    KNOWN.with_borrow_mut(work)
+}
 
 struct Known {
     /// The longest first, so that one that is a part of another leaves nothing of it.
@@ -35,6 +45,10 @@ struct Known {
 }
 
 impl Known {
+    const fn new() -> Self {
+        Self { secrets: Vec::new(), any: None }
+    }
+
     fn add(&mut self, secret: &str) {
         // As it is, and as Rust's `{:?}` has it.
         let quoted = format!("{secret:?}");
@@ -50,7 +64,7 @@ impl Known {
 
     /// Those of them that are [no words](is_no_word).
     fn without_words(&self) -> Self {
-        let mut known = Self { secrets: Vec::new(), any: None };
+        let mut known = Self::new();
         self.secrets.iter().filter(|secret| is_no_word(secret)).for_each(|secret| known.add(secret));
         known
     }
@@ -89,7 +103,7 @@ impl Known {
 /// From now on `secret` is masked.
 pub(crate) fn know(secret: &str) {
     if !secret.is_empty() {
-        lock(&KNOWN).add(secret);
+        with_known(|known| known.add(secret));
     }
 }
 
@@ -97,12 +111,12 @@ pub(crate) fn know(secret: &str) {
 /// through, no password comes out: those are found, too, that have characters between their letters which a filter
 /// leaves out or puts U+FFFD in the place of.
 pub(crate) fn words(text: &str) -> String {
-    lock(&KNOWN).words(text)
+    with_known(|known| known.words(text))
 }
 
 /// Words of our own, in which only those passwords are masked that nobody takes for a word.
 pub(crate) fn own(text: &str) -> String {
-    lock(&KNOWN).without_words().words(text)
+    with_known(|known| known.without_words().words(text))
 }
 
 /// What others said, through the [filter](crate::text::line) and without passwords.
@@ -117,7 +131,7 @@ pub(crate) fn lines(text: &str) -> String {
 
 /// All that are known.
 pub(crate) fn known() -> Vec<String> {
-    lock(&KNOWN).secrets.clone()
+    with_known(|known| known.secrets.clone())
 }
 
 /// `event`, masked where it holds what a scenario, a guest or a build said. Names, and words of our own, stay.

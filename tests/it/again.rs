@@ -71,11 +71,22 @@ impl Process {
     }
 }
 
-/// How often something is done again and again: as often as given here, or as many times that as the variable
-/// `NIXVM_TEST_SOAK` says.
+/// The number of times by which a soak does more: `NIXVM_TEST_SOAK`, which `./just test-long` sets.
+fn soak() -> Option<usize> {
+    std::env::var("NIXVM_TEST_SOAK").ok().and_then(|text| text.parse().ok())
+}
+
+/// How often something is done again and again: as often as given here, and many times that in a soak.
 pub fn rounds(few: usize) -> usize {
-    let times = std::env::var("NIXVM_TEST_SOAK").ok().and_then(|text| text.parse().ok());
-    few * times.unwrap_or(1)
+    few * soak().unwrap_or(1)
+}
+
+/// Whether this is `./just test-long`; where not, says that a test is left out, and which proves the same.
+pub fn is_soak(otherwise: &str) -> bool {
+    if soak().is_none() {
+        eprintln!("runs in `./just test-long`; in `./just test` {otherwise} proves the same");
+    }
+    soak().is_some()
 }
 
 /// How many lines begin like this.

@@ -1,7 +1,9 @@
 //! What `nixvm-test init` makes passes as it stands, on the real VM: alone, and under `cargo test`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+
+use super::root;
 
 /// A command in `folder` with nothing of this test's environment that could decide for it.
 fn command(program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
@@ -12,13 +14,25 @@ fn command(program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
             command.env_remove(&*name);
         }
     }
-    // The tests are for hosts without a channel too; the folder of what was compiled stays from run to run.
-    command.current_dir(folder).env("NIXVM_NIXPKGS", "standin").env("CARGO_TARGET_DIR", target());
+    // The tests are for hosts without a channel too.
+    command.current_dir(folder).env("NIXVM_NIXPKGS", "standin");
+    if let Some(cache) = std::env::var_os("NIXVM_CACHE_DIR") {
+        command.env("NIXVM_CACHE_DIR", cache);
+    }
     command
 }
 
-fn target() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("init")
+/// `cargo test` where the crates that this test was compiled with lie, and with their profile: so they are not compiled
+/// again for the project.
+fn cargo_test(folder: &Path, project: &Path) -> Command {
+    let manifest: toml::Table = std::fs::read_to_string(root("Cargo.toml")).unwrap().parse().unwrap();
+    let settings = folder.join("profile.toml");
+    let profile = toml::Table::from_iter([("profile".to_owned(), manifest["profile"].clone())]);
+    std::fs::write(&settings, profile.to_string()).unwrap();
+    let mut command = command(env!("CARGO"), project);
+    command.arg("test").arg("--config").arg(settings);
+    command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap());
+    command
 }
 
 #[track_caller]
@@ -38,13 +52,11 @@ fn what_init_makes_passes_as_it_stands() {
     passes(init);
     let project = folder.path().canonicalize().unwrap().join("my-web");
     // The versions that are here already: nothing is downloaded.
-    std::fs::copy(super::root("Cargo.lock"), project.join("Cargo.lock")).unwrap();
-    let mut suite = command(env!("CARGO"), &project);
-    suite.arg("test");
-    let out = passes(suite);
+    std::fs::copy(root("Cargo.lock"), project.join("Cargo.lock")).unwrap();
+    let out = passes(cargo_test(folder.path(), &project));
     assert!(out.contains("test login::login ... ok"), "{out}");
     let mut file = command(nixvm_test, &project);
-    file.arg("scenarios/login.rs").env_remove("CARGO_TARGET_DIR");
+    file.arg("scenarios/login.rs");
     let out = passes(file);
     assert!(out.contains("test login ... ok"), "{out}");
 }
