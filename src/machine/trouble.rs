@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 
 use super::answers::{Bytes, IN_PASSING};
 use super::console_checks::{
@@ -63,6 +64,16 @@ pub(crate) struct Trouble {
     pub(crate) gaps: Vec<Gap>,
 }
 
+/// Whether a machine stands still, asked of QEMU once in a look at the machine, and only where that matters.
+#[derive(Debug, Default)]
+struct Standstill(OnceCell<bool>);
+
+impl Standstill {
+    async fn of(&self, life: &Life) -> bool {
+        *self.0.get_or_init(|| life.stands_still()).await
+    }
+}
+
 /// Something that a check should have looked at, and could not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Gap {
@@ -100,27 +111,25 @@ impl Machine {
 
     /// Keeps in mind what is found now: the machine is about to go down for good, or the scenario is over.
     pub(super) async fn note_trouble(&self) {
-        tokio::join!(self.note_kernel_log(), self.note_failed_units());
+        let (life, standstill) = (self.life(), Standstill::default());
+        tokio::join!(self.note_kernel_log(&life, &standstill), self.note_failed_units(&life, &standstill));
     }
 
     /// Keeps in mind what is found now for good: the machine goes on from another moment, where none of it shows.
     pub(super) async fn note_trouble_of_before(&self) {
-        self.note_kernel_log().await;
-        if !self.life().stands_still().await {
-            self.note_failed_units().await;
+        let (life, standstill) = (self.life(), Standstill::default());
+        self.note_kernel_log(&life, &standstill).await;
+        if !standstill.of(&life).await {
+            self.note_failed_units(&life, &standstill).await;
         }
         self.noted(Trouble::units_are_of_before);
     }
 
     /// Keeps in mind what the kernel's log shows.
-    pub(super) async fn note_kernel_log(&self) {
-        self.note_kernel_log_of(&self.life()).await;
-    }
-
-    async fn note_kernel_log_of(&self, life: &Life) {
+    async fn note_kernel_log(&self, life: &Life, standstill: &Standstill) {
         let question = format!("{IN_PASSING}what the kernel logged");
         let (noted, unanswered) =
-            match life.answer(&question, async { Ok(life.look_at_kernel_log().await) }).await {
+            match life.answer(&question, async { Ok(life.look_at_kernel_log(standstill).await) }).await {
                 Ok(Looked { noted, unanswered }) => (noted, unanswered),
                 // A record of before this was asked.
                 Err(error) if error.kind() == ErrorKind::NotRecorded => return,
@@ -140,10 +149,11 @@ impl Machine {
     }
 
     /// Keeps in mind which units have failed by now.
-    async fn note_failed_units(&self) {
-        let life = self.life();
-        let failed =
-            if life.is_running_well().await { Ok(Some(String::new())) } else { life.failed_units().await };
+    async fn note_failed_units(&self, life: &Life, standstill: &Standstill) {
+        let failed = match life.is_running_well(standstill).await {
+            true => Ok(Some(String::new())),
+            false => life.failed_units(standstill).await,
+        };
         match failed {
             Ok(Some(list)) => {
                 let names = list.lines().filter_map(|line| line.split_whitespace().next());
@@ -161,7 +171,7 @@ impl Machine {
 
     /// Keeps in mind what a life shows that is over.
     pub(super) async fn note_life(&self, life: &Life) {
-        self.note_kernel_log_of(life).await;
+        self.note_kernel_log(life, &Standstill::default()).await;
         let mut shown = Trouble::default();
         life.look_at_console(&mut shown).await;
         self.noted(|noted| {
@@ -218,7 +228,7 @@ impl Life {
     }
 
     /// What was told of the kernel's log, once all is told that was logged up to now.
-    async fn look_at_kernel_log(&self) -> Looked {
+    async fn look_at_kernel_log(&self, standstill: &Standstill) -> Looked {
         let kernel = self.control.kernel();
         let unanswered = match self.control.root().filter(|_| !self.is_off()) {
             None => self.why_log_is_cut_off().await,
@@ -230,7 +240,7 @@ impl Life {
                 Err(error) => Some(format!("the kernel's log could not be read: {}", error.summary())),
             },
             // A machine that stands still logs nothing, and answers nobody.
-            Some(_) if self.stands_still().await => None,
+            Some(_) if standstill.of(self).await => None,
             // The answer comes behind all that was logged before.
             Some(channel) => match channel.ping(self.limit(ANSWER)).await {
                 Ok(_) => None,
@@ -288,8 +298,8 @@ impl Life {
     }
 
     /// The units that have failed, as systemctl lists them; `None` where root can't be asked at once.
-    async fn failed_units(&self) -> Result<Option<String>> {
-        if self.control.root().is_some() && self.stands_still().await {
+    async fn failed_units(&self, standstill: &Standstill) -> Result<Option<String>> {
+        if self.control.root().is_some() && standstill.of(self).await {
             return Err(Error::new(ErrorKind::Timeout, format!("{}: its processors are stopped", self.name)));
         }
         self.ask(FAILED_UNITS).await
@@ -332,8 +342,8 @@ impl Life {
     }
 
     /// Whether systemd says that all is well: neither is anything under way, nor has a unit failed.
-    async fn is_running_well(&self) -> bool {
-        if self.stands_still().await {
+    async fn is_running_well(&self, standstill: &Standstill) -> bool {
+        if self.control.root().is_some() && standstill.of(self).await {
             return false;
         }
         let mut question = [b"dbus ", SYSTEMD, b"\0", dbus::HELLO].concat();
