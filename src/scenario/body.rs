@@ -40,3 +40,11 @@ pub(super) fn blocked(limit: Duration) -> Error {
         .likely_cause("it blocks: std::thread::sleep, a lock, or blocking input or output in async code")
         .next_step("use what tokio has for it (tokio::time::sleep), or tokio::task::spawn_blocking")
 }
+
+/// What follows its function has not ended within `limit`, though each part of it has a limit of its own.
+pub(super) fn unfinished(limit: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, "the scenario's function ended, and what follows it did not end in time")
+        .took(limit, limit)
+        .likely_cause("a task that the scenario spawned blocks, and holds the threads of its runtime")
+        .next_step("use what tokio has for it (tokio::time::sleep), or tokio::task::spawn_blocking")
+}

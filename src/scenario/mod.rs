@@ -29,6 +29,7 @@ mod machines;
 mod order;
 mod outcome;
 mod panics;
+mod progress;
 mod registry;
 mod replayed;
 mod run;

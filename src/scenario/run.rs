@@ -4,22 +4,23 @@
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::admission::Permit;
-use super::body::{Body, blocked, timed_out};
+use super::body::{Body, timed_out};
 use super::exit::Exit;
 use super::failure::{Failure, Kept, from_here};
 use super::given::Given;
 use super::panics::Panics;
+use super::progress::{self, Progress, Waited};
 use super::registry::{From, Scenario};
 use super::suite::Suite;
 use super::{budget, checks, configuration, kept, machines};
 use crate::machine::{Machine, has_terminal, pause_at};
 use crate::mutex::lock;
-use crate::pause::{Deadline, LOOK};
+use crate::pause::Deadline;
 use crate::record::Keeper;
 use crate::{Error, ErrorKind, Event, Events, Speed, secrets};
 
@@ -29,19 +30,18 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// How much longer than its limit a scenario has to give way before its thread is given up.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 
+/// For what follows a scenario's function, on a fast host: looks at its machines, their journals, keeping and ending
+/// them. Each part has a limit of its own. This one is for a scenario whose tasks hold the threads that limits need.
+const AFTERWARDS: Duration = Duration::from_secs(5 * 60);
+
+/// As much more for each machine: it is asked, and its journal is read, after that of another.
+const EACH_MACHINE: Duration = Duration::from_secs(60);
+
 /// How long tasks that a scenario left behind have to end.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// Lines of console shown with a failure that says nothing of the console itself.
 const CONSOLE_LINES: usize = 15;
-
-/// What the scenario's thread tells the one that waits for it.
-enum Progress {
-    /// The machines are up; from here on the limit holds.
-    Body { limit: Duration },
-    /// It is over.
-    Ended(Result<(), Failure>),
-}
 
 /// Every machine of a run, for whoever has to end them.
 type Machines = Arc<Mutex<Vec<Machine>>>;
@@ -140,39 +140,19 @@ fn on_its_own_thread(
 
     let begun = Instant::now();
     let end_of_run = suite.ends().map(|end| Deadline::at(end + GRACE));
-    let mut body = None;
-    loop {
-        // Building and booting have limits of their own.
-        let its_end = body.map(|(_, _, end): (_, _, Deadline)| end);
-        let left = its_end.into_iter().chain(end_of_run).map(Deadline::left).min();
-        let told = match left {
-            None => hear.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(left) => hear.recv_timeout(left.max(LOOK)),
-        };
-        match told {
-            Ok(Progress::Body { limit }) => {
-                body = Some((Instant::now(), limit, Deadline::after(limit + GRACE)))
-            }
-            Ok(Progress::Ended(outcome)) => return outcome,
-            // A pause has put it off meanwhile.
-            Err(RecvTimeoutError::Timeout)
-                if its_end.into_iter().chain(end_of_run).all(|end| !end.left().is_zero()) => {}
-            Err(RecvTimeoutError::Timeout) => {
-                kill_all(&machines);
-                // The thread may hold it for ever, and others wait for their turn.
-                drop(lock(&right).take());
-                let error = match body {
-                    Some((_, limit, end)) if end.left().is_zero() => blocked(limit),
-                    _ => suite.ended(begun.elapsed()),
-                };
-                return Err(Failure::new(Exit::Failed, error));
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                let error = Error::new(ErrorKind::Other, "the scenario's thread ended without a word");
-                return Err(Failure::new(Exit::Failed, error));
-            }
+    let error = match progress::until_ended(&hear, end_of_run, GRACE) {
+        Waited::Ended(outcome) => return outcome,
+        Waited::Stuck(error) => error,
+        Waited::RunOver => suite.ended(begun.elapsed()),
+        Waited::Gone => {
+            let error = Error::new(ErrorKind::Other, "the scenario's thread ended without a word");
+            return Err(Failure::new(Exit::Failed, error));
         }
-    }
+    };
+    kill_all(&machines);
+    // The thread may hold it for ever, and others wait for their turn.
+    drop(lock(&right).take());
+    Err(Failure::new(Exit::Failed, error))
 }
 
 /// What the scenario's own thread holds.
@@ -239,6 +219,8 @@ impl Life {
         let machines = given.iter().filter(|_| self.suite.against().is_none());
         let speed = machines.map(|place| place.machine.speed().factor()).fold(1.0, f64::max);
         let limit = Speed::new(speed).scale(self.scenario.timeout.unwrap_or(DEFAULT_TIMEOUT));
+        let number = u32::try_from(given.len()).unwrap_or(u32::MAX);
+        let afterwards = Speed::new(speed).scale(AFTERWARDS + EACH_MACHINE.saturating_mul(number));
         let mut bodys = Given::default();
         for place in given {
             lock(&self.machines).push(place.machine.clone());
@@ -258,6 +240,7 @@ impl Life {
             None => Err(Failure { place: self.place(), ..failed(timed_out(body.begun.elapsed(), limit)) }),
         };
         drop(body);
+        let _ = self.tell.send(Progress::BodyEnded { afterwards });
         outcome?;
         let machines = lock(&self.machines).clone();
         checks::pass(self.scenario, &machines).await.map_err(failed)?;

@@ -32,6 +32,9 @@ async fn shows_a_foreign_error() -> Result<(), std::num::ParseIntError> { "x".pa
 async fn shows_an_error_without_display() -> Result<(), Vec<u8>> { Err(vec![7]) }
 "#;
 
+/// The frontmatter of a file whose scenarios spawn tasks.
+const TOKIO: &str = "---\n[dependencies]\ntokio = { version = \"1\", features = [\"rt\"] }\n---\n";
+
 #[test]
 fn scenarios_fail_in_every_way_and_the_others_run() {
     let folder = Folder::with("fates.rs", FATES);
@@ -51,6 +54,35 @@ fn scenarios_fail_in_every_way_and_the_others_run() {
         .printed("1 passed; 6 failed; 1 ignored;");
     // The panic is told by the report alone.
     assert!(!ran.err.contains("panicked"), "{}", ran.err);
+}
+
+#[test]
+fn what_follows_a_scenario_may_take_longer_than_its_limit() {
+    // The runtime waits for 5 s for the task that each of them leaves behind.
+    let code = r#"
+fn leaves_a_task() {
+    drop(tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_secs(600))));
+}
+
+#[scenario(timeout = "300ms")]
+async fn passes() { leaves_a_task() }
+
+#[scenario(timeout = "300ms")]
+async fn waits_for_ever() { leaves_a_task(); std::future::pending::<()>().await }
+
+#[scenario(timeout = "300ms")]
+async fn blocks() { leaves_a_task(); std::thread::sleep(Duration::from_secs(600)) }
+"#;
+    let folder = Folder::new();
+    folder.put("slow.rs", format!("{TOKIO}{}", crate::folder::file(code)));
+    let ran = folder.run(&["slow.rs"]);
+    ran.ended_with(1)
+        .printed("test passes         ... ok\n")
+        .printed("---- waits_for_ever ----\nthe scenario did not end within its time limit\n  after 0.3 s of 0.3 s\n")
+        .printed("---- blocks ----\nthe scenario did not end within its time limit, and holds its thread\n")
+        .printed("1 passed; 2 failed;");
+    let late = ["slow.rs", "--run-timeout", "1s", "--", "--exact", "waits_for_ever"];
+    folder.run(&late).ended_with(1).printed("the time limit of the whole run has passed");
 }
 
 #[test]
@@ -130,8 +162,7 @@ async fn spawns() -> Result {
     tokio::spawn(async { panic!("in the task") }).await.map_err(|_| "the task is gone")?;
     Ok(())
 }"#;
-    let manifest = "---\n[dependencies]\ntokio = { version = \"1\", features = [\"rt\"] }\n---\n";
-    folder.put("tasks.rs", format!("{manifest}{}", crate::folder::file(code)));
+    folder.put("tasks.rs", format!("{TOKIO}{}", crate::folder::file(code)));
     let ran = folder.run(&["tasks.rs"]);
     ran.ended_with(1)
         .printed("the task is gone\n  a task of the scenario panicked:\n    | tasks.rs:9:26: in the task");
