@@ -36,6 +36,8 @@ pub mod report;
 pub mod scenario;
 mod secrets;
 pub mod settings;
+mod shared_file;
+mod sparse_copy;
 pub mod template;
 mod text;
 mod user_lock;

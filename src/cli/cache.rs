@@ -1,5 +1,6 @@
 //! `nixvm-test cache list|prune|path`: the templates of machines.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -22,7 +23,7 @@ pub struct Cache {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Each template: its size on the disk, when it was used last, whether a machine runs on it
+    /// Each template: its own size, what it shares, when it was used last, whether it is in use
     List,
     /// Remove templates that nobody uses, those that were used longest ago first
     Prune {
@@ -41,12 +42,23 @@ impl Cache {
         match &self.action {
             Action::Path => report::answer_path(store.folder()),
             Action::List => {
-                let line = |entry: Entry| {
+                let entries = template::list(&store)?;
+                let line = |entry: &Entry| {
                     let used = ago(entry.used.elapsed().unwrap_or_default().as_secs());
                     let state = if entry.in_use { "in use" } else { "" };
-                    format!("{}  {:>6} MiB  used {used} ago  {state}\n", entry.key, entry.size >> 20)
+                    let (own, shared) = (entry.size >> 20, entry.shared >> 20);
+                    format!(
+                        "{}  {own:>6} MiB + {shared:>6} MiB shared  used {used} ago  {state}\n",
+                        entry.key
+                    )
                 };
-                report::show(&template::list(&store)?.into_iter().map(line).collect::<String>());
+                let mut shown: String = entries.iter().map(line).collect();
+                if !entries.is_empty() {
+                    let (all, number) = (template::total(&entries) >> 20, count(entries.len()));
+                    // Writing to a String does not fail.
+                    let _ = writeln!(shown, "{number}: {all} MiB, what is shared counted once");
+                }
+                report::show(&shown);
             }
             Action::Prune { size } => {
                 let gone = template::prune(&store, size.saturating_mul(1 << 20))?;

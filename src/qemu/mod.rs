@@ -52,8 +52,8 @@ pub(crate) use set_aside::set_aside;
 pub(crate) use snapshot::Moment;
 pub(crate) use successor::{GoBack, Left};
 pub(crate) use template::{
-    Memory, Resume, Saved, changed_outside, copy_of, foreseen, foreseen_reach, is_script_in_store,
-    memory_size, suspicious, unfit,
+    Memory, Resume, Saved, changed_outside, foreseen, foreseen_reach, is_script_in_store, memory_size,
+    suspicious, unfit,
 };
 
 use crate::mutex::lock;

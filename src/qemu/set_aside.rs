@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::RunDirectory;
-use super::template::{copy, snapshots};
-use crate::{Error, Result};
+use super::template::snapshots;
+use crate::{Error, Result, sparse_copy};
 
 /// Copies the images of a run directory that hold snapshots, but for the root image. To be called before the run script is.
 ///
@@ -21,7 +21,7 @@ pub(crate) async fn set_aside(run_dir: &RunDirectory) -> Result {
         for entry in fs::read_dir(tmp)? {
             let image = entry?.path();
             if image.symlink_metadata()?.is_file() && !snapshots(&image).unwrap_or_default().is_empty() {
-                copy::over(&image, &free(&folder, &image)?)?;
+                sparse_copy::over(&image, &free(&folder, &image)?)?;
             }
         }
         Ok(())

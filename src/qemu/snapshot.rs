@@ -11,9 +11,8 @@ use serde_json::{Value, json};
 use super::network::Forward;
 use super::plugged::Plugged;
 use super::successor::Start;
-use super::template::copy;
 use super::{Accelerator, QMP_LIMIT, Qemu, RunDirectory};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, sparse_copy};
 
 /// For the RAM to be written or read.
 const DONE: Duration = Duration::from_secs(300);
@@ -204,7 +203,8 @@ async fn copied_beside(image: PathBuf, folder: &Path) -> Result<ImageCopy> {
         let file = made?;
         let from = image.clone();
         let copied =
-            tokio::task::spawn_blocking(move || copy::over(&from, file.path()).map(|()| file)).await??;
+            tokio::task::spawn_blocking(move || sparse_copy::over(&from, file.path()).map(|()| file))
+                .await??;
         Ok(ImageCopy { image, copy: copied.into_temp_path() })
     };
     copied.await.map_err(|error| Error::io(failed, &error))

@@ -18,10 +18,10 @@ use super::launch::{self, CHANNEL, CONSOLE, CONTROL};
 use super::line_end::LineEnd;
 use super::network::Forward;
 use super::snapshot::Moment;
-use super::template::{CommandLine, Made, copy};
+use super::template::{CommandLine, Made};
 use super::{CLEARED, QMP_LIMIT, Qemu, RunDirectory, set_aside, supervise};
 use crate::mutex::lock;
-use crate::{Error, ErrorKind, Events, Result};
+use crate::{Error, ErrorKind, Events, Result, sparse_copy};
 
 /// For QEMU to start.
 const STARTED: Duration = Duration::from_secs(30);
@@ -160,7 +160,7 @@ impl Qemu {
         set_aside::put_back(images, &moment.tag, run_dir).await?;
         for copy in &moment.copies {
             let (from, to) = (copy.copy.to_path_buf(), copy.image.clone());
-            let copied = tokio::task::spawn_blocking(move || copy::over(&from, &to)).await;
+            let copied = tokio::task::spawn_blocking(move || sparse_copy::over(&from, &to)).await;
             copied
                 .unwrap_or_else(|error| Err(error.into()))
                 .map_err(|error| Error::io(format_args!("bring back {}", copy.image.display()), &error))?;

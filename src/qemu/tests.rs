@@ -32,10 +32,16 @@ impl Firmware {
 
     /// The same, with its RAM in a file of that folder.
     pub(crate) async fn in_template(options: &str, template: Option<&std::path::Path>) -> Self {
+        Self::after(":", options, template).await
+    }
+
+    /// The same, once the run script has run this command.
+    pub(crate) async fn after(command: &str, options: &str, template: Option<&std::path::Path>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("bin")).unwrap();
         let script = folder.path().join("bin/run-nixos-vm");
-        let text = format!("#!/bin/sh\nexec qemu-system-x86_64 -m 64 {options} -nographic $QEMU_OPTS\n");
+        let text =
+            format!("#!/bin/sh\n{command}\nexec qemu-system-x86_64 -m 64 {options} -nographic $QEMU_OPTS\n");
         nixvm_fake_guest::write_executable(&script, text).unwrap();
         let vm = BuiltVm::open(folder.path()).unwrap();
         let run = RunDirectory::create().unwrap();

@@ -15,7 +15,7 @@ pub struct Key(String);
 
 /// Another number for each change of what is in a template and how it is sealed: versions of this library between two
 /// releases share a cache.
-const FORMAT: &str = "templates 3";
+const FORMAT: &str = "templates 4";
 
 /// Variables that reach the run script and QEMU.
 const VARIABLES: [&str; 7] = [

@@ -6,12 +6,16 @@
 //! (`seal`): one that was changed, or left by a host that was restarted, is made again. A lock beside it says who
 //! uses it (shared) and who makes it (alone); the kernel lets go of the locks of a process that dies, so
 //! nothing has to be mended after it.
+//!
+//! An image that the guest only read, as that of the Nix store, is one file that all templates of the VM hold by a name of
+//! their own (`crate::shared_file`); the file system frees it with the last of them.
 
 // What is public here is so for the command line: see `crate::cache`.
 mod key;
 mod moment;
 mod pool;
 mod prune;
+mod room;
 mod seal;
 mod store;
 
@@ -19,7 +23,7 @@ pub use key::Key;
 pub(crate) use moment::{IN_CHECKPOINT, is_at_hand};
 pub use moment::{Moment, Step, machine};
 pub use pool::Pool;
-pub use prune::{Entry, list, prune};
+pub use prune::{Entry, list, prune, total};
 pub use store::{Made, Store, Use};
 
 #[cfg(test)]

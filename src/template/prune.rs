@@ -1,14 +1,16 @@
 //! How much room templates take, and which go first.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::Store;
-use super::store::{MAKING, opened, removed};
+use super::room::Files;
+use super::store::{LOCK, MAKING, folders, opened, removed};
 use crate::file_lock::{Mode, try_lock};
+use crate::shared_file::Records;
 use crate::{Error, Result};
 
 /// What all templates together may take, in MiB; another number can be set.
@@ -20,14 +22,33 @@ const LARGEST_MIB: u64 = 10 << 10;
 pub struct Entry {
     /// Its key.
     pub key: String,
-    /// What it takes on the disk, in bytes.
+    /// What it alone takes on the disk, in bytes: what is free when it is removed.
     pub size: u64,
+    /// What it shares with other templates, or with machines that were kept, in bytes.
+    pub shared: u64,
     /// When it was used last.
     pub used: SystemTime,
     /// Whether a machine runs on it, or it is being made.
     pub in_use: bool,
-    lock: PathBuf,
-    folder: PathBuf,
+    files: Files,
+}
+
+/// What all of `entries` take on the disk together, in bytes: what they share counts once.
+///
+/// ```no_run
+/// use nixvm_test::template::{self, Store};
+/// let entries = template::list(&Store::open()?)?;
+/// println!("{} MiB", template::total(&entries) >> 20);
+/// # Ok::<(), nixvm_test::Error>(())
+/// ```
+pub fn total(entries: &[Entry]) -> u64 {
+    all_files(entries).total()
+}
+
+fn all_files(entries: &[Entry]) -> Files {
+    let mut files = Files::default();
+    entries.iter().for_each(|entry| files.add(&entry.files));
+    files
 }
 
 /// The templates in `store`, the one that was used last first.
@@ -40,7 +61,7 @@ pub fn list(store: &Store) -> Result<Vec<Entry>> {
 }
 
 /// Removes templates that nobody uses, those that were used longest ago first, until all together take no more
-/// than `size` bytes. Gives those that were removed.
+/// than `size` bytes. Gives those that were removed: the `size` of each is what is free since.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`] when the folder can't be read or a template not be removed.
@@ -59,49 +80,77 @@ pub(super) fn to_size(folder: &Path) {
 
 fn down_to(folder: &Path, size: u64) -> io::Result<Vec<Entry>> {
     let all = entries(folder)?;
-    let mut total: u64 = all.iter().map(|entry| entry.size).sum();
+    let mut left = all_files(&all);
     let mut gone = Vec::new();
-    for entry in all.into_iter().rev() {
-        if total <= size {
+    for mut entry in all.into_iter().rev() {
+        if left.total() <= size {
             break;
         }
-        let Some(lock) = opened(&entry.lock)? else { continue };
+        let lock_path = folder.join(format!("{}{LOCK}", entry.key));
+        let Some(lock) = opened(&lock_path)? else { continue };
         if !try_lock(&lock, Mode::Exclusive)? {
             continue;
         }
-        removed(&entry.folder)?;
+        // As they are now: another may have been removed since they were listed.
+        entry.look(folder);
+        // What is in the making belongs to a process that was killed: it would hold the lock.
+        for its in places(folder, &entry.key) {
+            removed(&its)?;
+        }
         // While it is locked: who opened it before sees that it is another's, and opens again.
-        fs::remove_file(&entry.lock)?;
-        total -= entry.size;
+        fs::remove_file(&lock_path)?;
+        left.without(&entry.files);
         gone.push(entry);
     }
+    Records::in_store(folder).sweep(&folders(folder)?)?;
     Ok(gone)
 }
 
+/// Where files of a template are.
+fn places(folder: &Path, key: &str) -> [PathBuf; 2] {
+    [folder.join(key), folder.join(format!("{key}{MAKING}"))]
+}
+
+impl Entry {
+    fn look(&mut self, folder: &Path) {
+        let mut files = Files::default();
+        places(folder, &self.key).iter().for_each(|place| files.add(&Files::of(place)));
+        self.shared = files.shared();
+        self.size = files.total() - self.shared;
+        self.files = files;
+    }
+}
+
 fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
-    let mut all = Vec::new();
+    // A folder without a lock is what a process left that was killed, or another version of this program.
+    let mut keys = BTreeSet::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let (Some(key), Some("lock")) =
+        let (Some(key), ending) =
             (path.file_stem().and_then(|name| name.to_str()), path.extension().and_then(|its| its.to_str()))
         else {
             continue;
         };
-        let whole = folder.join(key);
-        let size = size_of(&whole) + size_of(&folder.join(format!("{key}{MAKING}")));
-        let Ok(used) = fs::metadata(&path).and_then(|its| its.modified()) else { continue };
+        let known = match ending {
+            Some(ending) => [LOCK, MAKING].iter().any(|its| its[1..] == *ending),
+            None => path.is_dir() && !key.starts_with('.'),
+        };
+        if known {
+            keys.insert(key.to_owned());
+        }
+    }
+    let mut all = Vec::new();
+    for key in keys {
+        let path = folder.join(format!("{key}{LOCK}"));
         let in_use = match opened(&path)? {
             Some(lock) => !try_lock(&lock, Mode::Exclusive)?,
             None => false,
         };
-        all.push(Entry { key: key.to_owned(), size, used, in_use, lock: path, folder: whole });
+        let Ok(used) = fs::metadata(&path).and_then(|its| its.modified()) else { continue };
+        let mut entry = Entry { key, size: 0, shared: 0, used, in_use, files: Files::default() };
+        entry.look(folder);
+        all.push(entry);
     }
     all.sort_by_key(|entry| std::cmp::Reverse(entry.used));
     Ok(all)
-}
-
-/// What a folder's files take on the disk: less than their size where they have holes.
-fn size_of(folder: &Path) -> u64 {
-    let Ok(files) = fs::read_dir(folder) else { return 0 };
-    files.flatten().filter_map(|file| file.metadata().ok()).map(|found| found.blocks() * 512).sum()
 }

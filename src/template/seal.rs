@@ -2,7 +2,9 @@
 //!
 //! Small files are hashed. The RAM and the disks, hundreds of MiB, are known by what the kernel notes of each
 //! change: size, inode, and the times of the last change of content and of inode, which no program can set
-//! back. So is what it was made of outside of the Nix store (see `qemu/template/outside`). What a crash of the host may have torn is not trusted: a seal holds for one boot of the host.
+//! back. So is what it was made of outside of the Nix store (see `qemu/template/outside`). A file that other folders hold
+//! as well is known by its content, since its times change with its names (see [`crate::shared_file`]). What a crash of
+//! the host may have torn is not trusted: a seal holds for one boot of the host.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::qemu::accelerator::host_boot;
 use crate::qemu::changed_outside;
+use crate::shared_file::{self, Records, Turn};
 
 const SEAL_FILE: &str = "seal.json";
 /// Files up to this size are hashed.
@@ -31,13 +34,14 @@ struct Seal {
 struct Print {
     size: u64,
     inode: u64,
-    changed: (i64, i64),
+    /// None for a shared file.
+    changed: Option<(i64, i64)>,
     content: Option<String>,
 }
 
-/// Seals what is in `folder` now.
-pub(super) fn close(folder: &Path) -> io::Result<()> {
-    let text = serde_json::to_vec(&seal(folder)?)?;
+/// Seals what is in `folder` now. `turn` is that of its shared files, if the caller has it.
+pub(super) fn close(folder: &Path, turn: Option<&Turn>) -> io::Result<()> {
+    let text = serde_json::to_vec(&seal(folder, turn)?)?;
     fs::write(folder.join(SEAL_FILE), text)
 }
 
@@ -50,7 +54,7 @@ pub(super) fn broken(folder: &Path) -> Option<String> {
     let Ok(sealed) = serde_json::from_slice::<Seal>(&text) else {
         return Some("its seal is damaged".to_owned());
     };
-    let found = match seal(folder) {
+    let found = match seal(folder, None) {
         Ok(found) => found,
         Err(error) => return Some(format!("it can't be read: {error}")),
     };
@@ -65,7 +69,8 @@ pub(super) fn broken(folder: &Path) -> Option<String> {
     }
 }
 
-fn seal(folder: &Path) -> io::Result<Seal> {
+fn seal(folder: &Path, turn: Option<&Turn>) -> io::Result<Seal> {
+    let shared = Records::in_store(folder.parent().unwrap_or(folder));
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -74,11 +79,13 @@ fn seal(folder: &Path) -> io::Result<Seal> {
             continue;
         }
         let found = entry.metadata()?;
+        let is_shared = shared_file::is_shared(&found);
         let content = match found.len() {
+            _ if is_shared => Some(shared.digest(&entry.path(), turn)?),
             0..=SMALL => Some(crate::digest::hex(&Sha256::digest(fs::read(entry.path())?), 32)),
             _ => None,
         };
-        let changed = (found.ctime(), found.ctime_nsec());
+        let changed = (!is_shared).then(|| (found.ctime(), found.ctime_nsec()));
         files.insert(name, Print { size: found.len(), inode: found.ino(), changed, content });
     }
     Ok(Seal { host_boot: host_boot(), files })
@@ -93,7 +100,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("state"), "state").unwrap();
         File::create(folder.path().join("memory")).unwrap().set_len(SMALL + 1).unwrap();
-        close(folder.path()).unwrap();
+        close(folder.path(), None).unwrap();
         folder
     }
 

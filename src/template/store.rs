@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Key, prune, seal};
 use crate::file_lock::{self, MOMENT, Mode, NotLocked, Wait, try_lock};
+use crate::shared_file::{self, Records};
 use crate::{Error, Events, Result};
 
 /// How long another process may take to make a template: longer than the slowest boot and its saving.
@@ -16,7 +17,8 @@ const LIMIT: Duration = Duration::from_secs(60 * 60);
 const IMPOSSIBLE: &str = "impossible";
 /// What a folder in the making ends with.
 pub(super) const MAKING: &str = ".making";
-const LOCK: &str = ".lock";
+/// What a lock ends with.
+pub(super) const LOCK: &str = ".lock";
 
 /// The folder with all templates of this user.
 #[derive(Debug, Clone)]
@@ -92,19 +94,12 @@ impl Store {
         }
         fs::DirBuilder::new().mode(0o700).create(&making).map_err(failed)?;
         // Also when the caller gives up in the middle.
-        let unfinished = Unfinished(&making);
-        let outcome = make(&making).await?;
-        let finish = || {
-            if let Some(why) = &outcome {
-                removed(&making)?;
-                fs::DirBuilder::new().mode(0o700).create(&making)?;
-                fs::write(making.join(IMPOSSIBLE), why)?;
-            }
-            seal::close(&making)?;
-            fs::rename(&making, &folder)
-        };
-        finish().map_err(failed)?;
-        drop(unfinished);
+        let unfinished = Unfinished(making);
+        let outcome = make(&unfinished.0).await?;
+        // It may read hundreds of MiB; a caller that gives up meanwhile lets go of neither the folder nor the lock.
+        let to = folder.clone();
+        let finished = tokio::task::spawn_blocking(move || unfinished.finish(&to, outcome).map(|()| lock));
+        let lock = finished.await.unwrap_or_else(|error| Err(error.into())).map_err(failed)?;
         // From alone to shared: another may come in between, who finds it whole.
         let shared = file_lock::lock(&lock, Mode::Shared, MOMENT, |_| ()).await;
         shared.map_err(|why| why.error(doing()))?;
@@ -151,7 +146,7 @@ impl Store {
         loop {
             let Some(lock) = opened(&path)? else { continue };
             if try_lock(&lock, Mode::Shared)? {
-                match seal::broken(folder) {
+                match broken(folder).await {
                     None => return Ok(Taken::Whole(lock)),
                     // Said once, however long it takes until nobody uses it any more.
                     Some(why) if folder.exists() && !std::mem::replace(&mut told, true) => {
@@ -162,7 +157,7 @@ impl Store {
                 }
                 if try_lock(&lock, Mode::Exclusive)? {
                     // Letting the shared lock go for the other one lets others in between.
-                    return Ok(match seal::broken(folder) {
+                    return Ok(match broken(folder).await {
                         None => {
                             file_lock::lock(&lock, Mode::Shared, MOMENT, |_| ()).await?;
                             Taken::Whole(lock)
@@ -181,18 +176,68 @@ impl Store {
     }
 }
 
+/// [`seal::broken`], which may read hundreds of MiB.
+async fn broken(folder: &Path) -> Option<String> {
+    let folder = folder.to_owned();
+    let looked = tokio::task::spawn_blocking(move || seal::broken(&folder)).await;
+    looked.unwrap_or_else(|error| Some(format!("it could not be looked at: {error}")))
+}
+
 enum Taken {
     Whole(File),
     ToMake(File),
 }
 
 /// A folder in the making, removed unless it was finished (and is not there any more).
-struct Unfinished<'a>(&'a Path);
+struct Unfinished(PathBuf);
 
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        let _ = removed(self.0);
+impl Unfinished {
+    /// Makes it the template `folder`, or what says why there can be none.
+    fn finish(self, folder: &Path, impossible: Option<String>) -> io::Result<()> {
+        let making = &self.0;
+        if let Some(why) = impossible {
+            removed(making)?;
+            fs::DirBuilder::new().mode(0o700).create(making)?;
+            fs::write(making.join(IMPOSSIBLE), why)?;
+        }
+        let store = folder.parent().unwrap_or(folder);
+        let records = Records::in_store(store);
+        // The long part, without the turn.
+        for file in shared_file::in_folder(making)? {
+            records.digest(&file, None)?;
+        }
+        // Up to the renaming: who takes the turn next finds this template, and shares its files.
+        let turn = match shared_file::in_folder(making)?.is_empty() {
+            true => None,
+            false => records.turn(),
+        };
+        if let Some(turn) = &turn {
+            let others: Vec<PathBuf> =
+                folders(store)?.into_iter().filter(|path| path.extension().is_none()).collect();
+            records.merge(turn, making, &others)?;
+        }
+        seal::close(making, turn.as_ref())?;
+        fs::rename(making, folder)
     }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = removed(&self.0);
+    }
+}
+
+/// The folders in a store: templates, and what is in the making.
+pub(super) fn folders(store: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(store)? {
+        let entry = entry?;
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if !hidden && entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    Ok(folders)
 }
 
 fn ready(folder: PathBuf, lock: File) -> io::Result<Made> {
@@ -214,9 +259,12 @@ pub(super) fn opened(path: &Path) -> io::Result<Option<File>> {
     Ok(fs::metadata(path).is_ok_and(|its| its.ino() == ours).then_some(lock))
 }
 
+/// Removes a folder of a store, if it is there.
 pub(super) fn removed(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
+    let records = Records::in_store(path.parent().unwrap_or(path));
+    let shared = shared_file::in_folder(path)?;
+    records.while_names_change(&shared, || match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
+    })
 }

@@ -1,5 +1,7 @@
 //! The store, with templates that are made at once.
 
+mod images;
+
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::beneath::{Beneath, is_ours, leads_to_ours};
-use crate::qemu::copy_of;
+use crate::sparse_copy::copy_of;
 
 /// More files than a moment has.
 const FILES: usize = 100;

@@ -45,6 +45,15 @@ pub(super) enum Ram {
     InState,
 }
 
+/// A disk image of a clone, in the place of the one that the machine had.
+#[derive(Debug)]
+pub(super) struct OwnImage {
+    /// The place of the option's value among the arguments.
+    pub(super) at: usize,
+    pub(super) path: PathBuf,
+    pub(super) format: Format,
+}
+
 /// A disk image that a machine writes to, or that lies where its files are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Image {
@@ -160,14 +169,9 @@ impl CommandLine {
         Err(format!("it writes to an image outside of its run: {path}"))
     }
 
-    /// The command of a clone, which waits to be given its state. `images` are the clone's own, by the places of those
-    /// that they replace; `sockets` are descriptors by the ids of their character devices.
-    pub(super) fn of_clone(
-        &self,
-        ram: &Ram,
-        images: &[(usize, PathBuf)],
-        sockets: &[(&str, i32)],
-    ) -> Vec<String> {
+    /// The command of a clone, which waits to be given its state. `images` are the clone's own; `sockets` are descriptors
+    /// by the ids of their character devices.
+    pub(super) fn of_clone(&self, ram: &Ram, images: &[OwnImage], sockets: &[(&str, i32)]) -> Vec<String> {
         let mut arguments = self.arguments.clone();
         for (option, at, value) in self.options() {
             let mut properties = Properties::parse(value);
@@ -193,12 +197,9 @@ impl CommandLine {
                     properties.set("fd", fd.to_string());
                 }
                 "drive" => {
-                    let Some((_, image)) = images.iter().find(|(its, _)| *its == at) else { continue };
-                    properties.set("file", image.to_string_lossy());
-                    // One that is to be saved has a copy of the image, as it is; any other has a layer over it.
-                    if !matches!(ram, Ram::Shared(_)) {
-                        properties.set("format", "qcow2");
-                    }
+                    let Some(image) = images.iter().find(|image| image.at == at) else { continue };
+                    properties.set("file", image.path.to_string_lossy());
+                    properties.set("format", image.format.name());
                 }
                 // A new identity tells the guest's kernel that it is a copy: it makes new random numbers.
                 "device" if properties.head() == "vmgenid" => properties.set("guid", "auto"),
@@ -324,9 +325,17 @@ mod tests {
         assert_eq!(command.obstacle(run), None);
         let images = command.images(run);
         assert_eq!(images.len(), 2);
-        let own: Vec<_> = images.iter().map(|image| (image.at, format!("/c/{}", image.at).into())).collect();
+        let own = |formats: [Format; 2]| -> Vec<OwnImage> {
+            let own = |(image, format): (&Image, Format)| OwnImage {
+                at: image.at,
+                path: format!("/c/{}", image.at).into(),
+                format,
+            };
+            images.iter().zip(formats).map(own).collect()
+        };
+        let layers = own([Format::Qcow2, Format::Qcow2]);
         let clone =
-            command.of_clone(&Ram::Private("/t/memory".into()), &own, &[("nixvm-console", 21)]).join(" ");
+            command.of_clone(&Ram::Private("/t/memory".into()), &layers, &[("nixvm-console", 21)]).join(" ");
         for part in [
             "cache=writeback,file=/c/5,id=drive1,if=none,format=qcow2",
             "file=/c/7,format=qcow2,id=drive2,if=none",
@@ -339,10 +348,11 @@ mod tests {
             assert!(clone.contains(part), "{part}: {clone}");
         }
         assert!(clone.starts_with("-machine accel=tcg -m 1024 "), "{clone}");
-        let to_save = command.of_clone(&Ram::Shared("/t/memory".into()), &own, &[]).join(" ");
+        let copies = own([Format::Qcow2, Format::Raw]);
+        let to_save = command.of_clone(&Ram::Shared("/t/memory".into()), &copies, &[]).join(" ");
         assert!(to_save.contains("file=/c/7,format=raw,id=drive2"), "its images are copies: {to_save}");
-        assert!(to_save.contains("file=/c/5,id=drive1,if=none "), "{to_save}");
-        let kept = command.of_clone(&Ram::InState, &own, &[]).join(" ");
+        assert!(to_save.contains("file=/c/5,id=drive1,if=none,format=qcow2"), "{to_save}");
+        let kept = command.of_clone(&Ram::InState, &layers, &[]).join(" ");
         assert!(kept.contains("-object memory-backend-ram,id=nixvm-memory,size=1024M "), "{kept}");
         assert!(kept.contains("file=/c/7,format=qcow2"), "its disks are layers: {kept}");
     }

@@ -1,16 +1,14 @@
 //! Keeping a machine as it stands, whatever it does: its RAM goes into the state, and nothing that is written
 //! depends on anything but QEMU and the Nix store, so that the folder can be taken elsewhere.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::command_line::{CommandLine, is_plain};
-use super::copy::copy;
+use super::layers::gather;
 use super::outside::Outside;
-use super::overlay::{self, Below, Format};
 use super::save::{Description, Saved, SavedImage, moved, uri};
 use super::{MACHINE_FILE, STATE_FILE, fitness};
 use crate::qemu::{Accelerator, Qemu, RunDirectory};
@@ -68,8 +66,8 @@ impl Qemu {
             let saved = format!("image{number}");
             let to = folder.join(&saved);
             moved(&image.path, &to)?;
-            let origin = image.path.parent().unwrap_or(run_dir.path()).to_owned();
-            gather(&to, format, origin).await?;
+            let origin = image.path.parent().unwrap_or(run_dir.path());
+            gather(&to, format, origin, |below| below.starts_with("/nix/store")).await?;
             let own = image.path.strip_prefix(run_dir.path()).unwrap_or(&image.path).to_owned();
             images.push(SavedImage { at: image.at, saved, own, format: Some(format) });
         }
@@ -106,33 +104,4 @@ impl Qemu {
                 .section("QEMU's messages", self.stderr_tail()));
         }
     }
-}
-
-/// Copies what an image lies over beside it, and has it named there by a path that is relative. What is in the Nix store
-/// stays where it is.
-async fn gather(image: &Path, mut format: Format, mut origin: PathBuf) -> Result {
-    let mut top = image.to_owned();
-    let failed = |error| Error::io(format_args!("gather the disks of {}", image.display()), &error);
-    while format == Format::Qcow2
-        && let Some(found) = File::open(&top).and_then(|file| Below::read(&file)).map_err(failed)?
-    {
-        let below = origin.join(found.name);
-        format = match found.format {
-            Some(format) => format,
-            // As QEMU itself found out. It was only read, so the guest did not write what is guessed from.
-            None => overlay::format_of(&below).map_err(failed)?,
-        };
-        if below.starts_with("/nix/store") {
-            return Ok(());
-        }
-        let name = format!("{}.below", top.file_name().unwrap_or_default().to_string_lossy());
-        let base = top.with_file_name(&name);
-        let (from, to) = (below.clone(), base.clone());
-        let copied = tokio::task::spawn_blocking(move || copy(&from, &to)).await;
-        copied.unwrap_or_else(|error| Err(error.into())).map_err(failed)?;
-        overlay::set_below(&top, &name).map_err(failed)?;
-        origin = below.parent().unwrap_or(Path::new("/")).to_owned();
-        top = base;
-    }
-    Ok(())
 }

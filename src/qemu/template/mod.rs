@@ -13,10 +13,10 @@
 
 mod allowed;
 mod command_line;
-pub(super) mod copy;
 mod fitness;
 mod foreign;
 mod keep;
+mod layers;
 mod outside;
 mod overlay;
 mod program;
@@ -26,7 +26,6 @@ mod resume;
 mod save;
 
 pub(super) use command_line::CommandLine;
-pub(crate) use copy::copy_of;
 pub(crate) use fitness::unfit;
 pub(crate) use foreign::{is_script_in_store, suspicious};
 pub(in crate::qemu) use outside::Made;

@@ -46,6 +46,16 @@ pub(super) enum Format {
     Raw,
 }
 
+impl Format {
+    /// As QEMU calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+        }
+    }
+}
+
 /// Makes the image `path`, which reads as `below` until it is written to. `below` is named in it as given.
 pub(super) fn create(path: &Path, below: &Path, format: Format) -> io::Result<()> {
     let size = size_of(below, format)?;
@@ -53,10 +63,7 @@ pub(super) fn create(path: &Path, below: &Path, format: Format) -> io::Result<()
     if name.len() > 1023 || size > LARGEST {
         return Err(io::Error::other(format!("{} is too large, or its name too long", below.display())));
     }
-    let format = match format {
-        Format::Qcow2 => "qcow2",
-        Format::Raw => "raw",
-    };
+    let format = format.name();
     let mut extensions = Vec::new();
     extensions.extend(BACKING_FORMAT.to_be_bytes());
     extensions.extend((format.len() as u32).to_be_bytes());
@@ -179,6 +186,26 @@ impl Below {
     }
 }
 
+/// Whether nothing was written to an image that [`create`] made, so that it reads as the one below.
+pub(super) fn is_empty(path: &Path) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let mut header = [0; 72];
+    file.read_exact_at(&mut header, 0)?;
+    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let large = |at: usize| (u64::from(number(at)) << 32) | u64::from(number(at + 4));
+    let (entries, at, snapshots) = (number(36), large(40), number(60));
+    if header[..4] != *MAGIC
+        || number(20) != CLUSTER_BITS
+        || u64::from(entries) * 8 > CLUSTER
+        || snapshots > 0
+    {
+        return Ok(false);
+    }
+    let mut table = vec![0; entries as usize * 8];
+    file.read_exact_at(&mut table, at)?;
+    Ok(table.iter().all(|byte| *byte == 0))
+}
+
 /// Names another image as the one below, by a name that is no longer than the one that is there.
 pub(super) fn set_below(path: &Path, name: &str) -> io::Result<()> {
     let file = File::options().read(true).write(true).open(path)?;
@@ -259,6 +286,39 @@ mod tests {
             if format == Format::Raw {
                 qemu_img(&["compare", overlay, path(below).to_str().unwrap()]);
             }
+        }
+    }
+
+    #[test]
+    fn an_image_is_empty_until_something_is_written_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("below"), vec![7u8; 1 << 20]).unwrap();
+        let io = |command: &str| {
+            let image = path("over");
+            let status =
+                Command::new("qemu-io").args(["-f", "qcow2", "-c", command]).arg(image).output().unwrap();
+            assert!(status.status.success(), "{command}");
+        };
+        for (command, empty) in [
+            ("read 0 4096", true),
+            ("flush", true),
+            ("write 0 512", false),
+            ("write -z 0 65536", false),
+            ("discard 0 65536", false),
+        ] {
+            create(&path("over"), &path("below"), Format::Raw).unwrap();
+            assert!(is_empty(&path("over")).unwrap());
+            io(command);
+            assert_eq!(is_empty(&path("over")).unwrap(), empty, "{command}");
+            std::fs::remove_file(path("over")).unwrap();
+        }
+        create(&path("over"), &path("below"), Format::Raw).unwrap();
+        qemu_img(&["snapshot", "-c", "moment", path("over").to_str().unwrap()]);
+        assert!(!is_empty(&path("over")).unwrap(), "a snapshot is something");
+        for bytes in [&b""[..], b"QFI\xfb", &[7; 4096]] {
+            std::fs::write(path("other"), bytes).unwrap();
+            assert!(!is_empty(&path("other")).unwrap_or(false));
         }
     }
 

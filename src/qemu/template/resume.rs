@@ -11,17 +11,18 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::net::UnixStream;
 
-use super::command_line::{CLOSED, Ram, layer};
-use super::copy::copy;
+use super::command_line::{CLOSED, OwnImage, Ram, layer};
+use super::layers::lies_over_its_neighbour;
 use super::outside::Made;
+use super::overlay::Format;
 use super::save::Description;
 use super::{MACHINE_FILE, RAM_FILE, STATE_FILE, program};
 use crate::beneath::Beneath;
 use crate::qemu::launch::{self, CHANNEL, CONSOLE, CONTROL};
 use crate::qemu::line_end::LineEnd;
 use crate::qemu::{QMP_LIMIT, Qemu, RunDirectory, port_holder, supervise};
-use crate::text;
-use crate::{Error, ErrorKind, Event, Events, Result};
+use crate::sparse_copy::copy;
+use crate::{Error, ErrorKind, Event, Events, Result, shared_file, text};
 
 /// For QEMU to start and to load the state.
 const STARTED: Duration = Duration::from_secs(30);
@@ -34,7 +35,7 @@ const DESCRIPTION: u64 = 1 << 20;
 pub(crate) struct Resume<'a> {
     /// The template's folder, which has to stay as long as the clone lives.
     pub(crate) folder: &'a Path,
-    /// Where it is to be saved again, if it is: it gets copies of RAM and disks then.
+    /// Where it is to be saved again, if it is: it gets copies of RAM and disks then, but for disks that are shared.
     pub(crate) to_save: Option<&'a Path>,
     /// Its command is not trusted: QEMU is told to open nothing of its own accord.
     pub(crate) foreign: bool,
@@ -67,15 +68,22 @@ impl Qemu {
         let mut descriptors: Vec<OwnedFd> = vec![line.descriptor()?, control_theirs.into(), channel];
         let sockets: Vec<(&str, i32)> =
             [CONSOLE, CONTROL, CHANNEL].into_iter().zip(descriptors.iter().map(AsRawFd::as_raw_fd)).collect();
-        let mut images: Vec<(usize, PathBuf)> = Vec::new();
+        let mut images = Vec::new();
         for image in &description.images {
             let own = run_dir.path().join(&image.own);
             let below = folder.join(&image.saved);
-            match to_save {
-                Some(_) => copied(below, own.clone()).await?,
-                None => layer(&own, &below, description.format_of(image))?,
-            }
-            images.push((image.at, own));
+            let format = description.format_of(image);
+            let format = match to_save {
+                Some(_) if is_its_own(&below, format)? => {
+                    copied(below, own.clone()).await?;
+                    format
+                }
+                _ => {
+                    layer(&own, &below, format)?;
+                    Format::Qcow2
+                }
+            };
+            images.push(OwnImage { at: image.at, path: own, format });
         }
         let ram = folder.join(RAM_FILE);
         let ram = match to_save {
@@ -134,6 +142,15 @@ impl Qemu {
     pub(crate) async fn go_on(&self) -> Result {
         self.qmp().execute("cont", None, QMP_LIMIT).await.map(drop)
     }
+}
+
+/// Whether an image of a template can be copied alone, and has to be: it is not shared, and lies over no other there.
+fn is_its_own(image: &Path, format: Format) -> Result<bool> {
+    let is = || {
+        let shared = shared_file::is_shared(&std::fs::symlink_metadata(image)?);
+        Ok(!shared && !lies_over_its_neighbour(image, format)?)
+    };
+    is().map_err(|error: std::io::Error| Error::io(format_args!("read {}", image.display()), &error))
 }
 
 /// Copies what may be hundreds of MiB.

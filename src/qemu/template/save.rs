@@ -1,20 +1,22 @@
 //! Saving a machine.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::command_line::{CommandLine, Image, is_plain};
+use super::layers::settle;
 use super::outside::{Outside, Own, Unlisted};
 use super::overlay::Format;
 use super::{MACHINE_FILE, MEMORY, RAM_FILE, STATE_FILE};
 use crate::build::BuiltVm;
 use crate::qemu::{Accelerator, QMP_LIMIT, Qemu, RunDirectory, reach};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, shared_file, sparse_copy};
 
 /// For the state of the devices, which is less than a MiB, to be written.
 const WRITTEN: Duration = Duration::from_secs(60);
@@ -139,7 +141,8 @@ pub(super) struct Description {
 impl Description {
     /// The format of an image: never what its first bytes say, which the guest may have written. A root disk is qcow2.
     pub(super) fn format_of(&self, image: &SavedImage) -> Format {
-        self.command.format_at(image.at).or(image.format).unwrap_or(Format::Qcow2)
+        // The one of the command is that of the layer that a clone had, where the template was made of a clone.
+        image.format.or_else(|| self.command.format_at(image.at)).unwrap_or(Format::Qcow2)
     }
 
     pub(super) fn write(&self, path: &Path) -> Result {
@@ -159,7 +162,7 @@ pub(super) struct SavedImage {
     pub(super) saved: String,
     /// Where a clone's own layer belongs, in its run directory.
     pub(super) own: PathBuf,
-    /// What QEMU took it for, where the drive's option does not say it.
+    /// What QEMU took it for.
     #[serde(default)]
     pub(super) format: Option<Format>,
 }
@@ -211,6 +214,7 @@ impl Qemu {
         self.qmp().execute("stop", None, QMP_LIMIT).await?;
         let version = self.version().await?;
         self.write_state(&uri(&folder.join(STATE_FILE), version)).await?;
+        let unwritten = self.unwritten().await;
         // It may be slow to let go of its RAM; what counts is written.
         let _ = self.qmp().execute("quit", None, QMP_LIMIT).await;
         let mut exit = self.exit();
@@ -219,7 +223,14 @@ impl Qemu {
         let mut images = Vec::new();
         for (number, (image, format)) in disks.into_iter().zip(formats).enumerate() {
             let saved = format!("image{number}");
-            moved(&image.path, &folder.join(&saved))?;
+            let to = folder.join(&saved);
+            moved(&image.path, &to)?;
+            let format = settle(&to, format, folder.parent().unwrap_or(folder)).await?;
+            // It was read only, as the image of the Nix store is: other templates may have the same.
+            if image.path.to_str().is_some_and(|path| unwritten.contains(path)) {
+                shared_file::share(&to)
+                    .map_err(|error| Error::io(format_args!("protect {}", to.display()), &error))?;
+            }
             let own = image.path.strip_prefix(run_dir.path()).unwrap_or(&image.path).to_owned();
             images.push(SavedImage { at: image.at, saved, own, format: Some(format) });
         }
@@ -274,6 +285,16 @@ impl Qemu {
         Ok(images.iter().map(format).collect())
     }
 
+    /// The images that the guest has written nothing to, as far as QEMU tells. It decides nothing but which ones are
+    /// worth sharing: what is shared is known by its content.
+    async fn unwritten(&self) -> BTreeSet<String> {
+        let asked = async {
+            let blocks = self.qmp().execute("query-block", None, QMP_LIMIT).await?;
+            Ok::<_, Error>((blocks, self.qmp().execute("query-blockstats", None, QMP_LIMIT).await?))
+        };
+        asked.await.map_or_else(|_| BTreeSet::new(), |(blocks, counts)| unwritten(&blocks, &counts))
+    }
+
     /// Writes everything but the RAM. The machine has to stand still.
     async fn write_state(&self, uri: &str) -> Result {
         let started = Instant::now();
@@ -319,6 +340,18 @@ impl Qemu {
     }
 }
 
+/// The files of the disks to which nothing was written, by QEMU's answers.
+fn unwritten(blocks: &Value, counts: &Value) -> BTreeSet<String> {
+    let is_unwritten = |device: &Value| {
+        let its = counts.as_array()?.iter().find(|its| its["device"] == *device)?;
+        let count = |name: &str| its["stats"][name].as_u64();
+        Some(count("wr_operations")? == 0 && count("unmap_operations")? == 0)
+    };
+    let disks = blocks.as_array().into_iter().flatten();
+    let disks = disks.filter(|disk| is_unwritten(&disk["device"]).unwrap_or(false));
+    disks.filter_map(|disk| disk["inserted"]["file"].as_str().map(str::to_owned)).collect()
+}
+
 /// A file as the target of a migration. QEMU has a way of its own for it since 8.2.
 pub(super) fn uri(path: &Path, version: (u64, u64)) -> String {
     let path = path.to_string_lossy();
@@ -331,7 +364,7 @@ pub(super) fn uri(path: &Path, version: (u64, u64)) -> String {
 /// Moves an image, to another file system if need be.
 pub(super) fn moved(from: &Path, to: &Path) -> Result {
     let outcome = std::fs::rename(from, to).or_else(|error| match error.kind() {
-        std::io::ErrorKind::CrossesDevices => std::fs::copy(from, to).map(drop),
+        std::io::ErrorKind::CrossesDevices => sparse_copy::copy(from, to),
         _ => Err(error),
     });
     outcome.map_err(|error| Error::io(format_args!("move {} to {}", from.display(), to.display()), &error))
@@ -353,6 +386,25 @@ mod tests {
         ] {
             assert_eq!(memory_of(text).as_deref(), size, "{text}");
         }
+    }
+
+    #[test]
+    fn a_disk_is_unwritten_where_qemu_counted_no_write_and_nothing_that_was_given_up() {
+        let disk =
+            |device: &str| json!({ "device": device, "inserted": { "file": format!("/run/{device}") } });
+        let counts = |device: &str, stats: Value| json!({ "device": device, "stats": stats });
+        let none =
+            json!({ "wr_operations": 0, "unmap_operations": 0, "flush_operations": 3, "rd_operations": 9 });
+        let blocks = json!([disk("read"), disk("written"), disk("unmapped"), disk("old"), disk("unknown"), { "device": "cd" }]);
+        let counts = json!([
+            counts("written", json!({ "wr_operations": 1, "unmap_operations": 0 })),
+            counts("read", none.clone()),
+            counts("unmapped", json!({ "wr_operations": 0, "unmap_operations": 1 })),
+            counts("old", json!({ "wr_operations": 0 })),
+            counts("cd", none),
+        ]);
+        assert_eq!(unwritten(&blocks, &counts), BTreeSet::from(["/run/read".to_owned()]));
+        assert!(unwritten(&json!(null), &json!({})).is_empty());
     }
 
     #[test]

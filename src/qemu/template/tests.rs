@@ -1,5 +1,7 @@
 //! A real QEMU with a boot sector for a guest.
 
+mod shared;
+
 use std::path::Path;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,12 +41,20 @@ async fn counter(images: &Path, template: &Path) -> Firmware {
 
 /// One of a kept machine is started as if it came from elsewhere.
 async fn clone(template: &Path) -> crate::Result<(Qemu, UnixStream, RunDirectory)> {
+    clone_to_save(template, None).await
+}
+
+/// One that is to be saved to `to_save`, if so.
+async fn clone_to_save(
+    template: &Path,
+    to_save: Option<&Path>,
+) -> crate::Result<(Qemu, UnixStream, RunDirectory)> {
     let run_dir = RunDirectory::create().unwrap();
     let (_, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let (channel, events) = (theirs.into(), Events::none());
     let resume = Resume {
         folder: template,
-        to_save: None,
+        to_save,
         foreign: super::resume::read(&template.join(MACHINE_FILE)).is_ok_and(|its| its.whole),
         machine: "clone",
         scenario: None,

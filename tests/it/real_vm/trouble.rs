@@ -43,7 +43,9 @@ fn this() -> Command {
 /// The folders of templates, the one that was made last first.
 fn templates(place: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(place.join("templates")).unwrap().flatten().map(|entry| entry.path());
-    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    // What is known of shared images is in a hidden one.
+    let is_hidden = |path: &Path| path.file_name().unwrap().as_encoded_bytes().starts_with(b".");
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir() && !is_hidden(path)).collect();
     folders.sort_by_key(|folder| std::cmp::Reverse(fs::metadata(folder).unwrap().modified().unwrap()));
     folders
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 /// Copies a file, the parts of it that hold something; with no copying at all where the file system can share
 /// them.
-pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     copy_of(&File::open(from)?, to)
 }
 
@@ -21,7 +21,7 @@ pub(crate) fn copy_of(from: &File, to: &Path) -> io::Result<()> {
 }
 
 /// [`copy`] to a file that may be there already, and stays the same file.
-pub(in crate::qemu) fn over(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn over(from: &Path, to: &Path) -> io::Result<()> {
     contents(&File::open(from)?, &File::create(to)?)
 }
 

@@ -1,0 +1,332 @@
+//! Large files that several folders of a store hold: one inode with a name in each, so the file takes its room once, and
+//! the file system frees it with its last name.
+//!
+//! A file is shared when nobody may write to it any more: it has no permission to be written, and this user alone may
+//! read it. Such a file is known by its content. The content is hashed once; afterwards the times of its last change
+//! say whether it is the same. A new name and a removed name change these times as well, so who adds or removes one
+//! here writes the new times down ([`Records`]). Times that do not fit are no fault: the content is hashed again.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::file_lock::{self, MOMENT, Mode};
+use crate::sparse_copy::copy;
+
+/// Files that take less room are not worth it, in bytes. Smaller ones are hashed wherever they are.
+const LEAST: u64 = 4 << 20;
+/// The mode of a shared file.
+const MODE: u32 = 0o400;
+/// The folder in a store with what is known of its shared files.
+const FOLDER: &str = ".shared";
+const LOCK: &str = "lock";
+/// Content is hashed in pieces of this size; those that are all zero are left out, so holes count as what they read as.
+const PIECE: u64 = 64 << 10;
+
+/// Whether a file is shared, by what is known of it.
+pub(crate) fn is_shared(found: &Metadata) -> bool {
+    found.is_file() && found.mode() & 0o222 == 0 && found.len() > LEAST
+}
+
+/// Makes a file one that may be shared, if that is worth it. Nobody may have it open to write, and nobody may write to
+/// it from now on.
+///
+/// # Errors
+/// Those of chmod(2).
+pub(crate) fn share(path: &Path) -> io::Result<()> {
+    let found = fs::metadata(path)?;
+    if found.blocks() * 512 >= LEAST && found.len() > LEAST {
+        fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    }
+    Ok(())
+}
+
+/// Gives a shared file another name; where the file system can't do that, and for a file that is not shared, `to` is a
+/// copy.
+///
+/// # Errors
+/// Those of copying.
+pub(crate) fn hold(from: &Path, to: &Path) -> io::Result<()> {
+    hold_by(from, to, |from, to| fs::hard_link(from, to))
+}
+
+fn hold_by(from: &Path, to: &Path, link: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+    if !is_shared(&fs::symlink_metadata(from)?) {
+        return copy(from, to);
+    }
+    let linked = match Records::of(from) {
+        Some(records) => records.while_names_change(&[from.to_owned()], || link(from, to)),
+        None => link(from, to),
+    };
+    let Err(error) = linked else { return Ok(()) };
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        return Err(error);
+    }
+    // Another file system, one without links, or too many links.
+    tracing::debug!(%error, from = %from.display(), to = %to.display(), "a shared file is copied");
+    copy(from, to)?;
+    fs::set_permissions(to, fs::Permissions::from_mode(MODE))
+}
+
+/// The shared files in a folder.
+///
+/// # Errors
+/// Those of reading the folder, but not that there is none.
+pub(crate) fn in_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut shared = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        // What is gone by now is no longer in it.
+        if fs::symlink_metadata(&path).is_ok_and(|found| is_shared(&found)) {
+            shared.push(path);
+        }
+    }
+    Ok(shared)
+}
+
+/// What is known of the shared files of a store, a folder of folders.
+#[derive(Debug, Clone)]
+pub(crate) struct Records(PathBuf);
+
+/// A shared file, as it was when it was hashed or its names changed last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    size: u64,
+    written: (i64, i64),
+    changed: (i64, i64),
+    digest: String,
+}
+
+impl Record {
+    fn fits(&self, found: &Metadata) -> bool {
+        self.is_written_as(found) && self.changed == (found.ctime(), found.ctime_nsec())
+    }
+
+    fn is_written_as(&self, found: &Metadata) -> bool {
+        self.size == found.len() && self.written == (found.mtime(), found.mtime_nsec())
+    }
+}
+
+/// While this lives, no other process changes the names of the store's shared files.
+#[derive(Debug)]
+pub(crate) struct Turn(#[expect(dead_code, reason = "the lock ends with it")] File);
+
+impl Records {
+    /// Those of a store.
+    pub(crate) fn in_store(store: &Path) -> Self {
+        Self(store.join(FOLDER))
+    }
+
+    /// Those that know a file of a folder in a store; `None` where there are none.
+    fn of(path: &Path) -> Option<Self> {
+        let store = path.parent()?.parent()?;
+        Some(Self::in_store(store)).filter(|records| records.0.is_dir())
+    }
+
+    /// The digest of a shared file's content. It is read only where nothing says that it is unchanged. The turn is taken for
+    /// that, unless the caller has it.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub(crate) fn digest(&self, path: &Path, turn: Option<&Turn>) -> io::Result<String> {
+        let file = File::open(path)?;
+        if let Some(record) = self.fitting(&file.metadata()?) {
+            return Ok(record.digest);
+        }
+        // Another process may be hashing it, or changing its names.
+        let _turn = if turn.is_none() { self.turn() } else { None };
+        self.digest_in_turn(&file)
+    }
+
+    fn digest_in_turn(&self, file: &File) -> io::Result<String> {
+        let before = file.metadata()?;
+        if let Some(record) = self.fitting(&before) {
+            return Ok(record.digest);
+        }
+        let digest = digest_of(file)?;
+        let record = Record {
+            size: before.len(),
+            written: (before.mtime(), before.mtime_nsec()),
+            changed: (before.ctime(), before.ctime_nsec()),
+            digest,
+        };
+        if record.fits(&file.metadata()?) {
+            self.write(before.ino(), &record);
+        }
+        Ok(record.digest)
+    }
+
+    /// Takes the turn to change names. `None` where the lock can't be had in time: names may change all the same, and
+    /// what is written down may not fit then.
+    pub(crate) fn turn(&self) -> Option<Turn> {
+        let locked = || {
+            fs::create_dir_all(&self.0)?;
+            let lock = file_lock::open(&self.0.join(LOCK))?;
+            file_lock::lock_blocking(&lock, Mode::Exclusive, MOMENT)?;
+            io::Result::Ok(Turn(lock))
+        };
+        locked().inspect_err(|error| tracing::debug!(%error, "shared files are used without their lock")).ok()
+    }
+
+    /// Does what adds names to these files, or removes some, and writes their new times down.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub(crate) fn while_names_change<T>(
+        &self,
+        files: &[PathBuf],
+        change: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        if files.is_empty() {
+            return change();
+        }
+        let turn = self.turn();
+        let done = self.known_through(files, change);
+        drop(turn);
+        done
+    }
+
+    fn known_through<T>(&self, files: &[PathBuf], change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let known: Vec<(File, Record)> = files
+            .iter()
+            .filter_map(|path| {
+                let file = File::open(path).ok()?;
+                let record = self.fitting(&file.metadata().ok()?)?;
+                Some((file, record))
+            })
+            .collect();
+        let done = change();
+        for (file, mut record) in known {
+            let Ok(found) = file.metadata() else { continue };
+            if found.nlink() == 0 {
+                let _ = fs::remove_file(self.path(found.ino()));
+            } else if record.is_written_as(&found) && is_shared(&found) {
+                record.changed = (found.ctime(), found.ctime_nsec());
+                self.write(found.ino(), &record);
+            }
+        }
+        done
+    }
+
+    /// Makes each shared file of `folder` another name of a file of the same content, where a folder of `others` has one.
+    /// Where that is not possible the file stays as it is.
+    pub(crate) fn merge(&self, _turn: &Turn, folder: &Path, others: &[PathBuf]) -> io::Result<()> {
+        for path in in_folder(folder)? {
+            let file = File::open(&path)?;
+            let found = file.metadata()?;
+            // It is another's already.
+            if found.nlink() > 1 {
+                continue;
+            }
+            let digest = self.digest_in_turn(&file)?;
+            let Some(same) = self.same(&found, &digest, others) else { continue };
+            let link = path.with_extension("link");
+            let linked = self.known_through(std::slice::from_ref(&same), || {
+                fs::hard_link(&same, &link)?;
+                fs::rename(&link, &path)
+            });
+            match linked {
+                Ok(()) => drop(fs::remove_file(self.path(found.ino()))),
+                Err(error) => {
+                    tracing::debug!(%error, same = %same.display(), "a file is not shared");
+                    let _ = fs::remove_file(&link);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of this content in one of these folders.
+    fn same(&self, found: &Metadata, digest: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+        let files = folders.iter().flat_map(|folder| in_folder(folder).unwrap_or_default());
+        let is_same = |path: &PathBuf| {
+            let Ok(other) = File::open(path) else { return false };
+            let fits = other.metadata().is_ok_and(|its| its.len() == found.len() && its.ino() != found.ino());
+            fits && self.digest_in_turn(&other).is_ok_and(|its| its == digest)
+        };
+        files.into_iter().find(is_same)
+    }
+
+    /// Removes what is known of files that are in none of these folders any more.
+    pub(crate) fn sweep(&self, folders: &[PathBuf]) -> io::Result<()> {
+        let Ok(entries) = fs::read_dir(&self.0) else { return Ok(()) };
+        let _turn = self.turn();
+        let mut inodes = Vec::new();
+        for folder in folders {
+            for path in in_folder(folder)? {
+                inodes.extend(fs::symlink_metadata(path).map(|found| found.ino().to_string()));
+            }
+        }
+        for entry in entries {
+            let name = entry?.file_name();
+            if name != LOCK && inodes.iter().all(|inode| name != inode.as_str()) {
+                let _ = fs::remove_file(self.0.join(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, inode: u64) -> PathBuf {
+        self.0.join(inode.to_string())
+    }
+
+    /// What is known of a file, if it has not changed since.
+    fn fitting(&self, found: &Metadata) -> Option<Record> {
+        let text = fs::read(self.path(found.ino())).ok()?;
+        serde_json::from_slice::<Record>(&text).ok().filter(|record| record.fits(found))
+    }
+
+    /// What can't be written is found out again the next time.
+    fn write(&self, inode: u64, record: &Record) {
+        let written = || {
+            fs::create_dir_all(&self.0)?;
+            let mut file = tempfile::NamedTempFile::new_in(&self.0)?;
+            serde_json::to_writer(&mut file, record)?;
+            file.persist(self.path(inode)).map_err(|error| error.error).map(drop)
+        };
+        if let Err(error) = written() {
+            let error: io::Error = error;
+            tracing::debug!(%error, "what is known of a shared file is not written down");
+        }
+    }
+}
+
+/// The digest of what a file reads as.
+fn digest_of(file: &File) -> io::Result<String> {
+    let size = file.metadata()?.len();
+    let mut hash = Sha256::new();
+    hash.update(size.to_le_bytes());
+    let mut piece = vec![0; PIECE as usize];
+    let mut at = 0;
+    while at < size {
+        let data = match seek(file, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            // Nothing but a hole up to the end.
+            Err(Errno::NXIO) => break,
+            Err(errno) => return Err(errno.into()),
+        };
+        at = data - data % PIECE;
+        let length = usize::try_from((size - at).min(PIECE)).unwrap_or(piece.len());
+        let piece = &mut piece[..length];
+        file.read_exact_at(piece, at)?;
+        if piece.iter().any(|byte| *byte != 0) {
+            hash.update(at.to_le_bytes());
+            hash.update(&*piece);
+        }
+        at += length as u64;
+    }
+    Ok(crate::digest::hex(&hash.finalize(), 32))
+}
+
+#[cfg(test)]
+mod tests;
