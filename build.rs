@@ -27,6 +27,8 @@ fn main() {
     }
     println!("cargo::rustc-env=NIXVM_GUEST_HELPER={}", helper.display());
     println!("cargo::rustc-env=NIXVM_GUEST_HELPER_MACHINE={architecture}");
+    // The folder of a build for a named target has its name (src/scenario/compile/own_build.rs).
+    println!("cargo::rustc-env=NIXVM_TARGET={}", env::var("TARGET").unwrap_or_default());
 }
 
 /// Compiles it; the architecture as `uname -m` has it.
