@@ -17,6 +17,7 @@ use super::order;
 use super::registry::{self, Scenario};
 use super::run;
 use super::suite::Suite;
+use super::turns::Turns;
 use crate::build::Settings;
 use crate::mutex::lock;
 use crate::record::{Folder, History, Writer};
@@ -120,12 +121,12 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         scenarios: chosen.len(),
         record: record.as_ref().map(|record| record.path().to_owned()),
     });
-    let suite = Arc::new(suite.expecting(chosen.into_iter())?);
+    let suite = Arc::new(suite.expecting(chosen.iter().copied())?);
     let exits = Exits::default();
-    let one_at_a_time = one_at_a_time(&mut arguments, suite.machines_at_once());
+    let turns = one_at_a_time(&mut arguments, suite.machines_at_once()).then(|| Arc::new(Turns::of(chosen)));
     let trials = scenarios
         .into_iter()
-        .map(|scenario| trial(scenario, &arguments, &suite, &exits, one_at_a_time.clone()))
+        .map(|scenario| trial(scenario, &arguments, &suite, &exits, turns.clone()))
         .collect();
 
     let relay = Relay::start(&reporter, &mut arguments)?;
@@ -183,7 +184,7 @@ fn trial(
     arguments: &Arguments,
     suite: &Arc<Suite>,
     exits: &Exits,
-    one_at_a_time: Option<Arc<Mutex<()>>>,
+    turns: Option<Arc<Turns>>,
 ) -> Trial {
     let (suite, exits) = (suite.clone(), exits.clone());
     let asked_for = arguments.ignored || arguments.include_ignored;
@@ -198,10 +199,10 @@ fn trial(
         ColorSetting::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
     Trial::ignorable_test(scenario.name(), move || {
+        let _turn = turns.as_ref().and_then(|turns| turns.wait_for(scenario));
         if let Some(why) = left_out {
             return Ok(left_alone(&suite, scenario, why));
         }
-        let _turn = one_at_a_time.as_ref().map(|turn| lock(turn));
         suite.ahead().begins(scenario);
         if suite.fail_fast() && !lock(&exits).is_empty() {
             return Ok(left_alone(&suite, scenario, "another scenario failed before".to_owned()));
@@ -268,11 +269,11 @@ fn tried(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), (Exit, S
 
 /// libtest-mimic with one thread writes `test NAME ...` without an end of line *before* the test
 /// runs, and progress would land in the middle of it. So it gets two threads, and the scenarios
-/// take turns.
-fn one_at_a_time(arguments: &mut Arguments, machines: u64) -> Option<Arc<Mutex<()>>> {
+/// take turns. Whether they do.
+fn one_at_a_time(arguments: &mut Arguments, machines: u64) -> bool {
     let threads = arguments.test_threads.unwrap_or(usize::try_from(machines).unwrap_or(usize::MAX));
     arguments.test_threads = Some(threads.max(2));
-    (threads <= 1).then(Arc::default)
+    threads <= 1
 }
 
 /// Ends this process with the `nixvm-test` that started it, however that one ends: a run of several

@@ -34,6 +34,7 @@ mod registry;
 mod replayed;
 mod run;
 mod suite;
+mod turns;
 
 pub use crate::partition::Partition;
 #[doc(hidden)]

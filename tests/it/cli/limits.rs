@@ -20,7 +20,7 @@ async fn noted(machine: Machine) -> Result {
     note("+")?;
     machine.login("alice", "test").await?.succeed("sleep 0.5").await?;
     // Whoever comes first waits until as many are there as can be.
-    let together: usize = std::env::var("TOGETHER")?.parse()?;
+    let together: usize = std::env::var("TOGETHER").unwrap().parse()?;
     while std::fs::read_to_string("log")?.matches('+').count() < together {
         machine.login("alice", "test").await?.succeed("sleep 0.1").await?;
     }

@@ -76,6 +76,16 @@ pub struct Guest {
     next: u32,
 }
 
+/// Has `command` inherit the environment of this test: without the variables that cargo passes on to tests, and without
+/// those that a person has set for nixvm-test.
+pub fn inherits(command: &mut Command) {
+    let ours = |name: &std::ffi::OsString| name.to_string_lossy().to_lowercase().starts_with("nixvm");
+    std::env::vars_os().filter(|(name, _)| ours(name)).for_each(|(name, _)| {
+        command.env_remove(name);
+    });
+    command.env("NIXVM_TEST", "inherited");
+}
+
 impl Guest {
     /// Starts one, and has heard its hello.
     pub fn start(way: Way) -> Guest {
@@ -98,12 +108,8 @@ impl Guest {
                 command
             }
         };
-        // Neither what cargo passes on to tests nor what whoever runs them has set.
-        let ours = |name: &std::ffi::OsString| name.to_string_lossy().to_lowercase().starts_with("nixvm");
-        std::env::vars_os().filter(|(name, _)| ours(name)).for_each(|(name, _)| {
-            command.env_remove(name);
-        });
-        command.current_dir(folder).env("NIXVM_TEST", "inherited");
+        inherits(&mut command);
+        command.current_dir(folder);
         let mut guest = Guest::spawn(way, command);
         guest.skip_preamble();
         let hello = guest.frame();

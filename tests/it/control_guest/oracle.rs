@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use crate::control_guest::guest::{Guest, Way};
+use crate::control_guest::guest::{Guest, Way, inherits};
 use table::TABLE;
 
 /// Closes what a test inherits by mistake, as the helper does, and is bash then, with the environment that it was given.
@@ -25,16 +25,11 @@ fn reference(text: &str, folder: &Path) -> (i32, Vec<u8>, Vec<u8>) {
         .args(["--wait", crate::control_guest::guest::bash(), "-c", CLOSING, text])
         .args(std::env::var_os("_"))
         .stdin(Stdio::null());
-    as_the_guest(&mut command);
+    inherits(&mut command);
     command.current_dir(folder);
     let output = command.output().unwrap();
     let status = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap());
     (status, output.stdout, output.stderr)
-}
-
-fn as_the_guest(command: &mut Command) {
-    command.env("NIXVM_TEST", "inherited");
-    command.env_remove("NIXVM_GUEST_HELPER").env_remove("NIXVM_GUEST_HELPER_MACHINE");
 }
 
 /// Numbers of processes differ.

@@ -59,10 +59,10 @@ async fn a_machine_in_the_middle_of_a_command_is_kept_and_handed_to_a_person() {
     let kept = Kept::open(&elsewhere).unwrap();
     // What a disk lies over is beside it, and named so.
     let disk = std::fs::read(elsewhere.join("image0")).unwrap();
-    assert!(elsewhere.join("image0.below").exists());
+    assert!(elsewhere.join("image0-01").exists());
     let header = String::from_utf8_lossy(&disk[..4096]).into_owned();
     assert!(
-        header.contains("image0.below") && !header.contains("/templates/"),
+        header.contains("image0-01") && !header.contains("/templates/"),
         "{}",
         header.trim_end_matches('\0')
     );
