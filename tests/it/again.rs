@@ -81,14 +81,6 @@ pub fn rounds(few: usize) -> usize {
     few * soak().unwrap_or(1)
 }
 
-/// Whether this is `./just test-long`; where not, says that a test is left out, and which proves the same.
-pub fn is_soak(otherwise: &str) -> bool {
-    if soak().is_none() {
-        eprintln!("runs in `./just test-long`; in `./just test` {otherwise} proves the same");
-    }
-    soak().is_some()
-}
-
 /// How many lines begin like this.
 pub fn count(said: &[String], what: &str) -> usize {
     said.iter().filter(|line| line.starts_with(what)).count()

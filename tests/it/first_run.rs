@@ -158,7 +158,8 @@ fn the_first_run_builds_the_vm_while_it_compiles_and_later_ones_say_nothing() {
     assert_eq!(text(&first.stdout), "the program runs\n");
     let said = text(&first.stderr);
     let lines: Vec<&str> = said.lines().collect();
-    let stages = ["compiling nixvm-test", "building the VM", "is compiled", "the VM", "the scenario"];
+    let stages =
+        ["compiling nixvm-test", "building the VM", "is compiled", "waiting", "the VM", "the scenario"];
     assert_eq!(lines.len(), stages.len(), "{said}");
     for (line, stage) in lines.iter().zip(stages) {
         assert!(line.starts_with("just: ") && line.contains(stage), "{said}");

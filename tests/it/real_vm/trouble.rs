@@ -9,7 +9,7 @@ use std::process::Command;
 use nixvm_test::{Event, Events};
 
 use super::{alice, machine_at};
-use crate::again::{self, Process, count, is_soak, say};
+use crate::again::{self, Process, count, say};
 use crate::small_disk;
 
 /// What runs as a process of its own: alice's machine, tried.
@@ -52,9 +52,6 @@ fn templates(place: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn after_a_kill_after_damage_and_on_a_full_disk_the_next_machine_is_right() {
-    if !is_soak("template_trouble") {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path();
 
