@@ -57,6 +57,7 @@ impl Server {
     /// Tells the host how a command ended.
     pub fn answer(&mut self, at: usize, status: u32) {
         self.tell_kernel();
+        self.is_filling |= self.early == Early::Unproven;
         if let Some(command) = self.commands.0[at].take() {
             let mut line = Line::new().text(b"status ").number(status).text(b"\n");
             if command.request.sum {
@@ -233,7 +234,8 @@ impl Server {
             self.is_filling = false;
             return true;
         }
-        if ready + starting > wanted / FEW && !self.is_filling {
+        let is_enough = self.early == Early::Unproven || ready + starting > wanted / FEW;
+        if is_enough && !self.is_filling {
             return false;
         }
         while starting < at_once && ready + starting < wanted {
@@ -246,6 +248,11 @@ impl Server {
             starting += 1;
         }
         ready + starting >= wanted
+    }
+
+    /// Whether a command runs, and no worker was ready yet.
+    pub fn is_first_under_way(&self) -> bool {
+        self.early == Early::Unproven && self.commands.running() > 0
     }
 
     /// How many are kept at first.

@@ -19,6 +19,9 @@ const LOOK_AGAIN: usize = 2;
 /// After so many milliseconds without a command or an answer, workers are started to have enough of them again: before
 /// that they would take the processor from the commands.
 const QUIET: usize = 20;
+/// For so long no worker is started beside the first command: the host waits for its answer, and in a guest that has just
+/// booted nothing is as slow as the first bash. In milliseconds.
+const FIRST_QUIET: usize = 500;
 /// No more output and frames are taken in while so much waits to go out.
 const ENOUGH_WAITING: usize = 262144;
 
@@ -69,7 +72,7 @@ pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: En
         commands: Commands([const { None }; COMMANDS]),
         workers: [const { None }; WORKERS],
         kept: Server::kept_at_first(),
-        is_filling: true,
+        is_filling: false,
         lost: 0,
         leftovers: Leftovers::new(),
         kernel: Kernel::new(),
@@ -126,8 +129,9 @@ impl Server {
             let is_full = self.keep_ready();
             self.watch(&mut watch, input, output, signals);
             let looks = self.workers.iter().flatten().any(Worker::is_looked_at);
+            let quiet = if self.is_first_under_way() { FIRST_QUIET } else { QUIET };
             let limit =
-                if looks { Some(LOOK_AGAIN) } else { (!is_full && !self.is_filling).then_some(QUIET) };
+                if looks { Some(LOOK_AGAIN) } else { (!is_full && !self.is_filling).then_some(quiet) };
             match sys::wait_for(&mut watch.watched[..watch.len], limit) {
                 Ok(true) => {}
                 Ok(false) => self.is_filling |= !looks,
