@@ -4,7 +4,8 @@
 //! A file is shared when nobody may write to it any more: it has no permission to be written, and this user alone may
 //! read it. Such a file is known by its content. The content is hashed once; afterwards the times of its last change
 //! say whether it is the same. A new name and a removed name change these times as well, so who adds or removes one
-//! here writes the new times down ([`Records`]). Times that do not fit are no fault: the content is hashed again.
+//! here writes the new times down ([`Records`]). Times that do not fit are no fault: the content is hashed again. So it is
+//! after a restart of the host, since a crash may tear a file whose size and times are on the disk already.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::file_lock::{self, MOMENT, Mode};
+use crate::qemu::accelerator::host_boot;
 use crate::sparse_copy::copy;
 
 /// Files that take less room are not worth it, in bytes. Smaller ones are hashed wherever they are.
@@ -104,12 +106,16 @@ struct Record {
     size: u64,
     written: (i64, i64),
     changed: (i64, i64),
+    /// It holds for one boot of the host.
+    host_boot: String,
     digest: String,
 }
 
 impl Record {
     fn fits(&self, found: &Metadata) -> bool {
-        self.is_written_as(found) && self.changed == (found.ctime(), found.ctime_nsec())
+        self.is_written_as(found)
+            && self.changed == (found.ctime(), found.ctime_nsec())
+            && self.host_boot == host_boot()
     }
 
     fn is_written_as(&self, found: &Metadata) -> bool {
@@ -158,6 +164,7 @@ impl Records {
             size: before.len(),
             written: (before.mtime(), before.mtime_nsec()),
             changed: (before.ctime(), before.ctime_nsec()),
+            host_boot: host_boot(),
             digest,
         };
         if record.fits(&file.metadata()?) {

@@ -186,7 +186,7 @@ async fn clone(
                 Ok(machine) => Ok(Cloned::Machine(Box::new(machine))),
                 Err(error) => {
                     if !is_of_a_port(&error) {
-                        store.discard(&folder);
+                        store.discard(&folder).await;
                     }
                     Err(error)
                 }
@@ -214,11 +214,12 @@ async fn template(
                 Made::Ready(used) => {
                     let its = used.folder.clone();
                     let resumed = Machine::resume_to_save(vm, options.clone(), used, folder).await;
-                    resumed.inspect_err(|error| {
-                        if !is_of_a_port(error) {
-                            store.discard(&its);
-                        }
-                    })?
+                    if let Err(error) = &resumed
+                        && !is_of_a_port(error)
+                    {
+                        store.discard(&its).await;
+                    }
+                    resumed?
                 }
             },
         };

@@ -121,6 +121,10 @@ impl Entry {
     }
 }
 
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|its| its.modified()).ok()
+}
+
 fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
     // A folder without a lock is what a process left that was killed, or another version of this program.
     let mut keys = BTreeSet::new();
@@ -142,11 +146,17 @@ fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
     let mut all = Vec::new();
     for key in keys {
         let path = folder.join(format!("{key}{LOCK}"));
-        let in_use = match opened(&path)? {
-            Some(lock) => !try_lock(&lock, Mode::Exclusive)?,
-            None => false,
+        let (used, in_use) = match modified(&path) {
+            Some(used) => match opened(&path)? {
+                Some(lock) => (used, !try_lock(&lock, Mode::Exclusive)?),
+                None => continue,
+            },
+            // None is made for it, which would be as young as can be.
+            None => match places(folder, &key).iter().filter_map(|place| modified(place)).max() {
+                Some(left) => (left, false),
+                None => continue,
+            },
         };
-        let Ok(used) = fs::metadata(&path).and_then(|its| its.modified()) else { continue };
         let mut entry = Entry { key, size: 0, shared: 0, used, in_use, files: Files::default() };
         entry.look(folder);
         all.push(entry);

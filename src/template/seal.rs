@@ -54,13 +54,13 @@ pub(super) fn broken(folder: &Path) -> Option<String> {
     let Ok(sealed) = serde_json::from_slice::<Seal>(&text) else {
         return Some("its seal is damaged".to_owned());
     };
+    if sealed.host_boot != host_boot() {
+        return Some("this host was restarted since".to_owned());
+    }
     let found = match seal(folder, None) {
         Ok(found) => found,
         Err(error) => return Some(format!("it can't be read: {error}")),
     };
-    if found.host_boot != sealed.host_boot {
-        return Some("this host was restarted since".to_owned());
-    }
     let changed = |name: &&String| found.files.get(*name) != sealed.files.get(*name);
     match sealed.files.keys().chain(found.files.keys()).find(changed) {
         Some(name) => Some(format!("{name} was changed")),
@@ -139,6 +139,9 @@ mod tests {
         let folder = sealed();
         let text = fs::read_to_string(folder.path().join(SEAL_FILE)).unwrap();
         fs::write(folder.path().join(SEAL_FILE), text.replace(&host_boot(), "another")).unwrap();
-        assert!(broken(folder.path()).unwrap().contains("restarted"));
+        // Nothing else is read for that: it could not be.
+        fs::remove_file(folder.path().join("state")).unwrap();
+        fs::create_dir(folder.path().join("state")).unwrap();
+        assert_eq!(broken(folder.path()).unwrap(), "this host was restarted since");
     }
 }

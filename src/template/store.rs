@@ -89,29 +89,47 @@ impl Store {
             Taken::ToMake(lock) => lock,
         };
         let making = self.folder.join(format!("{}{MAKING}", key.name()));
-        for old in [&folder, &making] {
-            removed(old).map_err(failed)?;
-        }
+        // A caller that gives up meanwhile does not let go of the lock.
+        let old = [folder.clone(), making.clone()];
+        let gone = blocking(move || old.iter().try_for_each(|old| removed(old)).map(|()| lock));
+        let lock = gone.await.map_err(failed)?;
         fs::DirBuilder::new().mode(0o700).create(&making).map_err(failed)?;
         // Also when the caller gives up in the middle.
         let unfinished = Unfinished(making);
-        let outcome = make(&unfinished.0).await?;
+        let outcome = match make(&unfinished.0).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // In this order.
+                let gone = blocking(move || {
+                    drop(unfinished);
+                    drop(lock);
+                    Ok(())
+                });
+                let _ = gone.await;
+                return Err(error);
+            }
+        };
         // It may read hundreds of MiB; a caller that gives up meanwhile lets go of neither the folder nor the lock.
         let to = folder.clone();
-        let finished = tokio::task::spawn_blocking(move || unfinished.finish(&to, outcome).map(|()| lock));
-        let lock = finished.await.unwrap_or_else(|error| Err(error.into())).map_err(failed)?;
+        let finished = blocking(move || unfinished.finish(&to, outcome).map(|()| lock));
+        let lock = finished.await.map_err(failed)?;
         // From alone to shared: another may come in between, who finds it whole.
         let shared = file_lock::lock(&lock, Mode::Shared, MOMENT, |_| ()).await;
         shared.map_err(|why| why.error(doing()))?;
-        prune::to_size(&self.folder);
+        let store = self.folder.clone();
+        let pruned = blocking(move || {
+            prune::to_size(&store);
+            Ok(())
+        });
+        pruned.await.map_err(failed)?;
         ready(folder.clone(), lock).map_err(failed)
     }
 
     /// The template of `key` if it is there and nobody is making it.
-    pub(super) fn whole(&self, key: &Key) -> io::Result<Option<Use>> {
+    pub(super) async fn whole(&self, key: &Key) -> io::Result<Option<Use>> {
         let folder = self.folder.join(key.name());
         let Some(lock) = opened(&self.folder.join(format!("{}{LOCK}", key.name())))? else { return Ok(None) };
-        if !try_lock(&lock, Mode::Shared)? || seal::broken(&folder).is_some() {
+        if !try_lock(&lock, Mode::Shared)? || broken(&folder).await.is_some() {
             return Ok(None);
         }
         Ok(match ready(folder, lock)? {
@@ -127,13 +145,13 @@ impl Store {
     }
 
     /// Throws a template away that no machine goes on from. Who uses it goes on using it.
-    pub(super) fn discard(&self, folder: &Path) {
-        let path = folder.with_extension(&LOCK[1..]);
-        let gone = || match opened(&path)? {
-            Some(lock) if try_lock(&lock, Mode::Exclusive)? => removed(folder),
+    pub(super) async fn discard(&self, folder: &Path) {
+        let (path, its) = (folder.with_extension(&LOCK[1..]), folder.to_owned());
+        let gone = move || match opened(&path)? {
+            Some(lock) if try_lock(&lock, Mode::Exclusive)? => removed(&its),
             _ => Ok(()),
         };
-        if let Err(error) = gone() {
+        if let Err(error) = blocking(gone).await {
             tracing::debug!(%error, folder = %folder.display(), "a bad template stays");
         }
     }
@@ -176,10 +194,16 @@ impl Store {
     }
 }
 
+/// Does on a thread of its own what hashes, or removes, hundreds of MiB, or waits for the turn of the shared files: the
+/// consoles of other machines may live on the caller's.
+async fn blocking<T: Send + 'static>(what: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(what).await.unwrap_or_else(|error| Err(error.into()))
+}
+
 /// [`seal::broken`], which may read hundreds of MiB.
 async fn broken(folder: &Path) -> Option<String> {
     let folder = folder.to_owned();
-    let looked = tokio::task::spawn_blocking(move || seal::broken(&folder)).await;
+    let looked = blocking(move || Ok(seal::broken(&folder))).await;
     looked.unwrap_or_else(|error| Some(format!("it could not be looked at: {error}")))
 }
 

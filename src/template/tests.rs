@@ -165,3 +165,25 @@ async fn those_used_longest_ago_go_first_and_none_in_use() {
     assert_eq!(prune(&case.store, 0).unwrap().len(), 1);
     assert_eq!(case.names(), [""; 0]);
 }
+
+#[tokio::test]
+async fn rubbish_without_a_lock_is_as_old_as_it_is_and_goes_first() {
+    let case = Case::new();
+    let used = std::time::SystemTime::now() - Duration::from_secs(100);
+    case.made("booted").await.lock.set_modified(used).unwrap();
+    let old = used - Duration::from_secs(100);
+    for name in ["0123", "4567.making"] {
+        let rubbish = case.store.folder().join(name);
+        fs::create_dir(&rubbish).unwrap();
+        writes(&rubbish).await.unwrap();
+        fs::File::open(&rubbish).unwrap().set_modified(old).unwrap();
+    }
+    let before = case.names();
+    let all = list(&case.store).unwrap();
+    assert_eq!(all.iter().map(|entry| entry.used).collect::<Vec<_>>(), [used, old, old]);
+    assert_eq!(case.names(), before, "who lists makes no locks");
+    let gone = prune(&case.store, all[0].size).unwrap();
+    assert_eq!(gone.len(), 2);
+    assert!(gone.iter().all(|entry| entry.key != case.key("booted").name()), "{gone:?}");
+    assert_eq!(case.names().len(), 2, "the one that was used, and its lock");
+}
