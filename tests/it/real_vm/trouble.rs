@@ -77,10 +77,12 @@ fn after_a_kill_after_damage_and_on_a_full_disk_the_next_machine_is_right() {
     assert_eq!(count(&said, "note: a template is made again: state was changed"), 1, "{said:#?}");
 
     // No room for one: booted cold, in one line, and nothing is left.
-    let script = "\"$@\" && test -z \"$(ls \"$0\" | grep -v lock)\"";
+    let script =
+        r#""$@" && echo "> left: $(ls -A "$0" | sed -E 's/^[0-9a-f]{32}[.]lock$/KEY.lock/' | xargs)""#;
     let mut small = small_disk::with_script(&place.join("templates"), "300m", script);
     small.arg(std::env::current_exe().unwrap());
     let said = start(place, small).end();
     assert_eq!((count(&said, "login prompt"), count(&said, "works")), (1, 1), "{said:#?}");
     assert_eq!(count(&said, "note: nixos boots cold: a template needs"), 1, "{said:#?}");
+    assert_eq!(said.last().unwrap(), "left: KEY.lock", "nothing but the lock of the one that was asked for");
 }
