@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::cargo::{Call, Cargo, compiler_version};
 use super::manifest::{self, Needs, Root};
 use super::own_build::Linked;
-use super::record::Record;
+use super::record::{Before, Record};
 use super::workshop::Package;
 use super::{Compiled, Compiler, complete, frontmatter, lock, source};
 use crate::{Error, Event, Events, Result};
@@ -15,7 +15,9 @@ use crate::{Error, Event, Events, Result};
 pub(super) async fn run(compiler: &Compiler, file: &Path, events: &Events) -> Result<Compiled> {
     let Compiler { workshop, library, .. } = compiler;
     let text = source::text(file)?;
-    let version = compiler_version().await?;
+    // Above the packages' folders, where no toolchain file is.
+    let asked_in = compiler.own_build.as_ref().map_or(workshop.folder(), |own| own.folder());
+    let version = compiler_version(asked_in).await?;
     if !workshop.is_made_for(&version) {
         let _alone = lock::exclusive(&workshop.lock_file(), events).await?;
         workshop.made_for(&version)?;
@@ -29,9 +31,11 @@ pub(super) async fn run(compiler: &Compiler, file: &Path, events: &Events) -> Re
         return Ok(Compiled { diagnostics: String::new(), binary: Ok(binary) });
     }
 
+    // What changes from here on is not in the binary, or not all of it.
+    let before = Before::now(text, library);
     let what = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let started = Instant::now();
-    let front = frontmatter::split(&text)?;
+    let front = frontmatter::split(&before.text)?;
     let linked = match own_library(compiler, front.is_some(), events).await? {
         Ok(linked) => linked,
         Err(cargo) => {
@@ -57,7 +61,7 @@ pub(super) async fn run(compiler: &Compiler, file: &Path, events: &Events) -> Re
     let binary = match cargo.executable(package.name()).map(Path::to_owned) {
         Some(binary) if cargo.status.success() => {
             complete::check(file, &binary, &package.files_read(&binary)).await?;
-            package.record(&Record::of(file, &text, &binary, library, &package))?;
+            package.record(&Record::of(file, before, &binary, library, &package))?;
             events.send(Event::BuildFinished { what, result: binary.clone(), took: started.elapsed() });
             Ok(binary)
         }
@@ -101,8 +105,8 @@ async fn run_cargo(
     // library be compiled again for each. What is compiled already is used with the settings that it was compiled with.
     let folder = compiler.own_build.as_ref().map_or(package.folder(), |own| own.folder());
     let mut call = Call::new("rustc", &package.manifest(), folder)
-        .args(["--bin", package.name(), "--target-dir"])
-        .args([compiler.workshop.target()])
+        .args(["--bin", package.name()])
+        .target(compiler.workshop.target())
         .args(offline.then_some("--offline"))
         .colour(compiler.colour)
         .own_group(compiler.own_group)

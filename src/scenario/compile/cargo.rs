@@ -93,6 +93,12 @@ impl Call {
         self
     }
 
+    /// Where it writes to, whatever the user's settings say: they may name a folder that others write to as well.
+    pub fn target(mut self, target: &Path) -> Self {
+        self.command.arg("--target-dir").arg(target).env("CARGO_BUILD_BUILD_DIR", target);
+        self
+    }
+
     /// Whether the compiler's messages are in colour.
     pub fn colour(self, colour: bool) -> Self {
         self.args(["--message-format", if colour { "json-diagnostic-rendered-ansi" } else { "json" }])
@@ -190,12 +196,14 @@ impl Cargo {
 }
 
 /// What the compiler says of itself, and this program's version: whatever decides whether compiled crates can be used.
+/// It is asked in `folder`, where cargo runs: a toolchain file there decides which compiler it is.
 ///
 /// # Errors
 /// As for [`Call::run`].
-pub(super) async fn compiler_version() -> Result<String> {
+pub(super) async fn compiler_version(folder: &Path) -> Result<String> {
     let program = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(program).arg("-vV").output().await.map_err(|source| no_cargo(&source))?;
+    let output = Command::new(program).arg("-vV").current_dir(folder).stdin(Stdio::null()).output().await;
+    let output = output.map_err(|source| no_cargo(&source))?;
     Ok(format!("{}nixvm-test {}\n", String::from_utf8_lossy(&output.stdout), env!("CARGO_PKG_VERSION")))
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Each file becomes a small cargo package of its own in the cache folder, and all of them share one
 //! target directory, so the library is compiled once: where the folder is still there in which cargo built this
-//! program, it is that one, and the library is compiled already (`own_build.rs`). What went into a binary is recorded beside
-//! it: while that stands as it was, the binary is run as it is, without asking cargo (some
-//! milliseconds). Otherwise cargo builds the file again, from where it lies, so that the compiler's
-//! messages show the user's own path and line.
+//! program, and lies in the checkout, it is that one, and the library is compiled already (`own_build.rs`). What went into a
+//! binary, and which library it is linked with, is recorded in the cache: while that stands as it was, the binary is
+//! run as it is, without asking cargo (some milliseconds). Otherwise cargo builds the file again, from where it lies, so
+//! that the compiler's messages show the user's own path and line.
 //!
 //! ```text
 //! <cache>/scenarios/<library>/      one workshop for each place that the library is compiled from

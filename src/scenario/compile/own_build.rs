@@ -1,8 +1,10 @@
 //! The library as cargo left it when it built this program: a scenario is linked with it, so that nothing is compiled
 //! a second time.
 //!
-//! Only where that build is still there: in a checkout, not after `cargo install` of a release. cargo is asked for it,
-//! so sources that have changed since are compiled, and what has not changed is named at once. The scenario's package
+//! Only where that build is still there: in a checkout, not after `cargo install` of a release. And only in a target
+//! folder within the checkout: in one that several checkouts share, each has its library under the same names as the
+//! others, so that one would be linked with the library of another. cargo is asked for the build, so sources that have
+//! changed since are compiled, and what has not changed is named at once. The scenario's package
 //! then depends on nothing, and the compiler is told where the library and its crates lie. (As a dependency of another
 //! workspace the library would be another one to cargo, and be compiled again.) A scenario with dependencies of its own
 //! depends on the library as any package does; it has the crates of this build, and the library is compiled for it.
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::cargo::{Artifact, Call, Cargo};
 use super::library::{Library, features};
+use super::record::is_below;
 use crate::{Events, Result};
 
 /// Where cargo built this program.
@@ -46,12 +49,15 @@ impl OwnBuild {
 
     /// The build of `package` in which its build script wrote to `out`: `TARGET/[TRIPLE/]PROFILE/build/NAME/out`.
     fn of(package: &Path, out: &Path) -> Option<Self> {
-        // One of another user's can be looked at, not built in.
+        // One of another user's can be looked at, not built in. Nor by root: what root makes there is in its owner's way.
         let made = out.ancestors().nth(3)?;
-        rustix::fs::access(made, rustix::fs::Access::WRITE_OK).ok().filter(|()| out.is_dir())?;
+        let is_ours = fs::metadata(made).ok()?.uid() == rustix::process::geteuid().as_raw();
+        let can_write = rustix::fs::access(made, rustix::fs::Access::WRITE_OK).is_ok();
+        (is_ours && can_write && out.is_dir()).then_some(())?;
         let above = made.parent()?;
         // cargo marks its target directory with CACHEDIR.TAG only where it has made the directory itself.
         let target = if above.ends_with(env!("NIXVM_TARGET")) { above.parent()? } else { above };
+        is_below(target, package).then_some(())?;
         let profile = match made.file_name()?.to_str()? {
             "debug" => "dev",
             other => other,
@@ -69,15 +75,21 @@ impl OwnBuild {
         &self.target
     }
 
-    /// Has cargo bring the library up to date, without a network: all was downloaded when this program was built.
+    /// cargo's name for how this program was built.
+    pub fn profile(&self) -> &str {
+        &self.profile
+    }
+
+    /// Has cargo bring the library up to date, without a network: all was downloaded when this program was built. The
+    /// checkout's lock file stays as it is: where it does not fit, cargo refuses.
     ///
     /// # Errors
     /// As for [`Call::run`].
     pub async fn library(&self, colour: bool, own_group: bool, events: &Events) -> Result<Cargo> {
         Call::new("build", &self.manifest(), &self.package)
             .args(["--lib", "--offline", "--no-default-features", "--features", &features().join(",")])
-            .args(["--profile", &self.profile, "--target-dir"])
-            .args([&self.target])
+            .args(["--locked", "--profile", &self.profile])
+            .target(&self.target)
             .colour(colour)
             .own_group(own_group)
             .run(env!("CARGO_PKG_NAME"), events)
@@ -153,8 +165,51 @@ mod tests {
     }
 
     #[test]
+    fn a_build_counts_only_in_the_folder_of_its_package() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let out = "debug/build/x/out";
+        for target in ["one/target", "two/target", "shared", "one-more"] {
+            fs::create_dir_all(at(target).join(out)).unwrap();
+        }
+        std::os::unix::fs::symlink(at("shared"), at("two/linked")).unwrap();
+        std::os::unix::fs::symlink(at("one"), at("link")).unwrap();
+        for (package, target, counts) in [
+            ("one", "one/target", true),
+            ("two", "two/target", true),
+            ("link", "one/target", true),
+            ("link", "link/target", true),
+            ("one", "shared", false),
+            ("two", "shared", false),
+            ("one", "two/target", false),
+            ("one", "one-more", false),
+            ("one", "one/../shared", false),
+            ("two", "two/linked", false),
+        ] {
+            let found = OwnBuild::of(&at(package), &at(target).join(out)).map(|own| own.target);
+            assert_eq!(found, counts.then(|| at(target)), "{package} with {target}");
+        }
+    }
+
+    #[test]
+    fn a_build_of_another_user_is_not_built_in_by_root_either() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not root: no folder of another user can be made, so this is not tested");
+            return;
+        }
+        let package = tempfile::tempdir().unwrap();
+        let out = package.path().join("target/debug/build/x/out");
+        fs::create_dir_all(&out).unwrap();
+        assert!(OwnBuild::of(package.path(), &out).is_some());
+        std::os::unix::fs::chown(package.path().join("target/debug"), Some(4242), None).unwrap();
+        assert_eq!(OwnBuild::of(package.path(), &out), None);
+    }
+
+    #[test]
     fn the_program_of_this_test_has_a_build_and_another_library_has_none() {
-        assert!(OwnBuild::find(&Library::at(env!("CARGO_MANIFEST_DIR").into())).is_some());
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let has_one = Path::new(env!("OUT_DIR")).starts_with(package);
+        assert_eq!(OwnBuild::find(&Library::at(package.into())).is_some(), has_one);
         let other = tempfile::tempdir().unwrap();
         fs::write(other.path().join("Cargo.toml"), "").unwrap();
         assert_eq!(OwnBuild::find(&Library::at(other.path().to_owned())), None);

@@ -1,6 +1,7 @@
 //! What went into a binary, so that it can be told whether it still is what its file says.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::digest::hex;
 
-use super::library::Library;
+use super::library::{self, Library};
+use super::own_build::OwnBuild;
 use super::workshop::Package;
 
 /// The record of one build.
@@ -17,6 +19,9 @@ pub(super) struct Record {
     /// The scenario's file.
     pub file: PathBuf,
     binary: PathBuf,
+    /// Tells the binary from one that was compiled to the same place since.
+    stamp: Option<(u64, i64, i64)>,
+    linked: Linking,
     library: String,
     toolchain: String,
     /// Every file that went in, with the hash of its content.
@@ -25,10 +30,53 @@ pub(super) struct Record {
     variables: Vec<(String, Option<String>)>,
 }
 
+/// Which of the libraries that there may be a binary is linked with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Linking {
+    /// The library's place.
+    place: String,
+    /// cargo's target directory.
+    pub target: PathBuf,
+    /// How it was compiled, if it is the one that this program was built with.
+    profile: Option<String>,
+    features: Vec<String>,
+}
+
+impl Linking {
+    pub fn of(library: &Library, own_build: Option<&OwnBuild>, target: PathBuf) -> Self {
+        Self {
+            place: library.place(),
+            target,
+            profile: own_build.map(|own| own.profile().to_owned()),
+            features: own_build
+                .map(|_| library::features())
+                .into_iter()
+                .flatten()
+                .map(str::to_owned)
+                .collect(),
+        }
+    }
+}
+
+/// What a build begins with.
+#[derive(Debug)]
+pub(super) struct Before {
+    /// The scenario's file.
+    pub text: String,
+    library: String,
+    toolchain: String,
+}
+
+impl Before {
+    pub fn now(text: String, library: &Library) -> Self {
+        Self { text, library: library.fingerprint(), toolchain: toolchain() }
+    }
+}
+
 impl Record {
-    /// Records a build that just ended well. `names` are the compiler's own lists of what it read.
-    pub fn of(file: &Path, text: &str, binary: &Path, library: &Library, package: &Package) -> Self {
-        let mut files = vec![(file.to_owned(), hash(text.as_bytes()))];
+    /// Records a build that just ended well.
+    pub fn of(file: &Path, before: Before, binary: &Path, library: &Library, package: &Package) -> Self {
+        let mut files = vec![(file.to_owned(), hash(before.text.as_bytes()))];
         for path in package.files_read(binary) {
             let of_the_library = library.folder().is_some_and(|folder| path.starts_with(folder));
             if !of_the_library
@@ -41,8 +89,10 @@ impl Record {
         Self {
             file: file.to_owned(),
             binary: binary.to_owned(),
-            library: library.fingerprint(),
-            toolchain: toolchain(),
+            stamp: stamp(binary),
+            linked: package.linked().clone(),
+            library: before.library,
+            toolchain: before.toolchain,
             files,
             variables: package
                 .variables_read()
@@ -58,23 +108,31 @@ impl Record {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
-    /// The binary, if everything that went into it is as it was, and it is below `target`, where it was compiled: a record
-    /// names what is run.
-    pub fn fresh(&self, library: &Library, target: &Path) -> Option<PathBuf> {
+    /// The binary, if everything that went into it is as it was, it is linked as `linked` says, it is the one that was
+    /// compiled, and it is below the target directory: a record names what is run.
+    pub fn fresh(&self, library: &Library, linked: &Linking) -> Option<PathBuf> {
         let files = self.files.iter().all(|(path, was)| fs::read(path).is_ok_and(|now| hash(&now) == *was));
         let variables = self.variables.iter().all(|(name, was)| value_of(name) == *was);
         let fresh = files
             && variables
+            && self.linked == *linked
             && self.toolchain == toolchain()
             && self.library == library.fingerprint()
-            && self.binary.is_file()
-            && is_below(&self.binary, target);
+            && self.stamp.is_some()
+            && self.stamp == stamp(&self.binary)
+            && is_below(&self.binary, &linked.target);
         fresh.then(|| self.binary.clone())
     }
 }
 
+/// Length and time of a file.
+fn stamp(file: &Path) -> Option<(u64, i64, i64)> {
+    let about = fs::metadata(file).ok().filter(fs::Metadata::is_file)?;
+    Some((about.len(), about.mtime(), about.mtime_nsec()))
+}
+
 /// Whether a file is below a folder, symbolic links followed.
-fn is_below(file: &Path, folder: &Path) -> bool {
+pub(super) fn is_below(file: &Path, folder: &Path) -> bool {
     let (file, folder) = (file.canonicalize(), folder.canonicalize());
     file.is_ok_and(|file| folder.is_ok_and(|folder| file.starts_with(folder)))
 }
@@ -133,6 +191,7 @@ mod tests {
         let workshop = Workshop::open(&root.path().join("cache"), &library, None).unwrap();
         let package = workshop.package(&put("a.rs", "one"));
         let target = workshop.target();
+        let linked = package.linked();
         let in_target = target.strip_prefix(root.path()).unwrap().join("debug");
         let binary = put(in_target.join("a").to_str().unwrap(), "");
         put(
@@ -144,25 +203,49 @@ mod tests {
                 put("b.txt", "one").display()
             ),
         );
-        let record = || Record::of(&root.path().join("a.rs"), "one", &binary, &library, &package);
+        let before = || Before::now("one".to_owned(), &library);
+        let record = || Record::of(&root.path().join("a.rs"), before(), &binary, &library, &package);
 
         let of_the_library = of_the_library.map(|name| format!("library/{name}"));
         for name in of_the_library.iter().map(String::as_str).chain(["a.rs", "b.txt"]) {
             let record = record();
-            assert_eq!(record.fresh(&library, &target).as_ref(), Some(&binary), "{name}");
+            assert_eq!(record.fresh(&library, linked).as_ref(), Some(&binary), "{name}");
             put(name, "other");
-            assert_eq!(record.fresh(&library, &target), None, "{name} was changed");
+            assert_eq!(record.fresh(&library, linked), None, "{name} was changed");
             put(name, "one");
         }
+        let early = before();
+        put("library/src/lib.rs", "saved while the library was compiled");
+        let late = Record::of(&root.path().join("a.rs"), early, &binary, &library, &package);
+        assert_eq!(late.fresh(&library, linked), None, "it may be the library of before");
+
         let record = record();
-        assert_eq!(record.fresh(&library, &root.path().join("cache/other")), None);
+        assert_eq!(record.fresh(&library, linked).as_ref(), Some(&binary));
+        for other in [
+            Linking { place: "/another/checkout".into(), ..linked.clone() },
+            Linking { target: root.path().join("cache"), ..linked.clone() },
+            Linking { profile: Some("release".into()), ..linked.clone() },
+            Linking { features: vec!["expectrl".into()], ..linked.clone() },
+        ] {
+            assert_eq!(record.fresh(&library, &other), None, "{other:?}");
+        }
+        let times = fs::metadata(&binary).unwrap().modified().unwrap();
+        let set_time = |time| fs::File::open(&binary).unwrap().set_modified(time).unwrap();
+        put(in_target.join("a").to_str().unwrap(), "linked by another checkout");
+        set_time(times);
+        assert_eq!(record.fresh(&library, linked), None, "another length");
+        put(in_target.join("a").to_str().unwrap(), "");
+        set_time(times + std::time::Duration::from_nanos(1));
+        assert_eq!(record.fresh(&library, linked), None, "another time");
+        set_time(times);
+        assert_eq!(record.fresh(&library, linked).as_ref(), Some(&binary));
         let (elsewhere, link) = (put("elsewhere", ""), binary.with_extension("link"));
         std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
         for other in [elsewhere, link] {
-            let record = Record::of(&root.path().join("a.rs"), "one", &other, &library, &package);
-            assert_eq!(record.fresh(&library, &target), None, "{}", other.display());
+            let record = Record::of(&root.path().join("a.rs"), before(), &other, &library, &package);
+            assert_eq!(record.fresh(&library, linked), None, "{}", other.display());
         }
         fs::remove_file(&binary).unwrap();
-        assert_eq!(record.fresh(&library, &target), None);
+        assert_eq!(record.fresh(&library, linked), None);
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::library::Library;
 use super::own_build::OwnBuild;
-use super::record::Record;
+use super::record::{Linking, Record};
 use crate::{Error, Result};
 
 /// How many files' packages are kept.
@@ -22,8 +22,8 @@ const WORKSHOPS: usize = 6;
 #[derive(Debug)]
 pub(super) struct Workshop {
     folder: PathBuf,
-    /// Where cargo built this program, if that is what scenarios are compiled with.
-    own_target: Option<PathBuf>,
+    /// What scenarios are linked with, and where.
+    linked: Linking,
 }
 
 impl Workshop {
@@ -32,12 +32,17 @@ impl Workshop {
         let folder = cache.join("scenarios").join(short_hash(&library.place()));
         fs::create_dir_all(folder.join("packages"))
             .map_err(|source| Error::io(format_args!("make {}", folder.display()), &source))?;
-        Ok(Self { folder, own_target: own_build.map(|own| own.target().to_owned()) })
+        let target = own_build.map_or_else(|| folder.join("target"), |own| own.target().to_owned());
+        Ok(Self { linked: Linking::of(library, own_build, target), folder })
     }
 
-    /// The target directory of all packages.
-    pub fn target(&self) -> PathBuf {
-        self.own_target.clone().unwrap_or_else(|| self.folder.join("target"))
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The target directory of all packages: that of this program, if its own build is what they are compiled with.
+    pub fn target(&self) -> &Path {
+        &self.linked.target
     }
 
     /// Locked by all who compile, and by one who removes.
@@ -55,7 +60,7 @@ impl Workshop {
             .take(40)
             .collect();
         let name = format!("nixvm-{stem}-{id}");
-        Package { folder: self.folder.join("packages").join(&id), target: self.target(), name }
+        Package { folder: self.folder.join("packages").join(&id), linked: self.linked.clone(), name }
     }
 
     /// Empties the target directory if another compiler filled it: its leftovers are of no use and
@@ -85,7 +90,7 @@ impl Workshop {
     /// Only to be called by one who holds the lock alone.
     pub fn prune(&self) {
         for folder in oldest(&self.folder.join("packages"), PACKAGES) {
-            remove_package(&folder, &self.target());
+            remove_package(&folder, self.target());
         }
         let Some(all) = self.folder.parent() else { return };
         for folder in oldest(all, WORKSHOPS) {
@@ -106,7 +111,7 @@ impl Workshop {
 #[derive(Debug)]
 pub(super) struct Package {
     folder: PathBuf,
-    target: PathBuf,
+    linked: Linking,
     name: String,
 }
 
@@ -118,6 +123,11 @@ impl Package {
     /// Where a file with frontmatter is copied to, and what lies beside it linked.
     pub fn copy(&self) -> PathBuf {
         self.folder.join("source")
+    }
+
+    /// What it is linked with, and where.
+    pub fn linked(&self) -> &Linking {
+        &self.linked
     }
 
     /// The name of package, binary and, with underscores, crate.
@@ -136,7 +146,7 @@ impl Package {
 
     /// The binary, if nothing that went into it has changed since.
     pub fn fresh(&self, library: &Library) -> Option<PathBuf> {
-        let binary = self.last()?.fresh(library, &self.target)?;
+        let binary = self.last()?.fresh(library, &self.linked)?;
         touch(&self.folder);
         Some(binary)
     }
@@ -174,7 +184,7 @@ impl Package {
     /// those that cargo itself sets.
     pub fn variables_read(&self) -> Vec<String> {
         let prefix = format!("{}-", self.name.replace('-', "_"));
-        let lists = fs::read_dir(self.target.join("debug/deps")).into_iter().flatten().flatten();
+        let lists = fs::read_dir(self.linked.target.join("debug/deps")).into_iter().flatten().flatten();
         let lists = lists.map(|entry| entry.path()).filter(|path| {
             let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
             name.starts_with(&prefix) && name.ends_with(".d")
@@ -215,13 +225,12 @@ fn oldest(folder: &Path, keep: usize) -> Vec<PathBuf> {
     folders.into_iter().map(|(_, path)| path).collect()
 }
 
-/// Removes a package and all that cargo made of it in the shared target directory.
+/// Removes a package and all that cargo made of it in the target directory that packages share, which may be the user's.
 fn remove_package(folder: &Path, target: &Path) {
     let id = folder.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    // `nixvm-login-ID`, `nixvm_login_ID-HASH.d`, …: the id is in every name.
     for made in ["debug", "debug/deps", "debug/incremental", "debug/.fingerprint"] {
         for entry in fs::read_dir(target.join(made)).into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_some_and(|name| name.contains(id)) {
+            if entry.file_name().to_str().is_some_and(|name| is_made_of(name, id)) {
                 let path = entry.path();
                 let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             }
@@ -230,8 +239,29 @@ fn remove_package(folder: &Path, target: &Path) {
     let _ = fs::remove_dir_all(folder);
 }
 
+/// Whether cargo calls so what it makes of the package with this id: `nixvm-login-ID`, `nixvm-login-ID.d`,
+/// `nixvm_login_ID-HASH.d`, ….
+fn is_made_of(name: &str, id: &str) -> bool {
+    let is_id = id.len() == 12 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_id
+        && ["-", "_"].into_iter().any(|between| {
+            let rest = name.strip_prefix("nixvm").and_then(|rest| rest.strip_prefix(between));
+            let Some((_, suffix)) = rest.and_then(|rest| rest.split_once(&format!("{between}{id}"))) else {
+                return false;
+            };
+            let after_hash = suffix.strip_prefix('-').map(|suffix| {
+                // Of cargo 16 digits, of the compiler 13; another id has 12.
+                let hash = suffix.bytes().take_while(u8::is_ascii_alphanumeric).count();
+                if hash > id.len() { &suffix[hash..] } else { suffix }
+            });
+            let rest = after_hash.unwrap_or(suffix);
+            rest.is_empty() || rest.starts_with('.')
+        })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
     use std::time::Duration;
 
     use super::*;
@@ -249,7 +279,8 @@ mod tests {
             // The first two were used long ago.
             let age = if number < 2 { 1_000 } else { 10 };
             used.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
-            fs::write(deps.join(format!("{}-0123", package.name().replace('-', "_"))), "").unwrap();
+            fs::write(deps.join(format!("{}-2ff78060cbdc8b4e", package.name().replace('-', "_"))), "")
+                .unwrap();
         }
         workshop.prune();
         let left = |folder: &Path| fs::read_dir(folder).unwrap().count();
@@ -260,6 +291,56 @@ mod tests {
         assert_eq!(left(&deps), PACKAGES);
         assert!(!workshop.package(Path::new("/scenarios/0.rs")).folder().exists());
         assert!(workshop.package(Path::new("/scenarios/2.rs")).folder().exists());
+    }
+
+    #[test]
+    fn what_is_removed_with_a_package_has_its_name_and_nothing_else_goes() {
+        let id = "0123456789ab";
+        let of_it = [
+            "nixvm-a-0123456789ab",
+            "nixvm-a-0123456789ab.d",
+            "nixvm--0123456789ab",
+            "nixvm_a_b_0123456789ab-2ff78060cbdc8b4e",
+            "nixvm_a_b_0123456789ab-2ff78060cbdc8b4e.d",
+            "nixvm_a_b_0123456789ab-2ff78060cbdc8b4e.0abc.rcgu.o",
+            "nixvm_a_0123456789ab-0hqt4kad0le6c",
+        ];
+        let others = [
+            "nixvm-test",
+            "libnixvm_test-0123456789ab.rlib",
+            "theirs-0123456789ab",
+            "nixvm-a-0123456789abc",
+            "nixvm-a0123456789ab",
+            "nixvm-a-0123456789ab-ba9876543210",
+            "nixvm_a_0123456789ab_ba9876543210-2ff78060cbdc8b4e",
+            "notes-01234567",
+            "naïve.txt",
+        ];
+        for (package, removed) in
+            [(id, true), ("01234567", false), ("0123456789AB", false), ("a", false), ("nixvm-test", false)]
+                .map(|(name, removed)| (OsStr::new(name), removed))
+                .into_iter()
+                .chain([(OsStr::from_bytes(b"\xff"), false)])
+        {
+            let root = tempfile::tempdir().unwrap();
+            let (package, target) = (root.path().join(package), root.path().join("target"));
+            fs::create_dir(&package).unwrap();
+            for folder in ["debug/deps", "debug/incremental"] {
+                fs::create_dir_all(target.join(folder)).unwrap();
+                for name in of_it.iter().chain(&others) {
+                    fs::write(target.join(folder).join(name), "").unwrap();
+                }
+            }
+            remove_package(&package, &target);
+            assert!(!package.exists());
+            let is_there = |name: &str| target.join("debug/deps").join(name).exists();
+            for name in of_it {
+                assert_ne!(is_there(name), removed, "{name} with {}", package.display());
+            }
+            for name in others {
+                assert!(is_there(name), "{name} with {}", package.display());
+            }
+        }
     }
 
     #[test]

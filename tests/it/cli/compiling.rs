@@ -1,6 +1,7 @@
 //! From a file to a binary: once for each content, with the compiler's messages as they are.
 
 use std::fs;
+use std::path::Path;
 
 use crate::folder::{Folder, file};
 
@@ -63,6 +64,53 @@ fn nothing_is_compiled_that_this_program_was_compiled_with() {
     folder.put("c.rs", file("#[scenario] async fn c() {}"));
     let compiled = compiled_with_an_empty_cache(&folder, "c.rs");
     assert!(matches!(&compiled[..], [only] if only.starts_with("nixvm-c-")), "{compiled:?}");
+}
+
+/// How compiler and cargo are called for a file, as `FOLDER|BUILD FOLDER|ARGUMENTS`; neither does anything.
+fn calls(library: Option<&Path>, cache: &Path) -> Vec<[String; 3]> {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
+    let (script, log) = (folder.path().join("compiler"), folder.path().join("log"));
+    let text = format!(
+        "#!/bin/sh\nprintf '%s|%s|%s\\n' \"$(pwd -P)\" \"$CARGO_BUILD_BUILD_DIR\" \"$*\" >>'{}'\nexit 1\n",
+        log.display()
+    );
+    folder.program("compiler", text);
+    let mut command = folder.command(&["a.rs"]);
+    command.env("NIXVM_CACHE_DIR", cache).env("CARGO", &script).env("RUSTC", &script);
+    // As a user has it who shares one folder among checkouts.
+    command.env("CARGO_TARGET_DIR", "/shared").env("CARGO_BUILD_BUILD_DIR", "/shared");
+    if let Some(library) = library {
+        command.env("NIXVM_LIBRARY", library);
+    }
+    crate::folder::Ran::of(&mut command).ended_with(3);
+    let log = fs::read_to_string(log).unwrap();
+    let words = |line: &str| line.splitn(3, '|').map(str::to_owned).collect::<Vec<_>>().try_into().unwrap();
+    log.lines().map(words).collect()
+}
+
+#[test]
+fn compiler_and_cargo_are_asked_in_one_folder_and_write_to_one_that_no_other_checkout_has() {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap();
+    let (cache, library) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(library.path().join("Cargo.toml"), "").unwrap();
+    let other_cache = tempfile::tempdir().unwrap();
+    for (library, cache, asked_in, calls_of) in [
+        (None, cache.path(), checkout.as_path(), ["-vV", "build", "rustc", "rustc"].as_slice()),
+        (Some(library.path()), other_cache.path(), other_cache.path(), &["-vV", "rustc", "rustc"]),
+    ] {
+        let calls = calls(library, cache);
+        let first_words: Vec<&str> = calls.iter().filter_map(|call| call[2].split(' ').next()).collect();
+        assert_eq!(first_words, calls_of, "{calls:?}");
+        for [folder, build, arguments] in &calls {
+            assert!(Path::new(folder).starts_with(asked_in), "{arguments} in {folder}");
+            if arguments != "-vV" {
+                assert!(Path::new(build).starts_with(asked_in), "{arguments} with {build}");
+                assert!(arguments.contains(&format!("--target-dir {build}")), "{arguments} with {build}");
+            }
+            // The lock file of a checkout is its user's.
+            assert!(!arguments.starts_with("build") || arguments.contains("--locked"), "{arguments}");
+        }
+    }
 }
 
 #[test]
