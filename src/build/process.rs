@@ -59,10 +59,14 @@ pub(super) async fn run(
     let mut deadline = tokio::time::Instant::now() + limit;
     while status.is_none() || stdout.is_some() || stderr.is_some() {
         tokio::select! {
-            // In this order: a flood does not put off the limit, and what was written in time is read however late this
-            // process gets to it.
+            // In this order: a flood puts off neither the limit nor the news of its end, and what was written in time is
+            // read however late this process gets to it.
             biased;
             () = tokio::time::sleep_until(deadline), if status.is_none() || late > PIPES => break,
+            ended = running.child.wait(), if status.is_none() => {
+                status = Some(ended.map_err(Stopped::Io)?);
+                deadline = deadline.min(tokio::time::Instant::now() + DRAIN);
+            }
             count = read(&mut stderr, &mut from_err), if stderr.is_some() => {
                 let count = count.map_err(Stopped::Io)?;
                 late += if tokio::time::Instant::now() > deadline { count } else { 0 };
@@ -81,10 +85,6 @@ pub(super) async fn run(
                         out.extend_from_slice(from_out.get(..room).unwrap_or_default());
                     }
                 }
-            }
-            ended = running.child.wait(), if status.is_none() => {
-                status = Some(ended.map_err(Stopped::Io)?);
-                deadline = deadline.min(tokio::time::Instant::now() + DRAIN);
             }
             () = tokio::time::sleep_until(deadline), if status.is_some() => break,
         }
@@ -226,6 +226,31 @@ mod tests {
         let ended = run(shell(script), HANG, |line| lines.push(line.to_owned())).await.unwrap();
         assert!(!gone(lines[0].parse().unwrap()), "{ended:?}");
         end(&lines[0]);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_behind_and_floods_its_output_does_not_hold_the_run_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let flooded = folder.path().join("flooded");
+        // Its first process ends when the flood is under way.
+        let script = format!(
+            "setsid sh -c 'echo $$ >&2; exec yes '$(head -c 8000 /dev/zero | tr '\\0' x)' >&2' & \
+             until [ -e {} ]; do sleep 0.01; done",
+            flooded.display()
+        );
+        let (mut process, mut count) = (None, 0);
+        let on_line = |line: &str| {
+            process.get_or_insert_with(|| line.to_owned());
+            count += 1;
+            if count == 10 {
+                std::fs::write(&flooded, "").unwrap();
+            }
+            // Meanwhile the pipe is filled again.
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let ended = run(shell(&script), HANG, on_line).await;
+        end(&process.unwrap());
+        assert!(ended.is_ok(), "{ended:?}");
     }
 
     fn end(process: &str) {
