@@ -62,6 +62,11 @@ impl Machine {
         self.life().pull_the_plug("stopped").await;
     }
 
+    /// Ends its QEMU and nothing more: for a machine whose scenario is stuck.
+    pub(crate) async fn kill(&self) {
+        self.life().qemu.kill().await;
+    }
+
     async fn end_in_good_order(&self, way: Way) -> Result {
         let life = self.life();
         let _asked = AskedToGoDown(Arc::clone(&life));

@@ -43,8 +43,19 @@ pub(super) fn blocked(limit: Duration) -> Error {
 
 /// What follows its function has not ended within `limit`, though each part of it has a limit of its own.
 pub(super) fn unfinished(limit: Duration) -> Error {
-    Error::new(ErrorKind::Timeout, "the scenario's function ended, and what follows it did not end in time")
-        .took(limit, limit)
+    let summary = "the scenario's function ended, and what follows it did not end in time";
+    held(Error::new(ErrorKind::Timeout, summary).took(limit, limit))
+}
+
+/// What follows its function can't end: its runtime has run nothing for `silence`.
+pub(super) fn silent(silence: Duration) -> Error {
+    let summary =
+        "the scenario's function ended, and what follows it can't: its runtime runs nothing any more";
+    held(Error::new(ErrorKind::Timeout, summary).took(silence, silence))
+}
+
+fn held(error: Error) -> Error {
+    error
         .likely_cause("a task that the scenario spawned blocks, and holds the threads of its runtime")
         .next_step("use what tokio has for it (tokio::time::sleep), or tokio::task::spawn_blocking")
 }

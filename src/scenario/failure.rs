@@ -20,7 +20,7 @@ const MOST: usize = 64 << 10;
 const SUMMARY: usize = 4 << 10;
 
 /// Why a scenario failed: what its exit code says, and the report.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub exit: Exit,
     pub error: Error,
@@ -64,6 +64,12 @@ impl Failure {
     /// A failure somewhere in the scenario.
     pub fn new(exit: Exit, error: Error) -> Self {
         Self { exit, error, place: None, retried: false }
+    }
+
+    /// The same, where `hang` kept the scenario from its end afterwards.
+    pub fn and_then(self, hang: &Error) -> Self {
+        let told = format!("{}{}", hang.summary(), hang.why());
+        Self { error: self.error.section("what followed did not end", told), ..self }
     }
 
     /// The file and line to look at: where it failed, or where the scenario stands.

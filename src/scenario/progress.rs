@@ -1,19 +1,26 @@
 //! How far a scenario's thread has come, and how long the one that started it waits for the next word.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use super::body::{blocked, unfinished};
+use super::body::{blocked, silent, unfinished};
 use super::failure::Failure;
 use crate::Error;
-use crate::pause::{Deadline, LOOK};
+use crate::pause::{self, Deadline, LOOK};
+
+/// Between two signs of life.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// What a scenario's thread tells.
 pub(super) enum Progress {
     /// The machines are up; the function may take so long.
     Body { limit: Duration },
-    /// The function has ended, or was given up; what follows may take so long.
-    BodyEnded { afterwards: Duration },
+    /// The function has ended, or was given up; what follows may take so long, and its runtime be silent for so long.
+    BodyEnded { afterwards: Duration, silence: Duration },
+    /// Its runtime runs tasks.
+    Alive,
+    /// It has failed, whatever becomes of what follows.
+    Failed(Failure),
     /// All is over.
     Ended(Result<(), Failure>),
 }
@@ -30,44 +37,83 @@ pub(super) enum Waited {
     Gone,
 }
 
-/// Waits until a scenario has ended, until a part of it is `grace` late, or until `end_of_run`. Building and booting
-/// have limits of their own.
+/// Tells that the runtime it runs on is alive, as long as somebody hears it.
+pub(super) async fn beat(tell: Sender<Progress>) {
+    while tell.send(Progress::Alive).is_ok() {
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+/// The part under way.
+struct Part {
+    /// When it is given up, and what is said then.
+    end: (Deadline, Error),
+    /// After how long without a sign of life, and what is said then.
+    silence: Option<(Duration, Error)>,
+}
+
+/// Waits until a scenario has ended, until a part of it is `grace` late or silent, or until `end_of_run`. Building and
+/// booting have limits of their own. `failed` is the failure that it has told before it ended.
 pub(super) fn until_ended(
     hear: &Receiver<Progress>,
     end_of_run: Option<Deadline>,
     grace: Duration,
+    failed: &mut Option<Failure>,
 ) -> Waited {
-    // When the part under way is given up, and what is said then.
-    let mut part: Option<(Deadline, Error)> = None;
+    let mut part: Option<Part> = None;
+    let mut quiet = Duration::ZERO;
     loop {
-        let its_end = part.as_ref().map(|(end, _)| *end);
+        let its_end = part.as_ref().map(|part| part.end.0);
         let left = its_end.into_iter().chain(end_of_run).map(Deadline::left).min();
-        let told = match left {
+        // Added up of short waits: where this process as a whole was stopped, its runtime was not silent.
+        let wait = left.map(|left| left.min(BEAT).max(LOOK));
+        let paused = pause::so_far();
+        let told = match wait {
             None => hear.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(left) => hear.recv_timeout(left.max(LOOK)),
+            Some(wait) => hear.recv_timeout(wait),
         };
         match told {
-            Ok(Progress::Body { limit }) => part = Some((Deadline::after(limit + grace), blocked(limit))),
-            Ok(Progress::BodyEnded { afterwards }) => {
-                part = Some((Deadline::after(afterwards + grace), unfinished(afterwards)));
+            Ok(Progress::Body { limit }) => {
+                part = Some(Part { end: (Deadline::after(limit + grace), blocked(limit)), silence: None });
             }
+            Ok(Progress::BodyEnded { afterwards, silence }) => {
+                quiet = Duration::ZERO;
+                part = Some(Part {
+                    end: (Deadline::after(afterwards + grace), unfinished(afterwards)),
+                    silence: Some((silence, silent(silence))),
+                });
+            }
+            Ok(Progress::Alive) => quiet = Duration::ZERO,
+            Ok(Progress::Failed(failure)) => *failed = Some(failure),
             Ok(Progress::Ended(outcome)) => return Waited::Ended(outcome),
             Err(RecvTimeoutError::Disconnected) => return Waited::Gone,
-            Err(RecvTimeoutError::Timeout) => match part {
-                Some((end, error)) if end.left().is_zero() => return Waited::Stuck(error),
-                _ if end_of_run.is_some_and(|end| end.left().is_zero()) => return Waited::RunOver,
-                // A pause has put it off meanwhile.
-                its => part = its,
-            },
+            Err(RecvTimeoutError::Timeout) => {
+                if pause::so_far() == paused {
+                    quiet += wait.unwrap_or_default();
+                }
+                match part {
+                    Some(Part { end: (end, error), .. }) if end.left().is_zero() => {
+                        return Waited::Stuck(error);
+                    }
+                    Some(Part { silence: Some((most, error)), .. }) if quiet >= most => {
+                        return Waited::Stuck(error);
+                    }
+                    _ if end_of_run.is_some_and(|end| end.left().is_zero()) => return Waited::RunOver,
+                    // A pause has put it off meanwhile.
+                    its => part = its,
+                }
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::channel;
 
+    use super::super::exit::Exit;
     use super::*;
+    use crate::{ErrorKind, hang::HANG};
 
     const SHORT: Duration = Duration::from_millis(1);
     const LONG: Duration = Duration::from_secs(600);
@@ -76,7 +122,7 @@ mod tests {
     fn waited(say: impl FnOnce(&Sender<Progress>), end_of_run: Option<Duration>) -> String {
         let (tell, hear) = channel();
         say(&tell);
-        match until_ended(&hear, end_of_run.map(Deadline::after), SHORT) {
+        match until_ended(&hear, end_of_run.map(Deadline::after), SHORT, &mut None) {
             Waited::Ended(outcome) => format!("ended {}", outcome.is_ok()),
             Waited::Stuck(error) => error.summary().to_owned(),
             Waited::RunOver => "the run is over".to_owned(),
@@ -90,7 +136,7 @@ mod tests {
         let ended = |afterwards| {
             move |tell: &Sender<Progress>| {
                 tell.send(Progress::Body { limit: SHORT }).unwrap();
-                tell.send(Progress::BodyEnded { afterwards }).unwrap();
+                tell.send(Progress::BodyEnded { afterwards, silence: LONG }).unwrap();
             }
         };
         let (blocked, unfinished) =
@@ -109,12 +155,12 @@ mod tests {
         let (tell, hear) = channel();
         let thread = std::thread::spawn(move || {
             tell.send(Progress::Body { limit: SHORT }).unwrap();
-            tell.send(Progress::BodyEnded { afterwards: LONG }).unwrap();
+            tell.send(Progress::BodyEnded { afterwards: LONG, silence: LONG }).unwrap();
             // As a journal that takes long; several looks at the time pass meanwhile.
             std::thread::sleep(3 * LOOK);
             tell.send(Progress::Ended(Ok(()))).unwrap();
         });
-        assert!(matches!(until_ended(&hear, None, SHORT), Waited::Ended(Ok(()))));
+        assert!(matches!(until_ended(&hear, None, SHORT, &mut None), Waited::Ended(Ok(()))));
         thread.join().unwrap();
     }
 
@@ -122,6 +168,45 @@ mod tests {
     fn a_thread_that_ends_without_a_word_is_not_waited_for() {
         let (tell, hear) = channel();
         drop(tell);
-        assert!(matches!(until_ended(&hear, None, SHORT), Waited::Gone));
+        assert!(matches!(until_ended(&hear, None, SHORT, &mut None), Waited::Gone));
+    }
+
+    #[test]
+    fn a_runtime_whose_threads_are_held_is_noticed_and_one_that_works_is_not() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (tell, hear) = channel();
+        runtime.spawn(beat(tell.clone()));
+        let waited = |silence, most| {
+            tell.send(Progress::BodyEnded { afterwards: HANG, silence }).unwrap();
+            until_ended(&hear, Some(Deadline::after(most)), SHORT, &mut None)
+        };
+        // On a busy host it may seem silent for a while.
+        let lives = |beats| matches!(waited(beats * BEAT, beats * BEAT * 3 / 2), Waited::RunOver);
+        assert!([2, 8, 32].into_iter().any(lives));
+        let (let_go, held) = channel::<()>();
+        let held = std::sync::Arc::new(std::sync::Mutex::new(held));
+        for _ in 0..2 {
+            let held = held.clone();
+            runtime.spawn(async move { crate::mutex::lock(&held).recv().is_ok() });
+        }
+        let Waited::Stuck(error) = waited(2 * BEAT, HANG) else { panic!("it does not seem silent") };
+        assert_eq!(error.summary(), silent(SHORT).summary());
+        drop(let_go);
+    }
+
+    #[test]
+    fn a_failure_is_known_whatever_becomes_of_what_follows() {
+        let (tell, hear) = channel();
+        let error = Error::new(ErrorKind::Other, "the page is empty");
+        tell.send(Progress::BodyEnded { afterwards: LONG, silence: SHORT }).unwrap();
+        tell.send(Progress::Failed(Failure::new(Exit::Failed, error))).unwrap();
+        let mut failed = None;
+        let Waited::Stuck(hang) = until_ended(&hear, None, SHORT, &mut failed) else { panic!("not stuck") };
+        let failure = failed.unwrap().and_then(&hang);
+        assert_eq!(failure.summary(), "the page is empty");
+        let (title, told) = failure.error.sections().last().unwrap();
+        assert_eq!(title, "what followed did not end");
+        assert!(told.starts_with(hang.summary()) && told.contains("likely cause: "), "{told}");
     }
 }

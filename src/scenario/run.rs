@@ -31,11 +31,14 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 
 /// For what follows a scenario's function, on a fast host: looks at its machines, their journals, keeping and ending
-/// them. Each part has a limit of its own. This one is for a scenario whose tasks hold the threads that limits need.
+/// them. Each part has a limit of its own.
 const AFTERWARDS: Duration = Duration::from_secs(5 * 60);
 
 /// As much more for each machine: it is asked, and its journal is read, after that of another.
 const EACH_MACHINE: Duration = Duration::from_secs(60);
+
+/// How long its runtime may run nothing meanwhile, on any host: a scenario's tasks may hold the threads that limits need.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// How long tasks that a scenario left behind have to end.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -140,19 +143,20 @@ fn on_its_own_thread(
 
     let begun = Instant::now();
     let end_of_run = suite.ends().map(|end| Deadline::at(end + GRACE));
-    let error = match progress::until_ended(&hear, end_of_run, GRACE) {
+    let mut failed = None;
+    let error = match progress::until_ended(&hear, end_of_run, GRACE, &mut failed) {
         Waited::Ended(outcome) => return outcome,
         Waited::Stuck(error) => error,
         Waited::RunOver => suite.ended(begun.elapsed()),
-        Waited::Gone => {
-            let error = Error::new(ErrorKind::Other, "the scenario's thread ended without a word");
-            return Err(Failure::new(Exit::Failed, error));
-        }
+        Waited::Gone => Error::new(ErrorKind::Other, "the scenario's thread ended without a word"),
     };
     kill_all(&machines);
     // The thread may hold it for ever, and others wait for their turn.
     drop(lock(&right).take());
-    Err(Failure::new(Exit::Failed, error))
+    Err(match failed {
+        Some(failure) => failure.and_then(&error),
+        None => Failure::new(Exit::Failed, error),
+    })
 }
 
 /// What the scenario's own thread holds.
@@ -181,12 +185,15 @@ impl Life {
         let outcome = runtime.block_on(async {
             let outcome = self.in_time().await.map_err(|failure| self.with_context(failure));
             if let Err(failure) = &outcome {
+                let _ = self.tell.send(Progress::Failed(failure.clone()));
                 self.pause(failure).await;
                 // Before they are kept, which ends them.
                 self.keep_journals().await;
                 self.keep_machines().await;
             }
-            for machine in take(&self.machines) {
+            // They stay in the list, for whoever ends them where this hangs.
+            let machines = lock(&self.machines).clone();
+            for machine in machines {
                 machine.stop().await;
                 if let Some(keeper) = &self.keeper {
                     machine.console().flush();
@@ -194,6 +201,7 @@ impl Life {
                     keeper.transcripts(machine.name(), machine.run_directory(), outcome.is_ok());
                 }
             }
+            lock(&self.machines).clear();
             outcome
         });
         runtime.shutdown_timeout(SHUTDOWN);
@@ -240,7 +248,8 @@ impl Life {
             None => Err(Failure { place: self.place(), ..failed(timed_out(body.begun.elapsed(), limit)) }),
         };
         drop(body);
-        let _ = self.tell.send(Progress::BodyEnded { afterwards });
+        let _ = self.tell.send(Progress::BodyEnded { afterwards, silence: SILENCE });
+        tokio::spawn(progress::beat(self.tell.clone()));
         outcome?;
         let machines = lock(&self.machines).clone();
         checks::pass(self.scenario, &machines).await.map_err(failed)?;
@@ -343,20 +352,19 @@ impl Life {
 /// Ends machines whose scenario does not give way. It runs apart from the scenario's own runtime,
 /// which a blocked scenario may keep from doing anything.
 fn kill_all(machines: &Machines) {
-    let machines = take(machines);
+    let machines = std::mem::take(&mut *lock(machines));
     if machines.is_empty() {
         return;
     }
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(async {
             for machine in machines {
-                let _ = tokio::time::timeout(SHUTDOWN, machine.stop()).await;
+                if tokio::time::timeout(SHUTDOWN, machine.stop()).await.is_err() {
+                    // It waits for what the blocked runtime would have to do.
+                    machine.kill().await;
+                }
             }
         }),
         Err(error) => tracing::warn!(%error, "could not end the machines of a scenario that hangs"),
     }
-}
-
-fn take(machines: &Machines) -> Vec<Machine> {
-    std::mem::take(&mut *lock(machines))
 }

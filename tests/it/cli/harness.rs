@@ -1,5 +1,7 @@
 //! The harness: what it runs, lists, reports and returns.
 
+use nixvm_fake_guest::FakeVm;
+
 use crate::folder::{Folder, Ran};
 
 /// One scenario of each fate; none takes a machine.
@@ -83,6 +85,38 @@ async fn blocks() { leaves_a_task(); std::thread::sleep(Duration::from_secs(600)
         .printed("1 passed; 2 failed;");
     let late = ["slow.rs", "--run-timeout", "1s", "--", "--exact", "waits_for_ever"];
     folder.run(&late).ended_with(1).printed("the time limit of the whole run has passed");
+}
+
+#[test]
+fn a_failure_is_told_although_its_tasks_hold_all_that_follows() {
+    let code = r#"
+use std::sync::atomic::{AtomicUsize, Ordering};
+static HOLDING: AtomicUsize = AtomicUsize::new(0);
+
+#[scenario]
+async fn fails(machine: Machine) -> Result {
+    machine.login("alice", "test").await?.succeed("true").await?;
+    for _ in 0..2 {
+        drop(tokio::spawn(async {
+            HOLDING.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_secs(3600));
+        }));
+    }
+    while HOLDING.load(Ordering::SeqCst) < 2 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err("the page is empty")?
+}"#;
+    let folder = Folder::new();
+    folder.put("held.rs", format!("{TOKIO}{}", crate::folder::file(code)));
+    FakeVm::new().write_to(folder.path());
+    let ran = folder.run(&["--vm", "result", "held.rs"]);
+    ran.ended_with(1)
+        .printed("---- fails ----\nthe page is empty\n")
+        .printed(
+            "  what followed did not end:\n    | the scenario's function ended, and what follows it can't: ",
+        )
+        .printed("scenario: fails, held.rs:");
 }
 
 #[test]
