@@ -35,16 +35,22 @@ impl Case {
         fs::read(self.0.path().join("store.img")).unwrap()
     }
 
-    async fn booted(&self, name: &str) -> PathBuf {
-        let template = self.template(name);
+    /// A machine that runs, with a copy of the image, and is to become this template.
+    async fn runs(&self, template: &Path) -> Firmware {
         let image = boot_image(self.0.path(), &COUNTER);
         let copy = format!("cp {} \"$TMPDIR/store.img\"", self.0.path().join("store.img").display());
         let options = format!(
             "-net none -drive format=raw,if=virtio,readonly=on,file={image} \
              -drive format=raw,if=virtio,file=\"$TMPDIR/store.img\""
         );
-        let mut firmware = Firmware::after(&copy, &options, Some(&template)).await;
+        let mut firmware = Firmware::after(&copy, &options, Some(template)).await;
         firmware.says("G!").await;
+        firmware
+    }
+
+    async fn booted(&self, name: &str) -> PathBuf {
+        let template = self.template(name);
+        let firmware = self.runs(&template).await;
         is_done(firmware.qemu.save(&firmware.run, &template).await);
         template
     }
@@ -107,7 +113,7 @@ async fn a_disk_that_is_only_read_is_one_file_for_all_templates_made_of_each_oth
     }
     fs::remove_dir_all(&booted).unwrap();
     fs::remove_dir_all(&second).unwrap();
-    // Machines write to a layer of their own, whatever the guest does.
+    // Machines write to a layer of their own, so no guest can write to the image.
     for _ in 0..2 {
         let (qemu, mut console, _run) = clone(&third).await.unwrap();
         assert_eq!(answer(&mut console).await, '3');
@@ -174,14 +180,7 @@ async fn a_kept_machine_has_another_name_of_the_image_and_one_elsewhere_a_copy()
 async fn a_disk_that_is_written_to_before_the_first_moment_is_shared_as_it_is_then_or_not_at_all() {
     let case = Case::new();
     let template = case.template("booted");
-    let image = boot_image(case.0.path(), &COUNTER);
-    let copy = format!("cp {} \"$TMPDIR/store.img\"", case.0.path().join("store.img").display());
-    let options = format!(
-        "-net none -drive format=raw,if=virtio,readonly=on,file={image} \
-         -drive format=raw,if=virtio,file=\"$TMPDIR/store.img\""
-    );
-    let mut firmware = Firmware::after(&copy, &options, Some(&template)).await;
-    firmware.says("G!").await;
+    let firmware = case.runs(&template).await;
     io(&firmware.qemu, "write -P 0x41 0 4096").await;
     is_done(firmware.qemu.save(&firmware.run, &template).await);
     assert_eq!(fs::read(template.join("image0")).unwrap()[..4096], [0x41; 4096]);
