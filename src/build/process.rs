@@ -302,7 +302,7 @@ mod tests {
              sleep 1000'",
             file.display()
         );
-        // From its first line on the clock jumps to whatever is waited for: the limit.
+        // From its first line on the clock jumps to the next deadline: the limit.
         let run = run(shell(&script), HANG, |_| tokio::time::pause());
         assert!(matches!(run.await, Err(Stopped::Limit)));
         let pids = std::fs::read_to_string(&file).unwrap();

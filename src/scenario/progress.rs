@@ -19,7 +19,7 @@ pub(super) enum Progress {
     BodyEnded { afterwards: Duration, silence: Duration },
     /// Its runtime runs tasks.
     Alive,
-    /// It has failed, whatever becomes of what follows.
+    /// It has failed; what follows can't change that.
     Failed(Failure),
     /// All is over.
     Ended(Result<(), Failure>),

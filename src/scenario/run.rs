@@ -191,7 +191,7 @@ impl Life {
                 self.keep_journals().await;
                 self.keep_machines().await;
             }
-            // They stay in the list, for whoever ends them where this hangs.
+            // They stay in the list, so that they can be ended if this hangs.
             let machines = lock(&self.machines).clone();
             for machine in machines {
                 machine.stop().await;

@@ -195,7 +195,7 @@ impl Cargo {
     }
 }
 
-/// What the compiler says of itself, and this program's version: whatever decides whether compiled crates can be used.
+/// What the compiler says of itself, and this program's version: all that decides whether compiled crates can be used.
 /// It is asked in `folder`, where cargo runs: a toolchain file there decides which compiler it is.
 ///
 /// # Errors

@@ -113,7 +113,7 @@ fn left_out(path: &Path, line: usize) -> Error {
         )
 }
 
-/// One path for each file, whatever links or dots lead to it.
+/// One path for each file, even if links or dots lead to it.
 fn resolved(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }

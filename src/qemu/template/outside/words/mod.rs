@@ -28,9 +28,9 @@ const HARMLESS: [&str; 12] =
 const BEFORE: [&str; 10] = ["then", "do", "else", "if", "elif", "while", "until", "!", "{", "exec"];
 /// Folders of the kernel's.
 const KERNEL: [&str; 3] = ["/dev/", "/proc/", "/sys/"];
-/// A word has so many values at most; then it can be anything.
+/// The limit on the values of a word; a word with more can be anything.
 const MOST: usize = 64;
-/// A value has so many bytes at most.
+/// The limit on a value, in bytes.
 const LONGEST: usize = 16 << 10;
 /// So deep are words in words.
 const DEEPEST: usize = 16;
