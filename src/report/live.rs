@@ -66,8 +66,12 @@ impl Row {
     fn show(&mut self, event: &Event) {
         match event {
             Event::HostSpeed { accelerator, factor, .. } => {
-                let slower =
-                    if *factor > 1.0 { format!(", {factor:.0} times slower") } else { String::new() };
+                let slower = match accelerator.as_str() {
+                    _ if *factor < 1.5 => String::new(),
+                    // No guest is slower than under KVM there.
+                    "kvm" => format!(", limits {factor:.0} times as long"),
+                    _ => format!(", {factor:.0} times slower"),
+                };
                 self.host = Some(printable(accelerator) + &slower);
             }
             Event::Phase { phase, .. } if phase == "cloned" => self.cloned = true,
@@ -200,12 +204,17 @@ mod tests {
             |phase: &str| Event::Phase { machine: "m".into(), phase: phase.into(), at: Duration::ZERO };
         row.show(&phase("booting"));
         assert!(!row.bar.message().contains('('), "{}", row.bar.message());
-        row.show(&speed("TCG", 12.3));
-        row.show(&phase("booting"));
-        assert!(row.bar.message().ends_with("  (TCG, 12 times slower; booted)"), "{}", row.bar.message());
-        row.show(&speed("KVM", 1.0));
+        for (accelerator, factor, said) in [
+            ("tcg", 12.3, "  (tcg, 12 times slower; booted)"),
+            ("kvm", 2.4, "  (kvm, limits 2 times as long; booted)"),
+            ("kvm", 1.2, "  (kvm; booted)"),
+        ] {
+            row.show(&speed(accelerator, factor));
+            row.show(&phase("booting"));
+            assert!(row.bar.message().ends_with(said), "{}", row.bar.message());
+        }
         row.show(&phase("cloned"));
-        assert!(row.bar.message().ends_with("  (KVM; a clone)"), "{}", row.bar.message());
+        assert!(row.bar.message().ends_with("  (kvm; a clone)"), "{}", row.bar.message());
     }
 
     #[test]

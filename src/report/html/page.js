@@ -91,11 +91,17 @@ function headline() {
   if (said.length === 1 && counts.passed) return counts.passed === 1 ? 'The scenario passed' : 'All ' + counts.passed + ' scenarios passed';
   return said.join(', ');
 }
+// How fast the guest was. Under KVM no guest is slower than under KVM: there only the limits are longer.
+function pace(machine) {
+  const factor = (machine.factor || 1).toFixed(0);
+  if (factor < 2) return '';
+  return machine.accelerator === 'kvm' ? ', limits ' + factor + ' times as long' : ', ' + factor + ' times slower than KVM';
+}
 function head() {
   const title = headline();
   document.title = title + ' · nixvm-test';
   const machines = run.scenarios.flatMap(one => one.attempts).flatMap(attempt => attempt.machines);
-  const accelerators = [...new Set(machines.filter(one => one.accelerator).map(one => one.accelerator + (one.factor > 1 ? ', ' + one.factor.toFixed(0) + ' times slower than KVM' : '')))];
+  const accelerators = [...new Set(machines.filter(one => one.accelerator).map(one => one.accelerator + pace(one)))];
   const facts = el('dl', { class: 'facts' });
   const add = (name, value) => value && facts.append(el('div', {}, el('dt', { text: name }), el('dd', { text: value })));
   add('began', run.begun ? new Date(run.begun * 1000).toLocaleString() : '');
@@ -260,7 +266,7 @@ function steps(taken, machine, scenario, films) {
 const FILES = { transcript: 'transcript', cast: 'asciicast', log: 'log with times', screen: 'last screen', screenshot: 'screenshot', journal: 'journal', moment: 'machine as it stood' };
 function machineView(machine, attempt, scenario) {
   const box = el('section', { class: 'machine' });
-  const how = [machine.accelerator && machine.accelerator.toUpperCase() + (machine.factor > 1 ? ', ' + machine.factor.toFixed(0) + ' times slower than KVM' : ''), machine.cloned ? 'clone of a template' : machine.started.length ? 'booted' : '', machine.stopped.length ? machine.stopped[machine.stopped.length - 1].how : ''].filter(Boolean);
+  const how = [machine.accelerator && machine.accelerator.toUpperCase() + pace(machine), machine.cloned ? 'clone of a template' : machine.started.length ? 'booted' : '', machine.stopped.length ? machine.stopped[machine.stopped.length - 1].how : ''].filter(Boolean);
   box.append(el('h3', { text: machine.name }, el('small', { text: how.join(' · ') })));
   const parts = pieces(machine, attemptEnd(attempt));
   if (parts.length) {
