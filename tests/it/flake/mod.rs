@@ -157,6 +157,7 @@ fn a_check_calls_nixvm_test_with_machines_that_are_built_and_crates_that_are_the
         assert!(modules.contains(name) && modules.contains("clonable.nix"), "{modules}");
     }
     // Nothing is read or written elsewhere, and the record is what the check leaves.
+    assert_eq!(value("NIXVM_ACCELERATOR"), "kvm", "no check is emulated");
     assert_eq!(Path::new(&value("NIXVM_RUNS")), result.canonicalize().unwrap());
     for name in ["NIXVM_CACHE_DIR", "NIXVM_ADMISSION_DIR", "CARGO_HOME"] {
         assert!(

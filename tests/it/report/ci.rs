@@ -40,6 +40,13 @@ fn check(line: &str) {
     }
 }
 
+/// Of nixvm-test's own cache, scenarios alone: a template is of no use on another runner, and has passwords in it.
+fn holds_for_other_runners(paths: &[String]) {
+    let own: Vec<&str> =
+        paths.iter().filter_map(|path| path.split_once(".cache/nixvm-test")).map(|(_, rest)| rest).collect();
+    assert_eq!(own, ["/scenarios"], "{paths:?}");
+}
+
 #[test]
 fn githubs_workflow_is_sound() {
     let workflow = load("github.yml");
@@ -55,7 +62,13 @@ fn githubs_workflow_is_sound() {
     let kept = lines(&steps.last().unwrap()["with"]["path"]);
     let run = commands.iter().find(|line| line.starts_with("nixvm-test")).unwrap();
     assert!(run.contains("html=report.html") && kept.contains(&"report.html".to_owned()));
-    assert!(workflow["jobs"]["scenarios"]["env"]["NIXVM_RUNS"].as_str().unwrap().ends_with("/runs"));
+    let environment = &workflow["jobs"]["scenarios"]["env"];
+    assert!(environment["NIXVM_RUNS"].as_str().unwrap().ends_with("/runs"));
+    assert_eq!(environment["NIXVM_ACCELERATOR"].as_str(), Some("kvm"));
+    let cached = steps
+        .iter()
+        .find(|step| step["uses"].as_str().is_some_and(|uses| uses.starts_with("actions/cache@")));
+    holds_for_other_runners(&lines(&cached.unwrap()["with"]["path"]));
 }
 
 #[test]
@@ -66,4 +79,6 @@ fn gitlabs_pipeline_is_sound() {
     commands.iter().for_each(|line| check(line));
     assert_eq!(job["artifacts"]["reports"]["junit"].as_str(), Some("junit.xml"));
     assert!(commands[3].contains("junit=junit.xml"));
+    assert_eq!(job["variables"]["NIXVM_ACCELERATOR"].as_str(), Some("kvm"));
+    holds_for_other_runners(&lines(&job["cache"]["paths"]));
 }
