@@ -51,7 +51,7 @@ async fn main() -> Result {
     let rounds = if measuring::has("--quick") { 1 } else { 5 };
     let events = measuring::events();
     let vm = measuring::vm("configuration.nix", &events).await?;
-    let accelerator = accelerator::choose(&vm, &events).await?.accelerator.name();
+    let accelerator = accelerator::choose(&vm, &events)?.accelerator.name();
 
     let (mut bare, mut ours) = (Vec::new(), Vec::new());
     for round in 1..=rounds {

@@ -42,6 +42,21 @@ struct Report {
     place: &'static Location<'static>,
     /// Files that vanish with what failed: a machine's name, and its transcript.
     transcripts: Vec<(String, PathBuf)>,
+    /// Whether KVM of this host may be the cause, and not the guest.
+    doubt: Option<Doubt>,
+}
+
+/// What a failure may say about KVM of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// KVM lacks a part of the processor that the guest was given: with another processor a guest may run.
+    Processor,
+    /// KVM does not run guests until the host is booted again.
+    Lasting,
+    /// KVM is not to be had at the moment: another hypervisor, a right, memory.
+    Passing,
+    /// It may be KVM, or the guest: the same guest under TCG shows which.
+    Suspected,
 }
 
 /// The kind of an [`Error`], for code that decides by it.
@@ -110,6 +125,7 @@ impl Error {
             next_step: None,
             place: Location::caller(),
             transcripts: Vec::new(),
+            doubt: None,
         }))
     }
 
@@ -212,6 +228,18 @@ impl Error {
     pub(crate) fn transcript(mut self, machine: &str, path: PathBuf) -> Self {
         self.0.transcripts.push((machine.to_owned(), path));
         self
+    }
+
+    /// Says whether KVM of this host may be the cause.
+    #[must_use]
+    pub(crate) fn doubted(mut self, doubt: Option<Doubt>) -> Self {
+        self.0.doubt = doubt;
+        self
+    }
+
+    /// Whether KVM of this host may be the cause.
+    pub(crate) fn doubt(&self) -> Option<Doubt> {
+        self.0.doubt
     }
 
     /// The transcripts of machines that are gone.

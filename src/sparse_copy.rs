@@ -25,8 +25,8 @@ pub(crate) fn over(from: &Path, to: &Path) -> io::Result<()> {
     contents(&File::open(from)?, &File::create(to)?)
 }
 
-/// `to` is empty.
-fn contents(from: &File, to: &File) -> io::Result<()> {
+/// [`copy`] from one open file to another, which is empty.
+pub(crate) fn contents(from: &File, to: &File) -> io::Result<()> {
     if ioctl_ficlone(to, from).is_ok() {
         return Ok(());
     }

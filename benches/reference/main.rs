@@ -103,7 +103,7 @@ async fn measure(options: &str) -> Result {
     };
     let events = measuring::events();
     let vm = measuring::vm("benches/reference/guest.nix", &events).await?;
-    let accelerator = accelerator::choose(&vm, &events).await?.accelerator.name();
+    let accelerator = accelerator::choose(&vm, &events)?.accelerator.name();
     let rounds = measuring::given("--rounds").and_then(|count| count.parse().ok()).unwrap_or(3);
 
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());

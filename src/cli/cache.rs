@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use nixvm_test::qemu::accelerator;
 use nixvm_test::template::{self, Entry, Store};
 use nixvm_test::{Result, report};
 
@@ -25,7 +26,7 @@ pub struct Cache {
 enum Action {
     /// Each template: its own size, what it shares, when it was used last, whether it is in use
     List,
-    /// Remove templates that nobody uses, those that were used longest ago first
+    /// Remove templates that nobody uses, those that were used longest ago first, and what was found out about KVM
     Prune {
         /// Until all together take no more than so many MiB
         #[arg(long, value_name = "MIB", default_value_t = 0)]
@@ -63,6 +64,7 @@ impl Cache {
             Action::Prune { size } => {
                 let gone = template::prune(&store, size.saturating_mul(1 << 20))?;
                 let bytes: u64 = gone.iter().map(|entry| entry.size).sum();
+                accelerator::forget()?;
                 report::answer(format!("removed {} of {} MiB\n", count(gone.len()), bytes >> 20));
             }
         }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use nixvm_test::doctor::{Finding, State, examine};
+use nixvm_test::qemu::accelerator;
 use nixvm_test::scenario::Exit;
 use nixvm_test::{Result, report};
 use serde_json::json;
@@ -14,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   nixvm-test doctor
   nixvm-test doctor --nixpkgs standin     for runs with this nixpkgs
+  nixvm-test doctor --retry               once KVM was put right, or another hypervisor has ended
   nixvm-test doctor --json | jq '.findings[] | select(.state != \"ok\")'
 
 Ends with 5 if something is missing that every run needs. Warnings are no failures.";
@@ -25,11 +27,17 @@ pub struct Doctor {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Forget first what was found out about KVM: the next boot of each VM tries it again
+    #[arg(long)]
+    retry: bool,
 }
 
 impl Doctor {
     /// Looks, and prints what it found.
     pub async fn run(&self, options: &Options) -> Result<ExitCode> {
+        if self.retry {
+            accelerator::forget()?;
+        }
         let findings = examine(&options.settings()?).await;
         let missing = findings.iter().any(|finding| finding.state == State::Missing);
         if self.json {

@@ -19,8 +19,9 @@ use super::{Alone, Life, Line, Machine, Shared};
 use crate::build::BuiltVm;
 use crate::console::{Console, ConsoleOptions, Pattern, Watch};
 use crate::mutex::lock;
-use crate::qemu::{Disk, Exit, Launch, Memory, Qemu, RunDirectory, accelerator, foreseen_reach};
-use crate::{Error, ErrorKind, Event, Events, Result, Speed};
+use crate::qemu::accelerator::{self, Choice, Trial};
+use crate::qemu::{Disk, Exit, Launch, Memory, Qemu, RunDirectory, foreseen_reach};
+use crate::{Error, ErrorKind, Event, Events, FileKind, Result, Speed};
 
 /// The whole boot, on a fast host. NixOS boots in 5–10 s there.
 pub(super) const BOOT: Duration = Duration::from_secs(120);
@@ -34,6 +35,11 @@ const SILENCE_BOUNDS: (Duration, Duration) = (Duration::from_secs(10), Duration:
 const ANSWER: Duration = Duration::from_secs(2);
 /// From the start to the login prompt on a host of speed 1.
 const REFERENCE_BOOT: Duration = Duration::from_secs(5);
+
+/// The console of a boot under KVM that does not count, in the record.
+const UNDER_KVM: &str = "under-kvm.log";
+/// So many lines of it are kept.
+const SAID: usize = 1000;
 
 /// What a machine is made of.
 #[derive(Debug)]
@@ -65,21 +71,42 @@ pub(super) struct Plan {
 impl Machine {
     /// Boots `vm` and waits for the login prompt on its serial console.
     ///
+    /// Where no guest has reached its login prompt under KVM since the host was booted, a failure of KVM's is none of the
+    /// machine's: the machine boots once more, under TCG, on a fresh disk, and a note says so.
+    ///
     /// # Errors
+    /// [`ErrorKind::Usage`] when `NIXVM_ACCELERATOR` is neither kvm nor tcg,
     /// [`ErrorKind::Host`] and [`ErrorKind::Io`] when QEMU can't be started,
     /// [`ErrorKind::KernelPanic`], [`ErrorKind::EmergencyMode`] and [`ErrorKind::QemuGone`] at once
     /// when they happen, [`ErrorKind::NoLoginPrompt`] when the guest came up without a login prompt
     /// on ttyS0, [`ErrorKind::BootStalled`] when it stopped printing before, [`ErrorKind::Timeout`]
     /// when it was still printing at the limit.
     pub async fn boot(vm: &BuiltVm, options: MachineOptions) -> Result<Self> {
-        Self::begun(vm, options, None).await
+        let trial = Trial::begin(vm, &options.events)?;
+        Self::tried(vm, options, trial).await
     }
 
-    /// With its RAM in a file of `memory`, if that is given: it can be saved there.
-    pub(super) async fn begun(vm: &BuiltVm, options: MachineOptions, memory: Option<&Path>) -> Result<Self> {
+    /// Boots until a boot counts.
+    async fn tried(vm: &BuiltVm, options: MachineOptions, mut trial: Trial) -> Result<Self> {
+        loop {
+            match Self::begun(vm, options.clone(), &trial, None).await {
+                Ok(machine) => return Ok(machine),
+                Err(error) => trial.failed(error)?,
+            }
+        }
+    }
+
+    /// One boot, whether it counts or not. With its RAM in a file of `memory`, if that is given: it can be saved there.
+    pub(super) async fn begun(
+        vm: &BuiltVm,
+        options: MachineOptions,
+        trial: &Trial,
+        memory: Option<&Path>,
+    ) -> Result<Self> {
         let plan = Plan::of(vm, options);
         let run_dir = Arc::new(RunDirectory::create()?);
-        let life = plan.begin(&run_dir, run_dir.transcript(), memory).await?;
+        let life = plan.boot(vm, trial.choice(), &run_dir, run_dir.transcript(), memory).await?;
+        trial.succeeded(life.speed);
         Ok(Self::living(plan, run_dir, life, None))
     }
 
@@ -126,19 +153,36 @@ impl Plan {
         }
     }
 
-    /// Starts QEMU and waits for the login prompt.
+    /// Boots the machine once more, with what it ran on before.
     pub(super) async fn begin(
         &self,
+        before: &Qemu,
+        run_dir: &Arc<RunDirectory>,
+        transcript: PathBuf,
+    ) -> Result<Life> {
+        match &self.origin {
+            Origin::Vm(vm) => {
+                let choice = Choice::as_before(vm, before.accelerator(), before.cpu())?;
+                let life = self.boot(vm, &choice, run_dir, transcript, None).await?;
+                if let Err(error) = accelerator::record_speed(vm, choice.accelerator, life.speed) {
+                    tracing::debug!(%error, "the host's speed is not remembered");
+                }
+                Ok(life)
+            }
+            Origin::Record(replay) => self.begin_replay(replay, run_dir, transcript, None).await,
+        }
+    }
+
+    /// Starts QEMU and waits for the login prompt. The error says whether KVM of this host may be the cause.
+    async fn boot(
+        &self,
+        vm: &BuiltVm,
+        choice: &Choice,
         run_dir: &Arc<RunDirectory>,
         transcript: PathBuf,
         memory: Option<&Path>,
     ) -> Result<Life> {
-        let vm = match &self.origin {
-            Origin::Vm(vm) => vm,
-            Origin::Record(replay) => return self.begin_replay(replay, run_dir, transcript, None).await,
-        };
         let Self { name, events, .. } = self;
-        let choice = accelerator::choose(vm, events).await?;
         events.send(Event::HostSpeed {
             machine: name.clone(),
             accelerator: choice.accelerator.to_string(),
@@ -150,11 +194,12 @@ impl Plan {
             let alone = Alone::of_process(&why, events).await?;
             *lock(&self.alone) = Some(alone);
         }
-        let started = Instant::now();
         let mut launch = Launch::new(vm, name, run_dir, events.clone());
         launch.scenario.clone_from(&self.scenario);
         launch.disk = self.disk.clone();
         launch.accelerator = choice.accelerator;
+        launch.cpu = choice.cpu;
+        launch.tried = choice.is_tried();
         launch.options.clone_from(&self.hardware);
         if let Some(folder) = memory {
             launch.memory = Memory::create(folder, vm, &launch.options)?;
@@ -162,6 +207,8 @@ impl Plan {
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         launch.channel = Some(theirs.into());
         let (qemu, stream) = Qemu::launch(launch).await?;
+        // QEMU has greeted. What the run script did before says nothing about the speed of guests.
+        let started = Instant::now();
         self.stay_alone(&qemu)?;
         let control = Control::new(ours, self.shell_control)?;
         control.follow(&qemu, choice.speed);
@@ -180,12 +227,16 @@ impl Plan {
             Err(error) => {
                 console.flush();
                 run_dir.keep()?;
-                return Err(error.transcript(name, transcript));
+                let error = qemu.doubted(error).transcript(name, transcript);
+                if !choice.is_tried() || error.doubt().is_none() {
+                    return Err(error);
+                }
+                self.keep_apart(&console, run_dir);
+                // Without the disk of before there is no other boot.
+                return Err(if qemu.undo().await { error } else { error.doubted(None) });
             }
         };
-        if let Err(error) = accelerator::record_speed(vm, choice.accelerator, speed) {
-            tracing::debug!(%error, "the host's speed is not remembered");
-        }
+        qemu.counts();
         Ok(Life {
             name: name.clone(),
             console,
@@ -197,6 +248,18 @@ impl Plan {
             answers: Answers::Written(answers),
             _run_dir: Arc::clone(run_dir),
         })
+    }
+
+    /// Puts what the console of a boot under KVM said into the record: the transcript there is that of the boot that counts.
+    fn keep_apart(&self, console: &Console, run_dir: &RunDirectory) {
+        let Self { name, events, .. } = self;
+        let path = run_dir.path().join(UNDER_KVM);
+        match std::fs::write(&path, console.tail(SAID) + "\n") {
+            Ok(()) => events.send(Event::FileKept { machine: name.clone(), kind: FileKind::Log, path }),
+            Err(error) => tracing::debug!(%error, "what the console said under KVM is not kept apart"),
+        }
+        let (machine, how) = (name.clone(), "given up, since KVM may not run it".to_owned());
+        events.send(Event::MachineStopped { machine, how });
     }
 
     /// Reads the console from the first byte on: before anybody waits. `past` is what it said before.
@@ -383,3 +446,6 @@ pub(super) fn login_prompt() -> Result<Pattern> {
     let prompt = Pattern::regex(&format!("(?m)(?:^| ){}", tolerant("login: ")))?;
     Ok(prompt.called("the login prompt"))
 }
+
+#[cfg(test)]
+mod tests;

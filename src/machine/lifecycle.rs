@@ -53,7 +53,7 @@ impl Machine {
             set_aside(&self.shared.run_dir).await?;
         }
         let transcript = self.next_transcript();
-        let life = Arc::new(self.shared.plan.begin(&self.shared.run_dir, transcript, None).await?);
+        let life = Arc::new(self.shared.plan.begin(&old.qemu, &self.shared.run_dir, transcript).await?);
         *lock(&self.shared.life) = life;
         Ok(())
     }

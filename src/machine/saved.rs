@@ -23,6 +23,7 @@ use super::shell_line::{SavedShell, ShellLine};
 use super::{Life, Line, Machine, MachineOptions, Session};
 use crate::build::BuiltVm;
 use crate::console::{Console, Watch};
+use crate::qemu::accelerator::Trial;
 use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved};
 use crate::template::Use;
 use crate::{Error, ErrorKind, Event, Result, Speed};
@@ -53,12 +54,17 @@ enum KnownLine {
 }
 
 impl Machine {
-    /// [`Machine::boot`] for a machine that is to be saved to `folder`.
+    /// One boot of a machine that is to be saved to `folder`.
     ///
     /// # Errors
-    /// Those of [`Machine::boot`].
-    pub(crate) async fn boot_to_save(vm: &BuiltVm, options: MachineOptions, folder: &Path) -> Result<Self> {
-        Self::begun(vm, options, Some(folder)).await
+    /// Those of [`Machine::boot`]. The error says whether KVM of this host may be the cause.
+    pub(crate) async fn boot_to_save(
+        vm: &BuiltVm,
+        options: MachineOptions,
+        trial: &Trial,
+        folder: &Path,
+    ) -> Result<Self> {
+        Self::begun(vm, options, trial, Some(folder)).await
     }
 
     /// Saves the machine to the folder that it was booted for, at rest. It is off then, unless it can't be

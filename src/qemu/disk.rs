@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::RunDirectory;
 use crate::build::BuiltVm;
 use crate::file_lock::{self, Mode};
-use crate::{Error, ErrorKind, Events, Result};
+use crate::{Error, ErrorKind, Events, Result, sparse_copy};
 
 /// So much is read of the file beside an image, in bytes.
 const LARGEST: u64 = 1 << 16;
@@ -49,6 +49,16 @@ pub enum KeepPolicy {
 pub(super) struct Claim {
     pub(super) image: PathBuf,
     record: Option<Record>,
+    /// What a kept image was before a boot that may not count.
+    before: Option<Before>,
+}
+
+/// A kept image before a boot.
+#[derive(Debug)]
+enum Before {
+    Missing,
+    /// Its content. The file has no name, so nothing of it is left, however this process ends.
+    Copy(File),
 }
 
 /// The file beside a kept image, locked.
@@ -78,7 +88,7 @@ impl Disk {
     /// [`ErrorKind::Io`] when files beside it can't be written.
     pub(super) fn claim(&self, vm: &BuiltVm, run: &RunDirectory, events: &Events) -> Result<Claim> {
         let (image, policy) = match self {
-            Self::Fresh => return Ok(Claim { image: run.disk(), record: None }),
+            Self::Fresh => return Ok(Claim { image: run.disk(), record: None, before: None }),
             Self::Kept { image, policy } => (image, *policy),
         };
         let image = std::path::absolute(image)
@@ -92,7 +102,7 @@ impl Disk {
                 KeepPolicy::Renew => renew(&image, why, events)?,
             }
         }
-        Ok(Claim { image, record: Some(record) })
+        Ok(Claim { image, record: Some(record), before: None })
     }
 }
 
@@ -101,6 +111,66 @@ impl Claim {
     pub(super) fn started(&mut self) -> Result {
         let Some(record) = &mut self.record else { return Ok(()) };
         record.write().map_err(|error| Error::io(format_args!("write {}", record.path.display()), &error))
+    }
+
+    /// Copies a kept image, so that it can be put back. Where there is no room for a copy, a note says so.
+    pub(super) async fn set_aside(&mut self, events: &Events) {
+        if self.record.is_none() {
+            return;
+        }
+        let image = self.image.clone();
+        let copied = tokio::task::spawn_blocking(move || Before::of(&image)).await;
+        match copied.unwrap_or_else(|error| Err(error.into())) {
+            Ok(before) => self.before = Some(before),
+            Err(error) => events.note(format!(
+                "if KVM does not run this machine, it does not boot again under TCG: {} can't be copied ({error})",
+                self.image.display()
+            )),
+        }
+    }
+
+    /// Makes the image what it was before, once no QEMU writes to it. Whether the machine can boot from that.
+    pub(super) async fn put_back(&mut self) -> bool {
+        let (image, before) = (self.image.clone(), self.before.take());
+        if self.record.is_none() {
+            return true;
+        }
+        let Some(before) = before else { return false };
+        let done = tokio::task::spawn_blocking(move || before.put_back(&image)).await;
+        match done.unwrap_or_else(|error| Err(error.into())) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "a kept image is not what it was");
+                false
+            }
+        }
+    }
+
+    /// The boot counts: what was before is not needed any more.
+    pub(super) fn counts(&mut self) {
+        self.before = None;
+    }
+}
+
+impl Before {
+    fn of(image: &Path) -> io::Result<Self> {
+        let from = match File::open(image) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Missing),
+            from => from?,
+        };
+        let copy = tempfile::tempfile_in(image.parent().unwrap_or(Path::new(".")))?;
+        sparse_copy::contents(&from, &copy)?;
+        Ok(Self::Copy(copy))
+    }
+
+    fn put_back(self, image: &Path) -> io::Result<()> {
+        match self {
+            Self::Missing => match fs::remove_file(image) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+            Self::Copy(copy) => sparse_copy::contents(&copy, &File::create(image)?),
+        }
     }
 }
 
@@ -159,4 +229,39 @@ fn refused(image: &Path, why: &str) -> Error {
         .next_step(
             "run with --keep-state (without =strict) to set it aside and start fresh, or remove it yourself",
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kept_image_is_what_it_was_before_a_boot_that_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("nixos.qcow2");
+        let claim = |record| Claim { image: image.clone(), record, before: None };
+        let record = || {
+            let path = folder.path().join("record");
+            Some(Record { file: File::create(&path).unwrap(), path, key: String::new() })
+        };
+        let mut first = claim(record());
+        first.set_aside(&Events::none()).await;
+        fs::write(&image, "made by the boot").unwrap();
+        assert!(first.put_back().await);
+        assert!(!image.exists());
+
+        fs::write(&image, "the state of a year").unwrap();
+        let mut second = claim(record());
+        second.set_aside(&Events::none()).await;
+        fs::write(&image, "half a boot").unwrap();
+        assert!(second.put_back().await);
+        assert_eq!(fs::read_to_string(&image).unwrap(), "the state of a year");
+        assert!(!claim(record()).put_back().await, "nothing was set aside");
+
+        let mut fresh = claim(None);
+        fresh.set_aside(&Events::none()).await;
+        assert!(fresh.put_back().await, "a fresh disk is another one at the next boot");
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 2, "the image and the record");
+    }
 }

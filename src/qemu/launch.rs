@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::accelerator::processor_in;
+use super::causes::likely_cause;
 use super::disk::Claim;
-use super::exit::likely_cause;
 use super::line_end::LineEnd;
 use super::port_holder;
 use super::supervise::{self, Supervised};
-use super::template::{Made, Memory};
+use super::template::{Made, Memory, arguments};
 use super::{Accelerator, Disk, QMP_LIMIT, Qemu, Qmp, RunDirectory};
 use crate::build::BuiltVm;
 use crate::mutex::lock;
@@ -33,6 +34,10 @@ pub(super) const CONTROL: &str = "nixvm-control";
 pub(crate) const CHANNEL: &str = "nixvm-channel";
 /// The name of the virtio-serial port, by which the guest finds it.
 const PORT: &str = "nixvm";
+
+/// For the run script, until QEMU runs. NixOS's own makes an image of all store paths at each start, where the VM has one
+/// (`virtualisation.useNixStoreImage`), and a large system has many GB of them.
+const SCRIPT: Duration = Duration::from_secs(10 * 60);
 
 /// Everything that starting a machine takes. Make it with [`Launch::new`], then set fields.
 #[derive(Debug)]
@@ -47,6 +52,10 @@ pub struct Launch<'a> {
     pub disk: Disk,
     /// What executes its instructions; see [`accelerator::choose`](super::accelerator::choose).
     pub accelerator: Accelerator,
+    /// Its processor under KVM, if it is not that of the run script.
+    pub(crate) cpu: Option<&'static str>,
+    /// It may have to boot once more, from the state of before: a disk image that is kept is put back then.
+    pub(crate) tried: bool,
     /// QEMU's end of a socket pair; the guest sees it as a virtio-serial port called `nixvm`. Default:
     /// no such port.
     pub channel: Option<OwnedFd>,
@@ -58,14 +67,15 @@ pub struct Launch<'a> {
     pub kernel_params: Vec<String>,
     /// Options for QEMU, after those of the VM and of the user's QEMU_OPTS. No spaces inside one.
     pub options: Vec<String>,
-    /// How long the script may take until QEMU runs: it may have to make disk images first.
+    /// How long the script may take until QEMU runs: it may have to make disk images first. It does not follow the speed of
+    /// guests, of which the script says nothing.
     pub limit: Duration,
     /// Who is told.
     pub events: Events,
 }
 
 impl<'a> Launch<'a> {
-    /// A machine on a fresh disk under TCG, with no options of its own and 3 minutes to start.
+    /// A machine on a fresh disk under TCG, with no options of its own and 10 minutes for its run script.
     pub fn new(vm: &'a BuiltVm, machine: &'a str, run_dir: &'a RunDirectory, events: Events) -> Self {
         Self {
             vm,
@@ -73,12 +83,14 @@ impl<'a> Launch<'a> {
             run_dir,
             disk: Disk::Fresh,
             accelerator: Accelerator::Tcg,
+            cpu: None,
+            tried: false,
             channel: None,
             scenario: None,
             memory: None,
             kernel_params: Vec::new(),
             options: Vec::new(),
-            limit: Duration::from_secs(180),
+            limit: SCRIPT,
             events,
         }
     }
@@ -101,6 +113,9 @@ impl Qemu {
         let (control, control_theirs) = pair()?;
         let control = ours(control)?;
         let mut claim = launch.disk.claim(launch.vm, launch.run_dir, &launch.events)?;
+        if launch.tried {
+            claim.set_aside(&launch.events).await;
+        }
         let mut descriptors: Vec<OwnedFd> = vec![line.descriptor()?, control_theirs.into()];
         descriptors.extend(launch.channel.take());
         let made = match launch.memory.is_some() {
@@ -139,7 +154,9 @@ impl Qemu {
         let trouble = Arc::default();
         watch_disk(&qmp, machine, events.clone(), Arc::clone(&trouble));
         let forwarding = tokio::sync::Mutex::default();
-        Self { supervised, qmp, accelerator, trouble, made: None, forwarding, disk: Mutex::new(claim) }
+        let arguments = arguments(supervised.pid()).unwrap_or_default();
+        let cpu = processor_in(arguments.iter().map(String::as_str));
+        Self { supervised, qmp, accelerator, cpu, trouble, made: None, forwarding, disk: Mutex::new(claim) }
     }
 }
 
@@ -189,6 +206,8 @@ impl Launch<'_> {
         if self.accelerator == Accelerator::Tcg {
             // `host`, which the script may have, needs KVM.
             options.extend(["-cpu", "max"].map(str::to_owned));
+        } else if let Some(cpu) = self.cpu {
+            options.extend(["-cpu", cpu].map(str::to_owned));
         }
         options.extend(self.options.iter().cloned());
         let [console, control, channel @ ..] = descriptors else { return options };
@@ -263,14 +282,17 @@ pub(super) async fn wait_for_qmp(
     }
     let tail = supervised.tail();
     let error = if error.kind() == ErrorKind::Timeout {
-        Error::new(ErrorKind::Timeout, format!("{machine}: the run script did not start QEMU"))
+        let seconds = limit.as_secs_f64();
+        let expected = format!("{machine}: expected QEMU's control protocol to answer within {seconds:.0} s");
+        Error::new(ErrorKind::Timeout, format!("{expected} of the run script's start, and it did not"))
             .took(started.elapsed(), limit)
+            .next_step("run the script by hand, to see what it does: ./result/bin/run-*-vm -nographic")
     } else {
         error
     };
-    let error = error.section("the run script's output", tail.as_str());
+    let error = error.section("what the run script printed last", tail.as_str());
     Err(match likely_cause(&tail) {
-        Some((cause, next)) => error.likely_cause(cause).next_step(next),
+        Some(cause) => error.likely_cause(cause.means).next_step(cause.next),
         None => error,
     })
 }
@@ -402,6 +424,6 @@ mod tests {
         let note = tokio::time::timeout(limit, notes.recv()).await.unwrap().unwrap();
         assert!(note.contains("server: No space left on device"), "{note}");
         let trouble = trouble.lock().unwrap().clone().unwrap();
-        assert!(likely_cause(&trouble).unwrap().0.contains("disk is full"));
+        assert!(likely_cause(&trouble).unwrap().means.contains("disk is full"));
     }
 }

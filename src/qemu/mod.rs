@@ -3,6 +3,7 @@
 
 mod absent;
 pub mod accelerator;
+mod causes;
 mod disk;
 mod dump;
 mod exit;
@@ -56,6 +57,7 @@ pub(crate) use template::{
     suspicious, unfit,
 };
 
+use crate::error::Doubt;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 use supervise::Supervised;
@@ -67,6 +69,8 @@ pub struct Qemu {
     supervised: Supervised,
     qmp: Qmp,
     accelerator: Accelerator,
+    /// The guest's processor under KVM, if it is not that of the run script.
+    cpu: Option<&'static str>,
     trouble: Arc<Mutex<Option<String>>>,
     disk: Mutex<Option<disk::Claim>>,
     /// Of one that is to be saved.
@@ -164,6 +168,49 @@ impl Qemu {
     /// What executes the guest's instructions.
     pub fn accelerator(&self) -> Accelerator {
         self.accelerator
+    }
+
+    /// The guest's processor under KVM, if it is not that of the run script.
+    pub(crate) fn cpu(&self) -> Option<&'static str> {
+        self.cpu
+    }
+
+    /// Adds to `error`, which is why the boot that was tried failed, whether KVM of this host may be the cause.
+    pub(crate) fn doubted(&self, error: Error) -> Error {
+        let tail = self.stderr_tail();
+        let said = causes::about_kvm_in(&tail);
+        let exit = self.exit().borrow().as_ref().and_then(Exit::doubt);
+        let error = match said {
+            Some((line, _)) => error.section(exit::STDERR, line),
+            None => error,
+        };
+        let silent = || {
+            use ErrorKind::{BootStalled, NoLoginPrompt, Timeout};
+            matches!(error.kind(), BootStalled | NoLoginPrompt | Timeout).then_some(Doubt::Suspected)
+        };
+        let doubt = said.and_then(|(_, cause)| cause.kvm).or(exit).or_else(silent);
+        error.doubted(doubt)
+    }
+
+    /// Ends a machine whose boot does not count, and makes its disk what it was before. Whether it can boot again.
+    pub(crate) async fn undo(&self) -> bool {
+        self.kill().await;
+        let claim = lock(&self.disk).take();
+        if let Err(error) = self.clear_away().await {
+            tracing::debug!(%error, "a boot that does not count is not undone");
+            return false;
+        }
+        match claim {
+            Some(mut claim) => claim.put_back().await,
+            None => true,
+        }
+    }
+
+    /// The boot counts: its disk is not put back any more.
+    pub(crate) fn counts(&self) {
+        if let Some(claim) = &mut *lock(&self.disk) {
+            claim.counts();
+        }
     }
 }
 

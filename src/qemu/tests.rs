@@ -1,6 +1,7 @@
 //! What needs a real QEMU but no guest: firmware is enough.
 
 mod going_back;
+mod kvm;
 mod virtio_keyboard;
 
 use std::io::Write;

@@ -7,7 +7,7 @@ use regex::Regex;
 
 use crate::build::BuiltVm;
 use crate::digest;
-use crate::qemu::{Accelerator, accelerator};
+use crate::qemu::accelerator::{self, Choice};
 
 /// The name of a template: a hash over everything that could change the state it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -15,7 +15,7 @@ pub struct Key(String);
 
 /// Another number for each change of what is in a template and how it is sealed: versions of this library between two
 /// releases share a cache.
-const FORMAT: &str = "templates 4";
+const FORMAT: &str = "templates 5";
 
 /// Variables that reach the run script and QEMU.
 const VARIABLES: [&str; 7] = [
@@ -34,12 +34,13 @@ const PER_RUN: [&str; 6] = ["TMPDIR", "USE_TMPDIR", "NIX_DISK_IMAGE", "PATH", "P
 impl Key {
     /// The key of a moment that the library itself knows how to reach: `moment` says which, with all that
     /// decides it (user and password).
-    pub fn new(vm: &BuiltVm, accelerator: Accelerator, moment: &[&str]) -> Self {
+    pub fn new(vm: &BuiltVm, choice: &Choice, moment: &[&str]) -> Self {
         let mut parts = vec![
             FORMAT.to_owned(),
             env!("CARGO_PKG_VERSION").to_owned(),
             vm.key(),
-            accelerator.to_string(),
+            choice.accelerator.to_string(),
+            choice.cpu.unwrap_or_default().to_owned(),
             accelerator::subject(vm),
             crate::control::guest::print(),
         ];

@@ -12,7 +12,8 @@ use super::{Key, Made, Store};
 use crate::build::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
 use crate::mutex::lock;
-use crate::qemu::{Accelerator, Saved, accelerator, is_of_a_port};
+use crate::qemu::accelerator::{self, Choice, Trial};
+use crate::qemu::{Saved, is_of_a_port};
 use crate::{Error, ErrorKind, Events, Result};
 
 /// The title under which an error says in which checkpoint it is.
@@ -46,8 +47,8 @@ pub enum Moment {
 
 impl Moment {
     /// The key of its template.
-    pub(super) fn key(&self, vm: &BuiltVm, hardware: &[String], accelerator: Accelerator) -> Key {
-        self.from(Key::new(vm, accelerator, &["booted", &hardware.join(" ")]))
+    pub(super) fn key(&self, vm: &BuiltVm, hardware: &[String], choice: &Choice) -> Key {
+        self.from(Key::new(vm, choice, &["booted", &hardware.join(" ")]))
     }
 
     /// By what it is known within this process which machine one asks for.
@@ -136,6 +137,8 @@ pub async fn machine(
         Ok(Cloned::Impossible(why)) => why,
         // Booted, it would want the same port.
         Err(error) if is_the_machines(&error) || is_of_a_port(&error) => return Err(error),
+        // NIXVM_ACCELERATOR=kvm, and there is none.
+        Err(error) if error.doubt().is_some() => return Err(error),
         Err(error) => in_a_line(&error, vm, store.folder()),
     };
     note_once(vm, &why, options.name(), events);
@@ -152,8 +155,8 @@ pub(crate) async fn is_at_hand(
     if options.keeps_state() || crate::qemu::foreseen(vm).is_some() {
         return false;
     }
-    let Ok(choice) = accelerator::choose(vm, events).await else { return false };
-    Store::open().is_ok_and(|store| store.has(&moment.key(vm, options.hardware(), choice.accelerator)))
+    let Ok(choice) = accelerator::choose(vm, events) else { return false };
+    Store::open().is_ok_and(|store| store.has(&moment.key(vm, options.hardware(), &choice)))
 }
 
 /// Says why machines of a VM are no clones; the same only once per process, however many there are.
@@ -178,7 +181,15 @@ async fn clone(
     moment: &Moment,
     events: &Events,
 ) -> Result<Cloned> {
-    match template(store, vm, options, moment, events).await? {
+    // What a template is made under is a part of its key, so the whole way is gone again where KVM does not work.
+    let mut trial = Trial::begin(vm, events)?;
+    let made = loop {
+        match template(store, vm, options, moment, events, &trial).await {
+            Ok(made) => break made,
+            Err(error) => trial.failed(error)?,
+        }
+    };
+    match made {
         Made::Impossible(why) => Ok(Cloned::Impossible(why)),
         Made::Ready(template) => {
             let folder = template.folder.clone();
@@ -188,28 +199,30 @@ async fn clone(
                     if !is_of_a_port(&error) {
                         store.discard(&folder).await;
                     }
-                    Err(error)
+                    Err(error.doubted(None))
                 }
             }
         }
     }
 }
 
-/// The template of a moment; made of the moment before, if there is none.
+/// The template of a moment under what `trial` chose; made of the moment before, if there is none.
 async fn template(
     store: &Store,
     vm: &BuiltVm,
     options: &MachineOptions,
     moment: &Moment,
     events: &Events,
+    trial: &Trial,
 ) -> Result<Made> {
-    let choice = accelerator::choose(vm, events).await?;
-    let key = moment.key(vm, options.hardware(), choice.accelerator);
+    let key = moment.key(vm, options.hardware(), trial.choice());
     let make = async |folder: &Path| -> Result<Option<String>> {
+        // Another one may have made it until now, in vain.
+        trial.overruled()?;
         room_for(vm, folder)?;
         let mut machine = match moment.before() {
-            None => Machine::boot_to_save(vm, options.clone(), folder).await?,
-            Some(before) => match Box::pin(template(store, vm, options, before, events)).await? {
+            None => Machine::boot_to_save(vm, options.clone(), trial, folder).await?,
+            Some(before) => match Box::pin(template(store, vm, options, before, events, trial)).await? {
                 Made::Impossible(why) => return Ok(Some(why)),
                 Made::Ready(used) => {
                     let its = used.folder.clone();

@@ -134,8 +134,8 @@ impl Drop for Pool {
 }
 
 async fn started(vm: &BuiltVm, options: MachineOptions, moment: &Moment) -> Option<(Machine, PathBuf)> {
-    let choice = accelerator::choose(vm, &Events::none()).await.ok()?;
-    let key = moment.key(vm, options.hardware(), choice.accelerator);
+    let choice = accelerator::choose(vm, &Events::none()).ok()?;
+    let key = moment.key(vm, options.hardware(), &choice);
     let template = Store::open().ok()?.whole(&key).await.ok()??;
     let folder = template.folder.clone();
     match Machine::resume(vm, options, template).await {

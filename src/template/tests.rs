@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::build::BuiltVm;
-use crate::qemu::Accelerator;
+use crate::qemu::accelerator;
 use crate::{Error, ErrorKind, Event, Events, Result};
 
 struct Case {
@@ -30,7 +30,8 @@ impl Case {
     }
 
     fn key(&self, moment: &str) -> Key {
-        Key::new(&self.vm, Accelerator::Tcg, &[moment])
+        let choice = accelerator::choose(&self.vm, &Events::none()).unwrap();
+        Key::new(&self.vm, &choice, &[moment])
     }
 
     async fn made(&self, moment: &str) -> Use {

@@ -22,7 +22,7 @@ async fn an_option_that_qemu_refuses_is_named_at_once() {
 
 #[test]
 fn a_boot_without_any_kernel_line_says_how_far_it_came() {
-    // A trial of KVM with a guest that says nothing would take its time, and mean TCG with its longer limits.
+    // Where KVM is not proven yet, the machine would boot once more under TCG, whose limits are longer.
     again::passes(again::command("fake_boots::silence").env("NIXVM_ACCELERATOR", "kvm"));
 }
 

@@ -1,37 +1,61 @@
 //! What earlier runs found out about KVM and speed, one small file per QEMU and kernel.
 //!
-//! Files may be damaged, old or missing: then the question is simply asked again.
+//! Files may be damaged, old or missing: then it is found out again.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Accelerator, on_path};
+use super::{Accelerator, on_path, processor};
 use crate::build::BuiltVm;
-use crate::file_lock::{self, Mode};
-use crate::{Error, Events, Result, Speed};
+use crate::{Error, Result, Speed};
 
-/// How long another process's trial is waited for. It takes 15 s at most, plus the script's disk images.
-const LOCK_LIMIT: Duration = Duration::from_secs(90);
+/// What the name of a file with a finding ends with.
+const FINDING: &str = "-kvm.json";
+/// How long a suspicion holds that no boot has confirmed: longer than the slowest boot under TCG.
+const SUSPECTED_FOR: Duration = Duration::from_secs(20 * 60);
 
 /// The place where the findings about one VM's QEMU and kernel are.
+#[derive(Debug)]
 pub(super) struct Memory {
     folder: PathBuf,
     subject: String,
 }
 
+/// What was found about KVM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// KVM if a guest reached its login prompt with it, TCG if KVM does not run this guest.
+    pub(super) accelerator: Accelerator,
+    /// The guest's processor under KVM, if it is not the run script's own.
+    pub(super) cpu: Option<&'static str>,
+    /// Why, in a few words.
+    pub(super) reason: String,
+    /// KVM may not be the cause: it holds until a boot under TCG has shown which.
+    pub(super) suspected: bool,
+}
+
+/// A finding as it is written down.
 #[derive(Serialize, Deserialize)]
-struct Finding {
+struct Written {
     /// The boot of the host for which it holds: another kernel, or another cloud host after a move.
     boot: String,
     accelerator: Accelerator,
     reason: String,
+    #[serde(default)]
+    cpu: Option<String>,
+    /// A login prompt was seen. Earlier versions went by a line of the kernel.
+    #[serde(default)]
+    proven: bool,
+    /// For a suspicion: when it ends, in seconds since 1970.
+    #[serde(default)]
+    until: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,43 +71,59 @@ impl Memory {
     }
 
     /// What was found in this boot of the host.
-    pub(super) fn recall(&self) -> Option<(Accelerator, String)> {
-        let finding: Finding = read(&self.file("kvm"))?;
-        (finding.boot == boot()).then_some((finding.accelerator, finding.reason))
+    pub(super) fn recall(&self) -> Option<Finding> {
+        recalled(&self.finding())
     }
 
-    pub(super) fn remember(&self, accelerator: Accelerator, reason: &str) -> Result {
-        let finding = Finding { boot: boot(), accelerator, reason: reason.to_owned() };
-        self.write(&self.file("kvm"), &finding)
+    pub(super) fn remember(&self, finding: &Finding) {
+        let Finding { accelerator, cpu, reason, suspected } = finding;
+        let written = Written {
+            boot: boot(),
+            accelerator: *accelerator,
+            reason: reason.clone(),
+            cpu: cpu.map(str::to_owned),
+            proven: *accelerator == Accelerator::Kvm,
+            until: suspected.then(|| now().saturating_add(SUSPECTED_FOR.as_secs())),
+        };
+        if let Err(error) = self.write(&self.finding(), &written) {
+            tracing::debug!(%error, "what was found about KVM is not remembered");
+        }
+    }
+
+    /// A boot under TCG has shown that the guest is fine: KVM was the cause.
+    pub(super) fn confirm(&self) {
+        if let Some(found) = self.recall().filter(|found| found.suspected) {
+            self.remember(&Finding { suspected: false, ..found });
+        }
+    }
+
+    /// A boot under TCG has failed as well: nothing is known about KVM.
+    pub(super) fn acquit(&self) {
+        if self.recall().is_some_and(|found| found.suspected)
+            && let Err(error) = fs::remove_file(self.finding())
+        {
+            tracing::debug!(%error, "a suspicion stays until it ends by itself");
+        }
     }
 
     pub(super) fn speed(&self, accelerator: Accelerator) -> Option<Speed> {
-        let measured: Measured = read(&self.file(&format!("speed-{accelerator}")))?;
+        let measured: Measured = read(&self.measured(accelerator))?;
         Some(Speed::new(measured.speed))
     }
 
     pub(super) fn remember_speed(&self, accelerator: Accelerator, speed: Speed) -> Result {
         let known = self.speed(accelerator).unwrap_or(speed);
         let speed = (known.factor() + speed.factor()) / 2.0;
-        self.write(&self.file(&format!("speed-{accelerator}")), &Measured { speed })
+        self.write(&self.measured(accelerator), &Measured { speed })
     }
 
-    /// Held while one process tries; `None` when it can't be had in time: trying twice is no harm.
-    pub(super) async fn lock(&self, events: &Events) -> Option<File> {
-        fs::create_dir_all(&self.folder).ok()?;
-        let lock = file_lock::open(&self.folder.join(format!("{}.lock", self.subject))).ok()?;
-        let waiting = |by: &str| events.note(format!("waiting for {by}, which tries whether KVM works"));
-        match file_lock::lock(&lock, Mode::Exclusive, LOCK_LIMIT, waiting).await {
-            Ok(()) => Some(lock),
-            Err(why) => {
-                tracing::debug!(%why, "whether KVM works is tried beside another process");
-                None
-            }
-        }
+    fn finding(&self) -> PathBuf {
+        self.folder.join(format!("{}{FINDING}", self.subject))
     }
 
-    fn file(&self, what: &str) -> PathBuf {
-        self.folder.join(format!("{}-{what}.json", self.subject))
+    /// Another name than that of earlier versions, which counted the run script's time as the guest's.
+    fn measured(&self, accelerator: Accelerator) -> PathBuf {
+        self.folder.join(format!("{}-boot-{accelerator}.json", self.subject))
     }
 
     /// Under a name of its own, then renamed: a reader never sees half of it.
@@ -99,23 +139,59 @@ impl Memory {
     }
 }
 
-/// What was found last in this boot of the host, for whatever VM.
-pub(super) fn newest(folder: &Path) -> Option<(Accelerator, String)> {
-    let files = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
-    let files = files.filter(|path| path.to_string_lossy().ends_with("-kvm.json"));
-    let findings = files.filter_map(|path| {
-        let finding: Finding = read(&path)?;
-        let when = fs::metadata(&path).and_then(|about| about.modified()).ok()?;
-        (finding.boot == boot()).then_some((when, finding))
+/// What was found last in this boot of the host, for any VM.
+pub(super) fn newest(folder: &Path) -> Option<Finding> {
+    let found = findings(folder).ok()?.into_iter().filter_map(|path| {
+        let finding = recalled(&path)?;
+        Some((fs::metadata(&path).and_then(|about| about.modified()).ok()?, finding))
     });
-    let (_, newest) = findings.max_by_key(|(when, _)| *when)?;
-    Some((newest.accelerator, newest.reason))
+    Some(found.max_by_key(|(when, _)| *when)?.1)
+}
+
+/// Deletes all findings in `folder`. How many there were.
+pub(super) fn forget(folder: &Path) -> Result<usize> {
+    let forgotten = || {
+        let found = findings(folder)?;
+        for path in &found {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(found.len())
+    };
+    forgotten().map_err(|error| Error::io(format_args!("remove findings in {}", folder.display()), &error))
+}
+
+fn findings(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    Ok(paths.into_iter().filter(|path| path.to_string_lossy().ends_with(FINDING)).collect())
+}
+
+/// The finding in a file, if it holds now.
+fn recalled(path: &Path) -> Option<Finding> {
+    let Written { boot: its, accelerator, reason, cpu, proven, until } = read(path)?;
+    let holds = its == boot() && until.is_none_or(|until| now() < until);
+    let proven = proven || accelerator == Accelerator::Tcg;
+    let cpu = match cpu {
+        Some(cpu) => Some(processor::named(&cpu)?),
+        None => None,
+    };
+    (holds && proven).then_some(Finding { accelerator, cpu, reason, suspected: until.is_some() })
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
     let text = fs::read(path).ok()?;
     serde_json::from_slice(&text)
-        .map_err(|error| tracing::debug!(%error, path = %path.display(), "not readable, asked again"))
+        .map_err(|error| tracing::debug!(%error, path = %path.display(), "not readable, found out again"))
         .ok()
 }
 
@@ -181,25 +257,81 @@ mod tests {
         assert!(subject("exec something-else").is_none());
     }
 
+    fn memory(folder: &Path) -> Memory {
+        Memory { folder: folder.to_owned(), subject: "x".to_owned() }
+    }
+
+    fn proof() -> Finding {
+        let reason = "it works".to_owned();
+        Finding { accelerator: Accelerator::Kvm, cpu: None, reason, suspected: false }
+    }
+
     #[test]
     fn a_finding_holds_for_one_boot_and_damage_is_forgotten() {
         let folder = tempfile::tempdir().unwrap();
-        let memory = Memory { folder: folder.path().join("new"), subject: "x".to_owned() };
+        let memory = memory(&folder.path().join("new"));
         assert_eq!(memory.recall(), None);
-        memory.remember(Accelerator::Kvm, "it works").unwrap();
-        assert_eq!(memory.recall(), Some((Accelerator::Kvm, "it works".to_owned())));
-        let file = memory.file("kvm");
+        memory.remember(&proof());
+        assert_eq!(memory.recall(), Some(proof()));
+        let file = memory.finding();
         let text = fs::read_to_string(&file).unwrap();
-        fs::write(&file, text.replace(&boot(), "another boot")).unwrap();
+        for other in [
+            text.replace(&boot(), "another boot"),
+            text[..text.len() / 2].to_owned(),
+            // A processor that this version does not offer.
+            text.replace(r#""cpu":null"#, r#""cpu":"max,x=off -S""#),
+            // Written by a version that went by a line of the kernel.
+            format!(
+                r#"{{"boot":"{}","accelerator":"kvm","reason":"the VM's kernel starts with it"}}"#,
+                boot()
+            ),
+        ] {
+            assert_ne!(other, text);
+            fs::write(&file, &other).unwrap();
+            assert_eq!(memory.recall(), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_suspicion_ends_by_itself_and_is_confirmed_or_dropped_by_a_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = memory(folder.path());
+        let suspicion = Finding { accelerator: Accelerator::Tcg, suspected: true, ..proof() };
+        memory.remember(&suspicion);
+        assert_eq!(memory.recall(), Some(suspicion.clone()));
+        let text = fs::read_to_string(memory.finding()).unwrap();
+        let (before, _) = text.split_once(r#""until":"#).unwrap();
+        fs::write(memory.finding(), format!(r#"{before}"until":{}}}"#, now())).unwrap();
         assert_eq!(memory.recall(), None);
-        fs::write(&file, &text[..text.len() / 2]).unwrap();
+
+        memory.remember(&suspicion);
+        memory.confirm();
+        assert_eq!(memory.recall(), Some(Finding { suspected: false, ..suspicion.clone() }));
+        memory.acquit();
+        assert!(memory.recall().is_some(), "what is confirmed stays");
+
+        memory.remember(&suspicion);
+        memory.acquit();
         assert_eq!(memory.recall(), None);
+    }
+
+    #[test]
+    fn findings_are_forgotten_and_speeds_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(forget(&folder.path().join("missing")).unwrap(), 0);
+        let memory = memory(folder.path());
+        memory.remember(&proof());
+        memory.remember_speed(Accelerator::Tcg, Speed::new(3.0)).unwrap();
+        assert_eq!(newest(folder.path()), Some(proof()));
+        assert_eq!(forget(folder.path()).unwrap(), 1);
+        assert_eq!((memory.recall(), newest(folder.path())), (None, None));
+        assert_eq!(memory.speed(Accelerator::Tcg), Some(Speed::new(3.0)));
     }
 
     #[test]
     fn a_measured_speed_moves_what_was_known_half_way() {
         let folder = tempfile::tempdir().unwrap();
-        let memory = Memory { folder: folder.path().to_owned(), subject: "x".to_owned() };
+        let memory = memory(folder.path());
         assert_eq!(memory.speed(Accelerator::Tcg), None);
         memory.remember_speed(Accelerator::Tcg, Speed::new(10.0)).unwrap();
         assert_eq!(memory.speed(Accelerator::Tcg), Some(Speed::new(10.0)));

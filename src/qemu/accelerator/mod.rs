@@ -1,14 +1,14 @@
 //! What executes the guest's instructions: found out, not assumed.
 //!
-//! A host can have a /dev/kvm that opens, creates a VM, and still can't run a guest: nested hosts
-//! where QEMU aborts at once, or where the firmware runs and the kernel never does. So KVM is tried
-//! once with the VM's own script and kernel, and the answer is remembered per boot of the host, QEMU and
-//! kernel.
+//! A host can have a /dev/kvm that opens, creates a VM, and still can't run a guest: nested hosts where QEMU aborts at
+//! once, or where the firmware runs and the kernel never does. So KVM is believed when a guest has reached its login
+//! prompt with it. The first boot is the trial ([`Trial`]); what it shows is remembered per boot of the host, QEMU and kernel.
 
 mod memory;
-mod probe;
+mod processor;
+mod trial;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -17,11 +17,14 @@ use crate::build::BuiltVm;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Events, Result, Speed};
 
-use memory::Memory;
 pub(crate) use memory::boot as host_boot;
+use memory::{Finding, Memory};
+pub(crate) use processor::in_command as processor_in;
+pub(crate) use trial::Trial;
 
 /// Overrides the choice: `kvm` or `tcg`.
 pub(crate) const VARIABLE: &str = "NIXVM_ACCELERATOR";
+const DEVICE: &str = "/dev/kvm";
 /// How much slower than under KVM a boot is under TCG, until it was measured here.
 const TCG_GUESS: f64 = 8.0;
 
@@ -53,37 +56,91 @@ impl std::fmt::Display for Accelerator {
 
 /// What was chosen for a VM, and why.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Choice {
     /// What executes the guest's instructions.
     pub accelerator: Accelerator,
+    /// The guest's processor under KVM, as a value of QEMU's `-cpu`, where this host can't run that of the run script.
+    pub cpu: Option<&'static str>,
     /// Why, in a few words.
     pub reason: String,
     /// How fast a guest runs with it here: measured by an earlier boot, else a guess.
     pub speed: Speed,
+    /// `NIXVM_ACCELERATOR` says so.
+    forced: bool,
+    /// The next boot shows whether KVM works.
+    tried: bool,
 }
 
-/// Chooses for `vm`. Takes up to 15 s the first time on a host with a broken KVM (and as long as the
-/// run script needs for its disk images), no time at all afterwards. Says the choice as a note, once
-/// per process. `NIXVM_ACCELERATOR=kvm` or `tcg` overrides it.
+impl Choice {
+    fn of(
+        accelerator: Accelerator,
+        cpu: Option<&'static str>,
+        reason: impl Into<String>,
+        memory: &Memory,
+    ) -> Self {
+        let speed = memory.speed(accelerator).unwrap_or_else(|| guess(accelerator));
+        Self { accelerator, cpu, reason: reason.into(), speed, forced: false, tried: false }
+    }
+
+    /// The choice for a machine that is started again: what it ran with before.
+    pub(crate) fn as_before(
+        vm: &BuiltVm,
+        accelerator: Accelerator,
+        cpu: Option<&'static str>,
+    ) -> Result<Self> {
+        Ok(Self::of(accelerator, cpu, "it ran with it before", &memory_of(vm)?))
+    }
+
+    /// Whether the boot that it is for shows if KVM works.
+    pub(crate) fn is_tried(&self) -> bool {
+        self.tried
+    }
+
+    /// Whether it is what was found.
+    fn is(&self, found: &Finding) -> bool {
+        (self.accelerator, self.cpu) == (found.accelerator, found.cpu)
+    }
+}
+
+/// What `NIXVM_ACCELERATOR` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    None,
+    Kvm,
+    Tcg,
+}
+
+impl Wish {
+    fn of_environment() -> Result<Self> {
+        match std::env::var(VARIABLE).unwrap_or_default().as_str() {
+            "" => Ok(Self::None),
+            "kvm" => Ok(Self::Kvm),
+            "tcg" => Ok(Self::Tcg),
+            other => {
+                let error = Error::new(ErrorKind::Usage, format!("{VARIABLE} is {other:?}"));
+                Err(error.next_step("set it to kvm or tcg, or leave it out"))
+            }
+        }
+    }
+}
+
+/// Chooses for `vm`, by what is known: nothing is started. Where KVM was not tried since the host was booted, KVM is
+/// chosen, and the machine's first boot shows whether it works. Says the choice as a note, once per process, unless it
+/// is only tried. `NIXVM_ACCELERATOR=kvm` or `tcg` overrides it.
+///
+/// ```no_run
+/// # fn example(vm: nixvm_test::build::BuiltVm) -> nixvm_test::Result {
+/// use nixvm_test::{Events, qemu::accelerator};
+/// let choice = accelerator::choose(&vm, &Events::none())?;
+/// println!("{}: {}", choice.accelerator, choice.reason);
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] when the variable holds anything else; [`ErrorKind::Host`] when there is no
-/// folder for the cache or for run directories. A failed trial is no error: it means TCG.
-pub async fn choose(vm: &BuiltVm, events: &Events) -> Result<Choice> {
-    let memory = Memory::of(vm, &crate::cache::dir()?.join("accelerator"));
-    let (accelerator, reason) = match std::env::var(VARIABLE).unwrap_or_default().as_str() {
-        "" => decide(vm, &memory, Path::new("/dev/kvm"), events).await?,
-        "kvm" => (Accelerator::Kvm, format!("{VARIABLE} says so")),
-        "tcg" => (Accelerator::Tcg, format!("{VARIABLE} says so")),
-        other => {
-            let error = Error::new(ErrorKind::Usage, format!("{VARIABLE} is {other:?}"));
-            return Err(error.next_step("set it to kvm or tcg, or leave it out"));
-        }
-    };
-    let speed = memory.speed(accelerator).unwrap_or_else(|| guess(accelerator));
-    let choice = Choice { accelerator, reason, speed };
-    note_once(&choice, events);
-    Ok(choice)
+/// [`ErrorKind::Usage`] when the variable holds anything else; [`ErrorKind::Host`] when there is no folder for the cache.
+pub fn choose(vm: &BuiltVm, events: &Events) -> Result<Choice> {
+    Trial::begin(vm, events).map(|trial| trial.choice().clone())
 }
 
 /// What machines of this host run under, as far as it is known before one starts: `None` where the device opens and no
@@ -94,17 +151,26 @@ pub(crate) fn standing() -> (Option<Accelerator>, String) {
         "tcg" => return (Some(Accelerator::Tcg), format!("{VARIABLE} says so")),
         _ => return (Some(Accelerator::Kvm), format!("{VARIABLE} says so")),
     }
-    let device = Path::new("/dev/kvm");
-    if let Some(reason) = unusable(device) {
+    if let Some(reason) = unusable(Path::new(DEVICE)) {
         return (Some(Accelerator::Tcg), reason);
     }
-    let folder = crate::cache::dir().map(|cache| cache.join("accelerator"));
-    match folder.ok().and_then(|folder| memory::newest(&folder)) {
-        Some((accelerator, reason)) => (Some(accelerator), reason),
-        None => {
-            (None, format!("{} opens; the first VM shows whether a guest runs with it", device.display()))
-        }
+    match folder().ok().and_then(|folder| memory::newest(&folder)) {
+        Some(found) => (Some(found.accelerator), found.reason),
+        None => (None, format!("{DEVICE} opens; the first VM shows whether a guest runs with it")),
     }
+}
+
+/// Forgets what was found out about KVM for all VMs: the next boot of each tries it again. How many findings there were.
+///
+/// ```no_run
+/// println!("{} findings", nixvm_test::qemu::accelerator::forget()?);
+/// # Ok::<(), nixvm_test::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Host`] when there is no folder for the cache, [`ErrorKind::Io`] when a finding can't be removed.
+pub fn forget() -> Result<usize> {
+    memory::forget(&folder()?)
 }
 
 /// What a VM runs on, by what identifies it: QEMU, kernel, CPU model.
@@ -119,7 +185,15 @@ pub(crate) fn subject(vm: &BuiltVm) -> String {
 /// # Errors
 /// [`ErrorKind::Host`] or [`ErrorKind::Io`] when the cache can't be written.
 pub fn record_speed(vm: &BuiltVm, accelerator: Accelerator, speed: Speed) -> Result {
-    Memory::of(vm, &crate::cache::dir()?.join("accelerator")).remember_speed(accelerator, speed)
+    memory_of(vm)?.remember_speed(accelerator, speed)
+}
+
+fn folder() -> Result<PathBuf> {
+    Ok(crate::cache::dir()?.join("accelerator"))
+}
+
+fn memory_of(vm: &BuiltVm) -> Result<Memory> {
+    Ok(Memory::of(vm, &folder()?))
 }
 
 fn guess(accelerator: Accelerator) -> Speed {
@@ -129,31 +203,22 @@ fn guess(accelerator: Accelerator) -> Speed {
     })
 }
 
-async fn decide(
-    vm: &BuiltVm,
-    memory: &Memory,
-    device: &Path,
-    events: &Events,
-) -> Result<(Accelerator, String)> {
-    // Before the memory: the device may have come or gone since.
-    if let Some(reason) = unusable(device) {
-        return Ok((Accelerator::Tcg, reason));
+fn decide(memory: &Memory, device: &Path, wish: Wish) -> Choice {
+    let of = |accelerator, reason: String| Choice::of(accelerator, None, reason, memory);
+    let known = memory.recall();
+    match wish {
+        Wish::Tcg => Choice { forced: true, ..of(Accelerator::Tcg, format!("{VARIABLE} says so")) },
+        Wish::Kvm => {
+            let cpu = known.filter(|known| known.accelerator == Accelerator::Kvm).and_then(|known| known.cpu);
+            Choice { forced: true, cpu, ..of(Accelerator::Kvm, format!("{VARIABLE} says so")) }
+        }
+        // Before the memory: the device may have come or gone since.
+        Wish::None => match (unusable(device), known) {
+            (Some(reason), _) => of(Accelerator::Tcg, reason),
+            (None, Some(known)) => Choice::of(known.accelerator, known.cpu, known.reason, memory),
+            (None, None) => Choice { tried: true, ..of(Accelerator::Kvm, "it is tried".to_owned()) },
+        },
     }
-    if let Some(known) = memory.recall() {
-        return Ok(known);
-    }
-    // One process tries, the others wait for what it finds.
-    let _lock = memory.lock(events).await;
-    if let Some(known) = memory.recall() {
-        return Ok(known);
-    }
-    let finding = probe::probe(vm).await?;
-    if finding.conclusive
-        && let Err(error) = memory.remember(finding.accelerator, &finding.reason)
-    {
-        tracing::debug!(%error, "the accelerator is not remembered");
-    }
-    Ok((finding.accelerator, finding.reason))
 }
 
 /// Why the device is of no use; `None` when it opens.
@@ -173,18 +238,26 @@ fn unusable(device: &Path) -> Option<String> {
     })
 }
 
+/// The lines that were told.
+type Told = Mutex<BTreeSet<String>>;
+
+/// Those of this process.
+static TOLD: Told = Mutex::new(BTreeSet::new());
+
 /// The line that tells the choice; the same one only once per process, however many machines boot.
-fn note_once(choice: &Choice, events: &Events) {
-    static TOLD: Mutex<BTreeMap<String, ()>> = Mutex::new(BTreeMap::new());
-    let text = match choice.accelerator {
-        Accelerator::Kvm => format!("machines run under KVM: {}", choice.reason),
-        Accelerator::Tcg => {
-            format!("machines run under TCG, slower than under KVM: {}", choice.reason)
+fn note_once(choice: &Choice, events: &Events, told: &Told) {
+    let Choice { reason, .. } = choice;
+    let text = match (choice.accelerator, choice.cpu) {
+        (Accelerator::Kvm, None) => format!("machines run under KVM: {reason}"),
+        (Accelerator::Kvm, Some(cpu)) => format!("machines run under KVM with -cpu {cpu}: {reason}"),
+        (Accelerator::Tcg, _) if choice.forced => {
+            format!("machines run under TCG, slower than under KVM: {reason}")
         }
+        (Accelerator::Tcg, _) => format!(
+            "machines run under TCG, slower than under KVM: {reason} ({VARIABLE}=kvm makes that an error)"
+        ),
     };
-    let mut told = lock(&TOLD);
-    if told.insert(text.clone(), ()).is_none() {
-        drop(told);
+    if lock(told).insert(text.clone()) {
         events.note(text);
     }
 }

@@ -1,132 +1,275 @@
+//! What follows from a boot that failed, by what it failed with.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+
 use super::*;
+use crate::error::Doubt;
+use crate::qemu::Exit;
 
-/// A "QEMU" in bash: answers on its control descriptor, says what the test wants on its console.
-/// Counts its starts in $0.starts.
-const FAKE: &str = r#"#!/usr/bin/env bash
-echo start >> "$0.starts"
-[[ $QEMU_OPTS =~ accel=kvm ]] || exit 3
-[[ $QEMU_OPTS =~ id=nixvm-console,fd=([0-9]+) ]]; console=${BASH_REMATCH[1]}
-[[ $QEMU_OPTS =~ id=nixvm-control,fd=([0-9]+) ]]; control=${BASH_REMATCH[1]}
-greet() {
-    echo '{"QMP": {"version": {"qemu": {"major": 9}}}}' >&"$control"
-    read -r request <&"$control"
-    [[ $request =~ \"id\":([0-9]+) ]]
-    echo "{\"return\": {}, \"id\": ${BASH_REMATCH[1]}}" >&"$control"
-}
-"#;
-
-struct Fake {
+/// A host that was just booted.
+struct Host {
     folder: tempfile::TempDir,
     device: PathBuf,
     vm: BuiltVm,
+    notes: Arc<Mutex<Vec<String>>>,
+    told: &'static Told,
 }
 
-impl Fake {
-    fn new(text: &str) -> Self {
+impl Host {
+    fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("run-nixos-vm");
-        nixvm_fake_guest::write_executable(&script, format!("{FAKE}{text}\n")).unwrap();
+        nixvm_fake_guest::write_executable(&script, "#!/bin/sh\n").unwrap();
         let device = folder.path().join("kvm");
         std::fs::write(&device, "").unwrap();
-        let vm = BuiltVm::open(script).unwrap();
-        Self { folder, device, vm }
+        Self {
+            device,
+            vm: BuiltVm::open(script).unwrap(),
+            notes: Arc::default(),
+            told: Box::leak(Box::default()),
+            folder,
+        }
     }
 
-    async fn decide(&self) -> (Accelerator, String) {
-        let memory = Memory::of(&self.vm, &self.folder.path().join("cache"));
-        decide(&self.vm, &memory, &self.device, &Events::none()).await.unwrap()
+    fn memory(&self) -> Memory {
+        Memory::of(&self.vm, &self.folder.path().join("cache"))
     }
 
-    fn starts(&self) -> usize {
-        let starts = std::fs::read_to_string(self.folder.path().join("run-nixos-vm.starts"));
-        starts.unwrap_or_default().lines().count()
+    fn trial(&self, wish: Wish) -> Trial {
+        let notes = Arc::clone(&self.notes);
+        let events = Events::new(move |event| notes.lock().unwrap().push(format!("{event:?}")));
+        Trial::with(self.memory(), &self.device, wish, &events, self.told)
+    }
+
+    /// What the next machine boots with.
+    fn next(&self) -> Accelerator {
+        self.trial(Wish::None).choice().accelerator
+    }
+
+    fn notes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notes.lock().unwrap())
     }
 }
 
-#[tokio::test]
-async fn a_kernel_line_proves_kvm_and_is_remembered() {
-    let fake = Fake::new("greet; echo SeaBIOS; echo '[    0.000000] Linux version 6' >&$console; sleep 1000");
-    let (accelerator, reason) = fake.decide().await;
-    assert_eq!((accelerator, reason.as_str()), (Accelerator::Kvm, "the VM's kernel starts with it"));
-    assert_eq!(fake.decide().await.0, Accelerator::Kvm);
-    assert_eq!(fake.starts(), 1, "remembered");
+/// QEMU ended with these words.
+fn ended(status: i32, stderr: &str) -> Error {
+    Exit { status: ExitStatus::from_raw(status), stderr: stderr.to_owned() }.error("web: QEMU ended")
 }
 
-#[tokio::test]
-async fn firmware_that_hangs_before_the_kernel_means_tcg() {
-    let fake = Fake::new("greet; printf 'SeaBIOS\\r\\nBooting from ROM..' >&$console; sleep 1000");
-    let (accelerator, reason) = fake.decide().await;
-    assert_eq!(accelerator, Accelerator::Tcg);
-    assert!(reason.contains("kernel said nothing within 10 s"), "{reason}");
-    fake.decide().await;
-    assert_eq!(fake.starts(), 1);
+/// The guest fell silent.
+fn silent() -> Error {
+    Error::new(ErrorKind::BootStalled, "web: the boot stopped").doubted(Some(Doubt::Suspected))
 }
 
-#[tokio::test]
-async fn an_abort_after_the_greeting_means_tcg_with_qemus_words() {
-    let fake = Fake::new("greet; echo 'error: failed to set MSR 0x10a to 0x69' >&2; kill -ABRT $$");
-    let (accelerator, reason) = fake.decide().await;
-    assert_eq!(accelerator, Accelerator::Tcg);
-    assert!(reason.contains("(SIGABRT): error: failed to set MSR 0x10a"), "{reason}");
-    fake.decide().await;
-    assert_eq!(fake.starts(), 1);
+const ABORTED: i32 = 6 | 0x80;
+const FAILED: i32 = 1 << 8;
+const MSR: &str = "qemu-kvm: error: failed to set MSR 0x10a to 0x0";
+const BUSY: &str = "ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy\n\
+                    qemu-system-x86_64: failed to initialize kvm: Device or resource busy";
+
+#[test]
+fn a_login_prompt_proves_kvm_and_is_told_and_remembered() {
+    let host = Host::new();
+    let trial = host.trial(Wish::None);
+    assert_eq!(trial.choice().accelerator, Accelerator::Kvm);
+    assert!(trial.choice().is_tried());
+    assert!(host.notes().is_empty(), "nothing is known yet");
+    trial.succeeded(Speed::new(1.0));
+    let notes = host.notes();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("run under KVM: a guest reached its login prompt"), "{notes:?}");
+    assert!(!host.trial(Wish::None).choice().is_tried());
+    // What fails from now on is the guest's.
+    let mut later = host.trial(Wish::None);
+    let error = later.failed(silent()).unwrap_err();
+    assert!(error.doubt().is_none());
+    assert_eq!(host.next(), Accelerator::Kvm);
 }
 
-#[tokio::test]
-async fn an_abort_before_the_greeting_means_tcg_too() {
-    let fake =
-        Fake::new("echo making an image; echo 'kvm_buf_set_msrs: Assertion failed' >&2; kill -ABRT $$");
-    let (accelerator, reason) = fake.decide().await;
-    assert_eq!(accelerator, Accelerator::Tcg);
-    assert!(reason.contains("kvm_buf_set_msrs: Assertion"), "{reason}");
-    fake.decide().await;
-    assert_eq!(fake.starts(), 1);
+#[test]
+fn another_machine_may_prove_it_meanwhile() {
+    let host = Host::new();
+    let (one, mut other) = (host.trial(Wish::None), host.trial(Wish::None));
+    one.succeeded(Speed::new(1.0));
+    other.overruled().unwrap();
+    assert!(other.failed(silent()).is_err());
+    assert_eq!(host.next(), Accelerator::Kvm);
 }
 
-#[tokio::test]
-async fn a_failure_that_has_nothing_to_do_with_kvm_is_not_remembered() {
-    let fake = Fake::new("echo 'qemu-img: No space left on device' >&2; exit 1");
-    assert_eq!(fake.decide().await.0, Accelerator::Tcg);
-    fake.decide().await;
-    assert_eq!(fake.starts(), 2);
-
-    let fake = Fake::new("greet; echo 'bzImage: could not be loaded' >&2; exit 1");
-    assert_eq!(fake.decide().await.0, Accelerator::Tcg);
-    fake.decide().await;
-    assert_eq!(fake.starts(), 2);
+#[test]
+fn what_kvm_says_of_itself_means_tcg_until_the_host_is_booted_again() {
+    for words in [
+        "KVM internal error. Suberror: 1\nEAX=00000000",
+        "KVM: entry failed, hardware error 0x7",
+        "error: kvm run failed Function not implemented",
+        "qemu-system-x86_64: -machine accel=kvm: invalid accelerator kvm",
+    ] {
+        let host = Host::new();
+        let mut trial = host.trial(Wish::None);
+        trial.failed(ended(FAILED, words)).unwrap();
+        assert_eq!(
+            (trial.choice().accelerator, host.next()),
+            (Accelerator::Tcg, Accelerator::Tcg),
+            "{words}"
+        );
+        // Also where the guest fails under TCG: that says nothing of KVM.
+        assert!(trial.failed(silent()).is_err());
+        assert_eq!(host.next(), Accelerator::Tcg, "{words}");
+        let line = words.lines().next().unwrap();
+        let notes = host.notes().concat();
+        assert!(notes.contains(line) && notes.contains("NIXVM_ACCELERATOR=kvm"), "{notes}");
+    }
 }
 
-#[tokio::test]
-async fn without_the_device_nothing_is_tried() {
-    let fake = Fake::new("exit 1");
-    std::fs::remove_file(&fake.device).unwrap();
-    let (accelerator, reason) = fake.decide().await;
-    assert_eq!(accelerator, Accelerator::Tcg);
-    assert!(reason.contains("kvm_intel or kvm_amd is not loaded"), "{reason}");
-    assert_eq!(fake.starts(), 0);
+#[test]
+fn a_silent_boot_means_tcg_once_tcg_has_shown_that_the_guest_is_fine() {
+    let host = Host::new();
+    let mut trial = host.trial(Wish::None);
+    trial.failed(silent()).unwrap();
+    assert_eq!(trial.choice().accelerator, Accelerator::Tcg);
+    assert_eq!(host.notes().len(), 1);
+    assert_eq!(host.next(), Accelerator::Tcg, "others do not try it meanwhile");
+    trial.succeeded(Speed::new(8.0));
+    assert_eq!(host.next(), Accelerator::Tcg);
+
+    let host = Host::new();
+    let mut trial = host.trial(Wish::None);
+    trial.failed(silent()).unwrap();
+    let error = trial.failed(silent()).unwrap_err();
+    assert!(error.to_string().contains("under KVM, before"), "{error}");
+    assert_eq!(host.next(), Accelerator::Kvm, "the guest fails by itself");
 }
 
-#[tokio::test]
-async fn several_at_once_try_only_once() {
-    let fake = Fake::new("greet; sleep 0.3; echo 'Linux version 6' >&$console; sleep 1000");
-    let (first, second, third) = tokio::join!(fake.decide(), fake.decide(), fake.decide());
-    assert_eq!((first.0, &second, &third), (Accelerator::Kvm, &first, &first));
-    assert_eq!(fake.starts(), 1);
+#[test]
+fn what_belongs_to_the_moment_is_not_remembered() {
+    for words in [
+        BUSY,
+        "qemu-kvm: failed to initialize kvm: Cannot allocate memory",
+        "Could not access KVM kernel module: Permission denied\nqemu-kvm: failed to initialize kvm: Permission denied",
+        "error: kvm run failed Cannot allocate memory",
+    ] {
+        let host = Host::new();
+        let mut trial = host.trial(Wish::None);
+        trial.failed(ended(FAILED, words)).unwrap();
+        assert_eq!(trial.choice().accelerator, Accelerator::Tcg, "{words}");
+        trial.succeeded(Speed::new(8.0));
+        assert_eq!(host.next(), Accelerator::Kvm, "{words}");
+    }
+}
+
+#[test]
+fn what_has_nothing_to_do_with_kvm_is_the_machines_failure() {
+    for words in [
+        "qemu-kvm: -netdev user,id=user.0,hostfwd=tcp::8080-:80: Could not set up host forwarding rule 'tcp::8080-:80'",
+        "qemu-kvm: -frobnicate: invalid option",
+        "qemu-kvm: cannot set up guest memory 'pc.ram': Cannot allocate memory",
+        "qemu-img: No space left on device",
+        "bzImage: could not be loaded",
+    ] {
+        let host = Host::new();
+        assert!(host.trial(Wish::None).failed(ended(FAILED, words)).is_err(), "{words}");
+        assert_eq!(host.next(), Accelerator::Kvm, "{words}");
+        assert!(host.notes().is_empty());
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn where_kvm_lacks_a_part_of_the_processor_the_guest_gets_less() {
+    let host = Host::new();
+    let mut trial = host.trial(Wish::None);
+    trial.failed(ended(ABORTED, MSR)).unwrap();
+    let less = trial.choice().clone();
+    assert_eq!((less.accelerator, less.cpu), (Accelerator::Kvm, Some("max,arch-capabilities=off")));
+    assert!(host.notes().is_empty(), "nothing is known yet");
+    trial.succeeded(Speed::new(1.0));
+    let notes = host.notes().concat();
+    assert!(
+        notes.contains("under KVM with -cpu max,arch-capabilities=off") && notes.contains("0x10a"),
+        "{notes}"
+    );
+    let next = host.trial(Wish::None);
+    assert_eq!((next.choice().cpu, next.choice().is_tried()), (less.cpu, false));
+    assert_eq!(host.trial(Wish::Kvm).choice().cpu, less.cpu);
+    let told = host.notes().concat();
+    assert!(told.is_empty() || told.contains("-cpu max"), "{told}");
+
+    // Nothing runs: what each of them said is told.
+    let host = Host::new();
+    let mut trial = host.trial(Wish::None);
+    trial.failed(ended(ABORTED, MSR)).unwrap();
+    trial.failed(ended(ABORTED, MSR)).unwrap();
+    assert!(trial.choice().cpu.is_some_and(|cpu| cpu.contains("pmu=off,vmx=off,svm=off")));
+    trial.failed(ended(ABORTED, "qemu-kvm: error: failed to set MSR 0x480 to 0x0")).unwrap();
+    assert_eq!((trial.choice().accelerator, host.next()), (Accelerator::Tcg, Accelerator::Tcg));
+    let notes = host.notes().concat();
+    assert!(notes.contains("0x480") && notes.contains("0x10a") && notes.contains("svm=off"), "{notes}");
+}
+
+#[test]
+fn templates_of_different_processors_have_different_keys() {
+    let host = Host::new();
+    let whole = host.trial(Wish::None).choice().clone();
+    let less = Choice { cpu: Some("max,arch-capabilities=off"), ..whole.clone() };
+    let key = |choice: &Choice| crate::template::Key::new(&host.vm, choice, &["booted"]);
+    assert_eq!(key(&whole), key(&Choice { reason: "another".to_owned(), ..whole.clone() }));
+    assert_ne!(key(&whole), key(&less));
+}
+
+#[test]
+fn one_who_waited_for_a_trial_that_failed_does_not_try_again() {
+    let host = Host::new();
+    let (mut one, mut other) = (host.trial(Wish::None), host.trial(Wish::None));
+    one.failed(silent()).unwrap();
+    let error = other.overruled().unwrap_err();
+    other.failed(error).unwrap();
+    assert_eq!(other.choice().accelerator, Accelerator::Tcg);
+    assert!(other.overruled().is_ok());
+}
+
+#[test]
+fn kvm_as_a_promise_is_never_emulated_and_says_what_is_wrong() {
+    let host = Host::new();
+    let mut trial = host.trial(Wish::Kvm);
+    let error = trial.failed(ended(FAILED, BUSY)).unwrap_err();
+    assert!(error.doubt().is_some(), "booting it again would end in the same");
+    let text = error.to_string();
+    for part in ["VirtualBox", "NIXVM_ACCELERATOR is kvm", "next: ", "unset NIXVM_ACCELERATOR", "doctor"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let silence = trial.failed(silent()).unwrap_err();
+    assert_eq!(silence.kind(), ErrorKind::BootStalled);
+    assert!(silence.to_string().contains("NIXVM_ACCELERATOR=tcg the same boot shows which"), "{silence}");
+    assert_eq!(trial.choice().accelerator, Accelerator::Kvm);
+
+    std::fs::remove_file(&host.device).unwrap();
+    let mut trial = host.trial(Wish::Kvm);
+    let words = "Could not access KVM kernel module: No such file or directory";
+    let text = trial.failed(ended(FAILED, words)).unwrap_err().to_string();
+    assert!(text.contains("likely cause: there is no ") && text.contains("kvm_intel or kvm_amd"), "{text}");
+    assert_eq!(host.trial(Wish::Tcg).choice().accelerator, Accelerator::Tcg);
+}
+
+#[test]
+fn without_the_device_nothing_is_tried() {
+    let host = Host::new();
+    std::fs::remove_file(&host.device).unwrap();
+    let trial = host.trial(Wish::None);
+    assert_eq!((trial.choice().accelerator, trial.choice().is_tried()), (Accelerator::Tcg, false));
+    assert!(trial.choice().reason.contains("kvm_intel or kvm_amd is not loaded"), "{:?}", trial.choice());
 }
 
 #[test]
 fn the_choice_is_told_once() {
-    let told = std::sync::Arc::new(Mutex::new(Vec::new()));
-    let sink = std::sync::Arc::clone(&told);
-    let events = Events::new(move |event| sink.lock().unwrap().push(format!("{event:?}")));
-    let choice = Choice {
-        accelerator: Accelerator::Tcg,
-        reason: "of a test".to_owned(),
-        speed: guess(Accelerator::Tcg),
-    };
-    note_once(&choice, &events);
-    note_once(&choice, &events);
-    let told = told.lock().unwrap();
-    assert_eq!(told.len(), 1);
-    assert!(told[0].contains("TCG") && told[0].contains("of a test"), "{told:?}");
+    let host = Host::new();
+    let told = Choice { tried: false, ..Choice::of(Accelerator::Tcg, None, "of a test", &host.memory()) };
+    let notes = Arc::clone(&host.notes);
+    let events = Events::new(move |event| notes.lock().unwrap().push(format!("{event:?}")));
+    note_once(&told, &events, host.told);
+    note_once(&told, &events, host.told);
+    let notes = host.notes();
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].contains("TCG") && notes[0].contains("of a test"), "{notes:?}");
 }

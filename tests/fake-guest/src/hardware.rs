@@ -76,8 +76,13 @@ pub fn run(arguments: &[String]) -> io::Result<ExitCode> {
                 crate::complain!("Could not access KVM kernel module: No such file or directory");
                 return refused("failed to initialize kvm: No such file or directory");
             }
+            Kvm::Busy => {
+                crate::complain!("ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy");
+                return refused("failed to initialize kvm: Device or resource busy");
+            }
             Kvm::Abort => host::abort_as_kvm_does(),
-            Kvm::Ok | Kvm::Hang => {}
+            Kvm::Msr if !options.cpu.contains("arch-capabilities=off") => host::abort_as_kvm_does(),
+            Kvm::Ok | Kvm::Msr | Kvm::Hang => {}
         }
     }
     // In TMPDIR, which is the driver's: what kills the guest's init too cleans up after it.
@@ -149,7 +154,7 @@ impl Machine {
             if number == half {
                 self.reached(Moment::Kernel);
             }
-            if self.append.contains("console=ttyS0") {
+            if self.append.contains("console=ttyS0") && !self.settings.loader {
                 self.wire.kernel_at(*stamp, text);
                 std::thread::sleep(self.settings.boot_delay);
             }

@@ -11,6 +11,8 @@ pub struct Options {
     pub qmp: Option<RawFd>,
     /// The accelerators to try, in order.
     pub accelerators: Vec<String>,
+    /// The guest's processor.
+    pub cpu: String,
     /// The kernel line; none where the command line has no `-append`.
     pub append: Option<String>,
     /// `-no-reboot`.
@@ -132,6 +134,7 @@ impl Options {
             }
             let value = rest.next().ok_or_else(|| format!("{argument}: requires an argument"))?;
             match option {
+                "-cpu" => options.cpu = value.clone(),
                 "-append" => options.append = Some(value.clone()),
                 "-chardev" => {
                     if let (Some(id), Some(fd)) = (property(value, "id"), property(value, "fd")) {

@@ -59,8 +59,10 @@ pub struct Settings {
     pub die_status: i32,
     /// `stall=MOMENT[+MS]`: nothing more is printed or read, QEMU goes on running.
     pub stall: Option<At>,
-    /// `kvm=ok|absent|abort|hang`: what happens with `accel=kvm`.
+    /// `kvm=ok|absent|busy|abort|msr|hang`: what happens with `accel=kvm`.
     pub kvm: Kvm,
+    /// `loader=yes`: a boot loader starts the kernel, which says nothing (`loglevel=4`, no parameters of the driver's).
+    pub loader: bool,
     /// `qmp=ok|mute`: `mute` accepts the descriptor and never says a word.
     pub qmp_mute: bool,
     /// `ignore-acpi=yes`: the power button does nothing.
@@ -206,8 +208,12 @@ pub enum Kvm {
     Ok,
     /// There is no KVM: `kvm:tcg` falls back, `kvm` alone fails.
     Absent,
+    /// Another hypervisor has the processor.
+    Busy,
     /// Aborts by an assertion (exit 134 in a shell's words).
     Abort,
+    /// The same, unless `-cpu` leaves out what this host's KVM lacks.
+    Msr,
     /// The firmware speaks, then nothing.
     Hang,
 }
@@ -237,6 +243,7 @@ impl Default for Settings {
             die_status: 1,
             stall: None,
             kvm: Kvm::Ok,
+            loader: false,
             qmp_mute: false,
             ignore_acpi: false,
             ignore_poweroff: false,

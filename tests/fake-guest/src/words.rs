@@ -112,11 +112,14 @@ impl Settings {
                 self.kvm = match value {
                     "ok" => Kvm::Ok,
                     "absent" => Kvm::Absent,
+                    "busy" => Kvm::Busy,
                     "abort" => Kvm::Abort,
+                    "msr" => Kvm::Msr,
                     "hang" => Kvm::Hang,
-                    _ => return Err("ok, absent, abort or hang".into()),
+                    _ => return Err("ok, absent, busy, abort, msr or hang".into()),
                 }
             }
+            "loader" => self.loader = flag(value)?,
             "qmp" => self.qmp_mute = value == "mute",
             "ignore-acpi" => self.ignore_acpi = flag(value)?,
             "ignore-poweroff" => self.ignore_poweroff = flag(value)?,

@@ -1,6 +1,7 @@
 //! Boots that fail, each by its name and not by a limit.
 
 use super::Fake;
+use crate::again;
 use nixvm_fake_guest::FakeVm;
 use nixvm_test::ErrorKind;
 
@@ -40,15 +41,24 @@ async fn a_qemu_that_dies_is_named_with_its_last_words() {
     fails(vm, ErrorKind::QemuGone, &["QEMU", "could not do it"]).await;
 }
 
-#[tokio::test]
-async fn a_console_without_a_getty_is_named_with_the_remedy() {
-    fails(FakeVm::new().setting("boot", "no-getty"), ErrorKind::NoLoginPrompt, &["console=ttyS0", "getty"])
-        .await;
+#[test]
+fn a_boot_that_stops_talking_is_named() {
+    // Where KVM is not proven yet, the machine would boot once more under TCG, whose limits are longer.
+    again::passes(again::command("machine::booting::silence").env("NIXVM_ACCELERATOR", "kvm"));
 }
 
+/// They are silent for as long as a boot may be, so they go side by side.
 #[tokio::test]
-async fn a_boot_that_stops_talking_is_named() {
-    fails(FakeVm::new().setting("stall", "kernel"), ErrorKind::BootStalled, &["fell silent"]).await;
+#[ignore = "is started by the test above"]
+async fn silence() {
+    let doubt = "NIXVM_ACCELERATOR=tcg the same boot shows which";
+    let fails = async |setting: (&str, &str), kind, words: &str| {
+        fails(FakeVm::new().setting(setting.0, setting.1), kind, &[words, "console=ttyS0", doubt]).await;
+    };
+    tokio::join!(
+        fails(("boot", "no-getty"), ErrorKind::NoLoginPrompt, "getty"),
+        fails(("stall", "kernel"), ErrorKind::BootStalled, "fell silent"),
+    );
 }
 
 #[tokio::test]

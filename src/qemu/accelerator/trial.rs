@@ -1,0 +1,206 @@
+//! The first boot of a VM on a host is the trial of KVM there, and what becomes of it when it fails.
+//!
+//! KVM is proven by a login prompt. Until then a failure that KVM may be the cause of is no failure of the guest: the
+//! machine boots again, with a processor that has less or under TCG. What is then known is kept for others.
+
+use std::path::{Path, PathBuf};
+
+use super::memory::{Finding, Memory};
+use super::{Accelerator, Choice, Told, Wish, note_once, processor, unusable};
+use crate::build::BuiltVm;
+use crate::error::Doubt;
+use crate::qemu::causes::about_kvm_in;
+use crate::qemu::exit::STDERR;
+use crate::{Error, ErrorKind, Events, Result, Speed, text};
+
+/// Why KVM is believed.
+const PROVEN: &str = "a guest reached its login prompt with it";
+/// So many characters of a reason are shown.
+const REASON: usize = 160;
+
+/// The boots of one machine until one of them counts.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    memory: Memory,
+    device: PathBuf,
+    choice: Choice,
+    /// How the boot under KVM failed, after which this one is under TCG.
+    before: Option<String>,
+    /// What QEMU said of the first processor that did not run.
+    refused: Option<String>,
+    events: Events,
+    told: &'static Told,
+}
+
+impl Trial {
+    /// Chooses for `vm`, and says the choice where it needs no trial.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when `NIXVM_ACCELERATOR` holds anything but `kvm` and `tcg`; [`ErrorKind::Host`] when there is
+    /// no folder for the cache.
+    pub(crate) fn begin(vm: &BuiltVm, events: &Events) -> Result<Self> {
+        let memory = super::memory_of(vm)?;
+        Ok(Self::with(memory, Path::new(super::DEVICE), Wish::of_environment()?, events, &super::TOLD))
+    }
+
+    pub(super) fn with(
+        memory: Memory,
+        device: &Path,
+        wish: Wish,
+        events: &Events,
+        told: &'static Told,
+    ) -> Self {
+        let choice = super::decide(&memory, device, wish);
+        if !choice.tried {
+            note_once(&choice, events, told);
+        }
+        let (device, events) = (device.to_owned(), events.clone());
+        Self { memory, device, choice, before: None, refused: None, events, told }
+    }
+
+    /// On a host whose findings are in `folder`, and whose /dev/kvm opens.
+    #[cfg(test)]
+    pub(crate) fn on_a_host(vm: &BuiltVm, folder: &Path, forced: bool, events: &Events) -> Self {
+        let device = folder.join("kvm");
+        std::fs::write(&device, "").unwrap_or_default();
+        let wish = if forced { Wish::Kvm } else { Wish::None };
+        let told = Box::leak(Box::default());
+        Self::with(Memory::of(vm, &folder.join("accelerator")), &device, wish, events, told)
+    }
+
+    /// As if a boot had been this fast before.
+    #[cfg(test)]
+    pub(crate) fn measured(&self, accelerator: Accelerator, speed: Speed) {
+        self.memory.remember_speed(accelerator, speed).unwrap_or_default();
+    }
+
+    /// What the machine is to boot with now.
+    pub(crate) fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    /// Whether another machine has found out meanwhile that this choice is of no use.
+    ///
+    /// # Errors
+    /// One for [`Trial::failed`], which leads to another choice.
+    pub(crate) fn overruled(&self) -> Result {
+        match self.memory.recall().filter(|_| self.choice.tried) {
+            Some(known) if !self.choice.is(&known) => {
+                Err(Error::new(ErrorKind::Host, known.reason).doubted(Some(Doubt::Passing)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The boot failed. `Ok` means that the machine is to boot again, with what [`Trial::choice`] says now.
+    ///
+    /// # Errors
+    /// `error`, where KVM is not the cause or nothing else is allowed. Only in the second case it still says that KVM may
+    /// be the cause.
+    pub(crate) fn failed(&mut self, error: Error) -> Result {
+        let doubt = error.doubt();
+        if self.choice.accelerator == Accelerator::Tcg {
+            return Err(self.failed_again(error.doubted(None)));
+        }
+        let Some(doubt) = doubt else { return Err(error) };
+        match self.memory.recall() {
+            // A guest has run with it, so this one fails by itself.
+            Some(known) if self.choice.is(&known) => return Err(error.doubted(None)),
+            Some(known) if !self.choice.forced => {
+                self.before = Some(error.summary().to_owned());
+                self.choice = self.choice_of(known);
+                note_once(&self.choice, &self.events, self.told);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let why = reason(&error);
+        if doubt == Doubt::Processor
+            && let Some(next) = processor::after(self.choice.cpu)
+        {
+            self.choice.reason = format!("{PROVEN}, and not with a whole processor: {why}");
+            self.refused.get_or_insert(why);
+            self.choice.cpu = Some(next);
+            return Ok(());
+        }
+        if self.choice.forced {
+            return Err(self.nothing_else(error, doubt));
+        }
+        let reason = match &self.refused {
+            Some(refused) if *refused != why => {
+                format!("{why} (with -cpu {}, since: {refused})", self.choice.cpu.unwrap_or_default())
+            }
+            _ => why,
+        };
+        let suspected = doubt == Doubt::Suspected;
+        let finding = Finding { accelerator: Accelerator::Tcg, cpu: None, reason, suspected };
+        if doubt != Doubt::Passing {
+            self.memory.remember(&finding);
+        }
+        self.before = Some(error.summary().to_owned());
+        self.choice = self.choice_of(finding);
+        let said = error.transcripts().first().map(|(_, path)| format!("; its console: {}", path.display()));
+        self.choice.reason.push_str(&said.unwrap_or_default());
+        note_once(&self.choice, &self.events, self.told);
+        Ok(())
+    }
+
+    /// The boot reached its login prompt, at this speed of the host.
+    pub(crate) fn succeeded(&self, speed: Speed) {
+        self.proven();
+        if let Err(error) = self.memory.remember_speed(self.choice.accelerator, speed) {
+            tracing::debug!(%error, "the host's speed is not remembered");
+        }
+    }
+
+    fn proven(&self) {
+        let Choice { accelerator, cpu, tried, .. } = self.choice;
+        if accelerator == Accelerator::Tcg {
+            return self.memory.confirm();
+        }
+        if self.memory.recall().is_some_and(|known| self.choice.is(&known)) {
+            return;
+        }
+        let reason = if cpu.is_some() { self.choice.reason.clone() } else { PROVEN.to_owned() };
+        self.memory.remember(&Finding { accelerator, cpu, reason: reason.clone(), suspected: false });
+        if tried || cpu.is_some() {
+            note_once(&Choice { reason, ..self.choice.clone() }, &self.events, self.told);
+        }
+    }
+
+    fn choice_of(&self, finding: Finding) -> Choice {
+        Choice::of(finding.accelerator, finding.cpu, finding.reason, &self.memory)
+    }
+
+    /// Under TCG as well.
+    fn failed_again(&self, error: Error) -> Error {
+        let Some(before) = &self.before else { return error };
+        self.memory.acquit();
+        error.section("under KVM, before", before.as_str())
+    }
+
+    /// KVM is asked for, and nothing but KVM.
+    fn nothing_else(&self, error: Error, doubt: Doubt) -> Error {
+        let way_out = "unset NIXVM_ACCELERATOR, and machines are emulated where KVM does not run them";
+        if doubt == Doubt::Suspected {
+            return error.section(
+                "NIXVM_ACCELERATOR is kvm",
+                "No guest has reached its login prompt under KVM since this host was booted, so KVM may be the cause. With \
+                 NIXVM_ACCELERATOR=tcg the same boot shows which.",
+            );
+        }
+        let cause = unusable(&self.device);
+        let cause =
+            cause.unwrap_or_else(|| error.advice().0.unwrap_or("KVM does not run this guest").to_owned());
+        error
+            .likely_cause(format!("{cause} (NIXVM_ACCELERATOR is kvm, so the machine is not emulated)"))
+            .next_step(format!("see what `nixvm-test doctor` says of KVM; or {way_out}"))
+    }
+}
+
+/// Why a boot failed, in a line: QEMU's own words about KVM, else what was expected and what came.
+fn reason(error: &Error) -> String {
+    let stderr = error.sections().filter(|(title, _)| *title == STDERR);
+    let said = stderr.filter_map(|(_, body)| about_kvm_in(body)).next().map(|(line, _)| line.trim());
+    text::line(said.unwrap_or(error.summary())).chars().take(REASON).collect()
+}
