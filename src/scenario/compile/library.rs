@@ -18,6 +18,7 @@ pub(super) fn features() -> Vec<&'static str> {
         ("default", cfg!(feature = "default")),
         ("cli", cfg!(feature = "cli")),
         ("expectrl", cfg!(feature = "expectrl")),
+        ("testing", cfg!(feature = "testing")),
     ];
     all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
 }

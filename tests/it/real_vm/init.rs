@@ -22,8 +22,8 @@ fn command(program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
     command
 }
 
-/// `cargo test` where the crates that this test was compiled with lie, and with their profile: so they are not compiled
-/// again for the project.
+/// `cargo test` where the crates that this test was compiled with lie, with their profile and the same features: so they
+/// are not compiled again for the project.
 fn cargo_test(folder: &Path, project: &Path) -> Command {
     let manifest: toml::Table = std::fs::read_to_string(root("Cargo.toml")).unwrap().parse().unwrap();
     let settings = folder.join("profile.toml");
@@ -31,6 +31,9 @@ fn cargo_test(folder: &Path, project: &Path) -> Command {
     std::fs::write(&settings, profile.to_string()).unwrap();
     let mut command = command(env!("CARGO"), project);
     command.arg("test").arg("--config").arg(settings);
+    for (feature, has) in [("expectrl", cfg!(feature = "expectrl")), ("testing", cfg!(feature = "testing"))] {
+        command.args(has.then(|| format!("--features=nixvm-test/{feature}")));
+    }
     command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap());
     command
 }
