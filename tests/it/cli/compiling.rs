@@ -199,56 +199,80 @@ fn the_flags_reach_the_scenario_as_variables() {
     folder.run(&["--vm", "./result", "a.rs"]).ended_with(1).printed(&vm);
 }
 
-/// Compiles one attribute and a function, and wants the error to point at that place with that text.
+/// Compiles all of these at once, each in a module of its own, and wants an error for each: at its place, counted from a
+/// first line that brings the names in, with its text.
 #[track_caller]
-fn refused(code: &str, place: &str, text: &str) {
-    let folder = Folder::with("a.rs", code);
-    folder.run(&["a.rs"]).ended_with(3).said(&format!("--> a.rs:{place}")).said(text);
+fn refused(cases: &[(&str, &str, &str)]) {
+    let (mut code, mut first) = (String::new(), 2);
+    let mut wanted = Vec::new();
+    for (number, (case, place, text)) in cases.iter().enumerate() {
+        let (line, column) = place.split_once(':').unwrap();
+        let line: usize = line.parse().unwrap();
+        wanted.push((format!("--> a.rs:{}:{column}\n", first + line - 1), text));
+        let module = format!("mod case_{number} {{ use nixvm_test::prelude::*;\n{case}\n}}\n");
+        first += module.lines().count();
+        code.push_str(&module);
+    }
+    let folder = Folder::with("a.rs", &code);
+    let ran = folder.run(&["a.rs"]);
+    ran.ended_with(3);
+    let errors: Vec<&str> = ran.err.split("\nerror").collect();
+    for (place, text) in wanted {
+        let found = errors.iter().any(|error| error.contains(&place) && error.contains(text));
+        assert!(found, "no error {text:?} at {place:?}\n{}", ran.err);
+    }
 }
 
 #[test]
 fn mistakes_in_the_attribute_are_shown_where_they_are() {
-    refused("#[scenario(timeout = \"5\")]\nasync fn a() {}", "2:22", "lacks a unit");
-    refused("#[scenario(timeout = 5)]\nasync fn a() {}", "2:22", "expected a string: `timeout = \"5m\"`");
-    refused(
-        "#[scenario(timout = \"5m\")]\nasync fn a() {}",
-        "2:12",
-        "unknown argument `timout`: there are `allow(\"segfault\")`, `budget(",
-    );
-    refused("#[scenario(ignore, ignore)]\nasync fn a() {}", "2:20", "`ignore` is given twice");
-    refused("#[scenario(allow)]\nasync fn a() {}", "2:12", "expected what is allowed: `allow(\"segfault\")`");
-    refused("#[scenario(allow = \"segfault\")]\nasync fn a() {}", "2:12", "`allow(\"segfault\")`");
-    refused("#[scenario(allow(segfault))]\nasync fn a() {}", "2:18", "expected strings: `allow(\"…\")`");
-    refused("#[scenario(allow())]\nasync fn a() {}", "2:12", "expected what is allowed");
-    refused("#[scenario(timeout(\"5m\"))]\nasync fn a() {}", "2:12", "expected `timeout = \"…\"`");
-    let server = "#[scenario(sever = \"a.nix\")]\nasync fn a(server: Machine) { drop(server) }";
-    refused(server, "2:12", "`server = \"FILE.nix\"`");
+    refused(&[
+        ("#[scenario(timeout = \"5\")]\nasync fn a() {}", "2:22", "lacks a unit"),
+        ("#[scenario(timeout = 5)]\nasync fn a() {}", "2:22", "expected a string: `timeout = \"5m\"`"),
+        (
+            "#[scenario(timout = \"5m\")]\nasync fn a() {}",
+            "2:12",
+            "unknown argument `timout`: there are `allow(\"segfault\")`, `budget(",
+        ),
+        ("#[scenario(ignore, ignore)]\nasync fn a() {}", "2:20", "`ignore` is given twice"),
+        ("#[scenario(allow)]\nasync fn a() {}", "2:12", "expected what is allowed: `allow(\"segfault\")`"),
+        ("#[scenario(allow = \"segfault\")]\nasync fn a() {}", "2:12", "`allow(\"segfault\")`"),
+        ("#[scenario(allow(segfault))]\nasync fn a() {}", "2:18", "expected strings: `allow(\"…\")`"),
+        ("#[scenario(allow())]\nasync fn a() {}", "2:12", "expected what is allowed"),
+        ("#[scenario(timeout(\"5m\"))]\nasync fn a() {}", "2:12", "expected `timeout = \"…\"`"),
+        (
+            "#[scenario(sever = \"a.nix\")]\nasync fn a(server: Machine) { drop(server) }",
+            "2:12",
+            "`server = \"FILE.nix\"`",
+        ),
+    ]);
 }
 
 #[test]
 fn mistakes_in_the_function_are_shown_where_they_are() {
-    refused("#[scenario]\nfn a() {}", "3:1", "write `async fn a`");
-    refused(
-        "#[scenario]\nasync fn a() -> i32 { 1 }",
-        "3:17",
-        "a scenario returns nothing or a `Result<(), E>`, not `i32`",
-    );
-    refused("#[scenario]\nasync fn a(port: u16) { let _ = port; }", "3:18", "a scenario can't take `u16`");
-    refused("#[scenario]\nasync fn a<T>() {}", "3:11", "without generics");
-    refused("#[scenario]\nasync fn a((x, y): Machine) {}", "3:12", "plain names");
-    refused("#[scenario]\nasync fn a(timeout: Machine) {}", "3:12", "can't be called `timeout`");
-    refused("#[scenario]\nstruct A;", "3:1", "stands on a function");
-    refused("#[checkpoint]\nasync fn a(machine: Machine) -> Result { Ok(()) }", "3:1", "&mut Machine");
-    refused(
-        "#[scenario(from = nowhere)]\nasync fn a(machine: Machine) {}",
-        "2:19",
-        "__nixvm_checkpoint_nowhere",
-    );
-    refused(
-        "#[scenario(from = logged_in(\"alice\"))]\nasync fn a(machine: Machine) {}",
-        "2:19",
-        "name and password",
-    );
-    refused("#[scenario(memory = \"much\")]\nasync fn a(machine: Machine) {}", "2:21", "512M");
-    refused("#[scenario(cores = 0)]\nasync fn a(machine: Machine) {}", "2:20", "1 to 255");
+    refused(&[
+        ("#[scenario]\nfn a() {}", "3:1", "write `async fn a`"),
+        (
+            "#[scenario]\nasync fn a() -> i32 { 1 }",
+            "3:17",
+            "a scenario returns nothing or a `Result<(), E>`, not `i32`",
+        ),
+        ("#[scenario]\nasync fn a(port: u16) { let _ = port; }", "3:18", "a scenario can't take `u16`"),
+        ("#[scenario]\nasync fn a<T>() {}", "3:11", "without generics"),
+        ("#[scenario]\nasync fn a((x, y): Machine) {}", "3:12", "plain names"),
+        ("#[scenario]\nasync fn a(timeout: Machine) {}", "3:12", "can't be called `timeout`"),
+        ("#[scenario]\nstruct A;", "3:1", "stands on a function"),
+        ("#[checkpoint]\nasync fn a(machine: Machine) -> Result { Ok(()) }", "3:1", "&mut Machine"),
+        (
+            "#[scenario(from = nowhere)]\nasync fn a(machine: Machine) {}",
+            "2:19",
+            "__nixvm_checkpoint_nowhere",
+        ),
+        (
+            "#[scenario(from = logged_in(\"alice\"))]\nasync fn a(machine: Machine) {}",
+            "2:19",
+            "name and password",
+        ),
+        ("#[scenario(memory = \"much\")]\nasync fn a(machine: Machine) {}", "2:21", "512M"),
+        ("#[scenario(cores = 0)]\nasync fn a(machine: Machine) {}", "2:20", "1 to 255"),
+    ]);
 }
