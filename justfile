@@ -2,6 +2,9 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
+# Where ./just puts what it fetches.
+export PATH := env("PATH") + ":" + (justfile_directory() / "target/tools/bin")
+
 export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
 
 # nextest runs the tests where it is installed, cargo itself where it is not.
@@ -40,20 +43,20 @@ login *options:
 test: test-rust test-doc test-standin
 
 # Runs the Rust tests; `./just test-rust NAME` those whose name contains NAME.
-test-rust *filter:
+test-rust *filter: test-tools
     @export NIXVM_CACHE_DIR={{ quote(cache) }}; if [ {{ nextest }} = yes ]; then set -x; \
-        cargo nextest run --workspace --all-features --no-fail-fast --test-threads {{ threads }} {{ filter }}; \
+        exec cargo nextest run --workspace --all-features --no-fail-fast --test-threads {{ threads }} {{ filter }}; \
     else set -x; \
-        RUST_TEST_THREADS={{ threads }} cargo test --workspace --all-features --no-fail-fast --lib --bins --tests {{ filter }}; fi
+        RUST_TEST_THREADS={{ threads }} exec cargo test --workspace --all-features --no-fail-fast --lib --bins --tests {{ filter }}; fi
 
 # Runs what takes long: fuzzing, so many SECONDS; properties with many cases; soaks, ten rounds for one.
-test-long seconds="600":
+test-long seconds="600": test-tools
     NIXVM_FUZZ_SECONDS={{ seconds }} cargo test --lib control::tests::hostile
     PROPTEST_CASES=20000 cargo test --workspace --all-features --lib --test it -- {{ properties }}
     NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_TEST_SOAK=10 cargo test --test it -- many_machines:: template_trouble::killed real_vm::snapshots
 
 # Runs the Rust tests, and prints how long compiling, linking and running took and which tests were the slowest.
-test-times:
+test-times: test-tools
     #!/usr/bin/env bash
     set -euo pipefail
     mkdir -p target
@@ -75,7 +78,7 @@ test-times:
 
 # Looks for tests that fail now and then: repeats the quick ones, three times as many at once as there are processors,
 # beside two VMs that have booted.
-test-flaky rounds="20":
+test-flaky rounds="20": test-tools
     cargo nextest run --workspace --all-features --profile quick --no-run
     NIXVM_CACHE_DIR={{ quote(cache) }} tests/beside-vms.sh 2 cargo nextest run --workspace --all-features --profile quick \
         --stress-count {{ rounds }} --test-threads $((3 * $(nproc)))
@@ -115,7 +118,7 @@ docs:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --all-features --no-deps --document-private-items
 
 # Builds the book: target/book/index.html. Its links and examples are tested by `./just test-rust book`.
-book:
+book: book-tools
     mdbook build docs
 
 # Makes the pages of the book's reference from the code.
@@ -124,6 +127,15 @@ book-write:
 
 # What continuous integration runs: formatting, lints, documentation, every test.
 ci: lint docs book test
+
+# What tests need beside what everything needs: shells, tesseract, Chromium.
+[private]
+test-tools:
+    @./just test-tools
+
+[private]
+book-tools:
+    @./just book-tools
 
 # rustup's minimal profile has neither.
 [private]

@@ -203,6 +203,28 @@ fn ctrl_c_leaves_nothing_of_the_build() {
 }
 
 #[test]
+fn a_signal_to_the_wrapper_alone_ends_compilers_and_the_build() {
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+        let checkout = Checkout::new();
+        let compiler = checkout.at("compiler");
+        // cargo starts compilers, and does not end them when it is ended.
+        let compile = format!("sh -c 'echo $$ >{0}.part; mv {0}.part {0}; sleep 600'; true", compiler.display());
+        let child = checkout.just(&["login"], &compile, "sleep 600");
+        let builder = checkout.builder();
+        soon(|| compiler.exists());
+        let compiler = Pid::from_raw(fs::read_to_string(compiler).unwrap().trim().parse().unwrap()).unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let ended = ended(child);
+        assert_eq!(ended.status.signal(), Some(signal.as_raw()), "{ended:?}");
+        // Its parent is not there to wait for it.
+        soon(|| has_ended(compiler));
+        assert!(has_ended(builder), "it is gone before ./just is");
+        checkout.is_clean(builder);
+        assert!(!checkout.notes().contains("cargo run"));
+    }
+}
+
+#[test]
 fn a_build_ends_with_a_wrapper_that_is_killed() {
     let checkout = Checkout::new();
     let child = checkout.just(&["login"], &until(&checkout.at("end")), "sleep 600");
