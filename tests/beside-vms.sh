@@ -25,10 +25,11 @@ trap 'exit 143' TERM HUP
 cargo run --quiet --bin nixvm-test -- build --out-link "$folder/result" >/dev/null
 for number in $(seq "$count"); do
     mkdir "$folder/$number"
-    # Under TCG they run on every host, and take what a busy host takes. setpriv ends QEMU with this script.
+    # Under TCG they run on every host, and take what a busy host takes. setpriv ends QEMU with this script. The run script
+    # goes to TMPDIR, and splits QEMU_OPTS at spaces, which the folder's path may have.
     TMPDIR=$folder/$number USE_TMPDIR=1 NIX_DISK_IMAGE=$folder/$number/disk.qcow2 \
         QEMU_KERNEL_PARAMS="console=ttyS0,115200n8" \
-        QEMU_OPTS="-machine accel=tcg -cpu max -display none -monitor none -serial file:$folder/$number/console" \
+        QEMU_OPTS="-machine accel=tcg -cpu max -display none -monitor none -serial file:console" \
         setsid setpriv --pdeathsig KILL "$folder"/result/bin/run-*-vm </dev/null &>"$folder/$number/log" &
     vms+=("$!")
 done

@@ -208,7 +208,8 @@ fn a_signal_to_the_wrapper_alone_ends_compilers_and_the_build() {
         let checkout = Checkout::new();
         let compiler = checkout.at("compiler");
         // cargo starts compilers, and does not end them when it is ended.
-        let compile = format!("sh -c 'echo $$ >{0}.part; mv {0}.part {0}; sleep 600'; true", compiler.display());
+        let compile =
+            format!("sh -c 'echo $$ >{0}.part; mv {0}.part {0}; sleep 600'; true", compiler.display());
         let child = checkout.just(&["login"], &compile, "sleep 600");
         let builder = checkout.builder();
         soon(|| compiler.exists());

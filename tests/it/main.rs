@@ -7,6 +7,7 @@
 
 mod accelerator;
 mod again;
+mod beside_vms;
 mod book;
 mod build;
 mod cli;
