@@ -6,9 +6,8 @@ use std::path::Path;
 use nixvm_test::prelude::*;
 
 /// Files and folders, in and out, with all that makes them.
-#[scenario(timeout = "10m")]
+#[scenario(from = logged_in("alice", "test"), timeout = "10m")]
 async fn files(machine: Machine) -> Result {
-    machine.login("alice", "test").await?;
     let here = std::env::temp_dir().join(format!("nixvm-files-{}", std::process::id()));
     fs::create_dir_all(&here)?;
     let outcome = copies(&machine, &here).await;

@@ -1,8 +1,10 @@
 use nixvm_test::prelude::*;
 
 /// A person reads the login screen and logs in there, on the keyboard.
-#[scenario(configuration = "screen.nix")] // beside this file
+#[scenario(from = logged_in("alice", "test"))] // on the serial console
 async fn login_on_tty1(machine: Machine) -> Result {
+    // NixOS loads the driver of QEMU's graphics card by itself, the stand-in when it is asked to.
+    machine.succeed("modprobe bochs").await?;
     let soon = Duration::from_secs(10);
     machine.wait_for_text("nixos login:", soon).await?;
     machine.send_chars("alice\n").await?;
@@ -11,7 +13,6 @@ async fn login_on_tty1(machine: Machine) -> Result {
     machine.wait_for_text("alice@nixos", soon).await?;
 
     machine.send_chars("echo typed on $(tty) > who\n").await?;
-    machine.login("alice", "test").await?;
     machine.wait_for_file("/home/alice/who").await?;
     machine.wait_until_succeeds("grep 'typed on /dev/tty1' /home/alice/who").await?;
 
@@ -26,19 +27,18 @@ async fn login_on_tty1(machine: Machine) -> Result {
 }
 
 /// Without its network the machine has no carrier, and with it again an address.
-#[scenario(configuration = "screen.nix")]
+#[scenario(from = logged_in("alice", "test"))]
 async fn network_cut(machine: Machine) -> Result {
-    let alice = machine.login("alice", "test").await?;
     let address = "until ip -4 address show eth0 | grep -q 10.0.2.15; do sleep 0.1; done";
-    alice.succeed(address).await?;
+    machine.succeed(address).await?;
 
     machine.block().await?;
-    alice.succeed("until [ $(cat /sys/class/net/eth0/carrier) = 0 ]; do sleep 0.1; done").await?;
-    alice.fail("ping -c 1 -W 1 10.0.2.2").await?;
+    machine.succeed("until [ $(cat /sys/class/net/eth0/carrier) = 0 ]; do sleep 0.1; done").await?;
+    machine.fail("ping -c 1 -W 1 10.0.2.2").await?;
 
     machine.unblock().await?;
-    alice.succeed(address).await?;
-    alice.succeed("ping -c 1 -W 5 10.0.2.2").await?;
+    machine.succeed(address).await?;
+    machine.succeed("ping -c 1 -W 5 10.0.2.2").await?;
     Ok(())
 }
 

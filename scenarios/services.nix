@@ -1,4 +1,5 @@
-# What scenarios/services.rs looks at: a service of systemd, and nginx.
+# What scenarios/services.rs, web.rs and timers.rs look at: a service of systemd, a timer, a service of alice's own manager,
+# and nginx. One machine has them all, so that it boots once for all of them.
 { ... }:
 {
   imports = [ ../configuration.nix ];
@@ -10,6 +11,22 @@
       Type = "oneshot";
       RemainAfterExit = true;
     };
+  };
+
+  # Started by the scenario.
+  systemd.services.tick = {
+    script = "echo tick";
+    serviceConfig.Type = "oneshot";
+  };
+  systemd.timers.tick.timerConfig = {
+    OnActiveSec = "1s";
+    OnUnitActiveSec = "2s";
+    AccuracySec = "100ms";
+  };
+
+  systemd.user.services.tea = {
+    wantedBy = [ "default.target" ];
+    script = "echo tea for $USER; exec sleep infinity";
   };
 
   networking.firewall.allowedTCPPorts = [ 80 ];

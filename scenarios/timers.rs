@@ -3,9 +3,9 @@ use std::time::Instant;
 use nixvm_test::prelude::*;
 
 /// A timer starts its service, again and again; the journal says so as it happens.
-#[scenario(configuration = "timers.nix")]
+#[scenario(configuration = "services.nix", from = logged_in("alice", "test"))]
 async fn a_timer_ticks(machine: Machine) -> Result {
-    machine.login("alice", "test").await?;
+    machine.start_job("tick.timer").await?;
     machine.wait_for_unit("tick.timer").await?;
     machine.wait_for_log("tick", "tick").await?;
     let ticks = async || -> Result<usize> {
@@ -30,9 +30,8 @@ async fn a_timer_ticks(machine: Machine) -> Result {
 }
 
 /// A user's own service runs in their own manager.
-#[scenario(configuration = "timers.nix")]
+#[scenario(configuration = "services.nix", from = logged_in("alice", "test"))]
 async fn alices_own_service(machine: Machine) -> Result {
-    machine.login("alice", "test").await?;
     let alice = machine.as_user("alice");
     alice.wait_for_unit("tea").await?;
     alice.wait_for_log("tea", "tea for alice").await?;

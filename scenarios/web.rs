@@ -4,9 +4,8 @@ use std::net::{SocketAddr, TcpStream};
 use nixvm_test::prelude::*;
 
 /// A web server, from inside, from the host, and with its network cut.
-#[scenario(configuration = "services.nix")]
+#[scenario(configuration = "services.nix", from = logged_in("alice", "test"))]
 async fn web_server(machine: Machine) -> Result {
-    machine.login("alice", "test").await?;
     machine.wait_for_unit("nginx").await?;
     machine.wait_for_open_port(80).await?;
     let page = machine.succeed("curl --silent --fail http://localhost/").await?;
@@ -41,9 +40,8 @@ async fn web_server(machine: Machine) -> Result {
 }
 
 /// A unit that fails is known at once, with what it said.
-#[scenario(configuration = "services.nix", allow("failed unit"))]
+#[scenario(configuration = "services.nix", from = logged_in("alice", "test"), allow("failed unit"))]
 async fn a_unit_that_fails_is_known_at_once(machine: Machine) -> Result {
-    machine.login("alice", "test").await?;
     machine.wait_for_unit("greeting").await?;
     machine.write_file("/etc/nginx/nginx.conf.broken", "no such directive;\n").await?;
     let broken =

@@ -28,7 +28,11 @@ async fn crashes_and_powers_off(machine: Machine) -> Result {
 #[scenario(from = logged_in("alice", "test"))]
 async fn crashes_and_reboots(machine: Machine) -> Result {
     crashed(&machine).await?;
-    machine.reboot().await
+    machine.succeed("echo remembered > /root/note; sync").await?;
+    // A boot: the channel comes back in it.
+    machine.reboot().await?;
+    assert_eq!(machine.succeed("cat /root/note").await?.text(), "remembered\n");
+    Ok(())
 }
 
 #[scenario(from = logged_in("alice", "test"))]
@@ -121,6 +125,8 @@ fn a_crash_that_only_the_kernels_log_has_and_a_unit_that_fails_silently_fail_a_g
         "standin",
         "--configuration",
         &configuration,
+        // Each of them would be written to the disk.
+        "--no-keep-failed",
         "checks.rs",
         "--",
         "--test-threads=1",

@@ -1,6 +1,7 @@
 //! Templates of the real VM whose maker is killed, that are damaged, or for which there is no room: the next
-//! machine is right. It takes three boots, and `template_trouble` has each case of these, at each moment, with a guest that
-//! boots fast: so this runs in `./just test-long`.
+//! machine is right. `template_trouble` has each case of these, at each moment, with a guest that boots fast.
+//!
+//! It boots twice, and begins a third boot: what is tried is how a template is made from nothing, in a store of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
