@@ -55,25 +55,28 @@ test-long seconds="600": test-tools
     PROPTEST_CASES=20000 cargo test --workspace --all-features --lib --test it -- {{ properties }}
     NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_TEST_SOAK=10 cargo test --test it -- many_machines:: template_trouble::killed real_vm::snapshots
 
-# Runs the Rust tests, and prints how long compiling, linking and running took and which tests were the slowest.
-test-times: test-tools
+# Runs the Rust tests from nothing, in a target folder and a cache of its own, and prints how long compiling, linking and
+# running took and which tests were the slowest; `./just test-times NAME` those whose name contains NAME.
+test-times *filter: test-tools
     #!/usr/bin/env bash
     set -euo pipefail
-    mkdir -p target
     log=target/test-times.log
-    export NIXVM_CACHE_DIR={{ quote(cache) }} LINK_TIMES=target/link-times CARGO_TERM_COLOR=never
-    : >"$LINK_TIMES"
-    LINK_TIMES=$(realpath "$LINK_TIMES")
+    # Another linker would have cargo compile everything again, and once more afterwards.
+    export CARGO_TARGET_DIR=$PWD/target/times
+    trap 'rm -rf "$CARGO_TARGET_DIR"' EXIT
+    rm -rf "$CARGO_TARGET_DIR"
+    mkdir -p "$CARGO_TARGET_DIR"
+    export NIXVM_CACHE_DIR=$CARGO_TARGET_DIR/tmp/cache LINK_TIMES=$CARGO_TARGET_DIR/links CARGO_TERM_COLOR=never
     host=$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
     export "CARGO_TARGET_${host}_LINKER=$PWD/.ci/timed-linker"
     SECONDS=0
     cargo nextest run --workspace --all-features --no-run 2>&1 | tee "$log"
     compiled=$SECONDS
-    cargo nextest run --workspace --all-features --no-fail-fast --test-threads {{ threads }} 2>&1 | tee -a "$log" && result=0 || result=$?
+    linked=$(awk '{ sum += $1 } END { printf "linking: %.0f s, added up over %d links", sum, NR }' "$LINK_TIMES")
+    cargo nextest run --workspace --all-features --no-fail-fast --test-threads {{ threads }} {{ filter }} 2>&1 | tee -a "$log" && result=0 || result=$?
+    ran=$((SECONDS - compiled))
     .ci/slowest "$log"
-    echo "compiling and linking: $compiled s"
-    awk '{ sum += $1 } END { printf "linking: %.0f s of a processor, %d links\n", sum, NR }' "$LINK_TIMES"
-    echo "running: $((SECONDS - compiled)) s"
+    printf '%s\n' "compiling and linking: $compiled s" "$linked" "running: $ran s"
     exit "$result"
 
 # Looks for tests that fail now and then: repeats the quick ones, three times as many at once as there are processors,
