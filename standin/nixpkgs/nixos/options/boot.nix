@@ -41,8 +41,9 @@ in
     standin.spec.kernelParams = toString cfg.kernelParams;
     boot.kernelParams = lib.mkMerge [
       (lib.mkBefore [ "loglevel=${toString cfg.consoleLogLevel}" "net.ifnames=0" ])
-      # For speed under emulation: no audit records, no work-arounds for processors that aren't there.
-      [ "audit=0" "mitigations=off" "random.trust_cpu=on" ]
+      # For speed under emulation: no audit records, no work-arounds for processors that aren't there. An emulated kernel
+      # that a busy host holds up takes its timer for broken ("8254 timer not connected to IO-APIC") and boots no further.
+      [ "audit=0" "mitigations=off" "no_timer_check" "random.trust_cpu=on" ]
     ];
     # NixOS's VMs draw with bochs; here tty1 is on no screen, which is faster, until a module is asked for by name
     # (boot.kernelModules).
