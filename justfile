@@ -13,6 +13,9 @@ nextest := `cargo nextest --version >/dev/null 2>&1 && echo yes || echo no`
 # Twice as many tests as processors: many of them wait. How many machines run at once is decided in .config/nextest.toml.
 threads := `echo $(( 2 * $(nproc) ))`
 
+# How many machines there may be for the tests: more than run at once, so that none waits for a load that tests make.
+machines := threads
+
 # One cache for all tests and the programs that they start: a VM boots once, and every other machine is a clone.
 cache := justfile_directory() / "target/tmp/cache"
 
@@ -44,7 +47,7 @@ test: test-rust test-doc test-standin
 
 # Runs the Rust tests; `./just test-rust NAME` those whose name contains NAME.
 test-rust *filter: test-tools
-    @export NIXVM_CACHE_DIR={{ quote(cache) }}; if [ {{ nextest }} = yes ]; then set -x; \
+    @export NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_HOST_CORES={{ machines }}; if [ {{ nextest }} = yes ]; then set -x; \
         exec cargo nextest run --workspace --all-features --no-fail-fast --test-threads {{ threads }} {{ filter }}; \
     else set -x; \
         RUST_TEST_THREADS={{ threads }} exec cargo test --workspace --all-features --no-fail-fast --lib --bins --tests {{ filter }}; fi
@@ -66,6 +69,7 @@ test-times *filter: test-tools
     trap 'rm -rf "$CARGO_TARGET_DIR"' EXIT
     rm -rf "$CARGO_TARGET_DIR"
     mkdir -p "$CARGO_TARGET_DIR"
+    export NIXVM_HOST_CORES={{ machines }}
     export NIXVM_CACHE_DIR=$CARGO_TARGET_DIR/tmp/cache LINK_TIMES=$CARGO_TARGET_DIR/links CARGO_TERM_COLOR=never
     host=$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
     export "CARGO_TARGET_${host}_LINKER=$PWD/.ci/timed-linker"
