@@ -49,6 +49,10 @@ impl Life {
             Opening::Command(command) => format!(" {command}"),
         };
         let mut names_typed = 1;
+        // A prompt that comes before the name's echo answers an Enter that was typed before the name.
+        let (mut echoed, mut prompted_before) = (false, false);
+        // "Login incorrect" is about the password only if the console took no second name for one.
+        let mut in_doubt = false;
         // Silences since the console last asked something.
         let mut silences = 0;
         let mut asked = false;
@@ -74,7 +78,8 @@ impl Life {
                 Err(error) => return Err(error),
             };
             *prompt_came = matches!(answer, Some((LOGIN, _)));
-            begun |= answer.as_ref().is_some_and(|(_, found)| shows(found, &typed).is_some());
+            echoed |= answer.as_ref().is_some_and(|(_, found)| shows(found, &typed).is_some());
+            begun |= echoed;
             match answer {
                 Some((PASSWORD, found))
                     if !asked && shows(&found, &typed) == Some(Place::Last) && self.is_asked_since(mark) =>
@@ -87,6 +92,9 @@ impl Life {
                 }
                 // A greeting may say it. A question is followed by silence, which is answered below.
                 Some((PASSWORD, _)) => {}
+                Some((INCORRECT, _)) if names_typed > 1 && !in_doubt => {
+                    (in_doubt, asked, echoed) = (true, false, true);
+                }
                 Some((answer @ (INCORRECT | NOT_YET | NEW_PASSWORD), _)) => {
                     if answer == NEW_PASSWORD {
                         // Its questions are ended by ^C, and then the login prompt is back.
@@ -107,8 +115,10 @@ impl Life {
                             "the user's shell is nologin or can't be started, or its start-up files end it",
                         ));
                 }
+                Some((LOGIN, _)) if !echoed => prompted_before = true,
                 Some((LOGIN, _)) if names_typed < TRIES => {
                     names_typed += 1;
+                    echoed = false;
                     self.console.send_line(user).await?;
                 }
                 Some((LOGIN, _)) => {
@@ -139,6 +149,13 @@ impl Life {
                     silences = 0;
                     mark = self.console.mark();
                     self.console.send_secret(password).await?;
+                }
+                // The name was lost: agetty throws away what was typed before it opened the line.
+                None if prompted_before && silences > 2 && names_typed < TRIES => {
+                    names_typed += 1;
+                    prompted_before = false;
+                    silences = 0;
+                    self.console.send_line(user).await?;
                 }
                 // A shell without a prompt, or one that was not ready for the question.
                 None if asked || silences > 2 => {

@@ -21,6 +21,8 @@ use crate::{ErrorKind, Result};
 const LINES: usize = 100;
 /// So many silences are answered by Enter, in case it was lost, before a question for a shell is typed.
 const PRESSES: usize = 2;
+/// Silences after which an Enter that no prompt has answered is taken for lost.
+const LOST: usize = 3;
 
 /// What waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,13 +104,20 @@ impl Life {
         let mut automatic = before == Shown::Automatic;
         let mut shell_asked = false;
         let mut silences = 0;
+        // Each Enter is answered by a prompt. One that is still on its way would end the name before it is typed.
+        let (mut pressed, mut prompts, mut silences_at_prompt) = (1, 0, 0);
         self.console.send(b"\r").await?;
         loop {
             let left = limit.saturating_sub(started.elapsed());
             match self.console.expect_any(&answers, self.quiet().min(left)).await {
                 Ok((ALIVE, found)) => return Ok(Waiting::Shell(Language::named(&found.text()))),
                 Ok((AUTOMATIC, _)) => automatic = true,
-                Ok((LOGIN, _)) if !automatic => return Ok(Waiting::Prompt),
+                Ok((LOGIN, _)) if !automatic => {
+                    (prompts, silences_at_prompt) = (prompts + 1, 0);
+                    if prompts >= pressed {
+                        return Ok(Waiting::Prompt);
+                    }
+                }
                 // login was about to ask for a password, which an empty one ends.
                 Ok((PASSWORD, _)) => self.console.send(b"\r").await?,
                 Ok((WIZARD, _)) => self.console.send(b"q").await?,
@@ -131,8 +140,20 @@ impl Life {
                     silences += 1;
                     match shown(&self.console.tail(LINES)) {
                         Shown::Prompt | Shown::AskedAgain if automatic => return Ok(Waiting::Prompt),
-                        Shown::Prompt | Shown::AskedAgain => self.console.send(b"\r").await?,
-                        Shown::Other if !automatic && silences <= PRESSES => self.console.send(b"\r").await?,
+                        Shown::Prompt | Shown::AskedAgain if prompts > 0 => {
+                            silences_at_prompt += 1;
+                            if silences_at_prompt >= LOST {
+                                return Ok(Waiting::Prompt);
+                            }
+                        }
+                        Shown::Prompt | Shown::AskedAgain => {
+                            pressed += 1;
+                            self.console.send(b"\r").await?;
+                        }
+                        Shown::Other if !automatic && silences <= PRESSES => {
+                            pressed += 1;
+                            self.console.send(b"\r").await?;
+                        }
                         _ => self.console.send_line(&probe(&nonce)).await?,
                     }
                 }

@@ -61,13 +61,17 @@ fn begin_session(tty: &mut Tty, settings: &Settings, run: &Path, user: &User) ->
 /// agetty: the line is raw, what was typed before the prompt is thrown away, and it echoes by itself.
 fn ask_name(tty: &mut Tty, settings: &Settings, run: &Path) -> Option<String> {
     tty.raw();
+    tty.flush_input();
     loop {
-        tty.flush_input();
         tty.print(&greeting(settings));
         let _ = init::request(run, "prompt");
         let name = read_name(tty)?;
         if !name.is_empty() {
             return Some(name);
+        }
+        std::thread::sleep(settings.prompt_delay);
+        if settings.prompt_delay.is_zero() {
+            tty.flush_input();
         }
     }
 }
@@ -118,7 +122,12 @@ fn authenticate<'a>(tty: &mut Tty, settings: &'a Settings, mut name: String) -> 
         if let Some(user) = user.filter(|user| user.password.is_empty() || user.unasked) {
             return Some(user);
         }
-        let password = match tty.ask("Password: ", false, settings.login_timeout) {
+        let password = match tty.ask_keeping(
+            "Password: ",
+            false,
+            settings.login_timeout,
+            !settings.prompt_delay.is_zero(),
+        ) {
             Ok(password) => password,
             Err(why) => return gave_up(tty, settings, why),
         };

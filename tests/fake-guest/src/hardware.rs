@@ -38,6 +38,8 @@ struct Machine {
     /// The running boot's init.
     init: Mutex<Option<UnixStream>>,
     logged_in: AtomicBool,
+    /// The guest has rebooted, and no event has said so.
+    reset_untold: AtomicBool,
     lines_typed: AtomicU32,
     /// The process is on its way out; the main thread has no say any more.
     ending: AtomicBool,
@@ -96,6 +98,7 @@ pub fn run(arguments: &[String]) -> io::Result<ExitCode> {
         keyboard: Mutex::new(None),
         init: Mutex::new(None),
         logged_in: AtomicBool::new(false),
+        reset_untold: AtomicBool::new(false),
         lines_typed: AtomicU32::new(0),
         ending: AtomicBool::new(false),
         host_terminal: Mutex::new(host_terminal),
@@ -125,7 +128,11 @@ pub fn run(arguments: &[String]) -> io::Result<ExitCode> {
                 if machine.options.no_reboot {
                     machine.shut_down("guest-reset");
                 }
-                machine.qmp.event("RESET", json!({"guest": true, "reason": "guest-reset"}));
+                if machine.settings.late_reset {
+                    machine.reset_untold.store(true, Ordering::SeqCst);
+                } else {
+                    machine.qmp.event("RESET", json!({"guest": true, "reason": "guest-reset"}));
+                }
             }
         }
     }
@@ -232,7 +239,12 @@ impl Machine {
         let (verb, rest) = word.split_once(' ').unwrap_or((word, ""));
         match verb {
             "kernel" => self.wire.kernel(rest),
-            "prompt" => self.reached(Moment::Prompt),
+            "prompt" => {
+                if self.reset_untold.swap(false, Ordering::SeqCst) {
+                    self.qmp.event("RESET", json!({"guest": true, "reason": "guest-reset"}));
+                }
+                self.reached(Moment::Prompt);
+            }
             "services" => self.reached(Moment::Services),
             "login" => {
                 self.logged_in.store(true, Ordering::SeqCst);

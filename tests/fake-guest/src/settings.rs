@@ -71,6 +71,11 @@ pub struct Settings {
     pub ignore_poweroff: bool,
     /// `hang-at-shutdown=yes`: the shutdown begins and never ends.
     pub hang_at_shutdown: bool,
+    /// `prompt-delay=MS`: agetty takes this long to answer Enter with its prompt. With it, neither agetty nor login
+    /// discards what was typed before their questions.
+    pub prompt_delay: Duration,
+    /// `late-reset=yes`: QEMU tells of a reboot only when the next boot has reached its prompt.
+    pub late_reset: bool,
     /// `login-delay=MS`: how long a wrong password takes; 20 ms by default, about 3 s in a real guest.
     pub login_delay: Duration,
     /// `tries=N`: passwords until login gives up; 5 as in a real guest.
@@ -248,6 +253,8 @@ impl Default for Settings {
             ignore_acpi: false,
             ignore_poweroff: false,
             hang_at_shutdown: false,
+            prompt_delay: Duration::ZERO,
+            late_reset: false,
             login_delay: Duration::from_millis(20),
             tries: 5,
             login_timeout: Duration::from_secs(60),

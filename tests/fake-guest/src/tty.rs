@@ -67,10 +67,22 @@ impl Tty {
 
     /// Prints `prompt` and reads a line, as PAM does: what was typed before the prompt is thrown away.
     pub fn ask(&mut self, prompt: &str, echo: bool, limit: Duration) -> Result<String, NoLine> {
+        self.ask_keeping(prompt, echo, limit, false)
+    }
+
+    /// The same; `keep` takes what was typed before the prompt as its answer.
+    pub fn ask_keeping(
+        &mut self,
+        prompt: &str,
+        echo: bool,
+        limit: Duration,
+        keep: bool,
+    ) -> Result<String, NoLine> {
         let before = tcgetattr(&self.0).ok();
         if let Some(mut modes) = before.clone() {
             modes.local_modes.set(LocalModes::ECHO, echo);
-            let _ = tcsetattr(&self.0, OptionalActions::Flush, &modes);
+            let when = if keep { OptionalActions::Now } else { OptionalActions::Flush };
+            let _ = tcsetattr(&self.0, when, &modes);
         }
         self.print(prompt);
         let line = self.line(limit);

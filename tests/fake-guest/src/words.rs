@@ -124,6 +124,8 @@ impl Settings {
             "ignore-acpi" => self.ignore_acpi = flag(value)?,
             "ignore-poweroff" => self.ignore_poweroff = flag(value)?,
             "hang-at-shutdown" => self.hang_at_shutdown = flag(value)?,
+            "prompt-delay" => self.prompt_delay = duration(value)?,
+            "late-reset" => self.late_reset = flag(value)?,
             "login-delay" => self.login_delay = duration(value)?,
             "tries" => self.tries = number(value)?,
             "login-timeout" => self.login_timeout = duration(value)?,

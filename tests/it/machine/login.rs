@@ -14,6 +14,15 @@ async fn every_console_lets_alice_in() {
     }
 }
 
+/// An Enter that waits for its answer on a slow host is not followed by a name: the name would be typed a second time, for
+/// the password.
+#[tokio::test]
+async fn a_getty_that_answers_late_gets_the_name_once() {
+    let slow = FakeVm::new().setting("prompt-delay", "1500ms");
+    let fake = Fake::boot(slow).await;
+    assert_eq!(fake.alice().await.succeed("whoami").await.unwrap().text(), "alice\n");
+}
+
 #[tokio::test]
 async fn kernel_lines_in_the_middle_of_the_questions_do_not_keep_alice_out() {
     for noise in ["bytes:3", "bytes:5", "every:2ms"] {

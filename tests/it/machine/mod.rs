@@ -41,7 +41,11 @@ impl Fake {
     }
 
     async fn alice(&self) -> Session {
-        self.machine.login("alice", "test").await.expect("alice logs in")
+        match self.machine.login("alice", "test").await {
+            Ok(session) => session,
+            // The last lines alone do not tell why a console was silent.
+            Err(error) => panic!("alice does not log in: {error:?}\n{}", self.machine.console().tail(200)),
+        }
     }
 
     /// How the machine was ended, as its events say.
