@@ -17,7 +17,7 @@ use super::options::MachineOptions;
 use super::waiting::ends_at_a_shell;
 use super::{Alone, Life, Line, Machine, Shared};
 use crate::build::BuiltVm;
-use crate::console::{Console, ConsoleOptions, Pattern, Watch};
+use crate::console::{Console, ConsoleOptions, Mark, Pattern, Watch};
 use crate::mutex::lock;
 use crate::qemu::accelerator::{self, Choice, Trial};
 use crate::qemu::{Disk, Exit, Launch, Memory, Qemu, RunDirectory, foreseen_reach};
@@ -213,7 +213,7 @@ impl Plan {
         let control = Control::new(ours, self.shell_control)?;
         control.follow(&qemu, choice.speed);
         let console = self.attach(&qemu, stream, transcript.clone(), choice.speed, Vec::new())?;
-        let boot = Boot { name, console: &console, events, started, speed: choice.speed };
+        let boot = Boot { name, console: &console, events, started, speed: choice.speed, asked_at: None };
         let booted = boot.to_login_prompt(self.limit(choice.speed)).await;
         let answers = Book::open(&run_dir.answers());
         let start = booted.as_ref().map(|speed| Start {
@@ -330,8 +330,13 @@ pub(super) struct Boot<'a> {
     events: &'a Events,
     started: Instant,
     speed: Speed,
+    /// Where the console was when a reboot was asked for.
+    asked_at: Option<Mark>,
 }
 
+/// What only the beginning of a boot prints.
+const BEGINNINGS: [&str; 4] =
+    ["Linux version ", "Run /init as init process", "<<< NixOS Stage 1 >>>", "<<< NixOS Stage 2 >>>"];
 /// What a boot prints, in the order in which it can come.
 const PROMPT: usize = 0;
 const KERNEL: usize = 1;
@@ -340,10 +345,17 @@ const INITRD: [usize; 2] = [2, 3];
 const LATER: &str = "a later phase of the boot";
 
 impl<'a> Boot<'a> {
-    /// The boot that begins now in a machine that is running.
-    pub(super) fn of(life: &'a Life) -> Self {
+    /// The boot that begins now in a machine that is running. The console was at `asked_at` when the reboot was asked for.
+    pub(super) fn of(life: &'a Life, asked_at: Mark) -> Self {
         let Life { name, console, events, speed, .. } = life;
-        Self { name, console, events, started: Instant::now(), speed: *speed }
+        Self { name, console, events, started: Instant::now(), speed: *speed, asked_at: Some(asked_at) }
+    }
+
+    /// Whether the boot began before this wait did. QEMU's word of the reset comes on another line than the console, and can
+    /// come late to a process that got no processor.
+    fn began_before(&self) -> bool {
+        let said = self.asked_at.map(|mark| self.console.text_since(mark).text);
+        said.is_some_and(|said| BEGINNINGS.iter().any(|beginning| said.contains(beginning)))
     }
 
     /// Waits for the login prompt; gives the host's speed as measured by the boot.
@@ -351,10 +363,10 @@ impl<'a> Boot<'a> {
         let silence = self.speed.scale(SILENCE).clamp(SILENCE_BOUNDS.0, SILENCE_BOUNDS.1);
         let patterns = [
             login_prompt()?,
-            Pattern::from("Linux version ").called(LATER),
-            Pattern::from("Run /init as init process").called(LATER),
-            Pattern::from("<<< NixOS Stage 1 >>>").called(LATER),
-            Pattern::from("<<< NixOS Stage 2 >>>").called(LATER),
+            Pattern::from(BEGINNINGS[0]).called(LATER),
+            Pattern::from(BEGINNINGS[1]).called(LATER),
+            Pattern::from(BEGINNINGS[2]).called(LATER),
+            Pattern::from(BEGINNINGS[3]).called(LATER),
             Pattern::from("systemd[").called(LATER),
             Pattern::from("[  OK  ]").called(LATER),
         ];
@@ -398,7 +410,9 @@ impl<'a> Boot<'a> {
                     self.console.send(b"\r").await?;
                 }
                 // A getty may log somebody in without a word.
-                Err(_) if services && ends_at_a_shell(&self.console.tail(1)) => break,
+                Err(_) if (services || self.began_before()) && ends_at_a_shell(&self.console.tail(1)) => {
+                    break;
+                }
                 Err(_) => return Err(self.silent(kernel, services, silence)),
             }
         }

@@ -99,6 +99,7 @@ impl Machine {
         let mut from_qemu = life.qemu.qmp().events();
         // A panic of the old kernel still counts, and is cleared by nothing but this.
         life.console.set_watch(Watch::Boot);
+        let asked_at = life.console.mark();
         let started = Instant::now();
         let limit = life.time_to_go_down(self.limit);
         let mut exit = life.qemu.exit();
@@ -148,7 +149,7 @@ impl Machine {
             phase: "reset".to_owned(),
             at: started.elapsed(),
         });
-        Boot::of(life).to_login_prompt(self.shared.plan.limit(life.speed)).await.map(drop)
+        Boot::of(life, asked_at).to_login_prompt(self.shared.plan.limit(life.speed)).await.map(drop)
     }
 
     /// Waits until the machine is off, by whatever was done in it.

@@ -195,6 +195,15 @@ async fn the_machine_of_such_a_console_reboots_and_logs_in_again() {
     assert_eq!(name(&fake.alice().await).await, "alice");
 }
 
+/// The guest has booted when QEMU's event comes to a process that had no processor meanwhile.
+#[tokio::test]
+async fn a_reboot_of_which_qemu_tells_late_is_one() {
+    let fake = Fake::boot(vm("root").setting("late-reset", "yes")).await;
+    let _root = fake.machine.login("root", "").await.unwrap();
+    fake.machine.reboot().await.unwrap();
+    assert_eq!(name(&fake.alice().await).await, "alice");
+}
+
 #[tokio::test]
 async fn a_console_that_logs_in_without_a_word_is_one_too() {
     let fake = Fake::boot(vm("root").setting("greeting", "no")).await;
