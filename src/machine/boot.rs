@@ -315,6 +315,11 @@ impl Plan {
     }
 }
 
+/// The speed of a host on which a boot to the login prompt takes this long.
+pub(crate) fn speed_of_boot(took: Duration) -> Speed {
+    Speed::new(took.as_secs_f64() / REFERENCE_BOOT.as_secs_f64())
+}
+
 /// What QEMU's end tells the one who waits on the console.
 fn farewell(exit: &Exit) -> String {
     match exit.stderr.trim() {
@@ -418,7 +423,7 @@ impl<'a> Boot<'a> {
         }
         self.phase("login prompt");
         self.console.set_watch(Watch::Session);
-        Ok(Speed::new(self.started.elapsed().as_secs_f64() / REFERENCE_BOOT.as_secs_f64()))
+        Ok(speed_of_boot(self.started.elapsed()))
     }
 
     fn phase(&self, phase: &str) {

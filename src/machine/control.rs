@@ -30,7 +30,7 @@ use crate::qemu::{Exit, Qemu};
 use crate::{Error, ErrorKind, Result, Speed};
 
 /// For `sudo`, `systemd-run` and what they start, on a fast host.
-const OPEN: Duration = Duration::from_secs(20);
+pub(super) const OPEN: Duration = Duration::from_secs(20);
 
 /// For a kernel to turn the machine off once it has let go of its devices, on a fast host.
 const LAST_STEPS: Duration = Duration::from_secs(2);
@@ -169,12 +169,12 @@ impl Control {
     }
 
     /// Puts right what differs in a guest that goes on from a saved moment, as soon as root can; waits until it is
-    /// done, since a command on the console would not.
-    pub(super) async fn awaken(&self) -> Result {
+    /// done, since a command on the console would not. Each of the guest's answers may take `limit`.
+    pub(super) async fn awaken(&self, limit: Duration) -> Result {
         if let Some(root) = self.root()
             && self.asleep.swap(false, Ordering::Relaxed)
         {
-            root.awaken(&seed(), OPEN).await?;
+            root.awaken(&seed(), limit).await?;
         }
         Ok(())
     }
@@ -389,7 +389,7 @@ impl Life {
         })?;
         self.control.note_kernel_log_of(&channel, false);
         *lock(&self.control.current) = Some(channel.clone());
-        self.control.awaken().await?;
+        self.control.awaken(self.limit(OPEN)).await?;
         Ok(Root { channel, nonce })
     }
 

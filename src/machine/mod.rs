@@ -97,6 +97,7 @@ use boot::Plan;
 use control::Control;
 use step::Step;
 
+pub(crate) use boot::speed_of_boot;
 pub use boot_times::BootTimes;
 pub use console_checks::{ConsoleCheck, Finding, check_console, console_checks};
 pub use devices::{DiskSource, PluggedDisk};

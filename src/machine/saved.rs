@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::answers::{Answers, Book, Standing, Start};
-use super::boot::Plan;
+use super::boot::{Plan, login_prompt};
 use super::control::{Control, HeldLog, Open, SavedControl};
-use super::shell_line::{SavedShell, ShellLine};
+use super::shell_line::{Ended, SavedShell, ShellLine};
+use super::waiting::is_at_prompt;
 use super::{Life, Line, Machine, MachineOptions, Session};
 use crate::build::BuiltVm;
 use crate::console::{Console, Watch};
@@ -37,8 +38,12 @@ const IDLE: f64 = 0.2;
 const IDLE_FOR: Duration = Duration::from_millis(400);
 /// A guest that never rests is saved after this long, on a fast host.
 const RESTLESS: Duration = Duration::from_secs(5);
-/// For root's channel to answer.
+/// For root's channel to answer, on a fast host.
 const ANSWER: Duration = Duration::from_secs(5);
+/// A clone has this long to answer on a fast host as well: others may start at the same time.
+const FIRST_ANSWER: Duration = Duration::from_secs(20);
+/// A clone is asked this often on its console: a byte may be lost while it wakes up.
+const PRESSES: u32 = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Known {
@@ -236,8 +241,10 @@ impl Plan {
             console.mask(password);
         }
         let line = known.line();
+        let limit = self.first_answer(speed);
         qemu.go_on().await?;
-        control.awaken().await?;
+        control.awaken(limit).await?;
+        self.is_alive(&qemu, &console, &control, &line, limit).await?;
         if control.is_asleep() && matches!(line, Line::Shell(_)) {
             events.note(clock_stands(&name, "nobody is logged in who can become root"));
         }
@@ -251,7 +258,41 @@ impl Plan {
         book.started(Ok(Start { speed: factor, secrets, console: line.standing(&console) }), &console);
         let answers = Answers::Written(book);
         let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
-        Ok(Life { name, console, qemu, events, speed, control, line, answers, _run_dir })
+        let life = Life { name, console, qemu, events, speed, control, line, answers, _run_dir };
+        life.shell_answers(limit).await?;
+        Ok(life)
+    }
+
+    /// How long a clone may take to its first answer: never longer than the boot that it spares.
+    fn first_answer(&self, speed: Speed) -> Duration {
+        speed.scale(ANSWER).max(FIRST_ANSWER).min(self.limit(speed))
+    }
+
+    /// Sees to it that the guest runs, as far as that can be seen without changing it: a state can be loaded and never
+    /// run. An answer of root's channel, which has come by now, is enough. Without one, agetty is asked for its prompt by
+    /// Enter. What else is on a console might take Enter for a command.
+    async fn is_alive(
+        &self,
+        qemu: &Qemu,
+        console: &Console,
+        control: &Control,
+        line: &Line,
+        limit: Duration,
+    ) -> Result {
+        qemu.is_running().await?;
+        if control.root().is_some() || !matches!(line, Line::AtLogin) || !is_at_prompt(console) {
+            return Ok(());
+        }
+        let mut presses = 0;
+        loop {
+            console.send(b"\r").await?;
+            presses += 1;
+            match console.expect(login_prompt()?, limit / PRESSES).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() != ErrorKind::Timeout || presses == PRESSES => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 }
 
@@ -291,6 +332,21 @@ impl Life {
                 fs::copy(self.console.transcript().unwrap_or(Path::new("")), folder.join(TRANSCRIPT_FILE))
             });
         written.map(drop).map_err(|error| Error::io(format_args!("write to {}", folder.display()), &error))
+    }
+
+    /// In a clone in which nobody can become root, the shell on its console has to answer: nothing else would.
+    async fn shell_answers(&self, limit: Duration) -> Result {
+        if self.control.root().is_some() {
+            return Ok(());
+        }
+        let mut line = self.line.lock().await;
+        let Line::Shell(shell) = &mut *line else { return Ok(()) };
+        match shell.run(self, ":", limit).await? {
+            Ended::Done(_) => Ok(()),
+            Ended::Interrupted { .. } | Ended::LoggedOut(_) => Err(self
+                .failure(ErrorKind::Timeout, "the shell of a clone did not answer".to_owned())
+                .took(limit, limit)),
+        }
     }
 
     /// Waits until the guest has nothing to do, or never rests.

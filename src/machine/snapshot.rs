@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use super::answers::{Answers, Book, Start};
 use super::boot::Origin;
-use super::control::Control;
+use super::control::{Control, OPEN};
 use super::saved::Known;
 use super::{Life, Line, Machine};
 use crate::console::Watch;
@@ -141,7 +141,7 @@ impl Machine {
         let control = self.control_of(ours, snapshot, &qemu).await?;
         if !replayed {
             qemu.go_on().await?;
-            control.awaken().await?;
+            control.awaken(old.limit(OPEN)).await?;
         }
         Ok(Life {
             name: old.name.clone(),
@@ -177,7 +177,7 @@ impl Machine {
         }
         let control = self.control_of(ours, snapshot, &qemu).await?;
         qemu.go_on().await?;
-        control.awaken().await?;
+        control.awaken(old.limit(OPEN)).await?;
         let line = snapshot.known.line();
         let book = Book::open(&run_dir.answers());
         let (speed, secrets) = (old.speed.factor(), console.secrets());

@@ -15,6 +15,7 @@ use super::frame::Nonce;
 use super::login::LIMIT;
 use super::noise::without_records;
 use super::shell::{Language, probe};
+use crate::console::Console;
 use crate::{ErrorKind, Result};
 
 /// So many lines tell what happened last. A greeting can be long.
@@ -83,6 +84,11 @@ fn shown(tail: &str) -> Shown {
 /// Whether the console's last line looks like the prompt of a shell.
 pub(super) fn ends_at_a_shell(tail: &str) -> bool {
     shown(tail) == Shown::Shell
+}
+
+/// Whether the last thing on a console is the prompt of a getty, which Enter asks for again.
+pub(super) fn is_at_prompt(console: &Console) -> bool {
+    shown(&console.tail(LINES)) == Shown::Prompt
 }
 
 impl Life {

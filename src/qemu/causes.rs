@@ -179,6 +179,11 @@ pub(super) fn about_kvm_in(stderr: &str) -> Option<(&str, &'static Cause)> {
     about_kvm.filter_map(|cause| Some((stderr.lines().find(|line| says(line, cause.words))?, cause))).next()
 }
 
+/// The line that is about KVM on this host, if there is one.
+pub(crate) fn line_about_kvm(stderr: &str) -> Option<&str> {
+    about_kvm_in(stderr).map(|(line, _)| line)
+}
+
 /// Whether one of the parts between `: ` begins with these words: the first is the program's name, and what an option
 /// holds, such as a path, begins with the option.
 fn says(line: &str, words: &str) -> bool {

@@ -10,6 +10,7 @@ mod exit;
 mod hotplug;
 mod keyboard;
 mod keys;
+pub(crate) mod kvm_device;
 mod launch;
 mod line_end;
 mod monitor;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use accelerator::Accelerator;
+pub(crate) use causes::line_about_kvm;
 pub use disk::{Disk, KeepPolicy};
 pub use exit::Exit;
 pub(crate) use hotplug::Connector;
@@ -53,8 +55,8 @@ pub(crate) use set_aside::set_aside;
 pub(crate) use snapshot::Moment;
 pub(crate) use successor::{GoBack, Left};
 pub(crate) use template::{
-    Memory, Resume, Saved, changed_outside, foreseen, foreseen_reach, is_script_in_store, memory_size,
-    suspicious, unfit,
+    Memory, Resume, Saved, changed_outside, foreseen, foreseen_reach, is_script_in_store, kvm_with,
+    memory_size, suspicious, unfit,
 };
 
 use crate::error::Doubt;

@@ -54,7 +54,7 @@ fn in_option(option: &str, value: &str) -> Option<String> {
 }
 
 /// What an option's value is of: its first word, or the last value of a key, also in JSON.
-fn kind_of(value: &str, key: &'static str) -> Option<String> {
+pub(super) fn kind_of(value: &str, key: &'static str) -> Option<String> {
     let plain = match value.trim_start().starts_with('{') {
         true => match serde_json::from_str::<Value>(value) {
             Ok(value) => return value[key].as_str().map(str::to_owned),

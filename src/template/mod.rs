@@ -11,6 +11,7 @@
 //! their own (`crate::shared_file`); the file system frees it with the last of them.
 
 // What is public here is so for the command line: see `crate::cache`.
+mod clones;
 mod key;
 mod moment;
 mod pool;

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::Poll;
+use std::time::SystemTime;
 
+use super::clones::{Clones, Fault, fault};
 use super::{Key, Made, Store};
 use crate::build::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
@@ -136,10 +138,18 @@ pub async fn machine(
         Ok(Cloned::Machine(machine)) => return Ok(*machine),
         Ok(Cloned::Impossible(why)) => why,
         // Booted, it would want the same port.
-        Err(error) if is_the_machines(&error) || is_of_a_port(&error) => return Err(error),
-        // NIXVM_ACCELERATOR=kvm, and there is none.
-        Err(error) if error.doubt().is_some() => return Err(error),
-        Err(error) => in_a_line(&error, vm, store.folder()),
+        Err(NoClone { error, .. }) if is_of_a_port(&error) || error.kind() == ErrorKind::Usage => {
+            return Err(error);
+        }
+        Err(NoClone { error, of: Of::Clone }) => {
+            format!("a clone did not run: {}", in_a_line(&error, vm, store.folder()))
+        }
+        Err(NoClone { error, of: Of::Save }) => in_a_line(&error, vm, store.folder()),
+        // NIXVM_ACCELERATOR=kvm, and there is none; or booting it again would end in the same.
+        Err(NoClone { error, .. }) if error.doubt().is_some() || is_the_machines(&error) => {
+            return Err(error);
+        }
+        Err(NoClone { error, .. }) => in_a_line(&error, vm, store.folder()),
     };
     note_once(vm, &why, options.name(), events);
     moment.boot_cold(vm, options).await
@@ -156,6 +166,9 @@ pub(crate) async fn is_at_hand(
         return false;
     }
     let Ok(choice) = accelerator::choose(vm, events) else { return false };
+    if Clones::of(vm, &choice).is_ok_and(|clones| clones.impossible().is_some()) {
+        return false;
+    }
     Store::open().is_ok_and(|store| store.has(&moment.key(vm, options.hardware(), &choice)))
 }
 
@@ -174,70 +187,121 @@ enum Cloned {
     Impossible(String),
 }
 
+/// Why there is no clone.
+struct NoClone {
+    error: Error,
+    of: Of,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// The machine that was booted for a template, or that went from one moment to the next.
+    Machine,
+    /// A clone: it did not start, or gave no sign of life.
+    Clone,
+    /// The machine did not come to rest, or QEMU did not write in time. Booted, it may do.
+    Save,
+}
+
+impl From<Error> for NoClone {
+    fn from(error: Error) -> Self {
+        Self { error, of: Of::Machine }
+    }
+}
+
 async fn clone(
     store: &Store,
     vm: &BuiltVm,
     options: &MachineOptions,
     moment: &Moment,
     events: &Events,
-) -> Result<Cloned> {
+) -> Result<Cloned, NoClone> {
     // What a template is made under is a part of its key, so the whole way is gone again where KVM does not work.
     let mut trial = Trial::begin(vm, events)?;
-    let made = loop {
-        match template(store, vm, options, moment, events, &trial).await {
-            Ok(made) => break made,
-            Err(error) => trial.failed(error)?,
+    let (clones, made) = loop {
+        let clones = Clones::of(vm, trial.choice())?;
+        if let Some(why) = clones.impossible() {
+            return Ok(Cloned::Impossible(why));
+        }
+        let asked = Asked { store, vm, options, events, trial: &trial, clones: &clones };
+        match template(&asked, moment).await {
+            Ok(made) => break (clones, made),
+            Err(NoClone { error, of: Of::Machine }) => trial.failed(error)?,
+            Err(other) => return Err(other),
         }
     };
     match made {
         Made::Impossible(why) => Ok(Cloned::Impossible(why)),
         Made::Ready(template) => {
             let folder = template.folder.clone();
-            match Machine::resume(vm, options.clone(), template).await {
-                Ok(machine) => Ok(Cloned::Machine(Box::new(machine))),
-                Err(error) => {
-                    if !is_of_a_port(&error) {
-                        store.discard(&folder).await;
-                    }
-                    Err(error.doubted(None))
-                }
-            }
+            let resuming = Machine::resume(vm, options.clone(), template);
+            let machine = tried(store, &clones, &folder, resuming).await?;
+            Ok(Cloned::Machine(Box::new(machine)))
         }
     }
 }
 
-/// The template of a moment under what `trial` chose; made of the moment before, if there is none.
-async fn template(
+/// A clone of the template in `folder`, once it runs.
+async fn tried(
     store: &Store,
-    vm: &BuiltVm,
-    options: &MachineOptions,
-    moment: &Moment,
-    events: &Events,
-    trial: &Trial,
-) -> Result<Made> {
+    clones: &Clones,
+    folder: &Path,
+    resuming: impl Future<Output = Result<Machine>>,
+) -> Result<Machine, NoClone> {
+    let begun = SystemTime::now();
+    let error = match resuming.await {
+        Ok(machine) => {
+            clones.ran();
+            return Ok(machine);
+        }
+        Err(error) => error,
+    };
+    let fault = fault(&error);
+    // What serves the next scenario well must not go for what this host lacked for a moment.
+    if fault != Fault::Host && !is_of_a_port(&error) && error.kind() != ErrorKind::Usage {
+        clones.did_not_run(begun, error.summary());
+    }
+    if fault == Fault::State {
+        store.discard(folder).await;
+    }
+    Err(NoClone { error, of: Of::Clone })
+}
+
+/// Whose template is asked for, and what is known of clones here.
+struct Asked<'a> {
+    store: &'a Store,
+    vm: &'a BuiltVm,
+    options: &'a MachineOptions,
+    events: &'a Events,
+    trial: &'a Trial,
+    clones: &'a Clones,
+}
+
+/// The template of a moment under what the trial chose; made of the moment before, if there is none.
+async fn template(asked: &Asked<'_>, moment: &Moment) -> Result<Made, NoClone> {
+    let Asked { store, vm, options, events, trial, clones } = *asked;
     let key = moment.key(vm, options.hardware(), trial.choice());
-    let make = async |folder: &Path| -> Result<Option<String>> {
+    let make = async |folder: &Path| -> Result<Option<String>, NoClone> {
         // Another one may have made it until now, in vain.
         trial.overruled()?;
         room_for(vm, folder)?;
         let mut machine = match moment.before() {
             None => Machine::boot_to_save(vm, options.clone(), trial, folder).await?,
-            Some(before) => match Box::pin(template(store, vm, options, before, events, trial)).await? {
+            Some(before) => match Box::pin(template(asked, before)).await? {
                 Made::Impossible(why) => return Ok(Some(why)),
                 Made::Ready(used) => {
                     let its = used.folder.clone();
-                    let resumed = Machine::resume_to_save(vm, options.clone(), used, folder).await;
-                    if let Err(error) = &resumed
-                        && !is_of_a_port(error)
-                    {
-                        store.discard(&its).await;
-                    }
-                    resumed?
+                    let resuming = Machine::resume_to_save(vm, options.clone(), used, folder);
+                    tried(store, clones, &its, resuming).await?
                 }
             },
         };
         moment.reach(&mut machine).await?;
-        match machine.save(folder).await? {
+        let saved = machine.save(folder).await.map_err(|error| match error.kind() {
+            ErrorKind::Timeout | ErrorKind::ChannelLost => NoClone { error, of: Of::Save },
+            _ => error.into(),
+        });
+        match saved? {
             Saved::Done => Ok(None),
             Saved::Impossible(why) => Ok(Some(why)),
         }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
+use super::clones::Clones;
 use super::{Key, Moment, Store, machine};
 use crate::build::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
@@ -17,8 +18,8 @@ use crate::{Error, Event, Events, Result};
 /// Clones that wait to be asked for, each for one who asks.
 ///
 /// They have a runtime of their own, since they outlive that of the scenario beside which they are started. A clone
-/// that waits has its clock right, and the guest has done what it does when it wakes up; nothing was typed on its
-/// console.
+/// that waits has its clock right, and the guest has done what it does when it wakes up. Nothing was typed on its
+/// console but Enter, at a login prompt.
 ///
 /// ```no_run
 /// # async fn example(vm: nixvm_test::build::BuiltVm) -> nixvm_test::Result {
@@ -135,6 +136,10 @@ impl Drop for Pool {
 
 async fn started(vm: &BuiltVm, options: MachineOptions, moment: &Moment) -> Option<(Machine, PathBuf)> {
     let choice = accelerator::choose(vm, &Events::none()).ok()?;
+    // Clones that run nowhere only take the processor from the machine that is booted instead.
+    if Clones::of(vm, &choice).ok()?.impossible().is_some() {
+        return None;
+    }
     let key = moment.key(vm, options.hardware(), &choice);
     let template = Store::open().ok()?.whole(&key).await.ok()??;
     let folder = template.folder.clone();

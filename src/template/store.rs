@@ -74,18 +74,18 @@ impl Store {
     ///
     /// # Errors
     /// Those of `make`: nothing of it is left then. [`crate::ErrorKind::Io`] when the store can't be written.
-    pub async fn get(
+    pub async fn get<E: From<Error>>(
         &self,
         key: &Key,
         events: &Events,
-        make: impl AsyncFnOnce(&Path) -> Result<Option<String>>,
-    ) -> Result<Made> {
+        make: impl AsyncFnOnce(&Path) -> Result<Option<String>, E>,
+    ) -> Result<Made, E> {
         let folder = self.folder.join(key.name());
         let failed =
             |error: io::Error| Error::io(format_args!("use the template {}", folder.display()), &error);
         let doing = || format!("use the template {}", folder.display());
         let lock = match self.taken(key, &folder, events).await.map_err(|why| why.error(doing()))? {
-            Taken::Whole(lock) => return ready(folder.clone(), lock).map_err(failed),
+            Taken::Whole(lock) => return Ok(ready(folder.clone(), lock).map_err(failed)?),
             Taken::ToMake(lock) => lock,
         };
         let making = self.folder.join(format!("{}{MAKING}", key.name()));
@@ -122,7 +122,7 @@ impl Store {
             Ok(())
         });
         pruned.await.map_err(failed)?;
-        ready(folder.clone(), lock).map_err(failed)
+        Ok(ready(folder.clone(), lock).map_err(failed)?)
     }
 
     /// The template of `key` if it is there and nobody is making it.

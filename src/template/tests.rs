@@ -97,7 +97,7 @@ async fn why_there_can_be_none_is_remembered() {
         let count = AtomicUsize::new(0);
         let make = async |_: &Path| {
             assert_eq!(count.fetch_add(1, Ordering::Relaxed) + 1, expected);
-            Ok(Some("it shares a folder".to_owned()))
+            Ok::<_, Error>(Some("it shares a folder".to_owned()))
         };
         let made = case.store.get(&case.key("booted"), &Events::none(), make).await.unwrap();
         assert!(matches!(made, Made::Impossible(why) if why == "it shares a folder"));
@@ -118,7 +118,7 @@ async fn what_failed_or_was_given_up_leaves_nothing_and_is_made_by_the_next() {
     let hangs = async |folder: &Path| {
         fs::write(folder.join("half"), "x").unwrap();
         begun.notify_one();
-        std::future::pending().await
+        std::future::pending::<Result<Option<String>>>().await
     };
     let (key, events) = (case.key("booted"), Events::none());
     tokio::select! {

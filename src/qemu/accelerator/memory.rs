@@ -18,6 +18,8 @@ use crate::{Error, Result, Speed};
 
 /// What the name of a file with a finding ends with.
 const FINDING: &str = "-kvm.json";
+/// And that of one with what was found about clones.
+pub(crate) const OF_CLONES: &str = "-clones.json";
 /// How long a suspicion holds that no boot has confirmed: longer than the slowest boot under TCG.
 const SUSPECTED_FOR: Duration = Duration::from_secs(20 * 60);
 
@@ -141,7 +143,7 @@ impl Memory {
 
 /// What was found last in this boot of the host, for any VM.
 pub(super) fn newest(folder: &Path) -> Option<Finding> {
-    let found = findings(folder).ok()?.into_iter().filter_map(|path| {
+    let found = findings(folder, FINDING).ok()?.into_iter().filter_map(|path| {
         let finding = recalled(&path)?;
         Some((fs::metadata(&path).and_then(|about| about.modified()).ok()?, finding))
     });
@@ -151,7 +153,8 @@ pub(super) fn newest(folder: &Path) -> Option<Finding> {
 /// Deletes all findings in `folder`. How many there were.
 pub(super) fn forget(folder: &Path) -> Result<usize> {
     let forgotten = || {
-        let found = findings(folder)?;
+        let mut found = findings(folder, FINDING)?;
+        found.extend(findings(folder, OF_CLONES)?);
         for path in &found {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -163,13 +166,13 @@ pub(super) fn forget(folder: &Path) -> Result<usize> {
     forgotten().map_err(|error| Error::io(format_args!("remove findings in {}", folder.display()), &error))
 }
 
-fn findings(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+fn findings(folder: &Path, ending: &str) -> std::io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
     let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-    Ok(paths.into_iter().filter(|path| path.to_string_lossy().ends_with(FINDING)).collect())
+    Ok(paths.into_iter().filter(|path| path.to_string_lossy().ends_with(ending)).collect())
 }
 
 /// The finding in a file, if it holds now.
@@ -203,17 +206,13 @@ pub(crate) fn boot() -> String {
 /// The parts of a run script on which it depends whether KVM works: QEMU, kernel, CPU model. `None`
 /// when the script is not as nixpkgs writes it.
 pub(super) fn subject(script: &str) -> Option<String> {
-    static QEMU: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r#"(?m)(?:^|[\s"'])((?:/[^\s"']+/)?qemu-(?:system-[a-z0-9_]+|kvm))\b"#).ok()
-    });
     static KERNEL: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"(?:^|\s)-kernel\s+(\S+)"#).ok());
     static CPU: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?:^|\s)-cpu\s+(\S+)").ok());
     let first = |regex: &LazyLock<Option<Regex>>| {
         let found = regex.as_ref()?.captures(script)?.get(1)?;
         Some(found.as_str().to_owned())
     };
-    let qemu = first(&QEMU)?;
-    let qemu = if qemu.starts_with('/') { PathBuf::from(qemu) } else { on_path(&qemu)? };
+    let qemu = program_in(script)?;
     let kernel = first(&KERNEL)?;
     let cpus: Vec<_> =
         CPU.as_ref()?.captures_iter(script).filter_map(|found| Some(found.get(1)?.as_str())).collect();
@@ -223,6 +222,15 @@ pub(super) fn subject(script: &str) -> Option<String> {
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     Some(format!("{}\n{kernel}\n{replaced:?}\n{cpus:?}", version(&qemu)))
+}
+
+/// The QEMU that a run script starts; `None` where its text names none, or one that is not on PATH.
+pub(crate) fn program_in(script: &str) -> Option<PathBuf> {
+    static QEMU: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r#"(?m)(?:^|[\s"'])((?:/[^\s"']+/)?qemu-(?:system-[a-z0-9_]+|kvm))\b"#).ok()
+    });
+    let found = QEMU.as_ref()?.captures(script)?.get(1)?.as_str();
+    if found.starts_with('/') { Some(PathBuf::from(found)) } else { on_path(found) }
 }
 
 /// What changes when a program does: in the Nix store its path, elsewhere its size and time.
@@ -323,7 +331,8 @@ mod tests {
         memory.remember(&proof());
         memory.remember_speed(Accelerator::Tcg, Speed::new(3.0)).unwrap();
         assert_eq!(newest(folder.path()), Some(proof()));
-        assert_eq!(forget(folder.path()).unwrap(), 1);
+        fs::write(folder.path().join(format!("x{OF_CLONES}")), "{}").unwrap();
+        assert_eq!(forget(folder.path()).unwrap(), 2);
         assert_eq!((memory.recall(), newest(folder.path())), (None, None));
         assert_eq!(memory.speed(Accelerator::Tcg), Some(Speed::new(3.0)));
     }

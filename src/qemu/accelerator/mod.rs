@@ -9,17 +9,17 @@ mod processor;
 mod trial;
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crate::build::BuiltVm;
 use crate::mutex::lock;
+use crate::qemu::kvm_device;
 use crate::{Error, ErrorKind, Events, Result, Speed};
 
-pub(crate) use memory::boot as host_boot;
 use memory::{Finding, Memory};
-pub(crate) use processor::in_command as processor_in;
+pub(crate) use memory::{OF_CLONES, boot as host_boot, program_in};
+pub(crate) use processor::{in_command as processor_in, processors};
 pub(crate) use trial::Trial;
 
 /// Overrides the choice: `kvm` or `tcg`.
@@ -188,6 +188,11 @@ pub fn record_speed(vm: &BuiltVm, accelerator: Accelerator, speed: Speed) -> Res
     memory_of(vm)?.remember_speed(accelerator, speed)
 }
 
+/// The folder of what was found out in this boot of the host.
+pub(crate) fn findings() -> Result<PathBuf> {
+    folder()
+}
+
 fn folder() -> Result<PathBuf> {
     Ok(crate::cache::dir()?.join("accelerator"))
 }
@@ -223,19 +228,7 @@ fn decide(memory: &Memory, device: &Path, wish: Wish) -> Choice {
 
 /// Why the device is of no use; `None` when it opens.
 fn unusable(device: &Path) -> Option<String> {
-    use std::io::ErrorKind as Io;
-    let error = OpenOptions::new().read(true).write(true).open(device).err()?;
-    let device = device.display();
-    Some(match error.kind() {
-        Io::NotFound => format!(
-            "there is no {device} (the kernel module kvm_intel or kvm_amd is not loaded, or virtualization \
-             is off in the firmware)"
-        ),
-        Io::PermissionDenied => {
-            format!("no right to open {device} (join the group kvm: usermod -aG kvm USER)")
-        }
-        _ => format!("{device} does not open: {error}"),
-    })
+    kvm_device::refusal(device).map(|refusal| format!("{} ({})", refusal.why, refusal.fix))
 }
 
 /// The lines that were told.

@@ -18,6 +18,11 @@ pub(super) fn after(cpu: Option<&str>) -> Option<&'static str> {
     LESS.get(next).copied()
 }
 
+/// All of them after the run script's own, in order.
+pub(crate) fn processors() -> impl Iterator<Item = &'static str> {
+    std::iter::successors(after(None), |cpu| after(Some(cpu)))
+}
+
 /// The processor of this name, if it is one of these.
 pub(super) fn named(cpu: &str) -> Option<&'static str> {
     LESS.into_iter().find(|less| *less == cpu)

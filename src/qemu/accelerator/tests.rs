@@ -248,7 +248,7 @@ fn kvm_as_a_promise_is_never_emulated_and_says_what_is_wrong() {
     let mut trial = host.trial(Wish::Kvm);
     let words = "Could not access KVM kernel module: No such file or directory";
     let text = trial.failed(ended(FAILED, words)).unwrap_err().to_string();
-    assert!(text.contains("likely cause: there is no ") && text.contains("kvm_intel or kvm_amd"), "{text}");
+    assert!(text.contains("likely cause: there is no "), "{text}");
     assert_eq!(host.trial(Wish::Tcg).choice().accelerator, Accelerator::Tcg);
 }
 
@@ -258,7 +258,7 @@ fn without_the_device_nothing_is_tried() {
     std::fs::remove_file(&host.device).unwrap();
     let trial = host.trial(Wish::None);
     assert_eq!((trial.choice().accelerator, trial.choice().is_tried()), (Accelerator::Tcg, false));
-    assert!(trial.choice().reason.contains("kvm_intel or kvm_amd is not loaded"), "{:?}", trial.choice());
+    assert!(trial.choice().reason.starts_with("there is no "), "{:?}", trial.choice());
 }
 
 #[test]

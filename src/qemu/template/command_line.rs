@@ -14,16 +14,27 @@ use super::properties::Properties;
 use crate::qemu::reach;
 use crate::{Error, Result};
 
-/// Devices that keep a machine from being cloned, and why.
-const UNFIT_DEVICES: [(&str, &str); 6] = [
+/// How the names of devices begin that keep a machine from being cloned, and why. The first one that fits says why.
+const UNFIT_DEVICES: [(&str, &str); 16] = [
     ("vfio", "it uses a device of the host"),
     ("usb-host", "it uses a device of the host"),
-    ("vhost-", "it depends on another process or on the host's kernel"),
-    // What the guest gives back is cut out of the file that all clones read.
-    ("virtio-balloon", "its memory can shrink"),
-    ("virtio-mem", "its memory can shrink"),
+    ("usb-redir", "it uses a device of another host"),
+    ("usb-mtp", "it shares a folder with the host"),
+    ("scsi-generic", "it uses a device of the host"),
+    ("scsi-block", "it uses a device of the host"),
+    ("ccid-card-", "it uses a smart card of the host"),
+    ("vhost-vsock", "no two machines of a host can have the same CID"),
+    ("vhost-user", "it depends on another process"),
+    ("vhost-", "it depends on the host's kernel"),
+    ("ivshmem", "it shares memory with other machines"),
+    // QEMU cuts what the guest gives back out of the file that all clones read (docs/system/vm-templating.rst).
+    ("virtio-balloon", MEMORY_SHRINKS),
+    ("hv-balloon", MEMORY_SHRINKS),
+    ("virtio-mem", MEMORY_SHRINKS),
     ("virtio-pmem", "it writes to memory that is a file"),
+    ("x-pci-proxy", "a part of it is another process"),
 ];
+const MEMORY_SHRINKS: &str = "its memory can shrink, which would change the memory of all clones";
 const TEMPORARY: &str = "what it writes to a disk is not kept (snapshot=on)";
 
 /// A QEMU command.
@@ -37,8 +48,8 @@ pub(in crate::qemu) struct CommandLine {
 /// The RAM of a clone.
 #[derive(Debug)]
 pub(super) enum Ram {
-    /// A file that is mapped privately.
-    Private(PathBuf),
+    /// A file that is mapped privately. `sealed`: QEMU is given no right to write to it.
+    Private { file: PathBuf, sealed: bool },
     /// A file that is written to, since the clone is to be saved.
     Shared(PathBuf),
     /// It comes with the state of the devices.
@@ -116,11 +127,9 @@ impl CommandLine {
                     return Some(format!("it shares a folder by virtiofs ({})", named("tag")));
                 }
                 "device" => {
-                    let device = properties.pairs(Some("driver")).find(|(key, _)| *key == "driver");
-                    let device = device.and_then(|(_, name)| name).unwrap_or(value);
-                    let unfit = UNFIT_DEVICES.iter().find(|(name, _)| device.starts_with(name));
-                    if let Some((_, why)) = unfit {
-                        return Some(format!("{why} ({device})"));
+                    let device = reach::kind_of(value, "driver");
+                    if let Some(why) = unfit_device(device.as_deref().unwrap_or(value)) {
+                        return Some(why);
                     }
                 }
                 "chardev" if properties.get("path").is_some() && !properties.is_on("server") => {
@@ -177,8 +186,16 @@ impl CommandLine {
             let mut properties = Properties::parse(value);
             match option {
                 "object" if properties.get("id") == Some(MEMORY) => {
+                    // A clone that a template is made of may have had it.
+                    ["readonly", "rom"].iter().for_each(|key| properties.remove(key));
                     let (file, share) = match ram {
-                        Ram::Private(file) => (file, "off"),
+                        Ram::Private { file, sealed } => {
+                            if *sealed {
+                                properties.set("readonly", "on");
+                                properties.set("rom", "off");
+                            }
+                            (file, "off")
+                        }
                         Ram::Shared(file) => (file, "on"),
                         Ram::InState => {
                             let size = properties.get("size").unwrap_or_default();
@@ -210,6 +227,12 @@ impl CommandLine {
         arguments.extend(["-S", "-incoming", "defer"].map(str::to_owned));
         arguments
     }
+}
+
+/// Why a machine with this device can't be cloned, if it can't.
+pub(super) fn unfit_device(device: &str) -> Option<String> {
+    let (_, why) = UNFIT_DEVICES.iter().find(|(name, _)| device.starts_with(name))?;
+    Some(format!("{why} ({device})"))
 }
 
 /// What closes the doors that QEMU opens when nothing is said of them, and leaves the guest's devices as they are: the first
@@ -318,6 +341,10 @@ mod tests {
         -object memory-backend-file,id=nixvm-memory,size=1024M,mem-path=/proc/self/fd/9,share=on \
         -chardev socket,id=nixvm-console,fd=7 -device vmgenid,guid=12345678-1234-1234-1234-123456789abc";
 
+    fn private(sealed: bool) -> Ram {
+        Ram::Private { file: "/t/memory".into(), sealed }
+    }
+
     #[test]
     fn a_clone_has_disks_memory_and_sockets_of_its_own_and_else_the_same_command() {
         let command = command(NIXOS);
@@ -334,8 +361,7 @@ mod tests {
             images.iter().zip(formats).map(own).collect()
         };
         let layers = own([Format::Qcow2, Format::Qcow2]);
-        let clone =
-            command.of_clone(&Ram::Private("/t/memory".into()), &layers, &[("nixvm-console", 21)]).join(" ");
+        let clone = command.of_clone(&private(false), &layers, &[("nixvm-console", 21)]).join(" ");
         for part in [
             "cache=writeback,file=/c/5,id=drive1,if=none,format=qcow2",
             "file=/c/7,format=qcow2,id=drive2,if=none",
@@ -348,6 +374,16 @@ mod tests {
             assert!(clone.contains(part), "{part}: {clone}");
         }
         assert!(clone.starts_with("-machine accel=tcg -m 1024 "), "{clone}");
+        assert!(!clone.contains("rom="), "an older QEMU does not know it: {clone}");
+        // The memory that all clones read is opened for reading alone, and one that is saved again writes to its own.
+        let sealed = command.of_clone(&private(true), &layers, &[]);
+        assert!(sealed.join(" ").contains("mem-path=/t/memory,share=off,readonly=on,rom=off "), "{sealed:?}");
+        let again = CommandLine { program: "/bin/qemu".into(), arguments: sealed };
+        let again = again.of_clone(&Ram::Shared("/u/memory".into()), &layers, &[]).join(" ");
+        assert!(
+            again.contains("mem-path=/u/memory,share=on ") && !again.contains("readonly=on,rom"),
+            "{again}"
+        );
         let copies = own([Format::Qcow2, Format::Raw]);
         let to_save = command.of_clone(&Ram::Shared("/t/memory".into()), &copies, &[]).join(" ");
         assert!(to_save.contains("file=/c/7,format=raw,id=drive2"), "its images are copies: {to_save}");
@@ -411,6 +447,13 @@ mod tests {
             ("-device driver=vhost-user-gpu-pci,chardev=c", "another process"),
             ("-device virtio-balloon-pci", "its memory can shrink"),
             ("-device virtio-mem-pci,memdev=m", "its memory can shrink"),
+            ("-device virtio-balloon-device,free-page-reporting=on", "of all clones (virtio-balloon-device)"),
+            ("-device hv-balloon,id=b", "(hv-balloon)"),
+            (r#"-device {"driver":"virtio-balloon-pci","id":"b"}"#, "(virtio-balloon-pci)"),
+            ("-device vhost-user-vsock-pci,chardev=c", "another process"),
+            ("-device vhost-scsi-pci,wwpn=naa.5", "the host's kernel (vhost-scsi-pci)"),
+            ("-device vhost-vsock-pci,guest-cid=3", "shares a device with other machines"),
+            ("-device scsi-block,drive=d", "a device of the host (scsi-block)"),
             ("-netdev socket,id=n,mcast=230.0.0.1:1234", "leads to other machines"),
             ("-drive file=/x,snapshot=on", "is not kept (snapshot=on): /x"),
             ("-drive file=/var/tmp/nixvm-0/ab.1/disk.qcow2,snapshot", "is not kept"),

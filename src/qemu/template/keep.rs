@@ -10,7 +10,7 @@ use super::command_line::{CommandLine, is_plain};
 use super::layers::gather;
 use super::outside::Outside;
 use super::save::{Description, Saved, SavedImage, moved, uri};
-use super::{MACHINE_FILE, STATE_FILE, fitness};
+use super::{MACHINE_FILE, STATE_FILE};
 use crate::qemu::{Accelerator, Qemu, RunDirectory};
 use crate::{Error, ErrorKind, Result};
 
@@ -48,6 +48,10 @@ impl Qemu {
         };
         self.qmp().execute("stop", None, ANSWER).await?;
         let version = self.version().await?;
+        let processor = match self.accelerator() {
+            Accelerator::Kvm => self.processor(&command).await,
+            Accelerator::Tcg => None,
+        };
         self.set_migration(false).await?;
         let fast = json!({ "max-bandwidth": UNLIMITED });
         self.qmp().execute("migrate-set-parameters", Some(fast), ANSWER).await?;
@@ -71,10 +75,6 @@ impl Qemu {
             let own = image.path.strip_prefix(run_dir.path()).unwrap_or(&image.path).to_owned();
             images.push(SavedImage { at: image.at, saved, own, format: Some(format) });
         }
-        let processor = match self.accelerator() {
-            Accelerator::Kvm => fitness::processor(),
-            Accelerator::Tcg => Vec::new(),
-        };
         let accelerator = self.accelerator();
         let outside = Outside::default();
         let description =

@@ -59,6 +59,11 @@ impl Properties {
             None => self.0.push((key.to_owned(), value)),
         }
     }
+
+    /// Takes a key out, however often it is there.
+    pub(in crate::qemu) fn remove(&mut self, key: &str) {
+        self.0.retain(|(its, _)| its != key);
+    }
 }
 
 impl std::fmt::Display for Properties {

@@ -27,6 +27,12 @@ use crate::{Error, ErrorKind, Event, Events, Result, shared_file, text};
 /// For QEMU to start and to load the state.
 const STARTED: Duration = Duration::from_secs(30);
 
+/// Since this version QEMU maps a file privately that it may only read (`readonly=on,rom=off`).
+const READONLY: (u64, u64) = (8, 2);
+
+/// How an error begins that is about the state.
+pub(super) const LOADING: &str = "loading the state";
+
 /// More than the description of any machine takes, in bytes.
 const DESCRIPTION: u64 = 1 << 20;
 
@@ -92,7 +98,7 @@ impl Qemu {
                 copied(ram, to.join(RAM_FILE)).await?;
                 Ram::Shared(to.join(RAM_FILE))
             }
-            None => Ram::Private(ram),
+            None => Ram::Private { file: ram, sealed: description.version >= READONLY },
         };
         let (state, state_file) = state(&folder.join(STATE_FILE), description.version)?;
         descriptors.extend(state_file);
@@ -129,10 +135,42 @@ impl Qemu {
         let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await?;
         let mut qemu = Self::new(supervised, qmp, description.accelerator, None, machine, &events);
         qemu.made = made.map(Arc::new);
-        qemu.set_migration(!description.whole).await?;
-        qemu.qmp().execute("migrate-incoming", Some(json!({ "uri": state })), QMP_LIMIT).await?;
-        qemu.migrated("loading the state", started).await?;
-        Ok((qemu, console))
+        match qemu.load(&state, description.whole, started).await {
+            Ok(()) => Ok((qemu, console)),
+            Err(error) => Err(qemu.with_last_words(error).await),
+        }
+    }
+
+    async fn load(&self, state: &str, whole: bool, started: Instant) -> Result {
+        self.set_migration(!whole).await?;
+        self.qmp().execute("migrate-incoming", Some(json!({ "uri": state })), QMP_LIMIT).await?;
+        self.migrated(LOADING, started).await
+    }
+
+    /// A QEMU that does not take a state ends, and says why on its standard error alone.
+    async fn with_last_words(&self, error: Error) -> Error {
+        let mut exit = self.exit();
+        if error.kind() == ErrorKind::QemuGone
+            && let Ok(Ok(exit)) = tokio::time::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await
+            && let Some(exit) = &*exit
+        {
+            return exit.error(format_args!("{LOADING} failed: QEMU ended"));
+        }
+        error
+    }
+
+    /// Sees to it that QEMU has the guest running.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Qmp`] when it stands still, [`ErrorKind::QemuGone`].
+    pub(crate) async fn is_running(&self) -> Result {
+        let status = self.qmp().execute("query-status", None, QMP_LIMIT).await?;
+        if status["running"] == true {
+            return Ok(());
+        }
+        let state = text::line(status["status"].as_str().unwrap_or("not known"));
+        Err(Error::new(ErrorKind::Qmp, format!("QEMU does not run the guest: its state is {state}"))
+            .section("QEMU's stderr", self.stderr_tail()))
     }
 
     /// Lets a machine that stands still go on.

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::command_line::{CommandLine, Image, is_plain};
+use super::command_line::{CommandLine, Image, is_plain, unfit_device};
 use super::layers::settle;
 use super::outside::{Outside, Own, Unlisted};
 use super::overlay::Format;
+use super::processor::Processor;
 use super::{MACHINE_FILE, MEMORY, RAM_FILE, STATE_FILE};
 use crate::build::BuiltVm;
 use crate::qemu::{Accelerator, QMP_LIMIT, Qemu, RunDirectory, reach};
@@ -133,9 +134,9 @@ pub(super) struct Description {
     /// What a template was made with outside of the Nix store.
     #[serde(default)]
     pub(super) outside: Outside,
-    /// What the host's processor could do, where the machine ran on it.
-    #[serde(default)]
-    pub(super) processor: Vec<String>,
+    /// What the guest saw of the host's processor, where the machine ran on it and QEMU told.
+    #[serde(default, rename = "seen")]
+    pub(super) processor: Option<Processor>,
 }
 
 impl Description {
@@ -213,7 +214,14 @@ impl Qemu {
         };
         self.qmp().execute("stop", None, QMP_LIMIT).await?;
         let version = self.version().await?;
-        self.write_state(&uri(&folder.join(STATE_FILE), version)).await?;
+        if let Err(error) = self.write_state(&uri(&folder.join(STATE_FILE), version)).await {
+            // QEMU says so only when it is asked to write.
+            if !error.summary().contains("non-migratable device") {
+                return Err(error);
+            }
+            self.go_on().await?;
+            return Ok(Saved::Impossible(error.summary().to_owned()));
+        }
         let unwritten = self.unwritten().await;
         // It may be slow to let go of its RAM; what counts is written.
         let _ = self.qmp().execute("quit", None, QMP_LIMIT).await;
@@ -241,7 +249,7 @@ impl Qemu {
             images,
             whole: false,
             outside,
-            processor: Vec::new(),
+            processor: None,
         };
         description.write(&folder.join(MACHINE_FILE))?;
         Ok(Saved::Done)
@@ -256,9 +264,25 @@ impl Qemu {
         if let Some(why) = command.obstacle(run_dir.path()) {
             return Ok(Some(why));
         }
+        if let Some(why) = self.unfit_device().await? {
+            return Ok(Some(why));
+        }
         let status = self.qmp().execute("query-migrate", None, QMP_LIMIT).await?;
         let why = status["blocked-reasons"].as_array().and_then(|all| all.first());
         Ok(why.map(|why| why.as_str().unwrap_or("QEMU does not say why").to_owned()))
+    }
+
+    /// The devices that QEMU has, however it was told of them: by its command, a file of options, or since it runs.
+    async fn unfit_device(&self) -> Result<Option<String>> {
+        for place in ["/machine/peripheral", "/machine/peripheral-anon"] {
+            let list = self.qmp().execute("qom-list", Some(json!({ "path": place })), QMP_LIMIT).await?;
+            let kinds = list.as_array().into_iter().flatten().filter_map(|entry| entry["type"].as_str());
+            let mut devices = kinds.filter_map(|kind| kind.strip_prefix("child<")?.strip_suffix('>'));
+            if let Some(why) = devices.find_map(unfit_device) {
+                return Ok(Some(why));
+            }
+        }
+        Ok(None)
     }
 
     /// The format that QEMU takes each image for, or why one can't be saved. The image's own bytes don't say it: the guest

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nixvm_fake_guest::settings::{Kvm, Moment, Noise, Settings};
+use nixvm_fake_guest::settings::{Kvm, Moment, Noise, Resumed, Settings};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, Termios, isatty, tcsetattr};
@@ -87,6 +87,11 @@ pub fn run(arguments: &[String]) -> io::Result<ExitCode> {
             Kvm::Ok | Kvm::Msr | Kvm::Hang => {}
         }
     }
+    if options.incoming
+        && let Resumed::Exit(why) = &settings.clone
+    {
+        return refused(why);
+    }
     // In TMPDIR, which is the driver's: what kills the guest's init too cleans up after it.
     let run = tempfile::Builder::new().prefix("fake-guest-").tempdir()?.keep();
     std::fs::write(run.join("settings"), settings.to_lines())?;
@@ -118,9 +123,22 @@ pub fn run(arguments: &[String]) -> io::Result<ExitCode> {
         crate::complain!("fake-guest: max-life is over");
         machine.exit(1);
     });
+    // Before anybody can let it go on: nothing that is typed then may be lost.
+    let resumed = match machine.options.incoming {
+        true => {
+            let (typed, keyboard) = UnixStream::pair()?;
+            *machine.keyboard.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(File::from(OwnedFd::from(keyboard)));
+            Some(typed)
+        }
+        false => None,
+    };
     machine.serve_qmp();
     machine.background(move |machine| machine.pump_input(input));
     machine.background(Machine::make_noise);
+    if let Some(typed) = resumed {
+        machine.go_on_at_prompt(typed)?;
+    }
     loop {
         match machine.boot()? {
             Ended::PowerOff => machine.shut_down("guest-shutdown"),
@@ -167,6 +185,23 @@ impl Machine {
             }
         }
         self.run_guest()
+    }
+
+    /// Goes on where a machine at rest was saved: at the login prompt, which Enter brings again. All that is typed
+    /// is only shown.
+    fn go_on_at_prompt(&self, mut typed: UnixStream) -> io::Result<()> {
+        self.wire.wait_while_paused();
+        if self.settings.clone == Resumed::Mute {
+            self.wire.kill();
+        }
+        let mut byte = [0];
+        while typed.read(&mut byte)? > 0 {
+            match byte {
+                [b'\r'] => self.wire.terminal(format!("\r\n\r\n{} login: ", self.settings.name).as_bytes()),
+                _ => self.wire.terminal(&byte),
+            }
+        }
+        Ok(())
     }
 
     /// Starts the guest's init on a new terminal and moves bytes until it ends.
@@ -355,6 +390,14 @@ impl Machine {
                     machine.qmp.event("SHUTDOWN", json!({"guest": false, "reason": "host-qmp-quit"}));
                     machine.exit(0);
                 }
+                Action::Migrate(Some(file)) => {
+                    let failure = std::fs::write(file, "a fake state\n").err().map(|error| error.to_string());
+                    machine.qmp.migrated(failure.as_deref());
+                }
+                Action::Migrate(None) => machine.qmp.migrated(match &machine.settings.clone {
+                    Resumed::Refuse(why) => Some(why),
+                    _ => None,
+                }),
             };
             machine.qmp.serve(line, act, || if machine.wire.is_paused() { "paused" } else { "running" });
             // QEMU goes on without a client; the file stays open only in its own thread.

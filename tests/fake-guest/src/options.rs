@@ -21,6 +21,8 @@ pub struct Options {
     pub no_shutdown: bool,
     /// `-S`.
     pub start_paused: bool,
+    /// `-incoming defer`: a clone, which is given a state.
+    pub incoming: bool,
 }
 
 /// Options of QEMU 7.2 to 11 that a NixOS run script or a driver uses and that take a value.
@@ -136,6 +138,7 @@ impl Options {
             match option {
                 "-cpu" => options.cpu = value.clone(),
                 "-append" => options.append = Some(value.clone()),
+                "-incoming" => options.incoming = true,
                 "-chardev" => {
                     if let (Some(id), Some(fd)) = (property(value, "id"), property(value, "fd")) {
                         let fd =

@@ -17,17 +17,29 @@ pub enum Action {
     Reset,
     /// `quit`.
     Quit,
+    /// `migrate` to this file, or from one.
+    Migrate(Option<String>),
 }
 
 /// The machine's side of QMP: events go out here.
 pub struct Qmp {
     out: Mutex<Option<File>>,
+    /// What `query-migrate` says.
+    migration: Mutex<Value>,
 }
 
 impl Qmp {
     /// A QMP server without a client yet.
     pub fn new() -> Self {
-        Self { out: Mutex::new(None) }
+        Self { out: Mutex::new(None), migration: Mutex::new(json!({})) }
+    }
+
+    /// A migration has ended; where it failed, why.
+    pub fn migrated(&self, failure: Option<&str>) {
+        let status = if failure.is_some() { "failed" } else { "completed" };
+        *self.migration.lock().unwrap_or_else(PoisonError::into_inner) =
+            json!({"status": status, "error-desc": failure});
+        self.event("MIGRATION", json!({"status": status}));
     }
 
     /// Sends an event, when a client has negotiated.
@@ -42,6 +54,38 @@ impl Qmp {
         }
         if let Some(out) = self.out.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             send(out, &event);
+        }
+    }
+
+    fn answer(&self, command: &str, negotiated: bool, status: &impl Fn() -> &'static str) -> Value {
+        match command {
+            "qmp_capabilities" if negotiated => {
+                error("CommandNotFound", "Capabilities negotiation is already complete, command ignored")
+            }
+            "qmp_capabilities"
+            | "stop"
+            | "cont"
+            | "system_powerdown"
+            | "system_reset"
+            | "quit"
+            | "migrate"
+            | "migrate-incoming"
+            | "migrate-set-capabilities" => json!({"return": {}}),
+            // It has no disks, and no devices but those of the board.
+            "query-block" | "query-blockstats" | "qom-list" => json!({"return": []}),
+            "query-migrate" => {
+                let migration = self.migration.lock().unwrap_or_else(PoisonError::into_inner);
+                json!({"return": *migration})
+            }
+            "query-status" => {
+                let status = status();
+                json!({"return": {"status": status, "running": status == "running"}})
+            }
+            "query-version" => {
+                json!({"return": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": "fake guest"}})
+            }
+            "query-name" => json!({"return": {"name": "fake"}}),
+            other => error("CommandNotFound", &format!("The command {other} has not been found")),
         }
     }
 
@@ -68,7 +112,7 @@ impl Qmp {
                 let why = "Expecting capabilities negotiation with 'qmp_capabilities'";
                 error("CommandNotFound", why)
             } else {
-                answer(&command, negotiated, &status)
+                self.answer(&command, negotiated, &status)
             };
             if let Some(id) = request.get("id") {
                 answer["id"] = id.clone();
@@ -89,30 +133,15 @@ impl Qmp {
                     "system_powerdown" => act(Action::PowerButton),
                     "system_reset" => act(Action::Reset),
                     "quit" => act(Action::Quit),
+                    "migrate" => {
+                        let uri = request["arguments"]["uri"].as_str().unwrap_or_default();
+                        act(Action::Migrate(uri.strip_prefix("file:").map(str::to_owned)));
+                    }
+                    "migrate-incoming" => act(Action::Migrate(None)),
                     _ => {}
                 }
             }
         }
-    }
-}
-
-fn answer(command: &str, negotiated: bool, status: &impl Fn() -> &'static str) -> Value {
-    match command {
-        "qmp_capabilities" if negotiated => {
-            error("CommandNotFound", "Capabilities negotiation is already complete, command ignored")
-        }
-        "qmp_capabilities" | "stop" | "cont" | "system_powerdown" | "system_reset" | "quit" => {
-            json!({"return": {}})
-        }
-        "query-status" => {
-            let status = status();
-            json!({"return": {"status": status, "running": status == "running"}})
-        }
-        "query-version" => {
-            json!({"return": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": "fake guest"}})
-        }
-        "query-name" => json!({"return": {"name": "fake"}}),
-        other => error("CommandNotFound", &format!("The command {other} has not been found")),
     }
 }
 

@@ -59,6 +59,9 @@ pub struct Settings {
     pub die_status: i32,
     /// `stall=MOMENT[+MS]`: nothing more is printed or read, QEMU goes on running.
     pub stall: Option<At>,
+    /// `clone=ok|mute|exit:TEXT|refuse:TEXT`: what one does that is started with `-incoming`. It is at the
+    /// login prompt; never says a word; ends with a text on stderr; or does not take the state, with this reason.
+    pub clone: Resumed,
     /// `kvm=ok|absent|busy|abort|msr|hang`: what happens with `accel=kvm`.
     pub kvm: Kvm,
     /// `loader=yes`: a boot loader starts the kernel, which says nothing (`loglevel=4`, no parameters of the driver's).
@@ -206,6 +209,19 @@ pub enum Boot {
     NoGetty,
 }
 
+/// What a clone does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resumed {
+    /// It goes on at the login prompt.
+    Ok,
+    /// It takes the state and says nothing.
+    Mute,
+    /// QEMU ends with this text on stderr.
+    Exit(String),
+    /// It does not take the state: why.
+    Refuse(String),
+}
+
 /// What `accel=kvm` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kvm {
@@ -247,6 +263,7 @@ impl Default for Settings {
             die_text: "qemu-system-x86_64: the fake guest was told to die".into(),
             die_status: 1,
             stall: None,
+            clone: Resumed::Ok,
             kvm: Kvm::Ok,
             loader: false,
             qmp_mute: false,

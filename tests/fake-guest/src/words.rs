@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::settings::{At, Boot, Chunk, Flavour, Kvm, Moment, Noise, Settings, User};
+use crate::settings::{At, Boot, Chunk, Flavour, Kvm, Moment, Noise, Resumed, Settings, User};
 
 impl Settings {
     /// Reads settings from the environment and from the kernel line `append`.
@@ -108,6 +108,15 @@ impl Settings {
             "die-text" => self.die_text = value.into(),
             "die-status" => self.die_status = number(value)?,
             "stall" => self.stall = Some(at(value)?),
+            "clone" => {
+                self.clone = match value.split_once(':') {
+                    Some(("exit", text)) => Resumed::Exit(text.into()),
+                    Some(("refuse", text)) => Resumed::Refuse(text.into()),
+                    None if value == "ok" => Resumed::Ok,
+                    None if value == "mute" => Resumed::Mute,
+                    _ => return Err("ok, mute, exit:TEXT or refuse:TEXT".into()),
+                }
+            }
             "kvm" => {
                 self.kvm = match value {
                     "ok" => Kvm::Ok,

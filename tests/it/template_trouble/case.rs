@@ -25,7 +25,18 @@ pub struct Case {
 }
 
 impl Case {
+    /// A boot sector for a guest.
     pub fn new() -> Self {
+        Self::with(SCRIPT)
+    }
+
+    /// A fake QEMU with its guest.
+    pub fn fake() -> Self {
+        let line = r#"-m 64 -nographic -append "console=ttyS0 $QEMU_KERNEL_PARAMS" $QEMU_OPTS"#;
+        Self::with(&format!("exec {} {line}\n", nixvm_fake_guest::binary().display()))
+    }
+
+    fn with(script: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("trouble").tempdir_in("/tmp").unwrap();
         let mut image = GUEST.to_vec();
         image.resize(510, 0);
@@ -35,7 +46,7 @@ impl Case {
             // The store's folders are this user's alone, whatever the umask is.
             fs::DirBuilder::new().mode(0o700).create(folder.path().join(name)).unwrap();
         }
-        Self { folder, script: RunScript::new(SCRIPT) }
+        Self { folder, script: RunScript::new(script) }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -9,6 +9,7 @@ mod changed;
 mod damaged;
 mod full;
 mod killed;
+mod no_clone;
 
 use std::fs;
 use std::future::Future;
@@ -25,12 +26,12 @@ use crate::again::say;
 
 use crate::hang::HANG as LIMIT;
 
-/// Says `nixos login: `, and then back what it is told; it sleeps in between, as a guest at rest does. The timer that
+/// Says `nixos login: `, at Enter again, and back what else it is told; it sleeps in between, as a guest at rest does. The timer that
 /// wakes it is its own: the firmware's would take what comes on the serial port for keys.
 const GUEST: &[u8] = b"\xfa\x31\xc0\x8e\xd0\x8e\xd8\xbc\x00\x7c\
-    \xc7\x06\x20\x00\x36\x7c\xc7\x06\x22\x00\x00\x00\
-    \xbe\x3d\x7c\xfc\xac\x84\xc0\x74\x06\xba\xf8\x03\xee\xeb\xf5\
-    \xfb\xf4\xba\xfd\x03\xec\xa8\x01\x74\xf6\xba\xf8\x03\xec\xee\xeb\xef\
+    \xc7\x06\x20\x00\x3a\x7c\xc7\x06\x22\x00\x00\x00\
+    \xbe\x41\x7c\xfc\xac\x84\xc0\x74\x06\xba\xf8\x03\xee\xeb\xf5\
+    \xfb\xf4\xba\xfd\x03\xec\xa8\x01\x74\xf6\xba\xf8\x03\xec\x3c\x0d\x74\xdf\xee\xeb\xeb\
     \x50\xb0\x20\xe6\x20\x58\xcf\
     \r\nnixos login: \0";
 
@@ -56,7 +57,10 @@ async fn process() {
         _ => {}
     });
     let vm = BuiltVm::open(script).unwrap();
-    let options = MachineOptions::new("guest").events(events.clone());
+    let mut options = MachineOptions::new("guest").events(events.clone());
+    if let Some(limit) = std::env::var("BOOT_LIMIT").ok().and_then(|limit| limit.parse().ok()) {
+        options = options.boot_limit(Duration::from_secs(limit));
+    }
     let moment = Moment::After { from: Box::new(Moment::Booted), name: "step".to_owned(), step };
     let machine = template::machine(&vm, options, &moment, &events).await.unwrap();
     answers(&machine, "x").await.unwrap();

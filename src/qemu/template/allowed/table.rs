@@ -275,7 +275,14 @@ const OBJECTS: &[Kind] = &[
     // The RAM, which is replaced.
     Kind {
         names: &["memory-backend-file"],
-        keys: &[("id", OneOf(&["nixvm-memory"])), ("size", Size), ("mem-path", GuestText), ("share", SWITCH)],
+        keys: &[
+            ("id", OneOf(&["nixvm-memory"])),
+            ("size", Size),
+            ("mem-path", GuestText),
+            ("share", SWITCH),
+            ("readonly", SWITCH),
+            ("rom", SWITCH),
+        ],
     },
     Kind {
         names: &["memory-backend-ram", "memory-backend-memfd"],

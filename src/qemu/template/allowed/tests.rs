@@ -16,7 +16,7 @@ const NIXPKGS: &str = "-machine accel=kvm:tcg -cpu max -name nixos -m 1024 -smp 
     -mon chardev=nixvm-control,mode=control -device virtio-serial-pci,id=nixvm-serial \
     -chardev socket,id=nixvm-channel,fd=15 \
     -device virtserialport,id=nixvm-channel,bus=nixvm-serial.0,chardev=nixvm-channel,name=nixvm \
-    -object memory-backend-file,id=nixvm-memory,size=1024M,mem-path=/root/.cache/nixvm-test/templates/ab/memory,share=off \
+    -object memory-backend-file,id=nixvm-memory,size=1024M,mem-path=/root/.cache/nixvm-test/templates/ab/memory,share=off,readonly=on,rom=off \
     -machine memory-backend=nixvm-memory -device vmgenid,guid=auto -S -incoming defer -S -incoming defer";
 
 /// More that configurations have: EFI, a second disk, forwarded ports, graphics, a watchdog.
