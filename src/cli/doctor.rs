@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use nixvm_test::doctor::{Finding, State, examine};
+use nixvm_test::doctor::{Finding, Kvm, State, Tried, examine, try_kvm};
 use nixvm_test::qemu::accelerator;
 use nixvm_test::scenario::Exit;
 use nixvm_test::{Result, report};
 use serde_json::json;
 
+use super::child::Signals;
+use super::manual::source_of;
 use super::options::Options;
 
 const EXAMPLES: &str = "\
@@ -16,9 +18,11 @@ Examples:
   nixvm-test doctor
   nixvm-test doctor --nixpkgs standin     for runs with this nixpkgs
   nixvm-test doctor --retry               once KVM was put right, or another hypervisor has ended
+  nixvm-test doctor --kvm ./result        whether this VM runs under KVM here, in a minute at most
   nixvm-test doctor --json | jq '.findings[] | select(.state != \"ok\")'
 
-Ends with 5 if something is missing that every run needs. Warnings are no failures.";
+Ends with 5 if something is missing that every run needs, and with --kvm if machines of the VM do not run under KVM.
+Warnings are no failures.";
 
 /// How it is shown.
 #[derive(Debug, Args)]
@@ -30,6 +34,10 @@ pub struct Doctor {
     /// Forget first what was found out about KVM: the next boot of each VM tries it again
     #[arg(long)]
     retry: bool,
+    /// Try KVM with this VM, from the device to a clone of a clone, in a minute at most: a configuration, a flake's host
+    /// (.#web), or a VM that is built already (./result). Writes a file for a bug report
+    #[arg(long, value_name = "VM")]
+    kvm: Option<String>,
 }
 
 impl Doctor {
@@ -37,6 +45,9 @@ impl Doctor {
     pub async fn run(&self, options: &Options) -> Result<ExitCode> {
         if self.retry {
             accelerator::forget()?;
+        }
+        if let Some(vm) = &self.kvm {
+            return self.try_kvm(vm, options).await;
         }
         let findings = examine(&options.settings()?).await;
         let missing = findings.iter().any(|finding| finding.state == State::Missing);
@@ -47,20 +58,80 @@ impl Doctor {
         }
         Ok(if missing { Exit::Host } else { Exit::Passed }.into())
     }
+
+    async fn try_kvm(&self, vm: &str, options: &Options) -> Result<ExitCode> {
+        let mut signals = Signals::listen()?;
+        // Dropped at a signal, all that runs ends, and its files go.
+        let kvm = tokio::select! {
+            kvm = self.tried(vm, options) => kvm?,
+            signal = signals.next() => {
+                return Ok(ExitCode::from(128 + u8::try_from(signal.as_raw()).unwrap_or_default()));
+            }
+        };
+        if self.json {
+            report::answer_json(&json!(kvm));
+        } else {
+            report::show(&where_it_is(&kvm));
+        }
+        Ok(if kvm.usable { Exit::Passed } else { Exit::Host }.into())
+    }
+
+    async fn tried(&self, vm: &str, options: &Options) -> Result<Kvm> {
+        let settings = options.settings()?;
+        let reporter = report::choose(&settings);
+        let built = settings
+            .builder()
+            .clonable(settings.templates)
+            .build(&source_of(vm), &report::events(&reporter))
+            .await;
+        // The steps below are the answer.
+        reporter.finish();
+        let mut each = |step: &Tried| {
+            if !self.json {
+                report::show(&as_line(step));
+            }
+        };
+        try_kvm(&built?, &mut each).await
+    }
+}
+
+/// A step, as soon as it is done.
+fn as_line(step: &Tried) -> String {
+    let (begin, end) = colours(step.state);
+    let state = step.state.map_or("-", State::name);
+    let (tried, found) = (report::printable(&step.tried), report::printable(&step.found));
+    let took = step.took.as_secs_f64();
+    let mut text = format!("{begin}{state:7}{end}  {:10}  {took:5.1} s  {tried}: {found}\n", step.name);
+    if let Some(mend) = &step.mend {
+        text.push_str(&format!("{:7}  {:10}  {:7}  -> {}\n", "", "", "", report::printable(mend)));
+    }
+    text
+}
+
+fn where_it_is(kvm: &Kvm) -> String {
+    match &kvm.attachment {
+        Some(path) => format!("\nFor a bug report: {}\n", report::printable(&path.display().to_string())),
+        None => "\nThe file for a bug report can't be written here.\n".to_owned(),
+    }
+}
+
+/// What goes before and after a state's name.
+fn colours(state: Option<State>) -> (&'static str, &'static str) {
+    match state {
+        _ if !report::in_colour(&std::io::stdout()) => ("", ""),
+        Some(State::Ok) => ("\x1b[32m", "\x1b[0m"),
+        Some(State::Missing) => ("\x1b[1;31m", "\x1b[0m"),
+        Some(_) => ("\x1b[33m", "\x1b[0m"),
+        None => ("", ""),
+    }
 }
 
 fn as_lines(findings: &[Finding]) -> String {
-    let colour = report::in_colour(&std::io::stdout());
     let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or_default();
     let mut text = String::new();
     for Finding { name, state, found, mend, .. } in findings {
         let found = report::printable(found);
-        let (begin, end) = match state {
-            _ if !colour => ("", ""),
-            State::Ok => ("\x1b[32m", "\x1b[0m"),
-            State::Missing => ("\x1b[1;31m", "\x1b[0m"),
-            _ => ("\x1b[33m", "\x1b[0m"),
-        };
+        let (begin, end) = colours(Some(*state));
         text.push_str(&format!("{begin}{:7}{end}  {name:width$}  {found}\n", state.name()));
         if let Some(mend) = mend {
             text.push_str(&format!("{:7}  {:width$}  -> {mend}\n", "", ""));

@@ -72,20 +72,7 @@ impl Manual {
             let here = || Source::Configuration(PathBuf::from("configuration.nix"));
             return settings.source.clone().unwrap_or_else(here);
         };
-        let path = Path::new(given);
-        if path.join("bin").is_dir()
-            || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("run-"))
-        {
-            return Source::Built(path.to_owned());
-        }
-        if path.join("configuration.nix").is_file() && !path.join("default.nix").is_file() {
-            return Source::Configuration(path.join("configuration.nix"));
-        }
-        if given.contains('#') {
-            Source::Flake(given.clone())
-        } else {
-            Source::Configuration(path.to_owned())
-        }
+        source_of(given)
     }
 
     /// Who is to be logged in, with what password.
@@ -97,6 +84,20 @@ impl Manual {
             (None, _) => Ok(first_user(vm)),
         }
     }
+}
+
+/// What a word of the command line names: a VM that is built, a flake's host, or a configuration.
+pub fn source_of(given: &str) -> Source {
+    let path = Path::new(given);
+    if path.join("bin").is_dir()
+        || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("run-"))
+    {
+        return Source::Built(path.to_owned());
+    }
+    if path.join("configuration.nix").is_file() && !path.join("default.nix").is_file() {
+        return Source::Configuration(path.join("configuration.nix"));
+    }
+    if given.contains('#') { Source::Flake(given.to_owned()) } else { Source::Configuration(path.to_owned()) }
 }
 
 /// Booted for this session alone.

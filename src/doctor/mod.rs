@@ -1,6 +1,7 @@
 //! Looks at all that a host needs, and says what it found and what mends it.
 
 mod accelerator;
+mod kvm;
 mod nix;
 mod programs;
 mod space;
@@ -12,6 +13,8 @@ use serde::Serialize;
 use crate::Events;
 use crate::build::Settings;
 use crate::environment::is_set;
+
+pub use kvm::{Kvm, Tried, try_kvm};
 
 /// How it stands with one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -137,6 +137,24 @@ fn without_a_folder_for_the_cache_or_for_records_it_is_said_how_to_have_one() {
 }
 
 #[test]
+fn a_kvm_that_was_not_tried_is_not_called_ok() {
+    if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        return;
+    }
+    let host = Host::new();
+    host.lacks("qemu-system-x86_64");
+    let mut command = host.command(&["--json"]);
+    command.env_remove("NIXVM_ACCELERATOR").env("NIXVM_CACHE_DIR", host.0.path().join("cache"));
+    let findings = Findings(serde_json::from_str(&Ran::of(&mut command).ended_with(5).out).unwrap());
+    let (state, found, mend) = findings.of("KVM");
+    assert_eq!(state, "warning");
+    assert!(
+        found.contains("not tried: there is no qemu-system-x86_64") && mend.contains("--kvm VM"),
+        "{found} {mend}"
+    );
+}
+
+#[test]
 fn what_is_too_old_or_half_there_is_seen() {
     let host = Host::new();
     host.program("rustc", "echo 'rustc 1.63.0 (Debian)'");
@@ -196,6 +214,6 @@ fn what_machines_run_under_comes_with_its_reason() {
         let aborts = "case $* in *isa-debug-exit*) echo 'error: failed to set MSR' >&2; exit 134;; \
                       *) echo 'QEMU emulator version 8.2.1 (Debian)';; esac";
         host.program("qemu-system-x86_64", aborts);
-        Ran::of(&mut command).ended_with(0).printed("QEMU failed with /dev/kvm: error: failed to set MSR");
+        Ran::of(&mut command).ended_with(0).printed(": error: failed to set MSR");
     }
 }

@@ -10,6 +10,7 @@ mod checks;
 mod compiling;
 mod config;
 mod doctor;
+mod doctor_kvm;
 mod failures;
 mod full_disk;
 mod harness;

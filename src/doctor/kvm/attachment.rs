@@ -1,0 +1,106 @@
+//! The file for a bug report.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Tried;
+use crate::{secrets, text};
+
+/// Its name in the current folder.
+const NAME: &str = "nixvm-test-kvm.txt";
+/// So many of the host's own lines about KVM are taken.
+const LINES: usize = 100;
+
+/// Writes it; `None` where nothing can be written.
+pub(super) fn write(steps: &[Tried], log: &str) -> Option<PathBuf> {
+    let text = report(steps, log, &of_the_host());
+    let folders = [std::env::current_dir().ok(), Some(std::env::temp_dir())];
+    let mut paths = folders.into_iter().flatten().map(|folder| folder.join(NAME));
+    paths.find(|path| written(path, &text).is_ok())
+}
+
+/// Another file is put in its place: a link there leads nowhere else.
+fn written(path: &Path, text: &str) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    let file = tempfile::NamedTempFile::new_in(folder)?;
+    fs::write(file.path(), text)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Whatever a guest or QEMU said, without passwords that are known and without what a terminal acts on.
+fn report(steps: &[Tried], log: &str, host: &str) -> String {
+    let mut report = format!("nixvm-test {}, doctor --kvm\n\n", env!("CARGO_PKG_VERSION"));
+    for Tried { name, state, tried, took, found, mend } in steps {
+        let state = state.map_or("-", |state| state.name());
+        // Writing to a String does not fail.
+        let _ = writeln!(report, "{state:8} {name:10} {:5.1} s  {tried}: {found}", took.as_secs_f64());
+        if let Some(mend) = mend {
+            let _ = writeln!(report, "{:8} {:10}          -> {mend}", "", "");
+        }
+    }
+    let _ = write!(report, "\n{log}\n== lines about KVM in the kernel's log of this host\n{host}\n");
+    secrets::lines(&text::lines(&report))
+}
+
+/// What the host's kernel said of KVM, where it may be read.
+fn of_the_host() -> String {
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let Ok(mut log) = fs::File::options().read(true).custom_flags(flags).open("/dev/kmsg") else {
+        return "it may not be read".to_owned();
+    };
+    let (mut lines, mut record) = (Vec::new(), [0; 16 << 10]);
+    // A read gives a record; the end is an error, as there is nothing to wait for.
+    loop {
+        match log.read(&mut record) {
+            Ok(read @ 1..) => {
+                let record = String::from_utf8_lossy(&record[..read]);
+                let said = record.split_once(';').map_or(&*record, |(_, said)| said);
+                let line = said.lines().next().unwrap_or_default();
+                if line.to_lowercase().contains("kvm") {
+                    lines.push(line.to_owned());
+                }
+            }
+            // Records were overwritten while they were read.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PIPE.raw_os_error()) => {}
+            _ => break,
+        }
+    }
+    lines.split_off(lines.len().saturating_sub(LINES)).join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::doctor::State;
+
+    #[test]
+    fn it_holds_the_steps_and_the_log_and_neither_passwords_nor_control_characters() {
+        secrets::know("Attached-Pw");
+        let step = Tried {
+            name: "kernel",
+            state: Some(State::Warning),
+            tried: "the VM".to_owned(),
+            took: Duration::from_millis(1500),
+            found: "KVM internal error\x1b[31m".to_owned(),
+            mend: Some("do this".to_owned()),
+        };
+        let report = report(&[step], "== console\nlogin: alice Attached-Pw\x07\r\n", "kvm: none\n");
+        assert!(report.contains("warning  kernel       1.5 s  the VM: KVM internal error"), "{report}");
+        assert!(report.contains("-> do this") && report.contains("login: alice ****"), "{report}");
+        assert!(report.contains("kvm: none"));
+        assert!(!report.contains(['\x1b', '\x07', '\r']) && !report.contains("Attached-Pw"), "{report:?}");
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, link) = (folder.path().join("kept"), folder.path().join(NAME));
+        fs::write(&kept, "kept").unwrap();
+        std::os::unix::fs::symlink(&kept, &link).unwrap();
+        written(&link, &report).unwrap();
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(&link).unwrap(), report);
+    }
+}

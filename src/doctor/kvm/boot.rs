@@ -1,0 +1,204 @@
+//! A boot of the VM under an accelerator that was chosen for it: how far it gets, and when.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, timeout_at};
+
+use super::words::{ended, telling};
+use crate::build::BuiltVm;
+use crate::qemu::{Accelerator, Launch, Qemu, RunDirectory};
+use crate::{Error, Events};
+
+/// So much of a console is kept, in bytes: its beginning, where the kernel speaks.
+const KEPT: usize = 256 << 10;
+/// No mark is longer, in bytes.
+const LONGEST_MARK: usize = 64;
+/// What is left of the time when a boot is ended.
+const LEFT: Duration = Duration::from_millis(500);
+/// For QEMU to answer and for its last words.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// How a VM is booted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How<'a> {
+    pub(super) vm: &'a BuiltVm,
+    pub(super) accelerator: Accelerator,
+    /// The value of `-cpu`; none for that of the run script.
+    pub(super) cpu: Option<&'a str>,
+    /// How many processors; none for as many as the run script says.
+    pub(super) processors: Option<u32>,
+}
+
+/// How far it is waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Until {
+    /// The kernel has said something.
+    Kernel,
+    /// The kernel starts the first program.
+    Init,
+    /// A login prompt.
+    Prompt,
+}
+
+/// What a console says at each.
+const MARKS: [(Until, &[&str]); 3] = [
+    (Until::Kernel, &["Linux version ", "<<< NixOS Stage 1 >>>"]),
+    (Until::Init, &["Run /init as init process", "<<< NixOS Stage 1 >>>", "systemd["]),
+    (Until::Prompt, &["login: "]),
+];
+
+/// How far a boot got.
+#[derive(Debug, Default)]
+pub(super) struct Boot {
+    /// What was reached, and when after QEMU started.
+    pub(super) reached: Vec<(Until, Duration)>,
+    /// Why it went no further, if it did not reach what it was to.
+    pub(super) why: Option<String>,
+    /// What the console said.
+    pub(super) console: String,
+    /// QEMU's events and what it wrote.
+    pub(super) log: String,
+}
+
+impl Boot {
+    /// When that was reached.
+    pub(super) fn at(&self, until: Until) -> Option<Duration> {
+        self.reached.iter().find(|(its, _)| *its == until).map(|(_, at)| *at)
+    }
+}
+
+impl How<'_> {
+    /// Boots it, and ends it then.
+    pub(super) async fn boot(self, until: Until, deadline: Instant) -> Boot {
+        match timeout_at(deadline, self.begun(until, deadline)).await {
+            Ok(Ok(boot)) => boot,
+            Ok(Err(error)) => {
+                let said: Vec<&str> = error.sections().map(|(_, body)| body).collect();
+                let said = said.join("\n");
+                let words = if said.is_empty() { error.summary().to_owned() } else { telling(&said) };
+                Boot { why: Some(words), log: error.to_string(), ..Boot::default() }
+            }
+            Err(_) => Boot {
+                why: Some("the run script has not started QEMU in time".to_owned()),
+                ..Boot::default()
+            },
+        }
+    }
+
+    async fn begun(self, until: Until, deadline: Instant) -> Result<Boot, Error> {
+        let run = RunDirectory::create()?;
+        let mut launch = Launch::new(self.vm, "doctor", &run, Events::none());
+        launch.accelerator = self.accelerator;
+        launch.limit = deadline.saturating_duration_since(Instant::now());
+        // A console from the first instructions on, and everything on it.
+        launch.kernel_params = ["earlyprintk=ttyS0,115200", "ignore_loglevel"].map(str::to_owned).to_vec();
+        launch.options = vec!["-no-reboot".to_owned()];
+        if let Some(cpu) = self.cpu {
+            launch.options.extend(["-cpu".to_owned(), cpu.to_owned()]);
+        }
+        if let Some(processors) = self.processors {
+            launch.options.extend(["-smp".to_owned(), processors.to_string()]);
+        }
+        let (qemu, mut console) = Qemu::launch(launch).await?;
+        let begun = Instant::now();
+        let mut events = qemu.qmp().events();
+        let (mut boot, mut heard) = (Boot::default(), Heard::default());
+        let mut buffer = [0; 16 << 10];
+        // Before the caller gives up, with all that was heard.
+        let end = deadline.checked_sub(LEFT).unwrap_or(deadline);
+        // What came before this listened is in nobody's hands: the state tells.
+        let mut look = stopped(&qemu).await;
+        while boot.at(until).is_none() && look.is_none() {
+            tokio::select! {
+                read = console.read(&mut buffer) => match read {
+                    Ok(read @ 1..) => {
+                        heard.push(&buffer[..read], begun.elapsed(), &mut boot.reached);
+                    }
+                    _ => look = Some(last_words(&qemu).await),
+                },
+                event = events.recv() => match event {
+                    Ok(event) => {
+                        boot.log.push_str(&format!("{:.1} s {} {}\n", begun.elapsed().as_secs_f64(), event.name, event.data));
+                        if event.name == "STOP" {
+                            look = stopped(&qemu).await;
+                        }
+                    }
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => look = Some(last_words(&qemu).await),
+                },
+                () = tokio::time::sleep_until(end) => {
+                    look = Some("the time is over".to_owned());
+                }
+            }
+        }
+        boot.why = look;
+        boot.log.push_str(&qemu.stderr_tail());
+        boot.console = String::from_utf8_lossy(&heard.kept).into_owned();
+        qemu.kill().await;
+        Ok(boot)
+    }
+}
+
+/// What a console has said.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The beginning of it.
+    kept: Vec<u8>,
+    /// The end of it, where a mark may have begun.
+    tail: Vec<u8>,
+}
+
+impl Heard {
+    fn push(&mut self, bytes: &[u8], now: Duration, reached: &mut Vec<(Until, Duration)>) {
+        let room = KEPT.saturating_sub(self.kept.len()).min(bytes.len());
+        self.kept.extend_from_slice(&bytes[..room]);
+        self.tail.extend_from_slice(bytes);
+        let text = String::from_utf8_lossy(&self.tail);
+        for (mark, words) in MARKS {
+            let is_new = !reached.iter().any(|(its, _)| *its == mark);
+            if is_new && words.iter().any(|words| text.contains(words)) {
+                reached.push((mark, now));
+            }
+        }
+        self.tail.drain(..self.tail.len().saturating_sub(LONGEST_MARK));
+    }
+}
+
+/// Why the guest stands still; `None` when it runs.
+async fn stopped(qemu: &Qemu) -> Option<String> {
+    let status = qemu.qmp().execute("query-status", None, ANSWER).await.ok()?;
+    match status["status"].as_str() {
+        Some("running" | "prelaunch") | None => None,
+        Some("internal-error") => Some(ended(None, &qemu.stderr_tail())),
+        Some(other) => Some(format!("the guest stands still ({})", crate::text::line(other))),
+    }
+}
+
+async fn last_words(qemu: &Qemu) -> String {
+    let mut exit = qemu.exit();
+    match tokio::time::timeout(ANSWER, exit.wait_for(Option::is_some)).await {
+        Ok(Ok(exit)) => exit.as_ref().map_or_else(String::new, |exit| ended(Some(exit.status), &exit.stderr)),
+        _ => "QEMU closed the console".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reached_is_noted_once_wherever_the_console_is_cut() {
+        let console = b"SeaBIOS\r\n[    0.000000] Linux version 6.12\r\n[    1.0] Run /init as init process\r\n\r\nnixos login: ";
+        for cut in 0..console.len() {
+            let (mut reached, mut heard) = (Vec::new(), Heard::default());
+            for (second, part) in [&console[..cut], &console[cut..]].into_iter().enumerate() {
+                heard.push(part, Duration::from_secs(second as u64), &mut reached);
+            }
+            assert_eq!(heard.kept, console);
+            let order: Vec<Until> = reached.iter().map(|(mark, _)| *mark).collect();
+            assert_eq!(order, [Until::Kernel, Until::Init, Until::Prompt], "cut at {cut}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Saving a machine, a clone of it, and a clone of the clone.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::build::BuiltVm;
+use crate::file_lock;
+use crate::machine::{Machine, MachineOptions};
+use crate::qemu::accelerator::Trial;
+use crate::qemu::{Accelerator, Saved};
+use crate::template::Use;
+use crate::{Error, Events, Result};
+
+/// How clones went.
+#[derive(Debug)]
+pub(super) enum Went {
+    /// All of them run: times, in words.
+    Well(String),
+    /// Machines of this VM are not saved: why.
+    Not(String),
+}
+
+/// Boots the VM, saves it in `folder`, and goes on from there twice.
+///
+/// # Errors
+/// What keeps it from being booted or saved, or a clone from running.
+pub(super) async fn tried(vm: &BuiltVm, folder: &Path) -> Result<Went> {
+    if let Some(why) = crate::qemu::foreseen(vm) {
+        return Ok(Went::Not(why));
+    }
+    let trial = Trial::begin(vm, &Events::none())?;
+    if trial.choice().accelerator != Accelerator::Kvm {
+        return Ok(Went::Not(format!("they run under TCG here: {}", trial.choice().reason)));
+    }
+    let (first, second) = (made(folder, "first")?, made(folder, "second")?);
+    let options = || MachineOptions::new("doctor");
+    let machine = Machine::boot_to_save(vm, options(), &trial, &first).await?;
+    let saving = Instant::now();
+    if let Saved::Impossible(why) = machine.save(&first).await? {
+        return Ok(Went::Not(why));
+    }
+    let saved = saving.elapsed();
+    drop(machine);
+    let cloning = Instant::now();
+    let clone = Machine::resume(vm, options(), used(&first)?).await?;
+    let cloned = cloning.elapsed();
+    drop(clone);
+    let clone = Machine::resume_to_save(vm, options(), used(&first)?, &second).await?;
+    if let Saved::Impossible(why) = clone.save(&second).await? {
+        return Ok(Went::Not(format!("a clone can't be saved: {why}")));
+    }
+    drop(clone);
+    let cloning = Instant::now();
+    let clone = Machine::resume(vm, options(), used(&second)?).await?;
+    let of_clone = cloning.elapsed();
+    drop(clone);
+    Ok(Went::Well(format!(
+        "saved in {:.1} s; a clone answers after {:.1} s, a clone of a clone after {:.1} s",
+        saved.as_secs_f64(),
+        cloned.as_secs_f64(),
+        of_clone.as_secs_f64()
+    )))
+}
+
+fn made(folder: &Path, name: &str) -> Result<std::path::PathBuf> {
+    let path = folder.join(name);
+    std::fs::create_dir(&path).map_err(|error| Error::io(format_args!("make {}", path.display()), &error))?;
+    Ok(path)
+}
+
+fn used(folder: &Path) -> Result<Use> {
+    let lock = file_lock::open(&folder.with_extension("lock"));
+    let lock = lock.map_err(|error| Error::io(format_args!("lock {}", folder.display()), &error))?;
+    Ok(Use { folder: folder.to_owned(), lock })
+}

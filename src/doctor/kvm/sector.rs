@@ -1,0 +1,127 @@
+//! Guests of a few bytes: what shows whether a processor runs anything, and how fast a console can be.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout};
+
+use super::words::ended;
+use crate::qemu::line_about_kvm;
+
+/// Tells isa-debug-exit (docs/specs in QEMU's sources; port 0xf4) that it runs:
+/// `mov dx, 0xf4; mov al, 0x10; out dx, al; hlt; jmp -3`.
+const ENDS: [u8; 9] = [0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xf4, 0xeb, 0xfd];
+/// QEMU's status then: twice the number, plus 1.
+const RAN: i32 = 0x10 * 2 + 1;
+/// Writes to the first serial port without end: `mov dx, 0x3f8; mov al, '.'; out dx, al; jmp -3`.
+const TALKS: [u8; 8] = [0xba, 0xf8, 0x03, 0xb0, b'.', 0xee, 0xeb, 0xfd];
+/// How long it is listened to.
+const LISTENED: Duration = Duration::from_secs(1);
+
+/// What came of a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::doctor) enum Ran {
+    /// It runs.
+    Yes,
+    /// It does not: why, in QEMU's words.
+    No(String),
+    /// There is no such QEMU.
+    NoQemu,
+}
+
+/// Runs the smallest guest there is with this QEMU and processor.
+pub(in crate::doctor) async fn run(program: &Path, accelerator: &str, cpu: &str, limit: Duration) -> Ran {
+    let Ok(disk) = disk(&ENDS) else {
+        return Ran::No("no temporary file can be made for its disk".to_owned());
+    };
+    let mut command = command(program, accelerator, cpu, disk.path());
+    command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]).stdout(Stdio::null());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ran::NoQemu,
+        Err(error) => return Ran::No(error.to_string()),
+    };
+    let mut said = String::new();
+    match timeout(limit, last_words(&mut child, &mut said)).await {
+        Ok(Some(status)) if status.code() == Some(RAN) => Ran::Yes,
+        Ok(status) => Ran::No(ended(status, &said)),
+        Err(_) => Ran::No(format!("it has not run after {:.0} s", limit.as_secs_f64())),
+    }
+}
+
+/// Reads what QEMU complains about until it ends, or until KVM has stopped the guest: QEMU lives on then.
+async fn last_words(child: &mut Child, said: &mut String) -> Option<ExitStatus> {
+    if let Some(stderr) = child.stderr.take() {
+        let mut lines = BufReader::new(stderr.take(1 << 20)).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            said.push_str(&line);
+            said.push('\n');
+            if line_about_kvm(&line).is_some() {
+                // An abort follows at once, and tells more.
+                let _ = timeout(Duration::from_millis(300), child.wait()).await;
+                return child.try_wait().ok().flatten();
+            }
+        }
+    }
+    child.wait().await.ok()
+}
+
+/// How many bytes a second a guest can write to its first serial port.
+///
+/// # Errors
+/// Why it writes nothing.
+pub(super) async fn rate(
+    program: &Path,
+    accelerator: &str,
+    cpu: &str,
+    limit: Duration,
+) -> Result<f64, String> {
+    let disk = disk(&TALKS).map_err(|error| error.to_string())?;
+    let mut command = command(program, accelerator, cpu, disk.path());
+    let mut child = command
+        .args(["-serial", "stdio"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let Some(mut console) = child.stdout.take() else { return Err("it has no console".to_owned()) };
+    let mut buffer = [0; 16 << 10];
+    let first = timeout(limit, console.read(&mut buffer)).await;
+    if !matches!(first, Ok(Ok(1..))) {
+        return Err(format!("nothing came within {:.0} s", limit.as_secs_f64()));
+    }
+    let (begun, mut bytes) = (Instant::now(), 0);
+    while let Ok(Ok(read @ 1..)) =
+        timeout(LISTENED.saturating_sub(begun.elapsed()), console.read(&mut buffer)).await
+    {
+        bytes += read;
+    }
+    let _ = child.kill().await;
+    Ok(bytes as f64 / begun.elapsed().as_secs_f64())
+}
+
+fn command(program: &Path, accelerator: &str, cpu: &str, disk: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(["-accel", accelerator, "-cpu", cpu, "-m", "16", "-nodefaults", "-no-user-config"])
+        .args(["-display", "none", "-no-reboot", "-drive"])
+        .arg(format!("file={},format=raw,if=ide", disk.display()))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+fn disk(code: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut disk = tempfile::NamedTempFile::new()?;
+    let mut sector = [0; 512];
+    sector[..code.len()].copy_from_slice(code);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    disk.write_all(&sector)?;
+    Ok(disk)
+}

@@ -1,0 +1,400 @@
+//! The steps, in order.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant as StdInstant};
+
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::boot::{Boot, How, Until};
+use super::clones::{self, Went};
+use super::host::Host;
+use super::load::Load;
+use super::sector::{self, Ran};
+use super::{Found, Run, ram};
+use crate::Result;
+use crate::doctor::State;
+use crate::qemu::{Accelerator, accelerator, kvm_device, kvm_with};
+
+/// The processor that NixOS asks for.
+pub(super) const FIRST_CPU: &str = "max";
+const DEVICE: &str = "/dev/kvm";
+/// For a guest of a few bytes: on some nested hosts its firmware takes 11 s.
+const SECTOR: Duration = Duration::from_secs(30);
+/// For the VM to boot under KVM.
+const BOOT: Duration = Duration::from_secs(40);
+/// For its kernel to find its processors.
+const KERNEL: Duration = Duration::from_secs(12);
+/// For a guest to write its first byte.
+const FIRST_BYTE: Duration = Duration::from_secs(12);
+/// A step is not begun when less is left.
+const LEAST: Duration = Duration::from_secs(2);
+/// KVM is slower than TCG where a boot takes so much longer.
+const SLOWER: Duration = Duration::from_secs(1);
+const NOT_BOOTED: &str = "the VM does not boot under KVM";
+
+impl Run<'_> {
+    pub(super) async fn all(&mut self) -> Result {
+        let (load, began) = (Load::now(), StdInstant::now());
+        // What was found before must not decide what is found now, and what is wrong in it goes.
+        let forgotten = accelerator::forget()?;
+        match self.device().await {
+            Some(program) => {
+                self.host();
+                self.sector(&program).await;
+                self.kernel().await;
+                self.processors().await;
+                self.clones().await?;
+                self.memory().await?;
+                self.console(&program).await;
+                self.limits(&load, began);
+                self.emulated().await;
+            }
+            None => self.memory().await?,
+        }
+        let forgotten = format!(
+            "{forgotten} findings of earlier runs forgotten: the next boot of each VM tries KVM again"
+        );
+        self.note("findings", "what was remembered of KVM", Instant::now(), Found::ok(forgotten));
+        let verdict = self.facts.verdict();
+        self.note("verdict", format!("KVM for {}", self.vm.name()), Instant::now(), verdict);
+        Ok(())
+    }
+
+    /// The device, with the VM's own QEMU. That QEMU, unless KVM can't be used at all.
+    async fn device(&mut self) -> Option<PathBuf> {
+        let begun = Instant::now();
+        let script = std::fs::read_to_string(self.vm.script()).unwrap_or_default();
+        let program = accelerator::program_in(&script);
+        let tried = format!("open {DEVICE}, KVM_GET_API_VERSION, KVM_CREATE_VM");
+        let refused = match (kvm_device::refusal(Path::new(DEVICE)), &program) {
+            (_, Some(program)) if emulated_here(program).is_some() => emulated_here(program)
+                .map(|why| (why, "build the VM for this host's own architecture".to_owned())),
+            (Some(refusal), _) => Some((refusal.why, refusal.fix)),
+            (None, None) => Some((
+                "not tried: the run script names no QEMU that is here".to_owned(),
+                "install QEMU, or build the VM with a real nixpkgs, which brings its own".to_owned(),
+            )),
+            (None, Some(program)) => refused_by(program).await,
+        };
+        let found = match (&refused, &program) {
+            (Some((why, fix)), _) => Found::bad(State::Warning, why, fix),
+            (None, Some(program)) => {
+                Found::ok(format!("it opens, and {} has made a machine with it", program.display()))
+            }
+            (None, None) => return None,
+        };
+        self.note("device", tried, begun, found);
+        self.facts.refused = refused;
+        program.filter(|_| self.facts.refused.is_none())
+    }
+
+    fn host(&mut self) {
+        let begun = Instant::now();
+        let host = Host::look();
+        let found = match host.known_trouble() {
+            Some((trouble, mend)) => {
+                Found::bad(State::Warning, format!("{}; {trouble}", host.describe()), mend)
+            }
+            None => Found::ok(host.describe()),
+        };
+        self.note("host", "kind of KVM, nesting, kernel", begun, found);
+    }
+
+    /// A guest of a few bytes, with less and less of the processor until it runs.
+    async fn sector(&mut self, program: &Path) {
+        if !cfg!(target_arch = "x86_64") {
+            return self.not_tried("sector", "a guest of a few bytes", "there is none for this architecture");
+        }
+        let end = self.end(SECTOR);
+        for cpu in [FIRST_CPU].into_iter().chain(accelerator::processors()) {
+            let tried = format!("a guest of a few bytes with -cpu {cpu}");
+            let left = end.saturating_duration_since(Instant::now());
+            if left < LEAST {
+                return self.not_tried("sector", tried, "the time for it is over");
+            }
+            let begun = Instant::now();
+            match sector::run(program, "kvm", cpu, left).await {
+                Ran::Yes => {
+                    self.note("sector", tried, begun, Found::ok("it runs"));
+                    self.facts.cpu = Some(cpu.to_owned());
+                    self.facts.no_cpu = None;
+                    return;
+                }
+                Ran::No(why) => {
+                    let mend = "a host that is a virtual machine may lack what KVM says it has: the next one has less";
+                    self.note("sector", tried, begun, Found::bad(State::Warning, &why, mend));
+                    self.facts.no_cpu.get_or_insert(why);
+                }
+                Ran::NoQemu => {
+                    let why = format!("there is no {}", program.display());
+                    self.note("sector", tried, begun, Found::bad(State::Warning, &why, "build the VM again"));
+                    self.facts.no_cpu = Some(why);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn how(&self, accelerator: Accelerator, processors: Option<u32>) -> How<'_> {
+        let cpu =
+            self.facts.cpu.as_deref().filter(|cpu| *cpu != FIRST_CPU && accelerator == Accelerator::Kvm);
+        How { vm: self.vm, accelerator, cpu, processors }
+    }
+
+    fn keep(&mut self, title: &str, boot: &Boot) {
+        self.log
+            .push_str(&format!("== QEMU: {title}\n{}\n== console: {title}\n{}\n", boot.log, boot.console));
+    }
+
+    async fn kernel(&mut self) {
+        let tried = "the VM to its login prompt under KVM";
+        if self.facts.no_cpu.is_some() {
+            return self.not_tried("kernel", tried, "not even a guest of a few bytes runs");
+        }
+        if !self.has_time(LEAST, "kernel", tried) {
+            return;
+        }
+        let begun = Instant::now();
+        let boot = self.how(Accelerator::Kvm, None).boot(Until::Prompt, self.end(BOOT)).await;
+        self.keep("KVM", &boot);
+        let outcome = match (boot.at(Until::Prompt), &boot.why) {
+            (Some(at), _) => Ok(at),
+            (None, why) => Err(why.clone().unwrap_or_else(|| "it stopped".to_owned())),
+        };
+        let found = match &outcome {
+            Ok(_) => Found::ok(reached(&boot)),
+            Err(why) => Found::bad(
+                State::Warning,
+                format!("{}; {why}", reached(&boot)),
+                "machines are emulated here; attach the file below to a bug report",
+            ),
+        };
+        self.facts.kernel = Some(outcome);
+        self.note("kernel", tried, begun, found);
+    }
+
+    /// Whether all processors of several come up, and what the kernel complains about then.
+    async fn processors(&mut self) {
+        const COMPLAINTS: [&str; 5] = ["WARNING:", "soft lockup", "rcu_", "unstable", "BUG:"];
+        let tried = "2 and 4 processors";
+        if !self.facts.is_usable() {
+            return self.not_tried("processors", tried, NOT_BOOTED);
+        }
+        for count in [2, 4] {
+            let tried = format!("{count} processors");
+            if !self.has_time(LEAST, "processors", &tried) {
+                return;
+            }
+            let begun = Instant::now();
+            let boot = self.how(Accelerator::Kvm, Some(count)).boot(Until::Init, self.end(KERNEL)).await;
+            self.keep(&tried, &boot);
+            let all = format!("{count} CPUs");
+            let up = boot.console.lines().find(|line| line.contains("Brought up"));
+            let complaint = boot.console.lines().find(|line| COMPLAINTS.iter().any(|its| line.contains(its)));
+            let found = match (up, complaint, &boot.why) {
+                (_, _, Some(why)) => Found::bad(State::Warning, why, "set virtualisation.cores = 1"),
+                (_, Some(line), None) => Found::bad(State::Warning, line.trim(), "look at the file below"),
+                (Some(line), None, None) if !line.contains(&all) => {
+                    Found::bad(State::Warning, line.trim(), "set virtualisation.cores = 1")
+                }
+                (Some(_), None, None) => Found::ok(format!("all come up; {}", reached(&boot))),
+                (None, None, None) => {
+                    Found::ok(format!("{}; the kernel says nothing of its processors", reached(&boot)))
+                }
+            };
+            self.note("processors", tried, begun, found);
+        }
+    }
+
+    async fn clones(&mut self) -> Result {
+        let tried = "save, clone, clone of a clone";
+        if !self.facts.is_usable() {
+            self.not_tried("clones", tried, NOT_BOOTED);
+            return Ok(());
+        }
+        let needed = match &self.facts.kernel {
+            Some(Ok(at)) => *at + LEAST,
+            _ => LEAST,
+        };
+        if !self.has_time(needed, "clones", tried) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let cache = crate::cache::dir()?;
+        let folder = tempfile::Builder::new().prefix("doctor-").tempdir_in(&cache);
+        let folder =
+            folder.map_err(|error| crate::Error::io(format_args!("use {}", cache.display()), &error))?;
+        let outcome = timeout_at(self.deadline, clones::tried(self.vm, folder.path())).await;
+        let found = match outcome {
+            Ok(Ok(Went::Well(times))) => Found::ok(times),
+            Ok(Ok(Went::Not(why))) => Found::bad(
+                State::Warning,
+                format!("machines of this VM are not cloned: {why}"),
+                "each scenario boots its machines; see the book's page on templates",
+            ),
+            Ok(Err(error)) => {
+                self.log.push_str(&format!("== clones\n{error}\n"));
+                self.facts.no_clones = Some(error.summary().to_owned());
+                Found::bad(
+                    State::Warning,
+                    error.summary(),
+                    "each scenario boots its machines; look at the file below",
+                )
+            }
+            Err(_) => {
+                self.not_tried("clones", tried, "begun, but the minute was over before it was through");
+                return Ok(());
+            }
+        };
+        self.note("clones", tried, begun, found);
+        Ok(())
+    }
+
+    async fn memory(&mut self) -> Result {
+        let tried = "the file system of the cache folder";
+        if !self.has_time(LEAST, "memory", tried) {
+            return Ok(());
+        }
+        let (begun, cache) = (Instant::now(), crate::cache::dir()?);
+        let looked = tokio::task::spawn_blocking(move || ram::look(&cache));
+        let found = match timeout(self.left(KERNEL), looked).await {
+            Ok(Ok(Ok(found))) => match found.trouble {
+                Some(trouble) => Found::bad(
+                    State::Warning,
+                    format!("{}; {trouble}", found.line),
+                    "set NIXVM_CACHE_DIR to a folder on a disk of this host",
+                ),
+                None => Found::ok(found.line),
+            },
+            Ok(Ok(Err(error))) => {
+                Found::bad(State::Warning, error.to_string(), "set NIXVM_CACHE_DIR to another disk")
+            }
+            _ => Found::bad(
+                State::Warning,
+                "it takes too long to write 128 MiB",
+                "set NIXVM_CACHE_DIR to another disk",
+            ),
+        };
+        self.note("memory", tried, begun, found);
+        Ok(())
+    }
+
+    async fn console(&mut self, program: &Path) {
+        let tried = "bytes to ttyS0";
+        let Some(cpu) = self.facts.cpu.clone() else {
+            return self.not_tried("console", tried, "not even a guest of a few bytes runs");
+        };
+        if !self.has_time(LEAST, "console", tried) {
+            return;
+        }
+        let begun = Instant::now();
+        let found = match sector::rate(program, "kvm", &cpu, self.left(FIRST_BYTE)).await {
+            // Each byte leaves the guest once.
+            Ok(rate) => Found::ok(format!("{:.0} kB/s, as many thousand exits a second", rate / 1e3)),
+            Err(why) => Found::bad(State::Warning, why, "look at the words of QEMU"),
+        };
+        self.note("console", tried, begun, found);
+        self.not_tried("console", "the control channel and round trips", "nobody is logged in");
+    }
+
+    fn limits(&mut self, before: &Load, began: StdInstant) {
+        let begun = Instant::now();
+        let load = Load::now().since(before, began.elapsed());
+        let found = match &self.facts.kernel {
+            Some(Ok(at)) => {
+                format!("limits are multiplied by {:.1}; {load}", crate::machine::speed_of_boot(*at).factor())
+            }
+            _ => load.to_string(),
+        };
+        let found = match load.trouble() {
+            Some(trouble) => Found::bad(
+                State::Warning,
+                format!("{found}: {trouble}"),
+                "give this host more of its processors",
+            ),
+            None => Found::ok(found),
+        };
+        self.note("limits", "time that this host lost", begun, found);
+        self.not_tried(
+            "limits",
+            "a stop job of 30 s, a silent boot of 15 s",
+            "they would take most of the minute",
+        );
+    }
+
+    /// The same VM without KVM, for as long as there is time: KVM has to be faster.
+    async fn emulated(&mut self) {
+        let tried = "the VM under TCG";
+        if !self.has_time(LEAST * 2, "emulated", tried) {
+            return;
+        }
+        let begun = Instant::now();
+        let boot = self.how(Accelerator::Tcg, None).boot(Until::Prompt, self.deadline).await;
+        self.keep("TCG", &boot);
+        let under_kvm = match &self.facts.kernel {
+            Some(Ok(at)) => Some(*at),
+            _ => None,
+        };
+        let found = match (boot.at(Until::Prompt), boot.at(Until::Kernel), under_kvm) {
+            (Some(at), _, Some(kvm)) if kvm > at + SLOWER => Found::bad(
+                State::Warning,
+                format!("{}: KVM is slower", reached(&boot)),
+                "set NIXVM_ACCELERATOR=tcg",
+            ),
+            (Some(_), ..) => Found::ok(reached(&boot)),
+            (None, Some(_), _) => Found::ok(format!("{}; then the minute was over", reached(&boot))),
+            (None, None, _) => Found::bad(
+                State::Warning,
+                boot.why.unwrap_or_else(|| "its kernel said nothing".to_owned()),
+                "the VM may not boot at all: nixvm-test shell shows it",
+            ),
+        };
+        self.note("emulated", tried, begun, found);
+    }
+}
+
+/// Why this QEMU makes no machine with KVM, and what to do.
+async fn refused_by(program: &Path) -> Option<(String, String)> {
+    let asked = program.to_owned();
+    let said = tokio::task::spawn_blocking(move || kvm_with(&asked)).await;
+    let why = said.unwrap_or_else(|error| Err(error.to_string())).err()?;
+    Some(match kvm_device::refusal_in(&why, Path::new(DEVICE)) {
+        Some(refusal) => (format!("{} ({why})", refusal.why), refusal.fix),
+        None => (format!("QEMU does not take it: {why}"), "look at the words of QEMU".to_owned()),
+    })
+}
+
+/// Why this QEMU's guests can't run on this host's processor.
+fn emulated_here(program: &Path) -> Option<String> {
+    let name = program.file_name()?.to_str()?;
+    let guest = name.trim_start_matches('.').strip_prefix("qemu-system-")?.trim_end_matches("-wrapped");
+    let here = std::env::consts::ARCH;
+    // A 64-bit processor runs guests of 32 bits as well.
+    let same = guest == here || (guest, here) == ("i386", "x86_64") || (guest, here) == ("arm", "aarch64");
+    (!same).then(|| format!("guests for {guest} are emulated on {here}"))
+}
+
+/// How far a boot got, with seconds.
+fn reached(boot: &Boot) -> String {
+    let names = [(Until::Kernel, "kernel"), (Until::Init, "first program"), (Until::Prompt, "login prompt")];
+    let parts: Vec<String> = names
+        .iter()
+        .filter_map(|(until, name)| Some(format!("{name} after {:.1} s", boot.at(*until)?.as_secs_f64())))
+        .collect();
+    if parts.is_empty() { "its kernel said nothing".to_owned() } else { parts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_of_another_architecture_are_emulated() {
+        let here = std::env::consts::ARCH;
+        assert_eq!(emulated_here(Path::new(&format!("/q/bin/qemu-system-{here}"))), None);
+        assert_eq!(emulated_here(Path::new(&format!("/q/bin/.qemu-system-{here}-wrapped"))), None);
+        assert_eq!(emulated_here(Path::new("/q/bin/qemu-kvm")), None);
+        let why = emulated_here(Path::new("/q/bin/qemu-system-riscv64")).unwrap();
+        assert_eq!(why, format!("guests for riscv64 are emulated on {here}"));
+    }
+}
