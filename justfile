@@ -54,9 +54,9 @@ test-rust *filter: test-tools
 
 # Runs what takes long: fuzzing, so many SECONDS; properties with many cases; soaks, ten rounds for one.
 test-long seconds="600": test-tools
-    NIXVM_FUZZ_SECONDS={{ seconds }} cargo test --lib control::tests::hostile
+    NIXVM_FUZZ_SECONDS={{ seconds }} cargo test --workspace --all-features --lib control::tests::hostile
     PROPTEST_CASES=20000 cargo test --workspace --all-features --lib --test it -- {{ properties }}
-    NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_TEST_SOAK=10 cargo test --test it -- many_machines:: template_trouble::killed real_vm::snapshots
+    NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_TEST_SOAK=10 cargo test --workspace --all-features --test it -- many_machines:: template_trouble::killed real_vm::snapshots
 
 # Runs the Rust tests from nothing, in a target folder and a cache of its own, and prints how long compiling, linking and
 # running took and which tests were the slowest; `./just test-times NAME` those whose name contains NAME.
@@ -130,7 +130,7 @@ book: book-tools
 
 # Makes the pages of the book's reference from the code.
 book-write:
-    SNAPSHOTS=overwrite cargo test --quiet --test it book::reference
+    SNAPSHOTS=overwrite cargo test --quiet --workspace --all-features --test it book::reference
 
 # What continuous integration runs: formatting, lints, documentation, every test.
 ci: lint docs book test
