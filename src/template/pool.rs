@@ -135,7 +135,7 @@ impl Drop for Pool {
 }
 
 async fn started(vm: &BuiltVm, options: MachineOptions, moment: &Moment) -> Option<(Machine, PathBuf)> {
-    let choice = accelerator::choose(vm, &Events::none()).ok()?;
+    let choice = accelerator::chosen(vm).ok()?;
     // Clones that run nowhere only take the processor from the machine that is booted instead.
     if Clones::of(vm, &choice).ok()?.impossible().is_some() {
         return None;

@@ -184,7 +184,9 @@ async fn a_script_that_never_starts_qemu_runs_into_its_limit() {
         launch.limit = limit;
         let error = Qemu::launch(launch).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
-        if error.to_string().contains("| making an image") {
+        let expected = "server: expected QEMU's control protocol to answer within ";
+        assert!(error.summary().starts_with(expected), "{error}");
+        if error.to_string().contains("what the run script printed last:\n    | making an image") {
             break;
         }
         // On a busy host the script has not begun by then.

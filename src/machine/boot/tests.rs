@@ -181,19 +181,26 @@ async fn a_boot_that_hangs_under_kvm_is_one_note_and_its_console_is_kept_apart()
 async fn a_disk_that_is_kept_is_what_it_was_before_the_boot_that_did_not_count() {
     let host = Host::new();
     let image = host.folder.path().join("kept.qcow2");
-    // As a boot before that left it.
     let vm = host.write(FakeVm::new().setting("kvm", "hang"));
-    let disk = || Disk::Kept { image: image.clone(), policy: crate::qemu::KeepPolicy::Renew };
-    let trial = || {
-        let trial = Trial::on_a_host(&vm, host.folder.path(), false, &Events::none());
+    // Each boot leaves its trace.
+    let script = vm.script().canonicalize().unwrap();
+    let text = std::fs::read_to_string(&script).unwrap();
+    let uses = "echo booted >>\"$NIX_DISK_IMAGE\"\nexec ";
+    nixvm_fake_guest::write_executable(&script, text.replacen("exec ", uses, 1)).unwrap();
+    let vm = BuiltVm::open(script).unwrap();
+    let disk = || Disk::Kept { image: image.clone(), policy: crate::qemu::KeepPolicy::Strict };
+    // The first boot makes the image, the second has it already; KVM is tried before each.
+    for times in 1..=2 {
+        let options = host.options().disk(disk()).boot_limit(Duration::from_secs(1));
+        let trial =
+            Trial::on_a_host(&vm, &host.folder.path().join(times.to_string()), false, &options.events);
         trial.measured(Accelerator::Tcg, Speed::new(60.0));
-        trial
-    };
-    let options = || host.options().disk(disk()).boot_limit(Duration::from_secs(1));
-    let machine = Machine::tried(&vm, options(), trial()).await.unwrap();
-    assert_eq!(machine.qemu().accelerator(), Accelerator::Tcg);
-    machine.stop().await;
-    assert_eq!(std::fs::read_to_string(&image).unwrap(), "fake disk\n");
+        let machine = Machine::tried(&vm, options, trial).await.unwrap();
+        assert_eq!((machine.qemu().accelerator(), host.told().0), (Accelerator::Tcg, 2));
+        machine.stop().await;
+        let left = std::fs::read_to_string(&image).unwrap();
+        assert_eq!(left, format!("fake disk\n{}", "booted\n".repeat(times)));
+    }
     let names = std::fs::read_dir(host.folder.path()).unwrap();
     let left = names.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("kept"));
     assert_eq!(left.count(), 2, "the image, and the file beside it");

@@ -143,6 +143,11 @@ pub fn choose(vm: &BuiltVm, events: &Events) -> Result<Choice> {
     Trial::begin(vm, events).map(|trial| trial.choice().clone())
 }
 
+/// [`choose`] for something that nobody has asked for yet: whoever asks for it is told.
+pub(crate) fn chosen(vm: &BuiltVm) -> Result<Choice> {
+    Ok(decide(&memory_of(vm)?, Path::new(DEVICE), Wish::of_environment()?))
+}
+
 /// What machines of this host run under, as far as it is known before one starts: `None` where the device opens and no
 /// VM was tried with it since the host was booted. With the reason.
 pub(crate) fn standing() -> (Option<Accelerator>, String) {

@@ -62,6 +62,7 @@ impl Trial {
     #[cfg(test)]
     pub(crate) fn on_a_host(vm: &BuiltVm, folder: &Path, forced: bool, events: &Events) -> Self {
         let device = folder.join("kvm");
+        std::fs::create_dir_all(folder).unwrap_or_default();
         std::fs::write(&device, "").unwrap_or_default();
         let wish = if forced { Wish::Kvm } else { Wish::None };
         let told = Box::leak(Box::default());
@@ -183,11 +184,15 @@ impl Trial {
     fn nothing_else(&self, error: Error, doubt: Doubt) -> Error {
         let way_out = "unset NIXVM_ACCELERATOR, and machines are emulated where KVM does not run them";
         if doubt == Doubt::Suspected {
-            return error.section(
-                "NIXVM_ACCELERATOR is kvm",
-                "No guest has reached its login prompt under KVM since this host was booted, so KVM may be the cause. With \
-                 NIXVM_ACCELERATOR=tcg the same boot shows which.",
-            );
+            let less = match (&self.refused, self.choice.cpu) {
+                (Some(refused), Some(cpu)) => {
+                    format!(" The guest had the processor {cpu}, since QEMU said: {refused}.")
+                }
+                _ => String::new(),
+            };
+            let doubt = "No guest has reached its login prompt under KVM since this host was booted, so KVM may be the \
+                         cause. With NIXVM_ACCELERATOR=tcg the same boot shows which.";
+            return error.section("NIXVM_ACCELERATOR is kvm", format!("{doubt}{less}"));
         }
         let cause = unusable(&self.device);
         let cause =
@@ -202,5 +207,9 @@ impl Trial {
 fn reason(error: &Error) -> String {
     let stderr = error.sections().filter(|(title, _)| *title == STDERR);
     let said = stderr.filter_map(|(_, body)| about_kvm_in(body)).next().map(|(line, _)| line.trim());
-    text::line(said.unwrap_or(error.summary())).chars().take(REASON).collect()
+    // It is told of other machines, too.
+    let machine = error.transcripts().first().map(|(machine, _)| format!("{machine}: ")).unwrap_or_default();
+    let summary = error.summary();
+    let summary = summary.strip_prefix(&machine).unwrap_or(summary);
+    text::line(said.unwrap_or(summary)).chars().take(REASON).collect()
 }
