@@ -19,7 +19,7 @@
 //! | `I` input | bytes for stdin; none of them: its end. At most 262144 may be unacknowledged |
 //! | `K` kill | the decimal number of a signal for the command's whole process group |
 //! | `C` awaken, ID 0 | the time since 1970, `SECONDS.NANOSECONDS`, a blank, and random bytes in hexadecimal or nothing: what a guest that goes on from a saved moment has to be told. Not answered; commands after it see it done |
-//! | `Q` question | `dbus PATH`, a NUL and bytes: what the service at that socket answers to a call; `connect PATH`: whether somebody listens on that Unix socket (`@NAME`: on that abstract one), with the reason if nobody does. Answered as a command is, by `O` and `X`; the shell does not know it |
+//! | `Q` question | `dbus PATH`, a NUL and bytes: what the service at that socket answers to calls, up to the answer to the last; `connect PATH`: whether somebody listens on that Unix socket (`@NAME`: on that abstract one), with the reason if nobody does. Answered as a command is, by `O` and `X`; the shell does not know it |
 //! | `M` messages, ID 0 | the kernel's log is to be told as it is written: from the record with this decimal number on, or from the oldest one; `hold`: nothing is to be told until the next such frame. The shell does not know it |
 //! | `P` ping | anything; answered by the same frame |
 //!
@@ -49,8 +49,9 @@
 //! before that line is passed over, as it may be left from another time. Where a loader is at the other end,
 //! it is answered with `\nhelper SIZE NONCE\n` or `\nshell SIZE NONCE\n` and SIZE bytes: the program that serves
 //! the channel from then on. The loader, too, passes over every line without the nonce: what the host wrote when
-//! an earlier guest went down waits in the line for the next one. `refused\n` comes back when a helper can't
-//! run there, and the shell server is sent in its place. In the end comes the hello.
+//! an earlier guest went down waits in the line for the next one. A helper asks systemd itself for the service that it runs in
+//! from then on (`helper/begin.rs`), and so does the shell server by `systemd-run` (`launch.sh`). `refused\n` comes back when a helper can't
+//! run there or gets no service, and the shell server is sent in its place. In the end comes the hello.
 //!
 //! # Promises to the rest of the library
 //!

@@ -152,7 +152,8 @@ impl Bus {
             serial
         };
         let mut message = Vec::new();
-        Call { destination: SYSTEMD, path, interface, member, arguments }.write(serial, &mut message);
+        Call { destination: SYSTEMD, path, interface, member, arguments, flags: &[] }
+            .write(serial, &mut message);
         let exchange = async {
             connection.writer.lock().await.write_all(&message).await.ok()?;
             answer.await.ok()

@@ -1,13 +1,16 @@
 //! Opening the control channel: from a user on the console who can become root to a [`Channel`].
 //!
-//! Nothing in the guest waits for us: a script is handed to root's shell over the console, which starts
-//! it as a transient service (`systemd-run`), so that it neither belongs to the session on the console
-//! nor ends with it. The script opens the virtio-serial port and fetches over it what serves the channel
-//! (see [`crate::control`]), into /run, which is memory.
+//! Nothing in the guest waits for us: a script is handed to root's shell over the console. It opens the virtio-serial
+//! port and fetches over it what serves the channel (see [`crate::control`]), into /run, which is memory. That asks
+//! systemd to start it as a transient service, so that it neither belongs to the session on the console nor ends with it.
+//!
+//! The channel is open as soon as the service says hello. What was typed on the console ends after the first command, and
+//! nobody waits for it: sudo takes longer to end than most commands run.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::net::UnixStream as StdStream;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,7 +25,7 @@ use super::kernel_log::{KernelLog, SavedLog};
 use super::login::Credentials;
 use super::saved::seed;
 use super::service::{launch, launch_for};
-use super::shell_line::{Ended, Secret};
+use super::shell_line::{Ended, Secret, Until};
 use super::{Life, Line};
 use crate::control::{Channel, ChannelOptions, Handshake, Request, Shell, Way, guest};
 use crate::mutex::lock;
@@ -364,10 +367,38 @@ impl Life {
         let _step = self.step("open the control channel");
         let nonce = nonce();
         let limit = self.limit(OPEN);
-        let ended = shell.run(self, &launch(&user, &nonce), limit).await?;
-        if matches!(ended, Ended::LoggedOut(_)) {
-            *line = Line::AtLogin;
-        }
+        let copy = self.control.line.try_clone().and_then(UnixStream::from_std);
+        let stream = copy.map_err(|error| Error::io("copy a socket", &error))?;
+        let helper = if self.control.shell_only { |_: &str| None } else { guest::helper_for };
+        let handshake = Handshake::Load { helper, server: guest::SERVER };
+        // It begins with what is typed, which has a limit of its own.
+        let options =
+            ChannelOptions { name: self.name.clone(), nonce: nonce.clone(), handshake, limit: limit * 2 };
+        let mut opening = pin!(Channel::open(stream, options));
+        let opened = match shell
+            .run_until(self, &launch(&user, shell.language(), &nonce), limit, opening.as_mut())
+            .await?
+        {
+            Until::Then(opened) => opened,
+            Until::Ended(ended) => {
+                if matches!(*ended, Ended::LoggedOut(_)) {
+                    *line = Line::AtLogin;
+                }
+                self.is_started(&user, *ended)?;
+                opening.await
+            }
+        };
+        let channel = opened.map_err(|error| {
+            error.likely_cause("the guest's kernel lacks virtio_console, or something else has the port open")
+        })?;
+        self.control.note_kernel_log_of(&channel, false);
+        *lock(&self.control.current) = Some(channel.clone());
+        self.control.awaken(self.limit(OPEN)).await?;
+        Ok(Root { channel, nonce })
+    }
+
+    /// Whether what was typed to open the channel ended as it should.
+    fn is_started(&self, user: &str, ended: Ended) -> Result {
         let collector = match ended {
             Ended::Done(collector) => collector,
             Ended::Interrupted { collector, .. } | Ended::LoggedOut(collector) => {
@@ -375,22 +406,11 @@ impl Life {
                 return Err(error.section("what came", crate::console::shown(&collector.into_bytes(), 10)));
             }
         };
-        if collector.status() != Some(0) {
-            let error = self.no_root(&format!("{user} could not become root"));
-            return Err(error.section("what sudo said", crate::console::shown(&collector.into_bytes(), 10)));
+        if collector.status() == Some(0) {
+            return Ok(());
         }
-        let copy = self.control.line.try_clone().and_then(UnixStream::from_std);
-        let stream = copy.map_err(|error| Error::io("copy a socket", &error))?;
-        let helper = if self.control.shell_only { |_: &str| None } else { guest::helper_for };
-        let handshake = Handshake::Load { helper, server: guest::SERVER };
-        let options = ChannelOptions { name: self.name.clone(), nonce: nonce.clone(), handshake, limit };
-        let channel = Channel::open(stream, options).await.map_err(|error| {
-            error.likely_cause("the guest's kernel lacks virtio_console, or something else has the port open")
-        })?;
-        self.control.note_kernel_log_of(&channel, false);
-        *lock(&self.control.current) = Some(channel.clone());
-        self.control.awaken(self.limit(OPEN)).await?;
-        Ok(Root { channel, nonce })
+        let error = self.no_root(&format!("{user} could not become root"));
+        Err(error.section("what sudo said", crate::console::shown(&collector.into_bytes(), 10)))
     }
 
     async fn open_user(&self, root: &Root, user: &str) -> Result<Channel> {
@@ -433,7 +453,7 @@ pub(super) fn is_whole(channel: &Channel) -> bool {
 mod tests {
     use super::*;
     use crate::hang::HANG;
-    use crate::machine::service::SERVICE;
+    use crate::machine::service::LOADER;
 
     /// A guest that goes on from a saved moment, whose kernel has told the records before number 7.
     async fn resumed() -> (Control, UnixStream) {
@@ -499,15 +519,19 @@ mod tests {
         assert!(kernel.is_cut_off());
     }
 
-    /// Has a guest on this host open a channel by [`SERVICE`], with its files in `run` in the place of /run, and where
+    /// Has a guest on this host open a channel by [`LOADER`], with its files in `run` in the place of /run, and where
     /// `left` is what it reads first.
     async fn loaded(run: &std::path::Path, left: &str) -> (Channel, std::process::Child) {
         let run = run.to_str().unwrap();
-        let service = SERVICE.replace(r#"exec 3<>"$2""#, "exec 3<&0").replace("/run/", &format!("{run}/"));
+        let loader = LOADER
+            .replace(r#"[ -c "$p" ]||"#, "p=;true||")
+            .replace(r#"exec 3<>"$p""#, "exec 3<&0")
+            .replace(r#"exec 3>&-;"$f" begin "$f" "$p""#, r#"exec "$f" serve 3 "" """#)
+            .replace("/run/", &format!("{run}/"));
         let (ours, theirs) = StdStream::pair().unwrap();
         std::io::Write::write_all(&mut &ours, left.as_bytes()).unwrap();
         let loader = std::process::Command::new("sh")
-            .args(["-c", &service, "nixvm", "77", "/dev/null"])
+            .args(["-c", &loader, "nixvm", "77"])
             .stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(std::process::Stdio::null())
             .spawn()

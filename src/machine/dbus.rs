@@ -30,8 +30,10 @@ pub(super) struct Call<'a> {
     pub(super) path: &'a str,
     pub(super) interface: &'a str,
     pub(super) member: &'a str,
-    /// Its arguments, all of them strings.
+    /// Its first arguments, which are strings.
     pub(super) arguments: &'a [&'a str],
+    /// Its last arguments, which are true or false.
+    pub(super) flags: &'a [bool],
 }
 
 /// A message that came.
@@ -71,6 +73,10 @@ impl Call<'_> {
         for argument in self.arguments {
             string(&mut body, argument);
         }
+        for flag in self.flags {
+            pad(&mut body, 4);
+            body.extend(u32::from(*flag).to_le_bytes());
+        }
         let mut fields = Vec::new();
         for (code, kind, text) in [
             (PATH, b'o', self.path),
@@ -82,10 +88,12 @@ impl Call<'_> {
             fields.extend([code, 1, kind, 0]);
             string(&mut fields, text);
         }
-        if !self.arguments.is_empty() {
+        let count = self.arguments.len() + self.flags.len();
+        if count > 0 {
             pad(&mut fields, 8);
-            fields.extend([SIGNATURE, 1, b'g', 0, self.arguments.len() as u8]);
+            fields.extend([SIGNATURE, 1, b'g', 0, count as u8]);
             fields.extend(std::iter::repeat_n(b's', self.arguments.len()));
+            fields.extend(std::iter::repeat_n(b'b', self.flags.len()));
             fields.push(0);
         }
         let mut message = vec![b'l', 1, 0, 1];
@@ -283,11 +291,12 @@ mod tests {
             interface: "org.freedesktop.DBus.Properties",
             member: "Get",
             arguments: &["a", "bc"],
+            flags: &[true],
         };
         let mut message = Vec::new();
         call.write(3, &mut message);
         assert_eq!(read(&message), Ok(Some((Incoming::Other, message.len()))));
-        assert!(message.ends_with(b"\x01\0\0\0a\0\0\0\x02\0\0\0bc\0"));
+        assert!(message.ends_with(b"\x01\0\0\0a\0\0\0\x02\0\0\0bc\0\0\x01\0\0\0"));
         assert_eq!(message[8..12], [3, 0, 0, 0]);
     }
 

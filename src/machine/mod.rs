@@ -48,6 +48,7 @@ mod kernel_log;
 mod keyboard;
 mod lifecycle;
 mod login;
+mod logind;
 mod looks;
 mod monitor;
 mod network;
@@ -237,6 +238,15 @@ impl Machine {
 
     fn life(&self) -> Arc<Life> {
         Arc::clone(&lock(&self.shared.life))
+    }
+}
+
+impl Line {
+    /// Waits for what ends on the console by itself.
+    async fn settle(&mut self) {
+        if let Self::Shell(shell) = self {
+            shell.settle().await;
+        }
     }
 }
 

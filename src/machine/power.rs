@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::command::Collector;
+use super::logind::{self, Logind};
 use super::shell_line::Ended;
 use super::trouble::AskedToGoDown;
 use super::{Life, Line, Machine};
@@ -46,7 +47,7 @@ impl Machine {
         self.end_in_good_order(Way::Person).await
     }
 
-    /// Shuts the machine down and waits for its end: by `systemctl poweroff` as root where the control channel
+    /// Shuts the machine down and waits for its end: as root's `systemctl poweroff` does where the control channel
     /// is open, by the power button (ACPI) where it is not. Whoever is logged in on the console needs no rights
     /// for that.
     ///
@@ -150,13 +151,28 @@ impl Life {
         const COMMAND: &str = "systemctl poweroff";
         let Some(channel) = self.control.root() else { return self.press_the_power_button(limit).await };
         let started = Instant::now();
-        if let Ok(asked) = tokio::time::timeout(limit, self.asked_by_root(&channel, COMMAND)).await {
+        if let Ok(asked) = tokio::time::timeout(limit, self.asked_to_power_off(&channel, COMMAND)).await {
             asked?;
         }
         if self.gone_within(limit.saturating_sub(started.elapsed())).await {
             return Ok(COMMAND);
         }
         Err(self.still_runs(COMMAND, started, limit))
+    }
+
+    /// Asks logind for what `command` would ask of it, or runs the command where logind does not do it.
+    async fn asked_to_power_off(&self, channel: &Channel, command: &str) -> Result {
+        match logind::power_off(channel).await {
+            Logind::Did => Ok(()),
+            Logind::DidNot => self.asked_by_root(channel, command).await,
+            // Where it is under way already, the command fails.
+            Logind::Unknown => {
+                if let Err(error) = self.asked_by_root(channel, command).await {
+                    tracing::debug!(%error, "it may be going down by logind");
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Runs what makes the machine go down as root; returns when it was asked. An error when that is refused: where there is no

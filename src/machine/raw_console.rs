@@ -88,6 +88,7 @@ impl Life {
     /// What the console's other end does. `take` has the session find its shell anew before its next command.
     pub(super) async fn standing(&self, take: bool) -> Standing {
         let Ok(mut line) = tokio::time::timeout(LOCK, self.line.lock()).await else { return Standing::Busy };
+        line.settle().await;
         let Line::Shell(shell) = &mut *line else { return Standing::AsItIs };
         let standing = if shell.is_busy() { Standing::Busy } else { Standing::Serving };
         if take {

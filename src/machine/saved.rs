@@ -83,6 +83,7 @@ impl Machine {
         let life = self.life();
         let mut channels = life.control.channels().await;
         let mut line = life.line.lock().await;
+        line.settle().await;
         let _step = life.step("save the machine");
         let (control, held) = life.save_control(&mut channels).await?;
         life.settle().await;

@@ -12,7 +12,7 @@ use super::boot::login_prompt;
 use super::command::Collector;
 use super::frame::Nonce;
 use super::shell::{self, Language};
-use crate::console::Pattern;
+use crate::console::{Console, Pattern};
 use crate::mutex::lock;
 use crate::{ErrorKind, Result, secrets};
 
@@ -48,6 +48,30 @@ pub(super) struct ShellLine {
     uptime: (f64, Instant),
     /// A command is under way, or was when the future that drove it was dropped.
     busy: bool,
+    /// A command whose end nobody has waited for yet.
+    unfinished: Option<Unfinished>,
+}
+
+/// A command that ends by itself; what it prints is taken from the console meanwhile.
+#[derive(Debug)]
+struct Unfinished {
+    running: Running,
+    taking: tokio::task::JoinHandle<()>,
+}
+
+/// Whoever has the console next gets what comes on it.
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.taking.abort();
+    }
+}
+
+/// What came first.
+pub(super) enum Until<T> {
+    /// What was waited for. The command goes on.
+    Then(T),
+    /// The end of the command.
+    Ended(Box<Ended>),
 }
 
 /// A password, which no `{:?}` shows.
@@ -114,7 +138,14 @@ enum Answering {
 }
 
 /// A command that is being collected from the console.
+#[derive(Clone)]
 struct Running(Arc<Mutex<Collector>>);
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Running")
+    }
+}
 
 impl Running {
     fn new(user: &str, since: f64) -> Self {
@@ -126,9 +157,19 @@ impl Running {
     }
 
     /// Collects until the command starts, asks or ends.
-    async fn progress(&self, life: &Life, limit: Duration) -> Result {
+    async fn progress(&self, console: &Console, limit: Duration) -> Result {
         let collector = Arc::clone(&self.0);
-        life.console.tap(limit, move |chunk| lock(&collector).push(chunk)).await
+        console.tap(limit, move |chunk| lock(&collector).push(chunk)).await
+    }
+
+    /// Collects until the command ends, at most until then.
+    async fn to_end(&self, console: &Console, deadline: Instant) {
+        while self.collector().status().is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.progress(console, left).await.is_err() {
+                return;
+            }
+        }
     }
 
     fn finish(self) -> Collector {
@@ -147,6 +188,7 @@ impl ShellLine {
             process: String::new(),
             uptime: (f64::NAN, Instant::now()),
             busy: false,
+            unfinished: None,
         };
         shell.process = shell.serve(life).await?;
         Ok(shell)
@@ -167,14 +209,23 @@ impl ShellLine {
     pub(super) fn resume(saved: SavedShell) -> Self {
         let SavedShell { user, password, language, process, uptime } = saved;
         let uptime = (uptime.unwrap_or(f64::NAN), Instant::now());
-        Self { id: new_id(), user, password: Secret(password), language, process, uptime, busy: false }
+        Self {
+            id: new_id(),
+            user,
+            password: Secret(password),
+            language,
+            process,
+            uptime,
+            busy: false,
+            unfinished: None,
+        }
     }
 
     /// The shell of a record.
     pub(super) fn replayed(user: &str, language: Language) -> Self {
         let (user, password, process) = (user.to_owned(), Secret::new(""), String::new());
         let uptime = (f64::NAN, Instant::now());
-        Self { id: new_id(), user, password, language, process, uptime, busy: false }
+        Self { id: new_id(), user, password, language, process, uptime, busy: false, unfinished: None }
     }
 
     /// Who has logged in has this one.
@@ -217,7 +268,7 @@ impl ShellLine {
         let running = Running::new(&self.user, f64::NAN);
         let line = shell::serve(self.language, running.collector().nonce());
         life.console.send_line(&line).await?;
-        running.progress(life, life.limit(ANSWER)).await.map_err(|error| match error.kind() {
+        running.progress(&life.console, life.limit(ANSWER)).await.map_err(|error| match error.kind() {
             ErrorKind::Timeout => life
                 .session_ended("start of a session", "the shell did not take the line that makes it serve commands")
                 .likely_cause("its start-up files redefine `read`, `printf` or `stty`, or another program has the terminal"),
@@ -234,15 +285,74 @@ impl ShellLine {
 
     /// Runs `command`; its end comes within `limit`, or it is interrupted.
     pub(super) async fn run(&mut self, life: &Life, command: &str, limit: Duration) -> Result<Ended> {
+        match self.run_until(life, command, limit, std::future::pending::<std::convert::Infallible>()).await?
+        {
+            Until::Ended(ended) => Ok(*ended),
+            Until::Then(never) => match never {},
+        }
+    }
+
+    /// [`ShellLine::run`], unless `then` comes first: the command goes on, and ends by itself soon. Whatever is done next
+    /// on the console waits for that.
+    pub(super) async fn run_until<T>(
+        &mut self,
+        life: &Life,
+        command: &str,
+        limit: Duration,
+        then: impl Future<Output = T>,
+    ) -> Result<Until<T>> {
+        self.settle().await;
+        let deadline = Instant::now() + limit;
+        let mut running = None;
+        tokio::select! {
+            biased;
+            then = then => {
+                if let Some(running) = running {
+                    self.goes_on(life, running, deadline);
+                }
+                Ok(Until::Then(then))
+            }
+            ended = self.run_to_end(life, command, deadline, &mut running) => Ok(Until::Ended(Box::new(ended?))),
+        }
+    }
+
+    /// The command is looked after by somebody else from now on.
+    fn goes_on(&mut self, life: &Life, running: Running, deadline: Instant) {
+        let (console, taken) = (life.console.clone(), running.clone());
+        let taking = tokio::spawn(async move { taken.to_end(&console, deadline).await });
+        self.unfinished = Some(Unfinished { running, taking });
+    }
+
+    /// Waits for the end of a command that ends by itself.
+    pub(super) async fn settle(&mut self) {
+        let Some(Unfinished { taking, .. }) = &mut self.unfinished else { return };
+        // It ends at its limit at the latest.
+        let _ = taking.await;
+        if let Some(unfinished) = self.unfinished.take()
+            && unfinished.running.collector().status().is_some()
+        {
+            self.busy = false;
+            self.note_uptime(&unfinished.running.collector());
+        }
+    }
+
+    /// Runs `command`, which is `running` once it was typed.
+    async fn run_to_end(
+        &mut self,
+        life: &Life,
+        command: &str,
+        deadline: Instant,
+        running: &mut Option<Running>,
+    ) -> Result<Ended> {
         if self.busy && self.break_off(life).await? == Answering::Another {
             // The future of the last command was dropped while it ran, or somebody else had the terminal.
             return Ok(Ended::LoggedOut(Running::new(&self.user, f64::NAN).finish()));
         }
-        let deadline = Instant::now() + limit;
         self.busy = true;
-        let Some(running) = self.begin(life, command).await? else {
+        let Some(begun) = self.begin(life, command).await? else {
             return Ok(Ended::LoggedOut(Running::new(&self.user, f64::NAN).finish()));
         };
+        let running = running.insert(begun).clone();
         let mut printed = 0;
         loop {
             // The end may have come in one chunk with the start.
@@ -260,7 +370,7 @@ impl ShellLine {
                 self.answer_sudo(life, &running).await?;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            match running.progress(life, life.limit(BACK_AT_LOGIN).min(left)).await {
+            match running.progress(&life.console, life.limit(BACK_AT_LOGIN).min(left)).await {
                 Ok(()) => {}
                 Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
                 Err(_) if Instant::now() >= deadline => {
@@ -317,7 +427,7 @@ impl ShellLine {
                         break;
                     }
                 }
-                running.progress(life, life.limit(ANSWER)).await?;
+                running.progress(&life.console, life.limit(ANSWER)).await?;
             }
         }
         Ok(())
@@ -339,7 +449,7 @@ impl ShellLine {
         // A command that takes ^C in good order prints its last words, and the loop its marker.
         let deadline = Instant::now() + life.limit(LAST_WORDS);
         while running.collector().status().is_none() {
-            match running.progress(life, deadline.saturating_duration_since(Instant::now())).await {
+            match running.progress(&life.console, deadline.saturating_duration_since(Instant::now())).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Timeout => break,
                 Err(error) => return Err(error),
@@ -406,6 +516,7 @@ impl ShellLine {
 
     /// Ends the shell and waits for the login prompt, or for the shell of whom the console logs in by itself.
     pub(super) async fn leave(&mut self, life: &Life) -> Result {
+        self.settle().await;
         if self.busy && self.break_off(life).await? == Answering::Another {
             return Ok(());
         }

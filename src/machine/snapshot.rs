@@ -62,7 +62,8 @@ impl Machine {
         let _changing = self.shared.changing.lock().await;
         let life = self.life();
         let mut channels = life.control.channels().await;
-        let line = life.line.lock().await;
+        let mut line = life.line.lock().await;
+        line.settle().await;
         let number = self.shared.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
         let _step = life.step(format!("take snapshot {number}"));
         let (control, _held) = life.save_control(&mut channels).await?;

@@ -353,6 +353,7 @@ impl Life {
             interface: "org.freedesktop.DBus.Properties",
             member: "Get",
             arguments: &["org.freedesktop.systemd1.Manager", "SystemState"],
+            flags: &[],
         };
         call.write(1, &mut question);
         let Some(answer) = self.question("the state of the system", &question).await else { return false };

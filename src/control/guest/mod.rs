@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 /// The program that serves the port: static, without a C library. Empty where it couldn't be compiled.
 const HELPER: &[u8] = include_bytes!(env!("NIXVM_GUEST_HELPER"));
 
-/// What a shell sources to serve the port that is open as descriptor 3.
-pub(crate) const SERVER: &str = include_str!("server.sh");
+/// What makes itself a service, and then serves the port.
+pub(crate) const SERVER: &str = concat!(include_str!("launch.sh"), include_str!("server.sh"));
 
 /// Changes when something that runs in the machine does.
 pub(crate) fn print() -> String {

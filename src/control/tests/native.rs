@@ -8,8 +8,11 @@ use std::time::Instant;
 
 use super::guest::{LIMIT, options, request, soon};
 use crate::ErrorKind;
-use crate::control::guest::{SERVER, helper_for};
+use crate::control::guest::helper_for;
 use crate::control::{Channel, Handshake, Progress, Request, Running, Shell, Way};
+
+/// Without what makes it a service.
+const SERVER: &str = include_str!("../guest/server.sh");
 
 const NONCE: &str = super::guest::NONCE;
 
@@ -21,7 +24,9 @@ while read -r kind size nonce <&3; do
   [ "$nonce" = "$2" ] || continue
   head -c "$size" <&3 >"$1"
   if [ "$kind" = helper ]; then
-    chmod 755 "$1" && "$1" check && exec "$1" serve 3 "$BASH"
+    chmod 755 "$1"
+    "$1" # It refuses to do nothing, where it runs.
+    [ "$?" != 64 ] || exec "$1" serve 3 "$BASH"
     printf 'refused\n' >&3
   else
     . "$1"

@@ -60,6 +60,35 @@ fn a_service_is_called_after_it_has_answered_the_hello() {
     assert_eq!(ask(&mut guest, b"dbus no-nul").1, "status 1\n");
 }
 
+/// A bus wants to be greeted by a call of its own.
+#[test]
+fn each_of_several_calls_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let calls = [message(1, b""), message(1, b"power off")].concat();
+    let answers = [message(2, b"hello"), message(4, b"something"), message(2, b"it does")];
+    let (told, expected) = (answers.clone(), calls.clone());
+    let service = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut said = vec![0; 100];
+        let _ = socket.read(&mut said).unwrap();
+        socket.write_all(b"OK 1234\r\n").unwrap();
+        let mut said = vec![0; expected.len()];
+        socket.read_exact(&mut said).unwrap();
+        assert_eq!(said, expected);
+        for answer in told {
+            socket.write_all(&answer).unwrap();
+            std::thread::yield_now();
+        }
+    });
+    let mut guest = Guest::start(Way::Helper);
+    let socket = path.as_os_str().as_encoded_bytes();
+    let question = [&b"dbus "[..], socket, b"\0\0AUTH\r\nBEGIN\r\n", &calls].concat();
+    assert_eq!(ask(&mut guest, &question), (answers.concat(), "status 0\n".to_owned()));
+    service.join().unwrap();
+}
+
 /// A message of D-Bus without fields.
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut message = vec![b'l', kind, 0, 1];

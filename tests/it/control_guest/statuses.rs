@@ -147,8 +147,50 @@ fn the_port_may_be_any_descriptor() {
 }
 
 #[test]
-fn it_says_whether_it_can_run() {
-    let check = |argument| std::process::Command::new(env!("NIXVM_GUEST_HELPER")).arg(argument).status();
-    assert_eq!(check("check").unwrap().code(), Some(0));
-    assert_eq!(check("nonsense").unwrap().code(), Some(64));
+fn it_says_that_it_could_not_begin() {
+    let begin = |arguments: &[&str]| {
+        std::process::Command::new(env!("NIXVM_GUEST_HELPER")).args(arguments).status().unwrap().code()
+    };
+    assert_eq!(begin(&["nonsense"]), Some(64));
+    if !std::path::Path::new("/run/systemd/private").exists() {
+        assert_eq!(begin(&["begin", "/run/nixvm-1", "/dev/null"]), Some(1));
+    }
+}
+
+/// Serves with a bell; what waits for it.
+fn with_bell(name: &str) -> (Guest, std::os::unix::net::UnixDatagram) {
+    use std::os::linux::net::SocketAddrExt as _;
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+    let bell = std::os::unix::net::UnixDatagram::bind_addr(&address).unwrap();
+    bell.set_read_timeout(Some(crate::hang::HANG)).unwrap();
+    let mut command = std::process::Command::new("sh");
+    let script = r#"exec 3<&0 </dev/null >/dev/null; printf '\nhere\n' >&3; exec "$0" serve 3 "" "$1""#;
+    command.args(["-c", script, env!("NIXVM_GUEST_HELPER"), name]);
+    let mut guest = Guest::spawn(Way::Helper, command);
+    guest.skip_to_hello();
+    (guest, bell)
+}
+
+/// What started the service ends then.
+#[test]
+fn it_says_once_that_its_first_command_has_ended_or_that_none_comes() {
+    let name = |which: &str| format!("/run/nixvm-test-{}-{which}", std::process::id());
+    let (mut guest, bell) = with_bell(&name("command"));
+    assert_eq!(guest.run("echo one").text(), "one\n");
+    bell.recv(&mut [0]).unwrap();
+    assert_eq!(guest.run("echo two").text(), "two\n");
+    bell.set_nonblocking(true).unwrap();
+    assert_eq!(bell.recv(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    let (mut guest, bell) = with_bell(&name("none"));
+    bell.recv(&mut [0]).unwrap();
+    drop(bell);
+    assert_eq!(guest.run("echo one").text(), "one\n");
+    // Nobody waits for it.
+    let mut command = std::process::Command::new("sh");
+    let script =
+        r#"exec 3<&0 </dev/null >/dev/null; printf '\nhere\n' >&3; exec "$0" serve 3 "" nobody-waits"#;
+    command.args(["-c", script.trim_end(), env!("NIXVM_GUEST_HELPER")]);
+    let mut guest = Guest::spawn(Way::Helper, command);
+    guest.skip_to_hello();
+    assert_eq!(guest.run("echo one").text(), "one\n");
 }

@@ -70,6 +70,13 @@ impl Bytes {
         self.filled(bytes.len());
     }
 
+    /// All that is queued, for ever.
+    pub fn leak(self) -> &'static [u8] {
+        let bytes = core::mem::ManuallyDrop::new(self);
+        // SAFETY: head..tail was written, and the mapping is never given back.
+        unsafe { slice::from_raw_parts(bytes.start.add(bytes.head), bytes.tail - bytes.head) }
+    }
+
     fn grow(&mut self, n: usize) {
         let wanted = (self.tail + n).max(self.capacity * 2).next_multiple_of(PAGE);
         let grown = if self.start.is_null() {

@@ -1,14 +1,16 @@
 //! The helper: runs commands for the host, all over one descriptor.
 //!
 //! It is fetched into the machine's memory and needs nothing there but a kernel and a bash. It has no C
-//! library, since the machine's may be any or at any path. `check` says whether it can run here;
-//! `serve 3 BASH` serves the port that is open as descriptor 3; `serve - BASH NONCE` serves standard input
-//! and output, and says the channel's first line itself.
+//! library, since the machine's may be any or at any path. `begin ITSELF PORT` has systemd start a service
+//! that serves the port; `serve 3 BASH BELL` is what that service runs, with the port open as descriptor 3;
+//! `serve - BASH NONCE` serves standard input and output, and says the channel's first line itself. Where
+//! BASH is empty, it is looked for on PATH.
 
 #![no_std]
 #![no_main]
 
 mod awaken;
+mod begin;
 mod bytes;
 mod command;
 mod frame;
@@ -53,13 +55,16 @@ extern "C" fn start(stack: *const usize) -> ! {
         (arguments, Environment::new(first.add(count + 1)))
     };
     sys::exit(match arguments {
-        [_, b"check\0", ..] => check(),
+        [_, b"begin\0", itself, port, _] => begin::begin(itself, port),
         [_, b"serve\0", b"-\0", bash, nonce] => {
             say_hello_to(nonce);
-            serve::serve(Fd::inherited(0), Some(Fd::inherited(1)), bash, environment)
+            serve::serve(Fd::inherited(0), Some(Fd::inherited(1)), bash, environment, b"")
         }
-        [_, b"serve\0", port, bash, _] => match frame::number(&port[..port.len() - 1]) {
-            Some(number) => serve::serve(Fd::inherited(number as i32), None, bash, environment),
+        [_, b"serve\0", port, bash, bell] => match frame::number(&port[..port.len() - 1]) {
+            Some(number) => {
+                let bell = &bell[..bell.len() - 1];
+                serve::serve(Fd::inherited(number as i32), None, bash, environment, bell)
+            }
             None => 64,
         },
         _ => 64,
@@ -75,9 +80,4 @@ fn say_hello_to(nonce: &[u8]) {
     let output = core::mem::ManuallyDrop::new(Fd::inherited(1));
     // When it fails, so will all that comes after.
     let _ = output.write(line.bytes());
-}
-
-/// Whether it can run here: it does, and there are pipes.
-fn check() -> i32 {
-    i32::from(sys::pipe().is_err())
 }

@@ -20,7 +20,7 @@ impl Server {
     pub fn take_question(&mut self, id: u32, content: &[u8]) {
         let mut answer = Bytes::new();
         let done = match content.strip_prefix(b"dbus ") {
-            Some(call) => dbus(call, &mut answer),
+            Some(question) => dbus(question, &mut answer),
             None => match content.strip_prefix(b"connect ") {
                 Some(path) => listens(path, &mut answer),
                 None => false,
@@ -37,25 +37,31 @@ impl Server {
     }
 }
 
-/// `PATH`, a NUL, and what is sent to the socket there: a hello and one call. The messages that come are the answer,
-/// up to the one that answers the call.
-fn dbus(call: &[u8], answer: &mut Bytes) -> bool {
-    let Some(end) = call.iter().position(|&byte| byte == 0) else { return false };
-    let Ok(socket) = sys::connect(&call[..end]) else { return false };
-    let call = &call[end + 1..];
-    let Some(begun) = call.windows(BEGIN.len()).position(|window| window == BEGIN) else { return false };
-    let (hello, call) = call.split_at(begun + BEGIN.len());
+/// `PATH`, a NUL, and what is sent to the socket there: see [`call`].
+fn dbus(question: &[u8], answer: &mut Bytes) -> bool {
+    let Some(end) = question.iter().position(|&byte| byte == 0) else { return false };
+    call(&question[..end], &question[end + 1..], PATIENCE, answer).is_some()
+}
+
+/// Sends a hello and calls to the socket at a path. The messages that come are the answer, up to the one that answers
+/// the last call: whether that is more than a refusal, or none where it does not come. `patience`: for the service to go on
+/// with it, in milliseconds.
+pub fn call(path: &[u8], question: &[u8], patience: usize, answer: &mut Bytes) -> Option<bool> {
+    let socket = sys::connect(path).ok()?;
+    let begun = question.windows(BEGIN.len()).position(|window| window == BEGIN)?;
+    let (hello, call) = question.split_at(begun + BEGIN.len());
     if !written(&socket, hello) {
-        return false;
+        return None;
     }
+    let calls = of_kinds(call, &[1]).0.max(1);
     let mut greeted = false;
     while answer.len() < ANSWER {
         let mut watched = [Watched { fd: socket.number(), events: POLLIN, seen: 0 }];
-        if !matches!(sys::wait_for(&mut watched, Some(PATIENCE)), Ok(true)) {
-            return false;
+        if !matches!(sys::wait_for(&mut watched, Some(patience)), Ok(true)) {
+            return None;
         }
         match socket.read(&mut answer.room(ANSWER)[..4096]) {
-            Ok(0) | Err(_) => return false,
+            Ok(0) | Err(_) => return None,
             Ok(count) => answer.filled(count),
         }
         if !greeted && let Some(end) = answer.front().iter().position(|&byte| byte == b'\n') {
@@ -63,14 +69,15 @@ fn dbus(call: &[u8], answer: &mut Bytes) -> bool {
             answer.consume(end + 1);
             greeted = true;
             if !written(&socket, call) {
-                return false;
+                return None;
             }
         }
-        if greeted && has_answer(answer.front()) {
-            return true;
+        let (answers, last) = of_kinds(answer.front(), &[2, 3]);
+        if greeted && answers >= calls {
+            return Some(last == 2);
         }
     }
-    false
+    None
 }
 
 fn written(socket: &Fd, mut bytes: &[u8]) -> bool {
@@ -83,24 +90,26 @@ fn written(socket: &Fd, mut bytes: &[u8]) -> bool {
     true
 }
 
-/// Whether the answer to a call, or its refusal, is among these messages as a whole.
-fn has_answer(mut messages: &[u8]) -> bool {
+/// How many of these messages are of some kinds, as far as they are whole, and the kind of the last of them: 1 is a
+/// call, 2 an answer, 3 a refusal.
+fn of_kinds(mut messages: &[u8], kinds: &[u8]) -> (usize, u8) {
+    let mut found = (0, 0);
     while messages.len() >= HEADER {
         let number = |at: usize| {
             u32::from_le_bytes([messages[at], messages[at + 1], messages[at + 2], messages[at + 3]]) as usize
         };
         let (body, fields) = (number(4), number(12));
         if body > ANSWER || fields > ANSWER {
-            return false;
+            break;
         }
         let whole = (HEADER + fields).next_multiple_of(8) + body;
         if messages.len() < whole {
-            return false;
+            break;
         }
-        if matches!(messages[1], 2 | 3) {
-            return true;
+        if kinds.contains(&messages[1]) {
+            found = (found.0 + 1, messages[1]);
         }
         messages = &messages[whole..];
     }
-    false
+    found
 }

@@ -1,5 +1,6 @@
 //! The loop: frames in, commands to workers, output and answers out. It never waits but in one place.
 
+use crate::begin::ring;
 use crate::bytes::Bytes;
 use crate::command::{COMMANDS, Commands};
 use crate::frame::{self, Next};
@@ -50,10 +51,21 @@ pub struct Server {
     pub kernel: Kernel,
     /// Frames on their way to the host.
     pub out: Bytes,
+    /// What is rung when the first command has ended; empty once it was.
+    pub bell: &'static [u8],
 }
 
 /// Serves until the port ends; the exit status.
-pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: Environment) -> i32 {
+///
+/// `bell` is rung when the first command has ended, or none comes; it may be empty.
+pub fn serve(
+    input: Fd,
+    output: Option<Fd>,
+    bash: &'static [u8],
+    environment: Environment,
+    bell: &'static [u8],
+) -> i32 {
+    let bash = if bash == b"\0" { found_bash(environment) } else { bash };
     sys::close_all_but(input.number());
     sys::leave_session();
     // An emulator keeps what it translated by its address: without this it translates bash again for each command.
@@ -77,6 +89,7 @@ pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: En
         leftovers: Leftovers::new(),
         kernel: Kernel::new(),
         out: Bytes::new(),
+        bell,
     };
     let port_out = output.as_ref().unwrap_or(&input);
     for port in [&input, port_out] {
@@ -90,6 +103,20 @@ pub fn serve(input: Fd, output: Option<Fd>, bash: &'static [u8], environment: En
         worker.kill();
     }
     status
+}
+
+/// The bash on PATH, as a C string; an empty one where there is none.
+fn found_bash(environment: Environment) -> &'static [u8] {
+    for folder in environment.value(b"PATH").unwrap_or(b"").split(|&byte| byte == b':') {
+        let mut path = Bytes::new();
+        for part in [folder, b"/bash\0"] {
+            path.push(part);
+        }
+        if folder.first() == Some(&b'/') && sys::can_run(path.front()) {
+            return path.leak();
+        }
+    }
+    b"\0"
 }
 
 /// Reads what is there, up to the length of a frame: a port gives a page at a time. Whether it goes on.
@@ -124,6 +151,9 @@ impl Server {
         loop {
             if !self.flush(output) {
                 return 0;
+            }
+            if self.is_filling || self.early != Early::Unproven {
+                ring(core::mem::take(&mut self.bell));
             }
             // After the answers: what comes next costs a fork.
             let is_full = self.keep_ready();

@@ -78,6 +78,7 @@ pub mod number {
     pub const DUP3: usize = 24;
     pub const FCNTL: usize = 25;
     pub const IOCTL: usize = 29;
+    pub const FACCESSAT: usize = 48;
     pub const OPENAT: usize = 56;
     pub const CLOSE: usize = 57;
     pub const PIPE2: usize = 59;
@@ -96,6 +97,7 @@ pub mod number {
     pub const UNAME: usize = 160;
     pub const PRCTL: usize = 167;
     pub const SOCKET: usize = 198;
+    pub const BIND: usize = 200;
     pub const CONNECT: usize = 203;
     pub const MUNMAP: usize = 215;
     pub const MREMAP: usize = 216;

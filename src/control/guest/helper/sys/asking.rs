@@ -38,11 +38,15 @@ impl Address {
         Ok(address)
     }
 
-    fn connect(&self, kind: usize) -> Result<Fd, isize> {
+    fn socket(kind: usize) -> Result<Fd, isize> {
         // SAFETY: plain numbers.
         let made =
             checked(|| unsafe { call(number::SOCKET, [AF_UNIX as usize, kind | SOCK_CLOEXEC, 0, 0, 0, 0]) })?;
-        let socket = Fd(made as i32);
+        Ok(Fd(made as i32))
+    }
+
+    fn connect(&self, kind: usize) -> Result<Fd, isize> {
+        let socket = Address::socket(kind)?;
         // SAFETY: the address is ours, and has at least the length that is given.
         checked(|| unsafe {
             call(number::CONNECT, [socket.number() as usize, &raw const *self as usize, self.length, 0, 0, 0])
@@ -54,6 +58,24 @@ impl Address {
 /// Connects to the socket of a service, by its path.
 pub fn connect(path: &[u8]) -> Result<Fd, isize> {
     Address::new(path)?.connect(SOCK_STREAM)
+}
+
+/// Waits to be told something.
+pub fn bell(name: &[u8]) -> Result<Fd, isize> {
+    let (address, socket) = (Address::new(name)?, Address::socket(SOCK_DGRAM)?);
+    // SAFETY: the address is ours, and has at least the length that is given.
+    checked(|| unsafe {
+        let at = &raw const address as usize;
+        call(number::BIND, [socket.number() as usize, at, address.length, 0, 0, 0])
+    })?;
+    Ok(socket)
+}
+
+/// Tells it, where somebody waits.
+pub fn ring(name: &[u8]) {
+    if let Ok(socket) = Address::new(name).and_then(|address| address.connect(SOCK_DGRAM | SOCK_NONBLOCK)) {
+        let _ = socket.write(b"\n");
+    }
 }
 
 /// Whether a socket can be connected to, of whatever type it is. A path may be longer than that of an address.

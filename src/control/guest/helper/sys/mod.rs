@@ -10,7 +10,7 @@ mod machine;
 mod process;
 mod signals;
 
-pub use asking::{connect, reaches};
+pub use asking::{bell, connect, reaches, ring};
 pub use clock::{seed, set_clock};
 pub use early::{Place, arguments_of, random, write_into};
 pub use process::{Environment, close_all_but, exit, fix_addresses, kill, leave_session, spawn, wait_any};
@@ -129,6 +129,15 @@ pub fn open(path: &[u8], write: bool) -> Result<Fd, isize> {
 fn open_path(path: &[u8]) -> Result<Fd, isize> {
     const O_PATH: usize = 0o10000000;
     open_as(path, O_PATH)
+}
+
+/// Whether there is a program at a path, which ends with a NUL.
+pub fn can_run(path: &[u8]) -> bool {
+    const X_OK: usize = 1;
+    const AT_FDCWD: usize = -100isize as usize;
+    // SAFETY: the path ends with a NUL.
+    path.last() == Some(&0)
+        && checked(|| unsafe { call(number::FACCESSAT, [AT_FDCWD, path.as_ptr() as usize, X_OK, 0, 0, 0]) }).is_ok()
 }
 
 fn open_as(path: &[u8], flags: usize) -> Result<Fd, isize> {

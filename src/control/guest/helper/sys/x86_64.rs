@@ -88,6 +88,7 @@ pub mod number {
     pub const MREMAP: usize = 25;
     pub const SOCKET: usize = 41;
     pub const CONNECT: usize = 42;
+    pub const BIND: usize = 49;
     pub const CLONE: usize = 56;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
@@ -102,6 +103,7 @@ pub mod number {
     pub const CLOCK_SETTIME: usize = 227;
     pub const EXIT_GROUP: usize = 231;
     pub const OPENAT: usize = 257;
+    pub const FACCESSAT: usize = 269;
     pub const PPOLL: usize = 271;
     pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292;
