@@ -73,6 +73,12 @@ pub enum ErrorKind {
     EmergencyMode,
     /// QEMU ended while the machine was needed.
     QemuGone,
+    /// QEMU runs, but has stopped the guest for good: KVM could not run it any further.
+    GuestStopped,
+    /// QEMU runs, but has stopped the guest since a disk image could not be read or written.
+    DiskError,
+    /// The guest was reset again and again before it came up, and nothing had asked for that.
+    BootLoop,
     /// The machine booted but no login prompt appeared on the serial console.
     NoLoginPrompt,
     /// The guest stopped printing in the middle of its boot.
@@ -149,6 +155,14 @@ impl Error {
         self.0.kind = ErrorKind::Incomplete;
         self.0.quoted = None;
         self.0.summary = format!("{}, or it is lost: {lost}", self.0.summary);
+        self
+    }
+
+    /// The same error with another summary, in which no password is expected.
+    #[must_use]
+    pub(crate) fn with_summary(mut self, summary: impl Into<String>) -> Self {
+        self.0.quoted = None;
+        self.0.summary = summary.into();
         self
     }
 

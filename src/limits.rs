@@ -25,6 +25,20 @@ impl Speed {
         self.0
     }
 
+    /// A limit for something that waits for the clock as well (a delay, a service that does not stop): `limit`, which is
+    /// written for a fast host, but no less than `floor`, on any host.
+    ///
+    /// ```
+    /// use nixvm_test::Speed;
+    /// use std::time::Duration;
+    /// let (limit, floor) = (Duration::from_secs(6), Duration::from_secs(30));
+    /// assert_eq!(Speed::new(1.0).scale_to_at_least(limit, floor), Duration::from_secs(30));
+    /// assert_eq!(Speed::new(8.0).scale_to_at_least(limit, floor), Duration::from_secs(48));
+    /// ```
+    pub fn scale_to_at_least(self, limit: Duration, floor: Duration) -> Duration {
+        self.scale(limit).max(floor)
+    }
+
     /// A limit written for a fast host, as it holds on this one.
     pub fn scale(self, limit: Duration) -> Duration {
         limit.mul_f64(self.0)

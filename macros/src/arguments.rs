@@ -45,16 +45,32 @@ pub struct Budget {
     pub boot: Option<Duration>,
     /// Of that, what systemd takes.
     pub userspace: Option<Duration>,
+    /// It holds where machines run under TCG, and not under KVM.
+    pub under_tcg: bool,
 }
 
 impl Budget {
     fn parse(name: &Ident, pairs: Option<Vec<(Ident, LitStr)>>) -> Result<Self> {
         const EXPECTED: &str =
             "expected what may take how long: `budget(boot = \"20s\", userspace = \"12s\")`";
+        const ACCELERATORS: &str =
+            "a budget holds under one accelerator: \"kvm\", which it is when not given, or \"tcg\"";
         let mut budget = Self::default();
+        let mut accelerator = None;
         let pairs =
             pairs.filter(|pairs| !pairs.is_empty()).ok_or_else(|| Error::new(name.span(), EXPECTED))?;
         for (part, limit) in pairs {
+            if part == "accelerator" {
+                budget.under_tcg = match limit.value().as_str() {
+                    "kvm" => false,
+                    "tcg" => true,
+                    _ => return Err(Error::new(limit.span(), ACCELERATORS)),
+                };
+                if accelerator.replace(()).is_some() {
+                    return Err(Error::new(part.span(), format!("`{part}` is given twice")));
+                }
+                continue;
+            }
             let parsed = duration::parse(&limit.value()).map_err(|why| Error::new(limit.span(), why))?;
             let place = match part.to_string().as_str() {
                 "boot" => &mut budget.boot,
@@ -64,6 +80,9 @@ impl Budget {
             if place.replace(parsed).is_some() {
                 return Err(Error::new(part.span(), format!("`{part}` is given twice")));
             }
+        }
+        if budget.boot.is_none() && budget.userspace.is_none() {
+            return Err(Error::new(name.span(), EXPECTED));
         }
         Ok(budget)
     }

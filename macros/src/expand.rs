@@ -48,6 +48,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
     let timeout = option(arguments.timeout.map(time));
     let (boot, userspace) = (arguments.budget.boot.map(time), arguments.budget.userspace.map(time));
     let (boot, userspace) = (option(boot), option(userspace));
+    let under_tcg = arguments.budget.under_tcg;
     let allow = &arguments.allow;
     let memory = option(arguments.memory.map(|size| quote!(#size)));
     let retries = option(arguments.retries.map(|count| quote!(#count)));
@@ -89,7 +90,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
                 ignore: #ignore,
                 timeout: #timeout,
                 allow: &[#(#allow),*],
-                budget: ::nixvm_test::__private::Budget { boot: #boot, userspace: #userspace },
+                budget: ::nixvm_test::__private::Budget { boot: #boot, userspace: #userspace, under_tcg: #under_tcg },
                 from: #from,
                 retries: #retries,
                 memory: #memory,

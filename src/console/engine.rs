@@ -16,6 +16,7 @@ use super::terminal::Terminal;
 use super::track::{PIECE, Position, Track};
 use super::transcript::Transcript;
 use super::watch::{Fatal, FatalWatch, Watch};
+use crate::Error;
 use crate::secrets::{self, bytes::MARGIN};
 
 /// How much of the end is rendered for people.
@@ -38,6 +39,7 @@ pub(super) struct Engine {
     pub(super) watch: FatalWatch,
     fatal: Option<Fatal>,
     closed: Option<String>,
+    halted: Option<Error>,
     terminal: Terminal,
     transcript: Option<Transcript>,
     /// Somebody is told all that comes: see [`super::Console::tell_lines`].
@@ -78,6 +80,7 @@ impl Engine {
             watch: FatalWatch::new(watch),
             fatal: None,
             closed: None,
+            halted: None,
             terminal: Terminal::default(),
             transcript,
             told: false,
@@ -276,6 +279,16 @@ impl Engine {
     /// Silence has confirmed it.
     pub(super) fn confirm(&mut self, fatal: Fatal) {
         self.fatal.get_or_insert(fatal);
+    }
+
+    /// Why the guest is stopped, or that it is not any more.
+    pub(super) fn halt(&mut self, why: Option<Error>) {
+        self.halted = why;
+    }
+
+    /// Why the guest is stopped, if it is and somebody watches for that.
+    pub(super) fn halted(&self) -> Option<&Error> {
+        self.halted.as_ref().filter(|_| self.watch.mode != Watch::Off)
     }
 
     /// What is watched for from now on. A new boot begins with a clean slate.

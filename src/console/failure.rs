@@ -70,6 +70,12 @@ impl<'a> Wait<'a> {
         }
     }
 
+    /// The guest is stopped.
+    pub(super) fn halted(&self, engine: &Engine, why: &Error) -> Error {
+        let doing = format!("waiting for {}", self.wanted());
+        halted(self.console, engine, &doing, why).took(self.elapsed, self.limit)
+    }
+
     /// The line is closed.
     pub(super) fn closed(&self, engine: &Engine, why: &str) -> Error {
         let doing = format!("waiting for {}", self.wanted());
@@ -135,6 +141,13 @@ pub(super) fn gone(console: &str, engine: &Engine, doing: &str, why: &str) -> Er
         .section("what is known of its end", shown_lines(why))
         .section("last lines of the console", engine.last_lines(0, LINES))
         .next_step("what QEMU said at its end stands above; a guest that powers off by itself ends it, too")
+}
+
+/// The guest was stopped while something was done with the line.
+pub(super) fn halted(console: &str, engine: &Engine, doing: &str, why: &Error) -> Error {
+    why.clone()
+        .with_summary(format!("{console}: {} (while {doing})", why.summary()))
+        .section("last lines of the console", engine.last_lines(0, LINES))
 }
 
 /// Masked and on one harmless line.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
@@ -16,7 +16,7 @@ use super::failure;
 use super::found::Match;
 use super::options::ConsoleOptions;
 use super::pattern::Pattern;
-use super::reader::{self, Reader};
+use super::reader::{self, Halted, Reader};
 use super::track::Position;
 use super::transcript::Transcript;
 use super::turn::Turn;
@@ -79,6 +79,16 @@ pub struct Since {
     pub text: String,
     /// How many bytes at its start are not kept any more.
     pub dropped: u64,
+}
+
+/// A console that is let go all the same.
+pub(crate) struct WeakConsole(Weak<Held>);
+
+impl WeakConsole {
+    /// The console, unless it was let go.
+    pub(crate) fn upgrade(&self) -> Option<Console> {
+        self.0.upgrade().map(Console)
+    }
 }
 
 impl Line {
@@ -179,9 +189,19 @@ impl Console {
             speed: options.speed,
             window,
         });
-        let reader = Reader { line: line.clone(), events: options.events, closed: options.closed };
+        let reader = Reader {
+            line: line.clone(),
+            events: options.events,
+            closed: options.closed,
+            halted: Halted::of(options.halted),
+        };
         let reader = runtime.spawn(reader.run(incoming));
         Ok((Self(Arc::new(Held { line, reader: reader.abort_handle() })), reader))
+    }
+
+    /// A handle that does not keep it open.
+    pub(crate) fn downgrade(&self) -> WeakConsole {
+        WeakConsole(Arc::downgrade(&self.0))
     }
 
     /// Waits until `pattern` has come, `limit` at most (as it is: it is not scaled). What has come
@@ -352,7 +372,14 @@ impl Line {
             }
             writer.flush().await
         };
-        match timeout(limit, write).await {
+        let written_or_not = tokio::select! {
+            biased;
+            written = timeout(limit, write) => written,
+            why = self.until_halted() => {
+                return Err(failure::halted(&self.name, &self.engine(), "typing", &why));
+            }
+        };
+        match written_or_not {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 tracing::debug!(console = self.name, %error, "the line does not take input");
@@ -371,6 +398,20 @@ impl Line {
                     .section("last lines of the console", engine.last_lines(0, 25))
                     .likely_cause("nothing in the guest reads its serial console any more"))
             }
+        }
+    }
+
+    /// Waits until the guest is stopped.
+    async fn until_halted(&self) -> Error {
+        loop {
+            let news = self.news.notified();
+            tokio::pin!(news);
+            // Before it is looked: what comes in between rings, too.
+            news.as_mut().enable();
+            if let Some(why) = self.engine().halted().cloned() {
+                return why;
+            }
+            news.await;
         }
     }
 

@@ -118,15 +118,16 @@ impl Console {
     }
 
     /// Why it makes no sense to wait for `pattern` elsewhere (on the screen, say), if it makes none: a
-    /// panic, emergency mode, QEMU's end.
+    /// panic, emergency mode, a guest that is stopped, QEMU's end.
     pub(crate) fn hopeless(&self, pattern: &Pattern) -> Option<Error> {
         let line = &*self.0.line;
         let engine = line.engine();
         let wait = Wait::on(&line.name, &engine, std::slice::from_ref(pattern));
-        match (engine.fatal(), engine.closed()) {
-            (Some(fatal), _) => Some(wait.fatal(&engine, fatal)),
-            (None, Some(why)) => Some(wait.closed(&engine, why)),
-            (None, None) => None,
+        match (engine.fatal(), engine.closed(), engine.halted()) {
+            (Some(fatal), ..) => Some(wait.fatal(&engine, fatal)),
+            (None, Some(why), _) => Some(wait.closed(&engine, why)),
+            (None, None, Some(why)) => Some(wait.halted(&engine, why)),
+            (None, None, None) => None,
         }
     }
 

@@ -4,8 +4,10 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 
+use tokio::sync::watch;
+
 use super::watch::Watch;
-use crate::{Events, Speed};
+use crate::{Error, Events, Speed};
 
 /// Resolves when the other end of the line has ended, with what is known of it: exit status, the
 /// last of QEMU's stderr.
@@ -20,6 +22,8 @@ pub struct ConsoleOptions {
     pub transcript: Option<PathBuf>,
     /// Resolves when QEMU has ended. Default: only the line itself tells.
     pub closed: Option<Closed>,
+    /// Holds why the guest is stopped, as long as it is: every wait fails with that. Default: nobody tells.
+    pub halted: Option<watch::Receiver<Option<Error>>>,
     /// What is watched for from the start. Default: [`Watch::Boot`].
     pub watch: Watch,
     /// How fast guests run here; scales the limits of the console itself. Default: as fast as can be.
@@ -40,6 +44,7 @@ impl Default for ConsoleOptions {
             name: "console".to_owned(),
             transcript: None,
             closed: None,
+            halted: None,
             watch: Watch::Boot,
             speed: Speed::new(1.0),
             events: Events::none(),

@@ -6,18 +6,22 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::engine::Pushed;
 use super::line::{FAREWELL, Line, Stream};
 use super::options::Closed;
-use crate::Events;
+use crate::{Error, Events};
 
 /// As much is read at once. A QEMU socket gives what it has; a PTY at most 4 KiB.
 const READ: usize = 64 << 10;
 /// After so long without a byte the transcript goes to the file.
 const IDLE: Duration = Duration::from_millis(50);
+
+/// For so long what a guest said before it was stopped is read at most.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A thread that waits for a reader to run.
 pub(super) struct ReaderThread {
@@ -57,19 +61,60 @@ pub(super) struct Reader {
     pub(super) line: Arc<Line>,
     pub(super) events: Events,
     pub(super) closed: Option<Closed>,
+    pub(super) halted: Halted,
+}
+
+/// Why the guest is stopped, which counts when all is read that it said before.
+pub(super) struct Halted {
+    told: Option<watch::Receiver<Option<Error>>>,
+    /// When something was told that does not count yet.
+    since: Option<Instant>,
+}
+
+impl Halted {
+    pub(super) fn of(told: Option<watch::Receiver<Option<Error>>>) -> Self {
+        let stopped = told.as_ref().is_some_and(|told| told.borrow().is_some());
+        Self { told, since: stopped.then(Instant::now) }
+    }
+
+    /// Waits for the next that is told.
+    async fn is_told(&mut self) {
+        if let Some(told) = &mut self.told
+            && told.changed().await.is_ok()
+        {
+            // That it goes on counts at once.
+            let past = Instant::now().checked_sub(PATIENCE);
+            self.since = if told.borrow().is_some() { Some(Instant::now()) } else { past };
+            return;
+        }
+        // Nobody tells any more.
+        self.told = None;
+        std::future::pending().await
+    }
+
+    /// What was told counts from now on.
+    fn counts(&mut self, line: &Line) {
+        if let Some(told) = &mut self.told
+            && self.since.take().is_some()
+        {
+            line.engine().halt(told.borrow_and_update().clone());
+            line.bell.notify_one();
+            line.news.notify_waiters();
+        }
+    }
 }
 
 impl Reader {
     pub(super) async fn run(self, mut incoming: ReadHalf<Box<dyn Stream>>) {
-        let Self { line, events, closed } = self;
+        let Self { line, events, closed, mut halted } = self;
         let mut closed = closed.unwrap_or_else(|| Box::pin(std::future::pending()));
         let farewell = line.speed.scale(FAREWELL);
         let mut why = None;
         tokio::select! {
-            () = drain(&line, &events, &mut incoming) => {}
+            () = drain(&line, &events, &mut incoming, &mut halted) => {}
             known = &mut closed => {
                 // What QEMU said last is still in the socket.
-                let _ = timeout(farewell, drain(&line, &events, &mut incoming)).await;
+                let _ = timeout(farewell, drain(&line, &events, &mut incoming, &mut halted)).await;
                 why = Some(known);
             }
         }
@@ -84,22 +129,31 @@ impl Reader {
 }
 
 /// Reads until the end of the line.
-async fn drain(line: &Arc<Line>, events: &Events, incoming: &mut ReadHalf<Box<dyn Stream>>) {
+async fn drain(
+    line: &Arc<Line>,
+    events: &Events,
+    incoming: &mut ReadHalf<Box<dyn Stream>>,
+    halted: &mut Halted,
+) {
     let mut buffer = vec![0; READ];
     let mut dirty = false;
     loop {
-        let read = if dirty {
-            match timeout(IDLE, incoming.read(&mut buffer)).await {
-                Ok(read) => read,
-                Err(_) => {
-                    line.engine().flush();
-                    note_trouble(line, events);
-                    dirty = false;
-                    continue;
-                }
+        // A guest that gets nowhere may say something all the time.
+        if halted.since.is_some_and(|told| told.elapsed() >= PATIENCE) {
+            halted.counts(line);
+        }
+        let wakes = dirty || halted.since.is_some();
+        let read = tokio::select! {
+            biased;
+            read = incoming.read(&mut buffer) => read,
+            () = sleep(IDLE), if wakes => {
+                line.engine().flush();
+                note_trouble(line, events);
+                dirty = false;
+                halted.counts(line);
+                continue;
             }
-        } else {
-            incoming.read(&mut buffer).await
+            () = halted.is_told() => continue,
         };
         let count = match read {
             Ok(count) if count > 0 => count,

@@ -118,6 +118,8 @@ impl Vigil<'_> {
             self.report(&engine).fatal(&engine, fatal)
         } else if let Some(why) = engine.closed() {
             self.report(&engine).closed(&engine, why)
+        } else if let Some(why) = engine.halted() {
+            self.report(&engine).halted(&engine, why)
         } else if now >= deadline {
             self.report(&engine).timed_out(&engine)
         } else {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
+use regex::bytes::Regex;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
@@ -29,8 +30,8 @@ pub(super) const BOOT: Duration = Duration::from_secs(120);
 const BOOT_AT_MOST: Duration = Duration::from_secs(15 * 60);
 /// A guest that prints nothing for so long (on a fast host) is asked by a press of Enter.
 const SILENCE: Duration = Duration::from_secs(6);
-/// Bounds of the scaled [`SILENCE`].
-const SILENCE_BOUNDS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(45));
+/// Bounds of the scaled [`SILENCE`]. A boot waits for the clock as well: for a menu, a passphrase, a disk that is slow to come.
+const SILENCE_BOUNDS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(45));
 /// For agetty to answer Enter, on a fast host.
 const ANSWER: Duration = Duration::from_secs(2);
 /// From the start to the login prompt on a host of speed 1.
@@ -223,7 +224,10 @@ impl Plan {
         });
         answers.started(start, &console);
         let speed = match booted {
-            Ok(speed) => speed,
+            Ok(speed) => {
+                qemu.came_up();
+                speed
+            }
             Err(error) => {
                 console.flush();
                 run_dir.keep()?;
@@ -282,6 +286,7 @@ impl Plan {
                     Err(_) => "QEMU was let go".to_owned(),
                 }
             })),
+            halted: Some(qemu.halted()),
             speed,
             events: self.events.clone(),
             watch: Watch::Boot,
@@ -289,6 +294,7 @@ impl Plan {
             ..ConsoleOptions::default()
         };
         let console = Console::attach_on_a_thread(connect, options)?;
+        look_whether_up(qemu, &console);
         if self.show_console {
             console.tell_lines(&self.name, &self.events);
         }
@@ -458,6 +464,18 @@ impl<'a> Boot<'a> {
         };
         error.section("silence", quiet)
     }
+}
+
+/// At a reset the console is looked at: a guest that showed a login prompt had come up.
+pub(super) fn look_whether_up(qemu: &Qemu, console: &Console) {
+    let (weak, mut since) = (console.downgrade(), console.mark());
+    let Ok(prompt) = Regex::new(&format!("(?m)(?:^| ){}", tolerant("login: "))) else { return };
+    qemu.look_whether_up(move || {
+        weak.upgrade().is_some_and(|console| {
+            let from = std::mem::replace(&mut since, console.mark());
+            prompt.is_match(console.text_since(from).text.as_bytes())
+        })
+    });
 }
 
 /// agetty's prompt, even with a kernel line inside.

@@ -34,6 +34,8 @@ use crate::{Error, ErrorKind, Result, Speed};
 
 /// For `sudo`, `systemd-run` and what they start, on a fast host.
 pub(super) const OPEN: Duration = Duration::from_secs(20);
+/// At least, on any host: sudo opens a session, for which PAM waits by the clock.
+const OPEN_AT_LEAST: Duration = Duration::from_secs(40);
 
 /// For a kernel to turn the machine off once it has let go of its devices, on a fast host.
 const LAST_STEPS: Duration = Duration::from_secs(2);
@@ -188,6 +190,7 @@ impl Control {
         let mut from_qemu = qemu.qmp().events();
         let exit = qemu.exit();
         let (current, kernel) = (Arc::clone(&self.current), self.kernel.clone());
+        kernel.runs_on_host(qemu);
         tokio::spawn(async move {
             loop {
                 let closed = match from_qemu.recv().await {
@@ -311,6 +314,10 @@ impl Life {
     /// [`ErrorKind::ChannelLost`] and [`ErrorKind::Timeout`] when what was started does not answer.
     pub(super) async fn channel(&self, user: &str) -> Result<Channel> {
         self.needs_a_machine("what this asks of the guest")?;
+        self.while_it_runs(self.opened_channel(user)).await
+    }
+
+    async fn opened_channel(&self, user: &str) -> Result<Channel> {
         let mut open = self.control.open.lock().await;
         let root = match open.root.take().filter(|root| root.channel.lost().is_none()) {
             Some(root) => root,
@@ -366,7 +373,7 @@ impl Life {
         let user = shell.user().to_owned();
         let _step = self.step("open the control channel");
         let nonce = nonce();
-        let limit = self.limit(OPEN);
+        let limit = self.speed.scale_to_at_least(OPEN, OPEN_AT_LEAST);
         let copy = self.control.line.try_clone().and_then(UnixStream::from_std);
         let stream = copy.map_err(|error| Error::io("copy a socket", &error))?;
         let helper = if self.control.shell_only { |_: &str| None } else { guest::helper_for };
@@ -393,6 +400,7 @@ impl Life {
         })?;
         self.control.note_kernel_log_of(&channel, false);
         *lock(&self.control.current) = Some(channel.clone());
+        self.qemu.came_up();
         self.control.awaken(self.limit(OPEN)).await?;
         Ok(Root { channel, nonce })
     }
@@ -422,7 +430,7 @@ impl Life {
             name: format!("{} ({user})", self.name),
             nonce,
             handshake: Handshake::Direct,
-            limit: self.limit(OPEN),
+            limit: self.speed.scale_to_at_least(OPEN, OPEN_AT_LEAST),
         };
         Channel::open(carrier.into_stream(), options).await.map_err(|error| {
             error

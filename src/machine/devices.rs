@@ -142,7 +142,7 @@ impl Machine {
                 made.map_err(|error| Error::io(format_args!("make an image of {bytes} bytes"), &error))?
             }
         };
-        life.answer(&what, life.qemu.plug(name, &image, connector)).await?;
+        life.answer_of_qemu(&what, life.qemu.plug(name, &image, connector)).await?;
         Ok(PluggedDisk { name: name.to_owned(), guest_path, image })
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Life;
 use super::frame::Nonce;
-use super::login::LIMIT;
+use super::login::DELAYED;
 use super::noise::{tolerant, without_records};
 use super::shell::{Language, alive, probe};
 use super::shell_line::{INTERRUPT_KEY, ShellLine};
@@ -40,7 +40,7 @@ impl Life {
         password: &str,
         prompt_came: &mut bool,
     ) -> Result<Begun> {
-        let limit = self.limit(LIMIT);
+        let limit = self.login_limit();
         let started = Instant::now();
         let nonce = Nonce::new();
         let answers = answers(&nonce)?;
@@ -157,6 +157,8 @@ impl Life {
                     silences = 0;
                     self.console.send_line(user).await?;
                 }
+                // PAM takes its time over the password. What is typed meanwhile would be taken for a name, if it refuses.
+                None if asked && self.console.quiet_for() < DELAYED && self.is_silent_since(mark) => {}
                 // A shell without a prompt, or one that was not ready for the question.
                 None if asked || silences > 2 => {
                     silences += 1;
@@ -165,6 +167,11 @@ impl Life {
                 None => silences += 1,
             }
         }
+    }
+
+    /// Whether nothing came since `mark` but ends of lines and the kernel's lines.
+    fn is_silent_since(&self, mark: Mark) -> bool {
+        without_records(self.console.text_since(mark).text.as_bytes()).trim_ascii().is_empty()
     }
 
     /// Whether the last thing since `mark` is a question for a password.

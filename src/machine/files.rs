@@ -7,7 +7,7 @@ mod archive;
 mod check;
 mod unpack;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -145,7 +145,11 @@ impl User {
         }
         let _step = self.life().step(format!("{}: copy {source} to {}", self.name, target.display()));
         self.life().needs_a_machine("a copy of a file of its")?;
-        let (folder, name) = (quoted(folder), quoted(&format!("./{name}")));
+        self.life().while_it_runs(self.fetch(source, (folder, name), target, started)).await
+    }
+
+    async fn fetch(&self, source: &str, at: (&str, &str), target: PathBuf, started: Instant) -> Result {
+        let (folder, name) = (quoted(at.0), quoted(&format!("./{}", at.1)));
         let channel = self.life().channel(&self.name).await?;
         let mut check = Check::on(&channel);
         let sum = check.is_channels();

@@ -213,7 +213,7 @@ impl Invocation {
             Answers::Written(book) => book,
         };
         let mut open = Open::at(book.page(&life, &question, Asking::default()));
-        let ran = self.run_on_channel(&life, limit, &mut open.ended).await;
+        let ran = life.while_it_runs(self.run_on_channel(&life, limit, &mut open.ended)).await;
         open.close(ran)
     }
 

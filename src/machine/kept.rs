@@ -305,7 +305,13 @@ impl Kept {
         let life = self.life(&folder, &plan, &run_dir).await?;
         let machine = Machine::living(plan, run_dir, life, None);
         let life = machine.life();
-        life.qemu.go_on().await?;
+        match life.qemu.look_whether_halted().await? {
+            // It was kept so, and QEMU would not let it go on.
+            Some(why) => {
+                life.events.note(format!("{} stands still, as it was kept: {}", life.name, why.summary()));
+            }
+            None => life.qemu.go_on().await?,
+        }
         let console = RawConsole::open(life.console.clone(), self.about.console).await;
         Ok((machine, console))
     }
@@ -335,6 +341,7 @@ impl Kept {
         let speed = Speed::new(self.about.speed);
         let console = plan.attach(&qemu, stream, run_dir.transcript(), speed, past)?;
         console.set_watch(Watch::Off);
+        qemu.came_up();
         let line = Mutex::new(Line::Lost("it goes on from a kept moment".to_owned()));
         Ok(Life {
             name,

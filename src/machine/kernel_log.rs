@@ -11,21 +11,25 @@
 mod record;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use self::record::Record;
-use super::console_checks::{Finding, check_called, check_of};
+use super::console_checks::{Finding, check_called, check_of, same_record};
+use super::host_trouble::HostTrouble;
 use crate::control::{Channel, KernelWord};
 use crate::mutex::lock;
+use crate::qemu::Qemu;
 use crate::secrets::bytes::part_without_words;
 
 /// So many lines of one check are kept; more tell nothing new.
 const KEPT: usize = 50;
 /// The helper's last word.
 const ENDED: &[u8] = b"ended";
+/// For so long a helper may tell what was logged before it was asked.
+const CATCHES_UP: Duration = Duration::from_secs(5);
 /// So many reasons are kept for which the log is incomplete.
 const REASONS: usize = 10;
 
@@ -53,6 +57,8 @@ struct State {
     open: usize,
     /// The machine ran on after the telling broke off: what this kernel logged since is not known.
     cut_off: bool,
+    /// The host that the machine runs on.
+    host: HostTrouble,
 }
 
 /// Whether a helper tells what the kernel logs.
@@ -79,6 +85,12 @@ pub(super) struct Noted {
     /// The check's name, and the line.
     found: Vec<(String, String)>,
     incomplete: Vec<String>,
+    /// Lines that say that something took too long, and why that was the host's doing.
+    #[serde(default)]
+    excused: Vec<(String, String)>,
+    /// The same of before the machine was saved: they are spoken of once.
+    #[serde(default)]
+    judged: Vec<String>,
 }
 
 /// What a template or a snapshot has to hold of it.
@@ -104,9 +116,28 @@ impl Noted {
         &self.incomplete
     }
 
-    /// Looks at a line of the log, in the form of the console.
-    fn look_at(&mut self, line: String) {
+    /// Lines that are the host's doing, and why.
+    pub(super) fn excused(&self) -> &[(String, String)] {
+        &self.excused
+    }
+
+    /// Whether a line on the console has the time of one that is the host's doing.
+    pub(super) fn is_excused(&self, line: &str) -> bool {
+        let excused = self.excused.iter().map(|(line, _)| line).chain(&self.judged);
+        excused.into_iter().any(|known| same_record(known, line))
+    }
+
+    /// Looks at a line of the log, in the form of the console. `excuse` says why it may be the host's doing.
+    fn look_at(&mut self, line: String, excuse: impl FnOnce() -> Option<String>) {
         let Some(check) = check_of(&line, &[]) else { return };
+        if check.is_of_time()
+            && let Some(why) = excuse()
+        {
+            if self.excused.len() < KEPT && !self.is_excused(&line) {
+                self.excused.push((line, why));
+            }
+            return;
+        }
         let mut same = self.found.iter().filter(|(name, _)| name == check.name());
         if same.clone().count() < KEPT && same.all(|(_, known)| *known != line) {
             self.found.push((check.name().to_owned(), line));
@@ -133,7 +164,33 @@ impl KernelLog {
                 state.noted.found.push((name.clone(), line.clone()));
             }
         }
+        let excused = saved.noted.excused.iter().map(|(line, _)| line);
+        for line in excused.chain(&saved.noted.judged) {
+            if !state.noted.judged.contains(line) {
+                state.noted.judged.push(line.clone());
+            }
+        }
         saved.noted.incomplete.iter().for_each(|why| state.noted.lacks(why.clone()));
+    }
+
+    /// From now on the host is looked at that the machine runs on.
+    pub(super) fn runs_on_host(&self, qemu: &Qemu) {
+        self.host().follow(qemu);
+    }
+
+    /// The host that the machine runs on.
+    pub(super) fn host(&self) -> HostTrouble {
+        lock(&self.0.state).host.clone()
+    }
+
+    /// These lines of the console are the host's doing: a machine that goes on from a saved moment is not asked about them.
+    pub(super) fn are_judged(&self, lines: impl Iterator<Item = String>) {
+        let mut state = lock(&self.0.state);
+        for line in lines {
+            if !state.noted.is_excused(&line) && state.noted.judged.len() < KEPT {
+                state.noted.judged.push(line);
+            }
+        }
     }
 
     /// What to save of it.
@@ -156,7 +213,8 @@ impl KernelLog {
         state.open += 1;
         // All that the kernel still has is told anew.
         state.cut_off = false;
-        Teller { log: self.clone(), boot: state.boot, expected }
+        let from_the_start = matches!(expected, Expected::Oldest);
+        Teller { log: self.clone(), boot: state.boot, expected, from_the_start, since: Instant::now() }
     }
 
     /// Another kernel boots in the same QEMU: its records are numbered from 0 again. What the earlier one logged can't be
@@ -255,6 +313,9 @@ struct Teller {
     log: KernelLog,
     boot: u64,
     expected: Expected,
+    /// What it tells first was logged before, some time in the machine's life.
+    from_the_start: bool,
+    since: Instant,
 }
 
 impl Teller {
@@ -301,7 +362,9 @@ impl Teller {
         if its_kernel_runs {
             state.next = state.next.max(next);
         }
-        record.lines().for_each(|line| state.noted.look_at(line));
+        let is_old = self.from_the_start && self.since.elapsed() < CATCHES_UP;
+        let State { noted, host, .. } = state;
+        record.lines().for_each(|line| noted.look_at(line, || if is_old { host.ever() } else { host.now() }));
     }
 
     fn stands(&self, state: &mut State, telling: Telling) {

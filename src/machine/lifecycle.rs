@@ -97,6 +97,7 @@ impl Machine {
     /// Has it go down, and waits for its login prompt.
     async fn go_down_and_up(&self, life: &Life, line: &mut Line) -> Result {
         let mut from_qemu = life.qemu.qmp().events();
+        life.qemu.came_up();
         // A panic of the old kernel still counts, and is cleared by nothing but this.
         life.console.set_watch(Watch::Boot);
         let asked_at = life.console.mark();
@@ -149,7 +150,9 @@ impl Machine {
             phase: "reset".to_owned(),
             at: started.elapsed(),
         });
-        Boot::of(life, asked_at).to_login_prompt(self.shared.plan.limit(life.speed)).await.map(drop)
+        Boot::of(life, asked_at).to_login_prompt(self.shared.plan.limit(life.speed)).await?;
+        life.qemu.came_up();
+        Ok(())
     }
 
     /// Waits until the machine is off, by whatever was done in it.

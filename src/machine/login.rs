@@ -13,9 +13,14 @@ use super::{Life, Line, Machine, Session};
 use crate::{Error, ErrorKind, Result};
 
 /// From the name to a shell that answers, on a fast host. agetty itself gives up after 60 s.
-pub(super) const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(20);
+/// At least, on any host: PAM waits for the clock (25 s for a session of logind that does not come).
+const AT_LEAST: Duration = Duration::from_secs(40);
 /// A console that says nothing for so long (on a fast host) has something to be asked again.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// PAM delays an answer so long on any host: 3 s after a wrong password (pam_faildelay), and more where other modules wait.
+pub(super) const DELAYED: Duration = Duration::from_secs(6);
 
 /// What logs somebody in.
 #[derive(Debug, Clone)]
@@ -66,6 +71,7 @@ impl Machine {
             Ok(language) => {
                 let shell = shell.unwrap_or_else(|| ShellLine::replayed(user, language));
                 let id = shell.id();
+                life.qemu.came_up();
                 life.control.remember(Credentials { user: user.to_owned(), password: Secret::new(password) });
                 *line = Line::Shell(shell);
                 drop(line);
@@ -118,7 +124,7 @@ impl Life {
     /// After a refusal: waits for the prompt that follows it, or for a shell on a console that logs somebody in without a word.
     pub(super) async fn back_at_login(&self) -> bool {
         let Ok(prompt) = login_prompt() else { return false };
-        let deadline = Instant::now() + self.limit(LIMIT);
+        let deadline = Instant::now() + self.login_limit();
         while Instant::now() < deadline {
             match self.console.expect(prompt.clone(), self.quiet()).await {
                 Ok(_) => return true,
@@ -147,11 +153,19 @@ impl Life {
 
     /// The error of a call on a session that is no more.
     pub(super) fn session_ended(&self, what: &str, why: &str) -> Error {
+        if let Some(halted) = self.halted() {
+            return halted;
+        }
         let error = self.failure(ErrorKind::SessionEnded, format!("{what}: {why}"));
         if why == BROUGHT_BACK {
             return error.next_step("`machine.session()` gives the session of that moment");
         }
         error
+    }
+
+    /// How long a login may take.
+    pub(super) fn login_limit(&self) -> Duration {
+        self.speed.scale_to_at_least(LIMIT, AT_LEAST)
     }
 
     /// How long the console may be quiet before something is asked again.

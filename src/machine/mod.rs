@@ -40,6 +40,8 @@ mod devices;
 mod dialogue;
 mod files;
 mod frame;
+mod halted;
+mod host_trouble;
 mod identity;
 mod invocation;
 mod journal;
@@ -87,7 +89,7 @@ use tokio::sync::Mutex;
 
 use crate::console::Console;
 use crate::mutex::lock;
-use crate::qemu::{Qemu, RunDirectory};
+use crate::qemu::{Accelerator, Qemu, RunDirectory};
 use crate::{Event, Events, Result, Speed};
 
 pub(crate) use alone::Alone;
@@ -202,6 +204,18 @@ impl Machine {
     /// How many times slower than hardware virtualization this machine runs; limits are scaled by it.
     pub fn speed(&self) -> Speed {
         self.life().speed
+    }
+
+    /// What executes its instructions; none in a replay.
+    pub(crate) fn accelerator(&self) -> Option<Accelerator> {
+        let life = self.life();
+        life.replay().is_none().then(|| life.qemu.accelerator())
+    }
+
+    /// Says something of this machine in a line of its own.
+    pub(crate) fn note(&self, text: String) {
+        let life = self.life();
+        life.events.note(format!("{}: {text}", life.name));
     }
 
     /// The directory with this machine's transcripts; removed with the machine unless it is kept.

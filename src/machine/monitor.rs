@@ -20,7 +20,7 @@ impl Machine {
     pub async fn send_monitor_command(&self, command: &str) -> Result<String> {
         let life = self.life();
         let _step = life.step(format!("monitor: {command}"));
-        life.answer(&format!("monitor: {command}"), life.qemu.monitor(command)).await
+        life.answer_of_qemu(&format!("monitor: {command}"), life.qemu.monitor(command)).await
     }
 
     /// Runs a command of QEMU's control protocol and returns its answer. It may take a minute.
@@ -41,7 +41,7 @@ impl Machine {
         let life = self.life();
         let _step = life.step(format!("qmp: {command}"));
         let question = format!("qmp: {command} {}", arguments.as_ref().unwrap_or(&Value::Null));
-        life.answer(&question, life.qemu.qmp().execute(command, arguments, ANSWER)).await
+        life.answer_of_qemu(&question, life.qemu.qmp().execute(command, arguments, ANSWER)).await
     }
 
     /// Waits for an event of QEMU's control protocol by its name, such as `RESET` or `DEVICE_DELETED`.

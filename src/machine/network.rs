@@ -15,7 +15,7 @@ impl Machine {
     pub async fn block(&self) -> Result {
         let life = self.life();
         let _step = life.step("cut the network");
-        life.answer("cut the network", self.qemu().set_links(false)).await
+        life.answer_of_qemu("cut the network", self.qemu().set_links(false)).await
     }
 
     /// Undoes [`Machine::block`]. The guest gets its address anew, which takes it a moment.
@@ -25,7 +25,7 @@ impl Machine {
     pub async fn unblock(&self) -> Result {
         let life = self.life();
         let _step = life.step("restore the network");
-        life.answer("restore the network", self.qemu().set_links(true)).await
+        life.answer_of_qemu("restore the network", self.qemu().set_links(true)).await
     }
 
     /// Makes a TCP port of the guest reachable at an address of this host, until the machine ends: the one

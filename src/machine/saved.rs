@@ -85,7 +85,14 @@ impl Machine {
         let mut line = life.line.lock().await;
         line.settle().await;
         let _step = life.step("save the machine");
-        let (control, held) = life.save_control(&mut channels).await?;
+        let (mut control, held) = life.while_it_runs(life.save_control(&mut channels)).await?;
+        // Judged once: clones have nothing to do with it.
+        if let Some(line) = life.stalls()?.first() {
+            let summary =
+                format!("{}: no template is made of a machine whose kernel stalled: {line}", life.name);
+            return Err(Error::new(ErrorKind::Host, summary));
+        }
+        control.kernel = life.control.kernel().saved();
         life.settle().await;
         let started = Instant::now();
         let saved = async {
@@ -238,6 +245,7 @@ impl Plan {
         });
         let console = self.attach(&qemu, stream, transcript, speed, past)?;
         console.set_watch(Watch::Session);
+        qemu.came_up();
         if let Some(password) = known.password() {
             console.mask(password);
         }

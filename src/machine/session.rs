@@ -14,6 +14,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// For one command, on a fast host, when nothing else is said.
 const COMMAND: Duration = Duration::from_secs(60);
+/// At least, on any host: systemd waits 90 s by the clock for a unit to stop, or for a device to come.
+const AT_LEAST: Duration = Duration::from_secs(100);
 /// What stands in an error for an output that is empty.
 pub(super) const NOTHING: &str = "(it printed nothing)";
 /// So much of an output stands in an error.
@@ -32,12 +34,12 @@ pub struct Session {
     life: Arc<Life>,
     id: u64,
     user: String,
-    limit: Duration,
+    limit: Option<Duration>,
 }
 
 impl Session {
     pub(super) fn new(life: Arc<Life>, id: u64, user: &str) -> Self {
-        Self { life, id, user: user.to_owned(), limit: COMMAND }
+        Self { life, id, user: user.to_owned(), limit: None }
     }
 
     /// The user's name.
@@ -46,7 +48,7 @@ impl Session {
     }
 
     /// The same session with another time limit for each command, given for a fast host and scaled
-    /// by [`crate::Speed`]; it is one minute otherwise.
+    /// by [`crate::Speed`]; it is one minute otherwise, and no less than 100 s, since systemd waits 90 s for a unit to stop.
     ///
     /// ```no_run
     /// # async fn example(alice: nixvm_test::machine::Session) -> nixvm_test::Result {
@@ -56,7 +58,7 @@ impl Session {
     /// ```
     #[must_use]
     pub fn with_limit(&self, limit: Duration) -> Self {
-        Self { limit, ..self.clone() }
+        Self { limit: Some(limit), ..self.clone() }
     }
 
     /// Runs a command, whatever its status. It may have several lines.
@@ -83,7 +85,10 @@ impl Session {
             Line::Lost(why) => return Err(ended(why)),
         };
         let mut step = life.step_with(&format!("{}: ", self.user), &shorten(command));
-        let limit = life.limit(self.limit);
+        let limit = match self.limit {
+            Some(limit) => life.limit(limit),
+            None => life.speed.scale_to_at_least(COMMAND, AT_LEAST),
+        };
         let started = Instant::now();
         let question = format!("{}$ {command}", self.user);
         let ran =
@@ -121,7 +126,15 @@ impl Session {
                 .section("what it had printed", shown(&printed.0)))
             }
             Err(error) => {
-                if !matches!(error.kind(), ErrorKind::Timeout | ErrorKind::NotRecorded) {
+                // A guest that was stopped may go on, and its shell with it.
+                let goes_on = matches!(
+                    error.kind(),
+                    ErrorKind::Timeout
+                        | ErrorKind::NotRecorded
+                        | ErrorKind::GuestStopped
+                        | ErrorKind::DiskError
+                );
+                if !goes_on {
                     *line = Line::Lost(error.summary().to_owned());
                 }
                 Err(error)

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Mutex;
 
-use super::answers::{Answers, Book, Start};
-use super::boot::Origin;
+use super::answers::{Answers, Asking, Book, Start};
+use super::boot::{Origin, look_whether_up};
 use super::control::{Control, OPEN};
 use super::saved::Known;
 use super::{Life, Line, Machine};
@@ -66,14 +66,14 @@ impl Machine {
         line.settle().await;
         let number = self.shared.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
         let _step = life.step(format!("take snapshot {number}"));
-        let (control, _held) = life.save_control(&mut channels).await?;
+        let (control, _held) = life.while_it_runs(life.save_control(&mut channels)).await?;
         let mut moment = None;
         let known = life.known(&line, control)?;
         let keep = async {
             moment = Some(life.qemu.keep_moment(number, &self.shared.run_dir).await?);
             Ok(())
         };
-        life.answer(&format!("take snapshot {number}"), keep).await?;
+        life.answer_of_qemu(&format!("take snapshot {number}"), keep).await?;
         let machine = Arc::downgrade(&self.shared.run_dir);
         Ok(Snapshot { number, machine, moment, known })
     }
@@ -132,10 +132,14 @@ impl Machine {
             old.console.set_watch(Watch::Boot);
             old.console.set_watch(Watch::Session);
             old.console.skip();
+            look_whether_up(&at_moment, &old.console);
+            at_moment.came_up();
             qemu = Some(Arc::new(at_moment));
             Ok(())
         };
-        old.answer_on_console(&format!("go back to nixvm{}", snapshot.number), going_back).await?;
+        let question = format!("go back to nixvm{}", snapshot.number);
+        let asking = Asking { on_console: true, secret: None };
+        old.answer_of_qemu_as(&question, asking, going_back).await?;
         // In a replay there is none, and the record goes on to answer.
         let replayed = qemu.is_none();
         let qemu = qemu.unwrap_or_else(|| Arc::clone(&old.qemu));
@@ -173,6 +177,7 @@ impl Machine {
         old.events.send(Event::MachineStarted { machine: old.name.clone(), pid: qemu.pid() });
         let console = plan.attach(&qemu, stream, transcript, old.speed, Vec::new())?;
         console.set_watch(Watch::Session);
+        qemu.came_up();
         if let Some(password) = snapshot.known.password() {
             console.mask(password);
         }

@@ -17,7 +17,8 @@ use tokio::sync::OnceCell;
 
 use super::answers::{Bytes, IN_PASSING};
 use super::console_checks::{
-    Finding, INCOMPLETE_KERNEL_LOG, INCOMPLETE_TRANSCRIPT, UNANSWERED, check_console, unless_known,
+    Finding, HUNG_TASK, INCOMPLETE_KERNEL_LOG, INCOMPLETE_TRANSCRIPT, UNANSWERED, check_console, same_record,
+    unless_known,
 };
 use super::kernel_log::{Noted, Telling};
 use super::{Life, Machine, dbus};
@@ -60,6 +61,8 @@ pub(crate) struct Trouble {
     pub(crate) failed_units: Vec<String>,
     /// Those that had failed when the machine was last looked at before it was started, rebooted or brought back.
     failed_before: Vec<String>,
+    /// Lines that only say that something took too long, which was the host's doing, and why that is so.
+    excused: Vec<(String, String)>,
     /// What could not be looked at.
     pub(crate) gaps: Vec<Gap>,
 }
@@ -72,6 +75,16 @@ impl Standstill {
     async fn of(&self, life: &Life) -> bool {
         *self.0.get_or_init(|| life.stands_still()).await
     }
+}
+
+/// Whether a line is the host's doing.
+enum Excuse {
+    /// It is not, as far as is known.
+    None,
+    /// It is, which was said.
+    Known,
+    /// It is, for this reason.
+    New(String),
 }
 
 /// Something that a check should have looked at, and could not.
@@ -100,7 +113,11 @@ impl Machine {
         trouble.failed_units.extend(current);
         trouble.failed_units.sort_unstable();
         trouble.failed_units.dedup();
-        self.life().look_at_console(&mut trouble).await;
+        let life = self.life();
+        life.look_at_console(&mut trouble).await;
+        for (line, why) in &trouble.excused {
+            life.events.note(format!("{}: not held against the scenario, since {why}: {line}", life.name));
+        }
         trouble.in_kernel_log = unless_known(trouble.in_kernel_log, &trouble.on_console);
         // A kernel that has panicked answers nobody, and a console says what it has to say.
         if trouble.on_console.iter().any(|finding| finding.check == "kernel panic") {
@@ -141,6 +158,9 @@ impl Machine {
                     trouble.in_kernel_log.push(finding);
                 }
             }
+            for (line, why) in noted.excused() {
+                trouble.excuse(line, why);
+            }
             let incomplete = noted.incomplete().iter().map(|why| (INCOMPLETE_KERNEL_LOG, why.clone()));
             for (check, why) in incomplete.chain(unanswered.map(|why| (UNANSWERED, why))) {
                 trouble.lacks(check, why);
@@ -176,6 +196,7 @@ impl Machine {
         life.look_at_console(&mut shown).await;
         self.noted(|noted| {
             noted.on_console.append(&mut shown.on_console);
+            shown.excused.drain(..).for_each(|(line, why)| noted.excuse(&line, &why));
             shown.gaps.drain(..).for_each(|gap| noted.lacks(gap.check, gap.why));
             noted.units_are_of_before();
         });
@@ -202,6 +223,12 @@ impl Trouble {
         self.failed_before.append(&mut self.failed_units);
     }
 
+    fn excuse(&mut self, line: &str, why: &str) {
+        if self.excused.iter().all(|(known, _)| !same_record(known, line)) {
+            self.excused.push((line.to_owned(), why.to_owned()));
+        }
+    }
+
     fn lacks(&mut self, check: &'static str, why: String) {
         let gap = Gap { check, why };
         if !self.gaps.contains(&gap) {
@@ -218,13 +245,56 @@ impl Life {
         }
         match self.console.log_that_is_left() {
             Ok((log, why)) => {
-                trouble.on_console.extend(check_console(&log, &[]));
+                for finding in check_console(&log, &[]) {
+                    match self.excuse(&finding) {
+                        Excuse::None => trouble.on_console.push(finding),
+                        Excuse::Known => {}
+                        Excuse::New(why) => trouble.excuse(&finding.line, &why),
+                    }
+                }
                 if let Some(why) = why {
                     trouble.lacks(INCOMPLETE_TRANSCRIPT, why);
                 }
             }
             Err(error) => trouble.lacks(INCOMPLETE_TRANSCRIPT, error.summary().to_owned()),
         }
+    }
+
+    /// Whether a line on the console is the host's doing.
+    fn excuse(&self, finding: &Finding) -> Excuse {
+        if finding.check != HUNG_TASK {
+            return Excuse::None;
+        }
+        let kernel = self.control.kernel();
+        let noted = kernel.noted();
+        if noted.is_excused(&finding.line) {
+            return Excuse::Known;
+        }
+        // The kernel's own log says when it was.
+        if noted.findings().iter().any(|known| same_record(&known.line, &finding.line)) {
+            return Excuse::None;
+        }
+        kernel.host().ever().map_or(Excuse::None, Excuse::New)
+    }
+
+    /// The lines by which a machine that is to be saved would be found to have stalled. What the host did is settled with this: its
+    /// clones are not asked about it.
+    pub(super) fn stalls(&self) -> Result<Vec<String>> {
+        let (log, _) = self.console.log_that_is_left()?;
+        let kernel = self.control.kernel();
+        let mut stalls: Vec<String> = Vec::new();
+        let mut excused = Vec::new();
+        for finding in check_console(&log, &[]) {
+            match self.excuse(&finding) {
+                Excuse::None if finding.check == HUNG_TASK => stalls.push(finding.line),
+                Excuse::None | Excuse::Known => {}
+                Excuse::New(_) => excused.push(finding.line),
+            }
+        }
+        kernel.are_judged(excused.into_iter());
+        let in_log = kernel.noted().findings().into_iter().filter(|finding| finding.check == HUNG_TASK);
+        stalls.extend(in_log.map(|finding| finding.line));
+        Ok(stalls)
     }
 
     /// What was told of the kernel's log, once all is told that was logged up to now.

@@ -12,7 +12,6 @@ use regex::bytes::Regex;
 use super::Life;
 use super::dialogue::{ALIVE, AUTOMATIC, LOGIN, PASSWORD, PROMPT, WIZARD, answers};
 use super::frame::Nonce;
-use super::login::LIMIT;
 use super::noise::without_records;
 use super::shell::{Language, probe};
 use crate::console::Console;
@@ -99,7 +98,7 @@ impl Life {
 
     /// Finds out what waits.
     pub(super) async fn who_waits(&self) -> Result<Waiting> {
-        let limit = self.limit(LIMIT);
+        let limit = self.login_limit();
         let started = Instant::now();
         let nonce = Nonce::new();
         let answers = answers(&nonce)?;

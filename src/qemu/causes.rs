@@ -44,8 +44,8 @@ const CAUSES: &[Cause] = &[
     about_kvm(
         "kvm run failed cannot allocate memory",
         Doubt::Passing,
-        LITTLE_MEMORY,
-        "start the machine again",
+        "the host's kernel could not enter the guest: some kernels (Ubuntu's 6.8 and 6.11) can't at times, or memory is short",
+        "run it again; update the host's kernel",
     ),
     about_kvm(
         "kvm run failed bad address",

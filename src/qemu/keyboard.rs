@@ -53,6 +53,10 @@ impl Qemu {
     pub(crate) async fn press(&self, chords: &[Chord], limit: Duration) -> Result {
         let status = self.qmp().execute("query-status", None, QMP_LIMIT).await?;
         if status["running"] == false {
+            if let Some(why) = self.look_whether_halted().await? {
+                let summary = format!("no key reaches the guest: {}", why.summary());
+                return Err(why.with_summary(summary));
+            }
             let status = status["status"].as_str().unwrap_or("paused");
             return Err(Error::new(
                 ErrorKind::Usage,

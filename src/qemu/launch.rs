@@ -13,18 +13,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
-use tokio::sync::broadcast::error::RecvError;
 
 use super::accelerator::processor_in;
 use super::causes::likely_cause;
 use super::disk::Claim;
+use super::halt::Guest;
 use super::line_end::LineEnd;
-use super::port_holder;
 use super::supervise::{self, Supervised};
 use super::template::{Made, Memory, arguments};
-use super::{Accelerator, Disk, QMP_LIMIT, Qemu, Qmp, RunDirectory};
+use super::{Accelerator, Disk, QMP_LIMIT, Qemu, Qmp, RunDirectory, port_holder};
 use crate::build::BuiltVm;
-use crate::mutex::lock;
 use crate::{Error, ErrorKind, Event, Events, Result, environment};
 
 /// Ids of our character devices. Unlikely to be in a script already.
@@ -151,12 +149,23 @@ impl Qemu {
         machine: &str,
         events: &Events,
     ) -> Self {
-        let trouble = Arc::default();
-        watch_disk(&qmp, machine, events.clone(), Arc::clone(&trouble));
+        let (trouble, resets) = (Arc::default(), Arc::default());
+        let guest = Guest::of(&supervised, accelerator, Arc::clone(&trouble), Arc::clone(&resets));
+        guest.follow(supervised.exit(), &qmp, machine, events);
         let forwarding = tokio::sync::Mutex::default();
         let arguments = arguments(supervised.pid()).unwrap_or_default();
         let cpu = processor_in(arguments.iter().map(String::as_str));
-        Self { supervised, qmp, accelerator, cpu, trouble, made: None, forwarding, disk: Mutex::new(claim) }
+        Self {
+            supervised,
+            qmp,
+            accelerator,
+            cpu,
+            trouble,
+            resets,
+            made: None,
+            forwarding,
+            disk: Mutex::new(claim),
+        }
     }
 }
 
@@ -358,31 +367,6 @@ fn first_serial_port_is_ours(pid: u32) -> Result {
     }
 }
 
-/// With `werror=report`, as the script has it, a full host disk reaches the guest as I/O errors and
-/// nobody else; only an event of the control protocol tells the host.
-fn watch_disk(qmp: &Qmp, machine: &str, events: Events, trouble: Arc<Mutex<Option<String>>>) {
-    let mut from_qemu = qmp.events();
-    let machine = machine.to_owned();
-    tokio::spawn(async move {
-        loop {
-            match from_qemu.recv().await {
-                Ok(event) if event.name == "BLOCK_IO_ERROR" => {
-                    let text = if event.data["nospace"] == true {
-                        "No space left on device: the host's disk is full, the guest gets I/O errors"
-                    } else {
-                        "an error on the disk image: the guest gets I/O errors"
-                    };
-                    events.note(format!("{machine}: {text}"));
-                    *lock(&trouble) = Some(text.to_owned());
-                    return;
-                }
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
-            }
-        }
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,28 +386,5 @@ mod tests {
         assert_eq!(kernel_params("console=ttyS0,115200 quiet", &["x=1".to_owned()]), ["x=1"]);
         assert_eq!(kernel_params("console=ttyS0 console=tty0", &none), ["console=ttyS0,115200n8"]);
         assert_eq!(kernel_params("console=ttyS01", &none), ["console=ttyS0,115200n8"]);
-    }
-
-    #[tokio::test]
-    async fn a_host_disk_that_fills_up_while_the_guest_runs_is_told() {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let (ours, mut theirs) = tokio::io::duplex(4096);
-        let limit = crate::hang::HANG;
-        let greeting = async {
-            theirs.write_all(b"{\"QMP\": {}}\n").await.unwrap();
-            theirs.read_buf(&mut Vec::new()).await.unwrap();
-            theirs.write_all(b"{\"id\": 1, \"return\": {}}\n").await.unwrap();
-        };
-        let (qmp, ()) = tokio::join!(Qmp::connect(ours, limit), greeting);
-        let (sender, mut notes) = tokio::sync::mpsc::unbounded_channel();
-        let events = Events::new(move |event| drop(sender.send(format!("{event:?}"))));
-        let trouble = Arc::default();
-        watch_disk(&qmp.unwrap(), "server", events, Arc::clone(&trouble));
-        let event = b"{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"nospace\": true}}\n";
-        theirs.write_all(event).await.unwrap();
-        let note = tokio::time::timeout(limit, notes.recv()).await.unwrap().unwrap();
-        assert!(note.contains("server: No space left on device"), "{note}");
-        let trouble = trouble.lock().unwrap().clone().unwrap();
-        assert!(likely_cause(&trouble).unwrap().means.contains("disk is full"));
     }
 }

@@ -15,6 +15,7 @@ use crate::{Error, Result};
 pub(crate) struct LineEnd {
     end: OwnedFd,
     closed: watch::Sender<Option<Exit>>,
+    halted: watch::Sender<Option<Error>>,
 }
 
 impl LineEnd {
@@ -24,7 +25,8 @@ impl LineEnd {
     /// [`crate::ErrorKind::Io`] when no descriptor is left.
     pub(crate) fn pair() -> Result<(UnixStream, Self)> {
         let (ours, theirs) = launch::pair()?;
-        Ok((launch::ours(ours)?, Self { end: theirs.into(), closed: watch::Sender::new(None) }))
+        let (closed, halted) = (watch::Sender::new(None), watch::Sender::new(None));
+        Ok((launch::ours(ours)?, Self { end: theirs.into(), closed, halted }))
     }
 
     /// The descriptor that a QEMU gets.
@@ -35,6 +37,11 @@ impl LineEnd {
     /// Tells how the last QEMU on this line ended; holds `None` until then.
     pub(super) fn closed(&self) -> watch::Receiver<Option<Exit>> {
         self.closed.subscribe()
+    }
+
+    /// Tells why the QEMU on this line has stopped its guest; holds `None` while it has not.
+    pub(super) fn halted(&self) -> watch::Sender<Option<Error>> {
+        self.halted.clone()
     }
 
     /// The last QEMU has ended.

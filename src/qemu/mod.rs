@@ -7,6 +7,7 @@ mod causes;
 mod disk;
 mod dump;
 mod exit;
+mod halt;
 mod hotplug;
 mod keyboard;
 mod keys;
@@ -21,6 +22,7 @@ mod port_holder;
 mod processes;
 mod qmp;
 mod reach;
+mod resets;
 mod run_directory;
 mod screen;
 mod set_aside;
@@ -74,6 +76,8 @@ pub struct Qemu {
     /// The guest's processor under KVM, if it is not that of the run script.
     cpu: Option<&'static str>,
     trouble: Arc<Mutex<Option<String>>>,
+    /// The guest's resets since it came up.
+    resets: Arc<resets::Resets>,
     disk: Mutex<Option<disk::Claim>>,
     /// Of one that is to be saved.
     made: Option<Arc<template::Made>>,
@@ -107,6 +111,12 @@ impl Qemu {
     /// another QEMU takes the place of this one.
     pub(crate) fn closed(&self) -> watch::Receiver<Option<Exit>> {
         self.supervised.closed()
+    }
+
+    /// Tells why QEMU has stopped its guest of its own accord, or why the guest gets nowhere; holds `None` while it runs. Like
+    /// [`Qemu::closed`] it goes on when another QEMU takes the place of this one.
+    pub(crate) fn halted(&self) -> watch::Receiver<Option<Error>> {
+        self.supervised.halted().subscribe()
     }
 
     /// How the machine's last QEMU ended, if none runs. One that left its place to another which was never started has not
@@ -187,8 +197,9 @@ impl Qemu {
             None => error,
         };
         let silent = || {
-            use ErrorKind::{BootStalled, NoLoginPrompt, Timeout};
-            matches!(error.kind(), BootStalled | NoLoginPrompt | Timeout).then_some(Doubt::Suspected)
+            use ErrorKind::{BootLoop, BootStalled, GuestStopped, NoLoginPrompt, Timeout};
+            matches!(error.kind(), BootLoop | BootStalled | GuestStopped | NoLoginPrompt | Timeout)
+                .then_some(Doubt::Suspected)
         };
         let doubt = said.and_then(|(_, cause)| cause.kvm).or(exit).or_else(silent);
         error.doubted(doubt)

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
+use super::causes::about_kvm_in;
 use crate::text;
 
 /// How much of the end stays in memory, for error texts.
@@ -12,11 +13,18 @@ const TAIL: usize = 16 * 1024;
 /// How much of the beginning goes to the file; a QEMU that complains for ever must not fill the disk.
 const FILE: usize = 1024 * 1024;
 
+/// So much of a line is looked at for words about KVM, in bytes: they stand at its beginning.
+const LINE: usize = 400;
+
 /// Takes the output as it comes.
 pub(super) struct Output {
     tail: VecDeque<u8>,
     file: Option<File>,
     room: usize,
+    /// The beginning of the line that is not at its end yet.
+    line: Vec<u8>,
+    /// The first line about a failure of KVM. What QEMU says after it, its dump of the processors, is long.
+    kvm: Option<String>,
 }
 
 impl Output {
@@ -24,7 +32,7 @@ impl Output {
     pub(super) fn new(path: &Path) -> Self {
         let file =
             File::create(path).map_err(|error| tracing::debug!(%error, "no file for QEMU's output")).ok();
-        Self { tail: VecDeque::new(), file, room: FILE }
+        Self { tail: VecDeque::new(), file, room: FILE, line: Vec::new(), kvm: None }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -37,10 +45,34 @@ impl Output {
             }
         }
         self.room -= fits;
+        self.look_for_kvm(bytes);
         let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
         let excess = (self.tail.len() + bytes.len()).saturating_sub(TAIL);
         self.tail.drain(..excess);
         self.tail.extend(bytes);
+    }
+
+    fn look_for_kvm(&mut self, bytes: &[u8]) {
+        if self.kvm.is_some() {
+            return;
+        }
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = LINE.saturating_sub(self.line.len()).min(part.len());
+            self.line.extend_from_slice(&part[..room]);
+            if part.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.line);
+                let line = neutralise(&line);
+                if about_kvm_in(&line).is_some() {
+                    self.kvm = Some(line);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The first line in which QEMU said that KVM fails, safe to print.
+    pub(super) fn kvm(&self) -> Option<&str> {
+        self.kvm.as_deref()
     }
 
     /// The last lines, safe to print.

@@ -30,7 +30,6 @@ const EVENTS_KEPT: usize = 256;
 pub struct Qmp {
     to_writer: mpsc::Sender<Vec<u8>>,
     line: Arc<Line>,
-    next_id: AtomicU64,
 }
 
 /// Something that QEMU reports by itself, such as `SHUTDOWN` or `STOP`.
@@ -47,6 +46,7 @@ pub struct QmpEvent {
 /// What the reader shares with callers.
 #[derive(Debug)]
 struct Line {
+    next_id: AtomicU64,
     pending: Mutex<Pending>,
     events: broadcast::Sender<QmpEvent>,
     history: Mutex<History>,
@@ -124,6 +124,7 @@ impl Qmp {
         let started = Instant::now();
         let (mut reader, mut writer) = tokio::io::split(stream);
         let line = Arc::new(Line {
+            next_id: AtomicU64::new(1),
             pending: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
             history: Mutex::default(),
@@ -145,7 +146,7 @@ impl Qmp {
                 }
             }
         });
-        let qmp = Self { to_writer, line, next_id: AtomicU64::new(1) };
+        let qmp = Self { to_writer, line };
         let mut greeted = qmp.line.greeted.subscribe();
         let greeting = greeted.wait_for(|greeting| *greeting != Greeting::Awaited);
         let greeting = match tokio::time::timeout(limit, greeting).await {
@@ -164,6 +165,11 @@ impl Qmp {
         Ok(qmp)
     }
 
+    /// Another handle of the same connection.
+    pub(super) fn another(&self) -> Self {
+        Self { to_writer: self.to_writer.clone(), line: Arc::clone(&self.line) }
+    }
+
     /// Runs `command` and returns what it answers.
     ///
     /// A command that is given up by its limit may still take effect later.
@@ -180,7 +186,7 @@ impl Qmp {
     /// ```
     pub async fn execute(&self, command: &str, arguments: Option<Value>, limit: Duration) -> Result<Value> {
         let started = Instant::now();
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.line.next_id.fetch_add(1, Ordering::Relaxed);
         let mut request = json!({ "execute": command, "id": id });
         if let Some(arguments) = &arguments {
             request["arguments"] = arguments.clone();

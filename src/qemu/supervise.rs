@@ -28,6 +28,7 @@ use super::line_end::LineEnd;
 use super::output::Output;
 use super::run_directory::{GROUP, RunDirectory};
 use super::{Exit, processes};
+use crate::Error;
 use crate::mutex::{self, lock};
 
 /// How long helpers may take to end by themselves after QEMU ended by itself (swtpm writes its state
@@ -53,6 +54,10 @@ struct Shared {
     line: Mutex<Option<LineEnd>>,
     /// Tells the end of the line.
     closed: watch::Receiver<Option<Exit>>,
+    /// Tells why the guest was stopped.
+    halted: watch::Sender<Option<Error>>,
+    /// The first line in which QEMU said that KVM fails.
+    kvm: watch::Sender<Option<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -131,6 +136,8 @@ fn begin(
         gone: watch::Sender::new(false),
         tail: Mutex::new(String::new()),
         closed: line.closed(),
+        halted: line.halted(),
+        kvm: watch::Sender::new(None),
         line: Mutex::new(Some(line)),
     });
     lock(&LIVING).push(Arc::downgrade(&shared));
@@ -167,6 +174,8 @@ impl Supervised {
             ended: Condvar::new(),
             killed: AtomicBool::new(false),
             closed: exit.subscribe(),
+            halted: watch::Sender::new(None),
+            kvm: watch::Sender::new(None),
             exit,
             gone: watch::Sender::new(true),
             tail: Mutex::default(),
@@ -190,6 +199,16 @@ impl Supervised {
     /// Tells the end of the console's line: that of the last QEMU which has it.
     pub(super) fn closed(&self) -> watch::Receiver<Option<Exit>> {
         self.0.closed.clone()
+    }
+
+    /// Tells why the guest on the console's line was stopped. Like the line, it passes from one QEMU to the next.
+    pub(super) fn halted(&self) -> watch::Sender<Option<Error>> {
+        self.0.halted.clone()
+    }
+
+    /// Holds the first line in which it said that KVM fails.
+    pub(super) fn kvm(&self) -> watch::Receiver<Option<String>> {
+        self.0.kvm.subscribe()
     }
 
     /// Gives the console's line away, to the QEMU that takes the place of this one. `None` when this one has ended.
@@ -329,6 +348,11 @@ impl Watched {
         };
         if news {
             *lock(&self.shared.tail) = self.output_file.tail();
+            if let Some(line) = self.output_file.kvm() {
+                self.shared.kvm.send_if_modified(|known| {
+                    known.is_none().then(|| *known = Some(line.to_owned())).is_some()
+                });
+            }
         }
         open
     }

@@ -1,10 +1,11 @@
-//! Budgets of boots: a scenario that passed fails when its machines took longer to boot, in calibrated time (see
+//! Budgets of boots, which hold under one accelerator: a scenario that passed fails when its machines took longer to boot, in calibrated time (see
 //! [`crate::machine::BootTimes::calibration`]).
 
 use std::time::Duration;
 
 use super::registry::Scenario;
 use crate::machine::{BootTimes, Machine};
+use crate::qemu::Accelerator;
 use crate::{Error, ErrorKind, Result};
 
 /// Whether the boots of `scenario`'s machines are to be timed.
@@ -17,7 +18,18 @@ pub(super) async fn check(scenario: &Scenario, machines: &[Machine]) -> Result {
     if !has_one(scenario) {
         return Ok(());
     }
+    let holds = match scenario.budget.under_tcg {
+        true => Accelerator::Tcg,
+        false => Accelerator::Kvm,
+    };
     for machine in machines {
+        // What a boot under the one takes says nothing of the other: there the disk and timers count, here the processor.
+        if let Some(other) = machine.accelerator().filter(|its| *its != holds) {
+            machine.note(format!(
+                "the budget of its boot is not judged: it holds under {holds}, and this machine runs under {other}"
+            ));
+            continue;
+        }
         let times = machine.boot_times().await.map_err(|error| {
             let why = "the scenario has a budget for the boot: `#[scenario(budget(…))]`";
             error.section("why it was asked", why)

@@ -53,6 +53,8 @@ pub struct Budget {
     pub boot: Option<Duration>,
     /// Of that, what systemd takes.
     pub userspace: Option<Duration>,
+    /// It holds for machines under TCG, where a boot is made of other parts, and not for those under KVM.
+    pub under_tcg: bool,
 }
 
 /// One machine that a scenario takes.

@@ -55,7 +55,8 @@ pub(super) enum Answers {
 }
 
 impl Life {
-    /// What is answered to `question`: by the machine, which is asked by `ask`, or by the record.
+    /// What is answered to `question`: by the machine, which is asked by `ask`, or by the record. A guest that is stopped
+    /// meanwhile is an error at once.
     pub(super) async fn answer<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
@@ -75,6 +76,25 @@ impl Life {
 
     /// [`Life::answer`] to a question that is asked so.
     pub(super) async fn answer_as<T: Serialize + DeserializeOwned>(
+        &self,
+        question: &str,
+        asking: Asking<'_>,
+        ask: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.answer_of_qemu_as(question, asking, self.while_it_runs(ask)).await
+    }
+
+    /// [`Life::answer`] to a question that QEMU answers, whether the guest runs or not.
+    pub(super) async fn answer_of_qemu<T: Serialize + DeserializeOwned>(
+        &self,
+        question: &str,
+        ask: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.answer_of_qemu_as(question, Asking::default(), ask).await
+    }
+
+    /// [`Life::answer_of_qemu`] to a question that is asked so.
+    pub(super) async fn answer_of_qemu_as<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
         asking: Asking<'_>,

@@ -9,10 +9,12 @@ mod forms;
 
 use std::sync::LazyLock;
 
-use regex::RegexSet;
+use regex::{Regex, RegexSet};
 
 use forms::{FORMS, Form, Place};
 
+/// Soft lockups, stalls of RCU and tasks that hang.
+pub(super) const HUNG_TASK: &str = "hung task";
 /// The console's transcript could not be looked through as a whole.
 pub(super) const INCOMPLETE_TRANSCRIPT: &str = "incomplete transcript";
 /// A part of the kernel's log was never read.
@@ -46,6 +48,11 @@ impl ConsoleCheck {
         self.name
     }
 
+    /// Whether its lines say only that something took too long, which can be the host's doing.
+    pub(super) fn is_of_time(&self) -> bool {
+        self.name == HUNG_TASK
+    }
+
     /// What it looks for, in a few words.
     pub fn meaning(&self) -> &'static str {
         self.meaning
@@ -62,7 +69,7 @@ static CHECKS: &[ConsoleCheck] = &[
     check("kernel warning", "the kernel met something that should not be"),
     check("segfault", "a program crashed"),
     check("OOM kill", "the kernel killed a program since memory ran out"),
-    check("hung task", "a task made no progress for minutes"),
+    check(HUNG_TASK, "a task made no progress for minutes"),
     check("file system", "a file system is damaged"),
     check("I/O error", "a disk failed, or was pulled out while it was read"),
     check("failed unit", "a unit of systemd could not be started"),
@@ -126,13 +133,21 @@ pub fn check_console(log: &str, allowed: &[&str]) -> Vec<Finding> {
     found
 }
 
-/// What was found in the kernel's own log, without what `known` has of it. A line on a console may begin and
-/// end otherwise than in the log, but its time is the same, to the microsecond.
+/// Whether two lines are the same record of a kernel. A line on a console may begin and end otherwise than in the log, but its
+/// time (`[   99.000001]`) is the same, to the microsecond.
+pub(super) fn same_record(one: &str, other: &str) -> bool {
+    static TIME: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\[ *[0-9]+\.[0-9]{6}\]").ok());
+    let time = |line| TIME.as_ref()?.find(line).map(|time| time.as_str());
+    match time(one) {
+        Some(time) => other.contains(time),
+        None => one == other,
+    }
+}
+
+/// What was found in the kernel's own log, without what `known` has of it.
 pub(super) fn unless_known(mut in_log: Vec<Finding>, known: &[Finding]) -> Vec<Finding> {
     in_log.retain(|finding| {
-        // What the log begins a line with: `[   99.000001]`.
-        let time = finding.line.split_inclusive(']').next().unwrap_or_default();
-        !known.iter().any(|known| known.check == finding.check && known.line.contains(time))
+        !known.iter().any(|known| known.check == finding.check && same_record(&finding.line, &known.line))
     });
     in_log
 }

@@ -29,6 +29,30 @@ fn a_record_that_shows_trouble_is_noted_in_the_form_of_the_console() {
 }
 
 #[test]
+fn a_stall_while_the_host_slept_is_the_hosts_and_is_spoken_of_once() {
+    const STALL: &str = "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [sh:9]";
+    let log = KernelLog::default();
+    let mut teller = log.teller(Expected::Next(0));
+    told(&mut teller, &record(0, STALL));
+    assert_eq!(lines(&log), [("hung task", format!("[    0.000001] {STALL}"))]);
+    log.host().was_suspended();
+    told(&mut teller, &[record(1, STALL), record(2, CRASH)].concat());
+    let found: Vec<_> = lines(&log).into_iter().map(|(check, _)| check).collect();
+    assert_eq!(found, ["hung task", "segfault"], "only a stall is excused");
+    let noted = log.noted();
+    let [(line, why)] = noted.excused() else { panic!("{noted:?}") };
+    assert_eq!(*line, format!("[    1.000001] {STALL}"));
+    assert!(why.contains("this host was suspended for 3600 s"), "{why}");
+    assert!(noted.is_excused(&format!("alice@nixos:~]$ [    1.000001][  T77] {STALL}")));
+    assert!(!noted.is_excused(&format!("[   11.000001] {STALL}")));
+    // A clone of the machine says it no more.
+    let clone = KernelLog::default();
+    clone.goes_on(&log.saved());
+    assert_eq!(clone.noted().excused(), []);
+    assert!(clone.noted().is_excused(line));
+}
+
+#[test]
 fn lines_within_a_record_are_told_apart_and_bytes_that_are_no_text_are_read() {
     let log = KernelLog::default();
     let mut teller = log.teller(Expected::Oldest);

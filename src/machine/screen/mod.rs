@@ -58,7 +58,7 @@ impl Machine {
     pub async fn get_screen_text(&self) -> Result<String> {
         let life = self.life();
         let _step = life.step("read the screen");
-        life.answer("read the screen", async {
+        life.answer_of_qemu("read the screen", async {
             read(&self.picture().await?, READINGS[0], life.limit(READ)).await
         })
         .await
@@ -72,7 +72,7 @@ impl Machine {
     pub async fn get_screen_text_variants(&self) -> Result<Vec<String>> {
         let life = self.life();
         let _step = life.step("read the screen");
-        life.answer("read the screen in several ways", async {
+        life.answer_of_qemu("read the screen in several ways", async {
             let picture = self.picture().await?;
             let mut texts = Vec::new();
             for reading in READINGS {
@@ -155,7 +155,7 @@ impl Machine {
 
     async fn png(&self) -> Result<Vec<u8>> {
         let ask = async { self.dump(Format::Png).await.map(Bytes) };
-        Ok(self.life().answer("picture of the screen", ask).await?.0)
+        Ok(self.life().answer_of_qemu("picture of the screen", ask).await?.0)
     }
 
     async fn picture(&self) -> Result<Picture> {

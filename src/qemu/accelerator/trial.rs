@@ -28,6 +28,8 @@ pub(crate) struct Trial {
     before: Option<String>,
     /// What QEMU said of the first processor that did not run.
     refused: Option<String>,
+    /// It was started again since the host's kernel could not enter the guest.
+    again: bool,
     events: Events,
     told: &'static Told,
 }
@@ -55,7 +57,7 @@ impl Trial {
             note_once(&choice, events, told);
         }
         let (device, events) = (device.to_owned(), events.clone());
-        Self { memory, device, choice, before: None, refused: None, events, told }
+        Self { memory, device, choice, before: None, refused: None, again: false, events, told }
     }
 
     /// On a host whose findings are in `folder`, and whose /dev/kvm opens.
@@ -99,6 +101,11 @@ impl Trial {
     /// `error`, where KVM is not the cause or nothing else is allowed. Only in the second case it still says that KVM may
     /// be the cause.
     pub(crate) fn failed(&mut self, error: Error) -> Result {
+        if !self.again && is_a_first_entry(&error) {
+            self.again = true;
+            self.events.note(format!("the machine is started again: {}", error.summary()));
+            return Ok(());
+        }
         let doubt = error.doubt();
         if self.choice.accelerator == Accelerator::Tcg {
             return Err(self.failed_again(error.doubted(None)));
@@ -201,6 +208,12 @@ impl Trial {
             .likely_cause(format!("{cause} (NIXVM_ACCELERATOR is kvm, so the machine is not emulated)"))
             .next_step(format!("see what `nixvm-test doctor` says of KVM; or {way_out}"))
     }
+}
+
+/// Whether the host's kernel could not enter the guest, as some kernels can't at times at the first try, when a thread of KVM
+/// that reclaims memory is just starting (Ubuntu's 6.8 and 6.11).
+fn is_a_first_entry(error: &Error) -> bool {
+    error.kind() == ErrorKind::GuestStopped && error.summary().contains("kvm run failed Cannot allocate memory")
 }
 
 /// Why a boot failed, in a line: QEMU's own words about KVM, else what was expected and what came.

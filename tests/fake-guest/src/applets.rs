@@ -121,14 +121,14 @@ fn power(run: &Path, settings: &Settings, user: &str, how: &str) -> io::Result<E
 /// Trouble on demand: the words that init hands to the hardware.
 fn fake(run: &Path, arguments: &[String]) -> io::Result<ExitCode> {
     let verb = arguments.first().map(String::as_str).unwrap_or_default();
-    if !["panic", "die", "stall", "kernel", "noise"].contains(&verb) {
+    if !["panic", "die", "stall", "halt", "reset", "kernel", "noise"].contains(&verb) {
         crate::complain!(
             "usage: fake panic [REASON] | die [STATUS] | stall | kernel TEXT | noise off|every:TIME|bytes:N"
         );
         return Ok(ExitCode::from(2));
     }
     init::request(run, &arguments.join(" "))?;
-    if matches!(verb, "panic" | "die" | "stall") {
+    if matches!(verb, "panic" | "die" | "stall" | "halt" | "reset") {
         // The guest is dead or about to be: this command never ends.
         std::thread::sleep(Duration::from_secs(3600));
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nixvm_fake_guest::settings::{Kvm, Moment, Noise, Resumed, Settings};
+use nixvm_fake_guest::settings::{Halted, Kvm, Moment, Noise, Resumed, Settings};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, Termios, isatty, tcsetattr};
@@ -43,6 +43,16 @@ struct Machine {
     lines_typed: AtomicU32,
     /// The process is on its way out; the main thread has no say any more.
     ending: AtomicBool,
+    /// Why QEMU has stopped the guest of its own accord.
+    halted: Mutex<Option<Halted>>,
+    /// How often the guest was booted.
+    boots: AtomicU32,
+    /// How often the guest has reset itself.
+    resets: AtomicU32,
+    /// It did so before there was an init to be told.
+    reset_before_init: AtomicBool,
+    /// QEMU was asked for the reset.
+    reset_by_qmp: AtomicBool,
     /// The host's terminal as it was, where the console is one.
     host_terminal: Mutex<Option<Termios>>,
 }
@@ -84,7 +94,7 @@ pub fn run(arguments: &[String]) -> io::Result<ExitCode> {
             }
             Kvm::Abort => host::abort_as_kvm_does(),
             Kvm::Msr if !options.cpu.contains("arch-capabilities=off") => host::abort_as_kvm_does(),
-            Kvm::Ok | Kvm::Msr | Kvm::Hang => {}
+            Kvm::Ok | Kvm::Msr | Kvm::Hang | Kvm::InternalError => {}
         }
     }
     if options.incoming
@@ -106,6 +116,11 @@ pub fn run(arguments: &[String]) -> io::Result<ExitCode> {
         reset_untold: AtomicBool::new(false),
         lines_typed: AtomicU32::new(0),
         ending: AtomicBool::new(false),
+        halted: Mutex::new(None),
+        boots: AtomicU32::new(0),
+        resets: AtomicU32::new(0),
+        reset_before_init: AtomicBool::new(false),
+        reset_by_qmp: AtomicBool::new(false),
         host_terminal: Mutex::new(host_terminal),
         run,
         settings,
@@ -148,7 +163,7 @@ pub fn run(arguments: &[String]) -> io::Result<ExitCode> {
                 }
                 if machine.settings.late_reset {
                     machine.reset_untold.store(true, Ordering::SeqCst);
-                } else {
+                } else if !machine.reset_by_qmp.swap(false, Ordering::SeqCst) {
                     machine.qmp.event("RESET", json!({"guest": true, "reason": "guest-reset"}));
                 }
             }
@@ -166,12 +181,18 @@ impl Machine {
     fn boot(self: &Arc<Self>) -> io::Result<Ended> {
         self.wire.revive();
         self.logged_in.store(false, Ordering::SeqCst);
+        self.reset_before_init.store(false, Ordering::SeqCst);
+        self.boots.fetch_add(1, Ordering::SeqCst);
         self.wire.wait_while_paused();
         self.reached(Moment::Start);
         self.wire.terminal(firmware::SEABIOS.as_bytes());
         self.reached(Moment::Firmware);
-        if self.options.accelerators.first().is_some_and(|a| a == "kvm") && self.settings.kvm == Kvm::Hang {
-            self.wire.kill();
+        if self.options.accelerators.first().is_some_and(|a| a == "kvm") {
+            match self.settings.kvm {
+                Kvm::Hang => self.wire.kill(),
+                Kvm::InternalError => self.halt(),
+                Kvm::Ok | Kvm::Absent | Kvm::Busy | Kvm::Abort | Kvm::Msr => {}
+            }
         }
         let lines = firmware::kernel_lines(&self.append);
         let half = lines.len() / 2;
@@ -183,6 +204,9 @@ impl Machine {
                 self.wire.kernel_at(*stamp, text);
                 std::thread::sleep(self.settings.boot_delay);
             }
+        }
+        if self.reset_before_init.load(Ordering::SeqCst) {
+            return Ok(Ended::Reboot);
         }
         self.run_guest()
     }
@@ -290,6 +314,8 @@ impl Machine {
             "shutdown" => self.reached(Moment::Shutdown),
             "panic" => self.panic(if rest.is_empty() { "sysrq triggered crash" } else { rest }),
             "stall" => self.wire.kill(),
+            "halt" => self.halt(),
+            "reset" => self.reset_itself(),
             "die" => self.die(rest.parse().unwrap_or(self.settings.die_status)),
             "noise" => {
                 let mut settings = Settings::default();
@@ -372,6 +398,7 @@ impl Machine {
             }
             let act = |action| match action {
                 Action::Pause(paused) => {
+                    machine.halted.lock().unwrap_or_else(PoisonError::into_inner).take_if(|_| !paused);
                     machine.wire.pause(paused);
                     machine.qmp.event(if paused { "STOP" } else { "RESUME" }, Value::Null);
                 }
@@ -382,6 +409,7 @@ impl Machine {
                     }
                 }
                 Action::Reset => {
+                    machine.reset_by_qmp.store(true, Ordering::SeqCst);
                     machine.qmp.event("RESET", json!({"guest": false, "reason": "host-qmp-system-reset"}));
                     machine.wire.kill();
                     machine.reset();
@@ -399,7 +427,12 @@ impl Machine {
                     _ => None,
                 }),
             };
-            machine.qmp.serve(line, act, || if machine.wire.is_paused() { "paused" } else { "running" });
+            let status = || match *machine.halted.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(halted) => halted.name(),
+                None if machine.wire.is_paused() => "paused",
+                None => "running",
+            };
+            machine.qmp.serve(line, act, status);
             // QEMU goes on without a client; the file stays open only in its own thread.
         });
     }

@@ -59,6 +59,9 @@ impl Qmp {
 
     fn answer(&self, command: &str, negotiated: bool, status: &impl Fn() -> &'static str) -> Value {
         match command {
+            "cont" if status() == "internal-error" => {
+                error("GenericError", "Resetting the Virtual Machine is required")
+            }
             "qmp_capabilities" if negotiated => {
                 error("CommandNotFound", "Capabilities negotiation is already complete, command ignored")
             }

@@ -59,10 +59,24 @@ pub struct Settings {
     pub die_status: i32,
     /// `stall=MOMENT[+MS]`: nothing more is printed or read, QEMU goes on running.
     pub stall: Option<At>,
+    /// `halt=MOMENT[+MS]`: QEMU stops the guest of its own accord: it prints `halt-text` to stderr and lives on.
+    pub halt: Option<At>,
+    /// `halt-status=internal-error|io-error|guest-panicked`: what QEMU calls that.
+    pub halt_status: Halted,
+    /// `halt-text=…`.
+    pub halt_text: String,
+    /// `halt-once=yes`: only the first QEMU of this VM does it.
+    pub halt_once: bool,
+    /// `reset=MOMENT[+MS]`: the guest resets itself, in each boot.
+    pub reset: Option<At>,
+    /// `reset-limit=N`: so often at most.
+    pub reset_limit: u32,
+    /// `reset-after=N`: not in the first N boots.
+    pub reset_after: u32,
     /// `clone=ok|mute|exit:TEXT|refuse:TEXT`: what one does that is started with `-incoming`. It is at the
     /// login prompt; never says a word; ends with a text on stderr; or does not take the state, with this reason.
     pub clone: Resumed,
-    /// `kvm=ok|absent|busy|abort|msr|hang`: what happens with `accel=kvm`.
+    /// `kvm=ok|absent|busy|abort|msr|hang|internal-error`: what happens with `accel=kvm`.
     pub kvm: Kvm,
     /// `loader=yes`: a boot loader starts the kernel, which says nothing (`loglevel=4`, no parameters of the driver's).
     pub loader: bool,
@@ -222,6 +236,28 @@ pub enum Resumed {
     Refuse(String),
 }
 
+/// Why QEMU has stopped a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halted {
+    /// KVM can't run it any further.
+    InternalError,
+    /// A disk image can't be read or written.
+    IoError,
+    /// Its kernel said that it has panicked.
+    GuestPanicked,
+}
+
+impl Halted {
+    /// QEMU's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InternalError => "internal-error",
+            Self::IoError => "io-error",
+            Self::GuestPanicked => "guest-panicked",
+        }
+    }
+}
+
 /// What `accel=kvm` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kvm {
@@ -237,6 +273,8 @@ pub enum Kvm {
     Msr,
     /// The firmware speaks, then nothing.
     Hang,
+    /// The firmware speaks, then QEMU stops the guest.
+    InternalError,
 }
 
 impl Default for Settings {
@@ -264,6 +302,17 @@ impl Default for Settings {
             die_status: 1,
             stall: None,
             clone: Resumed::Ok,
+            halt: None,
+            halt_status: Halted::InternalError,
+            // As QEMU 7.2 says it.
+            halt_text:
+                "KVM internal error. Suberror: 1\nextra data[0]: 0x0000000000000001\nemulation failure\n\
+                        EAX=00000000 EBX=00000000 ECX=00000000 EDX=00000000"
+                    .into(),
+            halt_once: false,
+            reset: None,
+            reset_limit: u32::MAX,
+            reset_after: 0,
             kvm: Kvm::Ok,
             loader: false,
             qmp_mute: false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::settings::{At, Boot, Chunk, Flavour, Kvm, Moment, Noise, Resumed, Settings, User};
+use crate::settings::{At, Boot, Chunk, Flavour, Halted, Kvm, Moment, Noise, Resumed, Settings, User};
 
 impl Settings {
     /// Reads settings from the environment and from the kernel line `append`.
@@ -117,6 +117,20 @@ impl Settings {
                     _ => return Err("ok, mute, exit:TEXT or refuse:TEXT".into()),
                 }
             }
+            "halt" => self.halt = Some(at(value)?),
+            "halt-status" => {
+                self.halt_status = match value {
+                    "internal-error" => Halted::InternalError,
+                    "io-error" => Halted::IoError,
+                    "guest-panicked" => Halted::GuestPanicked,
+                    _ => return Err("internal-error, io-error or guest-panicked".into()),
+                }
+            }
+            "halt-text" => self.halt_text = value.into(),
+            "halt-once" => self.halt_once = flag(value)?,
+            "reset" => self.reset = Some(at(value)?),
+            "reset-limit" => self.reset_limit = number(value)?,
+            "reset-after" => self.reset_after = number(value)?,
             "kvm" => {
                 self.kvm = match value {
                     "ok" => Kvm::Ok,
@@ -125,7 +139,8 @@ impl Settings {
                     "abort" => Kvm::Abort,
                     "msr" => Kvm::Msr,
                     "hang" => Kvm::Hang,
-                    _ => return Err("ok, absent, busy, abort, msr or hang".into()),
+                    "internal-error" => Kvm::InternalError,
+                    _ => return Err("ok, absent, busy, abort, msr, hang or internal-error".into()),
                 }
             }
             "loader" => self.loader = flag(value)?,

@@ -1,0 +1,127 @@
+//! A guest that is reset again and again before it comes up: a boot loop.
+//!
+//! QEMU says of each reset whether the guest asked for it, but not whether anybody wanted it: a reboot and a triple fault
+//! look alike. So what counts is whether the guest came up in between.
+
+use std::sync::Mutex;
+
+use super::Qemu;
+use crate::mutex::lock;
+use crate::{Error, ErrorKind};
+
+/// So many resets in a row, none of them behind a guest that had come up, are a loop.
+const LOOP: u32 = 2;
+
+type Look = Box<dyn FnMut() -> bool + Send>;
+
+/// The resets of a guest since it was up.
+#[derive(Default)]
+pub(super) struct Resets(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Resets before which the guest had not come up.
+    in_a_row: u32,
+    /// It has come up since the last reset.
+    up: bool,
+    /// Looks whether it has come up since the last look.
+    look: Option<Look>,
+}
+
+impl std::fmt::Debug for Resets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = lock(&self.0);
+        f.debug_struct("Resets").field("in_a_row", &state.in_a_row).field("up", &state.up).finish()
+    }
+}
+
+impl Resets {
+    /// The guest was reset, by its own doing or by QEMU's; the error of whoever waits for it, where that makes a loop.
+    pub(super) fn another(&self, by_guest: bool) -> Option<Error> {
+        let mut state = lock(&self.0);
+        let shows = state.look.as_mut().is_some_and(|look| look());
+        let up = std::mem::take(&mut state.up) || shows;
+        state.in_a_row = if up || !by_guest { 0 } else { state.in_a_row + 1 };
+        (state.in_a_row == LOOP).then(|| {
+            Error::new(
+                ErrorKind::BootLoop,
+                "the guest is in a boot loop: it was reset again and again before it came up, and nothing asked for that",
+            )
+            .likely_cause(
+                "its kernel fails before it can say so (a fault within a fault resets the machine), or its boot loader or \
+                 firmware does",
+            )
+            .next_step(
+                "see in the transcript what comes before the firmware begins anew; with -no-reboot in \
+                 virtualisation.qemu.options QEMU ends at the first reset",
+            )
+        })
+    }
+
+    fn came_up(&self) {
+        let mut state = lock(&self.0);
+        state.up = true;
+        state.in_a_row = 0;
+    }
+}
+
+impl Qemu {
+    /// The guest has come up, or was asked to reboot: the next reset is expected.
+    pub(crate) fn came_up(&self) {
+        self.resets.came_up();
+        self.supervised
+            .halted()
+            .send_if_modified(|why| why.take_if(|why| why.kind() == ErrorKind::BootLoop).is_some());
+    }
+
+    /// At each reset of the guest `look` says whether the guest has come up since the last look.
+    pub(crate) fn look_whether_up(&self, look: impl FnMut() -> bool + Send + 'static) {
+        lock(&self.resets.0).look = Some(Box::new(look));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the last of these resets makes a loop: `u` is a guest that came up, `g` a reset of the guest's own, `q` one by
+    /// QEMU's control protocol.
+    fn is_loop(story: &str) -> bool {
+        let resets = Resets::default();
+        let mut last = None;
+        for what in story.chars() {
+            match what {
+                'u' => resets.came_up(),
+                what => last = resets.another(what == 'g'),
+            }
+        }
+        last.is_some_and(|error| error.kind() == ErrorKind::BootLoop)
+    }
+
+    #[test]
+    fn two_resets_in_a_row_of_a_guest_that_did_not_come_up_are_a_loop() {
+        for (story, expected) in [
+            ("g", false),
+            ("gg", true),
+            ("gug", false),
+            ("gugg", false),
+            ("guggg", true),
+            ("ug", false),
+            ("ugg", false),
+            ("uggg", true),
+            ("ugugug", false),
+            ("qqqq", false),
+            ("gqg", false),
+            ("gqgg", true),
+        ] {
+            assert_eq!(is_loop(story), expected, "{story}");
+        }
+    }
+
+    #[test]
+    fn what_the_console_shows_counts_as_well() {
+        let resets = Resets::default();
+        lock(&resets.0).look = Some(Box::new(|| true));
+        assert!((0..4).all(|_| resets.another(true).is_none()));
+    }
+}
