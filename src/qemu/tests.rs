@@ -2,6 +2,7 @@
 
 mod going_back;
 mod kvm;
+pub(crate) mod under;
 mod virtio_keyboard;
 
 use std::io::Write;
@@ -38,6 +39,16 @@ impl Firmware {
 
     /// The same, once the run script has run this command.
     pub(crate) async fn after(command: &str, options: &str, template: Option<&std::path::Path>) -> Self {
+        Self::under(under::chosen(), command, options, template).await
+    }
+
+    /// The same under an accelerator, and with the processor if that says so.
+    pub(crate) async fn under(
+        (accelerator, cpu): (Accelerator, Option<&'static str>),
+        command: &str,
+        options: &str,
+        template: Option<&std::path::Path>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("bin")).unwrap();
         let script = folder.path().join("bin/run-nixos-vm");
@@ -47,6 +58,7 @@ impl Firmware {
         let vm = BuiltVm::open(folder.path()).unwrap();
         let run = RunDirectory::create().unwrap();
         let mut launch = Launch::new(&vm, "test", &run, Events::none());
+        (launch.accelerator, launch.cpu) = (accelerator, cpu);
         launch.memory = template.map(|template| Memory::create(template, &vm, &[]).unwrap().unwrap());
         let (_, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         launch.channel = template.is_some().then_some(theirs.into());

@@ -213,7 +213,8 @@ impl Trial {
 /// Whether the host's kernel could not enter the guest, as some kernels can't at times at the first try, when a thread of KVM
 /// that reclaims memory is just starting (Ubuntu's 6.8 and 6.11).
 fn is_a_first_entry(error: &Error) -> bool {
-    error.kind() == ErrorKind::GuestStopped && error.summary().contains("kvm run failed Cannot allocate memory")
+    error.kind() == ErrorKind::GuestStopped
+        && error.summary().contains("kvm run failed Cannot allocate memory")
 }
 
 /// Why a boot failed, in a line: QEMU's own words about KVM, else what was expected and what came.

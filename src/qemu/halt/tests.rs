@@ -3,7 +3,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::hang::HANG;
-use crate::qemu::tests::Firmware;
+use crate::qemu::tests::{Firmware, boot_image, under};
+use crate::qemu::{Resume, RunDirectory, Saved};
 
 /// A QEMU that answers as it is told, whose guest is listened to.
 struct Fake {
@@ -86,7 +87,7 @@ async fn a_guest_that_kvm_stopped_is_told_with_qemus_words() {
 async fn a_guest_that_was_stopped_before_anybody_listened_is_told() {
     let mut fake = Fake::new("internal-error").await;
     fake.kvm.send_replace(Some("error: kvm run failed Bad address".to_owned()));
-    assert!(fake.halts().await.to_string().contains("the disk with the file of the guest's RAM"));
+    assert!(fake.halts().await.to_string().contains("the disk with its file is full"));
 }
 
 #[tokio::test]
@@ -145,26 +146,77 @@ const PANICS: [u8; 9] = [0xba, 0x05, 0x05, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd];
 #[tokio::test]
 async fn a_real_qemu_that_stops_its_guest_at_a_panic_is_seen() {
     let folder = tempfile::tempdir().unwrap();
-    let image = crate::qemu::tests::boot_image(folder.path(), &PANICS);
+    let image = boot_image(folder.path(), &PANICS);
     let options = format!("-net none -device pvpanic -action panic=pause -drive format=raw,file={image}");
     let firmware = Firmware::with(&options).await;
-    let mut halted = firmware.qemu.halted();
-    let why = tokio::time::timeout(HANG, halted.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
-    assert_eq!(why.unwrap().kind(), ErrorKind::KernelPanic);
+    assert_eq!(halts(&firmware.qemu).await.kind(), ErrorKind::KernelPanic);
     assert!(firmware.qemu.look_whether_halted().await.unwrap().is_some());
 }
 
 #[tokio::test]
 async fn a_real_qemu_that_stops_its_guest_since_the_disk_fails_is_seen() {
     let folder = tempfile::tempdir().unwrap();
-    let image = crate::qemu::tests::boot_image(folder.path(), &PANICS);
+    let image = boot_image(folder.path(), &PANICS);
     let fails = "file.driver=blkdebug,file.inject-error.0.event=read_aio,file.inject-error.0.errno=5";
     let options = format!(
         "-net none -drive driver=raw,if=ide,rerror=stop,{fails},file.image.driver=file,file.image.filename={image}"
     );
     let firmware = Firmware::with(&options).await;
-    let mut halted = firmware.qemu.halted();
-    let why = tokio::time::timeout(HANG, halted.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
-    assert_eq!(why.unwrap().kind(), ErrorKind::DiskError);
+    assert_eq!(halts(&firmware.qemu).await.kind(), ErrorKind::DiskError);
     assert!(firmware.qemu.stderr_tail().contains("the guest is stopped"), "{}", firmware.qemu.stderr_tail());
+}
+
+/// Why the guest was stopped, once it is.
+async fn halts(qemu: &Qemu) -> Error {
+    let mut halted = qemu.halted();
+    let why = tokio::time::timeout(HANG, halted.wait_for(Option::is_some)).await.expect("it is stopped");
+    why.unwrap().clone().unwrap()
+}
+
+#[tokio::test]
+async fn a_machine_that_is_kept_when_it_was_stopped_stands_still_when_it_is_gone_back_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = boot_image(folder.path(), &PANICS);
+    let options = format!(
+        "-net none -device pvpanic -action panic=pause -drive format=raw,if=virtio,readonly=on,file={image}"
+    );
+    let firmware = Firmware::in_template(&options, None).await;
+    assert_eq!(halts(&firmware.qemu).await.kind(), ErrorKind::KernelPanic);
+    let kept = tempfile::tempdir().unwrap();
+    let saved = firmware.qemu.keep(&firmware.run, kept.path()).await.unwrap();
+    assert!(matches!(saved, Saved::Done), "{saved:?}");
+    let run_dir = RunDirectory::create().unwrap();
+    let (_, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let resume = Resume {
+        folder: kept.path(),
+        to_save: None,
+        foreign: false,
+        machine: "kept",
+        scenario: None,
+        run_dir: &run_dir,
+        channel: theirs.into(),
+        events: Events::none(),
+    };
+    let (qemu, _console) = Qemu::resume(resume).await.unwrap();
+    let why = qemu.look_whether_halted().await.unwrap();
+    assert_eq!(why.map(|why| why.kind()), Some(ErrorKind::KernelPanic));
+}
+
+/// aesenc xmm0,xmm1; hlt; jmp: the emulator of KVM does not know that, and a host that is a virtual machine without nested
+/// virtualization of its own (kvm_pvm) has nothing else for real mode.
+const IS_NOT_EMULATED: [u8; 8] = [0x66, 0x0f, 0x38, 0xdc, 0xc1, 0xf4, 0xeb, 0xfd];
+
+#[tokio::test]
+async fn a_real_internal_error_of_kvm_is_seen_with_qemus_words() {
+    let Some(kvm @ (_, Some(_))) = under::kvm() else {
+        return eprintln!("left out: KVM of this host, if there is one, runs everything");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let image = boot_image(folder.path(), &IS_NOT_EMULATED);
+    let options = format!("-net none -vga none -drive format=raw,file={image}");
+    let firmware = Firmware::under(kvm, ":", &options, None).await;
+    let why = halts(&firmware.qemu).await;
+    assert_eq!(why.kind(), ErrorKind::GuestStopped);
+    assert!(why.summary().contains("KVM internal error"), "{why}");
+    assert!(firmware.qemu.exit().borrow().is_none(), "QEMU lives");
 }
