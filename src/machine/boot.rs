@@ -34,6 +34,10 @@ const SILENCE: Duration = Duration::from_secs(6);
 const SILENCE_BOUNDS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(45));
 /// For agetty to answer Enter, on a fast host.
 const ANSWER: Duration = Duration::from_secs(2);
+/// After so long, on a fast host, a last line that looks like a shell's prompt is asked by a press of Enter.
+const SHELL: Duration = Duration::from_secs(3);
+/// How often a wait for the next phase looks at how long the console has been quiet.
+const LOOK: Duration = Duration::from_millis(500);
 /// From the start to the login prompt on a host of speed 1.
 const REFERENCE_BOOT: Duration = Duration::from_secs(5);
 
@@ -383,11 +387,11 @@ impl<'a> Boot<'a> {
         ];
         self.phase("firmware");
         let (mut kernel, mut initrd, mut services) = (false, false, false);
-        let mut nudged = false;
+        // Where the console was when Enter was pressed.
+        let mut nudged: Option<(Mark, Instant)> = None;
         loop {
             let rest = limit.saturating_sub(self.started.elapsed());
-            let patience = if nudged { self.speed.scale(ANSWER) } else { silence };
-            match self.console.expect_any(&patterns, patience.min(rest)).await {
+            match self.console.expect_any(&patterns, LOOK.min(rest)).await {
                 Ok((PROMPT, _)) => break,
                 Ok((KERNEL, _)) => {
                     if !std::mem::replace(&mut kernel, true) {
@@ -413,18 +417,29 @@ impl<'a> Boot<'a> {
                         )
                         .took(self.started.elapsed(), limit));
                 }
-                // It still talks.
-                Err(_) if self.console.quiet_for() < patience => nudged = false,
-                // agetty prints its prompt anew when Enter is pressed: the kernel may have torn it.
-                Err(_) if !nudged => {
-                    nudged = true;
-                    self.console.send(b"\r").await?;
+                Err(_) => {
+                    let quiet = self.console.quiet_for();
+                    let is_up = services || self.began_before();
+                    let Some((mark, at)) = nudged else {
+                        // A getty may log somebody in without a word.
+                        let is_shell = is_up && ends_at_a_shell(&self.console.tail(1));
+                        if quiet >= if is_shell { self.speed.scale(SHELL) } else { silence } {
+                            // agetty and shells print their prompt again: the kernel may have torn it.
+                            nudged = Some((self.console.mark(), Instant::now()));
+                            self.console.send(b"\r").await?;
+                        }
+                        continue;
+                    };
+                    let answer = self.console.text_since(mark).text;
+                    if quiet.min(at.elapsed()) < self.speed.scale(ANSWER) {
+                        continue;
+                    } else if is_up && ends_at_a_shell(&answer) {
+                        break;
+                    } else if answer.trim().is_empty() {
+                        return Err(self.silent(kernel, services, silence));
+                    }
+                    nudged = None;
                 }
-                // A getty may log somebody in without a word.
-                Err(_) if (services || self.began_before()) && ends_at_a_shell(&self.console.tail(1)) => {
-                    break;
-                }
-                Err(_) => return Err(self.silent(kernel, services, silence)),
             }
         }
         self.phase("login prompt");
