@@ -1,1 +1,1 @@
-read u v </proc/uptime;echo "$u service">>/run/t;exec 3<>"$2"||exit;export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh;cd /root 2>/dev/null||cd /;read u v </proc/uptime;echo "$u port">>/run/t;[ -r /etc/profile ]&&. /etc/profile >/dev/null 2>&1;read u v </proc/uptime;echo "$u profile">>/run/t;exec "$1" serve 3 "" "$3"
+exec 3<>"$2"||exit;export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh;cd /root 2>/dev/null||cd /;[ -r /etc/profile ]&&. /etc/profile >/dev/null 2>&1;exec "$1" serve 3 "" "$3"
