@@ -312,6 +312,7 @@ async fn template(asked: &Asked<'_>, moment: &Moment) -> Result<Made, NoClone> {
 /// Whether an error says something of the machine itself: booting it again would end in the same.
 fn is_the_machines(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::Io | ErrorKind::Qmp | ErrorKind::QemuGone | ErrorKind::Host)
+        && !accelerator::lacks_room(error)
 }
 
 /// What kept a template from being made or used.
@@ -329,7 +330,7 @@ fn in_a_line(error: &Error, vm: &BuiltVm, folder: &Path) -> String {
 
 const NEEDS: &str = "a template needs";
 
-/// A file of RAM grows as the guest uses it; a disk that is full then ends QEMU by a signal (SIGBUS).
+/// A file of RAM grows as the guest uses it; a disk that is full then ends QEMU by a signal (SIGBUS), or KVM stops the guest.
 fn room_for(vm: &BuiltVm, folder: &Path) -> Result {
     let Some(size) = crate::qemu::memory_size(vm) else { return Ok(()) };
     let found = rustix::fs::statvfs(folder)

@@ -20,7 +20,7 @@ use crate::{Error, ErrorKind, Events, Result, Speed};
 use memory::{Finding, Memory};
 pub(crate) use memory::{OF_CLONES, boot as host_boot, program_in};
 pub(crate) use processor::{in_command as processor_in, processors};
-pub(crate) use trial::Trial;
+pub(crate) use trial::{Trial, lacks_room};
 
 /// Overrides the choice: `kvm` or `tcg`.
 pub(crate) const VARIABLE: &str = "NIXVM_ACCELERATOR";

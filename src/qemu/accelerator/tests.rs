@@ -143,6 +143,19 @@ fn a_silent_boot_means_tcg_once_tcg_has_shown_that_the_guest_is_fine() {
 }
 
 #[test]
+fn another_machine_that_runs_under_tcg_says_nothing_of_the_one_that_fell_silent() {
+    let host = Host::new();
+    let mut silent_one = host.trial(Wish::None);
+    silent_one.failed(silent()).unwrap();
+    // Another VM of the same kernel, begun meanwhile.
+    let other = host.trial(Wish::None);
+    assert_eq!(other.choice().accelerator, Accelerator::Tcg);
+    other.succeeded(Speed::new(8.0));
+    assert!(silent_one.failed(silent()).is_err());
+    assert_eq!(host.next(), Accelerator::Kvm, "the guest fails by itself");
+}
+
+#[test]
 fn what_belongs_to_the_moment_is_not_remembered() {
     for words in [
         BUSY,
@@ -156,6 +169,18 @@ fn what_belongs_to_the_moment_is_not_remembered() {
         assert_eq!(trial.choice().accelerator, Accelerator::Tcg, "{words}");
         trial.succeeded(Speed::new(8.0));
         assert_eq!(host.next(), Accelerator::Kvm, "{words}");
+    }
+}
+
+#[test]
+fn a_full_disk_under_the_guests_ram_is_no_matter_of_kvm() {
+    for wish in [Wish::None, Wish::Kvm] {
+        let host = Host::new();
+        let summary = "web: QEMU stopped the guest: error: kvm run failed Bad address";
+        let error = Error::new(ErrorKind::GuestStopped, summary).doubted(Some(Doubt::Passing));
+        let error = host.trial(wish).failed(error).unwrap_err();
+        assert!(error.doubt().is_none() && lacks_room(&error));
+        assert_eq!(host.next(), Accelerator::Kvm);
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Trial {
     choice: Choice,
     /// How the boot under KVM failed, after which this one is under TCG.
     before: Option<String>,
+    /// This machine itself fell silent under KVM: how it fares under TCG shows whose fault that was.
+    suspects: bool,
     /// What QEMU said of the first processor that did not run.
     refused: Option<String>,
     /// It was started again since the host's kernel could not enter the guest.
@@ -57,7 +59,17 @@ impl Trial {
             note_once(&choice, events, told);
         }
         let (device, events) = (device.to_owned(), events.clone());
-        Self { memory, device, choice, before: None, refused: None, again: false, events, told }
+        Self {
+            memory,
+            device,
+            choice,
+            before: None,
+            suspects: false,
+            refused: None,
+            again: false,
+            events,
+            told,
+        }
     }
 
     /// On a host whose findings are in `folder`, and whose /dev/kvm opens.
@@ -106,6 +118,9 @@ impl Trial {
             self.events.note(format!("the machine is started again: {}", error.summary()));
             return Ok(());
         }
+        if lacks_room(&error) {
+            return Err(error.doubted(None));
+        }
         let doubt = error.doubt();
         if self.choice.accelerator == Accelerator::Tcg {
             return Err(self.failed_again(error.doubted(None)));
@@ -116,6 +131,7 @@ impl Trial {
             Some(known) if self.choice.is(&known) => return Err(error.doubted(None)),
             Some(known) if !self.choice.forced => {
                 self.before = Some(error.summary().to_owned());
+                self.suspects = doubt != Doubt::Passing;
                 self.choice = self.choice_of(known);
                 note_once(&self.choice, &self.events, self.told);
                 return Ok(());
@@ -146,6 +162,7 @@ impl Trial {
             self.memory.remember(&finding);
         }
         self.before = Some(error.summary().to_owned());
+        self.suspects = suspected;
         self.choice = self.choice_of(finding);
         let said = error.transcripts().first().map(|(_, path)| format!("; its console: {}", path.display()));
         self.choice.reason.push_str(&said.unwrap_or_default());
@@ -164,7 +181,11 @@ impl Trial {
     fn proven(&self) {
         let Choice { accelerator, cpu, tried, .. } = self.choice;
         if accelerator == Accelerator::Tcg {
-            return self.memory.confirm();
+            // That another VM of the same kernel runs under TCG says nothing of the one that fell silent.
+            if self.suspects {
+                self.memory.confirm();
+            }
+            return;
         }
         if self.memory.recall().is_some_and(|known| self.choice.is(&known)) {
             return;
@@ -183,7 +204,9 @@ impl Trial {
     /// Under TCG as well.
     fn failed_again(&self, error: Error) -> Error {
         let Some(before) = &self.before else { return error };
-        self.memory.acquit();
+        if self.suspects {
+            self.memory.acquit();
+        }
         error.section("under KVM, before", before.as_str())
     }
 
@@ -215,6 +238,11 @@ impl Trial {
 fn is_a_first_entry(error: &Error) -> bool {
     error.kind() == ErrorKind::GuestStopped
         && error.summary().contains("kvm run failed Cannot allocate memory")
+}
+
+/// Whether the file with the guest's RAM found no room on its disk, which says nothing of KVM nor of the guest.
+pub(crate) fn lacks_room(error: &Error) -> bool {
+    error.kind() == ErrorKind::GuestStopped && error.summary().contains("kvm run failed Bad address")
 }
 
 /// Why a boot failed, in a line: QEMU's own words about KVM, else what was expected and what came.
