@@ -6,8 +6,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, linkat};
 use serde::{Deserialize, Serialize};
 
 use super::RunDirectory;
@@ -49,6 +51,8 @@ pub enum KeepPolicy {
 pub(super) struct Claim {
     pub(super) image: PathBuf,
     record: Option<Record>,
+    /// There was no image: the run script makes one.
+    is_new: bool,
     /// What a kept image was before a boot that may not count.
     before: Option<Before>,
 }
@@ -88,7 +92,7 @@ impl Disk {
     /// [`ErrorKind::Io`] when files beside it can't be written.
     pub(super) fn claim(&self, vm: &BuiltVm, run: &RunDirectory, events: &Events) -> Result<Claim> {
         let (image, policy) = match self {
-            Self::Fresh => return Ok(Claim { image: run.disk(), record: None, before: None }),
+            Self::Fresh => return Ok(Claim { image: run.disk(), record: None, is_new: true, before: None }),
             Self::Kept { image, policy } => (image, *policy),
         };
         let image = std::path::absolute(image)
@@ -102,7 +106,8 @@ impl Disk {
                 KeepPolicy::Renew => renew(&image, why, events)?,
             }
         }
-        Ok(Claim { image, record: Some(record), before: None })
+        let is_new = !image.exists();
+        Ok(Claim { image, record: Some(record), is_new, before: None })
     }
 }
 
@@ -111,6 +116,18 @@ impl Claim {
     pub(super) fn started(&mut self) -> Result {
         let Some(record) = &mut self.record else { return Ok(()) };
         record.write().map_err(|error| Error::io(format_args!("write {}", record.path.display()), &error))
+    }
+
+    /// Nothing runs on it, and nothing ever did: an image that the script has made goes, since nothing says whose it is. The
+    /// next start would refuse it, or set it aside in the place of one that matters.
+    pub(super) fn not_started(&self) {
+        if self.record.is_some()
+            && self.is_new
+            && let Err(error) = fs::remove_file(&self.image)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::debug!(%error, "an image that no machine has used is left");
+        }
     }
 
     /// Copies a kept image, so that it can be put back. Where there is no room for a copy, a note says so.
@@ -160,6 +177,7 @@ impl Before {
         };
         let copy = tempfile::tempfile_in(image.parent().unwrap_or(Path::new(".")))?;
         sparse_copy::contents(&from, &copy)?;
+        copy.set_permissions(from.metadata()?.permissions())?;
         Ok(Self::Copy(copy))
     }
 
@@ -169,9 +187,32 @@ impl Before {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             },
-            Self::Copy(copy) => sparse_copy::contents(&copy, &File::create(image)?),
+            Self::Copy(copy) => replace(image, &copy),
         }
     }
+}
+
+/// Gives an image the content of a file that has no name. It is never half of it: whatever ends this process leaves the one or
+/// the other.
+fn replace(image: &Path, content: &File) -> io::Result<()> {
+    // A link stays one.
+    let image = image.canonicalize()?;
+    let name = image.file_name().unwrap_or_default().to_string_lossy();
+    // Nobody else has this name: the image is claimed.
+    let beside = image.with_file_name(format!(".{name}.nixvm-before"));
+    let named = || {
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let nameless = format!("/proc/self/fd/{}", content.as_raw_fd());
+        if linkat(CWD, nameless, CWD, &beside, AtFlags::SYMLINK_FOLLOW).is_err() {
+            sparse_copy::copy_of(content, &beside)?;
+            fs::set_permissions(&beside, content.metadata()?.permissions())?;
+        }
+        fs::rename(&beside, &image)
+    };
+    named().inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
 impl Record {
@@ -239,7 +280,7 @@ mod tests {
     async fn a_kept_image_is_what_it_was_before_a_boot_that_does_not_count() {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("nixos.qcow2");
-        let claim = |record| Claim { image: image.clone(), record, before: None };
+        let claim = |record| Claim { image: image.clone(), record, is_new: !image.exists(), before: None };
         let record = || {
             let path = folder.path().join("record");
             Some(Record { file: File::create(&path).unwrap(), path, key: String::new() })
@@ -254,9 +295,19 @@ mod tests {
         let mut second = claim(record());
         second.set_aside(&Events::none()).await;
         fs::write(&image, "half a boot").unwrap();
+        let mode = fs::metadata(&image).unwrap().permissions();
         assert!(second.put_back().await);
         assert_eq!(fs::read_to_string(&image).unwrap(), "the state of a year");
+        assert_eq!(fs::metadata(&image).unwrap().permissions(), mode);
+        second.not_started();
+        assert!(image.exists(), "it was there before");
         assert!(!claim(record()).put_back().await, "nothing was set aside");
+
+        let other =
+            Claim { image: folder.path().join("new.qcow2"), record: record(), is_new: true, before: None };
+        fs::write(&other.image, "made by a script whose QEMU never ran").unwrap();
+        other.not_started();
+        assert!(!other.image.exists());
 
         let mut fresh = claim(None);
         fresh.set_aside(&Events::none()).await;

@@ -131,7 +131,14 @@ impl Qemu {
         launch
             .events
             .send(Event::MachineStarted { machine: launch.machine.to_owned(), pid: supervised.pid() });
-        let qmp = wait_for_qmp(launch.machine, control, &supervised, started, launch.limit).await?;
+        let qmp = match wait_for_qmp(launch.machine, control, &supervised, started, launch.limit).await {
+            Ok(qmp) => qmp,
+            Err(error) => {
+                supervised.kill().await;
+                claim.not_started();
+                return Err(error);
+            }
+        };
         first_serial_port_is_ours(supervised.pid())?;
         claim.started()?;
         let Launch { accelerator, machine, events, .. } = &launch;
