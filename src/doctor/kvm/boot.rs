@@ -20,6 +20,9 @@ const LEFT: Duration = Duration::from_millis(500);
 /// For QEMU to answer and for its last words.
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// Why a boot was none: this says nothing of KVM.
+pub(super) const NOT_STARTED: &str = "the run script has not started QEMU in time";
+
 /// How a VM is booted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct How<'a> {
@@ -80,10 +83,7 @@ impl How<'_> {
                 let words = if said.is_empty() { error.summary().to_owned() } else { telling(&said) };
                 Boot { why: Some(words), log: error.to_string(), ..Boot::default() }
             }
-            Err(_) => Boot {
-                why: Some("the run script has not started QEMU in time".to_owned()),
-                ..Boot::default()
-            },
+            Err(_) => Boot { why: Some(NOT_STARTED.to_owned()), ..Boot::default() },
         }
     }
 

@@ -28,13 +28,22 @@ pub(super) async fn tried(vm: &BuiltVm, folder: &Path) -> Result<Went> {
     if let Some(why) = crate::qemu::foreseen(vm) {
         return Ok(Went::Not(why));
     }
-    let trial = Trial::begin(vm, &Events::none())?;
-    if trial.choice().accelerator != Accelerator::Kvm {
-        return Ok(Went::Not(format!("they run under TCG here: {}", trial.choice().reason)));
-    }
-    let (first, second) = (made(folder, "first")?, made(folder, "second")?);
     let options = || MachineOptions::new("doctor");
-    let machine = Machine::boot_to_save(vm, options(), &trial, &first).await?;
+    let mut trial = Trial::begin(vm, &Events::none())?;
+    // Of the processors that a guest is given one after the other, another one than the first may run here.
+    let mut attempts = 0;
+    let (machine, first) = loop {
+        if trial.choice().accelerator != Accelerator::Kvm {
+            return Ok(Went::Not(format!("they run under TCG here: {}", trial.choice().reason)));
+        }
+        attempts += 1;
+        let first = made(folder, &format!("first-{attempts}"))?;
+        match Machine::boot_to_save(vm, options(), &trial, &first).await {
+            Ok(machine) => break (machine, first),
+            Err(error) => trial.failed(error)?,
+        }
+    };
+    let second = made(folder, "second")?;
     let saving = Instant::now();
     if let Saved::Impossible(why) = machine.save(&first).await? {
         return Ok(Went::Not(why));

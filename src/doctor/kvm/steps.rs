@@ -5,7 +5,7 @@ use std::time::{Duration, Instant as StdInstant};
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::boot::{Boot, How, Until};
+use super::boot::{Boot, How, NOT_STARTED, Until};
 use super::clones::{self, Went};
 use super::host::Host;
 use super::load::Load;
@@ -157,6 +157,9 @@ impl Run<'_> {
         let begun = Instant::now();
         let boot = self.how(Accelerator::Kvm, None).boot(Until::Prompt, self.end(BOOT)).await;
         self.keep("KVM", &boot);
+        if boot.why.as_deref() == Some(NOT_STARTED) {
+            return self.not_tried("kernel", tried, NOT_STARTED);
+        }
         let outcome = match (boot.at(Until::Prompt), &boot.why) {
             (Some(at), _) => Ok(at),
             (None, why) => Err(why.clone().unwrap_or_else(|| "it stopped".to_owned())),
