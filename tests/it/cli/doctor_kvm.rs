@@ -100,8 +100,8 @@ fn what_kvm_does_not_run_is_said_last_with_why_and_the_rest_is_not_tried() {
             MAKES_A_MACHINE,
             &*less,
             stops,
-            "not usable: a guest of a few bytes runs with -cpu max,arch-capabilities=off, but not this VM: QEMU ended \
-             (exit status: 1): KVM internal error. Suberror: 1",
+            "not usable: a guest of a few bytes runs with -cpu max,arch-capabilities=off, but not this VM: \
+             KVM internal error. Suberror: 1",
         ),
         (MAKES_A_MACHINE, &*less, "", "usable with -cpu max,arch-capabilities=off"),
     ] {
@@ -109,7 +109,9 @@ fn what_kvm_does_not_run_is_said_last_with_why_and_the_rest_is_not_tried() {
         let ran = Ran::of(&mut command(&folder, &["--json"]));
         let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
         let steps = json["steps"].as_array().unwrap();
+        // It may end before it has greeted, and then nothing says how.
         let verdict = steps.last().unwrap()["found"].as_str().unwrap();
+        let verdict = verdict.replace("QEMU ended (exit status: 1): ", "");
         assert!(verdict.starts_with(last), "{last}: {json:#}");
         assert_eq!(json["usable"], last.starts_with("usable"), "{json:#}");
         ran.ended_with(if last.starts_with("usable") { 0 } else { 5 });
