@@ -12,12 +12,19 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 
 impl Life {
     /// Waits for an answer of the guest; fails as soon as it is known that the guest is stopped.
-    pub(super) async fn while_it_runs<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
-        while_it_runs(&self.qemu, answer).await.map_err(|error| match error {
-            Unanswered::Error(error) if follows_from_a_stop(&error) => self.halted().unwrap_or(error),
-            Unanswered::Error(error) => error,
-            Unanswered::Halted(why) => self.halt_error(&why),
-        })
+    pub(super) fn while_it_runs<T>(
+        &self,
+        answer: impl Future<Output = Result<T>>,
+    ) -> impl Future<Output = Result<T>> {
+        // Boxed: see `Life::answer_of_qemu_as`.
+        let answer = Box::pin(answer);
+        async move {
+            while_it_runs(&self.qemu, answer).await.map_err(|error| match error {
+                Unanswered::Error(error) if follows_from_a_stop(&error) => self.halted().unwrap_or(error),
+                Unanswered::Error(error) => error,
+                Unanswered::Halted(why) => self.halt_error(&why),
+            })
+        }
     }
 
     /// The error of whoever wants something of the guest, if it is stopped.

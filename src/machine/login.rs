@@ -62,7 +62,7 @@ impl Machine {
         let question = format!("log in {user}");
         let asking = Asking { on_console: true, secret: Some(password) };
         let language = life.answer_as(&question, asking, async {
-            let begun = life.log_in(user, password, &mut prompt_came).await?;
+            let begun = Box::pin(life.log_in(user, password, &mut prompt_came)).await?;
             let language = begun.language();
             shell = Some(begun);
             Ok(language)

@@ -24,6 +24,9 @@ use crate::pause::Deadline;
 use crate::record::Keeper;
 use crate::{Error, ErrorKind, Event, Events, Speed, secrets};
 
+/// A scenario's stack, in bytes: as much as a program's main thread has. Futures are large in a debug build.
+const STACK: usize = 8 << 20;
+
 /// The time limit of a scenario that names none, on a fast host.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
@@ -134,9 +137,10 @@ fn on_its_own_thread(
         keeper: keeper.clone(),
         tell: tell.clone(),
     };
-    let thread = std::thread::Builder::new().name(scenario.function.to_owned()).spawn(move || {
-        let _ = tell.send(Progress::Ended(life.live()));
-    });
+    let thread =
+        std::thread::Builder::new().name(scenario.function.to_owned()).stack_size(STACK).spawn(move || {
+            let _ = tell.send(Progress::Ended(life.live()));
+        });
     if let Err(error) = thread {
         return Err(Failure::new(Exit::Host, Error::io("start a thread", &error)));
     }

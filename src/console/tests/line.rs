@@ -300,7 +300,7 @@ async fn a_full_disk_is_said_once_and_the_run_goes_on() {
     let options = ConsoleOptions { transcript: Some(path), events, ..ConsoleOptions::default() };
     let (console, mut guest) = with(options);
     for _ in 0..3 {
-        guest.says([b'x'; 100_000]).await;
+        guest.says(vec![b'x'; 100_000]).await;
         guest.says("login: ").await;
         console.expect("login: ", SOON).await.unwrap();
         // The transcript goes to the file when the guest is quiet.

@@ -75,7 +75,7 @@ impl Boot {
 impl How<'_> {
     /// Boots it, and ends it then.
     pub(super) async fn boot(self, until: Until, deadline: Instant) -> Boot {
-        match timeout_at(deadline, self.begun(until, deadline)).await {
+        match timeout_at(deadline, Box::pin(self.begun(until, deadline))).await {
             Ok(Ok(boot)) => boot,
             Ok(Err(error)) => {
                 let said: Vec<&str> = error.sections().map(|(_, body)| body).collect();

@@ -291,7 +291,7 @@ impl Run<'_> {
             return;
         }
         let begun = Instant::now();
-        let found = match sector::rate(program, "kvm", &cpu, self.left(FIRST_BYTE)).await {
+        let found = match Box::pin(sector::rate(program, "kvm", &cpu, self.left(FIRST_BYTE))).await {
             // Each byte leaves the guest once.
             Ok(rate) => Found::ok(format!("{:.0} kB/s, as many thousand exits a second", rate / 1e3)),
             Err(why) => Found::bad(State::Warning, why, "look at the words of QEMU"),

@@ -57,64 +57,68 @@ pub(super) enum Answers {
 impl Life {
     /// What is answered to `question`: by the machine, which is asked by `ask`, or by the record. A guest that is stopped
     /// meanwhile is an error at once.
-    pub(super) async fn answer<T: Serialize + DeserializeOwned>(
+    pub(super) fn answer<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
         ask: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        self.answer_as(question, Asking::default(), ask).await
+    ) -> impl Future<Output = Result<T>> {
+        self.answer_as(question, Asking::default(), ask)
     }
 
     /// [`Life::answer`] for what reads its answer on the console: what was said there is passed over.
-    pub(super) async fn answer_on_console<T: Serialize + DeserializeOwned>(
+    pub(super) fn answer_on_console<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
         ask: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        self.answer_as(question, Asking { on_console: true, secret: None }, ask).await
+    ) -> impl Future<Output = Result<T>> {
+        self.answer_as(question, Asking { on_console: true, secret: None }, ask)
     }
 
     /// [`Life::answer`] to a question that is asked so.
-    pub(super) async fn answer_as<T: Serialize + DeserializeOwned>(
+    pub(super) fn answer_as<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
         asking: Asking<'_>,
         ask: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        self.answer_of_qemu_as(question, asking, self.while_it_runs(ask)).await
+    ) -> impl Future<Output = Result<T>> {
+        self.answer_of_qemu_as(question, asking, self.while_it_runs(ask))
     }
 
     /// [`Life::answer`] to a question that QEMU answers, whether the guest runs or not.
-    pub(super) async fn answer_of_qemu<T: Serialize + DeserializeOwned>(
+    pub(super) fn answer_of_qemu<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
         ask: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        self.answer_of_qemu_as(question, Asking::default(), ask).await
+    ) -> impl Future<Output = Result<T>> {
+        self.answer_of_qemu_as(question, Asking::default(), ask)
     }
 
     /// [`Life::answer_of_qemu`] to a question that is asked so.
-    pub(super) async fn answer_of_qemu_as<T: Serialize + DeserializeOwned>(
+    pub(super) fn answer_of_qemu_as<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
         asking: Asking<'_>,
         ask: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        match &self.answers {
-            Answers::Read(replay) => {
-                if let Some(secret) = asking.secret {
-                    replay.know(question, secret, &self.console);
+    ) -> impl Future<Output = Result<T>> {
+        // Boxed: each function that takes a future by value doubles it, and a stack holds 2 MiB.
+        let ask = Box::pin(ask);
+        async move {
+            match &self.answers {
+                Answers::Read(replay) => {
+                    if let Some(secret) = asking.secret {
+                        replay.know(question, secret, &self.console);
+                    }
+                    replay.answer(question, self)
                 }
-                replay.answer(question, self)
-            }
-            Answers::Written(book) => {
-                if let Some(secret) = asking.secret {
-                    self.console.mask(secret);
+                Answers::Written(book) => {
+                    if let Some(secret) = asking.secret {
+                        self.console.mask(secret);
+                    }
+                    let page = book.page(self, question, asking);
+                    let answer = ask.await;
+                    page.answered(&answer);
+                    answer
                 }
-                let page = book.page(self, question, asking);
-                let answer = ask.await;
-                page.answered(&answer);
-                answer
             }
         }
     }
