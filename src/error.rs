@@ -77,7 +77,7 @@ pub enum ErrorKind {
     GuestStopped,
     /// QEMU runs, but has stopped the guest since a disk image could not be read or written.
     DiskError,
-    /// The guest was reset again and again before it came up, and nothing had asked for that.
+    /// The guest reset itself twice in a row before it came up.
     BootLoop,
     /// The machine booted but no login prompt appeared on the serial console.
     NoLoginPrompt,

@@ -88,7 +88,7 @@ impl Machine {
     /// when it was still printing at the limit.
     pub async fn boot(vm: &BuiltVm, options: MachineOptions) -> Result<Self> {
         let trial = Trial::begin(vm, &options.events)?;
-        Self::tried(vm, options, trial).await
+        Box::pin(Self::tried(vm, options, trial)).await
     }
 
     /// Boots until a boot counts.
@@ -408,7 +408,9 @@ impl<'a> Boot<'a> {
                         self.phase("services");
                     }
                 }
-                Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
+                Err(error) if error.kind() != ErrorKind::Timeout => {
+                    return Err(error.took(self.started.elapsed(), limit));
+                }
                 Err(_) if self.started.elapsed() >= limit => {
                     return Err(self
                         .report(

@@ -105,7 +105,7 @@ impl Guest {
                     }
                 }
                 "RESET" => {
-                    if let Some(why) = self.resets.another(event.data["guest"] == true) {
+                    if let Some(why) = self.resets.another(event.data["guest"] == true, event.at) {
                         note(why.summary());
                         self.stands(Some(why));
                     }

@@ -41,6 +41,23 @@ pub struct QmpEvent {
     /// What comes with it; `null` when nothing does.
     #[serde(default)]
     pub data: Value,
+    /// When it happened, by QEMU's own clock, since 1970.
+    #[serde(skip)]
+    pub(crate) at: Option<Duration>,
+}
+
+/// QEMU's time of an event (`timestamp` in qapi/control.json). It has -1 where the host's clock failed.
+#[derive(Deserialize)]
+struct Timestamp {
+    seconds: i64,
+    microseconds: i64,
+}
+
+impl Timestamp {
+    fn since_1970(&self) -> Option<Duration> {
+        let (seconds, microseconds) = (self.seconds.try_into().ok()?, self.microseconds.try_into().ok()?);
+        Duration::from_secs(seconds).checked_add(Duration::from_micros(microseconds))
+    }
 }
 
 /// What the reader shares with callers.
@@ -103,6 +120,7 @@ struct Incoming {
     event: Option<String>,
     #[serde(default)]
     data: Value,
+    timestamp: Option<Timestamp>,
 }
 
 /// Keeps `"return": null` apart from no `return` at all.
@@ -353,7 +371,8 @@ impl Line {
         if let Some(greeting) = incoming.greeting {
             self.greeted.send_replace(Greeting::Came(greeting["version"]["qemu"].to_string()));
         } else if let Some(name) = incoming.event {
-            let event = QmpEvent { name, data: incoming.data };
+            let at = incoming.timestamp.and_then(|timestamp| timestamp.since_1970());
+            let event = QmpEvent { name, data: incoming.data, at };
             if event.name == "DEVICE_DELETED" {
                 lock(&self.plugged).deleted(&event.data["device"]);
             }
