@@ -43,6 +43,8 @@ impl Folder {
         let path = format!("{}:{}", self.path().join("bin").display(), std::env::var("PATH").unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixvm-test"));
         command.args(["--nixpkgs", "./nixpkgs", "a.rs"]).current_dir(self.path()).env("PATH", path);
+        // A clone that waits for the machines of other tests is not there before Nix is done.
+        command.env("NIXVM_ADMISSION_DIR", self.path().join("admission"));
         let output = command.env_remove("CARGO_MANIFEST_DIR").output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (text(output.stderr), text(output.stdout))

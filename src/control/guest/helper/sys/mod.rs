@@ -137,7 +137,8 @@ pub fn can_run(path: &[u8]) -> bool {
     const AT_FDCWD: usize = -100isize as usize;
     // SAFETY: the path ends with a NUL.
     path.last() == Some(&0)
-        && checked(|| unsafe { call(number::FACCESSAT, [AT_FDCWD, path.as_ptr() as usize, X_OK, 0, 0, 0]) }).is_ok()
+        && checked(|| unsafe { call(number::FACCESSAT, [AT_FDCWD, path.as_ptr() as usize, X_OK, 0, 0, 0]) })
+            .is_ok()
 }
 
 fn open_as(path: &[u8], flags: usize) -> Result<Fd, isize> {
