@@ -2,7 +2,7 @@
 //!
 //! A host can have a /dev/kvm that opens, creates a VM, and still can't run a guest: nested hosts where QEMU aborts at
 //! once, or where the firmware runs and the kernel never does. So KVM is believed when a guest has reached its login
-//! prompt with it. The first boot is the trial ([`Trial`]); what it shows is remembered per boot of the host, QEMU and kernel.
+//! prompt with it. The first boot is the trial (`Trial`); what it shows is remembered per boot of the host, QEMU and kernel.
 
 mod memory;
 mod processor;
