@@ -20,6 +20,14 @@ const LOOK_CLOSER: &str =
     "nixvm-test doctor --kvm VM shows how far a VM gets; nixvm-test doctor --retry forgets what was found";
 
 pub(super) async fn finding() -> Finding {
+    if let Err(error) = accelerator::check_environment() {
+        return Finding::new(
+            "KVM",
+            State::Missing,
+            error.summary(),
+            format!("set {VARIABLE} to kvm or tcg, or unset it"),
+        );
+    }
     let chosen = environment::is_set(VARIABLE);
     if !chosen && let Some(refusal) = kvm_device::refusal(Path::new("/dev/kvm")) {
         return emulated(&refusal.why, refusal.fix);

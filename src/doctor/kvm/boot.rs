@@ -59,6 +59,8 @@ pub(super) struct Boot {
     pub(super) reached: Vec<(Until, Duration)>,
     /// Why it went no further, if it did not reach what it was to.
     pub(super) why: Option<String>,
+    /// How long it ran, if it was ended since its time was over.
+    pub(super) cut_off: Option<Duration>,
     /// What the console said.
     pub(super) console: String,
     /// QEMU's events and what it wrote.
@@ -69,6 +71,11 @@ impl Boot {
     /// When that was reached.
     pub(super) fn at(&self, until: Until) -> Option<Duration> {
         self.reached.iter().find(|(its, _)| *its == until).map(|(_, at)| *at)
+    }
+
+    /// The last line of the console, with nothing in it that a terminal acts on.
+    pub(super) fn last_line(&self) -> Option<String> {
+        Some(telling(&self.console)).filter(|line| !line.is_empty())
     }
 }
 
@@ -129,7 +136,9 @@ impl How<'_> {
                     Err(RecvError::Closed) => look = Some(last_words(&qemu).await),
                 },
                 () = tokio::time::sleep_until(end) => {
-                    look = Some("the time is over".to_owned());
+                    let ran = begun.elapsed();
+                    look = Some(format!("it was ended after {:.0} s", ran.as_secs_f64()));
+                    boot.cut_off = Some(ran);
                 }
             }
         }

@@ -160,15 +160,24 @@ impl Run<'_> {
         if boot.why.as_deref() == Some(NOT_STARTED) {
             return self.not_tried("kernel", tried, NOT_STARTED);
         }
+        if boot.cut_off.is_some() && boot.at(Until::Init).is_some() && boot.at(Until::Prompt).is_none() {
+            // It runs, and is only slow.
+            return self.not_tried(
+                "kernel",
+                tried,
+                &format!("{}; the time for more was over", reached(&boot)),
+            );
+        }
         let outcome = match (boot.at(Until::Prompt), &boot.why) {
             (Some(at), _) => Ok(at),
+            (None, Some(why)) if boot.cut_off.is_some() => Err(format!("{why}, and {}", reached(&boot))),
             (None, why) => Err(why.clone().unwrap_or_else(|| "it stopped".to_owned())),
         };
         let found = match &outcome {
             Ok(_) => Found::ok(reached(&boot)),
             Err(why) => Found::bad(
                 State::Warning,
-                format!("{}; {why}", reached(&boot)),
+                if boot.cut_off.is_some() { why.clone() } else { format!("{}; {why}", reached(&boot)) },
                 "machines are emulated here; attach the file below to a bug report",
             ),
         };
@@ -334,6 +343,13 @@ impl Run<'_> {
         let begun = Instant::now();
         let boot = self.how(Accelerator::Tcg, None).boot(Until::Prompt, self.deadline).await;
         self.keep("TCG", &boot);
+        if boot.cut_off.is_some() && boot.at(Until::Kernel).is_none() {
+            return self.not_tried(
+                "emulated",
+                tried,
+                &format!("begun; {}, when the minute was over", reached(&boot)),
+            );
+        }
         let under_kvm = match &self.facts.kernel {
             Some(Ok(at)) => Some(*at),
             _ => None,
@@ -348,7 +364,7 @@ impl Run<'_> {
             (None, Some(_), _) => Found::ok(format!("{}; then the minute was over", reached(&boot))),
             (None, None, _) => Found::bad(
                 State::Warning,
-                boot.why.unwrap_or_else(|| "its kernel said nothing".to_owned()),
+                boot.why.clone().unwrap_or_else(|| reached(&boot)),
                 "the VM may not boot at all: nixvm-test shell shows it",
             ),
         };
@@ -384,7 +400,11 @@ fn reached(boot: &Boot) -> String {
         .iter()
         .filter_map(|(until, name)| Some(format!("{name} after {:.1} s", boot.at(*until)?.as_secs_f64())))
         .collect();
-    if parts.is_empty() { "its kernel said nothing".to_owned() } else { parts.join(", ") }
+    match (parts.is_empty(), boot.last_line()) {
+        (false, _) => parts.join(", "),
+        (true, Some(line)) => format!("its console got to: {line}"),
+        (true, None) => "its console said nothing".to_owned(),
+    }
 }
 
 #[cfg(test)]

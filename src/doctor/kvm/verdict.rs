@@ -42,7 +42,7 @@ impl Facts {
             Some(Err(why)) => {
                 not(&format!("a guest of a few bytes runs{with}, but not this VM: {why}"), EMULATED)
             }
-            None => not("whether this VM boots was not tried", "try again when the host has less to do"),
+            None => not("whether this VM boots is not known", "try again when the host has less to do"),
             Some(Ok(_)) => match &self.no_clones {
                 None => Found::ok(format!("usable{with}")),
                 Some(why) => Found::bad(
@@ -72,7 +72,7 @@ mod tests {
         let none = Facts::default;
         let cpu = |cpu: &str| Some(cpu.to_owned());
         let booted = Some(Ok(Duration::from_secs(5)));
-        says(&none(), false, "not usable: whether this VM boots was not tried");
+        says(&none(), false, "not usable: whether this VM boots is not known");
         let refused = Some(("no right to open /dev/kvm".to_owned(), "usermod".to_owned()));
         says(&Facts { refused, ..none() }, false, "not usable: no right to open /dev/kvm");
         let no_cpu = Some("QEMU aborted: failed to set MSR 0x10a".to_owned());

@@ -148,6 +148,14 @@ pub(crate) fn chosen(vm: &BuiltVm) -> Result<Choice> {
     Ok(decide(&memory_of(vm)?, Path::new(DEVICE), Wish::of_environment()?))
 }
 
+/// Whether the environment names an accelerator that there is, or none.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] when it names another.
+pub(crate) fn check_environment() -> Result {
+    Wish::of_environment().map(drop)
+}
+
 /// What machines of this host run under, as far as it is known before one starts: `None` where the device opens and no
 /// VM was tried with it since the host was booted. With the reason.
 pub(crate) fn standing() -> (Option<Accelerator>, String) {

@@ -265,16 +265,17 @@ impl Init {
     fn emergency(&mut self) {
         self.say("[\x1b[0;1;31mFAILED\x1b[0m] Failed to mount \x1b[0;1;39m/data\x1b[0m.\n");
         self.ok("Reached target \x1b[0;1;39mEmergency Mode\x1b[0m");
-        self.say(
-            "You are in emergency mode. After logging in, type \"journalctl -xb\" to view\nsystem logs, \
-             \"systemctl reboot\" to reboot, or \"exit\"\nto continue bootup.\n\n",
-        );
-        self.say(if self.settings.boot == Boot::RootLocked {
+        let sulogin = if self.settings.boot == Boot::RootLocked {
             "Cannot open access to console, the root account is locked.\nSee sulogin(8) man page for more details.\n\n\
              Press Enter to continue.\n"
         } else {
             "Give root password for maintenance\n(or press Control-D to continue): "
-        });
+        };
+        // In one piece, so that the console's last lines are the same whenever they are looked at.
+        self.say(&format!(
+            "You are in emergency mode. After logging in, type \"journalctl -xb\" to view\nsystem logs, \
+             \"systemctl reboot\" to reboot, or \"exit\"\nto continue bootup.\n\n{sulogin}"
+        ));
     }
 
     fn start_getty(&mut self) {

@@ -20,7 +20,7 @@ async fn commands(machine: &Machine) {
     let hurry = machine.within(Duration::from_millis(300));
     let error = hurry.succeed("echo begun; sleep 1000 & sleep 1000").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CommandTimeout, "{error}");
-    machine.fail("pgrep -x sleep").await.unwrap();
+    machine.fail("pgrep -xf 'sleep 1000'").await.unwrap();
     let (one, other) = tokio::join!(machine.succeed("sleep 1; echo 1"), machine.succeed("sleep 1; echo 2"));
     assert_eq!((one.unwrap().text(), other.unwrap().text()), ("1\n", "2\n"));
 }
