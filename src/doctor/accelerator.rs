@@ -1,21 +1,16 @@
 //! Whether guests run on the host's processor, and why not.
 
 use std::path::Path;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::kvm::sector::{self, Ran};
+use super::kvm::sector::{self, FIRST_CPU, Ran};
 use super::{Finding, State};
 use crate::environment;
 use crate::packages::QEMU;
 use crate::qemu::accelerator::{self, Accelerator, VARIABLE, standing};
 use crate::qemu::kvm_device;
 
-/// A guest of a few bytes ends in milliseconds. On nested hosts its firmware takes 11 s, and where KVM runs nothing it hangs.
-const TRIAL: Duration = Duration::from_secs(30);
-/// The processor that NixOS asks for.
-const CPU: &str = "max";
 const LOOK_CLOSER: &str =
     "nixvm-test doctor --kvm VM shows how far a VM gets; nixvm-test doctor --retry forgets what was found";
 
@@ -53,12 +48,12 @@ async fn trial(reason: &str) -> Finding {
         let found = format!("{reason}; guests for x86_64 are emulated on {here}, some ten times slower");
         return Finding::new("KVM", State::Warning, found, format!("build VMs for {here}-linux"));
     }
-    let end = Instant::now() + TRIAL;
+    let end = Instant::now() + sector::LIMIT;
     let mut first = None;
-    for cpu in [CPU].into_iter().chain(accelerator::processors()) {
+    for cpu in [FIRST_CPU].into_iter().chain(accelerator::processors()) {
         let left = end.saturating_duration_since(Instant::now());
         match sector::run(Path::new(QEMU.name), "kvm", cpu, left).await {
-            Ran::Yes if cpu == CPU => return Finding::ok("KVM", reason),
+            Ran::Yes if cpu == FIRST_CPU => return Finding::ok("KVM", reason),
             Ran::Yes => return Finding::ok("KVM", format!("{reason}, with -cpu {cpu}")),
             Ran::NoQemu => {
                 let found = format!("not tried: there is no {} on PATH; {reason}", QEMU.name);

@@ -29,7 +29,7 @@ fn written(path: &Path, text: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whatever a guest or QEMU said, without passwords that are known and without what a terminal acts on.
+/// The steps and what the guest and QEMU said, without known passwords and control characters.
 fn report(steps: &[Tried], log: &str, host: &str) -> String {
     let mut report = format!("nixvm-test {}, doctor --kvm\n\n", env!("CARGO_PKG_VERSION"));
     for Tried { name, state, tried, took, found, mend } in steps {

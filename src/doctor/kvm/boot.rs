@@ -115,7 +115,7 @@ impl How<'_> {
         let mut buffer = [0; 16 << 10];
         // Before the caller gives up, with all that was heard.
         let end = deadline.checked_sub(LEFT).unwrap_or(deadline);
-        // What came before this listened is in nobody's hands: the state tells.
+        // An event from before this listened is lost: the state tells of it.
         let mut look = stopped(&qemu).await;
         while boot.at(until).is_none() && look.is_none() {
             tokio::select! {

@@ -12,6 +12,11 @@ use tokio::time::{Instant, timeout};
 use super::words::ended;
 use crate::qemu::line_about_kvm;
 
+/// The processor that NixOS asks for, which is tried first.
+pub(in crate::doctor) const FIRST_CPU: &str = "max";
+/// For all processors together. The guest ends in milliseconds; on some nested hosts its firmware takes 11 s, and where KVM
+/// runs nothing it hangs.
+pub(in crate::doctor) const LIMIT: Duration = Duration::from_secs(30);
 /// Tells isa-debug-exit (docs/specs in QEMU's sources; port 0xf4) that it runs:
 /// `mov dx, 0xf4; mov al, 0x10; out dx, al; hlt; jmp -3`.
 const ENDS: [u8; 9] = [0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xf4, 0xeb, 0xfd];

@@ -9,17 +9,13 @@ use super::boot::{Boot, How, NOT_STARTED, Until};
 use super::clones::{self, Went};
 use super::host::Host;
 use super::load::Load;
-use super::sector::{self, Ran};
+use super::sector::{self, FIRST_CPU, Ran};
 use super::{Found, Run, ram};
 use crate::Result;
 use crate::doctor::State;
 use crate::qemu::{Accelerator, accelerator, kvm_device, kvm_with};
 
-/// The processor that NixOS asks for.
-pub(super) const FIRST_CPU: &str = "max";
 const DEVICE: &str = "/dev/kvm";
-/// For a guest of a few bytes: on some nested hosts its firmware takes 11 s.
-const SECTOR: Duration = Duration::from_secs(30);
 /// For the VM to boot under KVM.
 const BOOT: Duration = Duration::from_secs(40);
 /// For its kernel to find its processors.
@@ -105,7 +101,7 @@ impl Run<'_> {
         if !cfg!(target_arch = "x86_64") {
             return self.not_tried("sector", "a guest of a few bytes", "there is none for this architecture");
         }
-        let end = self.end(SECTOR);
+        let end = self.end(sector::LIMIT);
         for cpu in [FIRST_CPU].into_iter().chain(accelerator::processors()) {
             let tried = format!("a guest of a few bytes with -cpu {cpu}");
             let left = end.saturating_duration_since(Instant::now());

@@ -36,7 +36,7 @@ impl Facts {
         if let Some(why) = &self.no_cpu {
             return not(&format!("not even a guest of a few bytes runs: {why}"), EMULATED);
         }
-        let cpu = self.cpu.as_deref().filter(|cpu| *cpu != super::steps::FIRST_CPU);
+        let cpu = self.cpu.as_deref().filter(|cpu| *cpu != super::sector::FIRST_CPU);
         let with = cpu.map_or(String::new(), |cpu| format!(" with -cpu {cpu}"));
         match &self.kernel {
             Some(Err(why)) => {
