@@ -21,6 +21,7 @@ mod file_lock;
 #[cfg(test)]
 mod hang;
 mod limits;
+mod lost_time;
 pub mod machine;
 #[doc(hidden)]
 pub mod mutex;

@@ -379,6 +379,11 @@ impl Engine {
         self.transcript.as_ref().map_or(self.beyond, Transcript::written)
     }
 
+    /// From when on the times of the transcript count.
+    pub(super) fn transcript_began(&self) -> Option<std::time::Instant> {
+        self.transcript.as_ref().map(Transcript::began)
+    }
+
     /// Brings the transcript to the file.
     pub(super) fn flush(&mut self) {
         if let Some(transcript) = &mut self.transcript {

@@ -45,6 +45,7 @@
 //! error (whole words).
 
 mod anchors;
+mod arrivals;
 mod automaton;
 mod engine;
 #[cfg(feature = "expectrl")]
@@ -75,6 +76,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use arrivals::Arrivals;
 pub use found::Match;
 pub use line::{Console, Mark, Since};
 pub use options::{Closed, ConsoleOptions};

@@ -65,6 +65,11 @@ impl Transcript {
         self.dirty
     }
 
+    /// From when on its times count.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// How many bytes it has, those included that are not in the file yet.
     pub(super) fn written(&self) -> u64 {
         self.offset

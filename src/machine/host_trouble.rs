@@ -1,29 +1,27 @@
 //! Whether this host let a machine run. A guest that was not run for seconds reports stalls: its kernel sees a processor that
 //! did nothing for too long, and can't see why.
 //!
-//! A host that slept, or that had something else to do, is seen on the host: CLOCK_BOOTTIME goes on in a suspend and
-//! CLOCK_MONOTONIC does not; the kernel counts how long each of QEMU's threads waited for a processor
-//! (/proc/PID/task/TID/schedstat), which is what a guest under KVM sees as steal time; and where the host is a guest itself,
-//! its own steal time stands in /proc/stat.
+//! A host that slept, or that had something else to do, is seen on the host: in what it lost of its time (see
+//! [`crate::lost_time`]), and in how long each of QEMU's threads waited for a processor (/proc/PID/task/TID/schedstat), which
+//! is what a guest under KVM sees as steal time. The host is looked at every few seconds. So what it did can be told for any
+//! time of the last hour, and a stall is the host's doing only if the host was busy in the time that the stall is about.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
-use tokio::time::Instant;
-
+use crate::lost_time::{LostTime, TOO_MUCH, share};
 use crate::mutex::lock;
 use crate::qemu::Qemu;
 
 /// Between two looks at the host.
-const BETWEEN: Duration = Duration::from_secs(10);
-/// A kernel reports a stall after 20 s (soft lockup) to 120 s (hung task), and the report may wait as well.
-const WINDOW: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(180));
-/// A host that takes more than this share of the time is to blame.
-const SHARE: f64 = 0.2;
-/// Clocks are read one after the other.
-const SUSPENDED: Duration = Duration::from_millis(500);
+const BETWEEN: Duration = Duration::from_secs(5);
+/// A look that is no older than this is not taken again.
+const FRESH: Duration = Duration::from_millis(200);
+/// So many looks are kept: those of an hour.
+const KEPT: usize = 720;
+/// A shorter time says too little: looks are this much apart, and what a guest says of its time is not exact.
+const LEAST: Duration = Duration::from_secs(20);
 
 /// What was seen of the host while a machine ran on it. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -33,24 +31,17 @@ pub(super) struct HostTrouble(Arc<Mutex<History>>);
 struct History {
     /// The process of the machine's QEMU.
     pid: Option<u32>,
+    /// In the order of their times.
     samples: VecDeque<Sample>,
-    /// The first trouble that was seen.
-    first: Option<String>,
-    /// How much longer it seems to have been suspended than it was, in a test.
-    #[cfg(test)]
-    offset: Duration,
 }
 
 /// A look at the host.
 #[derive(Debug, Clone)]
 struct Sample {
     at: Instant,
-    /// For how long it was suspended since its boot.
-    suspended: Duration,
+    lost: LostTime,
     /// For how long each thread of QEMU has waited for a processor.
     waited: BTreeMap<u32, Duration>,
-    /// What the host's own host took from each of its processors, on average.
-    stolen: Duration,
 }
 
 impl HostTrouble {
@@ -70,92 +61,107 @@ impl HostTrouble {
         });
     }
 
-    /// Why the guest did not run as it should in the last minutes, if it was the host's doing.
-    pub(super) fn now(&self) -> Option<String> {
-        let pid = lock(&self.0).pid?;
-        self.take(Sample::of(pid))
-    }
-
-    /// The same of any time since the machine's start.
-    pub(super) fn ever(&self) -> Option<String> {
-        self.now();
-        lock(&self.0).first.clone()
-    }
-
-    fn take(&self, #[cfg_attr(not(test), expect(unused_mut))] mut sample: Sample) -> Option<String> {
-        let mut history = lock(&self.0);
-        #[cfg(test)]
-        {
-            sample.suspended += history.offset;
-        }
-        let why = history.samples.iter().find_map(|from| sample.since(from));
-        if history.first.is_none() {
-            history.first.clone_from(&why);
-        }
-        // Looks at other times than the regular ones take no place.
-        let regular = history.samples.back().is_none_or(|last| sample.at - last.at >= BETWEEN / 2);
-        if regular {
-            while history.samples.front().is_some_and(|first| sample.at - first.at > WINDOW.1) {
-                history.samples.pop_front();
+    /// Looks at the host, so that [`HostTrouble::during`] knows what it did up to now.
+    pub(super) fn look(&self) {
+        let pid = {
+            let history = lock(&self.0);
+            if history.samples.back().is_some_and(|last| last.at.elapsed() < FRESH) {
+                return;
             }
-            history.samples.push_back(sample);
-        }
-        why
-    }
-
-    /// As after a look at a host that was suspended.
-    #[cfg(test)]
-    pub(super) fn was_suspended(&self) {
-        let mut history = lock(&self.0);
-        history.pid = Some(std::process::id());
-        let suspended = Sample::of(std::process::id());
-        let earlier = suspended.at.checked_sub(Duration::from_secs(30)).unwrap_or(suspended.at);
-        let before = Sample { at: earlier, ..suspended };
-        history.samples.push_back(before);
-        history.offset = Duration::from_secs(3600);
-    }
-}
-
-impl Sample {
-    fn of(pid: u32) -> Self {
-        let now = |clock| {
-            let time = clock_gettime(clock);
-            Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+            history.pid
         };
-        let (running, all) = (now(ClockId::Monotonic), now(ClockId::Boottime));
-        Self {
-            at: Instant::now(),
-            suspended: all.saturating_sub(running),
-            waited: waited(pid),
-            stolen: stolen(&std::fs::read_to_string("/proc/stat").unwrap_or_default()),
+        // Not under the lock: this reads files.
+        if let Some(pid) = pid {
+            self.take(Sample::of(pid));
         }
     }
 
-    /// Why a guest did not run between two looks, if it was the host's doing.
-    fn since(&self, from: &Self) -> Option<String> {
-        let elapsed = self.at - from.at;
-        let suspended = self.suspended.saturating_sub(from.suspended);
-        if elapsed <= WINDOW.1 && suspended > SUSPENDED {
+    /// Why the guest did not run as it should in the `span` before `until`, if it was the host's doing.
+    pub(super) fn during(&self, span: Duration, until: Instant) -> Option<String> {
+        let span = span.max(LEAST);
+        let history = lock(&self.0);
+        let from = until.checked_sub(span).or_else(|| history.samples.front().map(|first| first.at))?;
+        let pairs = history.samples.iter().zip(history.samples.iter().skip(1));
+        let (mut suspended, mut stolen) = (Duration::ZERO, Duration::ZERO);
+        let mut waited: BTreeMap<u32, Duration> = BTreeMap::new();
+        for (before, after) in pairs.filter(|(before, after)| before.at < until && after.at > from) {
+            let lost = after.lost.since(&before.lost);
+            // A suspend takes no time by the clock of the looks. So it is within these two, and no part of it is outside.
+            suspended += lost.suspended;
+            let within = after.at.min(until).saturating_duration_since(before.at.max(from));
+            let part = share(within, after.at.saturating_duration_since(before.at));
+            stolen += lost.stolen.mul_f64(part);
+            for (thread, time) in &after.waited {
+                if let Some(earlier) = before.waited.get(thread) {
+                    *waited.entry(*thread).or_default() += time.saturating_sub(*earlier).mul_f64(part);
+                }
+            }
+        }
+        drop(history);
+        if !suspended.is_zero() {
             return Some(format!("this host was suspended for {:.0} s", suspended.as_secs_f64().max(1.0)));
         }
-        if elapsed < WINDOW.0 || elapsed > WINDOW.1 {
-            return None;
-        }
-        let share = |time: Duration| time.as_secs_f64() / elapsed.as_secs_f64();
-        let waited = self.waited.iter().filter_map(|(thread, waited)| {
-            from.waited.get(thread).map(|before| share(waited.saturating_sub(*before)))
-        });
-        let waited = waited.fold(0.0, f64::max);
-        let stolen = share(self.stolen.saturating_sub(from.stolen));
-        let seconds = elapsed.as_secs();
-        if waited > SHARE {
+        let seconds = span.as_secs();
+        let waited = share(waited.into_values().max().unwrap_or_default(), span);
+        if waited > TOO_MUCH {
             return Some(format!(
                 "this host was busy: the machine waited for a processor {:.0} % of {seconds} s",
                 waited * 100.0
             ));
         }
-        (stolen > SHARE)
+        let stolen = share(stolen, span);
+        (stolen > TOO_MUCH)
             .then(|| format!("this host's own host took {:.0} % of its time in {seconds} s", stolen * 100.0))
+    }
+
+    fn take(&self, sample: Sample) {
+        let mut history = lock(&self.0);
+        // Two may look at once.
+        if history.samples.back().is_some_and(|last| last.at >= sample.at) {
+            return;
+        }
+        if history.samples.len() >= KEPT {
+            history.samples.pop_front();
+        }
+        history.samples.push_back(sample);
+    }
+
+    /// As before the first look.
+    #[cfg(test)]
+    pub(super) fn forget(&self) {
+        lock(&self.0).samples.clear();
+    }
+
+    /// How many looks are kept.
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> usize {
+        lock(&self.0).samples.len()
+    }
+
+    /// As after looks at a host that was suspended for an hour some time `ago`, within ten seconds.
+    #[cfg(test)]
+    pub(super) fn was_suspended(&self, ago: Duration) {
+        let mut history = lock(&self.0);
+        let now = Sample::of(std::process::id());
+        history.pid = Some(std::process::id());
+        history.samples.clear();
+        for (ago, suspended) in [(ago + Duration::from_secs(10), 0), (ago, 3600)] {
+            let at = now.at.checked_sub(ago).unwrap_or(now.at);
+            let lost = LostTime { suspended: Duration::from_secs(suspended), ..now.lost };
+            history.samples.push_back(Sample { at, lost, waited: now.waited.clone() });
+        }
+        // The host of this test has slept less than that.
+        history.samples.push_back(Sample {
+            at: now.at + Duration::from_secs(3600),
+            lost: LostTime { suspended: Duration::from_secs(3600), ..now.lost },
+            waited: now.waited,
+        });
+    }
+}
+
+impl Sample {
+    fn of(pid: u32) -> Self {
+        Self { at: Instant::now(), lost: LostTime::now(), waited: waited(pid) }
     }
 }
 
@@ -172,61 +178,80 @@ fn waited(pid: u32) -> BTreeMap<u32, Duration> {
     threads.filter_map(of).collect()
 }
 
-/// The steal time in /proc/stat, the eighth number of its first line, for each of the processors.
-fn stolen(stat: &str) -> Duration {
-    let processors = stat.lines().filter(|line| line.starts_with("cpu")).count().saturating_sub(1).max(1);
-    let ticks: u64 =
-        stat.lines().next().and_then(|line| line.split_whitespace().nth(8)?.parse().ok()).unwrap_or(0);
-    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64 / processors as f64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sample(start: Instant, at: u64, suspended: u64, waited: u64, stolen: u64) -> Sample {
-        let seconds = Duration::from_secs;
-        let waited = BTreeMap::from([(1, seconds(1)), (2, seconds(waited))]);
-        let (at, suspended, stolen) = (start + seconds(at), seconds(suspended), seconds(stolen));
-        Sample { at, suspended, waited, stolen }
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A host at which was looked every five seconds: how much it had lost by then.
+    fn host(start: Instant, looks: impl IntoIterator<Item = (u64, u64, u64)>) -> HostTrouble {
+        let its = HostTrouble::default();
+        for (number, (suspended, stolen, waited)) in looks.into_iter().enumerate() {
+            let lost = LostTime { suspended: seconds(suspended), stolen: seconds(stolen) };
+            let waited = BTreeMap::from([(1, seconds(1)), (2, seconds(waited))]);
+            its.take(Sample { at: start + seconds(5) * u32::try_from(number).unwrap(), lost, waited });
+        }
+        its
     }
 
     #[test]
     fn a_host_that_slept_or_took_more_than_a_fifth_of_the_time_is_to_blame() {
         let start = Instant::now();
-        let before = sample(start, 0, 7, 100, 50);
-        for (after, words) in [
-            (sample(start, 30, 7, 105, 55), None),
-            (sample(start, 1, 9, 100, 50), Some("suspended for 2 s")),
-            (sample(start, 30, 7, 107, 50), Some("waited for a processor 23 % of 30 s")),
-            (sample(start, 30, 7, 100, 57), Some("took 23 % of its time in 30 s")),
-            // Too short a time, and one that is over.
-            (sample(start, 5, 7, 104, 50), None),
-            (sample(start, 400, 99, 300, 250), None),
+        let quiet = [(7, 50, 100); 6];
+        for (last, words) in [
+            ((7, 55, 105), None),
+            ((9, 50, 100), Some("suspended for 2 s")),
+            ((7, 50, 108), Some("waited for a processor 27 % of 30 s")),
+            ((7, 58, 100), Some("took 27 % of its time in 30 s")),
         ] {
-            let why = after.since(&before);
-            assert_eq!(why.is_some(), words.is_some(), "{after:?}: {why:?}");
+            let why = host(start, quiet.into_iter().chain([last])).during(seconds(30), start + seconds(30));
+            assert_eq!(why.is_some(), words.is_some(), "{last:?}: {why:?}");
             assert!(words.is_none_or(|words| why.as_deref().unwrap_or_default().contains(words)), "{why:?}");
         }
     }
 
     #[test]
-    fn trouble_that_is_over_is_remembered_as_such() {
-        let (start, its) = (Instant::now(), HostTrouble::default());
-        assert_eq!(its.take(sample(start, 0, 0, 0, 0)), None);
-        assert!(its.take(sample(start, 10, 5, 0, 0)).is_some());
-        assert_eq!(its.take(sample(start, 300, 5, 0, 0)), None);
-        assert!(lock(&its.0).first.is_some());
-        assert_eq!(lock(&its.0).samples.len(), 1, "what is too old is not kept");
+    fn only_what_the_host_did_in_the_time_that_a_line_is_about_counts() {
+        let start = Instant::now();
+        // Busy in the first minute, suspended in the second, quiet in the third.
+        let of = |second: u64| (3 * u64::from(second >= 90), 0, second.min(60));
+        let its = host(start, (0..=36).map(|number| of(number * 5)));
+        for (span, until, words) in [
+            (22, 30, Some("waited")),
+            (22, 60, Some("waited")),
+            (22, 82, None),
+            (22, 100, Some("suspended")),
+            (22, 115, None),
+            (22, 170, None),
+            (120, 170, Some("suspended")),
+            (120, 84, Some("waited")),
+            // The share is that of the whole time.
+            (20, 75, Some("waited for a processor 25 %")),
+            (20, 77, None),
+            // What is not known is no excuse.
+            (22, 600, None),
+        ] {
+            let why = its.during(seconds(span), start + seconds(until));
+            assert_eq!(why.is_some(), words.is_some(), "{span} s before {until}: {why:?}");
+            assert!(words.is_none_or(|words| why.as_deref().unwrap_or_default().contains(words)), "{why:?}");
+        }
+    }
+
+    #[test]
+    fn the_looks_that_are_kept_are_bounded_and_one_that_comes_late_takes_no_place() {
+        let start = Instant::now();
+        let its = host(start, (0..2 * KEPT as u64).map(|number| (0, 0, number)));
+        its.take(Sample { at: start, lost: LostTime::default(), waited: BTreeMap::new() });
+        assert_eq!(its.looks(), KEPT);
+        assert!(lock(&its.0).samples.iter().is_sorted_by_key(|sample| sample.at));
     }
 
     #[test]
     fn a_process_of_this_host_can_be_looked_at() {
         let sample = Sample::of(std::process::id());
         assert!(!sample.waited.is_empty() || !std::path::Path::new("/proc/self/schedstat").exists());
-        assert_eq!(stolen("cpu  1 2 3 4 5 6 7 200 0 0\ncpu0 1 2\ncpu1 1 2\n").as_secs_f64() * 2.0, {
-            200.0 / rustix::param::clock_ticks_per_second() as f64
-        });
-        assert_eq!(stolen(""), Duration::ZERO);
     }
 }

@@ -10,15 +10,16 @@
 
 mod record;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use self::record::Record;
-use super::console_checks::{Finding, check_called, check_of, same_record};
+use super::console_checks::{ConsoleCheck, Finding, check_called, check_of, same_record};
 use super::host_trouble::HostTrouble;
+use super::stall;
 use crate::control::{Channel, KernelWord};
 use crate::mutex::lock;
 use crate::qemu::Qemu;
@@ -30,6 +31,8 @@ const KEPT: usize = 50;
 const ENDED: &[u8] = b"ended";
 /// For so long a helper may tell what was logged before it was asked.
 const CATCHES_UP: Duration = Duration::from_secs(5);
+/// So many stalls wait at most to be judged.
+const WAITING: usize = 50;
 /// So many reasons are kept for which the log is incomplete.
 const REASONS: usize = 10;
 
@@ -59,6 +62,20 @@ struct State {
     cut_off: bool,
     /// The host that the machine runs on.
     host: HostTrouble,
+    /// Lines that say that something took too long. They are judged when somebody asks: until then the host is looked at.
+    stalls: Vec<Stall>,
+    /// The time of the newest record of this boot, and when it was heard.
+    newest: Option<(Duration, Instant)>,
+}
+
+/// A line that says that something took too long.
+#[derive(Debug)]
+struct Stall {
+    check: &'static ConsoleCheck,
+    line: String,
+    heard: Instant,
+    /// It was logged before it was asked for: its time since the boot, and which boot that was.
+    logged: Option<(Duration, u64)>,
 }
 
 /// Whether a helper tells what the kernel logs.
@@ -127,20 +144,21 @@ impl Noted {
         excused.into_iter().any(|known| same_record(known, line))
     }
 
-    /// Looks at a line of the log, in the form of the console. `excuse` says why it may be the host's doing.
-    fn look_at(&mut self, line: String, excuse: impl FnOnce() -> Option<String>) {
-        let Some(check) = check_of(&line, &[]) else { return };
-        if check.is_of_time()
-            && let Some(why) = excuse()
-        {
-            if self.excused.len() < KEPT && !self.is_excused(&line) {
-                self.excused.push((line, why));
-            }
-            return;
-        }
+    /// Whether a line of the log is among them.
+    fn has(&self, line: &str) -> bool {
+        self.found.iter().any(|(_, known)| known == line) || self.is_excused(line)
+    }
+
+    fn finds(&mut self, check: &ConsoleCheck, line: String) {
         let mut same = self.found.iter().filter(|(name, _)| name == check.name());
         if same.clone().count() < KEPT && same.all(|(_, known)| *known != line) {
             self.found.push((check.name().to_owned(), line));
+        }
+    }
+
+    fn excuses(&mut self, line: String, why: String) {
+        if self.excused.len() < KEPT && !self.is_excused(&line) {
+            self.excused.push((line, why));
         }
     }
 
@@ -151,12 +169,53 @@ impl Noted {
     }
 }
 
+impl State {
+    /// Looks at a line of the log, in the form of the console.
+    fn look_at(&mut self, line: String, heard: Instant, logged: Option<(Duration, u64)>) {
+        let Some(check) = check_of(&line, &[]) else { return };
+        if !check.is_of_time() {
+            return self.noted.finds(check, line);
+        }
+        // What another channel told is told again.
+        let is_known = self.noted.has(&line) || self.stalls.iter().any(|stall| stall.line == line);
+        if is_known {
+            return;
+        }
+        if self.stalls.len() >= WAITING {
+            // Without another look at the host, and nothing is passed over.
+            self.judge();
+        }
+        self.stalls.push(Stall { check, line, heard, logged });
+    }
+
+    /// When a line was logged, as far as that is known.
+    fn time_of(&self, stall: &Stall) -> Instant {
+        match (stall.logged, self.newest) {
+            (Some((logged, boot)), Some((newest, heard))) if boot == self.boot => {
+                heard.checked_sub(newest.saturating_sub(logged)).unwrap_or(stall.heard)
+            }
+            _ => stall.heard,
+        }
+    }
+
+    /// Says of each stall whether it was the host's doing.
+    fn judge(&mut self) {
+        for stall in std::mem::take(&mut self.stalls) {
+            match self.host.during(stall::span(&stall.line), self.time_of(&stall)) {
+                Some(why) => self.noted.excuses(stall.line, why),
+                None => self.noted.finds(stall.check, stall.line),
+            }
+        }
+    }
+}
+
 impl KernelLog {
     /// The machine goes on from a saved moment. What was noted since stays noted.
     pub(super) fn goes_on(&self, saved: &SavedLog) {
         let mut state = lock(&self.0.state);
         state.boot += 1;
         state.next = saved.next;
+        state.newest = None;
         state.telling = Telling::NotBegun;
         state.cut_off = false;
         for (name, line) in &saved.noted.found {
@@ -195,7 +254,7 @@ impl KernelLog {
 
     /// What to save of it.
     pub(super) fn saved(&self) -> SavedLog {
-        let state = lock(&self.0.state);
+        let state = self.judged();
         SavedLog { next: state.next, noted: state.noted.clone() }
     }
 
@@ -223,6 +282,7 @@ impl KernelLog {
         let mut state = lock(&self.0.state);
         state.boot += 1;
         state.next = 0;
+        state.newest = None;
         state.telling = Telling::NotBegun;
         if std::mem::take(&mut state.cut_off) {
             state.noted.lacks(
@@ -296,7 +356,22 @@ impl KernelLog {
 
     /// All that was noted up to now.
     pub(super) fn noted(&self) -> Noted {
-        lock(&self.0.state).noted.clone()
+        self.judged().noted.clone()
+    }
+
+    /// The state, in which no stall waits to be judged.
+    fn judged(&self) -> MutexGuard<'_, State> {
+        let state = lock(&self.0.state);
+        if state.stalls.is_empty() {
+            return state;
+        }
+        let host = state.host.clone();
+        drop(state);
+        // Not under the lock, under which the channel is read: it reads files.
+        host.look();
+        let mut state = lock(&self.0.state);
+        state.judge();
+        state
     }
 }
 
@@ -362,9 +437,13 @@ impl Teller {
         if its_kernel_runs {
             state.next = state.next.max(next);
         }
+        let heard = Instant::now();
         let is_old = self.from_the_start && self.since.elapsed() < CATCHES_UP;
-        let State { noted, host, .. } = state;
-        record.lines().for_each(|line| noted.look_at(line, || if is_old { host.ever() } else { host.now() }));
+        if its_kernel_runs {
+            state.newest = Some((record.time(), heard));
+        }
+        let logged = is_old.then_some((record.time(), self.boot));
+        record.lines().for_each(|line| state.look_at(line, heard, logged));
     }
 
     fn stands(&self, state: &mut State, telling: Telling) {

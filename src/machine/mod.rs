@@ -69,6 +69,7 @@ mod shell;
 mod shell_line;
 mod snapshot;
 mod sockets;
+mod stall;
 mod step;
 mod steps;
 mod transcript;

@@ -10,7 +10,7 @@
 //! trouble.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
@@ -18,10 +18,11 @@ use tokio::sync::OnceCell;
 use super::answers::{Bytes, IN_PASSING};
 use super::console_checks::{
     Finding, HUNG_TASK, INCOMPLETE_KERNEL_LOG, INCOMPLETE_TRANSCRIPT, UNANSWERED, check_console, same_record,
-    unless_known,
+    stamp, unless_known,
 };
-use super::kernel_log::{Noted, Telling};
-use super::{Life, Machine, dbus};
+use super::kernel_log::{KernelLog, Noted, Telling};
+use super::{Life, Machine, dbus, stall};
+use crate::console::{Arrivals, Console};
 use crate::control::{Progress, Request, Running, Shell, Way};
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
@@ -85,6 +86,44 @@ enum Excuse {
     Known,
     /// It is, for this reason.
     New(String),
+}
+
+impl Excuse {
+    /// That of a line on the console, which came at a time that is asked for only where it matters.
+    fn of(finding: &Finding, kernel: &KernelLog, came: impl FnOnce() -> Option<Instant>) -> Self {
+        if finding.check != HUNG_TASK {
+            return Self::None;
+        }
+        let noted = kernel.noted();
+        if noted.is_excused(&finding.line) {
+            return Self::Known;
+        }
+        // The kernel's own log was judged by it.
+        if noted.findings().iter().any(|known| same_record(&known.line, &finding.line)) {
+            return Self::None;
+        }
+        // What is not known to be the host's doing is the guest's.
+        let Some(came) = came() else { return Self::None };
+        let host = kernel.host();
+        host.look();
+        host.during(stall::span(&finding.line), came).map_or(Self::None, Self::New)
+    }
+}
+
+/// When lines of a console came. The transcript is read for it once, and only if that is asked.
+struct Came<'a> {
+    console: &'a Console,
+    arrivals: Option<Option<Arrivals>>,
+}
+
+impl<'a> Came<'a> {
+    fn on(console: &'a Console) -> Self {
+        Self { console, arrivals: None }
+    }
+
+    fn came(&mut self, line: &str) -> Option<Instant> {
+        self.arrivals.get_or_insert_with(|| self.console.arrivals()).as_mut()?.of(stamp(line)?)
+    }
 }
 
 /// Something that a check should have looked at, and could not.
@@ -245,8 +284,9 @@ impl Life {
         }
         match self.console.log_that_is_left() {
             Ok((log, why)) => {
+                let mut when = Came::on(&self.console);
                 for finding in check_console(&log, &[]) {
-                    match self.excuse(&finding) {
+                    match Excuse::of(&finding, self.control.kernel(), || when.came(&finding.line)) {
                         Excuse::None => trouble.on_console.push(finding),
                         Excuse::Known => {}
                         Excuse::New(why) => trouble.excuse(&finding.line, &why),
@@ -260,23 +300,6 @@ impl Life {
         }
     }
 
-    /// Whether a line on the console is the host's doing.
-    fn excuse(&self, finding: &Finding) -> Excuse {
-        if finding.check != HUNG_TASK {
-            return Excuse::None;
-        }
-        let kernel = self.control.kernel();
-        let noted = kernel.noted();
-        if noted.is_excused(&finding.line) {
-            return Excuse::Known;
-        }
-        // The kernel's own log says when it was.
-        if noted.findings().iter().any(|known| same_record(&known.line, &finding.line)) {
-            return Excuse::None;
-        }
-        kernel.host().ever().map_or(Excuse::None, Excuse::New)
-    }
-
     /// The lines by which a machine that is to be saved would be found to have stalled. What the host did is settled with this: its
     /// clones are not asked about it.
     pub(super) fn stalls(&self) -> Result<Vec<String>> {
@@ -284,8 +307,9 @@ impl Life {
         let kernel = self.control.kernel();
         let mut stalls: Vec<String> = Vec::new();
         let mut excused = Vec::new();
+        let mut when = Came::on(&self.console);
         for finding in check_console(&log, &[]) {
-            match self.excuse(&finding) {
+            match Excuse::of(&finding, self.control.kernel(), || when.came(&finding.line)) {
                 Excuse::None if finding.check == HUNG_TASK => stalls.push(finding.line),
                 Excuse::None | Excuse::Known => {}
                 Excuse::New(_) => excused.push(finding.line),
@@ -456,5 +480,32 @@ async fn printed(mut running: Running) -> Result<Vec<u8>> {
                 ));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::console_checks::check_called;
+    use super::*;
+
+    #[test]
+    fn a_stall_that_only_the_console_shows_is_the_hosts_where_the_host_was_busy_then() {
+        let kernel = KernelLog::default();
+        kernel.host().was_suspended(Duration::from_secs(300));
+        let excused = |line: &str, ago: Option<u64>| {
+            let check = check_called(HUNG_TASK).unwrap();
+            let (meaning, line) = (check.meaning(), line.to_owned());
+            let finding = Finding { check: HUNG_TASK, meaning, line, number: 1 };
+            let came = ago.and_then(|ago| Instant::now().checked_sub(Duration::from_secs(ago)));
+            matches!(Excuse::of(&finding, &kernel, || came), Excuse::New(_))
+        };
+        let soft = "[   99.000001] watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [sh:9]";
+        let hung = "[  499.000001] INFO: task sync:812 blocked for more than 122 seconds.";
+        assert!(excused(soft, Some(299)));
+        // The host was busy once, and the guest hangs now.
+        assert!(!excused(soft, Some(0)) && !excused(hung, Some(0)));
+        assert!(!excused(soft, Some(200)) && excused(hung, Some(200)));
+        assert!(!excused(soft, Some(320)), "the host was busy only later");
+        assert!(!excused(soft, None), "nobody knows when it came");
     }
 }

@@ -1,7 +1,7 @@
 //! The steps, in order.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant as StdInstant};
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -30,7 +30,7 @@ const NOT_BOOTED: &str = "the VM does not boot under KVM";
 
 impl Run<'_> {
     pub(super) async fn all(&mut self) -> Result {
-        let (load, began) = (Load::now(), StdInstant::now());
+        let load = Load::now();
         // What was found before must not decide what is found now, and what is wrong in it goes.
         let forgotten = accelerator::forget()?;
         match self.device().await {
@@ -42,7 +42,7 @@ impl Run<'_> {
                 self.clones().await?;
                 self.memory().await?;
                 self.console(&program).await;
-                self.limits(&load, began);
+                self.limits(&load);
                 self.emulated().await;
             }
             None => self.memory().await?,
@@ -305,9 +305,9 @@ impl Run<'_> {
         self.not_tried("console", "the control channel and round trips", "nobody is logged in");
     }
 
-    fn limits(&mut self, before: &Load, began: StdInstant) {
+    fn limits(&mut self, before: &Load) {
         let begun = Instant::now();
-        let load = Load::now().since(before, began.elapsed());
+        let load = Load::now().since(before);
         let found = match &self.facts.kernel {
             Some(Ok(at)) => {
                 format!("limits are multiplied by {:.1}; {load}", crate::machine::speed_of_boot(*at).factor())

@@ -133,12 +133,16 @@ pub fn check_console(log: &str, allowed: &[&str]) -> Vec<Finding> {
     found
 }
 
+/// The time of the kernel's record in a line, as it stands there: `[   99.000001]`.
+pub(super) fn stamp(line: &str) -> Option<&str> {
+    static TIME: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\[ *[0-9]+\.[0-9]{6}\]").ok());
+    Some(TIME.as_ref()?.find(line)?.as_str())
+}
+
 /// Whether two lines are the same record of a kernel. A line on a console may begin and end otherwise than in the log, but its
 /// time (`[   99.000001]`) is the same, to the microsecond.
 pub(super) fn same_record(one: &str, other: &str) -> bool {
-    static TIME: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\[ *[0-9]+\.[0-9]{6}\]").ok());
-    let time = |line| TIME.as_ref()?.find(line).map(|time| time.as_str());
-    match time(one) {
+    match stamp(one) {
         Some(time) => other.contains(time),
         None => one == other,
     }

@@ -1,5 +1,7 @@
 //! A record in the form of /dev/kmsg (Documentation/ABI/testing/dev-kmsg): `PRIORITY,NUMBER,TIME,FLAGS;TEXT`.
 
+use std::time::Duration;
+
 /// As much of a line is kept, in bytes.
 pub(super) const LONGEST: usize = 2048;
 
@@ -20,6 +22,11 @@ impl Record {
         let number = fields.next()?.parse().ok()?;
         let time = fields.next()?.parse().ok()?;
         Some(Self { number, time, text: unescaped(&line[at + 1..]) })
+    }
+
+    /// When it was logged, since the boot.
+    pub(super) fn time(&self) -> Duration {
+        Duration::from_micros(self.time)
     }
 
     /// As a console shows them: with the time in front of each.

@@ -35,7 +35,7 @@ fn a_stall_while_the_host_slept_is_the_hosts_and_is_spoken_of_once() {
     let mut teller = log.teller(Expected::Next(0));
     told(&mut teller, &record(0, STALL));
     assert_eq!(lines(&log), [("hung task", format!("[    0.000001] {STALL}"))]);
-    log.host().was_suspended();
+    log.host().was_suspended(Duration::ZERO);
     told(&mut teller, &[record(1, STALL), record(2, CRASH)].concat());
     let found: Vec<_> = lines(&log).into_iter().map(|(check, _)| check).collect();
     assert_eq!(found, ["hung task", "segfault"], "only a stall is excused");
@@ -50,6 +50,43 @@ fn a_stall_while_the_host_slept_is_the_hosts_and_is_spoken_of_once() {
     clone.goes_on(&log.saved());
     assert_eq!(clone.noted().excused(), []);
     assert!(clone.noted().is_excused(line));
+}
+
+/// A helper tells at first what was logged before the channel was open.
+#[test]
+fn a_stall_is_judged_by_what_the_host_did_when_it_was_logged() {
+    const STALL: &str = "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [sh:9]";
+    let log = KernelLog::default();
+    log.host().was_suspended(Duration::from_secs(300));
+    let mut teller = log.teller(Expected::Oldest);
+    told(&mut teller, &[record(100, STALL), record(390, STALL), record(400, "x")].concat());
+    assert_eq!(lines(&log), [("hung task", format!("[  390.000001] {STALL}"))]);
+    let excused: Vec<_> = log.noted().excused().iter().map(|(line, _)| line.clone()).collect();
+    assert_eq!(excused, [format!("[  100.000001] {STALL}")]);
+    // Another channel tells them again, and they are judged no more.
+    drop(teller);
+    log.host().was_suspended(Duration::ZERO);
+    told(&mut log.teller(Expected::Oldest), &[record(100, STALL), record(390, STALL)].concat());
+    assert_eq!((lines(&log).len(), log.noted().excused().len()), (1, 1));
+    // A guest that hangs now, on a host that was busy once.
+    let log = KernelLog::default();
+    log.host().was_suspended(Duration::from_secs(300));
+    told(&mut log.teller(Expected::Next(0)), &record(0, STALL));
+    assert_eq!(lines(&log).len(), 1);
+}
+
+#[test]
+fn the_host_is_looked_at_once_for_any_number_of_stalls_and_only_when_they_are_asked_for() {
+    let log = KernelLog::default();
+    log.host().was_suspended(Duration::ZERO);
+    log.host().forget();
+    let mut teller = log.teller(Expected::Next(0));
+    for number in 0..(10 * WAITING as u64) {
+        told(&mut teller, &record(number, &format!("BUG: soft lockup - CPU#{number} stuck for 22s! [sh:9]")));
+    }
+    assert_eq!(log.host().looks(), 0);
+    assert_eq!(lines(&log).len(), KEPT);
+    assert_eq!(log.host().looks(), 1);
 }
 
 #[test]
