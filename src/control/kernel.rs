@@ -1,6 +1,8 @@
-//! The kernel's log, as a helper tells it over a channel.
+//! The kernel's log, as a helper tells it over a channel, and its clock.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::channel::{Channel, Shared};
 use super::frame::encode;
@@ -19,9 +21,37 @@ pub(crate) enum KernelWord<'a> {
 /// It is dropped when the channel is lost and everything that came before that was handed to it.
 pub(super) type Listener = Box<dyn FnMut(KernelWord<'_>) + Send>;
 
-/// The listener of a channel, if there is one.
+/// The time of a line in the kernel's log, and the guest's uptime before and after it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Clocks {
+    pub(crate) logged: Duration,
+    pub(crate) uptime: (Duration, Duration),
+}
+
+impl Clocks {
+    /// Five decimal numbers: the time in microseconds; seconds and nanoseconds before, and after.
+    fn parse(payload: &[u8]) -> Option<Self> {
+        // No guest is up for so long, in seconds, and no sum of two of them is too large.
+        const MOST: u64 = u32::MAX as u64;
+        let mut numbers = std::str::from_utf8(payload).ok()?.split_ascii_whitespace();
+        let mut next = || numbers.next()?.parse::<u64>().ok();
+        let logged = Duration::from_micros(next()?);
+        let mut uptime = || {
+            let (seconds, nanoseconds) = (next()?, next()?);
+            Some(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds.min(999_999_999)))
+                .filter(|_| seconds <= MOST)
+        };
+        let uptime = (uptime()?, uptime()?);
+        (logged.as_secs() <= MOST && uptime.0 <= uptime.1).then_some(Self { logged, uptime })
+    }
+}
+
+/// Who is told of the clocks, once.
+type Comparing = Box<dyn FnOnce(Clocks) + Send>;
+
+/// The listeners of a channel.
 #[derive(Default)]
-pub(super) struct Listening(Mutex<Option<Listener>>);
+pub(super) struct Listening(Mutex<Option<Listener>>, Mutex<Option<Comparing>>);
 
 impl Listening {
     pub(super) fn hear(&self, word: KernelWord<'_>) {
@@ -32,6 +62,7 @@ impl Listening {
 
     pub(super) fn end(&self) {
         let listener = lock(&self.0).take();
+        drop(lock(&self.1).take());
         // Not under the lock: it may wake who waits for its end.
         drop(listener);
     }
@@ -62,6 +93,30 @@ impl Channel {
     /// Nothing is told until [`Channel::follow_kernel`]: whoever saves the machine must not cut a frame in two.
     pub(crate) fn hold_kernel(&self) {
         self.shared().send(|out| encode(out, b'M', 0, b"hold"));
+    }
+}
+
+impl Channel {
+    /// Has the guest write a line to the kernel's log, and gives `listener` the time that it has there with the uptime of
+    /// then. Nothing is said by a guest that can't do that. No other program knows the line before it is there.
+    pub(crate) fn compare_clocks(&self, listener: impl FnOnce(Clocks) + Send + 'static) {
+        let shared = self.shared();
+        *lock(&shared.kernel.1) = Some(Box::new(listener));
+        let word = format!("{:016x}", RandomState::new().hash_one(0u8));
+        shared.send(|out| encode(out, b'U', 0, word.as_bytes()));
+        if self.lost().is_some() {
+            drop(lock(&shared.kernel.1).take());
+        }
+    }
+}
+
+/// Takes a frame that tells of the kernel's clock.
+pub(super) fn take_clocks(shared: &Shared, payload: &[u8]) {
+    let Some(clocks) = Clocks::parse(payload) else { return };
+    // Not under the lock.
+    let listener = lock(&shared.kernel.1).take();
+    if let Some(listener) = listener {
+        listener(clocks);
     }
 }
 

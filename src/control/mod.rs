@@ -21,6 +21,7 @@
 //! | `C` awaken, ID 0 | the time since 1970, `SECONDS.NANOSECONDS`, a blank, and random bytes in hexadecimal or nothing: what a guest that goes on from a saved moment has to be told. Not answered; commands after it see it done |
 //! | `Q` question | `dbus PATH`, a NUL and bytes: what the service at that socket answers to calls, up to the answer to the last; `connect PATH`: whether somebody listens on that Unix socket (`@NAME`: on that abstract one), with the reason if nobody does. Answered as a command is, by `O` and `X`; the shell does not know it |
 //! | `M` messages, ID 0 | the kernel's log is to be told as it is written: from the record with this decimal number on, or from the oldest one; `hold`: nothing is to be told until the next such frame. The shell does not know it |
+//! | `U` uptime, ID 0 | at most 32 letters and digits that nobody can guess: a line with them is to be written to the kernel's log, and what time it has there is to be told |
 //! | `P` ping | anything; answered by the same frame |
 //!
 //! | guest → host | payload |
@@ -31,6 +32,7 @@
 //! | `X` exit | lines `key value`: `status N`: the command ended, by signal n if N is 128+n; `sum IN OUT`: XXH64 in hexadecimal of what was written to its stdin and of what came from its stdout (the shell way has none). All that it printed before is in `O` and `E` frames before it |
 //! | `F` failed | why the command could not be started |
 //! | `M` messages, ID 0 | records of the kernel's log, as /dev/kmsg has them. Those that were there when a command ended, or a question or ping was answered, come before the word of it |
+//! | `U` uptime, ID 0 | five decimal numbers: the time of that line in the kernel's log, in microseconds, and how long the guest had been up before and after it was written, each in seconds and nanoseconds. Who can't write to the log or read it says nothing |
 //! | `N` no more, ID 0 | `ended`: the helper was asked to end, and has told all messages up to now; `unreadable N`: it can't read the kernel's log, by this error number |
 //!
 //! A process that a command left behind and that still holds its stdout delays nothing: what it prints later is
@@ -80,7 +82,7 @@ mod tests;
 
 pub(crate) use channel::{Channel, Request, Saved, Shell};
 pub(crate) use handshake::{ChannelOptions, Handshake, Way};
-pub(crate) use kernel::KernelWord;
+pub(crate) use kernel::{Clocks, KernelWord};
 pub(crate) use running::{Progress, Running};
 pub(crate) use stream::CommandStream;
 pub(crate) use sum::Sum;

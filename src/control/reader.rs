@@ -101,6 +101,7 @@ fn take(shared: &Shared, frame: Frame<'_>) -> Result<(), String> {
             }
         }
         b'P' => shared.pong(id),
+        b'U' => super::kernel::take_clocks(shared, payload),
         b'M' | b'N' => super::kernel::take(shared, kind, payload),
         _ => {}
     }

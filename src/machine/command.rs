@@ -6,14 +6,13 @@ use std::sync::LazyLock;
 use regex::bytes::Regex;
 
 use super::frame::{Marker, Nonce, Piece, Scanner};
+use super::kernel_clock::KernelClock;
 use super::noise::remove_records;
 use crate::text::strip_escapes;
 
 /// The most that is kept of one command's output: beyond it a test has lost its way, and the host's
 /// memory is not the guest's to fill.
 const LARGEST: usize = 256 << 20;
-/// The kernel may print a record a little after its time, when the line is busy.
-const LAG: f64 = 1.0;
 /// Where sudo's question is looked for: kernel lines may follow it.
 const TAIL: usize = 4096;
 
@@ -42,6 +41,8 @@ pub(super) struct Collector {
     lost: usize,
     /// The guest's uptime when the command was typed, as far as it is known.
     since: f64,
+    /// What the times of the kernel's lines are to be compared with.
+    clock: KernelClock,
     started: bool,
     status: Option<i32>,
     /// The guest's uptime as a marker said last; NaN before.
@@ -67,14 +68,15 @@ enum Sudo {
 
 impl Collector {
     /// A collector for a command with this nonce, typed by `user` when the guest had been up for `since`
-    /// seconds.
-    pub(super) fn new(nonce: Nonce, user: &str, since: f64) -> Self {
+    /// seconds, whose kernel has this `clock`.
+    pub(super) fn new(nonce: Nonce, user: &str, since: f64, clock: KernelClock) -> Self {
         Self {
             scanner: Scanner::new(nonce),
             question: format!("[sudo] password for {user}: ").into_bytes(),
             printed: Vec::new(),
             lost: 0,
             since,
+            clock,
             started: false,
             status: None,
             uptime: f64::NAN,
@@ -226,15 +228,15 @@ impl Collector {
 
     /// What was printed from `from` on, without the kernel's lines since the command began.
     fn without_records(&self, from: usize) -> Vec<u8> {
-        remove_records(self.printed.get(from..).unwrap_or_default(), self.since - LAG..=f64::INFINITY)
+        let window = self.clock.window(self.since, f64::INFINITY);
+        remove_records(self.printed.get(from..).unwrap_or_default(), window)
     }
 
     /// Exactly what the command printed: without the kernel's lines, and with the newlines that it
     /// wrote (the terminal puts a carriage return before each).
     pub(super) fn into_bytes(self) -> Vec<u8> {
         let until = if self.status.is_some() { self.uptime } else { f64::INFINITY };
-        // No uptime (a NaN) makes an empty window: nothing can be told apart.
-        let window = self.since - LAG..=until + LAG;
+        let window = self.clock.window(self.since, until);
         let mut bytes = remove_records(&self.printed, window.clone());
         if let Sudo::Answered(at) = self.sudo {
             // As far into what is left as the answer was into what was printed.
@@ -266,7 +268,12 @@ mod tests {
     use super::*;
 
     fn collector() -> Collector {
-        Collector::new(Nonce { first: "0123abcd".into(), second: "4567cdef".into() }, "alice", 12.5)
+        Collector::new(
+            Nonce { first: "0123abcd".into(), second: "4567cdef".into() },
+            "alice",
+            12.5,
+            KernelClock::default(),
+        )
     }
 
     /// Of a command that begins with sudo's question, which was answered.

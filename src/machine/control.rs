@@ -198,6 +198,14 @@ impl Control {
                         kernel.boots_anew();
                         false
                     }
+                    // The uptime went on while the guest slept, and its kernel's clock may not have.
+                    Ok(event) if event.name == "WAKEUP" => {
+                        let channel = lock(&current).clone();
+                        if let Some(channel) = channel {
+                            kernel.compare_clocks(&channel);
+                        }
+                        false
+                    }
                     Ok(event) => {
                         event.name == "VSERPORT_CHANGE"
                             && event.data["id"] == crate::qemu::CHANNEL
@@ -222,6 +230,7 @@ impl Control {
             Way::Helper => self.kernel.follow(channel, goes_on),
             Way::Shell => self.kernel.only_on_request(),
         }
+        self.kernel.compare_clocks(channel);
     }
 
     /// [`Control::save`] for a machine that stands still soon: waits until the guest has told all that its kernel logged,
@@ -495,11 +504,12 @@ mod tests {
     async fn a_kernels_log_that_was_held_goes_on_when_a_save_fails_or_is_broken_off() {
         let (control, mut guest) = resumed().await;
         assert_eq!(heard(&mut guest, "7").await, "M 0 1\n7");
+        assert_eq!(heard(&mut guest, "U 0 16\n").await, "U 0 16\n");
         // The guest does not answer.
         let failed =
             control.save_at_rest(&mut *control.channels().await, Duration::from_millis(1)).await.map(drop);
         assert_eq!(failed.unwrap_err().kind(), ErrorKind::Timeout);
-        assert!(heard(&mut guest, "M 0 1\n7").await.starts_with("M 0 4\nhold"));
+        assert!(heard(&mut guest, "M 0 1\n7").await[16..].starts_with("M 0 4\nhold"));
         let mut open = control.channels().await;
         let dropped = control.save_at_rest(&mut open, Duration::from_secs(600));
         assert!(tokio::time::timeout(Duration::from_millis(1), dropped).await.is_err());

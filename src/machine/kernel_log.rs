@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use self::record::Record;
 use super::console_checks::{ConsoleCheck, Finding, check_called, check_of, same_record};
 use super::host_trouble::HostTrouble;
+use super::kernel_clock::KernelClock;
 use super::stall;
 use crate::control::{Channel, KernelWord};
 use crate::mutex::lock;
@@ -64,6 +65,8 @@ struct State {
     host: HostTrouble,
     /// Lines that say that something took too long. They are judged when somebody asks: until then the host is looked at.
     stalls: Vec<Stall>,
+    /// How this kernel's clock differs from the uptime.
+    clock: KernelClock,
     /// The time of the newest record of this boot, and when it was heard.
     newest: Option<(Duration, Instant)>,
 }
@@ -114,6 +117,8 @@ pub(super) struct Noted {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct SavedLog {
     next: u64,
+    #[serde(default)]
+    clock: KernelClock,
     noted: Noted,
 }
 
@@ -216,6 +221,7 @@ impl KernelLog {
         state.boot += 1;
         state.next = saved.next;
         state.newest = None;
+        state.clock = saved.clock;
         state.telling = Telling::NotBegun;
         state.cut_off = false;
         for (name, line) in &saved.noted.found {
@@ -230,6 +236,23 @@ impl KernelLog {
             }
         }
         saved.noted.incomplete.iter().for_each(|why| state.noted.lacks(why.clone()));
+    }
+
+    /// Asks what serves `channel` how this kernel's clock differs from the uptime. Until it answers, what was known holds.
+    pub(super) fn compare_clocks(&self, channel: &Channel) {
+        let (log, boot) = (self.clone(), lock(&self.0.state).boot);
+        channel.compare_clocks(move |clocks| {
+            let mut state = lock(&log.0.state);
+            // An answer may come late, when another kernel boots.
+            if state.boot == boot {
+                state.clock = KernelClock::of(clocks);
+            }
+        });
+    }
+
+    /// How this kernel's clock differs from the uptime, as far as that is known.
+    pub(super) fn clock(&self) -> KernelClock {
+        lock(&self.0.state).clock
     }
 
     /// From now on the host is looked at that the machine runs on.
@@ -255,7 +278,7 @@ impl KernelLog {
     /// What to save of it.
     pub(super) fn saved(&self) -> SavedLog {
         let state = self.judged();
-        SavedLog { next: state.next, noted: state.noted.clone() }
+        SavedLog { next: state.next, clock: state.clock, noted: state.noted.clone() }
     }
 
     /// Has the helper that serves `channel` tell the log: all of it, or, where it `goes_on` from a saved moment, what
@@ -283,6 +306,7 @@ impl KernelLog {
         state.boot += 1;
         state.next = 0;
         state.newest = None;
+        state.clock = KernelClock::default();
         state.telling = Telling::NotBegun;
         if std::mem::take(&mut state.cut_off) {
             state.noted.lacks(

@@ -46,6 +46,7 @@ mod identity;
 mod invocation;
 mod journal;
 mod kept;
+mod kernel_clock;
 mod kernel_log;
 mod keyboard;
 mod lifecycle;

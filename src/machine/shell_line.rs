@@ -11,6 +11,7 @@ use super::Life;
 use super::boot::login_prompt;
 use super::command::Collector;
 use super::frame::Nonce;
+use super::kernel_clock::KernelClock;
 use super::shell::{self, Language};
 use crate::console::{Console, Pattern};
 use crate::mutex::lock;
@@ -148,8 +149,8 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
-    fn new(user: &str, since: f64) -> Self {
-        Self(Arc::new(Mutex::new(Collector::new(Nonce::new(), user, since))))
+    fn new(user: &str, since: f64, clock: KernelClock) -> Self {
+        Self(Arc::new(Mutex::new(Collector::new(Nonce::new(), user, since, clock))))
     }
 
     fn collector(&self) -> MutexGuard<'_, Collector> {
@@ -173,7 +174,10 @@ impl Running {
     }
 
     fn finish(self) -> Collector {
-        std::mem::replace(&mut *self.collector(), Collector::new(Nonce::new(), "", 0.0))
+        std::mem::replace(
+            &mut *self.collector(),
+            Collector::new(Nonce::new(), "", 0.0, KernelClock::default()),
+        )
     }
 }
 
@@ -263,9 +267,14 @@ impl ShellLine {
         uptime + then.elapsed().as_secs_f64()
     }
 
+    /// A command of which nothing is known yet.
+    fn at_no_time(&self) -> Running {
+        Running::new(&self.user, f64::NAN, KernelClock::default())
+    }
+
     /// Types the serving loop at a prompt; gives the process that runs it.
     async fn serve(&mut self, life: &Life) -> Result<String> {
-        let running = Running::new(&self.user, f64::NAN);
+        let running = self.at_no_time();
         let line = shell::serve(self.language, running.collector().nonce());
         life.console.send_line(&line).await?;
         running.progress(&life.console, life.limit(ANSWER)).await.map_err(|error| match error.kind() {
@@ -346,11 +355,11 @@ impl ShellLine {
     ) -> Result<Ended> {
         if self.busy && self.break_off(life).await? == Answering::Another {
             // The future of the last command was dropped while it ran, or somebody else had the terminal.
-            return Ok(Ended::LoggedOut(Running::new(&self.user, f64::NAN).finish()));
+            return Ok(Ended::LoggedOut(self.at_no_time().finish()));
         }
         self.busy = true;
         let Some(begun) = self.begin(life, command).await? else {
-            return Ok(Ended::LoggedOut(Running::new(&self.user, f64::NAN).finish()));
+            return Ok(Ended::LoggedOut(self.at_no_time().finish()));
         };
         let running = running.insert(begun).clone();
         let mut printed = 0;
@@ -392,7 +401,7 @@ impl ShellLine {
     /// Types `command` until it has started; `None` when the shell is no more.
     async fn begin(&mut self, life: &Life, command: &str) -> Result<Option<Running>> {
         for _ in 0..SENDS {
-            let running = Running::new(&self.user, self.uptime_now());
+            let running = Running::new(&self.user, self.uptime_now(), life.control.kernel().clock());
             match self.send_command(life, command, &running).await {
                 Ok(()) if running.collector().damaged() => {}
                 Ok(()) => return Ok(Some(running)),

@@ -100,6 +100,22 @@ nixvm_kill() {
   kill "-$2" "-$nixvm_group" || kill "-$2" "$nixvm_group"
 }
 
+# clocks WORD: a line with the word in the kernel's log, its time there, and the uptime around it
+nixvm_clocks() {
+  read -r nixvm_before nixvm_rest </proc/uptime
+  echo "<15>nixvm-test: clock $1" >/dev/kmsg || return
+  read -r nixvm_after nixvm_rest </proc/uptime
+  # Another end than that nothing more is there is none that matters: the line is found, or it is not.
+  nixvm_log=$(dd if=/dev/kmsg bs=8192 iflag=nonblock)
+  case $nixvm_log in *";nixvm-test: clock $1"*) ;; *) return ;; esac
+  # PRIORITY,NUMBER,TIME,FLAGS
+  nixvm_log=${nixvm_log%%";nixvm-test: clock $1"*}
+  nixvm_log=${nixvm_log##*"
+"}
+  nixvm_log=${nixvm_log#*,*,}
+  nixvm_say U 0 "${nixvm_log%%,*} ${nixvm_before%.*} ${nixvm_before#*.}0000000 ${nixvm_after%.*} ${nixvm_after#*.}0000000"
+}
+
 # The end of the channel is the end of all that it runs. First nobody waits for commands any more, and with
 # the folder gone under its name none can start.
 nixvm_end() {
@@ -157,6 +173,7 @@ while read -r nixvm_kind nixvm_id nixvm_length nixvm_rest <&3; do
           date -s "@${nixvm_content%% *}"
           printf %s "${nixvm_content#* }" >/dev/urandom
           ;;
+        U) case $nixvm_content in '' | *[!0-9a-zA-Z]*) ;; *) nixvm_clocks "$nixvm_content" & ;; esac ;;
         P) nixvm_say P "$nixvm_id" "$nixvm_content" ;;
       esac
       ;;

@@ -1,6 +1,7 @@
 //! The kernel's log over a channel: against a guest in memory, and the real helper on this host's own log.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::guest::{opened, request, soon, started};
 use super::native::Native;
@@ -87,6 +88,39 @@ async fn who_listens_on_a_channel_that_is_lost_is_let_go() {
     assert!(Heard::of(&channel, None).is_over());
 }
 
+#[tokio::test]
+async fn the_clocks_are_told_once_to_who_asked_and_what_is_no_answer_is_passed_over() {
+    let (channel, mut guest) = opened().await;
+    let (sender, mut answer) = tokio::sync::mpsc::unbounded_channel();
+    let to = sender.clone();
+    channel.compare_clocks(move |clocks| to.send(clocks).unwrap());
+    let first = guest.hears('U').await;
+    channel.compare_clocks(move |clocks| sender.send(clocks).unwrap());
+    let second = guest.hears('U').await;
+    assert_ne!(first.payload, second.payload, "nobody knows the word beforehand");
+    assert!(second.payload.len() == 16 && second.payload.iter().all(u8::is_ascii_alphanumeric));
+    for nonsense in [
+        "",
+        "1 2 3 4",
+        "1 2 3 4 x",
+        "-1 2 3 4 5",
+        "1 9 0 8 0",
+        "1 2 3 18446744073709551615 5",
+        "18446744073709551615 1 1 1 1",
+        "18446744073709551616 1 1 1 1",
+        "\u{ff}",
+    ] {
+        guest.sends('U', 0, nonsense).await;
+    }
+    guest.sends('U', 0, "31000001 20 500000000 21 18446744073709551615").await;
+    guest.sends('U', 0, "1 1 1 1 1").await;
+    let clocks = soon(answer.recv()).await.unwrap();
+    assert_eq!(clocks.logged, Duration::from_micros(31_000_001));
+    let most = Duration::from_nanos(21_999_999_999);
+    assert_eq!(clocks.uptime, (Duration::from_millis(20_500), most));
+    assert!(soon(answer.recv()).await.is_none(), "both listeners are let go");
+}
+
 /// Where this host lets nobody read or write its log there is nothing to try.
 fn log_can_be_used() -> bool {
     let usable = std::fs::File::options().read(true).write(true).open("/dev/kmsg").is_ok();
@@ -136,6 +170,32 @@ async fn the_helper_tells_what_the_kernel_logs_before_the_exit_of_the_command_th
     assert_eq!(guest.run(&format!("echo '{word}new.' >/dev/kmsg")).await.status, 0);
     assert!(new.number_of(&format!("{word}new.")).is_some());
     assert!(new.number_of(&format!("{word}19.")).is_none(), "{}", new.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_helper_and_the_shell_compare_the_kernels_clock_with_the_uptime() {
+    if !log_can_be_used() {
+        return;
+    }
+    for helper in [helper_for, |_: &str| None] {
+        let guest = Native::open(helper).await;
+        let heard = Heard::of(&guest.channel, None);
+        for _ in 0..2 {
+            let (sender, clocks) = tokio::sync::oneshot::channel();
+            guest.channel.compare_clocks(move |clocks| sender.send(clocks).unwrap());
+            let clocks = soon(clocks).await.unwrap();
+            assert!(clocks.uptime.0 <= clocks.uptime.1, "{clocks:?}");
+            let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+            let now: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+            assert!((0.0..60.0).contains(&(now + 0.01 - clocks.uptime.0.as_secs_f64())), "{clocks:?} {now}");
+            if guest.channel.way() == Way::Helper {
+                let logged = clocks.logged.as_micros().to_string();
+                let text = heard.text();
+                let line = text.lines().find(|line| line.contains(&format!(",{logged},"))).unwrap();
+                assert!(line.starts_with("15,") && line.contains(";nixvm-test: clock "), "{line}");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -173,7 +173,7 @@ mod tests {
         }
     }
 
-    const HARMLESS: [&str; 30] = [
+    const HARMLESS: [&str; 31] = [
         "segfault",
         "echo 'crash[77]: segfault at 0'",
         "Kernel panic - not syncing",
@@ -199,6 +199,7 @@ mod tests {
         "[    5.000000] NMI watchdog: Enabled. Permanently consumes one hw-PMU counter.",
         "[    5.000000] clocksource: timekeeping watchdog on CPU0: Marking clocksource 'tsc' as unstable",
         "[    5.000000] Out of memory is what this module is called",
+        "[    5.000000] nixvm-test: clock 0123456789abcdef",
         "[    5.000000] oom_reaper: started",
         "[    5.000000] printk: console [ttyS0] enabled",
         "[    5.000000] PM: hibernation: INFO: task freezing is over",

@@ -4,11 +4,12 @@
 //! status has been told of all that the kernel logged up to then.
 
 use crate::bytes::Bytes;
+use crate::clocks::Mark;
 use crate::frame::{self, LONGEST, Line};
 use crate::serve::Server;
 use crate::sys::{self, EAGAIN, EPIPE, Fd, POLLOUT, Watched};
 
-const DEVICE: &[u8] = b"/dev/kmsg\0";
+pub const DEVICE: &[u8] = b"/dev/kmsg\0";
 /// The longest record, as the kernel itself has it (CONSOLE_EXT_LOG_MAX, PRINTK_MESSAGE_MAX).
 const RECORD: usize = 8192;
 /// So many records are read at once, more than the kernel keeps; a kernel that logs faster than this is read must not hold up everything else.
@@ -27,11 +28,23 @@ pub struct Kernel {
     from: u32,
     /// Records that make up the next frame.
     records: Bytes,
+    /// A line by which the clocks are compared, until it is read.
+    pub mark: Option<Mark>,
+    /// What it said.
+    pub compared: Option<Line>,
 }
 
 impl Kernel {
     pub const fn new() -> Kernel {
-        Kernel { device: None, held: false, next: 0, from: 0, records: Bytes::new() }
+        Kernel {
+            device: None,
+            held: false,
+            next: 0,
+            from: 0,
+            records: Bytes::new(),
+            mark: None,
+            compared: None,
+        }
     }
 
     /// The descriptor to wait for, where the host wants to be told.
@@ -56,7 +69,13 @@ impl Kernel {
         match device.read(&mut room[..RECORD]) {
             Ok(0) | Err(EAGAIN) => Ok(false),
             Ok(length) => {
-                let number = number_of(&room[..length]);
+                let record = &room[..length];
+                let number = number_of(record);
+                if let Some(told) = self.mark.as_ref().and_then(|mark| mark.told(record)) {
+                    // The first is the one: who else writes the same has read it there.
+                    self.mark = None;
+                    self.compared = Some(told);
+                }
                 if number.is_none_or(|number| number >= self.from) {
                     self.records.filled(length);
                     self.next = number.map_or(self.next, |number| number.wrapping_add(1));
@@ -113,6 +132,7 @@ impl Server {
             }
         }
         self.tell_records();
+        self.tell_clocks();
     }
 
     fn tell_records(&mut self) {

@@ -12,6 +12,7 @@
 mod awaken;
 mod begin;
 mod bytes;
+mod clocks;
 mod command;
 mod frame;
 mod kmsg;

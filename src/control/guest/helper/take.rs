@@ -19,6 +19,7 @@ impl Server {
             }
             b'Q' => self.take_question(id, content),
             b'M' => self.follow_kernel(content),
+            b'U' => self.compare_clocks(content),
             b'P' => {
                 self.tell_kernel();
                 frame::append(&mut self.out, b'P', id, content);

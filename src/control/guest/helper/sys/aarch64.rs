@@ -89,6 +89,7 @@ pub mod number {
     pub const PERSONALITY: usize = 92;
     pub const EXIT_GROUP: usize = 94;
     pub const CLOCK_SETTIME: usize = 112;
+    pub const CLOCK_GETTIME: usize = 113;
     pub const KILL: usize = 129;
     pub const SIGACTION: usize = 134;
     pub const SIGPROCMASK: usize = 135;

@@ -13,6 +13,17 @@ pub fn set_clock(seconds: usize, nanoseconds: usize) {
     });
 }
 
+/// For how long the guest has been up, as /proc/uptime counts it: seconds and nanoseconds.
+pub fn uptime() -> [usize; 2] {
+    const CLOCK_BOOTTIME: usize = 7;
+    let mut time = [0usize; 2];
+    // SAFETY: the kernel writes two words. There is this clock in every kernel that runs a NixOS.
+    let _ = checked(|| unsafe {
+        call(number::CLOCK_GETTIME, [CLOCK_BOOTTIME, &raw mut time as usize, 0, 0, 0, 0])
+    });
+    time
+}
+
 /// `struct rand_pool_info` of random(4).
 #[repr(C)]
 struct Entropy {

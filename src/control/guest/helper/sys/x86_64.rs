@@ -101,6 +101,7 @@ pub mod number {
     pub const PERSONALITY: usize = 135;
     pub const PRCTL: usize = 157;
     pub const CLOCK_SETTIME: usize = 227;
+    pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
     pub const OPENAT: usize = 257;
     pub const FACCESSAT: usize = 269;

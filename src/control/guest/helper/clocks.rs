@@ -1,0 +1,65 @@
+//! How far the kernel's log is from the guest's uptime: a line with a word that only the host knows is written to the log,
+//! and the time that it has there is told with the uptime around it.
+
+use crate::frame::{self, Line};
+use crate::kmsg::DEVICE;
+use crate::serve::Server;
+use crate::sys::{self, Fd};
+
+/// For the log, from a user's program, and of no interest to anybody else.
+const PRIORITY: &[u8] = b"<15>";
+/// What stands in front of the word.
+const TITLE: &[u8] = b"nixvm-test: clock ";
+/// The longest word.
+const WORD: usize = 32;
+
+/// A line that was written to the log and not read there yet.
+pub struct Mark {
+    line: Line,
+    /// Seconds and nanoseconds of the uptime before and after it was written.
+    uptime: [[usize; 2]; 2],
+}
+
+impl Mark {
+    /// What to tell of a record, if it is this line: `PRIORITY,NUMBER,TIME,FLAGS;TEXT`.
+    pub fn told(&self, record: &[u8]) -> Option<Line> {
+        let (head, text) = record.split_at(record.iter().position(|&byte| byte == b';')?);
+        let text = text[1..].split(|&byte| byte == b'\n').next()?;
+        if text != self.line.bytes() {
+            return None;
+        }
+        let mut told = Line::new().text(head.split(|&byte| byte == b',').nth(2)?);
+        for number in self.uptime.as_flattened() {
+            told = told.text(b" ").number(u32::try_from(*number).ok()?);
+        }
+        Some(told)
+    }
+}
+
+impl Server {
+    /// The host wants the clocks to be compared. Who may not write to the log says nothing.
+    pub fn compare_clocks(&mut self, word: &[u8]) {
+        if word.len() > WORD || !word.iter().all(u8::is_ascii_alphanumeric) {
+            return;
+        }
+        let Ok(log) = sys::open(DEVICE, true) else { return };
+        let line = Line::new().text(TITLE).text(word);
+        let before = sys::uptime();
+        if written(&log, &line) {
+            self.kernel.mark = Some(Mark { line, uptime: [before, sys::uptime()] });
+            self.tell_kernel();
+        }
+    }
+
+    /// Tells what the log says of the line.
+    pub fn tell_clocks(&mut self) {
+        if let Some(told) = self.kernel.compared.take() {
+            frame::append(&mut self.out, b'U', 0, told.bytes());
+        }
+    }
+}
+
+fn written(log: &Fd, line: &Line) -> bool {
+    // In one piece, since each write is a record.
+    log.write(Line::new().text(PRIORITY).text(line.bytes()).text(b"\n").bytes()).is_ok()
+}
