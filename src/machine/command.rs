@@ -1,13 +1,13 @@
 //! Collecting what one command prints, byte for byte.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
 use super::frame::{Marker, Nonce, Piece, Scanner};
 use super::kernel_clock::KernelClock;
-use super::noise::remove_records;
+use super::noise::{remove_records, without_records};
 use crate::text::strip_escapes;
 
 /// The most that is kept of one command's output: beyond it a test has lost its way, and the host's
@@ -150,7 +150,7 @@ impl Collector {
     /// Whether the last thing printed looks like a login prompt, or like the shell of whom the console has
     /// logged in by itself.
     pub(super) fn ends_at_login(&self) -> bool {
-        let tail = self.without_records(self.printed.len().saturating_sub(TAIL));
+        let tail = self.without_any_records(self.printed.len().saturating_sub(TAIL));
         let line = tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
         line.ends_with(b" login: ") || line == b"login: " || AUTOMATIC.is_match(&strip_escapes(&tail))
     }
@@ -195,7 +195,7 @@ impl Collector {
     pub(super) fn answer_sudo(&mut self) -> bool {
         let from = self.printed.len().saturating_sub(TAIL);
         let mut tail = self.without_records(from);
-        let refused = memchr::memmem::rfind(&tail, b"Sorry, try again.").is_some();
+        let refused = memchr::memmem::rfind(&self.without_any_records(from), b"Sorry, try again.").is_some();
         // The conversation is not the command's output.
         if !refused && let Some(conversation) = CONVERSATION.find(&tail) {
             tail.truncate(conversation.start());
@@ -214,7 +214,7 @@ impl Collector {
         }
         let answered = if let Sudo::Answered(at) = self.sudo { at } else { 0 };
         let asks = self
-            .without_records(answered.max(self.printed.len().saturating_sub(TAIL)))
+            .without_any_records(answered.max(self.printed.len().saturating_sub(TAIL)))
             .ends_with(&self.question);
         if asks {
             // The newline of the last answer, which is no output, before its place is forgotten.
@@ -232,11 +232,26 @@ impl Collector {
         remove_records(self.printed.get(from..).unwrap_or_default(), window)
     }
 
+    /// What was printed from `from` on, without anything that looks like a line of the kernel's: a question is known whatever
+    /// the kernel's clock shows.
+    fn without_any_records(&self, from: usize) -> Vec<u8> {
+        without_records(self.printed.get(from..).unwrap_or_default())
+    }
+
+    /// What a command printed that prints no line of the kernel's itself: without all that look so, at whatever time.
+    pub(super) fn into_answer(self) -> Vec<u8> {
+        self.without(f64::NEG_INFINITY..=f64::INFINITY)
+    }
+
     /// Exactly what the command printed: without the kernel's lines, and with the newlines that it
     /// wrote (the terminal puts a carriage return before each).
     pub(super) fn into_bytes(self) -> Vec<u8> {
         let until = if self.status.is_some() { self.uptime } else { f64::INFINITY };
         let window = self.clock.window(self.since, until);
+        self.without(window)
+    }
+
+    fn without(self, window: RangeInclusive<f64>) -> Vec<u8> {
         let mut bytes = remove_records(&self.printed, window.clone());
         if let Sudo::Answered(at) = self.sudo {
             // As far into what is left as the answer was into what was printed.

@@ -558,11 +558,12 @@ impl ShellLine {
         life.console.send(shell::QUIT).await
     }
 
-    /// What a short command prints, which starts nothing that asks; `None` when it fails.
+    /// What a short command prints, which starts nothing that asks and prints nothing that looks like a line of the kernel's;
+    /// `None` when it fails.
     pub(super) async fn ask(&mut self, life: &Life, command: &str) -> Result<Option<String>> {
         match self.run(life, command, life.limit(ANSWER)).await? {
             Ended::Done(collector) if collector.status() == Some(0) => {
-                Ok(Some(String::from_utf8_lossy(&collector.into_bytes()).trim_end().to_owned()))
+                Ok(Some(String::from_utf8_lossy(&collector.into_answer()).trim_end().to_owned()))
             }
             Ended::Done(_) => Ok(None),
             Ended::Interrupted { regained, .. } => regained.map(|()| None),

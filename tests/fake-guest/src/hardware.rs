@@ -22,6 +22,7 @@ use crate::options::Options;
 use crate::qmp::{Action, Qmp};
 use crate::wire::Wire;
 
+mod channel;
 mod trouble;
 
 /// A machine: what its threads share.
@@ -314,6 +315,7 @@ impl Machine {
             "shutdown" => self.reached(Moment::Shutdown),
             "panic" => self.panic(if rest.is_empty() { "sysrq triggered crash" } else { rest }),
             "stall" => self.wire.kill(),
+            "channel" => self.open_channel(rest),
             "halt" => self.halt(),
             "reset" => self.reset_itself(),
             "die" => self.die(rest.parse().unwrap_or(self.settings.die_status)),

@@ -9,6 +9,8 @@ pub struct Options {
     pub console: Option<RawFd>,
     /// QMP's descriptor.
     pub qmp: Option<RawFd>,
+    /// The descriptor of the control channel's port.
+    pub channel: Option<RawFd>,
     /// The accelerators to try, in order.
     pub accelerators: Vec<String>,
     /// The guest's processor.
@@ -112,7 +114,7 @@ impl Options {
     pub fn parse(arguments: &[String]) -> Result<Self, String> {
         let mut options = Self::default();
         let mut chardevs: Vec<(String, RawFd)> = Vec::new();
-        let (mut serial, mut monitor, mut accel) = (None, None, None);
+        let (mut serial, mut monitor, mut channel, mut accel) = (None, None, None, None);
         let mut machine_accel = false;
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
@@ -151,6 +153,9 @@ impl Options {
                     monitor = property(value, "chardev").map(str::to_owned);
                 }
                 "-qmp" => monitor = value.strip_prefix("chardev:").map(str::to_owned),
+                "-device" if property(value, "name") == Some("nixvm") => {
+                    channel = property(value, "chardev").map(str::to_owned);
+                }
                 "-machine" | "-M" => {
                     if let Some(list) = property(value, "accel") {
                         accel = Some(list.to_owned());
@@ -176,6 +181,7 @@ impl Options {
         };
         options.console = find(serial)?;
         options.qmp = find(monitor)?;
+        options.channel = find(channel)?;
         options.accelerators = accel.unwrap_or_else(|| "tcg".into()).split(':').map(str::to_owned).collect();
         Ok(options)
     }

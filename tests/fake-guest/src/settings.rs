@@ -45,6 +45,11 @@ pub struct Settings {
     pub noise_limit: usize,
     /// `caller-id=yes`: `[   12.345678][    T1] …`, as a kernel with CONFIG_PRINTK_CALLER writes.
     pub caller_id: bool,
+    /// `kernel-clock=MS`: so far the kernel's clock is ahead of the uptime, or behind it, as where the processor's counter is
+    /// not stable.
+    pub kernel_clock: i64,
+    /// `channel=yes`: the control channel is served, as far as that takes no commands.
+    pub channel: bool,
     /// `boot=ok|emergency|root-locked|no-getty`.
     pub boot: Boot,
     /// `boot-delay=MS`: pause between the lines of the boot and of the shutdown.
@@ -294,6 +299,8 @@ impl Default for Settings {
             noise_text: "random: crng reseeded on system resumption".into(),
             noise_limit: usize::MAX,
             caller_id: false,
+            kernel_clock: 0,
+            channel: false,
             boot: Boot::Ok,
             boot_delay: Duration::ZERO,
             panic: None,

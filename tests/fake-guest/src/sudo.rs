@@ -9,7 +9,7 @@ use std::time::Duration;
 use nixvm_fake_guest::settings::{Flavour, Settings};
 
 use crate::tty::Tty;
-use crate::{shell, systemd};
+use crate::{init, shell, systemd};
 
 const LECTURE: &str = "\nWe trust you have received the usual lecture from the local System\n\
     Administrator. It usually boils down to these three things:\n\n    #1) Respect the privacy of others.\n    \
@@ -52,6 +52,14 @@ pub fn run(arguments: &[String], run: &Path, settings: &Settings, user: &str) ->
         return Ok(ExitCode::from(1));
     }
     std::fs::write(&remembered, "")?;
+    if settings.channel
+        && let [shell, c, loader, _, nonce] = &request.command[..]
+        && (shell.as_str(), c.as_str()) == ("sh", "-c")
+        && loader.contains("nixvm-channel")
+    {
+        init::request(run, &format!("channel {nonce}"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if request.command.is_empty() && !request.login && !request.shell {
         return Ok(ExitCode::SUCCESS);
     }

@@ -19,6 +19,8 @@ pub struct Wire {
     noise_text: String,
     /// The uptime at which `/proc/uptime` counts from, against CLOCK_BOOTTIME.
     clock_offset: f64,
+    /// How far the kernel's clock is ahead of that, in seconds.
+    kernel_clock: f64,
 }
 
 struct State {
@@ -54,6 +56,7 @@ impl Wire {
             caller_id: settings.caller_id,
             noise_text: settings.noise_text.clone(),
             clock_offset: clock_offset(),
+            kernel_clock: settings.kernel_clock as f64 / 1e3,
         }
     }
 
@@ -80,7 +83,7 @@ impl Wire {
 
     /// A kernel message, stamped with the time at which it is printed.
     pub fn kernel(&self, text: &str) {
-        let stamp = self.uptime();
+        let (_, stamp) = self.clocks();
         self.kernel_at(stamp, text);
     }
 
@@ -150,6 +153,12 @@ impl Wire {
         drop(self.lock());
     }
 
+    /// The uptime, and what the kernel's clock shows, in seconds.
+    pub fn clocks(&self) -> (f64, f64) {
+        let uptime = self.uptime();
+        (uptime, (uptime + self.kernel_clock).max(0.0))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while state.paused {
@@ -160,7 +169,7 @@ impl Wire {
 
     fn noise_line(&self, mut state: MutexGuard<'_, State>) {
         state.noise_left -= 1;
-        let stamp = self.uptime();
+        let (_, stamp) = self.clocks();
         let text = self.noise_text.clone();
         drop(self.kernel_line(state, stamp, &text));
     }

@@ -93,6 +93,8 @@ impl Settings {
             "noise-text" => self.noise_text = value.into(),
             "noise-limit" => self.noise_limit = number(value)?,
             "caller-id" => self.caller_id = flag(value)?,
+            "kernel-clock" => self.kernel_clock = number(value)?,
+            "channel" => self.channel = flag(value)?,
             "boot" => {
                 self.boot = match value {
                     "ok" => Boot::Ok,

@@ -55,6 +55,23 @@ async fn output_is_exact_with_kernel_lines_that_name_their_caller() {
     all_are_exact(vm.setting("noise-from", "login")).await;
 }
 
+/// Where the processor's counter is not stable, the kernel's clock can be seconds from the uptime.
+#[tokio::test]
+async fn output_is_exact_with_kernel_lines_by_a_clock_that_is_ten_seconds_ahead_of_the_uptime_or_behind_it() {
+    for clock in ["10000", "-10000"] {
+        let vm = FakeVm::new().kernel_noise("bytes:7").setting("noise-from", "login");
+        let fake = Fake::boot(vm.setting("channel", "yes").setting("kernel-clock", clock)).await;
+        let alice = fake.alice().await;
+        // Opens the control channel, over which the clocks are compared.
+        fake.machine.succeed("true").await.unwrap();
+        for (command, printed, status) in EXACT {
+            let output = alice.run(command).await.expect(command);
+            assert_eq!(String::from_utf8_lossy(output.bytes()), printed, "{clock} ms: {command}");
+            assert_eq!(output.status(), status, "{command}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn output_is_exact_behind_the_newest_systemd() {
     all_are_exact(FakeVm::new().flavour(Flavour::Systemd258).chunk("random")).await;
