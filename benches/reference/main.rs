@@ -19,8 +19,8 @@ use std::time::Instant;
 
 use nixvm_test::build::BuiltVm;
 use nixvm_test::machine::{Machine, MachineOptions};
-use nixvm_test::qemu::accelerator;
-use nixvm_test::{Error, ErrorKind, Result};
+use nixvm_test::qemu::{Accelerator, accelerator};
+use nixvm_test::{Error, ErrorKind, Events, Result};
 use serde::Deserialize;
 
 /// Where the sources of the NixOS test driver are.
@@ -103,7 +103,8 @@ async fn measure(options: &str) -> Result {
     };
     let events = measuring::events();
     let vm = measuring::vm("benches/reference/guest.nix", &events).await?;
-    let accelerator = accelerator::choose(&vm, &events)?.accelerator.name();
+    let processor = Processor::found(&vm, &events).await?;
+    let accelerator = processor.accelerator;
     let rounds = measuring::given("--rounds").and_then(|count| count.parse().ok()).unwrap_or(3);
 
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -111,7 +112,7 @@ async fn measure(options: &str) -> Result {
         eprintln!("round {round} of {rounds}");
         ours.push(by_nixvm_test(&vm, only_opening).await?);
         if !only_opening {
-            theirs.push(by_reference(&vm, &sources, accelerator, options)?);
+            theirs.push(by_reference(&vm, &sources, &processor, options)?);
         }
     }
     println!("\n{rounds} rounds, {accelerator}, {}\n", measuring::machine_name());
@@ -135,6 +136,27 @@ async fn measure(options: &str) -> Result {
         shown(measuring::median(&opening))
     );
     Ok(())
+}
+
+/// What both drivers' guests run on.
+struct Processor {
+    accelerator: &'static str,
+    /// The value of QEMU's `-cpu`, where it is not that of the run script.
+    cpu: Option<&'static str>,
+}
+
+impl Processor {
+    /// By a boot that is not measured: the first one on a host shows whether KVM works, and may be two.
+    async fn found(vm: &BuiltVm, events: &Events) -> Result<Self> {
+        let machine = Machine::boot(vm, MachineOptions::new("machine").events(events.clone())).await?;
+        let accelerator = machine.qemu().accelerator();
+        machine.stop().await;
+        let cpu = match accelerator {
+            Accelerator::Tcg => Some("max"),
+            Accelerator::Kvm => accelerator::choose(vm, events)?.cpu,
+        };
+        Ok(Self { accelerator: accelerator.name(), cpu })
+    }
 }
 
 /// The folder with the driver's package, wherever in a checkout it is.
@@ -184,9 +206,10 @@ async fn each(count: usize, call: impl AsyncFn() -> Result) -> Result<f64> {
     Ok(measuring::median(&all))
 }
 
-fn by_reference(vm: &BuiltVm, sources: &Path, accelerator: &str, options: &str) -> Result<Figures> {
+fn by_reference(vm: &BuiltVm, sources: &Path, processor: &Processor, options: &str) -> Result<Figures> {
     let folder = tempfile::tempdir()?;
-    let processor = if accelerator == "tcg" { " -cpu max" } else { "" };
+    let Processor { accelerator, cpu } = processor;
+    let cpu = cpu.map(|cpu| format!(" -cpu {cpu}")).unwrap_or_default();
     let log = folder.path().join("log");
     let output = Command::new("python3")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/reference/driver.py"))
@@ -194,7 +217,7 @@ fn by_reference(vm: &BuiltVm, sources: &Path, accelerator: &str, options: &str) 
         .arg(TRUES.to_string())
         .current_dir(folder.path())
         .env("NIX_DISK_IMAGE", folder.path().join("disk.qcow2"))
-        .env("QEMU_OPTS", format!("{options} -machine accel={accelerator}{processor}"))
+        .env("QEMU_OPTS", format!("{options} -machine accel={accelerator}{cpu}"))
         .env("QEMU_KERNEL_PARAMS", "console=ttyS0")
         // Where there is a display, the driver shows the VM on it.
         .env_remove("DISPLAY")

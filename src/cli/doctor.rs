@@ -78,6 +78,7 @@ impl Doctor {
 
     async fn tried(&self, vm: &str, options: &Options) -> Result<Kvm> {
         let settings = options.settings()?;
+        accelerator::check_environment()?;
         let reporter = report::choose(&settings);
         let built = settings
             .builder()

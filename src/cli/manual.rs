@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use nixvm_test::build::{BuiltVm, KeepState, Settings, Source, first_user, password_of};
 use nixvm_test::machine::{Machine, MachineOptions};
-use nixvm_test::qemu::{Disk, KeepPolicy};
+use nixvm_test::qemu::{Disk, KeepPolicy, accelerator};
 use nixvm_test::scenario::ByHand;
 use nixvm_test::template::{self, Moment};
 use nixvm_test::{Events, Result};
@@ -46,6 +46,7 @@ impl Manual {
     /// Builds it and gets it up.
     pub async fn up(&self, options: &Options, events: &Events) -> Result<Up> {
         let settings = options.settings()?;
+        accelerator::check_environment()?;
         let keep = settings.keep_state;
         let source = self.source(&settings);
         let is_kept = keep != KeepState::Fresh;

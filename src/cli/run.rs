@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use clap::CommandFactory as _;
 use nixvm_test::build::Settings;
+use nixvm_test::qemu::accelerator;
 use nixvm_test::record::{Folder, RUN};
 use nixvm_test::scenario::Exit;
 use nixvm_test::scenario::compile::{self, Compiler};
@@ -22,6 +23,10 @@ pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> 
     let files = files(paths)?;
     // A setting that makes no sense is said before the compiler takes its time.
     let settings = options.layers_of(files.first().and_then(|file| file.parent()))?.settings();
+    let lists = harness.iter().any(|argument| argument == "--list");
+    if settings.against.is_none() && !lists {
+        accelerator::check_environment()?;
+    }
     let named = |folder: &PathBuf| {
         paths.iter().any(|path| std::path::absolute(path).is_ok_and(|path| path == *folder))
     };

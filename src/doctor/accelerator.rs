@@ -11,6 +11,7 @@ use crate::packages::QEMU;
 use crate::qemu::accelerator::{self, Accelerator, VARIABLE, standing};
 use crate::qemu::kvm_device;
 
+const DEVICE: &str = "/dev/kvm";
 const LOOK_CLOSER: &str =
     "nixvm-test doctor --kvm VM shows how far a VM gets; nixvm-test doctor --retry forgets what was found";
 
@@ -23,17 +24,24 @@ pub(super) async fn finding() -> Finding {
             format!("set {VARIABLE} to kvm or tcg, or unset it"),
         );
     }
-    let chosen = environment::is_set(VARIABLE);
-    if !chosen && let Some(refusal) = kvm_device::refusal(Path::new("/dev/kvm")) {
-        return emulated(&refusal.why, refusal.fix);
-    }
-    match standing() {
-        (Some(Accelerator::Tcg), reason) if chosen => emulated(&reason, format!("unset {VARIABLE}")),
-        (Some(Accelerator::Tcg), reason) => emulated(&reason, LOOK_CLOSER),
-        (_, reason) if chosen => Finding::ok("KVM", reason),
+    let asked_for = environment::is_set(VARIABLE);
+    let (standing, reason) = standing();
+    match (standing, kvm_device::refusal(Path::new(DEVICE))) {
+        (Some(Accelerator::Tcg), _) if asked_for => emulated(&reason, format!("unset {VARIABLE}")),
+        (_, Some(refusal)) => no_kvm(asked_for, &refusal.why, &refusal.fix),
+        (Some(Accelerator::Tcg), None) => emulated(&reason, LOOK_CLOSER),
         // What some VM's kernel did says little of the next one's where not even this runs.
-        (_, reason) => trial(&reason).await,
+        (_, None) => trial(&reason, asked_for).await,
     }
+}
+
+/// Guests do not run with KVM: they are emulated, unless KVM is asked for and nothing else.
+fn no_kvm(asked_for: bool, why: &str, mend: &str) -> Finding {
+    if !asked_for {
+        return emulated(why, mend);
+    }
+    let found = format!("no machine starts, since {VARIABLE} is kvm: {why}");
+    Finding::new("KVM", State::Missing, found, format!("{mend}; or unset {VARIABLE}"))
 }
 
 fn emulated(why: &str, mend: impl Into<String>) -> Finding {
@@ -42,7 +50,7 @@ fn emulated(why: &str, mend: impl Into<String>) -> Finding {
 }
 
 /// Runs the smallest guest there is, with less and less of the processor until it runs.
-async fn trial(reason: &str) -> Finding {
+async fn trial(reason: &str, asked_for: bool) -> Finding {
     let here = std::env::consts::ARCH;
     if here != "x86_64" {
         let found = format!("{reason}; guests for x86_64 are emulated on {here}, some ten times slower");
@@ -63,5 +71,5 @@ async fn trial(reason: &str) -> Finding {
             Ran::No(why) => drop(first.get_or_insert(why)),
         }
     }
-    emulated(&first.unwrap_or_default(), LOOK_CLOSER)
+    no_kvm(asked_for, &first.unwrap_or_default(), LOOK_CLOSER)
 }

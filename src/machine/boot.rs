@@ -21,7 +21,7 @@ use crate::build::BuiltVm;
 use crate::console::{Console, ConsoleOptions, Mark, Pattern, Watch};
 use crate::mutex::lock;
 use crate::qemu::accelerator::{self, Choice, Trial};
-use crate::qemu::{Disk, Exit, Launch, Memory, Qemu, RunDirectory, foreseen_reach};
+use crate::qemu::{Disk, Exit, Launch, Memory, Qemu, RunDirectory, Standstill, foreseen_reach};
 use crate::{Error, ErrorKind, Event, Events, FileKind, Result, Speed};
 
 /// The whole boot, on a fast host. NixOS boots in 5–10 s there.
@@ -36,6 +36,8 @@ const SILENCE_BOUNDS: (Duration, Duration) = (Duration::from_secs(30), Duration:
 const ANSWER: Duration = Duration::from_secs(2);
 /// After so long, on a fast host, a last line that looks like a shell's prompt is asked by a press of Enter.
 const SHELL: Duration = Duration::from_secs(3);
+/// Where KVM is not proven, the processors of a guest that has not said a word for so long are looked at.
+const FIRST_WORD: Duration = Duration::from_secs(2);
 /// How often a wait for the next phase looks at how long the console has been quiet.
 const LOOK: Duration = Duration::from_millis(500);
 /// From the start to the login prompt on a host of speed 1.
@@ -92,7 +94,8 @@ impl Machine {
     }
 
     /// Boots until a boot counts.
-    async fn tried(vm: &BuiltVm, options: MachineOptions, mut trial: Trial) -> Result<Self> {
+    async fn tried(vm: &BuiltVm, options: MachineOptions, trial: Trial) -> Result<Self> {
+        let mut trial = trial.keeping_state(options.keeps_state());
         loop {
             match Self::begun(vm, options.clone(), &trial, None).await {
                 Ok(machine) => return Ok(machine),
@@ -218,7 +221,9 @@ impl Plan {
         let control = Control::new(ours, self.shell_control)?;
         control.follow(&qemu, choice.speed);
         let console = self.attach(&qemu, stream, transcript.clone(), choice.speed, Vec::new())?;
-        let boot = Boot { name, console: &console, events, started, speed: choice.speed, asked_at: None };
+        let tried = choice.is_tried().then_some(&qemu);
+        let boot =
+            Boot { name, console: &console, events, started, speed: choice.speed, asked_at: None, tried };
         let booted = boot.to_login_prompt(self.limit(choice.speed)).await;
         let answers = Book::open(&run_dir.answers());
         let start = booted.as_ref().map(|speed| Start {
@@ -347,6 +352,8 @@ pub(super) struct Boot<'a> {
     speed: Speed,
     /// Where the console was when a reboot was asked for.
     asked_at: Option<Mark>,
+    /// The boot shows whether KVM runs this guest.
+    tried: Option<&'a Qemu>,
 }
 
 /// What only the beginning of a boot prints.
@@ -363,7 +370,15 @@ impl<'a> Boot<'a> {
     /// The boot that begins now in a machine that is running. The console was at `asked_at` when the reboot was asked for.
     pub(super) fn of(life: &'a Life, asked_at: Mark) -> Self {
         let Life { name, console, events, speed, .. } = life;
-        Self { name, console, events, started: Instant::now(), speed: *speed, asked_at: Some(asked_at) }
+        Self {
+            name,
+            console,
+            events,
+            started: Instant::now(),
+            speed: *speed,
+            asked_at: Some(asked_at),
+            tried: None,
+        }
     }
 
     /// Whether the boot began before this wait did. QEMU's word of the reset comes on another line than the console, and can
@@ -389,6 +404,7 @@ impl<'a> Boot<'a> {
         let (mut kernel, mut initrd, mut services) = (false, false, false);
         // Where the console was when Enter was pressed.
         let mut nudged: Option<(Mark, Instant)> = None;
+        let mut standstill = Standstill::default();
         loop {
             let rest = limit.saturating_sub(self.started.elapsed());
             match self.console.expect_any(&patterns, LOOK.min(rest)).await {
@@ -420,6 +436,13 @@ impl<'a> Boot<'a> {
                         .took(self.started.elapsed(), limit));
                 }
                 Err(_) => {
+                    if let Some(qemu) = self.tried
+                        && self.console.written() == 0
+                        && self.started.elapsed() >= FIRST_WORD
+                        && let Some((spent, place)) = standstill.look(qemu).await
+                    {
+                        return Err(self.stands_still(spent, &place));
+                    }
                     let quiet = self.console.quiet_for();
                     let is_up = services || self.began_before();
                     let Some((mark, at)) = nudged else {
@@ -457,6 +480,16 @@ impl<'a> Boot<'a> {
     fn report(&self, kind: ErrorKind, summary: &str) -> Error {
         Error::new(kind, format!("{}: {summary}", self.name))
             .section("the console's last lines", self.console.tail(20))
+    }
+
+    /// KVM does not get the guest past one instruction.
+    fn stands_still(&self, spent: Duration, place: &str) -> Error {
+        let what = "the machine printed nothing at all on its serial console, and its processor stands still";
+        let how = format!(
+            "{:.0} s of the host's processor went into one instruction: {place}",
+            spent.as_secs_f64()
+        );
+        self.report(ErrorKind::BootStalled, what).section("standstill", how)
     }
 
     /// Nothing came for so long, not even after Enter was pressed: says what that means.

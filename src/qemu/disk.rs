@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, linkat};
@@ -17,6 +18,8 @@ use crate::build::BuiltVm;
 use crate::file_lock::{self, Mode};
 use crate::{Error, ErrorKind, Events, Result, sparse_copy};
 
+/// An image that takes so much is copied in seconds or minutes, in bytes.
+const LARGE: u64 = 256 << 20;
 /// So much is read of the file beside an image, in bytes.
 const LARGEST: u64 = 1 << 16;
 
@@ -130,13 +133,15 @@ impl Claim {
         }
     }
 
-    /// Copies a kept image, so that it can be put back. Where there is no room for a copy, a note says so.
+    /// Copies a kept image, so that it can be put back. A note says so before a copy that takes long, and where there is no
+    /// room for one.
     pub(super) async fn set_aside(&mut self, events: &Events) {
         if self.record.is_none() {
             return;
         }
         let image = self.image.clone();
-        let copied = tokio::task::spawn_blocking(move || Before::of(&image)).await;
+        let to_tell = events.clone();
+        let copied = tokio::task::spawn_blocking(move || Before::of(&image, LARGE, &to_tell)).await;
         match copied.unwrap_or_else(|error| Err(error.into())) {
             Ok(before) => self.before = Some(before),
             Err(error) => events.note(format!(
@@ -170,13 +175,24 @@ impl Claim {
 }
 
 impl Before {
-    fn of(image: &Path) -> io::Result<Self> {
+    /// A note comes before the copy of an image that takes `large` bytes of the disk.
+    fn of(image: &Path, large: u64, events: &Events) -> io::Result<Self> {
         let from = match File::open(image) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Missing),
             from => from?,
         };
         let copy = tempfile::tempfile_in(image.parent().unwrap_or(Path::new(".")))?;
-        sparse_copy::contents(&from, &copy)?;
+        if !sparse_copy::share(&from, &copy) {
+            let takes = from.metadata()?.blocks() * 512;
+            if takes >= large {
+                events.note(format!(
+                    "copying {} ({} MiB), which is put back if KVM does not run the machine: only until KVM is proven",
+                    image.display(),
+                    takes >> 20
+                ));
+            }
+            sparse_copy::contents(&from, &copy)?;
+        }
         copy.set_permissions(from.metadata()?.permissions())?;
         Ok(Self::Copy(copy))
     }
@@ -302,6 +318,19 @@ mod tests {
         second.not_started();
         assert!(image.exists(), "it was there before");
         assert!(!claim(record()).put_back().await, "nothing was set aside");
+
+        let notes = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let told = std::sync::Arc::clone(&notes);
+        let events = Events::new(move |event| told.lock().unwrap().push(format!("{event:?}")));
+        // Where images can't share their content, that is.
+        let probe = tempfile::tempfile_in(folder.path()).unwrap();
+        let is_copied = !sparse_copy::share(&File::open(&image).unwrap(), &probe);
+        for (large, told) in [(1, usize::from(is_copied)), (LARGE, 0)] {
+            Before::of(&image, large, &events).unwrap();
+            let notes = std::mem::take(&mut *notes.lock().unwrap());
+            assert_eq!(notes.len(), told, "{notes:?}");
+            assert!(notes.iter().all(|note| note.contains("nixos.qcow2 (0 MiB)")), "{notes:?}");
+        }
 
         let other =
             Claim { image: folder.path().join("new.qcow2"), record: record(), is_new: true, before: None };

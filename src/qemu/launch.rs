@@ -131,16 +131,22 @@ impl Qemu {
         launch
             .events
             .send(Event::MachineStarted { machine: launch.machine.to_owned(), pid: supervised.pid() });
-        let qmp = match wait_for_qmp(launch.machine, control, &supervised, started, launch.limit).await {
+        let greeted = async {
+            let limit = launch.limit;
+            let qmp = wait_for_qmp(launch.machine, control, &supervised, started, limit).await?;
+            first_serial_port_is_ours(supervised.pid())?;
+            claim.started()?;
+            Ok(qmp)
+        };
+        let qmp = match greeted.await {
             Ok(qmp) => qmp,
             Err(error) => {
                 supervised.kill().await;
                 claim.not_started();
+                launch.events.send(not_begun(launch.machine));
                 return Err(error);
             }
         };
-        first_serial_port_is_ours(supervised.pid())?;
-        claim.started()?;
         let Launch { accelerator, machine, events, .. } = &launch;
         let mut qemu = Self::new(supervised, qmp, *accelerator, Some(claim), machine, events);
         qemu.made = made.map(Arc::new);
@@ -311,6 +317,11 @@ pub(super) async fn wait_for_qmp(
         Some(cause) => error.likely_cause(cause.means).next_step(cause.next),
         None => error,
     })
+}
+
+/// The end of a machine whose guest has not begun.
+pub(super) fn not_begun(machine: &str) -> Event {
+    Event::MachineStopped { machine: machine.to_owned(), how: "ended before its guest began".to_owned() }
 }
 
 /// The user's own words first, then ours, which win.

@@ -28,6 +28,7 @@ mod screen;
 mod set_aside;
 pub mod signals;
 mod snapshot;
+mod standstill;
 mod successor;
 mod supervise;
 mod template;
@@ -55,6 +56,7 @@ pub(crate) use run_directory::base as runs_folder;
 pub(crate) use screen::Format;
 pub(crate) use set_aside::set_aside;
 pub(crate) use snapshot::Moment;
+pub(crate) use standstill::Standstill;
 pub(crate) use successor::{GoBack, Left};
 pub(crate) use template::{
     Memory, Resume, Saved, changed_outside, foreseen, foreseen_reach, is_script_in_store, kvm_with,
@@ -170,11 +172,7 @@ impl Qemu {
 
     /// How much of a processor's time QEMU has used; none when it is gone.
     pub(crate) fn processor_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        // The name in parentheses may have blanks; utime and stime are the 12th and 13th fields after it (proc(5)).
-        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        processes::time_of_process(self.pid()).unwrap_or_default()
     }
 
     /// What executes the guest's instructions.

@@ -5,6 +5,7 @@
 //! still tells where it came from; Jenkins ends the processes of a build in the same way.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -50,6 +51,24 @@ pub(super) fn group_lives(group: Pid) -> bool {
         let state = fields.next();
         fields.nth(1) == Some(group.as_str()) && !matches!(state, Some("Z" | "X"))
     })
+}
+
+/// How much of a processor's time a process has used; `None` when it is gone.
+pub(super) fn time_of_process(pid: u32) -> Option<Duration> {
+    time_in(&format!("/proc/{pid}/stat"))
+}
+
+/// And one of its threads.
+pub(super) fn time_of_thread(pid: u32, thread: u64) -> Option<Duration> {
+    time_in(&format!("/proc/{pid}/task/{thread}/stat"))
+}
+
+fn time_in(stat: &str) -> Option<Duration> {
+    let stat = fs::read_to_string(stat).ok()?;
+    // The name in parentheses may have blanks; utime and stime are the 12th and 13th fields after it (proc(5)).
+    let fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
 #[cfg(test)]

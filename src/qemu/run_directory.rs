@@ -144,6 +144,19 @@ impl RunDirectory {
         Ok(())
     }
 
+    /// Removes what was kept of a machine of this process: the directory `path`.
+    pub(crate) fn forget(path: &Path) {
+        let is_ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(runner()));
+        if !is_ours || base().is_ok_and(|base| path.parent() != Some(base)) {
+            return;
+        }
+        if let Err(error) = fs::remove_dir_all(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::debug!(%error, path = %path.display(), "a run directory is left");
+        }
+    }
+
     /// What marks every process of this run in its environment; see [`processes`].
     pub(super) fn mark(&self) -> &str {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()

@@ -87,6 +87,10 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         mine.iter().for_each(|scenario| report::answer(format!("{}\n", describe(scenario, &suite))));
         return Ok(Exit::Passed.into());
     }
+    // A replay boots nothing.
+    if settings.against.is_none() {
+        qemu::accelerator::check_environment()?;
+    }
     let record = match settings.against {
         Some(_) if settings.report != Copies::default() => return Err(no_reports()),
         // `last` is to stay what it was.

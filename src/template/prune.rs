@@ -30,6 +30,8 @@ pub struct Entry {
     pub used: SystemTime,
     /// Whether a machine runs on it, or it is being made.
     pub in_use: bool,
+    /// It has a folder: where a template was thrown away or could not be made, its lock alone is left.
+    is_there: bool,
     files: Files,
 }
 
@@ -56,8 +58,10 @@ fn all_files(entries: &[Entry]) -> Files {
 /// # Errors
 /// [`crate::ErrorKind::Io`] when the folder can't be read.
 pub fn list(store: &Store) -> Result<Vec<Entry>> {
-    entries(store.folder())
-        .map_err(|error| Error::io(format_args!("read {}", store.folder().display()), &error))
+    let mut all = entries(store.folder())
+        .map_err(|error| Error::io(format_args!("read {}", store.folder().display()), &error))?;
+    all.retain(|entry| entry.is_there);
+    Ok(all)
 }
 
 /// Removes templates that nobody uses, those that were used longest ago first, until all together take no more
@@ -100,7 +104,9 @@ fn down_to(folder: &Path, size: u64) -> io::Result<Vec<Entry>> {
         // While it is locked: who opened it before sees that it is another's, and opens again.
         fs::remove_file(&lock_path)?;
         left.without(&entry.files);
-        gone.push(entry);
+        if entry.is_there {
+            gone.push(entry);
+        }
     }
     Records::in_store(folder).sweep(&folders(folder)?)?;
     Ok(gone)
@@ -117,6 +123,7 @@ impl Entry {
         places(folder, &self.key).iter().for_each(|place| files.add(&Files::of(place)));
         self.shared = files.shared();
         self.size = files.total() - self.shared;
+        self.is_there = places(folder, &self.key).iter().any(|place| place.is_dir());
         self.files = files;
     }
 }
@@ -157,7 +164,8 @@ fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
                 None => continue,
             },
         };
-        let mut entry = Entry { key, size: 0, shared: 0, used, in_use, files: Files::default() };
+        let mut entry =
+            Entry { key, size: 0, shared: 0, used, in_use, is_there: false, files: Files::default() };
         entry.look(folder);
         all.push(entry);
     }

@@ -168,6 +168,18 @@ async fn those_used_longest_ago_go_first_and_none_in_use() {
 }
 
 #[tokio::test]
+async fn a_lock_alone_is_no_template() {
+    let case = Case::new();
+    let fails = async |_: &Path| Err(Error::new(ErrorKind::Host, "it does not boot"));
+    assert!(case.store.get(&case.key("failed"), &Events::none(), fails).await.is_err());
+    assert_eq!(list(&case.store).unwrap().len(), 0, "{:?}", case.names());
+    drop(case.made("made").await);
+    assert_eq!(list(&case.store).unwrap().len(), 1, "{:?}", case.names());
+    let gone: Vec<_> = prune(&case.store, 0).unwrap().into_iter().map(|entry| entry.key).collect();
+    assert_eq!(gone, [case.key("made").name()]);
+}
+
+#[tokio::test]
 async fn rubbish_without_a_lock_is_as_old_as_it_is_and_goes_first() {
     let case = Case::new();
     let used = std::time::SystemTime::now() - Duration::from_secs(100);

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Args;
 use nixvm_test::build::BuiltVm;
 use nixvm_test::machine::{Kept, Machine, MachineOptions, RawConsole};
-use nixvm_test::qemu::{RunDirectory, signals};
+use nixvm_test::qemu::{RunDirectory, accelerator, signals};
 use nixvm_test::scenario::{ByHand, Exit};
 use nixvm_test::{Error, ErrorKind, Result, report};
 
@@ -115,7 +115,10 @@ async fn vm(kept: &Kept, options: &Options, shown: &Shown) -> Result<BuiltVm> {
     let settings = options.settings()?;
     match (kept.vm_to_boot(), &settings.source) {
         (Ok(vm), _) => Ok(vm),
-        (Err(_), Some(source)) => settings.builder().build(source, &shown.events()).await,
+        (Err(_), Some(source)) => {
+            accelerator::check_environment()?;
+            settings.builder().build(source, &shown.events()).await
+        }
         (Err(error), None) => {
             Err(error.section("or", "name what to boot instead: --configuration FILE.nix, --flake, --vm"))
         }

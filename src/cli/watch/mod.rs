@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use nixvm_test::qemu::accelerator;
 use nixvm_test::scenario::compile::Compiler;
 use nixvm_test::scenario::{Exit, TELL_SOURCES};
 use nixvm_test::{Error, ErrorKind, Result, report};
@@ -24,6 +25,7 @@ const ENDING: Duration = Duration::from_secs(10);
 
 /// Runs the scenarios of `paths` now and after every save, until a signal ends it.
 pub async fn watch(paths: &[PathBuf], harness: &[OsString], options: &Options) -> Result<ExitCode> {
+    accelerator::check_environment()?;
     let folders = Folders::new().map_err(|source| failed(&source))?;
     let signals = Signals::listen()?;
     let compiler = run::compiler()?.ended_with_us();

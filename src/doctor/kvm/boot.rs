@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::words::{ended, telling};
 use crate::build::BuiltVm;
-use crate::qemu::{Accelerator, Launch, Qemu, RunDirectory};
+use crate::qemu::{Accelerator, Launch, Qemu, RunDirectory, Standstill};
 use crate::{Error, Events};
 
 /// So much of a console is kept, in bytes: its beginning, where the kernel speaks.
@@ -19,6 +19,11 @@ const LONGEST_MARK: usize = 64;
 const LEFT: Duration = Duration::from_millis(500);
 /// For QEMU to answer and for its last words.
 const ANSWER: Duration = Duration::from_secs(2);
+
+/// For the kernel's first line under KVM: TCG is to have what is left.
+const FIRST_LINE: Duration = Duration::from_secs(20);
+/// How often it is looked whether a silent guest stands on one instruction.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Why a boot was none: this says nothing of KVM.
 pub(super) const NOT_STARTED: &str = "the run script has not started QEMU in time";
@@ -115,9 +120,13 @@ impl How<'_> {
         let mut buffer = [0; 16 << 10];
         // Before the caller gives up, with all that was heard.
         let end = deadline.checked_sub(LEFT).unwrap_or(deadline);
+        let (mut standstill, mut looks) = (Standstill::default(), interval(LOOK));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // An event from before this listened is lost: the state tells of it.
         let mut look = stopped(&qemu).await;
         while boot.at(until).is_none() && look.is_none() {
+            let speaks = self.accelerator == Accelerator::Tcg || boot.at(Until::Kernel).is_some();
+            let end = if speaks { end } else { end.min(begun + FIRST_LINE) };
             tokio::select! {
                 read = console.read(&mut buffer) => match read {
                     Ok(read @ 1..) => {
@@ -135,6 +144,12 @@ impl How<'_> {
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => look = Some(last_words(&qemu).await),
                 },
+                _ = looks.tick(), if self.accelerator == Accelerator::Kvm && heard.kept.is_empty() => {
+                    if let Some((spent, place)) = standstill.look(&qemu).await {
+                        let spent = spent.as_secs_f64();
+                        look = Some(format!("its processor stands still: {spent:.0} s of the host's went into one instruction ({place})"));
+                    }
+                }
                 () = tokio::time::sleep_until(end) => {
                     let ran = begun.elapsed();
                     look = Some(format!("it was ended after {:.0} s", ran.as_secs_f64()));

@@ -12,11 +12,13 @@ use crate::qemu::Accelerator;
 struct Host {
     folder: tempfile::TempDir,
     events: Arc<StdMutex<Vec<(Instant, Event)>>>,
+    /// What was in the files that were kept, when that was told.
+    kept: Arc<StdMutex<Vec<String>>>,
 }
 
 impl Host {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), events: Arc::default() }
+        Self { folder: tempfile::tempdir().unwrap(), events: Arc::default(), kept: Arc::default() }
     }
 
     fn write(&self, vm: FakeVm) -> BuiltVm {
@@ -24,9 +26,13 @@ impl Host {
     }
 
     fn options(&self) -> MachineOptions {
-        let events = Arc::clone(&self.events);
-        MachineOptions::new("web")
-            .events(Events::new(move |event| events.lock().unwrap().push((Instant::now(), event.clone()))))
+        let (events, kept) = (Arc::clone(&self.events), Arc::clone(&self.kept));
+        MachineOptions::new("web").events(Events::new(move |event| {
+            if let Event::FileKept { path, kind: FileKind::Log, .. } = event {
+                kept.lock().unwrap().push(std::fs::read_to_string(path).unwrap());
+            }
+            events.lock().unwrap().push((Instant::now(), event.clone()));
+        }))
     }
 
     async fn boot(&self, vm: &BuiltVm, options: MachineOptions) -> Result<Machine> {
@@ -37,6 +43,12 @@ impl Host {
     /// What happened since it was asked last.
     fn events(&self) -> Vec<(Instant, Event)> {
         std::mem::take(&mut *self.events.lock().unwrap())
+    }
+
+    /// How often a machine was said to be gone since then.
+    fn stops(&self) -> usize {
+        let is_stop = |(_, event): &&(Instant, Event)| matches!(event, Event::MachineStopped { .. });
+        self.events.lock().unwrap().iter().filter(is_stop).count()
     }
 
     /// How often QEMU was started since then, and what was noted.
@@ -82,6 +94,7 @@ async fn where_kvm_aborts_the_machine_boots_under_tcg_and_so_do_the_next_ones_at
     let vm = host.write(FakeVm::new().setting("kvm", "abort"));
     let machine = host.boot(&vm, host.options()).await.unwrap();
     assert_eq!(machine.qemu().accelerator(), Accelerator::Tcg);
+    assert_eq!(host.stops() + 1, if cfg!(target_arch = "x86_64") { 4 } else { 2 }, "all but the last");
     let (starts, notes) = host.told();
     assert_eq!(starts, if cfg!(target_arch = "x86_64") { 4 } else { 2 });
     assert_eq!(notes.len(), 1, "{notes:?}");
@@ -120,8 +133,14 @@ async fn another_hypervisor_is_waited_for_by_nobody_and_remembered_by_nobody() {
     for _ in 0..2 {
         let machine = host.boot(&vm, host.options()).await.unwrap();
         assert_eq!(machine.qemu().accelerator(), Accelerator::Tcg);
-        assert_eq!(host.told().0, 2, "KVM is tried each time");
+        assert_eq!(host.stops(), 1);
+        let (starts, notes) = host.told();
+        assert_eq!(starts, 2, "KVM is tried each time");
+        let known =
+            |note: &String| note.contains("another hypervisor") && note.contains("end the machines of");
+        assert!(notes.iter().any(known), "{notes:?}");
         machine.stop().await;
+        host.events();
     }
 }
 
@@ -145,6 +164,30 @@ async fn boot_of_one_that_hangs(host: &Host, options: MachineOptions) -> Result<
     Machine::tried(&vm, options.boot_limit(Duration::from_secs(1)), trial).await
 }
 
+/// Both use their processor all the time.
+#[tokio::test]
+async fn a_guest_that_stands_on_one_instruction_is_given_up_and_one_that_is_slow_is_not() {
+    let given_up = async {
+        let host = Host::new();
+        let vm = host.write(FakeVm::new().setting("kvm", "stuck"));
+        let machine = host.boot(&vm, host.options()).await.unwrap();
+        let notes = host.told().1;
+        assert_eq!(machine.qemu().accelerator(), Accelerator::Tcg);
+        assert!(notes.len() == 1 && notes[0].contains("its processor stands still"), "{notes:?}");
+        machine.stop().await;
+        let again = Trial::on_a_host(&vm, host.folder.path(), false, &Events::none());
+        assert_eq!(again.choice().accelerator, Accelerator::Tcg, "TCG has shown that the guest is fine");
+    };
+    let waited_for = async {
+        let host = Host::new();
+        let vm = host.write(FakeVm::new().setting("kvm", "late"));
+        let machine = host.boot(&vm, host.options()).await.unwrap();
+        assert_eq!(machine.qemu().accelerator(), Accelerator::Kvm);
+        machine.stop().await;
+    };
+    tokio::join!(given_up, waited_for);
+}
+
 #[tokio::test]
 async fn a_boot_that_hangs_under_kvm_is_one_note_and_its_console_is_kept_apart() {
     let host = Host::new();
@@ -163,13 +206,12 @@ async fn a_boot_that_hangs_under_kvm_is_one_note_and_its_console_is_kept_apart()
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(notes[0].contains("TCG") && notes[0].contains("NIXVM_ACCELERATOR=kvm"), "{notes:?}");
     assert_eq!((stopped, kept.len()), (1, 1));
-    let said = std::fs::read_to_string(&kept[0]).unwrap();
+    let said = host.kept.lock().unwrap().concat();
     assert!(said.contains("SeaBIOS") && !said.contains("Linux version"), "{said}");
-    let (_, transcript) = notes[0].split_once("its console: ").unwrap();
-    let transcript = transcript.split(' ').next().unwrap();
-    assert!(std::fs::read_to_string(transcript).unwrap().contains("SeaBIOS"));
-    let own = machine.run_directory().to_owned();
-    assert!(!Path::new(transcript).starts_with(&own), "the disk and the files are others");
+    let (own, its) = (machine.run_directory().to_owned(), kept[0].parent().unwrap());
+    assert!(its != own && its.parent() == own.parent(), "{}", its.display());
+    assert!(!its.exists(), "nothing of the boot that does not count is left");
+    assert!(!notes[0].contains("its console"), "{notes:?}");
     machine.console().flush();
     let said = std::fs::read_to_string(own.join("transcript")).unwrap();
     assert_eq!(said.matches("SeaBIOS").count(), 1, "the transcript of the boot that counts: {said}");
@@ -196,7 +238,12 @@ async fn a_disk_that_is_kept_is_what_it_was_before_the_boot_that_did_not_count()
             Trial::on_a_host(&vm, &host.folder.path().join(times.to_string()), false, &options.events);
         trial.measured(Accelerator::Tcg, Speed::new(60.0));
         let machine = Machine::tried(&vm, options, trial).await.unwrap();
-        assert_eq!((machine.qemu().accelerator(), host.told().0), (Accelerator::Tcg, 2));
+        let (starts, notes) = host.told();
+        assert_eq!((machine.qemu().accelerator(), starts), (Accelerator::Tcg, 2));
+        let (_, transcript) = notes[0].split_once("its console: ").unwrap();
+        let transcript = Path::new(transcript.split(' ').next().unwrap());
+        assert!(std::fs::read_to_string(transcript).unwrap().contains("SeaBIOS"));
+        std::fs::remove_dir_all(transcript.parent().unwrap()).unwrap();
         machine.stop().await;
         let left = std::fs::read_to_string(&image).unwrap();
         assert_eq!(left, format!("fake disk\n{}", "booted\n".repeat(times)));
@@ -204,6 +251,37 @@ async fn a_disk_that_is_kept_is_what_it_was_before_the_boot_that_did_not_count()
     let names = std::fs::read_dir(host.folder.path()).unwrap();
     let left = names.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("kept"));
     assert_eq!(left.count(), 2, "the image, and the file beside it");
+}
+
+/// The host's kernel can't enter the guest, once, and not at the beginning.
+#[tokio::test]
+async fn a_machine_is_not_started_again_on_a_disk_that_was_not_put_back() {
+    let words = "error: kvm run failed Cannot allocate memory";
+    for is_kept in [true, false] {
+        let host = Host::new();
+        let vm = host.write(FakeVm::new());
+        let proves = host.boot(&vm, host.options()).await.unwrap();
+        proves.stop().await;
+        let halts = FakeVm::new().setting("halt", "kernel").setting("halt-text", words);
+        let report = host.folder.path().join("report").display().to_string();
+        let vm = host.write(halts.setting("halt-once", "yes").setting("report", &report));
+        host.events();
+        let image = host.folder.path().join("kept.qcow2");
+        let kept = Disk::Kept { image, policy: crate::qemu::KeepPolicy::Strict };
+        let disk = if is_kept { kept } else { Disk::Fresh };
+        let booted = host.boot(&vm, host.options().disk(disk)).await;
+        let starts = host.told().0;
+        match booted {
+            Err(error) => {
+                assert!(is_kept && error.to_string().contains(words), "{error}");
+                assert_eq!(starts, 1);
+            }
+            Ok(machine) => {
+                assert_eq!((is_kept, starts), (false, 2));
+                machine.stop().await;
+            }
+        }
+    }
 }
 
 #[tokio::test]

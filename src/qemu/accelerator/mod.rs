@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use crate::build::BuiltVm;
 use crate::mutex::lock;
 use crate::qemu::kvm_device;
-use crate::{Error, ErrorKind, Events, Result, Speed};
+use crate::{Error, ErrorKind, Events, Result, Speed, environment};
 
 use memory::{Finding, Memory};
 pub(crate) use memory::{OF_CLONES, boot as host_boot, program_in};
@@ -113,12 +113,12 @@ enum Wish {
 
 impl Wish {
     fn of_environment() -> Result<Self> {
-        match std::env::var(VARIABLE).unwrap_or_default().as_str() {
-            "" => Ok(Self::None),
-            "kvm" => Ok(Self::Kvm),
-            "tcg" => Ok(Self::Tcg),
-            other => {
-                let error = Error::new(ErrorKind::Usage, format!("{VARIABLE} is {other:?}"));
+        let Some(said) = environment::variable(VARIABLE) else { return Ok(Self::None) };
+        match said.to_str() {
+            Some("kvm") => Ok(Self::Kvm),
+            Some("tcg") => Ok(Self::Tcg),
+            _ => {
+                let error = Error::new(ErrorKind::Usage, format!("{VARIABLE} is {said:?}"));
                 Err(error.next_step("set it to kvm or tcg, or leave it out"))
             }
         }
@@ -148,21 +148,26 @@ pub(crate) fn chosen(vm: &BuiltVm) -> Result<Choice> {
     Ok(decide(&memory_of(vm)?, Path::new(DEVICE), Wish::of_environment()?))
 }
 
-/// Whether the environment names an accelerator that there is, or none.
+/// Whether `NIXVM_ACCELERATOR` names an accelerator that there is, or none: to be asked before a build takes its time.
+///
+/// ```no_run
+/// nixvm_test::qemu::accelerator::check_environment()?;
+/// # Ok::<(), nixvm_test::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when it names another.
-pub(crate) fn check_environment() -> Result {
+pub fn check_environment() -> Result {
     Wish::of_environment().map(drop)
 }
 
 /// What machines of this host run under, as far as it is known before one starts: `None` where the device opens and no
 /// VM was tried with it since the host was booted. With the reason.
 pub(crate) fn standing() -> (Option<Accelerator>, String) {
-    match std::env::var(VARIABLE).unwrap_or_default().as_str() {
-        "" => {}
-        "tcg" => return (Some(Accelerator::Tcg), format!("{VARIABLE} says so")),
-        _ => return (Some(Accelerator::Kvm), format!("{VARIABLE} says so")),
+    match Wish::of_environment() {
+        Ok(Wish::None) | Err(_) => {}
+        Ok(Wish::Tcg) => return (Some(Accelerator::Tcg), format!("{VARIABLE} says so")),
+        Ok(Wish::Kvm) => return (Some(Accelerator::Kvm), format!("{VARIABLE} says so")),
     }
     if let Some(reason) = unusable(Path::new(DEVICE)) {
         return (Some(Accelerator::Tcg), reason);

@@ -264,8 +264,14 @@ fn kvm_as_a_promise_is_never_emulated_and_says_what_is_wrong() {
     for part in ["VirtualBox", "NIXVM_ACCELERATOR is kvm", "next: ", "unset NIXVM_ACCELERATOR", "doctor"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let silence = trial.failed(silent()).unwrap_err();
+    let silence = trial.failed(silent().likely_cause("no console").next_step("add one")).unwrap_err();
     assert_eq!(silence.kind(), ErrorKind::BootStalled);
+    let (cause, next) = silence.advice();
+    assert_eq!(cause, Some("KVM of this host may not run this guest; or no console"));
+    assert!(
+        next.is_some_and(|next| next.contains("doctor --kvm") && next.ends_with("or add one")),
+        "{next:?}"
+    );
     assert!(silence.to_string().contains("NIXVM_ACCELERATOR=tcg the same boot shows which"), "{silence}");
     assert_eq!(trial.choice().accelerator, Accelerator::Kvm);
 
@@ -275,6 +281,39 @@ fn kvm_as_a_promise_is_never_emulated_and_says_what_is_wrong() {
     let text = trial.failed(ended(FAILED, words)).unwrap_err().to_string();
     assert!(text.contains("likely cause: there is no "), "{text}");
     assert_eq!(host.trial(Wish::Tcg).choice().accelerator, Accelerator::Tcg);
+}
+
+#[test]
+fn kvm_as_a_promise_that_tcg_has_shown_to_be_broken_is_the_cause() {
+    let host = Host::new();
+    let mut trial = host.trial(Wish::None);
+    trial.failed(ended(FAILED, "KVM internal error. Suberror: 1")).unwrap();
+    let silence = host.trial(Wish::Kvm).failed(silent()).unwrap_err();
+    let cause = silence.advice().0.unwrap();
+    assert!(cause.contains("as an earlier boot has shown: KVM internal error"), "{cause}");
+    // Its services run, so KVM is not the likely cause.
+    let error = Error::new(ErrorKind::NoLoginPrompt, "web: no getty").doubted(Some(Doubt::Suspected));
+    let error = host.trial(Wish::Kvm).failed(error.likely_cause("no getty")).unwrap_err();
+    assert_eq!(error.advice().0, Some("no getty"));
+}
+
+#[test]
+fn a_passing_failure_is_told_with_its_cause_and_with_what_to_do() {
+    let denied = "Could not access KVM kernel module: Permission denied\nqemu-kvm: failed to initialize kvm: Permission denied";
+    for (words, cause, next) in [
+        (BUSY, "another hypervisor has the processor's virtualization", "end the machines of"),
+        (denied, "no right to open", "kvm"),
+        (
+            "qemu-kvm: kvm_init_vcpu: kvm_get_vcpu failed (0): Too many open files",
+            "makes no virtual processor",
+            "dmesg",
+        ),
+    ] {
+        let host = Host::new();
+        host.trial(Wish::None).failed(ended(FAILED, words)).unwrap();
+        let notes = host.notes().concat();
+        assert!(notes.contains(cause) && notes.contains(next), "{notes}");
+    }
 }
 
 #[test]

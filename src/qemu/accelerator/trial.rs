@@ -11,6 +11,7 @@ use crate::build::BuiltVm;
 use crate::error::Doubt;
 use crate::qemu::causes::about_kvm_in;
 use crate::qemu::exit::STDERR;
+use crate::qemu::{RunDirectory, kvm_device};
 use crate::{Error, ErrorKind, Events, Result, Speed, text};
 
 /// Why KVM is believed.
@@ -32,6 +33,8 @@ pub(crate) struct Trial {
     refused: Option<String>,
     /// It was started again since the host's kernel could not enter the guest.
     again: bool,
+    /// The machine's disk stays from run to run.
+    keeps_state: bool,
     events: Events,
     told: &'static Told,
 }
@@ -67,9 +70,16 @@ impl Trial {
             suspects: false,
             refused: None,
             again: false,
+            keeps_state: false,
             events,
             told,
         }
+    }
+
+    /// Of a machine whose disk stays from run to run, or does not.
+    pub(crate) fn keeping_state(mut self, keeps_state: bool) -> Self {
+        self.keeps_state = keeps_state;
+        self
     }
 
     /// On a host whose findings are in `folder`, and whose /dev/kvm opens.
@@ -107,13 +117,23 @@ impl Trial {
         }
     }
 
-    /// The boot failed. `Ok` means that the machine is to boot again, with what [`Trial::choice`] says now.
+    /// The boot failed. `Ok` means that the machine is to boot again, with what [`Trial::choice`] says now. What was kept of
+    /// the boot that failed is gone then, unless the machine keeps its state.
     ///
     /// # Errors
     /// `error`, where KVM is not the cause or nothing else is allowed. Only in the second case it still says that KVM may
     /// be the cause.
     pub(crate) fn failed(&mut self, error: Error) -> Result {
-        if !self.again && is_a_first_entry(&error) {
+        let kept: Vec<PathBuf> = error.transcripts().iter().map(|(_, path)| path.clone()).collect();
+        self.goes_on(error)?;
+        if !self.keeps_state {
+            kept.iter().filter_map(|transcript| transcript.parent()).for_each(RunDirectory::forget);
+        }
+        Ok(())
+    }
+
+    fn goes_on(&mut self, error: Error) -> Result {
+        if !self.again && is_a_first_entry(&error) && self.is_undone(&error) {
             self.again = true;
             self.events.note(format!("the machine is started again: {}", error.summary()));
             return Ok(());
@@ -156,6 +176,10 @@ impl Trial {
             }
             _ => why,
         };
+        let reason = match self.known_cause(&error).filter(|_| doubt == Doubt::Passing) {
+            Some(cause) => format!("{reason} ({cause})"),
+            None => reason,
+        };
         let suspected = doubt == Doubt::Suspected;
         let finding = Finding { accelerator: Accelerator::Tcg, cpu: None, reason, suspected };
         if doubt != Doubt::Passing {
@@ -164,10 +188,28 @@ impl Trial {
         self.before = Some(error.summary().to_owned());
         self.suspects = suspected;
         self.choice = self.choice_of(finding);
-        let said = error.transcripts().first().map(|(_, path)| format!("; its console: {}", path.display()));
+        let said = error.transcripts().first().filter(|_| self.keeps_state);
+        let said = said.map(|(_, path)| format!("; its console: {}", path.display()));
         self.choice.reason.push_str(&said.unwrap_or_default());
         note_once(&self.choice, &self.events, self.told);
         Ok(())
+    }
+
+    /// Whether the machine can boot on its disk as if it had not booted before. A disk that is kept is put back only where the
+    /// boot was tried, and where that fails, the error says nothing of KVM.
+    fn is_undone(&self, error: &Error) -> bool {
+        error.doubt().is_some() && (self.choice.tried || !self.keeps_state)
+    }
+
+    /// What QEMU's words mean, and what to do.
+    fn known_cause(&self, error: &Error) -> Option<String> {
+        let stderr = error.sections().filter(|(title, _)| *title == STDERR);
+        let refusal = stderr.filter_map(|(_, body)| kvm_device::refusal_in(body, &self.device)).next();
+        Some(match (refusal, error.advice()) {
+            (Some(refusal), _) => format!("{}; {}", refusal.why, refusal.fix),
+            (None, (Some(cause), Some(next))) => format!("{cause}; {next}"),
+            (None, (cause, next)) => cause.or(next)?.to_owned(),
+        })
     }
 
     /// The boot reached its login prompt, at this speed of the host.
@@ -222,7 +264,7 @@ impl Trial {
             };
             let doubt = "No guest has reached its login prompt under KVM since this host was booted, so KVM may be the \
                          cause. With NIXVM_ACCELERATOR=tcg the same boot shows which.";
-            return error.section("NIXVM_ACCELERATOR is kvm", format!("{doubt}{less}"));
+            return self.names_kvm(error).section("NIXVM_ACCELERATOR is kvm", format!("{doubt}{less}"));
         }
         let cause = unusable(&self.device);
         let cause =
@@ -230,6 +272,31 @@ impl Trial {
         error
             .likely_cause(format!("{cause} (NIXVM_ACCELERATOR is kvm, so the machine is not emulated)"))
             .next_step(format!("see what `nixvm-test doctor` says of KVM; or {way_out}"))
+    }
+}
+
+impl Trial {
+    /// With KVM as the likely cause, before what the guest itself may lack.
+    fn names_kvm(&self, error: Error) -> Error {
+        // Its services run.
+        if error.kind() == ErrorKind::NoLoginPrompt {
+            return error;
+        }
+        let known = self.memory.recall().filter(|known| known.accelerator == Accelerator::Tcg);
+        let kvm = match known {
+            Some(known) => {
+                format!(
+                    "KVM of this host does not run such a guest, as an earlier boot has shown: {}",
+                    known.reason
+                )
+            }
+            None => "KVM of this host may not run this guest".to_owned(),
+        };
+        let look = "nixvm-test doctor --kvm VM, which shows how far the VM gets under KVM";
+        let (cause, next) = error.advice();
+        let cause = cause.map_or(kvm.clone(), |cause| format!("{kvm}; or {cause}"));
+        let next = next.map_or(look.to_owned(), |next| format!("{look}; or {next}"));
+        error.likely_cause(cause).next_step(next)
     }
 }
 

@@ -132,12 +132,17 @@ impl Qemu {
             Error::new(ErrorKind::Host, format!("could not run {}: {error}", program.display()))
         })?;
         events.send(Event::MachineStarted { machine: machine.to_owned(), pid: supervised.pid() });
-        let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await?;
+        let not_begun = || events.send(launch::not_begun(machine));
+        let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await;
+        let qmp = qmp.inspect_err(|_| not_begun())?;
         let mut qemu = Self::new(supervised, qmp, description.accelerator, None, machine, &events);
         qemu.made = made.map(Arc::new);
         match qemu.load(&state, description.whole, started).await {
             Ok(()) => Ok((qemu, console)),
-            Err(error) => Err(qemu.with_last_words(error).await),
+            Err(error) => {
+                not_begun();
+                Err(qemu.with_last_words(error).await)
+            }
         }
     }
 

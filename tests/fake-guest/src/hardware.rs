@@ -58,6 +58,9 @@ struct Machine {
     host_terminal: Mutex<Option<Termios>>,
 }
 
+/// How long a guest that comes late says nothing.
+const LATE: Duration = Duration::from_secs(6);
+
 /// How one boot ended.
 enum Ended {
     PowerOff,
@@ -95,7 +98,7 @@ pub fn run(arguments: &[String]) -> io::Result<ExitCode> {
             }
             Kvm::Abort => host::abort_as_kvm_does(),
             Kvm::Msr if !options.cpu.contains("arch-capabilities=off") => host::abort_as_kvm_does(),
-            Kvm::Ok | Kvm::Msr | Kvm::Hang | Kvm::InternalError => {}
+            Kvm::Ok | Kvm::Msr | Kvm::Hang | Kvm::Stuck | Kvm::Late | Kvm::InternalError => {}
         }
     }
     if options.incoming
@@ -186,14 +189,18 @@ impl Machine {
         self.boots.fetch_add(1, Ordering::SeqCst);
         self.wire.wait_while_paused();
         self.reached(Moment::Start);
+        let under_kvm = self.options.accelerators.first().is_some_and(|a| a == "kvm");
+        match self.settings.kvm {
+            Kvm::Stuck if under_kvm => self.qmp.processor.spin(self.settings.max_life, false),
+            Kvm::Late if under_kvm => self.qmp.processor.spin(LATE, true),
+            _ => {}
+        }
         self.wire.terminal(firmware::SEABIOS.as_bytes());
         self.reached(Moment::Firmware);
-        if self.options.accelerators.first().is_some_and(|a| a == "kvm") {
-            match self.settings.kvm {
-                Kvm::Hang => self.wire.kill(),
-                Kvm::InternalError => self.halt(),
-                Kvm::Ok | Kvm::Absent | Kvm::Busy | Kvm::Abort | Kvm::Msr => {}
-            }
+        match self.settings.kvm {
+            Kvm::Hang if under_kvm => self.wire.kill(),
+            Kvm::InternalError if under_kvm => self.halt(),
+            _ => {}
         }
         let lines = firmware::kernel_lines(&self.append);
         let half = lines.len() / 2;

@@ -19,6 +19,7 @@ mod host;
 mod init;
 mod options;
 mod processes;
+mod processor;
 mod qmp;
 mod shell;
 mod sudo;

@@ -7,6 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::processor::Processor;
+
 /// What a command asks the machine to do, besides answering.
 pub enum Action {
     /// `stop` or `cont`.
@@ -26,12 +28,14 @@ pub struct Qmp {
     out: Mutex<Option<File>>,
     /// What `query-migrate` says.
     migration: Mutex<Value>,
+    /// The guest's.
+    pub processor: Processor,
 }
 
 impl Qmp {
     /// A QMP server without a client yet.
     pub fn new() -> Self {
-        Self { out: Mutex::new(None), migration: Mutex::new(json!({})) }
+        Self { out: Mutex::new(None), migration: Mutex::new(json!({})), processor: Processor::default() }
     }
 
     /// A migration has ended; where it failed, why.
@@ -87,6 +91,7 @@ impl Qmp {
             "query-version" => {
                 json!({"return": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": "fake guest"}})
             }
+            "query-cpus-fast" => json!({"return": self.processor.threads()}),
             "query-name" => json!({"return": {"name": "fake"}}),
             other => error("CommandNotFound", &format!("The command {other} has not been found")),
         }
@@ -111,9 +116,12 @@ impl Qmp {
                 continue;
             };
             let command = request["execute"].as_str().unwrap_or_default().to_owned();
+            let line = request["arguments"]["command-line"].as_str().unwrap_or_default();
             let mut answer = if !negotiated && command != "qmp_capabilities" {
                 let why = "Expecting capabilities negotiation with 'qmp_capabilities'";
                 error("CommandNotFound", why)
+            } else if command == "human-monitor-command" && line.starts_with("info registers") {
+                json!({"return": self.processor.registers()})
             } else {
                 self.answer(&command, negotiated, &status)
             };

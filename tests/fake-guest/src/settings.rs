@@ -81,7 +81,7 @@ pub struct Settings {
     /// `clone=ok|mute|exit:TEXT|refuse:TEXT`: what one does that is started with `-incoming`. It is at the
     /// login prompt; never says a word; ends with a text on stderr; or does not take the state, with this reason.
     pub clone: Resumed,
-    /// `kvm=ok|absent|busy|abort|msr|hang|internal-error`: what happens with `accel=kvm`.
+    /// `kvm=ok|absent|busy|abort|msr|hang|stuck|late|internal-error`: what happens with `accel=kvm`.
     pub kvm: Kvm,
     /// `loader=yes`: a boot loader starts the kernel, which says nothing (`loglevel=4`, no parameters of the driver's).
     pub loader: bool,
@@ -278,6 +278,10 @@ pub enum Kvm {
     Msr,
     /// The firmware speaks, then nothing.
     Hang,
+    /// Not a word: the processor uses all its time for one instruction.
+    Stuck,
+    /// Not a word for 6 s, in which the processor goes on; then it boots.
+    Late,
     /// The firmware speaks, then QEMU stops the guest.
     InternalError,
 }

@@ -141,8 +141,14 @@ impl Settings {
                     "abort" => Kvm::Abort,
                     "msr" => Kvm::Msr,
                     "hang" => Kvm::Hang,
+                    "stuck" => Kvm::Stuck,
+                    "late" => Kvm::Late,
                     "internal-error" => Kvm::InternalError,
-                    _ => return Err("ok, absent, busy, abort, msr, hang or internal-error".into()),
+                    _ => {
+                        return Err(
+                            "ok, absent, busy, abort, msr, hang, stuck, late or internal-error".into()
+                        );
+                    }
                 }
             }
             "loader" => self.loader = flag(value)?,

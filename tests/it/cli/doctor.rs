@@ -55,7 +55,8 @@ impl Host {
         let mut command = self.0.command(&[&["doctor"], arguments].concat());
         let folder = self.0.path();
         command.env("PATH", folder.join("tools")).env("NIXVM_STANDIN", folder.join("standin"));
-        command.env("HOME", &folder).env("NIXVM_ACCELERATOR", "kvm").env_remove("NIX_PATH");
+        // Whatever this host has: with it nothing is looked at.
+        command.env("HOME", &folder).env("NIXVM_ACCELERATOR", "tcg").env_remove("NIX_PATH");
         command.env_remove("CARGO").env_remove("RUSTC");
         command
     }
@@ -152,6 +153,31 @@ fn a_kvm_that_was_not_tried_is_not_called_ok() {
         found.contains("not tried: there is no qemu-system-x86_64") && mend.contains("--kvm VM"),
         "{found} {mend}"
     );
+}
+
+#[test]
+fn a_kvm_that_is_asked_for_is_looked_at_and_machines_that_can_not_start_are_a_failure() {
+    let host = Host::new();
+    let findings = |code: i32| {
+        let mut command = host.command(&["--json"]);
+        let ran = Ran::of(command.env("NIXVM_ACCELERATOR", "kvm"));
+        Findings(serde_json::from_str(&ran.ended_with(code).out).unwrap())
+    };
+    if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        let found = findings(5);
+        assert_eq!(found.of("KVM").0, "missing", "{:?}", found.of("KVM"));
+        return;
+    }
+    let found = findings(0);
+    assert_eq!(found.of("KVM"), ("ok", "NIXVM_ACCELERATOR says so", ""));
+    let aborts = "case $* in *isa-debug-exit*) echo 'error: failed to set MSR' >&2; exit 134;; \
+                  *) echo 'QEMU emulator version 8.2.1 (Debian)';; esac";
+    host.program("qemu-system-x86_64", aborts);
+    let found = findings(5);
+    let (state, why, mend) = found.of("KVM");
+    assert_eq!(state, "missing");
+    assert!(why.contains("no machine starts") && why.contains("failed to set MSR"), "{why}");
+    assert!(mend.contains("--kvm VM") && mend.contains("unset NIXVM_ACCELERATOR"), "{mend}");
 }
 
 #[test]

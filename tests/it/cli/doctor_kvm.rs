@@ -126,6 +126,21 @@ fn what_kvm_does_not_run_is_said_last_with_why_and_the_rest_is_not_tried() {
 }
 
 #[test]
+fn a_guest_that_stands_still_under_kvm_leaves_the_time_to_tcg() {
+    if !has_device() {
+        return;
+    }
+    let folder = folder(MAKES_A_MACHINE, WORKS, "fake.kvm=stuck");
+    let ran = Ran::of(&mut command(&folder, &[]));
+    ran.ended_with(5)
+        .printed("its processor stands still: ")
+        .printed("the VM under TCG: kernel after ")
+        .printed("login prompt after ");
+    let last = "not usable: a guest of a few bytes runs, but not this VM: its processor stands still";
+    assert!(ran.out.contains(last), "{}", ran.out);
+}
+
+#[test]
 fn a_signal_ends_all_that_was_started() {
     if !has_device() {
         return;

@@ -1,6 +1,6 @@
 //! What is asked for wrongly is refused with a text that helps, and with exit code 2.
 
-use crate::folder::{Folder, file};
+use crate::folder::{Folder, Ran, file};
 
 #[test]
 fn help_has_examples_and_exit_codes() {
@@ -55,7 +55,38 @@ fn a_host_without_cargo_is_told_what_to_install() {
     let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
     let mut command = folder.command(&["a.rs"]);
     command.env("PATH", "/nowhere").env_remove("CARGO").env_remove("RUSTC");
-    crate::folder::Ran::of(&mut command).ended_with(5).said("https://rustup.rs");
+    Ran::of(&mut command).ended_with(5).said("https://rustup.rs");
+}
+
+/// Neither cargo nor Nix could be started.
+#[test]
+fn an_accelerator_that_is_none_is_refused_before_anything_is_compiled_or_built() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let exe = r#"#[scenario] async fn a() { std::fs::write("exe", std::env::current_exe().unwrap().display().to_string()).unwrap() }"#;
+    let folder = Folder::with("a.rs", exe);
+    folder.put("configuration.nix", "{}");
+    for words in [
+        &["a.rs"][..],
+        &["--watch", "a.rs"],
+        &["repl", "configuration.nix"],
+        &["doctor", "--kvm", "configuration.nix"],
+    ] {
+        let mut command = folder.command(words);
+        command.env("PATH", "/nowhere").env_remove("CARGO").env_remove("RUSTC");
+        let ran = Ran::of(command.env("NIXVM_ACCELERATOR", "fast"));
+        ran.ended_with(2).said("NIXVM_ACCELERATOR is \"fast\"").said("set it to kvm or tcg");
+        Ran::of(command.env("NIXVM_ACCELERATOR", std::ffi::OsStr::from_bytes(b"kvm\xff"))).ended_with(2);
+    }
+    // As cargo runs a suite.
+    folder.run(&["a.rs"]).ended_with(0);
+    let suite = std::fs::read_to_string(folder.path().join("exe")).unwrap();
+    let mut command = std::process::Command::new(suite);
+    crate::folder::take_over(&mut command, &folder.command(&[]));
+    command.current_dir(folder.path()).env("NIXVM_ACCELERATOR", "fast");
+    std::fs::remove_file(folder.path().join("exe")).unwrap();
+    Ran::of(&mut command).ended_with(2).said("NIXVM_ACCELERATOR is \"fast\"");
+    assert!(!folder.path().join("exe").exists());
+    Ran::of(command.arg("--list")).ended_with(0);
 }
 
 #[test]
@@ -63,7 +94,7 @@ fn a_filter_of_the_log_that_is_none_is_said_to_be_none() {
     let log = |filter: &str| {
         let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
         let mut command = folder.command(&["list", "a.rs"]);
-        let ran = crate::folder::Ran::of(command.env("NIXVM_LOG", filter));
+        let ran = Ran::of(command.env("NIXVM_LOG", filter));
         ran.ended_with(0);
         ran.err
     };
@@ -95,7 +126,7 @@ fn a_host_without_nix_is_told_what_to_install() {
         let found = std::env::split_paths(&path).map(|folder| folder.join(tool)).find(|tool| tool.is_file());
         std::os::unix::fs::symlink(found.unwrap(), tools.join(tool)).unwrap();
     }
-    let ran = crate::folder::Ran::of(folder.command(&["--nixpkgs", "standin", "a.rs"]).env("PATH", &tools));
+    let ran = Ran::of(folder.command(&["--nixpkgs", "standin", "a.rs"]).env("PATH", &tools));
     ran.ended_with(5).printed("lacks nix-build").printed("nix-bin").printed("scenario: a, a.rs:2");
 }
 
@@ -189,7 +220,7 @@ fn a_reader_that_went_away_is_no_failure() {
         let (gone, pipe) = std::io::pipe().unwrap();
         drop(gone);
         let arguments: Vec<&str> = command.split(' ').collect();
-        let ran = crate::folder::Ran::of_with(folder.command(&arguments).stdout(pipe));
+        let ran = Ran::of_with(folder.command(&arguments).stdout(pipe));
         assert!(matches!(ran.code, Some(0 | 5)), "{command}: {:?}\n{}", ran.code, ran.err);
         assert!(!ran.err.contains("panicked"), "{command}: {}", ran.err);
     }
