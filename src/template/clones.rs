@@ -1,14 +1,20 @@
 //! Whether clones run on this host: what the first ones have shown.
 //!
-//! There are hosts that save a machine and never run a clone of it. There each scenario would pay for a boot, a save, a
-//! clone that fails and one more boot. So the second failure is remembered for this boot of the host, as long as no clone
-//! has ever run. It lies where the findings about KVM do and is forgotten with them.
+//! There are hosts that save a machine and never run a clone of it, and templates of which no clone runs although clones of
+//! others do. There each scenario would pay for a boot, a save, a clone that fails and one more boot. So it is remembered for
+//! this boot of the host:
+//!
+//! - of the host: the second failure, as long as no clone has ever run;
+//! - of a template: failures in a row. After the second it is made again once, and the second of the new one is the last.
+//!
+//! It lies where the findings about KVM do and is forgotten with them.
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Key;
@@ -16,26 +22,58 @@ use crate::build::BuiltVm;
 use crate::qemu::accelerator::{Choice, OF_CLONES, findings, host_boot, subject};
 use crate::{Error, Result};
 
-/// The failure of which nothing is cloned any more.
+/// The failure that decides.
 const LAST: u32 = 2;
 
 /// What is known of clones of one QEMU, kernel and CPU model under one accelerator.
 #[derive(Debug)]
-pub(super) struct Clones(PathBuf);
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Shown {
-    /// The boot of the host for which it holds.
-    boot: String,
-    what: What,
+pub(super) struct Clones {
+    folder: PathBuf,
+    host: PathBuf,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+struct Shown<T> {
+    /// The boot of the host for which it holds.
+    boot: String,
+    what: T,
+}
+
+/// What is known of the host.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum What {
-    /// A clone has run: whatever fails later is not this host's doing.
+    /// A clone has run: a failure says nothing of the host.
     Ran,
     /// No clone has run yet.
-    Failed { times: u32, at: Duration, why: String },
+    Failed(Failures),
+}
+
+/// Failures in a row.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Failures {
+    times: u32,
+    /// When the last one was noted, since 1970.
+    at: Duration,
+    why: String,
+}
+
+impl Failures {
+    /// One more, of a clone that was begun then. Several that were begun at the same time count once: one busy moment of
+    /// the host may be the cause of all.
+    fn count(&mut self, begun: SystemTime, why: &str) {
+        if since_1970(begun) >= self.at {
+            let times = self.times.saturating_add(1);
+            *self = Self { times, at: since_1970(SystemTime::now()), why: why.to_owned() };
+        }
+    }
+}
+
+/// What is known of a template of which no clone has run since the last failure.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct OfTemplate {
+    failures: Failures,
+    /// It was thrown away once, and the failures are those of the new one.
+    new: bool,
 }
 
 impl Clones {
@@ -46,57 +84,106 @@ impl Clones {
     pub(super) fn of(vm: &BuiltVm, choice: &Choice) -> Result<Self> {
         let cpu = choice.cpu.unwrap_or_default().to_owned();
         let key = Key::of(&[subject(vm), choice.accelerator.to_string(), cpu]);
-        Ok(Self(findings()?.join(format!("{}{OF_CLONES}", key.name()))))
+        Ok(Self::in_folder(findings()?, key.name()))
     }
 
-    /// Why nothing is cloned here.
-    pub(super) fn impossible(&self) -> Option<String> {
-        match self.shown()? {
-            What::Failed { times, why, .. } if times >= LAST => Some(format!(
-                "clones do not run on this host: {why} (found twice; nixvm-test doctor --retry forgets it)"
-            )),
+    fn in_folder(folder: PathBuf, host: &str) -> Self {
+        let host = folder.join(format!("{host}{OF_CLONES}"));
+        Self { folder, host }
+    }
+
+    /// Why nothing is cloned from the template here.
+    pub(super) fn impossible(&self, template: &Key) -> Option<String> {
+        let forget = "nixvm-test doctor --retry forgets it";
+        if let Some(What::Failed(Failures { times, why, .. })) = shown(&self.host)
+            && times >= LAST
+        {
+            return Some(format!("clones do not run on this host: {why} (found twice; {forget})"));
+        }
+        match shown(&self.of_template(template.name()))? {
+            OfTemplate { new: true, failures: Failures { times, why, .. } } if times >= LAST => {
+                Some(format!(
+                    "clones of this moment do not run: {why} (also when its template was made again; {forget})"
+                ))
+            }
             _ => None,
         }
     }
 
-    /// A clone runs.
-    pub(super) fn ran(&self) {
-        if self.shown() != Some(What::Ran) {
-            self.note(What::Ran);
+    /// A clone of the template in `folder` runs.
+    pub(super) fn ran(&self, folder: &Path) {
+        if shown(&self.host) != Some(What::Ran) {
+            note(&self.host, What::Ran);
+        }
+        // The failures are in a row no more.
+        let _ = fs::remove_file(self.of_template(&name(folder)));
+    }
+
+    /// A clone of the template in `folder` that was begun then did not run. Whether the template is to be thrown away.
+    pub(super) fn did_not_run(&self, folder: &Path, begun: SystemTime, why: &str) -> bool {
+        let mut host = match shown(&self.host) {
+            Some(What::Ran) => None,
+            Some(What::Failed(failures)) => Some(failures),
+            None => Some(Failures::default()),
+        };
+        if let Some(failures) = &mut host {
+            failures.count(begun, why);
+        }
+        if let Some(failures) = host {
+            note(&self.host, What::Failed(failures));
+            // Where nothing has run, the template is as good as any.
+            return false;
+        }
+        let path = self.of_template(&name(folder));
+        let mut known: OfTemplate = shown(&path).unwrap_or_default();
+        known.failures.count(begun, why);
+        let goes = known.failures.times >= LAST;
+        note(&path, known);
+        goes
+    }
+
+    /// The template in `folder` was thrown away. The next one is new; there is no third.
+    pub(super) fn thrown_away(&self, folder: &Path) {
+        let path = self.of_template(&name(folder));
+        let known: OfTemplate = shown(&path).unwrap_or_default();
+        if !known.new {
+            let failures = Failures { times: 0, at: since_1970(SystemTime::now()), ..known.failures };
+            note(&path, OfTemplate { failures, new: true });
         }
     }
 
-    /// A clone that was begun then did not run. Several that were begun at the same time count once: one busy moment of
-    /// the host may be the cause of all.
-    pub(super) fn did_not_run(&self, begun: SystemTime, why: &str) {
-        let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let times = match self.shown() {
-            Some(What::Ran) => return,
-            Some(What::Failed { at, .. }) if since(begun) < at => return,
-            Some(What::Failed { times, .. }) => times.saturating_add(1),
-            None => 1,
-        };
-        self.note(What::Failed { times, at: since(SystemTime::now()), why: why.to_owned() });
+    fn of_template(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}{OF_CLONES}"))
     }
+}
 
-    fn shown(&self) -> Option<What> {
-        let shown: Shown = serde_json::from_slice(&fs::read(&self.0).ok()?).ok()?;
-        (shown.boot == host_boot()).then_some(shown.what)
-    }
+/// A template's folder has the name of its key.
+fn name(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
 
-    /// Without it the question is only asked again.
-    fn note(&self, what: What) {
-        let folder = self.0.parent().unwrap_or(&self.0);
-        let write = || {
-            fs::create_dir_all(folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(&serde_json::to_vec(&Shown { boot: host_boot(), what })?)?;
-            file.persist(&self.0)?;
-            Ok::<(), std::io::Error>(())
-        };
-        if let Err(error) = write() {
-            tracing::debug!(%error, "whether clones run is not remembered");
-        }
+fn since_1970(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// What a file says, if it holds for this boot of the host.
+fn shown<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let shown: Shown<T> = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    (shown.boot == host_boot()).then_some(shown.what)
+}
+
+/// Without it the question is only asked again.
+fn note(path: &Path, what: impl Serialize) {
+    let folder = path.parent().unwrap_or(path);
+    let write = || {
+        fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(&serde_json::to_vec(&Shown { boot: host_boot(), what })?)?;
+        file.persist(path)?;
+        Ok::<(), std::io::Error>(())
+    };
+    if let Err(error) = write() {
+        tracing::debug!(%error, "whether clones run is not remembered");
     }
 }
 
@@ -144,41 +231,96 @@ mod tests {
 
     fn clones() -> (tempfile::TempDir, Clones) {
         let folder = tempfile::tempdir().unwrap();
-        let clones = Clones(folder.path().join("accelerator/x-clones.json"));
+        let clones = Clones::in_folder(folder.path().join("accelerator"), "x");
         (folder, clones)
+    }
+
+    /// A template, with its folder.
+    fn template(name: &str) -> (Key, PathBuf) {
+        let key = Key::of(&[name.to_owned()]);
+        let folder = Path::new("/templates").join(key.name());
+        (key, folder)
     }
 
     #[test]
     fn the_second_failure_is_remembered_and_a_clone_that_ran_is_for_good() {
-        let (_folder, clones) = clones();
-        clones.did_not_run(SystemTime::now(), "no answer");
-        assert_eq!(clones.impossible(), None);
-        clones.did_not_run(SystemTime::now(), "no answer");
-        let why = clones.impossible().unwrap();
+        let ((_folder, clones), (key, folder)) = (clones(), template("a"));
+        assert!(!clones.did_not_run(&folder, SystemTime::now(), "no answer"));
+        assert_eq!(clones.impossible(&key), None);
+        assert!(!clones.did_not_run(&folder, SystemTime::now(), "no answer"));
+        let why = clones.impossible(&template("b").0).unwrap();
         assert!(why.contains("no answer") && why.contains("doctor --retry"), "{why}");
-        clones.ran();
-        assert_eq!(clones.impossible(), None);
-        (0..3).for_each(|_| clones.did_not_run(SystemTime::now(), "no answer"));
-        assert_eq!(clones.impossible(), None);
+        clones.ran(&folder);
+        assert_eq!(clones.impossible(&key), None);
+        (0..9).for_each(|_| drop(clones.did_not_run(&folder, SystemTime::now(), "no answer")));
+        assert_eq!(clones.impossible(&template("b").0), None);
+    }
+
+    #[test]
+    fn a_template_whose_clones_all_fail_is_made_again_once_and_then_none() {
+        let ((_folder, clones), (key, folder)) = (clones(), template("bad"));
+        let fails = || clones.did_not_run(&folder, SystemTime::now(), "no answer");
+        clones.ran(&template("good").1);
+        // A clone that runs in between begins the row again.
+        assert!(!fails());
+        clones.ran(&folder);
+        assert!(!fails());
+        assert!(fails());
+        assert_eq!(clones.impossible(&key), None);
+        // Another machine used it.
+        assert!(fails(), "it is still to be thrown away");
+        clones.thrown_away(&folder);
+        assert!(!fails());
+        assert_eq!(clones.impossible(&key), None);
+        assert!(fails(), "what is of no use takes no room");
+        let why = clones.impossible(&key).unwrap();
+        assert!(why.contains("no answer") && why.contains("doctor --retry"), "{why}");
+        clones.thrown_away(&folder);
+        assert!(clones.impossible(&key).is_some());
+        assert_eq!(clones.impossible(&template("good").0), None);
+    }
+
+    #[test]
+    fn a_template_that_is_refused_is_made_again_once_as_well() {
+        let ((_folder, clones), (key, folder)) = (clones(), template("bad"));
+        clones.ran(&template("good").1);
+        // Each time it is thrown away, whatever was counted.
+        for impossible in [false, false, true] {
+            clones.did_not_run(&folder, SystemTime::now(), "load of migration failed");
+            clones.thrown_away(&folder);
+            assert_eq!(clones.impossible(&key).is_some(), impossible);
+        }
     }
 
     #[test]
     fn clones_that_were_begun_at_once_count_once() {
-        let (_folder, clones) = clones();
-        let begun = SystemTime::now();
-        (0..4).for_each(|_| clones.did_not_run(begun, "no answer"));
-        assert_eq!(clones.impossible(), None);
+        for ran_before in [false, true] {
+            let ((_folder, clones), (key, folder)) = (clones(), template("a"));
+            if ran_before {
+                clones.ran(&folder);
+            }
+            let begun = SystemTime::now();
+            for _ in 0..4 {
+                assert!(!clones.did_not_run(&folder, begun, "no answer"));
+            }
+            assert_eq!(clones.impossible(&key), None);
+            // Nor is a clone of the template before counted for the new one.
+            clones.thrown_away(&folder);
+            for _ in 0..4 {
+                assert!(!clones.did_not_run(&folder, begun, "no answer"));
+            }
+        }
     }
 
     #[test]
     fn another_boot_of_the_host_is_another_host() {
-        let (_folder, clones) = clones();
-        (0..2).for_each(|_| clones.did_not_run(SystemTime::now(), "no answer"));
-        let text = fs::read_to_string(&clones.0).unwrap().replace(&host_boot(), "another");
-        fs::write(&clones.0, text).unwrap();
-        assert_eq!(clones.impossible(), None);
-        fs::write(&clones.0, "{").unwrap();
-        assert_eq!(clones.impossible(), None);
+        let ((_folder, clones), (key, folder)) = (clones(), template("a"));
+        (0..2).for_each(|_| drop(clones.did_not_run(&folder, SystemTime::now(), "no answer")));
+        let text = fs::read_to_string(&clones.host).unwrap().replace(&host_boot(), "another");
+        fs::write(&clones.host, text).unwrap();
+        assert_eq!(clones.impossible(&key), None);
+        fs::write(&clones.host, "{").unwrap();
+        assert_eq!(clones.impossible(&key), None);
     }
 
     #[test]

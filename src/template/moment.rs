@@ -145,6 +145,7 @@ pub async fn machine(
             format!("a clone did not run: {}", in_a_line(&error, vm, store.folder()))
         }
         Err(NoClone { error, of: Of::Save }) => in_a_line(&error, vm, store.folder()),
+        Err(NoClone { error, of: Of::Known }) => error.summary().to_owned(),
         // NIXVM_ACCELERATOR=kvm, and there is none; or booting it again would end in the same.
         Err(NoClone { error, .. }) if error.doubt().is_some() || is_the_machines(&error) => {
             return Err(error);
@@ -166,10 +167,11 @@ pub(crate) async fn is_at_hand(
         return false;
     }
     let Ok(choice) = accelerator::choose(vm, events) else { return false };
-    if Clones::of(vm, &choice).is_ok_and(|clones| clones.impossible().is_some()) {
+    let key = moment.key(vm, options.hardware(), &choice);
+    if Clones::of(vm, &choice).is_ok_and(|clones| clones.impossible(&key).is_some()) {
         return false;
     }
-    Store::open().is_ok_and(|store| store.has(&moment.key(vm, options.hardware(), &choice)))
+    Store::open().is_ok_and(|store| store.has(&key))
 }
 
 /// Says why machines of a VM are no clones; the same only once per process, however many there are.
@@ -201,6 +203,8 @@ enum Of {
     Clone,
     /// The machine did not come to rest, or QEMU did not write in time. Booted, it may do.
     Save,
+    /// Clones of the template, or of one that it is made of, do not run here, as earlier ones have shown.
+    Known,
 }
 
 impl From<Error> for NoClone {
@@ -220,9 +224,6 @@ async fn clone(
     let mut trial = Trial::begin(vm, events)?;
     let (clones, made) = loop {
         let clones = Clones::of(vm, trial.choice())?;
-        if let Some(why) = clones.impossible() {
-            return Ok(Cloned::Impossible(why));
-        }
         let asked = Asked { store, vm, options, events, trial: &trial, clones: &clones };
         match template(&asked, moment).await {
             Ok(made) => break (clones, made),
@@ -251,18 +252,17 @@ async fn tried(
     let begun = SystemTime::now();
     let error = match resuming.await {
         Ok(machine) => {
-            clones.ran();
+            clones.ran(folder);
             return Ok(machine);
         }
         Err(error) => error,
     };
     let fault = fault(&error);
     // What serves the next scenario well must not go for what this host lacked for a moment.
-    if fault != Fault::Host && !is_of_a_port(&error) && error.kind() != ErrorKind::Usage {
-        clones.did_not_run(begun, error.summary());
-    }
-    if fault == Fault::State {
-        store.discard(folder).await;
+    let counts = fault != Fault::Host && !is_of_a_port(&error) && error.kind() != ErrorKind::Usage;
+    let goes = counts && clones.did_not_run(folder, begun, error.summary());
+    if (goes || fault == Fault::State) && store.discard(folder).await {
+        clones.thrown_away(folder);
     }
     Err(NoClone { error, of: Of::Clone })
 }
@@ -281,6 +281,9 @@ struct Asked<'a> {
 async fn template(asked: &Asked<'_>, moment: &Moment) -> Result<Made, NoClone> {
     let Asked { store, vm, options, events, trial, clones } = *asked;
     let key = moment.key(vm, options.hardware(), trial.choice());
+    if let Some(why) = clones.impossible(&key) {
+        return Err(NoClone { error: Error::new(ErrorKind::Host, why), of: Of::Known });
+    }
     let make = async |folder: &Path| -> Result<Option<String>, NoClone> {
         // Another one may have made it until now, in vain.
         trial.overruled()?;

@@ -136,11 +136,11 @@ impl Drop for Pool {
 
 async fn started(vm: &BuiltVm, options: MachineOptions, moment: &Moment) -> Option<(Machine, PathBuf)> {
     let choice = accelerator::chosen(vm).ok()?;
-    // Clones that run nowhere only take the processor from the machine that is booted instead.
-    if Clones::of(vm, &choice).ok()?.impossible().is_some() {
+    let key = moment.key(vm, options.hardware(), &choice);
+    // Clones that do not run only take the processor from the machine that is booted instead.
+    if Clones::of(vm, &choice).ok()?.impossible(&key).is_some() {
         return None;
     }
-    let key = moment.key(vm, options.hardware(), &choice);
     let template = Store::open().ok()?.whole(&key).await.ok()??;
     let folder = template.folder.clone();
     match Machine::resume(vm, options, template).await {

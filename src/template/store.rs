@@ -144,16 +144,17 @@ impl Store {
         folder.is_dir() && !folder.join(IMPOSSIBLE).exists()
     }
 
-    /// Throws a template away that no machine goes on from. Who uses it goes on using it.
-    pub(super) async fn discard(&self, folder: &Path) {
+    /// Throws a template away of which no machine goes on, unless a machine uses it. Whether it is gone.
+    pub(super) async fn discard(&self, folder: &Path) -> bool {
         let (path, its) = (folder.with_extension(&LOCK[1..]), folder.to_owned());
         let gone = move || match opened(&path)? {
-            Some(lock) if try_lock(&lock, Mode::Exclusive)? => removed(&its),
-            _ => Ok(()),
+            Some(lock) if try_lock(&lock, Mode::Exclusive)? => removed(&its).map(|()| true),
+            _ => Ok(false),
         };
-        if let Err(error) = blocking(gone).await {
+        blocking(gone).await.unwrap_or_else(|error| {
             tracing::debug!(%error, folder = %folder.display(), "a bad template stays");
-        }
+            false
+        })
     }
 
     /// Waits until the template is whole and can be used, or is this caller's to make.

@@ -70,3 +70,28 @@ fn a_state_that_is_refused_is_made_again_once() {
     }
     assert!(cold(&told(&case, "ok")).starts_with("clones do not run on this host: "));
 }
+
+/// Clones of other templates run on this host, so the host is none of the cause.
+#[test]
+fn a_template_whose_clones_all_fail_is_made_again_once_and_then_left_alone() {
+    let case = Case::fake();
+    assert_eq!(count(&told(&case, "ok"), "cloned"), 2);
+    let fails = |templates: usize| {
+        let said = told(&case, r"exit:no\sluck");
+        assert!(cold(&said).starts_with("a clone did not run: "), "{said:#?}");
+        assert_eq!(case.templates().len(), templates, "{said:#?}");
+        started(&said)
+    };
+    // That of the step, twice.
+    assert_eq!((fails(2), fails(1)), (2, 2));
+    // The one before, of which that of the step would be made again.
+    assert_eq!((fails(1), fails(0)), (2, 2));
+    // It is made again by a boot.
+    assert_eq!((fails(1), fails(0)), (3, 2));
+    let said = told(&case, "ok");
+    let why = cold(&said);
+    assert!(why.starts_with("clones of this moment do not run: ") && why.contains("doctor --retry"), "{why}");
+    assert_eq!((started(&said), case.templates().len()), (1, 0), "{said:#?}");
+    std::fs::remove_dir_all(case.path("cache/accelerator")).unwrap();
+    assert_eq!(count(&told(&case, "ok"), "cloned"), 2);
+}
