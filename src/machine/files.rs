@@ -8,7 +8,7 @@ mod check;
 mod unpack;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -18,7 +18,7 @@ use self::unpack::unpack;
 use super::output::Output;
 use super::service::quoted;
 use super::user::COMMAND;
-use super::{Machine, User};
+use super::{Life, Machine, User};
 use crate::control::{Progress, Request, Shell};
 use crate::{Error, ErrorKind, Result};
 
@@ -75,7 +75,13 @@ impl User {
         let (folder, name) = split(target)?;
         let started = Instant::now();
         let folder = quoted(folder);
-        let channel = self.life().channel(&self.name).await?;
+        let life = self.life();
+        let limit = life.limit(self.limit.unwrap_or(COMMAND));
+        let too_late = async || life.copied_late(&format!("copying to {target}"), started, limit).await;
+        let Ok(channel) = life.held_to(limit, life.channel(&self.name)).await else {
+            return Err(too_late().await);
+        };
+        let channel = channel?;
         let mut check = Check::on(&channel);
         let sum = check.is_channels();
         let text = match sum {
@@ -90,7 +96,10 @@ impl User {
         let from = source.clone();
         let packing = tokio::task::spawn_blocking(move || pack(&from, &name, Pieces::new(sender)));
         let request = Request { text: self.text(&channel, &text), shell: Shell::Bash, stdin: true, sum };
-        let mut running = channel.run(request).await?;
+        let Ok(running) = tokio::time::timeout(limit, channel.run(request)).await else {
+            return Err(too_late().await);
+        };
+        let mut running = running?;
         let Some(mut input) = running.take_input() else { return Err(lost(target)) };
         let feed = async {
             while let Some(piece) = pieces.recv().await {
@@ -108,12 +117,10 @@ impl User {
                 }
             }
         };
-        let limit = self.life().limit(self.limit.unwrap_or(COMMAND));
         let both = async { tokio::join!(feed, hear) };
-        let (fed, status) = tokio::time::timeout(limit, both).await.map_err(|_| {
-            Error::new(ErrorKind::CommandTimeout, format!("copying to {target} did not end within its limit"))
-                .took(started.elapsed(), limit)
-        })?;
+        let Ok((fed, status)) = tokio::time::timeout(limit, both).await else {
+            return Err(too_late().await);
+        };
         let status = status?;
         packing
             .await
@@ -150,7 +157,13 @@ impl User {
 
     async fn fetch(&self, source: &str, at: (&str, &str), target: PathBuf, started: Instant) -> Result {
         let (folder, name) = (quoted(at.0), quoted(&format!("./{}", at.1)));
-        let channel = self.life().channel(&self.name).await?;
+        let life = self.life();
+        let limit = life.limit(self.limit.unwrap_or(COMMAND));
+        let too_late = async || life.copied_late(&format!("copying {source}"), started, limit).await;
+        let Ok(channel) = life.held_to(limit, life.channel(&self.name)).await else {
+            return Err(too_late().await);
+        };
+        let channel = channel?;
         let mut check = Check::on(&channel);
         let sum = check.is_channels();
         let text = match sum {
@@ -158,7 +171,10 @@ impl User {
             false => format!("{{ tar -cf - -C {folder} -- {name} | tee /dev/fd/9 | cksum >&2; }} 9>&1"),
         };
         let request = Request { text: self.text(&channel, &text), shell: Shell::Bash, stdin: false, sum };
-        let mut running = channel.run(request).await?;
+        let Ok(running) = tokio::time::timeout(limit, channel.run(request)).await else {
+            return Err(too_late().await);
+        };
+        let mut running = running?;
         let (sender, pieces) = mpsc::channel::<Vec<u8>>(PIECES);
         let to = target.clone();
         let unpacking = tokio::task::spawn_blocking(move || unpack(Archive::new(pieces), &to));
@@ -176,11 +192,8 @@ impl User {
                 }
             }
         };
-        let limit = self.life().limit(self.limit.unwrap_or(COMMAND));
-        let status = tokio::time::timeout(limit, hear).await.map_err(|_| {
-            Error::new(ErrorKind::CommandTimeout, format!("copying {source} did not end within its limit"))
-                .took(started.elapsed(), limit)
-        })??;
+        let Ok(status) = tokio::time::timeout(limit, hear).await else { return Err(too_late().await) };
+        let status = status?;
         drop(sender);
         let unpacked = unpacking.await.map_err(|_| lost(source))?;
         let output = Output::new(&format!("copy {source}"), status, Vec::new(), said);
@@ -199,6 +212,14 @@ impl User {
         let life = self.life();
         let summary = format!("{}: could not {what} as {}", life.name, self.name);
         Err(life.with_outputs(Error::new(ErrorKind::CommandFailed, summary), output))
+    }
+}
+
+impl Life {
+    /// The error of a copy that did not end within its limit.
+    async fn copied_late(&self, what: &str, started: Instant, limit: Duration) -> Error {
+        let summary = format!("{what} did not end within its limit");
+        self.in_vain(Error::new(ErrorKind::CommandTimeout, summary).took(started.elapsed(), limit)).await
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::timeout_at;
 
 use super::Life;
 use super::answers::{Answers, Asking, Bytes, Page, Replay};
+use super::limit::StandsStill;
 use super::output::Output;
 use super::replayed::LONGEST_WAIT;
 use super::shell_line::shorten;
@@ -193,10 +194,12 @@ impl Invocation {
         )
         .took(started.elapsed(), limit);
         let error = life.with_outputs(error, &output);
-        Err(if mute {
-            error.likely_cause("nothing in the machine answers any more: it hangs, or is far too busy")
-        } else {
-            error.next_step("it was killed; give it more time with `within`")
+        Err(match mute {
+            true if life.stands_still().await => error.likely_cause(StandsStill::CAUSE),
+            true => {
+                error.likely_cause("nothing in the machine answers any more: it hangs, or is far too busy")
+            }
+            false => error.next_step("it was killed; give it more time with `within`"),
         })
     }
 
@@ -248,7 +251,11 @@ impl Invocation {
     }
 
     async fn run_on_channel(&mut self, life: &Life, limit: Duration, ended: &mut Ended) -> Result {
-        let channel = life.channel(&self.user.name).await?;
+        let Ok(channel) = life.held_to(limit, life.channel(&self.user.name)).await else {
+            ended.mute = true;
+            return Ok(());
+        };
+        let channel = channel?;
         let mut step = life.step_with(&format!("{}: ", self.user.name), &shorten(&self.name));
         let deadline = tokio::time::Instant::now() + limit;
         let request = Request {
@@ -257,17 +264,30 @@ impl Invocation {
             stdin: self.stdin.is_some(),
             sum: false,
         };
-        let mut running = channel.run(request).await?;
+        // A guest that takes nothing of what it is told may not even take a command.
+        let Ok(running) = timeout_at(deadline, channel.run(request)).await else {
+            ended.mute = true;
+            return Ok(());
+        };
+        let mut running = running?;
         match timeout_at(deadline, self.exchange(&mut running, ended)).await {
             Ok(collected) => collected?,
             Err(_) => {
                 running.kill(rustix::process::Signal::KILL.as_raw()).await?;
                 // What it printed last is on its way, unless nothing in the machine answers any more.
-                let limit = life.limit(KILLED);
-                let rest = tokio::time::timeout(limit, self.collect(&mut running, ended));
-                let (rest, answer) = tokio::join!(rest, channel.ping(limit));
-                rest.unwrap_or(Ok(()))?;
-                ended.mute = answer.is_err();
+                let patience = life.limit(KILLED).min(limit);
+                let last = async {
+                    let rest = tokio::time::timeout(patience, self.collect(&mut running, ended));
+                    tokio::join!(rest, channel.ping(patience))
+                };
+                let answers = match life.held_to(Duration::ZERO, last).await {
+                    Ok((rest, answer)) => {
+                        rest.unwrap_or(Ok(()))?;
+                        answer.is_ok()
+                    }
+                    Err(StandsStill) => false,
+                };
+                ended.mute = !answers;
                 ended.status = None;
             }
         }

@@ -1,10 +1,12 @@
 //! The journal of a machine.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::invocation::Stream;
+use super::limit::StandsStill;
 use super::service::quoted;
 use super::{Machine, User};
 use crate::console::Pattern;
@@ -76,7 +78,12 @@ impl User {
                 let what = format!("{}: {unit} did not log {pattern}", life.name);
                 let error = Error::new(ErrorKind::Timeout, what)
                     .section("what it logged last", crate::console::shown(&text, 20));
-                let suppressed = self.execute(SUPPRESSED).await.map(|output| output.text().to_owned());
+                let patience = LAST_QUESTION.min(self.limit.unwrap_or(super::WAIT));
+                let asked = async { self.within(patience).execute(SUPPRESSED).await };
+                let Ok(asked) = life.held_to(Duration::ZERO, asked).await else {
+                    return Err(error.likely_cause(StandsStill::CAUSE));
+                };
+                let suppressed = asked.map(|output| output.text().to_owned());
                 Err(match suppressed.ok().as_deref().and_then(|said| suppressed_of(unit, said)) {
                     Some(line) => error.because_incomplete(&format!("journald says: {line}")),
                     None => error,
@@ -91,6 +98,8 @@ impl User {
     }
 }
 
+/// For what journald says of itself, on a fast host.
+const LAST_QUESTION: Duration = Duration::from_secs(10);
 /// Stands between a unit's journal and what journald says of itself.
 const MARK: &[u8] = b"\0nixvm-suppressed\0\n";
 

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::control::is_whole;
 use super::invocation::Stream;
+use super::limit::StandsStill;
 use super::user::{AGAIN, PAUSE};
 use super::{User, WAIT};
 use crate::mutex::lock;
@@ -19,12 +20,14 @@ pub(super) struct InVain {
     pub(super) last: Vec<u8>,
     took: Duration,
     limit: Duration,
+    stands_still: bool,
 }
 
 impl InVain {
     /// The error of the wait that was in vain.
     pub(super) fn error(&self, what: String) -> Error {
-        Error::new(ErrorKind::Timeout, what).took(self.took, self.limit)
+        let error = Error::new(ErrorKind::Timeout, what).took(self.took, self.limit);
+        if self.stands_still { error.likely_cause(StandsStill::CAUSE) } else { error }
     }
 }
 
@@ -71,18 +74,30 @@ impl User {
         let life = self.life();
         let patience = self.limit.unwrap_or(WAIT);
         let (started, limit) = (Instant::now(), life.limit(patience));
-        let in_vain = |last| InVain { last, took: started.elapsed(), limit };
+        let in_vain = async |last| {
+            let took = started.elapsed();
+            InVain { last, took, limit, stands_still: life.stands_still().await }
+        };
         let question = format!("{}: looks come as they are taken", self.name);
         let whole = life.answer(&question, async { Ok(is_whole(&life.channel(&self.name).await?)) });
-        if !whole.await? {
+        let Ok(whole) = life.held_to(limit, whole).await else { return Ok(Err(in_vain(Vec::new()).await)) };
+        if !whole? {
             // What a command prints is seen at its end, and nothing runs beside it: a command for each look.
+            let mut last = Vec::new();
             loop {
                 let once = format!("exec {{z}}<> <(:); read -rt .1 -u $z || :; {look}");
-                let output = self.execute(&once).await?;
-                match judge(output.bytes()) {
+                let left = limit.saturating_sub(started.elapsed()).div_f64(life.speed.factor());
+                let output = match self.within(left).execute(&once).await {
+                    Err(error) if error.kind() == ErrorKind::CommandTimeout => {
+                        return Ok(Err(in_vain(last).await));
+                    }
+                    output => output?,
+                };
+                last = output.bytes().to_vec();
+                match judge(&last) {
                     Some(found) => return Ok(Ok(found)),
                     None if started.elapsed() < limit => {}
-                    None => return Ok(Err(in_vain(output.bytes().to_vec()))),
+                    None => return Ok(Err(in_vain(last).await)),
                 }
             }
         }
@@ -109,8 +124,14 @@ impl User {
                 }
             }
         }
-        let mut looks = lock(&looks);
-        Ok(looks.found.take().ok_or_else(|| in_vain(std::mem::take(&mut looks.last))))
+        let (found, last) = {
+            let mut looks = lock(&looks);
+            (looks.found.take(), std::mem::take(&mut looks.last))
+        };
+        match found {
+            Some(found) => Ok(Ok(found)),
+            None => Ok(Err(in_vain(last).await)),
+        }
     }
 }
 

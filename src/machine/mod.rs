@@ -50,6 +50,7 @@ mod kernel_clock;
 mod kernel_log;
 mod keyboard;
 mod lifecycle;
+mod limit;
 mod login;
 mod logind;
 mod looks;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::command::Collector;
+use super::limit::StandsStill;
 use super::logind::{self, Logind};
 use super::shell_line::Ended;
 use super::trouble::AskedToGoDown;
@@ -111,7 +112,11 @@ impl Life {
         let started = Instant::now();
         let command = if shell.user() == "root" { "poweroff" } else { "sudo poweroff" };
         let mut lost = None;
-        let said = match shell.run(self, command, limit).await {
+        let ran = self.held_to(limit, shell.run(self, command, limit)).await;
+        let ran = ran.unwrap_or_else(|StandsStill| {
+            Err(self.failure(ErrorKind::Timeout, StandsStill::CAUSE.to_owned()))
+        });
+        let said = match ran {
             Ok(Ended::Done(collector)) if collector.status() != Some(0) => {
                 return Err(self.refused_to(command, shell.user(), collector));
             }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::Bytes;
 use super::command::Collector;
+use super::limit::StandsStill;
 use super::shell_line::{Ended, shorten};
 use super::{Life, Line, Output};
 use crate::text;
@@ -91,8 +92,20 @@ impl Session {
         };
         let started = Instant::now();
         let question = format!("{}$ {command}", self.user);
-        let ran =
-            life.answer_on_console(&question, async { shell.run(life, command, limit).await.map(Ran::from) });
+        let ran = life.answer_on_console(&question, async {
+            match life.held_to(limit, shell.run(life, command, limit)).await {
+                Ok(ran) => ran.map(Ran::from),
+                // Dropped, so that the next command breaks it off.
+                Err(StandsStill) => Err(Error::quoting(
+                    ErrorKind::CommandTimeout,
+                    &format!("{}: `", life.name),
+                    &shorten(command),
+                    "` did not end within its limit",
+                )
+                .took(started.elapsed(), limit)
+                .likely_cause(StandsStill::CAUSE)),
+            }
+        });
         match ran.await {
             Ok(Ran::Done { status, printed, lost }) => {
                 let output = output(command, status, printed, lost)?;
@@ -130,6 +143,7 @@ impl Session {
                 let goes_on = matches!(
                     error.kind(),
                     ErrorKind::Timeout
+                        | ErrorKind::CommandTimeout
                         | ErrorKind::NotRecorded
                         | ErrorKind::GuestStopped
                         | ErrorKind::DiskError

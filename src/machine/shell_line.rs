@@ -310,8 +310,11 @@ impl ShellLine {
         limit: Duration,
         then: impl Future<Output = T>,
     ) -> Result<Until<T>> {
-        self.settle().await;
         let deadline = Instant::now() + limit;
+        if tokio::time::timeout_at(deadline, self.settle()).await.is_err() {
+            let collector = Running::new(&self.user, f64::NAN).finish();
+            return Ok(Until::Ended(Box::new(Ended::Interrupted { collector, regained: Ok(()) })));
+        }
         let mut running = None;
         tokio::select! {
             biased;
@@ -353,12 +356,15 @@ impl ShellLine {
         deadline: Instant,
         running: &mut Option<Running>,
     ) -> Result<Ended> {
-        if self.busy && self.break_off(life).await? == Answering::Another {
-            // The future of the last command was dropped while it ran, or somebody else had the terminal.
-            return Ok(Ended::LoggedOut(self.at_no_time().finish()));
-        }
-        self.busy = true;
-        let Some(begun) = self.begin(life, command).await? else {
+        let begun = tokio::time::timeout_at(deadline, self.begin_at_prompt(life, command)).await;
+        let begun = match begun {
+            Ok(begun) => begun?,
+            Err(_) => {
+                self.busy = true;
+                return self.interrupt(life, self.at_no_time()).await;
+            }
+        };
+        let Some(begun) = begun else {
             return Ok(Ended::LoggedOut(self.at_no_time().finish()));
         };
         let running = running.insert(begun).clone();
@@ -396,6 +402,16 @@ impl ShellLine {
                 }
             }
         }
+    }
+
+    /// [`ShellLine::begin`], once nothing else has the terminal.
+    async fn begin_at_prompt(&mut self, life: &Life, command: &str) -> Result<Option<Running>> {
+        // The future of the last command was dropped while it ran, or somebody else had the terminal.
+        if self.busy && self.break_off(life).await? == Answering::Another {
+            return Ok(None);
+        }
+        self.busy = true;
+        self.begin(life, command).await
     }
 
     /// Types `command` until it has started; `None` when the shell is no more.
@@ -561,7 +577,8 @@ impl ShellLine {
     /// What a short command prints, which starts nothing that asks and prints nothing that looks like a line of the kernel's;
     /// `None` when it fails.
     pub(super) async fn ask(&mut self, life: &Life, command: &str) -> Result<Option<String>> {
-        match self.run(life, command, life.limit(ANSWER)).await? {
+        // Long enough to be typed again where it was lost.
+        match self.run(life, command, life.limit(ANSWER) * 2).await? {
             Ended::Done(collector) if collector.status() == Some(0) => {
                 Ok(Some(String::from_utf8_lossy(&collector.into_answer()).trim_end().to_owned()))
             }

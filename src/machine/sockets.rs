@@ -30,7 +30,16 @@ impl User {
 
     async fn wait_until_listening(&self, path: &str) -> Result {
         let life = self.life();
-        let channel = life.channel(&self.name).await?;
+        let limit = life.limit(self.limit.unwrap_or(COMMAND));
+        let started = Instant::now();
+        let in_vain = || {
+            let summary = format!("{}: waited in vain until something listens on {path}", life.name);
+            Error::new(ErrorKind::Timeout, summary).took(started.elapsed(), limit)
+        };
+        let Ok(channel) = life.held_to(limit, life.channel(&self.name)).await else {
+            return Err(life.in_vain(in_vain()).await);
+        };
+        let channel = channel?;
         if !is_whole(&channel) {
             let summary = format!(
                 "{}: it can't be seen whether somebody listens on {path}: only a shell serves the control channel, \
@@ -41,8 +50,6 @@ impl User {
                 .likely_cause("NIXVM_CONTROL=shell is set, or the helper can't run in this machine")
                 .next_step("wait for what the service does, or with `wait_until_succeeds` for a program that connects"));
         }
-        let limit = life.limit(self.limit.unwrap_or(COMMAND));
-        let started = Instant::now();
         let mut why = String::new();
         let looking = async {
             while let Some(reason) = in_the_way(&channel, path).await? {
@@ -54,10 +61,9 @@ impl User {
         if let Ok(outcome) = tokio::time::timeout(limit, looking).await {
             return outcome;
         }
-        let summary = format!("{}: waited in vain until something listens on {path}", life.name);
-        let error = Error::new(ErrorKind::Timeout, summary).took(started.elapsed(), limit);
+        let error = in_vain();
         Err(match why.as_str() {
-            "" => error.likely_cause("the machine does not answer"),
+            "" => life.in_vain(error.likely_cause("the machine does not answer")).await,
             why => error.likely_cause(why),
         })
     }

@@ -45,9 +45,6 @@ const FAILED_UNITS: &str =
 /// No answer in passing is longer.
 const LONGEST: usize = 64 << 20;
 
-/// For QEMU to say whether the machine runs.
-const QMP: Duration = Duration::from_secs(5);
-
 /// Where systemd answers root without a bus (systemd(1)).
 const SYSTEMD: &[u8] = b"/run/systemd/private";
 
@@ -364,12 +361,6 @@ impl Life {
             }
         };
         Some(why.to_owned())
-    }
-
-    /// Whether QEMU has stopped the guest's processors, as after QMP's `stop`.
-    async fn stands_still(&self) -> bool {
-        let status = self.qemu.qmp().execute("query-status", None, QMP).await;
-        status.is_ok_and(|status| status["running"] == false)
     }
 
     fn is_off(&self) -> bool {

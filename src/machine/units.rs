@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::bus::{Bus, Unit};
+use super::limit::StandsStill;
 use super::output::Output;
 use super::service::quoted;
 use super::{Life, Machine, User, WAIT};
@@ -13,6 +14,8 @@ use crate::{Error, ErrorKind, Result};
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A unit that is unknown to systemd for so long, on a fast host, is not going to be known.
 const UNKNOWN: Duration = Duration::from_secs(10);
+/// For `systemctl status` and the end of the journal, on a fast host.
+const STATUS: Duration = Duration::from_secs(10);
 
 impl User {
     /// Waits until a unit is active: of the system's service manager for root, else of the user's own. A
@@ -36,32 +39,44 @@ impl User {
     async fn wait_for_full_name(&self, life: &Life, unit: &str) -> Result {
         let limit = life.limit(self.limit.unwrap_or(WAIT));
         let started = Instant::now();
-        let Some(bus) = life.bus(&self.name).await? else { return self.poll_unit(unit).await };
-        let waiting = self.watch_unit(&bus, unit, life.limit(UNKNOWN));
-        match tokio::time::timeout(limit, waiting).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let state = bus.unit(unit).await.map(|unit| unit.to_string()).unwrap_or_default();
-                let summary = format!("{}: {unit} did not become active: it is {state}", life.name);
-                let error = Error::new(ErrorKind::Timeout, summary).took(started.elapsed(), limit);
-                Err(self.with_status(error, unit).await)
-            }
+        let mut known = None;
+        let waiting = async {
+            // It has limits of its own; what it starts is no part of the wait.
+            life.channel(&self.name).await?;
+            let waiting = async {
+                match life.bus(&self.name).await? {
+                    Some(bus) => self.watch_unit(&bus, unit, life.limit(UNKNOWN), &mut known).await,
+                    None => self.poll_unit(unit).await,
+                }
+            };
+            tokio::time::timeout(limit, waiting).await.unwrap_or(Ok(false))
+        };
+        if life.held_to(limit, waiting).await.unwrap_or(Ok(false))? {
+            return Ok(());
         }
+        let is = known.map_or_else(|| "systemd does not answer".to_owned(), |state| format!("it is {state}"));
+        let summary = format!("{}: {unit} did not become active: {is}", life.name);
+        let error = Error::new(ErrorKind::Timeout, summary).took(started.elapsed(), limit);
+        Err(self.with_status(error, unit, STATUS.min(self.limit.unwrap_or(WAIT))).await)
     }
 
-    async fn watch_unit(&self, bus: &Bus, unit: &str, patience: Duration) -> Result {
+    /// Returns `true` once the unit is active; what is known of it is in `known` meanwhile.
+    async fn watch_unit(
+        &self,
+        bus: &Bus,
+        unit: &str,
+        patience: Duration,
+        known: &mut Option<Unit>,
+    ) -> Result<bool> {
         let started = Instant::now();
         // Before the first question, so that nothing is missed after it.
         let mut happenings = bus.happenings();
         loop {
-            let state = bus.unit(unit).await?;
+            let state = known.insert(bus.unit(unit).await?);
             match (state.active.as_str(), state.load.as_str()) {
                 // A unit that is reloading has been active all the time.
-                ("active" | "reloading" | "refreshing", _) => return Ok(()),
-                ("failed", _) => {
-                    let summary = format!("{}: {unit} failed", self.machine.name());
-                    return Err(self.with_status(Error::new(ErrorKind::UnitFailed, summary), unit).await);
-                }
+                ("active" | "reloading" | "refreshing", _) => return Ok(true),
+                ("failed", _) => return Err(self.has_failed(unit).await),
                 (_, "not-found" | "bad-setting" | "error" | "masked") if started.elapsed() > patience => {
                     let summary =
                         format!("{}: systemd knows no usable unit {unit}: {state}", self.machine.name());
@@ -78,19 +93,21 @@ impl User {
     }
 
     /// Where there is no bus: asks in the machine, over and over.
-    async fn poll_unit(&self, unit: &str) -> Result {
+    async fn poll_unit(&self, unit: &str) -> Result<bool> {
         let which = self.manager();
         let name = quoted(unit);
         let command =
             format!("s=$(systemctl {which}show -P ActiveState {name}); [ $s = active ] || [ $s = failed ]");
         self.within(self.limit.unwrap_or(WAIT)).wait_until_succeeds(&command).await?;
         match self.get_unit_property(unit, "ActiveState").await?.as_str() {
-            "failed" => {
-                let summary = format!("{}: {unit} failed", self.machine.name());
-                Err(self.with_status(Error::new(ErrorKind::UnitFailed, summary), unit).await)
-            }
-            _ => Ok(()),
+            "failed" => Err(self.has_failed(unit).await),
+            _ => Ok(true),
         }
+    }
+
+    async fn has_failed(&self, unit: &str) -> Error {
+        let error = Error::new(ErrorKind::UnitFailed, format!("{}: {unit} failed", self.machine.name()));
+        self.with_status(error, unit, STATUS).await
     }
 
     /// Fails unless the unit is in `state` now: `active`, `inactive`, `failed`, …
@@ -112,7 +129,7 @@ impl User {
             return Ok(());
         }
         let summary = format!("{}: {unit} is {found}, expected {state}", self.machine.name());
-        Err(self.with_status(Error::new(ErrorKind::UnitFailed, summary), &unit).await)
+        Err(self.with_status(Error::new(ErrorKind::UnitFailed, summary), &unit, STATUS).await)
     }
 
     /// All that `systemctl show` says of a unit.
@@ -167,19 +184,24 @@ impl User {
         if self.name == "root" { "--no-pager " } else { "--user --no-pager " }
     }
 
-    async fn with_status(&self, error: Error, unit: &str) -> Error {
+    /// With what systemd and the journal say of the unit. Each answer may take so long, on a fast host.
+    async fn with_status(&self, error: Error, unit: &str, patience: Duration) -> Error {
         let which = self.manager();
         let name = quoted(unit);
         let user = if self.name == "root" { "" } else { "--user " };
         let ask = |command: String| async move {
-            match self.within(Duration::from_secs(10)).execute(&command).await {
+            match self.within(patience).execute(&command).await {
                 Ok(output) => output.text().to_owned(),
                 Err(error) => error.summary().to_owned(),
             }
         };
-        let status = ask(format!("systemctl {which}status -l --lines=0 -- {name} 2>&1")).await;
-        let journal =
-            ask(format!("journalctl {user}--no-pager -b -n 25 -o short-monotonic -u {name} 2>&1")).await;
+        let status = ask(format!("systemctl {which}status -l --lines=0 -- {name} 2>&1"));
+        let journal = ask(format!("journalctl {user}--no-pager -b -n 25 -o short-monotonic -u {name} 2>&1"));
+        let life = self.life();
+        let both = async { tokio::join!(status, journal) };
+        let Ok((status, journal)) = life.held_to(Duration::ZERO, both).await else {
+            return error.likely_cause(StandsStill::CAUSE);
+        };
         let shown = |text: &str| crate::console::shown(text.as_bytes(), 30);
         error.section("its status", shown(&status)).section("its journal", shown(&journal))
     }

@@ -230,6 +230,7 @@ impl User {
             None => {
                 let summary = format!("{}: waited in vain until {what}", life.name);
                 let report = Error::new(ErrorKind::Timeout, summary).took(started.elapsed(), limit);
+                let report = life.in_vain(report).await;
                 Err(life.with_outputs(report, &ended.into_output(&command)))
             }
         }

@@ -252,7 +252,7 @@ mod tests {
         assert!(why.contains("no answer") && why.contains("doctor --retry"), "{why}");
         clones.ran(&folder);
         assert_eq!(clones.impossible(&key), None);
-        (0..9).for_each(|_| drop(clones.did_not_run(&folder, SystemTime::now(), "no answer")));
+        (0..9).for_each(|_| _ = clones.did_not_run(&folder, SystemTime::now(), "no answer"));
         assert_eq!(clones.impossible(&template("b").0), None);
     }
 
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn another_boot_of_the_host_is_another_host() {
         let ((_folder, clones), (key, folder)) = (clones(), template("a"));
-        (0..2).for_each(|_| drop(clones.did_not_run(&folder, SystemTime::now(), "no answer")));
+        (0..2).for_each(|_| _ = clones.did_not_run(&folder, SystemTime::now(), "no answer"));
         let text = fs::read_to_string(&clones.host).unwrap().replace(&host_boot(), "another");
         fs::write(&clones.host, text).unwrap();
         assert_eq!(clones.impossible(&key), None);

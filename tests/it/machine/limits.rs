@@ -84,3 +84,42 @@ async fn a_shell_that_can_not_be_got_back_is_said_to_be_lost() {
     runs_into_its_limit(&alice, command, "the shell did not come back").await;
     assert_eq!(alice.run("true").await.unwrap_err().kind(), ErrorKind::SessionEnded);
 }
+
+/// A guest that QEMU was told to stop answers nobody. Nothing is waited for after the limit, and the error says why.
+#[tokio::test]
+async fn a_limit_holds_where_the_machine_stands_still() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let alice = fake.alice().await.with_limit(SHORT);
+    let machine = fake.machine.within(SHORT);
+    fake.machine.qmp("stop", None).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    std::fs::write(&from, "content").unwrap();
+    let errors = [
+        ("a command on the console", ErrorKind::CommandTimeout, alice.run("true").await.err()),
+        ("another one", ErrorKind::CommandTimeout, alice.run("true").await.err()),
+        ("a command", ErrorKind::CommandTimeout, machine.succeed("true").await.err()),
+        ("a user's command", ErrorKind::CommandTimeout, machine.as_user("bob").succeed("true").await.err()),
+        ("a repeated command", ErrorKind::Timeout, machine.wait_until_succeeds("true").await.err()),
+        ("a unit", ErrorKind::Timeout, machine.wait_for_unit("nginx").await.err()),
+        ("a port", ErrorKind::Timeout, machine.wait_for_open_port(80).await.err()),
+        ("a file", ErrorKind::Timeout, machine.wait_for_file("/x").await.err()),
+        ("a socket", ErrorKind::Timeout, machine.wait_for_open_unix_socket("/x").await.err()),
+        ("a log", ErrorKind::Timeout, machine.wait_for_log("nginx", "x").await.err()),
+        ("a window", ErrorKind::Timeout, machine.wait_for_window("x").await.err()),
+        ("a copy into it", ErrorKind::CommandTimeout, machine.copy_to(&from, "/tmp/x").await.err()),
+        ("a copy out of it", ErrorKind::CommandTimeout, machine.copy_from("/etc", &to).await.err()),
+    ];
+    for (what, kind, error) in errors {
+        let error = error.unwrap_or_else(|| panic!("{what} does not fail"));
+        assert_eq!(error.kind(), kind, "{what}: {error}");
+        assert!(error.to_string().contains("the machine stands still"), "{what}: {error}");
+    }
+    fake.machine.qmp("cont", None).await.unwrap();
+    let alice = alice.with_limit(crate::hang::HANG);
+    assert_eq!(alice.run("echo on").await.unwrap().text(), "on\n");
+    fake.machine.qmp("stop", None).await.unwrap();
+    let error = machine.power_off().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.to_string().contains("the machine stands still"), "{error}");
+}

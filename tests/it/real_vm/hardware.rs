@@ -98,6 +98,7 @@ async fn network_disks_and_memory_from_outside() {
     machine.qmp("stop", None).await.unwrap();
     assert!(machine.send_monitor_command("info status").await.unwrap().contains("paused"));
     machine.wait_for_qmp_event("STOP", SOON).await.unwrap();
+    limits_hold(&machine).await;
     machine.qmp("cont", None).await.unwrap();
     machine.wait_for_qmp_event("RESUME", SOON).await.unwrap();
     let missing = machine.qmp("device_del", Some(json!({ "id": "nothing" }))).await.unwrap_err();
@@ -112,6 +113,24 @@ async fn network_disks_and_memory_from_outside() {
 
     the_console(&machine, alice).await;
     machine.stop().await;
+}
+
+/// A machine that stands still answers nobody on its control channel, and nothing is waited for after a limit.
+async fn limits_hold(machine: &Machine) {
+    let machine = machine.within(Duration::from_millis(10));
+    for (kind, error) in [
+        (ErrorKind::CommandTimeout, machine.succeed("true").await.err()),
+        (ErrorKind::Timeout, machine.wait_until_succeeds("true").await.err()),
+        (ErrorKind::Timeout, machine.wait_for_unit("dbus").await.err()),
+        (ErrorKind::Timeout, machine.wait_for_file("/nowhere").await.err()),
+        (ErrorKind::Timeout, machine.wait_for_open_unix_socket("/nowhere").await.err()),
+        (ErrorKind::Timeout, machine.wait_for_log("dbus", "never said").await.err()),
+        (ErrorKind::CommandTimeout, machine.read_file("/etc/hostname").await.err()),
+    ] {
+        let error = error.expect("the machine stands still");
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains("the machine stands still"), "{error}");
+    }
 }
 
 async fn the_network(machine: &Machine, alice: &Session) {
