@@ -11,8 +11,12 @@ use super::shell_line::{INTERRUPT_KEY, ShellLine};
 use crate::console::{Mark, Match, Pattern};
 use crate::{Error, ErrorKind, Result};
 
-/// How often a name is typed again when the prompt comes back without a word.
+/// How often a name is typed when the prompt comes back without a word, or the name is lost.
 const TRIES: usize = 3;
+/// Silences after which something is taken for lost.
+const LOST: usize = 3;
+/// ^U, which empties a line that is being typed.
+const EMPTY_LINE_KEY: &[u8] = b"\x15";
 
 /// What begins the conversation.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +25,20 @@ pub(super) enum Opening<'a> {
     Name,
     /// A command at a shell's prompt.
     Command(&'a str),
+}
+
+/// How far it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The name or the command was typed. A prompt that comes now answers an Enter that was typed before it.
+    Typed,
+    /// The console has shown it.
+    Seen,
+    /// The name was typed again, without Enter: that follows where the name is seen. If the console had taken the first name and
+    /// asks for the password by now, the second one is no wrong password.
+    Half,
+    /// The password was given.
+    Answered,
 }
 
 /// A shell that answers.
@@ -48,19 +66,13 @@ impl Life {
             Opening::Name => user.to_owned(),
             Opening::Command(command) => format!(" {command}"),
         };
+        let mut stage = Stage::Typed;
         let mut names_typed = 1;
-        // A prompt that comes before the name's echo answers an Enter that was typed before the name.
-        let (mut echoed, mut prompted_before) = (false, false);
-        // "Login incorrect" is about the password only if the console took no second name for one.
-        let mut in_doubt = false;
         // Silences since the console last asked something.
         let mut silences = 0;
-        let mut asked = false;
         // What looks like a prompt need not be one, and the question itself looks like one when the
         // terminal echoes it: so it is asked once, and then again only after a silence.
         let mut shell_asked = false;
-        // Before the echo of a command comes the prompt at which it is typed.
-        let mut begun = matches!(opening, Opening::Name);
         // A question before it was answered.
         let mut mark = self.console.mark();
         self.console.send_line(&typed).await?;
@@ -78,23 +90,23 @@ impl Life {
                 Err(error) => return Err(error),
             };
             *prompt_came = matches!(answer, Some((LOGIN, _)));
-            echoed |= answer.as_ref().is_some_and(|(_, found)| shows(found, &typed).is_some());
-            begun |= echoed;
+            let echo = answer.as_ref().and_then(|(_, found)| shows(found, &typed));
+            if echo.is_some() && stage == Stage::Typed {
+                stage = Stage::Seen;
+            }
+            // Before the echo of a command comes the prompt at which it is typed.
+            let is_shells =
+                matches!(stage, Stage::Seen | Stage::Answered) || matches!(opening, Opening::Name);
             match answer {
-                Some((PASSWORD, found))
-                    if !asked && shows(&found, &typed) == Some(Place::Last) && self.is_asked_since(mark) =>
+                Some((PASSWORD, _))
+                    if stage != Stage::Answered && echo == Some(Place::Last) && self.is_asked_since(mark) =>
                 {
-                    asked = true;
-                    shell_asked = false;
-                    silences = 0;
+                    self.give(password, stage).await?;
+                    (stage, shell_asked, silences) = (Stage::Answered, false, 0);
                     mark = self.console.mark();
-                    self.console.send_secret(password).await?;
                 }
                 // A greeting may say it. A question is followed by silence, which is answered below.
                 Some((PASSWORD, _)) => {}
-                Some((INCORRECT, _)) if names_typed > 1 && !in_doubt => {
-                    (in_doubt, asked, echoed) = (true, false, true);
-                }
                 Some((answer @ (INCORRECT | NOT_YET | NEW_PASSWORD), _)) => {
                     if answer == NEW_PASSWORD {
                         // Its questions are ended by ^C, and then the login prompt is back.
@@ -105,7 +117,7 @@ impl Life {
                 Some((LOGIN, _)) if matches!(opening, Opening::Command(_)) => {
                     return Err(self.refused(INCORRECT, user));
                 }
-                Some((LOGIN, _)) if asked => {
+                Some((LOGIN, _)) if stage == Stage::Answered => {
                     return Err(self
                         .failure(
                             ErrorKind::LoginRefused,
@@ -115,11 +127,11 @@ impl Life {
                             "the user's shell is nologin or can't be started, or its start-up files end it",
                         ));
                 }
-                Some((LOGIN, _)) if !echoed => prompted_before = true,
+                Some((LOGIN, _)) if stage != Stage::Seen => {}
                 Some((LOGIN, _)) if names_typed < TRIES => {
+                    (stage, silences) = (Stage::Half, 0);
                     names_typed += 1;
-                    echoed = false;
-                    self.console.send_line(user).await?;
+                    self.console.send(user.as_bytes()).await?;
                 }
                 Some((LOGIN, _)) => {
                     return Err(self.failure(
@@ -132,41 +144,57 @@ impl Life {
                 Some((ALIVE, found)) => {
                     let language = Language::named(&found.text());
                     let shell = ShellLine::start(self, user, password, language).await?;
-                    return Ok(Begun { shell, asked });
+                    return Ok(Begun { shell, asked: stage == Stage::Answered });
                 }
                 Some((WIZARD, _)) => {
                     shell_asked = false;
                     self.console.send(b"q").await?;
                 }
-                Some(_) if shell_asked || !begun => {}
+                Some(_) if shell_asked || !is_shells => {}
                 Some(_) => {
                     shell_asked = true;
                     self.console.send_line(&probe(&nonce)).await?;
                 }
                 None if self.is_asked_since(mark) => {
-                    (asked, begun) = (true, true);
-                    shell_asked = false;
-                    silences = 0;
+                    self.give(password, stage).await?;
+                    (stage, shell_asked, silences) = (Stage::Answered, false, 0);
                     mark = self.console.mark();
-                    self.console.send_secret(password).await?;
                 }
-                // The name was lost: agetty throws away what was typed before it opened the line.
-                None if prompted_before && silences > 2 && names_typed < TRIES => {
+                // The first name may be seen only now: its question would follow.
+                None if stage == Stage::Half && silences > 0 && self.ends_with(user) => {
+                    (stage, silences) = (Stage::Seen, 0);
+                    self.console.send(b"\r").await?;
+                }
+                // The prompt still waits for a name: agetty throws away what was typed before it opened the line.
+                None if matches!(stage, Stage::Typed | Stage::Half)
+                    && silences >= LOST
+                    && names_typed < TRIES
+                    && self.waits_for_a_name() =>
+                {
+                    (stage, silences) = (Stage::Half, 0);
                     names_typed += 1;
-                    prompted_before = false;
-                    silences = 0;
-                    self.console.send_line(user).await?;
+                    self.console.send(user.as_bytes()).await?;
                 }
                 // PAM takes its time over the password. What is typed meanwhile would be taken for a name, if it refuses.
-                None if asked && self.console.quiet_for() < DELAYED && self.is_silent_since(mark) => {}
+                None if stage == Stage::Answered
+                    && self.console.quiet_for() < DELAYED
+                    && self.is_silent_since(mark) => {}
                 // A shell without a prompt, or one that was not ready for the question.
-                None if asked || silences > 2 => {
+                None if stage == Stage::Answered || (stage != Stage::Half && silences >= LOST) => {
                     silences += 1;
                     self.console.send_line(&probe(&nonce)).await?;
                 }
                 None => silences += 1,
             }
         }
+    }
+
+    /// Answers the question for the password, without what may have been typed half before it.
+    async fn give(&self, password: &str, stage: Stage) -> Result {
+        if stage == Stage::Half {
+            self.console.send(EMPTY_LINE_KEY).await?;
+        }
+        self.console.send_secret(password).await
     }
 
     /// Whether nothing came since `mark` but ends of lines and the kernel's lines.

@@ -63,10 +63,16 @@ static LOGIN_PROMPT: LazyLock<Regex> =
 static SHELL_PROMPT: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"[$#%>❯»λ➜] ?\z").expect("a constant pattern"));
 
-fn shown(tail: &str) -> Shown {
+/// The last lines without what the kernel said in between.
+fn without_kernel(tail: &str) -> Vec<u8> {
     // A rendered text has lost its last newline, and a record ends in one.
     let mut text = without_records(format!("{tail}\n").as_bytes());
     text.truncate(text.trim_ascii_end().len());
+    text
+}
+
+fn shown(tail: &str) -> Shown {
+    let text = without_kernel(tail);
     if ASKED_AGAIN.is_match(&text) {
         Shown::AskedAgain
     } else if LOGIN_PROMPT.is_match(&text) {
@@ -94,6 +100,16 @@ impl Life {
     /// Whether the console shows that something waits there.
     pub(super) fn is_waiting(&self) -> bool {
         shown(&self.console.tail(LINES)) != Shown::Other
+    }
+
+    /// Whether this is the last thing on the console.
+    pub(super) fn ends_with(&self, text: &str) -> bool {
+        without_kernel(&self.console.tail(LINES)).ends_with(text.as_bytes())
+    }
+
+    /// Whether the last thing on the console asks for a name.
+    pub(super) fn waits_for_a_name(&self) -> bool {
+        matches!(shown(&self.console.tail(LINES)), Shown::Prompt | Shown::AskedAgain)
     }
 
     /// Finds out what waits.

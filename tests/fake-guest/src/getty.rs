@@ -28,6 +28,11 @@ pub fn run() -> io::Result<ExitCode> {
     }
     let Some(name) = ask_name(&mut tty, &settings, &run) else { return Ok(ExitCode::SUCCESS) };
     tty.sane();
+    if !settings.late_echo.is_zero() {
+        tty.hidden();
+        std::thread::sleep(settings.late_echo);
+        tty.print(&name);
+    }
     tty.print("\n");
     login(&mut tty, &settings, &run, name)
 }
@@ -62,10 +67,15 @@ fn begin_session(tty: &mut Tty, settings: &Settings, run: &Path, user: &User) ->
 fn ask_name(tty: &mut Tty, settings: &Settings, run: &Path) -> Option<String> {
     tty.raw();
     tty.flush_input();
+    let mut lost = settings.lost_names;
     loop {
         tty.print(&greeting(settings));
         let _ = init::request(run, "prompt");
-        let name = read_name(tty)?;
+        let mut name = read_name(tty, lost == 0 && settings.late_echo.is_zero())?;
+        while lost > 0 && !name.is_empty() {
+            lost -= 1;
+            name = read_name(tty, lost == 0)?;
+        }
         if !name.is_empty() {
             return Some(name);
         }
@@ -86,8 +96,8 @@ fn greeting(settings: &Settings) -> String {
     )
 }
 
-/// Reads bytes until Enter, echoing them. None: ctrl-C, ctrl-D, or the line is gone.
-fn read_name(tty: &mut Tty) -> Option<String> {
+/// Reads bytes until Enter, echoing them if it is told to. None: ctrl-C, ctrl-D, or the line is gone.
+fn read_name(tty: &mut Tty, echo: bool) -> Option<String> {
     let mut name: Vec<u8> = Vec::new();
     loop {
         // One byte at a time: what follows Enter is for whoever reads next.
@@ -107,8 +117,10 @@ fn read_name(tty: &mut Tty) -> Option<String> {
             0x03 | 0x04 => return None,
             byte => {
                 name.push(byte);
-                use std::io::Write as _;
-                let _ = tty.0.write_all(&[byte]);
+                if echo {
+                    use std::io::Write as _;
+                    let _ = tty.0.write_all(&[byte]);
+                }
             }
         }
     }
@@ -126,7 +138,7 @@ fn authenticate<'a>(tty: &mut Tty, settings: &'a Settings, mut name: String) -> 
             "Password: ",
             false,
             settings.login_timeout,
-            !settings.prompt_delay.is_zero(),
+            !(settings.prompt_delay.is_zero() && settings.late_echo.is_zero()),
         ) {
             Ok(password) => password,
             Err(why) => return gave_up(tty, settings, why),

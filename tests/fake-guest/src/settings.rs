@@ -96,6 +96,10 @@ pub struct Settings {
     /// `prompt-delay=MS`: agetty takes this long to answer Enter with its prompt. With it, neither agetty nor login
     /// discards what was typed before their questions.
     pub prompt_delay: Duration,
+    /// `late-echo=MS`: the name is taken, and login waits for the password, so long before the line shows either.
+    pub late_echo: Duration,
+    /// `lost-names=N`: the first N names are lost on the line.
+    pub lost_names: u32,
     /// `late-reset=yes`: QEMU tells of a reboot only when the next boot has reached its prompt.
     pub late_reset: bool,
     /// `login-delay=MS`: how long a wrong password takes; 20 ms by default, about 3 s in a real guest.
@@ -331,6 +335,8 @@ impl Default for Settings {
             ignore_poweroff: false,
             hang_at_shutdown: false,
             prompt_delay: Duration::ZERO,
+            late_echo: Duration::ZERO,
+            lost_names: 0,
             late_reset: false,
             login_delay: Duration::from_millis(20),
             tries: 5,

@@ -65,6 +65,14 @@ impl Tty {
         }
     }
 
+    /// No echo, as login sets the line before it asks for a password; what was typed before is thrown away.
+    pub fn hidden(&self) {
+        if let Ok(mut modes) = tcgetattr(&self.0) {
+            modes.local_modes.remove(LocalModes::ECHO);
+            let _ = tcsetattr(&self.0, OptionalActions::Flush, &modes);
+        }
+    }
+
     /// Prints `prompt` and reads a line, as PAM does: what was typed before the prompt is thrown away.
     pub fn ask(&mut self, prompt: &str, echo: bool, limit: Duration) -> Result<String, NoLine> {
         self.ask_keeping(prompt, echo, limit, false)

@@ -157,6 +157,8 @@ impl Settings {
             "ignore-poweroff" => self.ignore_poweroff = flag(value)?,
             "hang-at-shutdown" => self.hang_at_shutdown = flag(value)?,
             "prompt-delay" => self.prompt_delay = duration(value)?,
+            "late-echo" => self.late_echo = duration(value)?,
+            "lost-names" => self.lost_names = number(value)?,
             "late-reset" => self.late_reset = flag(value)?,
             "login-delay" => self.login_delay = duration(value)?,
             "tries" => self.tries = number(value)?,

@@ -23,6 +23,27 @@ async fn a_getty_that_answers_late_gets_the_name_once() {
     assert_eq!(fake.alice().await.succeed("whoami").await.unwrap().text(), "alice\n");
 }
 
+/// A name that is lost on the line is typed once more, and a password that is wrong then is refused once: accounts are locked
+/// after a few failures.
+#[tokio::test]
+async fn a_wrong_password_after_a_name_that_was_typed_twice_counts_once() {
+    let fake = Fake::boot(FakeVm::new().setting("lost-names", "1")).await;
+    let error = fake.machine.login("alice", "wrong").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LoginRefused, "{error}");
+    let said = fake.machine.console().tail(200);
+    assert_eq!(said.matches("Login incorrect").count(), 1, "{said}");
+    fake.alice().await.succeed("true").await.unwrap();
+}
+
+/// The line shows so late that the name was taken and the password is asked for that the name was typed again.
+#[tokio::test]
+async fn a_name_that_is_typed_at_a_question_for_the_password_is_no_wrong_password() {
+    let fake = Fake::boot(FakeVm::new().setting("late-echo", "5s")).await;
+    assert_eq!(fake.alice().await.succeed("whoami").await.unwrap().text(), "alice\n");
+    let said = fake.machine.console().tail(200);
+    assert!(!said.contains("Login incorrect"), "{said}");
+}
+
 #[tokio::test]
 async fn kernel_lines_in_the_middle_of_the_questions_do_not_keep_alice_out() {
     for noise in ["bytes:3", "bytes:5", "every:2ms"] {
