@@ -18,7 +18,7 @@ import time
 
 MIB = 1 << 20
 DIRTIED = 384
-ROUNDS = 3
+ROUNDS = 5
 FOLDER = sys.argv[1] if len(sys.argv) > 1 else "."
 
 

@@ -312,7 +312,7 @@ impl ShellLine {
     ) -> Result<Until<T>> {
         let deadline = Instant::now() + limit;
         if tokio::time::timeout_at(deadline, self.settle()).await.is_err() {
-            let collector = Running::new(&self.user, f64::NAN).finish();
+            let collector = self.at_no_time().finish();
             return Ok(Until::Ended(Box::new(Ended::Interrupted { collector, regained: Ok(()) })));
         }
         let mut running = None;
