@@ -95,3 +95,14 @@ fn a_template_whose_clones_all_fail_is_made_again_once_and_then_left_alone() {
     std::fs::remove_dir_all(case.path("cache/accelerator")).unwrap();
     assert_eq!(count(&told(&case, "ok"), "cloned"), 2);
 }
+
+/// What its kernel said of the stall would be in each clone.
+#[test]
+fn a_machine_whose_kernel_stalled_becomes_no_template() {
+    let case = Case::fake();
+    let stall = r"kernel-noise=every:1ms noise-from=services noise-limit=1 noise-text=watchdog:\sBUG:\ssoft\slockup\s-\sCPU#0\sstuck\sfor\s22s!\s[swapper/0:0]";
+    let said = told(&case, &format!("ok {stall}"));
+    assert!(cold(&said).contains("whose kernel stalled"), "{said:#?}");
+    assert_eq!(case.templates().len(), 0, "{said:#?}");
+    assert_eq!(count(&told(&case, "ok"), "cloned"), 2);
+}
