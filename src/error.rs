@@ -57,6 +57,8 @@ pub(crate) enum Doubt {
     Passing,
     /// It may be KVM, or the guest: the same guest under TCG shows which.
     Suspected,
+    /// The guest was silent, and was not waited for as long as a slow host needs.
+    Hasty,
 }
 
 /// The kind of an [`Error`], for code that decides by it.

@@ -19,6 +19,7 @@ use super::waiting::ends_at_a_shell;
 use super::{Alone, Life, Line, Machine, Shared};
 use crate::build::BuiltVm;
 use crate::console::{Console, ConsoleOptions, Mark, Pattern, Watch};
+use crate::error::Doubt;
 use crate::mutex::lock;
 use crate::qemu::accelerator::{self, Choice, Trial};
 use crate::qemu::{Disk, Exit, Launch, Memory, Qemu, RunDirectory, Standstill, foreseen_reach};
@@ -38,6 +39,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 const SHELL: Duration = Duration::from_secs(3);
 /// Where KVM is not proven, the processors of a guest that has not said a word for so long are looked at.
 const FIRST_WORD: Duration = Duration::from_secs(2);
+/// Where KVM hardly ever runs a guest, one that has not said a word for so long is given up.
+const FIRST_WORD_AT_MOST: Duration = Duration::from_secs(8);
 /// How often a wait for the next phase looks at how long the console has been quiet.
 const LOOK: Duration = Duration::from_millis(500);
 /// From the start to the login prompt on a host of speed 1.
@@ -221,7 +224,7 @@ impl Plan {
         let control = Control::new(ours, self.shell_control)?;
         control.follow(&qemu, choice.speed);
         let console = self.attach(&qemu, stream, transcript.clone(), choice.speed, Vec::new())?;
-        let tried = choice.is_tried().then_some(&qemu);
+        let tried = choice.is_tried().then_some((&qemu, choice.is_hasty()));
         let boot =
             Boot { name, console: &console, events, started, speed: choice.speed, asked_at: None, tried };
         let booted = boot.to_login_prompt(self.limit(choice.speed)).await;
@@ -352,8 +355,8 @@ pub(super) struct Boot<'a> {
     speed: Speed,
     /// Where the console was when a reboot was asked for.
     asked_at: Option<Mark>,
-    /// The boot shows whether KVM runs this guest.
-    tried: Option<&'a Qemu>,
+    /// The boot shows whether KVM runs this guest. And whether one that says nothing is not waited for long.
+    tried: Option<(&'a Qemu, bool)>,
 }
 
 /// What only the beginning of a boot prints.
@@ -436,12 +439,16 @@ impl<'a> Boot<'a> {
                         .took(self.started.elapsed(), limit));
                 }
                 Err(_) => {
-                    if let Some(qemu) = self.tried
+                    if let Some((qemu, hasty)) = self.tried
                         && self.console.written() == 0
                         && self.started.elapsed() >= FIRST_WORD
-                        && let Some((spent, place)) = standstill.look(qemu).await
                     {
-                        return Err(self.stands_still(spent, &place));
+                        if let Some((spent, place)) = standstill.look(qemu).await {
+                            return Err(self.stands_still(spent, &place));
+                        }
+                        if hasty && self.started.elapsed() >= FIRST_WORD_AT_MOST {
+                            return Err(self.no_word_yet());
+                        }
                     }
                     let quiet = self.console.quiet_for();
                     let is_up = services || self.began_before();
@@ -490,6 +497,16 @@ impl<'a> Boot<'a> {
             spent.as_secs_f64()
         );
         self.report(ErrorKind::BootStalled, what).section("standstill", how)
+    }
+
+    /// Not a word, where KVM hardly ever runs a guest.
+    fn no_word_yet(&self) -> Error {
+        let seconds = FIRST_WORD_AT_MOST.as_secs();
+        let what = format!(
+            "the machine printed nothing at all on its serial console within {seconds} s, and KVM of this host \
+             (kvm_pvm) hardly ever runs a guest"
+        );
+        self.report(ErrorKind::BootStalled, &what).doubted(Some(Doubt::Hasty))
     }
 
     /// Nothing came for so long, not even after Enter was pressed: says what that means.

@@ -29,6 +29,12 @@ pub(crate) struct Around {
     misc: String,
 }
 
+/// Whether KVM of this host runs guests without the processor's virtualization (kvm_pvm). It emulates the firmware one
+/// instruction after the other, which takes it 10 s and more, and runs no kernel that was not made for it.
+pub(crate) fn emulates() -> bool {
+    Path::new("/sys/module/kvm_pvm").exists()
+}
+
 /// Opens the device as QEMU does; `None` when that works.
 pub(crate) fn refusal(device: &Path) -> Option<Refusal> {
     let error = OpenOptions::new().read(true).write(true).open(device).err()?;

@@ -199,7 +199,7 @@ impl Qemu {
             matches!(error.kind(), BootLoop | BootStalled | GuestStopped | NoLoginPrompt | Timeout)
                 .then_some(Doubt::Suspected)
         };
-        let doubt = said.and_then(|(_, cause)| cause.kvm).or(exit).or_else(silent);
+        let doubt = said.and_then(|(_, cause)| cause.kvm).or(exit).or(error.doubt()).or_else(silent);
         error.doubted(doubt)
     }
 

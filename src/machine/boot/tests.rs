@@ -185,7 +185,18 @@ async fn a_guest_that_stands_on_one_instruction_is_given_up_and_one_that_is_slow
         assert_eq!(machine.qemu().accelerator(), Accelerator::Kvm);
         machine.stop().await;
     };
-    tokio::join!(given_up, waited_for);
+    // It is late, and KVM of this host hardly ever runs a guest.
+    let hurried = async {
+        let host = Host::new();
+        let vm = host.write(FakeVm::new().setting("kvm", "late"));
+        let trial = Trial::on_a_host(&vm, host.folder.path(), false, &host.options().events);
+        let machine = Machine::tried(&vm, host.options(), trial.on_a_host_that_emulates(true)).await.unwrap();
+        let notes = host.told().1;
+        assert!(notes.len() == 1 && notes[0].contains("within 8 s"), "{notes:?}");
+        assert_eq!(machine.qemu().accelerator(), Accelerator::Tcg);
+        machine.stop().await;
+    };
+    tokio::join!(given_up, waited_for, hurried);
 }
 
 #[tokio::test]

@@ -41,6 +41,9 @@ pub(super) struct Finding {
     pub(super) reason: String,
     /// KVM may not be the cause: it holds until a boot under TCG has shown which.
     pub(super) suspected: bool,
+    /// The guest was not waited for as long as a slow host needs: no boot under TCG confirms it, and after it the next boot
+    /// under KVM is waited for.
+    pub(super) hasty: bool,
 }
 
 /// A finding as it is written down.
@@ -58,6 +61,8 @@ struct Written {
     /// For a suspicion: when it ends, in seconds since 1970.
     #[serde(default)]
     until: Option<u64>,
+    #[serde(default)]
+    hasty: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,7 +83,7 @@ impl Memory {
     }
 
     pub(super) fn remember(&self, finding: &Finding) {
-        let Finding { accelerator, cpu, reason, suspected } = finding;
+        let Finding { accelerator, cpu, reason, suspected, hasty } = finding;
         let written = Written {
             boot: boot(),
             accelerator: *accelerator,
@@ -86,6 +91,7 @@ impl Memory {
             cpu: cpu.map(str::to_owned),
             proven: *accelerator == Accelerator::Kvm,
             until: suspected.then(|| now().saturating_add(SUSPECTED_FOR.as_secs())),
+            hasty: *hasty,
         };
         if let Err(error) = self.write(&self.finding(), &written) {
             tracing::debug!(%error, "what was found about KVM is not remembered");
@@ -94,9 +100,14 @@ impl Memory {
 
     /// A boot under TCG has shown that the guest is fine: KVM was the cause.
     pub(super) fn confirm(&self) {
-        if let Some(found) = self.recall().filter(|found| found.suspected) {
+        if let Some(found) = self.recall().filter(|found| found.suspected && !found.hasty) {
             self.remember(&Finding { suspected: false, ..found });
         }
+    }
+
+    /// Whether a hasty suspicion of this boot of the host is over.
+    pub(super) fn was_hasty(&self) -> bool {
+        read::<Written>(&self.finding()).is_some_and(|written| written.hasty && written.boot == boot())
     }
 
     /// A boot under TCG has failed as well: nothing is known about KVM.
@@ -177,14 +188,14 @@ fn findings(folder: &Path, ending: &str) -> std::io::Result<Vec<PathBuf>> {
 
 /// The finding in a file, if it holds now.
 fn recalled(path: &Path) -> Option<Finding> {
-    let Written { boot: its, accelerator, reason, cpu, proven, until } = read(path)?;
+    let Written { boot: its, accelerator, reason, cpu, proven, until, hasty } = read(path)?;
     let holds = its == boot() && until.is_none_or(|until| now() < until);
     let proven = proven || accelerator == Accelerator::Tcg;
     let cpu = match cpu {
         Some(cpu) => Some(processor::named(&cpu)?),
         None => None,
     };
-    (holds && proven).then_some(Finding { accelerator, cpu, reason, suspected: until.is_some() })
+    (holds && proven).then_some(Finding { accelerator, cpu, reason, suspected: until.is_some(), hasty })
 }
 
 fn now() -> u64 {
@@ -271,7 +282,7 @@ mod tests {
 
     fn proof() -> Finding {
         let reason = "it works".to_owned();
-        Finding { accelerator: Accelerator::Kvm, cpu: None, reason, suspected: false }
+        Finding { accelerator: Accelerator::Kvm, cpu: None, reason, suspected: false, hasty: false }
     }
 
     #[test]
@@ -321,6 +332,16 @@ mod tests {
         memory.remember(&suspicion);
         memory.acquit();
         assert_eq!(memory.recall(), None);
+
+        let hasty = Finding { hasty: true, ..suspicion };
+        memory.remember(&hasty);
+        memory.confirm();
+        assert!(memory.recall().is_some_and(|found| found.suspected), "TCG confirms no haste");
+        let text = fs::read_to_string(memory.finding()).unwrap();
+        fs::write(memory.finding(), text.replace(r#""until":"#, r#""until":1,"was":"#)).unwrap();
+        assert!(memory.recall().is_none() && memory.was_hasty());
+        memory.remember(&proof());
+        assert!(!memory.was_hasty());
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub struct Choice {
     forced: bool,
     /// The next boot shows whether KVM works.
     tried: bool,
+    /// And a guest that says nothing is not waited for long.
+    hasty: bool,
 }
 
 impl Choice {
@@ -80,7 +82,7 @@ impl Choice {
         memory: &Memory,
     ) -> Self {
         let speed = memory.speed(accelerator).unwrap_or_else(|| guess(accelerator));
-        Self { accelerator, cpu, reason: reason.into(), speed, forced: false, tried: false }
+        Self { accelerator, cpu, reason: reason.into(), speed, forced: false, tried: false, hasty: false }
     }
 
     /// The choice for a machine that is started again: what it ran with before.
@@ -95,6 +97,11 @@ impl Choice {
     /// Whether the boot that it is for shows if KVM works.
     pub(crate) fn is_tried(&self) -> bool {
         self.tried
+    }
+
+    /// Whether a guest that says nothing is not waited for long in that boot.
+    pub(crate) fn is_hasty(&self) -> bool {
+        self.hasty
     }
 
     /// Whether it is what was found.

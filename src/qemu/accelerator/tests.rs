@@ -143,6 +143,28 @@ fn a_silent_boot_means_tcg_once_tcg_has_shown_that_the_guest_is_fine() {
 }
 
 #[test]
+fn a_guest_that_was_not_waited_for_is_never_remembered_as_one_that_kvm_does_not_run() {
+    let host = Host::new();
+    let mut trial = host.trial(Wish::None).on_a_host_that_emulates(true);
+    assert!(
+        trial.choice().is_hasty() && !host.trial(Wish::Kvm).on_a_host_that_emulates(true).choice().is_hasty()
+    );
+    trial.failed(silent().doubted(Some(Doubt::Hasty))).unwrap();
+    trial.succeeded(Speed::new(8.0));
+    assert_eq!(host.next(), Accelerator::Tcg, "for a while");
+    let findings = host.folder.path().join("cache");
+    let mut files = std::fs::read_dir(&findings).unwrap().map(|entry| entry.unwrap().path());
+    let finding = files.find(|path| path.to_string_lossy().ends_with("-kvm.json")).unwrap();
+    let text = std::fs::read_to_string(&finding).unwrap();
+    std::fs::write(&finding, text.replace(r#""until":"#, r#""until":1,"was":"#)).unwrap();
+    let mut trial = host.trial(Wish::None).on_a_host_that_emulates(true);
+    assert_eq!((trial.choice().is_tried(), trial.choice().is_hasty()), (true, false));
+    trial.failed(silent()).unwrap();
+    trial.succeeded(Speed::new(8.0));
+    assert!(!host.trial(Wish::None).choice().is_tried(), "now it was waited for");
+}
+
+#[test]
 fn another_machine_that_runs_under_tcg_says_nothing_of_the_one_that_fell_silent() {
     let host = Host::new();
     let mut silent_one = host.trial(Wish::None);

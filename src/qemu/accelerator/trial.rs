@@ -47,7 +47,9 @@ impl Trial {
     /// no folder for the cache.
     pub(crate) fn begin(vm: &BuiltVm, events: &Events) -> Result<Self> {
         let memory = super::memory_of(vm)?;
-        Ok(Self::with(memory, Path::new(super::DEVICE), Wish::of_environment()?, events, &super::TOLD))
+        let trial =
+            Self::with(memory, Path::new(super::DEVICE), Wish::of_environment()?, events, &super::TOLD);
+        Ok(trial.on_a_host_that_emulates(kvm_device::emulates()))
     }
 
     pub(super) fn with(
@@ -74,6 +76,12 @@ impl Trial {
             events,
             told,
         }
+    }
+
+    /// Where KVM hardly ever runs a guest, one that says nothing is not waited for long: once, since it may be slow after all.
+    pub(crate) fn on_a_host_that_emulates(mut self, emulates: bool) -> Self {
+        self.choice.hasty = emulates && self.choice.tried && !self.memory.was_hasty();
+        self
     }
 
     /// Of a machine whose disk stays from run to run, or does not.
@@ -180,8 +188,9 @@ impl Trial {
             Some(cause) => format!("{reason} ({cause})"),
             None => reason,
         };
-        let suspected = doubt == Doubt::Suspected;
-        let finding = Finding { accelerator: Accelerator::Tcg, cpu: None, reason, suspected };
+        let hasty = doubt == Doubt::Hasty;
+        let suspected = doubt == Doubt::Suspected || hasty;
+        let finding = Finding { accelerator: Accelerator::Tcg, cpu: None, reason, suspected, hasty };
         if doubt != Doubt::Passing {
             self.memory.remember(&finding);
         }
@@ -233,7 +242,13 @@ impl Trial {
             return;
         }
         let reason = if cpu.is_some() { self.choice.reason.clone() } else { PROVEN.to_owned() };
-        self.memory.remember(&Finding { accelerator, cpu, reason: reason.clone(), suspected: false });
+        self.memory.remember(&Finding {
+            accelerator,
+            cpu,
+            reason: reason.clone(),
+            suspected: false,
+            hasty: false,
+        });
         if tried || cpu.is_some() {
             note_once(&Choice { reason, ..self.choice.clone() }, &self.events, self.told);
         }

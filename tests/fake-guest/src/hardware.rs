@@ -59,7 +59,7 @@ struct Machine {
 }
 
 /// How long a guest that comes late says nothing.
-const LATE: Duration = Duration::from_secs(6);
+const LATE: Duration = Duration::from_secs(10);
 
 /// How one boot ended.
 enum Ended {

@@ -284,7 +284,7 @@ pub enum Kvm {
     Hang,
     /// Not a word: the processor uses all its time for one instruction.
     Stuck,
-    /// Not a word for 6 s, in which the processor goes on; then it boots.
+    /// Not a word for 10 s, in which the processor goes on; then it boots.
     Late,
     /// The firmware speaks, then QEMU stops the guest.
     InternalError,
