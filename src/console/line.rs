@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub(super) struct Line {
     pub(super) speed: Speed,
     pub(super) window: usize,
     pub(super) transcript: Option<PathBuf>,
+    /// So many lines were looked through for trouble before this machine began: see [`Console::judged`].
+    pub(super) judged: AtomicUsize,
 }
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -184,6 +187,7 @@ impl Console {
             bell: Notify::new(),
             news: Notify::new(),
             transcript: options.transcript,
+            judged: AtomicUsize::new(0),
             turn: tokio::sync::Mutex::new(()),
             writer: tokio::sync::Mutex::new(writer),
             speed: options.speed,
@@ -303,6 +307,16 @@ impl Console {
     /// Has a secret masked that was typed before this console was attached.
     pub(crate) fn mask(&self, secret: &str) {
         self.0.line.engine().secrets.add(secret.as_bytes());
+    }
+
+    /// So many lines at the beginning were looked through for trouble when a template was made of the machine that said them.
+    pub(crate) fn judged(&self) -> usize {
+        self.0.line.judged.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`Console::judged`].
+    pub(crate) fn are_judged(&self, lines: usize) {
+        self.0.line.judged.store(lines, Ordering::Relaxed);
     }
 
     /// Where the transcript is.

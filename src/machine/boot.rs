@@ -232,6 +232,7 @@ impl Plan {
         let start = booted.as_ref().map(|speed| Start {
             speed: speed.factor(),
             secrets: console.secrets(),
+            judged: console.judged(),
             console: Standing::AtLogin,
         });
         answers.started(start, &console);

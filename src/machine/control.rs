@@ -128,14 +128,16 @@ impl Control {
         }
     }
 
-    /// In a guest that is about to go on.
+    /// In a guest that is about to go on. What its kernel had logged `is_judged` where it was told when the guest was saved.
     pub(super) async fn resume(
         line: StdStream,
         shell: bool,
         name: &str,
         saved: &SavedControl,
+        is_judged: bool,
     ) -> Result<Self> {
         let control = Self::new(line, shell)?;
+        control.kernel.goes_on(&saved.kernel, is_judged);
         control.open_again(name, saved).await?;
         Ok(control)
     }
@@ -155,7 +157,6 @@ impl Control {
         if let Some((user, password)) = &saved.credentials {
             self.remember(Credentials { user: user.clone(), password: Secret::new(password) });
         }
-        self.kernel.goes_on(&saved.kernel);
         if let Some(SavedRoot { channel, nonce }) = &saved.root {
             let copy = self.line.try_clone().and_then(UnixStream::from_std);
             let stream = copy.map_err(|error| Error::io("copy a socket", &error))?;
@@ -482,7 +483,7 @@ mod tests {
             "credentials": null
         }"#;
         let saved: SavedControl = serde_json::from_str(saved).unwrap();
-        let control = Control::resume(ours, false, "server", &saved).await.unwrap();
+        let control = Control::resume(ours, false, "server", &saved, false).await.unwrap();
         (control, UnixStream::from_std(theirs).unwrap())
     }
 

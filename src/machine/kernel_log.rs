@@ -55,6 +55,8 @@ struct State {
     boot: u64,
     /// The number of the next record of this kernel.
     next: u64,
+    /// Records of this kernel before this number were judged when a template was made.
+    judged_to: u64,
     /// How the telling stands in this boot.
     telling: Telling,
     /// So many channels may still tell something.
@@ -117,6 +119,8 @@ pub(super) struct Noted {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct SavedLog {
     next: u64,
+    #[serde(default)]
+    judged_to: u64,
     #[serde(default)]
     clock: KernelClock,
     noted: Noted,
@@ -215,16 +219,19 @@ impl State {
 }
 
 impl KernelLog {
-    /// The machine goes on from a saved moment. What was noted since stays noted.
-    pub(super) fn goes_on(&self, saved: &SavedLog) {
+    /// The machine goes on from a saved moment. What was noted since stays noted. What the moment has in its log `is_judged`
+    /// where that was told when it was saved.
+    pub(super) fn goes_on(&self, saved: &SavedLog, is_judged: bool) {
         let mut state = lock(&self.0.state);
         state.boot += 1;
         state.next = saved.next;
         state.newest = None;
         state.clock = saved.clock;
+        state.judged_to = if is_judged { saved.next } else { saved.judged_to };
         state.telling = Telling::NotBegun;
         state.cut_off = false;
-        for (name, line) in &saved.noted.found {
+        let found: &[_] = if is_judged { &[] } else { &saved.noted.found };
+        for (name, line) in found {
             if !state.noted.found.iter().any(|(_, known)| known == line) {
                 state.noted.found.push((name.clone(), line.clone()));
             }
@@ -235,7 +242,9 @@ impl KernelLog {
                 state.noted.judged.push(line.clone());
             }
         }
-        saved.noted.incomplete.iter().for_each(|why| state.noted.lacks(why.clone()));
+        if !is_judged {
+            saved.noted.incomplete.iter().for_each(|why| state.noted.lacks(why.clone()));
+        }
     }
 
     /// Asks what serves `channel` how this kernel's clock differs from the uptime. Until it answers, what was known holds.
@@ -278,7 +287,12 @@ impl KernelLog {
     /// What to save of it.
     pub(super) fn saved(&self) -> SavedLog {
         let state = self.judged();
-        SavedLog { next: state.next, clock: state.clock, noted: state.noted.clone() }
+        SavedLog {
+            next: state.next,
+            judged_to: state.judged_to,
+            clock: state.clock,
+            noted: state.noted.clone(),
+        }
     }
 
     /// Has the helper that serves `channel` tell the log: all of it, or, where it `goes_on` from a saved moment, what
@@ -307,6 +321,7 @@ impl KernelLog {
         state.next = 0;
         state.newest = None;
         state.clock = KernelClock::default();
+        state.judged_to = 0;
         state.telling = Telling::NotBegun;
         if std::mem::take(&mut state.cut_off) {
             state.noted.lacks(
@@ -465,6 +480,10 @@ impl Teller {
         let is_old = self.from_the_start && self.since.elapsed() < CATCHES_UP;
         if its_kernel_runs {
             state.newest = Some((record.time(), heard));
+            // A channel that is opened again tells all that the kernel still has.
+            if record.number < state.judged_to {
+                return;
+            }
         }
         let logged = is_old.then_some((record.time(), self.boot));
         record.lines().for_each(|line| state.look_at(line, heard, logged));

@@ -63,6 +63,7 @@ impl Plan {
         // The boot is over, whatever it said.
         console.set_watch(Watch::Off);
         replay.up(&start, &console);
+        console.are_judged(start.judged);
         console.set_watch(Watch::Session);
         events.send(Event::Phase { machine: name.clone(), phase: "replayed".to_owned(), at: Duration::ZERO });
         let line = match start.console {

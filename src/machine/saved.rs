@@ -4,6 +4,7 @@
 //! on the console, where the control channel stands, what the console has said so far. With these a clone is
 //! the machine that was saved, for the scenario as for the guest.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,10 +25,11 @@ use super::waiting::is_at_prompt;
 use super::{Life, Line, Machine, MachineOptions, Session};
 use crate::build::BuiltVm;
 use crate::console::{Console, Watch};
+use crate::mutex::lock;
 use crate::qemu::accelerator::Trial;
 use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved};
 use crate::template::Use;
-use crate::{Error, ErrorKind, Event, Result, Speed};
+use crate::{Error, ErrorKind, Event, Events, Result, Speed};
 
 /// What the host knows, in a template's folder. It holds the password that sudo is answered with.
 const KNOWN_FILE: &str = "known.json";
@@ -42,6 +44,8 @@ const RESTLESS: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(5);
 /// A clone has this long to answer on a fast host as well: others may start at the same time.
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
+/// So many lines of trouble are kept, for one note.
+const TROUBLE: usize = 10;
 /// A clone is asked this often on its console: a byte may be lost while it wakes up.
 const PRESSES: u32 = 2;
 
@@ -50,6 +54,12 @@ pub(super) struct Known {
     speed: f64,
     line: KnownLine,
     pub(super) control: SavedControl,
+    /// So many lines of the console were judged when this machine began.
+    #[serde(default)]
+    judged: usize,
+    /// What its kernel said since that shows trouble: it is told to whom the template is made for.
+    #[serde(default)]
+    trouble: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,7 +97,8 @@ impl Machine {
         let _step = life.step("save the machine");
         let (mut control, held) = life.while_it_runs(life.save_control(&mut channels)).await?;
         // Judged once: clones have nothing to do with it.
-        if let Some(line) = life.stalls()?.first() {
+        let said = life.look_before_save().await?;
+        if let Some(line) = said.stalls.first() {
             let summary =
                 format!("{}: no template is made of a machine whose kernel stalled: {line}", life.name);
             return Err(Error::new(ErrorKind::Host, summary));
@@ -96,7 +107,8 @@ impl Machine {
         life.settle().await;
         let started = Instant::now();
         let saved = async {
-            let known = life.known(&line, control)?;
+            let mut known = life.known(&line, control)?;
+            known.trouble = said.others.into_iter().take(TROUBLE).collect();
             life.qemu.save(&self.shared.run_dir, folder).await.map(|saved| (known, saved))
         };
         let known = match saved.await {
@@ -141,7 +153,7 @@ impl Machine {
     ) -> Result<Self> {
         let plan = Plan { disk: Disk::Fresh, ..Plan::of(vm, options) };
         let run_dir = Arc::new(RunDirectory::create()?);
-        let life = plan.resume(&run_dir, run_dir.transcript(), &template.folder, to_save).await?;
+        let life = plan.resume(&run_dir, run_dir.transcript(), &template, to_save).await?;
         Ok(Self::living(plan, run_dir, life, Some(template.lock)))
     }
 
@@ -151,8 +163,8 @@ impl Machine {
         let line = life.line.lock().await;
         if let Answers::Written(book) = &life.answers {
             let console = &life.console;
-            let (speed, secrets) = (life.speed.factor(), console.secrets());
-            book.moment(Start { speed, secrets, console: line.standing(console) }, console);
+            let (speed, secrets, judged) = (life.speed.factor(), console.secrets(), console.judged());
+            book.moment(Start { speed, secrets, judged, console: line.standing(console) }, console);
         }
     }
 
@@ -169,6 +181,24 @@ impl Known {
     /// That of the host.
     pub(super) fn speed(&self) -> Speed {
         Speed::new(self.speed)
+    }
+
+    /// Says what the kernel of the template had said. The same only once per process, however many clones there are.
+    fn tell_once(&self, machine: &str, events: &Events) {
+        static TOLD: std::sync::Mutex<BTreeSet<String>> = std::sync::Mutex::new(BTreeSet::new());
+        let Some(first) = self.trouble.first() else { return };
+        if !lock(&TOLD).insert(format!("{machine} {first}")) {
+            return;
+        }
+        let more = match self.trouble.len() {
+            1 => String::new(),
+            // Some may be left out.
+            TROUBLE => " (and others)".to_owned(),
+            all => format!(" (and {} more)", all - 1),
+        };
+        events.note(format!(
+            "{machine} goes on from a template whose kernel's messages were judged when it was made: {first}{more}"
+        ));
     }
 
     /// The password of whoever is logged in on the console.
@@ -203,15 +233,17 @@ impl Line {
 }
 
 impl Plan {
-    /// A machine that goes on from what is in `folder`; to be saved again, perhaps.
+    /// A machine that goes on from a template; to be saved again, perhaps. Trouble in what the kernel had said by then is that of
+    /// the machine for which the template was made, and of no other.
     pub(super) async fn resume(
         &self,
         run_dir: &Arc<RunDirectory>,
         transcript: PathBuf,
-        folder: &Path,
+        template: &Use,
         to_save: Option<&Path>,
     ) -> Result<Life> {
         let started = Instant::now();
+        let Use { folder, is_new, .. } = template;
         let read = |file: &str| {
             let path = folder.join(file);
             fs::read(&path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))
@@ -235,7 +267,7 @@ impl Plan {
             events: events.clone(),
         };
         let (qemu, stream) = Qemu::resume(resume).await?;
-        let control = Control::resume(ours, self.shell_control, &name, &known.control).await?;
+        let control = Control::resume(ours, self.shell_control, &name, &known.control, !is_new).await?;
         let speed = known.speed();
         control.follow(&qemu, speed);
         events.send(Event::HostSpeed {
@@ -246,6 +278,13 @@ impl Plan {
         let console = self.attach(&qemu, stream, transcript, speed, past)?;
         console.set_watch(Watch::Session);
         qemu.came_up();
+        if *is_new {
+            console.are_judged(known.judged);
+        } else {
+            let (said, _) = console.log_that_is_left()?;
+            console.are_judged(said.matches('\n').count());
+            known.tell_once(&name, &events);
+        }
         if let Some(password) = known.password() {
             console.mask(password);
         }
@@ -263,8 +302,11 @@ impl Plan {
             at: started.elapsed(),
         });
         let book = Book::open(&run_dir.answers());
-        let (factor, secrets) = (speed.factor(), console.secrets());
-        book.started(Ok(Start { speed: factor, secrets, console: line.standing(&console) }), &console);
+        let (factor, secrets, judged) = (speed.factor(), console.secrets(), console.judged());
+        book.started(
+            Ok(Start { speed: factor, secrets, judged, console: line.standing(&console) }),
+            &console,
+        );
         let answers = Answers::Written(book);
         let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
         let life = Life { name, console, qemu, events, speed, control, line, answers, _run_dir };
@@ -316,7 +358,8 @@ impl Life {
             }
             Line::Lost(why) => return Err(self.session_ended("save", why)),
         };
-        Ok(Known { speed: self.speed.factor(), line, control })
+        let (speed, judged) = (self.speed.factor(), self.console.judged());
+        Ok(Known { speed, line, control, judged, trouble: Vec::new() })
     }
 
     /// Writes it, and what the console has said so far.

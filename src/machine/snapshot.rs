@@ -186,8 +186,8 @@ impl Machine {
         control.awaken(old.limit(OPEN)).await?;
         let line = snapshot.known.line();
         let book = Book::open(&run_dir.answers());
-        let (speed, secrets) = (old.speed.factor(), console.secrets());
-        book.started(Ok(Start { speed, secrets, console: line.standing(&console) }), &console);
+        let (speed, secrets, judged) = (old.speed.factor(), console.secrets(), console.judged());
+        book.started(Ok(Start { speed, secrets, judged, console: line.standing(&console) }), &console);
         Ok(Life {
             name: old.name.clone(),
             console,
@@ -213,7 +213,7 @@ impl Machine {
     async fn control_of(&self, ours: StdStream, snapshot: &Snapshot, qemu: &Qemu) -> Result<Control> {
         let speed = snapshot.known.speed();
         let shell_only = self.shared.plan.shell_control;
-        let control = Control::resume(ours, shell_only, self.name(), &snapshot.known.control).await?;
+        let control = Control::resume(ours, shell_only, self.name(), &snapshot.known.control, false).await?;
         control.follow(qemu, speed);
         Ok(control)
     }

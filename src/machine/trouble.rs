@@ -17,8 +17,8 @@ use tokio::sync::OnceCell;
 
 use super::answers::{Bytes, IN_PASSING};
 use super::console_checks::{
-    Finding, HUNG_TASK, INCOMPLETE_KERNEL_LOG, INCOMPLETE_TRANSCRIPT, UNANSWERED, check_console, same_record,
-    stamp, unless_known,
+    Finding, HUNG_TASK, INCOMPLETE_KERNEL_LOG, INCOMPLETE_TRANSCRIPT, UNANSWERED, check_console,
+    is_the_kernels, same_record, stamp, unless_known,
 };
 use super::kernel_log::{KernelLog, Noted, Telling};
 use super::{Life, Machine, dbus, stall};
@@ -63,6 +63,15 @@ pub(crate) struct Trouble {
     excused: Vec<(String, String)>,
     /// What could not be looked at.
     pub(crate) gaps: Vec<Gap>,
+}
+
+/// What the kernel of a machine has said that is to be saved.
+#[derive(Debug)]
+pub(super) struct BeforeSave {
+    /// That something took too long, which was not the host's doing.
+    pub(super) stalls: Vec<String>,
+    /// Other trouble, which was not judged before.
+    pub(super) others: Vec<String>,
 }
 
 /// Whether a machine stands still, asked of QEMU once in a look at the machine, and only where that matters.
@@ -283,6 +292,9 @@ impl Life {
             Ok((log, why)) => {
                 let mut when = Came::on(&self.console);
                 for finding in check_console(&log, &[]) {
+                    if self.is_judged(&finding) {
+                        continue;
+                    }
                     match Excuse::of(&finding, self.control.kernel(), || when.came(&finding.line)) {
                         Excuse::None => trouble.on_console.push(finding),
                         Excuse::Known => {}
@@ -297,25 +309,41 @@ impl Life {
         }
     }
 
-    /// The lines by which a machine that is to be saved would be found to have stalled. What the host did is settled with this: its
-    /// clones are not asked about it.
-    pub(super) fn stalls(&self) -> Result<Vec<String>> {
+    /// Whether a line was told to whom the template was made for that this machine goes on from.
+    fn is_judged(&self, finding: &Finding) -> bool {
+        finding.number <= self.console.judged() && is_the_kernels(finding)
+    }
+
+    /// What the kernel of a machine that is to be saved has said. What the host did is settled with this: clones are not asked
+    /// about it.
+    pub(super) async fn look_before_save(&self) -> Result<BeforeSave> {
+        if self.control.root().is_some_and(|root| root.way() == Way::Shell) {
+            // Else it would be read in each clone.
+            self.look_at_kernel_log(&Standstill::default()).await;
+        }
         let (log, _) = self.console.log_that_is_left()?;
         let kernel = self.control.kernel();
-        let mut stalls: Vec<String> = Vec::new();
         let mut excused = Vec::new();
         let mut when = Came::on(&self.console);
-        for finding in check_console(&log, &[]) {
-            match Excuse::of(&finding, self.control.kernel(), || when.came(&finding.line)) {
-                Excuse::None if finding.check == HUNG_TASK => stalls.push(finding.line),
+        let (mut stalls, mut others) = (Vec::new(), Vec::new());
+        let on_console = check_console(&log, &[]);
+        for finding in on_console.into_iter().filter(|finding| !self.is_judged(finding)) {
+            match Excuse::of(&finding, kernel, || when.came(&finding.line)) {
+                Excuse::None if is_the_kernels(&finding) => others.push(finding),
                 Excuse::None | Excuse::Known => {}
                 Excuse::New(_) => excused.push(finding.line),
             }
         }
         kernel.are_judged(excused.into_iter());
-        let in_log = kernel.noted().findings().into_iter().filter(|finding| finding.check == HUNG_TASK);
-        stalls.extend(in_log.map(|finding| finding.line));
-        Ok(stalls)
+        others.extend(unless_known(kernel.noted().findings(), &others));
+        others.retain(|finding| {
+            let is_stall = finding.check == HUNG_TASK;
+            if is_stall {
+                stalls.push(finding.line.clone());
+            }
+            !is_stall
+        });
+        Ok(BeforeSave { stalls, others: others.into_iter().map(|finding| finding.line).collect() })
     }
 
     /// What was told of the kernel's log, once all is told that was logged up to now.

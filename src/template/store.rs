@@ -33,6 +33,8 @@ pub struct Use {
     pub folder: PathBuf,
     /// Locked; let go when the last clone is gone.
     pub lock: File,
+    /// It was made for who asked: what is wrong with it is told to nobody else.
+    pub is_new: bool,
 }
 
 /// What asking for a template gave.
@@ -85,7 +87,7 @@ impl Store {
             |error: io::Error| Error::io(format_args!("use the template {}", folder.display()), &error);
         let doing = || format!("use the template {}", folder.display());
         let lock = match self.taken(key, &folder, events).await.map_err(|why| why.error(doing()))? {
-            Taken::Whole(lock) => return Ok(ready(folder.clone(), lock).map_err(failed)?),
+            Taken::Whole(lock) => return Ok(ready(folder.clone(), lock, false).map_err(failed)?),
             Taken::ToMake(lock) => lock,
         };
         let making = self.folder.join(format!("{}{MAKING}", key.name()));
@@ -122,7 +124,7 @@ impl Store {
             Ok(())
         });
         pruned.await.map_err(failed)?;
-        Ok(ready(folder.clone(), lock).map_err(failed)?)
+        Ok(ready(folder.clone(), lock, true).map_err(failed)?)
     }
 
     /// The template of `key` if it is there and nobody is making it.
@@ -132,7 +134,7 @@ impl Store {
         if !try_lock(&lock, Mode::Shared)? || broken(&folder).await.is_some() {
             return Ok(None);
         }
-        Ok(match ready(folder, lock)? {
+        Ok(match ready(folder, lock, false)? {
             Made::Ready(template) => Some(template),
             Made::Impossible(_) => None,
         })
@@ -265,13 +267,13 @@ pub(super) fn folders(store: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-fn ready(folder: PathBuf, lock: File) -> io::Result<Made> {
+fn ready(folder: PathBuf, lock: File, is_new: bool) -> io::Result<Made> {
     match fs::read_to_string(folder.join(IMPOSSIBLE)) {
         Ok(why) => Ok(Made::Impossible(why)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // For pruning: when it was used last. Who may not set it does not prune either.
             let _ = lock.set_modified(SystemTime::now());
-            Ok(Made::Ready(Use { folder, lock }))
+            Ok(Made::Ready(Use { folder, lock, is_new }))
         }
         Err(error) => Err(error),
     }

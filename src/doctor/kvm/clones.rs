@@ -80,5 +80,5 @@ fn made(folder: &Path, name: &str) -> Result<std::path::PathBuf> {
 fn used(folder: &Path) -> Result<Use> {
     let lock = file_lock::open(&folder.with_extension("lock"));
     let lock = lock.map_err(|error| Error::io(format_args!("lock {}", folder.display()), &error))?;
-    Ok(Use { folder: folder.to_owned(), lock })
+    Ok(Use { folder: folder.to_owned(), lock, is_new: true })
 }

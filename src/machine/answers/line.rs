@@ -65,6 +65,9 @@ pub(in crate::machine) struct Start {
     /// So many secrets were known by then.
     #[serde(default)]
     pub(in crate::machine) secrets: usize,
+    /// So many lines of its console were looked through for trouble when its template was made.
+    #[serde(default)]
+    pub(in crate::machine) judged: usize,
     pub(in crate::machine) console: Standing,
 }
 

@@ -84,6 +84,13 @@ pub fn console_checks() -> &'static [ConsoleCheck] {
     CHECKS
 }
 
+/// Whether a line that a check has found has a kernel's record in it.
+pub(super) fn is_the_kernels(finding: &Finding) -> bool {
+    PATTERNS.as_ref().is_some_and(|patterns| {
+        patterns.matches(&finding.line).iter().any(|at| FORMS[at].place == Place::Kernel)
+    })
+}
+
 /// The check of this name.
 pub(super) fn check_called(name: &str) -> Option<&'static ConsoleCheck> {
     CHECKS.iter().find(|check| check.name == name)

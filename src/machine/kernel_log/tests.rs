@@ -47,7 +47,7 @@ fn a_stall_while_the_host_slept_is_the_hosts_and_is_spoken_of_once() {
     assert!(!noted.is_excused(&format!("[   11.000001] {STALL}")));
     // A clone of the machine says it no more.
     let clone = KernelLog::default();
-    clone.goes_on(&log.saved());
+    clone.goes_on(&log.saved(), false);
     assert_eq!(clone.noted().excused(), []);
     assert!(clone.noted().is_excused(line));
 }
@@ -159,7 +159,7 @@ fn a_machine_that_goes_back_goes_on_from_there_and_what_was_noted_stays() {
     let saved = log.saved();
     told(&mut teller, &record(1, CRASH));
     drop(teller);
-    log.goes_on(&saved);
+    log.goes_on(&saved, false);
     assert_eq!(log.telling(), Telling::NotBegun, "a moment may have no channel");
     let mut teller = log.teller(Expected::Next(1));
     told(&mut teller, &record(1, "something else"));
@@ -172,9 +172,33 @@ fn a_clone_has_what_was_noted_of_its_template_as_it_was_written_down() {
     told(&mut template.teller(Expected::Oldest), &[record(0, CRASH), record(5, "x")].concat());
     let saved = serde_json::from_str(&serde_json::to_string(&template.saved()).unwrap()).unwrap();
     let clone = KernelLog::default();
-    clone.goes_on(&saved);
+    clone.goes_on(&saved, false);
     assert_eq!((lines(&clone), clone.noted()), (lines(&template), template.noted()));
     assert_eq!(clone.saved().next, 6);
+}
+
+#[test]
+fn what_a_template_was_judged_by_is_not_told_in_its_clones() {
+    let template = KernelLog::default();
+    told(&mut template.teller(Expected::Oldest), &[record(0, CRASH), record(5, "x")].concat());
+    assert_eq!((lines(&template).len(), template.noted().incomplete().len()), (1, 1));
+    let clone = KernelLog::default();
+    clone.goes_on(&template.saved(), true);
+    assert_eq!((lines(&clone), clone.noted().incomplete()), (Vec::new(), &[] as &[String]));
+    let again = format!("{CRASH} again");
+    told(&mut clone.teller(Expected::Next(6)), &record(6, &again));
+    assert_eq!(lines(&clone), [("segfault", format!("[    6.000001] {again}"))]);
+    assert_eq!(clone.saved().next, 7);
+    // Another channel tells all that the kernel still has. A template that is made of the clone has one line to be judged.
+    told(&mut clone.teller(Expected::Oldest), &[record(0, CRASH), record(6, &again)].concat());
+    assert_eq!(lines(&clone).len(), 1);
+    let next = KernelLog::default();
+    next.goes_on(&clone.saved(), false);
+    told(&mut next.teller(Expected::Oldest), &[record(0, CRASH), record(6, &again)].concat());
+    assert_eq!(lines(&next), lines(&clone));
+    next.boots_anew();
+    told(&mut next.teller(Expected::Oldest), &record(0, CRASH));
+    assert_eq!(lines(&next).len(), 2, "another kernel is judged from its first record on");
 }
 
 #[tokio::test]
@@ -278,7 +302,7 @@ fn a_log_is_cut_off_where_the_machine_runs_on_after_a_helper_that_went_without_a
     assert!(!log.is_cut_off());
     drop(teller);
     log.runs_untold();
-    log.goes_on(&SavedLog::default());
+    log.goes_on(&SavedLog::default(), false);
     assert_eq!((log.is_cut_off(), log.noted().incomplete()), (false, &[] as &[String]));
 }
 

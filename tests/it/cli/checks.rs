@@ -66,6 +66,40 @@ fn what_a_console_showed_before_a_power_cut_counts() {
     folder.run(&["--vm", "result", "checks.rs"]).ended_with(1).printed(&format!("] {CRASH}\n"));
 }
 
+/// What a kernel says as it boots, behind the time stamp.
+const WARNING: &str = "WARNING: CPU: 0 PID: 1 at kernel/foo.c:12 foo+0x1/0x2";
+
+#[test]
+fn what_the_kernel_of_a_template_said_fails_the_scenario_that_it_was_made_for_and_no_other() {
+    let scenario = |name| {
+        format!(
+            "#[scenario(from = booted)] async fn {name}(machine: Machine) -> Result {{ machine.crash().await; Ok(()) }}\n"
+        )
+    };
+    let folder = Folder::with("checks.rs", &["one", "two", "three"].map(scenario).concat());
+    // Where the line does not tear an escape sequence.
+    folder.put(
+        "words",
+        format!("kernel-noise=bytes:10\nnoise-from=services\nnoise-limit=1\nnoise-text={WARNING}\n"),
+    );
+    let (words, fake) = (folder.path().join("words"), nixvm_fake_guest::binary());
+    let script = format!(
+        "#!/bin/sh\nexport FAKE_GUEST_FILE={}\nexec {} -m 64 -nographic -append \"console=ttyS0 $QEMU_KERNEL_PARAMS\" $QEMU_OPTS\n",
+        words.display(),
+        fake.display(),
+    );
+    std::fs::create_dir_all(folder.path().join("result/bin")).unwrap();
+    nixvm_fake_guest::write_executable(folder.path().join("result/bin/run-nixos-vm"), script).unwrap();
+    let arguments = ["--vm", "result", "--jobs", "1", "checks.rs"];
+    let ran = folder.run(&arguments);
+    ran.ended_with(1).printed("2 passed; 1 failed;").printed(&format!("kernel warning: [")).printed(WARNING);
+    assert_eq!(ran.err.matches("judged when it was made").count(), 1, "{}", ran.err);
+    // Nobody has to be told again, and one line says what was found then.
+    let ran = folder.run(&arguments);
+    ran.ended_with(0).printed("3 passed;");
+    assert_eq!(ran.err.matches("judged when it was made").count(), 1, "{}", ran.err);
+}
+
 #[test]
 fn a_scenario_that_failed_says_why_and_not_what_else_is_wrong() {
     let code = crashing("#[scenario]", "fails").replace("'\")", "'; false\")");
