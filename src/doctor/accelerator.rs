@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::time::Instant;
 
-use super::kvm::sector::{self, FIRST_CPU, Ran};
+use super::kvm::sector::{self, FIRST_CPU, Runs};
 use super::{Finding, State};
 use crate::environment;
 use crate::packages::QEMU;
@@ -57,19 +57,14 @@ async fn trial(reason: &str, asked_for: bool) -> Finding {
         return Finding::new("KVM", State::Warning, found, format!("build VMs for {here}-linux"));
     }
     let end = Instant::now() + sector::LIMIT;
-    let mut first = None;
-    for cpu in [FIRST_CPU].into_iter().chain(accelerator::processors()) {
-        let left = end.saturating_duration_since(Instant::now());
-        match sector::run(Path::new(QEMU.name), "kvm", cpu, left).await {
-            Ran::Yes if cpu == FIRST_CPU => return Finding::ok("KVM", reason),
-            Ran::Yes => return Finding::ok("KVM", format!("{reason}, with -cpu {cpu}")),
-            Ran::NoQemu => {
-                let found = format!("not tried: there is no {} on PATH; {reason}", QEMU.name);
-                let mend = "nixvm-test doctor --kvm VM tries it with the VM's own QEMU";
-                return Finding::new("KVM", State::Warning, found, mend);
-            }
-            Ran::No(why) => drop(first.get_or_insert(why)),
+    match sector::with_less_and_less(Path::new(QEMU.name), end, |_| ()).await {
+        Runs::With(FIRST_CPU) => Finding::ok("KVM", reason),
+        Runs::With(cpu) => Finding::ok("KVM", format!("{reason}, with -cpu {cpu}")),
+        Runs::No(why) => no_kvm(asked_for, &why.unwrap_or_default(), LOOK_CLOSER),
+        Runs::NoQemu => {
+            let found = format!("not tried: there is no {} on PATH; {reason}", QEMU.name);
+            let mend = "nixvm-test doctor --kvm VM tries it with the VM's own QEMU";
+            Finding::new("KVM", State::Warning, found, mend)
         }
     }
-    no_kvm(asked_for, &first.unwrap_or_default(), LOOK_CLOSER)
 }

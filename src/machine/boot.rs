@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use regex::bytes::Regex;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
 use super::answers::{Answers, Book, Replay, Standing, Start};
+use super::boot_times::speed_of_boot;
 use super::control::Control;
-use super::noise::tolerant;
 use super::options::MachineOptions;
+use super::phases::{Phase, WORDS, has_a_beginning, login_prompt, look_whether_up};
 use super::waiting::ends_at_a_shell;
 use super::{Alone, Life, Line, Machine, Shared};
 use crate::build::BuiltVm;
@@ -43,8 +43,6 @@ const FIRST_WORD: Duration = Duration::from_secs(2);
 const FIRST_WORD_AT_MOST: Duration = Duration::from_secs(8);
 /// How often a wait for the next phase looks at how long the console has been quiet.
 const LOOK: Duration = Duration::from_millis(500);
-/// From the start to the login prompt on a host of speed 1.
-const REFERENCE_BOOT: Duration = Duration::from_secs(5);
 
 /// The console of a boot under KVM that does not count, in the record.
 const UNDER_KVM: &str = "under-kvm.log";
@@ -334,11 +332,6 @@ impl Plan {
     }
 }
 
-/// The speed of a host on which a boot to the login prompt takes this long.
-pub(crate) fn speed_of_boot(took: Duration) -> Speed {
-    Speed::new(took.as_secs_f64() / REFERENCE_BOOT.as_secs_f64())
-}
-
 /// What QEMU's end tells the one who waits on the console.
 fn farewell(exit: &Exit) -> String {
     match exit.stderr.trim() {
@@ -360,14 +353,7 @@ pub(super) struct Boot<'a> {
     tried: Option<(&'a Qemu, bool)>,
 }
 
-/// What only the beginning of a boot prints.
-const BEGINNINGS: [&str; 4] =
-    ["Linux version ", "Run /init as init process", "<<< NixOS Stage 1 >>>", "<<< NixOS Stage 2 >>>"];
-/// What a boot prints, in the order in which it can come.
-const PROMPT: usize = 0;
-const KERNEL: usize = 1;
-const INITRD: [usize; 2] = [2, 3];
-/// What the others are called in errors.
+/// What the words of a phase are called in errors.
 const LATER: &str = "a later phase of the boot";
 
 impl<'a> Boot<'a> {
@@ -389,21 +375,14 @@ impl<'a> Boot<'a> {
     /// come late to a process that got no processor.
     fn began_before(&self) -> bool {
         let said = self.asked_at.map(|mark| self.console.text_since(mark).text);
-        said.is_some_and(|said| BEGINNINGS.iter().any(|beginning| said.contains(beginning)))
+        said.is_some_and(|said| has_a_beginning(&said))
     }
 
     /// Waits for the login prompt; gives the host's speed as measured by the boot.
     pub(super) async fn to_login_prompt(&self, limit: Duration) -> Result<Speed> {
         let silence = self.speed.scale(SILENCE).clamp(SILENCE_BOUNDS.0, SILENCE_BOUNDS.1);
-        let patterns = [
-            login_prompt()?,
-            Pattern::from(BEGINNINGS[0]).called(LATER),
-            Pattern::from(BEGINNINGS[1]).called(LATER),
-            Pattern::from(BEGINNINGS[2]).called(LATER),
-            Pattern::from(BEGINNINGS[3]).called(LATER),
-            Pattern::from("systemd[").called(LATER),
-            Pattern::from("[  OK  ]").called(LATER),
-        ];
+        let later = WORDS.iter().map(|(words, _)| Pattern::from(*words).called(LATER));
+        let patterns: Vec<Pattern> = std::iter::once(login_prompt()?).chain(later).collect();
         self.phase("firmware");
         let (mut kernel, mut initrd, mut services) = (false, false, false);
         // Where the console was when Enter was pressed.
@@ -412,22 +391,13 @@ impl<'a> Boot<'a> {
         loop {
             let rest = limit.saturating_sub(self.started.elapsed());
             match self.console.expect_any(&patterns, LOOK.min(rest)).await {
-                Ok((PROMPT, _)) => break,
-                Ok((KERNEL, _)) => {
-                    if !std::mem::replace(&mut kernel, true) {
-                        self.phase("kernel");
-                    }
-                }
-                Ok((pattern, _)) if INITRD.contains(&pattern) => {
-                    if !services && !std::mem::replace(&mut initrd, true) {
-                        self.phase("initrd");
-                    }
-                }
-                Ok(_) => {
-                    if !std::mem::replace(&mut services, true) {
-                        self.phase("services");
-                    }
-                }
+                Ok((pattern, _)) => match pattern.checked_sub(1).map(|words| WORDS[words].1) {
+                    None => break,
+                    Some(Phase::Kernel) => self.reached(&mut kernel, "kernel"),
+                    Some(Phase::Initrd) if services => {}
+                    Some(Phase::Initrd) => self.reached(&mut initrd, "initrd"),
+                    Some(Phase::Services) => self.reached(&mut services, "services"),
+                },
                 Err(error) if error.kind() != ErrorKind::Timeout => {
                     return Err(error.took(self.started.elapsed(), limit));
                 }
@@ -478,6 +448,13 @@ impl<'a> Boot<'a> {
         self.phase("login prompt");
         self.console.set_watch(Watch::Session);
         Ok(speed_of_boot(self.started.elapsed()))
+    }
+
+    /// Says that a phase has begun, once.
+    fn reached(&self, known: &mut bool, phase: &str) {
+        if !std::mem::replace(known, true) {
+            self.phase(phase);
+        }
     }
 
     fn phase(&self, phase: &str) {
@@ -532,24 +509,6 @@ impl<'a> Boot<'a> {
         };
         error.section("silence", quiet)
     }
-}
-
-/// At a reset the console is looked at: a guest that showed a login prompt had come up.
-pub(super) fn look_whether_up(qemu: &Qemu, console: &Console) {
-    let (weak, mut since) = (console.downgrade(), console.mark());
-    let Ok(prompt) = Regex::new(&format!("(?m)(?:^| ){}", tolerant("login: "))) else { return };
-    qemu.look_whether_up(move || {
-        weak.upgrade().is_some_and(|console| {
-            let from = std::mem::replace(&mut since, console.mark());
-            prompt.is_match(console.text_since(from).text.as_bytes())
-        })
-    });
-}
-
-/// agetty's prompt, even with a kernel line inside.
-pub(super) fn login_prompt() -> Result<Pattern> {
-    let prompt = Pattern::regex(&format!("(?m)(?:^| ){}", tolerant("login: ")))?;
-    Ok(prompt.called("the login prompt"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How long a machine's boot took, by its own clock.
+//! How long a machine's boot took: by its own clock, and what that says of the host's speed.
 //!
 //! The times are systemd's (`UserspaceTimestampMonotonic` and the others of org.freedesktop.systemd1(5)). They are of the
 //! boot itself, so they hold for clones of a machine, too. Firmware is not in them.
@@ -7,12 +7,20 @@ use std::time::Duration;
 
 use super::Machine;
 use crate::mutex::lock;
-use crate::{Error, ErrorKind, Event, Result};
+use crate::{Error, ErrorKind, Event, Result, Speed};
 
 /// `is-system-running --wait` ends when systemd has finished its boot, well or not.
 const ASK: &str = "systemctl is-system-running --wait >/dev/null || :
 systemctl show -p InitRDTimestampMonotonic -p UserspaceTimestampMonotonic -p FinishTimestampMonotonic
 systemd-analyze blame --no-pager | head -n 10 || :";
+
+/// From the start to the login prompt on a host of speed 1.
+const REFERENCE_BOOT: Duration = Duration::from_secs(5);
+
+/// The speed of a host on which a boot to the login prompt takes this long.
+pub(crate) fn speed_of_boot(took: Duration) -> Speed {
+    Speed::new(took.as_secs_f64() / REFERENCE_BOOT.as_secs_f64())
+}
 
 /// How long the parts of a boot took, by the machine's own clock. See [`Machine::boot_times`].
 #[derive(Debug, Clone, PartialEq, Eq)]

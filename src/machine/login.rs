@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answers::{Asking, IN_PASSING};
-use super::boot::login_prompt;
 use super::dialogue::{Begun, Opening};
+use super::phases::login_prompt;
 use super::shell_line::{Secret, ShellLine};
 use super::snapshot::BROUGHT_BACK;
 use super::waiting::Waiting;

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::answers::{Answers, Book, Standing, Start};
-use super::boot::{Plan, login_prompt};
+use super::boot::Plan;
 use super::control::{Control, HeldLog, Open, SavedControl};
+use super::phases::login_prompt;
 use super::shell_line::{Ended, SavedShell, ShellLine};
 use super::waiting::is_at_prompt;
 use super::{Life, Line, Machine, MachineOptions, Session};

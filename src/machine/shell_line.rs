@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Life;
-use super::boot::login_prompt;
 use super::command::Collector;
 use super::frame::Nonce;
 use super::kernel_clock::KernelClock;
+use super::phases::login_prompt;
 use super::shell::{self, Language};
 use crate::console::{Console, Pattern};
 use crate::mutex::lock;

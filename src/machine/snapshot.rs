@@ -8,8 +8,9 @@ use std::sync::{Arc, Weak};
 use tokio::sync::Mutex;
 
 use super::answers::{Answers, Asking, Book, Start};
-use super::boot::{Origin, look_whether_up};
+use super::boot::Origin;
 use super::control::{Control, OPEN};
+use super::phases::look_whether_up;
 use super::saved::Known;
 use super::{Life, Line, Machine};
 use crate::console::Watch;

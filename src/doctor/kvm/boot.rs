@@ -8,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::words::{ended, telling};
 use crate::build::BuiltVm;
+use crate::machine::{PROMPT, Phase, WORDS};
 use crate::qemu::{Accelerator, Launch, Qemu, RunDirectory, Standstill};
 use crate::{Error, Events};
 
@@ -49,13 +50,6 @@ pub(super) enum Until {
     /// A login prompt.
     Prompt,
 }
-
-/// What a console says at each.
-const MARKS: [(Until, &[&str]); 3] = [
-    (Until::Kernel, &["Linux version ", "<<< NixOS Stage 1 >>>"]),
-    (Until::Init, &["Run /init as init process", "<<< NixOS Stage 1 >>>", "systemd["]),
-    (Until::Prompt, &["login: "]),
-];
 
 /// How far a boot got.
 #[derive(Debug, Default)]
@@ -180,9 +174,13 @@ impl Heard {
         self.kept.extend_from_slice(&bytes[..room]);
         self.tail.extend_from_slice(bytes);
         let text = String::from_utf8_lossy(&self.tail);
-        for (mark, words) in MARKS {
-            let is_new = !reached.iter().any(|(its, _)| *its == mark);
-            if is_new && words.iter().any(|words| text.contains(words)) {
+        let phase = WORDS.iter().filter(|(words, _)| text.contains(words)).map(|(_, phase)| *phase).max();
+        for (mark, is_reached) in [
+            (Until::Kernel, phase.is_some()),
+            (Until::Init, phase > Some(Phase::Kernel)),
+            (Until::Prompt, text.contains(PROMPT)),
+        ] {
+            if is_reached && !reached.iter().any(|(its, _)| *its == mark) {
                 reached.push((mark, now));
             }
         }

@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
 use super::words::ended;
+use crate::qemu::accelerator::processors;
 use crate::qemu::line_about_kvm;
 
 /// The processor that NixOS asks for, which is tried first.
@@ -27,6 +28,51 @@ const TALKS: [u8; 8] = [0xba, 0xf8, 0x03, 0xb0, b'.', 0xee, 0xeb, 0xfd];
 /// How long it is listened to.
 const LISTENED: Duration = Duration::from_secs(1);
 
+/// A try is not begun when less is left.
+pub(in crate::doctor) const LEAST: Duration = Duration::from_secs(2);
+
+/// With which processor the guest runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::doctor) enum Runs {
+    /// With this one.
+    With(&'static str),
+    /// With none that was tried: why not with the first, unless there was no time to try it.
+    No(Option<String>),
+    /// There is no such QEMU.
+    NoQemu,
+}
+
+/// A processor, and what came of the guest with it; nothing when there was no time to try it.
+#[derive(Debug)]
+pub(in crate::doctor) struct Try {
+    pub(in crate::doctor) cpu: &'static str,
+    pub(in crate::doctor) begun: Instant,
+    pub(in crate::doctor) ran: Option<Ran>,
+}
+
+/// Runs the smallest guest there is under KVM, with less and less of the processor until it runs. `each` is told of each try.
+pub(in crate::doctor) async fn with_less_and_less(
+    program: &Path,
+    end: Instant,
+    mut each: impl FnMut(&Try),
+) -> Runs {
+    let mut first = None;
+    for cpu in [FIRST_CPU].into_iter().chain(processors()) {
+        let begun = Instant::now();
+        let left = end.saturating_duration_since(begun);
+        let ran = if left < LEAST { None } else { Some(run(program, "kvm", cpu, left).await) };
+        let tried = Try { cpu, begun, ran };
+        each(&tried);
+        match tried.ran {
+            Some(Ran::Yes) => return Runs::With(cpu),
+            Some(Ran::No(why)) => drop(first.get_or_insert(why)),
+            Some(Ran::NoQemu) => return Runs::NoQemu,
+            None => break,
+        }
+    }
+    Runs::No(first)
+}
+
 /// What came of a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::doctor) enum Ran {
@@ -39,7 +85,7 @@ pub(in crate::doctor) enum Ran {
 }
 
 /// Runs the smallest guest there is with this QEMU and processor.
-pub(in crate::doctor) async fn run(program: &Path, accelerator: &str, cpu: &str, limit: Duration) -> Ran {
+async fn run(program: &Path, accelerator: &str, cpu: &str, limit: Duration) -> Ran {
     let Ok(disk) = disk(&ENDS) else {
         return Ran::No("no temporary file can be made for its disk".to_owned());
     };

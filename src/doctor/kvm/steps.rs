@@ -9,7 +9,7 @@ use super::boot::{Boot, How, NOT_STARTED, Until};
 use super::clones::{self, Went};
 use super::host::Host;
 use super::load::Load;
-use super::sector::{self, FIRST_CPU, Ran};
+use super::sector::{self, FIRST_CPU, LEAST, Ran, Runs, Try};
 use super::{Found, Run, ram};
 use crate::Result;
 use crate::doctor::State;
@@ -22,8 +22,6 @@ const BOOT: Duration = Duration::from_secs(40);
 const KERNEL: Duration = Duration::from_secs(12);
 /// For a guest to write its first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(12);
-/// A step is not begun when less is left.
-const LEAST: Duration = Duration::from_secs(2);
 /// KVM is slower than TCG where a boot takes so much longer.
 const SLOWER: Duration = Duration::from_secs(1);
 const NOT_BOOTED: &str = "the VM does not boot under KVM";
@@ -102,33 +100,28 @@ impl Run<'_> {
             return self.not_tried("sector", "a guest of a few bytes", "there is none for this architecture");
         }
         let end = self.end(sector::LIMIT);
-        for cpu in [FIRST_CPU].into_iter().chain(accelerator::processors()) {
-            let tried = format!("a guest of a few bytes with -cpu {cpu}");
-            let left = end.saturating_duration_since(Instant::now());
-            if left < LEAST {
-                return self.not_tried("sector", tried, "the time for it is over");
-            }
-            let begun = Instant::now();
-            match sector::run(program, "kvm", cpu, left).await {
-                Ran::Yes => {
-                    self.note("sector", tried, begun, Found::ok("it runs"));
-                    self.facts.cpu = Some(cpu.to_owned());
-                    self.facts.no_cpu = None;
-                    return;
-                }
-                Ran::No(why) => {
-                    let mend = "a host that is a virtual machine may lack what KVM says it has: the next one has less";
-                    self.note("sector", tried, begun, Found::bad(State::Warning, &why, mend));
-                    self.facts.no_cpu.get_or_insert(why);
-                }
-                Ran::NoQemu => {
-                    let why = format!("there is no {}", program.display());
-                    self.note("sector", tried, begun, Found::bad(State::Warning, &why, "build the VM again"));
-                    self.facts.no_cpu = Some(why);
-                    return;
-                }
-            }
+        let runs = sector::with_less_and_less(program, end, |tried| self.note_try(program, tried)).await;
+        match runs {
+            Runs::With(cpu) => self.facts.cpu = Some(cpu.to_owned()),
+            Runs::No(why) => self.facts.no_cpu = why,
+            Runs::NoQemu => self.facts.no_cpu = Some(no_program(program)),
         }
+    }
+
+    fn note_try(&mut self, program: &Path, tried: &Try) {
+        let Try { cpu, begun, ran } = tried;
+        let title = format!("a guest of a few bytes with -cpu {cpu}");
+        let found = match ran {
+            Some(Ran::Yes) => Found::ok("it runs"),
+            Some(Ran::No(why)) => {
+                let mend =
+                    "a host that is a virtual machine may lack what KVM says it has: the next one has less";
+                Found::bad(State::Warning, why, mend)
+            }
+            Some(Ran::NoQemu) => Found::bad(State::Warning, no_program(program), "build the VM again"),
+            None => return self.not_tried("sector", title, "the time for it is over"),
+        };
+        self.note("sector", title, *begun, found);
     }
 
     fn how(&self, accelerator: Accelerator, processors: Option<u32>) -> How<'_> {
@@ -377,6 +370,10 @@ async fn refused_by(program: &Path) -> Option<(String, String)> {
         Some(refusal) => (format!("{} ({why})", refusal.why), refusal.fix),
         None => (format!("QEMU does not take it: {why}"), "look at the words of QEMU".to_owned()),
     })
+}
+
+fn no_program(program: &Path) -> String {
+    format!("there is no {}", program.display())
 }
 
 /// Why this QEMU's guests can't run on this host's processor.
