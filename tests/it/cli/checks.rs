@@ -92,7 +92,7 @@ fn what_the_kernel_of_a_template_said_fails_the_scenario_that_it_was_made_for_an
     nixvm_fake_guest::write_executable(folder.path().join("result/bin/run-nixos-vm"), script).unwrap();
     let arguments = ["--vm", "result", "--jobs", "1", "checks.rs"];
     let ran = folder.run(&arguments);
-    ran.ended_with(1).printed("2 passed; 1 failed;").printed(&format!("kernel warning: [")).printed(WARNING);
+    ran.ended_with(1).printed("2 passed; 1 failed;").printed("kernel warning: [").printed(WARNING);
     assert_eq!(ran.err.matches("judged when it was made").count(), 1, "{}", ran.err);
     // Nobody has to be told again, and one line says what was found then.
     let ran = folder.run(&arguments);
