@@ -12,8 +12,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nixvm_test::Events;
-use nixvm_test::build::{Builder, Source};
 use nixvm_test::machine::{Machine, MachineOptions};
+use nixvm_test::nix::{Builder, Source};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use measuring::{given, median};
-use nixvm_test::build::BuiltVm;
+use nixvm_test::BuiltVm;
 use nixvm_test::machine::{Machine, MachineOptions};
 use nixvm_test::template::{self, Moment, Pool};
 use nixvm_test::{Event, Events, Result};

@@ -15,7 +15,7 @@ configuration=$1
 TMPDIR=$(mktemp -d) || exit 1
 export TMPDIR
 
-# The choices of src/build/: nixpkgs by NIX_PATH or a channel, else the stand-in (nixpkgs.rs), and its settings (store.rs).
+# The choices of src/nix/: nixpkgs by NIX_PATH or a channel, else the stand-in (nixpkgs.rs), and its settings (store.rs).
 set -- -I "nixos-config=$configuration" --no-out-link
 case ":${NIX_PATH-}" in
 *:nixpkgs=*) standin= ;;

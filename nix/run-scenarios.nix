@@ -35,7 +35,7 @@ let
 
   # In the form of which clones can be made.
   clonable = {
-    virtualisation.vmVariant = ../src/build/clonable.nix;
+    virtualisation.vmVariant = ../src/nix/clonable.nix;
   };
 
   built =

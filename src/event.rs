@@ -5,11 +5,14 @@
 //! a new [`crate::record::VERSION`].
 
 use std::fmt;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::secrets;
 
 /// Something that happened in a run. Only reporters turn events into text.
 ///
@@ -212,6 +215,24 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The event, masked where it holds what a scenario, a guest or a build said. Names, and words of our own, stay.
+    pub(crate) fn masked(mut self) -> Self {
+        match &mut self {
+            Self::Note { text } | Self::BuildLine { text } | Self::ConsoleLine { text, .. } => {
+                *text = secrets::words(text)
+            }
+            Self::MachineStopped { how, .. } => *how = secrets::words(how),
+            Self::StepFinished { output: Some(StepOutput { stdout, stderr, .. }), .. } => {
+                (*stdout, *stderr) = (secrets::words(stdout), secrets::words(stderr));
+            }
+            // A step and a failure are masked part by part, where they are put together.
+            _ => {}
+        }
+        self
+    }
+}
+
 /// What a command gave, as far as it is kept in an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepOutput {
@@ -264,6 +285,29 @@ pub enum FileKind {
     Moment,
 }
 
+/// A consumer of events.
+pub trait Reporter: Send + Sync {
+    /// Something happened in `scenario`, or, if that is empty, in the run as a whole. Called from
+    /// any thread, and must not block for long.
+    fn event(&self, scenario: &str, event: &Event);
+
+    /// Whether something on the screen moves, so that what others print must go through
+    /// [`Reporter::print`].
+    fn is_live(&self) -> bool {
+        false
+    }
+
+    /// Prints `text`, whole lines, to standard output without disturbing the reporter's own picture.
+    fn print(&self, text: &[u8]) {
+        let mut stdout = std::io::stdout().lock();
+        // A reader that went away is no reason to end the run.
+        let _ = stdout.write_all(text).and_then(|()| stdout.flush());
+    }
+
+    /// The run is over, or about to be ended: leaves the terminal as it was.
+    fn finish(&self) {}
+}
+
 /// A handle to send events with; clones go to the same place.
 #[derive(Clone)]
 pub struct Events(Arc<dyn Fn(&Event) + Send + Sync>);
@@ -272,6 +316,12 @@ impl Events {
     /// Events go to `sink`, which is called from any thread and must not block for long.
     pub fn new(sink: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         Self(Arc::new(sink))
+    }
+
+    /// The events of the run as a whole go to `reporter`.
+    pub fn to(reporter: &Arc<dyn Reporter>) -> Self {
+        let reporter = reporter.clone();
+        Self::new(move |event| reporter.event("", event))
     }
 
     /// Events go nowhere.

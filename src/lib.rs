@@ -7,7 +7,8 @@ mod above;
 pub mod beneath;
 #[cfg(doctest)]
 mod book;
-pub mod build;
+mod boot_id;
+mod built_vm;
 mod cache;
 pub mod console;
 mod control;
@@ -26,6 +27,7 @@ pub mod machine;
 #[doc(hidden)]
 pub mod mutex;
 mod nearest;
+pub mod nix;
 mod packages;
 mod partition;
 mod pause;
@@ -38,14 +40,16 @@ pub mod scenario;
 mod secrets;
 pub mod settings;
 mod shared_file;
+pub mod signals;
 mod sparse_copy;
 pub mod template;
 mod text;
 mod user_lock;
 
+pub use built_vm::BuiltVm;
 pub use copies::{Copies, Format};
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, Events, Failure, FileKind, StepOutput};
+pub use event::{Event, Events, Failure, FileKind, Reporter, StepOutput};
 pub use limits::Speed;
 pub use nearest::nearest;
 /// The runtime that scenarios run on, for `tokio::join!`, `tokio::spawn` and `tokio::time`: a scenario's file needs

@@ -17,8 +17,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::boot_id::boot_id;
 use crate::file_lock::{self, MOMENT, Mode};
-use crate::qemu::accelerator::host_boot;
 use crate::sparse_copy::copy;
 
 /// Files that take less room are not worth it, in bytes. Smaller ones are hashed wherever they are.
@@ -115,7 +115,7 @@ impl Record {
     fn fits(&self, found: &Metadata) -> bool {
         self.is_written_as(found)
             && self.changed == (found.ctime(), found.ctime_nsec())
-            && self.host_boot == host_boot()
+            && self.host_boot == boot_id()
     }
 
     fn is_written_as(&self, found: &Metadata) -> bool {
@@ -164,7 +164,7 @@ impl Records {
             size: before.len(),
             written: (before.mtime(), before.mtime_nsec()),
             changed: (before.ctime(), before.ctime_nsec()),
-            host_boot: host_boot(),
+            host_boot: boot_id(),
             digest,
         };
         if record.fits(&file.metadata()?) {

@@ -6,7 +6,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use nixvm_test::build::{Builder, BuiltVm, Source};
+use nixvm_test::BuiltVm;
+use nixvm_test::nix::{Builder, Source};
 use nixvm_test::{Event, Events, Result};
 
 /// The value of the argument `name`.

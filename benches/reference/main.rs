@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use nixvm_test::build::BuiltVm;
+use nixvm_test::BuiltVm;
 use nixvm_test::machine::{Machine, MachineOptions};
 use nixvm_test::qemu::{Accelerator, accelerator};
 use nixvm_test::{Error, ErrorKind, Events, Result};

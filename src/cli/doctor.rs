@@ -83,7 +83,7 @@ impl Doctor {
         let built = settings
             .builder()
             .clonable(settings.templates)
-            .build(&source_of(vm), &report::events(&reporter))
+            .build(&source_of(vm), &nixvm_test::Events::to(&reporter))
             .await;
         // The steps below are the answer.
         reporter.finish();

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use nixvm_test::build::{BuiltVm, KeepState, Settings, Source, first_user, password_of};
+use nixvm_test::BuiltVm;
 use nixvm_test::machine::{Machine, MachineOptions};
 use nixvm_test::qemu::{Disk, KeepPolicy, accelerator};
 use nixvm_test::scenario::ByHand;
+use nixvm_test::settings::{KeepState, Settings};
 use nixvm_test::template::{self, Moment};
 use nixvm_test::{Events, Result};
 

@@ -197,7 +197,7 @@ mod tests {
             assert!(matches!(cli.command, Some(Command::Build(_))));
             let settings = cli.options.settings().unwrap();
             assert!(
-                matches!(settings.source, Some(nixvm_test::build::Source::Flake(flake)) if flake.ends_with("#web"))
+                matches!(settings.source, Some(nixvm_test::nix::Source::Flake(flake)) if flake.ends_with("#web"))
             );
         }
     }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use nixvm_test::build::Settings;
 use nixvm_test::report;
+use nixvm_test::settings::Settings;
 use nixvm_test::settings::{Form, Layers, Setting, TABLE, find_file};
 
 /// The flags that go before and after every subcommand.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nixvm_test::build::Settings;
-use nixvm_test::qemu::signals;
-use nixvm_test::report::{self, Reporter};
+use nixvm_test::Reporter;
+use nixvm_test::report;
+use nixvm_test::settings::Settings;
+use nixvm_test::signals;
 use nixvm_test::{Events, Result};
 
 use super::terminal::{self, Terminal};

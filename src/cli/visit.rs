@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use nixvm_test::machine::{Machine, RawConsole};
-use nixvm_test::qemu::signals;
 use nixvm_test::scenario::Exit;
+use nixvm_test::signals;
 use nixvm_test::{Result, report};
 
 use super::terminal::{Left, Terminal};

@@ -11,8 +11,8 @@ use std::io::IsTerminal as _;
 use serde::Serialize;
 
 use crate::Events;
-use crate::build::Settings;
 use crate::environment::is_set;
+use crate::settings::Settings;
 
 pub use kvm::{Kvm, Tried, try_kvm};
 

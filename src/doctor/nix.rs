@@ -1,7 +1,8 @@
 //! Nix's store, and which nixpkgs a configuration is built with.
 
 use super::{Finding, State};
-use crate::build::{Nixpkgs, Settings, Source, Store};
+use crate::nix::{Nixpkgs, Source, Store};
+use crate::settings::Settings;
 use crate::{ErrorKind, Events};
 
 /// What was found of nixpkgs.

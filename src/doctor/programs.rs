@@ -4,9 +4,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::{Finding, State};
-use crate::build::host::{missing, needs_of_the_stand_in, search_path};
-use crate::build::{Settings, Source};
+use crate::nix::Source;
+use crate::nix::host::{missing, needs_of_the_stand_in, search_path};
 use crate::packages::{CC, Distribution, NIX, NIX_BUILD, Program, QEMU, QEMU_IMG, TESSERACT};
+use crate::settings::Settings;
 
 /// A program that does not say its version in this time is not waited for.
 const LIMIT: Duration = Duration::from_secs(10);

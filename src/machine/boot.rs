@@ -17,7 +17,7 @@ use super::options::MachineOptions;
 use super::phases::{Phase, WORDS, has_a_beginning, login_prompt, look_whether_up};
 use super::waiting::ends_at_a_shell;
 use super::{Alone, Life, Line, Machine, Shared};
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::console::{Console, ConsoleOptions, Mark, Pattern, Watch};
 use crate::error::Doubt;
 use crate::mutex::lock;

@@ -6,7 +6,7 @@
 //! variables, `cd` that lasts); powering off is `sudo poweroff`. Nothing is installed in the guest.
 //!
 //! ```no_run
-//! # async fn example(vm: nixvm_test::build::BuiltVm) -> nixvm_test::Result {
+//! # async fn example(vm: nixvm_test::BuiltVm) -> nixvm_test::Result {
 //! use nixvm_test::machine::{Machine, MachineOptions};
 //! let machine = Machine::boot(&vm, MachineOptions::new("server")).await?;
 //! let alice = machine.login("alice", "test").await?;
@@ -115,6 +115,7 @@ pub use output::Output;
 pub(crate) use paused::{has_terminal, pause_at};
 pub(crate) use phases::{PROMPT, Phase, WORDS};
 pub use raw_console::RawConsole;
+pub use saved::TemplateLease;
 pub use session::Session;
 pub use snapshot::Snapshot;
 pub use steps::start_all;

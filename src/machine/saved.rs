@@ -5,7 +5,7 @@
 //! the machine that was saved, for the scenario as for the guest.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream as StdStream;
@@ -24,12 +24,11 @@ use super::phases::login_prompt;
 use super::shell_line::{Ended, SavedShell, ShellLine};
 use super::waiting::is_at_prompt;
 use super::{Life, Line, Machine, MachineOptions, Session};
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::console::{Console, Watch};
 use crate::mutex::lock;
 use crate::qemu::accelerator::Trial;
 use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved};
-use crate::template::Use;
 use crate::{Error, ErrorKind, Event, Events, Result, Speed};
 
 /// What the host knows, in a template's folder. It holds the password that sudo is answered with.
@@ -49,6 +48,17 @@ const FIRST_ANSWER: Duration = Duration::from_secs(20);
 const TROUBLE: usize = 10;
 /// A clone is asked this often on its console: a byte may be lost while it wakes up.
 const PRESSES: u32 = 2;
+
+/// A template that machines are cloned from: its folder stays as long as this lives.
+#[derive(Debug)]
+pub struct TemplateLease {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Locked; let go when the last clone is gone.
+    pub lock: File,
+    /// It was made for who asked: what is wrong with it is told to nobody else.
+    pub is_new: bool,
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Known {
@@ -129,7 +139,11 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::Io`] when something in the folder is missing or damaged, and whatever keeps QEMU from
     /// going on from it.
-    pub(crate) async fn resume(vm: &BuiltVm, options: MachineOptions, template: Use) -> Result<Self> {
+    pub(crate) async fn resume(
+        vm: &BuiltVm,
+        options: MachineOptions,
+        template: TemplateLease,
+    ) -> Result<Self> {
         Self::resumed(vm, options, template, None).await
     }
 
@@ -140,7 +154,7 @@ impl Machine {
     pub(crate) async fn resume_to_save(
         vm: &BuiltVm,
         options: MachineOptions,
-        template: Use,
+        template: TemplateLease,
         folder: &Path,
     ) -> Result<Self> {
         Self::resumed(vm, options, template, Some(folder)).await
@@ -149,7 +163,7 @@ impl Machine {
     async fn resumed(
         vm: &BuiltVm,
         options: MachineOptions,
-        template: Use,
+        template: TemplateLease,
         to_save: Option<&Path>,
     ) -> Result<Self> {
         let plan = Plan { disk: Disk::Fresh, ..Plan::of(vm, options) };
@@ -244,7 +258,7 @@ impl Plan {
         to_save: Option<&Path>,
     ) -> Result<Life> {
         let started = Instant::now();
-        let Use { folder, is_new, .. } = template;
+        let TemplateLease { folder, is_new, .. } = template;
         let read = |file: &str| {
             let path = folder.join(file);
             fs::read(&path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))

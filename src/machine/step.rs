@@ -89,8 +89,7 @@ mod tests {
         crate::secrets::know("alison");
         let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let sink = told.clone();
-        let events =
-            Events::new(move |event| sink.lock().unwrap().push(crate::secrets::masked(event.clone())));
+        let events = Events::new(move |event| sink.lock().unwrap().push(event.clone().masked()));
         drop(Step::begin("alison", &events, "alison: ", "echo alison"));
         let Event::StepStarted { text, machine, .. } = &told.lock().unwrap()[0] else { panic!("{told:?}") };
         assert_eq!((&**text, &**machine), ("alison: echo ****", "alison"));

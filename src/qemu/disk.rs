@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, linkat};
 use serde::{Deserialize, Serialize};
 
 use super::RunDirectory;
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::file_lock::{self, Mode};
 use crate::{Error, ErrorKind, Events, Result, sparse_copy};
 

@@ -22,7 +22,7 @@ use super::line_end::LineEnd;
 use super::supervise::{self, Supervised};
 use super::template::{Made, Memory, arguments};
 use super::{Accelerator, Disk, QMP_LIMIT, Qemu, Qmp, RunDirectory, port_holder};
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::{Error, ErrorKind, Event, Events, Result, environment};
 
 /// Ids of our character devices. Unlikely to be in a script already.

@@ -26,7 +26,6 @@ mod resets;
 mod run_directory;
 mod screen;
 mod set_aside;
-pub mod signals;
 mod snapshot;
 mod standstill;
 mod successor;
@@ -52,7 +51,10 @@ pub(crate) use network::Protocol;
 pub(crate) use port_holder::is_of_a_port;
 pub use qmp::{Qmp, QmpEvent};
 pub use run_directory::RunDirectory;
-pub(crate) use run_directory::base as runs_folder;
+pub(crate) use run_directory::{
+    base as runs_folder, keep_none as keep_no_run_directories,
+    remove_all_of_this_process as remove_run_directories,
+};
 pub(crate) use screen::Format;
 pub(crate) use set_aside::set_aside;
 pub(crate) use snapshot::Moment;
@@ -66,6 +68,8 @@ pub(crate) use template::{
 use crate::error::Doubt;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
+pub(crate) use supervise::kill_all;
+
 use supervise::Supervised;
 
 /// A running QEMU. Dropping it kills QEMU and everything that the run script started.

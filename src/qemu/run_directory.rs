@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::{processes, signals, watchdog};
+use super::{processes, watchdog};
 use crate::beneath::{Beneath, leads_to_ours};
 use crate::file_lock::{self, Mode};
 use crate::{Error, ErrorKind, Result};
@@ -135,7 +135,7 @@ impl RunDirectory {
     /// # Errors
     /// [`ErrorKind::Io`] when the mark that tells it to other processes can't be written.
     pub fn keep(&self) -> Result {
-        if signals::is_ending() {
+        if KEEP_NONE.load(Ordering::SeqCst) {
             return Ok(());
         }
         File::create(self.path.join(KEEP))
@@ -186,8 +186,16 @@ fn remove(path: &Path) {
     }
 }
 
+/// Whether a signal is ending the process.
+static KEEP_NONE: AtomicBool = AtomicBool::new(false);
+
+/// From now on [`RunDirectory::keep`] does nothing, since a signal is about to end the process.
+pub(crate) fn keep_none() {
+    KEEP_NONE.store(true, Ordering::SeqCst);
+}
+
 /// Removes every run directory of this process: for a runner that is about to exit by a signal.
-pub(super) fn remove_all_of_this_process() {
+pub(crate) fn remove_all_of_this_process() {
     if let Some(Ok(base)) = BASE.get() {
         let prefix = format!("{}.", runner());
         for (name, path) in entries(base) {

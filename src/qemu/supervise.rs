@@ -401,7 +401,7 @@ fn exit_status(status: &WaitIdStatus) -> ExitStatus {
 static LIVING: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
 /// Kills every machine of this process and waits until all are gone, at most for `limit`.
-pub(super) fn kill_all(limit: Duration) {
+pub(crate) fn kill_all(limit: Duration) {
     let living: Vec<_> = lock(&LIVING).iter().filter_map(Weak::upgrade).collect();
     for shared in &living {
         shared.kill();

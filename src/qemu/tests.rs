@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket, UnixStream};
 
 use super::*;
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::hang::HANG as LIMIT;
 use crate::{ErrorKind, Events};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{EVENTS, Folder, Line, VERSION};
-use crate::report::Reporter;
+use crate::event::Reporter;
 use crate::{Error, Event, Result};
 
 /// The writer of `events.jsonl`.

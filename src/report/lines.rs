@@ -4,8 +4,9 @@ use std::io::Write;
 use std::sync::Mutex;
 
 use super::tally::Tally;
-use super::{Reporter, wording};
+use super::wording;
 use crate::Event;
+use crate::event::Reporter;
 use crate::mutex::lock;
 
 /// Writes `nixvm-test: SCENARIO: …` lines.

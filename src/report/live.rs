@@ -9,9 +9,10 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::tally::Tally;
+use super::wording;
 use super::wording::{printable, seconds};
-use super::{Reporter, wording};
 use crate::Event;
+use crate::event::Reporter;
 use crate::mutex::lock;
 
 /// Draws on standard error.

@@ -17,7 +17,7 @@ mod rendering;
 mod tally;
 mod wording;
 
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 #[cfg(feature = "cli")]
@@ -32,32 +32,9 @@ pub use print::{
 pub use relay::Relay;
 pub use rendering::{Rendering, render};
 
-use crate::build::Settings;
 use crate::environment::is_set;
-use crate::{Event, Events};
-
-/// A consumer of events.
-pub trait Reporter: Send + Sync {
-    /// Something happened in `scenario`, or, if that is empty, in the run as a whole. Called from
-    /// any thread, and must not block for long.
-    fn event(&self, scenario: &str, event: &Event);
-
-    /// Whether something on the screen moves, so that what others print must go through
-    /// [`Reporter::print`].
-    fn is_live(&self) -> bool {
-        false
-    }
-
-    /// Prints `text`, whole lines, to standard output without disturbing the reporter's own picture.
-    fn print(&self, text: &[u8]) {
-        let mut stdout = std::io::stdout().lock();
-        // A reader that went away is no reason to end the run.
-        let _ = stdout.write_all(text).and_then(|()| stdout.flush());
-    }
-
-    /// The run is over, or about to be ended: leaves the terminal as it was.
-    fn finish(&self) {}
-}
+use crate::event::Reporter;
+use crate::settings::Settings;
 
 /// The reporter that fits where the output goes: a live picture on a terminal, plain lines in CI, in
 /// a pipe, with NO_COLOR, or when the log is shown too; nothing but the results when quiet.
@@ -77,10 +54,4 @@ pub fn choose(settings: &Settings) -> Arc<dyn Reporter> {
 /// Whether what is printed to `stream` may have colours: a terminal's, unless NO_COLOR is set.
 pub fn in_colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && !is_set("NO_COLOR")
-}
-
-/// The events of the run as a whole, sent to `reporter`.
-pub fn events(reporter: &Arc<dyn Reporter>) -> Events {
-    let reporter = reporter.clone();
-    Events::new(move |event| reporter.event("", event))
 }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use libtest_mimic::{Arguments, ColorSetting, FormatSetting};
 
-use super::Reporter;
+use crate::event::Reporter;
 use crate::{Error, Result};
 
 /// Carries standard output to a live reporter.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::registry::Scenario;
-use crate::build::Source;
+use crate::nix::Source;
 use crate::{Error, ErrorKind, Result, above, environment};
 
 /// The name that is looked for.

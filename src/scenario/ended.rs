@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::exit::Exit;
 use crate::mutex::lock;
-use crate::qemu::signals;
+use crate::signals;
 
 // SAFETY: both are as POSIX declares them. `atexit` takes a function without arguments, which lives as long as the
 // process, and `_exit` takes any status: no call of either can do harm.

@@ -18,11 +18,12 @@ use super::registry::{self, Scenario};
 use super::run;
 use super::suite::Suite;
 use super::turns::Turns;
-use crate::build::Settings;
+use crate::event::Reporter;
 use crate::mutex::lock;
 use crate::record::{Folder, History, Writer};
-use crate::report::{self, Github, Relay, Rendering, Reporter};
-use crate::{Copies, Error, ErrorKind, Event, Result, environment, qemu};
+use crate::report::{self, Github, Relay, Rendering};
+use crate::settings::Settings;
+use crate::{Copies, Error, ErrorKind, Event, Events, Result, environment, signals};
 
 /// If it is set, a suite prints what its machines are made from, one path a line, and runs nothing: for
 /// `nixvm-test --watch`.
@@ -97,7 +98,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         Some(_) => None,
         None => record(&reporter),
     };
-    crate::record::tell(report::events(&reporter));
+    crate::record::tell(Events::to(&reporter));
     let rendering = record.as_ref().map(|record| Rendering::start(record.path(), settings.report.clone()));
     let rendering = rendering.map(Arc::new);
     let suite = Suite::new(settings, reporter.clone())?.recorded(record.clone(), rendering.clone());
@@ -110,7 +111,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     let (on_the_terminal, at_the_end) = (reporter.clone(), events.clone());
     let last = rendering.clone();
     let under_way = UnderWay::begin();
-    qemu::signals::install(move |signal| {
+    signals::install(move |signal| {
         on_the_terminal.finish();
         at_the_end.send(Event::RunFinished { took: begun.elapsed(), interrupted: Some(signal.to_owned()) });
         if let Some(rendering) = &last {
@@ -158,7 +159,7 @@ fn record(reporter: &Arc<dyn Reporter>) -> Option<Arc<Writer>> {
         Ok(record) => Some(Arc::new(record)),
         Err(error) => {
             let note = format!("there will be no record of this run: {}", error.summary());
-            report::events(reporter).note(note);
+            Events::to(reporter).note(note);
             None
         }
     }

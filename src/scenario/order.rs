@@ -1,7 +1,7 @@
 //! Which scenarios of a suite run, and in which order.
 
 use super::registry::Scenario;
-use crate::build::Settings;
+use crate::settings::Settings;
 
 /// Those of this share of the suite.
 pub(super) fn share(all: Vec<&'static Scenario>, settings: &Settings) -> Vec<&'static Scenario> {

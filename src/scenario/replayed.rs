@@ -7,8 +7,8 @@ use super::configuration;
 use super::given::Place;
 use super::registry::{From, MachineRequest, Scenario};
 use super::suite::Suite;
-use crate::build::password_of;
 use crate::machine::{Machine, Replay};
+use crate::nix::password_of;
 use crate::record::{Folder, History};
 use crate::{Error, ErrorKind, Events, FileKind, Result, nearest};
 

@@ -11,12 +11,15 @@ use super::capacity::Capacity;
 use super::registry::{MachineRequest, Scenario};
 use super::replayed::Record;
 use super::{budget, configuration, order};
-use crate::build::{Builder, BuiltVm, KeepState, Settings, Source};
+use crate::BuiltVm;
+use crate::event::Reporter;
 use crate::machine::MachineOptions;
+use crate::nix::{Builder, Source};
 use crate::pause;
 use crate::qemu::{Disk, KeepPolicy};
 use crate::record::{Keeper, Writer};
-use crate::report::{Rendering, Reporter};
+use crate::report::Rendering;
+use crate::settings::{KeepState, Settings};
 use crate::{Error, ErrorKind, Events, Result};
 
 /// One run of a suite.
@@ -88,7 +91,7 @@ impl Suite {
         let (reporter, record) = (self.reporter.clone(), self.record.clone());
         let (scenario, rendering) = (scenario.to_owned(), self.rendering.clone());
         Events::new(move |event| {
-            let event = &crate::secrets::masked(event.clone());
+            let event = &event.clone().masked();
             if let Some(record) = &record {
                 record.event(&scenario, event);
             }

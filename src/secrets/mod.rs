@@ -17,8 +17,6 @@ pub(crate) mod source;
 
 use regex::Regex;
 
-use crate::{Event, StepOutput};
-
 /// What stands in the place of a password.
 pub(crate) const MASK: &str = "****";
 
@@ -132,22 +130,6 @@ pub(crate) fn lines(text: &str) -> String {
 /// All that are known.
 pub(crate) fn known() -> Vec<String> {
     with_known(|known| known.secrets.clone())
-}
-
-/// `event`, masked where it holds what a scenario, a guest or a build said. Names, and words of our own, stay.
-pub(crate) fn masked(mut event: Event) -> Event {
-    match &mut event {
-        Event::Note { text } | Event::BuildLine { text } | Event::ConsoleLine { text, .. } => {
-            *text = words(text)
-        }
-        Event::MachineStopped { how, .. } => *how = words(how),
-        Event::StepFinished { output: Some(StepOutput { stdout, stderr, .. }), .. } => {
-            (*stdout, *stderr) = (words(stdout), words(stderr));
-        }
-        // A step and a failure are masked part by part, where they are put together.
-        _ => {}
-    }
-    event
 }
 
 /// Whether a password can't be taken for a word of a text.

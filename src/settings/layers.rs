@@ -209,7 +209,7 @@ fn usage(why: String) -> Error {
 mod tests {
     use super::super::KeepState;
     use super::*;
-    use crate::build::Source;
+    use crate::nix::Source;
 
     fn flag(key: &str, value: &str) -> (&'static Setting, OsString) {
         (Setting::by_key(key).unwrap(), value.into())

@@ -13,7 +13,7 @@ mod variables;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::build::{Builder, Source};
+use crate::nix::{Builder, Source};
 use crate::partition::Partition;
 use crate::{Copies, Result};
 
@@ -128,7 +128,7 @@ impl Settings {
     ///
     /// ```
     /// # fn main() -> nixvm_test::Result {
-    /// let settings = nixvm_test::build::Settings::from_env()?;
+    /// let settings = nixvm_test::settings::Settings::from_env()?;
     /// let builder = settings.builder();
     /// # Ok(())
     /// # }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 
 use super::value::{Form, mebibytes, time};
 use super::{KeepState, Settings};
-use crate::build::Source;
+use crate::nix::Source;
 
 /// One thing that can be chosen for a run.
 #[derive(Debug)]

@@ -18,8 +18,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Key;
-use crate::build::BuiltVm;
-use crate::qemu::accelerator::{Choice, OF_CLONES, findings, host_boot, subject};
+use crate::BuiltVm;
+use crate::boot_id::boot_id;
+use crate::qemu::accelerator::{Choice, OF_CLONES, findings, subject};
 use crate::{Error, Result};
 
 /// The failure that decides.
@@ -169,7 +170,7 @@ fn since_1970(time: SystemTime) -> Duration {
 /// What a file says, if it holds for this boot of the host.
 fn shown<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let shown: Shown<T> = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    (shown.boot == host_boot()).then_some(shown.what)
+    (shown.boot == boot_id()).then_some(shown.what)
 }
 
 /// Without it the question is only asked again.
@@ -178,7 +179,7 @@ fn note(path: &Path, what: impl Serialize) {
     let write = || {
         fs::create_dir_all(folder)?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(&serde_json::to_vec(&Shown { boot: host_boot(), what })?)?;
+        file.write_all(&serde_json::to_vec(&Shown { boot: boot_id(), what })?)?;
         file.persist(path)?;
         Ok::<(), std::io::Error>(())
     };
@@ -316,7 +317,7 @@ mod tests {
     fn another_boot_of_the_host_is_another_host() {
         let ((_folder, clones), (key, folder)) = (clones(), template("a"));
         (0..2).for_each(|_| _ = clones.did_not_run(&folder, SystemTime::now(), "no answer"));
-        let text = fs::read_to_string(&clones.host).unwrap().replace(&host_boot(), "another");
+        let text = fs::read_to_string(&clones.host).unwrap().replace(&boot_id(), "another");
         fs::write(&clones.host, text).unwrap();
         assert_eq!(clones.impossible(&key), None);
         fs::write(&clones.host, "{").unwrap();

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::digest;
 use crate::qemu::accelerator::{self, Choice};
 

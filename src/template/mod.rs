@@ -25,7 +25,7 @@ pub(crate) use moment::{IN_CHECKPOINT, is_at_hand};
 pub use moment::{Moment, Step, machine};
 pub use pool::Pool;
 pub use prune::{Entry, list, prune, total};
-pub use store::{Made, Store, Use};
+pub use store::{Made, Store};
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use super::clones::{Clones, Fault, fault};
 use super::{Key, Made, Store};
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
 use crate::mutex::lock;
 use crate::qemu::accelerator::{self, Choice, Trial};

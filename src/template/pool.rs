@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::clones::Clones;
 use super::{Key, Moment, Store, machine};
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
 use crate::mutex::lock;
 use crate::qemu::{accelerator, changed_outside};
@@ -22,7 +22,7 @@ use crate::{Error, Event, Events, Result};
 /// console but Enter, at a login prompt.
 ///
 /// ```no_run
-/// # async fn example(vm: nixvm_test::build::BuiltVm) -> nixvm_test::Result {
+/// # async fn example(vm: nixvm_test::BuiltVm) -> nixvm_test::Result {
 /// use nixvm_test::{Events, machine::MachineOptions, template::{Moment, Pool}};
 /// let pool = Pool::new()?;
 /// let options = || MachineOptions::new("server");

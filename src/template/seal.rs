@@ -15,7 +15,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::qemu::accelerator::host_boot;
+use crate::boot_id::boot_id;
 use crate::qemu::changed_outside;
 use crate::shared_file::{self, Records, Turn};
 
@@ -54,7 +54,7 @@ pub(super) fn broken(folder: &Path) -> Option<String> {
     let Ok(sealed) = serde_json::from_slice::<Seal>(&text) else {
         return Some("its seal is damaged".to_owned());
     };
-    if sealed.host_boot != host_boot() {
+    if sealed.host_boot != boot_id() {
         return Some("this host was restarted since".to_owned());
     }
     let found = match seal(folder, None) {
@@ -88,7 +88,7 @@ fn seal(folder: &Path, turn: Option<&Turn>) -> io::Result<Seal> {
         let changed = (!is_shared).then(|| (found.ctime(), found.ctime_nsec()));
         files.insert(name, Print { size: found.len(), inode: found.ino(), changed, content });
     }
-    Ok(Seal { host_boot: host_boot(), files })
+    Ok(Seal { host_boot: boot_id(), files })
 }
 
 #[cfg(test)]
@@ -138,7 +138,7 @@ mod tests {
     fn a_seal_holds_for_one_boot_of_the_host() {
         let folder = sealed();
         let text = fs::read_to_string(folder.path().join(SEAL_FILE)).unwrap();
-        fs::write(folder.path().join(SEAL_FILE), text.replace(&host_boot(), "another")).unwrap();
+        fs::write(folder.path().join(SEAL_FILE), text.replace(&boot_id(), "another")).unwrap();
         // Nothing else is read for that: it could not be.
         fs::remove_file(folder.path().join("state")).unwrap();
         fs::create_dir(folder.path().join("state")).unwrap();

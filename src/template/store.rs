@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Key, prune, seal};
 use crate::file_lock::{self, MOMENT, Mode, NotLocked, Wait, try_lock};
+use crate::machine::TemplateLease;
 use crate::shared_file::{self, Records};
 use crate::{Error, Events, Result};
 
@@ -26,22 +27,11 @@ pub struct Store {
     folder: PathBuf,
 }
 
-/// A template that is used: it stays as long as this lives.
-#[derive(Debug)]
-pub struct Use {
-    /// Where it is.
-    pub folder: PathBuf,
-    /// Locked; let go when the last clone is gone.
-    pub lock: File,
-    /// It was made for who asked: what is wrong with it is told to nobody else.
-    pub is_new: bool,
-}
-
 /// What asking for a template gave.
 #[derive(Debug)]
 pub enum Made {
     /// It is there.
-    Ready(Use),
+    Ready(TemplateLease),
     /// There can be none: why, in a few words.
     Impossible(String),
 }
@@ -128,7 +118,7 @@ impl Store {
     }
 
     /// The template of `key` if it is there and nobody is making it.
-    pub(super) async fn whole(&self, key: &Key) -> io::Result<Option<Use>> {
+    pub(super) async fn whole(&self, key: &Key) -> io::Result<Option<TemplateLease>> {
         let folder = self.folder.join(key.name());
         let Some(lock) = opened(&self.folder.join(format!("{}{LOCK}", key.name())))? else { return Ok(None) };
         if !try_lock(&lock, Mode::Shared)? || broken(&folder).await.is_some() {
@@ -273,7 +263,7 @@ fn ready(folder: PathBuf, lock: File, is_new: bool) -> io::Result<Made> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // For pruning: when it was used last. Who may not set it does not prune either.
             let _ = lock.set_modified(SystemTime::now());
-            Ok(Made::Ready(Use { folder, lock, is_new }))
+            Ok(Made::Ready(TemplateLease { folder, lock, is_new }))
         }
         Err(error) => Err(error),
     }

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::*;
-use crate::build::BuiltVm;
-use crate::qemu::accelerator;
+use crate::BuiltVm;
+use crate::machine::TemplateLease;
+use crate::qemu::accelerator::{self, Choice};
 use crate::{Error, ErrorKind, Event, Events, Result};
 
 struct Case {
@@ -34,7 +35,7 @@ impl Case {
         Key::new(&self.vm, &choice, &[moment])
     }
 
-    async fn made(&self, moment: &str) -> Use {
+    async fn made(&self, moment: &str) -> TemplateLease {
         let made = self.store.get(&self.key(moment), &Events::none(), writes).await.unwrap();
         let Made::Ready(made) = made else { panic!("{made:?}") };
         made
@@ -88,6 +89,18 @@ async fn however_many_ask_it_is_made_once_and_the_others_wait() {
     let said = said.lock().unwrap();
     assert_eq!(said.len(), 7);
     assert!(said[0].contains("waiting for the template"), "{said:?}");
+}
+
+#[test]
+fn templates_of_different_processors_have_different_keys() {
+    let case = Case::new();
+    let whole = accelerator::choose(&case.vm, &Events::none()).unwrap();
+    let (mut less, mut other_reason) = (whole.clone(), whole.clone());
+    less.cpu = Some("max,arch-capabilities=off");
+    other_reason.reason = "another".to_owned();
+    let key = |choice: &Choice| Key::new(&case.vm, choice, &["booted"]);
+    assert_eq!(key(&whole), key(&other_reason));
+    assert_ne!(key(&whole), key(&less));
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nixvm_fake_guest::write_executable;
-use nixvm_test::build::{Settings, Source};
+use nixvm_test::nix::Source;
+use nixvm_test::settings::Settings;
 use nixvm_test::{Event, Events};
 use serde_json::{Value, json};
 

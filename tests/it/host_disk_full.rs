@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use nixvm_test::build::BuiltVm;
+use nixvm_test::BuiltVm;
 use nixvm_test::qemu::{Launch, Qemu, RunDirectory};
 use nixvm_test::{ErrorKind, Events};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use nixvm_test::build::BuiltVm;
+use nixvm_test::BuiltVm;
 use nixvm_test::qemu::{Disk, KeepPolicy, Launch, Qemu, RunDirectory};
 use nixvm_test::{Error, ErrorKind, Event, Events};
 

@@ -22,6 +22,7 @@ mod folder;
 mod hang;
 mod host_disk_full;
 mod kept_disk;
+mod layers;
 mod machine;
 mod many_machines;
 mod packaging;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use nixvm_test::BuiltVm;
 use nixvm_test::Events;
-use nixvm_test::build::BuiltVm;
 use nixvm_test::qemu::{Launch, Qemu, RunDirectory};
 use tokio::net::UnixStream;
 

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use nixvm_test::build::BuiltVm;
+use nixvm_test::BuiltVm;
 use nixvm_test::machine::{Kept, Machine, MachineOptions, RawConsole};
-use nixvm_test::qemu::{RunDirectory, accelerator, signals};
+use nixvm_test::qemu::{RunDirectory, accelerator};
 use nixvm_test::scenario::{ByHand, Exit};
+use nixvm_test::signals;
 use nixvm_test::{Error, ErrorKind, Result, report};
 
 use super::options::Options;

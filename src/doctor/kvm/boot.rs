@@ -7,7 +7,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::words::{ended, telling};
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::machine::{PROMPT, Phase, WORDS};
 use crate::qemu::{Accelerator, Launch, Qemu, RunDirectory, Standstill};
 use crate::{Error, Events};

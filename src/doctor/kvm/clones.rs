@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::file_lock;
-use crate::machine::{Machine, MachineOptions};
+use crate::machine::{Machine, MachineOptions, TemplateLease};
 use crate::qemu::accelerator::Trial;
 use crate::qemu::{Accelerator, Saved};
-use crate::template::Use;
 use crate::{Error, Events, Result};
 
 /// How clones went.
@@ -77,8 +76,8 @@ fn made(folder: &Path, name: &str) -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
-fn used(folder: &Path) -> Result<Use> {
+fn used(folder: &Path) -> Result<TemplateLease> {
     let lock = file_lock::open(&folder.with_extension("lock"));
     let lock = lock.map_err(|error| Error::io(format_args!("lock {}", folder.display()), &error))?;
-    Ok(Use { folder: folder.to_owned(), lock, is_new: true })
+    Ok(TemplateLease { folder: folder.to_owned(), lock, is_new: true })
 }

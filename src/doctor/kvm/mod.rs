@@ -21,8 +21,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::State;
+use crate::BuiltVm;
 use crate::Result;
-use crate::build::BuiltVm;
 
 /// All of it takes so long, at most.
 const WHOLE: Duration = Duration::from_secs(60);
@@ -64,7 +64,7 @@ pub struct Kvm {
 ///
 /// ```no_run
 /// # async fn example() -> nixvm_test::Result {
-/// let vm = nixvm_test::build::BuiltVm::open("result")?;
+/// let vm = nixvm_test::BuiltVm::open("result")?;
 /// let kvm = nixvm_test::doctor::try_kvm(&vm, &mut |step| println!("{}: {}", step.name, step.found)).await?;
 /// assert!(kvm.usable);
 /// # Ok(()) }

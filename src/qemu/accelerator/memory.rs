@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Accelerator, on_path, processor};
-use crate::build::BuiltVm;
+use crate::BuiltVm;
+use crate::boot_id::boot_id;
 use crate::{Error, Result, Speed};
 
 /// What the name of a file with a finding ends with.
@@ -85,7 +86,7 @@ impl Memory {
     pub(super) fn remember(&self, finding: &Finding) {
         let Finding { accelerator, cpu, reason, suspected, hasty } = finding;
         let written = Written {
-            boot: boot(),
+            boot: boot_id(),
             accelerator: *accelerator,
             reason: reason.clone(),
             cpu: cpu.map(str::to_owned),
@@ -189,7 +190,7 @@ fn findings(folder: &Path, ending: &str) -> std::io::Result<Vec<PathBuf>> {
 /// The finding in a file, if it holds now.
 fn recalled(path: &Path) -> Option<Finding> {
     let Written { boot: its, accelerator, reason, cpu, proven, until, hasty } = read(path)?;
-    let holds = its == boot() && until.is_none_or(|until| now() < until);
+    let holds = its == boot_id() && until.is_none_or(|until| now() < until);
     let proven = proven || accelerator == Accelerator::Tcg;
     let cpu = match cpu {
         Some(cpu) => Some(processor::named(&cpu)?),
@@ -207,11 +208,6 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
     serde_json::from_slice(&text)
         .map_err(|error| tracing::debug!(%error, path = %path.display(), "not readable, found out again"))
         .ok()
-}
-
-/// This boot of this host (random(4)).
-pub(crate) fn boot() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// The parts of a run script on which it depends whether KVM works: QEMU, kernel, CPU model. `None`
@@ -295,14 +291,14 @@ mod tests {
         let file = memory.finding();
         let text = fs::read_to_string(&file).unwrap();
         for other in [
-            text.replace(&boot(), "another boot"),
+            text.replace(&boot_id(), "another boot"),
             text[..text.len() / 2].to_owned(),
             // A processor that this version does not offer.
             text.replace(r#""cpu":null"#, r#""cpu":"max,x=off -S""#),
             // Written by a version that went by a line of the kernel.
             format!(
                 r#"{{"boot":"{}","accelerator":"kvm","reason":"the VM's kernel starts with it"}}"#,
-                boot()
+                boot_id()
             ),
         ] {
             assert_ne!(other, text);

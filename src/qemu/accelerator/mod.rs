@@ -12,13 +12,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::mutex::lock;
 use crate::qemu::kvm_device;
 use crate::{Error, ErrorKind, Events, Result, Speed, environment};
 
 use memory::{Finding, Memory};
-pub(crate) use memory::{OF_CLONES, boot as host_boot, program_in};
+pub(crate) use memory::{OF_CLONES, program_in};
 pub(crate) use processor::{in_command as processor_in, processors};
 pub(crate) use trial::{Trial, lacks_room};
 
@@ -137,7 +137,7 @@ impl Wish {
 /// is only tried. `NIXVM_ACCELERATOR=kvm` or `tcg` overrides it.
 ///
 /// ```no_run
-/// # fn example(vm: nixvm_test::build::BuiltVm) -> nixvm_test::Result {
+/// # fn example(vm: nixvm_test::BuiltVm) -> nixvm_test::Result {
 /// use nixvm_test::{Events, qemu::accelerator};
 /// let choice = accelerator::choose(&vm, &Events::none())?;
 /// println!("{}: {}", choice.accelerator, choice.reason);

@@ -256,16 +256,6 @@ fn where_kvm_lacks_a_part_of_the_processor_the_guest_gets_less() {
 }
 
 #[test]
-fn templates_of_different_processors_have_different_keys() {
-    let host = Host::new();
-    let whole = host.trial(Wish::None).choice().clone();
-    let less = Choice { cpu: Some("max,arch-capabilities=off"), ..whole.clone() };
-    let key = |choice: &Choice| crate::template::Key::new(&host.vm, choice, &["booted"]);
-    assert_eq!(key(&whole), key(&Choice { reason: "another".to_owned(), ..whole.clone() }));
-    assert_ne!(key(&whole), key(&less));
-}
-
-#[test]
 fn one_who_waited_for_a_trial_that_failed_does_not_try_again() {
     let host = Host::new();
     let (mut one, mut other) = (host.trial(Wish::None), host.trial(Wish::None));

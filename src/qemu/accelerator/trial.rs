@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::memory::{Finding, Memory};
 use super::{Accelerator, Choice, Told, Wish, note_once, processor, unusable};
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::error::Doubt;
 use crate::qemu::causes::about_kvm_in;
 use crate::qemu::exit::STDERR;

@@ -15,7 +15,7 @@ use super::outside::{Outside, Own, Unlisted};
 use super::overlay::Format;
 use super::processor::Processor;
 use super::{MACHINE_FILE, MEMORY, RAM_FILE, STATE_FILE};
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::qemu::{Accelerator, QMP_LIMIT, Qemu, RunDirectory, reach};
 use crate::{Error, ErrorKind, Result, shared_file, sparse_copy};
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::super::capacity::{BESIDE, Need, USUAL};
 use super::list::Folder;
 use super::{Demand, Entry, GIVING_BACK, Permit};
-use crate::build::BuiltVm;
+use crate::BuiltVm;
 use crate::file_lock::NotLocked;
 use crate::qemu::memory_size;
 use crate::user_lock;

@@ -33,7 +33,11 @@ fn goes_on(from: &Path) -> impl AsyncFn(&Path) -> Result<Option<String>> {
 }
 
 impl Case {
-    async fn made_by(&self, moment: &str, make: impl AsyncFnOnce(&Path) -> Result<Option<String>>) -> Use {
+    async fn made_by(
+        &self,
+        moment: &str,
+        make: impl AsyncFnOnce(&Path) -> Result<Option<String>>,
+    ) -> TemplateLease {
         let made = self.store.get(&self.key(moment), &Events::none(), make).await.unwrap();
         let Made::Ready(made) = made else { panic!("{made:?}") };
         made

@@ -13,7 +13,7 @@ const PARTS: [&str; 9] = [
     "flake.nix",
     "nix/package.nix",
     "nix/run-scenarios.nix",
-    "src/build/clonable.nix",
+    "src/nix/clonable.nix",
     "Cargo.toml",
     "Cargo.lock",
     "configuration.nix",

@@ -13,7 +13,7 @@ mod shells;
 mod steps;
 
 use nixvm_fake_guest::FakeVm;
-use nixvm_test::build::BuiltVm;
+use nixvm_test::BuiltVm;
 use nixvm_test::machine::{Machine, MachineOptions, Session};
 use nixvm_test::{Event, Events, Result};
 use std::sync::{Arc, Mutex};

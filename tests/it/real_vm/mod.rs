@@ -20,8 +20,9 @@ mod trouble;
 
 use std::path::{Path, PathBuf};
 
-use nixvm_test::build::{Builder, BuiltVm, Source};
+use nixvm_test::BuiltVm;
 use nixvm_test::machine::{Machine, MachineOptions};
+use nixvm_test::nix::{Builder, Source};
 use nixvm_test::template::{self, Moment};
 use nixvm_test::{Event, Events};
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use nixvm_test::build::BuiltVm;
+use nixvm_test::BuiltVm;
 use nixvm_test::machine::{Machine, MachineOptions};
 use nixvm_test::template::{self, Moment};
 use nixvm_test::{ErrorKind, Event, Events};

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-use nixvm_test::build::BuiltVm;
+use nixvm_test::BuiltVm;
 use nixvm_test::machine::{Machine, MachineOptions};
 use nixvm_test::template::{self, Moment};
 use nixvm_test::{ErrorKind, Event, Events, Result};

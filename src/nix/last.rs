@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::built_vm::BuiltVm;
 use super::source::Source;
+use crate::BuiltVm;
 use crate::digest;
 
 /// The link to what one source was built to.

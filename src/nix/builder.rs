@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::OnceCell;
 
-use super::built_vm::BuiltVm;
+use crate::BuiltVm;
 use crate::mutex::lock;
 
 use super::last::Last;
@@ -19,7 +19,7 @@ use super::said::Tail;
 use super::shown::Shown;
 use super::source::{FlakeVm, Source};
 use super::store::Store;
-use super::{diagnosis, host, nix};
+use super::{commands, diagnosis, host};
 use crate::{Error, ErrorKind, Event, Events, Result, cache, digest};
 
 /// Builds VMs. Clones share what was built: the same source is built once, however many scenarios
@@ -27,7 +27,7 @@ use crate::{Error, ErrorKind, Event, Events, Result, cache, digest};
 ///
 /// ```no_run
 /// # async fn build() -> nixvm_test::Result {
-/// use nixvm_test::{Events, build::{Builder, Source}};
+/// use nixvm_test::{Events, nix::{Builder, Source}};
 /// let builder = Builder::new().nixpkgs("channel:nixos-23.11");
 /// let vm = builder.build(&Source::Configuration("configuration.nix".into()), &Events::none()).await?;
 /// assert_eq!(vm.name(), "nixos");
@@ -150,15 +150,15 @@ impl Builder {
                     &identity(&nixpkgs),
                 ])?;
                 let store = Store::find()?;
-                let as_it_is = nix::configuration(&file, &nixpkgs, store, &place.link);
+                let as_it_is = commands::configuration(&file, &nixpkgs, store, &place.link);
                 // The stand-in mounts no folder of the host.
                 if !self.clonable || nixpkgs.is_stand_in() {
                     self.run(source, file.parent(), as_it_is, &place, events).await?
                 } else {
-                    let command = nix::clonable(&file, &nixpkgs, store, &place.link);
+                    let command = commands::clonable(&file, &nixpkgs, store, &place.link);
                     match self.run(source, file.parent(), command, &place, events).await {
                         Ok(vm) => vm,
-                        Err(error) if nix::is_about_clones(&error.to_string()) => {
+                        Err(error) if commands::is_about_clones(&error.to_string()) => {
                             let vm = self.run(source, file.parent(), as_it_is, &place, events).await?;
                             let why = error.summary();
                             events
@@ -184,7 +184,7 @@ impl Builder {
                     here.as_os_str().as_encoded_bytes(),
                     flake.installable.as_bytes(),
                 ])?;
-                let command = nix::flake(&flake, Store::find()?, &place.link);
+                let command = commands::flake(&flake, Store::find()?, &place.link);
                 self.run(source, None, command, &place, events).await?
             }
         };
@@ -236,7 +236,7 @@ impl Builder {
             Ok(ended) if ended.status.success() => {
                 shown.go_on(show);
                 log.discard();
-                let vm = BuiltVm::open(nix::out_path(&ended.stdout, &place.link))?;
+                let vm = BuiltVm::open(commands::out_path(&ended.stdout, &place.link))?;
                 let result = vm.script().ancestors().nth(2).unwrap_or(&place.link).to_path_buf();
                 if let Some(last) = self.last(source) {
                     last.write(&result);

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::built_vm::BuiltVm;
 use super::nixpkgs::Nixpkgs;
 use super::source::Source;
+use crate::BuiltVm;
 use crate::packages::{
     Distribution, MKE2FS, MMDEBSTRAP, NEWUIDMAP, NIX, NIX_BUILD, PYTHON, Program, QEMU, QEMU_IMG,
 };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::BuiltVm;
+use crate::BuiltVm;
 use crate::{Error, ErrorKind, Result};
 
 /// What such a file's name ends with.

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{run_directory, supervise};
 use crate::mutex::lock;
-use crate::{Error, ErrorKind, Result, build};
+use crate::{Error, ErrorKind, Result, nix, qemu};
 
 /// How long the machines may take to be gone; SIGKILL takes milliseconds.
 const CLEANING_LIMIT: Duration = Duration::from_secs(5);
@@ -79,14 +78,15 @@ fn start() -> std::io::Result<()> {
         runtime.block_on(async {
             let (name, status) = next(&mut watched).await;
             ENDING.store(true, Ordering::SeqCst);
+            qemu::keep_no_run_directories();
             // Cleaning goes on beside this thread, so that a second signal is heard.
             let cleaner = std::thread::Builder::new().name("signal cleaner".to_owned()).spawn(move || {
                 if let Some(hook) = &*lock(&HOOK) {
                     hook(name);
                 }
-                supervise::kill_all(CLEANING_LIMIT);
-                build::end_all();
-                run_directory::remove_all_of_this_process();
+                qemu::kill_all(CLEANING_LIMIT);
+                nix::end_all();
+                qemu::remove_run_directories();
                 std::process::exit(status)
             });
             if cleaner.is_ok() {

@@ -6,14 +6,13 @@
 
 mod advice;
 mod builder;
-mod built_vm;
+mod commands;
 mod culprit;
 mod diagnosis;
 mod ending;
 pub(crate) mod host;
 mod last;
 mod line;
-mod nix;
 mod nixpkgs;
 mod passwords;
 mod process;
@@ -22,9 +21,7 @@ mod shown;
 mod source;
 mod store;
 
-pub use crate::settings::{KeepState, Settings};
 pub use builder::Builder;
-pub use built_vm::BuiltVm;
 pub(crate) use ending::end_all;
 pub use nixpkgs::Nixpkgs;
 pub use passwords::{first_user, password_of};
