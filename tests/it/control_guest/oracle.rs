@@ -32,7 +32,7 @@ fn reference(text: &str, folder: &Path) -> (i32, Vec<u8>, Vec<u8>) {
     (status, output.stdout, output.stderr)
 }
 
-/// Numbers of processes differ.
+/// Numbers of processes differ, and bash pads them to a width.
 fn without_pids(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::new();
@@ -42,7 +42,12 @@ fn without_pids(bytes: &[u8]) -> String {
             digits.push(c);
             continue;
         }
-        out.push_str(if digits.len() > 2 { "N" } else { &digits });
+        if digits.len() > 2 {
+            out.truncate(out.trim_end_matches(' ').len());
+            out.push('N');
+        } else {
+            out.push_str(&digits);
+        }
         digits.clear();
         out.push(c);
     }
