@@ -14,9 +14,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use measuring::{machine_name, median};
-use nixvm_test::BuiltVm;
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::internals::qemu::accelerator;
 use nixvm_test::machine::{Machine, MachineOptions};
-use nixvm_test::qemu::accelerator;
 use nixvm_test::{Error, ErrorKind, Result};
 use serde::Deserialize;
 

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nixvm_test::Events;
+use nixvm_test::internals::Events;
+use nixvm_test::internals::nix::{Builder, Source};
 use nixvm_test::machine::{Machine, MachineOptions};
-use nixvm_test::nix::{Builder, Source};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 

@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use measuring::{given, median};
-use nixvm_test::BuiltVm;
+use nixvm_test::Result;
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::internals::template::{self, Moment, Pool};
+use nixvm_test::internals::{Event, Events};
 use nixvm_test::machine::{Machine, MachineOptions};
-use nixvm_test::template::{self, Moment, Pool};
-use nixvm_test::{Event, Events, Result};
 use serde_json::json;
 
 #[tokio::main]

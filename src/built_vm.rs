@@ -30,7 +30,7 @@ impl BuiltVm {
     /// # std::fs::write(&script, "#!/bin/sh\n")?;
     /// # std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755))?;
     /// # let result = folder.path();
-    /// let vm = nixvm_test::BuiltVm::open(result)?; // result/bin/run-web-1-vm
+    /// let vm = nixvm_test::internals::BuiltVm::open(result)?; // result/bin/run-web-1-vm
     /// assert_eq!(vm.name(), "web-1");
     /// # Ok::<(), nixvm_test::Error>(())
     /// ```

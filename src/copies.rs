@@ -36,9 +36,9 @@ impl Format {
 /// The reports that are asked for, and where each is to be.
 ///
 /// ```
-/// let copies: nixvm_test::Copies = "junit=/tmp/junit.xml,cast=/tmp/casts".parse()?;
+/// let copies: nixvm_test::internals::Copies = "junit=/tmp/junit.xml,cast=/tmp/casts".parse()?;
 /// assert_eq!(copies.to_string(), "junit=/tmp/junit.xml,cast=/tmp/casts");
-/// assert!("pdf=/tmp/x".parse::<nixvm_test::Copies>().unwrap_err().to_string().contains("junit"));
+/// assert!("pdf=/tmp/x".parse::<nixvm_test::internals::Copies>().unwrap_err().to_string().contains("junit"));
 /// # Ok::<(), nixvm_test::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

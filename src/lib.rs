@@ -2,59 +2,74 @@
 //! sits at its serial console as a person would, logs in, runs commands, asserts on what comes
 //! back and powers off. Nothing is installed in the VM.
 
+// A suite's library has what the program alone uses. With the program, rustc names what is used by neither.
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
+
 mod above;
-#[doc(hidden)]
-pub mod beneath;
+mod beneath;
 #[cfg(doctest)]
 mod book;
 mod boot_id;
 mod built_vm;
 mod cache;
+#[cfg(feature = "cli")]
+mod cli;
 pub mod console;
 mod control;
 mod copies;
 mod digest;
-pub mod doctor;
-pub mod environment;
+#[cfg(feature = "cli")]
+mod doctor;
+mod environment;
 mod error;
 mod event;
 mod file_lock;
 #[cfg(test)]
 mod hang;
+#[doc(hidden)]
+pub mod internals;
 mod limits;
 mod lost_time;
 pub mod machine;
-#[doc(hidden)]
-pub mod mutex;
+mod mutex;
 mod nearest;
-pub mod nix;
+mod nix;
 mod packages;
 mod partition;
 mod pause;
 mod place;
 pub mod prelude;
-pub mod qemu;
-pub mod record;
-pub mod report;
+mod qemu;
+mod record;
+mod report;
 pub mod scenario;
 mod secrets;
-pub mod settings;
+mod settings;
 mod shared_file;
-pub mod signals;
+mod signals;
 mod sparse_copy;
-pub mod template;
+mod template;
 mod text;
 mod user_lock;
 
-pub use built_vm::BuiltVm;
-pub use copies::{Copies, Format};
+pub(crate) use built_vm::BuiltVm;
+pub(crate) use copies::Copies;
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, Events, Failure, FileKind, Reporter, StepOutput};
+pub(crate) use event::{Event, Events, Failure, FileKind, StepOutput};
 pub use limits::Speed;
-pub use nearest::nearest;
+pub(crate) use nearest::nearest;
 /// The runtime that scenarios run on, for `tokio::join!`, `tokio::spawn` and `tokio::time`: a scenario's file needs
 /// no dependency of its own.
 pub use tokio;
+
+/// The program `nixvm-test`: reads its command line, and does what it says.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub fn __program() -> std::process::ExitCode {
+    use clap::Parser as _;
+
+    cli::Cli::parse().run()
+}
 
 /// Makes a test of an `async fn`: its machines are built and booted, the function runs with them at
 /// their login prompts, and whatever becomes of it they are gone afterwards.

@@ -1,11 +1,5 @@
 //! The `nixvm-test` command.
 
-mod cli;
-
-use std::process::ExitCode;
-
-use clap::Parser as _;
-
-fn main() -> ExitCode {
-    cli::Cli::parse().run()
+fn main() -> std::process::ExitCode {
+    nixvm_test::__program()
 }

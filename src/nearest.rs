@@ -4,11 +4,6 @@
 const ALIKE: f64 = 0.5;
 
 /// The one of `known` that is most like `word`; `None` if none is like it.
-///
-/// ```
-/// assert_eq!(nixvm_test::nearest("lits", ["list", "build"]), Some("list"));
-/// assert_eq!(nixvm_test::nearest("frobnicate", ["list", "build"]), None);
-/// ```
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let alike = known.into_iter().map(|name| (strsim::normalized_damerau_levenshtein(word, name), name));
     let best = alike.max_by(|one, other| one.0.total_cmp(&other.0));

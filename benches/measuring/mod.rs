@@ -6,9 +6,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use nixvm_test::BuiltVm;
-use nixvm_test::nix::{Builder, Source};
-use nixvm_test::{Event, Events, Result};
+use nixvm_test::Result;
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::internals::nix::{Builder, Source};
+use nixvm_test::internals::{Event, Events};
 
 /// The value of the argument `name`.
 pub fn given(name: &str) -> Option<String> {

@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use nixvm_test::BuiltVm;
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::internals::Events;
+use nixvm_test::internals::qemu::{Accelerator, accelerator};
 use nixvm_test::machine::{Machine, MachineOptions};
-use nixvm_test::qemu::{Accelerator, accelerator};
-use nixvm_test::{Error, ErrorKind, Events, Result};
+use nixvm_test::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
 /// Where the sources of the NixOS test driver are.

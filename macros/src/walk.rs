@@ -1,1 +1,1 @@
-../../src/scenario/compile/walk.rs
+../../src/scenario/walk.rs

@@ -28,7 +28,7 @@ use rustix::fs::{self, CWD, FileType, Mode, OFlags};
 /// a symbolic link anywhere in it, and a file that is not a regular one are errors that name the path.
 ///
 /// ```
-/// use nixvm_test::beneath::Beneath;
+/// use nixvm_test::internals::beneath::Beneath;
 /// let folder = std::env::temp_dir().join(format!("beneath-{}", std::process::id()));
 /// std::fs::create_dir(&folder)?;
 /// let record = Beneath::open(&folder)?;

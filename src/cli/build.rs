@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::nix::Source;
+use crate::scenario::Exit;
+use crate::signals;
+use crate::{Error, ErrorKind, Result, report};
 use clap::Args;
-use nixvm_test::nix::Source;
-use nixvm_test::scenario::Exit;
-use nixvm_test::signals;
-use nixvm_test::{Error, ErrorKind, Result, report};
 
 use super::options::Options;
 
@@ -39,7 +39,7 @@ impl Build {
                 .next_step("name a configuration instead: --configuration FILE.nix"));
         }
         let reporter = report::choose(&settings);
-        let events = nixvm_test::Events::to(&reporter);
+        let events = crate::Events::to(&reporter);
         let at_signal = reporter.clone();
         signals::install(move |_| at_signal.finish())?;
         let built = settings.builder().clonable(false).out_link(&self.out_link).build(&source, &events).await;

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use crate::qemu::accelerator;
+use crate::template::{self, Entry, Store};
+use crate::{Result, report};
 use clap::{Args, Subcommand};
-use nixvm_test::qemu::accelerator;
-use nixvm_test::template::{self, Entry, Store};
-use nixvm_test::{Result, report};
 
 const EXAMPLES: &str = "\
 Examples:

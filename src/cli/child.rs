@@ -4,9 +4,9 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use std::os::unix::process::ExitStatusExt as _;
 
-use nixvm_test::scenario::Exit;
-use nixvm_test::signals;
-use nixvm_test::{Error, ErrorKind, Result};
+use crate::scenario::Exit;
+use crate::signals;
+use crate::{Error, ErrorKind, Result};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 

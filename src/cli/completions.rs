@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
+use crate::report;
 use clap::{Args, Command, CommandFactory as _};
 use clap_complete::Shell;
-use nixvm_test::report;
 
 const EXAMPLES: &str = "\
 Examples:

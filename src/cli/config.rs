@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
+use crate::environment::variable;
+use crate::settings::{FILE_NAME, Layers, TABLE, VARIABLES, reference};
+use crate::{Result, nearest, report};
 use clap::Args;
-use nixvm_test::environment::variable;
-use nixvm_test::settings::{FILE_NAME, Layers, TABLE, VARIABLES, reference};
-use nixvm_test::{Result, nearest, report};
 use serde_json::{Value, json};
 
 use super::options::Options;

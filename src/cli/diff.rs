@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
+use crate::record::{Folder, History};
+use crate::scenario::Exit;
+use crate::{Result, report};
 use clap::Args;
-use nixvm_test::record::{Folder, History};
-use nixvm_test::scenario::Exit;
-use nixvm_test::{Result, report};
 
 const EXAMPLES: &str = "\
 Examples:

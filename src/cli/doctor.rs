@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
+use crate::doctor::{Finding, Kvm, State, Tried, examine, try_kvm};
+use crate::qemu::accelerator;
+use crate::scenario::Exit;
+use crate::{Result, report};
 use clap::Args;
-use nixvm_test::doctor::{Finding, Kvm, State, Tried, examine, try_kvm};
-use nixvm_test::qemu::accelerator;
-use nixvm_test::scenario::Exit;
-use nixvm_test::{Result, report};
 use serde_json::json;
 
 use super::child::Signals;
@@ -83,7 +83,7 @@ impl Doctor {
         let built = settings
             .builder()
             .clonable(settings.templates)
-            .build(&source_of(vm), &nixvm_test::Events::to(&reporter))
+            .build(&source_of(vm), &crate::Events::to(&reporter))
             .await;
         // The steps below are the answer.
         reporter.finish();

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
+use crate::scenario::{Exit, TELL_SCENARIOS};
+use crate::{Error, ErrorKind, Result, report};
 use clap::Args;
-use nixvm_test::scenario::{Exit, TELL_SCENARIOS};
-use nixvm_test::{Error, ErrorKind, Result, report};
 use serde_json::Value;
 
 use super::options::Options;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::{Error, ErrorKind, Result, report};
 use clap::{Args, CommandFactory as _};
-use nixvm_test::{Error, ErrorKind, Result, report};
 
 const EXAMPLES: &str = "\
 Examples:

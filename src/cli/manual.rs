@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::BuiltVm;
+use crate::machine::{Machine, MachineOptions};
+use crate::nix::{Source, first_user, password_of};
+use crate::qemu::{Disk, KeepPolicy, accelerator};
+use crate::scenario::ByHand;
+use crate::settings::{KeepState, Settings};
+use crate::template::{self, Moment};
+use crate::{Events, Result};
 use clap::Args;
-use nixvm_test::BuiltVm;
-use nixvm_test::machine::{Machine, MachineOptions};
-use nixvm_test::qemu::{Disk, KeepPolicy, accelerator};
-use nixvm_test::scenario::ByHand;
-use nixvm_test::settings::{KeepState, Settings};
-use nixvm_test::template::{self, Moment};
-use nixvm_test::{Events, Result};
 
 use super::options::Options;
 

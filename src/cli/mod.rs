@@ -27,9 +27,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::scenario::{EXIT_CODES, Exit};
+use crate::{Error, ErrorKind, Result, report};
 use clap::{Args, Parser, Subcommand};
-use nixvm_test::scenario::{EXIT_CODES, Exit};
-use nixvm_test::{Error, ErrorKind, Result, report};
 
 use options::Options;
 
@@ -197,7 +197,7 @@ mod tests {
             assert!(matches!(cli.command, Some(Command::Build(_))));
             let settings = cli.options.settings().unwrap();
             assert!(
-                matches!(settings.source, Some(nixvm_test::nix::Source::Flake(flake)) if flake.ends_with("#web"))
+                matches!(settings.source, Some(crate::nix::Source::Flake(flake)) if flake.ends_with("#web"))
             );
         }
     }

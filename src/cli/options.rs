@@ -4,12 +4,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::report;
+use crate::settings::Settings;
+use crate::settings::{Form, Layers, Setting, TABLE, find_file};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use nixvm_test::report;
-use nixvm_test::settings::Settings;
-use nixvm_test::settings::{Form, Layers, Setting, TABLE, find_file};
 
 /// The flags that go before and after every subcommand.
 #[derive(Debug, Args)]
@@ -41,12 +41,12 @@ impl Options {
     }
 
     /// Everything that was chosen, for what is in the current folder.
-    pub fn layers(&self) -> nixvm_test::Result<Layers> {
+    pub fn layers(&self) -> crate::Result<Layers> {
         self.layers_of(None)
     }
 
     /// The same for what is in `folder`: its nixvm.toml goes before the current folder's.
-    pub fn layers_of(&self, folder: Option<&Path>) -> nixvm_test::Result<Layers> {
+    pub fn layers_of(&self, folder: Option<&Path>) -> crate::Result<Layers> {
         Layers::gather(self.flags.0.clone(), &folders(folder))
     }
 
@@ -56,13 +56,13 @@ impl Options {
     }
 
     /// The settings for what runs in this process.
-    pub fn settings(&self) -> nixvm_test::Result<Settings> {
+    pub fn settings(&self) -> crate::Result<Settings> {
         Ok(self.layers()?.settings())
     }
 
     /// The variables for the binary of a scenario in `folder`. Relative paths are made absolute, so that they mean the
     /// same wherever it looks at them from.
-    pub fn variables(&self, folder: Option<&Path>) -> nixvm_test::Result<Vec<(&'static str, OsString)>> {
+    pub fn variables(&self, folder: Option<&Path>) -> crate::Result<Vec<(&'static str, OsString)>> {
         let mut variables = self.layers_of(folder)?.variables();
         if self.verbose > 0 {
             variables.retain(|(name, _)| *name != "NIXVM_CONSOLE");

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::record::film::Film;
+use crate::record::history::{Machine, Scenario};
+use crate::record::screen::{ROWS, Row};
+use crate::record::{Folder, History, Tape};
+use crate::scenario::Exit;
+use crate::{Error, ErrorKind, FileKind, Result, report};
 use clap::Args;
-use nixvm_test::record::film::Film;
-use nixvm_test::record::history::{Machine, Scenario};
-use nixvm_test::record::screen::{ROWS, Row};
-use nixvm_test::record::{Folder, History, Tape};
-use nixvm_test::scenario::Exit;
-use nixvm_test::{Error, ErrorKind, FileKind, Result, report};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use super::child::Signals;

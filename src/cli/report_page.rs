@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use crate::environment::is_set;
+use crate::record::Folder;
+use crate::scenario::Exit;
+use crate::{Result, report};
 use clap::Args;
-use nixvm_test::environment::is_set;
-use nixvm_test::record::Folder;
-use nixvm_test::scenario::Exit;
-use nixvm_test::{Result, report};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
+use crate::qemu::accelerator;
+use crate::record::{Folder, RUN};
+use crate::scenario::Exit;
+use crate::scenario::compile::{self, Compiler};
+use crate::settings::Settings;
+use crate::{Error, ErrorKind, Result, nearest, report};
 use clap::CommandFactory as _;
-use nixvm_test::qemu::accelerator;
-use nixvm_test::record::{Folder, RUN};
-use nixvm_test::scenario::Exit;
-use nixvm_test::scenario::compile::{self, Compiler};
-use nixvm_test::settings::Settings;
-use nixvm_test::settings::Settings;
-use nixvm_test::{Error, ErrorKind, Result, nearest, report};
 
 use super::child::{Child, Signals, exit_of};
 use super::options::Options;
@@ -34,7 +33,7 @@ pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> 
     let below = paths.iter().filter_map(|path| std::path::absolute(path).ok()).filter(|path| path.is_dir());
     for folder in below.flat_map(|path| compile::left_out_below(&path)).filter(|folder| !named(folder)) {
         let note = format!("the scenarios in {0} are not run: name that folder, too", from_here(&folder));
-        nixvm_test::Events::to(&report::choose(&settings)).note(note);
+        crate::Events::to(&report::choose(&settings)).note(note);
     }
     let binaries = compile(&files, &compiler()?, options).await?;
     let commands = files.iter().zip(&binaries).map(|(file, binary)| command(file, binary, harness, options));
@@ -96,7 +95,7 @@ pub fn command(file: &Path, binary: &Path, harness: &[OsString], options: &Optio
 /// The binaries of all files, in their order. What the compiler says is shown.
 pub async fn compile(files: &[PathBuf], compiler: &Compiler, options: &Options) -> Result<Vec<PathBuf>> {
     let reporter = report::choose(&options.settings()?);
-    let events = nixvm_test::Events::to(&reporter);
+    let events = crate::Events::to(&reporter);
     let mut binaries = Vec::new();
     let mut failure = None;
     for file in files {
@@ -144,7 +143,7 @@ async fn in_turn(commands: &mut [Command], settings: &Settings) -> Result<ExitCo
         if let Some(limit) = settings.run_limit {
             let rest = limit.saturating_sub(begun.elapsed());
             if rest.is_zero() {
-                nixvm_test::Events::to(&report::choose(settings)).note(format!(
+                crate::Events::to(&report::choose(settings)).note(format!(
                     "no time is left for {} of {count} files: they are not run",
                     count - number
                 ));
@@ -167,7 +166,7 @@ async fn in_turn(commands: &mut [Command], settings: &Settings) -> Result<ExitCo
         }
         let rest = count - number - 1;
         if settings.fail_fast && rest > 0 && exits.iter().any(|exit| *exit != Exit::Passed) {
-            nixvm_test::Events::to(&report::choose(settings))
+            crate::Events::to(&report::choose(settings))
                 .note(format!("a scenario failed: {rest} of {count} files are not run"));
             break;
         }

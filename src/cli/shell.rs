@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::Result;
 use clap::Args;
-use nixvm_test::Result;
 
 use super::manual::Manual;
 use super::options::Options;

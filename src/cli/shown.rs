@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nixvm_test::Reporter;
-use nixvm_test::report;
-use nixvm_test::settings::Settings;
-use nixvm_test::signals;
-use nixvm_test::{Events, Result};
+use crate::event::Reporter;
+use crate::report;
+use crate::settings::Settings;
+use crate::signals;
+use crate::{Events, Result};
 
 use super::terminal::{self, Terminal};
 
@@ -27,7 +27,7 @@ impl Shown {
     /// Shows it until a console gets the terminal: makes sure that there is one, and that a signal leaves it as it was.
     ///
     /// # Errors
-    /// [`Usage`](nixvm_test::ErrorKind::Usage) when there is no terminal, [`Host`](nixvm_test::ErrorKind::Host) when
+    /// [`Usage`](crate::ErrorKind::Usage) when there is no terminal, [`Host`](crate::ErrorKind::Host) when
     /// signals can't be watched for.
     pub fn before_a_console(settings: &Settings) -> Result<Self> {
         Terminal::is_here()?;

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use nixvm_test::machine::{Machine, RawConsole};
-use nixvm_test::scenario::Exit;
-use nixvm_test::signals;
-use nixvm_test::{Result, report};
+use crate::machine::{Machine, RawConsole};
+use crate::scenario::Exit;
+use crate::signals;
+use crate::{Result, report};
 
 use super::terminal::{Left, Terminal};
 

@@ -6,7 +6,7 @@
 //! variables, `cd` that lasts); powering off is `sudo poweroff`. Nothing is installed in the guest.
 //!
 //! ```no_run
-//! # async fn example(vm: nixvm_test::BuiltVm) -> nixvm_test::Result {
+//! # async fn example(vm: nixvm_test::internals::BuiltVm) -> nixvm_test::Result {
 //! use nixvm_test::machine::{Machine, MachineOptions};
 //! let machine = Machine::boot(&vm, MachineOptions::new("server")).await?;
 //! let alice = machine.login("alice", "test").await?;

@@ -254,7 +254,7 @@ impl Plan {
         &self,
         run_dir: &Arc<RunDirectory>,
         transcript: PathBuf,
-        template: &Use,
+        template: &TemplateLease,
         to_save: Option<&Path>,
     ) -> Result<Life> {
         let started = Instant::now();

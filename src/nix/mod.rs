@@ -24,6 +24,7 @@ mod store;
 pub use builder::Builder;
 pub(crate) use ending::end_all;
 pub use nixpkgs::Nixpkgs;
-pub use passwords::{first_user, password_of};
+pub use passwords::first_user;
+pub use passwords::password_of;
 pub use source::Source;
 pub(crate) use store::Store;

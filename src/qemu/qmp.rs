@@ -195,13 +195,6 @@ impl Qmp {
     /// # Errors
     /// [`ErrorKind::Qmp`] with QEMU's own words when it refuses, [`ErrorKind::Timeout`] when it does
     /// not answer within `limit`, [`ErrorKind::QemuGone`] when it ended.
-    ///
-    /// ```no_run
-    /// # async fn f(qmp: nixvm_test::qemu::Qmp) -> nixvm_test::Result {
-    /// let status = qmp.execute("query-status", None, std::time::Duration::from_secs(5)).await?;
-    /// assert_eq!(status["status"], "running");
-    /// # Ok(()) }
-    /// ```
     pub async fn execute(&self, command: &str, arguments: Option<Value>, limit: Duration) -> Result<Value> {
         let started = Instant::now();
         let id = self.line.next_id.fetch_add(1, Ordering::Relaxed);

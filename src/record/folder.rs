@@ -168,10 +168,6 @@ impl Folder {
 }
 
 /// A name as it may stand in a path: `.` for `::`, `_` for what is odd there.
-///
-/// ```
-/// assert_eq!(nixvm_test::record::in_a_path("web::pages/ü"), "web.pages__");
-/// ```
 pub fn in_a_path(name: &str) -> String {
     let plain = |character: char| match character {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' | '.' => character,
@@ -273,6 +269,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_name_in_a_path_has_nothing_odd() {
+        assert_eq!(in_a_path("web::pages/ü"), "web.pages__");
+    }
 
     #[test]
     fn a_record_is_named_by_its_time() {

@@ -208,13 +208,6 @@ impl History {
 
 impl Scenario {
     /// Its name, with what tells it from another one that has the same.
-    ///
-    /// ```
-    /// let mut scenario = nixvm_test::record::history::Scenario { name: "login".into(), ..Default::default() };
-    /// assert_eq!(scenario.title(), "login");
-    /// scenario.apart = Some("machines::web".into());
-    /// assert_eq!(scenario.title(), "login (machines::web)");
-    /// ```
     pub fn title(&self) -> String {
         match &self.apart {
             Some(apart) => format!("{} ({apart})", self.name),
@@ -241,5 +234,18 @@ impl Scenario {
     /// Why it failed, if its last try did.
     pub fn failure(&self) -> Option<&Failure> {
         self.attempts.last()?.failure.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_tells_two_scenarios_of_one_name_apart() {
+        let mut scenario = Scenario { name: "login".into(), ..Default::default() };
+        assert_eq!(scenario.title(), "login");
+        scenario.apart = Some("machines::web".into());
+        assert_eq!(scenario.title(), "login (machines::web)");
     }
 }

@@ -42,7 +42,7 @@
 //! to be passed over: new ones may come without a new version.
 //!
 //! ```
-//! use nixvm_test::{Event, record::Line};
+//! use nixvm_test::internals::{Event, record::Line};
 //! let line = r#"{"v":1,"time":1795448683.25,"scenario":"login","event":"note","text":"using TCG"}"#;
 //! let line: Line = serde_json::from_str(line)?;
 //! assert_eq!(line.event, Event::Note { text: "using TCG".into() });
@@ -66,8 +66,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Event;
 
+pub use folder::RUN;
 pub(crate) use folder::base;
-pub use folder::{Folder, RUN, RUNS, in_a_path};
+pub use folder::{Folder, in_a_path};
 pub use history::History;
 pub(crate) use incomplete::{incomplete, tell};
 pub(crate) use keep::Keeper;

@@ -21,16 +21,16 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 #[cfg(feature = "cli")]
-pub use compare::{Comparison, compare};
+pub use compare::compare;
 pub use github::Github;
 pub use lines::Lines;
 pub use live::Live;
 pub(crate) use paint::paint;
-pub use print::{
-    answer, answer_json, answer_path, diagnostics, error, guest_output, printable, say, separator, show,
-};
+pub use print::{answer, error, printable, say};
+pub use print::{answer_json, answer_path, diagnostics, guest_output, separator, show};
 pub use relay::Relay;
-pub use rendering::{Rendering, render};
+pub use rendering::Rendering;
+pub use rendering::render;
 
 use crate::environment::is_set;
 use crate::event::Reporter;

@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::compile::files_below;
 use super::configuration::located;
+use super::walk::files_below;
 use crate::{Error, ErrorKind, Result};
 
 /// So much of a new file is looked at.

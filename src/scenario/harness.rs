@@ -23,7 +23,7 @@ use crate::mutex::lock;
 use crate::record::{Folder, History, Writer};
 use crate::report::{self, Github, Relay, Rendering};
 use crate::settings::Settings;
-use crate::{Copies, Error, ErrorKind, Event, Events, Result, environment, signals};
+use crate::{Copies, Error, ErrorKind, Event, Events, Result, environment, qemu, signals};
 
 /// If it is set, a suite prints what its machines are made from, one path a line, and runs nothing: for
 /// `nixvm-test --watch`.

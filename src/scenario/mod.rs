@@ -14,7 +14,8 @@ mod body;
 mod budget;
 mod capacity;
 mod checks;
-pub mod compile;
+#[cfg(feature = "cli")]
+pub(crate) mod compile;
 mod complete;
 mod configuration;
 mod describe;
@@ -35,20 +36,17 @@ mod replayed;
 mod run;
 mod suite;
 mod turns;
+mod walk;
 
-pub use crate::partition::Partition;
+pub(crate) use admission::ByHand;
+pub(crate) use describe::TELL_SCENARIOS;
+pub use exit::Exit;
 #[doc(hidden)]
-pub use admission::ByHand;
-#[doc(hidden)]
-pub use describe::TELL_SCENARIOS;
-pub use exit::{Exit, TABLE as EXIT_CODES};
-#[doc(hidden)]
-pub use harness::TELL_SOURCES;
+pub use exit::TABLE as EXIT_CODES;
+pub(crate) use harness::TELL_SOURCES;
 pub use harness::main;
 #[doc(hidden)]
 pub use harness::main_of;
-pub use registry::{Budget, Checkpoint, From, MachineRequest, Scenario, all};
-pub use run::DEFAULT_TIMEOUT;
 
 /// What `#[scenario]` and `main!` expand to; not for use by hand.
 #[doc(hidden)]

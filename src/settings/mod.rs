@@ -18,7 +18,7 @@ use crate::partition::Partition;
 use crate::{Copies, Result};
 
 pub use file::{NAME as FILE_NAME, find_file};
-pub use layers::{Given, Layers, Origin};
+pub use layers::Layers;
 pub use reference::reference;
 pub use table::{Setting, TABLE};
 pub use value::Form;
@@ -128,7 +128,7 @@ impl Settings {
     ///
     /// ```
     /// # fn main() -> nixvm_test::Result {
-    /// let settings = nixvm_test::settings::Settings::from_env()?;
+    /// let settings = nixvm_test::internals::settings::Settings::from_env()?;
     /// let builder = settings.builder();
     /// # Ok(())
     /// # }

@@ -24,7 +24,8 @@ pub use key::Key;
 pub(crate) use moment::{IN_CHECKPOINT, is_at_hand};
 pub use moment::{Moment, Step, machine};
 pub use pool::Pool;
-pub use prune::{Entry, list, prune, total};
+pub use prune::prune;
+pub use prune::{Entry, list, total};
 pub use store::{Made, Store};
 
 #[cfg(test)]

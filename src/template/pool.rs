@@ -22,8 +22,9 @@ use crate::{Error, Event, Events, Result};
 /// console but Enter, at a login prompt.
 ///
 /// ```no_run
-/// # async fn example(vm: nixvm_test::BuiltVm) -> nixvm_test::Result {
-/// use nixvm_test::{Events, machine::MachineOptions, template::{Moment, Pool}};
+/// # async fn example(vm: nixvm_test::internals::BuiltVm) -> nixvm_test::Result {
+/// use nixvm_test::internals::{Events, template::{Moment, Pool}};
+/// use nixvm_test::{machine::MachineOptions};
 /// let pool = Pool::new()?;
 /// let options = || MachineOptions::new("server");
 /// let first = pool.machine(&vm, options(), &Moment::Booted, &Events::none()).await?;

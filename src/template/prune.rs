@@ -36,13 +36,6 @@ pub struct Entry {
 }
 
 /// What all of `entries` take on the disk together, in bytes: what they share counts once.
-///
-/// ```no_run
-/// use nixvm_test::template::{self, Store};
-/// let entries = template::list(&Store::open()?)?;
-/// println!("{} MiB", template::total(&entries) >> 20);
-/// # Ok::<(), nixvm_test::Error>(())
-/// ```
 pub fn total(entries: &[Entry]) -> u64 {
     all_files(entries).total()
 }

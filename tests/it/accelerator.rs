@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use nixvm_test::qemu::accelerator::{self, Accelerator};
-use nixvm_test::{ErrorKind, Event, Events, Speed};
+use nixvm_test::internals::qemu::{Accelerator, accelerator};
+use nixvm_test::internals::{Event, Events};
+use nixvm_test::{ErrorKind, Speed};
 
 use crate::again;
 use crate::run_script::RunScript;

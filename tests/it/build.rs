@@ -9,9 +9,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nixvm_fake_guest::write_executable;
-use nixvm_test::nix::Source;
-use nixvm_test::settings::Settings;
-use nixvm_test::{Event, Events};
+use nixvm_test::internals::nix::Source;
+use nixvm_test::internals::settings::Settings;
+use nixvm_test::internals::{Event, Events};
 use serde_json::{Value, json};
 
 use crate::hang::HANG;

@@ -1,7 +1,7 @@
 //! Boots of the fake guest that end in silence or before they begin, each named for what it is.
 
 use nixvm_fake_guest::FakeVm;
-use nixvm_test::BuiltVm;
+use nixvm_test::internals::BuiltVm;
 use nixvm_test::machine::{Machine, MachineOptions};
 use nixvm_test::{Error, ErrorKind};
 

@@ -3,9 +3,10 @@
 
 use std::process::Stdio;
 
-use nixvm_test::BuiltVm;
-use nixvm_test::qemu::{Launch, Qemu, RunDirectory};
-use nixvm_test::{ErrorKind, Events};
+use nixvm_test::ErrorKind;
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::internals::Events;
+use nixvm_test::internals::qemu::{Launch, Qemu, RunDirectory};
 
 use crate::run_script::RunScript;
 use crate::{again, small_disk};

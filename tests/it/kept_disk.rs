@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use nixvm_test::BuiltVm;
-use nixvm_test::qemu::{Disk, KeepPolicy, Launch, Qemu, RunDirectory};
-use nixvm_test::{Error, ErrorKind, Event, Events};
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::internals::qemu::{Disk, KeepPolicy, Launch, Qemu, RunDirectory};
+use nixvm_test::internals::{Event, Events};
+use nixvm_test::{Error, ErrorKind};
 
 use crate::run_script::RunScript;
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use nixvm_test::BuiltVm;
-use nixvm_test::Events;
-use nixvm_test::qemu::{Launch, Qemu, RunDirectory};
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::internals::Events;
+use nixvm_test::internals::qemu::{Launch, Qemu, RunDirectory};
 use tokio::net::UnixStream;
 
 use crate::again;

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use nixvm_test::qemu::{Launch, Qemu, RunDirectory};
-use nixvm_test::{Error, ErrorKind, Events};
+use nixvm_test::internals::Events;
+use nixvm_test::internals::qemu::{Launch, Qemu, RunDirectory};
+use nixvm_test::{Error, ErrorKind};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use nixvm_fake_guest::write_executable;
-use nixvm_test::BuiltVm;
+use nixvm_test::internals::BuiltVm;
 
 /// `bin/run-nixos-vm` in a folder of its own.
 pub struct RunScript {

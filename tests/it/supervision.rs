@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nixvm_test::BuiltVm;
-use nixvm_test::Events;
-use nixvm_test::qemu::{Launch, Qemu, RunDirectory};
-use nixvm_test::signals;
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::internals::Events;
+use nixvm_test::internals::qemu::{Launch, Qemu, RunDirectory};
+use nixvm_test::internals::signals;
 
 use crate::hang::HANG;
 use crate::run_script::{RunScript, lives};

@@ -3,9 +3,9 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use nixvm_test::beneath::Beneath;
-use nixvm_test::record::Folder;
-use nixvm_test::{Error, ErrorKind, Result, report};
+use crate::beneath::Beneath;
+use crate::record::Folder;
+use crate::{Error, ErrorKind, Result, report};
 
 /// What the folder of a kept machine ends with.
 const MOMENT: &str = ".moment";
@@ -89,7 +89,7 @@ fn names(folder: &Beneath) -> impl Iterator<Item = String> {
 pub fn live(id: &str) -> Result<PathBuf> {
     let path = Path::new(id);
     // The name first: in a folder that everybody may write to, another user could have a folder of that name.
-    let candidates = [nixvm_test::qemu::RunDirectory::named(id), Some(path.to_owned())];
+    let candidates = [crate::qemu::RunDirectory::named(id), Some(path.to_owned())];
     let socket = |folder: PathBuf| if folder.is_dir() { folder.join("console.sock") } else { folder };
     let found = candidates.into_iter().flatten().map(socket).find(|socket| socket.exists());
     let socket = found.ok_or_else(|| {

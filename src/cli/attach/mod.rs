@@ -6,13 +6,13 @@ mod pack;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::BuiltVm;
+use crate::machine::{Kept, Machine, MachineOptions, RawConsole};
+use crate::qemu::{RunDirectory, accelerator};
+use crate::scenario::{ByHand, Exit};
+use crate::signals;
+use crate::{Error, ErrorKind, Result, report};
 use clap::Args;
-use nixvm_test::BuiltVm;
-use nixvm_test::machine::{Kept, Machine, MachineOptions, RawConsole};
-use nixvm_test::qemu::{RunDirectory, accelerator};
-use nixvm_test::scenario::{ByHand, Exit};
-use nixvm_test::signals;
-use nixvm_test::{Error, ErrorKind, Result, report};
 
 use super::options::Options;
 use super::shown::Shown;

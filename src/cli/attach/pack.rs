@@ -8,11 +8,11 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
+use crate::beneath::Beneath;
+use crate::{Error, ErrorKind, Result};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use nixvm_test::beneath::Beneath;
-use nixvm_test::{Error, ErrorKind, Result};
 use tar::EntryType;
 
 /// What such a file's name ends with.

@@ -5,9 +5,9 @@ use std::io::{ErrorKind as Io, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::scenario::compile;
+use crate::{Error, ErrorKind, Result, report};
 use clap::{Args, ValueEnum};
-use nixvm_test::scenario::compile;
-use nixvm_test::{Error, ErrorKind, Result, report};
 
 /// The sample of the tutorial, and its scenario: those of this very project.
 const CONFIGURATION: &str = include_str!("../../../configuration.nix");

@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal as _};
 use std::path::PathBuf;
 
-use nixvm_test::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -108,7 +108,7 @@ fn read(editor: &mut Editor<Verbs, FileHistory>) -> Option<String> {
 
 /// Where the history is kept.
 fn history() -> Option<PathBuf> {
-    Some(nixvm_test::environment::state_folder()?.join("history"))
+    Some(crate::environment::state_folder()?.join("history"))
 }
 
 /// Completes the words that a line begins with.

@@ -8,9 +8,9 @@ mod step;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::scenario::Exit;
+use crate::{Error, ErrorKind, Result, report};
 use clap::Args;
-use nixvm_test::scenario::Exit;
-use nixvm_test::{Error, ErrorKind, Result, report};
 
 use super::manual::{Manual, Up};
 use super::options::Options;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use nixvm_test::machine::{Machine, Output, Snapshot};
-use nixvm_test::{Error, ErrorKind, Result};
+use crate::machine::{Machine, Output, Snapshot};
+use crate::{Error, ErrorKind, Result};
 
 use super::step::{How, Step};
 

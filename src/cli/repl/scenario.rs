@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use nixvm_test::nix::Source;
+use crate::nix::Source;
 
 use super::step::Step;
 

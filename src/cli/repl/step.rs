@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use nixvm_test::{Error, ErrorKind, Result, nearest};
+use crate::{Error, ErrorKind, Result, nearest};
 
 /// The commands, as `help` shows them.
 pub const HELP: &str = "\

@@ -13,8 +13,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use nixvm_test::machine::RawConsole;
-use nixvm_test::{Error, ErrorKind, Result};
+use crate::machine::RawConsole;
+use crate::{Error, ErrorKind, Result};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -22,7 +22,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use reset::Modes;
 
-use nixvm_test::mutex::lock;
+use crate::mutex::lock;
 
 /// Leaves the console: ctrl-], as in telnet and virsh.
 const LEAVE: u8 = 0x1d;

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use nixvm_test::qemu::accelerator;
-use nixvm_test::scenario::compile::Compiler;
-use nixvm_test::scenario::{Exit, TELL_SOURCES};
-use nixvm_test::{Error, ErrorKind, Result, report};
+use crate::qemu::accelerator;
+use crate::scenario::compile::Compiler;
+use crate::scenario::{Exit, TELL_SOURCES};
+use crate::{Error, ErrorKind, Result, report};
 use rustix::process::Signal;
 
 use super::child::{Child, Signals, exit_of};

@@ -62,14 +62,6 @@ pub struct Kvm {
 /// Tries KVM with `vm`, for a minute at most, and tells each step as it is done. What runs is ended when this future is
 /// dropped. The file for a bug report is written to the current folder, or where that can't be written, to a temporary one.
 ///
-/// ```no_run
-/// # async fn example() -> nixvm_test::Result {
-/// let vm = nixvm_test::BuiltVm::open("result")?;
-/// let kvm = nixvm_test::doctor::try_kvm(&vm, &mut |step| println!("{}: {}", step.name, step.found)).await?;
-/// assert!(kvm.usable);
-/// # Ok(()) }
-/// ```
-///
 /// # Errors
 /// [`crate::ErrorKind::Host`] when there is no folder for the cache. What does not work is no error but a step.
 pub async fn try_kvm(vm: &BuiltVm, each: &mut dyn FnMut(&Tried)) -> Result<Kvm> {

@@ -108,7 +108,7 @@ impl Memory {
 
     /// Whether a hasty suspicion of this boot of the host is over.
     pub(super) fn was_hasty(&self) -> bool {
-        read::<Written>(&self.finding()).is_some_and(|written| written.hasty && written.boot == boot())
+        read::<Written>(&self.finding()).is_some_and(|written| written.hasty && written.boot == boot_id())
     }
 
     /// A boot under TCG has failed as well: nothing is known about KVM.

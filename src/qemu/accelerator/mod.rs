@@ -137,8 +137,8 @@ impl Wish {
 /// is only tried. `NIXVM_ACCELERATOR=kvm` or `tcg` overrides it.
 ///
 /// ```no_run
-/// # fn example(vm: nixvm_test::BuiltVm) -> nixvm_test::Result {
-/// use nixvm_test::{Events, qemu::accelerator};
+/// # fn example(vm: nixvm_test::internals::BuiltVm) -> nixvm_test::Result {
+/// use nixvm_test::internals::{Events, qemu::accelerator};
 /// let choice = accelerator::choose(&vm, &Events::none())?;
 /// println!("{}: {}", choice.accelerator, choice.reason);
 /// # Ok(()) }
@@ -156,11 +156,6 @@ pub(crate) fn chosen(vm: &BuiltVm) -> Result<Choice> {
 }
 
 /// Whether `NIXVM_ACCELERATOR` names an accelerator that there is, or none: to be asked before a build takes its time.
-///
-/// ```no_run
-/// nixvm_test::qemu::accelerator::check_environment()?;
-/// # Ok::<(), nixvm_test::Error>(())
-/// ```
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when it names another.
@@ -188,7 +183,7 @@ pub(crate) fn standing() -> (Option<Accelerator>, String) {
 /// Forgets what was found out about KVM for all VMs: the next boot of each tries it again. How many findings there were.
 ///
 /// ```no_run
-/// println!("{} findings", nixvm_test::qemu::accelerator::forget()?);
+/// println!("{} findings", nixvm_test::internals::qemu::accelerator::forget()?);
 /// # Ok::<(), nixvm_test::Error>(())
 /// ```
 ///

@@ -24,7 +24,6 @@ mod manifest;
 mod own_build;
 mod record;
 mod source;
-mod walk;
 mod workshop;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +31,6 @@ use std::path::{Path, PathBuf};
 use crate::{Events, Result};
 
 pub use source::{find as files, left_out_below};
-pub(super) use walk::files_below;
 
 /// What a manifest says to depend on this library: a version, or the path of the checkout that this program was compiled
 /// from.

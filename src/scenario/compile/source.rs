@@ -6,8 +6,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::frontmatter;
 use super::look::Look;
-use super::{frontmatter, walk};
+use crate::scenario::walk;
 use crate::{Error, ErrorKind, Result};
 
 /// What the last line of a scenario's file is.

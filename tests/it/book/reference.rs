@@ -5,8 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use nixvm_test::internals::EXIT_CODES;
 use nixvm_test::machine::console_checks;
-use nixvm_test::scenario::EXIT_CODES;
 
 use crate::book::pages::{files, is_made_from_the_code, root};
 use crate::book::source::{Item, items, plain};

@@ -1,8 +1,8 @@
 //! The record of a run as a whole: what is in it, who finds it, what CI gets.
 
 use nixvm_fake_guest::FakeVm;
-use nixvm_test::record::History;
-use nixvm_test::record::history::Outcome;
+use nixvm_test::internals::record::History;
+use nixvm_test::internals::record::history::Outcome;
 
 use crate::folder::{Folder, Ran};
 use crate::small_disk;

@@ -120,8 +120,9 @@ fn what_runs_after_one_save_is_one_record() {
     assert_eq!(records(), 2);
     let history = |run: &str| {
         let record =
-            nixvm_test::record::Folder::find(&folder.runs().join(run).display().to_string()).unwrap();
-        let history = nixvm_test::record::History::read(record.path()).unwrap();
+            nixvm_test::internals::record::Folder::find(&folder.runs().join(run).display().to_string())
+                .unwrap();
+        let history = nixvm_test::internals::record::History::read(record.path()).unwrap();
         history.scenarios.into_iter().map(|scenario| scenario.name).collect::<Vec<_>>()
     };
     let runs =

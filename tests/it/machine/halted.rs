@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Fake;
 use crate::again;
 use nixvm_fake_guest::FakeVm;
-use nixvm_test::{Error, ErrorKind, Event};
+use nixvm_test::internals::Event;
+use nixvm_test::{Error, ErrorKind};
 
 /// What KVM said, and what to do.
 fn is_kvms(error: &Error) {

@@ -13,9 +13,10 @@ mod shells;
 mod steps;
 
 use nixvm_fake_guest::FakeVm;
-use nixvm_test::BuiltVm;
+use nixvm_test::Result;
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::internals::{Event, Events};
 use nixvm_test::machine::{Machine, MachineOptions, Session};
-use nixvm_test::{Event, Events, Result};
 use std::sync::{Arc, Mutex};
 
 /// A fake machine, booted, with what its events said.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::Fake;
 use nixvm_fake_guest::FakeVm;
+use nixvm_test::internals::Event;
 use nixvm_test::machine::start_all;
-use nixvm_test::{Error, ErrorKind, Event};
+use nixvm_test::{Error, ErrorKind};
 
 /// What was said of the steps.
 fn steps(fake: &Fake) -> Vec<String> {

@@ -4,8 +4,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use nixvm_test::ErrorKind;
+use nixvm_test::internals::template::{self, Moment};
 use nixvm_test::machine::{Machine, MachineOptions};
-use nixvm_test::template::{self, Moment};
 
 use super::{built, events, root};
 

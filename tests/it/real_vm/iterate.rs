@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nixvm_fake_guest::write_executable;
-use nixvm_test::BuiltVm;
+use nixvm_test::internals::BuiltVm;
 
 use super::{built, events, root, sample};
 

@@ -20,11 +20,11 @@ mod trouble;
 
 use std::path::{Path, PathBuf};
 
-use nixvm_test::BuiltVm;
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::internals::nix::{Builder, Source};
+use nixvm_test::internals::template::{self, Moment};
+use nixvm_test::internals::{Event, Events};
 use nixvm_test::machine::{Machine, MachineOptions};
-use nixvm_test::nix::{Builder, Source};
-use nixvm_test::template::{self, Moment};
-use nixvm_test::{Event, Events};
 
 /// A file of this repository.
 fn root(file: &str) -> PathBuf {

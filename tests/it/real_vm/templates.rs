@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use nixvm_test::BuiltVm;
+use nixvm_test::ErrorKind;
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::internals::template::{self, Moment};
+use nixvm_test::internals::{Event, Events};
 use nixvm_test::machine::{Machine, MachineOptions};
-use nixvm_test::template::{self, Moment};
-use nixvm_test::{ErrorKind, Event, Events};
 
 use super::{alice, machine_at, said_by, sample};
 

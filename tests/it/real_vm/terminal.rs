@@ -63,7 +63,7 @@ fn a_person_goes_back_to_where_a_scenario_failed_also_from_one_file() {
         String::from_utf8_lossy(&ran.stderr)
     );
     // What nixvm-test asked for itself stands apart from what the scenario did, and is at no line of it.
-    let history = nixvm_test::record::History::read(&folder.path().join("run")).unwrap();
+    let history = nixvm_test::internals::record::History::read(&folder.path().join("run")).unwrap();
     let steps = &history.scenarios[0].attempts[0].machines[0].steps;
     let (after, own): (Vec<_>, Vec<_>) = steps.iter().partition(|step| step.afterwards);
     let texts: Vec<_> = own.iter().map(|step| (step.text.get(..8).unwrap(), step.line)).collect();

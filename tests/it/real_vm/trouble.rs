@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nixvm_test::{Event, Events};
+use nixvm_test::internals::{Event, Events};
 
 use super::{alice, machine_at};
 use crate::again::{self, Process, count, say};

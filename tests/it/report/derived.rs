@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use expectrl::Expect as _;
 use expectrl::session::OsSession;
-use nixvm_test::record::History;
-use nixvm_test::report::compare;
-use nixvm_test::{Copies, StepOutput};
+use nixvm_test::internals::record::History;
+use nixvm_test::internals::report::compare;
+use nixvm_test::internals::{Copies, StepOutput};
 
 use crate::report::record::{Record, every_fate};
 
@@ -129,7 +129,7 @@ fn steps_of_one_text_are_compared_in_their_order_however_many_they_are() {
             step(number, "root: date", if number % 2_499 == 0 { word } else { "" });
         }
         // What is asked of the machine when the scenario is over is no matter.
-        record.at(4.0, "a", nixvm_test::Event::BodyFinished { took: Duration::from_secs(1) });
+        record.at(4.0, "a", nixvm_test::internals::Event::BodyFinished { took: Duration::from_secs(1) });
         let journal = StepOutput { stdout: word.into(), ..StepOutput::default() };
         record.step_with((4.1, 4.2), "a", 5_001, "root: journalctl", 5, Some(journal));
         record.passed(5.0, "a", 5.0);

@@ -342,6 +342,6 @@ fn a_run_does_not_write_into_a_folder_of_another_user() {
 #[ignore = "is started by the test above"]
 fn begins_a_record() {
     if std::env::var_os("NIXVM_BEGIN_A_RECORD").is_some() {
-        println!("{}", nixvm_test::record::Folder::begin().unwrap_err());
+        println!("{}", nixvm_test::internals::record::Folder::begin().unwrap_err());
     }
 }

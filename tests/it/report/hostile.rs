@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use nixvm_test::record::Line;
-use nixvm_test::{Event, StepOutput};
+use nixvm_test::internals::record::Line;
+use nixvm_test::internals::{Event, StepOutput};
 
 use crate::report::record::Record;
 

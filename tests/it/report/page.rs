@@ -100,7 +100,11 @@ fn a_step_shows_the_console_of_the_clone_and_not_of_the_machine_that_a_template_
     let mut record = Record::new(1);
     record.scenario(0.5, "web", "", 1, "").booted(1.0, "web", "machine", [1.0, 2.0, 3.0]);
     record.step((5.0, 6.0), "web", 1, "save the machine", 4);
-    record.at(7.0, "web", nixvm_test::Event::MachineStarted { machine: "machine".into(), pid: 4712 });
+    record.at(
+        7.0,
+        "web",
+        nixvm_test::internals::Event::MachineStarted { machine: "machine".into(), pid: 4712 },
+    );
     record.step((8.0, 9.0), "web", 2, "root: ls", 5);
     record.console(9.5, "web", &[(0.5, b"before\r\n"), (1.5, b"after\r\n")]);
     record.stopped(9.5, "web", "stopped").passed(9.6, "web", 9.0).finished(9.7).written();
@@ -117,7 +121,7 @@ fn files_of_the_record_are_links_from_its_folder_and_nothing_else_is_one() {
     let odd = "a b#c?d%2Fe'\"<&:;=+ü.log";
     let mut record = Record::new(1);
     record.scenario(0.5, "web", "", 1, "").booted(1.0, "web", "machine", [1.0, 2.0, 3.0]);
-    record.file(3.0, "web", nixvm_test::FileKind::Log, odd, b"the log itself\n");
+    record.file(3.0, "web", nixvm_test::internals::FileKind::Log, odd, b"the log itself\n");
     record.named(3.1, "web", "javascript:document.title='got'");
     record.named(3.1, "web", "data:text/html,<script>alert(1)</script>");
     let elsewhere =
@@ -188,15 +192,20 @@ fn whatever_a_guest_prints_does_nothing_there() {
     ]);
     let said: Vec<(f64, &[u8])> = said.iter().map(|(time, text)| (*time, text.as_slice())).collect();
     let mut record = Record::new(1);
-    let output = nixvm_test::StepOutput { stdout: evil.into(), stderr: evil.into(), cut: 0, status: Some(1) };
+    let output = nixvm_test::internals::StepOutput {
+        stdout: evil.into(),
+        stderr: evil.into(),
+        cut: 0,
+        status: Some(1),
+    };
     record
         .note(0.1, evil)
         .scenario(0.5, "evil", evil, 1, &format!("{evil}\n").repeat(9))
         .booted(1.0, "evil", "machine", [1.4, 3.9, 6.2])
         .step_with((7.2, 7.8), "evil", 1, evil, 6, Some(output))
         .stopped(12.0, "evil", evil)
-        .file(12.0, "evil", nixvm_test::FileKind::Journal, "machine.journal", evil.as_bytes())
-        .file(12.0, "evil", nixvm_test::FileKind::Screenshot, "x.png", evil.as_bytes())
+        .file(12.0, "evil", nixvm_test::internals::FileKind::Journal, "machine.journal", evil.as_bytes())
+        .file(12.0, "evil", nixvm_test::internals::FileKind::Screenshot, "x.png", evil.as_bytes())
         .console(12.0, "evil", &said)
         .failed(12.5, "evil", 12.0, evil, false)
         .finished(13.0)

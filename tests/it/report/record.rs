@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nixvm_test::beneath::Beneath;
-use nixvm_test::record::film::Film;
-use nixvm_test::record::{EVENTS, Line, Tape, VERSION};
-use nixvm_test::report::Rendering;
-use nixvm_test::{Copies, Event, Failure, FileKind, StepOutput};
+use nixvm_test::internals::beneath::Beneath;
+use nixvm_test::internals::record::film::Film;
+use nixvm_test::internals::record::{EVENTS, Line, Tape, VERSION};
+use nixvm_test::internals::report::Rendering;
+use nixvm_test::internals::{Copies, Event, Failure, FileKind, StepOutput};
 
 /// When the run began: seconds since 1970.
 const BEGUN: f64 = 1_795_448_683.0;

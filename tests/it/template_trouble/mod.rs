@@ -17,10 +17,11 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-use nixvm_test::BuiltVm;
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::internals::template::{self, Moment};
+use nixvm_test::internals::{Event, Events};
 use nixvm_test::machine::{Machine, MachineOptions};
-use nixvm_test::template::{self, Moment};
-use nixvm_test::{ErrorKind, Event, Events, Result};
+use nixvm_test::{ErrorKind, Result};
 
 use crate::again::say;
 

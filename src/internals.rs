@@ -1,0 +1,55 @@
+//! What the integration tests and the benchmarks of this package need of its inside. None of it is for others: it changes
+//! without a word.
+
+#![allow(missing_docs)]
+
+pub use crate::built_vm::BuiltVm;
+pub use crate::copies::Copies;
+pub use crate::event::{Event, Events, Failure, FileKind, Reporter, StepOutput};
+pub use crate::scenario::EXIT_CODES;
+
+pub mod beneath {
+    pub use crate::beneath::Beneath;
+}
+
+pub mod nix {
+    pub use crate::nix::{Builder, Source};
+}
+
+pub mod qemu {
+    pub use crate::qemu::{Accelerator, Disk, KeepPolicy, Launch, Qemu, RunDirectory};
+
+    pub mod accelerator {
+        pub use crate::qemu::accelerator::{choose, forget, record_speed};
+    }
+}
+
+pub mod record {
+    pub use crate::record::{EVENTS, Folder, History, Line, Tape, VERSION};
+
+    pub mod film {
+        pub use crate::record::film::Film;
+    }
+
+    pub mod history {
+        pub use crate::record::history::Outcome;
+    }
+}
+
+pub mod report {
+    pub use crate::report::Rendering;
+    #[cfg(feature = "cli")]
+    pub use crate::report::compare;
+}
+
+pub mod settings {
+    pub use crate::settings::Settings;
+}
+
+pub mod signals {
+    pub use crate::signals::{hold_if_ending, install};
+}
+
+pub mod template {
+    pub use crate::template::{Moment, Pool, machine};
+}
