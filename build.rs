@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-const SOURCES: &str = "src/control/guest";
+const SOURCES: &str = "src/channel/guest";
 
 fn main() {
     println!("cargo::rerun-if-changed={SOURCES}");

@@ -23,7 +23,7 @@ cache := justfile_directory() / "target/tmp/cache"
 properties := "escape:: text::tests dbus:: frame:: report::ci secrets:: screen:: allowed:: frames:: matching:: oracle::generated"
 
 # Not a crate of the workspace: build.rs compiles it.
-guest_helper := "src/control/guest/helper/main.rs"
+guest_helper := "src/channel/guest/helper/main.rs"
 
 # Lists the recipes.
 [private]
@@ -54,7 +54,7 @@ test-rust *filter: test-tools
 
 # Runs what takes long: fuzzing, so many SECONDS; properties with many cases; soaks, ten rounds for one.
 test-long seconds="600": test-tools
-    NIXVM_FUZZ_SECONDS={{ seconds }} cargo test --workspace --all-features --lib control::tests::hostile
+    NIXVM_FUZZ_SECONDS={{ seconds }} cargo test --workspace --all-features --lib channel::tests::hostile
     PROPTEST_CASES=20000 cargo test --workspace --all-features --lib --test it -- {{ properties }}
     NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_TEST_SOAK=10 cargo test --workspace --all-features --test it -- many_machines:: template_trouble::killed real_vm::snapshots
 

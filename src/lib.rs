@@ -12,10 +12,10 @@ mod book;
 mod boot_id;
 mod built_vm;
 mod cache;
+mod channel;
 #[cfg(feature = "cli")]
 mod cli;
 pub mod console;
-mod control;
 mod copies;
 mod digest;
 #[cfg(feature = "cli")]

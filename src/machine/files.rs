@@ -15,11 +15,11 @@ use tokio::sync::mpsc;
 use self::archive::{Archive, PIECES, Pieces, pack};
 use self::check::{Check, Cksum};
 use self::unpack::unpack;
-use super::output::Output;
-use super::service::quoted;
-use super::user::COMMAND;
-use super::{Life, Machine, User};
-use crate::control::{Progress, Request, Shell};
+use crate::channel::{Progress, Request, Shell};
+use crate::machine::command_text::quoted;
+use crate::machine::commands::user::COMMAND;
+use crate::machine::output::Output;
+use crate::machine::{Life, Machine, User};
 use crate::{Error, ErrorKind, Result};
 
 /// As much of what the guest's tar says is kept.

@@ -6,8 +6,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use super::Life;
 use crate::Error;
+use crate::machine::Life;
 
 /// For QEMU to answer what it answers at once.
 const QMP: Duration = Duration::from_secs(5);
@@ -16,16 +16,16 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The machine stands still.
 #[derive(Debug)]
-pub(super) struct StandsStill;
+pub(crate) struct StandsStill;
 
 impl StandsStill {
     /// What an error says of it.
-    pub(super) const CAUSE: &str = "the machine stands still: QEMU was told to stop it";
+    pub(crate) const CAUSE: &str = "the machine stands still: QEMU was told to stop it";
 }
 
 impl Life {
     /// Waits for `answer`, which has limits of its own. From `limit` on it is given up when the machine stands still.
-    pub(super) async fn held_to<T>(
+    pub(crate) async fn held_to<T>(
         &self,
         limit: Duration,
         answer: impl Future<Output = T>,
@@ -46,12 +46,12 @@ impl Life {
     }
 
     /// The error of a wait that its limit ended, with the cause if the machine stands still.
-    pub(super) async fn in_vain(&self, error: Error) -> Error {
+    pub(crate) async fn in_vain(&self, error: Error) -> Error {
         if self.stands_still().await { error.likely_cause(StandsStill::CAUSE) } else { error }
     }
 
     /// Whether QEMU has stopped the guest's processors, as after QMP's `stop`.
-    pub(super) async fn stands_still(&self) -> bool {
+    pub(crate) async fn stands_still(&self) -> bool {
         let status = self.qemu.qmp().execute("query-status", None, QMP).await;
         status.is_ok_and(|status| status["running"] == false)
     }

@@ -24,63 +24,23 @@
 //! is exact as long as nobody turns `onlcr` off), and kernel records that were printed meanwhile
 //! (they have a form and a time of their own: module `noise`).
 
-mod alone;
-mod answers;
-mod automatic;
-mod boot;
-mod boot_times;
 mod bus;
-mod clock;
-mod command;
-mod console_checks;
-mod control;
-mod dbus;
-mod desktop;
-mod devices;
-mod dialogue;
+mod checks;
+mod command_text;
+mod commands;
 mod files;
-mod frame;
-mod halted;
-mod host_trouble;
-mod identity;
-mod invocation;
-mod journal;
-mod kept;
-mod kernel_clock;
-mod kernel_log;
-mod keyboard;
+mod hardware;
+mod language;
 mod lifecycle;
 mod limit;
-mod login;
-mod logind;
-mod looks;
-mod monitor;
-mod network;
-mod noise;
-mod options;
 mod output;
 mod paused;
-mod phases;
-mod power;
-mod raw_console;
-mod replayed;
-mod saved;
+mod replay;
 mod screen;
-mod service;
+mod seed;
+mod services;
 mod session;
-mod shell;
-mod shell_line;
-mod snapshot;
-mod sockets;
-mod stall;
 mod step;
-mod steps;
-mod transcript;
-mod trouble;
-mod tty;
-mod units;
-mod user;
-mod waiting;
 mod waits;
 
 use std::fs::File;
@@ -96,33 +56,33 @@ use crate::mutex::lock;
 use crate::qemu::{Accelerator, Qemu, RunDirectory};
 use crate::{Event, Events, Result, Speed};
 
-pub(crate) use alone::Alone;
-pub(crate) use answers::Replay;
+pub(crate) use lifecycle::alone::Alone;
+pub(crate) use replay::answers::Replay;
 
-use answers::Answers;
-use boot::Plan;
-use control::Control;
+use commands::channels::Channels;
+use lifecycle::boot::Plan;
+use replay::answers::Answers;
 use step::Step;
 
-pub use boot_times::BootTimes;
-pub(crate) use boot_times::speed_of_boot;
-pub use console_checks::{ConsoleCheck, Finding, check_console, console_checks};
-pub use devices::{DiskSource, PluggedDisk};
-pub use invocation::{Invocation, Stream};
-pub use kept::Kept;
-pub use options::MachineOptions;
+pub use checks::console_checks::{ConsoleCheck, Finding, check_console, console_checks};
+pub use commands::invocation::{Invocation, Stream};
+pub use commands::user::{Commands, User};
+pub use hardware::devices::{DiskSource, PluggedDisk};
+pub use lifecycle::boot_times::BootTimes;
+pub(crate) use lifecycle::boot_times::speed_of_boot;
+pub use lifecycle::kept::Kept;
+pub use lifecycle::options::MachineOptions;
+pub use lifecycle::saved::TemplateLease;
+pub use lifecycle::snapshot::Snapshot;
+pub use lifecycle::steps::start_all;
+pub(crate) use lifecycle::trouble::Gap;
 pub use output::Output;
 pub(crate) use paused::{has_terminal, pause_at};
-pub(crate) use phases::{PROMPT, Phase, WORDS};
-pub use raw_console::RawConsole;
-pub use saved::TemplateLease;
 pub use session::Session;
-pub use snapshot::Snapshot;
-pub use steps::start_all;
-pub(crate) use trouble::Gap;
-pub use user::{Commands, User};
+pub(crate) use session::phases::{PROMPT, Phase, WORDS};
+pub use session::raw_console::RawConsole;
 
-use shell_line::ShellLine;
+use session::shell_line::ShellLine;
 
 /// For a wait, on a fast host, when nothing else is said.
 const WAIT: Duration = Duration::from_secs(300);
@@ -148,7 +108,7 @@ struct Shared {
     /// How often it was started.
     begun: AtomicUsize,
     /// What went wrong in lives that are over.
-    trouble: std::sync::Mutex<trouble::Trouble>,
+    trouble: std::sync::Mutex<lifecycle::trouble::Trouble>,
     /// How long its boot took, if it was asked before it was powered off.
     boot_times: std::sync::Mutex<Option<BootTimes>>,
     /// How many snapshots were taken.
@@ -167,7 +127,7 @@ struct Life {
     qemu: Arc<Qemu>,
     events: Events,
     speed: Speed,
-    control: Control,
+    channels: Channels,
     /// Who has the console, and whether a command is under way.
     line: Mutex<Line>,
     /// Where answers are written down, or come from.

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 /// What a command printed, and its exit status.
 ///
-/// A command of a [`Session`](super::Session) prints on the console, where standard output and standard
-/// error are one. On the control channel ([`User`](super::User)) they are apart.
+/// A command of a [`Session`](crate::machine::Session) prints on the console, where standard output and standard
+/// error are one. On the control channel ([`User`](crate::machine::User)) they are apart.
 ///
 /// ```
 /// # async fn example(alice: nixvm_test::machine::Session) -> nixvm_test::Result {
@@ -25,12 +25,12 @@ pub struct Output {
 }
 
 impl Output {
-    pub(super) fn new(command: &str, status: i32, bytes: Vec<u8>, stderr: Vec<u8>) -> Self {
+    pub(crate) fn new(command: &str, status: i32, bytes: Vec<u8>, stderr: Vec<u8>) -> Self {
         Self { command: command.to_owned(), status, bytes, stderr, text: OnceLock::new() }
     }
 
     /// The outputs of two commands that ran one after the other, with the status of the second.
-    pub(super) fn and(mut self, next: Self) -> Self {
+    pub(crate) fn and(mut self, next: Self) -> Self {
         self.command = format!("{}\n{}", self.command, next.command);
         self.bytes.extend_from_slice(&next.bytes);
         self.stderr.extend_from_slice(&next.stderr);

@@ -14,7 +14,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("NIXVM_CACHE_DIR", "the folder of what can be made again, instead of ~/.cache/nixvm-test"),
     ("NIXVM_CACHE_SIZE", "how many MiB templates may take together"),
     (
-        "NIXVM_CONTROL",
+        "NIXVM_CHANNEL",
         "shell: the control channel is served by a shell script, as where a machine can't run the helper",
     ),
     ("NIXVM_LIBRARY", "the folder of the library that scenarios are compiled against"),

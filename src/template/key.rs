@@ -42,7 +42,7 @@ impl Key {
             choice.accelerator.to_string(),
             choice.cpu.unwrap_or_default().to_owned(),
             accelerator::subject(vm),
-            crate::control::guest::print(),
+            crate::channel::guest::print(),
         ];
         parts.extend(VARIABLES.iter().map(|name| std::env::var(name).unwrap_or_default()));
         parts.extend(named_in(&std::fs::read_to_string(vm.script()).unwrap_or_default()));

@@ -1,23 +1,23 @@
 //! Each module knows only those that stand before it in ARCHITECTURE.md, in its code and in its tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// What is compiled as a program of its own: `crate::` is another crate there.
-const OTHER_CRATES: [&str; 1] = ["src/control/guest/helper"];
+const OTHER_CRATES: [&str; 1] = ["src/channel/guest/helper"];
 
 /// The modules of each layer, the lowest first, and whether they are there yet.
 struct Layers(BTreeMap<String, (usize, bool)>);
 
 impl Layers {
-    /// Reads the block that ARCHITECTURE.md has for us: a line is a layer, and `(name)` is a module that is to come.
-    fn read(architecture: &str) -> Self {
+    /// Reads a block of ARCHITECTURE.md: a line is a layer, and `(name)` is a module that is to come.
+    fn read(architecture: &str, block: &str) -> Self {
         let (_, block) =
-            architecture.split_once("```layers\n").expect("ARCHITECTURE.md has a block ```layers");
+            architecture.split_once(&format!("```{block}\n")).expect("ARCHITECTURE.md has the block");
         let (block, _) = block.split_once("```").expect("the block ends");
         let mut layers = BTreeMap::new();
         for (layer, line) in block.lines().enumerate() {
@@ -116,10 +116,23 @@ fn named(tokens: TokenStream, here: &[String], found: &mut Vec<Vec<String>>) {
                 at += 3;
             }
             if is_separator(&tokens[at + 1..]) {
-                tree(tokens.get(at + 3).map_or(&[], std::slice::from_ref), &base, found);
+                tree(path(&tokens[at + 3..]), &base, found);
             }
         }
         at += 1;
+    }
+}
+
+/// What goes on with a path: its names, and the braces at its end.
+fn path(tokens: &[TokenTree]) -> &[TokenTree] {
+    let mut end = 0;
+    loop {
+        match tokens.get(end) {
+            Some(TokenTree::Ident(_)) if is_separator(&tokens[end + 1..]) => end += 3,
+            Some(TokenTree::Ident(_)) => return &tokens[..=end],
+            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => return &tokens[..=end],
+            _ => return &tokens[..end],
+        }
     }
 }
 
@@ -170,19 +183,30 @@ fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// What breaks the rule in one file's text, a line each.
-fn broken(layers: &Layers, names: &BTreeMap<String, String>, file: &Path, source: &str) -> String {
+/// What breaks the rule in one file's text, a line each. `root` is the module whose layers these are; what is not in one of
+/// its modules knows everything.
+fn broken(
+    layers: &Layers,
+    names: &BTreeMap<String, String>,
+    root: &[&str],
+    file: &Path,
+    source: &str,
+) -> String {
     let here = module(file);
-    let Some(top) = here.first() else { return String::new() };
+    let below = |path: &[String]| match path.split_at_checked(root.len()) {
+        Some((prefix, rest)) if prefix == root => rest.first().cloned(),
+        _ => None,
+    };
+    let Some(top) = below(&here) else { return String::new() };
     let tokens = source.parse::<TokenStream>().unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let (mut all, mut broken) = (Vec::new(), String::new());
     named(tokens, &here, &mut all);
     for path in all {
-        let name = &path[0];
-        let other = if layers.0.contains_key(name) { name } else { names.get(name).unwrap_or(name) };
+        let Some(name) = below(&path) else { continue };
+        let other = if layers.0.contains_key(&name) { &name } else { names.get(&name).unwrap_or(&name) };
         // Not a module: a macro, or a crate that lib.rs shows.
         let is_module = layers.0.get(other).is_some_and(|(_, is_there)| *is_there);
-        if is_module && !layers.allow(top, other) {
+        if is_module && !layers.allow(&top, other) {
             let path = path.join("::");
             writeln!(
                 broken,
@@ -195,37 +219,50 @@ fn broken(layers: &Layers, names: &BTreeMap<String, String>, file: &Path, source
     broken
 }
 
-#[test]
-fn each_module_knows_only_those_of_lower_layers() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let layers = Layers::read(&fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap());
-    let names = names_of_the_root(&fs::read_to_string(root.join("src/lib.rs")).unwrap());
+/// Fails if the layers of a block of ARCHITECTURE.md do not hold for the modules of `root`, whose names `mod_file` gives to
+/// others. `all_knowing` know everything, and nothing knows them.
+fn check(block: &str, root: &[&str], mod_file: &str, all_knowing: &[&str]) {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let layers = Layers::read(&fs::read_to_string(package.join("ARCHITECTURE.md")).unwrap(), block);
+    let names = names_of_the_root(&fs::read_to_string(package.join(mod_file)).unwrap());
     let mut all = Vec::new();
-    files(&root.join("src"), &mut all);
-    let mut found = String::new();
-    let mut seen: Vec<String> = Vec::new();
+    files(&package.join("src"), &mut all);
+    let (mut found, mut seen) = (String::new(), BTreeSet::new());
     for path in all {
-        let file = path.strip_prefix(root).unwrap();
-        let top = module(file).first().cloned().unwrap_or_default();
-        // They know everything, and nothing knows them.
-        if !["lib", "main", "book"].contains(&top.as_str()) {
-            found += &broken(&layers, &names, file, &fs::read_to_string(&path).unwrap());
-            seen.push(top);
+        let file = path.strip_prefix(package).unwrap();
+        let here = module(file);
+        let Some((_, rest)) = here.split_at_checked(root.len()).filter(|(prefix, _)| *prefix == root) else {
+            continue;
+        };
+        let Some(top) = rest.first() else { continue };
+        if !all_knowing.contains(&top.as_str()) {
+            found += &broken(&layers, &names, root, file, &fs::read_to_string(&path).unwrap());
+            seen.insert(top.clone());
         }
     }
     assert!(found.is_empty(), "the layers of ARCHITECTURE.md do not hold:\n{found}");
-    let missing: Vec<_> =
-        layers.0.iter().filter(|(name, (_, is_there))| *is_there != seen.contains(name)).collect();
-    assert!(missing.is_empty(), "ARCHITECTURE.md is not right about which modules are there: {missing:?}");
+    let wrong: Vec<_> =
+        layers.0.iter().filter(|(name, (_, is_there))| *is_there != seen.contains(*name)).collect();
+    assert!(wrong.is_empty(), "ARCHITECTURE.md is not right about which modules are there: {wrong:?}");
+}
+
+#[test]
+fn each_module_knows_only_those_of_lower_layers() {
+    check("layers", &[], "src/lib.rs", &["lib", "main", "book"]);
+}
+
+#[test]
+fn each_part_of_a_machine_knows_only_those_of_lower_layers() {
+    check("layers of machine", &["machine"], "src/machine/mod.rs", &[]);
 }
 
 #[test]
 fn whatever_form_a_path_has_it_is_seen() {
-    let layers = Layers::read("```layers\ntext\nnix\nqemu\nmachine  (network)\n```\n");
+    let layers = Layers::read("```layers\ntext\nnix\nqemu\nmachine  (network)\n```\n", "layers");
     let names =
         names_of_the_root("pub use nix::{Builder, Source as From};\npub(crate) use machine::deep::Machine;");
     let file = Path::new("src/qemu/template/save.rs");
-    let broken = |source: &str| broken(&layers, &names, file, source);
+    let broken = |source: &str| broken(&layers, &names, &[], file, source);
     for allowed in [
         "use crate::text;",
         "use crate::nix::Store;",
@@ -251,6 +288,7 @@ fn whatever_form_a_path_has_it_is_seen() {
         "#[derive(Debug)] struct S<T: crate::machine::T>(T);",
         "#[serde(with = \"x\")] struct S { #[x(crate::machine::y)] a: u8 }",
         "use super::super::super::machine;",
+        "use crate::{machine as m, text};",
         "fn f() { super::super::super::machine::x() }",
         "mod tests { use super::super::super::super::machine; }",
         "use crate::Machine;",
@@ -261,11 +299,11 @@ fn whatever_form_a_path_has_it_is_seen() {
     }
     // The order decides, not what a module is called.
     assert_ne!(
-        super::layers::broken(&layers, &names, Path::new("src/nix/x.rs"), "use crate::qemu::Qmp;"),
+        super::layers::broken(&layers, &names, &[], Path::new("src/nix/x.rs"), "use crate::qemu::Qmp;"),
         ""
     );
     assert_eq!(
-        super::layers::broken(&layers, &names, Path::new("src/machine.rs"), "use crate::nix::Store;"),
+        super::layers::broken(&layers, &names, &[], Path::new("src/machine.rs"), "use crate::nix::Store;"),
         ""
     );
 }

@@ -10,10 +10,10 @@ mod again;
 mod beside_vms;
 mod book;
 mod build;
+#[cfg(target_os = "linux")]
+mod channel_guest;
 mod cli;
 mod console_table;
-#[cfg(target_os = "linux")]
-mod control_guest;
 mod fake_boots;
 mod first_run;
 mod flake;

@@ -6,8 +6,7 @@
 
 use crc::{CRC_32_CKSUM, Crc, Digest, Table};
 
-use crate::control::{self, Channel};
-use crate::machine::control::is_whole;
+use crate::channel::{Channel, Sum};
 use crate::{Error, ErrorKind, Result};
 
 static CKSUM: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_CKSUM);
@@ -15,7 +14,7 @@ static CKSUM: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_CKSUM);
 /// The checksum of what goes by here, to be compared with the guest's.
 pub(super) enum Check {
     /// With the channel's own.
-    Channel(control::Sum),
+    Channel(Sum),
     /// With what cksum(1) prints.
     Cksum(Cksum),
 }
@@ -23,8 +22,8 @@ pub(super) enum Check {
 impl Check {
     /// For a copy on this channel.
     pub(super) fn on(channel: &Channel) -> Self {
-        match is_whole(channel) {
-            true => Self::Channel(control::Sum::new()),
+        match channel.is_whole() {
+            true => Self::Channel(Sum::new()),
             false => Self::Cksum(Cksum::new()),
         }
     }
@@ -106,7 +105,7 @@ mod tests {
     #[test]
     fn the_channels_checksum_is_xxh64() {
         let of = |pieces: &[&[u8]]| {
-            let mut sum = control::Sum::new();
+            let mut sum = Sum::new();
             pieces.iter().for_each(|piece| sum.add(piece));
             sum.value()
         };
@@ -122,7 +121,7 @@ mod tests {
     #[test]
     fn a_checksum_that_differs_or_is_missing_is_damage() {
         let ours = || {
-            let mut sum = control::Sum::new();
+            let mut sum = Sum::new();
             sum.add(b"a");
             Check::Channel(sum)
         };

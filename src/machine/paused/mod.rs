@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
-use super::Machine;
-use super::raw_console::Standing;
+use crate::machine::Machine;
+use crate::machine::session::raw_console::Standing;
 use crate::{Error, ErrorKind, Events, Result, pause};
 
 pub(crate) use enter::has_terminal;
@@ -145,13 +145,13 @@ impl Paused {
     }
 
     /// Root's channel: if it is open, or can be without taking the console from a command.
-    async fn root(&self) -> Option<crate::control::Channel> {
+    async fn root(&self) -> Option<crate::channel::Channel> {
         let life = self.machine.life();
-        if life.control.root().is_none() && life.standing(false).await != Standing::Serving {
+        if life.channels.root().is_none() && life.standing(false).await != Standing::Serving {
             return None;
         }
         let channel = tokio::time::timeout(life.limit(CHANNEL), life.channel("root")).await;
-        channel.ok()?.ok().filter(super::control::is_whole)
+        channel.ok()?.ok().filter(crate::channel::Channel::is_whole)
     }
 
     /// Ends whoever is attached, and lets a guest go on that gdb or QMP has stopped.

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::control::{Channel, Request, Shell};
+use crate::channel::{Channel, Request, Shell};
 use crate::machine::Machine;
 
 /// Lines of what the machine said before, for the one who connects.

@@ -3,6 +3,10 @@
 //! What a text console says can be had exactly, from the guest (/dev/vcs1); reading the picture is for
 //! what only the screen knows: boot menus, graphical programs, and whether anything can be seen at all.
 
+pub(crate) mod desktop;
+pub(crate) mod looks;
+pub(crate) mod tty;
+
 mod alike;
 mod ocr;
 mod picture;
@@ -12,9 +16,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::Machine;
-use super::answers::Bytes;
 use crate::console::Pattern;
+use crate::machine::Machine;
+use crate::machine::replay::answers::Bytes;
 use crate::qemu::Format;
 use crate::{Error, ErrorKind, Event, FileKind, Result};
 use ocr::Layout;

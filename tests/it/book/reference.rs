@@ -158,7 +158,7 @@ fn of_the_root(item: &str) -> String {
 fn the_attributes_and_what_a_scenario_may_allow_are_in_the_book() {
     let mut made = head(
         "Attributes: scenario, checkpoint, scenarios, main",
-        "src/lib.rs, src/machine/console_checks/mod.rs",
+        "src/lib.rs, src/machine/checks/console_checks/mod.rs",
     );
     for (name, item) in [
         ("#\\[scenario\\]", "pub use nixvm_test_macros::scenario;"),

@@ -61,14 +61,14 @@ async fn crashes_and_powers_itself_off(machine: Machine) -> Result {
 
 #[scenario(from = logged_in("alice", "test"))]
 async fn loses_its_helper(machine: Machine) -> Result {
-    let killed = machine.succeed("systemctl kill --signal=KILL nixvm-control").await;
+    let killed = machine.succeed("systemctl kill --signal=KILL nixvm-channel").await;
     assert_eq!(killed.unwrap_err().kind(), ErrorKind::ChannelLost);
     Ok(())
 }
 
 async fn crashed_unseen(machine: &Machine) -> Result {
     let alice = machine.session().await.ok_or("alice is not logged in")?;
-    let killed = machine.succeed("systemctl kill --signal=KILL nixvm-control").await;
+    let killed = machine.succeed("systemctl kill --signal=KILL nixvm-channel").await;
     assert_eq!(killed.unwrap_err().kind(), ErrorKind::ChannelLost);
     let crashed = alice.run("perl -e 'print unpack(\"p\", pack(\"Q\", 1))'").await?;
     assert_eq!(crashed.signal(), Some(11));
@@ -94,7 +94,7 @@ async fn overwrites_its_log(machine: Machine) -> Result {
     // The helper is stopped meanwhile, so it can't read them.
     machine
         .succeed(
-            "pid=$(systemctl show -P MainPID nixvm-control); systemd-run --wait --quiet sh -c \"kill -STOP $pid; \
+            "pid=$(systemctl show -P MainPID nixvm-channel); systemd-run --wait --quiet sh -c \"kill -STOP $pid; \
              tr '\\\\0' x </dev/zero | dd of=/dev/kmsg bs=900 count=3000 iflag=fullblock; kill -CONT $pid\"",
         )
         .await

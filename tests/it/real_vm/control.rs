@@ -66,7 +66,7 @@ async fn waits(machine: &Machine) {
 async fn a_machine_that_cannot_run_the_helper_is_served_by_a_shell() {
     let events = events();
     let vm = built(root("scenarios/services.nix"), &events).await;
-    let options = MachineOptions::new("nixos").events(events.clone()).shell_control();
+    let options = MachineOptions::new("nixos").events(events.clone()).shell_channel();
     // Before anybody has opened the channel.
     let machine = template::machine(&vm, options, &Moment::Booted, &events).await.unwrap();
     machine.login("alice", "test").await.unwrap();

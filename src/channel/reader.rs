@@ -1,0 +1,123 @@
+//! The task that reads a channel at all times and hands what comes to whom it is for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::connection::Shared;
+use super::frame::{Decoder, Frame, decimal};
+use super::mailbox::{End, Kept, Output};
+use super::running::Sums;
+use crate::console::shown;
+
+/// So many lines of the guest's reason for not starting a command are kept.
+const REASON: usize = 10;
+
+/// When the other end has closed a line that itself stays open: for so long nothing more has come, and nothing will.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Reads until the end of the stream, which is the end of the channel.
+pub(super) struct Reader {
+    shared: Arc<Shared>,
+    decoder: Decoder,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>, decoder: Decoder) -> Self {
+        Self { shared, decoder }
+    }
+
+    pub(super) async fn run(mut self, mut incoming: impl AsyncRead + Unpin) {
+        let why = loop {
+            if let Err(why) = self.hand_out() {
+                break why;
+            }
+            let closing = self.shared.why_closing();
+            let read = tokio::select! {
+                biased;
+                read = incoming.read(self.decoder.room()) => read,
+                () = self.shared.closing.notified(), if closing.is_none() => continue,
+                () = tokio::time::sleep(LAST_WORDS), if closing.is_some() => break closing.unwrap_or_default(),
+            };
+            match read {
+                Ok(0) => break "the guest closed it".to_owned(),
+                Ok(count) => self.decoder.filled(count),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => break error.to_string(),
+            }
+        };
+        self.shared.lose(why);
+    }
+
+    /// Hands out every frame that is here as a whole.
+    fn hand_out(&mut self) -> Result<(), String> {
+        while let Some(frame) = self.decoder.next().map_err(|malformed| malformed.to_string())? {
+            take(&self.shared, frame)?;
+        }
+        Ok(())
+    }
+}
+
+/// The task may be dropped with its runtime: then nobody would answer any more.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.shared.lose("the runtime that read it has ended".to_owned());
+    }
+}
+
+fn take(shared: &Shared, frame: Frame<'_>) -> Result<(), String> {
+    let Frame { kind, id, payload } = frame;
+    let unreadable = || {
+        format!("the guest sent a {} frame that can't be read: \"{}\"", char::from(kind), {
+            payload[..payload.len().min(40)].escape_ascii()
+        })
+    };
+    match kind {
+        b'O' | b'E' => {
+            let output = if kind == b'O' { Output::Stdout } else { Output::Stderr };
+            if let Some(mailbox) = shared.mailbox(id)
+                && mailbox.put(output, payload) == Kept::TooMuch
+            {
+                shared.kill(id, 9);
+            }
+        }
+        b'A' => {
+            let count = decimal(payload, 9).and_then(|count| usize::try_from(count).ok());
+            let count = count.ok_or_else(unreadable)?;
+            if let Some(mailbox) = shared.mailbox(id) {
+                mailbox.acknowledge(count);
+            }
+        }
+        b'X' => {
+            let status = status(payload).ok_or_else(unreadable)?;
+            if let Some(mailbox) = shared.forget(id) {
+                mailbox.end(End::Exited(status, sums(payload)));
+            }
+        }
+        b'F' => {
+            if let Some(mailbox) = shared.forget(id) {
+                mailbox.end(End::NotStarted(shown(payload, REASON)));
+            }
+        }
+        b'P' => shared.pong(id),
+        b'U' => super::kernel::take_clocks(shared, payload),
+        b'M' | b'N' => super::kernel::take(shared, kind, payload),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Reads `status N`; lines that a later version adds are passed over.
+fn status(payload: &[u8]) -> Option<i32> {
+    let number = payload.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"status "))?;
+    decimal(number, 3).filter(|status| *status < 256).and_then(|status| i32::try_from(status).ok())
+}
+
+/// Reads `sum INPUT OUTPUT`, if it is there.
+fn sums(payload: &[u8]) -> Option<Sums> {
+    let line = payload.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"sum "))?;
+    let (input, output) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+    let value = |digits| u64::from_str_radix(digits, 16).ok();
+    Some(Sums { input: value(input)?, output: value(output)? })
+}

@@ -1,0 +1,329 @@
+//! As much of the D-Bus wire format as questions to systemd take: calls with strings, answers that are a
+//! string, and which object a signal is about.
+//!
+//! Not by a crate: zbus 5.19 panics on what systemd sends on its own socket (a sender that is no unique
+//! name).
+//!
+//! The format: the D-Bus specification, "Message Protocol". A guest may send anything: lengths are bounded
+//! and checked, and what is no message is an error.
+
+/// The longest message that is taken; systemd's answers here have hundreds of bytes.
+const LONGEST: usize = 1 << 20;
+/// The fixed part of a message.
+const HEADER: usize = 16;
+
+/// What says hello on a connection: anonymous servers take any identity (the bridge is one).
+pub(crate) const HELLO: &[u8] = b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n";
+
+/// Fields of a header, by their codes.
+const PATH: u8 = 1;
+const INTERFACE: u8 = 2;
+const MEMBER: u8 = 3;
+const ERROR_NAME: u8 = 4;
+const REPLY_SERIAL: u8 = 5;
+const DESTINATION: u8 = 6;
+const SIGNATURE: u8 = 8;
+
+/// A call of a method.
+pub(crate) struct Call<'a> {
+    pub(crate) destination: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) interface: &'a str,
+    pub(crate) member: &'a str,
+    /// Its first arguments, which are strings.
+    pub(crate) arguments: &'a [&'a str],
+    /// Its last arguments, which are true or false.
+    pub(crate) flags: &'a [bool],
+}
+
+/// A message that came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Incoming {
+    /// The answer to a call: the string in it, if it is one.
+    Answer {
+        /// The number of the call.
+        to: u32,
+        /// The string, or the string in the variant, that the answer is.
+        text: String,
+    },
+    /// A call was refused.
+    Refusal {
+        /// The number of the call.
+        to: u32,
+        /// The error's name, and what it says.
+        why: String,
+    },
+    /// Something happened to an object.
+    Signal {
+        /// The object.
+        path: String,
+    },
+    /// Anything else.
+    Other,
+}
+
+/// What came is no message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+impl Call<'_> {
+    /// Appends the message; `serial` is its number, which is not 0.
+    pub(crate) fn write(&self, serial: u32, to: &mut Vec<u8>) {
+        let mut body = Vec::new();
+        for argument in self.arguments {
+            string(&mut body, argument);
+        }
+        for flag in self.flags {
+            pad(&mut body, 4);
+            body.extend(u32::from(*flag).to_le_bytes());
+        }
+        let mut fields = Vec::new();
+        for (code, kind, text) in [
+            (PATH, b'o', self.path),
+            (INTERFACE, b's', self.interface),
+            (MEMBER, b's', self.member),
+            (DESTINATION, b's', self.destination),
+        ] {
+            pad(&mut fields, 8);
+            fields.extend([code, 1, kind, 0]);
+            string(&mut fields, text);
+        }
+        let count = self.arguments.len() + self.flags.len();
+        if count > 0 {
+            pad(&mut fields, 8);
+            fields.extend([SIGNATURE, 1, b'g', 0, count as u8]);
+            fields.extend(std::iter::repeat_n(b's', self.arguments.len()));
+            fields.extend(std::iter::repeat_n(b'b', self.flags.len()));
+            fields.push(0);
+        }
+        let mut message = vec![b'l', 1, 0, 1];
+        for number in [body.len() as u32, serial, fields.len() as u32] {
+            message.extend(number.to_le_bytes());
+        }
+        message.extend(fields);
+        pad(&mut message, 8);
+        message.extend(body);
+        to.extend(message);
+    }
+}
+
+fn pad(bytes: &mut Vec<u8>, to: usize) {
+    bytes.resize(bytes.len().next_multiple_of(to), 0);
+}
+
+fn string(bytes: &mut Vec<u8>, text: &str) {
+    pad(bytes, 4);
+    bytes.extend((text.len() as u32).to_le_bytes());
+    bytes.extend(text.as_bytes());
+    bytes.push(0);
+}
+
+/// Takes the message at the start of `bytes`: it and its length, or nothing while it is not whole.
+pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Incoming, usize)>, Malformed> {
+    let Some(header) = bytes.get(..HEADER) else { return Ok(None) };
+    // Little-endian is what every machine speaks that this library can start.
+    if header[0] != b'l' || header[3] != 1 {
+        return Err(Malformed);
+    }
+    let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let (body_length, fields_length) = (number(4) as usize, number(12) as usize);
+    if body_length > LONGEST || fields_length > LONGEST {
+        return Err(Malformed);
+    }
+    let body_at = (HEADER + fields_length).next_multiple_of(8);
+    let Some(message) = bytes.get(..body_at + body_length) else { return Ok(None) };
+    let fields = Fields::read(&message[..HEADER + fields_length])?;
+    let body = Reader { bytes: &message[body_at..], at: 0 };
+    let incoming = match (header[1], fields.reply_to) {
+        (2, Some(to)) => Incoming::Answer { to, text: body.answer(&fields.signature).unwrap_or_default() },
+        (3, Some(to)) => {
+            let said = body.answer(&fields.signature).unwrap_or_default();
+            Incoming::Refusal { to, why: format!("{}: {said}", fields.error) }
+        }
+        (4, _) => Incoming::Signal { path: fields.path },
+        _ => Incoming::Other,
+    };
+    Ok(Some((incoming, message.len())))
+}
+
+/// What is of interest in a header.
+#[derive(Default)]
+struct Fields {
+    path: String,
+    error: String,
+    signature: String,
+    reply_to: Option<u32>,
+}
+
+impl Fields {
+    fn read(header: &[u8]) -> Result<Self, Malformed> {
+        let mut fields = Self::default();
+        let mut reader = Reader { bytes: header, at: HEADER };
+        while reader.at < header.len() {
+            reader.align(8);
+            if reader.at >= header.len() {
+                break;
+            }
+            let code = reader.byte()?;
+            let kind = reader.signature()?;
+            match kind.as_str() {
+                "o" | "s" => {
+                    let text = reader.string()?;
+                    match code {
+                        PATH => fields.path = text,
+                        ERROR_NAME => fields.error = text,
+                        _ => {}
+                    }
+                }
+                "g" => {
+                    let text = reader.signature()?;
+                    if code == SIGNATURE {
+                        fields.signature = text;
+                    }
+                }
+                "u" => {
+                    let number = reader.number()?;
+                    if code == REPLY_SERIAL {
+                        fields.reply_to = Some(number);
+                    }
+                }
+                _ => return Err(Malformed),
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// Reads values; alignment counts from the start of `bytes`.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn align(&mut self, to: usize) {
+        self.at = self.at.next_multiple_of(to);
+    }
+
+    fn take(&mut self, count: usize) -> Result<&[u8], Malformed> {
+        let end = self.at.checked_add(count).ok_or(Malformed)?;
+        let taken = self.bytes.get(self.at..end).ok_or(Malformed)?;
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        self.take(1)?.first().copied().ok_or(Malformed)
+    }
+
+    fn number(&mut self) -> Result<u32, Malformed> {
+        self.align(4);
+        let bytes = self.take(4)?.try_into().map_err(|_| Malformed)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn string(&mut self) -> Result<String, Malformed> {
+        let length = self.number()? as usize;
+        let text = String::from_utf8_lossy(self.take(length)?).into_owned();
+        self.take(1)?;
+        Ok(text)
+    }
+
+    fn signature(&mut self) -> Result<String, Malformed> {
+        let length = usize::from(self.byte()?);
+        let text = String::from_utf8_lossy(self.take(length)?).into_owned();
+        self.take(1)?;
+        Ok(text)
+    }
+
+    /// The string that a body begins with, be it in a variant.
+    fn answer(mut self, signature: &str) -> Result<String, Malformed> {
+        let kind = match signature.as_bytes().first() {
+            Some(b'v') => self.signature()?,
+            _ => signature.to_owned(),
+        };
+        match kind.as_bytes().first() {
+            Some(b's' | b'o') => self.string(),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The answer to a question for a property.
+    fn answer(text: &str) -> Vec<u8> {
+        let mut body = vec![1, b's', 0];
+        string(&mut body, text);
+        let mut fields = vec![REPLY_SERIAL, 1, b'u', 0, 7, 0, 0, 0];
+        fields.extend([SIGNATURE, 1, b'g', 0, 1, b'v', 0]);
+        pad(&mut fields, 8);
+        fields.extend([7, 1, b's', 0]);
+        string(&mut fields, "org.freedesktop.systemd1");
+        let mut message = vec![b'l', 2, 1, 1];
+        for number in [body.len() as u32, 99, fields.len() as u32] {
+            message.extend(number.to_le_bytes());
+        }
+        message.extend(fields);
+        pad(&mut message, 8);
+        message.extend(body);
+        message
+    }
+
+    #[test]
+    fn an_answer_is_understood_once_it_is_whole() {
+        let message = answer("active");
+        for cut in 0..message.len() {
+            assert_eq!(read(&message[..cut]), Ok(None), "{cut}");
+        }
+        let expected = Incoming::Answer { to: 7, text: "active".to_owned() };
+        assert_eq!(read(&message), Ok(Some((expected, message.len()))));
+    }
+
+    #[test]
+    fn a_call_is_a_message_with_all_its_fields() {
+        let call = Call {
+            destination: "org.freedesktop.systemd1",
+            path: "/org/freedesktop/systemd1",
+            interface: "org.freedesktop.DBus.Properties",
+            member: "Get",
+            arguments: &["a", "bc"],
+            flags: &[true],
+        };
+        let mut message = Vec::new();
+        call.write(3, &mut message);
+        assert_eq!(read(&message), Ok(Some((Incoming::Other, message.len()))));
+        assert!(message.ends_with(b"\x01\0\0\0a\0\0\0\x02\0\0\0bc\0\0\x01\0\0\0"));
+        assert_eq!(message[8..12], [3, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        assert_eq!(read(b"HTTP/1.1 400 Bad Request"), Err(Malformed));
+        let mut huge = answer("x");
+        huge[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(read(&huge), Err(Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_without_a_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+            if bytes.len() > 3 {
+                (bytes[0], bytes[3]) = (b'l', 1);
+                let _ = read(&bytes);
+            }
+        }
+
+        #[test]
+        fn a_damaged_answer_is_taken_without_a_panic(at in 0usize..90, byte: u8) {
+            let mut message = answer("active");
+            let at = at % message.len();
+            message[at] = byte;
+            let _ = read(&message);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Whether this host let a machine run. A guest that was not run for seconds reports stalls: its kernel sees a processor that
+//! did nothing for too long, and can't see why.
+//!
+//! A host that slept, or that had something else to do, is seen on the host: in what it lost of its time (see
+//! [`crate::lost_time`]), and in how long each of QEMU's threads waited for a processor (/proc/PID/task/TID/schedstat), which
+//! is what a guest under KVM sees as steal time. The host is looked at every few seconds. So what it did can be told for any
+//! time of the last hour, and a stall is the host's doing only if the host was busy in the time that the stall is about.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::lost_time::{LostTime, TOO_MUCH, share};
+use crate::mutex::lock;
+use crate::qemu::Qemu;
+
+/// Between two looks at the host.
+const BETWEEN: Duration = Duration::from_secs(5);
+/// A look that is no older than this is not taken again.
+const FRESH: Duration = Duration::from_millis(200);
+/// So many looks are kept: those of an hour.
+const KEPT: usize = 720;
+/// A shorter time says too little: looks are this much apart, and what a guest says of its time is not exact.
+const LEAST: Duration = Duration::from_secs(20);
+
+/// What was seen of the host while a machine ran on it. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HostTrouble(Arc<Mutex<History>>);
+
+#[derive(Debug, Default)]
+struct History {
+    /// The process of the machine's QEMU.
+    pid: Option<u32>,
+    /// In the order of their times.
+    samples: VecDeque<Sample>,
+}
+
+/// A look at the host.
+#[derive(Debug, Clone)]
+struct Sample {
+    at: Instant,
+    lost: LostTime,
+    /// For how long each thread of QEMU has waited for a processor.
+    waited: BTreeMap<u32, Duration>,
+}
+
+impl HostTrouble {
+    /// Looks at the host as long as `qemu` runs.
+    pub(crate) fn follow(&self, qemu: &Qemu) {
+        let pid = qemu.pid();
+        lock(&self.0).pid = Some(pid);
+        let (its, mut exit) = (self.clone(), qemu.exit());
+        tokio::spawn(async move {
+            loop {
+                its.take(Sample::of(pid));
+                tokio::select! {
+                    () = tokio::time::sleep(BETWEEN) => {}
+                    _ = exit.wait_for(Option::is_some) => return,
+                }
+            }
+        });
+    }
+
+    /// Looks at the host, so that [`HostTrouble::during`] knows what it did up to now.
+    pub(crate) fn look(&self) {
+        let pid = {
+            let history = lock(&self.0);
+            if history.samples.back().is_some_and(|last| last.at.elapsed() < FRESH) {
+                return;
+            }
+            history.pid
+        };
+        // Not under the lock: this reads files.
+        if let Some(pid) = pid {
+            self.take(Sample::of(pid));
+        }
+    }
+
+    /// Why the guest did not run as it should in the `span` before `until`, if it was the host's doing.
+    pub(crate) fn during(&self, span: Duration, until: Instant) -> Option<String> {
+        let span = span.max(LEAST);
+        let history = lock(&self.0);
+        let from = until.checked_sub(span).or_else(|| history.samples.front().map(|first| first.at))?;
+        let pairs = history.samples.iter().zip(history.samples.iter().skip(1));
+        let (mut suspended, mut stolen) = (Duration::ZERO, Duration::ZERO);
+        let mut waited: BTreeMap<u32, Duration> = BTreeMap::new();
+        for (before, after) in pairs.filter(|(before, after)| before.at < until && after.at > from) {
+            let lost = after.lost.since(&before.lost);
+            // A suspend takes no time by the clock of the looks. So it is within these two, and no part of it is outside.
+            suspended += lost.suspended;
+            let within = after.at.min(until).saturating_duration_since(before.at.max(from));
+            let part = share(within, after.at.saturating_duration_since(before.at));
+            stolen += lost.stolen.mul_f64(part);
+            for (thread, time) in &after.waited {
+                if let Some(earlier) = before.waited.get(thread) {
+                    *waited.entry(*thread).or_default() += time.saturating_sub(*earlier).mul_f64(part);
+                }
+            }
+        }
+        drop(history);
+        if !suspended.is_zero() {
+            return Some(format!("this host was suspended for {:.0} s", suspended.as_secs_f64().max(1.0)));
+        }
+        let seconds = span.as_secs();
+        let waited = share(waited.into_values().max().unwrap_or_default(), span);
+        if waited > TOO_MUCH {
+            return Some(format!(
+                "this host was busy: the machine waited for a processor {:.0} % of {seconds} s",
+                waited * 100.0
+            ));
+        }
+        let stolen = share(stolen, span);
+        (stolen > TOO_MUCH)
+            .then(|| format!("this host's own host took {:.0} % of its time in {seconds} s", stolen * 100.0))
+    }
+
+    fn take(&self, sample: Sample) {
+        let mut history = lock(&self.0);
+        // Two may look at once.
+        if history.samples.back().is_some_and(|last| last.at >= sample.at) {
+            return;
+        }
+        if history.samples.len() >= KEPT {
+            history.samples.pop_front();
+        }
+        history.samples.push_back(sample);
+    }
+
+    /// As before the first look.
+    #[cfg(test)]
+    pub(crate) fn forget(&self) {
+        lock(&self.0).samples.clear();
+    }
+
+    /// How many looks are kept.
+    #[cfg(test)]
+    pub(crate) fn looks(&self) -> usize {
+        lock(&self.0).samples.len()
+    }
+
+    /// As after looks at a host that was suspended for an hour some time `ago`, within ten seconds.
+    #[cfg(test)]
+    pub(crate) fn was_suspended(&self, ago: Duration) {
+        let mut history = lock(&self.0);
+        let now = Sample::of(std::process::id());
+        history.pid = Some(std::process::id());
+        history.samples.clear();
+        for (ago, suspended) in [(ago + Duration::from_secs(10), 0), (ago, 3600)] {
+            let at = now.at.checked_sub(ago).unwrap_or(now.at);
+            let lost = LostTime { suspended: Duration::from_secs(suspended), ..now.lost };
+            history.samples.push_back(Sample { at, lost, waited: now.waited.clone() });
+        }
+        // The host of this test has slept less than that.
+        history.samples.push_back(Sample {
+            at: now.at + Duration::from_secs(3600),
+            lost: LostTime { suspended: Duration::from_secs(3600), ..now.lost },
+            waited: now.waited,
+        });
+    }
+}
+
+impl Sample {
+    fn of(pid: u32) -> Self {
+        Self { at: Instant::now(), lost: LostTime::now(), waited: waited(pid) }
+    }
+}
+
+/// How long each thread of a process has waited for a processor: the second number in its schedstat (proc(5),
+/// Documentation/scheduler/sched-stats.rst), in nanoseconds. None where the kernel does not count it.
+fn waited(pid: u32) -> BTreeMap<u32, Duration> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let of = |thread: std::fs::DirEntry| {
+        let id = thread.file_name().to_str()?.parse().ok()?;
+        let counts = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        let waited = counts.split_whitespace().nth(1)?.parse().ok()?;
+        Some((id, Duration::from_nanos(waited)))
+    };
+    threads.filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A host at which was looked every five seconds: how much it had lost by then.
+    fn host(start: Instant, looks: impl IntoIterator<Item = (u64, u64, u64)>) -> HostTrouble {
+        let its = HostTrouble::default();
+        for (number, (suspended, stolen, waited)) in looks.into_iter().enumerate() {
+            let lost = LostTime { suspended: seconds(suspended), stolen: seconds(stolen) };
+            let waited = BTreeMap::from([(1, seconds(1)), (2, seconds(waited))]);
+            its.take(Sample { at: start + seconds(5) * u32::try_from(number).unwrap(), lost, waited });
+        }
+        its
+    }
+
+    #[test]
+    fn a_host_that_slept_or_took_more_than_a_fifth_of_the_time_is_to_blame() {
+        let start = Instant::now();
+        let quiet = [(7, 50, 100); 6];
+        for (last, words) in [
+            ((7, 55, 105), None),
+            ((9, 50, 100), Some("suspended for 2 s")),
+            ((7, 50, 108), Some("waited for a processor 27 % of 30 s")),
+            ((7, 58, 100), Some("took 27 % of its time in 30 s")),
+        ] {
+            let why = host(start, quiet.into_iter().chain([last])).during(seconds(30), start + seconds(30));
+            assert_eq!(why.is_some(), words.is_some(), "{last:?}: {why:?}");
+            assert!(words.is_none_or(|words| why.as_deref().unwrap_or_default().contains(words)), "{why:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_host_did_in_the_time_that_a_line_is_about_counts() {
+        let start = Instant::now();
+        // Busy in the first minute, suspended in the second, quiet in the third.
+        let of = |second: u64| (3 * u64::from(second >= 90), 0, second.min(60));
+        let its = host(start, (0..=36).map(|number| of(number * 5)));
+        for (span, until, words) in [
+            (22, 30, Some("waited")),
+            (22, 60, Some("waited")),
+            (22, 82, None),
+            (22, 100, Some("suspended")),
+            (22, 115, None),
+            (22, 170, None),
+            (120, 170, Some("suspended")),
+            (120, 84, Some("waited")),
+            // The share is that of the whole time.
+            (20, 75, Some("waited for a processor 25 %")),
+            (20, 77, None),
+            // What is not known is no excuse.
+            (22, 600, None),
+        ] {
+            let why = its.during(seconds(span), start + seconds(until));
+            assert_eq!(why.is_some(), words.is_some(), "{span} s before {until}: {why:?}");
+            assert!(words.is_none_or(|words| why.as_deref().unwrap_or_default().contains(words)), "{why:?}");
+        }
+    }
+
+    #[test]
+    fn the_looks_that_are_kept_are_bounded_and_one_that_comes_late_takes_no_place() {
+        let start = Instant::now();
+        let its = host(start, (0..2 * KEPT as u64).map(|number| (0, 0, number)));
+        its.take(Sample { at: start, lost: LostTime::default(), waited: BTreeMap::new() });
+        assert_eq!(its.looks(), KEPT);
+        assert!(lock(&its.0).samples.iter().is_sorted_by_key(|sample| sample.at));
+    }
+
+    #[test]
+    fn a_process_of_this_host_can_be_looked_at() {
+        let sample = Sample::of(std::process::id());
+        assert!(!sample.waited.is_empty() || !std::path::Path::new("/proc/self/schedstat").exists());
+    }
+}

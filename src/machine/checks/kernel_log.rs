@@ -1,0 +1,512 @@
+//! What the kernel of a machine logs, looked at as it comes.
+//!
+//! The kernel logs more than it prints on a console: NixOS boots with `loglevel=4`, and that a program crashed is no
+//! error of the kernel's (`KERN_INFO`). Its log goes with the machine, so it is not asked for at the end: while the
+//! control channel is open, the helper in the guest tells each record as it is written, and what a command brought
+//! about is known when the command's exit is. Records are numbered, so a gap is seen.
+//!
+//! The form of a record is that of /dev/kmsg, then lines ` KEY=VALUE`. The guest may say anything, so what is kept is
+//! bounded.
+
+mod record;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use self::record::Record;
+use crate::channel::{Channel, KernelWord};
+use crate::machine::checks::console_checks::{ConsoleCheck, Finding, check_called, check_of, same_record};
+use crate::machine::checks::host_trouble::HostTrouble;
+use crate::machine::checks::kernel_clock::KernelClock;
+use crate::machine::checks::stall;
+use crate::mutex::lock;
+use crate::qemu::Qemu;
+use crate::secrets::bytes::part_without_words;
+
+/// So many lines of one check are kept; more tell nothing new.
+const KEPT: usize = 50;
+/// The helper's last word.
+const ENDED: &[u8] = b"ended";
+/// For so long a helper may tell what was logged before it was asked.
+const CATCHES_UP: Duration = Duration::from_secs(5);
+/// So many stalls wait at most to be judged.
+const WAITING: usize = 50;
+/// So many reasons are kept for which the log is incomplete.
+const REASONS: usize = 10;
+
+/// What is known of the log of a machine's kernel. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KernelLog(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Rings when nobody tells anything any more.
+    over: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    noted: Noted,
+    /// Counts the kernels that have run in this life of the machine.
+    boot: u64,
+    /// The number of the next record of this kernel.
+    next: u64,
+    /// Records of this kernel before this number were judged when a template was made.
+    judged_to: u64,
+    /// How the telling stands in this boot.
+    telling: Telling,
+    /// So many channels may still tell something.
+    open: usize,
+    /// The machine ran on after the telling broke off: what this kernel logged since is not known.
+    cut_off: bool,
+    /// The host that the machine runs on.
+    host: HostTrouble,
+    /// Lines that say that something took too long. They are judged when somebody asks: until then the host is looked at.
+    stalls: Vec<Stall>,
+    /// How this kernel's clock differs from the uptime.
+    clock: KernelClock,
+    /// The time of the newest record of this boot, and when it was heard.
+    newest: Option<(Duration, Instant)>,
+}
+
+/// A line that says that something took too long.
+#[derive(Debug)]
+struct Stall {
+    check: &'static ConsoleCheck,
+    line: String,
+    heard: Instant,
+    /// It was logged before it was asked for: its time since the boot, and which boot that was.
+    logged: Option<(Duration, u64)>,
+}
+
+/// Whether a helper tells what the kernel logs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// None has yet, in this boot of the machine.
+    #[default]
+    NotBegun,
+    /// One does.
+    UnderWay,
+    /// It was asked to end, as when the machine goes down, and told everything before.
+    Ended,
+    /// It ended without a word.
+    BrokenOff,
+    /// Only a shell serves the channel: the log is read when it is asked for.
+    OnRequest,
+    /// It was read on request just before the machine goes down.
+    Read,
+}
+
+/// Trouble in the log, and why the log is not all there is, as it is written down in records and templates.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Noted {
+    /// The check's name, and the line.
+    found: Vec<(String, String)>,
+    incomplete: Vec<String>,
+    /// Lines that say that something took too long, and why that was the host's doing.
+    #[serde(default)]
+    excused: Vec<(String, String)>,
+    /// The same of before the machine was saved: they are spoken of once.
+    #[serde(default)]
+    judged: Vec<String>,
+}
+
+/// What a template or a snapshot has to hold of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct SavedLog {
+    next: u64,
+    #[serde(default)]
+    judged_to: u64,
+    #[serde(default)]
+    clock: KernelClock,
+    noted: Noted,
+}
+
+impl Noted {
+    /// The lines, as a check finds them on a console.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let known = self.found.iter().enumerate().filter_map(|(at, (name, line))| {
+            let check = check_called(name)?;
+            let (line, number) = (line.clone(), at + 1);
+            Some(Finding { check: check.name(), meaning: check.meaning(), line, number })
+        });
+        known.collect()
+    }
+
+    /// Why the log is not all that the kernel logged.
+    pub(crate) fn incomplete(&self) -> &[String] {
+        &self.incomplete
+    }
+
+    /// Lines that are the host's doing, and why.
+    pub(crate) fn excused(&self) -> &[(String, String)] {
+        &self.excused
+    }
+
+    /// Whether a line on the console has the time of one that is the host's doing.
+    pub(crate) fn is_excused(&self, line: &str) -> bool {
+        let excused = self.excused.iter().map(|(line, _)| line).chain(&self.judged);
+        excused.into_iter().any(|known| same_record(known, line))
+    }
+
+    /// Whether a line of the log is among them.
+    fn has(&self, line: &str) -> bool {
+        self.found.iter().any(|(_, known)| known == line) || self.is_excused(line)
+    }
+
+    fn finds(&mut self, check: &ConsoleCheck, line: String) {
+        let mut same = self.found.iter().filter(|(name, _)| name == check.name());
+        if same.clone().count() < KEPT && same.all(|(_, known)| *known != line) {
+            self.found.push((check.name().to_owned(), line));
+        }
+    }
+
+    fn excuses(&mut self, line: String, why: String) {
+        if self.excused.len() < KEPT && !self.is_excused(&line) {
+            self.excused.push((line, why));
+        }
+    }
+
+    fn lacks(&mut self, why: String) {
+        if self.incomplete.len() < REASONS && !self.incomplete.contains(&why) {
+            self.incomplete.push(why);
+        }
+    }
+}
+
+impl State {
+    /// Looks at a line of the log, in the form of the console.
+    fn look_at(&mut self, line: String, heard: Instant, logged: Option<(Duration, u64)>) {
+        let Some(check) = check_of(&line, &[]) else { return };
+        if !check.is_of_time() {
+            return self.noted.finds(check, line);
+        }
+        // What another channel told is told again.
+        let is_known = self.noted.has(&line) || self.stalls.iter().any(|stall| stall.line == line);
+        if is_known {
+            return;
+        }
+        if self.stalls.len() >= WAITING {
+            // Without another look at the host, and nothing is passed over.
+            self.judge();
+        }
+        self.stalls.push(Stall { check, line, heard, logged });
+    }
+
+    /// When a line was logged, as far as that is known.
+    fn time_of(&self, stall: &Stall) -> Instant {
+        match (stall.logged, self.newest) {
+            (Some((logged, boot)), Some((newest, heard))) if boot == self.boot => {
+                heard.checked_sub(newest.saturating_sub(logged)).unwrap_or(stall.heard)
+            }
+            _ => stall.heard,
+        }
+    }
+
+    /// Says of each stall whether it was the host's doing.
+    fn judge(&mut self) {
+        for stall in std::mem::take(&mut self.stalls) {
+            match self.host.during(stall::span(&stall.line), self.time_of(&stall)) {
+                Some(why) => self.noted.excuses(stall.line, why),
+                None => self.noted.finds(stall.check, stall.line),
+            }
+        }
+    }
+}
+
+impl KernelLog {
+    /// The machine goes on from a saved moment. What was noted since stays noted. What the moment has in its log `is_judged`
+    /// where that was told when it was saved.
+    pub(crate) fn goes_on(&self, saved: &SavedLog, is_judged: bool) {
+        let mut state = lock(&self.0.state);
+        state.boot += 1;
+        state.next = saved.next;
+        state.newest = None;
+        state.clock = saved.clock;
+        state.judged_to = if is_judged { saved.next } else { saved.judged_to };
+        state.telling = Telling::NotBegun;
+        state.cut_off = false;
+        let found: &[_] = if is_judged { &[] } else { &saved.noted.found };
+        for (name, line) in found {
+            if !state.noted.found.iter().any(|(_, known)| known == line) {
+                state.noted.found.push((name.clone(), line.clone()));
+            }
+        }
+        let excused = saved.noted.excused.iter().map(|(line, _)| line);
+        for line in excused.chain(&saved.noted.judged) {
+            if !state.noted.judged.contains(line) {
+                state.noted.judged.push(line.clone());
+            }
+        }
+        if !is_judged {
+            saved.noted.incomplete.iter().for_each(|why| state.noted.lacks(why.clone()));
+        }
+    }
+
+    /// Asks what serves `channel` how this kernel's clock differs from the uptime. Until it answers, what was known holds.
+    pub(crate) fn compare_clocks(&self, channel: &Channel) {
+        let (log, boot) = (self.clone(), lock(&self.0.state).boot);
+        channel.compare_clocks(move |clocks| {
+            let mut state = lock(&log.0.state);
+            // An answer may come late, when another kernel boots.
+            if state.boot == boot {
+                state.clock = KernelClock::of(clocks);
+            }
+        });
+    }
+
+    /// How this kernel's clock differs from the uptime, as far as that is known.
+    pub(crate) fn clock(&self) -> KernelClock {
+        lock(&self.0.state).clock
+    }
+
+    /// From now on the host is looked at that the machine runs on.
+    pub(crate) fn runs_on_host(&self, qemu: &Qemu) {
+        self.host().follow(qemu);
+    }
+
+    /// The host that the machine runs on.
+    pub(crate) fn host(&self) -> HostTrouble {
+        lock(&self.0.state).host.clone()
+    }
+
+    /// These lines of the console are the host's doing: a machine that goes on from a saved moment is not asked about them.
+    pub(crate) fn are_judged(&self, lines: impl Iterator<Item = String>) {
+        let mut state = lock(&self.0.state);
+        for line in lines {
+            if !state.noted.is_excused(&line) && state.noted.judged.len() < KEPT {
+                state.noted.judged.push(line);
+            }
+        }
+    }
+
+    /// What to save of it.
+    pub(crate) fn saved(&self) -> SavedLog {
+        let state = self.judged();
+        SavedLog {
+            next: state.next,
+            judged_to: state.judged_to,
+            clock: state.clock,
+            noted: state.noted.clone(),
+        }
+    }
+
+    /// Has the helper that serves `channel` tell the log: all of it, or, where it `goes_on` from a saved moment, what
+    /// was logged since.
+    pub(crate) fn follow(&self, channel: &Channel, goes_on: bool) {
+        let from = goes_on.then(|| lock(&self.0.state).next);
+        let mut teller = self.teller(from.map_or(Expected::Oldest, Expected::Next));
+        channel.follow_kernel(from, move |word| teller.hear(word));
+    }
+
+    fn teller(&self, expected: Expected) -> Teller {
+        let mut state = lock(&self.0.state);
+        state.telling = Telling::UnderWay;
+        state.open += 1;
+        // All that the kernel still has is told anew.
+        state.cut_off = false;
+        let from_the_start = matches!(expected, Expected::Oldest);
+        Teller { log: self.clone(), boot: state.boot, expected, from_the_start, since: Instant::now() }
+    }
+
+    /// Another kernel boots in the same QEMU: its records are numbered from 0 again. What the earlier one logged can't be
+    /// read any more.
+    pub(crate) fn boots_anew(&self) {
+        let mut state = lock(&self.0.state);
+        state.boot += 1;
+        state.next = 0;
+        state.newest = None;
+        state.clock = KernelClock::default();
+        state.judged_to = 0;
+        state.telling = Telling::NotBegun;
+        if std::mem::take(&mut state.cut_off) {
+            state.noted.lacks(
+                "the control channel was lost, and what the kernel logged from then until the machine was rebooted was \
+                 not read"
+                    .to_owned(),
+            );
+        }
+    }
+
+    /// Only a shell serves the channel.
+    pub(crate) fn only_on_request(&self) {
+        lock(&self.0.state).telling = Telling::OnRequest;
+    }
+
+    /// All records up to now were read at once.
+    pub(crate) fn was_read(&self, records: &[u8]) {
+        let mut teller = self.teller(Expected::Oldest);
+        teller.hear(KernelWord::Records(records));
+        teller.stands(&mut lock(&self.0.state), Telling::Read);
+    }
+
+    /// The machine runs, and no channel is open: what it logs from now on is not known, if the helper went without a
+    /// word. A machine that goes down in good order has the helper say so before.
+    pub(crate) fn runs_untold(&self) {
+        let mut state = lock(&self.0.state);
+        state.cut_off |= state.telling == Telling::BrokenOff;
+    }
+
+    /// The machine runs on after its log was read: that was not the end of the log.
+    pub(crate) fn runs_on(&self) {
+        let mut state = lock(&self.0.state);
+        if state.telling == Telling::Read {
+            state.telling = Telling::OnRequest;
+        }
+    }
+
+    /// As a helper that is killed leaves it.
+    #[cfg(test)]
+    pub(crate) fn broken_off(&self) {
+        drop(self.teller(Expected::Oldest));
+    }
+
+    /// Whether the machine ran on after the telling broke off.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        lock(&self.0.state).cut_off
+    }
+
+    /// How the telling stands.
+    pub(crate) fn telling(&self) -> Telling {
+        lock(&self.0.state).telling
+    }
+
+    /// Waits until all that channels still had to tell is told, which is so when they are lost; whether it was, within
+    /// `limit`.
+    pub(crate) async fn is_over(&self, limit: Duration) -> bool {
+        let over = async {
+            loop {
+                let rung = self.0.over.notified();
+                tokio::pin!(rung);
+                // From here on no ring is missed.
+                rung.as_mut().enable();
+                if lock(&self.0.state).open == 0 {
+                    return;
+                }
+                rung.await;
+            }
+        };
+        tokio::time::timeout(limit, over).await.is_ok()
+    }
+
+    /// All that was noted up to now.
+    pub(crate) fn noted(&self) -> Noted {
+        self.judged().noted.clone()
+    }
+
+    /// The state, in which no stall waits to be judged.
+    fn judged(&self) -> MutexGuard<'_, State> {
+        let state = lock(&self.0.state);
+        if state.stalls.is_empty() {
+            return state;
+        }
+        let host = state.host.clone();
+        drop(state);
+        // Not under the lock, under which the channel is read: it reads files.
+        host.look();
+        let mut state = lock(&self.0.state);
+        state.judge();
+        state
+    }
+}
+
+/// The number of the next record that a channel tells.
+#[derive(Debug, Clone, Copy)]
+enum Expected {
+    /// The oldest that the kernel has: 0, or one that was told before, or records were overwritten.
+    Oldest,
+    Next(u64),
+}
+
+/// Takes what one channel tells.
+struct Teller {
+    log: KernelLog,
+    boot: u64,
+    expected: Expected,
+    /// What it tells first was logged before, some time in the machine's life.
+    from_the_start: bool,
+    since: Instant,
+}
+
+impl Teller {
+    fn hear(&mut self, word: KernelWord<'_>) {
+        let log = self.log.clone();
+        let mut state = lock(&log.0.state);
+        match word {
+            KernelWord::Records(records) => {
+                // A line that begins with a blank belongs to the record before it.
+                for line in
+                    records.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line[0] != b' ')
+                {
+                    self.take(&mut state, line);
+                }
+            }
+            KernelWord::NoMore(ENDED) => self.stands(&mut state, Telling::Ended),
+            KernelWord::NoMore(why) => {
+                let why = crate::console::shown(&part_without_words(why, 0..why.len().min(100)), 1);
+                state.noted.lacks(format!("the helper in the machine can't read /dev/kmsg: {}", why.trim()));
+            }
+        }
+    }
+
+    fn take(&mut self, state: &mut State, line: &[u8]) {
+        let Some(record) = Record::parse(line) else {
+            return state
+                .noted
+                .lacks("a record was told that has another form than those of /dev/kmsg".to_owned());
+        };
+        let its_kernel_runs = self.boot == state.boot;
+        let missing = match self.expected {
+            Expected::Next(next) => record.number.saturating_sub(next),
+            Expected::Oldest if its_kernel_runs => record.number.saturating_sub(state.next),
+            Expected::Oldest => record.number,
+        };
+        if missing > 0 {
+            state.noted.lacks(format!(
+                "{missing} records before number {} were overwritten in the kernel's buffer before they were read",
+                record.number
+            ));
+        }
+        let next = record.number.saturating_add(1);
+        self.expected = Expected::Next(next);
+        if its_kernel_runs {
+            state.next = state.next.max(next);
+        }
+        let heard = Instant::now();
+        let is_old = self.from_the_start && self.since.elapsed() < CATCHES_UP;
+        if its_kernel_runs {
+            state.newest = Some((record.time(), heard));
+            // A channel that is opened again tells all that the kernel still has.
+            if record.number < state.judged_to {
+                return;
+            }
+        }
+        let logged = is_old.then_some((record.time(), self.boot));
+        record.lines().for_each(|line| state.look_at(line, heard, logged));
+    }
+
+    fn stands(&self, state: &mut State, telling: Telling) {
+        if self.boot == state.boot {
+            state.telling = telling;
+        }
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        let mut state = lock(&self.log.0.state);
+        state.open = state.open.saturating_sub(1);
+        if state.open == 0 && self.boot == state.boot && state.telling == Telling::UnderWay {
+            state.telling = Telling::BrokenOff;
+        }
+        drop(state);
+        self.log.0.over.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests;

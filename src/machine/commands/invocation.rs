@@ -1,0 +1,368 @@
+//! One command on the control channel, with all that it can be given.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout_at;
+
+use crate::channel::{Progress, Request, Running, Shell, Sum};
+use crate::machine::Life;
+use crate::machine::command_text::shorten;
+use crate::machine::commands::user::{AGAIN, COMMAND, User};
+use crate::machine::limit::StandsStill;
+use crate::machine::output::Output;
+use crate::machine::replay::answers::LONGEST_WAIT;
+use crate::machine::replay::answers::{Answers, Asking, Bytes, Page, Replay};
+use crate::{Error, ErrorKind, Result};
+
+/// So much is kept of what was watched, for the record.
+const SEEN: usize = 1 << 20;
+/// As much of each output is kept; a command that prints more is an error.
+const KEPT: usize = 256 << 20;
+/// After the kill, for the word that it has ended.
+const KILLED: Duration = Duration::from_secs(3);
+/// So much input is handed over at once.
+const PIECE: usize = 48 << 10;
+
+/// Which output something was printed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+type Watcher = Box<dyn FnMut(Stream, &[u8]) + Send>;
+
+/// A command that is given input, or whose output is watched as it comes. Made by [`User::command`].
+///
+/// ```no_run
+/// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+/// let sorted = machine.command("sort").stdin("b\na\n").output().await?;
+/// assert_eq!(sorted.text(), "a\nb\n");
+/// # Ok(()) }
+/// ```
+#[must_use = "a command does nothing before `output` is awaited"]
+pub struct Invocation {
+    user: User,
+    text: String,
+    /// What it is called in messages.
+    name: String,
+    stdin: Option<Vec<u8>>,
+    watcher: Option<Watcher>,
+    /// It prints [`AGAIN`] before it begins anew.
+    repeats: bool,
+    /// Its text, which is one for bash, is not to be found in the machine's list of processes.
+    hidden: bool,
+    /// What the record has in the place of its text.
+    asked: Option<String>,
+}
+
+impl fmt::Debug for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invocation").field("user", &self.user.name).field("text", &self.text).finish()
+    }
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// `None`: the limit ended it.
+    pub(crate) status: Option<i32>,
+    /// The limit ended it, and the machine did not answer any more.
+    pub(crate) mute: bool,
+    pub(in crate::machine) stdout: Bytes,
+    pub(in crate::machine) stderr: Bytes,
+    /// What was handed to whoever watches its standard output: the end of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<Bytes>,
+}
+
+impl Ended {
+    pub(crate) fn into_output(self, command: &str) -> Output {
+        Output::new(command, self.status.unwrap_or(-1), self.stdout.0, self.stderr.0)
+    }
+}
+
+/// A command under way, which is written down however it ends: whoever awaits it may have seen enough.
+struct Open<'a> {
+    page: Option<Page<'a>>,
+    ended: Ended,
+}
+
+impl<'a> Open<'a> {
+    fn at(page: Page<'a>) -> Self {
+        Self { page: Some(page), ended: Ended::default() }
+    }
+
+    fn close(mut self, ran: Result) -> Result<Ended> {
+        let ended = ran.map(|()| std::mem::take(&mut self.ended));
+        if let Some(page) = self.page.take() {
+            page.answered(&ended);
+        }
+        ended
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if let Some(page) = self.page.take() {
+            page.was_enough(&self.ended);
+        }
+    }
+}
+
+impl Invocation {
+    pub(crate) fn new(user: User, text: &str) -> Self {
+        Self {
+            user,
+            text: text.to_owned(),
+            name: text.to_owned(),
+            stdin: None,
+            watcher: None,
+            repeats: false,
+            hidden: false,
+            asked: None,
+        }
+    }
+
+    /// In the record it is the question `asked`: its text is a script of ours, which says more than anybody asked.
+    pub(crate) fn asked_as(self, asked: String) -> Self {
+        Self { asked: Some(asked), ..self }
+    }
+
+    /// What it is called in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// It is a loop around the command `name`, which prints [`AGAIN`] before it begins anew.
+    pub(crate) fn repeating(self, name: &str) -> Self {
+        Self { repeats: true, ..self.named(name) }
+    }
+
+    /// Who looks for a process by its command line does not find its text, which has to be one for bash.
+    pub(crate) fn hidden(self) -> Self {
+        Self { hidden: true, ..self }
+    }
+
+    /// It is called `name` in messages, as its text says more than anybody wants to read.
+    pub(crate) fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
+    /// Its standard input: these bytes, and then the end of input. Without it, it is /dev/null.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Its time limit, given for a fast host and scaled by [`crate::Speed`].
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.user.limit = Some(limit);
+        self
+    }
+
+    /// What it prints is handed to `watcher` as it comes, besides being kept. Must not block.
+    pub fn watch(mut self, watcher: impl FnMut(Stream, &[u8]) + Send + 'static) -> Self {
+        self.watcher = Some(Box::new(watcher));
+        self
+    }
+
+    /// Runs it, whatever its status.
+    ///
+    /// # Errors
+    /// Those of [`User::execute`]; [`ErrorKind::Other`] for more than 256 MiB of output.
+    pub async fn output(self) -> Result<Output> {
+        let life = self.user.life();
+        let name = self.name.clone();
+        let limit = life.limit(self.user.limit.unwrap_or(COMMAND));
+        let started = Instant::now();
+        let ended = self.run().await?;
+        let (in_time, mute) = (ended.status.is_some(), ended.mute);
+        let output = ended.into_output(&name);
+        if in_time {
+            return Ok(output);
+        }
+        let error = Error::quoting(
+            ErrorKind::CommandTimeout,
+            &format!("{}: `", life.name),
+            &shorten(&name),
+            "` did not end within its limit",
+        )
+        .took(started.elapsed(), limit);
+        let error = life.with_outputs(error, &output);
+        Err(match mute {
+            true if life.stands_still().await => error.likely_cause(StandsStill::CAUSE),
+            true => {
+                error.likely_cause("nothing in the machine answers any more: it hangs, or is far too busy")
+            }
+            false => error.next_step("it was killed; give it more time with `within`"),
+        })
+    }
+
+    /// Runs it to its end or its limit.
+    pub(crate) async fn run(mut self) -> Result<Ended> {
+        if self.text.contains('\0') {
+            return Err(Error::new(ErrorKind::Usage, "a command can't hold a NUL byte: no shell takes one"));
+        }
+        let life = self.user.life();
+        let limit = life.limit(self.user.limit.unwrap_or(COMMAND));
+        let question = self.question();
+        let book = match &life.answers {
+            Answers::Read(replay) => return self.replay(&life, replay, &question).await,
+            Answers::Written(book) => book,
+        };
+        let mut open = Open::at(book.page(&life, &question, Asking::default()));
+        let ran = life.while_it_runs(self.run_on_channel(&life, limit, &mut open.ended)).await;
+        open.close(ran)
+    }
+
+    /// Words for a command with all that it is given, for the record.
+    fn question(&self) -> String {
+        let Self { user, text, stdin, asked, .. } = self;
+        let text = asked.as_ref().unwrap_or(text);
+        let own = if user.shell == Shell::User { " (own shell)" } else { "" };
+        // Told apart, not kept; every run pays for it, so by the sum that copies of files have.
+        let input = stdin.as_ref().map(|bytes| {
+            let mut sum = Sum::new();
+            sum.add(bytes);
+            format!(" < {} bytes, {:016x}", bytes.len(), sum.value())
+        });
+        format!("{}{own}: {text}{}", user.name, input.unwrap_or_default())
+    }
+
+    /// What a record has of it.
+    async fn replay(mut self, life: &Life, replay: &Replay, question: &str) -> Result<Ended> {
+        let mut step = life.step_with(&format!("{}: ", self.user.name), &shorten(&self.name));
+        let (ended, was_enough): (Ended, bool) = replay.answer_so_far(question, life)?;
+        // In order as far as it is known.
+        self.watched(Stream::Stdout, &ended.seen.as_ref().unwrap_or(&ended.stdout).0);
+        self.watched(Stream::Stderr, &ended.stderr.0);
+        step.gave(&ended.stdout.0, &ended.stderr.0, ended.status);
+        if !was_enough {
+            return Ok(ended);
+        }
+        // It ran on then: whoever watches may have seen enough again, here or in a task beside this one.
+        tokio::time::sleep(LONGEST_WAIT).await;
+        Err(replay.was_enough(question))
+    }
+
+    async fn run_on_channel(&mut self, life: &Life, limit: Duration, ended: &mut Ended) -> Result {
+        let Ok(channel) = life.held_to(limit, life.channel(&self.user.name)).await else {
+            ended.mute = true;
+            return Ok(());
+        };
+        let channel = channel?;
+        let mut step = life.step_with(&format!("{}: ", self.user.name), &shorten(&self.name));
+        let deadline = tokio::time::Instant::now() + limit;
+        let request = Request {
+            text: self.user.text(&channel, &self.text),
+            shell: if self.hidden { Shell::HiddenBash } else { self.user.shell },
+            stdin: self.stdin.is_some(),
+            sum: false,
+        };
+        // A guest that takes nothing of what it is told may not even take a command.
+        let Ok(running) = timeout_at(deadline, channel.run(request)).await else {
+            ended.mute = true;
+            return Ok(());
+        };
+        let mut running = running?;
+        match timeout_at(deadline, self.exchange(&mut running, ended)).await {
+            Ok(collected) => collected?,
+            Err(_) => {
+                running.kill(rustix::process::Signal::KILL.as_raw()).await?;
+                // What it printed last is on its way, unless nothing in the machine answers any more.
+                let patience = life.limit(KILLED).min(limit);
+                let last = async {
+                    let rest = tokio::time::timeout(patience, self.collect(&mut running, ended));
+                    tokio::join!(rest, channel.ping(patience))
+                };
+                let answers = match life.held_to(Duration::ZERO, last).await {
+                    Ok((rest, answer)) => {
+                        rest.unwrap_or(Ok(()))?;
+                        answer.is_ok()
+                    }
+                    Err(StandsStill) => false,
+                };
+                ended.mute = !answers;
+                ended.status = None;
+            }
+        }
+        step.gave(&ended.stdout.0, &ended.stderr.0, ended.status);
+        Ok(())
+    }
+
+    /// Both at once: a command that prints while it reads must not wait for us.
+    async fn exchange(&mut self, running: &mut Running, ended: &mut Ended) -> Result {
+        let input = running.take_input().zip(self.stdin.take());
+        let feed = async {
+            let Some((mut input, bytes)) = input else { return Ok(()) };
+            for piece in bytes.chunks(PIECE) {
+                input.write(piece).await?;
+            }
+            input.end().await
+        };
+        let (fed, collected) = tokio::join!(feed, self.collect(running, ended));
+        fed.and(collected)
+    }
+
+    /// Takes what it prints, up to its end.
+    async fn collect(&mut self, running: &mut Running, ended: &mut Ended) -> Result {
+        loop {
+            match running.next().await? {
+                Progress::Stdout(bytes) => {
+                    self.watched(Stream::Stdout, &bytes);
+                    if self.repeats && self.watcher.is_some() {
+                        see(ended.seen.get_or_insert_default(), &bytes);
+                    }
+                    self.keep(&mut ended.stdout.0, &bytes)?;
+                }
+                Progress::Stderr(bytes) => {
+                    self.watched(Stream::Stderr, &bytes);
+                    self.keep(&mut ended.stderr.0, &bytes)?;
+                }
+                Progress::Exit(status) => {
+                    ended.status = Some(status);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Adds to what is kept of an output.
+    fn keep(&self, kept: &mut Vec<u8>, bytes: &[u8]) -> Result {
+        let from = kept.len().saturating_sub(AGAIN.len() - 1);
+        kept.extend_from_slice(bytes);
+        if self.repeats
+            && let Some(at) = memchr::memmem::rfind(&kept[from..], AGAIN)
+        {
+            kept.drain(..from + at + AGAIN.len());
+        }
+        if kept.len() > KEPT {
+            return Err(Error::new(
+                ErrorKind::Other,
+                format!("`{}` printed more than {} MiB", shorten(&self.name), KEPT >> 20),
+            )
+            .next_step("send its output to a file in the machine and look at the part that matters"));
+        }
+        Ok(())
+    }
+
+    fn watched(&mut self, stream: Stream, bytes: &[u8]) {
+        if let Some(watcher) = &mut self.watcher {
+            watcher(stream, bytes);
+        }
+    }
+}
+
+/// Adds to what was watched; what is too old begins with a whole try.
+fn see(Bytes(seen): &mut Bytes, bytes: &[u8]) {
+    seen.extend_from_slice(bytes);
+    if let Some(excess) = seen.len().checked_sub(SEEN) {
+        let again = memchr::memmem::find(&seen[excess..], AGAIN);
+        seen.drain(..again.map_or(seen.len(), |at| excess + at + AGAIN.len()));
+    }
+}

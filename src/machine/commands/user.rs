@@ -1,0 +1,348 @@
+//! Commands on the control channel, as root or as any user.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::channel::Shell;
+use crate::machine::command_text::quoted;
+use crate::machine::command_text::shorten;
+use crate::machine::commands::invocation::Invocation;
+use crate::machine::output::Output;
+use crate::machine::session::NOTHING;
+use crate::machine::{Life, Machine};
+use crate::{Error, ErrorKind, Result};
+
+/// For one command, on a fast host, when nothing else is said: as the NixOS test driver has it.
+pub(crate) const COMMAND: Duration = Duration::from_secs(900);
+/// So much of an output stands in an error.
+const SHOWN_LINES: usize = 30;
+/// So much of the console stands in an error.
+const CONSOLE_LINES: usize = 10;
+
+/// A user of a machine, for whom commands run over the control channel: several at once, with standard
+/// output and standard error apart. See [`Machine::as_user`].
+#[derive(Debug, Clone)]
+pub struct User {
+    pub(crate) machine: Machine,
+    pub(crate) name: String,
+    pub(crate) shell: Shell,
+    pub(crate) limit: Option<Duration>,
+}
+
+impl Machine {
+    /// A user for whom commands run over the control channel: `root`, or any other. They run with the
+    /// environment of the user's login shell and in a session of their own, with a systemd user manager.
+    /// The methods of the machine itself run commands as root.
+    ///
+    /// The channel is opened when it is needed first. For that somebody has to be logged in on the console
+    /// who is root or may use `sudo`; afterwards they may log out.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// machine.login("alice", "test").await?;
+    /// let bob = machine.as_user("bob");
+    /// assert_eq!(bob.succeed("id -un").await?.text(), "bob\n");
+    /// # Ok(()) }
+    /// ```
+    pub fn as_user(&self, name: &str) -> User {
+        User { machine: self.clone(), name: name.to_owned(), shell: Shell::Bash, limit: self.limit }
+    }
+
+    /// Runs a command as root. See [`User::execute`].
+    ///
+    /// # Errors
+    /// Those of [`User::execute`].
+    pub async fn execute(&self, command: &str) -> Result<Output> {
+        self.root().execute(command).await
+    }
+
+    /// Runs one or several commands as root; each has to succeed. See [`User::succeed`].
+    ///
+    /// # Errors
+    /// Those of [`User::succeed`].
+    pub async fn succeed(&self, commands: impl Commands) -> Result<Output> {
+        self.root().succeed(commands).await
+    }
+
+    /// Runs one or several commands as root; each has to fail. See [`User::fail`].
+    ///
+    /// # Errors
+    /// Those of [`User::fail`].
+    pub async fn fail(&self, commands: impl Commands) -> Result<Output> {
+        self.root().fail(commands).await
+    }
+
+    /// Repeats a command as root until it succeeds. See [`User::wait_until_succeeds`].
+    ///
+    /// # Errors
+    /// Those of [`User::wait_until_succeeds`].
+    pub async fn wait_until_succeeds(&self, command: &str) -> Result<Output> {
+        self.root().wait_until_succeeds(command).await
+    }
+
+    /// Repeats a command as root until it fails. See [`User::wait_until_fails`].
+    ///
+    /// # Errors
+    /// Those of [`User::wait_until_fails`].
+    pub async fn wait_until_fails(&self, command: &str) -> Result<Output> {
+        self.root().wait_until_fails(command).await
+    }
+
+    /// Opens the control channel, which is else opened by the first command that needs it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoRoot`] when nobody is logged in who can become root.
+    pub(crate) async fn open_control_channel(&self) -> Result {
+        self.life().channel("root").await.map(drop)
+    }
+
+    /// A command of root's that is given more than its text. See [`Invocation`].
+    pub fn command(&self, command: &str) -> Invocation {
+        self.root().command(command)
+    }
+
+    pub(crate) fn root(&self) -> User {
+        self.as_user("root")
+    }
+}
+
+impl User {
+    /// The user's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The same user with another time limit for each command and wait, given for a fast host and scaled
+    /// by [`crate::Speed`].
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self.clone() }
+    }
+
+    /// The same user, whose commands run in their own shell (`$SHELL -c`) instead of bash.
+    #[must_use]
+    pub fn in_own_shell(&self) -> Self {
+        Self { shell: Shell::User, ..self.clone() }
+    }
+
+    /// A command that is given more than its text. See [`Invocation`].
+    pub fn command(&self, command: &str) -> Invocation {
+        Invocation::new(self.clone(), command)
+    }
+
+    /// Runs a command, whatever its status, in a bash of its own with `set -euo pipefail`. Its standard
+    /// input is /dev/null. A process that it leaves behind lives on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoRoot`] when the control channel can't be opened for want of root;
+    /// [`ErrorKind::CommandTimeout`] after the limit (15 minutes on a fast host when not given): its whole
+    /// process group is killed; [`ErrorKind::ChannelLost`] when the machine goes down meanwhile;
+    /// [`ErrorKind::Usage`] for a command with a NUL in it.
+    pub async fn execute(&self, command: &str) -> Result<Output> {
+        self.command(command).output().await
+    }
+
+    /// Runs one or several commands, one after the other; each has to end with status 0. The output is
+    /// that of all of them.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// machine.succeed(["systemctl start nginx", "curl --fail http://localhost"]).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandFailed`], with both outputs, at the first that does not; and those of
+    /// [`User::execute`].
+    pub async fn succeed(&self, commands: impl Commands) -> Result<Output> {
+        self.each(commands, |output| match output.success() {
+            true => Ok(()),
+            false => Err((ErrorKind::CommandFailed, "0")),
+        })
+        .await
+    }
+
+    /// Runs one or several commands, one after the other; each has to end with a status other than 0.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandSucceeded`] at the first that does not; and those of [`User::execute`].
+    pub async fn fail(&self, commands: impl Commands) -> Result<Output> {
+        self.each(commands, |output| match output.success() {
+            false => Ok(()),
+            true => Err((ErrorKind::CommandSucceeded, "other than 0")),
+        })
+        .await
+    }
+
+    /// Repeats a command until it succeeds: first after 20 ms, then ever more slowly (a twentieth of the
+    /// time so far), down to four times a second. The repeating is done in the machine, so each try costs only what the command does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] after the limit, with the last outputs; and those of [`User::execute`].
+    pub async fn wait_until_succeeds(&self, command: &str) -> Result<Output> {
+        self.repeat(command, true).await
+    }
+
+    /// Repeats a command until it fails, as [`User::wait_until_succeeds`] does.
+    ///
+    /// # Errors
+    /// Those of [`User::wait_until_succeeds`].
+    pub async fn wait_until_fails(&self, command: &str) -> Result<Output> {
+        self.repeat(command, false).await
+    }
+
+    async fn each(
+        &self,
+        commands: impl Commands,
+        check: impl Fn(&Output) -> Result<(), (ErrorKind, &'static str)>,
+    ) -> Result<Output> {
+        let mut all: Option<Output> = None;
+        for command in commands.commands() {
+            let output = self.execute(command).await?;
+            check(&output)
+                .map_err(|(kind, expected)| self.life().unexpected(kind, &self.name, &output, expected))?;
+            all = Some(match all {
+                None => output,
+                Some(before) => before.and(output),
+            });
+        }
+        all.ok_or_else(|| Error::new(ErrorKind::Usage, "no command was given"))
+    }
+
+    async fn repeat(&self, command: &str, until_success: bool) -> Result<Output> {
+        let until = if until_success { "succeeds" } else { "fails" };
+        let what = format!("`{}` {until}", shorten(command));
+        let trying = self.command(&repeated(self.shell, command, until_success)).repeating(command).hidden();
+        self.wait_by(trying.asked_as(format!("wait until `{command}` {until}")), &what).await
+    }
+
+    /// Waits until a command ends which waits in the machine for `what`.
+    pub(crate) async fn wait_by(&self, waiting: Invocation, what: &str) -> Result<Output> {
+        let life = self.life();
+        let command = waiting.name().to_owned();
+        let limit = life.limit(self.limit.unwrap_or(COMMAND));
+        let started = Instant::now();
+        // A try that does not end is ended by the limit of the whole.
+        let ended = waiting.run().await?;
+        match ended.status {
+            Some(_) => Ok(ended.into_output(&command)),
+            None => {
+                let summary = format!("{}: waited in vain until {what}", life.name);
+                let report = Error::new(ErrorKind::Timeout, summary).took(started.elapsed(), limit);
+                let report = life.in_vain(report).await;
+                Err(life.with_outputs(report, &ended.into_output(&command)))
+            }
+        }
+    }
+
+    pub(in crate::machine) fn life(&self) -> Arc<Life> {
+        self.machine.life()
+    }
+
+    /// What the shell that runs commands has to evaluate so that `command` runs as this user.
+    pub(crate) fn text(&self, channel: &crate::channel::Channel, command: &str) -> String {
+        if channel.is_whole() || self.name == "root" {
+            return command.to_owned();
+        }
+        // Channels can't be nested in the shell's server: a session for each command.
+        let user = quoted(&self.name);
+        let command = quoted(command);
+        format!(
+            "exec systemd-run --quiet --collect --pipe --wait -p User={user} -p PAMName=login -p 'WorkingDirectory=~' bash -lc 'set -euo pipefail; eval \"$0\"' {command}"
+        )
+    }
+}
+
+impl Life {
+    /// The error of a command that ended otherwise than it had to.
+    pub(crate) fn unexpected(&self, kind: ErrorKind, user: &str, output: &Output, expected: &str) -> Error {
+        let command = shorten(output.command());
+        let ended = format!("` ended with status {}, expected {expected}", output.status());
+        let error = Error::quoting(kind, &format!("{}: `", self.name), &command, &ended);
+        let error = self.with_outputs(error, output);
+        match output.status() {
+            127 => error
+                .likely_cause(format!("the command is not on the PATH of {user}"))
+                .next_step("add its package to environment.systemPackages or to the packages of the user"),
+            126 => error.likely_cause("the file is there but can't be executed by this user"),
+            status if status > 128 && status < 193 => {
+                error.likely_cause(format!("it was ended by signal {}", status - 128))
+            }
+            _ => error,
+        }
+    }
+
+    /// Adds what a command printed, and the console.
+    pub(crate) fn with_outputs(&self, error: Error, output: &Output) -> Error {
+        let shown = |bytes| crate::console::shown(bytes, SHOWN_LINES);
+        let is_silent = output.bytes().is_empty() && output.stderr().is_empty();
+        error
+            .section("its output", if is_silent { NOTHING.to_owned() } else { shown(output.bytes()) })
+            .section("its errors", shown(output.stderr()))
+            .section("last lines of the console", self.console.tail(CONSOLE_LINES))
+    }
+}
+
+/// Printed to both outputs before another try: what came before it is forgotten.
+pub(crate) const AGAIN: &[u8] = b"\0nixvm-again\0";
+/// Waits on `$z`, a pipe that nobody writes to (that starts no process), `$d` microseconds: a twentieth longer each
+/// time, a quarter of a second at most.
+pub(crate) const PAUSE: &str =
+    "printf -v t .%06d $d; read -rt $t -u $z; d=$((d < 238000 ? d + d / 20 : 250000))";
+
+/// The command that repeats `command` in the machine. Each try has a shell of its own, as a command has.
+fn repeated(shell: Shell, command: &str, until_success: bool) -> String {
+    let done = if until_success { "=" } else { "!=" };
+    let command = quoted(command);
+    let shell = match shell {
+        Shell::User => r#""${SHELL:-/bin/sh}""#,
+        Shell::Bash | Shell::HiddenBash => r#"-a bash "$BASH" -euo pipefail"#,
+    };
+    format!(
+        r#"set +e; d=20000; exec {{z}}<> <(:)
+while :; do (exec {{z}}>&-; exec {shell} -c {command}); s=$?; [ $s {done} 0 ] && exit $s
+printf '\0nixvm-again\0'; printf '\0nixvm-again\0' >&2; {PAUSE}; done"#
+    )
+}
+
+/// One command, or several that run one after the other.
+pub trait Commands {
+    /// The commands, in order.
+    fn commands(&self) -> impl Iterator<Item = &str>;
+}
+
+impl Commands for &str {
+    fn commands(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(*self)
+    }
+}
+
+impl Commands for String {
+    fn commands(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.as_str())
+    }
+}
+
+impl Commands for &String {
+    fn commands(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.as_str())
+    }
+}
+
+impl<S: AsRef<str>, const N: usize> Commands for [S; N] {
+    fn commands(&self) -> impl Iterator<Item = &str> {
+        self.iter().map(AsRef::as_ref)
+    }
+}
+
+impl<S: AsRef<str>> Commands for &[S] {
+    fn commands(&self) -> impl Iterator<Item = &str> {
+        self.iter().map(AsRef::as_ref)
+    }
+}
+
+impl<S: AsRef<str>> Commands for Vec<S> {
+    fn commands(&self) -> impl Iterator<Item = &str> {
+        self.iter().map(AsRef::as_ref)
+    }
+}

@@ -1,0 +1,162 @@
+//! Disks that are plugged in while the machine runs, and its memory.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::machine::Machine;
+use crate::qemu::Connector;
+use crate::{Error, ErrorKind, Result};
+
+/// For a guest to let a disk go, on a fast host.
+const LET_GO: Duration = Duration::from_secs(10);
+/// For QEMU to write the memory: up to a minute for each GiB on a slow disk.
+const DUMP: Duration = Duration::from_secs(10 * 60);
+/// So many characters of a serial number reach the guest (virtio).
+const LONGEST_NAME: usize = 20;
+
+/// What a disk that is plugged in holds: `64 << 20` is an empty one of so many bytes, a path is an image
+/// (raw or qcow2) on this host, which the guest writes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskSource {
+    /// Empty, of so many bytes; it goes with the machine's run directory.
+    Empty(u64),
+    /// This image.
+    Image(PathBuf),
+}
+
+impl From<u64> for DiskSource {
+    fn from(bytes: u64) -> Self {
+        Self::Empty(bytes)
+    }
+}
+
+impl From<PathBuf> for DiskSource {
+    fn from(image: PathBuf) -> Self {
+        Self::Image(image)
+    }
+}
+
+impl From<&Path> for DiskSource {
+    fn from(image: &Path) -> Self {
+        Self::Image(image.to_owned())
+    }
+}
+
+impl From<&str> for DiskSource {
+    fn from(image: &str) -> Self {
+        Self::Image(image.into())
+    }
+}
+
+/// A disk that was plugged in: [`Machine::hot_plug_disk`], [`Machine::plug_usb_storage`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluggedDisk {
+    name: String,
+    guest_path: String,
+    image: PathBuf,
+}
+
+impl PluggedDisk {
+    /// Where the guest's udev puts it: `/dev/disk/by-id/…`. It takes the guest a moment.
+    pub fn guest_path(&self) -> &str {
+        &self.guest_path
+    }
+
+    /// The image on this host.
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+}
+
+impl Machine {
+    /// Plugs a disk in (virtio-blk): the guest sees `/dev/disk/by-id/virtio-NAME`. `source` is a size in
+    /// bytes, for an empty disk, or the path of an image.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a name that is no serial number (at most 20 letters, digits, `-` and `_`),
+    /// [`ErrorKind::Io`] when the image can't be made or read, [`ErrorKind::Qmp`] when the machine takes no
+    /// further disk, or has one of that name.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// let disk = machine.hot_plug_disk("backup", 64 << 20).await?;
+    /// assert_eq!(disk.guest_path(), "/dev/disk/by-id/virtio-backup");
+    /// machine.unplug(&disk).await
+    /// # }
+    /// ```
+    pub async fn hot_plug_disk(&self, name: &str, source: impl Into<DiskSource>) -> Result<PluggedDisk> {
+        self.plug(name, source.into(), Connector::Virtio, format!("/dev/disk/by-id/virtio-{name}")).await
+    }
+
+    /// Plugs a USB stick in: the guest sees `/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_NAME-0:0`. A machine
+    /// without USB gets a controller first. `source` is as in [`Machine::hot_plug_disk`].
+    ///
+    /// # Errors
+    /// As [`Machine::hot_plug_disk`].
+    pub async fn plug_usb_storage(&self, name: &str, source: impl Into<DiskSource>) -> Result<PluggedDisk> {
+        let guest_path = format!("/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_{name}-0:0");
+        self.plug(name, source.into(), Connector::Usb, guest_path).await
+    }
+
+    /// Unplugs a disk and waits until the guest has let it go. What it had not written is lost: unmount it
+    /// first, unless that is the test.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when the guest does not let it go within 10 s (scaled), [`ErrorKind::Qmp`]
+    /// when it is not plugged in any more.
+    pub async fn unplug(&self, disk: &PluggedDisk) -> Result {
+        let life = self.life();
+        let what = format!("unplug the disk {}", disk.name);
+        let _step = life.step(what.clone());
+        life.answer(&what, life.qemu.unplug(&disk.name, life.limit(LET_GO))).await
+    }
+
+    async fn plug(
+        &self,
+        name: &str,
+        source: DiskSource,
+        connector: Connector,
+        guest_path: String,
+    ) -> Result<PluggedDisk> {
+        let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
+        if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(fits) {
+            let summary = format!("{name:?} can't name a disk: at most 20 letters, digits, - and _");
+            return Err(Error::new(ErrorKind::Usage, summary));
+        }
+        let life = self.life();
+        let what = format!("plug in the disk {name}");
+        let _step = life.step(what.clone());
+        let image = match source {
+            DiskSource::Image(image) => std::path::absolute(&image)
+                .map_err(|error| Error::io(format_args!("find {}", image.display()), &error))?,
+            DiskSource::Empty(bytes) => {
+                // Under a name of its own: what an earlier disk of this name holds may still be wanted.
+                let made = tempfile::Builder::new()
+                    .prefix(&format!("{name}."))
+                    .suffix(".img")
+                    .tempfile_in(self.run_directory().join("tmp"))
+                    .and_then(|file| {
+                        file.as_file().set_len(bytes)?;
+                        Ok(file.into_temp_path().keep()?)
+                    });
+                made.map_err(|error| Error::io(format_args!("make an image of {bytes} bytes"), &error))?
+            }
+        };
+        life.answer_of_qemu(&what, life.qemu.plug(name, &image, connector)).await?;
+        Ok(PluggedDisk { name: name.to_owned(), guest_path, image })
+    }
+
+    /// Writes the machine's memory to `path` on this host, as an ELF core that `crash`, `gdb` and
+    /// volatility read; as large as the memory. The guest stands still meanwhile and does not notice.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Qmp`] when the file can't be written, [`ErrorKind::Timeout`] after 10 minutes.
+    pub async fn memory_dump(&self, path: impl AsRef<Path>) -> Result {
+        let path = path.as_ref();
+        let _step = self.life().step(format!("dump the memory to {}", path.display()));
+        self.life().needs_a_machine("a dump of the memory")?;
+        let absolute = std::path::absolute(path)
+            .map_err(|error| Error::io(format_args!("find {}", path.display()), &error))?;
+        self.qemu().dump_memory(&absolute, DUMP).await
+    }
+}

@@ -1,0 +1,7 @@
+//! What a machine is made of and what can be done to it: disks, network cards, keyboard, clock, QEMU's monitor.
+
+pub(crate) mod clock;
+pub(crate) mod devices;
+pub(crate) mod keyboard;
+pub(crate) mod monitor;
+pub(crate) mod network;

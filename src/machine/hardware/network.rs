@@ -1,0 +1,63 @@
+//! The machine's network, from outside.
+
+use std::net::SocketAddr;
+
+use crate::Result;
+use crate::machine::Machine;
+use crate::qemu::Protocol;
+
+impl Machine {
+    /// Cuts the network: pulls the cable of every network card. The guest sees that it has no carrier.
+    /// Ports that were forwarded are dead too, until [`Machine::unblock`].
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] when the machine has no network card, [`crate::ErrorKind::QemuGone`].
+    pub async fn block(&self) -> Result {
+        let life = self.life();
+        let _step = life.step("cut the network");
+        life.answer_of_qemu("cut the network", self.qemu().set_links(false)).await
+    }
+
+    /// Undoes [`Machine::block`]. The guest gets its address anew, which takes it a moment.
+    ///
+    /// # Errors
+    /// As [`Machine::block`].
+    pub async fn unblock(&self) -> Result {
+        let life = self.life();
+        let _step = life.step("restore the network");
+        life.answer_of_qemu("restore the network", self.qemu().set_links(true)).await
+    }
+
+    /// Makes a TCP port of the guest reachable at an address of this host, until the machine ends: the one
+    /// that is returned, on 127.0.0.1. It stays after [`Machine::restore`]. `host` is the port there; 0 chooses a free one, so that scenarios
+    /// which run at once don't meet.
+    ///
+    /// The connection reaches the guest from 10.0.2.2, through its firewall. That somebody listens in the
+    /// guest is not waited for: QEMU accepts a connection first, and closes it when the guest refuses.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Host`] when the port of this host is taken, [`crate::ErrorKind::Usage`] when the
+    /// machine has no user-mode network.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// let web = machine.forward_port(0, 80).await?;
+    /// let connection = std::net::TcpStream::connect(web)?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn forward_port(&self, host: u16, guest: u16) -> Result<SocketAddr> {
+        let _step = self.life().step(format!("forward a port to {guest}"));
+        self.life().needs_a_machine("a forwarded port")?;
+        self.qemu().forward(Protocol::Tcp, host, guest).await
+    }
+
+    /// [`Machine::forward_port`] for UDP.
+    ///
+    /// # Errors
+    /// As [`Machine::forward_port`].
+    pub async fn forward_udp_port(&self, host: u16, guest: u16) -> Result<SocketAddr> {
+        let _step = self.life().step(format!("forward a UDP port to {guest}"));
+        self.life().needs_a_machine("a forwarded port")?;
+        self.qemu().forward(Protocol::Udp, host, guest).await
+    }
+}

@@ -1,0 +1,87 @@
+//! Waiting for a guest that may be stopped meanwhile: by its QEMU (see [`Qemu::halted`]), which runs on and says nothing, or
+//! by a boot that never ends.
+
+use std::time::Duration;
+
+use crate::machine::Life;
+use crate::qemu::Qemu;
+use crate::{Error, ErrorKind, Result};
+
+/// For what the guest said last to be read.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+impl Life {
+    /// Waits for an answer of the guest; fails as soon as it is known that the guest is stopped.
+    pub(crate) fn while_it_runs<T>(
+        &self,
+        answer: impl Future<Output = Result<T>>,
+    ) -> impl Future<Output = Result<T>> {
+        // Boxed: see `Life::answer_of_qemu_as`.
+        let answer = Box::pin(answer);
+        async move {
+            while_it_runs(&self.qemu, answer).await.map_err(|error| match error {
+                Unanswered::Error(error) if follows_from_a_stop(&error) => self.halted().unwrap_or(error),
+                Unanswered::Error(error) => error,
+                Unanswered::Halted(why) => self.halt_error(&why),
+            })
+        }
+    }
+
+    /// The error of whoever wants something of the guest, if it is stopped.
+    pub(crate) fn halted(&self) -> Option<Error> {
+        let why = self.qemu.halted().borrow().clone();
+        why.map(|why| self.halt_error(&why))
+    }
+
+    fn halt_error(&self, why: &Error) -> Error {
+        why.clone()
+            .with_summary(format!("{}: {}", self.name, why.summary()))
+            .section("the console's last lines", self.console.tail(12))
+    }
+}
+
+/// Whether an error can come from nothing but that the guest says nothing.
+fn follows_from_a_stop(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Timeout
+            | ErrorKind::CommandTimeout
+            | ErrorKind::SessionEnded
+            | ErrorKind::NoRoot
+            | ErrorKind::ChannelLost
+    )
+}
+
+/// Why there is no answer.
+pub(crate) enum Unanswered {
+    /// The answer is an error.
+    Error(Error),
+    /// The guest is stopped.
+    Halted(Error),
+}
+
+/// Waits for an answer of the guest of `qemu`.
+pub(crate) async fn while_it_runs<T>(
+    qemu: &Qemu,
+    answer: impl Future<Output = Result<T>>,
+) -> Result<T, Unanswered> {
+    let mut halted = qemu.halted();
+    // Such waits stand within each other, and all of them on the stack of one thread.
+    let mut answer = Box::pin(answer);
+    let why = async {
+        match halted.wait_for(Option::is_some).await {
+            Ok(why) => why.clone(),
+            Err(_) => None,
+        }
+    };
+    let why = tokio::select! {
+        biased;
+        answer = &mut answer => return answer.map_err(Unanswered::Error),
+        why = why => why,
+    };
+    let Some(why) = why else { return answer.await.map_err(Unanswered::Error) };
+    match tokio::time::timeout(LAST_WORDS, answer).await {
+        Ok(answer) => answer.map_err(Unanswered::Error),
+        Err(_) => Err(Unanswered::Halted(why)),
+    }
+}

@@ -1,0 +1,366 @@
+//! A machine that is kept as it stood, and what goes on from there.
+//!
+//! Unlike a template ([`crate::machine::saved`]) such a moment is taken of any machine, whatever it is doing, and is for a person
+//! to look at: it can be taken to another host, and holds neither passwords nor what a scenario would need to go on.
+//! (The machine's RAM and disk are in it, so whatever the guest knows is.)
+
+mod own;
+mod place;
+
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::BuiltVm;
+use crate::beneath::Beneath;
+use crate::console::Watch;
+use crate::machine::commands::channels::Channels;
+use crate::machine::lifecycle::boot::{Origin, Plan};
+use crate::machine::replay::answers::{Answers, Book};
+use crate::machine::session::raw_console::{RawConsole, Standing};
+use crate::machine::{Life, Line, Machine, MachineOptions};
+use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved, is_script_in_store, suspicious, unfit};
+use crate::{Error, ErrorKind, Event, Result, Speed, text};
+
+/// What the host knows of the machine, in the moment's folder.
+const ABOUT_FILE: &str = "moment.json";
+const TRANSCRIPT_FILE: &str = "transcript";
+/// Another number for each change that an older version can't read.
+const FORMAT: u32 = 1;
+/// More than what is known of any machine takes, in bytes.
+const ABOUT: u64 = 64 << 10;
+/// So much of what the console said is read, in bytes: the end of it.
+const TRANSCRIPT: u64 = 64 << 20;
+/// So many characters of a machine's name are shown.
+const NAME: usize = 100;
+/// So many of a moment's wishes are shown.
+const SHOWN: usize = 20;
+/// For somebody who starts or ends the machine at this moment.
+const CHANGING: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct About {
+    format: u32,
+    machine: String,
+    /// The built VM's script.
+    vm: PathBuf,
+    speed: f64,
+    console: Standing,
+}
+
+/// A machine as it stood when [`Machine::keep`] was called, in a folder. The folder stays as it is, whatever becomes of the
+/// machines that go on from it.
+///
+/// ```no_run
+/// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+/// use nixvm_test::machine::{Kept, MachineOptions};
+/// machine.keep("run/login/machine.moment".as_ref()).await?;
+/// let kept = Kept::open("run/login/machine.moment")?;
+/// let (machine, mut console) = kept.resume(MachineOptions::new(kept.machine())).await?;
+/// console.send(b"journalctl -b\r").await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Kept {
+    folder: PathBuf,
+    about: About,
+    trusted: bool,
+    own: bool,
+}
+
+impl Machine {
+    /// Keeps the machine as it stands in `folder`, which is made: RAM, devices, disks, what its console said. It takes about
+    /// a second for each 200 MiB that the guest has used, whatever the guest is doing: nothing is waited for. **The
+    /// machine is off then.**
+    ///
+    /// Everything that [`Kept::resume`] needs is in the folder, but QEMU and what is in the Nix store.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] when it can't be kept (it is off, it shares folders with the host), with why in one line;
+    /// [`ErrorKind::Io`], [`ErrorKind::Qmp`] and [`ErrorKind::Timeout`] when it could not be written. Nothing is left in
+    /// `folder` then.
+    pub async fn keep(&self, folder: &Path) -> Result {
+        let Ok(_changing) = tokio::time::timeout(CHANGING, self.shared.changing.lock()).await else {
+            return Err(self.not_kept("it is being started or ended"));
+        };
+        let life = self.life();
+        let Origin::Vm(vm) = &self.shared.plan.origin else {
+            return Err(self.not_kept("it is a record"));
+        };
+        let part = Part::make(folder)?;
+        let about = About {
+            format: FORMAT,
+            machine: life.name.clone(),
+            vm: vm.script().to_owned(),
+            speed: life.speed.factor(),
+            console: life.standing(false).await,
+        };
+        let started = Instant::now();
+        match life.qemu.keep(&self.shared.run_dir, &part.0).await? {
+            Saved::Done => {}
+            Saved::Impossible(why) => return Err(self.not_kept(&why)),
+        }
+        life.console.flush();
+        let text =
+            serde_json::to_vec(&about).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+        // Without it nothing but booting from it needs `--trust`.
+        if let Ok(mark) = own::mark(&text) {
+            fs::write(part.0.join(own::MARK_FILE), mark)
+                .map_err(|error| Error::io(format_args!("write to {}", folder.display()), &error))?;
+        }
+        fs::write(part.0.join(ABOUT_FILE), text)
+            .and_then(|()| match life.console.transcript() {
+                Some(transcript) => fs::copy(transcript, part.0.join(TRANSCRIPT_FILE)).map(drop),
+                None => fs::write(part.0.join(TRANSCRIPT_FILE), ""),
+            })
+            .and_then(|()| fs::rename(&part.0, folder))
+            .map_err(|error| Error::io(format_args!("write to {}", folder.display()), &error))?;
+        let machine = life.name.clone();
+        life.events.send(Event::Phase { machine, phase: "kept".to_owned(), at: started.elapsed() });
+        Ok(())
+    }
+
+    fn not_kept(&self, why: &str) -> Error {
+        Error::new(ErrorKind::Host, format!("{} is not kept as it stands: {why}", self.name()))
+    }
+}
+
+/// A folder in the making; gone unless it was renamed.
+struct Part(PathBuf);
+
+impl Part {
+    fn make(folder: &Path) -> Result<Self> {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let part = folder.with_file_name(format!(".{name}.part"));
+        let make = || {
+            fs::create_dir_all(folder.parent().unwrap_or(Path::new(".")))?;
+            // QEMU's paths start at a folder of its own.
+            let part = std::path::absolute(&part)?;
+            let _ = fs::remove_dir_all(&part);
+            fs::DirBuilder::new().mode(0o700).create(&part)?;
+            Ok(Self(part))
+        };
+        make().map_err(|error| Error::io(format_args!("make {}", part.display()), &error))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Kept {
+    /// Opens the moment in `folder`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when there is none, [`ErrorKind::Io`] when it is damaged.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        let given = folder.as_ref();
+        let read =
+            |folder: Beneath| folder.read(ABOUT_FILE, ABOUT).map(|text| (own::is_own(&folder, &text), text));
+        let (own, text) = Beneath::open(given).and_then(read).map_err(|error| {
+            Error::new(ErrorKind::Usage, format!("{} holds no kept machine: {error}", given.display()))
+        })?;
+        let mut about: About = serde_json::from_slice(&text).map_err(|error| {
+            let what = text::line(&error.to_string());
+            Error::new(ErrorKind::Io, format!("{} is damaged: {what}", given.join(ABOUT_FILE).display()))
+        })?;
+        about.machine = text::line(&about.machine).chars().take(NAME).collect();
+        if about.format != FORMAT {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("{} was written by another version of nixvm-test", given.display()),
+            ));
+        }
+        let folder = given
+            .canonicalize()
+            .map_err(|error| Error::io(format_args!("find {}", given.display()), &error))?;
+        Ok(Self { folder, about, trusted: false, own })
+    }
+
+    /// Takes what the moment names as it is: options of QEMU that can run commands and reach files, disks elsewhere on this
+    /// host, a run script outside of the Nix store. For a moment whose origin is known. Its QEMU is still one of this
+    /// host's.
+    #[must_use]
+    pub fn trust(mut self) -> Self {
+        self.trusted = true;
+        self
+    }
+
+    /// The machine's name.
+    pub fn machine(&self) -> &str {
+        &self.about.machine
+    }
+
+    /// The VM that the machine is made of.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] when it is not in this host's Nix store, with how to get it; [`ErrorKind::Usage`] when it is a
+    /// script elsewhere, unless the moment is trusted ([`Kept::trust`]).
+    pub fn vm(&self) -> Result<BuiltVm> {
+        let script = &self.about.vm;
+        if let Some(found) = self.foreign_script().filter(|_| !self.trusted) {
+            return Err(self.refused(&[found]));
+        }
+        if script.exists() {
+            return BuiltVm::open(script);
+        }
+        let built = text::line(&script.ancestors().nth(2).unwrap_or(script).to_string_lossy());
+        Err(Error::new(ErrorKind::Host, format!("{} needs {built}, which is not here", self.machine()))
+            .next_step(format!(
+                "get it from the host where it ran: `nix copy --from ssh://THAT-HOST {built}` (or `nix-copy-closure --from \
+                 THAT-HOST {built}`), or build the same configuration with the same nixpkgs here: `nixvm-test build`"
+            )))
+    }
+
+    /// The VM, to boot it because the moment can't be gone back to: its run script is run.
+    ///
+    /// # Errors
+    /// Those of [`Kept::vm`], and [`ErrorKind::Usage`] unless this user kept the moment or it is trusted ([`Kept::trust`]):
+    /// every user of the host may add a script to its Nix store.
+    pub fn vm_to_boot(&self) -> Result<BuiltVm> {
+        let vm = self.vm()?;
+        if self.trusted || self.own {
+            return Ok(vm);
+        }
+        let script = text::line(&self.about.vm.to_string_lossy());
+        Err(Error::new(ErrorKind::Usage, format!("{} is not booted from a moment of somebody else", self.machine()))
+            .section("refused", format!("the run script {script}"))
+            .likely_cause("another user or host kept it, or the key of your own moments in the cache folder is gone")
+            .next_step(
+                "go back to it with the version of QEMU that it ran on, which runs no script; or, if you know who made \
+                 it, give --trust: its run script is then run as you",
+            ))
+    }
+
+    /// Why the machine can't go on on this host, as far as that can be told before it is tried.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the moment's files can't be read, [`ErrorKind::Usage`] when it asks for what only a trusted one
+    /// may have ([`Kept::trust`]).
+    pub fn obstacle(&self) -> Result<Option<String>> {
+        self.check(&self.folder)?;
+        unfit(&self.folder)
+    }
+
+    /// Refuses what only a trusted moment may have.
+    fn check(&self, folder: &Path) -> Result {
+        if self.trusted {
+            return Ok(());
+        }
+        let mut found = suspicious(folder)?;
+        found.extend(self.foreign_script());
+        if found.is_empty() { Ok(()) } else { Err(self.refused(&found)) }
+    }
+
+    /// The run script, if it is none of the Nix store.
+    fn foreign_script(&self) -> Option<String> {
+        let script = &self.about.vm;
+        (!is_script_in_store(script))
+            .then(|| format!("the run script {}", text::line(&script.to_string_lossy())))
+    }
+
+    fn refused(&self, found: &[String]) -> Error {
+        let mut list: Vec<&str> = found.iter().take(SHOWN).map(String::as_str).collect();
+        let more = format!("… and {} more", found.len().saturating_sub(SHOWN));
+        if found.len() > SHOWN {
+            list.push(&more);
+        }
+        let what = format!("{} asks for what a moment of unknown origin may not have", self.machine());
+        Error::new(ErrorKind::Usage, what)
+            .section("refused", list.join("\n"))
+            .likely_cause("it comes from elsewhere and was changed, or its VM has options that reach this host")
+            .next_step(format!(
+                "if you know who made {}, give --trust: QEMU may then run commands and use files of this host as these \
+                 say",
+                self.folder.display()
+            ))
+    }
+
+    /// A machine that goes on from the moment, with its console. Its clock goes on from then, too. What its console said
+    /// is in [`crate::console::Console::tail`].
+    ///
+    /// Nothing is known of who is logged in on the console: a session can't be had of it.
+    ///
+    /// # Errors
+    /// Those of [`Kept::vm`] and [`Kept::obstacle`], and whatever keeps QEMU from going on.
+    pub async fn resume(&self, options: MachineOptions) -> Result<(Machine, RawConsole)> {
+        let vm = self.vm()?;
+        let plan = Plan { disk: Disk::Fresh, ..Plan::of(&vm, options) };
+        let run_dir = Arc::new(RunDirectory::create()?);
+        let (folder, place) = (self.folder.clone(), run_dir.path().to_owned());
+        let safe = tokio::task::spawn_blocking(move || place::safe(&folder, &place)).await;
+        let folder = safe
+            .unwrap_or_else(|error| Err(error.into()))
+            .map_err(|error| Error::io(format_args!("use {}", self.folder.display()), &error))?;
+        // Of the files that are used from now on.
+        self.check(&folder)?;
+        let life = self.life(&folder, &plan, &run_dir).await?;
+        let machine = Machine::living(plan, run_dir, life, None);
+        let life = machine.life();
+        match life.qemu.look_whether_halted().await? {
+            // It was kept so, and QEMU would not let it go on.
+            Some(why) => {
+                life.events.note(format!("{} stands still, as it was kept: {}", life.name, why.summary()));
+            }
+            None => life.qemu.go_on().await?,
+        }
+        let console = RawConsole::open(life.console.clone(), self.about.console).await;
+        Ok((machine, console))
+    }
+
+    async fn life(&self, folder: &Path, plan: &Plan, run_dir: &Arc<RunDirectory>) -> Result<Life> {
+        let past = end_of_transcript(folder).map_err(|error| {
+            Error::io(format_args!("read what the console of {} said", self.machine()), &error)
+        })?;
+        let pair = std::os::unix::net::UnixStream::pair();
+        let (ours, theirs) = pair.map_err(|error| Error::io("make a socket pair", &error))?;
+        let (name, events) = (plan.name.clone(), plan.events.clone());
+        let channel = theirs.into();
+        let resume = Resume {
+            folder,
+            to_save: None,
+            foreign: !self.trusted,
+            machine: &name,
+            scenario: plan.scenario.as_deref(),
+            run_dir,
+            channel,
+            events: events.clone(),
+        };
+        let (qemu, stream) = Qemu::resume(resume).await?;
+        // A moment that is trusted may reach others. It stands still yet.
+        plan.stay_alone(&qemu)?;
+        let channels = Channels::new(ours, plan.shell_channel)?;
+        let speed = Speed::new(self.about.speed);
+        let console = plan.attach(&qemu, stream, run_dir.transcript(), speed, past)?;
+        console.set_watch(Watch::Off);
+        qemu.came_up();
+        let line = Mutex::new(Line::Lost("it goes on from a kept moment".to_owned()));
+        Ok(Life {
+            name,
+            console,
+            qemu: Arc::new(qemu),
+            events,
+            speed,
+            channels,
+            line,
+            answers: Answers::Written(Book::open(&run_dir.answers())),
+            _run_dir: Arc::clone(run_dir),
+        })
+    }
+}
+
+fn end_of_transcript(folder: &Path) -> std::io::Result<Vec<u8>> {
+    let (mut file, size) = Beneath::open(folder)?.file(TRANSCRIPT_FILE)?;
+    file.seek(SeekFrom::Start(size.saturating_sub(TRANSCRIPT)))?;
+    let mut end = Vec::new();
+    file.take(TRANSCRIPT).read_to_end(&mut end)?;
+    Ok(end)
+}

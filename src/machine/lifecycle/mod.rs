@@ -1,0 +1,248 @@
+//! A machine that is ended and comes up again, on the same disk and under the same handle.
+
+pub(crate) mod alone;
+pub(crate) mod boot;
+pub(crate) mod boot_times;
+pub(crate) mod halted;
+pub(crate) mod kept;
+pub(crate) mod options;
+pub(crate) mod power;
+pub(crate) mod replayed;
+pub(crate) mod saved;
+pub(crate) mod snapshot;
+pub(crate) mod steps;
+pub(crate) mod trouble;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::console::Watch;
+use crate::machine::lifecycle::boot::Boot;
+use crate::machine::lifecycle::trouble::AskedToGoDown;
+use crate::machine::session::shell_line::Ended;
+use crate::machine::{Life, Line, Machine};
+use crate::mutex::lock;
+use crate::qemu::set_aside;
+use crate::{Error, ErrorKind, Result};
+
+/// For QEMU to answer what it answers at once.
+const QMP: Duration = Duration::from_secs(10);
+
+impl Machine {
+    /// Ends the machine as a power cut would: what the guest had not written to its disk is lost.
+    /// [`Machine::start`] brings it up again on the same disk, so what its file systems and databases
+    /// make of that is a test worth having.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// machine.crash().await;
+    /// machine.start().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn crash(&self) {
+        self.life().pull_the_plug("crashed").await;
+    }
+
+    /// Starts a machine that is off and waits for its login prompt: on the same disk, with a console
+    /// and a QEMU of its own, so sessions of before are over. Nothing happens if it is running.
+    ///
+    /// # Errors
+    /// Those of [`Machine::boot`].
+    pub async fn start(&self) -> Result {
+        let _changing = self.shared.changing.lock().await;
+        let old = self.life();
+        if old.qemu.exit().borrow().is_none() {
+            return Ok(());
+        }
+        old.lose("the machine was started anew").await;
+        self.note_life(&old).await;
+        old.qemu.clear_away().await?;
+        if self.shared.snapshots.load(Ordering::Relaxed) > 0 {
+            set_aside(&self.shared.run_dir).await?;
+        }
+        let transcript = self.next_transcript();
+        let life = Arc::new(self.shared.plan.begin(&old.qemu, &self.shared.run_dir, transcript).await?);
+        *lock(&self.shared.life) = life;
+        Ok(())
+    }
+
+    /// Where the console of its next start is written down.
+    pub(crate) fn next_transcript(&self) -> PathBuf {
+        let begun = self.shared.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        self.shared.run_dir.transcript().with_file_name(format!("transcript.{begun}"))
+    }
+
+    /// Starts the machine anew in good order and waits for its login prompt. Sessions are over then;
+    /// the machine object, its console and its QEMU stay the same.
+    ///
+    /// It is asked by `systemctl reboot` as root where the control channel is open, by `sudo reboot` in the
+    /// open session (`reboot` for root), and by Ctrl-Alt-Delete where nobody is logged in on the console.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandFailed`], with what `sudo` said, when the reboot is refused: the machine runs on and
+    /// the session with it. [`ErrorKind::Timeout`] when it does not go down within the limit
+    /// ([`Machine::within`]; that of [`Machine::power_off`] when not given), those of [`Machine::boot`] when it
+    /// does not come up, and [`ErrorKind::QemuGone`] when its QEMU ends on a reboot (`-no-reboot`).
+    pub async fn reboot(&self) -> Result {
+        let _changing = self.shared.changing.lock().await;
+        let life = self.life();
+        let _asked = AskedToGoDown(Arc::clone(&life));
+        self.note_trouble_of_before().await;
+        let mut line = life.line.lock().await;
+        if life.qemu.exit().borrow().is_some() {
+            return Err(life.session_ended("reboot", "the machine is off").next_step("start it: `start()`"));
+        }
+        let _step = life.step("reboot");
+        let rebooted = life.answer_on_console("reboot", self.go_down_and_up(&life, &mut line)).await;
+        if rebooted.is_err() {
+            life.console.set_watch(Watch::Session);
+        }
+        rebooted?;
+        *line = Line::AtLogin;
+        Ok(())
+    }
+
+    /// Has it go down, and waits for its login prompt.
+    async fn go_down_and_up(&self, life: &Life, line: &mut Line) -> Result {
+        let mut from_qemu = life.qemu.qmp().events();
+        life.qemu.came_up();
+        // A panic of the old kernel still counts, and is cleared by nothing but this.
+        life.console.set_watch(Watch::Boot);
+        let asked_at = life.console.mark();
+        let started = Instant::now();
+        let limit = life.time_to_go_down(self.limit);
+        let mut exit = life.qemu.exit();
+        let reset = async {
+            loop {
+                let event = tokio::select! {
+                    event = from_qemu.recv() => event,
+                    _ = exit.wait_for(Option::is_some) => return Ok(false),
+                };
+                match event {
+                    Ok(event) if event.name == "RESET" => return Ok(true),
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return Ok(false),
+                }
+            }
+        };
+        // The shell that was asked may never answer, or only with the login prompt of the next boot.
+        let asked_and_reset = async {
+            tokio::pin!(reset);
+            tokio::select! {
+                biased;
+                reset = &mut reset => reset,
+                asked = life.ask_for_reboot(line, limit) => {
+                    asked?;
+                    reset.await
+                }
+            }
+        };
+        let asked: Result<Result<bool>, _> = tokio::time::timeout(limit, asked_and_reset).await;
+        let reset = match asked {
+            Ok(reset) => reset?,
+            Err(_) => {
+                return Err(life
+                    .failure(ErrorKind::Timeout, "the machine did not go down for a reboot".to_owned())
+                    .took(started.elapsed(), limit)
+                    .next_step("look at what keeps it up; give it more time with `within`"));
+            }
+        };
+        *line = Line::Lost("the machine was rebooted".to_owned());
+        if !reset {
+            return Err(life.ended_instead().await);
+        }
+        // What the old kernel said is of no interest to the new boot.
+        life.console.skip();
+        life.events.send(crate::Event::Phase {
+            machine: life.name.clone(),
+            phase: "reset".to_owned(),
+            at: started.elapsed(),
+        });
+        Boot::of(life, asked_at).to_login_prompt(self.shared.plan.limit(life.speed)).await?;
+        life.qemu.came_up();
+        Ok(())
+    }
+
+    /// Waits until the machine is off, by whatever was done in it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when it still runs after the limit ([`Machine::within`]; 5 minutes on a
+    /// fast host when not given).
+    pub async fn wait_for_shutdown(&self) -> Result {
+        let life = self.life();
+        let _step = life.step("wait for shutdown");
+        let limit = life.limit(self.limit.unwrap_or(crate::machine::WAIT));
+        let started = Instant::now();
+        if life.answer("wait for shutdown", async { Ok(life.gone_within(limit).await) }).await? {
+            life.lose("the machine was shut down").await;
+            life.stopped("shut down");
+            return Ok(());
+        }
+        Err(life
+            .failure(ErrorKind::Timeout, "the machine did not shut down".to_owned())
+            .took(started.elapsed(), limit))
+    }
+}
+
+impl Life {
+    /// Ends QEMU at once.
+    pub(crate) async fn pull_the_plug(&self, how: &str) {
+        // A machine can run although nothing more can be done on its console.
+        let ran = self.qemu.exit().borrow().is_none();
+        self.note_whether_log_is_told().await;
+        // First: whoever waits on the console has its lock.
+        self.qemu.kill().await;
+        let mut line = self.line.lock().await;
+        if ran || !matches!(&*line, Line::Lost(_)) {
+            *line = Line::Lost(format!("the machine was {how}"));
+            self.stopped(how);
+        }
+    }
+
+    /// Nothing more can be done on the console.
+    pub(crate) async fn lose(&self, why: &str) {
+        let mut line = self.line.lock().await;
+        if !matches!(&*line, Line::Lost(_)) {
+            *line = Line::Lost(why.to_owned());
+        }
+    }
+
+    /// Returns when the guest was asked.
+    async fn ask_for_reboot(&self, line: &mut Line, limit: Duration) -> Result {
+        if let Some(channel) = self.channels.root() {
+            return self.asked_by_root(&channel, "systemctl reboot").await;
+        }
+        if let Line::Shell(shell) = line {
+            let command = if shell.user() == "root" { "reboot" } else { "sudo reboot" };
+            return match shell.run(self, command, limit).await {
+                Ok(Ended::Done(collector)) if collector.status() != Some(0) => {
+                    Err(self.refused_to(command, shell.user(), collector))
+                }
+                // The shell may go down before it answers.
+                _ => Ok(()),
+            };
+        }
+        // systemd's ctrl-alt-del.target is reboot.target (systemd.special(7)).
+        let keys: Vec<_> =
+            ["ctrl", "alt", "delete"].iter().map(|key| json!({ "type": "qcode", "data": key })).collect();
+        self.qemu.qmp().execute("send-key", Some(json!({ "keys": keys })), QMP).await?;
+        Ok(())
+    }
+
+    /// QEMU ended where a reboot was expected.
+    async fn ended_instead(&self) -> Error {
+        self.gone_within(QMP).await;
+        let what = format!("{}: QEMU ended when the machine rebooted", self.name);
+        match self.qemu.exit().borrow().as_ref() {
+            Some(exit) => exit.error(what),
+            None => Error::new(ErrorKind::QemuGone, what),
+        }
+        .likely_cause("the VM's QEMU options have -no-reboot")
+        .next_step("start the machine again: `start()`")
+    }
+}

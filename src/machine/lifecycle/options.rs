@@ -1,0 +1,125 @@
+//! What a machine is asked to be before it is booted.
+
+use std::time::Duration;
+
+use crate::Events;
+use crate::machine::Alone;
+use crate::qemu::Disk;
+
+/// How a machine is booted.
+#[derive(Debug, Clone)]
+pub struct MachineOptions {
+    pub(crate) name: String,
+    pub(crate) disk: Disk,
+    pub(crate) events: Events,
+    pub(crate) boot_limit: Option<Duration>,
+    pub(crate) hardware: Vec<String>,
+    pub(crate) shell_channel: bool,
+    pub(crate) show_console: bool,
+    pub(crate) boot_times: bool,
+    pub(crate) scenario: Option<String>,
+    pub(crate) alone: Option<Alone>,
+}
+
+impl MachineOptions {
+    /// A machine called `name`, with a fresh disk.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            disk: Disk::Fresh,
+            events: Events::none(),
+            boot_limit: None,
+            hardware: Vec::new(),
+            shell_channel: std::env::var_os("NIXVM_CHANNEL").is_some_and(|way| way == "shell"),
+            show_console: false,
+            boot_times: false,
+            scenario: None,
+            alone: None,
+        }
+    }
+
+    /// How much memory it has, in MiB, instead of what the configuration says.
+    #[must_use]
+    pub fn memory(mut self, mebibytes: u64) -> Self {
+        self.hardware.extend(["-m".to_owned(), mebibytes.to_string()]);
+        self
+    }
+
+    /// How many processors it has, instead of what the configuration says.
+    #[must_use]
+    pub fn cores(mut self, count: u64) -> Self {
+        self.hardware.extend(["-smp".to_owned(), count.to_string()]);
+        self
+    }
+
+    /// What it has of these, as QEMU's options.
+    pub(crate) fn hardware(&self) -> &[String] {
+        &self.hardware
+    }
+
+    /// The machine's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The scenario that it is in: other processes are told, who want what it has.
+    pub(crate) fn scenario(mut self, name: &str) -> Self {
+        self.scenario = Some(name.to_owned());
+        self
+    }
+
+    /// The right of its scenario to run machines that reach others.
+    pub(crate) fn alone(mut self, alone: Option<Alone>) -> Self {
+        self.alone = alone;
+        self
+    }
+
+    /// Whether its disk outlives it.
+    pub(crate) fn keeps_state(&self) -> bool {
+        self.disk != Disk::Fresh
+    }
+
+    /// Which disk image it gets.
+    #[must_use]
+    pub fn disk(mut self, disk: Disk) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// Where its events go.
+    #[must_use]
+    pub fn events(mut self, events: Events) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// How long it may take to reach the login prompt, on a fast host (scaled by [`crate::Speed`]); two
+    /// minutes when not given.
+    #[must_use]
+    pub fn boot_limit(mut self, limit: Duration) -> Self {
+        self.boot_limit = Some(limit);
+        self
+    }
+
+    /// Sends an [`crate::Event::ConsoleLine`] for every line that comes on its console, while it runs.
+    #[must_use]
+    pub fn show_console(mut self, show: bool) -> Self {
+        self.show_console = show;
+        self
+    }
+
+    /// Has the machine asked how long its boot took before it is powered off: [`crate::machine::Machine::boot_times`] knows it then.
+    #[must_use]
+    pub fn time_boot(mut self, time: bool) -> Self {
+        self.boot_times = time;
+        self
+    }
+
+    /// Has the control channel served by a shell script, as where the machine can't run the library's own helper:
+    /// slower, output comes at a command's end. `NIXVM_CHANNEL=shell` does so for all machines.
+    #[must_use]
+    pub fn shell_channel(mut self) -> Self {
+        self.shell_channel = true;
+        self
+    }
+}

@@ -1,0 +1,244 @@
+//! Ways to end a machine: as a person does, and at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::channel::{Channel, Progress, Request, Shell};
+use crate::console::shown;
+use crate::machine::lifecycle::trouble::AskedToGoDown;
+use crate::machine::limit::StandsStill;
+use crate::machine::services::logind::{self, Logind};
+use crate::machine::session::command::Collector;
+use crate::machine::session::shell_line::Ended;
+use crate::machine::{Life, Line, Machine};
+use crate::{Error, ErrorKind, Result};
+
+/// For the guest to shut down once it was asked, on a fast host, beside [`STOP_JOBS`].
+const SHUTDOWN: Duration = Duration::from_secs(20);
+/// systemd waits 90 s for a unit to stop before it kills it (DefaultTimeoutStopSec), by the clock, on any host.
+const STOP_JOBS: Duration = Duration::from_secs(100);
+/// For QEMU to answer what it answers at once.
+const QMP: Duration = Duration::from_secs(5);
+/// So many lines of what a command said stand in an error.
+const SHOWN_LINES: usize = 20;
+
+/// How a machine is asked to shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By whoever is logged in on the console; by the power button where nobody is.
+    Person,
+    /// By root over the control channel; by the power button where it is not open.
+    Channel,
+}
+
+impl Machine {
+    /// Powers the machine off as a person would: `sudo poweroff` in the open session (`poweroff` for root), or
+    /// the power button (ACPI) where nobody is logged in on the console. Waits until QEMU has ended; an event
+    /// says which it took.
+    ///
+    /// When this fails, the machine runs on: [`Machine::stop`] ends it in any case, and so does the end of the
+    /// scenario.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandFailed`], with what `sudo` said, when the power-off is refused;
+    /// [`ErrorKind::Timeout`] when the machine still runs after the limit ([`Machine::within`]; 100 s, which is
+    /// longer than systemd waits for a unit that does not stop, and 20 s on a fast host when not given);
+    /// [`ErrorKind::QemuGone`] when QEMU had ended before, other than by a power-off.
+    pub async fn power_off(&self) -> Result {
+        self.end_in_good_order(Way::Person).await
+    }
+
+    /// Shuts the machine down and waits for its end: as root's `systemctl poweroff` does where the control channel
+    /// is open, by the power button (ACPI) where it is not. Whoever is logged in on the console needs no rights
+    /// for that.
+    ///
+    /// # Errors
+    /// Those of [`Machine::power_off`].
+    pub async fn shutdown(&self) -> Result {
+        self.end_in_good_order(Way::Channel).await
+    }
+
+    /// Ends the machine at once, as by pulling the plug; what the guest had not written to its disk is
+    /// lost.
+    pub async fn stop(&self) {
+        self.life().pull_the_plug("stopped").await;
+    }
+
+    /// Ends its QEMU and nothing more: for a machine whose scenario is stuck.
+    pub(crate) async fn kill(&self) {
+        self.life().qemu.kill().await;
+    }
+
+    async fn end_in_good_order(&self, way: Way) -> Result {
+        let life = self.life();
+        let _asked = AskedToGoDown(Arc::clone(&life));
+        self.note_trouble().await;
+        self.note_boot_times().await;
+        let mut line = life.line.lock().await;
+        if let Some(exit) = life.qemu.exit().borrow().as_ref() {
+            if exit.status.success() {
+                return Ok(());
+            }
+            return Err(exit.error(format_args!("{}: QEMU had ended before", life.name)));
+        }
+        let _step = life.step("power off");
+        let limit = life.time_to_go_down(self.limit);
+        let how: String = life
+            .answer("power off", async {
+                let how = match way {
+                    Way::Person => life.powered_off_by_a_person(&mut line, limit).await?,
+                    Way::Channel => life.powered_off_by_root(limit).await?,
+                };
+                Ok(how.to_owned())
+            })
+            .await?;
+        *line = Line::Lost("the machine was powered off".to_owned());
+        life.stopped(format!("powered off by {how}"));
+        Ok(())
+    }
+}
+
+impl Life {
+    /// How long a machine may take to go down in good order; `asked` is what the scenario says.
+    pub(crate) fn time_to_go_down(&self, asked: Option<Duration>) -> Duration {
+        match asked {
+            Some(limit) => self.limit(limit),
+            None => STOP_JOBS + self.limit(SHUTDOWN),
+        }
+    }
+
+    async fn powered_off_by_a_person(&self, line: &mut Line, limit: Duration) -> Result<&'static str> {
+        let Line::Shell(shell) = line else { return self.press_the_power_button(limit).await };
+        let started = Instant::now();
+        let command = if shell.user() == "root" { "poweroff" } else { "sudo poweroff" };
+        let mut lost = None;
+        let ran = self.held_to(limit, shell.run(self, command, limit)).await;
+        let ran = ran.unwrap_or_else(|StandsStill| {
+            Err(self.failure(ErrorKind::Timeout, StandsStill::CAUSE.to_owned()))
+        });
+        let said = match ran {
+            Ok(Ended::Done(collector)) if collector.status() != Some(0) => {
+                return Err(self.refused_to(command, shell.user(), collector));
+            }
+            Ok(Ended::Done(collector)) => collector.into_bytes(),
+            Ok(Ended::Interrupted { collector, regained }) => {
+                lost = regained.err();
+                collector.into_bytes()
+            }
+            Ok(Ended::LoggedOut(collector)) => {
+                *line = Line::AtLogin;
+                collector.into_bytes()
+            }
+            // The shell goes down with the machine, perhaps before it answers.
+            Err(error) => {
+                lost = Some(error);
+                Vec::new()
+            }
+        };
+        if let Some(error) = &lost {
+            *line = Line::Lost(error.summary().to_owned());
+        }
+        if let Some(error) = lost.take_if(|error| error.kind() == ErrorKind::KernelPanic) {
+            return Err(error);
+        }
+        if self.gone_within(limit.saturating_sub(started.elapsed())).await {
+            return Ok(command);
+        }
+        let still_runs = self.still_runs(command, started, limit);
+        let what_came = still_runs.section(format!("what {command} said"), shown(&said, SHOWN_LINES));
+        Err(match lost {
+            Some(lost) => what_came.section("the session", lost.to_string()),
+            None => what_came,
+        })
+    }
+
+    async fn powered_off_by_root(&self, limit: Duration) -> Result<&'static str> {
+        const COMMAND: &str = "systemctl poweroff";
+        let Some(channel) = self.channels.root() else { return self.press_the_power_button(limit).await };
+        let started = Instant::now();
+        if let Ok(asked) = tokio::time::timeout(limit, self.asked_to_power_off(&channel, COMMAND)).await {
+            asked?;
+        }
+        if self.gone_within(limit.saturating_sub(started.elapsed())).await {
+            return Ok(COMMAND);
+        }
+        Err(self.still_runs(COMMAND, started, limit))
+    }
+
+    /// Asks logind for what `command` would ask of it, or runs the command where logind does not do it.
+    async fn asked_to_power_off(&self, channel: &Channel, command: &str) -> Result {
+        match logind::power_off(channel).await {
+            Logind::Did => Ok(()),
+            Logind::DidNot => self.asked_by_root(channel, command).await,
+            // Where it is under way already, the command fails.
+            Logind::Unknown => {
+                if let Err(error) = self.asked_by_root(channel, command).await {
+                    tracing::debug!(%error, "it may be going down by logind");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs what makes the machine go down as root; returns when it was asked. An error when that is refused: where there is no
+    /// answer, the channel went down with the machine.
+    pub(crate) async fn asked_by_root(&self, channel: &Channel, command: &str) -> Result {
+        let request = Request { text: command.to_owned(), shell: Shell::Bash, stdin: false, sum: false };
+        let Ok(mut running) = channel.run(request).await else { return Ok(()) };
+        let mut said = Vec::new();
+        loop {
+            match running.next().await {
+                Ok(Progress::Stdout(bytes) | Progress::Stderr(bytes)) => said.extend(bytes),
+                Ok(Progress::Exit(0)) | Err(_) => return Ok(()),
+                Ok(Progress::Exit(status)) => {
+                    let what = format!("` of root ended with status {status}, so the machine runs on");
+                    let before = format!("{}: `", self.name);
+                    return Err(Error::quoting(ErrorKind::CommandFailed, &before, command, &what)
+                        .section(format!("what {command} said"), shown(&said, SHOWN_LINES)));
+                }
+            }
+        }
+    }
+
+    async fn press_the_power_button(&self, limit: Duration) -> Result<&'static str> {
+        const BUTTON: &str = "the power button (ACPI)";
+        let started = Instant::now();
+        // QEMU may end before it answers.
+        let pressed = self.qemu.qmp().execute("system_powerdown", None, QMP).await;
+        if self.gone_within(limit.saturating_sub(started.elapsed())).await {
+            return Ok(BUTTON);
+        }
+        pressed?;
+        Err(self
+            .still_runs(BUTTON, started, limit)
+            .likely_cause("the guest ignores the power button: its kernel runs without ACPI, logind does not run, or HandlePowerKey is not poweroff")
+            .next_step("log in, and `power_off()` types `poweroff`; `stop()` ends the machine in any case"))
+    }
+
+    /// Whoever is logged in may not do it.
+    pub(crate) fn refused_to(&self, command: &str, user: &str, collector: Collector) -> Error {
+        let status = collector.status().unwrap_or(-1);
+        let said = collector.into_bytes();
+        let error = Error::quoting(
+            ErrorKind::CommandFailed,
+            &format!("{}: `", self.name),
+            command,
+            &format!("` of {user} ended with status {status}, so the machine runs on"),
+        )
+        .section(format!("what {command} said"), shown(&said, SHOWN_LINES));
+        if user == "root" {
+            return error;
+        }
+        error
+            .likely_cause(format!("{user} may not use sudo, or the password that {user} logged in with is not the one that sudo asks for"))
+            .next_step(format!("let {user} use it: users.users.{user}.extraGroups = [ \"wheel\" ]; `shutdown()` asks root or presses the power button"))
+    }
+
+    fn still_runs(&self, how: &str, started: Instant, limit: Duration) -> Error {
+        self.failure(ErrorKind::Timeout, format!("the machine still runs after {how}"))
+            .took(started.elapsed(), limit)
+            .next_step(
+                "look at what keeps it up; give it more time with `within`; `stop()` ends it in any case",
+            )
+    }
+}

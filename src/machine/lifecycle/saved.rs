@@ -1,0 +1,455 @@
+//! A machine that is saved to a template, and machines that go on from there.
+//!
+//! QEMU keeps what the guest is (see [`crate::qemu`]); here is what the host knows of it: who is logged in
+//! on the console, where the control channel stands, what the console has said so far. With these a clone is
+//! the machine that was saved, for the scenario as for the guest.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::BuiltVm;
+use crate::console::{Console, Watch};
+use crate::machine::commands::channels::{Channels, HeldLog, Open, SavedChannels};
+use crate::machine::lifecycle::boot::Plan;
+use crate::machine::replay::answers::{Answers, Book, Standing, Start};
+use crate::machine::session::phases::login_prompt;
+use crate::machine::session::shell_line::{Ended, SavedShell, ShellLine};
+use crate::machine::session::waiting::is_at_prompt;
+use crate::machine::{Life, Line, Machine, MachineOptions, Session};
+use crate::mutex::lock;
+use crate::qemu::accelerator::Trial;
+use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved};
+use crate::{Error, ErrorKind, Event, Events, Result, Speed};
+
+/// What the host knows, in a template's folder. It holds the password that sudo is answered with.
+const KNOWN_FILE: &str = "known.json";
+const TRANSCRIPT_FILE: &str = "transcript";
+/// A guest that has nothing to do takes less of a processor than this, also under TCG.
+const IDLE: f64 = 0.2;
+/// For so long.
+const IDLE_FOR: Duration = Duration::from_millis(400);
+/// A guest that never rests is saved after this long, on a fast host.
+const RESTLESS: Duration = Duration::from_secs(5);
+/// For root's channel to answer, on a fast host.
+const ANSWER: Duration = Duration::from_secs(5);
+/// A clone has this long to answer on a fast host as well: others may start at the same time.
+const FIRST_ANSWER: Duration = Duration::from_secs(20);
+/// So many lines of trouble are kept, for one note.
+const TROUBLE: usize = 10;
+/// A clone is asked this often on its console: a byte may be lost while it wakes up.
+const PRESSES: u32 = 2;
+
+/// A template that machines are cloned from: its folder stays as long as this lives.
+#[derive(Debug)]
+pub struct TemplateLease {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Locked; let go when the last clone is gone.
+    pub lock: File,
+    /// It was made for who asked: what is wrong with it is told to nobody else.
+    pub is_new: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Known {
+    speed: f64,
+    line: KnownLine,
+    #[serde(alias = "control")]
+    pub(crate) channels: SavedChannels,
+    /// So many lines of the console were judged when this machine began.
+    #[serde(default)]
+    judged: usize,
+    /// What its kernel said since that shows trouble: it is told to whom the template is made for.
+    #[serde(default)]
+    trouble: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum KnownLine {
+    AtLogin,
+    Shell(SavedShell),
+}
+
+impl Machine {
+    /// One boot of a machine that is to be saved to `folder`.
+    ///
+    /// # Errors
+    /// Those of [`Machine::boot`]. The error says whether KVM of this host may be the cause.
+    pub(crate) async fn boot_to_save(
+        vm: &BuiltVm,
+        options: MachineOptions,
+        trial: &Trial,
+        folder: &Path,
+    ) -> Result<Self> {
+        Self::begun(vm, options, trial, Some(folder)).await
+    }
+
+    /// Saves the machine to the folder that it was booted for, at rest. It is off then, unless it can't be
+    /// saved.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SessionEnded`] when nobody knows what its console does, [`ErrorKind::Io`] and
+    /// [`ErrorKind::Qmp`] when it can't be written.
+    pub(crate) async fn save(&self, folder: &Path) -> Result<Saved> {
+        let _changing = self.shared.changing.lock().await;
+        let life = self.life();
+        let mut channels = life.channels.channels().await;
+        let mut line = life.line.lock().await;
+        line.settle().await;
+        let _step = life.step("save the machine");
+        let (mut channels, held) = life.while_it_runs(life.save_channels(&mut channels)).await?;
+        // Judged once: clones have nothing to do with it.
+        let said = life.look_before_save().await?;
+        if let Some(line) = said.stalls.first() {
+            let summary =
+                format!("{}: no template is made of a machine whose kernel stalled: {line}", life.name);
+            return Err(Error::new(ErrorKind::Host, summary));
+        }
+        channels.kernel = life.channels.kernel().saved();
+        life.settle().await;
+        let started = Instant::now();
+        let saved = async {
+            let mut known = life.known(&line, channels)?;
+            known.trouble = said.others.into_iter().take(TROUBLE).collect();
+            life.qemu.save(&self.shared.run_dir, folder).await.map(|saved| (known, saved))
+        };
+        let known = match saved.await {
+            Ok((known, Saved::Done)) => known,
+            goes_on => return goes_on.map(|(_, impossible)| impossible),
+        };
+        held.stays_held();
+        *line = Line::Lost("the machine was saved".to_owned());
+        life.write_known(&known, folder)?;
+        let machine = life.name.clone();
+        life.events.send(Event::Phase { machine, phase: "saved".to_owned(), at: started.elapsed() });
+        Ok(Saved::Done)
+    }
+
+    /// A clone of what was saved.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when something in the folder is missing or damaged, and whatever keeps QEMU from
+    /// going on from it.
+    pub(crate) async fn resume(
+        vm: &BuiltVm,
+        options: MachineOptions,
+        template: TemplateLease,
+    ) -> Result<Self> {
+        Self::resumed(vm, options, template, None).await
+    }
+
+    /// [`Machine::resume`] for a machine that is to be saved to another folder.
+    ///
+    /// # Errors
+    /// Those of [`Machine::resume`].
+    pub(crate) async fn resume_to_save(
+        vm: &BuiltVm,
+        options: MachineOptions,
+        template: TemplateLease,
+        folder: &Path,
+    ) -> Result<Self> {
+        Self::resumed(vm, options, template, Some(folder)).await
+    }
+
+    async fn resumed(
+        vm: &BuiltVm,
+        options: MachineOptions,
+        template: TemplateLease,
+        to_save: Option<&Path>,
+    ) -> Result<Self> {
+        let plan = Plan { disk: Disk::Fresh, ..Plan::of(vm, options) };
+        let run_dir = Arc::new(RunDirectory::create()?);
+        let life = plan.resume(&run_dir, run_dir.transcript(), &template, to_save).await?;
+        Ok(Self::living(plan, run_dir, life, Some(template.lock)))
+    }
+
+    /// The scenario begins here: what was done before is no part of it, as if this were a clone.
+    pub(crate) async fn begins_here(&self) {
+        let life = self.life();
+        let line = life.line.lock().await;
+        if let Answers::Written(book) = &life.answers {
+            let console = &life.console;
+            let (speed, secrets, judged) = (life.speed.factor(), console.secrets(), console.judged());
+            book.moment(Start { speed, secrets, judged, console: line.standing(console) }, console);
+        }
+    }
+
+    /// Whoever is logged in on the console.
+    pub async fn session(&self) -> Option<Session> {
+        let life = self.life();
+        let line = life.line.lock().await;
+        let Line::Shell(shell) = &*line else { return None };
+        Some(Session::new(Arc::clone(&life), shell.id(), shell.user()))
+    }
+}
+
+impl Known {
+    /// That of the host.
+    pub(crate) fn speed(&self) -> Speed {
+        Speed::new(self.speed)
+    }
+
+    /// Says what the kernel of the template had said. The same only once per process, however many clones there are.
+    fn tell_once(&self, machine: &str, events: &Events) {
+        static TOLD: std::sync::Mutex<BTreeSet<String>> = std::sync::Mutex::new(BTreeSet::new());
+        let Some(first) = self.trouble.first() else { return };
+        if !lock(&TOLD).insert(format!("{machine} {first}")) {
+            return;
+        }
+        let more = match self.trouble.len() {
+            1 => String::new(),
+            // Some may be left out.
+            TROUBLE => " (and others)".to_owned(),
+            all => format!(" (and {} more)", all - 1),
+        };
+        events.note(format!(
+            "{machine} goes on from a template whose kernel's messages were judged when it was made: {first}{more}"
+        ));
+    }
+
+    /// The password of whoever is logged in on the console.
+    pub(crate) fn password(&self) -> Option<&str> {
+        match &self.line {
+            KnownLine::AtLogin => None,
+            KnownLine::Shell(saved) => Some(saved.password()),
+        }
+    }
+
+    /// The console of a guest that goes on now.
+    pub(crate) fn line(&self) -> Line {
+        match &self.line {
+            KnownLine::AtLogin => Line::AtLogin,
+            KnownLine::Shell(saved) => Line::Shell(ShellLine::resume(saved.clone())),
+        }
+    }
+}
+
+impl Line {
+    /// What a replay begins with.
+    pub(crate) fn standing(&self, console: &Console) -> Standing {
+        match self {
+            Self::Shell(shell) => Standing::Shell {
+                user: shell.user().to_owned(),
+                language: shell.language(),
+                secret: console.number_of(shell.password()),
+            },
+            Self::AtLogin | Self::Lost(_) => Standing::AtLogin,
+        }
+    }
+}
+
+impl Plan {
+    /// A machine that goes on from a template; to be saved again, perhaps. Trouble in what the kernel had said by then is that of
+    /// the machine for which the template was made, and of no other.
+    pub(in crate::machine) async fn resume(
+        &self,
+        run_dir: &Arc<RunDirectory>,
+        transcript: PathBuf,
+        template: &TemplateLease,
+        to_save: Option<&Path>,
+    ) -> Result<Life> {
+        let started = Instant::now();
+        let TemplateLease { folder, is_new, .. } = template;
+        let read = |file: &str| {
+            let path = folder.join(file);
+            fs::read(&path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))
+        };
+        let known: Known = serde_json::from_slice(&read(KNOWN_FILE)?).map_err(|error| {
+            Error::new(ErrorKind::Io, format!("{}/{KNOWN_FILE} is damaged: {error}", folder.display()))
+        })?;
+        let past = read(TRANSCRIPT_FILE)?;
+        let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
+        let (name, events) = (self.name.clone(), self.events.clone());
+        let channel = theirs.into();
+        let scenario = self.scenario.as_deref();
+        let resume = Resume {
+            folder,
+            to_save,
+            foreign: false,
+            machine: &name,
+            scenario,
+            run_dir,
+            channel,
+            events: events.clone(),
+        };
+        let (qemu, stream) = Qemu::resume(resume).await?;
+        let channels = Channels::resume(ours, self.shell_channel, &name, &known.channels, !is_new).await?;
+        let speed = known.speed();
+        channels.follow(&qemu, speed);
+        events.send(Event::HostSpeed {
+            machine: name.clone(),
+            accelerator: qemu.accelerator().to_string(),
+            factor: speed.factor(),
+        });
+        let console = self.attach(&qemu, stream, transcript, speed, past)?;
+        console.set_watch(Watch::Session);
+        qemu.came_up();
+        if *is_new {
+            console.are_judged(known.judged);
+        } else {
+            let (said, _) = console.log_that_is_left()?;
+            console.are_judged(said.matches('\n').count());
+            known.tell_once(&name, &events);
+        }
+        if let Some(password) = known.password() {
+            console.mask(password);
+        }
+        let line = known.line();
+        let limit = self.first_answer(speed);
+        qemu.go_on().await?;
+        channels.awaken(limit).await?;
+        self.is_alive(&qemu, &console, &channels, &line, limit).await?;
+        if channels.is_asleep() && matches!(line, Line::Shell(_)) {
+            events.note(clock_stands(&name, "nobody is logged in who can become root"));
+        }
+        events.send(Event::Phase {
+            machine: name.clone(),
+            phase: "cloned".to_owned(),
+            at: started.elapsed(),
+        });
+        let book = Book::open(&run_dir.answers());
+        let (factor, secrets, judged) = (speed.factor(), console.secrets(), console.judged());
+        book.started(
+            Ok(Start { speed: factor, secrets, judged, console: line.standing(&console) }),
+            &console,
+        );
+        let answers = Answers::Written(book);
+        let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
+        let life = Life { name, console, qemu, events, speed, channels, line, answers, _run_dir };
+        life.shell_answers(limit).await?;
+        Ok(life)
+    }
+
+    /// How long a clone may take to its first answer: never longer than the boot that it spares.
+    fn first_answer(&self, speed: Speed) -> Duration {
+        speed.scale(ANSWER).max(FIRST_ANSWER).min(self.limit(speed))
+    }
+
+    /// Sees to it that the guest runs, as far as that can be seen without changing it: a state can be loaded and never
+    /// run. An answer of root's channel, which has come by now, is enough. Without one, agetty is asked for its prompt by
+    /// Enter. What else is on a console might take Enter for a command.
+    async fn is_alive(
+        &self,
+        qemu: &Qemu,
+        console: &Console,
+        channels: &Channels,
+        line: &Line,
+        limit: Duration,
+    ) -> Result {
+        qemu.is_running().await?;
+        if channels.root().is_some() || !matches!(line, Line::AtLogin) || !is_at_prompt(console) {
+            return Ok(());
+        }
+        let mut presses = 0;
+        loop {
+            console.send(b"\r").await?;
+            presses += 1;
+            match console.expect(login_prompt()?, limit / PRESSES).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() != ErrorKind::Timeout || presses == PRESSES => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl Life {
+    /// What a clone has to know, of a machine that is at rest.
+    pub(crate) fn known(&self, line: &Line, channels: SavedChannels) -> Result<Known> {
+        let line = match line {
+            Line::AtLogin => KnownLine::AtLogin,
+            Line::Shell(shell) if !shell.is_busy() => KnownLine::Shell(shell.saved()),
+            Line::Shell(_) => {
+                return Err(self.session_ended("save", "a command was broken off on the console"));
+            }
+            Line::Lost(why) => return Err(self.session_ended("save", why)),
+        };
+        let (speed, judged) = (self.speed.factor(), self.console.judged());
+        Ok(Known { speed, line, channels, judged, trouble: Vec::new() })
+    }
+
+    /// Writes it, and what the console has said so far.
+    pub(crate) fn write_known(&self, known: &Known, folder: &Path) -> Result {
+        self.console.flush();
+        // Clones would take it for the whole.
+        if let Some(why) = self.console.incomplete() {
+            return Err(Error::new(
+                ErrorKind::Incomplete,
+                format!("{}: the console's transcript is incomplete: {why}", self.name),
+            ));
+        }
+        let text =
+            serde_json::to_vec(known).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+        let written = fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(folder.join(KNOWN_FILE))
+            .and_then(|mut file| file.write_all(&text))
+            .and_then(|()| {
+                fs::copy(self.console.transcript().unwrap_or(Path::new("")), folder.join(TRANSCRIPT_FILE))
+            });
+        written.map(drop).map_err(|error| Error::io(format_args!("write to {}", folder.display()), &error))
+    }
+
+    /// In a clone in which nobody can become root, the shell on its console has to answer: nothing else would.
+    async fn shell_answers(&self, limit: Duration) -> Result {
+        if self.channels.root().is_some() {
+            return Ok(());
+        }
+        let mut line = self.line.lock().await;
+        let Line::Shell(shell) = &mut *line else { return Ok(()) };
+        match shell.run(self, ":", limit).await? {
+            Ended::Done(_) => Ok(()),
+            Ended::Interrupted { .. } | Ended::LoggedOut(_) => Err(self
+                .failure(ErrorKind::Timeout, "the shell of a clone did not answer".to_owned())
+                .took(limit, limit)),
+        }
+    }
+
+    /// Waits until the guest has nothing to do, or never rests.
+    async fn settle(&self) {
+        let limit = Instant::now() + self.limit(RESTLESS);
+        let mut rested = Instant::now();
+        let mut before = self.qemu.processor_time();
+        let mut looked = Instant::now();
+        while rested.elapsed() < IDLE_FOR && Instant::now() < limit {
+            tokio::time::sleep(IDLE_FOR / 4).await;
+            let now = self.qemu.processor_time();
+            let used = now.saturating_sub(before).as_secs_f64() / looked.elapsed().as_secs_f64();
+            (before, looked) = (now, Instant::now());
+            if used > IDLE || self.console.quiet_for() < IDLE_FOR / 4 {
+                rested = Instant::now();
+            }
+        }
+    }
+
+    /// Puts the clock of a clone right. That takes root, so it is done as soon as somebody has logged in who can become
+    /// root: what they do first sees the right time.
+    pub(crate) async fn awaken(self: &Arc<Self>) {
+        if !self.channels.is_asleep() {
+            return;
+        }
+        if let Err(error) = self.channel("root").await {
+            self.events.note(clock_stands(&self.name, error.summary()));
+        }
+    }
+
+    /// Closes what can't be taken up again, and notes the rest.
+    pub(crate) async fn save_channels(&self, open: &mut Open) -> Result<(SavedChannels, HeldLog<'_>)> {
+        self.channels.save_at_rest(open, self.limit(ANSWER)).await
+    }
+}
+
+fn clock_stands(machine: &str, why: &str) -> String {
+    format!("{machine}'s clock goes on from when its template was made: {why}")
+}

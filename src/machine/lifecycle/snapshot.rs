@@ -1,0 +1,220 @@
+//! Back to an earlier moment of the same machine.
+
+use std::fmt;
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::Mutex;
+
+use crate::console::Watch;
+use crate::machine::commands::channels::{Channels, OPEN};
+use crate::machine::lifecycle::boot::Origin;
+use crate::machine::lifecycle::saved::Known;
+use crate::machine::replay::answers::{Answers, Asking, Book, Start};
+use crate::machine::session::login::BROUGHT_BACK;
+use crate::machine::session::phases::look_whether_up;
+use crate::machine::{Life, Line, Machine};
+use crate::mutex::lock;
+use crate::qemu::{GoBack, Left, Moment, Qemu, RunDirectory};
+use crate::{Error, ErrorKind, Event, Result};
+
+/// A moment of a machine, made by [`Machine::snapshot`]. It holds as long as the machine's disks do: after [`Machine::crash`],
+/// [`Machine::power_off`], [`Machine::start`] and [`Machine::reboot`], too.
+pub struct Snapshot {
+    number: usize,
+    /// The machine that has it.
+    machine: Weak<RunDirectory>,
+    /// None in a replay.
+    moment: Option<Moment>,
+    known: Known,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It knows a password.
+        f.debug_struct("Snapshot").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// Keeps this moment, to come back to: RAM, disks, devices, who is logged in. The machine stands still while it is
+    /// written. Channels of users other than root are opened anew afterwards; commands that run on one end.
+    ///
+    /// A disk image of the format qcow2 holds its part of the moment itself; a raw one is copied.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// let before = machine.snapshot().await?;
+    /// machine.succeed("rm -rf /home/alice").await?;
+    /// machine.restore(&before).await?;
+    /// machine.succeed("ls /home/alice").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] when another QEMU could not go on from there (a TPM, a disk with `snapshot=on`),
+    /// [`ErrorKind::Usage`] when the machine has no disk image of the format qcow2, [`ErrorKind::Qmp`] with QEMU's words when
+    /// it can't be saved (a shared folder, a full disk); [`ErrorKind::SessionEnded`] when it is off, or the state of
+    /// its console is not known.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let _changing = self.shared.changing.lock().await;
+        let life = self.life();
+        let mut channels = life.channels.channels().await;
+        let mut line = life.line.lock().await;
+        line.settle().await;
+        let number = self.shared.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
+        let _step = life.step(format!("take snapshot {number}"));
+        let (channels, _held) = life.while_it_runs(life.save_channels(&mut channels)).await?;
+        let mut moment = None;
+        let known = life.known(&line, channels)?;
+        let keep = async {
+            moment = Some(life.qemu.keep_moment(number, &self.shared.run_dir).await?);
+            Ok(())
+        };
+        life.answer_of_qemu(&format!("take snapshot {number}"), keep).await?;
+        let machine = Arc::downgrade(&self.shared.run_dir);
+        Ok(Snapshot { number, machine, moment, known })
+    }
+
+    /// Brings the machine back to the moment of a snapshot. What ran since fails with
+    /// [`ErrorKind::ChannelLost`]; sessions of since are over, and [`Machine::session`] gives the one of that
+    /// moment. The clock is put right, and the uptime is that of the moment.
+    ///
+    /// The machine goes on in another QEMU ([`Machine::qemu`]) with the disks and devices that it had then. Its console
+    /// stays the same, and the ports of this host that are forwarded now or were then are forwarded. A machine that is off is
+    /// started at that moment, with a console of its own as after [`Machine::start`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a snapshot of another machine. Otherwise the machine is off: [`ErrorKind::Qmp`] and
+    /// [`ErrorKind::QemuGone`] with QEMU's words when it does not take the moment, [`ErrorKind::Io`] when a disk image can't
+    /// be brought back, [`ErrorKind::Host`] when a forwarded port is taken by another program.
+    pub async fn restore(&self, snapshot: &Snapshot) -> Result {
+        let _changing = self.shared.changing.lock().await;
+        let old = self.life();
+        if !Weak::ptr_eq(&snapshot.machine, &Arc::downgrade(&self.shared.run_dir)) {
+            return Err(Error::new(ErrorKind::Usage, "this is a snapshot of another machine")
+                .next_step("go back to one that `snapshot()` of the same machine gave"));
+        }
+        // What is undone takes its log and its units with it.
+        self.note_trouble_of_before().await;
+        let _step = old.step("go back to a snapshot");
+        let life = if old.qemu.exit().borrow().is_none() {
+            let mut channels = old.channels.channels().await;
+            let mut line = old.line.lock().await;
+            *line = Line::Lost(BROUGHT_BACK.to_owned());
+            old.channels.leave(&mut channels, BROUGHT_BACK).await;
+            let back = self.back_from(&old, snapshot).await;
+            back.inspect_err(|_| {
+                if old.qemu.exit().borrow().is_some() {
+                    *line = Line::Lost(
+                        "it was off after it could not be brought back to an earlier moment".to_owned(),
+                    );
+                    old.stopped("could not go back to a snapshot");
+                }
+            })?
+        } else {
+            self.back_from_off(&old, snapshot).await?
+        };
+        *lock(&self.shared.life) = Arc::new(life);
+        Ok(())
+    }
+
+    /// The life that goes on at the moment, on the console of the one that ends.
+    async fn back_from(&self, old: &Life, snapshot: &Snapshot) -> Result<Life> {
+        let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
+        let mut qemu = None;
+        let going_back = async {
+            let left = old.qemu.leave().await?;
+            let at_moment = self.at_moment(snapshot, left, theirs).await?;
+            // A panic of since is over.
+            old.console.set_watch(Watch::Boot);
+            old.console.set_watch(Watch::Session);
+            old.console.skip();
+            look_whether_up(&at_moment, &old.console);
+            at_moment.came_up();
+            qemu = Some(Arc::new(at_moment));
+            Ok(())
+        };
+        let question = format!("go back to nixvm{}", snapshot.number);
+        let asking = Asking { on_console: true, secret: None };
+        old.answer_of_qemu_as(&question, asking, going_back).await?;
+        // In a replay there is none, and the record goes on to answer.
+        let replayed = qemu.is_none();
+        let qemu = qemu.unwrap_or_else(|| Arc::clone(&old.qemu));
+        let channels = self.control_of(ours, snapshot, &qemu).await?;
+        if !replayed {
+            qemu.go_on().await?;
+            channels.awaken(old.limit(OPEN)).await?;
+        }
+        Ok(Life {
+            name: old.name.clone(),
+            console: old.console.clone(),
+            qemu,
+            events: old.events.clone(),
+            speed: old.speed,
+            channels,
+            line: Mutex::new(snapshot.known.line()),
+            answers: old.answers.clone(),
+            _run_dir: Arc::clone(&self.shared.run_dir),
+        })
+    }
+
+    /// The life of a machine that was off: it begins as one that is started.
+    async fn back_from_off(&self, old: &Life, snapshot: &Snapshot) -> Result<Life> {
+        let plan = &self.shared.plan;
+        let run_dir = &self.shared.run_dir;
+        old.lose(BROUGHT_BACK).await;
+        self.note_life(old).await;
+        let transcript = self.next_transcript();
+        if let Origin::Record(replay) = &plan.origin {
+            return plan.begin_replay(replay, run_dir, transcript, snapshot.known.password()).await;
+        }
+        let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
+        let (stream, left) = old.qemu.left().await?;
+        let qemu = Arc::new(self.at_moment(snapshot, left, theirs).await?);
+        old.events.send(Event::MachineStarted { machine: old.name.clone(), pid: qemu.pid() });
+        let console = plan.attach(&qemu, stream, transcript, old.speed, Vec::new())?;
+        console.set_watch(Watch::Session);
+        qemu.came_up();
+        if let Some(password) = snapshot.known.password() {
+            console.mask(password);
+        }
+        let channels = self.control_of(ours, snapshot, &qemu).await?;
+        qemu.go_on().await?;
+        channels.awaken(old.limit(OPEN)).await?;
+        let line = snapshot.known.line();
+        let book = Book::open(&run_dir.answers());
+        let (speed, secrets, judged) = (old.speed.factor(), console.secrets(), console.judged());
+        book.started(Ok(Start { speed, secrets, judged, console: line.standing(&console) }), &console);
+        Ok(Life {
+            name: old.name.clone(),
+            console,
+            qemu,
+            events: old.events.clone(),
+            speed: old.speed,
+            channels,
+            line: Mutex::new(line),
+            answers: Answers::Written(book),
+            _run_dir: Arc::clone(run_dir),
+        })
+    }
+
+    async fn at_moment(&self, snapshot: &Snapshot, left: Left, channel: StdStream) -> Result<Qemu> {
+        let Some(moment) = &snapshot.moment else {
+            return Err(Error::new(ErrorKind::Usage, "this is a snapshot of a machine that was replayed"));
+        };
+        let Self { shared, .. } = self;
+        let (machine, run_dir, events) = (self.name(), &*shared.run_dir, shared.plan.events.clone());
+        Qemu::at_moment(GoBack { moment, machine, run_dir, left, channel: channel.into(), events }).await
+    }
+
+    async fn control_of(&self, ours: StdStream, snapshot: &Snapshot, qemu: &Qemu) -> Result<Channels> {
+        let speed = snapshot.known.speed();
+        let shell_only = self.shared.plan.shell_channel;
+        let channels =
+            Channels::resume(ours, shell_only, self.name(), &snapshot.known.channels, false).await?;
+        channels.follow(qemu, speed);
+        Ok(channels)
+    }
+}

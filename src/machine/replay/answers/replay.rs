@@ -1,0 +1,388 @@
+//! Reads answers, in the place of a machine.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde::de::DeserializeOwned;
+
+use super::IN_PASSING;
+use super::line::{Came, Heading, MOMENT, START, Start};
+use super::written::Written;
+use crate::beneath::Beneath;
+use crate::console::{Console, secret};
+use crate::machine::Life;
+use crate::machine::command_text::shorten;
+use crate::mutex::lock;
+use crate::record::in_a_path;
+use crate::text;
+use crate::{Error, ErrorKind, Result, nearest};
+
+/// So many questions are shown that could have been asked.
+const SHOWN: usize = 8;
+/// No transcript in a record is larger, in bytes.
+const TRANSCRIPT: u64 = 64 << 20;
+/// So many secrets have numbers; no scenario types more.
+const SECRETS: usize = 1 << 10;
+
+/// The answers of one machine of one scenario.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    machine: String,
+    record: Arc<Beneath>,
+    /// The scenario's folder in the record.
+    folder: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    written: Written,
+    /// Which lines nobody has had yet.
+    unused: Vec<bool>,
+    /// How many secrets were known when they were read last.
+    known: usize,
+    /// Which start of the machine this is; 0 before the first.
+    start: usize,
+    /// The line of this start.
+    begun: usize,
+    /// The lines that answer since.
+    from: usize,
+    until: usize,
+    /// Those that did, in their order, and the task that asked.
+    given: Vec<(usize, Option<tokio::task::Id>)>,
+    transcript: Option<File>,
+    /// As much of that was handed in.
+    handed: u64,
+}
+
+impl Replay {
+    /// What the machine `machine` answered, in the scenario that has the folder `folder` in the record with these files.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotRecorded`] when there is no such file, [`ErrorKind::Io`] when it can't be read.
+    pub(crate) fn open(record: Arc<Beneath>, folder: &Path, machine: &str) -> Result<Self> {
+        let name = folder.join(format!("{}.answers", in_a_path(machine)));
+        let path = record.path().join(&name);
+        let written = match Written::read(&record, &name) {
+            Ok(written) => written,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let summary =
+                    format!("there is no record of what {machine} answered: {} is missing", path.display());
+                return Err(Error::new(ErrorKind::NotRecorded, summary)
+                    .likely_cause(
+                        "the scenario was not in that run, was called otherwise or had no such machine then",
+                    )
+                    .next_step("name a run in which it was: `nixvm-test report RUN` shows what is in one"));
+            }
+            Err(error) => return Err(Error::io(format_args!("read what {machine} answered"), &error)),
+        };
+        let state = State {
+            unused: vec![true; written.len()],
+            written,
+            known: 0,
+            start: 0,
+            begun: 0,
+            from: 0,
+            until: 0,
+            given: Vec::new(),
+            transcript: None,
+            handed: 0,
+        };
+        Ok(Self { machine: machine.to_owned(), record, folder: folder.to_owned(), state: Mutex::new(state) })
+    }
+
+    /// The machine's next start.
+    ///
+    /// # Errors
+    /// What kept it from starting then; [`ErrorKind::NotRecorded`] when it was not started so often.
+    pub(in crate::machine) fn start(&self) -> Result<Start> {
+        let mut state = self.state();
+        let Some(at) = state.next(START, state.until) else {
+            let error = self.not_recorded(&state, None, &|asked| asked);
+            return Err(error.likely_cause("the scenario starts it more often than when it was recorded"));
+        };
+        let start = state.begin(at);
+        let name = in_a_path(&self.machine);
+        let transcript = match state.start {
+            1 => format!("{name}.transcript"),
+            number => format!("{name}.{number}.transcript"),
+        };
+        // Without one the console is silent, and what waits for it says so.
+        let transcript = self.record.file(self.folder.join(transcript)).ok();
+        // More is not kept in a record.
+        state.transcript = transcript.filter(|(_, size)| *size <= TRANSCRIPT).map(|(file, _)| file);
+        let answer = state.written.line(start, None).map(|line| line.answer);
+        drop(state);
+        self.value(START, answer)
+    }
+
+    /// Hands in what the console of this start had said when the scenario began, and passes it over. `start` is what
+    /// [`Replay::start`] gave.
+    pub(in crate::machine) fn up(&self, start: &Start, console: &Console) {
+        let mut state = self.state();
+        console.had_secrets(start.secrets.min(SECRETS));
+        let up = state.written.heading(state.from - 1).map_or(0, |heading| heading.to);
+        state.hand_in(console, up);
+        console.skip();
+        state.hand_in_the_rest(console);
+    }
+
+    /// `secret` is known from now on, by this number.
+    pub(in crate::machine) fn know_as(&self, number: usize, secret: &str, console: &Console) {
+        if number < SECRETS {
+            console.mask_as(number, secret);
+        }
+    }
+
+    /// `secret` is known from now on, by the number that it had in `question` when it was recorded.
+    pub(in crate::machine) fn know(&self, question: &str, secret: &str, console: &Console) {
+        let mut state = self.state();
+        state.know(console);
+        let with = |(_, heading): (usize, &Heading)| {
+            let number = heading.secret?;
+            (secret::with(&heading.asked, number, secret) == question).then_some(number)
+        };
+        match state.unused().find_map(with) {
+            Some(number) => self.know_as(number, secret, console),
+            None => console.mask(secret),
+        }
+    }
+
+    /// What was answered to `question`. What the console said up to the question after it is handed in.
+    ///
+    /// # Errors
+    /// The one that was the answer; [`ErrorKind::NotRecorded`] where there is none.
+    pub(in crate::machine) fn answer<T: DeserializeOwned>(&self, question: &str, life: &Life) -> Result<T> {
+        let answer = self.take(question, life)?;
+        self.value(question, answer)
+    }
+
+    /// As [`Replay::answer`], for what can be broken off: whether it was.
+    pub(in crate::machine) fn answer_so_far<T: DeserializeOwned>(
+        &self,
+        question: &str,
+        life: &Life,
+    ) -> Result<(T, bool)> {
+        let (answer, was_enough) = match self.take(question, life)? {
+            Some(Came::Enough(value)) => (Some(Came::Answer(value)), true),
+            answer => (answer, false),
+        };
+        Ok((self.value(question, answer)?, was_enough))
+    }
+
+    /// The error of a scenario that goes on where it went on no more when it was recorded.
+    pub(in crate::machine) fn was_enough(&self, question: &str) -> Error {
+        let summary = format!(
+            "{}: `{}` was broken off when it was recorded, since nobody wanted to know more",
+            self.machine,
+            shorten(question)
+        );
+        Error::new(ErrorKind::NotRecorded, summary).next_step(WITHOUT)
+    }
+
+    /// The next answer to it that was not used; `None` if it can't be read.
+    fn take(&self, question: &str, life: &Life) -> Result<Option<Came>> {
+        let (mut state, console) = (self.state(), &life.console);
+        state.know(console);
+        let task = tokio::task::try_id();
+        let found = state.find(question, task).or_else(|| {
+            // Whoever knew the secret did so before this machine began: in a checkpoint, say.
+            let (number, secret) = state.guess(question, console)?;
+            console.mask_as(number, &secret);
+            state.know(console);
+            state.find(question, task)
+        });
+        let Some((at, heading)) = found.and_then(|at| Some((at, state.written.heading(at)?.clone()))) else {
+            return Err(self.not_recorded(&state, Some(question), &|asked| console.masked(asked)));
+        };
+        state.unused[at] = false;
+        state.given.push((at, task));
+        state.hand_in(console, heading.to);
+        if heading.passed {
+            console.skip();
+        }
+        state.hand_in_the_rest(console);
+        if let Some(in_good_order) = heading.off {
+            life.qemu.has_ended(in_good_order);
+        }
+        Ok(state.written.line(at, Some(console)).map(|line| line.answer))
+    }
+
+    fn value<T: DeserializeOwned>(&self, question: &str, answer: Option<Came>) -> Result<T> {
+        let no_answer = |why: String| {
+            let question = shorten(question);
+            let summary =
+                format!("{}: what is written down for `{question}` is no answer to it: {why}", self.machine);
+            Error::new(ErrorKind::NotRecorded, summary)
+                .likely_cause("it was recorded by another version of nixvm-test, or changed since")
+                .next_step(WITHOUT)
+        };
+        let value = match answer {
+            Some(Came::Answer(value)) => value,
+            Some(Came::Error(told)) => return Err(told.into()),
+            Some(Came::Enough(_)) => return Err(self.was_enough(question)),
+            Some(Came::TooLong(most)) => {
+                let summary = format!(
+                    "{}: the answer to `{}` is not kept: it had more than {} MiB",
+                    self.machine,
+                    shorten(question),
+                    most >> 20
+                );
+                return Err(Error::new(ErrorKind::NotRecorded, summary).next_step(WITHOUT));
+            }
+            None => return Err(no_answer("it can't be read".to_owned())),
+        };
+        // What is in the way may be anything.
+        serde_json::from_value(value).map_err(|error| no_answer(text::line(&error.to_string())))
+    }
+
+    /// `question`, or a start of the machine, has no answer. What else could be asked is shown without secrets.
+    fn not_recorded(
+        &self,
+        state: &State,
+        question: Option<&str>,
+        masked: &dyn Fn(String) -> String,
+    ) -> Error {
+        let shown = |asked: &str| text::line(&shorten(&masked(secret::masked(asked))));
+        let left = state.unused().filter(|(_, heading)| !heading.asked.starts_with(IN_PASSING));
+        let left: Vec<String> = left.map(|(_, heading)| shown(&heading.asked)).collect();
+        let mut listed = left.iter().take(SHOWN).cloned().collect::<Vec<_>>();
+        if left.len() > SHOWN {
+            listed.push(format!("and {} more", left.len() - SHOWN));
+        }
+        let listed = if listed.is_empty() { "(nothing)".to_owned() } else { listed.join("\n") };
+        let error = |answer: &str, to: &str| {
+            let summary = format!("{}: the record has no {answer} to {to}", self.machine);
+            let error = Error::new(ErrorKind::NotRecorded, summary);
+            error.section("what it answers and was not asked yet", &*listed).next_step(WITHOUT)
+        };
+        let Some(question) = question else { return error("answer", "a start of the machine") };
+        let quoted = format!("`{}`", shorten(question));
+        match state.given.iter().filter(|(at, _)| state.asks(*at) == Some(question)).count() {
+            0 => {}
+            times => {
+                let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+                let cause =
+                    format!("when it was recorded, it was asked {times}, and all that was answered is used");
+                return error("further answer", &quoted).likely_cause(cause);
+            }
+        }
+        let error = error("answer", &quoted);
+        match nearest(&shorten(question), left.iter().map(String::as_str)) {
+            Some(meant) => error.likely_cause(format!("when it was recorded, it asked `{meant}`")),
+            None => error.likely_cause("the scenario asks for what it did not ask for when it was recorded"),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+const WITHOUT: &str = "run the scenario on a machine, without --against";
+
+impl State {
+    /// The next line from `from` on that answers `asked`.
+    fn next(&self, asked: &str, from: usize) -> Option<usize> {
+        (from..self.written.len()).find(|at| self.asks(*at) == Some(asked))
+    }
+
+    /// The question of a line.
+    fn asks(&self, at: usize) -> Option<&str> {
+        self.written.heading(at).map(|heading| heading.asked.as_str())
+    }
+
+    /// The machine is started at the line `at`, or where the scenario began later, if this is the first start: gives the
+    /// line that tells of it.
+    fn begin(&mut self, at: usize) -> usize {
+        let mut told = at;
+        self.begun = at;
+        self.start += 1;
+        if self.start == 1
+            && let Some(moment) = (at..self.written.len()).rfind(|at| self.asks(*at) == Some(MOMENT))
+        {
+            // The machine may have been started again on the way there.
+            while let Some(next) = self.next(START, self.begun + 1).filter(|next| *next < moment) {
+                self.begun = next;
+                self.start += 1;
+            }
+            told = moment;
+        }
+        self.from = told + 1;
+        self.until = self.next(START, self.from).unwrap_or(self.written.len());
+        self.given.clear();
+        // Another console, which knows other secrets.
+        self.known = usize::MAX;
+        self.handed = 0;
+        told
+    }
+
+    /// Reads what could not be read without secrets that are known by now.
+    fn know(&mut self, console: &Console) {
+        if self.known != console.secrets() {
+            self.known = console.secrets();
+            self.written.reveal(console);
+        }
+    }
+
+    /// The next line that was not used and is about `question`, for the task that asks.
+    fn find(&self, question: &str, task: Option<tokio::task::Id>) -> Option<usize> {
+        // What it has asked since the same was asked last.
+        let before = self.given.iter().rposition(|(at, _)| self.asks(*at) == Some(question));
+        let since = before.map_or(&[][..], |before| &self.given[before + 1..]).iter();
+        let its = since.filter(|(_, its)| *its == task).filter_map(|(at, _)| self.written.heading(*at));
+        let past = its.map(|heading| self.begun.saturating_add(heading.after)).max().unwrap_or(0);
+        let about = |(at, heading): (usize, &Heading)| (heading.asked == question).then_some(at);
+        let next = self.unused().filter_map(about).find(|at| *at >= past);
+        // Whoever changes the order may be past all of them.
+        next.or_else(|| self.unused().find_map(about))
+    }
+
+    /// A secret that is not known, with its number, if a question with it would be `question`.
+    fn guess(&self, question: &str, console: &Console) -> Option<(usize, String)> {
+        let numbers = console.unknown_secrets();
+        self.unused().find_map(|(_, heading)| {
+            let guess = |number: &usize| Some((*number, secret::guess(&heading.asked, *number, question)?));
+            numbers.iter().find_map(guess)
+        })
+    }
+
+    /// The lines of this start whose answers nobody has had yet.
+    fn unused(&self) -> impl Iterator<Item = (usize, &Heading)> {
+        let unused = (self.from..self.until).filter(|at| self.unused[*at]);
+        unused.filter_map(|at| Some((at, self.written.heading(at)?)))
+    }
+
+    /// Hands in what the console said up to the next question that was not asked yet.
+    fn hand_in_the_rest(&mut self, console: &Console) {
+        let next = self.unused().map(|(_, heading)| heading.from).filter(|from| *from >= self.handed).min();
+        self.hand_in(console, next.unwrap_or(u64::MAX));
+    }
+
+    fn hand_in(&mut self, console: &Console, until: u64) {
+        let Some(transcript) = self.transcript.as_ref().filter(|_| self.handed < until) else { return };
+        let mut piece = vec![0; 64 << 10];
+        while self.handed < until {
+            let left = usize::try_from(until - self.handed).unwrap_or(usize::MAX).min(piece.len());
+            match transcript.read_at(&mut piece[..left], self.handed) {
+                Ok(count @ 1..) => {
+                    console.hand_in(&piece[..count]);
+                    self.handed += count as u64;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                // The end, or as good as that.
+                _ => {
+                    if until != u64::MAX {
+                        let has = self.handed;
+                        console.lacks(format!(
+                            "the record has its first {has} bytes, and the run had {until} by now"
+                        ));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}

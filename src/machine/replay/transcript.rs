@@ -1,0 +1,80 @@
+//! What the machine says on its serial console, beside the sessions on it.
+
+use std::time::Duration;
+
+use crate::Result;
+use crate::console::{Mark, Match, Pattern};
+use crate::machine::Machine;
+
+impl Machine {
+    /// Waits until the serial console has said `pattern`: plain text, or a regular expression
+    /// ([`Pattern::regex`]). Everything since the machine's start counts, however much that is and whoever
+    /// has read it: text that is there already is found at once. `limit` is for a fast host and is scaled
+    /// by [`crate::Speed`]; it holds whatever the console goes on to say.
+    ///
+    /// Sessions and other waits go on as if this one were not there.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Timeout`] after `limit`, with what came instead; at once
+    /// [`crate::ErrorKind::KernelPanic`], [`crate::ErrorKind::EmergencyMode`] and
+    /// [`crate::ErrorKind::QemuGone`], unless the text came before. [`crate::ErrorKind::Incomplete`] in the place of a
+    /// timeout when a part of the transcript is lost (the host's disk was full): the text may have been there.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// use std::time::Duration;
+    /// machine.wait_for_console_text("Reached target", Duration::from_secs(10)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn wait_for_console_text(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match> {
+        self.console_text(pattern.into(), None, limit).await
+    }
+
+    /// [`Machine::wait_for_console_text`] in what was said since `mark`, which
+    /// [`Console::mark`](crate::console::Console::mark) of [`Machine::console`] gives. When more
+    /// than 1 MiB has come since the mark, its beginning is not looked at.
+    ///
+    /// # Errors
+    /// As [`Machine::wait_for_console_text`]; [`crate::ErrorKind::Incomplete`] in the place of a timeout when the
+    /// beginning was not looked at.
+    pub async fn wait_for_console_text_since(
+        &self,
+        mark: Mark,
+        pattern: impl Into<Pattern>,
+        limit: Duration,
+    ) -> Result<Match> {
+        self.console_text(pattern.into(), Some(mark), limit).await
+    }
+
+    async fn console_text(&self, pattern: Pattern, since: Option<Mark>, limit: Duration) -> Result<Match> {
+        let _step = self.life().step(format!("wait for {pattern} on the console"));
+        let limit = self.speed().scale(limit);
+        self.console().find(pattern, since, limit).await
+    }
+
+    /// Everything that the serial console said since the machine's start, as text: no escape sequences,
+    /// `\n` at the end of lines, secrets masked.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Incomplete`] when a part of it is lost, since the host's disk was full; what a scenario
+    /// says about the whole would be wrong. [`crate::ErrorKind::Io`] when the transcript can't be read.
+    pub fn get_console_log(&self) -> Result<String> {
+        self.console().log()
+    }
+
+    /// Types text on the serial console, for what asks there before anybody is logged in (emergency mode,
+    /// a boot loader). `\n` is the Enter key. While a session is open its shell gets it.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Timeout`] when the guest takes no input for 10 s (scaled),
+    /// [`crate::ErrorKind::QemuGone`].
+    pub async fn send_console(&self, text: &str) -> Result {
+        // What is typed may be a password.
+        let what = format!("type {} characters on the console", text.chars().count());
+        let life = self.life();
+        let _step = life.step(what.clone());
+        // The Enter key sends a carriage return.
+        let typed = text.replace("\r\n", "\r").replace('\n', "\r");
+        life.answer(&what, life.console.send(typed.as_bytes())).await
+    }
+}

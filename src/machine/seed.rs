@@ -1,0 +1,14 @@
+//! Randomness for a guest that shares its state with others.
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+/// Random bytes that no other clone gets.
+pub(crate) fn seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    if getrandom(&mut seed[..], GetRandomFlags::empty()).is_err() {
+        // Before Linux 3.17; the guest's own identity (vmgenid) still differs.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        seed[..16].copy_from_slice(&now.as_nanos().to_le_bytes());
+    }
+    seed
+}

@@ -1,0 +1,307 @@
+//! Units of systemd: their states, and waiting for them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::machine::bus::{Bus, Unit};
+use crate::machine::command_text::quoted;
+use crate::machine::limit::StandsStill;
+use crate::machine::output::Output;
+use crate::machine::{Life, Machine, User, WAIT};
+use crate::{Error, ErrorKind, Result};
+
+/// A signal may get lost with a bus that is restarted; so long it is trusted.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A unit that is unknown to systemd for so long, on a fast host, is not going to be known.
+const UNKNOWN: Duration = Duration::from_secs(10);
+/// For `systemctl status` and the end of the journal, on a fast host.
+const STATUS: Duration = Duration::from_secs(10);
+
+impl User {
+    /// Waits until a unit is active: of the system's service manager for root, else of the user's own. A
+    /// name without a suffix is that of a service.
+    ///
+    /// It ends as soon as systemd says so, and fails at once when the unit fails. A unit that is inactive
+    /// is waited for, whether something is about to start it or not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnitFailed`] with the unit's status and the end of its journal; [`ErrorKind::Timeout`]
+    /// after the limit ([`User::within`]; 5 minutes on a fast host when not given); and those of
+    /// [`User::execute`].
+    pub async fn wait_for_unit(&self, unit: &str) -> Result {
+        let unit = full_name(unit);
+        let life = self.life();
+        let _step = life.step(format!("wait for unit {unit}"));
+        let question = format!("{}: wait for unit {unit}", self.name);
+        life.answer(&question, self.wait_for_full_name(&life, &unit)).await
+    }
+
+    async fn wait_for_full_name(&self, life: &Life, unit: &str) -> Result {
+        let limit = life.limit(self.limit.unwrap_or(WAIT));
+        let started = Instant::now();
+        let mut known = None;
+        let waiting = async {
+            // It has limits of its own; what it starts is no part of the wait.
+            life.channel(&self.name).await?;
+            let waiting = async {
+                match life.bus(&self.name).await? {
+                    Some(bus) => self.watch_unit(&bus, unit, life.limit(UNKNOWN), &mut known).await,
+                    None => self.poll_unit(unit).await,
+                }
+            };
+            tokio::time::timeout(limit, waiting).await.unwrap_or(Ok(false))
+        };
+        if life.held_to(limit, waiting).await.unwrap_or(Ok(false))? {
+            return Ok(());
+        }
+        let is = known.map_or_else(|| "systemd does not answer".to_owned(), |state| format!("it is {state}"));
+        let summary = format!("{}: {unit} did not become active: {is}", life.name);
+        let error = Error::new(ErrorKind::Timeout, summary).took(started.elapsed(), limit);
+        Err(self.with_status(error, unit, STATUS.min(self.limit.unwrap_or(WAIT))).await)
+    }
+
+    /// Returns `true` once the unit is active; what is known of it is in `known` meanwhile.
+    async fn watch_unit(
+        &self,
+        bus: &Bus,
+        unit: &str,
+        patience: Duration,
+        known: &mut Option<Unit>,
+    ) -> Result<bool> {
+        let started = Instant::now();
+        // Before the first question, so that nothing is missed after it.
+        let mut happenings = bus.happenings();
+        loop {
+            let state = known.insert(bus.unit(unit).await?);
+            match (state.active.as_str(), state.load.as_str()) {
+                // A unit that is reloading has been active all the time.
+                ("active" | "reloading" | "refreshing", _) => return Ok(true),
+                ("failed", _) => return Err(self.has_failed(unit).await),
+                (_, "not-found" | "bad-setting" | "error" | "masked") if started.elapsed() > patience => {
+                    let summary =
+                        format!("{}: systemd knows no usable unit {unit}: {state}", self.machine.name());
+                    return Err(Error::new(ErrorKind::UnitFailed, summary)
+                        .likely_cause(
+                            "the name is misspelt, or the configuration does not enable the service",
+                        )
+                        .next_step("see `systemctl list-unit-files` in the machine"));
+                }
+                _ => {}
+            }
+            happenings.about(unit, LOOK_AGAIN).await;
+        }
+    }
+
+    /// Where there is no bus: asks in the machine, over and over.
+    async fn poll_unit(&self, unit: &str) -> Result<bool> {
+        let which = self.manager();
+        let name = quoted(unit);
+        let command =
+            format!("s=$(systemctl {which}show -P ActiveState {name}); [ $s = active ] || [ $s = failed ]");
+        self.within(self.limit.unwrap_or(WAIT)).wait_until_succeeds(&command).await?;
+        match self.get_unit_property(unit, "ActiveState").await?.as_str() {
+            "failed" => Err(self.has_failed(unit).await),
+            _ => Ok(true),
+        }
+    }
+
+    async fn has_failed(&self, unit: &str) -> Error {
+        let error = Error::new(ErrorKind::UnitFailed, format!("{}: {unit} failed", self.machine.name()));
+        self.with_status(error, unit, STATUS).await
+    }
+
+    /// Fails unless the unit is in `state` now: `active`, `inactive`, `failed`, …
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnitFailed`] with its status when it is in another, and those of [`User::execute`].
+    pub async fn require_unit_state(&self, unit: &str, state: &str) -> Result {
+        let unit = full_name(unit);
+        let life = self.life();
+        let question = format!("{}: state of unit {unit}", self.name);
+        let state_of = life.answer(&question, async {
+            match life.bus(&self.name).await? {
+                Some(bus) => Ok(bus.unit(&unit).await?.active),
+                None => self.get_unit_property(&unit, "ActiveState").await,
+            }
+        });
+        let found = state_of.await?;
+        if found == state {
+            return Ok(());
+        }
+        let summary = format!("{}: {unit} is {found}, expected {state}", self.machine.name());
+        Err(self.with_status(Error::new(ErrorKind::UnitFailed, summary), &unit, STATUS).await)
+    }
+
+    /// All that `systemctl show` says of a unit.
+    ///
+    /// # Errors
+    /// Those of [`User::succeed`].
+    pub async fn get_unit_info(&self, unit: &str) -> Result<BTreeMap<String, String>> {
+        let output = self.systemctl_succeeds(&format!("show -- {}", quoted(&full_name(unit)))).await?;
+        let pairs = output.lines().filter_map(|line| line.split_once('='));
+        Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    /// One property of a unit, as `systemctl show` says it; empty for one that the unit has not.
+    ///
+    /// # Errors
+    /// Those of [`User::succeed`].
+    pub async fn get_unit_property(&self, unit: &str, property: &str) -> Result<String> {
+        let name = quoted(&full_name(unit));
+        let output = self.systemctl_succeeds(&format!("show -P {} -- {name}", quoted(property))).await?;
+        Ok(output.text().trim_end_matches('\n').to_owned())
+    }
+
+    /// Runs `systemctl` with these words (`--user` is added for a user), whatever its status.
+    ///
+    /// # Errors
+    /// Those of [`User::execute`].
+    pub async fn systemctl(&self, words: &str) -> Result<Output> {
+        self.execute(&format!("systemctl {}{words}", self.manager())).await
+    }
+
+    /// Starts a unit and waits until it is up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandFailed`] when it can't be started, and those of [`User::execute`].
+    pub async fn start_job(&self, unit: &str) -> Result {
+        self.systemctl_succeeds(&format!("start -- {}", quoted(&full_name(unit)))).await.map(drop)
+    }
+
+    /// Stops a unit and waits until it is down.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandFailed`] when it can't be stopped, and those of [`User::execute`].
+    pub async fn stop_job(&self, unit: &str) -> Result {
+        self.systemctl_succeeds(&format!("stop -- {}", quoted(&full_name(unit)))).await.map(drop)
+    }
+
+    async fn systemctl_succeeds(&self, words: &str) -> Result<Output> {
+        self.succeed(format!("systemctl {}{words}", self.manager())).await
+    }
+
+    fn manager(&self) -> &'static str {
+        if self.name == "root" { "--no-pager " } else { "--user --no-pager " }
+    }
+
+    /// With what systemd and the journal say of the unit. Each answer may take so long, on a fast host.
+    async fn with_status(&self, error: Error, unit: &str, patience: Duration) -> Error {
+        let which = self.manager();
+        let name = quoted(unit);
+        let user = if self.name == "root" { "" } else { "--user " };
+        let ask = |command: String| async move {
+            match self.within(patience).execute(&command).await {
+                Ok(output) => output.text().to_owned(),
+                Err(error) => error.summary().to_owned(),
+            }
+        };
+        let status = ask(format!("systemctl {which}status -l --lines=0 -- {name} 2>&1"));
+        let journal = ask(format!("journalctl {user}--no-pager -b -n 25 -o short-monotonic -u {name} 2>&1"));
+        let life = self.life();
+        let both = async { tokio::join!(status, journal) };
+        let Ok((status, journal)) = life.held_to(Duration::ZERO, both).await else {
+            return error.likely_cause(StandsStill::CAUSE);
+        };
+        let shown = |text: &str| crate::console::shown(text.as_bytes(), 30);
+        error.section("its status", shown(&status)).section("its journal", shown(&journal))
+    }
+}
+
+impl std::fmt::Display for Unit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.active, self.sub)?;
+        if self.load == "loaded" { Ok(()) } else { write!(f, ", {}", self.load) }
+    }
+}
+
+/// A unit's name with its suffix: as for systemctl, a service unless it says otherwise.
+fn full_name(unit: &str) -> String {
+    const TYPES: [&str; 11] = [
+        "service",
+        "socket",
+        "target",
+        "timer",
+        "mount",
+        "automount",
+        "swap",
+        "path",
+        "slice",
+        "scope",
+        "device",
+    ];
+    match unit.rsplit_once('.') {
+        Some((_, suffix)) if TYPES.contains(&suffix) => unit.to_owned(),
+        _ => format!("{unit}.service"),
+    }
+}
+
+/// As root. See the methods of [`User`].
+impl Machine {
+    /// Waits until a unit of the system is active. See [`User::wait_for_unit`].
+    ///
+    /// # Errors
+    /// Those of [`User::wait_for_unit`].
+    pub async fn wait_for_unit(&self, unit: &str) -> Result {
+        self.root().wait_for_unit(unit).await
+    }
+
+    /// Fails unless the unit is in `state` now. See [`User::require_unit_state`].
+    ///
+    /// # Errors
+    /// Those of [`User::require_unit_state`].
+    pub async fn require_unit_state(&self, unit: &str, state: &str) -> Result {
+        self.root().require_unit_state(unit, state).await
+    }
+
+    /// All that `systemctl show` says of a unit. See [`User::get_unit_info`].
+    ///
+    /// # Errors
+    /// Those of [`User::get_unit_info`].
+    pub async fn get_unit_info(&self, unit: &str) -> Result<BTreeMap<String, String>> {
+        self.root().get_unit_info(unit).await
+    }
+
+    /// One property of a unit. See [`User::get_unit_property`].
+    ///
+    /// # Errors
+    /// Those of [`User::get_unit_property`].
+    pub async fn get_unit_property(&self, unit: &str, property: &str) -> Result<String> {
+        self.root().get_unit_property(unit, property).await
+    }
+
+    /// Runs `systemctl` with these words. See [`User::systemctl`].
+    ///
+    /// # Errors
+    /// Those of [`User::systemctl`].
+    pub async fn systemctl(&self, words: &str) -> Result<Output> {
+        self.root().systemctl(words).await
+    }
+
+    /// Starts a unit. See [`User::start_job`].
+    ///
+    /// # Errors
+    /// Those of [`User::start_job`].
+    pub async fn start_job(&self, unit: &str) -> Result {
+        self.root().start_job(unit).await
+    }
+
+    /// Stops a unit. See [`User::stop_job`].
+    ///
+    /// # Errors
+    /// Those of [`User::stop_job`].
+    pub async fn stop_job(&self, unit: &str) -> Result {
+        self.root().stop_job(unit).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::full_name;
+
+    #[test]
+    fn a_name_without_a_suffix_is_that_of_a_service() {
+        assert_eq!(full_name("nginx"), "nginx.service");
+        assert_eq!(full_name("multi-user.target"), "multi-user.target");
+        assert_eq!(full_name("dbus-org.freedesktop.login1"), "dbus-org.freedesktop.login1.service");
+    }
+}

@@ -1,0 +1,125 @@
+//! From the session of whom the console logs in by itself to the one that was asked for.
+//!
+//! The first shell is replaced (`exec`) by `login` or `su`: whoever logs out then is back where the console logs in by itself.
+//! root is asked for no password by `su`, so root runs `login`; where that is not on the path, `su` is run as nobody.
+
+use crate::console::Pattern;
+use crate::machine::Life;
+use crate::machine::command_text::quoted;
+use crate::machine::language::Language;
+use crate::machine::session::dialogue::{Begun, Opening};
+use crate::machine::session::identity::Identity;
+use crate::machine::session::noise::tolerant;
+use crate::machine::session::shell_line::{INTERRUPT_KEY, ShellLine};
+use crate::{ErrorKind, Result};
+
+/// ^D, at the beginning of a line.
+const END_OF_INPUT: &[u8] = b"\x04";
+/// How often `login` is asked to end, by each key.
+const TRIES: usize = 4;
+
+/// The programs that check passwords and change the user, as far as they are on the path of a shell.
+#[derive(Debug, Clone, Copy)]
+struct Programs {
+    login: bool,
+    su: bool,
+    setpriv: bool,
+}
+
+impl Programs {
+    /// The command that asks for the password of `user` and becomes their shell; `None` where there is none. Its messages
+    /// are in English, whatever the machine's language.
+    fn command(self, is_root: bool, user: &str) -> Option<String> {
+        let user = quoted(user);
+        let rest = match self {
+            Self { login: true, .. } if is_root => format!("login -- {user}"),
+            Self { su: true, setpriv: true, .. } if is_root => {
+                format!("setpriv --reuid=nobody --clear-groups su - {user}")
+            }
+            Self { su: true, .. } if !is_root => format!("su - {user}"),
+            _ => return None,
+        };
+        Some(format!("exec env LC_ALL=C {rest}"))
+    }
+}
+
+impl Life {
+    /// From the shell that is on the console, whoever's it is, to the session of `user`. The name is that of the first one.
+    pub(crate) async fn go_over(
+        &self,
+        language: Language,
+        user: &str,
+        password: &str,
+        prompt_came: &mut bool,
+    ) -> Result<(Begun, Option<String>)> {
+        let mut shell = ShellLine::start(self, user, password, language).await?;
+        let who = shell.identity(self).await?;
+        if password.is_empty() && shell.is_of(self, &who, user).await? {
+            return Ok((Begun { shell, asked: false }, Some(who.name)));
+        }
+        let Some(command) = shell.programs(self).await?.command(who.is_root(), user) else {
+            let error = self.no_way(&who, user);
+            shell.exit(self).await?;
+            return Err(error);
+        };
+        shell.end_loop(self).await?;
+        match self.converse(Opening::Command(&command), user, password, prompt_came).await {
+            Ok(begun) => Ok((begun, Some(who.name))),
+            Err(error) => {
+                if error.kind() == ErrorKind::LoginRefused {
+                    *prompt_came = self.end_program().await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the `login` that refused somebody and asks for another name: the console then logs in by itself again. Whether it
+    /// has said so.
+    async fn end_program(&self) -> Result<bool> {
+        let said = Pattern::regex(&tolerant(" (automatic login)"))?;
+        for _ in 0..TRIES {
+            // util-linux's login ignores ^C, and shadow's asks again after ^D.
+            for key in [INTERRUPT_KEY, END_OF_INPUT] {
+                match self.console.expect(said.clone(), self.quiet()).await {
+                    Ok(_) => return Ok(true),
+                    Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
+                    Err(_) => self.console.send(key).await?,
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn no_way(&self, who: &Identity, user: &str) -> crate::Error {
+        let what = format!("{user} can't be logged in by {who}, who has neither `login` nor `su`");
+        self.unchecked(Some(&who.name), what)
+    }
+}
+
+impl ShellLine {
+    async fn programs(&mut self, life: &Life) -> Result<Programs> {
+        let found = self.ask(life, "command -v login; command -v su; command -v setpriv; true").await?;
+        let has = |name: &str| found.iter().flat_map(|found| found.lines()).any(|path| path.ends_with(name));
+        Ok(Programs { login: has("/login"), su: has("/su"), setpriv: has("/setpriv") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Programs;
+
+    #[test]
+    fn the_password_is_asked_for_whoever_is_there_and_whatever_they_have() {
+        let command =
+            |is_root, login, su, setpriv| Programs { login, su, setpriv }.command(is_root, "al'ice");
+        let exec = |rest: &str| Some(format!(r"exec env LC_ALL=C {rest} 'al'\''ice'"));
+        assert_eq!(command(true, true, true, true), exec("login --"));
+        assert_eq!(command(true, false, true, true), exec("setpriv --reuid=nobody --clear-groups su -"));
+        // su asks root nothing.
+        assert_eq!(command(true, false, true, false), None);
+        // login can't be run by anybody else.
+        assert_eq!(command(false, true, true, true), exec("su -"));
+        assert_eq!(command(false, true, false, true), None);
+    }
+}

@@ -1,0 +1,394 @@
+//! Collecting what one command prints, byte for byte.
+
+use std::ops::{ControlFlow, RangeInclusive};
+use std::sync::LazyLock;
+
+use regex::bytes::Regex;
+
+use crate::machine::checks::kernel_clock::KernelClock;
+use crate::machine::session::frame::{Marker, Nonce, Piece, Scanner};
+use crate::machine::session::noise::{remove_records, without_records};
+use crate::text::strip_escapes;
+
+/// The most that is kept of one command's output: beyond it a test has lost its way, and the host's
+/// memory is not the guest's to fill.
+const LARGEST: usize = 256 << 20;
+/// Where sudo's question is looked for: kernel lines may follow it.
+const TAIL: usize = 4096;
+
+/// sudo's lecture and question, and the newline after the hidden answer (plugins/sudoers/check.c,
+/// `display_lecture`; NixOS and Debian leave the text as it is).
+#[allow(clippy::expect_used)] // a constant, and a test compiles it
+static CONVERSATION: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?s-u)(?:(?:\r?\n)?We trust you have received the usual lecture.{0,600}?)?\[sudo\] password for [^\n]{1,64}: (?:\r?\n)?\z")
+        .expect("a constant pattern")
+});
+
+/// agetty logs somebody in by itself, and their shell's prompt is the last thing that came.
+#[allow(clippy::expect_used)] // a constant, and a test compiles it
+static AUTOMATIC: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?s)(?:^|[\n ])login: [^\n]{1,64} \(automatic login\)\r?\n.*[$#%>❯»λ➜] ?\z")
+        .expect("a constant pattern")
+});
+
+/// Collects the bytes between a command's two markers.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    scanner: Scanner,
+    question: Vec<u8>,
+    printed: Vec<u8>,
+    /// How much was printed beyond [`LARGEST`].
+    lost: usize,
+    /// The guest's uptime when the command was typed, as far as it is known.
+    since: f64,
+    /// What the times of the kernel's lines are to be compared with.
+    clock: KernelClock,
+    started: bool,
+    status: Option<i32>,
+    /// The guest's uptime as a marker said last; NaN before.
+    uptime: f64,
+    damaged: bool,
+    /// How many times the shell said that it has taken what was typed.
+    taken: usize,
+    /// Which shell said that it is ready.
+    shell: String,
+    sudo: Sudo,
+}
+
+/// The conversation with sudo.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sudo {
+    /// Not asked, or not since the last answer's effect was seen.
+    Quiet,
+    /// It waits for a password.
+    Asks,
+    /// It was answered when so much had been printed.
+    Answered(usize),
+}
+
+impl Collector {
+    /// A collector for a command with this nonce, typed by `user` when the guest had been up for `since`
+    /// seconds, whose kernel has this `clock`.
+    pub(crate) fn new(nonce: Nonce, user: &str, since: f64, clock: KernelClock) -> Self {
+        Self {
+            scanner: Scanner::new(nonce),
+            question: format!("[sudo] password for {user}: ").into_bytes(),
+            printed: Vec::new(),
+            lost: 0,
+            since,
+            clock,
+            started: false,
+            status: None,
+            uptime: f64::NAN,
+            damaged: false,
+            taken: 0,
+            shell: String::new(),
+            sudo: Sudo::Quiet,
+        }
+    }
+
+    /// Takes the next bytes from the console; breaks when the shell is ready or the command starts, asks or
+    /// ends, with the number of bytes that were used.
+    pub(crate) fn push(&mut self, chunk: &[u8]) -> ControlFlow<usize> {
+        let Self { scanner, printed, lost, started, status, uptime, damaged, taken, shell, .. } = self;
+        let mut wake = false;
+        let flow = scanner.push(chunk, |piece| {
+            match piece {
+                Piece::Bytes(bytes) if *started => {
+                    let room = LARGEST.saturating_sub(printed.len()).min(bytes.len());
+                    printed.extend_from_slice(&bytes[..room]);
+                    *lost += bytes.len() - room;
+                }
+                // The echo of what was typed, a prompt.
+                Piece::Bytes(_) => {}
+                Piece::Marker(Marker::Start) => {
+                    *started = true;
+                    wake = true;
+                }
+                Piece::Marker(Marker::End(code, at)) => {
+                    *status = Some(code);
+                    *uptime = at;
+                    return ControlFlow::Break(());
+                }
+                Piece::Marker(Marker::Damaged) => {
+                    *damaged = true;
+                    return ControlFlow::Break(());
+                }
+                Piece::Marker(Marker::Taken) => {
+                    *taken += 1;
+                    wake = true;
+                }
+                Piece::Marker(Marker::Ready(at, which)) => {
+                    *uptime = at;
+                    *shell = which;
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        match flow {
+            ControlFlow::Continue(()) if self.sudo_begins_to_ask() || wake => ControlFlow::Break(chunk.len()),
+            flow => flow,
+        }
+    }
+
+    /// The nonce of the command's markers.
+    pub(crate) fn nonce(&self) -> &Nonce {
+        self.scanner.nonce()
+    }
+
+    /// How many batches of typed lines the shell has taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// How much was printed so far.
+    pub(crate) fn printed(&self) -> usize {
+        self.printed.len() + self.lost
+    }
+
+    /// Whether the last thing printed looks like a login prompt, or like the shell of whom the console has
+    /// logged in by itself.
+    pub(crate) fn ends_at_login(&self) -> bool {
+        let tail = self.without_any_records(self.printed.len().saturating_sub(TAIL));
+        let line = tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        line.ends_with(b" login: ") || line == b"login: " || AUTOMATIC.is_match(&strip_escapes(&tail))
+    }
+
+    /// Whether the command has begun.
+    pub(crate) fn started(&self) -> bool {
+        self.started
+    }
+
+    /// Whether the command arrived damaged and was not run.
+    pub(crate) fn damaged(&self) -> bool {
+        self.damaged
+    }
+
+    /// The exit status, when the command has ended.
+    pub(crate) fn status(&self) -> Option<i32> {
+        self.status
+    }
+
+    /// The guest's uptime when the shell got ready, or the command ended; NaN before and without /proc.
+    pub(crate) fn uptime(&self) -> f64 {
+        self.uptime
+    }
+
+    /// Which shell got ready: its process and the user it runs as.
+    pub(crate) fn shell(&self) -> &str {
+        &self.shell
+    }
+
+    /// How many bytes were printed beyond what is kept.
+    pub(crate) fn lost(&self) -> usize {
+        self.lost
+    }
+
+    /// Whether sudo waits for the user's password.
+    pub(crate) fn sudo_asks(&self) -> bool {
+        self.sudo == Sudo::Asks
+    }
+
+    /// Notes that sudo is being answered; `false` when it was answered before and asks again, which
+    /// means that it did not take the answer.
+    pub(crate) fn answer_sudo(&mut self) -> bool {
+        let from = self.printed.len().saturating_sub(TAIL);
+        let mut tail = self.without_records(from);
+        let refused = memchr::memmem::rfind(&self.without_any_records(from), b"Sorry, try again.").is_some();
+        // The conversation is not the command's output.
+        if !refused && let Some(conversation) = CONVERSATION.find(&tail) {
+            tail.truncate(conversation.start());
+            self.printed.truncate(from);
+            self.printed.append(&mut tail);
+        }
+        self.sudo = Sudo::Answered(self.printed.len());
+        !refused
+    }
+
+    fn sudo_begins_to_ask(&mut self) -> bool {
+        // The question ends in a space; kernel lines may follow it.
+        let may_ask = matches!(self.printed.last(), Some(b' ' | b'\n'));
+        if !self.started || self.sudo == Sudo::Asks || !may_ask {
+            return false;
+        }
+        let answered = if let Sudo::Answered(at) = self.sudo { at } else { 0 };
+        let asks = self
+            .without_any_records(answered.max(self.printed.len().saturating_sub(TAIL)))
+            .ends_with(&self.question);
+        if asks {
+            // The newline of the last answer, which is no output, before its place is forgotten.
+            if let Sudo::Answered(at) = self.sudo {
+                remove_answer_newline(&mut self.printed, at);
+            }
+            self.sudo = Sudo::Asks;
+        }
+        asks
+    }
+
+    /// What was printed from `from` on, without the kernel's lines since the command began.
+    fn without_records(&self, from: usize) -> Vec<u8> {
+        let window = self.clock.window(self.since, f64::INFINITY);
+        remove_records(self.printed.get(from..).unwrap_or_default(), window)
+    }
+
+    /// What was printed from `from` on, without anything that looks like a line of the kernel's: a question is known whatever
+    /// the kernel's clock shows.
+    fn without_any_records(&self, from: usize) -> Vec<u8> {
+        without_records(self.printed.get(from..).unwrap_or_default())
+    }
+
+    /// What a command printed that prints no line of the kernel's itself: without all that look so, at whatever time.
+    pub(crate) fn into_answer(self) -> Vec<u8> {
+        self.without(f64::NEG_INFINITY..=f64::INFINITY)
+    }
+
+    /// Exactly what the command printed: without the kernel's lines, and with the newlines that it
+    /// wrote (the terminal puts a carriage return before each).
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        let until = if self.status.is_some() { self.uptime } else { f64::INFINITY };
+        let window = self.clock.window(self.since, until);
+        self.without(window)
+    }
+
+    fn without(self, window: RangeInclusive<f64>) -> Vec<u8> {
+        let mut bytes = remove_records(&self.printed, window.clone());
+        if let Sudo::Answered(at) = self.sudo {
+            // As far into what is left as the answer was into what was printed.
+            let at = remove_records(&self.printed[..at], window).len();
+            remove_answer_newline(&mut bytes, at);
+        }
+        let mut kept = 0;
+        for at in 0..bytes.len() {
+            if bytes[at] == b'\r' && bytes.get(at + 1) == Some(&b'\n') {
+                continue;
+            }
+            bytes[kept] = bytes[at];
+            kept += 1;
+        }
+        bytes.truncate(kept);
+        bytes
+    }
+}
+
+/// sudo ends the line of its question when the hidden answer was typed.
+fn remove_answer_newline(bytes: &mut Vec<u8>, at: usize) {
+    if bytes.get(at..).is_some_and(|rest| rest.starts_with(b"\r\n")) {
+        bytes.drain(at..at + 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collector() -> Collector {
+        Collector::new(
+            Nonce { first: "0123abcd".into(), second: "4567cdef".into() },
+            "alice",
+            12.5,
+            KernelClock::default(),
+        )
+    }
+
+    /// Of a command that begins with sudo's question, which was answered.
+    fn answered() -> Collector {
+        let mut collector = collector();
+        assert!(collector.push(b"\x1b_0123abcd4567cdef S\x1b\\[sudo] password for alice: ").is_break());
+        assert!(collector.answer_sudo());
+        collector
+    }
+
+    fn framed(output: &[u8]) -> Vec<u8> {
+        [b"echo\x1b_0123abcd4567cdef S\x1b\\", output, b"\x1b_0123abcd4567cdef E 3 12.61\x1b\\prompt"]
+            .concat()
+    }
+
+    fn bytes_of(output: &[u8]) -> Vec<u8> {
+        let mut collector = collector();
+        let stream = framed(output);
+        assert_eq!(collector.push(&stream), ControlFlow::Break(stream.len() - 6));
+        assert_eq!(collector.status(), Some(3));
+        collector.into_bytes()
+    }
+
+    #[test]
+    fn output_is_exact_whatever_it_is() {
+        for output in [
+            "",
+            "no newline",
+            "a\n\nb\n",
+            "\u{1b}_0123abcd4567cdee E 0 1\u{1b}\\",
+            "[alice@nixos:~]$ ",
+            "a\r\n",
+            "\r",
+        ] {
+            let on_the_line = output.replace('\n', "\r\n");
+            assert_eq!(bytes_of(on_the_line.as_bytes()), output.as_bytes());
+        }
+    }
+
+    #[test]
+    fn kernel_lines_of_the_commands_time_are_taken_out() {
+        assert_eq!(
+            bytes_of(b"co[   12.550000] usb 1-1: new\r\nw\r\n[    3.000000] old\r\n"),
+            b"cow\n[    3.000000] old\n"
+        );
+    }
+
+    #[test]
+    fn sudos_conversation_is_answered_once_and_is_no_output() {
+        let mut collector = collector();
+        let lecture = b"\x1b_0123abcd4567cdef S\x1b\\before\r\n\r\nWe trust you have received the usual lecture from the local System\r\nAdministrator.\r\n\r\n[sudo] password for alice: ";
+        assert!(collector.push(lecture).is_break());
+        assert!(collector.sudo_asks());
+        assert!(collector.answer_sudo());
+        assert!(!collector.sudo_asks());
+        assert_eq!(
+            collector.push(b"\r\nroot\r\n\x1b_0123abcd4567cdef E 0 12.61\x1b\\"),
+            ControlFlow::Break(38)
+        );
+        assert_eq!(collector.into_bytes(), b"before\nroot\n");
+    }
+
+    #[test]
+    fn kernel_lines_long_before_sudos_question_do_not_bring_its_newline_back() {
+        let mut collector = collector();
+        let long =
+            [b"\x1b_0123abcd4567cdef S\x1b\\[   12.550000] usb\r\n".as_slice(), &b"x".repeat(2 * TAIL)]
+                .concat();
+        assert!(collector.push(&long).is_break());
+        assert!(collector.push(b"[sudo] password for alice: ").is_break());
+        assert!(collector.answer_sudo());
+        assert!(collector.push(b"\r\nroot\r\n\x1b_0123abcd4567cdef E 0 12.61\x1b\\").is_break());
+        assert_eq!(collector.into_bytes(), [b"x".repeat(2 * TAIL), b"root\n".to_vec()].concat());
+    }
+
+    #[test]
+    fn sudo_that_asks_again_for_another_command_is_answered_and_leaves_no_newline() {
+        let mut collector = answered();
+        assert!(collector.push(b"\r\none\r\n[sudo] password for alice: ").is_break());
+        assert!(collector.answer_sudo());
+        assert!(collector.push(b"\r\ntwo\r\n\x1b_0123abcd4567cdef E 0 12.61\x1b\\").is_break());
+        assert_eq!(collector.into_bytes(), b"one\ntwo\n");
+    }
+
+    #[test]
+    fn sudo_that_did_not_take_the_password_is_not_answered_again() {
+        let mut collector = answered();
+        assert!(collector.push(b"\r\nSorry, try again.\r\n[sudo] password for alice: ").is_break());
+        assert!(!collector.answer_sudo());
+    }
+
+    #[test]
+    fn sudos_question_is_seen_with_kernel_lines_in_and_after_it() {
+        let mut collector = collector();
+        assert!(collector.push(b"\x1b_0123abcd4567cdef S\x1b\\").is_break());
+        assert!(
+            collector
+                .push(b"[sudo] pass[   12.600000] usb\r\nword for alice: [   12.700000] usb\r\n")
+                .is_break()
+        );
+        assert!(collector.sudo_asks());
+    }
+}

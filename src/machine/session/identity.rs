@@ -1,0 +1,127 @@
+//! Who a shell on the console is, in the machine's own words, and whether their password was checked.
+
+use crate::machine::Life;
+use crate::machine::command_text::quoted;
+use crate::machine::session::shell_line::ShellLine;
+use crate::{Error, ErrorKind, Result};
+
+/// Whether an account has no password. PAM's own helper knows (unix_chkpwd(8)): it takes the empty password of the user who
+/// asks, and whoever asks is no terminal. It is in a folder that is not on every user's PATH.
+const HAS_NO_PASSWORD: &str =
+    r#"PATH=$PATH:/run/wrappers/bin:/usr/sbin:/sbin; printf "\000" | command unix_chkpwd "$0" nullok"#;
+
+/// Who a shell is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The name of the user, or the number where there is no name.
+    pub(crate) name: String,
+    /// The user's number.
+    uid: String,
+}
+
+impl Identity {
+    /// Reads what `id -un` and `id -u` print. Before the name may stand that there is none, and then the number is printed twice.
+    fn read(said: &str) -> Option<Self> {
+        let mut lines = said.lines().rev();
+        let (uid, name) = (lines.next()?, lines.next()?);
+        let is_number = !uid.is_empty() && uid.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| Self { name: crate::text::line(name), uid: uid.to_owned() })
+    }
+
+    pub(crate) fn is_root(&self) -> bool {
+        self.uid == "0"
+    }
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (uid {})", self.name, self.uid)
+    }
+}
+
+impl ShellLine {
+    /// Asks the shell who it is. `command` passes over aliases and functions.
+    pub(crate) async fn identity(&mut self, life: &Life) -> Result<Identity> {
+        let said = self.ask(life, "command id -un; command id -u").await?;
+        said.as_deref().and_then(Identity::read).ok_or_else(|| {
+            life.failure(
+                ErrorKind::LoginRefused,
+                "the shell does not say who it is: `id -u` fails".to_owned(),
+            )
+            .next_step("the machine needs `id` (coreutils) on the user's PATH")
+        })
+    }
+
+    /// Whether the shell is `user`'s, by that name or by another one of the same number.
+    pub(crate) async fn is_of(&mut self, life: &Life, who: &Identity, user: &str) -> Result<bool> {
+        if who.name == user {
+            return Ok(true);
+        }
+        let uid = self.ask(life, &format!("command id -u -- {} 2>/dev/null", quoted(user))).await?;
+        Ok(uid.is_some_and(|uid| uid == who.uid))
+    }
+
+    async fn has_no_password(&mut self, life: &Life, user: &str) -> Result<bool> {
+        let question = format!("command sh -c {} {} 2>/dev/null", quoted(HAS_NO_PASSWORD), quoted(user));
+        Ok(self.ask(life, &question).await?.is_some())
+    }
+}
+
+impl Life {
+    /// An error unless the session that has begun is `user`'s and their password was checked. `asked` says whether something
+    /// asked for it; `automatic` names whom the console logs in by itself.
+    pub(crate) async fn check_session(
+        &self,
+        shell: &mut ShellLine,
+        user: &str,
+        password: &str,
+        asked: bool,
+        automatic: Option<&str>,
+    ) -> Result {
+        let who = shell.identity(self).await?;
+        if !shell.is_of(self, &who, user).await? {
+            return Err(self.unchecked(
+                automatic,
+                format!("the shell that answered the login of {user} is that of {who}"),
+            ));
+        }
+        if asked || password.is_empty() || shell.has_no_password(self, user).await? {
+            return Ok(());
+        }
+        Err(self
+            .unchecked(automatic, format!("{user} was let in, and nothing asked for a password"))
+            .next_step(format!("log in without one: `login({user:?}, \"\")`")))
+    }
+
+    /// The error of a login whose password was not checked.
+    pub(crate) fn unchecked(&self, automatic: Option<&str>, what: String) -> Error {
+        let error = match automatic {
+            Some(name) => {
+                let what =
+                    format!("{what}: the console logs {name} in by itself, and the password was not checked");
+                self.failure(ErrorKind::LoginRefused, what).next_step(format!(
+                    "log in as {name} without a password (`login({name:?}, \"\")`), or take services.getty.autologinUser out of the configuration"
+                ))
+            }
+            None => self.failure(ErrorKind::LoginRefused, format!("{what}: the password was not checked")),
+        };
+        error.likely_cause(
+            "PAM lets this user in unasked, or the user's start-up files go on as somebody else",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_id_says_is_read() {
+        let identity = |name: &str, uid: &str| Some(Identity { name: name.into(), uid: uid.into() });
+        assert_eq!(Identity::read("alice\n1000"), identity("alice", "1000"));
+        assert_eq!(Identity::read("id: cannot find name for user ID 7\n7\n7"), identity("7", "7"));
+        for said in ["", "0", "alice", "alice\n", "alice\nid: not found", "alice\n0x0"] {
+            assert_eq!(Identity::read(said), None, "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Logging in: whoever is on the console then is who was asked for, and their password was checked.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::machine::replay::answers::{Asking, IN_PASSING};
+use crate::machine::session::dialogue::{Begun, Opening};
+use crate::machine::session::phases::login_prompt;
+use crate::machine::session::shell_line::{Secret, ShellLine};
+use crate::machine::session::waiting::Waiting;
+use crate::machine::{Life, Line, Machine, Session};
+use crate::{Error, ErrorKind, Result};
+
+/// What the moment that a machine is brought back to makes of everything since.
+pub(crate) const BROUGHT_BACK: &str = "the machine was brought back to an earlier moment";
+
+/// From the name to a shell that answers, on a fast host. agetty itself gives up after 60 s.
+const LIMIT: Duration = Duration::from_secs(20);
+/// At least, on any host: PAM waits for the clock (25 s for a session of logind that does not come).
+const AT_LEAST: Duration = Duration::from_secs(40);
+/// A console that says nothing for so long (on a fast host) has something to be asked again.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// PAM delays an answer so long on any host: 3 s after a wrong password (pam_faildelay), and more where other modules wait.
+pub(crate) const DELAYED: Duration = Duration::from_secs(6);
+
+/// What logs somebody in.
+#[derive(Debug, Clone)]
+pub(crate) struct Credentials {
+    pub(crate) user: String,
+    pub(crate) password: Secret,
+}
+
+impl Machine {
+    /// Logs `user` in on the console. An open session is logged out first.
+    ///
+    /// The shell is asked who it is, and the password is checked by the machine. On a console that logs
+    /// somebody in by itself (`services.getty.autologinUser`) an empty `password` takes the session that
+    /// is there, if it is of `user`; else the login goes by `login` or `su` from that session, which ask
+    /// for the password.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LoginRefused`] at once when the console refuses name and password, does not
+    /// allow logins yet, or wants a new password; when the shell is another user's; and when a password
+    /// was given, nothing asked for it, and the account has one. [`ErrorKind::Timeout`] when no shell
+    /// answers.
+    pub async fn login(&self, user: &str, password: &str) -> Result<Session> {
+        let life = self.life();
+        if user.is_empty() || user.starts_with('-') || user.chars().any(|c| c.is_control() || c == ' ') {
+            return Err(Error::new(ErrorKind::Usage, format!("{user:?} can't be typed at a login prompt"))
+                .next_step("give the name of a user of the configuration"));
+        }
+        let mut line = life.line.lock().await;
+        if let Line::Shell(_) = *line {
+            life.leave_shell(&mut line).await?;
+        }
+        if let Line::Lost(why) = &*line {
+            return Err(life.session_ended(&format!("login as {user}"), why));
+        }
+        let _step = life.step_with(&format!("login as {user}"), "");
+        // Whatever way out is taken below, the console is not at a quiet prompt until it is seen.
+        *line = Line::Lost("a login was broken off".to_owned());
+        let (mut shell, mut prompt_came) = (None, false);
+        let question = format!("log in {user}");
+        let asking = Asking { on_console: true, secret: Some(password) };
+        let language = life.answer_as(&question, asking, async {
+            let begun = Box::pin(life.log_in(user, password, &mut prompt_came)).await?;
+            let language = begun.language();
+            shell = Some(begun);
+            Ok(language)
+        });
+        match language.await {
+            Ok(language) => {
+                let shell = shell.unwrap_or_else(|| ShellLine::replayed(user, language));
+                let id = shell.id();
+                life.qemu.came_up();
+                life.channels
+                    .remember(Credentials { user: user.to_owned(), password: Secret::new(password) });
+                *line = Line::Shell(shell);
+                drop(line);
+                life.awaken().await;
+                Ok(Session::new(Arc::clone(&life), id, user))
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::LoginRefused {
+                    let back = async { Ok(prompt_came || life.back_at_login().await) };
+                    let asked = format!("{IN_PASSING}the prompt after a refusal");
+                    if life.answer_on_console(&asked, back).await.unwrap_or(false) {
+                        *line = Line::AtLogin;
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Life {
+    /// Logs `user` in. After [`ErrorKind::LoginRefused`] the console is about to show its login prompt, unless `prompt_came`.
+    pub(crate) async fn log_in(
+        &self,
+        user: &str,
+        password: &str,
+        prompt_came: &mut bool,
+    ) -> Result<ShellLine> {
+        let (begun, automatic) = match self.who_waits().await? {
+            Waiting::Prompt => (self.converse(Opening::Name, user, password, prompt_came).await?, None),
+            Waiting::Shell(language) => self.go_over(language, user, password, prompt_came).await?,
+        };
+        let Begun { mut shell, asked } = begun;
+        if let Err(error) = self.check_session(&mut shell, user, password, asked, automatic.as_deref()).await
+        {
+            if error.kind() == ErrorKind::LoginRefused {
+                shell.exit(self).await?;
+            }
+            return Err(error);
+        }
+        Ok(shell)
+    }
+
+    /// An error with the machine's name and what its console said last.
+    pub(crate) fn failure(&self, kind: ErrorKind, summary: String) -> Error {
+        Error::new(kind, format!("{}: {summary}", self.name))
+            .section("the console's last lines", self.console.tail(12))
+    }
+
+    /// After a refusal: waits for the prompt that follows it, or for a shell on a console that logs somebody in without a word.
+    pub(crate) async fn back_at_login(&self) -> bool {
+        let Ok(prompt) = login_prompt() else { return false };
+        let deadline = Instant::now() + self.login_limit();
+        while Instant::now() < deadline {
+            match self.console.expect(prompt.clone(), self.quiet()).await {
+                Ok(_) => return true,
+                Err(error) if error.kind() != ErrorKind::Timeout => return false,
+                Err(_) if self.is_waiting() => return true,
+                Err(_) => {}
+            }
+        }
+        false
+    }
+
+    /// Logs the open session out and waits for the login prompt.
+    pub(crate) async fn leave_shell(&self, line: &mut Line) -> Result {
+        if let Line::Shell(shell) = line {
+            let user = shell.user().to_owned();
+            let _step = self.step_with(&format!("log out {user}"), "");
+            let left = self.answer_on_console(&format!("log out {user}"), shell.leave(self)).await;
+            *line = match &left {
+                Ok(()) => Line::AtLogin,
+                Err(error) => Line::Lost(format!("logging out {user} failed: {}", error.summary())),
+            };
+            left?;
+        }
+        Ok(())
+    }
+
+    /// The error of a call on a session that is no more.
+    pub(crate) fn session_ended(&self, what: &str, why: &str) -> Error {
+        if let Some(halted) = self.halted() {
+            return halted;
+        }
+        let error = self.failure(ErrorKind::SessionEnded, format!("{what}: {why}"));
+        if why == BROUGHT_BACK {
+            return error.next_step("`machine.session()` gives the session of that moment");
+        }
+        error
+    }
+
+    /// How long a login may take.
+    pub(crate) fn login_limit(&self) -> Duration {
+        self.speed.scale_to_at_least(LIMIT, AT_LEAST)
+    }
+
+    /// How long the console may be quiet before something is asked again.
+    pub(crate) fn quiet(&self) -> Duration {
+        self.limit(QUIET)
+    }
+}

@@ -1,0 +1,281 @@
+//! A user's session on the console.
+
+pub(crate) mod automatic;
+pub(crate) mod command;
+pub(crate) mod dialogue;
+pub(crate) mod frame;
+pub(crate) mod identity;
+pub(crate) mod login;
+pub(crate) mod noise;
+pub(crate) mod phases;
+pub(crate) mod raw_console;
+pub(crate) mod shell;
+pub(crate) mod shell_line;
+pub(crate) mod waiting;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::command_text::shorten;
+use crate::machine::limit::StandsStill;
+use crate::machine::replay::answers::Bytes;
+use crate::machine::session::command::Collector;
+use crate::machine::session::shell_line::Ended;
+use crate::machine::{Life, Line, Output};
+use crate::text;
+use crate::{Error, ErrorKind, Result};
+
+/// For one command, on a fast host, when nothing else is said.
+const COMMAND: Duration = Duration::from_secs(60);
+/// At least, on any host: systemd waits 90 s by the clock for a unit to stop, or for a device to come.
+const AT_LEAST: Duration = Duration::from_secs(100);
+/// What stands in an error for an output that is empty.
+pub(crate) const NOTHING: &str = "(it printed nothing)";
+/// So much of an output stands in an error.
+const SHOWN_LINES: usize = 30;
+
+/// A user who is logged in on the console. See [`crate::machine::Machine::login`].
+///
+/// Commands run one after the other in the user's own shell, as typed: `cd`, variables and aliases
+/// last from one command to the next. With fish and other shells that are no POSIX shells each command
+/// runs in a shell of its own, and they do not.
+///
+/// When a command asks `[sudo] password for USER: `, the session answers with the password it logged
+/// in with, once a command; the question is not part of the output.
+#[derive(Debug, Clone)]
+pub struct Session {
+    life: Arc<Life>,
+    id: u64,
+    user: String,
+    limit: Option<Duration>,
+}
+
+impl Session {
+    pub(in crate::machine) fn new(life: Arc<Life>, id: u64, user: &str) -> Self {
+        Self { life, id, user: user.to_owned(), limit: None }
+    }
+
+    /// The user's name.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The same session with another time limit for each command, given for a fast host and scaled
+    /// by [`crate::Speed`]; it is one minute otherwise, and no less than 100 s, since systemd waits 90 s for a unit to stop.
+    ///
+    /// ```no_run
+    /// # async fn example(alice: nixvm_test::machine::Session) -> nixvm_test::Result {
+    /// use std::time::Duration;
+    /// alice.with_limit(Duration::from_secs(5)).succeed("systemctl is-system-running --wait").await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn with_limit(&self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self.clone() }
+    }
+
+    /// Runs a command, whatever its status. It may have several lines.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandTimeout`] when it does not end within the limit: it is interrupted and the
+    /// session goes on. [`ErrorKind::SessionEnded`] when the session is no more (the command was
+    /// `exit`, or another user logged in since), [`ErrorKind::KernelPanic`] and
+    /// [`ErrorKind::QemuGone`] at once, [`ErrorKind::Usage`] for a command with a NUL in it.
+    pub async fn run(&self, command: &str) -> Result<Output> {
+        if command.contains('\0') {
+            return Err(Error::new(ErrorKind::Usage, "a command can't hold a NUL byte: no shell takes one"));
+        }
+        let life = &self.life;
+        let mut line = life.line.lock().await;
+        let ended =
+            |why: &str| life.session_ended(&format!("run `{}` as {}", shorten(command), self.user), why);
+        let shell = match &mut *line {
+            Line::Shell(shell) if shell.id() == self.id => shell,
+            Line::Shell(other) => {
+                return Err(ended(&format!("it was logged out when {} logged in", other.user())));
+            }
+            Line::AtLogin => return Err(ended("it was logged out")),
+            Line::Lost(why) => return Err(ended(why)),
+        };
+        let mut step = life.step_with(&format!("{}: ", self.user), &shorten(command));
+        let limit = match self.limit {
+            Some(limit) => life.limit(limit),
+            None => life.speed.scale_to_at_least(COMMAND, AT_LEAST),
+        };
+        let started = Instant::now();
+        let question = format!("{}$ {command}", self.user);
+        let ran = life.answer_on_console(&question, async {
+            match life.held_to(limit, shell.run(life, command, limit)).await {
+                Ok(ran) => ran.map(Ran::from),
+                // Dropped, so that the next command breaks it off.
+                Err(StandsStill) => Err(Error::quoting(
+                    ErrorKind::CommandTimeout,
+                    &format!("{}: `", life.name),
+                    &shorten(command),
+                    "` did not end within its limit",
+                )
+                .took(started.elapsed(), limit)
+                .likely_cause(StandsStill::CAUSE)),
+            }
+        });
+        match ran.await {
+            Ok(Ran::Done { status, printed, lost }) => {
+                let output = output(command, status, printed, lost)?;
+                step.gave(output.bytes(), output.stderr(), Some(output.status()));
+                Ok(output)
+            }
+            Ok(Ran::Interrupted { printed, lost }) => {
+                let error = Error::quoting(
+                    ErrorKind::CommandTimeout,
+                    &format!("{}: `", life.name),
+                    &shorten(command),
+                    "` did not end within its limit",
+                )
+                .took(started.elapsed(), limit)
+                .section("what it had printed", shown(&printed.0));
+                match lost {
+                    None => Err(error.next_step(
+                        "it was interrupted and the session goes on; give it more time with `with_limit`",
+                    )),
+                    Some(Lost { summary, report }) => {
+                        *line = Line::Lost(text::line(&summary));
+                        Err(error.section("and then", text::lines(&report)))
+                    }
+                }
+            }
+            Ok(Ran::LoggedOut { printed }) => {
+                *line = Line::AtLogin;
+                Err(ended(
+                    "it ended with the session: the login prompt is back, or another shell is on the console",
+                )
+                .section("what it had printed", shown(&printed.0)))
+            }
+            Err(error) => {
+                // A guest that was stopped may go on, and its shell with it.
+                let goes_on = matches!(
+                    error.kind(),
+                    ErrorKind::Timeout
+                        | ErrorKind::CommandTimeout
+                        | ErrorKind::NotRecorded
+                        | ErrorKind::GuestStopped
+                        | ErrorKind::DiskError
+                );
+                if !goes_on {
+                    *line = Line::Lost(error.summary().to_owned());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs a command that has to succeed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandFailed`] when its status is not 0, and those of [`Session::run`].
+    pub async fn succeed(&self, command: &str) -> Result<Output> {
+        let output = self.run(command).await?;
+        if output.success() {
+            return Ok(output);
+        }
+        Err(self.unexpected(ErrorKind::CommandFailed, &output, "0"))
+    }
+
+    /// Runs a command that has to fail.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommandSucceeded`] when its status is 0, and those of [`Session::run`].
+    pub async fn fail(&self, command: &str) -> Result<Output> {
+        let output = self.run(command).await?;
+        if !output.success() {
+            return Ok(output);
+        }
+        Err(self.unexpected(ErrorKind::CommandSucceeded, &output, "other than 0"))
+    }
+
+    /// Logs out: ends the shell and waits for the login prompt.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SessionEnded`] when the session was ended before, [`ErrorKind::Timeout`] when the
+    /// login prompt does not come back.
+    pub async fn log_out(self) -> Result {
+        let mut line = self.life.line.lock().await;
+        match &*line {
+            Line::Shell(shell) if shell.id() == self.id => self.life.leave_shell(&mut line).await,
+            _ => Err(self
+                .life
+                .session_ended(&format!("log out {}", self.user), "the session had ended before")),
+        }
+    }
+
+    fn unexpected(&self, kind: ErrorKind, output: &Output, expected: &str) -> Error {
+        let command = shorten(output.command());
+        let ended = format!("` ended with status {}, expected {expected}", output.status());
+        let error = Error::quoting(kind, &format!("{}: `", self.life.name), &command, &ended);
+        let said = if output.bytes().is_empty() { NOTHING.to_owned() } else { shown(output.bytes()) };
+        let error = error.section("its output", said);
+        match output.status() {
+            127 => error.likely_cause("the command is not on the user's PATH").next_step(format!(
+                "add its package to users.users.{}.packages or environment.systemPackages",
+                self.user
+            )),
+            126 => error.likely_cause("the file is there but can't be executed by this user"),
+            status if status > 128 && status < 193 => {
+                error.likely_cause(format!("it was ended by signal {}", status - 128))
+            }
+            _ => error,
+        }
+    }
+}
+
+/// How a command ended, as it is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Ran {
+    Done { status: i32, printed: Bytes, lost: usize },
+    Interrupted { printed: Bytes, lost: Option<Lost> },
+    LoggedOut { printed: Bytes },
+}
+
+/// The shell did not come back.
+#[derive(Serialize, Deserialize)]
+struct Lost {
+    summary: String,
+    report: String,
+}
+
+impl From<Ended> for Ran {
+    fn from(ended: Ended) -> Self {
+        let printed = |collector: Collector| Bytes(collector.into_bytes());
+        match ended {
+            Ended::Done(collector) => {
+                let (status, lost) = (collector.status().unwrap_or(-1), collector.lost());
+                Self::Done { status, printed: printed(collector), lost }
+            }
+            Ended::Interrupted { collector, regained } => {
+                let lost = regained.err();
+                let lost =
+                    lost.map(|lost| Lost { summary: lost.summary().to_owned(), report: lost.to_string() });
+                Self::Interrupted { printed: printed(collector), lost }
+            }
+            Ended::LoggedOut(collector) => Self::LoggedOut { printed: printed(collector) },
+        }
+    }
+}
+
+fn output(command: &str, status: i32, printed: Bytes, lost: usize) -> Result<Output> {
+    if lost > 0 {
+        return Err(Error::new(
+            ErrorKind::Other,
+            format!("`{}` printed {} bytes more than are kept of one command", shorten(command), lost),
+        )
+        .next_step("send its output to a file in the machine and look at the part that matters"));
+    }
+    Ok(Output::new(command, status, printed.0, Vec::new()))
+}
+
+/// The end of an output, as it may stand in a message.
+fn shown(bytes: &[u8]) -> String {
+    crate::console::shown(bytes, SHOWN_LINES)
+}

@@ -1,0 +1,212 @@
+//! A console in the hands of a person: its bytes as they come, their keys as they are typed.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use regex::bytes::Regex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::Result;
+use crate::console::{Console, Watch};
+use crate::machine::session::shell_line::INTERRUPT_KEY;
+use crate::machine::{Life, Line, Machine, session::shell};
+use crate::text::strip_escapes;
+
+/// Who has the console's lock for longer is in the middle of a command.
+const LOCK: Duration = Duration::from_millis(200);
+/// After a key that interrupts, for the prompt to be whole.
+const QUIET: Duration = Duration::from_millis(400);
+/// As much as nobody has taken yet is kept; what comes beyond is thrown away.
+const UNREAD: usize = 16 << 20;
+/// So much of the end is looked at for a prompt or a marker.
+const TAIL: usize = 256;
+
+/// The marker that stands at a command's end (see `frame`), whichever the command was.
+#[allow(clippy::expect_used)] // a constant, and a test compiles it
+static END: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\x1b_[0-9a-f]{10} E -?\d+ [0-9.]*\x1b\\").expect("a constant pattern"));
+/// The end of a shell's prompt.
+#[allow(clippy::expect_used)] // a constant, and a test compiles it
+static PROMPT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[$#%>❯»λ➜] ?$").expect("a constant pattern"));
+
+/// What the other end of a console does when a person gets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Standing {
+    /// It waits at a login prompt, or nobody knows.
+    AsItIs,
+    /// A shell serves commands, and waits for one.
+    Serving,
+    /// A shell serves commands, and is in the middle of one.
+    Busy,
+}
+
+/// A machine's console as bytes, from [`Machine::raw_console`].
+///
+/// Nothing is taken out of what comes: a guest can send whatever a terminal acts on.
+#[derive(Debug)]
+pub struct RawConsole {
+    console: Console,
+    chunks: mpsc::UnboundedReceiver<Vec<u8>>,
+    unread: Arc<AtomicUsize>,
+    reader: JoinHandle<()>,
+    giving: Giving,
+    /// The end of what came, while a command is waited for.
+    tail: Vec<u8>,
+    /// Something came that was not looked at for a prompt yet.
+    fresh: bool,
+}
+
+/// How far the shell is given to the person: it has been serving this library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Giving {
+    /// It is theirs.
+    Given,
+    /// A command is under way; when it ends the loop that serves has to be ended.
+    AfterCommand,
+    /// The same, and the person has interrupted it.
+    Interrupted,
+}
+
+impl Machine {
+    /// The console as bytes, for a person who is to work on it. A session that is open there is theirs from now on: they
+    /// see the shell's own prompt. A command that is running goes on. The session serves commands again when the next one
+    /// is asked of it, once this is dropped.
+    pub async fn raw_console(&self) -> RawConsole {
+        let life = self.life();
+        let standing = life.standing(true).await;
+        RawConsole::open(life.console.clone(), standing).await
+    }
+}
+
+impl Life {
+    /// What the console's other end does. `take` has the session find its shell anew before its next command.
+    pub(crate) async fn standing(&self, take: bool) -> Standing {
+        let Ok(mut line) = tokio::time::timeout(LOCK, self.line.lock()).await else { return Standing::Busy };
+        line.settle().await;
+        let Line::Shell(shell) = &mut *line else { return Standing::AsItIs };
+        let standing = if shell.is_busy() { Standing::Busy } else { Standing::Serving };
+        if take {
+            shell.is_taken();
+        }
+        standing
+    }
+}
+
+impl RawConsole {
+    /// Takes what comes on `console` from now on.
+    pub(crate) async fn open(console: Console, standing: Standing) -> Self {
+        // A panic is something to look at, and no reason to look away. `Boot` forgets one that was met before.
+        console.set_watch(Watch::Boot);
+        console.set_watch(Watch::Off);
+        console.skip();
+        let (sender, chunks) = mpsc::unbounded_channel();
+        let unread = Arc::<AtomicUsize>::default();
+        let (waiting, tapped) = (Arc::clone(&unread), console.clone());
+        let reader = tokio::spawn(async move {
+            let take = move |chunk: &[u8]| {
+                if waiting.load(Ordering::Relaxed) < UNREAD {
+                    waiting.fetch_add(chunk.len(), Ordering::Relaxed);
+                    // Nobody may be reading any more.
+                    let _ = sender.send(chunk.to_vec());
+                }
+                ControlFlow::Continue(())
+            };
+            let _ = tapped.tap(Duration::MAX, take).await;
+        });
+        let giving = match standing {
+            Standing::Busy => Giving::AfterCommand,
+            Standing::AsItIs | Standing::Serving => Giving::Given,
+        };
+        let raw = Self { console, chunks, unread, reader, giving, tail: Vec::new(), fresh: false };
+        if standing == Standing::Serving {
+            // Let the tap begin, which is to have the prompt.
+            tokio::task::yield_now().await;
+            let _ = raw.console.send(shell::QUIT).await;
+        }
+        raw
+    }
+
+    /// What comes next; `None` when the machine is off. Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let chunk = if self.giving == Giving::Interrupted && self.fresh {
+                match tokio::time::timeout(QUIET, self.chunks.recv()).await {
+                    Ok(chunk) => chunk?,
+                    Err(_) => {
+                        self.after_interrupt().await;
+                        continue;
+                    }
+                }
+            } else {
+                self.chunks.recv().await?
+            };
+            self.unread.fetch_sub(chunk.len(), Ordering::Relaxed);
+            if self.giving != Giving::Given {
+                self.fresh = true;
+                self.look_at(&chunk).await;
+            }
+            return Some(chunk);
+        }
+    }
+
+    /// Types `keys`.
+    ///
+    /// # Errors
+    /// Those of [`Console::send`].
+    pub async fn send(&mut self, keys: &[u8]) -> Result {
+        if self.giving == Giving::AfterCommand && keys.contains(&INTERRUPT_KEY[0]) {
+            self.giving = Giving::Interrupted;
+        }
+        self.console.send(keys).await
+    }
+
+    /// At a command's end the loop that serves is ended, so that the shell's prompt comes.
+    async fn look_at(&mut self, chunk: &[u8]) {
+        self.tail.extend_from_slice(chunk);
+        let ended = END.is_match(&self.tail);
+        let excess = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..excess);
+        if ended {
+            self.giving = Giving::Given;
+            let _ = self.console.send(shell::QUIT).await;
+        }
+    }
+
+    /// Shells whose command is interrupted leave the loop by themselves; the terminal's echo is still off then.
+    async fn after_interrupt(&mut self) {
+        let text = strip_escapes(&self.tail);
+        if PROMPT.is_match(&text) {
+            self.giving = Giving::Given;
+            let _ = self.console.send(shell::ECHO_AGAIN).await;
+        }
+        // Otherwise it may still come: a guest can be slow.
+        self.fresh = false;
+    }
+}
+
+impl Drop for RawConsole {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.console.set_watch(Watch::Session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commands_end_and_a_prompt_are_known() {
+        assert!(END.is_match(b"text\x1b_0123456789 E 0 123.45\x1b\\"));
+        assert!(!END.is_match(b"text\x1b_0123456789 S\x1b\\"));
+        let prompt = b"^C\r\n\x1b[1;32m[\x1b]0;alice@nixos: ~\x07alice@nixos:~]$\x1b[0m ";
+        assert!(PROMPT.is_match(&strip_escapes(prompt)));
+        assert!(!PROMPT.is_match(b"counting: 17"));
+    }
+}

@@ -1,0 +1,597 @@
+//! The console while a user's shell serves commands on it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::console::{Console, Pattern};
+use crate::machine::Life;
+use crate::machine::checks::kernel_clock::KernelClock;
+use crate::machine::command_text::shorten;
+use crate::machine::language::Language;
+use crate::machine::session::command::Collector;
+use crate::machine::session::frame::Nonce;
+use crate::machine::session::phases::login_prompt;
+use crate::machine::session::shell;
+use crate::mutex::lock;
+use crate::{ErrorKind, Result};
+
+/// For the shell to answer what was typed, on a fast host.
+const ANSWER: Duration = Duration::from_secs(5);
+/// After ^C, for a command to say its last words and end in good order, on a fast host.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+/// For a signal to have emptied the terminal's input, on a fast host.
+const KEY_TAKES_EFFECT: Duration = Duration::from_millis(20);
+/// For the shell to come back after a key, before a stronger one is tried, on a fast host.
+const ANSWER_TO_KEY: Duration = Duration::from_millis(500);
+/// After so much silence behind a login prompt the session is over, on a fast host.
+const BACK_AT_LOGIN: Duration = Duration::from_millis(400);
+/// ^C.
+pub(crate) const INTERRUPT_KEY: &[u8] = b"\x03";
+/// ^D: the end of what is typed.
+const END_KEY: &[u8] = b"\x04";
+/// A command that arrives damaged is sent again so often.
+const SENDS: usize = 3;
+/// So many shells that a command started (`bash`, `sudo -i`) are ended to get back to the session's.
+const INNER_SHELLS: usize = 1;
+
+/// A shell on the console, and what is needed to drive it.
+#[derive(Debug)]
+pub(crate) struct ShellLine {
+    id: u64,
+    user: String,
+    password: Secret,
+    language: Language,
+    /// Its process and the user it runs as, in the kernel's words; empty when they are not known.
+    process: String,
+    /// The guest's uptime, and when it was so.
+    uptime: (f64, Instant),
+    /// A command is under way, or was when the future that drove it was dropped.
+    busy: bool,
+    /// A command whose end nobody has waited for yet.
+    unfinished: Option<Unfinished>,
+}
+
+/// A command that ends by itself; what it prints is taken from the console meanwhile.
+#[derive(Debug)]
+struct Unfinished {
+    running: Running,
+    taking: tokio::task::JoinHandle<()>,
+}
+
+/// Whoever has the console next gets what comes on it.
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.taking.abort();
+    }
+}
+
+/// What came first.
+pub(crate) enum Until<T> {
+    /// What was waited for. The command goes on.
+    Then(T),
+    /// The end of the command.
+    Ended(Box<Ended>),
+}
+
+/// A password, which no `{:?}` shows.
+#[derive(Clone)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The password, to be typed.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("****")
+    }
+}
+
+/// A shell that waits for commands, as it stands in a template. The password is there for sudo.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct SavedShell {
+    user: String,
+    password: String,
+    language: Language,
+    process: String,
+    /// The guest's; `None` when it is not known.
+    uptime: Option<f64>,
+}
+
+impl SavedShell {
+    pub(crate) fn password(&self) -> &str {
+        &self.password
+    }
+}
+
+impl std::fmt::Debug for SavedShell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SavedShell").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// How a command on the console ended.
+pub(crate) enum Ended {
+    /// By itself.
+    Done(Collector),
+    /// At its limit; what it had printed, and whether the shell serves commands again.
+    Interrupted { collector: Collector, regained: Result },
+    /// With the session: the login prompt is back, or another shell is on the console.
+    LoggedOut(Collector),
+}
+
+/// Which shell answers, when one is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answering {
+    /// The one whose user was checked at login.
+    Own,
+    /// Another one, of whose user nothing is known: this one has ended. It waits at its prompt.
+    Another,
+}
+
+/// A command that is being collected from the console.
+#[derive(Clone)]
+struct Running(Arc<Mutex<Collector>>);
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Running")
+    }
+}
+
+impl Running {
+    fn new(user: &str, since: f64, clock: KernelClock) -> Self {
+        Self(Arc::new(Mutex::new(Collector::new(Nonce::new(), user, since, clock))))
+    }
+
+    fn collector(&self) -> MutexGuard<'_, Collector> {
+        lock(&self.0)
+    }
+
+    /// Collects until the command starts, asks or ends.
+    async fn progress(&self, console: &Console, limit: Duration) -> Result {
+        let collector = Arc::clone(&self.0);
+        console.tap(limit, move |chunk| lock(&collector).push(chunk)).await
+    }
+
+    /// Collects until the command ends, at most until then.
+    async fn to_end(&self, console: &Console, deadline: Instant) {
+        while self.collector().status().is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.progress(console, left).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn finish(self) -> Collector {
+        std::mem::replace(
+            &mut *self.collector(),
+            Collector::new(Nonce::new(), "", 0.0, KernelClock::default()),
+        )
+    }
+}
+
+impl ShellLine {
+    /// Makes the shell, which has answered a probe, serve commands.
+    pub(crate) async fn start(life: &Life, user: &str, password: &str, language: Language) -> Result<Self> {
+        let mut shell = Self {
+            id: new_id(),
+            user: user.to_owned(),
+            password: Secret::new(password),
+            language,
+            process: String::new(),
+            uptime: (f64::NAN, Instant::now()),
+            busy: false,
+            unfinished: None,
+        };
+        shell.process = shell.serve(life).await?;
+        Ok(shell)
+    }
+
+    /// As a template has it.
+    pub(crate) fn saved(&self) -> SavedShell {
+        SavedShell {
+            user: self.user.clone(),
+            password: self.password.reveal().to_owned(),
+            language: self.language,
+            process: self.process.clone(),
+            uptime: Some(self.uptime_now()).filter(|uptime| uptime.is_finite()),
+        }
+    }
+
+    /// In a guest that goes on now.
+    pub(crate) fn resume(saved: SavedShell) -> Self {
+        let SavedShell { user, password, language, process, uptime } = saved;
+        let uptime = (uptime.unwrap_or(f64::NAN), Instant::now());
+        Self {
+            id: new_id(),
+            user,
+            password: Secret(password),
+            language,
+            process,
+            uptime,
+            busy: false,
+            unfinished: None,
+        }
+    }
+
+    /// The shell of a record.
+    pub(crate) fn replayed(user: &str, language: Language) -> Self {
+        let (user, password, process) = (user.to_owned(), Secret::new(""), String::new());
+        let uptime = (f64::NAN, Instant::now());
+        Self { id: new_id(), user, password, language, process, uptime, busy: false, unfinished: None }
+    }
+
+    /// Who has logged in has this one.
+    pub(crate) fn password(&self) -> &str {
+        self.password.reveal()
+    }
+
+    /// What it speaks.
+    pub(crate) fn language(&self) -> Language {
+        self.language
+    }
+
+    /// Whether a command is under way, or was broken off.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Somebody else has the terminal from now on: before the next command the shell is looked for again.
+    pub(crate) fn is_taken(&mut self) {
+        self.busy = true;
+    }
+
+    /// Tells sessions apart.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The guest's uptime by the host's clock; NaN when nothing is known of it.
+    fn uptime_now(&self) -> f64 {
+        let (uptime, then) = self.uptime;
+        uptime + then.elapsed().as_secs_f64()
+    }
+
+    /// A command of which nothing is known yet.
+    fn at_no_time(&self) -> Running {
+        Running::new(&self.user, f64::NAN, KernelClock::default())
+    }
+
+    /// Types the serving loop at a prompt; gives the process that runs it.
+    async fn serve(&mut self, life: &Life) -> Result<String> {
+        let running = self.at_no_time();
+        let line = shell::serve(self.language, running.collector().nonce());
+        life.console.send_line(&line).await?;
+        running.progress(&life.console, life.limit(ANSWER)).await.map_err(|error| match error.kind() {
+            ErrorKind::Timeout => life
+                .session_ended("start of a session", "the shell did not take the line that makes it serve commands")
+                .likely_cause("its start-up files redefine `read`, `printf` or `stty`, or another program has the terminal"),
+            _ => error,
+        })?;
+        self.note_uptime(&running.collector());
+        let process = running.collector().shell().to_owned();
+        Ok(process)
+    }
+
+    fn note_uptime(&mut self, collector: &Collector) {
+        self.uptime = (collector.uptime(), Instant::now());
+    }
+
+    /// Runs `command`; its end comes within `limit`, or it is interrupted.
+    pub(crate) async fn run(&mut self, life: &Life, command: &str, limit: Duration) -> Result<Ended> {
+        match self.run_until(life, command, limit, std::future::pending::<std::convert::Infallible>()).await?
+        {
+            Until::Ended(ended) => Ok(*ended),
+            Until::Then(never) => match never {},
+        }
+    }
+
+    /// [`ShellLine::run`], unless `then` comes first: the command goes on, and ends by itself soon. Whatever is done next
+    /// on the console waits for that.
+    pub(crate) async fn run_until<T>(
+        &mut self,
+        life: &Life,
+        command: &str,
+        limit: Duration,
+        then: impl Future<Output = T>,
+    ) -> Result<Until<T>> {
+        let deadline = Instant::now() + limit;
+        if tokio::time::timeout_at(deadline, self.settle()).await.is_err() {
+            let collector = self.at_no_time().finish();
+            return Ok(Until::Ended(Box::new(Ended::Interrupted { collector, regained: Ok(()) })));
+        }
+        let mut running = None;
+        tokio::select! {
+            biased;
+            then = then => {
+                if let Some(running) = running {
+                    self.goes_on(life, running, deadline);
+                }
+                Ok(Until::Then(then))
+            }
+            ended = self.run_to_end(life, command, deadline, &mut running) => Ok(Until::Ended(Box::new(ended?))),
+        }
+    }
+
+    /// The command is looked after by somebody else from now on.
+    fn goes_on(&mut self, life: &Life, running: Running, deadline: Instant) {
+        let (console, taken) = (life.console.clone(), running.clone());
+        let taking = tokio::spawn(async move { taken.to_end(&console, deadline).await });
+        self.unfinished = Some(Unfinished { running, taking });
+    }
+
+    /// Waits for the end of a command that ends by itself.
+    pub(crate) async fn settle(&mut self) {
+        let Some(Unfinished { taking, .. }) = &mut self.unfinished else { return };
+        // It ends at its limit at the latest.
+        let _ = taking.await;
+        if let Some(unfinished) = self.unfinished.take()
+            && unfinished.running.collector().status().is_some()
+        {
+            self.busy = false;
+            self.note_uptime(&unfinished.running.collector());
+        }
+    }
+
+    /// Runs `command`, which is `running` once it was typed.
+    async fn run_to_end(
+        &mut self,
+        life: &Life,
+        command: &str,
+        deadline: Instant,
+        running: &mut Option<Running>,
+    ) -> Result<Ended> {
+        let begun = tokio::time::timeout_at(deadline, self.begin_at_prompt(life, command)).await;
+        let begun = match begun {
+            Ok(begun) => begun?,
+            Err(_) => {
+                self.busy = true;
+                return self.interrupt(life, self.at_no_time()).await;
+            }
+        };
+        let Some(begun) = begun else {
+            return Ok(Ended::LoggedOut(self.at_no_time().finish()));
+        };
+        let running = running.insert(begun).clone();
+        let mut printed = 0;
+        loop {
+            // The end may have come in one chunk with the start.
+            let asks = {
+                let collector = running.collector();
+                if collector.status().is_some() {
+                    self.busy = false;
+                    self.note_uptime(&collector);
+                    drop(collector);
+                    return Ok(Ended::Done(running.finish()));
+                }
+                collector.sudo_asks()
+            };
+            if asks {
+                self.answer_sudo(life, &running).await?;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match running.progress(&life.console, life.limit(BACK_AT_LOGIN).min(left)).await {
+                Ok(()) => {}
+                Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
+                Err(_) if Instant::now() >= deadline => {
+                    return self.interrupt(life, running).await;
+                }
+                // Quiet for a while: a login prompt at the end means that the shell is gone.
+                Err(_) => {
+                    let collector = running.collector();
+                    if collector.printed() == printed && collector.ends_at_login() {
+                        drop(collector);
+                        return Ok(Ended::LoggedOut(running.finish()));
+                    }
+                    printed = collector.printed();
+                }
+            }
+        }
+    }
+
+    /// [`ShellLine::begin`], once nothing else has the terminal.
+    async fn begin_at_prompt(&mut self, life: &Life, command: &str) -> Result<Option<Running>> {
+        // The future of the last command was dropped while it ran, or somebody else had the terminal.
+        if self.busy && self.break_off(life).await? == Answering::Another {
+            return Ok(None);
+        }
+        self.busy = true;
+        self.begin(life, command).await
+    }
+
+    /// Types `command` until it has started; `None` when the shell is no more.
+    async fn begin(&mut self, life: &Life, command: &str) -> Result<Option<Running>> {
+        for _ in 0..SENDS {
+            let running = Running::new(&self.user, self.uptime_now(), life.channels.kernel().clock());
+            match self.send_command(life, command, &running).await {
+                Ok(()) if running.collector().damaged() => {}
+                Ok(()) => return Ok(Some(running)),
+                // Nothing was started: the loop is gone (a `break`, TMOUT) or input was lost.
+                Err(error) if error.kind() == ErrorKind::Timeout => {
+                    drop(running);
+                    if self.break_off(life).await? == Answering::Another {
+                        return Ok(None);
+                    }
+                    self.busy = true;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(life.session_ended(
+            &format!("run `{}`", shorten(command)),
+            "the command did not reach the shell as it was typed",
+        ))
+    }
+
+    /// Returns when the command has started or arrived damaged.
+    async fn send_command(&self, life: &Life, command: &str, running: &Running) -> Result {
+        let batches = shell::type_command(command, running.collector().nonce());
+        let last = batches.len() - 1;
+        for (at, batch) in batches.iter().enumerate() {
+            life.console.send(batch).await?;
+            loop {
+                {
+                    let collector = running.collector();
+                    let begun = collector.started() || collector.damaged() || collector.status().is_some();
+                    if begun || (at < last && collector.taken() > at) {
+                        break;
+                    }
+                }
+                running.progress(&life.console, life.limit(ANSWER)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// sudo asks once for each command; when it asks again it did not take the password. The end of its input makes it
+    /// give up in good order, where ^C would end the loop that serves, too.
+    async fn answer_sudo(&self, life: &Life, running: &Running) -> Result {
+        let taken = running.collector().answer_sudo();
+        if !taken {
+            return life.console.send(END_KEY).await;
+        }
+        life.console.send_secret(self.password.reveal()).await
+    }
+
+    /// Interrupts what runs, and collects what it still prints.
+    async fn interrupt(&mut self, life: &Life, running: Running) -> Result<Ended> {
+        life.console.send(INTERRUPT_KEY).await?;
+        // A command that takes ^C in good order prints its last words, and the loop its marker.
+        let deadline = Instant::now() + life.limit(LAST_WORDS);
+        while running.collector().status().is_none() {
+            match running.progress(&life.console, deadline.saturating_duration_since(Instant::now())).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Timeout => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let collector = running.finish();
+        if collector.status().is_some() {
+            self.busy = false;
+            return Ok(Ended::Interrupted { collector, regained: Ok(()) });
+        }
+        Ok(match self.regain(life).await {
+            Ok(Answering::Own) => Ended::Interrupted { collector, regained: Ok(()) },
+            Ok(Answering::Another) => Ended::LoggedOut(collector),
+            Err(lost) => Ended::Interrupted { collector, regained: Err(lost) },
+        })
+    }
+
+    /// Interrupts whatever has the terminal, of which nothing is known.
+    async fn break_off(&mut self, life: &Life) -> Result<Answering> {
+        life.console.send(INTERRUPT_KEY).await?;
+        self.regain(life).await
+    }
+
+    /// Gets the shell to serve again, by ever stronger keys: ^C, ^\, ^Z and a kill of what it stopped. A shell
+    /// that answers may be another one: the command started it, or the console logged somebody in by itself.
+    async fn regain(&mut self, life: &Life) -> Result<Answering> {
+        let wait = life.limit(ANSWER_TO_KEY);
+        let mut inner = 0;
+        let mut keys = [b"".as_slice(), INTERRUPT_KEY, b"\x1c", b"\x1a"].into_iter();
+        let mut key = keys.next();
+        while let Some(pressed) = key {
+            life.console.send(pressed).await?;
+            let nonce = Nonce::new();
+            // The loop may still be there, or a line editor with something on its line (^U empties it).
+            let mut question = [shell::QUIT, b"\x15", shell::probe(&nonce).as_bytes(), b"\r"].concat();
+            if pressed == b"\x1a" {
+                question.extend_from_slice(b" kill -KILL %%\r");
+            }
+            // A terminal that is told of a signal forgets what was typed; so the question comes after.
+            tokio::time::sleep(life.limit(KEY_TAKES_EFFECT)).await;
+            life.console.send(&question).await?;
+            match life.console.expect(Pattern::regex(&shell::alive(&nonce))?, wait).await {
+                Ok(_) if self.serve(life).await? == self.process => {
+                    self.busy = false;
+                    return Ok(Answering::Own);
+                }
+                Ok(_) if inner == INNER_SHELLS => {
+                    life.console.send(shell::QUIT).await?;
+                    return Ok(Answering::Another);
+                }
+                Ok(_) => {
+                    inner += 1;
+                    life.console.send(&[shell::QUIT, b" exit\r"].concat()).await?;
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Timeout => key = keys.next(),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(life
+            .session_ended("interrupt of a command", "the shell did not come back")
+            .likely_cause("the command ignores ^C, ^\\ and ^Z, or has put the terminal into raw mode"))
+    }
+
+    /// Ends the shell and waits for the login prompt, or for the shell of whom the console logs in by itself.
+    pub(crate) async fn leave(&mut self, life: &Life) -> Result {
+        self.settle().await;
+        if self.busy && self.break_off(life).await? == Answering::Another {
+            return Ok(());
+        }
+        self.end_loop(life).await?;
+        let prompt = login_prompt()?;
+        // A shell with stopped jobs warns at the first `exit`.
+        for _ in 0..2 {
+            life.console.send_line(" exit").await?;
+            match life.console.expect(prompt.clone(), life.limit(ANSWER)).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Timeout => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // A console can log somebody in without a word.
+        if self.break_off(life).await? == Answering::Another {
+            return Ok(());
+        }
+        Err(life.failure(ErrorKind::Timeout, format!("the shell of {} does not end at `exit`", self.user)))
+    }
+
+    /// Ends the shell, and leaves it to others to see what comes then.
+    pub(crate) async fn exit(&self, life: &Life) -> Result {
+        self.end_loop(life).await?;
+        life.console.send_line(" exit").await
+    }
+
+    /// The shell is at its own prompt again.
+    pub(crate) async fn end_loop(&self, life: &Life) -> Result {
+        life.console.send(shell::QUIT).await
+    }
+
+    /// What a short command prints, which starts nothing that asks and prints nothing that looks like a line of the kernel's;
+    /// `None` when it fails.
+    pub(crate) async fn ask(&mut self, life: &Life, command: &str) -> Result<Option<String>> {
+        // Long enough to be typed again where it was lost.
+        match self.run(life, command, life.limit(ANSWER) * 2).await? {
+            Ended::Done(collector) if collector.status() == Some(0) => {
+                Ok(Some(String::from_utf8_lossy(&collector.into_answer()).trim_end().to_owned()))
+            }
+            Ended::Done(_) => Ok(None),
+            Ended::Interrupted { regained, .. } => regained.map(|()| None),
+            Ended::LoggedOut(_) => Err(life.session_ended(command, "the shell ended")),
+        }
+    }
+}
+
+fn new_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
