@@ -106,6 +106,15 @@ bench *options:
 bench-first-run commit="HEAD~1":
     benches/first-run.sh {{ quote(commit) }}
 
+# Checks that the oldest Rust that Cargo.toml allows (rust-version) compiles everything; rustup gets it if it is missing.
+msrv:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    oldest=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    rustup run "$oldest" cargo --version || rustup toolchain install --profile minimal --no-self-update "$oldest"
+    # Another compiler would have cargo compile everything again, and once more afterwards.
+    CARGO_TARGET_DIR=target/msrv rustup run "$oldest" cargo check --workspace --all-features
+
 # Formats the code.
 fmt:
     cargo fmt --all
