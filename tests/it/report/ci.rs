@@ -1,4 +1,5 @@
-//! The workflows in examples/ci: they are what GitHub and GitLab read, and every command in them is one.
+//! The workflows in examples/ci, and that of this repository: they are what GitHub and GitLab read, and every command in them is
+//! one.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +7,7 @@ use std::process::Command;
 use yaml_rust2::{Yaml, YamlLoader};
 
 fn load(name: &str) -> Yaml {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ci").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     let text = std::fs::read_to_string(path).unwrap();
     YamlLoader::load_from_str(&text).unwrap().remove(0)
 }
@@ -49,7 +50,7 @@ fn holds_for_other_runners(paths: &[String]) {
 
 #[test]
 fn githubs_workflow_is_sound() {
-    let workflow = load("github.yml");
+    let workflow = load("examples/ci/github.yml");
     let steps = workflow["jobs"]["scenarios"]["steps"].as_vec().unwrap();
     let commands: Vec<String> = steps.iter().flat_map(|step| lines(&step["run"])).collect();
     assert!(commands.len() >= 6, "{commands:?}");
@@ -73,7 +74,7 @@ fn githubs_workflow_is_sound() {
 
 #[test]
 fn gitlabs_pipeline_is_sound() {
-    let job = &load("gitlab.yml")["scenarios"];
+    let job = &load("examples/ci/gitlab.yml")["scenarios"];
     let commands = [lines(&job["before_script"]), lines(&job["script"])].concat();
     assert_eq!(commands.len(), 4);
     commands.iter().for_each(|line| check(line));
@@ -81,4 +82,32 @@ fn gitlabs_pipeline_is_sound() {
     assert!(commands[3].contains("junit=junit.xml"));
     assert_eq!(job["variables"]["NIXVM_ACCELERATOR"].as_str(), Some("kvm"));
     holds_for_other_runners(&lines(&job["cache"]["paths"]));
+}
+
+#[test]
+fn the_workflow_of_this_repository_pins_its_actions_and_runs_recipes() {
+    let workflow = load(".github/workflows/ci.yml");
+    let recipes = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("justfile")).unwrap();
+    let is_recipe = |name: &str| recipes.lines().any(|line| line.split([' ', ':']).next() == Some(name));
+    let (mut actions, mut commands) = (Vec::new(), Vec::new());
+    for job in workflow["jobs"].as_hash().unwrap().values() {
+        assert!(job["timeout-minutes"].as_i64().is_some(), "{job:?}");
+        for step in job["steps"].as_vec().unwrap() {
+            actions.extend(step["uses"].as_str());
+            commands.extend(lines(&step["run"]));
+        }
+    }
+    for action in &actions {
+        let (_, commit) = action.split_once('@').unwrap();
+        // A tag can be moved to another commit.
+        assert!(commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()), "{action}");
+    }
+    for command in &commands {
+        assert!(command.strip_prefix("./just ").is_some_and(is_recipe), "{command}");
+    }
+    assert!(commands.iter().any(|command| command == "./just ci"), "{commands:?}");
+    assert!(
+        actions.iter().any(|action| action.starts_with("EmbarkStudios/cargo-deny-action@")),
+        "{actions:?}"
+    );
 }
