@@ -14,6 +14,7 @@ mod build;
 mod channel_guest;
 mod cli;
 mod console_table;
+mod documents;
 mod fake_boots;
 mod first_run;
 mod flake;
