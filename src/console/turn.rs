@@ -87,7 +87,7 @@ impl Vigil<'_> {
             match look {
                 Look::Ready(found) => return Ok(found),
                 Look::Failed(error) => return Err(error),
-                Look::FailedInTheMiddleOfALine => return Err(self.fatal_in_a_moment(bell).await),
+                Look::FailedInTheMiddleOfALine => return self.fatal_in_a_moment(bell, &mut ready).await,
                 Look::NotYet { .. } => {}
             }
         }
@@ -130,17 +130,25 @@ impl Vigil<'_> {
     }
 
     /// The words of a panic are there but not the rest of their line, which says why.
-    async fn fatal_in_a_moment(&self, bell: &Notify) -> Error {
+    async fn fatal_in_a_moment<T>(
+        &self,
+        bell: &Notify,
+        ready: &mut impl FnMut(&mut Engine) -> Option<T>,
+    ) -> Result<T> {
         let until = Instant::now() + self.line.speed.scale(REST_OF_LINE);
         loop {
             let rang = timeout_at(until, bell.notified()).await.is_ok();
             let mut engine = self.line.engine();
+            // Where a chunk ends makes no difference: what stands in the line of the panic can be looked for.
+            if let Some(found) = ready(&mut engine) {
+                return Ok(found);
+            }
             let Some(fatal) = engine.fatal() else {
-                return self.report(&engine).timed_out(&engine);
+                return Err(self.report(&engine).timed_out(&engine));
             };
             if !rang || engine.line_at(fatal.at).1 {
                 engine.flush();
-                return self.report(&engine).fatal(&engine, fatal);
+                return Err(self.report(&engine).fatal(&engine, fatal));
             }
         }
     }

@@ -184,3 +184,23 @@ async fn the_log_has_what_may_be_the_beginning_of_a_secret() {
     console.expect("2\n", SOON).await.unwrap();
     assert_eq!(console.log().unwrap(), "the prey of a ****\n");
 }
+
+#[tokio::test]
+async fn what_stands_in_the_line_of_a_panic_is_found_wherever_a_chunk_ends() {
+    let line = "[    1.000000] Kernel panic - not syncing: sysrq triggered crash\r\n";
+    for cut in 1..line.len() {
+        let (console, mut guest) = console();
+        let pattern = Pattern::from("sysrq triggered crash");
+        let looking = console.find(pattern, None, Duration::from_secs(3600));
+        let speaking = async {
+            guest.says(&line[..cut]).await;
+            // Until it is seen, so that the rest is another chunk.
+            while console.log().unwrap().len() < line[..cut].trim_end_matches('\r').len() {
+                tokio::task::yield_now().await;
+            }
+            guest.says(&line[cut..]).await;
+        };
+        let (found, ()) = tokio::join!(looking, speaking);
+        assert!(found.is_ok(), "cut at {cut}: {}", found.unwrap_err());
+    }
+}
