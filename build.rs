@@ -3,6 +3,8 @@
 //!
 //! Where it can't be compiled the build goes on without it, and machines are served by the shell way.
 
+#![allow(clippy::disallowed_methods, reason = "a build script, which does not have `crate::environment`")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};

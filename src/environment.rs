@@ -1,26 +1,58 @@
-//! What the user's environment says. An empty variable is none, as the shells' own `${NAME:-…}` and the XDG base
-//! directories have it.
+//! The one place that reads the process's environment. An empty variable counts as unset, as in the shell's `${NAME:-…}`
+//! and in the specification of the XDG base directories.
+//!
+//! clippy.toml forbids the functions of `std::env` that read variables; this file alone may call them.
+
+#![allow(clippy::disallowed_methods, reason = "this is the place that the rule points to")]
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// The value of the variable `name`; `None` where it is not set, or empty.
+/// The value of the variable `name`; `None` where it is unset or empty.
 pub fn variable(name: &str) -> Option<OsString> {
-    said(std::env::var_os(name))
+    exact(name).filter(|value| !value.is_empty())
 }
 
-/// Whether the variable `name` is set to something, whatever that is.
-pub fn is_set(name: &str) -> bool {
-    variable(name).is_some()
+/// The value of the variable `name` as text; `None` where it is unset, empty or not UTF-8.
+pub fn text(name: &str) -> Option<String> {
+    variable(name)?.into_string().ok()
 }
 
-/// The path that the variable `name` is set to, as it stands there: it may be relative, and lead nowhere.
+/// The path in the variable `name`, unchanged: it may be relative, and it may not exist.
 pub fn path(name: &str) -> Option<PathBuf> {
     variable(name).map(PathBuf::from)
 }
 
-/// Where what users made stays between runs (records, the repl's history): `$XDG_STATE_HOME/nixvm-test`, else
-/// `~/.local/state/nixvm-test`. It may not be there. `None` where HOME is not set either.
+/// Whether the variable `name` has a value. The value does not matter: `0` counts.
+pub fn is_set(name: &str) -> bool {
+    variable(name).is_some()
+}
+
+/// The value of the variable `name` as another program gets it, which may tell an empty variable from an unset one.
+/// This is for cache keys, and for what is worked out as that program does it; all else calls [`variable`].
+pub fn exact(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// All variables that have a value, sorted by name.
+pub fn all() -> Vec<(OsString, OsString)> {
+    let mut all: Vec<_> = std::env::vars_os().filter(|(_, value)| !value.is_empty()).collect();
+    all.sort();
+    all
+}
+
+/// The folders of PATH, in its order. An empty entry is kept: programs take it for the current folder.
+pub fn path_folders() -> Vec<PathBuf> {
+    variable("PATH").iter().flat_map(std::env::split_paths).collect()
+}
+
+/// The folder for temporary files: `$TMPDIR`, else `/tmp`.
+pub fn temporary_folder() -> PathBuf {
+    path("TMPDIR").unwrap_or_else(|| "/tmp".into())
+}
+
+/// The folder for what users made and what outlives a run (records, the repl's history): `$XDG_STATE_HOME/nixvm-test`,
+/// else `~/.local/state/nixvm-test`. It may not exist. `None` where HOME is unset too.
 ///
 /// What can be made again is in the cache instead.
 pub fn state_folder() -> Option<PathBuf> {
@@ -32,19 +64,67 @@ fn state_folder_of(path: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     Some(path("XDG_STATE_HOME").or_else(home)?.join("nixvm-test"))
 }
 
-fn said(value: Option<OsString>) -> Option<OsString> {
-    value.filter(|value| !value.is_empty())
+/// Marks the process that [`with_variables`] starts.
+#[cfg(test)]
+const TEST_PROCESS: &str = "NIXVM_TEST_ENVIRONMENT";
+
+/// Starts the test `name` again in a process that has these variables too, where it has to pass; gives `true` in that
+/// process, where the test goes on. A process with threads can't set its own variables.
+#[cfg(test)]
+pub(crate) fn with_variables(name: &str, variables: &[(&str, &[u8])]) -> bool {
+    use std::os::unix::ffi::OsStrExt as _;
+    if exact(TEST_PROCESS).is_some() {
+        return true;
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name]).env(TEST_PROCESS, "");
+    command.envs(variables.iter().map(|(name, value)| (name, std::ffi::OsStr::from_bytes(value))));
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    false
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
 
     #[test]
-    fn an_empty_variable_is_none() {
-        assert_eq!(said(Some("".into())), None);
-        assert_eq!(said(Some("0".into())), Some("0".into()));
-        assert_eq!(said(None), None);
+    fn an_empty_variable_counts_as_unset() {
+        let variables: [(&str, &[u8]); 4] = [("EMPTY", b""), ("ZERO", b"0"), ("PATH", b""), ("TMPDIR", b"")];
+        if !with_variables("environment::tests::an_empty_variable_counts_as_unset", &variables) {
+            return;
+        }
+        assert_eq!((variable("EMPTY"), text("EMPTY"), path("EMPTY")), (None, None, None));
+        assert_eq!((is_set("EMPTY"), is_set("ZERO"), is_set("NO_SUCH_VARIABLE")), (false, true, false));
+        assert_eq!(exact("EMPTY"), Some(OsString::new()));
+        assert_eq!(exact("NO_SUCH_VARIABLE"), None);
+        assert_eq!(text("ZERO").as_deref(), Some("0"));
+        let all = all();
+        assert!(all.contains(&("ZERO".into(), "0".into())));
+        assert!(all.iter().all(|(name, _)| name != "EMPTY" && name != TEST_PROCESS), "{all:?}");
+        assert_eq!(path_folders(), Vec::<PathBuf>::new());
+        assert_eq!(temporary_folder(), PathBuf::from("/tmp"));
+    }
+
+    #[test]
+    fn a_value_that_is_not_text_is_still_a_path() {
+        let variables: [(&str, &[u8]); 2] = [("ODD", b"/a\xff"), ("PATH", b"/a:/b\xff")];
+        if !with_variables("environment::tests::a_value_that_is_not_text_is_still_a_path", &variables) {
+            return;
+        }
+        let odd = OsStr::from_bytes(b"/a\xff");
+        assert_eq!((text("ODD"), path("ODD")), (None, Some(odd.into())));
+        assert!(is_set("ODD"));
+        assert!(all().contains(&("ODD".into(), odd.into())));
+        assert_eq!(path_folders(), [PathBuf::from("/a"), OsStr::from_bytes(b"/b\xff").into()]);
     }
 
     #[test]

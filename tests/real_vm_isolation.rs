@@ -5,6 +5,7 @@
 //! This binary is the suite too, when it is started with the variable below: so it has a `main` of its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test, though with a `main` of its own
+#![allow(clippy::disallowed_methods, reason = "a test reads a variable that it sets itself")]
 
 #[path = "../scenarios/wrecks.rs"]
 mod wrecks;

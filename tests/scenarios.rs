@@ -2,5 +2,6 @@
 //! `cargo test --test scenarios -- login`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a scenario is a test
+#![allow(clippy::disallowed_methods, reason = "scenarios have no `crate::environment`")]
 
 nixvm_test::scenarios!("../scenarios");

@@ -10,6 +10,8 @@
 //!
 //! `--opening` needs no sources. To compare two commits, run it in turn with the bench of the other one.
 
+#![allow(clippy::disallowed_methods, reason = "another crate, to which `crate::environment` is private")]
+
 #[path = "../measuring/mod.rs"]
 mod measuring;
 

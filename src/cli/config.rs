@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::environment::variable;
 use crate::settings::{FILE_NAME, Layers, TABLE, VARIABLES, reference};
-use crate::{Result, nearest, report};
+use crate::{Result, environment, nearest, report};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -64,7 +63,7 @@ fn as_lines(layers: &Layers) -> String {
     for (left, right) in rows {
         text.push_str(&format!("{left:width$}  # {right}\n", width = width.unwrap_or_default()));
     }
-    let set = VARIABLES.iter().filter_map(|(name, _)| Some((name, variable(name)?)));
+    let set = VARIABLES.iter().filter_map(|(name, _)| Some((name, environment::variable(name)?)));
     for (name, value) in set {
         text.push_str(&format!("# {name}={}\n", value.display()));
     }
@@ -82,7 +81,7 @@ fn unknown_variables() -> Vec<(String, Option<&'static str>)> {
         TABLE.iter().map(|one| one.variable).chain(VARIABLES.iter().map(|(name, _)| *name)).collect();
     // What they begin with says nothing about how alike they are.
     let ends = || known.iter().filter_map(|name| name.strip_prefix(OURS));
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let names = environment::all().into_iter().filter_map(|(name, _)| name.into_string().ok());
     let unknown = names.filter(|name| !known.contains(&name.as_str())).filter_map(|name| {
         let near = nearest(name.strip_prefix(OURS)?, ends());
         let near = known.iter().copied().find(|name| name.strip_prefix(OURS) == near && near.is_some());

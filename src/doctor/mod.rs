@@ -11,7 +11,7 @@ use std::io::IsTerminal as _;
 use serde::Serialize;
 
 use crate::Events;
-use crate::environment::is_set;
+use crate::environment::{is_set, text};
 use crate::settings::Settings;
 
 pub use kvm::{Kvm, Tried, try_kvm};
@@ -86,7 +86,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
 
 /// Where what is shown goes.
 fn terminal() -> Finding {
-    let term = std::env::var("TERM").unwrap_or_default();
+    let term = text("TERM").unwrap_or_default();
     let found = match () {
         () if !std::io::stderr().is_terminal() => "none: a run is shown as plain lines".to_owned(),
         () if is_set("CI") => "one, but CI is set: a run is shown as plain lines".to_owned(),

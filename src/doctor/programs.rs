@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::{Finding, State};
+use crate::environment::text;
 use crate::nix::Source;
 use crate::nix::host::{missing, needs_of_the_stand_in, search_path};
 use crate::packages::{CC, Distribution, NIX, NIX_BUILD, Program, QEMU, QEMU_IMG, TESSERACT};
@@ -102,7 +103,7 @@ pub(super) fn stand_in() -> Finding {
 }
 
 pub(super) async fn cargo() -> Finding {
-    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let program = text("CARGO").unwrap_or_else(|| "cargo".to_owned());
     match says(&program, &["--version"]).await {
         Some(said) => Finding::ok("cargo", first_line(&said)),
         None => {
@@ -113,7 +114,7 @@ pub(super) async fn cargo() -> Finding {
 }
 
 pub(super) async fn rustc() -> Finding {
-    let program = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    let program = text("RUSTC").unwrap_or_else(|| "rustc".to_owned());
     let Some(said) = says(&program, &["--version"]).await else {
         return Finding::new("rustc", State::Missing, "there is no Rust compiler", rust());
     };

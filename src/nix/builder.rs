@@ -20,7 +20,7 @@ use super::shown::Shown;
 use super::source::{FlakeVm, Source};
 use super::store::Store;
 use super::{commands, diagnosis, host};
-use crate::{Error, ErrorKind, Event, Events, Result, cache, digest};
+use crate::{Error, ErrorKind, Event, Events, Result, cache, digest, environment};
 
 /// Builds VMs. Clones share what was built: the same source is built once, however many scenarios
 /// ask for it and on however many threads, and a failure is told to all of them.
@@ -268,7 +268,7 @@ impl Default for Builder {
 fn identity(nixpkgs: &Nixpkgs) -> Vec<u8> {
     match nixpkgs.search_path() {
         Some(value) => value.into_bytes(),
-        None => std::env::var_os("NIX_PATH").unwrap_or_default().into_encoded_bytes(),
+        None => environment::variable("NIX_PATH").unwrap_or_default().into_encoded_bytes(),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::BuiltVm;
 use crate::packages::{
     Distribution, MKE2FS, MMDEBSTRAP, NEWUIDMAP, NIX, NIX_BUILD, PYTHON, Program, QEMU, QEMU_IMG,
 };
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, environment};
 
 /// What puts Debian packages together to a VM; real NixOS brings its own tools.
 const STAND_IN: [Program; 5] = [MMDEBSTRAP, MKE2FS, PYTHON, QEMU, QEMU_IMG];
@@ -89,8 +89,7 @@ fn advice(missing: &[Program], distribution: Distribution, root: bool) -> String
 
 /// The folders of PATH, and those where Debian keeps mke2fs, which are not on a user's path there.
 pub(crate) fn search_path() -> Vec<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect()
+    environment::path_folders().into_iter().chain(["/usr/sbin".into(), "/sbin".into()]).collect()
 }
 
 fn runs(file: &Path) -> bool {

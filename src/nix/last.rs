@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::source::Source;
 use crate::BuiltVm;
-use crate::digest;
+use crate::{digest, environment};
 
 /// The link to what one source was built to.
 pub(super) struct Last {
@@ -27,7 +27,7 @@ impl Last {
             Source::Built(_) => return None,
         };
         let mut parts = vec![kind.into(), name.into_os_string(), nixpkgs.unwrap_or_default().into()];
-        parts.extend(VARIABLES.map(|name| std::env::var_os(name).unwrap_or_default()));
+        parts.extend(VARIABLES.map(|name| environment::variable(name).unwrap_or_default()));
         let id = digest::of_parts(parts.iter().map(|part| part.as_encoded_bytes()));
         Some(Self { link: folder.join(id) })
     }

@@ -46,7 +46,8 @@ impl Nixpkgs {
                 Given::Folder(path) => Self::at(&path, &standin),
             };
         }
-        let in_nix_path = entry(&std::env::var("NIX_PATH").unwrap_or_default(), "nixpkgs").map(str::to_owned);
+        let in_nix_path =
+            entry(&environment::text("NIX_PATH").unwrap_or_default(), "nixpkgs").map(str::to_owned);
         if let Some(value) = in_nix_path {
             // What it names may have to be downloaded, or be wrong: Nix says so when it builds.
             let is_standin = same_folder(Path::new(&value), &standin);
@@ -135,8 +136,8 @@ fn parse(given: &str) -> Result<Given> {
         return Err(usage(format!("{value} is not something that a Nix search path takes"))
             .next_step(format!("for a flake reference write flake:{value} (needs Nix 2.14 or newer)")));
     }
-    match (value.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => Ok(Given::Folder(Path::new(&home).join(rest))),
+    match (value.strip_prefix("~/"), environment::path("HOME")) {
+        (Some(rest), Some(home)) => Ok(Given::Folder(home.join(rest))),
         _ => Ok(Given::Folder(PathBuf::from(value))),
     }
 }

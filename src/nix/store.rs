@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, environment};
 
 /// Who writes to the Nix store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Facts {
         let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
         Self {
             root: rustix::process::geteuid().is_root(),
-            remote: std::env::var("NIX_REMOTE").ok().filter(|remote| !remote.is_empty()),
+            remote: environment::text("NIX_REMOTE"),
             // An empty /nix of one's own is a store to be: Nix makes the rest.
             state_writable: writable(STATE) || (!Path::new("/nix/var").exists() && writable("/nix")),
             socket: Path::new("/nix/var/nix/daemon-socket/socket").exists(),

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use crate::environment;
+
 /// Why KVM can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -59,11 +61,11 @@ impl Around {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let marked = ["/.dockerenv", "/run/.containerenv"].iter().any(|file| Path::new(file).exists());
         // systemd and most managers of containers tell by this variable of the first process, if it can be read.
-        let told = || std::env::var_os("container").is_some() || Path::new("/run/systemd/container").exists();
+        let told = || environment::is_set("container") || Path::new("/run/systemd/container").exists();
         let info = read("/proc/cpuinfo");
         let flags = info.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
         Self {
-            container: marked || told() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+            container: marked || told() || environment::is_set("KUBERNETES_SERVICE_HOST"),
             modules: read("/proc/modules"),
             flags: flags.unwrap_or_default().to_owned(),
             misc: read("/proc/misc"),

@@ -211,7 +211,7 @@ impl Launch<'_> {
                 format!("the QEMU option {bad:?} has a space: the run script would split it there"),
             ));
         }
-        let users = |variable| std::env::var(variable).unwrap_or_default();
+        let users = |variable| environment::text(variable).unwrap_or_default();
         command.env("QEMU_OPTS", joined(&users("QEMU_OPTS"), &options));
         let given = users("QEMU_KERNEL_PARAMS");
         let params = kernel_params(&given, &self.kernel_params);

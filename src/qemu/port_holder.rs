@@ -6,8 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::Error;
-use crate::text;
+use crate::{Error, environment, text};
 
 /// Says in a machine's environment whose it is.
 pub(super) const LABEL: &str = "NIXVM_MACHINE";
@@ -67,7 +66,8 @@ impl Taken {
                 .join("\n"),
         };
         let from = ["QEMU_NET_OPTS", "QEMU_OPTS"];
-        let from = from.into_iter().find(|name| std::env::var(name).is_ok_and(|value| value.contains(rule)));
+        let from =
+            from.into_iter().find(|name| environment::text(name).is_some_and(|value| value.contains(rule)));
         let from = from.map_or_else(
             || "the VM's own options (virtualisation.forwardPorts, virtualisation.qemu.options)".to_owned(),
             |name| format!("the variable {name}"),

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use super::{processes, watchdog};
 use crate::beneath::{Beneath, leads_to_ours};
 use crate::file_lock::{self, Mode};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, environment};
 
 /// Longest `BASE` that leaves room for `nixvm-UID/RUNNER.N/tmp/SOCKET` in a socket's path.
 const LONGEST_BASE: usize = 48;
@@ -223,7 +223,7 @@ static BASE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 pub(crate) fn base() -> Result<&'static Path> {
     let base = BASE.get_or_init(|| {
         let mut tried = String::new();
-        let from_variable = std::env::var_os("TMPDIR").map(PathBuf::from);
+        let from_variable = environment::path("TMPDIR");
         let candidates = from_variable
             .into_iter()
             .filter(|path| path.is_absolute())

@@ -50,9 +50,9 @@ impl Folder {
             return Self::open_to_write(&given);
         }
         let base = base()?;
-        let name = match std::env::var("NEXTEST_RUN_ID") {
-            Ok(id) if !id.is_empty() => format!("nextest-{}", in_a_path(&id)),
-            _ => new_name(SystemTime::now()),
+        let name = match environment::text("NEXTEST_RUN_ID") {
+            Some(id) => format!("nextest-{}", in_a_path(&id)),
+            None => new_name(SystemTime::now()),
         };
         let folder = Self::open_to_write(&base.join(name))?;
         prune(&base);

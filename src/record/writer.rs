@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{EVENTS, Folder, Line, VERSION};
 use crate::event::Reporter;
-use crate::{Error, Event, Result};
+use crate::{Error, Event, Result, environment};
 
 /// The writer of `events.jsonl`.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ pub struct Writer {
 
 /// What cargo-nextest calls this test binary; nothing without it. Of its processes several write to one record.
 pub(crate) fn suite() -> String {
-    let is_nextest = std::env::var_os("NEXTEST_RUN_ID").is_some();
-    std::env::var("NEXTEST_BINARY_ID").ok().filter(|_| is_nextest).unwrap_or_default()
+    let is_nextest = environment::is_set("NEXTEST_RUN_ID");
+    environment::text("NEXTEST_BINARY_ID").filter(|_| is_nextest).unwrap_or_default()
 }
 
 impl Writer {

@@ -7,7 +7,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::ci;
-use crate::secrets;
+use crate::{environment, secrets};
 
 /// The variable that asks for it: `debug`, `trace`, or levels of parts of this library and of crates that it uses
 /// (`nixvm_test=debug,nixvm_test::qemu=trace`). `nixvm-test -v` and `-vv` set it.
@@ -15,7 +15,7 @@ pub const VARIABLE: &str = "NIXVM_LOG";
 
 /// Starts the log if [`VARIABLE`] is set; a second call does nothing.
 pub fn start() {
-    if let Some(filter) = std::env::var(VARIABLE).ok().filter(|filter| !filter.is_empty()) {
+    if let Some(filter) = environment::text(VARIABLE) {
         start_with(&filter);
     }
 }

@@ -32,7 +32,7 @@ pub use relay::Relay;
 pub use rendering::Rendering;
 pub use rendering::render;
 
-use crate::environment::is_set;
+use crate::environment::{is_set, variable};
 use crate::event::Reporter;
 use crate::settings::Settings;
 
@@ -42,7 +42,7 @@ pub fn choose(settings: &Settings) -> Arc<dyn Reporter> {
     if settings.quiet {
         return Arc::new(Lines::new(std::io::sink()));
     }
-    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    let dumb = variable("TERM").is_none_or(|term| term == "dumb");
     let plain = is_set("CI") || is_set("NO_COLOR") || is_set(log::VARIABLE) || dumb || !settings.capture;
     if !plain && std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
         Arc::new(Live::new())

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use self::list::{Folder, Holder};
 use super::capacity::{Capacity, Lack, Need};
 use crate::file_lock::{MOMENT, NotLocked};
-use crate::{Events, Result, user_lock};
+use crate::{Events, Result, environment, user_lock};
 
 pub use by_hand::ByHand;
 
@@ -45,8 +45,7 @@ pub(super) struct Run {
 impl Run {
     /// This process's, or that of the cargo-nextest which runs each scenario in a process of its own.
     pub(super) fn new(jobs: Option<u64>) -> Self {
-        let nextest = std::env::var("NEXTEST_RUN_ID").ok().filter(|id| !id.is_empty());
-        Self { name: nextest.unwrap_or_else(random), jobs }
+        Self { name: environment::text("NEXTEST_RUN_ID").unwrap_or_else(random), jobs }
     }
 }
 

@@ -96,7 +96,7 @@ pub(super) fn located(file: &str, manifest_dir: &str) -> PathBuf {
     }
     // cargo (and nextest, for an archive that runs elsewhere than where it was built) sets this at
     // run time too.
-    let now = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let now = environment::path("CARGO_MANIFEST_DIR");
     let packages = [now.as_deref(), Some(Path::new(manifest_dir))];
     let places = packages.into_iter().flatten().flat_map(Path::ancestors).map(|folder| folder.join(file));
     places.into_iter().find(|path| path.is_file()).unwrap_or_else(|| file.to_owned())

@@ -2,7 +2,6 @@
 //! other Rust test, so that `cargo test`, cargo-nextest and editors know what to do with it.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -201,7 +200,7 @@ fn trial(
         ColorSetting::Always => true,
         ColorSetting::Never => false,
         // As libtest-mimic decides it.
-        ColorSetting::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        ColorSetting::Auto => report::in_colour(&std::io::stdout()),
     };
     Trial::ignorable_test(scenario.name(), move || {
         let _turn = turns.as_ref().and_then(|turns| turns.wait_for(scenario));
@@ -285,7 +284,7 @@ fn one_at_a_time(arguments: &mut Arguments, machines: u64) -> bool {
 /// files must not go on when it is killed. To be called on the main thread, with which the signal
 /// is bound up.
 fn die_with_parent() {
-    let Some(parent) = std::env::var("NIXVM_PARENT").ok().and_then(|pid| pid.parse::<i32>().ok()) else {
+    let Some(parent) = environment::text("NIXVM_PARENT").and_then(|pid| pid.parse::<i32>().ok()) else {
         return;
     };
     let term = rustix::process::Signal::TERM;

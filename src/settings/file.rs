@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 
 use super::table::{Setting, TABLE};
-use crate::{Error, ErrorKind, Result, above, nearest};
+use crate::{Error, ErrorKind, Result, above, environment, nearest};
 
 /// The name that is looked for.
 pub const NAME: &str = "nixvm.toml";
@@ -24,8 +24,8 @@ pub(super) struct File {
 /// The nixvm.toml that holds: the one that the variable `NIXVM_TOML` names, else the one nearest to the first of `folders`
 /// that has one, in it or above it.
 pub fn find_file(folders: &[PathBuf]) -> Option<PathBuf> {
-    let named = std::env::var_os(super::FILE_VARIABLE).filter(|file| !file.is_empty());
-    named.map(PathBuf::from).or_else(|| folders.iter().find_map(|folder| above::nearest(folder, NAME).ok()))
+    environment::path(super::FILE_VARIABLE)
+        .or_else(|| folders.iter().find_map(|folder| above::nearest(folder, NAME).ok()))
 }
 
 impl File {

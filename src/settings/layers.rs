@@ -8,7 +8,7 @@ use super::file::{File, find_file};
 use super::table::{SOURCES, Setting, TABLE};
 use super::value::Form;
 use super::{FILE_VARIABLE, Settings};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, environment};
 
 /// Who chose a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +71,8 @@ impl Layers {
     /// # Errors
     /// [`ErrorKind::Usage`] for a nixvm.toml or a variable that makes no sense.
     pub fn gather(flags: Vec<(&'static Setting, OsString)>, folders: &[PathBuf]) -> Result<Self> {
-        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let file = find_file(folders).map(|path| File::read(&path)).transpose()?.unwrap_or_default();
-        Self::of(flags, variable, file, &std::env::current_dir().unwrap_or_default())
+        Self::of(flags, environment::variable, file, &std::env::current_dir().unwrap_or_default())
     }
 
     pub(super) fn of(
@@ -188,7 +187,7 @@ impl Layers {
                     variables.push((setting.variable, given.value.clone()));
                 }
                 // A flag of another kind of source goes before it.
-                None if std::env::var_os(setting.variable).is_some_and(|value| !value.is_empty()) => {
+                None if environment::is_set(setting.variable) => {
                     variables.push((setting.variable, OsString::new()));
                 }
                 _ => {}

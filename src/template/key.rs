@@ -1,13 +1,14 @@
 //! What a template is known by.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
 use crate::BuiltVm;
-use crate::digest;
 use crate::qemu::accelerator::{self, Choice};
+use crate::{digest, environment};
 
 /// The name of a template: a hash over everything that could change the state it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,19 +36,19 @@ impl Key {
     /// The key of a moment that the library itself knows how to reach: `moment` says which, with all that
     /// decides it (user and password).
     pub fn new(vm: &BuiltVm, choice: &Choice, moment: &[&str]) -> Self {
-        let mut parts = vec![
-            FORMAT.to_owned(),
-            env!("CARGO_PKG_VERSION").to_owned(),
-            vm.key(),
-            choice.accelerator.to_string(),
-            choice.cpu.unwrap_or_default().to_owned(),
-            accelerator::subject(vm),
-            crate::channel::guest::print(),
+        let mut parts: Vec<OsString> = vec![
+            FORMAT.into(),
+            env!("CARGO_PKG_VERSION").into(),
+            vm.key().into(),
+            choice.accelerator.to_string().into(),
+            choice.cpu.unwrap_or_default().into(),
+            accelerator::subject(vm).into(),
+            crate::channel::guest::print().into(),
         ];
-        parts.extend(VARIABLES.iter().map(|name| std::env::var(name).unwrap_or_default()));
+        parts.extend(VARIABLES.iter().map(|name| environment::variable(name).unwrap_or_default()));
         parts.extend(named_in(&std::fs::read_to_string(vm.script()).unwrap_or_default()));
-        parts.extend(moment.iter().map(|part| (*part).to_owned()));
-        Self::of(&parts)
+        parts.extend(moment.iter().map(OsString::from));
+        Self(digest::of_parts(parts.iter().map(|part| part.as_encoded_bytes())))
     }
 
     /// The key of what comes after this moment by `step`.
@@ -67,14 +68,20 @@ impl Key {
     }
 }
 
-/// The variables of this process that a script's text names, each with its value.
-fn named_in(script: &str) -> Vec<String> {
+/// The variables of this process that a script's text names, each with its value. A script can tell an empty one from
+/// an unset one.
+fn named_in(script: &str) -> Vec<OsString> {
     static NAME: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)").ok());
     let found = NAME.iter().flat_map(|regex| regex.captures_iter(script)).filter_map(|found| found.get(1));
     let names: BTreeSet<&str> =
         found.map(|name| name.as_str()).filter(|name| !PER_RUN.contains(name)).collect();
-    names.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?))).collect()
+    let with_value = |name: &&str| {
+        let mut text = OsString::from(format!("{name}="));
+        text.push(environment::exact(name)?);
+        Some(text)
+    };
+    names.iter().filter_map(with_value).collect()
 }
 
 #[cfg(test)]
@@ -84,8 +91,20 @@ mod tests {
     #[test]
     fn variables_that_the_script_names_are_part_of_it_and_those_of_each_run_are_not() {
         let named = named_in("cp ${HOME}/x $TMPDIR/y; echo $PATH $NO_SUCH_VARIABLE_HERE $(HOME)");
-        let home = std::env::var("HOME").ok().map(|home| format!("HOME={home}"));
+        let home = environment::text("HOME").map(|home| OsString::from(format!("HOME={home}")));
         assert_eq!(named, home.into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_variable_that_is_empty_or_not_text_is_part_of_it() {
+        let name = "template::key::tests::a_variable_that_is_empty_or_not_text_is_part_of_it";
+        let variables: [(&str, &[u8]); 2] = [("EMPTY", b""), ("ODD", b"\xff")];
+        if !environment::with_variables(name, &variables) {
+            return;
+        }
+        let named = named_in("cp ${ODD}/x ${EMPTY-/y} ${NO_SUCH_VARIABLE_HERE}");
+        let bytes: Vec<_> = named.iter().map(|part| part.as_encoded_bytes()).collect();
+        assert_eq!(bytes, [&b"EMPTY="[..], b"ODD=\xff"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::room::Files;
 use super::store::{LOCK, MAKING, folders, opened, removed};
 use crate::file_lock::{Mode, try_lock};
 use crate::shared_file::Records;
-use crate::{Error, Result};
+use crate::{Error, Result, environment};
 
 /// What all templates together may take, in MiB; another number can be set.
 const VARIABLE: &str = "NIXVM_CACHE_SIZE";
@@ -69,7 +69,7 @@ pub fn prune(store: &Store, size: u64) -> Result<Vec<Entry>> {
 
 /// Keeps the store within its limit.
 pub(super) fn to_size(folder: &Path) {
-    let given = std::env::var(VARIABLE).ok().and_then(|text| text.parse::<u64>().ok());
+    let given = environment::text(VARIABLE).and_then(|text| text.parse::<u64>().ok());
     if let Err(error) = down_to(folder, given.unwrap_or(LARGEST_MIB) << 20) {
         tracing::debug!(%error, "templates can't be pruned");
     }

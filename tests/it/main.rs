@@ -4,6 +4,7 @@
 //! process of its own: `again.rs`. So `cargo test`, which runs all tests on threads of one process, passes too.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests
+#![allow(clippy::disallowed_methods, reason = "tests read variables that they set themselves")]
 
 mod accelerator;
 mod again;

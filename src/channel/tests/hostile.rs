@@ -6,9 +6,9 @@
 use std::time::{Duration, Instant};
 
 use super::guest::{LIMIT, options, soon};
-use crate::ErrorKind;
 use crate::channel::frame::Decoder;
 use crate::channel::{Channel, ChannelOptions, Handshake, Progress, Request, Running, Shell};
+use crate::{ErrorKind, environment};
 
 mod guests;
 
@@ -49,12 +49,12 @@ impl Seen {
 }
 
 fn seconds() -> Duration {
-    let given = std::env::var("NIXVM_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+    let given = environment::text("NIXVM_FUZZ_SECONDS").and_then(|text| text.parse().ok());
     Duration::from_secs_f64(given.unwrap_or(2.0))
 }
 
 fn seed() -> u64 {
-    let given = std::env::var("NIXVM_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
+    let given = environment::text("NIXVM_FUZZ_SEED").and_then(|text| text.parse().ok());
     let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     given.unwrap_or_else(now)
 }

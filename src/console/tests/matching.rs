@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use crate::console::engine::Engine;
 use crate::console::{Match, Pattern, Watch};
+use crate::environment;
 
 /// What there is to say about the result of a wait.
 #[derive(Debug, PartialEq, Eq)]
@@ -132,7 +133,7 @@ fn console_bytes() -> impl Strategy<Value = Vec<u8>> {
 
 /// Each case costs as much as twenty of another test, so there are fewer, unless somebody asks for a number.
 fn cases() -> u32 {
-    std::env::var_os("PROPTEST_CASES").map_or(48, |_| ProptestConfig::default().cases)
+    if environment::is_set("PROPTEST_CASES") { ProptestConfig::default().cases } else { 48 }
 }
 
 proptest! {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Tried;
-use crate::{secrets, text};
+use crate::{environment, secrets, text};
 
 /// Its name in the current folder.
 const NAME: &str = "nixvm-test-kvm.txt";
@@ -15,7 +15,7 @@ const LINES: usize = 100;
 /// Writes it; `None` where nothing can be written.
 pub(super) fn write(steps: &[Tried], log: &str) -> Option<PathBuf> {
     let text = report(steps, log, &of_the_host());
-    let folders = [std::env::current_dir().ok(), Some(std::env::temp_dir())];
+    let folders = [std::env::current_dir().ok(), Some(environment::temporary_folder())];
     let mut paths = folders.into_iter().flatten().map(|folder| folder.join(NAME));
     paths.find(|path| written(path, &text).is_ok())
 }

@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
 use super::words::ended;
+use crate::environment;
 use crate::qemu::accelerator::processors;
 use crate::qemu::line_about_kvm;
 
@@ -169,7 +170,7 @@ fn command(program: &Path, accelerator: &str, cpu: &str, disk: &Path) -> Command
 }
 
 fn disk(code: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut disk = tempfile::NamedTempFile::new()?;
+    let mut disk = tempfile::NamedTempFile::new_in(environment::temporary_folder())?;
     let mut sector = [0; 512];
     sector[..code.len()].copy_from_slice(code);
     sector[510..].copy_from_slice(&[0x55, 0xaa]);

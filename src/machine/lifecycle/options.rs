@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::Events;
 use crate::machine::Alone;
 use crate::qemu::Disk;
+use crate::{Events, environment};
 
 /// How a machine is booted.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl MachineOptions {
             events: Events::none(),
             boot_limit: None,
             hardware: Vec::new(),
-            shell_channel: std::env::var_os("NIXVM_CHANNEL").is_some_and(|way| way == "shell"),
+            shell_channel: environment::variable("NIXVM_CHANNEL").is_some_and(|way| way == "shell"),
             show_console: false,
             boot_times: false,
             scenario: None,
@@ -76,7 +76,7 @@ impl MachineOptions {
 
     /// Whether its disk outlives it.
     pub(crate) fn keeps_state(&self) -> bool {
-        self.disk != Disk::Fresh
+        self.disk.is_kept()
     }
 
     /// Which disk image it gets.

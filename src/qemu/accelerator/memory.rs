@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::{Accelerator, on_path, processor};
 use crate::BuiltVm;
 use crate::boot_id::boot_id;
-use crate::{Error, Result, Speed};
+use crate::{Error, Result, Speed, environment};
 
 /// What the name of a file with a finding ends with.
 const FINDING: &str = "-kvm.json";
@@ -224,9 +224,9 @@ pub(super) fn subject(script: &str) -> Option<String> {
     let cpus: Vec<_> =
         CPU.as_ref()?.captures_iter(script).filter_map(|found| Some(found.get(1)?.as_str())).collect();
     // nixpkgs' script takes another kernel from NIXPKGS_QEMU_KERNEL_<name>.
-    let replaced: Vec<String> = std::env::vars()
-        .filter(|(name, _)| name.starts_with("NIXPKGS_QEMU_KERNEL_"))
-        .map(|(name, value)| format!("{name}={value}"))
+    let replaced: Vec<_> = environment::all()
+        .into_iter()
+        .filter(|(name, _)| name.as_encoded_bytes().starts_with(b"NIXPKGS_QEMU_KERNEL_"))
         .collect();
     Some(format!("{}\n{kernel}\n{replaced:?}\n{cpus:?}", version(&qemu)))
 }
@@ -270,6 +270,24 @@ mod tests {
         }
         assert_eq!(here, subject(&SCRIPT.replace("-append \"x\"", "-append \"y\"")).unwrap());
         assert!(subject("exec something-else").is_none());
+    }
+
+    #[test]
+    fn a_kernel_from_a_variable_is_part_of_the_subject_and_a_value_that_is_not_text_is_no_panic() {
+        let name = "qemu::accelerator::memory::tests::\
+                    a_kernel_from_a_variable_is_part_of_the_subject_and_a_value_that_is_not_text_is_no_panic";
+        let variables: [(&str, &[u8]); 3] = [
+            ("ODD", b"\xff"),
+            ("NIXPKGS_QEMU_KERNEL_nixos", b"/kernel\xff"),
+            ("NIXPKGS_QEMU_KERNEL_other", b""),
+        ];
+        if !environment::with_variables(name, &variables) {
+            return;
+        }
+        let here = subject(SCRIPT).unwrap();
+        assert!(here.contains(r"/kernel\xFF"), "{here}");
+        // The script takes an empty variable for an unset one.
+        assert!(!here.contains("KERNEL_other"), "{here}");
     }
 
     fn memory(folder: &Path) -> Memory {

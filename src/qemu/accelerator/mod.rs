@@ -277,8 +277,7 @@ fn note_once(choice: &Choice, events: &Events, told: &Told) {
 
 /// The first program named NAME on PATH.
 fn on_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+    environment::path_folders().into_iter().map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 #[cfg(test)]

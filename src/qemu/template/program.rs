@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::allowed;
+use crate::environment;
 
 /// The QEMU for a machine that ran on `named`: that very one if it is a QEMU in the Nix store, else the one of the same
 /// name on PATH.
@@ -27,8 +28,7 @@ pub(super) fn name_of(program: &Path) -> Option<&str> {
 
 /// The first program of this name on PATH. Folders that depend on the working directory are passed over.
 fn on_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let mut folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    let mut folders = environment::path_folders().into_iter().filter(|folder| folder.is_absolute());
     folders.find_map(|folder| Some(folder.join(name)).filter(|file| file.is_file()))
 }
 

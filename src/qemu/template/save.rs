@@ -17,7 +17,7 @@ use super::processor::Processor;
 use super::{MACHINE_FILE, MEMORY, RAM_FILE, STATE_FILE};
 use crate::BuiltVm;
 use crate::qemu::{Accelerator, QMP_LIMIT, Qemu, RunDirectory, reach};
-use crate::{Error, ErrorKind, Result, shared_file, sparse_copy};
+use crate::{Error, ErrorKind, Result, environment, shared_file, sparse_copy};
 
 /// For the state of the devices, which is less than a MiB, to be written.
 const WRITTEN: Duration = Duration::from_secs(60);
@@ -95,7 +95,7 @@ pub(crate) fn foreseen_reach(vm: &BuiltVm, options: &[String]) -> Option<String>
 /// The run script and all options that come after its own. A script that can't be read says nothing.
 fn words(vm: &BuiltVm, options: &[String]) -> String {
     let script = std::fs::read(vm.script()).unwrap_or_default();
-    let given = std::env::var("QEMU_OPTS").unwrap_or_default();
+    let given = environment::text("QEMU_OPTS").unwrap_or_default();
     format!("{} {given} {}", String::from_utf8_lossy(&script), options.join(" "))
 }
 

@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use crate::environment;
 use crate::qemu::Accelerator;
 
 /// Those that pass under KVM on a host whose KVM runs real mode in the emulator, too: what is not in here needs a processor that
@@ -25,10 +26,10 @@ const UNDER_KVM: [&str; 13] = [
 
 /// What the variables choose.
 pub(crate) fn chosen() -> (Accelerator, Option<&'static str>) {
-    match std::env::var("NIXVM_TEST_ACCELERATOR").as_deref() {
-        Err(_) | Ok("tcg") => (Accelerator::Tcg, None),
-        Ok("kvm") => (Accelerator::Kvm, std::env::var("NIXVM_TEST_CPU").ok().map(|cpu| &*cpu.leak())),
-        Ok(other) => panic!("NIXVM_TEST_ACCELERATOR is {other:?}: kvm or tcg"),
+    match environment::text("NIXVM_TEST_ACCELERATOR").as_deref() {
+        None | Some("tcg") => (Accelerator::Tcg, None),
+        Some("kvm") => (Accelerator::Kvm, environment::text("NIXVM_TEST_CPU").map(|cpu| &*cpu.leak())),
+        Some(other) => panic!("NIXVM_TEST_ACCELERATOR is {other:?}: kvm or tcg"),
     }
 }
 

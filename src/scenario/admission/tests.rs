@@ -292,7 +292,7 @@ mod strangers {
     use std::process::{Child, Command, Stdio};
 
     use super::*;
-    use crate::user_lock;
+    use crate::{environment, user_lock};
 
     const STRANGER: &str = "4242";
 
@@ -407,7 +407,7 @@ mod strangers {
 
     #[test]
     fn the_folder_is_in_the_cache_of_the_user() {
-        if std::env::var_os(user_lock::VARIABLE).is_none() {
+        if !environment::is_set(user_lock::VARIABLE) {
             assert_eq!(user_lock::path().unwrap(), crate::cache::dir().unwrap().join("admission"));
         }
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines};
 use tokio::process::Command;
 
-use crate::{Error, ErrorKind, Event, Events, Result};
+use crate::{Error, ErrorKind, Event, Events, Result, environment};
 
 /// One call of cargo.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Drop for Group {
 impl Call {
     /// `cargo SUBCOMMAND` for the package in `manifest`, run in `folder`, whose toolchain and settings apply.
     pub fn new(subcommand: &str, manifest: &Path, folder: &Path) -> Self {
-        let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let program = environment::variable("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(program);
         command
             .arg(subcommand)
@@ -201,7 +201,7 @@ impl Cargo {
 /// # Errors
 /// As for [`Call::run`].
 pub(super) async fn compiler_version(folder: &Path) -> Result<String> {
-    let program = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let program = environment::variable("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(program).arg("-vV").current_dir(folder).stdin(Stdio::null()).output().await;
     let output = output.map_err(|source| no_cargo(&source))?;
     Ok(format!("{}nixvm-test {}\n", String::from_utf8_lossy(&output.stdout), env!("CARGO_PKG_VERSION")))

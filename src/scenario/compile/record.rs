@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::hex;
+use crate::environment;
 
 use super::library::{self, Library};
 use super::own_build::OwnBuild;
@@ -137,8 +138,9 @@ pub(super) fn is_below(file: &Path, folder: &Path) -> bool {
     file.is_ok_and(|file| folder.is_ok_and(|folder| file.starts_with(folder)))
 }
 
+/// A variable as the compiler gets it: `option_env!` tells an empty one from an unset one.
 fn value_of(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    environment::exact(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// Changes when another compiler would be used. Asking it for its version would take longer than
@@ -147,16 +149,14 @@ fn value_of(name: &str) -> Option<String> {
 fn toolchain() -> String {
     let mut hash = Sha256::new();
     for name in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
-        hash.update(format!("{name}={:?}\n", std::env::var_os(name)));
+        hash.update(format!("{name}={:?}\n", environment::exact(name)));
     }
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let rustup = std::env::var_os("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from);
+    let home = environment::path("HOME").unwrap_or_default();
+    let rustup = environment::path("RUSTUP_HOME").unwrap_or_else(|| home.join(".rustup"));
     let mut places =
         vec![rustup.join("settings.toml"), rustup.join("update-hashes"), rustup.join("toolchains")];
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    places.extend(
-        std::env::split_paths(&path).map(|folder| folder.join("rustc")).find(|rustc| rustc.is_file()),
-    );
+    let compilers = environment::path_folders().into_iter().map(|folder| folder.join("rustc"));
+    places.extend(compilers.into_iter().find(|rustc| rustc.is_file()));
     for place in places {
         let about = fs::metadata(&place).ok();
         let changed = about.and_then(|about| Some((about.len(), about.modified().ok()?)));

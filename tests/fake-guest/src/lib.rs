@@ -15,6 +15,8 @@
 //! assert!(result.join("bin/run-nixos-vm").exists());
 //! ```
 
+#![allow(clippy::disallowed_methods, reason = "another crate, which does not have `crate::environment`")]
+
 mod binary;
 mod executable;
 mod line;

@@ -1,6 +1,8 @@
 //! The fake guest's program. It is QEMU when it is started like QEMU; it starts itself again as the guest's init and
 //! getty, and under the names of the few programs that a guest's shell must not take from the host.
 
+#![allow(clippy::disallowed_methods, reason = "another crate, which does not have `crate::environment`")]
+
 /// Prints a line to standard error. Unlike `eprintln!` it does not panic where nobody listens any more.
 macro_rules! complain {
     ($($text:tt)*) => {{

@@ -39,8 +39,7 @@ impl Program {
     }
 
     fn search(&self) -> Option<PathBuf> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders = self.first.iter().cloned().chain(std::env::split_paths(&path));
+        let folders = self.first.iter().cloned().chain(environment::path_folders());
         let mut files = folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(&self.name));
         files.find(|file| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file())
     }
@@ -75,8 +74,7 @@ pub(super) fn of_script(
             list.add(&path)?;
         }
     }
-    let variable = |name: &str| std::env::var(name).ok();
-    let named = words::paths(&text, script, &variable).map_err(|word| {
+    let named = words::paths(&text, script, &variable_of_the_script).map_err(|word| {
         let word: String = crate::text::line(&word).chars().take(SHOWN).collect();
         Unlisted::Never(format!(
             "its run script says `{word}`, and which file that is can't be told from the text"
@@ -98,6 +96,11 @@ pub(super) fn of_script(
         }
     }
     Ok(programs)
+}
+
+/// A variable as the script gets it. Where its value is not UTF-8, a file that it names is not found.
+fn variable_of_the_script(name: &str) -> Option<String> {
+    environment::exact(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// A program that is called as QEMU is, and starts another, may depend on anything.
@@ -155,7 +158,7 @@ mod tests {
              . ./relative/y; cat '/etc/motd' >/dev/null\nexec qemu-system-x86_64 -drive file=/data/x.img,if=none \\\n\
              -kernel ${NIXPKGS_QEMU_KERNEL_nixos:-/nix/store/b/kernel} /nix/store/x/bin/qemu-img $(pwd)/empty0.qcow2";
         let found: Vec<_> = paths(text).filter(|path| !path.starts_with("/nix")).collect();
-        let of_home = std::env::var("HOME").ok().filter(|home| home.starts_with('/'));
+        let of_home = environment::text("HOME").filter(|home| home.starts_with('/'));
         let of_home = of_home.map(|home| format!("{home}/a/disk.img"));
         let before = ["/bin/sh", "/usr/bin", "/opt/q/bin"];
         let after = ["/etc/motd", "/dev/null", "/data/x.img"];
@@ -182,6 +185,6 @@ mod tests {
 
     fn paths(text: &str) -> impl Iterator<Item = PathBuf> {
         let script = Path::new("/nix/store/a-vm/bin/run-nixos-vm");
-        words::paths(text, script, &|name| std::env::var(name).ok()).unwrap().into_iter()
+        words::paths(text, script, &variable_of_the_script).unwrap().into_iter()
     }
 }
