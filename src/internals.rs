@@ -17,7 +17,7 @@ pub mod nix {
 }
 
 pub mod qemu {
-    pub use crate::qemu::{Accelerator, Disk, KeepPolicy, Launch, Qemu, RunDirectory};
+    pub use crate::qemu::{Accelerator, Disk, Launch, Qemu, RunDirectory};
 
     pub mod accelerator {
         pub use crate::qemu::accelerator::{choose, forget, record_speed};
@@ -43,7 +43,7 @@ pub mod report {
 }
 
 pub mod settings {
-    pub use crate::settings::Settings;
+    pub use crate::settings::{KeepState, Settings};
 }
 
 pub mod signals {

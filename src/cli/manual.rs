@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
 use crate::nix::{Source, first_user, password_of};
-use crate::qemu::{Disk, KeepPolicy, accelerator};
+use crate::qemu::{Disk, accelerator};
 use crate::scenario::ByHand;
-use crate::settings::{KeepState, Settings};
+use crate::settings::Settings;
 use crate::template::{self, Moment};
 use crate::{Events, Result};
 use clap::Args;
@@ -49,14 +49,12 @@ impl Manual {
     pub async fn up(&self, options: &Options, events: &Events) -> Result<Up> {
         let settings = options.settings()?;
         accelerator::check_environment()?;
-        let keep = settings.keep_state;
         let source = self.source(&settings);
-        let is_kept = keep != KeepState::Fresh;
-        let templates = settings.templates && !is_kept;
-        let vm = settings.builder().clonable(templates).build(&source, events).await?;
+        let vm = settings.builder().build(&source, events).await?;
         let user = self.user(&vm)?;
-        let policy = if keep == KeepState::Strict { KeepPolicy::Strict } else { KeepPolicy::Renew };
-        let disk = if is_kept { Disk::kept_in(&source.home(), &vm, policy) } else { Disk::Fresh };
+        let disk = Disk::of(settings.keep_state, &source.home(), &vm);
+        let is_kept = disk.is_kept();
+        let templates = settings.templates && !is_kept;
         let its = MachineOptions::new(vm.name()).disk(disk).events(events.clone());
         let moment = match &user {
             Some((user, password)) => Moment::LoggedIn { user: user.clone(), password: password.clone() },

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::RunDirectory;
 use crate::BuiltVm;
 use crate::file_lock::{self, Mode};
+use crate::settings::KeepState;
 use crate::{Error, ErrorKind, Events, Result, sparse_copy};
 
 /// An image that takes so much is copied in seconds or minutes, in bytes.
@@ -33,20 +34,10 @@ pub enum Disk {
     Kept {
         /// The image; made by the first run. Its folder must exist.
         image: PathBuf,
-        /// What to do when the configuration has changed since.
-        policy: KeepPolicy,
+        /// Whether an image of an older state of the configuration is refused. Otherwise the machine starts on a new
+        /// image, with a note, and the old one is renamed to `IMAGE.old`, in place of any earlier one of that name.
+        strict: bool,
     },
-}
-
-/// What to do with a kept image that belongs to an older state of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum KeepPolicy {
-    /// Start on a fresh image, and say so; the old one is renamed to `IMAGE.old`, in place of any
-    /// earlier one of that name.
-    #[default]
-    Renew,
-    /// Refuse.
-    Strict,
 }
 
 /// A disk image that one machine may write to, for as long as this lives.
@@ -83,20 +74,31 @@ struct Content {
 }
 
 impl Disk {
-    /// The image that the run script by itself would use in `folder`: `NAME.qcow2`.
-    pub fn kept_in(folder: &Path, vm: &BuiltVm, policy: KeepPolicy) -> Self {
-        Self::Kept { image: folder.join(format!("{}.qcow2", vm.name())), policy }
+    /// The disk that the setting keep-state asks for. One that is kept is the image that the run script by itself would
+    /// use in `folder`: `NAME.qcow2`.
+    pub fn of(state: KeepState, folder: &Path, vm: &BuiltVm) -> Self {
+        let kept = |strict| Self::Kept { image: folder.join(format!("{}.qcow2", vm.name())), strict };
+        match state {
+            KeepState::Fresh => Self::Fresh,
+            KeepState::Keep => kept(false),
+            KeepState::Strict => kept(true),
+        }
+    }
+
+    /// Whether it outlives the machine.
+    pub fn is_kept(&self) -> bool {
+        *self != Self::Fresh
     }
 
     /// Makes sure that `vm` may run on this image, and alone.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when a machine runs on it, or the policy forbids to renew it;
+    /// [`ErrorKind::Usage`] when a machine runs on it, or when it is `strict` and the configuration has changed;
     /// [`ErrorKind::Io`] when files beside it can't be written.
     pub(super) fn claim(&self, vm: &BuiltVm, run: &RunDirectory, events: &Events) -> Result<Claim> {
-        let (image, policy) = match self {
+        let (image, strict) = match self {
             Self::Fresh => return Ok(Claim { image: run.disk(), record: None, is_new: true, before: None }),
-            Self::Kept { image, policy } => (image, *policy),
+            Self::Kept { image, strict } => (image, *strict),
         };
         let image = std::path::absolute(image)
             .map_err(|error| Error::io(format_args!("find {}", image.display()), &error))?;
@@ -104,10 +106,10 @@ impl Disk {
         if image.exists()
             && let Some(why) = record.stale()
         {
-            match policy {
-                KeepPolicy::Strict => return Err(refused(&image, why)),
-                KeepPolicy::Renew => renew(&image, why, events)?,
+            if strict {
+                return Err(refused(&image, why));
             }
+            renew(&image, why, events)?;
         }
         let is_new = !image.exists();
         Ok(Claim { image, record: Some(record), is_new, before: None })

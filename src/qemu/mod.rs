@@ -41,7 +41,7 @@ use tokio::sync::watch;
 
 pub use accelerator::Accelerator;
 pub(crate) use causes::line_about_kvm;
-pub use disk::{Disk, KeepPolicy};
+pub use disk::Disk;
 pub use exit::Exit;
 pub(crate) use hotplug::Connector;
 pub(crate) use keys::Chord;

@@ -16,10 +16,10 @@ use crate::event::Reporter;
 use crate::machine::MachineOptions;
 use crate::nix::{Builder, Source};
 use crate::pause;
-use crate::qemu::{Disk, KeepPolicy};
+use crate::qemu::Disk;
 use crate::record::{Keeper, Writer};
 use crate::report::Rendering;
-use crate::settings::{KeepState, Settings};
+use crate::settings::Settings;
 use crate::{Error, ErrorKind, Events, Result};
 
 /// One run of a suite.
@@ -235,12 +235,7 @@ impl Suite {
         vm: &BuiltVm,
         events: &Events,
     ) -> MachineOptions {
-        let policy = match self.settings.keep_state {
-            KeepState::Keep => Some(KeepPolicy::Renew),
-            KeepState::Strict => Some(KeepPolicy::Strict),
-            _ => None,
-        };
-        let disk = policy.map_or(Disk::Fresh, |policy| Disk::kept_in(&source.home(), vm, policy));
+        let disk = Disk::of(self.settings.keep_state, &source.home(), vm);
         let mut options = self.options_of_all(scenario, machine, events).disk(disk);
         if let Some(memory) = scenario.memory {
             options = options.memory(memory);

@@ -241,7 +241,7 @@ async fn a_disk_that_is_kept_is_what_it_was_before_the_boot_that_did_not_count()
     let uses = "echo booted >>\"$NIX_DISK_IMAGE\"\nexec ";
     nixvm_fake_guest::write_executable(&script, text.replacen("exec ", uses, 1)).unwrap();
     let vm = BuiltVm::open(script).unwrap();
-    let disk = || Disk::Kept { image: image.clone(), policy: crate::qemu::KeepPolicy::Strict };
+    let disk = || Disk::Kept { image: image.clone(), strict: true };
     // The first boot makes the image, the second has it already; KVM is tried before each.
     for times in 1..=2 {
         let options = host.options().disk(disk()).boot_limit(Duration::from_secs(1));
@@ -278,7 +278,7 @@ async fn a_machine_is_not_started_again_on_a_disk_that_was_not_put_back() {
         let vm = host.write(halts.setting("halt-once", "yes").setting("report", &report));
         host.events();
         let image = host.folder.path().join("kept.qcow2");
-        let kept = Disk::Kept { image, policy: crate::qemu::KeepPolicy::Strict };
+        let kept = Disk::Kept { image, strict: true };
         let disk = if is_kept { kept } else { Disk::Fresh };
         let booted = host.boot(&vm, host.options().disk(disk)).await;
         let starts = host.told().0;
