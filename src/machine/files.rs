@@ -223,6 +223,8 @@ impl Life {
     }
 }
 
+/// # Files
+///
 /// As root. See the methods of [`User`].
 impl Machine {
     /// Writes a file. See [`User::write_file`].

@@ -147,6 +147,7 @@ enum Line {
     Lost(String),
 }
 
+/// # Name, console and limits
 impl Machine {
     /// The machine's name, as in [`MachineOptions::new`].
     pub fn name(&self) -> &str {

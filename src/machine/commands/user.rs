@@ -1,5 +1,6 @@
 //! Commands on the control channel, as root or as any user.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ pub struct User {
     pub(crate) limit: Option<Duration>,
 }
 
+/// # Commands
 impl Machine {
     /// A user for whom commands run over the control channel: `root`, or any other. They run with the
     /// environment of the user's login shell and in a session of their own, with a systemd user manager.
@@ -52,7 +54,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::execute`].
-    pub async fn execute(&self, command: &str) -> Result<Output> {
+    pub async fn execute(&self, command: impl AsRef<str>) -> Result<Output> {
         self.root().execute(command).await
     }
 
@@ -76,7 +78,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::wait_until_succeeds`].
-    pub async fn wait_until_succeeds(&self, command: &str) -> Result<Output> {
+    pub async fn wait_until_succeeds(&self, command: impl AsRef<str>) -> Result<Output> {
         self.root().wait_until_succeeds(command).await
     }
 
@@ -84,7 +86,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::wait_until_fails`].
-    pub async fn wait_until_fails(&self, command: &str) -> Result<Output> {
+    pub async fn wait_until_fails(&self, command: impl AsRef<str>) -> Result<Output> {
         self.root().wait_until_fails(command).await
     }
 
@@ -97,7 +99,7 @@ impl Machine {
     }
 
     /// A command of root's that is given more than its text. See [`Invocation`].
-    pub fn command(&self, command: &str) -> Invocation {
+    pub fn command(&self, command: impl AsRef<str>) -> Invocation {
         self.root().command(command)
     }
 
@@ -126,8 +128,8 @@ impl User {
     }
 
     /// A command that is given more than its text. See [`Invocation`].
-    pub fn command(&self, command: &str) -> Invocation {
-        Invocation::new(self.clone(), command)
+    pub fn command(&self, command: impl AsRef<str>) -> Invocation {
+        Invocation::new(self.clone(), command.as_ref())
     }
 
     /// Runs a command, whatever its status, in a bash of its own with `set -euo pipefail`. Its standard
@@ -138,7 +140,7 @@ impl User {
     /// [`ErrorKind::CommandTimeout`] after the limit (15 minutes on a fast host when not given): its whole
     /// process group is killed; [`ErrorKind::ChannelLost`] when the machine goes down meanwhile;
     /// [`ErrorKind::Usage`] for a command with a NUL in it.
-    pub async fn execute(&self, command: &str) -> Result<Output> {
+    pub async fn execute(&self, command: impl AsRef<str>) -> Result<Output> {
         self.command(command).output().await
     }
 
@@ -179,16 +181,16 @@ impl User {
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, with the last outputs; and those of [`User::execute`].
-    pub async fn wait_until_succeeds(&self, command: &str) -> Result<Output> {
-        self.repeat(command, true).await
+    pub async fn wait_until_succeeds(&self, command: impl AsRef<str>) -> Result<Output> {
+        self.repeat(command.as_ref(), true).await
     }
 
     /// Repeats a command until it fails, as [`User::wait_until_succeeds`] does.
     ///
     /// # Errors
     /// Those of [`User::wait_until_succeeds`].
-    pub async fn wait_until_fails(&self, command: &str) -> Result<Output> {
-        self.repeat(command, false).await
+    pub async fn wait_until_fails(&self, command: impl AsRef<str>) -> Result<Output> {
+        self.repeat(command.as_ref(), false).await
     }
 
     async fn each(
@@ -311,23 +313,18 @@ pub trait Commands {
     fn commands(&self) -> impl Iterator<Item = &str>;
 }
 
-impl Commands for &str {
-    fn commands(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(*self)
-    }
+/// These are one command each. They are named one by one, since an array of commands could become an `AsRef<str>` too.
+macro_rules! one_command {
+    ($($text:ty),* $(,)?) => {$(
+        impl Commands for $text {
+            fn commands(&self) -> impl Iterator<Item = &str> {
+                std::iter::once(AsRef::<str>::as_ref(self))
+            }
+        }
+    )*};
 }
 
-impl Commands for String {
-    fn commands(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.as_str())
-    }
-}
-
-impl Commands for &String {
-    fn commands(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.as_str())
-    }
-}
+one_command!(&str, &&str, String, &String, Box<str>, Cow<'_, str>, &Cow<'_, str>);
 
 impl<S: AsRef<str>, const N: usize> Commands for [S; N] {
     fn commands(&self) -> impl Iterator<Item = &str> {

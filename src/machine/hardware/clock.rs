@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::machine::Machine;
 use crate::{Error, ErrorKind, Result};
 
+/// # Clock
+///
 /// As root.
 impl Machine {
     /// Sets the machine's clock.

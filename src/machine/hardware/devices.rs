@@ -68,6 +68,7 @@ impl PluggedDisk {
     }
 }
 
+/// # Disks and memory
 impl Machine {
     /// Plugs a disk in (virtio-blk): the guest sees `/dev/disk/by-id/virtio-NAME`. `source` is a size in
     /// bytes, for an empty disk, or the path of an image.

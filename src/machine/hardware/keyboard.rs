@@ -9,6 +9,7 @@ use crate::qemu::Chord;
 /// For a guest to take a key, on a fast host.
 const TAKEN: Duration = Duration::from_secs(5);
 
+/// # Keyboard
 impl Machine {
     /// Presses keys together and lets them go: `"ctrl-alt-f2"`, `"ret"`, `"meta_l"`, `"A"` (which is
     /// shift and a), `"shift-0x1c"` (a scan code). The names are QEMU's, as in NixOS tests; `enter`,

@@ -11,13 +11,15 @@ use crate::qemu::QmpEvent;
 /// How long QEMU may take to answer.
 const ANSWER: Duration = Duration::from_secs(60);
 
+/// # QEMU monitor
 impl Machine {
     /// Runs a command of QEMU's monitor, such as `info network`, and returns what it prints.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Qmp`] when the monitor does not know the command or says `Error:`. The monitor
     /// has no status: other complaints come back as text.
-    pub async fn send_monitor_command(&self, command: &str) -> Result<String> {
+    pub async fn send_monitor_command(&self, command: impl AsRef<str>) -> Result<String> {
+        let command = command.as_ref();
         let life = self.life();
         let _step = life.step(format!("monitor: {command}"));
         life.answer_of_qemu(&format!("monitor: {command}"), life.qemu.monitor(command)).await
@@ -37,7 +39,8 @@ impl Machine {
     /// machine.qmp("set_link", Some(json!({ "name": "virtio-net-pci.0", "up": false }))).await?;
     /// # Ok(()) }
     /// ```
-    pub async fn qmp(&self, command: &str, arguments: Option<Value>) -> Result<Value> {
+    pub async fn qmp(&self, command: impl AsRef<str>, arguments: Option<Value>) -> Result<Value> {
+        let command = command.as_ref();
         let life = self.life();
         let _step = life.step(format!("qmp: {command}"));
         let question = format!("qmp: {command} {}", arguments.as_ref().unwrap_or(&Value::Null));

@@ -6,6 +6,7 @@ use crate::Result;
 use crate::machine::Machine;
 use crate::qemu::Protocol;
 
+/// # Network
 impl Machine {
     /// Cuts the network: pulls the cable of every network card. The guest sees that it has no carrier.
     /// Ports that were forwarded are dead too, until [`Machine::unblock`].

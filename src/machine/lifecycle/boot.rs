@@ -76,6 +76,7 @@ pub(crate) struct Plan {
     pub(crate) alone: std::sync::Mutex<Option<Alone>>,
 }
 
+/// # Boot
 impl Machine {
     /// Boots `vm` and waits for the login prompt on its serial console.
     ///

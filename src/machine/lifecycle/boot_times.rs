@@ -69,6 +69,7 @@ impl BootTimes {
     }
 }
 
+/// # Boot times
 impl Machine {
     /// How long the last boot took, by the machine's own clock. Waits until it is over, which may be later than the login
     /// prompt. As root; of a machine that was powered off by [`Machine::power_off`], if that was asked for before.

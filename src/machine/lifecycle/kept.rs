@@ -74,6 +74,7 @@ pub struct Kept {
     own: bool,
 }
 
+/// # Kept machines
 impl Machine {
     /// Keeps the machine as it stands in `folder`, which is made: RAM, devices, disks, what its console said. It takes about
     /// a second for each 200 MiB that the guest has used, whatever the guest is doing: nothing is waited for. **The

@@ -33,6 +33,7 @@ use crate::{Error, ErrorKind, Result};
 /// For QEMU to answer what it answers at once.
 const QMP: Duration = Duration::from_secs(10);
 
+/// # Start and restart
 impl Machine {
     /// Ends the machine as a power cut would: what the guest had not written to its disk is lost.
     /// [`Machine::start`] brings it up again on the same disk, so what its file systems and databases

@@ -31,6 +31,7 @@ enum Way {
     Channel,
 }
 
+/// # Power off
 impl Machine {
     /// Powers the machine off as a person would: `sudo poweroff` in the open session (`poweroff` for root), or
     /// the power button (ACPI) where nobody is logged in on the console. Waits until QEMU has ended; an event

@@ -24,7 +24,7 @@ use crate::machine::replay::answers::{Answers, Book, Standing, Start};
 use crate::machine::session::phases::login_prompt;
 use crate::machine::session::shell_line::{Ended, SavedShell, ShellLine};
 use crate::machine::session::waiting::is_at_prompt;
-use crate::machine::{Life, Line, Machine, MachineOptions, Session};
+use crate::machine::{Life, Line, Machine, MachineOptions};
 use crate::mutex::lock;
 use crate::qemu::accelerator::Trial;
 use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved};
@@ -181,14 +181,6 @@ impl Machine {
             let (speed, secrets, judged) = (life.speed.factor(), console.secrets(), console.judged());
             book.moment(Start { speed, secrets, judged, console: line.standing(console) }, console);
         }
-    }
-
-    /// Whoever is logged in on the console.
-    pub async fn session(&self) -> Option<Session> {
-        let life = self.life();
-        let line = life.line.lock().await;
-        let Line::Shell(shell) = &*line else { return None };
-        Some(Session::new(Arc::clone(&life), shell.id(), shell.user()))
     }
 }
 

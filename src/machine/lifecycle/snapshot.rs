@@ -37,6 +37,7 @@ impl fmt::Debug for Snapshot {
     }
 }
 
+/// # Snapshots
 impl Machine {
     /// Keeps this moment, to come back to: RAM, disks, devices, who is logged in. The machine stands still while it is
     /// written. Channels of users other than root are opened anew afterwards; commands that run on one end.

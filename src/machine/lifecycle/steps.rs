@@ -9,6 +9,7 @@ use crate::{Error, ErrorKind, Result};
 /// Between two tries, at first and at most.
 const BETWEEN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 
+/// # Steps of a scenario
 impl Machine {
     /// Says something in the run's log.
     pub fn log(&self, text: &str) {

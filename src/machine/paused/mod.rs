@@ -33,6 +33,7 @@ struct Paused {
     gdb: bool,
 }
 
+/// # Breakpoints
 impl Machine {
     /// Stops the scenario here until Enter is pressed on the terminal, and says meanwhile how to attach to the machine: its
     /// console (`nixvm-test attach --live ID`, or any program that connects to a socket), a shell of root, QEMU's

@@ -6,6 +6,7 @@ use crate::Result;
 use crate::console::{Mark, Match, Pattern};
 use crate::machine::Machine;
 
+/// # Console text
 impl Machine {
     /// Waits until the serial console has said `pattern`: plain text, or a regular expression
     /// ([`Pattern::regex`]). Everything since the machine's start counts, however much that is and whoever

@@ -17,6 +17,10 @@ fi
 "#;
 
 /// As root, on the display `:0`, or root's `$DISPLAY`. What lists windows is `xwininfo`, which has to be in
+/// # Windows
+///
+/// # Windows
+///
 /// the machine. A server that wants to see a key is shown its own, unless root's `$XAUTHORITY` names one.
 impl Machine {
     /// Waits until the X server takes connections on display `:0`.

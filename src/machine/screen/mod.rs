@@ -29,6 +29,7 @@ const READ: Duration = Duration::from_secs(60);
 /// Between two looks at the screen: a dump takes some milliseconds of QEMU's time.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 
+/// # Screen
 impl Machine {
     /// Saves what the screen shows to `path`, as PNG; an existing file is replaced.
     ///

@@ -4,6 +4,8 @@ use crate::Result;
 use crate::console::Pattern;
 use crate::machine::Machine;
 
+/// # Virtual terminals
+///
 /// As root: only root may read what stands on a terminal.
 impl Machine {
     /// The text on a virtual terminal, without the blanks at the ends of lines and the empty lines below.

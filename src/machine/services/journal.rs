@@ -131,6 +131,8 @@ const WHOLE_JOURNAL: &str = "journalctl -b --no-pager -q -o short-iso-precise | 
 /// So many lines of it.
 const WHOLE: usize = 2000;
 
+/// # Journal
+///
 /// As root. See the methods of [`User`].
 impl Machine {
     /// The end of the journal since the boot; `None` where the control channel is not open, or nothing comes over it

@@ -156,8 +156,8 @@ impl User {
     ///
     /// # Errors
     /// Those of [`User::execute`].
-    pub async fn systemctl(&self, words: &str) -> Result<Output> {
-        self.execute(&format!("systemctl {}{words}", self.manager())).await
+    pub async fn systemctl(&self, words: impl AsRef<str>) -> Result<Output> {
+        self.execute(format!("systemctl {}{}", self.manager(), words.as_ref())).await
     }
 
     /// Starts a unit and waits until it is up.
@@ -235,6 +235,8 @@ fn full_name(unit: &str) -> String {
     }
 }
 
+/// # Services
+///
 /// As root. See the methods of [`User`].
 impl Machine {
     /// Waits until a unit of the system is active. See [`User::wait_for_unit`].
@@ -273,7 +275,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::systemctl`].
-    pub async fn systemctl(&self, words: &str) -> Result<Output> {
+    pub async fn systemctl(&self, words: impl AsRef<str>) -> Result<Output> {
         self.root().systemctl(words).await
     }
 

@@ -31,6 +31,7 @@ pub(crate) struct Credentials {
     pub(crate) password: Secret,
 }
 
+/// # Login
 impl Machine {
     /// Logs `user` in on the console. An open session is logged out first.
     ///
@@ -92,6 +93,14 @@ impl Machine {
                 Err(error)
             }
         }
+    }
+
+    /// Whoever is logged in on the console.
+    pub async fn session(&self) -> Option<Session> {
+        let life = self.life();
+        let line = life.line.lock().await;
+        let Line::Shell(shell) = &*line else { return None };
+        Some(Session::new(Arc::clone(&life), shell.id(), shell.user()))
     }
 }
 

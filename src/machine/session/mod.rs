@@ -83,7 +83,11 @@ impl Session {
     /// session goes on. [`ErrorKind::SessionEnded`] when the session is no more (the command was
     /// `exit`, or another user logged in since), [`ErrorKind::KernelPanic`] and
     /// [`ErrorKind::QemuGone`] at once, [`ErrorKind::Usage`] for a command with a NUL in it.
-    pub async fn run(&self, command: &str) -> Result<Output> {
+    pub async fn run(&self, command: impl AsRef<str>) -> Result<Output> {
+        self.run_text(command.as_ref()).await
+    }
+
+    async fn run_text(&self, command: &str) -> Result<Output> {
         if command.contains('\0') {
             return Err(Error::new(ErrorKind::Usage, "a command can't hold a NUL byte: no shell takes one"));
         }
@@ -174,8 +178,8 @@ impl Session {
     ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`] when its status is not 0, and those of [`Session::run`].
-    pub async fn succeed(&self, command: &str) -> Result<Output> {
-        let output = self.run(command).await?;
+    pub async fn succeed(&self, command: impl AsRef<str>) -> Result<Output> {
+        let output = self.run_text(command.as_ref()).await?;
         if output.success() {
             return Ok(output);
         }
@@ -186,8 +190,8 @@ impl Session {
     ///
     /// # Errors
     /// [`ErrorKind::CommandSucceeded`] when its status is 0, and those of [`Session::run`].
-    pub async fn fail(&self, command: &str) -> Result<Output> {
-        let output = self.run(command).await?;
+    pub async fn fail(&self, command: impl AsRef<str>) -> Result<Output> {
+        let output = self.run_text(command.as_ref()).await?;
         if !output.success() {
             return Ok(output);
         }

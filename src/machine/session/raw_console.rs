@@ -73,6 +73,7 @@ enum Giving {
     Interrupted,
 }
 
+/// # Raw console
 impl Machine {
     /// The console as bytes, for a person who is to work on it. A session that is open there is theirs from now on: they
     /// see the shell's own prompt. A command that is running goes on. The session serves commands again when the next one

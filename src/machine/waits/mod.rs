@@ -59,6 +59,8 @@ impl User {
     }
 }
 
+/// # Waits
+///
 /// As root. See the methods of [`User`].
 impl Machine {
     /// Waits until something listens on a TCP port of the machine. See [`User::wait_for_open_port`].

@@ -75,11 +75,12 @@ fn page_of(title: &str, from: &str, intro: &str, types: &[String], all: &[Item])
         }
         // Those of the type's own file first.
         parts.sort_by_key(|part| part.topic != own.topic);
-        let mut topic = own.topic.clone();
+        let mut topic = &own.topic;
         for part in parts {
-            if part.topic != topic {
-                topic.clone_from(&part.topic);
-                page.push_str(&format!("\n### {}\n", plain(&topic).trim()));
+            let its = part.heading.as_ref().unwrap_or(&part.topic);
+            if its != topic {
+                topic = its;
+                page.push_str(&format!("\n### {}\n", plain(topic).trim()));
             }
             page.push_str(&format!(
                 "\n#### {name}::{}\n\n```rust,ignore\n{}\n```\n\n{}",
@@ -116,6 +117,25 @@ fn every_method_of_a_machine_and_its_users_is_in_the_book() {
     let made = page_of("Machine", "src/machine", intro, &types, &all);
     assert!(made.contains("#### Machine::wait_for_unit") && made.contains("#### Machine::crash"));
     is_made_from_the_code("reference/machine.md", &made);
+}
+
+#[test]
+fn every_method_of_a_machine_stands_below_a_heading_of_its_own_block() {
+    let all = room(&["src/machine"]);
+    let methods = all.iter().filter(|item| item.of == "Machine" && !item.is_type());
+    let mut blocks: Vec<&str> = Vec::new();
+    for method in methods {
+        let heading = method.heading.as_deref().unwrap_or_else(|| panic!("{} has no heading", method.name));
+        if blocks.last() != Some(&heading) {
+            assert!(!blocks.contains(&heading), "two blocks are called {heading}");
+            blocks.push(heading);
+        }
+    }
+    for (heading, method) in [("Commands", "succeed"), ("Files", "copy_to"), ("Network", "block")] {
+        assert!(blocks.contains(&heading));
+        let its = all.iter().find(|item| item.of == "Machine" && item.name == method).unwrap();
+        assert_eq!(its.heading.as_deref(), Some(heading));
+    }
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub struct Item {
     pub about: String,
     /// What the file says it is about, in one line.
     pub topic: String,
+    /// The heading in the documentation of the `impl` block it stands in.
+    pub heading: Option<String>,
 }
 
 impl Item {
@@ -34,6 +36,7 @@ pub fn items(path: &Path) -> Vec<Item> {
     let topic = topic.split(": ").next().unwrap_or_default().trim_end_matches('.').to_owned();
     let mut items = Vec::new();
     let mut about = String::new();
+    let mut block = None;
     let mut within: Option<(String, bool)> = None;
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
@@ -63,6 +66,9 @@ pub fn items(path: &Path) -> Vec<Item> {
         {
             continue;
         }
+        if within.is_none() {
+            block = heading(&about).filter(|_| code.starts_with("impl")).map(str::to_owned);
+        }
         let mut declaration = code.to_owned();
         let is_function = |code: &str| {
             ["pub fn ", "pub async fn ", "pub const fn "].iter().any(|begin| code.starts_with(begin))
@@ -80,6 +86,7 @@ pub fn items(path: &Path) -> Vec<Item> {
             declaration: declaration.clone(),
             about: plain(&about),
             topic: topic.clone(),
+            heading: block.clone(),
         };
         let hidden = about == "hidden";
         match &within {
@@ -129,6 +136,11 @@ pub fn items(path: &Path) -> Vec<Item> {
         }
     }
     items
+}
+
+/// The heading that documentation begins with.
+fn heading(about: &str) -> Option<&str> {
+    about.lines().next()?.strip_prefix("# ")
 }
 
 /// The word that text begins with.
@@ -199,7 +211,7 @@ fn public_items_are_found_with_what_is_said_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.rs");
     let source = "//! Files: in and out.\n\n/// A thing. See [`Other`](crate::Other).\n#[derive(Debug)]\npub struct Thing {\n    /// Its size.\n    \
-        pub size: u64,\n    hidden: u64,\n}\n\nimpl Thing {\n    /// Goes.\n    ///\n    /// # Errors\n    /// [`ErrorKind::Io`].\n    pub async fn go(\n        \
+        pub size: u64,\n    hidden: u64,\n}\n\n/// # Ways\nimpl Thing {\n    /// Goes.\n    ///\n    /// # Errors\n    /// [`ErrorKind::Io`].\n    pub async fn go(\n        \
         &self,\n        far: u64,\n    ) -> Result {\n        let x = 1;\n    }\n\n    pub(crate) fn own(&self) {}\n}\n\nimpl Clone for Thing {\n    \
         /// No.\n    fn clone(&self) {}\n}\n\n/// Kinds.\npub enum Kind {\n    /// One.\n    One,\n}\n";
     fs::write(&file, source).unwrap();
@@ -213,5 +225,7 @@ fn public_items_are_found_with_what_is_said_of_them() {
     assert_eq!(found[2].declaration, "pub async fn go(&self, far: u64) -> Result");
     assert_eq!(found[2].about, "Goes.\n\n**Errors:**\n`ErrorKind::Io`.\n");
     assert_eq!(found[2].topic, "Files");
+    let headings: Vec<_> = found.iter().map(|item| item.heading.as_deref()).collect();
+    assert_eq!(headings, [None, None, Some("Ways"), None, None]);
     assert_eq!(without_item_links("a [b](https://c.d) [`e`]"), "a [b](https://c.d) `e`");
 }

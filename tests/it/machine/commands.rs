@@ -3,6 +3,7 @@
 use super::Fake;
 use nixvm_fake_guest::{FakeVm, Flavour};
 use nixvm_test::ErrorKind;
+use nixvm_test::machine::{Machine, Session, User};
 
 /// Commands with what they print and their status.
 const EXACT: [(&str, &str, i32); 16] = [
@@ -188,4 +189,46 @@ async fn escape_codes_of_a_guest_do_not_reach_an_error() {
     let text = failed.to_string();
     assert!(text.contains("red"), "{text}");
     assert!(!text.contains('\x1b') && !text.contains('\x07'), "{text:?}");
+}
+
+/// Compiled, and not called: each call is a future that nothing polls.
+#[allow(dead_code, clippy::let_underscore_future)]
+fn a_command_is_any_text_for_every_method(machine: &Machine, user: &User, session: &Session) {
+    let (text, owned) = ("true", String::from("true"));
+    macro_rules! each {
+        ($($it:ident . $method:ident $(($more:expr))?;)*) => {$(
+            let _ = $it.$method(text $(, $more)?);
+            let _ = $it.$method(&text $(, $more)?);
+            let _ = $it.$method(owned.clone() $(, $more)?);
+            let _ = $it.$method(&owned $(, $more)?);
+            let _ = $it.$method(format!("test -e {text}") $(, $more)?);
+            let _ = $it.$method(&format!("test -e {text}") $(, $more)?);
+            let _ = $it.$method(String::from_utf8_lossy(b"true") $(, $more)?);
+            let _ = $it.$method(&String::from_utf8_lossy(b"true") $(, $more)?);
+            let _ = $it.$method(owned.clone().into_boxed_str() $(, $more)?);
+        )*};
+    }
+    each! {
+        machine.execute;
+        machine.succeed;
+        machine.fail;
+        machine.wait_until_succeeds;
+        machine.wait_until_fails;
+        machine.command;
+        machine.systemctl;
+        machine.send_monitor_command;
+        machine.qmp(None);
+        user.execute;
+        user.succeed;
+        user.fail;
+        user.wait_until_succeeds;
+        user.wait_until_fails;
+        user.command;
+        user.systemctl;
+        session.run;
+        session.succeed;
+        session.fail;
+    }
+    let _ = machine.succeed([text, "false"]);
+    let _ = user.fail(vec![owned]);
 }
