@@ -214,7 +214,7 @@ impl User {
     async fn repeat(&self, command: &str, until_success: bool) -> Result<Output> {
         let until = if until_success { "succeeds" } else { "fails" };
         let what = format!("`{}` {until}", shorten(command));
-        let trying = self.command(&repeated(self.shell, command, until_success)).repeating(command).hidden();
+        let trying = self.command(repeated(self.shell, command, until_success)).repeating(command).hidden();
         self.wait_by(trying.asked_as(format!("wait until `{command}` {until}")), &what).await
     }
 

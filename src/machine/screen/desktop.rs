@@ -16,11 +16,9 @@ for i in "${!a[@]}"; do [ "${a[i]}" = -auth ] && export XAUTHORITY="${a[i+1]-}";
 fi
 "#;
 
+/// # Windows
+///
 /// As root, on the display `:0`, or root's `$DISPLAY`. What lists windows is `xwininfo`, which has to be in
-/// # Windows
-///
-/// # Windows
-///
 /// the machine. A server that wants to see a key is shown its own, unless root's `$XAUTHORITY` names one.
 impl Machine {
     /// Waits until the X server takes connections on display `:0`.
@@ -38,7 +36,7 @@ impl Machine {
     /// [`crate::machine::User::execute`].
     pub async fn get_window_names(&self) -> Result<Vec<String>> {
         let root = self.root();
-        let output = root.command(&format!("{KEY}exec {LIST}")).named(LIST).output().await?;
+        let output = root.command(format!("{KEY}exec {LIST}")).named(LIST).output().await?;
         match output.success() {
             true => Ok(names(output.text())),
             false => Err(self.life().unexpected(ErrorKind::CommandFailed, root.name(), &output, "0")),

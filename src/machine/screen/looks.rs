@@ -103,7 +103,7 @@ impl User {
         let looks = Arc::new(Mutex::new(Looks { begun: Vec::new(), last: Vec::new(), found: None }));
         let found = Arc::new(Notify::new());
         let (sink, bell) = (Arc::clone(&looks), Arc::clone(&found));
-        let looking = self.within(patience).command(&looking(look)).repeating(name);
+        let looking = self.within(patience).command(looking(look)).repeating(name);
         let looking =
             looking.asked_as(format!("look again and again: {look}")).watch(move |stream, bytes| {
                 let mut looks = lock(&sink);

@@ -54,7 +54,7 @@ impl User {
         let found = Arc::new(Notify::new());
         let (sink, bell, wanted) = (Arc::clone(&seen), Arc::clone(&found), pattern.clone());
         let follow = self
-            .command(&self.journalctl(unit, "-n all -f"))
+            .command(self.journalctl(unit, "-n all -f"))
             .within(self.limit.unwrap_or(crate::machine::WAIT))
             .watch(move |stream, bytes| {
                 let mut seen = lock(&sink);
