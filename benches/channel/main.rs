@@ -130,7 +130,7 @@ async fn late(
         machine.execute(undo).await?;
         let happens = async {
             let mut ended = None;
-            let made = machine.command(&format!("sleep 1.5; {event}; echo done")).output().await?;
+            let made = machine.command(format!("sleep 1.5; {event}; echo done")).output().await?;
             ended.get_or_insert(Instant::now());
             assert!(made.success(), "{}", made.text());
             Ok::<_, Error>(ended)
