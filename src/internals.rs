@@ -4,8 +4,8 @@
 #![allow(missing_docs)]
 
 pub use crate::built_vm::BuiltVm;
-pub use crate::copies::Copies;
 pub use crate::event::{Event, Events, Failure, FileKind, Reporter, StepOutput};
+pub use crate::requested_reports::RequestedReports;
 pub use crate::scenario::EXIT_CODES;
 
 pub mod beneath {
@@ -25,7 +25,7 @@ pub mod qemu {
 }
 
 pub mod record {
-    pub use crate::record::{EVENTS, Folder, History, Line, Tape, VERSION};
+    pub use crate::record::{EVENTS, EventLine, Folder, History, Tape, VERSION};
 
     pub mod film {
         pub use crate::record::film::Film;

@@ -8,7 +8,7 @@
 mod above;
 mod beneath;
 #[cfg(doctest)]
-mod book;
+mod book_examples;
 mod boot_id;
 mod built_vm;
 mod cache;
@@ -16,7 +16,6 @@ mod channel;
 #[cfg(feature = "cli")]
 mod cli;
 pub mod console;
-mod copies;
 mod digest;
 #[cfg(feature = "cli")]
 mod doctor;
@@ -42,6 +41,7 @@ pub mod prelude;
 mod qemu;
 mod record;
 mod report;
+mod requested_reports;
 pub mod scenario;
 mod secrets;
 mod settings;
@@ -53,11 +53,11 @@ mod text;
 mod user_lock;
 
 pub(crate) use built_vm::BuiltVm;
-pub(crate) use copies::Copies;
 pub use error::{Error, ErrorKind, Result};
 pub(crate) use event::{Event, Events, Failure, FileKind, StepOutput};
 pub use limits::Speed;
 pub(crate) use nearest::nearest;
+pub(crate) use requested_reports::RequestedReports;
 /// The runtime that scenarios run on, for `tokio::join!`, `tokio::spawn` and `tokio::time`: a scenario's file needs
 /// no dependency of its own.
 pub use tokio;

@@ -73,7 +73,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
 
             const _: () = #check;
 
-            fn body(mut given: ::nixvm_test::__private::Given) -> ::nixvm_test::__private::Body {
+            fn body(mut given: ::nixvm_test::__private::Fixtures) -> ::nixvm_test::__private::Body {
                 ::std::boxed::Box::pin(async move {
                     let returned = #name(#(#given),*).await;
                     (&&::nixvm_test::__private::Returned::new(returned)).outcome()

@@ -40,7 +40,7 @@ pub(super) enum Output {
 
 /// Whether what came was kept.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(super) enum Stored {
     Yes,
     /// No: it is more than may be unread, and the command must be killed.
     TooMuch,
@@ -66,10 +66,10 @@ impl Mailbox {
     }
 
     /// Output that came.
-    pub(super) fn put(&self, output: Output, bytes: &[u8]) -> Kept {
+    pub(super) fn put(&self, output: Output, bytes: &[u8]) -> Stored {
         let mut contents = self.contents();
         if bytes.is_empty() || contents.end.is_some() {
-            return Kept::Yes;
+            return Stored::Yes;
         }
         let joined = match contents.pieces.back_mut() {
             Some((last, piece)) if *last == output && piece.len() + bytes.len() <= PIECE => {
@@ -86,12 +86,12 @@ impl Mailbox {
         if contents.unread > UNREAD {
             drop(contents);
             self.end(End::Unread);
-            return Kept::TooMuch;
+            return Stored::TooMuch;
         }
         let reader = contents.reader.take();
         drop(contents);
         wake(reader);
-        Kept::Yes
+        Stored::Yes
     }
 
     /// More stdin was taken by the guest.

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::connection::Shared;
 use super::frame::{Decoder, Frame, decimal};
-use super::mailbox::{End, Kept, Output};
+use super::mailbox::{End, Output, Stored};
 use super::running::Sums;
 use crate::console::shown;
 
@@ -77,7 +77,7 @@ fn take(shared: &Shared, frame: Frame<'_>) -> Result<(), String> {
         b'O' | b'E' => {
             let output = if kind == b'O' { Output::Stdout } else { Output::Stderr };
             if let Some(mailbox) = shared.mailbox(id)
-                && mailbox.put(output, payload) == Kept::TooMuch
+                && mailbox.put(output, payload) == Stored::TooMuch
             {
                 shared.kill(id, 9);
             }

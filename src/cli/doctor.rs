@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::child::Signals;
-use super::manual::source_of;
+use super::interactive::source_of;
 use super::options::Options;
 
 const EXAMPLES: &str = "\

@@ -1,14 +1,14 @@
-//! `nixvm-test shell [CONFIG]`: a manual session, on the user's terminal.
+//! `nixvm-test shell [CONFIG]`: an interactive session, on the user's terminal.
 
 use std::process::ExitCode;
 
 use crate::Result;
 use clap::Args;
 
-use super::manual::Manual;
+use super::console::{self, Ending};
+use super::interactive::Interactive;
 use super::options::Options;
-use super::shown::Shown;
-use super::visit::{Ending, visit};
+use super::startup_reporter::StartupReporter;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +25,7 @@ Every key goes to the machine but ctrl-], which ends it. What the machine says r
 #[command(after_help = EXAMPLES)]
 pub struct Shell {
     #[command(flatten)]
-    manual: Manual,
+    interactive: Interactive,
     /// Make the machine's SSH server reachable at this port of 127.0.0.1; 0 chooses a free one
     #[arg(long, value_name = "PORT")]
     ssh_port: Option<u16>,
@@ -37,8 +37,8 @@ pub struct Shell {
 impl Shell {
     /// Boots the machine and connects the terminal to it.
     pub async fn run(self, options: &Options) -> Result<ExitCode> {
-        let shown = Shown::before_a_console(&options.settings()?)?;
-        let up = self.manual.up(options, &shown.events()).await?;
+        let reporter = StartupReporter::before_a_console(&options.settings()?)?;
+        let up = self.interactive.up(options, &reporter.events()).await?;
         let mut forwarded = String::new();
         for (host, guest) in
             self.ssh_port.map(|port| (port, 22)).into_iter().chain(self.forward.iter().copied())
@@ -46,10 +46,10 @@ impl Shell {
             let address = up.machine.forward_port(host, guest).await?;
             forwarded += &format!("{address} is port {guest} of {}\n", up.machine.name());
         }
-        shown.end();
+        reporter.end();
         let console = up.machine.raw_console().await;
         let ending = if up.is_kept { Ending::PowerOff } else { Ending::Stop };
-        visit(&up.machine, console, &forwarded, ending).await
+        console::connect(&up.machine, console, &forwarded, ending).await
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Console(pub(super) Arc<Held>);
 
 /// Ends the reader with the last handle.
 pub(super) struct Held {
-    pub(super) line: Arc<Line>,
+    pub(super) line: Arc<Shared>,
     reader: AbortHandle,
 }
 
@@ -51,7 +51,7 @@ impl Drop for Held {
 }
 
 /// What all handles of a console share.
-pub(super) struct Line {
+pub(super) struct Shared {
     pub(super) name: String,
     engine: Mutex<Engine>,
     /// Rings when a wait is over, or may be over soon.
@@ -94,7 +94,7 @@ impl WeakConsole {
     }
 }
 
-impl Line {
+impl Shared {
     /// Whether a match of each pattern would fit into what is kept.
     pub(super) fn can_be_found(&self, patterns: &[Pattern]) -> Result {
         let too_long = |pattern: &&Pattern| pattern.literal().is_some_and(|text| text.len() > self.window);
@@ -181,7 +181,7 @@ impl Console {
             engine.take_answers();
             engine.skip();
         }
-        let line = Arc::new(Line {
+        let line = Arc::new(Shared {
             name: options.name,
             engine: Mutex::new(engine),
             bell: Notify::new(),
@@ -371,7 +371,7 @@ impl fmt::Debug for Console {
     }
 }
 
-impl Line {
+impl Shared {
     /// Writes everything, or fails after a limit.
     pub(super) async fn write(&self, bytes: &[u8]) -> Result<()> {
         let limit = self.speed.scale(WRITE);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::engine::Engine;
 use super::failure::Wait;
 use super::found::Match;
-use super::line::{Console, Line, Mark};
+use super::line::{Console, Mark, Shared};
 use super::pattern::Pattern;
 use super::strip::{Sink, Stripper};
 use super::track::{PIECE, Position};
@@ -211,7 +211,7 @@ impl Sink for Text {
 
 /// Ends the observer with the wait.
 struct Observing<'a> {
-    line: &'a Line,
+    line: &'a Shared,
     id: u64,
 }
 
@@ -221,7 +221,7 @@ impl Drop for Observing<'_> {
     }
 }
 
-impl Line {
+impl Shared {
     /// Looks through the transcript as if its bytes came anew. `None` also where there is no transcript.
     fn find_in_transcript(&self, pattern: &Pattern) -> Result<Option<Match>> {
         let Some(path) = &self.transcript else { return Ok(None) };

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::engine::Pushed;
-use super::line::{FAREWELL, Line, Stream};
+use super::line::{FAREWELL, Shared, Stream};
 use super::options::Closed;
 use crate::{Error, Events};
 
@@ -58,7 +58,7 @@ impl ReaderThread {
 
 /// The task that drains the line.
 pub(super) struct Reader {
-    pub(super) line: Arc<Line>,
+    pub(super) line: Arc<Shared>,
     pub(super) events: Events,
     pub(super) closed: Option<Closed>,
     pub(super) halted: Halted,
@@ -93,7 +93,7 @@ impl Halted {
     }
 
     /// What was told counts from now on.
-    fn counts(&mut self, line: &Line) {
+    fn counts(&mut self, line: &Shared) {
         if let Some(told) = &mut self.told
             && self.since.take().is_some()
         {
@@ -130,7 +130,7 @@ impl Reader {
 
 /// Reads until the end of the line.
 async fn drain(
-    line: &Arc<Line>,
+    line: &Arc<Shared>,
     events: &Events,
     incoming: &mut ReadHalf<Box<dyn Stream>>,
     halted: &mut Halted,
@@ -185,7 +185,7 @@ async fn drain(
     }
 }
 
-fn note_trouble(line: &Line, events: &Events) {
+fn note_trouble(line: &Shared, events: &Events) {
     let trouble = line.engine().take_trouble();
     if let Some(trouble) = trouble {
         events.note(format!("{}: no transcript from here on: {trouble}", line.name));

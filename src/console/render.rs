@@ -11,7 +11,7 @@ const WIDTH: usize = 200;
 /// The last `count` lines of `raw`, without blank lines at the end. Carriage returns and backspaces
 /// overwrite, as on a terminal, so that a progress bar is one line.
 pub(super) fn last_lines(mut parser: Parser, raw: &[u8], count: usize) -> Vec<String> {
-    let mut screen = Lines { done: VecDeque::new(), count, line: Line::default() };
+    let mut screen = Lines { done: VecDeque::new(), count, line: RenderedLine::default() };
     parser.read(raw, &mut screen);
     screen.newline();
     while screen.done.back().is_some_and(|line| line.trim().is_empty()) {
@@ -24,18 +24,18 @@ pub(super) fn last_lines(mut parser: Parser, raw: &[u8], count: usize) -> Vec<St
 struct Lines {
     done: VecDeque<String>,
     count: usize,
-    line: Line,
+    line: RenderedLine,
 }
 
 #[derive(Default)]
-struct Line {
+struct RenderedLine {
     cells: Vec<char>,
     column: usize,
     /// Characters beyond the width.
     beyond: usize,
 }
 
-impl Line {
+impl RenderedLine {
     fn put(&mut self, character: char) {
         if self.column >= WIDTH {
             self.beyond = self.beyond.max(self.column + 1 - WIDTH);

@@ -19,12 +19,12 @@ use crate::text::escape::{Listener, Parser};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stripper {
     parser: Parser,
-    line: Line,
+    line: LineState,
 }
 
 /// What the last bytes mean for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Line {
+struct LineState {
     /// A carriage return came and nothing after it yet.
     returned: bool,
     /// The text stands at the start of a line.
@@ -39,7 +39,7 @@ pub(super) trait Sink {
 
 impl Stripper {
     pub(super) const fn new() -> Self {
-        Self { parser: Parser::new(), line: Line { returned: false, start: true } }
+        Self { parser: Parser::new(), line: LineState { returned: false, start: true } }
     }
 
     /// The state of the escape sequences alone.
@@ -54,7 +54,7 @@ impl Stripper {
 }
 
 struct Lines<'a, S> {
-    line: &'a mut Line,
+    line: &'a mut LineState,
     sink: &'a mut S,
 }
 

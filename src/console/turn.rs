@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::engine::Engine;
 use super::failure::Wait;
-use super::line::Line;
+use super::line::Shared;
 use super::pattern::Pattern;
 use super::track::Position;
 use crate::{Error, Result};
@@ -19,14 +19,14 @@ const REST_OF_LINE: Duration = Duration::from_millis(100);
 
 /// The one who waits on the line; dropping it, at the end or in the middle, leaves no wait behind.
 pub(super) struct Turn<'a> {
-    pub(super) line: &'a Line,
+    pub(super) line: &'a Shared,
     _turn: tokio::sync::MutexGuard<'a, ()>,
     vigil: Vigil<'a>,
 }
 
 /// What ends a wait: what it waits for, its limit, or what makes waiting pointless.
 pub(super) struct Vigil<'a> {
-    pub(super) line: &'a Line,
+    pub(super) line: &'a Shared,
     pub(super) patterns: &'a [Pattern],
     pub(super) began: Instant,
     /// Where the text begins that counts.
@@ -39,7 +39,7 @@ pub(super) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600)
 
 impl<'a> Turn<'a> {
     /// Waits for the turn, `limit` at most.
-    pub(super) async fn take(line: &'a Line, patterns: &'a [Pattern], limit: Duration) -> Result<Self> {
+    pub(super) async fn take(line: &'a Shared, patterns: &'a [Pattern], limit: Duration) -> Result<Self> {
         let began = Instant::now();
         let limit = limit.min(FOR_EVER);
         let Ok(turn) = timeout_at(began + limit, line.turn.lock()).await else {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::culprit;
+use super::error_text::{ErrorText, Excerpt, Tail, is_builder};
 use super::line::cut;
-use super::said::{Place, Said, Tail, is_builder};
 use crate::Error;
 
 /// Where packages and options are looked up.
@@ -15,7 +15,7 @@ const HEAD: &str = "{ config, lib, pkgs, ... }:";
 const REAL: &str = "a real nixpkgs has them all: --nixpkgs channel:nixos-23.11";
 
 /// Adds what is known about a failure to its report.
-pub(super) fn advise(error: Error, said: &Said, tail: &Tail) -> Error {
+pub(super) fn advise(error: Error, said: &ErrorText, tail: &Tail) -> Error {
     let message = said.message.first().map(String::as_str).unwrap_or_default();
     let known = host(message, tail).or_else(|| configuration(message, said, tail));
     let Some(Advice { cause, next }) = known else { return error };
@@ -27,7 +27,7 @@ pub(super) fn advise(error: Error, said: &Said, tail: &Tail) -> Error {
 }
 
 /// The user's own line that is at fault, where Nix does not name one. `file` is the configuration.
-pub(super) fn own_place(said: &Said, file: Option<&Path>) -> Option<Place> {
+pub(super) fn own_place(said: &ErrorText, file: Option<&Path>) -> Option<Excerpt> {
     let message = said.message.join("\n");
     if let Some(option) = option_of(&message) {
         let named = message.split_once("In `").and_then(|(_, rest)| rest.split_once('\''));
@@ -111,7 +111,7 @@ fn host(message: &str, tail: &Tail) -> Option<Advice> {
 }
 
 /// What is amiss with the configuration.
-fn configuration(message: &str, said: &Said, tail: &Tail) -> Option<Advice> {
+fn configuration(message: &str, said: &ErrorText, tail: &Tail) -> Option<Advice> {
     let all = said.message.join("\n");
     if message.contains("syntax error") {
         let cause = match message {
@@ -141,7 +141,8 @@ fn configuration(message: &str, said: &Said, tail: &Tail) -> Option<Advice> {
         );
     }
     if let Some(name) = quoted(message, "attribute '").filter(|_| message.contains("missing")) {
-        let of_pkgs = |place: &Place| place.snippet.iter().any(|line| line.contains(&format!("pkgs.{name}")));
+        let of_pkgs =
+            |place: &Excerpt| place.snippet.iter().any(|line| line.contains(&format!("pkgs.{name}")));
         if said.place.as_ref().is_some_and(of_pkgs) {
             let next = package(name, said, tail).unwrap_or_else(|| format!("look it up at {PACKAGES}"));
             return advice(format!("there is no package `{name}`, or its name is written otherwise"), next);
@@ -208,7 +209,7 @@ fn refused(all: &str) -> Option<Advice> {
     None
 }
 
-fn about_option(option: &str, all: &str, message: &str, said: &Said, tail: &Tail) -> Option<Advice> {
+fn about_option(option: &str, all: &str, message: &str, said: &ErrorText, tail: &Tail) -> Option<Advice> {
     if message.contains("does not exist") {
         let standin = message.contains("stand-in");
         let next = match (did_you_mean(said, tail), standin) {
@@ -250,7 +251,7 @@ fn about_option(option: &str, all: &str, message: &str, said: &Said, tail: &Tail
 }
 
 /// What to do about a package that is not there.
-fn package(name: &str, said: &Said, tail: &Tail) -> Option<String> {
+fn package(name: &str, said: &ErrorText, tail: &Tail) -> Option<String> {
     let standin = tail.line_with(&[&format!("mentions pkgs.{name}, and the stand-in has no such package")]);
     match (did_you_mean(said, tail), standin) {
         (Some(near), _) => Some(near),
@@ -263,7 +264,7 @@ fn package(name: &str, said: &Said, tail: &Tail) -> Option<String> {
 }
 
 /// What Nix itself supposes.
-fn did_you_mean(said: &Said, tail: &Tail) -> Option<String> {
+fn did_you_mean(said: &ErrorText, tail: &Tail) -> Option<String> {
     let mut lines = said.message.iter().map(String::as_str).chain(tail.lines.iter().map(String::as_str));
     lines
         .find_map(|line| line.trim().strip_prefix("Did you mean "))
@@ -294,10 +295,10 @@ fn quoted<'a>(text: &'a str, before: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    fn said(text: &str) -> (Said, Tail) {
+    fn said(text: &str) -> (ErrorText, Tail) {
         let mut tail = Tail::default();
         text.lines().for_each(|line| tail.push(line));
-        (Said::read(&tail, Some(Path::new("/home/u"))), tail)
+        (ErrorText::read(&tail, Some(Path::new("/home/u"))), tail)
     }
 
     /// Cause and next step for what Nix says.

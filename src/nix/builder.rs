@@ -11,12 +11,12 @@ use tokio::sync::OnceCell;
 use crate::BuiltVm;
 use crate::mutex::lock;
 
-use super::last::Last;
+use super::error_text::Tail;
 use super::line::cut;
+use super::line_filter::LineFilter;
 use super::nixpkgs::Nixpkgs;
+use super::previous_build::PreviousBuild;
 use super::process::{self, Stopped};
-use super::said::Tail;
-use super::shown::Shown;
 use super::source::{FlakeVm, Source};
 use super::store::Store;
 use super::{commands, diagnosis, host};
@@ -44,7 +44,7 @@ pub struct Builder {
 }
 
 /// Where a build leaves its traces.
-struct Place {
+struct BuildFiles {
     /// Nix's link to the result, which also keeps it from the garbage collector.
     link: PathBuf,
     /// The whole output, when it fails.
@@ -133,8 +133,8 @@ impl Builder {
         self.last(source)?.read()
     }
 
-    fn last(&self, source: &Source) -> Option<Last> {
-        Last::of(source, self.nixpkgs.as_deref(), &folder("last").ok()?)
+    fn last(&self, source: &Source) -> Option<PreviousBuild> {
+        PreviousBuild::of(source, self.nixpkgs.as_deref(), &folder("last").ok()?)
     }
 
     async fn build_now(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
@@ -193,7 +193,7 @@ impl Builder {
     }
 
     /// The names of a build that is told from others by `identity`.
-    fn place(&self, identity: &[&[u8]]) -> Result<Place> {
+    fn place(&self, identity: &[&[u8]]) -> Result<BuildFiles> {
         let id = digest::of_parts(identity);
         let (roots, logs) = (folder("roots")?, folder("logs")?);
         for folder in [&roots, &logs, &folder("last")?] {
@@ -204,7 +204,7 @@ impl Builder {
                 .map_err(|source| Error::io(format_args!("find {}", link.display()), &source))?,
             None => roots.join(&id),
         };
-        Ok(Place { link, log: logs.join(format!("{id}.log")) })
+        Ok(BuildFiles { link, log: logs.join(format!("{id}.log")) })
     }
 
     async fn run(
@@ -212,7 +212,7 @@ impl Builder {
         source: &Source,
         home: Option<&Path>,
         command: std::process::Command,
-        place: &Place,
+        place: &BuildFiles,
         events: &Events,
     ) -> Result<BuiltVm> {
         let what = source.to_string();
@@ -220,7 +220,7 @@ impl Builder {
         events.send(Event::BuildStarted { what: what.clone() });
         let started = Instant::now();
         let mut log = Log::create(&place.log)?;
-        let (mut tail, mut shown) = (Tail::default(), Shown::default());
+        let (mut tail, mut shown) = (Tail::default(), LineFilter::default());
         let show = |line: &str| {
             if !line.trim().is_empty() {
                 events.send(Event::BuildLine { text: cut(line, LINE) });

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::error_text::Excerpt;
 use super::line::{clean, cut};
-use super::said::Place;
 
 /// Larger files are no configuration of a person.
 const LARGEST: u64 = 1 << 20;
@@ -13,7 +13,7 @@ const COMMON: [&str; 8] =
     ["config", "enable", "extraConfig", "package", "packages", "services", "settings", "users"];
 
 /// The line of `file` that sets `option`, by its look: `services.nginx.enable`, or as much of that as stands together.
-pub(super) fn line_of_option(file: &Path, option: &str) -> Option<Place> {
+pub(super) fn line_of_option(file: &Path, option: &str) -> Option<Excerpt> {
     let text = read(file)?;
     let parts: Vec<&str> = option.split('.').map(|part| part.trim_matches('"')).collect();
     let count = parts.len();
@@ -35,7 +35,7 @@ pub(super) fn line_of_option(file: &Path, option: &str) -> Option<Place> {
 }
 
 /// The line of `file` that names `other` by its last part.
-pub(super) fn line_of_file(file: &Path, other: &Path) -> Option<Place> {
+pub(super) fn line_of_file(file: &Path, other: &Path) -> Option<Excerpt> {
     let text = read(file)?;
     let name = other.file_name()?.to_str()?;
     let (number, line) = lines(&text).find(|(_, line)| line.contains(name))?;
@@ -43,7 +43,7 @@ pub(super) fn line_of_file(file: &Path, other: &Path) -> Option<Place> {
 }
 
 /// The line of `file` that makes an option of that option itself: `x.y = config.x.y + 1`.
-pub(super) fn line_of_recursion(file: &Path) -> Option<Place> {
+pub(super) fn line_of_recursion(file: &Path) -> Option<Excerpt> {
     let text = read(file)?;
     let found = lines(&text).find_map(|(number, line)| {
         let (left, right) = line.split_once('=')?;
@@ -81,7 +81,7 @@ fn word_in(line: &str, word: &str) -> Option<usize> {
 }
 
 /// The place as Nix shows it: the line, those around it, and a mark below.
-fn place(file: &Path, text: &str, number: usize, column: usize) -> Place {
+fn place(file: &Path, text: &str, number: usize, column: usize) -> Excerpt {
     let mut snippet = Vec::new();
     for (index, line) in text.lines().enumerate().skip(number.saturating_sub(2)).take(3) {
         snippet.push(format!("{:6}| {}", index + 1, cut(&clean(line.as_bytes()), 160)));
@@ -90,7 +90,7 @@ fn place(file: &Path, text: &str, number: usize, column: usize) -> Place {
             snippet.push(format!("      | {}^", " ".repeat(before)));
         }
     }
-    Place { at: format!("{}:{number}:{}", file.display(), column + 1), snippet }
+    Excerpt { at: format!("{}:{number}:{}", file.display(), column + 1), snippet }
 }
 
 #[cfg(test)]
@@ -103,7 +103,7 @@ mod tests {
         file
     }
 
-    fn at(place: Option<Place>) -> String {
+    fn at(place: Option<Excerpt>) -> String {
         let at = place.map(|place| place.at).unwrap_or_default();
         at.rsplit(':').nth(1).unwrap_or_default().to_owned()
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use super::advice;
+use super::error_text::{ErrorText, Tail};
 use super::line::cut;
-use super::said::{Said, Tail};
 use crate::{Error, ErrorKind};
 
 /// What the stand-in adds to a message about an option: it is a page, and in the log.
@@ -16,7 +16,7 @@ const ALL_OPTIONS: &str = "All the options there are:";
 /// The report for a build of `what` that ended with `status`. The user's own files are those in
 /// `home`, the folder of the configuration.
 pub(super) fn explain(what: &str, home: Option<&Path>, status: ExitStatus, tail: &Tail) -> Error {
-    let mut said = Said::read(tail, home);
+    let mut said = ErrorText::read(tail, home);
     if !said.place.as_ref().is_some_and(|place| is_in(home, &place.at)) {
         let file = home.and_then(|home| Some(home.join(Path::new(what).file_name()?)));
         said.place = advice::own_place(&said, file.as_deref()).or(said.place);

@@ -10,14 +10,14 @@ mod commands;
 mod culprit;
 mod diagnosis;
 mod ending;
+mod error_text;
 pub(crate) mod host;
-mod last;
 mod line;
+mod line_filter;
 mod nixpkgs;
 mod passwords;
+mod previous_build;
 mod process;
-mod said;
-mod shown;
 mod source;
 mod store;
 

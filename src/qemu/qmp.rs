@@ -29,7 +29,7 @@ const EVENTS_KEPT: usize = 256;
 #[derive(Debug)]
 pub struct Qmp {
     to_writer: mpsc::Sender<Vec<u8>>,
-    line: Arc<Line>,
+    line: Arc<Shared>,
 }
 
 /// Something that QEMU reports by itself, such as `SHUTDOWN` or `STOP`.
@@ -62,7 +62,7 @@ impl Timestamp {
 
 /// What the reader shares with callers.
 #[derive(Debug)]
-struct Line {
+struct Shared {
     next_id: AtomicU64,
     pending: Mutex<Pending>,
     events: broadcast::Sender<QmpEvent>,
@@ -141,7 +141,7 @@ impl Qmp {
     {
         let started = Instant::now();
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let line = Arc::new(Line {
+        let line = Arc::new(Shared {
             next_id: AtomicU64::new(1),
             pending: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
@@ -303,7 +303,7 @@ fn gone(waited_for: &str) -> Error {
 }
 
 struct Entry<'a> {
-    line: &'a Line,
+    line: &'a Shared,
     id: u64,
 }
 
@@ -313,7 +313,7 @@ impl Drop for Entry<'_> {
     }
 }
 
-impl Line {
+impl Shared {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         lock(&self.pending)
     }

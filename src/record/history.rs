@@ -133,7 +133,7 @@ pub struct Machine {
     /// What was done with it.
     pub steps: Vec<Step>,
     /// What is kept of it.
-    pub files: Vec<Kept>,
+    pub files: Vec<RecordedFile>,
     /// Where the step of this number is; of several the last one.
     #[serde(skip)]
     numbers: HashMap<u64, usize>,
@@ -180,14 +180,14 @@ pub struct Step {
 
 /// A file in the record.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Kept {
+pub struct RecordedFile {
     /// What it is.
     pub kind: FileKind,
     /// Where it is, from the record's folder.
     pub path: PathBuf,
 }
 
-impl Kept {
+impl RecordedFile {
     /// Whether its path stays within the record's folder. A record from elsewhere may name any.
     pub fn is_within(&self) -> bool {
         self.path.components().all(|part| matches!(part, Component::Normal(_)))

@@ -13,7 +13,7 @@ const MOST: usize = 16 << 20;
 /// A time stamp of the kernel.
 static STAMP: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^\[ *(\d{1,9}\.\d{6})\] ").ok());
 
-struct Line {
+struct LogLine {
     host: f64,
     stamp: Option<f64>,
     text: String,
@@ -58,7 +58,7 @@ pub(super) fn write(tape: &Tape, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn lines(tape: &Tape) -> Vec<Line> {
+fn lines(tape: &Tape) -> Vec<LogLine> {
     let (mut lines, mut offset, mut size) = (Vec::new(), 0, 0);
     for raw in tape.bytes().split_inclusive(|byte| *byte == b'\n') {
         let host = tape.time_of(offset);
@@ -75,7 +75,7 @@ fn lines(tape: &Tape) -> Vec<Line> {
                 .and_then(|found| std::str::from_utf8(found.get(1)?.as_bytes()).ok()?.parse().ok());
             let text = crate::text::line(String::from_utf8_lossy(text).trim_end());
             size += text.len() + 32;
-            lines.push(Line { host, stamp, text });
+            lines.push(LogLine { host, stamp, text });
         }
         // What follows would be cut anyway.
         if size > 2 * MOST {

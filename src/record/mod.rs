@@ -42,9 +42,9 @@
 //! to be passed over: new ones may come without a new version.
 //!
 //! ```
-//! use nixvm_test::internals::{Event, record::Line};
+//! use nixvm_test::internals::{Event, record::EventLine};
 //! let line = r#"{"v":1,"time":1795448683.25,"scenario":"login","event":"note","text":"using TCG"}"#;
-//! let line: Line = serde_json::from_str(line)?;
+//! let line: EventLine = serde_json::from_str(line)?;
 //! assert_eq!(line.event, Event::Note { text: "using TCG".into() });
 //! # Ok::<(), serde_json::Error>(())
 //! ```
@@ -87,7 +87,7 @@ pub(crate) const FILM: &str = "film";
 
 /// A line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line {
+pub struct EventLine {
     /// [`VERSION`].
     pub v: u32,
     /// When it happened: seconds since 1970, UTC.
@@ -101,7 +101,7 @@ pub struct Line {
 }
 
 // Some events have a `scenario` of their own, the same one: it stands once in a line.
-impl Serialize for Line {
+impl Serialize for EventLine {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Written<'a> {
@@ -124,7 +124,7 @@ impl Serialize for Line {
     }
 }
 
-impl<'de> Deserialize<'de> for Line {
+impl<'de> Deserialize<'de> for EventLine {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Common {

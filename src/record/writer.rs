@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{EVENTS, Folder, Line, VERSION};
+use super::{EVENTS, EventLine, Folder, VERSION};
 use crate::event::Reporter;
 use crate::{Error, Event, Result, environment};
 
@@ -52,7 +52,7 @@ impl Reporter for Writer {
         }
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let (scenario, suite) = (scenario.to_owned(), self.suite.clone());
-        let line = Line { v: VERSION, time, scenario, suite, event: event.clone() };
+        let line = EventLine { v: VERSION, time, scenario, suite, event: event.clone() };
         let written = serde_json::to_vec(&line).map_err(Into::into).and_then(|mut line| {
             line.push(b'\n');
             // One write to a file opened for appending: lines of several processes stay whole.
@@ -92,7 +92,7 @@ mod tests {
             writer.event("web::login", event);
         }
         let text = std::fs::read_to_string(base.path().join(EVENTS)).unwrap();
-        let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<EventLine> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.iter().map(|line| line.event.clone()).collect::<Vec<_>>(), events);
         assert!(lines.iter().all(|line| line.v == VERSION && line.scenario == "web::login"));
         assert!(text.lines().all(|line| line.matches(r#""scenario":"#).count() == 1), "{text}");

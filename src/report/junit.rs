@@ -12,7 +12,7 @@ use super::ci::without_attachments;
 use super::wording::boundary;
 use crate::FileKind;
 use crate::record::History;
-use crate::record::history::{Attempt, Kept, Machine, Outcome, Scenario};
+use crate::record::history::{Attempt, Machine, Outcome, RecordedFile, Scenario};
 use crate::text;
 
 type Xml = Writer<Vec<u8>>;
@@ -254,7 +254,7 @@ fn lines(text: &str) -> String {
 }
 
 /// Whether a CI system may take it along: nothing outside of the record.
-fn is_attached(file: &Kept) -> bool {
+fn is_attached(file: &RecordedFile) -> bool {
     file.kind != FileKind::Moment && file.is_within()
 }
 

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use super::{html, junit};
 use crate::beneath::Beneath;
-use crate::copies::{Copies, Format};
 use crate::file_lock::{self, Mode};
 use crate::mutex::lock;
 use crate::record::{EVENTS, Folder, History, in_a_path};
+use crate::requested_reports::{Format, RequestedReports};
 use crate::{Error, ErrorKind, Event, FileKind, Result};
 
 /// The reports in a record.
@@ -43,7 +43,7 @@ const REST: u32 = 4;
 #[derive(Debug)]
 pub struct Rendering {
     folder: PathBuf,
-    copies: Copies,
+    reports: RequestedReports,
     /// Gone once the last word is said.
     thread: Mutex<Option<(Sender<Word>, JoinHandle<()>)>>,
 }
@@ -55,15 +55,15 @@ enum Word {
 
 impl Rendering {
     /// Begins with the record in `folder`, and with what is asked for beside it.
-    pub fn start(folder: &Path, copies: Copies) -> Self {
+    pub fn start(folder: &Path, reports: RequestedReports) -> Self {
         let (tell, hear) = mpsc::channel();
-        let (of, copied) = (folder.to_owned(), copies.clone());
+        let (of, copied) = (folder.to_owned(), reports.clone());
         let thread = std::thread::Builder::new().name("reports".to_owned());
         let thread = thread.spawn(move || run(&hear, &of, &copied)).map(|thread| (tell, thread));
         if let Err(error) = &thread {
             tracing::warn!(%error, "the reports are made at the end alone");
         }
-        Self { folder: folder.to_owned(), copies, thread: Mutex::new(thread.ok()) }
+        Self { folder: folder.to_owned(), reports, thread: Mutex::new(thread.ok()) }
     }
 
     /// Something is in the record now.
@@ -79,7 +79,7 @@ impl Rendering {
     /// Makes the last reports, and waits for them, 30 s at most.
     pub fn finish(&self) {
         let thread = lock(&self.thread).take();
-        let Some((tell, thread)) = thread else { return make(&self.folder, &self.copies) };
+        let Some((tell, thread)) = thread else { return make(&self.folder, &self.reports) };
         let _ = tell.send(Word::Last);
         let begun = Instant::now();
         while !thread.is_finished() && begun.elapsed() < PATIENCE {
@@ -88,14 +88,14 @@ impl Rendering {
     }
 }
 
-fn run(hear: &Receiver<Word>, folder: &Path, copies: &Copies) {
+fn run(hear: &Receiver<Word>, folder: &Path, reports: &RequestedReports) {
     while let Ok(mut word) = hear.recv() {
         // All that has come is in the reports that are made now.
         while let Ok(next) = hear.try_recv() {
             word = next;
         }
         let begun = Instant::now();
-        make(folder, copies);
+        make(folder, reports);
         if matches!(word, Word::Last) {
             return;
         }
@@ -104,19 +104,19 @@ fn run(hear: &Receiver<Word>, folder: &Path, copies: &Copies) {
         loop {
             match hear.recv_timeout(rested.saturating_duration_since(Instant::now())) {
                 Ok(Word::Changed) => changed = true,
-                Ok(Word::Last) | Err(mpsc::RecvTimeoutError::Disconnected) => return make(folder, copies),
+                Ok(Word::Last) | Err(mpsc::RecvTimeoutError::Disconnected) => return make(folder, reports),
                 Err(mpsc::RecvTimeoutError::Timeout) => break,
             }
         }
         if changed {
-            make(folder, copies);
+            make(folder, reports);
         }
     }
 }
 
 /// Makes every report, unless they are as new as the events.
-fn make(folder: &Path, copies: &Copies) {
-    if let Err(error) = try_to_make(folder, copies) {
+fn make(folder: &Path, reports: &RequestedReports) {
+    if let Err(error) = try_to_make(folder, reports) {
         crate::record::incomplete("its reports are not up to date", &error);
     }
 }
@@ -131,7 +131,7 @@ pub fn render(record: &Folder) -> Result<PathBuf> {
     if !record.may_be_written() {
         return elsewhere(record);
     }
-    make_now(record.files(), record.is_own(), &Copies::default()).map_err(|why| {
+    make_now(record.files(), record.is_own(), &RequestedReports::default()).map_err(|why| {
         let summary = format!("could not make the reports in {}: {why}", record.path().display());
         Error::new(ErrorKind::Io, summary)
             .next_step("copy the record to a folder that you may write to, and name that")
@@ -167,13 +167,13 @@ fn keep_newest(pages: &Beneath) -> io::Result<()> {
     all[..surplus].iter().try_for_each(|(_, name)| pages.remove_file(name))
 }
 
-fn try_to_make(folder: &Path, copies: &Copies) -> Result<(), String> {
+fn try_to_make(folder: &Path, reports: &RequestedReports) -> Result<(), String> {
     let record = Beneath::open(folder).map_err(|error| error.to_string())?;
-    make_now(&record, true, copies)
+    make_now(&record, true, reports)
 }
 
 /// Makes the reports in a record. Those that are in one from elsewhere may be anything, and are made anew.
-fn make_now(record: &Beneath, is_own: bool, copies: &Copies) -> Result<(), String> {
+fn make_now(record: &Beneath, is_own: bool, reports: &RequestedReports) -> Result<(), String> {
     let words = |error: io::Error| error.to_string();
     let mut lock = record.open_or_create(LOCK, 0o600).map_err(words)?;
     file_lock::lock_blocking(&lock, Mode::Exclusive, PATIENCE).map_err(|why| format!("{LOCK}: {why}"))?;
@@ -193,7 +193,7 @@ fn make_now(record: &Beneath, is_own: bool, copies: &Copies) -> Result<(), Strin
         record.replace(PAGE, &page.map_err(words)?, 0o600).map_err(words)?;
         note(&mut lock, size).map_err(words)?;
     }
-    for (format, path) in copies.iter() {
+    for (format, path) in reports.iter() {
         copy(record, format, path).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())

@@ -32,7 +32,7 @@ pub(super) struct Failure {
 
 /// Where what a failure left can be looked at.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Kept {
+pub(super) struct Evidence {
     /// The record's folder of the scenario.
     pub folder: Option<PathBuf>,
     /// The command that goes back to the moment of the failure.
@@ -41,7 +41,7 @@ pub(super) struct Kept {
     pub replay: Option<String>,
 }
 
-impl Kept {
+impl Evidence {
     /// What is in the record of `scenario`.
     pub fn of(keeper: &Keeper, scenario: &Scenario) -> Self {
         let Some(folder) = keeper.made() else { return Self::default() };
@@ -90,7 +90,7 @@ impl Failure {
     }
 
     /// The whole report.
-    pub fn report(&self, scenario: &Scenario, kept: &Kept) -> String {
+    pub fn report(&self, scenario: &Scenario, kept: &Evidence) -> String {
         let mut text = bounded(self.error.what(), MOST);
         let (file, line) = self.place(scenario);
         let shown = file.display().to_string();

@@ -22,7 +22,7 @@ use crate::mutex::lock;
 use crate::record::{Folder, History, Writer};
 use crate::report::{self, Github, Relay, Rendering};
 use crate::settings::Settings;
-use crate::{Copies, Error, ErrorKind, Event, Events, Result, environment, qemu, signals};
+use crate::{Error, ErrorKind, Event, Events, RequestedReports, Result, environment, qemu, signals};
 
 /// If it is set, a suite prints what its machines are made from, one path a line, and runs nothing: for
 /// `nixvm-test --watch`.
@@ -92,7 +92,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         qemu::accelerator::check_environment()?;
     }
     let record = match settings.against {
-        Some(_) if settings.report != Copies::default() => return Err(no_reports()),
+        Some(_) if settings.report != RequestedReports::default() => return Err(no_reports()),
         // `last` is to stay what it was.
         Some(_) => None,
         None => record(&reporter),
@@ -136,7 +136,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     let relay = Relay::start(&reporter, &mut arguments)?;
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(under_way);
-    suite.ahead().end();
+    suite.upcoming().end();
     if let Some(relay) = relay {
         relay.finish();
     }
@@ -207,7 +207,7 @@ fn trial(
         if let Some(why) = left_out {
             return Ok(left_alone(&suite, scenario, why));
         }
-        suite.ahead().begins(scenario);
+        suite.upcoming().begins(scenario);
         if suite.fail_fast() && !lock(&exits).is_empty() {
             return Ok(left_alone(&suite, scenario, "another scenario failed before".to_owned()));
         }

@@ -10,7 +10,7 @@ use super::admission::{Demand, Permit, admit, has_room};
 use super::capacity::{BESIDE, Need, USUAL};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::given::Place;
+use super::fixtures::Fixture;
 use super::registry::{From, MachineRequest, Scenario};
 use super::suite::Suite;
 use crate::BuiltVm;
@@ -80,7 +80,7 @@ pub(super) async fn all(
 }
 
 /// Machines in the order asked for, and the right to run them.
-type Ready = (Vec<Place>, Option<Permit>);
+type Ready = (Vec<Fixture>, Option<Permit>);
 
 fn at(exit: Exit) -> impl Fn(Error) -> Failure + Copy {
     move |error| {
@@ -175,7 +175,7 @@ impl Run<'_> {
                 .map_err(|error| Error::new(ErrorKind::Other, format!("a boot ended by itself: {error}")))
                 .map_err(at(Exit::Boot))?;
             let (machine, session) = ready.map_err(at(Exit::Boot))?;
-            up.push((number, Place { name, machine, session }));
+            up.push((number, Fixture { name, machine, session }));
         }
         up.sort_by_key(|(number, _)| *number);
         prepare_next(self.suite, &built);
@@ -187,8 +187,8 @@ impl Run<'_> {
 fn prepare_next(suite: &Suite, built: &[(Source, BuiltVm)]) {
     // A clone that waits has touched little of its memory.
     let need = Need { memory: BESIDE, cores: 0 };
-    let Some(pool) = suite.ahead().pool().filter(|_| has_room(need, suite.capacity())) else { return };
-    let Some(next) = suite.ahead().next() else { return };
+    let Some(pool) = suite.upcoming().pool().filter(|_| has_room(need, suite.capacity())) else { return };
+    let Some(next) = suite.upcoming().next() else { return };
     for request in next.machines {
         let Ok(source) = suite.source(next, request) else { continue };
         let Some((_, vm)) = built.iter().find(|(its, _)| *its == source) else { continue };
@@ -237,7 +237,7 @@ impl Begin {
         suite: &Suite,
         events: &Events,
     ) -> Result<(Machine, Option<Session>)> {
-        let machine = match (self.cloned, suite.ahead().pool()) {
+        let machine = match (self.cloned, suite.upcoming().pool()) {
             (true, Some(pool)) => pool.machine(vm, options, &self.moment, events).await?,
             (true, None) => template::machine(vm, options, &self.moment, events).await?,
             (false, _) => self.moment.boot_cold(vm, options).await?,

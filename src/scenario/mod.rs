@@ -9,7 +9,6 @@
 //! multiplied by the measured [`Speed`](crate::Speed) of the host; building and booting have their own.
 
 mod admission;
-mod ahead;
 mod body;
 mod budget;
 mod capacity;
@@ -22,7 +21,7 @@ mod describe;
 mod ended;
 mod exit;
 mod failure;
-mod given;
+mod fixtures;
 mod harness;
 mod host;
 mod kept;
@@ -36,6 +35,7 @@ mod replayed;
 mod run;
 mod suite;
 mod turns;
+mod upcoming;
 mod walk;
 
 pub(crate) use admission::ByHand;
@@ -52,7 +52,7 @@ pub use harness::main_of;
 #[doc(hidden)]
 pub mod expansion {
     pub use super::complete::Folder;
-    pub use super::given::{Argument, Given};
+    pub use super::fixtures::{Argument, Fixtures};
     pub use super::outcome::{Body, ByDebug, ByDisplay, ByNothing, ReturnType, Returned, is_a_return_type};
     pub use super::registry::{Budget, Checkpoint, From, MachineRequest, Scenario, register};
     pub use crate::place::at;

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::given::Given;
+use super::fixtures::Fixtures;
 use super::outcome::Body;
 use crate::mutex::lock;
 use crate::template::Step;
@@ -43,7 +43,7 @@ pub struct Scenario {
     /// The machines it takes, in the order of the parameters.
     pub machines: &'static [MachineRequest],
     /// Runs the function on machines that are up.
-    pub body: fn(Given) -> Body,
+    pub body: fn(Fixtures) -> Body,
 }
 
 /// How long parts of a boot may take, in calibrated time: as on a host on which the kernel takes one second.

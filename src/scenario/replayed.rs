@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::configuration;
-use super::given::Place;
+use super::fixtures::Fixture;
 use super::registry::{From, MachineRequest, Scenario};
 use super::suite::Suite;
 use crate::machine::{Machine, Replay};
@@ -61,7 +61,7 @@ pub(super) async fn all(
     suite: &Arc<Suite>,
     record: &Record,
     events: &Events,
-) -> Result<Vec<Place>> {
+) -> Result<Vec<Fixture>> {
     let folder = record.folder_of(scenario)?;
     let shown = record.folder.path().join(&folder);
     events.note(format!("replayed against {}: no machine is booted", shown.display()));
@@ -78,7 +78,7 @@ pub(super) async fn all(
                 None => machine.login(request.name, password.as_deref().unwrap_or_default()).await?,
             }),
         };
-        replayed.push(Place { name: request.name, machine, session });
+        replayed.push(Fixture { name: request.name, machine, session });
     }
     Ok(replayed)
 }

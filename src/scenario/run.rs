@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::admission::Permit;
 use super::body::{Body, timed_out};
 use super::exit::Exit;
-use super::failure::{Failure, Kept, from_here};
-use super::given::Given;
+use super::failure::{Evidence, Failure, from_here};
+use super::fixtures::Fixtures;
 use super::panics::Panics;
 use super::progress::{self, Progress, Waited};
 use super::registry::{From, Scenario};
@@ -92,7 +92,7 @@ pub(super) fn run(
             );
         }
     }
-    let kept = keeper.map_or_else(Kept::default, |keeper| Kept::of(&keeper, scenario));
+    let kept = keeper.map_or_else(Evidence::default, |keeper| Evidence::of(&keeper, scenario));
     let report = failure.report(scenario, &kept);
     let (file, line) = failure.place(scenario);
     // Trying again mends neither a command line nor a configuration.
@@ -127,7 +127,7 @@ fn on_its_own_thread(
 ) -> Result<(), Failure> {
     let (tell, hear) = mpsc::channel();
     let (machines, right) = (Machines::default(), Right::default());
-    let life = Life {
+    let life = ScenarioThread {
         scenario,
         suite: suite.clone(),
         events: events.clone(),
@@ -164,7 +164,7 @@ fn on_its_own_thread(
 }
 
 /// What the scenario's own thread holds.
-struct Life {
+struct ScenarioThread {
     scenario: &'static Scenario,
     suite: Arc<Suite>,
     events: Events,
@@ -175,7 +175,7 @@ struct Life {
     tell: mpsc::Sender<Progress>,
 }
 
-impl Life {
+impl ScenarioThread {
     fn live(self) -> Result<(), Failure> {
         self.panics.collect_here();
         let panics = self.panics.clone();
@@ -233,7 +233,7 @@ impl Life {
         let limit = Speed::new(speed).scale(self.scenario.timeout.unwrap_or(DEFAULT_TIMEOUT));
         let number = u32::try_from(given.len()).unwrap_or(u32::MAX);
         let afterwards = Speed::new(speed).scale(AFTERWARDS + EACH_MACHINE.saturating_mul(number));
-        let mut bodys = Given::default();
+        let mut bodys = Fixtures::default();
         for place in given {
             lock(&self.machines).push(place.machine.clone());
             bodys.add(place);
@@ -261,7 +261,7 @@ impl Life {
     }
 
     /// The scenario's own function. A panic is its error.
-    async fn body(&self, given: Given) -> crate::Result {
+    async fn body(&self, given: Fixtures) -> crate::Result {
         let call = AssertUnwindSafe(|| (self.scenario.body)(given));
         let Ok(mut body) = std::panic::catch_unwind(call) else { return Err(self.panicked()) };
         std::future::poll_fn(move |context| {

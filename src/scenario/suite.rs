@@ -6,10 +6,10 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use super::admission::Run;
-use super::ahead::Ahead;
 use super::capacity::Capacity;
 use super::registry::{MachineRequest, Scenario};
 use super::replayed::Record;
+use super::upcoming::Upcoming;
 use super::{budget, configuration, order};
 use crate::BuiltVm;
 use crate::event::Reporter;
@@ -37,7 +37,7 @@ pub(super) struct Suite {
     run: Run,
     begun: Instant,
     over_was_said: Once,
-    ahead: Ahead,
+    upcoming: Upcoming,
 }
 
 impl Suite {
@@ -46,9 +46,20 @@ impl Suite {
     pub fn new(settings: Settings, reporter: Arc<dyn Reporter>) -> Result<Self> {
         let against = settings.against.as_deref().map(Record::find).transpose()?;
         let (builder, run) = (settings.builder(), Run::new(settings.jobs));
-        let (begun, over_was_said, ahead) = (Instant::now(), Once::new(), Ahead::default());
+        let (begun, over_was_said, upcoming) = (Instant::now(), Once::new(), Upcoming::default());
         let (record, rendering) = (None, None);
-        Ok(Self { against, builder, run, settings, reporter, record, rendering, begun, over_was_said, ahead })
+        Ok(Self {
+            against,
+            builder,
+            run,
+            settings,
+            reporter,
+            record,
+            rendering,
+            begun,
+            over_was_said,
+            upcoming,
+        })
     }
 
     /// The run is written down there, too, and reports are made of it.
@@ -70,15 +81,15 @@ impl Suite {
     /// These are to be run, in this order.
     ///
     /// # Errors
-    /// Those of [`Ahead::of`].
+    /// Those of [`Upcoming::of`].
     pub fn expecting(mut self, scenarios: impl Iterator<Item = &'static Scenario>) -> Result<Self> {
-        self.ahead = Ahead::of(scenarios, self.templates())?;
+        self.upcoming = Upcoming::of(scenarios, self.templates())?;
         Ok(self)
     }
 
     /// What is done for scenarios to come.
-    pub fn ahead(&self) -> &Ahead {
-        &self.ahead
+    pub fn upcoming(&self) -> &Upcoming {
+        &self.upcoming
     }
 
     /// Why every scenario is to be left out, if they are.

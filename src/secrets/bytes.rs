@@ -143,7 +143,7 @@ impl Letters {
         let mut parser = Parser::new();
         let mut rest = bytes.iter().copied().enumerate().peekable();
         while let Some((at, byte)) = rest.next() {
-            let mut place = Place { letters: &mut letters, at, erases: reading.erases };
+            let mut place = AtByte { letters: &mut letters, at, erases: reading.erases };
             if byte == C1
                 && reading.c1
                 && let Some((_, next)) = rest.next_if(|(_, next)| matches!(next, 0x80..=0x9f))
@@ -194,13 +194,13 @@ impl Letters {
 }
 
 /// Takes what the parser finds at one byte.
-struct Place<'a> {
+struct AtByte<'a> {
     letters: &'a mut Letters,
     at: usize,
     erases: bool,
 }
 
-impl Listener for Place<'_> {
+impl Listener for AtByte<'_> {
     fn text(&mut self, bytes: &[u8]) {
         self.letters.bytes.extend_from_slice(bytes);
         // What is looked at is much shorter than 4 GiB.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::nix::{Builder, Source};
 use crate::partition::Partition;
-use crate::{Copies, Result};
+use crate::{RequestedReports, Result};
 
 pub use file::{NAME as FILE_NAME, find_file};
 pub use layers::Layers;
@@ -78,7 +78,7 @@ pub struct Settings {
     /// How many machines of this run there may be at once; `None` for as many as the host has room for.
     pub jobs: Option<u64>,
     /// Reports that are wanted beside those in the record of the run.
-    pub report: Copies,
+    pub report: RequestedReports,
     /// The record of a run that answers in the place of machines.
     pub against: Option<String>,
     /// Longest time the whole run may take.
@@ -109,7 +109,7 @@ impl Default for Settings {
             retries: 0,
             fail_fast: false,
             jobs: None,
-            report: Copies::default(),
+            report: RequestedReports::default(),
             against: None,
             run_limit: None,
             host_cores: None,

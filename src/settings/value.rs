@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::Copies;
+use crate::RequestedReports;
 
 /// The form of a setting's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Form {
             (Self::Run, Some(given)) if folder.join(given).join(crate::record::EVENTS).is_file() => {
                 absolute(Path::new(given), folder).into()
             }
-            (Self::Reports, Some(given)) => match given.parse::<Copies>() {
+            (Self::Reports, Some(given)) => match given.parse::<RequestedReports>() {
                 Ok(copies) => copies.below(folder).to_string().into(),
                 Err(_) => text,
             },

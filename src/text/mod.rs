@@ -106,8 +106,8 @@ pub(crate) fn seen(character: char) -> char {
 
 /// The bytes without escape sequences; everything else, newlines and control characters too, stays.
 pub(crate) fn strip_escapes(bytes: &[u8]) -> Vec<u8> {
-    struct Kept(Vec<u8>);
-    impl Listener for Kept {
+    struct Plain(Vec<u8>);
+    impl Listener for Plain {
         fn text(&mut self, bytes: &[u8]) {
             self.0.extend_from_slice(bytes);
         }
@@ -115,7 +115,7 @@ pub(crate) fn strip_escapes(bytes: &[u8]) -> Vec<u8> {
             self.0.push(byte);
         }
     }
-    let mut kept = Kept(Vec::with_capacity(bytes.len()));
+    let mut kept = Plain(Vec::with_capacity(bytes.len()));
     Parser::new().read(bytes, &mut kept);
     kept.0
 }

@@ -248,7 +248,7 @@ fn check(block: &str, root: &[&str], mod_file: &str, all_knowing: &[&str]) {
 
 #[test]
 fn each_module_knows_only_those_of_lower_layers() {
-    check("layers", &[], "src/lib.rs", &["lib", "main", "book"]);
+    check("layers", &[], "src/lib.rs", &["lib", "main", "book_examples"]);
 }
 
 #[test]

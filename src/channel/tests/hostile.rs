@@ -178,7 +178,7 @@ fn a_channel_survives_every_guest() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         for _ in 0..100 {
-            let place = Place(seed);
+            let place = FuzzRound(seed);
             runtime.block_on(soon(round(seed, &mut seen)));
             std::mem::forget(place);
             seen.rounds += 1;
@@ -190,9 +190,9 @@ fn a_channel_survives_every_guest() {
 }
 
 /// Says which round failed.
-struct Place(u64);
+struct FuzzRound(u64);
 
-impl Drop for Place {
+impl Drop for FuzzRound {
     fn drop(&mut self) {
         eprintln!("to repeat it: NIXVM_FUZZ_SEED={}", self.0);
     }
@@ -210,7 +210,7 @@ fn a_decoder_survives_every_stream() {
     let end = Instant::now() + seconds() / 4;
     let (mut seed, mut frames) = (seed(), 0_u64);
     while Instant::now() < end {
-        let place = Place(seed);
+        let place = FuzzRound(seed);
         let mut random = Random::new(seed);
         let mut bytes = monologue(&mut random);
         damage(&mut random, &mut bytes);

@@ -14,10 +14,10 @@ use crate::signals;
 use crate::{Error, ErrorKind, Result, report};
 use clap::Args;
 
+use super::console::{self, Ending};
 use super::options::Options;
-use super::shown::Shown;
+use super::startup_reporter::StartupReporter;
 use super::terminal::{self, Left, Terminal};
-use super::visit::{Ending, visit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,11 +78,11 @@ impl Attach {
             return Ok(Exit::Passed.into());
         }
         let obstacle = kept.obstacle()?;
-        let shown = Shown::before_a_console(&options.settings()?)?;
+        let reporter = StartupReporter::before_a_console(&options.settings()?)?;
         let _counted = ByHand::count(kept.vm().ok().as_ref());
-        let (machine, console) = machine(&kept, obstacle, options, &shown).await?;
-        shown.end();
-        visit(&machine, console, "", Ending::Stop).await
+        let (machine, console) = machine(&kept, obstacle, options, &reporter).await?;
+        reporter.end();
+        console::connect(&machine, console, "", Ending::Stop).await
     }
 }
 
@@ -91,9 +91,9 @@ async fn machine(
     kept: &Kept,
     obstacle: Option<String>,
     options: &Options,
-    shown: &Shown,
+    reporter: &StartupReporter,
 ) -> Result<(Machine, RawConsole)> {
-    let named = || MachineOptions::new(kept.machine()).events(shown.events());
+    let named = || MachineOptions::new(kept.machine()).events(reporter.events());
     let why = match obstacle {
         Some(why) => why,
         None => match kept.resume(named()).await {
@@ -102,23 +102,23 @@ async fn machine(
             Err(error) => error.summary().to_owned(),
         },
     };
-    let vm = vm(kept, options, shown)
+    let vm = vm(kept, options, reporter)
         .await
         .map_err(|error| error.section("it can't be gone back to", why.as_str()))?;
-    shown.events().note(format!("{} boots anew, its moment can't be gone back to: {why}", kept.machine()));
+    reporter.events().note(format!("{} boots anew, its moment can't be gone back to: {why}", kept.machine()));
     let machine = Machine::boot(&vm, named()).await?;
     let console = machine.raw_console().await;
     Ok((machine, console))
 }
 
 /// What the machine was made of; else what the command line names.
-async fn vm(kept: &Kept, options: &Options, shown: &Shown) -> Result<BuiltVm> {
+async fn vm(kept: &Kept, options: &Options, reporter: &StartupReporter) -> Result<BuiltVm> {
     let settings = options.settings()?;
     match (kept.vm_to_boot(), &settings.source) {
         (Ok(vm), _) => Ok(vm),
         (Err(_), Some(source)) => {
             accelerator::check_environment()?;
-            settings.builder().build(source, &shown.events()).await
+            settings.builder().build(source, &reporter.events()).await
         }
         (Err(error), None) => {
             Err(error.section("or", "name what to boot instead: --configuration FILE.nix, --flake, --vm"))

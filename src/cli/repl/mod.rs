@@ -12,9 +12,9 @@ use crate::scenario::Exit;
 use crate::{Error, ErrorKind, Result, report};
 use clap::Args;
 
-use super::manual::{Manual, Up};
+use super::interactive::{Interactive, Up};
 use super::options::Options;
-use super::shown::Shown;
+use super::startup_reporter::StartupReporter;
 use lines::Lines;
 use perform::Live;
 use step::{Step, Typed};
@@ -30,19 +30,19 @@ Examples:
 #[command(after_help = format!("{EXAMPLES}\n\n{}", step::HELP))]
 pub struct Repl {
     #[command(flatten)]
-    manual: Manual,
+    interactive: Interactive,
 }
 
 impl Repl {
     /// Gets the machine up and does what is typed.
     pub async fn run(self, options: &Options) -> Result<ExitCode> {
-        let shown = Shown::new(&options.settings()?);
-        let events = shown.events();
+        let reporter = StartupReporter::new(&options.settings()?);
+        let events = reporter.events();
         let up = tokio::select! {
-            up = self.manual.up(options, &events) => up?,
+            up = self.interactive.up(options, &events) => up?,
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(130)),
         };
-        shown.end();
+        reporter.end();
         let mut lines = Lines::open()?;
         if lines.is_terminal() {
             let who = up.user.as_ref().map_or("nobody", |(user, _)| user);

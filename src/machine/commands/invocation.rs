@@ -13,7 +13,7 @@ use crate::machine::commands::user::{AGAIN, COMMAND, User};
 use crate::machine::limit::StandsStill;
 use crate::machine::output::Output;
 use crate::machine::replay::answers::LONGEST_WAIT;
-use crate::machine::replay::answers::{Answers, Asking, Bytes, Page, Replay};
+use crate::machine::replay::answers::{Answers, Asking, Bytes, OpenQuestion, Replay};
 use crate::{Error, ErrorKind, Result};
 
 /// So much is kept of what was watched, for the record.
@@ -88,12 +88,12 @@ impl Ended {
 
 /// A command under way, which is written down however it ends: whoever awaits it may have seen enough.
 struct Open<'a> {
-    page: Option<Page<'a>>,
+    page: Option<OpenQuestion<'a>>,
     ended: Ended,
 }
 
 impl<'a> Open<'a> {
-    fn at(page: Page<'a>) -> Self {
+    fn at(page: OpenQuestion<'a>) -> Self {
         Self { page: Some(page), ended: Ended::default() }
     }
 
@@ -211,11 +211,11 @@ impl Invocation {
         let life = self.user.life();
         let limit = life.limit(self.user.limit.unwrap_or(COMMAND));
         let question = self.question();
-        let book = match &life.answers {
+        let writer = match &life.answers {
             Answers::Read(replay) => return self.replay(&life, replay, &question).await,
-            Answers::Written(book) => book,
+            Answers::Written(writer) => writer,
         };
-        let mut open = Open::at(book.page(&life, &question, Asking::default()));
+        let mut open = Open::at(writer.open_question(&life, &question, Asking::default()));
         let ran = life.while_it_runs(self.run_on_channel(&life, limit, &mut open.ended)).await;
         open.close(ran)
     }

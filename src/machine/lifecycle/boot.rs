@@ -16,7 +16,7 @@ use crate::error::Doubt;
 use crate::machine::commands::channels::Channels;
 use crate::machine::lifecycle::boot_times::speed_of_boot;
 use crate::machine::lifecycle::options::MachineOptions;
-use crate::machine::replay::answers::{Answers, Book, Replay, Standing, Start};
+use crate::machine::replay::answers::{Answers, Replay, Standing, Start, Writer};
 use crate::machine::session::phases::{Phase, WORDS, has_a_beginning, login_prompt, look_whether_up};
 use crate::machine::session::waiting::ends_at_a_shell;
 use crate::machine::{Alone, Life, Line, Machine, Shared};
@@ -232,7 +232,7 @@ impl Plan {
         let boot =
             Boot { name, console: &console, events, started, speed: choice.speed, asked_at: None, tried };
         let booted = boot.to_login_prompt(self.limit(choice.speed)).await;
-        let answers = Book::open(&run_dir.answers());
+        let answers = Writer::open(&run_dir.answers());
         let start = booted.as_ref().map(|speed| Start {
             speed: speed.factor(),
             secrets: console.secrets(),

@@ -22,7 +22,7 @@ use crate::beneath::Beneath;
 use crate::console::Watch;
 use crate::machine::commands::channels::Channels;
 use crate::machine::lifecycle::boot::{Origin, Plan};
-use crate::machine::replay::answers::{Answers, Book};
+use crate::machine::replay::answers::{Answers, Writer};
 use crate::machine::session::raw_console::{RawConsole, Standing};
 use crate::machine::{Life, Line, Machine, MachineOptions};
 use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved, is_script_in_store, suspicious, unfit};
@@ -352,7 +352,7 @@ impl Kept {
             speed,
             channels,
             line,
-            answers: Answers::Written(Book::open(&run_dir.answers())),
+            answers: Answers::Written(Writer::open(&run_dir.answers())),
             _run_dir: Arc::clone(run_dir),
         })
     }

@@ -20,7 +20,7 @@ use crate::BuiltVm;
 use crate::console::{Console, Watch};
 use crate::machine::commands::channels::{Channels, HeldLog, Open, SavedChannels};
 use crate::machine::lifecycle::boot::Plan;
-use crate::machine::replay::answers::{Answers, Book, Standing, Start};
+use crate::machine::replay::answers::{Answers, Standing, Start, Writer};
 use crate::machine::session::phases::login_prompt;
 use crate::machine::session::shell_line::{Ended, SavedShell, ShellLine};
 use crate::machine::session::waiting::is_at_prompt;
@@ -176,10 +176,10 @@ impl Machine {
     pub(crate) async fn begins_here(&self) {
         let life = self.life();
         let line = life.line.lock().await;
-        if let Answers::Written(book) = &life.answers {
+        if let Answers::Written(writer) = &life.answers {
             let console = &life.console;
             let (speed, secrets, judged) = (life.speed.factor(), console.secrets(), console.judged());
-            book.moment(Start { speed, secrets, judged, console: line.standing(console) }, console);
+            writer.moment(Start { speed, secrets, judged, console: line.standing(console) }, console);
         }
     }
 }
@@ -308,13 +308,13 @@ impl Plan {
             phase: "cloned".to_owned(),
             at: started.elapsed(),
         });
-        let book = Book::open(&run_dir.answers());
+        let writer = Writer::open(&run_dir.answers());
         let (factor, secrets, judged) = (speed.factor(), console.secrets(), console.judged());
-        book.started(
+        writer.started(
             Ok(Start { speed: factor, secrets, judged, console: line.standing(&console) }),
             &console,
         );
-        let answers = Answers::Written(book);
+        let answers = Answers::Written(writer);
         let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
         let life = Life { name, console, qemu, events, speed, channels, line, answers, _run_dir };
         life.shell_answers(limit).await?;

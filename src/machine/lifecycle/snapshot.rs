@@ -11,7 +11,7 @@ use crate::console::Watch;
 use crate::machine::commands::channels::{Channels, OPEN};
 use crate::machine::lifecycle::boot::Origin;
 use crate::machine::lifecycle::saved::Known;
-use crate::machine::replay::answers::{Answers, Asking, Book, Start};
+use crate::machine::replay::answers::{Answers, Asking, Start, Writer};
 use crate::machine::session::login::BROUGHT_BACK;
 use crate::machine::session::phases::look_whether_up;
 use crate::machine::{Life, Line, Machine};
@@ -185,9 +185,9 @@ impl Machine {
         qemu.go_on().await?;
         channels.awaken(old.limit(OPEN)).await?;
         let line = snapshot.known.line();
-        let book = Book::open(&run_dir.answers());
+        let writer = Writer::open(&run_dir.answers());
         let (speed, secrets, judged) = (old.speed.factor(), console.secrets(), console.judged());
-        book.started(Ok(Start { speed, secrets, judged, console: line.standing(&console) }), &console);
+        writer.started(Ok(Start { speed, secrets, judged, console: line.standing(&console) }), &console);
         Ok(Life {
             name: old.name.clone(),
             console,
@@ -196,7 +196,7 @@ impl Machine {
             speed: old.speed,
             channels,
             line: Mutex::new(line),
-            answers: Answers::Written(book),
+            answers: Answers::Written(writer),
             _run_dir: Arc::clone(run_dir),
         })
     }

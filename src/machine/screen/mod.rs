@@ -4,7 +4,7 @@
 //! what only the screen knows: boot menus, graphical programs, and whether anything can be seen at all.
 
 pub(crate) mod desktop;
-pub(crate) mod looks;
+pub(crate) mod polling;
 pub(crate) mod tty;
 
 mod alike;

@@ -100,7 +100,9 @@ impl Life {
                 matches!(stage, Stage::Seen | Stage::Answered) || matches!(opening, Opening::Name);
             match answer {
                 Some((PASSWORD, _))
-                    if stage != Stage::Answered && echo == Some(Place::Last) && self.is_asked_since(mark) =>
+                    if stage != Stage::Answered
+                        && echo == Some(Position::Last)
+                        && self.is_asked_since(mark) =>
                 {
                     self.give(password, stage).await?;
                     (stage, shell_asked, silences) = (Stage::Answered, false, 0);
@@ -237,7 +239,7 @@ impl Life {
 
 /// Where in a text something stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// Nothing comes after it.
     Last,
     /// Something does.
@@ -246,14 +248,14 @@ enum Place {
 
 /// Where the echo of what was typed stands before what was found. What follows it at once is a program's answer, and no text of
 /// a greeting.
-fn shows(found: &Match, typed: &str) -> Option<Place> {
+fn shows(found: &Match, typed: &str) -> Option<Position> {
     // A line editor wraps what is typed.
     let solid = |text: &[u8]| -> Vec<u8> {
         text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect()
     };
     let (before, typed) = (solid(&without_records(found.before_bytes())), solid(typed.as_bytes()));
     let at = memchr::memmem::rfind(&before, &typed)?;
-    Some(if at + typed.len() == before.len() { Place::Last } else { Place::Earlier })
+    Some(if at + typed.len() == before.len() { Position::Last } else { Position::Earlier })
 }
 
 // The answers to a name or a password, by their places in `answers`.

@@ -5,9 +5,9 @@ use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Attempt, History, Kept, Machine, Phase, Scenario, Step, Stop};
+use super::{Attempt, History, Machine, Phase, RecordedFile, Scenario, Step, Stop};
 use crate::beneath::Beneath;
-use crate::record::{EVENTS, Line};
+use crate::record::{EVENTS, EventLine};
 use crate::{Error, ErrorKind, Event, Result};
 
 /// A line that is longer, in bytes, is none of ours: the longest hold the end of an output, or a failure's report.
@@ -116,7 +116,7 @@ impl History {
         }
     }
 
-    fn add(&mut self, Line { time, scenario, suite, event, .. }: Line) -> Limited {
+    fn add(&mut self, EventLine { time, scenario, suite, event, .. }: EventLine) -> Limited {
         if self.begun == 0.0 {
             self.begun = time;
         }
@@ -224,7 +224,7 @@ impl Attempt {
             Event::MachineStopped { machine, how } => self.machine(machine)?.stopped.push(Stop { time, how }),
             Event::FileKept { machine, kind, path } => {
                 let files = &mut self.machine(machine)?.files;
-                let kept = Kept { kind, path };
+                let kept = RecordedFile { kind, path };
                 if !files.contains(&kept) {
                     within(files.len(), FILES, "files of one machine")?;
                     files.push(kept);

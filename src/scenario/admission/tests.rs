@@ -297,9 +297,9 @@ mod strangers {
     const STRANGER: &str = "4242";
 
     /// A folder as /var/tmp is, with a file of the one who runs machines beside it.
-    struct Place(tempfile::TempDir);
+    struct TestFolder(tempfile::TempDir);
 
-    impl Place {
+    impl TestFolder {
         fn new() -> Option<Self> {
             if Command::new("setpriv").arg("--version").output().is_err()
                 || !rustix::process::geteuid().is_root()
@@ -371,7 +371,7 @@ mod strangers {
             ("mkfifo admission".to_owned(), "no folder"),
             ("touch admission".to_owned(), "no folder"),
         ] {
-            let Some(place) = Place::new() else { return };
+            let Some(place) = TestFolder::new() else { return };
             let _stranger = place.stranger(&attack);
             let failed = ask(&place.admission(), SMALL).expect_err(&attack).to_string();
             assert!(failed.contains("admission") && failed.contains(why), "{attack}: {failed}");
@@ -383,7 +383,7 @@ mod strangers {
 
     #[test]
     fn a_folder_of_ones_own_that_all_could_write_to_is_refused() {
-        let Some(place) = Place::new() else { return };
+        let Some(place) = TestFolder::new() else { return };
         fs::create_dir(place.admission()).unwrap();
         fs::set_permissions(place.admission(), fs::Permissions::from_mode(0o777)).unwrap();
         let _stranger = place.stranger(&listed("../mine/kept", 9).replace("mkdir admission; ", ""));
@@ -393,7 +393,7 @@ mod strangers {
 
     #[test]
     fn a_stranger_can_not_look_into_the_folder_or_lock_anything_in_it() {
-        let Some(place) = Place::new() else { return };
+        let Some(place) = TestFolder::new() else { return };
         let permit = ask(&place.admission(), SMALL).unwrap();
         let _stranger = place.stranger(
             "! ls admission 2>/dev/null; ! cat admission/list.json 2>/dev/null; ! (exec 9<admission/list.json) \

@@ -41,7 +41,7 @@ pub(super) struct Artifact {
 
 /// A line of cargo's `--message-format=json`.
 #[derive(Deserialize)]
-struct Line {
+struct CargoMessage {
     reason: String,
     package_id: Option<String>,
     #[serde(default)]
@@ -144,7 +144,7 @@ impl Cargo {
 
     /// A line of JSON from cargo.
     fn take(&mut self, line: &str, package: &str) {
-        let Ok(line) = serde_json::from_str::<Line>(line) else { return };
+        let Ok(line) = serde_json::from_str::<CargoMessage>(line) else { return };
         let of = line.package_id.unwrap_or_default();
         match (line.reason.as_str(), line.message) {
             ("compiler-artifact", _) => {

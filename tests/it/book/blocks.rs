@@ -56,7 +56,7 @@ fn is_made(page: &Path) -> bool {
 
 #[test]
 fn every_rust_example_is_compiled_or_is_a_file_that_is() {
-    let registered = fs::read_to_string(root().join("src/book.rs")).unwrap();
+    let registered = fs::read_to_string(root().join("src/book_examples.rs")).unwrap();
     for page in pages().iter().filter(|page| !is_made(page)) {
         let blocks = blocks(page);
         let rust: Vec<&Block> = blocks.iter().filter(|block| block.kind.starts_with("rust")).collect();
@@ -81,7 +81,7 @@ fn every_rust_example_is_compiled_or_is_a_file_that_is() {
         }
         let name = format!("../{}", shown(page));
         let compiled = rust.iter().any(|block| block.kind != "rust,ignore");
-        assert_eq!(registered.contains(&name), compiled, "{name} in src/book.rs");
+        assert_eq!(registered.contains(&name), compiled, "{name} in src/book_examples.rs");
     }
 }
 

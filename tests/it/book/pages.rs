@@ -36,7 +36,7 @@ pub fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// A path as it stands in messages and in `src/book.rs`.
+/// A path as it stands in messages and in `src/book_examples.rs`.
 pub fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }

@@ -7,7 +7,7 @@ use expectrl::Expect as _;
 use expectrl::session::OsSession;
 use nixvm_test::internals::record::History;
 use nixvm_test::internals::report::compare;
-use nixvm_test::internals::{Copies, StepOutput};
+use nixvm_test::internals::{RequestedReports, StepOutput};
 
 use crate::report::record::{Record, every_fate};
 
@@ -71,7 +71,7 @@ fn copies_are_where_they_were_asked_for() {
         at("e").display()
     );
     let record = every_fate();
-    record.written_with(&wanted.parse::<Copies>().unwrap());
+    record.written_with(&wanted.parse::<RequestedReports>().unwrap());
     for (copy, of) in [("a/j.xml", "junit.xml"), ("r.html", "report.html"), ("e", "events.jsonl")] {
         assert_eq!(std::fs::read(at(copy)).unwrap(), std::fs::read(record.path().join(of)).unwrap());
     }

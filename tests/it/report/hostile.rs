@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use nixvm_test::internals::record::Line;
+use nixvm_test::internals::record::EventLine;
 use nixvm_test::internals::{Event, StepOutput};
 
 use crate::report::record::Record;
@@ -86,7 +86,7 @@ fn events_and_the_data_of_the_page_come_back_as_they_were() {
     let (record, count) = record();
     record.written();
     let text = std::fs::read_to_string(record.path().join("events.jsonl")).unwrap();
-    let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<EventLine> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let notes = lines.iter().filter_map(|line| match &line.event {
         Event::Note { text } => Some(text.clone()),
         _ => None,

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use nixvm_test::internals::beneath::Beneath;
 use nixvm_test::internals::record::film::Film;
-use nixvm_test::internals::record::{EVENTS, Line, Tape, VERSION};
+use nixvm_test::internals::record::{EVENTS, EventLine, Tape, VERSION};
 use nixvm_test::internals::report::Rendering;
-use nixvm_test::internals::{Copies, Event, Failure, FileKind, StepOutput};
+use nixvm_test::internals::{Event, Failure, FileKind, RequestedReports, StepOutput};
 
 /// When the run began: seconds since 1970.
 const BEGUN: f64 = 1_795_448_683.0;
@@ -15,7 +15,7 @@ const BEGUN: f64 = 1_795_448_683.0;
 /// One that is written.
 pub struct Record {
     folder: tempfile::TempDir,
-    lines: Vec<Line>,
+    lines: Vec<EventLine>,
     /// The test binary that what comes is from, as cargo-nextest calls it.
     pub suite: String,
 }
@@ -50,7 +50,7 @@ impl Record {
     /// `event` happened so many seconds after the run began.
     pub fn at(&mut self, time: f64, scenario: &str, event: Event) -> &mut Self {
         let (scenario, suite) = (scenario.to_owned(), self.suite.clone());
-        self.lines.push(Line { v: VERSION, time: BEGUN + time, scenario, suite, event });
+        self.lines.push(EventLine { v: VERSION, time: BEGUN + time, scenario, suite, event });
         self
     }
 
@@ -187,14 +187,14 @@ impl Record {
 
     /// Writes the events, and makes the reports.
     pub fn written(&self) -> &Self {
-        self.written_with(&Copies::default())
+        self.written_with(&RequestedReports::default())
     }
 
-    pub fn written_with(&self, copies: &Copies) -> &Self {
+    pub fn written_with(&self, reports: &RequestedReports) -> &Self {
         let text: String =
             self.lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
         std::fs::write(self.path().join(EVENTS), text).unwrap();
-        Rendering::start(self.path(), copies.clone()).finish();
+        Rendering::start(self.path(), reports.clone()).finish();
         self
     }
 }

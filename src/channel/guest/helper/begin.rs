@@ -2,7 +2,7 @@
 //! systemd-run would. That is a program less to start, which takes an emulated guest a tenth of a second.
 
 use crate::bytes::Bytes;
-use crate::frame::Line;
+use crate::frame::ShortText;
 use crate::question::call;
 use crate::sys::{self, POLLIN, Watched};
 
@@ -138,6 +138,6 @@ pub fn ring(name: &[u8]) {
 }
 
 /// A name that is no file.
-fn bell_name(name: &[u8]) -> Line {
-    Line::new().text(b"@").text(name)
+fn bell_name(name: &[u8]) -> ShortText {
+    ShortText::new().text(b"@").text(name)
 }

@@ -1,7 +1,7 @@
 //! How far the kernel's log is from the guest's uptime: a line with a word that only the host knows is written to the log,
 //! and the time that it has there is told with the uptime around it.
 
-use crate::frame::{self, Line};
+use crate::frame::{self, ShortText};
 use crate::kmsg::DEVICE;
 use crate::serve::Server;
 use crate::sys::{self, Fd};
@@ -15,20 +15,20 @@ const WORD: usize = 32;
 
 /// A line that was written to the log and not read there yet.
 pub struct Mark {
-    line: Line,
+    line: ShortText,
     /// Seconds and nanoseconds of the uptime before and after it was written.
     uptime: [[usize; 2]; 2],
 }
 
 impl Mark {
     /// What to tell of a record, if it is this line: `PRIORITY,NUMBER,TIME,FLAGS;TEXT`.
-    pub fn told(&self, record: &[u8]) -> Option<Line> {
+    pub fn told(&self, record: &[u8]) -> Option<ShortText> {
         let (head, text) = record.split_at(record.iter().position(|&byte| byte == b';')?);
         let text = text[1..].split(|&byte| byte == b'\n').next()?;
         if text != self.line.bytes() {
             return None;
         }
-        let mut told = Line::new().text(head.split(|&byte| byte == b',').nth(2)?);
+        let mut told = ShortText::new().text(head.split(|&byte| byte == b',').nth(2)?);
         for number in self.uptime.as_flattened() {
             told = told.text(b" ").number(u32::try_from(*number).ok()?);
         }
@@ -43,7 +43,7 @@ impl Server {
             return;
         }
         let Ok(log) = sys::open(DEVICE, true) else { return };
-        let line = Line::new().text(TITLE).text(word);
+        let line = ShortText::new().text(TITLE).text(word);
         let before = sys::uptime();
         if written(&log, &line) {
             self.kernel.mark = Some(Mark { line, uptime: [before, sys::uptime()] });
@@ -59,7 +59,7 @@ impl Server {
     }
 }
 
-fn written(log: &Fd, line: &Line) -> bool {
+fn written(log: &Fd, line: &ShortText) -> bool {
     // In one piece, since each write is a record.
-    log.write(Line::new().text(PRIORITY).text(line.bytes()).text(b"\n").bytes()).is_ok()
+    log.write(ShortText::new().text(PRIORITY).text(line.bytes()).text(b"\n").bytes()).is_ok()
 }

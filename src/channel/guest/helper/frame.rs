@@ -63,18 +63,18 @@ pub fn long_number(digits: &[u8]) -> Option<usize> {
 }
 
 /// A few words on the stack.
-pub struct Line {
+pub struct ShortText {
     bytes: [u8; 160],
     len: usize,
 }
 
-impl Line {
-    pub fn new() -> Line {
-        Line { bytes: [0; 160], len: 0 }
+impl ShortText {
+    pub fn new() -> ShortText {
+        ShortText { bytes: [0; 160], len: 0 }
     }
 
     /// Adds text; what doesn't fit is left out.
-    pub fn text(mut self, text: &[u8]) -> Line {
+    pub fn text(mut self, text: &[u8]) -> ShortText {
         let n = text.len().min(self.bytes.len() - self.len);
         self.bytes[self.len..self.len + n].copy_from_slice(&text[..n]);
         self.len += n;
@@ -82,7 +82,7 @@ impl Line {
     }
 
     /// Adds a number in decimal.
-    pub fn number(self, mut value: u32) -> Line {
+    pub fn number(self, mut value: u32) -> ShortText {
         let mut digits = [0u8; 10];
         let mut at = digits.len();
         loop {
@@ -96,7 +96,7 @@ impl Line {
     }
 
     /// Adds a number in hexadecimal.
-    pub fn hex(self, value: u64) -> Line {
+    pub fn hex(self, value: u64) -> ShortText {
         let digits: [u8; 16] =
             core::array::from_fn(|at| b"0123456789abcdef"[(value >> (60 - 4 * at)) as usize & 15]);
         self.text(&digits)
@@ -107,8 +107,8 @@ impl Line {
     }
 }
 
-fn header(kind: u8, id: u32, length: usize) -> Line {
-    Line::new().text(&[kind, b' ']).number(id).text(b" ").number(length as u32).text(b"\n")
+fn header(kind: u8, id: u32, length: usize) -> ShortText {
+    ShortText::new().text(&[kind, b' ']).number(id).text(b" ").number(length as u32).text(b"\n")
 }
 
 /// Appends a frame.

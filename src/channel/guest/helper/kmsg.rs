@@ -5,7 +5,7 @@
 
 use crate::bytes::Bytes;
 use crate::clocks::Mark;
-use crate::frame::{self, LONGEST, Line};
+use crate::frame::{self, LONGEST, ShortText};
 use crate::serve::Server;
 use crate::sys::{self, EAGAIN, EPIPE, Fd, POLLOUT, Watched};
 
@@ -31,7 +31,7 @@ pub struct Kernel {
     /// A line by which the clocks are compared, until it is read.
     pub mark: Option<Mark>,
     /// What it said.
-    pub compared: Option<Line>,
+    pub compared: Option<ShortText>,
 }
 
 impl Kernel {
@@ -144,7 +144,7 @@ impl Server {
     }
 
     fn kernel_is_unreadable(&mut self, error: isize) {
-        let line = Line::new().text(b"unreadable ").number(error.unsigned_abs() as u32);
+        let line = ShortText::new().text(b"unreadable ").number(error.unsigned_abs() as u32);
         frame::append(&mut self.out, b'N', 0, line.bytes());
     }
 

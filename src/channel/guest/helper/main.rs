@@ -76,7 +76,7 @@ extern "C" fn start(stack: *const usize) -> ! {
 fn say_hello_to(nonce: &[u8]) {
     let mut name = [0; 65];
     let nonce = &nonce[..nonce.len() - 1];
-    let line = frame::Line::new().text(b"\nnixvm-channel ").text(nonce).text(b" ");
+    let line = frame::ShortText::new().text(b"\nnixvm-channel ").text(nonce).text(b" ");
     let line = line.text(sys::machine_name(&mut name)).text(b"\n");
     let output = core::mem::ManuallyDrop::new(Fd::inherited(1));
     // When it fails, so will all that comes after.

@@ -1,9 +1,9 @@
 //! Workers come and go: which are kept ready, what becomes of a command when its process ends.
 
 use crate::command::Phase;
-use crate::frame::{self, Line};
+use crate::frame::{self, ShortText};
 use crate::serve::{RUNNING, Server, WORKERS};
-use crate::sys::Place;
+use crate::sys::Surroundings;
 use crate::worker::{Kind, State, Worker};
 
 /// How many workers are kept ready: at first, and at most. Twice as many whenever a command finds none.
@@ -59,7 +59,7 @@ impl Server {
         self.tell_kernel();
         self.is_filling |= self.early == Early::Unproven;
         if let Some(command) = self.commands.0[at].take() {
-            let mut line = Line::new().text(b"status ").number(status).text(b"\n");
+            let mut line = ShortText::new().text(b"status ").number(status).text(b"\n");
             if command.request.sum {
                 let [input, output] = command.sums;
                 line = line.text(b"sum ").hex(input.value()).text(b" ").hex(output.value()).text(b"\n");
@@ -86,19 +86,19 @@ impl Server {
 
     /// Gives waiting commands to workers.
     pub fn dispatch(&mut self) {
-        let mut place = None;
+        let mut surroundings = None;
         while let Some(command) = self.commands.first_waiting()
             && self.commands.running() < RUNNING
         {
-            let place = place.get_or_insert_with(Place::here);
-            if !self.give_to_ready(command, place) {
+            let surroundings = surroundings.get_or_insert_with(Surroundings::here);
+            if !self.give_to_ready(command, surroundings) {
                 self.start_for(command);
             }
         }
     }
 
     /// Gives a command to a worker that is ready. Whether there was one, and the command one that it can have.
-    fn give_to_ready(&mut self, at: usize, place: &Place) -> bool {
+    fn give_to_ready(&mut self, at: usize, surroundings: &Surroundings) -> bool {
         while let Some(command) = &mut self.commands.0[at]
             && self.early == Early::Can
             && command.can_come_later()
@@ -110,7 +110,7 @@ impl Server {
                 break;
             };
             let Some(worker) = &mut self.workers[ready] else { break };
-            if !worker.is_fresh(place) {
+            if !worker.is_fresh(surroundings) {
                 worker.kill();
                 self.workers[ready] = None;
             } else if worker.begin(command.text.front(), command.request.input, self.underscore).is_err() {
@@ -143,7 +143,7 @@ impl Server {
                 self.write_input(free);
             }
             Err(error) => {
-                let line = Line::new().text(b"no process or no pipe could be had for it (error ");
+                let line = ShortText::new().text(b"no process or no pipe could be had for it (error ");
                 let line = line.number(error.unsigned_abs() as u32).text(b")");
                 self.refuse(at, line.bytes());
             }
@@ -171,7 +171,7 @@ impl Server {
                 if let Some(error) = worker.could_not_start() {
                     self.workers[at] = None;
                     let path = &self.bash[..self.bash.len() - 1];
-                    let line = Line::new().text(path).text(b" could not be started (error ");
+                    let line = ShortText::new().text(path).text(b" could not be started (error ");
                     let line = line.number(error).text(b")");
                     return self.refuse(place, line.bytes());
                 }

@@ -1,7 +1,7 @@
 //! Questions of the host that take no program: a program's start costs more than the answer.
 
 use crate::bytes::Bytes;
-use crate::frame::{self, Line};
+use crate::frame::{self, ShortText};
 use crate::serve::Server;
 use crate::socket::listens;
 use crate::sys::{self, Fd, POLLIN, Watched};
@@ -32,7 +32,7 @@ impl Server {
             answer.consume(piece);
         }
         self.tell_kernel();
-        let status = Line::new().text(b"status ").number(u32::from(!done)).text(b"\n");
+        let status = ShortText::new().text(b"status ").number(u32::from(!done)).text(b"\n");
         frame::append(&mut self.out, b'X', id, status.bytes());
     }
 }

@@ -140,7 +140,7 @@ fn read_port(input: &Fd, frames: &mut Bytes) -> Result<bool, isize> {
 
 impl Server {
     fn hello(&mut self) {
-        let line = frame::Line::new().text(b"version 1\nway helper\nbash ");
+        let line = frame::ShortText::new().text(b"version 1\nway helper\nbash ");
         let line = line.text(&self.bash[..self.bash.len() - 1]).text(b"\n");
         frame::append(&mut self.out, b'H', 0, line.bytes());
     }
@@ -312,7 +312,7 @@ impl Server {
             }
         }
         if taken > 0 {
-            let line = frame::Line::new().number(taken as u32);
+            let line = frame::ShortText::new().number(taken as u32);
             frame::append(&mut self.out, b'A', command.id, line.bytes());
         }
         if command.input_ended && command.input.is_empty() {

@@ -3,7 +3,7 @@
 //! The other end sees a connection that is closed at once.
 
 use crate::bytes::Bytes;
-use crate::frame::Line;
+use crate::frame::ShortText;
 use crate::sys;
 
 /// Whether it can be connected to; if it can't, the answer says why.
@@ -24,7 +24,8 @@ pub fn listens(path: &[u8], answer: &mut Bytes) -> bool {
 }
 
 fn other(error: isize, answer: &mut Bytes) -> bool {
-    answer
-        .push(Line::new().text(b"connect(2) fails with error ").number(error.unsigned_abs() as u32).bytes());
+    answer.push(
+        ShortText::new().text(b"connect(2) fails with error ").number(error.unsigned_abs() as u32).bytes(),
+    );
     false
 }

@@ -11,8 +11,8 @@
 //! /proc/PID/environ has BASH_ENV.
 
 use crate::bytes::Bytes;
-use crate::frame::Line;
-use crate::sys::{self, Environment, Fd, Place};
+use crate::frame::ShortText;
+use crate::sys::{self, Environment, Fd, Surroundings};
 
 const SIGKILL: i32 = 9;
 const SIGCONT: i32 = 18;
@@ -85,7 +85,7 @@ pub struct Worker {
     /// How often that was looked for since it became bash.
     looks: u32,
     /// Of the machine, when it was started.
-    place: Place,
+    surroundings: Surroundings,
     /// It was started before the moment that this guest goes on from: others have its random numbers.
     pub is_copy: bool,
     /// Its text, where it reads one.
@@ -162,7 +162,7 @@ impl Worker {
             beginning: beginning.map(|(ours, _)| ours),
             text_at: 0,
             looks: 0,
-            place: Place::here(),
+            surroundings: Surroundings::here(),
             is_copy: false,
             text: None,
             stdin: stdin.map(|(_, ours)| ours),
@@ -208,8 +208,8 @@ impl Worker {
     }
 
     /// Whether what bash learnt of the machine when it started is still so.
-    pub fn is_fresh(&self, place: &Place) -> bool {
-        self.place == *place
+    pub fn is_fresh(&self, surroundings: &Surroundings) -> bool {
+        self.surroundings == *surroundings
     }
 
     /// Has a ready worker run `text`, which ends with a NUL. On an error it runs nothing, and may be killed.
@@ -223,7 +223,7 @@ impl Worker {
         });
         script.push(b"unset -v BASH_ENV;SECONDS=0");
         if self.is_copy {
-            script.push(Line::new().text(b" RANDOM=").number(sys::random() >> 1).bytes());
+            script.push(ShortText::new().text(b" RANDOM=").number(sys::random() >> 1).bytes());
         }
         script.push(b" BASH_EXECUTION_STRING=");
         push_quoted(&mut script, &text[..text.len() - 1]);

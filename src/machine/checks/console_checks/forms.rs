@@ -11,7 +11,7 @@ pub(super) struct Form {
     /// The check's name.
     pub(super) check: &'static str,
     /// Where on a line it stands.
-    pub(super) place: Place,
+    pub(super) place: Anchor,
     /// A regular expression for what stands there.
     pub(super) pattern: &'static str,
     /// Lines of the form: where they come from, and the line without its time.
@@ -21,7 +21,7 @@ pub(super) struct Form {
 
 /// Where on a line a form stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Anchor {
     /// Behind the time stamp of a record of the kernel, which may come in the middle of a line.
     Kernel,
     /// At the start of the line.
@@ -32,7 +32,7 @@ macro_rules! forms {
     ($($check:literal: $($place:ident $pattern:literal { $($from:literal $line:literal)+ })+)+) => {
         &[$($(Form {
             check: $check,
-            place: Place::$place,
+            place: Anchor::$place,
             pattern: $pattern,
             #[cfg(test)]
             samples: &[$(($from, $line)),+],

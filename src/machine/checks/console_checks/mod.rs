@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use regex::{Regex, RegexSet};
 
-use forms::{FORMS, Form, Place};
+use forms::{Anchor, FORMS, Form};
 
 /// Soft lockups, stalls of RCU and tasks that hang.
 pub(crate) const HUNG_TASK: &str = "hung task";
@@ -87,7 +87,7 @@ pub fn console_checks() -> &'static [ConsoleCheck] {
 /// Whether a line that a check has found has a kernel's record in it.
 pub(crate) fn is_the_kernels(finding: &Finding) -> bool {
     PATTERNS.as_ref().is_some_and(|patterns| {
-        patterns.matches(&finding.line).iter().any(|at| FORMS[at].place == Place::Kernel)
+        patterns.matches(&finding.line).iter().any(|at| FORMS[at].place == Anchor::Kernel)
     })
 }
 
@@ -103,8 +103,8 @@ const STAMP: &str = r"\[ *[0-9]+\.[0-9]{6}\](?: ?\[ *[TC][0-9]+\])? ";
 /// The patterns of all forms, in their order; the tests show that each is one.
 static PATTERNS: LazyLock<Option<RegexSet>> = LazyLock::new(|| {
     let pattern = |form: &Form| match form.place {
-        Place::Kernel => format!("{STAMP}(?:{})", form.pattern),
-        Place::Line => format!("^(?:{})", form.pattern),
+        Anchor::Kernel => format!("{STAMP}(?:{})", form.pattern),
+        Anchor::Line => format!("^(?:{})", form.pattern),
     };
     RegexSet::new(FORMS.iter().map(pattern)).ok()
 });
@@ -170,8 +170,8 @@ mod tests {
     /// A sample as it stands on a console, before and behind other output.
     fn shown(form: &Form, line: &str) -> Vec<String> {
         match form.place {
-            Place::Line => vec![line.to_owned()],
-            Place::Kernel => vec![
+            Anchor::Line => vec![line.to_owned()],
+            Anchor::Kernel => vec![
                 format!("[   12.345678] {line}"),
                 format!("[   12.345678][  T123] {line}"),
                 format!("[12345.678901] [    C1] {line}"),
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_sample_that_a_command_prints_without_a_time_is_no_kernels_line() {
-        for form in FORMS.iter().filter(|form| form.place == Place::Kernel) {
+        for form in FORMS.iter().filter(|form| form.place == Anchor::Kernel) {
             for (from, sample) in form.samples {
                 assert_eq!(check_console(sample, &[]), [], "{from}");
             }

@@ -90,9 +90,9 @@ fn archive(entries: Vec<Entry>) -> Vec<u8> {
 }
 
 /// A folder that the archive is unpacked in, with files around that it is after.
-struct Place(tempfile::TempDir);
+struct TestFolder(tempfile::TempDir);
 
-impl Place {
+impl TestFolder {
     fn new() -> Self {
         let base = tempfile::tempdir().unwrap();
         std_fs::create_dir_all(base.path().join("in/other")).unwrap();
@@ -223,7 +223,7 @@ fn an_archive_that_is_made_up_leaves_nothing_and_the_error_names_the_entry() {
     assert!(cases.len() >= 25);
     let mut wrong = Vec::new();
     for (what, entries, said) in cases {
-        let place = Place::new();
+        let place = TestFolder::new();
         let before = place.others();
         match place.unpack(&archive(entries)) {
             Err(error) if error.to_string().contains(said) => {}
@@ -242,7 +242,7 @@ fn an_archive_that_is_made_up_leaves_nothing_and_the_error_names_the_entry() {
 #[test]
 fn no_mode_that_lends_rights_arrives() {
     for mode in [0o4755, 0o2755, 0o6777, 0o7777, 0o1644, 0o4000, 0o177_777] {
-        let place = Place::new();
+        let place = TestFolder::new();
         // A folder that is in one with the setgid bit has it from birth.
         let inherits = Permissions::from_mode(0o2755);
         std_fs::set_permissions(place.0.path().join("in"), inherits).unwrap();
@@ -274,7 +274,7 @@ fn no_mode_that_lends_rights_arrives() {
 
 #[test]
 fn what_is_sound_arrives_as_it_was() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let name = "n".repeat(200);
     let entries = vec![
         folder("./x/").mode(0o1755),
@@ -320,14 +320,14 @@ fn what_is_sound_arrives_as_it_was() {
 #[test]
 fn one_file_and_one_link_are_copied_too_and_an_odd_time_is_no_reason_to_fail() {
     for time in [0, 1 << 33, u64::MAX >> 1, u64::MAX] {
-        let place = Place::new();
+        let place = TestFolder::new();
         let mut one = file("./x");
         one.header.as_gnu_mut().unwrap().set_real_size(0);
         one.header.set_mtime(time);
         place.unpack(&archive(vec![one])).unwrap();
         assert_eq!(std_fs::read(place.target()).unwrap(), b"data");
     }
-    let place = Place::new();
+    let place = TestFolder::new();
     place.unpack(&archive(vec![link("x", "../../etc/passwd")])).unwrap();
     assert_eq!(std_fs::read_link(place.target()).unwrap(), Path::new("../../etc/passwd"));
 }
@@ -337,7 +337,7 @@ fn an_archive_that_is_cut_or_damaged_leaves_nothing() {
     let whole = archive(vec![folder("x"), file("x/a"), file("x/b")]);
     // Cut between two entries it is as good as one that is shorter; tar's status tells that the guest was cut off.
     for length in [1, 100, 511, 513, 1024, 1025, 1030, 1600, 2600] {
-        let place = Place::new();
+        let place = TestFolder::new();
         let before = place.others();
         if let Ok(unpacked) = unpack(&whole[..length], &place.target()) {
             drop(unpacked);
@@ -347,14 +347,14 @@ fn an_archive_that_is_cut_or_damaged_leaves_nothing() {
     }
     let mut damaged = whole;
     damaged[0] ^= 1;
-    let place = Place::new();
+    let place = TestFolder::new();
     place.unpack(&damaged).unwrap_err();
     assert!(place.target().symlink_metadata().is_err());
 }
 
 #[test]
 fn a_target_that_came_meanwhile_stays_as_it_is() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let unpacked = unpack(&archive(vec![folder("x").mode(0), file("x/a")])[..], &place.target()).unwrap();
     std_fs::write(place.target(), "mine").unwrap();
     let before = place.others();

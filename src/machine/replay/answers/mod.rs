@@ -18,12 +18,12 @@
 //! The file is `answers` in the run directory and `MACHINE.answers` in the record: one line of JSON an answer. Secrets
 //! that the console knows stand in it as tokens; the scenario that is replayed knows them itself.
 
-mod book;
 mod bytes;
-mod line;
+mod entry;
+mod file;
 mod replay;
-mod told;
-mod written;
+mod stored_error;
+mod writer;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -36,10 +36,10 @@ use serde::de::DeserializeOwned;
 use crate::machine::Life;
 use crate::{Error, ErrorKind, Result};
 
-pub(in crate::machine) use book::{Asking, Book, Page};
 pub(in crate::machine) use bytes::Bytes;
-pub(in crate::machine) use line::{Standing, Start};
+pub(in crate::machine) use entry::{Standing, Start};
 pub(crate) use replay::Replay;
+pub(in crate::machine) use writer::{Asking, OpenQuestion, Writer};
 
 /// All that the console has to say is there before anybody waits for it. Other tasks of a scenario may have to ask
 /// something first.
@@ -55,7 +55,7 @@ const MOST: u64 = 256 << 20;
 #[derive(Debug, Clone)]
 pub(crate) enum Answers {
     /// They are the machine's, and are written down.
-    Written(Book),
+    Written(Writer),
     /// They are those of a record.
     Read(Arc<Replay>),
 }
@@ -116,13 +116,13 @@ impl Life {
                     }
                     replay.answer(question, self)
                 }
-                Answers::Written(book) => {
+                Answers::Written(writer) => {
                     if let Some(secret) = asking.secret {
                         self.console.mask(secret);
                     }
-                    let page = book.page(self, question, asking);
+                    let open = writer.open_question(self, question, asking);
                     let answer = ask.await;
-                    page.answered(&answer);
+                    open.answered(&answer);
                     answer
                 }
             }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde::de::DeserializeOwned;
 
 use super::IN_PASSING;
-use super::line::{Came, Heading, MOMENT, START, Start};
-use super::written::Written;
+use super::entry::{Came, Heading, MOMENT, START, Start};
+use super::file::AnswerFile;
 use crate::beneath::Beneath;
 use crate::console::{Console, secret};
 use crate::machine::Life;
@@ -38,7 +38,7 @@ pub(crate) struct Replay {
 
 #[derive(Debug)]
 struct State {
-    written: Written,
+    file: AnswerFile,
     /// Which lines nobody has had yet.
     unused: Vec<bool>,
     /// How many secrets were known when they were read last.
@@ -65,8 +65,8 @@ impl Replay {
     pub(crate) fn open(record: Arc<Beneath>, folder: &Path, machine: &str) -> Result<Self> {
         let name = folder.join(format!("{}.answers", in_a_path(machine)));
         let path = record.path().join(&name);
-        let written = match Written::read(&record, &name) {
-            Ok(written) => written,
+        let file = match AnswerFile::read(&record, &name) {
+            Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let summary =
                     format!("there is no record of what {machine} answered: {} is missing", path.display());
@@ -79,8 +79,8 @@ impl Replay {
             Err(error) => return Err(Error::io(format_args!("read what {machine} answered"), &error)),
         };
         let state = State {
-            unused: vec![true; written.len()],
-            written,
+            unused: vec![true; file.len()],
+            file,
             known: 0,
             start: 0,
             begun: 0,
@@ -113,7 +113,7 @@ impl Replay {
         let transcript = self.record.file(self.folder.join(transcript)).ok();
         // More is not kept in a record.
         state.transcript = transcript.filter(|(_, size)| *size <= TRANSCRIPT).map(|(file, _)| file);
-        let answer = state.written.line(start, None).map(|line| line.answer);
+        let answer = state.file.line(start, None).map(|line| line.answer);
         drop(state);
         self.value(START, answer)
     }
@@ -123,7 +123,7 @@ impl Replay {
     pub(in crate::machine) fn up(&self, start: &Start, console: &Console) {
         let mut state = self.state();
         console.had_secrets(start.secrets.min(SECRETS));
-        let up = state.written.heading(state.from - 1).map_or(0, |heading| heading.to);
+        let up = state.file.heading(state.from - 1).map_or(0, |heading| heading.to);
         state.hand_in(console, up);
         console.skip();
         state.hand_in_the_rest(console);
@@ -194,7 +194,7 @@ impl Replay {
             state.know(console);
             state.find(question, task)
         });
-        let Some((at, heading)) = found.and_then(|at| Some((at, state.written.heading(at)?.clone()))) else {
+        let Some((at, heading)) = found.and_then(|at| Some((at, state.file.heading(at)?.clone()))) else {
             return Err(self.not_recorded(&state, Some(question), &|asked| console.masked(asked)));
         };
         state.unused[at] = false;
@@ -207,7 +207,7 @@ impl Replay {
         if let Some(in_good_order) = heading.off {
             life.qemu.has_ended(in_good_order);
         }
-        Ok(state.written.line(at, Some(console)).map(|line| line.answer))
+        Ok(state.file.line(at, Some(console)).map(|line| line.answer))
     }
 
     fn value<T: DeserializeOwned>(&self, question: &str, answer: Option<Came>) -> Result<T> {
@@ -286,12 +286,12 @@ const WITHOUT: &str = "run the scenario on a machine, without --against";
 impl State {
     /// The next line from `from` on that answers `asked`.
     fn next(&self, asked: &str, from: usize) -> Option<usize> {
-        (from..self.written.len()).find(|at| self.asks(*at) == Some(asked))
+        (from..self.file.len()).find(|at| self.asks(*at) == Some(asked))
     }
 
     /// The question of a line.
     fn asks(&self, at: usize) -> Option<&str> {
-        self.written.heading(at).map(|heading| heading.asked.as_str())
+        self.file.heading(at).map(|heading| heading.asked.as_str())
     }
 
     /// The machine is started at the line `at`, or where the scenario began later, if this is the first start: gives the
@@ -301,7 +301,7 @@ impl State {
         self.begun = at;
         self.start += 1;
         if self.start == 1
-            && let Some(moment) = (at..self.written.len()).rfind(|at| self.asks(*at) == Some(MOMENT))
+            && let Some(moment) = (at..self.file.len()).rfind(|at| self.asks(*at) == Some(MOMENT))
         {
             // The machine may have been started again on the way there.
             while let Some(next) = self.next(START, self.begun + 1).filter(|next| *next < moment) {
@@ -311,7 +311,7 @@ impl State {
             told = moment;
         }
         self.from = told + 1;
-        self.until = self.next(START, self.from).unwrap_or(self.written.len());
+        self.until = self.next(START, self.from).unwrap_or(self.file.len());
         self.given.clear();
         // Another console, which knows other secrets.
         self.known = usize::MAX;
@@ -323,7 +323,7 @@ impl State {
     fn know(&mut self, console: &Console) {
         if self.known != console.secrets() {
             self.known = console.secrets();
-            self.written.reveal(console);
+            self.file.reveal(console);
         }
     }
 
@@ -332,7 +332,7 @@ impl State {
         // What it has asked since the same was asked last.
         let before = self.given.iter().rposition(|(at, _)| self.asks(*at) == Some(question));
         let since = before.map_or(&[][..], |before| &self.given[before + 1..]).iter();
-        let its = since.filter(|(_, its)| *its == task).filter_map(|(at, _)| self.written.heading(*at));
+        let its = since.filter(|(_, its)| *its == task).filter_map(|(at, _)| self.file.heading(*at));
         let past = its.map(|heading| self.begun.saturating_add(heading.after)).max().unwrap_or(0);
         let about = |(at, heading): (usize, &Heading)| (heading.asked == question).then_some(at);
         let next = self.unused().filter_map(about).find(|at| *at >= past);
@@ -352,7 +352,7 @@ impl State {
     /// The lines of this start whose answers nobody has had yet.
     fn unused(&self) -> impl Iterator<Item = (usize, &Heading)> {
         let unused = (self.from..self.until).filter(|at| self.unused[*at]);
-        unused.filter_map(|at| Some((at, self.written.heading(at)?)))
+        unused.filter_map(|at| Some((at, self.file.heading(at)?)))
     }
 
     /// Hands in what the console said up to the next question that was not asked yet.

@@ -2,7 +2,7 @@
 
 use super::machine::{call, number};
 use super::{EAGAIN, Fd, checked};
-use crate::frame::Line;
+use crate::frame::ShortText;
 
 const AF_UNIX: u16 = 1;
 const SOCK_STREAM: usize = 1;
@@ -87,7 +87,7 @@ pub fn reaches(path: &[u8]) -> Result<(), isize> {
         longer[..path.len()].copy_from_slice(path);
         // The link in /proc is the file itself.
         let file = super::open_path(&longer[..=path.len()])?;
-        let line = Line::new().text(b"/proc/self/fd/").number(file.number() as u32);
+        let line = ShortText::new().text(b"/proc/self/fd/").number(file.number() as u32);
         address = Address::new(line.bytes());
         kept = Some(file);
     }

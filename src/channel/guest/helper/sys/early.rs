@@ -2,7 +2,7 @@
 
 use super::machine::{call, number};
 use super::{Fd, checked, machine_names, open};
-use crate::frame::{self, Line};
+use crate::frame::{self, ShortText};
 
 /// The longest path that is looked at.
 const PATH: usize = 256;
@@ -10,25 +10,25 @@ const PATH: usize = 256;
 /// What a shell learns of its machine when it starts, and a command can change: the host's name, and the path of the
 /// folder.
 #[derive(Clone, Copy, PartialEq)]
-pub struct Place {
+pub struct Surroundings {
     host: [u8; 65],
     folder: [u8; PATH],
 }
 
-impl Place {
+impl Surroundings {
     /// As it is now.
-    pub fn here() -> Place {
+    pub fn here() -> Surroundings {
         let mut folder = [0u8; PATH];
         // SAFETY: the kernel writes into the buffer. A path that is too long leaves it as it is.
         unsafe { call(number::GETCWD, [folder.as_mut_ptr() as usize, PATH, 0, 0, 0, 0]) };
-        Place { host: machine_names()[1], folder }
+        Surroundings { host: machine_names()[1], folder }
     }
 }
 
 /// Where the arguments of a process are in its memory, from the first to the end of the last; none before the kernel
 /// has put them and the environment there.
 pub fn arguments_of(pid: i32) -> Option<(usize, usize)> {
-    let path = Line::new().text(b"/proc/").number(pid as u32).text(b"/stat\0");
+    let path = ShortText::new().text(b"/proc/").number(pid as u32).text(b"/stat\0");
     let mut text = [0u8; 1024];
     let n = open(path.bytes(), false).and_then(|file: Fd| file.read(&mut text)).ok()?;
     // The name, which may hold anything, ends with the last parenthesis; the third field comes after it.

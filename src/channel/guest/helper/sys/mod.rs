@@ -12,7 +12,7 @@ mod signals;
 
 pub use asking::{bell, connect, reaches, ring};
 pub use clock::{seed, set_clock, uptime};
-pub use early::{Place, arguments_of, random, write_into};
+pub use early::{Surroundings, arguments_of, random, write_into};
 pub use process::{Environment, close_all_but, exit, fix_addresses, kill, leave_session, spawn, wait_any};
 pub use signals::{Signals, ignore_broken_pipes};
 

@@ -13,12 +13,12 @@ use super::terminal::{self, Terminal};
 
 /// A reporter that falls silent. Clones are the same.
 #[derive(Clone)]
-pub struct Shown {
+pub struct StartupReporter {
     reporter: Arc<dyn Reporter>,
     over: Arc<AtomicBool>,
 }
 
-impl Shown {
+impl StartupReporter {
     /// Shows it as any run does.
     pub fn new(settings: &Settings) -> Self {
         Self { reporter: report::choose(settings), over: Arc::default() }
@@ -31,13 +31,13 @@ impl Shown {
     /// signals can't be watched for.
     pub fn before_a_console(settings: &Settings) -> Result<Self> {
         Terminal::is_here()?;
-        let shown = Self::new(settings);
-        let at_signal = shown.clone();
+        let reporter = Self::new(settings);
+        let at_signal = reporter.clone();
         signals::install(move |_| {
             at_signal.end();
             terminal::restore();
         })?;
-        Ok(shown)
+        Ok(reporter)
     }
 
     /// Events that are shown until then.

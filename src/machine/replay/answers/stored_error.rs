@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind};
 
 /// All of an [`Error`] but where it was made and which transcripts it names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Told {
+pub(super) struct StoredError {
     kind: ErrorKind,
     summary: String,
     sections: Vec<(String, String)>,
@@ -19,7 +19,7 @@ pub(super) struct Told {
     next: Option<String>,
 }
 
-impl From<&Error> for Told {
+impl From<&Error> for StoredError {
     fn from(error: &Error) -> Self {
         let (cause, next) = error.advice();
         Self {
@@ -33,21 +33,21 @@ impl From<&Error> for Told {
     }
 }
 
-impl From<Told> for Error {
-    fn from(told: Told) -> Self {
+impl From<StoredError> for Error {
+    fn from(stored: StoredError) -> Self {
         // Whoever wrote it may have written anything: what drives a terminal, and times that there are not.
-        let mut error = Self::new(told.kind, text::lines(&told.summary));
-        for (title, body) in &told.sections {
+        let mut error = Self::new(stored.kind, text::lines(&stored.summary));
+        for (title, body) in &stored.sections {
             error = error.section(text::line(title), text::lines(body));
         }
-        if let Some((took, limit)) = told.took {
+        if let Some((took, limit)) = stored.took {
             let time = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
             error = error.took(time(took), time(limit));
         }
-        if let Some(cause) = told.cause {
+        if let Some(cause) = stored.cause {
             error = error.likely_cause(text::lines(&cause));
         }
-        match told.next {
+        match stored.next {
             Some(next) => error.next_step(text::lines(&next)),
             None => error,
         }
@@ -65,13 +65,17 @@ mod tests {
             .took(Duration::from_millis(1500), Duration::from_secs(3))
             .likely_cause("a port is taken")
             .next_step("look at its journal");
-        let written = serde_json::to_string(&Told::from(&error)).unwrap();
-        let read = Error::from(serde_json::from_str::<Told>(&written).unwrap());
+        let written = serde_json::to_string(&StoredError::from(&error)).unwrap();
+        let read = Error::from(serde_json::from_str::<StoredError>(&written).unwrap());
         assert_eq!((read.kind(), read.to_string()), (error.kind(), error.to_string()));
         let hostile = written.replace("look at", "\\u001b[2J look at").replace("a port", "\\u202ea port");
-        let hostile = Error::from(serde_json::from_str::<Told>(&hostile).unwrap()).to_string();
+        let hostile = Error::from(serde_json::from_str::<StoredError>(&hostile).unwrap()).to_string();
         assert!(hostile.contains("next:  look at") && !hostile.contains(['\x1b', '\u{202e}']), "{hostile:?}");
         let odd = written.replace("1.5", "-1e300");
-        assert!(Error::from(serde_json::from_str::<Told>(&odd).unwrap()).to_string().contains("after 0.0 s"));
+        assert!(
+            Error::from(serde_json::from_str::<StoredError>(&odd).unwrap())
+                .to_string()
+                .contains("after 0.0 s")
+        );
     }
 }

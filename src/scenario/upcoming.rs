@@ -9,14 +9,14 @@ use crate::template::Pool;
 
 /// The scenarios that have not begun, and the clones that wait for them.
 #[derive(Debug, Default)]
-pub(super) struct Ahead {
+pub(super) struct Upcoming {
     /// None where no scenario comes after another, or none may have clones.
     pool: Option<Pool>,
     /// In their order, and whether anybody got their machines ready.
     upcoming: Mutex<Vec<(&'static Scenario, bool)>>,
 }
 
-impl Ahead {
+impl Upcoming {
     /// For these, which are to be run in this order.
     ///
     /// # Errors

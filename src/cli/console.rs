@@ -1,4 +1,4 @@
-//! A visit to a machine: its console in the terminal until the user leaves it, and then its end.
+//! A machine's console in the terminal until the user leaves it, and then its end.
 
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ const REPAINTED: usize = 24;
 
 /// Connects the terminal to a machine's console until it is left, then ends the machine. `also` is said on entry, whole
 /// lines.
-pub async fn visit(
+pub async fn connect(
     machine: &Machine,
     mut console: RawConsole,
     also: &str,

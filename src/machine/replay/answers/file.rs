@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::MOST;
-use super::line::{Heading, Line};
+use super::entry::{Entry, Heading};
 use crate::beneath::Beneath;
 use crate::console::Console;
 
@@ -14,19 +14,19 @@ const LINES: usize = 1 << 20;
 
 /// The lines of a file of answers. Whoever wrote it may have written anything.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct AnswerFile {
     bytes: Vec<u8>,
-    lines: Vec<Kept>,
+    lines: Vec<IndexedLine>,
 }
 
 /// A line: where it is, and what it is about as far as it can be read.
 #[derive(Debug)]
-struct Kept {
+struct IndexedLine {
     place: Range<usize>,
     heading: Option<Heading>,
 }
 
-impl Written {
+impl AnswerFile {
     /// Reads the file `name` of a record.
     pub(super) fn read(record: &Beneath, name: &Path) -> io::Result<Self> {
         let bytes = record.read(name, MOST)?;
@@ -34,7 +34,7 @@ impl Written {
         let mut from = 0;
         while from < bytes.len() && lines.len() < LINES {
             let until = memchr::memchr(b'\n', &bytes[from..]).map_or(bytes.len(), |end| from + end);
-            lines.push(Kept { place: from..until, heading: None });
+            lines.push(IndexedLine { place: from..until, heading: None });
             from = until + 1;
         }
         let mut read = Self { bytes, lines };
@@ -55,7 +55,7 @@ impl Written {
     }
 
     /// The whole line.
-    pub(super) fn line(&self, at: usize, console: Option<&Console>) -> Option<Line> {
+    pub(super) fn line(&self, at: usize, console: Option<&Console>) -> Option<Entry> {
         self.parsed(at, |text| console.map_or_else(|| text.to_owned(), |console| console.revealed(text)))
     }
 

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::told::Told;
+use super::stored_error::StoredError;
 use crate::machine::language::Language;
 
 /// A question and its answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Line<A = Value> {
+pub(super) struct Entry<A = Value> {
     #[serde(flatten)]
     pub(super) heading: Heading,
     #[serde(flatten)]
@@ -45,7 +45,7 @@ pub(super) enum Came<A = Value> {
     /// It was answered.
     Answer(A),
     /// By an error.
-    Error(Told),
+    Error(StoredError),
     /// Whoever asked wanted to know no more; this was the answer so far.
     Enough(A),
     /// By more than is kept of one answer: so many bytes.

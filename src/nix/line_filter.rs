@@ -5,11 +5,11 @@
 
 /// Lines that may be the error text of Nix are held until that is clear.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct LineFilter {
     held: Vec<String>,
 }
 
-impl Shown {
+impl LineFilter {
     /// The next line; `show` gets what can be shown by now.
     pub(super) fn line(&mut self, line: &str, mut show: impl FnMut(&str)) {
         if line.starts_with("error:") {
@@ -38,12 +38,12 @@ mod tests {
     use super::*;
 
     fn shown(text: &str, succeeded: bool) -> Vec<String> {
-        let (mut lines, mut shown) = (Vec::new(), Shown::default());
+        let (mut lines, mut filter) = (Vec::new(), LineFilter::default());
         for line in text.lines() {
-            shown.line(line, |line| lines.push(line.to_owned()));
+            filter.line(line, |line| lines.push(line.to_owned()));
         }
         if succeeded {
-            shown.go_on(|line| lines.push(line.to_owned()));
+            filter.go_on(|line| lines.push(line.to_owned()));
         }
         lines
     }

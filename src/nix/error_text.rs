@@ -41,11 +41,11 @@ impl Tail {
 
 /// The parts of Nix's error text.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Said {
+pub(super) struct ErrorText {
     /// The message that tells most, line by line.
     pub(super) message: Vec<String>,
     /// The place in the user's own files nearest to it, else the nearest.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<Excerpt>,
     /// What Nix was doing, nearest first.
     pub(super) trace: Vec<String>,
     /// What a failed builder printed last, where the message doesn't have it.
@@ -53,7 +53,7 @@ pub(super) struct Said {
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Place {
+pub(super) struct Excerpt {
     /// FILE:LINE:COLUMN
     pub(super) at: String,
     pub(super) snippet: Vec<String>,
@@ -62,17 +62,18 @@ pub(super) struct Place {
 const MESSAGE_LINES: usize = 20;
 const TRACE_LINES: usize = 6;
 
-impl Said {
+impl ErrorText {
     pub(super) fn read(tail: &Tail, home: Option<&Path>) -> Self {
         let lines: Vec<&str> = tail.lines.iter().map(String::as_str).collect();
         let Some(at) = message_line(&lines) else { return Self::default() };
         let message = message_from(&lines, at);
         let places = places(&lines);
         let home = home.map(|home| format!("{}/", home.display()));
-        let own =
-            |place: &(usize, Place)| home.as_ref().is_some_and(|home| place.1.at.starts_with(home.as_str()));
+        let own = |place: &(usize, Excerpt)| {
+            home.as_ref().is_some_and(|home| place.1.at.starts_with(home.as_str()))
+        };
         // Nearest to the message is where the fault is; the frames further out only led there.
-        let nearest = |found: Vec<&(usize, Place)>| {
+        let nearest = |found: Vec<&(usize, Excerpt)>| {
             found.into_iter().min_by_key(|(index, _)| index.abs_diff(at)).map(|(_, place)| place.clone())
         };
         let place = nearest(places.iter().filter(|place| own(place)).collect())
@@ -168,7 +169,7 @@ fn message_from(lines: &[&str], start: usize) -> Vec<String> {
 }
 
 /// Every `at FILE:LINE:COLUMN:` with the lines of source below it, and where it stands.
-fn places(lines: &[&str]) -> Vec<(usize, Place)> {
+fn places(lines: &[&str]) -> Vec<(usize, Excerpt)> {
     let found = lines.iter().enumerate().filter_map(|(index, line)| {
         let at = position(line.trim())?.to_owned();
         let is_source = |line: &&&str| {
@@ -179,7 +180,7 @@ fn places(lines: &[&str]) -> Vec<(usize, Place)> {
             .take_while(is_source)
             .take(6)
             .map(|line| cut(line.strip_prefix("       ").unwrap_or(line), 160));
-        Some((index, Place { at, snippet: snippet.collect() }))
+        Some((index, Excerpt { at, snippet: snippet.collect() }))
     });
     found.collect()
 }
@@ -255,7 +256,7 @@ error:
 
     #[test]
     fn the_message_and_the_users_own_line_come_first_with_an_old_nix() {
-        let said = Said::read(&tail(OLD), Some(Path::new("/home/u")));
+        let said = ErrorText::read(&tail(OLD), Some(Path::new("/home/u")));
         assert_eq!(said.message[0], "The option `foo.bar' does not exist. Definition values:");
         assert_eq!(said.message[1], "- In `/home/u/configuration.nix': 1");
         assert_eq!(said.message.len(), 2);
@@ -267,7 +268,7 @@ error:
 
     #[test]
     fn the_message_and_the_users_own_line_come_first_with_a_new_nix() {
-        let said = Said::read(&tail(NEW), Some(Path::new("/home/u")));
+        let said = ErrorText::read(&tail(NEW), Some(Path::new("/home/u")));
         assert_eq!(said.message, ["undefined variable 'wheel'"]);
         assert_eq!(said.place.unwrap().at, "/home/u/configuration.nix:8:19");
         assert_eq!(said.trace[0], "while evaluating definitions from `/home/u/configuration.nix':");
@@ -279,10 +280,10 @@ error:
                     at /nix/store/x/lib/types.nix:9:7:\n\n            9| call\n\n       \
                     … while evaluating the option `users.users.alice'\n\n       \
                     at /home/u/users/alice.nix:3:5:\n\n            3| uid = { };";
-        let own = Said::read(&tail(text), Some(Path::new("/home/u"))).place.unwrap();
+        let own = ErrorText::read(&tail(text), Some(Path::new("/home/u"))).place.unwrap();
         assert_eq!(own.at, "/home/u/users/alice.nix:3:5");
         assert_eq!(own.snippet, ["     3| uid = { };"]);
-        let elsewhere = Said::read(&tail(text), Some(Path::new("/home/other"))).place.unwrap();
+        let elsewhere = ErrorText::read(&tail(text), Some(Path::new("/home/other"))).place.unwrap();
         assert_eq!(elsewhere.at, "/nix/store/x/lib/types.nix:9:7");
     }
 
@@ -291,7 +292,7 @@ error:
         let text = "error: hash mismatch in fixed-output derivation '/nix/store/a-src.drv'\n\
                     error: 1 dependencies of derivation '/nix/store/b.drv' failed to build\n\
                     error: 1 dependencies of derivation '/nix/store/c-vm.drv' failed to build";
-        let said = Said::read(&tail(text), None);
+        let said = ErrorText::read(&tail(text), None);
         assert_eq!(said.message, ["hash mismatch in fixed-output derivation '/nix/store/a-src.drv'"]);
     }
 }

@@ -5,26 +5,26 @@ use crate::{Error, ErrorKind, Result};
 
 /// The machines of one run of a scenario, by name.
 #[derive(Default)]
-pub struct Given {
-    machines: Vec<Place>,
+pub struct Fixtures {
+    machines: Vec<Fixture>,
 }
 
 /// A machine that is up, and who is logged in on it for the scenario.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Fixture {
     pub(super) name: &'static str,
     pub(super) machine: Machine,
     pub(super) session: Option<Session>,
 }
 
-impl Given {
+impl Fixtures {
     /// Adds a machine that is up.
-    pub(super) fn add(&mut self, place: Place) {
-        self.machines.push(place);
+    pub(super) fn add(&mut self, fixture: Fixture) {
+        self.machines.push(fixture);
     }
 
-    fn place(&mut self, name: &str) -> Result<Place> {
-        let at = self.machines.iter().position(|place| place.name == name);
+    fn take(&mut self, name: &str) -> Result<Fixture> {
+        let at = self.machines.iter().position(|fixture| fixture.name == name);
         let at =
             at.ok_or_else(|| Error::new(ErrorKind::Usage, format!("this run has no machine `{name}`")))?;
         Ok(self.machines.remove(at))
@@ -45,22 +45,22 @@ pub trait Argument: Sized {
     ///
     /// # Errors
     /// If there is none, or it was handed over already: never in code that `#[scenario]` wrote.
-    fn take(given: &mut Given, name: &str) -> Result<Self>;
+    fn take(fixtures: &mut Fixtures, name: &str) -> Result<Self>;
 }
 
 impl Argument for Machine {
     const IS_SESSION: bool = false;
 
-    fn take(given: &mut Given, name: &str) -> Result<Self> {
-        Ok(given.place(name)?.machine)
+    fn take(fixtures: &mut Fixtures, name: &str) -> Result<Self> {
+        Ok(fixtures.take(name)?.machine)
     }
 }
 
 impl Argument for Session {
     const IS_SESSION: bool = true;
 
-    fn take(given: &mut Given, name: &str) -> Result<Self> {
-        let session = given.place(name)?.session;
+    fn take(fixtures: &mut Fixtures, name: &str) -> Result<Self> {
+        let session = fixtures.take(name)?.session;
         session.ok_or_else(|| Error::new(ErrorKind::Usage, format!("nobody called `{name}` is logged in")))
     }
 }

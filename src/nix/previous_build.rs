@@ -10,14 +10,14 @@ use crate::BuiltVm;
 use crate::{digest, environment};
 
 /// The link to what one source was built to.
-pub(super) struct Last {
+pub(super) struct PreviousBuild {
     link: PathBuf,
 }
 
 /// Variables that decide which nixpkgs is taken, beside what the user gave.
 const VARIABLES: [&str; 2] = ["NIX_PATH", "NIXVM_STANDIN"];
 
-impl Last {
+impl PreviousBuild {
     /// That of `source`, built with the nixpkgs that was given, in this folder of links.
     pub(super) fn of(source: &Source, nixpkgs: Option<&str>, folder: &Path) -> Option<Self> {
         let (kind, name) = match source {
@@ -64,7 +64,7 @@ mod tests {
         std::fs::write(&script, "#!/bin/sh\n").unwrap();
         std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
         let of = |source: &str, nixpkgs: Option<&str>| {
-            Last::of(&Source::Configuration(source.into()), nixpkgs, folder.path()).unwrap()
+            PreviousBuild::of(&Source::Configuration(source.into()), nixpkgs, folder.path()).unwrap()
         };
         assert_eq!(of("/a.nix", None).read(), None);
         of("/a.nix", None).write(&folder.path().join("vm"));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 
 use super::MOST;
-use super::line::{Came, Heading, Line, MOMENT, START, Start};
+use super::entry::{Came, Entry, Heading, MOMENT, START, Start};
 use crate::console::Console;
 use crate::machine::Life;
 use crate::mutex::lock;
@@ -19,7 +19,7 @@ const LONGEST: usize = 4 << 20;
 
 /// The file that a machine's answers are written to.
 #[derive(Debug, Clone)]
-pub(in crate::machine) struct Book(Arc<Mutex<Option<Open>>>);
+pub(in crate::machine) struct Writer(Arc<Mutex<Option<Open>>>);
 
 #[derive(Debug)]
 struct Open {
@@ -31,8 +31,8 @@ struct Open {
 
 /// A question that was asked.
 #[derive(Debug)]
-pub(in crate::machine) struct Page<'a> {
-    book: &'a Book,
+pub(in crate::machine) struct OpenQuestion<'a> {
+    writer: &'a Writer,
     life: &'a Life,
     heading: Heading,
 }
@@ -46,7 +46,7 @@ pub(in crate::machine) struct Asking<'a> {
     pub(in crate::machine) secret: Option<&'a str>,
 }
 
-impl Book {
+impl Writer {
     /// Goes on in the file at `path`. Where that can't be, nothing is written: no run fails for it.
     pub(in crate::machine) fn open(path: &Path) -> Self {
         let file = File::options().create(true).append(true).open(path);
@@ -73,18 +73,18 @@ impl Book {
         let heading =
             Heading { asked: asked.to_owned(), to: console.written(), passed: true, ..Heading::default() };
         // Nothing is hidden in it: it is read before any secret is known.
-        if let Some(line) = written(&Line { heading, answer }) {
+        if let Some(line) = written(&Entry { heading, answer }) {
             self.write(&line);
         }
     }
 
     /// `question` is being asked.
-    pub(in crate::machine) fn page<'a>(
+    pub(in crate::machine) fn open_question<'a>(
         &'a self,
         life: &'a Life,
         question: &str,
         asking: Asking<'_>,
-    ) -> Page<'a> {
+    ) -> OpenQuestion<'a> {
         let after = lock(&self.0);
         let after = after.as_ref().map_or(0, |open| open.answers);
         let heading = Heading {
@@ -95,7 +95,7 @@ impl Book {
             secret: asking.secret.and_then(|secret| life.console.number_of(secret)),
             ..Heading::default()
         };
-        Page { book: self, life, heading }
+        OpenQuestion { writer: self, life, heading }
     }
 
     /// A full disk must not end the run.
@@ -122,7 +122,7 @@ impl Book {
     }
 }
 
-impl Page<'_> {
+impl OpenQuestion<'_> {
     /// This came.
     pub(in crate::machine) fn answered<T: Serialize>(self, answer: &Result<T>) {
         self.write(match answer {
@@ -137,23 +137,23 @@ impl Page<'_> {
     }
 
     fn write<T: Serialize>(self, answer: Came<&T>) {
-        let Self { book, life, mut heading } = self;
+        let Self { writer, life, mut heading } = self;
         heading.to = life.console.written();
         heading.off = life.qemu.off().map(|exit| exit.status.success());
-        let line = Line { heading, answer };
+        let line = Entry { heading, answer };
         let text = written(&line).or_else(|| {
             let answer = Came::<()>::TooLong(LONGEST);
-            written(&Line { heading: line.heading, answer })
+            written(&Entry { heading: line.heading, answer })
         });
         // A question that is too long by itself is not kept at all.
         if let Some(text) = text {
-            book.write(&life.console.hidden(&text));
+            writer.write(&life.console.hidden(&text));
         }
     }
 }
 
 /// The line as JSON; `None` if it is too long.
-fn written<A: Serialize>(line: &Line<A>) -> Option<String> {
+fn written<A: Serialize>(line: &Entry<A>) -> Option<String> {
     let mut text = Limited(Vec::new());
     serde_json::to_writer(&mut text, line).ok()?;
     String::from_utf8(text.0).ok()

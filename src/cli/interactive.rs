@@ -1,4 +1,4 @@
-//! The machine of a manual session: built, booted or cloned, and somebody logged in. For `shell` and `repl`.
+//! The machine of an interactive session: built, booted or cloned, and somebody logged in. For `shell` and `repl`.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use super::options::Options;
 
 /// Which machine, and who is logged in.
 #[derive(Debug, Args)]
-pub struct Manual {
+pub struct Interactive {
     /// What to boot: a configuration, a flake's host (.#web), or a VM that is built already (./result)
     /// [default: --configuration, --flake or --vm, else ./configuration.nix]
     #[arg(value_name = "CONFIG")]
@@ -44,7 +44,7 @@ pub struct Up {
     _counted: ByHand,
 }
 
-impl Manual {
+impl Interactive {
     /// Builds it and gets it up.
     pub async fn up(&self, options: &Options, events: &Events) -> Result<Up> {
         let settings = options.settings()?;

@@ -36,15 +36,15 @@ impl Format {
 /// The reports that are asked for, and where each is to be.
 ///
 /// ```
-/// let copies: nixvm_test::internals::Copies = "junit=/tmp/junit.xml,cast=/tmp/casts".parse()?;
-/// assert_eq!(copies.to_string(), "junit=/tmp/junit.xml,cast=/tmp/casts");
-/// assert!("pdf=/tmp/x".parse::<nixvm_test::internals::Copies>().unwrap_err().to_string().contains("junit"));
+/// let reports: nixvm_test::internals::RequestedReports = "junit=/tmp/junit.xml,cast=/tmp/casts".parse()?;
+/// assert_eq!(reports.to_string(), "junit=/tmp/junit.xml,cast=/tmp/casts");
+/// assert!("pdf=/tmp/x".parse::<nixvm_test::internals::RequestedReports>().unwrap_err().to_string().contains("junit"));
 /// # Ok::<(), nixvm_test::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Copies(Vec<(Format, PathBuf)>);
+pub struct RequestedReports(Vec<(Format, PathBuf)>);
 
-impl Copies {
+impl RequestedReports {
     /// Each, and where it is to be.
     pub fn iter(&self) -> impl Iterator<Item = (Format, &Path)> {
         self.0.iter().map(|(format, path)| (*format, path.as_path()))
@@ -60,13 +60,13 @@ impl Copies {
     }
 }
 
-impl FromStr for Copies {
+impl FromStr for RequestedReports {
     type Err = Error;
 
     /// # Errors
     /// [`ErrorKind::Usage`] for what is no `FORMAT=PATH`; the text names the formats there are.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let mut copies = Vec::new();
+        let mut reports = Vec::new();
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let (name, path) = part.split_once('=').unwrap_or((part, ""));
             let format = Format::ALL.into_iter().find(|format| format.name() == name);
@@ -74,7 +74,7 @@ impl FromStr for Copies {
                 (None, _) => format!("`{name}` is no format of a report"),
                 (Some(_), "") => format!("the report `{name}` needs a path: `{name}=PATH`"),
                 (Some(format), path) => {
-                    copies.push((format, PathBuf::from(path)));
+                    reports.push((format, PathBuf::from(path)));
                     continue;
                 }
             };
@@ -82,11 +82,11 @@ impl FromStr for Copies {
             return Err(Error::new(ErrorKind::Usage, format!("{what}; formats are {names}"))
                 .next_step("write them as `--report junit=FILE,html=FILE,jsonl=FILE,cast=DIR`"));
         }
-        Ok(Self(copies))
+        Ok(Self(reports))
     }
 }
 
-impl fmt::Display for Copies {
+impl fmt::Display for RequestedReports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (format, path)) in self.0.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
@@ -102,13 +102,13 @@ mod tests {
 
     #[test]
     fn an_unknown_format_is_an_error_that_names_the_known_ones() {
-        let error = "junit=a.xml,pdf=b".parse::<Copies>().unwrap_err();
+        let error = "junit=a.xml,pdf=b".parse::<RequestedReports>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(
             error.summary().contains("`pdf`") && error.summary().contains("junit, html, jsonl, cast"),
             "{error}"
         );
-        assert!("html".parse::<Copies>().unwrap_err().summary().contains("needs a path"));
-        assert_eq!("".parse::<Copies>().unwrap(), Copies::default());
+        assert!("html".parse::<RequestedReports>().unwrap_err().summary().contains("needs a path"));
+        assert_eq!("".parse::<RequestedReports>().unwrap(), RequestedReports::default());
     }
 }
