@@ -21,7 +21,7 @@ pub struct Arguments {
     /// `budget(boot = "20s")`: how long the boot of its machines may take.
     pub budget: Budget,
     /// `from = booted`: where its machines begin.
-    pub from: Option<From>,
+    pub from: Option<Start>,
     /// `ignore` or `ignore = "why"`; the reason is empty for the first.
     pub ignore: Option<String>,
     /// `memory = "2G"`, in MiB.
@@ -89,7 +89,7 @@ impl Budget {
 }
 
 /// The moment at which machines begin.
-pub enum From {
+pub enum Start {
     /// `cold`: booted for this scenario alone.
     Cold,
     /// `booted`: the login prompt is up.
@@ -100,7 +100,7 @@ pub enum From {
     Checkpoint(syn::Path),
 }
 
-impl From {
+impl Start {
     fn parse(name: &Ident, value: Option<Expr>) -> Result<Self> {
         const EXPECTED: &str = "expected a moment: `from = booted`, `cold`, `logged_in(\"alice\", \"test\")` or a checkpoint's name";
         match value {
@@ -188,7 +188,7 @@ impl Arguments {
                 other if list.is_some() => {
                     return Err(Error::new(name.span(), format!("expected `{other} = \"…\"`")));
                 }
-                "from" => arguments.from = Some(From::parse(&name, value)?),
+                "from" => arguments.from = Some(Start::parse(&name, value)?),
                 "ignore" => {
                     arguments.ignore = Some(value.map_or(Ok(String::new()), |why| {
                         text(&name, Some(why), "ignore = \"needs a network\"").map(|why| why.value())
@@ -235,7 +235,7 @@ impl Arguments {
                 let why = "expected `from = …`, once: the moment before";
                 return Err(Error::new(name.span(), why));
             }
-            arguments.from = Some(From::parse(&name, value)?);
+            arguments.from = Some(Start::parse(&name, value)?);
         }
         Ok(arguments)
     }

@@ -8,7 +8,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Attribute, Expr, ExprLit, ItemFn, Lit, Meta, Result};
 
-use crate::arguments::{Arguments, From};
+use crate::arguments::{Arguments, Start};
 use crate::checkpoint;
 use crate::places;
 use crate::signature::{self, Parameter};
@@ -128,19 +128,19 @@ fn machine(parameter: &Parameter, arguments: &Arguments) -> TokenStream {
 }
 
 /// Where machines begin.
-pub fn moment(from: Option<&From>) -> TokenStream {
+pub fn moment(from: Option<&Start>) -> TokenStream {
     match from {
-        None | Some(From::Booted) => quote!(::nixvm_test::__private::From::Booted),
-        Some(From::Cold) => quote!(::nixvm_test::__private::From::Cold),
-        Some(From::LoggedIn(user, password)) => {
-            quote!(::nixvm_test::__private::From::LoggedIn { user: #user, password: #password })
+        None | Some(Start::Booted) => quote!(::nixvm_test::__private::Start::Booted),
+        Some(Start::Cold) => quote!(::nixvm_test::__private::Start::Cold),
+        Some(Start::LoggedIn(user, password)) => {
+            quote!(::nixvm_test::__private::Start::LoggedIn { user: #user, password: #password })
         }
-        Some(From::Checkpoint(path)) => {
+        Some(Start::Checkpoint(path)) => {
             let mut path = path.clone();
             if let Some(last) = path.segments.last_mut() {
                 last.ident = checkpoint::hidden(&last.ident);
             }
-            quote!(::nixvm_test::__private::From::Checkpoint(&#path))
+            quote!(::nixvm_test::__private::Start::Checkpoint(&#path))
         }
     }
 }

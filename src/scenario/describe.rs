@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::configuration::source_file;
-use super::registry::{self, From, Scenario};
+use super::registry::{self, Scenario, Start};
 use super::run::DEFAULT_TIMEOUT;
 use super::suite::Suite;
 
@@ -53,12 +53,12 @@ pub(super) fn describe(scenario: &Scenario, suite: &Suite) -> Value {
 }
 
 /// Where machines begin, in words.
-fn from(from: From) -> String {
+fn from(from: Start) -> String {
     match from {
-        From::Cold => "cold".to_owned(),
-        From::Booted => "booted".to_owned(),
-        From::LoggedIn { user, .. } => format!("logged in as {user}"),
-        From::Checkpoint(checkpoint) => checkpoint.function.to_owned(),
+        Start::Cold => "cold".to_owned(),
+        Start::Booted => "booted".to_owned(),
+        Start::LoggedIn { user, .. } => format!("logged in as {user}"),
+        Start::Checkpoint(checkpoint) => checkpoint.function.to_owned(),
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_moment_is_told_without_its_password() {
-        assert_eq!(from(From::LoggedIn { user: "alice", password: "secret" }), "logged in as alice");
-        assert_eq!(from(From::Cold), "cold");
+        assert_eq!(from(Start::LoggedIn { user: "alice", password: "secret" }), "logged in as alice");
+        assert_eq!(from(Start::Cold), "cold");
     }
 }

@@ -11,7 +11,7 @@ use super::capacity::{BESIDE, Need, USUAL};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::fixtures::Fixture;
-use super::registry::{From, MachineRequest, Scenario};
+use super::registry::{MachineRequest, Scenario, Start};
 use super::suite::Suite;
 use crate::BuiltVm;
 use crate::machine::{Alone, Machine, MachineOptions, Session};
@@ -212,20 +212,20 @@ struct Begin {
 
 impl Begin {
     fn of(scenario: &Scenario, request: &MachineRequest, vm: &BuiltVm, templates: bool) -> Result<Self> {
-        let cloned = templates && !matches!(scenario.from, From::Cold);
+        let cloned = templates && !matches!(scenario.from, Start::Cold);
         if !request.session {
             return Ok(Self { moment: moment(scenario.from), cloned, user: None });
         }
         let user = request.name;
         let password = match scenario.from {
-            From::LoggedIn { user: its, password } if its == user => password.to_owned(),
+            Start::LoggedIn { user: its, password } if its == user => password.to_owned(),
             _ => password_of(vm, user)?,
         };
         let moment = match scenario.from {
-            From::Cold | From::Booted | From::LoggedIn { .. } => {
+            Start::Cold | Start::Booted | Start::LoggedIn { .. } => {
                 Moment::LoggedIn { user: user.to_owned(), password: password.clone() }
             }
-            From::Checkpoint(_) => moment(scenario.from),
+            Start::Checkpoint(_) => moment(scenario.from),
         };
         Ok(Self { moment, cloned, user: Some((user.to_owned(), password)) })
     }
@@ -251,13 +251,13 @@ impl Begin {
     }
 }
 
-fn moment(from: From) -> Moment {
+fn moment(from: Start) -> Moment {
     match from {
-        From::Cold | From::Booted => Moment::Booted,
-        From::LoggedIn { user, password } => {
+        Start::Cold | Start::Booted => Moment::Booted,
+        Start::LoggedIn { user, password } => {
             Moment::LoggedIn { user: user.to_owned(), password: password.to_owned() }
         }
-        From::Checkpoint(checkpoint) => Moment::After {
+        Start::Checkpoint(checkpoint) => Moment::After {
             from: Box::new(moment(checkpoint.from)),
             name: format!("{}::{} {}", checkpoint.module, checkpoint.function, this_program()),
             step: checkpoint.step,

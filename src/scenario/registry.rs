@@ -35,7 +35,7 @@ pub struct Scenario {
     /// How long the boot of its machines may take.
     pub budget: Budget,
     /// Where its machines begin.
-    pub from: From,
+    pub from: Start,
     /// How much memory each of its machines has, in MiB; `None` for what the configuration says.
     pub memory: Option<u64>,
     /// How many processors each of its machines has; `None` for what the configuration says.
@@ -70,7 +70,7 @@ pub struct MachineRequest {
 
 /// Where the machines of a scenario begin.
 #[derive(Debug, Clone, Copy)]
-pub enum From {
+pub enum Start {
     /// Booted for this scenario alone.
     Cold,
     /// At the login prompt.
@@ -94,7 +94,7 @@ pub struct Checkpoint {
     /// The module it stands in.
     pub module: &'static str,
     /// The moment before.
-    pub from: From,
+    pub from: Start,
     /// Goes from there to here.
     pub step: Step,
 }
@@ -140,7 +140,7 @@ impl Scenario {
             timeout: None,
             allow: &[],
             budget: Default::default(),
-            from: From::Booted,
+            from: Start::Booted,
             retries: None,
             memory: None,
             cores: None,

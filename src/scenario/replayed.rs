@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::configuration;
 use super::fixtures::Fixture;
-use super::registry::{From, MachineRequest, Scenario};
+use super::registry::{MachineRequest, Scenario, Start};
 use super::suite::Suite;
 use crate::machine::{Machine, Replay};
 use crate::nix::password_of;
@@ -85,7 +85,7 @@ pub(super) async fn all(
 
 /// The password of whoever is logged in when the machine begins, as far as it is known without building it.
 fn password(scenario: &Scenario, suite: &Suite, request: &MachineRequest) -> Option<String> {
-    if let From::LoggedIn { password, .. } = scenario.from {
+    if let Start::LoggedIn { password, .. } = scenario.from {
         return Some(password.to_owned());
     }
     let built = || suite.expected(&suite.source(scenario, request).ok()?);
