@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 ///
 /// ```
 /// # async fn example(alice: nixvm_test::machine::Session) -> nixvm_test::Result {
-/// let cow = alice.run("cowsay hello | lolcat").await?;
+/// let cow = alice.execute("cowsay hello | lolcat").await?;
 /// assert!(cow.success());
 /// assert!(cow.text().contains("< hello >"));
 /// # Ok(()) }

@@ -68,11 +68,11 @@ impl Session {
     /// ```no_run
     /// # async fn example(alice: nixvm_test::machine::Session) -> nixvm_test::Result {
     /// use std::time::Duration;
-    /// alice.with_limit(Duration::from_secs(5)).succeed("systemctl is-system-running --wait").await?;
+    /// alice.within(Duration::from_secs(5)).succeed("systemctl is-system-running --wait").await?;
     /// # Ok(()) }
     /// ```
     #[must_use]
-    pub fn with_limit(&self, limit: Duration) -> Self {
+    pub fn within(&self, limit: Duration) -> Self {
         Self { limit: Some(limit), ..self.clone() }
     }
 
@@ -83,11 +83,11 @@ impl Session {
     /// session goes on. [`ErrorKind::SessionEnded`] when the session is no more (the command was
     /// `exit`, or another user logged in since), [`ErrorKind::KernelPanic`] and
     /// [`ErrorKind::QemuGone`] at once, [`ErrorKind::Usage`] for a command with a NUL in it.
-    pub async fn run(&self, command: impl AsRef<str>) -> Result<Output> {
-        self.run_text(command.as_ref()).await
+    pub async fn execute(&self, command: impl AsRef<str>) -> Result<Output> {
+        self.execute_text(command.as_ref()).await
     }
 
-    async fn run_text(&self, command: &str) -> Result<Output> {
+    async fn execute_text(&self, command: &str) -> Result<Output> {
         if command.contains('\0') {
             return Err(Error::new(ErrorKind::Usage, "a command can't hold a NUL byte: no shell takes one"));
         }
@@ -141,7 +141,7 @@ impl Session {
                 .section("what it had printed", shown(&printed.0));
                 match lost {
                     None => Err(error.next_step(
-                        "it was interrupted and the session goes on; give it more time with `with_limit`",
+                        "it was interrupted and the session goes on; give it more time with `within`",
                     )),
                     Some(Lost { summary, report }) => {
                         *line = Line::Lost(text::line(&summary));
@@ -177,9 +177,9 @@ impl Session {
     /// Runs a command that has to succeed.
     ///
     /// # Errors
-    /// [`ErrorKind::CommandFailed`] when its status is not 0, and those of [`Session::run`].
+    /// [`ErrorKind::CommandFailed`] when its status is not 0, and those of [`Session::execute`].
     pub async fn succeed(&self, command: impl AsRef<str>) -> Result<Output> {
-        let output = self.run_text(command.as_ref()).await?;
+        let output = self.execute_text(command.as_ref()).await?;
         if output.success() {
             return Ok(output);
         }
@@ -189,9 +189,9 @@ impl Session {
     /// Runs a command that has to fail.
     ///
     /// # Errors
-    /// [`ErrorKind::CommandSucceeded`] when its status is 0, and those of [`Session::run`].
+    /// [`ErrorKind::CommandSucceeded`] when its status is 0, and those of [`Session::execute`].
     pub async fn fail(&self, command: impl AsRef<str>) -> Result<Output> {
-        let output = self.run_text(command.as_ref()).await?;
+        let output = self.execute_text(command.as_ref()).await?;
         if !output.success() {
             return Ok(output);
         }

@@ -11,7 +11,7 @@ async fn page(machine: Machine) -> Result {
     let alice = machine.login("alice", "test").await?;
     let page = alice.succeed("printf 'a test page\\n\\377'").await?;
     assert_eq!(page.bytes(), b"a {} page\n\xff");
-    assert_eq!(alice.run("cd /nowhere").await?.status(), 1);
+    assert_eq!(alice.execute("cd /nowhere").await?.status(), 1);
     machine.console().expect("No such file", Duration::from_millis(300)).await.unwrap_err();
     assert!(machine.get_console_log()?.contains("No such file"));
     alice.log_out().await?;
@@ -19,7 +19,7 @@ async fn page(machine: Machine) -> Result {
     machine.login("alice", "test").await?.succeed("echo let in").await?;
     machine.power_off().await?;
     machine.start().await?;
-    machine.login("alice", "test").await?.run("fake die 3").await.unwrap_err();
+    machine.login("alice", "test").await?.execute("fake die 3").await.unwrap_err();
     machine.start().await?;
     machine.login("alice", "test").await?.succeed("echo again").await?;
     machine.crash().await;

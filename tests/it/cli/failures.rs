@@ -36,14 +36,14 @@ async fn a_command_succeeds_that_must_not(alice: Session) -> Result {
 
 #[scenario(from = logged_in("alice", "test"))]
 async fn a_command_takes_too_long(alice: Session) -> Result {
-    alice.with_limit(Duration::from_millis(400)).succeed("echo begun; sleep 60").await?;
+    alice.within(Duration::from_millis(400)).succeed("echo begun; sleep 60").await?;
     Ok(())
 }
 
 #[scenario]
 async fn the_console_says_something_else(machine: Machine) -> Result {
     let (console, alice) = (machine.console(), machine.login("alice", "test").await?);
-    alice.run("(sleep 0.2; echo 'ready: Nginx is up') &").await?;
+    alice.execute("(sleep 0.2; echo 'ready: Nginx is up') &").await?;
     console.expect("ready: nginx is up", Duration::from_millis(900)).await?;
     Ok(())
 }
@@ -79,7 +79,7 @@ async fn the_scenario_returns_an_error() -> Result {
 
 #[scenario(from = logged_in("alice", "test"))]
 async fn the_session_ended(alice: Session) -> Result {
-    alice.run("exit").await.unwrap_err();
+    alice.execute("exit").await.unwrap_err();
     alice.succeed("whoami").await?;
     Ok(())
 }

@@ -169,9 +169,9 @@ async fn a_session_that_ends_on_such_a_console_is_not_served_by_who_comes_then()
     for autologin in ["root", "alice"] {
         let fake = Fake::boot(vm(autologin)).await;
         let alice = fake.alice().await;
-        let error = alice.run("exit").await.unwrap_err();
+        let error = alice.execute("exit").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SessionEnded, "{error}");
-        assert_eq!(alice.run("whoami").await.unwrap_err().kind(), ErrorKind::SessionEnded);
+        assert_eq!(alice.execute("whoami").await.unwrap_err().kind(), ErrorKind::SessionEnded);
         assert_eq!(name(&fake.alice().await).await, "alice");
     }
 }
@@ -181,7 +181,7 @@ async fn a_shell_within_the_session_does_not_serve_for_it() {
     let fake = Fake::boot(FakeVm::new()).await;
     let alice = fake.alice().await;
     alice.succeed("variable=kept").await.unwrap();
-    let error = alice.with_limit(Duration::from_millis(500)).run("sudo -i").await.unwrap_err();
+    let error = alice.within(Duration::from_millis(500)).execute("sudo -i").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CommandTimeout, "{error}");
     assert_eq!(alice.succeed("whoami; echo $variable").await.unwrap().text(), "alice\nkept\n");
 }

@@ -65,7 +65,7 @@ async fn silence() {
 async fn a_panic_while_a_command_runs_is_named_at_once() {
     let fake = Fake::boot(FakeVm::new()).await;
     let alice = fake.alice().await;
-    let error = alice.run("fake panic; sleep 1000").await.unwrap_err();
+    let error = alice.execute("fake panic; sleep 1000").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::KernelPanic, "{error}");
 }
 
@@ -73,7 +73,7 @@ async fn a_panic_while_a_command_runs_is_named_at_once() {
 async fn a_qemu_that_dies_while_a_command_runs_is_named_at_once() {
     let fake = Fake::boot(FakeVm::new().setting("die-text", "qemu: killed by a test")).await;
     let alice = fake.alice().await;
-    let error = alice.run("fake die 3; sleep 1000").await.unwrap_err();
+    let error = alice.execute("fake die 3; sleep 1000").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QemuGone, "{error}");
     assert!(error.to_string().contains("3"), "{error}");
 }
@@ -83,7 +83,7 @@ async fn a_command_that_prints_the_words_of_a_panic_is_no_panic() {
     let fake = Fake::boot(FakeVm::new()).await;
     let alice = fake.alice().await;
     let output = alice
-        .run("echo 'the log said: Kernel panic - not syncing: test'; echo 'You are in emergency mode'")
+        .execute("echo 'the log said: Kernel panic - not syncing: test'; echo 'You are in emergency mode'")
         .await;
     assert!(output.unwrap().text().contains("not syncing"));
 }

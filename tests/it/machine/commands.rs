@@ -29,7 +29,7 @@ async fn all_are_exact(vm: FakeVm) {
     let fake = Fake::boot(vm).await;
     let alice = fake.alice().await;
     for (command, printed, status) in EXACT {
-        let output = alice.run(command).await.expect(command);
+        let output = alice.execute(command).await.expect(command);
         assert_eq!(String::from_utf8_lossy(output.bytes()), printed, "{command}");
         assert_eq!(output.status(), status, "{command}");
     }
@@ -66,7 +66,7 @@ async fn output_is_exact_with_kernel_lines_by_a_clock_that_is_ten_seconds_ahead_
         // Opens the control channel, over which the clocks are compared.
         fake.machine.succeed("true").await.unwrap();
         for (command, printed, status) in EXACT {
-            let output = alice.run(command).await.expect(command);
+            let output = alice.execute(command).await.expect(command);
             assert_eq!(String::from_utf8_lossy(output.bytes()), printed, "{clock} ms: {command}");
             assert_eq!(output.status(), status, "{command}");
         }
@@ -119,7 +119,7 @@ async fn what_a_command_leaves_behind_is_there_for_the_next() {
         "/usr\n5\nhello\nb\n"
     );
     alice.fail("(exit 7)").await.unwrap();
-    assert_eq!(alice.run("echo $?").await.unwrap().text(), "7\n");
+    assert_eq!(alice.execute("echo $?").await.unwrap().text(), "7\n");
 }
 
 #[tokio::test]
@@ -139,10 +139,10 @@ async fn what_a_shell_can_do_to_itself_leaves_the_session_usable() {
     for command in
         ["exec >/dev/null", "set -u", "IFS=x", "alias printf=false read=false", "cat </dev/null", "TMOUT=1"]
     {
-        alice.run(command).await.expect(command);
+        alice.execute(command).await.expect(command);
     }
-    alice.run("exec >/dev/tty").await.unwrap();
-    assert_eq!(alice.run("echo still here").await.unwrap().text(), "still here\n");
+    alice.execute("exec >/dev/tty").await.unwrap();
+    assert_eq!(alice.execute("echo still here").await.unwrap().text(), "still here\n");
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn a_failure_says_what_was_run_and_what_came() {
     assert!(missing.contains("not on the user's PATH"), "{missing}");
     let succeeded = alice.fail("true").await.unwrap_err();
     assert_eq!(succeeded.kind(), ErrorKind::CommandSucceeded);
-    assert_eq!(alice.run("a\0b").await.unwrap_err().kind(), ErrorKind::Usage);
+    assert_eq!(alice.execute("a\0b").await.unwrap_err().kind(), ErrorKind::Usage);
 }
 
 #[tokio::test]

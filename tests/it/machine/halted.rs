@@ -47,9 +47,9 @@ async fn under_kvm() {
 async fn a_guest_that_is_stopped_fails_what_waits_for_it_on_the_console() {
     let fake = Fake::boot(FakeVm::new()).await;
     let alice = fake.alice().await;
-    is_kvms(&alice.run("fake halt; sleep 1000").await.unwrap_err());
+    is_kvms(&alice.execute("fake halt; sleep 1000").await.unwrap_err());
     let machine = &fake.machine;
-    is_kvms(&alice.run("true").await.unwrap_err());
+    is_kvms(&alice.execute("true").await.unwrap_err());
     is_kvms(&machine.login("alice", "test").await.unwrap_err());
     is_kvms(&machine.succeed("true").await.unwrap_err());
     is_kvms(&machine.console().expect("more", crate::hang::HANG).await.unwrap_err());
@@ -81,7 +81,7 @@ async fn a_guest_that_goes_on_after_a_stop_is_waited_for_again() {
     let vm = FakeVm::new().setting("halt-status", "io-error").setting("halt-text", "none");
     let fake = Fake::boot(vm).await;
     let alice = fake.alice().await;
-    let error = alice.run("fake halt & wait").await.unwrap_err();
+    let error = alice.execute("fake halt & wait").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DiskError, "{error}");
     fake.machine.qmp("cont", None).await.unwrap();
     assert_eq!(alice.succeed("echo on").await.unwrap().text(), "on\n");
@@ -97,7 +97,7 @@ async fn a_guest_that_panicked_and_a_pause_that_was_asked_for_are_told_apart() {
     let error = fake.machine.console().expect("more", Duration::from_millis(500)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     fake.machine.qmp("cont", None).await.unwrap();
-    assert_eq!(alice.run("fake halt").await.unwrap_err().kind(), ErrorKind::KernelPanic);
+    assert_eq!(alice.execute("fake halt").await.unwrap_err().kind(), ErrorKind::KernelPanic);
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn reboots_that_the_scenario_wants_are_no_loop_however_many() {
     for _ in 0..3 {
         // The login prompt that comes then ends the session.
         let root = machine.login("root", "secret").await.unwrap();
-        let error = root.run("reboot; sleep 1000").await.unwrap_err();
+        let error = root.execute("reboot; sleep 1000").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SessionEnded, "{error}");
     }
     // Nobody logs in: the console alone shows that the machine came up.
@@ -137,7 +137,7 @@ async fn a_machine_that_comes_into_a_boot_loop_later_is_told_to_whoever_waits() 
     let fake = Fake::boot(vm).await;
     let root = fake.machine.login("root", "secret").await.unwrap();
     let waits = fake.machine.wait_for_qmp_event("GUEST_CRASHLOADED", crate::hang::HANG);
-    let (rebooted, waited) = tokio::join!(root.run("reboot; sleep 1000"), waits);
+    let (rebooted, waited) = tokio::join!(root.execute("reboot; sleep 1000"), waits);
     assert_eq!(waited.unwrap_err().kind(), ErrorKind::BootLoop);
     assert!(rebooted.is_err());
     assert_eq!(fake.machine.login("root", "secret").await.unwrap_err().kind(), ErrorKind::BootLoop);

@@ -12,13 +12,13 @@ async fn a_crashed_machine_starts_again_under_the_same_handle_and_its_sessions_a
     let first = fake.machine.qemu().pid();
     fake.machine.crash().await;
     assert_eq!(fake.stopped(), ["crashed"]);
-    let error = alice.run("true").await.unwrap_err();
+    let error = alice.execute("true").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SessionEnded);
     assert!(error.to_string().contains("crashed"), "{error}");
     fake.machine.start().await.unwrap();
     assert_ne!(fake.machine.qemu().pid(), first);
     assert_eq!(fake.alice().await.succeed("echo back").await.unwrap().text(), "back\n");
-    assert_eq!(alice.run("true").await.unwrap_err().kind(), ErrorKind::SessionEnded);
+    assert_eq!(alice.execute("true").await.unwrap_err().kind(), ErrorKind::SessionEnded);
 }
 
 #[tokio::test]
@@ -45,7 +45,8 @@ async fn the_end_of_a_machine_is_waited_for_and_the_limit_holds() {
     let machine = fake.machine.within(Duration::from_millis(50));
     assert_eq!(machine.wait_for_shutdown().await.unwrap_err().kind(), ErrorKind::Timeout);
     let alice = fake.alice().await;
-    let (ended, _) = tokio::join!(fake.machine.wait_for_shutdown(), alice.run("sudo poweroff; sleep 1000"));
+    let (ended, _) =
+        tokio::join!(fake.machine.wait_for_shutdown(), alice.execute("sudo poweroff; sleep 1000"));
     ended.unwrap();
     assert_eq!(fake.machine.reboot().await.unwrap_err().kind(), ErrorKind::SessionEnded);
 }

@@ -13,7 +13,7 @@ const SHORT: Duration = Duration::from_millis(300);
 async fn runs_into_its_limit(alice: &Session, command: &str, words: &str) -> Error {
     let mut limit = SHORT;
     loop {
-        let error = alice.with_limit(limit).run(command).await.unwrap_err();
+        let error = alice.within(limit).execute(command).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::CommandTimeout, "{error}");
         if error.to_string().contains(words) {
             return error;
@@ -26,10 +26,10 @@ async fn runs_into_its_limit(alice: &Session, command: &str, words: &str) -> Err
 async fn is_interrupted(command: &str) {
     let fake = Fake::boot(FakeVm::new()).await;
     let alice = fake.alice().await;
-    let error = alice.with_limit(SHORT).run(command).await.expect_err(command);
+    let error = alice.within(SHORT).execute(command).await.expect_err(command);
     assert_eq!(error.kind(), ErrorKind::CommandTimeout, "{command}: {error}");
-    assert_eq!(alice.run("echo still here").await.expect(command).text(), "still here\n", "{command}");
-    assert_eq!(alice.run("echo once more; false").await.unwrap().status(), 1, "{command}");
+    assert_eq!(alice.execute("echo still here").await.expect(command).text(), "still here\n", "{command}");
+    assert_eq!(alice.execute("echo once more; false").await.unwrap().status(), 1, "{command}");
 }
 
 #[tokio::test]
@@ -64,16 +64,16 @@ async fn a_command_that_ends_in_good_order_at_an_interrupt_leaves_its_last_words
     let alice = fake.alice().await;
     let command = "sh -c 'trap \"echo last words; exit 3\" INT; echo begun; while :; do sleep 0.05; done'";
     runs_into_its_limit(&alice, command, "begun").await;
-    assert_eq!(alice.run("echo still here").await.unwrap().text(), "still here\n");
+    assert_eq!(alice.execute("echo still here").await.unwrap().text(), "still here\n");
 }
 
 #[tokio::test]
 async fn a_command_whose_future_was_dropped_does_not_disturb_the_next() {
     let fake = Fake::boot(FakeVm::new()).await;
     let alice = fake.alice().await;
-    let dropped = tokio::time::timeout(SHORT, alice.run("echo lost; sleep 1000; echo lost")).await;
+    let dropped = tokio::time::timeout(SHORT, alice.execute("echo lost; sleep 1000; echo lost")).await;
     assert!(dropped.is_err());
-    assert_eq!(alice.run("echo mine").await.unwrap().text(), "mine\n");
+    assert_eq!(alice.execute("echo mine").await.unwrap().text(), "mine\n");
 }
 
 #[tokio::test]
@@ -82,22 +82,22 @@ async fn a_shell_that_can_not_be_got_back_is_said_to_be_lost() {
     let alice = fake.alice().await;
     let command = "stty raw -echo; trap '' INT QUIT TSTP; sleep 1000";
     runs_into_its_limit(&alice, command, "the shell did not come back").await;
-    assert_eq!(alice.run("true").await.unwrap_err().kind(), ErrorKind::SessionEnded);
+    assert_eq!(alice.execute("true").await.unwrap_err().kind(), ErrorKind::SessionEnded);
 }
 
 /// A guest that QEMU was told to stop answers nobody. Nothing is waited for after the limit, and the error says why.
 #[tokio::test]
 async fn a_limit_holds_where_the_machine_stands_still() {
     let fake = Fake::boot(FakeVm::new()).await;
-    let alice = fake.alice().await.with_limit(SHORT);
+    let alice = fake.alice().await.within(SHORT);
     let machine = fake.machine.within(SHORT);
     fake.machine.qmp("stop", None).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("from"), folder.path().join("to"));
     std::fs::write(&from, "content").unwrap();
     let errors = [
-        ("a command on the console", ErrorKind::CommandTimeout, alice.run("true").await.err()),
-        ("another one", ErrorKind::CommandTimeout, alice.run("true").await.err()),
+        ("a command on the console", ErrorKind::CommandTimeout, alice.execute("true").await.err()),
+        ("another one", ErrorKind::CommandTimeout, alice.execute("true").await.err()),
         ("a command", ErrorKind::CommandTimeout, machine.succeed("true").await.err()),
         ("a user's command", ErrorKind::CommandTimeout, machine.as_user("bob").succeed("true").await.err()),
         ("a repeated command", ErrorKind::Timeout, machine.wait_until_succeeds("true").await.err()),
@@ -116,8 +116,8 @@ async fn a_limit_holds_where_the_machine_stands_still() {
         assert!(error.to_string().contains("the machine stands still"), "{what}: {error}");
     }
     fake.machine.qmp("cont", None).await.unwrap();
-    let alice = alice.with_limit(crate::hang::HANG);
-    assert_eq!(alice.run("echo on").await.unwrap().text(), "on\n");
+    let alice = alice.within(crate::hang::HANG);
+    assert_eq!(alice.execute("echo on").await.unwrap().text(), "on\n");
     fake.machine.qmp("stop", None).await.unwrap();
     let error = machine.power_off().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");

@@ -95,7 +95,7 @@ async fn users_take_turns() {
     // A login while somebody is logged in ends that session.
     let alice = fake.alice().await;
     assert_eq!(alice.succeed("whoami").await.unwrap().text(), "alice\n");
-    let error = bob.run("whoami").await.unwrap_err();
+    let error = bob.execute("whoami").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SessionEnded);
     assert!(error.to_string().contains("logged out when alice logged in"), "{error}");
 }
@@ -104,7 +104,7 @@ async fn users_take_turns() {
 async fn a_command_that_ends_the_shell_ends_the_session_by_name() {
     let fake = Fake::boot(FakeVm::new()).await;
     let alice = fake.alice().await;
-    let error = alice.run("exit 3").await.unwrap_err();
+    let error = alice.execute("exit 3").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SessionEnded);
     assert!(error.to_string().contains("the login prompt is back"), "{error}");
     fake.alice().await.succeed("true").await.unwrap();
@@ -114,7 +114,7 @@ async fn a_command_that_ends_the_shell_ends_the_session_by_name() {
 async fn a_session_with_stopped_jobs_is_logged_out() {
     let fake = Fake::boot(FakeVm::new()).await;
     let alice = fake.alice().await;
-    alice.run("sh -c 'kill -STOP $$' & sleep 0.2").await.unwrap();
+    alice.execute("sh -c 'kill -STOP $$' & sleep 0.2").await.unwrap();
     alice.log_out().await.unwrap();
     fake.alice().await.succeed("true").await.unwrap();
 }

@@ -26,7 +26,7 @@ async fn sudo_poweroff_powers_off() {
     let alice = fake.alice().await;
     fake.machine.power_off().await.unwrap();
     assert_eq!(fake.stopped(), ["powered off by sudo poweroff"]);
-    assert_eq!(alice.run("true").await.unwrap_err().kind(), ErrorKind::SessionEnded);
+    assert_eq!(alice.execute("true").await.unwrap_err().kind(), ErrorKind::SessionEnded);
     // Once more is no error, and nothing more happens.
     fake.machine.power_off().await.unwrap();
     assert_eq!(fake.stopped().len(), 1);
@@ -99,7 +99,7 @@ async fn shutdown_needs_no_rights_of_whoever_is_logged_in() {
     let alice = fake.alice().await;
     fake.machine.shutdown().await.unwrap();
     assert_eq!(fake.stopped(), ["powered off by the power button (ACPI)"]);
-    assert_eq!(alice.run("true").await.unwrap_err().kind(), ErrorKind::SessionEnded);
+    assert_eq!(alice.execute("true").await.unwrap_err().kind(), ErrorKind::SessionEnded);
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn root_powers_off_without_sudo() {
 async fn a_command_that_powers_the_machine_off_ends_the_session_and_power_off_is_content() {
     let fake = Fake::boot(FakeVm::new()).await;
     let alice = fake.alice().await;
-    let error = alice.run("sudo poweroff; sleep 1000").await.unwrap_err();
+    let error = alice.execute("sudo poweroff; sleep 1000").await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::QemuGone | ErrorKind::SessionEnded), "{error}");
     fake.machine.power_off().await.unwrap();
 }

@@ -6,11 +6,11 @@ use nixvm_fake_guest::{FakeVm, installed};
 async fn serves(vm: FakeVm) {
     let fake = Fake::boot(vm).await;
     let alice = fake.alice().await;
-    assert_eq!(alice.run("echo out; sh -c 'exit 5'").await.unwrap().text(), "out\n");
-    assert_eq!(alice.run("sh -c 'exit 5'").await.unwrap().status(), 5);
-    let again = alice.with_limit(std::time::Duration::from_millis(300)).run("sleep 1000").await;
+    assert_eq!(alice.execute("echo out; sh -c 'exit 5'").await.unwrap().text(), "out\n");
+    assert_eq!(alice.execute("sh -c 'exit 5'").await.unwrap().status(), 5);
+    let again = alice.within(std::time::Duration::from_millis(300)).execute("sleep 1000").await;
     again.expect_err("sleep is interrupted");
-    assert_eq!(alice.run("echo after").await.unwrap().text(), "after\n");
+    assert_eq!(alice.execute("echo after").await.unwrap().text(), "after\n");
     alice.log_out().await.unwrap();
 }
 

@@ -76,7 +76,7 @@ async fn a_real_console_that_logs_in_by_itself_gives_whoever_was_asked_for() {
     refused(&machine, "emma", "wrong").await;
     in_as(&machine, "alice", "test").await;
     let alice = machine.session().await.unwrap();
-    assert_eq!(alice.run("exit").await.unwrap_err().kind(), ErrorKind::SessionEnded);
+    assert_eq!(alice.execute("exit").await.unwrap_err().kind(), ErrorKind::SessionEnded);
 
     // Powering off takes somebody who may.
     in_as(&machine, "emma", "sesame").await;

@@ -70,7 +70,7 @@ async fn crashed_unseen(machine: &Machine) -> Result {
     let alice = machine.session().await.ok_or("alice is not logged in")?;
     let killed = machine.succeed("systemctl kill --signal=KILL nixvm-channel").await;
     assert_eq!(killed.unwrap_err().kind(), ErrorKind::ChannelLost);
-    let crashed = alice.run("perl -e 'print unpack(\"p\", pack(\"Q\", 1))'").await?;
+    let crashed = alice.execute("perl -e 'print unpack(\"p\", pack(\"Q\", 1))'").await?;
     assert_eq!(crashed.signal(), Some(11));
     Ok(())
 }

@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// Runs a command in the guest until it succeeds.
 async fn until(session: &Session, command: &str) {
     let patiently = format!("for i in $(seq 300); do {command} && break; sleep 0.1; done; {command}");
-    session.with_limit(Duration::from_secs(30)).succeed(&patiently).await.unwrap();
+    session.within(Duration::from_secs(30)).succeed(&patiently).await.unwrap();
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn a_person_at_the_screen_logs_in_on_tty1() {
 
     let (panic, _) = tokio::join!(
         machine.wait_for_text("no such words", Duration::from_secs(600)),
-        alice.run("sudo sh -c 'echo c > /proc/sysrq-trigger'")
+        alice.execute("sudo sh -c 'echo c > /proc/sysrq-trigger'")
     );
     assert_eq!(panic.unwrap_err().kind(), ErrorKind::KernelPanic);
 }
@@ -195,7 +195,7 @@ async fn the_console(machine: &Machine, alice: Session) {
     let before = check_console(&machine.get_console_log().unwrap(), &[]);
     assert_eq!(before, [], "a machine that is well");
     let crash = "sudo dmesg -n 7; perl -e 'print unpack(\"p\", pack(\"Q\", 1))'";
-    assert_ne!(alice.run(crash).await.unwrap().status(), 0);
+    assert_ne!(alice.execute(crash).await.unwrap().status(), 0);
     machine.wait_for_console_text(": segfault at 1 ", SOON).await.unwrap();
     let found = check_console(&machine.get_console_log().unwrap(), &[]);
     assert_eq!(found.len(), 1, "{found:?}");

@@ -36,7 +36,7 @@ async fn a_machine_in_the_middle_of_a_command_is_kept_and_handed_to_a_person() {
     drop(console);
     assert_eq!(session.succeed("pwd").await.unwrap().text(), "/tmp\n");
     // As a scenario's limit leaves it.
-    let hung = tokio::time::timeout(Duration::from_secs(2), session.run("echo begun; sleep 1000")).await;
+    let hung = tokio::time::timeout(Duration::from_secs(2), session.execute("echo begun; sleep 1000")).await;
     assert!(hung.is_err());
 
     let folder = tempfile::tempdir().unwrap();

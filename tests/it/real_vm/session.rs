@@ -23,7 +23,7 @@ const EXACT: [(&str, &str); 9] = [
 
 async fn commands_are_exact(alice: &Session) {
     for (command, printed) in EXACT {
-        let output = alice.run(command).await.expect(command);
+        let output = alice.execute(command).await.expect(command);
         assert_eq!(String::from_utf8_lossy(output.bytes()), printed, "{command}");
     }
     // Three times what the console's window holds.
@@ -46,7 +46,7 @@ async fn a_real_console_lets_alice_work_and_a_panic_is_named() {
     // Until the command begins before its limit.
     let mut limit = Duration::from_millis(200);
     loop {
-        let endless = alice.with_limit(limit).run("echo begun; sleep 1000").await.unwrap_err();
+        let endless = alice.within(limit).execute("echo begun; sleep 1000").await.unwrap_err();
         assert_eq!(endless.kind(), ErrorKind::CommandTimeout, "{endless}");
         if endless.to_string().contains("begun") {
             break;
@@ -58,7 +58,7 @@ async fn a_real_console_lets_alice_work_and_a_panic_is_named() {
 
     alice.log_out().await.unwrap();
     let alice = machine.login("alice", "test").await.unwrap();
-    let panic = alice.run("sudo sh -c 'echo c > /proc/sysrq-trigger'").await.unwrap_err();
+    let panic = alice.execute("sudo sh -c 'echo c > /proc/sysrq-trigger'").await.unwrap_err();
     assert_eq!(panic.kind(), ErrorKind::KernelPanic, "{panic}");
     assert!(panic.to_string().contains("sysrq"), "{panic}");
 }
@@ -73,7 +73,7 @@ async fn a_real_qemu_that_is_killed_in_mid_command_is_named_at_once() {
         let kill = tokio::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().await;
         assert!(kill.unwrap().success());
     };
-    let (result, ()) = tokio::join!(alice.run("sleep 1000"), killer);
+    let (result, ()) = tokio::join!(alice.execute("sleep 1000"), killer);
     let gone = result.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::QemuGone, "{gone}");
     assert!(gone.to_string().contains("SIGKILL"), "{gone}");
