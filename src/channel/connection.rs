@@ -174,7 +174,7 @@ impl Channel {
             .next_step("give the data on stdin"));
         }
         let shared = &self.0.shared;
-        shared.outgoing.has_room().await;
+        shared.outgoing.wait_for_room().await;
         let (id, mailbox) = shared.enlist()?;
         // From here on, being dropped forgets it again.
         let running = Running::new(self.clone(), id, Arc::clone(&mailbox), request.stdin);
@@ -199,7 +199,7 @@ impl Channel {
     /// Asks what takes no program in the guest; see `Q` of the protocol. Only the helper knows an answer.
     pub(crate) async fn ask(&self, question: &[u8]) -> Result<Running> {
         let shared = &self.0.shared;
-        shared.outgoing.has_room().await;
+        shared.outgoing.wait_for_room().await;
         let (id, mailbox) = shared.enlist()?;
         let running = Running::new(self.clone(), id, mailbox, false);
         shared.send(|out| encode(out, b'Q', id, question));

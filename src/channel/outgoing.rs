@@ -77,7 +77,7 @@ impl Outgoing {
     }
 
     /// Waits while too much is unwritten. It ends as well when the stream is closed.
-    pub(super) async fn has_room(&self) {
+    pub(super) async fn wait_for_room(&self) {
         loop {
             let room = self.room.notified();
             let mut room = std::pin::pin!(room);

@@ -398,12 +398,12 @@ impl Engine {
         if let Err(error) = outcome {
             self.transcript = None;
             self.trouble = Some(error.to_string());
-            self.lacks(format!("it could not be written: {error}"));
+            self.note_gap(format!("it could not be written: {error}"));
         }
     }
 
     /// Something of what came is not in the transcript, and why. The first reason counts.
-    pub(super) fn lacks(&mut self, why: String) {
+    pub(super) fn note_gap(&mut self, why: String) {
         self.incomplete.get_or_insert(why);
     }
 

@@ -95,8 +95,8 @@ impl WeakConsole {
 }
 
 impl Shared {
-    /// Whether a match of each pattern would fit into what is kept.
-    pub(super) fn can_be_found(&self, patterns: &[Pattern]) -> Result {
+    /// Checks that a match of each pattern would fit into what is kept.
+    pub(super) fn check_length(&self, patterns: &[Pattern]) -> Result {
         let too_long = |pattern: &&Pattern| pattern.literal().is_some_and(|text| text.len() > self.window);
         let Some(pattern) = patterns.iter().find(too_long) else { return Ok(()) };
         let length = pattern.literal().unwrap_or_default().len();
@@ -233,7 +233,7 @@ impl Console {
 
     async fn wait(&self, patterns: &[Pattern], limit: Duration) -> Result<(usize, Match)> {
         let line = &*self.0.line;
-        line.can_be_found(patterns)?;
+        line.check_length(patterns)?;
         let turn = Turn::take(line, patterns, limit).await?;
         turn.line.engine().begin(patterns);
         turn.until(|engine| engine.take_found()).await
@@ -315,7 +315,7 @@ impl Console {
     }
 
     /// Sets [`Console::judged`].
-    pub(crate) fn are_judged(&self, lines: usize) {
+    pub(crate) fn set_judged(&self, lines: usize) {
         self.0.line.judged.store(lines, Ordering::Relaxed);
     }
 

@@ -43,7 +43,7 @@ impl Console {
     ) -> Result<Match> {
         let line = &*self.0.line;
         let patterns = [pattern.into()];
-        line.can_be_found(&patterns)?;
+        line.check_length(&patterns)?;
         let began = Instant::now();
         let from = since.map_or(START, |mark| mark.0);
         // Before anything older is looked at, so that nothing comes in between.

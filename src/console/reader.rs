@@ -78,7 +78,7 @@ impl Halted {
     }
 
     /// Waits for the next that is told.
-    async fn is_told(&mut self) {
+    async fn wait_until_told(&mut self) {
         if let Some(told) = &mut self.told
             && told.changed().await.is_ok()
         {
@@ -93,7 +93,7 @@ impl Halted {
     }
 
     /// What was told counts from now on.
-    fn counts(&mut self, line: &Shared) {
+    fn apply(&mut self, line: &Shared) {
         if let Some(told) = &mut self.told
             && self.since.take().is_some()
         {
@@ -140,7 +140,7 @@ async fn drain(
     loop {
         // A guest that gets nowhere may say something all the time.
         if halted.since.is_some_and(|told| told.elapsed() >= PATIENCE) {
-            halted.counts(line);
+            halted.apply(line);
         }
         let wakes = dirty || halted.since.is_some();
         let read = tokio::select! {
@@ -150,10 +150,10 @@ async fn drain(
                 line.engine().flush();
                 note_trouble(line, events);
                 dirty = false;
-                halted.counts(line);
+                halted.apply(line);
                 continue;
             }
-            () = halted.is_told() => continue,
+            () = halted.wait_until_told() => continue,
         };
         let count = match read {
             Ok(count) if count > 0 => count,

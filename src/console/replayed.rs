@@ -25,13 +25,13 @@ impl Console {
         }
     }
 
-    /// The record lacks something of what came.
-    pub(crate) fn lacks(&self, why: String) {
-        self.0.line.engine().lacks(why);
+    /// Notes that the record lacks something of what came.
+    pub(crate) fn note_gap(&self, why: String) {
+        self.0.line.engine().note_gap(why);
     }
 
     /// From now on no wait takes longer than this: what a record has is handed in before it is waited for.
-    pub(crate) fn ends_waits_after(&self, longest: std::time::Duration) {
+    pub(crate) fn limit_waits(&self, longest: std::time::Duration) {
         self.0.line.engine().longest_wait = Some(longest);
     }
 
@@ -61,8 +61,8 @@ impl Console {
         self.0.line.engine().secrets.unknown()
     }
 
-    /// So many secrets were known when what is replayed began.
-    pub(crate) fn had_secrets(&self, count: usize) {
+    /// Reserves the numbers of the secrets that were known when what is replayed began.
+    pub(crate) fn reserve_secrets(&self, count: usize) {
         self.0.line.engine().secrets.reserve(count);
     }
 

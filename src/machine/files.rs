@@ -151,7 +151,7 @@ impl User {
                 .next_step("copy to a new name"));
         }
         let _step = self.life().step(format!("{}: copy {source} to {}", self.name, target.display()));
-        self.life().needs_a_machine("a copy of a file of its")?;
+        self.life().require_machine("a copy of a file of its")?;
         self.life().while_it_runs(self.fetch(source, (folder, name), target, started)).await
     }
 

@@ -28,8 +28,8 @@ impl Qemu {
     }
 
     /// Has one that is not there end: as after a power-off, or as if it was killed.
-    pub(crate) fn has_ended(&self, in_good_order: bool) {
-        self.supervised.has_ended(in_good_order);
+    pub(crate) fn set_ended(&self, in_good_order: bool) {
+        self.supervised.set_ended(in_good_order);
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
         let refused = qemu.qmp().execute("query-status", None, crate::hang::HANG).await.unwrap_err();
         assert!(refused.summary().contains("there is no QEMU"), "{refused}");
         assert!(qemu.exit().borrow().is_none());
-        qemu.has_ended(true);
+        qemu.set_ended(true);
         assert!(qemu.exit().borrow().as_ref().is_some_and(|exit| exit.status.success()));
         assert_eq!(console.read(&mut [0; 8]).await.unwrap(), 0);
         qemu.kill().await;

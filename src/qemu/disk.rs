@@ -171,7 +171,7 @@ impl Claim {
     }
 
     /// The boot counts: what was before is not needed any more.
-    pub(super) fn counts(&mut self) {
+    pub(super) fn confirm_boot(&mut self) {
         self.before = None;
     }
 }

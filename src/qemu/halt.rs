@@ -31,7 +31,7 @@ impl Qemu {
         let (trouble, resets) = (Arc::clone(&self.trouble), Arc::clone(&self.resets));
         let guest = Guest::of(&self.supervised, self.accelerator, trouble, resets);
         let halted = guest.asked(&self.qmp).await?;
-        guest.stands(halted.clone());
+        guest.set_halted(halted.clone());
         Ok(halted)
     }
 }
@@ -85,7 +85,7 @@ impl Guest {
         loop {
             if look && let Ok(Some(why)) = self.asked(&qmp).await {
                 note(&said(&why));
-                self.stands(Some(why));
+                self.set_halted(Some(why));
             }
             let event = match from_qemu.recv().await {
                 Ok(event) => event,
@@ -97,7 +97,7 @@ impl Guest {
             };
             look = event.name == "STOP";
             match event.name.as_str() {
-                "RESUME" => self.stands(None),
+                "RESUME" => self.set_halted(None),
                 "BLOCK_IO_ERROR" => {
                     let text = disk_trouble(&event);
                     if lock(&self.trouble).replace(text.to_owned()).is_none() {
@@ -107,7 +107,7 @@ impl Guest {
                 "RESET" => {
                     if let Some(why) = self.resets.another(event.data["guest"] == true, event.at) {
                         note(why.summary());
-                        self.stands(Some(why));
+                        self.set_halted(Some(why));
                     }
                 }
                 "WATCHDOG" => note(&format!(
@@ -121,7 +121,7 @@ impl Guest {
     }
 
     /// Tells whether the guest is stopped.
-    fn stands(&self, halted: Option<Error>) {
+    fn set_halted(&self, halted: Option<Error>) {
         self.halted.send_if_modified(|known| {
             // That the guest gets nowhere is another matter, and no matter of QEMU's.
             let others = known.as_ref().is_some_and(|known| known.kind() == ErrorKind::BootLoop);

@@ -222,9 +222,9 @@ impl Qemu {
     }
 
     /// The boot counts: its disk is not put back any more.
-    pub(crate) fn counts(&self) {
+    pub(crate) fn confirm_boot(&self) {
         if let Some(claim) = &mut *lock(&self.disk) {
-            claim.counts();
+            claim.confirm_boot();
         }
     }
 }

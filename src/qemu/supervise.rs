@@ -184,7 +184,7 @@ impl Supervised {
     }
 
     /// Has what is absent end by itself.
-    pub(super) fn has_ended(&self, in_good_order: bool) {
+    pub(super) fn set_ended(&self, in_good_order: bool) {
         self.0.absent_ends(ExitStatus::from_raw(if in_good_order { 0 } else { Signal::KILL.as_raw() }));
     }
 

@@ -13,8 +13,8 @@ const FAILED_UNIT: &str = "failed unit";
 /// So many lines stand in the report of a machine.
 const SHOWN: usize = 10;
 
-/// Whether everything that is allowed has a name that is known.
-pub(super) fn are_known(scenario: &Scenario) -> Result {
+/// Checks that everything that is allowed has a name that is known.
+pub(super) fn check_allowed(scenario: &Scenario) -> Result {
     let known: Vec<&str> = console_checks().iter().map(|check| check.name()).collect();
     match scenario.allow.iter().find(|name| !known.contains(name)) {
         None => Ok(()),

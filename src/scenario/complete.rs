@@ -31,7 +31,7 @@ impl Folder {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] with the names of the files.
-    pub(super) fn is_complete(&self) -> Result {
+    pub(super) fn check_complete(&self) -> Result {
         let suite = located(self.suite, self.manifest_dir);
         let folder = suite.parent().unwrap_or(Path::new(".")).join(self.folder);
         if !suite.is_file() || !folder.is_dir() {
@@ -93,18 +93,18 @@ mod tests {
             folder: "../scenarios",
             files: &["login.rs", "web/pages.rs", "removed.rs"],
         };
-        suite.is_complete().expect("there are no sources here");
+        suite.check_complete().expect("there are no sources here");
         put("tests/of-this-test.rs", "");
-        suite.is_complete().expect("the folder is elsewhere");
+        suite.check_complete().expect("the folder is elsewhere");
         put("scenarios/login.rs", "#[scenario]");
         put("scenarios/web/pages.rs", "#[scenario]");
         put("scenarios/helper.rs", "pub fn help() {}");
         put("scenarios/.hidden.rs", "#[scenario]");
         put("scenarios/target/x.rs", "#[scenario]");
-        suite.is_complete().unwrap();
+        suite.check_complete().unwrap();
         put("scenarios/web/new.rs", "#[nixvm_test::scenario]");
         std::os::unix::fs::symlink("nowhere", root.path().join("scenarios/unreadable.rs")).unwrap();
-        let error = suite.is_complete().unwrap_err();
+        let error = suite.check_complete().unwrap_err();
         let text = error.to_string();
         assert_eq!(error.kind(), ErrorKind::Usage);
         for part in ["web/new.rs", "unreadable.rs", "touch ", "tests/of-this-test.rs"] {

@@ -47,7 +47,7 @@ fn run_suite(folder: Option<&Files>) -> ExitCode {
         report::answer(format!("{}{}\n", TELL_PLACES, places()));
         return Exit::Passed.into();
     }
-    match folder.map_or(Ok(()), Files::is_complete).and_then(|()| suite(arguments)) {
+    match folder.map_or(Ok(()), Files::check_complete).and_then(|()| suite(arguments)) {
         Ok(code) => code,
         Err(error) => {
             report::error(&error);
@@ -207,7 +207,7 @@ fn trial(
         if let Some(why) = left_out {
             return Ok(left_alone(&suite, scenario, why));
         }
-        suite.upcoming().begins(scenario);
+        suite.upcoming().note_begun(scenario);
         if suite.fail_fast() && !lock(&exits).is_empty() {
             return Ok(left_alone(&suite, scenario, "another scenario failed before".to_owned()));
         }

@@ -15,7 +15,7 @@ use super::failure::{Evidence, Failure, from_here};
 use super::fixtures::Fixtures;
 use super::panics::Panics;
 use super::progress::{self, Progress, Waited};
-use super::registry::{From, Scenario};
+use super::registry::{Scenario, Start};
 use super::suite::Suite;
 use super::{budget, checks, configuration, kept, machines};
 use crate::machine::{Machine, has_terminal, pause_at};
@@ -110,7 +110,7 @@ pub(super) fn run(
 
 /// What its file shows to be a password is masked from here on, not only once it is typed.
 fn know_its_passwords(scenario: &Scenario) {
-    if let From::LoggedIn { password, .. } = scenario.from {
+    if let Start::LoggedIn { password, .. } = scenario.from {
         secrets::know(password);
     }
     let file = configuration::source_file(scenario);
@@ -223,7 +223,7 @@ impl ScenarioThread {
     }
 
     async fn prepare_and_run(&self) -> Result<(), Failure> {
-        checks::are_known(self.scenario).map_err(|error| Failure::new(Exit::Usage, error))?;
+        checks::check_allowed(self.scenario).map_err(|error| Failure::new(Exit::Usage, error))?;
         // Held until the scenario is over.
         let (given, permit) = machines::all(self.scenario, &self.suite, &self.events).await?;
         *lock(&self.right) = permit;

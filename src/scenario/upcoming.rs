@@ -33,7 +33,7 @@ impl Upcoming {
     }
 
     /// A scenario begins.
-    pub fn begins(&self, scenario: &'static Scenario) {
+    pub fn note_begun(&self, scenario: &'static Scenario) {
         self.upcoming().retain(|(other, _)| !std::ptr::eq(*other, scenario));
     }
 

@@ -110,7 +110,7 @@ impl Moment {
         for moment in way.into_iter().rev() {
             moment.reach(&mut machine).await?;
         }
-        machine.begins_here().await;
+        machine.begin_here().await;
         Ok(machine)
     }
 }

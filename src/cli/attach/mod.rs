@@ -129,7 +129,7 @@ async fn vm(kept: &Kept, options: &Options, reporter: &StartupReporter) -> Resul
 /// The console of a machine that is paused in another process.
 async fn live(id: &str) -> Result<ExitCode> {
     let socket = find::live(id)?;
-    Terminal::is_here()?;
+    Terminal::require()?;
     let stream = tokio::net::UnixStream::connect(&socket).await;
     let mut stream = stream.map_err(|error| {
         Error::new(ErrorKind::Usage, format!("no run is paused at {}: {error}", socket.display()))

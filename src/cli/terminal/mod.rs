@@ -78,11 +78,11 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Whether there is a terminal to connect a console to. To be asked before anything boots.
+    /// Checks that there is a terminal to connect a console to. To be asked before anything boots.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when there is none.
-    pub fn is_here() -> Result {
+    pub fn require() -> Result {
         if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
             return Ok(());
         }
@@ -95,7 +95,7 @@ impl Terminal {
     /// # Errors
     /// [`ErrorKind::Usage`] when there is none, [`ErrorKind::Io`] when it can't be used.
     pub fn take() -> Result<Self> {
-        Self::is_here()?;
+        Self::require()?;
         let fail =
             |error: std::io::Error| Error::new(ErrorKind::Io, format!("could not use the terminal: {error}"));
         let name =

@@ -140,7 +140,7 @@ impl HostTrouble {
 
     /// As after looks at a host that was suspended for an hour some time `ago`, within ten seconds.
     #[cfg(test)]
-    pub(crate) fn was_suspended(&self, ago: Duration) {
+    pub(crate) fn pretend_suspended(&self, ago: Duration) {
         let mut history = lock(&self.0);
         let now = Sample::of(std::process::id());
         history.pid = Some(std::process::id());

@@ -158,20 +158,20 @@ impl Noted {
         self.found.iter().any(|(_, known)| known == line) || self.is_excused(line)
     }
 
-    fn finds(&mut self, check: &ConsoleCheck, line: String) {
+    fn add_finding(&mut self, check: &ConsoleCheck, line: String) {
         let mut same = self.found.iter().filter(|(name, _)| name == check.name());
         if same.clone().count() < KEPT && same.all(|(_, known)| *known != line) {
             self.found.push((check.name().to_owned(), line));
         }
     }
 
-    fn excuses(&mut self, line: String, why: String) {
+    fn add_excuse(&mut self, line: String, why: String) {
         if self.excused.len() < KEPT && !self.is_excused(&line) {
             self.excused.push((line, why));
         }
     }
 
-    fn lacks(&mut self, why: String) {
+    fn note_gap(&mut self, why: String) {
         if self.incomplete.len() < REASONS && !self.incomplete.contains(&why) {
             self.incomplete.push(why);
         }
@@ -183,7 +183,7 @@ impl State {
     fn look_at(&mut self, line: String, heard: Instant, logged: Option<(Duration, u64)>) {
         let Some(check) = check_of(&line, &[]) else { return };
         if !check.is_of_time() {
-            return self.noted.finds(check, line);
+            return self.noted.add_finding(check, line);
         }
         // What another channel told is told again.
         let is_known = self.noted.has(&line) || self.stalls.iter().any(|stall| stall.line == line);
@@ -211,8 +211,8 @@ impl State {
     fn judge(&mut self) {
         for stall in std::mem::take(&mut self.stalls) {
             match self.host.during(stall::span(&stall.line), self.time_of(&stall)) {
-                Some(why) => self.noted.excuses(stall.line, why),
-                None => self.noted.finds(stall.check, stall.line),
+                Some(why) => self.noted.add_excuse(stall.line, why),
+                None => self.noted.add_finding(stall.check, stall.line),
             }
         }
     }
@@ -221,7 +221,7 @@ impl State {
 impl KernelLog {
     /// The machine goes on from a saved moment. What was noted since stays noted. What the moment has in its log `is_judged`
     /// where that was told when it was saved.
-    pub(crate) fn goes_on(&self, saved: &SavedLog, is_judged: bool) {
+    pub(crate) fn resume(&self, saved: &SavedLog, is_judged: bool) {
         let mut state = lock(&self.0.state);
         state.boot += 1;
         state.next = saved.next;
@@ -243,7 +243,7 @@ impl KernelLog {
             }
         }
         if !is_judged {
-            saved.noted.incomplete.iter().for_each(|why| state.noted.lacks(why.clone()));
+            saved.noted.incomplete.iter().for_each(|why| state.noted.note_gap(why.clone()));
         }
     }
 
@@ -265,7 +265,7 @@ impl KernelLog {
     }
 
     /// From now on the host is looked at that the machine runs on.
-    pub(crate) fn runs_on_host(&self, qemu: &Qemu) {
+    pub(crate) fn follow_host(&self, qemu: &Qemu) {
         self.host().follow(qemu);
     }
 
@@ -275,7 +275,7 @@ impl KernelLog {
     }
 
     /// These lines of the console are the host's doing: a machine that goes on from a saved moment is not asked about them.
-    pub(crate) fn are_judged(&self, lines: impl Iterator<Item = String>) {
+    pub(crate) fn add_judged(&self, lines: impl Iterator<Item = String>) {
         let mut state = lock(&self.0.state);
         for line in lines {
             if !state.noted.is_excused(&line) && state.noted.judged.len() < KEPT {
@@ -315,7 +315,7 @@ impl KernelLog {
 
     /// Another kernel boots in the same QEMU: its records are numbered from 0 again. What the earlier one logged can't be
     /// read any more.
-    pub(crate) fn boots_anew(&self) {
+    pub(crate) fn begin_boot(&self) {
         let mut state = lock(&self.0.state);
         state.boot += 1;
         state.next = 0;
@@ -324,7 +324,7 @@ impl KernelLog {
         state.judged_to = 0;
         state.telling = Telling::NotBegun;
         if std::mem::take(&mut state.cut_off) {
-            state.noted.lacks(
+            state.noted.note_gap(
                 "the control channel was lost, and what the kernel logged from then until the machine was rebooted was \
                  not read"
                     .to_owned(),
@@ -337,22 +337,22 @@ impl KernelLog {
         lock(&self.0.state).telling = Telling::OnRequest;
     }
 
-    /// All records up to now were read at once.
-    pub(crate) fn was_read(&self, records: &[u8]) {
+    /// Takes all records up to now, which were read at once.
+    pub(crate) fn take_all(&self, records: &[u8]) {
         let mut teller = self.teller(Expected::Oldest);
         teller.hear(KernelWord::Records(records));
-        teller.stands(&mut lock(&self.0.state), Telling::Read);
+        teller.set_telling(&mut lock(&self.0.state), Telling::Read);
     }
 
     /// The machine runs, and no channel is open: what it logs from now on is not known, if the helper went without a
     /// word. A machine that goes down in good order has the helper say so before.
-    pub(crate) fn runs_untold(&self) {
+    pub(crate) fn note_untold(&self) {
         let mut state = lock(&self.0.state);
         state.cut_off |= state.telling == Telling::BrokenOff;
     }
 
     /// The machine runs on after its log was read: that was not the end of the log.
-    pub(crate) fn runs_on(&self) {
+    pub(crate) fn reopen(&self) {
         let mut state = lock(&self.0.state);
         if state.telling == Telling::Read {
             state.telling = Telling::OnRequest;
@@ -445,10 +445,12 @@ impl Teller {
                     self.take(&mut state, line);
                 }
             }
-            KernelWord::NoMore(ENDED) => self.stands(&mut state, Telling::Ended),
+            KernelWord::NoMore(ENDED) => self.set_telling(&mut state, Telling::Ended),
             KernelWord::NoMore(why) => {
                 let why = crate::console::shown(&part_without_words(why, 0..why.len().min(100)), 1);
-                state.noted.lacks(format!("the helper in the machine can't read /dev/kmsg: {}", why.trim()));
+                state
+                    .noted
+                    .note_gap(format!("the helper in the machine can't read /dev/kmsg: {}", why.trim()));
             }
         }
     }
@@ -457,7 +459,7 @@ impl Teller {
         let Some(record) = Record::parse(line) else {
             return state
                 .noted
-                .lacks("a record was told that has another form than those of /dev/kmsg".to_owned());
+                .note_gap("a record was told that has another form than those of /dev/kmsg".to_owned());
         };
         let its_kernel_runs = self.boot == state.boot;
         let missing = match self.expected {
@@ -466,7 +468,7 @@ impl Teller {
             Expected::Oldest => record.number,
         };
         if missing > 0 {
-            state.noted.lacks(format!(
+            state.noted.note_gap(format!(
                 "{missing} records before number {} were overwritten in the kernel's buffer before they were read",
                 record.number
             ));
@@ -489,7 +491,7 @@ impl Teller {
         record.lines().for_each(|line| state.look_at(line, heard, logged));
     }
 
-    fn stands(&self, state: &mut State, telling: Telling) {
+    fn set_telling(&self, state: &mut State, telling: Telling) {
         if self.boot == state.boot {
             state.telling = telling;
         }

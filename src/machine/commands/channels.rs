@@ -127,7 +127,7 @@ impl Channels {
         is_judged: bool,
     ) -> Result<Self> {
         let channels = Self::new(line, shell)?;
-        channels.kernel.goes_on(&saved.kernel, is_judged);
+        channels.kernel.resume(&saved.kernel, is_judged);
         channels.open_again(name, saved).await?;
         Ok(channels)
     }
@@ -181,12 +181,12 @@ impl Channels {
         let mut from_qemu = qemu.qmp().events();
         let exit = qemu.exit();
         let (current, kernel) = (Arc::clone(&self.current), self.kernel.clone());
-        kernel.runs_on_host(qemu);
+        kernel.follow_host(qemu);
         tokio::spawn(async move {
             loop {
                 let closed = match from_qemu.recv().await {
                     Ok(event) if event.name == "RESET" => {
-                        kernel.boots_anew();
+                        kernel.begin_boot();
                         false
                     }
                     // The uptime went on while the guest slept, and its kernel's clock may not have.
@@ -284,7 +284,7 @@ pub(crate) struct HeldLog<'a>(Option<&'a Channels>);
 
 impl HeldLog<'_> {
     /// The machine was saved, and does not go on.
-    pub(crate) fn stays_held(mut self) {
+    pub(crate) fn keep_held(mut self) {
         self.0 = None;
     }
 }
@@ -302,7 +302,7 @@ impl Drop for HeldLog<'_> {
 async fn note_whether_it_runs_on(kernel: KernelLog, mut exit: watch::Receiver<Option<Exit>>, speed: Speed) {
     let ended = async { exit.wait_for(Option::is_some).await.map(drop) };
     if tokio::time::timeout(speed.scale(LAST_STEPS), ended).await.is_err() {
-        kernel.runs_untold();
+        kernel.note_untold();
     }
 }
 
@@ -355,7 +355,7 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(1), dropped).await.is_err());
         assert!(heard(&mut guest, "M 0 1\n7").await.starts_with("M 0 4\nhold"));
         // A machine that was saved does not go on.
-        channels.hold_kernel_log().stays_held();
+        channels.hold_kernel_log().keep_held();
         drop(channels.hold_kernel_log());
         assert_eq!(heard(&mut guest, "M 0 1\n7").await, "M 0 4\nholdM 0 4\nholdM 0 1\n7");
     }

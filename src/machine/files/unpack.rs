@@ -137,7 +137,8 @@ impl Unpacked {
         if told.size.is_some_and(|told| told != size) {
             return Err(refused("has two sizes"));
         }
-        let path = within(&name).ok_or_else(|| refused("is no name within the folder that is copied"))?;
+        let path =
+            path_in_folder(&name).ok_or_else(|| refused("is no name within the folder that is copied"))?;
         let of = |error: io::Error| io::Error::new(error.kind(), format!("{shown}: {error}"));
         let link = || {
             link.filter(|link| !link.is_empty() && !link.contains(&0))
@@ -172,7 +173,7 @@ impl Unpacked {
                     .map_err(of)
             }
             EntryType::Link => {
-                let other = within(&link()?)
+                let other = path_in_folder(&link()?)
                     .ok_or_else(|| refused("is a link to a file outside of what is copied"))?;
                 self.made(&path, |files| files.hard_link(&other, &path)).map_err(of)
             }
@@ -246,7 +247,7 @@ fn description<R: Read>(entry: &mut tar::Entry<'_, R>, most: u64) -> io::Result<
 }
 
 /// The path without what stands for nothing, if it stays within its folder.
-fn within(name: &[u8]) -> Option<PathBuf> {
+fn path_in_folder(name: &[u8]) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for part in Path::new(OsStr::from_bytes(name)).components() {
         match part {

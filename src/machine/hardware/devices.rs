@@ -155,7 +155,7 @@ impl Machine {
     pub async fn memory_dump(&self, path: impl AsRef<Path>) -> Result {
         let path = path.as_ref();
         let _step = self.life().step(format!("dump the memory to {}", path.display()));
-        self.life().needs_a_machine("a dump of the memory")?;
+        self.life().require_machine("a dump of the memory")?;
         let absolute = std::path::absolute(path)
             .map_err(|error| Error::io(format_args!("find {}", path.display()), &error))?;
         self.qemu().dump_memory(&absolute, DUMP).await

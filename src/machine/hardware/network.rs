@@ -48,7 +48,7 @@ impl Machine {
     /// ```
     pub async fn forward_port(&self, host: u16, guest: u16) -> Result<SocketAddr> {
         let _step = self.life().step(format!("forward a port to {guest}"));
-        self.life().needs_a_machine("a forwarded port")?;
+        self.life().require_machine("a forwarded port")?;
         self.qemu().forward(Protocol::Tcp, host, guest).await
     }
 
@@ -58,7 +58,7 @@ impl Machine {
     /// As [`Machine::forward_port`].
     pub async fn forward_udp_port(&self, host: u16, guest: u16) -> Result<SocketAddr> {
         let _step = self.life().step(format!("forward a UDP port to {guest}"));
-        self.life().needs_a_machine("a forwarded port")?;
+        self.life().require_machine("a forwarded port")?;
         self.qemu().forward(Protocol::Udp, host, guest).await
     }
 }

@@ -257,7 +257,7 @@ impl Plan {
                 return Err(if qemu.undo().await { error } else { error.doubted(None) });
             }
         };
-        qemu.counts();
+        qemu.confirm_boot();
         Ok(Life {
             name: name.clone(),
             console,

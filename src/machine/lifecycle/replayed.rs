@@ -56,11 +56,11 @@ impl Plan {
         let (line, _) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         let channels = Channels::new(line, self.shell_channel)?;
         let console = self.attach(&qemu, stream, transcript, speed, Vec::new())?;
-        console.ends_waits_after(LONGEST_WAIT);
+        console.limit_waits(LONGEST_WAIT);
         // The boot is over, whatever it said.
         console.set_watch(Watch::Off);
         replay.up(&start, &console);
-        console.are_judged(start.judged);
+        console.set_judged(start.judged);
         console.set_watch(Watch::Session);
         events.send(Event::Phase { machine: name.clone(), phase: "replayed".to_owned(), at: Duration::ZERO });
         let line = match start.console {

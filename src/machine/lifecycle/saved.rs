@@ -126,7 +126,7 @@ impl Machine {
             Ok((known, Saved::Done)) => known,
             goes_on => return goes_on.map(|(_, impossible)| impossible),
         };
-        held.stays_held();
+        held.keep_held();
         *line = Line::Lost("the machine was saved".to_owned());
         life.write_known(&known, folder)?;
         let machine = life.name.clone();
@@ -173,7 +173,7 @@ impl Machine {
     }
 
     /// The scenario begins here: what was done before is no part of it, as if this were a clone.
-    pub(crate) async fn begins_here(&self) {
+    pub(crate) async fn begin_here(&self) {
         let life = self.life();
         let line = life.line.lock().await;
         if let Answers::Written(writer) = &life.answers {
@@ -286,10 +286,10 @@ impl Plan {
         console.set_watch(Watch::Session);
         qemu.came_up();
         if *is_new {
-            console.are_judged(known.judged);
+            console.set_judged(known.judged);
         } else {
             let (said, _) = console.log_that_is_left()?;
-            console.are_judged(said.matches('\n').count());
+            console.set_judged(said.matches('\n').count());
             known.tell_once(&name, &events);
         }
         if let Some(password) = known.password() {
@@ -299,7 +299,7 @@ impl Plan {
         let limit = self.first_answer(speed);
         qemu.go_on().await?;
         channels.awaken(limit).await?;
-        self.is_alive(&qemu, &console, &channels, &line, limit).await?;
+        self.check_alive(&qemu, &console, &channels, &line, limit).await?;
         if channels.is_asleep() && matches!(line, Line::Shell(_)) {
             events.note(clock_stands(&name, "nobody is logged in who can become root"));
         }
@@ -329,7 +329,7 @@ impl Plan {
     /// Sees to it that the guest runs, as far as that can be seen without changing it: a state can be loaded and never
     /// run. An answer of root's channel, which has come by now, is enough. Without one, agetty is asked for its prompt by
     /// Enter. What else is on a console might take Enter for a command.
-    async fn is_alive(
+    async fn check_alive(
         &self,
         qemu: &Qemu,
         console: &Console,
@@ -337,7 +337,7 @@ impl Plan {
         line: &Line,
         limit: Duration,
     ) -> Result {
-        qemu.is_running().await?;
+        qemu.check_running().await?;
         if channels.root().is_some() || !matches!(line, Line::AtLogin) || !is_at_prompt(console) {
             return Ok(());
         }

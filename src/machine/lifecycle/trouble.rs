@@ -186,7 +186,7 @@ impl Machine {
         if !standstill.of(&life).await {
             self.note_failed_units(&life, &standstill).await;
         }
-        self.noted(Trouble::units_are_of_before);
+        self.noted(Trouble::keep_as_failed_before);
     }
 
     /// Keeps in mind what the kernel's log shows.
@@ -210,7 +210,7 @@ impl Machine {
             }
             let incomplete = noted.incomplete().iter().map(|why| (INCOMPLETE_KERNEL_LOG, why.clone()));
             for (check, why) in incomplete.chain(unanswered.map(|why| (UNANSWERED, why))) {
-                trouble.lacks(check, why);
+                trouble.note_gap(check, why);
             }
         });
     }
@@ -231,7 +231,7 @@ impl Machine {
             Err(error) if error.kind() == ErrorKind::NotRecorded || life.goes_down() => {}
             Err(error) => self.noted(|noted| {
                 let why = format!("systemd did not say which units have failed: {}", error.summary());
-                noted.lacks(UNANSWERED, why);
+                noted.note_gap(UNANSWERED, why);
             }),
         }
     }
@@ -244,8 +244,8 @@ impl Machine {
         self.noted(|noted| {
             noted.on_console.append(&mut shown.on_console);
             shown.excused.drain(..).for_each(|(line, why)| noted.excuse(&line, &why));
-            shown.gaps.drain(..).for_each(|gap| noted.lacks(gap.check, gap.why));
-            noted.units_are_of_before();
+            shown.gaps.drain(..).for_each(|gap| noted.note_gap(gap.check, gap.why));
+            noted.keep_as_failed_before();
         });
     }
 
@@ -260,13 +260,13 @@ pub(crate) struct AskedToGoDown(pub(crate) Arc<Life>);
 impl Drop for AskedToGoDown {
     fn drop(&mut self) {
         if !self.0.is_off() {
-            self.0.channels.kernel().runs_on();
+            self.0.channels.kernel().reopen();
         }
     }
 }
 
 impl Trouble {
-    fn units_are_of_before(&mut self) {
+    fn keep_as_failed_before(&mut self) {
         self.failed_before.append(&mut self.failed_units);
     }
 
@@ -276,7 +276,7 @@ impl Trouble {
         }
     }
 
-    fn lacks(&mut self, check: &'static str, why: String) {
+    fn note_gap(&mut self, check: &'static str, why: String) {
         let gap = Gap { check, why };
         if !self.gaps.contains(&gap) {
             self.gaps.push(gap);
@@ -304,10 +304,10 @@ impl Life {
                     }
                 }
                 if let Some(why) = why {
-                    trouble.lacks(INCOMPLETE_TRANSCRIPT, why);
+                    trouble.note_gap(INCOMPLETE_TRANSCRIPT, why);
                 }
             }
-            Err(error) => trouble.lacks(INCOMPLETE_TRANSCRIPT, error.summary().to_owned()),
+            Err(error) => trouble.note_gap(INCOMPLETE_TRANSCRIPT, error.summary().to_owned()),
         }
     }
 
@@ -336,7 +336,7 @@ impl Life {
                 Excuse::New(_) => excused.push(finding.line),
             }
         }
-        kernel.are_judged(excused.into_iter());
+        kernel.add_judged(excused.into_iter());
         others.extend(unless_known(kernel.noted().findings(), &others));
         others.retain(|finding| {
             let is_stall = finding.check == HUNG_TASK;
@@ -355,7 +355,7 @@ impl Life {
             None => self.why_log_is_cut_off().await,
             Some(channel) if channel.way() == Way::Shell => match self.asked_at_once(KERNEL_LOG).await {
                 Ok(log) => {
-                    kernel.was_read(log.unwrap_or_default().as_bytes());
+                    kernel.take_all(log.unwrap_or_default().as_bytes());
                     None
                 }
                 Err(error) => Some(format!("the kernel's log could not be read: {}", error.summary())),
@@ -408,7 +408,7 @@ impl Life {
         if !self.is_off() && self.channels.root().is_none() {
             let kernel = self.channels.kernel();
             kernel.is_over(self.limit(LAST_WORDS)).await;
-            kernel.runs_untold();
+            kernel.note_untold();
         }
     }
 
@@ -512,7 +512,7 @@ mod tests {
     #[test]
     fn a_stall_that_only_the_console_shows_is_the_hosts_where_the_host_was_busy_then() {
         let kernel = KernelLog::default();
-        kernel.host().was_suspended(Duration::from_secs(300));
+        kernel.host().pretend_suspended(Duration::from_secs(300));
         let excused = |line: &str, ago: Option<u64>| {
             let check = check_called(HUNG_TASK).unwrap();
             let (meaning, line) = (check.meaning(), line.to_owned());

@@ -93,7 +93,7 @@ impl Life {
         let Line::Shell(shell) = &mut *line else { return Standing::AsItIs };
         let standing = if shell.is_busy() { Standing::Busy } else { Standing::Serving };
         if take {
-            shell.is_taken();
+            shell.mark_taken();
         }
         standing
     }

@@ -249,8 +249,8 @@ impl ShellLine {
         self.busy
     }
 
-    /// Somebody else has the terminal from now on: before the next command the shell is looked for again.
-    pub(crate) fn is_taken(&mut self) {
+    /// Notes that somebody else has the terminal from now on: before the next command the shell is looked for again.
+    pub(crate) fn mark_taken(&mut self) {
         self.busy = true;
     }
 
@@ -322,7 +322,7 @@ impl ShellLine {
             biased;
             then = then => {
                 if let Some(running) = running {
-                    self.goes_on(life, running, deadline);
+                    self.hand_over(life, running, deadline);
                 }
                 Ok(Until::Then(then))
             }
@@ -331,7 +331,7 @@ impl ShellLine {
     }
 
     /// The command is looked after by somebody else from now on.
-    fn goes_on(&mut self, life: &Life, running: Running, deadline: Instant) {
+    fn hand_over(&mut self, life: &Life, running: Running, deadline: Instant) {
         let (console, taken) = (life.console.clone(), running.clone());
         let taking = tokio::spawn(async move { taken.to_end(&console, deadline).await });
         self.unfinished = Some(Unfinished { running, taking });

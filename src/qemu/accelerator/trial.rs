@@ -133,14 +133,14 @@ impl Trial {
     /// be the cause.
     pub(crate) fn failed(&mut self, error: Error) -> Result {
         let kept: Vec<PathBuf> = error.transcripts().iter().map(|(_, path)| path.clone()).collect();
-        self.goes_on(error)?;
+        self.retry_after(error)?;
         if !self.keeps_state {
             kept.iter().filter_map(|transcript| transcript.parent()).for_each(RunDirectory::forget);
         }
         Ok(())
     }
 
-    fn goes_on(&mut self, error: Error) -> Result {
+    fn retry_after(&mut self, error: Error) -> Result {
         if !self.again && is_a_first_entry(&error) && self.is_undone(&error) {
             self.again = true;
             self.events.note(format!("the machine is started again: {}", error.summary()));

@@ -168,7 +168,7 @@ impl Qemu {
     ///
     /// # Errors
     /// [`ErrorKind::Qmp`] when it stands still, [`ErrorKind::QemuGone`].
-    pub(crate) async fn is_running(&self) -> Result {
+    pub(crate) async fn check_running(&self) -> Result {
         let status = self.qmp().execute("query-status", None, QMP_LIMIT).await?;
         if status["running"] == true {
             return Ok(());

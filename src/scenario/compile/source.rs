@@ -57,7 +57,7 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>> {
             usage(format!("`{shown}` has no `{MAIN}`")).next_step(format!("add a last line `{MAIN}`"))
         );
     }
-    has_no_tests(path, &look)?;
+    refuse_tests(path, &look)?;
     Ok(vec![absolute])
 }
 
@@ -153,7 +153,7 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
                 "add a last line `{MAIN}`, or name the file as a module where it belongs"
             )));
         }
-        has_no_tests(path, look)?;
+        refuse_tests(path, look)?;
     }
     // Others are modules of a scenario.
     Ok(all.into_iter().filter(|(_, look)| look.main).map(|(path, _)| path).collect())
@@ -202,7 +202,7 @@ fn reached(all: &[(PathBuf, Look)]) -> BTreeSet<&Path> {
 
 /// # Errors
 /// [`ErrorKind::Usage`], with file and line, for a test that is no scenario in a file of scenarios.
-fn has_no_tests(path: &Path, look: &Look) -> Result {
+fn refuse_tests(path: &Path, look: &Look) -> Result {
     let is_of_scenarios = look.main || !look.scenarios.is_empty();
     let Some((line, test)) = look.tests.first().filter(|_| is_of_scenarios) else { return Ok(()) };
     let summary = format!(

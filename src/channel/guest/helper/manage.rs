@@ -175,7 +175,7 @@ impl Server {
                     let line = line.number(error).text(b")");
                     return self.refuse(place, line.bytes());
                 }
-                if !worker.has_begun()
+                if !worker.check_begun()
                     && let Some(command) = &mut self.commands.0[place]
                     && !command.signalled
                 {
@@ -213,7 +213,7 @@ impl Server {
     }
 
     /// All that are ready were started before the moment that this guest goes on from.
-    pub fn are_copies(&mut self) {
+    pub fn mark_as_copies(&mut self) {
         for worker in self.workers.iter_mut().flatten() {
             worker.is_copy = true;
         }

@@ -288,7 +288,7 @@ impl Server {
             return;
         };
         let Some(command) = &mut self.commands.0[command] else { return };
-        if worker.stdin.is_some() && !worker.has_begun() {
+        if worker.stdin.is_some() && !worker.check_begun() {
             return;
         }
         let taken = match worker.stdin.as_ref().map(|stdin| stdin.write(command.input.front())) {

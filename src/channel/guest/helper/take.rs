@@ -15,7 +15,7 @@ impl Server {
             b'K' => return self.take_kill(id, content),
             b'C' => {
                 awaken(content);
-                self.are_copies();
+                self.mark_as_copies();
             }
             b'Q' => self.take_question(id, content),
             b'M' => self.follow_kernel(content),

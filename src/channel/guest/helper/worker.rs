@@ -249,7 +249,7 @@ impl Worker {
     }
 
     /// Whether it has come to its command, as far as that is known.
-    pub fn has_begun(&mut self) -> bool {
+    pub fn check_begun(&mut self) -> bool {
         if self.beginning.as_ref().is_some_and(|pipe| matches!(pipe.read(&mut [0]), Ok(1))) {
             self.beginning = None;
         }

@@ -35,7 +35,7 @@ fn a_stall_while_the_host_slept_is_the_hosts_and_is_spoken_of_once() {
     let mut teller = log.teller(Expected::Next(0));
     told(&mut teller, &record(0, STALL));
     assert_eq!(lines(&log), [("hung task", format!("[    0.000001] {STALL}"))]);
-    log.host().was_suspended(Duration::ZERO);
+    log.host().pretend_suspended(Duration::ZERO);
     told(&mut teller, &[record(1, STALL), record(2, CRASH)].concat());
     let found: Vec<_> = lines(&log).into_iter().map(|(check, _)| check).collect();
     assert_eq!(found, ["hung task", "segfault"], "only a stall is excused");
@@ -47,7 +47,7 @@ fn a_stall_while_the_host_slept_is_the_hosts_and_is_spoken_of_once() {
     assert!(!noted.is_excused(&format!("[   11.000001] {STALL}")));
     // A clone of the machine says it no more.
     let clone = KernelLog::default();
-    clone.goes_on(&log.saved(), false);
+    clone.resume(&log.saved(), false);
     assert_eq!(clone.noted().excused(), []);
     assert!(clone.noted().is_excused(line));
 }
@@ -57,7 +57,7 @@ fn a_stall_while_the_host_slept_is_the_hosts_and_is_spoken_of_once() {
 fn a_stall_is_judged_by_what_the_host_did_when_it_was_logged() {
     const STALL: &str = "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [sh:9]";
     let log = KernelLog::default();
-    log.host().was_suspended(Duration::from_secs(300));
+    log.host().pretend_suspended(Duration::from_secs(300));
     let mut teller = log.teller(Expected::Oldest);
     told(&mut teller, &[record(100, STALL), record(390, STALL), record(400, "x")].concat());
     assert_eq!(lines(&log), [("hung task", format!("[  390.000001] {STALL}"))]);
@@ -65,12 +65,12 @@ fn a_stall_is_judged_by_what_the_host_did_when_it_was_logged() {
     assert_eq!(excused, [format!("[  100.000001] {STALL}")]);
     // Another channel tells them again, and they are judged no more.
     drop(teller);
-    log.host().was_suspended(Duration::ZERO);
+    log.host().pretend_suspended(Duration::ZERO);
     told(&mut log.teller(Expected::Oldest), &[record(100, STALL), record(390, STALL)].concat());
     assert_eq!((lines(&log).len(), log.noted().excused().len()), (1, 1));
     // A guest that hangs now, on a host that was busy once.
     let log = KernelLog::default();
-    log.host().was_suspended(Duration::from_secs(300));
+    log.host().pretend_suspended(Duration::from_secs(300));
     told(&mut log.teller(Expected::Next(0)), &record(0, STALL));
     assert_eq!(lines(&log).len(), 1);
 }
@@ -78,7 +78,7 @@ fn a_stall_is_judged_by_what_the_host_did_when_it_was_logged() {
 #[test]
 fn the_host_is_looked_at_once_for_any_number_of_stalls_and_only_when_they_are_asked_for() {
     let log = KernelLog::default();
-    log.host().was_suspended(Duration::ZERO);
+    log.host().pretend_suspended(Duration::ZERO);
     log.host().forget();
     let mut teller = log.teller(Expected::Next(0));
     for number in 0..(10 * WAITING as u64) {
@@ -140,7 +140,7 @@ fn another_kernel_counts_from_0_again_and_what_the_old_one_says_late_is_no_gap()
     let log = KernelLog::default();
     let mut old = log.teller(Expected::Oldest);
     (0..10).for_each(|number| told(&mut old, &record(number, "x")));
-    log.boots_anew();
+    log.begin_boot();
     told(&mut old, &record(10, CRASH));
     assert_eq!((log.telling(), log.saved().next), (Telling::NotBegun, 0));
     old.hear(KernelWord::NoMore(b"ended"));
@@ -159,7 +159,7 @@ fn a_machine_that_goes_back_goes_on_from_there_and_what_was_noted_stays() {
     let saved = log.saved();
     told(&mut teller, &record(1, CRASH));
     drop(teller);
-    log.goes_on(&saved, false);
+    log.resume(&saved, false);
     assert_eq!(log.telling(), Telling::NotBegun, "a moment may have no channel");
     let mut teller = log.teller(Expected::Next(1));
     told(&mut teller, &record(1, "something else"));
@@ -172,7 +172,7 @@ fn a_clone_has_what_was_noted_of_its_template_as_it_was_written_down() {
     told(&mut template.teller(Expected::Oldest), &[record(0, CRASH), record(5, "x")].concat());
     let saved = serde_json::from_str(&serde_json::to_string(&template.saved()).unwrap()).unwrap();
     let clone = KernelLog::default();
-    clone.goes_on(&saved, false);
+    clone.resume(&saved, false);
     assert_eq!((lines(&clone), clone.noted()), (lines(&template), template.noted()));
     assert_eq!(clone.saved().next, 6);
 }
@@ -183,7 +183,7 @@ fn what_a_template_was_judged_by_is_not_told_in_its_clones() {
     told(&mut template.teller(Expected::Oldest), &[record(0, CRASH), record(5, "x")].concat());
     assert_eq!((lines(&template).len(), template.noted().incomplete().len()), (1, 1));
     let clone = KernelLog::default();
-    clone.goes_on(&template.saved(), true);
+    clone.resume(&template.saved(), true);
     assert_eq!((lines(&clone), clone.noted().incomplete()), (Vec::new(), &[] as &[String]));
     let again = format!("{CRASH} again");
     told(&mut clone.teller(Expected::Next(6)), &record(6, &again));
@@ -193,10 +193,10 @@ fn what_a_template_was_judged_by_is_not_told_in_its_clones() {
     told(&mut clone.teller(Expected::Oldest), &[record(0, CRASH), record(6, &again)].concat());
     assert_eq!(lines(&clone).len(), 1);
     let next = KernelLog::default();
-    next.goes_on(&clone.saved(), false);
+    next.resume(&clone.saved(), false);
     told(&mut next.teller(Expected::Oldest), &[record(0, CRASH), record(6, &again)].concat());
     assert_eq!(lines(&next), lines(&clone));
-    next.boots_anew();
+    next.begin_boot();
     told(&mut next.teller(Expected::Oldest), &record(0, CRASH));
     assert_eq!(lines(&next).len(), 2, "another kernel is judged from its first record on");
 }
@@ -258,9 +258,9 @@ fn what_is_read_at_once_is_all_there_is() {
     let log = KernelLog::default();
     log.only_on_request();
     assert_eq!(log.telling(), Telling::OnRequest);
-    log.was_read([record(0, "x"), record(1, CRASH)].concat().as_bytes());
+    log.take_all([record(0, "x"), record(1, CRASH)].concat().as_bytes());
     assert_eq!((log.telling(), lines(&log).len()), (Telling::Read, 1));
-    log.was_read([record(0, "x"), record(1, CRASH), record(2, "x")].concat().as_bytes());
+    log.take_all([record(0, "x"), record(1, CRASH), record(2, "x")].concat().as_bytes());
     assert_eq!((lines(&log).len(), log.noted().incomplete()), (1, &[] as &[String]));
 }
 
@@ -268,41 +268,41 @@ fn what_is_read_at_once_is_all_there_is() {
 fn what_is_read_at_once_is_not_the_end_of_the_log_of_a_machine_that_runs_on() {
     let log = KernelLog::default();
     log.only_on_request();
-    log.was_read(record(0, "x").as_bytes());
-    log.runs_on();
+    log.take_all(record(0, "x").as_bytes());
+    log.reopen();
     assert_eq!(log.telling(), Telling::OnRequest);
     // A kernel that boots since has not been told of, and one that a helper tells is told until its end.
-    log.was_read(record(0, "x").as_bytes());
-    log.boots_anew();
-    log.runs_on();
+    log.take_all(record(0, "x").as_bytes());
+    log.begin_boot();
+    log.reopen();
     assert_eq!(log.telling(), Telling::NotBegun);
     log.teller(Expected::Oldest).hear(KernelWord::NoMore(ENDED));
-    log.runs_on();
+    log.reopen();
     assert_eq!(log.telling(), Telling::Ended);
 }
 
 #[test]
 fn a_log_is_cut_off_where_the_machine_runs_on_after_a_helper_that_went_without_a_word() {
     let log = KernelLog::default();
-    log.runs_untold();
+    log.note_untold();
     assert!(!log.is_cut_off(), "no helper was ever there");
     let mut teller = log.teller(Expected::Oldest);
-    log.runs_untold();
+    log.note_untold();
     assert!(!log.is_cut_off(), "it is still told");
     teller.hear(KernelWord::NoMore(ENDED));
     drop(teller);
-    log.runs_untold();
+    log.note_untold();
     assert!(!log.is_cut_off(), "the helper said that it ends");
     drop(log.teller(Expected::Oldest));
     assert!(!log.is_cut_off(), "the machine may have ended with it");
-    log.runs_untold();
+    log.note_untold();
     assert!(log.is_cut_off());
     // Another helper tells the rest.
     let teller = log.teller(Expected::Oldest);
     assert!(!log.is_cut_off());
     drop(teller);
-    log.runs_untold();
-    log.goes_on(&SavedLog::default(), false);
+    log.note_untold();
+    log.resume(&SavedLog::default(), false);
     assert_eq!((log.is_cut_off(), log.noted().incomplete()), (false, &[] as &[String]));
 }
 
@@ -310,11 +310,11 @@ fn a_log_is_cut_off_where_the_machine_runs_on_after_a_helper_that_went_without_a
 fn what_a_kernel_logged_untold_before_a_reboot_is_missing_for_good() {
     let log = KernelLog::default();
     drop(log.teller(Expected::Oldest));
-    log.boots_anew();
+    log.begin_boot();
     assert_eq!(log.noted().incomplete(), &[] as &[String], "it went down with its helper");
     drop(log.teller(Expected::Oldest));
-    log.runs_untold();
-    log.boots_anew();
+    log.note_untold();
+    log.begin_boot();
     drop(log.teller(Expected::Oldest));
     assert!(!log.is_cut_off());
     assert!(log.noted().incomplete()[0].contains("until the machine was rebooted"), "{:?}", log.noted());

@@ -33,7 +33,7 @@ impl Life {
     /// [`ErrorKind::NoRoot`] when nobody is logged in on the console who can become root,
     /// [`ErrorKind::ChannelLost`] and [`ErrorKind::Timeout`] when what was started does not answer.
     pub(in crate::machine) async fn channel(&self, user: &str) -> Result<Channel> {
-        self.needs_a_machine("what this asks of the guest")?;
+        self.require_machine("what this asks of the guest")?;
         self.while_it_runs(self.opened_channel(user)).await
     }
 
@@ -111,7 +111,7 @@ impl Life {
                 if matches!(*ended, Ended::LoggedOut(_)) {
                     *line = Line::AtLogin;
                 }
-                self.is_started(&user, *ended)?;
+                self.check_started(&user, *ended)?;
                 opening.await
             }
         };
@@ -125,8 +125,8 @@ impl Life {
         Ok(Root { channel, nonce })
     }
 
-    /// Whether what was typed to open the channel ended as it should.
-    fn is_started(&self, user: &str, ended: Ended) -> Result {
+    /// Checks that what was typed to open the channel ended as it should.
+    fn check_started(&self, user: &str, ended: Ended) -> Result {
         let collector = match ended {
             Ended::Done(collector) => collector,
             Ended::Interrupted { collector, .. } | Ended::LoggedOut(collector) => {

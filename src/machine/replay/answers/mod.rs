@@ -137,8 +137,8 @@ impl Life {
         }
     }
 
-    /// An error where there is no machine: `what` can't be answered by a record.
-    pub(crate) fn needs_a_machine(&self, what: &str) -> Result {
+    /// Gives an error where there is no machine: `what` can't be answered by a record.
+    pub(crate) fn require_machine(&self, what: &str) -> Result {
         match self.replay() {
             None => Ok(()),
             Some(_) => Err(Error::new(

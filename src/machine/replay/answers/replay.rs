@@ -122,7 +122,7 @@ impl Replay {
     /// [`Replay::start`] gave.
     pub(in crate::machine) fn up(&self, start: &Start, console: &Console) {
         let mut state = self.state();
-        console.had_secrets(start.secrets.min(SECRETS));
+        console.reserve_secrets(start.secrets.min(SECRETS));
         let up = state.file.heading(state.from - 1).map_or(0, |heading| heading.to);
         state.hand_in(console, up);
         console.skip();
@@ -205,7 +205,7 @@ impl Replay {
         }
         state.hand_in_the_rest(console);
         if let Some(in_good_order) = heading.off {
-            life.qemu.has_ended(in_good_order);
+            life.qemu.set_ended(in_good_order);
         }
         Ok(state.file.line(at, Some(console)).map(|line| line.answer))
     }
@@ -376,7 +376,7 @@ impl State {
                 _ => {
                     if until != u64::MAX {
                         let has = self.handed;
-                        console.lacks(format!(
+                        console.note_gap(format!(
                             "the record has its first {has} bytes, and the run had {until} by now"
                         ));
                     }

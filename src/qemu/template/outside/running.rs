@@ -47,7 +47,7 @@ pub(super) fn of_process(pid: u32, list: &mut List<'_>) -> Result<(), Unlisted> 
         let path = Path::new(path);
         of_path(path, list)?;
         if permissions.contains('w') && permissions.ends_with('s') {
-            is_not_written(path, list)?;
+            check_not_written(path, list)?;
         }
     }
     for entry in fs::read_dir(proc.join("fd")).map_err(unreadable)? {
@@ -64,7 +64,7 @@ pub(super) fn of_process(pid: u32, list: &mut List<'_>) -> Result<(), Unlisted> 
         let flags = details.lines().find_map(|line| line.strip_prefix("flags:"));
         let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).unwrap_or_default();
         if flags & (writing()) != 0 {
-            is_not_written(&path, list)?;
+            check_not_written(&path, list)?;
         }
         // The same file has to be found under the name.
         if let (Ok(open), Ok(named)) = (fs::metadata(entry.path()), fs::metadata(&path))
@@ -117,7 +117,7 @@ pub(super) fn of_path(path: &Path, list: &mut List<'_>) -> Result<(), Unlisted> 
 }
 
 /// Two clones would write to the same file.
-fn is_not_written(path: &Path, list: &List<'_>) -> Result<(), Unlisted> {
+fn check_not_written(path: &Path, list: &List<'_>) -> Result<(), Unlisted> {
     let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
     match is_file && !list.is_settled(path) {
         true => Err(Unlisted::Never(format!("it writes to a file outside of its run: {}", path.display()))),

@@ -84,14 +84,14 @@ pub(super) fn of_script(
         if KERNEL.iter().any(|its| path.starts_with(its)) || path.is_dir() {
             continue;
         }
-        is_running(&path, running)?;
+        check_is_running(&path, running)?;
         list.add(&path)?;
     }
     let first = folders_before_path(&text);
     let programs: Vec<Program> = programs(&text).map(|name| Program::of(name, &first)).collect();
     for program in &programs {
         if let Some(found) = &program.found {
-            is_running(found, running)?;
+            check_is_running(found, running)?;
             list.add(found)?;
         }
     }
@@ -104,7 +104,7 @@ fn variable_of_the_script(name: &str) -> Option<String> {
 }
 
 /// A program that is called as QEMU is, and starts another, may depend on anything.
-fn is_running(path: &Path, running: &Path) -> Result<(), Unlisted> {
+fn check_is_running(path: &Path, running: &Path) -> Result<(), Unlisted> {
     let is_emulator = program::name_of(path).is_some() && !path.starts_with(super::STORE);
     match path.canonicalize() {
         Ok(found) if is_emulator && found != running && is_reached(path, running) => {

@@ -89,7 +89,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn read(&mut self, text: &str) {
         if self.depth == DEEPEST {
-            self.is_unknown();
+            self.set_unknown();
             return;
         }
         self.depth += 1;
@@ -102,7 +102,7 @@ impl Reader<'_> {
             }
             Err(why) => {
                 why.clone_into(&mut self.word);
-                self.is_unknown();
+                self.set_unknown();
             }
         }
         self.depth -= 1;
@@ -178,7 +178,7 @@ impl Reader<'_> {
             }
         }
         if folders.iter().any(|folder| folder.contains([TEXT, ANYTHING])) {
-            self.is_unknown();
+            self.set_unknown();
         }
         self.folders.extend(folders.iter().filter(|folder| folder.starts_with('/')).cloned());
         self.here = folders;
@@ -360,21 +360,21 @@ impl Reader<'_> {
         if part.starts_with(OWN) {
             // `..` may lead out of it.
             if climbs {
-                self.is_unknown();
+                self.set_unknown();
             }
         } else if part.starts_with('/') {
             if is_known && !part.contains(OWN) {
                 self.add(PathBuf::from(part));
             } else if !in_store(part) && (climbs || !KERNEL.iter().any(|its| part.starts_with(its))) {
-                self.is_unknown();
+                self.set_unknown();
             }
         } else if part.starts_with([TEXT, ANYTHING]) {
             let is_path = part.contains('/');
             if is_path || part.starts_with(ANYTHING) && !is_set {
-                self.is_unknown();
+                self.set_unknown();
             }
         } else if part.starts_with("../..") {
-            self.is_unknown();
+            self.set_unknown();
         } else {
             if is_known {
                 let files = self.folders.iter().map(|folder| Path::new(folder).join(part));
@@ -388,7 +388,7 @@ impl Reader<'_> {
                 let goes_on = || [TEXT, ANYTHING].iter().any(|all| part.contains(&format!("{all}/")));
                 let is_file = if part.starts_with('-') { goes_on() } else { in_folder };
                 if is_file {
-                    self.is_unknown();
+                    self.set_unknown();
                 }
             }
         }
@@ -401,7 +401,7 @@ impl Reader<'_> {
         }
     }
 
-    fn is_unknown(&mut self) {
+    fn set_unknown(&mut self) {
         if self.unknown.is_none() {
             self.unknown = Some(self.word.clone());
         }
