@@ -30,15 +30,9 @@ impl StartupReporter {
     /// [`Usage`](crate::ErrorKind::Usage) when there is no terminal, [`Host`](crate::ErrorKind::Host) when
     /// signals can't be watched for.
     pub fn before_a_console(settings: &Settings) -> Result<Self> {
-<<<<<<< HEAD:src/cli/startup_reporter.rs
         Terminal::require()?;
         let reporter = Self::new(settings);
         let at_signal = reporter.clone();
-=======
-        Terminal::require()?;
-        let shown = Self::new(settings);
-        let at_signal = shown.clone();
->>>>>>> 4fa1c7c (names: functions that change something do not read as questions):src/cli/shown.rs
         signals::install(move |_| {
             at_signal.end();
             terminal::restore();

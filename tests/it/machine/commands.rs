@@ -225,7 +225,7 @@ fn a_command_is_any_text_for_every_method(machine: &Machine, user: &User, sessio
         user.wait_until_fails;
         user.command;
         user.systemctl;
-        session.run;
+        session.execute;
         session.succeed;
         session.fail;
     }
