@@ -2,11 +2,16 @@
 //! what was expected, what came instead, how long it took of how much, the likely cause and what
 //! to do next.
 
+use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::panic::Location;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use serde::Serialize as _;
 
 use crate::{secrets, text};
 
@@ -16,7 +21,7 @@ pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 /// What went wrong, with everything a reader needs to see why.
 ///
 /// [`Error::kind`] says which kind of failure it is; `Display` gives the whole report, with nothing in it that a terminal
-/// acts on.
+/// acts on. `source()` gives the error of another crate that it was made of, if there was one.
 ///
 /// ```
 /// use nixvm_test::{Error, ErrorKind};
@@ -24,8 +29,7 @@ pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 /// assert_eq!(error.kind(), ErrorKind::Other);
 /// assert!(error.to_string().contains("look at nginx's log"));
 /// ```
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
+#[derive(Debug, Clone)]
 pub struct Error(Box<Report>);
 
 #[derive(Debug, Clone)]
@@ -38,6 +42,10 @@ struct Report {
     took: Option<(Duration, Duration)>,
     cause: Option<String>,
     next_step: Option<String>,
+    /// The error of another crate that it was made of. Shared, since errors are cloned and most of these can't be.
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+    /// Whether `?` made it of that error, or of a text, with nothing said about it.
+    foreign: bool,
     /// Where it was made: of use where that is in a scenario.
     place: &'static Location<'static>,
     /// Files that vanish with what failed: a machine's name, and its transcript.
@@ -131,6 +139,8 @@ impl Error {
             took: None,
             cause: None,
             next_step: None,
+            source: None,
+            foreign: false,
             place: Location::caller(),
             transcripts: Vec::new(),
             doubt: None,
@@ -147,8 +157,33 @@ impl Error {
     }
 
     /// An input or output error of the host, with what was being done ("read FILE").
-    pub(crate) fn io(doing: impl fmt::Display, source: &std::io::Error) -> Self {
-        Self::new(ErrorKind::Io, format!("could not {doing}: {source}"))
+    pub(crate) fn io(doing: impl fmt::Display, source: &io::Error) -> Self {
+        // It can't be cloned. What matters of it is its code; of one without a code, its kind and its text.
+        let copy = match source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(source.kind(), Told::of(source)),
+        };
+        Self::new(ErrorKind::Io, format!("could not {doing}: {source}")).caused_by(copy)
+    }
+
+    /// What `?` makes of the error of another crate.
+    #[track_caller]
+    fn foreign(kind: ErrorKind, summary: impl Into<String>) -> Self {
+        let mut error = Self::new(kind, summary);
+        error.0.foreign = true;
+        error
+    }
+
+    /// Keeps the error of another crate that it was made of.
+    #[must_use]
+    pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Whether `?` made it of another crate's error or of a text: then it is a scenario's own, whatever its kind.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.0.foreign
     }
 
     /// The error of a wait that was in vain, where something that it should have looked at is `lost`: what was
@@ -319,33 +354,129 @@ impl fmt::Display for Report {
     }
 }
 
-/// A scenario may use `?` on these errors of other crates and on plain text.
-macro_rules! from_foreign {
-    ($($foreign:ty),* $(,)?) => {$(
-        impl From<$foreign> for Error {
-            // The place of the `?`.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// The name of the kind, as serde writes it.
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// The texts of an error, and of all that caused it, where the error itself can't be kept: it can't be cloned, or
+/// must stay on its thread.
+#[derive(Debug)]
+struct Told {
+    text: String,
+    source: Option<Box<Self>>,
+}
+
+/// More causes than that are left out: the chain of an error may have no end.
+const CAUSES: usize = 32;
+
+impl Told {
+    fn of(error: &(dyn StdError + 'static)) -> Self {
+        let mut texts = Vec::new();
+        let mut next = Some(error);
+        while let Some(error) = next.filter(|_| texts.len() < CAUSES) {
+            texts.push(error.to_string());
+            next = error.source();
+        }
+        let told = texts
+            .into_iter()
+            .rev()
+            .fold(None, |source, text| Some(Self { text, source: source.map(Box::new) }));
+        told.unwrap_or_else(|| Self { text: String::new(), source: None })
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for Told {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// A scenario may use `?` on plain text and on these errors of other crates. The place is that of the `?`.
+macro_rules! from_text {
+    ($($text:ty),*) => {$(
+        impl From<$text> for Error {
             #[track_caller]
-            fn from(error: $foreign) -> Self {
-                Self::new(ErrorKind::Other, error.to_string())
+            fn from(text: $text) -> Self {
+                Self::foreign(ErrorKind::Other, text)
             }
         }
     )*};
 }
 
+macro_rules! from_foreign {
+    ($($foreign:ty => $kind:expr),* $(,)?) => {$(
+        impl From<$foreign> for Error {
+            #[track_caller]
+            fn from(error: $foreign) -> Self {
+                let kind: fn(&$foreign) -> ErrorKind = $kind;
+                Self::foreign(kind(&error), error.to_string()).caused_by(error)
+            }
+        }
+    )*};
+}
+
+from_text!(&str, String);
+
 from_foreign!(
-    &str,
-    String,
-    std::io::Error,
-    std::fmt::Error,
-    std::num::ParseIntError,
-    std::num::ParseFloatError,
-    std::str::Utf8Error,
-    std::string::FromUtf8Error,
-    regex::Error,
-    serde_json::Error,
-    Box<dyn std::error::Error>,
-    Box<dyn std::error::Error + Send + Sync>,
+    io::Error => |_| ErrorKind::Io,
+    serde_json::Error => |error| if error.is_io() { ErrorKind::Io } else { ErrorKind::Other },
+    fmt::Error => |_| ErrorKind::Other,
+    std::num::ParseIntError => |_| ErrorKind::Other,
+    std::num::ParseFloatError => |_| ErrorKind::Other,
+    std::str::Utf8Error => |_| ErrorKind::Other,
+    std::string::FromUtf8Error => |_| ErrorKind::Other,
+    regex::Error => |_| ErrorKind::Other,
 );
+
+/// What is in the box decides: an error of this library stays as it is.
+impl From<Box<dyn StdError + Send + Sync>> for Error {
+    #[track_caller]
+    fn from(error: Box<dyn StdError + Send + Sync>) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(own) => return *own,
+            Err(other) => other,
+        };
+        match error.downcast::<io::Error>() {
+            Ok(known) => (*known).into(),
+            Err(other) => Self::foreign(ErrorKind::Other, other.to_string()).caused_by(other),
+        }
+    }
+}
+
+impl From<Box<dyn StdError>> for Error {
+    #[track_caller]
+    fn from(error: Box<dyn StdError>) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(own) => return *own,
+            Err(other) => other,
+        };
+        match error.downcast::<io::Error>() {
+            Ok(known) => (*known).into(),
+            Err(other) => Self::foreign(ErrorKind::Other, other.to_string()).caused_by(Told::of(&*other)),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -391,5 +522,85 @@ mod tests {
         assert_eq!(error.shown_summary(), shown);
         let whole = format!("{shown}\n  its output:\n    | **** ****\n  next: do without ****");
         assert_eq!(error.to_string(), whole);
+    }
+
+    /// An error of a scenario's own, with a cause.
+    #[derive(Debug)]
+    struct Own(std::io::Error);
+
+    impl fmt::Display for Own {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the farm is closed")
+        }
+    }
+
+    impl std::error::Error for Own {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    fn missing() -> std::io::Error {
+        std::io::Error::from_raw_os_error(2)
+    }
+
+    /// The texts of what caused `error`, the nearest first.
+    fn causes(error: &dyn std::error::Error) -> Vec<String> {
+        let mut texts = Vec::new();
+        let mut next = error.source();
+        while let Some(error) = next {
+            texts.push(error.to_string());
+            next = error.source();
+        }
+        texts
+    }
+
+    #[test]
+    fn an_input_or_output_error_of_another_crate_is_io_and_stays_the_cause() {
+        let by_question_mark = || -> Result { Err(missing())? };
+        let boxed = || -> Result { Err(Box::<dyn std::error::Error>::from(missing()))? };
+        let sent = || -> Result { Err(Box::<dyn std::error::Error + Send + Sync>::from(missing()))? };
+        for error in [by_question_mark(), boxed(), sent()].map(Result::unwrap_err) {
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert_eq!(error.to_string(), missing().to_string());
+            let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+            assert_eq!(source.and_then(std::io::Error::raw_os_error), Some(2));
+        }
+        let json = serde_json::from_reader::<_, u32>(std::fs::File::open("/").unwrap()).unwrap_err();
+        assert_eq!(Error::from(json).kind(), ErrorKind::Io);
+        let json = serde_json::from_str::<u32>("{").unwrap_err();
+        assert_eq!(Error::from(json).kind(), ErrorKind::Other);
+    }
+
+    #[test]
+    fn what_caused_an_error_of_another_crate_can_be_asked_for() {
+        let chain = ["the farm is closed".to_owned(), missing().to_string()];
+        let sent = Box::<dyn std::error::Error + Send + Sync>::from(Own(missing()));
+        for error in [Error::from(sent), Error::from(Box::<dyn std::error::Error>::from(Own(missing())))] {
+            assert_eq!((error.kind(), error.to_string()), (ErrorKind::Other, chain[0].clone()));
+            assert_eq!(causes(&error), chain);
+            assert_eq!(causes(&error.clone().section("a title", "a text")), chain);
+        }
+        assert_eq!(causes(&Error::from("x".parse::<u8>().unwrap_err())), ["invalid digit found in string"]);
+        assert!(causes(&Error::from("a text")).is_empty());
+    }
+
+    #[test]
+    fn the_cause_of_an_error_of_the_host_can_be_asked_for() {
+        let error = Error::io("read a", &missing());
+        assert_eq!(error.to_string(), format!("could not read a: {}", missing()));
+        let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+        assert_eq!(source.and_then(std::io::Error::raw_os_error), Some(2));
+        let error = Error::io("read a", &std::io::Error::other(Own(missing())));
+        assert_eq!(causes(&error)[0], "the farm is closed");
+    }
+
+    #[test]
+    fn an_error_of_this_library_in_a_box_stays_as_it_is() {
+        let boxed = Box::<dyn std::error::Error>::from(report());
+        let sent = Box::<dyn std::error::Error + Send + Sync>::from(report());
+        for error in [Error::from(boxed), Error::from(sent)] {
+            assert_eq!((error.kind(), error.to_string()), (ErrorKind::Timeout, report().to_string()));
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::secrets;
+use crate::{ErrorKind, secrets};
 
 /// Something that happened in a run. Only reporters turn events into text.
 ///
@@ -255,13 +255,46 @@ pub struct Failure {
     /// In one line: what was expected, and what came.
     pub summary: String,
     /// The kind of the error: `Timeout`, `CommandFailed`, …
-    pub kind: String,
+    pub kind: FailureKind,
     /// All that is known, as it is printed.
     pub report: String,
     /// The file with the line that failed.
     pub file: PathBuf,
     /// That line; the scenario's own where nothing better is known.
     pub line: u32,
+}
+
+/// The kind of the error of a [`Failure`]. Another version of this library may have kinds that this one does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FailureKind {
+    /// One that this version knows.
+    Known(ErrorKind),
+    /// The name of any other.
+    Unknown(String),
+}
+
+impl FailureKind {
+    /// The kind of an error that is made of it.
+    pub(crate) fn known(&self) -> ErrorKind {
+        match self {
+            Self::Known(kind) => *kind,
+            Self::Unknown(_) => ErrorKind::Other,
+        }
+    }
+}
+
+impl From<ErrorKind> for FailureKind {
+    fn from(kind: ErrorKind) -> Self {
+        Self::Known(kind)
+    }
+}
+
+/// Its name in the record.
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// What a file in the record of a run is.

@@ -151,7 +151,7 @@ mod tests {
     fn failed(report: &str) -> Scenario {
         let failure = Failure {
             summary: "no".into(),
-            kind: "Other".into(),
+            kind: crate::ErrorKind::Other.into(),
             report: report.into(),
             file: "/repo/tests/a,b.rs".into(),
             line: 7,

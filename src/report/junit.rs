@@ -158,9 +158,9 @@ fn status(xml: &mut Xml, scenario: &Scenario) -> io::Result<()> {
         }
         Outcome::Failed => {
             let failure = scenario.failure();
-            let attributes = failure
-                .into_iter()
-                .flat_map(|failure| [("message", lines(&failure.summary)), ("type", line(&failure.kind))]);
+            let attributes = failure.into_iter().flat_map(|failure| {
+                [("message", lines(&failure.summary)), ("type", line(&failure.kind.to_string()))]
+            });
             leaf(xml, "failure", attributes, failure.map(|failure| lines(&failure.report)).as_deref())?;
             "rerunFailure"
         }
@@ -176,7 +176,7 @@ fn status(xml: &mut Xml, scenario: &Scenario) -> io::Result<()> {
         let attributes = [
             ("time", seconds(attempt.took.unwrap_or_default())),
             ("message", lines(&failure.summary)),
-            ("type", line(&failure.kind)),
+            ("type", line(&failure.kind.to_string())),
         ];
         leaf(xml, before, attributes, Some(&lines(&failure.report)))?;
     }

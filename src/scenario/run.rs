@@ -99,7 +99,7 @@ pub(super) fn run(
     let retried = number < most && matches!(failure.exit, Exit::Failed | Exit::Boot) && !suite.is_over();
     let told = crate::Failure {
         summary: failure.summary(),
-        kind: format!("{:?}", failure.error.kind()),
+        kind: failure.error.kind().into(),
         report: report.clone(),
         file,
         line,
@@ -341,8 +341,8 @@ impl ScenarioThread {
             );
         }
         // The library's own errors show the console where it says something.
-        let says_nothing =
-            matches!(error.kind(), ErrorKind::Other | ErrorKind::Timeout | ErrorKind::ChannelLost);
+        let says_nothing = error.is_foreign()
+            || matches!(error.kind(), ErrorKind::Other | ErrorKind::Timeout | ErrorKind::ChannelLost);
         if says_nothing && error.sections().count() == 0 {
             for machine in lock(&self.machines).iter() {
                 let title = format!("last lines of {}'s console", machine.name());

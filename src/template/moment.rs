@@ -312,10 +312,11 @@ async fn template(asked: &Asked<'_>, moment: &Moment) -> Result<Made, NoClone> {
     store.get(&key, events, make).await
 }
 
-/// Whether an error says something of the machine itself: booting it again would end in the same.
+/// Whether an error says something of the machine itself, or is a checkpoint's own: booting again would end in the same.
 fn is_the_machines(error: &Error) -> bool {
-    !matches!(error.kind(), ErrorKind::Io | ErrorKind::Qmp | ErrorKind::QemuGone | ErrorKind::Host)
-        && !accelerator::lacks_room(error)
+    let of_the_host =
+        matches!(error.kind(), ErrorKind::Io | ErrorKind::Qmp | ErrorKind::QemuGone | ErrorKind::Host);
+    (!of_the_host || error.is_foreign()) && !accelerator::lacks_room(error)
 }
 
 /// What kept a template from being made or used.

@@ -172,7 +172,7 @@ impl Record {
     pub fn failed(&mut self, time: f64, scenario: &str, took: f64, report: &str, retried: bool) -> &mut Self {
         let failure = Failure {
             summary: report.lines().next().unwrap_or_default().to_owned(),
-            kind: "Timeout".into(),
+            kind: nixvm_test::ErrorKind::Timeout.into(),
             report: report.into(),
             file: self.path().join("failing.rs"),
             line: 9,

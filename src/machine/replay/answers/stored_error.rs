@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+use crate::event::FailureKind;
 use crate::text;
-use crate::{Error, ErrorKind};
 
 /// All of an [`Error`] but where it was made and which transcripts it names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct StoredError {
-    kind: ErrorKind,
+    kind: FailureKind,
     summary: String,
     sections: Vec<(String, String)>,
     /// Seconds, and of how many.
@@ -23,7 +24,7 @@ impl From<&Error> for StoredError {
     fn from(error: &Error) -> Self {
         let (cause, next) = error.advice();
         Self {
-            kind: error.kind(),
+            kind: error.kind().into(),
             summary: error.summary().to_owned(),
             sections: error.sections().map(|(title, body)| (title.to_owned(), body.to_owned())).collect(),
             took: error.time().map(|(took, limit)| (took.as_secs_f64(), limit.as_secs_f64())),
@@ -36,7 +37,7 @@ impl From<&Error> for StoredError {
 impl From<StoredError> for Error {
     fn from(stored: StoredError) -> Self {
         // Whoever wrote it may have written anything: what drives a terminal, and times that there are not.
-        let mut error = Self::new(stored.kind, text::lines(&stored.summary));
+        let mut error = Self::new(stored.kind.known(), text::lines(&stored.summary));
         for (title, body) in &stored.sections {
             error = error.section(text::line(title), text::lines(body));
         }
@@ -57,6 +58,7 @@ impl From<StoredError> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn an_error_says_the_same_after_it_was_written_and_read() {
@@ -71,6 +73,9 @@ mod tests {
         let hostile = written.replace("look at", "\\u001b[2J look at").replace("a port", "\\u202ea port");
         let hostile = Error::from(serde_json::from_str::<StoredError>(&hostile).unwrap()).to_string();
         assert!(hostile.contains("next:  look at") && !hostile.contains(['\x1b', '\u{202e}']), "{hostile:?}");
+        let newer = written.replace("UnitFailed", "UnitLost");
+        let newer = Error::from(serde_json::from_str::<StoredError>(&newer).unwrap());
+        assert_eq!((newer.kind(), newer.to_string()), (ErrorKind::Other, error.to_string()));
         let odd = written.replace("1.5", "-1e300");
         assert!(
             Error::from(serde_json::from_str::<StoredError>(&odd).unwrap())
