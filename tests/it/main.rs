@@ -32,6 +32,7 @@ mod qemu_launch;
 mod real_vm;
 mod report;
 mod run_script;
+mod schema;
 mod small_disk;
 mod supervision;
 mod template_trouble;

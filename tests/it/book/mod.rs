@@ -3,8 +3,10 @@
 //! The pages of the reference that are made from the code are written by `./just book-write`.
 
 mod blocks;
+mod events;
 mod links;
 mod pages;
+mod public;
 mod reference;
 mod shell;
 mod source;

@@ -12,12 +12,12 @@ use crate::book::pages::{files, is_made_from_the_code, root};
 use crate::book::source::{Item, items, plain};
 
 /// How such a page begins.
-fn head(title: &str, from: &str) -> String {
+pub fn head(title: &str, from: &str) -> String {
     format!("<!-- Made from the code ({from}) by: ./just book-write -->\n# {title}\n\n")
 }
 
 /// The items of rooms of the library, by file and place.
-fn room(folders: &[&str]) -> Vec<Item> {
+pub fn room(folders: &[&str]) -> Vec<Item> {
     let mut sources: Vec<PathBuf> = Vec::new();
     for folder in folders {
         let path = root().join(folder);
@@ -32,7 +32,11 @@ fn room(folders: &[&str]) -> Vec<Item> {
 fn shown_by(module: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(root().join(module)).unwrap();
     let mut names = BTreeSet::new();
-    for uses in text.split("\npub use ").skip(1) {
+    let parts: Vec<&str> = text.split("\npub use ").collect();
+    for (before, uses) in parts.iter().zip(parts.iter().skip(1)) {
+        if before.ends_with("#[doc(hidden)]") {
+            continue;
+        }
         let uses = uses.split(';').next().unwrap_or_default();
         let list = uses.rsplit_once("::").map_or(uses, |(_, list)| list);
         names.extend(list.trim_matches(['{', '}']).split(',').map(|name| name.trim().to_owned()));
@@ -96,7 +100,7 @@ const USERS: [&str; 6] = ["Session", "User", "Invocation", "Output", "Stream", "
 
 #[test]
 fn every_method_of_a_machine_and_its_users_is_in_the_book() {
-    let all = room(&["src/machine"]);
+    let all = room(&["src/machine", "src/qemu/qmp.rs"]);
     let mut rest = shown_by("src/machine/mod.rs");
     USERS.iter().for_each(|name| assert!(rest.remove(*name), "{name}"));
     let users: Vec<String> = USERS.iter().map(|name| (*name).to_owned()).collect();
@@ -159,9 +163,9 @@ fn every_error_is_in_the_book() {
     is_made_from_the_code("reference/errors.md", &made);
 }
 
-/// The documentation of what `src/lib.rs` hands on.
-fn of_the_root(item: &str) -> String {
-    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+/// The documentation of a macro.
+fn of_a_macro(file: &str, item: &str) -> String {
+    let text = fs::read_to_string(root().join(file)).unwrap();
     let at = text.find(item).unwrap();
     let above: Vec<&str> = text[..at]
         .lines()
@@ -178,15 +182,16 @@ fn of_the_root(item: &str) -> String {
 fn the_attributes_and_what_a_scenario_may_allow_are_in_the_book() {
     let mut made = head(
         "Attributes: scenario, checkpoint, scenarios, main",
-        "src/lib.rs, src/machine/checks/console_checks/mod.rs",
+        "macros/src/lib.rs, src/lib.rs, src/machine/checks/console_checks/mod.rs",
     );
-    for (name, item) in [
-        ("#\\[scenario\\]", "pub use nixvm_test_macros::scenario;"),
-        ("#\\[checkpoint\\]", "pub use nixvm_test_macros::checkpoint;"),
-        ("nixvm_test::scenarios!(\"FOLDER\")", "pub use nixvm_test_macros::scenarios;"),
-        ("nixvm_test::main!()", "macro_rules! main {"),
+    let macros = "macros/src/lib.rs";
+    for (name, file, item) in [
+        ("#\\[scenario\\]", macros, "pub fn scenario("),
+        ("#\\[checkpoint\\]", macros, "pub fn checkpoint("),
+        ("nixvm_test::scenarios!(\"FOLDER\")", macros, "pub fn scenarios("),
+        ("nixvm_test::main!()", "src/lib.rs", "macro_rules! main {"),
     ] {
-        made.push_str(&format!("## {name}\n\n{}\n", of_the_root(item)));
+        made.push_str(&format!("## {name}\n\n{}\n", of_a_macro(file, item)));
     }
     made.push_str("## What a scenario may allow\n\nThe names for `allow(\"…\")`:\n\n| name | what it means |\n|---|---|\n");
     for check in console_checks() {
@@ -204,97 +209,6 @@ fn the_attributes_and_what_a_scenario_may_allow_are_in_the_book() {
         );
     }
     is_made_from_the_code("reference/attributes.md", &made);
-}
-
-#[test]
-fn every_event_is_in_the_book() {
-    let text = fs::read_to_string(root().join("src/record/mod.rs")).unwrap();
-    let about: String = text
-        .lines()
-        .take_while(|line| line.starts_with("//!"))
-        .map(|line| format!("{}\n", line.trim_start_matches("//!").strip_prefix(' ').unwrap_or_default()))
-        .collect();
-    let mut made = head("The record of a run, and its events", "src/record/mod.rs, src/event.rs");
-    made.push_str(
-        &plain(&about.replace("# events.jsonl", "# `events.jsonl`"))
-            .replace("**`events.jsonl`**", "## events.jsonl\n"),
-    );
-    made.push_str("\n## Events\n");
-    let events = fs::read_to_string(root().join("src/event.rs")).unwrap();
-    let mut count = 0;
-    for (kind, begin) in [
-        ("event", "pub enum Event {\n"),
-        ("object", "pub struct StepOutput {\n"),
-        ("object", "pub struct Failure {\n"),
-    ] {
-        let body = events.split(begin).nth(1).unwrap().split("\n}").next().unwrap();
-        if kind == "object" {
-            let name = begin.split(' ').nth(2).unwrap();
-            made.push_str(&format!("\n### {name}\n\n"));
-        }
-        let mut about = String::new();
-        let (mut optional, mut table) = (false, false);
-        for line in body.lines().map(str::trim) {
-            if let Some(said) = line.strip_prefix("///") {
-                about.push_str(said.replace("Event::", "").as_str());
-            } else if line.starts_with("#[") {
-                optional |= line.contains("skip_serializing_if");
-            } else if kind == "event" && line.ends_with('{') {
-                count += 1;
-                made.push_str(&format!(
-                    "\n### {}\n\n{}\n\n",
-                    snake(line.trim_end_matches(" {")),
-                    plain(&about).trim()
-                ));
-                (about, table) = (String::new(), false);
-            } else if let Some((field, its_type)) = line.trim_start_matches("pub ").split_once(": ") {
-                if !table {
-                    made.push_str("| key | value | |\n|---|---|---|\n");
-                    table = true;
-                }
-                let its_type = json(its_type.trim_end_matches(','));
-                let may = if optional { "; not always there" } else { "" };
-                made.push_str(&format!(
-                    "| `{field}` | {its_type}{may} | {} |\n",
-                    plain(&about).trim().replace('|', "\\|")
-                ));
-                (about, optional) = (String::new(), false);
-            }
-        }
-    }
-    made.push_str("\n### Kinds of files\n\n| kind | |\n|---|---|\n");
-    for item in room(&["src/event.rs"]).iter().filter(|item| item.of == "FileKind" && item.name != "FileKind")
-    {
-        made.push_str(&format!("| `{}` | {} |\n", snake(&item.name), item.about.trim().replace('\n', " ")));
-    }
-    assert!(count > 12, "{count} events");
-    is_made_from_the_code("reference/record.md", &made);
-}
-
-/// A field's type as it stands in JSON.
-fn json(rust: &str) -> String {
-    let bare = rust.strip_prefix("Option<").map_or(rust, |rest| rest.trim_end_matches('>'));
-    match bare {
-        "String" | "PathBuf" => "text".to_owned(),
-        "Duration" | "Option<Duration>" => "seconds".to_owned(),
-        "bool" => "true or false".to_owned(),
-        "Vec<String" | "Vec<String>" => "list of texts".to_owned(),
-        "StepOutput" | "Failure" => format!("[{bare}](#{})", bare.to_lowercase()),
-        "FileKind" => "[a kind of file](#kinds-of-files)".to_owned(),
-        number if number.starts_with(['u', 'i', 'f']) => "number".to_owned(),
-        other => format!("`{other}`"),
-    }
-}
-
-fn snake(name: &str) -> String {
-    let mut snake = String::new();
-    for letter in name.chars() {
-        if letter.is_uppercase() && !snake.is_empty() {
-            snake.push('_');
-        }
-        snake.extend(letter.to_lowercase());
-    }
-    snake
 }
 
 /// What the program says of itself.

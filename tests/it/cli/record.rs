@@ -5,6 +5,7 @@ use nixvm_test::internals::record::History;
 use nixvm_test::internals::record::history::Outcome;
 
 use crate::folder::{Folder, Ran};
+use crate::schema::Schema;
 use crate::small_disk;
 
 #[test]
@@ -36,6 +37,7 @@ fn several_files_share_a_record_with_films_logs_and_reports() {
     let runs: Vec<_> = std::fs::read_dir(folder.runs()).unwrap().collect();
     assert_eq!(runs.len(), 1, "one record of both files: {runs:?}");
     let record = runs[0].as_ref().unwrap().path();
+    Schema::read().describes(&record);
     let history = History::read(&record).unwrap();
     let outcomes: Vec<_> = history.scenarios.iter().map(|one| one.outcome()).collect();
     assert_eq!(outcomes, [Outcome::Passed, Outcome::Failed]);
