@@ -5,7 +5,7 @@ use quote::{format_ident, quote};
 use syn::{Error, FnArg, ItemFn, Result, Type};
 
 use crate::arguments::Arguments;
-use crate::expand::moment;
+use crate::expand::{denied, moment};
 
 const EXPECTED: &str = "a checkpoint is `async fn name(machine: &mut Machine) -> Result`";
 
@@ -19,7 +19,10 @@ pub fn checkpoint(arguments: TokenStream, item: TokenStream) -> TokenStream {
         }
     };
     match named(arguments, &function) {
-        Ok(named) => quote!(#function #named),
+        Ok(named) => {
+            let denied = denied();
+            quote!(#denied #function #named)
+        }
         Err(error) => {
             let error = error.to_compile_error();
             quote!(#error #[allow(dead_code)] #function)

@@ -26,13 +26,20 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     match registration(arguments, &function) {
         Ok(registration) => {
             places::say(&mut function);
-            quote!(#function #registration)
+            let denied = denied();
+            quote!(#denied #function #registration)
         }
         Err(error) => {
             let error = error.to_compile_error();
             quote!(#error #[allow(dead_code)] #function)
         }
     }
+}
+
+/// A command that is not awaited never runs, and a result that nobody looks at hides a failure: neither compiles. An
+/// attribute of the function's own comes later and holds.
+pub fn denied() -> TokenStream {
+    quote!(#[deny(unused_must_use)])
 }
 
 fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream> {

@@ -9,6 +9,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 use syn::{Error, LitStr, Result};
 
+use crate::expand::denied;
 use crate::look::Look;
 use crate::walk;
 
@@ -140,7 +141,8 @@ impl Tree {
             // A folder of the same name has the name itself.
             let name = if self.folders.contains_key(name) { format!("{name}_rs") } else { name.clone() };
             let name = Ident::new(&name, Span::call_site());
-            quote!(#[path = #path] mod #name;)
+            let denied = denied();
+            quote!(#denied #[path = #path] mod #name;)
         });
         let folders = self.folders.iter().map(|(name, tree)| {
             let (name, inside) = (Ident::new(name, Span::call_site()), tree.declared());
@@ -221,7 +223,7 @@ mod tests {
         for module in [
             "# [path = \"../scenarios/login.rs\"] mod login ;",
             "# [path = \"../scenarios/without-main.rs\"] mod without_main ;",
-            "# [path = \".\"] mod web { # [path = \"../scenarios/web/2 pages.rs\"] mod of_2_pages ;",
+            "mod web { # [deny (unused_must_use)] # [path = \"../scenarios/web/2 pages.rs\"] mod of_2_pages ;",
             "# [path = \"../scenarios/web/type.rs\"] mod type_ ;",
             "include_bytes ! (\"../scenarios/helper.rs\")",
             "include_bytes ! (\"../scenarios/steps.rs\")",

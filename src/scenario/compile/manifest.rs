@@ -89,6 +89,10 @@ fn manifest(
 
         // It is nobody's member, wherever the cache folder lies.
         [workspace]
+
+        // A warning is shown once, and the binary then runs again and again: what would hide a failure is an error.
+        [lints.rust]
+        unused_must_use = "deny"
     };
     manifest.insert("profile".into(), profile(needs.is_some())?.into());
     if let Some(about) = manifest.get_mut("package").and_then(toml::Value::as_table_mut) {
