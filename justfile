@@ -129,9 +129,11 @@ lint: components
     clippy-driver --edition 2024 --crate-name helper --emit=metadata --out-dir target -Cpanic=abort -Dwarnings \
         -Wclippy::unwrap_used -Wclippy::expect_used -Wclippy::undocumented_unsafe_blocks {{ guest_helper }}
 
-# Builds the documentation and denies its warnings.
+# Builds the documentation and denies its warnings; compares the public items with docs/public-items.txt.
 docs:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --all-features --no-deps --document-private-items
+    RUSTDOCFLAGS=-Dwarnings cargo doc --all-features --no-deps --lib
+    .ci/public-items
 
 # Builds the book: target/book/index.html. Its links and examples are tested by `./just test-rust book`.
 book: book-tools

@@ -1,9 +1,84 @@
-//! nixvm-test verifies a NixOS configuration by booting it: it builds the VM, boots it headless,
-//! sits at its serial console as a person would, logs in, runs commands, asserts on what comes
-//! back and powers off. Nothing is installed in the VM.
+//! nixvm-test tests a NixOS configuration by booting it. It builds the VM, sits at its serial console as a person would,
+//! logs in, runs commands, checks what comes back and powers off. Scenarios are Rust. Nothing is installed in the VM: no
+//! agent, no test module, no SSH key.
+//!
+//! # A first scenario
+//!
+//! A scenario is an `async fn` with the attribute [`#[scenario]`](macro@scenario). Each parameter is a machine of that name,
+//! at its login prompt.
+//!
+//! ```no_run
+//! use nixvm_test::prelude::*;
+//!
+//! /// alice can log in, and her packages are on her path.
+//! #[scenario] // boots configuration.nix beside or above this file
+//! async fn login(machine: Machine) -> Result {
+//!     let alice = machine.login("alice", "test").await?;
+//!     let cow = alice.succeed("cowsay hello").await?;
+//!     assert!(cow.text().contains("< hello >"));
+//!     machine.power_off().await
+//! }
+//!
+//! nixvm_test::main!();
+//! ```
+//!
+//! `nixvm-test login.rs` compiles the file and runs it. `nixvm-test init` makes a first configuration and a first scenario,
+//! and `nixvm-test doctor` says what the host lacks. Under `cargo test` and cargo-nextest, a test target with one line,
+//! [`scenarios!("../scenarios")`](scenarios!), runs every scenario of a folder.
+//!
+//! # What to do next
+//!
+//! | to … | see |
+//! |---|---|
+//! | run commands as root or as a user, wait for services, move files, cut the power | [`Machine`](machine::Machine) |
+//! | use a user's own shell on the console | [`Session`](machine::Session) |
+//! | answer a program that asks questions | [`Console`](console::Console) |
+//! | test several machines, set a time limit, allow a failed unit | [`#[scenario]`](macro@scenario) |
+//! | begin at a saved moment | [`#[checkpoint]`](macro@checkpoint) |
+//! | decide by how a call failed | [`ErrorKind`] |
+//!
+//! Once somebody is logged in who may become root, commands do not need the console any more:
+//!
+//! ```no_run
+//! use nixvm_test::prelude::*;
+//!
+//! #[scenario(from = logged_in("alice", "test"))]
+//! async fn web(machine: Machine) -> Result {
+//!     machine.wait_for_unit("nginx").await?;
+//!     machine.succeed("curl --fail http://localhost").await?;
+//!     machine.as_user("alice").fail("cat /etc/shadow").await.map(drop)
+//! }
+//!
+//! nixvm_test::main!();
+//! ```
+//!
+//! Every call that can fail returns a [`Result`]. A scenario hands errors on with `?`, also those of other crates, and its
+//! report shows the line, what was expected, what came instead, and the console. [`Error::kind`] tells failures apart:
+//!
+//! ```no_run
+//! use nixvm_test::prelude::*;
+//!
+//! #[scenario]
+//! async fn a_wrong_password_is_refused(machine: Machine) -> Result {
+//!     let error = machine.login("alice", "wrong").await.unwrap_err();
+//!     assert_eq!(error.kind(), ErrorKind::LoginRefused);
+//!     machine.power_off().await
+//! }
+//!
+//! nixvm_test::main!();
+//! ```
+//!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | `cli` | The program `nixvm-test`. On by default; a suite under `cargo test` needs the library alone, and compiles faster with `default-features = false`. |
+//! | `expectrl` | [`Console::into_expectrl`](console::Console::into_expectrl): the console as a session of the crate `expectrl`. |
+//! | `testing` | For the tests of this package. |
 
 // A suite's library has what the program alone uses. With the program, rustc names what is used by neither.
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod above;
 mod beneath;
@@ -71,126 +146,7 @@ pub fn __program() -> std::process::ExitCode {
     cli::Cli::parse().run()
 }
 
-/// Makes a test of an `async fn`: its machines are built and booted, the function runs with them at
-/// their login prompts, and whatever becomes of it they are gone afterwards.
-///
-/// ```no_run
-/// use nixvm_test::prelude::*;
-///
-/// /// alice can log in, and her packages are on her path.
-/// #[scenario]
-/// async fn login(machine: Machine) -> Result {
-///     let alice = machine.login("alice", "test").await?;
-///     let cow = alice.succeed("cowsay hello | lolcat").await?;
-///     assert!(cow.text().contains("< hello >"));
-///     machine.power_off().await
-/// }
-///
-/// nixvm_test::main!();
-/// ```
-///
-/// Each parameter is a machine, and its name is the machine's; or it is a [`Session`](machine::Session) of the user
-/// of that name, who is logged in on a machine of their own (`async fn cow(alice: Session)`). A scenario without
-/// parameters boots nothing. It passes if it returns: nothing, or `Ok` of a `Result<(), E>` whose `E` has a `Display`
-/// or a `Debug`. It fails if it panics, returns an error or exceeds its time limit. The doc comment
-/// is its description.
-///
-/// | argument | |
-/// |---|---|
-/// | `configuration = "web.nix"` | what the machines are built from; the path starts at the folder of the scenario's file |
-/// | `server = "server.nix"` | the same for the machine of that name alone |
-/// | `from = booted` | where the machines begin: `booted`, at the login prompt (when not given); `logged_in("alice", "test")`; the name of a [`checkpoint`](macro@checkpoint); `cold`, booted for this scenario alone. Every scenario has machines of its own, clones of one that was booted once |
-/// | `timeout = "5m"` | the time limit on a fast host (`30s`, `1m30s`, `1h`), multiplied by the measured [`Speed`]; 5 minutes when not given. It counts from when the machines are up |
-/// | `memory = "2G"`, `cores = 2` | what each of the machines has, instead of what the configuration says |
-/// | `retries = 2` | how often it is tried again when it failed; a scenario that passes then is named flaky |
-/// | `budget(boot = "20s", userspace = "12s")` | how long the boot of each machine may take, from the kernel's first moment until everything is up, and what systemd may take of it; a scenario that passed fails when it took longer. In calibrated time: that of a host on which the kernel takes one second, so that a slow host changes nothing. It holds under KVM alone, and with `accelerator = "tcg"` under TCG alone; under the other one it is not judged, and a note says so. Somebody has to be logged in at the end, or when the machine is powered off, who can become root |
-/// | `allow("segfault")` | what would fail a scenario that passed: a kernel oops, a segfault, an OOM kill, a failed unit, …, as a console shows them or, while the control channel is open, the kernel's log and systemd. Each can be allowed by its name, see [`machine::console_checks`] |
-/// | `ignore`, `ignore = "why"` | left out unless asked for (`--ignored`, `--include-ignored`) |
-///
-/// Several machines, each of its own configuration:
-///
-/// ```no_run
-/// # use nixvm_test::prelude::*;
-/// #[scenario(server = "server.nix", client = "client.nix", timeout = "2m")]
-/// async fn ping(server: Machine, client: Machine) -> Result {
-///     client.login("alice", "test").await?.succeed("true").await?;
-///     server.power_off().await
-/// }
-/// ```
-///
-/// Without an argument a machine is built from what was given for the whole run (`--configuration`,
-/// `--flake`, `--vm`), else from `configuration.nix` beside the scenario's file or in the nearest
-/// folder above it, up to the root of the repository.
-///
-/// The crate needs no dependency but this one. It may deny unsafe code, but not forbid it: registering
-/// before `main` is what the [`ctor`] crate does, and the linker's word for it is unsafe.
-///
-/// [`ctor`]: https://docs.rs/ctor
-///
-/// A mistake is an error of the compiler, at its place:
-///
-/// ```compile_fail
-/// # use nixvm_test::prelude::*;
-/// #[scenario(timeout = "5 minutes or so")]
-/// async fn login(machine: Machine) {}
-/// ```
-pub use nixvm_test_macros::scenario;
-
-/// Makes of an `async fn` a moment at which scenarios can begin: it runs once for each configuration, what it made of
-/// the machine is saved, and each scenario that begins there gets a clone of its own.
-///
-/// ```no_run
-/// use nixvm_test::prelude::*;
-///
-/// /// The database has something in it.
-/// #[checkpoint(from = logged_in("alice", "test"))]
-/// async fn seeded(machine: &mut Machine) -> Result {
-///     machine.wait_for_unit("postgresql").await?;
-///     machine.as_user("alice").succeed("psql -c 'CREATE TABLE notes (text text)'").await.map(drop)
-/// }
-///
-/// #[scenario(from = seeded)]
-/// async fn notes_can_be_added(machine: Machine) -> Result {
-///     machine.as_user("alice").succeed("psql -c \"INSERT INTO notes VALUES ('x')\"").await.map(drop)
-/// }
-///
-/// nixvm_test::main!();
-/// ```
-///
-/// A checkpoint may begin at another one (`from = …`); without it, it begins at the login prompt. It is made anew
-/// when the program that it is part of is compiled anew, or anything else changes that could change the
-/// state. Somebody may be logged in on the console in the end; commands that run in the background go on in the
-/// clones.
-///
-/// ```compile_fail
-/// # use nixvm_test::prelude::*;
-/// #[checkpoint]
-/// async fn seeded(machine: Machine) -> Result { Ok(()) } // takes a `&mut Machine`
-/// ```
-pub use nixvm_test_macros::checkpoint;
-
-/// Makes the file a suite of every scenario in a folder, and in the folders below it.
-///
-/// ```toml
-/// [[test]]
-/// name = "scenarios"
-/// harness = false
-/// ```
-///
-/// ```text
-/// // tests/scenarios.rs
-/// nixvm_test::scenarios!("../scenarios");
-/// ```
-///
-/// The path starts at the folder of the file, as that of `#[path]` does. Each file with scenarios becomes a module of its
-/// name (`scenarios/web/login.rs`: `web::login`); with a [`main!`] of its own it still runs by itself. A file that such a
-/// file has as a module (`mod steps;`) is no module of the suite beside that. Hidden files and folders, links to folders,
-/// `target` and folders with a `Cargo.toml` are left out.
-///
-/// A file that comes later is not in the suite until that is compiled again, and cargo does not see it coming. So the suite
-/// compares its files with the folder when it runs, also for `--list`, and fails with the name of a file that is missing.
-/// Where the sources are not, as in an archive of cargo-nextest on another host, nothing is compared.
-pub use nixvm_test_macros::scenarios;
+pub use nixvm_test_macros::{checkpoint, scenario, scenarios};
 
 #[doc(hidden)]
 pub use scenario::expansion as __private;

@@ -119,6 +119,7 @@ impl Console {
     /// # Errors
     /// [`ErrorKind::Io`] when the transcript can't be made, [`ErrorKind::Usage`] outside of a tokio
     /// runtime.
+    #[doc(hidden)]
     pub fn attach(
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         options: ConsoleOptions,
@@ -147,6 +148,7 @@ impl Console {
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the transcript or the thread can't be made or `connect` fails.
+    #[doc(hidden)]
     pub fn attach_on_a_thread<S: AsyncRead + AsyncWrite + Send + 'static>(
         connect: impl FnOnce() -> std::io::Result<S>,
         options: ConsoleOptions,

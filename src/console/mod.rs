@@ -2,10 +2,10 @@
 //! sent.
 //!
 //! ```no_run
-//! use nixvm_test::console::{Console, ConsoleOptions, Pattern};
+//! use nixvm_test::console::Pattern;
 //! use std::time::Duration;
-//! # async fn example(line: tokio::net::UnixStream) -> nixvm_test::Result {
-//! let console = Console::attach(line, ConsoleOptions::default())?;
+//! # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+//! let console = machine.console();
 //! console.expect("login: ", Duration::from_secs(60)).await?;
 //! console.send_line("alice").await?;
 //! let uid = Pattern::regex(r"uid=(\d+)\D")?;
@@ -35,7 +35,7 @@
 //! the order in which they were begun. While nothing comes, nothing runs.
 //!
 //! # Limits
-//! A match, with what lies between its ends, must fit into what is kept ([`ConsoleOptions::window`]);
+//! A match, with what lies between its ends, must fit into what is kept (1 MiB of text, and of raw bytes);
 //! [`Match::before`] is cut to that, too, and says so. A regular expression with a Unicode `\b` or `\B` falls
 //! back to looking at the whole window for each chunk once a character comes that is not ASCII:
 //! `(?-u:\b)` avoids that.
@@ -79,6 +79,7 @@ mod tests;
 pub(crate) use arrivals::Arrivals;
 pub use found::Match;
 pub use line::{Console, Mark, Since};
+#[doc(hidden)]
 pub use options::{Closed, ConsoleOptions};
 pub use pattern::Pattern;
 pub(crate) use plain::shown;

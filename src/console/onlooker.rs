@@ -28,8 +28,7 @@ impl Console {
     /// scaled); `None` is since its very first byte, however long ago that was. Takes no turn and passes
     /// over nothing: waits and sessions on the same console go on as if this one were not there.
     ///
-    /// What is older than the console keeps ([`ConsoleOptions::window`](super::ConsoleOptions::window)) is
-    /// looked up in the transcript, where secrets are masked.
+    /// What is older than the console keeps is looked up in the transcript, where secrets are masked.
     ///
     /// # Errors
     /// As [`Console::expect`]; [`crate::ErrorKind::Io`] when the transcript can't be read;

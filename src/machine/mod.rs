@@ -6,9 +6,7 @@
 //! variables, `cd` that lasts); powering off is `sudo poweroff`. Nothing is installed in the guest.
 //!
 //! ```no_run
-//! # async fn example(vm: nixvm_test::internals::BuiltVm) -> nixvm_test::Result {
-//! use nixvm_test::machine::{Machine, MachineOptions};
-//! let machine = Machine::boot(&vm, MachineOptions::new("server")).await?;
+//! # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
 //! let alice = machine.login("alice", "test").await?;
 //! assert_eq!(alice.succeed("whoami").await?.text(), "alice\n");
 //! machine.power_off().await
@@ -64,15 +62,18 @@ use lifecycle::boot::Plan;
 use replay::answers::Answers;
 use step::Step;
 
+pub use crate::qemu::QmpEvent;
 pub use checks::console_checks::{ConsoleCheck, Finding, check_console, console_checks};
 pub use commands::invocation::{Invocation, Stream};
 pub use commands::user::{Commands, User};
 pub use hardware::devices::{DiskSource, PluggedDisk};
 pub use lifecycle::boot_times::BootTimes;
 pub(crate) use lifecycle::boot_times::speed_of_boot;
+#[doc(hidden)]
 pub use lifecycle::kept::Kept;
+#[doc(hidden)]
 pub use lifecycle::options::MachineOptions;
-pub use lifecycle::saved::TemplateLease;
+pub(crate) use lifecycle::saved::TemplateLease;
 pub use lifecycle::snapshot::Snapshot;
 pub use lifecycle::steps::start_all;
 pub(crate) use lifecycle::trouble::Gap;
@@ -149,7 +150,7 @@ enum Line {
 
 /// # Name, console and limits
 impl Machine {
-    /// The machine's name, as in [`MachineOptions::new`].
+    /// The machine's name: that of the scenario's parameter.
     pub fn name(&self) -> &str {
         &self.shared.plan.name
     }
@@ -164,6 +165,7 @@ impl Machine {
 
     /// QEMU: its control protocol, its process id. It runs as long as this is held, unless the machine
     /// is ended by one of its methods. After [`Machine::start`] and [`Machine::restore`] it is another one.
+    #[doc(hidden)]
     pub fn qemu(&self) -> Arc<Qemu> {
         Arc::clone(&self.life().qemu)
     }

@@ -18,7 +18,7 @@ pub enum Source {
     /// `checks.` is an attribute already and is taken as it stands. Without a fragment the host is
     /// the one that this machine is named, as `nixos-rebuild` has it.
     Flake(String),
-    /// A VM that is built already: see [`BuiltVm::open`](super::BuiltVm::open).
+    /// A VM that is built already: see [`BuiltVm::open`](crate::BuiltVm::open).
     Built(PathBuf),
 }
 

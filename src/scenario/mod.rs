@@ -5,7 +5,7 @@
 //! suite that `cargo test` and cargo-nextest run. Both end in [`main!`](crate::main!).
 //!
 //! The limits, each an event or an error with a name when it is reached:
-//! a scenario's body has 5 minutes on a fast host ([`DEFAULT_TIMEOUT`]) or what its attribute says,
+//! a scenario's body has 5 minutes on a fast host (`DEFAULT_TIMEOUT`) or what its attribute says,
 //! multiplied by the measured [`Speed`](crate::Speed) of the host; building and booting have their own.
 
 mod admission;

@@ -90,6 +90,7 @@ impl Machine {
     /// when they happen, [`ErrorKind::NoLoginPrompt`] when the guest came up without a login prompt
     /// on ttyS0, [`ErrorKind::BootStalled`] when it stopped printing before, [`ErrorKind::Timeout`]
     /// when it was still printing at the limit.
+    #[doc(hidden)]
     pub async fn boot(vm: &BuiltVm, options: MachineOptions) -> Result<Self> {
         let trial = Trial::begin(vm, &options.events)?;
         Box::pin(Self::tried(vm, options, trial)).await

@@ -80,7 +80,7 @@ impl Machine {
     /// a second for each 200 MiB that the guest has used, whatever the guest is doing: nothing is waited for. **The
     /// machine is off then.**
     ///
-    /// Everything that [`Kept::resume`] needs is in the folder, but QEMU and what is in the Nix store.
+    /// Everything that is needed to go on from there is in the folder, but QEMU and what is in the Nix store.
     ///
     /// # Errors
     /// [`ErrorKind::Host`] when it can't be kept (it is off, it shares folders with the host), with why in one line;

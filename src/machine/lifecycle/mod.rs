@@ -53,7 +53,10 @@ impl Machine {
     /// and a QEMU of its own, so sessions of before are over. Nothing happens if it is running.
     ///
     /// # Errors
-    /// Those of [`Machine::boot`].
+    /// [`ErrorKind::Host`] and [`ErrorKind::Io`] when QEMU can't be started; [`ErrorKind::KernelPanic`],
+    /// [`ErrorKind::EmergencyMode`], [`ErrorKind::BootLoop`] and [`ErrorKind::QemuGone`] at once when they happen;
+    /// [`ErrorKind::NoLoginPrompt`] when the guest came up without a login prompt on ttyS0, [`ErrorKind::BootStalled`] when
+    /// it stopped printing before, [`ErrorKind::Timeout`] when it was still printing at the limit.
     pub async fn start(&self) -> Result {
         let _changing = self.shared.changing.lock().await;
         let old = self.life();
@@ -87,7 +90,7 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::CommandFailed`], with what `sudo` said, when the reboot is refused: the machine runs on and
     /// the session with it. [`ErrorKind::Timeout`] when it does not go down within the limit
-    /// ([`Machine::within`]; that of [`Machine::power_off`] when not given), those of [`Machine::boot`] when it
+    /// ([`Machine::within`]; that of [`Machine::power_off`] when not given), those of [`Machine::start`] when it
     /// does not come up, and [`ErrorKind::QemuGone`] when its QEMU ends on a reboot (`-no-reboot`).
     pub async fn reboot(&self) -> Result {
         let _changing = self.shared.changing.lock().await;

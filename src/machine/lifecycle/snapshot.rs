@@ -82,7 +82,7 @@ impl Machine {
     /// [`ErrorKind::ChannelLost`]; sessions of since are over, and [`Machine::session`] gives the one of that
     /// moment. The clock is put right, and the uptime is that of the moment.
     ///
-    /// The machine goes on in another QEMU ([`Machine::qemu`]) with the disks and devices that it had then. Its console
+    /// The machine goes on in another QEMU with the disks and devices that it had then. Its console
     /// stays the same, and the ports of this host that are forwarded now or were then are forwarded. A machine that is off is
     /// started at that moment, with a console of its own as after [`Machine::start`].
     ///
