@@ -11,6 +11,7 @@ macro_rules! pages {
 }
 
 pages! {
+    attributes "../docs/src/reference/attributes.md"
     cargo "../docs/src/how-to/cargo.md"
     commands "../docs/src/how-to/commands.md"
     debugging "../docs/src/how-to/debugging.md"

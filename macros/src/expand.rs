@@ -36,7 +36,7 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     }
 }
 
-/// A command that is not awaited never runs, and a result that nobody looks at hides a failure: neither compiles. An
+/// A command that is not awaited never runs, and a result that is not looked at hides a failure: neither compiles. An
 /// attribute of the function's own comes later and holds.
 pub fn denied() -> TokenStream {
     quote!(#[deny(unused_must_use)])

@@ -70,7 +70,7 @@ mod walk;
 ///
 /// [`ctor`]: https://docs.rs/ctor
 ///
-/// A command that is not awaited never runs, and a result that nobody looks at hides a failure. So an unused future and an
+/// A command that is not awaited never runs, and a result that is not looked at hides a failure. So an unused future and an
 /// unused `Result` are errors of the compiler; `let _ = …;` says that it is meant:
 ///
 /// ```compile_fail

@@ -1,13 +1,15 @@
 //! What a scenario's function may return, and what that says about the scenario.
 //!
-//! `Result<(), E>` is fine for any `E` that can be shown: this library's [`Error`] as it is, any other
+//! `Result<(), E>` is fine for any `E` that can be shown: this library's [`Error`] as it is, also in a box, any other
 //! by `Display` (with what caused it), and by `Debug` where there is no `Display`. Which of the
 //! two an `E` has is decided where the type is known, in the code `#[scenario]` writes, by the
 //! order in which methods are looked up: `&&Returned` first, then `&Returned`, then `Returned`.
 
 use std::any::Any;
 use std::cell::Cell;
+use std::error::Error as StdError;
 use std::fmt::{Debug, Display};
+use std::io;
 use std::pin::Pin;
 
 use crate::{Error, ErrorKind, Result};
@@ -86,13 +88,28 @@ impl ByNothing for Returned<()> {
 /// This library's error as it is, any other as text.
 fn own<E: 'static>(error: E, text: impl FnOnce(&E) -> String) -> Error {
     let mut error = Some(error);
-    if let Some(own) = (&mut error as &mut dyn Any).downcast_mut::<Option<Error>>()
-        && let Some(own) = own.take()
-    {
+    if let Some(own) = taken::<Error>(&mut error) {
         return own;
     }
     let text = error.as_ref().map(text).unwrap_or_default();
-    Error::new(ErrorKind::Other, format!("the scenario returned an error: {text}"))
+    let summary = format!("the scenario returned an error: {text}");
+    // As `?` has it where a scenario returns this library's `Result`.
+    let error: &mut dyn Any = &mut error;
+    if let Some(error) = taken::<io::Error>(error) {
+        return Error::from(error).with_summary(summary);
+    }
+    if let Some(boxed) = taken::<Box<dyn StdError>>(error) {
+        return if boxed.is::<Error>() { boxed.into() } else { Error::from(boxed).with_summary(summary) };
+    }
+    if let Some(boxed) = taken::<Box<dyn StdError + Send + Sync>>(error) {
+        return if boxed.is::<Error>() { boxed.into() } else { Error::from(boxed).with_summary(summary) };
+    }
+    Error::new(ErrorKind::Other, summary)
+}
+
+/// The `T` of an `Option<T>`.
+fn taken<T: 'static>(option: &mut dyn Any) -> Option<T> {
+    option.downcast_mut::<Option<T>>()?.take()
 }
 
 #[cfg(test)]
@@ -107,6 +124,26 @@ mod tests {
         let error = (&&Returned::new(returned)).outcome().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LoginRefused);
         assert_eq!(error.summary(), "alice was refused");
+    }
+
+    #[test]
+    fn an_error_in_a_box_is_what_the_box_holds() {
+        let refused = || Error::new(ErrorKind::LoginRefused, "alice was refused");
+        let boxed: Result<(), Box<dyn StdError>> = Err(refused().into());
+        let sent: Result<(), Box<dyn StdError + Send + Sync>> = Err(refused().into());
+        let errors = [(&&Returned::new(boxed)).outcome(), (&&Returned::new(sent)).outcome()];
+        for error in errors.map(Result::unwrap_err) {
+            assert_eq!((error.kind(), error.summary()), (ErrorKind::LoginRefused, "alice was refused"));
+        }
+        let missing = || io::Error::from_raw_os_error(2);
+        let plain: Result<(), io::Error> = Err(missing());
+        let boxed: Result<(), Box<dyn StdError>> = Err(missing().into());
+        for error in [(&&Returned::new(plain)).outcome(), (&&Returned::new(boxed)).outcome()] {
+            let error = error.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert_eq!(error.summary(), format!("the scenario returned an error: {}", missing()));
+            assert!(error.source().is_some());
+        }
     }
 
     #[test]

@@ -6,9 +6,13 @@ use std::fs;
 
 use crate::book::pages::{files, root};
 use crate::book::reference::room;
+use crate::book::source::Item;
 
 /// As many public items there may be.
 const MOST: usize = 70;
+
+/// What these are in signatures is of std and serde_json, though this library has private types of these names.
+const OTHERS: [&str; 3] = ["Into", "Lines", "Value"];
 
 /// The names of the public items.
 fn listed() -> BTreeSet<String> {
@@ -44,14 +48,20 @@ fn no_public_signature_names_a_type_that_is_not_public() {
         "src/scenario/exit.rs",
     ]);
     let mut looked_at = 0;
-    for item in all.iter().filter(|item| public.contains(&item.of)) {
+    let mut faults = Vec::new();
+    // What a struct holds in parentheses is private.
+    let is_shown = |item: &&Item| public.contains(&item.of) && !item.declaration.starts_with("pub struct");
+    for item in all.iter().filter(is_shown) {
         looked_at += 1;
         for word in item.declaration.split(|c: char| !c.is_alphanumeric() && c != '_') {
             let hidden = types.contains(word) && !public.contains(word) && word != item.name;
+            let hidden = hidden && !OTHERS.contains(&word);
             // A parameter of the item's own.
-            let own = item.declaration.contains(&format!("<{word}:"));
-            assert!(!hidden || own, "{}::{} names {word}: {}", item.of, item.name, item.declaration);
+            if hidden && !item.declaration.contains(&format!("<{word}:")) {
+                faults.push(format!("{}::{} names {word}: {}", item.of, item.name, item.declaration));
+            }
         }
     }
-    assert!(looked_at > 200, "{looked_at}");
+    assert!(faults.is_empty(), "{faults:#?}");
+    assert!(looked_at > 150, "{looked_at}");
 }

@@ -175,6 +175,9 @@ fn of_a_macro(file: &str, item: &str) -> String {
     let about: Vec<&str> = above.into_iter().rev().filter_map(|line| line.strip_prefix("///")).collect();
     let about: String =
         about.iter().map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
+    // Its examples are tested as those of the page.
+    let about =
+        about.replace("```no_run", "```rust,no_run").replace("```compile_fail", "```rust,compile_fail");
     plain(&about)
 }
 

@@ -20,24 +20,20 @@ fn warnings_are_shown_and_the_scenario_runs() {
     folder.run(&["a.rs"]).ended_with(0).said("warning: unused variable: `unused`").printed("test a ... ok");
 }
 
-/// A command that is not awaited never runs, and a result that nobody looks at hides a failure.
+/// A command that is not awaited never runs, and a result that is not looked at hides a failure.
 #[test]
 fn an_unused_future_or_result_does_not_compile_the_second_time_either() {
     let future = "#[scenario] async fn a(machine: Machine) { machine.succeed(\"true\"); }";
     let result = "#[scenario] async fn a(machine: Machine) { machine.succeed(\"true\").await; }";
-    let helper = "async fn step(machine: &Machine) { machine.succeed(\"true\"); }\n\
-        #[scenario] async fn a(machine: Machine) { step(&machine).await }";
-    let checkpoint = "#[checkpoint] async fn a(machine: &mut Machine) -> Result { machine.succeed(\"true\"); Ok(()) }\n\
-        #[scenario(from = a)] async fn b(_machine: Machine) {}";
-    let folder = Folder::new();
-    for (name, code) in
-        [("future.rs", future), ("result.rs", result), ("helper.rs", helper), ("checkpoint.rs", checkpoint)]
-    {
-        folder.put(name, file(code));
-        for _ in 0..2 {
-            folder.run(&[name]).ended_with(3).said("that must be used").said(&format!("--> {name}:"));
-        }
+    let helper = "async fn step(machine: &Machine) { machine.succeed(\"true\"); }";
+    let checkpoint = "#[checkpoint] async fn b(machine: &mut Machine) -> Result { step(machine); Ok(()) }";
+    let folder = Folder::with("a.rs", future);
+    folder.put("b.rs", file(&[result, helper, checkpoint].join("\n")));
+    for _ in 0..2 {
+        folder.run(&["a.rs"]).ended_with(3).said("that must be used").said("--> a.rs:2:");
     }
+    let ran = folder.run(&["b.rs"]);
+    ran.ended_with(3).said("--> b.rs:2:").said("--> b.rs:3:").said("--> b.rs:4:");
     // Who wants it so says it.
     folder.put(
         "meant.rs",
