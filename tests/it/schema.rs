@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nixvm_test::ErrorKind;
-use nixvm_test::internals::record::{EVENTS, Line, VERSION};
+use nixvm_test::internals::record::{EVENTS, EventLine, VERSION};
 use nixvm_test::internals::{Event, Failure, FailureKind, FileKind, StepOutput};
 use serde_json::Value;
 
@@ -188,7 +188,7 @@ fn samples() -> Vec<Event> {
 
 /// As it is written.
 fn line(event: Event) -> Value {
-    let line = Line { v: VERSION, time: 1.5, scenario: "a".to_owned(), suite: "b".to_owned(), event };
+    let line = EventLine { v: VERSION, time: 1.5, scenario: "a".to_owned(), suite: "b".to_owned(), event };
     serde_json::to_value(&line).unwrap()
 }
 
@@ -264,7 +264,7 @@ fn a_kind_of_error_is_written_by_its_name_and_one_of_a_later_version_is_read() {
     let line = r#"{"v":1,"time":1.5,"event":"scenario_finished","scenario":"a","took":1,"failure":
         {"summary":"a","kind":"TooLate","report":"b","file":"c.rs","line":1}}"#;
     let Event::ScenarioFinished { failure: Some(failure), .. } =
-        serde_json::from_str::<Line>(line).unwrap().event
+        serde_json::from_str::<EventLine>(line).unwrap().event
     else {
         panic!("another event")
     };
