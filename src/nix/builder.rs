@@ -72,7 +72,7 @@ impl Builder {
         Self { nixpkgs: None, out_link: None, limit: LIMIT, clonable: false, built: Arc::default() }
     }
 
-    /// Builds with this nixpkgs: see [`Nixpkgs::choose`] for what may be given. Flakes bring their
+    /// Builds with this nixpkgs: see `Nixpkgs::choose` for what may be given. Flakes bring their
     /// own. Nothing that was built before is taken for a build with this one.
     #[must_use]
     pub fn nixpkgs(mut self, given: impl Into<String>) -> Self {

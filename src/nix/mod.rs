@@ -1,7 +1,7 @@
 //! From a configuration to a built VM: everything that knows Nix.
 //!
 //! A [`Source`] says what is to be built, a [`Builder`] builds it with `nix-build` (or `nix build`
-//! for a flake) and gives the [`BuiltVm`]. [`Settings`] is what the user chose by flags and
+//! for a flake) and gives the [`BuiltVm`](crate::BuiltVm). [`Settings`](crate::settings::Settings) is what the user chose by flags and
 //! environment variables.
 
 mod advice;

@@ -13,7 +13,7 @@ impl Qemu {
     ///
     /// # Errors
     /// [`ErrorKind::Qmp`] with the monitor's words when it does not know the command or says `Error:`;
-    /// those of [`Qmp::execute`](super::Qmp::execute). What a command complains about in other words comes
+    /// those of `Qmp::execute`. What a command complains about in other words comes
     /// back as text: the monitor has no status.
     pub async fn monitor(&self, command: &str) -> Result<String> {
         let arguments = json!({ "command-line": command });

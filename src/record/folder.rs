@@ -41,7 +41,7 @@ pub struct Folder {
 
 impl Folder {
     /// Makes the folder for a run that begins now, or opens the one that this process shares with others: that of
-    /// [`RUN`], or of the run of cargo-nextest. The oldest records are removed.
+    /// `RUN`, or of the run of cargo-nextest. The oldest records are removed.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when it can't be made, or it or a folder above it belongs to another user.
@@ -144,7 +144,7 @@ impl Folder {
         Arc::clone(&self.files)
     }
 
-    /// Whether it was written by this user's own runs: it lies in their folder of records, or is the one that [`RUN`]
+    /// Whether it was written by this user's own runs: it lies in their folder of records, or is the one that `RUN`
     /// names. What any other record says of files on this host is not believed.
     pub fn is_own(&self) -> bool {
         self.is_own

@@ -1,4 +1,4 @@
-//! What people see of a run. Each reporter turns [`Event`]s into one format; nothing else in this
+//! What people see of a run. Each reporter turns [`Event`](crate::Event)s into one format; nothing else in this
 //! library prints.
 
 pub(crate) mod ci;

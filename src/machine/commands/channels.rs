@@ -229,7 +229,7 @@ impl Channels {
     /// off.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] and [`ErrorKind::ChannelLost`] when the guest does not answer within `limit`.
+    /// [`crate::ErrorKind::Timeout`] and [`crate::ErrorKind::ChannelLost`] when the guest does not answer within `limit`.
     pub(crate) async fn save_at_rest(
         &self,
         open: &mut Open,

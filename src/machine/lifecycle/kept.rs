@@ -1,6 +1,6 @@
 //! A machine that is kept as it stood, and what goes on from there.
 //!
-//! Unlike a template ([`crate::machine::saved`]) such a moment is taken of any machine, whatever it is doing, and is for a person
+//! Unlike a template ([`crate::machine::lifecycle::saved`]) such a moment is taken of any machine, whatever it is doing, and is for a person
 //! to look at: it can be taken to another host, and holds neither passwords nor what a scenario would need to go on.
 //! (The machine's RAM and disk are in it, so whatever the guest knows is.)
 

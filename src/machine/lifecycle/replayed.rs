@@ -1,4 +1,4 @@
-//! A machine that is a record: see [`crate::machine::answers`].
+//! A machine that is a record: see [`crate::machine::replay::answers`].
 
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Trouble in a machine that no command of a scenario noticed: on its console, in the kernel's log, among
 //! systemd's units.
 //!
-//! The console and the kernel's log are noted as they come (see [`crate::machine::kernel_log`]), so a machine may go down in any
+//! The console and the kernel's log are noted as they come (see [`crate::machine::checks::kernel_log`]), so a machine may go down in any
 //! way. systemd is asked at the end of a scenario and before [`Machine::power_off`]: which units have failed is a state,
 //! not something that happens. It is asked only where that takes no login. The helper in the guest asks systemd itself:
 //! under TCG the start of a program takes longer than all of a small scenario.
