@@ -1,7 +1,7 @@
 {
   description = "Tests a NixOS configuration by booting it";
 
-  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11"; # Rust 1.89 or newer
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05"; # Rust 1.89 or newer
 
   outputs =
     { self, nixpkgs }:

@@ -40,7 +40,7 @@ Examples:
   nixvm-test --watch scenarios/login.rs           again after every save
   nixvm-test scenarios/login.rs -- --list         what is in it
   nixvm-test scenarios/ -- login --test-threads=1 those whose name contains \"login\", one at a time
-  nixvm-test --nixpkgs channel:nixos-23.11 scenarios/login.rs
+  nixvm-test --nixpkgs channel:nixos-26.05 scenarios/login.rs
   nixvm-test --flake .#web scenarios/web.rs
   nixvm-test --vm ./result scenarios/login.rs     a VM that is built already
   nixvm-test report                               the page of the last run

@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn what_is_no_path_stays_as_it_is() {
         // There is a folder of the last name here, which `./standin` would be.
-        for nixpkgs in ["channel:nixos-23.11", "<nixpkgs>", "https://example.org/nixpkgs.tar.gz", "standin"] {
+        for nixpkgs in ["channel:nixos-26.05", "<nixpkgs>", "https://example.org/nixpkgs.tar.gz", "standin"] {
             assert_eq!(variables(&["--nixpkgs", nixpkgs]), [("NIXVM_NIXPKGS", nixpkgs.to_owned())]);
         }
         let flake = "github:user/repository#web";

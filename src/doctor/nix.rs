@@ -32,13 +32,13 @@ pub(super) async fn nixpkgs(settings: &Settings, events: &Events) -> Chosen {
             "nixpkgs",
             State::Warning,
             "there is no channel, so the stand-in is used: Debian's packages, not NixOS",
-            "nix-channel --add https://nixos.org/channels/nixos-23.11 nixpkgs && nix-channel --update (or \
-             nixpkgs = \"channel:nixos-23.11\" in nixvm.toml)",
+            "nix-channel --add https://nixos.org/channels/nixos-26.05 nixpkgs && nix-channel --update (or \
+             nixpkgs = \"channel:nixos-26.05\" in nixvm.toml)",
         ),
         Ok(Nixpkgs::Given(given)) => Finding::ok("nixpkgs", given),
         Ok(_) => Finding::ok("nixpkgs", "<nixpkgs>, of NIX_PATH or a channel"),
         Err(error) => {
-            let mend = error.advice().1.unwrap_or("choose one: --nixpkgs channel:nixos-23.11").to_owned();
+            let mend = error.advice().1.unwrap_or("choose one: --nixpkgs channel:nixos-26.05").to_owned();
             Finding::new("nixpkgs", State::Missing, error.summary(), mend)
         }
     };

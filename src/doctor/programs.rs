@@ -98,7 +98,7 @@ pub(super) fn stand_in() -> Finding {
     if lacks.is_empty() {
         return Finding::ok("stand-in", format!("{} are there", names(&needs)));
     }
-    let mend = format!("{}, or use a real nixpkgs: --nixpkgs channel:nixos-23.11", install(&lacks));
+    let mend = format!("{}, or use a real nixpkgs: --nixpkgs channel:nixos-26.05", install(&lacks));
     Finding::new("stand-in", State::Missing, format!("it needs {}", names(&lacks)), mend)
 }
 

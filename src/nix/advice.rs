@@ -12,7 +12,7 @@ const PACKAGES: &str = "https://search.nixos.org/packages";
 const OPTIONS: &str = "https://search.nixos.org/options";
 /// What a file of a configuration begins with.
 const HEAD: &str = "{ config, lib, pkgs, ... }:";
-const REAL: &str = "a real nixpkgs has them all: --nixpkgs channel:nixos-23.11";
+const REAL: &str = "a real nixpkgs has them all: --nixpkgs channel:nixos-26.05";
 
 /// Adds what is known about a failure to its report.
 pub(super) fn advise(error: Error, said: &ErrorText, tail: &Tail) -> Error {
@@ -90,7 +90,7 @@ fn host(message: &str, tail: &Tail) -> Option<Advice> {
     {
         return advice(
             "Nix does not know where nixpkgs is, the collection of packages and options that NixOS is made of",
-            "choose one: --nixpkgs channel:nixos-23.11, a folder, or standin; NIX_PATH has none that works",
+            "choose one: --nixpkgs channel:nixos-26.05, a folder, or standin; NIX_PATH has none that works",
         );
     }
     if message.contains("does not provide attribute") || message.contains("attribute 'nixosConfigurations") {
@@ -104,7 +104,7 @@ fn host(message: &str, tail: &Tail) -> Option<Advice> {
     if message.contains("attribute 'vm'") {
         return advice(
             "what --nixpkgs or NIX_PATH names is not a nixpkgs with NixOS in it",
-            "choose another: --nixpkgs channel:nixos-23.11, or a folder that has nixos/default.nix",
+            "choose another: --nixpkgs channel:nixos-26.05, or a folder that has nixos/default.nix",
         );
     }
     None

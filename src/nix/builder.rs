@@ -28,7 +28,7 @@ use crate::{Error, ErrorKind, Event, Events, Result, cache, digest, environment}
 /// ```no_run
 /// # async fn build() -> nixvm_test::Result {
 /// use nixvm_test::internals::{Events, nix::{Builder, Source}};
-/// let builder = Builder::new().nixpkgs("channel:nixos-23.11");
+/// let builder = Builder::new().nixpkgs("channel:nixos-26.05");
 /// let vm = builder.build(&Source::Configuration("configuration.nix".into()), &Events::none()).await?;
 /// assert_eq!(vm.name(), "nixos");
 /// # Ok(())

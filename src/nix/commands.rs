@@ -80,11 +80,11 @@ mod tests {
     #[test]
     fn a_configuration_is_built_as_the_tutorial_builds_it() {
         let file = Path::new("/a folder/configuration.nix");
-        let given = Nixpkgs::Given("channel:nixos-23.11".to_owned());
+        let given = Nixpkgs::Given("channel:nixos-26.05".to_owned());
         let command = configuration(file, &given, Store::Owner, Path::new("/c/link"));
         assert_eq!(
             line(&command),
-            "nix-build|<nixpkgs/nixos>|-A|vm|-I|nixpkgs=channel:nixos-23.11|-I|nixos-config=/a folder/configuration.nix\
+            "nix-build|<nixpkgs/nixos>|-A|vm|-I|nixpkgs=channel:nixos-26.05|-I|nixos-config=/a folder/configuration.nix\
              |--out-link|/c/link|--show-trace"
         );
         let found =

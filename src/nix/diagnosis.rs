@@ -137,7 +137,7 @@ mod tests {
         );
         assert!(offline.contains("no network") && offline.contains("--nixpkgs"), "{offline}");
         let lost = report("error: file 'nixpkgs/nixos' was not found in the Nix search path");
-        assert!(lost.contains("channel:nixos-23.11") && !lost.contains("network"), "{lost}");
+        assert!(lost.contains("channel:nixos-26.05") && !lost.contains("network"), "{lost}");
         let host =
             report("error: flake 'git+file:///x' does not provide attribute 'nixosConfigurations.web'");
         assert!(host.contains("nix flake show"), "{host}");

@@ -81,7 +81,7 @@ fn advice(missing: &[Program], distribution: Distribution, root: bool) -> String
     match distribution {
         Distribution::Debian => format!("{install} (in a checkout of nixvm-test: ./just setup)"),
         _ if missing.contains(&MMDEBSTRAP) => {
-            format!("{install}, or use a real nixpkgs: --nixpkgs channel:nixos-23.11")
+            format!("{install}, or use a real nixpkgs: --nixpkgs channel:nixos-26.05")
         }
         _ => install,
     }

@@ -26,7 +26,7 @@ impl Nixpkgs {
     /// Chooses: what was given; else a lookup path in NIX_PATH; else the user's or root's channel;
     /// else the stand-in, and then a note says so.
     ///
-    /// `given` may be `channel:nixos-23.11`, a folder, a URL, `<name>` (a lookup path), each with
+    /// `given` may be `channel:nixos-26.05`, a folder, a URL, `<name>` (a lookup path), each with
     /// `nixpkgs=` before it if you like, or `standin`.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl Nixpkgs {
 
 /// What there is to write.
 const NAMES: &str =
-    "write channel:nixos-23.11, a folder that has nixos/default.nix, a URL, <nixpkgs> or standin";
+    "write channel:nixos-26.05, a folder that has nixos/default.nix, a URL, <nixpkgs> or standin";
 
 enum Given {
     StandIn,
@@ -178,7 +178,7 @@ fn standin_in(folder: &Path) -> Result<Nixpkgs> {
             format!("no nixpkgs, and the stand-in is not in {} either", folder.display()),
         )
         .likely_cause("nixvm-test was installed from a checkout that was moved or removed since")
-        .next_step("set NIXVM_STANDIN to standin/nixpkgs of a checkout, or choose a nixpkgs: --nixpkgs channel:nixos-23.11")),
+        .next_step("set NIXVM_STANDIN to standin/nixpkgs of a checkout, or choose a nixpkgs: --nixpkgs channel:nixos-26.05")),
     }
 }
 
@@ -215,11 +215,11 @@ mod tests {
 
     #[test]
     fn every_way_to_name_a_nixpkgs_is_understood() {
-        for url in ["channel:nixos-23.11", "https://x/y.tar.gz", "file:///n.tar.xz", "flake:nixpkgs"] {
+        for url in ["channel:nixos-26.05", "https://x/y.tar.gz", "file:///n.tar.xz", "flake:nixpkgs"] {
             assert!(matches!(parse(url).unwrap(), Given::Url(same) if same == url), "{url}");
         }
         assert!(
-            matches!(parse("nixpkgs=channel:nixos-23.11").unwrap(), Given::Url(url) if url == "channel:nixos-23.11")
+            matches!(parse("nixpkgs=channel:nixos-26.05").unwrap(), Given::Url(url) if url == "channel:nixos-26.05")
         );
         assert!(
             matches!(parse("<nixpkgs-unstable>").unwrap(), Given::Lookup(name) if name == "nixpkgs-unstable")
@@ -236,12 +236,12 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         let standin = Path::new("/no/standin");
-        let error = Nixpkgs::at(Path::new("nixos-23.11"), standin).unwrap_err().to_string();
-        assert!(error.contains("write channel:nixos-23.11"), "{error}");
+        let error = Nixpkgs::at(Path::new("nixos-26.05"), standin).unwrap_err().to_string();
+        assert!(error.contains("write channel:nixos-26.05"), "{error}");
         let error = Nixpkgs::at(Path::new("standing"), standin).unwrap_err().to_string();
         assert!(error.contains("for the stand-in write standin"), "{error}");
         let error = Nixpkgs::at(Path::new("nothing/here"), standin).unwrap_err().to_string();
-        assert!(error.contains("write channel:nixos-23.11, a folder"), "{error}");
+        assert!(error.contains("write channel:nixos-26.05, a folder"), "{error}");
         let empty = tempfile::tempdir().unwrap();
         let error = Nixpkgs::at(empty.path(), standin).unwrap_err().to_string();
         assert!(error.contains("no nixos/default.nix"), "{error}");

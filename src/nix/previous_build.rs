@@ -71,7 +71,7 @@ mod tests {
         of("/a.nix", None).write(&folder.path().join("vm"));
         assert_eq!(of("/a.nix", None).read().unwrap().name(), "nixos");
         assert_eq!(of("/b.nix", None).read(), None);
-        assert_eq!(of("/a.nix", Some("channel:nixos-23.11")).read(), None);
+        assert_eq!(of("/a.nix", Some("channel:nixos-26.05")).read(), None);
         std::fs::remove_dir_all(folder.path().join("vm")).unwrap();
         assert_eq!(of("/a.nix", None).read(), None);
     }

@@ -43,7 +43,7 @@ pub enum KeepState {
 
 /// The choices of the user.
 ///
-#[doc = include_str!("../../docs/settings.md")]
+#[doc = include_str!("../../docs/src/reference/settings.md")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
@@ -174,7 +174,7 @@ mod tests {
     fn every_variable_is_read() {
         let settings = read(&[
             ("NIXVM_CONFIGURATION", "some/c.nix"),
-            ("NIXVM_NIXPKGS", "channel:nixos-23.11"),
+            ("NIXVM_NIXPKGS", "channel:nixos-26.05"),
             ("NIXVM_KEEP_STATE", "strict"),
             ("NIXVM_SKIP", "1"),
             ("NIXVM_BUILD_TIMEOUT", "2h"),
@@ -186,7 +186,7 @@ mod tests {
         .unwrap();
         let file = std::env::current_dir().unwrap().join("some/c.nix");
         assert_eq!(settings.source, Some(Source::Configuration(file)));
-        assert_eq!(settings.nixpkgs.as_deref(), Some("channel:nixos-23.11"));
+        assert_eq!(settings.nixpkgs.as_deref(), Some("channel:nixos-26.05"));
         assert_eq!((settings.keep_state, settings.skip), (KeepState::Strict, true));
         assert_eq!(settings.build_limit, Some(Duration::from_secs(7200)));
         assert_eq!((settings.run_limit, settings.jobs), (Some(Duration::from_secs(1800)), Some(3)));

@@ -1,4 +1,4 @@
-//! The reference of all settings, as `docs/settings.md` has it.
+//! The reference of all settings: the page `docs/src/reference/settings.md`.
 
 use super::VARIABLES;
 use super::table::{Setting, TABLE};
@@ -7,13 +7,13 @@ use super::value::Form;
 /// The page in Markdown.
 pub fn reference() -> String {
     let mut page = String::from(
-        "A flag goes before a variable, a variable before `nixvm.toml`, and that before the default. `nixvm-test config` shows\n\
+        "# Settings: nixvm.toml and variables\n\nA flag goes before a variable, a variable before `nixvm.toml`, and that before the default. `nixvm-test config` shows\n\
          what holds, and who said so.\n\n\
          `nixvm.toml` is looked for from the folder of the scenario's file upwards, then from the current folder upwards\n\
          (for a suite under `cargo test`, which runs in the folder of its package, from there alone), each time up to the\n\
          root of the repository; the first one holds alone. Paths in it begin at its own folder. A key that is not known is an error.\n\n\
          ```toml\n\
-         nixpkgs = \"channel:nixos-23.11\"\n\
+         nixpkgs = \"channel:nixos-26.05\"\n\
          run-timeout = \"45m\"\n\
          fail-fast = true\n\
          jobs = 2\n\
@@ -81,11 +81,11 @@ mod tests {
 
     #[test]
     fn the_page_is_that_of_the_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/reference/settings.md");
         let page = std::fs::read_to_string(path).unwrap_or_default();
         assert!(
             page == reference(),
-            "docs/settings.md is out of date: nixvm-test config --reference >docs/settings.md"
+            "the page is out of date: nixvm-test config --reference >docs/src/reference/settings.md"
         );
     }
 }

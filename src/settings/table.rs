@@ -42,7 +42,7 @@ pub const TABLE: &[Setting] = &[
         flag: "nixpkgs",
         placeholder: "NIXPKGS",
         form: Form::Nixpkgs,
-        meaning: "which nixpkgs to build with: a channel (channel:nixos-23.11), a folder, <nixpkgs>, a URL, or standin",
+        meaning: "which nixpkgs to build with: a channel (channel:nixos-26.05), a folder, <nixpkgs>, a URL, or standin",
         default: "<nixpkgs> of NIX_PATH or of a channel, else the stand-in",
         set: |settings, value| set(&mut settings.nixpkgs, text(value)?.to_owned()),
         ..PLAIN

@@ -45,7 +45,7 @@ impl Form {
             Self::Switch { or: None } => "1 or 0".into(),
             Self::Switch { or: Some(word) } => format!("1, {word} or 0"),
             Self::Path => "the path of a file or folder".into(),
-            Self::Nixpkgs => "a channel (channel:nixos-23.11), a folder, a URL, <nixpkgs> or standin".into(),
+            Self::Nixpkgs => "a channel (channel:nixos-26.05), a folder, a URL, <nixpkgs> or standin".into(),
             Self::Flake => "a flake's host, such as .#web".into(),
             Self::Number { from: 0 } => "a number".into(),
             Self::Number { from } => format!("a number from {from}"),
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(nixpkgs("standin", folder.path()), "standin");
         assert_eq!(nixpkgs("./standin", folder.path()), inside("standin"));
         assert_eq!(nixpkgs("nixpkgs", folder.path()), inside("nixpkgs"));
-        assert_eq!(nixpkgs("channel:nixos-23.11", folder.path()), "channel:nixos-23.11");
+        assert_eq!(nixpkgs("channel:nixos-26.05", folder.path()), "channel:nixos-26.05");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 {
-  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
   inputs.nixvm-test.url = "github:nixvm-test/nixvm-test";
   inputs.nixvm-test.inputs.nixpkgs.follows = "nixpkgs";
 

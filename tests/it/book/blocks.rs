@@ -1,8 +1,9 @@
 //! The code blocks of pages, and what holds for those in Rust.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::book::copies::copied;
 use crate::book::pages::{book, files, pages, root, shown};
 
 /// A fenced block of code.
@@ -42,12 +43,6 @@ pub fn blocks(page: &Path) -> Vec<Block> {
     blocks
 }
 
-/// What a line of mdBook takes in: `{{#include ../../scenarios/login.rs}}`.
-pub fn included(page: &Path, line: &str) -> Option<PathBuf> {
-    let target = line.trim().strip_prefix("{{#include ")?.strip_suffix("}}")?;
-    Some(page.parent().unwrap().join(target.split(':').next().unwrap()))
-}
-
 /// The parts of the reference that are made from the code have the examples of its documentation, which `cargo test
 /// --doc` runs there.
 fn is_made(page: &Path) -> bool {
@@ -64,18 +59,13 @@ fn every_rust_example_is_compiled_or_is_a_file_that_is() {
             let place = format!("{}:{}", shown(page), block.line);
             match block.kind.as_str() {
                 "rust" | "rust,no_run" | "rust,compile_fail" => {
-                    assert!(!block.text.contains("{{#"), "{place}: a file that is taken in is `rust,ignore`");
+                    assert!(copied(&block.above).is_none(), "{place}: a copy of a file is `rust,ignore`");
                 }
-                // A scenario that the suite runs, or the very text of one.
-                "rust,ignore" => {
-                    let files: Vec<PathBuf> =
-                        block.text.lines().filter_map(|line| included(page, line)).collect();
-                    assert!(
-                        !files.is_empty(),
-                        "{place} is ignored: put it into a file that is run, and include that"
-                    );
-                    assert_eq!(files.len(), block.text.lines().count(), "{place}");
-                }
+                // A copy of a scenario that the suite runs.
+                "rust,ignore" => assert!(
+                    copied(&block.above).is_some(),
+                    "{place} is ignored: put it into a file that is run, and copy that"
+                ),
                 other => panic!("{place}: what is {other:?}?"),
             }
         }
@@ -99,9 +89,7 @@ fn every_scenario_that_is_shown_is_run_by_the_suite() {
     let mut shown_ones = 0;
     for page in pages() {
         for block in blocks(&page).iter().filter(|block| block.kind == "rust,ignore") {
-            for file in block.text.lines().filter_map(|line| included(&page, line)) {
-                let file =
-                    file.canonicalize().unwrap_or_else(|_| panic!("{}: no {}", shown(&page), file.display()));
+            if let Some(file) = copied(&block.above) {
                 assert!(is_run(&file), "{} is not run", shown(&file));
                 shown_ones += 1;
             }

@@ -4,22 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::book::blocks::included;
 use crate::book::pages::{book, files, pages, root, shown};
 
-/// A page without what is code, with the files that it takes in.
+/// A page without what is code.
 fn text_of(page: &Path) -> String {
     let mut text = String::new();
     let mut code = false;
     for line in fs::read_to_string(page).unwrap().lines() {
         if line.trim_start().starts_with("```") {
             code = !code;
-        } else if let Some(file) = included(page, line) {
-            assert!(file.is_file(), "{}: no {}", shown(page), file.display());
-            if !code {
-                // What it links to is looked at from here, as mdBook does it.
-                text.push_str(&text_of(&file));
-            }
         } else if !code {
             text.push_str(line);
             text.push('\n');

@@ -3,6 +3,7 @@
 //! The pages of the reference that are made from the code are written by `./just book-write`.
 
 mod blocks;
+mod copies;
 mod events;
 mod links;
 mod pages;

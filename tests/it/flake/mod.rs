@@ -18,7 +18,7 @@ const PARTS: [&str; 9] = [
     "Cargo.lock",
     "configuration.nix",
     "scenarios/login.rs",
-    "docs/settings.md",
+    "docs/src/reference/settings.md",
 ];
 
 impl Flakes {
