@@ -43,3 +43,32 @@ N
 fails "users: neither normal nor system" vm 'Exactly one of users.users.alice.isSystemUser' <<'N'
 { users.users.alice = { }; }
 N
+
+# warns NAME TEXT < configuration: building the VM prints a warning with TEXT; without a TEXT, none.
+warns() {
+    config configuration.nix
+    wanted "$1" || return 0
+    if ! value config.system.build.standin.specFile.drvPath >/dev/null; then bad "$1" "$(head -c 1500 "$work/stderr")"; return; fi
+    got=$(grep '^trace: warning' "$work/stderr")
+    case $2 in
+        "") if [ -z "$got" ]; then ok "$1"; else bad "$1" "$got"; fi ;;
+        *) case $got in *"$2"*) ok "$1" ;; *) bad "$1" "no warning with: $2" "got: $got" ;; esac ;;
+    esac
+}
+
+warns "no effect: options are named, in one line" 'they have no effect in its machines: boot.loader, fileSystems (' <<'N'
+{ boot.loader.grub.device = "/dev/sda"; fileSystems."/" = { device = "/dev/sda1"; }; }
+N
+warns "no effect: a value that only a real nixpkgs has" 'machines: boot.kernelPackages (' <<'N'
+{ pkgs, ... }: { boot.kernelPackages = pkgs.linuxPackages_of_nowhere; }
+N
+warns "no effect: in the variant for VMs" 'machines: virtualisation.writableStore (' <<'N'
+{ virtualisation.vmVariant.virtualisation.writableStore = false; }
+N
+warns "no effect: nothing is said of what acts, nor of what a condition leaves out" "" <<'N'
+{ lib, ... }: { imports = [ { config = lib.mkIf false { boot.loader.grub.enable = true; }; } ]; networking.enableIPv6 = false; services.openssh.enable = true; }
+N
+
+fails "assertions: those of the variant for VMs hold too" vm 'Failed assertions' 'not in a VM' <<'N'
+{ virtualisation.vmVariant.assertions = [ { assertion = false; message = "not in a VM"; } ]; }
+N

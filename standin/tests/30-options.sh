@@ -70,3 +70,118 @@ N
 is "packages: a path that the machine has" config.networking.extraHosts '"yes"' <<'N'
 { pkgs, lib, ... }: { networking.extraHosts = if builtins.match "/nix/store/.*-curl-debian/bin/curl" (lib.getExe pkgs.curl) != null then "yes" else "no"; }
 N
+
+# --- What an option of a group does, beside those above.
+
+spec=config.standin.spec
+has "sudo: execWheelOnly reaches the activation" "$spec.sudoForWheelOnly" 'true' <<'N'
+{ security.sudo.execWheelOnly = true; }
+N
+fails "sudo: execWheelOnly, and a rule for somebody else" vm "refer to users other than 'root'" <<'N'
+{ security.sudo = { execWheelOnly = true; extraRules = [ { users = [ "bob" ]; commands = [ "ALL" ]; } ]; }; }
+N
+has "IPv6: off by sysctl" "$spec.etc" 'net.ipv6.conf.all.disable_ipv6=1' <<'N'
+{ networking.enableIPv6 = false; }
+N
+fails "host id: eight digits of sixteen" vm 'networking.hostId' '[0-9a-f]{8}' <<'N'
+{ networking.hostId = "1234"; }
+N
+# The file itself: made by the builder, which costs a moment.
+if wanted "host id: as this processor has it in memory"; then
+    config configuration.nix <<'N'
+{ networking.hostId = "007f0101"; }
+N
+    built=$(eval nix-build --no-out-link $nix "'<nixpkgs/nixos>'" -A config.environment.etc.hostid.source \
+        -I nixpkgs="$nixpkgs" -I nixos-config="$work/configuration.nix" 2>"$work/stderr")
+    got=$(od -An -tx1 "$built" | tr -d ' ')
+    if [ "$got" = 01017f00 ]; then ok "host id: as this processor has it in memory"; else bad "host id: as this processor has it in memory" "got: $got" "$(tail -n 5 "$work/stderr")"; fi
+fi
+has "nano: nanorc" "$etc.nanorc.text" 'set tabsize 4' <<'N'
+{ programs.nano.nanorc = "set tabsize 4"; }
+N
+is "vim: the default editor" config.environment.variables.EDITOR '"vim"' <<'N'
+{ programs.vim.defaultEditor = true; }
+N
+is "neovim: the default editor" config.environment.variables.EDITOR '"nvim"' <<'N'
+{ programs.neovim = { enable = true; defaultEditor = true; }; }
+N
+has "neovim: vi and vim are names of it" "$spec.systemPackages" '-vim"' <<'N'
+{ programs.neovim = { enable = true; viAlias = true; vimAlias = true; }; }
+N
+has "zsh: aliases" "$etc.\"zsh/zshrc\".text" "alias -- up='cd ..'" <<'N'
+{ programs.zsh = { enable = true; shellAliases.up = "cd .."; }; }
+N
+has "fish: aliases" "$spec.etc" "alias up 'cd ..'" <<'N'
+{ programs.fish = { enable = true; shellAliases.up = "cd .."; }; }
+N
+is "tags are in the label, sorted" config.system.nixos.label '"blue-red-23.11 (stand-in, Debian 12)"' <<'N'
+{ system.nixos.tags = [ "red" "blue" ]; system.stateVersion = "23.11"; }
+N
+is "activation scripts: each after its deps" "$spec.activationScripts" '["echo c","echo b","echo a"]' <<'N'
+{ system.activationScripts = { a = { text = "echo a"; deps = [ "users" "b" ]; }; b = { text = "echo b"; deps = [ "c" ]; }; c = "echo c"; }; }
+N
+fails "activation scripts: in a circle" vm 'a needs b needs a' <<'N'
+{ system.activationScripts = { a = { text = ""; deps = [ "b" ]; }; b = { text = ""; deps = [ "a" ]; }; }; }
+N
+fails "activation scripts: after one that is not there" vm "system.activationScripts.a.deps names \`b'" <<'N'
+{ system.activationScripts.a = { text = ""; deps = [ "b" ]; }; }
+N
+has "emergency mode: off" "$spec.maskedUnits" '"emergency.target"' <<'N'
+{ systemd.enableEmergencyMode = false; }
+N
+has "systemd: what switch-to-configuration reads" "$(unit)" 'ExecStart=/bin/true\nX-RestartIfChanged=false\nX-StopIfChanged=false\n' <<'N'
+{ systemd.services.x = { restartTriggers = [ "one" "two" ]; restartIfChanged = false; stopIfChanged = false; serviceConfig.ExecStart = "/bin/true"; }; }
+N
+has "systemd: triggers of a restart are in the unit" "$(unit)" '[Unit]\nX-Restart-Triggers=one two\n' <<'N'
+{ systemd.services.x = { restartTriggers = [ "one" "two" ]; serviceConfig.ExecStart = "/bin/true"; }; }
+N
+has "systemd: the manager of users" "$spec.etc" 'DefaultTimeoutStopSec=3s' <<'N'
+{ systemd.user.extraConfig = "DefaultTimeoutStopSec=3s"; }
+N
+has "subordinate ids: a range of one's own, and those that NixOS gives" "$etc.subuid.text" '"bob:100000:65536\nalice:5000:10\n"' <<'N'
+{ users.users = { alice = { isNormalUser = true; subUidRanges = [ { startUid = 5000; count = 10; } ]; }; bob.isNormalUser = true; }; }
+N
+fails "users: one id for two" vm 'UIDs and GIDs must be unique' <<'N'
+{ users.users = { alice = { isNormalUser = true; uid = 1000; }; bob = { isNormalUser = true; uid = 1000; }; }; }
+N
+fails "users: nobody could log in" vm 'Neither the root account nor any wheel user' <<'N'
+{ users.mutableUsers = false; users.users.alice = { isNormalUser = true; extraGroups = [ "wheel" ]; hashedPassword = "!"; }; }
+N
+fails "users: a shell whose program is not enabled" vm 'users.users.alice.shell is set to zsh, but programs.zsh.enable is not true' <<'N'
+{ pkgs, ... }: { users.users.alice = { isNormalUser = true; shell = pkgs.zsh; }; }
+N
+fails "platform: another processor" vm 'nixpkgs.hostPlatform is aarch64-linux' <<'N'
+{ nixpkgs.hostPlatform = "aarch64-linux"; }
+N
+
+# nginx_has NAME TEXT|!TEXT... < configuration: the text of nginx.conf, which is a file of the store otherwise, has each
+# TEXT and none of those with a "!".
+config text.nix <<'N'
+{ nixpkgs.overlays = [ (final: prev: { writeText = name: text: text; }) ]; services.nginx.enable = true; }
+N
+nginx_has() {
+    config configuration.nix
+    wanted "$1" || return 0
+    got=$(value config.systemd.services.nginx.serviceConfig.ExecStart)
+    name=$1
+    shift
+    for text; do
+        case $text in
+            !*) case $got in *"${text#!}"*) bad "$name" "expected not in it: ${text#!}" "$got"; return ;; esac ;;
+            *) case $got in *"$text"*) ;; *) bad "$name" "expected in it: $text" "got: $got" "$(head -c 1500 "$work/stderr")"; return ;; esac ;;
+        esac
+    done
+    ok "$name"
+}
+nginx_has "nginx: a proxy passes its own headers unless the recommended ones are asked for" 'proxy_pass http://a;' '!X-Forwarded-For' <<'N'
+{ imports = [ ./text.nix ]; services.nginx = { enable = true; virtualHosts.a.locations."/".proxyPass = "http://a"; }; }
+N
+nginx_has "nginx: recommended settings, and a port with TLS" 'proxy_set_header X-Forwarded-Host $host;' 'ssl_session_timeout 1d;' 'listen 127.0.0.1:443 ssl;' <<'N'
+{ imports = [ ./text.nix ]; services.nginx = {
+  enable = true; recommendedProxySettings = true; recommendedTlsSettings = true;
+  virtualHosts.a = { listen = [ { addr = "127.0.0.1"; ssl = true; } ]; locations."/".proxyPass = "http://a"; };
+}; }
+N
+nginx_has "nginx: no address of IPv6 where that is off" 'listen 0.0.0.0:80;' '![::0]' <<'N'
+{ imports = [ ./text.nix ]; networking.enableIPv6 = false; services.nginx = { enable = true; virtualHosts.a = { }; }; }
+N

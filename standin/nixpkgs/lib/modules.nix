@@ -23,14 +23,19 @@ let
       order = map (x: x // { order = value.priority; }) (discharge value.content);
     }.${toString (value._type or "")} or [{ inherit value; priority = defaultPriority; order = 1000; }];
 
-  # The same for the configuration of a whole module: properties move down to its attributes.
+  # The same for the configuration of a whole module: properties move down to its attributes. `holds` is what their
+  # conditions come to.
   pushDown = config:
+    let
+      content = pushDown config.content;
+      each = property: map (part: part // { config = builtins.mapAttrs (_: property) part.config; });
+    in
     {
       merge = builtins.concatMap pushDown config.contents;
-      "if" = map (builtins.mapAttrs (_: lib.mkIf config.condition)) (pushDown config.content);
-      override = map (builtins.mapAttrs (_: lib.mkOverride config.priority)) (pushDown config.content);
-      order = map (builtins.mapAttrs (_: lib.mkOrder config.priority)) (pushDown config.content);
-    }.${if builtins.isAttrs config then toString (config._type or "") else ""} or [ config ];
+      "if" = map (part: part // { holds = config.condition && part.holds; }) (each (lib.mkIf config.condition) content);
+      override = each (lib.mkOverride config.priority) content;
+      order = each (lib.mkOrder config.priority) content;
+    }.${if builtins.isAttrs config then toString (config._type or "") else ""} or [{ holds = true; inherit config; }];
 
   # --- Collecting: modules and what they import, each once.
 
@@ -139,6 +144,8 @@ let
       declarations = map (d: d.file) declarations;
       value = if readOnly then throw "The option `${showOption loc}' is read-only, but it's set multiple times: in ${showFiles merged.files}." else value;
       isDefined = merged.isDefined;
+      # Whether anything but its default sets it, told without a look at the values.
+      isSet = builtins.any (def: def.holds or true) defs;
       files = map (def: def.file) defs;
       highestPrio = merged.highest;
       definitions = map (def: def.value) merged.definitions;
@@ -153,8 +160,8 @@ let
         (map (d: builtins.mapAttrs (_: options: { inherit (d) file; inherit options; }) d.options) declarations);
       defined = builtins.zipAttrsWith (_: ds: ds)
         (builtins.concatMap
-          (c: map (config:
-            if builtins.isAttrs config then builtins.mapAttrs (_: value: { inherit (c) file; inherit value; }) config
+          (c: map ({ config, holds }:
+            if builtins.isAttrs config then builtins.mapAttrs (_: value: { inherit (c) file; inherit value; holds = holds && c.holds or true; }) config
             else throw "In `${c.file}', `${showOption loc}' is set to ${lib.generators.toPretty { } config}, but it is a group of options, not an option. It has: ${lib.concatStringsSep ", " (builtins.attrNames declared)}.")
             (pushDown c.value))
           configs);

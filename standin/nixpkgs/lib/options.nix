@@ -5,6 +5,14 @@ rec {
   mkOption = attrs: attrs // { _type = "option"; };
   isOption = x: builtins.isAttrs x && (x._type or null) == "option";
 
+  # An option that configurations set and that is never read here: `instead` says what holds whatever it is set to.
+  # evaluate.nix warns where one is set; standin/tests/60-every-option.sh proves that none is read.
+  mkIgnored = type: default: instead: mkOption {
+    inherit type default;
+    ignored = true;
+    description = "Accepted, no effect${lib.optionalString (instead != "") ": ${instead}"}.";
+  };
+
   mkEnableOption = what: mkOption {
     type = lib.types.bool;
     default = false;
@@ -43,6 +51,15 @@ rec {
         else if option.internal or false then [ ]
         else if inside == null then [ path ]
         else listOptions (path ++ inside.suffix) inside.options)
+      (removeAttrs options [ "_module" ]));
+
+  # Options of a tree that are ignored (mkIgnored) and that a module sets. No value is looked at,
+  # since it may be one that only a real nixpkgs has: an option that is set to `mkIf false …` counts as set.
+  listIgnored = options:
+    lib.concatLists (lib.mapAttrsToList
+      (_: option:
+        if !(isOption option) then listIgnored option
+        else lib.optional (option.ignored or false && option.isSet) (showOption option.loc))
       (removeAttrs options [ "_module" ]));
 
   # The nearest of `candidates` to a misspelt word, or null: a third of the letters may be wrong.

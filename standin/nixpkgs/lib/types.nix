@@ -110,7 +110,7 @@ rec {
   nonEmptyStr = scalar "nonEmptyStr" "non-empty string" (x: builtins.isString x && builtins.match "[[:space:]]*" x == null);
   singleLineStr = scalar "singleLineStr" "string without line breaks" (x: builtins.isString x && builtins.match "[^\n]*\n?" x != null);
   strMatching = pattern: scalar "strMatching" "string matching the pattern ${pattern}" (x: builtins.isString x && builtins.match pattern x != null);
-  passwdEntry = type: type // { description = "${type.description}, not containing newlines or colons"; check = x: type.check x && builtins.match "[^\n:]*" x != null; };
+  passwdEntry = type: type // { description = "${type.description}, not containing newlines or colons"; check = x: type.check x && builtins.match "[^\n:]*" (toString x) != null; };
   lines = separated "lines" "strings concatenated with \"\\n\"" "\n";
   commas = separated "commas" "strings concatenated with \",\"" ",";
   envVar = separated "envVar" "strings concatenated with \":\"" ":";
@@ -124,7 +124,7 @@ rec {
 
   enum = choices: scalar "enum"
     "one of ${lib.concatMapStringsSep ", " (lib.generators.toPretty { }) choices}"
-    (x: builtins.elem x choices);
+    (x: builtins.elem x choices) // { inherit choices; };
 
   listOf = elemType: mkType {
     name = "listOf";

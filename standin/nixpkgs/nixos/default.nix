@@ -10,8 +10,7 @@ let
 in
 {
   inherit (evaluated) pkgs config options;
-  inherit (evaluated.config.system.build) vm;
-  # The machine boots its kernel directly, with or without the boot loader that the configuration asks for.
-  vmWithBootLoader = evaluated.config.system.build.vm;
+  # Either boots its kernel directly, with or without the boot loader that the configuration asks for.
+  inherit (evaluated.config.system.build) vm vmWithBootLoader;
   system = evaluated.config.system.build.toplevel;
 }

@@ -26,19 +26,35 @@ let
 
   hinted = import ./mentions.nix { inherit lib pkgs; files = builtins.filter builtins.isPath modules; };
 
-  failed = map (a: a.message) (builtins.filter (a: !a.assertion) evaluated.config.assertions);
-  config =
-    hinted (
-      if failed != [ ] then throw "\nFailed assertions:\n${lib.concatMapStringsSep "\n" (m: "- ${m}") failed}"
-      else lib.foldr (message: builtins.trace "warning: ${message}") evaluated.config evaluated.config.warnings);
+  # What is built of an evaluation: only if its assertions hold, and with its warnings.
+  buildOf = evaluated:
+    let
+      failed = map (a: a.message) (builtins.filter (a: !a.assertion) evaluated.config.assertions);
+      ignored = lib.listIgnored evaluated.options;
+      warnings = evaluated.config.warnings ++ lib.optional (ignored != [ ])
+        "the stand-in for nixpkgs accepts these options, and they have no effect in its machines: ${lib.concatStringsSep ", " ignored} (standin/OPTIONS.md says what holds instead; a real nixpkgs has them all: --nixpkgs)";
+    in
+    if failed != [ ] then throw "\nFailed assertions:\n${lib.concatMapStringsSep "\n" (m: "- ${m}") failed}"
+    else lib.foldr (message: builtins.trace "warning: ${message}") evaluated.config.system.build warnings;
 
-  # system.build.vm is that of the configuration with virtualisation.vmVariant merged in.
-  variant = evaluated.options.virtualisation.vmVariant;
-  withVariant = evaluated.extendModules { modules = [ variant.value ]; };
-  build = if variant.files == [ ] then config.system.build else withVariant.config.system.build;
+  # The configuration with one of its variants merged in, if it has that.
+  build = hinted (buildOf evaluated);
+  buildWith = name:
+    let variant = evaluated.options.virtualisation.${name}; in
+    if variant.files == [ ] then build
+    else hinted (buildOf (evaluated.extendModules { modules = [ variant.value ]; }));
+  inherit (evaluated) config;
 in
 {
   inherit pkgs lib;
-  config = config // { system = config.system // { build = config.system.build // { inherit (build) vm standin; }; }; };
+  config = config // {
+    system = config.system // {
+      build = {
+        inherit (build) toplevel initrd;
+        inherit (buildWith "vmVariant") vm standin;
+        vmWithBootLoader = (buildWith "vmVariantWithBootLoader").vm;
+      } // removeAttrs config.system.build [ "toplevel" "initrd" "vm" "standin" ];
+    };
+  };
   inherit (evaluated) options extendModules;
 }

@@ -171,6 +171,11 @@ for my $program (split /\n/, slurp("$system/wrappers")) {
     my ($path) = grep { -e } "/usr/bin/$program", "/usr/sbin/$program";
     symlink $path, "/run/wrappers/bin/$program" if $path;
 }
+# As NixOS's wrapper of sudo: with security.sudo.execWheelOnly others than wheel can't start it at all.
+if (-e "/usr/bin/sudo") {
+    chown 0, $settings{sudoForWheelOnly} ? $group{wheel}[2] : 0, "/usr/bin/sudo";
+    chmod $settings{sudoForWheelOnly} ? 04510 : 04755, "/usr/bin/sudo";
+}
 folders("/var/empty");
 folders("/nix/var/nix/profiles");
 link_to($system, "/nix/var/nix/profiles/system");

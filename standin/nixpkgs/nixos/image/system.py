@@ -178,7 +178,7 @@ def main():
         (g["name"], g["gid"], ",".join(g["members"]))
         for g in sorted(spec["groups"], key=lambda g: (g["gid"] is None, g["gid"] or 0, g["name"]))))
     (out / "wrappers").write_text("\n".join(spec["wrappers"]) + "\n")
-    (out / "settings").write_text(f"mutableUsers {int(spec['mutableUsers'])}\n")
+    (out / "settings").write_text("".join(f"{key} {int(spec[key])}\n" for key in ("mutableUsers", "sudoForWheelOnly")))
 
     scripts = "".join(f"(\n{text}\n)\n" for text in spec["activationScripts"])
     if scripts:

@@ -1,10 +1,10 @@
-# Options that a usual configuration sets and that mean nothing on a test machine: accepted, without effect.
+# Options that a usual configuration sets and that mean nothing on a test machine: accepted, and never read.
 { lib, ... }:
 
 let
-  inherit (lib) mkOption types;
-  group = mkOption { type = types.attrsOf types.anything; default = { }; description = "Accepted, no effect."; };
-  switch = default: mkOption { type = types.bool; inherit default; description = "Accepted, no effect."; };
+  inherit (lib) mkIgnored types;
+  group = mkIgnored (types.attrsOf types.anything) { } "";
+  switch = default: mkIgnored types.bool default "";
 in
 {
   options = {
@@ -16,7 +16,7 @@ in
     xdg = group;
     system.autoUpgrade = group;
     system.copySystemConfiguration = switch false;
-    system.configurationRevision = mkOption { type = types.nullOr types.str; default = null; description = "Accepted, no effect."; };
+    system.configurationRevision = mkIgnored (types.nullOr types.str) null "";
     services.timesyncd.enable = switch false;
     services.qemuGuest.enable = switch false;
     services.fstrim.enable = switch false;

@@ -4,7 +4,7 @@
 let
   inherit (lib) mkOption types;
   cfg = config.boot;
-  accepted = type: default: mkOption { inherit type default; description = "Accepted, no effect."; };
+  accepted = type: default: lib.mkIgnored type default "";
 in
 {
   options = {

@@ -1,4 +1,4 @@
-# The options that the stand-in knows, one file a group. README.md lists them.
+# The options that the stand-in knows, one file a group. ../../../OPTIONS.md lists them.
 [
   ./boot.nix
   ./environment.nix

@@ -37,15 +37,15 @@ in
     extraInit = mkOption { type = types.lines; default = ""; };
     localBinInPath = mkOption { type = types.bool; default = false; };
     homeBinInPath = mkOption { type = types.bool; default = false; };
-    pathsToLink = mkOption { type = types.listOf types.str; default = [ ]; description = "Accepted, no effect."; };
-    shells = mkOption { type = types.listOf (types.either types.shellPackage types.path); default = [ ]; description = "Accepted: every shell of the machine is in /etc/shells."; };
-    stub-ld.enable = mkOption { type = types.bool; default = true; internal = true; };
+    pathsToLink = lib.mkIgnored (types.listOf types.str) [ ] "";
+    shells = lib.mkIgnored (types.listOf (types.either types.shellPackage types.path)) [ ] "every shell of the machine is in /etc/shells";
+    stub-ld.enable = lib.mkIgnored types.bool true "programs of other distributions run";
   };
 
   config = {
     environment.variables = {
       NIXPKGS_CONFIG = lib.mkDefault "/etc/nix/nixpkgs-config.nix";
-      EDITOR = lib.mkOverride 900 "nano";
+      EDITOR = lib.mkDefault "nano";
       PAGER = lib.mkDefault "less -R";
     };
     environment.sessionVariables = {

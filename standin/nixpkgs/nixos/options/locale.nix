@@ -3,15 +3,16 @@
 
 let
   inherit (lib) mkOption types;
-  accepted = type: default: mkOption { inherit type default; description = "Accepted, no effect."; };
+  accepted = type: default: lib.mkIgnored type default "";
+  onlyC = "LANG is C.UTF-8, the one locale of the image";
 in
 {
   options = {
     time.timeZone = mkOption { type = types.nullOr types.str; default = null; };
     time.hardwareClockInLocalTime = accepted types.bool false;
-    i18n.defaultLocale = mkOption { type = types.str; default = "en_US.UTF-8"; description = "LANG; Debian's C.UTF-8 stands in for the locale itself."; };
-    i18n.extraLocaleSettings = mkOption { type = types.attrsOf types.str; default = { }; };
-    i18n.supportedLocales = accepted (types.listOf types.str) [ ];
+    i18n.defaultLocale = lib.mkIgnored types.str "en_US.UTF-8" onlyC;
+    i18n.extraLocaleSettings = lib.mkIgnored (types.attrsOf types.str) { } onlyC;
+    i18n.supportedLocales = lib.mkIgnored (types.listOf types.str) [ ] onlyC;
     i18n.inputMethod = accepted (types.attrsOf types.anything) { };
     console = accepted (types.attrsOf types.anything) { };
     location = accepted (types.attrsOf types.anything) { };

@@ -30,15 +30,15 @@ in
   options.networking = {
     hostName = mkOption { type = types.strMatching "$|^[[:alnum:]]([[:alnum:]_-]{0,61}[[:alnum:]])?$"; default = "nixos"; };
     domain = mkOption { type = types.nullOr types.str; default = null; };
-    hostId = mkOption { type = types.nullOr types.str; default = null; };
+    hostId = mkOption { type = types.nullOr (types.strMatching "[0-9a-f]{8}"); default = null; };
     hosts = mkOption { type = types.attrsOf (types.listOf types.str); default = { }; };
     extraHosts = mkOption { type = types.lines; default = ""; };
     nameservers = mkOption { type = types.listOf types.str; default = [ ]; };
     useDHCP = mkOption { type = types.bool; default = true; };
-    useNetworkd = mkOption { type = types.bool; default = true; description = "Accepted: networkd is what there is."; };
-    usePredictableInterfaceNames = mkOption { type = types.bool; default = false; description = "Accepted: the card is eth0, as in NixOS's VMs."; };
+    useNetworkd = lib.mkIgnored types.bool true "networkd is what there is";
+    usePredictableInterfaceNames = lib.mkIgnored types.bool false "the card is eth0, as in NixOS's VMs";
     enableIPv6 = mkOption { type = types.bool; default = true; };
-    defaultGateway = mkOption { type = types.nullOr types.str; default = null; description = "Accepted, no effect."; };
+    defaultGateway = lib.mkIgnored (types.nullOr types.anything) null "QEMU's network names its own";
     interfaces = mkOption {
       default = { };
       type = types.attrsOf (types.submodule {
@@ -52,9 +52,9 @@ in
         };
       });
     };
-    networkmanager.enable = mkOption { type = types.bool; default = false; description = "Accepted, no effect: networkd asks for an address."; };
-    wireless.enable = mkOption { type = types.bool; default = false; description = "Accepted, no effect."; };
-    nftables.enable = mkOption { type = types.bool; default = true; description = "Accepted: the firewall is nftables either way."; };
+    networkmanager.enable = lib.mkIgnored types.bool false "networkd asks for an address";
+    wireless.enable = lib.mkIgnored types.bool false "there is no radio";
+    nftables.enable = lib.mkIgnored types.bool true "the firewall is nftables either way";
     firewall = {
       enable = mkOption { type = types.bool; default = true; };
       allowedTCPPorts = mkOption { type = ports; default = [ ]; };
@@ -75,7 +75,7 @@ in
         mode = "0644";
         text = ''
           127.0.0.1 localhost
-          ::1 localhost
+          ${lib.optionalString cfg.enableIPv6 "::1 localhost"}
           127.0.0.2 ${lib.optionalString (cfg.domain != null) "${cfg.hostName}.${toString cfg.domain} "}${cfg.hostName}
           ${lib.concatStrings (lib.mapAttrsToList (address: names: "${address} ${toString names}\n") cfg.hosts)}${cfg.extraHosts}
         '';
@@ -96,7 +96,12 @@ in
           ${lib.concatMapStrings (a: "Address=${a.address}/${toString a.prefixLength}\n") interface.ipv4.addresses}'';
       })
       cfg.interfaces
-    // lib.optionalAttrs cfg.useDHCP {
+    // lib.optionalAttrs (cfg.hostId != null) {
+      hostid.source = pkgs.runCommand "hostid" { inherit (cfg) hostId; } ''
+        # The number as this processor has it in memory: the last digits first.
+        printf "\\x''${hostId:6:2}\\x''${hostId:4:2}\\x''${hostId:2:2}\\x''${hostId:0:2}" >$out
+      '';
+    } // lib.optionalAttrs cfg.useDHCP {
       "systemd/network/90-dhcp.network".text = ''
         [Match]
         Name=en* eth*
@@ -109,6 +114,11 @@ in
         SendDecline=no
         UseDNS=no
       '';
+    };
+
+    boot.kernel.sysctl = mkIf (!cfg.enableIPv6) {
+      "net.ipv6.conf.all.disable_ipv6" = lib.mkDefault true;
+      "net.ipv6.conf.default.disable_ipv6" = lib.mkDefault true;
     };
 
     # DHCP by networkd: Debian's base has it, and it is quick.

@@ -6,31 +6,26 @@ let
   cfg = config.environment;
 
   # programs.<name>.enable puts the package on the system's path.
-  plain = [ "direnv" "git" "htop" "iotop" "less" "mosh" "mtr" "nano" "neovim" "tcpdump" "tmux" "traceroute" "vim" "screen" "fzf" "bat" "ssh" "command-not-found" ];
-  packageOf = {
-    ssh = null;
-    less = null;
-    nano = null;
-    command-not-found = null;
-  };
+  plain = [ "direnv" "git" "htop" "iotop" "mosh" "mtr" "neovim" "tcpdump" "tmux" "traceroute" "vim" "screen" "fzf" "bat" ];
 
   switch = default: mkOption { type = types.bool; inherit default; };
   text = mkOption { type = types.lines; default = ""; };
-  aliases = lib.concatStrings (lib.mapAttrsToList
-    (name: value: "alias -- ${name}=${lib.escapeShellArg value}\n")
-    (lib.filterAttrs (_: value: value != null) cfg.shellAliases));
+  show = set: lib.concatStrings (lib.mapAttrsToList (name: value: "alias -- ${name}=${lib.escapeShellArg value}\n") set);
+  aliases = show (lib.filterAttrs (_: value: value != null) cfg.shellAliases);
 in
 {
-  options.programs = lib.genAttrs plain (name: { enable = switch (packageOf ? ${name}); }) // {
+  options.programs = lib.genAttrs plain (name: { enable = switch false; }) // {
+    less.enable = lib.mkIgnored types.bool true "less is always there";
+    command-not-found.enable = lib.mkIgnored types.bool true "";
     git = { enable = switch false; config = mkOption { type = types.attrsOf (types.attrsOf types.anything); default = { }; }; };
     vim = { enable = switch false; defaultEditor = switch false; };
     neovim = { enable = switch false; defaultEditor = switch false; viAlias = switch false; vimAlias = switch false; };
     nano = { enable = switch true; nanorc = text; };
     tmux = { enable = switch false; extraConfig = text; };
     bash = {
-      enable = switch true;
-      completion.enable = switch false;
-      enableCompletion = switch false;
+      enable = lib.mkIgnored types.bool true "bash is always there";
+      completion.enable = lib.mkIgnored types.bool false "nothing is completed";
+      enableCompletion = lib.mkIgnored types.bool false "nothing is completed";
       shellAliases = mkOption { type = types.attrsOf types.str; default = { }; };
       shellInit = text;
       loginShellInit = text;
@@ -56,18 +51,21 @@ in
         '';
       };
     };
-    zsh = { enable = switch false; enableCompletion = switch true; promptInit = text; interactiveShellInit = text; shellAliases = mkOption { type = types.attrsOf types.str; default = { }; }; };
+    zsh = { enable = switch false; enableCompletion = lib.mkIgnored types.bool true "nothing is completed"; promptInit = text; interactiveShellInit = text; shellAliases = mkOption { type = types.attrsOf types.str; default = { }; }; };
     fish = { enable = switch false; interactiveShellInit = text; shellInit = text; shellAliases = mkOption { type = types.attrsOf types.str; default = { }; }; };
-    sudo.enable = mkOption { type = types.bool; default = true; internal = true; };
   };
 
   config = {
     environment.systemPackages =
-      lib.concatMap (name: lib.optional (config.programs.${name}.enable && !(packageOf ? ${name})) pkgs.${name}) plain
+      lib.concatMap (name: lib.optional config.programs.${name}.enable pkgs.${name}) plain
       ++ lib.optional config.programs.zsh.enable pkgs.zsh
-      ++ lib.optional config.programs.fish.enable pkgs.fish;
+      ++ lib.optional config.programs.fish.enable pkgs.fish
+      ++ lib.optionals config.programs.neovim.enable (
+        lib.optional config.programs.neovim.viAlias (pkgs.writeShellScriptBin "vi" "exec nvim \"$@\"\n")
+        ++ lib.optional config.programs.neovim.vimAlias (pkgs.writeShellScriptBin "vim" "exec nvim \"$@\"\n"));
     environment.variables.EDITOR = lib.mkMerge [
       (mkIf config.programs.vim.defaultEditor (lib.mkOverride 900 "vim"))
+      (mkIf (config.programs.neovim.enable && config.programs.neovim.defaultEditor) (lib.mkOverride 900 "nvim"))
     ];
     environment.shellAliases = {
       ls = lib.mkDefault "ls --color=tty";
@@ -101,13 +99,15 @@ in
         ${aliases}
         ${cfg.interactiveShellInit}
         ${config.programs.bash.interactiveShellInit}
-        ${lib.concatStrings (lib.mapAttrsToList (name: value: "alias -- ${name}=${lib.escapeShellArg value}\n") config.programs.bash.shellAliases)}
+        ${show config.programs.bash.shellAliases}
         fi
       '';
       # Where Debian's bash looks for it.
       "bash.bashrc".text = ". /etc/bashrc\n";
     } // lib.optionalAttrs (config.programs.git.config != { }) {
       gitconfig.text = lib.generators.toINI { } config.programs.git.config;
+    } // lib.optionalAttrs (config.programs.nano.enable && config.programs.nano.nanorc != "") {
+      nanorc.text = config.programs.nano.nanorc;
     } // lib.optionalAttrs config.programs.tmux.enable {
       "tmux.conf".text = config.programs.tmux.extraConfig;
     } // lib.optionalAttrs (builtins.any (s: s == pkgs.zsh) cfg.systemPackages) {
@@ -117,6 +117,7 @@ in
         autoload -U promptinit && promptinit && prompt suse && setopt prompt_sp
         ${aliases}
         ${cfg.interactiveShellInit}
+        ${show config.programs.zsh.shellAliases}
         ${config.programs.zsh.interactiveShellInit}
         ${config.programs.zsh.promptInit}
       '';
@@ -126,6 +127,7 @@ in
         set -gx PATH /run/wrappers/bin $HOME/.nix-profile/bin /etc/profiles/per-user/$USER/bin /run/current-system/sw/bin
         ${config.programs.fish.shellInit}
         if status is-interactive
+        ${lib.concatStrings (lib.mapAttrsToList (name: value: "alias ${name} ${lib.escapeShellArg value}\n") config.programs.fish.shellAliases)}
         ${config.programs.fish.interactiveShellInit}
         end
       '';

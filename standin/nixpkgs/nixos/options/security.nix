@@ -50,8 +50,8 @@ in
       extraConfig = mkOption { type = types.lines; default = ""; };
       extraRules = mkOption { type = types.listOf rule; default = [ ]; };
     };
-    polkit.enable = mkOption { type = types.bool; default = false; description = "Accepted, no effect."; };
-    rtkit.enable = mkOption { type = types.bool; default = false; description = "Accepted, no effect."; };
+    polkit.enable = lib.mkIgnored types.bool false "";
+    rtkit.enable = lib.mkIgnored types.bool false "";
     pam.services = mkOption {
       default = { };
       type = types.attrsOf (types.submodule {
@@ -61,6 +61,13 @@ in
   };
 
   config = {
+    assertions = [{
+      assertion = cfg.execWheelOnly -> builtins.all
+        (rule: builtins.all (user: user == "root") rule.users && builtins.all (group: group == "wheel") rule.groups)
+        cfg.extraRules;
+      message = "Some definitions in `security.sudo.extraRules` refer to users other than 'root' or groups other than 'wheel'. Disable `config.security.sudo.execWheelOnly`, or adjust the rules.";
+    }];
+
     environment.etc = lib.mkMerge [
       (mkIf cfg.enable {
         sudoers = {
@@ -97,6 +104,7 @@ in
         (lib.filterAttrs (_: service: service.text != null) config.security.pam.services))
       (mkIf (config.users.motd != null) { motd.text = config.users.motd; })
     ];
+    standin.spec.sudoForWheelOnly = cfg.execWheelOnly;
     standin.spec.wrappers = [ "chsh" "mount" "newgrp" "passwd" "ping" "su" "umount" ] ++ lib.optional cfg.enable "sudo" ++ lib.optional cfg.enable "sudoedit";
   };
 }

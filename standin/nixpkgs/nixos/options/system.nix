@@ -4,6 +4,21 @@
 let
   inherit (lib) mkOption types;
   debian = import ../image/debian.nix;
+
+  # --- Activation scripts, each once, after those that it depends on.
+
+  scripts = config.system.activationScripts;
+  # NixOS's own, which activate.pl has done before any of these runs.
+  done = [ "binsh" "domain" "etc" "groups" "hostname" "modprobe" "nix" "specialfs" "stdio" "systemd" "tmpfs" "udevd" "users" "usrbinenv" "var" "wrappers" ];
+  after = above: name: earlier:
+    if builtins.elem name earlier then earlier
+    else if builtins.elem name above then throw "system.activationScripts: ${lib.concatStringsSep " needs " (above ++ [ name ])}"
+    else if scripts ? ${name} then lib.foldl (order: dep: after (above ++ [ name ]) dep order) earlier scripts.${name}.deps ++ [ name ]
+    else if builtins.elem name done then earlier
+    else throw "system.activationScripts.${lib.last above}.deps names `${name}', and there is no such script.";
+  inOrder = lib.foldl (order: name: after [ ] name order) [ ] (builtins.attrNames scripts);
+
+  platform = config.nixpkgs.hostPlatform;
 in
 {
   options = {
@@ -19,7 +34,10 @@ in
       distroName = mkOption { type = types.str; default = "NixOS"; };
       release = mkOption { type = types.str; default = lib.versions.majorMinor config.system.stateVersion; };
       version = mkOption { type = types.str; default = config.system.nixos.release; };
-      label = mkOption { type = types.str; default = "${config.system.nixos.version} (stand-in, Debian ${debian.release})"; };
+      label = mkOption {
+        type = types.str;
+        default = "${lib.concatStringsSep "-" (builtins.sort (a: b: a < b) config.system.nixos.tags ++ [ config.system.nixos.version ])} (stand-in, Debian ${debian.release})";
+      };
       tags = mkOption { type = types.listOf types.str; default = [ ]; };
     };
     system.name = mkOption { type = types.str; default = config.networking.hostName; };
@@ -30,12 +48,12 @@ in
         options.deps = mkOption { type = types.listOf types.str; default = [ ]; };
       }));
       default = { };
-      description = "Run as root at every boot before systemd, in the order of their names.";
+      description = "Run as root at every boot before systemd, each after its deps.";
     };
     system.extraDependencies = mkOption { type = types.listOf types.package; default = [ ]; };
 
     nixpkgs.overlays = mkOption { type = types.listOf types.raw; default = [ ]; };
-    nixpkgs.config = mkOption { type = types.attrs; default = { }; };
+    nixpkgs.config = lib.mkIgnored types.attrs { } "no package here asks for leave, and none can be overridden";
     nixpkgs.hostPlatform = mkOption { type = types.either types.str types.attrs; default = "x86_64-linux"; };
     nixpkgs.system = mkOption { type = types.str; default = "x86_64-linux"; };
 
@@ -43,9 +61,19 @@ in
     standin.spec = mkOption { type = types.attrsOf types.unspecified; default = { }; internal = true; };
   };
 
+  config.assertions = map
+    ({ option, value }: {
+      assertion = value == "x86_64-linux";
+      message = "${option} is ${value}, and the stand-in makes machines for x86_64-linux only: others need a real nixpkgs (--nixpkgs).";
+    })
+    [
+      { option = "nixpkgs.hostPlatform"; value = if builtins.isString platform then platform else platform.system or "unknown"; }
+      { option = "nixpkgs.system"; value = config.nixpkgs.system; }
+    ];
+
   config.standin.spec = {
     inherit (config.system.nixos) label;
-    activationScripts = lib.mapAttrsToList (_: script: script.text) config.system.activationScripts;
+    activationScripts = map (name: config.system.activationScripts.${name}.text) inOrder;
     extraDependencies = config.system.extraDependencies;
   };
 }

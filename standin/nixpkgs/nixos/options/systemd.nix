@@ -99,6 +99,10 @@ let
   serviceSection = name: s:
     let
       script = suffix: text: "${scriptOf name suffix text}";
+      # What NixOS tells switch-to-configuration. Nothing is switched here; who reads units sees the same as there.
+      switching = lib.optionalAttrs s.reloadIfChanged { X-ReloadIfChanged = true; }
+        // lib.optionalAttrs (!s.restartIfChanged) { X-RestartIfChanged = false; }
+        // lib.optionalAttrs (!s.stopIfChanged) { X-StopIfChanged = false; };
       exec = key: suffix: text: lib.optionalAttrs (text != "") { ${key} = [ (script suffix text) ] ++ lib.toList (s.serviceConfig.${key} or [ ]); };
       # As NixOS: the packages of `path` first, then the few that every service has; Debian's own folders last, for
       # Debian's programs call each other from there.
@@ -111,7 +115,7 @@ let
       runs = s.script != "" || s.path != [ ] || s.serviceConfig ? ExecStart;
       quote = lib.replaceStrings [ "\\" "\"" "%" "\n" ] [ "\\\\" "\\\"" "%%" "\\n" ];
     in
-    s.serviceConfig
+    s.serviceConfig // switching
     // lib.optionalAttrs (runs || environment' != { }) { Environment = mapAttrsToList (n: v: "\"${n}=${quote (toString v)}\"") environment ++ lib.toList (s.serviceConfig.Environment or [ ]); }
     // exec "ExecStartPre" "pre-start" s.preStart
     // lib.optionalAttrs (s.script != "") { ExecStart = script "start" s.script + lib.optionalString (s.scriptArgs != "") " ${s.scriptArgs}"; }
@@ -121,7 +125,7 @@ let
     // exec "ExecStopPost" "post-stop" s.postStop;
 
   texts = {
-    services = name: u: showSection "Unit" (unitSection u) + showSection "Service" (serviceSection name u);
+    services = name: u: showSection "Unit" (unitSection u // list "X-Restart-Triggers" u.restartTriggers // list "X-Reload-Triggers" u.reloadTriggers) + showSection "Service" (serviceSection name u);
     timers = _: u: showSection "Unit" (unitSection u) + showSection "Timer" u.timerConfig;
     sockets = _: u: showSection "Unit" (unitSection u) + showSection "Socket" (u.socketConfig
       // lib.optionalAttrs (u.listenStreams != [ ]) { ListenStream = u.listenStreams; }
@@ -147,7 +151,7 @@ let
     (_: s: { wantedBy = [ "timers.target" ]; timerConfig.OnCalendar = s.startAt; })
     (lib.filterAttrs (_: s: s.enable && s.startAt != [ ]) services);
 
-  accepted = lib.mkOption { type = types.attrsOf types.anything; default = { }; description = "Accepted, no effect."; };
+  accepted = lib.mkIgnored (types.attrsOf types.anything) { } "";
 in
 {
   options.systemd = kinds // {
@@ -156,7 +160,7 @@ in
     user = kinds // { tmpfiles = accepted; extraConfig = lines; };
     tmpfiles.rules = names;
     tmpfiles.settings = mkOption { type = types.attrsOf (types.attrsOf (types.attrsOf (types.attrsOf types.anything))); default = { }; };
-    packages = mkOption { type = types.listOf types.package; default = [ ]; description = "Accepted: Debian's packages bring their units."; };
+    packages = lib.mkIgnored (types.listOf types.package) [ ] "Debian's packages bring their units";
     globalEnvironment = mkOption { type = types.attrsOf types.str; default = { }; };
     extraConfig = lines;
     network = accepted;
@@ -173,7 +177,7 @@ in
     console = mkOption { type = types.str; default = ""; };
     storage = mkOption { type = types.enum [ "persistent" "volatile" "auto" "none" ]; default = "persistent"; };
   };
-  options.services.logind = mkOption { type = types.attrsOf types.anything; default = { }; description = "Accepted, no effect."; };
+  options.services.logind = accepted;
 
   config = {
     systemd.timers = timersFromStartAt cfg.services;
@@ -196,7 +200,8 @@ in
       "proc-sys-fs-binfmt_misc.automount" "sys-fs-fuse-connections.mount" "modprobe@.service" "keyboard-setup.service"
       "console-setup.service" "systemd-backlight@.service" "systemd-rfkill.socket" "systemd-battery-check.service"
     ] ++ optional (config.boot.kernelModules == [ ]) "systemd-modules-load.service"
-    ++ optional (config.boot.kernel.sysctl == { }) "systemd-sysctl.service";
+    ++ optional (config.boot.kernel.sysctl == { }) "systemd-sysctl.service"
+    ++ lib.optionals (!cfg.enableEmergencyMode) [ "emergency.service" "emergency.target" ];
 
     environment.etc = {
       "systemd/journald.conf".text = "[Journal]\nStorage=${config.services.journald.storage}\n${
@@ -207,6 +212,9 @@ in
         DefaultTimeoutStopSec=20s
         ManagerEnvironment=PATH=/run/current-system/sw/bin:/usr/sbin:/usr/bin
         ${concatStrings (mapAttrsToList (n: v: "DefaultEnvironment=\"${n}=${v}\"\n") cfg.globalEnvironment)}${cfg.extraConfig}'';
+    } // lib.optionalAttrs (cfg.user.extraConfig != "") {
+      "systemd/user.conf".text = "[Manager]\n${cfg.user.extraConfig}";
+    } // {
       "tmpfiles.d/00-nixos.conf".text = lib.concatLines (cfg.tmpfiles.rules
         ++ lib.concatLists (mapAttrsToList
         (_: paths: lib.concatLists (mapAttrsToList

@@ -7,6 +7,20 @@ let
 
   password = description: mkOption { type = types.nullOr types.str; default = null; inherit description; };
 
+  ranges = start: mkOption {
+    default = [ ];
+    type = types.listOf (types.submodule {
+      options = { ${start} = mkOption { type = types.int; }; count = mkOption { type = types.int; default = 1; }; };
+    });
+  };
+  # /etc/subuid and /etc/subgid. The ranges that nobody chose are NixOS's: 65536 ids each, from 100000 on.
+  subIds = key: start:
+    let
+      automatic = lib.imap0 (n: u: { inherit (u) name; ${start} = 100000 + 65536 * n; count = 65536; }) (builtins.filter (u: u.autoSubUidGidRange) users);
+      chosen = lib.concatMap (u: map (range: range // { inherit (u) name; }) u.${key}) users;
+    in
+    lib.concatMapStrings (range: "${range.name}:${toString range.${start}}:${toString range.count}\n") (automatic ++ chosen);
+
   user = { name, config, ... }: {
     options = {
       name = mkOption { type = types.passwdEntry types.str; default = name; };
@@ -26,9 +40,9 @@ let
       packages = mkOption { type = types.listOf types.package; default = [ ]; };
       openssh.authorizedKeys.keys = mkOption { type = types.listOf types.singleLineStr; default = [ ]; };
       openssh.authorizedKeys.keyFiles = mkOption { type = types.listOf types.path; default = [ ]; };
-      subUidRanges = mkOption { type = types.listOf types.attrs; default = [ ]; internal = true; };
-      subGidRanges = mkOption { type = types.listOf types.attrs; default = [ ]; internal = true; };
-      autoSubUidGidRange = mkOption { type = types.bool; default = false; internal = true; };
+      subUidRanges = ranges "startUid";
+      subGidRanges = ranges "startGid";
+      autoSubUidGidRange = mkOption { type = types.bool; default = false; };
 
       password = password "In clear.";
       hashedPassword = password "As mkpasswd gives it. \"\" = none is asked for.";
@@ -42,6 +56,7 @@ let
         createHome = mkDefault true;
         home = mkDefault "/home/${config.name}";
         useDefaultShell = mkDefault true;
+        autoSubUidGidRange = lib.mkIf (config.subUidRanges == [ ] && config.subGidRanges == [ ]) (mkDefault true);
       })
       (mkIf config.useDefaultShell { shell = lib.mkOverride 1400 cfg.defaultUserShell; })
     ];
@@ -65,6 +80,15 @@ let
     else if u.initialHashedPassword != null then { hash = u.initialHashedPassword; }
     else if u.initialPassword != null then { clear = u.initialPassword; }
     else { };
+
+  hasKeys = u: u.openssh.authorizedKeys.keys != [ ] || u.openssh.authorizedKeys.keyFiles != [ ];
+  opensNobody = password: password ? hash && builtins.match "!.*|\\*" password.hash != null;
+  # Those who can make changes: root and whoever sudo lets become root.
+  canBeReached = u: (u.name == "root" || builtins.elem "wheel" u.extraGroups || builtins.elem u.name (cfg.groups.wheel.members or [ ]))
+    && (hasKeys u || (passwordOf u != { } && !(opensNobody (passwordOf u))));
+  unique = ids: let given = builtins.filter (id: id != null) ids; in builtins.length given == builtins.length (lib.unique given);
+  # NixOS's shells that a user needs `programs.<name>.enable` for, and have it here.
+  shellName = u: if lib.types.shellPackage.check u.shell then lib.findFirst (name: u.shell == pkgs.${name}) null [ "fish" "zsh" ] else null;
 
   keysOf = u: u.openssh.authorizedKeys.keys ++ map (file: lib.fileContents file) u.openssh.authorizedKeys.keyFiles;
 in
@@ -99,7 +123,16 @@ in
       { root.gid = 0; wheel = { }; users.gid = 100; }
     ];
 
-    assertions = lib.concatMap
+    assertions = [
+      {
+        assertion = !cfg.enforceIdUniqueness || (unique (map (u: u.uid) users) && unique (map (g: g.gid) (builtins.attrValues cfg.groups)));
+        message = "UIDs and GIDs must be unique!";
+      }
+      {
+        assertion = cfg.mutableUsers || cfg.allowNoPasswordLogin || builtins.any canBeReached users;
+        message = "Neither the root account nor any wheel user has a password or SSH authorized key.\nYou must set one to prevent being locked out of your system.\nIf you really want to be locked out of your system, set users.allowNoPasswordLogin = true;\nHowever you are most probably better off by setting users.mutableUsers = true; and\nmanually running passwd root to set the root password.";
+      }
+    ] ++ lib.concatMap
       (u: [
         {
           assertion = u.name == "root" || (u.isNormalUser != u.isSystemUser);
@@ -110,6 +143,10 @@ in
           message = "users.users.${u.name}.group is unset. This used to default to nogroup, but this is unsafe. For example you can create a group for this user with:\nusers.users.${u.name}.group = \"${u.name}\";\nusers.groups.${u.name} = {};";
         }
         {
+          assertion = u.ignoreShellProgramCheck || shellName u == null || config.programs.${shellName u}.enable;
+          message = "users.users.${u.name}.shell is set to ${toString (shellName u)}, but programs.${toString (shellName u)}.enable is not true. This will cause the ${toString (shellName u)} shell to lack the basic nix directories in its PATH and might make logging in as that user impossible. You can fix it with:\nprograms.${toString (shellName u)}.enable = true;\nIf you know what you're doing and you are fine with the behavior, set users.users.${u.name}.ignoreShellProgramCheck = true; instead.";
+        }
+        {
           assertion = builtins.all (h: h == null || builtins.match "[^:\n]*" h != null) [ u.hashedPassword u.initialHashedPassword ];
           message = "The password hash of user \"${u.name}\" contains a \":\" or a line break.";
         }
@@ -117,7 +154,11 @@ in
       users;
 
     environment.systemPackages = builtins.filter (shell: lib.types.shellPackage.check shell) (map (u: u.shell) users ++ [ cfg.defaultUserShell ]);
-    environment.etc = lib.mkMerge (map
+    environment.etc = lib.mkMerge ([{
+      # Files and not links, as NixOS's activation writes them.
+      subuid = mkIf (subIds "subUidRanges" "startUid" != "") { mode = "0644"; text = subIds "subUidRanges" "startUid"; };
+      subgid = mkIf (subIds "subGidRanges" "startGid" != "") { mode = "0644"; text = subIds "subGidRanges" "startGid"; };
+    }] ++ map
       (u: mkIf (keysOf u != [ ]) { "ssh/authorized_keys.d/${u.name}" = { text = lib.concatLines (keysOf u); mode = "0444"; }; })
       users);
 

@@ -17,7 +17,7 @@ let
   };
   # A configuration that is merged into this one when a VM is built; here that is always.
   variant = mkOption { type = types.deferredModule; default = { }; };
-  accepted = type: default: mkOption { inherit type default; description = "Accepted, no effect."; };
+  accepted = type: default: lib.mkIgnored type default "";
 in
 {
   options.virtualisation = {

@@ -14,6 +14,7 @@ let
   location = types.submodule {
     options = {
       inherit root return;
+      recommendedProxySettings = bool cfg.recommendedProxySettings;
       proxyPass = nullOrStr;
       proxyWebsockets = bool false;
       index = nullOrStr;
@@ -45,24 +46,30 @@ let
   });
 
   directive = name: value: optionalString (value != null) "${name} ${toString value};\n";
+  # As NixOS's nginx-recommended-proxy-headers.conf.
+  proxyHeaders = ''
+    proxy_set_header Host $host;
+    proxy_set_header X-Real-IP $remote_addr;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header X-Forwarded-Host $host;
+    proxy_set_header X-Forwarded-Server $hostname;
+  '';
   showLocation = path: l: ''
     location ${path} {
       ${directive "root" l.root}${directive "alias" l.alias}${directive "index" l.index}${directive "try_files" l.tryFiles}${directive "return" l.return}${
-      optionalString (l.proxyPass != null) ''
-        proxy_pass ${l.proxyPass};
-        proxy_set_header Host $host;
-        proxy_set_header X-Real-IP $remote_addr;
-        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        proxy_set_header X-Forwarded-Proto $scheme;
-      ''}${optionalString l.proxyWebsockets "proxy_http_version 1.1;\nproxy_set_header Upgrade $http_upgrade;\nproxy_set_header Connection \"upgrade\";\n"}${l.extraConfig}
+      directive "proxy_pass" l.proxyPass}${optionalString (l.proxyPass != null && l.recommendedProxySettings) proxyHeaders}${optionalString l.proxyWebsockets "proxy_http_version 1.1;\nproxy_set_header Upgrade $http_upgrade;\nproxy_set_header Connection \"upgrade\";\n"}${l.extraConfig}
     }
   '';
-  showListen = host: l: "listen ${l.addr}:${toString (if l.port == null then cfg.defaultHTTPListenPort else l.port)}${
+  # NixOS's port for an address without one: 443 with TLS.
+  portOf = l: if l.port != null then l.port else if l.ssl then 443 else cfg.defaultHTTPListenPort;
+  showListen = host: l: "listen ${l.addr}:${toString (portOf l)}${optionalString l.ssl " ssl"}${
     optionalString host.default " default_server"}${lib.concatMapStrings (p: " ${p}") l.extraParameters};\n";
   showHost = name: host: ''
     server {
       ${if host.listen != [ ] then lib.concatMapStrings (showListen host) host.listen
-        else "listen 0.0.0.0:${toString cfg.defaultHTTPListenPort}${optionalString host.default " default_server"};\nlisten [::0]:${toString cfg.defaultHTTPListenPort}${optionalString host.default " default_server"};\n"}server_name ${if host.serverName == null then name else host.serverName} ${toString host.serverAliases};
+        else "listen 0.0.0.0:${toString cfg.defaultHTTPListenPort}${optionalString host.default " default_server"};\n${
+          optionalString config.networking.enableIPv6 "listen [::0]:${toString cfg.defaultHTTPListenPort}${optionalString host.default " default_server"};\n"}"}server_name ${if host.serverName == null then name else host.serverName} ${toString host.serverAliases};
       ${directive "root" host.root}${optionalString (host.globalRedirect != null) "location / { return 301 http://${host.globalRedirect}$request_uri; }\n"}${directive "return" host.return}${
         lib.concatMapStrings (l: showLocation l.name l.value) (builtins.sort (a: b: a.value.priority < b.value.priority) (lib.attrsToList host.locations))}${host.extraConfig}
     }
@@ -88,7 +95,9 @@ let
       uwsgi_temp_path /var/cache/nginx/uwsgi;
       scgi_temp_path /var/cache/nginx/scgi;
       ${optionalString cfg.recommendedOptimisation "sendfile on;\ntcp_nopush on;\ntcp_nodelay on;\nkeepalive_timeout 65;\n"}${
-        optionalString cfg.recommendedGzipSettings "gzip on;\n"}${cfg.commonHttpConfig}
+        optionalString cfg.recommendedGzipSettings "gzip on;\n"}${
+        optionalString cfg.recommendedTlsSettings "ssl_session_timeout 1d;\nssl_session_cache shared:SSL:10m;\nssl_session_tickets off;\nssl_prefer_server_ciphers off;\n"}${
+        optionalString cfg.recommendedProxySettings "proxy_redirect off;\nproxy_connect_timeout 60s;\nproxy_send_timeout 60s;\nproxy_read_timeout 60s;\nproxy_http_version 1.1;\nproxy_set_header Connection \"\";\n${proxyHeaders}"}${cfg.commonHttpConfig}
       ${concatStrings (mapAttrsToList showHost cfg.virtualHosts)}
       ${cfg.appendHttpConfig}
     }

@@ -20,7 +20,7 @@ in
         options.port = mkOption { type = types.nullOr types.port; default = null; };
       });
     };
-    startWhenNeeded = mkOption { type = types.bool; default = false; description = "Accepted: sshd always runs."; };
+    startWhenNeeded = lib.mkIgnored types.bool false "sshd always runs";
     settings = mkOption {
       default = { };
       type = types.submodule {

@@ -53,7 +53,7 @@ in
     identMap = text;
     initialScript = mkOption { type = types.nullOr types.path; default = null; };
     settings = mkOption { type = types.attrsOf (types.nullOr (types.oneOf [ types.bool types.int types.float types.str ])); default = { }; };
-    checkConfig = mkOption { type = types.bool; default = true; description = "Accepted, no effect."; };
+    checkConfig = lib.mkIgnored types.bool true "";
   };
 
   config = mkIf cfg.enable {
