@@ -185,3 +185,10 @@ N
 nginx_has "nginx: no address of IPv6 where that is off" 'listen 0.0.0.0:80;' '![::0]' <<'N'
 { imports = [ ./text.nix ]; networking.enableIPv6 = false; services.nginx = { enable = true; virtualHosts.a = { }; }; }
 N
+
+is "vmVariant: who reads it gets the whole configuration" config.virtualisation.vmVariant.networking.hostName '"a"' <<'N'
+{ networking.hostName = "a"; virtualisation.vmVariant.users.users.alice = { isNormalUser = true; initialPassword = "test"; }; }
+N
+has "passwords: clear text goes before a hash" "$spec.users" '"password":{"clear":"test"}' <<'N'
+{ users.users.alice = { isNormalUser = true; password = "test"; hashedPassword = "!"; initialHashedPassword = "!"; }; }
+N

@@ -38,16 +38,18 @@ let
     else lib.foldr (message: builtins.trace "warning: ${message}") evaluated.config.system.build warnings;
 
   # The configuration with one of its variants merged in, if it has that.
+  variant = name:
+    let inherit (evaluated.options.virtualisation.${name}) files value; in
+    if files == [ ] then evaluated else evaluated.extendModules { modules = [ value ]; };
   build = hinted (buildOf evaluated);
-  buildWith = name:
-    let variant = evaluated.options.virtualisation.${name}; in
-    if variant.files == [ ] then build
-    else hinted (buildOf (evaluated.extendModules { modules = [ variant.value ]; }));
+  buildWith = name: if evaluated.options.virtualisation.${name}.files == [ ] then build else hinted (buildOf (variant name));
   inherit (evaluated) config;
 in
 {
   inherit pkgs lib;
   config = config // {
+    # As in NixOS, who reads a variant gets the whole configuration that it makes.
+    virtualisation = config.virtualisation // lib.genAttrs [ "vmVariant" "vmVariantWithBootLoader" ] (name: (variant name).config);
     system = config.system // {
       build = {
         inherit (build) toplevel initrd;

@@ -72,13 +72,13 @@ let
 
   users = builtins.attrValues cfg.users;
 
-  # The password that holds, as NixOS has it: the declared ones go before the initial ones, a hash before clear text.
+  # The password that holds on a fresh disk where several are set, as in NixOS's update-users-groups.pl.
   passwordOf = u:
     if u.hashedPasswordFile != null then { file = u.hashedPasswordFile; }
-    else if u.hashedPassword != null then { hash = u.hashedPassword; }
     else if u.password != null then { clear = u.password; }
-    else if u.initialHashedPassword != null then { hash = u.initialHashedPassword; }
+    else if u.hashedPassword != null then { hash = u.hashedPassword; }
     else if u.initialPassword != null then { clear = u.initialPassword; }
+    else if u.initialHashedPassword != null then { hash = u.initialHashedPassword; }
     else { };
 
   hasKeys = u: u.openssh.authorizedKeys.keys != [ ] || u.openssh.authorizedKeys.keyFiles != [ ];
