@@ -3,6 +3,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::presence::is_absent;
+
 /// The nearest file of this `name`, in `folder` or above it, up to the root of the repository (the folder with `.git`),
 /// or of the file system. In a folder that everybody may write to, such as /tmp, a file of another user is passed over:
 /// such a file says what is built and run.
@@ -13,7 +15,9 @@ pub(crate) fn nearest(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let mut places = String::new();
     for folder in folder.ancestors() {
         let path = folder.join(name);
-        let passed_over = match path.is_file() {
+        // What can't be looked at may be there: whoever reads it gets the error.
+        let is_file = path.metadata().map_or_else(|error| !is_absent(&error), |found| found.is_file());
+        let passed_over = match is_file {
             true if !is_planted(&path, folder) => return Ok(path),
             true => " (not used: of another user, in a folder that everybody may write to)",
             false => "",

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::presence::is_absent;
 use crate::{Error, ErrorKind, Result};
 
 /// A VM that Nix has built: the script that runs it, and what identifies it.
@@ -70,19 +71,21 @@ impl BuiltVm {
         let mut scripts: Vec<(String, PathBuf)> = Vec::new();
         let mut others: Vec<String> = Vec::new();
         // A folder without `bin` is reported below, with what it does hold.
-        for entry in std::fs::read_dir(&bin).into_iter().flatten() {
-            let entry = entry.map_err(|source| Error::io(format_args!("read {}", bin.display()), &source))?;
-            let file = entry.file_name().to_string_lossy().into_owned();
+        let has_bin = names(&bin)?;
+        for file in has_bin.clone().unwrap_or_default() {
             match file.strip_prefix("run-").and_then(|rest| rest.strip_suffix("-vm")) {
-                Some(name) if !name.is_empty() => scripts.push((name.to_owned(), entry.path())),
+                Some(name) if !name.is_empty() => scripts.push((name.to_owned(), bin.join(&file))),
                 _ => others.push(format!("bin/{file}")),
             }
         }
         scripts.sort();
         match scripts.as_slice() {
-            [(name, script)] => Self::new(script.clone(), name.clone(), system_of(folder)),
+            [(name, script)] => Self::new(script.clone(), name.clone(), system_of(folder)?),
             [] => {
-                let found = if bin.is_dir() { others } else { listing(folder) };
+                let found = match has_bin {
+                    Some(_) => others,
+                    None => names(folder)?.unwrap_or_default(),
+                };
                 Err(not_a_vm(given, "holds no bin/run-NAME-vm", &found))
             }
             several => {
@@ -103,7 +106,7 @@ impl BuiltVm {
             .ok_or_else(|| not_a_vm(given, "is a file whose name is not run-NAME-vm", &[]))?;
         let parent = given.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let bin = canonical(parent)?;
-        let system = bin.parent().and_then(system_of);
+        let system = bin.parent().map(system_of).transpose()?.flatten();
         let script = match given.file_name() {
             Some(file) => bin.join(file),
             None => target.to_path_buf(),
@@ -132,8 +135,13 @@ fn vm_name(file: &str) -> Option<String> {
     file.strip_suffix("-vm").filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-fn system_of(folder: &Path) -> Option<PathBuf> {
-    std::fs::canonicalize(folder.join("system")).ok()
+fn system_of(folder: &Path) -> Result<Option<PathBuf>> {
+    let path = folder.join("system");
+    match std::fs::canonicalize(&path) {
+        Ok(system) => Ok(Some(system)),
+        Err(source) if is_absent(&source) => Ok(None),
+        Err(source) => Err(Error::io(format_args!("open {}", path.display()), &source)),
+    }
 }
 
 fn canonical(path: &Path) -> Result<PathBuf> {
@@ -160,12 +168,17 @@ fn executable(script: &Path) -> Result<()> {
     })
 }
 
-fn listing(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+/// What a folder holds, sorted; `None` where there is no such folder.
+fn names(folder: &Path) -> Result<Option<Vec<String>>> {
+    let failed = |source| Error::io(format_args!("read {}", folder.display()), &source);
+    let entries = match std::fs::read_dir(folder) {
+        Err(source) if is_absent(&source) => return Ok(None),
+        entries => entries.map_err(failed)?,
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names: Vec<String> = names.collect::<std::io::Result<_>>().map_err(failed)?;
     names.sort();
-    names
+    Ok(Some(names))
 }
 
 fn not_a_vm(given: &Path, why: &str, found: &[String]) -> Error {
@@ -235,6 +248,21 @@ mod tests {
         assert_eq!(vm.name(), "web");
         assert_eq!(vm, BuiltVm::open(folder.path().join("bin/run-web-vm")).unwrap());
         assert_eq!(BuiltVm::open(&script).unwrap().name(), "web");
+    }
+
+    /// A folder that can't be read may have a script in it. As root a loop of links is such a folder, too.
+    #[test]
+    fn what_can_not_be_read_is_not_taken_for_absent() {
+        for name in ["bin", "system"] {
+            let folder = folder_with(&["run-web-vm"]);
+            if name == "bin" {
+                std::fs::rename(folder.path().join("bin"), folder.path().join("elsewhere")).unwrap();
+            }
+            symlink(folder.path().join(name), folder.path().join(name)).unwrap();
+            let error = BuiltVm::open(folder.path()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+            assert!(!error.to_string().contains("not a built VM"), "{error}");
+        }
     }
 
     #[test]

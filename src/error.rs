@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize as _;
 
-use crate::{secrets, text};
+use crate::{host_limits, secrets, text};
 
 /// The result of a scenario and of every fallible call in this library.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
@@ -111,7 +111,7 @@ pub enum ErrorKind {
     ConsoleCheck,
     /// Evaluating or building the configuration failed.
     Build,
-    /// The host lacks a program, a file or a right.
+    /// The host lacks a program, a file or a right, or a limit of it is reached (processes, open files, memory).
     Host,
     /// QEMU refused a command of its control protocol, or broke the protocol.
     Qmp,
@@ -163,7 +163,18 @@ impl Error {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(source.kind(), Told::of(source)),
         };
-        Self::new(ErrorKind::Io, format!("could not {doing}: {source}")).caused_by(copy)
+        Self::new(ErrorKind::Io, format!("could not {doing}: {source}"))
+            .because_of_a_limit(source)
+            .caused_by(copy)
+    }
+
+    /// Where `source` is about a limit of the host, the error names that limit as its cause, and is of the kind
+    /// [`ErrorKind::Host`].
+    #[must_use]
+    pub(crate) fn because_of_a_limit(mut self, source: &io::Error) -> Self {
+        let Some(limit) = source.raw_os_error().and_then(host_limits::behind) else { return self };
+        self.0.kind = ErrorKind::Host;
+        self.likely_cause(limit.cause).next_step(limit.next)
     }
 
     /// What `?` makes of the error of another crate.

@@ -100,6 +100,7 @@ mod event;
 mod file_lock;
 #[cfg(test)]
 mod hang;
+mod host_limits;
 #[doc(hidden)]
 pub mod internals;
 mod limits;
@@ -113,6 +114,7 @@ mod partition;
 mod pause;
 mod place;
 pub mod prelude;
+mod presence;
 mod qemu;
 mod record;
 mod report;
@@ -125,6 +127,7 @@ mod signals;
 mod sparse_copy;
 mod template;
 mod text;
+mod threads;
 mod user_lock;
 
 pub(crate) use built_vm::BuiltVm;

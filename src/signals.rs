@@ -34,11 +34,15 @@ pub fn install(hook: impl Fn(&'static str) + Send + 'static) -> Result {
     *lock(&HOOK) = Some(Box::new(hook));
     let mut installed = lock(&INSTALLED);
     if !*installed {
-        start()
-            .map_err(|error| Error::new(ErrorKind::Host, format!("could not watch for signals: {error}")))?;
+        start().map_err(|error| not_watched(&error))?;
         *installed = true;
     }
     Ok(())
+}
+
+/// Signals could not be watched for.
+pub(crate) fn not_watched(source: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Host, format!("could not watch for signals: {source}")).because_of_a_limit(source)
 }
 
 /// Whether a signal has come and the process is about to end by it.

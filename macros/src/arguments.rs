@@ -8,6 +8,7 @@ use syn::punctuated::Punctuated;
 use syn::{Error, Expr, ExprLit, Lit, LitStr, Result, Token};
 
 use crate::duration;
+use crate::nearest::nearest;
 
 /// The names that mean something of their own; a machine can't bear them.
 pub const KEYWORDS: [&str; 9] =
@@ -53,6 +54,8 @@ impl Budget {
     fn parse(name: &Ident, pairs: Option<Vec<(Ident, LitStr)>>) -> Result<Self> {
         const EXPECTED: &str =
             "expected what may take how long: `budget(boot = \"20s\", userspace = \"12s\")`";
+        const PARTS: [&str; 3] = ["boot", "userspace", "accelerator"];
+        const ALL: &str = "a budget has `boot = \"20s\"`, `userspace = \"12s\"` and `accelerator = \"tcg\"`";
         const ACCELERATORS: &str =
             "a budget holds under one accelerator: \"kvm\", which it is when not given, or \"tcg\"";
         let mut budget = Self::default();
@@ -60,6 +63,9 @@ impl Budget {
         let pairs =
             pairs.filter(|pairs| !pairs.is_empty()).ok_or_else(|| Error::new(name.span(), EXPECTED))?;
         for (part, limit) in pairs {
+            if !PARTS.iter().any(|known| part == known) {
+                return Err(unknown(&part, &PARTS, &[], ALL));
+            }
             if part == "accelerator" {
                 budget.under_tcg = match limit.value().as_str() {
                     "kvm" => false,
@@ -74,8 +80,7 @@ impl Budget {
             let parsed = duration::parse(&limit.value()).map_err(|why| Error::new(limit.span(), why))?;
             let place = match part.to_string().as_str() {
                 "boot" => &mut budget.boot,
-                "userspace" => &mut budget.userspace,
-                _ => return Err(Error::new(part.span(), EXPECTED)),
+                _ => &mut budget.userspace,
             };
             if place.replace(parsed).is_some() {
                 return Err(Error::new(part.span(), format!("`{part}` is given twice")));
@@ -175,6 +180,10 @@ impl Arguments {
         let mut arguments = Self::default();
         let mut seen: Vec<Ident> = Vec::new();
         for Argument { name, value, list, pairs } in list {
+            let is_known = KEYWORDS.iter().any(|known| name == known) || machines.contains(&name);
+            if !is_known {
+                return Err(unknown(&name, &KEYWORDS, machines, &there_is(machines)));
+            }
             if seen.contains(&name) {
                 return Err(Error::new(name.span(), format!("`{name}` is given twice")));
             }
@@ -210,13 +219,9 @@ impl Arguments {
                 "configuration" => {
                     arguments.configuration = Some(path(&name, value, "configuration = \"web.nix\"")?);
                 }
-                machine if machines.contains(&name) => {
+                machine => {
                     let configuration = path(&name, value, &format!("{machine} = \"{machine}.nix\""))?;
                     arguments.machines.push((name.clone(), configuration));
-                }
-                unknown => {
-                    let why = format!("unknown argument `{unknown}`: {}", there_is(machines));
-                    return Err(Error::new(name.span(), why));
                 }
             }
             seen.push(name);
@@ -231,9 +236,12 @@ impl Arguments {
         let list = syn::parse::Parser::parse2(Punctuated::<Argument, Token![,]>::parse_terminated, tokens)?;
         let mut arguments = Self::default();
         for Argument { name, value, .. } in list {
-            if name != "from" || arguments.from.is_some() {
-                let why = "expected `from = …`, once: the moment before";
-                return Err(Error::new(name.span(), why));
+            if name != "from" {
+                let all = "a checkpoint has `from = booted`, the moment before it, and no other argument";
+                return Err(unknown(&name, &["from"], &[], all));
+            }
+            if arguments.from.is_some() {
+                return Err(Error::new(name.span(), "`from` is given twice"));
             }
             arguments.from = Some(Start::parse(&name, value)?);
         }
@@ -241,10 +249,20 @@ impl Arguments {
     }
 }
 
-/// What arguments there are, for error texts.
+/// The error of an argument that is not known: the one that may be meant, and `all` that there are.
+fn unknown(name: &Ident, known: &[&str], machines: &[Ident], all: &str) -> Error {
+    let (word, machines) = (name.to_string(), machines.iter().map(Ident::to_string).collect::<Vec<_>>());
+    let known = known.iter().copied().chain(machines.iter().map(String::as_str));
+    let meant = nearest(&word, known).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+    Error::new(name.span(), format!("unknown argument `{word}`: {meant}{all}"))
+}
+
+/// What arguments there are, for error texts: every one of [`KEYWORDS`].
 fn there_is(machines: &[Ident]) -> String {
-    let mut text =
-        "there are `allow(\"segfault\")`, `budget(boot = \"20s\")`, `ignore = \"why\"`, `timeout = \"5m\"`, `configuration = \"FILE.nix\"`, `from = logged_in(\"alice\", \"test\")`".to_owned();
+    let mut text = "there are `allow(\"segfault\")`, `budget(boot = \"20s\")`, `configuration = \"FILE.nix\"`, \
+                    `cores = 2`, `from = logged_in(\"alice\", \"test\")`, `ignore = \"why\"`, `memory = \"2G\"`, \
+                    `retries = 2`, `timeout = \"5m\"`"
+        .to_owned();
     match machines {
         [] => text.push_str(" and, for each machine, `PARAMETER = \"FILE.nix\"`"),
         names => {

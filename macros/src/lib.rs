@@ -8,6 +8,7 @@ mod checkpoint;
 mod duration;
 mod expand;
 mod look;
+mod nearest;
 mod places;
 mod scenarios;
 mod signature;

@@ -15,11 +15,18 @@ use crate::walk;
 
 /// Expands the macro, which stands in `file`. Where that is not known (an editor asks), there is a `main` alone.
 pub fn scenarios(input: TokenStream, file: Option<&Path>) -> TokenStream {
-    let expanded = syn::parse2::<LitStr>(input).and_then(|given| match file {
+    let expanded = folder(input).and_then(|given| match file {
         Some(file) => suite(&given, file),
         None => Ok(main(&given.value(), &[])),
     });
     expanded.unwrap_or_else(|error| error.to_compile_error())
+}
+
+/// The one thing between the parentheses.
+fn folder(input: TokenStream) -> Result<LitStr> {
+    const EXPECTED: &str =
+        "`scenarios!` takes a folder and nothing else: `nixvm_test::scenarios!(\"../scenarios\");`";
+    syn::parse2(input).map_err(|error| Error::new(error.span(), EXPECTED))
 }
 
 fn suite(given: &LitStr, file: &Path) -> Result<TokenStream> {

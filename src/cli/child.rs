@@ -23,9 +23,7 @@ impl Signals {
         ];
         let heard = all.into_iter().filter(|(number, _)| !signals::is_ignored(number.as_raw()));
         let heard = heard.map(|(number, kind)| {
-            let failed =
-                |source| Error::new(ErrorKind::Host, format!("could not watch for signals: {source}"));
-            Ok((number, signal(kind).map_err(failed)?))
+            Ok((number, signal(kind).map_err(|source| signals::not_watched(&source))?))
         });
         heard.collect::<Result<_>>().map(Self)
     }
@@ -52,9 +50,7 @@ impl Child {
     pub fn start(mut command: Command) -> Result<Self> {
         command.env("NIXVM_PARENT", std::process::id().to_string());
         let started = tokio::process::Command::from(command).spawn();
-        started
-            .map(Self)
-            .map_err(|source| Error::new(ErrorKind::Host, format!("could not start the scenario: {source}")))
+        started.map(Self).map_err(|source| not_started(&source))
     }
 
     /// Waits for its end.
@@ -79,6 +75,11 @@ impl Child {
             self.tell(signal);
         }
     }
+}
+
+/// A scenario's binary could not be started.
+pub fn not_started(source: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Host, format!("could not start the scenario: {source}")).because_of_a_limit(source)
 }
 
 /// Whether this process is among those that the terminal sends ctrl-C to.

@@ -26,12 +26,16 @@ mod watch;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::scenario::{EXIT_CODES, Exit};
-use crate::{Error, ErrorKind, Result, report};
+use crate::{Error, ErrorKind, Result, report, threads};
 use clap::{Args, Parser, Subcommand};
 
 use options::Options;
+
+/// How long work that goes on beside has to end, before the process exits.
+const FINISHING: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -117,6 +121,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         self.options.start_log();
         let done = self.carry_out();
+        threads::finish(FINISHING);
         done.unwrap_or_else(|error| {
             report::error(&error);
             Exit::before_the_body(&error, Exit::Failed).into()

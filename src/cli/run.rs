@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
+use crate::presence::is_known_absent;
 use crate::qemu::accelerator;
 use crate::record::{Folder, RUN};
 use crate::scenario::Exit;
@@ -14,7 +15,7 @@ use crate::settings::Settings;
 use crate::{Error, ErrorKind, Result, nearest, report};
 use clap::CommandFactory as _;
 
-use super::child::{Child, Signals, exit_of};
+use super::child::{Child, Signals, exit_of, not_started};
 use super::options::Options;
 
 /// Compiles all files first, so that what does not compile is said before anything boots, then runs
@@ -39,7 +40,7 @@ pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> 
     let commands = files.iter().zip(&binaries).map(|(file, binary)| command(file, binary, harness, options));
     match commands.collect::<Result<Vec<_>>>()?.as_mut_slice() {
         // In place of this process: nothing stands between the scenario and who started it.
-        [only] => Err(Error::new(ErrorKind::Host, format!("could not start the scenario: {}", only.exec()))),
+        [only] => Err(not_started(&only.exec())),
         several => in_turn(several, &settings).await,
     }
 }
@@ -48,7 +49,7 @@ pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> 
 pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = Vec::new();
     for path in paths {
-        if is_word(path) && !path.exists() {
+        if is_word(path) && is_known_absent(path) {
             return Err(neither(&path.display().to_string()));
         }
         files.extend(compile::files(path)?);

@@ -20,7 +20,7 @@ use crate::machine::command_text::quoted;
 use crate::machine::commands::user::COMMAND;
 use crate::machine::output::Output;
 use crate::machine::{Life, Machine, User};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, threads};
 
 /// As much of what the guest's tar says is kept.
 const SAID: usize = 16 << 10;
@@ -94,7 +94,7 @@ impl User {
         let name = name.to_owned();
         let (sender, mut pieces) = mpsc::channel(PIECES);
         let from = source.clone();
-        let packing = tokio::task::spawn_blocking(move || pack(&from, &name, Pieces::new(sender)));
+        let packing = threads::aside(move || pack(&from, &name, Pieces::new(sender)));
         let request = Request { text: self.text(&channel, &text), shell: Shell::Bash, stdin: true, sum };
         let Ok(running) = tokio::time::timeout(limit, channel.run(request)).await else {
             return Err(too_late().await);
@@ -124,7 +124,7 @@ impl User {
         let status = status?;
         packing
             .await
-            .map_err(|_| lost(target))?
+            .flatten()
             .map_err(|error| Error::io(format_args!("pack {}", source.display()), &error))?;
         let output = Output::new(&format!("copy to {target}"), status, Vec::new(), said);
         self.done(&output, &format!("copy {} to {target}", source.display()))?;
@@ -177,7 +177,7 @@ impl User {
         let mut running = running?;
         let (sender, pieces) = mpsc::channel::<Vec<u8>>(PIECES);
         let to = target.clone();
-        let unpacking = tokio::task::spawn_blocking(move || unpack(Archive::new(pieces), &to));
+        let unpacking = threads::aside(move || unpack(Archive::new(pieces), &to));
         let mut said = Vec::new();
         let hear = async {
             loop {
@@ -195,7 +195,7 @@ impl User {
         let Ok(status) = tokio::time::timeout(limit, hear).await else { return Err(too_late().await) };
         let status = status?;
         drop(sender);
-        let unpacked = unpacking.await.map_err(|_| lost(source))?;
+        let unpacked = unpacking.await.flatten();
         let output = Output::new(&format!("copy {source}"), status, Vec::new(), said);
         self.done(&output, &format!("copy {source}"))?;
         let failed = |error| Error::io(format_args!("write {}", target.display()), &error);

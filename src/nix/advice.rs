@@ -14,6 +14,16 @@ const OPTIONS: &str = "https://search.nixos.org/options";
 const HEAD: &str = "{ config, lib, pkgs, ... }:";
 const REAL: &str = "a real nixpkgs has them all: --nixpkgs channel:nixos-26.05";
 
+/// Options that the NixOS test driver alone acts on. A real nixpkgs accepts some of them without an effect on a plain VM.
+const OF_THE_TEST_DRIVER: [&str; 6] = [
+    "virtualisation.vlans",
+    "virtualisation.interfaces",
+    "virtualisation.test",
+    "networking.primaryIPAddress",
+    "networking.primaryIPv6Address",
+    "testing",
+];
+
 /// Adds what is known about a failure to its report.
 pub(super) fn advise(error: Error, said: &ErrorText, tail: &Tail) -> Error {
     let message = said.message.first().map(String::as_str).unwrap_or_default();
@@ -116,12 +126,22 @@ fn configuration(message: &str, said: &ErrorText, tail: &Tail) -> Option<Advice>
     if message.contains("syntax error") {
         let cause = match message {
             _ if message.contains("expecting ';'") => "the line before this place does not end in a `;`",
-            _ if message.contains("end of file") => {
-                "a bracket, a brace or a quote is opened and never closed"
+            _ if message.contains("unexpected end of file") || message.contains("unexpected $end") => {
+                "a bracket, a brace or a quote is opened and never closed, or nothing stands behind the first line"
             }
+            _ if message.contains("unexpected '='") && message.contains("expecting end of file") => {
+                "an option is set outside of braces: all options stand between one `{` and one `}`"
+            }
+            _ if message.contains("unexpected '}'") && message.contains("expecting end of file") => {
+                "one more brace is closed than is opened"
+            }
+            _ if message.contains("unexpected ';'") && message.contains("expecting end of file") => {
+                "a `;` stands behind the last brace, where the file has to end"
+            }
+            _ if message.contains("expecting end of file") => "something stands where the file has to end",
             _ => "a `;`, a bracket or a quote is missing at this place or just before it, or is one too many",
         };
-        return advice(cause, "mend the line that is marked, or the one before it");
+        return advice(cause, "correct the line that is marked, or the one before it");
     }
     if let Some(name) = quoted(message, "undefined variable '") {
         if ["config", "lib", "modulesPath", "options", "pkgs"].contains(&name) {
@@ -209,9 +229,20 @@ fn refused(all: &str) -> Option<Advice> {
     None
 }
 
+/// Whether an option is this one, or one below it.
+fn is_of(option: &str, above: &str) -> bool {
+    option.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 fn about_option(option: &str, all: &str, message: &str, said: &ErrorText, tail: &Tail) -> Option<Advice> {
     if message.contains("does not exist") {
         let standin = message.contains("stand-in");
+        if let Some(driver) = OF_THE_TEST_DRIVER.iter().find(|its| is_of(option, its)) {
+            return advice(
+                format!("`{driver}` is for the NixOS test driver, which connects its machines by it"),
+                "take it out: with every nixpkgs a VM that is built by itself (`-A vm`) does without it",
+            );
+        }
         let next = match (did_you_mean(said, tail), standin) {
             (Some(near), true) => format!("{near} ({REAL})"),
             (Some(near), false) => near,
@@ -322,6 +353,15 @@ mod tests {
             &["does not end in a `;`", "or the one before it"],
         );
         says("error: syntax error, unexpected end of file, expecting '}'", &["never closed"]);
+        says("error: syntax error, unexpected end of file", &["never closed"]);
+        // As Nix says it of a body without braces, of one brace too many, and of a `;` at the end.
+        for (found, cause) in
+            [("=", "outside of braces"), ("}", "one more brace"), (";", "behind the last brace")]
+        {
+            let text = format!("error: syntax error, unexpected '{found}', expecting end of file");
+            says(&text, &[cause]);
+            assert!(!advised(&text).contains("never closed"), "{text}");
+        }
         says("error: undefined variable 'pkgs'", &["does not ask for it", "{ config, lib, pkgs, ... }:"]);
         says(
             "error: undefined variable 'hello'",
@@ -356,6 +396,17 @@ mod tests {
             "error:\n       Failed assertions:\n       - alice needs a password",
             &["check that", "each line with a dash"],
         );
+    }
+
+    #[test]
+    fn an_option_of_the_test_driver_comes_with_no_advice_to_take_another_nixpkgs() {
+        for option in ["virtualisation.vlans", "virtualisation.interfaces", "virtualisation.test.nodeName"] {
+            let text = format!(
+                "error: The option `{option}' does not exist in the stand-in. Definition values:\n       - In `/c.nix': 1"
+            );
+            says(&text, &["for the NixOS test driver", "next: take it out"]);
+            assert!(!advised(&text).contains(REAL), "{}", advised(&text));
+        }
     }
 
     #[test]

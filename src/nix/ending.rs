@@ -103,8 +103,14 @@ fn soon() -> Instant {
 /// Ends every Nix of this process. For when the process itself is about to end by a signal.
 pub(crate) fn end_all() {
     let all = lock(&UNDER_WAY).clone();
-    let threads: Vec<_> = all.into_iter().map(|nix| std::thread::spawn(move || nix.end())).collect();
-    threads.into_iter().for_each(|thread| drop(thread.join()));
+    std::thread::scope(|scope| {
+        for nix in &all {
+            // Where the host has no thread left, one is ended after the other.
+            if std::thread::Builder::new().spawn_scoped(scope, || nix.end()).is_err() {
+                nix.end();
+            }
+        }
+    });
 }
 
 /// What /proc/PID/stat tells: proc_pid_stat(5).

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::process;
+use crate::presence::is_there;
 use crate::{Error, ErrorKind, Events, Result, environment, nearest};
 
 /// Where the packages come from.
@@ -91,7 +92,8 @@ impl Nixpkgs {
                 _ => error.next_step(NAMES),
             }
         })?;
-        if !found.join("nixos/default.nix").is_file() {
+        let nixos = found.join("nixos/default.nix");
+        if !is_there(&nixos).map_err(|error| Error::io(format_args!("open {}", nixos.display()), &error))? {
             return Err(usage(format!("{} is no nixpkgs: it has no nixos/default.nix", folder.display())));
         }
         if same_folder(&found, standin) {

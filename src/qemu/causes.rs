@@ -22,6 +22,9 @@ const NESTED: &str =
 const NO_RIGHT: &str = "join the group kvm (usermod -aG kvm USER), give a container --device /dev/kvm, or set NIXVM_ACCELERATOR=tcg";
 const LITTLE_MEMORY: &str = "the host has too little free memory for this VM";
 const FEWER: &str = "lower virtualisation.memorySize, or run fewer machines at a time";
+const FEW_PROCESSES: &str =
+    "the host gives this user no more processes and threads (`ulimit -u`, or the limit of a container)";
+const MORE_PROCESSES: &str = "end other programs of this user, or raise the limit: `ulimit -u 4096`";
 const EMULATE: &str = "set NIXVM_ACCELERATOR=tcg";
 
 const fn about_kvm(words: &'static str, kvm: Doubt, means: &'static str, next: &'static str) -> Cause {
@@ -135,6 +138,14 @@ const CAUSES: &[Cause] = &[
         "Failed to get \"write\" lock",
         "another QEMU uses the same disk image",
         "end it, or run without --keep-state",
+    ),
+    // pthread_create(3) and fork(2): QEMU's "qemu_thread_create: …", the shells' "Cannot fork" and "fork: retry: …".
+    cause("Resource temporarily unavailable", FEW_PROCESSES, MORE_PROCESSES),
+    cause("Cannot fork", FEW_PROCESSES, MORE_PROCESSES),
+    cause(
+        "Too many open files",
+        "this process may have few files open at once (`ulimit -n`)",
+        "raise the limit: `ulimit -n 4096`",
     ),
     cause("Cannot allocate memory", LITTLE_MEMORY, FEWER),
     cause("cannot set up guest memory", LITTLE_MEMORY, FEWER),

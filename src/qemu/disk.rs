@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::RunDirectory;
 use crate::BuiltVm;
 use crate::file_lock::{self, Mode};
+use crate::presence::is_there;
 use crate::settings::KeepState;
-use crate::{Error, ErrorKind, Events, Result, sparse_copy};
+use crate::{Error, ErrorKind, Events, Result, sparse_copy, threads};
 
 /// An image that takes so much is copied in seconds or minutes, in bytes.
 const LARGE: u64 = 256 << 20;
@@ -103,7 +104,10 @@ impl Disk {
         let image = std::path::absolute(image)
             .map_err(|error| Error::io(format_args!("find {}", image.display()), &error))?;
         let mut record = Record::open(&image, vm)?;
-        if image.exists()
+        let is_image_there = || {
+            is_there(&image).map_err(|error| Error::io(format_args!("look at {}", image.display()), &error))
+        };
+        if is_image_there()?
             && let Some(why) = record.stale()
         {
             if strict {
@@ -111,7 +115,7 @@ impl Disk {
             }
             renew(&image, why, events)?;
         }
-        let is_new = !image.exists();
+        let is_new = !is_image_there()?;
         Ok(Claim { image, record: Some(record), is_new, before: None })
     }
 }
@@ -143,8 +147,8 @@ impl Claim {
         }
         let image = self.image.clone();
         let to_tell = events.clone();
-        let copied = tokio::task::spawn_blocking(move || Before::of(&image, LARGE, &to_tell)).await;
-        match copied.unwrap_or_else(|error| Err(error.into())) {
+        let copied = threads::aside(move || Before::of(&image, LARGE, &to_tell)).await;
+        match copied.flatten() {
             Ok(before) => self.before = Some(before),
             Err(error) => events.note(format!(
                 "if KVM does not run this machine, it does not boot again under TCG: {} can't be copied ({error})",
@@ -160,8 +164,8 @@ impl Claim {
             return true;
         }
         let Some(before) = before else { return false };
-        let done = tokio::task::spawn_blocking(move || before.put_back(&image)).await;
-        match done.unwrap_or_else(|error| Err(error.into())) {
+        let done = threads::aside(move || before.put_back(&image)).await;
+        match done.flatten() {
             Ok(()) => true,
             Err(error) => {
                 tracing::debug!(%error, "a kept image is not what it was");

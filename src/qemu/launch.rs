@@ -361,7 +361,7 @@ fn cannot_start(script: &Path, source: &std::io::Error) -> Error {
         _ if source.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
             error.likely_cause("it is no script: its first line does not begin with #!")
         }
-        _ => error,
+        _ => error.because_of_a_limit(source),
     }
 }
 

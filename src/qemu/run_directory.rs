@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use super::{processes, watchdog};
 use crate::beneath::{Beneath, leads_to_ours};
 use crate::file_lock::{self, Mode};
+use crate::presence::is_absent;
 use crate::{Error, ErrorKind, Result, environment};
 
 /// Longest `BASE` that leaves room for `nixvm-UID/RUNNER.N/tmp/SOCKET` in a socket's path.
@@ -274,9 +275,11 @@ fn sweep(base: &Path) {
             }
         } else if name.contains('.') && !name.starts_with('.') {
             let lock = file_lock::open_existing(&path.join(LOCK));
-            let owned = lock
-                .as_ref()
-                .is_ok_and(|lock| !matches!(file_lock::try_lock(lock, Mode::Exclusive), Ok(true)));
+            // Of a lock that can't be opened it is not known.
+            let owned = match &lock {
+                Ok(lock) => !matches!(file_lock::try_lock(lock, Mode::Exclusive), Ok(true)),
+                Err(error) => !is_absent(error),
+            };
             if owned {
                 continue;
             }
@@ -359,6 +362,17 @@ mod tests {
         assert!(!dead_path.exists());
         assert!(base.path().join("new-cccccccc.1").exists(), "it may be in the making");
         assert!(base.path().join("a file of somebody").exists());
+    }
+
+    /// As where this process has no descriptor left: the owner may live.
+    #[test]
+    fn a_sweep_leaves_a_directory_whose_lock_it_can_not_open() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("aaaaaaaa.1");
+        fs::create_dir(&path).unwrap();
+        std::os::unix::fs::symlink(path.join(LOCK), path.join(LOCK)).unwrap();
+        sweep(base.path());
+        assert!(path.exists());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::RunDirectory;
 use super::template::snapshots;
-use crate::{Error, Result, sparse_copy};
+use crate::{Error, Result, sparse_copy, threads};
 
 /// Copies the images of a run directory that hold snapshots, but for the root image. To be called before the run script is.
 ///
@@ -84,8 +84,8 @@ fn all_of(folder: &Path, image: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 async fn on_disk(what: &str, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(error.into())).map_err(|error| Error::io(what, &error))
+    let done = threads::aside(work).await;
+    done.flatten().map_err(|error| Error::io(what, &error))
 }
 
 #[cfg(test)]

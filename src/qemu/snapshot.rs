@@ -12,7 +12,8 @@ use super::network::Forward;
 use super::plugged::Plugged;
 use super::successor::Start;
 use super::{Accelerator, QMP_LIMIT, Qemu, RunDirectory};
-use crate::{Error, ErrorKind, Result, sparse_copy};
+use crate::presence::is_known_absent;
+use crate::{Error, ErrorKind, Result, sparse_copy, threads};
 
 /// For the RAM to be written or read.
 const DONE: Duration = Duration::from_secs(300);
@@ -98,7 +99,7 @@ impl Qemu {
         let (mut nodes, mut images, mut raw) = (Vec::new(), Vec::new(), Vec::new());
         for disk in self.written_disks().await? {
             match disk.path(start.folder()) {
-                Some(path) if !path.exists() => {
+                Some(path) if is_known_absent(&path) => {
                     let path = path.display();
                     let summary = format!(
                         "the machine can't be kept: its disk {path} is no file any more (snapshot=on)"
@@ -202,9 +203,7 @@ async fn copied_beside(image: PathBuf, folder: &Path) -> Result<ImageCopy> {
     let copied = async {
         let file = made?;
         let from = image.clone();
-        let copied =
-            tokio::task::spawn_blocking(move || sparse_copy::over(&from, file.path()).map(|()| file))
-                .await??;
+        let copied = threads::aside(move || sparse_copy::over(&from, file.path()).map(|()| file)).await??;
         Ok(ImageCopy { image, copy: copied.into_temp_path() })
     };
     copied.await.map_err(|error| Error::io(failed, &error))

@@ -21,7 +21,7 @@ use super::snapshot::Moment;
 use super::template::{CommandLine, Made};
 use super::{CLEARED, QMP_LIMIT, Qemu, RunDirectory, set_aside, supervise};
 use crate::mutex::lock;
-use crate::{Error, ErrorKind, Events, Result, sparse_copy};
+use crate::{Error, ErrorKind, Events, Result, sparse_copy, threads};
 
 /// For QEMU to start.
 const STARTED: Duration = Duration::from_secs(30);
@@ -160,9 +160,9 @@ impl Qemu {
         set_aside::put_back(images, &moment.tag, run_dir).await?;
         for copy in &moment.copies {
             let (from, to) = (copy.copy.to_path_buf(), copy.image.clone());
-            let copied = tokio::task::spawn_blocking(move || sparse_copy::over(&from, &to)).await;
+            let copied = threads::aside(move || sparse_copy::over(&from, &to)).await;
             copied
-                .unwrap_or_else(|error| Err(error.into()))
+                .flatten()
                 .map_err(|error| Error::io(format_args!("bring back {}", copy.image.display()), &error))?;
         }
         let (control, control_theirs) = launch::pair()?;
@@ -175,6 +175,7 @@ impl Qemu {
             .map_err(|error| {
             let program = moment.start.command.program.display();
             Error::new(ErrorKind::Host, format!("could not run {program}: {error}"))
+                .because_of_a_limit(&error)
         })?;
         let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await?;
         let mut qemu = Self::new(supervised, qmp, moment.accelerator, claim, machine, &events);

@@ -29,6 +29,7 @@ pub(super) fn ensure(base: &Path, runner: &str) -> Result {
         *watchdog = Some(start(base, runner).map_err(|error| {
             Error::new(ErrorKind::Host, format!("could not start /bin/sh: {error}"))
                 .next_step("a POSIX shell is needed at /bin/sh, and a free slot in the process table")
+                .because_of_a_limit(&error)
         })?);
     }
     Ok(())

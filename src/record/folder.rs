@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::beneath::{Beneath, leads_to_ours};
 use crate::file_lock::{self, MOMENT, Mode};
+use crate::presence::is_absent;
 use crate::text::line;
 use crate::{Error, ErrorKind, Result, environment};
 
@@ -91,7 +92,8 @@ impl Folder {
             return Ok(found);
         }
         let base = base()?;
-        let mut all = records(&base);
+        let failed = |error| Error::io(format_args!("read the records in {}", base.display()), &error);
+        let mut all = records(&base).map_err(failed)?;
         all.reverse();
         let meant: Vec<&String> = match named {
             "last" => all.first().into_iter().collect(),
@@ -125,7 +127,10 @@ impl Folder {
 
     /// The record in the folder at `path`; `None` when there is none.
     fn at(path: &Path) -> Result<Option<Self>> {
-        let Ok(files) = Beneath::open(path) else { return Ok(None) };
+        let files = match Beneath::open(path) {
+            Err(error) if is_absent(&error) => return Ok(None),
+            opened => opened.map_err(|error| Error::io("open the record", &error))?,
+        };
         match files.file(super::EVENTS) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -231,22 +236,25 @@ fn me() -> u32 {
 }
 
 /// The names of all records, that which was written to longest ago first.
-fn records(base: &Path) -> Vec<String> {
-    let Ok(base) = Beneath::open(base) else { return Vec::new() };
+fn records(base: &Path) -> io::Result<Vec<String>> {
+    let base = match Beneath::open(base) {
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
+        opened => opened?,
+    };
     let written = |name: &OsString| {
         let (events, _) = base.folder(name).ok()?.file(super::EVENTS).ok()?;
         events.metadata().ok()?.modified().ok()
     };
-    let names = base.names(NAMES).unwrap_or_default().into_iter();
+    let names = base.names(NAMES)?.into_iter();
     let mut records: Vec<(SystemTime, String)> =
         names.filter_map(|name| Some((written(&name)?, name.into_string().ok()?))).collect();
     records.sort();
-    records.into_iter().map(|(_, name)| name).collect()
+    Ok(records.into_iter().map(|(_, name)| name).collect())
 }
 
 /// Removes the oldest records, but none that is written to, and none of another user.
 fn prune(base: &Path) {
-    let records = records(base);
+    let Ok(records) = records(base) else { return };
     let surplus = records.len().saturating_sub(KEPT);
     let Ok(base) = Beneath::open(base) else { return };
     for name in &records[..surplus] {

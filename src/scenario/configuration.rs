@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::registry::Scenario;
 use crate::nix::Source;
+use crate::presence::is_known_absent;
 use crate::{Error, ErrorKind, Result, above, environment};
 
 /// The name that is looked for.
@@ -50,7 +51,7 @@ fn named(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Re
     let folder = file.parent().unwrap_or(Path::new("."));
     if let Some(asked) = asked {
         let path = folder.join(asked);
-        if path.exists() {
+        if !is_known_absent(&path) {
             return Ok(Source::Configuration(path));
         }
         let summary = format!("no configuration `{asked}` beside {}", file.display());

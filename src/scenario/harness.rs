@@ -22,7 +22,13 @@ use crate::mutex::lock;
 use crate::record::{Folder, History, Writer};
 use crate::report::{self, Github, Relay, Rendering};
 use crate::settings::Settings;
-use crate::{Error, ErrorKind, Event, Events, RequestedReports, Result, environment, qemu, signals};
+use crate::{
+    Error, ErrorKind, Event, Events, RequestedReports, Result, environment, host_limits, qemu, signals,
+    threads,
+};
+
+/// So many files a run has open at least, at once.
+const FILES: usize = 16;
 
 /// If it is set, a suite prints what its machines are made from, one path a line, and runs nothing: for
 /// `nixvm-test --watch`.
@@ -62,6 +68,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         return Err(no_scenarios());
     }
     let settings = Settings::from_env()?;
+    host_limits::check_files(FILES).map_err(|error| Error::io("begin", &error))?;
     if arguments.list {
         // In the order in which they are written, but of this share alone: cargo-nextest runs what is listed.
         let mine = order::share(scenarios, &settings);
@@ -128,13 +135,16 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     let suite = Arc::new(suite.expecting(chosen.iter().copied())?);
     let exits = Exits::default();
     let turns = one_at_a_time(&mut arguments, suite.machines_at_once()).then(|| Arc::new(Turns::of(chosen)));
-    let trials = scenarios
+    let trials: Vec<Trial> = scenarios
         .into_iter()
         .map(|scenario| trial(scenario, &arguments, &suite, &exits, turns.clone()))
         .collect();
 
+    // The harness panics where it gets no thread, so all that it needs for one scenario are asked for before.
+    threads::check_room(arguments.test_threads.unwrap_or(1).min(trials.len()) + 1 + run::WORKERS)?;
     let relay = Relay::start(&reporter, &mut arguments)?;
     let conclusion = libtest_mimic::run(&arguments, trials);
+    threads::finish(run::SHUTDOWN);
     drop(under_way);
     suite.upcoming().end();
     if let Some(relay) = relay {

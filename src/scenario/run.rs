@@ -22,10 +22,13 @@ use crate::machine::{Machine, has_terminal, pause_at};
 use crate::mutex::lock;
 use crate::pause::Deadline;
 use crate::record::Keeper;
-use crate::{Error, ErrorKind, Event, Events, Speed, secrets};
+use crate::{Error, ErrorKind, Event, Events, Speed, secrets, threads};
 
 /// A scenario's stack, in bytes: as much as a program's main thread has. Futures are large in a debug build.
 const STACK: usize = 8 << 20;
+
+/// How many threads its runtime has, so that a scenario that blocks does not hold up what limits need.
+pub(super) const WORKERS: usize = 2;
 
 /// The time limit of a scenario that names none, on a fast host.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -44,7 +47,7 @@ const EACH_MACHINE: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// How long tasks that a scenario left behind have to end.
-const SHUTDOWN: Duration = Duration::from_secs(5);
+pub(super) const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// Lines of console shown with a failure that says nothing of the console itself.
 const CONSOLE_LINES: usize = 15;
@@ -179,13 +182,13 @@ impl ScenarioThread {
     fn live(self) -> Result<(), Failure> {
         self.panics.collect_here();
         let panics = self.panics.clone();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder
+            .worker_threads(WORKERS)
             .thread_name(format!("{} (runtime)", self.scenario.function))
             .on_thread_start(move || panics.collect_here())
-            .enable_all()
-            .build()
-            .map_err(|source| Failure::new(Exit::Host, Error::io("start a runtime", &source)))?;
+            .enable_all();
+        let runtime = threads::runtime(builder, WORKERS).map_err(|error| Failure::new(Exit::Host, error))?;
         let outcome = runtime.block_on(async {
             let outcome = self.in_time().await.map_err(|failure| self.with_context(failure));
             if let Err(failure) = &outcome {

@@ -22,12 +22,14 @@ pub(crate) fn files_below(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
         let here = folder.join(&below);
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", here.display()));
         for entry in fs::read_dir(&here).map_err(named)? {
-            let name = entry.map_err(named)?.file_name();
+            let entry = entry.map_err(named)?;
+            let name = entry.file_name();
             let path = here.join(&name);
             if name.to_string_lossy().starts_with('.') {
                 continue;
             }
-            if path.is_dir() {
+            let kind = entry.file_type().map_err(named)?;
+            if kind.is_dir() || (kind.is_symlink() && path.is_dir()) {
                 if depth < DEEPEST && may_have_scenarios(&path) {
                     waiting.push((below.join(&name), depth + 1));
                 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::RequestedReports;
+use crate::presence::is_known_absent;
 
 /// The form of a setting's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +114,7 @@ impl Form {
 /// the folder.
 fn nixpkgs(given: &str, folder: &Path) -> String {
     let is_path = given.starts_with('.')
-        || (given != "standin" && !given.contains([':', '<']) && folder.join(given).exists());
+        || (given != "standin" && !given.contains([':', '<']) && !is_known_absent(&folder.join(given)));
     if is_path { absolute(Path::new(given), folder).display().to_string() } else { given.to_owned() }
 }
 

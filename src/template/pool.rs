@@ -13,7 +13,7 @@ use crate::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
 use crate::mutex::lock;
 use crate::qemu::{accelerator, changed_outside};
-use crate::{Error, Event, Events, Result};
+use crate::{Event, Events, Result, threads};
 
 /// Clones that wait to be asked for, each for one who asks.
 ///
@@ -57,10 +57,11 @@ impl Pool {
     /// A pool in which as many clones wait as this host has processors, at most.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when the system has no more threads.
+    /// [`crate::ErrorKind::Host`] when the system has no more threads.
     pub fn new() -> Result<Self> {
-        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("pool").enable_all().build();
-        let runtime = runtime.map_err(|error| Error::io("start a runtime", &error))?;
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).thread_name("pool").enable_all();
+        let runtime = threads::runtime(builder, 1)?;
         let most = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self { waiting: Mutex::default(), most, runtime: Some(runtime) })
     }

@@ -10,7 +10,7 @@ use super::{Key, prune, seal};
 use crate::file_lock::{self, MOMENT, Mode, NotLocked, Wait, try_lock};
 use crate::machine::TemplateLease;
 use crate::shared_file::{self, Records};
-use crate::{Error, Events, Result};
+use crate::{Error, Events, Result, threads};
 
 /// How long another process may take to make a template: longer than the slowest boot and its saving.
 const LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -190,7 +190,7 @@ impl Store {
 /// Does on a thread of its own what hashes, or removes, hundreds of MiB, or waits for the turn of the shared files: the
 /// consoles of other machines may live on the caller's.
 async fn blocking<T: Send + 'static>(what: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(what).await.unwrap_or_else(|error| Err(error.into()))
+    threads::aside(what).await.flatten()
 }
 
 /// [`seal::broken`], which may read hundreds of MiB.

@@ -1,9 +1,11 @@
 //! Which moment is meant: of which run, scenario and machine.
 
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::beneath::Beneath;
+use crate::presence::is_known_absent;
 use crate::record::Folder;
 use crate::{Error, ErrorKind, Result, report};
 
@@ -21,7 +23,8 @@ pub fn moment(run: &str, scenario: Option<&str>, machine: Option<&str>) -> Resul
     }
     let record = Folder::find(run)?;
     let folder = record.path();
-    let all = moments(record.files());
+    let failed = |error| Error::io(format_args!("read the record {}", folder.display()), &error);
+    let all = moments(record.files()).map_err(failed)?;
     if all.is_empty() {
         return Err(Error::new(ErrorKind::Usage, format!("no machine was kept in {}", folder.display()))
             .likely_cause(
@@ -63,11 +66,15 @@ struct Moment {
 }
 
 /// All of them: `RUN/SCENARIO/MACHINE.moment`. A record from elsewhere may hold links; they are not followed.
-fn moments(run: &Beneath) -> Vec<Moment> {
+fn moments(run: &Beneath) -> io::Result<Vec<Moment>> {
     let mut found = Vec::new();
-    for scenario in names(run) {
-        let Ok(folder) = run.folder(&scenario) else { continue };
-        for name in names(&folder) {
+    for scenario in names(run)? {
+        let folder = match run.folder(&scenario) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            Err(_) => continue,
+            Ok(folder) => folder,
+        };
+        for name in names(&folder)? {
             let Some(machine) = name.strip_suffix(MOMENT).filter(|_| !name.starts_with('.')) else {
                 continue;
             };
@@ -78,11 +85,11 @@ fn moments(run: &Beneath) -> Vec<Moment> {
         }
     }
     found.sort_by(|one, other| (&one.scenario, &one.machine).cmp(&(&other.scenario, &other.machine)));
-    found
+    Ok(found)
 }
 
-fn names(folder: &Beneath) -> impl Iterator<Item = String> {
-    folder.names(NAMES).unwrap_or_default().into_iter().filter_map(|name| name.into_string().ok())
+fn names(folder: &Beneath) -> io::Result<impl Iterator<Item = String>> {
+    Ok(folder.names(NAMES)?.into_iter().filter_map(|name| name.into_string().ok()))
 }
 
 /// The socket of a paused machine's console: of the folder that was given, or of that name.
@@ -91,7 +98,7 @@ pub fn live(id: &str) -> Result<PathBuf> {
     // The name first: in a folder that everybody may write to, another user could have a folder of that name.
     let candidates = [crate::qemu::RunDirectory::named(id), Some(path.to_owned())];
     let socket = |folder: PathBuf| if folder.is_dir() { folder.join("console.sock") } else { folder };
-    let found = candidates.into_iter().flatten().map(socket).find(|socket| socket.exists());
+    let found = candidates.into_iter().flatten().map(socket).find(|socket| !is_known_absent(socket));
     let socket = found.ok_or_else(|| {
         Error::new(ErrorKind::Usage, format!("no run is paused as {id:?}"))
             .next_step("give what the run printed when it paused, such as 1a2b3c4d.1")

@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal as _};
 use std::path::PathBuf;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, threads};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -32,7 +32,7 @@ impl Lines {
     /// [`ErrorKind::Io`] when the terminal can't be used.
     pub fn open() -> Result<Self> {
         if !std::io::stdin().is_terminal() {
-            return Ok(Self::Read(piped()));
+            return Ok(Self::Read(piped()?));
         }
         let config = Config::builder().max_history_size(1000).map(rustyline::config::Builder::build);
         let editor = config.and_then(Editor::<Verbs, FileHistory>::with_config);
@@ -57,7 +57,7 @@ impl Lines {
             Self::Read(lines) => lines.recv().await,
             Self::Typed(lent) => {
                 let mut editor = lent.take()?;
-                let reading = tokio::task::spawn_blocking(move || {
+                let reading = threads::aside(move || {
                     let line = read(&mut editor);
                     (editor, line)
                 });
@@ -70,16 +70,18 @@ impl Lines {
 }
 
 /// Read by a thread that nobody waits for: a pipe may stay open when we are done.
-fn piped() -> Receiver<String> {
+fn piped() -> Result<Receiver<String>> {
     let (sender, lines) = mpsc::channel(1);
-    std::thread::spawn(move || {
+    let read = move || {
         for line in lines_of(std::io::stdin().lock()) {
             if sender.blocking_send(line).is_err() {
                 return;
             }
         }
-    });
-    lines
+    };
+    let started = std::thread::Builder::new().name("lines".to_owned()).spawn(read);
+    started.map_err(|error| Error::io("start a thread", &error))?;
+    Ok(lines)
 }
 
 /// Whatever is no UTF-8 is replaced: a file must not seem to end there, with all that came before having worked.

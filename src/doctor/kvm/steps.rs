@@ -11,9 +11,9 @@ use super::host::Host;
 use super::load::Load;
 use super::sector::{self, FIRST_CPU, LEAST, Ran, Runs, Try};
 use super::{Found, Run, ram};
-use crate::Result;
 use crate::doctor::State;
 use crate::qemu::{Accelerator, accelerator, kvm_device, kvm_with};
+use crate::{Result, threads};
 
 const DEVICE: &str = "/dev/kvm";
 /// For the VM to boot under KVM.
@@ -257,7 +257,7 @@ impl Run<'_> {
             return Ok(());
         }
         let (begun, cache) = (Instant::now(), crate::cache::dir()?);
-        let looked = tokio::task::spawn_blocking(move || ram::look(&cache));
+        let looked = threads::aside(move || ram::look(&cache));
         let found = match timeout(self.left(KERNEL), looked).await {
             Ok(Ok(Ok(found))) => match found.trouble {
                 Some(trouble) => Found::bad(
@@ -364,8 +364,8 @@ impl Run<'_> {
 /// Why this QEMU makes no machine with KVM, and what to do.
 async fn refused_by(program: &Path) -> Option<(String, String)> {
     let asked = program.to_owned();
-    let said = tokio::task::spawn_blocking(move || kvm_with(&asked)).await;
-    let why = said.unwrap_or_else(|error| Err(error.to_string())).err()?;
+    let said = threads::aside(move || kvm_with(&asked)).await;
+    let why = said.map_err(|error| error.to_string()).flatten().err()?;
     Some(match kvm_device::refusal_in(&why, Path::new(DEVICE)) {
         Some(refusal) => (format!("{} ({why})", refusal.why), refusal.fix),
         None => (format!("QEMU does not take it: {why}"), "look at the words of QEMU".to_owned()),

@@ -25,8 +25,9 @@ use crate::machine::lifecycle::boot::{Origin, Plan};
 use crate::machine::replay::answers::{Answers, Writer};
 use crate::machine::session::raw_console::{RawConsole, Standing};
 use crate::machine::{Life, Line, Machine, MachineOptions};
+use crate::presence::is_known_absent;
 use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved, is_script_in_store, suspicious, unfit};
-use crate::{Error, ErrorKind, Event, Result, Speed, text};
+use crate::{Error, ErrorKind, Event, Result, Speed, text, threads};
 
 /// What the host knows of the machine, in the moment's folder.
 const ABOUT_FILE: &str = "moment.json";
@@ -210,7 +211,7 @@ impl Kept {
         if let Some(found) = self.foreign_script().filter(|_| !self.trusted) {
             return Err(self.refused(&[found]));
         }
-        if script.exists() {
+        if !is_known_absent(script) {
             return BuiltVm::open(script);
         }
         let built = text::line(&script.ancestors().nth(2).unwrap_or(script).to_string_lossy());
@@ -297,9 +298,9 @@ impl Kept {
         let plan = Plan { disk: Disk::Fresh, ..Plan::of(&vm, options) };
         let run_dir = Arc::new(RunDirectory::create()?);
         let (folder, place) = (self.folder.clone(), run_dir.path().to_owned());
-        let safe = tokio::task::spawn_blocking(move || place::safe(&folder, &place)).await;
+        let safe = threads::aside(move || place::safe(&folder, &place)).await;
         let folder = safe
-            .unwrap_or_else(|error| Err(error.into()))
+            .flatten()
             .map_err(|error| Error::io(format_args!("use {}", self.folder.display()), &error))?;
         // Of the files that are used from now on.
         self.check(&folder)?;

@@ -20,7 +20,7 @@ use crate::console::Pattern;
 use crate::machine::Machine;
 use crate::machine::replay::answers::Bytes;
 use crate::qemu::Format;
-use crate::{Error, ErrorKind, Event, FileKind, Result};
+use crate::{Error, ErrorKind, Event, FileKind, Result, threads};
 use ocr::Layout;
 use picture::Picture;
 
@@ -206,8 +206,8 @@ async fn read(picture: &Picture, reading: Reading, limit: Duration) -> Result<St
     let paper = picture.on_paper();
     let paper = if reading.inverted { paper.inverted() } else { paper };
     // Tens of milliseconds of arithmetic, which would hold up what else runs here.
-    let enlarged = tokio::task::spawn_blocking(move || paper.enlarged(reading.zoom)).await;
-    let enlarged = enlarged.map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+    let enlarged = threads::aside(move || paper.enlarged(reading.zoom)).await;
+    let enlarged = enlarged.map_err(|error| Error::io("read the screen", &error))?;
     let text = ocr::read(&enlarged, reading.layout, limit).await?;
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     Ok(lines.flat_map(|line| [line.trim_end(), "\n"]).collect())

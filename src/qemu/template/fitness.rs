@@ -8,6 +8,7 @@ use super::resume::read;
 use super::save::Description;
 use super::{MACHINE_FILE, processor, program};
 use crate::Result;
+use crate::presence::is_known_absent;
 use crate::qemu::Accelerator;
 use crate::text;
 
@@ -50,7 +51,7 @@ pub(crate) fn unfit(folder: &Path) -> Result<Option<String>> {
 /// What the machine's command names in the Nix store and is not there.
 fn missing(description: &Description) -> BTreeSet<PathBuf> {
     let arguments = description.command.arguments.iter();
-    arguments.flat_map(|argument| store_paths(argument)).filter(|path| !path.exists()).collect()
+    arguments.flat_map(|argument| store_paths(argument)).filter(|path| is_known_absent(path)).collect()
 }
 
 /// The store paths in a text, as far as their first part: `/nix/store/HASH-NAME`.

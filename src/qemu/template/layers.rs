@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::overlay::{self, Below, Format};
-use crate::{Error, Result, shared_file};
+use crate::{Error, Result, shared_file, threads};
 
 /// Brings what an image lies over beside it, and has it named there by a path that is relative; `origin` is the folder
 /// that its own relative name starts at. An image for which `stays` is true stays where it is, with all below it.
@@ -18,9 +18,9 @@ pub(super) async fn gather(
     stays: impl Fn(&Path) -> bool + Send + 'static,
 ) -> Result {
     let (top, origin) = (image.to_owned(), origin.to_owned());
-    let gathered = tokio::task::spawn_blocking(move || gather_now(&top, format, origin, stays)).await;
+    let gathered = threads::aside(move || gather_now(&top, format, origin, stays)).await;
     gathered
-        .unwrap_or_else(|error| Err(error.into()))
+        .flatten()
         .map_err(|error| Error::io(format_args!("gather the disks of {}", image.display()), &error))
 }
 
@@ -85,7 +85,7 @@ pub(super) async fn settle(image: &Path, format: Format, store: &Path) -> Result
     }
     let (to, its) = (image.to_owned(), found.format.unwrap_or(Format::Qcow2));
     let origin = base.parent().unwrap_or(store).to_owned();
-    let settled = tokio::task::spawn_blocking(move || {
+    let settled = threads::aside(move || {
         if !overlay::is_empty(&to)? {
             return Ok(format);
         }
@@ -96,7 +96,7 @@ pub(super) async fn settle(image: &Path, format: Format, store: &Path) -> Result
         }
         Ok(its)
     });
-    let format = settled.await.unwrap_or_else(|error| Err(error.into())).map_err(failed)?;
+    let format = settled.await.flatten().map_err(failed)?;
     let store = store.to_owned();
     gather(image, format, &origin, move |below| !below.starts_with(&store)).await?;
     Ok(format)

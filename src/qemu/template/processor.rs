@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -161,18 +161,25 @@ pub(super) fn asked(mut command: Command, input: &str) -> io::Result<(String, St
         // Less than a pipe holds. One that has ended reads nothing; its last words say why.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let (sender, read) = mpsc::channel();
-    std::thread::spawn(move || {
-        let complaints = std::thread::spawn(move || text_of(stderr));
-        let said = text_of(stdout);
-        // Nobody listens after the limit.
-        let _ = sender.send((said, complaints.join().unwrap_or_default()));
-    });
-    let read = read.recv_timeout(ASKED);
+    let until = Instant::now() + ASKED;
+    let text = |read: Receiver<String>| {
+        let left = until.saturating_duration_since(Instant::now());
+        read.recv_timeout(left).map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))
+    };
+    let read = text_aside(stdout).and_then(|said| Ok((said, text_aside(stderr)?)));
+    let read = read.and_then(|(said, complained)| Ok((text(said)?, text(complained)?)));
     // It has closed both, or hangs.
     let _ = child.kill();
     let _ = child.wait();
-    read.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))
+    read
+}
+
+/// Reads all of a stream on a thread of its own.
+fn text_aside(stream: Option<impl io::Read + Send + 'static>) -> io::Result<Receiver<String>> {
+    let (sender, read) = mpsc::channel();
+    // Nobody listens after the limit.
+    std::thread::Builder::new().spawn(move || drop(sender.send(text_of(stream))))?;
+    Ok(read)
 }
 
 fn text_of(stream: Option<impl io::Read>) -> String {

@@ -22,7 +22,7 @@ use crate::qemu::launch::{self, CHANNEL, CONSOLE, CONTROL};
 use crate::qemu::line_end::LineEnd;
 use crate::qemu::{QMP_LIMIT, Qemu, RunDirectory, port_holder, supervise};
 use crate::sparse_copy::copy;
-use crate::{Error, ErrorKind, Event, Events, Result, shared_file, text};
+use crate::{Error, ErrorKind, Event, Events, Result, shared_file, text, threads};
 
 /// For QEMU to start and to load the state.
 const STARTED: Duration = Duration::from_secs(30);
@@ -130,6 +130,7 @@ impl Qemu {
         }
         let supervised = supervise::start(command, descriptors, line, run_dir).await.map_err(|error| {
             Error::new(ErrorKind::Host, format!("could not run {}: {error}", program.display()))
+                .because_of_a_limit(&error)
         })?;
         events.send(Event::MachineStarted { machine: machine.to_owned(), pid: supervised.pid() });
         let not_begun = || events.send(launch::not_begun(machine));
@@ -199,8 +200,8 @@ fn is_its_own(image: &Path, format: Format) -> Result<bool> {
 /// Copies what may be hundreds of MiB.
 async fn copied(from: PathBuf, to: PathBuf) -> Result {
     let what = format!("copy {} to {}", from.display(), to.display());
-    let copied = tokio::task::spawn_blocking(move || copy(&from, &to)).await;
-    copied.unwrap_or_else(|error| Err(error.into())).map_err(|error| Error::io(what, &error))
+    let copied = threads::aside(move || copy(&from, &to)).await;
+    copied.flatten().map_err(|error| Error::io(what, &error))
 }
 
 /// Reads what a folder says of its machine.

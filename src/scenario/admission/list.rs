@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Entry;
 use crate::beneath::Beneath;
 use crate::file_lock::{self, Mode, NotLocked};
+use crate::presence::is_absent;
 
 pub(super) const LIST: &str = "list.json";
 /// A list of a thousand machines has a fifth of it. A longer file is damaged.
@@ -67,14 +68,17 @@ impl Folder {
         self.0.remove_file(&holder.0)
     }
 
-    /// Whether the process lives that holds this lock. The file of one that does not is removed.
+    /// Whether the process lives that holds this lock. The file of one that does not is removed. Of a file that can't be
+    /// opened this is not known, and the process counts.
     pub(super) fn lives(&self, holder: &Holder) -> bool {
-        let file = self.0.file(&holder.0);
-        if file.is_ok_and(|(file, _)| matches!(file_lock::try_lock(&file, Mode::Shared), Ok(false))) {
-            return true;
+        let free = match self.0.file(&holder.0) {
+            Ok((file, _)) => matches!(file_lock::try_lock(&file, Mode::Shared), Ok(true)),
+            Err(error) => is_absent(&error),
+        };
+        if free {
+            let _ = self.remove(holder);
         }
-        let _ = self.remove(holder);
-        false
+        !free
     }
 
     /// The processes behind these entries, in words.
@@ -104,7 +108,7 @@ impl Folder {
         for _ in 0..TRIES {
             let file = self.0.open_or_create(LIST, 0o600)?;
             file_lock::lock(&file, Mode::Exclusive, limit, &mut waiting).await?;
-            if self.is_the_list(&file) {
+            if self.is_the_list(&file)? {
                 return Ok(changed(&file, how)?);
             }
         }
@@ -120,7 +124,7 @@ impl Folder {
         for _ in 0..TRIES {
             let file = self.0.open_or_create(LIST, 0o600)?;
             file_lock::lock_blocking(&file, Mode::Exclusive, limit)?;
-            if self.is_the_list(&file) {
+            if self.is_the_list(&file)? {
                 return Ok(changed(&file, how)?);
             }
         }
@@ -128,9 +132,12 @@ impl Folder {
     }
 
     /// Whether the file that was locked is still the one of that name.
-    fn is_the_list(&self, file: &File) -> bool {
-        let number = |file: &File| file.metadata().map(|found| found.ino()).ok();
-        self.0.file(LIST).is_ok_and(|(its, _)| number(&its) == number(file))
+    fn is_the_list(&self, file: &File) -> io::Result<bool> {
+        match self.0.file(LIST) {
+            Ok((its, _)) => Ok(its.metadata()?.ino() == file.metadata()?.ino()),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) async fn run(compiler: &Compiler, file: &Path, events: &Events) -> Re
     // Above the packages' folders, where no toolchain file is.
     let asked_in = compiler.own_build.as_ref().map_or(workshop.folder(), |own| own.folder());
     let version = compiler_version(asked_in).await?;
-    if !workshop.is_made_for(&version) {
+    if !workshop.is_made_for(&version)? {
         let _alone = lock::exclusive(&workshop.lock_file(), events).await?;
         workshop.made_for(&version)?;
     }

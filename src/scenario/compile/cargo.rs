@@ -199,11 +199,20 @@ impl Cargo {
 /// It is asked in `folder`, where cargo runs: a toolchain file there decides which compiler it is.
 ///
 /// # Errors
-/// As for [`Call::run`].
+/// As for [`Call::run`], and [`ErrorKind::Host`] when the compiler does not say what it is.
 pub(super) async fn compiler_version(folder: &Path) -> Result<String> {
     let program = environment::variable("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(program).arg("-vV").current_dir(folder).stdin(Stdio::null()).output().await;
+    let output = Command::new(&program).arg("-vV").current_dir(folder).stdin(Stdio::null()).output().await;
     let output = output.map_err(|source| no_cargo(&source))?;
+    let says = output.stdout.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"release: "));
+    if !output.status.success() || !says {
+        let summary = format!("`{} -vV` does not say which compiler it is", program.to_string_lossy());
+        let said = [output.stdout, output.stderr].concat();
+        return Err(Error::new(ErrorKind::Host, summary)
+            .section("it ended with", output.status.to_string())
+            .section("what it said", String::from_utf8_lossy(&said))
+            .next_step("look at the toolchain of Rust: `rustup show`, `rustc -vV`"));
+    }
     Ok(format!("{}nixvm-test {}\n", String::from_utf8_lossy(&output.stdout), env!("CARGO_PKG_VERSION")))
 }
 

@@ -130,7 +130,8 @@ fn copy(package: &Package, file: &Path, code: &str) -> Result<Root> {
     let (beside, name) = (file.parent().unwrap_or(Path::new("/")), file.file_name().unwrap_or_default());
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).map_err(failed)?;
-    for entry in fs::read_dir(beside).map_err(failed)?.flatten() {
+    for entry in fs::read_dir(beside).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
         if entry.file_name() != name {
             std::os::unix::fs::symlink(entry.path(), folder.join(entry.file_name())).map_err(failed)?;
         }

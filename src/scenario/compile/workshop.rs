@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::library::Library;
 use super::own_build::OwnBuild;
 use super::record::{Linking, Record};
+use crate::presence::is_absent;
 use crate::{Error, Result};
 
 /// How many files' packages are kept.
@@ -66,10 +67,10 @@ impl Workshop {
     /// Empties the target directory if another compiler filled it: its leftovers are of no use and
     /// never go away by themselves. Only to be called by one who holds the lock alone.
     pub fn made_for(&self, compiler: &str) -> Result {
-        let stamp = self.folder.join("compiler");
-        if fs::read_to_string(&stamp).is_ok_and(|was| was == compiler) {
+        if self.is_made_for(compiler)? {
             return Ok(());
         }
+        let stamp = self.folder.join("compiler");
         // Not that of this program's own build, which is the user's.
         let _ = fs::remove_dir_all(self.folder.join("target"));
         fs::write(&stamp, compiler)
@@ -77,8 +78,16 @@ impl Workshop {
     }
 
     /// Whether [`Workshop::made_for`] would have nothing to do.
-    pub fn is_made_for(&self, compiler: &str) -> bool {
-        fs::read_to_string(self.folder.join("compiler")).is_ok_and(|was| was == compiler)
+    ///
+    /// # Errors
+    /// When it can't be read which compiler it is made for.
+    pub fn is_made_for(&self, compiler: &str) -> Result<bool> {
+        let stamp = self.folder.join("compiler");
+        match fs::read(&stamp) {
+            Ok(was) => Ok(was == compiler.as_bytes()),
+            Err(source) if is_absent(&source) => Ok(false),
+            Err(source) => Err(Error::io(format_args!("read {}", stamp.display()), &source)),
+        }
     }
 
     /// Whether no library was compiled for scenarios yet.
@@ -212,13 +221,16 @@ fn touch(folder: &Path) {
     let _ = file.and_then(|file| file.set_modified(now));
 }
 
-/// All folders in `folder` but the `keep` that were used last.
+/// All folders in `folder` but the `keep` that were used last. One of which the time of use can't be read is kept.
 fn oldest(folder: &Path, keep: usize) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut folders: Vec<(Option<SystemTime>, PathBuf)> = entries
         .map(|entry| entry.path())
         .filter(|path| path.is_dir())
-        .map(|path| (fs::metadata(path.join("used")).and_then(|used| used.modified()).ok(), path))
+        .filter_map(|path| match fs::metadata(path.join("used")).and_then(|used| used.modified()) {
+            Err(error) if !is_absent(&error) => None,
+            used => Some((used.ok(), path)),
+        })
         .collect();
     folders.sort();
     folders.truncate(folders.len().saturating_sub(keep));
@@ -353,6 +365,17 @@ mod tests {
         assert!(!workshop.is_new());
         workshop.made_for("rustc 2").unwrap();
         assert!(workshop.is_new());
+    }
+
+    #[test]
+    fn a_target_directory_stays_while_it_can_not_be_read_which_compiler_filled_it() {
+        let cache = tempfile::tempdir().unwrap();
+        let workshop = Workshop::open(cache.path(), &Library::find(), None).unwrap();
+        fs::create_dir_all(workshop.target()).unwrap();
+        // Not to be read, by root neither.
+        fs::create_dir(workshop.folder.join("compiler")).unwrap();
+        assert!(workshop.made_for("rustc 2").is_err());
+        assert!(!workshop.is_new());
     }
 
     #[test]

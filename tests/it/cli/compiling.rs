@@ -42,6 +42,31 @@ fn an_unused_future_or_result_does_not_compile_the_second_time_either() {
     folder.run(&["meant.rs"]).ended_with(0);
 }
 
+/// A compiler that fails says nothing about the one that made what is there.
+#[test]
+fn a_compiler_that_does_not_say_what_it_is_leaves_what_is_compiled() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
+    let cache = tempfile::tempdir().unwrap();
+    for (name, body) in
+        [("fails", "#!/bin/sh\necho 'error: no toolchain' >&2\nexit 1\n"), ("is-mute", "#!/bin/sh\nexit 0\n")]
+    {
+        folder.program(name, body);
+        let run = || {
+            let mut command = folder.command(&["a.rs"]);
+            command.env("NIXVM_CACHE_DIR", cache.path()).env("RUSTC", folder.path().join(name));
+            crate::folder::Ran::of(&mut command)
+        };
+        run();
+        let workshop = fs::read_dir(cache.path().join("scenarios")).unwrap().next().unwrap().unwrap().path();
+        fs::create_dir_all(workshop.join("target")).unwrap();
+        fs::write(workshop.join("target/compiled"), "").unwrap();
+        fs::write(workshop.join("compiler"), "rustc 1").unwrap();
+        run().ended_with(5).said("-vV` does not say which compiler it is").said_not("building");
+        assert!(workshop.join("target/compiled").exists(), "{name}");
+        assert_eq!(fs::read_to_string(workshop.join("compiler")).unwrap(), "rustc 1");
+    }
+}
+
 #[test]
 fn an_unchanged_file_is_not_compiled_again_and_an_edited_one_is() {
     let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
@@ -93,7 +118,8 @@ fn calls(library: Option<&Path>, cache: &Path) -> Vec<[String; 3]> {
     let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
     let (script, log) = (folder.path().join("compiler"), folder.path().join("log"));
     let text = format!(
-        "#!/bin/sh\nprintf '%s|%s|%s\\n' \"$(pwd -P)\" \"$CARGO_BUILD_BUILD_DIR\" \"$*\" >>'{}'\nexit 1\n",
+        "#!/bin/sh\nprintf '%s|%s|%s\\n' \"$(pwd -P)\" \"$CARGO_BUILD_BUILD_DIR\" \"$*\" >>'{}'\n\
+         [ \"$1\" = -vV ] && exec echo 'release: 1.90.0'\nexit 1\n",
         log.display()
     );
     folder.program("compiler", text);
@@ -253,7 +279,30 @@ fn mistakes_in_the_attribute_are_shown_where_they_are() {
         (
             "#[scenario(timout = \"5m\")]\nasync fn a() {}",
             "2:12",
-            "unknown argument `timout`: there are `allow(\"segfault\")`, `budget(",
+            "unknown argument `timout`: did you mean `timeout`? there are `allow(\"segfault\")`, `budget(boot = \"20s\")`, \
+             `configuration = \"FILE.nix\"`, `cores = 2`, `from = logged_in(\"alice\", \"test\")`, `ignore = \"why\"`, \
+             `memory = \"2G\"`, `retries = 2`, `timeout = \"5m\"`",
+        ),
+        ("#[scenario(memroy(\"2G\"))]\nasync fn a() {}", "2:12", "did you mean `memory`?"),
+        (
+            "#[scenario(budget(bot = \"20s\"))]\nasync fn a() {}",
+            "2:19",
+            "did you mean `boot`? a budget has `boot = \"20s\"`, `userspace = \"12s\"`",
+        ),
+        (
+            "#[checkpoint(timeout = \"5m\")]\nasync fn a(m: &mut Machine) -> Result { drop(m); Ok(()) }",
+            "2:14",
+            "unknown argument `timeout`: a checkpoint has `from = booted`",
+        ),
+        (
+            "#[checkpoint(form = booted)]\nasync fn a(m: &mut Machine) -> Result { drop(m); Ok(()) }",
+            "2:14",
+            "did you mean `from`?",
+        ),
+        (
+            "#[cfg(any())] use x as _; nixvm_test::scenarios!(\"a\", recursive = true);",
+            "2:53",
+            "`scenarios!` takes a folder and nothing else",
         ),
         ("#[scenario(ignore, ignore)]\nasync fn a() {}", "2:20", "`ignore` is given twice"),
         ("#[scenario(allow)]\nasync fn a() {}", "2:12", "expected what is allowed: `allow(\"segfault\")`"),

@@ -14,6 +14,7 @@ mod doctor_kvm;
 mod failures;
 mod full_disk;
 mod harness;
+mod host_limits;
 mod hostile;
 mod init;
 mod limits;

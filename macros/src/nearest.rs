@@ -1,0 +1,1 @@
+../../src/nearest.rs

@@ -1,0 +1,128 @@
+//! Threads that the host may refuse: a limit of processes is an error here, neither a panic nor a wait without an end.
+//!
+//! tokio's own pool does not serve for this. Where the system has no thread, `spawn_blocking` panics, and a runtime that
+//! gets only some of its threads waits for ever when it is dropped.
+
+use std::io;
+use std::sync::{Condvar, Mutex, mpsc};
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use crate::mutex::{self, lock};
+use crate::{Error, ErrorKind, Result};
+
+/// How long the threads of a runtime may take to start, on any host.
+const STARTED: Duration = Duration::from_secs(30);
+
+/// Checks that this process may start `count` threads, beside those that it has.
+///
+/// # Errors
+/// [`ErrorKind::Host`] when it may not. The error names the limit.
+pub(crate) fn check_room(count: usize) -> Result {
+    let (end, ended) = (Mutex::new(false), Condvar::new());
+    std::thread::scope(|scope| {
+        let wait = || {
+            let mut end = lock(&end);
+            while !*end {
+                end = mutex::wait(&ended, end, STARTED);
+            }
+        };
+        let refused = (0..count).find_map(|_| Builder::new().spawn_scoped(scope, wait).err());
+        *lock(&end) = true;
+        ended.notify_all();
+        refused.map_or(Ok(()), |source| Err(refused_thread(&source)))
+    })
+}
+
+/// A runtime of `workers` threads, as `builder` describes it.
+///
+/// # Errors
+/// [`ErrorKind::Host`] when the host has no such threads. The error names the limit.
+pub(crate) fn runtime(mut builder: tokio::runtime::Builder, workers: usize) -> Result<Runtime> {
+    // One is for the thread below.
+    check_room(workers + 1)?;
+    let (tell, hear) = mpsc::channel();
+    // Another process may take a thread meanwhile. A runtime that lacks one is given up with the thread that made it.
+    let made = Builder::new().name("runtime".to_owned()).spawn(move || tell.send(builder.build()));
+    made.map_err(|source| refused_thread(&source))?;
+    let built = hear.recv_timeout(STARTED).unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()));
+    built.map_err(|source| refused_thread(&source))
+}
+
+fn refused_thread(source: &io::Error) -> Error {
+    let error = Error::new(ErrorKind::Host, format!("could not start a thread: {source}"));
+    match source.raw_os_error() {
+        Some(_) => error.because_of_a_limit(source),
+        None => error.because_of_a_limit(&rustix::io::Errno::AGAIN.into()),
+    }
+}
+
+/// How many pieces of work are under way beside the callers' own threads.
+static UNDER_WAY: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// Does what blocks on a thread of its own, which begins at once. Dropping the future does not end the work.
+pub(crate) fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = io::Result<T>> + Send + 'static {
+    let (tell, hear) = oneshot::channel();
+    let one = UnderWay::begin();
+    let started = Builder::new().name("aside".to_owned()).spawn(move || {
+        let done = work();
+        drop(one);
+        let _ = tell.send(done);
+    });
+    async move {
+        started?;
+        hear.await.map_err(|_| io::Error::other("the thread that did it panicked"))
+    }
+}
+
+/// Waits until all work aside is done, for `limit` at most: to be called before the process exits.
+pub(crate) fn finish(limit: Duration) {
+    let (count, ended) = &UNDER_WAY;
+    let (mut count, end) = (lock(count), Instant::now() + limit);
+    while *count > 0 && Instant::now() < end {
+        count = mutex::wait(ended, count, end.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Counts one piece of work as long as it is there.
+struct UnderWay;
+
+impl UnderWay {
+    fn begin() -> Self {
+        *lock(&UNDER_WAY.0) += 1;
+        Self
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        *lock(&UNDER_WAY.0) -= 1;
+        UNDER_WAY.1.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_aside_gives_what_it_made_and_a_panic_is_an_error() {
+        assert_eq!(aside(|| 7).await.unwrap(), 7);
+        let panicked: io::Result<()> = aside(|| panic!("on purpose")).await;
+        assert!(panicked.unwrap_err().to_string().contains("panicked"));
+        finish(crate::hang::HANG);
+    }
+
+    #[test]
+    fn there_is_room_for_a_few_threads_and_a_runtime_has_its_own() {
+        check_room(3).unwrap();
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2);
+        assert_eq!(runtime(builder, 2).unwrap().block_on(async { 7 }), 7);
+    }
+}
