@@ -141,7 +141,7 @@ impl Cli {
             Some(Command::List(list)) => runtime.block_on(list.run(&self.options)),
             Some(Command::Completions(completions)) => Ok(completions.run()),
             Some(Command::Man(man)) => man.run(),
-            Some(Command::Init(init)) => init.run(),
+            Some(Command::Init(init)) => runtime.block_on(init.run(&self.options)),
             Some(Command::Doctor(doctor)) => runtime.block_on(doctor.run(&self.options)),
             Some(Command::Config(config)) => config.run(&self.options),
             Some(Command::Attach(attach)) => runtime.block_on(attach.run(&self.options)),

@@ -36,9 +36,9 @@ use crate::{Error, ErrorKind, Event, Events, Result, cache, digest, environment}
 /// ```
 #[derive(Debug, Clone)]
 pub struct Builder {
-    nixpkgs: Option<String>,
+    pub(super) nixpkgs: Option<String>,
     out_link: Option<PathBuf>,
-    limit: Duration,
+    pub(super) limit: Duration,
     clonable: bool,
     built: Arc<Mutex<HashMap<Source, Building>>>,
 }
@@ -246,9 +246,9 @@ impl Builder {
             }
             Ok(ended) => {
                 tracing::debug!(status = %ended.status, took = ?ended.took, "nix failed");
-                diagnosis::explain(&what, home, ended.status, &tail)
+                diagnosis::explain("building", &what, home, ended.status, &tail)
             }
-            Err(Stopped::Limit) => diagnosis::too_long(&what, self.limit, &tail),
+            Err(Stopped::Limit) => diagnosis::too_long("building", &what, self.limit, &tail),
             Err(Stopped::Io(source)) => return Err(Error::io("run nix", &source)),
         };
         Err(match log.keep() {

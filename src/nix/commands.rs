@@ -16,12 +16,8 @@ const ITS_OPTIONS: [&str; 2] = ["useNixStoreImage", "sharedDirectories"];
 pub(super) fn configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
     let mut command = Command::new("nix-build");
     command.args(["<nixpkgs/nixos>", "-A", "vm"]);
-    if let Some(value) = nixpkgs.search_path() {
-        command.arg("-I").arg(format!("nixpkgs={value}"));
-    }
-    let mut entry = std::ffi::OsString::from("nixos-config=");
-    entry.push(file);
-    command.arg("-I").arg(entry).arg("--out-link").arg(out_link);
+    look_up(&mut command, file, nixpkgs);
+    command.arg("--out-link").arg(out_link);
     finish(command, store, nixpkgs.is_stand_in())
 }
 
@@ -47,6 +43,48 @@ pub(super) fn flake(vm: &FlakeVm, store: Store, out_link: &Path) -> Command {
     command.args(["build", "--extra-experimental-features", "nix-command flakes", "--print-build-logs"]);
     command.arg("--out-link").arg(out_link).arg(&vm.installable);
     finish(command, store, false)
+}
+
+/// An expression that takes a configuration and gives its users.
+const USERS: &str = include_str!("users.nix");
+
+/// Evaluates the users of a configuration.
+pub(super) fn users_of_configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store) -> Command {
+    let mut command = Command::new("nix-instantiate");
+    // What is built while it evaluates has to be written to the store first.
+    command.args(["--eval", "--strict", "--json", "--read-write-mode"]);
+    look_up(&mut command, file, nixpkgs);
+    command.arg("--expr").arg(format!("({USERS}) (import <nixpkgs/nixos> {{ }}).config"));
+    finish(command, store, nixpkgs.is_stand_in())
+}
+
+/// The same for a host of a flake; none where the flake's attribute is not that of a host.
+pub(super) fn users_of_flake(vm: &FlakeVm, store: Store) -> Option<Command> {
+    let configuration = vm.installable.strip_suffix(".system.build.vm")?;
+    Some(evaluate_flake(configuration, USERS, store))
+}
+
+/// Evaluates the names of a flake's hosts: none where it has no `nixosConfigurations`.
+pub(super) fn hosts_of_flake(reference: &str, store: Store) -> Command {
+    evaluate_flake(&format!("{reference}#nixosConfigurations"), "builtins.attrNames", store)
+}
+
+fn evaluate_flake(installable: &str, apply: &str, store: Store) -> Command {
+    let mut command = Command::new("nix");
+    command.args(["eval", "--extra-experimental-features", "nix-command flakes", "--json"]);
+    // Somebody else's folder: nothing is written there.
+    command.args(["--no-write-lock-file", "--apply", apply, installable]);
+    finish(command, store, false)
+}
+
+/// Where Nix looks for nixpkgs and the configuration.
+fn look_up(command: &mut Command, file: &Path, nixpkgs: &Nixpkgs) {
+    if let Some(value) = nixpkgs.search_path() {
+        command.arg("-I").arg(format!("nixpkgs={value}"));
+    }
+    let mut entry = std::ffi::OsString::from("nixos-config=");
+    entry.push(file);
+    command.arg("-I").arg(entry);
 }
 
 fn finish(mut command: Command, store: Store, stand_in: bool) -> Command {

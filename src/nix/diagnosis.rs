@@ -13,9 +13,15 @@ use crate::{Error, ErrorKind};
 /// What the stand-in adds to a message about an option: it is a page, and in the log.
 const ALL_OPTIONS: &str = "All the options there are:";
 
-/// The report for a build of `what` that ended with `status`. The user's own files are those in
+/// The report where `doing` (building, evaluating) `what` ended with `status`. The user's own files are those in
 /// `home`, the folder of the configuration.
-pub(super) fn explain(what: &str, home: Option<&Path>, status: ExitStatus, tail: &Tail) -> Error {
+pub(super) fn explain(
+    doing: &str,
+    what: &str,
+    home: Option<&Path>,
+    status: ExitStatus,
+    tail: &Tail,
+) -> Error {
     let mut said = ErrorText::read(tail, home);
     if !said.place.as_ref().is_some_and(|place| is_in(home, &place.at)) {
         let file = home.and_then(|home| Some(home.join(Path::new(what).file_name()?)));
@@ -27,9 +33,9 @@ pub(super) fn explain(what: &str, home: Option<&Path>, status: ExitStatus, tail:
     }
     let first = said.message.first().map(|line| cut(line.trim_end_matches(" Definition values:"), 300));
     let mut error = match (&first, status.signal()) {
-        (_, Some(signal)) => return killed(what, signal, tail),
-        (Some(message), None) => build_error(format!("building {what} failed: {message}")),
-        (None, None) => build_error(format!("building {what} failed: nix ended with {status}"))
+        (_, Some(signal)) => return killed(doing, what, signal, tail),
+        (Some(message), None) => build_error(format!("{doing} {what} failed: {message}")),
+        (None, None) => build_error(format!("{doing} {what} failed: nix ended with {status}"))
             .section("its last lines", last_lines(tail, 12)),
     };
     let rest = said.message.iter().skip(1).map(String::as_str).take_while(|line| *line != ALL_OPTIONS);
@@ -50,16 +56,16 @@ fn is_in(home: Option<&Path>, at: &str) -> bool {
     home.is_some_and(|home| Path::new(at).starts_with(home))
 }
 
-/// The report for a build that took longer than it may.
-pub(super) fn too_long(what: &str, limit: std::time::Duration, tail: &Tail) -> Error {
-    build_error(format!("building {what} did not end within its limit, and was ended"))
+/// The report for what took longer than it may.
+pub(super) fn too_long(doing: &str, what: &str, limit: std::time::Duration, tail: &Tail) -> Error {
+    build_error(format!("{doing} {what} did not end within its limit, and was ended"))
         .took(limit, limit)
         .section("its last lines", last_lines(tail, 12))
         .next_step("allow it more with NIXVM_BUILD_TIMEOUT (for example 3h)")
 }
 
-fn killed(what: &str, signal: i32, tail: &Tail) -> Error {
-    let error = build_error(format!("building {what} failed: nix was killed by signal {signal}"))
+fn killed(doing: &str, what: &str, signal: i32, tail: &Tail) -> Error {
+    let error = build_error(format!("{doing} {what} failed: nix was killed by signal {signal}"))
         .section("its last lines", last_lines(tail, 6));
     if signal == 9 {
         return error
@@ -91,8 +97,14 @@ mod tests {
     }
 
     fn report(text: &str) -> String {
-        explain("configuration.nix", Some(Path::new("/home/u")), ExitStatus::from_raw(1 << 8), &tail(text))
-            .to_string()
+        explain(
+            "building",
+            "configuration.nix",
+            Some(Path::new("/home/u")),
+            ExitStatus::from_raw(1 << 8),
+            &tail(text),
+        )
+        .to_string()
     }
 
     #[test]
@@ -157,7 +169,8 @@ mod tests {
 
     #[test]
     fn a_killed_nix_is_told_from_a_failed_one() {
-        let killed = explain("c.nix", None, ExitStatus::from_raw(9), &tail("evaluating")).to_string();
+        let killed =
+            explain("building", "c.nix", None, ExitStatus::from_raw(9), &tail("evaluating")).to_string();
         assert!(killed.contains("killed by signal 9") && killed.contains("memory"), "{killed}");
         let silent = report("something else");
         assert!(silent.contains("exit status: 1") && silent.contains("something else"), "{silent}");

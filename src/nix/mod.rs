@@ -11,6 +11,7 @@ mod culprit;
 mod diagnosis;
 mod ending;
 mod error_text;
+mod evaluation;
 pub(crate) mod host;
 mod line;
 mod line_filter;
@@ -23,6 +24,7 @@ mod store;
 
 pub use builder::Builder;
 pub(crate) use ending::end_all;
+pub use evaluation::ConfiguredUser;
 pub use nixpkgs::Nixpkgs;
 pub use passwords::first_user;
 pub use passwords::password_of;

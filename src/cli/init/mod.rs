@@ -1,13 +1,19 @@
 //! `nixvm-test init`: a first configuration, a first scenario, and what runs them.
 
+mod existing;
+
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind as Io, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::scenario::compile;
+use crate::settings::Settings;
 use crate::{Error, ErrorKind, Result, report};
 use clap::{Args, ValueEnum};
+
+use super::options::Options;
+use existing::Existing;
 
 /// The sample of the tutorial, and its scenario: those of this very project.
 const CONFIGURATION: &str = include_str!("../../../configuration.nix");
@@ -18,8 +24,10 @@ Examples:
   nixvm-test init                         in the current folder
   nixvm-test init my-machines             in a new one
   nixvm-test init --no-cargo --ci none    only configuration.nix and scenarios/login.rs
+  nixvm-test --flake .#web init           beside a flake.nix of several hosts
 
-A file that is there already is left as it is, and named.";
+A file that is there already is left as it is, and named. Beside a configuration.nix, or a flake.nix with hosts, that is what
+is tested: Nix evaluates it, and the scenario logs in as one of its users.";
 
 /// What is made, and where.
 #[derive(Debug, Args)]
@@ -45,14 +53,28 @@ enum Ci {
 }
 
 /// A file to be made: its name, its text, what it is.
-struct Plan(&'static str, String, &'static str);
+struct Plan(&'static str, String, String);
 
 impl Init {
-    /// Makes the files, and says which.
-    pub fn run(&self) -> Result<ExitCode> {
+    /// Makes the files, and says which. Nothing is made where the configuration that is there does not evaluate, or where
+    /// nobody can log in.
+    pub async fn run(&self, options: &Options) -> Result<ExitCode> {
         let dir = &self.dir;
         if dir.exists() && !dir.is_dir() {
             return Err(Error::new(ErrorKind::Usage, format!("{} is not a folder", dir.display())));
+        }
+        let folder = std::path::absolute(dir)
+            .map_err(|source| Error::io(format_args!("find {}", dir.display()), &source))?;
+        let settings = options.layers_of(Some(&folder))?.settings();
+        let (existing, mut notes) = self.existing(&folder, &settings).await?;
+        let given = options.file_for(Some(&folder)).filter(|_| existing.is_some());
+        let mut nixvm_toml = existing.as_ref().and_then(|existing| existing.setting.clone());
+        if let (Some(file), Some((key, value))) = (&given, &nixvm_toml) {
+            if !existing::names_a_source(file) {
+                let line = toml_line(key, value);
+                notes.push_str(&format!("Add to {}: {line}", report::printable(&file.display().to_string())));
+            }
+            nixvm_toml = None;
         }
         // Somebody's own package is theirs to change; one that depends on this library already needs nothing.
         let manifest = fs::read_to_string(dir.join("Cargo.toml")).unwrap_or_default();
@@ -62,9 +84,17 @@ impl Init {
         let library = dependency(&library);
         let mut said = String::new();
         let mut left = Vec::new();
-        for Plan(name, text, what) in self.plan(foreign, &library) {
+        let has_own = match &existing {
+            Some(existing) => existing.setting.is_some(),
+            None => settings.source.is_some(),
+        };
+        for Plan(name, text, what) in self.plan(foreign, &library, has_own, existing.as_ref(), nixvm_toml) {
             let made = make(&dir.join(name), &text)?;
-            said.push_str(&format!("{}  {name:34} {what}\n", if made { "made" } else { "left" }));
+            said.push_str(&format!(
+                "{}  {name:34} {}\n",
+                if made { "made" } else { "left" },
+                report::printable(&what)
+            ));
             if !made {
                 left.push(name);
             }
@@ -72,10 +102,8 @@ impl Init {
         if !left.is_empty() {
             said.push_str(&format!("\nThere already, and left as it was: {}\n", left.join(", ")));
         }
-        if left == ["configuration.nix"] {
-            said.push_str(
-                "scenarios/login.rs logs in as alice with the password test: put in a user of yours.\n",
-            );
+        if !notes.is_empty() {
+            said.push_str(&format!("\n{notes}"));
         }
         if foreign {
             said.push_str(&advice(&library));
@@ -88,18 +116,54 @@ impl Init {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// What is there already, with what there is to say of it. It is not looked at where it decides nothing.
+    async fn existing(&self, folder: &Path, settings: &Settings) -> Result<(Option<Existing>, String)> {
+        let file = folder.join("configuration.nix");
+        let has = |path: &Path| path.symlink_metadata().is_ok();
+        let decided = settings.source.is_some() || has(&file);
+        let is_sample = settings.source.is_none()
+            && !has(&folder.join("flake.nix"))
+            && fs::read(&file).is_ok_and(|text| text == CONFIGURATION.as_bytes());
+        if is_sample || (decided && has(&folder.join("scenarios/login.rs"))) {
+            return Ok((None, String::new()));
+        }
+        existing::look(folder, settings).await
+    }
+
     /// What is to be made, in the order in which it is named.
-    fn plan(&self, foreign: bool, library: &str) -> Vec<Plan> {
-        let mut plan = vec![
-            Plan("configuration.nix", CONFIGURATION.into(), "the machine: a user alice who has cowsay"),
-            Plan("scenarios/login.rs", LOGIN.into(), "the test: alice logs in, and the cow speaks"),
-        ];
+    fn plan(
+        &self,
+        foreign: bool,
+        library: &str,
+        has_own: bool,
+        existing: Option<&Existing>,
+        nixvm_toml: Option<(&str, String)>,
+    ) -> Vec<Plan> {
+        let mut plan = Vec::new();
+        if !has_own {
+            let is_there = self.dir.join("configuration.nix").symlink_metadata().is_ok();
+            let what = if is_there { "the machine" } else { "the machine: a user alice who has cowsay" };
+            plan.push(Plan("configuration.nix", CONFIGURATION.into(), what.into()));
+        }
+        let brings_nixpkgs = nixvm_toml.as_ref().is_some_and(|(key, _)| *key == "flake");
+        if let Some((key, value)) = nixvm_toml {
+            let text = format!("# What the scenarios in this folder boot.\n{}", toml_line(key, &value));
+            plan.push(Plan("nixvm.toml", text, format!("what is tested: {value}")));
+        }
+        plan.push(match existing {
+            Some(Existing { user, password, .. }) => {
+                Plan("scenarios/login.rs", login(user, password), format!("the test: {user} logs in"))
+            }
+            None => {
+                Plan("scenarios/login.rs", LOGIN.into(), "the test: alice logs in, and the cow speaks".into())
+            }
+        });
         if !self.no_cargo && !foreign {
             let manifest = include_str!("Cargo.toml.in").replace("@NAME@", &package_name(&self.dir));
             let manifest = manifest.replace("@LINES@", lines(library).trim_end());
-            plan.push(Plan("Cargo.toml", manifest, "a package, for `cargo test`"));
-            plan.push(Plan("tests/scenarios.rs", SUITE.into(), "its test: every scenario"));
-            plan.push(Plan(".gitignore", "/target\n/result\n*.qcow2\n".into(), "what builds leave"));
+            plan.push(Plan("Cargo.toml", manifest, "a package, for `cargo test`".into()));
+            plan.push(Plan("tests/scenarios.rs", SUITE.into(), "its test: every scenario".into()));
+            plan.push(Plan(".gitignore", "/target\n/result\n*.qcow2\n".into(), "what builds leave".into()));
         }
         let run = if self.no_cargo {
             concat!(
@@ -110,17 +174,27 @@ impl Init {
         } else {
             "cargo test --test scenarios"
         };
-        let workflow = |text: &str| text.replace("@RUN@", run);
+        let workflow = |text: &str| {
+            let text = text.replace("@RUN@", run);
+            if !brings_nixpkgs {
+                return text;
+            }
+            // A flake brings its own release.
+            let lines = text.lines().filter(|line| {
+                !line.contains("NIXVM_NIXPKGS") && !line.contains("# The release of NixOS that is tested.")
+            });
+            lines.map(|line| format!("{line}\n")).collect()
+        };
         match self.ci {
             Ci::Github => plan.push(Plan(
                 ".github/workflows/nixvm-test.yml",
                 workflow(include_str!("github.yml")),
-                "runs it after every push",
+                "runs it after every push".into(),
             )),
             Ci::Gitlab => plan.push(Plan(
                 ".gitlab-ci.yml",
                 workflow(include_str!("gitlab.yml")),
-                "runs it after every push",
+                "runs it after every push".into(),
             )),
             Ci::None => {}
         }
@@ -143,6 +217,30 @@ impl Init {
 }
 
 const SUITE: &str = include_str!("scenarios.rs");
+
+/// A first scenario for somebody else's configuration.
+fn login(user: &str, password: &str) -> String {
+    format!(
+        "use nixvm_test::prelude::*;
+
+/// Somebody logs in with their password, and is who they said.
+#[scenario]
+async fn login(machine: Machine) -> Result {{
+    let session = machine.login({user:?}, {password:?}).await?;
+    let name = session.succeed(\"whoami\").await?;
+    assert_eq!(name.text().trim_end(), {user:?});
+    machine.shutdown().await
+}}
+
+nixvm_test::main!();
+"
+    )
+}
+
+/// A line of nixvm.toml.
+fn toml_line(key: &str, value: &str) -> String {
+    format!("{key} = {}\n", toml::Value::from(value))
+}
 
 /// What a manifest needs.
 fn lines(library: &str) -> String {

@@ -1,0 +1,20 @@
+# The users of a configuration as its VM makes them on a fresh disk, and that the VM can be made at all. The program puts
+# this into the expressions that it has Nix evaluate; it takes the configuration.
+configuration:
+let
+  vm = configuration.virtualisation.vmVariant or configuration;
+  set = user: option: (user.${option} or null) != null;
+  # Where several are set, the first of these holds (nixos/modules/config/update-users-groups.pl).
+  kinds = [ "hashedPasswordFile" "password" "hashedPassword" "initialPassword" "initialHashedPassword" ];
+  describe = user:
+    let found = builtins.filter (set user) kinds; in
+    {
+      inherit (user) name;
+      normal = user.isNormalUser or false;
+      shell = baseNameOf (user.shell.shellPath or (toString (user.shell or "")));
+      passwords = found;
+      clear =
+        if found != [ ] && builtins.elem (builtins.head found) [ "password" "initialPassword" ] then user.${builtins.head found} else null;
+    };
+in
+builtins.seq configuration.system.build.vm.drvPath (map describe (builtins.attrValues vm.users.users))
