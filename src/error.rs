@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize as _;
 
-use crate::{host_limits, secrets, text};
+use crate::{host_limits, place, secrets, text};
 
 /// The result of a scenario and of every fallible call in this library.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
@@ -46,8 +46,10 @@ struct Report {
     source: Option<Arc<dyn StdError + Send + Sync>>,
     /// Whether `?` made it of that error, or of a text, with nothing said about it.
     foreign: bool,
-    /// Where it was made: of use where that is in a scenario.
+    /// The call of the library that failed, or where the error was made if no such call is known.
     place: &'static Location<'static>,
+    /// The line of the scenario that led there.
+    line: Option<place::Line>,
     /// Files that vanish with what failed: a machine's name, and its transcript.
     transcripts: Vec<(String, PathBuf)>,
     /// Whether KVM of this host may be the cause, and not the guest.
@@ -142,6 +144,7 @@ impl Error {
             source: None,
             foreign: false,
             place: Location::caller(),
+            line: place::line(),
             transcripts: Vec::new(),
             doubt: None,
         }))
@@ -280,9 +283,32 @@ impl Error {
         self.0.took
     }
 
-    /// Where it was made.
+    /// The call of the library that failed, or where the error was made if no such call is known.
     pub(crate) fn place(&self) -> &'static Location<'static> {
         self.0.place
+    }
+
+    /// The line of the scenario that led there, if it is known.
+    pub(crate) fn line(&self) -> Option<place::Line> {
+        self.0.line
+    }
+
+    /// The same error of a call that was made at `call`. An error that names a place outside of the library keeps it: a call
+    /// within this one failed there.
+    #[must_use]
+    pub(crate) fn called_from(mut self, call: &'static Location<'static>) -> Self {
+        if !place::is_theirs(self.0.place.file()) {
+            self.0.place = call;
+            return self.led_from(place::line());
+        }
+        self
+    }
+
+    /// The same error, to which `line` of the scenario led, if that is known.
+    #[must_use]
+    pub(crate) fn led_from(mut self, line: Option<place::Line>) -> Self {
+        self.0.line = line.or(self.0.line);
+        self
     }
 
     /// Adds the transcript of a machine that is gone.

@@ -87,6 +87,7 @@ mod book_examples;
 mod boot_id;
 mod built_vm;
 mod cache;
+mod call;
 mod channel;
 #[cfg(feature = "cli")]
 mod cli;

@@ -71,6 +71,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
     let check = quote_spanned!(returned.span()=> ::nixvm_test::__private::is_a_return_type::<#returned>());
     // At the name's place: a failure is reported with the line where the scenario stands.
     let line = quote_spanned!(name.span()=> ::core::line!());
+    let last_line = quote_spanned!(function.block.brace_token.span.close()=> ::core::line!());
     let cfg = function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
 
     Ok(quote! {
@@ -92,6 +93,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
                 module: ::core::module_path!(),
                 file: ::core::file!(),
                 line: #line,
+                last_line: #last_line,
                 manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
                 description: #description,
                 ignore: #ignore,

@@ -13,6 +13,7 @@ mod places;
 mod scenarios;
 mod signature;
 mod tests;
+mod tracked;
 mod walk;
 
 /// Makes a test of an `async fn`: its machines are built and booted, the function runs with them at
@@ -155,4 +156,11 @@ pub fn scenarios(input: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn checkpoint(arguments: TokenStream, item: TokenStream) -> TokenStream {
     checkpoint::checkpoint(arguments.into(), item.into()).into()
+}
+
+/// For the methods of the library: an error of such a method has the place of the call.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn tracked(_: TokenStream, item: TokenStream) -> TokenStream {
+    tracked::tracked(item.into()).into()
 }

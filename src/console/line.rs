@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use nixvm_test_macros::tracked;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -217,6 +218,7 @@ impl Console {
     /// [`ErrorKind::Timeout`] after `limit`, with what came instead and the nearest miss; at once
     /// [`ErrorKind::KernelPanic`], [`ErrorKind::EmergencyMode`] (see [`Watch`]) and
     /// [`ErrorKind::QemuGone`]; [`ErrorKind::Usage`] for a literal longer than what is kept.
+    #[tracked]
     pub async fn expect(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match> {
         Ok(self.wait(&[pattern.into()], limit).await?.1)
     }
@@ -226,6 +228,7 @@ impl Console {
     ///
     /// # Errors
     /// As [`Console::expect`]; [`ErrorKind::Usage`] for no pattern at all.
+    #[tracked]
     pub async fn expect_any(&self, patterns: &[Pattern], limit: Duration) -> Result<(usize, Match)> {
         if patterns.is_empty() {
             return Err(Error::new(ErrorKind::Usage, "a wait for none of no patterns can't end"));
@@ -249,6 +252,7 @@ impl Console {
     /// # Errors
     /// As [`Console::expect`]; [`ErrorKind::Other`] when more has come since the last match than is
     /// kept, so that bytes are lost to the tap.
+    #[tracked]
     pub async fn tap(
         &self,
         limit: Duration,
@@ -267,6 +271,7 @@ impl Console {
     /// # Errors
     /// [`ErrorKind::Timeout`] when the guest took them not within 10 s (scaled),
     /// [`ErrorKind::QemuGone`] when the line is closed.
+    #[tracked]
     pub async fn send(&self, bytes: &[u8]) -> Result<()> {
         if tracing::enabled!(tracing::Level::TRACE) {
             let shown = self.0.line.engine().secrets.mask(bytes);
@@ -280,6 +285,7 @@ impl Console {
     ///
     /// # Errors
     /// As [`Console::send`].
+    #[tracked]
     pub async fn send_line(&self, text: &str) -> Result<()> {
         self.send(format!("{text}\r").as_bytes()).await
     }
@@ -290,6 +296,7 @@ impl Console {
     ///
     /// # Errors
     /// As [`Console::send`].
+    #[tracked]
     pub async fn send_secret(&self, secret: &str) -> Result<()> {
         self.0.line.engine().secrets.add(secret.as_bytes());
         self.0.line.write(format!("{secret}\r").as_bytes()).await

@@ -12,6 +12,7 @@ use regex_automata::{Anchored, Input, MatchKind, hybrid::dfa, meta};
 use regex_syntax::hir::{Hir, Look};
 
 use super::anchors;
+use crate::call::called;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
@@ -79,8 +80,9 @@ impl Pattern {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when it is not one, with the place where it goes wrong.
+    #[track_caller]
     pub fn regex(source: &str) -> Result<Self> {
-        Self::compile(source, CACHE)
+        called(Self::compile(source, CACHE))
     }
 
     /// The same, called so in errors: a long regular expression tells nobody what was waited for.

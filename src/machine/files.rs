@@ -10,6 +10,7 @@ mod unpack;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nixvm_test_macros::tracked;
 use tokio::sync::mpsc;
 
 use self::archive::{Archive, PIECES, Pieces, pack};
@@ -33,6 +34,7 @@ impl User {
     ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`] when it can't be written, and those of [`User::execute`].
+    #[tracked]
     pub async fn write_file(&self, path: &str, content: impl AsRef<[u8]>) -> Result {
         let name = quoted(path);
         let text = format!("mkdir -p -- \"$(dirname -- {name})\" && cat > {name} && cksum < {name}");
@@ -48,6 +50,7 @@ impl User {
     ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`] when it can't be read, and those of [`User::execute`].
+    #[tracked]
     pub async fn read_file(&self, path: &str) -> Result<Vec<u8>> {
         let name = quoted(path);
         let output = self.execute(&format!("cat < {name}")).await?;
@@ -62,6 +65,7 @@ impl User {
     /// # Errors
     /// [`ErrorKind::Io`] when it can't be read, [`ErrorKind::CommandFailed`] when it can't be written, and
     /// those of [`User::execute`].
+    #[tracked]
     pub async fn copy_to(&self, source: impl AsRef<Path>, target: &str) -> Result {
         let source = source.as_ref();
         let life = self.life();
@@ -142,6 +146,7 @@ impl User {
     /// [`ErrorKind::CommandFailed`] when it can't be read, [`ErrorKind::Io`] when it can't be written, or holds a device
     /// or a FIFO, which the error names,
     /// [`ErrorKind::Usage`] when `target` exists, and those of [`User::execute`].
+    #[tracked]
     pub async fn copy_from(&self, source: &str, target: impl AsRef<Path>) -> Result {
         let target = target.as_ref().to_owned();
         let (folder, name) = split(source)?;
@@ -231,6 +236,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::write_file`].
+    #[tracked]
     pub async fn write_file(&self, path: &str, content: impl AsRef<[u8]>) -> Result {
         self.root().write_file(path, content).await
     }
@@ -239,6 +245,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::read_file`].
+    #[tracked]
     pub async fn read_file(&self, path: &str) -> Result<Vec<u8>> {
         self.root().read_file(path).await
     }
@@ -247,6 +254,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::copy_to`].
+    #[tracked]
     pub async fn copy_to(&self, source: impl AsRef<Path>, target: &str) -> Result {
         self.root().copy_to(source, target).await
     }
@@ -255,6 +263,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::copy_from`].
+    #[tracked]
     pub async fn copy_from(&self, source: &str, target: impl AsRef<Path>) -> Result {
         self.root().copy_from(source, target).await
     }
@@ -263,6 +272,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::copy_to`].
+    #[tracked]
     pub async fn copy_from_host(&self, source: impl AsRef<Path>, target: &str) -> Result {
         self.copy_to(source, target).await
     }
@@ -272,6 +282,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::copy_from`].
+    #[tracked]
     pub async fn copy_from_machine(&self, source: &str, target: impl AsRef<Path>) -> Result {
         let folder = target.as_ref();
         std::fs::create_dir_all(folder)

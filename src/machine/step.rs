@@ -26,7 +26,7 @@ impl Step {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let machine = machine.to_owned();
-        let line = crate::place::line();
+        let line = crate::place::line_of_a_step();
         events.send(Event::StepStarted { machine: machine.clone(), step: number, text, line });
         Self { machine, events: events.clone(), number, begun: Instant::now(), output: None }
     }

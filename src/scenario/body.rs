@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::registry::Scenario;
 use super::run::GRACE;
 use crate::{Error, ErrorKind, Event, Events};
 
@@ -13,7 +14,8 @@ pub(super) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    pub(super) fn begin(events: &'a Events, limit: Duration) -> Self {
+    pub(super) fn begin(scenario: &Scenario, events: &'a Events, limit: Duration) -> Self {
+        crate::place::begin(scenario.file, scenario.line);
         events.send(Event::BodyStarted { limit });
         Self { events, begun: Instant::now() }
     }
@@ -22,7 +24,7 @@ impl<'a> Body<'a> {
 impl Drop for Body<'_> {
     fn drop(&mut self) {
         self.events.send(Event::BodyFinished { took: self.begun.elapsed() });
-        crate::place::at(0);
+        crate::place::end();
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::configuration;
 use super::exit::Exit;
 use super::registry::Scenario;
+use crate::place::{self, Line};
 use crate::record::{Keeper, in_a_path};
 use crate::{Error, secrets, text};
 
@@ -24,8 +25,10 @@ const SUMMARY: usize = 4 << 10;
 pub(super) struct Failure {
     pub exit: Exit,
     pub error: Error,
-    /// Where in the scenario, if that is known.
-    pub place: Option<(PathBuf, u32)>,
+    /// Where it panicked, by the compiler's name of the file.
+    pub panic: Option<(String, u32)>,
+    /// The line of the scenario that led there, if that is known.
+    pub line: Option<Line>,
     /// Whether it is tried again.
     pub retried: bool,
 }
@@ -63,7 +66,8 @@ impl Evidence {
 impl Failure {
     /// A failure somewhere in the scenario.
     pub fn new(exit: Exit, error: Error) -> Self {
-        Self { exit, error, place: None, retried: false }
+        let line = error.line();
+        Self { exit, error, panic: None, line, retried: false }
     }
 
     /// The same, where `hang` kept the scenario from its end afterwards.
@@ -72,16 +76,25 @@ impl Failure {
         Self { error: self.error.section("what followed did not end", told), ..self }
     }
 
-    /// The file and line to look at: where it failed, or where the scenario stands.
+    /// The file and line to look at: where it failed, or the line of the scenario that led there.
     pub fn place(&self, scenario: &Scenario) -> (PathBuf, u32) {
-        let its_file = || configuration::source_file(scenario);
-        let place = self.error.place();
-        match &self.place {
-            Some(place) => place.clone(),
-            // An error that the scenario made itself.
-            None if place.file() == scenario.file => (its_file(), place.line()),
-            None => (its_file(), scenario.line),
+        let made = self.error.place();
+        let (file, line) = match &self.panic {
+            Some((file, line)) => (&**file, *line),
+            None => (made.file(), made.line()),
+        };
+        let path = configuration::located(file, scenario.manifest_dir);
+        match place::is_theirs(file) && path.is_file() {
+            true => (path, line),
+            false => self.led_there(scenario),
         }
+    }
+
+    /// The line of the scenario that led to the failure, or the line where the scenario begins.
+    fn led_there(&self, scenario: &Scenario) -> (PathBuf, u32) {
+        // A scenario can call another one, which may stand in another file.
+        let line = self.line.filter(|(file, _)| *file == scenario.file);
+        (configuration::source_file(scenario), line.map_or(scenario.line, |(_, line)| line))
     }
 
     /// What was expected and what came, in a line or a few.
@@ -92,9 +105,16 @@ impl Failure {
     /// The whole report.
     pub fn report(&self, scenario: &Scenario, kept: &Evidence) -> String {
         let mut text = bounded(self.error.what(), MOST);
-        let (file, line) = self.place(scenario);
-        let shown = file.display().to_string();
+        let place = self.place(scenario);
+        let its_lines = scenario.line..=scenario.last_line;
+        let in_its_body = place.0 == configuration::source_file(scenario) && its_lines.contains(&place.1);
+        let (file, line) = if in_its_body { place.clone() } else { self.led_there(scenario) };
         // Writing to a String does not fail.
+        if place != (file.clone(), line) {
+            let _ = write!(text, "\n  failed at: {}:{}", from_here(&place.0.display().to_string()), place.1);
+            text.push_str(&excerpt(&place.0, place.1));
+        }
+        let shown = file.display().to_string();
         let _ = write!(text, "\n  scenario: {}, {}:{line}", scenario.name(), from_here(&shown));
         text.push_str(&excerpt(&file, line));
         text.push_str(&self.error.why());

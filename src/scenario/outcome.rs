@@ -12,7 +12,7 @@ use std::fmt::{Debug, Display};
 use std::io;
 use std::pin::Pin;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, place};
 
 /// A scenario's run: ends with what the scenario says.
 ///
@@ -91,6 +91,11 @@ fn own<E: 'static>(error: E, text: impl FnOnce(&E) -> String) -> Error {
     if let Some(own) = taken::<Error>(&mut error) {
         return own;
     }
+    // It knows no place. The last line of the scenario is where it came from.
+    foreign(error, text).led_from(place::last_line())
+}
+
+fn foreign<E: 'static>(mut error: Option<E>, text: impl FnOnce(&E) -> String) -> Error {
     let text = error.as_ref().map(text).unwrap_or_default();
     let summary = format!("the scenario returned an error: {text}");
     // As `?` has it where a scenario returns this library's `Result`.

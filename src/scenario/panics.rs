@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, Once};
 use std::thread::ThreadId;
 
 use crate::mutex::lock;
+use crate::place::{self, Line};
 use crate::secrets;
 
 /// A panic that happened.
@@ -18,6 +19,8 @@ pub(super) struct Panic {
     pub message: String,
     /// Where, as FILE:LINE:COLUMN.
     pub place: String,
+    /// The line of the scenario that led there.
+    pub line: Option<Line>,
     thread: ThreadId,
 }
 
@@ -61,7 +64,8 @@ impl Panics {
     fn add(&self, info: &PanicHookInfo) {
         let message = message(info).to_owned();
         let place = info.location().map(ToString::to_string).unwrap_or_default();
-        self.lock().push(Panic { message, place, thread: std::thread::current().id() });
+        let (line, thread) = (place::line(), std::thread::current().id());
+        self.lock().push(Panic { message, place, line, thread });
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Panic>> {

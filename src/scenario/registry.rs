@@ -20,6 +20,8 @@ pub struct Scenario {
     pub file: &'static str,
     /// The line of the function.
     pub line: u32,
+    /// The line on which its body ends.
+    pub last_line: u32,
     /// The folder of the package that it was compiled in.
     pub manifest_dir: &'static str,
     /// The doc comment; empty if there is none.
@@ -134,6 +136,7 @@ impl Scenario {
             module: "login",
             file: "scenarios/login.rs",
             line: 5,
+            last_line: 9,
             manifest_dir: "/project",
             description: "",
             ignore: None,

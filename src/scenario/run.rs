@@ -3,7 +3,6 @@
 //! its machines are gone afterwards.
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,7 +21,7 @@ use crate::machine::{Machine, has_terminal, pause_at};
 use crate::mutex::lock;
 use crate::pause::Deadline;
 use crate::record::Keeper;
-use crate::{Error, ErrorKind, Event, Events, Speed, secrets, threads};
+use crate::{Error, ErrorKind, Event, Events, Speed, place, secrets, threads};
 
 /// A scenario's stack, in bytes: as much as a program's main thread has. Futures are large in a debug build.
 const STACK: usize = 8 << 20;
@@ -242,17 +241,15 @@ impl ScenarioThread {
             bodys.add(place);
         }
         let _ = self.tell.send(Progress::Body { limit });
-        let body = Body::begin(&self.events, limit);
+        let body = Body::begin(self.scenario, &self.events, limit);
         let failed = |error| Failure::new(Exit::Failed, error);
         let outcome = match Deadline::after(limit).within(self.body(bodys)).await {
             Some(Ok(())) => Ok(()),
-            Some(Err(error)) => {
-                // An error that the scenario made itself knows its place.
-                let made_here = error.place().file() == self.scenario.file;
-                let place = if made_here { None } else { self.place() };
-                Err(Failure { place, ..failed(error) })
+            Some(Err(failure)) => Err(Failure { line: failure.line.or_else(place::last_line), ..failure }),
+            None => {
+                let failure = failed(timed_out(body.begun.elapsed(), limit));
+                Err(Failure { line: place::last_line(), ..failure })
             }
-            None => Err(Failure { place: self.place(), ..failed(timed_out(body.begun.elapsed(), limit)) }),
         };
         drop(body);
         let _ = self.tell.send(Progress::BodyEnded { afterwards, silence: SILENCE });
@@ -264,37 +261,28 @@ impl ScenarioThread {
     }
 
     /// The scenario's own function. A panic is its error.
-    async fn body(&self, given: Fixtures) -> crate::Result {
+    async fn body(&self, given: Fixtures) -> Result<(), Failure> {
         let call = AssertUnwindSafe(|| (self.scenario.body)(given));
         let Ok(mut body) = std::panic::catch_unwind(call) else { return Err(self.panicked()) };
         std::future::poll_fn(move |context| {
             let poll = AssertUnwindSafe(|| body.as_mut().poll(context));
             match std::panic::catch_unwind(poll) {
-                Ok(poll) => poll,
+                Ok(poll) => poll.map_err(|error| Failure::new(Exit::Failed, error)),
                 Err(_) => std::task::Poll::Ready(Err(self.panicked())),
             }
         })
         .await
     }
 
-    fn panicked(&self) -> Error {
-        match self.panics.last_here() {
-            Some(panic) => {
-                Error::new(ErrorKind::Other, format!("{}: {}", from_here(&panic.place), panic.message))
-            }
-            None => Error::new(ErrorKind::Other, "the scenario panicked"),
-        }
-    }
-
-    /// Where in the scenario it failed. To be asked on its own thread.
-    fn place(&self) -> Option<(PathBuf, u32)> {
-        let file = || configuration::source_file(self.scenario);
-        if let Some(panic) = self.panics.last_here() {
-            let (place, line) = (panic.place.rsplit_once(':')?.0).rsplit_once(':')?;
-            let line = line.parse().ok()?;
-            return (place == self.scenario.file).then(|| (file(), line));
-        }
-        crate::place::line().map(|line| (file(), line))
+    /// The failure of a function that panicked on this thread.
+    fn panicked(&self) -> Failure {
+        let failed = |said| Failure::new(Exit::Failed, Error::new(ErrorKind::Other, said));
+        let Some(panic) = self.panics.last_here() else { return failed("the scenario panicked".to_owned()) };
+        let failure = failed(format!("{}: {}", from_here(&panic.place), panic.message));
+        // FILE:LINE:COLUMN
+        let place = panic.place.rsplit_once(':').and_then(|(place, _)| place.rsplit_once(':'));
+        let place = place.and_then(|(file, line)| Some((file.to_owned(), line.parse().ok()?)));
+        Failure { panic: place, line: panic.line, ..failure }
     }
 
     /// Waits for a person who looks at the machines, if that was asked for.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use nixvm_test_macros::tracked;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout_at;
 
@@ -175,6 +176,7 @@ impl Invocation {
     ///
     /// # Errors
     /// Those of [`User::execute`]; [`ErrorKind::Other`] for more than 256 MiB of output.
+    #[tracked]
     pub async fn output(self) -> Result<Output> {
         let life = self.user.life();
         let name = self.name.clone();

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nixvm_test_macros::tracked;
+
 use crate::channel::Shell;
 use crate::machine::command_text::quoted;
 use crate::machine::command_text::shorten;
@@ -54,6 +56,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::execute`].
+    #[tracked]
     pub async fn execute(&self, command: impl AsRef<str>) -> Result<Output> {
         self.root().execute(command).await
     }
@@ -62,6 +65,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::succeed`].
+    #[tracked]
     pub async fn succeed(&self, commands: impl Commands) -> Result<Output> {
         self.root().succeed(commands).await
     }
@@ -70,6 +74,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::fail`].
+    #[tracked]
     pub async fn fail(&self, commands: impl Commands) -> Result<Output> {
         self.root().fail(commands).await
     }
@@ -78,6 +83,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::wait_until_succeeds`].
+    #[tracked]
     pub async fn wait_until_succeeds(&self, command: impl AsRef<str>) -> Result<Output> {
         self.root().wait_until_succeeds(command).await
     }
@@ -86,6 +92,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::wait_until_fails`].
+    #[tracked]
     pub async fn wait_until_fails(&self, command: impl AsRef<str>) -> Result<Output> {
         self.root().wait_until_fails(command).await
     }
@@ -140,6 +147,7 @@ impl User {
     /// [`ErrorKind::CommandTimeout`] after the limit (15 minutes on a fast host when not given): its whole
     /// process group is killed; [`ErrorKind::ChannelLost`] when the machine goes down meanwhile;
     /// [`ErrorKind::Usage`] for a command with a NUL in it.
+    #[tracked]
     pub async fn execute(&self, command: impl AsRef<str>) -> Result<Output> {
         self.command(command).output().await
     }
@@ -156,6 +164,7 @@ impl User {
     /// # Errors
     /// [`ErrorKind::CommandFailed`], with both outputs, at the first that does not; and those of
     /// [`User::execute`].
+    #[tracked]
     pub async fn succeed(&self, commands: impl Commands) -> Result<Output> {
         self.each(commands, |output| match output.success() {
             true => Ok(()),
@@ -168,6 +177,7 @@ impl User {
     ///
     /// # Errors
     /// [`ErrorKind::CommandSucceeded`] at the first that does not; and those of [`User::execute`].
+    #[tracked]
     pub async fn fail(&self, commands: impl Commands) -> Result<Output> {
         self.each(commands, |output| match output.success() {
             false => Ok(()),
@@ -181,6 +191,7 @@ impl User {
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, with the last outputs; and those of [`User::execute`].
+    #[tracked]
     pub async fn wait_until_succeeds(&self, command: impl AsRef<str>) -> Result<Output> {
         self.repeat(command.as_ref(), true).await
     }
@@ -189,6 +200,7 @@ impl User {
     ///
     /// # Errors
     /// Those of [`User::wait_until_succeeds`].
+    #[tracked]
     pub async fn wait_until_fails(&self, command: impl AsRef<str>) -> Result<Output> {
         self.repeat(command.as_ref(), false).await
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nixvm_test_macros::tracked;
+
 use crate::machine::Machine;
 use crate::{Error, ErrorKind, Result};
 
@@ -15,6 +17,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for a time before 1970, and those of [`crate::machine::User::succeed`].
+    #[tracked]
     pub async fn set_time(&self, time: SystemTime) -> Result {
         let since = time
             .duration_since(UNIX_EPOCH)
@@ -27,6 +30,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`crate::machine::User::succeed`].
+    #[tracked]
     pub async fn sleep(&self, time: Duration) -> Result {
         let limit = time + Duration::from_secs(60);
         self.root().within(limit).succeed(format!("sleep {}", time.as_secs_f64())).await.map(drop)

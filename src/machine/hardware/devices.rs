@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nixvm_test_macros::tracked;
+
 use crate::machine::Machine;
 use crate::qemu::Connector;
 use crate::{Error, ErrorKind, Result};
@@ -85,6 +87,7 @@ impl Machine {
     /// machine.unplug(&disk).await
     /// # }
     /// ```
+    #[tracked]
     pub async fn hot_plug_disk(&self, name: &str, source: impl Into<DiskSource>) -> Result<PluggedDisk> {
         self.plug(name, source.into(), Connector::Virtio, format!("/dev/disk/by-id/virtio-{name}")).await
     }
@@ -94,6 +97,7 @@ impl Machine {
     ///
     /// # Errors
     /// As [`Machine::hot_plug_disk`].
+    #[tracked]
     pub async fn plug_usb_storage(&self, name: &str, source: impl Into<DiskSource>) -> Result<PluggedDisk> {
         let guest_path = format!("/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_{name}-0:0");
         self.plug(name, source.into(), Connector::Usb, guest_path).await
@@ -105,6 +109,7 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::Timeout`] when the guest does not let it go within 10 s (scaled), [`ErrorKind::Qmp`]
     /// when it is not plugged in any more.
+    #[tracked]
     pub async fn unplug(&self, disk: &PluggedDisk) -> Result {
         let life = self.life();
         let what = format!("unplug the disk {}", disk.name);
@@ -152,6 +157,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`ErrorKind::Qmp`] when the file can't be written, [`ErrorKind::Timeout`] after 10 minutes.
+    #[tracked]
     pub async fn memory_dump(&self, path: impl AsRef<Path>) -> Result {
         let path = path.as_ref();
         let _step = self.life().step(format!("dump the memory to {}", path.display()));

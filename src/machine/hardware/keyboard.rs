@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nixvm_test_macros::tracked;
+
 use crate::Result;
 use crate::machine::Machine;
 use crate::qemu::Chord;
@@ -28,6 +30,7 @@ impl Machine {
     /// machine.send_key("ctrl-alt-f2").await
     /// # }
     /// ```
+    #[tracked]
     pub async fn send_key(&self, keys: &str) -> Result {
         let chord = Chord::parse(keys)?;
         let life = self.life();
@@ -44,6 +47,7 @@ impl Machine {
     /// # Errors
     /// As [`Machine::send_key`]; [`crate::ErrorKind::Usage`] for a character that the layout does not
     /// have, before anything is typed.
+    #[tracked]
     pub async fn send_chars(&self, text: &str) -> Result {
         let chords = text.chars().map(Chord::of).collect::<Result<Vec<_>>>()?;
         // What is typed may be a password.

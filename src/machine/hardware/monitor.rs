@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nixvm_test_macros::tracked;
 use serde_json::Value;
 
 use crate::Result;
@@ -18,6 +19,7 @@ impl Machine {
     /// # Errors
     /// [`crate::ErrorKind::Qmp`] when the monitor does not know the command or says `Error:`. The monitor
     /// has no status: other complaints come back as text.
+    #[tracked]
     pub async fn send_monitor_command(&self, command: impl AsRef<str>) -> Result<String> {
         let command = command.as_ref();
         let life = self.life();
@@ -39,6 +41,7 @@ impl Machine {
     /// machine.qmp("set_link", Some(json!({ "name": "virtio-net-pci.0", "up": false }))).await?;
     /// # Ok(()) }
     /// ```
+    #[tracked]
     pub async fn qmp(&self, command: impl AsRef<str>, arguments: Option<Value>) -> Result<Value> {
         let command = command.as_ref();
         let life = self.life();
@@ -55,6 +58,7 @@ impl Machine {
     /// # Errors
     /// [`crate::ErrorKind::Timeout`] after `limit`, with the events that came instead,
     /// [`crate::ErrorKind::QemuGone`] at once when QEMU ends.
+    #[tracked]
     pub async fn wait_for_qmp_event(&self, name: &str, limit: Duration) -> Result<QmpEvent> {
         self.wait_for_qmp_event_where(name, |_| true, limit).await
     }
@@ -64,6 +68,7 @@ impl Machine {
     ///
     /// # Errors
     /// As [`Machine::wait_for_qmp_event`].
+    #[tracked]
     pub async fn wait_for_qmp_event_where(
         &self,
         name: &str,

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use nixvm_test_macros::tracked;
+
 use crate::Result;
 use crate::machine::Machine;
 use crate::qemu::Protocol;
@@ -13,6 +15,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] when the machine has no network card, [`crate::ErrorKind::QemuGone`].
+    #[tracked]
     pub async fn block(&self) -> Result {
         let life = self.life();
         let _step = life.step("cut the network");
@@ -23,6 +26,7 @@ impl Machine {
     ///
     /// # Errors
     /// As [`Machine::block`].
+    #[tracked]
     pub async fn unblock(&self) -> Result {
         let life = self.life();
         let _step = life.step("restore the network");
@@ -46,6 +50,7 @@ impl Machine {
     /// let connection = std::net::TcpStream::connect(web)?;
     /// # Ok(()) }
     /// ```
+    #[tracked]
     pub async fn forward_port(&self, host: u16, guest: u16) -> Result<SocketAddr> {
         let _step = self.life().step(format!("forward a port to {guest}"));
         self.life().require_machine("a forwarded port")?;
@@ -56,6 +61,7 @@ impl Machine {
     ///
     /// # Errors
     /// As [`Machine::forward_port`].
+    #[tracked]
     pub async fn forward_udp_port(&self, host: u16, guest: u16) -> Result<SocketAddr> {
         let _step = self.life().step(format!("forward a UDP port to {guest}"));
         self.life().require_machine("a forwarded port")?;

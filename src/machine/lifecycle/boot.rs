@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
+use nixvm_test_macros::tracked;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
@@ -91,6 +92,7 @@ impl Machine {
     /// on ttyS0, [`ErrorKind::BootStalled`] when it stopped printing before, [`ErrorKind::Timeout`]
     /// when it was still printing at the limit.
     #[doc(hidden)]
+    #[tracked]
     pub async fn boot(vm: &BuiltVm, options: MachineOptions) -> Result<Self> {
         let trial = Trial::begin(vm, &options.events)?;
         Box::pin(Self::tried(vm, options, trial)).await

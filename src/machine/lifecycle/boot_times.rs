@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use nixvm_test_macros::tracked;
+
 use crate::machine::Machine;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Event, Result, Speed};
@@ -84,6 +86,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`ErrorKind::Other`] when systemd does not say, and those of [`crate::machine::User::succeed`].
+    #[tracked]
     pub async fn boot_times(&self) -> Result<BootTimes> {
         if let Some(known) = self.known_boot_times() {
             return Ok(known);

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nixvm_test_macros::tracked;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -87,6 +88,7 @@ impl Machine {
     /// [`ErrorKind::Host`] when it can't be kept (it is off, it shares folders with the host), with why in one line;
     /// [`ErrorKind::Io`], [`ErrorKind::Qmp`] and [`ErrorKind::Timeout`] when it could not be written. Nothing is left in
     /// `folder` then.
+    #[tracked]
     pub async fn keep(&self, folder: &Path) -> Result {
         let Ok(_changing) = tokio::time::timeout(CHANGING, self.shared.changing.lock()).await else {
             return Err(self.not_kept("it is being started or ended"));

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use nixvm_test_macros::tracked;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -57,6 +58,7 @@ impl Machine {
     /// [`ErrorKind::EmergencyMode`], [`ErrorKind::BootLoop`] and [`ErrorKind::QemuGone`] at once when they happen;
     /// [`ErrorKind::NoLoginPrompt`] when the guest came up without a login prompt on ttyS0, [`ErrorKind::BootStalled`] when
     /// it stopped printing before, [`ErrorKind::Timeout`] when it was still printing at the limit.
+    #[tracked]
     pub async fn start(&self) -> Result {
         let _changing = self.shared.changing.lock().await;
         let old = self.life();
@@ -92,6 +94,7 @@ impl Machine {
     /// the session with it. [`ErrorKind::Timeout`] when it does not go down within the limit
     /// ([`Machine::within`]; that of [`Machine::power_off`] when not given), those of [`Machine::start`] when it
     /// does not come up, and [`ErrorKind::QemuGone`] when its QEMU ends on a reboot (`-no-reboot`).
+    #[tracked]
     pub async fn reboot(&self) -> Result {
         let _changing = self.shared.changing.lock().await;
         let life = self.life();
@@ -177,6 +180,7 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::Timeout`] when it still runs after the limit ([`Machine::within`]; 5 minutes on a
     /// fast host when not given).
+    #[tracked]
     pub async fn wait_for_shutdown(&self) -> Result {
         let life = self.life();
         let _step = life.step("wait for shutdown");

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nixvm_test_macros::tracked;
+
 use crate::channel::{Channel, Progress, Request, Shell};
 use crate::console::shown;
 use crate::machine::lifecycle::trouble::AskedToGoDown;
@@ -45,6 +47,7 @@ impl Machine {
     /// [`ErrorKind::Timeout`] when the machine still runs after the limit ([`Machine::within`]; 100 s, which is
     /// longer than systemd waits for a unit that does not stop, and 20 s on a fast host when not given);
     /// [`ErrorKind::QemuGone`] when QEMU had ended before, other than by a power-off.
+    #[tracked]
     pub async fn power_off(&self) -> Result {
         self.end_in_good_order(Way::Person).await
     }
@@ -55,6 +58,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`Machine::power_off`].
+    #[tracked]
     pub async fn shutdown(&self) -> Result {
         self.end_in_good_order(Way::Channel).await
     }

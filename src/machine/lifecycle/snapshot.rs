@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
+use nixvm_test_macros::tracked;
 use tokio::sync::Mutex;
 
 use crate::console::Watch;
@@ -58,6 +59,7 @@ impl Machine {
     /// [`ErrorKind::Usage`] when the machine has no disk image of the format qcow2, [`ErrorKind::Qmp`] with QEMU's words when
     /// it can't be saved (a shared folder, a full disk); [`ErrorKind::SessionEnded`] when it is off, or the state of
     /// its console is not known.
+    #[tracked]
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let _changing = self.shared.changing.lock().await;
         let life = self.life();
@@ -90,6 +92,7 @@ impl Machine {
     /// [`ErrorKind::Usage`] for a snapshot of another machine. Otherwise the machine is off: [`ErrorKind::Qmp`] and
     /// [`ErrorKind::QemuGone`] with QEMU's words when it does not take the moment, [`ErrorKind::Io`] when a disk image can't
     /// be brought back, [`ErrorKind::Host`] when a forwarded port is taken by another program.
+    #[tracked]
     pub async fn restore(&self, snapshot: &Snapshot) -> Result {
         let _changing = self.shared.changing.lock().await;
         let old = self.life();

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use nixvm_test_macros::tracked;
+
 use crate::machine::Machine;
 use crate::{Error, ErrorKind, Result};
 
@@ -28,6 +30,7 @@ impl Machine {
     ///
     /// # Errors
     /// That of the part.
+    #[tracked]
     pub async fn subtest<T>(&self, name: &str, part: impl Future<Output = Result<T>>) -> Result<T> {
         let life = self.life();
         let started = Instant::now();
@@ -42,6 +45,7 @@ impl Machine {
     ///
     /// # Errors
     /// That of the part.
+    #[tracked]
     pub async fn nested<T>(&self, name: &str, part: impl Future<Output = Result<T>>) -> Result<T> {
         self.subtest(name, part).await
     }
@@ -52,6 +56,7 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit ([`Machine::within`]; 5 minutes on a fast host when not given),
     /// and an error of `attempt` at once.
+    #[tracked]
     pub async fn retry<T, F>(&self, what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<Option<T>>>,
@@ -94,6 +99,7 @@ impl Machine {
     ///
     /// # Errors
     /// The condition's, or that of the part.
+    #[tracked]
     pub async fn polling_condition<T, F>(
         &self,
         what: &str,
@@ -129,6 +135,7 @@ impl Machine {
 ///
 /// # Errors
 /// That of the first that does not come up; see [`Machine::start`].
+#[tracked]
 pub async fn start_all<'a>(machines: impl IntoIterator<Item = &'a Machine>) -> Result {
     let starting = machines.into_iter().cloned().map(|machine| async move { machine.start().await });
     let mut tasks = tokio::task::JoinSet::new();

@@ -8,6 +8,7 @@ mod serve;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nixvm_test_macros::tracked;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
@@ -50,6 +51,7 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::Usage`] without a terminal, where nobody could press a key; [`ErrorKind::Io`] when the sockets can't be
     /// made.
+    #[tracked]
     pub async fn breakpoint(&self) -> Result {
         if !has_terminal() {
             return Err(Error::new(

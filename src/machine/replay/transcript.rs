@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use nixvm_test_macros::tracked;
+
 use crate::Result;
+use crate::call::called;
 use crate::console::{Mark, Match, Pattern};
 use crate::machine::Machine;
 
@@ -27,6 +30,7 @@ impl Machine {
     /// machine.wait_for_console_text("Reached target", Duration::from_secs(10)).await?;
     /// # Ok(()) }
     /// ```
+    #[tracked]
     pub async fn wait_for_console_text(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match> {
         self.console_text(pattern.into(), None, limit).await
     }
@@ -38,6 +42,7 @@ impl Machine {
     /// # Errors
     /// As [`Machine::wait_for_console_text`]; [`crate::ErrorKind::Incomplete`] in the place of a timeout when the
     /// beginning was not looked at.
+    #[tracked]
     pub async fn wait_for_console_text_since(
         &self,
         mark: Mark,
@@ -59,8 +64,9 @@ impl Machine {
     /// # Errors
     /// [`crate::ErrorKind::Incomplete`] when a part of it is lost, since the host's disk was full; what a scenario
     /// says about the whole would be wrong. [`crate::ErrorKind::Io`] when the transcript can't be read.
+    #[track_caller]
     pub fn get_console_log(&self) -> Result<String> {
-        self.console().log()
+        called(self.console().log())
     }
 
     /// Types text on the serial console, for what asks there before anybody is logged in (emergency mode,
@@ -69,6 +75,7 @@ impl Machine {
     /// # Errors
     /// [`crate::ErrorKind::Timeout`] when the guest takes no input for 10 s (scaled),
     /// [`crate::ErrorKind::QemuGone`].
+    #[tracked]
     pub async fn send_console(&self, text: &str) -> Result {
         // What is typed may be a password.
         let what = format!("type {} characters on the console", text.chars().count());

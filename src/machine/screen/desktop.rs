@@ -1,5 +1,7 @@
 //! X11 on a machine: the server, and its windows.
 
+use nixvm_test_macros::tracked;
+
 use crate::console::Pattern;
 use crate::machine::Machine;
 use crate::machine::output::Output;
@@ -25,6 +27,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, and those of [`crate::machine::User::execute`].
+    #[tracked]
     pub async fn wait_for_x(&self) -> Result {
         self.wait_for_open_unix_socket("/tmp/.X11-unix/X0").await
     }
@@ -34,6 +37,7 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::CommandFailed`] when there is no X server or no `xwininfo`, and those of
     /// [`crate::machine::User::execute`].
+    #[tracked]
     pub async fn get_window_names(&self) -> Result<Vec<String>> {
         let root = self.root();
         let output = root.command(format!("{KEY}exec {LIST}")).named(LIST).output().await?;
@@ -50,6 +54,7 @@ impl Machine {
     /// [`ErrorKind::Timeout`] after the limit ([`Machine::within`]) with the windows there are,
     /// [`ErrorKind::CommandFailed`] when the machine has no `xwininfo`, and those of
     /// [`crate::machine::User::execute`].
+    #[tracked]
     pub async fn wait_for_window(&self, pattern: impl Into<Pattern>) -> Result<String> {
         let (pattern, root, life) = (pattern.into(), self.root(), self.life());
         let wanted = pattern.clone();

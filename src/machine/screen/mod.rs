@@ -16,6 +16,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nixvm_test_macros::tracked;
+
 use crate::console::Pattern;
 use crate::machine::Machine;
 use crate::machine::replay::answers::Bytes;
@@ -36,6 +38,7 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::Qmp`] when the machine has no screen (or this QEMU no PNG), [`ErrorKind::Io`] when the
     /// file can't be written.
+    #[tracked]
     pub async fn screenshot(&self, path: impl AsRef<Path>) -> Result {
         let path = path.as_ref();
         let _step = self.life().step(format!("screenshot {}", path.display()));
@@ -51,6 +54,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`ErrorKind::Qmp`] when the machine has no screen (or this QEMU no PNG).
+    #[tracked]
     pub async fn screenshot_png(&self) -> Result<Vec<u8>> {
         self.png().await
     }
@@ -60,6 +64,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`ErrorKind::Host`] when this host has no tesseract, and those of [`Machine::screenshot`].
+    #[tracked]
     pub async fn get_screen_text(&self) -> Result<String> {
         let life = self.life();
         let _step = life.step("read the screen");
@@ -74,6 +79,7 @@ impl Machine {
     ///
     /// # Errors
     /// As [`Machine::get_screen_text`].
+    #[tracked]
     pub async fn get_screen_text_variants(&self) -> Result<Vec<String>> {
         let life = self.life();
         let _step = life.step("read the screen");
@@ -110,6 +116,7 @@ impl Machine {
     /// machine.wait_for_text("Password:", Duration::from_secs(5)).await?;
     /// # Ok(()) }
     /// ```
+    #[tracked]
     pub async fn wait_for_text(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<String> {
         let pattern = pattern.into();
         let life = self.life();

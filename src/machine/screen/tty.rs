@@ -1,5 +1,7 @@
 //! What stands on a machine's virtual terminals (tty1, tty2, …), as text.
 
+use nixvm_test_macros::tracked;
+
 use crate::Result;
 use crate::console::Pattern;
 use crate::machine::Machine;
@@ -12,6 +14,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`crate::ErrorKind::CommandFailed`] when there is no such terminal, and those of [`crate::machine::User::execute`].
+    #[tracked]
     pub async fn get_tty_text(&self, tty: u32) -> Result<String> {
         let output = self.root().succeed(format!("cat /dev/vcsa{tty}")).await?;
         Ok(screen(output.bytes()))
@@ -23,6 +26,7 @@ impl Machine {
     /// # Errors
     /// [`crate::ErrorKind::Timeout`] after the limit ([`Machine::within`]) with what stands there, and those of
     /// [`crate::machine::User::execute`].
+    #[tracked]
     pub async fn wait_until_tty_matches(&self, tty: u32, pattern: impl Into<Pattern>) -> Result<String> {
         let (pattern, life) = (pattern.into(), self.life());
         // The first look fails by name when there is no such terminal.

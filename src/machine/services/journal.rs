@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nixvm_test_macros::tracked;
 use tokio::sync::Notify;
 
 use crate::console::Pattern;
@@ -23,6 +24,7 @@ impl User {
     /// # Errors
     /// [`ErrorKind::Incomplete`] when journald has left out messages of the unit, since more came than its rate limit
     /// (`RateLimitBurst=` of journald.conf(5)) lets through; those of [`User::succeed`].
+    #[tracked]
     pub async fn journal(&self, unit: &str) -> Result<String> {
         let output = self.succeed(format!("{}\n{SUPPRESSED}", self.journalctl(unit, "-n all"))).await?;
         let bytes = output.bytes();
@@ -47,6 +49,7 @@ impl User {
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit ([`User::within`]), with the end of the unit's journal, and
     /// those of [`User::execute`].
+    #[tracked]
     pub async fn wait_for_log(&self, unit: &str, pattern: impl Into<Pattern>) -> Result<String> {
         let pattern = pattern.into();
         let life = self.life();
@@ -146,6 +149,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::journal`].
+    #[tracked]
     pub async fn journal(&self, unit: &str) -> Result<String> {
         self.root().journal(unit).await
     }
@@ -154,6 +158,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::wait_for_log`].
+    #[tracked]
     pub async fn wait_for_log(&self, unit: &str, pattern: impl Into<Pattern>) -> Result<String> {
         self.root().wait_for_log(unit, pattern).await
     }

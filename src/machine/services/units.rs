@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use nixvm_test_macros::tracked;
+
 use crate::machine::bus::{Bus, Unit};
 use crate::machine::command_text::quoted;
 use crate::machine::limit::StandsStill;
@@ -28,6 +30,7 @@ impl User {
     /// [`ErrorKind::UnitFailed`] with the unit's status and the end of its journal; [`ErrorKind::Timeout`]
     /// after the limit ([`User::within`]; 5 minutes on a fast host when not given); and those of
     /// [`User::execute`].
+    #[tracked]
     pub async fn wait_for_unit(&self, unit: &str) -> Result {
         let unit = full_name(unit);
         let life = self.life();
@@ -114,6 +117,7 @@ impl User {
     ///
     /// # Errors
     /// [`ErrorKind::UnitFailed`] with its status when it is in another, and those of [`User::execute`].
+    #[tracked]
     pub async fn require_unit_state(&self, unit: &str, state: &str) -> Result {
         let unit = full_name(unit);
         let life = self.life();
@@ -136,6 +140,7 @@ impl User {
     ///
     /// # Errors
     /// Those of [`User::succeed`].
+    #[tracked]
     pub async fn get_unit_info(&self, unit: &str) -> Result<BTreeMap<String, String>> {
         let output = self.systemctl_succeeds(&format!("show -- {}", quoted(&full_name(unit)))).await?;
         let pairs = output.lines().filter_map(|line| line.split_once('='));
@@ -146,6 +151,7 @@ impl User {
     ///
     /// # Errors
     /// Those of [`User::succeed`].
+    #[tracked]
     pub async fn get_unit_property(&self, unit: &str, property: &str) -> Result<String> {
         let name = quoted(&full_name(unit));
         let output = self.systemctl_succeeds(&format!("show -P {} -- {name}", quoted(property))).await?;
@@ -156,6 +162,7 @@ impl User {
     ///
     /// # Errors
     /// Those of [`User::execute`].
+    #[tracked]
     pub async fn systemctl(&self, words: impl AsRef<str>) -> Result<Output> {
         self.execute(format!("systemctl {}{}", self.manager(), words.as_ref())).await
     }
@@ -164,6 +171,7 @@ impl User {
     ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`] when it can't be started, and those of [`User::execute`].
+    #[tracked]
     pub async fn start_job(&self, unit: &str) -> Result {
         self.systemctl_succeeds(&format!("start -- {}", quoted(&full_name(unit)))).await.map(drop)
     }
@@ -172,6 +180,7 @@ impl User {
     ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`] when it can't be stopped, and those of [`User::execute`].
+    #[tracked]
     pub async fn stop_job(&self, unit: &str) -> Result {
         self.systemctl_succeeds(&format!("stop -- {}", quoted(&full_name(unit)))).await.map(drop)
     }
@@ -243,6 +252,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::wait_for_unit`].
+    #[tracked]
     pub async fn wait_for_unit(&self, unit: &str) -> Result {
         self.root().wait_for_unit(unit).await
     }
@@ -251,6 +261,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::require_unit_state`].
+    #[tracked]
     pub async fn require_unit_state(&self, unit: &str, state: &str) -> Result {
         self.root().require_unit_state(unit, state).await
     }
@@ -259,6 +270,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::get_unit_info`].
+    #[tracked]
     pub async fn get_unit_info(&self, unit: &str) -> Result<BTreeMap<String, String>> {
         self.root().get_unit_info(unit).await
     }
@@ -267,6 +279,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::get_unit_property`].
+    #[tracked]
     pub async fn get_unit_property(&self, unit: &str, property: &str) -> Result<String> {
         self.root().get_unit_property(unit, property).await
     }
@@ -275,6 +288,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::systemctl`].
+    #[tracked]
     pub async fn systemctl(&self, words: impl AsRef<str>) -> Result<Output> {
         self.root().systemctl(words).await
     }
@@ -283,6 +297,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::start_job`].
+    #[tracked]
     pub async fn start_job(&self, unit: &str) -> Result {
         self.root().start_job(unit).await
     }
@@ -291,6 +306,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::stop_job`].
+    #[tracked]
     pub async fn stop_job(&self, unit: &str) -> Result {
         self.root().stop_job(unit).await
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nixvm_test_macros::tracked;
+
 use crate::machine::replay::answers::{Asking, IN_PASSING};
 use crate::machine::session::dialogue::{Begun, Opening};
 use crate::machine::session::phases::login_prompt;
@@ -45,6 +47,7 @@ impl Machine {
     /// allow logins yet, or wants a new password; when the shell is another user's; and when a password
     /// was given, nothing asked for it, and the account has one. [`ErrorKind::Timeout`] when no shell
     /// answers.
+    #[tracked]
     pub async fn login(&self, user: &str, password: &str) -> Result<Session> {
         let life = self.life();
         if user.is_empty() || user.starts_with('-') || user.chars().any(|c| c.is_control() || c == ' ') {

@@ -16,6 +16,7 @@ pub(crate) mod waiting;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nixvm_test_macros::tracked;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::command_text::shorten;
@@ -83,6 +84,7 @@ impl Session {
     /// session goes on. [`ErrorKind::SessionEnded`] when the session is no more (the command was
     /// `exit`, or another user logged in since), [`ErrorKind::KernelPanic`] and
     /// [`ErrorKind::QemuGone`] at once, [`ErrorKind::Usage`] for a command with a NUL in it.
+    #[tracked]
     pub async fn execute(&self, command: impl AsRef<str>) -> Result<Output> {
         self.execute_text(command.as_ref()).await
     }
@@ -178,6 +180,7 @@ impl Session {
     ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`] when its status is not 0, and those of [`Session::execute`].
+    #[tracked]
     pub async fn succeed(&self, command: impl AsRef<str>) -> Result<Output> {
         let output = self.execute_text(command.as_ref()).await?;
         if output.success() {
@@ -190,6 +193,7 @@ impl Session {
     ///
     /// # Errors
     /// [`ErrorKind::CommandSucceeded`] when its status is 0, and those of [`Session::execute`].
+    #[tracked]
     pub async fn fail(&self, command: impl AsRef<str>) -> Result<Output> {
         let output = self.execute_text(command.as_ref()).await?;
         if !output.success() {
@@ -203,6 +207,7 @@ impl Session {
     /// # Errors
     /// [`ErrorKind::SessionEnded`] when the session was ended before, [`ErrorKind::Timeout`] when the
     /// login prompt does not come back.
+    #[tracked]
     pub async fn log_out(self) -> Result {
         let mut line = self.life.line.lock().await;
         match &*line {

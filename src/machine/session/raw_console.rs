@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use nixvm_test_macros::tracked;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -160,6 +161,7 @@ impl RawConsole {
     ///
     /// # Errors
     /// Those of [`Console::send`].
+    #[tracked]
     pub async fn send(&mut self, keys: &[u8]) -> Result {
         if self.giving == Giving::AfterCommand && keys.contains(&INTERRUPT_KEY[0]) {
             self.giving = Giving::Interrupted;

@@ -2,6 +2,8 @@
 
 pub(crate) mod sockets;
 
+use nixvm_test_macros::tracked;
+
 use crate::machine::command_text::quoted;
 use crate::machine::output::Output;
 use crate::machine::{Machine, User};
@@ -13,6 +15,7 @@ impl User {
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, and those of [`User::execute`].
+    #[tracked]
     pub async fn wait_for_open_port(&self, port: u16, address: &str) -> Result {
         let script = looking(&format!(": 3<>{}", tcp(address, port)?), true);
         let what = format!("port {port} of {address} is open");
@@ -23,6 +26,7 @@ impl User {
     ///
     /// # Errors
     /// Those of [`User::wait_for_open_port`].
+    #[tracked]
     pub async fn wait_for_closed_port(&self, port: u16, address: &str) -> Result {
         let script = looking(&format!(": 3<>{}", tcp(address, port)?), false);
         let what = format!("port {port} of {address} is closed");
@@ -38,6 +42,7 @@ impl User {
     /// [`ErrorKind::Timeout`] after the limit, with what was in the way; [`ErrorKind::Usage`] where the helper can't run
     /// in the machine and only a shell serves the control channel, and for an empty path or one with a NUL; and
     /// those of [`User::execute`].
+    #[tracked]
     pub async fn wait_for_open_unix_socket(&self, path: &str) -> Result {
         self.wait_for_listener(path).await
     }
@@ -46,6 +51,7 @@ impl User {
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, and those of [`User::execute`].
+    #[tracked]
     pub async fn wait_for_file(&self, path: &str) -> Result {
         // A look is a builtin; inotify is in no program that every machine has.
         let script = looking(&format!("[ -e {} ]", quoted(path)), true);
@@ -67,6 +73,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::wait_for_open_port`].
+    #[tracked]
     pub async fn wait_for_open_port(&self, port: u16) -> Result {
         self.root().wait_for_open_port(port, "localhost").await
     }
@@ -75,6 +82,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::wait_for_closed_port`].
+    #[tracked]
     pub async fn wait_for_closed_port(&self, port: u16) -> Result {
         self.root().wait_for_closed_port(port, "localhost").await
     }
@@ -83,6 +91,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::wait_for_open_unix_socket`].
+    #[tracked]
     pub async fn wait_for_open_unix_socket(&self, path: &str) -> Result {
         self.root().wait_for_open_unix_socket(path).await
     }
@@ -91,6 +100,7 @@ impl Machine {
     ///
     /// # Errors
     /// Those of [`User::wait_for_file`].
+    #[tracked]
     pub async fn wait_for_file(&self, path: &str) -> Result {
         self.root().wait_for_file(path).await
     }

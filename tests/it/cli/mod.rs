@@ -22,6 +22,7 @@ mod list;
 mod machines;
 mod never_run;
 mod pausing;
+mod places;
 mod record;
 mod repl;
 mod runs;
