@@ -24,7 +24,7 @@ pub(crate) fn dir() -> Result<PathBuf> {
         crate::text::line(&dir.display().to_string())
     );
     std::path::absolute(dir).and_then(|dir| private(&dir).map(|()| dir.clone())).map_err(|source| {
-        Error::new(ErrorKind::Host, format!("could not use the cache folder: {source}")).next_step(advice)
+        Error::host("use the cache folder", &source).next_step(advice).because_of_a_limit(&source)
     })
 }
 

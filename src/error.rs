@@ -161,14 +161,21 @@ impl Error {
 
     /// An input or output error of the host, with what was being done ("read FILE").
     pub(crate) fn io(doing: impl fmt::Display, source: &io::Error) -> Self {
+        Self::could_not(ErrorKind::Io, doing, source)
+    }
+
+    /// The same where the host lacks what is needed for that.
+    pub(crate) fn host(doing: impl fmt::Display, source: &io::Error) -> Self {
+        Self::could_not(ErrorKind::Host, doing, source)
+    }
+
+    fn could_not(kind: ErrorKind, doing: impl fmt::Display, source: &io::Error) -> Self {
         // It can't be cloned. What matters of it is its code; of one without a code, its kind and its text.
         let copy = match source.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(source.kind(), Told::of(source)),
         };
-        Self::new(ErrorKind::Io, format!("could not {doing}: {source}"))
-            .because_of_a_limit(source)
-            .caused_by(copy)
+        Self::new(kind, format!("could not {doing}: {source}")).because_of_a_limit(source).caused_by(copy)
     }
 
     /// Where `source` is about a limit of the host, the error names that limit as its cause, and is of the kind

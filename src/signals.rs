@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::mutex::lock;
-use crate::{Error, ErrorKind, Result, nix, qemu};
+use crate::{Error, Result, nix, qemu};
 
 /// How long the machines may take to be gone; SIGKILL takes milliseconds.
 const CLEANING_LIMIT: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ static HOOK: Mutex<Option<Hook>> = Mutex::new(None);
 /// and say what happens. It must not block. A later call replaces the hook.
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when the handlers or their thread can't be had.
+/// [`crate::ErrorKind::Host`] when the handlers or their thread can't be had.
 pub fn install(hook: impl Fn(&'static str) + Send + 'static) -> Result {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
     *lock(&HOOK) = Some(Box::new(hook));
@@ -42,7 +42,7 @@ pub fn install(hook: impl Fn(&'static str) + Send + 'static) -> Result {
 
 /// Signals could not be watched for.
 pub(crate) fn not_watched(source: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Host, format!("could not watch for signals: {source}")).because_of_a_limit(source)
+    Error::host("watch for signals", source)
 }
 
 /// Whether a signal has come and the process is about to end by it.

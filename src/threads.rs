@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use crate::mutex::{self, lock};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// How long the threads of a runtime may take to start, on any host.
 const STARTED: Duration = Duration::from_secs(30);
@@ -20,7 +20,7 @@ const STARTED: Duration = Duration::from_secs(30);
 /// Checks that this process may start `count` threads, beside those that it has.
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when it may not. The error names the limit.
+/// [`crate::ErrorKind::Host`] when it may not. The error names the limit.
 pub(crate) fn check_room(count: usize) -> Result {
     let (end, ended) = (Mutex::new(false), Condvar::new());
     std::thread::scope(|scope| {
@@ -40,7 +40,7 @@ pub(crate) fn check_room(count: usize) -> Result {
 /// A runtime of `workers` threads, as `builder` describes it.
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when the host has no such threads. The error names the limit.
+/// [`crate::ErrorKind::Host`] when the host has no such threads. The error names the limit.
 pub(crate) fn runtime(mut builder: tokio::runtime::Builder, workers: usize) -> Result<Runtime> {
     // One is for the thread below.
     check_room(workers + 1)?;
@@ -53,9 +53,9 @@ pub(crate) fn runtime(mut builder: tokio::runtime::Builder, workers: usize) -> R
 }
 
 fn refused_thread(source: &io::Error) -> Error {
-    let error = Error::new(ErrorKind::Host, format!("could not start a thread: {source}"));
+    let error = Error::host("start a thread", source);
     match source.raw_os_error() {
-        Some(_) => error.because_of_a_limit(source),
+        Some(_) => error,
         None => error.because_of_a_limit(&rustix::io::Errno::AGAIN.into()),
     }
 }

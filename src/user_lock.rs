@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use crate::beneath::leads_to_ours;
-use crate::{Error, ErrorKind, Result, cache, environment};
+use crate::{Error, Result, cache, environment};
 
 /// Another folder than the one in the cache: for tests, and for a user whose runs are not to be counted together.
 pub(crate) const VARIABLE: &str = "NIXVM_ADMISSION_DIR";
@@ -15,13 +15,14 @@ const FOLDER: &str = "admission";
 /// Where the folder is: `$NIXVM_ADMISSION_DIR`, else `admission` in the cache folder.
 ///
 /// # Errors
-/// Those of [`cache::dir`]; [`ErrorKind::Host`] when another user can put another folder in its place.
+/// Those of [`cache::dir`]; [`crate::ErrorKind::Host`] when another user can put another folder in its place.
 pub(crate) fn path() -> Result<PathBuf> {
     match environment::path(VARIABLE) {
         Some(given) => {
             leads_to_ours(given.parent().unwrap_or(&given)).map(|()| given.clone()).map_err(|error| {
-                Error::new(ErrorKind::Host, format!("could not use the folder of {VARIABLE}: {error}"))
+                Error::host(format_args!("use the folder of {VARIABLE}"), &error)
                     .next_step(advice())
+                    .because_of_a_limit(&error)
             })
         }
         None => Ok(cache::dir()?.join(FOLDER)),

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use crate::scenario::Exit;
 use crate::signals;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,8 +55,7 @@ impl Child {
 
     /// Waits for its end.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
-        let failed =
-            |source| Error::new(ErrorKind::Host, format!("could not wait for the scenario: {source}"));
+        let failed = |source: std::io::Error| Error::host("wait for the scenario", &source);
         self.0.wait().await.map_err(failed)
     }
 
@@ -79,7 +78,7 @@ impl Child {
 
 /// A scenario's binary could not be started.
 pub fn not_started(source: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Host, format!("could not start the scenario: {source}")).because_of_a_limit(source)
+    Error::host("start the scenario", source)
 }
 
 /// Whether this process is among those that the terminal sends ctrl-C to.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::{Error, ErrorKind, Result, report};
+use crate::{Error, Result, report};
 use clap::{Args, CommandFactory as _};
 
 const EXAMPLES: &str = "\
@@ -23,9 +23,7 @@ pub struct Man {
 impl Man {
     /// Prints or writes them.
     pub fn run(&self) -> Result<ExitCode> {
-        let failed = |source: std::io::Error| {
-            Error::new(ErrorKind::Io, format!("could not write the manual pages: {source}"))
-        };
+        let failed = |source: std::io::Error| Error::io("write the manual pages", &source);
         let command = super::Cli::command();
         match &self.dir {
             Some(dir) => {

@@ -132,7 +132,7 @@ impl Cli {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|source| Error::new(ErrorKind::Host, format!("no runtime: {source}")))?;
+            .map_err(|source| Error::host("start a runtime", &source))?;
         if self.run.watch && self.command.is_some() {
             return Err(Error::new(ErrorKind::Usage, "--watch is for scenarios: it takes no subcommand"));
         }

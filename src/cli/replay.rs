@@ -60,7 +60,7 @@ impl Replay {
         let scenario = self.scenario(&history)?;
         let (machine, transcript) = self.machine(scenario)?;
         let tape = Tape::read(folder.files(), transcript)
-            .map_err(|error| Error::new(ErrorKind::Io, format!("could not read what it printed: {error}")))?;
+            .map_err(|error| Error::io("read what it printed", &error))?;
         if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
             let log = folder.path().join(transcript).with_extension("log");
             return Err(Error::new(ErrorKind::Usage, "a film is played on a terminal, and this is none")
@@ -233,7 +233,7 @@ struct Terminal {
 
 impl Terminal {
     fn take() -> Result<Self> {
-        let failed = |error| Error::new(ErrorKind::Io, format!("could not set the terminal up: {error}"));
+        let failed = |error: rustix::io::Errno| Error::io("set the terminal up", &error.into());
         let before = tcgetattr(std::io::stdin()).map_err(failed)?;
         let mut raw = before.clone();
         raw.make_raw();

@@ -20,7 +20,7 @@ use super::process::{self, Stopped};
 use super::source::{FlakeVm, Source};
 use super::store::Store;
 use super::{commands, diagnosis, host};
-use crate::{Error, ErrorKind, Event, Events, Result, cache, digest, environment};
+use crate::{Error, Event, Events, Result, cache, digest, environment};
 
 /// Builds VMs. Clones share what was built: the same source is built once, however many scenarios
 /// ask for it and on however many threads, and a failure is told to all of them.
@@ -115,9 +115,9 @@ impl Builder {
     /// and its builders. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// [`ErrorKind::Build`] when evaluating or building fails, or takes too long: the error has
-    /// what Nix says, the user's own line and the path of the whole log. [`ErrorKind::Host`] when
-    /// the host lacks a program or a right, [`ErrorKind::Usage`] when what is named is not there.
+    /// [`crate::ErrorKind::Build`] when evaluating or building fails, or takes too long: the error has
+    /// what Nix says, the user's own line and the path of the whole log. [`crate::ErrorKind::Host`] when
+    /// the host lacks a program or a right, [`crate::ErrorKind::Usage`] when what is named is not there.
     pub async fn build(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
         let cell = {
             let mut built = lock(&self.built);
@@ -275,8 +275,9 @@ fn identity(nixpkgs: &Nixpkgs) -> Vec<u8> {
 fn folder(name: &str) -> Result<PathBuf> {
     let folder = cache::dir()?.join(name);
     std::fs::create_dir_all(&folder).map_err(|source| {
-        Error::new(ErrorKind::Host, format!("could not make {}: {source}", folder.display()))
+        Error::host(format_args!("make {}", folder.display()), &source)
             .next_step("set NIXVM_CACHE_DIR to a folder that you may write to")
+            .because_of_a_limit(&source)
     })?;
     Ok(folder)
 }

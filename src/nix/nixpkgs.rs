@@ -81,7 +81,8 @@ impl Nixpkgs {
 
     fn at(folder: &Path, standin: &Path) -> Result<Self> {
         let found = std::fs::canonicalize(folder).map_err(|source| {
-            let error = usage(format!("there is no nixpkgs at {}: {source}", folder.display()));
+            let error =
+                usage(format!("there is no nixpkgs at {}: {source}", folder.display())).caused_by(source);
             match folder.file_name().and_then(|name| name.to_str()) {
                 Some(name) if name.starts_with("nixos-") || name.starts_with("nixpkgs-") => {
                     error.next_step(format!("for the channel of that name write channel:{name}"))

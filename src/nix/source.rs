@@ -76,7 +76,8 @@ impl Source {
                 ))
             }
             Err(source) => {
-                Err(refuse(format!("the configuration {} can't be read: {source}", file.display())))
+                Err(refuse(format!("the configuration {} can't be read: {source}", file.display()))
+                    .caused_by(source))
             }
         }
     }

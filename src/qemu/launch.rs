@@ -349,7 +349,7 @@ fn kernel_params(users: &str, callers: &[String]) -> Vec<String> {
 
 fn cannot_start(script: &Path, source: &std::io::Error) -> Error {
     use std::io::ErrorKind as Io;
-    let error = Error::new(ErrorKind::Host, format!("could not run {}: {source}", script.display()));
+    let error = Error::host(format_args!("run {}", script.display()), source);
     match source.kind() {
         Io::NotFound if script.exists() => error
             .likely_cause("the interpreter in its first line is missing")
@@ -361,7 +361,7 @@ fn cannot_start(script: &Path, source: &std::io::Error) -> Error {
         _ if source.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
             error.likely_cause("it is no script: its first line does not begin with #!")
         }
-        _ => error.because_of_a_limit(source),
+        _ => error,
     }
 }
 

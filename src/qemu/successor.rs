@@ -174,8 +174,7 @@ impl Qemu {
             .await
             .map_err(|error| {
             let program = moment.start.command.program.display();
-            Error::new(ErrorKind::Host, format!("could not run {program}: {error}"))
-                .because_of_a_limit(&error)
+            Error::host(format_args!("run {program}"), &error)
         })?;
         let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await?;
         let mut qemu = Self::new(supervised, qmp, moment.accelerator, claim, machine, &events);

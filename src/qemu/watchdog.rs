@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
 use crate::mutex::lock;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 struct Watchdog {
     child: Child,
@@ -27,7 +27,7 @@ pub(super) fn ensure(base: &Path, runner: &str) -> Result {
     let runs = watchdog.as_mut().is_some_and(|watchdog| matches!(watchdog.child.try_wait(), Ok(None)));
     if !runs {
         *watchdog = Some(start(base, runner).map_err(|error| {
-            Error::new(ErrorKind::Host, format!("could not start /bin/sh: {error}"))
+            Error::host("start /bin/sh", &error)
                 .next_step("a POSIX shell is needed at /bin/sh, and a free slot in the process table")
                 .because_of_a_limit(&error)
         })?);

@@ -172,7 +172,9 @@ impl Run<'_> {
         let mut up = Vec::new();
         while let Some(ready) = getting_ready.join_next().await {
             let (number, name, ready) = ready
-                .map_err(|error| Error::new(ErrorKind::Other, format!("a boot ended by itself: {error}")))
+                .map_err(|error| {
+                    Error::new(ErrorKind::Other, format!("a boot ended by itself: {error}")).caused_by(error)
+                })
                 .map_err(at(Exit::Boot))?;
             let (machine, session) = ready.map_err(at(Exit::Boot))?;
             up.push((number, Fixture { name, machine, session }));

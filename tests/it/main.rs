@@ -16,6 +16,7 @@ mod channel_guest;
 mod cli;
 mod console_table;
 mod documents;
+mod error_sources;
 mod fake_boots;
 mod first_run;
 mod flake;

@@ -133,6 +133,7 @@ async fn live(id: &str) -> Result<ExitCode> {
     let stream = tokio::net::UnixStream::connect(&socket).await;
     let mut stream = stream.map_err(|error| {
         Error::new(ErrorKind::Usage, format!("no run is paused at {}: {error}", socket.display()))
+            .caused_by(error)
             .likely_cause("it has gone on since")
     })?;
     signals::install(|_| terminal::restore())?;

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use crate::beneath::Beneath;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -45,9 +45,7 @@ pub fn name_for(moment: &Path) -> PathBuf {
 
 /// Makes `file` of the moment in `folder`. It is not overwritten.
 pub fn pack(folder: &Path, file: &Path) -> Result {
-    let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Io, format!("could not write {}: {error}", file.display()))
-    };
+    let failed = |error: std::io::Error| Error::io(format_args!("write {}", file.display()), &error);
     let taken = |error| failed(error).next_step("name another file: --pack=FILE");
     // Before the work of minutes, and again after it.
     if file.symlink_metadata().is_ok() {
@@ -78,7 +76,7 @@ pub fn pack(folder: &Path, file: &Path) -> Result {
 /// moment's own files: there are no links in it, no devices, and no paths that lead elsewhere.
 pub fn unpack(file: &Path, place: &Path) -> Result<PathBuf> {
     let failed = |error: io::Error| {
-        Error::new(ErrorKind::Io, format!("could not unpack {}: {error}", file.display())).likely_cause(
+        Error::io(format_args!("unpack {}", file.display()), &error).likely_cause(
             "it is no file that `nixvm-test attach --pack` made, it is cut off, or the disk is full",
         )
     };
@@ -167,6 +165,7 @@ mod tests {
     use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn what_was_packed_is_unpacked_with_its_holes() {

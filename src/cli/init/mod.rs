@@ -264,9 +264,7 @@ fn advice(library: &str) -> String {
 
 /// Makes a file, unless there is one, whatever it is. Returns whether it was made.
 fn make(path: &Path, text: &str) -> Result<bool> {
-    let failed = |source: std::io::Error| {
-        Error::new(ErrorKind::Io, format!("could not make {}: {source}", path.display()))
-    };
+    let failed = |source: std::io::Error| Error::io(format_args!("make {}", path.display()), &source);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }

@@ -36,8 +36,9 @@ impl Lines {
         }
         let config = Config::builder().max_history_size(1000).map(rustyline::config::Builder::build);
         let editor = config.and_then(Editor::<Verbs, FileHistory>::with_config);
-        let mut editor = editor
-            .map_err(|error| Error::new(ErrorKind::Io, format!("could not use the terminal: {error}")))?;
+        let mut editor = editor.map_err(|error| {
+            Error::new(ErrorKind::Io, format!("could not use the terminal: {error}")).caused_by(error)
+        })?;
         editor.set_helper(Some(Verbs));
         if let Some(file) = history() {
             // There is none at first.

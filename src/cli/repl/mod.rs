@@ -104,7 +104,7 @@ fn save(file: &Path, up: &Up, worked: &[Step]) -> Result {
     let written = std::fs::File::create_new(file)
         .and_then(|mut opened| std::io::Write::write_all(&mut opened, text.as_bytes()));
     written.map_err(|error| {
-        let failed = Error::new(ErrorKind::Io, format!("could not write {}: {error}", file.display()));
+        let failed = Error::io(format_args!("write {}", file.display()), &error);
         match error.kind() {
             std::io::ErrorKind::AlreadyExists => failed.next_step("save it under another name"),
             _ => failed,

@@ -96,8 +96,7 @@ impl Terminal {
     /// [`ErrorKind::Usage`] when there is none, [`ErrorKind::Io`] when it can't be used.
     pub fn take() -> Result<Self> {
         Self::require()?;
-        let fail =
-            |error: std::io::Error| Error::new(ErrorKind::Io, format!("could not use the terminal: {error}"));
+        let fail = |error: std::io::Error| Error::io("use the terminal", &error);
         let name =
             rustix::termios::ttyname(std::io::stdin(), Vec::new()).map_err(|errno| fail(errno.into()))?;
         let path = PathBuf::from(name.to_string_lossy().into_owned());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::qemu::accelerator;
 use crate::scenario::compile::Compiler;
 use crate::scenario::{Exit, TELL_SOURCES};
-use crate::{Error, ErrorKind, Result, report};
+use crate::{Error, Result, report};
 use rustix::process::Signal;
 
 use super::child::{Child, Signals, exit_of};
@@ -258,7 +258,7 @@ fn listed(paths: &BTreeSet<PathBuf>) -> String {
 }
 
 fn failed(source: &std::io::Error) -> Error {
-    let error = Error::new(ErrorKind::Io, format!("could not watch files: {source}"));
+    let error = Error::io("watch files", source);
     // What the kernel means by them is in inotify(7).
     match rustix::io::Errno::from_io_error(source) {
         Some(rustix::io::Errno::NOSPC) => error

@@ -111,8 +111,8 @@ impl Machine {
             Saved::Impossible(why) => return Err(self.not_kept(&why)),
         }
         life.console.flush();
-        let text =
-            serde_json::to_vec(&about).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+        let text = serde_json::to_vec(&about)
+            .map_err(|error| Error::new(ErrorKind::Other, error.to_string()).caused_by(error))?;
         // Without it nothing but booting from it needs `--trust`.
         if let Ok(mark) = own::mark(&text) {
             fs::write(part.0.join(own::MARK_FILE), mark)
@@ -171,10 +171,12 @@ impl Kept {
             |folder: Beneath| folder.read(ABOUT_FILE, ABOUT).map(|text| (own::is_own(&folder, &text), text));
         let (own, text) = Beneath::open(given).and_then(read).map_err(|error| {
             Error::new(ErrorKind::Usage, format!("{} holds no kept machine: {error}", given.display()))
+                .caused_by(error)
         })?;
         let mut about: About = serde_json::from_slice(&text).map_err(|error| {
             let what = text::line(&error.to_string());
             Error::new(ErrorKind::Io, format!("{} is damaged: {what}", given.join(ABOUT_FILE).display()))
+                .caused_by(error)
         })?;
         about.machine = text::line(&about.machine).chars().take(NAME).collect();
         if about.format != FORMAT {

@@ -257,6 +257,7 @@ impl Plan {
         };
         let known: Known = serde_json::from_slice(&read(KNOWN_FILE)?).map_err(|error| {
             Error::new(ErrorKind::Io, format!("{}/{KNOWN_FILE} is damaged: {error}", folder.display()))
+                .caused_by(error)
         })?;
         let past = read(TRANSCRIPT_FILE)?;
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
@@ -379,8 +380,8 @@ impl Life {
                 format!("{}: the console's transcript is incomplete: {why}", self.name),
             ));
         }
-        let text =
-            serde_json::to_vec(known).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+        let text = serde_json::to_vec(known)
+            .map_err(|error| Error::new(ErrorKind::Other, error.to_string()).caused_by(error))?;
         let written = fs::File::options()
             .write(true)
             .create_new(true)

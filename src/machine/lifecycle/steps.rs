@@ -143,8 +143,9 @@ pub async fn start_all<'a>(machines: impl IntoIterator<Item = &'a Machine>) -> R
         tasks.spawn(start);
     }
     while let Some(started) = tasks.join_next().await {
-        started
-            .map_err(|error| Error::new(ErrorKind::Other, format!("a start ended by itself: {error}")))??;
+        started.map_err(|error| {
+            Error::new(ErrorKind::Other, format!("a start ended by itself: {error}")).caused_by(error)
+        })??;
     }
     Ok(())
 }

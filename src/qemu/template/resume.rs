@@ -128,10 +128,9 @@ impl Qemu {
             // The variable is what QEMU before 8.2 goes by.
             command.args(CLOSED).env("QEMU_AUDIO_DRV", "none");
         }
-        let supervised = supervise::start(command, descriptors, line, run_dir).await.map_err(|error| {
-            Error::new(ErrorKind::Host, format!("could not run {}: {error}", program.display()))
-                .because_of_a_limit(&error)
-        })?;
+        let supervised = supervise::start(command, descriptors, line, run_dir)
+            .await
+            .map_err(|error| Error::host(format_args!("run {}", program.display()), &error))?;
         events.send(Event::MachineStarted { machine: machine.to_owned(), pid: supervised.pid() });
         let not_begun = || events.send(launch::not_begun(machine));
         let qmp = launch::wait_for_qmp(machine, control, &supervised, started, STARTED).await;
@@ -215,6 +214,7 @@ pub(super) fn read(path: &Path) -> Result<Description> {
             ErrorKind::Io,
             format!("{} is damaged: {}", path.display(), text::line(&error.to_string())),
         )
+        .caused_by(error)
     })
 }
 

@@ -147,8 +147,8 @@ impl Description {
     }
 
     pub(super) fn write(&self, path: &Path) -> Result {
-        let text =
-            serde_json::to_vec(self).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+        let text = serde_json::to_vec(self)
+            .map_err(|error| Error::new(ErrorKind::Other, error.to_string()).caused_by(error))?;
         std::fs::write(path, text)
             .map_err(|error| Error::io(format_args!("write {}", path.display()), &error))
     }
