@@ -125,6 +125,7 @@ impl Builder {
         };
         serde_json::from_str(&ended.stdout).map_err(|error| {
             Error::new(ErrorKind::Build, format!("what Nix says of {what} is not as expected: {error}"))
+                .caused_by(error)
         })
     }
 }
