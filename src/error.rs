@@ -81,8 +81,11 @@ pub enum ErrorKind {
     LoginRefused,
     /// The guest's kernel panicked.
     KernelPanic,
-    /// The guest ended up in systemd's emergency mode, or could not even enter it.
+    /// The boot failed and stopped at a dialog for repairs: emergency mode or rescue mode of systemd, or the menu of NixOS's
+    /// stage 1.
     EmergencyMode,
+    /// The boot waits for an answer that it does not get: a disk's passphrase, or something that is not known.
+    BootQuestion,
     /// QEMU ended while the machine was needed.
     QemuGone,
     /// QEMU runs, but has stopped the guest for good: KVM could not run it any further.

@@ -11,8 +11,18 @@ use crate::duration;
 use crate::nearest::nearest;
 
 /// The names that mean something of their own; a machine can't bear them.
-pub const KEYWORDS: [&str; 9] =
-    ["allow", "budget", "configuration", "cores", "from", "ignore", "memory", "retries", "timeout"];
+pub const KEYWORDS: [&str; 10] = [
+    "allow",
+    "budget",
+    "configuration",
+    "cores",
+    "from",
+    "ignore",
+    "memory",
+    "passphrase",
+    "retries",
+    "timeout",
+];
 
 /// The arguments, checked as far as they can be without the function they stand on.
 #[derive(Default)]
@@ -29,6 +39,8 @@ pub struct Arguments {
     pub memory: Option<u64>,
     /// `cores = 2`.
     pub cores: Option<u64>,
+    /// `passphrase = "open sesame"`.
+    pub passphrase: Option<LitStr>,
     /// `retries = 2`.
     pub retries: Option<u32>,
     /// `timeout = "5m"`.
@@ -209,6 +221,14 @@ impl Arguments {
                         Error::new(size.span(), "expected MiB or GiB: `memory = \"512M\"`, `\"2G\"`")
                     })?);
                 }
+                "passphrase" => {
+                    let given = text(&name, value, "passphrase = \"…\"")?;
+                    if given.value().is_empty() || given.value().chars().any(char::is_control) {
+                        let why = "expected what can be typed in one line, and is not empty";
+                        return Err(Error::new(given.span(), why));
+                    }
+                    arguments.passphrase = Some(given);
+                }
                 "retries" => arguments.retries = Some(retries(&name, value)?),
                 "cores" => arguments.cores = Some(cores(&name, value)?),
                 "timeout" => {
@@ -261,7 +281,7 @@ fn unknown(name: &Ident, known: &[&str], machines: &[Ident], all: &str) -> Error
 fn there_is(machines: &[Ident]) -> String {
     let mut text = "there are `allow(\"segfault\")`, `budget(boot = \"20s\")`, `configuration = \"FILE.nix\"`, \
                     `cores = 2`, `from = logged_in(\"alice\", \"test\")`, `ignore = \"why\"`, `memory = \"2G\"`, \
-                    `retries = 2`, `timeout = \"5m\"`"
+                    `passphrase = \"open sesame\"`, `retries = 2`, `timeout = \"5m\"`"
         .to_owned();
     match machines {
         [] => text.push_str(" and, for each machine, `PARAMETER = \"FILE.nix\"`"),

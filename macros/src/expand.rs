@@ -60,6 +60,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
     let memory = option(arguments.memory.map(|size| quote!(#size)));
     let retries = option(arguments.retries.map(|count| quote!(#count)));
     let cores = option(arguments.cores.map(|count| quote!(#count)));
+    let passphrase = option(arguments.passphrase.as_ref().map(|passphrase| quote!(#passphrase)));
     let from = moment(arguments.from.as_ref());
     let machines = parameters.iter().map(|parameter| machine(parameter, &arguments));
     let given = parameters.iter().map(|Parameter { name, kind }| {
@@ -104,6 +105,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
                 retries: #retries,
                 memory: #memory,
                 cores: #cores,
+                passphrase: #passphrase,
                 machines: &[#(#machines),*],
                 body,
             };

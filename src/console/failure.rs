@@ -53,20 +53,15 @@ impl<'a> Wait<'a> {
     /// Something happened that makes waiting pointless.
     pub(super) fn fatal(&self, engine: &Engine, fatal: Fatal) -> Error {
         let (line, _) = engine.line_at(fatal.at);
-        let what = match fatal.kind {
-            ErrorKind::KernelPanic => "the guest's kernel panicked",
-            _ => "the guest went into emergency mode",
-        };
+        let what = fatal.dialog.map_or("the guest's kernel panicked", |dialog| dialog.what);
         let summary = format!("{}: {what} while waiting for {}", self.console, self.wanted());
         let error = Error::new(fatal.kind, summary)
             .took(self.elapsed, self.limit)
             .section("the guest said", line)
             .section("last lines of the console", engine.last_lines(0, LINES));
-        match fatal.kind {
-            ErrorKind::EmergencyMode => error
-                .likely_cause("a unit that the boot needs failed: often a mount in fileSystems")
-                .next_step("look for FAILED in the transcript above the emergency message"),
-            _ => panic_advice(error, &engine.last_lines(0, LINES)),
+        match fatal.dialog {
+            Some(dialog) => error.likely_cause(dialog.cause).next_step(dialog.next),
+            None => panic_advice(error, &engine.last_lines(0, LINES)),
         }
     }
 

@@ -73,8 +73,13 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A place in a console's text, from [`Console::mark`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(pub(super) Position);
+
+impl Mark {
+    /// Before the first byte.
+    pub(crate) const BEGINNING: Self = Self(Position { raw: 0, text: 0 });
+}
 
 /// Text since a [`Mark`].
 #[derive(Debug, Clone)]

@@ -27,7 +27,7 @@
 //! 3. The text goes into a second ring, and the pending wait looks at it **from where it stopped**: literals
 //!    by a substring search, regular expressions by a lazy automaton whose state is kept from chunk to
 //!    chunk. No byte is looked at twice, and 50 MB of output cost a wait no more memory than 10.
-//! 4. The text is **watched** for what makes waiting pointless ([`Watch`]): kernel panic, emergency mode.
+//! 4. The text is **watched** for what makes waiting pointless ([`Watch`]): kernel panic, a dialog at which a boot stops.
 //!    These, and QEMU's end, fail every pending and later wait at once.
 //!
 //! What a wait finds does not depend on how the bytes were cut into chunks: see [`Pattern`] for the rule.
@@ -47,6 +47,7 @@
 mod anchors;
 mod arrivals;
 mod automaton;
+mod dialogs;
 mod engine;
 #[cfg(feature = "expectrl")]
 pub mod expectrl;

@@ -10,12 +10,15 @@ use super::failure::Wait;
 use super::line::Shared;
 use super::pattern::Pattern;
 use super::track::Position;
+use super::watch::Fatal;
 use crate::{Error, Result};
 
 /// The silence that confirms a panic without a time stamp.
 const SILENCE: Duration = Duration::from_secs(1);
-/// How long the rest of the line that names a panic is waited for.
+/// How long the rest of the line that names a panic is waited for, and each further part of a dialog.
 const REST_OF_LINE: Duration = Duration::from_millis(100);
+/// A dialog has come as a whole after so long.
+const REST_OF_DIALOG: Duration = Duration::from_secs(1);
 
 /// The one who waits on the line; dropping it, at the end or in the middle, leaves no wait behind.
 pub(super) struct Turn<'a> {
@@ -87,7 +90,7 @@ impl Vigil<'_> {
             match look {
                 Look::Ready(found) => return Ok(found),
                 Look::Failed(error) => return Err(error),
-                Look::FailedInTheMiddleOfALine => return self.fatal_in_a_moment(bell, &mut ready).await,
+                Look::FailedInTheMiddle => return self.fatal_in_a_moment(bell, &mut ready).await,
                 Look::NotYet { .. } => {}
             }
         }
@@ -112,8 +115,8 @@ impl Vigil<'_> {
             wake_at = wake_at.min(confirmed);
         }
         let failure = if let Some(fatal) = engine.fatal() {
-            if engine.closed().is_none() && !engine.line_at(fatal.at).1 {
-                return Look::FailedInTheMiddleOfALine;
+            if engine.closed().is_none() && !self.is_said(&engine, fatal) {
+                return Look::FailedInTheMiddle;
             }
             self.report(&engine).fatal(&engine, fatal)
         } else if let Some(why) = engine.closed() {
@@ -129,13 +132,23 @@ impl Vigil<'_> {
         Look::Failed(failure)
     }
 
-    /// The words of a panic are there but not the rest of their line, which says why.
+    /// Whether all is there that tells of it: the line of a panic, a dialog to its question.
+    fn is_said(&self, engine: &Engine, fatal: Fatal) -> bool {
+        match fatal.dialog {
+            Some(_) => engine.heard().elapsed() >= self.line.speed.scale(REST_OF_LINE),
+            None => engine.line_at(fatal.at).1,
+        }
+    }
+
+    /// The words of a panic or of a dialog are there but not the rest, which says why.
     async fn fatal_in_a_moment<T>(
         &self,
         bell: &Notify,
         ready: &mut impl FnMut(&mut Engine) -> Option<T>,
     ) -> Result<T> {
-        let until = Instant::now() + self.line.speed.scale(REST_OF_LINE);
+        let speed = self.line.speed;
+        let mut until = Instant::now() + speed.scale(REST_OF_LINE);
+        let at_most = Instant::now() + speed.scale(REST_OF_DIALOG);
         loop {
             let rang = timeout_at(until, bell.notified()).await.is_ok();
             let mut engine = self.line.engine();
@@ -146,9 +159,12 @@ impl Vigil<'_> {
             let Some(fatal) = engine.fatal() else {
                 return Err(self.report(&engine).timed_out(&engine));
             };
-            if !rang || engine.line_at(fatal.at).1 {
+            if !rang || engine.closed().is_some() || self.is_said(&engine, fatal) {
                 engine.flush();
                 return Err(self.report(&engine).fatal(&engine, fatal));
+            }
+            if fatal.dialog.is_some() {
+                until = at_most.min(Instant::now() + speed.scale(REST_OF_LINE));
             }
         }
     }
@@ -167,7 +183,7 @@ impl Vigil<'_> {
 enum Look<T> {
     Ready(T),
     Failed(Error),
-    FailedInTheMiddleOfALine,
+    FailedInTheMiddle,
     NotYet { wake_at: Instant },
 }
 

@@ -1,17 +1,18 @@
-//! What makes waiting pointless: a kernel panic, emergency mode.
+//! What makes waiting pointless: a kernel panic, a dialog at which a boot stops.
 
 use std::sync::LazyLock;
 
 use memchr::memmem::{self, Finder};
 
+use super::dialogs::{DIALOGS, Dialog};
 use super::ring::Ring;
 use crate::ErrorKind;
 
 /// What a console watches for while something waits on it. QEMU's end is always watched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Watch {
-    /// The machine boots: a kernel panic and emergency mode fail every wait at once. The terminal's
-    /// answers that systemd asks for are given.
+    /// The machine boots: a kernel panic fails every wait at once, and so does a dialog at which a boot stops (emergency mode,
+    /// rescue mode, the menu of NixOS's stage 1). The terminal's answers that systemd asks for are given.
     #[default]
     Boot,
     /// Somebody is logged in, and commands may print anything. Only a kernel panic counts, and only
@@ -25,6 +26,8 @@ pub enum Watch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fatal {
     pub(super) kind: ErrorKind,
+    /// The dialog, if it is one.
+    pub(super) dialog: Option<&'static Dialog>,
     /// How much text was needed to know it.
     pub(super) decided: u64,
     /// Where the words begin.
@@ -32,12 +35,13 @@ pub(super) struct Fatal {
 }
 
 const PANIC: &[u8] = b"Kernel panic - not syncing";
-/// systemd's emergency.service, and sulogin's answer where root has no password to ask for.
-const EMERGENCY: [&str; 2] =
-    ["You are in emergency mode", "Cannot open access to console, the root account is locked"];
 /// Made once: every chunk of a flood is looked through.
 static FIND_PANIC: LazyLock<Finder> = LazyLock::new(|| Finder::new(PANIC));
-static FIND_EMERGENCY: LazyLock<[Finder; 2]> = LazyLock::new(|| EMERGENCY.map(Finder::new));
+static FIND_DIALOGS: LazyLock<Vec<(&Dialog, Finder)>> = LazyLock::new(|| {
+    let finders =
+        |dialog: &'static Dialog| dialog.words.iter().map(move |words| (dialog, Finder::new(*words)));
+    DIALOGS.iter().flat_map(finders).collect()
+});
 /// How far before the words a kernel time stamp can begin.
 const STAMP: u64 = 64;
 
@@ -61,21 +65,29 @@ impl FatalWatch {
         if self.mode == Watch::Off {
             return None;
         }
-        let panic = self.find(text, from, &FIND_PANIC, ErrorKind::KernelPanic);
+        let panic = self.find(text, from, &FIND_PANIC, ErrorKind::KernelPanic, None);
         if self.mode == Watch::Session {
             return panic;
         }
-        let emergency =
-            FIND_EMERGENCY.each_ref().map(|words| self.find(text, from, words, ErrorKind::EmergencyMode));
-        emergency.into_iter().flatten().chain(panic).min_by_key(|fatal| fatal.decided)
+        let find = |(dialog, words): &(&'static Dialog, Finder)| {
+            self.find(text, from, words, dialog.kind, Some(dialog))
+        };
+        FIND_DIALOGS.iter().filter_map(find).chain(panic).min_by_key(|fatal| fatal.decided)
     }
 
-    fn find(&mut self, text: &Ring, from: u64, words: &Finder<'_>, kind: ErrorKind) -> Option<Fatal> {
+    fn find(
+        &mut self,
+        text: &Ring,
+        from: u64,
+        words: &Finder<'_>,
+        kind: ErrorKind,
+        dialog: Option<&'static Dialog>,
+    ) -> Option<Fatal> {
         let length = words.needle().len() as u64;
         let from = from.saturating_sub(length - 1).max(text.start());
         for offset in words.find_iter(text.slice(from, text.end())) {
             let at = from + offset as u64;
-            let fatal = Fatal { kind, decided: at + length, at };
+            let fatal = Fatal { kind, dialog, decided: at + length, at };
             match record(text.slice(at.saturating_sub(STAMP), at), at) {
                 Record::Stamped => return Some(fatal),
                 Record::LineStart if self.mode == Watch::Boot => return Some(fatal),

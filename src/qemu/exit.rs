@@ -17,8 +17,10 @@ const SIGABRT: i32 = 6;
 pub struct Exit {
     /// Exit code or signal.
     pub status: ExitStatus,
-    /// The last lines it wrote to stdout and stderr, without control characters.
+    /// The last lines that QEMU wrote to stdout and stderr, without control characters.
     pub stderr: String,
+    /// Those of the run script before it, where QEMU did not get as far as to answer.
+    pub script: String,
 }
 
 impl Exit {
@@ -38,14 +40,16 @@ impl Exit {
     /// likely cause are added. Its kind is [`ErrorKind::QemuGone`], or [`ErrorKind::Host`] when the run
     /// script did not find QEMU.
     pub fn error(&self, summary: impl std::fmt::Display) -> Error {
-        let kind = if missing_program(&self.stderr) { ErrorKind::Host } else { ErrorKind::QemuGone };
+        let said = format!("{}\n{}", self.script, self.stderr);
+        let kind = if missing_program(&said) { ErrorKind::Host } else { ErrorKind::QemuGone };
         let error = Error::new(kind, format!("{summary}: {}", self.describe()))
+            .section("what the run script printed last", self.script.as_str())
             .section(STDERR, self.stderr.as_str())
             .doubted(self.doubt());
-        if let Some(taken) = port_holder::taken(&self.stderr) {
+        if let Some(taken) = port_holder::taken(&said) {
             return taken.explain(error);
         }
-        match likely_cause(&self.stderr) {
+        match likely_cause(&said) {
             Some(cause) => error.likely_cause(cause.means).next_step(cause.next),
             None if self.status.signal() == Some(9) => {
                 error.likely_cause("somebody killed it; the kernel does when memory runs out (see dmesg)")
@@ -81,7 +85,7 @@ mod tests {
     use super::*;
 
     fn exit(raw: i32, stderr: &str) -> Exit {
-        Exit { status: ExitStatus::from_raw(raw), stderr: stderr.to_owned() }
+        Exit { status: ExitStatus::from_raw(raw), stderr: stderr.to_owned(), script: String::new() }
     }
 
     #[test]

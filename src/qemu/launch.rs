@@ -289,7 +289,10 @@ pub(super) async fn wait_for_qmp(
     limit: Duration,
 ) -> Result<Qmp> {
     let error = match Qmp::connect(control, limit).await {
-        Ok(qmp) => return Ok(qmp),
+        Ok(qmp) => {
+            supervised.qemu_runs();
+            return Ok(qmp);
+        }
         Err(error) => error,
     };
     // It closed: the script ended, or is about to, and its last words say more.
@@ -302,7 +305,7 @@ pub(super) async fn wait_for_qmp(
             return Err(exit.error(format_args!("{machine}: the run script ended before QEMU ran")));
         }
     }
-    let tail = supervised.tail();
+    let said = supervised.said();
     let error = if error.kind() == ErrorKind::Timeout {
         let seconds = limit.as_secs_f64();
         let expected = format!("{machine}: expected QEMU's control protocol to answer within {seconds:.0} s");
@@ -312,8 +315,10 @@ pub(super) async fn wait_for_qmp(
     } else {
         error
     };
-    let error = error.section("what the run script printed last", tail.as_str());
-    Err(match likely_cause(&tail) {
+    let error = error
+        .section("what the run script printed last", said.script())
+        .section(super::exit::STDERR, said.qemu());
+    Err(match likely_cause(&said.telling()) {
         Some(cause) => error.likely_cause(cause.means).next_step(cause.next),
         None => error,
     })

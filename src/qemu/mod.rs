@@ -9,6 +9,7 @@ mod dump;
 mod exit;
 mod halt;
 mod hotplug;
+mod kernel_line;
 mod keyboard;
 mod keys;
 pub(crate) mod kvm_device;
@@ -33,6 +34,7 @@ mod supervise;
 mod template;
 mod usb;
 mod watchdog;
+mod work;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -69,6 +71,7 @@ use crate::error::Doubt;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 pub(crate) use supervise::kill_all;
+pub(crate) use work::{WATCHED, Work};
 
 use supervise::Supervised;
 
@@ -162,11 +165,11 @@ impl Qemu {
             .next_step(format!("look at its state: `ps -o stat,wchan,args -p {pid}`")))
     }
 
-    /// The last lines that the run script and QEMU wrote to stdout and stderr, and what QEMU told
+    /// The last lines that QEMU wrote to stdout and stderr, and what it told
     /// about the host's disk; without control characters, at most 40 lines.
     pub fn stderr_tail(&self) -> String {
         let trouble = lock(&self.trouble).clone();
-        let tail = self.supervised.tail();
+        let tail = self.supervised.said().qemu().to_owned();
         match trouble {
             Some(trouble) if tail.is_empty() => trouble,
             Some(trouble) => format!("{tail}\n{trouble}"),

@@ -10,6 +10,10 @@ use crate::text;
 
 /// How much of the end stays in memory, for error texts.
 const TAIL: usize = 16 * 1024;
+/// So many of the last lines of the run script are shown.
+const SCRIPT: usize = 12;
+/// How a line of QEMU's own begins. Its tools, which run scripts use, have other names.
+const QEMU: [&str; 3] = ["qemu-system-", "qemu-kvm: ", "qemu: "];
 /// How much of the beginning goes to the file; a QEMU that complains for ever must not fill the disk.
 const FILE: usize = 1024 * 1024;
 
@@ -17,8 +21,11 @@ const FILE: usize = 1024 * 1024;
 const LINE: usize = 400;
 
 /// Takes the output as it comes.
+#[derive(Debug)]
 pub(super) struct Output {
     tail: VecDeque<u8>,
+    /// What the run script had printed when QEMU ran, and that it did.
+    script: Option<String>,
     file: Option<File>,
     room: usize,
     /// The beginning of the line that is not at its end yet.
@@ -32,7 +39,7 @@ impl Output {
     pub(super) fn new(path: &Path) -> Self {
         let file =
             File::create(path).map_err(|error| tracing::debug!(%error, "no file for QEMU's output")).ok();
-        Self { tail: VecDeque::new(), file, room: FILE, line: Vec::new(), kvm: None }
+        Self { tail: VecDeque::new(), script: None, file, room: FILE, line: Vec::new(), kvm: None }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -75,11 +82,78 @@ impl Output {
         self.kvm.as_deref()
     }
 
-    /// The last lines, safe to print.
-    pub(super) fn tail(&self) -> String {
-        let bytes: Vec<u8> = self.tail.iter().copied().collect();
-        neutralise(&bytes)
+    /// QEMU runs: what came so far is the run script's, but for QEMU's own first lines.
+    pub(super) fn qemu_runs(&mut self) {
+        if self.script.is_none() {
+            let bytes: Vec<u8> = self.tail.drain(..).collect();
+            let begin = where_qemu_begins(&bytes);
+            self.script = Some(neutralise(&bytes[..begin]));
+            self.tail.extend(&bytes[begin..]);
+        }
     }
+
+    /// The last lines, safe to print.
+    pub(super) fn said(&self) -> Said {
+        let bytes: Vec<u8> = self.tail.iter().copied().collect();
+        let (script, qemu) = match &self.script {
+            Some(script) => (script.clone(), neutralise(&bytes)),
+            None => {
+                let (script, qemu) = bytes.split_at(where_qemu_begins(&bytes));
+                (neutralise(script), neutralise(qemu))
+            }
+        };
+        Said { script, qemu, runs: self.script.is_some() }
+    }
+}
+
+/// What was printed last, safe to print.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Said {
+    /// By the run script, before QEMU.
+    script: String,
+    /// By QEMU, and by helpers beside it.
+    qemu: String,
+    /// QEMU has run.
+    runs: bool,
+}
+
+impl Said {
+    /// QEMU's words.
+    pub(super) fn qemu(&self) -> &str {
+        &self.qemu
+    }
+
+    /// Whether QEMU has answered.
+    pub(super) fn has_run(&self) -> bool {
+        self.runs
+    }
+
+    /// The run script's last words.
+    pub(super) fn script(&self) -> String {
+        let lines: Vec<&str> = self.script.lines().collect();
+        lines[lines.len().saturating_sub(SCRIPT)..].join("\n")
+    }
+
+    /// What can say why there is no QEMU: all of it, until QEMU has run.
+    pub(super) fn telling(&self) -> String {
+        match (self.runs, self.script.is_empty(), self.qemu.is_empty()) {
+            (true, ..) | (_, true, _) => self.qemu.clone(),
+            (_, _, true) => self.script.clone(),
+            _ => format!("{}\n{}", self.script, self.qemu),
+        }
+    }
+}
+
+/// Where QEMU's first line begins.
+fn where_qemu_begins(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if QEMU.iter().any(|name| line.starts_with(name.as_bytes())) {
+            return at;
+        }
+        at += line.len();
+    }
+    at
 }
 
 /// Text that does nothing to a terminal: lines of at most 400 characters, the last 40 lines.
@@ -113,9 +187,30 @@ mod tests {
             output.push(format!("line {number} of the flood\n").as_bytes());
         }
         assert!(output.tail.len() <= TAIL);
-        assert!(output.tail().ends_with("line 199999 of the flood"));
+        output.qemu_runs();
+        assert!(output.said().script().ends_with("line 199999 of the flood"));
         let size = std::fs::metadata(path).unwrap().len() as usize;
         assert!((FILE..FILE + 100).contains(&size), "{size}");
+    }
+
+    #[test]
+    fn what_the_run_script_printed_is_told_from_qemus_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut output = Output::new(&folder.path().join("stderr"));
+        for number in 0..60 {
+            output.push(format!("Processing store path {number}\n").as_bytes());
+        }
+        output.push(b"qemu-img: warning of a tool\nqemu-system-x86_64: warning: no KVM\n");
+        // Until QEMU has run, any of it can be why it does not.
+        assert!(output.said().telling().contains("qemu-img: warning"));
+        assert_eq!(output.said().qemu(), "qemu-system-x86_64: warning: no KVM");
+        output.qemu_runs();
+        output.push(b"Processing by a helper\n");
+        let said = output.said();
+        assert_eq!(said.qemu(), "qemu-system-x86_64: warning: no KVM\nProcessing by a helper");
+        assert_eq!(said.telling(), said.qemu());
+        assert!(said.script().ends_with("qemu-img: warning of a tool"));
+        assert_eq!(said.script().lines().count(), SCRIPT);
     }
 
     #[test]

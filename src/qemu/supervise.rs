@@ -25,7 +25,7 @@ use rustix::process::{
 use tokio::sync::watch;
 
 use super::line_end::LineEnd;
-use super::output::Output;
+use super::output::{Output, Said};
 use super::run_directory::{GROUP, RunDirectory};
 use super::{Exit, processes};
 use crate::Error;
@@ -49,7 +49,8 @@ struct Shared {
     killed: AtomicBool,
     exit: watch::Sender<Option<Exit>>,
     gone: watch::Sender<bool>,
-    tail: Mutex<String>,
+    /// Where the script and QEMU write, and what they wrote. `None` of what is absent.
+    output: Mutex<Option<(PipeReader, Output)>>,
     /// The console's line, which ends with QEMU unless another one takes it over.
     line: Mutex<Option<LineEnd>>,
     /// Tells the end of the line.
@@ -127,6 +128,8 @@ fn begin(
         // The mark still finds every process; only helpers that wipe their environment would stay.
         tracing::debug!(%error, "no group file");
     }
+    let _ = rustix::io::ioctl_fionbio(&output, true);
+    let ends = output.try_clone()?;
     let shared = Arc::new(Shared {
         pid,
         state: Mutex::new(State::Living),
@@ -134,7 +137,7 @@ fn begin(
         killed: AtomicBool::new(false),
         exit: watch::Sender::new(None),
         gone: watch::Sender::new(false),
-        tail: Mutex::new(String::new()),
+        output: Mutex::new(Some((output, output_file))),
         closed: line.closed(),
         halted: line.halted(),
         kvm: watch::Sender::new(None),
@@ -143,7 +146,7 @@ fn begin(
     lock(&LIVING).push(Arc::downgrade(&shared));
     let supervised = Supervised(Arc::clone(&shared));
     let thread = std::thread::Builder::new().name(format!("qemu {pid:?}")).stack_size(128 * 1024);
-    let watched = Watched { shared: Arc::clone(&shared), output, output_file, mark, group_file };
+    let watched = Watched { shared: Arc::clone(&shared), output: ends, mark, group_file };
     // The child goes through a slot, so that it isn't lost when the thread can't be made.
     let slot = Arc::new(Mutex::new(Some(child)));
     let for_thread = Arc::clone(&slot);
@@ -178,7 +181,7 @@ impl Supervised {
             kvm: watch::Sender::new(None),
             exit,
             gone: watch::Sender::new(true),
-            tail: Mutex::default(),
+            output: Mutex::default(),
             line: Mutex::default(),
         }))
     }
@@ -216,9 +219,18 @@ impl Supervised {
         lock(&self.0.line).take()
     }
 
-    /// The end of what it wrote so far, safe to print.
-    pub(super) fn tail(&self) -> String {
-        lock(&self.0.tail).clone()
+    /// The end of what was written so far, safe to print.
+    pub(super) fn said(&self) -> Said {
+        self.0.said()
+    }
+
+    /// QEMU has answered: what the run script wrote is told from what QEMU writes.
+    pub(super) fn qemu_runs(&self) {
+        // What the script wrote may not be read yet.
+        self.0.drain();
+        if let Some((_, output)) = &mut *lock(&self.0.output) {
+            output.qemu_runs();
+        }
     }
 
     /// Kills the whole tree and waits until it is gone, at most 5 s.
@@ -263,9 +275,33 @@ impl Shared {
     fn absent_ends(&self, status: ExitStatus) {
         self.exit.send_if_modified(|exit| {
             let absent = exit.is_none();
-            exit.get_or_insert_with(|| Exit { status, stderr: String::new() });
+            exit.get_or_insert_with(|| Exit { status, stderr: String::new(), script: String::new() });
             absent
         });
+    }
+
+    fn said(&self) -> Said {
+        lock(&self.output).as_ref().map(|(_, output)| output.said()).unwrap_or_default()
+    }
+
+    /// Takes the output that is there; false when no writer is left.
+    fn drain(&self) -> bool {
+        let mut held = lock(&self.output);
+        let Some((pipe, output)) = &mut *held else { return false };
+        let mut buffer = [0; 8192];
+        let open = loop {
+            match pipe.read(&mut buffer) {
+                Ok(0) => break false,
+                Ok(read) => output.push(&buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break error.kind() == io::ErrorKind::WouldBlock,
+            }
+        };
+        if let Some(line) = output.kvm() {
+            self.kvm
+                .send_if_modified(|known| known.is_none().then(|| *known = Some(line.to_owned())).is_some());
+        }
+        open
     }
 
     fn wait_gone(&self, until: Instant) -> bool {
@@ -284,15 +320,14 @@ impl Shared {
 /// What the thread of one machine works with.
 struct Watched {
     shared: Arc<Shared>,
+    /// To wait for output.
     output: PipeReader,
-    output_file: Output,
     mark: String,
     group_file: PathBuf,
 }
 
 impl Watched {
-    fn watch(mut self, mut child: Child) {
-        let _ = rustix::io::ioctl_fionbio(&self.output, true);
+    fn watch(self, mut child: Child) {
         // Absent before Linux 5.3 and under some container profiles: then the end is looked for.
         let pidfd = pidfd_open(self.shared.pid, PidfdFlags::empty()).ok();
         let mut output_open = true;
@@ -309,11 +344,12 @@ impl Watched {
             }
             let looking = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
             let _ = poll(&mut wanted, if pidfd.is_some() { None } else { Some(&looking) });
-            output_open = output_open && self.drain();
+            output_open = output_open && self.shared.drain();
         };
-        self.drain();
-        let stderr = lock(&self.shared.tail).clone();
-        let exit = Exit { status, stderr };
+        self.shared.drain();
+        let said = self.shared.said();
+        let script = if said.has_run() { String::new() } else { said.script() };
+        let exit = Exit { status, stderr: said.qemu().to_owned(), script };
         if let Some(line) = lock(&self.shared.line).take() {
             line.close(exit.clone());
         }
@@ -329,32 +365,6 @@ impl Watched {
         self.shared.gone.send_replace(true);
         let shared = Arc::as_ptr(&self.shared);
         lock(&LIVING).retain(|living| living.as_ptr() != shared && living.strong_count() > 0);
-    }
-
-    /// Takes what is there; false when no writer is left.
-    fn drain(&mut self) -> bool {
-        let mut buffer = [0; 8192];
-        let mut news = false;
-        let open = loop {
-            match self.output.read(&mut buffer) {
-                Ok(0) => break false,
-                Ok(read) => {
-                    self.output_file.push(&buffer[..read]);
-                    news = true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break error.kind() == io::ErrorKind::WouldBlock,
-            }
-        };
-        if news {
-            *lock(&self.shared.tail) = self.output_file.tail();
-            if let Some(line) = self.output_file.kvm() {
-                self.shared.kvm.send_if_modified(|known| {
-                    known.is_none().then(|| *known = Some(line.to_owned())).is_some()
-                });
-            }
-        }
-        open
     }
 
     fn end_helpers(&self) {

@@ -14,6 +14,12 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::MachineStarted { machine, pid } => format!("{machine}: started (QEMU is process {pid})"),
         Event::Phase { machine, phase, at } => format!("{machine}: {phase} after {}", seconds(*at)),
         Event::StepStarted { machine, text, .. } => format!("{machine}: {}", printable(text)),
+        // Without systemd in it, nobody says when the initial ramdisk began.
+        Event::BootTimes { machine, kernel, initrd, userspace, .. } if initrd.is_zero() => format!(
+            "{machine}: its boot took {} (kernel and stage 1), {} (userspace)",
+            seconds(*kernel),
+            seconds(*userspace)
+        ),
         Event::BootTimes { machine, kernel, initrd, userspace, .. } => format!(
             "{machine}: its boot took {} (kernel), {} (initial ramdisk), {} (userspace)",
             seconds(*kernel),

@@ -58,12 +58,12 @@ fn over(name: &str, part: &str, calibrated: Duration, limit: Duration, times: &B
     let line = |part: &str, time: Duration| {
         format!("{part:<18} {:>6.2} s  {:>6.2} s\n", seconds(time), seconds(time) / times.calibration())
     };
-    let table = [
-        format!("{:<18} {:>8}  {:>8}\n", "", "here", "calibrated"),
-        line("kernel", times.kernel),
-        line("initial ramdisk", times.initrd),
-        line("userspace", times.userspace),
-    ];
+    let mut table = vec![format!("{:<18} {:>8}  {:>8}\n", "", "here", "calibrated")];
+    match times.initrd.is_zero() {
+        true => table.push(line("kernel and stage 1", times.kernel)),
+        false => table.extend([line("kernel", times.kernel), line("initial ramdisk", times.initrd)]),
+    }
+    table.push(line("userspace", times.userspace));
     Error::new(ErrorKind::Timeout, summary)
         .section("the boot", table.concat())
         .section("what took longest", crate::console::shown(times.slowest.as_bytes(), 10))

@@ -42,6 +42,8 @@ pub struct Scenario {
     pub memory: Option<u64>,
     /// How many processors each of its machines has; `None` for what the configuration says.
     pub cores: Option<u64>,
+    /// What opens the disks of its machines.
+    pub passphrase: Option<&'static str>,
     /// The machines it takes, in the order of the parameters.
     pub machines: &'static [MachineRequest],
     /// Runs the function on machines that are up.
@@ -147,6 +149,7 @@ impl Scenario {
             retries: None,
             memory: None,
             cores: None,
+            passphrase: None,
             machines: &[],
             body: |_| Box::pin(async { Ok(()) }),
         }

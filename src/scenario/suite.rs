@@ -254,6 +254,9 @@ impl Suite {
         if let Some(cores) = scenario.cores {
             options = options.cores(cores);
         }
+        if let Some(passphrase) = scenario.passphrase {
+            options = options.passphrase(passphrase);
+        }
         options
     }
 }

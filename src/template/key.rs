@@ -16,7 +16,7 @@ pub struct Key(String);
 
 /// Another number for each change of what is in a template and how it is sealed: versions of this library between two
 /// releases share a cache.
-const FORMAT: &str = "templates 5";
+const FORMAT: &str = "templates 6";
 
 /// Variables that reach the run script and QEMU.
 const VARIABLES: [&str; 7] = [

@@ -49,13 +49,20 @@ pub enum Moment {
 
 impl Moment {
     /// The key of its template.
-    pub(super) fn key(&self, vm: &BuiltVm, hardware: &[String], choice: &Choice) -> Key {
-        self.from(Key::new(vm, choice, &["booted", &hardware.join(" ")]))
+    ///
+    /// A passphrase is a part of it, so that a scenario that gives none, or a wrong one, fails whatever others have left.
+    pub(super) fn key(&self, vm: &BuiltVm, options: &MachineOptions, choice: &Choice) -> Key {
+        self.from(Key::new(vm, choice, &["booted", &options.hardware().join(" "), options.opened_by()]))
     }
 
     /// By what it is known within this process which machine one asks for.
     pub(super) fn asked(&self, vm: &BuiltVm, options: &MachineOptions) -> Key {
-        self.from(Key::of(&[vm.key(), options.name().to_owned(), options.hardware().join(" ")]))
+        self.from(Key::of(&[
+            vm.key(),
+            options.name().to_owned(),
+            options.hardware().join(" "),
+            options.opened_by().to_owned(),
+        ]))
     }
 
     fn from(&self, booted: Key) -> Key {
@@ -167,7 +174,7 @@ pub(crate) async fn is_at_hand(
         return false;
     }
     let Ok(choice) = accelerator::choose(vm, events) else { return false };
-    let key = moment.key(vm, options.hardware(), &choice);
+    let key = moment.key(vm, options, &choice);
     if Clones::of(vm, &choice).is_ok_and(|clones| clones.impossible(&key).is_some()) {
         return false;
     }
@@ -280,7 +287,7 @@ struct Asked<'a> {
 /// The template of a moment under what the trial chose; made of the moment before, if there is none.
 async fn template(asked: &Asked<'_>, moment: &Moment) -> Result<Made, NoClone> {
     let Asked { store, vm, options, events, trial, clones } = *asked;
-    let key = moment.key(vm, options.hardware(), trial.choice());
+    let key = moment.key(vm, options, trial.choice());
     if let Some(why) = clones.impossible(&key) {
         return Err(NoClone { error: Error::new(ErrorKind::Host, why), of: Of::Known });
     }

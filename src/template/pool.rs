@@ -138,7 +138,7 @@ impl Drop for Pool {
 
 async fn started(vm: &BuiltVm, options: MachineOptions, moment: &Moment) -> Option<(Machine, PathBuf)> {
     let choice = accelerator::chosen(vm).ok()?;
-    let key = moment.key(vm, options.hardware(), &choice);
+    let key = moment.key(vm, &options, &choice);
     // Clones that do not run only take the processor from the machine that is booted instead.
     if Clones::of(vm, &choice).ok()?.impossible(&key).is_some() {
         return None;

@@ -369,7 +369,11 @@ mod tests {
             kernel
         };
         let (runs, ended) = (watch::Sender::new(None), watch::Sender::new(None));
-        ended.send_replace(Some(Exit { status: Default::default(), stderr: String::new() }));
+        ended.send_replace(Some(Exit {
+            status: Default::default(),
+            stderr: String::new(),
+            script: String::new(),
+        }));
         let kernel = lost();
         note_whether_it_runs_on(kernel.clone(), ended.subscribe(), Speed::new(1.0)).await;
         assert!(!kernel.is_cut_off());

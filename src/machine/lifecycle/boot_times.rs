@@ -28,9 +28,10 @@ pub(crate) fn speed_of_boot(took: Duration) -> Speed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BootTimes {
-    /// What the kernel took.
+    /// What the kernel took. Where systemd does not run in the initial ramdisk, this is the kernel and stage 1: nothing says when
+    /// the one ended and the other began.
     pub kernel: Duration,
-    /// What the initial ramdisk took. Zero where systemd does not run in it: then it is part of the kernel's time.
+    /// What the initial ramdisk took. Zero where systemd does not run in it.
     pub initrd: Duration,
     /// What systemd took until everything was up.
     pub userspace: Duration,

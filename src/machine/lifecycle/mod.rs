@@ -56,6 +56,7 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::Host`] and [`ErrorKind::Io`] when QEMU can't be started; [`ErrorKind::KernelPanic`],
     /// [`ErrorKind::EmergencyMode`], [`ErrorKind::BootLoop`] and [`ErrorKind::QemuGone`] at once when they happen;
+    /// [`ErrorKind::BootQuestion`] when the boot asks for what it was not given;
     /// [`ErrorKind::NoLoginPrompt`] when the guest came up without a login prompt on ttyS0, [`ErrorKind::BootStalled`] when
     /// it stopped printing before, [`ErrorKind::Timeout`] when it was still printing at the limit.
     #[tracked]
@@ -170,7 +171,8 @@ impl Machine {
             phase: "reset".to_owned(),
             at: started.elapsed(),
         });
-        Boot::of(life, asked_at).to_login_prompt(self.shared.plan.limit(life.speed)).await?;
+        let plan = &self.shared.plan;
+        Boot::of(life, asked_at, plan.passphrase.as_ref()).to_login_prompt(plan.limit(life.speed)).await?;
         life.qemu.came_up();
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::machine::Alone;
+use crate::machine::session::shell_line::Secret;
 use crate::qemu::Disk;
 use crate::{Events, environment};
 
@@ -17,6 +18,7 @@ pub struct MachineOptions {
     pub(crate) shell_channel: bool,
     pub(crate) show_console: bool,
     pub(crate) boot_times: bool,
+    pub(crate) passphrase: Option<Secret>,
     pub(crate) scenario: Option<String>,
     pub(crate) alone: Option<Alone>,
 }
@@ -33,6 +35,7 @@ impl MachineOptions {
             shell_channel: environment::variable("NIXVM_CHANNEL").is_some_and(|way| way == "shell"),
             show_console: false,
             boot_times: false,
+            passphrase: None,
             scenario: None,
             alone: None,
         }
@@ -55,6 +58,20 @@ impl MachineOptions {
     /// What it has of these, as QEMU's options.
     pub(crate) fn hardware(&self) -> &[String] {
         &self.hardware
+    }
+
+    /// What opens its disks: it is typed where the boot asks for a disk's passphrase, once for each question, and masked like
+    /// a password.
+    #[must_use]
+    pub fn passphrase(mut self, passphrase: &str) -> Self {
+        crate::secrets::know(passphrase);
+        self.passphrase = Some(Secret::new(passphrase));
+        self
+    }
+
+    /// What opens its disks, for the key of a template: empty where it was given none.
+    pub(crate) fn opened_by(&self) -> &str {
+        self.passphrase.as_ref().map_or("", Secret::reveal)
     }
 
     /// The machine's name.

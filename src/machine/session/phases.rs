@@ -18,15 +18,118 @@ pub(crate) enum Phase {
     Services,
 }
 
-/// What a boot prints, in the order in which it can come, and what phase that is.
-pub(crate) const WORDS: [(&str, Phase); 6] = [
+/// What a boot prints, in the order in which it can come, and what phase that is where systemd does not run in the initial
+/// ramdisk. [`Phases`] knows the other case.
+pub(crate) const WORDS: [(&str, Phase); 9] = [
     ("Linux version ", Phase::Kernel),
     ("Run /init as init process", Phase::Initrd),
     ("<<< NixOS Stage 1 >>>", Phase::Initrd),
-    ("<<< NixOS Stage 2 >>>", Phase::Initrd),
-    ("systemd[", Phase::Services),
+    ("Running in init", Phase::Initrd),
+    ("(Initrd)!", Phase::Initrd),
+    (STAGE_2, Phase::Initrd),
+    (SWITCHING, Phase::Initrd),
+    (SYSTEMD, Phase::Services),
     ("[  OK  ]", Phase::Services),
 ];
+
+const STAGE_2: &str = "<<< NixOS Stage 2 >>>";
+/// What systemd of an initial ramdisk says at its end.
+const SWITCHING: &str = "systemd[1]: Switching root.";
+/// A line of systemd's. It does not tell which of the two systemds says it.
+const SYSTEMD: &str = "systemd[";
+
+/// What the words of a phase are called in errors.
+const LATER: &str = "a later phase of the boot";
+
+/// The phases that a boot has reached.
+#[derive(Debug, Default)]
+pub(crate) struct Phases {
+    kernel: bool,
+    initrd: bool,
+    services: bool,
+    /// systemd said that it runs in the initial ramdisk, and has not left it yet.
+    in_initrd: bool,
+    /// systemd has said something, and not that it runs in the initial ramdisk.
+    systemd: bool,
+}
+
+impl Phases {
+    /// What is waited for, in the order of which [`Phases::see`] is given the place.
+    pub(crate) fn patterns() -> Result<Vec<Pattern>> {
+        let words = WORDS.iter().map(|(words, _)| Pattern::from(*words).called(LATER));
+        let mut patterns: Vec<Pattern> = words.collect();
+        // systemd greets in the initial ramdisk, and once more behind it.
+        patterns.push(Pattern::regex("(?m)^Welcome to [^\n]{1,200}?!")?.called(LATER));
+        Ok(patterns)
+    }
+
+    /// The pattern at this place was found, as this text. Gives the phase, if it begins with that.
+    pub(crate) fn see(&mut self, place: usize, found: &str) -> Option<&'static str> {
+        let Some((words, phase)) = WORDS.get(place) else {
+            // "NixOS 25.11 (Xantusia) (Initrd)", and "(Initramfs)" elsewhere.
+            return match found.to_ascii_lowercase().contains("(init") {
+                true => self.enter_initrd(),
+                false => self.enter_services(),
+            };
+        };
+        match (*phase, *words) {
+            (Phase::Kernel, _) => begun(&mut self.kernel, "kernel"),
+            // systemd of the initial ramdisk has ended.
+            (_, STAGE_2 | SWITCHING) => {
+                (self.in_initrd, self.systemd) = (false, false);
+                self.not_later()
+            }
+            (Phase::Initrd, words) if words.contains("init process") || words.contains("Stage") => {
+                self.not_later()
+            }
+            (Phase::Initrd, _) => self.enter_initrd(),
+            (Phase::Services, SYSTEMD) => {
+                self.systemd |= !self.in_initrd;
+                None
+            }
+            (Phase::Services, _) if self.in_initrd => None,
+            (Phase::Services, _) => self.enter_services(),
+        }
+    }
+
+    /// systemd runs in the initial ramdisk.
+    fn enter_initrd(&mut self) -> Option<&'static str> {
+        if self.services {
+            return None;
+        }
+        (self.in_initrd, self.systemd) = (true, false);
+        self.not_later()
+    }
+
+    fn enter_services(&mut self) -> Option<&'static str> {
+        self.in_initrd = false;
+        begun(&mut self.services, "services")
+    }
+
+    fn not_later(&mut self) -> Option<&'static str> {
+        if self.services { None } else { begun(&mut self.initrd, "initrd") }
+    }
+
+    /// Whether the kernel or what it starts has spoken.
+    pub(crate) fn has_kernel(&self) -> bool {
+        self.kernel || self.initrd || self.services || self.systemd
+    }
+
+    /// Whether systemd runs in the initial ramdisk.
+    pub(crate) fn is_in_initrd(&self) -> bool {
+        self.in_initrd
+    }
+
+    /// Whether systemd starts the services of the system, so that a login prompt or a shell may come.
+    pub(crate) fn has_services(&self) -> bool {
+        self.services || (self.systemd && !self.in_initrd)
+    }
+}
+
+/// Says that a phase has begun, once.
+fn begun(known: &mut bool, phase: &'static str) -> Option<&'static str> {
+    (!std::mem::replace(known, true)).then_some(phase)
+}
 
 /// agetty's question.
 pub(crate) const PROMPT: &str = "login: ";
@@ -55,4 +158,62 @@ pub(crate) fn look_whether_up(qemu: &Qemu, console: &Console) {
             prompt.is_match(console.text_since(from).text.as_bytes())
         })
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The phases that a boot which prints these lines reaches, in their order.
+    fn phases(lines: &str) -> (Vec<&'static str>, Phases) {
+        let (mut phases, mut reached) = (Phases::default(), Vec::new());
+        for line in lines.lines() {
+            let words = WORDS.iter().enumerate().filter(|(_, (words, _))| line.contains(words));
+            let mut places: Vec<(usize, &str)> = words.map(|(place, (words, _))| (place, *words)).collect();
+            // The one that ends first is found first.
+            places.sort_by_key(|(_, words)| line.find(words).map(|at| at + words.len()));
+            if line.starts_with("Welcome to ") {
+                places.push((WORDS.len(), line));
+            }
+            reached.extend(places.into_iter().filter_map(|(place, found)| phases.see(place, found)));
+        }
+        (reached, phases)
+    }
+
+    #[test]
+    fn the_services_of_a_systemd_initrd_are_not_those_of_the_system() {
+        let initrd = "[    0.000000] Linux version 6.12.58\n[    1.2] Run /init as init process\n\
+                      [    1.3] systemd[1]: systemd 258.2 running in system mode (+PAM)\n\
+                      [    1.3] systemd[1]: Detected virtualization qemu.\n\
+                      [    1.3] systemd[1]: Running in initrd.\n\
+                      Welcome to NixOS 25.11 (Xantusia) (Initrd)!\n\
+                      [  OK  ] Created slice Slice /system/systemd-cryptsetup.\n[  OK  ] Reached target Swaps.\n\
+                      [    2.0] systemd[1]: Starting systemd-journald...\n";
+        let (reached, at) = phases(initrd);
+        assert_eq!(reached, ["kernel", "initrd"]);
+        assert!(!at.has_services(), "nobody can log in there");
+        let system = "[    4.0] systemd[1]: Switching root.\n[    4.5] systemd[1]: Detected virtualization qemu.\n\
+                      Welcome to NixOS 25.11 (Xantusia)!\n[  OK  ] Reached target Swaps.\n";
+        let (reached, at) = phases(&format!("{initrd}{system}"));
+        assert_eq!(reached, ["kernel", "initrd", "services"]);
+        assert!(at.has_services());
+        // NixOS's loglevel=4: the kernel prints none of its own lines, nor of systemd's.
+        let quiet = |text: &str| -> String {
+            text.lines().filter(|line| !line.starts_with("[    ")).map(|line| format!("{line}\n")).collect()
+        };
+        assert_eq!(phases(&quiet(&format!("{initrd}{system}"))).0, ["initrd", "services"]);
+        assert!(!phases(&quiet(initrd)).1.has_services());
+    }
+
+    #[test]
+    fn the_services_behind_a_scripted_stage_1_are_known_by_any_word() {
+        let stages = "<<< NixOS Stage 1 >>>\nrunning udev...\n<<< NixOS Stage 2 >>>\nstarting systemd...\n";
+        for services in ["Welcome to NixOS 23.11 (Tapir)!\n", "[  OK  ] Created slice Slice /system/getty.\n"]
+        {
+            assert_eq!(phases(&format!("{stages}{services}")).0, ["initrd", "services"]);
+        }
+        // systemd.show_status=no: only the kernel's log tells.
+        let (_, at) = phases(&format!("{stages}[    3.1] systemd[1]: Hostname set to <nixos>.\n"));
+        assert!(at.has_services());
+    }
 }

@@ -55,7 +55,8 @@ impl Host {
 
 /// QEMU ended with these words.
 fn ended(status: i32, stderr: &str) -> Error {
-    Exit { status: ExitStatus::from_raw(status), stderr: stderr.to_owned() }.error("web: QEMU ended")
+    Exit { status: ExitStatus::from_raw(status), stderr: stderr.to_owned(), script: String::new() }
+        .error("web: QEMU ended")
 }
 
 /// The guest fell silent.

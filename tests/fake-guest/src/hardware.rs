@@ -216,6 +216,9 @@ impl Machine {
         if self.reset_before_init.load(Ordering::SeqCst) {
             return Ok(Ended::Reboot);
         }
+        if !self.settings.unpack.is_zero() {
+            self.qmp.processor.spin(self.settings.unpack, true);
+        }
         self.run_guest()
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
@@ -144,7 +145,9 @@ fn listen_to_hardware(hardware: BufReader<UnixStream>, events: Sender<Event>) ->
 impl Init {
     /// From the boot to the end; gives the exit status.
     fn live(&mut self) -> i32 {
-        self.boot();
+        if self.boot().is_break() {
+            return REBOOT;
+        }
         loop {
             let Ok(event) = self.events.recv() else { return GONE };
             processes::reap();
@@ -224,16 +227,14 @@ impl Init {
         self.say(&format!("[\x1b[0;32m  OK  \x1b[0m] {what}.\n"));
     }
 
-    fn boot(&mut self) {
+    /// Boots; it breaks off in order to reboot.
+    fn boot(&mut self) -> ControlFlow<()> {
         let (version, release, _) = systemd::release(self.settings.flavour);
-        self.say(
-            "\n\x1b[1;32m<<< NixOS Stage 1 >>>\x1b[0m\n\nloading module virtio_blk...\nrunning udev...\n",
-        );
-        self.say("mounting /dev/disk/by-label/nixos on /...\n");
-        self.say(
-            "\n\x1b[1;32m<<< NixOS Stage 2 >>>\x1b[0m\n\nrunning activation script...\nsetting up /etc...\n",
-        );
-        self.say("starting systemd...\n");
+        if self.settings.systemd_initrd {
+            self.systemd_initrd(version, release)?;
+        } else {
+            self.stage_1()?;
+        }
         if self.append.contains("console=ttyS0") {
             systemd::reset_terminal(&mut self.tty, &self.settings, &self.append);
         }
@@ -244,16 +245,102 @@ impl Init {
         self.ok("Reached target \x1b[0;1;39mSwaps\x1b[0m");
         self.tell("services");
         match self.settings.boot {
-            Boot::Emergency | Boot::RootLocked => return self.emergency(),
-            Boot::Ok | Boot::NoGetty => {}
+            Boot::Emergency | Boot::RootLocked | Boot::Rescue => {
+                self.emergency();
+                return ControlFlow::Continue(());
+            }
+            Boot::NoTty => {
+                self.say("[\x1b[0;1;31m TIME \x1b[0m] Timed out waiting for device \x1b[0;1;39m/dev/ttyS0\x1b[0m.\n");
+                self.say("[\x1b[0;1;38;5;185mDEPEND\x1b[0m] Dependency failed for \x1b[0;1;39mSerial Getty on ttyS0\x1b[0m.\n");
+            }
+            Boot::Ok | Boot::NoGetty | Boot::Stage1 | Boot::Fsck => {}
         }
         self.ok("Mounted \x1b[0;1;39m/nix/store\x1b[0m");
         self.ok("Started \x1b[0;1;39mUser Login Management\x1b[0m");
         self.ok("Reached target \x1b[0;1;39mMulti-User System\x1b[0m");
-        if self.settings.boot == Boot::Ok && self.append.contains("console=ttyS0") {
+        let is_up = matches!(self.settings.boot, Boot::Ok | Boot::Stage1);
+        if is_up && self.append.contains("console=ttyS0") {
             self.getty_wanted = true;
             self.start_getty();
         }
+        ControlFlow::Continue(())
+    }
+
+    /// Stage 1 and stage 2 of NixOS, as scripts.
+    fn stage_1(&mut self) -> ControlFlow<()> {
+        self.say(
+            "\n\x1b[1;32m<<< NixOS Stage 1 >>>\x1b[0m\n\nloading module virtio_blk...\nrunning udev...\n",
+        );
+        if self.settings.passphrase.is_some() {
+            // luksroot.nix: the line is not shown, and the same question comes again.
+            self.open_disk(
+                "Passphrase for /dev/vda2: ",
+                "Verifying passphrase for /dev/vda2...",
+                " - failure\n",
+            );
+            self.say(" - success\n");
+        }
+        if let Some(question) = self.settings.ask.clone() {
+            self.say(&question);
+            self.any_key();
+        }
+        if self.settings.boot == Boot::Fsck {
+            self.say("checking /dev/disk/by-label/nixos...\nfsck finished, rebooting...\n");
+            return ControlFlow::Break(());
+        }
+        if self.settings.boot == Boot::Stage1 {
+            self.say(
+                "mounting /dev/disk/by-label/nixos on /...\n\
+                 mount: mounting /dev/disk/by-label/nixos on /mnt-root/ failed: No such file or directory\n\n\
+                 An error occurred in stage 1 of the boot process, which must mount the\n\
+                 root filesystem on `/mnt-root' and then start stage 2.  Press one\nof the following keys:\n\n  \
+                 r) to reboot immediately\n  *) to ignore the error and continue\n",
+            );
+            self.any_key();
+            self.say("Continuing...\n");
+        } else {
+            self.say("mounting /dev/disk/by-label/nixos on /...\n");
+        }
+        self.say(
+            "\n\x1b[1;32m<<< NixOS Stage 2 >>>\x1b[0m\n\nrunning activation script...\nsetting up /etc...\n",
+        );
+        self.say("starting systemd...\n");
+        ControlFlow::Continue(())
+    }
+
+    /// An initial ramdisk in which systemd runs.
+    fn systemd_initrd(&mut self, version: &str, release: &str) -> ControlFlow<()> {
+        self.kernel(&format!("systemd[1]: systemd {version} running in system mode (+PAM +AUDIT -SELINUX)"));
+        self.kernel("systemd[1]: Running in initrd.");
+        self.say(&format!("\nWelcome to \x1b[1;34mNixOS {release} (Initrd)\x1b[0m!\n\n"));
+        self.ok("Created slice \x1b[0;1;39mSlice /system/systemd-cryptsetup\x1b[0m");
+        if self.settings.passphrase.is_some() {
+            self.open_disk(
+                "\u{1f510} Please enter passphrase for disk root (root): (press TAB for no echo) ",
+                "",
+                "",
+            );
+        }
+        self.ok("Reached target \x1b[0;1;39mInitrd Root Device\x1b[0m");
+        self.kernel("systemd[1]: Switching root.");
+        ControlFlow::Continue(())
+    }
+
+    /// Asks for the passphrase until it comes.
+    fn open_disk(&mut self, question: &str, checks: &str, refuses: &str) {
+        loop {
+            let given = self.tty.ask_keeping(question, false, self.settings.max_life, true);
+            self.say(checks);
+            match given {
+                Ok(given) if Some(&given) != self.settings.passphrase.as_ref() => self.say(refuses),
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits for a key.
+    fn any_key(&mut self) {
+        let _ = self.tty.read(&mut [0; 64], self.settings.max_life);
     }
 
     fn kernel(&mut self, text: &str) {
@@ -271,9 +358,10 @@ impl Init {
         } else {
             "Give root password for maintenance\n(or press Control-D to continue): "
         };
+        let mode = if self.settings.boot == Boot::Rescue { "rescue" } else { "emergency" };
         // In one piece, so that the console's last lines are the same whenever they are looked at.
         self.say(&format!(
-            "You are in emergency mode. After logging in, type \"journalctl -xb\" to view\nsystem logs, \
+            "You are in {mode} mode. After logging in, type \"journalctl -xb\" to view\nsystem logs, \
              \"systemctl reboot\" to reboot, or \"exit\"\nto continue bootup.\n\n{sulogin}"
         ));
     }

@@ -50,8 +50,16 @@ pub struct Settings {
     pub kernel_clock: i64,
     /// `channel=yes`: the control channel is served, as far as that takes no commands.
     pub channel: bool,
-    /// `boot=ok|emergency|root-locked|no-getty`.
+    /// `boot=ok|emergency|root-locked|rescue|stage-1|no-getty|no-tty|fsck`.
     pub boot: Boot,
+    /// `systemd-initrd=yes`: systemd runs in the initial ramdisk, and says so.
+    pub systemd_initrd: bool,
+    /// `passphrase=TEXT`: stage 1 asks for it, as for an encrypted disk, until it gets it.
+    pub passphrase: Option<String>,
+    /// `ask=TEXT`: stage 1 prints this and goes on at any key.
+    pub ask: Option<String>,
+    /// `unpack=MS`: so long the kernel computes without a word before it starts init.
+    pub unpack: Duration,
     /// `boot-delay=MS`: pause between the lines of the boot and of the shutdown.
     pub boot_delay: Duration,
     /// `panic=MOMENT[+MS]`: the kernel panics.
@@ -228,8 +236,16 @@ pub enum Boot {
     Emergency,
     /// In emergency mode that can't be entered.
     RootLocked,
+    /// In rescue mode, with a prompt for root's password.
+    Rescue,
+    /// At the dialog of NixOS's stage 1, which ignores the error at any key.
+    Stage1,
     /// Without a login prompt on this line.
     NoGetty,
+    /// The same, since the device did not appear.
+    NoTty,
+    /// Never: stage 1 repairs its file system and reboots.
+    Fsck,
 }
 
 /// What a clone does.
@@ -310,6 +326,10 @@ impl Default for Settings {
             kernel_clock: 0,
             channel: false,
             boot: Boot::Ok,
+            systemd_initrd: false,
+            passphrase: None,
+            ask: None,
+            unpack: Duration::ZERO,
             boot_delay: Duration::ZERO,
             panic: None,
             die: None,

@@ -100,10 +100,21 @@ impl Settings {
                     "ok" => Boot::Ok,
                     "emergency" => Boot::Emergency,
                     "root-locked" => Boot::RootLocked,
+                    "rescue" => Boot::Rescue,
+                    "stage-1" => Boot::Stage1,
                     "no-getty" => Boot::NoGetty,
-                    _ => return Err("ok, emergency, root-locked or no-getty".into()),
+                    "no-tty" => Boot::NoTty,
+                    "fsck" => Boot::Fsck,
+                    _ => {
+                        let known = "ok, emergency, root-locked, rescue, stage-1, no-getty, no-tty or fsck";
+                        return Err(known.into());
+                    }
                 }
             }
+            "systemd-initrd" => self.systemd_initrd = flag(value)?,
+            "passphrase" => self.passphrase = Some(value.into()),
+            "ask" => self.ask = Some(value.into()),
+            "unpack" => self.unpack = duration(value)?,
             "boot-delay" => self.boot_delay = duration(value)?,
             "panic" => self.panic = Some(at(value)?),
             "die" => self.die = Some(at(value)?),

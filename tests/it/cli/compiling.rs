@@ -281,7 +281,7 @@ fn mistakes_in_the_attribute_are_shown_where_they_are() {
             "2:12",
             "unknown argument `timout`: did you mean `timeout`? there are `allow(\"segfault\")`, `budget(boot = \"20s\")`, \
              `configuration = \"FILE.nix\"`, `cores = 2`, `from = logged_in(\"alice\", \"test\")`, `ignore = \"why\"`, \
-             `memory = \"2G\"`, `retries = 2`, `timeout = \"5m\"`",
+             `memory = \"2G\"`, `passphrase = \"open sesame\"`, `retries = 2`, `timeout = \"5m\"`",
         ),
         ("#[scenario(memroy(\"2G\"))]\nasync fn a() {}", "2:12", "did you mean `memory`?"),
         (

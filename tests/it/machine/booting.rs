@@ -4,6 +4,8 @@ use super::Fake;
 use crate::again;
 use nixvm_fake_guest::FakeVm;
 use nixvm_test::ErrorKind;
+use nixvm_test::internals::BuiltVm;
+use nixvm_test::machine::{Machine, MachineOptions};
 
 async fn fails(vm: FakeVm, kind: ErrorKind, words: &[&str]) {
     let error = Fake::try_boot(vm).await.err().expect("the boot fails");
@@ -36,6 +38,70 @@ async fn emergency_mode_is_named() {
 }
 
 #[tokio::test]
+async fn a_dialog_of_a_failed_boot_is_named_at_once_and_no_key_is_pressed() {
+    let stage_1 = FakeVm::new().setting("boot", "stage-1");
+    let words = [
+        "stage 1 of the guest's boot failed",
+        "An error occurred in stage 1",
+        "/mnt-root/ failed: No such file or directory",
+        "*) to ignore the error and continue",
+    ];
+    fails(stage_1, ErrorKind::EmergencyMode, &words).await;
+    let rescue = FakeVm::new().setting("boot", "rescue");
+    fails(rescue, ErrorKind::EmergencyMode, &["rescue mode", "Give root password for maintenance"]).await;
+}
+
+#[tokio::test]
+async fn a_passphrase_that_was_not_given_is_named_at_once() {
+    for systemd in ["no", "yes"] {
+        let vm = FakeVm::new().setting("passphrase", "Open-Sesame7").setting("systemd-initrd", systemd);
+        let words = ["asks for a secret and was given none", "#[scenario(passphrase = "];
+        fails(vm, ErrorKind::BootQuestion, &words).await;
+    }
+}
+
+#[tokio::test]
+async fn a_passphrase_opens_the_disk_at_each_boot_and_is_masked() {
+    for systemd in ["no", "yes"] {
+        let vm = FakeVm::new().setting("passphrase", "Open-Sesame7").setting("systemd-initrd", systemd);
+        let fake = Fake::boot_with(vm, |options| options.passphrase("Open-Sesame7")).await;
+        fake.alice().await;
+        fake.machine.reboot().await.unwrap();
+        fake.alice().await;
+        let log = fake.machine.console().log().unwrap();
+        assert!(log.matches("assphrase for ").count() >= 2, "{log}");
+        assert!(!log.contains("Open-Sesame7"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_passphrase_that_is_refused_is_named_at_once_and_shown_nowhere() {
+    for systemd in ["no", "yes"] {
+        let vm = FakeVm::new().setting("passphrase", "Open-Sesame7").setting("systemd-initrd", systemd);
+        let booted = Fake::try_boot_with(vm, |options| options.passphrase("Wr0ng-Sesame")).await;
+        let error = booted.err().expect("the boot fails");
+        let text = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::BootQuestion, "{text}");
+        assert!(text.contains("refused the passphrase") && text.contains("assphrase for "), "{text}");
+        assert!(!text.contains("Wr0ng-Sesame"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_phases_of_a_systemd_initrd_are_not_those_of_the_system() {
+    let fake = Fake::boot(FakeVm::new().setting("systemd-initrd", "yes")).await;
+    assert_eq!(fake.phases(), ["firmware", "kernel", "initrd", "services", "login prompt"]);
+    let fake = Fake::boot(FakeVm::new()).await;
+    assert_eq!(fake.phases(), ["firmware", "kernel", "initrd", "services", "login prompt"]);
+}
+
+#[tokio::test]
+async fn a_boot_loop_is_explained_by_the_console() {
+    let words = ["boot loop", "the console says: fsck finished, rebooting..."];
+    fails(FakeVm::new().setting("boot", "fsck"), ErrorKind::BootLoop, &words).await;
+}
+
+#[tokio::test]
 async fn a_qemu_that_dies_is_named_with_its_last_words() {
     let vm = FakeVm::new().setting("die", "services").setting("die-text", "qemu: could not do it");
     fails(vm, ErrorKind::QemuGone, &["QEMU", "could not do it"]).await;
@@ -52,13 +118,40 @@ fn a_boot_that_stops_talking_is_named() {
 #[ignore = "is started by the test above"]
 async fn silence() {
     let doubt = "NIXVM_ACCELERATOR=tcg the same boot shows which";
-    let fails = async |setting: (&str, &str), kind, words: &str| {
-        fails(FakeVm::new().setting(setting.0, setting.1), kind, &[words, "console=ttyS0", doubt]).await;
+    let set = |key: &str, value: &str| FakeVm::new().setting(key, value);
+    let at_ttys0 = "console=ttyS0,115200n8: the first serial port, which is read here";
+    let late = "[DEPEND] Dependency failed for Serial Getty on ttyS0.";
+    let question = ["what is not known here: Wipe the disk? [y/N]", "nothing was typed"];
+    // The kernel unpacks a large initial ramdisk, and then the boot goes on.
+    let (no_getty, fell) = (["getty", at_ttys0, doubt], ["fell silent", at_ttys0, doubt]);
+    let no_tty = ["the console says: [ TIME ] Timed out", late];
+    let unpacks = async {
+        Fake::boot(set("unpack", "34s")).await;
     };
+    // Each ends with the silence of a guest at rest.
     tokio::join!(
-        fails(("boot", "no-getty"), ErrorKind::NoLoginPrompt, "getty"),
-        fails(("stall", "kernel"), ErrorKind::BootStalled, "fell silent"),
+        fails(set("boot", "no-getty"), ErrorKind::NoLoginPrompt, &no_getty),
+        fails(set("boot", "no-tty"), ErrorKind::NoLoginPrompt, &no_tty),
+        fails(set("stall", "kernel"), ErrorKind::BootStalled, &fell),
+        fails(set("ask", "Wipe the disk? [y/N] "), ErrorKind::BootQuestion, &question),
+        unpacks,
     );
+}
+
+#[tokio::test]
+async fn what_the_run_script_printed_is_kept_apart_from_qemus_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let vm = FakeVm::new().setting("die", "services").setting("die-text", "qemu: could not do it");
+    let vm = BuiltVm::open(vm.write_to(folder.path())).unwrap();
+    let script = vm.script().canonicalize().unwrap();
+    let text = std::fs::read_to_string(&script).unwrap();
+    let prints = "for i in 1 2 3; do echo \"Processing store path $i\"; done\nexec ";
+    nixvm_fake_guest::write_executable(&script, text.replacen("exec ", prints, 1)).unwrap();
+    let vm = BuiltVm::open(script).unwrap();
+    let error = Machine::boot(&vm, MachineOptions::new("nixos")).await.unwrap_err();
+    let text = error.to_string();
+    assert!(error.kind() == ErrorKind::QemuGone && text.contains("qemu: could not do it"), "{text}");
+    assert!(!text.contains("Processing"), "{text}");
 }
 
 #[tokio::test]

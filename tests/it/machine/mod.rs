@@ -32,13 +32,24 @@ impl Fake {
     }
 
     async fn try_boot(vm: FakeVm) -> Result<Self> {
+        Self::try_boot_with(vm, |options| options).await
+    }
+
+    async fn boot_with(vm: FakeVm, change: impl FnOnce(MachineOptions) -> MachineOptions) -> Self {
+        Self::try_boot_with(vm, change).await.expect("the machine boots")
+    }
+
+    async fn try_boot_with(
+        vm: FakeVm,
+        change: impl FnOnce(MachineOptions) -> MachineOptions,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let vm = BuiltVm::open(vm.write_to(folder.path())).expect("a built VM");
         let events = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&events);
         let options = MachineOptions::new("nixos")
             .events(Events::new(move |event| sink.lock().unwrap().push(event.clone())));
-        let machine = Machine::boot(&vm, options).await?;
+        let machine = Machine::boot(&vm, change(options)).await?;
         Ok(Self { machine, events, _folder: folder })
     }
 
@@ -48,6 +59,16 @@ impl Fake {
             // The last lines alone do not tell why a console was silent.
             Err(error) => panic!("alice does not log in: {error:?}\n{}", self.machine.console().tail(200)),
         }
+    }
+
+    /// The phases of its boots.
+    fn phases(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        let phases = events.iter().filter_map(|event| match event {
+            Event::Phase { phase, .. } => Some(phase.clone()),
+            _ => None,
+        });
+        phases.collect()
     }
 
     /// How the machine was ended, as its events say.

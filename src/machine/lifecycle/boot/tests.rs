@@ -5,6 +5,7 @@ use std::sync::Mutex as StdMutex;
 use nixvm_fake_guest::FakeVm;
 
 use super::*;
+use crate::ErrorKind;
 use crate::hang::HANG;
 use crate::qemu::Accelerator;
 

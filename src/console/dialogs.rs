@@ -1,0 +1,83 @@
+//! The dialogs at which a boot stops and waits for a person: they are known by the words that their programs print.
+//!
+//! Enter, and nearly every other key, is an answer to them: stage 1 of NixOS ignores the error at any key but three. So nothing
+//! is typed once one of them has come, and the boot fails with what was said.
+
+use crate::ErrorKind;
+
+/// A dialog of a boot that has failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Dialog {
+    /// Any of these, at the start of a line, is the dialog. A line of it may be torn by a line of the kernel's.
+    pub(super) words: &'static [&'static str],
+    pub(super) kind: ErrorKind,
+    /// What the guest did.
+    pub(super) what: &'static str,
+    pub(super) cause: &'static str,
+    pub(super) next: &'static str,
+}
+
+const UNIT: &str = "a unit that the boot needs failed: often a mount in fileSystems";
+const LOOK: &str = "look for FAILED in the transcript above the message";
+const LOADER: &str = "the boot loader or the firmware found nothing that it can boot";
+const DISK: &str =
+    "look at boot.loader of the configuration; a disk that is kept may be of another configuration";
+
+/// All that are known.
+pub(super) static DIALOGS: [Dialog; 5] = [
+    Dialog {
+        // stage-1-init.sh of NixOS.
+        words: &[
+            "An error occurred in stage 1 of the boot process",
+            "  r) to reboot immediately",
+            "  *) to ignore the error and continue",
+        ],
+        kind: ErrorKind::EmergencyMode,
+        what: "stage 1 of the guest's boot failed, and asks what to do",
+        cause: "a device of the root file system did not appear, or a check or a mount of it failed",
+        next: "see the lines above the dialog, and compare fileSystems and boot.initrd of the configuration with them",
+    },
+    Dialog {
+        // systemd's sulogin-shell, before systemd 220, and dracut.
+        words: &["You are in emergency mode", "Welcome to emergency mode!", "Entering emergency mode."],
+        kind: ErrorKind::EmergencyMode,
+        what: "the guest went into emergency mode",
+        cause: UNIT,
+        next: LOOK,
+    },
+    Dialog {
+        words: &["You are in rescue mode", "Welcome to rescue mode!"],
+        kind: ErrorKind::EmergencyMode,
+        what: "the guest went into rescue mode",
+        cause: "the kernel was given `single`, `rescue` or systemd.unit=rescue.target, or a unit asks for rescue.target when it fails",
+        next: "look at boot.kernelParams and systemd.defaultUnit of the configuration",
+    },
+    Dialog {
+        // sulogin of util-linux and of busybox.
+        words: &[
+            "Cannot open access to console, the root account is locked",
+            "Give root password for ",
+            "Press Enter for maintenance",
+            "Press Enter for system maintenance",
+        ],
+        kind: ErrorKind::EmergencyMode,
+        what: "the guest went into emergency mode",
+        cause: UNIT,
+        next: LOOK,
+    },
+    Dialog {
+        // GRUB, the firmware's shell, and the initial ramdisks of other distributions.
+        words: &[
+            "grub rescue> ",
+            "grub> ",
+            "Shell> ",
+            "No bootable device.",
+            "You are now being dropped into an emergency shell.",
+            "(initramfs) ",
+        ],
+        kind: ErrorKind::EmergencyMode,
+        what: "the guest's boot ended at a prompt for repairs",
+        cause: LOADER,
+        next: DISK,
+    },
+];

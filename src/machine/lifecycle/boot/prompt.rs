@@ -1,0 +1,314 @@
+//! A boot that is under way, to its login prompt: its phases, its questions, and a silence that does not end.
+
+use std::time::{Duration, Instant};
+
+use super::questions::{Questions, unknown};
+use super::reasons::{consoles, initrd, reasons};
+use crate::console::{Console, Mark, Pattern, Watch};
+use crate::error::Doubt;
+use crate::machine::Life;
+use crate::machine::lifecycle::boot_times::speed_of_boot;
+use crate::machine::session::phases::{Phases, has_a_beginning, login_prompt};
+use crate::machine::session::shell_line::Secret;
+use crate::machine::session::waiting::ends_at_a_shell;
+use crate::qemu::{Qemu, Standstill, WATCHED, Work};
+use crate::{Error, ErrorKind, Event, Events, Result, Speed};
+
+/// A guest at rest that prints nothing for so long, on a fast host, is given up, or asked by a press of Enter.
+const SILENCE: Duration = Duration::from_secs(6);
+/// At least, on any host: a boot waits for the clock as well, for a menu or for a disk that is slow to come.
+const SILENCE_AT_LEAST: Duration = Duration::from_secs(30);
+/// For agetty to answer Enter, on a fast host.
+const ANSWER: Duration = Duration::from_secs(2);
+/// After so long, on a fast host, a last line that looks like a shell's prompt is asked by a press of Enter.
+const SHELL: Duration = Duration::from_secs(3);
+/// After so long, on a fast host, the last line is a question if it looks like one.
+const QUESTION: Duration = Duration::from_millis(100);
+/// Where KVM is not proven, the processors of a guest that has not said a word for so long are looked at.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+/// Where KVM hardly ever runs a guest, one that has not said a word for so long is given up.
+const FIRST_WORD_AT_MOST: Duration = Duration::from_secs(8);
+/// How often a wait for the next phase looks at how long the console has been quiet.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How the kernel is asked to say what it does.
+const TALK: &str = "boot it by hand with a kernel that says what it does: QEMU_KERNEL_PARAMS='console=ttyS0 loglevel=7' \
+                    ./result/bin/run-*-vm -nographic";
+
+/// A boot that is under way.
+pub(crate) struct Boot<'a> {
+    pub(super) name: &'a str,
+    pub(super) console: &'a Console,
+    pub(super) qemu: &'a Qemu,
+    pub(super) events: &'a Events,
+    pub(super) started: Instant,
+    pub(super) speed: Speed,
+    /// Where the console was when a reboot was asked for.
+    pub(super) asked_at: Option<Mark>,
+    /// The boot shows whether KVM runs this guest. And whether one that says nothing is not waited for long.
+    pub(super) tried: Option<bool>,
+    /// What opens the machine's disks.
+    pub(super) passphrase: Option<&'a Secret>,
+}
+
+/// Whether a guest that says nothing is at work.
+#[derive(Default)]
+struct Silence {
+    work: Work,
+    standstill: Standstill,
+    /// What was seen last.
+    busy: Option<bool>,
+}
+
+impl<'a> Boot<'a> {
+    /// The boot that begins now in a machine that is running. The console was at `asked_at` when the reboot was asked for.
+    pub(crate) fn of(life: &'a Life, asked_at: Mark, passphrase: Option<&'a Secret>) -> Self {
+        let Life { name, console, qemu, events, speed, .. } = life;
+        Self {
+            name,
+            console,
+            qemu,
+            events,
+            started: Instant::now(),
+            speed: *speed,
+            asked_at: Some(asked_at),
+            tried: None,
+            passphrase,
+        }
+    }
+
+    /// Whether the boot began before this wait did. QEMU's word of the reset comes on another line than the console, and can
+    /// come late to a process that got no processor.
+    fn began_before(&self) -> bool {
+        let said = self.asked_at.map(|mark| self.console.text_since(mark).text);
+        said.is_some_and(|said| has_a_beginning(&said))
+    }
+
+    /// Waits for the login prompt; gives the host's speed as measured by the boot.
+    ///
+    /// What ends it otherwise: a dialog or a question that nobody answers, at once; a silence of a guest at rest, after 6 s ×
+    /// the host's factor and no less than 30 s; and `limit`, also for a guest that computes for ever and says nothing.
+    pub(crate) async fn to_login_prompt(&self, limit: Duration) -> Result<Speed> {
+        let silence = self.speed.scale_to_at_least(SILENCE, SILENCE_AT_LEAST);
+        let mut patterns: Vec<Pattern> = vec![login_prompt()?];
+        patterns.extend(Phases::patterns()?);
+        self.phase("firmware");
+        let mut phases = Phases::default();
+        let mut questions = Questions::of(self.console, self.passphrase, self.asked_at);
+        // Where the console was when Enter was pressed, and until when that may be answered.
+        let mut nudged: Option<(Mark, Instant)> = None;
+        let (mut first_word, mut still) = (Standstill::default(), Silence::default());
+        loop {
+            let rest = limit.saturating_sub(self.started.elapsed());
+            match self.console.expect_any(&patterns, LOOK.min(rest)).await {
+                Ok((0, _)) => break,
+                Ok((pattern, found)) => {
+                    if let Some(phase) = phases.see(pattern - 1, &found.text()) {
+                        self.phase(phase);
+                    }
+                }
+                Err(error) if error.kind() != ErrorKind::Timeout => {
+                    return Err(self.explained(error).took(self.started.elapsed(), limit));
+                }
+                Err(_) if self.started.elapsed() >= limit => {
+                    return Err(self.too_late(still.busy).took(self.started.elapsed(), limit));
+                }
+                Err(_) => {
+                    if let Some(hasty) = self.tried
+                        && self.console.written() == 0
+                        && self.started.elapsed() >= FIRST_WORD
+                    {
+                        if let Some((spent, place)) = first_word.look(self.qemu).await {
+                            return Err(self.stands_still(spent, &place));
+                        }
+                        if hasty && self.started.elapsed() >= FIRST_WORD_AT_MOST {
+                            return Err(self.no_word_yet());
+                        }
+                    }
+                    let quiet = self.console.quiet_for();
+                    if quiet >= self.speed.scale(QUESTION)
+                        && questions.look().await.map_err(|error| self.named(error))?
+                    {
+                        nudged = None;
+                        continue;
+                    }
+                    if quiet + WATCHED >= silence || nudged.is_some() {
+                        still.look(self).await?;
+                    } else {
+                        still = Silence::default();
+                    }
+                    let may_be_up = phases.has_services() || (self.began_before() && !phases.is_in_initrd());
+                    let Some((mark, no_answer)) = nudged else {
+                        // A getty may log somebody in without a word.
+                        let is_shell = may_be_up && ends_at_a_shell(&self.console.tail(1));
+                        let asks = quiet >= if is_shell { self.speed.scale(SHELL) } else { silence };
+                        let rests = still.busy == Some(false);
+                        if !asks || (!is_shell && still.busy.is_none()) {
+                            continue;
+                        }
+                        if !is_shell
+                            && rests
+                            && let Some(question) = unknown(&questions.said())
+                        {
+                            return Err(self.named(question));
+                        }
+                        if may_be_up {
+                            // agetty and shells print their prompt again: something may have torn it. Before them, Enter
+                            // would be an answer to what is not known.
+                            let patience = if is_shell { silence } else { self.speed.scale(ANSWER) };
+                            nudged = Some((self.console.mark(), Instant::now() + patience));
+                            self.console.send(b"\r").await?;
+                        } else if rests {
+                            return Err(self.silent(&phases, silence));
+                        }
+                        continue;
+                    };
+                    if quiet < self.speed.scale(ANSWER) {
+                        continue;
+                    }
+                    let answer = self.console.text_since(mark).text;
+                    if may_be_up && ends_at_a_shell(&answer) {
+                        break;
+                    } else if !answer.trim().is_empty() {
+                        nudged = None;
+                    } else if Instant::now() >= no_answer && still.busy == Some(false) {
+                        return Err(self.silent(&phases, silence));
+                    }
+                }
+            }
+        }
+        self.phase("login prompt");
+        self.console.set_watch(Watch::Session);
+        Ok(speed_of_boot(self.started.elapsed()))
+    }
+
+    fn phase(&self, phase: &str) {
+        let (machine, phase) = (self.name.to_owned(), phase.to_owned());
+        self.events.send(Event::Phase { machine, phase, at: self.started.elapsed() });
+    }
+
+    fn report(&self, kind: ErrorKind, summary: &str) -> Error {
+        Error::new(kind, format!("{}: {summary}", self.name))
+            .section("the console's last lines", self.console.tail(20))
+    }
+
+    /// An error of a question, with the machine's name.
+    fn named(&self, error: Error) -> Error {
+        let summary = format!("{}: {}", self.name, error.summary());
+        error.with_summary(summary).section("the console's last lines", self.console.tail(20))
+    }
+
+    /// With what the console said of a failure before it was restarted.
+    fn explained(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::BootLoop {
+            return error;
+        }
+        let said = reasons(&self.console.text_since(Mark::BEGINNING).text);
+        match said.first() {
+            Some(first) => {
+                let cause = format!("the console says: {first}");
+                error.section("the console's own reason", said.join("\n")).likely_cause(cause)
+            }
+            None => error,
+        }
+    }
+
+    /// KVM does not get the guest past one instruction.
+    fn stands_still(&self, spent: Duration, place: &str) -> Error {
+        let what = match self.console.written() {
+            0 => "the machine printed nothing at all on its serial console, and its processor stands still",
+            _ => "the boot stopped: the console fell silent, and the processor stands still",
+        };
+        let how = format!(
+            "{:.0} s of the host's processor went into one instruction: {place}",
+            spent.as_secs_f64()
+        );
+        self.report(ErrorKind::BootStalled, what).section("standstill", how)
+    }
+
+    /// Not a word, where KVM hardly ever runs a guest.
+    fn no_word_yet(&self) -> Error {
+        let seconds = FIRST_WORD_AT_MOST.as_secs();
+        let what = format!(
+            "the machine printed nothing at all on its serial console within {seconds} s, and KVM of this host \
+             (kvm_pvm) hardly ever runs a guest"
+        );
+        self.report(ErrorKind::BootStalled, &what).doubted(Some(Doubt::Hasty))
+    }
+
+    /// The limit is reached. `busy` is what is known of a guest that has said nothing for long.
+    fn too_late(&self, busy: Option<bool>) -> Error {
+        let what = "the login prompt did not come";
+        if busy != Some(true) {
+            return self.report(ErrorKind::Timeout, &format!("{what}: the machine was still booting"));
+        }
+        let quiet = self.console.quiet_for().as_secs_f64();
+        let what =
+            format!("{what}: the machine has said nothing for {quiet:.0} s, and its processor is busy");
+        self.report(ErrorKind::Timeout, &what)
+            .likely_cause(format!(
+                "it computes without a word, or it hangs in a loop{}",
+                initrd(self.qemu).map_or_else(String::new, |initrd| format!("; {initrd}"))
+            ))
+            .next_step(TALK)
+    }
+
+    /// A guest at rest said nothing for so long, not even after Enter was pressed: says what that means.
+    fn silent(&self, phases: &Phases, silence: Duration) -> Error {
+        let quiet = format!(
+            "nothing came for {:.0} s, and the machine's processors are at rest",
+            silence.as_secs_f64()
+        );
+        let given = consoles(self.qemu.kernel_line().as_deref());
+        let said = reasons(&self.console.text_since(Mark::BEGINNING).text);
+        let initrd = initrd(self.qemu).map_or_else(String::new, |initrd| format!("; {initrd}"));
+        let says = said.first().map(|first| format!("the console says: {first}"));
+        let or = |guess: String| says.clone().unwrap_or(guess);
+        let (kind, what, cause, next) = if self.console.written() == 0 {
+            let what = "the machine printed nothing at all on its serial console";
+            let cause = format!(
+                "the kernel does not use ttyS0 as a console, or it hangs before its first line{initrd}"
+            );
+            (ErrorKind::BootStalled, what, cause, TALK.to_owned())
+        } else if phases.has_services() || self.began_before() {
+            let what = "the machine booted, but no login prompt came on its serial console";
+            let cause = or("no getty runs on ttyS0: systemd starts serial-getty@ttyS0 where ttyS0 is a console of the kernel, unless \
+                            that unit is disabled, masked or failed"
+                .to_owned());
+            let next = "look for systemd.services.\"serial-getty@ttyS0\", console= in boot.kernelParams and what the console \
+                        says of ttyS0";
+            (ErrorKind::NoLoginPrompt, what, cause, next.to_owned())
+        } else if phases.has_kernel() {
+            let what = "the boot stopped: the kernel started, and then the console fell silent";
+            let cause = or(format!("the kernel or the initial ramdisk hangs{initrd}"));
+            (ErrorKind::BootStalled, what, cause, TALK.to_owned())
+        } else {
+            let what = "the boot stopped before the kernel's first line";
+            let cause = or(format!(
+                "the firmware found nothing to boot, or the kernel says nothing on ttyS0{initrd}"
+            ));
+            (ErrorKind::BootStalled, what, cause, TALK.to_owned())
+        };
+        self.report(kind, what)
+            .section("the console's own reason", said.join("\n"))
+            .section("consoles", given)
+            .section("silence", quiet)
+            .likely_cause(cause)
+            .next_step(next)
+    }
+}
+
+impl Silence {
+    /// Looks whether the guest works.
+    async fn look(&mut self, boot: &Boot<'_>) -> Result {
+        if let Some(busy) = self.work.look(boot.qemu).await {
+            self.busy = Some(busy);
+        }
+        if self.busy == Some(true)
+            && let Some((spent, place)) = self.standstill.look(boot.qemu).await
+        {
+            return Err(boot.stands_still(spent, &place));
+        }
+        Ok(())
+    }
+}

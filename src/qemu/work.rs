@@ -1,0 +1,94 @@
+//! Whether a guest that says nothing works: whether the threads of its processors have something to do.
+//!
+//! On a loaded host a thread that computes all the time is given little of a processor. So the time in which it waits for one
+//! (/proc/PID/task/TID/schedstat) counts as well: a guest that waits for something, or has ended, uses neither.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::processes::{time_of_thread, wanted_by_thread};
+use super::{QMP_LIMIT, Qemu};
+
+/// Threads are watched for so long at least.
+pub(crate) const WATCHED: Duration = Duration::from_secs(5);
+/// One of them has something to do for this part of that. A guest at rest is woken by timers alone.
+const SHARE: f64 = 0.75;
+
+/// How much of a processor's time each thread has wanted, at a moment.
+#[derive(Debug)]
+struct Sample {
+    at: Instant,
+    wanted: BTreeMap<u64, Duration>,
+}
+
+/// What was seen of a guest's processors so far.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    before: Option<Sample>,
+}
+
+impl Work {
+    /// Looks once more. Whether one of the guest's processors was busy since the first look or the last answer; `None` where that
+    /// is not long enough ago. Where QEMU does not tell its threads, the guest is taken for one at rest.
+    pub(crate) async fn look(&mut self, qemu: &Qemu) -> Option<bool> {
+        let wanted = qemu.time_wanted().await.unwrap_or_default();
+        self.see(Sample { at: Instant::now(), wanted })
+    }
+
+    fn see(&mut self, now: Sample) -> Option<bool> {
+        let Some(before) = &self.before else {
+            self.before = Some(now);
+            return None;
+        };
+        let passed = now.at.saturating_duration_since(before.at);
+        if passed < WATCHED {
+            return None;
+        }
+        let share = |(thread, wanted): (&u64, &Duration)| {
+            let wanted = wanted.saturating_sub(*before.wanted.get(thread)?);
+            Some(wanted.as_secs_f64() / passed.as_secs_f64())
+        };
+        let busy = now.wanted.iter().filter_map(share).any(|share| share >= SHARE);
+        self.before = Some(now);
+        Some(busy)
+    }
+}
+
+impl Qemu {
+    /// How much of a processor's time each thread of the guest's processors has used or waited for.
+    async fn time_wanted(&self) -> Option<BTreeMap<u64, Duration>> {
+        let processors = self.qmp().execute("query-cpus-fast", None, QMP_LIMIT).await.ok()?;
+        let threads = processors.as_array()?.iter().filter_map(|processor| processor["thread-id"].as_u64());
+        let wanted = |thread| {
+            let wanted = wanted_by_thread(self.pid(), thread).or_else(|| time_of_thread(self.pid(), thread));
+            Some((thread, wanted?))
+        };
+        Some(threads.filter_map(wanted).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a guest whose threads want these shares of the time, looked at twice a second for so long.
+    fn looked(seconds: u32, shares: &[f64]) -> Vec<bool> {
+        let (mut work, begun) = (Work::default(), Instant::now());
+        let looks = (0..=seconds * 2).filter_map(|look| {
+            let passed = Duration::from_millis(500) * look;
+            let wanted = shares.iter().enumerate();
+            let wanted = wanted.map(|(thread, share)| (thread as u64, passed.mul_f64(*share))).collect();
+            work.see(Sample { at: begun + passed, wanted })
+        });
+        looks.collect()
+    }
+
+    #[test]
+    fn one_busy_processor_is_enough_and_many_at_rest_are_none() {
+        assert_eq!(looked(10, &[1.0]), [true, true]);
+        assert_eq!(looked(5, &[0.01, 0.9, 0.01, 0.01]), [true]);
+        assert_eq!(looked(5, &[0.3; 16]), [false], "each of them is woken by its timers");
+        assert_eq!(looked(5, &[]), [false], "QEMU told no thread");
+        assert!(looked(4, &[1.0]).is_empty(), "too early");
+    }
+}
