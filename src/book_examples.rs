@@ -15,6 +15,7 @@ pages! {
     cargo "../docs/src/how-to/cargo.md"
     commands "../docs/src/how-to/commands.md"
     debugging "../docs/src/how-to/debugging.md"
+    existing "../docs/src/how-to/existing.md"
     files "../docs/src/how-to/files.md"
     log_in "../docs/src/how-to/log-in.md"
     services "../docs/src/how-to/services.md"

@@ -7,6 +7,7 @@ use std::io::{ErrorKind as Io, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::nix::Source;
 use crate::scenario::compile;
 use crate::settings::Settings;
 use crate::{Error, ErrorKind, Result, report};
@@ -65,7 +66,9 @@ impl Init {
         }
         let folder = std::path::absolute(dir)
             .map_err(|source| Error::io(format_args!("find {}", dir.display()), &source))?;
-        let settings = options.layers_of(Some(&folder))?.settings();
+        let mut settings = options.layers_of(Some(&folder))?.settings();
+        // A VM that is built already (NIXVM_VM) says what is booted, and nothing of a configuration in this folder.
+        settings.source = settings.source.filter(|source| !matches!(source, Source::Built(_)));
         let (existing, mut notes) = self.existing(&folder, &settings).await?;
         let given = options.file_for(Some(&folder)).filter(|_| existing.is_some());
         let mut nixvm_toml = existing.as_ref().and_then(|existing| existing.setting.clone());

@@ -173,6 +173,22 @@ fn a_configuration_that_does_not_evaluate_is_nixs_error_and_nothing_is_made() {
     }
 }
 
+#[test]
+fn the_existing_configuration_of_the_book_is_ready_for_tests() {
+    let folder = Folder::new();
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/existing");
+    for name in ["configuration.nix", "hardware-configuration.nix", "vm.nix"] {
+        folder.put(name, fs::read(examples.join(name)).unwrap());
+    }
+    folder.run(&["--nixpkgs", "standin", "init"]).ended_with(0).printed("the test: kim logs in");
+    assert!(scenario(&folder).contains(r#"machine.login("kim", "test")"#), "{}", scenario(&folder));
+    // Without what is there for tests it is as on the server.
+    folder.put("vm.nix", "{ }");
+    fs::remove_dir_all(folder.path().join("scenarios")).unwrap();
+    let ran = folder.run(&["--nixpkgs", "standin", "init"]);
+    ran.ended_with(2).said("kim: hashedPasswordFile does not tell the password");
+}
+
 /// A flake with hosts that have these users: a name of Nix and the rest of it for each.
 fn flake(hosts: &[(&str, &str)]) -> String {
     let host = |(name, users): &(&str, &str)| {

@@ -47,6 +47,7 @@ in
     writableStoreUseTmpfs = accepted types.bool true;
     mountHostNixStore = accepted types.bool false;
     sharedDirectories = accepted (types.attrsOf types.anything) { };
+    fileSystems = lib.mkIgnored (types.attrsOf types.anything) { } "all of the machine is on one file system";
     useBootLoader = accepted types.bool false;
     useEFIBoot = accepted types.bool false;
     useSecureBoot = accepted types.bool false;
