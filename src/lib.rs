@@ -147,7 +147,10 @@ pub use tokio;
 pub fn __program() -> std::process::ExitCode {
     use clap::Parser as _;
 
-    cli::Cli::parse().run()
+    match cli::Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => report::usage(&error),
+    }
 }
 
 pub use nixvm_test_macros::{checkpoint, scenario, scenarios};

@@ -6,8 +6,8 @@ use std::path::Path;
 /// Whether an error says that there is no such file. No right, a full table of open files and a broken disk say nothing
 /// of it.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
-    matches!(error.kind(), NotFound | NotADirectory | InvalidFilename | InvalidInput)
+    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | InvalidFilename)
 }
 
 /// Whether there is something at `path`, symbolic links followed.

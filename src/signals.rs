@@ -62,6 +62,37 @@ pub(crate) fn is_ending() -> bool {
     ENDING.load(Ordering::SeqCst)
 }
 
+/// The process is about to end. Whether that is news.
+fn begin_to_end() -> bool {
+    qemu::keep_no_run_directories();
+    crate::record::fall_silent();
+    !ENDING.swap(true, Ordering::SeqCst)
+}
+
+/// Ends everything, and the process with this status.
+fn end(name: &'static str, status: i32) -> ! {
+    if let Some(hook) = &*lock(&HOOK) {
+        hook(name);
+    }
+    qemu::kill_all(CLEANING_LIMIT);
+    nix::end_all();
+    qemu::remove_run_directories();
+    std::process::exit(status)
+}
+
+/// Ends everything as SIGPIPE does, which this process ignores: whoever read its output is gone.
+pub(crate) fn end_without_a_reader() -> ! {
+    if begin_to_end() {
+        end("SIGPIPE", NO_READER.into());
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// The status of a process that SIGPIPE ended, as a shell has it.
+pub(crate) const NO_READER: u8 = 141;
+
 /// A thread with a runtime of its own: tests run on plain threads, and a scenario's runtime may be busy.
 fn start() -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
@@ -81,18 +112,11 @@ fn start() -> std::io::Result<()> {
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
             let (name, status) = next(&mut watched).await;
-            ENDING.store(true, Ordering::SeqCst);
-            qemu::keep_no_run_directories();
+            begin_to_end();
             // Cleaning goes on beside this thread, so that a second signal is heard.
-            let cleaner = std::thread::Builder::new().name("signal cleaner".to_owned()).spawn(move || {
-                if let Some(hook) = &*lock(&HOOK) {
-                    hook(name);
-                }
-                qemu::kill_all(CLEANING_LIMIT);
-                nix::end_all();
-                qemu::remove_run_directories();
-                std::process::exit(status)
-            });
+            let cleaner = std::thread::Builder::new()
+                .name("signal cleaner".to_owned())
+                .spawn(move || end(name, status));
             if cleaner.is_ok() {
                 next(&mut watched).await;
             }

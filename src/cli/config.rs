@@ -38,7 +38,7 @@ impl Config {
             if self.json {
                 report::answer_json(&as_json(&layers));
             } else {
-                report::show(&as_lines(&layers));
+                report::show_foreign(&as_lines(&layers));
             }
         }
         Ok(ExitCode::SUCCESS)

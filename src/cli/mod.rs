@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::scenario::{EXIT_CODES, Exit};
-use crate::{Error, ErrorKind, Result, report, threads};
+use crate::{Error, ErrorKind, Result, report, signals, threads};
 use clap::{Args, Parser, Subcommand};
 
 use options::Options;
@@ -122,6 +122,9 @@ impl Cli {
         self.options.start_log();
         let done = self.carry_out();
         threads::finish(FINISHING);
+        if report::has_no_reader() {
+            return signals::NO_READER.into();
+        }
         done.unwrap_or_else(|error| {
             report::error(&error);
             Exit::before_the_body(&error, Exit::Failed).into()

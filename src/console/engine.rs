@@ -384,6 +384,19 @@ impl Engine {
         self.transcript.as_ref().map(Transcript::began)
     }
 
+    /// Has the transcript, which is at `path`, written to two other files as well.
+    pub(super) fn copy_transcript(
+        &mut self,
+        path: &std::path::Path,
+        files: (std::fs::File, std::fs::File),
+        most: u64,
+    ) -> std::io::Result<()> {
+        match &mut self.transcript {
+            Some(transcript) => transcript.copy_to(path, files.0, files.1, most),
+            None => Ok(()),
+        }
+    }
+
     /// Brings the transcript to the file.
     pub(super) fn flush(&mut self) {
         if let Some(transcript) = &mut self.transcript {

@@ -1,6 +1,7 @@
 //! The console as it is held: a thin asynchronous shell around the engine.
 
 use std::fmt;
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -331,6 +332,16 @@ impl Console {
     /// Sets [`Console::judged`].
     pub(crate) fn set_judged(&self, lines: usize) {
         self.0.line.judged.store(lines, Ordering::Relaxed);
+    }
+
+    /// Has the transcript written to two other files as well, bytes and times: what there is, and what comes, `most`
+    /// bytes at most.
+    ///
+    /// # Errors
+    /// Those of copying what there is.
+    pub(crate) fn copy_transcript(&self, files: (File, File), most: u64) -> std::io::Result<()> {
+        let Some(path) = self.transcript() else { return Ok(()) };
+        self.0.line.engine().copy_transcript(path, files, most)
     }
 
     /// Where the transcript is.

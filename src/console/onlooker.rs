@@ -23,6 +23,9 @@ use crate::{Error, ErrorKind, Event, Events, Result, secrets};
 
 const START: Position = Position { raw: 0, text: 0 };
 
+/// What has no end of line is shown after so long without a byte.
+const SILENCE: std::time::Duration = std::time::Duration::from_millis(700);
+
 impl Console {
     /// Waits until `pattern` is in what the console said since `since`, `limit` at most (it is not
     /// scaled); `None` is since its very first byte, however long ago that was. Takes no turn and passes
@@ -75,43 +78,57 @@ impl Console {
     }
 
     /// From now on every line that comes is sent as an [`Event::ConsoleLine`] of `machine`, until the console is
-    /// closed or let go. Where more comes than is kept, the rest is left out, and a line says so.
+    /// closed or let go. What has no end of line, such as a question, is sent after a short silence, and again when it went on. Where more comes than is kept, the rest is left out, and a line says so.
     pub(crate) fn tell_lines(&self, machine: &str, events: &Events) {
         let line = std::sync::Arc::clone(&self.0.line);
         let (machine, events) = (machine.to_owned(), events.clone());
+        let mut from = {
+            let mut engine = line.engine();
+            engine.told = true;
+            engine.end().text
+        };
         tokio::spawn(async move {
-            let mut from = {
-                let mut engine = line.engine();
-                engine.told = true;
-                engine.end().text
-            };
+            // What was shown of the line that has no end yet.
+            let mut shown = String::new();
             loop {
                 let news = line.news.notified();
                 tokio::pin!(news);
                 // Before it is looked: what comes in between rings, too.
                 news.as_mut().enable();
-                let (dropped, lines, over) = {
+                let (dropped, lines, begun, over) = {
                     let engine = line.engine();
                     let (text, dropped) = engine.text_since(from);
                     let whole = memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
                     let whole = if engine.closed().is_some() { text.len() } else { whole };
                     let lines =
                         String::from_utf8_lossy(&secrets::bytes::without_words(&text[..whole])).into_owned();
+                    let begun = secrets::bytes::without_words(&text[whole..]);
+                    let begun = String::from_utf8_lossy(&begun).into_owned();
                     from += dropped + whole as u64;
-                    (dropped, lines, engine.closed().is_some())
+                    (dropped, lines, begun, engine.closed().is_some())
                 };
                 if dropped > 0 {
                     let text =
                         format!("({dropped} bytes of the console are left out here: more came than is kept)");
                     events.send(Event::ConsoleLine { machine: machine.clone(), text });
                 }
-                for text in lines.lines() {
+                let tell = |text: &str| {
                     events.send(Event::ConsoleLine { machine: machine.clone(), text: text.to_owned() });
+                };
+                for text in lines.lines() {
+                    if std::mem::take(&mut shown).trim_end() != text.trim_end() || text.trim().is_empty() {
+                        tell(text);
+                    }
                 }
                 if over {
                     return;
                 }
-                news.await;
+                if begun.trim().is_empty() || begun == shown {
+                    news.await;
+                } else if tokio::time::timeout(SILENCE, news).await.is_err() {
+                    tell(&begun);
+                    shown = begun;
+                }
             }
         });
     }

@@ -5,7 +5,7 @@
 //! `FILE` from which on bytes came at that time. Bytes that came within a millisecond share a line.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,15 @@ pub(super) struct Transcript {
     /// What may be the beginning of a secret, held back until more has come.
     held: Vec<u8>,
     dirty: bool,
+    copy: Option<Copy>,
+}
+
+/// A second place for what comes, which may end before the transcript does.
+struct Copy {
+    bytes: BufWriter<File>,
+    times: BufWriter<File>,
+    /// As many bytes go there still.
+    room: u64,
 }
 
 impl Transcript {
@@ -35,7 +44,31 @@ impl Transcript {
             offset: 0,
             held: Vec::new(),
             dirty: false,
+            copy: None,
         })
+    }
+
+    /// Copies what there is of the transcript at `path`, which is this one, to two other files, and has what comes written
+    /// there as well: `most` bytes at most.
+    pub(super) fn copy_to(&mut self, path: &Path, bytes: File, times: File, most: u64) -> io::Result<()> {
+        self.flush()?;
+        let (mut bytes, mut times) = (BufWriter::with_capacity(64 << 10, bytes), BufWriter::new(times));
+        let copied = io::copy(&mut File::open(path)?.take(most), &mut bytes)?;
+        io::copy(&mut File::open(times_path(path))?, &mut times)?;
+        let mut copy = Copy { bytes, times, room: most.saturating_sub(copied) };
+        copy.flush()?;
+        self.copy = Some(copy);
+        Ok(())
+    }
+
+    /// Does something with the copy. One that can't be written is given up, which the record says.
+    fn with_copy(&mut self, what: impl FnOnce(&mut Copy) -> io::Result<()>) {
+        if let Some(copy) = &mut self.copy
+            && let Err(error) = what(copy)
+        {
+            self.copy = None;
+            crate::record::incomplete("a console's transcript", &error);
+        }
     }
 
     /// Adds bytes that came at `now`.
@@ -43,7 +76,12 @@ impl Transcript {
         self.dirty = true;
         if self.noted.is_none_or(|noted| now.duration_since(noted) >= COALESCED) {
             self.noted = Some(now);
-            writeln!(self.times, "{} {}", now.duration_since(self.began).as_micros(), self.offset)?;
+            let line = format!("{} {}\n", now.duration_since(self.began).as_micros(), self.offset);
+            self.times.write_all(line.as_bytes())?;
+            self.with_copy(|copy| match copy.room {
+                0 => Ok(()),
+                _ => copy.times.write_all(line.as_bytes()),
+            });
         }
         if secrets.is_empty() {
             return self.put(raw);
@@ -57,6 +95,7 @@ impl Transcript {
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.offset += bytes.len() as u64;
+        self.with_copy(|copy| copy.put(bytes));
         self.bytes.write_all(bytes)
     }
 
@@ -82,6 +121,7 @@ impl Transcript {
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.dirty = false;
+        self.with_copy(Copy::flush);
         self.bytes.flush()?;
         self.times.flush()
     }
@@ -91,6 +131,19 @@ impl Transcript {
         let held = std::mem::take(&mut self.held);
         self.put(&held)?;
         self.flush()
+    }
+}
+
+impl Copy {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let count = bytes.len().min(usize::try_from(self.room).unwrap_or(usize::MAX));
+        self.room -= count as u64;
+        self.bytes.write_all(&bytes[..count])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.bytes.flush()?;
+        self.times.flush()
     }
 }
 

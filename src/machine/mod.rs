@@ -55,6 +55,7 @@ use crate::qemu::{Accelerator, Qemu, RunDirectory};
 use crate::{Event, Events, Result, Speed};
 
 pub(crate) use lifecycle::alone::Alone;
+pub(crate) use lifecycle::boot::keep_as_it_comes;
 pub(crate) use replay::answers::Replay;
 
 use commands::channels::Channels;

@@ -19,7 +19,7 @@ use super::{processes, watchdog};
 use crate::beneath::{Beneath, leads_to_ours};
 use crate::file_lock::{self, Mode};
 use crate::presence::is_absent;
-use crate::{Error, ErrorKind, Result, environment};
+use crate::{Error, ErrorKind, Events, Result, environment};
 
 /// Longest `BASE` that leaves room for `nixvm-UID/RUNNER.N/tmp/SOCKET` in a socket's path.
 const LONGEST_BASE: usize = 48;
@@ -91,6 +91,16 @@ impl RunDirectory {
                 let _ = fs::remove_dir_all(&unlocked);
                 Err(error)
             }
+        }
+    }
+
+    /// Says, once per process, why the directories are not where TMPDIR says.
+    pub(crate) fn tell_of_fallback(events: &Events) {
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        if let Some(Ok(Base { fallback: Some(why), .. })) = BASE.get()
+            && !TOLD.swap(true, Ordering::Relaxed)
+        {
+            events.note(why);
         }
     }
 
@@ -199,7 +209,7 @@ pub(crate) fn keep_none() {
 pub(crate) fn remove_all_of_this_process() {
     if let Some(Ok(base)) = BASE.get() {
         let prefix = format!("{}.", runner());
-        for (name, path) in entries(base) {
+        for (name, path) in entries(&base.path) {
             if name.starts_with(&prefix) {
                 remove(&path);
             }
@@ -218,31 +228,53 @@ fn runner() -> &'static str {
     })
 }
 
-static BASE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+static BASE: OnceLock<Result<Base, String>> = OnceLock::new();
+
+/// The folder of all run directories of this user.
+#[derive(Debug)]
+struct Base {
+    path: PathBuf,
+    /// Why it is not where TMPDIR says, if it is elsewhere.
+    fallback: Option<String>,
+}
+
+/// The folder in `wished`, else in the first of `others` that can be used; an error has what was tried, a line each.
+fn choose(wished: Option<&Path>, others: &[&Path]) -> Result<Base, String> {
+    let (mut tried, mut refused) = (String::new(), None);
+    for candidate in wished.into_iter().chain(others.iter().copied()) {
+        let length = candidate.as_os_str().len();
+        let why = match private_folder(candidate) {
+            _ if !candidate.is_absolute() => "it is not an absolute path".to_owned(),
+            _ if length > LONGEST_BASE => format!(
+                "its path has {length} bytes, and {LONGEST_BASE} at most leave room for the sockets in it"
+            ),
+            Err(error) => error.to_string(),
+            Ok(path) => {
+                let fallback = refused.map(|why| {
+                    let used = path.display();
+                    format!("TMPDIR is not used: {why}; the files of machines are in {used}")
+                });
+                return Ok(Base { path, fallback });
+            }
+        };
+        tried += &format!("{}: {why}\n", candidate.display());
+        if Some(candidate) == wished {
+            let shown = candidate.display();
+            let is_named = why.starts_with(&shown.to_string());
+            refused = Some(if is_named { why } else { format!("{shown}: {why}") });
+        }
+    }
+    Err(tried)
+}
 
 /// The folder of all run directories of this user, made if need be.
 pub(crate) fn base() -> Result<&'static Path> {
     let base = BASE.get_or_init(|| {
-        let mut tried = String::new();
-        let from_variable = environment::path("TMPDIR");
-        let candidates = from_variable
-            .into_iter()
-            .filter(|path| path.is_absolute())
-            .chain([PathBuf::from("/var/tmp"), PathBuf::from("/tmp")]);
-        for candidate in candidates {
-            if candidate.as_os_str().len() > LONGEST_BASE {
-                tried += &format!("{}: the path is too long for the sockets in it\n", candidate.display());
-                continue;
-            }
-            match private_folder(&candidate) {
-                Ok(path) => return Ok(path),
-                Err(error) => tried += &format!("{}: {error}\n", candidate.display()),
-            }
-        }
-        Err(tried)
+        let wished = environment::path("TMPDIR");
+        choose(wished.as_deref(), &[Path::new("/var/tmp"), Path::new("/tmp")])
     });
     match base {
-        Ok(path) => Ok(path),
+        Ok(base) => Ok(&base.path),
         Err(tried) => Err(Error::new(ErrorKind::Host, "no folder for the files of a running machine")
             .section("tried", tried.as_str())
             .next_step("set TMPDIR to a folder that you can write to")),
@@ -317,6 +349,30 @@ fn age(path: &Path) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_can_not_be_used_is_named_with_what_is_used_instead() {
+        let root = tempfile::tempdir_in("/tmp").unwrap();
+        let other = root.path().join("other");
+        fs::create_dir(&other).unwrap();
+        let long = root.path().join("x".repeat(LONGEST_BASE));
+        fs::create_dir(&long).unwrap();
+        let used = other.canonicalize().unwrap().display().to_string();
+        for (wished, why) in [
+            (long, format!("and {LONGEST_BASE} at most leave room for the sockets")),
+            (root.path().join("absent"), "No such file".to_owned()),
+            (PathBuf::from("tmp"), "not an absolute path".to_owned()),
+        ] {
+            let base = choose(Some(&wished), &[&other]).unwrap();
+            let told = base.fallback.unwrap();
+            for part in [&why, &wished.display().to_string(), &used] {
+                assert!(told.contains(part), "{told}");
+            }
+            assert!(choose(Some(&wished), &[]).unwrap_err().contains(&why));
+        }
+        assert_eq!(choose(None, &[&other]).unwrap().fallback, None);
+        assert_eq!(choose(Some(&other), &[]).unwrap().fallback, None);
+    }
 
     #[test]
     fn a_dropped_run_directory_is_gone() {

@@ -96,6 +96,9 @@ impl Qemu {
         if let Some(why) = start.obstacle() {
             return Err(Error::new(ErrorKind::Host, format!("the machine can't be kept: {why}")));
         }
+        if let Some(why) = self.blocked().await? {
+            return Err(Error::new(ErrorKind::Qmp, format!("the machine can't be kept: {why}")));
+        }
         let (mut nodes, mut images, mut raw) = (Vec::new(), Vec::new(), Vec::new());
         for disk in self.written_disks().await? {
             match disk.path(start.folder()) {

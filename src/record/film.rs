@@ -1,6 +1,7 @@
 //! A console as a film: what its screen showed, picture by picture, for a page that only has to put text in its place.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -12,6 +13,9 @@ const INTERVAL: f64 = 0.04;
 
 /// Of more than this that came between two pictures only the end is looked at: it fills the screen many times.
 const LOOKED_AT: usize = 64 << 10;
+
+/// So long is a film made. The rest of one that takes longer is left out, but for its end.
+const LONGEST: Duration = Duration::from_secs(3);
 
 /// A film of a console. Of one that would be too large the beginning is left out: what matters is how it ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -42,10 +46,21 @@ pub struct Frame {
 impl Film {
     /// The film of a tape, with about `most` bytes of text.
     pub fn of(tape: &Tape, most: usize) -> Self {
+        Self::of_within(tape, most, LONGEST)
+    }
+
+    fn of_within(tape: &Tape, most: usize, limit: Duration) -> Self {
         let mut film = Cutter { most, ..Cutter::default() };
         let (mut screen, mut pieces) = (Screen::new(), tape.pieces().peekable());
         let mut pending: Vec<u8> = Vec::new();
+        let begun = Instant::now();
         while let Some((time, bytes)) = pieces.next() {
+            if begun.elapsed() >= limit {
+                // How it ended matters most.
+                screen.write(last_lines(tape.bytes()));
+                film.take(tape.length(), &screen);
+                break;
+            }
             pending.extend_from_slice(bytes);
             let slot = |time: f64| (time / INTERVAL).floor();
             if pieces.peek().is_some_and(|(next, _)| slot(*next) == slot(time)) {
@@ -138,6 +153,16 @@ fn hundredths<S: serde::Serializer>(time: &f64, serializer: S) -> Result<S::Ok, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_film_that_takes_too_long_to_make_shows_how_it_ended() {
+        let text = b"begun\r\nin the middle\r\nthe end";
+        let tape = Tape::new(text.to_vec(), "0 0\n2000000 7\n4000000 22\n");
+        let film = Film::of_within(&tape, 1 << 20, Duration::ZERO);
+        let shown = format!("{:?}", film.frames.last());
+        assert!(shown.contains("the end"), "{shown}");
+        assert_eq!((film.frames.len(), film.length), (1, 4.0));
+    }
 
     fn tape(pieces: &[(u64, &str)]) -> Tape {
         let (mut bytes, mut times) = (Vec::new(), String::new());

@@ -137,7 +137,22 @@ impl Folder {
             Err(error) => return Err(Error::io("open the record", &error)),
         }
         let is_own = is_own(&files);
-        Ok(Some(Self { files: Arc::new(files), is_own, _lock: None }))
+        let found = Self { files: Arc::new(files), is_own, _lock: None };
+        found.complete();
+        Ok(Some(found))
+    }
+
+    /// Makes what a run that was killed could not make of its transcripts, unless somebody writes to the record.
+    fn complete(&self) {
+        if !self.is_own || !self.may_be_written() {
+            return;
+        }
+        let Ok((lock, _)) = self.files.file(LOCK) else { return };
+        if matches!(file_lock::try_lock(&lock, Mode::Exclusive), Ok(true))
+            && let Err(error) = super::complete(self)
+        {
+            tracing::warn!(%error, "a record stays incomplete");
+        }
     }
 
     /// Its files.

@@ -15,6 +15,11 @@ pub(crate) fn tell(events: Events) {
     let _ = LISTENER.set(events);
 }
 
+/// From now on nothing is said: a signal ends the run, whose machines vanish with their files.
+pub(crate) fn fall_silent() {
+    SAID.store(true, Ordering::Relaxed);
+}
+
 /// Something is not in the record: what, and why. The first time in this process it is said.
 pub(crate) fn incomplete(what: &str, why: &dyn Display) {
     tracing::warn!(%why, what, "the record of this run is incomplete");

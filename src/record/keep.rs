@@ -14,7 +14,7 @@ use crate::beneath::Beneath;
 use crate::{Event, Events, FileKind};
 
 /// As much of a transcript is kept: the beginning of it, which its times are for.
-pub(super) const MOST: u64 = 64 << 20;
+pub(crate) const MOST: u64 = 64 << 20;
 
 /// Who may read a file of a record: its user. It holds what the guest printed.
 const MODE: u32 = 0o600;
@@ -94,6 +94,31 @@ impl Keeper {
         }
     }
 
+    /// Files in the record for the transcript that a machine writes at `path`, and for its times: what stands there when
+    /// the run is killed stays. At the end they are replaced by all of it.
+    pub(crate) fn begin_transcript(&self, machine: &str, path: &Path) -> io::Result<(File, File)> {
+        let name = super::in_a_path(machine);
+        let written = path.file_name().unwrap_or_default().to_string_lossy();
+        let to = self.within().join(match written.strip_prefix("transcript.") {
+            Some(number) => format!("{name}.{number}.transcript"),
+            None => format!("{name}.transcript"),
+        });
+        let begun = |path: &Path| {
+            self.files.replace(path, b"", MODE)?;
+            self.files.append(path, MODE)
+        };
+        let files = (begun(&to)?, begun(&tape::times_of(&to))?);
+        self.kept(machine, FileKind::Transcript, &to);
+        Ok(files)
+    }
+
+    /// Adds to the files of a scenario that did not end: those in the folder `folder` of the record.
+    pub(super) fn unfinished(record: Arc<Beneath>, folder: PathBuf, events: Events) -> Self {
+        let known = OnceLock::new();
+        let _ = known.set(folder.clone());
+        Self { files: record, wanted: folder, folder: Arc::new(known), events }
+    }
+
     /// Copies the transcripts of the machine `machine`, whose run directory this is.
     pub(crate) fn transcripts(&self, machine: &str, run_directory: &Path, passed: bool) {
         let name = super::in_a_path(machine);
@@ -149,7 +174,8 @@ impl Keeper {
         }
     }
 
-    fn make(&self, machine: &str, transcript: &Path, passed: bool) -> io::Result<()> {
+    /// Makes films, pictures and logs of a transcript in the record.
+    pub(super) fn make(&self, machine: &str, transcript: &Path, passed: bool) -> io::Result<()> {
         let tape = Tape::read(&self.files, transcript)?;
         let title = match self.within().file_name() {
             Some(scenario) => format!("{}: {machine}", scenario.to_string_lossy()),

@@ -19,6 +19,9 @@
 //! `SCENARIO` is the scenario's name with `.` for `::`, and `_` for what is odd in a path; `.2` is added for the
 //! second try of one that failed.
 //!
+//! Transcripts are written as they come, so a run that was interrupted or killed leaves them. What is made of them
+//! (`.cast`, `.log`, `.svg`, `.film`) is made when a signal ends the run, and else by whoever looks at the record next.
+//!
 //! The folder has mode 0700 and its files 0600: they hold what guests printed. A run makes no record in a folder of
 //! another user. `report`, `replay`, `diff` and `--against` read regular files beneath the folder, follow no symbolic
 //! link, and have limits for sizes and counts. A record of another user is only read, and its page is made in the cache;
@@ -59,6 +62,7 @@ mod log;
 mod picture;
 pub mod screen;
 mod tape;
+mod unfinished;
 mod writer;
 
 use serde::de::Error as _;
@@ -70,9 +74,10 @@ pub use folder::RUN;
 pub(crate) use folder::base;
 pub use folder::{Folder, in_a_path};
 pub use history::History;
-pub(crate) use incomplete::{incomplete, tell};
-pub(crate) use keep::Keeper;
+pub(crate) use incomplete::{fall_silent, incomplete, tell};
+pub(crate) use keep::{Keeper, MOST as LONGEST_TRANSCRIPT};
 pub use tape::Tape;
+pub(crate) use unfinished::complete;
 pub use writer::Writer;
 pub(crate) use writer::suite;
 

@@ -28,6 +28,7 @@ pub use live::Live;
 pub(crate) use paint::paint;
 pub use print::{answer, error, printable, say};
 pub use print::{answer_json, answer_path, diagnostics, guest_output, separator, show};
+pub use print::{has_no_reader, show_foreign, usage};
 pub use relay::Relay;
 pub use rendering::Rendering;
 pub use rendering::render;

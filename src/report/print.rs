@@ -4,6 +4,8 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{ci, in_colour, wording};
 use crate::{Error, text};
@@ -17,7 +19,39 @@ pub fn printable(text: &str) -> String {
 /// (`| head`) is no failure.
 pub fn answer(text: impl AsRef<[u8]>) {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_ref()).and_then(|()| stdout.flush());
+    note(stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()));
+}
+
+static NO_READER: AtomicBool = AtomicBool::new(false);
+
+fn note(written: std::io::Result<()>) {
+    if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        NO_READER.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether the reader of standard output has gone away: the process ends as if SIGPIPE had ended it.
+pub fn has_no_reader() -> bool {
+    NO_READER.load(Ordering::Relaxed)
+}
+
+/// Prints `text`, whole lines of which others wrote a part, to standard output: nothing is left that a terminal acts on.
+pub fn show_foreign(text: &str) {
+    answer(ci::broken_up(&text::lines(text)));
+}
+
+/// Prints what is wrong with a command line, or the help that it asks for, and gives the status to end with. What the user
+/// wrote is quoted there.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    match error.use_stderr() {
+        true => say(error.render().to_string().trim_end()),
+        false => {
+            let shown = error.render();
+            let colours = in_colour(&std::io::stdout());
+            answer(if colours { shown.ansi().to_string() } else { shown.to_string() });
+        }
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// Prints `text`, whole lines for people, to standard output: only colours are left of what a terminal acts on.
@@ -53,9 +87,9 @@ pub fn error(error: &Error) {
 pub fn guest_output(text: &str) {
     let mut stdout = std::io::stdout().lock();
     for line in text.lines() {
-        let _ = writeln!(stdout, "{}", ci::broken_up(&wording::printable(line)));
+        note(writeln!(stdout, "{}", ci::broken_up(&wording::printable(line))));
     }
-    let _ = stdout.flush();
+    note(stdout.flush());
 }
 
 /// Prints what the compiler said, in its colours.

@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::registry::Scenario;
 use crate::place::{self, Line};
 use crate::record::{Keeper, in_a_path};
-use crate::{Error, secrets, text};
+use crate::{Error, ErrorKind, secrets, text};
 
 /// So many lines are shown before the one that failed, and after it.
 const AROUND: (usize, usize) = (3, 1);
@@ -46,7 +46,7 @@ pub(super) struct Evidence {
 
 impl Evidence {
     /// What is in the record of `scenario`.
-    pub fn of(keeper: &Keeper, scenario: &Scenario) -> Self {
+    pub fn of(keeper: &Keeper, scenario: &Scenario, error: &Error) -> Self {
         let Some(folder) = keeper.made() else { return Self::default() };
         let name = &*scenario.name();
         let has = |ending: &str| {
@@ -58,7 +58,7 @@ impl Evidence {
         let claimed = folder.file_name().unwrap_or_default().to_string_lossy();
         let called = if claimed == in_a_path(name) { name } else { &*claimed };
         let attach = has("moment").then(|| format!("nixvm-test attach {run} {called}"));
-        let replay = has("answers").then(|| replay(scenario, &run));
+        let replay = (can_be_replayed(error) && has("answers")).then(|| replay(scenario, &run));
         Self { folder: Some(folder.clone()), attach, replay }
     }
 }
@@ -121,7 +121,7 @@ impl Failure {
         let lines = [
             ("record", kept.folder.as_deref().and_then(Path::to_str)),
             ("go back to it", kept.attach.as_deref()),
-            ("once mended, replay it", kept.replay.as_deref()),
+            ("when you have corrected the expectation, try it without a machine", kept.replay.as_deref()),
         ];
         for (title, line) in lines {
             if let Some(line) = line {
@@ -130,6 +130,12 @@ impl Failure {
         }
         text
     }
+}
+
+/// Whether the same answers can come to another verdict: where the scenario's own expectation failed. A login that was
+/// refused, a command that failed and a machine that broke are the same in every replay.
+fn can_be_replayed(error: &Error) -> bool {
+    error.kind() == ErrorKind::Other || error.is_foreign()
 }
 
 /// The command that replays `scenario` against the record `run`, as it was run.

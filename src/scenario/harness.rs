@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, ColorSetting, Completion, Failed, Trial};
 
@@ -27,6 +27,9 @@ use crate::{
     threads,
 };
 
+/// How long a run that a signal ends works on what its machines printed.
+const COMPLETING: Duration = Duration::from_secs(10);
+
 /// So many files a run has open at least, at once.
 const FILES: usize = 16;
 
@@ -46,7 +49,11 @@ pub fn main_of(folder: &Files) -> ExitCode {
 }
 
 fn run_suite(folder: Option<&Files>) -> ExitCode {
-    let arguments = Arguments::from_args();
+    super::panics::watch();
+    let arguments = match <Arguments as clap::Parser>::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return report::usage(&error),
+    };
     die_with_parent();
     report::log::start();
     if environment::is_set(TELL_PLACES) {
@@ -54,6 +61,7 @@ fn run_suite(folder: Option<&Files>) -> ExitCode {
         return Exit::Passed.into();
     }
     match folder.map_or(Ok(()), Files::check_complete).and_then(|()| suite(arguments)) {
+        _ if report::has_no_reader() => signals::NO_READER.into(),
         Ok(code) => code,
         Err(error) => {
             report::error(&error);
@@ -115,10 +123,13 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     let begun = Instant::now();
     let names = chosen.iter().map(|scenario| scenario.name()).collect();
     let (on_the_terminal, at_the_end) = (reporter.clone(), events.clone());
-    let last = rendering.clone();
+    let (last, written) = (rendering.clone(), record.clone());
     let under_way = UnderWay::begin();
     signals::install(move |signal| {
         on_the_terminal.finish();
+        if let Some(record) = &written {
+            complete(record);
+        }
         at_the_end.send(Event::RunFinished { took: begun.elapsed(), interrupted: Some(signal.to_owned()) });
         if let Some(rendering) = &last {
             rendering.finish();
@@ -160,6 +171,22 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     // A failure that is not among ours is one too, whatever it was.
     let exit = if exit == Exit::Passed && conclusion.has_failed() { Exit::Failed } else { exit };
     Ok(exit.into())
+}
+
+/// Makes what people look at of the machines that a signal ends, within a limit.
+fn complete(record: &Arc<Writer>) {
+    qemu::kill_all(COMPLETING);
+    let (tell, hear) = std::sync::mpsc::channel();
+    let record = record.clone();
+    let made = std::thread::Builder::new().name("films".to_owned()).spawn(move || {
+        if let Err(error) = crate::record::complete(record.folder()) {
+            tracing::warn!(%error, "the record is not complete");
+        }
+        drop(tell);
+    });
+    if made.is_ok() {
+        let _ = hear.recv_timeout(COMPLETING) as std::result::Result<(), _>;
+    }
 }
 
 /// Where this run is written down, if it can be.

@@ -17,6 +17,7 @@ use crate::BuiltVm;
 use crate::machine::{Alone, Machine, MachineOptions, Session};
 use crate::nix::{Source, password_of};
 use crate::qemu::{foreseen_reach, memory_size};
+use crate::record::Keeper;
 use crate::template::{self, IN_CHECKPOINT, Moment};
 use crate::{Error, ErrorKind, Events, Result};
 
@@ -30,6 +31,7 @@ pub(super) async fn all(
     scenario: &'static Scenario,
     suite: &Arc<Suite>,
     events: &Events,
+    keeper: Option<&Keeper>,
 ) -> Result<Ready, Failure> {
     if let Some(record) = suite.against() {
         let replayed = super::replayed::all(scenario, suite, record, events).await;
@@ -41,7 +43,7 @@ pub(super) async fn all(
         .map(|request| suite.source(scenario, request))
         .collect::<Result<_>>()
         .map_err(at(Exit::Usage))?;
-    let run = Run { scenario, suite, events, sources };
+    let run = Run { scenario, suite, events, keeper, sources };
     let expected: Option<Vec<BuiltVm>> = run.sources.iter().map(|source| suite.expected(source)).collect();
     let Some(expected) = expected.filter(|expected| !expected.is_empty()) else {
         return run.ready(run.built().await?).await;
@@ -96,6 +98,7 @@ struct Run<'a> {
     scenario: &'static Scenario,
     suite: &'a Arc<Suite>,
     events: &'a Events,
+    keeper: Option<&'a Keeper>,
     sources: Vec<Source>,
 }
 
@@ -114,6 +117,7 @@ impl Run<'_> {
         let machines = self.scenario.machines.iter().zip(&self.sources).zip(vms);
         let plan = |((request, source), vm)| {
             let options = self.suite.options(self.scenario, request, source, vm, self.events);
+            let options = options.kept_by(self.keeper.cloned());
             Ok((Begin::of(self.scenario, request, vm, self.suite.templates())?, options))
         };
         machines.map(plan).collect::<Result<_>>().map_err(at(Exit::Usage))

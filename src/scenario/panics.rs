@@ -10,7 +10,7 @@ use std::thread::ThreadId;
 
 use crate::mutex::lock;
 use crate::place::{self, Line};
-use crate::secrets;
+use crate::{secrets, signals};
 
 /// A panic that happened.
 #[derive(Debug, Clone)]
@@ -35,17 +35,7 @@ thread_local! {
 impl Panics {
     /// From here on the panics of the current thread are collected, not printed.
     pub fn collect_here(&self) {
-        static HOOK: Once = Once::new();
-        HOOK.call_once(|| {
-            std::panic::set_hook(Box::new(move |info| {
-                // A thread that is ending has no collector any more.
-                let collector = COLLECTOR.try_with(|collector| collector.borrow().clone()).ok().flatten();
-                match collector {
-                    Some(panics) => panics.add(info),
-                    None => crate::report::say(&told(info)),
-                }
-            }));
-        });
+        watch();
         COLLECTOR.with(|collector| *collector.borrow_mut() = Some(self.clone()));
     }
 
@@ -71,6 +61,32 @@ impl Panics {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Panic>> {
         lock(&self.0)
     }
+}
+
+/// From here on panics are collected, or printed, or end the run where it has no reader any more.
+pub(super) fn watch() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        std::panic::set_hook(Box::new(move |info| {
+            if has_no_reader(info) {
+                signals::end_without_a_reader();
+            }
+            // A thread that is ending has no collector any more.
+            let collector = COLLECTOR.try_with(|collector| collector.borrow().clone()).ok().flatten();
+            match collector {
+                Some(panics) => panics.add(info),
+                None => crate::report::say(&told(info)),
+            }
+        }));
+    });
+}
+
+/// Whether a panic is that of libtest-mimic, or of `println!`, which write to a pipe that nobody reads any more.
+fn has_no_reader(info: &PanicHookInfo) -> bool {
+    let message = message(info);
+    let of_the_harness = info.location().is_some_and(|place| place.file().contains("libtest-mimic"));
+    let of_println = message.starts_with("failed printing to stdout");
+    (of_the_harness || of_println) && message.contains("Broken pipe")
 }
 
 /// What a panic said.

@@ -94,7 +94,8 @@ pub(super) fn run(
             );
         }
     }
-    let kept = keeper.map_or_else(Evidence::default, |keeper| Evidence::of(&keeper, scenario));
+    let kept =
+        keeper.map_or_else(Evidence::default, |keeper| Evidence::of(&keeper, scenario, &failure.error));
     let report = failure.report(scenario, &kept);
     let (file, line) = failure.place(scenario);
     // Trying again mends neither a command line nor a configuration.
@@ -227,7 +228,8 @@ impl ScenarioThread {
     async fn prepare_and_run(&self) -> Result<(), Failure> {
         checks::check_allowed(self.scenario).map_err(|error| Failure::new(Exit::Usage, error))?;
         // Held until the scenario is over.
-        let (given, permit) = machines::all(self.scenario, &self.suite, &self.events).await?;
+        let (given, permit) =
+            machines::all(self.scenario, &self.suite, &self.events, self.keeper.as_ref()).await?;
         *lock(&self.right) = permit;
         // A replay is as fast as this host, however slow the machine was.
         let machines = given.iter().filter(|_| self.suite.against().is_none());

@@ -140,7 +140,14 @@ pub async fn machine(
         note_once(vm, &why, options.name(), events);
         return moment.boot_cold(vm, options).await;
     }
-    let store = Store::open()?;
+    let store = match Store::open() {
+        Ok(store) => store,
+        // As where the store is there and can't be written.
+        Err(error) => {
+            note_once(vm, error.summary(), options.name(), events);
+            return moment.boot_cold(vm, options).await;
+        }
+    };
     let why = match clone(&store, vm, &options, moment, events).await {
         Ok(Cloned::Machine(machine)) => return Ok(*machine),
         Ok(Cloned::Impossible(why)) => why,

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::clones::Clones;
 use super::{Key, Moment, Store, machine};
 use crate::BuiltVm;
-use crate::machine::{Machine, MachineOptions};
+use crate::machine::{Machine, MachineOptions, keep_as_it_comes};
 use crate::mutex::lock;
 use crate::qemu::{accelerator, changed_outside};
 use crate::{Event, Events, Result, threads};
@@ -104,6 +104,9 @@ impl Pool {
             && changed_outside(&template).is_none()
         {
             held.pass_on(events);
+            if let Some(keeper) = &options.keeper {
+                keep_as_it_comes(&machine.console(), machine.name(), keeper);
+            }
             return Ok(machine);
         }
         machine(vm, options, moment, events).await

@@ -115,7 +115,7 @@ impl Init {
             said.push_str("\nThe workflow needs a nixvm-test that it can reach: the path in Cargo.toml is of this host.\n");
         }
         said.push_str(&self.next(foreign));
-        report::show(&said);
+        report::show_foreign(&said);
         Ok(ExitCode::SUCCESS)
     }
 

@@ -204,3 +204,24 @@ async fn what_stands_in_the_line_of_a_panic_is_found_wherever_a_chunk_ends() {
         assert!(found.is_ok(), "cut at {cut}: {}", found.unwrap_err());
     }
 }
+
+/// As `-v` shows a console: a question has no end of line, and whoever looks on waits for it.
+#[tokio::test]
+async fn a_question_is_told_of_after_a_silence_and_its_line_again_only_when_it_went_on() {
+    let (console, mut guest) = console();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let events = crate::Events::new(move |event| {
+        if let crate::Event::ConsoleLine { text, .. } = event {
+            let _ = tell.send(text.clone());
+        }
+    });
+    console.tell_lines("machine", &events);
+    guest.says("Welcome\r\nProceed? ").await;
+    assert_eq!(told.recv().await.unwrap(), "Welcome");
+    assert_eq!(told.recv().await.unwrap(), "Proceed? ");
+    guest.says("y\r\nPassword: ").await;
+    assert_eq!(told.recv().await.unwrap(), "Proceed? y");
+    assert_eq!(told.recv().await.unwrap(), "Password: ");
+    guest.says("\r\nLast login\r\n").await;
+    assert_eq!(told.recv().await.unwrap(), "Last login");
+}

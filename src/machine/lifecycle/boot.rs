@@ -26,6 +26,7 @@ use crate::machine::{Alone, Life, Line, Machine, Shared};
 use crate::mutex::lock;
 use crate::qemu::accelerator::{self, Choice, Trial};
 use crate::qemu::{Disk, Exit, Launch, Memory, Qemu, RunDirectory, foreseen_reach};
+use crate::record::{Keeper, LONGEST_TRANSCRIPT, incomplete};
 use crate::{Error, Event, Events, FileKind, Result, Speed};
 
 pub(crate) use prompt::Boot;
@@ -64,6 +65,8 @@ pub(crate) struct Plan {
     pub(crate) scenario: Option<String>,
     /// The right to run beside no other scenario's machines, once it is needed.
     pub(crate) alone: std::sync::Mutex<Option<Alone>>,
+    /// Keeps the transcripts as they come.
+    pub(crate) keeper: Option<Keeper>,
 }
 
 /// # Boot
@@ -141,7 +144,8 @@ impl Plan {
     }
 
     pub(crate) fn made_of(origin: Origin, options: MachineOptions) -> Self {
-        let MachineOptions { name, disk, events, boot_limit, hardware, scenario, alone, .. } = options;
+        let MachineOptions { name, disk, events, boot_limit, hardware, scenario, alone, keeper, .. } =
+            options;
         let boot_limit = boot_limit.unwrap_or(BOOT);
         let (shell_channel, show_console) = (options.shell_channel, options.show_console);
         let (boot_times, passphrase) = (options.boot_times, options.passphrase);
@@ -159,6 +163,7 @@ impl Plan {
             passphrase,
             scenario,
             alone,
+            keeper,
         }
     }
 
@@ -314,10 +319,26 @@ impl Plan {
         };
         let console = Console::attach_on_a_thread(connect, options)?;
         look_whether_up(qemu, &console);
+        if let Some(keeper) = &self.keeper {
+            keep_as_it_comes(&console, &self.name, keeper);
+        }
+        RunDirectory::tell_of_fallback(&self.events);
         if self.show_console {
             console.tell_lines(&self.name, &self.events);
         }
         Ok(console)
+    }
+}
+
+/// Has the transcript of a machine's console written to the record as it comes. Where that can't be, the machine runs
+/// all the same.
+pub(crate) fn keep_as_it_comes(console: &Console, machine: &str, keeper: &Keeper) {
+    let kept = || {
+        let Some(path) = console.transcript() else { return Ok(()) };
+        console.copy_transcript(keeper.begin_transcript(machine, path)?, LONGEST_TRANSCRIPT)
+    };
+    if let Err(error) = kept() {
+        incomplete(&format!("the transcript of {machine}"), &error);
     }
 }
 

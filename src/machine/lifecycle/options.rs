@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::machine::Alone;
 use crate::machine::session::shell_line::Secret;
 use crate::qemu::Disk;
+use crate::record::Keeper;
 use crate::{Events, environment};
 
 /// How a machine is booted.
@@ -21,6 +22,7 @@ pub struct MachineOptions {
     pub(crate) passphrase: Option<Secret>,
     pub(crate) scenario: Option<String>,
     pub(crate) alone: Option<Alone>,
+    pub(crate) keeper: Option<Keeper>,
 }
 
 impl MachineOptions {
@@ -38,6 +40,7 @@ impl MachineOptions {
             passphrase: None,
             scenario: None,
             alone: None,
+            keeper: None,
         }
     }
 
@@ -52,6 +55,13 @@ impl MachineOptions {
     #[must_use]
     pub fn cores(mut self, count: u64) -> Self {
         self.hardware.extend(["-smp".to_owned(), count.to_string()]);
+        self
+    }
+
+    /// Its transcripts are kept there as they come.
+    #[must_use]
+    pub(crate) fn kept_by(mut self, keeper: Option<Keeper>) -> Self {
+        self.keeper = keeper;
         self
     }
 

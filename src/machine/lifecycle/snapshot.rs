@@ -56,9 +56,9 @@ impl Machine {
     ///
     /// # Errors
     /// [`ErrorKind::Host`] when another QEMU could not go on from there (a TPM, a disk with `snapshot=on`),
-    /// [`ErrorKind::Usage`] when the machine has no disk image of the format qcow2, [`ErrorKind::Qmp`] with QEMU's words when
-    /// it can't be saved (a shared folder, a full disk); [`ErrorKind::SessionEnded`] when it is off, or the state of
-    /// its console is not known.
+    /// [`ErrorKind::Usage`] when the machine has no disk image of the format qcow2, [`ErrorKind::Qmp`] when it
+    /// can't be saved: a shared folder, or, with QEMU's words, a full disk; [`ErrorKind::SessionEnded`] when it is off,
+    /// or the state of its console is not known.
     #[tracked]
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let _changing = self.shared.changing.lock().await;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::MEMORY;
 use super::overlay::{self, Format};
 use super::properties::Properties;
+use super::save::{TPM, shares_folders};
 use crate::qemu::reach;
 use crate::{Error, Result};
 
@@ -120,12 +121,9 @@ impl CommandLine {
             let properties = Properties::parse(value);
             let named = |key| properties.get(key).unwrap_or(value).to_owned();
             match option {
-                "virtfs" => return Some(format!("it shares a folder by 9p ({})", named("mount_tag"))),
-                "fsdev" => return Some(format!("it shares a folder by 9p ({})", named("id"))),
-                "tpmdev" => return Some("it has a TPM, whose state is outside of QEMU".to_owned()),
-                "device" if value.starts_with("vhost-user-fs") => {
-                    return Some(format!("it shares a folder by virtiofs ({})", named("tag")));
-                }
+                "virtfs" | "fsdev" => return Some(shares_folders("9p")),
+                "tpmdev" => return Some(TPM.to_owned()),
+                "device" if value.starts_with("vhost-user-fs") => return Some(shares_folders("virtiofs")),
                 "device" => {
                     let device = reach::kind_of(value, "driver");
                     if let Some(why) = unfit_device(device.as_deref().unwrap_or(value)) {
@@ -437,9 +435,15 @@ mod tests {
     #[test]
     fn what_stands_in_the_way_is_named() {
         for (options, why) in [
-            ("-virtfs local,path=/nix/store,security_model=none,mount_tag=nix-store", "by 9p (nix-store)"),
-            ("-fsdev local,id=store,path=/nix/store", "by 9p (store)"),
-            ("-device vhost-user-fs-pci,chardev=c,tag=shared", "by virtiofs (shared)"),
+            (
+                "-virtfs local,path=/nix/store,security_model=none,mount_tag=nix-store",
+                "by 9p; with virtualisation.useNixStoreImage = true",
+            ),
+            ("-fsdev local,id=store,path=/nix/store", "by 9p; with virtualisation.useNixStoreImage = true"),
+            (
+                "-device vhost-user-fs-pci,chardev=c,tag=shared",
+                "by virtiofs; with virtualisation.useNixStoreImage = true",
+            ),
             ("-chardev socket,id=c,path=/run/virtiofsd.sock", "another process (/run/virtiofsd.sock)"),
             ("-tpmdev emulator,id=tpm0,chardev=c", "TPM"),
             ("-drive file=/home/me/data.img,format=raw", "outside of its run: /home/me/data.img"),

@@ -17,7 +17,7 @@ use super::processor::Processor;
 use super::{MACHINE_FILE, MEMORY, RAM_FILE, STATE_FILE};
 use crate::BuiltVm;
 use crate::qemu::{Accelerator, QMP_LIMIT, Qemu, RunDirectory, reach};
-use crate::{Error, ErrorKind, Result, environment, shared_file, sparse_copy};
+use crate::{Error, ErrorKind, Result, environment, shared_file, sparse_copy, text};
 
 /// For the state of the devices, which is less than a MiB, to be written.
 const WRITTEN: Duration = Duration::from_secs(60);
@@ -79,12 +79,29 @@ pub(crate) fn foreseen(vm: &BuiltVm) -> Option<String> {
     let has = |option: &str| words.lines().any(|line| line.trim_start().starts_with(option));
     let shared = [("-virtfs ", "9p"), ("-device vhost-user-fs", "virtiofs")];
     if let Some((_, how)) = shared.iter().find(|(option, _)| has(option)) {
-        return Some(format!(
-            "it shares folders with the host by {how}; with virtualisation.useNixStoreImage = true and \
-             virtualisation.sharedDirectories = lib.mkForce {{}} it could be cloned"
-        ));
+        return Some(shares_folders(how));
     }
-    has("-tpmdev ").then(|| "it has a TPM, whose state is outside of QEMU".to_owned())
+    has("-tpmdev ").then(|| TPM.to_owned())
+}
+
+/// Why a machine that shares folders can't be saved, and what to do about it.
+pub(super) fn shares_folders(how: &str) -> String {
+    format!(
+        "it shares folders with the host by {how}; with virtualisation.useNixStoreImage = true and \
+         virtualisation.sharedDirectories = lib.mkForce {{}} it could be cloned"
+    )
+}
+
+pub(super) const TPM: &str = "it has a TPM, whose state is outside of QEMU";
+
+/// What QEMU says stands in the way of saving a machine, in our words where the obstacle is one that we know.
+fn in_our_words(said: &str) -> String {
+    match said {
+        _ if said.contains("VirtFS") => shares_folders("9p"),
+        _ if said.contains("vhost-user-fs") => shares_folders("virtiofs"),
+        _ if said.contains("TPM") => TPM.to_owned(),
+        _ => text::line(said),
+    }
 }
 
 /// Why no other scenario may run machines of its kind beside this one, as far as its run script says.
@@ -267,9 +284,14 @@ impl Qemu {
         if let Some(why) = self.unfit_device().await? {
             return Ok(Some(why));
         }
+        self.blocked().await
+    }
+
+    /// What QEMU itself says stands in the way of saving the machine as it is now.
+    pub(in crate::qemu) async fn blocked(&self) -> Result<Option<String>> {
         let status = self.qmp().execute("query-migrate", None, QMP_LIMIT).await?;
         let why = status["blocked-reasons"].as_array().and_then(|all| all.first());
-        Ok(why.map(|why| why.as_str().unwrap_or("QEMU does not say why").to_owned()))
+        Ok(why.map(|why| in_our_words(why.as_str().unwrap_or("QEMU does not say why"))))
     }
 
     /// The devices that QEMU has, however it was told of them: by its command, a file of options, or since it runs.
@@ -397,6 +419,21 @@ pub(super) fn moved(from: &Path, to: &Path) -> Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_obstacle_has_one_sentence_whatever_led_to_it() {
+        let of_9p = "Migration is disabled when VirtFS export path '/nix/store' is mounted in the guest using mount_tag \
+                     'nix-store'";
+        for (said, ours) in [
+            (of_9p, shares_folders("9p")),
+            ("vhost-user-fs: state can't be saved", shares_folders("virtiofs")),
+            ("TPM emulator does not support migration", TPM.to_owned()),
+            ("another reason\x1b[2J", "another reason".to_owned()),
+        ] {
+            assert_eq!(in_our_words(said), ours);
+        }
+        assert!(shares_folders("9p").contains("virtualisation.useNixStoreImage = true"));
+    }
 
     #[test]
     fn how_much_memory_a_machine_has_is_read_from_its_options() {

@@ -1,4 +1,4 @@
-//! A scenario that is replayed against the record of a run: no machine is there, and an expectation can be mended.
+//! A scenario that is replayed against the record of a run: no machine is there, and an expectation can be corrected.
 
 use nixvm_fake_guest::FakeVm;
 
@@ -48,7 +48,7 @@ fn recorded() -> Folder {
         .printed("test clone ... ok")
         // The word is a password.
         .printed("a **** page")
-        .printed("  once mended, replay it: nixvm-test a.rs --against 2");
+        .printed("  when you have corrected the expectation, try it without a machine: nixvm-test a.rs --against 2");
     std::fs::remove_dir_all(folder.path().join("result")).unwrap();
     folder
 }
@@ -58,14 +58,16 @@ fn replay(folder: &Folder) -> Ran {
 }
 
 #[test]
-fn an_expectation_is_mended_without_a_machine_and_leaves_no_record() {
+fn an_expectation_is_corrected_without_a_machine_and_leaves_no_record() {
     let folder = recorded();
     let record = std::fs::read_dir(folder.runs()).unwrap().count();
     replay(&folder).ended_with(1).printed("test page  ... FAILED").printed("test clone ... ok");
     folder.put("a.rs", scenarios("test"));
     let ran = replay(&folder);
     // What came after the failure was never asked.
-    ran.ended_with(1).printed("the record has no answer to `alice$ cd /nowhere`");
+    ran.ended_with(1).printed("the record has no answer to `alice$ cd /nowhere`").printed(
+        "every expectation holds up to where the recorded run failed; what comes after it was not recorded",
+    );
     FakeVm::new().write_to(folder.path());
     folder.run(&["--vm", "result", "a.rs"]).ended_with(0);
     std::fs::remove_dir_all(folder.path().join("result")).unwrap();
@@ -176,4 +178,25 @@ fn a_record_that_is_not_there_or_damaged_is_said() {
     replay(&folder).ended_with(1).printed("the record has no answer to a start of the machine");
     std::fs::remove_file(&answers).unwrap();
     replay(&folder).ended_with(1).printed("alice.answers is missing");
+}
+
+/// As the tutorial has it: an expectation fails, and the machine is powered off after it.
+#[test]
+fn a_corrected_expectation_is_tried_up_to_the_end_of_the_machine() {
+    let scenario = |expected: &str| {
+        file(&format!(
+            "#[scenario] async fn a(machine: Machine) -> Result {{
+                let alice = machine.login(\"alice\", \"test\").await?;
+                assert_eq!(alice.succeed(\"echo hello\").await?.text(), \"{expected}\\n\");
+                machine.power_off().await
+            }}"
+        ))
+    };
+    let folder = Folder::new();
+    folder.put("a.rs", scenario("goodbye"));
+    FakeVm::new().write_to(folder.path());
+    folder.run(&["--vm", "result", "a.rs"]).ended_with(1).printed("try it without a machine");
+    replay(&folder).ended_with(1);
+    folder.put("a.rs", scenario("hello"));
+    replay(&folder).ended_with(0);
 }

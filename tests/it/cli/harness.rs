@@ -250,3 +250,19 @@ fn nothing_is_asked_of_the_users_crate() {
     );
     folder.run(&["strict.rs", "--", "--list"]).ended_with(0).printed("strict: test");
 }
+
+/// A reader that goes away (`| head -1`) ends the run as SIGPIPE ends any program.
+#[test]
+fn a_reader_that_goes_away_ends_the_run_without_a_word_and_its_machine() {
+    let scenario = "#[scenario] async fn a(machine: Machine) { println!(\"up\"); std::future::pending::<()>().await; drop(machine) }";
+    let folder = Folder::with("a.rs", scenario);
+    nixvm_fake_guest::FakeVm::new().write_to(folder.path());
+    folder.run(&["a.rs", "--", "--list"]).ended_with(0);
+    for arguments in [&["--vm", "result", "a.rs"][..], &["a.rs", "--", "--list"], &["config"], &["--help"]] {
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let ran = crate::folder::Ran::of_with(folder.command(arguments).stdout(write));
+        ran.ended_with(141).said_not("panicked").said_not("Broken pipe");
+        assert!(!crate::cli::machines::started(&ran).into_iter().any(crate::cli::machines::lives));
+    }
+}

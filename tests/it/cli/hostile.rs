@@ -136,3 +136,20 @@ fn no_ci_system_finds_a_command_in_what_a_guest_prints_and_no_file_of_the_record
         assert!(checked.iter().any(|checked| checked == name), "{name} is not among {checked:?}");
     }
 }
+
+#[test]
+fn a_command_line_that_is_refused_is_quoted_without_what_a_terminal_acts_on() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
+    let evil = "\x1b[31mEVIL\x1b]0;t\x07\u{202e}abc";
+    for arguments in [["--jobs", evil], ["a.rs", &format!("--{evil}")], ["completions", evil]] {
+        let ran = folder.run(&arguments);
+        ran.ended_with(2).said("EVIL");
+        assert!(!ran.err.contains(['\x1b', '\x07', '\u{202e}']), "{:?}", ran.err);
+    }
+    let ran = folder.run(&["a.rs", "--", &format!("--{evil}")]);
+    ran.ended_with(2);
+    assert!(!ran.err.contains(['\x1b', '\x07', '\u{202e}']), "{:?}", ran.err);
+    let mut command = folder.command(&["config"]);
+    let ran = crate::folder::Ran::of(command.env("NIXVM_ACCELERATOR", evil));
+    assert!(ran.out.contains("EVIL") && !ran.out.contains(['\x1b', '\u{202e}']), "{:?}", ran.out);
+}

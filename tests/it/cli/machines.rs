@@ -142,8 +142,17 @@ fn an_interrupt_ends_the_machine_and_gives_the_signals_code() {
         let ours = rustix::process::Pid::from_raw(process.id().cast_signed()).unwrap();
         rustix::process::kill_process(ours, rustix::process::Signal::TERM).unwrap();
         let status = process.wait().unwrap();
-        assert_eq!(status.code(), Some(143), "{}", std::fs::read_to_string(&log).unwrap());
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(status.code(), Some(143), "{said}");
         assert!(!lives(pid));
+        assert!(!said.contains("incomplete"), "{said}");
+        // What the machine printed until then is there, in every form.
+        let record = folder.run(&["report", "--no-open"]);
+        let record = Path::new(record.ended_with(0).out.trim()).parent().unwrap().join("a");
+        for form in ["transcript", "transcript.times", "log", "cast", "film", "svg"] {
+            let path = record.join(format!("machine.{form}"));
+            assert!(path.metadata().unwrap().len() > 0, "{}", path.display());
+        }
     }
 }
 
@@ -168,6 +177,17 @@ fn a_killed_command_takes_its_machine_along() {
         assert!(Instant::now() < deadline, "QEMU {pid} outlives the command");
         std::thread::sleep(Duration::from_millis(20));
     }
+    // The transcript is there without anybody's help, and what is made of it when the record is read.
+    let record = std::fs::read_dir(folder.runs()).unwrap().next().unwrap().unwrap().path();
+    let read = |name: &str| std::fs::read_to_string(record.join("a").join(name)).unwrap_or_default();
+    assert!(read("machine.transcript").contains("nixos login:"), "{}", read("machine.transcript"));
+    folder.run(&["report", "--no-open"]).ended_with(0);
+    assert!(read("machine.log").contains("nixos login:") && !read("machine.film").is_empty());
+    let page = std::fs::read_to_string(record.join("report.html")).unwrap();
+    assert!(page.contains("a/machine.log"), "the page does not name the log");
+    let before = std::fs::read(record.join("events.jsonl")).unwrap();
+    folder.run(&["replay", "last"]);
+    assert_eq!(before, std::fs::read(record.join("events.jsonl")).unwrap(), "it is completed once");
 }
 
 /// Waits until the log says that the machine is up; its QEMU's process id.

@@ -19,6 +19,9 @@ use crate::record::in_a_path;
 use crate::text;
 use crate::{Error, ErrorKind, Result, nearest};
 
+/// How a machine is asked to end, and what it answers.
+const ENDS: [(&str, fn() -> serde_json::Value); 2] =
+    [("power off", || "the replay".into()), ("wait for shutdown", || true.into())];
 /// So many questions are shown that could have been asked.
 const SHOWN: usize = 8;
 /// No transcript in a record is larger, in bytes.
@@ -195,6 +198,12 @@ impl Replay {
             state.find(question, task)
         });
         let Some((at, heading)) = found.and_then(|at| Some((at, state.file.heading(at)?.clone()))) else {
+            // What every machine does that is asked to end. One that failed before was never asked.
+            if let Some((_, answer)) = ENDS.iter().find(|(asked, _)| *asked == question) {
+                state.hand_in_the_rest(console);
+                life.qemu.set_ended(true);
+                return Ok(Some(Came::Answer(answer())));
+            }
             return Err(self.not_recorded(&state, Some(question), &|asked| console.masked(asked)));
         };
         state.unused[at] = false;
@@ -270,6 +279,12 @@ impl Replay {
             }
         }
         let error = error("answer", &quoted);
+        if left.is_empty() {
+            // All that was recorded was asked: the recorded run ended here, by the failure that is corrected now.
+            return error.likely_cause(
+                "every expectation holds up to where the recorded run failed; what comes after it was not recorded",
+            );
+        }
         match nearest(&shorten(question), left.iter().map(String::as_str)) {
             Some(meant) => error.likely_cause(format!("when it was recorded, it asked `{meant}`")),
             None => error.likely_cause("the scenario asks for what it did not ask for when it was recorded"),
