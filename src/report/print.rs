@@ -51,7 +51,9 @@ pub fn usage(error: &clap::Error) -> ExitCode {
             answer(if colours { shown.ansi().to_string() } else { shown.to_string() });
         }
     }
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    // As SIGPIPE ends a program.
+    let code = if has_no_reader() { 141 } else { error.exit_code() };
+    ExitCode::from(u8::try_from(code).unwrap_or(2))
 }
 
 /// Prints `text`, whole lines for people, to standard output: only colours are left of what a terminal acts on.

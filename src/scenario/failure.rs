@@ -121,7 +121,7 @@ impl Failure {
         let lines = [
             ("record", kept.folder.as_deref().and_then(Path::to_str)),
             ("go back to it", kept.attach.as_deref()),
-            ("when you have corrected the expectation, try it without a machine", kept.replay.as_deref()),
+            ("after a correction, replay it", kept.replay.as_deref()),
         ];
         for (title, line) in lines {
             if let Some(line) = line {

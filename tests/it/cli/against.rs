@@ -48,7 +48,7 @@ fn recorded() -> Folder {
         .printed("test clone ... ok")
         // The word is a password.
         .printed("a **** page")
-        .printed("  when you have corrected the expectation, try it without a machine: nixvm-test a.rs --against 2");
+        .printed("  after a correction, replay it: nixvm-test a.rs --against 2");
     std::fs::remove_dir_all(folder.path().join("result")).unwrap();
     folder
 }
@@ -195,7 +195,7 @@ fn a_corrected_expectation_is_tried_up_to_the_end_of_the_machine() {
     let folder = Folder::new();
     folder.put("a.rs", scenario("goodbye"));
     FakeVm::new().write_to(folder.path());
-    folder.run(&["--vm", "result", "a.rs"]).ended_with(1).printed("try it without a machine");
+    folder.run(&["--vm", "result", "a.rs"]).ended_with(1).printed("after a correction, replay it");
     replay(&folder).ended_with(1);
     folder.put("a.rs", scenario("hello"));
     replay(&folder).ended_with(0);
