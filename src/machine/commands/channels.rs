@@ -45,6 +45,8 @@ pub(crate) struct Channels {
     current: Current,
     /// Who was root, or became it, last: they are asked again after a reboot.
     credentials: Arc<std::sync::Mutex<Option<Credentials>>>,
+    /// What the console's getty says before its prompt, where it was seen: what a session said last is told from it.
+    pub(crate) greeting: std::sync::Mutex<String>,
     /// The guest goes on from a saved moment, and its clock still stands there.
     asleep: AtomicBool,
     /// What root's helper tells of the kernel's log.
@@ -94,6 +96,7 @@ impl Channels {
             buses: Mutex::default(),
             current: Arc::default(),
             credentials: Arc::default(),
+            greeting: std::sync::Mutex::default(),
             asleep: AtomicBool::new(false),
             kernel: KernelLog::default(),
         })

@@ -66,7 +66,7 @@ impl Life {
         match self.converse(Opening::Command(&command), user, password, prompt_came).await {
             Ok(begun) => Ok((begun, Some(who.name))),
             Err(error) => {
-                if error.kind() == ErrorKind::LoginRefused {
+                if error.kind() == ErrorKind::LoginRefused && !*prompt_came {
                     *prompt_came = self.end_program().await?;
                 }
                 Err(error)

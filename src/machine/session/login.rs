@@ -23,9 +23,6 @@ const AT_LEAST: Duration = Duration::from_secs(40);
 /// A console that says nothing for so long (on a fast host) has something to be asked again.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// PAM delays an answer so long on any host: 3 s after a wrong password (pam_faildelay), and more where other modules wait.
-pub(crate) const DELAYED: Duration = Duration::from_secs(6);
-
 /// What logs somebody in.
 #[derive(Debug, Clone)]
 pub(crate) struct Credentials {
@@ -116,7 +113,10 @@ impl Life {
         prompt_came: &mut bool,
     ) -> Result<ShellLine> {
         let (begun, automatic) = match self.who_waits().await? {
-            Waiting::Prompt => (self.converse(Opening::Name, user, password, prompt_came).await?, None),
+            Waiting::Prompt { prompt, host } => {
+                let opening = Opening::Name { prompt: &prompt, host: &host };
+                (self.converse(opening, user, password, prompt_came).await?, None)
+            }
             Waiting::Shell(language) => self.go_over(language, user, password, prompt_came).await?,
         };
         let Begun { mut shell, asked } = begun;

@@ -3,14 +3,18 @@
 pub(crate) mod automatic;
 pub(crate) mod command;
 pub(crate) mod dialogue;
+pub(crate) mod ending;
 pub(crate) mod frame;
 pub(crate) mod identity;
 pub(crate) mod login;
 pub(crate) mod noise;
 pub(crate) mod phases;
+pub(crate) mod question;
 pub(crate) mod raw_console;
+pub(crate) mod rest;
 pub(crate) mod shell;
 pub(crate) mod shell_line;
+pub(crate) mod terminal;
 pub(crate) mod waiting;
 
 use std::sync::Arc;

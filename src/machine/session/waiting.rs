@@ -12,10 +12,12 @@ use regex::bytes::Regex;
 use crate::console::Console;
 use crate::machine::Life;
 use crate::machine::language::Language;
-use crate::machine::session::dialogue::{ALIVE, AUTOMATIC, LOGIN, PASSWORD, PROMPT, WIZARD, answers};
+use crate::machine::session::dialogue::{ALIVE, answers};
 use crate::machine::session::frame::Nonce;
-use crate::machine::session::noise::without_records;
+use crate::machine::session::question::{Question, host_of, last_line, question, without_notices};
+use crate::machine::session::rest::{News, Said};
 use crate::machine::session::shell::probe;
+use crate::mutex::lock;
 use crate::{ErrorKind, Result};
 
 /// So many lines tell what happened last. A greeting can be long.
@@ -26,10 +28,10 @@ const PRESSES: usize = 2;
 const LOST: usize = 3;
 
 /// What waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    /// A login prompt.
-    Prompt,
+    /// A login prompt, and the name of the host, if that is known.
+    Prompt { prompt: String, host: String },
     /// A shell that answers, of a user who is not known yet.
     Shell(Language),
 }
@@ -57,34 +59,46 @@ static ASKED_AGAIN: LazyLock<Regex> = LazyLock::new(|| {
 static LOGGED_IN: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?m)(?:^| )login: [^\n]{1,64} \(automatic login\)\s*$").expect("a constant pattern")
 });
+/// agetty's prompt, whatever came behind it: the host's name has no blanks.
 #[allow(clippy::expect_used)]
-static LOGIN_PROMPT: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"(?:^|[\n ])login: ?\s*\z").expect("a constant pattern"));
-#[allow(clippy::expect_used)]
-static SHELL_PROMPT: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"[$#%>❯»λ➜] ?\z").expect("a constant pattern"));
+static HOST: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?m)^(\S+) login:(?: \S*)?\s*$").expect("a constant pattern"));
 
-/// The last lines without what the kernel said in between.
-fn without_kernel(tail: &str) -> Vec<u8> {
+/// The last lines without what the kernel and systemd said in between.
+fn without_kernel(tail: &str) -> String {
     // A rendered text has lost its last newline, and a record ends in one.
-    let mut text = without_records(format!("{tail}\n").as_bytes());
-    text.truncate(text.trim_ascii_end().len());
-    text
+    without_notices(format!("{tail}\n").as_bytes()).trim_end().to_owned()
+}
+
+/// The name of the host, as the gettys in a text had it.
+fn host_in(text: &str) -> &str {
+    let host = HOST.captures_iter(text.as_bytes()).last().and_then(|found| found.get(1));
+    host.map(|host| &text[host.range()]).unwrap_or_default()
 }
 
 fn shown(tail: &str) -> Shown {
     let text = without_kernel(tail);
-    if ASKED_AGAIN.is_match(&text) {
+    if ASKED_AGAIN.is_match(text.as_bytes()) {
         Shown::AskedAgain
-    } else if LOGIN_PROMPT.is_match(&text) {
+    } else if question(last_line(&text), host_in(&text)) == Some(Question::Name) {
         Shown::Prompt
-    } else if LOGGED_IN.is_match(&text) {
+    } else if is_logged_in_by_itself(&text) {
         Shown::Automatic
-    } else if SHELL_PROMPT.is_match(&text) {
+    } else if is_shells_prompt(&text) {
         Shown::Shell
     } else {
         Shown::Other
     }
+}
+
+/// Whether a text says that somebody was logged in without being asked.
+pub(crate) fn is_logged_in_by_itself(text: &str) -> bool {
+    LOGGED_IN.is_match(text.as_bytes())
+}
+
+/// Whether a text ends as a shell's prompt does, nearly always. Whether it is one, the shell is asked.
+pub(crate) fn is_shells_prompt(text: &str) -> bool {
+    text.strip_suffix(' ').unwrap_or(text).ends_with(['$', '#', '%', '>', '❯', '»', 'λ', '➜'])
 }
 
 /// Whether the console's last line looks like the prompt of a shell.
@@ -105,12 +119,20 @@ impl Life {
 
     /// Whether this is the last thing on the console.
     pub(crate) fn ends_with(&self, text: &str) -> bool {
-        without_kernel(&self.console.tail(LINES)).ends_with(text.as_bytes())
+        without_kernel(&self.console.tail(LINES)).ends_with(text)
     }
 
     /// Whether the last thing on the console asks for a name.
     pub(crate) fn waits_for_a_name(&self) -> bool {
         matches!(shown(&self.console.tail(LINES)), Shown::Prompt | Shown::AskedAgain)
+    }
+
+    /// Keeps in mind what getty says before its prompt, which is the last line of `text`.
+    fn note_greeting(&self, text: &str) {
+        let prompt = last_line(text);
+        let before = &text[..text.len() - prompt.len()];
+        let from = before.rfind(prompt.trim()).map_or(0, |at| at + prompt.trim().len());
+        before[from..].clone_into(&mut lock(&self.channels.greeting));
     }
 
     /// Finds out what waits.
@@ -119,38 +141,31 @@ impl Life {
         let started = Instant::now();
         let nonce = Nonce::new();
         let answers = answers(&nonce)?;
-        let before = shown(&self.console.tail(LINES));
+        let tail = without_kernel(&self.console.tail(LINES));
+        let before = shown(&tail);
+        let prompt_before = last_line(&tail);
         if before == Shown::AskedAgain {
-            return Ok(Waiting::Prompt);
+            return Ok(prompt_of(prompt_before, &tail));
         }
+        let host = host_in(&tail);
+        // login has asked, and not getty: it does not greet.
+        let mut is_getty = true;
         let mut automatic = before == Shown::Automatic;
-        let mut shell_asked = false;
-        let mut silences = 0;
+        let (mut shell_asked, mut silences) = (false, 0);
         // Each Enter is answered by a prompt. One that is still on its way would end the name before it is typed.
-        let (mut pressed, mut prompts, mut silences_at_prompt) = (1, 0, 0);
+        let mut pressed = 1;
+        let mut said = Said::from_now(self);
         self.console.send(b"\r").await?;
         loop {
-            let left = limit.saturating_sub(started.elapsed());
-            match self.console.expect_any(&answers, self.quiet().min(left)).await {
-                Ok((ALIVE, found)) => return Ok(Waiting::Shell(Language::named(&found.text()))),
-                Ok((AUTOMATIC, _)) => automatic = true,
-                Ok((LOGIN, _)) if !automatic => {
-                    (prompts, silences_at_prompt) = (prompts + 1, 0);
-                    if prompts >= pressed {
-                        return Ok(Waiting::Prompt);
-                    }
-                }
-                // login was about to ask for a password, which an empty one ends.
-                Ok((PASSWORD, _)) => self.console.send(b"\r").await?,
-                Ok((WIZARD, _)) => self.console.send(b"q").await?,
-                // The issue has such characters, too; where nobody was logged in yet it is not answered.
-                Ok((PROMPT, _)) if automatic && !shell_asked => {
-                    shell_asked = true;
-                    self.console.send_line(&probe(&nonce)).await?;
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
-                Err(_) if started.elapsed() >= limit => {
+            let news = said.next(self, &answers, started + limit).await?;
+            let line = said.last_line();
+            let asked = question(line, if host.is_empty() { host_of(line) } else { host });
+            let prompts = said.text().lines().filter(|other| other.trim() == line.trim()).count();
+            automatic |= is_logged_in_by_itself(said.text());
+            match news {
+                News::Came(ALIVE, found) => return Ok(Waiting::Shell(Language::named(&found.text()))),
+                News::Came(..) => self.console.send(b"q").await?,
+                News::Over => {
                     return Err(self
                         .failure(
                             ErrorKind::Timeout,
@@ -158,20 +173,37 @@ impl Life {
                         )
                         .took(started.elapsed(), limit));
                 }
-                Err(_) => {
+                News::Pause | News::Rest if asked == Some(Question::Name) => {
+                    let is_sure = matches!(news, News::Rest) || line.trim() == prompt_before;
+                    if is_sure && prompts >= pressed {
+                        if is_getty {
+                            self.note_greeting(said.text());
+                        }
+                        return Ok(prompt_of(line, &tail));
+                    }
+                }
+                // login was about to ask for a password, which an empty one ends.
+                News::Rest if asked == Some(Question::Password) => {
+                    is_getty = false;
+                    self.console.send(b"\r").await?;
+                }
+                // The issue has such characters, too; where nobody was logged in yet it is not answered.
+                News::Pause if automatic && !shell_asked && is_shells_prompt(line) => {
+                    shell_asked = true;
+                    self.console.send_line(&probe(&nonce)).await?;
+                }
+                News::Pause | News::Rest => {}
+                News::Silence(at_rest) => {
                     silences += 1;
                     match shown(&self.console.tail(LINES)) {
-                        Shown::Prompt | Shown::AskedAgain if automatic => return Ok(Waiting::Prompt),
-                        Shown::Prompt | Shown::AskedAgain if prompts > 0 => {
-                            silences_at_prompt += 1;
-                            if silences_at_prompt >= LOST {
-                                return Ok(Waiting::Prompt);
-                            }
-                        }
-                        Shown::Prompt | Shown::AskedAgain => {
+                        Shown::Prompt | Shown::AskedAgain if said.text().trim().is_empty() => {
                             pressed += 1;
                             self.console.send(b"\r").await?;
                         }
+                        Shown::Prompt | Shown::AskedAgain if automatic || at_rest >= LOST => {
+                            return Ok(prompt_of(line, &tail));
+                        }
+                        Shown::Prompt | Shown::AskedAgain => {}
                         Shown::Other if !automatic && silences <= PRESSES => {
                             pressed += 1;
                             self.console.send(b"\r").await?;
@@ -182,6 +214,15 @@ impl Life {
             }
         }
     }
+}
+
+/// A prompt on a console whose last lines were `tail`.
+fn prompt_of(prompt: &str, tail: &str) -> Waiting {
+    let host = match host_of(prompt) {
+        "" => host_in(tail),
+        host => host,
+    };
+    Waiting::Prompt { prompt: prompt.to_owned(), host: host.to_owned() }
 }
 
 #[cfg(test)]
@@ -204,6 +245,10 @@ mod tests {
             ("\nLogin incorrect\n\nnixos login:", Shown::AskedAgain),
             ("\nLogin incorrect\n\n<<< Welcome >>>\n\nnixos login: ", Shown::Prompt),
             ("nixos login: root (automatic login)\n\nnixos login: ", Shown::Prompt),
+            ("nixos login: bob\nPasswort:\n\nLogin fehlerhaft\n\nnixos Anmeldename:", Shown::Prompt),
+            ("client login: ", Shown::Prompt),
+            ("Demo machine. login: alice\nPassword: test\n\ntest login: ", Shown::Prompt),
+            ("Demo machine. login: alice\nPassword: test\n", Shown::Other),
             ("[alice@nixos:~]$", Shown::Shell),
             ("Welcome to grub", Shown::Other),
             ("", Shown::Other),

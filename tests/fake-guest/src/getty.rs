@@ -59,6 +59,13 @@ fn begin_session(tty: &mut Tty, settings: &Settings, run: &Path, user: &User) ->
     if !settings.motd.is_empty() {
         tty.print(&settings.motd);
     }
+    // Whoever the console logs in by itself stays.
+    if let Some(last_words) = &settings.end_login
+        && settings.autologin.as_ref() != Some(&user.name)
+    {
+        tty.print(last_words);
+        return Ok(ExitCode::SUCCESS);
+    }
     init::request(run, "login")?;
     Err(shell::become_shell(settings, run, &user.name))
 }
@@ -91,7 +98,8 @@ fn greeting(settings: &Settings) -> String {
     let (_, _, label) = systemd::release(settings.flavour);
     format!(
         "\r\r\n\r\n<<< Welcome to NixOS {label} (x86_64) - ttyS0 >>>\r\n\r\nRun 'nixos-help' for the NixOS manual.\
-         \r\n\r\n{} login: ",
+         \r\n{}\r\n{} login: ",
+        settings.issue.replace('\n', "\r\n"),
         settings.name
     )
 }
@@ -135,7 +143,7 @@ fn authenticate<'a>(tty: &mut Tty, settings: &'a Settings, mut name: String) -> 
             return Some(user);
         }
         let password = match tty.ask_keeping(
-            "Password: ",
+            if settings.german { "Passwort: " } else { "Password: " },
             false,
             settings.login_timeout,
             !(settings.prompt_delay.is_zero() && settings.late_echo.is_zero()),
@@ -147,13 +155,13 @@ fn authenticate<'a>(tty: &mut Tty, settings: &'a Settings, mut name: String) -> 
             return Some(user);
         }
         std::thread::sleep(settings.login_delay);
-        let refusal = "\nLogin incorrect\n";
+        let refusal = if settings.german { "\nLogin fehlerhaft\n\n" } else { "\nLogin incorrect\n" };
         failures += 1;
         if failures >= settings.tries {
             tty.print(refusal);
             return None;
         }
-        let prompt = format!("{} login: ", settings.name);
+        let prompt = format!("{} {}: ", settings.name, if settings.german { "Anmeldename" } else { "login" });
         // In one piece, so that whoever looks at the console after the refusal always sees the same.
         let mut asked = format!("{refusal}{prompt}");
         loop {

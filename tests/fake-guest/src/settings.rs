@@ -26,6 +26,12 @@ pub struct Settings {
     pub autologin: Option<String>,
     /// `greeting=no`: agetty says nothing before it logs somebody in by itself (`--skip-login`).
     pub greeting: bool,
+    /// `issue=TEXT`: what agetty prints before its prompt, beside NixOS's own greeting.
+    pub issue: String,
+    /// `german=yes`: login and PAM speak German; agetty does not.
+    pub german: bool,
+    /// `end-login=TEXT`: each login ends at once after its password, with this text, as where the shell is nologin.
+    pub end_login: Option<String>,
     /// `env=NAME=VALUE`, repeated: a variable of every session.
     pub env: Vec<(String, String)>,
     /// `chunk=all|N|random`: how many bytes one write on the line has.
@@ -314,6 +320,9 @@ impl Default for Settings {
             users: Vec::new(),
             autologin: None,
             greeting: true,
+            issue: String::new(),
+            german: false,
+            end_login: None,
             env: Vec::new(),
             chunk: Chunk::All,
             seed: 1,

@@ -68,6 +68,9 @@ impl Settings {
             "user" => self.users.push(user(value)?),
             "autologin" => self.autologin = Some(value.into()),
             "greeting" => self.greeting = flag(value)?,
+            "issue" => self.issue = value.into(),
+            "german" => self.german = flag(value)?,
+            "end-login" => self.end_login = Some(value.into()),
             "env" => {
                 let (name, value) = value.split_once('=').ok_or("NAME=VALUE")?;
                 self.env.push((name.into(), value.into()));

@@ -138,3 +138,87 @@ async fn a_name_that_can_not_be_typed_is_refused_before_it_is() {
         assert_eq!(fake.machine.login(name, "test").await.unwrap_err().kind(), ErrorKind::Usage);
     }
 }
+
+/// What a greeting, the news of failed logins and notices say is no question and no answer.
+#[tokio::test]
+async fn words_of_a_greeting_or_a_notice_are_neither_questions_nor_answers() {
+    for vm in [
+        FakeVm::new().setting("issue", "Demo machine. login: alice\nPassword: test\n"),
+        FakeVm::new().setting("issue", "nixos login: \nLogin incorrect\nPassword: \n# \n"),
+        FakeVm::new().setting("issue", "root (automatic login)\nnixos login: root (automatic login)\n"),
+        FakeVm::new().setting("motd", "Last failed login: Mon Nov 30 from 10.0.0.1 on ssh:notty\n"),
+        FakeVm::new().setting("motd", "If you see Login incorrect, call us.\nLogin incorrect\n"),
+        FakeVm::new().setting("motd", "You are required to change your password: next year\n"),
+        FakeVm::new().setting("motd", "Guests are not permitted to log in.\nfriend login: \n"),
+    ] {
+        let fake = Fake::boot(vm.name("client").chunk("random")).await;
+        assert_eq!(fake.alice().await.succeed("whoami").await.unwrap().text(), "alice\n");
+        let error = fake.machine.login("alice", "wrong").await.unwrap_err();
+        assert!(error.to_string().contains("refused to log in alice"), "{error}");
+    }
+}
+
+/// A prompt is known by its place, whatever the host is called.
+#[tokio::test]
+async fn a_prompt_that_comes_back_is_known_on_every_host() {
+    for host in ["client", "password"] {
+        let fake = Fake::boot(FakeVm::new().name(host)).await;
+        for _ in 0..2 {
+            let error = fake.machine.login("alice", "wrong").await.unwrap_err();
+            assert!(error.to_string().contains("refused to log in alice"), "{host}: {error}");
+        }
+        assert_eq!(fake.alice().await.succeed("whoami").await.unwrap().text(), "alice\n", "{host}");
+    }
+}
+
+#[tokio::test]
+async fn logins_in_another_language_are_no_others() {
+    let fake = Fake::boot(FakeVm::new().setting("german", "yes").user("bob", "").user("alice", "test")).await;
+    for _ in 0..2 {
+        let error = fake.machine.login("alice", "wrong").await.unwrap_err();
+        assert!(error.to_string().contains("refused to log in alice"), "{error}");
+    }
+    assert_eq!(fake.alice().await.succeed("whoami").await.unwrap().text(), "alice\n");
+    let bob = fake.machine.login("bob", "").await.unwrap();
+    assert_eq!(bob.succeed("whoami").await.unwrap().text(), "bob\n");
+}
+
+/// The console's own words come first, and the guess after them; and the next login finds a prompt.
+#[tokio::test]
+async fn a_session_that_ends_at_once_is_told_with_what_the_console_said() {
+    for (words, meaning) in [
+        ("This account is currently not available.\n", "nologin"),
+        ("\nModule is unknown\n", "PAM can't load a module"),
+        ("Your account has expired; please contact your system administrator.\n", "expired"),
+        ("Today no logins > at all $ \n", "PAM ended it"),
+        ("", "PAM ended it"),
+    ] {
+        let vm = FakeVm::new().name("client").setting("end-login", words);
+        let fake = Fake::boot(vm.setting("motd", "Last failed login: today\n")).await;
+        for _ in 0..2 {
+            let error = fake.machine.login("alice", "test").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::LoginRefused, "{error}");
+            assert!(error.summary().contains("ended at once"), "{error}");
+            assert!(error.summary().contains(words.trim()), "{words:?}: {error}");
+            assert!(error.to_string().contains(meaning), "{words:?}: {error}");
+            assert!(!error.summary().contains("Welcome"), "{error}");
+            let error = fake.machine.login("alice", "wrong").await.unwrap_err();
+            assert!(error.to_string().contains("refused to log in alice"), "{error}");
+        }
+    }
+}
+
+/// The same by `login` and `su`, where the console logs somebody in by itself.
+#[tokio::test]
+async fn a_session_that_ends_at_once_is_told_on_a_console_that_logs_in_by_itself() {
+    let vm = FakeVm::new().user("root", "toor").user("alice", "test");
+    let vm =
+        vm.setting("autologin", "root").setting("end-login", "This account is currently not available.\n");
+    let fake = Fake::boot(vm).await;
+    for _ in 0..2 {
+        let error = fake.machine.login("alice", "test").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LoginRefused, "{error}");
+        assert!(error.summary().contains("currently not available"), "{error}");
+    }
+    fake.machine.login("root", "").await.unwrap();
+}

@@ -1,0 +1,141 @@
+//! How a login ended without a shell: what the console said, and what that means.
+
+use crate::machine::Life;
+use crate::machine::session::question::last_line;
+use crate::{Error, ErrorKind, text};
+
+/// What `login` and `su` say of a wrong password (shadow, util-linux, PAM).
+const REFUSED: &[&str] = &["Login incorrect", "Authentication failure", "Maximum number of tries exceeded"];
+/// pam_nologin, with systemd's text.
+const NOT_YET: &str = "not permitted to log in";
+/// How NixOS's gettys begin, unless they are told otherwise (services.getty.greetingLine).
+const WELCOME: &str = "<<< Welcome to ";
+/// How many of the last lines stand in the summary.
+const QUOTED: usize = 3;
+/// What else the console's words can mean, and by which of them that is known.
+const MEANINGS: &[(&[&str], &str)] = &[
+    (&["Module is unknown"], "PAM can't load a module that a line of security.pam.services.login names"),
+    (&["account has expired", "Account expired"], "the account has expired (users.users.NAME.expires)"),
+    (&["currently not available", "nologin"], "the user's shell is nologin: PAM has let the user in"),
+];
+const UNKNOWN: &str = "PAM ended it (an account or session module), or the user's shell is nologin, can't be started, or is ended by its start-up files";
+
+/// What came after the password, without the greeting of the getty that followed.
+#[derive(Debug)]
+pub(crate) struct Ending<'a> {
+    user: &'a str,
+    /// The lines that say something.
+    said: Vec<&'a str>,
+    /// The getty greets again; `None` where its greeting is not known.
+    greeted: Option<bool>,
+}
+
+impl<'a> Ending<'a> {
+    /// Reads what came after the password of `user`, up to the last line. A getty begins with `greeting`, if that is known.
+    pub(crate) fn read(user: &'a str, text: &'a str, greeting: &str) -> Self {
+        let said = &text[..text.len() - last_line(text).len()];
+        let mut said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let first = greeting.lines().map(str::trim).find(|line| !line.is_empty());
+        let begins = |line: &&str| first.map_or(line.starts_with(WELCOME), |first| *line == first);
+        let at = said.iter().rposition(begins);
+        said.truncate(at.unwrap_or(said.len()));
+        let greeted = if at.is_some() { Some(true) } else { first.map(|_| false) };
+        Self { user, said, greeted }
+    }
+
+    fn has(&self, words: &str) -> bool {
+        self.said.iter().any(|line| line.contains(words))
+    }
+
+    /// login itself asks for another name, which it does after a wrong password alone, or its last words say so.
+    fn is_refusal(&self) -> bool {
+        self.greeted == Some(false)
+            || self.said.last().is_some_and(|line| REFUSED.iter().any(|words| is_or_ends(line, words)))
+    }
+
+    /// The error of a login after which a name is asked for again.
+    pub(crate) fn error(&self, life: &Life) -> Error {
+        let user = self.user;
+        if self.has(NOT_YET) {
+            return life
+                .failure(ErrorKind::LoginRefused, format!("the machine does not let {user} log in now"))
+                .likely_cause("it is still booting or already shutting down");
+        }
+        if self.is_refusal() {
+            return self.refused(life);
+        }
+        let quoted = &self.said[self.said.len().saturating_sub(QUOTED)..];
+        let summary = match quoted {
+            [] => format!("the login of {user} ended at once, and the console gave no reason"),
+            words => format!(
+                "the login of {user} ended at once; the console said: {}",
+                text::line(&words.join(" "))
+            ),
+        };
+        let meaning = MEANINGS.iter().find(|(words, _)| words.iter().any(|words| self.has(words)));
+        life.failure(ErrorKind::LoginRefused, summary)
+            .section("what the console said after the password", text::lines(&self.said.join("\n")))
+            .likely_cause(meaning.map_or(UNKNOWN, |(_, meaning)| meaning))
+    }
+
+    /// The error of a login whose name or password was turned down.
+    pub(crate) fn refused(&self, life: &Life) -> Error {
+        let user = self.user;
+        life.failure(ErrorKind::LoginRefused, format!("the console refused to log in {user}"))
+            .likely_cause(format!(
+                "the configuration has no user {user}, no or another password for {user}, or the disk is an old one with an old password"
+            ))
+            .next_step(format!(
+                "look at users.users.{user} in the configuration; initialPassword holds only for a fresh disk"
+            ))
+    }
+
+    /// The error of a login that wants more than the password: `question` came after it.
+    pub(crate) fn asks_more(&self, life: &Life, question: &str) -> Error {
+        let (user, question) = (self.user, text::line(question));
+        life.failure(
+            ErrorKind::LoginRefused,
+            format!("after the password of {user} the console asks {question:?}"),
+        )
+        .section("what the console said after the password", text::lines(&self.said.join("\n")))
+        .likely_cause(
+            "the password has expired and a new one is wanted, or PAM asks for something else as well",
+        )
+    }
+}
+
+/// Whether a line is made of these words, with nothing behind them but a full stop; before them may stand who says it.
+fn is_or_ends(line: &str, words: &str) -> bool {
+    let line = line.trim_end_matches('.');
+    line == words || line.strip_suffix(words).is_some_and(|before| before.ends_with(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GREETING: &str = "\n\n<<< Welcome to NixOS >>>\n\nRun 'nixos-help'.\n\n";
+
+    #[test]
+    fn what_is_said_after_the_password_is_told_from_the_greeting() {
+        let prompt = "nixos login: ";
+        for (said, greeted, refused) in [
+            ("\nLogin incorrect\n\n", false, true),
+            ("\nLogin fehlerhaft\n\n", false, true),
+            ("\nLogin incorrect\n", true, true),
+            ("\nsu: Authentication failure\n", true, true),
+            ("Last failed login: today\nThis account is currently not available.\n", true, false),
+            ("A notice: Login incorrect means a wrong password\n", true, false),
+            ("\nModule is unknown\n", true, false),
+            ("", true, false),
+        ] {
+            let text = format!("{said}{}{prompt}", if greeted { GREETING } else { "" });
+            let ending = Ending::read("alice", &text, GREETING);
+            assert_eq!((ending.greeted, ending.is_refusal()), (Some(greeted), refused), "{said:?}");
+            assert!(!ending.has("Welcome") && !ending.has("nixos login"), "{said:?}");
+        }
+        // A getty without a greeting.
+        assert!(Ending::read("alice", "\nLogin incorrect\n\nnixos login: ", "").is_refusal());
+        assert!(!Ending::read("alice", "Goodbye\nnixos login: ", "").is_refusal());
+    }
+}

@@ -1,0 +1,215 @@
+//! Questions of `login`, `su` and `sudo`, in whatever language they are asked.
+//!
+//! A question is the last text on a console: it has no newline behind it, and ends in a colon. What is asked for is told by the
+//! host's name, which stands before a question for a name, and by the word for a password.
+
+use std::sync::LazyLock;
+
+use regex::bytes::Regex;
+
+use crate::machine::session::noise::without_records;
+use crate::text::strip_escapes;
+
+/// The word for a password as PAM asks for it (Linux-PAM 1.5.2, po/), in lower case.
+const PASSWORD: &[&str] = &[
+    "password",
+    "passphrase",
+    "passwort",
+    "kennwort",
+    "mot de passe",
+    "contraseña",
+    "contrasenya",
+    "contrasigno",
+    "palavra-passe",
+    "senha",
+    "wachtwoord",
+    "adgangskode",
+    "passord",
+    "lösenord",
+    "salasana",
+    "heslo",
+    "hasło",
+    "jelszó",
+    "parol",
+    "parool",
+    "парол",
+    "лозинка",
+    "lozinka",
+    "pasvorto",
+    "pasahitza",
+    "focal faire",
+    "sandi",
+    "şifrə",
+    "ססמה",
+    "كلمة السر",
+    "パスワード",
+    "암호",
+    "密码",
+    "密碼",
+    "口令",
+    "პაროლი",
+    "mật khẩu",
+    "iphasiwedi",
+    "শব্দ",
+    "शब्द",
+    "પાસવર્ડ",
+    "ಗುಪ್ತಪದ",
+    "ਪਾਸਵਰਡ",
+    "ପ୍ରବେଶ",
+    "රහස්පදය",
+    "கடவுச்சொல்",
+    "సంకేతపదము",
+    "അടയാളവാക്ക്",
+    "ពាក្យសម្ងាត់",
+    "গুপ্তশব্দ",
+    "পাসওয়ার্ড",
+];
+
+/// A line of systemd's about a unit, which it prints on the console whatever else is there.
+#[allow(clippy::expect_used)] // a constant, and a test compiles it
+static STATUS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?-u)\r?(?:\[(?:  OK  |FAILED|DEPEND| WARN | TIME | SKIP | INFO |SKIP  |INFO  )\]| {9}(?:Starting|Stopping|Mounting|Unmounting)) [^\n]*\n")
+        .expect("a constant pattern")
+});
+
+/// What a question is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// A name: a login prompt.
+    Name,
+    /// A password, by its word.
+    Password,
+    /// Something else that ends in a colon.
+    Other,
+}
+
+/// What people said on a console: its text without escape sequences, and without lines of the kernel's and of systemd's.
+pub(crate) fn without_notices(text: &[u8]) -> String {
+    let text = STATUS.replace_all(&without_records(&strip_escapes(text)), b"".as_slice()).into_owned();
+    String::from_utf8_lossy(&text).replace('\r', "")
+}
+
+/// The text behind the last newline.
+pub(crate) fn last_line(text: &str) -> &str {
+    text.rsplit('\n').next().unwrap_or_default()
+}
+
+/// The name of the host in the prompt of its getty.
+pub(crate) fn host_of(prompt: &str) -> &str {
+    let prompt = prompt.trim();
+    prompt.strip_suffix("login:").map(str::trim).unwrap_or_default()
+}
+
+/// Whether a line ends as questions do.
+pub(crate) fn ends_in_a_colon(line: &str) -> bool {
+    let line = line.strip_suffix(' ').unwrap_or(line);
+    line.strip_suffix([':', '：', '៖']).is_some_and(|rest| !rest.trim().is_empty())
+}
+
+/// Whether a line has the word for a password.
+pub(crate) fn names_a_password(line: &str) -> bool {
+    let line = line.to_lowercase();
+    PASSWORD.iter().any(|word| line.contains(word))
+}
+
+/// What the last line asks on the console of `host`, whose name may be unknown (empty) or be any word.
+pub(crate) fn question(line: &str, host: &str) -> Option<Question> {
+    if !ends_in_a_colon(line) {
+        return None;
+    }
+    // `HOST login: `, and `Имя пользователя HOST: ` of shadow's login. The host may be called "password".
+    let rest = without_word(line, host);
+    if names_a_password(rest.as_deref().unwrap_or(line)) {
+        return Some(Question::Password);
+    }
+    let words = rest.as_deref().unwrap_or(line).trim_end_matches([' ', ':', '：', '៖']).to_lowercase();
+    let is_login = words == "login" || words.ends_with(" login");
+    Some(if is_login || rest.is_some() { Question::Name } else { Question::Other })
+}
+
+/// The line without the first place where `word` stands by itself.
+fn without_word(line: &str, word: &str) -> Option<String> {
+    if word.is_empty() {
+        return None;
+    }
+    let belongs = |c: char| c.is_alphanumeric() || c == '-' || c == '_' || c == '.';
+    line.match_indices(word).find_map(|(at, _)| {
+        let (before, after) = (&line[..at], &line[at + word.len()..]);
+        let alone =
+            !before.ends_with(belongs) && (!after.starts_with(belongs) || after.starts_with("-tunnus"));
+        alone.then(|| format!("{before}{after}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// shadow's login and PAM, in some of their languages, on the host `nixos`.
+    #[test]
+    fn questions_are_known_in_whatever_language() {
+        for line in [
+            "nixos login: ",
+            "nixos Login: ",
+            "nixos connexion :",
+            "Login nixos: ",
+            "nixos 用户名：",
+            "Имя пользователя nixos: ",
+            "Přihlašovací jméno na nixos: ",
+            "nixos-tunnus: ",
+            "Запис nixos: ",
+            "login: ",
+            "nixos.example.org login: ",
+            "nixos Anmeldename: ",
+        ] {
+            assert_eq!(question(line, "nixos"), Some(Question::Name), "{line:?}");
+        }
+        for line in [
+            "Password: ",
+            "Passwort: ",
+            "Mot de passe : ",
+            "パスワード:",
+            "密码： ",
+            "Sandi:",
+            "Parool: ",
+            "(alice) Password:",
+        ] {
+            assert_eq!(question(line, "nixos"), Some(Question::Password), "{line:?}");
+        }
+        for line in ["Verification code: ", "Last login:", "PIN: "] {
+            assert_eq!(
+                question(line, "host"),
+                Some(if line == "Last login:" { Question::Name } else { Question::Other })
+            );
+        }
+        for line in
+            ["nixos login: alice", "Password: test", "", ": ", "[alice@nixos:~]$ ", "Last login: today"]
+        {
+            assert_eq!(question(line, "nixos"), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn lines_of_the_kernel_and_of_systemd_are_no_part_of_a_question() {
+        let said = "Password: [  OK  ] Started \x1b[0;1;39mNginx\x1b[0m.\r\n[   12.345678] usb\r\n         Starting Foo...\r\n";
+        assert_eq!(without_notices(said.as_bytes()), "Password: ");
+        assert_eq!(without_notices(b"Pass[   12.345678] usb\r\nword: "), "Password: ");
+    }
+
+    proptest! {
+        /// Whatever a host is called, its prompt asks for a name, and is no question for a password.
+        #[test]
+        fn the_prompt_of_any_host_asks_for_a_name(
+            host in "([a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?|client|host|test|password|login|passwort-server|last|heslo-t)"
+        ) {
+            let prompt = format!("{host} login: ");
+            prop_assert_eq!(host_of(&prompt), host.as_str());
+            prop_assert_eq!(question(&prompt, &host), Some(Question::Name));
+            prop_assert_eq!(question(&format!("{host} Anmeldename: "), &host), Some(Question::Name));
+            prop_assert_eq!(question("Password: ", &host), Some(Question::Password));
+            prop_assert_eq!(question("Passwort: ", &host), Some(Question::Password));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a console says, looked at where it has come to rest.
+//!
+//! Words prove nothing as long as more may follow: a greeting can say `login: ` and `Password: `, and so can the news of a failed
+//! login. A question is the last thing that is said, and then there is silence. Lines of the kernel's and of systemd's do not
+//! count.
+
+use std::time::{Duration, Instant};
+
+use crate::console::{Mark, Match, Pattern};
+use crate::machine::Life;
+use crate::machine::session::question::{last_line, without_notices};
+use crate::{ErrorKind, Result};
+
+/// The silence that follows a question, on a fast host.
+pub(crate) const REST: Duration = Duration::from_millis(100);
+/// How many times the console is looked at meanwhile.
+const LOOKS: u32 = 4;
+/// The shortest time between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a console has said since a mark.
+#[derive(Debug)]
+pub(crate) struct Said {
+    mark: Mark,
+    text: String,
+    /// Since when it has been the same.
+    since: Instant,
+    told: Told,
+    silences: usize,
+}
+
+/// How much of the present rest was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Nothing,
+    Pause,
+    Rest,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A pattern, by its place, has matched.
+    Came(usize, Match),
+    /// Nothing more came for a part of the silence that follows a question.
+    Pause,
+    /// Nothing more came for the whole of it.
+    Rest,
+    /// Nothing more came for so many of [`Life::quiet`].
+    Silence(usize),
+    /// The deadline has come.
+    Over,
+}
+
+impl Said {
+    /// From now on.
+    pub(crate) fn from_now(life: &Life) -> Self {
+        let (mark, since) = (life.console.mark(), Instant::now());
+        Self { mark, text: String::new(), since, told: Told::Nothing, silences: 0 }
+    }
+
+    /// The text, without lines of the kernel's and of systemd's.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What stands behind the last newline.
+    pub(crate) fn last_line(&self) -> &str {
+        last_line(&self.text)
+    }
+
+    /// For how long nothing was added.
+    pub(crate) fn rest(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// The silences are counted anew: something was typed.
+    pub(crate) fn count_anew(&mut self) {
+        (self.since, self.silences) = (Instant::now(), 0);
+    }
+
+    /// Waits for what happens next.
+    ///
+    /// # Errors
+    /// Those of [`crate::console::Console::expect_any`] but its timeout.
+    pub(crate) async fn next(
+        &mut self,
+        life: &Life,
+        patterns: &[Pattern],
+        deadline: Instant,
+    ) -> Result<News> {
+        let rest = life.limit(REST);
+        let look = (rest / LOOKS).max(LOOK);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(News::Over);
+            }
+            match life.console.expect_any(patterns, look.min(left)).await {
+                Ok((pattern, found)) => return Ok(News::Came(pattern, found)),
+                Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
+                Err(_) => {}
+            }
+            let text = without_notices(life.console.text_since(self.mark).text.as_bytes());
+            if text != self.text {
+                (self.text, self.since, self.told, self.silences) = (text, Instant::now(), Told::Nothing, 0);
+                continue;
+            }
+            let still = self.since.elapsed();
+            if self.told < Told::Pause && still >= look {
+                self.told = Told::Pause;
+                return Ok(News::Pause);
+            }
+            if self.told < Told::Rest && still >= rest {
+                self.told = Told::Rest;
+                return Ok(News::Rest);
+            }
+            if still >= life.quiet() * (u32::try_from(self.silences).unwrap_or(u32::MAX).saturating_add(1)) {
+                self.silences += 1;
+                return Ok(News::Silence(self.silences));
+            }
+        }
+    }
+}

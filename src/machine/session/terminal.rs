@@ -1,0 +1,46 @@
+//! What root's channel says of the terminal on which somebody is at work. It is asked only where it is open already.
+
+use std::time::Duration;
+
+use crate::channel::{Progress, Request, Shell};
+use crate::machine::Life;
+
+/// For root to look at a terminal, on a fast host.
+const LOOK: Duration = Duration::from_secs(2);
+/// What is kept of an answer.
+const LONGEST: usize = 4096;
+
+/// Whether the terminal that the kernel has its serial console on echoes: `-echo` where it does not.
+const ECHO: &str = r#"read -ra all </sys/class/tty/console/active; for t in "${all[@]}"; do case $t in tty[0-9]*) ;; *) exec stty -a -F "/dev/$t" ;; esac; done; exit 1"#;
+
+impl Life {
+    /// Whether the console's terminal shows what is typed; `None` where that is not known.
+    pub(crate) async fn console_echoes(&self) -> Option<bool> {
+        let said = self.root_says(ECHO).await?;
+        let mut words = said.split_whitespace().map(|word| word.trim_end_matches(';'));
+        words.find_map(|word| match word {
+            "echo" => Some(true),
+            "-echo" => Some(false),
+            _ => None,
+        })
+    }
+
+    /// What a short command of root's prints, if root's channel is open and the command succeeds.
+    pub(crate) async fn root_says(&self, command: &str) -> Option<String> {
+        let channel = self.channels.root()?;
+        let request = Request { text: command.to_owned(), shell: Shell::Bash, stdin: false, sum: false };
+        let asking = async {
+            let mut running = channel.run(request).await.ok()?;
+            let mut said = Vec::new();
+            loop {
+                match running.next().await {
+                    Ok(Progress::Stdout(bytes)) if said.len() < LONGEST => said.extend(bytes),
+                    Ok(Progress::Stdout(_) | Progress::Stderr(_)) => {}
+                    Ok(Progress::Exit(0)) => return Some(String::from_utf8_lossy(&said).into_owned()),
+                    Ok(Progress::Exit(_)) | Err(_) => return None,
+                }
+            }
+        };
+        tokio::time::timeout(self.limit(LOOK), asking).await.ok().flatten()
+    }
+}
