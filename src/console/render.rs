@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::text;
+use crate::text::boilerplate::without_lecture;
 use crate::text::escape::{Listener, Parser};
 
 /// The most characters of a line that are shown.
@@ -14,11 +15,12 @@ pub(super) fn last_lines(mut parser: Parser, raw: &[u8], count: usize) -> Vec<St
     let mut screen = Lines { done: VecDeque::new(), count, line: RenderedLine::default() };
     parser.read(raw, &mut screen);
     screen.newline();
-    while screen.done.back().is_some_and(|line| line.trim().is_empty()) {
-        screen.done.pop_back();
+    let mut done = without_lecture(screen.done.into());
+    while done.last().is_some_and(|line| line.trim().is_empty()) {
+        done.pop();
     }
-    let surplus = screen.done.len().saturating_sub(count);
-    screen.done.into_iter().skip(surplus).collect()
+    done.drain(..done.len().saturating_sub(count));
+    done
 }
 
 struct Lines {

@@ -13,6 +13,7 @@
 //!
 //! What comes out does nothing to a terminal, may stand in XML, and passes the filter unchanged.
 
+pub(crate) mod boilerplate;
 pub(crate) mod escape;
 mod harmful;
 

@@ -16,6 +16,7 @@ use crate::channel::{Channel, Way};
 use crate::machine::bus::Bus;
 use crate::machine::checks::kernel_log::{KernelLog, SavedLog};
 use crate::machine::seed::seed;
+use crate::machine::session::elevation::Elevation;
 use crate::machine::session::login::Credentials;
 use crate::machine::session::shell_line::Secret;
 use crate::machine::{Life, Line};
@@ -45,7 +46,11 @@ pub(crate) struct Channels {
     current: Current,
     /// Who was root, or became it, last: they are asked again after a reboot.
     credentials: Arc<std::sync::Mutex<Option<Credentials>>>,
-    /// What the console's getty says before its prompt, where it was seen: what a session said last is told from it.
+    /// The program by which a user on the console becomes root.
+    pub(crate) elevation: std::sync::Mutex<Option<Elevation>>,
+    /// Why nobody became root on the console, until somebody logs in there.
+    no_root: std::sync::Mutex<Option<Error>>,
+    /// What stood before a prompt of the console's getty, where it was seen: what a session said last is told from it.
     pub(crate) greeting: std::sync::Mutex<String>,
     /// The guest goes on from a saved moment, and its clock still stands there.
     asleep: AtomicBool,
@@ -96,6 +101,8 @@ impl Channels {
             buses: Mutex::default(),
             current: Arc::default(),
             credentials: Arc::default(),
+            elevation: std::sync::Mutex::default(),
+            no_root: std::sync::Mutex::default(),
             greeting: std::sync::Mutex::default(),
             asleep: AtomicBool::new(false),
             kernel: KernelLog::default(),
@@ -141,6 +148,7 @@ impl Channels {
         open.users.clear();
         self.buses.lock().await.clear();
         *lock(&self.current) = None;
+        *lock(&self.no_root) = None;
         if let Some(root) = open.root.take() {
             root.channel.close(why);
         }
@@ -261,6 +269,11 @@ impl Channels {
         }
     }
 
+    /// The program by which a user on the console becomes root, as far as it was tried.
+    pub(crate) fn way_to_root(&self) -> &'static str {
+        lock(&self.elevation).unwrap_or(Elevation::Sudo).name()
+    }
+
     /// What is known of the kernel's log.
     pub(crate) fn kernel(&self) -> &KernelLog {
         &self.kernel
@@ -274,6 +287,7 @@ impl Channels {
     /// Keeps in mind who logged in.
     pub(crate) fn remember(&self, credentials: Credentials) {
         *lock(&self.credentials) = Some(credentials);
+        *lock(&self.no_root) = None;
     }
 
     fn remembered(&self) -> Option<Credentials> {

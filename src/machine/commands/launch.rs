@@ -1,7 +1,6 @@
 //! The commands that start what serves the control channel in the guest.
 
 use crate::machine::command_text::quoted;
-use crate::machine::language::Language;
 
 /// What root's shell runs: `$1` is the nonce. It opens the port and fetches what is to serve it, and that makes itself a
 /// service. It has no single quote in it. The port is looked for in sysfs, which needs no udev rule. A service of before,
@@ -12,13 +11,10 @@ use crate::machine::language::Language;
 /// more, so it starts few. All of it is typed, and stands in the log of sudo, so it is short.
 pub(crate) const LOADER: &str = r#"export LC_ALL=C;for d in /sys/class/virtio-ports/*;do [ -r "$d/name" ]&&read -r n <"$d/name"&&[ "$n" = nixvm ]&&p=/dev/${d##*/};done;[ -c "$p" ]||{ echo "no virtio-serial port called nixvm: virtio_console is not loaded">&2;exit 69;};[ ! -e /run/systemd/transient/nixvm-channel.service ]||systemctl stop nixvm-channel.service 2>/dev/null;exec 3<>"$p"||exit;f=/run/nixvm-$1;{ read -r m </proc/sys/kernel/arch;} 2>/dev/null||m=$(uname -m);printf "\nnixvm-channel %s %s\n" "$1" "$m" >&3;while IFS=" " read -r w n x <&3;do [ "$x" = "$1" ]||continue;[ ! -e "$f" ]||rm -f "$f";head -c "$n" <&3 >"$f"||exit;[ "$w" = helper ]||{ set -- "$1" "$p";. "$f";};chmod 755 "$f";exec 3>&-;"$f" begin "$f" "$p"&&exit;exec 3<>"$p"||exit;printf "refused\n" >&3;done"#;
 
-/// The command that is typed for `user`, whose shell speaks `language`.
-pub(crate) fn launch(user: &str, language: Language, nonce: &str) -> String {
-    // Programs start faster where they don't load a locale.
-    let locale = if language == Language::Other { "" } else { "LC_ALL=C " };
-    let sudo = if user == "root" { "" } else { "sudo " };
+/// The command that is typed; `before` it stands what makes a user root.
+pub(crate) fn launch(before: &str, nonce: &str) -> String {
     // The first line is what stands in the transcript.
-    format!("# open the control channel\n{locale}{sudo}sh -c '{LOADER}' nixvm {nonce}")
+    format!("# open the control channel\n{before}sh -c '{LOADER}' nixvm {nonce}")
 }
 
 /// The command that root's channel runs: the same server once more, in a session of `user` as logind and

@@ -228,10 +228,9 @@ impl Life {
             return self.asked_by_root(&channel, "systemctl reboot").await;
         }
         if let Line::Shell(shell) = line {
-            let command = if shell.user() == "root" { "reboot" } else { "sudo reboot" };
-            return match shell.run(self, command, limit).await {
-                Ok(Ended::Done(collector)) if collector.status() != Some(0) => {
-                    Err(self.refused_to(command, shell.user(), collector))
+            return match shell.run_command_as_root(self, "reboot", limit).await {
+                Ok((Ended::Done(collector), by)) if collector.status() != Some(0) => {
+                    Err(self.refused_to(format!("{by} reboot").trim(), shell.user(), collector))
                 }
                 // The shell may go down before it answers.
                 _ => Ok(()),

@@ -115,18 +115,28 @@ impl Life {
     async fn powered_off_by_a_person(&self, line: &mut Line, limit: Duration) -> Result<&'static str> {
         let Line::Shell(shell) = line else { return self.press_the_power_button(limit).await };
         let started = Instant::now();
-        let command = if shell.user() == "root" { "poweroff" } else { "sudo poweroff" };
         let mut lost = None;
-        let ran = self.held_to(limit, shell.run(self, command, limit)).await;
+        let ran = self.held_to(limit, shell.run_command_as_root(self, "poweroff", limit)).await;
         let ran = ran.unwrap_or_else(|StandsStill| {
             Err(self.failure(ErrorKind::Timeout, StandsStill::CAUSE.to_owned()))
         });
+        let (ran, by) = match ran {
+            Ok((ended, by)) => (Ok(ended), by),
+            // The shell went down with the machine.
+            Err(error) => (Err(error), if shell.user() == "root" { "" } else { self.channels.way_to_root() }),
+        };
+        let command = match by {
+            "" => "poweroff",
+            "doas" => "doas poweroff",
+            "run0" => "run0 poweroff",
+            _ => "sudo poweroff",
+        };
         let said = match ran {
             Ok(Ended::Done(collector)) if collector.status() != Some(0) => {
                 return Err(self.refused_to(command, shell.user(), collector));
             }
             Ok(Ended::Done(collector)) => collector.into_bytes(),
-            Ok(Ended::Interrupted { collector, regained }) => {
+            Ok(Ended::Interrupted { collector, regained } | Ended::Asks { collector, regained, .. }) => {
                 lost = regained.err();
                 collector.into_bytes()
             }

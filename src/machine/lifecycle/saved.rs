@@ -403,7 +403,7 @@ impl Life {
         let Line::Shell(shell) = &mut *line else { return Ok(()) };
         match shell.run(self, ":", limit).await? {
             Ended::Done(_) => Ok(()),
-            Ended::Interrupted { .. } | Ended::LoggedOut(_) => Err(self
+            Ended::Interrupted { .. } | Ended::Asks { .. } | Ended::LoggedOut(_) => Err(self
                 .failure(ErrorKind::Timeout, "the shell of a clone did not answer".to_owned())
                 .took(limit, limit)),
         }

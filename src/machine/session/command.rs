@@ -6,8 +6,10 @@ use std::sync::LazyLock;
 use regex::bytes::Regex;
 
 use crate::machine::checks::kernel_clock::KernelClock;
+use crate::machine::session::elevation::{Asked, Reply, asked, conversation, is_complete_at, says_try_again};
 use crate::machine::session::frame::{Marker, Nonce, Piece, Scanner};
 use crate::machine::session::noise::{remove_records, without_records};
+use crate::machine::session::question::{last_line, without_notices};
 use crate::text::strip_escapes;
 
 /// The most that is kept of one command's output: beyond it a test has lost its way, and the host's
@@ -15,14 +17,6 @@ use crate::text::strip_escapes;
 const LARGEST: usize = 256 << 20;
 /// Where sudo's question is looked for: kernel lines may follow it.
 const TAIL: usize = 4096;
-
-/// sudo's lecture and question, and the newline after the hidden answer (plugins/sudoers/check.c,
-/// `display_lecture`; NixOS and Debian leave the text as it is).
-#[allow(clippy::expect_used)] // a constant, and a test compiles it
-static CONVERSATION: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?s-u)(?:(?:\r?\n)?We trust you have received the usual lecture.{0,600}?)?\[sudo\] password for [^\n]{1,64}: (?:\r?\n)?\z")
-        .expect("a constant pattern")
-});
 
 /// agetty logs somebody in by itself, and their shell's prompt is the last thing that came.
 #[allow(clippy::expect_used)] // a constant, and a test compiles it
@@ -35,7 +29,9 @@ static AUTOMATIC: LazyLock<Regex> = LazyLock::new(|| {
 #[derive(Debug)]
 pub(crate) struct Collector {
     scanner: Scanner,
-    question: Vec<u8>,
+    user: String,
+    /// How a program of our own asks for the password.
+    agreed: Option<String>,
     printed: Vec<u8>,
     /// How much was printed beyond [`LARGEST`].
     lost: usize,
@@ -52,19 +48,18 @@ pub(crate) struct Collector {
     taken: usize,
     /// Which shell said that it is ready.
     shell: String,
-    sudo: Sudo,
+    /// The question at the end of what was printed, if it can be answered.
+    asked: Option<Asked>,
+    /// How much had been printed when the last question was answered.
+    answered: Option<usize>,
+    /// How often the password was given.
+    passwords: usize,
+    /// The user was chosen from a list, so the next question is for their password.
+    chosen: bool,
 }
 
-/// The conversation with sudo.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Sudo {
-    /// Not asked, or not since the last answer's effect was seen.
-    Quiet,
-    /// It waits for a password.
-    Asks,
-    /// It was answered when so much had been printed.
-    Answered(usize),
-}
+/// How often the password is given for one command where it is not known whether it was wrong: sudo asks three times.
+const PASSWORDS: usize = 3;
 
 impl Collector {
     /// A collector for a command with this nonce, typed by `user` when the guest had been up for `since`
@@ -72,7 +67,8 @@ impl Collector {
     pub(crate) fn new(nonce: Nonce, user: &str, since: f64, clock: KernelClock) -> Self {
         Self {
             scanner: Scanner::new(nonce),
-            question: format!("[sudo] password for {user}: ").into_bytes(),
+            user: user.to_owned(),
+            agreed: None,
             printed: Vec::new(),
             lost: 0,
             since,
@@ -83,8 +79,16 @@ impl Collector {
             damaged: false,
             taken: 0,
             shell: String::new(),
-            sudo: Sudo::Quiet,
+            asked: None,
+            answered: None,
+            passwords: 0,
+            chosen: false,
         }
+    }
+
+    /// A program of our own asks by this question for the password.
+    pub(crate) fn agree(&mut self, question: Option<&str>) {
+        self.agreed = question.map(str::to_owned);
     }
 
     /// Takes the next bytes from the console; breaks when the shell is ready or the command starts, asks or
@@ -127,7 +131,7 @@ impl Collector {
             ControlFlow::Continue(())
         });
         match flow {
-            ControlFlow::Continue(()) if self.sudo_begins_to_ask() || wake => ControlFlow::Break(chunk.len()),
+            ControlFlow::Continue(()) if self.begins_to_ask() || wake => ControlFlow::Break(chunk.len()),
             flow => flow,
         }
     }
@@ -185,45 +189,76 @@ impl Collector {
         self.lost
     }
 
-    /// Whether sudo waits for the user's password.
-    pub(crate) fn sudo_asks(&self) -> bool {
-        self.sudo == Sudo::Asks
+    /// The question at the end of what was printed, if it can be answered.
+    pub(crate) fn asked(&self) -> Option<&Asked> {
+        self.asked.as_ref()
     }
 
-    /// Notes that sudo is being answered; `false` when it was answered before and asks again, which
-    /// means that it did not take the answer.
-    pub(crate) fn answer_sudo(&mut self) -> bool {
+    /// What stands behind the last newline.
+    pub(crate) fn last_words(&self) -> String {
+        last_line(&self.words(self.from())).trim().to_owned()
+    }
+
+    /// The end of what was printed.
+    pub(crate) fn last_lines(&self) -> String {
+        self.words(self.from())
+    }
+
+    /// Notes that what is asked is being answered, and gives the answer; `None` when the same was answered before and is
+    /// asked again, which means that the answer was not taken.
+    pub(crate) fn answer(&mut self) -> Option<Reply> {
+        let asked = self.asked.take()?;
+        let is_password = asked.reply == Reply::Password;
+        let refused = is_password
+            && self.passwords > 0
+            && (asked.is_sure || self.passwords >= PASSWORDS || says_try_again(&self.words(self.from())));
         let from = self.printed.len().saturating_sub(TAIL);
         let mut tail = self.without_records(from);
-        let refused = memchr::memmem::rfind(&self.without_any_records(from), b"Sorry, try again.").is_some();
         // The conversation is not the command's output.
-        if !refused && let Some(conversation) = CONVERSATION.find(&tail) {
-            tail.truncate(conversation.start());
+        // Since the user was chosen: the number, if it is shown, and the question.
+        let since_choice = || {
+            let at = self.answered.filter(|_| self.chosen)?.max(from);
+            let window = self.clock.window(self.since, f64::INFINITY);
+            Some(remove_records(self.printed.get(from..at)?, window).len())
+        };
+        let start = since_choice().or_else(|| conversation(&tail));
+        if !refused && let Some(start) = start {
+            tail.truncate(start);
             self.printed.truncate(from);
             self.printed.append(&mut tail);
         }
-        self.sudo = Sudo::Answered(self.printed.len());
-        !refused
+        self.answered = Some(self.printed.len());
+        self.passwords += usize::from(is_password);
+        self.chosen = !is_password;
+        (!refused).then_some(asked.reply)
     }
 
-    fn sudo_begins_to_ask(&mut self) -> bool {
-        // The question ends in a space; kernel lines may follow it.
-        let may_ask = matches!(self.printed.last(), Some(b' ' | b'\n'));
-        if !self.started || self.sudo == Sudo::Asks || !may_ask {
-            return false;
-        }
-        let answered = if let Sudo::Answered(at) = self.sudo { at } else { 0 };
-        let asks = self
-            .without_any_records(answered.max(self.printed.len().saturating_sub(TAIL)))
-            .ends_with(&self.question);
-        if asks {
+    /// Where the last answer ends, or what is looked at begins.
+    fn from(&self) -> usize {
+        self.answered.unwrap_or(0).max(self.printed.len().saturating_sub(TAIL))
+    }
+
+    /// What was printed from `from` on, without escape sequences and without anything that looks like a line of the kernel's: a
+    /// question is known whatever the kernel's clock shows.
+    fn words(&self, from: usize) -> String {
+        without_notices(self.printed.get(from..).unwrap_or_default())
+    }
+
+    fn begins_to_ask(&mut self) -> bool {
+        // A question ends in a colon; a blank, escapes and kernel lines may follow it.
+        let may_ask = matches!(self.printed.last(), Some(b' ' | b'\n' | b':' | b'm' | 0x9a | 0x96));
+        let asked = if self.started && may_ask {
+            asked(&self.words(self.from()), &self.user, self.agreed.as_deref(), self.chosen)
+        } else {
+            None
+        };
+        let begins = asked.is_some() && asked != self.asked;
+        if let (true, Some(at)) = (begins, self.answered) {
             // The newline of the last answer, which is no output, before its place is forgotten.
-            if let Sudo::Answered(at) = self.sudo {
-                remove_answer_newline(&mut self.printed, at);
-            }
-            self.sudo = Sudo::Asks;
+            remove_answer_newline(&mut self.printed, at);
         }
-        asks
+        self.asked = asked;
+        begins
     }
 
     /// What was printed from `from` on, without the kernel's lines since the command began.
@@ -253,7 +288,7 @@ impl Collector {
 
     fn without(self, window: RangeInclusive<f64>) -> Vec<u8> {
         let mut bytes = remove_records(&self.printed, window.clone());
-        if let Sudo::Answered(at) = self.sudo {
+        if let Some(at) = self.answered {
             // As far into what is left as the answer was into what was printed.
             let at = remove_records(&self.printed[..at], window).len();
             remove_answer_newline(&mut bytes, at);
@@ -271,10 +306,13 @@ impl Collector {
     }
 }
 
-/// sudo ends the line of its question when the hidden answer was typed.
+/// sudo ends the line of its question when the hidden answer was typed, and polkit says that it was right.
 fn remove_answer_newline(bytes: &mut Vec<u8>, at: usize) {
     if bytes.get(at..).is_some_and(|rest| rest.starts_with(b"\r\n")) {
         bytes.drain(at..at + 2);
+    }
+    if let Some(length) = bytes.get(at..).and_then(is_complete_at) {
+        bytes.drain(at..at + length);
     }
 }
 
@@ -295,7 +333,7 @@ mod tests {
     fn answered() -> Collector {
         let mut collector = collector();
         assert!(collector.push(b"\x1b_0123abcd4567cdef S\x1b\\[sudo] password for alice: ").is_break());
-        assert!(collector.answer_sudo());
+        assert_eq!(collector.answer(), Some(Reply::Password));
         collector
     }
 
@@ -339,11 +377,11 @@ mod tests {
     #[test]
     fn sudos_conversation_is_answered_once_and_is_no_output() {
         let mut collector = collector();
-        let lecture = b"\x1b_0123abcd4567cdef S\x1b\\before\r\n\r\nWe trust you have received the usual lecture from the local System\r\nAdministrator.\r\n\r\n[sudo] password for alice: ";
+        let lecture = b"\x1b_0123abcd4567cdef S\x1b\\before\r\n\r\nWe trust you have received the usual lecture from the local System\r\nAdministrator. It usually boils down to these three things:\r\n\r\n    #1) Respect the privacy of others.\r\n    #2) Think before you type.\r\n    #3) With great power comes great responsibility.\r\n\r\nFor security reasons, the password you type will not be visible.\r\n\r\n[sudo] password for alice: ";
         assert!(collector.push(lecture).is_break());
-        assert!(collector.sudo_asks());
-        assert!(collector.answer_sudo());
-        assert!(!collector.sudo_asks());
+        assert!(collector.asked().is_some());
+        assert_eq!(collector.answer(), Some(Reply::Password));
+        assert!(collector.asked().is_none());
         assert_eq!(
             collector.push(b"\r\nroot\r\n\x1b_0123abcd4567cdef E 0 12.61\x1b\\"),
             ControlFlow::Break(38)
@@ -359,7 +397,7 @@ mod tests {
                 .concat();
         assert!(collector.push(&long).is_break());
         assert!(collector.push(b"[sudo] password for alice: ").is_break());
-        assert!(collector.answer_sudo());
+        assert_eq!(collector.answer(), Some(Reply::Password));
         assert!(collector.push(b"\r\nroot\r\n\x1b_0123abcd4567cdef E 0 12.61\x1b\\").is_break());
         assert_eq!(collector.into_bytes(), [b"x".repeat(2 * TAIL), b"root\n".to_vec()].concat());
     }
@@ -368,7 +406,7 @@ mod tests {
     fn sudo_that_asks_again_for_another_command_is_answered_and_leaves_no_newline() {
         let mut collector = answered();
         assert!(collector.push(b"\r\none\r\n[sudo] password for alice: ").is_break());
-        assert!(collector.answer_sudo());
+        assert_eq!(collector.answer(), Some(Reply::Password));
         assert!(collector.push(b"\r\ntwo\r\n\x1b_0123abcd4567cdef E 0 12.61\x1b\\").is_break());
         assert_eq!(collector.into_bytes(), b"one\ntwo\n");
     }
@@ -377,7 +415,7 @@ mod tests {
     fn sudo_that_did_not_take_the_password_is_not_answered_again() {
         let mut collector = answered();
         assert!(collector.push(b"\r\nSorry, try again.\r\n[sudo] password for alice: ").is_break());
-        assert!(!collector.answer_sudo());
+        assert_eq!(collector.answer(), None);
     }
 
     #[test]
@@ -389,6 +427,6 @@ mod tests {
                 .push(b"[sudo] pass[   12.600000] usb\r\nword for alice: [   12.700000] usb\r\n")
                 .is_break()
         );
-        assert!(collector.sudo_asks());
+        assert!(collector.asked().is_some());
     }
 }

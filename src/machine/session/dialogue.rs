@@ -10,7 +10,7 @@ use crate::machine::Life;
 use crate::machine::language::Language;
 use crate::machine::session::ending::Ending;
 use crate::machine::session::frame::Nonce;
-use crate::machine::session::question::{Question, question};
+use crate::machine::session::question::{Question, asks_for_a_secret, question};
 use crate::machine::session::rest::{News, Said};
 use crate::machine::session::shell::{alive, probe};
 use crate::machine::session::shell_line::{INTERRUPT_KEY, ShellLine};
@@ -152,7 +152,10 @@ impl Conversation<'_> {
                     Some(Question::Password) if self.is_unanswered() => {
                         self.give_where_nothing_echoes().await?
                     }
-                    Some(Question::Password) if self.stage == Stage::Answered => {
+                    Some(Question::Password | Question::Other)
+                        if self.stage == Stage::Answered
+                            && asks_for_a_secret(self.said.last_line().trim()) =>
+                    {
                         let error = self.ending().asks_more(life, self.said.last_line().trim());
                         // Its questions are ended by ^C, and then the login prompt is back.
                         life.console.send(INTERRUPT_KEY).await?;

@@ -31,15 +31,20 @@ pub(crate) struct Ending<'a> {
 }
 
 impl<'a> Ending<'a> {
-    /// Reads what came after the password of `user`, up to the last line. A getty begins with `greeting`, if that is known.
+    /// Reads what came after the password of `user`, up to the last line. Another prompt of the console's getty stood behind
+    /// `greeting`, if that is known: what both have in common before the prompt is the getty's.
     pub(crate) fn read(user: &'a str, text: &'a str, greeting: &str) -> Self {
         let said = &text[..text.len() - last_line(text).len()];
         let mut said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let first = greeting.lines().map(str::trim).find(|line| !line.is_empty());
-        let begins = |line: &&str| first.map_or(line.starts_with(WELCOME), |first| *line == first);
-        let at = said.iter().rposition(begins);
+        let before = greeting.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+        let same = said.iter().rev().zip(before).take_while(|(line, before)| *line == before).count();
+        let at = if same > 0 {
+            Some(said.len() - same)
+        } else {
+            said.iter().rposition(|line| line.starts_with(WELCOME))
+        };
         said.truncate(at.unwrap_or(said.len()));
-        let greeted = if at.is_some() { Some(true) } else { first.map(|_| false) };
+        let greeted = if at.is_some() { Some(true) } else { (!greeting.trim().is_empty()).then_some(false) };
         Self { user, said, greeted }
     }
 
@@ -47,9 +52,10 @@ impl<'a> Ending<'a> {
         self.said.iter().any(|line| line.contains(words))
     }
 
-    /// login itself asks for another name, which it does after a wrong password alone, or its last words say so.
+    /// login itself asks for another name after a line of its own, which it does after a wrong password alone, or its last words
+    /// say so.
     fn is_refusal(&self) -> bool {
-        self.greeted == Some(false)
+        (self.greeted == Some(false) && self.said.len() == 1)
             || self.said.last().is_some_and(|line| REFUSED.iter().any(|words| is_or_ends(line, words)))
     }
 
@@ -130,7 +136,7 @@ mod tests {
             ("", true, false),
         ] {
             let text = format!("{said}{}{prompt}", if greeted { GREETING } else { "" });
-            let ending = Ending::read("alice", &text, GREETING);
+            let ending = Ending::read("alice", &text, &format!("[  OK  ] Started it.\n{GREETING}"));
             assert_eq!((ending.greeted, ending.is_refusal()), (Some(greeted), refused), "{said:?}");
             assert!(!ending.has("Welcome") && !ending.has("nixos login"), "{said:?}");
         }

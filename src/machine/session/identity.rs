@@ -2,6 +2,7 @@
 
 use crate::machine::Life;
 use crate::machine::command_text::quoted;
+use crate::machine::language::Language;
 use crate::machine::session::shell_line::ShellLine;
 use crate::{Error, ErrorKind, Result};
 
@@ -9,6 +10,9 @@ use crate::{Error, ErrorKind, Result};
 /// asks, and whoever asks is no terminal. It is in a folder that is not on every user's PATH.
 const HAS_NO_PASSWORD: &str =
     r#"PATH=$PATH:/run/wrappers/bin:/usr/sbin:/sbin; printf "\000" | command unix_chkpwd "$0" nullok"#;
+
+/// sudo asks in its own words in a session, whatever the configuration or the user says: others are not known for sudo's.
+const SUDO_PROMPT: &str = "export SUDO_PROMPT='[sudo] password for %p: '; ";
 
 /// Who a shell is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +46,12 @@ impl std::fmt::Display for Identity {
 impl ShellLine {
     /// Asks the shell who it is. `command` passes over aliases and functions.
     pub(crate) async fn identity(&mut self, life: &Life) -> Result<Identity> {
-        let said = self.ask(life, "command id -un; command id -u").await?;
+        self.identity_and(life, "").await
+    }
+
+    /// The same, and the commands of a session that follows are run.
+    async fn identity_and(&mut self, life: &Life, then: &str) -> Result<Identity> {
+        let said = self.ask(life, &format!("{then}command id -un; command id -u")).await?;
         said.as_deref().and_then(Identity::read).ok_or_else(|| {
             life.failure(
                 ErrorKind::LoginRefused,
@@ -78,7 +87,8 @@ impl Life {
         asked: bool,
         automatic: Option<&str>,
     ) -> Result {
-        let who = shell.identity(self).await?;
+        let agree = if shell.language() == Language::Other { "" } else { SUDO_PROMPT };
+        let who = shell.identity_and(self, agree).await?;
         if !shell.is_of(self, &who, user).await? {
             return Err(self.unchecked(
                 automatic,

@@ -3,6 +3,7 @@
 pub(crate) mod automatic;
 pub(crate) mod command;
 pub(crate) mod dialogue;
+pub(crate) mod elevation;
 pub(crate) mod ending;
 pub(crate) mod frame;
 pub(crate) mod identity;
@@ -47,8 +48,9 @@ const SHOWN_LINES: usize = 30;
 /// last from one command to the next. With fish and other shells that are no POSIX shells each command
 /// runs in a shell of its own, and they do not.
 ///
-/// When a command asks `[sudo] password for USER: `, the session answers with the password it logged
-/// in with, once a command; the question is not part of the output.
+/// When sudo, sudo-rs, doas or polkit (run0) asks for the user's password, the session answers with the one it logged
+/// in with; the question is not part of the output. A command that asks something else is an error at once where that
+/// is known: it asks for a secret, or root's channel is open.
 #[derive(Debug, Clone)]
 pub struct Session {
     life: Arc<Life>,
@@ -136,19 +138,27 @@ impl Session {
                 step.gave(output.bytes(), output.stderr(), Some(output.status()));
                 Ok(output)
             }
-            Ok(Ran::Interrupted { printed, lost }) => {
+            Ok(Ran::Interrupted { printed, lost, asks }) => {
+                let (behind, next_step) = match &asks {
+                    Some(question) => (
+                        format!("` asks a question: {}", text::line(question)),
+                        "it was interrupted and the session goes on; tell the command the answer by an option or its input",
+                    ),
+                    None => (
+                        "` did not end within its limit".to_owned(),
+                        "it was interrupted and the session goes on; give it more time with `within`",
+                    ),
+                };
                 let error = Error::quoting(
                     ErrorKind::CommandTimeout,
                     &format!("{}: `", life.name),
                     &shorten(command),
-                    "` did not end within its limit",
+                    &behind,
                 )
                 .took(started.elapsed(), limit)
                 .section("what it had printed", shown(&printed.0));
                 match lost {
-                    None => Err(error.next_step(
-                        "it was interrupted and the session goes on; give it more time with `within`",
-                    )),
+                    None => Err(error.next_step(next_step)),
                     Some(Lost { summary, report }) => {
                         *line = Line::Lost(text::line(&summary));
                         Err(error.section("and then", text::lines(&report)))
@@ -246,9 +256,21 @@ impl Session {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Ran {
-    Done { status: i32, printed: Bytes, lost: usize },
-    Interrupted { printed: Bytes, lost: Option<Lost> },
-    LoggedOut { printed: Bytes },
+    Done {
+        status: i32,
+        printed: Bytes,
+        lost: usize,
+    },
+    Interrupted {
+        printed: Bytes,
+        lost: Option<Lost>,
+        /// The question for which it was interrupted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asks: Option<String>,
+    },
+    LoggedOut {
+        printed: Bytes,
+    },
 }
 
 /// The shell did not come back.
@@ -256,6 +278,12 @@ enum Ran {
 struct Lost {
     summary: String,
     report: String,
+}
+
+impl From<Error> for Lost {
+    fn from(lost: Error) -> Self {
+        Self { summary: lost.summary().to_owned(), report: lost.to_string() }
+    }
 }
 
 impl From<Ended> for Ran {
@@ -266,12 +294,16 @@ impl From<Ended> for Ran {
                 let (status, lost) = (collector.status().unwrap_or(-1), collector.lost());
                 Self::Done { status, printed: printed(collector), lost }
             }
-            Ended::Interrupted { collector, regained } => {
-                let lost = regained.err();
-                let lost =
-                    lost.map(|lost| Lost { summary: lost.summary().to_owned(), report: lost.to_string() });
-                Self::Interrupted { printed: printed(collector), lost }
-            }
+            Ended::Interrupted { collector, regained } => Self::Interrupted {
+                printed: printed(collector),
+                lost: regained.err().map(Lost::from),
+                asks: None,
+            },
+            Ended::Asks { question, collector, regained } => Self::Interrupted {
+                printed: printed(collector),
+                lost: regained.err().map(Lost::from),
+                asks: Some(question),
+            },
             Ended::LoggedOut(collector) => Self::LoggedOut { printed: printed(collector) },
         }
     }

@@ -112,6 +112,16 @@ pub(crate) fn names_a_password(line: &str) -> bool {
     PASSWORD.iter().any(|word| line.contains(word))
 }
 
+/// Whether the words at the end of an output ask for a secret. A program that is slow says what it does: "Checking password:".
+pub(crate) fn asks_for_a_secret(words: &str) -> bool {
+    let line = words.to_lowercase();
+    let first = line.split_whitespace().next().unwrap_or_default();
+    let is_secret = names_a_password(&line)
+        || line.contains("verification code")
+        || line.split(|c: char| !c.is_alphanumeric()).any(|word| matches!(word, "pin" | "passcode" | "otp"));
+    ends_in_a_colon(words) && is_secret && !first.ends_with("ing")
+}
+
 /// What the last line asks on the console of `host`, whose name may be unknown (empty) or be any word.
 pub(crate) fn question(line: &str, host: &str) -> Option<Question> {
     if !ends_in_a_colon(line) {

@@ -13,8 +13,11 @@ use crate::machine::checks::kernel_clock::KernelClock;
 use crate::machine::command_text::shorten;
 use crate::machine::language::Language;
 use crate::machine::session::command::Collector;
+use crate::machine::session::elevation::{Elevation, Reply, agreed_question};
 use crate::machine::session::frame::Nonce;
 use crate::machine::session::phases::login_prompt;
+use crate::machine::session::question::asks_for_a_secret;
+use crate::machine::session::rest::REST;
 use crate::machine::session::shell;
 use crate::mutex::lock;
 use crate::{ErrorKind, Result};
@@ -29,10 +32,14 @@ const KEY_TAKES_EFFECT: Duration = Duration::from_millis(20);
 const ANSWER_TO_KEY: Duration = Duration::from_millis(500);
 /// After so much silence behind a login prompt the session is over, on a fast host.
 const BACK_AT_LOGIN: Duration = Duration::from_millis(400);
+/// Words that have stood so long at the end of an output, on a fast host, may be a question.
+const ASKS: Duration = Duration::from_secs(2);
 /// ^C.
 pub(crate) const INTERRUPT_KEY: &[u8] = b"\x03";
 /// ^D: the end of what is typed.
 const END_KEY: &[u8] = b"\x04";
+/// The status by which shells say that there is no such program.
+const NOT_FOUND: i32 = 127;
 /// A command that arrives damaged is sent again so often.
 const SENDS: usize = 3;
 /// So many shells that a command started (`bash`, `sudo -i`) are ended to get back to the session's.
@@ -51,6 +58,8 @@ pub(crate) struct ShellLine {
     uptime: (f64, Instant),
     /// A command is under way, or was when the future that drove it was dropped.
     busy: bool,
+    /// How a program that makes the user root asks for the password, while one is run for a purpose of our own.
+    agreed: Option<String>,
     /// A command whose end nobody has waited for yet.
     unfinished: Option<Unfinished>,
 }
@@ -127,8 +136,17 @@ pub(crate) enum Ended {
     Done(Collector),
     /// At its limit; what it had printed, and whether the shell serves commands again.
     Interrupted { collector: Collector, regained: Result },
+    /// It asks a question that nobody answers, and was interrupted.
+    Asks { question: String, collector: Collector, regained: Result },
     /// With the session: the login prompt is back, or another shell is on the console.
     LoggedOut(Collector),
+}
+
+/// What stands at the end of an output, and for how long.
+#[derive(Debug)]
+struct Standing {
+    words: String,
+    since: Instant,
 }
 
 /// Which shell answers, when one is looked for.
@@ -194,6 +212,7 @@ impl ShellLine {
             process: String::new(),
             uptime: (f64::NAN, Instant::now()),
             busy: false,
+            agreed: None,
             unfinished: None,
         };
         shell.process = shell.serve(life).await?;
@@ -223,6 +242,7 @@ impl ShellLine {
             process,
             uptime,
             busy: false,
+            agreed: None,
             unfinished: None,
         }
     }
@@ -231,7 +251,17 @@ impl ShellLine {
     pub(crate) fn replayed(user: &str, language: Language) -> Self {
         let (user, password, process) = (user.to_owned(), Secret::new(""), String::new());
         let uptime = (f64::NAN, Instant::now());
-        Self { id: new_id(), user, password, language, process, uptime, busy: false, unfinished: None }
+        Self {
+            id: new_id(),
+            user,
+            password,
+            language,
+            process,
+            uptime,
+            busy: false,
+            agreed: None,
+            unfinished: None,
+        }
     }
 
     /// Who has logged in has this one.
@@ -371,9 +401,10 @@ impl ShellLine {
         };
         let running = running.insert(begun).clone();
         let mut printed = 0;
+        let mut standing = Standing { words: String::new(), since: Instant::now() };
         loop {
             // The end may have come in one chunk with the start.
-            let asks = {
+            let asked = {
                 let collector = running.collector();
                 if collector.status().is_some() {
                     self.busy = false;
@@ -381,26 +412,51 @@ impl ShellLine {
                     drop(collector);
                     return Ok(Ended::Done(running.finish()));
                 }
-                collector.sudo_asks()
+                collector.asked().cloned()
             };
-            if asks {
-                self.answer_sudo(life, &running).await?;
+            if asked.as_ref().is_some_and(|asked| asked.is_sure) {
+                self.answer(life, &running).await?;
+                continue;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            match running.progress(&life.console, life.limit(BACK_AT_LOGIN).min(left)).await {
+            let wait = life.limit(if asked.is_some() { REST } else { BACK_AT_LOGIN });
+            match running.progress(&life.console, wait.min(left)).await {
                 Ok(()) => {}
                 Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
                 Err(_) if Instant::now() >= deadline => {
                     return self.interrupt(life, running).await;
                 }
+                // A question is followed by silence.
+                Err(_) if asked.is_some() => {
+                    if running.collector().asked() == asked.as_ref() {
+                        self.answer(life, &running).await?;
+                    }
+                }
                 // Quiet for a while: a login prompt at the end means that the shell is gone.
                 Err(_) => {
-                    let collector = running.collector();
-                    if collector.printed() == printed && collector.ends_at_login() {
-                        drop(collector);
-                        return Ok(Ended::LoggedOut(running.finish()));
+                    let words = {
+                        let collector = running.collector();
+                        if collector.printed() == printed && collector.ends_at_login() {
+                            drop(collector);
+                            return Ok(Ended::LoggedOut(running.finish()));
+                        }
+                        printed = collector.printed();
+                        collector.last_words()
+                    };
+                    if words != standing.words {
+                        standing = Standing { words, since: Instant::now() };
+                    } else if standing.since.elapsed() >= life.limit(ASKS) {
+                        if self.asks(life, &standing.words).await {
+                            let question = standing.words;
+                            return Ok(match self.interrupt(life, running).await? {
+                                Ended::Interrupted { collector, regained } => {
+                                    Ended::Asks { question, collector, regained }
+                                }
+                                ended => ended,
+                            });
+                        }
+                        standing.since = Instant::now();
                     }
-                    printed = collector.printed();
                 }
             }
         }
@@ -420,6 +476,7 @@ impl ShellLine {
     async fn begin(&mut self, life: &Life, command: &str) -> Result<Option<Running>> {
         for _ in 0..SENDS {
             let running = Running::new(&self.user, self.uptime_now(), life.channels.kernel().clock());
+            running.collector().agree(self.agreed.as_deref());
             match self.send_command(life, command, &running).await {
                 Ok(()) if running.collector().damaged() => {}
                 Ok(()) => return Ok(Some(running)),
@@ -460,14 +517,110 @@ impl ShellLine {
         Ok(())
     }
 
-    /// sudo asks once for each command; when it asks again it did not take the password. The end of its input makes it
-    /// give up in good order, where ^C would end the loop that serves, too.
-    async fn answer_sudo(&self, life: &Life, running: &Running) -> Result {
-        let taken = running.collector().answer_sudo();
-        if !taken {
-            return life.console.send(END_KEY).await;
+    /// When the same is asked again, the password was not taken. The end of its input makes sudo give up in good order, where ^C
+    /// would end the loop that serves, too.
+    async fn answer(&self, life: &Life, running: &Running) -> Result {
+        let reply = running.collector().answer();
+        match reply {
+            Some(Reply::Password) => life.console.send_secret(self.password.reveal()).await,
+            Some(Reply::Number(number)) => life.console.send_line(&number).await,
+            None => life.console.send(END_KEY).await,
         }
-        life.console.send_secret(self.password.reveal()).await
+    }
+
+    /// Whether the words at the end of an output are a question that somebody would have to answer. A program of our own says
+    /// nothing else. Of others root's channel knows whether something waits for what is typed. Without it the words have to say
+    /// that they want a secret.
+    async fn asks(&self, life: &Life, words: &str) -> bool {
+        if self.agreed.is_some() {
+            return !words.is_empty();
+        }
+        if !words.ends_with([':', '：', '៖', '?', ']', ')']) {
+            return false;
+        }
+        let shell = self.process.split(' ').next().unwrap_or_default();
+        asks_for_a_secret(words) || life.is_read_below(shell).await == Some(true)
+    }
+
+    /// Runs a command as root, unless `then` comes first, by a program that makes the user root: the one that was of use before,
+    /// or sudo, or what there is in its place. `command` makes the command's text of what has to stand before it. The name is
+    /// that of the program; it is empty where the user is root.
+    pub(crate) async fn run_as_root<T>(
+        &mut self,
+        life: &Life,
+        command: impl Fn(&str) -> String,
+        limit: Duration,
+        then: &mut (impl Future<Output = T> + Unpin),
+    ) -> Result<(Until<T>, &'static str)> {
+        if self.user == "root" {
+            // Programs start faster where they don't load a locale.
+            let locale = if self.language == Language::Other { "" } else { "LC_ALL=C " };
+            return Ok((self.run_until(life, &command(locale), limit, then).await?, ""));
+        }
+        let mut way = lock(&life.channels.elevation).unwrap_or(Elevation::Sudo);
+        loop {
+            *lock(&life.channels.elevation) = Some(way);
+            let agreed = agreed_question(&self.user);
+            let text = command(&way.before(self.language, &agreed));
+            self.agreed = Some(agreed);
+            let until = self.run_until(life, &text, limit, &mut *then).await;
+            self.agreed = None;
+            let until = until?;
+            if let Until::Ended(ended) = &until
+                && let Ended::Done(collector) = &**ended
+                && let Some(status @ 1..) = collector.status()
+                && let Some(other) = self.other_way(life, way, status, &collector.last_lines()).await?
+            {
+                way = other;
+                continue;
+            }
+            return Ok((until, way.name()));
+        }
+    }
+
+    /// Runs a short command as root to its end: see [`ShellLine::run_as_root`].
+    pub(crate) async fn run_command_as_root(
+        &mut self,
+        life: &Life,
+        command: &str,
+        limit: Duration,
+    ) -> Result<(Ended, &'static str)> {
+        let mut never = std::future::pending::<std::convert::Infallible>();
+        let text =
+            |before: &str| match before.split(' ').find(|word| matches!(*word, "sudo" | "doas" | "run0")) {
+                // The first line is what stands in the transcript.
+                Some(name) => format!("# {name} {command}\n{before}{command}"),
+                None => command.to_owned(),
+            };
+        match self.run_as_root(life, text, limit, &mut never).await? {
+            (Until::Ended(ended), by) => Ok((*ended, by)),
+            (Until::Then(never), _) => match never {},
+        }
+    }
+
+    /// What to try where `way` ended with a status other than 0.
+    async fn other_way(
+        &mut self,
+        life: &Life,
+        way: Elevation,
+        status: i32,
+        said: &str,
+    ) -> Result<Option<Elevation>> {
+        if way != Elevation::Sudo {
+            return Ok(None);
+        }
+        if status == NOT_FOUND {
+            let found = self.ask(life, "command -v doas; command -v run0; true").await?.unwrap_or_default();
+            let has = |name: &str| found.lines().any(|path| path.ends_with(name));
+            return Ok(match (has("/doas"), has("/run0")) {
+                (true, _) => Some(Elevation::Doas),
+                (_, true) => Some(Elevation::Run0),
+                _ => None,
+            });
+        }
+        let said = said.to_lowercase();
+        let is_usage = ["usage", "option", "argument"].iter().any(|word| said.contains(word));
+        Ok(is_usage.then_some(Elevation::SudoWithoutPrompt))
     }
 
     /// Interrupts what runs, and collects what it still prints.
@@ -585,7 +738,7 @@ impl ShellLine {
                 Ok(Some(String::from_utf8_lossy(&collector.into_answer()).trim_end().to_owned()))
             }
             Ended::Done(_) => Ok(None),
-            Ended::Interrupted { regained, .. } => regained.map(|()| None),
+            Ended::Interrupted { regained, .. } | Ended::Asks { regained, .. } => regained.map(|()| None),
             Ended::LoggedOut(_) => Err(life.session_ended(command, "the shell ended")),
         }
     }

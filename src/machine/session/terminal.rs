@@ -13,7 +13,31 @@ const LONGEST: usize = 4096;
 /// Whether the terminal that the kernel has its serial console on echoes: `-echo` where it does not.
 const ECHO: &str = r#"read -ra all </sys/class/tty/console/active; for t in "${all[@]}"; do case $t in tty[0-9]*) ;; *) exec stty -a -F "/dev/$t" ;; esac; done; exit 1"#;
 
+/// Whether a process below `SHELL`, or that itself, waits for what is typed on its terminal, in the foreground: `reads`, or `no`. It
+/// sleeps in the terminal's read. The fields of /proc/N/stat behind the name are the state, the
+/// parent, the group, the session, the terminal, and its foreground group.
+const READS: &str = r#"shell=SHELL; declare -A parent front
+for p in /proc/[0-9]*; do { read -r s <"$p/stat"; } 2>/dev/null || continue; n=${p#/proc/}; set -- ${s##*) }; parent[$n]=$2; [ "$5" != 0 ] && [ "$3" = "$6" ] && front[$n]=1; done
+[ -n "${parent[$shell]-}" ] || exit 1
+for n in "${!front[@]}"; do q=$n; while [ "${q:-0}" -gt 1 ] && [ "$q" != "$shell" ]; do q=${parent[$q]-0}; done; [ "$q" = "$shell" ] || continue
+{ read -r w <"/proc/$n/wchan"; } 2>/dev/null || [ -n "$w" ] || exit 1
+case $w in *tty_read*|wait_woken) echo reads; exit;; esac; done
+echo no"#;
+
 impl Life {
+    /// Whether something below the process `shell` waits for what is typed; `None` where that is not known.
+    pub(crate) async fn is_read_below(&self, shell: &str) -> Option<bool> {
+        if shell.is_empty() || !shell.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let said = self.root_says(&READS.replace("SHELL", shell)).await?;
+        match said.trim() {
+            "reads" => Some(true),
+            "no" => Some(false),
+            _ => None,
+        }
+    }
+
     /// Whether the console's terminal shows what is typed; `None` where that is not known.
     pub(crate) async fn console_echoes(&self) -> Option<bool> {
         let said = self.root_says(ECHO).await?;

@@ -127,12 +127,15 @@ impl Life {
         matches!(shown(&self.console.tail(LINES)), Shown::Prompt | Shown::AskedAgain)
     }
 
-    /// Keeps in mind what getty says before its prompt, which is the last line of `text`.
-    fn note_greeting(&self, text: &str) {
-        let prompt = last_line(text);
-        let before = &text[..text.len() - prompt.len()];
-        let from = before.rfind(prompt.trim()).map_or(0, |at| at + prompt.trim().len());
-        before[from..].clone_into(&mut lock(&self.channels.greeting));
+    /// Keeps in mind what stands before the prompt of a getty, which is the last line of `tail`: its greeting, and what was
+    /// printed before that.
+    fn note_greeting(&self, tail: &str) {
+        let prompt = last_line(tail);
+        let before: Vec<&str> = tail.lines().take_while(|line| line.trim() != prompt).collect();
+        let mut greeting = lock(&self.channels.greeting);
+        if greeting.is_empty() {
+            *greeting = before.join("\n");
+        }
     }
 
     /// Finds out what waits.
@@ -148,8 +151,9 @@ impl Life {
             return Ok(prompt_of(prompt_before, &tail));
         }
         let host = host_in(&tail);
-        // login has asked, and not getty: it does not greet.
-        let mut is_getty = true;
+        if before == Shown::Prompt {
+            self.note_greeting(&tail);
+        }
         let mut automatic = before == Shown::Automatic;
         let (mut shell_asked, mut silences) = (false, 0);
         // Each Enter is answered by a prompt. One that is still on its way would end the name before it is typed.
@@ -176,15 +180,11 @@ impl Life {
                 News::Pause | News::Rest if asked == Some(Question::Name) => {
                     let is_sure = matches!(news, News::Rest) || line.trim() == prompt_before;
                     if is_sure && prompts >= pressed {
-                        if is_getty {
-                            self.note_greeting(said.text());
-                        }
                         return Ok(prompt_of(line, &tail));
                     }
                 }
                 // login was about to ask for a password, which an empty one ends.
                 News::Rest if asked == Some(Question::Password) => {
-                    is_getty = false;
                     self.console.send(b"\r").await?;
                 }
                 // The issue has such characters, too; where nobody was logged in yet it is not answered.

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use nixvm_fake_guest::settings::Settings;
+use nixvm_fake_guest::settings::{Doas, Settings, Sudo};
 
-use crate::{accounts, init, sudo, systemd};
+use crate::{accounts, elevation, init, sudo, systemd};
 
 /// The names under which this program is one of the guest's.
 pub const NAMES: &[&str] = &[
     "cowsay",
     "dmesg",
+    "doas",
     "fake",
     "halt",
     "hostname",
@@ -22,6 +23,7 @@ pub const NAMES: &[&str] = &[
     "lolcat",
     "poweroff",
     "reboot",
+    "run0",
     "setpriv",
     "shutdown",
     "su",
@@ -32,11 +34,17 @@ pub const NAMES: &[&str] = &[
 ];
 
 /// Puts them into the guest's `bin`; as root, also over the host's own, so that no test can turn the host off.
-pub fn install(run: &Path) -> io::Result<()> {
+pub fn install(run: &Path, settings: &Settings) -> io::Result<()> {
     let program = std::env::current_exe()?;
     let bin = run.join("bin");
     std::fs::create_dir_all(&bin)?;
-    for name in NAMES {
+    let is_there = |name: &&&str| match **name {
+        "sudo" => settings.sudo != Sudo::None,
+        "doas" => settings.doas != Doas::None,
+        "run0" => settings.run0,
+        _ => true,
+    };
+    for name in NAMES.iter().filter(is_there) {
         match symlink(&program, bin.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
@@ -85,6 +93,8 @@ pub fn run(name: &str, arguments: &[String]) -> io::Result<ExitCode> {
     let settings = init::load_settings(&run)?;
     match (name, words.first().copied().unwrap_or_default()) {
         ("sudo", _) => return sudo::run(arguments, &run, &settings, &user),
+        ("doas", _) => return elevation::doas(arguments, &run, &settings, &user),
+        ("run0", _) => return elevation::run0(arguments, &run, &settings, &user),
         ("dmesg", _) => out(&std::fs::read(run.join("kmsg"))?),
         ("hostname", _) => out(format!("{}\n", settings.name).as_bytes()),
         ("whoami", _) => out(format!("{user}\n").as_bytes()),

@@ -93,7 +93,7 @@ fn live() -> io::Result<i32> {
             }
         });
     }
-    applets::install(&run)?;
+    applets::install(&run, &settings)?;
     // The terminal is init's only while it speaks, never its controlling one.
     let tty = Tty::open(&terminal)?;
     let mut init =

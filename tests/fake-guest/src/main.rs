@@ -14,6 +14,7 @@ pub(crate) use complain;
 
 mod accounts;
 mod applets;
+mod elevation;
 mod firmware;
 mod getty;
 mod hardware;

@@ -134,14 +134,51 @@ pub struct Settings {
     pub ps1: Option<String>,
     /// `term=vt220`: the session's TERM.
     pub term: String,
-    /// `sudo=password|free`: `free` is `wheelNeedsPassword = false`.
-    pub sudo_free: bool,
+    /// `sudo=password|free|german|rs|old-rs|none`: `free` is `wheelNeedsPassword = false`; `rs` is sudo-rs, `old-rs` one without
+    /// `-p`; `none` has no sudo at all.
+    pub sudo: Sudo,
+    /// `passprompt=TEXT`: what sudo asks unless it is told otherwise; `%p` is the user (`Defaults passprompt`).
+    pub passprompt: String,
+    /// `code=TEXT`: sudo asks for a code as well.
+    pub code: Option<String>,
+    /// `doas=none|ask|persist`: whether there is a doas, and whether it remembers.
+    pub doas: Doas,
+    /// `run0=yes`: there is a run0, which asks by polkit.
+    pub run0: bool,
     /// `max-life=MS`: the fake guest ends by itself after so long; 10 minutes.
     pub max_life: Duration,
     /// `report=FILE`: where the fake guest notes what a real one would only be slow about: one line a query
     /// of the terminal, `answered` or `unanswered`.
     pub report: Option<String>,
     pub(crate) words: Vec<String>,
+}
+
+/// Which sudo there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sudo {
+    /// The usual one, which asks for the password.
+    Password,
+    /// The usual one, which asks nothing.
+    Free,
+    /// The usual one, in German unless it is told otherwise.
+    German,
+    /// sudo-rs.
+    Rs,
+    /// sudo-rs before it knew `-p`.
+    OldRs,
+    /// None.
+    None,
+}
+
+/// Which doas there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doas {
+    /// None.
+    None,
+    /// One that asks each time.
+    Ask,
+    /// One that asks once.
+    Persist,
 }
 
 /// Whose console is imitated.
@@ -376,7 +413,11 @@ impl Default for Settings {
             shell: "bash".into(),
             ps1: None,
             term: "vt220".into(),
-            sudo_free: false,
+            sudo: Sudo::Password,
+            passprompt: "[sudo] password for %p: ".into(),
+            code: None,
+            doas: Doas::None,
+            run0: false,
             max_life: Duration::from_secs(600),
             report: None,
             words: Vec::new(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use nixvm_fake_guest::settings::{Flavour, Settings};
+use nixvm_fake_guest::settings::{Flavour, Settings, Sudo};
 
 use crate::tty::Tty;
 use crate::{init, shell, systemd};
@@ -32,6 +32,10 @@ struct Request {
 
 /// Runs as sudo, started by `user`.
 pub fn run(arguments: &[String], run: &Path, settings: &Settings, user: &str) -> io::Result<ExitCode> {
+    if settings.sudo == Sudo::OldRs && arguments.first().is_some_and(|option| option == "-p") {
+        crate::complain!("sudo: invalid option: '-p'");
+        return Ok(ExitCode::from(1));
+    }
     let Some(request) = parse(arguments) else {
         crate::complain!("usage: sudo [-HiknsSv] [-p prompt] [-u user] [VAR=value] command [arg ...]");
         return Ok(ExitCode::from(1));
@@ -43,7 +47,7 @@ pub fn run(arguments: &[String], run: &Path, settings: &Settings, user: &str) ->
         let _ = std::fs::remove_file(&remembered);
     }
     let account = settings.user(user);
-    let free = user == "root" || settings.sudo_free || remembered.exists();
+    let free = user == "root" || settings.sudo == Sudo::Free || remembered.exists();
     if !free && let Some(refusal) = authenticate(&request, run, settings, user)? {
         return Ok(refusal);
     }
@@ -52,18 +56,26 @@ pub fn run(arguments: &[String], run: &Path, settings: &Settings, user: &str) ->
         return Ok(ExitCode::from(1));
     }
     std::fs::write(&remembered, "")?;
-    if settings.channel
-        && let [shell, c, loader, _, nonce] = &request.command[..]
-        && (shell.as_str(), c.as_str()) == ("sh", "-c")
-        && loader.contains("nixvm-channel")
-    {
-        init::request(run, &format!("channel {nonce}"))?;
+    if opens_the_channel(run, settings, &request.command)? {
         return Ok(ExitCode::SUCCESS);
     }
     if request.command.is_empty() && !request.login && !request.shell {
         return Ok(ExitCode::SUCCESS);
     }
     execute(&request, run, settings, user)
+}
+
+/// Whether the command opens the control channel, which is not done by running it.
+pub fn opens_the_channel(run: &Path, settings: &Settings, command: &[String]) -> io::Result<bool> {
+    if settings.channel
+        && let [shell, c, loader, _, nonce] = command
+        && (shell.as_str(), c.as_str()) == ("sh", "-c")
+        && loader.contains("nixvm-channel")
+    {
+        init::request(run, &format!("channel {nonce}"))?;
+        return Ok(true);
+    }
+    Ok(false)
 }
 
 /// Asks for the password. None: it was right.
@@ -97,20 +109,41 @@ fn authenticate(
         );
     };
     let lectured = run.join(format!("lectured-{user}"));
-    if !lectured.exists() {
+    let is_rs = matches!(settings.sudo, Sudo::Rs | Sudo::OldRs);
+    if !is_rs && !lectured.exists() {
         tty.print(LECTURE);
         std::fs::write(lectured, "")?;
     }
-    let prompt = request.prompt.clone().unwrap_or_else(|| format!("[sudo] password for {user}: "));
+    let german =
+        settings.sudo == Sudo::German && std::env::var_os("LC_ALL").is_none_or(|locale| locale != "C");
+    let asked = match (&request.prompt, std::env::var("SUDO_PROMPT")) {
+        _ if is_rs => format!("[sudo: {}] Password: ", request.prompt.as_deref().unwrap_or("authenticate")),
+        (Some(prompt), _) => prompt.clone(),
+        (None, Ok(prompt)) => prompt,
+        (None, Err(_)) if german => "[sudo] Passwort für %p: ".into(),
+        (None, Err(_)) => settings.passprompt.clone(),
+    };
+    let prompt = asked.replace("%p", user);
     for attempt in 1..=3 {
         match tty.ask(&prompt, false, Duration::from_secs(300)) {
-            Ok(line) if line == password => return Ok(None),
+            Ok(line) if line == password => {
+                let Some(code) = &settings.code else { return Ok(None) };
+                match tty.ask("Verification code: ", false, Duration::from_secs(300)) {
+                    Ok(line) if line == *code => return Ok(None),
+                    Ok(_) => {}
+                    Err(_) => return refuse("no password was provided"),
+                }
+            }
             Ok(_) => {}
             Err(_) => return refuse("no password was provided"),
         }
         std::thread::sleep(settings.login_delay);
         if attempt < 3 {
-            tty.print("Sorry, try again.\n");
+            tty.print(if is_rs {
+                "sudo: Authentication failed, try again.\n"
+            } else {
+                "Sorry, try again.\n"
+            });
         }
     }
     refuse("3 incorrect password attempts")

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::settings::{At, Boot, Chunk, Flavour, Halted, Kvm, Moment, Noise, Resumed, Settings, User};
+use crate::settings::{
+    At, Boot, Chunk, Doas, Flavour, Halted, Kvm, Moment, Noise, Resumed, Settings, Sudo, User,
+};
 
 impl Settings {
     /// Reads settings from the environment and from the kernel line `append`.
@@ -188,7 +190,28 @@ impl Settings {
             "shell" => self.shell = value.into(),
             "ps1" => self.ps1 = Some(value.into()),
             "term" => self.term = value.into(),
-            "sudo" => self.sudo_free = value == "free",
+            "sudo" => {
+                self.sudo = match value {
+                    "password" => Sudo::Password,
+                    "free" => Sudo::Free,
+                    "german" => Sudo::German,
+                    "rs" => Sudo::Rs,
+                    "old-rs" => Sudo::OldRs,
+                    "none" => Sudo::None,
+                    _ => return Err("password, free, german, rs, old-rs or none".into()),
+                }
+            }
+            "passprompt" => self.passprompt = value.into(),
+            "code" => self.code = Some(value.into()),
+            "doas" => {
+                self.doas = match value {
+                    "none" => Doas::None,
+                    "ask" => Doas::Ask,
+                    "persist" => Doas::Persist,
+                    _ => return Err("none, ask or persist".into()),
+                }
+            }
+            "run0" => self.run0 = flag(value)?,
             "max-life" => self.max_life = duration(value)?,
             "report" => self.report = Some(value.into()),
             _ => return Err("unknown setting".into()),

@@ -4,6 +4,7 @@
 mod automatic;
 mod booting;
 mod commands;
+mod elevation;
 mod halted;
 mod lifecycle;
 mod limits;

@@ -61,6 +61,11 @@ impl Life {
 
     async fn open_root(&self) -> Result<Root> {
         let mut line = self.line.lock().await;
+        if let Some(error) = lock(&self.channels.no_root).clone() {
+            return Err(error.likely_cause(
+                "this was tried before: root is not tried again until somebody logs in on the console",
+            ));
+        }
         match &*line {
             Line::Shell(_) => self.open_from_console(&mut line).await,
             Line::Lost(why) => Err(self.no_root(why)),
@@ -102,16 +107,20 @@ impl Life {
         let options =
             ChannelOptions { name: self.name.clone(), nonce: nonce.clone(), handshake, limit: limit * 2 };
         let mut opening = pin!(Channel::open(stream, options));
-        let opened = match shell
-            .run_until(self, &launch(&user, shell.language(), &nonce), limit, opening.as_mut())
-            .await?
-        {
+        let command = |before: &str| launch(before, &nonce);
+        let (until, by) = shell.run_as_root(self, command, limit, &mut opening).await?;
+        let opened = match until {
             Until::Then(opened) => opened,
             Until::Ended(ended) => {
                 if matches!(*ended, Ended::LoggedOut(_)) {
                     *line = Line::AtLogin;
                 }
-                self.check_started(&user, *ended)?;
+                if let Err(error) = self.check_started(&user, by, *ended) {
+                    if matches!(*line, Line::Shell(_)) {
+                        *lock(&self.channels.no_root) = Some(error.clone());
+                    }
+                    return Err(error);
+                }
                 opening.await
             }
         };
@@ -126,9 +135,17 @@ impl Life {
     }
 
     /// Checks that what was typed to open the channel ended as it should.
-    fn check_started(&self, user: &str, ended: Ended) -> Result {
+    fn check_started(&self, user: &str, by: &str, ended: Ended) -> Result {
         let collector = match ended {
             Ended::Done(collector) => collector,
+            Ended::Asks { question, collector, .. } => {
+                let question = crate::text::line(&question);
+                let why =
+                    format!("{user} could not become root: {by} asks {question:?}, which is not answered");
+                return Err(self
+                    .no_root(&why)
+                    .section("what came", crate::console::shown(&collector.into_bytes(), 10)));
+            }
             Ended::Interrupted { collector, .. } | Ended::LoggedOut(collector) => {
                 let error = self.no_root(&format!("{user} could not start it"));
                 return Err(error.section("what came", crate::console::shown(&collector.into_bytes(), 10)));
@@ -138,7 +155,8 @@ impl Life {
             return Ok(());
         }
         let error = self.no_root(&format!("{user} could not become root"));
-        Err(error.section("what sudo said", crate::console::shown(&collector.into_bytes(), 10)))
+        let by = if by.is_empty() { "the shell" } else { by };
+        Err(error.section(format!("what {by} said"), crate::console::shown(&collector.into_bytes(), 10)))
     }
 
     async fn open_user(&self, root: &Root, user: &str) -> Result<Channel> {
