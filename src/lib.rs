@@ -125,6 +125,7 @@ mod secrets;
 mod settings;
 mod shared_file;
 mod signals;
+mod sources;
 mod sparse_copy;
 mod template;
 mod text;

@@ -160,9 +160,9 @@ async fn find_file(name: &str) -> Option<PathBuf> {
 }
 
 fn standin_folder() -> PathBuf {
-    let compiled_in = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let compiled_in = crate::sources::folder();
     environment::path("NIXVM_STANDIN")
-        .unwrap_or_else(|| standin_of(compiled_in, environment::path("CARGO_MANIFEST_DIR").as_deref()))
+        .unwrap_or_else(|| standin_of(&compiled_in, environment::path("CARGO_MANIFEST_DIR").as_deref()))
 }
 
 /// That of the package which this was compiled in, else of the one which it runs in: cargo-nextest runs an archive

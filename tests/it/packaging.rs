@@ -100,6 +100,72 @@ fn what_only_this_repository_needs_is_not_published() {
     }
 }
 
+/// The archive of a release: the program finds the sources in it by its own path, wherever it is unpacked.
+#[test]
+fn a_release_has_all_that_the_program_needs_beside_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Within the target folder, so that the program can be linked instead of copied.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    // The archive of the real program takes a while to compress.
+    let small = folder.path().join("program");
+    let real = env!("CARGO_BIN_EXE_nixvm-test");
+    nixvm_fake_guest::write_executable(&small, format!("#!/bin/sh\nexec '{real}' \"$@\"\n")).unwrap();
+    let mut pack = Command::new(root.join("ci/release/pack.sh"));
+    let output =
+        pack.arg(&small).args(["1.2.3", "x86_64-unknown-linux-musl"]).arg(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let name = "nixvm-test-1.2.3-x86_64-unknown-linux-musl";
+    let in_folder = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    in_folder("sha256sum", &["--check", &format!("{name}.tar.gz.sha256")]);
+    in_folder("tar", &["-xzf", &format!("{name}.tar.gz")]);
+    let unpacked = folder.path().join(name);
+    for file in [
+        "bin/nixvm-test",
+        "LICENSE-MIT",
+        "share/man/man1/nixvm-test.1",
+        "share/man/man1/nixvm-test-build.1",
+        "share/bash-completion/completions/nixvm-test",
+        "share/zsh/site-functions/_nixvm-test",
+        "share/fish/vendor_completions.d/nixvm-test.fish",
+        "share/nixvm-test/source/Cargo.lock",
+        "share/nixvm-test/source/macros/src/lib.rs",
+        "share/nixvm-test/source/standin/nixpkgs/nixos/default.nix",
+    ] {
+        assert!(unpacked.join(file).is_file(), "{file} is not in the archive");
+    }
+    fs::remove_file(unpacked.join("bin/nixvm-test")).unwrap();
+    fs::hard_link(real, unpacked.join("bin/nixvm-test")).unwrap();
+    in_folder(unpacked.join("bin/nixvm-test").to_str().unwrap(), &["init", "made", "--ci", "none"]);
+    let made: toml::Table =
+        fs::read_to_string(folder.path().join("made/Cargo.toml")).unwrap().parse().unwrap();
+    let path = made["dev-dependencies"]["nixvm-test"]["path"].as_str().unwrap();
+    assert_eq!(
+        Path::new(path).canonicalize().unwrap(),
+        unpacked.join("share/nixvm-test/source").canonicalize().unwrap()
+    );
+}
+
+/// Where cargo-binstall looks for an archive is where the workflow puts it.
+#[test]
+fn cargo_binstall_finds_the_archives_of_a_release() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest: toml::Table = fs::read_to_string(root.join("Cargo.toml")).unwrap().parse().unwrap();
+    let its = &manifest["package"]["metadata"]["binstall"];
+    let url = its["pkg-url"].as_str().unwrap();
+    let pack = fs::read_to_string(root.join("ci/release/pack.sh")).unwrap();
+    assert!(url.ends_with("/v{ version }/nixvm-test-{ version }-{ target }.tar.gz"), "{url}");
+    assert!(pack.contains("name=nixvm-test-$2-$3\n") && pack.contains("\"$out/$name.tar.gz\""));
+    assert!(its["bin-dir"].as_str().unwrap().starts_with("nixvm-test-{ version }-{ target }/bin/"));
+    let workflow = fs::read_to_string(root.join(".github/workflows/release.yml")).unwrap();
+    for target in ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"] {
+        assert!(workflow.contains(&format!("target: {target}\n")), "{target}");
+    }
+}
+
 /// They are published first, and the library asks for the very version.
 #[test]
 fn the_macros_are_a_package_of_their_own() {

@@ -1,5 +1,5 @@
-//! The library that scenarios are compiled against: the folder this very program was compiled
-//! from, or, where that is gone, the same version from the registry.
+//! The library that scenarios are compiled against: the [sources](crate::sources) of this program, or, where those are
+//! gone, the same version from the registry.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::environment;
+use crate::{environment, sources};
 
 /// Names another folder for the library, for packagers and tests.
 const VARIABLE: &str = "NIXVM_LIBRARY";
@@ -32,7 +32,7 @@ pub(super) struct Library {
 impl Library {
     /// Finds it: [`VARIABLE`], else this program's own sources if they are still there.
     pub fn find() -> Self {
-        let folder = environment::path(VARIABLE).unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        let folder = environment::path(VARIABLE).unwrap_or_else(sources::folder);
         Self::at(folder)
     }
 
