@@ -13,6 +13,7 @@ mod book;
 mod build;
 #[cfg(target_os = "linux")]
 mod channel_guest;
+mod ci_steps;
 mod cli;
 mod console_table;
 mod documents;

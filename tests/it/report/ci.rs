@@ -102,10 +102,10 @@ fn the_workflow_of_this_repository_pins_its_actions_and_runs_recipes() {
         // A tag can be moved to another commit.
         assert!(commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()), "{action}");
     }
-    for command in &commands {
+    for command in commands.iter().filter(|command| *command != ".ci/run") {
         assert!(command.strip_prefix("./just ").is_some_and(is_recipe), "{command}");
     }
-    assert!(commands.iter().any(|command| command == "./just ci"), "{commands:?}");
+    assert!(commands.iter().any(|command| command == ".ci/run"), "{commands:?}");
     assert!(
         actions.iter().any(|action| action.starts_with("EmbarkStudios/cargo-deny-action@")),
         "{actions:?}"
