@@ -90,6 +90,14 @@ test-flaky rounds="20": test-tools
     NIXVM_CACHE_DIR={{ quote(cache) }} tests/beside-vms.sh 2 cargo nextest run --workspace --all-features --profile quick \
         --stress-count {{ rounds }} --test-threads $((3 * $(nproc)))
 
+# Tests `nixvm-test editor` with the real rust-analyzer, which rustup gets if it is missing: a minute.
+test-editor:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    rust-analyzer --version 2>/dev/null || rustup component add rust-analyzer
+    [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ] || rustup component add rust-src
+    NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_TEST_RUST_ANALYZER=1 cargo test --workspace --all-features --test it -- cli::editor_server
+
 # Runs the examples in the documentation. Those of the macros need the library, so they are run there, from the book.
 test-doc:
     cargo test --workspace --exclude nixvm-test-macros --all-features --doc
@@ -128,6 +136,19 @@ lint: components
     cargo clippy --workspace --all-targets --all-features -- -D warnings
     clippy-driver --edition 2024 --crate-name helper --emit=metadata --out-dir target -Cpanic=abort -Dwarnings \
         -Wclippy::unwrap_used -Wclippy::expect_used -Wclippy::undocumented_unsafe_blocks {{ guest_helper }}
+
+# Compares the files for CI systems with their schemas; pip gets the program for it.
+schemas:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    site=$PWD/target/tools/check-jsonschema-0.39.0
+    [ -d "$site" ] || python3 -m pip install --quiet --target "$site" check-jsonschema==0.39.0
+    check() { PYTHONPATH=$site python3 -m check_jsonschema --builtin-schema "vendor.$@"; }
+    check github-actions action.yml
+    check github-workflows .github/workflows/*.yml examples/ci/github.yml
+    check github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/wish.yml
+    check github-issue-config .github/ISSUE_TEMPLATE/config.yml
+    check gitlab-ci --data-transform gitlab-ci ci/gitlab/nixvm-test.yml examples/ci/gitlab.yml
 
 # Builds the documentation and denies its warnings; compares the public items with docs/public-items.txt.
 docs:

@@ -146,12 +146,7 @@ pub use tokio;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub fn __program() -> std::process::ExitCode {
-    use clap::Parser as _;
-
-    match cli::Cli::try_parse() {
-        Ok(cli) => cli.run(),
-        Err(error) => report::usage(&error),
-    }
+    cli::program()
 }
 
 pub use nixvm_test_macros::{checkpoint, scenario, scenarios};

@@ -20,7 +20,7 @@ Then, as the tutorial has it: ./result/bin/run-nixos-vm";
 
 /// Where the link goes.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Build {
     /// The link to make
     #[arg(short, long, value_name = "LINK", default_value = "result")]

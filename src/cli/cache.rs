@@ -16,7 +16,7 @@ Examples:
 
 /// What to do with the templates.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Cache {
     #[command(subcommand)]
     action: Action,
@@ -28,7 +28,7 @@ enum Action {
     List,
     /// Remove templates that nobody uses, those that were used longest ago first, and what was found out about KVM
     Prune {
-        /// Until all together take no more than so many MiB
+        /// Stop when all templates together take at most this many MiB
         #[arg(long, value_name = "MIB", default_value_t = 0)]
         size: u64,
     },

@@ -17,7 +17,7 @@ const NAME: &str = "nixvm-test";
 
 /// For which shell.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Completions {
     /// The shell
     shell: Shell,

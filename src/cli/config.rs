@@ -18,7 +18,7 @@ Examples:
 
 /// How it is shown.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Config {
     /// Print one JSON object
     #[arg(long, conflicts_with = "reference")]

@@ -16,7 +16,7 @@ Its status is 1 when a scenario passes in one of them and not in the other.";
 
 /// Compares two runs. The exit code is 1 when outcomes differ: a scenario ended otherwise, came or went.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Diff {
     /// The one run: the folder of its record, its name, the beginning of that, or `last`
     old: String,

@@ -26,16 +26,20 @@ Warnings are no failures.";
 
 /// How it is shown.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Doctor {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Forget first what was found out about KVM: the next boot of each VM tries it again
+    /// Forget first what earlier boots found out about KVM
+    ///
+    /// The next boot of each VM tries KVM again.
     #[arg(long)]
     retry: bool,
-    /// Try KVM with this VM, from the device to a clone of a clone, in a minute at most: a configuration, a flake's host
-    /// (.#web), or a VM that is built already (./result). Writes a file for a bug report
+    /// Try KVM with this VM, for a minute at most
+    ///
+    /// The steps go from the device to a clone of a clone. VM is a configuration, a flake's host (.#web), or a VM that is
+    /// already built (./result). A file for a bug report is written.
     #[arg(long, value_name = "VM")]
     kvm: Option<String>,
 }

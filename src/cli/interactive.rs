@@ -17,15 +17,18 @@ use super::options::Options;
 /// Which machine, and who is logged in.
 #[derive(Debug, Args)]
 pub struct Interactive {
-    /// What to boot: a configuration, a flake's host (.#web), or a VM that is built already (./result)
-    /// [default: --configuration, --flake or --vm, else ./configuration.nix]
+    /// What to boot [default: ./configuration.nix]
+    ///
+    /// A configuration, a flake's host (.#web), or a VM that is already built (./result). Without it --configuration,
+    /// --flake or --vm decides.
     #[arg(value_name = "CONFIG")]
     config: Option<String>,
-    /// Who is logged in; `none` for the login prompt [default: the first user whose initial password the configuration
-    /// tells]
+    /// Who is logged in; `none` stops at the login prompt
+    ///
+    /// The default is the first user whose initial password stands in the configuration.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Their password [default: the initial one of the configuration]
+    /// The password of the user [default: the initial one of the configuration]
     #[arg(long, value_name = "PASSWORD", requires = "user")]
     password: Option<String>,
 }

@@ -19,7 +19,7 @@ Examples:
 
 /// What is listed, and how.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct List {
     /// Files of scenarios, or folders of such files
     #[arg(value_name = "FILE.rs|DIR")]

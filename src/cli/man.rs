@@ -13,7 +13,7 @@ Examples:
 
 /// Where they go.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Man {
     /// Write a page for the command and one for each subcommand to this folder, instead of printing the first
     #[arg(long, value_name = "DIR")]

@@ -1,5 +1,6 @@
 //! The command line of `nixvm-test`: one file a subcommand.
 
+mod applies;
 mod attach;
 mod build;
 mod cache;
@@ -9,6 +10,7 @@ mod config;
 mod console;
 mod diff;
 mod doctor;
+mod editor;
 mod init;
 mod interactive;
 mod list;
@@ -30,9 +32,9 @@ use std::time::Duration;
 
 use crate::scenario::{EXIT_CODES, Exit};
 use crate::{Error, ErrorKind, Result, report, signals, threads};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
-use options::Options;
+use options::{Flags, Options};
 
 /// How long work that goes on beside has to end, before the process exits.
 const FINISHING: Duration = Duration::from_secs(5);
@@ -51,19 +53,21 @@ Examples:
   nixvm-test replay last login                    what its console showed, as a film
   nixvm-test build                                only build ./configuration.nix, as nix-build does";
 
-/// Tests a NixOS configuration by booting it: builds the VM, boots it, logs in on its serial console,
-/// runs the scenario and powers off.
+/// Tests a NixOS configuration by booting it
+///
+/// It builds the VM, boots it, logs in on its serial console, runs the scenarios and powers off. A scenario is a function
+/// in a file of Rust, which is compiled when it is run.
 #[derive(Debug, Parser)]
 #[command(
     name = "nixvm-test",
     version,
     arg_required_else_help = true,
     subcommand_negates_reqs = true,
-    after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
+    after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
 )]
 pub struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Chosen>,
     #[command(flatten)]
     run: Run,
     #[command(flatten)]
@@ -76,44 +80,138 @@ struct Run {
     /// Files of scenarios, or folders of such files
     #[arg(value_name = "FILE.rs|DIR", required = true)]
     scenarios: Vec<PathBuf>,
-    /// Run again after every save of a scenario or its configuration, until ctrl-C; a save ends a run under way
+    /// Run again after every save, until ctrl-C
+    ///
+    /// What is watched: the files of the scenarios, what they are compiled from, and their configurations. A save ends a
+    /// run that is under way.
     #[arg(short, long)]
     watch: bool,
-    /// Arguments for the harness: filters, --list, --exact, --ignored, --test-threads N, --format json
+    /// Arguments for the harness: filters, --list, --exact, …
+    ///
+    /// A word is a filter: scenarios run whose name contains it. Flags: --list, --exact, --skip WORD, --ignored,
+    /// --include-ignored, --test-threads N, --format json, --nocapture.
     #[arg(last = true, value_name = "HARNESS ARGUMENTS")]
     harness: Vec<OsString>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build the VM of a configuration and make the link ./result, as nix-build does
+    /// Build the VM of a configuration, and link it as ./result
+    ///
+    /// It does what nix-build does for the tutorial's VM. Nothing is booted.
     Build(build::Build),
-    /// Go back to the moment at which a scenario failed: its machine's console in this terminal
+    /// Open the console of a machine as it was when its scenario failed
+    ///
+    /// The machine goes on in this terminal from the moment of the failure. It needs a run that kept its failed machines,
+    /// which runs do by default.
     Attach(attach::Attach),
-    /// A session by hand: the machine booted or cloned, somebody logged in, its console in this terminal
+    /// Boot a machine, log in, and connect its console to this terminal
+    ///
+    /// The machine is a clone of a template where there is one. It is stopped when the session ends.
     Shell(shell::Shell),
-    /// Commands against a live machine, and a scenario made of those that worked
+    /// Type commands for a live machine, and save those that worked as a scenario
+    ///
+    /// The commands have the names of the methods of a machine.
     Repl(repl::Repl),
-    /// Show, or make smaller, what is kept between runs: templates of machines
+    /// List or prune the templates of machines
+    ///
+    /// A template is the saved state of a machine that has booted. Machines are cloned from it within a second or two.
     Cache(cache::Cache),
-    /// Make a first configuration and scenario, a package and a workflow: what passes as it stands
+    /// Write a first configuration, scenario, package and workflow
+    ///
+    /// The files pass as they are. A file that exists is not changed.
     Init(init::Init),
-    /// List the scenarios in files and folders: what they test, on which machines, within which limits
+    /// Write what rust-analyzer needs for scenario files
+    ///
+    /// A scenario file belongs to no package, so an editor knows none of its names. This writes a package beside the
+    /// files that rust-analyzer finds by itself.
+    Editor(editor::Editor),
+    /// List the scenarios in files and folders
+    ///
+    /// It shows what each scenario tests, its machines and its limits. Nothing is built or booted.
     List(list::List),
-    /// Look at all that this host needs, and say what mends what it lacks
+    /// Check what this host needs, and show how to fix what is missing
+    ///
+    /// It asks for Nix, QEMU, KVM, the Rust compiler, disk space and memory. Nothing is built or booted without --kvm.
     Doctor(doctor::Doctor),
-    /// Show every setting: what holds, and which flag, variable or line of nixvm.toml says so
+    /// Show every setting, its value, and where the value comes from
+    ///
+    /// A setting comes from a flag, a variable, a line of nixvm.toml, or the default, in this order.
     Config(config::Config),
-    /// Print what a shell needs to complete the words of this command
+    /// Print the completion script of a shell
+    ///
+    /// The examples show where each shell looks for it.
     Completions(completions::Completions),
-    /// Print the manual page, or write all of them
+    /// Print the manual page, or write all manual pages
+    ///
+    /// There is a page for the program and one for each subcommand.
     Man(man::Man),
-    /// Show the report of a run: print where its page is, and open it where there is a display
+    /// Print the path of a run's report, and open it where there is a display
+    ///
+    /// The report is one page with every console as a film.
     Report(report_page::ReportPage),
     /// Play what a machine's console showed in a run
+    ///
+    /// It plays in this terminal. Only what the screen showed is drawn, so no escape sequence of the guest gets through.
     Replay(replay::Replay),
-    /// Say what changed from one run to another: outcomes, times, output
+    /// Compare two runs: outcomes, times, output
+    ///
+    /// The exit code is 1 when outcomes differ: a scenario ended in another way, is new, or is gone.
     Diff(diff::Diff),
+}
+
+/// A subcommand, with the settings whose flags stand after its name.
+#[derive(Debug)]
+struct Chosen {
+    name: String,
+    command: Command,
+    flags: Flags,
+}
+
+impl FromArgMatches for Chosen {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let command = Command::from_arg_matches(matches)?;
+        let (name, its) = matches.subcommand().unwrap_or(("", matches));
+        Ok(Self { flags: Flags::of(its, &applies::settings(name)), name: name.to_owned(), command })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Subcommand for Chosen {
+    fn augment_subcommands(command: clap::Command) -> clap::Command {
+        let mut command = Command::augment_subcommands(command);
+        for name in command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect::<Vec<_>>() {
+            let its = options::arguments(&applies::settings(&name));
+            command = command.mut_subcommand(name, |sub| sub.args(its));
+        }
+        command
+    }
+
+    fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        Command::has_subcommand(name)
+    }
+}
+
+/// What the program does with its command line.
+pub fn program() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => match applies::refused(&error, std::env::args()) {
+            Some(error) => {
+                report::error(&error);
+                Exit::before_the_body(&error, Exit::Failed).into()
+            }
+            None => report::usage(&error),
+        },
+    }
 }
 
 impl Cli {
@@ -131,7 +229,7 @@ impl Cli {
         })
     }
 
-    fn carry_out(self) -> Result<ExitCode> {
+    fn carry_out(mut self) -> Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -139,12 +237,21 @@ impl Cli {
         if self.run.watch && self.command.is_some() {
             return Err(Error::new(ErrorKind::Usage, "--watch is for scenarios: it takes no subcommand"));
         }
-        match self.command {
+        let command = match self.command {
+            Some(Chosen { name, command, flags }) => {
+                applies::check(&name, self.options.given())?;
+                self.options.add(flags);
+                Some(command)
+            }
+            None => None,
+        };
+        match command {
             Some(Command::Cache(cache)) => cache.run(),
             Some(Command::List(list)) => runtime.block_on(list.run(&self.options)),
             Some(Command::Completions(completions)) => Ok(completions.run()),
             Some(Command::Man(man)) => man.run(),
             Some(Command::Init(init)) => runtime.block_on(init.run(&self.options)),
+            Some(Command::Editor(editor)) => runtime.block_on(editor.run()),
             Some(Command::Doctor(doctor)) => runtime.block_on(doctor.run(&self.options)),
             Some(Command::Config(config)) => config.run(&self.options),
             Some(Command::Attach(attach)) => runtime.block_on(attach.run(&self.options)),
@@ -176,7 +283,7 @@ mod tests {
     #[test]
     fn every_subcommand_shows_examples_that_parse() {
         for command in Cli::command().get_subcommands() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Examples:\n"), "{} has no examples:\n{help}", command.get_name());
             let lines = help.lines().map(str::trim).filter_map(|line| line.strip_prefix("nixvm-test "));
             for line in lines {
@@ -197,12 +304,65 @@ mod tests {
         assert_eq!(cli.run.harness, ["--list", "login"].map(OsString::from));
     }
 
+    /// The text of `-h` or `--help` for these words.
+    fn help(words: &[&str]) -> String {
+        let words = std::iter::once("nixvm-test").chain(words.iter().copied());
+        let error = Cli::try_parse_from(words).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp);
+        error.to_string()
+    }
+
+    #[test]
+    fn the_short_help_is_a_part_of_the_long_one_and_takes_a_line_for_each_flag() {
+        let commands = Cli::command();
+        let names = commands.get_subcommands().map(clap::Command::get_name);
+        for name in names.map(Some).chain([None]) {
+            let (short, long) = (
+                help(&name.into_iter().chain(["-h"]).collect::<Vec<_>>()),
+                help(&name.into_iter().chain(["--help"]).collect::<Vec<_>>()),
+            );
+            let lines = |text: &str| text.lines().count();
+            assert!(lines(&short) < 65 && lines(&short) + 5 < lines(&long), "{name:?}:\n{short}\n{long}");
+            assert!(
+                !short.contains("Examples:") && long.contains("Examples:\n"),
+                "{name:?}:\n{short}\n{long}"
+            );
+            let flags = |text: &str| -> Vec<String> {
+                let words = text.split([' ', ',', '[', '=', '.', '\n']);
+                words.filter(|word| word.starts_with('-')).map(str::to_owned).collect()
+            };
+            let all = flags(&long);
+            for flag in flags(&short) {
+                assert!(all.contains(&flag), "{name:?}: {flag} is not in\n{long}");
+            }
+        }
+        let (short, long) = (help(&["-h"]), help(&["--help"]));
+        assert!(!short.contains("--host-cores") && long.contains("--host-cores"));
+        assert!(!short.contains("Exit codes:") && long.contains("Exit codes:"));
+    }
+
+    #[test]
+    fn the_help_of_a_subcommand_lists_the_settings_that_apply_to_it_and_no_others() {
+        let commands = Cli::command();
+        for name in commands.get_subcommands().map(clap::Command::get_name) {
+            let (long, takes) = (help(&[name, "--help"]), applies::settings(name));
+            for setting in crate::settings::TABLE {
+                // `doctor` and `attach` have flags of their own, which are no settings.
+                let is_listed = long.contains(&format!("The variable is {},", setting.variable));
+                let applies = takes.iter().any(|its| its.key == setting.key);
+                assert_eq!(is_listed, applies, "{name}: {}\n{long}", setting.key);
+            }
+        }
+    }
+
     #[test]
     fn options_stand_before_or_after_the_subcommand() {
         for line in [["nixvm-test", "--flake", ".#web", "build"], ["nixvm-test", "build", "--flake", ".#web"]]
         {
-            let cli = Cli::parse_from(line);
-            assert!(matches!(cli.command, Some(Command::Build(_))));
+            let mut cli = Cli::parse_from(line);
+            let chosen = cli.command.unwrap();
+            assert!(matches!(chosen.command, Command::Build(_)));
+            cli.options.add(chosen.flags);
             let settings = cli.options.settings().unwrap();
             assert!(
                 matches!(settings.source, Some(crate::nix::Source::Flake(flake)) if flake.ends_with("#web"))

@@ -1,28 +1,40 @@
-//! What holds for every subcommand: the settings, each with a flag, and the log. The binary of a scenario gets all of
-//! it as `NIXVM_*` variables, which work by themselves too (in CI, with cargo).
+//! The settings, each with a flag, and the log. The binary of a scenario gets all of it as `NIXVM_*` variables, which
+//! also work without this program (in CI, with cargo).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::report;
 use crate::settings::Settings;
-use crate::settings::{Form, Layers, Setting, TABLE, find_file};
+use crate::settings::{Form, Layers, SOURCES, Setting, TABLE, find_file};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-/// The flags that go before and after every subcommand.
+/// The flags that stand before a subcommand, or beside the files of scenarios.
 #[derive(Debug, Args)]
 pub struct Options {
     /// One flag for each setting.
     #[command(flatten)]
     flags: Flags,
-    /// Show what machines say on their consoles; -vv the log too, -vvv all of it
+    /// Show what machines print; -vv also shows the log
+    ///
+    /// Once shows what machines print on their consoles, twice also the log of nixvm-test, three times all of the log.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
 }
 
 impl Options {
+    /// The settings whose flags were given.
+    pub fn given(&self) -> impl Iterator<Item = &'static Setting> {
+        self.flags.0.iter().map(|(setting, _)| *setting)
+    }
+
+    /// Adds the flags after a subcommand's name. They override those before it.
+    pub fn add(&mut self, flags: Flags) {
+        self.flags.0.splice(0..0, flags.0);
+    }
+
     /// Starts this process's own log.
     pub fn start_log(&self) {
         if let Some(level) = self.log() {
@@ -80,7 +92,7 @@ fn folders(folder: Option<&Path>) -> Vec<PathBuf> {
 
 /// The flags of the [table](TABLE) that were given.
 #[derive(Debug, Clone, Default)]
-struct Flags(Vec<(&'static Setting, OsString)>);
+pub struct Flags(Vec<(&'static Setting, OsString)>);
 
 /// What they stand under in help texts.
 const HEADING: &str = "Settings (also in nixvm.toml, and as NIXVM_* variables: see `nixvm-test config`)";
@@ -90,15 +102,23 @@ fn no(setting: &Setting) -> String {
     format!("no-{}", setting.flag)
 }
 
-/// The flags of one setting.
-fn arguments(setting: &'static Setting) -> Vec<Arg> {
+/// The flags of these settings.
+pub fn arguments(settings: &[&'static Setting]) -> Vec<Arg> {
+    settings.iter().flat_map(|setting| flags_of(setting, settings)).collect()
+}
+
+/// The flags of one setting, on a command that has those of `all`.
+fn flags_of(setting: &'static Setting, all: &[&'static Setting]) -> Vec<Arg> {
     let default = match setting.default {
         "no" | "none" => String::new(),
         default => format!(" [default: {default}]"),
     };
+    let long = |help: &str| {
+        format!("{help}\n\nThe variable is {}, the key in nixvm.toml `{}`.", setting.variable, setting.key)
+    };
     let help = format!("{}{default}", capital(setting.meaning));
-    let arg = Arg::new(setting.key).long(setting.flag).global(true).help(help);
-    let mut arg = arg.help_heading(HEADING);
+    let arg = Arg::new(setting.key).long(setting.flag).long_help(long(&help)).help(capital(setting.meaning));
+    let mut arg = arg.help_heading(HEADING).hide_short_help(!setting.is_common);
     if let Some(short) = setting.short {
         arg = arg.short(short);
     }
@@ -106,9 +126,9 @@ fn arguments(setting: &'static Setting) -> Vec<Arg> {
         let takes = format!("it takes {}", setting.form.takes());
         let parser = OsStringValueParser::new()
             .try_map(move |value| if setting.accepts(&value) { Ok(value) } else { Err(takes.clone()) });
-        let others = ["configuration", "flake", "vm"].into_iter().filter(|other| *other != setting.key);
-        if others.clone().count() == 2 {
-            arg = arg.conflicts_with_all(others);
+        if SOURCES.contains(&setting.key) {
+            let others = all.iter().map(|other| other.key).filter(|key| SOURCES.contains(key));
+            arg = arg.conflicts_with_all(others.filter(|key| *key != setting.key));
         }
         return vec![arg.value_name(setting.placeholder).value_parser(parser)];
     };
@@ -122,12 +142,12 @@ fn arguments(setting: &'static Setting) -> Vec<Arg> {
             .value_parser(["on", word])
             .hide_possible_values(true),
     };
-    let negative =
-        Arg::new(no(setting)).help_heading(HEADING).long(no(setting)).global(true).action(ArgAction::SetTrue);
-    let negative =
-        negative.help(setting.meaning_of_no.map(capital).unwrap_or_default()).overrides_with(setting.key);
+    let negative = Arg::new(no(setting)).help_heading(HEADING).long(no(setting)).action(ArgAction::SetTrue);
+    let help = setting.meaning_of_no.map(capital).unwrap_or_default();
+    let negative = negative.long_help(long(&help)).help(help).overrides_with(setting.key);
     let is_on = setting.meaning_of_no.is_some();
-    vec![arg.hide(is_on).overrides_with(no(setting)), negative.hide(!is_on)]
+    let negative = negative.hide(!is_on).hide_short_help(!setting.is_common);
+    vec![arg.hide(is_on).overrides_with(no(setting)), negative]
 }
 
 fn capital(text: &str) -> String {
@@ -137,7 +157,7 @@ fn capital(text: &str) -> String {
 
 impl Args for Flags {
     fn augment_args(command: Command) -> Command {
-        command.args(TABLE.iter().flat_map(arguments))
+        command.args(arguments(&all()))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -145,10 +165,15 @@ impl Args for Flags {
     }
 }
 
-impl FromArgMatches for Flags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+fn all() -> Vec<&'static Setting> {
+    TABLE.iter().collect()
+}
+
+impl Flags {
+    /// Those of `settings` that were given to a command that has them.
+    pub fn of(matches: &ArgMatches, settings: &[&'static Setting]) -> Self {
         let was_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-        let given = TABLE.iter().filter_map(|setting| {
+        let given = settings.iter().copied().filter_map(|setting| {
             let value = match setting.form {
                 Form::Switch { .. } if was_given(&no(setting)) => "0".into(),
                 Form::Switch { .. } if !was_given(setting.key) => return None,
@@ -161,7 +186,13 @@ impl FromArgMatches for Flags {
             };
             Some((setting, value))
         });
-        Ok(Self(given.collect()))
+        Self(given.collect())
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self::of(matches, &all()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

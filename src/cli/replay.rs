@@ -37,7 +37,7 @@ To run a scenario against what its machine answered, without one: nixvm-test FIL
 
 /// Plays the console of a machine.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Replay {
     /// The run: the folder of its record, its name, the beginning of that, or `last`
     #[arg(default_value = "last")]
@@ -47,7 +47,7 @@ pub struct Replay {
     /// The machine [default: the scenario's first]
     #[arg(long, value_name = "NAME")]
     machine: Option<String>,
-    /// So many times as fast
+    /// How many times as fast as it was
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = speed)]
     speed: f64,
 }

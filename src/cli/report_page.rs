@@ -16,7 +16,7 @@ Examples:
 
 /// Shows the report of a run.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct ReportPage {
     /// The run: the folder of its record, its name, the beginning of that, or `last`
     #[arg(default_value = "last")]

@@ -22,7 +22,7 @@ Every key goes to the machine but ctrl-], which ends it. What the machine says r
 
 /// A session by hand.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Shell {
     #[command(flatten)]
     interactive: Interactive,

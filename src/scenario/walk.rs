@@ -8,6 +8,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The first line of the Cargo.toml that `nixvm-test editor` writes beside scenarios. It makes no package of its own of them.
+pub(crate) const EDITOR_MARK: &str =
+    "# Written by `nixvm-test editor`, for rust-analyzer alone. Run it again after adding a file.";
+
 /// So many folders below each other are looked at.
 const DEEPEST: usize = 16;
 
@@ -44,5 +48,17 @@ pub(crate) fn files_below(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
 /// Whether a folder below another belongs to it: not if it is hidden, a link, what cargo makes, or a package of its own.
 pub(crate) fn may_have_scenarios(folder: &Path) -> bool {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    !folder.is_symlink() && !name.starts_with('.') && name != "target" && !folder.join("Cargo.toml").exists()
+    !folder.is_symlink() && !name.starts_with('.') && name != "target" && !is_package(folder)
+}
+
+/// Whether a folder is a package of its own. The one that an editor reads changes nothing in which scenarios run.
+fn is_package(folder: &Path) -> bool {
+    let manifest = folder.join("Cargo.toml");
+    // Opening a pipe would wait for whoever writes to it.
+    if !manifest.is_file() {
+        return manifest.exists();
+    }
+    let mut beginning = vec![0; EDITOR_MARK.len()];
+    let read = fs::File::open(&manifest).and_then(|mut file| io::Read::read_exact(&mut file, &mut beginning));
+    read.is_err() || beginning != EDITOR_MARK.as_bytes()
 }

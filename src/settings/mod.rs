@@ -20,7 +20,7 @@ use crate::{RequestedReports, Result};
 pub use file::{NAME as FILE_NAME, find_file};
 pub use layers::Layers;
 pub use reference::reference;
-pub use table::{Setting, TABLE};
+pub use table::{SOURCES, Setting, TABLE};
 pub use value::Form;
 pub use variables::VARIABLES;
 

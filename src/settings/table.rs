@@ -22,6 +22,8 @@ pub struct Setting {
     /// For a switch that is on if nobody says otherwise: what `--no-FLAG` does, which `--help` shows then. The other of
     /// a switch's two flags is there to override nixvm.toml.
     pub meaning_of_no: Option<&'static str>,
+    /// Whether `-h` shows it; `--help` shows all.
+    pub is_common: bool,
     /// What stands for the value in help texts.
     pub placeholder: &'static str,
     /// What is written as its value.
@@ -39,6 +41,7 @@ pub const TABLE: &[Setting] = &[
     Setting {
         key: "nixpkgs",
         variable: "NIXVM_NIXPKGS",
+        is_common: true,
         flag: "nixpkgs",
         placeholder: "NIXPKGS",
         form: Form::Nixpkgs,
@@ -50,6 +53,7 @@ pub const TABLE: &[Setting] = &[
     Setting {
         key: "configuration",
         variable: "NIXVM_CONFIGURATION",
+        is_common: true,
         flag: "configuration",
         placeholder: "FILE.nix",
         form: Form::Path,
@@ -61,6 +65,7 @@ pub const TABLE: &[Setting] = &[
     Setting {
         key: "flake",
         variable: "NIXVM_FLAKE",
+        is_common: true,
         flag: "flake",
         placeholder: "FLAKE#HOST",
         form: Form::Flake,
@@ -72,6 +77,7 @@ pub const TABLE: &[Setting] = &[
     Setting {
         key: "vm",
         variable: "NIXVM_VM",
+        is_common: true,
         flag: "vm",
         placeholder: "RESULT",
         form: Form::Path,
@@ -83,6 +89,7 @@ pub const TABLE: &[Setting] = &[
     Setting {
         key: "keep-state",
         variable: "NIXVM_KEEP_STATE",
+        is_common: true,
         flag: "keep-state",
         placeholder: "HOW",
         form: Form::Switch { or: Some("strict") },
@@ -136,6 +143,7 @@ pub const TABLE: &[Setting] = &[
     Setting {
         key: "retries",
         variable: "NIXVM_RETRIES",
+        is_common: true,
         flag: "retries",
         placeholder: "N",
         form: Form::Number { from: 0 },
@@ -147,6 +155,7 @@ pub const TABLE: &[Setting] = &[
     Setting {
         key: "fail-fast",
         variable: "NIXVM_FAIL_FAST",
+        is_common: true,
         flag: "fail-fast",
         form: Form::Switch { or: None },
         meaning: "begin nothing more once a scenario has failed",
@@ -157,6 +166,7 @@ pub const TABLE: &[Setting] = &[
     Setting {
         key: "jobs",
         variable: "NIXVM_JOBS",
+        is_common: true,
         flag: "jobs",
         short: Some('j'),
         placeholder: "N",
@@ -169,6 +179,7 @@ pub const TABLE: &[Setting] = &[
     Setting {
         key: "report",
         variable: "NIXVM_REPORT",
+        is_common: true,
         flag: "report",
         placeholder: "FORMAT=PATH,…",
         form: Form::Reports,
@@ -192,6 +203,7 @@ pub const TABLE: &[Setting] = &[
     Setting {
         key: "run-timeout",
         variable: "NIXVM_RUN_TIMEOUT",
+        is_common: true,
         flag: "run-timeout",
         placeholder: "TIME",
         form: Form::Time,
@@ -271,6 +283,7 @@ pub const TABLE: &[Setting] = &[
     Setting {
         key: "quiet",
         variable: "NIXVM_QUIET",
+        is_common: true,
         flag: "quiet",
         short: Some('q'),
         form: Form::Switch { or: None },
@@ -311,6 +324,7 @@ const PLAIN: Setting = Setting {
     flag: "",
     short: None,
     meaning_of_no: None,
+    is_common: false,
     placeholder: "",
     form: Form::Path,
     meaning: "",
@@ -319,7 +333,7 @@ const PLAIN: Setting = Setting {
 };
 
 /// The keys that say what is booted: at most one of them holds.
-pub(super) const SOURCES: [&str; 3] = ["configuration", "flake", "vm"];
+pub const SOURCES: [&str; 3] = ["configuration", "flake", "vm"];
 
 impl Setting {
     /// The one with this key.

@@ -33,9 +33,11 @@ attaches finds the machine as it stood when the scenario failed.";
 
 /// What to go back to.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Attach {
-    /// The run: its folder, its name or the beginning of it, `last`; or a file that --pack made
+    /// The run, or a file that --pack made
+    ///
+    /// A run is named by its folder, its name, the beginning of its name, or `last`.
     #[arg(default_value = "last")]
     run: String,
     /// The scenario that failed, if there are several
@@ -43,13 +45,20 @@ pub struct Attach {
     /// Its machine, if there are several
     #[arg(long, value_name = "NAME")]
     machine: Option<String>,
-    /// Make one file of the moment instead, to be taken to another host
+    /// Write the saved machine to one file, for another host
+    ///
+    /// Nothing is booted. Without FILE the name is made of the scenario and the machine.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "live")]
     pack: Option<Option<PathBuf>>,
-    /// Take what the moment names as it is: options that let QEMU run commands, files of this host, a run script
+    /// Use a saved machine of somebody else without checking it
+    ///
+    /// A saved machine names QEMU's options, files of this host and a run script. Options that let QEMU run commands or
+    /// read other files are refused without this flag.
     #[arg(long, conflicts_with = "live")]
     trust: bool,
-    /// The console of a machine whose run is paused, by what the run said of it
+    /// Open the console of a machine whose run is paused
+    ///
+    /// The run prints the ID when it pauses.
     #[arg(long, value_name = "ID", conflicts_with_all = ["run", "scenario", "machine"])]
     live: Option<String>,
 }

@@ -32,7 +32,7 @@ is tested: Nix evaluates it, and the scenario logs in as one of its users.";
 
 /// What is made, and where.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Init {
     /// The folder; it is made if it is missing
     #[arg(default_value = ".", hide_default_value = true)]

@@ -27,7 +27,7 @@ Examples:
 
 /// Commands by hand.
 #[derive(Debug, Args)]
-#[command(after_help = format!("{EXAMPLES}\n\n{}", step::HELP))]
+#[command(after_long_help = format!("{EXAMPLES}\n\n{}", step::HELP))]
 pub struct Repl {
     #[command(flatten)]
     interactive: Interactive,

@@ -16,6 +16,7 @@
 mod build;
 mod cargo;
 mod complete;
+mod editor;
 mod frontmatter;
 mod library;
 mod lock;
@@ -30,6 +31,8 @@ use std::path::{Path, PathBuf};
 
 use crate::{Events, Result};
 
+pub(crate) use crate::scenario::walk::EDITOR_MARK;
+pub use editor::{EditorPackage, check_editor_package, editor_package, files_of_editor_package};
 pub use source::{find as files, left_out_below};
 
 /// What a manifest says to depend on this library: a version, or the path of the checkout that this program was compiled

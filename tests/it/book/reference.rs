@@ -247,13 +247,10 @@ fn every_subcommand_flag_and_exit_code_is_in_the_book() {
     made.push_str(&format!("\n## nixvm-test\n\n```text\n{main}```\n"));
     for name in subcommands(&main) {
         let its = help(&[&name]);
-        made.push_str(&format!("\n## nixvm-test {name}\n\n```text\n{}```\n", own(&its, &main)));
+        made.push_str(&format!("\n## nixvm-test {name}\n\n```text\n{}```\n", its));
         for inner in subcommands(&its) {
             let inner_help = help(&[&name, &inner]);
-            made.push_str(&format!(
-                "\n### nixvm-test {name} {inner}\n\n```text\n{}```\n",
-                own(&inner_help, &main)
-            ));
+            made.push_str(&format!("\n### nixvm-test {name} {inner}\n\n```text\n{}```\n", inner_help));
         }
     }
     assert!(made.contains("\n## nixvm-test build\n") && made.contains("\n### nixvm-test cache list\n"));
@@ -274,27 +271,4 @@ fn every_subcommand_flag_and_exit_code_is_in_the_book() {
         1 + EXIT_CODES.lines().filter(|line| line.starts_with("  ")).count() + 1
     );
     is_made_from_the_code("reference/exit-codes.md", &made);
-}
-
-/// A subcommand's help without the flags that every subcommand takes.
-fn own(help: &str, main: &str) -> String {
-    let mut text = String::new();
-    let mut skipping = false;
-    for line in help.lines() {
-        if line.starts_with("  ") && line.trim_start().starts_with('-') {
-            // Those of the command itself, but not -h, are there too.
-            let flag = line.trim_start();
-            skipping =
-                main.lines().any(|other| other.trim_start().split("  ").next() == flag.split("  ").next());
-        } else if !line.starts_with("          ") {
-            skipping = false;
-        }
-        if !skipping {
-            text.push_str(line);
-            text.push('\n');
-        }
-    }
-    // A heading with nothing left below it goes, too.
-    let parts = text.trim_end().split("\n\n").filter(|part| part.contains('\n') || !part.ends_with(':'));
-    parts.collect::<Vec<_>>().join("\n\n") + "\n"
 }

@@ -11,6 +11,8 @@ mod compiling;
 mod config;
 mod doctor;
 mod doctor_kvm;
+mod editor;
+mod editor_server;
 mod failures;
 mod full_disk;
 mod harness;

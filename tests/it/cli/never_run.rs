@@ -32,6 +32,18 @@ fn a_file_of_a_folder_whose_scenarios_would_never_run_is_named_with_its_line() {
     folder.run(&["."]).ended_with(2).said("b.rs").said("UTF-8");
 }
 
+/// The package that `nixvm-test editor` writes is for the editor alone.
+#[test]
+fn a_folder_with_an_editors_package_is_named_as_before_and_one_with_a_package_of_its_own_is_not() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");
+    folder.put("slow/b.rs", file("#[scenario] async fn b() {}"));
+    folder.run(&["editor", "slow"]).ended_with(0);
+    folder.run(&["list", "a.rs"]).ended_with(0);
+    folder.run(&["."]).ended_with(0).said("the scenarios in slow are not run");
+    folder.put("slow/Cargo.toml", "[package]");
+    folder.run(&["."]).ended_with(0).said_not("slow");
+}
+
 #[test]
 fn what_is_below_a_folder_is_left_out_and_that_is_said() {
     let folder = Folder::with("a.rs", "#[scenario] async fn a() {}");

@@ -9,6 +9,47 @@ fn help_has_examples_and_exit_codes() {
 }
 
 #[test]
+fn the_short_help_fits_a_screen_and_leaves_the_rest_to_the_long_one() {
+    let folder = Folder::new();
+    let (short, long) = (folder.run(&["build", "-h"]), folder.run(&["build", "--help"]));
+    short.ended_with(0).printed("--nixpkgs").printed("see more with '--help'");
+    long.ended_with(0).printed("Examples:").printed("--build-timeout").printed("NIXVM_NIXPKGS");
+    for left_out in ["Examples:", "--build-timeout", "NIXVM_NIXPKGS", "--retries"] {
+        assert!(!short.out.contains(left_out), "{left_out}\n{}", short.out);
+    }
+    assert!(!long.out.contains("--retries") && !long.out.contains("--vm"), "{}", long.out);
+}
+
+#[test]
+fn a_flag_that_does_not_apply_to_a_subcommand_is_refused_with_those_that_do() {
+    let folder = Folder::new();
+    for words in [
+        &["build", "--retries", "2"][..],
+        &["--retries", "2", "build"],
+        &["build", "--retries=2", "-q"],
+        &["-v", "build", "--retries", "2"],
+    ] {
+        let ran = folder.run(words);
+        ran.ended_with(2).said("`nixvm-test build` does not take --retries");
+        ran.said("the settings that it takes are --nixpkgs, --configuration, --flake, --build-timeout");
+    }
+    folder
+        .run(&["list", "--no-template"])
+        .ended_with(2)
+        .said("`nixvm-test list` does not take --no-template");
+    folder.run(&["cache", "list", "-j", "2"]).ended_with(2).said("`nixvm-test cache` does not take -j");
+    folder
+        .run(&["--vm", "result", "diff", "a", "b"])
+        .ended_with(2)
+        .said("`nixvm-test diff` does not take --vm");
+    // What is no setting is refused as before.
+    folder.run(&["build", "--frobnicate"]).ended_with(2).said("unexpected argument '--frobnicate'");
+    // A flag after the name overrides the same flag before it.
+    let ran = folder.run(&["--retries", "1", "config", "--retries", "2"]);
+    ran.ended_with(0).printed("retries = 2");
+}
+
+#[test]
 fn a_wrong_flag_is_refused_with_a_suggestion() {
     let ran = Folder::new().run(&["--nixpkg", "x", "a.rs"]);
     ran.ended_with(2).said("--nixpkg").said("--nixpkgs");
