@@ -1,5 +1,5 @@
 //! As much of the D-Bus wire format as questions to systemd take: calls with strings, answers that are a
-//! string, and which object a signal is about.
+//! string, a list of strings or a number, and which object a signal is about.
 //!
 //! Not by a crate: zbus 5.19 panics on what systemd sends on its own socket (a sender that is no unique
 //! name).
@@ -39,11 +39,11 @@ pub(crate) struct Call<'a> {
 /// A message that came.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
-    /// The answer to a call: the string in it, if it is one.
+    /// The answer to a call: what is in it, if it is of a type that is read.
     Answer {
         /// The number of the call.
         to: u32,
-        /// The string, or the string in the variant, that the answer is.
+        /// The answer, or what is in the variant that it is: a string, a number, or strings, one a line.
         text: String,
     },
     /// A call was refused.
@@ -236,14 +236,27 @@ impl Reader<'_> {
         Ok(text)
     }
 
-    /// The string that a body begins with, be it in a variant.
+    /// The strings of a list, one a line.
+    fn strings(&mut self) -> Result<String, Malformed> {
+        let length = self.number()? as usize;
+        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len()).ok_or(Malformed)?;
+        let mut strings = Vec::new();
+        while self.at < end {
+            strings.push(self.string()?);
+        }
+        Ok(strings.join("\n"))
+    }
+
+    /// What a body begins with, be it in a variant.
     fn answer(mut self, signature: &str) -> Result<String, Malformed> {
         let kind = match signature.as_bytes().first() {
             Some(b'v') => self.signature()?,
             _ => signature.to_owned(),
         };
-        match kind.as_bytes().first() {
-            Some(b's' | b'o') => self.string(),
+        match kind.as_bytes() {
+            [b's' | b'o', ..] => self.string(),
+            [b'u', ..] => self.number().map(|number| number.to_string()),
+            [b'a', b's', ..] => self.strings(),
             _ => Err(Malformed),
         }
     }
@@ -281,6 +294,24 @@ mod tests {
         }
         let expected = Incoming::Answer { to: 7, text: "active".to_owned() };
         assert_eq!(read(&message), Ok(Some((expected, message.len()))));
+    }
+
+    #[test]
+    fn a_list_of_strings_and_a_number_are_read() {
+        let read = |body: &[u8], kind: &str| Reader { bytes: body, at: 0 }.answer(kind).ok();
+        // In variants, as properties are answered.
+        let mut list = vec![2, b'a', b's', 0];
+        let mut strings = Vec::new();
+        string(&mut strings, "a.timer");
+        string(&mut strings, "b.socket");
+        list.extend((strings.len() as u32).to_le_bytes());
+        list.extend(&strings);
+        assert_eq!(read(&list, "v").as_deref(), Some("a.timer\nb.socket"));
+        assert_eq!(read(&[2, b'a', b's', 0, 0, 0, 0, 0], "v").as_deref(), Some(""));
+        assert_eq!(read(&[1, b'u', 0, 0, 12, 0, 0, 0], "v").as_deref(), Some("12"));
+        for cut in 4..list.len() {
+            assert_eq!(read(&list[..cut], "v"), None, "{cut}");
+        }
     }
 
     #[test]

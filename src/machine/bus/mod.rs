@@ -26,6 +26,7 @@ use crate::{Error, ErrorKind, Result};
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const OF_MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 use dbus::{Call, HELLO, Incoming};
 
@@ -55,7 +56,7 @@ struct State {
 }
 
 /// What systemd says of a unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Unit {
     /// `loaded`, `not-found`, `masked`, …
     pub(crate) load: String,
@@ -121,7 +122,7 @@ impl Bus {
         tokio::spawn(read_all(reader, weak));
         let bus = Self(connection);
         // Signals are sent only to those who asked.
-        bus.call(MANAGER, "org.freedesktop.systemd1.Manager", "Subscribe", &[]).await?;
+        bus.call(MANAGER, OF_MANAGER, "Subscribe", &[]).await?;
         Ok(Some(bus))
     }
 
@@ -135,6 +136,18 @@ impl Bus {
         // Asked at once, answered one after the other.
         let (load, active, sub) = tokio::try_join!(get("LoadState"), get("ActiveState"), get("SubState"))?;
         Ok(Unit { load, active, sub })
+    }
+
+    /// The units that trigger a unit: timers, paths, sockets.
+    pub(crate) async fn triggers_of(&self, unit: &str) -> Result<Vec<String>> {
+        let names = self.call(&unit_path(unit), PROPERTIES, "Get", &[UNIT, "TriggeredBy"]).await?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// How many jobs the manager has: units that are being started or stopped, or wait for that. `None` where it does not
+    /// say.
+    pub(crate) async fn jobs(&self) -> Result<Option<u32>> {
+        Ok(self.call(MANAGER, PROPERTIES, "Get", &[OF_MANAGER, "NJobs"]).await?.parse().ok())
     }
 
     /// What happens from now on; see [`Happenings::about`].

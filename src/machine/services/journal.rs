@@ -81,6 +81,7 @@ impl User {
                 let what = format!("{}: {unit} did not log {pattern}", life.name);
                 let error = Error::new(ErrorKind::Timeout, what)
                     .section("what it logged last", crate::console::shown(&text, 20));
+                let error = pattern.hint(error);
                 let patience = LAST_QUESTION.min(self.limit.unwrap_or(crate::machine::WAIT));
                 let asked = async { self.within(patience).execute(SUPPRESSED).await };
                 let Ok(asked) = life.held_to(Duration::ZERO, asked).await else {

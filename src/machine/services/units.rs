@@ -9,13 +9,16 @@ use crate::machine::bus::{Bus, Unit};
 use crate::machine::command_text::quoted;
 use crate::machine::limit::StandsStill;
 use crate::machine::output::Output;
+use crate::machine::services::inactive::{Hopeless, meaning};
 use crate::machine::{Life, Machine, User, WAIT};
 use crate::{Error, ErrorKind, Result};
 
 /// A signal may get lost with a bus that is restarted; so long it is trusted.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// A unit that is unknown to systemd for so long, on a fast host, is not going to be known.
-const UNKNOWN: Duration = Duration::from_secs(10);
+/// Between two looks where no bus tells of signals.
+const LOOK_BY_PROGRAMS: Duration = Duration::from_millis(250);
+/// A unit that nothing has been about to start for so long, on a fast host, is not waited for.
+const HOPELESS: Duration = Duration::from_secs(2);
 /// For `systemctl status` and the end of the journal, on a fast host.
 const STATUS: Duration = Duration::from_secs(10);
 
@@ -23,11 +26,13 @@ impl User {
     /// Waits until a unit is active: of the system's service manager for root, else of the user's own. A
     /// name without a suffix is that of a service.
     ///
-    /// It ends as soon as systemd says so, and fails at once when the unit fails. A unit that is inactive
-    /// is waited for, whether something is about to start it or not.
+    /// It ends as soon as systemd says so, and fails at once when the unit fails. It also fails when the unit is inactive (or
+    /// unknown, or masked) and nothing is about to start it: the service manager has no job at all, no timer, path or
+    /// socket unit that is active triggers the unit, and both has been so for two seconds (on a fast host). Where a
+    /// program starts the unit later by itself, `wait_until_succeeds("systemctl is-active UNIT")` waits for it.
     ///
     /// # Errors
-    /// [`ErrorKind::UnitFailed`] with the unit's status and the end of its journal; [`ErrorKind::Timeout`]
+    /// [`ErrorKind::UnitFailed`] with the reason, the unit's status and the end of its journal; [`ErrorKind::Timeout`]
     /// after the limit ([`User::within`]; 5 minutes on a fast host when not given); and those of
     /// [`User::execute`].
     #[tracked]
@@ -47,10 +52,8 @@ impl User {
             // It has limits of its own; what it starts is no part of the wait.
             life.channel(&self.name).await?;
             let waiting = async {
-                match life.bus(&self.name).await? {
-                    Some(bus) => self.watch_unit(&bus, unit, life.limit(UNKNOWN), &mut known).await,
-                    None => self.poll_unit(unit).await,
-                }
+                let bus = life.bus(&self.name).await?;
+                self.watch_unit(bus.as_ref(), unit, life.limit(HOPELESS), &mut known).await
             };
             tokio::time::timeout(limit, waiting).await.unwrap_or(Ok(false))
         };
@@ -66,50 +69,40 @@ impl User {
     /// Returns `true` once the unit is active; what is known of it is in `known` meanwhile.
     async fn watch_unit(
         &self,
-        bus: &Bus,
+        bus: Option<&Bus>,
         unit: &str,
         patience: Duration,
         known: &mut Option<Unit>,
     ) -> Result<bool> {
-        let started = Instant::now();
         // Before the first question, so that nothing is missed after it.
-        let mut happenings = bus.happenings();
+        let mut happenings = bus.map(Bus::happenings);
+        let mut hopeless = Hopeless::default();
         loop {
-            let state = known.insert(bus.unit(unit).await?);
-            match (state.active.as_str(), state.load.as_str()) {
+            let look = self.look_at(bus, unit).await?;
+            let state = known.insert(look.unit.clone());
+            match state.active.as_str() {
                 // A unit that is reloading has been active all the time.
-                ("active" | "reloading" | "refreshing", _) => return Ok(true),
-                ("failed", _) => return Err(self.has_failed(unit).await),
-                (_, "not-found" | "bad-setting" | "error" | "masked") if started.elapsed() > patience => {
-                    let summary =
-                        format!("{}: systemd knows no usable unit {unit}: {state}", self.machine.name());
-                    return Err(Error::new(ErrorKind::UnitFailed, summary)
-                        .likely_cause(
-                            "the name is misspelt, or the configuration does not enable the service",
-                        )
-                        .next_step("see `systemctl list-unit-files` in the machine"));
-                }
+                "active" | "reloading" | "refreshing" => return Ok(true),
+                "failed" => return Err(self.has_failed(unit).await),
                 _ => {}
             }
-            happenings.about(unit, LOOK_AGAIN).await;
-        }
-    }
-
-    /// Where there is no bus: asks in the machine, over and over.
-    async fn poll_unit(&self, unit: &str) -> Result<bool> {
-        let which = self.manager();
-        let name = quoted(unit);
-        let command =
-            format!("s=$(systemctl {which}show -P ActiveState {name}); [ $s = active ] || [ $s = failed ]");
-        self.within(self.limit.unwrap_or(WAIT)).wait_until_succeeds(&command).await?;
-        match self.get_unit_property(unit, "ActiveState").await?.as_str() {
-            "failed" => Err(self.has_failed(unit).await),
-            _ => Ok(true),
+            if hopeless.after(&look, Instant::now()) >= patience {
+                return Err(self.never_active(unit, &look, STATUS).await);
+            }
+            match &mut happenings {
+                Some(happenings) => happenings.about(unit, LOOK_AGAIN).await,
+                None => tokio::time::sleep(LOOK_BY_PROGRAMS).await,
+            }
         }
     }
 
     async fn has_failed(&self, unit: &str) -> Error {
         let error = Error::new(ErrorKind::UnitFailed, format!("{}: {unit} failed", self.machine.name()));
+        let result = self.within(STATUS).get_unit_property(unit, "Result").await.unwrap_or_default();
+        let error = match meaning(&result) {
+            Some(meaning) => error.likely_cause(meaning),
+            None => error,
+        };
         self.with_status(error, unit, STATUS).await
     }
 
@@ -189,12 +182,12 @@ impl User {
         self.succeed(format!("systemctl {}{words}", self.manager())).await
     }
 
-    fn manager(&self) -> &'static str {
+    pub(super) fn manager(&self) -> &'static str {
         if self.name == "root" { "--no-pager " } else { "--user --no-pager " }
     }
 
     /// With what systemd and the journal say of the unit. Each answer may take so long, on a fast host.
-    async fn with_status(&self, error: Error, unit: &str, patience: Duration) -> Error {
+    pub(super) async fn with_status(&self, error: Error, unit: &str, patience: Duration) -> Error {
         let which = self.manager();
         let name = quoted(unit);
         let user = if self.name == "root" { "" } else { "--user " };

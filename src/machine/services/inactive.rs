@@ -1,0 +1,318 @@
+//! A unit that is inactive: whether something may still start it, and why nothing did.
+//!
+//! The rule of the NixOS test driver: nothing will start it where the manager has no job at all. What starts units later is
+//! a timer, a path or a socket, which the unit names as its triggers.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::machine::bus::{Bus, Unit};
+use crate::machine::command_text::quoted;
+use crate::machine::{User, bus};
+use crate::{Error, ErrorKind, Result};
+
+/// So long at most counts between two looks: a guest that stood still meanwhile had no time to start anything.
+const BETWEEN: Duration = Duration::from_secs(2);
+
+/// What one look at a unit shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) unit: Unit,
+    /// How many jobs the manager has; `None` where it does not say.
+    jobs: Option<u32>,
+    /// The units that trigger this one, each with its state.
+    triggers: Vec<(String, String)>,
+}
+
+impl Look {
+    /// Whether nothing is about to start the unit.
+    fn is_hopeless(&self) -> bool {
+        self.unit.active == "inactive"
+            && self.jobs == Some(0)
+            && !self.triggers.iter().any(|(_, state)| is_up(state))
+    }
+}
+
+/// Whether a unit in this state can trigger another one.
+fn is_up(state: &str) -> bool {
+    matches!(state, "active" | "activating" | "reloading" | "refreshing")
+}
+
+/// For how long nothing has been about to start a unit, as one look after the other shows.
+#[derive(Debug, Default)]
+pub(super) struct Hopeless {
+    last: Option<Instant>,
+    held: Duration,
+}
+
+impl Hopeless {
+    /// Takes a look into account that was taken `now`; for how long it has been hopeless.
+    pub(super) fn after(&mut self, look: &Look, now: Instant) -> Duration {
+        if !look.is_hopeless() {
+            *self = Self::default();
+            return Duration::ZERO;
+        }
+        if let Some(last) = self.last.replace(now) {
+            self.held += now.saturating_duration_since(last).min(BETWEEN);
+        }
+        self.held
+    }
+}
+
+impl User {
+    /// Looks at a unit, by the bus where there is one. What is asked of an inactive one alone is not asked of others.
+    pub(super) async fn look_at(&self, bus: Option<&Bus>, unit: &str) -> Result<Look> {
+        match bus {
+            Some(bus) => look_by_bus(bus, unit).await,
+            None => self.look_by_programs(unit).await,
+        }
+    }
+
+    async fn look_by_programs(&self, unit: &str) -> Result<Look> {
+        let which = self.manager();
+        let unit = quoted(unit);
+        let script = format!(
+            "systemctl {which}show -p LoadState -p ActiveState -p SubState -- {unit}
+t=$(systemctl {which}show -P TriggeredBy -- {unit})
+for i in $t; do echo \"Trigger=$i $(systemctl {which}show -P ActiveState -- \"$i\")\"; done
+j=$(systemctl {which}list-jobs --no-legend); case $j in '' | 'No jobs'*) echo Jobs=0;; *) echo Jobs=1;; esac"
+        );
+        let output = self.succeed(script).await?;
+        let mut look = Look { unit: bus::Unit::default(), jobs: None, triggers: Vec::new() };
+        for (name, value) in output.lines().filter_map(|line| line.split_once('=')) {
+            match name {
+                "LoadState" => value.clone_into(&mut look.unit.load),
+                "ActiveState" => value.clone_into(&mut look.unit.active),
+                "SubState" => value.clone_into(&mut look.unit.sub),
+                "Trigger" => look
+                    .triggers
+                    .extend(value.split_once(' ').map(|(name, state)| (name.to_owned(), state.to_owned()))),
+                "Jobs" => look.jobs = value.parse().ok(),
+                _ => {}
+            }
+        }
+        Ok(look)
+    }
+
+    /// The error of a unit that is inactive and stays so.
+    pub(super) async fn never_active(&self, unit: &str, look: &Look, patience: Duration) -> Error {
+        let machine = self.machine.name();
+        let summary = match look.unit.load.as_str() {
+            "loaded" => {
+                format!("{machine}: {unit} is inactive ({}), and nothing is about to start it", look.unit.sub)
+            }
+            "masked" => format!("{machine}: {unit} is masked, so nothing can start it"),
+            "not-found" => format!("{machine}: systemd knows no unit {unit}"),
+            other => format!("{machine}: systemd can't load {unit} ({other})"),
+        };
+        let mut error = Error::new(ErrorKind::UnitFailed, summary);
+        let info = self.within(patience).get_unit_info(unit).await.unwrap_or_default();
+        if look.unit.load != "not-found" {
+            error = error.section("systemd says of it", said(&info, &look.triggers));
+        }
+        let (cause, next) = why_inactive(unit, look, &info);
+        error = error.likely_cause(cause).next_step(next);
+        self.with_status(error, unit, patience).await
+    }
+}
+
+async fn look_by_bus(bus: &Bus, unit: &str) -> Result<Look> {
+    let mut look = Look { unit: bus.unit(unit).await?, jobs: None, triggers: Vec::new() };
+    if look.unit.active == "inactive" {
+        for trigger in bus.triggers_of(unit).await? {
+            let state = bus.unit(&trigger).await?.active;
+            look.triggers.push((trigger, state));
+        }
+        // Last: a trigger that went off since is seen as a job, or as a unit that is not inactive any more.
+        look.jobs = bus.jobs().await?;
+    }
+    Ok(look)
+}
+
+/// What of a unit's properties says why it is not active.
+const TELLING: [&str; 10] = [
+    "LoadError",
+    "UnitFileState",
+    "Result",
+    "ConditionResult",
+    "AssertResult",
+    "ExecMainCode",
+    "ExecMainStatus",
+    "NRestarts",
+    "Type",
+    "RemainAfterExit",
+];
+
+fn said(info: &BTreeMap<String, String>, triggers: &[(String, String)]) -> String {
+    let mut lines: Vec<String> = TELLING
+        .iter()
+        .filter_map(|name| {
+            info.get(*name).filter(|value| !value.is_empty()).map(|value| format!("{name}={value}"))
+        })
+        .collect();
+    lines.extend(triggers.iter().map(|(name, state)| format!("TriggeredBy={name}, which is {state}")));
+    crate::console::shown(lines.join("\n").as_bytes(), 30)
+}
+
+/// Why a unit is inactive, and what to do about it.
+fn why_inactive(unit: &str, look: &Look, info: &BTreeMap<String, String>) -> (String, String) {
+    let value = |name: &str| info.get(name).map_or("", String::as_str);
+    let has_been = |name: &str| !matches!(value(name), "" | "0");
+    let name = unit.rsplit_once('.').map_or(unit, |(name, _)| name);
+    match look.unit.load.as_str() {
+        "not-found" => {
+            return (
+                "the name is misspelt, or the configuration does not enable the service".to_owned(),
+                "see `systemctl list-unit-files` in the machine".to_owned(),
+            );
+        }
+        "masked" => {
+            return (
+                format!(
+                    "the configuration says `systemd.services.{name}.enable = false`, or somebody ran `systemctl mask`"
+                ),
+                "see `systemctl cat` in the machine".to_owned(),
+            );
+        }
+        "loaded" => {}
+        _ => {
+            return (
+                format!("its file has a mistake: {}", crate::text::line(value("LoadError"))),
+                "`systemd-analyze verify` in the machine names the line".to_owned(),
+            );
+        }
+    }
+    if value("ConditionResult") == "no" && has_been("ConditionTimestampMonotonic") {
+        return (
+            "a condition of the unit does not hold (Condition…= in its file), so systemd has passed it over"
+                .to_owned(),
+            "its status names the condition".to_owned(),
+        );
+    }
+    if value("AssertResult") == "no" && has_been("AssertTimestampMonotonic") {
+        return (
+            "an assertion of the unit does not hold (Assert…= in its file)".to_owned(),
+            "its status names the assertion".to_owned(),
+        );
+    }
+    if let Some(meaning) = meaning(value("Result")) {
+        return (meaning, "its journal says more".to_owned());
+    }
+    if has_been("InactiveExitTimestampMonotonic") {
+        return (
+            "it was started and has ended: a oneshot service without RemainAfterExit is not active after it, and a \
+             service may have been stopped"
+                .to_owned(),
+            "wait for what it leaves behind (`wait_for_file`, `wait_until_succeeds`), or look at the property `Result`"
+                .to_owned(),
+        );
+    }
+    if let Some((trigger, state)) = look.triggers.first() {
+        return (
+            format!("{trigger} starts it, and is itself {state}"),
+            format!("start {trigger}: `machine.start_job({trigger:?})`"),
+        );
+    }
+    (
+        "no unit that was started wants it (`wantedBy` in the configuration), or what it requires has failed"
+            .to_owned(),
+        format!(
+            "start it: `machine.start_job({unit:?})`; where a program starts it later, wait with \
+             `wait_until_succeeds(\"systemctl is-active {unit}\")`"
+        ),
+    )
+}
+
+/// What systemd's word for the end of a unit means; none for one that ended well.
+pub(super) fn meaning(result: &str) -> Option<String> {
+    let meaning = match result {
+        "" | "success" => return None,
+        "start-limit-hit" => {
+            "it was started too often in a short time (StartLimitBurst), and systemd gave up; why it ended each time stands \
+             in its journal"
+        }
+        "trigger-limit-hit" => "it was triggered too often in a short time, and systemd gave up",
+        "exit-code" => "a program of it ended with a status other than 0",
+        "signal" => "a program of it was ended by a signal",
+        "core-dump" => "a program of it crashed",
+        "timeout" => "it was not up, or not down, within its time (TimeoutStartSec, TimeoutStopSec)",
+        "watchdog" => "it did not report to systemd's watchdog in time",
+        "oom-kill" => "the kernel or systemd-oomd ended it for want of memory",
+        "exec-condition" => "its ExecCondition did not hold, so systemd has passed it over",
+        "protocol" => {
+            "it did not do what its Type= promises: it ended before it said that it was ready, or left no main process"
+        }
+        "resources" => "systemd could not give it what it needs: a user, a folder, memory, a namespace",
+        other => return Some(format!("systemd calls its end `{}`", crate::text::line(other))),
+    };
+    Some(format!("{meaning} (Result={result})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(active: &str, jobs: Option<u32>, triggers: &[(&str, &str)]) -> Look {
+        let unit = Unit { load: "loaded".to_owned(), active: active.to_owned(), sub: "dead".to_owned() };
+        let triggers =
+            triggers.iter().map(|(name, state)| ((*name).to_owned(), (*state).to_owned())).collect();
+        Look { unit, jobs, triggers }
+    }
+
+    #[test]
+    fn a_unit_is_waited_for_while_something_may_start_it() {
+        for (look, hopeless) in [
+            (look("inactive", Some(0), &[]), true),
+            (look("inactive", Some(0), &[("a.timer", "inactive"), ("a.socket", "failed")]), true),
+            (look("inactive", Some(0), &[("a.timer", "inactive"), ("a.socket", "active")]), false),
+            (look("inactive", Some(1), &[]), false),
+            (look("inactive", None, &[]), false),
+            (look("activating", Some(0), &[]), false),
+            (look("deactivating", Some(0), &[]), false),
+        ] {
+            assert_eq!(look.is_hopeless(), hopeless, "{look:?}");
+        }
+    }
+
+    #[test]
+    fn only_time_counts_in_which_nothing_was_about_to_start_it() {
+        let (idle, busy) = (look("inactive", Some(0), &[]), look("inactive", Some(1), &[]));
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut hopeless = Hopeless::default();
+        assert_eq!(hopeless.after(&idle, at(0)), Duration::ZERO);
+        assert_eq!(hopeless.after(&idle, at(1)), Duration::from_secs(1));
+        assert_eq!(hopeless.after(&busy, at(2)), Duration::ZERO);
+        assert_eq!(hopeless.after(&idle, at(3)), Duration::ZERO);
+        assert_eq!(hopeless.after(&idle, at(4)), Duration::from_secs(1));
+        // The host was suspended, or the guest stood still.
+        assert_eq!(hopeless.after(&idle, at(400)), Duration::from_secs(3));
+    }
+
+    fn cause(load: &str, triggers: &[(&str, &str)], info: &[(&str, &str)]) -> String {
+        let mut look = look("inactive", Some(0), triggers);
+        load.clone_into(&mut look.unit.load);
+        let info = info.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        why_inactive("web.service", &look, &info).0
+    }
+
+    #[test]
+    fn each_reason_for_which_a_unit_is_inactive_is_named() {
+        let tried = ("ConditionTimestampMonotonic", "7");
+        for (load, triggers, info, words) in [
+            ("not-found", &[][..], &[][..], "misspelt"),
+            ("masked", &[], &[], "systemd.services.web.enable = false"),
+            ("bad-setting", &[], &[("LoadError", "bad thing")], "bad thing"),
+            ("loaded", &[], &[("ConditionResult", "no"), tried], "condition"),
+            ("loaded", &[], &[("Result", "start-limit-hit"), tried], "start-limit-hit"),
+            ("loaded", &[], &[("Result", "new-word")], "new-word"),
+            ("loaded", &[], &[("Result", "success"), ("InactiveExitTimestampMonotonic", "9")], "oneshot"),
+            ("loaded", &[("web.timer", "inactive")], &[], "web.timer starts it, and is itself inactive"),
+            // It was never tried.
+            ("loaded", &[], &[("ConditionResult", "no"), ("ConditionTimestampMonotonic", "0")], "wantedBy"),
+        ] {
+            let said = cause(load, triggers, info);
+            assert!(said.contains(words), "{load} {info:?}: {said}");
+        }
+    }
+}
