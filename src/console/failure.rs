@@ -47,7 +47,8 @@ impl<'a> Wait<'a> {
                 let _ = writeln!(misses, "{}", shown(&miss));
             }
         }
-        error.section("nearest miss", misses)
+        // Patterns of the library's own are none of the scenario's.
+        self.patterns.iter().fold(error.section("nearest miss", misses), |error, pattern| pattern.hint(error))
     }
 
     /// Something happened that makes waiting pointless.

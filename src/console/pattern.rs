@@ -9,12 +9,12 @@ use memchr::memmem::Finder;
 use regex_automata::nfa::thompson::{self, pikevm::PikeVM};
 use regex_automata::util::{captures::Captures, start, syntax};
 use regex_automata::{Anchored, Input, MatchKind, hybrid::dfa, meta};
-use regex_syntax::hir::{Hir, Look};
+use regex_syntax::hir::{Hir, HirKind, Look};
 
 use super::anchors;
 use crate::call::called;
 use crate::mutex::lock;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, secrets};
 
 /// What to wait for on a console. Plain text is a literal; [`Pattern::regex`] makes a regular
 /// expression. Clones are cheap and share what was compiled, so keep a pattern that is used often.
@@ -69,6 +69,9 @@ pub(super) struct Regex {
     /// `^` without `(?m)` occurs: the text before the wait must not be seen.
     pub(super) starts_afresh: bool,
 }
+
+/// So much of a text stands in a hint.
+const SHOWN: usize = 200;
 
 /// The states of a usual pattern take some 20 KiB.
 const CACHE: usize = 1 << 20;
@@ -137,6 +140,18 @@ impl Pattern {
         self.literal().map(String::from_utf8_lossy)
     }
 
+    /// The error of a wait for it that was in vain: plain text that looks like a regular expression is none.
+    pub(crate) fn hint(&self, error: Error) -> Error {
+        // One with a name is the library's own.
+        let text = self.text().filter(|text| self.name.is_none() && looks_like_a_regex(text));
+        let Some(text) = text else { return error };
+        let hashes = "#".repeat(usize::from(text.contains('"')));
+        let text: String = secrets::line(&text).chars().take(SHOWN).collect();
+        error.next_step(format!(
+            "a text is looked for as it stands; if it is meant as a regular expression: Pattern::regex(r{hashes}\"{text}\"{hashes})?"
+        ))
+    }
+
     pub(super) fn kind(&self) -> &Kind {
         &self.kind
     }
@@ -177,6 +192,13 @@ impl Pattern {
             Kind::Regex(regex) => regex.groups(text, span),
         }
     }
+}
+
+/// Whether a text has a meaning of its own as a regular expression: more than that of a dot, which ends sentences.
+fn looks_like_a_regex(text: &str) -> bool {
+    let is_one = regex_syntax::parse(text)
+        .is_ok_and(|hir| !matches!(hir.kind(), HirKind::Literal(_) | HirKind::Empty));
+    is_one && text.contains(|c: char| "\\^$*+?()[]{}|".contains(c))
 }
 
 /// The groups of a match.
@@ -303,5 +325,32 @@ impl fmt::Display for Pattern {
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pattern({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_that_looks_like_a_regular_expression_is_hinted_at() {
+        let hint = |pattern: Pattern| pattern.hint(Error::new(ErrorKind::Timeout, "in vain")).to_string();
+        for text in [
+            r"login: .*",
+            r"worker process \d+",
+            "^ready$",
+            "up|down",
+            "[0-9]+ rows",
+            "(yes)?",
+            "a{3}",
+            r#"say ".*""#,
+        ] {
+            let said = hint(text.into());
+            assert!(said.contains("Pattern::regex(r"), "{text}: {said}");
+            assert!(!hint(Pattern::regex(text).unwrap()).contains("Pattern::regex"), "{text}");
+        }
+        for text in ["login: ", "127.0.0.1", "done.", "a{", "*** ready", "a\u{301}b", ""] {
+            assert!(!hint(text.into()).contains("Pattern::regex"), "{text}");
+        }
     }
 }

@@ -71,6 +71,7 @@ impl Machine {
             }
             Err(in_vain) => {
                 let error = in_vain.error(format!("{}: no window's name matched {pattern}", life.name));
+                let error = pattern.hint(error);
                 let (status, said) = seen(&in_vain.last);
                 Err(match status {
                     0 => error.section("the windows", names(&said).join("\n")),

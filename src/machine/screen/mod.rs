@@ -149,7 +149,7 @@ impl Machine {
                 return Err(hopeless.section("the screen shows", shown));
             }
             if started.elapsed() >= limit {
-                return Err(Error::new(
+                let error = Error::new(
                     ErrorKind::Timeout,
                     format!("{}: {pattern} did not appear on the screen", self.name()),
                 )
@@ -158,7 +158,8 @@ impl Machine {
                     "the screen shows",
                     if shown.is_empty() { "(nothing that can be read)" } else { &shown },
                 )
-                .next_step("look at it: `machine.screenshot(\"screen.png\")` before this wait"));
+                .next_step("look at it: `machine.screenshot(\"screen.png\")` before this wait");
+                return Err(pattern.hint(error));
             }
             tokio::time::sleep(pause.min(limit.saturating_sub(started.elapsed()))).await;
             pause = (pause * 2).min(LOOKS.1);

@@ -10,7 +10,8 @@ use crate::machine::Machine;
 ///
 /// As root: only root may read what stands on a terminal.
 impl Machine {
-    /// The text on a virtual terminal, without the blanks at the ends of lines and the empty lines below.
+    /// The text on a virtual terminal: all its lines, each with blanks up to the terminal's width, told apart by newlines.
+    /// So `login: ` is there with its blank, as on the screen.
     ///
     /// # Errors
     /// [`crate::ErrorKind::CommandFailed`] when there is no such terminal, and those of [`crate::machine::User::execute`].
@@ -20,8 +21,13 @@ impl Machine {
         Ok(screen(output.bytes()))
     }
 
-    /// Waits until the text on a virtual terminal matches; lines are told apart by newlines. Returns the
-    /// text.
+    /// Waits until the text on a virtual terminal matches, as [`Machine::get_tty_text`] gives it. Returns the text.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// machine.wait_until_tty_matches(1, "nixos login: ").await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::Timeout`] after the limit ([`Machine::within`]) with what stands there, and those of
@@ -40,7 +46,9 @@ impl Machine {
         let looked = self.root().look_until(&format!("cat /dev/vcsa{tty}"), &name, judge).await?;
         looked.map_err(|in_vain| {
             let error = in_vain.error(format!("{}: tty{tty} did not match {pattern}", life.name));
-            error.section(format!("what stands on tty{tty}"), screen(&in_vain.last))
+            pattern.hint(
+                error.section(format!("what stands on tty{tty}"), without_blanks(&screen(&in_vain.last))),
+            )
         })
     }
 }
@@ -49,17 +57,26 @@ impl Machine {
 /// attribute for each cell (vcs(4)).
 fn screen(bytes: &[u8]) -> String {
     let (Some(&columns), Some(cells)) = (bytes.get(1), bytes.get(4..)) else { return String::new() };
-    let characters: Vec<u8> = cells.iter().step_by(2).copied().collect();
+    // A cell that was never written to is a blank.
+    let characters: Vec<u8> =
+        cells.iter().step_by(2).map(|&character| if character == 0 { b' ' } else { character }).collect();
     let lines: Vec<String> = characters
         .chunks(usize::from(columns).max(1))
-        .map(|line| String::from_utf8_lossy(line).trim_end_matches([' ', '\0']).to_owned())
+        .map(|line| String::from_utf8_lossy(line).into_owned())
         .collect();
-    lines.join("\n").trim_end_matches('\n').to_owned()
+    lines.join("\n")
+}
+
+/// For people: without the blanks at the ends of lines and the empty lines below.
+fn without_blanks(screen: &str) -> String {
+    let lines: Vec<&str> = screen.lines().map(str::trim_end).collect();
+    lines.join("\n").trim_end().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::screen;
+    use super::{screen, without_blanks};
+    use crate::console::Pattern;
 
     #[test]
     fn a_screen_is_read_line_by_line() {
@@ -67,8 +84,20 @@ mod tests {
         for character in b"ab  c   \0\0\0\0" {
             bytes.extend([*character, 7]);
         }
-        assert_eq!(screen(&bytes), "ab\nc");
+        assert_eq!(screen(&bytes), "ab  \nc   \n    ");
+        assert_eq!(without_blanks(&screen(&bytes)), "ab\nc");
         assert_eq!(screen(b""), "");
         assert_eq!(screen(&[0, 0, 0, 0, b'x', 7]), "x");
+    }
+
+    /// 60 of the 109 patterns of nixpkgs' tests end in a blank.
+    #[test]
+    fn a_pattern_that_ends_in_a_blank_matches_a_prompt() {
+        let mut bytes = vec![1, 20, 13, 0];
+        for character in b"nixos login:        " {
+            bytes.extend([*character, 7]);
+        }
+        let text = screen(&bytes);
+        assert!(Pattern::from("login: ").matches(&text) && Pattern::regex("login: ").unwrap().matches(&text));
     }
 }
