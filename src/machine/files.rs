@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use self::archive::{Archive, PIECES, Pieces, pack};
 use self::check::{Check, Cksum};
-use self::unpack::unpack;
+use self::unpack::{Unpacked, unpack};
 use crate::channel::{Progress, Request, Shell};
 use crate::machine::command_text::quoted;
 use crate::machine::commands::user::COMMAND;
@@ -28,6 +28,9 @@ const SAID: usize = 16 << 10;
 
 /// Has tar (GNU tar; others don't look at it) read and write as much at once as it can: each turn costs.
 const BLOCKS: &str = "TAR_OPTIONS='-b 512'";
+
+/// How a copy gets its name on the host.
+type Place = fn(Unpacked) -> std::io::Result<()>;
 
 impl User {
     /// Writes a file; what was in it before is gone. Folders on the way to it are made.
@@ -149,18 +152,23 @@ impl User {
     #[tracked]
     pub async fn copy_from(&self, source: &str, target: impl AsRef<Path>) -> Result {
         let target = target.as_ref().to_owned();
-        let (folder, name) = split(source)?;
-        let started = Instant::now();
         if target.symlink_metadata().is_ok() {
             return Err(Error::new(ErrorKind::Usage, format!("{} exists already", target.display()))
-                .next_step("copy to a new name"));
+                .next_step("copy to a new name; `copy_from_machine` replaces what is there"));
         }
-        let _step = self.life().step(format!("{}: copy {source} to {}", self.name, target.display()));
-        self.life().require_machine("a copy of a file of its")?;
-        self.life().while_it_runs(self.fetch(source, (folder, name), target, started)).await
+        self.copy_to_host(source, target, Unpacked::place).await
     }
 
-    async fn fetch(&self, source: &str, at: (&str, &str), target: PathBuf, started: Instant) -> Result {
+    async fn copy_to_host(&self, source: &str, target: PathBuf, place: Place) -> Result {
+        let (folder, name) = split(source)?;
+        let started = Instant::now();
+        let _step = self.life().step(format!("{}: copy {source} to {}", self.name, target.display()));
+        self.life().require_machine("a copy of a file of its")?;
+        self.life().while_it_runs(self.fetch(source, (folder, name), (target, place), started)).await
+    }
+
+    async fn fetch(&self, source: &str, at: (&str, &str), to: (PathBuf, Place), started: Instant) -> Result {
+        let (target, place) = to;
         let (folder, name) = (quoted(at.0), quoted(&format!("./{}", at.1)));
         let life = self.life();
         let limit = life.limit(self.limit.unwrap_or(COMMAND));
@@ -207,7 +215,7 @@ impl User {
         let unpacked = unpacked.map_err(failed)?;
         let theirs = running.sums().map(|sums| sums.output);
         check.compare(&String::from_utf8_lossy(output.stderr()), theirs, source)?;
-        unpacked.place().map_err(failed)
+        place(unpacked).map_err(failed)
     }
 
     fn done(&self, output: &Output, what: &str) -> Result {
@@ -277,17 +285,25 @@ impl Machine {
         self.copy_to(source, target).await
     }
 
-    /// The NixOS test driver's name for [`Machine::copy_from`]: `source` of the machine becomes the file of
-    /// its name in the folder `target` of the host, which is made.
+    /// As [`Machine::copy_from`], under the NixOS test driver's name and where that puts it: `source` of the machine becomes
+    /// the file of its name in the folder `target` of the host, which is made. A file that is there already is replaced; a
+    /// folder that is there already keeps what else is in it.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// machine.copy_from_machine("/var/log/nginx", "target").await?; // target/nginx
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// Those of [`User::copy_from`].
+    /// Those of [`User::copy_from`]; [`ErrorKind::Io`] where one of the two is a folder and the other is none.
     #[tracked]
     pub async fn copy_from_machine(&self, source: &str, target: impl AsRef<Path>) -> Result {
         let folder = target.as_ref();
         std::fs::create_dir_all(folder)
             .map_err(|error| Error::io(format_args!("make {}", folder.display()), &error))?;
-        self.copy_from(source, folder.join(split(source)?.1)).await
+        let target = folder.join(split(source)?.1);
+        self.root().copy_to_host(source, target, Unpacked::place_over).await
     }
 }
 

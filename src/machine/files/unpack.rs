@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{self, CWD, Mode, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{self, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use tar::{EntryType, PaxExtensions};
 
@@ -90,6 +90,27 @@ pub(super) fn unpack(mut from: impl Read, target: &Path) -> io::Result<Unpacked>
 }
 
 impl Unpacked {
+    /// Gives it its name, in the place of what has that name: a file or a link is replaced, and a folder that is there
+    /// already keeps what else is in it. What is placed before an error stays.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] where one is a folder and the other is none, and those of renaming.
+    pub(super) fn place_over(self) -> io::Result<()> {
+        merge(&self.files, &self.only, &self.target)?;
+        for (path, mode, time) in self.folders.iter().rev() {
+            let within = path.strip_prefix(&self.only).unwrap_or(path);
+            let folder = fs::openat(
+                CWD,
+                &self.target.join(within),
+                OFlags::DIRECTORY | OFlags::NOFOLLOW,
+                Mode::empty(),
+            )?;
+            fs::fchmod(&folder, Mode::from_raw_mode(*mode))?;
+            let _ = fs::futimens(&folder, &times(*time));
+        }
+        Ok(())
+    }
+
     /// Gives it its name.
     ///
     /// # Errors
@@ -201,6 +222,29 @@ impl Unpacked {
             }
         }
         make(&self.files)
+    }
+}
+
+/// Moves `name` of a folder to `target`, and into it where both are folders. Links are never followed.
+fn merge(from: &Beneath, name: &Path, target: &Path) -> io::Result<()> {
+    let theirs = match target.symlink_metadata() {
+        Ok(theirs) => Some(theirs.is_dir()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let exists = |what: &str| {
+        let text = format!("{} is {what}", text::line(&target.display().to_string()));
+        io::Error::new(io::ErrorKind::AlreadyExists, text)
+    };
+    match (from.folder(name), theirs) {
+        (Ok(folder), Some(true)) => {
+            let mut names = folder.names(ENTRIES)?;
+            names.sort();
+            names.iter().try_for_each(|name| merge(&folder, Path::new(name), &target.join(name)))
+        }
+        (Ok(_), Some(false)) => Err(exists("no folder, and what is copied is one")),
+        (Err(_), Some(true)) => Err(exists("a folder, and what is copied is none")),
+        (_, _) => Ok(fs::renameat(from, name, CWD, target)?),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Waiting for ports, sockets and files: in the machine, in one command, with nothing started for a look.
 
+mod globs;
 pub(crate) mod sockets;
 
 use nixvm_test_macros::tracked;
@@ -47,7 +48,8 @@ impl User {
         self.wait_for_listener(path).await
     }
 
-    /// Waits until a file (of any type) is there.
+    /// Waits until a file (of any type) is there. The path is taken as it stands; for one with `*` or `~` see
+    /// [`User::wait_for_file_matching`].
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, and those of [`User::execute`].
@@ -56,7 +58,36 @@ impl User {
         // A look is a builtin; inotify is in no program that every machine has.
         let script = looking(&format!("[ -e {} ]", quoted(path)), true);
         let what = format!("{path} is there");
-        self.look_by(&script, &format!("wait for file {path}"), &what).await.map(drop)
+        let waited = self.look_by(&script, &format!("wait for file {path}"), &what).await.map(drop);
+        waited.map_err(|error| match error.kind() {
+            ErrorKind::Timeout if globs::has_signs(path) => error.next_step(
+                "a path is looked for as it stands; `wait_for_file_matching` takes `*`, `?`, `[…]` and `~` as a shell does",
+            ),
+            _ => error,
+        })
+    }
+
+    /// Waits until a file (of any type) is there whose path matches a pattern, in which `*`, `?`, `[…]`, and `~` at the
+    /// beginning, mean what they mean to a shell. Returns the first path that matches.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// let socket = machine.wait_for_file_matching("/run/user/*/bus").await?;
+    /// assert!(socket.ends_with("/bus"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] after the limit, [`ErrorKind::Usage`] for an empty pattern and one with a NUL, and those of
+    /// [`User::execute`].
+    #[tracked]
+    pub async fn wait_for_file_matching(&self, pattern: &str) -> Result<String> {
+        let word = globs::word(pattern)?;
+        let look =
+            format!("for f in {word}; do [ -e \"$f\" ] && {{ printf %s \"$f\"; exit 0; }}; done; false");
+        let what = format!("a file that matches {pattern} is there");
+        let found = self.look_by(&looking(&look, true), &format!("wait for file {pattern}"), &what).await?;
+        Ok(String::from_utf8_lossy(found.bytes()).into_owned())
     }
 
     async fn look_by(&self, script: &str, name: &str, what: &str) -> Result<Output> {
@@ -103,6 +134,15 @@ impl Machine {
     #[tracked]
     pub async fn wait_for_file(&self, path: &str) -> Result {
         self.root().wait_for_file(path).await
+    }
+
+    /// Waits until a file is there whose path matches a pattern. See [`User::wait_for_file_matching`].
+    ///
+    /// # Errors
+    /// Those of [`User::wait_for_file_matching`].
+    #[tracked]
+    pub async fn wait_for_file_matching(&self, pattern: &str) -> Result<String> {
+        self.root().wait_for_file_matching(pattern).await
     }
 }
 

@@ -362,3 +362,36 @@ fn a_target_that_came_meanwhile_stays_as_it_is() {
     assert_eq!(std_fs::read(place.target()).unwrap(), b"mine");
     assert!(before.len() > place.others().len(), "what was unpacked is left behind");
 }
+
+#[test]
+fn a_copy_takes_the_place_of_what_was_copied_before_and_of_nothing_else() {
+    let place = TestFolder::new();
+    let over =
+        |entries: Vec<Entry>| unpack(&archive(entries)[..], &place.target()).and_then(Unpacked::place_over);
+    over(vec![folder("x").mode(0o755), file("x/a"), link("x/b", "a"), folder("x/in"), file("x/in/c")])
+        .unwrap();
+    std_fs::write(place.target().join("mine"), "mine").unwrap();
+    std_fs::write(place.target().join("a"), "older").unwrap();
+    // A link in the way is replaced, and what it leads to is not written to.
+    std_fs::remove_file(place.target().join("in/c")).unwrap();
+    symlink(place.0.path().join("victim"), place.target().join("in/c")).unwrap();
+    over(vec![
+        folder("x").mode(0o700),
+        file("x/a"),
+        link("x/b", "in"),
+        folder("x/in").mode(0o500),
+        file("x/in/c"),
+    ])
+    .unwrap();
+    assert_eq!(std_fs::read(place.target().join("mine")).unwrap(), b"mine");
+    assert_ne!(std_fs::read(place.target().join("a")).unwrap(), b"older");
+    assert!(place.target().join("in/c").symlink_metadata().unwrap().is_file());
+    assert_eq!(std_fs::read(place.0.path().join("victim")).unwrap(), b"victim");
+    assert_eq!(std_fs::read_link(place.target().join("b")).unwrap(), Path::new("in"));
+    assert_eq!(place.target().symlink_metadata().unwrap().mode() & 0o777, 0o700);
+    assert_eq!(place.target().join("in").symlink_metadata().unwrap().mode() & 0o777, 0o500);
+    // A folder and a file do not take each other's place.
+    assert_eq!(over(vec![file("x")]).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(over(vec![folder("x"), folder("x/a")]).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(std_fs::read(place.target().join("mine")).unwrap(), b"mine");
+}
