@@ -41,6 +41,8 @@ pub(super) struct Engine {
     closed: Option<String>,
     halted: Option<Error>,
     terminal: Terminal,
+    /// So many ask to have the guest's questions for its terminal answered: see [`super::Console::while_a_shell_starts`].
+    pub(super) shells_that_start: usize,
     transcript: Option<Transcript>,
     /// Somebody is told all that comes: see [`super::Console::tell_lines`].
     pub(super) told: bool,
@@ -82,6 +84,7 @@ impl Engine {
             closed: None,
             halted: None,
             terminal: Terminal::default(),
+            shells_that_start: 0,
             transcript,
             told: false,
             trouble: None,
@@ -126,7 +129,7 @@ impl Engine {
         if raw.is_empty() {
             return;
         }
-        let answer = self.watch.mode == Watch::Boot;
+        let answer = self.watch.mode == Watch::Boot || self.shells_that_start > 0;
         self.track.append(raw, |introducer, body| self.terminal.sequence(introducer, body, answer));
 
         let fatal = self.watch.scan(&self.track.text);

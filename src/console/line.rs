@@ -314,6 +314,13 @@ impl Console {
         self.0.line.engine().set_watch(watch);
     }
 
+    /// Until the guard is dropped the guest is answered what it asks its terminal, as while it boots.
+    pub(crate) fn while_a_shell_starts(&self) -> impl Drop + use<> {
+        let line = Arc::clone(&self.0.line);
+        line.engine().shells_that_start += 1;
+        Answering(line)
+    }
+
     /// `text` without the secrets that were typed here.
     pub(crate) fn masked(&self, text: String) -> String {
         secrets::words(&text)
@@ -460,5 +467,15 @@ impl Shared {
         while self.engine().closed().is_none() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+/// Somebody for whom the guest's questions for its terminal are answered.
+struct Answering(Arc<Shared>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut engine = self.0.engine();
+        engine.shells_that_start = engine.shells_that_start.saturating_sub(1);
     }
 }

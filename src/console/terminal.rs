@@ -1,8 +1,8 @@
-//! The answers of a terminal of 80 columns and 24 lines, for a guest that asks while it boots.
+//! The answers of a terminal of 80 columns and 24 lines, for a guest that asks while it boots or while a shell starts.
 //!
 //! systemd ≥ 257 asks for the size of the console and where its cursor is, systemd ≥ 258 for terminfo
-//! strings too, and each waits 333 ms for an answer. In a running session an answer would end up as
-//! typed input, so only a booting guest gets one.
+//! strings too, and each waits 333 ms for an answer. fish ≥ 4.1 asks which terminal it is, and waits 10 s. In a running
+//! session an answer would end up as typed input, so none is given there.
 
 /// The most that waits to be sent: a guest that asks without end is not answered without end.
 const WAITING: usize = 256;
@@ -28,6 +28,8 @@ impl Terminal {
                 self.far = false;
                 return;
             }
+            // A VT220, as agetty says in TERM.
+            (b'[', b"c" | b"0c") => b"\x1b[?62c",
             (b'[', b"18t") => b"\x1b[8;24;80t",
             (b'[', b"6n") if self.far => b"\x1b[24;80R",
             (b'[', b"6n") => b"\x1b[1;1R",

@@ -8,6 +8,6 @@ pub(crate) enum Language {
     /// dash, ksh, busybox sh: `eval` is a special builtin, where an error ends what called it;
     /// `command` takes that from it (POSIX, 2.14 and `command`).
     Posix,
-    /// fish and whatever else: a plain sh runs the loop and starts the user's shell for each command.
+    /// fish: a plain sh runs the loop and starts the user's shell for each command.
     Other,
 }

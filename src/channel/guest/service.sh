@@ -1,1 +1,1 @@
-exec 3<>"$2"||exit;export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh;cd /root 2>/dev/null||cd /;[ -r /etc/profile ]&&. /etc/profile >/dev/null 2>&1;exec "$1" serve 3 "" "$3"
+exec 3<>"$2"||exit;export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh;cd /root 2>/dev/null||cd /;[ -r /etc/profile ]&&. /etc/profile >/dev/null 2>&1;export PAGER=cat SYSTEMD_PAGER=cat GIT_PAGER=cat MANPAGER=cat PSQL_PAGER=cat AWS_PAGER=cat GH_PAGER=cat BAT_PAGER=cat DELTA_PAGER=cat;exec "$1" serve 3 "" "$3"

@@ -114,8 +114,8 @@ fn a_new_boot_begins_with_a_clean_slate() {
 
 #[test]
 fn a_booting_guest_gets_the_answers_of_a_terminal_and_a_session_none() {
-    let ask = b"\x1b[18t\x1b[6n\x1b[32766;32766H\x1b[6n\x1bP+q544e\x1b\\";
-    let answers = b"\x1b[8;24;80t\x1b[1;1R\x1b[24;80R\x1bP0+r\x1b\\";
+    let ask = b"\x1b[18t\x1b[6n\x1b[32766;32766H\x1b[6n\x1bP+q544e\x1b\\\x1b[c";
+    let answers = b"\x1b[8;24;80t\x1b[1;1R\x1b[24;80R\x1bP0+r\x1b\\\x1b[?62c";
     assert_eq!(engine(ask).take_answers(), answers);
     let mut session = Engine::new(1 << 16, Watch::Session, None);
     session.push(ask);

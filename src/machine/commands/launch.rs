@@ -1,5 +1,6 @@
 //! The commands that start what serves the control channel in the guest.
 
+use crate::channel::guest::no_pager;
 use crate::machine::command_text::quoted;
 
 /// What root's shell runs: `$1` is the nonce. It opens the port and fetches what is to serve it, and that makes itself a
@@ -20,9 +21,9 @@ pub(crate) fn launch(before: &str, nonce: &str) -> String {
 /// The command that root's channel runs: the same server once more, in a session of `user` as logind and
 /// PAM make it, with the environment of their login shell.
 pub(crate) fn launch_for(user: &str, helper: &str, nonce: &str) -> String {
-    let user = quoted(user);
+    let (user, no_pager) = (quoted(user), no_pager());
     format!(
-        r#"exec systemd-run --quiet --collect --pipe --wait --description="nixvm-test control channel" -p User={user} -p PAMName=login -p 'WorkingDirectory=~' -p OOMPolicy=continue -p TimeoutStopSec=5s "$BASH" -l -c 'exec "$0" serve - "$BASH" "$1"' /run/nixvm-{helper} {nonce}"#
+        r#"exec systemd-run --quiet --collect --pipe --wait --description="nixvm-test control channel" -p User={user} -p PAMName=login -p 'WorkingDirectory=~' -p OOMPolicy=continue -p TimeoutStopSec=5s "$BASH" -l -c '{no_pager};exec "$0" serve - "$BASH" "$1"' /run/nixvm-{helper} {nonce}"#
     )
 }
 

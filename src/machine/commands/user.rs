@@ -260,9 +260,9 @@ impl User {
         }
         // Channels can't be nested in the shell's server: a session for each command.
         let user = quoted(&self.name);
-        let command = quoted(command);
+        let (command, no_pager) = (quoted(command), crate::channel::guest::no_pager());
         format!(
-            "exec systemd-run --quiet --collect --pipe --wait -p User={user} -p PAMName=login -p 'WorkingDirectory=~' bash -lc 'set -euo pipefail; eval \"$0\"' {command}"
+            "exec systemd-run --quiet --collect --pipe --wait -p User={user} -p PAMName=login -p 'WorkingDirectory=~' bash -lc '{no_pager}; set -euo pipefail; eval \"$0\"' {command}"
         )
     }
 }

@@ -6,10 +6,10 @@
 use crate::console::Pattern;
 use crate::machine::Life;
 use crate::machine::command_text::quoted;
-use crate::machine::language::Language;
 use crate::machine::session::dialogue::{Begun, Opening};
 use crate::machine::session::identity::Identity;
 use crate::machine::session::noise::tolerant;
+use crate::machine::session::probe::Answered;
 use crate::machine::session::shell_line::{INTERRUPT_KEY, ShellLine};
 use crate::{ErrorKind, Result};
 
@@ -47,11 +47,12 @@ impl Life {
     /// From the shell that is on the console, whoever's it is, to the session of `user`. The name is that of the first one.
     pub(crate) async fn go_over(
         &self,
-        language: Language,
+        answered: &Answered,
         user: &str,
         password: &str,
         prompt_came: &mut bool,
     ) -> Result<(Begun, Option<String>)> {
+        let language = self.language_of(answered, None).await?;
         let mut shell = ShellLine::start(self, user, password, language).await?;
         let who = shell.identity(self).await?;
         if password.is_empty() && shell.is_of(self, &who, user).await? {
@@ -99,7 +100,9 @@ impl Life {
 
 impl ShellLine {
     async fn programs(&mut self, life: &Life) -> Result<Programs> {
-        let found = self.ask(life, "command -v login; command -v su; command -v setpriv; true").await?;
+        let found = self
+            .ask(life, &format!("{own} -v login; {own} -v su; {own} -v setpriv; true", own = self.own()))
+            .await?;
         let has = |name: &str| found.iter().flat_map(|found| found.lines()).any(|path| path.ends_with(name));
         Ok(Programs { login: has("/login"), su: has("/su"), setpriv: has("/setpriv") })
     }

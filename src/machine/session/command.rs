@@ -10,6 +10,7 @@ use crate::machine::session::elevation::{Asked, Reply, asked, conversation, is_c
 use crate::machine::session::frame::{Marker, Nonce, Piece, Scanner};
 use crate::machine::session::noise::{remove_records, without_records};
 use crate::machine::session::question::{last_line, without_notices};
+use crate::machine::session::notices::Jobs;
 use crate::text::strip_escapes;
 
 /// The most that is kept of one command's output: beyond it a test has lost its way, and the host's
@@ -32,6 +33,10 @@ pub(crate) struct Collector {
     user: String,
     /// How a program of our own asks for the password.
     agreed: Option<String>,
+    /// The command's text; empty where none is collected.
+    command: String,
+    /// The jobs that the shell had when the command started, while they are listed and after.
+    jobs: Option<Jobs>,
     printed: Vec<u8>,
     /// How much was printed beyond [`LARGEST`].
     lost: usize,
@@ -69,6 +74,8 @@ impl Collector {
             scanner: Scanner::new(nonce),
             user: user.to_owned(),
             agreed: None,
+            command: String::new(),
+            jobs: None,
             printed: Vec::new(),
             lost: 0,
             since,
@@ -91,10 +98,15 @@ impl Collector {
         self.agreed = question.map(str::to_owned);
     }
 
+    /// The command that is collected.
+    pub(crate) fn runs(&mut self, command: &str) {
+        command.clone_into(&mut self.command);
+    }
+
     /// Takes the next bytes from the console; breaks when the shell is ready or the command starts, asks or
     /// ends, with the number of bytes that were used.
     pub(crate) fn push(&mut self, chunk: &[u8]) -> ControlFlow<usize> {
-        let Self { scanner, printed, lost, started, status, uptime, damaged, taken, shell, .. } = self;
+        let Self { scanner, jobs, printed, lost, started, status, uptime, damaged, taken, shell, .. } = self;
         let mut wake = false;
         let flow = scanner.push(chunk, |piece| {
             match piece {
@@ -103,8 +115,13 @@ impl Collector {
                     printed.extend_from_slice(&bytes[..room]);
                     *lost += bytes.len() - room;
                 }
-                // The echo of what was typed, a prompt.
-                Piece::Bytes(_) => {}
+                Piece::Bytes(bytes) => {
+                    // Before the list come the echo of what was typed, and a prompt.
+                    if let Some(jobs) = jobs {
+                        jobs.add(bytes);
+                    }
+                }
+                Piece::Marker(Marker::Jobs) => *jobs = Some(Jobs::default()),
                 Piece::Marker(Marker::Start) => {
                     *started = true;
                     wake = true;
@@ -292,6 +309,9 @@ impl Collector {
             // As far into what is left as the answer was into what was printed.
             let at = remove_records(&self.printed[..at], window).len();
             remove_answer_newline(&mut bytes, at);
+        }
+        if let Some(jobs) = &self.jobs {
+            jobs.remove_notices(&self.command, &mut bytes);
         }
         let mut kept = 0;
         for at in 0..bytes.len() {

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::console::Pattern;
 use crate::machine::Life;
-use crate::machine::language::Language;
 use crate::machine::session::ending::Ending;
 use crate::machine::session::frame::Nonce;
+use crate::machine::session::probe::{Answered, alive, probe};
 use crate::machine::session::question::{Question, asks_for_a_secret, question};
 use crate::machine::session::rest::{News, Said};
-use crate::machine::session::shell::{alive, probe};
 use crate::machine::session::shell_line::{INTERRUPT_KEY, ShellLine};
 use crate::machine::session::waiting::{is_logged_in_by_itself, is_shells_prompt};
 use crate::mutex::lock;
@@ -89,6 +88,7 @@ impl Life {
             Opening::Name { .. } => user.to_owned(),
             Opening::Command(command) => format!(" {command}"),
         };
+        let _answering = self.console.while_a_shell_starts();
         let said = Said::from_now(self);
         self.console.send_line(&typed).await?;
         let mut conversation = Conversation {
@@ -127,7 +127,7 @@ impl Conversation<'_> {
                         .likely_cause("the user's shell hangs in its start-up files, asks something, or speaks neither POSIX sh nor fish"));
                 }
                 News::Came(ALIVE, found) => {
-                    let language = Language::named(&found.text());
+                    let language = life.language_of(&Answered::read(&found.text()), Some(user)).await?;
                     let shell = ShellLine::start(life, user, self.password, language).await?;
                     return Ok(Begun { shell, asked: self.stage == Stage::Answered });
                 }

@@ -44,6 +44,8 @@ pub(crate) enum Marker {
     Taken,
     /// The command did not arrive as it was sent; it was not run.
     Damaged,
+    /// Up to the start, the shell's jobs are listed.
+    Jobs,
     /// The command starts now.
     Start,
     /// The command ended: its status and the guest's uptime in seconds.
@@ -64,6 +66,7 @@ impl Marker {
             "R" => Self::Ready(uptime(field()), fields.collect::<Vec<_>>().join(" ")),
             "T" => Self::Taken,
             "D" => Self::Damaged,
+            "J" => Self::Jobs,
             "S" => Self::Start,
             "E" => Self::End(field().parse().ok()?, uptime(field())),
             _ => return None,

@@ -44,14 +44,19 @@ impl std::fmt::Display for Identity {
 }
 
 impl ShellLine {
-    /// Asks the shell who it is. `command` passes over aliases and functions.
+    /// What passes over functions, and over aliases of its own name: to fish `\c` is a control character.
+    pub(crate) fn own(&self) -> &'static str {
+        if self.language() == Language::Other { "command" } else { r"\command" }
+    }
+
+    /// Asks the shell who it is.
     pub(crate) async fn identity(&mut self, life: &Life) -> Result<Identity> {
         self.identity_and(life, "").await
     }
 
     /// The same, and the commands of a session that follows are run.
     async fn identity_and(&mut self, life: &Life, then: &str) -> Result<Identity> {
-        let said = self.ask(life, &format!("{then}command id -un; command id -u")).await?;
+        let said = self.ask(life, &format!("{then}{own} id -un; {own} id -u", own = self.own())).await?;
         said.as_deref().and_then(Identity::read).ok_or_else(|| {
             life.failure(
                 ErrorKind::LoginRefused,
@@ -66,12 +71,12 @@ impl ShellLine {
         if who.name == user {
             return Ok(true);
         }
-        let uid = self.ask(life, &format!("command id -u -- {} 2>/dev/null", quoted(user))).await?;
+        let uid = self.ask(life, &format!("{} id -u -- {} 2>/dev/null", self.own(), quoted(user))).await?;
         Ok(uid.is_some_and(|uid| uid == who.uid))
     }
 
     async fn has_no_password(&mut self, life: &Life, user: &str) -> Result<bool> {
-        let question = format!("command sh -c {} {} 2>/dev/null", quoted(HAS_NO_PASSWORD), quoted(user));
+        let question = format!("/bin/sh -c {} {} 2>/dev/null", quoted(HAS_NO_PASSWORD), quoted(user));
         Ok(self.ask(life, &question).await?.is_some())
     }
 }

@@ -117,7 +117,7 @@ impl Life {
                 let opening = Opening::Name { prompt: &prompt, host: &host };
                 (self.converse(opening, user, password, prompt_came).await?, None)
             }
-            Waiting::Shell(language) => self.go_over(language, user, password, prompt_came).await?,
+            Waiting::Shell(answered) => self.go_over(&answered, user, password, prompt_came).await?,
         };
         let Begun { mut shell, asked } = begun;
         if let Err(error) = self.check_session(&mut shell, user, password, asked, automatic.as_deref()).await

@@ -15,15 +15,17 @@
 //! | `n` | appends the piece and a newline |
 //! | `a` | as `p`, and says that it has taken the lines so far |
 //! | `x` | appends the piece and runs the command, if it has one of the two lengths (in bytes or characters, as the shell counts) |
+//! | `q` | the same; a status other than 0 does not end the shell under `set -e` |
 //! | `:` | ends the loop (at a prompt it is a command that does nothing) |
 //!
-//! Before a command runs, the loop prints its first line after a `$`, as a person would see what was
-//! typed: transcripts and failures show it. Anything else makes it forget the command. The loop lives at the top level of the shell, not in a
+//! Before a command runs, the loop lists the shell's jobs in a sequence that terminals do not show, and prints the command's
+//! first line after a `$`, as a person would see what was typed: transcripts and failures show it. Anything else makes it forget the command. The loop lives at the top level of the shell, not in a
 //! function, where `declare` would be local. Terminals echo nothing meanwhile.
 
+use crate::channel::guest::PAGERS;
+use crate::machine::command_text::quoted as quoted_word;
 use crate::machine::language::Language;
 use crate::machine::session::frame::Nonce;
-use crate::machine::session::noise::{remove_records, tolerant, tolerant_word};
 
 /// Longest piece in one line: a line discipline drops what exceeds 4,095 bytes of one line
 /// (N_TTY_BUF_SIZE in the kernel's drivers/tty/n_tty.c), and a control character takes two.
@@ -31,81 +33,91 @@ const PIECE: usize = 1000;
 /// The guest's terminal holds a few thousand bytes for a reader that is busy.
 const UNACKNOWLEDGED: usize = 8000;
 
-impl Language {
-    /// Reads the answer to [`probe`].
-    pub(crate) fn named(answer: &str) -> Self {
-        let answer = remove_records(answer.as_bytes(), 0.0..=f64::INFINITY);
-        let without =
-            |letter: &str| memchr::memmem::find(&answer, format!(" {letter} ").as_bytes()).is_some();
-        match (without("f"), without("b")) {
-            (false, _) => Self::Other,
-            (_, false) => Self::Bash,
-            _ => Self::Posix,
-        }
-    }
-}
+/// What the loop does once: the pagers are `cat`, whatever the start-up files say, and what they were is kept. It is done
+/// once in a shell, so that a later value of the scenario's own stays. zsh says of jobs what it has to say at its prompt.
+const BEGIN: &str = r#"_nv_p() { for _nv_n in PAGERS;do OWN eval "$1";done;};case ${_nv_PAGER-} in "") _nv_t=;_nv_p 'OWN eval "_nv_$_nv_n=\${$_nv_n-.}";OWN export "$_nv_n=cat"';case ${ZSH_VERSION-} in ?*) OWN eval "if [[ -o notify ]];then _nv_t=1;unsetopt notify;fi";;esac;;esac;"#;
 
-/// A line that every shell in use understands; it answers with the version variables by which a shell
-/// is known, and blanks the answer out for people. What is typed after it is not echoed (line editors
-/// follow the terminal's echo, too), and ^V quotes, which agetty leaves turned off. The space in front
-/// keeps it out of most histories.
-pub(crate) fn probe(nonce: &Nonce) -> String {
-    let Nonce { first, second } = nonce;
-    format!(
-        r#" stty -echo iexten;printf '%s%s b%s f%s ;\r%60s\r' {first} {second} "$BASH_VERSION$ZSH_VERSION" "$FISH_VERSION" ''"#
-    )
-}
-
-/// The regex for the answer to [`probe`], whatever the kernel prints in its middle.
-pub(crate) fn alive(nonce: &Nonce) -> String {
-    let nonce = tolerant(&format!("{}{} b", nonce.first, nonce.second));
-    let word = tolerant_word();
-    format!("{nonce}{word}{}{word}{}", tolerant(" f"), tolerant(" ;"))
-}
+/// What undoes that, for a person who gets the shell: what is still as it was set gets its value of before.
+const UNDO: &str = r#"_nv_q() { _nv_p 'OWN eval "case \${$_nv_n-} in cat) case \$_nv_$_nv_n in .) \unset $_nv_n;;*) $_nv_n=\$_nv_$_nv_n;;esac;;esac"';_nv_PAGER=;case $_nv_t in ?*) setopt notify;_nv_t=;;esac;};"#;
 
 /// The line that starts the serving loop.
+///
+/// Its words are the shell's own: names may be aliases or functions, hence `\builtin` and `\command`. It goes by no option
+/// that a person may have set (`set -u`, `set -e`, `set -f`, `IFS=…`). What it does for itself says nothing (`set -x`).
 pub(crate) fn serve(language: Language, nonce: &Nonce) -> String {
-    let evaluate = match language {
-        Language::Bash => r#"eval "$_nv_c""#,
-        Language::Posix => r#"command eval "$_nv_c""#,
-        Language::Other => r#""$SHELL" -c "$_nv_c""#,
+    let (own, evaluate) = match language {
+        Language::Bash => (r"\builtin", r#"\builtin eval "$_nv_c""#),
+        Language::Posix => (r"\command", r#"\command eval "$_nv_c""#),
+        Language::Other => {
+            (r"\command", r#""$SHELL" -C "set -gx PAGER cat;set -gx MANPAGER cat" -c "$_nv_c""#)
+        }
     };
-    // Names may be aliases, hence `\read`. Markers go to /dev/tty, since `exec >file` is a command too.
-    // The last status is set again before the command, so that `echo $?` shows what a person would
-    // see.
+    // Markers go to /dev/tty, since `exec >file` is a command too. What comes between a command and its markers is in
+    // functions, into which a trap for DEBUG does not reach. The last status is set again before the command, so that
+    // `echo $?` shows what a person would see. A question of our own may fail where `set -e` ends the shell.
     let script = [
-        r#"_nv_s=0;_nv_c=;_nv_u=;_nv_v=;_nv_l=$(printf "\n.");_nv_l=${_nv_l%.};_nv_r() { return $1;};"#,
-        r#"while IFS=" " \read -r _nv_k _nv_a _nv_b _nv_x _nv_y _nv_z </dev/tty;do "#,
+        r#"_nv_s=0;_nv_c=;_nv_u=;_nv_v=;_nv_l=${_nv_l%%.*};"#,
+        r#"_nv_b() { OWN printf "\033_%s%s J\033\134\033_" "$_nv_a" "$_nv_b";OWN jobs||:;"#,
+        r#"OWN printf "\033\134\n$ %s\n\033_%s%s S\033\134" "${_nv_c%%"$_nv_l"*}" "$_nv_a" "$_nv_b";"#,
+        r#"return "$_nv_s";} >/dev/tty 2>/dev/null;"#,
+        r#"_nv_e() { _nv_s=$?;IFS=" " OWN read -r _nv_u _nv_v </proc/uptime||:;"#,
+        r#"OWN printf "\033_%s%s E %s %s\033\134" "$_nv_a" "$_nv_b" "$_nv_s" "$_nv_u";} >/dev/tty 2>/dev/null;"#,
+        BEGIN,
+        UNDO,
+        r#"while IFS=" " OWN read -r _nv_k _nv_a _nv_b _nv_x _nv_y _nv_z </dev/tty;do "#,
         r#"_nv_z=${_nv_z#.};_nv_c=$_nv_c${_nv_z%.};case $_nv_k in p) :;;n) _nv_c=$_nv_c$_nv_l;;"#,
-        r#"a) \printf "\033_%s%s T\033\134" $_nv_a $_nv_b >/dev/tty;;"#,
-        r#"x) if [ "${#_nv_c}" = "$_nv_x" ]||[ "${#_nv_c}" = "$_nv_y" ];then "#,
-        r#"\printf "\n$ %s\n\033_%s%s S\033\134" "${_nv_c%%$_nv_l*}" $_nv_a $_nv_b >/dev/tty;_nv_r $_nv_s;"#,
-        evaluate,
-        r#";_nv_s=$?;\read -r _nv_u _nv_v </proc/uptime;"#,
-        r#"\printf "\033_%s%s E %s %s\033\134" $_nv_a $_nv_b $_nv_s $_nv_u >/dev/tty;"#,
-        r#"else \printf "\033_%s%s D\033\134" $_nv_a $_nv_b >/dev/tty;fi;_nv_c=;;"#,
-        r#":) break;;*) _nv_c=;;esac;done;stty echo"#,
+        r#"a) OWN printf "\033_%s%s T\033\134" "$_nv_a" "$_nv_b" >/dev/tty;;"#,
+        r#"x|q) if [ "${#_nv_c}" = "$_nv_x" ]||[ "${#_nv_c}" = "$_nv_y" ];then case $_nv_k in "#,
+        r#"q) _nv_b||:;EVALUATE&&:;;*) if _nv_b;then EVALUATE;else EVALUATE;fi;;esac;_nv_e;"#,
+        r#"else OWN printf "\033_%s%s D\033\134" "$_nv_a" "$_nv_b" >/dev/tty;fi;_nv_c=;;"#,
+        r#":) \break;;*) _nv_c=;;esac;done;_nv_q;/bin/sh -c "stty echo""#,
     ]
     .concat();
     let Nonce { first, second } = nonce;
     // The user's shell, which is the parent of a loop in a plain sh.
     let shell = if language == Language::Other { "$PPID" } else { "$$" };
     let ready = [
-        r#"\read -r _nv_u _nv_v </proc/uptime;while \read -r _nv_k _nv_a _nv_b _nv_z;"#.to_owned(),
-        format!(r#"do [ "$_nv_k" = Uid: ]&&break;done </proc/{shell}/status;"#),
-        format!(r#"\printf "\033_%s%s R %s %s %s\033\134" {first} {second} "$_nv_u" {shell} "$_nv_b""#),
+        // A newline, and behind the dot a tab.
+        r#"_nv_l=$(OWN printf "\n.\t");IFS=" " OWN read -r _nv_u _nv_v </proc/uptime||:;"#.to_owned(),
+        r#"while IFS="${_nv_l#*.} " OWN read -r _nv_k _nv_a _nv_b _nv_z;"#.to_owned(),
+        format!(r#"do [ "$_nv_k" = Uid: ]&&break;done <"/proc/{shell}/status";"#),
+        format!(r#"OWN printf "\033_%s%s R %s %s %s\033\134" {first} {second} "$_nv_u" "{shell}" "$_nv_b""#),
     ]
     .concat();
+    let line = format!("{ready};{script}");
+    let line = line
+        .replace("EVALUATE", evaluate)
+        .replace("OWN", own)
+        .replace("in PAGERS;", &format!("in {PAGERS};"));
     match language {
-        Language::Other => format!(" sh -c '{ready};{script}'"),
-        _ => format!(" {ready};{script}"),
+        Language::Other => format!(" /bin/sh -c {}", quoted_word(&line)),
+        _ => format!(" {line}"),
+    }
+}
+
+/// What is typed for the loop to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Typed<'a> {
+    /// A command.
+    Command(&'a str),
+    /// A question of the library's own, of which the answer may be a status other than 0.
+    Question(&'a str),
+}
+
+impl<'a> Typed<'a> {
+    pub(crate) fn text(self) -> &'a str {
+        match self {
+            Self::Command(text) | Self::Question(text) => text,
+        }
     }
 }
 
 /// What is sent for a command: batches, each but the last ending in a line that asks whether the
 /// lines were taken.
-pub(crate) fn type_command(command: &str, nonce: &Nonce) -> Vec<Vec<u8>> {
+pub(crate) fn type_command(typed: Typed<'_>, nonce: &Nonce) -> Vec<Vec<u8>> {
     let Nonce { first, second } = nonce;
+    let command = typed.text();
+    let run = if matches!(typed, Typed::Question(_)) { "q" } else { "x" };
     let lengths = format!("{} {}", command.len(), command.chars().count());
     let mut batches = Vec::new();
     let mut batch = Vec::new();
@@ -120,14 +132,14 @@ pub(crate) fn type_command(command: &str, nonce: &Nonce) -> Vec<Vec<u8>> {
             let (piece, tail) = rest.split_at(cut);
             rest = tail;
             let kind = match (rest.is_empty(), pieces.peek().is_some()) {
-                (true, false) => "x",
+                (true, false) => run,
                 (true, true) => "n",
                 (false, _) => "p",
             };
             batch.extend_from_slice(format!("{kind} {first} {second} {lengths} .").as_bytes());
             batch.extend(piece.bytes().flat_map(quoted));
             batch.extend_from_slice(b".\r");
-            if kind != "x" && batch.len() > UNACKNOWLEDGED {
+            if kind != run && batch.len() > UNACKNOWLEDGED {
                 batch.extend_from_slice(format!("a {first} {second} 0 0 ..\r").as_bytes());
                 batches.push(std::mem::take(&mut batch));
             }
@@ -150,8 +162,9 @@ fn quoted(byte: u8) -> impl Iterator<Item = u8> {
 /// The line that ends the loop.
 pub(crate) const QUIT: &[u8] = b": . . . . ..\r";
 
-/// What is typed at the prompt of a shell whose loop was interrupted: the terminal echoes again.
-pub(crate) const ECHO_AGAIN: &[u8] = b"\x15 stty echo\r";
+/// What is typed at the prompt of a shell whose loop was interrupted: the terminal echoes again, and the pagers are the
+/// person's own.
+pub(crate) const ECHO_AGAIN: &[u8] = b"\x15 /bin/sh -c 'stty echo';type _nv_q >/dev/null 2>&1&&_nv_q\r";
 
 #[cfg(test)]
 mod tests {
@@ -166,28 +179,37 @@ mod tests {
         for language in [Language::Bash, Language::Posix, Language::Other] {
             assert!(!serve(language, &nonce()).contains("0123abcd4567cdef"));
         }
-        assert!(!probe(&nonce()).contains("0123abcd4567cdef"));
     }
 
     #[test]
     fn no_typed_line_reaches_the_limit_of_a_line_discipline() {
         let command = "\u{1}\u{e9}".repeat(10_000);
-        for batch in type_command(&command, &nonce()) {
+        for batch in type_command(Typed::Command(&command), &nonce()) {
             for line in batch.split(|byte| *byte == b'\r') {
                 assert!(line.len() < 4000, "{}", line.len());
             }
         }
     }
 
+    /// dash reads it as a line of the terminal.
     #[test]
-    fn a_shell_is_known_by_its_answer() {
-        assert_eq!(Language::named("0123 b5.2.15(1)-release f ;"), Language::Bash);
-        assert_eq!(Language::named("0123 b f3.6.0 ;"), Language::Other);
-        assert_eq!(Language::named("0123 b f ;"), Language::Posix);
+    fn the_loop_is_shorter_than_the_limit_of_a_line_discipline() {
+        for language in [Language::Bash, Language::Posix, Language::Other] {
+            let line = serve(language, &nonce());
+            assert!(line.len() < 4000, "{}", line.len());
+            assert!(!line.contains(['\n', '\t', '!']), "{line}");
+        }
     }
 
     #[test]
     fn a_short_command_is_one_line() {
-        assert_eq!(type_command("true", &nonce()), [b"x 0123abcd 4567cdef 4 4 .true.\r".to_vec()]);
+        assert_eq!(
+            type_command(Typed::Command("true"), &nonce()),
+            [b"x 0123abcd 4567cdef 4 4 .true.\r".to_vec()]
+        );
+        assert_eq!(
+            type_command(Typed::Question("true"), &nonce()),
+            [b"q 0123abcd 4567cdef 4 4 .true.\r".to_vec()]
+        );
     }
 }

@@ -16,9 +16,10 @@ use crate::machine::session::command::Collector;
 use crate::machine::session::elevation::{Elevation, Reply, agreed_question};
 use crate::machine::session::frame::Nonce;
 use crate::machine::session::phases::login_prompt;
+use crate::machine::session::probe::{alive, probe};
 use crate::machine::session::question::asks_for_a_secret;
 use crate::machine::session::rest::REST;
-use crate::machine::session::shell;
+use crate::machine::session::shell::{self, Typed};
 use crate::mutex::lock;
 use crate::{ErrorKind, Result};
 
@@ -326,8 +327,12 @@ impl ShellLine {
 
     /// Runs `command`; its end comes within `limit`, or it is interrupted.
     pub(crate) async fn run(&mut self, life: &Life, command: &str, limit: Duration) -> Result<Ended> {
-        match self.run_until(life, command, limit, std::future::pending::<std::convert::Infallible>()).await?
-        {
+        self.run_typed(life, Typed::Command(command), limit).await
+    }
+
+    async fn run_typed(&mut self, life: &Life, typed: Typed<'_>, limit: Duration) -> Result<Ended> {
+        let never = std::future::pending::<std::convert::Infallible>();
+        match self.run_typed_until(life, typed, limit, never).await? {
             Until::Ended(ended) => Ok(*ended),
             Until::Then(never) => match never {},
         }
@@ -339,6 +344,16 @@ impl ShellLine {
         &mut self,
         life: &Life,
         command: &str,
+        limit: Duration,
+        then: impl Future<Output = T>,
+    ) -> Result<Until<T>> {
+        self.run_typed_until(life, Typed::Command(command), limit, then).await
+    }
+
+    async fn run_typed_until<T>(
+        &mut self,
+        life: &Life,
+        typed: Typed<'_>,
         limit: Duration,
         then: impl Future<Output = T>,
     ) -> Result<Until<T>> {
@@ -356,7 +371,7 @@ impl ShellLine {
                 }
                 Ok(Until::Then(then))
             }
-            ended = self.run_to_end(life, command, deadline, &mut running) => Ok(Until::Ended(Box::new(ended?))),
+            ended = self.run_to_end(life, typed, deadline, &mut running) => Ok(Until::Ended(Box::new(ended?))),
         }
     }
 
@@ -380,15 +395,15 @@ impl ShellLine {
         }
     }
 
-    /// Runs `command`, which is `running` once it was typed.
+    /// Runs what is `typed`, which is `running` once it was.
     async fn run_to_end(
         &mut self,
         life: &Life,
-        command: &str,
+        typed: Typed<'_>,
         deadline: Instant,
         running: &mut Option<Running>,
     ) -> Result<Ended> {
-        let begun = tokio::time::timeout_at(deadline, self.begin_at_prompt(life, command)).await;
+        let begun = tokio::time::timeout_at(deadline, self.begin_at_prompt(life, typed)).await;
         let begun = match begun {
             Ok(begun) => begun?,
             Err(_) => {
@@ -463,21 +478,22 @@ impl ShellLine {
     }
 
     /// [`ShellLine::begin`], once nothing else has the terminal.
-    async fn begin_at_prompt(&mut self, life: &Life, command: &str) -> Result<Option<Running>> {
+    async fn begin_at_prompt(&mut self, life: &Life, typed: Typed<'_>) -> Result<Option<Running>> {
         // The future of the last command was dropped while it ran, or somebody else had the terminal.
         if self.busy && self.break_off(life).await? == Answering::Another {
             return Ok(None);
         }
         self.busy = true;
-        self.begin(life, command).await
+        self.begin(life, typed).await
     }
 
-    /// Types `command` until it has started; `None` when the shell is no more.
-    async fn begin(&mut self, life: &Life, command: &str) -> Result<Option<Running>> {
+    /// Types it until it has started; `None` when the shell is no more.
+    async fn begin(&mut self, life: &Life, typed: Typed<'_>) -> Result<Option<Running>> {
         for _ in 0..SENDS {
             let running = Running::new(&self.user, self.uptime_now(), life.channels.kernel().clock());
             running.collector().agree(self.agreed.as_deref());
-            match self.send_command(life, command, &running).await {
+            running.collector().runs(typed.text());
+            match self.send_command(life, typed, &running).await {
                 Ok(()) if running.collector().damaged() => {}
                 Ok(()) => return Ok(Some(running)),
                 // Nothing was started: the loop is gone (a `break`, TMOUT) or input was lost.
@@ -492,14 +508,14 @@ impl ShellLine {
             }
         }
         Err(life.session_ended(
-            &format!("run `{}`", shorten(command)),
+            &format!("run `{}`", shorten(typed.text())),
             "the command did not reach the shell as it was typed",
         ))
     }
 
     /// Returns when the command has started or arrived damaged.
-    async fn send_command(&self, life: &Life, command: &str, running: &Running) -> Result {
-        let batches = shell::type_command(command, running.collector().nonce());
+    async fn send_command(&self, life: &Life, typed: Typed<'_>, running: &Running) -> Result {
+        let batches = shell::type_command(typed, running.collector().nonce());
         let last = batches.len() - 1;
         for (at, batch) in batches.iter().enumerate() {
             life.console.send(batch).await?;
@@ -657,6 +673,7 @@ impl ShellLine {
     /// that answers may be another one: the command started it, or the console logged somebody in by itself.
     async fn regain(&mut self, life: &Life) -> Result<Answering> {
         let wait = life.limit(ANSWER_TO_KEY);
+        let _answering = life.console.while_a_shell_starts();
         let mut inner = 0;
         let mut keys = [b"".as_slice(), INTERRUPT_KEY, b"\x1c", b"\x1a"].into_iter();
         let mut key = keys.next();
@@ -664,14 +681,14 @@ impl ShellLine {
             life.console.send(pressed).await?;
             let nonce = Nonce::new();
             // The loop may still be there, or a line editor with something on its line (^U empties it).
-            let mut question = [shell::QUIT, b"\x15", shell::probe(&nonce).as_bytes(), b"\r"].concat();
+            let mut question = [shell::QUIT, b"\x15", probe(&nonce).as_bytes(), b"\r"].concat();
             if pressed == b"\x1a" {
                 question.extend_from_slice(b" kill -KILL %%\r");
             }
             // A terminal that is told of a signal forgets what was typed; so the question comes after.
             tokio::time::sleep(life.limit(KEY_TAKES_EFFECT)).await;
             life.console.send(&question).await?;
-            match life.console.expect(Pattern::regex(&shell::alive(&nonce))?, wait).await {
+            match life.console.expect(Pattern::regex(&alive(&nonce))?, wait).await {
                 Ok(_) if self.serve(life).await? == self.process => {
                     self.busy = false;
                     return Ok(Answering::Own);
@@ -733,7 +750,7 @@ impl ShellLine {
     /// `None` when it fails.
     pub(crate) async fn ask(&mut self, life: &Life, command: &str) -> Result<Option<String>> {
         // Long enough to be typed again where it was lost.
-        match self.run(life, command, life.limit(ANSWER) * 2).await? {
+        match self.run_typed(life, Typed::Question(command), life.limit(ANSWER) * 2).await? {
             Ended::Done(collector) if collector.status() == Some(0) => {
                 Ok(Some(String::from_utf8_lossy(&collector.into_answer()).trim_end().to_owned()))
             }

@@ -11,12 +11,11 @@ use regex::bytes::Regex;
 
 use crate::console::Console;
 use crate::machine::Life;
-use crate::machine::language::Language;
 use crate::machine::session::dialogue::{ALIVE, answers};
 use crate::machine::session::frame::Nonce;
+use crate::machine::session::probe::{Answered, probe};
 use crate::machine::session::question::{Question, host_of, last_line, question, without_notices};
 use crate::machine::session::rest::{News, Said};
-use crate::machine::session::shell::probe;
 use crate::mutex::lock;
 use crate::{ErrorKind, Result};
 
@@ -33,7 +32,7 @@ pub(crate) enum Waiting {
     /// A login prompt, and the name of the host, if that is known.
     Prompt { prompt: String, host: String },
     /// A shell that answers, of a user who is not known yet.
-    Shell(Language),
+    Shell(Answered),
 }
 
 /// The last lines of a console, as far as they tell.
@@ -167,7 +166,7 @@ impl Life {
             let prompts = said.text().lines().filter(|other| other.trim() == line.trim()).count();
             automatic |= is_logged_in_by_itself(said.text());
             match news {
-                News::Came(ALIVE, found) => return Ok(Waiting::Shell(Language::named(&found.text()))),
+                News::Came(ALIVE, found) => return Ok(Waiting::Shell(Answered::read(&found.text()))),
                 News::Came(..) => self.console.send(b"q").await?,
                 News::Over => {
                     return Err(self

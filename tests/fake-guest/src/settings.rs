@@ -128,8 +128,10 @@ pub struct Settings {
     pub query_wait: Duration,
     /// `motd=TEXT` or `motd=bytes:N`: printed before the first prompt of a session.
     pub motd: String,
-    /// `shell=bash|dash|zsh|fish`: the login shell.
+    /// `shell=bash|dash|zsh|fish|tcsh`, or the path of another program: the login shell.
     pub shell: String,
+    /// `startup=TEXT`: what is in the shell's start-up file.
+    pub startup: String,
     /// `ps1=…`: another prompt than NixOS's.
     pub ps1: Option<String>,
     /// `term=vt220`: the session's TERM.
@@ -411,6 +413,7 @@ impl Default for Settings {
             query_wait: Duration::from_millis(333),
             motd: String::new(),
             shell: "bash".into(),
+            startup: String::new(),
             ps1: None,
             term: "vt220".into(),
             sudo: Sudo::Password,

@@ -75,15 +75,39 @@ pub fn command(settings: &Settings, run: &Path, user: &str) -> io::Result<Comman
         std::fs::create_dir_all(&home)?;
         home
     });
-    match settings.shell.as_str() {
-        "bash" => command.arg("--noprofile"),
-        "zsh" => command.args(["-f", "-d"]),
-        "fish" => command.arg("--no-config"),
+    let home = home(run, user);
+    let variables = environment(settings, run, user)?;
+    command.env_clear().envs(variables);
+    let reads = |file: &str| std::fs::write(home.join(file), format!("{}\n", settings.startup));
+    match (settings.shell.as_str(), settings.startup.is_empty()) {
+        ("bash", true) => command.arg("--noprofile"),
+        ("bash", false) => {
+            reads("startup")?;
+            command.arg0("bash").args(["--noprofile", "--rcfile"]).arg(home.join("startup"))
+        }
+        ("zsh", true) => command.args(["-f", "-d"]),
+        ("zsh", false) => {
+            reads(".zshrc")?;
+            command.arg("-d").env("ZDOTDIR", &home)
+        }
+        ("fish", true) => command.arg("--no-config"),
+        ("fish", false) => {
+            std::fs::create_dir_all(home.join(".config/fish"))?;
+            reads(".config/fish/config.fish")?;
+            command.env("XDG_CONFIG_HOME", home.join(".config"))
+        }
         // It has no option against the host's /etc/profile, which sets another PATH.
-        "dash" => command.arg0("dash"),
-        _ => &mut command,
+        ("dash", _) => {
+            reads("startup")?;
+            command.arg0("dash").env("ENV", home.join("startup"))
+        }
+        // Its name is that of the file.
+        (path, _) if path.starts_with('/') => command.arg0(path),
+        _ => {
+            reads(".tcshrc")?;
+            &mut command
+        }
     };
-    command.env_clear().envs(environment(settings, run, user)?);
     Ok(command)
 }
 

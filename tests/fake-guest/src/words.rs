@@ -188,6 +188,7 @@ impl Settings {
                 }
             }
             "shell" => self.shell = value.into(),
+            "startup" => self.startup = value.into(),
             "ps1" => self.ps1 = Some(value.into()),
             "term" => self.term = value.into(),
             "sudo" => {

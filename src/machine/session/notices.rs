@@ -1,0 +1,117 @@
+//! What a shell says of jobs: `[1]+  Done                    sleep 1`.
+//!
+//! bash says so at the next command that it waits for, which may be another one than the job's. The other shells say so at
+//! a prompt, and the loop that serves has none (zsh is told to, with `unsetopt notify`). So before a command runs, the loop
+//! lists the jobs there are, and what bash says of one of these is none of the command's output.
+
+use std::sync::LazyLock;
+
+use regex::bytes::Regex;
+
+use crate::machine::session::noise::without_records;
+
+/// Jobs, as the builtin `jobs` of bash lists them.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs(Vec<u8>);
+
+/// The most that is kept of a list.
+const LONGEST: usize = 64 << 10;
+
+/// A job in a list, which may go on in the lines after it: `[1]+  Running                 sleep 1 &`.
+#[allow(clippy::expect_used)] // a constant, and a test compiles it
+static LISTED: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?m)^\[(\d{1,9})\][-+ ]  \S[^\n]*? {2,}(\S[^\n]*(?:\n[^\[\n][^\n]*)*)")
+        .expect("a constant pattern")
+});
+/// What `jobs` adds to a command: that it is in the background, and where it was started.
+#[allow(clippy::expect_used)]
+static ADDED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?: &)?(?:  \(wd: [^\n]*\))?\s*\z").expect("a constant pattern"));
+/// The builtin that says of jobs what its command asks for.
+#[allow(clippy::expect_used)]
+static ASKS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bjobs\b").expect("a constant pattern"));
+
+impl Jobs {
+    /// Adds to the list.
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        let room = LONGEST.saturating_sub(self.0.len()).min(bytes.len());
+        self.0.extend_from_slice(&bytes[..room]);
+    }
+
+    /// Takes out of what `command` printed (with the terminal's line ends) what bash said of these jobs.
+    pub(crate) fn remove_notices(&self, command: &str, printed: &mut Vec<u8>) {
+        if self.0.is_empty() || ASKS.is_match(command.as_bytes()) {
+            return;
+        }
+        let mut list = without_records(&self.0);
+        list.retain(|byte| *byte != b'\r');
+        // It stands in a sequence that terminals do not show.
+        let begin = memchr::memmem::find(&list, b"\x1b_").map_or(0, |at| at + 2);
+        let list = &list[begin..];
+        let list = &list[..memchr::memmem::find(list, b"\x1b\\").unwrap_or(list.len())];
+        for job in LISTED.captures_iter(list) {
+            let text = ADDED.replace(&job[2], b"".as_slice());
+            let number = String::from_utf8_lossy(&job[1]);
+            if text.is_empty() || memchr::memmem::find(printed, format!("[{number}]").as_bytes()).is_none() {
+                continue;
+            }
+            let text = regex::escape(&String::from_utf8_lossy(&text)).replace('\n', r"\r?\n");
+            let notice = format!(
+                r"(?-u)\[{number}\][-+ ]  [^\n\[]{{1,64}} (?u:{text})(?:  \(wd: [^\n]*\))?\r?\n(?:\(wd now: [^\n]*\)\r?\n)?"
+            );
+            // A text that is no pattern can't be looked for.
+            if let Ok(notice) = Regex::new(&notice) {
+                *printed = notice.replace_all(printed, b"".as_slice()).into_owned();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(list: &str, command: &str, printed: &str) -> String {
+        let mut jobs = Jobs::default();
+        jobs.add(format!("\x1b_{list}\x1b\\\n$ {command}\n").replace('\n', "\r\n").as_bytes());
+        let mut printed = printed.replace('\n', "\r\n").into_bytes();
+        jobs.remove_notices(command, &mut printed);
+        String::from_utf8_lossy(&printed).replace("\r\n", "\n")
+    }
+
+    const LIST: &str =
+        "[1]-  Running                 sleep 100 &\n[2]+  Stopped                 cat  (wd: ~/x)\n";
+
+    #[test]
+    fn what_is_said_of_a_job_of_before_is_no_output() {
+        for (printed, expected) in [
+            ("a\n[1]-  Done                    sleep 100\nb\n", "a\nb\n"),
+            ("no newline[1]+  Killed                  sleep 100  (wd: /tmp)\n(wd now: /)\n", "no newline"),
+            ("[1]   Segmentation fault      (core dumped) sleep 100\n", ""),
+            ("[2]+  Exit 3                  cat\n[1]-  Done                    sleep 100\n", ""),
+            // Not of these jobs.
+            ("[3]+  Done                    sleep 100\n", "[3]+  Done                    sleep 100\n"),
+            ("[1]+  Done                    sleep 1000\n", "[1]+  Done                    sleep 1000\n"),
+            ("[1] 4321\n", "[1] 4321\n"),
+        ] {
+            assert_eq!(left(LIST, "true", printed), expected, "{printed}");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_jobs_is_told() {
+        let said = "[1]-  Done                    sleep 100\n";
+        assert_eq!(left(LIST, "sleep 1; jobs", said), said);
+        assert_eq!(left("", "true", said), said);
+    }
+
+    #[test]
+    fn a_job_of_several_lines_and_one_with_signs_of_patterns_are_known() {
+        let list = "[1]+  Running                 while true; do\n    sleep 1;\ndone &\n[2]-  Running                 (a*b|c) &\n";
+        assert_eq!(
+            left(list, "true", "[1]+  Done                    while true; do\n    sleep 1;\ndone\nx\n"),
+            "x\n"
+        );
+        assert_eq!(left(list, "true", "[2]-  Done                    (a*b|c)\n"), "");
+    }
+}
