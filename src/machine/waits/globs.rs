@@ -72,7 +72,7 @@ mod tests {
             "x~",
             "#a",
             "(a)",
-            "\\*",
+            "a\\b",
         ] {
             assert_eq!(found(text).join("\n"), text, "it is no more than a name");
         }
