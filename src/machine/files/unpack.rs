@@ -101,7 +101,7 @@ impl Unpacked {
             let within = path.strip_prefix(&self.only).unwrap_or(path);
             let folder = fs::openat(
                 CWD,
-                &self.target.join(within),
+                self.target.join(within),
                 OFlags::DIRECTORY | OFlags::NOFOLLOW,
                 Mode::empty(),
             )?;

@@ -9,8 +9,8 @@ use crate::machine::checks::kernel_clock::KernelClock;
 use crate::machine::session::elevation::{Asked, Reply, asked, conversation, is_complete_at, says_try_again};
 use crate::machine::session::frame::{Marker, Nonce, Piece, Scanner};
 use crate::machine::session::noise::{remove_records, without_records};
-use crate::machine::session::question::{last_line, without_notices};
 use crate::machine::session::notices::Jobs;
+use crate::machine::session::question::{last_line, without_notices};
 use crate::text::strip_escapes;
 
 /// The most that is kept of one command's output: beyond it a test has lost its way, and the host's

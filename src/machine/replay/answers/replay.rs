@@ -19,9 +19,6 @@ use crate::record::in_a_path;
 use crate::text;
 use crate::{Error, ErrorKind, Result, nearest};
 
-/// How a machine is asked to end, and what it answers.
-const ENDS: [(&str, fn() -> serde_json::Value); 2] =
-    [("power off", || "the replay".into()), ("wait for shutdown", || true.into())];
 /// So many questions are shown that could have been asked.
 const SHOWN: usize = 8;
 /// No transcript in a record is larger, in bytes.
@@ -199,10 +196,10 @@ impl Replay {
         });
         let Some((at, heading)) = found.and_then(|at| Some((at, state.file.heading(at)?.clone()))) else {
             // What every machine does that is asked to end. One that failed before was never asked.
-            if let Some((_, answer)) = ENDS.iter().find(|(asked, _)| *asked == question) {
+            if let Some(answer) = answer_of_an_end(question) {
                 state.hand_in_the_rest(console);
                 life.qemu.set_ended(true);
-                return Ok(Some(Came::Answer(answer())));
+                return Ok(Some(Came::Answer(answer)));
             }
             return Err(self.not_recorded(&state, Some(question), &|asked| console.masked(asked)));
         };
@@ -399,5 +396,14 @@ impl State {
                 }
             }
         }
+    }
+}
+
+/// What a machine answers that is asked to end.
+fn answer_of_an_end(question: &str) -> Option<serde_json::Value> {
+    match question {
+        "power off" => Some("the replay".into()),
+        "wait for shutdown" => Some(true.into()),
+        _ => None,
     }
 }
