@@ -127,6 +127,7 @@ mod shared_file;
 mod signals;
 mod sources;
 mod sparse_copy;
+mod stopped;
 mod template;
 mod text;
 mod threads;

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::mutex::lock;
+use crate::stopped;
 
 /// Between two looks at whether a limit is reached, while there is a pause.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
@@ -52,10 +53,10 @@ impl Drop for Pause {
     }
 }
 
-/// How long this process has been paused so far.
+/// How long this process has been paused so far, or stopped.
 pub(crate) fn so_far() -> Duration {
     let clock = clock();
-    clock.over + clock.since.map_or(Duration::ZERO, |since| since.elapsed())
+    clock.over + clock.since.map_or(Duration::ZERO, |since| since.elapsed()) + stopped::so_far()
 }
 
 /// A moment that pauses put off.

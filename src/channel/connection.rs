@@ -217,7 +217,7 @@ impl Channel {
         let id = shared.enlist_ping(sender)?;
         let _entry = Ping { shared, id };
         shared.send(|out| encode(out, b'P', id, b""));
-        match tokio::time::timeout(limit, answer).await {
+        match crate::stopped::timeout(limit, answer).await {
             Ok(Ok(())) => Ok(started.elapsed()),
             Ok(Err(_)) => Err(shared.lost_error(&self.lost().unwrap_or_default())),
             Err(_) => {

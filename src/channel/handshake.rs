@@ -1,6 +1,8 @@
 //! How a channel begins: the guest is told from noise, gets the program that serves the channel, and says hello.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -69,7 +71,7 @@ pub(super) async fn begin(
     let started = Instant::now();
     let mut beginning =
         Beginning { reader, writer, decoder, awaited: "the guest's first word", noise: Vec::new() };
-    let way = tokio::time::timeout(options.limit, beginning.run(&options.nonce, &options.handshake)).await;
+    let way = crate::stopped::timeout(options.limit, beginning.run(&options.nonce, &options.handshake)).await;
     let error = match way {
         Ok(Ok(way)) => return Ok(way),
         Ok(Err(why)) => Error::new(

@@ -16,8 +16,8 @@ use super::terminal::Terminal;
 use super::track::{PIECE, Position, Track};
 use super::transcript::Transcript;
 use super::watch::{Fatal, FatalWatch, Watch};
-use crate::Error;
 use crate::secrets::{self, bytes::MARGIN};
+use crate::{Error, stopped};
 
 /// How much of the end is rendered for people.
 const RENDERED: u64 = 64 << 10;
@@ -52,7 +52,9 @@ pub(super) struct Engine {
     /// How long the transcript would be if it had not come to an end.
     beyond: u64,
     pub(super) secrets: Secrets,
-    heard: Instant,
+    heard: stopped::Instant,
+    /// By the clock on the wall, as the transcript has it.
+    came: Instant,
     /// No wait takes longer, whatever its limit.
     pub(super) longest_wait: Option<Duration>,
 }
@@ -91,14 +93,15 @@ impl Engine {
             incomplete: None,
             beyond: 0,
             secrets: Secrets::default(),
-            heard: Instant::now(),
+            heard: stopped::Instant::now(),
+            came: Instant::now(),
             longest_wait: None,
         }
     }
 
     /// Takes in what came from the line.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Pushed {
-        self.heard = Instant::now();
+        (self.heard, self.came) = (stopped::Instant::now(), Instant::now());
         let mut pushed = Pushed::Quiet;
         for piece in bytes.chunks(PIECE) {
             self.write_down(piece);
@@ -338,7 +341,7 @@ impl Engine {
     }
 
     /// When the guest last said something.
-    pub(super) fn heard(&self) -> Instant {
+    pub(super) fn heard(&self) -> stopped::Instant {
         self.heard
     }
 
@@ -366,7 +369,7 @@ impl Engine {
     fn write_down(&mut self, piece: &[u8]) {
         self.beyond += piece.len() as u64;
         if let Some(transcript) = &mut self.transcript {
-            let outcome = transcript.write(piece, self.heard, &self.secrets);
+            let outcome = transcript.write(piece, self.came, &self.secrets);
             self.beyond = transcript.written();
             self.note_trouble(outcome);
         }

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use crate::stopped::Instant;
 
 use super::engine::Engine;
 use super::failure::Wait;

@@ -4,11 +4,12 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use crate::stopped::timeout;
 use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::engine::Pushed;
 use super::line::{FAREWELL, Shared, Stream};

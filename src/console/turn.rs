@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::stopped::{Instant, sleep_until, timeout_at};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::engine::Engine;
 use super::failure::Wait;
@@ -108,7 +108,7 @@ impl Vigil<'_> {
         if engine.fatal().is_none()
             && let Some(fatal) = engine.suspicion()
         {
-            let confirmed = Instant::from_std(engine.heard()) + self.line.speed.scale(SILENCE);
+            let confirmed = engine.heard() + self.line.speed.scale(SILENCE);
             if confirmed <= now {
                 engine.confirm(fatal);
             }

@@ -8,7 +8,9 @@ mod check;
 mod unpack;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use nixvm_test_macros::tracked;
 use tokio::sync::mpsc;
@@ -103,7 +105,7 @@ impl User {
         let from = source.clone();
         let packing = threads::aside(move || pack(&from, &name, Pieces::new(sender)));
         let request = Request { text: self.text(&channel, &text), shell: Shell::Bash, stdin: true, sum };
-        let Ok(running) = tokio::time::timeout(limit, channel.run(request)).await else {
+        let Ok(running) = crate::stopped::timeout(limit, channel.run(request)).await else {
             return Err(too_late().await);
         };
         let mut running = running?;
@@ -125,7 +127,7 @@ impl User {
             }
         };
         let both = async { tokio::join!(feed, hear) };
-        let Ok((fed, status)) = tokio::time::timeout(limit, both).await else {
+        let Ok((fed, status)) = crate::stopped::timeout(limit, both).await else {
             return Err(too_late().await);
         };
         let status = status?;
@@ -184,7 +186,7 @@ impl User {
             false => format!("{{ tar -cf - -C {folder} -- {name} | tee /dev/fd/9 | cksum >&2; }} 9>&1"),
         };
         let request = Request { text: self.text(&channel, &text), shell: Shell::Bash, stdin: false, sum };
-        let Ok(running) = tokio::time::timeout(limit, channel.run(request)).await else {
+        let Ok(running) = crate::stopped::timeout(limit, channel.run(request)).await else {
             return Err(too_late().await);
         };
         let mut running = running?;
@@ -205,7 +207,7 @@ impl User {
                 }
             }
         };
-        let Ok(status) = tokio::time::timeout(limit, hear).await else { return Err(too_late().await) };
+        let Ok(status) = crate::stopped::timeout(limit, hear).await else { return Err(too_late().await) };
         let status = status?;
         drop(sender);
         let unpacked = unpacking.await.flatten();

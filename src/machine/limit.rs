@@ -31,7 +31,7 @@ impl Life {
         answer: impl Future<Output = T>,
     ) -> Result<T, StandsStill> {
         let stands_still = async {
-            tokio::time::sleep(limit).await;
+            crate::stopped::sleep(limit).await;
             while !self.stands_still().await {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }

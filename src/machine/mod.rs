@@ -261,6 +261,6 @@ impl Life {
             let _ = closed.wait_for(Option::is_some).await;
             let _ = exit.wait_for(Option::is_some).await;
         };
-        tokio::time::timeout(limit, gone).await.is_ok()
+        crate::stopped::timeout(limit, gone).await.is_ok()
     }
 }

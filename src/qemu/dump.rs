@@ -1,7 +1,9 @@
 //! The machine's memory, as a file.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
@@ -40,7 +42,7 @@ impl Qemu {
             }
         };
         tokio::select! {
-            dumped = tokio::time::timeout(limit, dumped) => dumped.unwrap_or_else(|_| {
+            dumped = crate::stopped::timeout(limit, dumped) => dumped.unwrap_or_else(|_| {
                 Err(Error::new(ErrorKind::Timeout, "QEMU did not dump the memory in time")
                     .took(started.elapsed(), limit))
             }),

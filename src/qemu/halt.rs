@@ -160,7 +160,7 @@ impl Guest {
 
     async fn failed(&self) -> Error {
         let mut kvm = self.kvm.clone();
-        let words = tokio::time::timeout(LAST_WORDS, kvm.wait_for(Option::is_some)).await;
+        let words = crate::stopped::timeout(LAST_WORDS, kvm.wait_for(Option::is_some)).await;
         let words = words.ok().and_then(Result::ok).and_then(|words| words.clone());
         let what = match (&words, self.accelerator) {
             (Some(words), _) => words,

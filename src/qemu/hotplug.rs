@@ -1,7 +1,9 @@
 //! Disks that come and go while the machine runs.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
@@ -149,7 +151,7 @@ impl Qemu {
             }
         };
         tokio::select! {
-            gone = tokio::time::timeout(limit, gone) => match gone {
+            gone = crate::stopped::timeout(limit, gone) => match gone {
                 Ok(gone) => gone?,
                 Err(_) => {
                     return Err(Error::new(ErrorKind::Timeout, format!("the guest did not let the disk {name} go"))

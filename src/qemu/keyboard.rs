@@ -11,7 +11,9 @@
 //!
 //! Where neither can be asked (a USB keyboard) there is a pause after each key.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use serde_json::json;
 

@@ -10,7 +10,9 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use tokio::net::UnixStream;
 
@@ -298,7 +300,7 @@ pub(super) async fn wait_for_qmp(
     // It closed: the script ended, or is about to, and its last words say more.
     if error.kind() == ErrorKind::QemuGone {
         let mut exit = supervised.exit();
-        let exit = tokio::time::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await;
+        let exit = crate::stopped::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await;
         if let Ok(Ok(exit)) = exit
             && let Some(exit) = &*exit
         {

@@ -6,7 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -167,7 +169,7 @@ impl Qmp {
         let qmp = Self { to_writer, line };
         let mut greeted = qmp.line.greeted.subscribe();
         let greeting = greeted.wait_for(|greeting| *greeting != Greeting::Awaited);
-        let greeting = match tokio::time::timeout(limit, greeting).await {
+        let greeting = match crate::stopped::timeout(limit, greeting).await {
             Ok(Ok(greeting)) => greeting.clone(),
             Ok(Err(_)) => Greeting::Closed,
             Err(_) => {
@@ -218,7 +220,7 @@ impl Qmp {
             self.to_writer.send(text).await.ok()?;
             answer.await.ok()
         };
-        match tokio::time::timeout(limit, exchange).await {
+        match crate::stopped::timeout(limit, exchange).await {
             Ok(Some(Ok(value))) => {
                 lock(&self.line.plugged).done(command, arguments.as_ref().unwrap_or(&Value::Null));
                 Ok(value)
@@ -273,7 +275,7 @@ impl Qmp {
                 }
             }
         };
-        match tokio::time::timeout(limit, look).await {
+        match crate::stopped::timeout(limit, look).await {
             Ok(Some(event)) => Ok(event),
             Ok(None) => Err(gone(what)),
             Err(_) => {

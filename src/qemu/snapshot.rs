@@ -4,7 +4,9 @@
 //! plugged in since, and which ports are forwarded. With these another QEMU goes on from there (see [`super::successor`]).
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use serde_json::{Value, json};
 

@@ -246,7 +246,7 @@ impl Supervised {
     /// Until then its thread kills whatever bears the mark: another QEMU in the same run directory, too.
     pub(super) async fn gone(&self, limit: Duration) -> bool {
         let mut gone = self.0.gone.subscribe();
-        tokio::time::timeout(limit, gone.wait_for(|gone| *gone)).await.is_ok()
+        crate::stopped::timeout(limit, gone.wait_for(|gone| *gone)).await.is_ok()
     }
 }
 

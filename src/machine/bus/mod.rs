@@ -103,7 +103,7 @@ impl Bus {
             }
             Ok::<_, std::io::Error>(line.starts_with(b"OK "))
         };
-        match tokio::time::timeout(limit, hello).await {
+        match crate::stopped::timeout(limit, hello).await {
             Ok(Ok(true)) => {}
             Ok(other) => {
                 tracing::debug!(?other, name, "no bus");
@@ -175,7 +175,7 @@ impl Bus {
             connection.writer.lock().await.write_all(&message).await.ok()?;
             answer.await.ok()
         };
-        let answered = tokio::time::timeout(connection.limit, exchange).await;
+        let answered = crate::stopped::timeout(connection.limit, exchange).await;
         connection.state().waiting.remove(&serial);
         match answered {
             Ok(Some(Ok(text))) => Ok(text),
@@ -242,7 +242,7 @@ impl Happenings {
                 }
             }
         };
-        let _ = tokio::time::timeout(limit, about).await;
+        let _ = crate::stopped::timeout(limit, about).await;
     }
 }
 

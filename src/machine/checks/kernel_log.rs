@@ -390,7 +390,7 @@ impl KernelLog {
                 rung.await;
             }
         };
-        tokio::time::timeout(limit, over).await.is_ok()
+        crate::stopped::timeout(limit, over).await.is_ok()
     }
 
     /// All that was noted up to now.

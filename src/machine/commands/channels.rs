@@ -318,7 +318,7 @@ impl Drop for HeldLog<'_> {
 /// nobody tells its log any more, if the helper went without a word.
 async fn note_whether_it_runs_on(kernel: KernelLog, mut exit: watch::Receiver<Option<Exit>>, speed: Speed) {
     let ended = async { exit.wait_for(Option::is_some).await.map(drop) };
-    if tokio::time::timeout(speed.scale(LAST_STEPS), ended).await.is_err() {
+    if crate::stopped::timeout(speed.scale(LAST_STEPS), ended).await.is_err() {
         kernel.note_untold();
     }
 }

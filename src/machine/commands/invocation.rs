@@ -1,11 +1,13 @@
 //! One command on the control channel, with all that it can be given.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::stopped::Instant;
+
+use crate::stopped::timeout_at;
 use nixvm_test_macros::tracked;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout_at;
 
 use crate::channel::{Progress, Request, Running, Shell, Sum};
 use crate::machine::Life;
@@ -259,7 +261,7 @@ impl Invocation {
         };
         let channel = channel?;
         let mut step = life.step_with(&format!("{}: ", self.user.name), &shorten(&self.name));
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         let request = Request {
             text: self.user.text(&channel, &self.text),
             shell: if self.hidden { Shell::HiddenBash } else { self.user.shell },
@@ -279,7 +281,7 @@ impl Invocation {
                 // What it printed last is on its way, unless nothing in the machine answers any more.
                 let patience = life.limit(KILLED).min(limit);
                 let last = async {
-                    let rest = tokio::time::timeout(patience, self.collect(&mut running, ended));
+                    let rest = crate::stopped::timeout(patience, self.collect(&mut running, ended));
                     tokio::join!(rest, channel.ping(patience))
                 };
                 let answers = match life.held_to(Duration::ZERO, last).await {

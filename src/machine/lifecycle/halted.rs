@@ -80,7 +80,7 @@ pub(crate) async fn while_it_runs<T>(
         why = why => why,
     };
     let Some(why) = why else { return answer.await.map_err(Unanswered::Error) };
-    match tokio::time::timeout(LAST_WORDS, answer).await {
+    match crate::stopped::timeout(LAST_WORDS, answer).await {
         Ok(answer) => answer.map_err(Unanswered::Error),
         Err(_) => Err(Unanswered::Halted(why)),
     }

@@ -12,7 +12,9 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use nixvm_test_macros::tracked;
 use serde::{Deserialize, Serialize};
@@ -90,7 +92,7 @@ impl Machine {
     /// `folder` then.
     #[tracked]
     pub async fn keep(&self, folder: &Path) -> Result {
-        let Ok(_changing) = tokio::time::timeout(CHANGING, self.shared.changing.lock()).await else {
+        let Ok(_changing) = crate::stopped::timeout(CHANGING, self.shared.changing.lock()).await else {
             return Err(self.not_kept("it is being started or ended"));
         };
         let life = self.life();

@@ -16,7 +16,9 @@ pub(crate) mod trouble;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use nixvm_test_macros::tracked;
 use serde_json::json;
@@ -150,7 +152,7 @@ impl Machine {
                 }
             }
         };
-        let asked: Result<Result<bool>, _> = tokio::time::timeout(limit, asked_and_reset).await;
+        let asked: Result<Result<bool>, _> = crate::stopped::timeout(limit, asked_and_reset).await;
         let reset = match asked {
             Ok(reset) => reset?,
             Err(_) => {

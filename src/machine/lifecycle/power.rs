@@ -1,7 +1,9 @@
 //! Ways to end a machine: as a person does, and at once.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use nixvm_test_macros::tracked;
 
@@ -171,7 +173,7 @@ impl Life {
         const COMMAND: &str = "systemctl poweroff";
         let Some(channel) = self.channels.root() else { return self.press_the_power_button(limit).await };
         let started = Instant::now();
-        if let Ok(asked) = tokio::time::timeout(limit, self.asked_to_power_off(&channel, COMMAND)).await {
+        if let Ok(asked) = crate::stopped::timeout(limit, self.asked_to_power_off(&channel, COMMAND)).await {
             asked?;
         }
         if self.gone_within(limit.saturating_sub(started.elapsed())).await {

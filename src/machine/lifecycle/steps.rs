@@ -1,7 +1,9 @@
 //! The parts of a scenario, named, repeated, watched over.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use nixvm_test_macros::tracked;
 
@@ -76,7 +78,7 @@ impl Machine {
                 between = (between * 2).min(longest);
             }
         };
-        match tokio::time::timeout(limit, trying).await {
+        match crate::stopped::timeout(limit, trying).await {
             Ok(outcome) => outcome,
             Err(_) => {
                 let what = format!("{}: waited in vain until {what}", life.name);

@@ -438,7 +438,7 @@ impl Life {
         let limit = self.limit(ANSWER);
         let request = Request { text: command.to_owned(), shell: Shell::Bash, stdin: false, sum: false };
         let asking = async { printed(channel.run(request).await?).await };
-        let answer = tokio::time::timeout(limit, asking).await.map_err(|_| {
+        let answer = crate::stopped::timeout(limit, asking).await.map_err(|_| {
             Error::new(ErrorKind::Timeout, format!("{}: `{command}` did not end in time", self.name))
                 .took(limit, limit)
         })??;
@@ -451,7 +451,7 @@ impl Life {
         let ask = async {
             let channel = self.channels.root().filter(|root| root.way() == Way::Helper)?;
             let asking = async { printed(channel.ask(question).await.ok()?).await.ok() };
-            tokio::time::timeout(self.limit(ANSWER), asking).await.ok()?.map(Bytes)
+            crate::stopped::timeout(self.limit(ANSWER), asking).await.ok()?.map(Bytes)
         };
         self.answer(&format!("{IN_PASSING}{named}"), async { Ok(ask.await) }).await.ok()?.map(|bytes| bytes.0)
     }

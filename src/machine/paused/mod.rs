@@ -153,7 +153,7 @@ impl Paused {
         if life.channels.root().is_none() && life.standing(false).await != Standing::Serving {
             return None;
         }
-        let channel = tokio::time::timeout(life.limit(CHANNEL), life.channel("root")).await;
+        let channel = crate::stopped::timeout(life.limit(CHANNEL), life.channel("root")).await;
         channel.ok()?.ok().filter(crate::channel::Channel::is_whole)
     }
 

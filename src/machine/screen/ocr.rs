@@ -1,7 +1,9 @@
 //! Reads a picture of the screen with tesseract.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -50,7 +52,7 @@ async fn read_by(program: &str, picture: &Picture, layout: Layout, limit: Durati
         }
     };
     let reading = async { tokio::join!(feed, child.wait_with_output()).1 };
-    let output = match tokio::time::timeout(limit, reading).await {
+    let output = match crate::stopped::timeout(limit, reading).await {
         Ok(output) => output.map_err(|error| Error::io("run tesseract", &error))?,
         Err(_) => {
             return Err(Error::new(ErrorKind::Timeout, "tesseract did not read the screen in time")

@@ -2,7 +2,9 @@
 //! looks comes over the channel as it is taken.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use tokio::sync::Notify;
 

@@ -1,7 +1,9 @@
 //! Units of systemd: their states, and waiting for them.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use nixvm_test_macros::tracked;
 
@@ -55,7 +57,7 @@ impl User {
                 let bus = life.bus(&self.name).await?;
                 self.watch_unit(bus.as_ref(), unit, life.limit(HOPELESS), &mut known).await
             };
-            tokio::time::timeout(limit, waiting).await.unwrap_or(Ok(false))
+            crate::stopped::timeout(limit, waiting).await.unwrap_or(Ok(false))
         };
         if life.held_to(limit, waiting).await.unwrap_or(Ok(false))? {
             return Ok(());

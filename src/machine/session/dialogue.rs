@@ -3,7 +3,9 @@
 //! What is printed is judged where the console has come to rest ([`Said`]): only the last thing that was said is a question, and
 //! nothing that was printed before the name was typed is an answer to it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use crate::console::Pattern;
 use crate::machine::Life;

@@ -1,7 +1,9 @@
 //! Logging in: whoever is on the console then is who was asked for, and their password was checked.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use nixvm_test_macros::tracked;
 

@@ -21,7 +21,9 @@ pub(crate) mod terminal;
 pub(crate) mod waiting;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use nixvm_test_macros::tracked;
 use serde::{Deserialize, Serialize};

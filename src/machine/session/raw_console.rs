@@ -89,7 +89,9 @@ impl Machine {
 impl Life {
     /// What the console's other end does. `take` has the session find its shell anew before its next command.
     pub(crate) async fn standing(&self, take: bool) -> Standing {
-        let Ok(mut line) = tokio::time::timeout(LOCK, self.line.lock()).await else { return Standing::Busy };
+        let Ok(mut line) = crate::stopped::timeout(LOCK, self.line.lock()).await else {
+            return Standing::Busy;
+        };
         line.settle().await;
         let Line::Shell(shell) = &mut *line else { return Standing::AsItIs };
         let standing = if shell.is_busy() { Standing::Busy } else { Standing::Serving };
@@ -138,7 +140,7 @@ impl RawConsole {
     pub async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             let chunk = if self.giving == Giving::Interrupted && self.fresh {
-                match tokio::time::timeout(QUIET, self.chunks.recv()).await {
+                match crate::stopped::timeout(QUIET, self.chunks.recv()).await {
                     Ok(chunk) => chunk?,
                     Err(_) => {
                         self.after_interrupt().await;

@@ -4,7 +4,9 @@
 //! login. A question is the last thing that is said, and then there is silence. Lines of the kernel's and of systemd's do not
 //! count.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use crate::console::{Mark, Match, Pattern};
 use crate::machine::Life;

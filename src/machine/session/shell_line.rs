@@ -185,9 +185,9 @@ impl Running {
     }
 
     /// Collects until the command ends, at most until then.
-    async fn to_end(&self, console: &Console, deadline: Instant) {
+    async fn to_end(&self, console: &Console, deadline: crate::stopped::Instant) {
         while self.collector().status().is_none() {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(crate::stopped::Instant::now());
             if left.is_zero() || self.progress(console, left).await.is_err() {
                 return;
             }
@@ -357,8 +357,8 @@ impl ShellLine {
         limit: Duration,
         then: impl Future<Output = T>,
     ) -> Result<Until<T>> {
-        let deadline = Instant::now() + limit;
-        if tokio::time::timeout_at(deadline, self.settle()).await.is_err() {
+        let deadline = crate::stopped::Instant::now() + limit;
+        if crate::stopped::timeout_at(deadline, self.settle()).await.is_err() {
             let collector = self.at_no_time().finish();
             return Ok(Until::Ended(Box::new(Ended::Interrupted { collector, regained: Ok(()) })));
         }
@@ -376,7 +376,7 @@ impl ShellLine {
     }
 
     /// The command is looked after by somebody else from now on.
-    fn hand_over(&mut self, life: &Life, running: Running, deadline: Instant) {
+    fn hand_over(&mut self, life: &Life, running: Running, deadline: crate::stopped::Instant) {
         let (console, taken) = (life.console.clone(), running.clone());
         let taking = tokio::spawn(async move { taken.to_end(&console, deadline).await });
         self.unfinished = Some(Unfinished { running, taking });
@@ -400,10 +400,10 @@ impl ShellLine {
         &mut self,
         life: &Life,
         typed: Typed<'_>,
-        deadline: Instant,
+        deadline: crate::stopped::Instant,
         running: &mut Option<Running>,
     ) -> Result<Ended> {
-        let begun = tokio::time::timeout_at(deadline, self.begin_at_prompt(life, typed)).await;
+        let begun = crate::stopped::timeout_at(deadline, self.begin_at_prompt(life, typed)).await;
         let begun = match begun {
             Ok(begun) => begun?,
             Err(_) => {
@@ -433,12 +433,12 @@ impl ShellLine {
                 self.answer(life, &running).await?;
                 continue;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(crate::stopped::Instant::now());
             let wait = life.limit(if asked.is_some() { REST } else { BACK_AT_LOGIN });
             match running.progress(&life.console, wait.min(left)).await {
                 Ok(()) => {}
                 Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
-                Err(_) if Instant::now() >= deadline => {
+                Err(_) if crate::stopped::Instant::now() >= deadline => {
                     return self.interrupt(life, running).await;
                 }
                 // A question is followed by silence.
@@ -643,9 +643,12 @@ impl ShellLine {
     async fn interrupt(&mut self, life: &Life, running: Running) -> Result<Ended> {
         life.console.send(INTERRUPT_KEY).await?;
         // A command that takes ^C in good order prints its last words, and the loop its marker.
-        let deadline = Instant::now() + life.limit(LAST_WORDS);
+        let deadline = crate::stopped::Instant::now() + life.limit(LAST_WORDS);
         while running.collector().status().is_none() {
-            match running.progress(&life.console, deadline.saturating_duration_since(Instant::now())).await {
+            match running
+                .progress(&life.console, deadline.saturating_duration_since(crate::stopped::Instant::now()))
+                .await
+            {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Timeout => break,
                 Err(error) => return Err(error),

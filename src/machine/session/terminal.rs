@@ -65,6 +65,6 @@ impl Life {
                 }
             }
         };
-        tokio::time::timeout(self.limit(LOOK), asking).await.ok().flatten()
+        crate::stopped::timeout(self.limit(LOOK), asking).await.ok().flatten()
     }
 }

@@ -4,8 +4,8 @@
 //! A name is typed at a prompt alone: in a shell it is a command, and nobody wants root to run `postgres`. agetty prints
 //! `login: ` also before it logs somebody in, so the prompt has to answer: at Enter it is printed anew.
 
+use crate::stopped::Instant;
 use std::sync::LazyLock;
-use std::time::Instant;
 
 use regex::bytes::Regex;
 

@@ -3,7 +3,9 @@
 //! /proc/net/unix is no answer: it has the path that a server bound, which may be relative, in another mount namespace,
 //! through a symbolic link, or removed since.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use crate::channel::{Channel, Progress};
 use crate::machine::User;
@@ -57,7 +59,7 @@ impl User {
             }
             Ok(())
         };
-        if let Ok(outcome) = tokio::time::timeout(limit, looking).await {
+        if let Ok(outcome) = crate::stopped::timeout(limit, looking).await {
             return outcome;
         }
         let error = in_vain();

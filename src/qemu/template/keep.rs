@@ -2,7 +2,9 @@
 //! depends on anything but QEMU and the Nix store, so that the folder can be taken elsewhere.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use serde_json::json;
 
@@ -61,7 +63,7 @@ impl Qemu {
         // What counts is written.
         let _ = self.qmp().execute("quit", None, ANSWER).await;
         let mut exit = self.exit();
-        if tokio::time::timeout(ANSWER, exit.wait_for(Option::is_some)).await.is_err() {
+        if crate::stopped::timeout(ANSWER, exit.wait_for(Option::is_some)).await.is_err() {
             self.kill().await;
         }
         self.clear_away().await?;

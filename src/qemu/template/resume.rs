@@ -6,7 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use serde_json::json;
 use tokio::net::UnixStream;
@@ -156,7 +158,7 @@ impl Qemu {
     async fn with_last_words(&self, error: Error) -> Error {
         let mut exit = self.exit();
         if error.kind() == ErrorKind::QemuGone
-            && let Ok(Ok(exit)) = tokio::time::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await
+            && let Ok(Ok(exit)) = crate::stopped::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await
             && let Some(exit) = &*exit
         {
             return exit.error(format_args!("{LOADING} failed: QEMU ended"));

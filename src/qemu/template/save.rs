@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -243,7 +245,7 @@ impl Qemu {
         // It may be slow to let go of its RAM; what counts is written.
         let _ = self.qmp().execute("quit", None, QMP_LIMIT).await;
         let mut exit = self.exit();
-        let _ = tokio::time::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await;
+        let _ = crate::stopped::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await;
         self.clear_away().await?;
         let mut images = Vec::new();
         for (number, (image, format)) in disks.into_iter().zip(formats).enumerate() {

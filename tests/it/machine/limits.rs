@@ -123,3 +123,39 @@ async fn a_limit_holds_where_the_machine_stands_still() {
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(error.to_string().contains("the machine stands still"), "{error}");
 }
+
+/// As short as a limit may be, and a stop that is longer.
+const WAITED: Duration = Duration::from_secs(4);
+const STOPPED: Duration = Duration::from_secs(6);
+
+#[test]
+fn time_in_which_this_process_is_stopped_is_none_of_a_limit() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let folder = tempfile::tempdir().unwrap();
+    let (pid, go) = (folder.path().join("pid"), folder.path().join("go"));
+    let mut command = crate::again::command("machine::limits::waits_while_it_is_stopped");
+    let mut waits = crate::again::Process::start(command.env("GO", &go).env("PID", &pid));
+    waits.until("waits");
+    let pid = Pid::from_raw(std::fs::read_to_string(&pid).unwrap().parse().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    std::thread::sleep(STOPPED);
+    kill_process(pid, Signal::CONT).unwrap();
+    // Only now: what had come before could be read before the limit is looked at.
+    std::fs::write(&go, "").unwrap();
+    waits.end();
+}
+
+#[tokio::test]
+#[ignore = "is started by the test above"]
+async fn waits_while_it_is_stopped() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let alice = fake.alice().await;
+    let go = std::env::var("GO").unwrap();
+    alice.execute(format!("(until test -e {go}; do sleep 0.05; done; echo it ca''me) &")).await.unwrap();
+    std::fs::write(std::env::var("PID").unwrap(), std::process::id().to_string()).unwrap();
+    let console = fake.machine.console();
+    let waiting = console.expect("it came\n", WAITED);
+    let says = async { crate::again::say("waits") };
+    let (came, ()) = tokio::join!(waiting, says);
+    came.unwrap();
+}

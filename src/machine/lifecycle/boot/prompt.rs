@@ -1,6 +1,8 @@
 //! A boot that is under way, to its login prompt: its phases, its questions, and a silence that does not end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 use super::questions::{Questions, unknown};
 use super::reasons::{consoles, initrd, reasons};

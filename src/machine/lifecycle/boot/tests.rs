@@ -1,6 +1,7 @@
 //! First boots on hosts whose KVM works, or does not, with the fake guest.
 
 use std::sync::Mutex as StdMutex;
+use std::time::Instant;
 
 use nixvm_fake_guest::FakeVm;
 
