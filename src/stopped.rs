@@ -2,7 +2,7 @@
 //!
 //! QEMU goes on meanwhile and says things that nobody reads, so a limit that went on would find a machine silent that is not. What
 //! is late when the process goes on is seen by a thread that looks at the clock all the time: between two of its looks there is
-//! more time than it sleeps. Whoever asks for the time looks as well, so nobody is faster than that thread.
+//! more time than it sleeps. Whoever asks for the time looks as well, so no limit ends before that thread has looked.
 
 use std::future::Future;
 use std::ops::{Add, Sub};

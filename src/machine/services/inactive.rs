@@ -4,11 +4,12 @@
 //! a timer, a path or a socket, which the unit names as its triggers.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::machine::bus::{Bus, Unit};
 use crate::machine::command_text::quoted;
 use crate::machine::{User, bus};
+use crate::stopped::Instant;
 use crate::{Error, ErrorKind, Result};
 
 /// So long at most counts between two looks: a guest that stood still meanwhile had no time to start anything.
