@@ -49,7 +49,7 @@ struct Report {
     /// The call of the library that failed, or where the error was made if no such call is known.
     place: &'static Location<'static>,
     /// The line of the scenario that led there.
-    line: Option<place::Line>,
+    line: Option<place::SourceLine>,
     /// Files that vanish with what failed: a machine's name, and its transcript.
     transcripts: Vec<(String, PathBuf)>,
     /// Whether KVM of this host may be the cause, and not the guest.
@@ -176,7 +176,7 @@ impl Error {
         // It can't be cloned. What matters of it is its code; of one without a code, its kind and its text.
         let copy = match source.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(source.kind(), Told::of(source)),
+            None => io::Error::new(source.kind(), TextChain::of(source)),
         };
         Self::new(kind, format!("could not {doing}: {source}")).because_of_a_limit(source).caused_by(copy)
     }
@@ -299,7 +299,7 @@ impl Error {
     }
 
     /// The line of the scenario that led there, if it is known.
-    pub(crate) fn line(&self) -> Option<place::Line> {
+    pub(crate) fn line(&self) -> Option<place::SourceLine> {
         self.0.line
     }
 
@@ -316,7 +316,7 @@ impl Error {
 
     /// The same error, to which `line` of the scenario led, if that is known.
     #[must_use]
-    pub(crate) fn led_from(mut self, line: Option<place::Line>) -> Self {
+    pub(crate) fn led_from(mut self, line: Option<place::SourceLine>) -> Self {
         self.0.line = line.or(self.0.line);
         self
     }
@@ -423,7 +423,7 @@ impl fmt::Display for ErrorKind {
 /// The texts of an error, and of all that caused it, where the error itself can't be kept: it can't be cloned, or
 /// must stay on its thread.
 #[derive(Debug)]
-struct Told {
+struct TextChain {
     text: String,
     source: Option<Box<Self>>,
 }
@@ -431,7 +431,7 @@ struct Told {
 /// More causes than that are left out: the chain of an error may have no end.
 const CAUSES: usize = 32;
 
-impl Told {
+impl TextChain {
     fn of(error: &(dyn StdError + 'static)) -> Self {
         let mut texts = Vec::new();
         let mut next = Some(error);
@@ -447,13 +447,13 @@ impl Told {
     }
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for TextChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl StdError for Told {
+impl StdError for TextChain {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
@@ -520,7 +520,9 @@ impl From<Box<dyn StdError>> for Error {
         };
         match error.downcast::<io::Error>() {
             Ok(known) => (*known).into(),
-            Err(other) => Self::foreign(ErrorKind::Other, other.to_string()).caused_by(Told::of(&*other)),
+            Err(other) => {
+                Self::foreign(ErrorKind::Other, other.to_string()).caused_by(TextChain::of(&*other))
+            }
         }
     }
 }

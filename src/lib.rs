@@ -180,6 +180,10 @@ pub use scenario::expansion as __private;
 ///
 /// A suite of all files in a folder is made by [`scenarios!`], which names none of them.
 ///
+/// An unused future or `Result` is an error of the compiler in each scenario, in a file that `nixvm-test` runs, and in a
+/// suite that [`scenarios!`] makes. In the helper functions of any other suite it is a warning, since a macro can't change the
+/// lints of the items beside it. `[lints.rust] unused_must_use = "deny"` in Cargo.toml makes it an error there, too.
+///
 /// The command line is that of every Rust test: `--list`, filters, `--exact`, `--skip`, `--ignored`,
 /// `--test-threads`, `--format`. The exit code says how it went: see [`scenario::Exit`].
 #[macro_export]

@@ -7,14 +7,14 @@ use std::task::{Context, Poll};
 use std::thread::LocalKey;
 
 /// A line of a scenario, with its file as the compiler names it.
-pub(crate) type Line = (&'static str, u32);
+pub(crate) type SourceLine = (&'static str, u32);
 
 thread_local! {
     /// The line of the scenario that runs on this thread. On the thread of a task that the scenario spawned there is one
     /// only while a line of the scenario awaits something.
-    static LINE: Cell<Option<Line>> = const { Cell::new(None) };
+    static LINE: Cell<Option<SourceLine>> = const { Cell::new(None) };
     /// The line of the scenario that this thread was at last. A line that awaits something stays here.
-    static LAST: Cell<Option<Line>> = const { Cell::new(None) };
+    static LAST: Cell<Option<SourceLine>> = const { Cell::new(None) };
     /// The call of the library that is polled on this thread: the innermost one outside of the library.
     static CALL: Cell<Option<&'static Location<'static>>> = const { Cell::new(None) };
 }
@@ -31,9 +31,10 @@ pub(crate) fn end() {
     CALL.set(None);
 }
 
-/// The scenario is at `line` of `file`. `#[scenario]` adds this call before each statement.
+/// The scenario is at `line` of `file`. `#[scenario]` adds this call before each statement. A line of another file is of
+/// another scenario, which this one calls as a function: then the line of that call stays.
 pub fn at(file: &'static str, line: u32) {
-    if LINE.get().is_some() {
+    if LINE.get().is_some_and(|(own, _)| own == file) {
         LINE.set(Some((file, line)));
         LAST.set(LINE.get());
     }
@@ -41,7 +42,7 @@ pub fn at(file: &'static str, line: u32) {
 
 /// What a line of a scenario awaits. The future is in a box, so that the future of the scenario stays small.
 pub struct AtLine<F> {
-    line: Line,
+    line: SourceLine,
     future: Pin<Box<F>>,
 }
 
@@ -54,18 +55,20 @@ impl<F: Future> Future for AtLine<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        LAST.set(Some(self.line));
-        during(&LINE, Some(self.line), || self.future.as_mut().poll(context))
+        let of_another_file = LINE.get().filter(|(file, _)| *file != self.line.0);
+        let line = Some(of_another_file.unwrap_or(self.line));
+        LAST.set(line);
+        during(&LINE, line, || self.future.as_mut().poll(context))
     }
 }
 
 /// The line of the scenario that runs on this thread.
-pub(crate) fn line() -> Option<Line> {
+pub(crate) fn line() -> Option<SourceLine> {
     LINE.get()
 }
 
 /// The line of the scenario that this thread was at last.
-pub(crate) fn last_line() -> Option<Line> {
+pub(crate) fn last_line() -> Option<SourceLine> {
     LAST.get()
 }
 
@@ -125,6 +128,13 @@ mod tests {
         at("a.rs", 3);
         poll(7);
         assert_eq!((line(), last_line()), (Some(("a.rs", 3)), Some(("a.rs", 8))));
+        // Another scenario, which is called as a function.
+        let mut other = from_line("b.rs", 20, async {
+            at("b.rs", 21);
+            line()
+        });
+        let polled = Pin::new(&mut other).poll(&mut Context::from_waker(std::task::Waker::noop()));
+        assert_eq!(polled, Poll::Ready(Some(("a.rs", 3))));
         assert!(std::panic::catch_unwind(|| during(&LINE, None, || panic!())).is_err());
         assert_eq!(line(), Some(("a.rs", 3)));
         end();

@@ -36,7 +36,7 @@ pub(crate) struct Channel(Arc<Open>);
 
 /// Closes the channel when dropped.
 struct Open {
-    shared: Arc<Shared>,
+    shared: Arc<OpenChannel>,
     way: Way,
 }
 
@@ -73,7 +73,7 @@ pub(crate) enum Shell {
 }
 
 /// What callers, the reader and the writer of a channel share.
-pub(super) struct Shared {
+pub(super) struct OpenChannel {
     name: String,
     outgoing: Outgoing,
     state: Mutex<State>,
@@ -139,7 +139,7 @@ impl Channel {
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let Saved { way, last_id } = saved;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(OpenChannel {
             name,
             outgoing: Outgoing::new(Box::new(writer)),
             state: Mutex::new(State { last_id, ..State::default() }),
@@ -276,7 +276,7 @@ impl Channel {
         self.0.shared.closing.notify_one();
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &OpenChannel {
         &self.0.shared
     }
 }
@@ -288,7 +288,7 @@ impl Drop for Open {
 }
 
 struct Ping<'a> {
-    shared: &'a Shared,
+    shared: &'a OpenChannel,
     id: u32,
 }
 
@@ -298,7 +298,7 @@ impl Drop for Ping<'_> {
     }
 }
 
-impl Shared {
+impl OpenChannel {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::connection::{Channel, Shared};
+use super::connection::{Channel, OpenChannel};
 use super::frame::encode;
 use crate::mutex::lock;
 
@@ -111,7 +111,7 @@ impl Channel {
 }
 
 /// Takes a frame that tells of the kernel's clock.
-pub(super) fn take_clocks(shared: &Shared, payload: &[u8]) {
+pub(super) fn take_clocks(shared: &OpenChannel, payload: &[u8]) {
     let Some(clocks) = Clocks::parse(payload) else { return };
     // Not under the lock.
     let listener = lock(&shared.kernel.1).take();
@@ -121,7 +121,7 @@ pub(super) fn take_clocks(shared: &Shared, payload: &[u8]) {
 }
 
 /// Takes a frame that tells of the kernel's log.
-pub(super) fn take(shared: &Shared, kind: u8, payload: &[u8]) {
+pub(super) fn take(shared: &OpenChannel, kind: u8, payload: &[u8]) {
     shared.kernel.hear(match kind {
         b'M' => KernelWord::Records(payload),
         _ => KernelWord::NoMore(payload),

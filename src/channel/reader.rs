@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::connection::Shared;
+use super::connection::OpenChannel;
 use super::frame::{Decoder, Frame, decimal};
 use super::mailbox::{End, Output, Stored};
 use super::running::Sums;
@@ -19,12 +19,12 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Reads until the end of the stream, which is the end of the channel.
 pub(super) struct Reader {
-    shared: Arc<Shared>,
+    shared: Arc<OpenChannel>,
     decoder: Decoder,
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, decoder: Decoder) -> Self {
+    pub(super) fn new(shared: Arc<OpenChannel>, decoder: Decoder) -> Self {
         Self { shared, decoder }
     }
 
@@ -66,7 +66,7 @@ impl Drop for Reader {
     }
 }
 
-fn take(shared: &Shared, frame: Frame<'_>) -> Result<(), String> {
+fn take(shared: &OpenChannel, frame: Frame<'_>) -> Result<(), String> {
     let Frame { kind, id, payload } = frame;
     let unreadable = || {
         format!("the guest sent a {} frame that can't be read: \"{}\"", char::from(kind), {

@@ -40,7 +40,7 @@ pub struct Console(pub(super) Arc<Held>);
 
 /// Ends the reader with the last handle.
 pub(super) struct Held {
-    pub(super) line: Arc<Shared>,
+    pub(super) line: Arc<SerialLine>,
     reader: AbortHandle,
 }
 
@@ -53,7 +53,7 @@ impl Drop for Held {
 }
 
 /// What all handles of a console share.
-pub(super) struct Shared {
+pub(super) struct SerialLine {
     pub(super) name: String,
     engine: Mutex<Engine>,
     /// Rings when a wait is over, or may be over soon.
@@ -101,7 +101,7 @@ impl WeakConsole {
     }
 }
 
-impl Shared {
+impl SerialLine {
     /// Checks that a match of each pattern would fit into what is kept.
     pub(super) fn check_length(&self, patterns: &[Pattern]) -> Result {
         let too_long = |pattern: &&Pattern| pattern.literal().is_some_and(|text| text.len() > self.window);
@@ -190,7 +190,7 @@ impl Console {
             engine.take_answers();
             engine.skip();
         }
-        let line = Arc::new(Shared {
+        let line = Arc::new(SerialLine {
             name: options.name,
             engine: Mutex::new(engine),
             bell: Notify::new(),
@@ -403,7 +403,7 @@ impl fmt::Debug for Console {
     }
 }
 
-impl Shared {
+impl SerialLine {
     /// Writes everything, or fails after a limit.
     pub(super) async fn write(&self, bytes: &[u8]) -> Result<()> {
         let limit = self.speed.scale(WRITE);

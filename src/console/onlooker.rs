@@ -13,7 +13,7 @@ use crate::stopped::Instant;
 use super::engine::Engine;
 use super::failure::Wait;
 use super::found::Match;
-use super::line::{Console, Mark, Shared};
+use super::line::{Console, Mark, SerialLine};
 use super::pattern::Pattern;
 use super::strip::{Sink, Stripper};
 use super::track::{PIECE, Position};
@@ -227,7 +227,7 @@ impl Sink for Text {
 
 /// Ends the observer with the wait.
 struct Observing<'a> {
-    line: &'a Shared,
+    line: &'a SerialLine,
     id: u64,
 }
 
@@ -237,7 +237,7 @@ impl Drop for Observing<'_> {
     }
 }
 
-impl Shared {
+impl SerialLine {
     /// Looks through the transcript as if its bytes came anew. `None` also where there is no transcript.
     fn find_in_transcript(&self, pattern: &Pattern) -> Result<Option<Match>> {
         let Some(path) = &self.transcript else { return Ok(None) };

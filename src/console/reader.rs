@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::engine::Pushed;
-use super::line::{FAREWELL, Shared, Stream};
+use super::line::{FAREWELL, SerialLine, Stream};
 use super::options::Closed;
 use crate::{Error, Events};
 
@@ -59,7 +59,7 @@ impl ReaderThread {
 
 /// The task that drains the line.
 pub(super) struct Reader {
-    pub(super) line: Arc<Shared>,
+    pub(super) line: Arc<SerialLine>,
     pub(super) events: Events,
     pub(super) closed: Option<Closed>,
     pub(super) halted: Halted,
@@ -94,7 +94,7 @@ impl Halted {
     }
 
     /// What was told counts from now on.
-    fn apply(&mut self, line: &Shared) {
+    fn apply(&mut self, line: &SerialLine) {
         if let Some(told) = &mut self.told
             && self.since.take().is_some()
         {
@@ -131,7 +131,7 @@ impl Reader {
 
 /// Reads until the end of the line.
 async fn drain(
-    line: &Arc<Shared>,
+    line: &Arc<SerialLine>,
     events: &Events,
     incoming: &mut ReadHalf<Box<dyn Stream>>,
     halted: &mut Halted,
@@ -186,7 +186,7 @@ async fn drain(
     }
 }
 
-fn note_trouble(line: &Shared, events: &Events) {
+fn note_trouble(line: &SerialLine, events: &Events) {
     let trouble = line.engine().take_trouble();
     if let Some(trouble) = trouble {
         events.note(format!("{}: no transcript from here on: {trouble}", line.name));

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::engine::Engine;
 use super::failure::Wait;
-use super::line::Shared;
+use super::line::SerialLine;
 use super::pattern::Pattern;
 use super::track::Position;
 use super::watch::Fatal;
@@ -22,14 +22,14 @@ const REST_OF_DIALOG: Duration = Duration::from_secs(1);
 
 /// The one who waits on the line; dropping it, at the end or in the middle, leaves no wait behind.
 pub(super) struct Turn<'a> {
-    pub(super) line: &'a Shared,
+    pub(super) line: &'a SerialLine,
     _turn: tokio::sync::MutexGuard<'a, ()>,
     vigil: Vigil<'a>,
 }
 
 /// What ends a wait: what it waits for, its limit, or what makes waiting pointless.
 pub(super) struct Vigil<'a> {
-    pub(super) line: &'a Shared,
+    pub(super) line: &'a SerialLine,
     pub(super) patterns: &'a [Pattern],
     pub(super) began: Instant,
     /// Where the text begins that counts.
@@ -42,7 +42,7 @@ pub(super) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600)
 
 impl<'a> Turn<'a> {
     /// Waits for the turn, `limit` at most.
-    pub(super) async fn take(line: &'a Shared, patterns: &'a [Pattern], limit: Duration) -> Result<Self> {
+    pub(super) async fn take(line: &'a SerialLine, patterns: &'a [Pattern], limit: Duration) -> Result<Self> {
         let began = Instant::now();
         let limit = limit.min(FOR_EVER);
         let Ok(turn) = timeout_at(began + limit, line.turn.lock()).await else {

@@ -37,14 +37,14 @@ impl Nixpkgs {
         let standin = standin_folder();
         if let Some(given) = given {
             return match parse(given)? {
-                Given::StandIn => standin_in(&standin),
-                Given::Url(url) => Ok(Self::Given(url)),
-                Given::Lookup(name) => match find_file(&name).await {
+                NixpkgsName::StandIn => standin_in(&standin),
+                NixpkgsName::Url(url) => Ok(Self::Given(url)),
+                NixpkgsName::Lookup(name) => match find_file(&name).await {
                     Some(path) => Self::at(&path, &standin),
                     None => Err(usage(format!("<{name}> is not in the Nix search path"))
                         .next_step("set NIX_PATH, or give --nixpkgs a folder or channel:NAME")),
                 },
-                Given::Folder(path) => Self::at(&path, &standin),
+                NixpkgsName::Folder(path) => Self::at(&path, &standin),
             };
         }
         let in_nix_path =
@@ -109,27 +109,27 @@ impl Nixpkgs {
 const NAMES: &str =
     "write channel:nixos-26.05, a folder that has nixos/default.nix, a URL, <nixpkgs> or standin";
 
-enum Given {
+enum NixpkgsName {
     StandIn,
     Url(String),
     Lookup(String),
     Folder(PathBuf),
 }
 
-fn parse(given: &str) -> Result<Given> {
+fn parse(given: &str) -> Result<NixpkgsName> {
     let given = given.trim();
     let value = given.strip_prefix("nixpkgs=").unwrap_or(given);
     if value.is_empty() || value.starts_with('-') || value.chars().any(char::is_control) {
         return Err(usage(format!("{given:?} names no nixpkgs")).next_step(NAMES));
     }
     if value == "standin" {
-        return Ok(Given::StandIn);
+        return Ok(NixpkgsName::StandIn);
     }
     if let Some(name) = value.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')) {
-        return Ok(Given::Lookup(name.to_owned()));
+        return Ok(NixpkgsName::Lookup(name.to_owned()));
     }
     if value.contains("://") || value.starts_with("channel:") || value.starts_with("flake:") {
-        return Ok(Given::Url(value.to_owned()));
+        return Ok(NixpkgsName::Url(value.to_owned()));
     }
     if let Some((scheme, _)) = value.split_once(':')
         && !scheme.is_empty()
@@ -140,8 +140,8 @@ fn parse(given: &str) -> Result<Given> {
             .next_step(format!("for a flake reference write flake:{value} (needs Nix 2.14 or newer)")));
     }
     match (value.strip_prefix("~/"), environment::path("HOME")) {
-        (Some(rest), Some(home)) => Ok(Given::Folder(home.join(rest))),
-        _ => Ok(Given::Folder(PathBuf::from(value))),
+        (Some(rest), Some(home)) => Ok(NixpkgsName::Folder(home.join(rest))),
+        _ => Ok(NixpkgsName::Folder(PathBuf::from(value))),
     }
 }
 
@@ -219,16 +219,18 @@ mod tests {
     #[test]
     fn every_way_to_name_a_nixpkgs_is_understood() {
         for url in ["channel:nixos-26.05", "https://x/y.tar.gz", "file:///n.tar.xz", "flake:nixpkgs"] {
-            assert!(matches!(parse(url).unwrap(), Given::Url(same) if same == url), "{url}");
+            assert!(matches!(parse(url).unwrap(), NixpkgsName::Url(same) if same == url), "{url}");
         }
         assert!(
-            matches!(parse("nixpkgs=channel:nixos-26.05").unwrap(), Given::Url(url) if url == "channel:nixos-26.05")
+            matches!(parse("nixpkgs=channel:nixos-26.05").unwrap(), NixpkgsName::Url(url) if url == "channel:nixos-26.05")
         );
         assert!(
-            matches!(parse("<nixpkgs-unstable>").unwrap(), Given::Lookup(name) if name == "nixpkgs-unstable")
+            matches!(parse("<nixpkgs-unstable>").unwrap(), NixpkgsName::Lookup(name) if name == "nixpkgs-unstable")
         );
-        assert!(matches!(parse("standin").unwrap(), Given::StandIn));
-        assert!(matches!(parse("./nixpkgs").unwrap(), Given::Folder(path) if path == Path::new("./nixpkgs")));
+        assert!(matches!(parse("standin").unwrap(), NixpkgsName::StandIn));
+        assert!(
+            matches!(parse("./nixpkgs").unwrap(), NixpkgsName::Folder(path) if path == Path::new("./nixpkgs"))
+        );
     }
 
     #[test]

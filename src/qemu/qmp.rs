@@ -31,7 +31,7 @@ const EVENTS_KEPT: usize = 256;
 #[derive(Debug)]
 pub struct Qmp {
     to_writer: mpsc::Sender<Vec<u8>>,
-    line: Arc<Shared>,
+    line: Arc<QmpLine>,
 }
 
 /// Something that QEMU reports by itself, such as `SHUTDOWN` or `STOP`.
@@ -64,7 +64,7 @@ impl Timestamp {
 
 /// What the reader shares with callers.
 #[derive(Debug)]
-struct Shared {
+struct QmpLine {
     next_id: AtomicU64,
     pending: Mutex<Pending>,
     events: broadcast::Sender<QmpEvent>,
@@ -143,7 +143,7 @@ impl Qmp {
     {
         let started = Instant::now();
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let line = Arc::new(Shared {
+        let line = Arc::new(QmpLine {
             next_id: AtomicU64::new(1),
             pending: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
@@ -305,7 +305,7 @@ fn gone(waited_for: &str) -> Error {
 }
 
 struct Entry<'a> {
-    line: &'a Shared,
+    line: &'a QmpLine,
     id: u64,
 }
 
@@ -315,7 +315,7 @@ impl Drop for Entry<'_> {
     }
 }
 
-impl Shared {
+impl QmpLine {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         lock(&self.pending)
     }

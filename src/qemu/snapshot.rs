@@ -51,14 +51,14 @@ pub(super) struct ImageCopy {
 }
 
 /// A disk that the machine writes to.
-struct Written {
+struct WritableDisk {
     node: Value,
     /// As QEMU names it.
     name: String,
     raw: bool,
 }
 
-impl Written {
+impl WritableDisk {
     /// The image, if it is a file of this host; `folder` is QEMU's.
     fn path(&self, folder: &Path) -> Option<PathBuf> {
         let described =
@@ -188,11 +188,11 @@ impl Qemu {
     }
 
     /// The disks that the machine writes to.
-    async fn written_disks(&self) -> Result<Vec<Written>> {
+    async fn written_disks(&self) -> Result<Vec<WritableDisk>> {
         let blocks = self.qmp().execute("query-block", None, QMP_LIMIT).await?;
         let inserted = blocks.as_array().into_iter().flatten().map(|block| &block["inserted"]);
         let written = inserted.filter(|its| its["ro"] == false && its["node-name"].is_string());
-        let disk = |its: &Value| Written {
+        let disk = |its: &Value| WritableDisk {
             node: its["node-name"].clone(),
             name: its["file"].as_str().unwrap_or_default().to_owned(),
             raw: its["drv"] == "raw",

@@ -39,10 +39,10 @@ const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running script, or what became of it. Dropping it kills the whole tree and waits until it is gone.
 #[derive(Debug)]
-pub(super) struct Supervised(Arc<Shared>);
+pub(super) struct Supervised(Arc<RunningScript>);
 
 #[derive(Debug)]
-struct Shared {
+struct RunningScript {
     pid: Pid,
     state: Mutex<State>,
     ended: Condvar,
@@ -130,7 +130,7 @@ fn begin(
     }
     let _ = rustix::io::ioctl_fionbio(&output, true);
     let ends = output.try_clone()?;
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(RunningScript {
         pid,
         state: Mutex::new(State::Living),
         ended: Condvar::new(),
@@ -170,7 +170,7 @@ impl Supervised {
     /// Of nothing at all. It ends when it is told to.
     pub(super) fn absent() -> Self {
         let exit = watch::Sender::new(None);
-        Self(Arc::new(Shared {
+        Self(Arc::new(RunningScript {
             // Never signalled: there is nothing that lives.
             pid: rustix::process::getpid(),
             state: Mutex::new(State::Gone),
@@ -260,7 +260,7 @@ impl Drop for Supervised {
     }
 }
 
-impl Shared {
+impl RunningScript {
     fn kill(&self) {
         let state = lock(&self.state);
         if *state == State::Living {
@@ -319,7 +319,7 @@ impl Shared {
 
 /// What the thread of one machine works with.
 struct Watched {
-    shared: Arc<Shared>,
+    shared: Arc<RunningScript>,
     /// To wait for output.
     output: PipeReader,
     mark: String,
@@ -408,7 +408,7 @@ fn exit_status(status: &WaitIdStatus) -> ExitStatus {
     }
 }
 
-static LIVING: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+static LIVING: Mutex<Vec<Weak<RunningScript>>> = Mutex::new(Vec::new());
 
 /// Kills every machine of this process and waits until all are gone, at most for `limit`.
 pub(crate) fn kill_all(limit: Duration) {

@@ -109,7 +109,7 @@ pub struct EventLine {
 impl Serialize for EventLine {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Written<'a> {
+        struct EventFields<'a> {
             v: u32,
             time: f64,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,7 +124,7 @@ impl Serialize for EventLine {
             Event::ScenarioStarted { .. } | Event::ScenarioFinished { .. } | Event::ScenarioSkipped { .. }
         );
         let scenario = (!names_it).then_some(self.scenario.as_str());
-        Written { v: self.v, time: self.time, scenario, suite: &self.suite, event: &self.event }
+        EventFields { v: self.v, time: self.time, scenario, suite: &self.suite, event: &self.event }
             .serialize(serializer)
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::configuration;
 use super::exit::Exit;
 use super::registry::Scenario;
-use crate::place::{self, Line};
+use crate::place::{self, SourceLine};
 use crate::record::{Keeper, in_a_path};
 use crate::{Error, ErrorKind, secrets, text};
 
@@ -28,7 +28,7 @@ pub(super) struct Failure {
     /// Where it panicked, by the compiler's name of the file.
     pub panic: Option<(String, u32)>,
     /// The line of the scenario that led there, if that is known.
-    pub line: Option<Line>,
+    pub line: Option<SourceLine>,
     /// Whether it is tried again.
     pub retried: bool,
 }
@@ -92,7 +92,7 @@ impl Failure {
 
     /// The line of the scenario that led to the failure, or the line where the scenario begins.
     fn led_there(&self, scenario: &Scenario) -> (PathBuf, u32) {
-        // A scenario can call another one, which may stand in another file.
+        // A task of the scenario may run a function of another file, which has lines of its own.
         let line = self.line.filter(|(file, _)| *file == scenario.file);
         (configuration::source_file(scenario), line.map_or(scenario.line, |(_, line)| line))
     }

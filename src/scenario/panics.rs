@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Once};
 use std::thread::ThreadId;
 
 use crate::mutex::lock;
-use crate::place::{self, Line};
+use crate::place::{self, SourceLine};
 use crate::{secrets, signals};
 
 /// A panic that happened.
@@ -20,7 +20,7 @@ pub(super) struct Panic {
     /// Where, as FILE:LINE:COLUMN.
     pub place: String,
     /// The line of the scenario that led there.
-    pub line: Option<Line>,
+    pub line: Option<SourceLine>,
     thread: ThreadId,
 }
 

@@ -49,12 +49,12 @@ impl Origin {
 pub struct Layers {
     file: PathBuf,
     /// The value that holds for each setting, and the others in the order of their rank.
-    given: Vec<Given>,
+    given: Vec<ChosenValue>,
 }
 
 /// A value that somebody chose.
 #[derive(Debug, Clone)]
-pub struct Given {
+pub struct ChosenValue {
     /// For what.
     pub setting: &'static Setting,
     /// As a variable has it.
@@ -81,10 +81,10 @@ impl Layers {
         file: File,
         folder: &Path,
     ) -> Result<Self> {
-        let mut given: Vec<Given> = Vec::new();
+        let mut given: Vec<ChosenValue> = Vec::new();
         for (setting, value) in flags {
             let value = setting.form.resolved(value, folder);
-            given.push(Given { setting, value, origin: Origin::Flag });
+            given.push(ChosenValue { setting, value, origin: Origin::Flag });
         }
         for setting in TABLE {
             let Some(value) = variable(setting.variable).filter(|value| !value.is_empty()) else { continue };
@@ -94,10 +94,10 @@ impl Layers {
                 return Err(usage(why));
             }
             let value = setting.form.resolved(value, folder);
-            given.push(Given { setting, value, origin: Origin::Variable });
+            given.push(ChosenValue { setting, value, origin: Origin::Variable });
         }
         for (setting, value, line) in file.given {
-            given.push(Given { setting, value, origin: Origin::File { line } });
+            given.push(ChosenValue { setting, value, origin: Origin::File { line } });
         }
         let mut layers = Self { file: file.path, given };
         layers.settle()?;
@@ -106,7 +106,7 @@ impl Layers {
 
     /// Leaves of each setting the value that holds, and refuses what contradicts itself.
     fn settle(&mut self) -> Result {
-        let is_source = |given: &Given| SOURCES.contains(&given.setting.key);
+        let is_source = |given: &ChosenValue| SOURCES.contains(&given.setting.key);
         // Where several say what is booted, who goes first decides. A flag and a variable of another kind do not
         // contradict each other: the flag is there to override.
         let first = self.given.iter().filter(|given| is_source(given)).map(|given| given.origin.rank()).max();
@@ -117,7 +117,7 @@ impl Layers {
             seen.push(given.setting.key);
             first
         });
-        let sources: Vec<&Given> = self.given.iter().filter(|given| is_source(given)).collect();
+        let sources: Vec<&ChosenValue> = self.given.iter().filter(|given| is_source(given)).collect();
         if let [one, other, ..] = sources.as_slice() {
             let (one, other) = (self.name(one), self.name(other));
             return Err(usage(format!("{one} and {other} are both set, and contradict each other"))
@@ -138,7 +138,7 @@ impl Layers {
     }
 
     /// What somebody chose, as they know it: a flag, a variable, a line of the file.
-    fn name(&self, given: &Given) -> String {
+    fn name(&self, given: &ChosenValue) -> String {
         match given.origin {
             Origin::Flag if given.value == "0" && matches!(given.setting.form, Form::Switch { .. }) => {
                 format!("--no-{}", given.setting.flag)
@@ -155,12 +155,12 @@ impl Layers {
     }
 
     /// What was chosen for `setting`; `None` if the default holds.
-    pub fn given(&self, setting: &Setting) -> Option<&Given> {
+    pub fn given(&self, setting: &Setting) -> Option<&ChosenValue> {
         self.given.iter().find(|given| given.setting.key == setting.key)
     }
 
     /// Where the value of `given` came from, as it is shown.
-    pub fn shown(&self, given: &Given) -> impl fmt::Display {
+    pub fn shown(&self, given: &ChosenValue) -> impl fmt::Display {
         match given.origin {
             Origin::File { line } => format!("{}:{line}", self.file.display()),
             _ => self.name(given),

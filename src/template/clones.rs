@@ -34,7 +34,7 @@ pub(super) struct Clones {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Shown<T> {
+struct OfThisBoot<T> {
     /// The boot of the host for which it holds.
     boot: String,
     what: T,
@@ -169,7 +169,7 @@ fn since_1970(time: SystemTime) -> Duration {
 
 /// What a file says, if it holds for this boot of the host.
 fn shown<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let shown: Shown<T> = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let shown: OfThisBoot<T> = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     (shown.boot == boot_id()).then_some(shown.what)
 }
 
@@ -179,7 +179,7 @@ fn note(path: &Path, what: impl Serialize) {
     let write = || {
         fs::create_dir_all(folder)?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(&serde_json::to_vec(&Shown { boot: boot_id(), what })?)?;
+        file.write_all(&serde_json::to_vec(&OfThisBoot { boot: boot_id(), what })?)?;
         file.persist(path)?;
         Ok::<(), std::io::Error>(())
     };

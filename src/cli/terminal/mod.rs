@@ -31,14 +31,14 @@ const LEAVE: u8 = 0x1d;
 static BEFORE: Mutex<Option<(File, Termios, Modes)>> = Mutex::new(None);
 
 /// What stands at the other end.
-pub trait Line {
+pub trait Peer {
     /// What it says next; `None` when it is gone. Nothing is lost if the future is dropped.
     fn next(&mut self) -> impl Future<Output = Option<Vec<u8>>>;
     /// Types keys.
     fn send(&mut self, keys: &[u8]) -> impl Future<Output = Result>;
 }
 
-impl Line for RawConsole {
+impl Peer for RawConsole {
     async fn next(&mut self) -> Option<Vec<u8>> {
         Self::next(self).await
     }
@@ -48,7 +48,7 @@ impl Line for RawConsole {
     }
 }
 
-impl Line for UnixStream {
+impl Peer for UnixStream {
     async fn next(&mut self) -> Option<Vec<u8>> {
         let mut chunk = Vec::with_capacity(16 << 10);
         match self.read_buf(&mut chunk).await {
@@ -117,11 +117,11 @@ impl Terminal {
         write(text.replace('\n', "\r\n").as_bytes());
     }
 
-    /// Connects the terminal to `line` until the user leaves it or it is gone.
-    pub async fn connect(&mut self, line: &mut impl Line) -> Left {
+    /// Connects the terminal to `peer` until the user leaves it or it is gone.
+    pub async fn connect(&mut self, peer: &mut impl Peer) -> Left {
         loop {
             tokio::select! {
-                said = line.next() => match said {
+                said = peer.next() => match said {
                     Some(said) => {
                         note(&said);
                         write(&said);
@@ -135,7 +135,7 @@ impl Terminal {
                     let typed = &keys[..leave.unwrap_or(keys.len())];
                     if !typed.is_empty() {
                         // A guest that takes no input is no reason to leave; one that is gone says so itself.
-                        let _ = line.send(typed).await;
+                        let _ = peer.send(typed).await;
                     }
                     if leave.is_some() {
                         return Left::ByKey;

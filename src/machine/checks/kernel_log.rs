@@ -39,10 +39,10 @@ const REASONS: usize = 10;
 
 /// What is known of the log of a machine's kernel. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct KernelLog(Arc<Shared>);
+pub(crate) struct KernelLog(Arc<LogState>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct LogState {
     state: Mutex<State>,
     /// Rings when nobody tells anything any more.
     over: Notify,

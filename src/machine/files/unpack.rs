@@ -37,7 +37,7 @@ pub(super) struct Unpacked {
 
 /// What the entries before a file say of it.
 #[derive(Default)]
-struct Told {
+struct Headers {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
@@ -59,7 +59,7 @@ pub(super) fn unpack(mut from: impl Read, target: &Path) -> io::Result<Unpacked>
     let mut unpacked = Unpacked { files, _folder: folder, only, folders: Vec::new(), target };
     {
         let mut archive = tar::Archive::new(&mut from);
-        let (mut told, mut count) = (Told::default(), 0);
+        let (mut headers, mut count) = (Headers::default(), 0);
         // Raw: of what describes an entry, the crate would read any length into memory.
         for entry in archive.entries()?.raw(true) {
             let mut entry = entry?;
@@ -68,11 +68,11 @@ pub(super) fn unpack(mut from: impl Read, target: &Path) -> io::Result<Unpacked>
                 return Err(bad(format!("the guest's archive has more than {ENTRIES} entries")));
             }
             match entry.header().entry_type() {
-                EntryType::GNULongName => told.path = Some(description(&mut entry, NAME)?),
-                EntryType::GNULongLink => told.link = Some(description(&mut entry, NAME)?),
-                EntryType::XHeader => told.extensions(&description(&mut entry, EXTENSIONS)?)?,
+                EntryType::GNULongName => headers.path = Some(description(&mut entry, NAME)?),
+                EntryType::GNULongLink => headers.link = Some(description(&mut entry, NAME)?),
+                EntryType::XHeader => headers.extensions(&description(&mut entry, EXTENSIONS)?)?,
                 EntryType::XGlobalHeader => drop(description(&mut entry, EXTENSIONS)?),
-                _ => unpacked.entry(&mut entry, std::mem::take(&mut told))?,
+                _ => unpacked.entry(&mut entry, std::mem::take(&mut headers))?,
             }
         }
     }
@@ -146,16 +146,16 @@ impl Unpacked {
         Ok(())
     }
 
-    fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, told: Told) -> io::Result<()> {
+    fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, headers: Headers) -> io::Result<()> {
         let header = entry.header();
         let (kind, size) = (header.entry_type(), header.size()?);
         let (mode, time) = (header.mode()? & 0o777, header.mtime().unwrap_or(0));
         let keeps_sticky = header.mode()? & 0o1000;
-        let name = told.path.unwrap_or_else(|| entry.path_bytes().into_owned());
-        let link = told.link.or_else(|| entry.link_name_bytes().map(std::borrow::Cow::into_owned));
+        let name = headers.path.unwrap_or_else(|| entry.path_bytes().into_owned());
+        let link = headers.link.or_else(|| entry.link_name_bytes().map(std::borrow::Cow::into_owned));
         let shown = format!("`{}`", text::line(&String::from_utf8_lossy(&name)));
         let refused = |why: &str| bad(format!("{shown} in the guest's archive {why}"));
-        if told.size.is_some_and(|told| told != size) {
+        if headers.size.is_some_and(|told| told != size) {
             return Err(refused("has two sizes"));
         }
         let path =
@@ -248,7 +248,7 @@ fn merge(from: &Beneath, name: &Path, target: &Path) -> io::Result<()> {
     }
 }
 
-impl Told {
+impl Headers {
     /// What POSIX's extended headers say. Of those with extended attributes nothing is taken: capabilities are one.
     fn extensions(&mut self, bytes: &[u8]) -> io::Result<()> {
         for extension in PaxExtensions::new(bytes) {

@@ -49,7 +49,7 @@ pub(super) struct Finding {
 
 /// A finding as it is written down.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct StoredFinding {
     /// The boot of the host for which it holds: another kernel, or another cloud host after a move.
     boot: String,
     accelerator: Accelerator,
@@ -85,7 +85,7 @@ impl Memory {
 
     pub(super) fn remember(&self, finding: &Finding) {
         let Finding { accelerator, cpu, reason, suspected, hasty } = finding;
-        let written = Written {
+        let written = StoredFinding {
             boot: boot_id(),
             accelerator: *accelerator,
             reason: reason.clone(),
@@ -108,7 +108,8 @@ impl Memory {
 
     /// Whether a hasty suspicion of this boot of the host is over.
     pub(super) fn was_hasty(&self) -> bool {
-        read::<Written>(&self.finding()).is_some_and(|written| written.hasty && written.boot == boot_id())
+        read::<StoredFinding>(&self.finding())
+            .is_some_and(|written| written.hasty && written.boot == boot_id())
     }
 
     /// A boot under TCG has failed as well: nothing is known about KVM.
@@ -189,7 +190,7 @@ fn findings(folder: &Path, ending: &str) -> std::io::Result<Vec<PathBuf>> {
 
 /// The finding in a file, if it holds now.
 fn recalled(path: &Path) -> Option<Finding> {
-    let Written { boot: its, accelerator, reason, cpu, proven, until, hasty } = read(path)?;
+    let StoredFinding { boot: its, accelerator, reason, cpu, proven, until, hasty } = read(path)?;
     let holds = its == boot_id() && until.is_none_or(|until| now() < until);
     let proven = proven || accelerator == Accelerator::Tcg;
     let cpu = match cpu {

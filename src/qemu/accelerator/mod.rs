@@ -252,13 +252,13 @@ fn unusable(device: &Path) -> Option<String> {
 }
 
 /// The lines that were told.
-type Told = Mutex<BTreeSet<String>>;
+type NotedLines = Mutex<BTreeSet<String>>;
 
 /// Those of this process.
-static TOLD: Told = Mutex::new(BTreeSet::new());
+static TOLD: NotedLines = Mutex::new(BTreeSet::new());
 
 /// The line that tells the choice; the same one only once per process, however many machines boot.
-fn note_once(choice: &Choice, events: &Events, told: &Told) {
+fn note_once(choice: &Choice, events: &Events, told: &NotedLines) {
     let Choice { reason, .. } = choice;
     let text = match (choice.accelerator, choice.cpu) {
         (Accelerator::Kvm, None) => format!("machines run under KVM: {reason}"),

@@ -14,7 +14,7 @@ struct Host {
     device: PathBuf,
     vm: BuiltVm,
     notes: Arc<Mutex<Vec<String>>>,
-    told: &'static Told,
+    told: &'static NotedLines,
 }
 
 impl Host {

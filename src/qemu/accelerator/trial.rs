@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::memory::{Finding, Memory};
-use super::{Accelerator, Choice, Told, Wish, note_once, processor, unusable};
+use super::{Accelerator, Choice, NotedLines, Wish, note_once, processor, unusable};
 use crate::BuiltVm;
 use crate::error::Doubt;
 use crate::qemu::causes::about_kvm_in;
@@ -36,7 +36,7 @@ pub(crate) struct Trial {
     /// The machine's disk stays from run to run.
     keeps_state: bool,
     events: Events,
-    told: &'static Told,
+    told: &'static NotedLines,
 }
 
 impl Trial {
@@ -57,7 +57,7 @@ impl Trial {
         device: &Path,
         wish: Wish,
         events: &Events,
-        told: &'static Told,
+        told: &'static NotedLines,
     ) -> Self {
         let choice = super::decide(&memory, device, wish);
         if !choice.tried {

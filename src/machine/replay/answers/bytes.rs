@@ -8,7 +8,7 @@ pub(in crate::machine) struct Bytes(pub(in crate::machine) Vec<u8>);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum StoredBytes {
     Text(String),
     Mixed { mixed: Vec<Piece> },
 }
@@ -52,9 +52,9 @@ impl Serialize for Bytes {
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(match Written::deserialize(deserializer)? {
-            Written::Text(text) => text.into_bytes(),
-            Written::Mixed { mixed } => {
+        Ok(Self(match StoredBytes::deserialize(deserializer)? {
+            StoredBytes::Text(text) => text.into_bytes(),
+            StoredBytes::Mixed { mixed } => {
                 let pieces = mixed.into_iter().map(|piece| match piece {
                     Piece::Text(text) => text.into_bytes(),
                     Piece::Bytes(bytes) => bytes,
