@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use crate::scenario::compile::{self, EDITOR_MARK, EditorPackage};
-use crate::{Error, ErrorKind, Result, above, environment, report};
+use crate::{Error, ErrorKind, Result, environment, report};
 use clap::Args;
 
 const EXAMPLES: &str = "\
@@ -46,17 +46,7 @@ impl Editor {
                 }
             }
             Some(text) => return foreign(&manifest, text),
-            None => {
-                if let Some(package) = package_above(&folder) {
-                    report::show(&format!(
-                        "{}: a package with nixvm-test is above these files, so nothing was written.\n\
-                         rust-analyzer knows a file that belongs to it: `nixvm_test::scenarios!(\"FOLDER\");` in a test takes\n\
-                         in all files of a folder.\n",
-                        shown(&package)
-                    ));
-                    return Ok(ExitCode::SUCCESS);
-                }
-            }
+            None => {}
         }
         let package = compile::editor_package(&files)?;
         let mut said = write(&folder, &package, there.is_some(), files.len())?;
@@ -89,14 +79,6 @@ fn foreign(manifest: &Path, text: &str) -> Result<ExitCode> {
     Err(Error::new(ErrorKind::Usage, summary).next_step(
         "move the scenarios to a folder of their own, or make them tests of this package: `nixvm-test init` says how",
     ))
-}
-
-/// The manifest of a package above the files that depends on this library.
-fn package_above(folder: &Path) -> Option<PathBuf> {
-    let manifest = above::nearest(folder.parent()?, "Cargo.toml").ok()?;
-    let is_repository = folder.join(".git").exists();
-    let text = fs::read_to_string(&manifest).ok()?;
-    (!is_repository && !text.starts_with(EDITOR_MARK) && text.contains("nixvm-test")).then_some(manifest)
 }
 
 fn text_of(path: &Path) -> Result<Option<String>> {
