@@ -471,7 +471,7 @@ impl SerialLine {
 }
 
 /// Somebody for whom the guest's questions for its terminal are answered.
-struct Answering(Arc<Shared>);
+struct Answering(Arc<SerialLine>);
 
 impl Drop for Answering {
     fn drop(&mut self) {
