@@ -36,15 +36,13 @@ impl Editor {
         let manifest = folder.join("Cargo.toml");
         let there = text_of(&manifest)?;
         match &there {
-            Some(text) if text.starts_with(EDITOR_MARK) => {
-                if path.is_file() {
-                    let before =
-                        compile::files_of_editor_package(text).into_iter().map(|name| folder.join(name));
-                    files.extend(before.filter(|file| file.is_file()));
-                    files.sort();
-                    files.dedup();
-                }
+            Some(text) if text.starts_with(EDITOR_MARK) && path.is_file() => {
+                let before = compile::files_of_editor_package(text).into_iter().map(|name| folder.join(name));
+                files.extend(before.filter(|file| file.is_file()));
+                files.sort();
+                files.dedup();
             }
+            Some(text) if text.starts_with(EDITOR_MARK) => {}
             Some(text) => return foreign(&manifest, text),
             None => {}
         }

@@ -1,4 +1,4 @@
-//! The library that scenarios are compiled against: the [sources](crate::sources) of this program, or, where those are
+//! The library that scenarios are compiled against: the [sources] of this program, or, where those are
 //! gone, the same version from the registry.
 
 use std::fs;
