@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Entry;
 use crate::beneath::Beneath;
 use crate::file_lock::{self, Mode, NotLocked};
+use crate::host_limits;
 use crate::presence::is_absent;
 
 pub(super) const LIST: &str = "list.json";
@@ -68,12 +69,12 @@ impl Folder {
         self.0.remove_file(&holder.0)
     }
 
-    /// Whether the process lives that holds this lock. The file of one that does not is removed. Of a file that can't be
-    /// opened this is not known, and the process counts.
+    /// Whether the process lives that holds this lock. The file of one that does not is removed. A process whose file the
+    /// host can't open now counts as one that lives. What is no regular file is not a lock.
     pub(super) fn lives(&self, holder: &Holder) -> bool {
         let free = match self.0.file(&holder.0) {
             Ok((file, _)) => matches!(file_lock::try_lock(&file, Mode::Shared), Ok(true)),
-            Err(error) => is_absent(&error),
+            Err(error) => error.raw_os_error().is_none_or(|code| host_limits::behind(code).is_none()),
         };
         if free {
             let _ = self.remove(holder);

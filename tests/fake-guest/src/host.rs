@@ -58,10 +58,16 @@ pub fn end_on_signals(end: impl FnOnce() + Send + 'static) -> io::Result<()> {
         signals
     };
     std::thread::spawn(move || {
-        // SAFETY: all zeroes is a valid siginfo_t, and both pointers are valid for the call.
-        let (signal, pid) = unsafe {
-            let mut info: libc::siginfo_t = std::mem::zeroed();
-            (libc::sigwaitinfo(&signals, &mut info), info.si_pid())
+        let (signal, pid) = loop {
+            // SAFETY: all zeroes is a valid siginfo_t, and both pointers are valid for the call.
+            let (signal, pid) = unsafe {
+                let mut info: libc::siginfo_t = std::mem::zeroed();
+                (libc::sigwaitinfo(&signals, &mut info), info.si_pid())
+            };
+            // The wait can be interrupted without a signal of the set.
+            if signal > 0 {
+                break (signal, pid);
+            }
         };
         crate::complain!(
             "qemu-system-x86_64: terminating on signal {signal} from pid {pid} (<unknown process>)"
