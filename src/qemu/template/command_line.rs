@@ -1,7 +1,7 @@
-//! The command that a QEMU was started with, and the one that starts a clone of it.
+//! The command that a QEMU was started with, and the command that starts a clone of it.
 //!
-//! The run script is not run for a clone: what it did (images, variables) is done. Its command is in
-//! /proc, so whatever script it was, the clone gets the same machine.
+//! A clone does not run the run script again: the script has already made its images and set its variables.
+//! The command comes from /proc, so a clone gets the same machine from any script.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,8 @@ use super::save::{TPM, shares_folders};
 use crate::qemu::reach;
 use crate::{Error, Result};
 
-/// How the names of devices begin that keep a machine from being cloned, and why. The first one that fits says why.
+/// Devices that keep a machine from being cloned: how the device's name begins, and the reason. The first
+/// match gives the reason.
 const UNFIT_DEVICES: [(&str, &str); 16] = [
     ("vfio", "it uses a device of the host"),
     ("usb-host", "it uses a device of the host"),
@@ -28,7 +29,8 @@ const UNFIT_DEVICES: [(&str, &str); 16] = [
     ("vhost-user", "it depends on another process"),
     ("vhost-", "it depends on the host's kernel"),
     ("ivshmem", "it shares memory with other machines"),
-    // QEMU cuts what the guest gives back out of the file that all clones read (docs/system/vm-templating.rst).
+    // QEMU punches what the guest gives back out of the file that all clones read
+    // (docs/system/vm-templating.rst).
     ("virtio-balloon", MEMORY_SHRINKS),
     ("hv-balloon", MEMORY_SHRINKS),
     ("virtio-mem", MEMORY_SHRINKS),
@@ -42,41 +44,41 @@ const TEMPORARY: &str = "what it writes to a disk is not kept (snapshot=on)";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::qemu) struct CommandLine {
     pub(in crate::qemu) program: PathBuf,
-    /// What follows the program's name.
+    /// The arguments after the program's name.
     pub(super) arguments: Vec<String>,
 }
 
-/// The RAM of a clone.
+/// Where a clone's RAM is.
 #[derive(Debug)]
 pub(super) enum Ram {
-    /// A file that is mapped privately. `sealed`: QEMU is given no right to write to it.
+    /// A file that is mapped privately. If `sealed`, QEMU opens it read-only.
     Private { file: PathBuf, sealed: bool },
-    /// A file that is written to, since the clone is to be saved.
+    /// A file that QEMU writes to, because the clone is to be saved.
     Shared(PathBuf),
-    /// It comes with the state of the devices.
+    /// The RAM is part of the state of the devices.
     InState,
 }
 
-/// A disk image of a clone, in the place of the one that the machine had.
+/// A disk image of a clone, which replaces an image of the original machine.
 #[derive(Debug)]
 pub(super) struct OwnImage {
-    /// The place of the option's value among the arguments.
+    /// The index of the option's value among the arguments.
     pub(super) at: usize,
     pub(super) path: PathBuf,
     pub(super) format: Format,
 }
 
-/// A disk image that a machine writes to, or that lies where its files are.
+/// A disk image that a machine writes to, or that lies in its run directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Image {
-    /// The place of the option's value among the arguments.
+    /// The index of the option's value among the arguments.
     pub(super) at: usize,
-    /// The image, as the option has it.
+    /// The image's path, as the option names it.
     pub(super) path: PathBuf,
 }
 
 impl CommandLine {
-    /// That of a running process.
+    /// Reads the command of a running process.
     pub(in crate::qemu) fn of(pid: u32) -> Result<Self> {
         let program = std::fs::read_link(format!("/proc/{pid}/exe"));
         let program = program.map_err(|error| Error::io("find the QEMU that runs", &error))?;
@@ -84,16 +86,16 @@ impl CommandLine {
         let command = command.map_err(|error| Error::io("read the command of the QEMU that runs", &error))?;
         let command = command.strip_suffix(b"\0").unwrap_or(&command);
         let arguments = command.split(|byte| *byte == 0).skip(1);
-        // A path that is no UTF-8 would not be the same path; such a VM is not cloned.
+        // A lossy conversion would name another file, so a VM with a path that is not UTF-8 is not cloned.
         let arguments: Result<Vec<_>, _> =
             arguments.map(|word| std::str::from_utf8(word).map(str::to_owned)).collect();
         match arguments {
             Ok(arguments) => Ok(Self { program, arguments }),
-            Err(_) => Err(Error::new(crate::ErrorKind::Host, "QEMU's command is no UTF-8")),
+            Err(_) => Err(Error::new(crate::ErrorKind::Host, "QEMU's command is not UTF-8")),
         }
     }
 
-    /// The format that a drive's option says its image has.
+    /// Returns the image format that a drive's option states.
     pub(super) fn format_at(&self, at: usize) -> Option<Format> {
         match Properties::parse(self.arguments.get(at)?).get("format")? {
             "raw" => Some(Format::Raw),
@@ -102,7 +104,7 @@ impl CommandLine {
         }
     }
 
-    /// Each option with its value, and the value's place.
+    /// Returns each option with the index of its value and the value.
     pub(super) fn options(&self) -> impl Iterator<Item = (&str, usize, &str)> {
         self.arguments.windows(2).enumerate().filter_map(|(at, pair)| {
             let [option, value] = pair else { return None };
@@ -110,8 +112,8 @@ impl CommandLine {
         })
     }
 
-    /// Why this machine can't be cloned, if something stands in the way: what a clone would share with
-    /// others, or what lives outside of QEMU.
+    /// Returns why this machine can't be cloned, or `None` if it can. The reasons are what a clone would
+    /// share with other machines, and state that lives outside of QEMU.
     pub(super) fn obstacle(&self, run_dir: &Path) -> Option<String> {
         if let Some(why) = reach::in_command(&self.arguments) {
             return Some(why);
@@ -139,7 +141,7 @@ impl CommandLine {
                     }
                 }
                 "snapshot" => return Some(TEMPORARY.to_owned()),
-                // The value of the memory is ours, and names a descriptor.
+                // The value of the memory option is set by this program, and names a descriptor.
                 _ if value.contains(&*run_dir) => {
                     return Some(format!("-{option} names a file of its run: {value}"));
                 }
@@ -149,23 +151,25 @@ impl CommandLine {
         None
     }
 
-    /// The images that a clone needs a layer of its own on.
+    /// Returns the images for which a clone needs a layer of its own.
     pub(super) fn images(&self, run_dir: &Path) -> Vec<Image> {
         let run_dir = run_dir.to_string_lossy();
         let drives = self.options().filter(|(option, ..)| *option == "drive");
         drives.filter_map(|(_, at, value)| self.image(at, value, &run_dir).ok().flatten()).collect()
     }
 
-    /// The image of a drive, unless it is only read and lies elsewhere.
+    /// Returns the image of a drive, or `None` if the image is read-only and lies outside of the run
+    /// directory.
     fn image(&self, at: usize, value: &str, run_dir: &str) -> Result<Option<Image>, String> {
         let properties = Properties::parse(value);
         let Some(path) = properties.get("file") else { return Ok(None) };
         if properties.is_on("snapshot") {
             return Err(format!("{TEMPORARY}: {path}"));
         }
-        // `nbd:`, `ssh:`, `fat:`, `json:`: what QEMU takes for no file.
+        // QEMU treats a path with a scheme, such as `nbd:`, `ssh:`, `fat:` or `json:`, as something other
+        // than a file.
         if path.split_once(':').is_some_and(|(before, _)| before != "file" && !before.contains('/')) {
-            return Err(format!("it uses a disk that is no file of this host: {path}"));
+            return Err(format!("it uses a disk that is not a file of this host: {path}"));
         }
         if Path::new(path).starts_with(run_dir) {
             return Ok(Some(Image { at, path: path.into() }));
@@ -176,15 +180,15 @@ impl CommandLine {
         Err(format!("it writes to an image outside of its run: {path}"))
     }
 
-    /// The command of a clone, which waits to be given its state. `images` are the clone's own; `sockets` are descriptors
-    /// by the ids of their character devices.
+    /// Returns the arguments of a clone that waits to be given its state. `images` are the clone's own
+    /// images. `sockets` maps the ids of character devices to descriptors.
     pub(super) fn of_clone(&self, ram: &Ram, images: &[OwnImage], sockets: &[(&str, i32)]) -> Vec<String> {
         let mut arguments = self.arguments.clone();
         for (option, at, value) in self.options() {
             let mut properties = Properties::parse(value);
             match option {
                 "object" if properties.get("id") == Some(MEMORY) => {
-                    // A clone that a template is made of may have had it.
+                    // A template that was made from a clone may have these already.
                     ["readonly", "rom"].iter().for_each(|key| properties.remove(key));
                     let (file, share) = match ram {
                         Ram::Private { file, sealed } => {
@@ -216,7 +220,8 @@ impl CommandLine {
                     properties.set("file", image.path.to_string_lossy());
                     properties.set("format", image.format.name());
                 }
-                // A new identity tells the guest's kernel that it is a copy: it makes new random numbers.
+                // A new identity tells the guest's kernel that it is a copy, and the kernel reseeds its
+                // random number generator.
                 "device" if properties.head() == "vmgenid" => properties.set("guid", "auto"),
                 _ => continue,
             }
@@ -227,21 +232,22 @@ impl CommandLine {
     }
 }
 
-/// Why a machine with this device can't be cloned, if it can't.
+/// Returns why a machine with this device can't be cloned, or `None` if it can.
 pub(super) fn unfit_device(device: &str) -> Option<String> {
     let (_, why) = UNFIT_DEVICES.iter().find(|(name, _)| device.starts_with(name))?;
     Some(format!("{why} ({device})"))
 }
 
-/// What closes the doors that QEMU opens when nothing is said of them, and leaves the guest's devices as they are: the first
-/// `-audiodev` is the one of every device that names none.
+/// Options that disable what QEMU opens by default, and leave the guest's devices as they are. The first
+/// `-audiodev` serves every device that names none.
 pub(super) const CLOSED: [&str; 7] =
     ["-display", "none", "-monitor", "none", "-audiodev", "none,id=nixvm-silence", "-no-user-config"];
 
-/// The same machine once more, in a process of its own.
+/// Commands that start the same machine again in another process.
 impl CommandLine {
-    /// The command with what `pid`, which it was given to, has of its own: the file that a descriptor of it names as the RAM,
-    /// and its identity, by which the guest's kernel would take another one for a copy.
+    /// Returns the command with the values that only process `pid` has replaced by lasting ones: the path of
+    /// the RAM's file instead of a descriptor, and the machine's identity. With another identity the guest's
+    /// kernel would believe that it is a copy.
     pub(in crate::qemu) fn repeatable(mut self, pid: u32, identity: Option<&str>) -> Self {
         let mut changed = Vec::new();
         for (option, at, value) in self.options() {
@@ -269,8 +275,8 @@ impl CommandLine {
         self
     }
 
-    /// The arguments of a QEMU that stands still and waits for nothing; `sockets` are descriptors by the ids of their
-    /// character devices.
+    /// Returns the arguments of a QEMU that is stopped and does not wait for a state. `sockets` maps the ids
+    /// of character devices to descriptors.
     pub(in crate::qemu) fn again(&self, sockets: &[(&str, i32)]) -> Vec<String> {
         let mut arguments = self.arguments.clone();
         for (option, at, value) in self.options() {
@@ -281,13 +287,14 @@ impl CommandLine {
                 properties.set("fd", fd.to_string());
                 arguments[at] = properties.to_string();
             }
-            // All of a clone's RAM comes with the moment: to look at each page of the template first takes longer.
+            // All RAM comes with the moment's state. Comparing it with each page of the template would take
+            // longer.
             if option == "object" && id.as_deref() == Some(MEMORY) && properties.get("share") == Some("off") {
                 let size = properties.get("size").unwrap_or_default();
                 arguments[at] = format!("memory-backend-ram,id={MEMORY},size={size}");
             }
         }
-        // A clone was started to be given its state, and so was each machine that it was made of.
+        // A clone's command has `-incoming defer` once for each generation of templates behind it.
         while let Some(at) = arguments.windows(2).position(|pair| pair == ["-incoming", "defer"]) {
             arguments.drain(at..at + 2);
         }
@@ -297,7 +304,7 @@ impl CommandLine {
         arguments
     }
 
-    /// Which process beside QEMU the machine needs that ends with its QEMU, if there is one.
+    /// Returns which helper process of this machine ends together with its QEMU, or `None` if it has none.
     pub(in crate::qemu) fn helper(&self) -> Option<String> {
         self.options().find_map(|(option, _, value)| match option {
             "tpmdev" => Some("it has a TPM, whose process ends with QEMU".to_owned()),
@@ -310,12 +317,12 @@ impl CommandLine {
     }
 }
 
-/// Whether QEMU takes the path inside an option's value as it is.
+/// Whether QEMU takes this path literally inside an option's value.
 pub(super) fn is_plain(path: &Path) -> bool {
     path.to_str().is_some() && !path.as_os_str().as_bytes().contains(&b'\n')
 }
 
-/// Makes `path` an image over `below`, which has this format.
+/// Creates the image `path` as a layer over `below`, which has the format `format`.
 pub(super) fn layer(path: &Path, below: &Path, format: Format) -> Result {
     let made = overlay::create(path, below, format);
     made.map_err(|error| Error::io(format_args!("make a disk over {}", below.display()), &error))
@@ -373,7 +380,7 @@ mod tests {
         }
         assert!(clone.starts_with("-machine accel=tcg -m 1024 "), "{clone}");
         assert!(!clone.contains("rom="), "an older QEMU does not know it: {clone}");
-        // The memory that all clones read is opened for reading alone, and one that is saved again writes to its own.
+        // Clones open the shared memory read-only. A clone that is to be saved writes to its own memory.
         let sealed = command.of_clone(&private(true), &layers, &[]);
         assert!(sealed.join(" ").contains("mem-path=/t/memory,share=off,readonly=on,rom=off "), "{sealed:?}");
         let again = CommandLine { program: "/bin/qemu".into(), arguments: sealed };
@@ -462,7 +469,7 @@ mod tests {
             ("-drive file=/x,snapshot=on", "is not kept (snapshot=on): /x"),
             ("-drive file=/var/tmp/nixvm-0/ab.1/disk.qcow2,snapshot", "is not kept"),
             ("-snapshot -nographic", "is not kept"),
-            ("-drive file=nbd:unix:/run/x,readonly=on", "no file of this host"),
+            ("-drive file=nbd:unix:/run/x,readonly=on", "not a file of this host"),
             ("-drive file=/var/tmp/nixvm-0/ab.10/disk.qcow2", "outside of its run"),
             ("-pidfile /var/tmp/nixvm-0/ab.1/tmp/pid", "-pidfile names a file of its run"),
         ] {

@@ -1,4 +1,4 @@
-//! Whether a machine that was kept can go on from there on this host.
+//! Whether a kept machine can be resumed on this host.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::text;
 
 const STORE: &str = "/nix/store/";
 
-/// Why the machine in `folder` can't go on on this host; `None` when nothing is known against it.
+/// Returns why the machine in `folder` can't be resumed on this host, or `None` if no reason is known.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`] when its files can't be read.
@@ -22,24 +22,28 @@ pub(crate) fn unfit(folder: &Path) -> Result<Option<String>> {
     let description = read(&folder.join(MACHINE_FILE))?;
     let Some(program) = program::resolved(&description.command.program) else {
         let name = text::line(&description.command.program.to_string_lossy());
-        return Ok(Some(format!("{name}, which it ran on, is not installed here")));
+        return Ok(Some(format!("{name}, which it ran on, is not installed on this host")));
     };
     let (major, minor) = description.version;
     match version_of(&program) {
         Some(here) if here == description.version => {}
         Some((here, its)) => {
-            return Ok(Some(format!("it was saved by QEMU {major}.{minor}, and here is {here}.{its}")));
+            return Ok(Some(format!(
+                "it was saved by QEMU {major}.{minor}, and this host has QEMU {here}.{its}"
+            )));
         }
-        None => return Ok(Some(format!("{} does not say its version", program.display()))),
+        None => return Ok(Some(format!("the version of {} is not known", program.display()))),
     }
     if let Some(missing) = missing(&description).into_iter().next() {
-        return Ok(Some(format!("{} is not in the Nix store here", missing.display())));
+        return Ok(Some(format!("{} is not in this host's Nix store", missing.display())));
     }
     if description.accelerator == Accelerator::Kvm {
-        // What opens does not always work: QEMU is asked, by whom the machine goes on.
+        // KVM may fail although /dev/kvm opens, so this asks the QEMU that will run the machine.
         let here = match processor::here(&program) {
             Ok(here) => here,
-            Err(why) => return Ok(Some(format!("it ran under KVM, which does not work here: {why}"))),
+            Err(why) => {
+                return Ok(Some(format!("it ran under KVM, which does not work on this host: {why}")));
+            }
         };
         if let Some(missing) = description.processor.and_then(|seen| seen.missing_on(&here)) {
             return Ok(Some(missing));
@@ -48,13 +52,13 @@ pub(crate) fn unfit(folder: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// What the machine's command names in the Nix store and is not there.
+/// Returns the store paths that the machine's command names and that do not exist here.
 fn missing(description: &Description) -> BTreeSet<PathBuf> {
     let arguments = description.command.arguments.iter();
     arguments.flat_map(|argument| store_paths(argument)).filter(|path| is_known_absent(path)).collect()
 }
 
-/// The store paths in a text, as far as their first part: `/nix/store/HASH-NAME`.
+/// Returns the store paths in a text, each cut to `/nix/store/HASH-NAME`.
 fn store_paths(text: &str) -> impl Iterator<Item = PathBuf> {
     text.match_indices(STORE).filter_map(|(at, _)| {
         let rest = &text[at + STORE.len()..];
@@ -64,7 +68,8 @@ fn store_paths(text: &str) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// The first two numbers of `QEMU emulator version 10.0.2 (…)`.
+/// Returns the first two numbers of the version that `program` prints, such as `QEMU emulator version 10.0.2
+/// (…)`.
 fn version_of(program: &Path) -> Option<(u64, u64)> {
     let mut command = Command::new(program);
     command.arg("--version");

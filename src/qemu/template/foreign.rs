@@ -1,5 +1,5 @@
-//! Kept machines that come from elsewhere: nothing that their files name is run, and QEMU is given no file but theirs and
-//! those of the Nix store.
+//! Checks kept machines that come from another host. Nothing that their files name is run, and QEMU opens
+//! only their files and those of the Nix store.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -15,13 +15,13 @@ use crate::beneath::Beneath;
 use crate::text;
 use crate::{Error, Result};
 
-/// A disk image lies over another, which lies over another …
+/// The longest chain of backing images.
 const DEEPEST: usize = 16;
-/// More disks than any machine has.
+/// The most disks that a machine may have.
 const IMAGES: usize = 64;
 
-/// What the moment in `folder` asks for and only a trusted one may have: a line for each, without anything that acts on a
-/// terminal. The folder has to be one that nobody else can change meanwhile.
+/// Returns what the moment in `folder` asks for that only a trusted moment may have. There is one line for
+/// each finding, without escape sequences. No other user may be able to change the folder during the call.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`] when its files can't be read.
@@ -34,7 +34,7 @@ pub(crate) fn suspicious(folder: &Path) -> Result<Vec<String>> {
         found.push(format!("the program {}", description.command.program.display()));
     }
     if !description.whole || description.images.len() > IMAGES {
-        found.push("it is no kept machine".to_owned());
+        found.push("it is not a kept machine".to_owned());
         return Ok(found);
     }
     let mut own = Vec::new();
@@ -50,22 +50,22 @@ pub(crate) fn suspicious(folder: &Path) -> Result<Vec<String>> {
     Ok(found.iter().map(|line| text::line(line)).collect())
 }
 
-/// Whether a run script is one of the Nix store: `/nix/store/HASH-NAME/bin/run-NAME-vm`.
+/// Whether a run script lies in the Nix store as `/nix/store/HASH-NAME/bin/run-NAME-vm`.
 pub(crate) fn is_script_in_store(script: &Path) -> bool {
     let name = script.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.starts_with("run-") && name.ends_with("-vm") && allowed::is_in_store(script)
 }
 
-/// Whether an image is one of the moment's, and where it belongs.
+/// Checks that an image is one of the moment's, and that its place in the run directory is allowed.
 fn of_image(folder: &Beneath, description: &Description, image: &SavedImage) -> io::Result<()> {
     let arguments = &description.command.arguments;
     let option = image.at.checked_sub(1).and_then(|at| arguments.get(at)).map(String::as_str);
     let drive = arguments.get(image.at).map(|value| Properties::parse(value));
     if !matches!(option, Some("-drive" | "--drive")) || drive.is_none_or(|drive| drive.get("file").is_none())
     {
-        return Err(io::Error::other("it is the image of no drive"));
+        return Err(io::Error::other("it is not the image of a drive"));
     }
-    // As run scripts have it: the root disk, and what they make in their TMPDIR.
+    // Run scripts put images in two places: the root disk, and files in their TMPDIR.
     let parts: Vec<_> = image.own.components().collect();
     let belongs = match parts.as_slice() {
         [Component::Normal(name)] => *name == "disk.qcow2",
@@ -80,12 +80,13 @@ fn of_image(folder: &Beneath, description: &Description, image: &SavedImage) -> 
     of_chain(folder, &image.saved, description.format_of(image))
 }
 
-/// Whether an image, and all that it lies over, are of known formats and lie in the folder or in the Nix store.
+/// Checks that an image and its whole chain of backing images have known formats and lie in the folder or in
+/// the Nix store.
 fn of_chain(folder: &Beneath, name: &str, format: Format) -> io::Result<()> {
     let (mut name, mut format) = (name.to_owned(), format);
     for _ in 0..DEEPEST {
         if !is_plain(&name) {
-            return Err(io::Error::other(format!("it lies over {name}")));
+            return Err(io::Error::other(format!("its backing image {name} is not allowed")));
         }
         let (file, _) = folder.file(&name)?;
         let Some((below, its)) = below(&file, &name, format)? else { return Ok(()) };
@@ -94,53 +95,54 @@ fn of_chain(folder: &Beneath, name: &str, format: Format) -> io::Result<()> {
         }
         (name, format) = (below, its);
     }
-    Err(io::Error::other("it lies over too many others"))
+    Err(io::Error::other("its chain of backing images is too long"))
 }
 
-/// The same of an image in the store: every user of this host may add to it.
+/// Does the same check for an image in the store. Every user of this host may add images to the store.
 fn in_store(name: String, format: Format) -> io::Result<()> {
     let (mut name, mut format) = (name, format);
     for _ in 0..DEEPEST {
         let path = Path::new(&name);
         if !path.is_absolute() || !allowed::is_in_store(path) {
-            return Err(io::Error::other(format!("it lies over {name}")));
+            return Err(io::Error::other(format!("its backing image {name} is not allowed")));
         }
         let file = match File::open(path) {
-            // That it is not here is said elsewhere.
+            // [`super::unfit`] reports a missing file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened?,
         };
         let Some(below) = below(&file, &name, format)? else { return Ok(()) };
         (name, format) = below;
     }
-    Err(io::Error::other("it lies over too many others"))
+    Err(io::Error::other("its chain of backing images is too long"))
 }
 
-/// What an image lies over, with its format.
+/// Returns the name and the format of an image's backing image.
 fn below(file: &File, name: &str, format: Format) -> io::Result<Option<(String, Format)>> {
     if format == Format::Raw {
         let mut magic = [0; 4];
-        // So nothing follows from QEMU taking it for what it is called, or for what it begins with.
+        // An image that is called raw must not begin like a qcow2 image, so that it does not matter which of
+        // the two QEMU goes by.
         return match file.read_exact_at(&mut magic, 0) {
             Ok(()) if &magic == overlay::MAGIC => {
-                Err(io::Error::other(format!("{name} is called raw and begins as a qcow2 image")))
+                Err(io::Error::other(format!("{name} is declared raw, but begins like a qcow2 image")))
             }
             _ => Ok(None),
         };
     }
     let Some(below) = overlay::Below::read(file)? else { return Ok(None) };
-    let format = below.format.ok_or_else(|| {
-        io::Error::other(format!("{name} does not say which format the image has that it lies over"))
-    })?;
+    let format = below
+        .format
+        .ok_or_else(|| io::Error::other(format!("{name} does not state the format of its backing image")))?;
     Ok(Some((below.name, format)))
 }
 
-/// Whether a qcow2 image in the store lies over none, or over others there.
+/// Whether the backing chain of a qcow2 image in the store stays in the store.
 pub(super) fn is_sound_in_store(path: &Path) -> bool {
     path.to_str().is_some_and(|name| in_store(name.to_owned(), Format::Qcow2).is_ok())
 }
 
-/// A name that QEMU takes for a file beside the image, and for nothing else.
+/// Whether QEMU takes this name for a file beside the image, and for nothing else.
 fn is_plain(name: &str) -> bool {
     !name.starts_with(['.', '-'])
         && !name.is_empty()
@@ -163,6 +165,6 @@ mod tests {
         };
         assert!(of(b"MBR", Format::Raw).is_ok() && of(b"", Format::Raw).is_ok());
         let error = of(b"QFI\xfb\0\0\0\x03", Format::Raw).unwrap_err();
-        assert!(error.to_string().contains("called raw"), "{error}");
+        assert!(error.to_string().contains("declared raw"), "{error}");
     }
 }

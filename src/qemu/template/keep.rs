@@ -1,5 +1,5 @@
-//! Keeping a machine as it stands, whatever it does: its RAM goes into the state, and nothing that is written
-//! depends on anything but QEMU and the Nix store, so that the folder can be taken elsewhere.
+//! Keeps a machine in its current state. Its RAM is part of the saved state, and the files depend on nothing
+//! but QEMU and the Nix store, so the folder can be moved to another host.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,29 +16,32 @@ use super::{MACHINE_FILE, STATE_FILE};
 use crate::qemu::{Accelerator, Qemu, RunDirectory};
 use crate::{Error, ErrorKind, Result};
 
-/// For QEMU to answer what it answers at once.
+/// The limit for QEMU's answer to a command that takes no time.
 const ANSWER: Duration = Duration::from_secs(5);
-/// For RAM and devices to be written: hundreds of MiB.
+/// The limit for writing RAM and devices, which are hundreds of MiB.
 const WRITTEN: Duration = Duration::from_secs(60);
-/// Between two looks at how far the writing is.
+/// The interval between two queries of the progress.
 const LOOK: Duration = Duration::from_millis(10);
-/// More than any disk takes, in bytes a second: QEMU holds itself to 128 MiB a second when nothing is said.
+/// A bandwidth that no disk reaches, in bytes per second. QEMU's default limit is 128 MiB per second.
 const UNLIMITED: u64 = 1 << 40;
 
 impl Qemu {
-    /// Saves the machine to `folder`, an empty one, as it stands, and ends QEMU. Pages that are all zero take no room.
+    /// Saves the machine's current state to the empty folder `folder`, and ends QEMU. Pages that are all zero
+    /// take no space.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when a file can't be written (the disk is full), [`ErrorKind::Qmp`] with QEMU's
-    /// words when it can't save, [`ErrorKind::Timeout`] when it does not answer or write in time. The machine may
-    /// stand still then.
+    /// [`ErrorKind::Io`] when a file can't be written, for example because the disk is full;
+    /// [`ErrorKind::Qmp`] with QEMU's message when it can't save; [`ErrorKind::Timeout`] when it does not
+    /// answer or write in time. After an error the machine may be stopped.
     pub(crate) async fn keep(&self, run_dir: &RunDirectory, folder: &Path) -> Result<Saved> {
         if self.exit().borrow().is_some() {
             return Ok(Saved::Impossible("its QEMU has ended".to_owned()));
         }
         let command = CommandLine::of(self.pid())?;
         if !is_plain(folder) || !is_plain(run_dir.path()) {
-            return Ok(Saved::Impossible("the path of its files is no text".to_owned()));
+            return Ok(Saved::Impossible(
+                "the path of its files is not UTF-8, or contains a line break".to_owned(),
+            ));
         }
         if let Some(why) = self.obstacle(&command, run_dir).await? {
             return Ok(Saved::Impossible(why));
@@ -60,7 +63,7 @@ impl Qemu {
         let target = uri(&folder.join(STATE_FILE), version);
         self.qmp().execute("migrate", Some(json!({ "uri": target })), ANSWER).await?;
         self.written().await?;
-        // What counts is written.
+        // The state is written already, so a failure does not matter.
         let _ = self.qmp().execute("quit", None, ANSWER).await;
         let mut exit = self.exit();
         if crate::stopped::timeout(ANSWER, exit.wait_for(Option::is_some)).await.is_err() {
@@ -85,7 +88,8 @@ impl Qemu {
         Ok(Saved::Done)
     }
 
-    /// Waits until a migration to a file has ended. Asked again and again: an event of an earlier one may be waiting.
+    /// Waits until a migration to a file has ended. It polls, because an event of an earlier migration may
+    /// still be queued.
     async fn written(&self) -> Result {
         let started = Instant::now();
         loop {

@@ -1,4 +1,4 @@
-//! The images that an image lies over, brought into its folder.
+//! Gathers the backing images of an image in its folder.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use super::overlay::{self, Below, Format};
 use crate::{Error, Result, shared_file, threads};
 
-/// Brings what an image lies over beside it, and has it named there by a path that is relative; `origin` is the folder
-/// that its own relative name starts at. An image for which `stays` is true stays where it is, with all below it.
+/// Puts the backing images of `image` beside it, and makes it name them by relative paths. `origin` is the
+/// folder that the image's own relative backing name refers to. A backing image for which `stays` returns
+/// true stays in its place, with all images below it.
 ///
-/// The lowest one is not changed, so a shared file gets another name where that is possible. The others are copied.
+/// The lowest image is not modified, so it gets a hard link if it is shared and the file system allows that.
+/// The others are copied.
 pub(super) async fn gather(
     image: &Path,
     format: Format,
@@ -41,16 +43,18 @@ fn gather_now(
         }
         let format = match found.format {
             Some(format) => format,
-            // As QEMU itself found out. It was only read, so the guest did not write what is guessed from.
+            // This is QEMU's own guess. The image was only read, so the guest did not write the bytes that
+            // decide.
             None => overlay::format_of(&from)?,
         };
         origin = from.parent().unwrap_or(Path::new("/")).to_owned();
         below = self::below(&from, format)?.filter(|next| !stays(&origin.join(&next.name)));
-        // Names of one length: an image has room for a name as long as the one that it has, and is gathered again.
+        // All names have the same length: an image has room for a name no longer than its present one, and it
+        // may be gathered again.
         let name = format!("{name}-{level:02}");
         let base = top.with_file_name(&name);
         match below {
-            // What it lies over gets another name in it.
+            // Its name for its own backing image is about to change, so it is copied.
             Some(_) => crate::sparse_copy::copy(&from, &base)?,
             None => shared_file::hold(&from, &base)?,
         }
@@ -67,19 +71,20 @@ fn below(image: &Path, format: Format) -> io::Result<Option<Below>> {
     }
 }
 
-/// Whether an image in a template's folder lies over another one there.
+/// Whether an image in a template's folder has its backing image in the same folder.
 pub(super) fn lies_over_its_neighbour(image: &Path, format: Format) -> io::Result<bool> {
     Ok(below(image, format)?.is_some_and(|below| Path::new(&below.name).is_relative()))
 }
 
-/// Makes `image`, which was moved here from a clone, independent of the template in `store` that the clone's layer lies
-/// over: a layer that nothing was written to gives way to what it lies over. Gives the format that it has then.
+/// Makes `image`, which was moved here from a clone, independent of the template in `store` that the clone's
+/// layer is based on. A layer without any write is replaced by its backing image. Returns the format that the
+/// image has afterwards.
 pub(super) async fn settle(image: &Path, format: Format, store: &Path) -> Result<Format> {
     let failed =
         |error: io::Error| Error::io(format_args!("gather the disks of {}", image.display()), &error);
     let Some(found) = below(image, format).map_err(failed)? else { return Ok(format) };
     let base = PathBuf::from(&found.name);
-    // What a run script laid an image over stays where it is.
+    // A backing image outside of the template came from the run script, and stays in its place.
     if !base.starts_with(store) {
         return Ok(format);
     }

@@ -1,13 +1,13 @@
-//! A machine's state in files, and machines that go on from it.
+//! Saves a machine's state to files, and starts machines from it.
 //!
-//! A template is the RAM of a machine in a file, the state of its devices in another, and its disk images.
-//! A clone maps the RAM privately: it is shared by all clones until one of them writes to a page, and costs
-//! no time to load. Its disks are layers over the template's. Measured under TCG: a clone answers after
-//! 0.1 s where the boot takes 20 s or more.
+//! A template is the RAM of a machine in a file, the state of its devices in another, and its disk images. A
+//! clone maps the RAM privately: all clones share a page until one of them writes to it, and loading costs no
+//! time. Its disks are layers over the template's. Measured under TCG: a clone answers after 0.1 s where the
+//! boot takes 20 s or more.
 //!
-//! QEMU's side of it: RAM in `-object memory-backend-file,share=on`, and the migration capability
-//! `x-ignore-shared`, which leaves it out of the state (docs/devel/migration/main.rst); the same command
-//! with `share=off`, `-incoming defer` and the same capability takes it up again.
+//! On QEMU's side, the RAM is in `-object memory-backend-file,share=on`, and the migration capability
+//! `x-ignore-shared` leaves it out of the state (docs/devel/migration/main.rst). The same command with
+//! `share=off`, `-incoming defer` and the same capability resumes it.
 //!
 //! A machine that was not started to be saved is kept whole (`keep`): its RAM is part of the state.
 
@@ -37,7 +37,7 @@ pub(super) use qcow2_snapshots::snapshots;
 pub(crate) use resume::Resume;
 pub(crate) use save::{Memory, Saved, foreseen, foreseen_reach, memory_size};
 
-/// The arguments of a QEMU that runs.
+/// Returns the arguments of a running QEMU.
 pub(in crate::qemu) fn arguments(pid: u32) -> Option<Vec<String>> {
     command_line::CommandLine::of(pid).ok().map(|command| command.arguments)
 }

@@ -1,7 +1,7 @@
-//! A disk image that holds what changes, over another that stays as it is.
+//! A disk image that holds changes over a backing image that is never modified.
 //!
-//! Written here rather than by qemu-img, whose start takes longer than all the rest of a clone's disk. The
-//! format is QEMU's docs/interop/qcow2.txt, version 3.
+//! This module writes it instead of qemu-img, whose start takes longer than everything else about a clone's
+//! disk. The format is version 3 of QEMU's docs/interop/qcow2.txt.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,30 +12,31 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub(super) const MAGIC: &[u8; 4] = b"QFI\xfb";
-/// 64 KiB, as qemu-img makes them.
+/// 64 KiB, which is qemu-img's default.
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
 const HEADER: u32 = 104;
-/// The extension that says what format the image below has.
+/// The header extension that states the format of the backing image.
 const BACKING_FORMAT: u32 = 0xe279_2aca;
-/// The extension that names a file with the image's data.
+/// The header extension that names an external data file.
 const DATA_FILE: u32 = 0x4441_5441;
-/// Features that change nothing about where data is: dirty, corrupt, compression type, extended entries. Not among them:
-/// 1 << 2, data in another file.
+/// Features that do not change where data is: dirty, corrupt, compression type, extended entries. Bit 2, an
+/// external data file, is not among them.
 const KNOWN_FEATURES: u64 = 0b1_1011;
-/// Of version 2, which has no features and no extensions before this place.
+/// The header length of version 2, which has no features and no earlier extensions.
 const OLD_HEADER: u32 = 72;
-/// Version 3 has no shorter header.
+/// The shortest header of version 3.
 const NEW_HEADER: u32 = 104;
-/// The extensions that change nothing about where data is: names of features, and bitmaps.
+/// Extensions that do not change where data is: names of features, and bitmaps.
 const HARMLESS: [u32; 2] = [0x6803_f857, 0x2385_2875];
-/// The sizes of clusters that QEMU takes, as powers of two: 512 bytes to 2 MiB.
+/// The cluster sizes that QEMU accepts, as powers of two: 512 bytes to 2 MiB.
 const CLUSTER_SIZES: std::ops::RangeInclusive<u32> = 9..=21;
-/// Header, refcount table, refcount block, and the level-1 table.
+/// The clusters of a new image: header, refcount table, refcount block, and level-1 table.
 const CLUSTERS: u64 = 4;
-/// What one entry of the level-1 table maps: a level-2 table has an entry of 8 bytes for each cluster.
+/// The bytes that one entry of the level-1 table maps. A level-2 table has an entry of 8 bytes for each
+/// cluster.
 const MAPPED: u64 = CLUSTER / 8 * CLUSTER;
-/// A level-1 table that fits into its cluster maps 4 TiB.
+/// The largest disk, 4 TiB: its level-1 table fills one cluster.
 const LARGEST: u64 = CLUSTER / 8 * MAPPED;
 
 /// The format of a disk image.
@@ -47,7 +48,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// As QEMU calls it.
+    /// Returns QEMU's name for the format.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Qcow2 => "qcow2",
@@ -56,12 +57,13 @@ impl Format {
     }
 }
 
-/// Makes the image `path`, which reads as `below` until it is written to. `below` is named in it as given.
+/// Creates the image `path`, which reads as `below` until it is written to. Its header names `below` exactly
+/// as given.
 pub(super) fn create(path: &Path, below: &Path, format: Format) -> io::Result<()> {
     let size = size_of(below, format)?;
     let name = below.as_os_str().as_bytes();
     if name.len() > 1023 || size > LARGEST {
-        return Err(io::Error::other(format!("{} is too large, or its name too long", below.display())));
+        return Err(io::Error::other(format!("{} is too large, or its name is too long", below.display())));
     }
     let format = format.name();
     let mut extensions = Vec::new();
@@ -97,21 +99,21 @@ pub(super) fn create(path: &Path, below: &Path, format: Format) -> io::Result<()
     file.write_all_at(&[0, 1].repeat(CLUSTERS as usize), 2 * CLUSTER)
 }
 
-/// What a qcow2 image of unknown origin says of the image that it lies over.
+/// What a qcow2 image of unknown origin states about its backing image.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Below {
-    /// As it is named there.
+    /// The name, as the image states it.
     pub(super) name: String,
-    /// Its format. QEMU guesses one that is not given.
+    /// The format, if the image states one. QEMU would guess a missing one.
     pub(super) format: Option<Format>,
 }
 
 impl Below {
-    /// Reads it; `None` for an image that lies over no other.
+    /// Reads the header of `file`. Returns `None` if the image has no backing image.
     ///
     /// # Errors
-    /// Those of reading, and [`io::ErrorKind::InvalidData`] for what is no qcow2 image, has its data in another file, or is
-    /// not understood.
+    /// The errors of reading, and [`io::ErrorKind::InvalidData`] if the file is not a qcow2 image, has its
+    /// data in another file, or can't be parsed.
     pub(super) fn read(file: &File) -> io::Result<Option<Self>> {
         let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
         let number = |at: u64| {
@@ -123,23 +125,23 @@ impl Below {
             file.read_exact_at(&mut bytes, at).map(|()| u64::from_be_bytes(bytes))
         };
         if number(0)?.to_be_bytes() != *MAGIC {
-            return Err(bad("it is no qcow2 image"));
+            return Err(bad("it is not a qcow2 image"));
         }
         let header = match number(4)? {
             2 => OLD_HEADER,
             3 => Some(number(100)?)
                 .filter(|its| *its >= NEW_HEADER)
                 .ok_or_else(|| bad("its header is damaged"))?,
-            _ => return Err(bad("its version is not known")),
+            _ => return Err(bad("its version is unknown")),
         };
         if header != OLD_HEADER && large(72)? & !KNOWN_FEATURES != 0 {
-            return Err(bad("its data lies in another file, or it has features that are not known"));
+            return Err(bad("its data is in another file, or it has unknown features"));
         }
         let (at, length, cluster_bits) = (large(8)?, number(16)?, number(20)?);
         if !CLUSTER_SIZES.contains(&cluster_bits) {
-            return Err(bad("its clusters are of a size that is not known"));
+            return Err(bad("its clusters have an unsupported size"));
         }
-        // As far as QEMU itself reads, which is a cluster at most.
+        // QEMU itself reads at most one cluster.
         let cluster = 1u64 << cluster_bits;
         let end = if at == 0 { cluster } else { at };
         if end > cluster || u64::from(header) > end {
@@ -155,38 +157,38 @@ impl Below {
             }
             match kind {
                 0 => break,
-                DATA_FILE => return Err(bad("its data lies in another file")),
-                // QEMU goes by the last of several.
+                DATA_FILE => return Err(bad("its data is in another file")),
+                // QEMU uses the last of several.
                 BACKING_FORMAT if size <= 16 && format.is_none() => {
                     let mut name = vec![0; size as usize];
                     file.read_exact_at(&mut name, place)?;
                     format = match name.as_slice() {
                         b"raw" => Some(Format::Raw),
                         b"qcow2" => Some(Format::Qcow2),
-                        _ => return Err(bad("it lies over an image of another format than raw and qcow2")),
+                        _ => return Err(bad("its backing image is neither raw nor qcow2")),
                     };
                 }
-                BACKING_FORMAT => return Err(bad("it says more than one format of what it lies over")),
+                BACKING_FORMAT => return Err(bad("it states the format of its backing image twice")),
                 kind if HARMLESS.contains(&kind) => {}
-                _ => return Err(bad("its header has a part that is not known")),
+                _ => return Err(bad("its header has an unknown extension")),
             }
             place += u64::from(size).next_multiple_of(8);
         }
         if at == 0 {
             return Ok(None);
         }
-        // No name is longer (docs/interop/qcow2.txt).
+        // 1023 bytes is the maximum (docs/interop/qcow2.txt).
         let mut name = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(1024)];
         file.read_exact_at(&mut name, at)?;
-        let name = String::from_utf8(name).map_err(|_| bad("the name of what it lies over is no text"))?;
+        let name = String::from_utf8(name).map_err(|_| bad("the name of its backing image is not UTF-8"))?;
         if length > 1023 || name.contains(char::is_control) {
-            return Err(bad("the name of what it lies over is no path"));
+            return Err(bad("the name of its backing image is not a path"));
         }
         Ok(Some(Self { name, format }))
     }
 }
 
-/// Whether nothing was written to an image that [`create`] made, so that it reads as the one below.
+/// Whether an image that [`create`] made has no writes, so that it reads like its backing image.
 pub(super) fn is_empty(path: &Path) -> io::Result<bool> {
     let file = File::open(path)?;
     let mut header = [0; 72];
@@ -206,31 +208,31 @@ pub(super) fn is_empty(path: &Path) -> io::Result<bool> {
     Ok(table.iter().all(|byte| *byte == 0))
 }
 
-/// Names another image as the one below, by a name that is no longer than the one that is there.
+/// Sets the name of the backing image. The new name may not be longer than the present one.
 pub(super) fn set_below(path: &Path, name: &str) -> io::Result<()> {
     let file = File::options().read(true).write(true).open(path)?;
     let (at, length) = place_of_name(&file)?;
     if name.len() > length {
         return Err(io::Error::other(format!("no room for {name} in {}", path.display())));
     }
-    // Nothing is left of the old one, which says something of the host.
+    // Overwrites all of the old name, which reveals paths of this host.
     let mut whole = name.as_bytes().to_vec();
     whole.resize(length, 0);
     file.write_all_at(&whole, at)?;
     file.write_all_at(&(name.len() as u32).to_be_bytes(), 16)
 }
 
-/// Where the name of the image below begins, and its length.
+/// Returns the offset of the backing image's name, and its length.
 fn place_of_name(file: &File) -> io::Result<(u64, usize)> {
     let mut place = [0; 12];
     file.read_exact_at(&mut place, 8)?;
     let [a, b, c, d, e, f, g, h, rest @ ..] = place;
-    // No name is longer (docs/interop/qcow2.txt).
+    // 1023 bytes is the maximum (docs/interop/qcow2.txt).
     let length = u32::from_be_bytes(rest).min(1023);
     Ok((u64::from_be_bytes([a, b, c, d, e, f, g, h]), length as usize))
 }
 
-/// What an image's first bytes say that it is, as QEMU itself looks.
+/// Guesses an image's format from its first bytes, as QEMU does.
 pub(super) fn format_of(path: &Path) -> io::Result<Format> {
     let mut magic = [0; 4];
     match File::open(path)?.read_exact(&mut magic) {
@@ -241,7 +243,7 @@ pub(super) fn format_of(path: &Path) -> io::Result<Format> {
     }
 }
 
-/// The size of the disk that the guest sees, in bytes.
+/// Returns the size of the disk that the guest sees, in bytes.
 fn size_of(path: &Path, format: Format) -> io::Result<u64> {
     let file = File::open(path)?;
     match format {
@@ -354,7 +356,8 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     }
 
-    /// An image over `below` with these extensions; the name of what is below stands at the cluster's end.
+    /// Creates an image over `below` with these extensions. The name of the backing image is at the end of
+    /// the cluster.
     fn with_extensions(path: &Path, cluster_bits: u32, at: u64, extensions: &[(u32, &[u8])]) {
         let mut bytes = vec![0; (3 << cluster_bits.min(21)) + 4096];
         bytes[..4].copy_from_slice(MAGIC);

@@ -1,7 +1,7 @@
-//! What a guest under KVM sees of the processor, in QEMU's words, and whether another host can give it the same.
+//! The processor that a guest under KVM sees, in QEMU's terms, and whether another host can provide the same.
 //!
-//! /proc/cpuinfo says something else: flags of the host that no guest sees (`aperfmperf`), flags that say where the host
-//! itself runs (`hypervisor`), and names that change with the kernel.
+//! /proc/cpuinfo is not suitable: it has flags of the host that no guest sees (`aperfmperf`), flags about
+//! where the host itself runs (`hypervisor`), and names that change with the kernel.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write as _};
@@ -17,13 +17,13 @@ use super::command_line::CommandLine;
 use crate::qemu::{QMP_LIMIT, Qemu};
 use crate::text;
 
-/// For a QEMU without a machine to start and to answer.
+/// The limit for a QEMU without a machine to start and to answer.
 const ASKED: Duration = Duration::from_secs(20);
-/// More than QEMU says of any processor, in bytes.
+/// The limit for QEMU's description of a processor, in bytes.
 const LONGEST: u64 = 4 << 20;
-/// So many of the features that are missing are shown.
+/// How many of the missing features are shown.
 const SHOWN: usize = 8;
-/// Switches of QEMU's and features of KVM's own, which depend on no processor.
+/// Switches of QEMU and features of KVM that do not depend on the processor.
 const OF_QEMU: [&str; 12] = [
     "check",
     "cpuid",
@@ -42,32 +42,33 @@ const OF_QEMU: [&str; 12] = [
 /// A processor as QEMU describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Processor {
-    /// `GenuineIntel`, `AuthenticAMD`; none where QEMU does not say it.
+    /// `GenuineIntel` or `AuthenticAMD`; `None` if QEMU does not state it.
     vendor: Option<String>,
-    /// What is on.
+    /// The features that are on.
     features: BTreeSet<String>,
 }
 
 impl Processor {
-    /// By an answer to `query-cpu-model-expansion`.
+    /// Parses an answer to `query-cpu-model-expansion`.
     fn of(answer: &Value) -> Option<Self> {
         let properties = answer["model"]["props"].as_object()?;
         let is_on = |(_, value): &(&String, &Value)| **value == Value::Bool(true);
         let of_a_processor = |(name, _): &(&String, &Value)| !OF_QEMU.iter().any(|its| name.starts_with(its));
         let features = properties.iter().filter(is_on).filter(of_a_processor);
-        // Some have two names: `sse4.1` and `sse4-1`, `lahf_lm` and `lahf-lm`.
+        // Some features have two names: `sse4.1` and `sse4-1`, `lahf_lm` and `lahf-lm`.
         let features = features.map(|(name, _)| name.replace(['_', '.'], "-")).collect();
         Some(Self { vendor: properties.get("vendor").and_then(Value::as_str).map(str::to_owned), features })
     }
 
-    /// What a guest that saw `self` would miss on a host that has `here`; `None` when it would miss nothing.
+    /// Returns what a guest that saw `self` would miss on a host with the processor `here`, or `None` if it
+    /// would miss nothing.
     pub(super) fn missing_on(&self, here: &Self) -> Option<String> {
-        // By it a guest's kernel chooses how it calls the kernel, and what it works around.
+        // The guest's kernel chose its system call instruction and its workarounds by the vendor.
         if let (Some(its), Some(here)) = (&self.vendor, &here.vendor)
             && its != here
         {
             let (its, here) = (text::line(its), text::line(here));
-            return Some(format!("it ran on a processor of {its}, and this host's is of {here}"));
+            return Some(format!("it ran on a processor of {its}, and this host has one of {here}"));
         }
         let missing: Vec<String> =
             self.features.difference(&here.features).map(|name| text::line(name)).collect();
@@ -79,11 +80,11 @@ impl Processor {
             more => format!(" and {more} more"),
         };
         let shown = missing.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-        Some(format!("this host can't give the guest what its processor had: {shown}{more}"))
+        Some(format!("this host's processor lacks features that the guest had: {shown}{more}"))
     }
 }
 
-/// The model and features of the last `-cpu`.
+/// Returns the model and the features of the last `-cpu`.
 fn model_of(command: &CommandLine) -> Value {
     let cpu = command.options().filter(|(option, ..)| *option == "cpu").last();
     let mut words = cpu.map_or("max", |(_, _, value)| value).split(',');
@@ -106,21 +107,22 @@ fn model_of(command: &CommandLine) -> Value {
 }
 
 impl Qemu {
-    /// What the guest sees of the processor. `None` where QEMU does not tell.
+    /// Asks QEMU which processor the guest sees. Returns `None` if QEMU does not tell.
     pub(super) async fn processor(&self, command: &CommandLine) -> Option<Processor> {
         let question = json!({ "type": "full", "model": model_of(command) });
         let answer = self.qmp().execute("query-cpu-model-expansion", Some(question), QMP_LIMIT).await;
         match answer {
             Ok(answer) => Processor::of(&answer),
             Err(error) => {
-                tracing::debug!(%error, "what the guest sees of the processor is not known");
+                tracing::debug!(%error, "QEMU does not describe the guest's processor");
                 None
             }
         }
     }
 }
 
-/// The most that a guest can be given here under KVM, by this QEMU. In the error is why there is no KVM, in its words.
+/// Returns the best processor that this QEMU can give a guest under KVM on this host. The error is QEMU's
+/// reason why KVM does not work.
 pub(super) fn here(program: &Path) -> Result<Processor, String> {
     let question = json!({ "type": "full", "model": { "name": "max" } });
     let input = [
@@ -140,44 +142,46 @@ pub(super) fn here(program: &Path) -> Result<Processor, String> {
         return Err(text::line(words));
     };
     Processor::of(&answer["return"]).ok_or_else(|| {
-        text::line(answer["error"]["desc"].as_str().unwrap_or("QEMU does not tell what processor it has"))
+        text::line(answer["error"]["desc"].as_str().unwrap_or("QEMU does not describe its processor"))
     })
 }
 
-/// Whether this QEMU makes a machine with KVM, which asks the kernel for the version of its interface and for a machine.
+/// Checks that this QEMU can create a machine with KVM. For that it asks the kernel for the version of its
+/// interface and for a machine.
 ///
 /// # Errors
-/// QEMU's own words.
+/// QEMU's own message.
 pub(crate) fn kvm_with(program: &Path) -> Result<(), String> {
     here(program).map(drop)
 }
 
-/// What a program writes to stdout and stderr when it is given this input, in [`ASKED`].
+/// Runs a program with this input, and returns its stdout and stderr. It gets [`ASKED`] to finish.
 pub(super) fn asked(mut command: Command, input: &str) -> io::Result<(String, String)> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     if let Some(mut stdin) = stdin {
-        // Less than a pipe holds. One that has ended reads nothing; its last words say why.
+        // The input fits into the pipe's buffer. A program that has already ended does not read it, and its
+        // stderr says why.
         let _ = stdin.write_all(input.as_bytes());
     }
     let until = Instant::now() + ASKED;
     let text = |read: Receiver<String>| {
         let left = until.saturating_duration_since(Instant::now());
-        read.recv_timeout(left).map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))
+        read.recv_timeout(left).map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer in time"))
     };
     let read = text_aside(stdout).and_then(|said| Ok((said, text_aside(stderr)?)));
     let read = read.and_then(|(said, complained)| Ok((text(said)?, text(complained)?)));
-    // It has closed both, or hangs.
+    // It has closed both streams, or hangs.
     let _ = child.kill();
     let _ = child.wait();
     read
 }
 
-/// Reads all of a stream on a thread of its own.
+/// Reads a stream to its end on a thread of its own.
 fn text_aside(stream: Option<impl io::Read + Send + 'static>) -> io::Result<Receiver<String>> {
     let (sender, read) = mpsc::channel();
-    // Nobody listens after the limit.
+    // The receiver is gone after the timeout.
     std::thread::Builder::new().spawn(move || drop(sender.send(text_of(stream))))?;
     Ok(read)
 }
@@ -205,7 +209,8 @@ mod tests {
 
     #[test]
     fn what_only_the_host_had_is_not_missed() {
-        // The CI runner is a virtual machine itself: its kernel calls `hypervisor` a flag, and bare metal has none.
+        // A CI runner is a virtual machine itself, so its kernel shows the flag `hypervisor`, which bare
+        // metal lacks.
         let seen = processor("GenuineIntel", &["sse4.1", "avx2", "hypervisor", "kvm-pv-eoi"]);
         let bare_metal = processor("GenuineIntel", &["sse4-1", "avx2", "hypervisor", "vmx"]);
         assert_eq!(seen.missing_on(&bare_metal), None);
@@ -218,7 +223,9 @@ mod tests {
         assert!(seen.missing_on(&here).unwrap().ends_with(": amx-tile, avx2"));
         let other = processor("AuthenticAMD", &["sse4.1", "avx2", "amx-tile"]);
         assert!(
-            seen.missing_on(&other).unwrap().contains("of GenuineIntel, and this host's is of AuthenticAMD")
+            seen.missing_on(&other)
+                .unwrap()
+                .contains("of GenuineIntel, and this host has one of AuthenticAMD")
         );
         let many: Vec<String> = (0..20).map(|number| format!("feature{number}")).collect();
         let many = processor("GenuineIntel", &many.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,12 +1,13 @@
-//! Which QEMU a kept machine goes on with: one of this host's, never a program that the moment's files name otherwise.
+//! Chooses the QEMU with which a kept machine is resumed. It is always one of this host's, and never another
+//! program that the moment's files name.
 
 use std::path::{Component, Path, PathBuf};
 
 use super::allowed;
 use crate::environment;
 
-/// The QEMU for a machine that ran on `named`: that very one if it is a QEMU in the Nix store, else the one of the same
-/// name on PATH.
+/// Returns the QEMU for a machine that ran on `named`. That is `named` itself if it is a QEMU in the Nix
+/// store, and otherwise the program of the same name on PATH.
 pub(super) fn resolved(named: &Path) -> Option<PathBuf> {
     let name = name_of(named)?;
     if is_in_a_store_path(named) && named.is_file() {
@@ -15,7 +16,7 @@ pub(super) fn resolved(named: &Path) -> Option<PathBuf> {
     on_path(name)
 }
 
-/// The name by which QEMU is called: `qemu-system-x86_64`, also of nixpkgs' `.qemu-system-x86_64-wrapped`.
+/// Returns the name of a QEMU, such as `qemu-system-x86_64`, also for nixpkgs' `.qemu-system-x86_64-wrapped`.
 pub(super) fn name_of(program: &Path) -> Option<&str> {
     let file = program.file_name()?.to_str()?;
     let name = file.strip_prefix('.').and_then(|rest| rest.strip_suffix("-wrapped")).unwrap_or(file);
@@ -26,13 +27,15 @@ pub(super) fn name_of(program: &Path) -> Option<&str> {
     (name == "qemu-kvm" || architecture.is_some_and(is_one)).then_some(name)
 }
 
-/// The first program of this name on PATH. Folders that depend on the working directory are passed over.
+/// Returns the first program with this name on PATH. Relative folders are skipped, because they depend on the
+/// working directory.
 fn on_path(name: &str) -> Option<PathBuf> {
     let mut folders = environment::path_folders().into_iter().filter(|folder| folder.is_absolute());
     folders.find_map(|folder| Some(folder.join(name)).filter(|file| file.is_file()))
 }
 
-/// `/nix/store/HASH-NAME/bin/PROGRAM`, by its words and where its links lead.
+/// Whether a path has the form `/nix/store/HASH-NAME/bin/PROGRAM`, and stays in the store when its links are
+/// followed.
 fn is_in_a_store_path(program: &Path) -> bool {
     let Ok(rest) = program.strip_prefix(allowed::STORE) else { return false };
     let mut parts = rest.components();

@@ -1,4 +1,4 @@
-//! The value of a QEMU option: properties with commas between, a comma in one doubled.
+//! The value of a QEMU option: properties separated by commas. A comma within a property is doubled.
 
 /// The properties of an option's value, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,18 +22,18 @@ impl Properties {
         Self(pairs.collect())
     }
 
-    /// The last value of a key, which is the one that counts.
+    /// Returns the last value of a key, which is the one that QEMU uses.
     pub(in crate::qemu) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().rev().find(|(its, _)| its == key).and_then(|(_, value)| value.as_deref())
     }
 
-    /// The first word, which may go without a key: `socket` of `socket,id=x`.
+    /// Returns the first word, which may lack a key: `socket` of `socket,id=x`.
     pub(in crate::qemu) fn head(&self) -> &str {
         self.0.first().map_or("", |(key, _)| key)
     }
 
-    /// Each key with its value. A first word without a value is the value of the key `implied`, as QEMU has it; empty
-    /// words, such as after a comma at the end, are passed over.
+    /// Returns each key with its value. A first word without a value is the value of the key `implied`, as in
+    /// QEMU. Empty words, such as after a trailing comma, are skipped.
     pub(in crate::qemu) fn pairs(
         &self,
         implied: Option<&'static str>,
@@ -45,13 +45,13 @@ impl Properties {
         })
     }
 
-    /// Whether a switch is on: `on`, or nothing but its name.
+    /// Whether a switch is on: it has the value `on`, or only its name is there.
     pub(in crate::qemu) fn is_on(&self, key: &str) -> bool {
         let last = self.0.iter().rev().find(|(its, _)| its == key);
         last.is_some_and(|(_, value)| !matches!(value.as_deref(), Some("off" | "no")))
     }
 
-    /// Sets a key, in its place if it is there.
+    /// Sets a key's value, in its place if it exists already.
     pub(in crate::qemu) fn set(&mut self, key: &str, value: impl Into<String>) {
         let value = Some(value.into());
         match self.0.iter_mut().rev().find(|(its, _)| its == key) {
@@ -60,7 +60,7 @@ impl Properties {
         }
     }
 
-    /// Takes a key out, however often it is there.
+    /// Removes every occurrence of a key.
     pub(in crate::qemu) fn remove(&mut self, key: &str) {
         self.0.retain(|(its, _)| its != key);
     }

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use super::overlay::{Format, format_of};
 
-/// An image has no more (QCOW_MAX_SNAPSHOTS).
+/// The most snapshots that an image may have (QCOW_MAX_SNAPSHOTS).
 const MOST: u32 = 65_536;
-/// The part of a table entry that every entry has.
+/// The fixed part of a table entry, in bytes.
 const ENTRY: usize = 40;
 
-/// The names of the snapshots in an image; none of what is no qcow2 image.
+/// Returns the names of the snapshots in an image. Another format than qcow2 has none.
 pub(in crate::qemu) fn snapshots(image: &Path) -> io::Result<Vec<String>> {
     if format_of(image)? != Format::Qcow2 {
         return Ok(Vec::new());

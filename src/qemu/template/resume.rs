@@ -1,4 +1,4 @@
-//! Starting a clone.
+//! Starts clones.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -26,46 +26,47 @@ use crate::qemu::{QMP_LIMIT, Qemu, RunDirectory, port_holder, supervise};
 use crate::sparse_copy::copy;
 use crate::{Error, ErrorKind, Event, Events, Result, shared_file, text, threads};
 
-/// For QEMU to start and to load the state.
+/// The limit for QEMU to start and to load the state.
 const STARTED: Duration = Duration::from_secs(30);
 
-/// Since this version QEMU maps a file privately that it may only read (`readonly=on,rom=off`).
+/// The first version of QEMU that can map a read-only file privately (`readonly=on,rom=off`).
 const READONLY: (u64, u64) = (8, 2);
 
-/// How an error begins that is about the state.
+/// How the message of an error about the state begins.
 pub(super) const LOADING: &str = "loading the state";
 
-/// More than the description of any machine takes, in bytes.
+/// The limit for a machine's description, in bytes.
 const DESCRIPTION: u64 = 1 << 20;
 
-/// Everything that starting a clone takes.
+/// The parameters for starting a clone.
 #[derive(Debug)]
 pub(crate) struct Resume<'a> {
-    /// The template's folder, which has to stay as long as the clone lives.
+    /// The template's folder, which must exist as long as the clone runs.
     pub(crate) folder: &'a Path,
-    /// Where it is to be saved again, if it is: it gets copies of RAM and disks then, but for disks that are shared.
+    /// The folder that the clone is to be saved to, if any. The clone then gets copies of RAM and disks,
+    /// except for disks that are shared.
     pub(crate) to_save: Option<&'a Path>,
-    /// Its command is not trusted: QEMU is told to open nothing of its own accord.
+    /// Whether its command is not trusted. QEMU is then told to open nothing by default.
     pub(crate) foreign: bool,
     /// The machine's name in events and errors.
     pub(crate) machine: &'a str,
-    /// The scenario that it is in.
+    /// The scenario that the machine belongs to.
     pub(crate) scenario: Option<&'a str>,
-    /// Where its files go.
+    /// The directory for its files.
     pub(crate) run_dir: &'a RunDirectory,
-    /// QEMU's end of a socket pair: what the guest has as a port for the control channel.
+    /// QEMU's end of a socket pair, which is the guest's port for the control channel.
     pub(crate) channel: OwnedFd,
-    /// Who is told.
+    /// Where events are sent.
     pub(crate) events: Events,
 }
 
 impl Qemu {
-    /// Starts a clone, which stands still until [`Qemu::go_on`]; returns it with its console.
+    /// Starts a clone that is stopped until [`Qemu::go_on`], and returns it with its console.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the template's files can't be read or the clone's not be made,
-    /// [`ErrorKind::Host`] when its QEMU is gone, [`ErrorKind::QemuGone`] and [`ErrorKind::Qmp`] with QEMU's
-    /// words when it does not take the state.
+    /// [`ErrorKind::Io`] when the template's files can't be read or the clone's can't be made,
+    /// [`ErrorKind::Host`] when its QEMU is not installed, [`ErrorKind::QemuGone`] and [`ErrorKind::Qmp`]
+    /// with QEMU's message when it refuses the state.
     pub(crate) async fn resume(resume: Resume<'_>) -> Result<(Self, UnixStream)> {
         let started = Instant::now();
         let Resume { folder, to_save, foreign, machine, scenario, run_dir, channel, events } = resume;
@@ -104,14 +105,14 @@ impl Qemu {
         };
         let (state, state_file) = state(&folder.join(STATE_FILE), description.version)?;
         descriptors.extend(state_file);
-        // What is kept may come from elsewhere, and runs on this host's QEMU.
+        // A kept machine may come from another host, and runs on this host's QEMU.
         let named = &description.command.program;
         let program = match description.whole {
             true => program::resolved(named),
             false => Some(named.clone()),
         };
         let Some(program) = program else {
-            let what = format!("{} is not installed here", text::line(&named.to_string_lossy()));
+            let what = format!("{} is not installed on this host", text::line(&named.to_string_lossy()));
             return Err(Error::new(ErrorKind::Host, what));
         };
         let made = match to_save {
@@ -127,7 +128,7 @@ impl Qemu {
             .env(port_holder::LABEL, port_holder::label(machine, scenario))
             .current_dir(run_dir.tmp());
         if foreign {
-            // The variable is what QEMU before 8.2 goes by.
+            // QEMU before 8.2 reads this variable instead of the option.
             command.args(CLOSED).env("QEMU_AUDIO_DRV", "none");
         }
         let supervised = supervise::start(command, descriptors, line, run_dir)
@@ -154,7 +155,8 @@ impl Qemu {
         self.migrated(LOADING, started).await
     }
 
-    /// A QEMU that does not take a state ends, and says why on its standard error alone.
+    /// Adds QEMU's last words to an error. A QEMU that refuses a state ends, and gives the reason on its
+    /// stderr only.
     async fn with_last_words(&self, error: Error) -> Error {
         let mut exit = self.exit();
         if error.kind() == ErrorKind::QemuGone
@@ -166,21 +168,21 @@ impl Qemu {
         error
     }
 
-    /// Sees to it that QEMU has the guest running.
+    /// Checks that QEMU runs the guest.
     ///
     /// # Errors
-    /// [`ErrorKind::Qmp`] when it stands still, [`ErrorKind::QemuGone`].
+    /// [`ErrorKind::Qmp`] when the guest is stopped, [`ErrorKind::QemuGone`].
     pub(crate) async fn check_running(&self) -> Result {
         let status = self.qmp().execute("query-status", None, QMP_LIMIT).await?;
         if status["running"] == true {
             return Ok(());
         }
-        let state = text::line(status["status"].as_str().unwrap_or("not known"));
+        let state = text::line(status["status"].as_str().unwrap_or("unknown"));
         Err(Error::new(ErrorKind::Qmp, format!("QEMU does not run the guest: its state is {state}"))
             .section("QEMU's stderr", self.stderr_tail()))
     }
 
-    /// Lets a machine that stands still go on.
+    /// Lets a stopped machine continue.
     ///
     /// # Errors
     /// [`ErrorKind::Qmp`] when QEMU refuses, [`ErrorKind::QemuGone`].
@@ -189,7 +191,8 @@ impl Qemu {
     }
 }
 
-/// Whether an image of a template can be copied alone, and has to be: it is not shared, and lies over no other there.
+/// Whether an image of a template has to be copied: it is not shared, and has no backing image in the
+/// template.
 fn is_its_own(image: &Path, format: Format) -> Result<bool> {
     let is = || {
         let shared = shared_file::is_shared(&std::fs::symlink_metadata(image)?);
@@ -198,14 +201,14 @@ fn is_its_own(image: &Path, format: Format) -> Result<bool> {
     is().map_err(|error: std::io::Error| Error::io(format_args!("read {}", image.display()), &error))
 }
 
-/// Copies what may be hundreds of MiB.
+/// Copies a file on a blocking thread, since it may have hundreds of MiB.
 async fn copied(from: PathBuf, to: PathBuf) -> Result {
     let what = format!("copy {} to {}", from.display(), to.display());
     let copied = threads::aside(move || copy(&from, &to)).await;
     copied.flatten().map_err(|error| Error::io(what, &error))
 }
 
-/// Reads what a folder says of its machine.
+/// Reads the machine's description from a folder.
 pub(super) fn read(path: &Path) -> Result<Description> {
     let name = path.file_name().unwrap_or_default();
     let folder = Beneath::open(path.parent().unwrap_or(Path::new("/")));
@@ -220,7 +223,8 @@ pub(super) fn read(path: &Path) -> Result<Description> {
     })
 }
 
-/// A file as the source of a migration. QEMU has a way of its own for it since 8.2; before, it has to inherit it.
+/// Returns a file as the source of a migration. QEMU has a scheme for files since 8.2; older versions have to
+/// inherit the open file.
 fn state(path: &Path, version: (u64, u64)) -> Result<(String, Option<OwnedFd>)> {
     if version >= (8, 2) {
         return Ok((format!("file:{}", path.display()), None));

@@ -1,4 +1,4 @@
-//! Saving a machine.
+//! Saves a machine as a template.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,10 +21,10 @@ use crate::BuiltVm;
 use crate::qemu::{Accelerator, QMP_LIMIT, Qemu, RunDirectory, reach};
 use crate::{Error, ErrorKind, Result, environment, shared_file, sparse_copy, text};
 
-/// For the state of the devices, which is less than a MiB, to be written.
+/// The limit for writing the state of the devices, which is less than a MiB.
 const WRITTEN: Duration = Duration::from_secs(60);
 
-/// The RAM of a machine, in a file: what a machine that is to be saved is started with.
+/// The RAM of a machine in a file. A machine that is to be saved is started with it.
 #[derive(Debug)]
 pub(crate) struct Memory {
     file: OwnedFd,
@@ -32,8 +32,8 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Makes the file in `folder`. `None` when it can't be told how much RAM the machine has: the run script
-    /// says so, or an option that comes after it.
+    /// Creates the file in `folder`. Returns `None` if neither the run script nor a later option states how
+    /// much RAM the machine has.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the file can't be made.
@@ -45,8 +45,8 @@ impl Memory {
         Ok(Some(Self { file: file.into(), size }))
     }
 
-    /// QEMU's options for it, and the descriptor that they name. The run script splits options at blanks,
-    /// so the file's path, which may have one, stands in none.
+    /// Returns QEMU's options for the RAM, and the descriptor that they name. The options do not contain the
+    /// file's path, because it may have a blank, and the run script splits options at blanks.
     pub(in crate::qemu) fn into_options(self) -> ([String; 6], OwnedFd) {
         let object = format!(
             "memory-backend-file,id={MEMORY},size={},mem-path=/proc/self/fd/{},share=on",
@@ -54,22 +54,22 @@ impl Memory {
             self.file.as_raw_fd()
         );
         let machine = format!("memory-backend={MEMORY}");
-        // By its identity the guest's kernel learns that it is a copy (docs/specs/vmgenid.rst).
+        // The identity tells the guest's kernel that it is a copy (docs/specs/vmgenid.rst).
         let identity = "vmgenid,guid=auto".to_owned();
         let [of_object, of_machine, of_device] = ["-object", "-machine", "-device"].map(str::to_owned);
         ([of_object, object, of_machine, machine, of_device, identity], self.file)
     }
 }
 
-/// How much RAM a machine has, in bytes, if that can be told.
+/// Returns how much RAM a machine has, in bytes, or `None` if that is not known.
 pub(crate) fn memory_size(vm: &BuiltVm) -> Option<u64> {
     let size = memory_of(&words(vm, &[]))?;
     let shift = if size.ends_with('G') { 30 } else { 20 };
     size[..size.len() - 1].parse::<u64>().ok()?.checked_shl(shift)
 }
 
-/// Why machines of a VM can't be saved, as far as its run script says: nixpkgs writes each of its options on a
-/// line of its own. What else stands in the way is found when a machine runs.
+/// Returns why machines of a VM can't be saved, as far as its run script shows. nixpkgs writes each option on
+/// a line of its own. Other obstacles are found once a machine runs.
 pub(crate) fn foreseen(vm: &BuiltVm) -> Option<String> {
     let words = words(vm, &[]);
     if memory_of(&words).is_none() {
@@ -86,17 +86,17 @@ pub(crate) fn foreseen(vm: &BuiltVm) -> Option<String> {
     has("-tpmdev ").then(|| TPM.to_owned())
 }
 
-/// Why a machine that shares folders can't be saved, and what to do about it.
+/// Returns why a machine that shares folders can't be saved, and what to do about it.
 pub(super) fn shares_folders(how: &str) -> String {
     format!(
-        "it shares folders with the host by {how}; with virtualisation.useNixStoreImage = true and \
-         virtualisation.sharedDirectories = lib.mkForce {{}} it could be cloned"
+        "it shares folders with the host by {how}; it could be cloned with \
+         virtualisation.useNixStoreImage = true and virtualisation.sharedDirectories = lib.mkForce {{}}"
     )
 }
 
 pub(super) const TPM: &str = "it has a TPM, whose state is outside of QEMU";
 
-/// What QEMU says stands in the way of saving a machine, in our words where the obstacle is one that we know.
+/// Returns QEMU's reason why a machine can't be saved, in this program's words if the obstacle is known.
 fn in_our_words(said: &str) -> String {
     match said {
         _ if said.contains("VirtFS") => shares_folders("9p"),
@@ -106,19 +106,20 @@ fn in_our_words(said: &str) -> String {
     }
 }
 
-/// Why no other scenario may run machines of its kind beside this one, as far as its run script says.
+/// Returns why only one scenario at a time may run machines of this VM, as far as its run script shows.
 pub(crate) fn foreseen_reach(vm: &BuiltVm, options: &[String]) -> Option<String> {
     reach::in_text(&words(vm, options))
 }
 
-/// The run script and all options that come after its own. A script that can't be read says nothing.
+/// Returns the run script and all options that come after its own. A script that can't be read counts as
+/// empty.
 fn words(vm: &BuiltVm, options: &[String]) -> String {
     let script = std::fs::read(vm.script()).unwrap_or_default();
     let given = environment::text("QEMU_OPTS").unwrap_or_default();
     format!("{} {given} {}", String::from_utf8_lossy(&script), options.join(" "))
 }
 
-/// The last `-m` in a script with the options that come after it, with its unit.
+/// Returns the value of the last `-m` in a text, with its unit.
 fn memory_of(text: &str) -> Option<String> {
     let mut words = text.split_whitespace();
     let mut last = None;
@@ -139,29 +140,30 @@ fn memory_of(text: &str) -> Option<String> {
         .then(|| format!("{digits}{}", unit.get(..1).unwrap_or("M").to_uppercase()))
 }
 
-/// What a template's folder says of its machine.
+/// What a template's folder states about its machine.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Description {
     pub(super) command: CommandLine,
     pub(super) accelerator: Accelerator,
-    /// QEMU's version, its first two numbers.
+    /// The first two numbers of QEMU's version.
     pub(super) version: (u64, u64),
     pub(super) images: Vec<SavedImage>,
-    /// The RAM is part of the state; otherwise it is in a file of its own.
+    /// Whether the RAM is part of the state. Otherwise it is in a file of its own.
     #[serde(default)]
     pub(super) whole: bool,
-    /// What a template was made with outside of the Nix store.
+    /// The files outside of the Nix store that a template was made with.
     #[serde(default)]
     pub(super) outside: Outside,
-    /// What the guest saw of the host's processor, where the machine ran on it and QEMU told.
+    /// The host's processor as the guest saw it, if the machine ran under KVM and QEMU described it.
     #[serde(default, rename = "seen")]
     pub(super) processor: Option<Processor>,
 }
 
 impl Description {
-    /// The format of an image: never what its first bytes say, which the guest may have written. A root disk is qcow2.
+    /// Returns the format of an image. An image's first bytes are not used, because the guest may have
+    /// written them. The default is qcow2, the format of a root disk.
     pub(super) fn format_of(&self, image: &SavedImage) -> Format {
-        // The one of the command is that of the layer that a clone had, where the template was made of a clone.
+        // If the template was made from a clone, the command states the format of the clone's layer.
         image.format.or_else(|| self.command.format_at(image.at)).unwrap_or(Format::Qcow2)
     }
 
@@ -176,39 +178,42 @@ impl Description {
 /// A disk image of a template.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SavedImage {
-    /// The place of the option's value in the command.
+    /// The index of the option's value in the command.
     pub(super) at: usize,
     /// Its name in the template's folder.
     pub(super) saved: String,
-    /// Where a clone's own layer belongs, in its run directory.
+    /// The path of a clone's own layer, relative to its run directory.
     pub(super) own: PathBuf,
-    /// What QEMU took it for.
+    /// The format that QEMU used for it.
     #[serde(default)]
     pub(super) format: Option<Format>,
 }
 
-/// What became of saving a machine.
+/// The outcome of saving a machine.
 #[derive(Debug)]
 pub(crate) enum Saved {
-    /// It is saved, and its QEMU has ended.
+    /// The machine is saved, and its QEMU has ended.
     Done,
-    /// It can't be, and goes on: why, in a few words.
+    /// The machine can't be saved, and continues. Holds the reason in a few words.
     Impossible(String),
 }
 
 impl Qemu {
-    /// Saves the machine, which was started with a [`Memory`] in `folder`, to `folder`, and ends QEMU.
+    /// Saves the machine to `folder`, and ends QEMU. The machine must have been started with a [`Memory`] in
+    /// `folder`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when a file can't be written (the disk is full), [`ErrorKind::Qmp`] with QEMU's
-    /// words when it can't save: the machine stands still then.
+    /// [`ErrorKind::Io`] when a file can't be written, for example because the disk is full;
+    /// [`ErrorKind::Qmp`] with QEMU's message when it can't save. The machine is stopped then.
     pub(crate) async fn save(&self, run_dir: &RunDirectory, folder: &Path) -> Result<Saved> {
         let command = CommandLine::of(self.pid())?;
         if !is_plain(folder) || !is_plain(run_dir.path()) {
-            return Ok(Saved::Impossible("the path of its files is no text".to_owned()));
+            return Ok(Saved::Impossible(
+                "the path of its files is not UTF-8, or contains a line break".to_owned(),
+            ));
         }
         if !command.arguments.iter().any(|argument| argument.contains(&format!("id={MEMORY},"))) {
-            return Ok(Saved::Impossible("its RAM is in no file".to_owned()));
+            return Ok(Saved::Impossible("its RAM is not in a file".to_owned()));
         }
         if let Some(why) = self.obstacle(&command, run_dir).await? {
             return Ok(Saved::Impossible(why));
@@ -227,14 +232,14 @@ impl Qemu {
             Err(Unlisted::Never(why)) => return Ok(Saved::Impossible(why)),
             Err(Unlisted::Changed(path)) => {
                 let what =
-                    format!("{} was changed while the machine that was to be saved ran", path.display());
+                    format!("{} changed while the machine that was to be saved was running", path.display());
                 return Err(Error::new(ErrorKind::Host, what));
             }
         };
         self.qmp().execute("stop", None, QMP_LIMIT).await?;
         let version = self.version().await?;
         if let Err(error) = self.write_state(&uri(&folder.join(STATE_FILE), version)).await {
-            // QEMU says so only when it is asked to write.
+            // QEMU reports such a device only when it writes the state.
             if !error.summary().contains("non-migratable device") {
                 return Err(error);
             }
@@ -242,7 +247,7 @@ impl Qemu {
             return Ok(Saved::Impossible(error.summary().to_owned()));
         }
         let unwritten = self.unwritten().await;
-        // It may be slow to let go of its RAM; what counts is written.
+        // QEMU may be slow to free its RAM, and the state is written already.
         let _ = self.qmp().execute("quit", None, QMP_LIMIT).await;
         let mut exit = self.exit();
         let _ = crate::stopped::timeout(QMP_LIMIT, exit.wait_for(Option::is_some)).await;
@@ -253,7 +258,8 @@ impl Qemu {
             let to = folder.join(&saved);
             moved(&image.path, &to)?;
             let format = settle(&to, format, folder.parent().unwrap_or(folder)).await?;
-            // It was read only, as the image of the Nix store is: other templates may have the same.
+            // The guest only read this image, such as that of the Nix store, so other templates may have the
+            // same one.
             if image.path.to_str().is_some_and(|path| unwritten.contains(path)) {
                 shared_file::share(&to)
                     .map_err(|error| Error::io(format_args!("protect {}", to.display()), &error))?;
@@ -274,7 +280,7 @@ impl Qemu {
         Ok(Saved::Done)
     }
 
-    /// What stands in the way of saving a machine.
+    /// Returns why the machine can't be saved, or `None` if it can.
     pub(super) async fn obstacle(
         &self,
         command: &CommandLine,
@@ -289,14 +295,14 @@ impl Qemu {
         self.blocked().await
     }
 
-    /// What QEMU itself says stands in the way of saving the machine as it is now.
+    /// Returns QEMU's own reason why the machine can't be saved now, if there is one.
     pub(in crate::qemu) async fn blocked(&self) -> Result<Option<String>> {
         let status = self.qmp().execute("query-migrate", None, QMP_LIMIT).await?;
         let why = status["blocked-reasons"].as_array().and_then(|all| all.first());
         Ok(why.map(|why| in_our_words(why.as_str().unwrap_or("QEMU does not say why"))))
     }
 
-    /// The devices that QEMU has, however it was told of them: by its command, a file of options, or since it runs.
+    /// Checks the devices that QEMU has from its command, from a file of options, or by hotplug.
     async fn unfit_device(&self) -> Result<Option<String>> {
         for place in ["/machine/peripheral", "/machine/peripheral-anon"] {
             let list = self.qmp().execute("qom-list", Some(json!({ "path": place })), QMP_LIMIT).await?;
@@ -309,8 +315,8 @@ impl Qemu {
         Ok(None)
     }
 
-    /// The format that QEMU takes each image for, or why one can't be saved. The image's own bytes don't say it: the guest
-    /// may have written them.
+    /// Returns the format that QEMU uses for each image, or why an image can't be saved. The image's own
+    /// bytes don't count, because the guest may have written them.
     pub(super) async fn formats(
         &self,
         command: &CommandLine,
@@ -327,14 +333,14 @@ impl Qemu {
                 Some(other) => Err(format!("the image {} has the format {other}", image.path.display())),
                 None => command
                     .format_at(image.at)
-                    .ok_or_else(|| format!("the format of the image {} is not known", image.path.display())),
+                    .ok_or_else(|| format!("the format of the image {} is unknown", image.path.display())),
             }
         };
         Ok(images.iter().map(format).collect())
     }
 
-    /// The images that the guest has written nothing to, as far as QEMU tells. It decides nothing but which ones are
-    /// worth sharing: what is shared is known by its content.
+    /// Returns the images that the guest did not write to, according to QEMU. This only decides which images
+    /// are worth sharing: shared images are compared by their content.
     async fn unwritten(&self) -> BTreeSet<String> {
         let asked = async {
             let blocks = self.qmp().execute("query-block", None, QMP_LIMIT).await?;
@@ -343,7 +349,7 @@ impl Qemu {
         asked.await.map_or_else(|_| BTreeSet::new(), |(blocks, counts)| unwritten(&blocks, &counts))
     }
 
-    /// Writes everything but the RAM. The machine has to stand still.
+    /// Writes everything except the RAM. The machine has to be stopped.
     async fn write_state(&self, uri: &str) -> Result {
         let started = Instant::now();
         self.set_migration(true).await?;
@@ -351,7 +357,7 @@ impl Qemu {
         self.migrated("saving the machine", started).await
     }
 
-    /// Says whether RAM in files is left out of the state.
+    /// Sets whether the state leaves out RAM that is in files.
     pub(in crate::qemu) async fn set_migration(&self, without_files: bool) -> Result {
         let set = |name, state| json!({ "capability": name, "state": state });
         let capabilities =
@@ -359,7 +365,7 @@ impl Qemu {
         self.qmp().execute("migrate-set-capabilities", Some(capabilities), QMP_LIMIT).await.map(drop)
     }
 
-    /// Waits until a migration, to or from a file, has ended.
+    /// Waits until a migration to or from a file has ended.
     pub(super) async fn migrated(&self, what: &str, started: Instant) -> Result {
         let ended = |status: &str| matches!(status, "completed" | "failed" | "cancelled");
         let event = self
@@ -380,7 +386,7 @@ impl Qemu {
             .section("QEMU's messages", self.stderr_tail()))
     }
 
-    /// QEMU's version, its first two numbers.
+    /// Returns the first two numbers of QEMU's version.
     pub(super) async fn version(&self) -> Result<(u64, u64)> {
         let version = self.qmp().execute("query-version", None, QMP_LIMIT).await?;
         let number = |name: &str| version["qemu"][name].as_u64().unwrap_or(0);
@@ -388,7 +394,7 @@ impl Qemu {
     }
 }
 
-/// The files of the disks to which nothing was written, by QEMU's answers.
+/// Returns the files of the disks that have no writes, according to QEMU's answers.
 fn unwritten(blocks: &Value, counts: &Value) -> BTreeSet<String> {
     let is_unwritten = |device: &Value| {
         let its = counts.as_array()?.iter().find(|its| its["device"] == *device)?;
@@ -400,7 +406,7 @@ fn unwritten(blocks: &Value, counts: &Value) -> BTreeSet<String> {
     disks.filter_map(|disk| disk["inserted"]["file"].as_str().map(str::to_owned)).collect()
 }
 
-/// A file as the target of a migration. QEMU has a way of its own for it since 8.2.
+/// Returns a file as the target of a migration. QEMU has a scheme for files since 8.2.
 pub(super) fn uri(path: &Path, version: (u64, u64)) -> String {
     let path = path.to_string_lossy();
     if version >= (8, 2) {
@@ -409,7 +415,7 @@ pub(super) fn uri(path: &Path, version: (u64, u64)) -> String {
     format!("exec:cat >'{}'", path.replace('\'', r"'\''"))
 }
 
-/// Moves an image, to another file system if need be.
+/// Moves an image, by copying if the target is on another file system.
 pub(super) fn moved(from: &Path, to: &Path) -> Result {
     let outcome = std::fs::rename(from, to).or_else(|error| match error.kind() {
         std::io::ErrorKind::CrossesDevices => sparse_copy::copy(from, to),

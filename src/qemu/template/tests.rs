@@ -1,4 +1,4 @@
-//! A real QEMU with a boot sector for a guest.
+//! Tests with a real QEMU and a boot sector as its guest.
 
 mod shared;
 
@@ -12,7 +12,7 @@ use crate::qemu::tests::{Firmware, boot_image};
 use crate::qemu::{Qemu, RunDirectory};
 use crate::{ErrorKind, Events};
 
-/// Counts the bytes that come, in RAM, and answers each with the count.
+/// A guest that counts received bytes in RAM, and answers each byte with the count.
 const COUNTER: [u8; 29] = [
     0xc6, 0x06, 0x00, 0x70, 0x00, // mov byte [0x7000],0
     0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf8, // until a byte came
@@ -39,12 +39,12 @@ async fn counter(images: &Path, template: &Path) -> Firmware {
     firmware
 }
 
-/// One of a kept machine is started as if it came from elsewhere.
+/// Starts a clone. A kept machine is started as if it came from another host.
 async fn clone(template: &Path) -> crate::Result<(Qemu, UnixStream, RunDirectory)> {
     clone_to_save(template, None).await
 }
 
-/// One that is to be saved to `to_save`, if so.
+/// Starts a clone that is to be saved to `to_save`, if given.
 async fn clone_to_save(
     template: &Path,
     to_save: Option<&Path>,
@@ -121,7 +121,7 @@ async fn a_machine_is_kept_as_it_stands_and_its_folder_may_be_moved() {
     assert_eq!(answer(&mut first.console).await, '1');
     first.qemu.save(&first.run, &template).await.unwrap();
     drop(first);
-    // A clone, whose RAM is a file of the template: nothing of that is needed afterwards.
+    // This is a clone, whose RAM is a file of the template. The kept machine must not need that file.
     let (qemu, mut console, run) = clone(&template).await.unwrap();
     assert_eq!(answer(&mut console).await, '2');
     assert!(matches!(qemu.keep(&run, &kept).await.unwrap(), Saved::Done));
@@ -136,7 +136,7 @@ async fn a_machine_is_kept_as_it_stands_and_its_folder_may_be_moved() {
         let (_qemu, mut console, _run) = clone(&moved).await.unwrap();
         assert_eq!(answer(&mut console).await, '3');
     }
-    // One that was booted, with RAM of its own.
+    // This machine was booted, and has its own RAM.
     let booted = parent.path().join("booted");
     std::fs::create_dir(&booted).unwrap();
     let image = boot_image(images.path(), &COUNTER);
@@ -150,7 +150,7 @@ async fn a_machine_is_kept_as_it_stands_and_its_folder_may_be_moved() {
     firmware.qemu.keep(&firmware.run, &booted).await.unwrap();
     let (_qemu, mut console, _run) = clone(&booted).await.unwrap();
     assert_eq!(answer(&mut console).await, '2');
-    // What another version or another host would say.
+    // Pretends that another version or another host saved it.
     let file = booted.join(MACHINE_FILE);
     let text = std::fs::read_to_string(&file).unwrap();
     let (_, rest) = text.split_once(r#""version":["#).unwrap();
@@ -164,5 +164,5 @@ async fn a_machine_is_kept_as_it_stands_and_its_folder_may_be_moved() {
     )
     .unwrap();
     let why = unfit(&booted).unwrap().unwrap();
-    assert!(why.contains("/nix/store/gone-kernel is not in the Nix store"), "{why}");
+    assert!(why.contains("/nix/store/gone-kernel is not in this host's Nix store"), "{why}");
 }

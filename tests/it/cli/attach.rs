@@ -79,7 +79,7 @@ fn processes_of(folder: &Path) -> Vec<u32> {
 fn a_moment_that_cant_be_gone_back_to_is_a_machine_that_boots_and_the_key_leaves_it() {
     let folder = run_with_a_moment();
     let mut session = on_a_terminal(&folder, "attach run --trust");
-    session.expect("qemu-of-no-host, which it ran on, is not installed here").unwrap();
+    session.expect("qemu-of-no-host, which it ran on, is not installed on this host").unwrap();
     session.expect("on the console of web; ctrl-] leaves it").unwrap();
     session.expect("nixos login: ").unwrap();
     session.send(b"alice\r").unwrap();

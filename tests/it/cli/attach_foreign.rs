@@ -226,13 +226,13 @@ fn disks_that_lead_elsewhere_are_refused() {
     let data = foreign.path("data");
     std::fs::write(&data, [0; 1024]).unwrap();
     create(&["-o", &format!("data_file={},data_file_raw=on", data.display()), image, "1M"]);
-    foreign.is_refused("data file", "data lies in another file");
+    foreign.is_refused("data file", "data is in another file");
     // A second format, further on than the first.
     std::fs::write(image, said_twice()).unwrap();
-    foreign.is_refused("two formats", "more than one format");
-    // What is no qcow2 image, of a drive that does not say so.
+    foreign.is_refused("two formats", "backing image twice");
+    // A file that is not a qcow2 image, for a drive without a format.
     std::fs::write(image, [0; 4096]).unwrap();
-    foreign.is_refused("raw", "no qcow2 image");
+    foreign.is_refused("raw", "not a qcow2 image");
     // A link, and a file elsewhere.
     std::fs::remove_file(image).unwrap();
     std::os::unix::fs::symlink("/etc/shadow", image).unwrap();
@@ -254,7 +254,7 @@ fn disks_that_lead_elsewhere_are_refused() {
     let mut value = with("image0", "disk.qcow2");
     value["images"][0]["at"] = json!(1);
     foreign.put("machine.json", &value);
-    foreign.is_refused("place", "the image of no drive");
+    foreign.is_refused("place", "not the image of a drive");
 }
 
 /// A qcow2 image over `evil`, which it first calls raw and, behind 70,000 bytes of something else, qcow2.
@@ -348,7 +348,7 @@ fn a_trusted_moment_is_taken_as_it_is_and_still_runs_on_this_hosts_qemu() {
     value["command"]["program"] = json!(foreign.path("evil"));
     foreign.put("machine.json", &value);
     let mut session = on_a_terminal(&foreign.folder, "attach moment --trust");
-    session.expect("evil, which it ran on, is not installed here").unwrap();
+    session.expect("evil, which it ran on, is not installed on this host").unwrap();
     session.expect("on the console of web").unwrap();
     session.send([0x1d]).unwrap();
     let text = left_as_it_was(&foreign.folder, session);

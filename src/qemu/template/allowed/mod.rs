@@ -1,5 +1,6 @@
-//! What a command of QEMU from elsewhere may ask for: options, their keys and values by a [`table`], files of the Nix store
-//! and the moment's own images. Everything else is named, and refused.
+//! What a QEMU command from another host may contain. A [`table`] lists the options, keys and values; files
+//! must lie in the Nix store or be the moment's own images. Everything else is refused, and the refusal names
+//! it.
 
 mod required;
 mod table;
@@ -14,11 +15,12 @@ use table::{Follows, Kind, LISTS, MACHINES, OPTIONS, SOUND, Value};
 
 /// The folder of all store paths.
 pub(super) const STORE: &str = "/nix/store";
-/// More than any machine has.
+/// The limit for the number of arguments.
 const ARGUMENTS: usize = 2000;
 
-/// Everything in `command` that is not allowed, as it stands there; where all of it is, what it has to have and lacks. `own`
-/// are the places of arguments whose disk image is replaced by one of the moment's own.
+/// Returns everything in `command` that is not allowed, quoted from the command. If everything is allowed,
+/// returns what the command must have and lacks. `own` lists the indexes of arguments whose disk image is
+/// replaced by one of the moment's own.
 pub(super) fn refused(command: &CommandLine, own: &[usize]) -> Vec<String> {
     let mut refused = Vec::new();
     if command.arguments.len() > ARGUMENTS {
@@ -33,13 +35,13 @@ pub(super) fn refused(command: &CommandLine, own: &[usize]) -> Vec<String> {
             (Some((_, Follows::Nothing)), _) => {}
             (Some((option, follows)), Some(value)) => {
                 let own = own.contains(&at);
-                // Whoever reads pairs of option and value must not take the value for an option.
+                // Code that reads pairs of option and value must not take this value for an option.
                 if value.starts_with('-') || !is_allowed(option, *follows, value, own) {
                     refused.push(format!("{argument} {value}"));
                 }
                 at += 1;
             }
-            // What follows is its value, most likely, and is shown with it.
+            // The next argument is most likely the option's value, so it is shown with it.
             (None, Some(value)) if argument.starts_with('-') && !value.starts_with('-') => {
                 refused.push(format!("{argument} {value}"));
                 at += 1;
@@ -47,7 +49,7 @@ pub(super) fn refused(command: &CommandLine, own: &[usize]) -> Vec<String> {
             (_, _) => refused.push(argument.clone()),
         }
     }
-    // What is refused already is not named twice.
+    // Something that is already refused is not reported a second time as missing.
     if refused.is_empty() { required::lacking(command) } else { refused }
 }
 
@@ -63,14 +65,14 @@ fn is_allowed(option: &str, follows: Follows, value: &str, own: bool) -> bool {
         }
         Follows::Kinds { implied, kinds } => {
             let mut pairs = properties.pairs(Some(implied));
-            // The kind comes first, and once: a later one would win.
+            // The kind must come first, and only once, because QEMU would use a later one.
             let Some((_, Some(name))) = pairs.next().filter(|(key, _)| *key == implied) else { return false };
             let Some(Kind { keys, .. }) = kinds.iter().find(|kind| kind.names.contains(&name)) else {
                 return false;
             };
             !says_twice(&properties, Some(implied))
                 && pairs.all(|(key, value)| takes(keys, key, value, own))
-                // Without it QEMU takes what this host has: the user's own microphone.
+                // Without an audiodev, QEMU uses the sound of this host, including the user's microphone.
                 && (option != "device" || !SOUND.contains(&name) || properties.get("audiodev").is_some())
         }
         Follows::Global(drivers) => value.split_once('.').is_some_and(|_| {
@@ -83,14 +85,16 @@ fn is_allowed(option: &str, follows: Follows, value: &str, own: bool) -> bool {
     }
 }
 
-/// Whether a key stands twice where it is no list. QEMU takes the first of some (`id`) and the last of others.
+/// Whether a key appears twice although it is not a list. QEMU uses the first of some keys (`id`) and the
+/// last of others.
 fn says_twice(properties: &Properties, implied: Option<&'static str>) -> bool {
     let mut seen = BTreeSet::new();
     properties.pairs(implied).any(|(key, _)| !LISTS.contains(&key) && !seen.insert(key))
 }
 
-/// Whether a drive that is none of the moment's own is empty, or only read and of a known format: a guessed one is what the
-/// image's first bytes say. Every user of this host may add to the store, so an image there lies over none elsewhere.
+/// Whether a drive that is not one of the moment's own is empty, or read-only with a stated format. QEMU
+/// would guess a missing format from the image's first bytes. Every user of this host may add to the store,
+/// so the backing images of an image there must lie in the store, too.
 fn is_only_read(drive: &Properties) -> bool {
     let Some(file) = drive.get("file") else { return true };
     drive.is_on("readonly")
@@ -102,7 +106,7 @@ fn is_only_read(drive: &Properties) -> bool {
 }
 
 fn takes(keys: &[(&str, Value)], key: &str, value: Option<&str>, own: bool) -> bool {
-    // A key alone is a switch that is on.
+    // A key without a value is a switch that is on.
     keys.iter().any(|(its, kind)| *its == key && kind.takes(value.unwrap_or("on"), own))
 }
 
@@ -122,7 +126,7 @@ impl Value {
             }),
             Self::OneOf(words) => words.contains(&value),
             Self::StoreFile => is_in_store(Path::new(value)),
-            // It is replaced by one that is beside the command.
+            // The image is replaced by one beside the command.
             Self::Image => own || is_in_store(Path::new(value)),
             Self::Forward => is_forward(value),
             Self::GuestText => !value.contains('\0'),
@@ -134,7 +138,7 @@ fn is_word(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_alphanumeric() || "._:+-=@%".contains(c))
 }
 
-/// `tcp:127.0.0.1:8080-10.0.2.15:80`: two internet addresses.
+/// Whether a value forwards a port between two internet addresses: `tcp:127.0.0.1:8080-10.0.2.15:80`.
 fn is_forward(value: &str) -> bool {
     let rest = value.strip_prefix("tcp:").or(value.strip_prefix("udp:")).or(value.strip_prefix(':'));
     let Some((host, guest)) = rest.and_then(|rest| rest.split_once('-')) else { return false };
@@ -146,20 +150,20 @@ fn is_forward(value: &str) -> bool {
     })
 }
 
-/// Whether a path lies in the Nix store, by its words and, where it exists, when its links are followed.
+/// Whether a path lies in the Nix store, both literally and, if it exists, after its links are followed.
 pub(super) fn is_in_store(path: &Path) -> bool {
     let lies = |path: &Path| {
         let Ok(rest) = path.strip_prefix(STORE) else { return false };
         rest.components().next().is_some()
             && rest.components().all(|part| matches!(part, Component::Normal(_)))
     };
-    // QEMU takes a comma or a colon for more than a path.
+    // QEMU interprets commas and colons.
     let plain = |c: char| c.is_ascii_alphanumeric() || "+-._?=/".contains(c);
     path.to_str().is_some_and(|text| text.chars().all(plain) && !text.contains("//"))
         && lies(path)
         && match path.canonicalize() {
             Ok(found) => lies(&found) && found.is_file(),
-            // That it is not here is said elsewhere.
+            // [`super::unfit`] reports a missing file.
             Err(error) => error.kind() == std::io::ErrorKind::NotFound && !path.is_symlink(),
         }
 }

@@ -1,10 +1,10 @@
-//! The options of QEMU that a command from elsewhere may have, with the keys of each. What is not here is refused: an
-//! option is added here after reading what each of its keys lets QEMU open, run or reach.
+//! The QEMU options that a command from another host may have, with the keys of each. Everything else is
+//! refused. Before you add an option, read what each of its keys lets QEMU open, run or reach.
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value {
-    /// Letters, digits and `. _ : + - = @ %`: a name, a number, an address. No path.
+    /// Letters, digits and `. _ : + - = @ %`: a name, a number or an address, but not a path.
     Word,
     /// A [`Value::Word`], or a network such as `10.0.2.0/24`.
     Network,
@@ -12,7 +12,7 @@ pub(super) enum Value {
     Size,
     /// One of [`MACHINES`], or a version of it: `pc-q35-7.2`.
     Machine,
-    /// One of these.
+    /// One of these words.
     OneOf(&'static [&'static str]),
     /// A file in the Nix store.
     StoreFile,
@@ -20,7 +20,7 @@ pub(super) enum Value {
     Image,
     /// `tcp:ADDRESS:PORT-ADDRESS:PORT`.
     Forward,
-    /// Text that nothing but the guest reads.
+    /// Text that only the guest reads.
     GuestText,
 }
 
@@ -29,19 +29,19 @@ pub(super) enum Value {
 pub(super) enum Follows {
     /// Nothing.
     Nothing,
-    /// One value as a whole.
+    /// A single value.
     Whole(Value),
-    /// Properties. `implied` is the key of a first word that has none.
+    /// Properties. `implied` is the key of a first word without a key.
     Keys { implied: Option<&'static str>, keys: &'static [(&'static str, Value)] },
-    /// Properties that depend on the first: its key, and each word it may be.
+    /// Properties that depend on the first one. `implied` is its key, and `kinds` are its possible values.
     Kinds { implied: &'static str, kinds: &'static [Kind] },
     /// `-global DRIVER.PROPERTY=WORD`, for these drivers.
     Global(&'static [&'static str]),
-    /// A model and any properties that are words: `-cpu`.
+    /// A model and any properties that are words, as in `-cpu`.
     Features,
 }
 
-/// What the first property of an option may be, and the keys that go with it.
+/// The values that the first property of an option may have, and the keys that go with them.
 #[derive(Debug)]
 pub(super) struct Kind {
     pub(super) names: &'static [&'static str],
@@ -53,7 +53,7 @@ use Value::{Forward, GuestText, Image, Machine, Network, OneOf, Size, StoreFile,
 
 const SWITCH: Value = OneOf(&["on", "off", "yes", "no", "auto"]);
 
-/// Every option.
+/// Every allowed option.
 pub(super) const OPTIONS: &[(&str, Follows)] = &[
     ("nographic", Nothing),
     ("usb", Nothing),
@@ -121,7 +121,7 @@ pub(super) const OPTIONS: &[(&str, Follows)] = &[
     ("device", Kinds { implied: "driver", kinds: DEVICES }),
 ];
 
-/// Our own lines are replaced by new ones; the others lead nowhere.
+/// The sockets of this program are replaced by new ones. The other devices lead nowhere.
 const CHARACTER_DEVICES: &[Kind] = &[
     Kind {
         names: &["socket"],
@@ -130,14 +130,14 @@ const CHARACTER_DEVICES: &[Kind] = &[
     Kind { names: &["null"], keys: &[("id", Word)] },
 ];
 
-/// Machines without devices of their own that reach the host: boards with sound built in are not among them.
+/// Machines without built-in devices that reach the host. Boards with built-in sound are not among them.
 pub(super) const MACHINES: &[&str] =
     &["pc", "q35", "microvm", "virt", "s390-ccw-virtio", "pseries", "powernv", "powernv9", "powernv10"];
 
-/// Keys of which an option may have several.
+/// Keys that an option may have several times.
 pub(super) const LISTS: &[&str] = &["hostfwd", "value"];
 
-/// Devices that need an `audiodev`, or else reach the sound of this host.
+/// Devices that use the host's sound unless they have an `audiodev`.
 pub(super) const SOUND: &[&str] = &["hda-duplex", "hda-output", "hda-micro", "AC97"];
 
 const MACHINE: &[(&str, Value)] = &[
@@ -231,7 +231,8 @@ const DRIVE: &[(&str, Value)] = &[
     ("detect-zeroes", OneOf(&["on", "off", "unmap"])),
 ];
 
-/// Not `smb`, `tftp` (they serve a folder of the host) and `guestfwd` (it runs a command).
+/// `smb` and `tftp`, which serve a folder of the host, and `guestfwd`, which runs a command, are left out on
+/// purpose.
 const USER: &[(&str, Value)] = &[
     ("id", Word),
     ("model", Word),
@@ -272,7 +273,7 @@ const CARDS: &[Kind] = &[
 ];
 
 const OBJECTS: &[Kind] = &[
-    // The RAM, which is replaced.
+    // The RAM, whose file is replaced.
     Kind {
         names: &["memory-backend-file"],
         keys: &[
@@ -356,8 +357,9 @@ const COMMON: &[(&str, Value)] = &[
     ("ports", Word),
 ];
 
-/// Devices of the guest that reach nothing of the host but what other options give them. Not among them: `vfio-*`, `vhost-*`
-/// and `usb-host` (devices of the host), `usb-mtp` (a folder), `loader` (a file), `ivshmem-*` (other processes).
+/// Devices of the guest that reach nothing of the host except what other options give them. Left out on
+/// purpose: `vfio-*`, `vhost-*` and `usb-host` (devices of the host), `usb-mtp` (a folder), `loader` (a
+/// file), `ivshmem-*` (other processes).
 const DEVICES: &[Kind] = &[Kind {
     names: &[
         "virtio-rng-pci",

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// As `nixpkgs` writes it (26.11, with a store image and no shared folders), with our own options, under Debian's QEMU.
+/// A command as nixpkgs writes it (26.11, with a store image and no shared folders), with this program's
+/// options, under Debian's QEMU.
 const NIXPKGS: &str = "-machine accel=kvm:tcg -cpu max -name nixos -m 1024 -smp 1 -device virtio-rng-pci \
     -net nic,netdev=user.0,model=virtio -netdev user,id=user.0, \
     -drive cache=writeback,file=/var/tmp/nixvm-0/ab.1/disk.qcow2,id=drive1,if=none,index=1,werror=report \
@@ -19,7 +20,7 @@ const NIXPKGS: &str = "-machine accel=kvm:tcg -cpu max -name nixos -m 1024 -smp 
     -object memory-backend-file,id=nixvm-memory,size=1024M,mem-path=/root/.cache/nixvm-test/templates/ab/memory,share=off,readonly=on,rom=off \
     -machine memory-backend=nixvm-memory -device vmgenid,guid=auto -S -incoming defer -S -incoming defer";
 
-/// More that configurations have: EFI, a second disk, forwarded ports, graphics, a watchdog.
+/// More options that configurations have: EFI, a second disk, forwarded ports, graphics, a watchdog.
 const MORE: &str = "-enable-kvm -cpu host -vga std -device virtio-gpu-pci -device i6300esb -watchdog-action reset \
     -drive if=pflash,format=raw,unit=0,readonly=on,file=/nix/store/x-OVMF-fd/FV/OVMF_CODE.fd \
     -netdev user,id=n1,net=10.0.3.0/24,restrict=on,hostfwd=tcp::2222-:22,hostfwd=udp:127.0.0.1:5353-10.0.3.15:53 \
@@ -29,13 +30,13 @@ const MORE: &str = "-enable-kvm -cpu host -vga std -device virtio-gpu-pci -devic
     -accel tcg,thread=multi -fw_cfg name=opt/a.b/c,string=x -monitor none -parallel none -uuid 1-2 -name guest=a,debug-threads=on \
     -device pcie-root-port,id=p,port=1,chassis=1 -nic none -net none -m size=512M,slots=2,maxmem=1G -smp cpus=2,cores=2";
 
-/// A command with these arguments; `|` stands for a blank within one.
+/// Makes a command of these arguments. `|` stands for a blank within an argument.
 fn command(text: &str) -> CommandLine {
     let arguments = text.split_whitespace().map(|word| word.replace('|', " ")).collect();
     CommandLine { program: "/usr/bin/qemu-system-x86_64".into(), arguments }
 }
 
-/// The places of drives that a moment has images of.
+/// Returns the indexes of the drives that a moment has images of.
 fn own(command: &CommandLine) -> Vec<usize> {
     let places = command.arguments.iter().enumerate();
     places.filter(|(_, argument)| argument.contains("/var/tmp/nixvm-0/ab.1/")).map(|(at, _)| at).collect()
@@ -52,7 +53,7 @@ fn the_commands_of_ordinary_machines_are_allowed() {
     assert_eq!(refused_of(&format!("{NIXPKGS} {MORE}")), [""; 0]);
 }
 
-/// What QEMU opens when nothing is said of it. The last word of each is what the refusal shows.
+/// Options without which QEMU opens something by default. The refusal shows the last word of each.
 const REQUIRED: [&str; 5] = [
     "-display none",
     "-mon chardev=nixvm-control,mode=control",
@@ -71,7 +72,7 @@ fn what_keeps_qemus_own_doors_shut_is_there_once() {
             let refused = refused_of(&format!("{NIXPKGS} {required}"));
             assert!(!refused.is_empty(), "twice {required}");
         }
-        // As the value of another option, it says nothing to QEMU.
+        // As the value of another option, it does not count for QEMU.
         let hidden = format!("{without} -append {}", required.replace(' ', "|").trim_start_matches('-'));
         assert!(!refused_of(&hidden).is_empty(), "hidden {required}");
     }
@@ -98,7 +99,7 @@ fn what_keeps_qemus_own_doors_shut_is_there_once() {
     assert!(!refused_of("").is_empty());
 }
 
-/// What runs commands, opens files, reaches other processes, or opens a door to this host.
+/// Options that run commands, open files, reach other processes or open this host to others.
 const HOSTILE: &[&str] = &[
     "-monitor exec:/tmp/x",
     "-monitor stdio",
@@ -229,7 +230,7 @@ const HOSTILE: &[&str] = &[
     "-gdb tcp::1234",
     "-s",
     "-daemonize",
-    "-runas nobody",
+    "-runas guest",
     "-chroot /tmp",
     "-add-fd fd=3,set=1",
     "-iscsi initiator-name=x",
@@ -273,7 +274,7 @@ fn a_link_that_leads_out_of_the_store_is_not_in_it() {
     assert!(is_in_store(Path::new("/nix/store/gone-linux/bzImage")), "that it is missing is said elsewhere");
 }
 
-/// Words that no table has, and those of hostile options.
+/// Words that are in no table, and words of hostile options.
 fn word() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z]{1,12}",
@@ -288,7 +289,7 @@ proptest! {
     fn an_option_that_is_not_in_the_table_is_refused_wherever_it_stands(name in word(), value in word(), at in 0usize..60) {
         prop_assume!(!OPTIONS.iter().any(|(its, _)| *its == name.trim_start_matches('-')) && !value.starts_with('-'));
         let mut command = command(NIXPKGS);
-        // Between two options, as the command is read.
+        // Inserted between two options, since the command is read in pairs.
         let places: Vec<usize> = (0..command.arguments.len()).filter(|at| command.arguments[*at].starts_with('-')).collect();
         let at = places[at % places.len()];
         command.arguments.splice(at..at, [format!("-{name}"), value]);
@@ -320,7 +321,7 @@ proptest! {
         let places: Vec<(usize, String)> = command.arguments.iter().enumerate()
             .filter(|(at, _)| *at > 0 && !matches!(command.arguments[at - 1].as_str(), "-append"))
             .flat_map(|(at, value)| value.match_indices('=').map(|(place, _)| (at, value[..=place].to_owned())).collect::<Vec<_>>())
-            // What is replaced may name anything.
+            // A path that is replaced may name anything.
             .filter(|(_, before)| !before.ends_with("mem-path=") && !before.ends_with("file="))
             .collect();
         let (at, before) = &places[at % places.len()];

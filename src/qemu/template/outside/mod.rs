@@ -1,8 +1,9 @@
-//! The files outside of the Nix store that a machine was made with. What is in the store never changes; any other file may,
-//! and a clone would go on with a machine that could not be booted any more.
+//! The files outside of the Nix store that a machine was made with. Files in the store never change. Any
+//! other file may change, and then a clone would continue a machine that could not be booted any more.
 //!
-//! What QEMU has open or mapped is in /proc. What it opened and closed again is named in its command or lies in its own
-//! folder of data; what the run script used, in the script's text, as far as a text can say it.
+//! /proc shows what QEMU has open or mapped. A file that QEMU opened and closed again is named in its
+//! command, or lies in QEMU's data folder. The text of the run script shows what the script used, as far as a
+//! text can show it.
 
 mod named;
 mod running;
@@ -23,61 +24,61 @@ use super::command_line::CommandLine;
 use super::resume;
 use crate::qemu::RunDirectory;
 
-/// So many ms are waited for a tick.
+/// How long to wait for a tick of the kernel's clock, in ms.
 const TICKS: u32 = 50;
-/// More files than QEMU uses.
+/// The limit for the number of files.
 const FILES: usize = 4000;
 
-/// Files and programs as they were.
+/// The identities of files and programs at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::qemu) struct Outside {
-    /// None for one that was not there.
+    /// The value is `None` for a file that did not exist.
     files: BTreeMap<PathBuf, Option<Identity>>,
     programs: Vec<script::Program>,
 }
 
-/// What tells that a file is the same, and unchanged. No program can set the last two back.
+/// What shows that a file is the same and unchanged. No program can set `status` back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
     device: u64,
     inode: u64,
     size: u64,
-    /// When its content was changed last.
+    /// The time of the last change of its content.
     content: (i64, i64),
-    /// When anything of it was changed last.
+    /// The time of the last change of its content or its metadata.
     status: (i64, i64),
 }
 
-/// What a machine that is to be saved is made of.
+/// What a machine that is to be saved is started from.
 #[derive(Debug)]
 pub(in crate::qemu) struct Made {
     of: Of,
-    /// By the clock of file systems.
+    /// When it was started, by the file system's clock.
     started: (i64, i64),
 }
 
 #[derive(Debug)]
 enum Of {
-    /// Its run script is started now.
+    /// A run script that starts now.
     Script(PathBuf),
-    /// It goes on from a template, which was made with this.
+    /// A template that was made with these files.
     Template(Outside),
 }
 
 impl Made {
-    /// By this run script, from now on.
+    /// Records that this run script starts now.
     pub(in crate::qemu) fn by_script(script: &Path, run: &RunDirectory) -> io::Result<Self> {
         Ok(Self { of: Of::Script(script.to_owned()), started: now(run)? })
     }
 
-    /// Of a template, from now on.
+    /// Records that a clone of a template starts now. `before` are the files of the template.
     pub(super) fn of_template(before: Outside, run: &RunDirectory) -> io::Result<Self> {
         Ok(Self { of: Of::Template(before), started: now(run)? })
     }
 }
 
-/// A time that is later than that of any file that was changed before this call. The clock of file systems stands still
-/// between two ticks of the kernel, a few ms.
+/// Returns a time that is later than every change of a file before this call. The file system's clock
+/// advances only with the kernel's ticks, every few ms.
 fn now(run: &RunDirectory) -> io::Result<(i64, i64)> {
     let path = run.path().join("started");
     let touched = || {
@@ -99,13 +100,13 @@ fn now(run: &RunDirectory) -> io::Result<(i64, i64)> {
 /// Why a machine's files can't be listed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unlisted {
-    /// They never can, for this VM.
+    /// They never can for this VM.
     Never(String),
-    /// One changed since the machine was started.
+    /// This file changed since the machine was started.
     Changed(PathBuf),
 }
 
-/// Where the files are that belong to a machine alone, or to its template.
+/// The folders whose files belong to this machine alone, or to its template.
 #[derive(Debug)]
 pub(super) struct Own(Vec<PathBuf>);
 
@@ -122,7 +123,7 @@ impl Own {
 }
 
 impl Outside {
-    /// What the machine of this process, which runs, was made with.
+    /// Returns the files that the running machine of this process was made with.
     pub(super) fn of(pid: u32, command: &CommandLine, own: &Own, made: &Made) -> Result<Self, Unlisted> {
         let mut list = List { own, paths: BTreeSet::new() };
         running::of_process(pid, &mut list)?;
@@ -138,15 +139,14 @@ impl Outside {
         }
         for path in paths {
             let changed = || Unlisted::Changed(path.clone());
-            let found = Identity::of(&path).map_err(|error| {
-                Unlisted::Never(format!("{} can't be looked at: {error}", path.display()))
-            })?;
+            let found = Identity::of(&path)
+                .map_err(|error| Unlisted::Never(format!("{} can't be examined: {error}", path.display())))?;
             match files.get(&path) {
                 Some(its) if *its == found => continue,
                 Some(_) => return Err(changed()),
                 None => {}
             }
-            // A link that was turned elsewhere is new itself.
+            // A link that now points elsewhere has a new time itself.
             let link = std::fs::symlink_metadata(&path).ok().map(|link| (link.ctime(), link.ctime_nsec()));
             let newest = found.map(|found| found.status).max(link);
             if newest.is_some_and(|newest| !is_before(newest, made.started)) {
@@ -157,7 +157,7 @@ impl Outside {
         Ok(Self { files, programs })
     }
 
-    /// The first of the files that is not as it was, in words.
+    /// Returns the first file that has changed, in words.
     pub(super) fn changed(&self) -> Option<String> {
         let differs = |(path, its): &(&PathBuf, &Option<Identity>)| {
             !Identity::of(path).is_ok_and(|found| found == **its)
@@ -169,7 +169,8 @@ impl Outside {
     }
 }
 
-/// Why what a template was made with is not what it was; `None` when it is, or when there is no machine in `folder`.
+/// Returns what has changed since the template was made, or `None` if nothing has, or if there is no machine
+/// in `folder`.
 pub(crate) fn changed_outside(folder: &Path) -> Option<String> {
     let file = folder.join(MACHINE_FILE);
     if !file.exists() {
@@ -181,14 +182,14 @@ pub(crate) fn changed_outside(folder: &Path) -> Option<String> {
     }
 }
 
-/// Paths to be looked at, without what is in the Nix store and what is the machine's own.
+/// The paths to examine. Paths in the Nix store and the machine's own paths are left out.
 struct List<'a> {
     own: &'a Own,
     paths: BTreeSet<PathBuf>,
 }
 
 impl List<'_> {
-    /// Whether nothing has to be known of a path: it is the machine's own, or never changes.
+    /// Whether a path needs no examination: it belongs to the machine, or never changes.
     fn is_settled(&self, path: &Path) -> bool {
         let stays = || path.canonicalize().map_or(true, |found| found.starts_with(STORE));
         self.own.has(path) || (path.starts_with(STORE) && stays())
@@ -199,7 +200,7 @@ impl List<'_> {
             return Ok(());
         }
         if path.to_str().is_none() {
-            return Err(Unlisted::Never(format!("the name of {} is no text", path.display())));
+            return Err(Unlisted::Never(format!("the name of {} is not UTF-8", path.display())));
         }
         self.paths.insert(path.to_owned());
         Ok(())
@@ -207,7 +208,7 @@ impl List<'_> {
 }
 
 impl Identity {
-    /// That of a file, a link followed; `None` when there is none.
+    /// Returns the identity of a file, following links, or `None` if there is no file.
     fn of(path: &Path) -> io::Result<Option<Self>> {
         match std::fs::metadata(path) {
             Ok(found) => Ok(Some(Self {
@@ -225,7 +226,7 @@ impl Identity {
     }
 }
 
-/// Whether one time is before another, for certain: some file systems know whole seconds only.
+/// Whether one time is certainly before another. Some file systems store whole seconds only.
 fn is_before(time: (i64, i64), other: (i64, i64)) -> bool {
     if time.1 == 0 || other.1 == 0 { time.0 < other.0 } else { time < other }
 }

@@ -1,4 +1,4 @@
-//! What a command of QEMU names, and QEMU's own data: files that it reads once and closes.
+//! The files that a QEMU command names, and QEMU's own data. QEMU reads these once and closes them.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -10,17 +10,18 @@ use super::super::properties::Properties;
 use super::running::of_path;
 use super::{List, Unlisted};
 
-/// Options whose value is for the guest, or a name.
+/// Options whose value is a name, or text for the guest.
 const TEXTS: [&str; 4] = ["-append", "-name", "-uuid", "-mon"];
-/// Keys whose value is for the guest.
+/// Keys whose value is text for the guest.
 const GUEST_TEXTS: [&str; 2] = ["string", "mount_tag"];
-/// So deep are folders in QEMU's data.
+/// How deep folders in QEMU's data are searched.
 const DEEPEST: usize = 3;
 
-/// Adds every file that stands anywhere in the command.
+/// Adds every file that the command names anywhere.
 pub(super) fn in_command(pid: u32, command: &CommandLine, list: &mut List<'_>) -> Result<(), Unlisted> {
     let here = fs::read_link(format!("/proc/{pid}/cwd"));
-    let here = here.map_err(|error| Unlisted::Never(format!("QEMU's folder can't be told: {error}")))?;
+    let here =
+        here.map_err(|error| Unlisted::Never(format!("QEMU's working directory is not known: {error}")))?;
     for (at, argument) in command.arguments.iter().enumerate() {
         let option = at.checked_sub(1).and_then(|at| command.arguments.get(at)).map(String::as_str);
         let option = option.map(|option| option.replacen("--", "-", 1)).unwrap_or_default();
@@ -43,7 +44,7 @@ pub(super) fn in_command(pid: u32, command: &CommandLine, list: &mut List<'_>) -
     Ok(())
 }
 
-/// Everything in an argument that could be a path.
+/// Returns everything in an argument that could be a path.
 fn words(argument: &str) -> Vec<String> {
     let mut words = vec![argument.to_owned()];
     match serde_json::from_str::<serde_json::Value>(argument) {
@@ -58,7 +59,7 @@ fn words(argument: &str) -> Vec<String> {
             }
         }
     }
-    // `file:/path`, and lists as `-acpitable data=` has them.
+    // Covers `file:/path`, and lists such as those of `-acpitable data=`.
     let parts: Vec<String> = words
         .iter()
         .flat_map(|word| word.split(':'))
@@ -83,7 +84,7 @@ fn of_word(here: &Path, word: &str, list: &mut List<'_>) -> Result<(), Unlisted>
     if path.starts_with("/proc") || path.starts_with("/dev/fd") {
         return Err(Unlisted::Never(format!("it uses a descriptor of the run script ({word})")));
     }
-    // `.`, `/` and the like are no files; what is not there QEMU did not read.
+    // Words such as `.` and `/` are not files, and QEMU did not read a file that does not exist.
     let named = Path::new(word).components().any(|part| matches!(part, Component::Normal(_)));
     match named && path.exists() {
         true => of_path(&path, list),
@@ -91,14 +92,14 @@ fn of_word(here: &Path, word: &str, list: &mut List<'_>) -> Result<(), Unlisted>
     }
 }
 
-/// Adds the firmware and the tables that a QEMU outside of the Nix store loads by itself, and the cache by which its
-/// libraries are found.
+/// Adds the firmware and tables that a QEMU outside of the Nix store loads by default, and the cache in which
+/// the loader looks up its libraries.
 pub(super) fn data_of(program: &Path, list: &mut List<'_>) -> Result<(), Unlisted> {
     if program.starts_with(STORE) {
         return Ok(());
     }
     list.add(Path::new("/etc/ld.so.cache"))?;
-    // As QEMU itself looks (system/datadir.c), and Debian's has more.
+    // QEMU looks in the same folders (system/datadir.c). Debian adds some.
     let Some(prefix) = program.parent().and_then(Path::parent) else { return Ok(()) };
     for folder in
         ["share/qemu", "share/seabios", "share/qemu-firmware", "share/edk2", "share/ipxe", "lib/ipxe/qemu"]
@@ -108,7 +109,7 @@ pub(super) fn data_of(program: &Path, list: &mut List<'_>) -> Result<(), Unliste
     Ok(())
 }
 
-/// Adds a folder and all that is in it: another file there would be another firmware.
+/// Adds a folder and everything in it, because another file there could be used as firmware.
 fn of_data(folder: &Path, depth: usize, list: &mut List<'_>) -> Result<(), Unlisted> {
     list.add(folder)?;
     let entries: Vec<PathBuf> =

@@ -1,4 +1,4 @@
-//! What a QEMU that runs has open and mapped.
+//! The files that a running QEMU has open or mapped.
 
 use std::fs;
 use std::io;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::{List, Unlisted};
 
-/// What the kernel appends to the name of a file that is gone.
+/// What the kernel appends to the name of a deleted file.
 const DELETED: &str = " (deleted)";
 
-/// Devices that hold nothing, or give the same to everybody: random bytes, a terminal, the processor.
+/// Devices that store nothing, or give the same to every process: random bytes, a terminal, the processor.
 const HARMLESS: [&str; 10] = [
     "/dev/null",
     "/dev/zero",
@@ -24,10 +24,10 @@ const HARMLESS: [&str; 10] = [
     "/dev/pts/",
 ];
 
-/// Memory of the process itself, under names that no file has.
+/// Memory of the process itself, under names that are not files.
 const MEMORY: [&str; 5] = ["/memfd:", "/dev/zero", "/SYSV", "/[aio]", "/anon_hugepage"];
 
-/// Adds the program, what is mapped, and what is open.
+/// Adds the program, its mapped files and its open files.
 pub(super) fn of_process(pid: u32, list: &mut List<'_>) -> Result<(), Unlisted> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let unreadable =
@@ -37,7 +37,7 @@ pub(super) fn of_process(pid: u32, list: &mut List<'_>) -> Result<(), Unlisted> 
     let maps = fs::read(proc.join("maps")).map_err(unreadable)?;
     for line in maps.split(|byte| *byte == b'\n') {
         let line = String::from_utf8_lossy(line);
-        // address, permissions, offset, device, inode, and the path after blanks.
+        // The fields are address, permissions, offset, device and inode; the path follows after blanks.
         let mut fields = line.splitn(6, ' ');
         let (Some(permissions), Some(path)) = (fields.nth(1), fields.nth(3)) else { continue };
         let path = path.trim_start();
@@ -52,9 +52,9 @@ pub(super) fn of_process(pid: u32, list: &mut List<'_>) -> Result<(), Unlisted> 
     }
     for entry in fs::read_dir(proc.join("fd")).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
-        // Closed meanwhile.
+        // A descriptor may be closed in the meantime.
         let Ok(path) = fs::read_link(entry.path()) else { continue };
-        // socket:[1], pipe:[1] and anon_inode:… are no files. What is at their other ends, the command says.
+        // socket:[1], pipe:[1] and anon_inode:… are not files. The command shows what is at their other ends.
         let memory = path.to_str().is_some_and(|path| MEMORY.iter().any(|its| path.starts_with(its)));
         if !path.starts_with("/") || memory {
             continue;
@@ -66,7 +66,7 @@ pub(super) fn of_process(pid: u32, list: &mut List<'_>) -> Result<(), Unlisted> 
         if flags & (writing()) != 0 {
             check_not_written(&path, list)?;
         }
-        // The same file has to be found under the name.
+        // The name must still lead to the open file.
         if let (Ok(open), Ok(named)) = (fs::metadata(entry.path()), fs::metadata(&path))
             && open.is_file()
             && open.ino() != named.ino()
@@ -77,19 +77,19 @@ pub(super) fn of_process(pid: u32, list: &mut List<'_>) -> Result<(), Unlisted> 
     Ok(())
 }
 
-/// The flags of open(2) that let a descriptor be written to: `O_WRONLY` and `O_RDWR`.
+/// Returns the flags of open(2) that let a descriptor be written to: `O_WRONLY` and `O_RDWR`.
 fn writing() -> u32 {
     (rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::RDWR).bits()
 }
 
-/// Adds a path by the kind of what is there.
+/// Adds a path according to the type of its file.
 pub(super) fn of_path(path: &Path, list: &mut List<'_>) -> Result<(), Unlisted> {
     let never = |what: &str| Err(Unlisted::Never(format!("it uses {what} ({})", path.display())));
     if let Some(gone) = path.to_str().and_then(|text| text.strip_suffix(DELETED))
         && !path.exists()
     {
         let gone = Path::new(gone);
-        // One of its own, or memory under a name: it holds what the guest wrote, and goes with QEMU.
+        // A deleted file of the machine, or named memory, holds what the guest wrote, and ends with QEMU.
         return match list.own.has(gone) || gone.starts_with("/dev") {
             true => Err(Unlisted::Never(format!("it uses a file that is deleted ({})", gone.display()))),
             false => Err(Unlisted::Changed(gone.to_owned())),
@@ -116,7 +116,7 @@ pub(super) fn of_path(path: &Path, list: &mut List<'_>) -> Result<(), Unlisted> 
     never("a device of this host")
 }
 
-/// Two clones would write to the same file.
+/// Refuses a file that QEMU can write to, because two clones would write to the same file.
 fn check_not_written(path: &Path, list: &List<'_>) -> Result<(), Unlisted> {
     let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
     match is_file && !list.is_settled(path) {

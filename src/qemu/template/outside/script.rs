@@ -1,6 +1,6 @@
-//! What the text of a run script says of files outside of the Nix store: paths, also behind a variable, and programs that
-//! are looked for on PATH. A script with a path that can't be told from its text is not cloned. What the programs that it
-//! calls do with a folder can't be told either; that is not looked at.
+//! The files outside of the Nix store that the text of a run script names: paths, also behind a variable, and
+//! programs that are looked up on PATH. A VM is not cloned if its script has a path that the text does not
+//! determine. What the called programs do with a folder is not known, and not examined.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -12,22 +12,22 @@ use super::{List, Unlisted, words};
 use crate::environment;
 use crate::qemu::template::program;
 
-/// The longest script that is looked through, in bytes.
+/// The longest script that is examined, in bytes.
 const LONGEST: u64 = 4 << 20;
-/// So much of a word is shown, in characters.
+/// How much of a word is shown, in characters.
 const SHOWN: usize = 120;
 /// Variables that hold the path of a file whose content reaches the machine.
 const FILES: [&str; 2] = ["NIX_SSL_CERT_FILE", "NIX_EFI_VARS"];
-/// Folders of the kernel's.
+/// The kernel's folders.
 const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
 
-/// A program that the script calls by its name alone.
+/// A program that the script calls by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Program {
     name: String,
-    /// Folders that the script looks into before those of PATH.
+    /// Folders that the script searches before those of PATH.
     first: Vec<PathBuf>,
-    /// Where it is.
+    /// Where the program was found.
     found: Option<PathBuf>,
 }
 
@@ -44,18 +44,19 @@ impl Program {
         files.find(|file| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file())
     }
 
-    /// Whether another program would be started now.
+    /// Returns how the lookup of the program has changed, or `None` if it would find the same program now.
     pub(super) fn changed(&self) -> Option<String> {
         let now = self.search();
         let shown = |path: &Option<PathBuf>| {
             path.as_ref().map_or("nothing".to_owned(), |path| path.display().to_string())
         };
         (now != self.found)
-            .then(|| format!("{} on PATH is {} and was {}", self.name, shown(&now), shown(&self.found)))
+            .then(|| format!("{} on PATH is now {}, and was {}", self.name, shown(&now), shown(&self.found)))
     }
 }
 
-/// Adds what the script's text names; gives the programs that it looks for. `running` is the QEMU that it started.
+/// Adds the files that the script's text names, and returns the programs that it looks up. `running` is the
+/// QEMU that it started.
 pub(super) fn of_script(
     script: &Path,
     running: &Path,
@@ -77,7 +78,7 @@ pub(super) fn of_script(
     let named = words::paths(&text, script, &variable_of_the_script).map_err(|word| {
         let word: String = crate::text::line(&word).chars().take(SHOWN).collect();
         Unlisted::Never(format!(
-            "its run script says `{word}`, and which file that is can't be told from the text"
+            "its run script contains `{word}`, and the text does not show which file that is"
         ))
     })?;
     for path in named {
@@ -98,18 +99,19 @@ pub(super) fn of_script(
     Ok(programs)
 }
 
-/// A variable as the script gets it. Where its value is not UTF-8, a file that it names is not found.
+/// Returns a variable as the script sees it. A path that is not UTF-8 is converted lossily, and then not
+/// found.
 fn variable_of_the_script(name: &str) -> Option<String> {
     environment::exact(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// A program that is called as QEMU is, and starts another, may depend on anything.
+/// Refuses a wrapper that has the name of QEMU and starts another program, because it may depend on anything.
 fn check_is_running(path: &Path, running: &Path) -> Result<(), Unlisted> {
     let is_emulator = program::name_of(path).is_some() && !path.starts_with(super::STORE);
     match path.canonicalize() {
         Ok(found) if is_emulator && found != running && is_reached(path, running) => {
             Err(Unlisted::Never(format!(
-                "{} is not the QEMU that ran ({}): what it depends on is not known",
+                "{} is not the QEMU that ran ({}): its dependencies are unknown",
                 path.display(),
                 running.display()
             )))
@@ -118,12 +120,12 @@ fn check_is_running(path: &Path, running: &Path) -> Result<(), Unlisted> {
     }
 }
 
-/// Whether a script may have started `running` by this path: it is called the same.
+/// Whether a script may have started `running` by this path: both have the same name.
 fn is_reached(path: &Path, running: &Path) -> bool {
     program::name_of(path) == program::name_of(running) || program::name_of(path) == Some("qemu-kvm")
 }
 
-/// Names of QEMU's programs that stand without a path.
+/// Returns the names of QEMU's programs that are written without a path.
 fn programs(text: &str) -> impl Iterator<Item = &str> {
     static NAME: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"(?:^|[^A-Za-z0-9_./-])(qemu-(?:system-[a-z0-9_]+|kvm|img))\b").ok());
@@ -134,7 +136,8 @@ fn programs(text: &str) -> impl Iterator<Item = &str> {
     names.into_iter()
 }
 
-/// What the script puts before PATH: `PATH=/a:/b:$PATH`. A later assignment puts its own before those of an earlier one.
+/// Returns the folders that the script puts before PATH: `PATH=/a:/b:$PATH`. A later assignment puts its
+/// folders before those of an earlier one.
 fn folders_before_path(text: &str) -> Vec<PathBuf> {
     let values = text.match_indices("PATH=").filter(|(at, _)| {
         text[..*at].chars().next_back().is_none_or(|before| !before.is_ascii_alphanumeric() && before != '_')

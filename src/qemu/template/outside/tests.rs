@@ -1,4 +1,4 @@
-//! A real QEMU, and files that change.
+//! Tests with a real QEMU and files that change.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,10 +9,10 @@ use crate::ErrorKind;
 use crate::qemu::template::save::Saved;
 use crate::qemu::tests::{Firmware, boot_image};
 
-/// A folder with an image, and a file that QEMU reads and closes.
+/// Makes a folder with an image, and with a file that QEMU reads and closes.
 fn files() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    // It stands still.
+    // The guest halts at once.
     boot_image(folder.path(), &[0xf4]);
     fs::write(folder.path().join("table"), "a table").unwrap();
     symlink(folder.path().join("boot.img"), folder.path().join("link.img")).unwrap();
@@ -39,7 +39,7 @@ type Change = fn(&Path);
 const CHANGES: [(&str, Change); 8] = [
     ("boot.img", |at| fs::write(at.join("boot.img"), [1; 512]).unwrap()),
     ("boot.img", |at| {
-        // Of the same size, with its time turned back.
+        // The same size, with its modification time turned back.
         let image = fs::File::options().write(true).open(at.join("boot.img")).unwrap();
         let before = image.metadata().unwrap().modified().unwrap();
         std::os::unix::fs::FileExt::write_all_at(&image, b"x", 100).unwrap();
@@ -87,7 +87,7 @@ async fn what_changes_while_the_machine_runs_is_not_sealed() {
         change(files.path());
         let error = machine.qemu.save(&machine.run, &folder).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Host, "{name}: {error}");
-        assert!(error.summary().contains("was changed while the machine"), "{name}: {error}");
+        assert!(error.summary().contains("changed while the machine"), "{name}: {error}");
         assert!(!folder.join(MACHINE_FILE).exists());
     }
 }

@@ -1,4 +1,5 @@
-//! A disk that the guest only reads, as that of the Nix store is: made by the run script, open to write.
+//! Tests with a disk that the guest only reads, such as that of the Nix store. The run script makes it, and
+//! QEMU opens it for writing.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,13 +13,13 @@ use crate::shared_file;
 
 const SIZE: usize = 8 << 20;
 
-/// A store of templates, and what the run script copies.
+/// A store of templates, and the image that the run script copies.
 struct Case(tempfile::TempDir);
 
 impl Case {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // No piece of it is like another.
+        // No part of it repeats.
         let content: Vec<u8> = (0..SIZE as u32 / 4).flat_map(u32::to_le_bytes).collect();
         fs::write(folder.path().join("store.img"), content).unwrap();
         fs::create_dir(folder.path().join("templates")).unwrap();
@@ -35,7 +36,7 @@ impl Case {
         fs::read(self.0.path().join("store.img")).unwrap()
     }
 
-    /// A machine that runs, with a copy of the image, and is to become this template.
+    /// Starts a machine with a copy of the image, which is to become this template.
     async fn runs(&self, template: &Path) -> Firmware {
         let image = boot_image(self.0.path(), &COUNTER);
         let copy = format!("cp {} \"$TMPDIR/store.img\"", self.0.path().join("store.img").display());
@@ -55,7 +56,7 @@ impl Case {
         template
     }
 
-    /// A template that goes on from another, in which the guest writes this to the disk.
+    /// Makes a template from a clone of another, after its guest has written to the disk if `write` is given.
     async fn goes_on(&self, from: &Path, name: &str, write: Option<&str>) -> PathBuf {
         let template = self.template(name);
         let (qemu, mut console, run) = clone_to_save(from, Some(&template)).await.unwrap();
@@ -74,7 +75,7 @@ fn is_done(saved: crate::Result<Saved>) {
     assert!(matches!(saved, Saved::Done), "{saved:?}");
 }
 
-/// What a guest would do to the disk.
+/// Does to the disk what a guest would do.
 async fn io(qemu: &Qemu, command: &str) -> String {
     let line = json!({ "command-line": format!("qemu-io virtio1 \"{command}\"") });
     let said = qemu.qmp().execute("human-monitor-command", Some(line), QMP_LIMIT).await.unwrap();
@@ -139,7 +140,8 @@ async fn what_a_moment_writes_to_a_shared_disk_is_its_own() {
     for gone in [&booted, &written, &after] {
         fs::remove_dir_all(gone).unwrap();
     }
-    // The same in a machine that is kept, and in one that is kept of that; they go on when all else is gone.
+    // The same holds for a machine that is kept, and for one that is kept from that one. Both can be resumed
+    // after everything else is gone.
     let kept = case.0.path().join("kept");
     let again = case.0.path().join("again");
     for (from, to) in [(&more, &kept), (&kept, &again)] {
