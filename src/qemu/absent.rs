@@ -1,4 +1,4 @@
-//! No QEMU: what is there in its place where a record answers for a machine.
+//! A QEMU that does not exist, for machines whose answers come from a record.
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -8,15 +8,15 @@ use super::supervise::Supervised;
 use super::{Accelerator, Exit, QMP_LIMIT, Qemu, Qmp};
 use crate::{Error, Events, Result};
 
-/// What QEMU says first (qmp-spec.txt, 2.2).
+/// QEMU's greeting (qmp-spec.txt, 2.2).
 const GREETING: &[u8] = b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n";
 
 impl Qemu {
-    /// A QEMU that is not there: no process, nobody at the other end of its console, and every command of its control
-    /// protocol is refused. It ends when it is told to.
+    /// Returns a QEMU without a process. Its console is silent, and it refuses every command of its control
+    /// protocol. It ends when it is told to.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when there are no descriptors left.
+    /// [`crate::ErrorKind::Io`] when no descriptor is left.
     pub(crate) async fn absent(machine: &str, events: &Events) -> Result<(Self, UnixStream)> {
         let pair = || UnixStream::pair().map_err(|error| Error::io("make a socket pair", &error));
         let ((console, silent), (control, refusing)) = (pair()?, pair()?);
@@ -27,7 +27,7 @@ impl Qemu {
         Ok((Self::new(supervised, qmp, Accelerator::Tcg, None, machine, events), console))
     }
 
-    /// Has one that is not there end: as after a power-off, or as if it was killed.
+    /// Ends an absent QEMU, as after a power-off or as if it was killed.
     pub(crate) fn set_ended(&self, in_good_order: bool) {
         self.supervised.set_ended(in_good_order);
     }
@@ -40,15 +40,15 @@ async fn until_the_end(mut exit: watch::Receiver<Option<Exit>>, work: impl Futur
     }
 }
 
-/// Reads what is typed. Nobody wants to know.
+/// Reads what is typed, and discards it.
 async fn swallow(mut line: UnixStream) {
     let mut typed = [0; 4096];
     while line.read(&mut typed).await.is_ok_and(|count| count > 0) {}
-    // The line stays open for those who typed nothing.
+    // The line stays open even if nothing is typed.
     std::future::pending().await
 }
 
-/// Speaks as much of the control protocol as makes a connection.
+/// Answers the part of the control protocol that is needed for a connection, and refuses the rest.
 async fn refuse(line: UnixStream) {
     let (reader, mut writer) = line.into_split();
     let mut requests = BufReader::new(reader).lines();

@@ -1,19 +1,20 @@
-//! What the words of QEMU, qemu-img, mkfs and the shell mean, in one table.
+//! The meaning of messages of QEMU, qemu-img, mkfs and the shell, in one table.
 //!
-//! Texts as QEMU 5.2 to 10 and Linux print them. Each of QEMU's lines begins with its program's name, which is
-//! `qemu-kvm` in some distributions, so the words about KVM count only where a part of the line begins with them.
+//! The texts are those of QEMU 5.2 to 10 and of Linux. Each line of QEMU begins with the program's name,
+//! which is `qemu-kvm` in some distributions. So a message about KVM counts only at the beginning of a part
+//! of the line.
 
 use crate::error::Doubt;
 
-/// A text that is known.
+/// A known message.
 #[derive(Debug)]
 pub(super) struct Cause {
     words: &'static str,
     /// What it means.
     pub(super) means: &'static str,
-    /// What to do.
+    /// The next step.
     pub(super) next: &'static str,
-    /// What it says of KVM on this host, if it is about KVM.
+    /// How it affects the trust in KVM, if it is about KVM.
     pub(super) kvm: Option<Doubt>,
 }
 
@@ -35,25 +36,25 @@ const fn cause(words: &'static str, means: &'static str, next: &'static str) -> 
     Cause { words, means, next, kvm: None }
 }
 
-/// The words about KVM are in lower case: distributions and versions differ in theirs.
+/// Messages about KVM are in lower case, because their case differs between distributions and versions.
 const CAUSES: &[Cause] = &[
-    // accel/kvm/kvm-all.c and target/i386/kvm/kvm.c, while the virtual processor is made.
+    // accel/kvm/kvm-all.c and target/i386/kvm/kvm.c, during creation of the virtual processor.
     about_kvm("failed to set msr", Doubt::Processor, NESTED, EMULATE),
     about_kvm("failed to get msr", Doubt::Processor, NESTED, EMULATE),
     about_kvm("kvm_buf_set_msrs: assertion", Doubt::Processor, NESTED, EMULATE),
     about_kvm("kvm_get_msrs: assertion", Doubt::Processor, NESTED, EMULATE),
     about_kvm("kvm_init_vcpu: kvm_arch_init_vcpu failed", Doubt::Processor, NESTED, EMULATE),
-    // While the guest runs. The first two are no word on KVM itself.
+    // While the guest runs. The first two are not about KVM itself.
     about_kvm(
         "kvm run failed cannot allocate memory",
         Doubt::Passing,
-        "the host's kernel could not enter the guest: some kernels (Ubuntu's 6.8 and 6.11) can't at times, or memory is short",
+        "the host's kernel could not enter the guest: some kernels (Ubuntu's 6.8 and 6.11) fail at times, or memory is short",
         "run it again; update the host's kernel",
     ),
     about_kvm(
         "kvm run failed bad address",
         Doubt::Passing,
-        "the guest's memory could not be had: the disk with its file is full",
+        "the guest's memory could not be allocated: the disk with its file is full",
         "free some space where NIXVM_CACHE_DIR is",
     ),
     about_kvm("kvm run failed", Doubt::Lasting, NESTED, EMULATE),
@@ -74,7 +75,7 @@ const CAUSES: &[Cause] = &[
     about_kvm(
         "could not access kvm kernel module: permission denied",
         Doubt::Passing,
-        "no right to open /dev/kvm",
+        "no permission to open /dev/kvm",
         NO_RIGHT,
     ),
     about_kvm(
@@ -86,32 +87,32 @@ const CAUSES: &[Cause] = &[
     about_kvm(
         "could not access kvm kernel module",
         Doubt::Passing,
-        "KVM is not to be had here: its kernel module is not loaded, or this is a container without /dev/kvm",
+        "KVM is not available: its kernel module is not loaded, or this is a container without /dev/kvm",
         "load kvm_intel or kvm_amd, give the container --device /dev/kvm, or set NIXVM_ACCELERATOR=tcg",
     ),
     about_kvm(
         "failed to initialize kvm: device or resource busy",
         Doubt::Passing,
-        "another hypervisor of this host (VirtualBox, VMware) holds the processor's virtualization",
+        "another hypervisor of this host (VirtualBox, VMware) uses the processor's virtualization",
         "end its machines, or set NIXVM_ACCELERATOR=tcg",
     ),
     about_kvm("failed to initialize kvm: cannot allocate memory", Doubt::Passing, LITTLE_MEMORY, FEWER),
     about_kvm(
         "failed to initialize kvm: permission denied",
         Doubt::Passing,
-        "no right to open /dev/kvm",
+        "no permission to open /dev/kvm",
         NO_RIGHT,
     ),
     about_kvm(
         "failed to initialize kvm",
         Doubt::Passing,
-        "KVM of this host makes no virtual machine",
+        "KVM of this host can't create a virtual machine",
         "look at dmesg for kvm, or set NIXVM_ACCELERATOR=tcg",
     ),
     about_kvm(
         "kvm_init_vcpu: kvm_get_vcpu failed",
         Doubt::Passing,
-        "KVM of this host makes no virtual processor",
+        "KVM of this host can't create a virtual processor",
         "look at dmesg for kvm, or set NIXVM_ACCELERATOR=tcg",
     ),
     cause(
@@ -121,7 +122,7 @@ const CAUSES: &[Cause] = &[
     ),
     cause(
         "requires KVM",
-        "the VM's own options ask for a CPU model that only KVM has",
+        "the VM's own options ask for a CPU model that only KVM supports",
         "take `-cpu host` out of virtualisation.qemu.options",
     ),
     cause(
@@ -132,7 +133,7 @@ const CAUSES: &[Cause] = &[
     cause(
         "Could not set up host forwarding rule",
         "a forwarded port is in use on the host",
-        "end what listens there, or forward another port",
+        "end the program that listens there, or forward another port",
     ),
     cause(
         "Failed to get \"write\" lock",
@@ -167,13 +168,13 @@ const NO_QEMU: Cause = cause(
     "install it (Debian: apt-get install qemu-system-x86 qemu-utils)",
 );
 
-/// Whether a shell said that QEMU or its tools are not there: dash "qemu-img: not found", bash
+/// Whether a shell reported that QEMU or its tools are missing: dash prints "qemu-img: not found", bash
 /// "qemu-img: command not found".
 pub(super) fn missing_program(stderr: &str) -> bool {
     stderr.lines().any(|line| line.contains("qemu-") && line.ends_with("not found"))
 }
 
-/// The likely cause of an end with these last words.
+/// Returns the likely cause of an end after this output.
 pub(super) fn likely_cause(stderr: &str) -> Option<&'static Cause> {
     if missing_program(stderr) {
         return Some(&NO_QEMU);
@@ -184,19 +185,19 @@ pub(super) fn likely_cause(stderr: &str) -> Option<&'static Cause> {
     })
 }
 
-/// The line that is about KVM on this host, and what it says.
+/// Returns the line about KVM on this host, and its meaning.
 pub(super) fn about_kvm_in(stderr: &str) -> Option<(&str, &'static Cause)> {
     let about_kvm = CAUSES.iter().filter(|cause| cause.kvm.is_some());
     about_kvm.filter_map(|cause| Some((stderr.lines().find(|line| says(line, cause.words))?, cause))).next()
 }
 
-/// The line that is about KVM on this host, if there is one.
+/// Returns the line about KVM on this host, if there is one.
 pub(crate) fn line_about_kvm(stderr: &str) -> Option<&str> {
     about_kvm_in(stderr).map(|(line, _)| line)
 }
 
-/// Whether one of the parts between `: ` begins with these words: the first is the program's name, and what an option
-/// holds, such as a path, begins with the option.
+/// Whether one of the parts between `: ` begins with these words. The first part is the program's name. The
+/// value of an option, such as a path, begins with the option.
 fn says(line: &str, words: &str) -> bool {
     let line = line.to_ascii_lowercase();
     let parts = std::iter::once(0).chain(line.match_indices(": ").map(|(at, _)| at + 2));

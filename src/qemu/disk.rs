@@ -1,8 +1,8 @@
-//! Which disk image a machine runs on, and whether a kept one still belongs to its configuration.
+//! The disk image of a machine, and whether a kept image still belongs to its configuration.
 //!
-//! The run script reuses an existing image whatever has changed since: a test would then test an old
-//! password. So a kept image has a small hidden file beside it, which says for which built VM it was
-//! made, and which is locked while a machine runs on it.
+//! The run script reuses an existing image even if the configuration has changed since, so a test might see
+//! an old password. So a kept image has a small hidden file beside it. It records the built VM that the image
+//! was made for, and it is locked while a machine runs on the image.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -20,47 +20,48 @@ use crate::presence::is_there;
 use crate::settings::KeepState;
 use crate::{Error, ErrorKind, Events, Result, sparse_copy, threads};
 
-/// An image that takes so much is copied in seconds or minutes, in bytes.
+/// The size in bytes from which copying an image takes noticeable time.
 const LARGE: u64 = 256 << 20;
-/// So much is read of the file beside an image, in bytes.
+/// The limit for reading the file beside an image, in bytes.
 const LARGEST: u64 = 1 << 16;
 
 /// The disk image of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Disk {
-    /// A new image in the run directory: every run starts from the same state.
+    /// A new image in the run directory, so that every run starts from the same state.
     #[default]
     Fresh,
-    /// An image that stays from run to run, as the run script by itself has it.
+    /// An image that is kept from run to run, as the run script does by default.
     Kept {
-        /// The image; made by the first run. Its folder must exist.
+        /// The image. The first run makes it. Its folder must exist.
         image: PathBuf,
-        /// Whether an image of an older state of the configuration is refused. Otherwise the machine starts on a new
-        /// image, with a note, and the old one is renamed to `IMAGE.old`, in place of any earlier one of that name.
+        /// Whether an image of an older configuration is refused. Otherwise the machine starts on a new
+        /// image, with a note, and the old one is renamed to `IMAGE.old`. An earlier file of that name is
+        /// replaced.
         strict: bool,
     },
 }
 
-/// A disk image that one machine may write to, for as long as this lives.
+/// The exclusive right of one machine to write to a disk image, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) image: PathBuf,
     record: Option<Record>,
-    /// There was no image: the run script makes one.
+    /// Whether there was no image, so that the run script makes one.
     is_new: bool,
     /// What a kept image was before a boot that may not count.
     before: Option<Before>,
 }
 
-/// A kept image before a boot.
+/// The state of a kept image before a boot.
 #[derive(Debug)]
 enum Before {
     Missing,
-    /// Its content. The file has no name, so nothing of it is left, however this process ends.
+    /// The image's content. The file has no name, so nothing is left of it however this process ends.
     Copy(File),
 }
 
-/// The file beside a kept image, locked.
+/// The locked file beside a kept image.
 #[derive(Debug)]
 struct Record {
     file: File,
@@ -70,13 +71,13 @@ struct Record {
 
 #[derive(Serialize, Deserialize)]
 struct Content {
-    /// [`BuiltVm::key`] of the VM whose script made the image.
+    /// The [`BuiltVm::key`] of the VM whose script made the image.
     key: String,
 }
 
 impl Disk {
-    /// The disk that the setting keep-state asks for. One that is kept is the image that the run script by itself would
-    /// use in `folder`: `NAME.qcow2`.
+    /// Returns the disk that the setting keep-state selects. A kept disk is the image that the run script
+    /// itself would use in `folder`: `NAME.qcow2`.
     pub fn of(state: KeepState, folder: &Path, vm: &BuiltVm) -> Self {
         let kept = |strict| Self::Kept { image: folder.join(format!("{}.qcow2", vm.name())), strict };
         match state {
@@ -86,16 +87,16 @@ impl Disk {
         }
     }
 
-    /// Whether it outlives the machine.
+    /// Whether the disk outlives the machine.
     pub fn is_kept(&self) -> bool {
         *self != Self::Fresh
     }
 
-    /// Makes sure that `vm` may run on this image, and alone.
+    /// Checks that `vm` may run on this image, and that no other machine runs on it.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when a machine runs on it, or when it is `strict` and the configuration has changed;
-    /// [`ErrorKind::Io`] when files beside it can't be written.
+    /// [`ErrorKind::Usage`] when a machine runs on it, or when it is `strict` and the configuration has
+    /// changed; [`ErrorKind::Io`] when files beside it can't be written.
     pub(super) fn claim(&self, vm: &BuiltVm, run: &RunDirectory, events: &Events) -> Result<Claim> {
         let (image, strict) = match self {
             Self::Fresh => return Ok(Claim { image: run.disk(), record: None, is_new: true, before: None }),
@@ -121,26 +122,26 @@ impl Disk {
 }
 
 impl Claim {
-    /// The script has made or taken the image: from now on it belongs to this VM.
+    /// Records that the script has created or opened the image, which belongs to this VM from now on.
     pub(super) fn started(&mut self) -> Result {
         let Some(record) = &mut self.record else { return Ok(()) };
         record.write().map_err(|error| Error::io(format_args!("write {}", record.path.display()), &error))
     }
 
-    /// Nothing runs on it, and nothing ever did: an image that the script has made goes, since nothing says whose it is. The
-    /// next start would refuse it, or set it aside in the place of one that matters.
+    /// Removes an image that the script made but no machine ever ran on. Nothing records which VM it belongs
+    /// to, so the next start would refuse it, or set it aside in place of an image that matters.
     pub(super) fn not_started(&self) {
         if self.record.is_some()
             && self.is_new
             && let Err(error) = fs::remove_file(&self.image)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::debug!(%error, "an image that no machine has used is left");
+            tracing::debug!(%error, "could not remove an unused image");
         }
     }
 
-    /// Copies a kept image, so that it can be put back. A note says so before a copy that takes long, and where there is no
-    /// room for one.
+    /// Copies a kept image, so that it can be restored. A note announces a slow copy, and reports if there is
+    /// no space for one.
     pub(super) async fn set_aside(&mut self, events: &Events) {
         if self.record.is_none() {
             return;
@@ -151,13 +152,13 @@ impl Claim {
         match copied.flatten() {
             Ok(before) => self.before = Some(before),
             Err(error) => events.note(format!(
-                "if KVM does not run this machine, it does not boot again under TCG: {} can't be copied ({error})",
+                "if KVM does not run this machine, it will not boot again under TCG: {} can't be copied ({error})",
                 self.image.display()
             )),
         }
     }
 
-    /// Makes the image what it was before, once no QEMU writes to it. Whether the machine can boot from that.
+    /// Restores the image. No QEMU may write to it any more. Returns whether the machine can boot from it.
     pub(super) async fn put_back(&mut self) -> bool {
         let (image, before) = (self.image.clone(), self.before.take());
         if self.record.is_none() {
@@ -168,20 +169,20 @@ impl Claim {
         match done.flatten() {
             Ok(()) => true,
             Err(error) => {
-                tracing::debug!(%error, "a kept image is not what it was");
+                tracing::debug!(%error, "could not restore a kept image");
                 false
             }
         }
     }
 
-    /// The boot counts: what was before is not needed any more.
+    /// Records that the boot counts, so that the earlier state is no longer needed.
     pub(super) fn confirm_boot(&mut self) {
         self.before = None;
     }
 }
 
 impl Before {
-    /// A note comes before the copy of an image that takes `large` bytes of the disk.
+    /// Copies an image. A note comes first if the image takes at least `large` bytes of the disk.
     fn of(image: &Path, large: u64, events: &Events) -> io::Result<Self> {
         let from = match File::open(image) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Missing),
@@ -192,7 +193,7 @@ impl Before {
             let takes = from.metadata()?.blocks() * 512;
             if takes >= large {
                 events.note(format!(
-                    "copying {} ({} MiB), which is put back if KVM does not run the machine: only until KVM is proven",
+                    "copying {} ({} MiB), to restore it if KVM does not run the machine; once KVM has run one, there is no copy",
                     image.display(),
                     takes >> 20
                 ));
@@ -214,13 +215,13 @@ impl Before {
     }
 }
 
-/// Gives an image the content of a file that has no name. It is never half of it: whatever ends this process leaves the one or
-/// the other.
+/// Replaces the content of an image by that of a file without a name. The change is atomic: even if this
+/// process is killed, the image has either the old or the new content.
 fn replace(image: &Path, content: &File) -> io::Result<()> {
-    // A link stays one.
+    // A symbolic link stays a link.
     let image = image.canonicalize()?;
     let name = image.file_name().unwrap_or_default().to_string_lossy();
-    // Nobody else has this name: the image is claimed.
+    // No other process uses this name, because the image is claimed.
     let beside = image.with_file_name(format!(".{name}.nixvm-before"));
     let named = || {
         match fs::remove_file(&beside) {
@@ -245,32 +246,32 @@ impl Record {
             Error::io(format_args!("open {}", path.display()), &error)
                 .next_step("keep the disk image in a folder that you can write to")
         })?;
-        // At once or not at all: a machine runs for as long as it likes.
+        // It does not wait for the lock, because a machine may run for any length of time.
         let locked = file_lock::try_lock(&file, Mode::Exclusive)
             .map_err(|error| Error::io(format_args!("lock {}", path.display()), &error))?;
         if !locked {
             let by = file_lock::holders(&file);
             let error = Error::new(ErrorKind::Usage, format!("a machine is running on {}", image.display()))
-                .likely_cause(format!("{by} keeps the state of a machine there"))
-                .next_step("wait for its end, or run without --keep-state");
+                .likely_cause(format!("{by} runs a machine on it"))
+                .next_step("wait until it ends, or run without --keep-state");
             return Err(error);
         }
         Ok(Self { file, path, key: vm.key() })
     }
 
-    /// Why the image is not this VM's; `None` when it is.
+    /// Returns why the image does not belong to this VM, or `None` if it does.
     fn stale(&mut self) -> Option<&'static str> {
         let mut text = String::new();
-        // Unreadable is as good as not there; it has a key alone.
+        // An unreadable file counts as missing. It holds only the key.
         let _ = Read::take(&mut self.file, LARGEST).read_to_string(&mut text);
         match serde_json::from_str::<Content>(&text) {
             Ok(content) if content.key == self.key => None,
             Ok(_) => Some("the configuration has changed since it was made"),
-            Err(_) => Some("nothing says from which configuration it was made"),
+            Err(_) => Some("nothing records which configuration it was made from"),
         }
     }
 
-    /// In place, since another file of this name would not be the locked one.
+    /// Writes in place, because a new file of this name would not be the locked one.
     fn write(&mut self) -> io::Result<()> {
         self.file.rewind()?;
         self.file.set_len(0)?;
@@ -283,7 +284,7 @@ fn renew(image: &Path, why: &str, events: &Events) -> Result {
     old.push(".old");
     let old = PathBuf::from(old);
     fs::rename(image, &old).map_err(|error| Error::io(format_args!("rename {}", image.display()), &error))?;
-    events.note(format!("starting on a fresh disk image: {why} (the old one is {} now)", old.display()));
+    events.note(format!("starting on a fresh disk image: {why} (the old one is now {})", old.display()));
     Ok(())
 }
 
@@ -328,7 +329,7 @@ mod tests {
         let notes = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let told = std::sync::Arc::clone(&notes);
         let events = Events::new(move |event| told.lock().unwrap().push(format!("{event:?}")));
-        // Where images can't share their content, that is.
+        // This holds only if the file system can't share the content of images.
         let probe = tempfile::tempfile_in(folder.path()).unwrap();
         let is_copied = !sparse_copy::share(&File::open(&image).unwrap(), &probe);
         for (large, told) in [(1, usize::from(is_copied)), (LARGE, 0)] {

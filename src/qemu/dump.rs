@@ -1,4 +1,4 @@
-//! The machine's memory, as a file.
+//! Writes the machine's memory to a file.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use super::{QMP_LIMIT, Qemu};
 use crate::{Error, ErrorKind, Result};
 
 impl Qemu {
-    /// Writes the guest's memory to `path` as an ELF core; the guest stands still meanwhile.
+    /// Writes the guest's memory to `path` as an ELF core. The guest is stopped meanwhile.
     ///
     /// # Errors
-    /// [`ErrorKind::Qmp`] when QEMU can't write it, [`ErrorKind::Timeout`] when it takes longer than
-    /// `limit`, [`ErrorKind::QemuGone`].
+    /// [`ErrorKind::Qmp`] when QEMU can't write it, [`ErrorKind::Timeout`] when it takes longer than `limit`,
+    /// [`ErrorKind::QemuGone`].
     pub(crate) async fn dump_memory(&self, path: &Path, limit: Duration) -> Result {
         let Some(file) = path.to_str() else {
-            let summary = format!("{} is no UTF-8: QEMU takes no such path", path.display());
+            let summary = format!("{} is not UTF-8: QEMU accepts no such path", path.display());
             return Err(Error::new(ErrorKind::Usage, summary));
         };
         let started = Instant::now();

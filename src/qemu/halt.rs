@@ -1,8 +1,9 @@
-//! A guest that QEMU has stopped of its own accord: KVM can't run it any further, its disk fails, its kernel panicked.
+//! A guest that QEMU has stopped by itself: KVM can't run it any further, its disk fails, or its kernel
+//! panicked.
 //!
-//! QEMU does not end then. It sends `STOP`, as it does after a command that stops the guest, and only its status tells which
-//! it was (qapi/run-state.json, `RunState`). The guest says nothing any more, so whoever waits for a word of it has to be
-//! told.
+//! QEMU does not end then. It sends `STOP`, as it does after a command that stops the guest, and only its
+//! status shows the reason (qapi/run-state.json, `RunState`). The guest prints nothing any more, so code that
+//! waits for its output has to be notified.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,11 +20,12 @@ use super::{Accelerator, Exit, QMP_LIMIT, Qemu, Qmp};
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Events, Result};
 
-/// QEMU writes why it stops the guest before it says that it has, but another thread reads that.
+/// QEMU writes the reason before it reports that it has stopped the guest, but another thread reads it. This
+/// is how long to wait for that thread.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Qemu {
-    /// Why QEMU has stopped the guest, if it has of its own accord: asked now.
+    /// Asks QEMU whether and why it has stopped the guest by itself.
     ///
     /// # Errors
     /// Those of [`Qmp::execute`].
@@ -36,13 +38,13 @@ impl Qemu {
     }
 }
 
-/// What is known of a guest, and who is told.
+/// What is known about a guest, and who is notified.
 pub(super) struct Guest {
     accelerator: Accelerator,
     halted: watch::Sender<Option<Error>>,
-    /// What QEMU said of KVM.
+    /// QEMU's message about KVM.
     kvm: watch::Receiver<Option<String>>,
-    /// What QEMU said of the disk.
+    /// QEMU's message about the disk.
     trouble: Arc<Mutex<Option<String>>>,
     resets: Arc<Resets>,
 }
@@ -57,8 +59,8 @@ impl Guest {
         Self { accelerator, halted: supervised.halted(), kvm: supervised.kvm(), trouble, resets }
     }
 
-    /// From now on, until QEMU's end, whoever waits for the guest is told that QEMU has stopped it or that it boots again and
-    /// again, and everybody what QEMU reports of the host's disk, of a watchdog and of a panic.
+    /// From now on, until QEMU ends, notifies those who wait for the guest if QEMU stops it or if it is in a
+    /// boot loop. Also sends notes about the host's disk, a watchdog or a panic.
     pub(super) fn follow(
         self,
         mut exit: watch::Receiver<Option<Exit>>,
@@ -66,7 +68,7 @@ impl Guest {
         machine: &str,
         events: &Events,
     ) {
-        // What was said on the line before was said of another guest.
+        // An earlier state on this line was about another guest.
         self.halted.send_replace(None);
         let listening = self.listen(qmp.another(), machine.to_owned(), events.clone());
         tokio::spawn(async move {
@@ -80,7 +82,7 @@ impl Guest {
     async fn listen(self, qmp: Qmp, machine: String, events: Events) {
         let mut from_qemu = qmp.events();
         let note = |text: &str| events.note(format!("{machine}: {text}"));
-        // It may have been stopped before anybody listened.
+        // The guest may have been stopped before this task was listening.
         let mut look = true;
         loop {
             if look && let Ok(Some(why)) = self.asked(&qmp).await {
@@ -111,19 +113,19 @@ impl Guest {
                     }
                 }
                 "WATCHDOG" => note(&format!(
-                    "the guest's watchdog was not fed: {}",
+                    "the guest's watchdog timed out: {}",
                     event.data["action"].as_str().unwrap_or("it fired")
                 )),
-                "GUEST_PANICKED" => note("the guest's kernel says that it has panicked"),
+                "GUEST_PANICKED" => note("the guest's kernel reports a panic"),
                 _ => {}
             }
         }
     }
 
-    /// Tells whether the guest is stopped.
+    /// Sets whether the guest is stopped.
     fn set_halted(&self, halted: Option<Error>) {
         self.halted.send_if_modified(|known| {
-            // That the guest gets nowhere is another matter, and no matter of QEMU's.
+            // A boot loop is another matter, which QEMU's status does not change.
             let others = known.as_ref().is_some_and(|known| known.kind() == ErrorKind::BootLoop);
             let changes = !others && known.is_some() != halted.is_some();
             if changes {
@@ -133,7 +135,7 @@ impl Guest {
         });
     }
 
-    /// Asks QEMU whether it has stopped the guest of its own accord, and why.
+    /// Asks QEMU whether and why it has stopped the guest by itself.
     async fn asked(&self, qmp: &Qmp) -> Result<Option<Error>> {
         let status = qmp.execute("query-status", None, QMP_LIMIT).await?;
         Ok(match status["status"].as_str() {
@@ -141,7 +143,7 @@ impl Guest {
             Some("io-error") => {
                 let error = Error::new(
                     ErrorKind::DiskError,
-                    "QEMU stopped the guest, since a disk image can't be read or written",
+                    "QEMU stopped the guest, because a disk image can't be read or written",
                 );
                 let words = lock(&self.trouble).clone();
                 Some(explained(error, words.as_deref()))
@@ -151,8 +153,8 @@ impl Guest {
                 "the guest's kernel panicked, and QEMU stopped the guest",
             )),
             Some("watchdog") => Some(
-                Error::new(ErrorKind::GuestStopped, "QEMU stopped the guest, since its watchdog was not fed")
-                    .likely_cause("the guest hangs, or what feeds the watchdog ended"),
+                Error::new(ErrorKind::GuestStopped, "QEMU stopped the guest, because its watchdog timed out")
+                    .likely_cause("the guest hangs, or the service that feeds the watchdog ended"),
             ),
             _ => None,
         })
@@ -172,7 +174,7 @@ impl Guest {
     }
 }
 
-/// With what QEMU's words mean.
+/// Adds the meaning of QEMU's message to an error.
 fn explained(error: Error, words: Option<&str>) -> Error {
     match words.and_then(likely_cause) {
         Some(cause) => error.likely_cause(cause.means).next_step(cause.next),
@@ -180,7 +182,7 @@ fn explained(error: Error, words: Option<&str>) -> Error {
     }
 }
 
-/// In one line, for a note.
+/// Describes an error in one line, for a note.
 fn said(why: &Error) -> String {
     match why.advice() {
         (Some(cause), _) => format!("{} ({cause})", why.summary()),
@@ -188,8 +190,8 @@ fn said(why: &Error) -> String {
     }
 }
 
-/// With `werror=report`, as the script has it, a full host disk reaches the guest as I/O errors and nobody else; only an event
-/// of the control protocol tells the host.
+/// Describes an error of the disk. With `werror=report`, as in the run script, a full host disk causes I/O
+/// errors in the guest, and the host learns of it only by this event.
 fn disk_trouble(event: &QmpEvent) -> &'static str {
     match (&event.data["nospace"], &event.data["action"]) {
         (Value::Bool(true), Value::String(action)) if action == "stop" => {

@@ -1,4 +1,4 @@
-//! Disks that come and go while the machine runs.
+//! Plugs disks in and out while the machine runs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,27 +13,27 @@ use super::usb::with_ports;
 use super::{QMP_LIMIT, Qemu};
 use crate::{Error, ErrorKind, Result};
 
-/// What a disk is connected by.
+/// How a disk is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Connector {
-    /// virtio-blk, as NixOS's VMs have their disks.
+    /// virtio-blk, as in NixOS's VMs.
     Virtio,
     /// A USB stick.
     Usb,
 }
 
-/// The USB controller that is plugged in where the machine has none.
+/// The id of the USB controller that is plugged in if the machine has none.
 const CONTROLLER: &str = "nixvm-usb";
 
 impl Qemu {
-    /// Plugs a disk in. `name` is its serial number, and makes its ids.
+    /// Plugs a disk in. `name` is its serial number, and its ids are derived from it.
     ///
     /// # Errors
-    /// [`ErrorKind::Qmp`] with QEMU's words when the machine takes no such disk, or one of that name is
-    /// plugged in.
+    /// [`ErrorKind::Qmp`] with QEMU's message when the machine does not support such a disk, or one of that
+    /// name is plugged in already.
     pub(crate) async fn plug(&self, name: &str, image: &Path, connector: Connector) -> Result {
         let Some(file) = image.to_str() else {
-            let summary = format!("{} is no UTF-8: QEMU takes no such path", image.display());
+            let summary = format!("{} is not UTF-8: QEMU accepts no such path", image.display());
             return Err(Error::new(ErrorKind::Usage, summary));
         };
         let node = node(name);
@@ -55,7 +55,7 @@ impl Qemu {
         if added.is_err() {
             let node = json!({ "node-name": node });
             if let Err(error) = self.qmp().execute("blockdev-del", Some(node), QMP_LIMIT).await {
-                tracing::debug!(%error, "the image of a disk that was not plugged in stays open");
+                tracing::debug!(%error, "could not close the image of a disk that was not plugged in");
             }
         }
         added
@@ -69,12 +69,13 @@ impl Qemu {
             Err(error) if error.summary().contains("bus found") => error,
             added => return added,
         };
-        // Not every machine has USB; a controller can be plugged in as any card.
+        // Not every machine has USB. A controller can be plugged in like any card.
         self.add_device(json!({ "driver": "qemu-xhci", "id": CONTROLLER })).await.map_err(|_| refused)?;
         self.add_device(stick).await
     }
 
-    /// What was plugged in and is still there, with the places that QEMU chose for it.
+    /// Returns the devices that were plugged in and are still there, with the places that QEMU chose for
+    /// them.
     pub(super) async fn plugged(&self) -> Result<Plugged> {
         let mut plugged = self.qmp().plugged();
         if plugged.devices().next().is_none() {
@@ -85,7 +86,7 @@ impl Qemu {
             if let Some(bus) = self.property_of(&id, "parent_bus").await.as_ref().and_then(Value::as_str) {
                 device["bus"] = bus.rsplit('/').next().into();
             }
-            // On a PCI bus: place and function, which some versions tell as one number.
+            // The address on a PCI bus is slot and function. Some versions of QEMU return it as one number.
             match self.property_of(&id, "addr").await {
                 Some(Value::String(address)) => device["addr"] = address.into(),
                 Some(Value::Number(address)) => {
@@ -95,20 +96,20 @@ impl Qemu {
                 _ => {}
             }
         }
-        // A machine without USB says so.
+        // A machine without USB returns an error.
         Ok(with_ports(plugged, &self.monitor("info usb").await.unwrap_or_default()))
     }
 
-    /// A property of a device, if it has that one.
+    /// Returns a property of a device, if the device has it.
     async fn property_of(&self, device: &str, property: &str) -> Option<Value> {
         let arguments = json!({ "path": format!("/machine/peripheral/{device}"), "property": property });
         self.qmp().execute("qom-get", Some(arguments), QMP_LIMIT).await.ok()
     }
 
-    /// Plugs in what was plugged in when a moment was kept.
+    /// Plugs in the devices of a kept moment again.
     ///
     /// # Errors
-    /// [`ErrorKind::Qmp`] with QEMU's words: an image is gone, say.
+    /// [`ErrorKind::Qmp`] with QEMU's message, for example when an image is gone.
     pub(super) async fn plug_in_again(&self, plugged: &Plugged) -> Result {
         for plug in plugged.iter() {
             match self.qmp().execute(&plug.command, Some(plug.arguments.clone()), QMP_LIMIT).await {
@@ -123,11 +124,11 @@ impl Qemu {
         self.qmp().execute("device_add", Some(device), QMP_LIMIT).await.map(|_| ())
     }
 
-    /// Unplugs a disk, and waits until the guest has let it go.
+    /// Unplugs a disk, and waits until the guest has released it.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] when the guest does not let it go within `limit`, [`ErrorKind::Qmp`] when
-    /// there is none of that name.
+    /// [`ErrorKind::Timeout`] when the guest does not release it within `limit`, [`ErrorKind::Qmp`] when
+    /// there is no disk of that name.
     pub(crate) async fn unplug(&self, name: &str, limit: Duration) -> Result {
         let started = Instant::now();
         let id = device(name);
@@ -142,7 +143,7 @@ impl Qemu {
                     Ok(event) if event.name.ends_with("UNPLUG_GUEST_ERROR") => {
                         return Err(Error::new(
                             ErrorKind::Qmp,
-                            format!("the guest refused to let {name} go"),
+                            format!("the guest refused to release {name}"),
                         ));
                     }
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
@@ -154,9 +155,9 @@ impl Qemu {
             gone = crate::stopped::timeout(limit, gone) => match gone {
                 Ok(gone) => gone?,
                 Err(_) => {
-                    return Err(Error::new(ErrorKind::Timeout, format!("the guest did not let the disk {name} go"))
+                    return Err(Error::new(ErrorKind::Timeout, format!("the guest did not release the disk {name}"))
                         .took(started.elapsed(), limit)
-                        .likely_cause("its driver for hot plug is not loaded, or it is still booting"));
+                        .likely_cause("its hot plug driver is not loaded, or it is still booting"));
                 }
             },
             exit = exit.wait_for(Option::is_some) => {
@@ -193,7 +194,7 @@ fn no_hot_plug(error: Error) -> Error {
     }
 }
 
-/// The format of an image by its first bytes: qcow2, else raw.
+/// Returns the format of an image by its first bytes: qcow2, or else raw.
 fn format_of(image: &Path) -> Result<&'static str> {
     use std::io::Read;
     let mut magic = [0; 4];

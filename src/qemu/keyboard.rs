@@ -1,15 +1,15 @@
 //! Types on the machine's keyboard, no faster than the guest reads it.
 //!
-//! QEMU throws keys away that the guest has no room for, and tells nobody. So after each few keys the
-//! keyboard is asked whether the guest has taken them:
+//! QEMU silently drops keys that the guest has no room for. So after every few keys this module checks that
+//! the guest has read them:
 //!
-//! - A virtio keyboard (NixOS's VMs have one) hands a key over in a buffer that the guest has to give
-//!   back; there are 64. `x-query-virtio-queue-status` says where the ring of buffers is and how many QEMU
-//!   has used up, the ring itself (in the guest's memory) how many the guest has given.
-//! - A PS/2 keyboard (firmware, boot loaders) holds 16 bytes; bit 0 of its status port says that one waits.
-//!   Reading that port changes nothing.
+//! - A virtio keyboard (NixOS's VMs have one) delivers a key in a buffer that the guest has to return; there
+//!   are 64 buffers. `x-query-virtio-queue-status` returns the address of the ring and how many buffers QEMU
+//!   has used. The ring itself, in the guest's memory, holds how many buffers the guest has given.
+//! - A PS/2 keyboard (firmware, boot loaders) holds 16 bytes. Bit 0 of its status port is set while a byte
+//!   waits. Reading that port has no side effect.
 //!
-//! Where neither can be asked (a USB keyboard) there is a pause after each key.
+//! For any other keyboard (such as USB) there is a pause after each key.
 
 use std::time::Duration;
 
@@ -21,14 +21,15 @@ use super::keys::Chord;
 use super::{QMP_LIMIT, Qemu};
 use crate::{Error, ErrorKind, Result};
 
-/// The pause after a key where nothing tells that it was taken.
+/// The pause after a key on a keyboard that can't be queried.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Between two looks whether a key was taken.
+/// The interval between two queries.
 const LOOK: Duration = Duration::from_millis(1);
-/// So many characters fit into a virtio keyboard's 64 buffers: four reports of two buffers each, with shift.
+/// How many characters fit into a virtio keyboard's 64 buffers: a shifted character needs four reports of two
+/// buffers each.
 const AT_ONCE: usize = 6;
 
-/// How it is found out that the guest has taken a key.
+/// How to find out that the guest has read a key.
 #[derive(Debug)]
 enum Keyboard {
     /// The virtio keyboards (and mice) that the guest has a driver for.
@@ -41,13 +42,13 @@ enum Keyboard {
 #[derive(Debug)]
 struct Ring {
     path: String,
-    /// How many buffers are there when the guest has taken everything.
+    /// How many buffers are free when the guest has read everything.
     full: u16,
 }
 
 impl Qemu {
-    /// Presses each of the chords and lets it go, one after the other; returns when the guest's keyboard
-    /// driver has taken the last one, as far as that can be known. `limit` is for a guest that takes none.
+    /// Presses and releases each of the chords in turn. Returns when the guest's keyboard driver has read the
+    /// last one, as far as that can be known. `limit` is for a guest that reads none.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] when the guest does not read its keyboard, [`ErrorKind::Qmp`] when QEMU does
@@ -62,7 +63,7 @@ impl Qemu {
             let status = status["status"].as_str().unwrap_or("paused");
             return Err(Error::new(
                 ErrorKind::Usage,
-                format!("keys reach no machine that does not run: it is {status}"),
+                format!("keys don't reach a machine that is not running: it is {status}"),
             ));
         }
         let mut keyboard = self.keyboard().await?;
@@ -74,17 +75,18 @@ impl Qemu {
             }
             typed += chords.len();
             self.taken(&mut keyboard, limit).await.map_err(|error| {
-                let typed = format!("{typed} keys were pressed, the last {} are not taken", chords.len());
+                let typed = format!("{typed} keys were pressed, the last {} were not read", chords.len());
                 error.section("how far it got", typed)
             })?;
         }
         Ok(())
     }
 
-    /// Which keyboard the guest uses: a virtio one gets the keys as soon as the guest has a driver for it.
+    /// Returns the keyboard that the guest uses. A virtio keyboard gets the keys as soon as the guest has a
+    /// driver for it.
     async fn keyboard(&self) -> Result<Keyboard> {
         let mut rings = Vec::new();
-        // Without this command (it may go, as its `x-` says) keys are typed with a pause.
+        // Without this command, which is experimental (`x-`), there is a pause after each key.
         let devices = self.qmp().execute("x-query-virtio", None, QMP_LIMIT).await.unwrap_or_default();
         let devices = devices.as_array().cloned().unwrap_or_default();
         for device in devices.iter().filter(|device| device["name"] == "virtio-input") {
@@ -100,7 +102,7 @@ impl Qemu {
         Ok(if ps2_status(&status).is_some() { Keyboard::Ps2 } else { Keyboard::Unknown })
     }
 
-    /// Waits until the guest has taken what was typed.
+    /// Waits until the guest has read what was typed.
     async fn taken(&self, keyboard: &mut Keyboard, limit: Duration) -> Result {
         let started = Instant::now();
         loop {
@@ -116,7 +118,7 @@ impl Qemu {
                 Keyboard::Virtio(rings) => {
                     let mut taken = true;
                     for ring in rings {
-                        // Gone when the guest resets the device.
+                        // The ring is gone when the guest resets the device.
                         let free = self.free_buffers(&ring.path).await?.unwrap_or(ring.full);
                         ring.full = ring.full.max(free);
                         taken &= free == ring.full;
@@ -136,8 +138,8 @@ impl Qemu {
         }
     }
 
-    /// How many buffers for events the guest has given to a virtio input device; `None` when it has no
-    /// driver for it, or that can't be known.
+    /// Returns how many buffers for events the guest has given to a virtio input device, or `None` if it has
+    /// no driver for it or that can't be known.
     async fn free_buffers(&self, path: &str) -> Result<Option<u16>> {
         let arguments = json!({ "path": path, "queue": 0 });
         let status = self.qmp().execute("x-query-virtio-queue-status", Some(arguments), QMP_LIMIT).await;
@@ -151,16 +153,16 @@ impl Qemu {
         if ring == 0 {
             return Ok(None);
         }
-        // The ring begins with two numbers of 16 bits: flags, and how many buffers there ever were.
+        // The ring begins with two numbers of 16 bits: flags, and the total number of buffers ever given.
         let given = self.monitor(&format!("xp /1hx {:#x}", ring + 2)).await?;
         let given = given.split_whitespace().next_back().and_then(hexadecimal);
         let free = given.map(|given| (given as u16).wrapping_sub(used as u16));
-        // Anything else is no ring of this kind.
+        // Any other number does not come from such a ring.
         Ok(free.filter(|free| u64::from(*free) <= size))
     }
 }
 
-/// The status port in `portb[0x0064] = 0x1c`. A machine without one gives all ones.
+/// Parses the status port in `portb[0x0064] = 0x1c`. A machine without a PS/2 keyboard returns all ones.
 fn ps2_status(said: &str) -> Option<u32> {
     let status = said.split_once('=').and_then(|(_, number)| hexadecimal(number.trim()))?;
     (status != 0xff).then_some(status)

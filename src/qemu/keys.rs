@@ -1,22 +1,22 @@
-//! The names of keys, and which keys make a character on a US keyboard.
+//! The names of keys, and the keys for each character on a US keyboard.
 
 use serde_json::{Value, json};
 
 use crate::{Error, ErrorKind, Result};
 
-/// Keys that are pressed together: in this order, and let go in the reverse.
+/// Keys that are pressed together. They are pressed in this order and released in the reverse order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chord(Vec<Key>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Key {
-    /// QEMU's name of it (`QKeyCode` in its documentation).
+    /// QEMU's name (`QKeyCode` in its documentation).
     Name(String),
     /// A scan code of a PC keyboard.
     Number(u32),
 }
 
-/// What people and other tools call a key, and QEMU's name of it.
+/// Common names of keys, and QEMU's names.
 const OTHER_NAMES: [(&str, &str); 18] = [
     ("enter", "ret"),
     ("return", "ret"),
@@ -38,7 +38,7 @@ const OTHER_NAMES: [(&str, &str); 18] = [
     ("alt_gr", "alt_r"),
 ];
 
-/// Characters that are neither letters nor digits, their key, and whether it is shifted.
+/// Characters that are neither letters nor digits, the key of each, and whether it is shifted.
 const SIGNS: [(char, &str, bool); 44] = [
     ('\n', "ret", false),
     ('\r', "ret", false),
@@ -79,7 +79,7 @@ const SIGNS: [(char, &str, bool); 44] = [
     ('*', "8", true),
     ('(', "9", true),
     (')', "0", true),
-    // Characters that a terminal sends for a key with ctrl.
+    // Control characters, which a terminal sends for a key with ctrl.
     ('\x03', "c", false),
     ('\x04', "d", false),
     ('\x0c', "l", false),
@@ -88,12 +88,12 @@ const SIGNS: [(char, &str, bool); 44] = [
 ];
 
 impl Chord {
-    /// Reads `ctrl-alt-f2`, `ret`, `0x1c`, or a single character as [`Chord::of`] takes it. Case does not
-    /// matter in names of more than one letter.
+    /// Parses `ctrl-alt-f2`, `ret`, `0x1c`, or a single character as in [`Chord::of`]. Names of more than one
+    /// letter are not case-sensitive.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for an empty name and for a character that a US keyboard does not have. Whether
-    /// a longer name is one, QEMU knows.
+    /// [`ErrorKind::Usage`] for an empty name and for a character that a US keyboard does not have. Longer
+    /// names are checked by QEMU only.
     pub(crate) fn parse(names: &str) -> Result<Self> {
         let mut characters = names.chars();
         if let (Some(character), None) = (characters.next(), characters.next()) {
@@ -109,10 +109,10 @@ impl Chord {
         Ok(Self(keys))
     }
 
-    /// The keys that make a character on a US keyboard.
+    /// Returns the keys that make a character on a US keyboard.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for one that it does not have.
+    /// [`ErrorKind::Usage`] for a character that it does not have.
     pub(crate) fn of(character: char) -> Result<Self> {
         let key = |name: &str| Key::Name(name.to_owned());
         if character.is_ascii_alphanumeric() {
@@ -123,9 +123,7 @@ impl Chord {
         let found = SIGNS.iter().find(|(sign, ..)| *sign == character);
         let Some((_, name, shifted)) = found else {
             return Err(Error::new(ErrorKind::Usage, format!("a US keyboard has no key for {character:?}"))
-                .next_step(
-                    "type it on the serial console (`send_console`), or press what makes it by name",
-                ));
+                .next_step("type it on the serial console (`send_console`), or name the keys that make it"));
         };
         let modifier = match character {
             '\x03' | '\x04' | '\x0c' | '\x15' | '\x1a' => Some("ctrl"),
@@ -135,8 +133,8 @@ impl Chord {
         Ok(Self(modifier.into_iter().chain([*name]).map(key).collect()))
     }
 
-    /// The arguments of `input-send-event`, one report a key: a guest may take what is in one report for
-    /// simultaneous.
+    /// Returns the arguments of `input-send-event`, with one report for each key. A guest may treat the keys
+    /// of one report as simultaneous.
     pub(super) fn reports(&self) -> impl Iterator<Item = Value> {
         let pressed = self.0.iter().map(|key| key.report(true));
         pressed.chain(self.0.iter().rev().map(|key| key.report(false)))
@@ -149,7 +147,7 @@ impl Key {
         if let Some(number) = lower.strip_prefix("0x") {
             let number = u32::from_str_radix(number, 16);
             let number =
-                number.map_err(|_| Error::new(ErrorKind::Usage, format!("{name:?} is no scan code")))?;
+                number.map_err(|_| Error::new(ErrorKind::Usage, format!("{name:?} is not a scan code")))?;
             return Ok(Self::Number(number));
         }
         let mut characters = lower.chars();

@@ -1,6 +1,6 @@
-//! Why /dev/kvm is of no use, and what changes that, by the kernel's error and what is around it.
+//! Why /dev/kvm can't be used, and how to fix that, by the kernel's error and the host's environment.
 //!
-//! The same error has another cause in a container than on bare metal, and another remedy.
+//! The same error has different causes and remedies in a container and on bare metal.
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
@@ -12,39 +12,40 @@ use crate::environment;
 /// Why KVM can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// What is the matter.
+    /// The cause.
     pub(crate) why: String,
-    /// What to do.
+    /// How to fix it.
     pub(crate) fix: String,
 }
 
-/// What is known of the host beside the device.
+/// What is known about the host besides the device.
 #[derive(Debug, Default)]
 pub(crate) struct Around {
-    /// This process is in a container.
+    /// Whether this process is in a container.
     container: bool,
-    /// /proc/modules.
+    /// The content of /proc/modules.
     modules: String,
     /// The flags in /proc/cpuinfo.
     flags: String,
-    /// /proc/misc, where a KVM that is ready has a line.
+    /// The content of /proc/misc, which has a line for a KVM that is ready.
     misc: String,
 }
 
-/// Whether KVM of this host runs guests without the processor's virtualization (kvm_pvm). It emulates the firmware one
-/// instruction after the other, which takes it 10 s and more, and runs no kernel that was not made for it.
+/// Whether KVM of this host runs guests without the processor's virtualization (kvm_pvm). It emulates the
+/// firmware instruction by instruction, which takes 10 s and more, and runs only kernels that were made for
+/// it.
 pub(crate) fn emulates() -> bool {
     Path::new("/sys/module/kvm_pvm").exists()
 }
 
-/// Opens the device as QEMU does; `None` when that works.
+/// Opens the device as QEMU does. Returns why that fails, or `None` if it works.
 pub(crate) fn refusal(device: &Path) -> Option<Refusal> {
     let error = OpenOptions::new().read(true).write(true).open(device).err()?;
     let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
     Some(explain(errno, device, &Around::look()))
 }
 
-/// What QEMU's own words say of KVM_CREATE_VM, if they are about that.
+/// Returns the meaning of QEMU's message about KVM_CREATE_VM, or `None` if `said` is not about that.
 pub(crate) fn refusal_in(said: &str, device: &Path) -> Option<Refusal> {
     let is_about = said.contains("KVM_CREATE_VM") || said.contains("failed to initialize kvm");
     let errno = [("Device or resource busy", Errno::BUSY), ("Cannot allocate memory", Errno::NOMEM)]
@@ -60,7 +61,7 @@ impl Around {
     fn look() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let marked = ["/.dockerenv", "/run/.containerenv"].iter().any(|file| Path::new(file).exists());
-        // systemd and most managers of containers tell by this variable of the first process, if it can be read.
+        // systemd and most container managers set this variable in the first process. It may be unreadable.
         let told = || environment::is_set("container") || Path::new("/run/systemd/container").exists();
         let info = read("/proc/cpuinfo");
         let flags = info.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
@@ -80,7 +81,7 @@ impl Around {
         self.flags.split_whitespace().any(|flag| flag == name)
     }
 
-    /// What makes the kernel have KVM.
+    /// Returns how to get a kernel with KVM.
     fn load(&self) -> &'static str {
         if self.has_flag("vmx") {
             "sudo modprobe kvm_intel; if that fails, switch virtualization (VT-x) on in the firmware"
@@ -95,7 +96,7 @@ impl Around {
     }
 }
 
-/// What an error of the device means here.
+/// Explains an error of the device on this host.
 fn explain(errno: Errno, device: &Path, around: &Around) -> Refusal {
     const GIVE: &str =
         "start the container with --device /dev/kvm (Docker, Podman), or give its pod the device";
@@ -115,18 +116,18 @@ fn explain(errno: Errno, device: &Path, around: &Around) -> Refusal {
         ),
         Errno::NOENT => (format!("there is no {name}, and the kernel has no KVM ready"), around.load().to_owned()),
         Errno::ACCESS if around.container => (
-            format!("no right to open {name} in this container"),
+            format!("no permission to open {name} in this container"),
             "give the container the group of the device: --group-add with its number (stat -c %g /dev/kvm on the host; \
              Podman: --group-add keep-groups)"
                 .to_owned(),
         ),
         Errno::ACCESS => (
-            format!("no right to open {name}"),
+            format!("no permission to open {name}"),
             "sudo usermod -aG kvm \"$USER\", then log in again; on a CI runner a udev rule: echo 'KERNEL==\"kvm\", \
              MODE=\"0666\"' | sudo tee /etc/udev/rules.d/99-kvm.rules, then sudo udevadm trigger --name-match=kvm"
                 .to_owned(),
         ),
-        // The file's mode allows it; what forbids it is the cgroup, and a group changes nothing there.
+        // The file's mode allows it, but the cgroup forbids it, and joining a group would not help.
         Errno::PERM => (
             format!("the device cgroup of this container or service does not allow {name}"),
             format!("{GIVE}; of a systemd service: DeviceAllow=/dev/kvm rw"),
@@ -144,13 +145,13 @@ fn explain(errno: Errno, device: &Path, around: &Around) -> Refusal {
             let who = other.map_or(String::new(), |name| format!(" ({name}'s module is loaded)"));
             let end = other.unwrap_or("the other hypervisor");
             (
-                format!("another hypervisor has the processor's virtualization{who}"),
+                format!("another hypervisor uses the processor's virtualization{who}"),
                 format!("end the machines of {end}, and unload its module if that is not enough"),
             )
         }
         Errno::NOMEM => (
             "the kernel has too little memory for one more machine".to_owned(),
-            "end what else runs here, or give the host more memory".to_owned(),
+            "end other programs, or give the host more memory".to_owned(),
         ),
         Errno::MFILE | Errno::NFILE => (
             format!("{name} does not open: too many files are open"),
@@ -196,8 +197,8 @@ mod tests {
             "in this container",
             "on the container's host: sudo modprobe kvm_amd",
         );
-        case(Errno::ACCESS, &plain, "no right", "usermod -aG kvm");
-        case(Errno::ACCESS, &boxed, "no right", "--group-add");
+        case(Errno::ACCESS, &plain, "no permission", "usermod -aG kvm");
+        case(Errno::ACCESS, &boxed, "no permission", "--group-add");
         for around in [&plain, &boxed] {
             let cgroup = case(Errno::PERM, around, "device cgroup", "--device /dev/kvm");
             assert!(!cgroup.fix.contains("usermod"), "{cgroup:?}");

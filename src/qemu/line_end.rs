@@ -1,4 +1,4 @@
-//! QEMU's end of a console's line.
+//! QEMU's end of a console line.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use super::{Exit, launch};
 use crate::{Error, Result};
 
-/// A copy of the end that QEMU has. The line stays open as long as this lives, so that another QEMU can take the place of
-/// one that ends: whoever reads the console does not notice.
+/// A copy of QEMU's end. The line stays open until this is dropped, so that another QEMU can replace one that
+/// ends without the console noticing.
 #[derive(Debug)]
 pub(crate) struct LineEnd {
     end: OwnedFd,
@@ -19,7 +19,7 @@ pub(crate) struct LineEnd {
 }
 
 impl LineEnd {
-    /// Our end of a new line, and QEMU's.
+    /// Returns this program's end of a new line, and QEMU's end.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Io`] when no descriptor is left.
@@ -29,27 +29,27 @@ impl LineEnd {
         Ok((launch::ours(ours)?, Self { end: theirs.into(), closed, halted }))
     }
 
-    /// The descriptor that a QEMU gets.
+    /// Returns a descriptor for a QEMU.
     pub(super) fn descriptor(&self) -> Result<OwnedFd> {
         self.end.try_clone().map_err(|error| Error::io("copy a socket", &error))
     }
 
-    /// Tells how the last QEMU on this line ended; holds `None` until then.
+    /// Receives how the last QEMU on this line ended; `None` until then.
     pub(super) fn closed(&self) -> watch::Receiver<Option<Exit>> {
         self.closed.subscribe()
     }
 
-    /// Tells why the QEMU on this line has stopped its guest; holds `None` while it has not.
+    /// Sends why the QEMU on this line has stopped its guest; `None` while it has not.
     pub(super) fn halted(&self) -> watch::Sender<Option<Error>> {
         self.halted.clone()
     }
 
-    /// The last QEMU has ended.
+    /// Records that the last QEMU has ended.
     pub(super) fn close(self, exit: Exit) {
         self.closed.send_replace(Some(exit));
     }
 
-    /// Takes out what was typed and not read by a QEMU that has ended: the next one is not to read it.
+    /// Discards what was typed and not read by a QEMU that has ended, so that the next one does not read it.
     pub(super) fn forget_what_was_typed(&self) {
         let mut typed = [0; 4096];
         while recv(self.end.as_fd(), &mut typed[..], RecvFlags::DONTWAIT).is_ok_and(|(count, _)| count > 0) {}

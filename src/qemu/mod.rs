@@ -1,5 +1,5 @@
-//! QEMU: starts the run script of a built VM, speaks its control protocol, and sees to it that
-//! nothing of it outlives this process. What the guest says is the console's business.
+//! QEMU: starts the run script of a built VM, speaks its control protocol, and makes sure that none of its
+//! processes or files outlive this process. The guest's output is handled by the console.
 
 mod absent;
 pub mod accelerator;
@@ -78,74 +78,74 @@ use supervise::Supervised;
 /// A running QEMU. Dropping it kills QEMU and everything that the run script started.
 #[derive(Debug)]
 pub struct Qemu {
-    // The order counts: the processes go before the lock on the disk image that they write to.
+    // The order matters: on drop the processes end before the lock on their disk image is released.
     supervised: Supervised,
     qmp: Qmp,
     accelerator: Accelerator,
-    /// The guest's processor under KVM, if it is not that of the run script.
+    /// The guest's processor under KVM, if it differs from the run script's.
     cpu: Option<&'static str>,
     trouble: Arc<Mutex<Option<String>>>,
     /// The guest's resets since it came up.
     resets: Arc<resets::Resets>,
     disk: Mutex<Option<disk::Claim>>,
-    /// Of one that is to be saved.
+    /// Set for a machine that is to be saved.
     made: Option<Arc<template::Made>>,
-    /// Held while a port is forwarded.
+    /// Held while a port is being forwarded.
     forwarding: tokio::sync::Mutex<()>,
 }
 
 impl Qemu {
-    /// The control connection.
+    /// Returns the control connection.
     pub fn qmp(&self) -> &Qmp {
         &self.qmp
     }
 
-    /// The process id of the run script, which is QEMU's own as the script ends in `exec`.
+    /// Returns the process id of the run script, which is QEMU's own because the script ends in `exec`.
     pub fn pid(&self) -> u32 {
         self.supervised.pid()
     }
 
-    /// Why no other scenario may have such a machine beside this one, by the command of the process. Unreadable when QEMU has
-    /// just ended, which whoever uses it sees.
+    /// Returns why no other scenario may have such a machine beside this one, according to the process's
+    /// command. Returns `None` if QEMU has just ended, which its users notice anyway.
     pub(crate) fn reach(&self) -> Option<String> {
         reach::in_command(&template::arguments(self.pid())?)
     }
 
-    /// Tells when and how QEMU ends; holds `None` while it runs.
+    /// Receives when and how QEMU ends; `None` while it runs.
     pub fn exit(&self) -> watch::Receiver<Option<Exit>> {
         self.supervised.exit()
     }
 
-    /// Tells how the machine's last QEMU ended; holds `None` while one runs. Unlike [`Qemu::exit`] it goes on when
-    /// another QEMU takes the place of this one.
+    /// Receives how the machine's last QEMU ended; `None` while one runs. Unlike [`Qemu::exit`], it continues
+    /// when another QEMU replaces this one.
     pub(crate) fn closed(&self) -> watch::Receiver<Option<Exit>> {
         self.supervised.closed()
     }
 
-    /// Tells why QEMU has stopped its guest of its own accord, or why the guest gets nowhere; holds `None` while it runs. Like
-    /// [`Qemu::closed`] it goes on when another QEMU takes the place of this one.
+    /// Receives why QEMU has stopped its guest by itself, or that the guest is in a boot loop; `None` while
+    /// it runs. Like [`Qemu::closed`], it continues when another QEMU replaces this one.
     pub(crate) fn halted(&self) -> watch::Receiver<Option<Error>> {
         self.supervised.halted().subscribe()
     }
 
-    /// How the machine's last QEMU ended, if none runs. One that left its place to another which was never started has not
-    /// told it on the line.
+    /// Returns how the machine's last QEMU ended, if none runs. If its successor was never started, the line
+    /// was not told, so this also asks the process itself.
     pub(crate) fn off(&self) -> Option<Exit> {
         let closed = self.closed();
         let told = closed.borrow().clone();
         told.or_else(|| closed.has_changed().err().and_then(|_| self.exit().borrow().clone()))
     }
 
-    /// Kills QEMU with all its helpers; returns when they are gone, after 5 s at the latest.
+    /// Kills QEMU with all its helpers, and returns when they are gone, or after 5 s.
     pub async fn kill(&self) {
         self.supervised.kill().await;
     }
 
-    /// After the end: waits until nothing of it is left, so that another QEMU may take its place in the
-    /// run directory and on the disk image.
+    /// Waits after the end until nothing is left of QEMU, so that another one may use the run directory and
+    /// the disk image.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when something of it is left after a minute.
+    /// [`ErrorKind::Host`] when something is left of it after a minute.
     pub(crate) async fn clear_away(&self) -> Result {
         self.cleared_within(CLEARED).await?;
         lock(&self.disk).take();
@@ -159,14 +159,14 @@ impl Qemu {
         }
         let pid = self.pid();
         let summary =
-            format!("the QEMU of before has not ended: another one can't take its place (process {pid})");
+            format!("the previous QEMU has not ended, so another one can't replace it (process {pid})");
         Err(Error::new(ErrorKind::Host, summary)
             .likely_cause("it hangs in the kernel, on a disk that does not answer, or the host is overloaded")
             .next_step(format!("look at its state: `ps -o stat,wchan,args -p {pid}`")))
     }
 
-    /// The last lines that QEMU wrote to stdout and stderr, and what it told
-    /// about the host's disk; without control characters, at most 40 lines.
+    /// Returns the last lines that QEMU wrote to stdout and stderr, and what it reported about the host's disk.
+    /// There are no control characters, and at most 40 lines.
     pub fn stderr_tail(&self) -> String {
         let trouble = lock(&self.trouble).clone();
         let tail = self.supervised.said().qemu().to_owned();
@@ -177,22 +177,22 @@ impl Qemu {
         }
     }
 
-    /// How much of a processor's time QEMU has used; none when it is gone.
+    /// Returns how much CPU time QEMU has used; zero if it is gone.
     pub(crate) fn processor_time(&self) -> Duration {
         processes::time_of_process(self.pid()).unwrap_or_default()
     }
 
-    /// What executes the guest's instructions.
+    /// Returns the accelerator.
     pub fn accelerator(&self) -> Accelerator {
         self.accelerator
     }
 
-    /// The guest's processor under KVM, if it is not that of the run script.
+    /// Returns the guest's processor under KVM, if it differs from the run script's.
     pub(crate) fn cpu(&self) -> Option<&'static str> {
         self.cpu
     }
 
-    /// Adds to `error`, which is why the boot that was tried failed, whether KVM of this host may be the cause.
+    /// Adds to the error of a failed trial whether KVM of this host may be the cause.
     pub(crate) fn doubted(&self, error: Error) -> Error {
         let tail = self.stderr_tail();
         let said = causes::about_kvm_in(&tail);
@@ -210,12 +210,12 @@ impl Qemu {
         error.doubted(doubt)
     }
 
-    /// Ends a machine whose boot does not count, and makes its disk what it was before. Whether it can boot again.
+    /// Ends a machine whose boot does not count, and restores its disk. Returns whether it can boot again.
     pub(crate) async fn undo(&self) -> bool {
         self.kill().await;
         let claim = lock(&self.disk).take();
         if let Err(error) = self.clear_away().await {
-            tracing::debug!(%error, "a boot that does not count is not undone");
+            tracing::debug!(%error, "could not undo a boot that does not count");
             return false;
         }
         match claim {
@@ -224,7 +224,7 @@ impl Qemu {
         }
     }
 
-    /// The boot counts: its disk is not put back any more.
+    /// Records that the boot counts, so that its disk is not restored any more.
     pub(crate) fn confirm_boot(&self) {
         if let Some(claim) = &mut *lock(&self.disk) {
             claim.confirm_boot();
@@ -232,9 +232,10 @@ impl Qemu {
     }
 }
 
-/// How long QEMU may take to answer what it answers at once.
+/// The limit for QEMU's answer to a command that takes no time.
 const QMP_LIMIT: Duration = Duration::from_secs(30);
-/// For a QEMU and its helpers to be gone before another takes its place: a loaded host may need long.
+/// The limit for a QEMU and its helpers to be gone before another one replaces them. A loaded host may need
+/// long.
 const CLEARED: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The monitor that people type at (HMP), reached through the control protocol: a few things can only be
-//! had there, such as port forwards.
+//! QEMU's human monitor (HMP), reached through the control protocol. A few functions, such as port forwards,
+//! exist only there.
 
 use serde_json::json;
 
@@ -8,13 +8,13 @@ use super::{QMP_LIMIT, Qemu};
 use crate::{Error, ErrorKind, Result};
 
 impl Qemu {
-    /// Runs one command of QEMU's monitor, such as `info network`, and returns what it prints, with `\n` at
-    /// the end of lines.
+    /// Runs a command of QEMU's monitor, such as `info network`, and returns its output, with lines that end
+    /// in `\n`.
     ///
     /// # Errors
-    /// [`ErrorKind::Qmp`] with the monitor's words when it does not know the command or says `Error:`;
-    /// those of `Qmp::execute`. What a command complains about in other words comes
-    /// back as text: the monitor has no status.
+    /// [`ErrorKind::Qmp`] with the monitor's message when it does not know the command or prints `Error:`;
+    /// those of `Qmp::execute`. Other complaints of a command are returned as text, because the monitor has
+    /// no status.
     pub async fn monitor(&self, command: &str) -> Result<String> {
         let arguments = json!({ "command-line": command });
         let answer = self.qmp().execute("human-monitor-command", Some(arguments), QMP_LIMIT).await?;

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{QMP_LIMIT, Qemu};
 use crate::{Error, ErrorKind, Result};
 
-/// What a forwarded port speaks.
+/// The protocol of a forwarded port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Tcp,
@@ -42,8 +42,8 @@ impl Qemu {
         Ok(())
     }
 
-    /// Forwards a port of this host (`0`: any that is free) on 127.0.0.1 to a port of the guest, until the
-    /// machine ends; returns the address on this host.
+    /// Forwards a port of this host on 127.0.0.1 to a port of the guest until the machine ends, and returns
+    /// the address on this host. `host` 0 chooses a free port.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when the machine has no user-mode network, [`ErrorKind::Host`] when the port is
@@ -58,7 +58,7 @@ impl Qemu {
             )
             .section("info network", network));
         };
-        // Two at once could not tell whose port is whose.
+        // Two concurrent calls could not tell their ports apart.
         let _alone = self.forwarding.lock().await;
         let before = forwards(&self.monitor("info usernet").await?);
         let kind = protocol.name();
@@ -74,15 +74,15 @@ impl Qemu {
 }
 
 impl Qemu {
-    /// The ports that are forwarded.
+    /// Returns the forwarded ports.
     pub(super) async fn forwards(&self) -> Result<Vec<Forward>> {
         Ok(forwards(&self.monitor("info usernet").await?))
     }
 
-    /// Forwards ports that another QEMU of the machine had forwarded, and this one has not.
+    /// Forwards the ports that the machine's previous QEMU had forwarded and this one has not.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when one is taken.
+    /// [`ErrorKind::Host`] when a port is taken.
     pub(super) async fn forward_again(&self, wanted: impl Iterator<Item = &Forward>) -> Result {
         let mut there = self.forwards().await?;
         for forward in wanted {
@@ -103,16 +103,16 @@ fn cannot_forward(host: u16, guest: u16, said: &str) -> Error {
     let error = Error::new(ErrorKind::Host, format!("could not forward port {host} of this host to {guest}"))
         .section("QEMU said", crate::console::shown(said.as_bytes(), 10));
     if guest == 0 {
-        error.likely_cause("0 is no port of a guest")
+        error.likely_cause("a guest has no port 0")
     } else {
         error
-            .likely_cause("another program has that port, or it needs root")
+            .likely_cause("another program uses that port, or it needs root")
             .next_step("forward port 0: a free one is chosen and returned")
     }
 }
 
-/// The names of the network clients of a type in `info network`: `NAME: index=0,type=nic,…`, perhaps behind
-/// ` \ ` and the port of a hub.
+/// Returns the names of the network clients of a type in `info network`: `NAME: index=0,type=nic,…`, possibly
+/// after ` \ ` and the port of a hub.
 fn named(network: &str, kind: &str) -> Vec<String> {
     let kind = format!(",type={kind},");
     let name = |line: &str| {
@@ -124,12 +124,13 @@ fn named(network: &str, kind: &str) -> Vec<String> {
     network.lines().filter_map(name).collect()
 }
 
-/// A forwarded port, as in `info usernet`: `TCP[HOST_FORWARD] 21 127.0.0.1 46325 10.0.2.15 22 0 0` below `Hub -1 (user.0):`.
+/// A forwarded port, as in `info usernet`: `TCP[HOST_FORWARD] 21 127.0.0.1 46325 10.0.2.15 22 0 0` below `Hub
+/// -1 (user.0):`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Forward {
     backend: String,
     protocol: String,
-    /// The host's address; `*` for all.
+    /// The host's address; `*` for all addresses.
     from: String,
     host: u16,
     to: String,
@@ -137,14 +138,14 @@ pub(super) struct Forward {
 }
 
 impl Forward {
-    /// What the monitor takes for it.
+    /// Returns the monitor's syntax for it.
     fn rule(&self) -> String {
         let Self { protocol, from, host, to, guest, .. } = self;
         let from = if from == "*" { "" } else { from };
         format!("{protocol}:{from}:{host}-{to}:{guest}")
     }
 
-    /// Whether both take the same port of the host.
+    /// Whether both use the same port of the host.
     fn is_at(&self, other: &Self) -> bool {
         (&self.protocol, self.host) == (&other.protocol, other.host)
     }

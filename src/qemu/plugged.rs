@@ -1,11 +1,11 @@
-//! What was plugged in while QEMU ran.
+//! Devices that were plugged in while QEMU ran.
 //!
-//! None of it is on QEMU's command line, so whoever starts the same QEMU once more has to plug it in again. It is written down
-//! where the control protocol is spoken: whatever plugs something in goes through there.
+//! They are not on QEMU's command line, so code that starts the same QEMU again has to plug them in again.
+//! They are recorded in the client of the control protocol, because every hot plug goes through it.
 
 use serde_json::Value;
 
-/// Everything that was plugged in and is still there, in the order in which it was.
+/// Everything that was plugged in and is still there, in that order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Plugged(Vec<Plug>);
 
@@ -14,22 +14,22 @@ pub(super) struct Plugged(Vec<Plug>);
 pub(super) struct Plug {
     pub(super) command: String,
     pub(super) arguments: Value,
-    /// QEMU may have it without being told.
+    /// Whether QEMU may already have the device by itself.
     pub(super) may_be_there: bool,
 }
 
-/// The commands that plug something in, those that take it away, and the argument that names it in both.
+/// The commands that plug something in, the commands that remove it, and the argument that names it in both.
 const PAIRS: [(&str, &str, &str); 5] = [
     ("blockdev-add", "blockdev-del", "node-name"),
     ("chardev-add", "chardev-remove", "id"),
     ("netdev_add", "netdev_del", "id"),
     ("object-add", "object-del", "id"),
-    // It is gone when QEMU says so, not when it is asked to go: see [`Plugged::deleted`].
+    // The device is gone when QEMU reports it, not when its removal is requested; see [`Plugged::deleted`].
     ("device_add", "", "id"),
 ];
 
 impl Plugged {
-    /// QEMU has done this.
+    /// Records a command that QEMU has executed.
     pub(super) fn done(&mut self, command: &str, arguments: &Value) {
         for (plugs, unplugs, name) in PAIRS {
             if command == plugs {
@@ -44,7 +44,7 @@ impl Plugged {
         }
     }
 
-    /// QEMU has let a device go.
+    /// Records that QEMU has removed a device.
     pub(super) fn deleted(&mut self, device: &Value) {
         self.0.retain(|plug| {
             plug.command != "device_add" || device.is_null() || plug.arguments["id"] != *device
@@ -59,7 +59,7 @@ impl Plugged {
         self.0.iter()
     }
 
-    /// The devices among it.
+    /// Returns the devices.
     pub(super) fn devices(&mut self) -> impl Iterator<Item = &mut Value> {
         self.0.iter_mut().filter(|plug| plug.command == "device_add").map(|plug| &mut plug.arguments)
     }

@@ -1,4 +1,4 @@
-//! A port of this host that a machine was to have, and somebody else has: which it is, who that is, where it was asked for.
+//! Explains that a port of this host is taken: which port it is, who has it, and where it was requested.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,14 +8,14 @@ use regex::Regex;
 
 use crate::{Error, environment, text};
 
-/// Says in a machine's environment whose it is.
+/// The variable in a machine's environment that says whose it is.
 pub(super) const LABEL: &str = "NIXVM_MACHINE";
-/// The title of what is known of the port's holder.
+/// The title of the section about the port's holder.
 const TITLE: &str = "who has the port";
-/// The state of a socket that listens, in /proc/net/tcp; one of UDP is in 07.
+/// The state of a listening socket in /proc/net/tcp, and of a UDP socket.
 const LISTENS: [&str; 2] = ["0A", "07"];
 
-/// `machine`, or `machine of the scenario web::login`.
+/// Returns `machine`, or `machine of the scenario web::login`.
 pub(super) fn label(machine: &str, scenario: Option<&str>) -> String {
     let label = match scenario {
         Some(scenario) => format!("{machine} of the scenario {scenario}"),
@@ -24,21 +24,21 @@ pub(super) fn label(machine: &str, scenario: Option<&str>) -> String {
     label.replace('\0', "")
 }
 
-/// Whether an error says that a port is taken: to try the same again, or otherwise, gives the same.
+/// Whether an error says that a port is taken. Another try would fail in the same way.
 pub(crate) fn is_of_a_port(error: &Error) -> bool {
     error.sections().any(|(title, _)| title == TITLE)
 }
 
-/// A port that could not be had.
+/// A port that is taken.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Taken {
-    /// As QEMU has it: `tcp::2222-:22`.
+    /// QEMU's rule, such as `tcp::2222-:22`.
     rule: String,
     protocol: &'static str,
     port: u16,
 }
 
-/// The port that QEMU complains of: `Could not set up host forwarding rule 'tcp::2222-:22'`.
+/// Returns the port in QEMU's message: `Could not set up host forwarding rule 'tcp::2222-:22'`.
 pub(super) fn taken(stderr: &str) -> Option<Taken> {
     static RULE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(r"Could not set up host forwarding rule '((tcp|udp)?:[^'\n]*?:(\d{1,5})-[^'\n]*)'").ok()
@@ -53,12 +53,14 @@ pub(super) fn taken(stderr: &str) -> Option<Taken> {
 }
 
 impl Taken {
-    /// Adds what is known to the error of a machine that did not start.
+    /// Adds what is known about the port to the error of a machine that did not start.
     pub(super) fn explain(&self, error: Error) -> Error {
         let Self { rule, protocol, port } = self;
         let holders = self.holders();
         let who = match holders.is_empty() {
-            true => format!("{protocol} port {port}: a process of another user, or one that has ended since"),
+            true => {
+                format!("{protocol} port {port}: a process of another user, or one that has ended by now")
+            }
             false => holders
                 .iter()
                 .map(|its| format!("{protocol} port {port}: {its}"))
@@ -75,16 +77,16 @@ impl Taken {
         error
             .section(TITLE, who)
             .likely_cause(format!(
-                "port {port} of this host is taken: {from} forward it with a fixed number (hostfwd={rule}), so one such \
+                "port {port} of this host is taken: {from} forward it with a fixed number (hostfwd={rule}), so only one such \
                  machine runs at a time"
             ))
             .next_step(
-                "take the fixed port out and ask for one in the scenario (`machine.forward_port(0, PORT)`), or run such \
+                "remove the fixed port and request one in the scenario (`machine.forward_port(0, PORT)`), or run such \
                  scenarios one after another (--jobs 1)",
             )
     }
 
-    /// The processes of this user that have it.
+    /// Returns this user's processes that have the port.
     fn holders(&self) -> Vec<String> {
         let tables = ["", "6"].map(|version| format!("/proc/net/{}{version}", self.protocol));
         let sockets: BTreeSet<String> = tables
@@ -103,7 +105,8 @@ impl Taken {
     }
 }
 
-/// The sockets that listen at a port, by a table of /proc/net: `0: 0100007F:08AE 00000000:0000 0A … INODE`.
+/// Returns the sockets that listen on a port, from a table of /proc/net: `0: 0100007F:08AE 00000000:0000 0A …
+/// INODE`.
 fn listening(table: &str, port: u16) -> Vec<String> {
     let port = format!(":{port:04X}");
     let inode = |line: &str| {
@@ -115,7 +118,7 @@ fn listening(table: &str, port: u16) -> Vec<String> {
     table.lines().filter_map(inode).collect()
 }
 
-/// A process, and whose machine it is.
+/// Describes a process and its machine.
 fn described(pid: u32) -> String {
     let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let name = text::line(String::from_utf8_lossy(&read("comm")).trim_end());

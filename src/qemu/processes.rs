@@ -1,8 +1,8 @@
 //! Finds the processes of a run by a mark in their environment.
 //!
-//! A process group catches what the run script starts in the background, but not a helper that
-//! makes itself a daemon (`swtpm --daemon` does: a new session, hence a new group). Its environment
-//! still tells where it came from; Jenkins ends the processes of a build in the same way.
+//! A process group includes what the run script starts in the background, but not a helper that becomes a
+//! daemon (`swtpm --daemon` starts a new session, hence a new group). Its environment still shows where it
+//! came from. Jenkins ends the processes of a build in the same way.
 
 use std::fs;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// The variable that every process of a run has in its environment.
 pub(super) const MARK: &str = "NIXVM_RUN";
 
-/// The living processes whose environment holds the mark `run`.
+/// Returns the living processes whose environment holds the mark `run`.
 pub(super) fn marked(run: &str) -> Vec<Pid> {
     let wanted = format!("{MARK}={run}");
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -20,14 +20,14 @@ pub(super) fn marked(run: &str) -> Vec<Pid> {
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-            // Unreadable for other users' processes; empty for one that ended and waits to be reaped.
+            // The file is unreadable for other users' processes, and empty for a zombie.
             let environment = fs::read(entry.path().join("environ")).ok()?;
             environment.split(|byte| *byte == 0).any(|one| one == wanted.as_bytes()).then_some(pid)
         })
         .collect()
 }
 
-/// Kills the processes that bear the mark `run`, except `spare`; says whether there was any.
+/// Kills the processes with the mark `run`, except `spare`. Returns whether there were any.
 pub(super) fn kill_marked(run: &str, spare: Option<Pid>) -> bool {
     let mut found = false;
     for pid in marked(run) {
@@ -39,26 +39,26 @@ pub(super) fn kill_marked(run: &str, spare: Option<Pid>) -> bool {
     found
 }
 
-/// Whether a process of the group is there, and not just waiting to be reaped. A signal to the group
-/// can't tell: it also succeeds for zombies, and who reaps orphans is not up to us.
+/// Whether a process group has a process that is not a zombie. A signal to the group can't tell, because it
+/// also succeeds for zombies, and another process may have to reap them.
 pub(super) fn group_lives(group: Pid) -> bool {
     let group = group.as_raw_pid().to_string();
     let Ok(entries) = fs::read_dir("/proc") else { return false };
     entries.flatten().any(|entry| {
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // "PID (NAME) STATE PPID PGRP …"; the name may hold anything.
+        // "PID (NAME) STATE PPID PGRP …". The name may contain any character.
         let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
         let state = fields.next();
         fields.nth(1) == Some(group.as_str()) && !matches!(state, Some("Z" | "X"))
     })
 }
 
-/// How much of a processor's time a process has used; `None` when it is gone.
+/// Returns how much CPU time a process has used, or `None` if it is gone.
 pub(super) fn time_of_process(pid: u32) -> Option<Duration> {
     time_in(&format!("/proc/{pid}/stat"))
 }
 
-/// And one of its threads.
+/// Returns how much CPU time a thread of a process has used.
 pub(super) fn time_of_thread(pid: u32, thread: u64) -> Option<Duration> {
     time_in(&format!("/proc/{pid}/task/{thread}/stat"))
 }
@@ -72,7 +72,8 @@ pub(super) fn wanted_by_thread(pid: u32, thread: u64) -> Option<Duration> {
 
 fn time_in(stat: &str) -> Option<Duration> {
     let stat = fs::read_to_string(stat).ok()?;
-    // The name in parentheses may have blanks; utime and stime are the 12th and 13th fields after it (proc(5)).
+    // The name in parentheses may contain blanks. utime and stime are the 12th and 13th fields after it
+    // (proc(5)).
     let fields = stat.rsplit_once(')')?.1.split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_marked_process_is_found_and_only_the_marked_one() {
-        // This test may run more than once at a time on a host.
+        // This test may run several times at once on a host.
         let mark = format!("test-{}.1", std::process::id());
         let mut ours = Command::new("sleep").arg("1000").env(MARK, &mark).spawn().unwrap();
         let mut other = Command::new("sleep").arg("1000").env(MARK, format!("{mark}2")).spawn().unwrap();

@@ -1,7 +1,7 @@
-//! A small client of QEMU's control protocol (QMP): JSON objects, one a line.
+//! A small client of QEMU's control protocol (QMP), which sends one JSON object per line.
 //!
-//! Ten commands are used here; a client for them is smaller than generated bindings of all of QEMU's
-//! schema, and holds for QEMU 7.2 to 11, since the protocol itself has not changed since QEMU 2.
+//! This program uses ten commands. A client for them is smaller than generated bindings of QEMU's schema, and
+//! works with QEMU 7.2 to 11, because the protocol itself has not changed since QEMU 2.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,14 +20,14 @@ use super::plugged::Plugged;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
-/// The longest answer that is taken; the largest known, of `query-qmp-schema`, has 0.2 MB.
+/// The longest accepted answer, in bytes. The largest known one, of `query-qmp-schema`, has 0.2 MB.
 const LONGEST_LINE: usize = 8 * 1024 * 1024;
-/// Events that a slow receiver may lag behind before it loses the oldest.
+/// How many events a slow receiver may lag behind before it loses the oldest.
 const EVENTS_KEPT: usize = 256;
 
 /// A connection to the control socket of a running QEMU.
 ///
-/// Commands may be in flight together; each gets its own answer.
+/// Several commands may be in flight at once. Each gets its own answer.
 #[derive(Debug)]
 pub struct Qmp {
     to_writer: mpsc::Sender<Vec<u8>>,
@@ -40,15 +40,15 @@ pub struct QmpEvent {
     /// The name in capitals, as in QEMU's documentation.
     #[serde(rename = "event")]
     pub name: String,
-    /// What comes with it; `null` when nothing does.
+    /// The event's data; `null` if there is none.
     #[serde(default)]
     pub data: Value,
-    /// When it happened, by QEMU's own clock, since 1970.
+    /// When it happened, by QEMU's clock, since 1970.
     #[serde(skip)]
     pub(crate) at: Option<Duration>,
 }
 
-/// QEMU's time of an event (`timestamp` in qapi/control.json). It has -1 where the host's clock failed.
+/// QEMU's time of an event (`timestamp` in qapi/control.json). It is -1 if the host's clock failed.
 #[derive(Deserialize)]
 struct Timestamp {
     seconds: i64,
@@ -62,7 +62,7 @@ impl Timestamp {
     }
 }
 
-/// What the reader shares with callers.
+/// The state that the reader shares with callers.
 #[derive(Debug)]
 struct QmpLine {
     next_id: AtomicU64,
@@ -79,16 +79,16 @@ struct Pending {
     closed: bool,
 }
 
-/// Events that no [`Qmp::wait_for_event`] has looked at.
+/// Events that no [`Qmp::wait_for_event`] has examined.
 #[derive(Debug, Default)]
 struct History {
     events: VecDeque<QmpEvent>,
-    /// How many were forgotten since nobody took them.
+    /// How many were dropped because no wait took them.
     forgotten: u64,
 }
 
 impl History {
-    /// Takes the first event that fits, and everything before it.
+    /// Takes the first matching event and everything before it.
     fn take(&mut self, mut wanted: impl FnMut(&QmpEvent) -> bool) -> Option<QmpEvent> {
         let at = self.events.iter().position(&mut wanted)?;
         self.events.drain(..=at).next_back()
@@ -110,7 +110,7 @@ struct Refusal {
     desc: String,
 }
 
-/// Any line from QEMU. What it is shows by which field it has.
+/// Any line from QEMU. Its fields show what it is.
 #[derive(Deserialize)]
 struct Incoming {
     #[serde(rename = "QMP")]
@@ -125,18 +125,18 @@ struct Incoming {
     timestamp: Option<Timestamp>,
 }
 
-/// Keeps `"return": null` apart from no `return` at all.
+/// Distinguishes `"return": null` from a missing `return`.
 fn present<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<Value>, D::Error> {
     Value::deserialize(from).map(Some)
 }
 
 impl Qmp {
-    /// Talks on `stream`: waits for the greeting and enters command mode. Must be called in a tokio
-    /// runtime; reading and writing go on in tasks of it.
+    /// Connects over `stream`: waits for the greeting and enters command mode. It must be called in a tokio
+    /// runtime, whose tasks read and write from then on.
     ///
     /// # Errors
-    /// [`ErrorKind::QemuGone`] when the other end closes before the greeting, [`ErrorKind::Timeout`]
-    /// when it says nothing within `limit`, [`ErrorKind::Qmp`] when it refuses.
+    /// [`ErrorKind::QemuGone`] when the other end closes before the greeting, [`ErrorKind::Timeout`] when the
+    /// greeting does not come within `limit`, [`ErrorKind::Qmp`] when QEMU refuses.
     pub async fn connect<S>(stream: S, limit: Duration) -> Result<Self>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
@@ -156,12 +156,12 @@ impl Qmp {
             for_reader.read_all(&mut reader).await;
             for_reader.close();
         });
-        // A task of its own writes: a caller that gives up in the middle must not tear a line.
+        // A separate task writes, so that a caller that is dropped can't tear a line.
         let (to_writer, mut commands) = mpsc::channel::<Vec<u8>>(64);
         tokio::spawn(async move {
             while let Some(command) = commands.recv().await {
                 if let Err(error) = writer.write_all(&command).await {
-                    tracing::debug!(%error, "QMP can't be written to");
+                    tracing::debug!(%error, "can't write to QMP");
                     break;
                 }
             }
@@ -173,30 +173,30 @@ impl Qmp {
             Ok(Ok(greeting)) => greeting.clone(),
             Ok(Err(_)) => Greeting::Closed,
             Err(_) => {
-                return Err(Error::new(ErrorKind::Timeout, "QEMU's control protocol did not greet")
+                return Err(Error::new(ErrorKind::Timeout, "QEMU's control protocol sent no greeting")
                     .took(started.elapsed(), limit));
             }
         };
         match greeting {
-            Greeting::Came(version) => tracing::debug!(version, "QMP greeted"),
+            Greeting::Came(version) => tracing::debug!(version, "QMP greeting received"),
             _ => return Err(gone("the greeting")),
         }
         qmp.execute("qmp_capabilities", None, limit.saturating_sub(started.elapsed())).await?;
         Ok(qmp)
     }
 
-    /// Another handle of the same connection.
+    /// Returns another handle of the same connection.
     pub(super) fn another(&self) -> Self {
         Self { to_writer: self.to_writer.clone(), line: Arc::clone(&self.line) }
     }
 
-    /// Runs `command` and returns what it answers.
+    /// Runs `command` and returns its answer.
     ///
-    /// A command that is given up by its limit may still take effect later.
+    /// A command that exceeds its limit may still take effect later.
     ///
     /// # Errors
-    /// [`ErrorKind::Qmp`] with QEMU's own words when it refuses, [`ErrorKind::Timeout`] when it does
-    /// not answer within `limit`, [`ErrorKind::QemuGone`] when it ended.
+    /// [`ErrorKind::Qmp`] with QEMU's own message when it refuses, [`ErrorKind::Timeout`] when it does not
+    /// answer within `limit`, [`ErrorKind::QemuGone`] when it has ended.
     pub async fn execute(&self, command: &str, arguments: Option<Value>, limit: Duration) -> Result<Value> {
         let started = Instant::now();
         let id = self.line.next_id.fetch_add(1, Ordering::Relaxed);
@@ -214,7 +214,7 @@ impl Qmp {
             }
             pending.waiting.insert(id, sender);
         }
-        // Takes the entry away again, also when the caller drops this future.
+        // Removes the entry again, also if the caller drops this future.
         let _entry = Entry { line: &self.line, id };
         let exchange = async {
             self.to_writer.send(text).await.ok()?;
@@ -235,18 +235,18 @@ impl Qmp {
         }
     }
 
-    /// What was plugged in on this connection and is still there.
+    /// Returns what was plugged in on this connection and is still there.
     pub(super) fn plugged(&self) -> Plugged {
         lock(&self.line.plugged).clone()
     }
 
-    /// Events from now on. A receiver that lags more than 256 events behind loses the oldest.
+    /// Subscribes to events from now on. A receiver that lags more than 256 events behind loses the oldest.
     pub fn events(&self) -> broadcast::Receiver<QmpEvent> {
         self.line.events.subscribe()
     }
 
-    /// Waits for the first event that `wanted` says yes to, `limit` at most. Events since the one that the
-    /// previous such wait found count, so one that came before this call is not missed; at most the last 256.
+    /// Waits for the first event that `wanted` accepts, at most `limit`. Events count from the one that the
+    /// previous such wait found, up to the last 256. So an event that came before this call is not missed.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after `limit`, with the names of the events that came instead,
@@ -258,7 +258,7 @@ impl Qmp {
         limit: Duration,
     ) -> Result<QmpEvent> {
         let started = Instant::now();
-        // Before the first look: what comes in between wakes this wait.
+        // Subscribes before the first look, so that an event in between wakes this wait.
         let mut news = self.line.events.subscribe();
         let mut greeted = self.line.greeted.subscribe();
         let look = async {
@@ -291,7 +291,7 @@ impl Qmp {
                 )
                 .took(started.elapsed(), limit)
                 .section("it reported", came)
-                .section("forgotten, as nobody waited for them", forgotten))
+                .section("dropped, because no wait took them", forgotten))
             }
         }
     }
@@ -300,7 +300,7 @@ impl Qmp {
 fn gone(waited_for: &str) -> Error {
     Error::new(
         ErrorKind::QemuGone,
-        format!("QEMU ended its control connection while {waited_for} was waited for"),
+        format!("QEMU closed its control connection before {waited_for} was answered"),
     )
 }
 
@@ -324,7 +324,7 @@ impl QmpLine {
         lock(&self.history)
     }
 
-    /// Hands out what comes until the end of the stream.
+    /// Reads and dispatches messages until the end of the stream.
     async fn read_all(&self, reader: &mut (impl AsyncRead + Unpin)) {
         let mut line = Vec::new();
         let mut too_long = false;
@@ -334,7 +334,7 @@ impl QmpLine {
                 Ok(0) => return,
                 Ok(read) => &buffer[..read],
                 Err(error) => {
-                    tracing::debug!(%error, "QMP can't be read");
+                    tracing::debug!(%error, "can't read from QMP");
                     return;
                 }
             };
@@ -360,7 +360,7 @@ impl QmpLine {
             return;
         }
         let Ok(incoming) = serde_json::from_slice::<Incoming>(line) else {
-            tracing::debug!(line = neutralise(line), "QMP: a line that is no message");
+            tracing::debug!(line = neutralise(line), "QMP: ignoring a line that is not a message");
             return;
         };
         if let Some(greeting) = incoming.greeting {
@@ -379,7 +379,7 @@ impl QmpLine {
                 }
                 history.events.push_back(event.clone());
             }
-            // Nobody may be listening.
+            // There may be no receiver.
             let _ = self.events.send(event);
         } else if let Some(id) = incoming.id
             && let Some(waiting) = self.pending().waiting.remove(&id)

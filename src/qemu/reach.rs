@@ -1,18 +1,19 @@
-//! Which options let a machine reach others, or share with them what only one can have. Two scenarios that run such machines
-//! at once would receive each other's frames, so they run one after another, and none of them is a clone.
+//! Which options let a machine reach other machines, or use something that only one machine can have. Two
+//! scenarios with such machines would receive each other's frames, so they run one after another, and their
+//! machines are never clones.
 
 use serde_json::Value;
 
 use super::template::Properties;
 
-/// Networks that end in QEMU itself. Every other kind leads to a socket, a device or a process of the host, where other
-/// machines are.
+/// Networks that end in QEMU itself. Every other kind leads to a socket, a device or a process of the host,
+/// and so to other machines.
 const OWN_NETWORKS: [&str; 4] = ["user", "hubport", "none", "nic"];
 
-/// Devices of which two machines can't have the same: vsock's number (CID), a memory or a bus in common.
+/// Devices that two machines can't both have: a vsock number (CID), shared memory, or a shared bus.
 const SHARED_DEVICES: [&str; 4] = ["vhost-vsock", "ivshmem", "vhost-user-net", "vhost-vdpa"];
 
-/// Why the machine of this command reaches others; `None` when it does not.
+/// Returns why the machine of this command reaches others, or `None` if it does not.
 pub(super) fn in_command(arguments: &[String]) -> Option<String> {
     arguments.windows(2).find_map(|pair| {
         let [option, value] = pair else { return None };
@@ -20,14 +21,14 @@ pub(super) fn in_command(arguments: &[String]) -> Option<String> {
     })
 }
 
-/// The same of a run script's text, as far as the options stand in it.
+/// Does the same for a run script's text, as far as the options appear in it.
 pub(super) fn in_text(text: &str) -> Option<String> {
     let plain = text.replace("\\\n", " ").replace(['"', '\'', '\\'], "");
     let words: Vec<String> = plain.split_whitespace().map(str::to_owned).collect();
     in_command(&words)
 }
 
-/// Why an option lets a machine reach others.
+/// Returns why an option lets a machine reach others.
 fn in_option(option: &str, value: &str) -> Option<String> {
     let reaches = |what: &str| Some(format!("-{option} {value}: {what}"));
     match option {
@@ -46,19 +47,19 @@ fn in_option(option: &str, value: &str) -> Option<String> {
             let to = Properties::parse(value);
             let leads =
                 kind == "udp" || (kind == "socket" && to.get("port").is_some() && !to.is_on("server"));
-            if leads { reaches("it is connected with another process") } else { None }
+            if leads { reaches("it is connected to another process") } else { None }
         }
         "readconfig" => reaches("its options are in a file"),
         _ => None,
     }
 }
 
-/// What an option's value is of: its first word, or the last value of a key, also in JSON.
+/// Returns the kind of an option's value: its first word, or the last value of `key`, also in JSON.
 pub(super) fn kind_of(value: &str, key: &'static str) -> Option<String> {
     let plain = match value.trim_start().starts_with('{') {
         true => match serde_json::from_str::<Value>(value) {
             Ok(value) => return value[key].as_str().map(str::to_owned),
-            // Its quotes were taken out with the shell's.
+            // Its quotes were removed together with the shell's.
             Err(_) => value.trim_matches(['{', '}']).replace(':', "="),
         },
         false => value.to_owned(),

@@ -1,7 +1,7 @@
-//! A guest that is reset again and again before it comes up: a boot loop.
+//! A guest that resets again and again before it comes up: a boot loop.
 //!
-//! QEMU says of each reset whether the guest asked for it, but not whether anybody wanted it: a reboot and a triple fault
-//! look alike. So what counts is whether the guest came up in between.
+//! QEMU reports for each reset whether the guest caused it, but not whether it was intended: a reboot and a
+//! triple fault look alike. So a reset counts only if the guest did not come up before it.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,15 +10,16 @@ use super::Qemu;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind};
 
-/// So many resets in a row, none of them behind a guest that had come up, are a loop.
+/// This many resets in a row, without the guest coming up, are a loop.
 const LOOP: u32 = 2;
-/// Resets that follow each other faster than this are one. A kernel writes to several ports until the machine is reset, and
-/// QEMU 7.2 reports up to three resets then, within 80 ms. No firmware starts a kernel that fast.
+/// Resets that follow each other faster than this count as one. A kernel writes to several ports until the
+/// machine resets, and QEMU 7.2 then reports up to three resets within 80 ms. No firmware starts a kernel
+/// that fast.
 const ONE: Duration = Duration::from_secs(1);
 
 type Look = Box<dyn FnMut() -> bool + Send>;
 
-/// The resets of a guest since it was up.
+/// The resets of a guest since it came up.
 #[derive(Default)]
 pub(super) struct Resets(Mutex<State>);
 
@@ -26,11 +27,11 @@ pub(super) struct Resets(Mutex<State>);
 struct State {
     /// Resets before which the guest had not come up.
     in_a_row: u32,
-    /// It has come up since the last reset.
+    /// Whether it has come up since the last reset.
     up: bool,
-    /// When the last reset that counts was, by QEMU's clock.
+    /// When the last counted reset was, by QEMU's clock.
     last: Option<Duration>,
-    /// Looks whether it has come up since the last look.
+    /// Checks whether it has come up since the last check.
     look: Option<Look>,
 }
 
@@ -42,8 +43,8 @@ impl std::fmt::Debug for Resets {
 }
 
 impl Resets {
-    /// The guest was reset, by its own doing or by QEMU's, at a time of QEMU's clock. Gives the error of those who wait for
-    /// the guest, where that makes a loop.
+    /// Records that the guest was reset at a time of QEMU's clock, by itself or through QEMU. Returns an
+    /// error for those who wait for the guest if this makes a loop.
     pub(super) fn another(&self, by_guest: bool, at: Option<Duration>) -> Option<Error> {
         let mut state = lock(&self.0);
         if let (Some(last), Some(at)) = (state.last, at)
@@ -65,7 +66,7 @@ impl Resets {
                  then), or a fault within a fault resets it before its kernel can say anything",
             )
             .next_step(
-                "see in the transcript what comes before the firmware begins anew; with -no-reboot in \
+                "see in the transcript what comes before the firmware starts again; with -no-reboot in \
                  virtualisation.qemu.options QEMU ends at the first reset",
             )
         })
@@ -79,7 +80,7 @@ impl Resets {
 }
 
 impl Qemu {
-    /// The guest has come up, or was asked to reboot: the next reset is expected.
+    /// Records that the guest has come up, or was asked to reboot, so that the next reset is expected.
     pub(crate) fn came_up(&self) {
         self.resets.came_up();
         self.supervised
@@ -87,7 +88,7 @@ impl Qemu {
             .send_if_modified(|why| why.take_if(|why| why.kind() == ErrorKind::BootLoop).is_some());
     }
 
-    /// At each reset of the guest `look` says whether the guest has come up since the last look.
+    /// Sets the function that checks, at each reset, whether the guest has come up since the last check.
     pub(crate) fn look_whether_up(&self, look: impl FnMut() -> bool + Send + 'static) {
         lock(&self.resets.0).look = Some(Box::new(look));
     }
@@ -97,8 +98,8 @@ impl Qemu {
 mod tests {
     use super::*;
 
-    /// Whether the last of these resets makes a loop: `u` is a guest that came up, `g` a reset of the guest's own, `q` one by
-    /// QEMU's control protocol.
+    /// Whether the last of these resets makes a loop. `u` is a guest that came up, `g` a reset by the guest,
+    /// `q` one through QEMU's control protocol.
     fn is_loop(story: &str) -> bool {
         let resets = Resets::default();
         let mut last = None;
@@ -142,12 +143,12 @@ mod tests {
     fn resets_that_no_boot_can_lie_between_are_one() {
         let resets = Resets::default();
         let at = |milliseconds| Some(Duration::from_millis(1_700_000_000_000 + milliseconds));
-        // As recorded of QEMU 7.2: one `echo b >/proc/sysrq-trigger`.
+        // Recorded with QEMU 7.2 for one `echo b >/proc/sysrq-trigger`.
         for time in [0, 70, 80] {
             assert!(resets.another(true, at(time)).is_none(), "{time}");
         }
         assert!(resets.another(true, at(9_000)).is_some());
-        // A loop that is faster than a second is one, too.
+        // A loop with resets within a second is detected, too.
         let resets = Resets::default();
         assert!((0..30_u64).any(|time| resets.another(true, at(time * 80)).is_some()));
     }

@@ -1,10 +1,10 @@
-//! Where the files of one running machine are, and how they vanish.
+//! The directory of a running machine, and how it is removed.
 //!
-//! Layout: `BASE/nixvm-UID/RUNNER.N/` with `BASE` = `$TMPDIR`, else /var/tmp (a disk; /tmp is memory
-//! on many systems), else /tmp. RUNNER is a random word per process, so that the watchdog and the
-//! sweep can tell whose directory it is without trusting process ids, which are reused and differ
-//! between containers. The path is short on purpose: helpers of the run script put sockets below it,
-//! and a socket's path ends at 107 bytes.
+//! Layout: `BASE/nixvm-UID/RUNNER.N/` with `BASE` = `$TMPDIR`, else /var/tmp (a disk; /tmp is memory on many
+//! systems), else /tmp. RUNNER is a random word per process. By it the watchdog and the sweep can tell whose
+//! directory it is. Process ids would not do, because they are reused and differ between containers. The path
+//! is short on purpose: helpers of the run script put sockets below it, and a socket's path is limited to 107
+//! bytes.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -21,35 +21,35 @@ use crate::file_lock::{self, Mode};
 use crate::presence::is_absent;
 use crate::{Error, ErrorKind, Events, Result, environment};
 
-/// Longest `BASE` that leaves room for `nixvm-UID/RUNNER.N/tmp/SOCKET` in a socket's path.
+/// The longest `BASE` that leaves room for `nixvm-UID/RUNNER.N/tmp/SOCKET` in a socket's path.
 const LONGEST_BASE: usize = 48;
-/// How many kept directories stay; older ones go with the next sweep.
+/// How many kept directories stay. The next sweep removes older ones.
 const KEPT_AT_MOST: usize = 50;
-/// What belongs to the run alone and goes even from a kept directory.
+/// What belongs to the run only, and is removed even from a kept directory.
 const BULK: [&str; 4] = [DISK, TMP, GROUP, LOCK];
 const DISK: &str = "disk.qcow2";
 const TMP: &str = "tmp";
 const LOCK: &str = "lock";
 const KEEP: &str = "keep";
-/// Holds the process group of the machine while it lives; the watchdog reads it.
+/// Holds the process group of the machine while it runs. The watchdog reads it.
 pub(super) const GROUP: &str = "group";
 
-/// The directory of one running machine: its disk image, the run script's TMPDIR, the transcript of
-/// its console and what QEMU wrote to stderr.
+/// The directory of one running machine: its disk image, the run script's TMPDIR, the transcript of its
+/// console, and what QEMU wrote to stderr.
 ///
-/// It is removed on drop, also when this process is killed with SIGKILL (a watchdog does it then),
-/// and at the latest by the next run (which sweeps directories whose owner is gone).
-/// After [`RunDirectory::keep`] the transcript and QEMU's stderr stay.
+/// It is removed on drop. If this process is killed with SIGKILL, a watchdog removes it. At the latest the
+/// next run does, which sweeps directories whose owner is gone. After [`RunDirectory::keep`] the transcript
+/// and QEMU's stderr stay.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
-    /// Locked for as long as this process lives: says to sweeps of other processes "in use".
+    /// Locked while this process lives, which tells sweeps of other processes that it is in use.
     _lock: File,
     keep: AtomicBool,
 }
 
 impl RunDirectory {
-    /// Makes the directory for one machine; also sweeps, once per process, what dead runs left.
+    /// Creates the directory for one machine. Once per process, it also sweeps what dead runs left.
     ///
     /// # Errors
     /// [`ErrorKind::Host`] when no temporary folder is writable or `/bin/sh` can't be started,
@@ -69,8 +69,8 @@ impl RunDirectory {
     }
 
     fn create_at(path: &Path) -> io::Result<Self> {
-        // Made under a name that no sweep looks at, locked, then renamed: a sweep can never see it
-        // without its lock.
+        // It is created under a name that no sweep examines, locked, and then renamed. So a sweep never sees
+        // it without its lock.
         let unlocked =
             path.with_file_name(format!("new-{}", path.file_name().unwrap_or_default().to_string_lossy()));
         fs::DirBuilder::new().mode(0o700).create(&unlocked)?;
@@ -94,7 +94,7 @@ impl RunDirectory {
         }
     }
 
-    /// Says, once per process, why the directories are not where TMPDIR says.
+    /// Notes, once per process, why the directories are not in TMPDIR.
     pub(crate) fn tell_of_fallback(events: &Events) {
         static TOLD: AtomicBool = AtomicBool::new(false);
         if let Some(Ok(Base { fallback: Some(why), .. })) = BASE.get()
@@ -104,47 +104,47 @@ impl RunDirectory {
         }
     }
 
-    /// The directory of this name, if a machine of this user has it now.
+    /// Returns the directory of this name, if a machine of this user has it now.
     pub fn named(name: &str) -> Option<PathBuf> {
         let path = base().ok()?.join(name);
         (!name.contains('/') && name.contains('.') && path.is_dir()).then_some(path)
     }
 
-    /// The directory itself.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where the transcript of the console belongs. The file is made by the console.
+    /// Returns the path of the console's transcript. The console creates the file.
     pub fn transcript(&self) -> PathBuf {
         self.path.join("transcript")
     }
 
-    /// What the machine answered, for a replay.
+    /// Returns the path of the machine's answers, for a replay.
     pub(crate) fn answers(&self) -> PathBuf {
         self.path.join("answers")
     }
 
-    /// What the run script and QEMU wrote to stdout and stderr: the first MiB of it.
+    /// Returns the path of what the run script and QEMU wrote to stdout and stderr: the first MiB of it.
     pub fn stderr(&self) -> PathBuf {
         self.path.join("stderr")
     }
 
-    /// Where a fresh disk image belongs. The run script makes it.
+    /// Returns the path of a fresh disk image. The run script creates it.
     pub fn disk(&self) -> PathBuf {
         self.path.join(DISK)
     }
 
-    /// The run script's TMPDIR and working directory.
+    /// Returns the run script's TMPDIR and working directory.
     pub fn tmp(&self) -> PathBuf {
         self.path.join(TMP)
     }
 
-    /// Keeps transcript and stderr when this is dropped; the disk image and the rest still go. Nothing is kept of a
-    /// machine that a signal to this process ended: nobody asks why it did not boot.
+    /// Keeps the transcript and stderr when this is dropped. The disk image and the rest are still removed.
+    /// Nothing is kept if a signal is ending this process, because then the user ended the machine.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the mark that tells it to other processes can't be written.
+    /// [`ErrorKind::Io`] when the mark for other processes can't be written.
     pub fn keep(&self) -> Result {
         if KEEP_NONE.load(Ordering::SeqCst) {
             return Ok(());
@@ -155,7 +155,7 @@ impl RunDirectory {
         Ok(())
     }
 
-    /// Removes what was kept of a machine of this process: the directory `path`.
+    /// Removes the kept directory `path` of a machine of this process.
     pub(crate) fn forget(path: &Path) {
         let is_ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(runner()));
         if !is_ours || base().is_ok_and(|base| path.parent() != Some(base)) {
@@ -164,11 +164,11 @@ impl RunDirectory {
         if let Err(error) = fs::remove_dir_all(path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::debug!(%error, path = %path.display(), "a run directory is left");
+            tracing::debug!(%error, path = %path.display(), "could not remove a run directory");
         }
     }
 
-    /// What marks every process of this run in its environment; see [`processes`].
+    /// Returns the mark that every process of this run has in its environment; see [`processes`].
     pub(super) fn mark(&self) -> &str {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
@@ -180,7 +180,7 @@ impl Drop for RunDirectory {
     }
 }
 
-/// Removes a run directory, or the bulk of a kept one.
+/// Removes a run directory, or only the bulk of a kept one.
 fn remove(path: &Path) {
     if path.join(KEEP).exists() {
         for name in BULK {
@@ -192,7 +192,7 @@ fn remove(path: &Path) {
     {
         // A process that is just ending may have written a file in between.
         if let Err(error) = fs::remove_dir_all(path) {
-            tracing::debug!(%error, path = %path.display(), "run directory not removed");
+            tracing::debug!(%error, path = %path.display(), "could not remove a run directory");
         }
     }
 }
@@ -200,12 +200,12 @@ fn remove(path: &Path) {
 /// Whether a signal is ending the process.
 static KEEP_NONE: AtomicBool = AtomicBool::new(false);
 
-/// From now on [`RunDirectory::keep`] does nothing, since a signal is about to end the process.
+/// Makes [`RunDirectory::keep`] do nothing from now on, because a signal is about to end the process.
 pub(crate) fn keep_none() {
     KEEP_NONE.store(true, Ordering::SeqCst);
 }
 
-/// Removes every run directory of this process: for a runner that is about to exit by a signal.
+/// Removes every run directory of this process. For a runner that is about to exit by a signal.
 pub(crate) fn remove_all_of_this_process() {
     if let Some(Ok(base)) = BASE.get() {
         let prefix = format!("{}.", runner());
@@ -217,11 +217,11 @@ pub(crate) fn remove_all_of_this_process() {
     }
 }
 
-/// The random word that names this process in run directories.
+/// Returns the random word that identifies this process in the names of run directories.
 fn runner() -> &'static str {
     static RUNNER: OnceLock<String> = OnceLock::new();
     RUNNER.get_or_init(|| {
-        // RandomState is seeded from the system's randomness.
+        // RandomState is seeded from the system's random numbers.
         let mut hasher = RandomState::new().build_hasher();
         hasher.write_u32(std::process::id());
         format!("{:08x}", hasher.finish() as u32)
@@ -234,11 +234,12 @@ static BASE: OnceLock<Result<Base, String>> = OnceLock::new();
 #[derive(Debug)]
 struct Base {
     path: PathBuf,
-    /// Why it is not where TMPDIR says, if it is elsewhere.
+    /// Why it is not in TMPDIR, if it is elsewhere.
     fallback: Option<String>,
 }
 
-/// The folder in `wished`, else in the first of `others` that can be used; an error has what was tried, a line each.
+/// Returns the folder in `wished`, or else in the first of `others` that can be used. The error lists what was tried, one
+/// line each.
 fn choose(wished: Option<&Path>, others: &[&Path]) -> Result<Base, String> {
     let (mut tried, mut refused) = (String::new(), None);
     for candidate in wished.into_iter().chain(others.iter().copied()) {
@@ -267,7 +268,7 @@ fn choose(wished: Option<&Path>, others: &[&Path]) -> Result<Base, String> {
     Err(tried)
 }
 
-/// The folder of all run directories of this user, made if need be.
+/// Returns the folder of all run directories of this user, which is created if necessary.
 pub(crate) fn base() -> Result<&'static Path> {
     let base = BASE.get_or_init(|| {
         let wished = environment::path("TMPDIR");
@@ -281,15 +282,16 @@ pub(crate) fn base() -> Result<&'static Path> {
     }
 }
 
-/// `parent/nixvm-UID`, ours alone: in a shared folder somebody else could have made it.
+/// Returns `parent/nixvm-UID`, which must belong to this user alone: in a shared folder another user could
+/// have created it.
 fn private_folder(parent: &Path) -> io::Result<PathBuf> {
     let user = rustix::process::geteuid().as_raw();
-    // Another user who can change a folder above could put another in the place of ours while a machine runs.
+    // A user who can change a folder above could replace ours while a machine runs.
     leads_to_ours(parent)?;
     let parent = parent.canonicalize()?;
     let path = parent.join(format!("nixvm-{user}"));
     let folder = Beneath::private(&path)?;
-    // Proves that it can be written to: the file system may be read-only.
+    // Checks that it is writable, because the file system may be read-only.
     let probe = format!(".{}", runner());
     drop(folder.create(&probe, 0o600)?);
     folder.remove_file(&probe)?;
@@ -301,7 +303,7 @@ fn sweep(base: &Path) {
     let mut kept = Vec::new();
     for (name, path) in entries(base) {
         if name.starts_with("new-") {
-            // Its maker needs milliseconds between making and renaming it.
+            // Its maker needs only milliseconds between creating and renaming it.
             if age(&path) > Duration::from_secs(60) {
                 let _ = fs::remove_dir_all(&path);
             }
@@ -316,7 +318,7 @@ fn sweep(base: &Path) {
                 continue;
             }
             if lock.is_ok() || !path.join(KEEP).exists() {
-                tracing::debug!(path = %path.display(), "sweeping what a dead run left");
+                tracing::debug!(path = %path.display(), "removing what a dead run left");
                 processes::kill_marked(&name, None);
                 remove(&path);
             }
@@ -405,7 +407,7 @@ mod tests {
         let alive = RunDirectory::create_at(&base.path().join("aaaaaaaa.1")).unwrap();
         let dead = RunDirectory::create_at(&base.path().join("bbbbbbbb.1")).unwrap();
         let dead_path = dead.path().to_owned();
-        // The owner died: its lock is gone, its files are not.
+        // The owner died: its lock is released, but its files are still there.
         let lock = dead._lock.try_clone().unwrap();
         std::mem::forget(dead);
         lock.unlock().unwrap();

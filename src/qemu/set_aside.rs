@@ -1,7 +1,7 @@
-//! Images with snapshots that a run script makes again.
+//! Preserves images with snapshots that a run script would replace.
 //!
-//! A machine that is off is started by its run script, which reuses the root image and may make the others anew (NixOS's does so
-//! with the image of the Nix store). Their snapshots would be lost with them.
+//! A machine that is off is started by its run script, which reuses the root image and may create the others
+//! again (NixOS's script does so with the image of the Nix store). Their snapshots would be lost with them.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,8 @@ use super::RunDirectory;
 use super::template::snapshots;
 use crate::{Error, Result, sparse_copy, threads};
 
-/// Copies the images of a run directory that hold snapshots, but for the root image. To be called before the run script is.
+/// Copies the images of a run directory that hold snapshots, except the root image. Call it before the run
+/// script.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`] when they can't be copied.
@@ -29,10 +30,11 @@ pub(crate) async fn set_aside(run_dir: &RunDirectory) -> Result {
     .await
 }
 
-/// Sees to it that each of `images` holds the snapshot `tag`: one that was made anew since gives way to the one that does.
+/// Makes sure that each of `images` holds the snapshot `tag`: an image that was replaced since then is
+/// exchanged for the one that has it.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Io`] when it can't be moved.
+/// [`crate::ErrorKind::Io`] when an image can't be moved.
 pub(super) async fn put_back(images: Vec<PathBuf>, tag: &str, run_dir: &RunDirectory) -> Result {
     let (tag, folder) = (tag.to_owned(), folder(run_dir));
     on_disk("put back images with snapshots", move || {
@@ -41,7 +43,7 @@ pub(super) async fn put_back(images: Vec<PathBuf>, tag: &str, run_dir: &RunDirec
             if holds(image) {
                 continue;
             }
-            // Where none has it, QEMU says so.
+            // If no image has it, QEMU reports that.
             let Some(aside) = all_of(&folder, image)?.into_iter().find(|aside| holds(aside)) else {
                 continue;
             };
@@ -59,7 +61,7 @@ fn folder(run_dir: &RunDirectory) -> PathBuf {
     run_dir.tmp().join(".aside")
 }
 
-/// A path in the folder that nothing has, for an image.
+/// Returns an unused path in the folder for an image.
 fn free(folder: &Path, image: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(folder)?;
     let name = image.file_name().unwrap_or_default();
@@ -72,7 +74,7 @@ fn free(folder: &Path, image: &Path) -> io::Result<PathBuf> {
     Ok(path.join(name))
 }
 
-/// The paths in the folder that an image has.
+/// Returns the paths in the folder that belong to an image.
 fn all_of(folder: &Path, image: &Path) -> io::Result<Vec<PathBuf>> {
     let name = image.file_name().unwrap_or_default();
     let entries = match fs::read_dir(folder) {
@@ -121,6 +123,6 @@ mod tests {
             assert_eq!(snapshots(&path).unwrap(), [tag]);
         }
         put_back(images(), "third", &run).await.unwrap();
-        assert_eq!(snapshots(&path).unwrap(), ["first"], "nobody has that one");
+        assert_eq!(snapshots(&path).unwrap(), ["first"], "no image has that one");
     }
 }

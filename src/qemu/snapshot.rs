@@ -1,7 +1,8 @@
-//! A moment of a machine, kept inside its disk images: QEMU writes all of it there, RAM included.
+//! A moment of a machine that is kept in its disk images. QEMU writes all of it there, including the RAM.
 //!
-//! An image that can't hold a snapshot (a raw one) is copied beside. What is in no image is noted: QEMU's command, what was
-//! plugged in since, and which ports are forwarded. With these another QEMU goes on from there (see [`super::successor`]).
+//! An image that can't hold a snapshot (a raw one) is copied. Everything outside of the images is recorded:
+//! QEMU's command, what was plugged in, and which ports are forwarded. With these another QEMU can continue
+//! from the moment (see [`super::successor`]).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,18 +18,19 @@ use super::{Accelerator, QMP_LIMIT, Qemu, RunDirectory};
 use crate::presence::is_known_absent;
 use crate::{Error, ErrorKind, Result, sparse_copy, threads};
 
-/// For the RAM to be written or read.
+/// The limit for writing or reading the RAM.
 const DONE: Duration = Duration::from_secs(300);
-/// Between two looks at a job. Its events can't be told from those of another job of its name.
+/// The interval between two queries of a job. Its events can't be distinguished from those of another job of
+/// the same name.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A moment of a machine, as another QEMU takes it up.
+/// A moment of a machine, from which another QEMU can continue.
 #[derive(Debug)]
 pub(crate) struct Moment {
     pub(super) tag: String,
     pub(super) start: Start,
     pub(super) accelerator: Accelerator,
-    /// The images that hold a part of it; the first has the RAM.
+    /// The images that hold a part of it. The first one has the RAM.
     pub(super) images: Vec<Image>,
     pub(super) copies: Vec<ImageCopy>,
     pub(super) plugged: Plugged,
@@ -38,12 +40,12 @@ pub(crate) struct Moment {
 /// An image that holds a part of the moment.
 #[derive(Debug)]
 pub(super) struct Image {
-    /// As QEMU names it.
+    /// QEMU's name for it.
     name: String,
     pub(super) path: Option<PathBuf>,
 }
 
-/// The copy of an image that can't hold a snapshot. It is gone when the moment is.
+/// The copy of an image that can't hold a snapshot. It is removed together with the moment.
 #[derive(Debug)]
 pub(super) struct ImageCopy {
     pub(super) image: PathBuf,
@@ -53,7 +55,7 @@ pub(super) struct ImageCopy {
 /// A disk that the machine writes to.
 struct WritableDisk {
     node: Value,
-    /// As QEMU names it.
+    /// QEMU's name for it.
     name: String,
     raw: bool,
 }
@@ -65,7 +67,7 @@ impl WritableDisk {
             self.name.strip_prefix("json:").and_then(|text| serde_json::from_str::<Value>(text).ok());
         let name = match &described {
             Some(its) => its["file"]["filename"].as_str()?,
-            // That of a protocol, such as nbd://…
+            // A protocol, such as nbd://…
             None if self.name.contains("://") => return None,
             None => &self.name,
         };
@@ -74,14 +76,15 @@ impl WritableDisk {
 }
 
 impl Qemu {
-    /// Keeps this moment, the machine's `number`th. The guest stands still meanwhile.
+    /// Keeps the present moment, the machine's `number`th. The guest is stopped meanwhile.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when no other QEMU could take the machine up (it has a TPM, a disk without a file),
-    /// [`ErrorKind::Qmp`] with QEMU's words when it can't be saved (a shared folder) or the disk is full,
-    /// [`ErrorKind::Io`] when a raw image can't be copied; it goes on then.
+    /// [`ErrorKind::Host`] when no other QEMU could continue the machine (it has a TPM, or a disk without a
+    /// file), [`ErrorKind::Qmp`] with QEMU's message when it can't be saved (it has a shared folder) or the
+    /// disk is full, [`ErrorKind::Io`] when a raw image can't be copied. The machine continues in these
+    /// cases.
     pub(crate) async fn keep_moment(&self, number: usize, run_dir: &RunDirectory) -> Result<Moment> {
-        // A disk image that stays from run to run has those of other runs.
+        // A kept disk image may hold the moments of other runs, so the tag is unique.
         let tag = format!("nixvm-{}-{number}", run_dir.mark());
         let status = self.qmp().execute("query-status", None, QMP_LIMIT).await?;
         self.qmp().execute("stop", None, QMP_LIMIT).await?;
@@ -92,7 +95,7 @@ impl Qemu {
         kept
     }
 
-    /// Keeps the moment of a machine that stands still.
+    /// Keeps the moment of a stopped machine.
     async fn kept(&self, tag: &str, run_dir: &RunDirectory) -> Result<Moment> {
         let start = Start::of(self).await?;
         if let Some(why) = start.obstacle() {
@@ -107,7 +110,7 @@ impl Qemu {
                 Some(path) if is_known_absent(&path) => {
                     let path = path.display();
                     let summary = format!(
-                        "the machine can't be kept: its disk {path} is no file any more (snapshot=on)"
+                        "the machine can't be kept: its disk {path} is no longer a file (snapshot=on)"
                     );
                     return Err(Error::new(ErrorKind::Host, summary));
                 }
@@ -118,7 +121,7 @@ impl Qemu {
                 }
             }
         }
-        // It would leave RAM in files out.
+        // The capability would leave out RAM that is in files.
         self.set_migration(false).await?;
         self.snapshot_job("snapshot-save", tag, nodes).await?;
         let mut copies = Vec::new();
@@ -136,16 +139,16 @@ impl Qemu {
         })
     }
 
-    /// Takes up a moment, in a QEMU that stands still and has the devices of then.
+    /// Loads a moment into a stopped QEMU that has the devices of that moment.
     ///
     /// # Errors
-    /// [`ErrorKind::Qmp`] with QEMU's words.
+    /// [`ErrorKind::Qmp`] with QEMU's message.
     pub(super) async fn take_up(&self, moment: &Moment) -> Result {
         let written = self.written_disks().await?;
         let node = |image: &Image| {
             let disk = written.iter().find(|disk| disk.name == image.name).map(|disk| disk.node.clone());
             disk.ok_or_else(|| {
-                Error::new(ErrorKind::Qmp, format!("QEMU has no disk {} any more", image.name))
+                Error::new(ErrorKind::Qmp, format!("QEMU no longer has the disk {}", image.name))
             })
         };
         let nodes = moment.images.iter().map(node).collect::<Result<_>>()?;
@@ -156,7 +159,7 @@ impl Qemu {
         let started = Instant::now();
         let Some(first) = nodes.first() else {
             let summary =
-                "the machine has no disk that could hold its state: it takes one of the format qcow2";
+                "the machine has no disk that could hold its state: that needs one of the format qcow2";
             return Err(Error::new(ErrorKind::Usage, summary));
         };
         let job = format!("{tag}-{command}");
@@ -179,7 +182,7 @@ impl Qemu {
                 }
                 Some(_) if started.elapsed() < DONE => tokio::time::sleep(LOOK).await,
                 Some(_) => {
-                    return Err(Error::new(ErrorKind::Timeout, format!("QEMU's {command} did not end"))
+                    return Err(Error::new(ErrorKind::Timeout, format!("QEMU's {command} did not finish"))
                         .took(started.elapsed(), DONE));
                 }
                 None => return Ok(()),

@@ -1,8 +1,8 @@
-//! Another QEMU in the place of one that has ended, at an earlier moment of its machine.
+//! Replaces a QEMU by another one that continues at an earlier moment of the machine.
 //!
-//! A moment can't be loaded where it was kept: within one process QEMU's time never goes back, so the guest would see a jump
-//! of its clocks instead of the moment. The new QEMU has the command of the one that kept the moment, and its files. The
-//! console's line goes on; the control channel gets a new one.
+//! A moment can't be loaded into the process that kept it: QEMU's time never goes back within a process, so
+//! the guest would see its clocks jump. The new QEMU has the command and the files of the one that kept the
+//! moment. The console's line stays open, and the control channel gets a new one.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -25,9 +25,9 @@ use super::{CLEARED, QMP_LIMIT, Qemu, RunDirectory, set_aside, supervise};
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Events, Result, sparse_copy, threads};
 
-/// For QEMU to start.
+/// The limit for QEMU to start.
 const STARTED: Duration = Duration::from_secs(30);
-/// For a QEMU that is about to end to write out what it holds of its disks.
+/// The limit for a QEMU that is about to end to write its disk caches.
 const WRITTEN: Duration = Duration::from_secs(60);
 
 /// How a QEMU was started.
@@ -39,13 +39,13 @@ pub(super) struct Start {
 
 impl std::fmt::Debug for Start {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Variables may hold secrets.
+        // The environment may hold secrets, so it is not shown.
         f.debug_struct("Start").field("command", &self.command).finish_non_exhaustive()
     }
 }
 
 impl Start {
-    /// How `qemu` was started, which runs.
+    /// Returns how the running `qemu` was started.
     pub(super) async fn of(qemu: &Qemu) -> Result<Self> {
         let pid = qemu.pid();
         let failed = |error| Error::io("look at the QEMU that runs", &error);
@@ -56,19 +56,19 @@ impl Start {
         };
         let environment = environment.split(|byte| *byte == 0).filter_map(variable).collect();
         let folder = std::fs::read_link(format!("/proc/{pid}/cwd")).map_err(failed)?;
-        // There is no such device in most machines.
+        // Most machines have no such device.
         let identity = qemu.qmp().execute("query-vm-generation-id", None, QMP_LIMIT).await;
         let identity = identity.ok().and_then(|its| its["guid"].as_str().map(str::to_owned));
         let command = CommandLine::of(pid)?.repeatable(pid, identity.as_deref());
         Ok(Self { command, environment, folder })
     }
 
-    /// Why no other QEMU could take the place of this one, if something stands in the way.
+    /// Returns why no other QEMU could replace this one, or `None` if one can.
     pub(super) fn obstacle(&self) -> Option<String> {
         self.command.helper()
     }
 
-    /// QEMU's folder: paths of its command may be relative to it.
+    /// Returns QEMU's working directory. Paths in its command may be relative to it.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -82,51 +82,52 @@ impl Start {
     }
 }
 
-/// What a QEMU leaves to the one that takes its place.
+/// What a QEMU leaves to the one that replaces it.
 #[derive(Debug)]
 pub(crate) struct Left {
     pub(crate) line: LineEnd,
     pub(super) claim: Option<Claim>,
     pub(super) forwards: Vec<Forward>,
-    /// Of a machine that is to be saved.
+    /// Set for a machine that is to be saved.
     pub(super) made: Option<Arc<Made>>,
 }
 
 impl Left {
-    /// Of one that had ended before: the console's line is a new one.
+    /// For a QEMU that had ended before: the console's line is a new one.
     pub(super) fn by_none(line: LineEnd, claim: Option<Claim>) -> Self {
         Self { line, claim, forwards: Vec::new(), made: None }
     }
 }
 
-/// Everything that going back to a moment takes.
+/// The parameters for going back to a moment.
 #[derive(Debug)]
 pub(crate) struct GoBack<'a> {
     pub(crate) moment: &'a Moment,
     /// The machine's name in events and errors.
     pub(crate) machine: &'a str,
-    /// Where its files are.
+    /// The directory of its files.
     pub(crate) run_dir: &'a RunDirectory,
     pub(crate) left: Left,
-    /// QEMU's end of a socket pair: what the guest has as a port for the control channel.
+    /// QEMU's end of a socket pair, which is the guest's port for the control channel.
     pub(crate) channel: OwnedFd,
-    /// Who is told.
+    /// Where events are sent.
     pub(crate) events: Events,
 }
 
 impl Qemu {
-    /// Ends this QEMU, as one whose place another takes: its console's line stays open.
+    /// Ends this QEMU so that another can replace it: its console's line stays open.
     ///
     /// # Errors
     /// [`ErrorKind::QemuGone`] when it has ended by itself, [`ErrorKind::Host`] when it does not end.
     pub(crate) async fn leave(&self) -> Result<Left> {
         let forwards = self.forwards().await?;
-        // It writes out then what it holds of its images. One that does not answer leaves room in them that nothing uses.
+        // On `stop` QEMU writes the caches of its images. A QEMU that does not answer leaves unused space in
+        // them.
         if let Err(error) = self.qmp().execute("stop", None, WRITTEN).await {
-            tracing::debug!(%error, "a QEMU is killed while its guest runs");
+            tracing::debug!(%error, "killing a QEMU while its guest runs");
         }
         let Some(line) = self.supervised.give_line() else {
-            let summary = "QEMU ended by itself when the machine was to go back to a snapshot";
+            let summary = "QEMU ended by itself before the machine could go back to a snapshot";
             return Err(match self.exit().borrow().as_ref() {
                 Some(exit) => exit.error(summary),
                 None => Error::new(ErrorKind::QemuGone, summary),
@@ -137,10 +138,10 @@ impl Qemu {
         Ok(Left { line, claim: lock(&self.disk).take(), forwards, made: self.made.clone() })
     }
 
-    /// What this QEMU, which has ended, leaves to another, with the console that goes with that.
+    /// Returns what this QEMU, which has ended, leaves to another, and the console of the new line.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when there is no descriptor left, [`ErrorKind::Host`] when something of it still runs.
+    /// [`ErrorKind::Io`] when no descriptor is left, [`ErrorKind::Host`] when a part of it still runs.
     pub(crate) async fn left(&self) -> Result<(tokio::net::UnixStream, Left)> {
         let (console, line) = LineEnd::pair()?;
         self.cleared_within(CLEARED).await?;
@@ -148,11 +149,12 @@ impl Qemu {
         Ok((console, left))
     }
 
-    /// Starts a QEMU at a moment, which stands still until [`Qemu::go_on`].
+    /// Starts a QEMU at a moment. It is stopped until [`Qemu::go_on`].
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when files of the moment can't be used, [`ErrorKind::Host`] when its QEMU is gone or a forwarded
-    /// port is taken, [`ErrorKind::QemuGone`] and [`ErrorKind::Qmp`] with QEMU's words when it does not take the moment.
+    /// [`ErrorKind::Io`] when files of the moment can't be used, [`ErrorKind::Host`] when its QEMU is not
+    /// installed or a forwarded port is taken, [`ErrorKind::QemuGone`] and [`ErrorKind::Qmp`] with QEMU's
+    /// message when it refuses the moment.
     pub(crate) async fn at_moment(go_back: GoBack<'_>) -> Result<Self> {
         let started = Instant::now();
         let GoBack { moment, machine, run_dir, left, channel, events } = go_back;
@@ -165,7 +167,7 @@ impl Qemu {
             let copied = threads::aside(move || sparse_copy::over(&from, &to)).await;
             copied
                 .flatten()
-                .map_err(|error| Error::io(format_args!("bring back {}", copy.image.display()), &error))?;
+                .map_err(|error| Error::io(format_args!("restore {}", copy.image.display()), &error))?;
         }
         let (control, control_theirs) = launch::pair()?;
         let control = launch::ours(control)?;

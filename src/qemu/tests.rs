@@ -1,4 +1,4 @@
-//! What needs a real QEMU but no guest: firmware is enough.
+//! Tests that need a real QEMU but no guest: firmware is enough.
 
 mod going_back;
 mod kvm;
@@ -17,32 +17,32 @@ use crate::BuiltVm;
 use crate::hang::HANG as LIMIT;
 use crate::{ErrorKind, Events};
 
-/// A machine with a run script of the test's own; on drop it goes in this order.
+/// A machine with a run script of the test's own. Its fields are dropped in this order.
 pub(crate) struct Firmware {
     pub(crate) qemu: Qemu,
     pub(crate) console: UnixStream,
     pub(crate) run: RunDirectory,
-    /// Its script, and what it was started with.
+    /// The script, and the files that it was started with.
     pub(super) files: Vec<tempfile::TempDir>,
 }
 
 impl Firmware {
-    /// QEMU with these options.
+    /// Starts QEMU with these options.
     pub(crate) async fn with(options: &str) -> Self {
         Self::in_template(options, None).await
     }
 
-    /// The same, with its RAM in a file of that folder.
+    /// Does the same, with its RAM in a file of that folder.
     pub(crate) async fn in_template(options: &str, template: Option<&std::path::Path>) -> Self {
         Self::after(":", options, template).await
     }
 
-    /// The same, once the run script has run this command.
+    /// Does the same, after the run script has run this command.
     pub(crate) async fn after(command: &str, options: &str, template: Option<&std::path::Path>) -> Self {
         Self::under(under::chosen(), command, options, template).await
     }
 
-    /// The same under an accelerator, and with the processor if that says so.
+    /// Does the same under an accelerator, with the given processor if there is one.
     pub(crate) async fn under(
         (accelerator, cpu): (Accelerator, Option<&'static str>),
         command: &str,
@@ -66,7 +66,7 @@ impl Firmware {
         Self { qemu, console, run, files: vec![folder] }
     }
 
-    /// Waits until the firmware has said something on the serial port.
+    /// Waits until the firmware has printed something on the serial port.
     pub(crate) async fn says(&mut self, wanted: &str) {
         let mut seen = Vec::new();
         let reading = async {
@@ -108,12 +108,12 @@ async fn a_key_that_is_none_and_a_machine_that_stands_still_are_named() {
     assert!(paused.summary().contains("paused"), "{paused}");
 }
 
-/// A machine that boots this code, which says `G!` on the serial port first.
+/// Starts a machine that boots this code, which first prints `G!` on the serial port.
 async fn booting(code: &[u8]) -> (Firmware, tempfile::TempDir) {
     booting_with("", code, "G!").await
 }
 
-/// [`booting`] with more options, and until all of this was said.
+/// Does the same as [`booting`], with more options, and waits until all of `says` was printed.
 async fn booting_with(options: &str, code: &[u8], says: &str) -> (Firmware, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let image = boot_image(folder.path(), code);
@@ -123,14 +123,14 @@ async fn booting_with(options: &str, code: &[u8], says: &str) -> (Firmware, temp
     (firmware, folder)
 }
 
-/// The disk of such a machine.
+/// Makes the disk of such a machine.
 pub(crate) fn boot_image(folder: &std::path::Path, code: &[u8]) -> String {
     let image = folder.join("boot.img");
     let mut sector = vec![0xfa, 0xba, 0xf8, 0x03, 0xb0, b'G', 0xee, 0xb0, b'!', 0xee];
     sector.extend(code);
     sector.resize(510, 0);
     sector.extend([0x55, 0xaa]);
-    // A virtio disk of one sector is not read by the firmware.
+    // The firmware does not read a virtio disk of one sector.
     sector.resize(1 << 20, 0);
     std::fs::write(&image, sector).unwrap();
     image.display().to_string()
@@ -147,7 +147,8 @@ async fn a_guest_that_does_not_read_its_keyboard_is_named() {
 
 #[tokio::test]
 async fn a_guest_that_reads_its_keyboard_slowly_gets_every_key() {
-    // in al,0x64; test al,1; jz; in al,0x60; out dx,al; mov ecx,0x800000; loop; jmp: a byte in some milliseconds.
+    // in al,0x64; test al,1; jz; in al,0x60; out dx,al; mov ecx,0x800000; loop; jmp: reads a byte every few
+    // milliseconds.
     let slow = [
         0xe4, 0x64, 0xa8, 0x01, 0x74, 0xfa, 0xe4, 0x60, 0xee, 0x66, 0xb9, 0x00, 0x00, 0x80, 0x00, 0x67, 0xe2,
         0xfd, 0xeb, 0xec,
@@ -169,7 +170,7 @@ async fn the_monitor_answers_and_its_refusals_are_errors() {
     for refused in ["nosuch", "device_add nosuch", "x /4i"] {
         let error = firmware.qemu.monitor(refused).await;
         if refused.starts_with('x') {
-            // Complaints in words of its own come back as they are.
+            // Complaints in other words come back as text.
             assert!(error.is_ok());
         } else {
             assert_eq!(error.unwrap_err().kind(), ErrorKind::Qmp, "{refused}");
@@ -256,7 +257,7 @@ async fn a_disk_is_plugged_in_and_one_that_the_guest_holds_on_to_is_named() {
     let qemu = &firmware.qemu;
     qemu.plug("data", &image(&firmware, "data"), Connector::Virtio).await.unwrap();
     assert!(nodes(qemu).await.contains("nixvm-image-data"));
-    // Firmware does not answer.
+    // The firmware does not answer.
     let held = qemu.unplug("data", Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(held.kind(), ErrorKind::Timeout, "{held}");
     assert_eq!(qemu.unplug("other", LIMIT).await.unwrap_err().kind(), ErrorKind::Qmp);

@@ -1,7 +1,7 @@
-//! Where USB devices are plugged in.
+//! The ports of USB devices.
 //!
-//! QEMU chooses a port, and puts a hub on the last free one by itself, which stays when what was plugged into it is gone. A
-//! saved device has its port in its name, so another QEMU has to have it on the same port.
+//! QEMU chooses a port. By itself it puts a hub on the last free one, and the hub stays when the device is
+//! gone. A saved device has its port in its name, so another QEMU must have it on the same port.
 
 use serde_json::json;
 
@@ -26,7 +26,8 @@ fn devices(usb: &str) -> Vec<Device<'_>> {
     usb.lines().filter_map(device).collect()
 }
 
-/// `plugged` with the ports that its devices have, and the hubs before them that QEMU has put in. The devices have their buses.
+/// Returns `plugged` with the ports of its devices, and with the hubs that QEMU added before them. The
+/// devices have their buses already.
 pub(super) fn with_ports(mut plugged: Plugged, usb: &str) -> Plugged {
     let devices = devices(usb);
     let mut buses = Vec::new();
@@ -64,7 +65,7 @@ pub(super) fn with_ports(mut plugged: Plugged, usb: &str) -> Plugged {
 
 fn hub((bus, port): (String, &str)) -> Plug {
     let arguments = json!({ "driver": "usb-hub", "bus": bus, "port": port });
-    // QEMU may put it in by itself again.
+    // QEMU may add the hub by itself again.
     Plug { command: "device_add".to_owned(), arguments, may_be_there: true }
 }
 

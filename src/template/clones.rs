@@ -1,13 +1,14 @@
-//! Whether clones run on this host: what the first ones have shown.
+//! Remembers whether clones run on this host.
 //!
-//! There are hosts that save a machine and never run a clone of it, and templates of which no clone runs although clones of
-//! others do. There each scenario would pay for a boot, a save, a clone that fails and one more boot. So it is remembered for
-//! this boot of the host:
+//! Some hosts can save a machine but never run a clone of it, and some templates have no working clones
+//! although other templates do. There each scenario would cost a boot, a save, a failed clone and a second
+//! boot. So failures are remembered for this boot of the host:
 //!
-//! - of the host: the second failure, as long as no clone has ever run;
-//! - of a template: failures in a row. After the second it is made again once, and the second of the new one is the last.
+//! - For the host, the second failure is final as long as no clone has ever run.
+//! - For a template, failures in a row are counted. After the second failure it is made again once. The
+//!   second failure of the new template is final.
 //!
-//! It lies where the findings about KVM do and is forgotten with them.
+//! The files are in the folder with the findings about KVM, and are forgotten together with them.
 
 use std::fs;
 use std::io::Write as _;
@@ -23,10 +24,10 @@ use crate::boot_id::boot_id;
 use crate::qemu::accelerator::{Choice, OF_CLONES, findings, subject};
 use crate::{Error, Result};
 
-/// The failure that decides.
+/// The failure after which no clone is tried any more.
 const LAST: u32 = 2;
 
-/// What is known of clones of one QEMU, kernel and CPU model under one accelerator.
+/// What is known about clones under one QEMU, kernel, CPU model and accelerator.
 #[derive(Debug)]
 pub(super) struct Clones {
     folder: PathBuf,
@@ -40,27 +41,27 @@ struct OfThisBoot<T> {
     what: T,
 }
 
-/// What is known of the host.
+/// What is known about the host.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum What {
-    /// A clone has run: a failure says nothing of the host.
+    /// A clone has run, so a failure says nothing about the host.
     Ran,
     /// No clone has run yet.
     Failed(Failures),
 }
 
-/// Failures in a row.
+/// Consecutive failures.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Failures {
     times: u32,
-    /// When the last one was noted, since 1970.
+    /// When the last failure was recorded, since 1970.
     at: Duration,
     why: String,
 }
 
 impl Failures {
-    /// One more, of a clone that was begun then. Several that were begun at the same time count once: one busy moment of
-    /// the host may be the cause of all.
+    /// Counts a failure of a clone that was started at `begun`. Several clones that were started at the same
+    /// time count once, because one overloaded moment of the host may have caused all their failures.
     fn count(&mut self, begun: SystemTime, why: &str) {
         if since_1970(begun) >= self.at {
             let times = self.times.saturating_add(1);
@@ -69,16 +70,16 @@ impl Failures {
     }
 }
 
-/// What is known of a template of which no clone has run since the last failure.
+/// What is known about a template of which no clone has run since the last failure.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct OfTemplate {
     failures: Failures,
-    /// It was thrown away once, and the failures are those of the new one.
+    /// Whether the template was discarded once, so that the failures are those of the new one.
     new: bool,
 }
 
 impl Clones {
-    /// That of the VM.
+    /// Returns the record for a VM.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Host`] when there is no folder for the cache.
@@ -93,34 +94,35 @@ impl Clones {
         Self { folder, host }
     }
 
-    /// Why nothing is cloned from the template here.
+    /// Returns why this host does not clone the template, or `None` if it may.
     pub(super) fn impossible(&self, template: &Key) -> Option<String> {
-        let forget = "nixvm-test doctor --retry forgets it";
+        let forget = "nixvm-test doctor --retry forgets this";
         if let Some(What::Failed(Failures { times, why, .. })) = shown(&self.host)
             && times >= LAST
         {
-            return Some(format!("clones do not run on this host: {why} (found twice; {forget})"));
+            return Some(format!("clones do not run on this host: {why} (seen twice; {forget})"));
         }
         match shown(&self.of_template(template.name()))? {
             OfTemplate { new: true, failures: Failures { times, why, .. } } if times >= LAST => {
                 Some(format!(
-                    "clones of this moment do not run: {why} (also when its template was made again; {forget})"
+                    "clones of this moment do not run: {why} (not even after its template was made again; {forget})"
                 ))
             }
             _ => None,
         }
     }
 
-    /// A clone of the template in `folder` runs.
+    /// Records that a clone of the template in `folder` runs.
     pub(super) fn ran(&self, folder: &Path) {
         if shown(&self.host) != Some(What::Ran) {
             note(&self.host, What::Ran);
         }
-        // The failures are in a row no more.
+        // A success ends the row of failures.
         let _ = fs::remove_file(self.of_template(&name(folder)));
     }
 
-    /// A clone of the template in `folder` that was begun then did not run. Whether the template is to be thrown away.
+    /// Records that a clone of the template in `folder`, started at `begun`, did not run. Returns whether to
+    /// discard the template.
     pub(super) fn did_not_run(&self, folder: &Path, begun: SystemTime, why: &str) -> bool {
         let mut host = match shown(&self.host) {
             Some(What::Ran) => None,
@@ -132,7 +134,7 @@ impl Clones {
         }
         if let Some(failures) = host {
             note(&self.host, What::Failed(failures));
-            // Where nothing has run, the template is as good as any.
+            // While no clone has ever run here, the template is not to blame.
             return false;
         }
         let path = self.of_template(&name(folder));
@@ -143,7 +145,7 @@ impl Clones {
         goes
     }
 
-    /// The template in `folder` was thrown away. The next one is new; there is no third.
+    /// Records that the template in `folder` was discarded. The next one is the last.
     pub(super) fn thrown_away(&self, folder: &Path) {
         let path = self.of_template(&name(folder));
         let known: OfTemplate = shown(&path).unwrap_or_default();
@@ -158,7 +160,7 @@ impl Clones {
     }
 }
 
-/// A template's folder has the name of its key.
+/// Returns the name of a template's key, which is also the name of its folder.
 fn name(folder: &Path) -> String {
     folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -167,13 +169,13 @@ fn since_1970(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// What a file says, if it holds for this boot of the host.
+/// Returns the content of a file, if it holds for this boot of the host.
 fn shown<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let shown: OfThisBoot<T> = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     (shown.boot == boot_id()).then_some(shown.what)
 }
 
-/// Without it the question is only asked again.
+/// Writes a file. If that fails, the next run only has to find out again.
 fn note(path: &Path, what: impl Serialize) {
     let folder = path.parent().unwrap_or(path);
     let write = || {
@@ -184,11 +186,11 @@ fn note(path: &Path, what: impl Serialize) {
         Ok::<(), std::io::Error>(())
     };
     if let Err(error) = write() {
-        tracing::debug!(%error, "whether clones run is not remembered");
+        tracing::debug!(%error, "could not record whether clones run");
     }
 }
 
-/// What the host lacked for a moment: another clone may have it.
+/// Errors of a host that lacked a resource for a moment. Another clone may get it.
 const OF_THE_HOST: [&str; 7] = [
     "Device or resource busy",
     "Cannot allocate memory",
@@ -198,22 +200,22 @@ const OF_THE_HOST: [&str; 7] = [
     "Disk quota exceeded",
     "Resource temporarily unavailable",
 ];
-/// What QEMU and this library say of a state that can't be loaded.
+/// Messages of QEMU and of this library about a state that can't be loaded.
 const OF_THE_STATE: [&str; 4] =
     ["loading the state failed", "load of migration failed", "error while loading state", " is damaged: "];
 
-/// Whose fault it is that a clone did not run.
+/// What is to blame for a clone that did not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The template can't be loaded, and never will be.
+    /// The template, which can never be loaded.
     State,
-    /// The host had no room, no memory, no descriptor.
+    /// The host, which lacked disk space, memory or descriptors.
     Host,
-    /// The guest was loaded and gives no sign of life, or QEMU failed otherwise.
+    /// Something else: the guest was loaded but does not respond, or QEMU failed otherwise.
     Other,
 }
 
-/// By the words of the error, and by those of QEMU in it. The guest's own words in it say nothing.
+/// Decides by the text of the error and by QEMU's messages in it. The guest's own output does not count.
 pub(super) fn fault(error: &Error) -> Fault {
     let of_qemu = error.sections().filter(|(title, _)| title.starts_with("QEMU's")).map(|(_, body)| body);
     let text = of_qemu.fold(error.summary().to_owned(), |text, body| format!("{text}\n{body}"));
@@ -236,7 +238,7 @@ mod tests {
         (folder, clones)
     }
 
-    /// A template, with its folder.
+    /// Makes the key and the folder of a template.
     fn template(name: &str) -> (Key, PathBuf) {
         let key = Key::of(&[name.to_owned()]);
         let folder = Path::new("/templates").join(key.name());
@@ -262,14 +264,14 @@ mod tests {
         let ((_folder, clones), (key, folder)) = (clones(), template("bad"));
         let fails = || clones.did_not_run(&folder, SystemTime::now(), "no answer");
         clones.ran(&template("good").1);
-        // A clone that runs in between begins the row again.
+        // A clone that runs in between starts a new row.
         assert!(!fails());
         clones.ran(&folder);
         assert!(!fails());
         assert!(fails());
         assert_eq!(clones.impossible(&key), None);
-        // Another machine used it.
-        assert!(fails(), "it is still to be thrown away");
+        // Another machine was using it.
+        assert!(fails(), "it still has to be discarded");
         clones.thrown_away(&folder);
         assert!(!fails());
         assert_eq!(clones.impossible(&key), None);
@@ -285,7 +287,7 @@ mod tests {
     fn a_template_that_is_refused_is_made_again_once_as_well() {
         let ((_folder, clones), (key, folder)) = (clones(), template("bad"));
         clones.ran(&template("good").1);
-        // Each time it is thrown away, whatever was counted.
+        // A discarded template always counts, also if its failures were not counted.
         for impossible in [false, false, true] {
             clones.did_not_run(&folder, SystemTime::now(), "load of migration failed");
             clones.thrown_away(&folder);
@@ -305,7 +307,7 @@ mod tests {
                 assert!(!clones.did_not_run(&folder, begun, "no answer"));
             }
             assert_eq!(clones.impossible(&key), None);
-            // Nor is a clone of the template before counted for the new one.
+            // A clone of the previous template does not count for the new one.
             clones.thrown_away(&folder);
             for _ in 0..4 {
                 assert!(!clones.did_not_run(&folder, begun, "no answer"));

@@ -1,4 +1,4 @@
-//! What a template is known by.
+//! The key of a template.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -14,11 +14,11 @@ use crate::{digest, environment};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key(String);
 
-/// Another number for each change of what is in a template and how it is sealed: versions of this library between two
-/// releases share a cache.
+/// Part of each key. Change the number with every change of a template's content or its seal, because
+/// versions of this library between two releases share a cache.
 const FORMAT: &str = "templates 6";
 
-/// Variables that reach the run script and QEMU.
+/// Variables that affect the run script and QEMU.
 const VARIABLES: [&str; 7] = [
     "QEMU_OPTS",
     "QEMU_KERNEL_PARAMS",
@@ -29,12 +29,13 @@ const VARIABLES: [&str; 7] = [
     "NIX_SSL_CERT_FILE",
 ];
 
-/// Variables that run scripts get from us, and PATH, of which the seal says which programs are found there.
+/// Variables that this program sets for run scripts, and PATH. The seal covers the programs that are found on
+/// PATH.
 const PER_RUN: [&str; 6] = ["TMPDIR", "USE_TMPDIR", "NIX_DISK_IMAGE", "PATH", "PWD", "OLDPWD"];
 
 impl Key {
-    /// The key of a moment that the library itself knows how to reach: `moment` says which, with all that
-    /// decides it (user and password).
+    /// Returns the key of a moment that the library itself can reach. `moment` names the moment and
+    /// everything that determines it (user and password).
     pub fn new(vm: &BuiltVm, choice: &Choice, moment: &[&str]) -> Self {
         let mut parts: Vec<OsString> = vec![
             FORMAT.into(),
@@ -51,7 +52,7 @@ impl Key {
         Self(digest::of_parts(parts.iter().map(|part| part.as_encoded_bytes())))
     }
 
-    /// The key of what comes after this moment by `step`.
+    /// Returns the key of the moment that `step` reaches from this one.
     pub fn after(&self, step: &[&str]) -> Self {
         let mut parts = vec![self.0.clone()];
         parts.extend(step.iter().map(|part| (*part).to_owned()));
@@ -62,14 +63,14 @@ impl Key {
         Self(digest::of_parts(parts))
     }
 
-    /// 32 hexadecimal digits.
+    /// Returns the key as 32 hexadecimal digits.
     pub fn name(&self) -> &str {
         &self.0
     }
 }
 
-/// The variables of this process that a script's text names, each with its value. A script can tell an empty one from
-/// an unset one.
+/// Returns the variables of this process that a script's text names, each with its value. A script can
+/// distinguish an empty variable from an unset one.
 fn named_in(script: &str) -> Vec<OsString> {
     static NAME: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)").ok());

@@ -1,16 +1,16 @@
-//! Templates: moments that are booted once and kept, so that a scenario gets a machine in that state in
-//! a fraction of a second.
+//! Templates: moments that are booted once and kept, so that a scenario gets a machine in that state in a
+//! fraction of a second.
 //!
 //! A template is a folder `TEMPLATES/KEY`, where KEY is a hash over everything that could change the state
-//! ([`Key`]). It is made under another name and renamed when it is whole, and what is in it is sealed
-//! (`seal`): one that was changed, or left by a host that was restarted, is made again. A lock beside it says who
-//! uses it (shared) and who makes it (alone); the kernel lets go of the locks of a process that dies, so
-//! nothing has to be mended after it.
+//! ([`Key`]). It is made under another name and renamed when it is complete, and its content is sealed
+//! (`seal`). A template that was changed, or that is older than the last boot of the host, is made again. A
+//! lock file beside it is locked by its users (shared) and by its maker (exclusively). The kernel releases
+//! the locks of a process that dies, so nothing has to be repaired afterwards.
 //!
-//! An image that the guest only read, as that of the Nix store, is one file that all templates of the VM hold by a name of
-//! their own (`crate::shared_file`); the file system frees it with the last of them.
+//! An image that the guest only read, such as that of the Nix store, is one file. Each template of the VM has
+//! a hard link to it (`crate::shared_file`), and the file system frees it with the last link.
 
-// What is public here is so for the command line: see `crate::cache`.
+// These items are public for the command line; see `crate::cache`.
 mod clones;
 mod key;
 mod moment;

@@ -1,4 +1,4 @@
-//! The moments at which a scenario can begin, and how a machine gets there.
+//! The moments at which a scenario can begin, and how a machine reaches them.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -18,16 +18,16 @@ use crate::qemu::accelerator::{self, Choice, Trial};
 use crate::qemu::{Saved, is_of_a_port};
 use crate::{Error, ErrorKind, Events, Result};
 
-/// The title under which an error says in which checkpoint it is.
+/// The title of an error's section that names the checkpoint.
 pub(crate) const IN_CHECKPOINT: &str = "in the checkpoint";
 
-/// A step that a checkpoint takes.
+/// A step of a checkpoint.
 pub type Step = for<'a> fn(&'a mut Machine) -> Pin<Box<dyn Future<Output = Result> + Send + 'a>>;
 
-/// A moment in a machine's life.
+/// A moment in the life of a machine.
 #[derive(Debug, Clone)]
 pub enum Moment {
-    /// The login prompt is up, and the machine at rest.
+    /// The login prompt is up, and the machine is idle.
     Booted,
     /// A user is logged in on the console, and the control channel is open if they can become root.
     LoggedIn {
@@ -36,11 +36,11 @@ pub enum Moment {
         /// Their password.
         password: String,
     },
-    /// What a function of the user's made of another moment.
+    /// What a function of the user's makes of another moment.
     After {
         /// The moment before.
         from: Box<Moment>,
-        /// The function's name, and what tells its code from another's.
+        /// The function's name, and a text that distinguishes its code from other code.
         name: String,
         /// The function.
         step: Step,
@@ -48,14 +48,15 @@ pub enum Moment {
 }
 
 impl Moment {
-    /// The key of its template.
+    /// Returns the key of the template of this moment.
     ///
-    /// A passphrase is a part of it, so that a scenario that gives none, or a wrong one, fails whatever others have left.
+    /// A passphrase is part of the key. So a scenario that gives none, or a wrong one, fails even if another
+    /// scenario has made a template.
     pub(super) fn key(&self, vm: &BuiltVm, options: &MachineOptions, choice: &Choice) -> Key {
         self.from(Key::new(vm, choice, &["booted", &options.hardware().join(" "), options.opened_by()]))
     }
 
-    /// By what it is known within this process which machine one asks for.
+    /// Returns the in-process cache key for a requested machine.
     pub(super) fn asked(&self, vm: &BuiltVm, options: &MachineOptions) -> Key {
         self.from(Key::of(&[
             vm.key(),
@@ -81,7 +82,7 @@ impl Moment {
         }
     }
 
-    /// Brings a machine here from the moment before.
+    /// Takes a machine from the previous moment to this one.
     async fn reach(&self, machine: &mut Machine) -> Result {
         match self {
             Self::Booted => Ok(()),
@@ -94,7 +95,7 @@ impl Moment {
             }
             Self::After { step, name, .. } => {
                 let mut steps = step(machine);
-                // A panic in it is its failure, and not the boot's.
+                // A panic in the step is a failure of the checkpoint, not of the boot.
                 let done = std::future::poll_fn(|context| {
                     let poll = AssertUnwindSafe(|| steps.as_mut().poll(context));
                     std::panic::catch_unwind(poll).unwrap_or_else(|_| {
@@ -107,7 +108,7 @@ impl Moment {
         }
     }
 
-    /// Boots a machine and brings it here, with no template.
+    /// Boots a machine and takes it to this moment without a template.
     pub(crate) async fn boot_cold(&self, vm: &BuiltVm, options: MachineOptions) -> Result<Machine> {
         let mut way = vec![self];
         while let Some(before) = way.last().and_then(|moment| moment.before()) {
@@ -122,11 +123,11 @@ impl Moment {
     }
 }
 
-/// A machine of its own that stands at `moment`: a clone where that is possible, else one that was booted for it,
-/// and one line says why.
+/// Returns a machine of the caller's own at `moment`. It is a clone if possible. Otherwise the machine is
+/// booted, and a note gives the reason.
 ///
 /// # Errors
-/// Those of [`Machine::boot`] and [`Machine::login`], and that of a checkpoint.
+/// Those of [`Machine::boot`] and [`Machine::login`], and the error of a checkpoint.
 pub async fn machine(
     vm: &BuiltVm,
     options: MachineOptions,
@@ -151,7 +152,7 @@ pub async fn machine(
     let why = match clone(&store, vm, &options, moment, events).await {
         Ok(Cloned::Machine(machine)) => return Ok(*machine),
         Ok(Cloned::Impossible(why)) => why,
-        // Booted, it would want the same port.
+        // A booted machine would need the same port.
         Err(NoClone { error, .. }) if is_of_a_port(&error) || error.kind() == ErrorKind::Usage => {
             return Err(error);
         }
@@ -160,7 +161,7 @@ pub async fn machine(
         }
         Err(NoClone { error, of: Of::Save }) => in_a_line(&error, vm, store.folder()),
         Err(NoClone { error, of: Of::Known }) => error.summary().to_owned(),
-        // NIXVM_ACCELERATOR=kvm, and there is none; or booting it again would end in the same.
+        // NIXVM_ACCELERATOR is kvm and KVM does not work, or another boot would fail in the same way.
         Err(NoClone { error, .. }) if error.doubt().is_some() || is_the_machines(&error) => {
             return Err(error);
         }
@@ -170,7 +171,7 @@ pub async fn machine(
     moment.boot_cold(vm, options).await
 }
 
-/// Whether [`machine`] would clone a template that is there already: that takes nothing but a moment.
+/// Whether [`machine`] would clone an existing template, which takes only a moment.
 pub(crate) async fn is_at_hand(
     vm: &BuiltVm,
     options: &MachineOptions,
@@ -188,7 +189,7 @@ pub(crate) async fn is_at_hand(
     Store::open().is_ok_and(|store| store.has(&key))
 }
 
-/// Says why machines of a VM are no clones; the same only once per process, however many there are.
+/// Notes why machines of a VM are not clones. The same note appears once per process.
 fn note_once(vm: &BuiltVm, why: &str, machine: &str, events: &Events) {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut told = lock(&TOLD);
@@ -213,11 +214,12 @@ struct NoClone {
 enum Of {
     /// The machine that was booted for a template, or that went from one moment to the next.
     Machine,
-    /// A clone: it did not start, or gave no sign of life.
+    /// A clone: it did not start, or does not respond.
     Clone,
-    /// The machine did not come to rest, or QEMU did not write in time. Booted, it may do.
+    /// Saving: the machine did not become idle, or QEMU did not write in time. The machine may still work
+    /// when it is booted.
     Save,
-    /// Clones of the template, or of one that it is made of, do not run here, as earlier ones have shown.
+    /// Earlier failures: clones of the template, or of one that it is based on, do not run here.
     Known,
 }
 
@@ -234,7 +236,8 @@ async fn clone(
     moment: &Moment,
     events: &Events,
 ) -> Result<Cloned, NoClone> {
-    // What a template is made under is a part of its key, so the whole way is gone again where KVM does not work.
+    // The accelerator is part of a template's key, so if KVM does not work, all moments on the way are
+    // repeated.
     let mut trial = Trial::begin(vm, events)?;
     let (clones, made) = loop {
         let clones = Clones::of(vm, trial.choice())?;
@@ -256,7 +259,7 @@ async fn clone(
     }
 }
 
-/// A clone of the template in `folder`, once it runs.
+/// Returns a clone of the template in `folder`, once it runs.
 async fn tried(
     store: &Store,
     clones: &Clones,
@@ -272,7 +275,7 @@ async fn tried(
         Err(error) => error,
     };
     let fault = fault(&error);
-    // What serves the next scenario well must not go for what this host lacked for a moment.
+    // A template that works must not be discarded because this host lacked a resource for a moment.
     let counts = fault != Fault::Host && !is_of_a_port(&error) && error.kind() != ErrorKind::Usage;
     let goes = counts && clones.did_not_run(folder, begun, error.summary());
     if (goes || fault == Fault::State) && store.discard(folder).await {
@@ -281,7 +284,7 @@ async fn tried(
     Err(NoClone { error, of: Of::Clone })
 }
 
-/// Whose template is asked for, and what is known of clones here.
+/// Whose template is requested, and what is known about clones here.
 struct Asked<'a> {
     store: &'a Store,
     vm: &'a BuiltVm,
@@ -291,7 +294,8 @@ struct Asked<'a> {
     clones: &'a Clones,
 }
 
-/// The template of a moment under what the trial chose; made of the moment before, if there is none.
+/// Returns the template of a moment under the accelerator that the trial chose. If there is none, it is made
+/// from the previous moment.
 async fn template(asked: &Asked<'_>, moment: &Moment) -> Result<Made, NoClone> {
     let Asked { store, vm, options, events, trial, clones } = *asked;
     let key = moment.key(vm, options, trial.choice());
@@ -299,7 +303,7 @@ async fn template(asked: &Asked<'_>, moment: &Moment) -> Result<Made, NoClone> {
         return Err(NoClone { error: Error::new(ErrorKind::Host, why), of: Of::Known });
     }
     let make = async |folder: &Path| -> Result<Option<String>, NoClone> {
-        // Another one may have made it until now, in vain.
+        // Another scenario may have tried to make it in the meantime, and failed.
         trial.overruled()?;
         room_for(vm, folder)?;
         let mut machine = match moment.before() {
@@ -326,17 +330,18 @@ async fn template(asked: &Asked<'_>, moment: &Moment) -> Result<Made, NoClone> {
     store.get(&key, events, make).await
 }
 
-/// Whether an error says something of the machine itself, or is a checkpoint's own: booting again would end in the same.
+/// Whether an error is about the machine itself, or is a checkpoint's own. Another boot would fail in the
+/// same way.
 fn is_the_machines(error: &Error) -> bool {
     let of_the_host =
         matches!(error.kind(), ErrorKind::Io | ErrorKind::Qmp | ErrorKind::QemuGone | ErrorKind::Host);
     (!of_the_host || error.is_foreign()) && !accelerator::lacks_room(error)
 }
 
-/// What kept a template from being made or used.
+/// Describes in a line what kept a template from being made or used.
 fn in_a_line(error: &Error, vm: &BuiltVm, folder: &Path) -> String {
     let what = match error.kind() {
-        // What it was waited for says nothing here.
+        // The summary says what was waited for, which does not matter here.
         ErrorKind::QemuGone => "QEMU ended while a template was made or used",
         _ => error.summary(),
     };
@@ -348,16 +353,22 @@ fn in_a_line(error: &Error, vm: &BuiltVm, folder: &Path) -> String {
 
 const NEEDS: &str = "a template needs";
 
-/// A file of RAM grows as the guest uses it; a disk that is full then ends QEMU by a signal (SIGBUS), or KVM stops the guest.
+/// Checks that the disk has space for the RAM. The RAM's file grows as the guest uses it. On a full disk QEMU
+/// would then end by a signal (SIGBUS), or KVM would stop the guest.
 fn room_for(vm: &BuiltVm, folder: &Path) -> Result {
     let Some(size) = crate::qemu::memory_size(vm) else { return Ok(()) };
     let found = rustix::fs::statvfs(folder)
-        .map_err(|errno| Error::io(format_args!("look at {}", folder.display()), &errno.into()))?;
+        .map_err(|errno| Error::io(format_args!("examine {}", folder.display()), &errno.into()))?;
     let free = found.f_bavail.saturating_mul(found.f_frsize);
     if free < size {
         return Err(Error::new(
             ErrorKind::Io,
-            format!("{NEEDS} {} MiB of disk, {} are free in {}", size >> 20, free >> 20, folder.display()),
+            format!(
+                "{NEEDS} {} MiB of disk, and {} MiB are free in {}",
+                size >> 20,
+                free >> 20,
+                folder.display()
+            ),
         ));
     }
     Ok(())

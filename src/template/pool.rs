@@ -1,4 +1,5 @@
-//! Clones that are started before they are asked for: while one scenario runs, the next one's machine gets up.
+//! Starts clones before they are requested: the next scenario's machine starts while the present scenario
+//! runs.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -15,11 +16,11 @@ use crate::mutex::lock;
 use crate::qemu::{accelerator, changed_outside};
 use crate::{Event, Events, Result, threads};
 
-/// Clones that wait to be asked for, each for one who asks.
+/// Clones that wait, each for one request.
 ///
-/// They have a runtime of their own, since they outlive that of the scenario beside which they are started. A clone
-/// that waits has its clock right, and the guest has done what it does when it wakes up. Nothing was typed on its
-/// console but Enter, at a login prompt.
+/// They have their own runtime, because they outlive the scenario beside which they are started. A waiting
+/// clone has its clock set, and its guest has finished what it does on wake-up. Nothing was typed on its
+/// console except Enter at a login prompt.
 ///
 /// ```no_run
 /// # async fn example(vm: nixvm_test::internals::BuiltVm) -> nixvm_test::Result {
@@ -37,9 +38,9 @@ use crate::{Event, Events, Result, threads};
 #[derive(Debug)]
 pub struct Pool {
     waiting: Mutex<HashMap<Key, VecDeque<Starting>>>,
-    /// So many wait at most.
+    /// The maximum number of waiting clones.
     most: usize,
-    /// Gone only when this is dropped.
+    /// `None` only while this is dropped.
     runtime: Option<Runtime>,
 }
 
@@ -48,16 +49,16 @@ type Starting = JoinHandle<Option<Waiting>>;
 #[derive(Debug)]
 struct Waiting {
     machine: Machine,
-    /// The folder of what it is a clone of.
+    /// The folder of the template that it is a clone of.
     template: PathBuf,
     events: Held,
 }
 
 impl Pool {
-    /// A pool in which as many clones wait as this host has processors, at most.
+    /// Makes a pool in which at most as many clones wait as this host has processors.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Host`] when the system has no more threads.
+    /// [`crate::ErrorKind::Host`] when the system can't start a thread.
     pub fn new() -> Result<Self> {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(1).thread_name("pool").enable_all();
@@ -66,8 +67,8 @@ impl Pool {
         Ok(Self { waiting: Mutex::default(), most, runtime: Some(runtime) })
     }
 
-    /// Starts a clone for one who will ask for the same. Only where there is a template already: nothing is booted
-    /// ahead. What goes wrong is said to the one who asks.
+    /// Starts a clone for a later request for the same machine. Does nothing if there is no template: nothing
+    /// is booted ahead of time. The later request reports any failure.
     pub fn prepare(&self, vm: &BuiltVm, options: MachineOptions, moment: &Moment) {
         let mut waiting = self.waiting();
         let asked = moment.asked(vm, &options);
@@ -84,7 +85,7 @@ impl Pool {
         waiting.entry(asked).or_default().push_back(runtime.spawn(started));
     }
 
-    /// [`machine`], with a clone that waits if there is one.
+    /// Does the same as [`machine`], but returns a waiting clone if there is one.
     ///
     /// # Errors
     /// Those of [`machine`].
@@ -95,12 +96,12 @@ impl Pool {
         moment: &Moment,
         events: &Events,
     ) -> Result<Machine> {
-        // The one that got up first.
+        // Takes the clone that was started first.
         let prepared = self.waiting().get_mut(&moment.asked(vm, &options)).and_then(VecDeque::pop_front);
         if let Some(prepared) = prepared
             && let Ok(Some(Waiting { machine, template, events: held })) = prepared.await
             && machine.qemu().exit().borrow().is_none()
-            // It may have waited for minutes.
+            // The clone may have waited for minutes.
             && changed_outside(&template).is_none()
         {
             held.pass_on(events);
@@ -112,7 +113,7 @@ impl Pool {
         machine(vm, options, moment, events).await
     }
 
-    /// Ends the clones that nobody asked for, and nobody will. Not to be called in a tokio runtime, since it blocks.
+    /// Ends the clones that were never requested. It blocks, so do not call it in a tokio runtime.
     pub fn end(&self) {
         let waiting = std::mem::take(&mut *self.waiting());
         let Some(runtime) = &self.runtime else { return };
@@ -133,7 +134,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Whoever drops this may be in another runtime, where it must not block.
+            // The caller may be in another runtime, where this must not block.
             runtime.shutdown_background();
         }
     }
@@ -142,7 +143,7 @@ impl Drop for Pool {
 async fn started(vm: &BuiltVm, options: MachineOptions, moment: &Moment) -> Option<(Machine, PathBuf)> {
     let choice = accelerator::chosen(vm).ok()?;
     let key = moment.key(vm, &options, &choice);
-    // Clones that do not run only take the processor from the machine that is booted instead.
+    // A clone that does not run would only take CPU time from the machine that is booted instead.
     if Clones::of(vm, &choice).ok()?.impossible(&key).is_some() {
         return None;
     }
@@ -151,13 +152,13 @@ async fn started(vm: &BuiltVm, options: MachineOptions, moment: &Moment) -> Opti
     match Machine::resume(vm, options, template).await {
         Ok(machine) => Some((machine, folder)),
         Err(error) => {
-            tracing::debug!(%error, "no clone waits");
+            tracing::debug!(%error, "could not start a clone ahead of time");
             None
         }
     }
 }
 
-/// What a machine says before somebody has it is kept until then.
+/// Holds back a machine's events until a scenario has the machine.
 #[derive(Debug, Clone)]
 struct Held(Arc<Mutex<Hold>>);
 
@@ -180,9 +181,9 @@ impl Held {
         })
     }
 
-    /// From now on all of it goes to who has the machine.
+    /// Sends all events, from now on, to the scenario that has the machine.
     fn pass_on(&self, to: &Events) {
-        // Locked until all are sent: none of those to come gets ahead.
+        // The lock is held until all events are sent, so that no later event overtakes them.
         let mut hold = self.hold();
         if let Hold::Kept(kept) = std::mem::replace(&mut *hold, Hold::PassedOn(to.clone())) {
             kept.into_iter().for_each(|event| to.send(event));

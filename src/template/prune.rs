@@ -1,4 +1,4 @@
-//! How much room templates take, and which go first.
+//! How much space templates take, and which are pruned first.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,29 +13,29 @@ use crate::file_lock::{Mode, try_lock};
 use crate::shared_file::Records;
 use crate::{Error, Result, environment};
 
-/// What all templates together may take, in MiB; another number can be set.
+/// The variable for the limit of all templates together, in MiB.
 const VARIABLE: &str = "NIXVM_CACHE_SIZE";
 const LARGEST_MIB: u64 = 10 << 10;
 
-/// A template that is kept.
+/// A template in the store.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// Its key.
     pub key: String,
-    /// What it alone takes on the disk, in bytes: what is free when it is removed.
+    /// What it alone takes on the disk, in bytes. Removing it frees this much.
     pub size: u64,
-    /// What it shares with other templates, or with machines that were kept, in bytes.
+    /// What it shares with other templates or with kept machines, in bytes.
     pub shared: u64,
-    /// When it was used last.
+    /// When it was last used.
     pub used: SystemTime,
     /// Whether a machine runs on it, or it is being made.
     pub in_use: bool,
-    /// It has a folder: where a template was thrown away or could not be made, its lock alone is left.
+    /// Whether it has a folder. Only the lock is left of a template that was discarded or could not be made.
     is_there: bool,
     files: Files,
 }
 
-/// What all of `entries` take on the disk together, in bytes: what they share counts once.
+/// Returns what all `entries` take on the disk together, in bytes. Shared files count once.
 pub fn total(entries: &[Entry]) -> u64 {
     all_files(entries).total()
 }
@@ -46,7 +46,7 @@ fn all_files(entries: &[Entry]) -> Files {
     files
 }
 
-/// The templates in `store`, the one that was used last first.
+/// Returns the templates in `store`, the most recently used first.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`] when the folder can't be read.
@@ -57,11 +57,11 @@ pub fn list(store: &Store) -> Result<Vec<Entry>> {
     Ok(all)
 }
 
-/// Removes templates that nobody uses, those that were used longest ago first, until all together take no more
-/// than `size` bytes. Gives those that were removed: the `size` of each is what is free since.
+/// Removes unused templates, the least recently used first, until all together take at most `size` bytes.
+/// Returns the removed templates; the `size` of each is the space that was freed.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Io`] when the folder can't be read or a template not be removed.
+/// [`crate::ErrorKind::Io`] when the folder can't be read or a template can't be removed.
 pub fn prune(store: &Store, size: u64) -> Result<Vec<Entry>> {
     down_to(store.folder(), size)
         .map_err(|error| Error::io(format_args!("prune {}", store.folder().display()), &error))
@@ -71,7 +71,7 @@ pub fn prune(store: &Store, size: u64) -> Result<Vec<Entry>> {
 pub(super) fn to_size(folder: &Path) {
     let given = environment::text(VARIABLE).and_then(|text| text.parse::<u64>().ok());
     if let Err(error) = down_to(folder, given.unwrap_or(LARGEST_MIB) << 20) {
-        tracing::debug!(%error, "templates can't be pruned");
+        tracing::debug!(%error, "could not prune templates");
     }
 }
 
@@ -88,13 +88,15 @@ fn down_to(folder: &Path, size: u64) -> io::Result<Vec<Entry>> {
         if !try_lock(&lock, Mode::Exclusive)? {
             continue;
         }
-        // As they are now: another may have been removed since they were listed.
+        // Another template may have been removed since they were listed, which changes the sizes.
         entry.look(folder);
-        // What is in the making belongs to a process that was killed: it would hold the lock.
+        // An unfinished template belongs to a process that was killed, since a living one would hold the
+        // lock.
         for its in places(folder, &entry.key) {
             removed(&its)?;
         }
-        // While it is locked: who opened it before sees that it is another's, and opens again.
+        // The lock file is removed while it is locked. A process that opened it earlier notices that the name
+        // leads to another file, and opens that one.
         fs::remove_file(&lock_path)?;
         left.without(&entry.files);
         if entry.is_there {
@@ -105,7 +107,7 @@ fn down_to(folder: &Path, size: u64) -> io::Result<Vec<Entry>> {
     Ok(gone)
 }
 
-/// Where files of a template are.
+/// Returns the folders where files of a template may be.
 fn places(folder: &Path, key: &str) -> [PathBuf; 2] {
     [folder.join(key), folder.join(format!("{key}{MAKING}"))]
 }
@@ -126,7 +128,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 }
 
 fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
-    // A folder without a lock is what a process left that was killed, or another version of this program.
+    // A folder without a lock was left by a process that was killed, or by another version of this program.
     let mut keys = BTreeSet::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -151,7 +153,7 @@ fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
                 Some(lock) => (used, !try_lock(&lock, Mode::Exclusive)?),
                 None => continue,
             },
-            // None is made for it, which would be as young as can be.
+            // No lock is created for it, because that would count as the last use.
             None => match places(folder, &key).iter().filter_map(|place| modified(place)).max() {
                 Some(left) => (left, false),
                 None => continue,

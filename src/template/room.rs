@@ -1,27 +1,27 @@
-//! What the files of templates take on the disk. A file that several of them hold takes its room once.
+//! The disk space of templates. A file that several templates share counts once.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// The files of a folder, or of several, each once: by device and inode.
+/// The files of one or more folders, each once, by device and inode.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Files(BTreeMap<(u64, u64), Held>);
 
-/// A file that has names in these folders.
+/// A file with names in these folders.
 #[derive(Debug, Clone, Copy)]
 struct Held {
-    /// What it takes, in bytes: less than its size where it has holes.
+    /// The space it takes, in bytes. It is less than the file's size if the file has holes.
     takes: u64,
     /// How many names it has in these folders.
     here: u64,
-    /// How many it has everywhere.
+    /// How many names it has in total.
     everywhere: u64,
 }
 
 impl Files {
-    /// Those of one folder. What can't be looked at takes nothing.
+    /// Returns the files of a folder. A file whose metadata can't be read counts as empty.
     pub(super) fn of(folder: &Path) -> Self {
         let mut files = Self::default();
         for found in
@@ -33,7 +33,7 @@ impl Files {
         files
     }
 
-    /// Adds those of others.
+    /// Adds the files of other folders.
     pub(super) fn add(&mut self, others: &Self) {
         for (file, held) in &others.0 {
             let mine = self.0.entry(*file).or_insert(Held { here: 0, ..*held });
@@ -42,7 +42,7 @@ impl Files {
         }
     }
 
-    /// Takes others away: what all that is left holds.
+    /// Removes the files of other folders, and keeps those that still have a name here.
     pub(super) fn without(&mut self, others: &Self) {
         for (file, gone) in &others.0 {
             if let Some(held) = self.0.get_mut(file) {
@@ -55,12 +55,12 @@ impl Files {
         }
     }
 
-    /// What they take together.
+    /// Returns the space of all files together, in bytes.
     pub(super) fn total(&self) -> u64 {
         self.0.values().map(|held| held.takes).sum()
     }
 
-    /// What they share with other folders.
+    /// Returns the space of the files that have names elsewhere, in bytes.
     pub(super) fn shared(&self) -> u64 {
         self.0.values().filter(|held| held.everywhere > held.here).map(|held| held.takes).sum()
     }

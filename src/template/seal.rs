@@ -1,10 +1,11 @@
-//! What says that a template is whole, and the one that was made.
+//! The seal of a template, which shows that the template is complete and unchanged.
 //!
-//! Small files are hashed. The RAM and the disks, hundreds of MiB, are known by what the kernel notes of each
-//! change: size, inode, and the times of the last change of content and of inode, which no program can set
-//! back. So is what it was made of outside of the Nix store (see `qemu/template/outside`). A file that other folders hold
-//! as well is known by its content, since its times change with its names (see [`crate::shared_file`]). What a crash of
-//! the host may have torn is not trusted: a seal holds for one boot of the host.
+//! Small files are hashed. The RAM and the disks have hundreds of MiB, so the seal records what the kernel
+//! updates with each change: size, inode, and the times of the last change of content and inode. No program
+//! can set the latter back. The files outside of the Nix store that the template was made with are recorded
+//! in the same way (see `qemu/template/outside`). A file that is shared with other folders is recorded by its
+//! content, because its times change with its names (see [`crate::shared_file`]). A crash of the host may
+//! leave torn files, so a seal holds for one boot of the host.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +21,7 @@ use crate::qemu::changed_outside;
 use crate::shared_file::{self, Records, Turn};
 
 const SEAL_FILE: &str = "seal.json";
-/// Files up to this size are hashed.
+/// Files up to this size, in bytes, are hashed.
 const SMALL: u64 = 4 << 20;
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,23 +30,23 @@ struct Seal {
     files: BTreeMap<String, Print>,
 }
 
-/// By what a file is known.
+/// What a file is recognised by.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Print {
     size: u64,
     inode: u64,
-    /// None for a shared file.
+    /// `None` for a shared file.
     changed: Option<(i64, i64)>,
     content: Option<String>,
 }
 
-/// Seals what is in `folder` now. `turn` is that of its shared files, if the caller has it.
+/// Seals the present content of `folder`. `turn` is the turn of its shared files, if the caller has it.
 pub(super) fn close(folder: &Path, turn: Option<&Turn>) -> io::Result<()> {
     let text = serde_json::to_vec(&seal(folder, turn)?)?;
     fs::write(folder.join(SEAL_FILE), text)
 }
 
-/// Why the template in `folder` can't be used; `None` when it is as it was sealed.
+/// Returns why the template in `folder` can't be used, or `None` if it is as it was sealed.
 pub(super) fn broken(folder: &Path) -> Option<String> {
     let text = match fs::read(folder.join(SEAL_FILE)) {
         Ok(text) => text,
@@ -55,7 +56,7 @@ pub(super) fn broken(folder: &Path) -> Option<String> {
         return Some("its seal is damaged".to_owned());
     };
     if sealed.host_boot != boot_id() {
-        return Some("this host was restarted since".to_owned());
+        return Some("this host was restarted since then".to_owned());
     }
     let found = match seal(folder, None) {
         Ok(found) => found,
@@ -64,7 +65,7 @@ pub(super) fn broken(folder: &Path) -> Option<String> {
     let changed = |name: &&String| found.files.get(*name) != sealed.files.get(*name);
     match sealed.files.keys().chain(found.files.keys()).find(changed) {
         Some(name) => Some(format!("{name} was changed")),
-        // What it was made of lies elsewhere; the list of it is one of the files.
+        // The list of the files that it was made with is one of the sealed files.
         None => changed_outside(folder),
     }
 }
@@ -139,7 +140,7 @@ mod tests {
         let folder = sealed();
         let text = fs::read_to_string(folder.path().join(SEAL_FILE)).unwrap();
         fs::write(folder.path().join(SEAL_FILE), text.replace(&boot_id(), "another")).unwrap();
-        // Nothing else is read for that: it could not be.
+        // No other file may be read for that: this one is unreadable.
         fs::remove_file(folder.path().join("state")).unwrap();
         fs::create_dir(folder.path().join("state")).unwrap();
         assert_eq!(broken(folder.path()).unwrap(), "this host was restarted since");

@@ -1,4 +1,4 @@
-//! Where templates are, who makes them and who uses them.
+//! Where templates are stored, and how their makers and users take turns.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,13 +12,13 @@ use crate::machine::TemplateLease;
 use crate::shared_file::{self, Records};
 use crate::{Error, Events, Result, threads};
 
-/// How long another process may take to make a template: longer than the slowest boot and its saving.
+/// How long another process may take to make a template: longer than the slowest boot and save.
 const LIMIT: Duration = Duration::from_secs(60 * 60);
-/// In a template's folder, instead of a template: why there can't be one.
+/// The file in a template's folder that says why there can be no template.
 const IMPOSSIBLE: &str = "impossible";
-/// What a folder in the making ends with.
+/// The suffix of an unfinished folder.
 pub(super) const MAKING: &str = ".making";
-/// What a lock ends with.
+/// The suffix of a lock file.
 pub(super) const LOCK: &str = ".lock";
 
 /// The folder with all templates of this user.
@@ -27,25 +27,26 @@ pub struct Store {
     folder: PathBuf,
 }
 
-/// What asking for a template gave.
+/// The result of requesting a template.
 #[derive(Debug)]
 pub enum Made {
-    /// It is there.
+    /// The template.
     Ready(TemplateLease),
-    /// There can be none: why, in a few words.
+    /// There can be no template. Holds the reason in a few words.
     Impossible(String),
 }
 
 impl Store {
-    /// The store in the cache folder.
+    /// Opens the store in the cache folder.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Host`] and [`crate::ErrorKind::Io`] when there is no such folder and none can be made.
+    /// [`crate::ErrorKind::Host`] and [`crate::ErrorKind::Io`] when the folder does not exist and can't be
+    /// made.
     pub fn open() -> Result<Self> {
         Self::at(crate::cache::dir()?.join("templates"))
     }
 
-    /// The store in `folder`, made if it is missing. Only this user may look into it.
+    /// Opens the store in `folder`, which is created if it is missing. Only this user may read it.
     pub(super) fn at(folder: PathBuf) -> Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
@@ -55,17 +56,18 @@ impl Store {
         Ok(Self { folder })
     }
 
-    /// Where it is.
+    /// Returns the store's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The template of `key`: taken if it is there, made by `make` if not. Any number of callers, in any
-    /// number of processes, make it once; the others wait. `make` is given an empty folder and says in the end
-    /// why there can be no template, if so: that is remembered, too.
+    /// Returns the template of `key`, and makes it with `make` if it does not exist. If several callers
+    /// request it, in any number of processes, one makes it and the others wait. `make` gets an empty folder.
+    /// It returns the reason if there can be no template, and that is remembered, too.
     ///
     /// # Errors
-    /// Those of `make`: nothing of it is left then. [`crate::ErrorKind::Io`] when the store can't be written.
+    /// Those of `make`, in which case nothing is left of the template, and [`crate::ErrorKind::Io`] when the
+    /// store can't be written.
     pub async fn get<E: From<Error>>(
         &self,
         key: &Key,
@@ -81,17 +83,17 @@ impl Store {
             Taken::ToMake(lock) => lock,
         };
         let making = self.folder.join(format!("{}{MAKING}", key.name()));
-        // A caller that gives up meanwhile does not let go of the lock.
+        // The lock stays held even if the caller is dropped in the meantime.
         let old = [folder.clone(), making.clone()];
         let gone = blocking(move || old.iter().try_for_each(|old| removed(old)).map(|()| lock));
         let lock = gone.await.map_err(failed)?;
         fs::DirBuilder::new().mode(0o700).create(&making).map_err(failed)?;
-        // Also when the caller gives up in the middle.
+        // The folder is removed also if the caller is dropped.
         let unfinished = Unfinished(making);
         let outcome = match make(&unfinished.0).await {
             Ok(outcome) => outcome,
             Err(error) => {
-                // In this order.
+                // The folder has to be gone before the lock is released.
                 let gone = blocking(move || {
                     drop(unfinished);
                     drop(lock);
@@ -101,11 +103,12 @@ impl Store {
                 return Err(error);
             }
         };
-        // It may read hundreds of MiB; a caller that gives up meanwhile lets go of neither the folder nor the lock.
+        // This may read hundreds of MiB. The folder and the lock stay held even if the caller is dropped in
+        // the meantime.
         let to = folder.clone();
         let finished = blocking(move || unfinished.finish(&to, outcome).map(|()| lock));
         let lock = finished.await.map_err(failed)?;
-        // From alone to shared: another may come in between, who finds it whole.
+        // Another process may get the lock between exclusive and shared, but it finds a complete template.
         let shared = file_lock::lock(&lock, Mode::Shared, MOMENT, |_| ()).await;
         shared.map_err(|why| why.error(doing()))?;
         let store = self.folder.clone();
@@ -117,7 +120,7 @@ impl Store {
         Ok(ready(folder.clone(), lock, true).map_err(failed)?)
     }
 
-    /// The template of `key` if it is there and nobody is making it.
+    /// Returns the template of `key` if it exists and is not being made.
     pub(super) async fn whole(&self, key: &Key) -> io::Result<Option<TemplateLease>> {
         let folder = self.folder.join(key.name());
         let Some(lock) = opened(&self.folder.join(format!("{}{LOCK}", key.name())))? else { return Ok(None) };
@@ -130,13 +133,13 @@ impl Store {
         })
     }
 
-    /// Whether there is a template of `key` already; nothing is said of its being whole.
+    /// Whether there is a template of `key`. It may be stale or damaged.
     pub(super) fn has(&self, key: &Key) -> bool {
         let folder = self.folder.join(key.name());
         folder.is_dir() && !folder.join(IMPOSSIBLE).exists()
     }
 
-    /// Throws a template away of which no machine goes on, unless a machine uses it. Whether it is gone.
+    /// Discards a template whose clones do not run, unless a machine uses it. Returns whether it is gone.
     pub(super) async fn discard(&self, folder: &Path) -> bool {
         let (path, its) = (folder.with_extension(&LOCK[1..]), folder.to_owned());
         let gone = move || match opened(&path)? {
@@ -144,12 +147,12 @@ impl Store {
             _ => Ok(false),
         };
         blocking(gone).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, folder = %folder.display(), "a bad template stays");
+            tracing::debug!(%error, folder = %folder.display(), "could not discard a bad template");
             false
         })
     }
 
-    /// Waits until the template is whole and can be used, or is this caller's to make.
+    /// Waits until the template is complete and can be used, or until the caller may make it.
     async fn taken(&self, key: &Key, folder: &Path, events: &Events) -> Result<Taken, NotLocked> {
         let path = self.folder.join(format!("{}{LOCK}", key.name()));
         let mut wait = Wait::new(LIMIT);
@@ -159,15 +162,15 @@ impl Store {
             if try_lock(&lock, Mode::Shared)? {
                 match broken(folder).await {
                     None => return Ok(Taken::Whole(lock)),
-                    // Said once, however long it takes until nobody uses it any more.
+                    // Noted once, even if it takes long until no process uses it any more.
                     Some(why) if folder.exists() && !std::mem::replace(&mut told, true) => {
-                        tracing::debug!(folder = %folder.display(), why, "a template is thrown away");
+                        tracing::debug!(folder = %folder.display(), why, "discarding a template");
                         events.note(format!("a template is made again: {why}"));
                     }
                     Some(_) => {}
                 }
                 if try_lock(&lock, Mode::Exclusive)? {
-                    // Letting the shared lock go for the other one lets others in between.
+                    // Other processes may get the lock between shared and exclusive.
                     return Ok(match broken(folder).await {
                         None => {
                             file_lock::lock(&lock, Mode::Shared, MOMENT, |_| ()).await?;
@@ -179,7 +182,7 @@ impl Store {
             }
             wait.again(&lock, |by| {
                 events.note(format!(
-                    "waiting for the template, which another scenario or process is making: {by}"
+                    "waiting for the template that another scenario or process is making: {by}"
                 ));
             })?;
             tokio::time::sleep(file_lock::PAUSE).await;
@@ -187,17 +190,17 @@ impl Store {
     }
 }
 
-/// Does on a thread of its own what hashes, or removes, hundreds of MiB, or waits for the turn of the shared files: the
-/// consoles of other machines may live on the caller's.
+/// Runs `what` on a thread of its own. It may hash or remove hundreds of MiB, or wait for the turn of shared
+/// files, and the caller's thread may serve the consoles of other machines.
 async fn blocking<T: Send + 'static>(what: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     threads::aside(what).await.flatten()
 }
 
-/// [`seal::broken`], which may read hundreds of MiB.
+/// Runs [`seal::broken`] on a thread of its own, because it may read hundreds of MiB.
 async fn broken(folder: &Path) -> Option<String> {
     let folder = folder.to_owned();
     let looked = blocking(move || Ok(seal::broken(&folder))).await;
-    looked.unwrap_or_else(|error| Some(format!("it could not be looked at: {error}")))
+    looked.unwrap_or_else(|error| Some(format!("it could not be examined: {error}")))
 }
 
 enum Taken {
@@ -205,11 +208,11 @@ enum Taken {
     ToMake(File),
 }
 
-/// A folder in the making, removed unless it was finished (and is not there any more).
+/// An unfinished folder. It is removed on drop, unless it was finished and renamed.
 struct Unfinished(PathBuf);
 
 impl Unfinished {
-    /// Makes it the template `folder`, or what says why there can be none.
+    /// Turns it into the template `folder`, or into a record of why there can be none.
     fn finish(self, folder: &Path, impossible: Option<String>) -> io::Result<()> {
         let making = &self.0;
         if let Some(why) = impossible {
@@ -219,11 +222,12 @@ impl Unfinished {
         }
         let store = folder.parent().unwrap_or(folder);
         let records = Records::in_store(store);
-        // The long part, without the turn.
+        // The slow part, which does not need the turn.
         for file in shared_file::in_folder(making)? {
             records.digest(&file, None)?;
         }
-        // Up to the renaming: who takes the turn next finds this template, and shares its files.
+        // The turn is held until the rename, so that the next process finds this template and shares its
+        // files.
         let turn = match shared_file::in_folder(making)?.is_empty() {
             true => None,
             false => records.turn(),
@@ -244,7 +248,7 @@ impl Drop for Unfinished {
     }
 }
 
-/// The folders in a store: templates, and what is in the making.
+/// Returns the folders in a store: templates, finished or not.
 pub(super) fn folders(store: &Path) -> io::Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for entry in fs::read_dir(store)? {
@@ -261,7 +265,8 @@ fn ready(folder: PathBuf, lock: File, is_new: bool) -> io::Result<Made> {
     match fs::read_to_string(folder.join(IMPOSSIBLE)) {
         Ok(why) => Ok(Made::Impossible(why)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // For pruning: when it was used last. Who may not set it does not prune either.
+            // Pruning goes by this time. Ignore a failure: without write permission this user can't prune
+            // anyway.
             let _ = lock.set_modified(SystemTime::now());
             Ok(Made::Ready(TemplateLease { folder, lock, is_new }))
         }
@@ -269,14 +274,15 @@ fn ready(folder: PathBuf, lock: File, is_new: bool) -> io::Result<Made> {
     }
 }
 
-/// Opens a lock; `None` when it was removed meanwhile, and another is to be opened.
+/// Opens a lock file. Returns `None` if it was removed in the meantime, and the caller has to open the new
+/// one.
 pub(super) fn opened(path: &Path) -> io::Result<Option<File>> {
     let lock = file_lock::open(path)?;
     let ours = lock.metadata()?.ino();
     Ok(fs::metadata(path).is_ok_and(|its| its.ino() == ours).then_some(lock))
 }
 
-/// Removes a folder of a store, if it is there.
+/// Removes a folder of a store, if it exists.
 pub(super) fn removed(path: &Path) -> io::Result<()> {
     let records = Records::in_store(path.parent().unwrap_or(path));
     let shared = shared_file::in_folder(path)?;

@@ -1,4 +1,4 @@
-//! The store, with templates that are made at once.
+//! Tests of the store with templates that take no time to make.
 
 mod images;
 
@@ -41,7 +41,7 @@ impl Case {
         made
     }
 
-    /// The names in the store.
+    /// Returns the names in the store.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.store.folder()).unwrap();
         let mut names: Vec<_> =
@@ -139,7 +139,7 @@ async fn what_failed_or_was_given_up_leaves_nothing_and_is_made_by_the_next() {
         () = begun.notified() => {}
     }
     assert!(case.names().iter().all(|name| name.ends_with(".lock")), "{:?}", case.names());
-    // A maker that was killed leaves its half; nobody holds the lock.
+    // A maker that was killed leaves an unfinished folder without a lock.
     fs::create_dir(case.store.folder().join(format!("{}.making", key.name()))).unwrap();
     case.made("booted").await;
     assert_eq!(case.names().len(), 2);

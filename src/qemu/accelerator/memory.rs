@@ -1,6 +1,6 @@
-//! What earlier runs found out about KVM and speed, one small file per QEMU and kernel.
+//! What earlier runs learned about KVM and speed, in one small file per QEMU and kernel.
 //!
-//! Files may be damaged, old or missing: then it is found out again.
+//! A file that is damaged, outdated or missing only means that a run has to find out again.
 
 use std::fs;
 use std::io::Write;
@@ -17,37 +17,37 @@ use crate::BuiltVm;
 use crate::boot_id::boot_id;
 use crate::{Error, Result, Speed, environment};
 
-/// What the name of a file with a finding ends with.
+/// The suffix of a file with a finding.
 const FINDING: &str = "-kvm.json";
-/// And that of one with what was found about clones.
+/// The suffix of a file about clones.
 pub(crate) const OF_CLONES: &str = "-clones.json";
 /// How long a suspicion holds that no boot has confirmed: longer than the slowest boot under TCG.
 const SUSPECTED_FOR: Duration = Duration::from_secs(20 * 60);
 
-/// The place where the findings about one VM's QEMU and kernel are.
+/// Where the findings about one VM's QEMU and kernel are stored.
 #[derive(Debug)]
 pub(super) struct Memory {
     folder: PathBuf,
     subject: String,
 }
 
-/// What was found about KVM.
+/// What was learned about KVM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// KVM if a guest reached its login prompt with it, TCG if KVM does not run this guest.
+    /// KVM if a guest reached its login prompt under KVM, TCG if KVM does not run this guest.
     pub(super) accelerator: Accelerator,
-    /// The guest's processor under KVM, if it is not the run script's own.
+    /// The guest's processor under KVM, if it differs from the run script's.
     pub(super) cpu: Option<&'static str>,
-    /// Why, in a few words.
+    /// The reason, in a few words.
     pub(super) reason: String,
-    /// KVM may not be the cause: it holds until a boot under TCG has shown which.
+    /// Whether KVM may not be the cause. The finding holds until a boot under TCG shows it.
     pub(super) suspected: bool,
-    /// The guest was not waited for as long as a slow host needs: no boot under TCG confirms it, and after it the next boot
-    /// under KVM is waited for.
+    /// Whether the wait for the guest was shorter than a slow host needs. A boot under TCG does not confirm
+    /// such a suspicion, and after it the next boot under KVM gets the full time.
     pub(super) hasty: bool,
 }
 
-/// A finding as it is written down.
+/// The file format of a finding.
 #[derive(Serialize, Deserialize)]
 struct StoredFinding {
     /// The boot of the host for which it holds: another kernel, or another cloud host after a move.
@@ -56,10 +56,10 @@ struct StoredFinding {
     reason: String,
     #[serde(default)]
     cpu: Option<String>,
-    /// A login prompt was seen. Earlier versions went by a line of the kernel.
+    /// Whether a guest reached its login prompt. Earlier versions went by a line of the kernel.
     #[serde(default)]
     proven: bool,
-    /// For a suspicion: when it ends, in seconds since 1970.
+    /// When a suspicion expires, in seconds since 1970.
     #[serde(default)]
     until: Option<u64>,
     #[serde(default)]
@@ -78,7 +78,7 @@ impl Memory {
         Self { folder: folder.to_owned(), subject: hash(&subject) }
     }
 
-    /// What was found in this boot of the host.
+    /// Returns what was found during this boot of the host.
     pub(super) fn recall(&self) -> Option<Finding> {
         recalled(&self.finding())
     }
@@ -95,29 +95,29 @@ impl Memory {
             hasty: *hasty,
         };
         if let Err(error) = self.write(&self.finding(), &written) {
-            tracing::debug!(%error, "what was found about KVM is not remembered");
+            tracing::debug!(%error, "could not record the finding about KVM");
         }
     }
 
-    /// A boot under TCG has shown that the guest is fine: KVM was the cause.
+    /// Records that a boot under TCG works, so that KVM was the cause.
     pub(super) fn confirm(&self) {
         if let Some(found) = self.recall().filter(|found| found.suspected && !found.hasty) {
             self.remember(&Finding { suspected: false, ..found });
         }
     }
 
-    /// Whether a hasty suspicion of this boot of the host is over.
+    /// Whether a hasty suspicion of this boot of the host has expired.
     pub(super) fn was_hasty(&self) -> bool {
         read::<StoredFinding>(&self.finding())
             .is_some_and(|written| written.hasty && written.boot == boot_id())
     }
 
-    /// A boot under TCG has failed as well: nothing is known about KVM.
+    /// Records that a boot under TCG failed as well, so that nothing is known about KVM.
     pub(super) fn acquit(&self) {
         if self.recall().is_some_and(|found| found.suspected)
             && let Err(error) = fs::remove_file(self.finding())
         {
-            tracing::debug!(%error, "a suspicion stays until it ends by itself");
+            tracing::debug!(%error, "could not remove a suspicion; it expires by itself");
         }
     }
 
@@ -136,12 +136,13 @@ impl Memory {
         self.folder.join(format!("{}{FINDING}", self.subject))
     }
 
-    /// Another name than that of earlier versions, which counted the run script's time as the guest's.
+    /// Returns the file of a measured speed. Earlier versions used another name, and counted the run script's
+    /// time as the guest's.
     fn measured(&self, accelerator: Accelerator) -> PathBuf {
         self.folder.join(format!("{}-boot-{accelerator}.json", self.subject))
     }
 
-    /// Under a name of its own, then renamed: a reader never sees half of it.
+    /// Writes a temporary file and renames it, so that readers never see half of it.
     fn write(&self, path: &Path, what: &impl Serialize) -> Result {
         let write = || {
             fs::create_dir_all(&self.folder)?;
@@ -154,7 +155,7 @@ impl Memory {
     }
 }
 
-/// What was found last in this boot of the host, for any VM.
+/// Returns the newest finding of this boot of the host, for any VM.
 pub(super) fn newest(folder: &Path) -> Option<Finding> {
     let found = findings(folder, FINDING).ok()?.into_iter().filter_map(|path| {
         let finding = recalled(&path)?;
@@ -163,7 +164,7 @@ pub(super) fn newest(folder: &Path) -> Option<Finding> {
     Some(found.max_by_key(|(when, _)| *when)?.1)
 }
 
-/// Deletes all findings in `folder`. How many there were.
+/// Deletes all findings in `folder`, and returns how many there were.
 pub(super) fn forget(folder: &Path) -> Result<usize> {
     let forgotten = || {
         let mut found = findings(folder, FINDING)?;
@@ -188,7 +189,7 @@ fn findings(folder: &Path, ending: &str) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths.into_iter().filter(|path| path.to_string_lossy().ends_with(ending)).collect())
 }
 
-/// The finding in a file, if it holds now.
+/// Returns the finding in a file, if it still holds.
 fn recalled(path: &Path) -> Option<Finding> {
     let StoredFinding { boot: its, accelerator, reason, cpu, proven, until, hasty } = read(path)?;
     let holds = its == boot_id() && until.is_none_or(|until| now() < until);
@@ -207,12 +208,12 @@ fn now() -> u64 {
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
     let text = fs::read(path).ok()?;
     serde_json::from_slice(&text)
-        .map_err(|error| tracing::debug!(%error, path = %path.display(), "not readable, found out again"))
+        .map_err(|error| tracing::debug!(%error, path = %path.display(), "ignoring an unreadable file"))
         .ok()
 }
 
-/// The parts of a run script on which it depends whether KVM works: QEMU, kernel, CPU model. `None`
-/// when the script is not as nixpkgs writes it.
+/// Returns the parts of a run script that decide whether KVM works: QEMU, kernel, CPU model. Returns `None`
+/// if the script does not look like nixpkgs'.
 pub(super) fn subject(script: &str) -> Option<String> {
     static KERNEL: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"(?:^|\s)-kernel\s+(\S+)"#).ok());
     static CPU: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?:^|\s)-cpu\s+(\S+)").ok());
@@ -232,7 +233,7 @@ pub(super) fn subject(script: &str) -> Option<String> {
     Some(format!("{}\n{kernel}\n{replaced:?}\n{cpus:?}", version(&qemu)))
 }
 
-/// The QEMU that a run script starts; `None` where its text names none, or one that is not on PATH.
+/// Returns the QEMU that a run script starts, or `None` if its text names none, or one that is not on PATH.
 pub(crate) fn program_in(script: &str) -> Option<PathBuf> {
     static QEMU: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(r#"(?m)(?:^|[\s"'])((?:/[^\s"']+/)?qemu-(?:system-[a-z0-9_]+|kvm))\b"#).ok()
@@ -241,7 +242,7 @@ pub(crate) fn program_in(script: &str) -> Option<PathBuf> {
     if found.starts_with('/') { Some(PathBuf::from(found)) } else { on_path(found) }
 }
 
-/// What changes when a program does: in the Nix store its path, elsewhere its size and time.
+/// Returns what changes with a program: its path in the Nix store, elsewhere its size and time.
 fn version(program: &Path) -> String {
     let program = program.canonicalize().unwrap_or_else(|_| program.to_owned());
     let found = fs::metadata(&program).ok();
@@ -287,7 +288,7 @@ mod tests {
         }
         let here = subject(SCRIPT).unwrap();
         assert!(here.contains(r"/kernel\xFF"), "{here}");
-        // The script takes an empty variable for an unset one.
+        // The script treats an empty variable like an unset one.
         assert!(!here.contains("KERNEL_other"), "{here}");
     }
 
@@ -312,7 +313,7 @@ mod tests {
         for other in [
             text.replace(&boot_id(), "another boot"),
             text[..text.len() / 2].to_owned(),
-            // A processor that this version does not offer.
+            // A processor that this version does not know.
             text.replace(r#""cpu":null"#, r#""cpu":"max,x=off -S""#),
             // Written by a version that went by a line of the kernel.
             format!(

@@ -1,8 +1,9 @@
-//! What executes the guest's instructions: found out, not assumed.
+//! Chooses the accelerator by trial.
 //!
-//! A host can have a /dev/kvm that opens, creates a VM, and still can't run a guest: nested hosts where QEMU aborts at
-//! once, or where the firmware runs and the kernel never does. So KVM is believed when a guest has reached its login
-//! prompt with it. The first boot is the trial (`Trial`); what it shows is remembered per boot of the host, QEMU and kernel.
+//! On some hosts /dev/kvm opens and creates a VM, but can't run a guest: on nested hosts QEMU may abort at
+//! once, or the firmware may run but not the kernel. So KVM is trusted only after a guest has reached its
+//! login prompt under it. The first boot is the trial (`Trial`). Its outcome is remembered per boot of the
+//! host, QEMU and kernel.
 
 mod memory;
 mod processor;
@@ -22,10 +23,10 @@ pub(crate) use memory::{OF_CLONES, program_in};
 pub(crate) use processor::{in_command as processor_in, processors};
 pub(crate) use trial::{Trial, lacks_room};
 
-/// Overrides the choice: `kvm` or `tcg`.
+/// The variable that overrides the choice: `kvm` or `tcg`.
 pub(crate) const VARIABLE: &str = "NIXVM_ACCELERATOR";
 const DEVICE: &str = "/dev/kvm";
-/// How much slower than under KVM a boot is under TCG, until it was measured here.
+/// How much slower a boot is under TCG than under KVM, until it is measured on this host.
 const TCG_GUESS: f64 = 8.0;
 
 /// What executes the guest's instructions.
@@ -34,12 +35,12 @@ const TCG_GUESS: f64 = 8.0;
 pub enum Accelerator {
     /// The host's processor, through /dev/kvm.
     Kvm,
-    /// QEMU's translator: works everywhere, about ten times slower.
+    /// QEMU's translator. It works everywhere, and is about ten times slower.
     Tcg,
 }
 
 impl Accelerator {
-    /// As QEMU calls it: "kvm" or "tcg".
+    /// Returns QEMU's name for it: "kvm" or "tcg".
     pub fn name(self) -> &'static str {
         match self {
             Self::Kvm => "kvm",
@@ -54,23 +55,23 @@ impl std::fmt::Display for Accelerator {
     }
 }
 
-/// What was chosen for a VM, and why.
+/// The accelerator that was chosen for a VM, and the reason.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Choice {
     /// What executes the guest's instructions.
     pub accelerator: Accelerator,
-    /// The guest's processor under KVM, as a value of QEMU's `-cpu`, where this host can't run that of the run script.
+    /// The guest's processor under KVM, as a value of QEMU's `-cpu`, if this host can't run the run script's.
     pub cpu: Option<&'static str>,
-    /// Why, in a few words.
+    /// The reason, in a few words.
     pub reason: String,
-    /// How fast a guest runs with it here: measured by an earlier boot, else a guess.
+    /// How fast a guest runs with it on this host: measured by an earlier boot, or else a guess.
     pub speed: Speed,
-    /// `NIXVM_ACCELERATOR` says so.
+    /// Whether `NIXVM_ACCELERATOR` demands it.
     forced: bool,
-    /// The next boot shows whether KVM works.
+    /// Whether the next boot is the trial of KVM.
     tried: bool,
-    /// And a guest that says nothing is not waited for long.
+    /// Whether the trial gives up early on a guest that prints nothing.
     hasty: bool,
 }
 
@@ -85,7 +86,7 @@ impl Choice {
         Self { accelerator, cpu, reason: reason.into(), speed, forced: false, tried: false, hasty: false }
     }
 
-    /// The choice for a machine that is started again: what it ran with before.
+    /// Returns the choice for a machine that is started again: its previous accelerator.
     pub(crate) fn as_before(
         vm: &BuiltVm,
         accelerator: Accelerator,
@@ -94,23 +95,23 @@ impl Choice {
         Ok(Self::of(accelerator, cpu, "it ran with it before", &memory_of(vm)?))
     }
 
-    /// Whether the boot that it is for shows if KVM works.
+    /// Whether the next boot is the trial of KVM.
     pub(crate) fn is_tried(&self) -> bool {
         self.tried
     }
 
-    /// Whether a guest that says nothing is not waited for long in that boot.
+    /// Whether the trial gives up early on a guest that prints nothing.
     pub(crate) fn is_hasty(&self) -> bool {
         self.hasty
     }
 
-    /// Whether it is what was found.
+    /// Whether the choice equals a finding.
     fn is(&self, found: &Finding) -> bool {
         (self.accelerator, self.cpu) == (found.accelerator, found.cpu)
     }
 }
 
-/// What `NIXVM_ACCELERATOR` says.
+/// The value of `NIXVM_ACCELERATOR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
     None,
@@ -126,15 +127,15 @@ impl Wish {
             Some("tcg") => Ok(Self::Tcg),
             _ => {
                 let error = Error::new(ErrorKind::Usage, format!("{VARIABLE} is {said:?}"));
-                Err(error.next_step("set it to kvm or tcg, or leave it out"))
+                Err(error.next_step("set it to kvm or tcg, or unset it"))
             }
         }
     }
 }
 
-/// Chooses for `vm`, by what is known: nothing is started. Where KVM was not tried since the host was booted, KVM is
-/// chosen, and the machine's first boot shows whether it works. Says the choice as a note, once per process, unless it
-/// is only tried. `NIXVM_ACCELERATOR=kvm` or `tcg` overrides it.
+/// Chooses an accelerator for `vm` from what is known, without starting anything. If KVM was not tried since
+/// the host booted, KVM is chosen, and the machine's first boot is the trial. Sends the choice as a note,
+/// once per process, unless it is only a trial. `NIXVM_ACCELERATOR=kvm` or `tcg` overrides the choice.
 ///
 /// ```no_run
 /// # fn example(vm: nixvm_test::internals::BuiltVm) -> nixvm_test::Result {
@@ -145,17 +146,19 @@ impl Wish {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] when the variable holds anything else; [`ErrorKind::Host`] when there is no folder for the cache.
+/// [`ErrorKind::Usage`] when the variable holds another value; [`ErrorKind::Host`] when there is no folder
+/// for the cache.
 pub fn choose(vm: &BuiltVm, events: &Events) -> Result<Choice> {
     Trial::begin(vm, events).map(|trial| trial.choice().clone())
 }
 
-/// [`choose`] for something that nobody has asked for yet: whoever asks for it is told.
+/// Does the same as [`choose`], without a note, for a machine that was not requested yet.
 pub(crate) fn chosen(vm: &BuiltVm) -> Result<Choice> {
     Ok(decide(&memory_of(vm)?, Path::new(DEVICE), Wish::of_environment()?))
 }
 
-/// Whether `NIXVM_ACCELERATOR` names an accelerator that there is, or none: to be asked before a build takes its time.
+/// Checks that `NIXVM_ACCELERATOR` is unset or names a known accelerator. Call it before a build, which takes
+/// time.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when it names another.
@@ -163,24 +166,25 @@ pub fn check_environment() -> Result {
     Wish::of_environment().map(drop)
 }
 
-/// What machines of this host run under, as far as it is known before one starts: `None` where the device opens and no
-/// VM was tried with it since the host was booted. With the reason.
+/// Returns the accelerator of this host's machines, as far as it is known before one starts, and the reason.
+/// The accelerator is `None` if the device opens and no VM was tried with it since the host booted.
 pub(crate) fn standing() -> (Option<Accelerator>, String) {
     match Wish::of_environment() {
         Ok(Wish::None) | Err(_) => {}
-        Ok(Wish::Tcg) => return (Some(Accelerator::Tcg), format!("{VARIABLE} says so")),
-        Ok(Wish::Kvm) => return (Some(Accelerator::Kvm), format!("{VARIABLE} says so")),
+        Ok(Wish::Tcg) => return (Some(Accelerator::Tcg), format!("{VARIABLE} demands it")),
+        Ok(Wish::Kvm) => return (Some(Accelerator::Kvm), format!("{VARIABLE} demands it")),
     }
     if let Some(reason) = unusable(Path::new(DEVICE)) {
         return (Some(Accelerator::Tcg), reason);
     }
     match folder().ok().and_then(|folder| memory::newest(&folder)) {
         Some(found) => (Some(found.accelerator), found.reason),
-        None => (None, format!("{DEVICE} opens; the first VM shows whether a guest runs with it")),
+        None => (None, format!("{DEVICE} opens; the first VM shows whether a guest runs under KVM")),
     }
 }
 
-/// Forgets what was found out about KVM for all VMs: the next boot of each tries it again. How many findings there were.
+/// Forgets the findings about KVM for all VMs, so that the next boot of each VM tries KVM again. Returns how
+/// many findings there were.
 ///
 /// ```no_run
 /// println!("{} findings", nixvm_test::internals::qemu::accelerator::forget()?);
@@ -188,19 +192,20 @@ pub(crate) fn standing() -> (Option<Accelerator>, String) {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when there is no folder for the cache, [`ErrorKind::Io`] when a finding can't be removed.
+/// [`ErrorKind::Host`] when there is no folder for the cache, [`ErrorKind::Io`] when a finding can't be
+/// removed.
 pub fn forget() -> Result<usize> {
     memory::forget(&folder()?)
 }
 
-/// What a VM runs on, by what identifies it: QEMU, kernel, CPU model.
+/// Returns what identifies a VM's platform: QEMU, kernel and CPU model.
 pub(crate) fn subject(vm: &BuiltVm) -> String {
     let script = std::fs::read_to_string(vm.script()).unwrap_or_default();
     memory::subject(&script).unwrap_or_else(|| vm.key())
 }
 
-/// Stores how fast a boot of `vm` was with `accelerator`: later choices return that speed. A measurement
-/// counts half against what was known, so that one slow run on a busy host does not spoil the next.
+/// Stores how fast a boot of `vm` was with `accelerator`. Later choices return that speed. A measurement
+/// counts half against the earlier value, so that one slow run on a busy host does not spoil the next.
 ///
 /// # Errors
 /// [`ErrorKind::Host`] or [`ErrorKind::Io`] when the cache can't be written.
@@ -208,7 +213,7 @@ pub fn record_speed(vm: &BuiltVm, accelerator: Accelerator, speed: Speed) -> Res
     memory_of(vm)?.remember_speed(accelerator, speed)
 }
 
-/// The folder of what was found out in this boot of the host.
+/// Returns the folder of the findings of this boot of the host.
 pub(crate) fn findings() -> Result<PathBuf> {
     folder()
 }
@@ -232,12 +237,12 @@ fn decide(memory: &Memory, device: &Path, wish: Wish) -> Choice {
     let of = |accelerator, reason: String| Choice::of(accelerator, None, reason, memory);
     let known = memory.recall();
     match wish {
-        Wish::Tcg => Choice { forced: true, ..of(Accelerator::Tcg, format!("{VARIABLE} says so")) },
+        Wish::Tcg => Choice { forced: true, ..of(Accelerator::Tcg, format!("{VARIABLE} demands it")) },
         Wish::Kvm => {
             let cpu = known.filter(|known| known.accelerator == Accelerator::Kvm).and_then(|known| known.cpu);
-            Choice { forced: true, cpu, ..of(Accelerator::Kvm, format!("{VARIABLE} says so")) }
+            Choice { forced: true, cpu, ..of(Accelerator::Kvm, format!("{VARIABLE} demands it")) }
         }
-        // Before the memory: the device may have come or gone since.
+        // The device is checked before the findings, because it may have come or gone since then.
         Wish::None => match (unusable(device), known) {
             (Some(reason), _) => of(Accelerator::Tcg, reason),
             (None, Some(known)) => Choice::of(known.accelerator, known.cpu, known.reason, memory),
@@ -246,7 +251,7 @@ fn decide(memory: &Memory, device: &Path, wish: Wish) -> Choice {
     }
 }
 
-/// Why the device is of no use; `None` when it opens.
+/// Returns why the device can't be used, or `None` if it opens.
 fn unusable(device: &Path) -> Option<String> {
     kvm_device::refusal(device).map(|refusal| format!("{} ({})", refusal.why, refusal.fix))
 }
@@ -267,7 +272,7 @@ fn note_once(choice: &Choice, events: &Events, told: &NotedLines) {
             format!("machines run under TCG, slower than under KVM: {reason}")
         }
         (Accelerator::Tcg, _) => format!(
-            "machines run under TCG, slower than under KVM: {reason} ({VARIABLE}=kvm makes that an error)"
+            "machines run under TCG, slower than under KVM: {reason} ({VARIABLE}=kvm makes this an error)"
         ),
     };
     if lock(told).insert(text.clone()) {
@@ -275,7 +280,7 @@ fn note_once(choice: &Choice, events: &Events, told: &NotedLines) {
     }
 }
 
-/// The first program named NAME on PATH.
+/// Returns the first program with this name on PATH.
 fn on_path(name: &str) -> Option<PathBuf> {
     environment::path_folders().into_iter().map(|folder| folder.join(name)).find(|file| file.is_file())
 }

@@ -1,12 +1,13 @@
 //! The processors that a guest is offered under KVM, one after the other until one runs.
 //!
-//! A host that is a virtual machine itself can lack what KVM says it has: QEMU ends as soon as it sets a register of
-//! that (0x10a of `arch-capabilities`, 0x345 and 0x38d of `pmu`, 0x480 to 0x491 of `vmx`).
+//! On a host that is itself a virtual machine, a feature that KVM reports may be missing. QEMU then aborts
+//! when it sets one of its registers (0x10a of `arch-capabilities`, 0x345 and 0x38d of `pmu`, 0x480 to 0x491
+//! of `vmx`).
 
-/// Values of QEMU's option `-cpu`, each with less of the host's processor than the one before.
+/// Values of QEMU's option `-cpu`, each with fewer of the host's features than the previous one.
 const LESS: [&str; 2] = ["max,arch-capabilities=off", "max,arch-capabilities=off,pmu=off,vmx=off,svm=off"];
 
-/// The processor after `cpu`; the first is the run script's own, `None`.
+/// Returns the processor to try after `cpu`. The first one, `None`, is the run script's own.
 pub(super) fn after(cpu: Option<&str>) -> Option<&'static str> {
     if !cfg!(target_arch = "x86_64") {
         return None;
@@ -18,17 +19,17 @@ pub(super) fn after(cpu: Option<&str>) -> Option<&'static str> {
     LESS.get(next).copied()
 }
 
-/// All of them after the run script's own, in order.
+/// Returns all processors after the run script's own, in order.
 pub(crate) fn processors() -> impl Iterator<Item = &'static str> {
     std::iter::successors(after(None), |cpu| after(Some(cpu)))
 }
 
-/// The processor of this name, if it is one of these.
+/// Returns the processor of this name, if it is one of these.
 pub(super) fn named(cpu: &str) -> Option<&'static str> {
     LESS.into_iter().find(|less| *less == cpu)
 }
 
-/// The processor in QEMU's arguments, if it is one of these: of several options the last one counts.
+/// Returns the processor in QEMU's arguments, if it is one of these. The last of several options counts.
 pub(crate) fn in_command<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Option<&'static str> {
     let mut arguments = arguments.into_iter();
     let mut last = None;

@@ -1,4 +1,4 @@
-//! What follows from a boot that failed, by what it failed with.
+//! Tests of the reaction to a failed boot, by the kind of failure.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -8,7 +8,7 @@ use super::*;
 use crate::error::Doubt;
 use crate::qemu::Exit;
 
-/// A host that was just booted.
+/// A freshly booted host.
 struct Host {
     folder: tempfile::TempDir,
     device: PathBuf,
@@ -43,7 +43,7 @@ impl Host {
         Trial::with(self.memory(), &self.device, wish, &events, self.told)
     }
 
-    /// What the next machine boots with.
+    /// Returns the accelerator of the next machine.
     fn next(&self) -> Accelerator {
         self.trial(Wish::None).choice().accelerator
     }
@@ -53,7 +53,7 @@ impl Host {
     }
 }
 
-/// QEMU ended with these words.
+/// QEMU ended with this output.
 fn ended(status: i32, stderr: &str) -> Error {
     Exit { status: ExitStatus::from_raw(status), stderr: stderr.to_owned(), script: String::new() }
         .error("web: QEMU ended")
@@ -82,7 +82,7 @@ fn a_login_prompt_proves_kvm_and_is_told_and_remembered() {
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(notes[0].contains("run under KVM: a guest reached its login prompt"), "{notes:?}");
     assert!(!host.trial(Wish::None).choice().is_tried());
-    // What fails from now on is the guest's.
+    // Later failures are the guest's own.
     let mut later = host.trial(Wish::None);
     let error = later.failed(silent()).unwrap_err();
     assert!(error.doubt().is_none());
@@ -115,7 +115,7 @@ fn what_kvm_says_of_itself_means_tcg_until_the_host_is_booted_again() {
             (Accelerator::Tcg, Accelerator::Tcg),
             "{words}"
         );
-        // Also where the guest fails under TCG: that says nothing of KVM.
+        // The same holds if the guest fails under TCG, which says nothing about KVM.
         assert!(trial.failed(silent()).is_err());
         assert_eq!(host.next(), Accelerator::Tcg, "{words}");
         let line = words.lines().next().unwrap();
@@ -139,7 +139,7 @@ fn a_silent_boot_means_tcg_once_tcg_has_shown_that_the_guest_is_fine() {
     let mut trial = host.trial(Wish::None);
     trial.failed(silent()).unwrap();
     let error = trial.failed(silent()).unwrap_err();
-    assert!(error.to_string().contains("under KVM, before"), "{error}");
+    assert!(error.to_string().contains("under KVM, earlier"), "{error}");
     assert_eq!(host.next(), Accelerator::Kvm, "the guest fails by itself");
 }
 
@@ -170,7 +170,7 @@ fn another_machine_that_runs_under_tcg_says_nothing_of_the_one_that_fell_silent(
     let host = Host::new();
     let mut silent_one = host.trial(Wish::None);
     silent_one.failed(silent()).unwrap();
-    // Another VM of the same kernel, begun meanwhile.
+    // Another VM with the same kernel, started in the meantime.
     let other = host.trial(Wish::None);
     assert_eq!(other.choice().accelerator, Accelerator::Tcg);
     other.succeeded(Speed::new(8.0));
@@ -244,7 +244,7 @@ fn where_kvm_lacks_a_part_of_the_processor_the_guest_gets_less() {
     let told = host.notes().concat();
     assert!(told.is_empty() || told.contains("-cpu max"), "{told}");
 
-    // Nothing runs: what each of them said is told.
+    // Nothing runs: the error quotes each of the messages.
     let host = Host::new();
     let mut trial = host.trial(Wish::None);
     trial.failed(ended(ABORTED, MSR)).unwrap();
@@ -303,7 +303,7 @@ fn kvm_as_a_promise_that_tcg_has_shown_to_be_broken_is_the_cause() {
     trial.failed(ended(FAILED, "KVM internal error. Suberror: 1")).unwrap();
     let silence = host.trial(Wish::Kvm).failed(silent()).unwrap_err();
     let cause = silence.advice().0.unwrap();
-    assert!(cause.contains("as an earlier boot has shown: KVM internal error"), "{cause}");
+    assert!(cause.contains("as an earlier boot showed: KVM internal error"), "{cause}");
     // Its services run, so KVM is not the likely cause.
     let error = Error::new(ErrorKind::NoLoginPrompt, "web: no getty").doubted(Some(Doubt::Suspected));
     let error = host.trial(Wish::Kvm).failed(error.likely_cause("no getty")).unwrap_err();
@@ -314,11 +314,11 @@ fn kvm_as_a_promise_that_tcg_has_shown_to_be_broken_is_the_cause() {
 fn a_passing_failure_is_told_with_its_cause_and_with_what_to_do() {
     let denied = "Could not access KVM kernel module: Permission denied\nqemu-kvm: failed to initialize kvm: Permission denied";
     for (words, cause, next) in [
-        (BUSY, "another hypervisor has the processor's virtualization", "end the machines of"),
-        (denied, "no right to open", "kvm"),
+        (BUSY, "another hypervisor uses the processor's virtualization", "end the machines of"),
+        (denied, "no permission to open", "kvm"),
         (
             "qemu-kvm: kvm_init_vcpu: kvm_get_vcpu failed (0): Too many open files",
-            "makes no virtual processor",
+            "create a virtual processor",
             "dmesg",
         ),
     ] {

@@ -1,7 +1,8 @@
-//! The first boot of a VM on a host is the trial of KVM there, and what becomes of it when it fails.
+//! The first boot of a VM on a host, which is the trial of KVM, and what follows from a failure.
 //!
-//! KVM is proven by a login prompt. Until then a failure that KVM may be the cause of is no failure of the guest: the
-//! machine boots again, with a processor that has less or under TCG. What is then known is kept for others.
+//! A login prompt proves KVM. Before that, a failure that KVM may have caused is not a failure of the guest.
+//! The machine boots again, with fewer processor features or under TCG, and the outcome is remembered for
+//! other machines.
 
 use std::path::{Path, PathBuf};
 
@@ -14,9 +15,9 @@ use crate::qemu::exit::STDERR;
 use crate::qemu::{RunDirectory, kvm_device};
 use crate::{Error, ErrorKind, Events, Result, Speed, text};
 
-/// Why KVM is believed.
+/// The reason for trusting KVM.
 const PROVEN: &str = "a guest reached its login prompt with it";
-/// So many characters of a reason are shown.
+/// How many characters of a reason are shown.
 const REASON: usize = 160;
 
 /// The boots of one machine until one of them counts.
@@ -25,26 +26,26 @@ pub(crate) struct Trial {
     memory: Memory,
     device: PathBuf,
     choice: Choice,
-    /// How the boot under KVM failed, after which this one is under TCG.
+    /// How the previous boot failed under KVM, if this one is under TCG.
     before: Option<String>,
-    /// This machine itself fell silent under KVM: how it fares under TCG shows whose fault that was.
+    /// Whether this machine itself fell silent under KVM, so that its boot under TCG shows what was to blame.
     suspects: bool,
-    /// What QEMU said of the first processor that did not run.
+    /// QEMU's message about the first processor that did not run.
     refused: Option<String>,
-    /// It was started again since the host's kernel could not enter the guest.
+    /// Whether it was started again because the host's kernel could not enter the guest.
     again: bool,
-    /// The machine's disk stays from run to run.
+    /// Whether the machine's disk is kept from run to run.
     keeps_state: bool,
     events: Events,
     told: &'static NotedLines,
 }
 
 impl Trial {
-    /// Chooses for `vm`, and says the choice where it needs no trial.
+    /// Chooses an accelerator for `vm`, and sends the choice as a note if it needs no trial.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when `NIXVM_ACCELERATOR` holds anything but `kvm` and `tcg`; [`ErrorKind::Host`] when there is
-    /// no folder for the cache.
+    /// [`ErrorKind::Usage`] when `NIXVM_ACCELERATOR` is neither `kvm` nor `tcg`; [`ErrorKind::Host`] when
+    /// there is no folder for the cache.
     pub(crate) fn begin(vm: &BuiltVm, events: &Events) -> Result<Self> {
         let memory = super::memory_of(vm)?;
         let trial =
@@ -78,19 +79,20 @@ impl Trial {
         }
     }
 
-    /// Where KVM hardly ever runs a guest, one that says nothing is not waited for long: once, since it may be slow after all.
+    /// Makes the trial give up early on a guest that prints nothing, if this host's KVM hardly ever runs a
+    /// guest. It gives up early once only, because the guest may just be slow.
     pub(crate) fn on_a_host_that_emulates(mut self, emulates: bool) -> Self {
         self.choice.hasty = emulates && self.choice.tried && !self.memory.was_hasty();
         self
     }
 
-    /// Of a machine whose disk stays from run to run, or does not.
+    /// Sets whether the machine's disk is kept from run to run.
     pub(crate) fn keeping_state(mut self, keeps_state: bool) -> Self {
         self.keeps_state = keeps_state;
         self
     }
 
-    /// On a host whose findings are in `folder`, and whose /dev/kvm opens.
+    /// Makes a trial on a host whose findings are in `folder`, and whose /dev/kvm opens.
     #[cfg(test)]
     pub(crate) fn on_a_host(vm: &BuiltVm, folder: &Path, forced: bool, events: &Events) -> Self {
         let device = folder.join("kvm");
@@ -101,21 +103,21 @@ impl Trial {
         Self::with(Memory::of(vm, &folder.join("accelerator")), &device, wish, events, told)
     }
 
-    /// As if a boot had been this fast before.
+    /// Pretends that an earlier boot had this speed.
     #[cfg(test)]
     pub(crate) fn measured(&self, accelerator: Accelerator, speed: Speed) {
         self.memory.remember_speed(accelerator, speed).unwrap_or_default();
     }
 
-    /// What the machine is to boot with now.
+    /// Returns the accelerator for the next boot.
     pub(crate) fn choice(&self) -> &Choice {
         &self.choice
     }
 
-    /// Whether another machine has found out meanwhile that this choice is of no use.
+    /// Checks whether another machine has found in the meantime that this choice does not work.
     ///
     /// # Errors
-    /// One for [`Trial::failed`], which leads to another choice.
+    /// An error for [`Trial::failed`], which then makes another choice.
     pub(crate) fn overruled(&self) -> Result {
         match self.memory.recall().filter(|_| self.choice.tried) {
             Some(known) if !self.choice.is(&known) => {
@@ -125,12 +127,13 @@ impl Trial {
         }
     }
 
-    /// The boot failed. `Ok` means that the machine is to boot again, with what [`Trial::choice`] says now. What was kept of
-    /// the boot that failed is gone then, unless the machine keeps its state.
+    /// Handles a failed boot. `Ok` means that the machine is to boot again with the present
+    /// [`Trial::choice`]. The kept files of the failed boot are then removed, unless the machine keeps its
+    /// state.
     ///
     /// # Errors
-    /// `error`, where KVM is not the cause or nothing else is allowed. Only in the second case it still says that KVM may
-    /// be the cause.
+    /// `error`, if KVM is not the cause or no other accelerator is allowed. Only in the latter case the error
+    /// still says that KVM may be the cause.
     pub(crate) fn failed(&mut self, error: Error) -> Result {
         let kept: Vec<PathBuf> = error.transcripts().iter().map(|(_, path)| path.clone()).collect();
         self.retry_after(error)?;
@@ -155,7 +158,7 @@ impl Trial {
         }
         let Some(doubt) = doubt else { return Err(error) };
         match self.memory.recall() {
-            // A guest has run with it, so this one fails by itself.
+            // A guest has run with this choice, so the failure is this guest's own.
             Some(known) if self.choice.is(&known) => return Err(error.doubted(None)),
             Some(known) if !self.choice.forced => {
                 self.before = Some(error.summary().to_owned());
@@ -170,7 +173,7 @@ impl Trial {
         if doubt == Doubt::Processor
             && let Some(next) = processor::after(self.choice.cpu)
         {
-            self.choice.reason = format!("{PROVEN}, and not with a whole processor: {why}");
+            self.choice.reason = format!("{PROVEN}, but not with all processor features: {why}");
             self.refused.get_or_insert(why);
             self.choice.cpu = Some(next);
             return Ok(());
@@ -204,13 +207,13 @@ impl Trial {
         Ok(())
     }
 
-    /// Whether the machine can boot on its disk as if it had not booted before. A disk that is kept is put back only where the
-    /// boot was tried, and where that fails, the error says nothing of KVM.
+    /// Whether the machine can boot as if its disk had never been booted. A kept disk is restored only after
+    /// a trial. If that fails, the error says nothing about KVM.
     fn is_undone(&self, error: &Error) -> bool {
         error.doubt().is_some() && (self.choice.tried || !self.keeps_state)
     }
 
-    /// What QEMU's words mean, and what to do.
+    /// Returns the meaning of QEMU's message, and what to do about it.
     fn known_cause(&self, error: &Error) -> Option<String> {
         let stderr = error.sections().filter(|(title, _)| *title == STDERR);
         let refusal = stderr.filter_map(|(_, body)| kvm_device::refusal_in(body, &self.device)).next();
@@ -221,18 +224,19 @@ impl Trial {
         })
     }
 
-    /// The boot reached its login prompt, at this speed of the host.
+    /// Records that the boot reached its login prompt, and how fast this host was.
     pub(crate) fn succeeded(&self, speed: Speed) {
         self.proven();
         if let Err(error) = self.memory.remember_speed(self.choice.accelerator, speed) {
-            tracing::debug!(%error, "the host's speed is not remembered");
+            tracing::debug!(%error, "could not record the host's speed");
         }
     }
 
     fn proven(&self) {
         let Choice { accelerator, cpu, tried, .. } = self.choice;
         if accelerator == Accelerator::Tcg {
-            // That another VM of the same kernel runs under TCG says nothing of the one that fell silent.
+            // Success of another VM with the same kernel under TCG says nothing about the VM that fell
+            // silent.
             if self.suspects {
                 self.memory.confirm();
             }
@@ -258,18 +262,18 @@ impl Trial {
         Choice::of(finding.accelerator, finding.cpu, finding.reason, &self.memory)
     }
 
-    /// Under TCG as well.
+    /// Handles a failure under TCG after one under KVM.
     fn failed_again(&self, error: Error) -> Error {
         let Some(before) = &self.before else { return error };
         if self.suspects {
             self.memory.acquit();
         }
-        error.section("under KVM, before", before.as_str())
+        error.section("under KVM, earlier", before.as_str())
     }
 
-    /// KVM is asked for, and nothing but KVM.
+    /// Returns the error for a machine that may run under KVM only.
     fn nothing_else(&self, error: Error, doubt: Doubt) -> Error {
-        let way_out = "unset NIXVM_ACCELERATOR, and machines are emulated where KVM does not run them";
+        let way_out = "unset NIXVM_ACCELERATOR, so that machines are emulated if KVM does not run them";
         if doubt == Doubt::Suspected {
             let less = match (&self.refused, self.choice.cpu) {
                 (Some(refused), Some(cpu)) => {
@@ -286,14 +290,14 @@ impl Trial {
             cause.unwrap_or_else(|| error.advice().0.unwrap_or("KVM does not run this guest").to_owned());
         error
             .likely_cause(format!("{cause} (NIXVM_ACCELERATOR is kvm, so the machine is not emulated)"))
-            .next_step(format!("see what `nixvm-test doctor` says of KVM; or {way_out}"))
+            .next_step(format!("see what `nixvm-test doctor` says about KVM; or {way_out}"))
     }
 }
 
 impl Trial {
-    /// With KVM as the likely cause, before what the guest itself may lack.
+    /// Names KVM as the likely cause, before what the guest itself may lack.
     fn names_kvm(&self, error: Error) -> Error {
-        // Its services run.
+        // Its services run, so KVM is not the cause.
         if error.kind() == ErrorKind::NoLoginPrompt {
             return error;
         }
@@ -301,7 +305,7 @@ impl Trial {
         let kvm = match known {
             Some(known) => {
                 format!(
-                    "KVM of this host does not run such a guest, as an earlier boot has shown: {}",
+                    "KVM of this host does not run such a guest, as an earlier boot showed: {}",
                     known.reason
                 )
             }
@@ -315,23 +319,23 @@ impl Trial {
     }
 }
 
-/// Whether the host's kernel could not enter the guest, as some kernels can't at times at the first try, when a thread of KVM
-/// that reclaims memory is just starting (Ubuntu's 6.8 and 6.11).
+/// Whether the host's kernel could not enter the guest. Some kernels (Ubuntu's 6.8 and 6.11) fail at the
+/// first try if a thread of KVM that reclaims memory is just starting.
 fn is_a_first_entry(error: &Error) -> bool {
     error.kind() == ErrorKind::GuestStopped
         && error.summary().contains("kvm run failed Cannot allocate memory")
 }
 
-/// Whether the file with the guest's RAM found no room on its disk, which says nothing of KVM nor of the guest.
+/// Whether the disk with the guest's RAM is full, which says nothing about KVM or the guest.
 pub(crate) fn lacks_room(error: &Error) -> bool {
     error.kind() == ErrorKind::GuestStopped && error.summary().contains("kvm run failed Bad address")
 }
 
-/// Why a boot failed, in a line: QEMU's own words about KVM, else what was expected and what came.
+/// Describes in a line why a boot failed: QEMU's own message about KVM, or else the error's summary.
 fn reason(error: &Error) -> String {
     let stderr = error.sections().filter(|(title, _)| *title == STDERR);
     let said = stderr.filter_map(|(_, body)| about_kvm_in(body)).next().map(|(line, _)| line.trim());
-    // It is told of other machines, too.
+    // The reason is shown for other machines, too, so this machine's name is left out.
     let machine = error.transcripts().first().map(|(machine, _)| format!("{machine}: ")).unwrap_or_default();
     let summary = error.summary();
     let summary = summary.strip_prefix(&machine).unwrap_or(summary);

@@ -6,7 +6,7 @@ use crate::hang::HANG;
 use crate::qemu::tests::{Firmware, boot_image, under};
 use crate::qemu::{Resume, RunDirectory, Saved};
 
-/// A QEMU that answers as it is told, whose guest is listened to.
+/// A fake QEMU whose guest is followed.
 struct Fake {
     line: BufReader<DuplexStream>,
     halted: watch::Receiver<Option<Error>>,
@@ -39,7 +39,7 @@ impl Fake {
         fake
     }
 
-    /// Answers the question for the status.
+    /// Answers a query of the status.
     async fn has_status(&mut self, status: &str) {
         answer(&mut self.line, &format!(r#"{{"status": "{status}"}}"#)).await;
     }
@@ -48,7 +48,7 @@ impl Fake {
         self.line.write_all(format!("{event}\n").as_bytes()).await.unwrap();
     }
 
-    /// Sends `STOP`, and has this status when it is asked.
+    /// Sends `STOP`, and then answers a query with this status.
     async fn stops(&mut self, status: &str) {
         self.sends(r#"{"event": "STOP"}"#).await;
         self.has_status(status).await;
@@ -110,7 +110,7 @@ async fn each_stop_of_qemus_own_has_its_kind_and_one_that_was_asked_for_has_none
             let goes_on = tokio::time::timeout(HANG, fake.halted.wait_for(Option::is_none)).await;
             goes_on.expect("it goes on").unwrap();
         } else {
-            // The next question comes after the answer to this one was taken.
+            // The next query follows once the answer to this one was read.
             fake.stops("internal-error").await;
             fake.kvm.send_replace(Some("KVM: entry failed, hardware error 0x0".to_owned()));
             assert!(fake.halts().await.summary().contains("entry failed"), "{status}");
@@ -140,7 +140,7 @@ async fn a_boot_loop_is_told_and_is_over_when_another_qemu_takes_its_place() {
     drop(fake.qmp);
 }
 
-/// mov dx,0x505; mov al,1; out dx,al: what a kernel tells the device pvpanic. Then hlt; jmp.
+/// mov dx,0x505; mov al,1; out dx,al: what a kernel writes to the device pvpanic. Then hlt; jmp.
 const PANICS: [u8; 9] = [0xba, 0x05, 0x05, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd];
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn a_real_qemu_that_stops_its_guest_since_the_disk_fails_is_seen() {
     assert!(firmware.qemu.stderr_tail().contains("the guest is stopped"), "{}", firmware.qemu.stderr_tail());
 }
 
-/// Why the guest was stopped, once it is.
+/// Waits until the guest is stopped, and returns the reason.
 async fn halts(qemu: &Qemu) -> Error {
     let mut halted = qemu.halted();
     let why = tokio::time::timeout(HANG, halted.wait_for(Option::is_some)).await.expect("it is stopped");
@@ -202,8 +202,8 @@ async fn a_machine_that_is_kept_when_it_was_stopped_stands_still_when_it_is_gone
     assert_eq!(why.map(|why| why.kind()), Some(ErrorKind::KernelPanic));
 }
 
-/// aesenc xmm0,xmm1; hlt; jmp: the emulator of KVM does not know that, and a host that is a virtual machine without nested
-/// virtualization of its own (kvm_pvm) has nothing else for real mode.
+/// aesenc xmm0,xmm1; hlt; jmp: the emulator of KVM does not know that instruction, and a host without nested
+/// virtualization (kvm_pvm) uses the emulator for real mode.
 const IS_NOT_EMULATED: [u8; 8] = [0x66, 0x0f, 0x38, 0xdc, 0xc1, 0xf4, 0xeb, 0xfd];
 
 #[tokio::test]

@@ -16,7 +16,7 @@ impl FakeQemu {
         self.writer.write_all(b"\r\n").await.unwrap();
     }
 
-    /// The next request: its command, its id, its arguments.
+    /// Receives the next request: its command, its id and its arguments.
     async fn hears(&mut self) -> (String, u64, Value) {
         let line = self.requests.next_line().await.unwrap().unwrap();
         let request: Value = serde_json::from_str(&line).unwrap();
@@ -25,7 +25,7 @@ impl FakeQemu {
     }
 }
 
-/// A connection past its greeting.
+/// Returns a connection past its greeting.
 async fn connected() -> (Qmp, FakeQemu) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (reader, writer) = tokio::io::split(theirs);
@@ -81,7 +81,7 @@ async fn junk_and_torn_and_endless_lines_do_not_break_the_connection() {
     let (qmp, mut qemu) = connected().await;
     let answering = async {
         qemu.says("not json at all").await;
-        qemu.says(r#"{"return": "for nobody", "id": 4711}"#).await;
+        qemu.says(r#"{"return": "for no request", "id": 4711}"#).await;
         qemu.says(r#"["a", "list"]"#).await;
         let chunk = vec![b'x'; 1024 * 1024];
         for _ in 0..10 {

@@ -1,12 +1,12 @@
-//! Snapshots: another QEMU goes on from an earlier moment.
+//! Tests of snapshots: another QEMU continues from an earlier moment.
 
 use std::path::Path;
 
 use super::*;
 use crate::qemu::GoBack;
 
-/// Counts the bytes that come, in RAM, and answers each with the count; to `t` it says how many times 2²⁸ the processor's
-/// clock has ticked.
+/// A guest that counts received bytes in RAM, and answers each byte with the count. To `t` it answers how
+/// many times 2²⁸ the processor's clock has ticked.
 const COUNTER: [u8; 46] = [
     0xc6, 0x06, 0x00, 0x70, 0x00, // mov byte [0x7000],0
     0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf8, // until a byte came
@@ -21,7 +21,7 @@ async fn counter(options: &str) -> Firmware {
     counter_in(options, None).await
 }
 
-/// On a disk of the format qcow2; with its RAM in a file of `template`, if that is given.
+/// Starts the counter on a qcow2 disk, with its RAM in a file of `template` if that is given.
 async fn counter_in(options: &str, template: Option<&Path>) -> Firmware {
     let folder = tempfile::tempdir().unwrap();
     let (raw, disk) = (boot_image(folder.path(), &COUNTER), folder.path().join("boot.qcow2"));
@@ -51,7 +51,7 @@ async fn count(firmware: &mut Firmware) -> char {
     char::from(says(&mut firmware.console, b'x').await)
 }
 
-/// Another QEMU takes the firmware's place.
+/// Replaces the firmware's QEMU by another.
 async fn back(firmware: &mut Firmware, moment: &Moment) -> crate::Result {
     let left = firmware.qemu.leave().await?;
     from(firmware, moment, left).await
@@ -72,7 +72,7 @@ async fn ram_and_time_go_back_again_and_again_on_the_same_line() {
     let first = firmware.qemu.keep_moment(1, &firmware.run).await.unwrap();
     assert_eq!(count(&mut firmware).await, '2');
     let mut closed = firmware.qemu.closed();
-    // So much of the guest's time is to be taken back.
+    // How much of the guest's time is to be taken back.
     let mut time = Duration::from_secs(3);
     loop {
         tokio::time::sleep(time).await;
@@ -94,7 +94,7 @@ async fn ram_and_time_go_back_again_and_again_on_the_same_line() {
         back(&mut firmware, moment).await.unwrap();
         assert_eq!(count(&mut firmware).await, expected);
     }
-    // What a QEMU did not read is not read by the next.
+    // What one QEMU did not read is not read by the next.
     firmware.qemu.qmp().execute("stop", None, LIMIT).await.unwrap();
     firmware.console.write_all(b"xxx").await.unwrap();
     back(&mut firmware, &first).await.unwrap();
@@ -119,13 +119,13 @@ async fn a_machine_that_is_off_goes_back() {
     }
 }
 
-/// One that is to be saved has its RAM in a file that a template's clones map.
+/// A machine that is to be saved has its RAM in a file that a template's clones map.
 #[tokio::test]
 async fn a_machine_that_is_to_be_saved_goes_back_and_can_be_saved() {
     let template = tempfile::Builder::new().prefix("it's, a").tempdir().unwrap();
     let mut firmware = counter_in("-net none", Some(template.path())).await;
     assert_eq!(count(&mut firmware).await, '1');
-    // As a clone that is to be saved has it.
+    // As in a clone that is to be saved.
     firmware.qemu.set_migration(true).await.unwrap();
     let moment = firmware.qemu.keep_moment(1, &firmware.run).await.unwrap();
     assert_eq!(count(&mut firmware).await, '2');
@@ -167,7 +167,7 @@ async fn disks_are_those_of_the_moment() {
     }
 }
 
-/// A place that QEMU chose by what was there then is not the first that is free now.
+/// The place that QEMU chose at the time need not be the first free one now.
 #[tokio::test]
 async fn a_disk_comes_back_to_the_place_that_it_had() {
     let usb = "-net none -usb -device usb-tablet";
@@ -195,7 +195,7 @@ async fn place(qemu: &Qemu) -> serde_json::Value {
     qemu.qmp().execute("qom-get", Some(arguments), LIMIT).await.unwrap()
 }
 
-/// Firmware lets no card go, but a command plugs one in elsewhere than the first free place.
+/// Firmware does not release a card, but a command can plug one in at another place than the first free one.
 #[tokio::test]
 async fn a_card_comes_back_to_the_place_that_it_had() {
     let mut firmware = counter("-net none").await;
@@ -260,7 +260,8 @@ async fn a_machine_that_no_other_qemu_could_take_up_is_named_and_goes_on() {
     }
 }
 
-/// Until all of a QEMU is gone, its thread kills whatever has its mark: the next one, too.
+/// Until a QEMU is completely gone, its supervisor thread kills every process with its mark, including the
+/// next QEMU.
 #[tokio::test]
 async fn no_other_qemu_takes_the_place_of_one_that_is_not_gone() {
     let firmware = counter("-net none").await;
@@ -272,7 +273,7 @@ async fn no_other_qemu_takes_the_place_of_one_that_is_not_gone() {
     firmware.qemu.clear_away().await.unwrap();
 }
 
-/// The copy of a raw disk can't be brought back: no QEMU was started, and the next try is one of a machine that is off.
+/// The copy of a raw disk can't be restored, so no QEMU was started, and the machine is off at the next try.
 #[tokio::test]
 async fn a_machine_that_could_not_go_back_is_off_and_can_be_tried_again() {
     let mut firmware = counter("-net none").await;
@@ -284,7 +285,7 @@ async fn a_machine_that_could_not_go_back_is_off_and_can_be_tried_again() {
     assert!(firmware.qemu.off().is_none());
     let error = back(&mut firmware, &moment).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-    assert!(firmware.qemu.closed().borrow().is_none(), "nobody told the end of the line");
+    assert!(firmware.qemu.closed().borrow().is_none(), "the end of the line was not reported");
     assert!(firmware.qemu.off().is_some_and(|exit| !exit.status.success()));
     std::fs::remove_dir(&disk).unwrap();
     let (console, left) = firmware.qemu.left().await.unwrap();

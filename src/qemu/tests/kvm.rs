@@ -1,12 +1,12 @@
-//! KVM of this very host, as far as firmware shows it.
+//! Tests of this host's KVM, as far as firmware shows it.
 
 use std::path::Path;
 
 use super::*;
 use crate::qemu::accelerator::Trial;
 
-/// The first processor with which the firmware speaks, if there is one; else what QEMU says. Some hosts that are virtual
-/// machines themselves abort with the whole processor, and run firmware with less of it.
+/// The firmware runs on one of the processors, or QEMU gives a reason. Some hosts that are virtual machines
+/// themselves abort with all processor features, and run firmware with fewer of them.
 #[tokio::test]
 async fn kvm_runs_firmware_with_the_first_processor_that_this_host_has_or_qemu_says_why_not() {
     if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
@@ -23,7 +23,7 @@ async fn kvm_runs_firmware_with_the_first_processor_that_this_host_has_or_qemu_s
         match speaks(&vm, &choice).await {
             Ok(cpu) => {
                 assert_eq!(cpu, choice.cpu, "QEMU runs with it");
-                // What these machines of ours are: 0x10a can't be set.
+                // On the development machines 0x10a can't be set.
                 assert_eq!(choice.cpu.is_some(), Path::new("/sys/module/kvm_pvm").exists(), "{choice:?}");
                 return;
             }
@@ -33,7 +33,7 @@ async fn kvm_runs_firmware_with_the_first_processor_that_this_host_has_or_qemu_s
     assert!(!trial.choice().reason.is_empty());
 }
 
-/// Waits until the firmware speaks; the processor that it runs on.
+/// Waits until the firmware prints something, and returns the processor that it runs on.
 async fn speaks(vm: &BuiltVm, choice: &accelerator::Choice) -> Result<Option<&'static str>> {
     let run = RunDirectory::create()?;
     let mut launch = Launch::new(vm, "test", &run, Events::none());

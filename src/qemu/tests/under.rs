@@ -1,13 +1,13 @@
-//! Under what the tests of a real QEMU run: TCG, unless `NIXVM_TEST_ACCELERATOR` is `kvm`. `NIXVM_TEST_CPU` is the guest's
-//! processor then, as QEMU's `-cpu` has it.
+//! The accelerator for tests of a real QEMU: TCG, unless `NIXVM_TEST_ACCELERATOR` is `kvm`. `NIXVM_TEST_CPU`
+//! is then the guest's processor, as a value of QEMU's `-cpu`.
 
 use std::process::Command;
 
 use crate::environment;
 use crate::qemu::Accelerator;
 
-/// Those that pass under KVM on a host whose KVM runs real mode in the emulator, too: what is not in here needs a processor that
-/// is as fast as a real one.
+/// The tests that also pass under KVM on a host whose KVM emulates real mode. The others need a processor
+/// that is as fast as a real one.
 const UNDER_KVM: [&str; 13] = [
     "qemu::halt::tests::a_real_qemu_that_stops_its_guest_at_a_panic_is_seen",
     "qemu::template::tests::a_machine_is_kept_as_it_stands_and_its_folder_may_be_moved",
@@ -24,7 +24,7 @@ const UNDER_KVM: [&str; 13] = [
     "qemu::tests::without_a_network_there_is_nothing_to_cut_or_to_forward",
 ];
 
-/// What the variables choose.
+/// Returns the accelerator and processor that the variables select.
 pub(crate) fn chosen() -> (Accelerator, Option<&'static str>) {
     match environment::text("NIXVM_TEST_ACCELERATOR").as_deref() {
         None | Some("tcg") => (Accelerator::Tcg, None),
@@ -33,13 +33,13 @@ pub(crate) fn chosen() -> (Accelerator, Option<&'static str>) {
     }
 }
 
-/// KVM with a processor with which QEMU starts here; none where /dev/kvm does not open.
+/// Returns KVM with a processor with which QEMU starts here, or `None` if /dev/kvm does not open.
 pub(crate) fn kvm() -> Option<(Accelerator, Option<&'static str>)> {
     if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/kvm") {
         eprintln!("left out, since /dev/kvm does not open: {error}");
         return None;
     }
-    // The machines that this is developed on: QEMU aborts there with the whole processor.
+    // On the development machines QEMU aborts with all processor features.
     let less = std::path::Path::new("/sys/module/kvm_pvm").exists();
     Some((Accelerator::Kvm, less.then_some("max,arch-capabilities=off")))
 }

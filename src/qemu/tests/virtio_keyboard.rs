@@ -1,13 +1,13 @@
-//! A guest that is nothing but a driver for a virtio keyboard, so that what QEMU knows of such a keyboard is
-//! put to the test without an operating system.
+//! A guest that is only a driver for a virtio keyboard. It tests QEMU's view of such a keyboard without an
+//! operating system.
 
 use super::*;
 
-/// Where the code waits for the keyboard, after it has said `?`.
+/// Where the code waits for the keyboard, after it has printed `?`.
 const READY: usize = 0xd2;
 
-/// A boot sector's code behind [`booting`]'s own, for a virtio keyboard in PCI slot 5 (virtio 1.2, 4.1.4 and
-/// 5.8):
+/// The code of a boot sector after that of [`booting`], for a virtio keyboard in PCI slot 5 (virtio 1.2,
+/// 4.1.4 and 5.8):
 ///
 /// ```text
 ///        xor ax, ax; mov ds, ax; lgdt [table]; mov eax, cr0; or al, 1; mov cr0, eax; jmp 8:wide   ; 32 bits
@@ -61,13 +61,13 @@ const DRIVER: &[u8] = &[
     0x00, 0x34, 0x7d, 0x00, 0x00,
 ];
 
-/// The option that puts the keyboard where [`DRIVER`] looks for it.
+/// The option that puts the keyboard into the slot where [`DRIVER`] expects it.
 const KEYBOARD: &str = "-device virtio-keyboard-pci,addr=5";
 
 #[tokio::test]
 async fn a_driver_of_a_virtio_keyboard_that_is_slow_gets_every_key() {
     let (mut firmware, _folder) = booting_with(KEYBOARD, DRIVER, "G!?").await;
-    // More than twice the buffers that the keyboard has.
+    // More than twice the number of the keyboard's buffers.
     firmware.qemu.press(&chords(&["a"; 40]), LIMIT).await.unwrap();
     firmware.qemu.press(&chords(&["b"]), LIMIT).await.unwrap();
     let mut events = vec![0; 164];

@@ -1,4 +1,4 @@
-//! Templates of one VM that hold the same image.
+//! Tests of templates of one VM that share an image.
 
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::shared_file;
 const IMAGE: usize = 8 << 20;
 const OWN: u64 = 100_000;
 
-/// Writes a template with an image that is full of this byte, as a boot does.
+/// Writes a template with an image that is full of `byte`, as a boot does.
 fn boots(byte: u8) -> impl AsyncFn(&Path) -> Result<Option<String>> {
     async move |folder: &Path| {
         boot(folder, byte);
@@ -23,7 +23,7 @@ fn boot(folder: &Path, byte: u8) {
     shared_file::share(&folder.join("image0")).unwrap();
 }
 
-/// Writes a template that goes on from another.
+/// Writes a template that is based on another.
 fn goes_on(from: &Path) -> impl AsyncFn(&Path) -> Result<Option<String>> {
     async move |folder: &Path| {
         writes(folder).await?;
@@ -43,7 +43,7 @@ impl Case {
         made
     }
 
-    /// A template that was booted and two that go on from it; used in this order.
+    /// Makes a template that was booted and two that are based on it, and uses them in this order.
     async fn three(&self) -> [PathBuf; 3] {
         let booted = self.made_by("booted", boots(1)).await;
         let logged_in = self.made_by("logged in", goes_on(&booted.folder)).await;
@@ -54,7 +54,7 @@ impl Case {
         [booted.folder, logged_in.folder, checkpoint.folder]
     }
 
-    /// What it takes on the disk, as du(1) counts it.
+    /// Returns what the store takes on the disk, as du(1) counts it.
     fn taken(&self) -> u64 {
         let output = std::process::Command::new("du").arg("-sB1").arg(self.store.folder()).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -65,7 +65,7 @@ impl Case {
         self.store.whole(&self.key(moment)).await.unwrap().is_some()
     }
 
-    /// Where it is written down what is known of an image.
+    /// Returns the file that records what is known about an image.
     fn record(&self, image: &Path) -> PathBuf {
         let inode = fs::metadata(image).unwrap().ino();
         self.store.folder().join(".shared").join(inode.to_string())
@@ -99,7 +99,8 @@ async fn the_image_of_a_vm_takes_its_room_once_and_goes_with_its_last_template()
         assert!((OWN..OWN * 2).contains(&entry.size), "{}", entry.size);
     }
     assert!((IMAGE as u64..taken).contains(&total(&all)), "{} of {taken}", total(&all));
-    // The image is counted once, so that two have to go for 1 byte less than two templates take with it.
+    // The image counts once, so two templates have to go when the limit is 1 byte below what two take with
+    // the image.
     let gone = prune(&case.store, IMAGE as u64 + OWN * 3 / 2).unwrap();
     assert_eq!(gone.len(), 2);
     assert!(gone.iter().all(|entry| entry.size < OWN * 2), "the image is not free yet: {gone:?}");
@@ -186,7 +187,7 @@ async fn what_is_not_protected_any_more_is_not_trusted() {
 async fn what_a_killed_process_left_is_freed_by_the_next_prune() {
     let case = Case::new();
     let [booted, logged_in, _] = case.three().await;
-    // While it was saving: with its lock, and after another prune had removed that.
+    // Killed while saving: once with its lock, and once after another prune has removed the lock.
     for name in ["0123", "4567"] {
         let making = case.store.folder().join(format!("{name}.making"));
         fs::create_dir(&making).unwrap();
@@ -194,7 +195,7 @@ async fn what_a_killed_process_left_is_freed_by_the_next_prune() {
         fs::hard_link(booted.join("image0"), making.join("image0")).unwrap();
     }
     fs::write(case.store.folder().join("0123.lock"), "").unwrap();
-    // While it was pruning: half of a template is gone.
+    // Killed while pruning: half of a template is gone.
     fs::remove_file(logged_in.join("memory")).unwrap();
     fs::remove_file(logged_in.join("seal.json")).unwrap();
     assert!(
@@ -225,7 +226,7 @@ async fn what_is_in_the_making_is_not_pruned() {
 async fn a_copy_of_an_image_becomes_another_name_of_it() {
     let case = Case::new();
     let booted = case.made_by("booted", boots(1)).await;
-    // As where the template before lies on another file system: a copy of a protected file is protected.
+    // As when the previous template is on another file system: the copy of a protected file is protected.
     let copies = async |folder: &Path| {
         writes(folder).await?;
         fs::copy(booted.folder.join("image0"), folder.join("image0")).unwrap();
@@ -238,7 +239,7 @@ async fn a_copy_of_an_image_becomes_another_name_of_it() {
     assert_eq!(all.iter().map(|entry| entry.shared).collect::<Vec<_>>(), [IMAGE as u64; 2]);
 }
 
-/// Writes another value into a file of JSON.
+/// Changes a value in a JSON file.
 fn with(file: &Path, field: &str, value: serde_json::Value) {
     let mut found: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     found[field] = value;
@@ -249,8 +250,8 @@ fn with(file: &Path, field: &str, value: serde_json::Value) {
 async fn an_image_that_a_crash_of_the_host_tore_is_not_taken_for_a_good_one() {
     let case = Case::new();
     let folders = case.three().await;
-    // The power is lost before its data is on the disk. Its size and its times are, and the file system's journal puts
-    // them back; so what is known of it fits.
+    // The power fails before the data is on the disk. The file system's journal restores size and times, so
+    // the record of the file still fits.
     let torn = folders[2].join("image0");
     damage(&torn);
     let found = fs::metadata(&torn).unwrap();
@@ -265,7 +266,7 @@ async fn an_image_that_a_crash_of_the_host_tore_is_not_taken_for_a_good_one() {
     assert!(case.is_whole("booted").await && !case.is_whole("checkpoint").await);
 }
 
-/// On one thread: what it waits for could never come to pass if it kept the thread.
+/// Runs on one thread: if the check blocked that thread, the event that it waits for could never happen.
 #[tokio::test]
 async fn looking_at_a_template_holds_up_nothing_else_on_its_thread() {
     let case = Case::new();

@@ -169,7 +169,7 @@ fn a_kvm_that_is_asked_for_is_looked_at_and_machines_that_can_not_start_are_a_fa
         return;
     }
     let found = findings(0);
-    assert_eq!(found.of("KVM"), ("ok", "NIXVM_ACCELERATOR says so", ""));
+    assert_eq!(found.of("KVM"), ("ok", "NIXVM_ACCELERATOR demands it", ""));
     let aborts = "case $* in *isa-debug-exit*) echo 'error: failed to set MSR' >&2; exit 134;; \
                   *) echo 'QEMU emulator version 8.2.1 (Debian)';; esac";
     host.program("qemu-system-x86_64", aborts);
@@ -223,7 +223,7 @@ fn what_machines_run_under_comes_with_its_reason() {
     let ran = Ran::of(host.command(&[]).env("NIXVM_ACCELERATOR", "tcg"));
     ran.ended_with(0)
         .printed("warning  KVM ")
-        .printed("NIXVM_ACCELERATOR says so")
+        .printed("NIXVM_ACCELERATOR demands it")
         .printed("-> unset NIXVM_ACCELERATOR");
     // What an earlier run of this boot found out.
     if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok() {

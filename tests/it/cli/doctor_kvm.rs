@@ -93,7 +93,7 @@ fn what_kvm_does_not_run_is_said_last_with_why_and_the_rest_is_not_tried() {
             "echo 'ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy' >&2; exit 1",
             WORKS,
             "",
-            "not usable: another hypervisor has the processor's virtualization",
+            "not usable: another hypervisor uses the processor's virtualization",
         ),
         (MAKES_A_MACHINE, msr, "", "not usable: not even a guest of a few bytes runs: QEMU aborted: "),
         (

@@ -305,7 +305,7 @@ async fn a_guest_that_fails_under_tcg_too_fails_by_itself_and_kvm_is_tried_again
         let options = host.options().boot_limit(Duration::from_millis(10));
         let error = host.boot(&vm, options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-        assert!(error.to_string().contains("under KVM, before"), "{error}");
+        assert!(error.to_string().contains("under KVM, earlier"), "{error}");
         assert_eq!(host.told().0, 2);
     }
 }
