@@ -20,17 +20,17 @@ use super::running::Running;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
-/// The longest text of a command. More than this is data, and goes over stdin.
+/// The longest text of a command, in bytes. Longer data has to go over stdin.
 const LONGEST_TEXT: usize = 16 << 20;
 
-/// A clock that was set may be so wrong.
+/// The accepted error of a clock that was set.
 const CLOCK_ERROR: Duration = Duration::from_millis(25);
 
-/// So often the clock is set, on a host where it never is as right as that.
+/// How often the clock is set on a host that never reaches that accuracy.
 const CLOCK_TRIES: u32 = 8;
 
-/// An open channel; a clone of it is the same channel. It is closed when the last clone is dropped and
-/// no command of it is running.
+/// An open channel. Clones share the same channel. It is closed when the last clone is dropped and none of
+/// its commands is running.
 #[derive(Clone)]
 pub(crate) struct Channel(Arc<Open>);
 
@@ -40,24 +40,24 @@ struct Open {
     way: Way,
 }
 
-/// What outlives a channel's process, for the one that takes the channel up.
+/// What a process leaves of a channel to the process that resumes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Saved {
     way: Way,
-    /// Numbers of commands are not used twice.
+    /// The last number of a command, so that no number is used twice.
     last_id: u32,
 }
 
-/// A command to be run.
+/// A command to run.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
-    /// What the shell evaluates. No NUL, at most 16 MiB.
+    /// What the shell evaluates: no NUL, and at most 16 MiB.
     pub(crate) text: String,
-    /// Which shell.
+    /// The shell that evaluates it.
     pub(crate) shell: Shell,
-    /// Whether its stdin is written to. Otherwise it is /dev/null.
+    /// Whether its stdin is written to. Otherwise stdin is /dev/null.
     pub(crate) stdin: bool,
-    /// Whether the guest is to say checksums of what went: see [`Running::sums`]. The shell way can't.
+    /// Whether the guest computes checksums of the data: see [`Running::sums`]. The shell server can't.
     pub(crate) sum: bool,
 }
 
@@ -66,7 +66,8 @@ pub(crate) struct Request {
 pub(crate) enum Shell {
     /// bash, with `set -euo pipefail`.
     Bash,
-    /// The same. The text is not to be seen in the guest's list of processes: it names what it looks for.
+    /// Does the same as `Bash`, but the text does not appear in the guest's list of processes, because the
+    /// command searches that list for words that the text contains.
     HiddenBash,
     /// The user's login shell.
     User,
@@ -77,9 +78,9 @@ pub(super) struct OpenChannel {
     name: String,
     outgoing: Outgoing,
     state: Mutex<State>,
-    /// Who is told of the kernel's log.
+    /// Receivers of the kernel's log.
     pub(super) kernel: Listening,
-    /// Rings when the channel is to be closed as soon as all that has come is read.
+    /// Notified when the channel is to be closed after everything that has arrived was read.
     pub(super) closing: Notify,
 }
 
@@ -89,15 +90,15 @@ struct State {
     pings: HashMap<u32, oneshot::Sender<()>>,
     last_id: u32,
     lost: Option<String>,
-    /// It is about to be lost: nothing can be started any more.
+    /// Why the channel is about to be lost, so that no command can be started any more.
     closing: Option<String>,
     tasks: Vec<AbortHandle>,
 }
 
 impl Channel {
-    /// Opens a channel on `stream`: waits for the guest's first word, gives it what it needs to serve the
-    /// channel ([`Handshake`](super::Handshake)) and waits for its hello. Must be called in a tokio runtime;
-    /// reading goes on in a task of it.
+    /// Opens a channel on `stream`: waits for the guest's first word, sends it what it needs to serve the
+    /// channel ([`Handshake`](super::Handshake)), and waits for its hello. Must be called in a tokio runtime,
+    /// in which a task then reads the stream.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] when this takes longer than [`ChannelOptions::limit`],
@@ -113,8 +114,8 @@ impl Channel {
         Ok(Self::begun(reader, writer, decoder, options.name, Saved { way, last_id: 0 }))
     }
 
-    /// Takes up a channel where another process left it: the guest goes on from a saved moment. Must be called
-    /// in a tokio runtime, as [`Channel::open`].
+    /// Resumes a channel where another process left it, after the guest was restored from a saved moment.
+    /// Must be called in a tokio runtime, like [`Channel::open`].
     pub(crate) fn resume<S>(stream: S, name: String, saved: Saved) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
@@ -123,7 +124,7 @@ impl Channel {
         Self::begun(reader, writer, Decoder::new(), name, saved)
     }
 
-    /// What [`Channel::resume`] has to know. Nothing may be running.
+    /// Returns what [`Channel::resume`] needs. No command may be running.
     pub(crate) fn saved(&self) -> Saved {
         Saved { way: self.0.way, last_id: self.0.shared.state().last_id }
     }
@@ -156,11 +157,11 @@ impl Channel {
         Self(Arc::new(Open { shared, way }))
     }
 
-    /// Starts a command. Others may be running; see [`Way`] for how many at once.
+    /// Starts a command. Others may be running; [`Way`] says how many can run at once.
     ///
     /// # Errors
-    /// [`ErrorKind::ChannelLost`] when the channel is no more, [`ErrorKind::Usage`] when the text holds a NUL
-    /// or is longer than 16 MiB. That the guest could not start it is an error of [`Running::next`].
+    /// [`ErrorKind::ChannelLost`] when the channel is lost, [`ErrorKind::Usage`] when the text holds a NUL or
+    /// is longer than 16 MiB. If the guest can't start the command, [`Running::next`] returns that error.
     pub(crate) async fn run(&self, request: Request) -> Result<Running> {
         if request.text.contains('\0') {
             return Err(Error::new(ErrorKind::Usage, "a command can't hold a NUL character"));
@@ -169,14 +170,14 @@ impl Channel {
             let length = request.text.len();
             return Err(Error::new(
                 ErrorKind::Usage,
-                format!("a command has {length} bytes; at most {LONGEST_TEXT} are taken"),
+                format!("a command has {length} bytes, and the limit is {LONGEST_TEXT}"),
             )
             .next_step("give the data on stdin"));
         }
         let shared = &self.0.shared;
         shared.outgoing.wait_for_room().await;
         let (id, mailbox) = shared.enlist()?;
-        // From here on, being dropped forgets it again.
+        // From here on, dropping this future removes the command from the list.
         let running = Running::new(self.clone(), id, Arc::clone(&mailbox), request.stdin);
         shared.send(|out| {
             encode(out, b'T', id, request.text.as_bytes());
@@ -196,7 +197,8 @@ impl Channel {
         Ok(running)
     }
 
-    /// Asks what takes no program in the guest; see `Q` of the protocol. Only the helper knows an answer.
+    /// Sends a question that the guest answers without starting a program; see `Q` in the protocol. Only the
+    /// helper can answer.
     pub(crate) async fn ask(&self, question: &[u8]) -> Result<Running> {
         let shared = &self.0.shared;
         shared.outgoing.wait_for_room().await;
@@ -206,10 +208,10 @@ impl Channel {
         Ok(running)
     }
 
-    /// Waits for an answer of the guest that has nothing to do with any command, and gives the time it took.
+    /// Waits for an answer of the guest that is independent of any command, and returns the time it took.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] after `limit`, [`ErrorKind::ChannelLost`] when the channel is no more.
+    /// [`ErrorKind::Timeout`] after `limit`, [`ErrorKind::ChannelLost`] when the channel is lost.
     pub(crate) async fn ping(&self, limit: Duration) -> Result<Duration> {
         let started = tokio::time::Instant::now();
         let shared = &self.0.shared;
@@ -227,11 +229,12 @@ impl Channel {
         }
     }
 
-    /// Puts right what is wrong in a guest that goes on from a saved moment: its clock, and random numbers that
-    /// every clone of that moment would make alike. Commands that are run after this see it done.
+    /// Corrects the clock of a guest that was restored from a saved moment, and seeds its random number
+    /// generator, which would otherwise give the same numbers in each clone. Commands that are started later
+    /// see the result.
     ///
-    /// The time was right when it was sent, so it is sent again where the guest took long to take it: on a busy
-    /// host, and while a woken guest's code is translated anew.
+    /// The time was correct when it was sent. If the guest was slow to set it, it is sent again. That happens
+    /// on a busy host, and while QEMU translates a restored guest's code again.
     ///
     /// # Errors
     /// Those of [`Channel::ping`].
@@ -249,28 +252,29 @@ impl Channel {
         Ok(())
     }
 
-    /// Why the channel is no more, if it is so.
+    /// Returns why the channel is lost, or `None` if it is open.
     pub(crate) fn lost(&self) -> Option<String> {
         let state = self.0.shared.state();
         state.lost.clone().or_else(|| state.closing.clone())
     }
 
-    /// What serves it in the guest.
+    /// Returns what serves the channel in the guest.
     pub(crate) fn way(&self) -> Way {
         self.0.way
     }
 
-    /// Whether several commands can run at once and their output is seen as it comes.
+    /// Whether several commands can run at once and their output arrives as it is printed.
     pub(crate) fn is_whole(&self) -> bool {
         self.way() == Way::Helper
     }
 
-    /// Closes it for every holder: what is pending fails with `why`, and the guest's side ends.
+    /// Closes the channel for every holder. Everything pending fails with `why`, and the guest's side ends.
     pub(crate) fn close(&self, why: &str) {
         self.0.shared.lose(why.to_owned());
     }
 
-    /// [`Channel::close`], but what the guest has said is read before. Nothing can be started from now on.
+    /// Does the same as [`Channel::close`], but reads first what the guest has sent. No command can be
+    /// started from now on.
     pub(crate) fn close_when_read(&self, why: &str) {
         self.0.shared.state().closing.get_or_insert_with(|| why.to_owned());
         self.0.shared.closing.notify_one();
@@ -328,7 +332,7 @@ impl OpenChannel {
         Ok(state.last_id)
     }
 
-    /// Writes frames; a stream that can't be written to is the end of the channel.
+    /// Writes frames. If the stream can't be written to, the channel is lost.
     pub(super) fn send(&self, fill: impl FnOnce(&mut Vec<u8>)) {
         if let Err(error) = self.outgoing.send(fill) {
             self.lose(unwritable(&error));
@@ -339,24 +343,24 @@ impl OpenChannel {
         self.send(|out| encode(out, b'K', id, signal.to_string().as_bytes()));
     }
 
-    /// The mailbox of a command that is running.
+    /// Returns the mailbox of a running command.
     pub(super) fn mailbox(&self, id: u32) -> Option<Arc<Mailbox>> {
         self.state().commands.get(&id).cloned()
     }
 
-    /// Takes a command off the list: what comes for it from now on is passed over.
+    /// Removes a command from the list. Frames that arrive for it later are ignored.
     pub(super) fn forget(&self, id: u32) -> Option<Arc<Mailbox>> {
         self.state().commands.remove(&id)
     }
 
     pub(super) fn pong(&self, id: u32) {
         if let Some(waiting) = self.state().pings.remove(&id) {
-            // Who asked may have gone.
+            // The caller may have given up.
             let _ = waiting.send(());
         }
     }
 
-    /// Keeps the tasks of the channel, to end them with it.
+    /// Registers the tasks of the channel, which end with it.
     fn keep(&self, tasks: [AbortHandle; 2]) {
         let mut state = self.state();
         if state.lost.is_some() {
@@ -366,7 +370,7 @@ impl OpenChannel {
         }
     }
 
-    /// Ends the channel: everything that is pending fails. The first reason counts.
+    /// Ends the channel, so that everything pending fails. The first reason counts.
     pub(super) fn lose(&self, why: String) {
         let (commands, pings, tasks) = {
             let mut state = self.state();
@@ -394,7 +398,7 @@ impl OpenChannel {
         Error::new(ErrorKind::ChannelLost, format!("{}: the control channel is lost: {why}", self.name))
     }
 
-    /// Why the channel is to be closed, if it is.
+    /// Returns why the channel is about to be closed, if it is.
     pub(super) fn why_closing(&self) -> Option<String> {
         self.state().closing.clone()
     }

@@ -1,18 +1,18 @@
-//! Frames as bytes: `KIND ID LENGTH\n` and LENGTH bytes.
+//! The encoding of frames: `KIND ID LENGTH\n` and LENGTH bytes.
 
 use std::fmt;
 use std::io::Write;
 
-/// The longest payload of one frame.
+/// The longest payload of one frame, in bytes.
 pub(super) const LONGEST: usize = 65536;
 /// The longest header: a letter, ten digits, five digits, two blanks and a newline.
 const LONGEST_HEADER: usize = 1 + 1 + 10 + 1 + 5 + 1;
-/// What is read and not yet decoded: the rest of one frame, and room for what comes with it.
+/// The size of the buffer: the rest of one frame, and room for what arrives with it.
 const CAPACITY: usize = 4 * LONGEST;
-/// With less room than this at the end of the buffer, what is in it is moved to the beginning.
+/// With less room than this at the end of the buffer, its content is moved to the beginning.
 const LITTLE_ROOM: usize = LONGEST;
 
-/// One frame that came in.
+/// A received frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
     pub(super) kind: u8,
@@ -20,13 +20,13 @@ pub(super) struct Frame<'a> {
     pub(super) payload: &'a [u8],
 }
 
-/// Appends a frame to `out`. A payload that is longer than [`LONGEST`] becomes several frames; none at
-/// all becomes one empty frame.
+/// Appends a frame to `out`. A payload longer than [`LONGEST`] becomes several frames, and an empty one
+/// becomes one empty frame.
 pub(super) fn encode(out: &mut Vec<u8>, kind: u8, id: u32, payload: &[u8]) {
     let mut rest = payload;
     loop {
         let (piece, after) = rest.split_at(rest.len().min(LONGEST));
-        // Writing to a Vec does not fail.
+        // Writing to a Vec can't fail.
         let _ = writeln!(out, "{} {id} {}", char::from(kind), piece.len());
         out.extend_from_slice(piece);
         rest = after;
@@ -36,17 +36,17 @@ pub(super) fn encode(out: &mut Vec<u8>, kind: u8, id: u32, payload: &[u8]) {
     }
 }
 
-/// What came can't be a frame: the beginning of it.
+/// The beginning of received bytes that can't be a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Malformed(Vec<u8>);
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the guest sent \"{}\", which begins no frame", self.0.escape_ascii())
+        write!(f, "the guest sent \"{}\", which is not the beginning of a frame", self.0.escape_ascii())
     }
 }
 
-/// Makes frames of bytes, however these were cut. Its memory is the same whatever comes.
+/// Decodes frames from bytes that arrive in pieces of any size. Its memory use is constant.
 pub(super) struct Decoder {
     buffer: Box<[u8]>,
     start: usize,
@@ -58,8 +58,8 @@ impl Decoder {
         Self { buffer: vec![0; CAPACITY].into_boxed_slice(), start: 0, end: 0 }
     }
 
-    /// Where the next bytes go; tell [`Decoder::filled`] how many came. Never empty once [`Decoder::next`]
-    /// has given all that it has.
+    /// Returns the buffer for the next bytes; call [`Decoder::filled`] with their number afterwards. It is
+    /// never empty once [`Decoder::next`] has returned all complete frames.
     pub(super) fn room(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -70,28 +70,28 @@ impl Decoder {
         &mut self.buffer[self.end..]
     }
 
-    /// So many bytes were put into [`Decoder::room`].
+    /// Records that `count` bytes were put into [`Decoder::room`].
     pub(super) fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(CAPACITY);
     }
 
-    /// What came and is not taken yet.
+    /// Returns the bytes that were received and not consumed yet.
     pub(super) fn rest(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
-    /// Takes `count` bytes of the rest away.
+    /// Discards `count` bytes of the rest.
     pub(super) fn skip(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.end);
     }
 
-    /// The next frame, if it is here as a whole.
+    /// Returns the next frame, if it has arrived completely.
     pub(super) fn next(&mut self) -> Result<Option<Frame<'_>>, Malformed> {
         let rest = &self.buffer[self.start..self.end];
         let beginning = &rest[..rest.len().min(LONGEST_HEADER)];
         let malformed = || Malformed(beginning.to_vec());
         let Some(newline) = memchr::memchr(b'\n', beginning) else {
-            // What can't become a header is told at once, not when more comes.
+            // Bytes that can't become a header are an error at once, not only when more arrives.
             return if could_begin(beginning) { Ok(None) } else { Err(malformed()) };
         };
         let (kind, id, length) = header(&beginning[..newline]).ok_or_else(malformed)?;
@@ -104,7 +104,7 @@ impl Decoder {
     }
 }
 
-/// Reads a header without its newline.
+/// Parses a header without its newline.
 fn header(line: &[u8]) -> Option<(u8, u32, usize)> {
     let [kind, b' ', numbers @ ..] = line else { return None };
     let blank = memchr::memchr(b' ', numbers)?;
@@ -113,7 +113,7 @@ fn header(line: &[u8]) -> Option<(u8, u32, usize)> {
     (kind.is_ascii_alphabetic() && length <= LONGEST).then_some((*kind, id, length))
 }
 
-/// Whether a header may begin with these bytes, which hold no newline.
+/// Whether a header may begin with these bytes, which contain no newline.
 fn could_begin(bytes: &[u8]) -> bool {
     let plausible = |(at, &byte): (usize, &u8)| match at {
         0 => byte.is_ascii_alphabetic(),
@@ -123,7 +123,7 @@ fn could_begin(bytes: &[u8]) -> bool {
     bytes.len() < LONGEST_HEADER && bytes.iter().enumerate().all(plausible)
 }
 
-/// A number of one to `most` decimal digits and nothing else.
+/// Parses a number of one to `most` decimal digits and nothing else.
 pub(super) fn decimal(digits: &[u8], most: usize) -> Option<u64> {
     if digits.is_empty() || digits.len() > most.min(19) || !digits.iter().all(u8::is_ascii_digit) {
         return None;

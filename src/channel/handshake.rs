@@ -1,4 +1,5 @@
-//! How a channel begins: the guest is told from noise, gets the program that serves the channel, and says hello.
+//! The beginning of a channel: skips noise until the guest's first line, sends the program that serves the
+//! channel, and waits for its hello.
 
 use std::time::Duration;
 
@@ -11,28 +12,28 @@ use super::frame::Decoder;
 use crate::console::shown;
 use crate::{Error, ErrorKind, Result};
 
-/// A line of noise before the guest's first word is kept so far.
+/// How much of a line of noise before the guest's first word is kept, in bytes.
 const LONGEST_LINE: usize = 4 << 10;
-/// So many lines of what came instead are shown in an error.
+/// How many lines of the noise an error shows.
 const SHOWN: usize = 5;
 
-/// What a channel is opened with.
+/// The options for opening a channel.
 pub(crate) struct ChannelOptions {
-    /// Stands in front of every error: the machine, and the user if it is not root.
+    /// The prefix of every error: the machine, and the user if it is not root.
     pub(crate) name: String,
-    /// The word by which the guest's first line is known.
+    /// The word that identifies the guest's first line.
     pub(crate) nonce: String,
     /// What is at the other end.
     pub(crate) handshake: Handshake,
-    /// From the beginning to the hello.
+    /// The limit from the beginning to the hello.
     pub(crate) limit: Duration,
 }
 
 /// What is at the other end of a new channel.
 pub(crate) enum Handshake {
-    /// A few lines of shell that wait for the program which is to serve the channel.
+    /// A few lines of shell that wait for the program that is to serve the channel.
     Load {
-        /// The helper for a machine (`uname -m`), if there is one.
+        /// Returns the helper for a machine (`uname -m`), if there is one.
         helper: fn(&str) -> Option<&'static [u8]>,
         /// The shell server, which runs everywhere.
         server: &'static str,
@@ -45,23 +46,24 @@ pub(crate) enum Handshake {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Way {
-    /// The static helper: commands run at once, output comes as it is printed.
+    /// The static helper: commands run concurrently, and output arrives as it is printed.
     Helper,
-    /// The shell server: output comes at a command's end, and a command with stdin starts when that has ended.
+    /// The shell server: output arrives at a command's end, and a command with stdin starts when its stdin
+    /// has ended.
     Shell,
 }
 
-/// A stream that is being spoken to for the first time.
+/// A stream during the handshake.
 struct Beginning<'a, R, W> {
     reader: &'a mut R,
     writer: &'a mut W,
     decoder: &'a mut Decoder,
     awaited: &'static str,
-    /// The end of what was passed over.
+    /// The end of what was skipped.
     noise: Vec<u8>,
 }
 
-/// Goes through the beginning of a channel. What `decoder` holds afterwards is the first of its frames.
+/// Does the handshake of a channel. Afterwards `decoder` holds the first bytes of its frames.
 pub(super) async fn begin(
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
@@ -114,7 +116,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Beginning<'_, R, W> {
         self.hello().await
     }
 
-    /// Passes over everything up to the line with `nonce`, and gives the machine that it names.
+    /// Skips everything up to the line with `nonce`, and returns the machine that it names.
     async fn preamble(&mut self, nonce: &str) -> Result<String, String> {
         loop {
             let rest = self.decoder.rest();
@@ -146,7 +148,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Beginning<'_, R, W> {
         self.decoder.skip(count);
     }
 
-    /// Whether the helper that was sent runs; if not, the guest says `refused`.
+    /// Whether the helper that was sent runs. If it does not, the guest answers `refused`.
     async fn runs(&mut self) -> Result<bool, String> {
         const REFUSED: &[u8] = b"refused\n";
         loop {
@@ -197,7 +199,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Beginning<'_, R, W> {
     }
 }
 
-/// What the guest says of itself.
+/// Parses the guest's hello.
 fn hello(payload: &[u8]) -> Result<Way, String> {
     let (mut version, mut way) = (None, None);
     let text = String::from_utf8_lossy(payload);

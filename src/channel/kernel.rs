@@ -1,4 +1,4 @@
-//! The kernel's log, as a helper tells it over a channel, and its clock.
+//! The kernel's log, which a helper sends over a channel, and the kernel's clock.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Mutex;
@@ -8,20 +8,20 @@ use super::connection::{Channel, OpenChannel};
 use super::frame::encode;
 use crate::mutex::lock;
 
-/// What a helper says of the kernel's log.
+/// A message of the helper about the kernel's log.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum KernelWord<'a> {
-    /// Whole records, as /dev/kmsg has them.
+    /// Complete records, in the format of /dev/kmsg.
     Records(&'a [u8]),
-    /// Nothing more comes: `ended`, or why the log can't be read.
+    /// No more records follow. Holds `ended`, or why the log can't be read.
     NoMore(&'a [u8]),
 }
 
-/// Who is told of the kernel's log. It is called where the channel is read: it must neither wait nor use the channel.
-/// It is dropped when the channel is lost and everything that came before that was handed to it.
+/// A receiver of the kernel's log. The reader of the channel calls it, so it must neither wait nor use the
+/// channel. It is dropped when the channel is lost, after it has received everything that arrived before.
 pub(super) type Listener = Box<dyn FnMut(KernelWord<'_>) + Send>;
 
-/// The time of a line in the kernel's log, and the guest's uptime before and after it was written.
+/// The time of a line in the kernel's log, and the guest's uptime before and after the line was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Clocks {
     pub(crate) logged: Duration,
@@ -29,9 +29,11 @@ pub(crate) struct Clocks {
 }
 
 impl Clocks {
-    /// Five decimal numbers: the time in microseconds; seconds and nanoseconds before, and after.
+    /// Parses five decimal numbers: the time in microseconds; seconds and nanoseconds before; seconds and
+    /// nanoseconds after.
     fn parse(payload: &[u8]) -> Option<Self> {
-        // No guest is up for so long, in seconds, and no sum of two of them is too large.
+        // A limit for uptimes in seconds that no guest reaches. The sum of two such uptimes does not
+        // overflow.
         const MOST: u64 = u32::MAX as u64;
         let mut numbers = std::str::from_utf8(payload).ok()?.split_ascii_whitespace();
         let mut next = || numbers.next()?.parse::<u64>().ok();
@@ -46,10 +48,10 @@ impl Clocks {
     }
 }
 
-/// Who is told of the clocks, once.
+/// A receiver of the clocks, which is called once.
 type Comparing = Box<dyn FnOnce(Clocks) + Send>;
 
-/// The listeners of a channel.
+/// The receivers of a channel.
 #[derive(Default)]
 pub(super) struct Listening(Mutex<Option<Listener>>, Mutex<Option<Comparing>>);
 
@@ -63,16 +65,17 @@ impl Listening {
     pub(super) fn end(&self) {
         let listener = lock(&self.0).take();
         drop(lock(&self.1).take());
-        // Not under the lock: it may wake who waits for its end.
+        // Dropped outside of the lock, because the drop may wake a task that waits for the end.
         drop(listener);
     }
 }
 
 impl Channel {
-    /// From now on `listener` hears what the kernel logs, from the record with the number `from` on, or from the oldest
-    /// one that it has. Before a command's exit, a question's answer and a pong comes what was logged by then.
+    /// From now on sends the kernel's log to `listener`, starting with the record number `from`, or with the
+    /// oldest record. Before a command's exit, a question's answer or a pong, the listener receives what was
+    /// logged by then.
     ///
-    /// Only the helper tells it, and only to root.
+    /// Only the helper sends the log, and only on root's channel.
     pub(crate) fn follow_kernel(
         &self,
         from: Option<u64>,
@@ -82,7 +85,7 @@ impl Channel {
         *lock(&shared.kernel.0) = Some(Box::new(listener));
         let from = from.map(|from| from.to_string()).unwrap_or_default();
         shared.send(|out| encode(out, b'M', 0, from.as_bytes()));
-        // It may have been lost before, and nobody else would tell.
+        // The channel may have been lost before, and then nothing else would end the listener.
         if self.lost().is_some() {
             shared.kernel.end();
         }
@@ -90,15 +93,17 @@ impl Channel {
 }
 
 impl Channel {
-    /// Nothing is told until [`Channel::follow_kernel`]: whoever saves the machine must not cut a frame in two.
+    /// Stops the log until the next [`Channel::follow_kernel`], so that saving the machine does not cut a
+    /// frame in two.
     pub(crate) fn hold_kernel(&self) {
         self.shared().send(|out| encode(out, b'M', 0, b"hold"));
     }
 }
 
 impl Channel {
-    /// Has the guest write a line to the kernel's log, and gives `listener` the time that it has there with the uptime of
-    /// then. Nothing is said by a guest that can't do that. No other program knows the line before it is there.
+    /// Makes the guest write a line to the kernel's log. Calls `listener` with the line's time and the
+    /// guest's uptime. A guest that can't do that sends nothing. The line contains a random word, so no other
+    /// program can write it in advance.
     pub(crate) fn compare_clocks(&self, listener: impl FnOnce(Clocks) + Send + 'static) {
         let shared = self.shared();
         *lock(&shared.kernel.1) = Some(Box::new(listener));
@@ -113,7 +118,7 @@ impl Channel {
 /// Takes a frame that tells of the kernel's clock.
 pub(super) fn take_clocks(shared: &OpenChannel, payload: &[u8]) {
     let Some(clocks) = Clocks::parse(payload) else { return };
-    // Not under the lock.
+    // Called outside of the lock.
     let listener = lock(&shared.kernel.1).take();
     if let Some(listener) = listener {
         listener(clocks);

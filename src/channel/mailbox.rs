@@ -1,4 +1,4 @@
-//! What came for one command and is not read yet, and how much of its stdin the guest may still be sent.
+//! What has arrived for one command and was not read yet, and how much stdin may still be sent to it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
@@ -7,46 +7,47 @@ use std::task::{Context, Poll, Waker};
 use super::running::{Progress, Sums};
 use crate::mutex::lock;
 
-/// So much output may be unread.
+/// How much output may be unread, in bytes.
 pub(super) const UNREAD: usize = 64 << 20;
-/// So many bytes of stdin may be unacknowledged.
+/// How much stdin may be unacknowledged, in bytes.
 pub(super) const WINDOW: usize = 256 << 10;
-/// Output is put together in pieces of at most this size.
+/// Output is collected in pieces of at most this size, in bytes.
 const PIECE: usize = 64 << 10;
-/// What a piece costs beside its bytes: tiny pieces, of which stdout and stderr take turns, must count too.
+/// What a piece costs in addition to its bytes, so that tiny pieces that alternate between stdout and stderr
+/// count, too.
 const OVERHEAD: usize = 64;
 
-/// How a command's life ended, as far as the host can know.
+/// How a command ended, as far as the host can know.
 #[derive(Debug, Clone)]
 pub(super) enum End {
     /// It exited.
     Exited(i32, Option<Sums>),
-    /// The guest could not start it, and why.
+    /// The guest could not start it, for this reason.
     NotStarted(String),
-    /// It was killed since too much was unread.
+    /// It was killed because too much output was unread.
     Unread,
-    /// The channel was lost, and why.
+    /// The channel was lost, for this reason.
     Lost(String),
-    /// Nobody asks any more.
+    /// Its caller has dropped it.
     Forgotten,
 }
 
-/// Which output.
+/// Which of the outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Output {
     Stdout,
     Stderr,
 }
 
-/// Whether what came was kept.
+/// Whether output was kept.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stored {
     Yes,
-    /// No: it is more than may be unread, and the command must be killed.
+    /// It was not kept, because it exceeds the limit for unread output. The command has to be killed.
     TooMuch,
 }
 
-/// Between the task that reads the channel and the one that waits for a command.
+/// Passes data from the task that reads the channel to the one that waits for a command.
 #[derive(Default)]
 pub(super) struct Mailbox(Mutex<Contents>);
 
@@ -65,7 +66,7 @@ impl Mailbox {
         lock(&self.0)
     }
 
-    /// Output that came.
+    /// Adds output that has arrived.
     pub(super) fn put(&self, output: Output, bytes: &[u8]) -> Stored {
         let mut contents = self.contents();
         if bytes.is_empty() || contents.end.is_some() {
@@ -94,7 +95,7 @@ impl Mailbox {
         Stored::Yes
     }
 
-    /// More stdin was taken by the guest.
+    /// Records that the guest has consumed more stdin.
     pub(super) fn acknowledge(&self, count: usize) {
         let mut contents = self.contents();
         contents.unacknowledged = contents.unacknowledged.saturating_sub(count);
@@ -103,7 +104,7 @@ impl Mailbox {
         wake(writer);
     }
 
-    /// The end of the command. The first one counts.
+    /// Records the end of the command. The first one counts.
     pub(super) fn end(&self, end: End) {
         let mut contents = self.contents();
         if contents.end.is_some() {
@@ -119,12 +120,12 @@ impl Mailbox {
         wake(writer);
     }
 
-    /// How it ended, if it did. Output may still be unread.
+    /// Returns how it ended, if it did. Output may still be unread.
     pub(super) fn ended(&self) -> Option<End> {
         self.contents().end.clone()
     }
 
-    /// What came next: first all output, then the end, which stays.
+    /// Returns what came next: first all output, then the end, which is returned again on each later call.
     pub(super) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Result<Progress, End>> {
         let mut contents = self.contents();
         if let Some((output, piece)) = contents.pieces.pop_front() {
@@ -144,7 +145,7 @@ impl Mailbox {
         }
     }
 
-    /// How many bytes of stdin, at most `wanted`, may be sent now; they count as sent.
+    /// Returns how many bytes of stdin may be sent now, at most `wanted`. They count as sent.
     pub(super) fn poll_window(&self, context: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, End>> {
         let mut contents = self.contents();
         if let Some(end) = &contents.end {

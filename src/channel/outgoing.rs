@@ -1,4 +1,4 @@
-//! What goes to the guest: written by whoever has something to say, finished by a task if the stream is full.
+//! Frames for the guest. The sender writes them, and a task writes the rest if the stream is full.
 
 use std::io;
 use std::pin::Pin;
@@ -10,21 +10,21 @@ use tokio::sync::Notify;
 
 use crate::mutex::lock;
 
-/// With more than this unwritten, new commands wait.
+/// With more than this unwritten, in bytes, new commands wait.
 const FULL: usize = 1 << 20;
-/// The buffer is given back if it grew beyond this.
+/// The buffer is freed if it grew beyond this, in bytes.
 const KEPT: usize = 256 << 10;
 
 /// The writing side of a stream.
 pub(super) type Sink = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// Frames on their way to the stream. They are put here as a whole, so that a caller that gives up can't
-/// tear one.
+/// Frames on their way to the stream. A frame is added as a whole, so a caller that is dropped can't tear
+/// one.
 pub(super) struct Outgoing {
     pending: Mutex<Pending>,
-    /// Rings when the stream takes bytes again.
+    /// Notified when the stream accepts bytes again.
     bell: Arc<Bell>,
-    /// Rings when there is room for new commands again.
+    /// Notified when there is room for new commands again.
     room: Notify,
 }
 
@@ -55,8 +55,8 @@ impl Outgoing {
         lock(&self.pending)
     }
 
-    /// Lets `fill` append frames and writes what the stream takes at once. What is left over is written by
-    /// [`Outgoing::finish`].
+    /// Lets `fill` append frames, and writes what the stream accepts at once. [`Outgoing::finish`] writes the
+    /// rest.
     pub(super) fn send(&self, fill: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let mut pending = self.pending();
         if pending.sink.is_none() {
@@ -66,7 +66,7 @@ impl Outgoing {
         self.flush(pending)
     }
 
-    /// Writes what was left over whenever the stream takes it, until it fails.
+    /// Writes the rest each time the stream accepts bytes, until writing fails.
     pub(super) async fn finish(&self) -> io::Error {
         loop {
             self.bell.0.notified().await;
@@ -76,12 +76,12 @@ impl Outgoing {
         }
     }
 
-    /// Waits while too much is unwritten. It ends as well when the stream is closed.
+    /// Waits while too much is unwritten. It also returns when the stream is closed.
     pub(super) async fn wait_for_room(&self) {
         loop {
             let room = self.room.notified();
             let mut room = std::pin::pin!(room);
-            // From here on no ring is missed.
+            // From here on no notification is missed.
             room.as_mut().enable();
             if !self.pending().is_full() {
                 return;
@@ -90,7 +90,7 @@ impl Outgoing {
         }
     }
 
-    /// Lets go of the stream and of all that was to be written.
+    /// Drops the stream and everything that is unwritten.
     pub(super) fn close(&self) {
         let mut pending = self.pending();
         let sink = pending.sink.take();
@@ -98,7 +98,8 @@ impl Outgoing {
         pending.written = 0;
         drop(pending);
         self.room.notify_waiters();
-        // Not under the lock: the stream may be a command on another channel, which says goodbye there.
+        // Dropped outside of the lock, because the stream may be a command on another channel, whose drop
+        // writes there.
         drop(sink);
     }
 
@@ -129,7 +130,8 @@ impl Pending {
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {
-                    // Long texts must not be moved again and again: only when half of it is written.
+                    // Moves the rest only when half of it is written, so that a long text is not moved again
+                    // and again.
                     if self.written > self.bytes.len() / 2 {
                         self.bytes.drain(..self.written);
                         self.written = 0;

@@ -1,4 +1,4 @@
-//! The task that reads a channel at all times and hands what comes to whom it is for.
+//! The task that reads a channel and passes each frame to its receiver.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use super::mailbox::{End, Output, Stored};
 use super::running::Sums;
 use crate::console::shown;
 
-/// So many lines of the guest's reason for not starting a command are kept.
+/// How many lines of the guest's reason for not starting a command are kept.
 const REASON: usize = 10;
 
-/// When the other end has closed a line that itself stays open: for so long nothing more has come, and nothing will.
+/// After the other end has closed a line that stays open on this side: if nothing has arrived for this long,
+/// nothing more will.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Reads until the end of the stream, which is the end of the channel.
@@ -50,7 +51,7 @@ impl Reader {
         self.shared.lose(why);
     }
 
-    /// Hands out every frame that is here as a whole.
+    /// Passes on every frame that has arrived completely.
     fn hand_out(&mut self) -> Result<(), String> {
         while let Some(frame) = self.decoder.next().map_err(|malformed| malformed.to_string())? {
             take(&self.shared, frame)?;
@@ -59,7 +60,7 @@ impl Reader {
     }
 }
 
-/// The task may be dropped with its runtime: then nobody would answer any more.
+/// The task may be dropped together with its runtime, and then no caller would get an answer.
 impl Drop for Reader {
     fn drop(&mut self) {
         self.shared.lose("the runtime that read it has ended".to_owned());
@@ -69,7 +70,7 @@ impl Drop for Reader {
 fn take(shared: &OpenChannel, frame: Frame<'_>) -> Result<(), String> {
     let Frame { kind, id, payload } = frame;
     let unreadable = || {
-        format!("the guest sent a {} frame that can't be read: \"{}\"", char::from(kind), {
+        format!("the guest sent a {} frame that can't be parsed: \"{}\"", char::from(kind), {
             payload[..payload.len().min(40)].escape_ascii()
         })
     };
@@ -108,13 +109,13 @@ fn take(shared: &OpenChannel, frame: Frame<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads `status N`; lines that a later version adds are passed over.
+/// Parses `status N`. Lines that a later version may add are ignored.
 fn status(payload: &[u8]) -> Option<i32> {
     let number = payload.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"status "))?;
     decimal(number, 3).filter(|status| *status < 256).and_then(|status| i32::try_from(status).ok())
 }
 
-/// Reads `sum INPUT OUTPUT`, if it is there.
+/// Parses `sum INPUT OUTPUT`, if it is there.
 fn sums(payload: &[u8]) -> Option<Sums> {
     let line = payload.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"sum "))?;
     let (input, output) = std::str::from_utf8(line).ok()?.split_once(' ')?;

@@ -1,4 +1,4 @@
-//! One command that runs in the guest.
+//! A command that runs in the guest.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::mailbox::{End, Mailbox, UNREAD};
 use super::stream::CommandStream;
 use crate::{Error, ErrorKind, Result};
 
-/// So much stdin goes into one frame, so that the answers to other commands get between.
+/// How much stdin goes into one frame, in bytes, so that frames for other commands fit in between.
 const PIECE: usize = 32 << 10;
 const SIGKILL: i32 = 9;
 
@@ -21,17 +21,16 @@ pub(crate) enum Progress {
     Stdout(Vec<u8>),
     /// It printed this to stderr.
     Stderr(Vec<u8>),
-    /// It ended, by signal n if this is 128+n.
+    /// It ended with this status, by signal n if this is 128+n.
     Exit(i32),
 }
 
-/// Checksums of what went to a command and came from it, as the guest computed them
-/// ([`Sum`](super::Sum)).
+/// Checksums of a command's input and output, computed by the guest ([`Sum`](super::Sum)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sums {
-    /// What was written to its stdin.
+    /// The checksum of what was written to its stdin.
     pub(crate) input: u64,
-    /// What it printed to stdout.
+    /// The checksum of what it printed to stdout.
     pub(crate) output: u64,
 }
 
@@ -62,12 +61,12 @@ impl Running {
         Self { channel, id, mailbox, input }
     }
 
-    /// Waits for what the command does next: all of its output, then its exit, which is said again when
-    /// asked for again. Nothing is lost if the future is dropped.
+    /// Waits for what the command does next: all of its output, then its exit. After the exit, each call
+    /// returns the exit again. Nothing is lost if the future is dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::ChannelLost`] when the channel is lost before the exit, [`ErrorKind::CommandFailed`]
-    /// when the guest could not start it, [`ErrorKind::Usage`] when 64 MiB of output were left unread.
+    /// [`ErrorKind::ChannelLost`] when the channel is lost before the exit, [`ErrorKind::CommandFailed`] when
+    /// the guest could not start it, [`ErrorKind::Usage`] when 64 MiB of output were left unread.
     pub(crate) async fn next(&mut self) -> Result<Progress> {
         poll_fn(|context| self.poll_next(context)).await
     }
@@ -76,13 +75,14 @@ impl Running {
         self.mailbox.poll_take(context).map_err(|end| self.error(end))
     }
 
-    /// Its stdin, to be written to while its output is read. There is none when it was started without,
-    /// or when it was taken before.
+    /// Takes its stdin, so that it can be written while the output is read. Returns `None` if the command was
+    /// started without stdin, or if it was taken before.
     pub(crate) fn take_input(&mut self) -> Option<Input> {
         self.input.take()
     }
 
-    /// The guest's checksums, once it has ended; if it was asked for them, and knows how.
+    /// Returns the guest's checksums once the command has ended, if they were requested and the guest
+    /// supports them.
     pub(crate) fn sums(&self) -> Option<Sums> {
         match self.mailbox.ended() {
             Some(End::Exited(_, sums)) => sums,
@@ -90,7 +90,7 @@ impl Running {
         }
     }
 
-    /// Sends a signal to its whole process group. One that has ended gets none.
+    /// Sends a signal to its whole process group. Does nothing if the command has ended.
     ///
     /// # Errors
     /// [`ErrorKind::ChannelLost`].
@@ -103,8 +103,8 @@ impl Running {
         Ok(())
     }
 
-    /// Its stdout and stdin as a stream. stderr is kept apart, the end of it: it is in the error which reading
-    /// gives when the command ends with a status other than 0.
+    /// Turns its stdout and stdin into a stream. The end of stderr is kept, and is part of the error that
+    /// reading returns if the command ends with a status other than 0.
     pub(crate) fn into_stream(self) -> CommandStream {
         CommandStream::new(self)
     }
@@ -127,7 +127,7 @@ impl Running {
             )
             .next_step("read its output while it runs, or let it write to a file"),
             End::Lost(why) => shared.lost_error(&why),
-            End::Exited(..) | End::Forgotten => shared.lost_error("the command was forgotten"),
+            End::Exited(..) | End::Forgotten => shared.lost_error("the command is no longer known"),
         }
     }
 }
@@ -144,8 +144,8 @@ impl Drop for Running {
 }
 
 impl Input {
-    /// Writes; returns when all of it was sent. What a command does not read is thrown away, and this does
-    /// not fail for it.
+    /// Writes, and returns when everything was sent. What a command does not read is discarded without an
+    /// error.
     ///
     /// # Errors
     /// [`ErrorKind::ChannelLost`]; [`ErrorKind::Usage`] when the input was ended.
@@ -160,7 +160,7 @@ impl Input {
 
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         if self.ended {
-            return Poll::Ready(Err(Error::new(ErrorKind::Usage, "the command's stdin was ended before")));
+            return Poll::Ready(Err(Error::new(ErrorKind::Usage, "the command's stdin has already ended")));
         }
         self.mailbox.poll_window(context, bytes.len().min(PIECE)).map(|granted| match granted {
             Ok(0) => Ok(0),
@@ -169,12 +169,12 @@ impl Input {
                 Ok(count)
             }
             Err(End::Lost(why)) => Err(self.channel.shared().lost_error(&why)),
-            // It reads no more.
+            // The command reads no more.
             Err(_) => Ok(bytes.len()),
         })
     }
 
-    /// Ends the input. A second time does nothing.
+    /// Ends the input. A second call does nothing.
     ///
     /// # Errors
     /// [`ErrorKind::ChannelLost`].
@@ -195,7 +195,7 @@ impl Input {
 
 impl Drop for Input {
     fn drop(&mut self) {
-        // A lost channel needs no end of input.
+        // On a lost channel there is no input to end.
         let _ = self.finish();
     }
 }

@@ -1,4 +1,4 @@
-//! A running command as a stream: what it prints is read, what is written goes to its stdin.
+//! A running command as a stream: reading returns its output, writing goes to its stdin.
 
 use std::io;
 use std::pin::Pin;
@@ -9,9 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::running::{Input, Progress, Running};
 use crate::console::shown;
 
-/// So much of the end of stderr is kept.
+/// How much of the end of stderr is kept, in bytes.
 const STDERR: usize = 8 << 10;
-/// So many lines of it are shown.
+/// How many lines of it are shown.
 const SHOWN: usize = 10;
 
 /// See [`Running::into_stream`].
@@ -87,7 +87,7 @@ impl AsyncWrite for CommandStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What the window allows is sent at once.
+        // Everything that the window allows was sent at once.
         Poll::Ready(Ok(()))
     }
 

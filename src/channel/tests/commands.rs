@@ -1,4 +1,4 @@
-//! Commands on an open channel.
+//! Tests of commands on an open channel.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ async fn a_request_says_how_it_is_to_be_run() {
             channel.run(Request { text: text.to_owned(), shell, stdin, sum: false }).await.unwrap();
         let (_, came, how) = guest.hears_request().await;
         assert_eq!((came.as_str(), how.as_str()), (text, expected));
-        // Its stdin ends, and it is killed, when it is dropped.
+        // Dropping it ends its stdin and kills it.
         drop(_running);
         while guest.hears_any().await.unwrap().kind != 'K' {}
     }
@@ -81,7 +81,7 @@ async fn commands_in_flight_get_each_their_own() {
 
 #[tokio::test]
 async fn long_texts_come_in_pieces() {
-    // The stream takes less than the text: the rest is written when the guest reads.
+    // The stream takes less than the whole text, so the rest is written as the guest reads.
     let (channel, mut guest) = opened_with(1000).await;
     let text = "echo 'ü'; ".repeat(100_000);
     let (_running, _) = started(&channel, &mut guest, &text).await;
@@ -111,7 +111,7 @@ async fn what_is_unknown_is_passed_over() {
     let (channel, mut guest) = opened().await;
     let (mut running, id) = started(&channel, &mut guest, "true").await;
     guest.sends('z', id, "of a later version").await;
-    guest.sends('O', id + 1000, "of nobody").await;
+    guest.sends('O', id + 1000, "of no command").await;
     guest.sends('X', id + 1000, "status 0\n").await;
     guest.sends('A', id + 1000, "5").await;
     guest.sends('P', 0, "").await;
@@ -188,7 +188,7 @@ async fn tiny_pieces_count_with_what_they_cost() {
     let (channel, mut guest) = opened().await;
     let (_lazy, id) = started(&channel, &mut guest, "both").await;
     let tiny = format!("O {id} 1\nxE {id} 1\nx").repeat(10_000);
-    // Each costs at least a hundred bytes here; 64 MiB of payload would be 6 GiB.
+    // Each costs at least a hundred bytes here, so 64 MiB of payload would take 6 GiB.
     let flood = async {
         for _ in 0..60 {
             guest.says(&tiny).await;

@@ -1,4 +1,4 @@
-//! What the host's side costs by itself: over a socket, with a guest that answers at once.
+//! Measures the cost of the host's side alone: over a socket, with a guest that answers at once.
 //!
 //! `cargo test --release --lib channel::tests::cost -- --ignored --nocapture`
 
@@ -10,7 +10,7 @@ use super::guest::{NONCE, options, request, soon};
 use crate::channel::frame::{Decoder, LONGEST, encode};
 use crate::channel::{Channel, Handshake, Progress};
 
-/// Of `flood N`: so much output in the longest frames.
+/// Answers a command. `flood N` gives N bytes of output in the longest frames.
 fn answer(out: &mut Vec<u8>, id: u32, text: &str) {
     if let Some(count) = text.strip_prefix("flood ") {
         for _ in 0..count.parse::<usize>().unwrap() / LONGEST {

@@ -1,4 +1,4 @@
-//! Bytes to frames: any cut of the same bytes gives the same, and no bytes do harm.
+//! Tests of decoding frames: every cut of the same bytes gives the same frames, and no bytes do harm.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use crate::channel::frame::{Decoder, LONGEST, Malformed, encode};
 
 type Owned = (u8, u32, Vec<u8>);
 
-/// Feeds `bytes` in pieces that end at `cuts`, and gives all frames and whether it ended in an error.
+/// Decodes `bytes` in pieces that end at `cuts`. Returns all frames, and whether it ended in an error.
 fn decode(bytes: &[u8], cuts: &[usize]) -> (Vec<Owned>, bool) {
     let mut decoder = Decoder::new();
     let mut frames = Vec::new();
@@ -34,7 +34,7 @@ fn decode(bytes: &[u8], cuts: &[usize]) -> (Vec<Owned>, bool) {
     (frames, false)
 }
 
-/// What the frames are by the letter of the protocol, with all bytes at hand.
+/// Decodes frames literally as the protocol defines them, with all bytes at hand.
 fn reference(mut bytes: &[u8]) -> (Vec<Owned>, bool) {
     let form = regex::bytes::Regex::new(r"^([A-Za-z]) ([0-9]{1,10}) ([0-9]{1,5})\n").unwrap();
     let beginning = regex::bytes::Regex::new(r"^([A-Za-z]( [ 0-9]{0,16})?)?$").unwrap();

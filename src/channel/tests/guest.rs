@@ -16,7 +16,7 @@ pub(super) struct Heard {
     pub(super) payload: Vec<u8>,
 }
 
-/// A guest that says and hears what a test wants.
+/// A guest that sends and receives what a test wants.
 pub(super) struct Guest {
     stream: DuplexStream,
     decoder: Decoder,
@@ -41,7 +41,7 @@ impl Guest {
         self.sends('X', id, format!("status {status}\n")).await;
     }
 
-    /// The next frame of the host; `None` at the end of the stream.
+    /// Receives the next frame of the host; `None` at the end of the stream.
     pub(super) async fn hears_any(&mut self) -> Option<Heard> {
         let hear = async {
             loop {
@@ -64,7 +64,7 @@ impl Guest {
         heard
     }
 
-    /// A whole request: its number, its text, how it is to be run.
+    /// Receives a whole request: its number, its text, and how to run it.
     pub(super) async fn hears_request(&mut self) -> (u32, String, String) {
         let mut text = Vec::new();
         loop {
@@ -80,7 +80,7 @@ impl Guest {
         }
     }
 
-    /// Exactly these bytes come next.
+    /// Checks that exactly these bytes arrive next.
     pub(super) async fn hears_bytes(&mut self, bytes: &[u8]) {
         let mut came = vec![0; bytes.len()];
         tokio::time::timeout(LIMIT, self.stream.read_exact(&mut came)).await.expect("they come").unwrap();
@@ -92,12 +92,12 @@ pub(super) fn options(handshake: Handshake) -> ChannelOptions {
     ChannelOptions { name: "server".to_owned(), nonce: NONCE.to_owned(), handshake, limit: LIMIT }
 }
 
-/// A channel that is open, and the guest at its other end.
+/// Returns an open channel, and the guest at its other end.
 pub(super) async fn opened() -> (Channel, Guest) {
     opened_with(64 << 10).await
 }
 
-/// The same on a stream that takes `capacity` bytes unread.
+/// Does the same on a stream that holds `capacity` unread bytes.
 pub(super) async fn opened_with(capacity: usize) -> (Channel, Guest) {
     let (ours, theirs) = tokio::io::duplex(capacity);
     let mut guest = Guest::new(theirs);
@@ -113,7 +113,7 @@ pub(super) fn request(text: &str) -> Request {
     Request { text: text.to_owned(), shell: Shell::Bash, stdin: false, sum: false }
 }
 
-/// Starts `text` and takes the request at the guest's side.
+/// Starts `text`, and receives the request on the guest's side.
 pub(super) async fn started(channel: &Channel, guest: &mut Guest, text: &str) -> (Running, u32) {
     let running = channel.run(request(text)).await.unwrap();
     let (id, came, _) = guest.hears_request().await;
@@ -121,7 +121,7 @@ pub(super) async fn started(channel: &Channel, guest: &mut Guest, text: &str) ->
     (running, id)
 }
 
-/// The same with stdin.
+/// Does the same with stdin.
 pub(super) async fn started_with_stdin(channel: &Channel, guest: &mut Guest) -> (Running, u32) {
     let running = channel.run(Request { stdin: true, ..request("cat") }).await.unwrap();
     let (id, _, how) = guest.hears_request().await;
@@ -129,8 +129,8 @@ pub(super) async fn started_with_stdin(channel: &Channel, guest: &mut Guest) -> 
     (running, id)
 }
 
-/// What must come to an end, or the test fails. Being asked once more at the limit does not count:
-/// who was not woken is not to be found there.
+/// Waits for what must come to an end, or fails. It does not poll once more at the limit, because that would
+/// hide a missing wake-up.
 pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::select! {
         biased;

@@ -1,6 +1,6 @@
-//! Guests that send anything: the channel may be lost, but nothing panics, hangs or grows.
+//! Tests with guests that send anything: the channel may be lost, but nothing panics, hangs or grows.
 //!
-//! It runs for two seconds, or as many as `NIXVM_FUZZ_SECONDS` says; `NIXVM_FUZZ_SEED` is where it starts:
+//! They run for two seconds, or for `NIXVM_FUZZ_SECONDS`. `NIXVM_FUZZ_SEED` is the first seed:
 //! `NIXVM_FUZZ_SECONDS=600 cargo test --release --lib channel::tests::hostile -- --nocapture`
 
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ mod guests;
 
 use guests::{Random, damage, deaf_guest, listening_guest, monologue};
 
-/// What a run must stay below; one of ten minutes needed 11 MiB.
+/// The limit for the memory of a run. A run of ten minutes needed 11 MiB.
 const MOST_MEMORY: u64 = 400 << 20;
 
-/// How often what was seen: a run that never gets anywhere proves nothing.
+/// How often each event was seen. A run in which something never happens proves nothing.
 #[derive(Debug, Default)]
 struct Seen {
     rounds: u64,
@@ -32,7 +32,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// What has to be seen that has not been.
+    /// Returns what was never seen.
     fn missing(&self) -> Option<&'static str> {
         let counts = [
             ("opened", self.opened),
@@ -67,7 +67,7 @@ fn load(random: &mut Random) -> Handshake {
     }
 }
 
-/// Does with a command what a caller may do.
+/// Uses a command in the ways that a caller may.
 async fn use_command(mut running: Running, random: &mut Random, seen: &mut Seen) {
     let mut input = running.take_input();
     for _ in 0..random.below(30) {
@@ -108,7 +108,7 @@ async fn use_command(mut running: Running, random: &mut Random, seen: &mut Seen)
     }
 }
 
-/// What a caller may do with a channel.
+/// Uses a channel in the ways that a caller may.
 async fn use_channel(channel: Channel, random: &mut Random, seen: &mut Seen) {
     for _ in 0..random.below(8) {
         if random.one_in(6) {
@@ -171,10 +171,10 @@ fn a_channel_survives_every_guest() {
     let end = Instant::now() + seconds();
     let mut seen = Seen::default();
     let mut seed = seed();
-    // However few rounds a busy host gets through in that time.
+    // Goes on until everything was seen, even if a busy host gets through few rounds in that time.
     while Instant::now() < end || seen.missing().is_some() {
         assert!(Instant::now() < end + LIMIT, "{:?}: never in {} rounds", seen.missing(), seen.rounds);
-        // The clock jumps ahead when all wait: what hangs is found at once.
+        // The clock jumps ahead when all tasks wait, so a hang is found at once.
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         for _ in 0..100 {
@@ -189,7 +189,7 @@ fn a_channel_survives_every_guest() {
     assert!(most_memory() < MOST_MEMORY);
 }
 
-/// Says which round failed.
+/// Prints which round failed.
 struct FuzzRound(u64);
 
 impl Drop for FuzzRound {
@@ -198,7 +198,7 @@ impl Drop for FuzzRound {
     }
 }
 
-/// The most memory that this process ever had.
+/// Returns the peak memory of this process.
 fn most_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -224,7 +224,7 @@ fn a_decoder_survives_every_stream() {
     assert!(frames > 0);
 }
 
-/// The frames in `bytes` that come in pieces of the lengths which `piece` says.
+/// Decodes the frames in `bytes`, which arrive in pieces of the lengths that `piece` returns.
 fn decode(bytes: &[u8], mut piece: impl FnMut(usize) -> usize) -> (Vec<(u8, u32, Vec<u8>)>, bool) {
     let beginning = memchr::memmem::find(bytes, b"H 0").unwrap_or(0);
     let mut rest = &bytes[beginning..];

@@ -1,4 +1,4 @@
-//! stdin: what may be on its way, and what becomes of it.
+//! Tests of stdin: how much may be in flight, and what becomes of it.
 
 use super::guest::{opened, soon, started, started_with_stdin};
 use crate::ErrorKind;
@@ -6,7 +6,7 @@ use crate::channel::Progress;
 
 const WINDOW: usize = 262_144;
 
-/// Takes input until so many bytes have come, or its end.
+/// Receives input until `count` bytes have arrived, or until its end.
 async fn takes(guest: &mut super::guest::Guest, id: u32, count: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while bytes.len() < count {
@@ -33,7 +33,7 @@ async fn input_waits_for_the_guest_to_take_it() {
     });
     let mut came = takes(&mut guest, id, WINDOW).await;
     assert_eq!(came.len(), WINDOW);
-    // No more is on its way: what comes next is a request.
+    // No more input is in flight: a request comes next.
     let (mut other, other_id) = started(&channel, &mut guest, "true").await;
     guest.exits(other_id, 0).await;
     soon(other.next()).await.unwrap();

@@ -1,4 +1,5 @@
-//! The kernel's log over a channel: against a guest in memory, and the real helper on this host's own log.
+//! Tests of the kernel's log over a channel, with a guest in memory, and with the real helper on this host's
+//! log.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use super::native::Native;
 use crate::channel::guest::helper_for;
 use crate::channel::{Channel, KernelWord, Progress, Way};
 
-/// Everything that was heard, as text.
+/// Everything that was received, as text.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<String>>);
 
@@ -30,14 +31,14 @@ impl Heard {
         self.0.lock().unwrap().clone()
     }
 
-    /// The number of the record with this text.
+    /// Returns the number of the record with this text.
     fn number_of(&self, text: &str) -> Option<u64> {
         let heard = self.text();
         let line = heard.lines().find(|line| line.contains(text))?;
         line.split(',').nth(1)?.parse().ok()
     }
 
-    /// Whether it is the only one who still has what was heard: the channel has let go of it.
+    /// Whether the channel has dropped the listener, so that only this value is left.
     fn is_over(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
@@ -97,7 +98,7 @@ async fn the_clocks_are_told_once_to_who_asked_and_what_is_no_answer_is_passed_o
     let first = guest.hears('U').await;
     channel.compare_clocks(move |clocks| sender.send(clocks).unwrap());
     let second = guest.hears('U').await;
-    assert_ne!(first.payload, second.payload, "nobody knows the word beforehand");
+    assert_ne!(first.payload, second.payload, "the word can't be known beforehand");
     assert!(second.payload.len() == 16 && second.payload.iter().all(u8::is_ascii_alphanumeric));
     for nonsense in [
         "",
@@ -121,7 +122,7 @@ async fn the_clocks_are_told_once_to_who_asked_and_what_is_no_answer_is_passed_o
     assert!(soon(answer.recv()).await.is_none(), "both listeners are let go");
 }
 
-/// Where this host lets nobody read or write its log there is nothing to try.
+/// Whether this host lets the test read and write its log. Otherwise the tests are skipped.
 fn log_can_be_used() -> bool {
     let usable = std::fs::File::options().read(true).write(true).open("/dev/kmsg").is_ok();
     if !usable {
@@ -151,7 +152,7 @@ async fn the_helper_tells_what_the_kernel_logs_before_the_exit_of_the_command_th
         .collect();
     assert!(all.is_sorted_by(|one, next| one + 1 == *next), "none twice, none left out: {all:?}");
 
-    // As after a restore: from a record on, whether the helper is there by itself or has to go back.
+    // As after a restore: from a given record on, whether the helper is already there or has to go back.
     let from = heard.number_of(&format!("{word}12.")).unwrap();
     let again = Heard::of(&guest.channel, Some(from));
     soon(guest.channel.ping(super::guest::LIMIT)).await.unwrap();
@@ -226,7 +227,7 @@ async fn a_helper_that_is_asked_to_end_tells_the_rest_first() {
     let guest = Native::open(helper_for).await;
     let heard = Heard::of(&guest.channel, None);
     let word = format!("nixvm-test {} leaves", std::process::id());
-    // The shell that runs this goes with the helper.
+    // The shell that runs this ends with the helper.
     let text = format!("echo '{word}' >/dev/kmsg; kill -TERM {}", guest.pid());
     let _running = guest.channel.run(request(&text)).await.unwrap();
     soon(async {

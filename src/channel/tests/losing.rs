@@ -1,4 +1,4 @@
-//! The end of a channel: named, at once, for everybody.
+//! Tests of the end of a channel: every caller gets the reason, at once.
 
 use super::guest::{
     Guest, LIMIT, NONCE, opened, opened_with, options, request, soon, started, started_with_stdin,

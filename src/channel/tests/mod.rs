@@ -1,4 +1,4 @@
-//! The control channel against guests that are made here: good ones, bad ones and hostile ones.
+//! Tests of the control channel with simulated guests: good, bad and hostile ones.
 
 mod commands;
 mod cost;

@@ -1,4 +1,5 @@
-//! The real guest side, run on this host: loaded by a shell over a socket as in a machine, with real commands.
+//! Tests of the real guest side on this host: a shell loads it over a socket, as in a machine, and the
+//! commands are real.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -11,12 +12,12 @@ use crate::ErrorKind;
 use crate::channel::guest::helper_for;
 use crate::channel::{Channel, Handshake, Progress, Request, Running, Shell, Way};
 
-/// Without what makes it a service.
+/// The server without the part that makes it a service.
 const SERVER: &str = include_str!("../guest/server.sh");
 
 const NONCE: &str = super::guest::NONCE;
 
-/// What is typed on a console: `$1` is where the program goes.
+/// What is typed on a console. `$1` is the path for the program.
 const LOADER: &str = r#"
 exec 3<&0
 printf '\nnixvm-channel %s %s\n' "$2" "$(uname -m)" >&3
@@ -62,7 +63,7 @@ impl Native {
         Self { channel, process, program }
     }
 
-    /// Both ways that a machine can be served.
+    /// Returns a guest for each of the two ways.
     async fn both() -> [Self; 2] {
         let both = [Self::open(helper_for).await, Self::open(|_| None).await];
         assert_eq!(both[0].channel.way(), Way::Helper);
@@ -70,7 +71,7 @@ impl Native {
         both
     }
 
-    /// The process that serves the channel.
+    /// Returns the process that serves the channel.
     pub(super) fn pid(&self) -> u32 {
         self.process.id()
     }
@@ -81,7 +82,7 @@ impl Native {
 }
 
 impl Drop for Native {
-    /// With the channel all that it ran ends.
+    /// All commands end together with the channel.
     fn drop(&mut self) {
         self.channel.close("the test is over");
         let end = Instant::now() + LIMIT;
@@ -144,7 +145,7 @@ async fn statuses_and_outputs_are_exact() {
             let way = guest.channel.way();
             assert_eq!((&*said.0, &*said.1, outcome.status), (stdout, stderr, status), "{text} by {way:?}");
         }
-        // Where it was started.
+        // The folder that it was started in.
         let here = guest.program.path().canonicalize().unwrap();
         assert_eq!(guest.run("pwd -P").await.stdout, format!("{}\n", here.display()).into_bytes());
     }
@@ -203,7 +204,7 @@ async fn commands_run_at_once_and_live() {
     assert_eq!(guest.run("mkfifo f{0..20}").await.status, 0);
     let mut all = Vec::new();
     for number in 0..20 {
-        // Each waits for the one after it, and says so before.
+        // Each waits for the one after it, and reports that first.
         let text = format!("echo {number}; read -r line <f{}; echo >f{number}", number + 1);
         all.push(guest.channel.run(request(&text)).await.unwrap());
     }

@@ -1,4 +1,4 @@
-//! A channel whose stream is a command on another channel.
+//! Tests of a channel whose stream is a command on another channel.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -6,7 +6,7 @@ use super::guest::{NONCE, opened, options, request, soon, started, started_with_
 use crate::ErrorKind;
 use crate::channel::{Channel, Handshake, Progress};
 
-/// What is written is the command's stdin, and what it prints is read.
+/// Writing goes to the command's stdin, and reading returns its output.
 #[tokio::test]
 async fn a_command_is_a_stream() {
     let (channel, mut guest) = opened().await;
@@ -40,7 +40,7 @@ async fn commands_run_on_a_channel_within_a_channel() {
     guest.sends('O', id, "tus 0\n").await;
     assert_eq!(soon(running.next()).await.unwrap(), Progress::Stdout(b"alice\n".to_vec()));
     assert_eq!(soon(running.next()).await.unwrap(), Progress::Exit(0));
-    // Its end is the end of the command that carries it.
+    // It ends when the command that carries it ends.
     drop((running, inner));
     let mut kinds = String::new();
     while !kinds.contains('K') {

@@ -1,4 +1,4 @@
-//! The beginning of a channel.
+//! Tests of the beginning of a channel.
 
 use super::guest::{Guest, LIMIT, NONCE, opened, options};
 use crate::channel::{Channel, Handshake, Way};
@@ -20,7 +20,7 @@ fn load() -> Handshake {
     Handshake::Load { helper, server: SERVER }
 }
 
-/// Opens a channel to a guest that behaves as `guest` says.
+/// Opens a channel to a guest that behaves like `guest`.
 async fn open<F: Future<Output = Guest>>(
     handshake: Handshake,
     guest: impl FnOnce(Guest) -> F,
@@ -131,7 +131,7 @@ async fn a_guest_that_closes_or_speaks_otherwise_is_an_error() {
     ] {
         let error = open(Handshake::Direct, |mut guest| async {
             guest.says(said).await;
-            // A new one without anybody: the stream is closed.
+            // A new guest without a peer, so the stream is closed.
             drop(guest);
             Guest::new(tokio::io::duplex(1).0)
         });

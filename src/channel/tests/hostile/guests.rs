@@ -1,4 +1,4 @@
-//! What hostile guests say.
+//! What hostile guests send.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use crate::channel::frame::{Decoder, LONGEST, encode};
 use crate::channel::tests::guest::NONCE;
 
-/// Numbers by xorshift, so that a seed says everything.
+/// Random numbers by xorshift, so that a seed determines everything.
 pub(super) struct Random(u64);
 
 impl Random {
-    /// Seeds that are close to each other give numbers that are not.
+    /// Similar seeds give different numbers.
     pub(super) fn new(seed: u64) -> Self {
         let mixed = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self((mixed ^ (mixed >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1)
@@ -33,7 +33,7 @@ impl Random {
     }
 }
 
-/// One frame, mostly of sense, mostly for one of `ids`.
+/// Appends a frame, mostly a valid one, and mostly for one of `ids`.
 fn frame(random: &mut Random, ids: &[u32], out: &mut Vec<u8>) {
     let id = match random.below(10) {
         0 => random.below(1 << 32) as u32,
@@ -87,7 +87,7 @@ pub(super) fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-/// The beginning, sometimes a strange one.
+/// Returns the beginning of a channel, sometimes a strange one.
 fn beginning(random: &mut Random) -> Vec<u8> {
     let mut bytes = Vec::new();
     if random.one_in(3) {
@@ -105,7 +105,7 @@ fn beginning(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// All that a guest says which does not listen.
+/// Returns everything that a guest sends that does not listen.
 pub(super) fn monologue(random: &mut Random) -> Vec<u8> {
     let mut bytes = beginning(random);
     let mut frames = Vec::new();
@@ -119,7 +119,7 @@ pub(super) fn monologue(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Says what it has to say in pieces, reads now and then, and hangs up.
+/// Sends its frames in pieces, reads now and then, and hangs up.
 pub(super) async fn deaf_guest(mut stream: DuplexStream, mut random: Random) {
     let monologue = monologue(&mut random);
     let mut rest = monologue.as_slice();
@@ -143,7 +143,7 @@ pub(super) async fn deaf_guest(mut stream: DuplexStream, mut random: Random) {
     }
 }
 
-/// Passes over what a loader is given, which is no frames. Whether it was here as a whole.
+/// Skips the program for a loader, which is not made of frames. Returns whether it has arrived completely.
 fn skip_programs(decoder: &mut Decoder) -> bool {
     loop {
         let rest = decoder.rest();
@@ -159,7 +159,7 @@ fn skip_programs(decoder: &mut Decoder) -> bool {
     }
 }
 
-/// Answers what it hears, mostly wrongly, and watches that the host keeps to the protocol.
+/// Answers what it receives, mostly wrongly, and checks that the host keeps to the protocol.
 pub(super) async fn listening_guest(mut stream: DuplexStream, mut random: Random) {
     let mut says = beginning(&mut random);
     let (mut decoder, mut ids, mut requests) = (Decoder::new(), vec![1], Vec::new());
