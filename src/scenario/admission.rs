@@ -1,14 +1,14 @@
-//! How many machines run at once, counted over all processes of a user: cargo test's threads, nextest's processes,
-//! several runs beside each other.
+//! Limits how many machines run at once, over all processes of a user: cargo test's threads, nextest's
+//! processes, concurrent runs.
 //!
-//! A folder of this user alone has a list of who runs what, and of who waits. Each entry's process holds a lock on
-//! a file of its own there; the kernel drops it when the process ends, however it does, and the next process that
-//! looks takes the entry off the list. A scenario asks for all of its machines at once, and the first that asks is the
-//! first that runs, so no wait is for ever and no two wait for each other. A scenario that waits because its own
-//! run has all the machines that it may have (`--jobs`) holds up no other run. A machine that a person has open
-//! waits for nothing, and is counted ([`by_hand`]).
+//! A folder that only this user can access has a list of who runs machines, and who waits. The process of
+//! each entry holds a lock on a file of its own there. The kernel releases the lock when the process ends,
+//! however it ends, and the next process that reads the list removes the entry. A scenario requests all of
+//! its machines at once, and requests are served in order. So no scenario waits forever, and no two wait for
+//! each other. A scenario that waits because of the limit of its own run (`--jobs`) does not hold up other
+//! runs. A machine that a person has open waits for nothing, but counts ([`by_hand`]).
 //!
-//! Other users are seen by what they take: memory that is not available, and load ([`super::host`]).
+//! Other users are taken into account by the memory that is not available, and by the load ([`super::host`]).
 
 mod by_hand;
 mod list;
@@ -26,46 +26,47 @@ use crate::{Events, Result, environment, user_lock};
 
 pub use by_hand::ByHand;
 
-/// Between two looks.
+/// The interval between two checks.
 const LOOK: Duration = Duration::from_millis(50);
-/// After this wait it is said.
+/// After this wait a note is sent.
 const SAID: Duration = Duration::from_secs(2);
-/// How long the list may be held when a place is given back. A place that is not ends with its lock.
+/// The limit for getting the list to give a permit back. A permit that is not given back ends with its lock.
 const GIVING_BACK: Duration = Duration::from_secs(2);
 
 /// The run that a scenario is part of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Run {
-    /// What tells it from others.
+    /// A unique name.
     name: String,
     /// How many machines it may have at once.
     jobs: Option<u64>,
 }
 
 impl Run {
-    /// This process's, or that of the cargo-nextest which runs each scenario in a process of its own.
+    /// Returns the run of this process, or of the cargo-nextest that runs each scenario in a process of its
+    /// own.
     pub(super) fn new(jobs: Option<u64>) -> Self {
         Self { name: environment::text("NEXTEST_RUN_ID").unwrap_or_else(random), jobs }
     }
 }
 
-/// What a scenario asks for.
+/// A scenario's request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Demand {
-    /// All of its machines together.
+    /// What all of its machines need together.
     pub(super) need: Need,
-    /// How many they are. An earlier version's list does not say, nor whose they are.
+    /// The number of machines. An earlier version's list has neither this nor `run`.
     #[serde(default)]
     pub(super) machines: u64,
-    /// None for a machine that a person has open.
+    /// `None` for a machine that a person has open.
     #[serde(default)]
     pub(super) run: Option<Run>,
 }
 
-/// One who runs machines, or waits to.
+/// A scenario or person that runs machines, or waits to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
-    /// The file that its process holds a lock on.
+    /// The file that its process has locked.
     holder: Holder,
     #[serde(flatten)]
     demand: Demand,
@@ -78,7 +79,7 @@ impl Entry {
     }
 }
 
-/// The right to run machines, given back when dropped.
+/// The right to run machines. It is given back on drop.
 #[derive(Debug)]
 pub(super) struct Permit {
     folder: PathBuf,
@@ -88,21 +89,21 @@ pub(super) struct Permit {
     _lock: File,
 }
 
-/// What one look gave.
+/// The result of one check.
 #[derive(Debug)]
 enum Turn {
     Runs,
-    /// Other machines have what there is, or were asked for before.
+    /// Other machines take the capacity, or were requested earlier.
     Waits {
         holders: Vec<Holder>,
         a_person_has_one: bool,
     },
-    /// Other users and programs have it.
+    /// Other users and programs take the capacity.
     Lacks(Lack),
 }
 
 impl Turn {
-    /// What is waited for, in words.
+    /// Describes what the wait is for.
     fn told(&self, folder: &Path) -> String {
         match self {
             Self::Runs => String::new(),
@@ -118,17 +119,18 @@ impl Turn {
     }
 }
 
-/// Waits until there is room for `demand`. What is more than there is at all gets everything.
+/// Waits until there is room for `demand`. A demand that exceeds the whole capacity gets all of it.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Io`], [`crate::ErrorKind::Host`] and [`crate::ErrorKind::Timeout`] when the folder can't be used.
+/// [`crate::ErrorKind::Io`], [`crate::ErrorKind::Host`] and [`crate::ErrorKind::Timeout`] when the folder
+/// can't be used.
 pub(super) async fn admit(demand: Demand, capacity: Capacity, events: &Events) -> Result<Permit> {
     let folder = user_lock::path()?;
     let failed = |why: NotLocked| {
         why.error(format_args!("count machines in {}", folder.display())).next_step(user_lock::advice())
     };
     if let Some(more) = capacity.exceeded_by(demand.need) {
-        events.note(format!("it takes {more}: it runs when nothing else does"));
+        events.note(format!("it takes {more}: it runs when nothing else runs"));
     }
     let permit = ask(&folder, demand, events).await.map_err(failed)?;
     let mut told = false;
@@ -144,8 +146,8 @@ pub(super) async fn admit(demand: Demand, capacity: Capacity, events: &Events) -
     }
 }
 
-/// Whether there is room for more at this moment, beside all who run. No one is kept from it by this. It is a guess, and
-/// asked on a thread that must not wait: `false` where the list is held.
+/// Whether there is room for more at this moment, besides everything that runs. It reserves nothing, so it is
+/// a guess. The calling thread must not wait, so the result is `false` if the list is locked.
 pub(super) fn has_room(need: Need, capacity: Capacity) -> bool {
     let room =
         |list: &mut Vec<Entry>| capacity.has_room(running(list), need) && capacity.lacks(need, 0).is_none();
@@ -153,7 +155,7 @@ pub(super) fn has_room(need: Need, capacity: Capacity) -> bool {
     looked().unwrap_or(false)
 }
 
-/// Puts this caller at the end of the list.
+/// Adds the caller to the end of the list.
 async fn ask(path: &Path, demand: Demand, events: &Events) -> Result<Permit, NotLocked> {
     let folder = Folder::open(path)?;
     let (holder, lock) = folder.hold()?;
@@ -166,17 +168,17 @@ fn list_is_held(by: &str, events: &Events) {
     events.note(format!("waiting for {by}, which holds the list of machines"));
 }
 
-/// Whether this one runs from now on.
+/// Checks whether the holder of `permit` may run, and records it in that case.
 async fn may_run(permit: &Permit, capacity: Capacity, events: &Events) -> Result<Turn, NotLocked> {
     let folder = Folder::open(&permit.folder)?;
     let look = |list: &mut Vec<Entry>| {
         list.retain(|entry| entry.holder == permit.holder || folder.lives(&entry.holder));
         let at = list.iter().position(|entry| entry.holder == permit.holder).unwrap_or_else(|| {
-            // The list was damaged, and begun anew.
+            // The list was damaged, and is a new one.
             list.push(permit.entry());
             list.len() - 1
         });
-        // Who runs already may go on: it is not in its own way.
+        // An entry that runs already must not block itself.
         list[at].runs = false;
         let turn = turn(list, at, capacity, permit.asked.elapsed());
         list[at].runs = matches!(turn, Turn::Runs);
@@ -195,7 +197,8 @@ fn turn(list: &[Entry], at: usize, capacity: Capacity, waited: Duration) -> Turn
         let holders = in_the_way.map(|(_, entry)| entry.holder.clone()).collect();
         return Turn::Waits { holders, a_person_has_one: list.iter().any(Entry::is_by_hand) };
     }
-    // What other users take delays a machine that comes beside others of this user's runs, and never the first one.
+    // The use of other users delays a machine only if other runs of this user have machines, never the first
+    // one.
     if !list.iter().any(|entry| entry.runs && !entry.is_by_hand()) {
         return Turn::Runs;
     }
@@ -206,26 +209,26 @@ fn turn(list: &[Entry], at: usize, capacity: Capacity, waited: Duration) -> Turn
     }
 }
 
-/// What those take who run.
+/// Returns what the running entries need.
 fn running(list: &[Entry]) -> impl Iterator<Item = Need> {
     list.iter().filter(|entry| entry.runs).map(|entry| entry.demand.need)
 }
 
-/// Whether the one at this place waits for its own run, which has as many machines as it may have; the first of
-/// a run who does so is also the first who goes on.
+/// Whether the entry at this index waits because its own run has as many machines as it may have. The entries
+/// of a run are served in order.
 fn held_back(list: &[Entry], at: usize) -> bool {
     let Some(run @ Run { jobs: Some(jobs), .. }) = &list[at].demand.run else { return false };
     let of_run = |entry: &&Entry| entry.demand.run.as_ref() == Some(run);
     let its_running = list.iter().filter(of_run).filter(|its| its.runs);
     let running = its_running.fold(0, |sum: u64, its| sum.saturating_add(its.demand.machines));
     let mut up_to_it = list[..=at].iter().filter(of_run).filter(|its| !its.runs);
-    // A scenario of more machines than that runs alone.
+    // A scenario with more machines than the limit runs alone.
     running > 0 && up_to_it.any(|its| running.saturating_add(its.demand.machines) > *jobs)
 }
 
 fn random() -> String {
     use std::hash::{BuildHasher, RandomState};
-    // RandomState's keys come from the operating system's generator and differ at each call.
+    // RandomState's keys come from the operating system's generator, and differ with each call.
     format!("{:016x}", RandomState::new().hash_one(0u8))
 }
 
@@ -244,7 +247,7 @@ impl Drop for Permit {
             Ok::<(), NotLocked>(())
         };
         if let Err(why) = gone() {
-            tracing::debug!(%why, "a right to run machines is given back by its lock");
+            tracing::debug!(%why, "could not update the list of machines; the lock ends the entry");
         }
     }
 }

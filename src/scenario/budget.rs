@@ -1,5 +1,5 @@
-//! Budgets of boots, which hold under one accelerator: a scenario that passed fails when its machines took longer to boot, in calibrated time (see
-//! [`crate::machine::BootTimes::calibration`]).
+//! Budgets of boots, which hold under one accelerator. A scenario that passed fails if its machines took
+//! longer to boot, in calibrated time (see [`crate::machine::BootTimes::calibration`]).
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::machine::{BootTimes, Machine};
 use crate::qemu::Accelerator;
 use crate::{Error, ErrorKind, Result};
 
-/// Whether the boots of `scenario`'s machines are to be timed.
+/// Whether to time the boots of `scenario`'s machines.
 pub(super) fn has_one(scenario: &Scenario) -> bool {
     scenario.budget.boot.is_some() || scenario.budget.userspace.is_some()
 }
 
-/// Whether the machines of a scenario kept within its budget, if it has one.
+/// Checks that the machines of a scenario kept within its budget, if it has one.
 pub(super) async fn check(scenario: &Scenario, machines: &[Machine]) -> Result {
     if !has_one(scenario) {
         return Ok(());
@@ -23,10 +23,11 @@ pub(super) async fn check(scenario: &Scenario, machines: &[Machine]) -> Result {
         false => Accelerator::Kvm,
     };
     for machine in machines {
-        // What a boot under the one takes says nothing of the other: there the disk and timers count, here the processor.
+        // Boot times under the two accelerators can't be compared: under KVM disks and timers dominate, under
+        // TCG the processor.
         if let Some(other) = machine.accelerator().filter(|its| *its != holds) {
             machine.note(format!(
-                "the budget of its boot is not judged: it holds under {holds}, and this machine runs under {other}"
+                "the budget of its boot is not checked: it holds under {holds}, and this machine runs under {other}"
             ));
             continue;
         }

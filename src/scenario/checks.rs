@@ -1,5 +1,5 @@
-//! What fails a scenario that passed: a console, a kernel's log or a failed unit that shows trouble which no
-//! command of it noticed.
+//! Checks that fail a scenario that passed: its console, the kernel's log or a failed unit shows trouble that
+//! no command noticed.
 
 use std::fmt::Write;
 
@@ -7,13 +7,13 @@ use super::registry::Scenario;
 use crate::machine::{Finding, Gap, Machine, console_checks};
 use crate::{Error, ErrorKind, Result};
 
-/// The check that units are told by which fail without a word on the console.
+/// The check that reports units that fail without a message on the console.
 const FAILED_UNIT: &str = "failed unit";
 
-/// So many lines stand in the report of a machine.
+/// How many lines the report of a machine shows.
 const SHOWN: usize = 10;
 
-/// Checks that everything that is allowed has a name that is known.
+/// Checks that each name in `allow` is the name of a check.
 pub(super) fn check_allowed(scenario: &Scenario) -> Result {
     let known: Vec<&str> = console_checks().iter().map(|check| check.name()).collect();
     match scenario.allow.iter().find(|name| !known.contains(name)) {
@@ -42,7 +42,7 @@ pub(super) async fn pass(scenario: &Scenario, machines: &[Machine]) -> Result {
             };
             let mut lines = String::new();
             for finding in on_console.iter().chain(&in_kernel_log).take(SHOWN) {
-                // Writing to a String does not fail.
+                // Writing to a String can't fail.
                 let _ = writeln!(lines, "{}: {}", finding.check, finding.line);
             }
             let summary = format!("the scenario passed, but {shown}: {}", first.meaning);
@@ -58,18 +58,17 @@ pub(super) async fn pass(scenario: &Scenario, machines: &[Machine]) -> Result {
                 .section("failed units", trouble.failed_units.join("\n"))
                 .next_step(format!("if that is expected: `#[scenario(allow({FAILED_UNIT:?}))]`")));
         }
-        // Last: what was found says more than what could not be looked at.
+        // Reported last: a finding says more than a check that could not be made.
         let forbidden = |gap: &&Gap| !scenario.allow.contains(&gap.check);
         if let Some(first) = trouble.gaps.iter().find(forbidden) {
             let meaning = console_checks()
                 .iter()
                 .find(|check| check.name() == first.check)
                 .map_or("", |check| check.meaning());
-            let summary =
-                format!("the scenario passed, but whether all is well with {name} can't be said: {meaning}");
+            let summary = format!("the scenario passed, but {name} could not be checked: {meaning}");
             let mut reasons = String::new();
             for gap in trouble.gaps.iter().filter(forbidden).take(SHOWN) {
-                // Writing to a String does not fail.
+                // Writing to a String can't fail.
                 let _ = writeln!(reasons, "{}: {}", gap.check, gap.why);
             }
             return Err(Error::new(ErrorKind::ConsoleCheck, summary)

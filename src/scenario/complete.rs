@@ -1,4 +1,5 @@
-//! Whether a suite has all scenarios of its folder: a macro does not see files that come after it was expanded.
+//! Checks that a suite has all scenarios of its folder: a macro does not notice files that are added after
+//! its expansion.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -9,25 +10,26 @@ use super::configuration::located;
 use super::walk::files_below;
 use crate::{Error, ErrorKind, Result};
 
-/// So much of a new file is looked at.
+/// How much of a new file is examined, in bytes.
 const LOOKED_AT: u64 = 1 << 20;
 
-/// The folder that a suite was made of, by [`scenarios!`](crate::scenarios!).
+/// The folder of a suite that [`scenarios!`](crate::scenarios!) made.
 #[derive(Debug)]
 pub struct Folder {
-    /// The file with the macro, as `file!()` has it.
+    /// The file with the macro, as `file!()` returns it.
     pub suite: &'static str,
-    /// The folder of its package, where it was compiled.
+    /// The folder of its package when it was compiled.
     pub manifest_dir: &'static str,
-    /// The folder as it is written, from that file on.
+    /// The folder as written in the macro, relative to that file.
     pub folder: &'static str,
-    /// The files that were in it, from there on.
+    /// The files that it contained, relative to it.
     pub files: &'static [&'static str],
 }
 
 impl Folder {
-    /// Fails if the folder has a file that may have scenarios and was not there when the suite was compiled. Where the
-    /// sources are not (in an archive that runs on another host), nothing is compared.
+    /// Fails if the folder has a file that may contain scenarios and was not there when the suite was
+    /// compiled. If the sources are not present (in an archive that runs on another host), nothing is
+    /// compared.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] with the names of the files.
@@ -55,7 +57,7 @@ impl Folder {
     }
 }
 
-/// A scenario can't be written without the word. What can't be read may have one.
+/// Whether a file contains the word that every scenario needs. A file that can't be read may contain it.
 fn may_have_scenarios(path: &Path) -> bool {
     let read = || {
         if !fs::metadata(path)?.is_file() {

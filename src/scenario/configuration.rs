@@ -1,6 +1,6 @@
-//! Which configuration a scenario's machine is built from: the one its attribute names, else the one
-//! given for the whole run, else `configuration.nix` beside the scenario's file or in the nearest
-//! folder above it.
+//! Finds the configuration of a scenario's machine. That is the one that its attribute names, else the one
+//! for the whole run, else `configuration.nix` in the folder of the scenario's file or in the nearest folder
+//! above it.
 
 use std::path::{Path, PathBuf};
 
@@ -9,18 +9,19 @@ use crate::nix::Source;
 use crate::presence::is_known_absent;
 use crate::{Error, ErrorKind, Result, above, environment};
 
-/// The name that is looked for.
+/// The name of the file that is searched for.
 const NAME: &str = "configuration.nix";
 
-/// Names built VMs, by the configurations that scenarios name: `web.nix=/nix/store/…-nixos-vm,client.nix=…`. For where
-/// no Nix can run, such as within a build of Nix itself.
+/// The variable with built VMs for the configurations that scenarios name:
+/// `web.nix=/nix/store/…-nixos-vm,client.nix=…`. It is for places where no Nix can run, such as within a
+/// build of Nix itself.
 const BUILT: &str = "NIXVM_VMS";
 
-/// What to build for a machine of `scenario`. `asked` is what its attribute says, `given` what was
-/// given for the whole run (`--configuration`, `--flake`, `--vm`).
+/// Returns what to build for a machine of `scenario`. `asked` is the configuration in its attribute, `given`
+/// the one for the whole run (`--configuration`, `--flake`, `--vm`).
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if nothing is found; the text names every place that was looked at.
+/// [`ErrorKind::Usage`] if nothing is found; the text names every place that was searched.
 pub(super) fn find(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Result<Source> {
     let source = named(scenario, asked, given)?;
     let Some(list) = environment::variable(BUILT) else { return Ok(source) };
@@ -28,7 +29,7 @@ pub(super) fn find(scenario: &Scenario, asked: Option<&str>, given: Option<&Sour
     built_already(source, &list)
 }
 
-/// The built VM that `list` has for a configuration, else what was given.
+/// Returns the built VM that `list` has for a configuration, or else the source itself.
 fn built_already(source: Source, list: &str) -> Result<Source> {
     let pairs = list.split(',').map(|pair| match pair.split_once('=') {
         Some((name, vm)) if !name.is_empty() && !vm.is_empty() => Ok((name, vm)),
@@ -41,7 +42,7 @@ fn built_already(source: Source, list: &str) -> Result<Source> {
 }
 
 fn not_a_list(list: &str) -> Error {
-    Error::new(ErrorKind::Usage, format!("{BUILT}={list} makes no sense")).next_step(format!(
+    Error::new(ErrorKind::Usage, format!("{BUILT}={list} is not a list of VMs")).next_step(format!(
         "it takes configurations and their built VMs: {BUILT}=web.nix=./result,client.nix=./client"
     ))
 }
@@ -65,13 +66,13 @@ fn named(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Re
     }
 }
 
-/// Where the configuration of a machine of `scenario` is looked for first.
+/// Returns where a machine's configuration is searched for first.
 pub(super) fn beside(scenario: &Scenario, asked: Option<&str>) -> PathBuf {
     source_file(scenario).with_file_name(asked.unwrap_or(NAME))
 }
 
-/// The nearest `configuration.nix`, from `folder` up to the repository's root (or, outside any
-/// repository, the root of the file system).
+/// Returns the nearest `configuration.nix`, from `folder` up to the repository's root (or, outside of a
+/// repository, to the root of the file system).
 fn nearest(folder: &Path) -> Result<PathBuf> {
     above::nearest(folder, NAME).map_err(|places| {
     Error::new(ErrorKind::Usage, format!("no {NAME} for scenarios in {}", folder.display()))
@@ -83,20 +84,20 @@ fn nearest(folder: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Where the file of `scenario` is. `file!()` is relative to the root of the workspace that it was
-/// compiled in, of which only the package's folder is known: the root is that or one above.
+/// Returns the path of the file of `scenario`. `file!()` is relative to the root of the workspace in which it
+/// was compiled. Only the package's folder is known, so the root is that folder or one above it.
 pub(super) fn source_file(scenario: &Scenario) -> PathBuf {
     located(scenario.file, scenario.manifest_dir)
 }
 
-/// Where a file is that `file!()` named, in a package that was compiled in `manifest_dir`.
+/// Returns the path of a file that `file!()` named, in a package that was compiled in `manifest_dir`.
 pub(super) fn located(file: &str, manifest_dir: &str) -> PathBuf {
     let file = Path::new(file);
     if file.is_absolute() {
         return file.to_owned();
     }
-    // cargo (and nextest, for an archive that runs elsewhere than where it was built) sets this at
-    // run time too.
+    // cargo sets this at run time, too, and so does nextest for an archive that runs elsewhere than where it
+    // was built.
     let now = environment::path("CARGO_MANIFEST_DIR");
     let packages = [now.as_deref(), Some(Path::new(manifest_dir))];
     let places = packages.into_iter().flatten().flat_map(Path::ancestors).map(|folder| folder.join(file));
@@ -124,7 +125,7 @@ mod tests {
         }
     }
 
-    /// A repository with `deep/scenarios/login.rs` and a configuration at its root.
+    /// Makes a repository with `deep/scenarios/login.rs`, and a configuration at its root.
     fn repository() -> (tempfile::TempDir, PathBuf) {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("repository/deep/scenarios")).unwrap();

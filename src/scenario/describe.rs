@@ -1,4 +1,4 @@
-//! What a suite says of its scenarios without running one: for `nixvm-test list`.
+//! Describes the scenarios of a suite without running one, for `nixvm-test list`.
 
 use std::path::PathBuf;
 
@@ -9,22 +9,23 @@ use super::registry::{self, Scenario, Start};
 use super::run::DEFAULT_TIMEOUT;
 use super::suite::Suite;
 
-/// If it is set, a suite prints one JSON object for each of its scenarios, one a line, and runs nothing.
+/// If this variable is set, a suite prints one JSON object per scenario, one a line, and runs nothing.
 pub const TELL_SCENARIOS: &str = "NIXVM_TELL_SCENARIOS";
 
-/// If it is set, a suite prints one line, this name and the [`places`] of its scenarios, and runs nothing.
+/// If this variable is set, a suite prints one line with this name and the [`places`] of its scenarios, and
+/// runs nothing.
 pub(super) const TELL_PLACES: &str = "NIXVM_TELL_PLACES";
 
-/// Where a scenario stands: its file, the line of its function, the function's name.
+/// Where a scenario is: its file, the line of its function, the function's name.
 pub(super) type Place = (PathBuf, usize, String);
 
-/// The places of all scenarios of this binary, as JSON.
+/// Returns the places of all scenarios of this binary, as JSON.
 pub(super) fn places() -> Value {
     let place = |scenario: &&Scenario| json!([source_file(scenario), scenario.line, scenario.function]);
     registry::all().iter().map(place).collect()
 }
 
-/// Everything that is known of `scenario` before it runs. Passwords are left out.
+/// Returns everything that is known about `scenario` before it runs, except passwords.
 pub(super) fn describe(scenario: &Scenario, suite: &Suite) -> Value {
     let machines = scenario.machines.iter().map(|machine| match suite.source(scenario, machine) {
         Ok(source) => {
@@ -52,7 +53,7 @@ pub(super) fn describe(scenario: &Scenario, suite: &Suite) -> Value {
     })
 }
 
-/// Where machines begin, in words.
+/// Describes where machines begin.
 fn from(from: Start) -> String {
     match from {
         Start::Cold => "cold".to_owned(),

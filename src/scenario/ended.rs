@@ -1,5 +1,5 @@
-//! A scenario that ends the process (`std::process::exit(0)`): without this, the run would pass with whatever status
-//! the scenario chose, though neither it nor those after it have an outcome.
+//! Handles a scenario that ends the process (`std::process::exit(0)`). Otherwise the run would end with the
+//! status that the scenario chose, although neither it nor the later ones have an outcome.
 
 use std::collections::BTreeSet;
 use std::ffi::c_int;
@@ -10,19 +10,19 @@ use super::exit::Exit;
 use crate::mutex::lock;
 use crate::signals;
 
-// SAFETY: both are as POSIX declares them. `atexit` takes a function without arguments, which lives as long as the
-// process, and `_exit` takes any status: no call of either can do harm.
+// SAFETY: both are declared as in POSIX. `atexit` takes a function without arguments, which lives as long as
+// the process, and `_exit` takes any status. No call of either can do harm.
 unsafe extern "C" {
     safe fn atexit(function: extern "C" fn()) -> c_int;
     safe fn _exit(status: c_int) -> !;
 }
 
-/// The process whose run is under way; 0 for none. A child that was forked has another number.
+/// The process whose run is under way, or 0. A child that was forked has another process id.
 static UNDER_WAY: AtomicU32 = AtomicU32::new(0);
 
 static NAMES: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// A run under way: until this is dropped, an end of the process is a failure.
+/// A run that is under way. Until this is dropped, the end of the process is a failure.
 #[must_use]
 pub(super) struct UnderWay(());
 
@@ -44,7 +44,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// A scenario under way, until this is dropped.
+/// A scenario that is under way, until this is dropped.
 #[must_use]
 pub(super) struct Running(String);
 
@@ -61,20 +61,20 @@ impl Drop for Running {
     }
 }
 
-/// The watchdog ends the machines, as after any other sudden end.
+/// Reports the failure. The watchdog ends the machines, as after any sudden end.
 extern "C" fn at_exit() {
     // A signal ends the process with a status of its own.
     if UNDER_WAY.load(Ordering::SeqCst) != std::process::id() || signals::is_ending() {
         return;
     }
-    // Without waiting: what holds the lock may be what ended the process.
+    // Does not wait for the lock, because its holder may have ended the process.
     let names = NAMES.try_lock().map(|names| names.iter().cloned().collect::<Vec<_>>().join(", "));
     let names = names.unwrap_or_default();
     let text = format!(
         "\nerror: a scenario ended the process, so the run has no outcome\n  under way: {names}\n  next step: return from \
          the scenario, or panic, instead of calling `std::process::exit`\n"
     );
-    // Without the lock of Rust's stderr, for the same reason.
+    // Avoids the lock of Rust's stderr for the same reason.
     let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
     _exit(Exit::Failed.code().into())
 }

@@ -12,11 +12,11 @@ pub enum Exit {
     Passed = 0,
     /// A scenario failed.
     Failed = 1,
-    /// What was asked for makes no sense as given: an unknown flag, no such file, no configuration.
+    /// The request makes no sense as given: an unknown flag, a missing file, no configuration.
     Usage = 2,
     /// The configuration could not be built, or a scenario's file could not be compiled.
     Build = 3,
-    /// The VM did not come up as far as its login prompt.
+    /// The VM did not reach its login prompt.
     Boot = 4,
     /// The host lacks something: QEMU, Nix, cargo.
     Host = 5,
@@ -34,8 +34,8 @@ Exit codes:
 A run that a signal ended gives 128 + the signal's number.";
 
 impl Exit {
-    /// The code of a failure that came before the body of a scenario began: `at` is
-    /// [`Exit::Build`] while its machines were built, [`Exit::Boot`] while they booted.
+    /// Returns the code of a failure before a scenario's body began. `at` is [`Exit::Build`] while its
+    /// machines were being built, [`Exit::Boot`] while they were booting.
     pub fn before_the_body(error: &Error, at: Self) -> Self {
         match error.kind() {
             ErrorKind::Host => Self::Host,
@@ -45,7 +45,7 @@ impl Exit {
         }
     }
 
-    /// The one code of several failures: theirs if they agree, else [`Exit::Failed`].
+    /// Returns the common code of several failures, or [`Exit::Failed`] if they differ.
     pub fn of_all(failures: impl IntoIterator<Item = Self>) -> Self {
         let mut failures = failures.into_iter().filter(|exit| *exit != Self::Passed);
         match failures.next() {
@@ -55,7 +55,7 @@ impl Exit {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub fn code(self) -> u8 {
         self as u8
     }

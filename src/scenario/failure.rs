@@ -1,5 +1,5 @@
-//! What is told of a scenario that failed, in the order in which it is read: what was expected, what came, the
-//! line of the scenario, how long of how much, the likely cause, what to do, where everything is.
+//! The report of a failed scenario, in the order in which it is read: what was expected, what came, the line
+//! of the scenario, how long it took and its limit, the likely cause, the next step, and where the files are.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,20 +12,20 @@ use crate::place::{self, SourceLine};
 use crate::record::{Keeper, in_a_path};
 use crate::{Error, ErrorKind, secrets, text};
 
-/// So many lines are shown before the one that failed, and after it.
+/// How many lines are shown before the line that failed, and after it.
 const AROUND: (usize, usize) = (3, 1);
 
-/// As much is told of what a scenario itself said, in bytes: of a whole report, and of its summary. An assertion that shows
-/// a log would fill the terminal and every report with it.
+/// How much of a scenario's own text is shown, in bytes: in a whole report, and in its summary. An assertion
+/// that prints a log would otherwise fill the terminal and every report.
 const MOST: usize = 64 << 10;
 const SUMMARY: usize = 4 << 10;
 
-/// Why a scenario failed: what its exit code says, and the report.
+/// Why a scenario failed: the exit code and the report.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub exit: Exit,
     pub error: Error,
-    /// Where it panicked, by the compiler's name of the file.
+    /// Where it panicked: the file as the compiler named it, and the line.
     pub panic: Option<(String, u32)>,
     /// The line of the scenario that led there, if that is known.
     pub line: Option<SourceLine>,
@@ -33,14 +33,14 @@ pub(super) struct Failure {
     pub retried: bool,
 }
 
-/// Where what a failure left can be looked at.
+/// Where to look at what a failure left.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Evidence {
-    /// The record's folder of the scenario.
+    /// The scenario's folder in the record.
     pub folder: Option<PathBuf>,
-    /// The command that goes back to the moment of the failure.
+    /// The command that returns to the moment of the failure.
     pub attach: Option<String>,
-    /// The command that replays the scenario against what its machines answered.
+    /// The command that replays the scenario against its machines' recorded answers.
     pub replay: Option<String>,
 }
 
@@ -54,7 +54,7 @@ impl Evidence {
             entries.any(|entry| entry.path().extension().is_some_and(|its| its == ending))
         };
         let run = keeper.record().file_name().unwrap_or_default().to_string_lossy();
-        // Another scenario of that name, or an earlier try, may have the folder that is called so.
+        // Another scenario with a similar name, or an earlier try, may own the folder of that name.
         let claimed = folder.file_name().unwrap_or_default().to_string_lossy();
         let called = if claimed == in_a_path(name) { name } else { &*claimed };
         let attach = has("moment").then(|| format!("nixvm-test attach {run} {called}"));
@@ -64,19 +64,19 @@ impl Evidence {
 }
 
 impl Failure {
-    /// A failure somewhere in the scenario.
+    /// Makes a failure at an unknown place of the scenario.
     pub fn new(exit: Exit, error: Error) -> Self {
         let line = error.line();
         Self { exit, error, panic: None, line, retried: false }
     }
 
-    /// The same, where `hang` kept the scenario from its end afterwards.
+    /// Returns the same failure, and adds that `hang` kept the scenario from its end.
     pub fn and_then(self, hang: &Error) -> Self {
         let told = format!("{}{}", hang.summary(), hang.why());
-        Self { error: self.error.section("what followed did not end", told), ..self }
+        Self { error: self.error.section("the cleanup did not end", told), ..self }
     }
 
-    /// The file and line to look at: where it failed, or the line of the scenario that led there.
+    /// Returns the file and line to look at: where it failed, or else the line of the scenario that led there.
     pub fn place(&self, scenario: &Scenario) -> (PathBuf, u32) {
         let made = self.error.place();
         let (file, line) = match &self.panic {
@@ -90,26 +90,26 @@ impl Failure {
         }
     }
 
-    /// The line of the scenario that led to the failure, or the line where the scenario begins.
+    /// Returns the line of the scenario that led to the failure, or else the line where the scenario begins.
     fn led_there(&self, scenario: &Scenario) -> (PathBuf, u32) {
         // A task of the scenario may run a function of another file, which has lines of its own.
         let line = self.line.filter(|(file, _)| *file == scenario.file);
         (configuration::source_file(scenario), line.map_or(scenario.line, |(_, line)| line))
     }
 
-    /// What was expected and what came, in a line or a few.
+    /// Returns what was expected and what came, in one or a few lines.
     pub fn summary(&self) -> String {
         bounded(self.error.shown_summary(), SUMMARY)
     }
 
-    /// The whole report.
+    /// Returns the whole report.
     pub fn report(&self, scenario: &Scenario, kept: &Evidence) -> String {
         let mut text = bounded(self.error.what(), MOST);
         let place = self.place(scenario);
         let its_lines = scenario.line..=scenario.last_line;
         let in_its_body = place.0 == configuration::source_file(scenario) && its_lines.contains(&place.1);
         let (file, line) = if in_its_body { place.clone() } else { self.led_there(scenario) };
-        // Writing to a String does not fail.
+        // Writing to a String can't fail.
         if place != (file.clone(), line) {
             let _ = write!(text, "\n  failed at: {}:{}", from_here(&place.0.display().to_string()), place.1);
             text.push_str(&excerpt(&place.0, place.1));
@@ -140,14 +140,14 @@ fn can_be_replayed(error: &Error) -> bool {
 
 /// The command that replays `scenario` against the record `run`, as it was run.
 fn replay(scenario: &Scenario, run: &str) -> String {
-    // cargo names the files of a suite from its workspace.
+    // cargo names the files of a suite relative to its workspace.
     match Path::new(scenario.file).is_absolute() {
         true => format!("nixvm-test {} --against {run}", from_here(scenario.file)),
         false => format!("NIXVM_AGAINST={run} cargo test {}", scenario.name()),
     }
 }
 
-/// `text`, or its beginning and end if it has more than `most` bytes.
+/// Returns `text`, or its beginning and end if it is longer than `most` bytes.
 fn bounded(text: String, most: usize) -> String {
     if text.len() <= most {
         return text;
@@ -157,7 +157,7 @@ fn bounded(text: String, most: usize) -> String {
     format!("{}\n[{} bytes are left out here]\n{}", &text[..head], tail - head, &text[tail..])
 }
 
-/// The line of the file, marked, with what stands around it.
+/// Returns the line of the file with a mark, and the lines around it.
 fn excerpt(file: &Path, line: u32) -> String {
     let Ok(text) = fs::read_to_string(file) else { return String::new() };
     let text = secrets::source::masked(&text);
@@ -174,7 +174,7 @@ fn excerpt(file: &Path, line: u32) -> String {
     excerpt
 }
 
-/// `text`, which begins with a path, as it is seen from the current folder.
+/// Returns `text`, which begins with a path, relative to the current folder.
 pub(super) fn from_here(text: &str) -> &str {
     let here = std::env::current_dir().unwrap_or_default();
     text.strip_prefix(&*here.to_string_lossy()).and_then(|rest| rest.strip_prefix('/')).unwrap_or(text)

@@ -1,4 +1,4 @@
-//! What a scenario's body is given: its machines, and sessions on them.
+//! The arguments of a scenario's body: its machines, and sessions on them.
 
 use crate::machine::{Machine, Session};
 use crate::{Error, ErrorKind, Result};
@@ -9,7 +9,7 @@ pub struct Fixtures {
     machines: Vec<Fixture>,
 }
 
-/// A machine that is up, and who is logged in on it for the scenario.
+/// A machine that is up, and the session on it that the scenario takes.
 #[derive(Debug)]
 pub(super) struct Fixture {
     pub(super) name: &'static str,
@@ -31,20 +31,20 @@ impl Fixtures {
     }
 }
 
-/// What a scenario can take as a parameter: a [`Machine`], or a [`Session`] of the user whose name the
-/// parameter bears.
+/// A parameter of a scenario: a [`Machine`], or a [`Session`] of the user with the parameter's name.
 #[diagnostic::on_unimplemented(
     message = "a scenario can't take `{Self}`",
-    label = "a parameter is a `Machine`, or a `Session` of the user of its name"
+    label = "a parameter is a `Machine`, or a `Session` of the user with its name"
 )]
 pub trait Argument: Sized {
-    /// Whether somebody has to be logged in.
+    /// Whether a user has to be logged in.
     const IS_SESSION: bool;
 
-    /// Takes what was made ready under that name.
+    /// Takes what was prepared under that name.
     ///
     /// # Errors
-    /// If there is none, or it was handed over already: never in code that `#[scenario]` wrote.
+    /// If there is none, or if it was taken already. That does not happen in code that `#[scenario]`
+    /// generates.
     fn take(fixtures: &mut Fixtures, name: &str) -> Result<Self>;
 }
 
@@ -61,6 +61,6 @@ impl Argument for Session {
 
     fn take(fixtures: &mut Fixtures, name: &str) -> Result<Self> {
         let session = fixtures.take(name)?.session;
-        session.ok_or_else(|| Error::new(ErrorKind::Usage, format!("nobody called `{name}` is logged in")))
+        session.ok_or_else(|| Error::new(ErrorKind::Usage, format!("the user `{name}` is not logged in")))
     }
 }

@@ -1,5 +1,5 @@
-//! A suite's `main`: libtest-mimic gives it the command line, the filters and the output of every
-//! other Rust test, so that `cargo test`, cargo-nextest and editors know what to do with it.
+//! A suite's `main`. libtest-mimic gives it the command line, the filters and the output of a usual Rust
+//! test, so that `cargo test`, cargo-nextest and editors can use it.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -33,16 +33,17 @@ const COMPLETING: Duration = Duration::from_secs(10);
 /// So many files a run has open at least, at once.
 const FILES: usize = 16;
 
-/// If it is set, a suite prints what its machines are made from, one path a line, and runs nothing: for
-/// `nixvm-test --watch`.
+/// If this variable is set, a suite prints the files that its machines are built from, one path a line, and
+/// runs nothing. For `nixvm-test --watch`.
 pub const TELL_SOURCES: &str = "NIXVM_TELL_SOURCES";
 
-/// Runs the scenarios of this binary as its command line says: what [`main!`](crate::main!) calls.
+/// Runs the scenarios of this binary according to its command line. [`main!`](crate::main!) calls this.
 pub fn main() -> ExitCode {
     run_suite(None)
 }
 
-/// As [`main`], of a suite that was made of a folder: what [`scenarios!`](crate::scenarios!) calls.
+/// Does the same as [`main`] for a suite that was made of a folder. [`scenarios!`](crate::scenarios!) calls
+/// this.
 #[doc(hidden)]
 pub fn main_of(folder: &Files) -> ExitCode {
     run_suite(Some(folder))
@@ -78,7 +79,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     let settings = Settings::from_env()?;
     host_limits::check_files(FILES).map_err(|error| Error::io("begin", &error))?;
     if arguments.list {
-        // In the order in which they are written, but of this share alone: cargo-nextest runs what is listed.
+        // In the order of the source, but only this share, because cargo-nextest runs what is listed.
         let mine = order::share(scenarios, &settings);
         let trials = mine.iter().map(|scenario| {
             Trial::test(scenario.name(), || Ok(())).with_ignored_flag(scenario.ignore.is_some())
@@ -108,7 +109,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     }
     let record = match settings.against {
         Some(_) if settings.report != RequestedReports::default() => return Err(no_reports()),
-        // `last` is to stay what it was.
+        // A replay makes no record, so that `last` stays the same.
         Some(_) => None,
         None => record(&reporter),
     };
@@ -168,7 +169,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     }
     tell_github(&reporter, record.as_deref(), &names);
     let exit = Exit::of_all(lock(&exits).iter().copied());
-    // A failure that is not among ours is one too, whatever it was.
+    // A failure that is not one of these counts, too.
     let exit = if exit == Exit::Passed && conclusion.has_failed() { Exit::Failed } else { exit };
     Ok(exit.into())
 }
@@ -202,12 +203,12 @@ fn record(reporter: &Arc<dyn Reporter>) -> Option<Arc<Writer>> {
 }
 
 fn no_reports() -> Error {
-    Error::new(ErrorKind::Usage, "a replay makes no reports: --report and --against don't go together")
-        .likely_cause("reports are made of the record of a run, and a replay leaves none")
+    Error::new(ErrorKind::Usage, "a replay makes no reports: --report and --against can't be combined")
+        .likely_cause("reports are made from the record of a run, and a replay makes none")
         .next_step("run the scenarios on machines, without --against")
 }
 
-/// Tells GitHub Actions of `scenarios`, where this runs there.
+/// Reports `scenarios` to GitHub Actions, if this runs there.
 fn tell_github(reporter: &Arc<dyn Reporter>, record: Option<&Writer>, scenarios: &BTreeSet<String>) {
     let github = Github::from_env();
     if let Some(record) = record.filter(|_| github.is_asked_for())
@@ -217,7 +218,7 @@ fn tell_github(reporter: &Arc<dyn Reporter>, record: Option<&Writer>, scenarios:
     }
 }
 
-/// How each scenario that failed did so.
+/// How each failed scenario failed.
 type Exits = Arc<Mutex<Vec<Exit>>>;
 
 fn trial(
@@ -246,7 +247,7 @@ fn trial(
         }
         suite.upcoming().note_begun(scenario);
         if suite.fail_fast() && !lock(&exits).is_empty() {
-            return Ok(left_alone(&suite, scenario, "another scenario failed before".to_owned()));
+            return Ok(left_alone(&suite, scenario, "another scenario has failed".to_owned()));
         }
         if suite.is_over() {
             lock(&exits).push(Exit::Failed);
@@ -265,17 +266,17 @@ fn trial(
     .with_ignored_flag(scenario.ignore.is_some() && arguments.ignored)
 }
 
-/// The end of a scenario that is not run, and why: in the record, too.
+/// Records a scenario that is not run, with the reason.
 fn left_alone(suite: &Suite, scenario: &Scenario, why: String) -> Completion {
     let (file, line) = (super::configuration::source_file(scenario), scenario.line);
     let skipped = Event::ScenarioSkipped { scenario: scenario.name(), why: why.clone(), file, line };
     suite.events(&scenario.name()).send(skipped);
-    // Not by libtest-mimic's own flag, which has no room for the reason.
+    // libtest-mimic's own flag has no room for the reason.
     let why = report::ci::broken_up(&report::printable(&why));
     Completion::Ignored { reason: Some(why).filter(|why| !why.is_empty()) }
 }
 
-/// Whether libtest-mimic is going to run it: its filters are as libtest's.
+/// Whether libtest-mimic is going to run the scenario: its filters are those of libtest.
 fn is_chosen(scenario: &Scenario, arguments: &Arguments) -> bool {
     let name = scenario.name();
     let is_meant = |filter: &String| if arguments.exact { *filter == name } else { name.contains(filter) };
@@ -308,27 +309,27 @@ fn tried(scenario: &'static Scenario, suite: &Arc<Suite>) -> Result<(), (Exit, S
     }
 }
 
-/// libtest-mimic with one thread writes `test NAME ...` without an end of line *before* the test
-/// runs, and progress would land in the middle of it. So it gets two threads, and the scenarios
-/// take turns. Whether they do.
+/// Gives libtest-mimic two threads if it was to have one, and returns whether scenarios have to take turns.
+/// With one thread libtest-mimic prints `test NAME ...` without a line end *before* the test runs, and
+/// progress would appear in the middle of that line.
 fn one_at_a_time(arguments: &mut Arguments, machines: u64) -> bool {
     let threads = arguments.test_threads.unwrap_or(usize::try_from(machines).unwrap_or(usize::MAX));
     arguments.test_threads = Some(threads.max(2));
     threads <= 1
 }
 
-/// Ends this process with the `nixvm-test` that started it, however that one ends: a run of several
-/// files must not go on when it is killed. To be called on the main thread, with which the signal
-/// is bound up.
+/// Ends this process together with the `nixvm-test` that started it, however that one ends: a run of several
+/// files must not continue when it is killed. Call it on the main thread, because the signal is bound to the
+/// calling thread.
 fn die_with_parent() {
     let Some(parent) = environment::text("NIXVM_PARENT").and_then(|pid| pid.parse::<i32>().ok()) else {
         return;
     };
     let term = rustix::process::Signal::TERM;
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(term)) {
-        tracing::debug!(%error, "could not ask for a signal on the parent's death");
+        tracing::debug!(%error, "could not request a signal on the parent's death");
     }
-    // It may have ended before this was asked for.
+    // The parent may have ended before the request.
     if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
         std::process::exit(128 + term.as_raw());
     }
@@ -337,8 +338,8 @@ fn die_with_parent() {
 fn no_scenarios() -> Error {
     Error::new(ErrorKind::Usage, "this suite has no scenarios: nothing would be tested")
         .likely_cause(
-            "no `#[scenario]` is in it, or they are in a crate that nothing here refers to: the linker leaves \
+            "it contains no `#[scenario]`, or they are in a crate that is not used here: the linker leaves \
              such a crate out, and its scenarios with it",
         )
-        .next_step("name the crate where `nixvm_test::main!()` stands: `use my_scenarios as _;`")
+        .next_step("name the crate in the file with `nixvm_test::main!()`: `use my_scenarios as _;`")
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// How much memory this process may have, and how much of it is available now, in MiB.
+/// How much memory this process may use, and how much of it is available now, in MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Memory {
     pub(super) total: u64,
@@ -11,7 +11,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// By /proc/meminfo, and by the control groups of this process where they allow less.
+    /// Reads /proc/meminfo, and the limits of this process's control groups if they allow less.
     pub(super) fn look() -> Self {
         let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let host = of_meminfo(&text).unwrap_or_else(|| {
@@ -36,11 +36,11 @@ fn of_meminfo(text: &str) -> Option<Memory> {
     Some(Memory { total: of("MemTotal:")?, available: of("MemAvailable:")? })
 }
 
-/// The narrowest limit of the groups that this process is in (control groups version 2), from its own up to `root`.
-/// `own` is the text of /proc/self/cgroup.
+/// Returns the smallest limit of the control groups (version 2) of this process, from its own group up to
+/// `root`. `own` is the text of /proc/self/cgroup.
 fn of_groups(root: &Path, own: &str) -> Option<Memory> {
     let path = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    // A process outside of its namespace's root has `..` there.
+    // The path of a process outside of its namespace's root contains `..`.
     let path = if path.split('/').any(|part| part == "..") { "" } else { path };
     let group = root.join(path);
     let groups = group.ancestors().take_while(|group| group.starts_with(root));
@@ -54,7 +54,7 @@ fn of_group(group: &Path) -> Option<Memory> {
     let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
     let most = number("memory.max")?;
     let taken = number("memory.current").unwrap_or(0);
-    // The cache of files is given up when memory is asked for.
+    // The kernel frees the file cache when memory is needed.
     let details = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
     let cache: u64 = details
         .lines()
@@ -73,7 +73,8 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Of the whole host, also where this process may use only some of its processors. `None` where /proc does not say.
+    /// Returns the load of the whole host, even if this process may use only some of its processors. Returns
+    /// `None` if /proc does not show it.
     pub(super) fn look() -> Option<Self> {
         let average = fs::read_to_string("/proc/loadavg").ok()?;
         let counted = fs::read_to_string("/proc/stat").ok()?;

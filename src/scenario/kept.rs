@@ -1,4 +1,5 @@
-//! The machines of a scenario that failed, kept as they stand: what `nixvm-test attach` goes back to.
+//! Keeps the machines of a failed scenario in their present state, so that `nixvm-test attach` can return to
+//! it.
 
 use std::time::Duration;
 
@@ -8,15 +9,15 @@ use crate::machine::Machine;
 use crate::record::{Keeper, in_a_path};
 use crate::{Events, FileKind};
 
-/// For all machines of a scenario to be kept; the host may be short of disk or time.
+/// The limit for keeping all machines of a scenario. The host may be short of disk or time.
 const LONGEST: Duration = Duration::from_secs(90);
 
-/// Keeps each machine in `FOLDER/MACHINE.moment`, all at once. What can't be kept is said in one line.
+/// Keeps each machine in `FOLDER/MACHINE.moment`, all at once. A note says what can't be kept.
 pub(super) async fn keep_all(machines: &[Machine], keeper: &Keeper, events: &Events) {
     let mut keeping: JoinSet<crate::Result> = JoinSet::new();
     for machine in machines {
         let moment = keeper.folder().join(format!("{}.moment", in_a_path(machine.name())));
-        // Of an earlier run into the same record.
+        // Left by an earlier run into the same record.
         let _ = std::fs::remove_dir_all(&moment);
         let (machine, keeper) = (machine.clone(), keeper.clone());
         keeping.spawn(async move {
@@ -33,6 +34,6 @@ pub(super) async fn keep_all(machines: &[Machine], keeper: &Keeper, events: &Eve
         }
     };
     if tokio::time::timeout(LONGEST, all).await.is_err() {
-        events.note("a machine is not kept as it stands: it took too long");
+        events.note("a machine is not kept: it took too long");
     }
 }

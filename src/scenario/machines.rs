@@ -1,5 +1,5 @@
-//! The machines a scenario takes: found, built (each configuration once a run) and brought to the moment at which
-//! it begins.
+//! The machines that a scenario takes: finds their configurations, builds each once per run, and takes them
+//! to the moment at which the scenario begins.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::record::Keeper;
 use crate::template::{self, IN_CHECKPOINT, Moment};
 use crate::{Error, ErrorKind, Events, Result};
 
-/// Makes every machine ready that `scenario` takes, all at once, as soon as this host has room for them; returns
-/// them in the order asked for, with the right to run them. If one fails, the others are ended.
+/// Makes every machine that `scenario` takes ready, all at once, as soon as this host has room for them.
+/// Returns them in the requested order, with the right to run them. If one fails, the others are ended.
 ///
-/// Nix takes its time to say that a configuration is built already. Where everything is at hand for clones of what it
-/// was built to the last time, they are started meanwhile. Nobody gets them before Nix has said that it is
-/// the same; otherwise they are thrown away.
+/// Nix needs time to find that a configuration is already built. If everything for clones of the last built
+/// VM is at hand, they are started in the meantime. The scenario gets them only after Nix has confirmed that
+/// the VM is the same. Otherwise they are discarded.
 pub(super) async fn all(
     scenario: &'static Scenario,
     suite: &Arc<Suite>,
@@ -53,7 +53,7 @@ pub(super) async fn all(
     let mut begun = None;
     let vms = loop {
         tokio::select! {
-            // What takes longer first: it goes on in processes of its own.
+            // The slower part is polled first, because it runs in processes of its own.
             biased;
             vms = &mut built => break vms,
             done = &mut ahead, if begun.is_none() => begun = Some(done),
@@ -69,10 +69,10 @@ pub(super) async fn all(
             None => run.ready(expected).await,
         };
     }
-    // With it goes the right to run machines, which the others need.
+    // This also gives back the right to run machines, which the others need.
     drop(ahead);
     if let Some(Some(Ok((places, permit)))) = begun {
-        events.note("not what was built the last time: what began with that is thrown away");
+        events.note("the build differs from the last one: the clones of the last one are discarded");
         for place in places {
             place.machine.stop().await;
         }
@@ -81,19 +81,19 @@ pub(super) async fn all(
     run.ready(vms?).await
 }
 
-/// Machines in the order asked for, and the right to run them.
+/// Machines in the requested order, and the right to run them.
 type Ready = (Vec<Fixture>, Option<Permit>);
 
 fn at(exit: Exit) -> impl Fn(Error) -> Failure + Copy {
     move |error| {
-        // A checkpoint that fails is a test that does, on a machine that is up.
+        // A checkpoint that fails is a failed test on a machine that is up.
         let exit =
             if error.sections().any(|(title, _)| title == IN_CHECKPOINT) { Exit::Failed } else { exit };
         Failure::new(Exit::before_the_body(&error, exit), error)
     }
 }
 
-/// What the machines of a scenario are made for, and of.
+/// What the machines of a scenario are built from and for.
 struct Run<'a> {
     scenario: &'static Scenario,
     suite: &'a Arc<Suite>,
@@ -103,7 +103,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Builds what each machine is made of.
+    /// Builds the VM of each machine.
     async fn built(&self) -> Result<Vec<BuiltVm>, Failure> {
         let mut vms = Vec::new();
         for source in &self.sources {
@@ -112,7 +112,7 @@ impl Run<'_> {
         Ok(vms)
     }
 
-    /// How each machine begins, and is booted.
+    /// Decides how each machine begins and is booted.
     fn plans(&self, vms: &[BuiltVm]) -> Result<Vec<(Begin, MachineOptions)>, Failure> {
         let machines = self.scenario.machines.iter().zip(&self.sources).zip(vms);
         let plan = |((request, source), vm)| {
@@ -123,7 +123,7 @@ impl Run<'_> {
         machines.map(plan).collect::<Result<_>>().map_err(at(Exit::Usage))
     }
 
-    /// Clones of templates that are there already; `None` if one of the machines would have to be booted.
+    /// Returns clones of existing templates, or `None` if one of the machines would have to be booted.
     async fn ready_if_at_hand(&self, vms: Vec<BuiltVm>) -> Option<Result<Ready, Failure>> {
         for ((begin, options), vm) in self.plans(&vms).ok()?.iter().zip(&vms) {
             if !begin.cloned || !template::is_at_hand(vm, options, &begin.moment, self.events).await {
@@ -133,7 +133,7 @@ impl Run<'_> {
         Some(self.ready(vms).await)
     }
 
-    /// Waits until there is room for them all.
+    /// Waits until there is room for all of them.
     async fn admitted(&self, vms: &[BuiltVm]) -> Result<Permit> {
         let mut need = Need { memory: 0, cores: 0 };
         for vm in vms {
@@ -145,7 +145,7 @@ impl Run<'_> {
         admit(demand, self.suite.capacity(), self.events).await
     }
 
-    /// Waits until no other scenario has machines that reach these, if one of them reaches others.
+    /// If one of these machines reaches others, waits until no other scenario has machines that do.
     async fn alone(&self, plans: &[(Begin, MachineOptions)], vms: &[BuiltVm]) -> Result<Option<Alone>> {
         let reach =
             |((_, options), vm): (&(Begin, MachineOptions), &BuiltVm)| foreseen_reach(vm, options.hardware());
@@ -155,10 +155,10 @@ impl Run<'_> {
         }
     }
 
-    /// Starts them all.
+    /// Starts all of them.
     async fn ready(&self, vms: Vec<BuiltVm>) -> Result<Ready, Failure> {
         let plans = self.plans(&vms)?;
-        // Before the right to run machines, which others need meanwhile.
+        // This comes before the right to run machines, which others can use in the meantime.
         let alone = self.alone(&plans, &vms).await.map_err(at(Exit::Host))?;
         let permit = match vms.is_empty() {
             true => None,
@@ -189,18 +189,18 @@ impl Run<'_> {
     }
 }
 
-/// Has clones wait for the scenario that comes next, of machines that are built.
+/// Starts clones for the next scenario, of machines that are built.
 fn prepare_next(suite: &Suite, built: &[(Source, BuiltVm)]) {
-    // A clone that waits has touched little of its memory.
+    // A waiting clone has used little of its memory.
     let need = Need { memory: BESIDE, cores: 0 };
     let Some(pool) = suite.upcoming().pool().filter(|_| has_room(need, suite.capacity())) else { return };
     let Some(next) = suite.upcoming().next() else { return };
     for request in next.machines {
         let Ok(source) = suite.source(next, request) else { continue };
         let Some((_, vm)) = built.iter().find(|(its, _)| *its == source) else { continue };
-        // Its words are for whoever takes it.
+        // Its events are held back for the scenario that takes it.
         let options = suite.options(next, request, &source, vm, &Events::none());
-        // What is wrong with it is said when it begins.
+        // An error is reported when the scenario begins.
         if let Ok(Begin { cloned: true, moment, .. }) = Begin::of(next, request, vm, suite.templates()) {
             pool.prepare(vm, options, &moment);
         }
@@ -212,7 +212,7 @@ struct Begin {
     moment: Moment,
     /// Whether it may be a clone.
     cloned: bool,
-    /// Who is to be logged in then, with what password.
+    /// The user who is to be logged in, and their password.
     user: Option<(String, String)>,
 }
 
@@ -271,7 +271,7 @@ fn moment(from: Start) -> Moment {
     }
 }
 
-/// Tells the code of this program from that of another build of it: a checkpoint may call any of it.
+/// Returns a text that differs between builds of this program. A checkpoint may call any of its code.
 fn this_program() -> String {
     let program = std::env::current_exe().unwrap_or_default();
     let found = program.metadata().ok();

@@ -1,12 +1,12 @@
 //! Scenarios: how they are registered, found, compiled from a single file, and run.
 //!
-//! A scenario is an `async fn` under [`#[scenario]`](macro@crate::scenario). In a file of its own it is
-//! run by `nixvm-test FILE.rs`; as a module of a test target (`harness = false`) it is part of a
-//! suite that `cargo test` and cargo-nextest run. Both end in [`main!`](crate::main!).
+//! A scenario is an `async fn` with [`#[scenario]`](macro@crate::scenario). In a file of its own it is run by
+//! `nixvm-test FILE.rs`. As a module of a test target (`harness = false`) it is part of a suite that `cargo
+//! test` and cargo-nextest run. Both end in [`main!`](crate::main!).
 //!
-//! The limits, each an event or an error with a name when it is reached:
-//! a scenario's body has 5 minutes on a fast host (`DEFAULT_TIMEOUT`) or what its attribute says,
-//! multiplied by the measured [`Speed`](crate::Speed) of the host; building and booting have their own.
+//! Each limit ends in an event or an error with a name. A scenario's body has 5 minutes on a fast host
+//! (`DEFAULT_TIMEOUT`), or the time in its attribute, multiplied by the measured [`Speed`](crate::Speed) of
+//! the host. Building and booting have their own limits.
 
 mod admission;
 mod body;
@@ -48,7 +48,7 @@ pub use harness::main;
 #[doc(hidden)]
 pub use harness::main_of;
 
-/// What `#[scenario]` and `main!` expand to; not for use by hand.
+/// What `#[scenario]` and `main!` expand to. Not for use by hand.
 #[doc(hidden)]
 pub mod expansion {
     pub use super::complete::Folder;

@@ -3,7 +3,7 @@
 use super::registry::Scenario;
 use crate::settings::Settings;
 
-/// Those of this share of the suite.
+/// Returns the scenarios of this share of the suite.
 pub(super) fn share(all: Vec<&'static Scenario>, settings: &Settings) -> Vec<&'static Scenario> {
     match settings.partition {
         Some(partition) => partition.of(all, |scenario| scenario.name()),
@@ -11,9 +11,9 @@ pub(super) fn share(all: Vec<&'static Scenario>, settings: &Settings) -> Vec<&'s
     }
 }
 
-/// Puts `all` in an order that `seed` decides.
+/// Shuffles `all`. The order depends on `seed` only.
 pub(super) fn shuffle<T>(all: &mut [T], seed: u64) {
-    // Fisher and Yates' way, with Steele's splitmix64 for random numbers.
+    // The Fisher–Yates shuffle, with Steele's splitmix64 for random numbers.
     let mut state = seed;
     for last in (1..all.len()).rev() {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

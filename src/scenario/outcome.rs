@@ -1,9 +1,9 @@
-//! What a scenario's function may return, and what that says about the scenario.
+//! What a scenario's function may return, and the outcome that follows.
 //!
-//! `Result<(), E>` is fine for any `E` that can be shown: this library's [`Error`] as it is, also in a box, any other
-//! by `Display` (with what caused it), and by `Debug` where there is no `Display`. Which of the
-//! two an `E` has is decided where the type is known, in the code `#[scenario]` writes, by the
-//! order in which methods are looked up: `&&Returned` first, then `&Returned`, then `Returned`.
+//! The function may return `Result<(), E>` for any `E` that can be shown. This library's [`Error`] stays as
+//! it is, also in a box. Any other error is shown by `Display` (with its causes), or by `Debug` if it has no
+//! `Display`. Which of the two an `E` has is decided where the type is known: in the code that `#[scenario]`
+//! generates, by the order of method lookup. `&&Returned` comes first, then `&Returned`, then `Returned`.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -14,25 +14,25 @@ use std::pin::Pin;
 
 use crate::{Error, ErrorKind, Result, place};
 
-/// A scenario's run: ends with what the scenario says.
+/// The future of a scenario's run, which ends with the scenario's outcome.
 ///
-/// It stays on the thread it was made on, so a scenario may hold what can't be sent to another.
+/// It stays on the thread that made it, so a scenario may hold values that are not `Send`.
 pub type Body = Pin<Box<dyn Future<Output = Result> + 'static>>;
 
-/// What a scenario's function may return.
+/// A type that a scenario's function may return.
 #[diagnostic::on_unimplemented(
     message = "a scenario returns nothing or a `Result<(), E>`, not `{Self}`",
-    label = "write `-> Result` (from `nixvm_test::prelude`) or leave it out"
+    label = "write `-> Result` (from `nixvm_test::prelude`) or omit it"
 )]
 pub trait ReturnType {}
 
 impl ReturnType for () {}
 impl<E> ReturnType for Result<(), E> {}
 
-/// Compiles for return types that a scenario may have.
+/// Compiles only for types that a scenario may return.
 pub const fn is_a_return_type<T: ReturnType>() {}
 
-/// What a scenario's function returned, to be turned into its outcome once.
+/// The value that a scenario's function returned. It is turned into an outcome once.
 pub struct Returned<T>(Cell<Option<T>>);
 
 impl<T> Returned<T> {
@@ -42,25 +42,25 @@ impl<T> Returned<T> {
     }
 }
 
-/// The outcome where the error has a `Display`.
+/// The outcome if the error has a `Display`.
 pub trait ByDisplay {
-    /// What the scenario says.
+    /// Returns the outcome of the scenario.
     fn outcome(self) -> Result;
 }
 
 impl<E: Display + 'static> ByDisplay for &&Returned<Result<(), E>> {
     fn outcome(self) -> Result {
         match self.0.take() {
-            // `{:#}` is how the common error crates show an error with all that caused it.
+            // With `{:#}` the common error crates show an error with its causes.
             Some(Err(error)) => Err(own(error, |error| format!("{error:#}"))),
             _ => Ok(()),
         }
     }
 }
 
-/// The outcome where the error has only a `Debug`.
+/// The outcome if the error has only a `Debug`.
 pub trait ByDebug {
-    /// What the scenario says.
+    /// Returns the outcome of the scenario.
     fn outcome(self) -> Result;
 }
 
@@ -75,7 +75,7 @@ impl<E: Debug + 'static> ByDebug for &Returned<Result<(), E>> {
 
 /// The outcome of a function that returns nothing.
 pub trait ByNothing {
-    /// What the scenario says.
+    /// Returns the outcome of the scenario.
     fn outcome(&self) -> Result;
 }
 
@@ -85,7 +85,7 @@ impl ByNothing for Returned<()> {
     }
 }
 
-/// This library's error as it is, any other as text.
+/// Returns this library's error as it is, and any other as text.
 fn own<E: 'static>(error: E, text: impl FnOnce(&E) -> String) -> Error {
     let mut error = Some(error);
     if let Some(own) = taken::<Error>(&mut error) {
@@ -98,7 +98,7 @@ fn own<E: 'static>(error: E, text: impl FnOnce(&E) -> String) -> Error {
 fn foreign<E: 'static>(mut error: Option<E>, text: impl FnOnce(&E) -> String) -> Error {
     let text = error.as_ref().map(text).unwrap_or_default();
     let summary = format!("the scenario returned an error: {text}");
-    // As `?` has it where a scenario returns this library's `Result`.
+    // Does the same as `?` in a scenario that returns this library's `Result`.
     let error: &mut dyn Any = &mut error;
     if let Some(error) = taken::<io::Error>(error) {
         return Error::from(error).with_summary(summary);
@@ -112,13 +112,13 @@ fn foreign<E: 'static>(mut error: Option<E>, text: impl FnOnce(&E) -> String) ->
     Error::new(ErrorKind::Other, summary)
 }
 
-/// The `T` of an `Option<T>`.
+/// Returns the `T` of an `Option<T>`.
 fn taken<T: 'static>(option: &mut dyn Any) -> Option<T> {
     option.downcast_mut::<Option<T>>()?.take()
 }
 
 #[cfg(test)]
-// What `#[scenario]` writes, which can't know how many of the references are needed.
+// Written like the code of `#[scenario]`, which can't know how many of the references are needed.
 #[allow(clippy::needless_borrow)]
 mod tests {
     use super::{ByDebug as _, ByDisplay as _, ByNothing as _, *};

@@ -1,6 +1,6 @@
-//! Panics of scenarios: caught with message and place, and not printed where they happen, since
-//! the report of the scenario tells them. Panics of any other thread are printed, without passwords and without what a
-//! terminal or a CI system acts on.
+//! Panics of scenarios. They are collected with message and place instead of printed, because the scenario's
+//! report shows them. Panics of any other thread are printed, with passwords masked, and without control
+//! characters for terminals or commands for CI systems.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
@@ -15,16 +15,16 @@ use crate::{secrets, signals};
 /// A panic that happened.
 #[derive(Debug, Clone)]
 pub(super) struct Panic {
-    /// What it said.
+    /// Its message.
     pub message: String,
-    /// Where, as FILE:LINE:COLUMN.
+    /// Its place, as FILE:LINE:COLUMN.
     pub place: String,
     /// The line of the scenario that led there.
     pub line: Option<SourceLine>,
     thread: ThreadId,
 }
 
-/// Collects the panics of the threads that belong to one scenario.
+/// Collects the panics of the threads of one scenario.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Panics(Arc<Mutex<Vec<Panic>>>);
 
@@ -33,19 +33,19 @@ thread_local! {
 }
 
 impl Panics {
-    /// From here on the panics of the current thread are collected, not printed.
+    /// From here on collects the panics of the current thread instead of printing them.
     pub fn collect_here(&self) {
         watch();
         COLLECTOR.with(|collector| *collector.borrow_mut() = Some(self.clone()));
     }
 
-    /// The last panic of the current thread.
+    /// Returns the last panic of the current thread.
     pub fn last_here(&self) -> Option<Panic> {
         let current = std::thread::current().id();
         self.lock().iter().rev().find(|panic| panic.thread == current).cloned()
     }
 
-    /// The panics of the other threads: of tasks that the scenario spawned.
+    /// Returns the panics of the other threads, which run tasks that the scenario spawned.
     pub fn elsewhere(&self) -> Vec<Panic> {
         let current = std::thread::current().id();
         self.lock().iter().filter(|panic| panic.thread != current).cloned().collect()
@@ -97,13 +97,14 @@ fn message<'a>(info: &'a PanicHookInfo) -> &'a str {
     text.unwrap_or("(a value that is not text)")
 }
 
-/// A panic of a thread that is no scenario's, in the standard library's words: the message may be a guest's.
+/// Formats a panic of a thread that does not belong to a scenario, like the standard library. The message may
+/// contain guest output.
 fn told(info: &PanicHookInfo) -> String {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let mut told = format!("\nthread '{name}' panicked at {place}:\n{}", secrets::lines(message(info)));
-    // Captured only where RUST_BACKTRACE asks for it.
+    // It is captured only if RUST_BACKTRACE demands it.
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         told.push_str(&format!("\nstack backtrace:\n{backtrace}"));

@@ -1,4 +1,4 @@
-//! How far a scenario's thread has come, and how long the one that started it waits for the next word.
+//! The progress of a scenario's thread, and how long the thread that started it waits for the next message.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -8,36 +8,37 @@ use super::failure::Failure;
 use crate::Error;
 use crate::pause::{self, Deadline, LOOK};
 
-/// Between two signs of life.
+/// The interval between two signs of life.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// What a scenario's thread tells.
+/// A message of a scenario's thread.
 pub(super) enum Progress {
-    /// The machines are up; the function may take so long.
+    /// The machines are up, and the function may take this long.
     Body { limit: Duration },
-    /// The function has ended, or was given up; what follows may take so long, and its runtime be silent for so long.
+    /// The function has ended, or was given up. The cleanup may take `afterwards`, and its runtime may be
+    /// silent for `silence`.
     BodyEnded { afterwards: Duration, silence: Duration },
     /// Its runtime runs tasks.
     Alive,
-    /// It has failed; what follows can't change that.
+    /// It has failed, and the cleanup can't change that.
     Failed(Failure),
-    /// All is over.
+    /// Everything has ended.
     Ended(Result<(), Failure>),
 }
 
-/// How the waiting for a scenario ended.
+/// How the wait for a scenario ended.
 pub(super) enum Waited {
-    /// With its end.
+    /// The scenario ended.
     Ended(Result<(), Failure>),
-    /// A part of it did not end in time: which one.
+    /// A part of it did not end in time.
     Stuck(Error),
-    /// With the time of the whole run.
+    /// The time limit of the whole run has passed.
     RunOver,
-    /// Its thread ended without a word.
+    /// Its thread ended without a message.
     Gone,
 }
 
-/// Tells that the runtime it runs on is alive, as long as somebody hears it.
+/// Sends signs of life of the runtime until the receiver is gone.
 pub(super) async fn beat(tell: Sender<Progress>) {
     while tell.send(Progress::Alive).is_ok() {
         tokio::time::sleep(BEAT).await;
@@ -46,14 +47,15 @@ pub(super) async fn beat(tell: Sender<Progress>) {
 
 /// The part under way.
 struct Part {
-    /// When it is given up, and what is said then.
+    /// Its deadline, and the error if it passes.
     end: (Deadline, Error),
-    /// After how long without a sign of life, and what is said then.
+    /// The longest silence, and the error if it is exceeded.
     silence: Option<(Duration, Error)>,
 }
 
-/// Waits until a scenario has ended, until a part of it is `grace` late or silent, or until `end_of_run`. Building and
-/// booting have limits of their own. `failed` is the failure that it has told before it ended.
+/// Waits until a scenario has ended, until a part of it is late or silent by more than `grace`, or until
+/// `end_of_run`. Building and booting have their own limits. `failed` is set to the failure that the scenario
+/// reported before its end.
 pub(super) fn until_ended(
     hear: &Receiver<Progress>,
     end_of_run: Option<Deadline>,
@@ -65,7 +67,7 @@ pub(super) fn until_ended(
     loop {
         let its_end = part.as_ref().map(|part| part.end.0);
         let left = its_end.into_iter().chain(end_of_run).map(Deadline::left).min();
-        // Added up of short waits: where this process as a whole was stopped, its runtime was not silent.
+        // The wait is the sum of short waits. If this whole process was stopped, the runtime was not silent.
         let wait = left.map(|left| left.min(BEAT).max(LOOK));
         let paused = pause::so_far();
         let told = match wait {
@@ -99,7 +101,7 @@ pub(super) fn until_ended(
                         return Waited::Stuck(error);
                     }
                     _ if end_of_run.is_some_and(|end| end.left().is_zero()) => return Waited::RunOver,
-                    // A pause has put it off meanwhile.
+                    // A pause has moved the deadline.
                     its => part = its,
                 }
             }
@@ -118,7 +120,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(1);
     const LONG: Duration = Duration::from_secs(600);
 
-    /// How the waiting ends where the thread says this, and nothing more until the test is over.
+    /// Returns how the wait ends if the thread sends these messages, and nothing more until the test is over.
     fn waited(say: impl FnOnce(&Sender<Progress>), end_of_run: Option<Duration>) -> String {
         let (tell, hear) = channel();
         say(&tell);
@@ -156,7 +158,7 @@ mod tests {
         let thread = std::thread::spawn(move || {
             tell.send(Progress::Body { limit: SHORT }).unwrap();
             tell.send(Progress::BodyEnded { afterwards: LONG, silence: LONG }).unwrap();
-            // As a journal that takes long; several looks at the time pass meanwhile.
+            // Like a slow journal: several checks of the time happen in the meantime.
             std::thread::sleep(3 * LOOK);
             tell.send(Progress::Ended(Ok(()))).unwrap();
         });
@@ -181,7 +183,7 @@ mod tests {
             tell.send(Progress::BodyEnded { afterwards: HANG, silence }).unwrap();
             until_ended(&hear, Some(Deadline::after(most)), SHORT, &mut None)
         };
-        // On a busy host it may seem silent for a while.
+        // On a busy host the runtime may seem silent for a while.
         let lives = |beats| matches!(waited(beats * BEAT, beats * BEAT * 3 / 2), Waited::RunOver);
         assert!([2, 8, 32].into_iter().any(lives));
         let (let_go, held) = channel::<()>();
@@ -206,7 +208,7 @@ mod tests {
         let failure = failed.unwrap().and_then(&hang);
         assert_eq!(failure.summary(), "the page is empty");
         let (title, told) = failure.error.sections().last().unwrap();
-        assert_eq!(title, "what followed did not end");
+        assert_eq!(title, "the cleanup did not end");
         assert!(told.starts_with(hang.summary()) && told.contains("likely cause: "), "{told}");
     }
 }

@@ -1,5 +1,5 @@
-//! The scenarios of this binary. `#[scenario]` adds each before `main` begins, so adding must do
-//! next to nothing: no printing, no input or output, no locks that anyone else holds.
+//! The scenarios of this binary. `#[scenario]` registers each before `main` begins, so registration must do
+//! next to nothing: no output, no I/O, no locks that other code holds.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,66 +9,67 @@ use super::outcome::Body;
 use crate::mutex::lock;
 use crate::template::Step;
 
-/// One test, as `#[scenario]` registered it.
+/// A test that `#[scenario]` registered.
 #[derive(Debug)]
 pub struct Scenario {
     /// The function's name.
     pub function: &'static str,
-    /// The module it stands in, the crate's name first.
+    /// The function's module path, which begins with the crate's name.
     pub module: &'static str,
-    /// The file it stands in, as the compiler named it: absolute, or relative to its workspace.
+    /// The function's file, as the compiler named it: absolute, or relative to its workspace.
     pub file: &'static str,
     /// The line of the function.
     pub line: u32,
-    /// The line on which its body ends.
+    /// The last line of its body.
     pub last_line: u32,
-    /// The folder of the package that it was compiled in.
+    /// The folder of the package in which it was compiled.
     pub manifest_dir: &'static str,
     /// The doc comment; empty if there is none.
     pub description: &'static str,
-    /// Why it is left out unless asked for; empty if no reason was given.
+    /// Why it runs only on request; empty if no reason was given.
     pub ignore: Option<&'static str>,
     /// Its time limit on a fast host; `None` for the default.
     pub timeout: Option<Duration>,
-    /// How often it is tried again when it failed; `None` for what was chosen for the whole run.
+    /// How often a failure is retried; `None` for the run's setting.
     pub retries: Option<u32>,
-    /// What a console may say without failing it: names of [`crate::machine::console_checks`].
+    /// What a console may show without failing the scenario: names of [`crate::machine::console_checks`].
     pub allow: &'static [&'static str],
     /// How long the boot of its machines may take.
     pub budget: Budget,
     /// Where its machines begin.
     pub from: Start,
-    /// How much memory each of its machines has, in MiB; `None` for what the configuration says.
+    /// The memory of each of its machines, in MiB; `None` for the configuration's.
     pub memory: Option<u64>,
-    /// How many processors each of its machines has; `None` for what the configuration says.
+    /// The number of processors of each of its machines; `None` for the configuration's.
     pub cores: Option<u64>,
-    /// What opens the disks of its machines.
+    /// The passphrase for the encrypted disks of its machines.
     pub passphrase: Option<&'static str>,
-    /// The machines it takes, in the order of the parameters.
+    /// The machines that it takes, in the order of the parameters.
     pub machines: &'static [MachineRequest],
     /// Runs the function on machines that are up.
     pub body: fn(Fixtures) -> Body,
 }
 
-/// How long parts of a boot may take, in calibrated time: as on a host on which the kernel takes one second.
+/// How long parts of a boot may take, in calibrated time: as on a host whose kernel takes one second.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Budget {
-    /// From the kernel's first moment until everything is up.
+    /// From the start of the kernel until everything is up.
     pub boot: Option<Duration>,
-    /// Of that, what systemd takes.
+    /// The part of it that systemd takes.
     pub userspace: Option<Duration>,
-    /// It holds for machines under TCG, where a boot is made of other parts, and not for those under KVM.
+    /// Whether it holds for machines under TCG, where boot times have another composition, instead of those
+    /// under KVM.
     pub under_tcg: bool,
 }
 
-/// One machine that a scenario takes.
+/// A machine that a scenario takes.
 #[derive(Debug)]
 pub struct MachineRequest {
-    /// Its name: the parameter's.
+    /// Its name, which is the parameter's.
     pub name: &'static str,
-    /// Its configuration as written in the attribute; `None` to look for one.
+    /// Its configuration as written in the attribute; `None` to search for one.
     pub configuration: Option<&'static str>,
-    /// Whether the scenario takes a session on it, of the user whose name this is.
+    /// Whether the scenario takes a session on it, of the user with this name.
     pub session: bool,
 }
 
@@ -90,23 +91,24 @@ pub enum Start {
     Checkpoint(&'static Checkpoint),
 }
 
-/// A moment of the user's, as `#[checkpoint]` names it.
+/// A moment that the user defined with `#[checkpoint]`.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// The function's name.
     pub function: &'static str,
-    /// The module it stands in.
+    /// The function's module path.
     pub module: &'static str,
-    /// The moment before.
+    /// The previous moment.
     pub from: Start,
-    /// Goes from there to here.
+    /// Goes from there to this moment.
     pub step: Step,
 }
 
 impl Scenario {
-    /// The name that filters match and reports show: the modules it stands in, without the crate.
+    /// Returns the name that filters match and reports show: the module path and the function, without the
+    /// crate.
     ///
-    /// It is `login` in a file of its own and `login::login` in a suite that has the file as a module.
+    /// It is `login` in a file of its own, and `login::login` in a suite that has the file as a module.
     pub fn name(&self) -> String {
         match self.module.split_once("::") {
             Some((_, modules)) => format!("{modules}::{}", self.function),
@@ -117,12 +119,12 @@ impl Scenario {
 
 static SCENARIOS: Mutex<Vec<&'static Scenario>> = Mutex::new(Vec::new());
 
-/// Adds a scenario. Called by what `#[scenario]` expands to, before `main`.
+/// Adds a scenario. Code that `#[scenario]` generates calls it before `main`.
 pub fn register(scenario: &'static Scenario) {
     lock(&SCENARIOS).push(scenario);
 }
 
-/// Every scenario of this binary, by file and line: in the order in which they are written.
+/// Returns every scenario of this binary in the order of the source: by file and line.
 pub fn all() -> Vec<&'static Scenario> {
     let mut all = lock(&SCENARIOS).clone();
     all.sort_by_key(|scenario| (scenario.module, scenario.file, scenario.line));
@@ -131,7 +133,7 @@ pub fn all() -> Vec<&'static Scenario> {
 
 #[cfg(test)]
 impl Scenario {
-    /// One that passes. Tests say what theirs has instead.
+    /// Returns a scenario that passes. Tests change what they need.
     pub(super) fn sample() -> Self {
         Self {
             function: "login",

@@ -1,4 +1,4 @@
-//! The machines of a scenario that is replayed against the record of a run: none is built, and none is booted.
+//! The machines of a scenario that is replayed against the record of a run. None of them is built or booted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use crate::nix::password_of;
 use crate::record::{Folder, History};
 use crate::{Error, ErrorKind, Events, FileKind, Result, nearest};
 
-/// The record that answers.
+/// The record with the answers.
 pub(super) struct Record {
     folder: Folder,
     history: History,
 }
 
 impl Record {
-    /// The one that is called so.
+    /// Finds the record with this name.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when there is none, [`ErrorKind::Io`] when it can't be read.
@@ -29,22 +29,20 @@ impl Record {
         Ok(Self { folder, history })
     }
 
-    /// The name of the folder of a scenario in it: of its first try, since where there is another, that one failed.
+    /// Returns the folder of a scenario's first try. If there is a second try, the first one failed.
     fn folder_of(&self, scenario: &Scenario) -> Result<PathBuf> {
         let (name, file) = (scenario.name(), configuration::source_file(scenario));
         let named = || self.history.scenarios.iter().filter(|its| its.name == name);
-        // The record may be of another machine, where the file was elsewhere.
+        // The record may come from another host, where the file had another path.
         let Some(found) = named().find(|its| its.file == file).or_else(|| named().next()) else {
             let summary =
                 format!("there is no scenario {name} in the record {}", self.folder.path().display());
             let error = Error::new(ErrorKind::NotRecorded, summary)
-                .next_step("name a run in which it was: `nixvm-test report RUN` shows what is in one");
+                .next_step("name a run that has it: `nixvm-test report RUN` shows the scenarios of a run");
             let names = self.history.scenarios.iter().map(|its| its.name.as_str());
             return Err(match nearest(&name, names) {
-                Some(other) => {
-                    error.likely_cause(format!("it was called {other} then, or was not among those run"))
-                }
-                None => error.likely_cause("it was not among those that were run"),
+                Some(other) => error.likely_cause(format!("it was called {other} then, or did not run")),
+                None => error.likely_cause("it did not run"),
             });
         };
         let machines = found.attempts.iter().take(1).flat_map(|attempt| &attempt.machines);
@@ -55,7 +53,7 @@ impl Record {
     }
 }
 
-/// What the machines that `scenario` takes answered in the run that `record` is of, in the order asked for.
+/// Returns the machines that `scenario` takes, in the requested order. They answer as in the run of `record`.
 pub(super) async fn all(
     scenario: &'static Scenario,
     suite: &Arc<Suite>,
@@ -83,7 +81,7 @@ pub(super) async fn all(
     Ok(replayed)
 }
 
-/// The password of whoever is logged in when the machine begins, as far as it is known without building it.
+/// Returns the password of the user who is logged in when the machine begins, if it is known without a build.
 fn password(scenario: &Scenario, suite: &Suite, request: &MachineRequest) -> Option<String> {
     if let Start::LoggedIn { password, .. } = scenario.from {
         return Some(password.to_owned());

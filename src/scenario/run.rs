@@ -1,6 +1,6 @@
-//! One scenario from start to end: its machines are built and booted, its function runs on a tokio
-//! runtime and a thread of its own, and whatever it does (pass, fail, panic, hang, be interrupted)
-//! its machines are gone afterwards.
+//! Runs one scenario from start to end: builds and boots its machines, and runs its function on a tokio
+//! runtime and a thread of its own. However the function ends (by passing, failing, a panic, a hang or an
+//! interrupt), its machines are gone afterwards.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc;
@@ -23,42 +23,44 @@ use crate::pause::Deadline;
 use crate::record::Keeper;
 use crate::{Error, ErrorKind, Event, Events, Speed, place, secrets, threads};
 
-/// A scenario's stack, in bytes: as much as a program's main thread has. Futures are large in a debug build.
+/// The stack of a scenario, in bytes: as much as a program's main thread has. Futures are large in a debug
+/// build.
 const STACK: usize = 8 << 20;
 
-/// How many threads its runtime has, so that a scenario that blocks does not hold up what limits need.
+/// The number of threads of a scenario's runtime. A scenario that blocks one of them does not block its limits.
 pub(super) const WORKERS: usize = 2;
 
-/// The time limit of a scenario that names none, on a fast host.
+/// The default time limit of a scenario on a fast host.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// How much longer than its limit a scenario has to give way before its thread is given up.
+/// How long after its limit a scenario may still end by itself, before its thread is given up.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 
-/// For what follows a scenario's function, on a fast host: looks at its machines, their journals, keeping and ending
-/// them. Each part has a limit of its own.
+/// The limit for the cleanup after a scenario's function on a fast host: checks of its machines, their
+/// journals, keeping and ending them. Each part has its own limit.
 const AFTERWARDS: Duration = Duration::from_secs(5 * 60);
 
-/// As much more for each machine: it is asked, and its journal is read, after that of another.
+/// The additional time for each machine, because checks and journals of several machines are done one after
+/// another.
 const EACH_MACHINE: Duration = Duration::from_secs(60);
 
-/// How long its runtime may run nothing meanwhile, on any host: a scenario's tasks may hold the threads that limits need.
+/// How long the runtime may run nothing during the cleanup, on any host. A scenario's tasks may block the
+/// threads that its limits need.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// How long tasks that a scenario left behind have to end.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(5);
 
-/// Lines of console shown with a failure that says nothing of the console itself.
+/// How many lines of the console are shown with a failure that does not mention the console.
 const CONSOLE_LINES: usize = 15;
 
-/// Every machine of a run, for whoever has to end them.
+/// Every machine of a run, for whichever thread has to end them.
 type Machines = Arc<Mutex<Vec<Machine>>>;
 
-/// The right to run them; given back when they are gone.
+/// The right to run them. It is given back when they are gone.
 type Right = Arc<Mutex<Option<Permit>>>;
 
-/// Runs `scenario` and waits for its end.
-/// `attempt` is which try it is of how many.
+/// Runs `scenario` and waits for its end. `attempt` is the number of the try and the most tries.
 pub(super) fn run(
     scenario: &'static Scenario,
     suite: &Arc<Suite>,
@@ -98,7 +100,7 @@ pub(super) fn run(
         keeper.map_or_else(Evidence::default, |keeper| Evidence::of(&keeper, scenario, &failure.error));
     let report = failure.report(scenario, &kept);
     let (file, line) = failure.place(scenario);
-    // Trying again mends neither a command line nor a configuration.
+    // A retry can't fix a command line or a configuration.
     let retried = number < most && matches!(failure.exit, Exit::Failed | Exit::Boot) && !suite.is_over();
     let told = crate::Failure {
         summary: failure.summary(),
@@ -111,13 +113,13 @@ pub(super) fn run(
     Err((Failure { retried, ..failure }, report))
 }
 
-/// What its file shows to be a password is masked from here on, not only once it is typed.
+/// Masks the passwords in a scenario's file from here on, not only once they are typed.
 fn know_its_passwords(scenario: &Scenario) {
     if let Start::LoggedIn { password, .. } = scenario.from {
         secrets::know(password);
     }
     let file = configuration::source_file(scenario);
-    // Without the file nothing of it is shown, either.
+    // Without the file, nothing of it is shown either.
     let source = std::fs::read_to_string(file).unwrap_or_default();
     secrets::source::literals(&source).iter().for_each(|password| secrets::know(password));
 }
@@ -155,10 +157,10 @@ fn on_its_own_thread(
         Waited::Ended(outcome) => return outcome,
         Waited::Stuck(error) => error,
         Waited::RunOver => suite.ended(begun.elapsed()),
-        Waited::Gone => Error::new(ErrorKind::Other, "the scenario's thread ended without a word"),
+        Waited::Gone => Error::new(ErrorKind::Other, "the scenario's thread ended without an outcome"),
     };
     kill_all(&machines);
-    // The thread may hold it for ever, and others wait for their turn.
+    // The thread may hold the right forever, and others wait for it.
     drop(lock(&right).take());
     Err(match failed {
         Some(failure) => failure.and_then(&error),
@@ -194,7 +196,7 @@ impl ScenarioThread {
             if let Err(failure) = &outcome {
                 let _ = self.tell.send(Progress::Failed(failure.clone()));
                 self.pause(failure).await;
-                // Before they are kept, which ends them.
+                // Before the machines are kept, which ends them.
                 self.keep_journals().await;
                 self.keep_machines().await;
             }
@@ -215,7 +217,7 @@ impl ScenarioThread {
         outcome
     }
 
-    /// All of it, unless the time of the whole run is up before.
+    /// Runs everything, but no longer than the time limit of the whole run.
     async fn in_time(&self) -> Result<(), Failure> {
         let Some(end) = self.suite.ends() else { return self.prepare_and_run().await };
         let begun = Instant::now();
@@ -231,7 +233,7 @@ impl ScenarioThread {
         let (given, permit) =
             machines::all(self.scenario, &self.suite, &self.events, self.keeper.as_ref()).await?;
         *lock(&self.right) = permit;
-        // A replay is as fast as this host, however slow the machine was.
+        // A replay is as fast as this host, regardless of the machine's speed.
         let machines = given.iter().filter(|_| self.suite.against().is_none());
         let speed = machines.map(|place| place.machine.speed().factor()).fold(1.0, f64::max);
         let limit = Speed::new(speed).scale(self.scenario.timeout.unwrap_or(DEFAULT_TIMEOUT));
@@ -262,7 +264,7 @@ impl ScenarioThread {
         budget::check(self.scenario, &machines).await.map_err(failed)
     }
 
-    /// The scenario's own function. A panic is its error.
+    /// Runs the scenario's own function. A panic becomes a failure.
     async fn body(&self, given: Fixtures) -> Result<(), Failure> {
         let call = AssertUnwindSafe(|| (self.scenario.body)(given));
         let Ok(mut body) = std::panic::catch_unwind(call) else { return Err(self.panicked()) };
@@ -276,7 +278,7 @@ impl ScenarioThread {
         .await
     }
 
-    /// The failure of a function that panicked on this thread.
+    /// Returns the failure of a function that panicked on this thread.
     fn panicked(&self) -> Failure {
         let failed = |said| Failure::new(Exit::Failed, Error::new(ErrorKind::Other, said));
         let Some(panic) = self.panics.last_here() else { return failed("the scenario panicked".to_owned()) };
@@ -287,7 +289,7 @@ impl ScenarioThread {
         Failure { panic: place, line: panic.line, ..failure }
     }
 
-    /// Waits for a person who looks at the machines, if that was asked for.
+    /// Waits for a person who looks at the machines, if the settings demand it.
     async fn pause(&self, failure: &Failure) {
         if !self.suite.pauses_on_failure() {
             return;
@@ -297,7 +299,7 @@ impl ScenarioThread {
             return;
         }
         if !has_terminal() {
-            self.events.note("no pause: standard input is no terminal, so nobody could press a key");
+            self.events.note("no pause: standard input is not a terminal, so it can't read a key");
             return;
         }
         self.events.note(format!("failed: {}", failure.error.summary()));
@@ -306,7 +308,7 @@ impl ScenarioThread {
         }
     }
 
-    /// Keeps the journal of each machine that can be asked for it.
+    /// Keeps the journal of each machine that still answers.
     async fn keep_journals(&self) {
         let Some(keeper) = &self.keeper else { return };
         let machines = lock(&self.machines).clone();
@@ -317,14 +319,14 @@ impl ScenarioThread {
         }
     }
 
-    /// Keeps the machines as they stand, for `nixvm-test attach`.
+    /// Keeps the machines in their present state, for `nixvm-test attach`.
     async fn keep_machines(&self) {
         let Some(keeper) = self.keeper.as_ref().filter(|_| self.suite.keeps_failed()) else { return };
         let machines = lock(&self.machines).clone();
         kept::keep_all(&machines, keeper, &self.events).await;
     }
 
-    /// Adds what the failure itself can't know: the consoles as they stand, panics of spawned tasks.
+    /// Adds what the failure itself can't know: the current consoles, and panics of spawned tasks.
     fn with_context(&self, failure: Failure) -> Failure {
         let mut error = failure.error;
         for panic in self.panics.elsewhere() {
@@ -333,7 +335,7 @@ impl ScenarioThread {
                 format!("{}: {}", from_here(&panic.place), panic.message),
             );
         }
-        // The library's own errors show the console where it says something.
+        // The library's own errors show the console if it matters.
         let says_nothing = error.is_foreign()
             || matches!(error.kind(), ErrorKind::Other | ErrorKind::Timeout | ErrorKind::ChannelLost);
         if says_nothing && error.sections().count() == 0 {
@@ -346,8 +348,8 @@ impl ScenarioThread {
     }
 }
 
-/// Ends machines whose scenario does not give way. It runs apart from the scenario's own runtime,
-/// which a blocked scenario may keep from doing anything.
+/// Ends machines whose scenario does not end. It does not use the scenario's own runtime, which a blocked
+/// scenario may keep from running.
 fn kill_all(machines: &Machines) {
     let machines = std::mem::take(&mut *lock(machines));
     if machines.is_empty() {
@@ -357,7 +359,7 @@ fn kill_all(machines: &Machines) {
         Ok(runtime) => runtime.block_on(async {
             for machine in machines {
                 if tokio::time::timeout(SHUTDOWN, machine.stop()).await.is_err() {
-                    // It waits for what the blocked runtime would have to do.
+                    // It waits for something that the blocked runtime would have to do.
                     machine.kill().await;
                 }
             }

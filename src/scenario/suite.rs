@@ -1,4 +1,4 @@
-//! What all scenarios of one run share: the settings, the builder, and who shows what happens.
+//! What all scenarios of one run share: the settings, the builder, and the reporter.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -22,17 +22,17 @@ use crate::report::Rendering;
 use crate::settings::Settings;
 use crate::{Error, ErrorKind, Events, Result};
 
-/// One run of a suite.
+/// A run of a suite.
 pub(super) struct Suite {
     settings: Settings,
-    /// Builds each configuration once, however many scenarios ask for it.
+    /// Builds each configuration once, even if several scenarios request it.
     builder: Builder,
     reporter: Arc<dyn Reporter>,
-    /// The record that answers in the place of machines.
+    /// The record that answers instead of machines.
     against: Option<Record>,
-    /// Where the run is written down.
+    /// The record of this run.
     record: Option<Arc<Writer>>,
-    /// Makes reports of that.
+    /// Makes reports from that record.
     rendering: Option<Arc<Rendering>>,
     run: Run,
     begun: Instant,
@@ -42,7 +42,7 @@ pub(super) struct Suite {
 
 impl Suite {
     /// # Errors
-    /// [`ErrorKind::Usage`] when there is no record that is to answer.
+    /// [`ErrorKind::Usage`] when the record that is to answer does not exist.
     pub fn new(settings: Settings, reporter: Arc<dyn Reporter>) -> Result<Self> {
         let against = settings.against.as_deref().map(Record::find).transpose()?;
         let (builder, run) = (settings.builder(), Run::new(settings.jobs));
@@ -62,23 +62,23 @@ impl Suite {
         })
     }
 
-    /// The run is written down there, too, and reports are made of it.
+    /// Sets the record of this run, and the maker of its reports.
     pub fn recorded(self, record: Option<Arc<Writer>>, rendering: Option<Arc<Rendering>>) -> Self {
         Self { record, rendering, ..self }
     }
 
-    /// Keeps the files of a scenario, for its try of this number.
+    /// Returns the keeper of a scenario's files, for its try of this number.
     pub fn keeper(&self, scenario: &str, attempt: u32) -> Option<Keeper> {
         let record = self.record.as_ref()?.folder();
         Some(Keeper::new(record.shared_files(), record.scenario(scenario, attempt), self.events(scenario)))
     }
 
-    /// The record that answers in the place of machines.
+    /// Returns the record that answers instead of machines.
     pub fn against(&self) -> Option<&Record> {
         self.against.as_ref()
     }
 
-    /// These are to be run, in this order.
+    /// Sets the scenarios to be run, in this order.
     ///
     /// # Errors
     /// Those of [`Upcoming::of`].
@@ -87,17 +87,17 @@ impl Suite {
         Ok(self)
     }
 
-    /// What is done for scenarios to come.
+    /// Returns the work for later scenarios.
     pub fn upcoming(&self) -> &Upcoming {
         &self.upcoming
     }
 
-    /// Why every scenario is to be left out, if they are.
+    /// Returns why every scenario is skipped, if they are.
     pub fn skipped(&self) -> Option<&'static str> {
         self.settings.skip.then_some("skip is set, by NIXVM_SKIP, --skip-all or nixvm.toml")
     }
 
-    /// The events of one scenario.
+    /// Returns the events of one scenario.
     pub fn events(&self, scenario: &str) -> Events {
         let (reporter, record) = (self.reporter.clone(), self.record.clone());
         let (scenario, rendering) = (scenario.to_owned(), self.rendering.clone());
@@ -113,7 +113,7 @@ impl Suite {
         })
     }
 
-    /// The scenarios that run, in their order.
+    /// Returns the scenarios that run, in their order.
     pub fn ordered(&self, scenarios: Vec<&'static Scenario>) -> Vec<&'static Scenario> {
         let mut scenarios = order::share(scenarios, &self.settings);
         if let Some(seed) = self.settings.shuffle {
@@ -122,7 +122,7 @@ impl Suite {
         scenarios
     }
 
-    /// How often `scenario` is tried. A record answers the same each time.
+    /// Returns how often `scenario` may be tried. A record gives the same answers each time.
     pub fn tries(&self, scenario: &Scenario) -> u32 {
         if self.against.is_some() {
             return 1;
@@ -135,37 +135,37 @@ impl Suite {
         self.settings.pause_on_failure && self.against.is_none()
     }
 
-    /// Whether nothing more is to be begun after a failure.
+    /// Whether no scenario begins after a failure.
     pub fn fail_fast(&self) -> bool {
         self.settings.fail_fast
     }
 
-    /// By what its machines are known as one run's.
+    /// Returns what identifies the machines of this run.
     pub fn run(&self) -> &Run {
         &self.run
     }
 
-    /// What there is for machines.
+    /// Returns the capacity for machines.
     pub fn capacity(&self) -> Capacity {
         Capacity::of_host(self.settings.host_cores, self.settings.host_memory)
     }
 
-    /// How many machines this run has at once, at most.
+    /// Returns how many machines this run may have at once.
     pub fn machines_at_once(&self) -> u64 {
         self.settings.jobs.unwrap_or(u64::MAX).min(self.capacity().machines())
     }
 
-    /// Whether machines of scenarios that failed are kept.
+    /// Whether machines of failed scenarios are kept.
     pub fn keeps_failed(&self) -> bool {
         self.settings.keep_failed
     }
 
-    /// When the time of the whole run is up, if it is limited; later with each pause.
+    /// Returns when the time of the whole run ends, if it is limited. Each pause moves the end.
     pub fn ends(&self) -> Option<Instant> {
         self.settings.run_limit.map(|limit| self.begun + limit + pause::so_far())
     }
 
-    /// Whether the time of the whole run is up. The first time it is, that is said.
+    /// Whether the time of the whole run is over. The first time, it sends a note.
     pub fn is_over(&self) -> bool {
         let Some(limit) =
             self.settings.run_limit.filter(|limit| self.begun.elapsed() >= *limit + pause::so_far())
@@ -181,7 +181,7 @@ impl Suite {
         true
     }
 
-    /// Why a scenario failed that was under way then.
+    /// Returns the error of a scenario that was under way at that time.
     pub fn ended(&self, ran: Duration) -> Error {
         self.is_over();
         let limit = self.settings.run_limit.unwrap_or_default();
@@ -199,12 +199,12 @@ impl Suite {
         self.settings.templates
     }
 
-    /// What a machine of `scenario` is built from.
+    /// Returns what a machine of `scenario` is built from.
     pub fn source(&self, scenario: &Scenario, machine: &MachineRequest) -> Result<Source> {
         configuration::find(scenario, machine.configuration, self.settings.source.as_ref())
     }
 
-    /// The files that the machines of `scenarios` are made from; also those that are looked for in vain.
+    /// Returns the files that the machines of `scenarios` are built from, and missing ones that would be.
     pub fn source_files(&self, scenarios: &[&Scenario]) -> BTreeSet<PathBuf> {
         let of_one = |scenario: &Scenario, machine: &MachineRequest| match self.source(scenario, machine) {
             Ok(source) => source.file(),
@@ -216,17 +216,17 @@ impl Suite {
         machines.collect()
     }
 
-    /// Builds it, or waits for another scenario that does.
+    /// Builds it, or waits for another scenario that builds it.
     pub async fn build(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
         self.builder.build(source, events).await
     }
 
-    /// What it was built to the last time: see [`Builder::expected`].
+    /// Returns the last result of building it: see [`Builder::expected`].
     pub fn expected(&self, source: &Source) -> Option<BuiltVm> {
         self.builder.expected(source)
     }
 
-    /// What holds for a machine whether it is booted or replayed.
+    /// Returns the options of a machine that apply to a boot and to a replay.
     pub fn options_of_all(
         &self,
         scenario: &Scenario,
@@ -237,7 +237,7 @@ impl Suite {
         options.show_console(self.settings.console).time_boot(budget::has_one(scenario))
     }
 
-    /// How a machine made of `source` is booted.
+    /// Returns how a machine of `source` is booted.
     pub fn options(
         &self,
         scenario: &Scenario,

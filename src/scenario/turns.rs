@@ -1,22 +1,22 @@
-//! Scenarios that run one after the other, in their order, on the threads of libtest-mimic.
+//! Runs scenarios one after another, in their order, on the threads of libtest-mimic.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::registry::Scenario;
 use crate::mutex::lock;
 
-/// Whose turn it is. libtest-mimic hands out scenarios in their order, but which of its threads comes first to a mutex
-/// is chance, and the order of a run is what a person asks for when it is to be repeated.
+/// Whose turn it is. libtest-mimic hands out scenarios in their order, but which of its threads locks a mutex
+/// first is random. The order matters to a person who wants to repeat a run.
 #[derive(Debug)]
 pub(super) struct Turns {
-    /// All that libtest-mimic is going to run, in that order.
+    /// All scenarios that libtest-mimic is going to run, in that order.
     order: Vec<&'static Scenario>,
     /// How many of them are over.
     over: Mutex<usize>,
     changed: Condvar,
 }
 
-/// A scenario's turn, which ends when this is dropped.
+/// A scenario's turn, which ends on drop.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
@@ -24,12 +24,12 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turns {
-    /// For these, in this order.
+    /// Makes turns for these scenarios, in this order.
     pub fn of(order: Vec<&'static Scenario>) -> Self {
         Self { order, over: Mutex::new(0), changed: Condvar::new() }
     }
 
-    /// Waits until those before `scenario` are over. `None` for one that is not expected.
+    /// Waits until the scenarios before `scenario` are over. Returns `None` for one that is not in the order.
     pub fn wait_for(&self, scenario: &'static Scenario) -> Option<Turn<'_>> {
         let place = self.order.iter().position(|other| std::ptr::eq(*other, scenario))?;
         let over = lock(&self.over);

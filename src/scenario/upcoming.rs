@@ -1,4 +1,4 @@
-//! What is done for scenarios to come while others run: their clones are started, and wait for them.
+//! Prepares later scenarios while others run: starts clones that wait for them.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -10,34 +10,34 @@ use crate::template::Pool;
 /// The scenarios that have not begun, and the clones that wait for them.
 #[derive(Debug, Default)]
 pub(super) struct Upcoming {
-    /// None where no scenario comes after another, or none may have clones.
+    /// `None` if there is only one scenario, or clones are disabled.
     pool: Option<Pool>,
-    /// In their order, and whether anybody got their machines ready.
+    /// The scenarios in their order, and whether their machines were prepared.
     upcoming: Mutex<Vec<(&'static Scenario, bool)>>,
 }
 
 impl Upcoming {
-    /// For these, which are to be run in this order.
+    /// Expects these scenarios, in this order.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when the system has no more threads.
+    /// [`crate::ErrorKind::Io`] when the system can't start a thread.
     pub fn of(scenarios: impl Iterator<Item = &'static Scenario>, templates: bool) -> Result<Self> {
         let upcoming: Vec<_> = scenarios.map(|scenario| (scenario, false)).collect();
         let pool = if templates && upcoming.len() > 1 { Some(Pool::new()?) } else { None };
         Ok(Self { pool, upcoming: Mutex::new(upcoming) })
     }
 
-    /// Where clones wait.
+    /// Returns the pool of waiting clones.
     pub fn pool(&self) -> Option<&Pool> {
         self.pool.as_ref()
     }
 
-    /// A scenario begins.
+    /// Records that a scenario begins.
     pub fn note_begun(&self, scenario: &'static Scenario) {
         self.upcoming().retain(|(other, _)| !std::ptr::eq(*other, scenario));
     }
 
-    /// The next one whose machines nobody got ready; the caller does.
+    /// Returns the next scenario whose machines were not prepared. The caller prepares them.
     pub fn next(&self) -> Option<&'static Scenario> {
         let mut upcoming = self.upcoming();
         let (scenario, ready) = upcoming.iter_mut().find(|(_, ready)| !ready)?;
@@ -45,7 +45,7 @@ impl Upcoming {
         Some(scenario)
     }
 
-    /// All are over: clones that nobody took are ended.
+    /// Ends the clones that no scenario took, after the last scenario.
     pub fn end(&self) {
         if let Some(pool) = &self.pool {
             pool.end();

@@ -1,6 +1,7 @@
-//! The files of Rust below a folder, as a suite has them.
+//! Finds the Rust files below a folder, as a suite has them.
 //!
-//! The macros' crate has this file, too, by a symbolic link: what is compiled and what is looked for later is the same.
+//! The crate of the macros has this file, too, by a symbolic link, so that the macro and the later check find
+//! the same files.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,7 +16,8 @@ pub(crate) const EDITOR_MARK: &str =
 /// So many folders below each other are looked at.
 const DEEPEST: usize = 16;
 
-/// The files that end in `.rs` in `folder` and below it, as paths from there. What is hidden does not belong to it.
+/// Returns the files that end in `.rs` in `folder` and below it, as relative paths. Hidden files and folders
+/// are skipped.
 ///
 /// # Errors
 /// When a folder can't be read; the text names it.
@@ -45,7 +47,8 @@ pub(crate) fn files_below(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
-/// Whether a folder below another belongs to it: not if it is hidden, a link, what cargo makes, or a package of its own.
+/// Whether a subfolder is searched. Hidden folders, links, cargo's target folder and packages of their own
+/// are skipped.
 pub(crate) fn may_have_scenarios(folder: &Path) -> bool {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     !folder.is_symlink() && !name.starts_with('.') && name != "target" && !is_package(folder)

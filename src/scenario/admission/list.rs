@@ -1,4 +1,4 @@
-//! The list on the disk, and the locks of those who are on it.
+//! The list on the disk, and the locks of its entries.
 
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
@@ -16,21 +16,22 @@ use crate::host_limits;
 use crate::presence::is_absent;
 
 pub(super) const LIST: &str = "list.json";
-/// A list of a thousand machines has a fifth of it. A longer file is damaged.
+/// The largest accepted list, in bytes. A list of a thousand machines has a fifth of it. A longer file is
+/// damaged.
 const LARGEST: u64 = 1 << 20;
-/// So many times the list is opened again because it was removed meanwhile.
+/// How often the list is opened again because it was removed in the meantime.
 const TRIES: u32 = 16;
-/// So many processes are named.
+/// How many processes are named.
 const NAMED: usize = 3;
 
-/// The name of the file on which a process holds a lock as long as it is on the list.
+/// The name of the file that a process locks while it is on the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Holder(String);
 
 impl Holder {
     fn new() -> Self {
-        // RandomState's keys come from the operating system's generator and differ at each call.
+        // RandomState's keys come from the operating system's generator, and differ with each call.
         Self(format!("{:016x}", RandomState::new().hash_one(0u8)))
     }
 }
@@ -38,7 +39,7 @@ impl Holder {
 impl TryFrom<String> for Holder {
     type Error = &'static str;
 
-    /// A name that is made here, and nothing that leads elsewhere.
+    /// Accepts only names that [`Holder::new`] makes, so that a name can't lead out of the folder.
     fn try_from(name: String) -> Result<Self, Self::Error> {
         let is_one = name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if is_one { Ok(Self(name)) } else { Err("the name of a holder has 16 hexadecimal digits") }
@@ -50,12 +51,12 @@ impl TryFrom<String> for Holder {
 pub(super) struct Folder(Beneath);
 
 impl Folder {
-    /// The folder of this user alone, made if it is missing.
+    /// Opens the folder, which belongs to this user alone. It is created if it is missing.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         Beneath::private(path).map(Self)
     }
 
-    /// A new file with a lock on it.
+    /// Creates a new file and locks it.
     pub(super) fn hold(&self) -> io::Result<(Holder, File)> {
         let holder = Holder::new();
         let file = self.0.create(&holder.0, 0o600)?;
@@ -82,7 +83,7 @@ impl Folder {
         !free
     }
 
-    /// The processes behind these entries, in words.
+    /// Describes the processes of these entries.
     pub(super) fn processes(&self, holders: &[Holder]) -> String {
         let mut all: Vec<String> = holders
             .iter()
@@ -96,10 +97,11 @@ impl Folder {
         if more > 0 { format!("{named} and {more} more") } else { named }
     }
 
-    /// Changes the list, alone. `waiting` is told who holds it, if that takes a while.
+    /// Changes the list while it is locked. If that takes a while, `waiting` is called with the process that
+    /// holds the lock.
     ///
     /// # Errors
-    /// When it can't be read or written, or another process holds it for all of `limit`.
+    /// When the list can't be read or written, or another process holds it for all of `limit`.
     pub(super) async fn change<T>(
         &self,
         limit: Duration,
@@ -116,7 +118,7 @@ impl Folder {
         Err(removed().into())
     }
 
-    /// [`Folder::change`] for a caller that can't be asynchronous.
+    /// Does the same as [`Folder::change`], for a caller that is not asynchronous.
     pub(super) fn change_blocking<T>(
         &self,
         limit: Duration,
@@ -132,7 +134,7 @@ impl Folder {
         Err(removed().into())
     }
 
-    /// Whether the file that was locked is still the one of that name.
+    /// Whether the file that was locked still has its name.
     fn is_the_list(&self, file: &File) -> io::Result<bool> {
         match self.0.file(LIST) {
             Ok((its, _)) => Ok(its.metadata()?.ino() == file.metadata()?.ino()),
@@ -149,13 +151,14 @@ fn removed() -> io::Error {
 fn changed<T>(file: &File, how: impl FnOnce(&mut Vec<Entry>) -> T) -> io::Result<T> {
     let mut before = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut before)?;
-    // A damaged list is begun anew: those who run are not counted then, which is better than that no one can run.
+    // A damaged list is replaced by an empty one. Running machines are then not counted, which is better than
+    // not running any.
     let mut list: Vec<Entry> = serde_json::from_slice(&before).unwrap_or_default();
     let outcome = how(&mut list);
     let mut text = serde_json::to_vec(&list)?;
     if text != before {
         let length = text.len();
-        // All in one write, over everything that was there: a process that is killed here leaves a list.
+        // A single write covers all old bytes, so a process that is killed here leaves a valid list.
         text.resize(length.max(before.len()), b' ');
         file.write_all_at(&text, 0)?;
         file.set_len(length as u64)?;

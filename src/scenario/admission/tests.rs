@@ -1,4 +1,4 @@
-//! The list, with everyone in this process.
+//! Tests of the list, with all entries in this process.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +12,7 @@ const CAPACITY: Capacity = Capacity::new(3500, 2);
 
 fn done<T>(what: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // Far beyond every limit in here: what is to be shown is that nothing hangs.
+    // Far beyond every limit in these tests: it only shows that nothing hangs.
     let limited = async { tokio::time::timeout(Duration::from_secs(300), what).await };
     runtime.block_on(limited).expect("no wait without a limit")
 }
@@ -93,7 +93,7 @@ fn who_died_is_taken_off_the_list_whether_it_ran_or_waited() {
     let dead: Vec<_> = (0..4).map(|_| ask(here, SMALL).unwrap()).collect();
     assert!(may_run(&dead[0], CAPACITY).unwrap() && may_run(&dead[1], CAPACITY).unwrap());
     for permit in dead {
-        // As the kernel does it: the lock goes, and nothing else.
+        // As the kernel does it: only the lock is released.
         permit._lock.unlock().unwrap();
         std::mem::forget(permit);
     }
@@ -128,7 +128,7 @@ fn a_damaged_list_is_begun_anew() {
         assert!(runs(&permit), "{}", String::from_utf8_lossy(&damage[..damage.len().min(80)]));
         assert!(fs::metadata(&path).unwrap().len() < 1000);
     }
-    // As large as no disk is, and empty.
+    // Larger than any disk, and empty.
     let permit = ask(folder.path(), SMALL).unwrap();
     File::options().write(true).open(&path).unwrap().set_len(6 << 30).unwrap();
     assert!(runs(&permit));
@@ -218,7 +218,7 @@ fn what_is_waited_for_names_the_processes_that_have_it() {
 #[test]
 fn memory_that_others_have_delays_a_machine_beside_others_and_not_the_first() {
     let folder = tempfile::tempdir().unwrap();
-    // No host has so much: others have it.
+    // No host has that much, so other programs seem to use it.
     let need = Need { memory: 1 << 40, cores: 1 };
     let capacity = Capacity::found(1 << 50, 100);
     let by_hand = by_hand::run_at_once(folder.path(), SMALL).unwrap();
@@ -264,7 +264,7 @@ fn one_who_is_killed_while_writing_leaves_a_list() {
     let here = folder.path();
     let [one, other, third] = [SMALL; 3].map(|need| ask(here, need).unwrap());
     assert!(runs(&one) && runs(&other));
-    // Written over, and not yet cut to its length.
+    // Overwritten, but not yet truncated to its length.
     let path = here.join(LIST);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, format!("{text:300}")).unwrap();
@@ -287,7 +287,7 @@ fn a_list_of_an_earlier_version_is_read() {
     assert!(runs(&permit));
 }
 
-/// Another user of this host, who is not root, against whoever runs machines.
+/// Attacks by another user of this host, who is not root.
 mod strangers {
     use std::process::{Child, Command, Stdio};
 
@@ -296,7 +296,7 @@ mod strangers {
 
     const STRANGER: &str = "4242";
 
-    /// A folder as /var/tmp is, with a file of the one who runs machines beside it.
+    /// A folder like /var/tmp, with a file of the attacked user in it.
     struct TestFolder(tempfile::TempDir);
 
     impl TestFolder {
@@ -318,7 +318,8 @@ mod strangers {
             self.0.path().join("admission")
         }
 
-        /// What the stranger does, in that folder. It has said so when this returns, and goes on until it is dropped.
+        /// Starts the stranger's actions in that folder. They have begun when this returns, and continue
+        /// until it is dropped.
         fn stranger(&self, does: &str) -> Stranger {
             let script = format!("set -e; umask 0; {does}\necho ready; exec cat");
             let mut child = Command::new("setpriv")
@@ -344,7 +345,7 @@ mod strangers {
         }
     }
 
-    /// A list of one who runs, in a folder that all may write to.
+    /// Returns a list with one running entry, in a folder that everyone may write to.
     fn listed(holder: &str, cores: u64) -> String {
         format!(
             "mkdir admission; echo '[{{\"holder\":\"{holder}\",\"need\":{{\"memory\":9,\"cores\":{cores}}},\

@@ -114,7 +114,7 @@ async fn fails(machine: Machine) -> Result {
     ran.ended_with(1)
         .printed("---- fails ----\nthe page is empty\n")
         .printed(
-            "  what followed did not end:\n    | the scenario's function ended, and what follows it can't: ",
+            "  the cleanup did not end:\n    | the scenario's function ended, but its cleanup can't: ",
         )
         .printed("scenario: fails, held.rs:");
 }

@@ -105,7 +105,7 @@ fn a_scenario_that_fails_pauses_if_that_was_asked_for_and_a_key_can_be_pressed()
     assert!(text.contains("the page is empty") && text.contains("0 passed; 1 failed"), "{text}");
 
     let ran = Ran::of(folder.command(&fails).stdin(Stdio::null()));
-    ran.ended_with(1).said("no pause: standard input is no terminal").printed("the page is empty");
+    ran.ended_with(1).said("no pause: standard input is not a terminal").printed("the page is empty");
     let looks = ["--vm", "result", "a.rs", "--", "looks"];
     let ran = Ran::of(folder.command(&looks).stdin(Stdio::null()));
     ran.ended_with(1).printed("a breakpoint needs a terminal");

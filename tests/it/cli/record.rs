@@ -144,8 +144,8 @@ fn what_is_not_run_after_a_failure_is_in_the_record_with_the_reason() {
         "#[scenario] async fn breaks() { panic!() }\n#[scenario] async fn comes_next() {}",
     );
     let ran = folder.run(&["a.rs", "--fail-fast", "--", "--test-threads=1"]);
-    ran.ended_with(1).printed("test comes_next ... ignored (another scenario failed before)");
+    ran.ended_with(1).printed("test comes_next ... ignored (another scenario has failed)");
     let record = std::fs::read_dir(folder.runs()).unwrap().next().unwrap().unwrap().path();
     let junit = std::fs::read_to_string(record.join("junit.xml")).unwrap();
-    assert!(junit.contains("<skipped message=\"another scenario failed before\"/>"), "{junit}");
+    assert!(junit.contains("<skipped message=\"another scenario has failed\"/>"), "{junit}");
 }

@@ -150,7 +150,7 @@ fn a_crash_that_only_the_kernels_log_has_and_a_unit_that_fails_silently_fail_a_g
         )
         .printed("incomplete kernel log: ")
         .printed("were overwritten in the kernel's buffer before they were read\n")
-        .said("alice: the budget of its boot is not judged: it holds under ")
+        .said("alice: the budget of its boot is not checked: it holds under ")
         .printed("3 passed; 10 failed;");
     let told = |line: &str| ran.out.matches(line).count();
     let unread = told("the control channel was lost, and what the kernel logged since was not read");

@@ -79,7 +79,7 @@ async fn a_clone_that_nix_does_not_confirm_is_never_seen() {
 
     folder.built(&other);
     let (said, printed) = folder.run();
-    assert!(said.contains("alice: cloned after") && said.contains("thrown away"), "{said}");
+    assert!(said.contains("alice: cloned after") && said.contains("discarded"), "{said}");
     assert!(printed.contains(&system(&other)) && !printed.contains(&system(&one)), "{printed}");
 
     // A build that fails is told as ever.
