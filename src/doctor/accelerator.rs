@@ -1,4 +1,4 @@
-//! Whether guests run on the host's processor, and why not.
+//! Checks whether guests run on the host's processor, and why not.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::qemu::kvm_device;
 
 const DEVICE: &str = "/dev/kvm";
 const LOOK_CLOSER: &str =
-    "nixvm-test doctor --kvm VM shows how far a VM gets; nixvm-test doctor --retry forgets what was found";
+    "nixvm-test doctor --kvm VM shows how far a VM gets; nixvm-test doctor --retry forgets the findings";
 
 pub(super) async fn finding() -> Finding {
     if let Err(error) = accelerator::check_environment() {
@@ -30,17 +30,18 @@ pub(super) async fn finding() -> Finding {
         (Some(Accelerator::Tcg), _) if asked_for => emulated(&reason, format!("unset {VARIABLE}")),
         (_, Some(refusal)) => no_kvm(asked_for, &refusal.why, &refusal.fix),
         (Some(Accelerator::Tcg), None) => emulated(&reason, LOOK_CLOSER),
-        // What some VM's kernel did says little of the next one's where not even this runs.
+        // If even this guest does not run, findings about other VMs' kernels don't matter.
         (_, None) => trial(&reason, asked_for).await,
     }
 }
 
-/// Guests do not run with KVM: they are emulated, unless KVM is asked for and nothing else.
+/// Returns the finding of a host on which KVM does not run guests. They are emulated, unless only KVM is
+/// allowed.
 fn no_kvm(asked_for: bool, why: &str, mend: &str) -> Finding {
     if !asked_for {
         return emulated(why, mend);
     }
-    let found = format!("no machine starts, since {VARIABLE} is kvm: {why}");
+    let found = format!("no machine starts, because {VARIABLE} is kvm: {why}");
     Finding::new("KVM", State::Missing, found, format!("{mend}; or unset {VARIABLE}"))
 }
 
@@ -49,7 +50,7 @@ fn emulated(why: &str, mend: impl Into<String>) -> Finding {
     Finding::new("KVM", State::Warning, found, mend)
 }
 
-/// Runs the smallest guest there is, with less and less of the processor until it runs.
+/// Runs the smallest guest, with fewer and fewer processor features until it runs.
 async fn trial(reason: &str, asked_for: bool) -> Finding {
     let here = std::env::consts::ARCH;
     if here != "x86_64" {

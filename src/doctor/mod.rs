@@ -1,4 +1,4 @@
-//! Looks at all that a host needs, and says what it found and what mends it.
+//! Checks what this host needs, and shows how to fix what is missing.
 
 mod accelerator;
 mod kvm;
@@ -16,21 +16,21 @@ use crate::settings::Settings;
 
 pub use kvm::{Kvm, Tried, try_kvm};
 
-/// How it stands with one thing.
+/// The state of one requirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum State {
     /// It is there.
     Ok,
-    /// Something works less well without it, or it is needed by some scenarios alone.
+    /// It is missing, but only some scenarios need it, or some things work less well without it.
     Warning,
-    /// Nothing can be tested without it.
+    /// It is missing, and nothing can be tested without it.
     Missing,
 }
 
 impl State {
-    /// "ok", "warning" or "missing".
+    /// Returns "ok", "warning" or "missing".
     pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -40,17 +40,17 @@ impl State {
     }
 }
 
-/// What was found of one thing that a host needs.
+/// The finding about one requirement of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The thing, such as "QEMU".
+    /// The requirement, such as "QEMU".
     pub name: &'static str,
-    /// How it stands with it.
+    /// Its state.
     pub state: State,
-    /// What was found: a version, how much of it there is, why it is of no use.
+    /// What was found: a version, an amount, or why it can't be used.
     pub found: String,
-    /// The command that mends it, or what to do in words; `None` where nothing is to be done.
+    /// The command that fixes it, or what to do in words; `None` if nothing has to be done.
     pub mend: Option<String>,
 }
 
@@ -64,11 +64,11 @@ impl Finding {
     }
 }
 
-/// Looks at everything, for runs with these settings. Takes a second or so: each program is asked for its version. Nothing
-/// is built, booted or downloaded.
+/// Checks everything for runs with these settings. It takes a second or so, because it asks each program for
+/// its version. It builds, boots and downloads nothing.
 pub async fn examine(settings: &Settings) -> Vec<Finding> {
     let nixpkgs = nix::nixpkgs(settings, &Events::none()).await;
-    // What real NixOS is booted with comes from its own store.
+    // The script of a real NixOS brings its own programs from the store.
     let standin = nixpkgs.uses_the_stand_in;
     let mut findings = vec![programs::nix(settings).await, nix::store(), nixpkgs.finding];
     findings.push(programs::qemu(standin).await);
@@ -84,7 +84,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// Where what is shown goes.
+/// Checks the terminal on which a run is shown.
 fn terminal() -> Finding {
     let term = text("TERM").unwrap_or_default();
     let found = match () {

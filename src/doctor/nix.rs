@@ -1,14 +1,14 @@
-//! Nix's store, and which nixpkgs a configuration is built with.
+//! Checks Nix's store, and which nixpkgs configurations are built with.
 
 use super::{Finding, State};
 use crate::nix::{Nixpkgs, Source, Store};
 use crate::settings::Settings;
 use crate::{ErrorKind, Events};
 
-/// What was found of nixpkgs.
+/// The finding about nixpkgs.
 pub(super) struct Chosen {
     pub(super) finding: Finding,
-    /// Machines are made of Debian's packages, with programs of this host.
+    /// Whether machines are built from Debian's packages, with programs of this host.
     pub(super) uses_the_stand_in: bool,
 }
 
@@ -26,7 +26,7 @@ pub(super) async fn nixpkgs(settings: &Settings, events: &Events) -> Chosen {
     let uses_the_stand_in = chosen.as_ref().is_ok_and(Nixpkgs::is_stand_in);
     let finding = match chosen {
         Ok(Nixpkgs::StandIn(folder)) if given.is_some() => {
-            Finding::ok("nixpkgs", format!("the stand-in, as asked for ({})", folder.display()))
+            Finding::ok("nixpkgs", format!("the stand-in, as requested ({})", folder.display()))
         }
         Ok(Nixpkgs::StandIn(_)) => Finding::new(
             "nixpkgs",
@@ -36,7 +36,7 @@ pub(super) async fn nixpkgs(settings: &Settings, events: &Events) -> Chosen {
              nixpkgs = \"channel:nixos-26.05\" in nixvm.toml)",
         ),
         Ok(Nixpkgs::Given(given)) => Finding::ok("nixpkgs", given),
-        Ok(_) => Finding::ok("nixpkgs", "<nixpkgs>, of NIX_PATH or a channel"),
+        Ok(_) => Finding::ok("nixpkgs", "<nixpkgs>, from NIX_PATH or a channel"),
         Err(error) => {
             let mend = error.advice().1.unwrap_or("choose one: --nixpkgs channel:nixos-26.05").to_owned();
             Finding::new("nixpkgs", State::Missing, error.summary(), mend)
@@ -47,8 +47,8 @@ pub(super) async fn nixpkgs(settings: &Settings, events: &Events) -> Chosen {
 
 pub(super) fn store() -> Finding {
     match Store::find() {
-        Ok(Store::Daemon) => Finding::ok("Nix store", "/nix, by the nix daemon"),
-        Ok(_) => Finding::ok("Nix store", "/nix, by this user"),
+        Ok(Store::Daemon) => Finding::ok("Nix store", "/nix, through the nix daemon"),
+        Ok(_) => Finding::ok("Nix store", "/nix, owned by this user"),
         Err(error) => {
             debug_assert!(matches!(error.kind(), ErrorKind::Host | ErrorKind::Io));
             let mend = error.advice().1.unwrap_or("make /nix writable").to_owned();

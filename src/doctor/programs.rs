@@ -1,4 +1,4 @@
-//! Programs and their versions.
+//! Checks programs and their versions.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use crate::nix::host::{missing, needs_of_the_stand_in, search_path};
 use crate::packages::{CC, Distribution, NIX, NIX_BUILD, Program, QEMU, QEMU_IMG, TESSERACT};
 use crate::settings::Settings;
 
-/// A program that does not say its version in this time is not waited for.
+/// How long a program may take to print its version.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The oldest QEMU that this is tested with.
+/// The oldest QEMU with which this program is tested.
 const OLDEST_QEMU: [u32; 2] = [7, 2];
 const RUSTUP: &str = "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh";
 
@@ -20,12 +20,12 @@ fn install(programs: &[Program]) -> String {
     Distribution::of_this_host().install(programs, rustix::process::geteuid().is_root())
 }
 
-/// What a program says of itself, the first line; `None` if it does not run.
+/// Returns the output of a program, or `None` if it does not run.
 async fn says(program: &str, arguments: &[&str]) -> Option<String> {
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(LIMIT, command.output()).await.ok()?.ok()?;
-    // Some print their version to stderr.
+    // Some programs print their version to stderr.
     let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
     let text = String::from_utf8_lossy(&text).into_owned();
     output.status.success().then(|| crate::console::shown(text.as_bytes(), 40))
@@ -35,7 +35,7 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default().trim()
 }
 
-/// The first number with a dot in it: `QEMU emulator version 7.2.22 (Debian…)` has 7.2.
+/// Returns the first number with a dot in it: 7.2 for `QEMU emulator version 7.2.22 (Debian…)`.
 fn version(text: &str) -> Option<[u32; 2]> {
     text.split(|letter: char| !letter.is_ascii_digit() && letter != '.').find_map(|word| {
         let mut parts = word.split('.');
@@ -51,7 +51,7 @@ pub(super) async fn nix(settings: &Settings) -> Finding {
     let needed = !matches!(settings.source, Some(Source::Built(_)));
     match says(program.name, &["--version"]).await {
         Some(said) => Finding::ok("Nix", first_line(&said)),
-        None if !needed => Finding::ok("Nix", "none, and none is needed for a VM that is built already"),
+        None if !needed => Finding::ok("Nix", "none, and a VM that is built already needs none"),
         None => {
             let own = "sh <(curl --proto '=https' --tlsv1.2 -L https://nixos.org/nix/install) --daemon";
             let mend = match Distribution::of_this_host() {
@@ -63,7 +63,7 @@ pub(super) async fn nix(settings: &Settings) -> Finding {
     }
 }
 
-/// QEMU, which the stand-in's script takes from the path; NixOS's own brings one.
+/// Checks QEMU. The stand-in's script takes it from PATH; real NixOS brings its own.
 pub(super) async fn qemu(standin: bool) -> Finding {
     let state = if standin { State::Missing } else { State::Warning };
     let lacks = missing(&[QEMU, QEMU_IMG], &search_path());
@@ -88,7 +88,7 @@ pub(super) async fn qemu(standin: bool) -> Finding {
     }
 }
 
-/// What the stand-in puts its VM together with.
+/// Checks the programs with which the stand-in builds its VM.
 pub(super) fn stand_in() -> Finding {
     let needs: Vec<Program> =
         needs_of_the_stand_in().into_iter().filter(|program| ![QEMU, QEMU_IMG].contains(program)).collect();
@@ -96,7 +96,7 @@ pub(super) fn stand_in() -> Finding {
     let names =
         |programs: &[Program]| programs.iter().map(|program| program.name).collect::<Vec<_>>().join(", ");
     if lacks.is_empty() {
-        return Finding::ok("stand-in", format!("{} are there", names(&needs)));
+        return Finding::ok("stand-in", format!("{} are installed", names(&needs)));
     }
     let mend = format!("{}, or use a real nixpkgs: --nixpkgs channel:nixos-26.05", install(&lacks));
     Finding::new("stand-in", State::Missing, format!("it needs {}", names(&lacks)), mend)
@@ -130,7 +130,7 @@ pub(super) async fn rustc() -> Finding {
     }
 }
 
-/// Rust, of its own installer but where the system's is new enough.
+/// Returns how to install Rust: by its own installer, or from the system if that is new enough.
 fn rust() -> String {
     match Distribution::of_this_host() {
         Distribution::NixOs => "nix-shell -p cargo rustc gcc".to_owned(),
@@ -144,7 +144,7 @@ pub(super) async fn linker() -> Finding {
         return Finding::new(
             "linker",
             State::Missing,
-            "there is no cc, which Rust links with",
+            "there is no cc, which Rust needs to link",
             install(&[CC]),
         );
     }
@@ -152,7 +152,7 @@ pub(super) async fn linker() -> Finding {
     Finding::ok("linker", first_line(&said.unwrap_or_else(|| "cc".to_owned())))
 }
 
-/// What reads screens, and the language in which it does.
+/// Checks the program that reads screens, and its language data.
 pub(super) async fn tesseract() -> Finding {
     const FOR: &str = "only scenarios that read a screen need it (wait_for_text, get_screen_text)";
     let Some(said) = says(TESSERACT.name, &["--version"]).await else {
@@ -166,7 +166,7 @@ pub(super) async fn tesseract() -> Finding {
     let mend = match Distribution::of_this_host() {
         Distribution::Debian => "sudo apt-get install tesseract-ocr-eng",
         Distribution::Fedora => "sudo dnf install tesseract-langpack-eng",
-        _ => "put eng.traineddata where `tesseract --list-langs` looks (TESSDATA_PREFIX)",
+        _ => "put eng.traineddata into the folder that `tesseract --list-langs` searches (TESSDATA_PREFIX)",
     };
     let found = format!("{} without its English data; {FOR}", first_line(&said));
     Finding::new("tesseract", State::Warning, found, mend)

@@ -1,4 +1,4 @@
-//! Room on the disks and in memory.
+//! Checks the space on disks and in memory.
 
 use std::path::{Path, PathBuf};
 
@@ -7,16 +7,16 @@ use crate::{Error, Result, cache, qemu, record};
 
 const GIB: u64 = 1 << 30;
 
-/// With less than this nothing works; with less than `enough`, the next large thing fails.
+/// With less than this, in bytes, nothing works. With less than `enough`, the next large file fails.
 const LEAST: u64 = GIB / 4;
 
-/// The disks that are written to, each with what it is for.
+/// Checks the disks that are written to.
 pub(super) fn disks() -> [Finding; 4] {
     let runs = qemu::runs_folder().map(Path::to_owned);
     [
-        // A first build of NixOS fetches some gigabytes.
+        // The first build of NixOS downloads some gigabytes.
         disk("disk for the Nix store", Ok("/nix/store".into()), 6 * GIB, "nix-collect-garbage"),
-        // A template is the memory of a machine; the cache may grow to 10 GiB.
+        // A template contains the memory of a machine. The cache may grow to 10 GiB.
         disk(
             "disk for the cache",
             cache::dir(),
@@ -29,7 +29,7 @@ pub(super) fn disks() -> [Finding; 4] {
             2 * GIB,
             "free some of it, or set TMPDIR to a folder on another disk",
         ),
-        // A machine that failed is kept as it stood, and the twenty newest records stay.
+        // Machines that failed are kept, and the twenty newest records stay.
         disk(
             "disk for records",
             records(),
@@ -39,12 +39,12 @@ pub(super) fn disks() -> [Finding; 4] {
     ]
 }
 
-/// The folder of the records, made if it is missing.
+/// Returns the folder of the records, which is created if it is missing.
 fn records() -> Result<PathBuf> {
     let folder = record::base()?;
     std::fs::create_dir_all(&folder).map_err(|error| {
         Error::io(format_args!("make the folder of records {}", folder.display()), &error)
-            .next_step("set NIXVM_RUNS to a folder that you may write to")
+            .next_step("set NIXVM_RUNS to a folder that you can write to")
     })?;
     Ok(folder)
 }
@@ -52,13 +52,13 @@ fn records() -> Result<PathBuf> {
 fn disk(name: &'static str, folder: Result<PathBuf>, enough: u64, mend: &str) -> Finding {
     let folder = match folder {
         Ok(folder) => folder,
-        // There is none: room would not mend that.
+        // There is no folder, so more space would not help.
         Err(error) => {
             let mend = error.advice().1.unwrap_or(mend);
             return Finding::new(name, State::Missing, error.summary(), mend);
         }
     };
-    // What is not there yet will be made in what is.
+    // A missing folder will be created in the nearest existing one above it.
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     match rustix::fs::statvfs(there) {
         Ok(about) => judge(name, &folder, about.f_bavail.saturating_mul(about.f_frsize), enough, mend),
@@ -74,33 +74,28 @@ fn judge(name: &'static str, folder: &Path, free: u64, enough: u64, mend: &str) 
     match free {
         _ if free < LEAST => Finding::new(name, State::Missing, found, mend),
         _ if free < enough => {
-            let found = format!("{found}; {} are wanted when it is used most", gib(enough));
+            let found = format!("{found}; up to {} may be needed", gib(enough));
             Finding::new(name, State::Warning, found, mend)
         }
         _ => Finding::ok(name, found),
     }
 }
 
-/// What machines and the evaluation of NixOS may have.
+/// Checks the memory for machines and the evaluation of NixOS.
 pub(super) fn memory() -> Finding {
-    // A machine has 1 GiB of its own, and evaluating NixOS takes up to 2.
+    // A machine has 1 GiB, and evaluating NixOS takes up to 2 GiB.
     const ENOUGH: u64 = 2 * GIB;
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let Some(available) = available(&info) else { return Finding::ok("memory", "not known") };
+    let Some(available) = available(&info) else { return Finding::ok("memory", "unknown") };
     let found = format!("{} available", gib(available));
     if available >= ENOUGH {
         return Finding::ok("memory", found);
     }
     let found = format!("{found}; evaluating NixOS takes up to {}, a machine 1 GiB and more", gib(ENOUGH));
-    Finding::new(
-        "memory",
-        State::Warning,
-        found,
-        "end what else runs here, or give the host more memory or swap",
-    )
+    Finding::new("memory", State::Warning, found, "end other programs, or give the host more memory or swap")
 }
 
-/// The bytes that programs can have, by proc_meminfo(5).
+/// Returns the number of bytes that programs can use, according to proc_meminfo(5).
 fn available(info: &str) -> Option<u64> {
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

@@ -1,33 +1,34 @@
-//! CI systems that read commands out of a job's log: what a guest prints must not be one.
+//! CI systems that read commands in a job's log. Guest output must not be read as a command.
 //!
-//! Which system reads along, its variables say. Text that it would take for a command gets a space in the command's
-//! sign, so that a person still reads what was there.
+//! Environment variables show which system reads the log. A space is inserted into the sign of each command,
+//! so that the text stays readable.
 
 use std::ffi::OsString;
 use std::sync::LazyLock;
 
 use crate::environment::variable;
 
-/// A CI system, by the variable that it sets.
+/// A CI system, recognised by the variable that it sets.
 #[derive(Debug)]
 struct System {
     variable: &'static str,
     signs: &'static [Sign],
 }
 
-/// How a command begins. Letters of either case count.
+/// How a command begins. Letters are not case-sensitive.
 #[derive(Debug)]
 enum Sign {
-    /// Wherever this stands in a line; behind so many of its bytes the space is put.
+    /// This text anywhere in a line. The space is inserted after this number of its bytes.
     Anywhere(&'static str, usize),
-    /// Where this begins a line, blanks before it left aside.
+    /// This text at the beginning of a line, after optional blanks.
     First(&'static str),
 }
 
 use Sign::{Anywhere, First};
 
-/// GitHub's runner reads `::command::` where a line begins with it, and the older `##[command]` anywhere
-/// (`ActionCommand.TryParseV2`, `TryParse` in actions/runner). Gitea's and Forgejo's set its variable, too.
+/// GitHub's runner reads `::command::` at the beginning of a line, and the older `##[command]` anywhere
+/// (`ActionCommand.TryParseV2`, `TryParse` in actions/runner). The runners of Gitea and Forgejo set its
+/// variable, too.
 const GITHUB: System = System { variable: "GITHUB_ACTIONS", signs: &[First("::"), Anywhere("##[", 2)] };
 
 const SYSTEMS: &[System] = &[
@@ -42,23 +43,24 @@ const SYSTEMS: &[System] = &[
     System { variable: "TRAVIS", signs: &[Anywhere("travis_fold:", 11), Anywhere("travis_time:", 11)] },
 ];
 
-/// `text`, whole lines or a part of one, in which the CI system that this process runs in finds no command.
+/// Returns `text` without commands of the CI system that this process runs in. `text` is one or more lines,
+/// or a part of one.
 pub(crate) fn broken_up(text: &str) -> String {
     static HERE: LazyLock<Vec<&'static Sign>> = LazyLock::new(|| signs_where(variable));
     without(text, &HERE)
 }
 
-/// `text` without what GitHub takes for a command.
+/// Returns `text` without GitHub's commands.
 pub(super) fn without_githubs(text: &str) -> String {
     without(text, &GITHUB.signs.iter().collect::<Vec<_>>())
 }
 
-/// `text` without what Jenkins and GitLab take for a file of the host to attach, in a report of JUnit's form.
+/// Returns `text` without what Jenkins and GitLab read in a JUnit report as a file of the host to attach.
 pub(super) fn without_attachments(text: &str) -> String {
     without(text, &[&Anywhere("[[attachment|", 1)])
 }
 
-/// The signs of every system whose variable is set: a runner may run in another one.
+/// Returns the signs of every system whose variable is set, because a runner may run in another one.
 fn signs_where(variable: impl Fn(&str) -> Option<OsString>) -> Vec<&'static Sign> {
     SYSTEMS
         .iter()

@@ -1,4 +1,4 @@
-//! What is different between two runs: outcomes, times, what commands gave.
+//! Compares two runs: outcomes, times, and the output of commands.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
@@ -9,36 +9,37 @@ use similar::TextDiff;
 use crate::record::History;
 use crate::record::history::{Attempt, Machine, Scenario, Step};
 
-/// Times that differ by less are noise: in seconds, and as a share of the longer one.
+/// Smaller differences between times are noise: in seconds, and as a share of the longer one.
 const NOISE: (f64, f64) = (0.5, 0.2);
 
-/// Longer differences of one output are cut, in lines.
+/// Longer differences of one output are truncated, in lines.
 const LINES: usize = 60;
 
-/// Of a longer output the end is compared, in lines, and only so many outputs that differ are shown: what two records
-/// from elsewhere hold may be made to take for ever.
+/// Only the end of a longer output is compared, in lines, and only this number of differing outputs is shown.
+/// Otherwise hostile records could keep the comparison busy forever.
 const COMPARED: usize = 1_000;
 const OUTPUTS: usize = 1_000;
 
-/// What changed from one run to another.
+/// The differences between two runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// All of it, as text without escape sequences.
+    /// All differences, as text without escape sequences.
     pub text: String,
-    /// Whether a scenario ended otherwise, or is only in one of them.
+    /// Whether a scenario has another outcome, or is in only one of the runs.
     pub outcomes_differ: bool,
 }
 
-/// Compares the run `old` with the run `new`. Of scenarios that were tried several times, the last try counts.
+/// Compares the run `old` with the run `new`. For scenarios that were tried several times, the last try
+/// counts.
 pub fn compare(old: &History, new: &History) -> Comparison {
     let mut found = Comparison::default();
     let (mut outcomes, mut times, mut outputs) = (String::new(), String::new(), Outputs::default());
-    // Writing to a String does not fail.
+    // Writing to a String can't fail.
     let (before, after) = (Index::of(old), Index::of(new));
     for scenario in &old.scenarios {
         let name = line(&scenario.title());
         let Some(other) = after.same(scenario, &before) else {
-            let _ = writeln!(outcomes, "  {name}: went (it {})", was(scenario));
+            let _ = writeln!(outcomes, "  {name}: removed (it {})", was(scenario));
             continue;
         };
         if scenario.outcome() != other.outcome() {
@@ -51,7 +52,7 @@ pub fn compare(old: &History, new: &History) -> Comparison {
         }
     }
     for scenario in new.scenarios.iter().filter(|scenario| before.same(scenario, &after).is_none()) {
-        let _ = writeln!(outcomes, "  {}: came (it {})", line(&scenario.title()), was(scenario));
+        let _ = writeln!(outcomes, "  {}: added (it {})", line(&scenario.title()), was(scenario));
     }
     found.outcomes_differ = !outcomes.is_empty();
     for (title, part) in [("outcomes", outcomes), ("times", times), ("output", outputs.told())] {
@@ -60,12 +61,12 @@ pub fn compare(old: &History, new: &History) -> Comparison {
         }
     }
     if found.text.is_empty() {
-        found.text.push_str("nothing changed but what is noise\n");
+        found.text.push_str("no differences except for noise\n");
     }
     found
 }
 
-/// Outputs that differ.
+/// The outputs that differ.
 #[derive(Default)]
 struct Outputs {
     text: String,
@@ -76,7 +77,7 @@ impl Outputs {
     fn add(&mut self, what: &str, before: &str, after: &str) {
         self.count += 1;
         if self.count <= OUTPUTS {
-            // Writing to a String does not fail.
+            // Writing to a String can't fail.
             let _ = write!(self.text, "  {what}\n{}", unified(end(before), end(after)));
         }
     }
@@ -89,13 +90,13 @@ impl Outputs {
     }
 }
 
-/// The last lines of a text.
+/// Returns the last lines of a text.
 fn end(text: &str) -> &str {
     let mut breaks = memchr::memrchr_iter(b'\n', text.as_bytes());
     breaks.nth(COMPARED).map_or(text, |at| &text[at + 1..])
 }
 
-/// The scenarios of a run by what they are found by: a record may have thousands.
+/// The scenarios of a run in maps for lookup, because a record may have thousands.
 struct Index<'a> {
     exact: HashMap<(&'a str, &'a str, &'a Path), &'a Scenario>,
     apart: HashMap<(&'a str, &'a str), &'a Scenario>,
@@ -116,13 +117,13 @@ impl<'a> Index<'a> {
         Self { exact, apart, named }
     }
 
-    /// The only one that is called so.
+    /// Returns the only scenario with this name.
     fn only(&self, name: &str) -> Option<&'a Scenario> {
         self.named.get(name).filter(|all| all.len() == 1).map(|all| all[0])
     }
 
-    /// The scenario that `scenario` of the run `other` is. It may have been moved to another file since; of several that
-    /// have the name, what tells them apart decides.
+    /// Returns the counterpart of `scenario` from the run `other`. It may have moved to another file since
+    /// then. If several scenarios have the name, `apart` decides.
     fn same(&self, scenario: &Scenario, other: &Self) -> Option<&'a Scenario> {
         let name = scenario.name.as_str();
         let exact = self.exact.get(&(name, scenario.suite.as_str(), scenario.file.as_path())).copied();
@@ -162,7 +163,7 @@ fn attempts(name: &str, before: &Attempt, after: &Attempt, times: &mut String, o
     }
 }
 
-/// Steps of the same text, the first with the first, the second with the second.
+/// Pairs the steps with the same text in their order: the first with the first, the second with the second.
 fn pairs<'a>(old: &'a Machine, new: &'a Machine) -> impl Iterator<Item = (&'a Step, &'a Step)> {
     let mut others: HashMap<&str, VecDeque<&Step>> = HashMap::new();
     for step in own(new) {
@@ -171,7 +172,7 @@ fn pairs<'a>(old: &'a Machine, new: &'a Machine) -> impl Iterator<Item = (&'a St
     own(old).filter_map(move |step| others.get_mut(&*step.text)?.pop_front().map(|also| (step, also)))
 }
 
-/// The steps of the scenario itself: a journal is another each time.
+/// Returns the steps of the scenario itself. Journals differ each time.
 fn own(machine: &Machine) -> impl Iterator<Item = &Step> {
     machine.steps.iter().filter(|step| !step.afterwards)
 }
@@ -183,7 +184,7 @@ fn differs(times: &mut String, what: &str, old: f64, new: f64) {
     }
 }
 
-/// What a step gave, as lines.
+/// Returns the output of a step as lines.
 fn given(step: &Step) -> String {
     let Some(output) = &step.output else { return String::new() };
     let mut text: String =

@@ -1,4 +1,4 @@
-//! What GitHub Actions shows of a run: an annotation on the line of each failure, and a summary on the run's page.
+//! The report for GitHub Actions: an annotation on the line of each failure, and a summary on the run's page.
 //! See <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>.
 
 use std::collections::BTreeSet;
@@ -16,23 +16,24 @@ use crate::record::History;
 use crate::record::history::{Outcome, Scenario};
 use crate::text;
 
-/// A summary may have 1 MiB in all; as much of it is ours, and of each failure, in bytes.
+/// The limits for this program's part of the summary, and for each failure, in bytes. GitHub limits the whole
+/// summary to 1 MiB.
 const SUMMARY: usize = 500 << 10;
 const FAILURE: usize = 8 << 10;
 
-/// What this process is asked for, as its environment says.
+/// The outputs that the environment requests.
 #[derive(Debug, Default)]
 pub struct Github {
-    /// Annotations: paths are told from this folder, the repository's.
+    /// Whether to make annotations. Paths are relative to this folder, the repository's.
     annotations: Option<OsString>,
-    /// Where a summary is appended.
+    /// The file to which a summary is appended.
     summary: Option<OsString>,
-    /// Whether each scenario has a process of its own, so that a summary would have as many heads.
+    /// Whether each scenario has a process of its own, so that a summary would get many headings.
     alone: bool,
 }
 
 impl Github {
-    /// Looks at `GITHUB_ACTIONS`, `GITHUB_WORKSPACE` and `GITHUB_STEP_SUMMARY`.
+    /// Reads `GITHUB_ACTIONS`, `GITHUB_WORKSPACE` and `GITHUB_STEP_SUMMARY`.
     pub fn from_env() -> Self {
         let here = || variable("GITHUB_WORKSPACE").or_else(|| std::env::current_dir().ok().map(Into::into));
         Self {
@@ -42,12 +43,13 @@ impl Github {
         }
     }
 
-    /// Whether there is something to tell.
+    /// Whether any output is requested.
     pub fn is_asked_for(&self) -> bool {
         self.annotations.is_some() || self.summary.is_some()
     }
 
-    /// Appends the summary of `scenarios` of this record, and gives the annotations, whole lines, to be printed.
+    /// Appends the summary of `scenarios` in this record. Returns the annotations, as whole lines, to be
+    /// printed.
     pub fn tell(&self, history: &History, scenarios: &BTreeSet<String>) -> String {
         let suite = crate::record::suite();
         let is_ours = |scenario: &&Scenario| scenarios.contains(&scenario.name) && scenario.suite == suite;
@@ -56,7 +58,7 @@ impl Github {
             let text = summary(&ours, self.alone);
             let appended = OpenOptions::new().create(true).append(true).open(path);
             if let Err(error) = appended.and_then(|mut file| file.write_all(text.as_bytes())) {
-                tracing::warn!(%error, "no summary for GitHub");
+                tracing::warn!(%error, "could not write the summary for GitHub");
             }
         }
         let Some(root) = &self.annotations else { return String::new() };
@@ -76,12 +78,12 @@ fn annotation(scenario: &Scenario, failure: &Failure, root: &Path) -> String {
     )
 }
 
-/// The text of a command: its ends of lines are escaped.
+/// Escapes the text of a command.
 fn message(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// A property of a command, which has signs of its own.
+/// Escapes a property of a command, which needs more escapes.
 fn property(text: &str) -> String {
     message(text).replace(':', "%3A").replace(',', "%2C")
 }
@@ -103,7 +105,7 @@ fn summary(scenarios: &[&Scenario], alone: bool) -> String {
             counts.push(format!("{count} {}", outcome.name()));
         }
     }
-    // Writing to a String does not fail.
+    // Writing to a String can't fail.
     let _ = write!(text, "### nixvm-test: {}\n\n| | scenario | time |\n|---|---|--:|\n", counts.join(", "));
     for (index, scenario) in shown.iter().enumerate() {
         let sign = match scenario.outcome() {
@@ -124,7 +126,7 @@ fn summary(scenarios: &[&Scenario], alone: bool) -> String {
         let Some(failure) = scenario.failure() else { continue };
         let mut report = text::lines(&failure.report);
         report.truncate(boundary(&report, FAILURE));
-        // A fence longer than any in the report.
+        // The fence is longer than any in the report.
         let ticks = report.split(|c| c != '`').map(str::len).max().unwrap_or(0).max(2) + 1;
         let fence = "`".repeat(ticks);
         let part = format!("\n#### {}\n\n{fence}text\n{report}\n{fence}\n", cell(&scenario.title()));
@@ -138,7 +140,7 @@ fn summary(scenarios: &[&Scenario], alone: bool) -> String {
     text
 }
 
-/// A name as code in a table.
+/// Formats a name as code in a table.
 fn cell(name: &str) -> String {
     format!("`{}`", printable(name).replace('`', "'").replace('|', "\\|"))
 }
@@ -187,8 +189,8 @@ mod tests {
         assert_ne!(summary(&[&passed], false), "");
     }
 
-    /// The commands in a job's log, as `ActionCommand.TryParseV2` and `TryParse` of actions/runner find them: name, properties,
-    /// data.
+    /// Returns the commands in a job's log as `ActionCommand.TryParseV2` and `TryParse` of actions/runner
+    /// find them: name, properties, data.
     fn commands(log: &str) -> Vec<(String, String, String)> {
         log.split(['\n', '\r'])
             .filter_map(|line| {
@@ -237,7 +239,7 @@ mod tests {
             assert_eq!(name, "error");
             let keys: Vec<&str> = properties.split(',').map(|one| one.split('=').next().unwrap()).collect();
             assert_eq!(keys, ["file", "line", "title"], "{properties}");
-            // Where something printed before it stands on the same line, it is no command, and nothing in it is one.
+            // If other output precedes it on the same line, it is not a command, and nothing in it is one.
             assert!(commands(&format!("a dot. {log}")).is_empty(), "{:?}", &data[..data.len().min(90)]);
         }
     }

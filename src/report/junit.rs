@@ -1,4 +1,4 @@
-//! A run as JUnit's XML, which CI systems read.
+//! Renders a run as JUnit XML, which CI systems read.
 
 use std::fmt::Write as _;
 use std::io;
@@ -20,13 +20,13 @@ type Xml = Writer<Vec<u8>>;
 /// An attribute and its value.
 type Pair = (&'static str, String);
 
-/// As much of what the steps of a scenario gave is in its `system-out`, in bytes.
+/// How much output of a scenario's steps goes into its `system-out`, in bytes.
 const MOST: usize = 256 << 10;
 
-/// Steps within steps are indented so often: those that never ended are each within all others.
+/// The maximum indentation of nested steps. Steps that never ended are nested in each other.
 const DEEPEST: usize = 20;
 
-/// The report. `folder` is that of the record, for the paths of attachments.
+/// Renders the report. `folder` is the record's folder, for the paths of attachments.
 ///
 /// # Errors
 /// If it can't be written as XML.
@@ -46,7 +46,7 @@ pub fn render(history: &History, folder: &Path) -> io::Result<String> {
         timestamp(history.begun).into_iter().chain([("time", seconds(history.took()))]).collect();
     let all = whole.clone().into_iter().chain([("failures", failures.clone()), ("errors", errors.clone())]);
     element(&mut xml, "testsuites", all.chain(when.clone()), |xml| {
-        // Its counts are in another order, as other programs have them.
+        // The attributes have another order here, as in other programs' files.
         let suite = whole.into_iter().chain([("errors", errors), ("failures", failures)]);
         element(xml, "testsuite", suite.chain(when), |xml| {
             properties(xml, &of_the_run(history, folder))?;
@@ -58,7 +58,7 @@ pub fn render(history: &History, folder: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Writes an element with what `inside` writes into it.
+/// Writes an element, with the content that `inside` writes.
 fn element(
     xml: &mut Xml,
     name: &str,
@@ -68,7 +68,7 @@ fn element(
     begun(xml, name, attributes).write_inner_content(inside).map(drop)
 }
 
-/// Writes an element with a text, or without any.
+/// Writes an element with a text, or an empty one.
 fn leaf(
     xml: &mut Xml,
     name: &str,
@@ -92,7 +92,7 @@ fn begun<'a>(
     })
 }
 
-/// `text` without the characters that XML has no way to write.
+/// Returns `text` without the characters that XML can't represent.
 fn xml_text(text: &str) -> String {
     let fits = |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
     text.chars().filter(fits).collect()
@@ -126,7 +126,7 @@ fn case(xml: &mut Xml, scenario: &Scenario, folder: &Path) -> io::Result<()> {
     let class = match (&scenario.apart, module.is_empty()) {
         (None, true) => stem.into_owned(),
         (None, false) => module.to_owned(),
-        // Who reads it knows a case by class and name.
+        // Readers of the file identify a case by class and name.
         (Some(apart), true) => apart.clone(),
         (Some(apart), false) => format!("{apart}::{module}"),
     };
@@ -201,10 +201,10 @@ fn of_a_machine(machine: &Machine, folder: &Path) -> Vec<(String, String)> {
     all
 }
 
-/// The steps with what they gave, and the attachments as Jenkins and GitLab know them.
+/// Returns the steps with their output, and the attachments in the syntax of Jenkins and GitLab.
 fn told(attempt: &Attempt, folder: &Path) -> String {
     let mut text = String::new();
-    // Writing to a String does not fail.
+    // Writing to a String can't fail.
     for note in &attempt.notes {
         let _ = writeln!(text, "{note}");
     }
@@ -213,7 +213,7 @@ fn told(attempt: &Attempt, folder: &Path) -> String {
             let indent = "  ".repeat(step.depth.min(DEEPEST));
             let took = step.took.map_or("did not end".to_owned(), |took| format!("{took:.3} s"));
             let line = step.line.map(|line| format!(", line {line}")).unwrap_or_default();
-            // What it gave is in the report of the failure, or attached.
+            // Its output is in the report of the failure, or attached.
             if step.afterwards {
                 let _ = writeln!(text, "after the scenario: {}: {} ({took})", machine.name, step.text);
                 continue;
@@ -235,7 +235,7 @@ fn told(attempt: &Attempt, folder: &Path) -> String {
     text = lines(&text);
     for file in attempt.machines.iter().flat_map(|machine| &machine.files).filter(|file| is_attached(file)) {
         let path = folder.join(&file.path).display().to_string();
-        // A path in which the form itself stands would be read as another one.
+        // A path that contains this syntax would be read as another path.
         if text::line(&path) == path && !path.contains("[[") && !path.contains("]]") {
             let _ = writeln!(text, "[[ATTACHMENT|{path}]]");
         }
@@ -243,17 +243,17 @@ fn told(attempt: &Attempt, folder: &Path) -> String {
     text
 }
 
-/// `text` as one line, with nothing in it that a CI system takes for an attachment.
+/// Returns `text` as one line, without anything that a CI system reads as an attachment.
 fn line(text: &str) -> String {
     without_attachments(&text::line(text))
 }
 
-/// `text` as lines, with nothing in it that a CI system takes for an attachment.
+/// Returns `text` as lines, without anything that a CI system reads as an attachment.
 fn lines(text: &str) -> String {
     without_attachments(&text::lines(text))
 }
 
-/// Whether a CI system may take it along: nothing outside of the record.
+/// Whether a CI system may collect the file, which must be in the record.
 fn is_attached(file: &RecordedFile) -> bool {
     file.kind != FileKind::Moment && file.is_within()
 }
@@ -262,11 +262,11 @@ fn seconds(seconds: f64) -> String {
     format!("{:.3}", Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs_f64())
 }
 
-/// A time as XML Schema has it; none where it is out of all bounds.
+/// Formats a time as in XML Schema, or returns `None` if it is out of range.
 fn timestamp(seconds: f64) -> Option<Pair> {
     let time = UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?;
     let mut text = String::new();
-    // The crate refuses years of five digits.
+    // The crate refuses years with five digits.
     write!(text, "{}", humantime::format_rfc3339_millis(time)).ok()?;
     Some(("timestamp", text))
 }

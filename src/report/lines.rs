@@ -1,4 +1,4 @@
-//! Plain lines, one an event: stable in CI logs and pipes.
+//! Prints plain lines, one per event, which are stable in CI logs and pipes.
 
 use std::io::Write;
 use std::sync::Mutex;
@@ -18,7 +18,7 @@ struct Inner {
 }
 
 impl Lines {
-    /// Lines go to `out`.
+    /// Makes a reporter that writes to `out`.
     pub fn new(out: impl Write + Send + 'static) -> Self {
         Self(Mutex::new(Inner { out: Box::new(out), tally: Tally::default() }))
     }
@@ -34,7 +34,7 @@ impl Reporter for Lines {
                 "" => format!("nixvm-test: {line}\n"),
                 scenario => format!("nixvm-test: {scenario}: {line}\n"),
             });
-            // One write, so that lines of several processes stay whole.
+            // A single write keeps the lines of several processes intact.
             let _ = inner.out.write_all(line.as_bytes()).and_then(|()| inner.out.flush());
         }
     }

@@ -1,5 +1,5 @@
-//! A live picture on a terminal: one line for each scenario under way, with its phase, what it does, and for
-//! how long of how much.
+//! Shows a live display on a terminal: one line for each scenario under way, with its phase, its current
+//! step, its elapsed time and its limit.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -15,10 +15,11 @@ use crate::Event;
 use crate::event::Reporter;
 use crate::mutex::lock;
 
-/// Draws on standard error.
+/// A reporter that draws on standard error.
 pub struct Live {
     picture: MultiProgress,
-    /// Standard output as it was: what is printed while the picture stands is taken from it and passed through here.
+    /// The original standard output. While the display is shown, standard output is a pipe, whose content is
+    /// printed here.
     out: Mutex<Box<dyn std::io::Write + Send>>,
     state: Mutex<State>,
 }
@@ -27,16 +28,16 @@ pub struct Live {
 struct State {
     rows: HashMap<String, Row>,
     tally: Tally,
-    /// How long what has ended took, for its line among the results.
+    /// How long each ended scenario took, for its line in the results.
     took: HashMap<String, Duration>,
 }
 
 /// The line of one scenario.
 struct Row {
     bar: ProgressBar,
-    /// How long it may take, once that runs.
+    /// Its time limit, once that applies.
     limit: Arc<Mutex<Option<Duration>>>,
-    /// How fast the host is, and whether machines were cloned: what stands in brackets.
+    /// The text in brackets: the accelerator and the host's speed, and whether machines were cloned.
     host: Option<String>,
     cloned: bool,
 }
@@ -69,7 +70,7 @@ impl Row {
             Event::HostSpeed { accelerator, factor, .. } => {
                 let slower = match accelerator.as_str() {
                     _ if *factor < 1.5 => String::new(),
-                    // No guest is slower than under KVM there.
+                    // Under KVM no guest is slower than another, but limits are longer.
                     "kvm" => format!(", limits {factor:.0} times as long"),
                     _ => format!(", {factor:.0} times slower"),
                 };
@@ -77,7 +78,7 @@ impl Row {
             }
             Event::Phase { phase, .. } if phase == "cloned" => self.cloned = true,
             Event::BodyStarted { limit } => {
-                // The limit is for the scenario itself; building and booting have theirs.
+                // The limit is for the scenario itself. Building and booting have their own.
                 self.bar.reset_elapsed();
                 *lock(&self.limit) = Some(*limit);
             }
@@ -99,7 +100,7 @@ impl Default for Live {
 }
 
 impl Live {
-    /// An empty picture.
+    /// Makes an empty display.
     pub fn new() -> Self {
         let out: Box<dyn std::io::Write + Send> = match rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)
         {
@@ -110,7 +111,7 @@ impl Live {
     }
 
     fn say(&self, line: &str) {
-        // Fails only if the terminal is gone, and then nobody reads it.
+        // It fails only if the terminal is gone, and then there is no reader.
         let _ = self.picture.println(super::ci::broken_up(&format!("  {line}")));
     }
 
@@ -171,7 +172,7 @@ impl Reporter for Live {
     }
 }
 
-/// The results with the time that each took: libtest-mimic's own lines don't have it.
+/// Adds the time to each result, because libtest-mimic's own lines lack it.
 fn with_times(text: &[u8], took: &HashMap<String, Duration>) -> Vec<u8> {
     let mut timed = Vec::with_capacity(text.len());
     for line in text.split_inclusive(|byte| *byte == b'\n') {

@@ -1,4 +1,4 @@
-//! The log for developers of this library, on standard error when asked for.
+//! The log for developers of this library, on standard error. It is off by default.
 
 use std::io::{self, Write};
 
@@ -9,19 +9,19 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::ci;
 use crate::{environment, secrets};
 
-/// The variable that asks for it: `debug`, `trace`, or levels of parts of this library and of crates that it uses
-/// (`nixvm_test=debug,nixvm_test::qemu=trace`). `nixvm-test -v` and `-vv` set it.
+/// The variable that enables the log: `debug`, `trace`, or levels of parts of this library and of its
+/// dependencies (`nixvm_test=debug,nixvm_test::qemu=trace`). `nixvm-test -v` and `-vv` set it.
 pub const VARIABLE: &str = "NIXVM_LOG";
 
-/// Starts the log if [`VARIABLE`] is set; a second call does nothing.
+/// Starts the log if [`VARIABLE`] is set. A second call does nothing.
 pub fn start() {
     if let Some(filter) = environment::text(VARIABLE) {
         start_with(&filter);
     }
 }
 
-/// Starts the log with a level or a filter, as [`VARIABLE`] has them. What is no filter is said to be none, and all of this
-/// library's log is shown.
+/// Starts the log with a level or a filter, as in [`VARIABLE`]. If the filter is invalid, the log reports
+/// that, and shows everything of this library.
 pub fn start_with(filter: &str) {
     let filter = match filter {
         "error" | "warn" | "info" | "debug" | "trace" => format!("nixvm_test={filter}"),
@@ -32,18 +32,18 @@ pub fn start_with(filter: &str) {
         Err(error) => (Targets::new().with_target("nixvm_test", tracing::Level::TRACE), Some(error)),
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(|| Filtered(std::io::stderr())).with_ansi(false);
-    // Fails only if a log was started before, and then that one is in use.
+    // It fails only if a log was started before, which is then in use.
     let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();
     if let Some(error) = wrong {
-        tracing::error!("{VARIABLE} is no filter: {error}");
+        tracing::error!("{VARIABLE} is not a filter: {error}");
     }
 }
 
-/// Lines of the log may hold what QEMU, Nix or a guest said.
+/// A writer that filters lines, because they may contain output of QEMU, Nix or a guest.
 struct Filtered<W>(W);
 
 impl<W: Write> Write for Filtered<W> {
-    // Each line comes in one piece.
+    // Each line arrives in one piece.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let shown = ci::broken_up(&secrets::lines(&String::from_utf8_lossy(bytes)));
         self.0.write_all(shown.as_bytes()).map(|()| bytes.len())

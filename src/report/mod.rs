@@ -1,5 +1,5 @@
-//! What people see of a run. Each reporter turns [`Event`](crate::Event)s into one format; nothing else in this
-//! library prints.
+//! What people see of a run. Each reporter turns [`Event`](crate::Event)s into one format. Nothing else in
+//! this library prints.
 
 pub(crate) mod ci;
 #[cfg(feature = "cli")]
@@ -37,8 +37,8 @@ use crate::environment::{is_set, variable};
 use crate::event::Reporter;
 use crate::settings::Settings;
 
-/// The reporter that fits where the output goes: a live picture on a terminal, plain lines in CI, in
-/// a pipe, with NO_COLOR, or when the log is shown too; nothing but the results when quiet.
+/// Returns the reporter that suits the output: a live display on a terminal; plain lines in CI, in a pipe,
+/// with NO_COLOR, or when the log is shown; only the results when quiet.
 pub fn choose(settings: &Settings) -> Arc<dyn Reporter> {
     if settings.quiet {
         return Arc::new(Lines::new(std::io::sink()));
@@ -52,7 +52,7 @@ pub fn choose(settings: &Settings) -> Arc<dyn Reporter> {
     }
 }
 
-/// Whether what is printed to `stream` may have colours: a terminal's, unless NO_COLOR is set.
+/// Whether output to `stream` may have colours: it is a terminal, and NO_COLOR is not set.
 pub fn in_colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && !is_set("NO_COLOR")
 }

@@ -1,8 +1,9 @@
-//! The report of a failure in colours, for a terminal.
+//! Colours the report of a failure for a terminal.
 
-/// `report`, which is plain text, with what matters set apart: what failed, the titles, the line of the scenario.
+/// Returns `report`, which is plain text, with the important parts highlighted: what failed, the titles, the
+/// line of the scenario.
 ///
-/// What a guest or a build said stands behind `    | ` in a report, so it can't pass for anything else.
+/// Output of a guest or a build follows `    | ` in a report, so it can't look like anything else.
 pub(crate) fn paint(report: &str) -> String {
     let mut painted = String::with_capacity(report.len() + 256);
     for (number, line) in report.lines().enumerate() {

@@ -1,6 +1,8 @@
-//! What is printed beside the events of a run: answers to commands, errors, words to the person at the terminal.
+//! Prints everything except the events of a run: answers to commands, errors, messages to the person at the
+//! terminal.
 //!
-//! Text that others wrote goes through the [filter](crate::text), and no CI system finds a [command](super::ci) in it.
+//! Text from other sources goes through the [filter](crate::text), and contains no [command](super::ci) for a
+//! CI system.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -10,13 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{ci, in_colour, wording};
 use crate::{Error, text};
 
-/// `text` on one line, with nothing that a terminal acts on.
+/// Returns `text` on one line, without control characters.
 pub fn printable(text: &str) -> String {
     wording::printable(text)
 }
 
-/// Prints `text`, whole lines, to standard output as it is: what a program was asked for. A reader that went away
-/// (`| head`) is no failure.
+/// Prints the requested output `text`, whole lines, to standard output without changes. A reader that has
+/// gone away (`| head`) is not a failure.
 pub fn answer(text: impl AsRef<[u8]>) {
     let mut stdout = std::io::stdout().lock();
     note(stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()));
@@ -56,7 +58,7 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(2))
 }
 
-/// Prints `text`, whole lines for people, to standard output: only colours are left of what a terminal acts on.
+/// Prints `text`, whole lines for people, to standard output. Only colours are left of its escape sequences.
 pub fn show(text: &str) {
     answer(ci::broken_up(&text::coloured(text)));
 }
@@ -66,7 +68,7 @@ pub fn answer_json(value: &serde_json::Value) {
     answer(text::json(&format!("{value:#}\n")));
 }
 
-/// Prints a path to standard output: as it is where a program may read it, and harmless on a terminal.
+/// Prints a path to standard output: unchanged for a program, filtered on a terminal.
 pub fn answer_path(path: &Path) {
     match std::io::stdout().is_terminal() {
         true => show(&format!("{}\n", printable(&path.display().to_string()))),
@@ -74,8 +76,8 @@ pub fn answer_path(path: &Path) {
     }
 }
 
-/// Prints a line for the person at the terminal to standard error. Where that is gone, nobody is told, which is no
-/// reason to leave a machine behind.
+/// Prints a line for the person at the terminal to standard error. If that fails, it is ignored, because a
+/// machine must not be left behind for that.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", ci::broken_up(&text::lines(line)));
 }
@@ -85,7 +87,7 @@ pub fn error(error: &Error) {
     say(&format!("error: {error}"));
 }
 
-/// Prints what a guest printed, line by line, with nothing in it that a terminal acts on.
+/// Prints guest output line by line, without control characters.
 pub fn guest_output(text: &str) {
     let mut stdout = std::io::stdout().lock();
     for line in text.lines() {
@@ -94,12 +96,12 @@ pub fn guest_output(text: &str) {
     note(stdout.flush());
 }
 
-/// Prints what the compiler said, in its colours.
+/// Prints the compiler's messages in their colours.
 pub fn diagnostics(text: &str) {
     let _ = std::io::stderr().lock().write_all(ci::broken_up(&text::coloured(text)).as_bytes());
 }
 
-/// Prints a line that parts one run from the next.
+/// Prints a line that separates one run from the next.
 pub fn separator(text: &str) {
     let mut stderr = std::io::stderr().lock();
     let (bold, end) = if in_colour(&stderr) { ("\x1b[1m", "\x1b[0m") } else { ("", "") };

@@ -1,5 +1,5 @@
-//! The harness and the scenarios write to standard output, and a live picture stands on the same terminal: the relay
-//! takes it all through a pipe, and prints it above the picture.
+//! The harness and the scenarios write to standard output, and a live display uses the same terminal. The
+//! relay reads standard output through a pipe, and prints it above the display.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -11,16 +11,16 @@ use libtest_mimic::{Arguments, ColorSetting, FormatSetting};
 use crate::event::Reporter;
 use crate::{Error, Result};
 
-/// Carries standard output to a live reporter.
+/// Passes standard output to a live reporter.
 pub struct Relay {
-    /// Standard output as it was.
+    /// The original standard output.
     stdout: OwnedFd,
     thread: JoinHandle<()>,
 }
 
 impl Relay {
-    /// Turns standard output to a pipe if `reporter` is live; it is left alone where it goes to
-    /// a file of the user's, or is a row of dots that has no whole lines.
+    /// Redirects standard output to a pipe if `reporter` is live. Does nothing if the output goes to a file
+    /// of the user's, or is a row of dots without whole lines.
     ///
     /// # Errors
     /// If the host has no pipe or thread left.
@@ -55,13 +55,13 @@ impl Relay {
         }
         let stdout = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)
             .and_then(|stdout| rustix::stdio::dup2_stdout(&tell).map(|()| stdout))
-            .map_err(|source| failed("turn standard output to a pipe", source.into()))?;
+            .map_err(|source| failed("redirect standard output to a pipe", source.into()))?;
         Ok(Some(Self { stdout, thread }))
     }
 
     /// Waits until everything is printed.
     pub fn finish(self) {
-        // The pipe's last end goes with it.
+        // The last writer of the pipe is closed here.
         let _ = std::io::stdout().flush();
         let _ = rustix::stdio::dup2_stdout(&self.stdout);
         let _ = self.thread.join();

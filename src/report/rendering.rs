@@ -1,5 +1,6 @@
-//! Makes the reports in the record anew after each scenario, on a thread of its own: what came while it was at work is
-//! in the next ones. Whatever is asked for beside the record is kept up to date with it.
+//! Makes the reports in the record again after each scenario, on a thread of its own. Events that arrive
+//! while it works are in the next reports. It also updates the reports that were requested in addition to the
+//! record.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -23,28 +24,29 @@ use crate::{Error, ErrorKind, Event, FileKind, Result};
 const JUNIT: &str = "junit.xml";
 const PAGE: &str = "report.html";
 
-/// No report, and no file of a record, is larger, in bytes.
+/// The limit for a report and for a file of a record, in bytes.
 const LARGEST: u64 = 1 << 30;
 
-/// Where the pages of records of other users are, in the cache, and how many of them.
+/// The folder in the cache for pages of other users' records, and the maximum number of these pages.
 const PAGES: &str = "pages";
 const MOST_PAGES: usize = 16;
 
-/// Held by whichever process is at work on the reports of a record.
+/// The lock of the process that makes the reports of a record.
 const LOCK: &str = ".reports.lock";
 
-/// So long is waited for the last reports, and for another process that makes some.
+/// How long to wait for the last reports, and for another process that makes reports.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A rest after reports that took `1` is so many times as long: they are for the morning after, machines are for now.
+/// After making reports, the thread sleeps for this many times as long, because running machines are more
+/// urgent than reports.
 const REST: u32 = 4;
 
-/// Reports of one record, made as its events come.
+/// The reports of one record, which are updated as its events arrive.
 #[derive(Debug)]
 pub struct Rendering {
     folder: PathBuf,
     reports: RequestedReports,
-    /// Gone once the last word is said.
+    /// `None` after the end.
     thread: Mutex<Option<(Sender<Word>, JoinHandle<()>)>>,
 }
 
@@ -54,19 +56,19 @@ enum Word {
 }
 
 impl Rendering {
-    /// Begins with the record in `folder`, and with what is asked for beside it.
+    /// Starts with the record in `folder`, and the reports that were requested in addition.
     pub fn start(folder: &Path, reports: RequestedReports) -> Self {
         let (tell, hear) = mpsc::channel();
         let (of, copied) = (folder.to_owned(), reports.clone());
         let thread = std::thread::Builder::new().name("reports".to_owned());
         let thread = thread.spawn(move || run(&hear, &of, &copied)).map(|thread| (tell, thread));
         if let Err(error) = &thread {
-            tracing::warn!(%error, "the reports are made at the end alone");
+            tracing::warn!(%error, "could not start the thread for reports, so they are made at the end only");
         }
         Self { folder: folder.to_owned(), reports, thread: Mutex::new(thread.ok()) }
     }
 
-    /// Something is in the record now.
+    /// Handles an event that is in the record now.
     pub fn event(&self, event: &Event) {
         if !matches!(event, Event::ScenarioFinished { .. } | Event::ScenarioSkipped { .. }) {
             return;
@@ -76,7 +78,7 @@ impl Rendering {
         }
     }
 
-    /// Makes the last reports, and waits for them, 30 s at most.
+    /// Makes the last reports, and waits for them at most 30 s.
     pub fn finish(&self) {
         let thread = lock(&self.thread).take();
         let Some((tell, thread)) = thread else { return make(&self.folder, &self.reports) };
@@ -90,7 +92,7 @@ impl Rendering {
 
 fn run(hear: &Receiver<Word>, folder: &Path, reports: &RequestedReports) {
     while let Ok(mut word) = hear.recv() {
-        // All that has come is in the reports that are made now.
+        // The reports that are made next contain everything that has arrived.
         while let Ok(next) = hear.try_recv() {
             word = next;
         }
@@ -114,19 +116,20 @@ fn run(hear: &Receiver<Word>, folder: &Path, reports: &RequestedReports) {
     }
 }
 
-/// Makes every report, unless they are as new as the events.
+/// Makes every report that is older than the events.
 fn make(folder: &Path, reports: &RequestedReports) {
     if let Err(error) = try_to_make(folder, reports) {
         crate::record::incomplete("its reports are not up to date", &error);
     }
 }
 
-/// Makes the page of a record, and says where it is: in the record, with the other reports, unless that belongs to
-/// another user. Such a record is only read, and its page is in this user's cache.
+/// Makes the page of a record, and returns its path. The page is in the record, with the other reports,
+/// unless the record belongs to another user. Such a record is only read, and its page is in this user's
+/// cache.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] when the record can't be read or the page can't be written: the disk is full, or another process has
-/// been at work on the reports for 30 s.
+/// [`ErrorKind::Io`] when the record can't be read or the page can't be written, for example because the disk
+/// is full, or because another process has held the lock for 30 s.
 pub fn render(record: &Folder) -> Result<PathBuf> {
     if !record.may_be_written() {
         return elsewhere(record);
@@ -134,12 +137,12 @@ pub fn render(record: &Folder) -> Result<PathBuf> {
     make_now(record.files(), record.is_own(), &RequestedReports::default()).map_err(|why| {
         let summary = format!("could not make the reports in {}: {why}", record.path().display());
         Error::new(ErrorKind::Io, summary)
-            .next_step("copy the record to a folder that you may write to, and name that")
+            .next_step("copy the record to a folder that you can write to, and use the copy")
     })?;
     Ok(record.path().join(PAGE))
 }
 
-/// The page of a record that is only read.
+/// Makes the page of a read-only record.
 fn elsewhere(record: &Folder) -> Result<PathBuf> {
     let history = History::of(record.files())?;
     let path = std::path::absolute(record.path())
@@ -157,7 +160,7 @@ fn elsewhere(record: &Folder) -> Result<PathBuf> {
     write().map_err(|error| Error::io("write the page of the record", &error))
 }
 
-/// Removes the oldest pages of records of other users.
+/// Removes the oldest pages of other users' records.
 fn keep_newest(pages: &Beneath) -> io::Result<()> {
     let changed = |name: &OsString| pages.file(name).ok()?.0.metadata().ok()?.modified().ok();
     let mut all: Vec<_> =
@@ -172,12 +175,12 @@ fn try_to_make(folder: &Path, reports: &RequestedReports) -> Result<(), String> 
     make_now(&record, true, reports)
 }
 
-/// Makes the reports in a record. Those that are in one from elsewhere may be anything, and are made anew.
+/// Makes the reports in a record. Reports in a record from elsewhere are not trusted, so they are made again.
 fn make_now(record: &Beneath, is_own: bool, reports: &RequestedReports) -> Result<(), String> {
     let words = |error: io::Error| error.to_string();
     let mut lock = record.open_or_create(LOCK, 0o600).map_err(words)?;
     file_lock::lock_blocking(&lock, Mode::Exclusive, PATIENCE).map_err(|why| format!("{LOCK}: {why}"))?;
-    // The lock's file says how much of the events is in the reports.
+    // The lock file stores how much of the events is in the reports.
     let (_, size) = record.file(EVENTS).map_err(words)?;
     let known = || {
         let mut text = String::new();
@@ -217,7 +220,7 @@ fn copy(record: &Beneath, format: Format, path: &Path) -> io::Result<()> {
             let attempts = history.scenarios.iter().flat_map(|scenario| &scenario.attempts);
             let files = attempts.flat_map(|attempt| &attempt.machines).flat_map(|machine| &machine.files);
             for file in files.filter(|file| file.kind == FileKind::Cast) {
-                // What a record names stays within the folder that is asked for.
+                // The paths in a record must not lead out of the requested folder.
                 if !file.is_within() {
                     continue;
                 }
@@ -232,13 +235,14 @@ fn copy(record: &Beneath, format: Format, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Puts a file in the place of another: whoever reads it reads all of the one or all of the other.
+/// Replaces a file atomically, so that readers see either the old or the new content.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new().prefix(".report-").tempfile_in(folder)?;
     file.write_all(bytes)?;
-    // As readable as what is there; a new one as the user's other files: it is asked for to be read.
+    // Keeps the permissions of an existing file. A new one is as readable as the user's other files, because
+    // it was requested for reading.
     let mode = fs::metadata(path)
         .map_or(0o644, |known| std::os::unix::fs::PermissionsExt::mode(&known.permissions()));
     fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(mode & 0o777))?;

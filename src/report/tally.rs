@@ -1,4 +1,4 @@
-//! How many scenarios passed and failed so far, for the last line of a run.
+//! Counts how many scenarios have passed and failed, for the last line of a run.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::wording::{printable, seconds};
 use crate::Event;
 
-/// Counts what ends.
+/// The counters.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     expected: usize,
@@ -40,8 +40,8 @@ impl Tally {
         }
     }
 
-    /// What is worth saying when the run is over: libtest-mimic says how many passed, unless the run was ended
-    /// before its time.
+    /// Returns the lines to show at the end of the run. libtest-mimic prints how many scenarios passed, but
+    /// not if the run was interrupted.
     pub(super) fn last_words(&self, event: &Event) -> Vec<String> {
         let Event::RunFinished { took, interrupted } = event else { return Vec::new() };
         let mut lines = Vec::new();

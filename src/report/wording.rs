@@ -1,10 +1,10 @@
-//! An event in words: one line, for every reporter that shows lines.
+//! Describes an event in one line, for every reporter that shows lines.
 
 use std::time::Duration;
 
 use crate::Event;
 
-/// The line that tells `event`; `None` for what is not worth one.
+/// Returns the line for `event`, or `None` if it needs no line.
 pub(super) fn line(event: &Event) -> Option<String> {
     Some(match event {
         Event::Note { text } => printable(text),
@@ -42,14 +42,14 @@ pub(super) fn line(event: &Event) -> Option<String> {
     })
 }
 
-/// `text` on one line, with nothing that a terminal acts on: a guest or a build can't drive the user's terminal, nor make
-/// a line read otherwise than it is.
+/// Returns `text` on one line, without control characters. So a guest or a build can't control the user's
+/// terminal, or make a line look different.
 pub(super) fn printable(text: &str) -> String {
     let shown = crate::text::line(text);
     shown.trim_end().to_owned()
 }
 
-/// The first place in `text`, from the byte `at` on, at which a character begins or the text ends.
+/// Returns the first character boundary in `text` at or after the byte `at`.
 pub(super) fn boundary(text: &str, at: usize) -> usize {
     (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }

@@ -1,4 +1,4 @@
-//! nixvm.toml: found from a folder upwards, and read with the line of each key.
+//! Finds nixvm.toml in a folder or above it, and reads it with the line of each key.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,30 +10,30 @@ use toml::Spanned;
 use super::table::{Setting, TABLE};
 use crate::{Error, ErrorKind, Result, above, environment, nearest};
 
-/// The name that is looked for.
+/// The name of the file that is searched for.
 pub const NAME: &str = "nixvm.toml";
 
-/// A nixvm.toml that was read. Every key is known and of its type.
+/// A parsed nixvm.toml. Every key is known and has the right type.
 #[derive(Debug, Default)]
 pub(super) struct File {
     pub(super) path: PathBuf,
-    /// Its settings as text, with the line of each.
+    /// Its settings as text, each with its line.
     pub(super) given: Vec<(&'static Setting, OsString, usize)>,
 }
 
-/// The nixvm.toml that holds: the one that the variable `NIXVM_TOML` names, else the one nearest to the first of `folders`
-/// that has one, in it or above it.
+/// Returns the nixvm.toml to use: the one that the variable `NIXVM_TOML` names, else the one in or above the
+/// first of `folders` that has one.
 pub fn find_file(folders: &[PathBuf]) -> Option<PathBuf> {
     environment::path(super::FILE_VARIABLE)
         .or_else(|| folders.iter().find_map(|folder| above::nearest(folder, NAME).ok()))
 }
 
 impl File {
-    /// Reads it. Relative paths in it begin at its folder.
+    /// Reads the file. Relative paths in it are relative to its folder.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] with file and line if it is not TOML, has a key that is not known, or a value of another
-    /// type than the key's.
+    /// [`ErrorKind::Usage`] with file and line if it is not TOML, has an unknown key, or a value of the wrong
+    /// type.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let path = std::path::absolute(path)
             .map_err(|source| Error::io(format_args!("find {}", path.display()), &source))?;
@@ -42,7 +42,7 @@ impl File {
                 Error::new(ErrorKind::Usage, format!("there is no file {}", path.display()))
             }
             std::io::ErrorKind::InvalidData => {
-                Error::new(ErrorKind::Usage, format!("{} is no text in UTF-8", path.display()))
+                Error::new(ErrorKind::Usage, format!("{} is not UTF-8", path.display()))
             }
             _ => Error::io(format_args!("read {}", path.display()), &source),
         })?;
@@ -70,7 +70,7 @@ impl File {
             let read = setting.form.text_of(value.get_ref()).map(OsString::from);
             let read = read.filter(|text| setting.accepts(text)).ok_or_else(|| {
                 let takes = setting.form.takes_in_toml();
-                wrong(&path, text, line, &format!("`{name}` has a value that makes no sense"))
+                wrong(&path, text, line, &format!("`{name}` has an invalid value"))
                     .next_step(format!("write {takes}"))
             })?;
             given.push((setting, setting.form.resolved(read, folder), line));
@@ -85,7 +85,7 @@ fn wrong(path: &Path, text: &str, line: usize, why: &str) -> Error {
         .section(format!("line {line}"), quoted)
 }
 
-/// The number of the line of the byte at `at`, from 1.
+/// Returns the line number of the byte at `at`, starting at 1.
 fn line_of(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }

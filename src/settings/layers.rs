@@ -1,4 +1,5 @@
-//! Where each setting came from: a flag goes before a variable, a variable before nixvm.toml, that before the default.
+//! Combines the sources of settings. A flag overrides a variable, a variable overrides nixvm.toml, and that
+//! overrides the default.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -10,13 +11,13 @@ use super::value::Form;
 use super::{FILE_VARIABLE, Settings};
 use crate::{Error, ErrorKind, Result, environment};
 
-/// Who chose a value.
+/// The source of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
     /// A line of nixvm.toml.
     File {
-        /// Its number, from 1.
+        /// Its number, starting at 1.
         line: usize,
     },
     /// An environment variable.
@@ -26,7 +27,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// In a word: "flag", "variable" or "file".
+    /// Returns a word for it: "flag", "variable" or "file".
     pub fn name(self) -> &'static str {
         match self {
             Self::File { .. } => "file",
@@ -44,7 +45,7 @@ impl Origin {
     }
 }
 
-/// Every value that was chosen, and by whom.
+/// Every value that was given, with its source.
 #[derive(Debug, Default)]
 pub struct Layers {
     file: PathBuf,
@@ -52,24 +53,24 @@ pub struct Layers {
     given: Vec<ChosenValue>,
 }
 
-/// A value that somebody chose.
+/// A value that was given for a setting.
 #[derive(Debug, Clone)]
 pub struct ChosenValue {
     /// For what.
     pub setting: &'static Setting,
-    /// As a variable has it.
+    /// The value, in the syntax of a variable.
     pub value: OsString,
-    /// Who.
+    /// Its source.
     pub origin: Origin,
 }
 
 impl Layers {
-    /// Gathers flags, variables and the nixvm.toml that is nearest to one of `folders` (looked for from the first, then
-    /// from the second, …) or named by the variable `NIXVM_TOML`. Relative paths of flags and variables begin at the
-    /// current folder.
+    /// Combines flags, variables and nixvm.toml. That file is the one that the variable `NIXVM_TOML` names,
+    /// or the first one in or above one of `folders`. Relative paths in flags and variables are relative to
+    /// the current folder.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a nixvm.toml or a variable that makes no sense.
+    /// [`ErrorKind::Usage`] for an invalid nixvm.toml or variable.
     pub fn gather(flags: Vec<(&'static Setting, OsString)>, folders: &[PathBuf]) -> Result<Self> {
         let file = find_file(folders).map(|path| File::read(&path)).transpose()?.unwrap_or_default();
         Self::of(flags, environment::variable, file, &std::env::current_dir().unwrap_or_default())
@@ -90,7 +91,7 @@ impl Layers {
             let Some(value) = variable(setting.variable).filter(|value| !value.is_empty()) else { continue };
             if !setting.accepts(&value) {
                 let (name, value) = (setting.variable, value.to_string_lossy());
-                let why = format!("{name}={value} makes no sense: it takes {}", setting.form.takes());
+                let why = format!("{name}={value} is invalid: it takes {}", setting.form.takes());
                 return Err(usage(why));
             }
             let value = setting.form.resolved(value, folder);
@@ -104,7 +105,7 @@ impl Layers {
         Ok(layers)
     }
 
-    /// Leaves of each setting the value that holds, and refuses what contradicts itself.
+    /// Keeps the value in effect for each setting, and refuses contradictions.
     fn settle(&mut self) -> Result {
         let is_source = |given: &ChosenValue| SOURCES.contains(&given.setting.key);
         // Where several say what is booted, who goes first decides. A flag and a variable of another kind do not
@@ -121,7 +122,7 @@ impl Layers {
         if let [one, other, ..] = sources.as_slice() {
             let (one, other) = (self.name(one), self.name(other));
             return Err(usage(format!("{one} and {other} are both set, and contradict each other"))
-                .next_step("leave one of them"));
+                .next_step("remove one of them"));
         }
         let brings_its_own = sources.first().filter(|given| given.setting.key != "configuration");
         let nixpkgs = self.given.iter().find(|given| given.setting.key == "nixpkgs");
@@ -129,9 +130,9 @@ impl Layers {
             if nixpkgs.origin.rank() >= source.origin.rank() {
                 let (nixpkgs, source) = (self.name(nixpkgs), self.name(source));
                 return Err(usage(format!("{nixpkgs} has no use with {source}, which brings its own"))
-                    .next_step("leave one of the two"));
+                    .next_step("remove one of the two"));
             }
-            // It is for configurations, not for what was named instead of them.
+            // It is meant for configurations, not for what was given instead of them.
             self.given.retain(|given| given.setting.key != "nixpkgs");
         }
         Ok(())
@@ -149,7 +150,7 @@ impl Layers {
         }
     }
 
-    /// The nixvm.toml that was read, if there is one.
+    /// Returns the nixvm.toml that was read, if there is one.
     pub fn file(&self) -> Option<&Path> {
         (!self.file.as_os_str().is_empty()).then_some(&self.file)
     }
@@ -167,18 +168,19 @@ impl Layers {
         }
     }
 
-    /// The settings that hold.
+    /// Returns the settings in effect.
     pub fn settings(&self) -> Settings {
         let mut settings = Settings::default();
         for given in &self.given {
-            // Each was looked at when it was read.
+            // Each value was checked when it was read.
             let taken = (given.setting.set)(&mut settings, OsStr::new(&given.value));
             debug_assert!(taken.is_some(), "{given:?}");
         }
         settings
     }
 
-    /// The variables with which another process comes to the same settings, given that its environment is this one's.
+    /// Returns the variables that give another process the same settings, if it inherits this process's
+    /// environment.
     pub fn variables(&self) -> Vec<(&'static str, OsString)> {
         let mut variables: Vec<(&'static str, OsString)> = Vec::new();
         for setting in TABLE {
@@ -186,7 +188,7 @@ impl Layers {
                 Some(given) if given.origin == Origin::Flag => {
                     variables.push((setting.variable, given.value.clone()));
                 }
-                // A flag of another kind of source goes before it.
+                // A flag of another kind of source overrides it.
                 None if environment::is_set(setting.variable) => {
                     variables.push((setting.variable, OsString::new()));
                 }

@@ -1,7 +1,7 @@
-//! What the user chose: by flags of the command line, by `NIXVM_*` variables (flags reach a suite as variables, and a
-//! continuous integration can set them itself), and by a nixvm.toml.
+//! The user's choices: by flags of the command line, by `NIXVM_*` variables, and by a nixvm.toml. A suite
+//! gets the flags as variables, and a CI system can set variables itself.
 //!
-//! [`TABLE`] has every setting. Adding one is an entry there and a field of [`Settings`].
+//! [`TABLE`] has every setting. To add one, add an entry there and a field of [`Settings`].
 
 mod file;
 mod layers;
@@ -24,20 +24,20 @@ pub use table::{SOURCES, Setting, TABLE};
 pub use value::Form;
 pub use variables::VARIABLES;
 
-/// Names the nixvm.toml to read. `nixvm-test` sets it for a scenario's binary.
+/// The variable with the path of the nixvm.toml. `nixvm-test` sets it for a scenario's binary.
 pub const FILE_VARIABLE: &str = "NIXVM_TOML";
 
-/// What happens to a machine's disk image between runs.
+/// Whether a machine's disk image is kept between runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeepState {
-    /// Every run starts from nothing, and leaves nothing.
+    /// Every run starts with a new image, and leaves none.
     #[default]
     Fresh,
-    /// The image stays beside the configuration, as the tutorial has it; when the configuration
-    /// has changed since, the run says so and starts from nothing.
+    /// The image is kept beside the configuration, as in the NixOS tutorial. If the configuration has changed
+    /// since then, the run starts with a new image, and a note says so.
     Keep,
-    /// As [`Keep`](Self::Keep), but a changed configuration is refused.
+    /// Does the same as [`Keep`](Self::Keep), but refuses a changed configuration.
     Strict,
 }
 
@@ -47,47 +47,47 @@ pub enum KeepState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
-    /// What to boot instead of what a scenario names.
+    /// What to boot instead of the scenario's configuration.
     pub source: Option<Source>,
-    /// Which nixpkgs to build with, as given.
+    /// The nixpkgs to build with, as given.
     pub nixpkgs: Option<String>,
-    /// What happens to disk images.
+    /// Whether disk images are kept.
     pub keep_state: KeepState,
-    /// Scenarios are to be skipped.
+    /// Whether scenarios are skipped.
     pub skip: bool,
-    /// The run stops where a scenario fails, until a key is pressed.
+    /// Whether a run stops where a scenario fails, until a key is pressed.
     pub pause_on_failure: bool,
-    /// Machines of scenarios that failed are kept.
+    /// Whether machines of failed scenarios are kept.
     pub keep_failed: bool,
-    /// What consoles say is shown.
+    /// Whether the output of consoles is shown.
     pub console: bool,
-    /// No progress is shown.
+    /// Whether progress is hidden.
     pub quiet: bool,
-    /// Progress may be a live picture.
+    /// Whether progress may be shown as a live display.
     pub capture: bool,
-    /// Machines may be clones of templates.
+    /// Whether machines may be clones of templates.
     pub templates: bool,
-    /// What decides the order of scenarios; `None` for the one in which they are written.
+    /// The seed for the order of scenarios; `None` for the order of the source.
     pub shuffle: Option<u64>,
     /// The share of the scenarios that run.
     pub partition: Option<Partition>,
-    /// How often a scenario that failed is tried again.
+    /// How often a failed scenario is retried.
     pub retries: u32,
-    /// Nothing more is begun once a scenario has failed.
+    /// Whether no scenario begins after a failure.
     pub fail_fast: bool,
-    /// How many machines of this run there may be at once; `None` for as many as the host has room for.
+    /// How many machines of this run may run at once; `None` for as many as the host has room for.
     pub jobs: Option<u64>,
-    /// Reports that are wanted beside those in the record of the run.
+    /// The reports to write in addition to those in the record.
     pub report: RequestedReports,
-    /// The record of a run that answers in the place of machines.
+    /// The record that answers instead of machines.
     pub against: Option<String>,
-    /// Longest time the whole run may take.
+    /// The time limit of the whole run.
     pub run_limit: Option<Duration>,
-    /// How many of the host's processors machines may take; `None` for all.
+    /// How many of the host's processors machines may use; `None` for all.
     pub host_cores: Option<u64>,
-    /// How much of the host's memory machines may take, in MiB; `None` for most of it.
+    /// How much of the host's memory machines may use, in MiB; `None` for most of it.
     pub host_memory: Option<u64>,
-    /// Longest time a build may take, if it is not the default.
+    /// The time limit of a build; `None` for the default.
     pub build_limit: Option<Duration>,
 }
 
@@ -120,11 +120,12 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads the environment: the variables, and the nixvm.toml of the current folder or the nearest one above it.
+    /// Reads the environment: the variables, and the nixvm.toml in the current folder or the nearest one
+    /// above it.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for a value that makes no sense, for two that contradict each
-    /// other, and for a key that is not known.
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for an invalid value, for contradicting values, and for
+    /// an unknown key.
     ///
     /// ```
     /// # fn main() -> nixvm_test::Result {
@@ -138,7 +139,7 @@ impl Settings {
         Ok(Layers::gather(Vec::new(), &here)?.settings())
     }
 
-    /// A builder that follows these settings.
+    /// Returns a builder with these settings.
     pub fn builder(&self) -> Builder {
         let mut builder = Builder::new().clonable(self.templates && self.keep_state == KeepState::Fresh);
         if let Some(nixpkgs) = &self.nixpkgs {

@@ -4,14 +4,14 @@ use super::VARIABLES;
 use super::table::{Setting, TABLE};
 use super::value::Form;
 
-/// The page in Markdown.
+/// Returns the page in Markdown.
 pub fn reference() -> String {
     let mut page = String::from(
-        "# Settings: nixvm.toml and variables\n\nA flag goes before a variable, a variable before `nixvm.toml`, and that before the default. `nixvm-test config` shows\n\
-         what holds, and who said so.\n\n\
-         `nixvm.toml` is looked for from the folder of the scenario's file upwards, then from the current folder upwards\n\
-         (for a suite under `cargo test`, which runs in the folder of its package, from there alone), each time up to the\n\
-         root of the repository; the first one holds alone. Paths in it begin at its own folder. A key that is not known is an error.\n\n\
+        "# Settings: nixvm.toml and variables\n\nA flag overrides a variable, a variable overrides `nixvm.toml`, and that overrides the default. `nixvm-test config` shows\n\
+         each value in effect and its source.\n\n\
+         `nixvm.toml` is searched for in the folder of the scenario's file and above it, then in the current folder and above it\n\
+         (for a suite under `cargo test`, which runs in the folder of its package, only there and above it), each time up to the\n\
+         root of the repository. Only the first one is read. Paths in it are relative to its folder. An unknown key is an error.\n\n\
          ```toml\n\
          nixpkgs = \"channel:nixos-26.05\"\n\
          run-timeout = \"45m\"\n\
@@ -32,9 +32,9 @@ pub fn reference() -> String {
         ));
     }
     page.push_str(
-        "\nAs a variable a switch is `1` or `0`, and an empty variable counts as not set. At most one of `configuration`, `flake`\n\
-         and `vm` may be set by the same means, and a nixpkgs only where one is used.\n\n\
-         Variables that are nothing else:\n\n| variable | meaning |\n|---|---|\n",
+        "\nAs a variable, a switch is `1` or `0`, and an empty variable counts as unset. At most one of `configuration`, `flake`\n\
+         and `vm` may be set in the same way, and a nixpkgs only if it is used.\n\n\
+         Variables that have no flag and no key:\n\n| variable | meaning |\n|---|---|\n",
     );
     for (name, meaning) in VARIABLES {
         page.push_str(&format!("| `{name}` | {} |\n", escaped(meaning)));
@@ -42,7 +42,7 @@ pub fn reference() -> String {
     page
 }
 
-/// The key with the form of its value.
+/// Returns the key with the syntax of its value.
 fn example(setting: &Setting) -> String {
     let value = match setting.form {
         Form::Reports => "\"junit=junit.xml\"",
@@ -70,7 +70,7 @@ fn flags(setting: &Setting) -> String {
     }
 }
 
-/// Text as a cell of a table has it: what looks like a tag is none.
+/// Escapes text for a cell of a table, where `<…>` would be read as a tag.
 fn escaped(text: &str) -> String {
     text.replace('|', "\\|").replace("<nixpkgs>", "`<nixpkgs>`")
 }

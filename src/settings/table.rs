@@ -1,5 +1,5 @@
-//! The table of settings: one entry makes a flag, a variable, a key of nixvm.toml, a line of `nixvm-test config` and
-//! of the reference.
+//! The table of settings. Each entry becomes a flag, a variable, a key of nixvm.toml, and a line of
+//! `nixvm-test config` and of the reference.
 
 use std::ffi::OsStr;
 
@@ -7,7 +7,7 @@ use super::value::{Form, mebibytes, time};
 use super::{KeepState, Settings};
 use crate::nix::Source;
 
-/// One thing that can be chosen for a run.
+/// A setting of a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Setting {
@@ -19,20 +19,20 @@ pub struct Setting {
     pub flag: &'static str,
     /// The short flag.
     pub short: Option<char>,
-    /// For a switch that is on if nobody says otherwise: what `--no-FLAG` does, which `--help` shows then. The other of
-    /// a switch's two flags is there to override nixvm.toml.
+    /// For a switch that is on by default: what `--no-FLAG` does, which `--help` then shows. The other flag
+    /// of a switch serves to override nixvm.toml.
     pub meaning_of_no: Option<&'static str>,
     /// Whether `-h` shows it; `--help` shows all.
     pub is_common: bool,
     /// What stands for the value in help texts.
     pub placeholder: &'static str,
-    /// What is written as its value.
+    /// The syntax of its value.
     pub form: Form,
-    /// What it does, in a line.
+    /// What it does, in one line.
     pub meaning: &'static str,
-    /// What holds where nobody chose, in words.
+    /// The default, in words.
     pub default: &'static str,
-    /// Takes the value; `None` if it makes no sense.
+    /// Sets the value; `None` if it is invalid.
     pub(super) set: fn(&mut Settings, &OsStr) -> Option<()>,
 }
 
@@ -45,8 +45,8 @@ pub const TABLE: &[Setting] = &[
         flag: "nixpkgs",
         placeholder: "NIXPKGS",
         form: Form::Nixpkgs,
-        meaning: "which nixpkgs to build with: a channel (channel:nixos-26.05), a folder, <nixpkgs>, a URL, or standin",
-        default: "<nixpkgs> of NIX_PATH or of a channel, else the stand-in",
+        meaning: "the nixpkgs to build with: a channel (channel:nixos-26.05), a folder, <nixpkgs>, a URL, or standin",
+        default: "<nixpkgs> from NIX_PATH or a channel, else the stand-in",
         set: |settings, value| set(&mut settings.nixpkgs, text(value)?.to_owned()),
         ..PLAIN
     },
@@ -124,8 +124,8 @@ pub const TABLE: &[Setting] = &[
         flag: "shuffle",
         placeholder: "SEED",
         form: Form::Number { from: 0 },
-        meaning: "run scenarios in an order that this number decides",
-        default: "the order in which they are written",
+        meaning: "run scenarios in a random order that depends on this number only",
+        default: "the order of the source",
         set: |settings, value| set(&mut settings.shuffle, number(value, 0)?),
         ..PLAIN
     },
@@ -135,7 +135,7 @@ pub const TABLE: &[Setting] = &[
         flag: "partition",
         placeholder: "SHARE",
         form: Form::Share,
-        meaning: "run a share of the scenarios alone: hash:1/3 is the first of three, count:1/3 every third",
+        meaning: "run only a share of the scenarios: hash:1/3 is the first of three, count:1/3 every third",
         default: "all",
         set: |settings, value| set(&mut settings.partition, text(value)?.parse().ok()?),
         ..PLAIN
@@ -147,7 +147,7 @@ pub const TABLE: &[Setting] = &[
         flag: "retries",
         placeholder: "N",
         form: Form::Number { from: 0 },
-        meaning: "try scenarios that failed again, so often; those that pass then are named flaky",
+        meaning: "retry failed scenarios up to N times; those that then pass are reported as flaky",
         default: "0",
         set: |settings, value| put(&mut settings.retries, number(value, 0)?.try_into().ok()),
         ..PLAIN
@@ -158,7 +158,7 @@ pub const TABLE: &[Setting] = &[
         is_common: true,
         flag: "fail-fast",
         form: Form::Switch { or: None },
-        meaning: "begin nothing more once a scenario has failed",
+        meaning: "start no more scenarios once one has failed",
         default: "no",
         set: |settings, value| put(&mut settings.fail_fast, switch(text(value)?)),
         ..PLAIN
@@ -171,7 +171,7 @@ pub const TABLE: &[Setting] = &[
         short: Some('j'),
         placeholder: "N",
         form: Form::Number { from: 1 },
-        meaning: "run so many machines at once, at most",
+        meaning: "run at most N machines at a time",
         default: "as many as this host has processors and memory for",
         set: |settings, value| set(&mut settings.jobs, number(value, 1)?),
         ..PLAIN
@@ -183,7 +183,7 @@ pub const TABLE: &[Setting] = &[
         flag: "report",
         placeholder: "FORMAT=PATH,…",
         form: Form::Reports,
-        meaning: "write reports beside those in the record of the run, too: junit=FILE,html=FILE,jsonl=FILE,cast=DIR",
+        meaning: "write reports in addition to those in the record: junit=FILE,html=FILE,jsonl=FILE,cast=DIR",
         default: "none",
         set: |settings, value| put(&mut settings.report, text(value)?.parse().ok()),
         ..PLAIN
@@ -194,8 +194,8 @@ pub const TABLE: &[Setting] = &[
         flag: "against",
         placeholder: "RUN",
         form: Form::Run,
-        meaning: "boot no machine: replay the scenarios against the record of a run (its folder, its name, or last), to mend \
-                  what they expect",
+        meaning: "boot no machine: replay the scenarios against the record of a run (its folder, its name, or last), to correct \
+                  their expectations",
         default: "machines are booted",
         set: |settings, value| set(&mut settings.against, text(value)?.to_owned()),
         ..PLAIN
@@ -207,7 +207,7 @@ pub const TABLE: &[Setting] = &[
         flag: "run-timeout",
         placeholder: "TIME",
         form: Form::Time,
-        meaning: "longest time the whole run may take: 90s, 45m, 2h; then what is under way is ended, and the rest \
+        meaning: "the time limit of the whole run: 90s, 45m, 2h; running scenarios are then ended, and the rest \
                   is not run",
         default: "no limit",
         set: |settings, value| set(&mut settings.run_limit, time(text(value)?)?),
@@ -219,7 +219,7 @@ pub const TABLE: &[Setting] = &[
         flag: "build-timeout",
         placeholder: "TIME",
         form: Form::Time,
-        meaning: "longest time the build of a VM may take: 90s, 45m, 2h",
+        meaning: "the time limit of the build of a VM: 90s, 45m, 2h",
         default: "60m",
         set: |settings, value| set(&mut settings.build_limit, time(text(value)?)?),
         ..PLAIN
@@ -230,7 +230,7 @@ pub const TABLE: &[Setting] = &[
         flag: "host-cores",
         placeholder: "N",
         form: Form::Number { from: 1 },
-        meaning: "how many of this host's processors your machines may take together; when not given, load of other users counts",
+        meaning: "how many of this host's processors your machines may use together; if unset, the load of other users counts",
         default: "all",
         set: |settings, value| set(&mut settings.host_cores, number(value, 1)?),
         ..PLAIN
@@ -241,7 +241,7 @@ pub const TABLE: &[Setting] = &[
         flag: "host-memory",
         placeholder: "SIZE",
         form: Form::Size,
-        meaning: "how much of this host's memory they may take: 4G, 512M; when not given, no more than is available",
+        meaning: "how much of this host's memory they may use: 4G, 512M; if unset, no more than is available",
         default: "seven eighths",
         set: |settings, value| set(&mut settings.host_memory, mebibytes(text(value)?)?),
         ..PLAIN
@@ -251,7 +251,7 @@ pub const TABLE: &[Setting] = &[
         variable: "NIXVM_PAUSE_ON_FAILURE",
         flag: "pause-on-failure",
         form: Form::Switch { or: None },
-        meaning: "stop where a scenario fails, until Enter is pressed, and say how to attach to its machines meanwhile",
+        meaning: "stop where a scenario fails until Enter is pressed, and show how to attach to its machines",
         default: "no",
         set: |settings, value| put(&mut settings.pause_on_failure, switch(text(value)?)),
         ..PLAIN
@@ -261,10 +261,10 @@ pub const TABLE: &[Setting] = &[
         variable: "NIXVM_KEEP_FAILED",
         flag: "keep-failed",
         meaning_of_no: Some(
-            "keep no machine of a scenario that failed: `nixvm-test attach` has nothing to go back to",
+            "keep no machines of failed scenarios, so that `nixvm-test attach` has nothing to return to",
         ),
         form: Form::Switch { or: None },
-        meaning: "the machines of a scenario that failed are kept as they stand, for `nixvm-test attach`",
+        meaning: "keep the machines of failed scenarios in their present state, for `nixvm-test attach`",
         default: "yes",
         set: |settings, value| put(&mut settings.keep_failed, switch(text(value)?)),
         ..PLAIN
@@ -274,7 +274,7 @@ pub const TABLE: &[Setting] = &[
         variable: "NIXVM_CONSOLE",
         flag: "console",
         form: Form::Switch { or: None },
-        meaning: "show what machines say on their consoles as they say it, line by line, without escape sequences; -v \
+        meaning: "show the output of the machines' consoles as it comes, line by line, without escape sequences; -v \
                   does so too",
         default: "no",
         set: |settings, value| put(&mut settings.console, switch(text(value)?)),
@@ -287,7 +287,7 @@ pub const TABLE: &[Setting] = &[
         flag: "quiet",
         short: Some('q'),
         form: Form::Switch { or: None },
-        meaning: "show the results alone, and no progress",
+        meaning: "show only the results, and no progress",
         default: "no",
         set: |settings, value| put(&mut settings.quiet, switch(text(value)?)),
         ..PLAIN
@@ -297,10 +297,10 @@ pub const TABLE: &[Setting] = &[
         variable: "NIXVM_CAPTURE",
         flag: "capture",
         meaning_of_no: Some(
-            "plain lines of progress even on a terminal, so that what scenarios print stands among them",
+            "show progress as plain lines even on a terminal, mixed with what scenarios print",
         ),
         form: Form::Switch { or: None },
-        meaning: "on a terminal a live picture shows what is under way, and what scenarios print stands above it",
+        meaning: "on a terminal, show progress in a live display, below what scenarios print",
         default: "yes",
         set: |settings, value| put(&mut settings.capture, switch(text(value)?)),
         ..PLAIN
@@ -310,14 +310,14 @@ pub const TABLE: &[Setting] = &[
         variable: "NIXVM_SKIP",
         flag: "skip-all",
         form: Form::Switch { or: None },
-        meaning: "skip every scenario, and say so: for hosts without QEMU or Nix, which fail otherwise",
+        meaning: "skip every scenario, and say so: for hosts without QEMU or Nix, where they would fail",
         default: "no",
         set: |settings, value| put(&mut settings.skip, switch(text(value)?)),
         ..PLAIN
     },
 ];
 
-/// What an entry does not say.
+/// The defaults of an entry.
 const PLAIN: Setting = Setting {
     key: "",
     variable: "",
@@ -336,12 +336,12 @@ const PLAIN: Setting = Setting {
 pub const SOURCES: [&str; 3] = ["configuration", "flake", "vm"];
 
 impl Setting {
-    /// The one with this key.
+    /// Returns the setting with this key.
     pub fn by_key(key: &str) -> Option<&'static Self> {
         TABLE.iter().find(|setting| setting.key == key)
     }
 
-    /// Whether `value`, written as a variable has it, makes sense.
+    /// Whether `value`, in the syntax of a variable, is valid.
     pub fn accepts(&self, value: &OsStr) -> bool {
         (self.set)(&mut Settings::default(), value).is_some()
     }

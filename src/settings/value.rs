@@ -1,4 +1,4 @@
-//! What values a setting takes, and how each is written: as text, where a flag or a variable has it, and in TOML.
+//! The values of settings, and their syntax: as text in a flag or a variable, and in TOML.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::presence::is_known_absent;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Form {
-    /// Yes or no: `1` and `0` as text, `true` and `false` in TOML. `or` is one more word that it takes.
+    /// A switch: `1` and `0` as text, `true` and `false` in TOML. `or` is one more accepted word.
     Switch {
         /// The word, as text and in TOML.
         or: Option<&'static str>,
@@ -22,9 +22,9 @@ pub enum Form {
     Nixpkgs,
     /// A flake and its host.
     Flake,
-    /// A whole number, from this one.
+    /// A whole number with a minimum.
     Number {
-        /// The least.
+        /// The minimum.
         from: u64,
     },
     /// A length of time: `90s`, `45m`, `2h`, or a number of seconds.
@@ -33,14 +33,14 @@ pub enum Form {
     Size,
     /// A share of a suite: `hash:1/3`.
     Share,
-    /// Reports and where each is to be: `junit=FILE,html=FILE`.
+    /// Reports, each with its path: `junit=FILE,html=FILE`.
     Reports,
-    /// The record of a run: its folder, its name or the beginning of that, or `last`.
+    /// The record of a run: its folder, its name or the beginning of it, or `last`.
     Run,
 }
 
 impl Form {
-    /// What a value has to be, for error texts.
+    /// Describes the accepted values, for error texts.
     pub fn takes(self) -> String {
         match self {
             Self::Switch { or: None } => "1 or 0".into(),
@@ -54,11 +54,11 @@ impl Form {
             Self::Size => "a size such as 4G or 512M".into(),
             Self::Share => "a share such as hash:1/3, the first of three".into(),
             Self::Reports => "formats and paths: junit=FILE,html=FILE,jsonl=FILE,cast=DIR".into(),
-            Self::Run => "the record of a run: its folder, its name or the beginning of that, or last".into(),
+            Self::Run => "the record of a run: its folder, its name or the beginning of it, or last".into(),
         }
     }
 
-    /// The same for TOML, where a value has a type.
+    /// Describes the accepted values in TOML, where a value has a type.
     pub fn takes_in_toml(self) -> String {
         match self {
             Self::Switch { or: None } => "true or false".into(),
@@ -68,7 +68,7 @@ impl Form {
         }
     }
 
-    /// The text of a value in TOML; `None` if it is of another type.
+    /// Returns the text of a TOML value, or `None` if it has the wrong type.
     pub(super) fn text_of(self, value: &toml::Value) -> Option<String> {
         use toml::Value as Toml;
         match (self, value) {
@@ -81,7 +81,7 @@ impl Form {
         }
     }
 
-    /// The value of the type that JSON and TOML have for it.
+    /// Returns the value with its type in JSON and TOML.
     pub fn json(self, text: &OsStr) -> serde_json::Value {
         let text = text.to_string_lossy();
         match (self, &*text) {
@@ -92,7 +92,7 @@ impl Form {
         }
     }
 
-    /// What a person writes relative to `folder`, as it means the same everywhere.
+    /// Returns a value that was written relative to `folder` in a form that is valid everywhere.
     pub(super) fn resolved(self, text: OsString, folder: &Path) -> OsString {
         match (self, text.to_str()) {
             (Self::Path, _) => absolute(Path::new(&text), folder).into(),
@@ -110,15 +110,15 @@ impl Form {
     }
 }
 
-/// A nixpkgs with a path made absolute. `standin` is the stand-in, whatever folder has that name; `./standin` is
-/// the folder.
+/// Makes the path of a nixpkgs absolute. `standin` is the stand-in, even if there is a folder of that name;
+/// `./standin` is the folder.
 fn nixpkgs(given: &str, folder: &Path) -> String {
     let is_path = given.starts_with('.')
         || (given != "standin" && !given.contains([':', '<']) && !is_known_absent(&folder.join(given)));
     if is_path { absolute(Path::new(given), folder).display().to_string() } else { given.to_owned() }
 }
 
-/// A flake with a path made absolute.
+/// Makes the path of a flake absolute.
 fn flake(given: &str, folder: &Path) -> String {
     let (reference, host) = given.split_once('#').map_or((given, None), |(flake, host)| (flake, Some(host)));
     let (scheme, path) = reference.split_once("path:").map_or(("", reference), |(_, path)| ("path:", path));
@@ -130,14 +130,15 @@ fn flake(given: &str, folder: &Path) -> String {
     format!("{scheme}{}{host}", path.display())
 }
 
-/// The path from the root, without `.` in it; links are left as they are.
+/// Returns the absolute path without `.` components. Links are not resolved.
 fn absolute(path: &Path, folder: &Path) -> PathBuf {
     let path = folder.join(path);
-    // Fails only for an empty path or without a current folder: then it is said where it is used.
+    // It fails only for an empty path or without a current folder, and then the use of the path reports the
+    // error.
     std::path::absolute(&path).map_or(path, |path| path.components().collect())
 }
 
-/// `90s`, `45m`, `2h`, or seconds; at least one, at most a year.
+/// Parses `90s`, `45m`, `2h`, or seconds: at least one second, at most a year.
 pub(super) fn time(text: &str) -> Option<Duration> {
     let (number, unit) = match text.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
         Some((at, _)) => text.split_at(at),
@@ -150,11 +151,11 @@ pub(super) fn time(text: &str) -> Option<Duration> {
         _ => return None,
     };
     let total = number.parse::<u64>().ok()?.checked_mul(seconds)?;
-    // A year is as good as no limit, and keeps every sum of times far from overflowing.
+    // A year is as good as no limit, and no sum of such times overflows.
     (1..=31_536_000).contains(&total).then(|| Duration::from_secs(total))
 }
 
-/// A size in MiB, as a scenario's attribute has it: `4G`, `512M`.
+/// Parses a size in MiB, as in a scenario's attribute: `4G`, `512M`.
 pub(super) fn mebibytes(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let each = match unit {

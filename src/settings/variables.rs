@@ -1,28 +1,29 @@
-//! Environment variables that are no settings.
+//! Environment variables that are not settings.
 
-/// What is chosen by a variable alone: it is needed before there are settings, or is not for everyday use.
+/// Choices that exist only as a variable, because they are needed before there are settings, or are not for
+/// everyday use.
 pub const VARIABLES: &[(&str, &str)] = &[
     (
         super::FILE_VARIABLE,
-        "the nixvm.toml to read, instead of looking for one; empty: as if it were not set",
+        "the nixvm.toml to read, instead of searching for one; an empty value counts as unset",
     ),
     ("NIXVM_ACCELERATOR", "kvm or tcg, instead of finding out what works"),
     (
         "NIXVM_ADMISSION_DIR",
-        "the folder in which machines are counted, instead of `admission` in the cache; it has to be yours alone",
+        "the folder in which machines are counted, instead of `admission` in the cache; it must belong to you alone",
     ),
-    ("NIXVM_CACHE_DIR", "the folder of what can be made again, instead of ~/.cache/nixvm-test"),
-    ("NIXVM_CACHE_SIZE", "how many MiB templates may take together"),
+    ("NIXVM_CACHE_DIR", "the folder of the cache, instead of ~/.cache/nixvm-test"),
+    ("NIXVM_CACHE_SIZE", "the limit for all templates together, in MiB"),
     (
         "NIXVM_CHANNEL",
-        "shell: the control channel is served by a shell script, as where a machine can't run the helper",
+        "shell: serve the control channel by a shell script, as in a machine that can't run the helper",
     ),
-    ("NIXVM_LIBRARY", "the folder of the library that scenarios are compiled against"),
+    ("NIXVM_LIBRARY", "the folder of the library that scenarios are compiled with"),
     ("NIXVM_LOG", "the filter of the log on standard error, such as nixvm_test=debug"),
     ("NIXVM_RUNS", "the folder of the records of runs, instead of ~/.local/state/nixvm-test/runs"),
     ("NIXVM_STANDIN", "the folder of the stand-in for nixpkgs"),
     (
         "NIXVM_VMS",
-        "built VMs by the configurations that scenarios name, where no Nix can run: web.nix=./result,client.nix=./client",
+        "built VMs for the configurations that scenarios name, for places where Nix can't run: web.nix=./result,client.nix=./client",
     ),
 ];

@@ -1,4 +1,4 @@
-//! The file for a bug report.
+//! Writes the file for a bug report.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use super::Tried;
 use crate::{environment, secrets, text};
 
-/// Its name in the current folder.
+/// The file's name in the current folder.
 const NAME: &str = "nixvm-test-kvm.txt";
-/// So many of the host's own lines about KVM are taken.
+/// The maximum number of lines about KVM from the host's log.
 const LINES: usize = 100;
 
-/// Writes it; `None` where nothing can be written.
+/// Writes the file, and returns its path, or `None` if it can't be written.
 pub(super) fn write(steps: &[Tried], log: &str) -> Option<PathBuf> {
     let text = report(steps, log, &of_the_host());
     let folders = [std::env::current_dir().ok(), Some(environment::temporary_folder())];
@@ -20,7 +20,7 @@ pub(super) fn write(steps: &[Tried], log: &str) -> Option<PathBuf> {
     paths.find(|path| written(path, &text).is_ok())
 }
 
-/// Another file is put in its place: a link there leads nowhere else.
+/// Writes a new file and renames it, so that an existing link is replaced and not followed.
 fn written(path: &Path, text: &str) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     let file = tempfile::NamedTempFile::new_in(folder)?;
@@ -29,12 +29,12 @@ fn written(path: &Path, text: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The steps and what the guest and QEMU said, without known passwords and control characters.
+/// Returns the steps and the output of the guest and QEMU, without known passwords and control characters.
 fn report(steps: &[Tried], log: &str, host: &str) -> String {
     let mut report = format!("nixvm-test {}, doctor --kvm\n\n", env!("CARGO_PKG_VERSION"));
     for Tried { name, state, tried, took, found, mend } in steps {
         let state = state.map_or("-", |state| state.name());
-        // Writing to a String does not fail.
+        // Writing to a String can't fail.
         let _ = writeln!(report, "{state:8} {name:10} {:5.1} s  {tried}: {found}", took.as_secs_f64());
         if let Some(mend) = mend {
             let _ = writeln!(report, "{:8} {:10}          -> {mend}", "", "");
@@ -44,16 +44,16 @@ fn report(steps: &[Tried], log: &str, host: &str) -> String {
     secrets::lines(&text::lines(&report))
 }
 
-/// What the host's kernel said of KVM, where it may be read.
+/// Returns what the host's kernel logged about KVM, if the log may be read.
 fn of_the_host() -> String {
     use std::io::Read as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let Ok(mut log) = fs::File::options().read(true).custom_flags(flags).open("/dev/kmsg") else {
-        return "it may not be read".to_owned();
+        return "no permission to read it".to_owned();
     };
     let (mut lines, mut record) = (Vec::new(), [0; 16 << 10]);
-    // A read gives a record; the end is an error, as there is nothing to wait for.
+    // Each read returns a record. At the end there is an error, because the descriptor does not block.
     loop {
         match log.read(&mut record) {
             Ok(read @ 1..) => {

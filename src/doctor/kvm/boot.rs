@@ -1,4 +1,4 @@
-//! A boot of the VM under an accelerator that was chosen for it: how far it gets, and when.
+//! Boots the VM under a given accelerator, and records how far it gets, and when.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use crate::machine::{PROMPT, Phase, WORDS};
 use crate::qemu::{Accelerator, Launch, Qemu, RunDirectory, Standstill};
 use crate::{Error, Events};
 
-/// So much of a console is kept, in bytes: its beginning, where the kernel speaks.
+/// How much of the beginning of the console is kept, in bytes. The kernel's output is there.
 const KEPT: usize = 256 << 10;
-/// No mark is longer, in bytes.
+/// The longest mark, in bytes.
 const LONGEST_MARK: usize = 64;
-/// What is left of the time when a boot is ended.
+/// How long before the deadline a boot is ended.
 const LEFT: Duration = Duration::from_millis(500);
-/// For QEMU to answer and for its last words.
+/// The limit for QEMU's answers and last words.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// For the kernel's first line under KVM: TCG is to have what is left.
+/// The limit for the kernel's first line under KVM, so that TCG gets the rest of the time.
 const FIRST_LINE: Duration = Duration::from_secs(20);
-/// How often it is looked whether a silent guest stands on one instruction.
+/// The interval of the checks whether a silent guest makes no progress.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Why a boot was none: this says nothing of KVM.
+/// The reason if nothing was booted, which says nothing about KVM.
 pub(super) const NOT_STARTED: &str = "the run script has not started QEMU in time";
 
 /// How a VM is booted.
@@ -34,16 +34,16 @@ pub(super) const NOT_STARTED: &str = "the run script has not started QEMU in tim
 pub(super) struct How<'a> {
     pub(super) vm: &'a BuiltVm,
     pub(super) accelerator: Accelerator,
-    /// The value of `-cpu`; none for that of the run script.
+    /// The value of `-cpu`; `None` for the run script's.
     pub(super) cpu: Option<&'a str>,
-    /// How many processors; none for as many as the run script says.
+    /// The number of processors; `None` for the run script's.
     pub(super) processors: Option<u32>,
 }
 
-/// How far it is waited.
+/// How far to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Until {
-    /// The kernel has said something.
+    /// The kernel has printed something.
     Kernel,
     /// The kernel starts the first program.
     Init,
@@ -54,32 +54,32 @@ pub(super) enum Until {
 /// How far a boot got.
 #[derive(Debug, Default)]
 pub(super) struct Boot {
-    /// What was reached, and when after QEMU started.
+    /// What was reached, and how long after QEMU's start.
     pub(super) reached: Vec<(Until, Duration)>,
-    /// Why it went no further, if it did not reach what it was to.
+    /// Why it stopped, if it did not reach its goal.
     pub(super) why: Option<String>,
-    /// How long it ran, if it was ended since its time was over.
+    /// How long it ran, if it was ended by its deadline.
     pub(super) cut_off: Option<Duration>,
-    /// What the console said.
+    /// The output of the console.
     pub(super) console: String,
-    /// QEMU's events and what it wrote.
+    /// QEMU's events and messages.
     pub(super) log: String,
 }
 
 impl Boot {
-    /// When that was reached.
+    /// Returns when `until` was reached.
     pub(super) fn at(&self, until: Until) -> Option<Duration> {
         self.reached.iter().find(|(its, _)| *its == until).map(|(_, at)| *at)
     }
 
-    /// The last line of the console, with nothing in it that a terminal acts on.
+    /// Returns the last line of the console, without control characters.
     pub(super) fn last_line(&self) -> Option<String> {
         Some(telling(&self.console)).filter(|line| !line.is_empty())
     }
 }
 
 impl How<'_> {
-    /// Boots it, and ends it then.
+    /// Boots the VM, and ends it afterwards.
     pub(super) async fn boot(self, until: Until, deadline: Instant) -> Boot {
         match timeout_at(deadline, Box::pin(self.begun(until, deadline))).await {
             Ok(Ok(boot)) => boot,
@@ -98,7 +98,7 @@ impl How<'_> {
         let mut launch = Launch::new(self.vm, "doctor", &run, Events::none());
         launch.accelerator = self.accelerator;
         launch.limit = deadline.saturating_duration_since(Instant::now());
-        // A console from the first instructions on, and everything on it.
+        // The kernel prints from its first instructions on, and prints everything.
         launch.kernel_params = ["earlyprintk=ttyS0,115200", "ignore_loglevel"].map(str::to_owned).to_vec();
         launch.options = vec!["-no-reboot".to_owned()];
         if let Some(cpu) = self.cpu {
@@ -112,11 +112,11 @@ impl How<'_> {
         let mut events = qemu.qmp().events();
         let (mut boot, mut heard) = (Boot::default(), Heard::default());
         let mut buffer = [0; 16 << 10];
-        // Before the caller gives up, with all that was heard.
+        // A little before the caller gives up, so that nothing that was received is lost.
         let end = deadline.checked_sub(LEFT).unwrap_or(deadline);
         let (mut standstill, mut looks) = (Standstill::default(), interval(LOOK));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // An event from before this listened is lost: the state tells of it.
+        // An event from before the subscription is lost, so this asks for the state.
         let mut look = stopped(&qemu).await;
         while boot.at(until).is_none() && look.is_none() {
             let speaks = self.accelerator == Accelerator::Tcg || boot.at(Until::Kernel).is_some();
@@ -141,7 +141,7 @@ impl How<'_> {
                 _ = looks.tick(), if self.accelerator == Accelerator::Kvm && heard.kept.is_empty() => {
                     if let Some((spent, place)) = standstill.look(&qemu).await {
                         let spent = spent.as_secs_f64();
-                        look = Some(format!("its processor stands still: {spent:.0} s of the host's went into one instruction ({place})"));
+                        look = Some(format!("its processor makes no progress: one instruction took {spent:.0} s of the host's time ({place})"));
                     }
                 }
                 () = tokio::time::sleep_until(end) => {
@@ -159,12 +159,12 @@ impl How<'_> {
     }
 }
 
-/// What a console has said.
+/// The output of a console.
 #[derive(Debug, Default)]
 struct Heard {
-    /// The beginning of it.
+    /// The beginning of the output.
     kept: Vec<u8>,
-    /// The end of it, where a mark may have begun.
+    /// The end of the output, where a mark may have begun.
     tail: Vec<u8>,
 }
 
@@ -188,13 +188,13 @@ impl Heard {
     }
 }
 
-/// Why the guest stands still; `None` when it runs.
+/// Returns why the guest is stopped, or `None` if it runs.
 async fn stopped(qemu: &Qemu) -> Option<String> {
     let status = qemu.qmp().execute("query-status", None, ANSWER).await.ok()?;
     match status["status"].as_str() {
         Some("running" | "prelaunch") | None => None,
         Some("internal-error") => Some(ended(None, &qemu.stderr_tail())),
-        Some(other) => Some(format!("the guest stands still ({})", crate::text::line(other))),
+        Some(other) => Some(format!("the guest is stopped ({})", crate::text::line(other))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Saving a machine, a clone of it, and a clone of the clone.
+//! Tries to save a machine, to clone it, and to clone the clone.
 
 use std::path::Path;
 use std::time::Instant;
@@ -10,26 +10,26 @@ use crate::qemu::accelerator::Trial;
 use crate::qemu::{Accelerator, Saved};
 use crate::{Error, Events, Result};
 
-/// How clones went.
+/// The outcome.
 #[derive(Debug)]
 pub(super) enum Went {
-    /// All of them run: times, in words.
+    /// All of them run. Holds the times in words.
     Well(String),
-    /// Machines of this VM are not saved: why.
+    /// Machines of this VM are not saved, for this reason.
     Not(String),
 }
 
-/// Boots the VM, saves it in `folder`, and goes on from there twice.
+/// Boots the VM, saves it in `folder`, and clones it twice.
 ///
 /// # Errors
-/// What keeps it from being booted or saved, or a clone from running.
+/// Why it can't be booted or saved, or why a clone does not run.
 pub(super) async fn tried(vm: &BuiltVm, folder: &Path) -> Result<Went> {
     if let Some(why) = crate::qemu::foreseen(vm) {
         return Ok(Went::Not(why));
     }
     let options = || MachineOptions::new("doctor");
     let mut trial = Trial::begin(vm, &Events::none())?;
-    // Of the processors that a guest is given one after the other, another one than the first may run here.
+    // If the first processor does not run here, a later one may.
     let mut attempts = 0;
     let (machine, first) = loop {
         if trial.choice().accelerator != Accelerator::Kvm {

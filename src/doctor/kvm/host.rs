@@ -1,8 +1,8 @@
-//! What kind of KVM this host has: the module, what it runs in, and what is known to go wrong there.
+//! Describes the host's KVM: the module, the host's own hypervisor, and known problems.
 
 use std::fs;
 
-/// Firmware of machines that are virtual themselves, by how the vendor's name begins.
+/// Firmware vendors of virtual machines, by the beginning of the vendor's name.
 const VIRTUAL: [(&str, &str); 9] = [
     ("QEMU", "QEMU"),
     ("Microsoft Corporation", "Hyper-V or Azure"),
@@ -15,16 +15,16 @@ const VIRTUAL: [(&str, &str); 9] = [
     ("DigitalOcean", "DigitalOcean"),
 ];
 
-/// What files of the kernel say.
+/// The content of the kernel's files.
 #[derive(Debug, Default)]
 pub(super) struct Host {
-    /// The names in /sys/module, where modules are that are built in as well.
+    /// The names in /sys/module, which include built-in modules.
     modules: Vec<String>,
     cpuinfo: String,
     vendor: String,
     kernel: String,
     clock: String,
-    /// Parameters of the modules, each with its value.
+    /// Parameters of the modules with their values.
     parameters: Vec<(String, String)>,
 }
 
@@ -60,12 +60,12 @@ impl Host {
         line.map_or("", |line| line.trim_start_matches([' ', '\t', ':']))
     }
 
-    /// The module that is KVM's part for this processor.
+    /// Returns the KVM module for this processor.
     fn module(&self) -> Option<&str> {
         self.modules.iter().map(String::as_str).find(|name| name.starts_with("kvm_"))
     }
 
-    /// Where this host runs, if it is a virtual machine itself.
+    /// Returns the hypervisor of this host, if the host is itself a virtual machine.
     pub(super) fn nested(&self) -> Option<String> {
         let is_guest = self.of_cpuinfo("flags").split(' ').any(|flag| flag == "hypervisor");
         let named = VIRTUAL.iter().find(|(begins, _)| self.vendor.starts_with(begins)).map(|(_, name)| *name);
@@ -76,11 +76,11 @@ impl Host {
         }
     }
 
-    /// One line about it.
+    /// Describes the host in one line.
     pub(super) fn describe(&self) -> String {
         let nested = match self.nested() {
             Some(name) => format!("a virtual machine itself ({name}): KVM is nested"),
-            None => "no virtual machine itself".to_owned(),
+            None => "not a virtual machine itself".to_owned(),
         };
         let parameters: Vec<String> =
             self.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -95,12 +95,12 @@ impl Host {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
     }
 
-    /// What is known to go wrong with it, with what to do.
+    /// Returns a known problem of this host, and what to do.
     pub(super) fn known_trouble(&self) -> Option<(&'static str, &'static str)> {
         if self.module() == Some("kvm_pvm") {
             return Some((
                 "kvm_pvm runs guests without the processor's virtualization: firmware works, a stock kernel may not",
-                "ask whoever runs this host for nested virtualization",
+                "ask the host's provider for nested virtualization",
             ));
         }
         let azure = self.kernel.starts_with("6.11.") && self.kernel.ends_with("-azure");
@@ -108,8 +108,8 @@ impl Host {
             self.kernel.strip_prefix("6.8.0-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         if azure || ubuntu.is_some_and(|build| build >= 58) {
             return Some((
-                "the first start of a guest rarely fails here with `kvm run failed Cannot allocate memory`",
-                "nothing: the machine is started again once; a newer kernel ends it",
+                "the first start of a guest fails occasionally with `kvm run failed Cannot allocate memory`",
+                "nothing: the machine is started again once; a newer kernel fixes it",
             ));
         }
         None
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(metal.nested(), None);
         let said = metal.describe();
         assert!(
-            said.starts_with("kvm_intel; no virtual machine itself; Linux 6.12.1; A CPU, microcode 0x1"),
+            said.starts_with("kvm_intel; not a virtual machine itself; Linux 6.12.1; A CPU, microcode 0x1"),
             "{said}"
         );
         assert_eq!(metal.known_trouble(), None);

@@ -1,21 +1,21 @@
-//! What else the host does while KVM is tried: time that its own host took from it, and suspends.
+//! What slows the host down while KVM is tried: time that its own hypervisor took from it, and suspends.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::lost_time::{LostTime, TOO_MUCH};
 
-/// A look at the host.
+/// The state at one time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
     at: Instant,
     lost: LostTime,
 }
 
-/// What came between two looks.
+/// What happened between two times.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Lost {
-    /// The share of the time that its own host took.
+    /// The share of the time that the host's hypervisor took.
     stolen: f64,
     suspended: Duration,
 }
@@ -35,9 +35,10 @@ impl Load {
 impl Lost {
     pub(super) fn trouble(&self) -> Option<&'static str> {
         if !self.suspended.is_zero() {
-            return Some("the host was suspended meanwhile, so times say nothing");
+            return Some("the host was suspended meanwhile, so times are not meaningful");
         }
-        (self.stolen > TOO_MUCH).then_some("its own host takes much of its time, so limits may be too short")
+        (self.stolen > TOO_MUCH)
+            .then_some("its hypervisor takes much of its time, so limits may be too short")
     }
 }
 
@@ -65,7 +66,7 @@ mod tests {
         };
         let busy = after(0, 5);
         assert_eq!(busy.to_string(), "50 % of the time stolen, not suspended");
-        assert!(busy.trouble().unwrap().contains("its own host"));
+        assert!(busy.trouble().unwrap().contains("its hypervisor"));
         let slept = after(590, 0);
         assert_eq!(slept.to_string(), "0 % of the time stolen, suspended for 590 s");
         assert!(slept.trouble().unwrap().contains("suspended"));

@@ -1,7 +1,7 @@
-//! Tries KVM with one VM: from the device to a clone of a clone, in a minute at most.
+//! Tries KVM with one VM, from the device to a clone of a clone, within a minute.
 //!
-//! Each step says what was tried, how long it took, QEMU's own words and what to do. What there is no time for is said
-//! to be not tried. Nothing of it stays but a file for a bug report.
+//! Each step reports what was tried, how long it took, QEMU's message and what to do. A step for which there
+//! is no time is reported as not tried. Only a file for a bug report is left.
 
 mod attachment;
 mod boot;
@@ -24,46 +24,48 @@ use super::State;
 use crate::BuiltVm;
 use crate::Result;
 
-/// All of it takes so long, at most.
+/// The limit for everything together.
 const WHOLE: Duration = Duration::from_secs(60);
-/// Kept for what is written at the end.
+/// The part of it that is reserved for writing the file.
 const REST: Duration = Duration::from_secs(1);
 
-/// A step, and what came of it.
+/// A step and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Tried {
-    /// What it is about, such as "device".
+    /// Its subject, such as "device".
     pub name: &'static str,
-    /// How it stands with it; none where it was not tried.
+    /// Its outcome; `None` if it was not tried.
     pub state: Option<State>,
     /// What was tried.
     pub tried: String,
     /// How long it took.
     pub took: Duration,
-    /// What was found, with QEMU's words.
+    /// What was found, with QEMU's message.
     pub found: String,
-    /// What to do, where something is to be done.
+    /// What to do, if anything.
     pub mend: Option<String>,
 }
 
-/// What trying KVM gave.
+/// The outcome of trying KVM.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Kvm {
     /// Every step, in order. The last one is the verdict.
     pub steps: Vec<Tried>,
-    /// Machines of this VM run under KVM here.
+    /// Whether machines of this VM run under KVM on this host.
     pub usable: bool,
-    /// The file for a bug report: these steps, QEMU's events and words, what the kernels said.
+    /// The file for a bug report: these steps, QEMU's events and messages, and the kernels' output.
     pub attachment: Option<PathBuf>,
 }
 
-/// Tries KVM with `vm`, for a minute at most, and tells each step as it is done. What runs is ended when this future is
-/// dropped. The file for a bug report is written to the current folder, or where that can't be written, to a temporary one.
+/// Tries KVM with `vm` for at most a minute, and calls `each` for each finished step. Everything that runs is
+/// ended when this future is dropped. The file for a bug report is written to the current folder, or else to
+/// the temporary folder.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Host`] when there is no folder for the cache. What does not work is no error but a step.
+/// [`crate::ErrorKind::Host`] when there is no folder for the cache. A failure of KVM is not an error, but
+/// the outcome of a step.
 pub async fn try_kvm(vm: &BuiltVm, each: &mut dyn FnMut(&Tried)) -> Result<Kvm> {
     let mut run = Run {
         vm,
@@ -80,18 +82,18 @@ pub async fn try_kvm(vm: &BuiltVm, each: &mut dyn FnMut(&Tried)) -> Result<Kvm> 
     Ok(Kvm { steps, usable, attachment })
 }
 
-/// The steps under way.
+/// The run of all steps.
 struct Run<'a> {
     vm: &'a BuiltVm,
     deadline: Instant,
     steps: Vec<Tried>,
-    /// What goes into the file beside the steps.
+    /// What the file contains in addition to the steps.
     log: String,
     facts: verdict::Facts,
     each: &'a mut dyn FnMut(&Tried),
 }
 
-/// What a step has found.
+/// The finding of a step.
 struct Found {
     state: State,
     found: String,
@@ -125,17 +127,17 @@ impl Run<'_> {
         self.steps.push(step);
     }
 
-    /// What is left of the time, `most` at most.
+    /// Returns the remaining time, at most `most`.
     fn left(&self, most: Duration) -> Duration {
         self.deadline.saturating_duration_since(Instant::now()).min(most)
     }
 
-    /// The end of a step that may take `most`.
+    /// Returns the deadline of a step that may take `most`.
     fn end(&self, most: Duration) -> Instant {
         Instant::now() + self.left(most)
     }
 
-    /// Whether a step that takes this long at least can be tried; else says that it can't.
+    /// Whether there is time for a step that takes at least `least`. If not, it is reported as not tried.
     fn has_time(&mut self, least: Duration, name: &'static str, tried: &str) -> bool {
         let has = self.left(least) >= least;
         if !has {

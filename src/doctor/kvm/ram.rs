@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use rustix::fs::{MemfdFlags, memfd_create, statfs};
 
-/// So much is written, in MiB.
+/// How much is written, in MiB.
 const WRITTEN: usize = 128;
 
-/// What a file system is called, by the number that the kernel has for it (linux/magic.h).
+/// The names of file systems by the kernel's numbers (linux/magic.h).
 const NAMES: [(u64, &str); 11] = [
     (0x0102_1994, "tmpfs"),
     (0xef53, "ext4"),
@@ -25,21 +25,21 @@ const NAMES: [(u64, &str); 11] = [
     (0xca45_1a4e, "bcachefs"),
 ];
 
-/// Those whose files other hosts see, or a process serves: the slowest of all for memory.
+/// File systems that are on a network or served by a process, which are the slowest for memory.
 const FAR: [&str; 3] = ["nfs", "9p", "fuse"];
 
-/// What was found of a folder.
+/// The finding about a folder.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) line: String,
-    /// What is bad about it.
+    /// The problem, if there is one.
     pub(super) trouble: Option<String>,
 }
 
-/// Looks at the file system of a folder, and writes to it and to memory.
+/// Examines the file system of a folder, and measures writes to it and to memory.
 ///
 /// # Errors
-/// Those of writing there.
+/// The errors of these writes.
 pub(super) fn look(folder: &Path) -> io::Result<Found> {
     let found = statfs(folder)?;
     let magic = found.f_type as u64 & 0xffff_ffff;
@@ -65,7 +65,7 @@ pub(super) fn look(folder: &Path) -> io::Result<Found> {
     Ok(Found { line, trouble })
 }
 
-/// MB a second.
+/// Returns the speed in MB per second.
 fn written(mut file: &File) -> io::Result<f64> {
     let chunk = vec![1; 1 << 20];
     let begun = Instant::now();

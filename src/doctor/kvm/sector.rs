@@ -1,4 +1,4 @@
-//! Guests of a few bytes: what shows whether a processor runs anything, and how fast a console can be.
+//! Guests of a few bytes, which show whether a processor runs anything, and how fast a console is.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -14,36 +14,37 @@ use crate::environment;
 use crate::qemu::accelerator::processors;
 use crate::qemu::line_about_kvm;
 
-/// The processor that NixOS asks for, which is tried first.
+/// The processor in NixOS's run scripts, which is tried first.
 pub(in crate::doctor) const FIRST_CPU: &str = "max";
-/// For all processors together. The guest ends in milliseconds; on some nested hosts its firmware takes 11 s, and where KVM
-/// runs nothing it hangs.
+/// The limit for all processors together. The guest ends within milliseconds. On some nested hosts its
+/// firmware takes 11 s, and it hangs if KVM runs nothing.
 pub(in crate::doctor) const LIMIT: Duration = Duration::from_secs(30);
-/// Tells isa-debug-exit (docs/specs in QEMU's sources; port 0xf4) that it runs:
-/// `mov dx, 0xf4; mov al, 0x10; out dx, al; hlt; jmp -3`.
+/// A guest that tells isa-debug-exit (docs/specs in QEMU's sources; port 0xf4) that it runs: `mov dx, 0xf4;
+/// mov al, 0x10; out dx, al; hlt; jmp -3`.
 const ENDS: [u8; 9] = [0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xf4, 0xeb, 0xfd];
-/// QEMU's status then: twice the number, plus 1.
+/// QEMU's exit status then: twice the number, plus 1.
 const RAN: i32 = 0x10 * 2 + 1;
-/// Writes to the first serial port without end: `mov dx, 0x3f8; mov al, '.'; out dx, al; jmp -3`.
+/// A guest that writes to the first serial port without end: `mov dx, 0x3f8; mov al, '.'; out dx, al; jmp
+/// -3`.
 const TALKS: [u8; 8] = [0xba, 0xf8, 0x03, 0xb0, b'.', 0xee, 0xeb, 0xfd];
-/// How long it is listened to.
+/// How long its output is measured.
 const LISTENED: Duration = Duration::from_secs(1);
 
-/// A try is not begun when less is left.
+/// With less time left than this, no further try begins.
 pub(in crate::doctor) const LEAST: Duration = Duration::from_secs(2);
 
-/// With which processor the guest runs.
+/// The processor with which the guest runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::doctor) enum Runs {
     /// With this one.
     With(&'static str),
-    /// With none that was tried: why not with the first, unless there was no time to try it.
+    /// With none that was tried. Holds why the first one failed, if there was time to try it.
     No(Option<String>),
     /// There is no such QEMU.
     NoQemu,
 }
 
-/// A processor, and what came of the guest with it; nothing when there was no time to try it.
+/// A processor, and the outcome of the guest with it; `None` if there was no time to try it.
 #[derive(Debug)]
 pub(in crate::doctor) struct Try {
     pub(in crate::doctor) cpu: &'static str,
@@ -51,7 +52,8 @@ pub(in crate::doctor) struct Try {
     pub(in crate::doctor) ran: Option<Ran>,
 }
 
-/// Runs the smallest guest there is under KVM, with less and less of the processor until it runs. `each` is told of each try.
+/// Runs the smallest guest under KVM, with fewer and fewer processor features until it runs. Calls `each` for
+/// each try.
 pub(in crate::doctor) async fn with_less_and_less(
     program: &Path,
     end: Instant,
@@ -74,18 +76,18 @@ pub(in crate::doctor) async fn with_less_and_less(
     Runs::No(first)
 }
 
-/// What came of a guest.
+/// The outcome of a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::doctor) enum Ran {
     /// It runs.
     Yes,
-    /// It does not: why, in QEMU's words.
+    /// It does not run, for this reason from QEMU.
     No(String),
     /// There is no such QEMU.
     NoQemu,
 }
 
-/// Runs the smallest guest there is with this QEMU and processor.
+/// Runs the smallest guest with this QEMU and processor.
 async fn run(program: &Path, accelerator: &str, cpu: &str, limit: Duration) -> Ran {
     let Ok(disk) = disk(&ENDS) else {
         return Ran::No("no temporary file can be made for its disk".to_owned());
@@ -105,7 +107,7 @@ async fn run(program: &Path, accelerator: &str, cpu: &str, limit: Duration) -> R
     }
 }
 
-/// Reads what QEMU complains about until it ends, or until KVM has stopped the guest: QEMU lives on then.
+/// Reads QEMU's messages until it ends, or until KVM has stopped the guest, because QEMU does not end then.
 async fn last_words(child: &mut Child, said: &mut String) -> Option<ExitStatus> {
     if let Some(stderr) = child.stderr.take() {
         let mut lines = BufReader::new(stderr.take(1 << 20)).split(b'\n');
@@ -114,7 +116,7 @@ async fn last_words(child: &mut Child, said: &mut String) -> Option<ExitStatus> 
             said.push_str(&line);
             said.push('\n');
             if line_about_kvm(&line).is_some() {
-                // An abort follows at once, and tells more.
+                // QEMU may abort right after the message, which tells more.
                 let _ = timeout(Duration::from_millis(300), child.wait()).await;
                 return child.try_wait().ok().flatten();
             }
@@ -123,7 +125,7 @@ async fn last_words(child: &mut Child, said: &mut String) -> Option<ExitStatus> 
     child.wait().await.ok()
 }
 
-/// How many bytes a second a guest can write to its first serial port.
+/// Measures how many bytes a second a guest can write to its first serial port.
 ///
 /// # Errors
 /// Why it writes nothing.

@@ -16,20 +16,20 @@ use crate::qemu::{Accelerator, accelerator, kvm_device, kvm_with};
 use crate::{Result, threads};
 
 const DEVICE: &str = "/dev/kvm";
-/// For the VM to boot under KVM.
+/// The limit for the VM's boot under KVM.
 const BOOT: Duration = Duration::from_secs(40);
-/// For its kernel to find its processors.
+/// The limit for its kernel to find its processors.
 const KERNEL: Duration = Duration::from_secs(12);
-/// For a guest to write its first byte.
+/// The limit for a guest's first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(12);
-/// KVM is slower than TCG where a boot takes so much longer.
+/// KVM counts as slower than TCG if a boot takes longer by this.
 const SLOWER: Duration = Duration::from_secs(1);
 const NOT_BOOTED: &str = "the VM does not boot under KVM";
 
 impl Run<'_> {
     pub(super) async fn all(&mut self) -> Result {
         let load = Load::now();
-        // What was found before must not decide what is found now, and what is wrong in it goes.
+        // Earlier findings must not influence the new ones, and wrong ones are removed.
         let forgotten = accelerator::forget()?;
         match self.device().await {
             Some(program) => {
@@ -48,13 +48,13 @@ impl Run<'_> {
         let forgotten = format!(
             "{forgotten} findings of earlier runs forgotten: the next boot of each VM tries KVM again"
         );
-        self.note("findings", "what was remembered of KVM", Instant::now(), Found::ok(forgotten));
+        self.note("findings", "earlier findings about KVM", Instant::now(), Found::ok(forgotten));
         let verdict = self.facts.verdict();
         self.note("verdict", format!("KVM for {}", self.vm.name()), Instant::now(), verdict);
         Ok(())
     }
 
-    /// The device, with the VM's own QEMU. That QEMU, unless KVM can't be used at all.
+    /// Tries the device with the VM's own QEMU. Returns that QEMU, unless KVM can't be used at all.
     async fn device(&mut self) -> Option<PathBuf> {
         let begun = Instant::now();
         let script = std::fs::read_to_string(self.vm.script()).unwrap_or_default();
@@ -65,7 +65,7 @@ impl Run<'_> {
                 .map(|why| (why, "build the VM for this host's own architecture".to_owned())),
             (Some(refusal), _) => Some((refusal.why, refusal.fix)),
             (None, None) => Some((
-                "not tried: the run script names no QEMU that is here".to_owned(),
+                "not tried: the QEMU of the run script is not on this host".to_owned(),
                 "install QEMU, or build the VM with a real nixpkgs, which brings its own".to_owned(),
             )),
             (None, Some(program)) => refused_by(program).await,
@@ -73,7 +73,7 @@ impl Run<'_> {
         let found = match (&refused, &program) {
             (Some((why, fix)), _) => Found::bad(State::Warning, why, fix),
             (None, Some(program)) => {
-                Found::ok(format!("it opens, and {} has made a machine with it", program.display()))
+                Found::ok(format!("it opens, and {} created a machine with it", program.display()))
             }
             (None, None) => return None,
         };
@@ -94,7 +94,7 @@ impl Run<'_> {
         self.note("host", "kind of KVM, nesting, kernel", begun, found);
     }
 
-    /// A guest of a few bytes, with less and less of the processor until it runs.
+    /// Runs a guest of a few bytes, with fewer and fewer processor features until it runs.
     async fn sector(&mut self, program: &Path) {
         if !cfg!(target_arch = "x86_64") {
             return self.not_tried("sector", "a guest of a few bytes", "there is none for this architecture");
@@ -114,12 +114,11 @@ impl Run<'_> {
         let found = match ran {
             Some(Ran::Yes) => Found::ok("it runs"),
             Some(Ran::No(why)) => {
-                let mend =
-                    "a host that is a virtual machine may lack what KVM says it has: the next one has less";
+                let mend = "a host that is a virtual machine may lack features that KVM reports: the next try uses fewer";
                 Found::bad(State::Warning, why, mend)
             }
             Some(Ran::NoQemu) => Found::bad(State::Warning, no_program(program), "build the VM again"),
-            None => return self.not_tried("sector", title, "the time for it is over"),
+            None => return self.not_tried("sector", title, "no time is left for it"),
         };
         self.note("sector", title, *begun, found);
     }
@@ -150,12 +149,8 @@ impl Run<'_> {
             return self.not_tried("kernel", tried, NOT_STARTED);
         }
         if boot.cut_off.is_some() && boot.at(Until::Init).is_some() && boot.at(Until::Prompt).is_none() {
-            // It runs, and is only slow.
-            return self.not_tried(
-                "kernel",
-                tried,
-                &format!("{}; the time for more was over", reached(&boot)),
-            );
+            // It runs, but is slow.
+            return self.not_tried("kernel", tried, &format!("{}; then the time was up", reached(&boot)));
         }
         let outcome = match (boot.at(Until::Prompt), &boot.why) {
             (Some(at), _) => Ok(at),
@@ -174,7 +169,7 @@ impl Run<'_> {
         self.note("kernel", tried, begun, found);
     }
 
-    /// Whether all processors of several come up, and what the kernel complains about then.
+    /// Checks whether several processors come up, and what the kernel complains about.
     async fn processors(&mut self) {
         const COMPLAINTS: [&str; 5] = ["WARNING:", "soft lockup", "rcu_", "unstable", "BUG:"];
         let tried = "2 and 4 processors";
@@ -200,7 +195,7 @@ impl Run<'_> {
                 }
                 (Some(_), None, None) => Found::ok(format!("all come up; {}", reached(&boot))),
                 (None, None, None) => {
-                    Found::ok(format!("{}; the kernel says nothing of its processors", reached(&boot)))
+                    Found::ok(format!("{}; the kernel does not mention its processors", reached(&boot)))
                 }
             };
             self.note("processors", tried, begun, found);
@@ -243,7 +238,7 @@ impl Run<'_> {
                 )
             }
             Err(_) => {
-                self.not_tried("clones", tried, "begun, but the minute was over before it was through");
+                self.not_tried("clones", tried, "begun, but not finished within the minute");
                 return Ok(());
             }
         };
@@ -290,12 +285,12 @@ impl Run<'_> {
         }
         let begun = Instant::now();
         let found = match Box::pin(sector::rate(program, "kvm", &cpu, self.left(FIRST_BYTE))).await {
-            // Each byte leaves the guest once.
+            // Each byte causes one exit from the guest.
             Ok(rate) => Found::ok(format!("{:.0} kB/s, as many thousand exits a second", rate / 1e3)),
-            Err(why) => Found::bad(State::Warning, why, "look at the words of QEMU"),
+            Err(why) => Found::bad(State::Warning, why, "look at QEMU's message"),
         };
         self.note("console", tried, begun, found);
-        self.not_tried("console", "the control channel and round trips", "nobody is logged in");
+        self.not_tried("console", "the control channel and round trips", "no user is logged in");
     }
 
     fn limits(&mut self, before: &Load) {
@@ -323,7 +318,7 @@ impl Run<'_> {
         );
     }
 
-    /// The same VM without KVM, for as long as there is time: KVM has to be faster.
+    /// Boots the same VM without KVM for the remaining time. KVM has to be faster.
     async fn emulated(&mut self) {
         let tried = "the VM under TCG";
         if !self.has_time(LEAST * 2, "emulated", tried) {
@@ -361,14 +356,14 @@ impl Run<'_> {
     }
 }
 
-/// Why this QEMU makes no machine with KVM, and what to do.
+/// Returns why this QEMU can't create a machine with KVM, and what to do.
 async fn refused_by(program: &Path) -> Option<(String, String)> {
     let asked = program.to_owned();
     let said = threads::aside(move || kvm_with(&asked)).await;
     let why = said.map_err(|error| error.to_string()).flatten().err()?;
     Some(match kvm_device::refusal_in(&why, Path::new(DEVICE)) {
         Some(refusal) => (format!("{} ({why})", refusal.why), refusal.fix),
-        None => (format!("QEMU does not take it: {why}"), "look at the words of QEMU".to_owned()),
+        None => (format!("QEMU refuses it: {why}"), "look at QEMU's message".to_owned()),
     })
 }
 
@@ -376,17 +371,17 @@ fn no_program(program: &Path) -> String {
     format!("there is no {}", program.display())
 }
 
-/// Why this QEMU's guests can't run on this host's processor.
+/// Returns why this QEMU's guests can't run on this host's processor.
 fn emulated_here(program: &Path) -> Option<String> {
     let name = program.file_name()?.to_str()?;
     let guest = name.trim_start_matches('.').strip_prefix("qemu-system-")?.trim_end_matches("-wrapped");
     let here = std::env::consts::ARCH;
-    // A 64-bit processor runs guests of 32 bits as well.
+    // A 64-bit processor also runs 32-bit guests.
     let same = guest == here || (guest, here) == ("i386", "x86_64") || (guest, here) == ("arm", "aarch64");
     (!same).then(|| format!("guests for {guest} are emulated on {here}"))
 }
 
-/// How far a boot got, with seconds.
+/// Describes how far a boot got, with times.
 fn reached(boot: &Boot) -> String {
     let names = [(Until::Kernel, "kernel"), (Until::Init, "first program"), (Until::Prompt, "login prompt")];
     let parts: Vec<String> = names
@@ -395,8 +390,8 @@ fn reached(boot: &Boot) -> String {
         .collect();
     match (parts.is_empty(), boot.last_line()) {
         (false, _) => parts.join(", "),
-        (true, Some(line)) => format!("its console got to: {line}"),
-        (true, None) => "its console said nothing".to_owned(),
+        (true, Some(line)) => format!("its last line: {line}"),
+        (true, None) => "its console printed nothing".to_owned(),
     }
 }
 

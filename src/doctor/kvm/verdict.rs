@@ -1,18 +1,18 @@
-//! The last line: whether machines of the VM run under KVM here, and why not.
+//! The last step: whether machines of the VM run under KVM on this host, and why not.
 
 use std::time::Duration;
 
 use super::Found;
 use crate::doctor::State;
 
-/// What the steps have shown.
+/// What the steps have found.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    /// Why KVM can't be used at all, with what to do.
+    /// Why KVM can't be used at all, and what to do.
     pub(super) refused: Option<(String, String)>,
     /// The processor with which a guest of a few bytes runs.
     pub(super) cpu: Option<String>,
-    /// Why it runs with none, by the first that was tried.
+    /// Why it runs with no processor, from the first try.
     pub(super) no_cpu: Option<String>,
     /// When the VM's login prompt came, or why it did not.
     pub(super) kernel: Option<Result<Duration, String>>,
@@ -21,14 +21,14 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Machines of the VM boot under KVM.
+    /// Whether machines of the VM boot under KVM.
     pub(super) fn is_usable(&self) -> bool {
         self.refused.is_none() && matches!(self.kernel, Some(Ok(_)))
     }
 
     pub(super) fn verdict(&self) -> Found {
         const EMULATED: &str =
-            "machines are emulated here, some ten times slower; NIXVM_ACCELERATOR=tcg says so from the start";
+            "machines are emulated here, some ten times slower; NIXVM_ACCELERATOR=tcg skips the trial of KVM";
         let not = |why: &str, mend: &str| Found::bad(State::Warning, format!("not usable: {why}"), mend);
         if let Some((why, mend)) = &self.refused {
             return not(why, mend);
@@ -42,7 +42,7 @@ impl Facts {
             Some(Err(why)) => {
                 not(&format!("a guest of a few bytes runs{with}, but not this VM: {why}"), EMULATED)
             }
-            None => not("whether this VM boots is not known", "try again when the host has less to do"),
+            None => not("it is not known whether this VM boots", "try again when the host has less to do"),
             Some(Ok(_)) => match &self.no_clones {
                 None => Found::ok(format!("usable{with}")),
                 Some(why) => Found::bad(
@@ -72,9 +72,9 @@ mod tests {
         let none = Facts::default;
         let cpu = |cpu: &str| Some(cpu.to_owned());
         let booted = Some(Ok(Duration::from_secs(5)));
-        says(&none(), false, "not usable: whether this VM boots is not known");
-        let refused = Some(("no right to open /dev/kvm".to_owned(), "usermod".to_owned()));
-        says(&Facts { refused, ..none() }, false, "not usable: no right to open /dev/kvm");
+        says(&none(), false, "not usable: it is not known whether this VM boots");
+        let refused = Some(("no permission to open /dev/kvm".to_owned(), "usermod".to_owned()));
+        says(&Facts { refused, ..none() }, false, "not usable: no permission to open /dev/kvm");
         let no_cpu = Some("QEMU aborted: failed to set MSR 0x10a".to_owned());
         says(
             &Facts { no_cpu, ..none() },

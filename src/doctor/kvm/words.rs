@@ -1,4 +1,4 @@
-//! What QEMU and the kernel say when KVM does not run a guest.
+//! The messages of QEMU and the kernel when KVM does not run a guest.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -6,17 +6,18 @@ use std::process::ExitStatus;
 use crate::qemu::line_about_kvm;
 use crate::text;
 
-/// So much of a line is shown, in characters.
+/// How much of a line is shown, in characters.
 const SHOWN: usize = 160;
 
-/// The line that says most, with nothing in it that a terminal acts on.
+/// Returns the most informative line, without control characters.
 pub(super) fn telling(said: &str) -> String {
     let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = line_about_kvm(said).or_else(|| lines.next_back());
     text::line(line.unwrap_or_default().trim()).chars().take(SHOWN).collect()
 }
 
-/// How QEMU ended, with what it said; `None` where it lives on with a guest that KVM has stopped.
+/// Describes how QEMU ended, with its message. `status` is `None` if QEMU still runs, with a guest that KVM
+/// has stopped.
 pub(super) fn ended(status: Option<ExitStatus>, said: &str) -> String {
     let words = telling(said);
     let how = match status {

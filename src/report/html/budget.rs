@@ -1,17 +1,17 @@
-//! How large a page may become: one that a browser still opens.
+//! Limits the size of a page, so that a browser can still open it.
 
 use serde_json::Value;
 
 use crate::record::history::Outcome;
 use crate::report::wording::boundary;
 
-/// Of films, of pictures, of texts, and of what steps gave: as many bytes.
+/// The limits for films, pictures, texts and the output of steps, in bytes.
 const FILMS: usize = 24 << 20;
 const IMAGES: u64 = 16 << 20;
 const TEXTS: usize = 8 << 20;
 const OUTPUTS: usize = 16 << 20;
 
-/// Of one journal, and of what one step gave once there is little room left.
+/// The limits for one journal, and for the output of one step when little space is left.
 const TEXT: usize = 512 << 10;
 const SHORT: usize = 400;
 
@@ -25,46 +25,46 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// How large the next film may be.
+    /// Returns the maximum size of the next film.
     pub(super) fn film_left(&self) -> usize {
         FILMS.saturating_sub(self.films)
     }
 
-    /// How large the next picture may be.
+    /// Returns the maximum size of the next picture.
     pub(super) fn image_left(&self) -> u64 {
         IMAGES.saturating_sub(self.images)
     }
 
-    /// Whether there is room for any more text.
+    /// Whether there is space for any more text.
     pub(super) fn has_text(&self) -> bool {
         self.texts < TEXTS
     }
 
-    /// Whether there is room for a film.
+    /// Whether there is space for a film, which is then used.
     pub(super) fn film(&mut self, size: usize) -> bool {
         let fits = self.films + size <= FILMS;
         self.films += if fits { size } else { 0 };
         fits
     }
 
-    /// Whether there is room for a picture.
+    /// Whether there is space for a picture, which is then used.
     pub(super) fn image(&mut self, size: u64) -> bool {
         let fits = self.images.saturating_add(size) <= IMAGES;
         self.images += if fits { size } else { 0 };
         fits
     }
 
-    /// As much of the end of a text as there is room for.
+    /// Returns as much of the end of a text as there is space for.
     pub(super) fn text(&mut self, text: &str) -> String {
         let most = TEXT.min(TEXTS.saturating_sub(self.texts));
         let from = boundary(text, text.len().saturating_sub(most));
-        // One that is empty counts as well: there may be any number of them.
+        // An empty text counts, too, because there may be any number of them.
         self.texts += (text.len() - from).max(1 << 10);
         let note = if from > 0 { format!("[{from} bytes are left out here]\n") } else { String::new() };
         format!("{note}{}", &text[from..])
     }
 
-    /// Makes shorter what the steps of a scenario gave, where there is little room left.
+    /// Shortens the output of a scenario's steps when little space is left.
     pub(super) fn outputs(&mut self, scenario: &mut Value, outcome: Outcome) {
         let failed = matches!(outcome, Outcome::Failed | Outcome::Flaky | Outcome::Unfinished);
         let most = if failed { OUTPUTS } else { OUTPUTS / 2 };

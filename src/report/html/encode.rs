@@ -1,12 +1,12 @@
-//! Data in forms that a page can hold.
+//! Encodes data so that a page can contain it.
 
 use std::io::{self, Write};
 
 use sha2::{Digest as _, Sha256};
 
-/// JSON on its way into a script element: its `<` are written as `\u003c`, so that nothing in it ends the element or
-/// begins another. In JSON a `<` stands in strings alone, as does every character that a page would not show as it is: of
-/// those a reader sees U+FFFD. What is written at once ends between two characters, as serde_json has it.
+/// Writes JSON into a script element. Each `<` becomes `\u003c`, so that no text can end the element or begin
+/// another. In JSON, `<` and characters that a page would not show occur only in strings. The latter become
+/// U+FFFD. Each write ends between two characters, because serde_json writes whole strings.
 pub(super) struct Harmless<W>(pub W);
 
 impl<W: Write> Write for Harmless<W> {
@@ -28,12 +28,12 @@ impl<W: Write> Write for Harmless<W> {
     }
 }
 
-/// The digest of a script or style, as a Content-Security-Policy names it.
+/// Returns the digest of a script or style, as in a Content-Security-Policy.
 pub(super) fn digest(text: &str) -> String {
     base64(&Sha256::digest(text.as_bytes()))
 }
 
-/// RFC 4648.
+/// Encodes bytes as base64 (RFC 4648).
 pub(super) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);

@@ -1,4 +1,4 @@
-//! The form that the page's player takes for granted.
+//! The format of films that the page's player expects.
 
 use std::borrow::Cow;
 
@@ -22,14 +22,14 @@ struct Film<'a> {
 struct Frame<'a> {
     #[serde(rename = "t")]
     time: f64,
-    /// The number of a line, and its pieces: a text, and perhaps its classes.
+    /// The number of a line and its pieces. A piece is a text, and optionally its classes.
     #[serde(rename = "r", borrow)]
     rows: Vec<(u16, Vec<Vec<Cow<'a, str>>>)>,
     #[serde(rename = "c", default)]
     cursor: Option<(u16, u16)>,
 }
 
-/// The film, if it has the form of one.
+/// Returns the film if it has the expected format.
 pub(super) fn checked(film: &[u8]) -> Option<Value> {
     let text = std::str::from_utf8(film).ok()?;
     let Film { length, from, frames } = serde_json::from_str(text).ok()?;

@@ -1,7 +1,7 @@
-//! A run as one page that needs nothing else: no network, no other file.
+//! Renders a run as one page that needs no network and no other file.
 //!
-//! What a guest printed gets there as data: JSON in which no `<` stands, of which the page's script sets texts and
-//! class names and nothing else. A policy in the page forbids every script and style but the two that are in it.
+//! Guest output is embedded as data: JSON without `<`, from which the page's script sets only texts and class
+//! names. A policy in the page forbids every script and style except its own two.
 
 mod budget;
 mod encode;
@@ -27,28 +27,28 @@ const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Larger ones are left out, in bytes: films, and scenarios' files.
+/// Larger films and scenario files are omitted, in bytes.
 const FILM: usize = 16 << 20;
 const SOURCE: u64 = 4 << 20;
 
-/// As much of the end of a journal is looked at, in bytes: more than a page shows of it.
+/// How much of the end of a journal is read, in bytes: more than a page shows.
 const JOURNAL: u64 = 1 << 20;
 
-/// What the page of a record is made of.
+/// The options of a page.
 #[derive(Debug, Clone, Copy)]
 pub struct Pages<'a> {
     /// The files of the record.
     pub record: &'a Beneath,
-    /// Whether what it says of files on this host is believed: lines of the scenarios' files are shown.
+    /// Whether its paths on this host are trusted, so that lines of the scenarios' files are shown.
     pub is_own: bool,
-    /// Whether the page will lie elsewhere than in the record, and has to name its folder.
+    /// Whether the page is stored outside of the record, and has to name the record's folder.
     pub is_elsewhere: bool,
 }
 
-/// The page of a record. What can't be read is missing in it.
+/// Renders the page of a record. Files that can't be read are omitted.
 ///
 /// # Errors
-/// If it can't be put together.
+/// If the page can't be written.
 pub fn render(history: &History, of: Pages<'_>) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     write(history, of, &mut page)?;
@@ -80,7 +80,7 @@ fn write(history: &History, of: Pages<'_>, out: &mut Vec<u8>) -> io::Result<()> 
     Ok(())
 }
 
-/// The data of the page: the run, the films of its consoles, its pictures, texts and lines of source.
+/// Writes the data of the page: the run, the films of its consoles, its pictures, texts and source lines.
 fn data(history: &History, of: Pages<'_>, out: &mut impl Write) -> io::Result<()> {
     let mut budget = Budget::default();
     let mut run = serde_json::to_value(history)?;
@@ -100,7 +100,7 @@ fn data(history: &History, of: Pages<'_>, out: &mut impl Write) -> io::Result<()
     let (mut images, mut texts) = (BTreeMap::new(), BTreeMap::new());
     out.write_all(b",\"films\":{")?;
     let mut comma = "";
-    // Those of failures first: they are what is looked for.
+    // Films of failures come first, because people look for those.
     let mut scenarios: Vec<&Scenario> = history.scenarios.iter().collect();
     scenarios.sort_by_key(|scenario| scenario.failure().is_none());
     let attempts = scenarios.iter().flat_map(|scenario| scenario.attempts.iter().rev());
@@ -111,7 +111,7 @@ fn data(history: &History, of: Pages<'_>, out: &mut impl Write) -> io::Result<()
                 let film = file.path.with_extension(crate::record::FILM);
                 let film = of.record.read(film, budget.film_left().min(FILM) as u64).ok();
                 let film = film.filter(|film| budget.film(film.len()));
-                // Read and written again, so that what is escaped in it is seen for what it is.
+                // Parsed and written again, so that escapes are decoded and then handled like other text.
                 if let Some(film) = film.as_deref().and_then(film::checked) {
                     out.write_all(comma.as_bytes())?;
                     serde_json::to_writer(&mut *out, &name)?;
@@ -143,7 +143,7 @@ fn data(history: &History, of: Pages<'_>, out: &mut impl Write) -> io::Result<()
     out.write_all(b"}")
 }
 
-/// The lines of scenarios' files that steps and failures name: by file and number.
+/// Returns the lines of scenario files that steps and failures name, by file and number.
 fn sources(scenarios: &[Scenario]) -> Value {
     let mut wanted: BTreeMap<&Path, BTreeSet<usize>> = BTreeMap::new();
     for scenario in scenarios {
@@ -164,7 +164,7 @@ fn sources(scenarios: &[Scenario]) -> Value {
     Value::Object(wanted.into_iter().map(of_file).collect())
 }
 
-/// The end of a journal in the record.
+/// Returns the end of a journal in the record.
 fn end_of(record: &Beneath, name: &Path) -> io::Result<Vec<u8>> {
     let (mut file, size) = record.file(name)?;
     file.seek(SeekFrom::Start(size.saturating_sub(JOURNAL)))?;
@@ -173,7 +173,7 @@ fn end_of(record: &Beneath, name: &Path) -> io::Result<Vec<u8>> {
     Ok(end)
 }
 
-/// The file of a scenario, unless it is larger than any is, or no file of Rust.
+/// Returns the content of a scenario's file, unless it is too large or not a Rust file.
 fn source_of(path: &Path) -> Option<Vec<u8>> {
     path.extension().filter(|extension| *extension == "rs")?;
     let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -184,7 +184,7 @@ fn source_of(path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The classes of the colours that a terminal has.
+/// Returns the CSS classes of a terminal's colours.
 fn colours() -> String {
     let both = |colour| {
         let (letters, ground) = (legible(&hex(colour)), hex(colour));
@@ -193,7 +193,7 @@ fn colours() -> String {
     (0..=u8::MAX).map(both).collect()
 }
 
-/// A colour for letters on the dark ground of a console: what is too dark is made lighter.
+/// Returns a readable text colour for the dark background of a console. Dark colours are lightened.
 fn legible(hex: &str) -> String {
     let number = u32::from_str_radix(hex.trim_start_matches('#'), 16).unwrap_or_default();
     let parts = [number >> 16 & 255, number >> 8 & 255, number & 255];

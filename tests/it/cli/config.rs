@@ -86,7 +86,7 @@ fn the_file_that_a_variable_names_is_read_instead() {
     ran.ended_with(2).said("there is no file").said("none.toml");
     folder.put("ci.toml", b"jobs = 8 # \xff\n");
     let ran = Ran::of(folder.command(&["config"]).env("NIXVM_TOML", "ci.toml"));
-    ran.ended_with(2).said("ci.toml is no text in UTF-8");
+    ran.ended_with(2).said("ci.toml is not UTF-8");
 }
 
 #[test]

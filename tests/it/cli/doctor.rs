@@ -95,7 +95,7 @@ fn a_host_with_everything_is_told_so_and_a_warning_is_no_failure() {
     assert!(found.contains("not NixOS") && mend.contains("nix-channel --add"), "{found} {mend}");
     Ran::of(&mut host.command(&["--nixpkgs", "standin"]))
         .ended_with(0)
-        .printed("ok       nixpkgs                 the stand-in, as asked for");
+        .printed("ok       nixpkgs                 the stand-in, as requested");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn a_vm_that_runs_under_kvm_is_taken_through_all_steps_and_a_file_is_left() {
     }
     ran.ended_with(0);
     for words in [
-        "has made a machine with it",
+        "created a machine with it",
         "a guest of a few bytes with -cpu max: it runs",
         "the VM to its login prompt under KVM: kernel after ",
         "4 processors: ",
@@ -133,10 +133,10 @@ fn a_guest_that_stands_still_under_kvm_leaves_the_time_to_tcg() {
     let folder = folder(MAKES_A_MACHINE, WORKS, "fake.kvm=stuck");
     let ran = Ran::of(&mut command(&folder, &[]));
     ran.ended_with(5)
-        .printed("its processor stands still: ")
+        .printed("its processor makes no progress: ")
         .printed("the VM under TCG: kernel after ")
         .printed("login prompt after ");
-    let last = "not usable: a guest of a few bytes runs, but not this VM: its processor stands still";
+    let last = "not usable: a guest of a few bytes runs, but not this VM: its processor makes no progress";
     assert!(ran.out.contains(last), "{}", ran.out);
 }
 

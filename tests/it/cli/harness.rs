@@ -113,9 +113,7 @@ async fn fails(machine: Machine) -> Result {
     let ran = folder.run(&["--vm", "result", "held.rs"]);
     ran.ended_with(1)
         .printed("---- fails ----\nthe page is empty\n")
-        .printed(
-            "  the cleanup did not end:\n    | the scenario's function ended, but its cleanup can't: ",
-        )
+        .printed("  the cleanup did not end:\n    | the scenario's function ended, but its cleanup can't: ")
         .printed("scenario: fails, held.rs:");
 }
 

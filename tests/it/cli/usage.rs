@@ -139,8 +139,8 @@ fn a_filter_of_the_log_that_is_none_is_said_to_be_none() {
         ran.ended_with(0);
         ran.err
     };
-    assert!(log("nixvm_test=loud").contains("NIXVM_LOG is no filter"));
-    assert!(!log("nixvm_test=debug,tokio=warn").contains("no filter"));
+    assert!(log("nixvm_test=loud").contains("NIXVM_LOG is not a filter"));
+    assert!(!log("nixvm_test=debug,tokio=warn").contains("not a filter"));
 }
 
 #[test]

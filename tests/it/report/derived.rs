@@ -99,7 +99,7 @@ fn a_comparison_says_what_changed_and_keeps_silent_about_noise() {
         };
     let old = run(3.0, "lo\neth0 10.0.2.15\n", false, "b");
     let same = compare(&old, &run(3.2, "lo\neth0 10.0.2.15\n", false, "b"));
-    assert_eq!((same.text.as_str(), same.outcomes_differ), ("nothing changed but what is noise\n", false));
+    assert_eq!((same.text.as_str(), same.outcomes_differ), ("no differences except for noise\n", false));
     let slower = compare(&old, &run(6.0, "lo\neth0 10.0.2.16\x1b[2J\n", false, "b"));
     assert!(!slower.outcomes_differ);
     assert_eq!(
@@ -111,7 +111,7 @@ fn a_comparison_says_what_changed_and_keeps_silent_about_noise() {
     assert!(worse.outcomes_differ);
     assert_eq!(
         worse.text,
-        "outcomes:\n  a: passed → failed (it did not)\n  b: went (it was passed)\n  c: came (it was passed)\n"
+        "outcomes:\n  a: passed → failed (it did not)\n  b: removed (it was passed)\n  c: added (it was passed)\n"
     );
 }
 
@@ -149,7 +149,7 @@ fn the_commands_find_a_run_by_its_folder() {
     assert_eq!(nixvm(&["diff", &one, &one]).output().unwrap().status.code(), Some(0));
     let ran = nixvm(&["diff", &one, &other]).output().unwrap();
     assert_eq!(ran.status.code(), Some(1));
-    assert!(String::from_utf8(ran.stdout).unwrap().contains("web::login: went (it was passed)"));
+    assert!(String::from_utf8(ran.stdout).unwrap().contains("web::login: removed (it was passed)"));
     // Nothing is played where there is no terminal.
     let ran = nixvm(&["replay", &one]).output().unwrap();
     assert_eq!(ran.status.code(), Some(2));
