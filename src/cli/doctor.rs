@@ -107,8 +107,8 @@ fn as_line(step: &Tried) -> String {
     let (tried, found) = (report::printable(&step.tried), report::printable(&step.found));
     let took = step.took.as_secs_f64();
     let mut text = format!("{begin}{state:7}{end}  {:10}  {took:5.1} s  {tried}: {found}\n", step.name);
-    if let Some(mend) = &step.mend {
-        text.push_str(&format!("{:7}  {:10}  {:7}  -> {}\n", "", "", "", report::printable(mend)));
+    if let Some(fix) = &step.fix {
+        text.push_str(&format!("{:7}  {:10}  {:7}  -> {}\n", "", "", "", report::printable(fix)));
     }
     text
 }
@@ -134,12 +134,12 @@ fn colours(state: Option<State>) -> (&'static str, &'static str) {
 fn as_lines(findings: &[Finding]) -> String {
     let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or_default();
     let mut text = String::new();
-    for Finding { name, state, found, mend, .. } in findings {
+    for Finding { name, state, found, fix, .. } in findings {
         let found = report::printable(found);
         let (begin, end) = colours(Some(*state));
         text.push_str(&format!("{begin}{:7}{end}  {name:width$}  {found}\n", state.name()));
-        if let Some(mend) = mend {
-            text.push_str(&format!("{:7}  {:width$}  -> {mend}\n", "", ""));
+        if let Some(fix) = fix {
+            text.push_str(&format!("{:7}  {:width$}  -> {fix}\n", "", ""));
         }
     }
     let count = |state| findings.iter().filter(|finding| finding.state == state).count();

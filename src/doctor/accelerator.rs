@@ -37,17 +37,17 @@ pub(super) async fn finding() -> Finding {
 
 /// Returns the finding of a host on which KVM does not run guests. They are emulated, unless only KVM is
 /// allowed.
-fn no_kvm(asked_for: bool, why: &str, mend: &str) -> Finding {
+fn no_kvm(asked_for: bool, why: &str, fix: &str) -> Finding {
     if !asked_for {
-        return emulated(why, mend);
+        return emulated(why, fix);
     }
     let found = format!("no machine starts, because {VARIABLE} is kvm: {why}");
-    Finding::new("KVM", State::Missing, found, format!("{mend}; or unset {VARIABLE}"))
+    Finding::new("KVM", State::Missing, found, format!("{fix}; or unset {VARIABLE}"))
 }
 
-fn emulated(why: &str, mend: impl Into<String>) -> Finding {
+fn emulated(why: &str, fix: impl Into<String>) -> Finding {
     let found = format!("machines are emulated, some ten times slower: {why}");
-    Finding::new("KVM", State::Warning, found, mend)
+    Finding::new("KVM", State::Warning, found, fix)
 }
 
 /// Runs the smallest guest, with fewer and fewer processor features until it runs.
@@ -64,8 +64,8 @@ async fn trial(reason: &str, asked_for: bool) -> Finding {
         Runs::No(why) => no_kvm(asked_for, &why.unwrap_or_default(), LOOK_CLOSER),
         Runs::NoQemu => {
             let found = format!("not tried: there is no {} on PATH; {reason}", QEMU.name);
-            let mend = "nixvm-test doctor --kvm VM tries it with the VM's own QEMU";
-            Finding::new("KVM", State::Warning, found, mend)
+            let fix = "nixvm-test doctor --kvm VM tries it with the VM's own QEMU";
+            Finding::new("KVM", State::Warning, found, fix)
         }
     }
 }

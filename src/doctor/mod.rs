@@ -51,16 +51,17 @@ pub struct Finding {
     /// What was found: a version, an amount, or why it can't be used.
     pub found: String,
     /// The command that fixes it, or what to do in words; `None` if nothing has to be done.
-    pub mend: Option<String>,
+    #[serde(rename = "mend")]
+    pub fix: Option<String>,
 }
 
 impl Finding {
     fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, state: State::Ok, found: found.into(), mend: None }
+        Self { name, state: State::Ok, found: found.into(), fix: None }
     }
 
-    fn new(name: &'static str, state: State, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, state, found: found.into(), mend: Some(mend.into()) }
+    fn new(name: &'static str, state: State, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, state, found: found.into(), fix: Some(fix.into()) }
     }
 }
 
@@ -92,8 +93,8 @@ fn terminal() -> Finding {
         () if is_set("CI") => "one, but CI is set: a run is shown as plain lines".to_owned(),
         () if is_set("NO_COLOR") => "one, but NO_COLOR is set: a run is shown as plain lines".to_owned(),
         () if term.is_empty() || term == "dumb" => {
-            let mend = "set TERM to what the terminal is, such as xterm-256color";
-            return Finding::new("terminal", State::Warning, format!("TERM is {term:?}: plain lines"), mend);
+            let fix = "set TERM to what the terminal is, such as xterm-256color";
+            return Finding::new("terminal", State::Warning, format!("TERM is {term:?}: plain lines"), fix);
         }
         () => match rustix::termios::tcgetwinsize(std::io::stderr()) {
             Ok(size) => format!("{term}, {} columns and {} rows", size.ws_col, size.ws_row),

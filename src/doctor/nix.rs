@@ -38,8 +38,8 @@ pub(super) async fn nixpkgs(settings: &Settings, events: &Events) -> Chosen {
         Ok(Nixpkgs::Given(given)) => Finding::ok("nixpkgs", given),
         Ok(_) => Finding::ok("nixpkgs", "<nixpkgs>, from NIX_PATH or a channel"),
         Err(error) => {
-            let mend = error.advice().1.unwrap_or("choose one: --nixpkgs channel:nixos-26.05").to_owned();
-            Finding::new("nixpkgs", State::Missing, error.summary(), mend)
+            let fix = error.advice().1.unwrap_or("choose one: --nixpkgs channel:nixos-26.05").to_owned();
+            Finding::new("nixpkgs", State::Missing, error.summary(), fix)
         }
     };
     Chosen { finding, uses_the_stand_in }
@@ -51,8 +51,8 @@ pub(super) fn store() -> Finding {
         Ok(_) => Finding::ok("Nix store", "/nix, owned by this user"),
         Err(error) => {
             debug_assert!(matches!(error.kind(), ErrorKind::Host | ErrorKind::Io));
-            let mend = error.advice().1.unwrap_or("make /nix writable").to_owned();
-            Finding::new("Nix store", State::Missing, error.summary(), mend)
+            let fix = error.advice().1.unwrap_or("make /nix writable").to_owned();
+            Finding::new("Nix store", State::Missing, error.summary(), fix)
         }
     }
 }

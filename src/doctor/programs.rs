@@ -54,11 +54,11 @@ pub(super) async fn nix(settings: &Settings) -> Finding {
         None if !needed => Finding::ok("Nix", "none, and a VM that is built already needs none"),
         None => {
             let own = "sh <(curl --proto '=https' --tlsv1.2 -L https://nixos.org/nix/install) --daemon";
-            let mend = match Distribution::of_this_host() {
+            let fix = match Distribution::of_this_host() {
                 Distribution::Debian | Distribution::NixOs => install(&[program]),
                 _ => own.to_owned(),
             };
-            Finding::new("Nix", State::Missing, format!("there is no program {}", program.name), mend)
+            Finding::new("Nix", State::Missing, format!("there is no program {}", program.name), fix)
         }
     }
 }
@@ -98,8 +98,8 @@ pub(super) fn stand_in() -> Finding {
     if lacks.is_empty() {
         return Finding::ok("stand-in", format!("{} are installed", names(&needs)));
     }
-    let mend = format!("{}, or use a real nixpkgs: --nixpkgs channel:nixos-26.05", install(&lacks));
-    Finding::new("stand-in", State::Missing, format!("it needs {}", names(&lacks)), mend)
+    let fix = format!("{}, or use a real nixpkgs: --nixpkgs channel:nixos-26.05", install(&lacks));
+    Finding::new("stand-in", State::Missing, format!("it needs {}", names(&lacks)), fix)
 }
 
 pub(super) async fn cargo() -> Finding {
@@ -123,8 +123,8 @@ pub(super) async fn rustc() -> Finding {
     match (version(line), version(oldest)) {
         (Some(found), Some(needed)) if found < needed => {
             let found = format!("{line}, and scenarios need {oldest} or newer");
-            let mend = if says("rustup", &["--version"]).await.is_some() { "rustup update" } else { RUSTUP };
-            Finding::new("rustc", State::Missing, found, mend)
+            let fix = if says("rustup", &["--version"]).await.is_some() { "rustup update" } else { RUSTUP };
+            Finding::new("rustc", State::Missing, found, fix)
         }
         _ => Finding::ok("rustc", line),
     }
@@ -163,13 +163,13 @@ pub(super) async fn tesseract() -> Finding {
     if languages.lines().any(|line| line.trim() == "eng") {
         return Finding::ok("tesseract", format!("{}, with English", first_line(&said)));
     }
-    let mend = match Distribution::of_this_host() {
+    let fix = match Distribution::of_this_host() {
         Distribution::Debian => "sudo apt-get install tesseract-ocr-eng",
         Distribution::Fedora => "sudo dnf install tesseract-langpack-eng",
         _ => "put eng.traineddata into the folder that `tesseract --list-langs` searches (TESSDATA_PREFIX)",
     };
     let found = format!("{} without its English data; {FOR}", first_line(&said));
-    Finding::new("tesseract", State::Warning, found, mend)
+    Finding::new("tesseract", State::Warning, found, fix)
 }
 
 #[cfg(test)]

@@ -49,33 +49,33 @@ fn records() -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn disk(name: &'static str, folder: Result<PathBuf>, enough: u64, mend: &str) -> Finding {
+fn disk(name: &'static str, folder: Result<PathBuf>, enough: u64, fix: &str) -> Finding {
     let folder = match folder {
         Ok(folder) => folder,
         // There is no folder, so more space would not help.
         Err(error) => {
-            let mend = error.advice().1.unwrap_or(mend);
-            return Finding::new(name, State::Missing, error.summary(), mend);
+            let fix = error.advice().1.unwrap_or(fix);
+            return Finding::new(name, State::Missing, error.summary(), fix);
         }
     };
     // A missing folder will be created in the nearest existing one above it.
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     match rustix::fs::statvfs(there) {
-        Ok(about) => judge(name, &folder, about.f_bavail.saturating_mul(about.f_frsize), enough, mend),
+        Ok(about) => judge(name, &folder, about.f_bavail.saturating_mul(about.f_frsize), enough, fix),
         Err(error) => {
             let found = format!("{}: {error}", there.display());
-            Finding::new(name, State::Warning, found, mend)
+            Finding::new(name, State::Warning, found, fix)
         }
     }
 }
 
-fn judge(name: &'static str, folder: &Path, free: u64, enough: u64, mend: &str) -> Finding {
+fn judge(name: &'static str, folder: &Path, free: u64, enough: u64, fix: &str) -> Finding {
     let found = format!("{} free for {}", gib(free), folder.display());
     match free {
-        _ if free < LEAST => Finding::new(name, State::Missing, found, mend),
+        _ if free < LEAST => Finding::new(name, State::Missing, found, fix),
         _ if free < enough => {
             let found = format!("{found}; up to {} may be needed", gib(enough));
-            Finding::new(name, State::Warning, found, mend)
+            Finding::new(name, State::Warning, found, fix)
         }
         _ => Finding::ok(name, found),
     }
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(state(GIB), State::Warning);
         assert_eq!(state(GIB / 8), State::Missing);
         let finding = judge("disk", Path::new("/x"), GIB, 2 * GIB, "free some");
-        assert!(finding.found.contains("1.0 GiB free for /x") && finding.mend.is_some(), "{finding:?}");
+        assert!(finding.found.contains("1.0 GiB free for /x") && finding.fix.is_some(), "{finding:?}");
     }
 
     #[test]

@@ -32,12 +32,12 @@ fn written(path: &Path, text: &str) -> std::io::Result<()> {
 /// Returns the steps and the output of the guest and QEMU, without known passwords and control characters.
 fn report(steps: &[Tried], log: &str, host: &str) -> String {
     let mut report = format!("nixvm-test {}, doctor --kvm\n\n", env!("CARGO_PKG_VERSION"));
-    for Tried { name, state, tried, took, found, mend } in steps {
+    for Tried { name, state, tried, took, found, fix } in steps {
         let state = state.map_or("-", |state| state.name());
         // Writing to a String can't fail.
         let _ = writeln!(report, "{state:8} {name:10} {:5.1} s  {tried}: {found}", took.as_secs_f64());
-        if let Some(mend) = mend {
-            let _ = writeln!(report, "{:8} {:10}          -> {mend}", "", "");
+        if let Some(fix) = fix {
+            let _ = writeln!(report, "{:8} {:10}          -> {fix}", "", "");
         }
     }
     let _ = write!(report, "\n{log}\n== lines about KVM in the kernel's log of this host\n{host}\n");
@@ -88,7 +88,7 @@ mod tests {
             tried: "the VM".to_owned(),
             took: Duration::from_millis(1500),
             found: "KVM internal error\x1b[31m".to_owned(),
-            mend: Some("do this".to_owned()),
+            fix: Some("do this".to_owned()),
         };
         let report = report(&[step], "== console\nlogin: alice Attached-Pw\x07\r\n", "kvm: none\n");
         assert!(report.contains("warning  kernel       1.5 s  the VM: KVM internal error"), "{report}");

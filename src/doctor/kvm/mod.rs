@@ -44,7 +44,8 @@ pub struct Tried {
     /// What was found, with QEMU's message.
     pub found: String,
     /// What to do, if anything.
-    pub mend: Option<String>,
+    #[serde(rename = "mend")]
+    pub fix: Option<String>,
 }
 
 /// The outcome of trying KVM.
@@ -97,29 +98,29 @@ struct Run<'a> {
 struct Found {
     state: State,
     found: String,
-    mend: Option<String>,
+    fix: Option<String>,
 }
 
 impl Found {
     fn ok(found: impl Into<String>) -> Self {
-        Self { state: State::Ok, found: found.into(), mend: None }
+        Self { state: State::Ok, found: found.into(), fix: None }
     }
 
-    fn bad(state: State, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { state, found: found.into(), mend: Some(mend.into()) }
+    fn bad(state: State, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { state, found: found.into(), fix: Some(fix.into()) }
     }
 }
 
 impl Run<'_> {
     fn note(&mut self, name: &'static str, tried: impl Into<String>, begun: Instant, found: Found) {
-        let Found { state, found, mend } = found;
-        self.add(Tried { name, state: Some(state), tried: tried.into(), took: begun.elapsed(), found, mend });
+        let Found { state, found, fix } = found;
+        self.add(Tried { name, state: Some(state), tried: tried.into(), took: begun.elapsed(), found, fix });
     }
 
     fn not_tried(&mut self, name: &'static str, tried: impl Into<String>, why: &str) {
         let found = format!("not tried: {why}");
         let took = Duration::ZERO;
-        self.add(Tried { name, state: None, tried: tried.into(), took, found, mend: None });
+        self.add(Tried { name, state: None, tried: tried.into(), took, found, fix: None });
     }
 
     fn add(&mut self, step: Tried) {

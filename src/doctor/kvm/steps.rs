@@ -86,8 +86,8 @@ impl Run<'_> {
         let begun = Instant::now();
         let host = Host::look();
         let found = match host.known_trouble() {
-            Some((trouble, mend)) => {
-                Found::bad(State::Warning, format!("{}; {trouble}", host.describe()), mend)
+            Some((trouble, fix)) => {
+                Found::bad(State::Warning, format!("{}; {trouble}", host.describe()), fix)
             }
             None => Found::ok(host.describe()),
         };
@@ -114,8 +114,8 @@ impl Run<'_> {
         let found = match ran {
             Some(Ran::Yes) => Found::ok("it runs"),
             Some(Ran::No(why)) => {
-                let mend = "a host that is a virtual machine may lack features that KVM reports: the next try uses fewer";
-                Found::bad(State::Warning, why, mend)
+                let fix = "a host that is a virtual machine may lack features that KVM reports: the next try uses fewer";
+                Found::bad(State::Warning, why, fix)
             }
             Some(Ran::NoQemu) => Found::bad(State::Warning, no_program(program), "build the VM again"),
             None => return self.not_tried("sector", title, "no time is left for it"),

@@ -29,9 +29,9 @@ impl Facts {
     pub(super) fn verdict(&self) -> Found {
         const EMULATED: &str =
             "machines are emulated here, some ten times slower; NIXVM_ACCELERATOR=tcg skips the trial of KVM";
-        let not = |why: &str, mend: &str| Found::bad(State::Warning, format!("not usable: {why}"), mend);
-        if let Some((why, mend)) = &self.refused {
-            return not(why, mend);
+        let not = |why: &str, fix: &str| Found::bad(State::Warning, format!("not usable: {why}"), fix);
+        if let Some((why, fix)) = &self.refused {
+            return not(why, fix);
         }
         if let Some(why) = &self.no_cpu {
             return not(&format!("not even a guest of a few bytes runs: {why}"), EMULATED);
@@ -64,7 +64,7 @@ mod tests {
         let verdict = facts.verdict();
         assert_eq!(verdict.found, words);
         assert_eq!(facts.is_usable(), usable);
-        assert_eq!(verdict.mend.is_some(), verdict.state != State::Ok);
+        assert_eq!(verdict.fix.is_some(), verdict.state != State::Ok);
     }
 
     #[test]
