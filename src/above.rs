@@ -1,25 +1,25 @@
-//! Files that are looked for in a folder and in those above it, as far as the repository goes.
+//! Finds files in a folder or above it, up to the root of the repository.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::presence::is_absent;
 
-/// The nearest file of this `name`, in `folder` or above it, up to the root of the repository (the folder with `.git`),
-/// or of the file system. In a folder that everybody may write to, such as /tmp, a file of another user is passed over:
-/// such a file says what is built and run.
+/// Returns the nearest file of this `name`, in `folder` or above it, up to the root of the repository (the
+/// folder with `.git`) or of the file system. In a folder that every user may write to, such as /tmp, a file
+/// of another user is skipped, because such files decide what is built and run.
 ///
 /// # Errors
-/// The places that were looked at, one a line, when there is none.
+/// The places that were searched, one a line, if there is no such file.
 pub(crate) fn nearest(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let mut places = String::new();
     for folder in folder.ancestors() {
         let path = folder.join(name);
-        // What can't be looked at may be there: whoever reads it gets the error.
+        // A file whose metadata can't be read may exist, and its reader gets the error.
         let is_file = path.metadata().map_or_else(|error| !is_absent(&error), |found| found.is_file());
         let passed_over = match is_file {
             true if !is_planted(&path, folder) => return Ok(path),
-            true => " (not used: of another user, in a folder that everybody may write to)",
+            true => " (not used: it belongs to another user, in a folder that every user may write to)",
             false => "",
         };
         places.push_str(&format!("{}{passed_over}\n", path.display()));
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(nearest(&own, "x.toml"), Ok(file.clone()), "it is of this user");
         chown(&file, Some(4242), None).unwrap();
         let places = nearest(&own, "x.toml").unwrap_err();
-        assert!(places.contains("x.toml (not used: of another user"), "{places}");
+        assert!(places.contains("x.toml (not used: it belongs to another user"), "{places}");
         set(0o755);
         assert_eq!(nearest(&own, "x.toml"), Ok(file), "a checkout of another user, in a container");
     }

@@ -1,4 +1,4 @@
-//! What `nix-build -A vm` leaves behind: a folder with `bin/run-NAME-vm` and `system`.
+//! The result of `nix-build -A vm`: a folder with `bin/run-NAME-vm` and `system`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ pub struct BuiltVm {
 }
 
 impl BuiltVm {
-    /// Opens what `nix-build`, `nix build` or `nixos-rebuild build-vm` made: the `result` link,
-    /// the folder in the store that it points to, or the script `result/bin/run-NAME-vm` itself.
+    /// Opens the result of `nix-build`, `nix build` or `nixos-rebuild build-vm`: the `result` link, the
+    /// folder in the store that it points to, or the script `result/bin/run-NAME-vm` itself.
     ///
-    /// The links are followed once, here: a `result` that later points elsewhere changes nothing.
+    /// Links are followed once, in this call. If `result` later points elsewhere, this value stays the same.
     ///
     /// ```
     /// # use std::os::unix::fs::PermissionsExt;
@@ -37,31 +37,31 @@ impl BuiltVm {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when there is no such path, or it holds no `bin/run-*-vm` or several;
-    /// the error says what was found. [`ErrorKind::Io`] when it can't be read.
+    /// [`ErrorKind::Usage`] when there is no such path, or it holds no `bin/run-*-vm` or several; the error
+    /// says what was found. [`ErrorKind::Io`] when it can't be read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let target = canonical(path)?;
         if target.is_dir() { Self::in_folder(path, &target) } else { Self::from_script(path, &target) }
     }
 
-    /// The script that runs the VM; absolute, in a folder with no links on its way.
+    /// Returns the script that runs the VM. Its path is absolute, and its folder has no links on the way.
     pub fn script(&self) -> &Path {
         &self.script
     }
 
-    /// The VM's name, NAME of `run-NAME-vm`: its `networking.hostName`.
+    /// Returns the VM's name, which is NAME of `run-NAME-vm` and its `networking.hostName`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The VM's system closure (the `system` link beside `bin`), if it has one.
+    /// Returns the VM's system closure (the `system` link beside `bin`), if it has one.
     pub fn system(&self) -> Option<&Path> {
         self.system.as_deref()
     }
 
-    /// Changes whenever the VM does: a hash over the script's place in the store and its text,
-    /// which names every part of the VM by its own store path. 32 hexadecimal digits.
+    /// Returns a hash that changes with the VM. It covers the script's path in the store and its text, which
+    /// names every part of the VM by its own store path. It has 32 hexadecimal digits.
     pub fn key(&self) -> String {
         self.key.clone()
     }
@@ -70,7 +70,7 @@ impl BuiltVm {
         let bin = folder.join("bin");
         let mut scripts: Vec<(String, PathBuf)> = Vec::new();
         let mut others: Vec<String> = Vec::new();
-        // A folder without `bin` is reported below, with what it does hold.
+        // A missing `bin` is reported below, together with the folder's content.
         let has_bin = names(&bin)?;
         for file in has_bin.clone().unwrap_or_default() {
             match file.strip_prefix("run-").and_then(|rest| rest.strip_suffix("-vm")) {
@@ -92,14 +92,14 @@ impl BuiltVm {
                 let found: Vec<String> =
                     several.iter().map(|(name, _)| format!("bin/run-{name}-vm")).collect();
                 Err(not_a_vm(given, "holds more than one bin/run-NAME-vm", &found)
-                    .next_step("give the path of the one script that is meant"))
+                    .next_step("give the path of one script"))
             }
         }
     }
 
     fn from_script(given: &Path, target: &Path) -> Result<Self> {
         // In nixpkgs `bin/run-NAME-vm` is itself a link to a script elsewhere in the store, named
-        // HASH-run-NAME-vm: the name as given counts, and the folder that it stands in.
+        // HASH-run-NAME-vm. The given name and its folder count.
         let named = given.file_name().and_then(|file| vm_name(&file.to_string_lossy()));
         let name = named
             .or_else(|| target.file_name().and_then(|file| vm_name(&file.to_string_lossy())))

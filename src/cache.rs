@@ -1,4 +1,4 @@
-//! Where this tool keeps what it can make again: one folder a user.
+//! The cache: one folder per user for files that can be made again.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 use crate::beneath::{Beneath, leads_to_ours};
 use crate::{Error, ErrorKind, Result, environment};
 
-/// The cache folder, made if it is missing: `$NIXVM_CACHE_DIR`, else `$XDG_CACHE_HOME/nixvm-test`,
-/// else `~/.cache/nixvm-test`. Programs that this user runs are in it, so no other user may write to it.
+/// Returns the cache folder: `$NIXVM_CACHE_DIR`, else `$XDG_CACHE_HOME/nixvm-test`, else
+/// `~/.cache/nixvm-test`. It is created if it is missing. It contains programs that this user runs, so no
+/// other user may write to it.
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when none of the variables names a folder, it can't be made, it belongs to another user, or others
-/// may write to it.
+/// [`ErrorKind::Host`] when none of the variables names a folder, the folder can't be created, it belongs to
+/// another user, or others may write to it.
 pub(crate) fn dir() -> Result<PathBuf> {
     let dir = locate(environment::path).ok_or_else(|| {
         Error::new(ErrorKind::Host, "no folder for the cache: HOME is not set")
             .next_step("set HOME, or NIXVM_CACHE_DIR to a folder of your choice")
     })?;
     let advice = format!(
-        "`chmod 700 {}` if it is yours and nobody else has written to it, or set NIXVM_CACHE_DIR to a folder of your own, \
+        "`chmod 700 {}` if it is yours and no other user has written to it, or set NIXVM_CACHE_DIR to a folder of your own, \
          which no other user may write to",
         crate::text::line(&dir.display().to_string())
     );
@@ -28,8 +29,8 @@ pub(crate) fn dir() -> Result<PathBuf> {
     })
 }
 
-/// Makes `dir` this user's alone. A symbolic link in its place is followed if it is this user's, too. Programs in it are
-/// run by their path, so no other user may change a folder above it either.
+/// Makes `dir` accessible for this user only. If it is a symbolic link, it is followed if it belongs to this
+/// user, too. Programs in it are run by their path, so no other user may change a folder above it either.
 fn private(dir: &Path) -> std::io::Result<()> {
     if let Some(above) = dir.parent() {
         leads_to_ours(above)?;
@@ -85,7 +86,7 @@ mod tests {
         set(&dir, 0o755);
         private(&dir).unwrap();
         assert_eq!(mode(&dir), 0o700);
-        // As a umask of 002 makes it.
+        // As with a umask of 002.
         let found = fs::metadata(&dir).unwrap();
         set(&dir, 0o775);
         assert_eq!(private(&dir).is_ok(), found.gid() == found.uid());

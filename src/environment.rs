@@ -1,60 +1,63 @@
-//! The one place that reads the process's environment. An empty variable counts as unset, as in the shell's `${NAME:-…}`
-//! and in the specification of the XDG base directories.
+//! Reads the process's environment. No other module does. An empty variable counts as unset, as in the
+//! shell's `${NAME:-…}` and in the specification of the XDG base directories.
 //!
-//! clippy.toml forbids the functions of `std::env` that read variables; this file alone may call them.
+//! clippy.toml forbids the functions of `std::env` that read variables. Only this file may call them.
 
 #![allow(clippy::disallowed_methods, reason = "this is the place that the rule points to")]
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// The value of the variable `name`; `None` where it is unset or empty.
+/// Returns the value of the variable `name`, or `None` if it is unset or empty.
 pub fn variable(name: &str) -> Option<OsString> {
     exact(name).filter(|value| !value.is_empty())
 }
 
-/// The value of the variable `name` as text; `None` where it is unset, empty or not UTF-8.
+/// Returns the value of the variable `name` as text, or `None` if it is unset, empty or not UTF-8.
 pub fn text(name: &str) -> Option<String> {
     variable(name)?.into_string().ok()
 }
 
-/// The path in the variable `name`, unchanged: it may be relative, and it may not exist.
+/// Returns the path in the variable `name`, unchanged. It may be relative, and it may not exist.
 pub fn path(name: &str) -> Option<PathBuf> {
     variable(name).map(PathBuf::from)
 }
 
-/// Whether the variable `name` has a value. The value does not matter: `0` counts.
+/// Whether the variable `name` is not empty. Any value counts, even `0`.
 pub fn is_set(name: &str) -> bool {
     variable(name).is_some()
 }
 
-/// The value of the variable `name` as another program gets it, which may tell an empty variable from an unset one.
-/// This is for cache keys, and for what is worked out as that program does it; all else calls [`variable`].
+/// Returns the value of the variable `name` as another program gets it, which may distinguish an empty
+/// variable from an unset one. This is for cache keys, and for imitating another program. All other code
+/// calls [`variable`].
 pub fn exact(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// All variables that have a value, sorted by name.
+/// Returns all variables that have a value, sorted by name.
 pub fn all() -> Vec<(OsString, OsString)> {
     let mut all: Vec<_> = std::env::vars_os().filter(|(_, value)| !value.is_empty()).collect();
     all.sort();
     all
 }
 
-/// The folders of PATH, in its order. An empty entry is kept: programs take it for the current folder.
+/// Returns the folders of PATH in order. Empty entries are kept, because programs interpret them as the
+/// current folder.
 pub fn path_folders() -> Vec<PathBuf> {
     variable("PATH").iter().flat_map(std::env::split_paths).collect()
 }
 
-/// The folder for temporary files: `$TMPDIR`, else `/tmp`.
+/// Returns the folder for temporary files: `$TMPDIR`, else `/tmp`.
 pub fn temporary_folder() -> PathBuf {
     path("TMPDIR").unwrap_or_else(|| "/tmp".into())
 }
 
-/// The folder for what users made and what outlives a run (records, the repl's history): `$XDG_STATE_HOME/nixvm-test`,
-/// else `~/.local/state/nixvm-test`. It may not exist. `None` where HOME is unset too.
+/// Returns the folder for files that users made and that outlive a run (records, the repl's history):
+/// `$XDG_STATE_HOME/nixvm-test`, else `~/.local/state/nixvm-test`. It may not exist. Returns `None` if HOME
+/// is unset, too.
 ///
-/// What can be made again is in the cache instead.
+/// Files that can be made again are in the cache instead.
 pub fn state_folder() -> Option<PathBuf> {
     state_folder_of(path)
 }
@@ -64,12 +67,12 @@ fn state_folder_of(path: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     Some(path("XDG_STATE_HOME").or_else(home)?.join("nixvm-test"))
 }
 
-/// Marks the process that [`with_variables`] starts.
+/// The variable that marks the process that [`with_variables`] starts.
 #[cfg(test)]
 const TEST_PROCESS: &str = "NIXVM_TEST_ENVIRONMENT";
 
-/// Starts the test `name` again in a process that has these variables too, where it has to pass; gives `true` in that
-/// process, where the test goes on. A process with threads can't set its own variables.
+/// Runs the test `name` again in a process with these variables, where it has to pass. Returns `true` in that
+/// process, where the test continues. A process with threads can't set its own variables.
 #[cfg(test)]
 pub(crate) fn with_variables(name: &str, variables: &[(&str, &[u8])]) -> bool {
     use std::os::unix::ffi::OsStrExt as _;

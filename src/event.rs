@@ -1,8 +1,8 @@
-//! The event stream: the only way in which the engine tells anything to whoever shows it.
+//! The event stream, through which the engine reports everything.
 //!
-//! Events are what the record of a run is made of, too: their names and fields, as serde writes them, are the
-//! format of `events.jsonl` (see [`crate::record`]), which others read. A field is added, never renamed, without
-//! a new [`crate::record::VERSION`].
+//! The record of a run is made of events, too. Their names and fields, as serde writes them, are the format
+//! of `events.jsonl` (see [`crate::record`]), which other programs read. Fields may be added, but renaming
+//! one needs a new [`crate::record::VERSION`].
 
 use std::fmt;
 use std::io::Write as _;
@@ -31,7 +31,7 @@ pub enum Event {
         host: String,
         /// How many processors the host has.
         processors: usize,
-        /// How many scenarios are to be run.
+        /// How many scenarios are to run.
         scenarios: usize,
         /// The folder of the run's record, if there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,11 +42,11 @@ pub enum Event {
         /// How long it took.
         #[serde(with = "seconds")]
         took: Duration,
-        /// The signal that ended it before its time: `SIGINT`.
+        /// The signal that interrupted it: `SIGINT`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         interrupted: Option<String>,
     },
-    /// One line that a person should know: a choice that was made, and why.
+    /// A line for the user: a choice that was made, and why.
     Note {
         /// The line.
         text: String,
@@ -61,7 +61,7 @@ pub enum Event {
         /// The line.
         text: String,
     },
-    /// The build ended well.
+    /// The build succeeded.
     BuildFinished {
         /// What was built, as the user named it.
         what: String,
@@ -78,74 +78,75 @@ pub enum Event {
         /// QEMU's process id.
         pid: u32,
     },
-    /// How fast guests run on this host, as far as is known when the machine is started.
+    /// How fast guests run on this host, as far as is known when the machine starts.
     HostSpeed {
         /// The machine's name.
         machine: String,
         /// `kvm` or `tcg`.
         accelerator: String,
-        /// How many times slower than hardware virtualization; time limits are scaled by it.
+        /// How many times slower than hardware virtualization. Time limits are scaled by it.
         factor: f64,
     },
     /// A machine reached a phase of its life: "kernel", "initrd", "services", "login prompt", "cloned", …
     Phase {
         /// The machine's name.
         machine: String,
-        /// The phase it is in now.
+        /// The phase.
         phase: String,
         /// Time since the machine was started.
         #[serde(with = "seconds")]
         at: Duration,
     },
-    /// How long the last boot of a machine took, by its own clock; asked of it where a scenario has a budget.
+    /// How long the last boot of a machine took, by its own clock. Sent if the scenario has a budget.
     BootTimes {
         /// The machine's name.
         machine: String,
-        /// What the kernel took.
+        /// The time of the kernel.
         #[serde(with = "seconds")]
         kernel: Duration,
-        /// What the initial ramdisk took, where systemd tells.
+        /// The time of the initial ramdisk, if systemd reports it.
         #[serde(with = "seconds")]
         initrd: Duration,
-        /// What systemd took until everything was up.
+        /// The time of systemd until everything was up.
         #[serde(with = "seconds")]
         userspace: Duration,
-        /// By what the times are divided to be those of a host on which the kernel takes one second.
+        /// The divisor that converts these times to those of a host whose kernel takes one second.
         calibration: f64,
     },
-    /// A line on a machine's console, where it was asked for that (`-v`); not in the record, which has transcripts.
+    /// A line on a machine's console, if they are shown (`-v`). It is not in the record, which has
+    /// transcripts.
     ConsoleLine {
         /// The machine's name.
         machine: String,
-        /// The line, without escape sequences; secrets are masked.
+        /// The line, without escape sequences, and with secrets masked.
         text: String,
     },
     /// A step of a scenario began: a login, a command, a wait.
     StepStarted {
         /// The machine's name.
         machine: String,
-        /// Tells the step from the others of the scenario.
+        /// A number that identifies the step within the scenario.
         step: u64,
-        /// What is being done; never holds a secret.
+        /// What is done. It never contains a secret.
         text: String,
-        /// The line of the scenario's file from which it is done, if that is known.
+        /// The line of the scenario's file, if that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         line: Option<u32>,
     },
-    /// A step of a scenario is over.
+    /// A step of a scenario ended.
     StepFinished {
         /// The machine's name.
         machine: String,
-        /// Which: as in [`Event::StepStarted`].
+        /// The number of the step, as in [`Event::StepStarted`].
         step: u64,
         /// How long it took.
         #[serde(with = "seconds")]
         took: Duration,
-        /// What its command gave, if it was one that ended.
+        /// The output of its command, if it was a command that ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output: Option<StepOutput>,
     },
-    /// A machine is gone.
+    /// A machine has ended.
     MachineStopped {
         /// The machine's name.
         machine: String,
@@ -158,11 +159,11 @@ pub enum Event {
         scenario: String,
         /// Its doc comment.
         about: String,
-        /// The file it stands in, as a path on this host.
+        /// Its file, as a path on this host.
         file: PathBuf,
         /// The line of its function.
         line: u32,
-        /// Which try this is: 1, unless it failed and is tried again.
+        /// The number of the try: 1, or more if it failed and is retried.
         attempt: u32,
     },
     /// The machines of a scenario are up, and its function begins.
@@ -171,7 +172,8 @@ pub enum Event {
         #[serde(with = "seconds")]
         limit: Duration,
     },
-    /// The scenario's function is over; what is done with its machines from here on is done by nixvm-test itself.
+    /// The scenario's function has ended. What is done with its machines from here on is done by nixvm-test
+    /// itself.
     BodyFinished {
         /// How long it took.
         #[serde(with = "seconds")]
@@ -181,23 +183,23 @@ pub enum Event {
     ScenarioFinished {
         /// The scenario's name.
         scenario: String,
-        /// How long it took, building and booting included.
+        /// How long it took, including building and booting.
         #[serde(with = "seconds")]
         took: Duration,
-        /// What failed; `None` when it passed.
+        /// What failed; `None` if it passed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
-        /// Whether it is tried again.
+        /// Whether it is retried.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         retried: bool,
     },
-    /// A scenario is left out.
+    /// A scenario is skipped.
     ScenarioSkipped {
         /// The scenario's name.
         scenario: String,
-        /// Why.
+        /// The reason.
         why: String,
-        /// The file it stands in, as a path on this host.
+        /// Its file, as a path on this host.
         #[serde(default)]
         file: PathBuf,
         /// The line of its function.
@@ -206,17 +208,18 @@ pub enum Event {
     },
     /// A file was added to the record of the run.
     FileKept {
-        /// The machine it is about.
+        /// The machine that it belongs to.
         machine: String,
         /// What it is.
         kind: FileKind,
-        /// Where it is, from the record's folder.
+        /// Its path, relative to the record's folder.
         path: PathBuf,
     },
 }
 
 impl Event {
-    /// The event, masked where it holds what a scenario, a guest or a build said. Names, and words of our own, stay.
+    /// Returns the event with passwords masked in text from a scenario, a guest or a build. Names, and texts
+    /// of this program, stay.
     pub(crate) fn masked(mut self) -> Self {
         match &mut self {
             Self::Note { text } | Self::BuildLine { text } | Self::ConsoleLine { text, .. } => {
@@ -226,25 +229,26 @@ impl Event {
             Self::StepFinished { output: Some(StepOutput { stdout, stderr, .. }), .. } => {
                 (*stdout, *stderr) = (secrets::words(stdout), secrets::words(stderr));
             }
-            // A step and a failure are masked part by part, where they are put together.
+            // Steps and failures are masked in parts, when they are put together.
             _ => {}
         }
         self
     }
 }
 
-/// What a command gave, as far as it is kept in an event.
+/// The output of a command, as far as an event holds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepOutput {
-    /// The end of its standard output (of a session's command: of all it printed), without escape sequences.
+    /// The end of its standard output, without escape sequences. For a command in a session, the end of
+    /// everything that it printed.
     pub stdout: String,
     /// The end of its standard error.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stderr: String,
-    /// How many bytes of both are left out before that.
+    /// How many bytes of both were cut off before that.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cut: usize,
-    /// Its exit status; `None` when it did not end by itself.
+    /// Its exit status; `None` if it did not end by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<i32>,
 }
@@ -256,26 +260,27 @@ pub struct Failure {
     pub summary: String,
     /// The kind of the error: `Timeout`, `CommandFailed`, …
     pub kind: FailureKind,
-    /// All that is known, as it is printed.
+    /// Everything that is known, as it is printed.
     pub report: String,
     /// The file with the line that failed.
     pub file: PathBuf,
-    /// That line; the scenario's own where nothing better is known.
+    /// That line, or the scenario's line if it is not known.
     pub line: u32,
 }
 
-/// The kind of the error of a [`Failure`]. Another version of this library may have kinds that this one does not know.
+/// The kind of the error of a [`Failure`]. Another version of this library may have kinds that this one does
+/// not know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum FailureKind {
-    /// One that this version knows.
+    /// A kind that this version knows.
     Known(ErrorKind),
-    /// The name of any other.
+    /// The name of another kind.
     Unknown(String),
 }
 
 impl FailureKind {
-    /// The kind of an error that is made of it.
+    /// Returns the kind for an error that is made from it.
     pub(crate) fn known(&self) -> ErrorKind {
         match self {
             Self::Known(kind) => *kind,
@@ -290,19 +295,19 @@ impl From<ErrorKind> for FailureKind {
     }
 }
 
-/// Its name in the record.
+/// Writes its name in the record.
 impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }
 }
 
-/// What a file in the record of a run is.
+/// The kind of a file in the record of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FileKind {
-    /// Every byte of a console. Beside it `FILE.times` says when each came.
+    /// Every byte of a console. `FILE.times` beside it holds when each byte came.
     Transcript,
     /// A console as asciicast v2.
     Cast,
@@ -314,50 +319,49 @@ pub enum FileKind {
     Screenshot,
     /// The journal of a machine whose scenario failed.
     Journal,
-    /// A folder with the machine as it stood when its scenario failed.
+    /// A folder with the machine in the state in which its scenario failed.
     Moment,
 }
 
 /// A consumer of events.
 pub trait Reporter: Send + Sync {
-    /// Something happened in `scenario`, or, if that is empty, in the run as a whole. Called from
-    /// any thread, and must not block for long.
+    /// Handles an event of `scenario`, or of the whole run if that is empty. It is called from any thread,
+    /// and must not block for long.
     fn event(&self, scenario: &str, event: &Event);
 
-    /// Whether something on the screen moves, so that what others print must go through
-    /// [`Reporter::print`].
+    /// Whether the reporter draws a moving display, so that other output must go through [`Reporter::print`].
     fn is_live(&self) -> bool {
         false
     }
 
-    /// Prints `text`, whole lines, to standard output without disturbing the reporter's own picture.
+    /// Prints `text`, whole lines, to standard output without disturbing the reporter's display.
     fn print(&self, text: &[u8]) {
         let mut stdout = std::io::stdout().lock();
-        // A reader that went away is no reason to end the run.
+        // A reader that has gone away is not a reason to end the run.
         let _ = stdout.write_all(text).and_then(|()| stdout.flush());
     }
 
-    /// The run is over, or about to be ended: leaves the terminal as it was.
+    /// Restores the terminal, because the run is over or about to be interrupted.
     fn finish(&self) {}
 }
 
-/// A handle to send events with; clones go to the same place.
+/// A handle for sending events. Clones send to the same place.
 #[derive(Clone)]
 pub struct Events(Arc<dyn Fn(&Event) + Send + Sync>);
 
 impl Events {
-    /// Events go to `sink`, which is called from any thread and must not block for long.
+    /// Sends events to `sink`, which is called from any thread and must not block for long.
     pub fn new(sink: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         Self(Arc::new(sink))
     }
 
-    /// The events of the run as a whole go to `reporter`.
+    /// Sends the events to `reporter`, as events of the whole run.
     pub fn to(reporter: &Arc<dyn Reporter>) -> Self {
         let reporter = reporter.clone();
         Self::new(move |event| reporter.event("", event))
     }
 
-    /// Events go nowhere.
+    /// Discards events.
     pub fn none() -> Self {
         Self::new(|_| {})
     }
@@ -383,7 +387,7 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// A time as seconds, to the microsecond.
+/// Reads and writes a time as seconds, with a resolution of a microsecond.
 mod seconds {
     use std::time::Duration;
 

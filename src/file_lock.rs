@@ -1,6 +1,6 @@
-//! The one way to lock a file between processes: tried until a limit, and whoever waits can say who holds it.
+//! Locks files between processes, with a time limit, and names the holder of a lock.
 //!
-//! The locks are those of flock(2): the kernel drops them when their process ends, however it ends.
+//! The locks are those of flock(2): the kernel releases them when their process ends, however it ends.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -15,34 +15,34 @@ use rustix::fs::OFlags;
 use crate::text;
 use crate::{Error, ErrorKind};
 
-/// The pause between two attempts: flock(2) has no wait with a limit.
+/// The pause between two attempts, because flock(2) has no wait with a limit.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 /// The limit for a lock that is held for one small change of a file.
 pub(crate) const MOMENT: Duration = Duration::from_secs(30);
-/// After this time the caller says who is waited for.
+/// After this time the caller is told who holds the lock.
 const SAID: Duration = Duration::from_millis(500);
-/// So many holders are named.
+/// How many holders are named.
 const NAMED: usize = 3;
 
-/// How a lock is held.
+/// The mode of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// By any number of holders at once.
     Shared,
-    /// By one holder alone.
+    /// By a single holder.
     Exclusive,
 }
 
-/// Opens a lock file to read and write, made with mode 0600 if it is missing.
+/// Opens a lock file for reading and writing. It is created with mode 0600 if it is missing.
 ///
 /// # Errors
-/// Those of open(2); [`io::ErrorKind::InvalidInput`] for anything but a regular file. A symbolic link is not followed,
-/// and a FIFO or a device does not block.
+/// Those of open(2); [`io::ErrorKind::InvalidInput`] if it is not a regular file. A symbolic link is not
+/// followed, and a FIFO or a device does not block.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     regular(path, options().write(true).create(true).truncate(false).mode(0o600))
 }
 
-/// Opens a lock file that exists, to read. It can be locked in both modes.
+/// Opens an existing lock file for reading. It can be locked in both modes.
 ///
 /// # Errors
 /// Those of [`open`], and [`io::ErrorKind::NotFound`].
@@ -60,11 +60,11 @@ fn options() -> OpenOptions {
 fn regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let file = options.open(path).map_err(|error| match rustix::io::Errno::from_io_error(&error) {
         Some(rustix::io::Errno::LOOP) => invalid("a symbolic link"),
-        Some(rustix::io::Errno::NXIO) => invalid("no regular file"),
+        Some(rustix::io::Errno::NXIO) => invalid("not a regular file"),
         _ => error,
     })?;
     if !file.metadata()?.is_file() {
-        return Err(invalid("no regular file"));
+        return Err(invalid("not a regular file"));
     }
     Ok(file)
 }
@@ -73,10 +73,11 @@ fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, and a lock is a regular file"))
 }
 
-/// Tries to lock at once. A lock that `file` has already is changed to `mode`; if that fails, it is lost.
+/// Tries to lock once. If `file` is locked already, its lock is changed to `mode`; if that fails, the lock is
+/// lost.
 ///
 /// # Errors
-/// Those of flock(2), but not that it is held.
+/// Those of flock(2). A lock that is held is not an error.
 pub(crate) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
     let tried = match mode {
         Mode::Shared => file.try_lock_shared(),
@@ -89,7 +90,8 @@ pub(crate) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
     }
 }
 
-/// Locks `file`; waits for at most `limit`. `waiting` is told once who holds it, if that takes half a second.
+/// Locks `file`, and waits for at most `limit`. If that takes half a second, `waiting` is called once with
+/// the holder.
 ///
 /// # Errors
 /// [`NotLocked`].
@@ -107,7 +109,7 @@ pub(crate) async fn lock(
     Ok(())
 }
 
-/// [`lock`] for a thread that may block.
+/// Does the same as [`lock`], on a thread that may block.
 ///
 /// # Errors
 /// [`NotLocked`].
@@ -120,7 +122,7 @@ pub(crate) fn lock_blocking(file: &File, mode: Mode, limit: Duration) -> Result<
     Ok(())
 }
 
-/// A wait for a lock, for a caller that does something of its own between two attempts.
+/// A wait for a lock, for a caller that does something else between two attempts.
 #[derive(Debug)]
 pub(crate) struct Wait {
     begun: Instant,
@@ -129,18 +131,18 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// A wait that begins now and lasts for at most `limit`.
+    /// Starts a wait of at most `limit`.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { begun: Instant::now(), limit, told: false }
     }
 
-    /// Called after each attempt in vain. `waiting` is told once who holds the lock.
+    /// Records a failed attempt. `waiting` is called once with the holder of the lock.
     ///
     /// # Errors
-    /// [`NotLocked::Held`] when the limit is over.
+    /// [`NotLocked::Held`] when the limit has passed.
     pub(crate) fn again(&mut self, file: &File, mut waiting: impl FnMut(&str)) -> Result<(), NotLocked> {
         let waited = self.begun.elapsed();
-        // First: on a busy host there may be no attempt between this moment and the limit.
+        // This comes first, because on a busy host there may be no attempt between this time and the limit.
         if waited >= SAID && !std::mem::replace(&mut self.told, true) {
             waiting(&holders(file));
         }
@@ -151,12 +153,12 @@ impl Wait {
     }
 }
 
-/// Why a lock was not got.
+/// Why a file could not be locked.
 #[derive(Debug)]
 pub(crate) enum NotLocked {
-    /// Another holder kept it for the whole wait.
+    /// Another holder kept the lock for the whole wait.
     Held {
-        /// Who, in words.
+        /// The holder, in words.
         by: String,
         waited: Duration,
         limit: Duration,
@@ -165,7 +167,7 @@ pub(crate) enum NotLocked {
 }
 
 impl NotLocked {
-    /// As an error of this library. `doing` says what the lock was for, as in "lock FILE".
+    /// Converts it to an error of this library. `doing` says what the lock was for, as in "lock FILE".
     #[track_caller]
     pub(crate) fn error(&self, doing: impl fmt::Display) -> Error {
         match self {
@@ -183,7 +185,7 @@ impl fmt::Display for NotLocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Held { by, waited, .. } => {
-                write!(f, "{by} holds the lock, and has not dropped it for {:.1} s", waited.as_secs_f64())
+                write!(f, "{by} holds the lock, and has not released it for {:.1} s", waited.as_secs_f64())
             }
             Self::Failed(error) => write!(f, "{error}"),
         }
@@ -205,15 +207,16 @@ impl From<NotLocked> for io::Error {
     }
 }
 
-/// Who holds a lock on the file that `file` is, in words. /proc/locks lists the processes of this process's PID
-/// namespace alone, and not one that has ended and left the lock to a child.
+/// Describes who holds a lock on `file`. /proc/locks lists only processes of this process's PID namespace,
+/// and not a process that has ended and left the lock to a child.
 pub(crate) fn holders(file: &File) -> String {
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     let found = identity(file).map(|its| holding(&locks, &its)).unwrap_or_default();
     let named: Vec<String> = found.iter().take(NAMED).map(|id| process(*id)).collect();
     match (named.is_empty(), found.len().saturating_sub(NAMED)) {
         (true, _) => {
-            "a process that can't be seen from here (of another PID namespace, as a container has)".to_owned()
+            "a process that is not visible from here (in another PID namespace, such as a container's)"
+                .to_owned()
         }
         (false, 0) => named.join(", "),
         (false, more) => format!("{} and {more} more", named.join(", ")),
@@ -230,7 +233,8 @@ fn process(id: u32) -> String {
     }
 }
 
-/// The file as /proc/locks names it. The device is that of the mount: btrfs reports another one in stat(2).
+/// Returns the name of the file in /proc/locks. The device is that of the mount, because btrfs returns
+/// another one in stat(2).
 fn identity(file: &File) -> io::Result<String> {
     let found = file.metadata()?;
     let details = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
@@ -247,8 +251,8 @@ fn identity(file: &File) -> io::Result<String> {
     Ok(format!("{major:02x}:{minor:02x}:{}", found.ino()))
 }
 
-/// The processes that hold a flock lock on the file `identity`, by the lines of /proc/locks
-/// (`1: FLOCK  ADVISORY  WRITE 883 fe:00:10010645 0 EOF`). Those who wait have `->` in their second field.
+/// Returns the processes that hold a flock lock on the file `identity`, from the lines of /proc/locks (`1:
+/// FLOCK  ADVISORY  WRITE 883 fe:00:10010645 0 EOF`). Processes that wait have `->` in their second field.
 fn holding(locks: &str, identity: &str) -> Vec<u32> {
     let its = |line: &str| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -311,7 +315,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         let [held, other] = [open(&path).unwrap(), open(&path).unwrap()];
-        assert!(holders(&other).starts_with("a process that can't be seen"), "{}", holders(&other));
+        assert!(holders(&other).starts_with("a process that is not visible"), "{}", holders(&other));
         assert!(try_lock(&held, Mode::Exclusive).unwrap());
         assert_eq!(holders(&other), format!("this process ({})", std::process::id()));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How many times slower guests run here than under hardware virtualization (1.0 = as fast).
+/// How many times slower guests run on this host than under hardware virtualization (1.0 = equally fast).
 /// Time limits are written for a fast host and multiplied by this.
 ///
 /// ```
@@ -15,18 +15,18 @@ use std::time::Duration;
 pub struct Speed(f64);
 
 impl Speed {
-    /// A factor, held between 1 (hardware virtualization) and 60.
+    /// Makes a speed from a factor, which is clamped between 1 (hardware virtualization) and 60.
     pub fn new(factor: f64) -> Self {
         Self(if factor.is_finite() { factor.clamp(1.0, 60.0) } else { 60.0 })
     }
 
-    /// How many times slower than hardware virtualization.
+    /// Returns how many times slower it is than hardware virtualization.
     pub fn factor(self) -> f64 {
         self.0
     }
 
-    /// A limit for something that waits for the clock as well (a delay, a service that does not stop): `limit`, which is
-    /// written for a fast host, but no less than `floor`, on any host.
+    /// Scales a limit for something that also depends on the clock (a delay, a service that does not stop).
+    /// `limit` is written for a fast host. The result is at least `floor` on any host.
     ///
     /// ```
     /// use nixvm_test::Speed;
@@ -39,7 +39,7 @@ impl Speed {
         self.scale(limit).max(floor)
     }
 
-    /// A limit written for a fast host, as it holds on this one.
+    /// Scales a limit that is written for a fast host to this host.
     pub fn scale(self, limit: Duration) -> Duration {
         limit.mul_f64(self.0)
     }

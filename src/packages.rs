@@ -1,12 +1,12 @@
-//! Which package has a program, by distribution, and the command that installs it.
+//! Which package contains a program in each distribution, and the command that installs it.
 
-/// A program that this host may lack, and how it comes to it.
+/// A program that this host may lack, and its packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Program {
     /// Its name on PATH.
     pub(crate) name: &'static str,
     debian: &'static str,
-    /// Empty where Fedora has none.
+    /// Empty if Fedora has none.
     fedora: &'static str,
     nixos: &'static str,
 }
@@ -32,12 +32,12 @@ pub(crate) const NEWUIDMAP: Program = program("newuidmap", "uidmap", "shadow-uti
 pub(crate) const TESSERACT: Program = program("tesseract", "tesseract-ocr", "tesseract", "tesseract");
 pub(crate) const CC: Program = program("cc", "gcc", "gcc", "gcc");
 
-/// What installs programs on a host.
+/// How programs are installed on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Distribution {
-    /// Debian, Ubuntu and their kin: apt-get.
+    /// Debian, Ubuntu and their derivatives: apt-get.
     Debian,
-    /// Fedora and its kin: dnf.
+    /// Fedora and its derivatives: dnf.
     Fedora,
     /// NixOS.
     NixOs,
@@ -46,12 +46,12 @@ pub(crate) enum Distribution {
 }
 
 impl Distribution {
-    /// This host's.
+    /// Returns the distribution of this host.
     pub(crate) fn of_this_host() -> Self {
         Self::read(&std::fs::read_to_string("/etc/os-release").unwrap_or_default())
     }
 
-    /// By the text of an os-release(5).
+    /// Returns the distribution from the text of an os-release(5) file.
     pub(crate) fn read(release: &str) -> Self {
         let ids = release
             .lines()
@@ -66,7 +66,8 @@ impl Distribution {
         }
     }
 
-    /// The packages of `programs`, each once, by their names here (Debian's, where this is none of those known).
+    /// Returns the packages of `programs`, each once, by their names in this distribution (Debian's names, if
+    /// it is not known).
     pub(crate) fn packages(self, programs: &[Program]) -> Vec<&'static str> {
         let name = |program: &Program| match self {
             Self::Debian | Self::Other => program.debian,
@@ -77,24 +78,24 @@ impl Distribution {
         packages.sort_unstable();
         packages.dedup();
         if packages.contains(&"qemu-system-x86") && !packages.contains(&"qemu-utils") {
-            // Named together, since apt may otherwise remove the second to install the first, where
-            // it came from backports.
+            // Both are named, because apt may otherwise remove the second to install the first, if that comes
+            // from backports.
             packages.push("qemu-utils");
         }
         packages
     }
 
-    /// The command that installs `programs` here; for a host of another kind, what to do in words.
+    /// Returns the command that installs `programs`, or what to do in words on another kind of host.
     pub(crate) fn install(self, programs: &[Program], root: bool) -> String {
         let packages = self.packages(programs).join(" ");
         let sudo = if root { "" } else { "sudo " };
         match self {
             Self::Debian => format!("{sudo}apt-get install --no-install-recommends {packages}"),
             Self::Fedora => format!("{sudo}dnf install {packages}"),
-            Self::NixOs => format!("nix-shell -p {packages} (for good: environment.systemPackages)"),
+            Self::NixOs => format!("nix-shell -p {packages} (permanently: environment.systemPackages)"),
             Self::Other => {
                 let packages = packages.replace(' ', ", ");
-                format!("install what this system has in place of Debian's {packages}")
+                format!("install this system's counterparts of Debian's {packages}")
             }
         }
     }
@@ -115,7 +116,7 @@ mod tests {
             install("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"", false),
             "sudo dnf install qemu-img qemu-system-x86-core"
         );
-        assert_eq!(install("ID=nixos", false), "nix-shell -p qemu (for good: environment.systemPackages)");
+        assert_eq!(install("ID=nixos", false), "nix-shell -p qemu (permanently: environment.systemPackages)");
         assert!(install("ID=arch", false).contains("Debian's qemu-system-x86, qemu-utils"));
         assert_eq!(Distribution::read(""), Distribution::Other);
     }

@@ -1,11 +1,11 @@
-//! A share of a suite, where several hosts run one together.
+//! A share of a suite, for suites that several hosts run together.
 
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-/// A share of a suite: the rest runs elsewhere. Written as cargo-nextest has it: `hash:1/3` by the names, so that
-/// a scenario stays in its share whatever is added; `count:1/3` by turns.
+/// A share of a suite, in the syntax of cargo-nextest. `hash:1/3` goes by the names, so that a scenario stays
+/// in its share when others are added. `count:1/3` deals the scenarios out in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partition {
     by_hash: bool,
@@ -17,7 +17,7 @@ impl FromStr for Partition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || format!("{text:?} is no share: write hash:1/3, the first of three");
+        let expected = || format!("{text:?} is not a share: write hash:1/3 for the first of three");
         let (kind, rest) = text.split_once(':').ok_or_else(expected)?;
         let by_hash = match kind {
             "hash" => true,
@@ -40,7 +40,7 @@ impl std::fmt::Display for Partition {
 }
 
 impl Partition {
-    /// What of `all` is in this share.
+    /// Returns the elements of `all` that are in this share.
     pub(crate) fn of<T>(self, all: Vec<T>, name: impl Fn(&T) -> String) -> Vec<T> {
         let numbered = all.into_iter().enumerate();
         let mine = numbered.filter(|(place, item)| {

@@ -1,7 +1,7 @@
-//! Time that does not count: while a person looks at a machine, no limit of a scenario runs.
+//! Pauses all limits of scenarios while a person looks at a machine.
 //!
-//! It is the whole process that pauses: whoever looks at one machine may be long, and scenarios beside it may wait for
-//! what they share with it (the host's processors, a gdb that holds a guest).
+//! The whole process pauses. A person may look at one machine for a long time, and other scenarios may wait
+//! for what they share with it (the host's processors, a gdb that holds a guest).
 
 use std::future::Future;
 use std::pin::pin;
@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use crate::mutex::lock;
 use crate::stopped;
 
-/// Between two looks at whether a limit is reached, while there is a pause.
+/// The interval of checks for a passed limit during a pause.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 struct Clock {
-    /// How many pauses there are now.
+    /// The present number of pauses.
     pauses: usize,
-    /// Since when.
+    /// When the present pause began.
     since: Option<Instant>,
-    /// How long those lasted that are over.
+    /// How long the finished pauses lasted.
     over: Duration,
 }
 
@@ -30,7 +30,7 @@ fn clock() -> MutexGuard<'static, Clock> {
     lock(&CLOCK)
 }
 
-/// Limits stand still as long as this lives.
+/// A pause, which stops all limits until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Pause(());
 
@@ -59,7 +59,7 @@ pub(crate) fn so_far() -> Duration {
     clock.over + clock.since.map_or(Duration::ZERO, |since| since.elapsed()) + stopped::so_far()
 }
 
-/// A moment that pauses put off.
+/// A point in time that pauses move.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     at: Instant,
@@ -67,34 +67,34 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// In so long, pauses not counted.
+    /// Makes a deadline after `limit`, not counting pauses.
     pub(crate) fn after(limit: Duration) -> Self {
         Self::at(Instant::now() + limit)
     }
 
-    /// At this moment, and as much later as there are pauses from now on.
+    /// Makes a deadline at this time, moved by pauses from now on.
     pub(crate) fn at(at: Instant) -> Self {
         Self { at, paused_before: so_far() }
     }
 
-    /// How long it is until then; zero when it is reached.
+    /// Returns the remaining time; zero if the deadline has passed.
     pub(crate) fn left(self) -> Duration {
         (self.at + so_far().saturating_sub(self.paused_before)).saturating_duration_since(Instant::now())
     }
 
-    /// What `future` gives, unless the deadline is reached before.
+    /// Returns the result of `future`, or `None` if the deadline passes first.
     pub(crate) async fn within<T>(self, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
         loop {
             let left = self.left();
             if left.is_zero() {
-                // What is ready counts.
+                // A future that is ready counts.
                 return tokio::time::timeout(Duration::ZERO, &mut future).await.ok();
             }
             if let Ok(done) = tokio::time::timeout(left, &mut future).await {
                 return Some(done);
             }
-            // While a pause lasts, what is left does not get less: a look now and then is enough.
+            // The remaining time does not shrink during a pause, so an occasional check is enough.
             if clock().pauses > 0
                 && let Ok(done) = tokio::time::timeout(LOOK, &mut future).await
             {
@@ -118,7 +118,7 @@ mod tests {
             let inner = begin();
             tokio::time::sleep(short).await;
             drop(inner);
-            // The outer one lasts.
+            // The outer pause continues.
             tokio::time::sleep(short).await;
             drop(pause);
             std::future::pending::<()>().await;

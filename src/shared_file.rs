@@ -1,11 +1,12 @@
-//! Large files that several folders of a store hold: one inode with a name in each, so the file takes its room once, and
-//! the file system frees it with its last name.
+//! Large files that several folders of a store share. Such a file is one inode with a name in each folder, so
+//! it takes its space once, and the file system frees it with its last name.
 //!
-//! A file is shared when nobody may write to it any more: it has no permission to be written, and this user alone may
-//! read it. Such a file is known by its content. The content is hashed once; afterwards the times of its last change
-//! say whether it is the same. A new name and a removed name change these times as well, so who adds or removes one
-//! here writes the new times down ([`Records`]). Times that do not fit are no fault: the content is hashed again. So it is
-//! after a restart of the host, since a crash may tear a file whose size and times are on the disk already.
+//! A file can be shared if it is never written to any more: it has no write permission, and only this user
+//! may read it. A shared file is identified by its content. The content is hashed once, and afterwards the
+//! times of its last change show whether it is the same. Adding or removing a name changes these times, too,
+//! so the code that does this records the new times ([`Records`]). If the times do not match, the content is
+//! hashed again. This also happens after a restart of the host, because after a crash a file may be torn
+//! although its size and times are on the disk.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -21,23 +22,24 @@ use crate::boot_id::boot_id;
 use crate::file_lock::{self, MOMENT, Mode};
 use crate::sparse_copy::copy;
 
-/// Files that take less room are not worth it, in bytes. Smaller ones are hashed wherever they are.
+/// Smaller files are not shared, in bytes. They can be hashed whenever needed.
 const LEAST: u64 = 4 << 20;
 /// The mode of a shared file.
 const MODE: u32 = 0o400;
-/// The folder in a store with what is known of its shared files.
+/// The folder in a store with the records of its shared files.
 const FOLDER: &str = ".shared";
 const LOCK: &str = "lock";
-/// Content is hashed in pieces of this size; those that are all zero are left out, so holes count as what they read as.
+/// The content is hashed in pieces of this size. Pieces of zeros are skipped, so a hole and written zeros
+/// give the same hash.
 const PIECE: u64 = 64 << 10;
 
-/// Whether a file is shared, by what is known of it.
+/// Whether a file is shared, according to its metadata.
 pub(crate) fn is_shared(found: &Metadata) -> bool {
     found.is_file() && found.mode() & 0o222 == 0 && found.len() > LEAST
 }
 
-/// Makes a file one that may be shared, if that is worth it. Nobody may have it open to write, and nobody may write to
-/// it from now on.
+/// Makes a file shareable if it is large enough. It must not be open for writing, and must not be written to
+/// from now on.
 ///
 /// # Errors
 /// Those of chmod(2).
@@ -49,8 +51,8 @@ pub(crate) fn share(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a shared file another name; where the file system can't do that, and for a file that is not shared, `to` is a
-/// copy.
+/// Gives a shared file another name. If the file system can't do that, or the file is not shared, `to`
+/// becomes a copy.
 ///
 /// # Errors
 /// Those of copying.
@@ -71,15 +73,15 @@ fn hold_by(from: &Path, to: &Path, link: impl FnOnce(&Path, &Path) -> io::Result
         return Err(error);
     }
     // Another file system, one without links, or too many links.
-    tracing::debug!(%error, from = %from.display(), to = %to.display(), "a shared file is copied");
+    tracing::debug!(%error, from = %from.display(), to = %to.display(), "copying a shared file, because it can't be linked");
     copy(from, to)?;
     fs::set_permissions(to, fs::Permissions::from_mode(MODE))
 }
 
-/// The shared files in a folder.
+/// Returns the shared files in a folder.
 ///
 /// # Errors
-/// Those of reading the folder, but not that there is none.
+/// Those of reading the folder. A missing folder is not an error.
 pub(crate) fn in_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -88,7 +90,7 @@ pub(crate) fn in_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut shared = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        // What is gone by now is no longer in it.
+        // A file that has been removed by now is skipped.
         if fs::symlink_metadata(&path).is_ok_and(|found| is_shared(&found)) {
             shared.push(path);
         }
@@ -96,17 +98,17 @@ pub(crate) fn in_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(shared)
 }
 
-/// What is known of the shared files of a store, a folder of folders.
+/// The records of the shared files of a store, which is a folder of folders.
 #[derive(Debug, Clone)]
 pub(crate) struct Records(PathBuf);
 
-/// A shared file, as it was when it was hashed or its names changed last.
+/// The state of a shared file when it was hashed or when its names last changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     size: u64,
     written: (i64, i64),
     changed: (i64, i64),
-    /// It holds for one boot of the host.
+    /// The boot of the host for which it holds.
     host_boot: String,
     digest: String,
 }
@@ -123,24 +125,25 @@ impl Record {
     }
 }
 
-/// While this lives, no other process changes the names of the store's shared files.
+/// The turn to change the names of the store's shared files. No other process changes them until this is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Turn(#[expect(dead_code, reason = "the lock ends with it")] File);
 
 impl Records {
-    /// Those of a store.
+    /// Returns the records of a store.
     pub(crate) fn in_store(store: &Path) -> Self {
         Self(store.join(FOLDER))
     }
 
-    /// Those that know a file of a folder in a store; `None` where there are none.
+    /// Returns the records for a file in a folder of a store, or `None` if the store has none.
     fn of(path: &Path) -> Option<Self> {
         let store = path.parent()?.parent()?;
         Some(Self::in_store(store)).filter(|records| records.0.is_dir())
     }
 
-    /// The digest of a shared file's content. It is read only where nothing says that it is unchanged. The turn is taken for
-    /// that, unless the caller has it.
+    /// Returns the digest of a shared file's content. The file is read only if no record shows that it is
+    /// unchanged. Reading needs the turn, which is taken unless the caller has it.
     ///
     /// # Errors
     /// Those of reading the file.
@@ -149,7 +152,7 @@ impl Records {
         if let Some(record) = self.fitting(&file.metadata()?) {
             return Ok(record.digest);
         }
-        // Another process may be hashing it, or changing its names.
+        // Another process may be hashing the file, or changing its names.
         let _turn = if turn.is_none() { self.turn() } else { None };
         self.digest_in_turn(&file)
     }
@@ -173,8 +176,8 @@ impl Records {
         Ok(record.digest)
     }
 
-    /// Takes the turn to change names. `None` where the lock can't be had in time: names may change all the same, and
-    /// what is written down may not fit then.
+    /// Takes the turn to change names. Returns `None` if the lock is not available in time. Names may still
+    /// be changed then, but the records may not match afterwards.
     pub(crate) fn turn(&self) -> Option<Turn> {
         let locked = || {
             fs::create_dir_all(&self.0)?;
@@ -182,10 +185,10 @@ impl Records {
             file_lock::lock_blocking(&lock, Mode::Exclusive, MOMENT)?;
             io::Result::Ok(Turn(lock))
         };
-        locked().inspect_err(|error| tracing::debug!(%error, "shared files are used without their lock")).ok()
+        locked().inspect_err(|error| tracing::debug!(%error, "using shared files without their lock")).ok()
     }
 
-    /// Does what adds names to these files, or removes some, and writes their new times down.
+    /// Calls `change`, which adds or removes names of these files, and records their new times.
     ///
     /// # Errors
     /// Those of `change`.
@@ -225,13 +228,13 @@ impl Records {
         done
     }
 
-    /// Makes each shared file of `folder` another name of a file of the same content, where a folder of `others` has one.
-    /// Where that is not possible the file stays as it is.
+    /// Replaces each shared file of `folder` by a link to a file with the same content, if a folder of
+    /// `others` has one. If that is not possible, the file stays.
     pub(crate) fn merge(&self, _turn: &Turn, folder: &Path, others: &[PathBuf]) -> io::Result<()> {
         for path in in_folder(folder)? {
             let file = File::open(&path)?;
             let found = file.metadata()?;
-            // It is another's already.
+            // It is linked already.
             if found.nlink() > 1 {
                 continue;
             }
@@ -245,7 +248,7 @@ impl Records {
             match linked {
                 Ok(()) => drop(fs::remove_file(self.path(found.ino()))),
                 Err(error) => {
-                    tracing::debug!(%error, same = %same.display(), "a file is not shared");
+                    tracing::debug!(%error, same = %same.display(), "could not share a file");
                     let _ = fs::remove_file(&link);
                 }
             }
@@ -253,7 +256,7 @@ impl Records {
         Ok(())
     }
 
-    /// The file of this content in one of these folders.
+    /// Returns the file with this content in one of these folders.
     fn same(&self, found: &Metadata, digest: &str, folders: &[PathBuf]) -> Option<PathBuf> {
         let files = folders.iter().flat_map(|folder| in_folder(folder).unwrap_or_default());
         let is_same = |path: &PathBuf| {
@@ -264,7 +267,7 @@ impl Records {
         files.into_iter().find(is_same)
     }
 
-    /// Removes what is known of files that are in none of these folders any more.
+    /// Removes the records of files that are no longer in any of these folders.
     pub(crate) fn sweep(&self, folders: &[PathBuf]) -> io::Result<()> {
         let Ok(entries) = fs::read_dir(&self.0) else { return Ok(()) };
         let _turn = self.turn();
@@ -287,13 +290,13 @@ impl Records {
         self.0.join(inode.to_string())
     }
 
-    /// What is known of a file, if it has not changed since.
+    /// Returns the record of a file, if the file has not changed since.
     fn fitting(&self, found: &Metadata) -> Option<Record> {
         let text = fs::read(self.path(found.ino())).ok()?;
         serde_json::from_slice::<Record>(&text).ok().filter(|record| record.fits(found))
     }
 
-    /// What can't be written is found out again the next time.
+    /// Writes a record. If that fails, the file is hashed again the next time.
     fn write(&self, inode: u64, record: &Record) {
         let written = || {
             fs::create_dir_all(&self.0)?;
@@ -303,12 +306,12 @@ impl Records {
         };
         if let Err(error) = written() {
             let error: io::Error = error;
-            tracing::debug!(%error, "what is known of a shared file is not written down");
+            tracing::debug!(%error, "could not write the record of a shared file");
         }
     }
 }
 
-/// The digest of what a file reads as.
+/// Returns the digest of a file's content.
 fn digest_of(file: &File) -> io::Result<String> {
     let size = file.metadata()?.len();
     let mut hash = Sha256::new();
@@ -318,7 +321,7 @@ fn digest_of(file: &File) -> io::Result<String> {
     while at < size {
         let data = match seek(file, SeekFrom::Data(at)) {
             Ok(data) => data,
-            // Nothing but a hole up to the end.
+            // Only a hole is left.
             Err(Errno::NXIO) => break,
             Err(errno) => return Err(errno.into()),
         };

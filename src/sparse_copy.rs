@@ -1,4 +1,4 @@
-//! Copies of large files with holes.
+//! Copies large files with holes.
 
 use std::fs::File;
 use std::io;
@@ -9,28 +9,28 @@ use std::path::Path;
 use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
-/// Copies a file, the parts of it that hold something; with no copying at all where the file system can share
-/// them.
+/// Copies a file without its holes. If the file system can share the content, nothing is copied.
 pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     copy_of(&File::open(from)?, to)
 }
 
-/// [`copy`] of an open file.
+/// Does the same as [`copy`] for an open file.
 pub(crate) fn copy_of(from: &File, to: &Path) -> io::Result<()> {
     contents(from, &File::create_new(to)?)
 }
 
-/// [`copy`] to a file that may be there already, and stays the same file.
+/// Does the same as [`copy`] for a target that may exist, and that keeps its inode.
 pub(crate) fn over(from: &Path, to: &Path) -> io::Result<()> {
     contents(&File::open(from)?, &File::create(to)?)
 }
 
-/// Whether the file system lets an empty file share all of another one's content, which takes no time.
+/// Makes an empty file share the whole content of another one, which takes no time. Returns whether the file
+/// system supports that.
 pub(crate) fn share(from: &File, to: &File) -> bool {
     ioctl_ficlone(to, from).is_ok()
 }
 
-/// [`copy`] from one open file to another, which is empty.
+/// Does the same as [`copy`] for two open files. The target is empty.
 pub(crate) fn contents(from: &File, to: &File) -> io::Result<()> {
     if share(from, to) {
         return Ok(());
@@ -41,7 +41,7 @@ pub(crate) fn contents(from: &File, to: &File) -> io::Result<()> {
     while at < size {
         let start = match seek(from, SeekFrom::Data(at)) {
             Ok(start) => start,
-            // Nothing but a hole up to the end.
+            // Only a hole is left.
             Err(Errno::NXIO) => break,
             Err(errno) => return Err(errno.into()),
         };
@@ -52,7 +52,7 @@ pub(crate) fn contents(from: &File, to: &File) -> io::Result<()> {
             match copy_file_range(from, Some(&mut read), to, Some(&mut written), rest) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
-                // Another file system, or one that can't do it.
+                // Another file system, or one that does not support it.
                 Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => {
                     by_hand(from, to, read..end)?;
                     break;

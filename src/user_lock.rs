@@ -1,21 +1,22 @@
-//! The folder in which processes of one user agree with each other.
+//! The folder in which processes of one user coordinate.
 //!
-//! It belongs to this user and no one else may look into it, so no other user can hold a lock in it, or leave a link or
-//! a FIFO where a file is expected.
+//! Only this user can access it, so no other user can hold a lock in it, or put a link or a FIFO in the place
+//! of a file.
 
 use std::path::PathBuf;
 
 use crate::beneath::leads_to_ours;
 use crate::{Error, Result, cache, environment};
 
-/// Another folder than the one in the cache: for tests, and for a user whose runs are not to be counted together.
+/// The variable for another folder than the one in the cache: for tests, and for a user whose runs are not to
+/// be counted together.
 pub(crate) const VARIABLE: &str = "NIXVM_ADMISSION_DIR";
 const FOLDER: &str = "admission";
 
-/// Where the folder is: `$NIXVM_ADMISSION_DIR`, else `admission` in the cache folder.
+/// Returns the path of the folder: `$NIXVM_ADMISSION_DIR`, else `admission` in the cache folder.
 ///
 /// # Errors
-/// Those of [`cache::dir`]; [`crate::ErrorKind::Host`] when another user can put another folder in its place.
+/// Those of [`cache::dir`]; [`crate::ErrorKind::Host`] when another user can replace the folder.
 pub(crate) fn path() -> Result<PathBuf> {
     match environment::path(VARIABLE) {
         Some(given) => {
@@ -29,10 +30,10 @@ pub(crate) fn path() -> Result<PathBuf> {
     }
 }
 
-/// What to do about a folder that can't be used.
+/// Returns what to do about a folder that can't be used.
 pub(crate) fn advice() -> String {
     format!(
-        "the folder has to be yours, and nobody else may write to it: remove what is in its place, or set {VARIABLE} \
+        "the folder must be yours, and no other user may write to it: remove what is in its place, or set {VARIABLE} \
          to a folder of your own"
     )
 }

@@ -1,4 +1,4 @@
-//! Whether another user can put something else in the place of a path: by what is above it.
+//! Checks whether another user can replace what a path leads to, through the folders above it.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -7,21 +7,23 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{named, refused};
 
-/// The kernel shows this owner for every user that a user namespace does not have.
+/// The owner that the kernel shows for every user who is not in the user namespace.
 const OVERFLOW: u32 = 65_534;
-/// Groups below it belong to the system: root says who is in them (`staff`, `adm`, `wheel`).
+/// Groups below this number belong to the system: root decides who their members are (`staff`, `adm`,
+/// `wheel`).
 const FIRST_GROUP_OF_USERS: u32 = 1000;
-/// The group `users`, which has every user of some systems as a member.
+/// The group `users`, which has every user as a member on some systems.
 const USERS: u32 = 100;
 /// The kernel's own limit on the symbolic links in a path.
 const MOST_LINKS: u32 = 40;
 
-/// Checks that root and this user alone can change what `path` leads to: every folder and symbolic link on the way, and
-/// `path` itself where it exists, belongs to one of them, and no other user can write to it. Others may write to a folder
-/// with the sticky bit (`/tmp`): they can't rename or remove what is not theirs.
+/// Checks that only root and this user can change what `path` leads to. Every folder and symbolic link on the
+/// way, and `path` itself if it exists, must belong to one of them, and no other user may write to it. A
+/// folder with the sticky bit (`/tmp`) may be writable, because other users can't rename or remove what is
+/// not theirs.
 ///
 /// # Errors
-/// [`io::ErrorKind::PermissionDenied`], with the folder and its owner; those of looking at it.
+/// [`io::ErrorKind::PermissionDenied`], with the folder and its owner; the errors of reading its metadata.
 pub(crate) fn leads_to_ours(path: &Path) -> io::Result<()> {
     // The parent of a relative name is the empty path.
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
@@ -29,7 +31,7 @@ pub(crate) fn leads_to_ours(path: &Path) -> io::Result<()> {
     follow(&std::path::absolute(path)?, &mut links).map(drop)
 }
 
-/// Checks every step of an absolute path; gives the path without symbolic links.
+/// Checks every component of an absolute path, and returns the path without symbolic links.
 fn follow(path: &Path, links: &mut u32) -> io::Result<PathBuf> {
     let mut here = PathBuf::from("/");
     is_ours(&here, &fs::symlink_metadata(&here)?)?;
@@ -39,7 +41,7 @@ fn follow(path: &Path, links: &mut u32) -> io::Result<PathBuf> {
                 let next = here.join(name);
                 let found = match fs::symlink_metadata(&next) {
                     Ok(found) => found,
-                    // The rest is made by this user, in a folder that was checked.
+                    // This user will create the rest in a folder that was checked.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         here = next;
                         continue;
@@ -67,7 +69,7 @@ fn follow(path: &Path, links: &mut u32) -> io::Result<PathBuf> {
     Ok(here)
 }
 
-/// Checks that no user but root and this one can change a file, a symbolic link, or what is in a folder.
+/// Checks that only root and this user can change a file, a symbolic link, or the content of a folder.
 ///
 /// # Errors
 /// [`io::ErrorKind::PermissionDenied`], with the owner or the mode.
@@ -94,13 +96,14 @@ impl Owner {
     }
 }
 
-/// Why a user other than root and `me` can change it. `has_overflow` says whether the overflow user is a user here: where
-/// it is not, it stands for those outside of this namespace, as for the root of the host, which a container can't name.
+/// Returns why a user other than root and `me` can change it. `has_overflow` says whether the overflow user
+/// exists in this namespace. If it does not, it stands for users outside of the namespace, such as the host's
+/// root, which a container can't name.
 fn stranger(its: &Owner, me: u32, has_overflow: bool) -> Option<String> {
     let outside = its.user == OVERFLOW && !has_overflow;
     if its.user != me && its.user != 0 && !outside {
         return Some(format!(
-            "it belongs to the user {}, who can change what is in it, and this is {me}",
+            "it belongs to the user {}, who can change its content, and this process runs as {me}",
             its.user
         ));
     }
@@ -116,21 +119,22 @@ fn stranger(its: &Owner, me: u32, has_overflow: bool) -> Option<String> {
     })
 }
 
-/// Whether the members of a group are root's choice, or the owner alone: a user's private group has the user's number.
+/// Whether the members of a group are chosen by root, or are the owner alone. A user's private group has the
+/// user's number.
 fn is_trusted(group: u32, owner: u32) -> bool {
     group == owner && group != OVERFLOW
         || group < FIRST_GROUP_OF_USERS && group != USERS && owner == 0
         || group == 0
 }
 
-/// Whether a number of a user means one in this user namespace.
+/// Whether a number is that of a user in this user namespace.
 fn is_mapped(user: u32) -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    // Without /proc nothing is known, and no stranger is trusted.
+    // Without /proc nothing is known, so the overflow user is not trusted.
     map.is_empty() || has(&map, user)
 }
 
-/// Whether a map of users, as /proc/self/uid_map has it, covers a number.
+/// Whether a map of users, in the format of /proc/self/uid_map, covers a number.
 fn has(map: &str, user: u32) -> bool {
     map.lines().any(|line| {
         let mut numbers = line.split_whitespace().map(|number| number.parse::<u64>().unwrap_or(0));
@@ -150,7 +154,8 @@ mod tests {
     #[test]
     fn a_stranger_who_can_change_a_folder_is_found() {
         let folder = |user, group, mode| Owner { user, group, mode, is_folder: true, is_link: false };
-        // The owner, the group, the mode, whether the overflow user exists, and whether it is trusted by the user 1000.
+        // The owner, the group, the mode, whether the overflow user exists, and whether the user 1000 trusts
+        // it.
         let cases = [
             (0, 0, 0o755, true, true),
             (1000, 1000, 0o700, true, true),

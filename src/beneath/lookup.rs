@@ -1,4 +1,4 @@
-//! One lookup of a name, which never leaves the folder it begins at.
+//! Looks up one name without leaving the folder that the lookup starts in.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -7,14 +7,15 @@ use std::path::{Component, Path};
 use rustix::fs::{self, Mode, OFlags, ResolveFlags};
 use rustix::io::{self, Errno};
 
-/// To open a folder.
+/// The flags for opening a folder.
 pub(super) const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::RDONLY);
 
-/// To open a file: a FIFO without a partner does not hold up, and a terminal does not become this process's own.
+/// The flags for opening a file. Opening a FIFO does not block, and a terminal does not become the
+/// controlling terminal.
 pub(super) const FILE: OFlags =
     OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// The kernel asks for another try where something was renamed meanwhile.
+/// How often to retry. The kernel requests a retry if something was renamed in the meantime.
 const TRIES: u32 = 32;
 
 /// Opens `name` below `folder`.
@@ -26,7 +27,7 @@ pub(super) fn open(folder: BorrowedFd<'_>, name: &Path, flags: OFlags, mode: Mod
     for _ in 0..TRIES {
         match fs::openat2(folder, name, flags, mode, resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // Linux before 5.6 does not have it; some seccomp filters refuse what they do not know.
+            // Linux before 5.6 has no openat2, and some seccomp filters refuse unknown system calls.
             Err(Errno::NOSYS | Errno::PERM) => return open_by_parts(folder, name, flags, mode),
             opened => return opened,
         }
@@ -34,8 +35,8 @@ pub(super) fn open(folder: BorrowedFd<'_>, name: &Path, flags: OFlags, mode: Mod
     Err(Errno::AGAIN)
 }
 
-/// The same with one call a component: each folder is opened from the one before it, so that nothing that is renamed
-/// or linked meanwhile leads elsewhere.
+/// Does the same with one call per component. Each folder is opened from the one before it, so that a
+/// concurrent rename or link can't lead elsewhere.
 pub(super) fn open_by_parts(
     folder: BorrowedFd<'_>,
     name: &Path,
@@ -57,7 +58,7 @@ pub(super) fn open_by_parts(
 
 fn one(at: BorrowedFd<'_>, part: &std::ffi::OsStr, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
     match fs::openat(at, part, flags | OFlags::NOFOLLOW, mode) {
-        // What Linux says of a symbolic link where a folder is asked for.
+        // Linux returns this error for a symbolic link when a folder is requested.
         Err(Errno::NOTDIR) if is_link(at, part) => Err(Errno::LOOP),
         opened => opened,
     }
@@ -68,7 +69,7 @@ fn is_link(at: BorrowedFd<'_>, part: &std::ffi::OsStr) -> bool {
     stat.is_ok_and(|stat| fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::Symlink)
 }
 
-/// Whether it is a relative path of ordinary components alone.
+/// Whether it is a relative path with only ordinary components.
 fn is_plain(name: &Path) -> bool {
     let mut parts = name.components().peekable();
     parts.peek().is_some()

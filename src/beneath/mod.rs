@@ -1,8 +1,8 @@
-//! Files below a folder that somebody else may have filled: a record, an archive, a folder that several users can write
-//! to.
+//! Files below a folder that other users may have filled: a record, an archive, a folder that several users
+//! can write to.
 //!
-//! Names in such a folder are looked up from the opened folder on, and no symbolic link is followed on the way, not even
-//! one that is put in place between two steps. What is opened is a regular file, of a size that the caller limits.
+//! Names in such a folder are looked up from the opened folder. No symbolic link is followed on the way, even
+//! if it is created between two steps. Only regular files are opened, and the caller limits their size.
 
 mod above;
 mod lookup;
@@ -22,10 +22,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, CWD, FileType, Mode, OFlags};
 
-/// An opened folder. Its path may be renamed or replaced meanwhile: names are looked up in the folder that was opened.
+/// An opened folder. Its path may be renamed or replaced later: names are looked up in the folder that was
+/// opened.
 ///
-/// Every method takes names as a relative path of ordinary components (`scenario/machine.log`). An absolute path, `..`,
-/// a symbolic link anywhere in it, and a file that is not a regular one are errors that name the path.
+/// Every method takes names as a relative path of ordinary components (`scenario/machine.log`). An absolute
+/// path, `..`, a symbolic link anywhere in it, and a file that is not a regular one are errors that name the
+/// path.
 ///
 /// ```
 /// use nixvm_test::internals::beneath::Beneath;
@@ -41,27 +43,28 @@ use rustix::fs::{self, CWD, FileType, Mode, OFlags};
 #[derive(Debug)]
 pub struct Beneath {
     folder: OwnedFd,
-    /// As it was given, for errors.
+    /// The path as it was given, for errors.
     path: PathBuf,
     owner: u32,
 }
 
 impl Beneath {
-    /// Opens a folder that the user named. Symbolic links in `path` itself are followed: they are the user's.
+    /// Opens a folder that the user named. Symbolic links in `path` itself are followed, because they are the
+    /// user's.
     ///
     /// # Errors
-    /// Those of opening it; [`io::ErrorKind::NotADirectory`] when it is none.
+    /// Those of opening it; [`io::ErrorKind::NotADirectory`] when it is not a folder.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         Self::opened(fs::openat(CWD, path, lookup::FOLDER, Mode::empty()), path)
     }
 
-    /// Opens the folder of this user alone, and makes it (with mode 0700) if it is not there. The folder it is in has to
-    /// be there.
+    /// Opens a folder that belongs to this user alone, and creates it (with mode 0700) if it is missing. Its
+    /// parent folder must exist.
     ///
     /// # Errors
-    /// When it is a symbolic link, belongs to another user, or others may write to it. A group whose number is the user's is
-    /// theirs alone.
+    /// When it is a symbolic link, belongs to another user, or others may write to it. A group with the
+    /// user's number counts as the user's own.
     pub fn private(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         match fs::mkdirat(CWD, path, Mode::RWXU) {
@@ -70,16 +73,17 @@ impl Beneath {
         }
         let opened = fs::openat(CWD, path, lookup::FOLDER | OFlags::NOFOLLOW, Mode::empty());
         if opened.as_ref().is_err_and(|error| *error == rustix::io::Errno::NOTDIR) {
-            return Err(refused(path, "it is a symbolic link, or no folder"));
+            return Err(refused(path, "it is a symbolic link, or not a folder"));
         }
         let folder = Self::opened(opened, path)?;
         let stat = fs::fstat(&folder).map_err(|error| named(path, error.into()))?;
         let me = rustix::process::geteuid().as_raw();
         if stat.st_uid != me {
-            let why = format!("it belongs to the user {}, and this is {me}", stat.st_uid);
+            let why = format!("it belongs to the user {}, and this process runs as {me}", stat.st_uid);
             return Err(refused(path, &why));
         }
-        // With a umask of 002 a folder is its group's, too. That of the user's own number has them alone as a member.
+        // With a umask of 002, a folder is writable for its group. The group with the user's own number has
+        // no other members.
         let of_own_group = stat.st_mode & 0o002 == 0 && stat.st_gid == stat.st_uid;
         if stat.st_mode & 0o022 != 0 && !of_own_group {
             let why = format!("other users may write to it (mode {:o})", stat.st_mode & 0o7777);
@@ -98,12 +102,12 @@ impl Beneath {
         Ok(Self { folder, path: path.to_owned(), owner })
     }
 
-    /// Where it was when it was opened.
+    /// Returns the path that it had when it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The number of the user whom the folder belongs to.
+    /// Returns the number of the folder's owner.
     pub fn owner(&self) -> u32 {
         self.owner
     }
@@ -111,26 +115,26 @@ impl Beneath {
     /// Opens a folder in it.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] when it is not there, and those that the type names.
+    /// [`io::ErrorKind::NotFound`] when it does not exist, and those of the type.
     pub fn folder(&self, name: impl AsRef<Path>) -> io::Result<Self> {
         let name = name.as_ref();
         Self::opened(self.look_up(name, lookup::FOLDER, Mode::empty()), &self.path.join(name))
     }
 
-    /// Opens a regular file in it to read, and says how large it is, in bytes.
+    /// Opens a regular file in it for reading, and returns it with its size in bytes.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] when it is not there, and those that the type names.
+    /// [`io::ErrorKind::NotFound`] when it does not exist, and those of the type.
     pub fn file(&self, name: impl AsRef<Path>) -> io::Result<(File, u64)> {
         let name = name.as_ref();
         self.regular(name, self.look_up(name, lookup::FILE | OFlags::RDONLY, Mode::empty()))
     }
 
-    /// Reads a file that has `most` bytes at most.
+    /// Reads a file of at most `most` bytes.
     ///
     /// # Errors
-    /// Those of [`Beneath::file`]; [`io::ErrorKind::FileTooLarge`], with the size and the limit, when it is larger, or
-    /// becomes so while it is read.
+    /// Those of [`Beneath::file`]; [`io::ErrorKind::FileTooLarge`], with the size and the limit, when it is
+    /// larger, or grows beyond the limit while it is read.
     pub fn read(&self, name: impl AsRef<Path>, most: u64) -> io::Result<Vec<u8>> {
         let name = name.as_ref();
         let (file, size) = self.file(name)?;
@@ -145,11 +149,12 @@ impl Beneath {
         file.take(most.saturating_add(1))
             .read_to_end(&mut bytes)
             .map_err(|error| named(&self.path.join(name), error))?;
-        // It may have grown since.
+        // The file may have grown in the meantime.
         if bytes.len() as u64 > most { Err(too_large(bytes.len() as u64)) } else { Ok(bytes) }
     }
 
-    /// The names in the folder, in no order, `most` of them at most. `.` and `..` are left out.
+    /// Returns the names in the folder, in no particular order, at most `most` of them. `.` and `..` are left
+    /// out.
     ///
     /// # Errors
     /// Those of reading the folder; [`io::ErrorKind::FileTooLarge`] when there are more.
@@ -170,7 +175,7 @@ impl Beneath {
         Ok(names)
     }
 
-    /// Whether what `opened` gives is a regular file that belongs here, and its size.
+    /// Checks that `opened` is a regular file that belongs here, and returns it with its size.
     fn regular(&self, name: &Path, opened: rustix::io::Result<OwnedFd>) -> io::Result<(File, u64)> {
         let path = self.path.join(name);
         let file = opened.map_err(|error| named(&path, error.into()))?;
@@ -182,10 +187,10 @@ impl Beneath {
                 &format!("it is {}, and a regular file is expected", kind_name(kind)),
             ));
         }
-        // Where the kernel lets everybody make a hard link to any file (fs.protected_hardlinks=0), a name in a
-        // stranger's folder may be one more name of a file that the stranger can't read.
+        // If the kernel lets every user make a hard link to any file (fs.protected_hardlinks=0), a name in
+        // another user's folder may be a link to a file that this other user can't read.
         if stat.st_nlink > 1 && stat.st_uid != self.owner {
-            let why = "it is a hard link to a file of another user than the folder's owner";
+            let why = "it is a hard link to a file that does not belong to the folder's owner";
             return Err(refused(&path, why));
         }
         Ok((File::from(file), u64::try_from(stat.st_size).unwrap_or(0)))
@@ -206,7 +211,7 @@ impl AsFd for Beneath {
     }
 }
 
-/// The error with the path, and with what a refused lookup means.
+/// Adds the path to the error, and explains a refused lookup.
 fn named(path: &Path, error: io::Error) -> io::Error {
     use rustix::io::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);

@@ -9,7 +9,7 @@ use super::*;
 
 const MOST: u64 = 1 << 20;
 
-/// A folder with a file and a folder, beside a file that is outside.
+/// Makes a folder with a file and a folder, and a file outside of it.
 fn sample() -> (tempfile::TempDir, Beneath) {
     let base = tempfile::tempdir().unwrap();
     std_fs::create_dir_all(base.path().join("record/inner")).unwrap();
@@ -21,7 +21,7 @@ fn sample() -> (tempfile::TempDir, Beneath) {
     (base, record)
 }
 
-/// Both ways of a lookup: the kernel's, and the one for kernels without it.
+/// Opens a file in both ways: by the kernel's lookup, and by the one for kernels without it.
 fn open_both(folder: &Beneath, name: &Path) -> [io::Result<Vec<u8>>; 2] {
     let flags = lookup::FILE | OFlags::RDONLY;
     [lookup::open, lookup::open_by_parts].map(|open| {
@@ -124,12 +124,12 @@ fn a_hard_link_to_the_file_of_another_user_is_refused() {
     let (base, _) = sample();
     let folder = base.path().join("record");
     std_fs::hard_link(base.path().join("outside/file"), folder.join("hard")).unwrap();
-    // Of the folder's own owner it is one more name of what they can read anyway.
+    // A hard link of the folder's owner leads to a file that the owner can read anyway.
     assert_eq!(Beneath::open(&folder).unwrap().read("hard", MOST).unwrap(), b"secret");
     std::os::unix::fs::chown(&folder, Some(65_534), None).unwrap();
     let error = Beneath::open(&folder).unwrap().read("hard", MOST).unwrap_err().to_string();
     assert!(error.contains("hard link"), "{error}");
-    // A file of another user that has one name is what it is: a record that root copied for somebody.
+    // A file of another user with a single name is allowed: root may have copied a record for another user.
     assert_eq!(Beneath::open(&folder).unwrap().read("file", MOST).unwrap(), b"inside");
 }
 
@@ -149,7 +149,7 @@ fn a_file_over_the_limit_is_an_error_with_both_sizes() {
 
 #[test]
 fn a_file_whose_size_is_not_known_before_is_still_bounded() {
-    // Files of /proc say 0 and give more.
+    // Files in /proc have the size 0, but are not empty.
     let error = Beneath::open("/proc/self").unwrap().read("maps", 16).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");
 }
@@ -163,7 +163,7 @@ fn a_link_that_is_swapped_in_meanwhile_is_never_followed() {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // In turn the folder and the link have the name.
+            // The folder and the link have the name in turn.
             while !over.load(Ordering::Relaxed) {
                 for name in ["real", "evil"] {
                     std_fs::rename(path(name), path("inner")).unwrap();
@@ -211,7 +211,7 @@ fn what_is_written_replaces_a_link_and_does_not_follow_it() {
     record.replace("inner", b"", 0o600).expect_err("a folder has the name");
     assert_eq!(std_fs::read(outside.join("file")).unwrap(), b"secret");
     assert_eq!(std_fs::read_dir(&outside).unwrap().count(), 1);
-    // Nothing is left of what could not be put in its place.
+    // Nothing is left of a file that could not be put into place.
     let names = record.names(100).unwrap();
     assert!(!names.iter().any(|name| name.as_bytes().starts_with(b".new-")), "{names:?}");
 }
@@ -290,7 +290,7 @@ fn a_private_folder_belongs_to_its_user_alone() {
     for open in [0o777, 0o1777, 0o702, 0o773] {
         refused(open);
     }
-    // As a umask of 002 makes it: the user's own group has no other member.
+    // As with a umask of 002: the user's own group has no other member.
     let found = std_fs::metadata(&path).unwrap();
     for open in [0o775, 0o770, 0o720] {
         if found.gid() == found.uid() {

@@ -1,4 +1,4 @@
-//! What is written below a folder: files appear whole, and nothing is written through a link.
+//! Writes files below a folder. Files appear complete, and nothing is written through a link.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,45 +11,45 @@ use rustix::io::Errno;
 
 use super::{Beneath, lookup, named};
 
-/// So many names are tried for a file that is written beside another.
+/// How many names are tried for a temporary file.
 const TRIES: u32 = 16;
 
 impl Beneath {
-    /// Makes a file that is not there yet, to write. `mode` is what it has, less the umask.
+    /// Creates a new file for writing. It gets `mode`, less the umask.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] when anything has that name, a symbolic link included, and those that the type
-    /// names.
+    /// [`io::ErrorKind::AlreadyExists`] when the name exists, even as a symbolic link, and those of the type.
     pub fn create(&self, name: impl AsRef<Path>, mode: u32) -> io::Result<File> {
         let name = name.as_ref();
         let flags = lookup::FILE | OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
         self.regular(name, self.look_up(name, flags, bits(mode))).map(|(file, _)| file)
     }
 
-    /// Opens a file to read and write, and makes it if it is not there: a lock, say. What is in it stays.
+    /// Opens a file for reading and writing, for example as a lock, and creates it if it is missing. Its
+    /// content stays.
     ///
     /// # Errors
-    /// Those that the type names.
+    /// Those of the type.
     pub fn open_or_create(&self, name: impl AsRef<Path>, mode: u32) -> io::Result<File> {
         let name = name.as_ref();
         let flags = lookup::FILE | OFlags::CREATE | OFlags::RDWR;
         self.regular(name, self.look_up(name, flags, bits(mode))).map(|(file, _)| file)
     }
 
-    /// Opens a file to write at its end, and makes it if it is not there.
+    /// Opens a file for appending, and creates it if it is missing.
     ///
     /// # Errors
-    /// Those that the type names.
+    /// Those of the type.
     pub fn append(&self, name: impl AsRef<Path>, mode: u32) -> io::Result<File> {
         let name = name.as_ref();
         let flags = lookup::FILE | OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY;
         self.regular(name, self.look_up(name, flags, bits(mode))).map(|(file, _)| file)
     }
 
-    /// Makes a folder that is not there yet. The folder it is in has to be there.
+    /// Creates a new folder. Its parent folder must exist.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] when anything has that name, and those that the type names.
+    /// [`io::ErrorKind::AlreadyExists`] when the name exists, and those of the type.
     pub fn make_folder(&self, name: impl AsRef<Path>, mode: u32) -> io::Result<Self> {
         let name = name.as_ref();
         let (parent, last) = self.parent_of(name)?;
@@ -58,17 +58,16 @@ impl Beneath {
         self.folder(name)
     }
 
-    /// Puts a file with these bytes in the place of what has the name: a reader sees all of the one or all of the
-    /// other. A symbolic link in that place is replaced, and what it leads to stays as it is. `mode` is what the file
-    /// has, less the umask.
+    /// Replaces a file atomically: readers see either the old or the new content. If the name is a symbolic
+    /// link, the link is replaced, and its target stays as it is. The new file gets `mode`, less the umask.
     ///
     /// # Errors
-    /// When it can't be written, or a folder has the name, and those that the type names.
+    /// When it can't be written, or the name is that of a folder, and those of the type.
     pub fn replace(&self, name: impl AsRef<Path>, bytes: &[u8], mode: u32) -> io::Result<()> {
         self.replace_with(name, mode, |file| file.write_all(bytes))
     }
 
-    /// As [`Beneath::replace`], with what `write` writes.
+    /// Does the same as [`Beneath::replace`], with the content that `write` writes.
     ///
     /// # Errors
     /// Those of [`Beneath::replace`], and of `write`.
@@ -93,24 +92,24 @@ impl Beneath {
         placed
     }
 
-    /// Makes a symbolic link. What it leads to is not looked at; `times` are the link's own.
+    /// Creates a symbolic link. Its target is not checked. `times` are the times of the link itself.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] when anything has that name, and those that the type names.
+    /// [`io::ErrorKind::AlreadyExists`] when the name exists, and those of the type.
     pub(crate) fn make_link(&self, name: &Path, to: &OsStr, times: &Timestamps) -> io::Result<()> {
         let failed = |error: Errno| named(&self.path.join(name), error.into());
         let (parent, last) = self.parent_of(name)?;
         let parent = parent.as_ref().unwrap_or(self);
         fs::symlinkat(to, parent, last).map_err(failed)?;
-        // A time that the file system does not have is no reason to fail.
+        // Ignore failure: the file system may not support the time.
         let _ = fs::utimensat(parent, last, times, AtFlags::SYMLINK_NOFOLLOW);
         Ok(())
     }
 
-    /// Gives a file below this folder a second name below it. A symbolic link gets one itself.
+    /// Gives a file below this folder a second name below it. A symbolic link itself gets the second name.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] when anything has that name, and those that the type names.
+    /// [`io::ErrorKind::AlreadyExists`] when the name exists, and those of the type.
     pub(crate) fn hard_link(&self, name: &Path, other: &Path) -> io::Result<()> {
         let ((from, name), (to, last)) = (self.parent_of(name)?, self.parent_of(other)?);
         let (from, to) = (from.as_ref().unwrap_or(self), to.as_ref().unwrap_or(self));
@@ -118,10 +117,10 @@ impl Beneath {
             .map_err(|error| named(&self.path.join(other), error.into()))
     }
 
-    /// Removes a file or a symbolic link; what a link leads to stays.
+    /// Removes a file or a symbolic link. The target of a link stays.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] when it is not there, and those that the type names.
+    /// [`io::ErrorKind::NotFound`] when it does not exist, and those of the type.
     pub fn remove_file(&self, name: impl AsRef<Path>) -> io::Result<()> {
         let name = name.as_ref();
         let (parent, last) = self.parent_of(name)?;
@@ -129,7 +128,7 @@ impl Beneath {
             .map_err(|error| named(&self.path.join(name), error.into()))
     }
 
-    /// A new file of a name that nothing has.
+    /// Creates a file with an unused name.
     fn beside(&self, mode: u32) -> io::Result<(String, File)> {
         let mut last = None;
         for _ in 0..TRIES {
@@ -143,7 +142,7 @@ impl Beneath {
         Err(last.unwrap_or_else(|| named(&self.path, Errno::EXIST.into())))
     }
 
-    /// The folder that `name` is in, unless that is this one, and the last component.
+    /// Returns the folder that `name` is in, unless it is this one, and the last component.
     fn parent_of<'a>(&self, name: &'a Path) -> io::Result<(Option<Self>, &'a Path)> {
         let last = match name.components().next_back() {
             Some(std::path::Component::Normal(last)) => Path::new(last),
@@ -156,7 +155,7 @@ impl Beneath {
     }
 }
 
-/// The bits that say who may read, write and execute: setuid, setgid and sticky are never asked for.
+/// Returns the permission bits for reading, writing and executing, without setuid, setgid and sticky.
 fn bits(mode: u32) -> Mode {
     Mode::from_raw_mode(mode & 0o777)
 }

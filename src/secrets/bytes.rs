@@ -1,9 +1,9 @@
-//! Passwords in what a terminal is sent: found in the letters that it shows, whatever stands between them, and masked in
-//! the bytes.
+//! Masks passwords in the bytes for a terminal. A password is found in the letters that the terminal shows,
+//! even if other bytes are between them.
 //!
-//! Terminals differ, so the bytes are read in several ways: a backspace does nothing, as in a [console's
-//! text](crate::console), or takes the letter before it back, as a person sees it; a control character of C1 is not seen,
-//! or begins and ends sequences.
+//! Terminals differ, so the bytes are read in several ways. A backspace does nothing, as in a [console's
+//! text](crate::console), or it erases the letter before it, as a person sees it. A C1 control character is
+//! invisible, or it begins or ends a sequence.
 
 use std::ops::Range;
 
@@ -16,27 +16,27 @@ use crate::text::seen;
 /// Which occurrences are masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// Each of them.
+    /// All of them.
     Every,
-    /// Those that are [words](super) by themselves.
+    /// Those that are [whole words](super).
     Words,
 }
 
-/// What a terminal is sent, with no password in it as a word: on its way to a text.
+/// Masks passwords that are whole words in bytes for a terminal, before these are converted to text.
 pub(crate) fn without_words(bytes: &[u8]) -> Vec<u8> {
     part_without_words(bytes, 0..bytes.len())
 }
 
-/// [`without_words`], of these secrets.
+/// Does the same as [`without_words`] for these secrets.
 pub(super) fn without_these(bytes: &[u8], secrets: &[String]) -> Vec<u8> {
     without(bytes, &ranges(bytes, secrets, Which::Words), 0..bytes.len())
 }
 
-/// As many bytes before a cut, and behind it, are looked at for a password that the cut divides.
+/// How many bytes on each side of a cut are searched for a password that the cut divides.
 pub(crate) const MARGIN: usize = 4 << 10;
 
-/// The `part` of `bytes`, with no password in it as a word. A password that the part cuts through is masked as a whole,
-/// as far as it stands in `bytes`.
+/// Returns the `part` of `bytes` with passwords masked that are whole words. A password at a cut is masked
+/// completely, as far as `bytes` contains it.
 pub(crate) fn part_without_words(bytes: &[u8], part: Range<usize>) -> Vec<u8> {
     let known = super::known();
     if known.is_empty() {
@@ -45,9 +45,9 @@ pub(crate) fn part_without_words(bytes: &[u8], part: Range<usize>) -> Vec<u8> {
     without(bytes, &ranges(bytes, &known, Which::Words), part)
 }
 
-/// Where in `bytes` these secrets are: ranges in their order, which do not touch.
+/// Returns the places of these secrets in `bytes`: ordered ranges that do not touch.
 pub(crate) fn ranges(bytes: &[u8], secrets: &[String], which: Which) -> Vec<Range<usize>> {
-    // Letters take five times the room of the bytes.
+    // The letters need five times the memory of the bytes.
     if secrets.is_empty() {
         return Vec::new();
     }
@@ -78,7 +78,7 @@ pub(crate) fn ranges(bytes: &[u8], secrets: &[String], which: Which) -> Vec<Rang
     merged
 }
 
-/// The `part` of `bytes`, with a mask in the place of each range that is in it, if only with an end.
+/// Returns the `part` of `bytes` with a mask in place of each range that overlaps it.
 fn without(bytes: &[u8], ranges: &[Range<usize>], part: Range<usize>) -> Vec<u8> {
     let (mut masked, mut done) = (Vec::with_capacity(part.len()), part.start);
     for range in ranges.iter().filter(|range| range.end > part.start && range.start < part.end) {
@@ -90,8 +90,8 @@ fn without(bytes: &[u8], ranges: &[Range<usize>], part: Range<usize>) -> Vec<u8>
     masked
 }
 
-/// Masks every password that is known where it stands in `bytes`, of which other files know the places: what is left of
-/// its room is filled with NUL, of which a terminal shows nothing.
+/// Masks every known password in `bytes` without moving other bytes, because other files refer to their
+/// positions. The rest of a password's place is filled with NUL, which a terminal ignores.
 pub(crate) fn mask_in_place(bytes: &mut [u8]) {
     mask_these(bytes, &super::known());
 }
@@ -105,20 +105,20 @@ fn mask_these(bytes: &mut [u8], secrets: &[String]) {
     }
 }
 
-/// How a terminal may read bytes.
+/// A way in which a terminal may read bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Reading {
-    /// A backspace takes a letter back.
+    /// Whether a backspace erases a letter.
     erases: bool,
-    /// Control characters of C1 begin and end sequences.
+    /// Whether C1 control characters begin and end sequences.
     c1: bool,
 }
 
-/// The first byte of a control character of C1, in UTF-8.
+/// The first byte of a C1 control character in UTF-8.
 const C1: u8 = 0xc2;
 
 impl Reading {
-    /// The ways that differ for `bytes`.
+    /// Returns the ways that make a difference for `bytes`.
     fn all(bytes: &[u8]) -> impl Iterator<Item = Self> {
         let backspace = memchr::memchr(0x08, bytes).is_some();
         let c1 = bytes.windows(2).any(|pair| pair[0] == C1 && matches!(pair[1], 0x80..=0x9f));
@@ -129,10 +129,11 @@ impl Reading {
     }
 }
 
-/// What is seen of bytes, and where each of it stands in them.
+/// The visible bytes, and the position of each.
 struct Letters {
     bytes: Vec<u8>,
-    /// Half of a `usize`: a transcript has up to 64 MiB, and there is a place for each byte of it.
+    /// `u32` takes half the memory of a `usize`. A transcript has up to 64 MiB, with a position for each
+    /// byte.
     at: Vec<u32>,
 }
 
@@ -156,14 +157,14 @@ impl Letters {
                 && let Some((length, character)) = letters.last()
                 && (seen(character) != character || character == char::REPLACEMENT_CHARACTER)
             {
-                // What a filter put U+FFFD in the place of was not seen before.
+                // A character that the filter replaced by U+FFFD was not visible.
                 letters.take(length);
             }
         }
         letters
     }
 
-    /// The last character, if it is a whole one beyond ASCII, and how many bytes it has.
+    /// Returns the last character, if it is complete and not ASCII, and its length in bytes.
     fn last(&self) -> Option<(usize, char)> {
         let lengths = (2..=4).filter(|length| *length <= self.bytes.len());
         let mut whole = lengths.filter_map(|length| {
@@ -174,14 +175,14 @@ impl Letters {
         whole.next()
     }
 
-    /// Where the letter with this number stands.
+    /// Returns the position of the letter with this index.
     fn place(&self, letter: usize) -> usize {
         self.at[letter] as usize
     }
 
-    /// Whether those from `at` to `end` are a word by themselves.
+    /// Whether the letters from `at` to `end` are a whole word.
     fn stand_alone(&self, at: usize, end: usize) -> bool {
-        // Two characters decide.
+        // Two characters on each side decide.
         let before = String::from_utf8_lossy(&self.bytes[at.saturating_sub(8)..at]);
         let behind = String::from_utf8_lossy(&self.bytes[end..self.bytes.len().min(end + 8)]);
         super::stands_alone(&before, &behind)
@@ -193,7 +194,7 @@ impl Letters {
     }
 }
 
-/// Takes what the parser finds at one byte.
+/// Receives what the parser finds at one byte.
 struct AtByte<'a> {
     letters: &'a mut Letters,
     at: usize,
@@ -203,7 +204,7 @@ struct AtByte<'a> {
 impl Listener for AtByte<'_> {
     fn text(&mut self, bytes: &[u8]) {
         self.letters.bytes.extend_from_slice(bytes);
-        // What is looked at is much shorter than 4 GiB.
+        // The input is much shorter than 4 GiB.
         let at = u32::try_from(self.at).unwrap_or(u32::MAX);
         self.letters.at.resize(self.letters.bytes.len(), at);
     }
@@ -295,7 +296,7 @@ mod tests {
 
     const ANSI: Reading = Reading { erases: false, c1: true };
 
-    /// What a terminal acts on, and shows nothing of.
+    /// Bytes that a terminal interprets, and does not show.
     fn unseen() -> impl Strategy<Value = String> {
         prop_oneof![
             "\x1b\\[[0-9;?]{0,6}[A-Za-z]",
@@ -316,7 +317,7 @@ mod tests {
         ) {
             let mut said: Vec<char> = secret.chars().collect();
             for (part, at) in &parts {
-                // Between two letters, not within a sequence.
+                // Between two letters, and not within a sequence.
                 let places: Vec<usize> = (0..=said.len()).filter(|place| {
                     let before: String = said[..*place].iter().collect();
                     let seen = |behind| Letters::of(format!("{before}{behind}").as_bytes(), ANSI).bytes.len();
@@ -332,7 +333,7 @@ mod tests {
                 prop_assert!(!String::from_utf8_lossy(&letters).contains(&secret), "{:?}", shown);
             }
             prop_assert!(shown.contains(&MASK[..secret.len().min(4)]), "{:?}", shown);
-            // As the consoles' own stripper has it, too.
+            // The consoles' own filter gives the same result.
             let stripped = crate::text::strip_escapes(shown.as_bytes());
             prop_assert!(!String::from_utf8_lossy(&stripped).contains(&secret), "{:?}", shown);
         }

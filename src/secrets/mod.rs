@@ -1,33 +1,36 @@
-//! The passwords of a run, and the one place that masks them: in every file of a record, in every report, on the
+//! The passwords of a run. This module masks them in every file of a record, in every report, and on the
 //! terminal.
 //!
 //! | where | what is masked |
 //! |---|---|
-//! | texts: commands, their output, errors, lines of source | the password as a whole word |
-//! | a console's files (transcript, cast, film, log, picture) | every occurrence, whatever escape sequences stand in it |
+//! | texts: commands, their output, errors, source lines | the password as a whole word |
+//! | a console's files (transcript, cast, film, log, picture) | every occurrence, even with escape sequences in it |
 //!
-//! `-` and `_` between letters make one word: the password `test` leaves `nixos-test` alone. A password that nobody
-//! takes for a word (eight characters or more, of several kinds) is masked within words, too: `mysql -pS3cr3tPw`.
+//! `-` and `_` between letters join words: the password `test` leaves `nixos-test` alone. A password that
+//! does not look like a word (eight characters or more, of several kinds) is masked within words, too: `mysql
+//! -pS3cr3tPw`.
 //!
-//! A password is known as soon as it is typed, and from the start of the scenario if it stands in the scenario's file
-//! (see [`source`]). What a text holds in another form (base64, percent signs) is not found.
+//! A password is known when it is typed, or from the start of the scenario if the scenario's file contains it
+//! (see [`source`]). A password in another encoding (base64, percent signs) is not found.
 
 pub(crate) mod bytes;
 pub(crate) mod source;
 
 use regex::Regex;
 
-/// What stands in the place of a password.
+/// The text that replaces a password.
 pub(crate) const MASK: &str = "****";
 
-/// Those that are known in this process: one scenario's password is none of another one's report either.
+/// Accesses the passwords that are known in this process. They are masked in the reports of all its
+/// scenarios.
 #[cfg(not(test))]
 fn with_known<T>(work: impl FnOnce(&mut Known) -> T) -> T {
     static KNOWN: std::sync::Mutex<Known> = std::sync::Mutex::new(Known::new());
     work(&mut crate::mutex::lock(&KNOWN))
 }
 
-/// Those of one test, which has a thread of its own: tests that run in one process mask nothing of each other.
+/// Accesses the passwords of one test, which has its own thread, so that tests in one process do not affect
+/// each other.
 #[cfg(test)]
 fn with_known<T>(work: impl FnOnce(&mut Known) -> T) -> T {
     thread_local! {
@@ -37,7 +40,8 @@ fn with_known<T>(work: impl FnOnce(&mut Known) -> T) -> T {
 }
 
 struct Known {
-    /// The longest first, so that one that is a part of another leaves nothing of it.
+    /// Sorted by length, the longest first, so that a password that contains another one is masked
+    /// completely.
     secrets: Vec<String>,
     any: Option<Regex>,
 }
@@ -48,7 +52,7 @@ impl Known {
     }
 
     fn add(&mut self, secret: &str) {
-        // As it is, and as Rust's `{:?}` has it.
+        // The password itself, and in the form of Rust's `{:?}`.
         let quoted = format!("{secret:?}");
         for form in [secret, quoted.trim_matches('"')] {
             if !form.trim().is_empty() && !self.secrets.iter().any(|known| known == form) {
@@ -60,14 +64,14 @@ impl Known {
         self.any = Regex::new(&any.join("|")).ok();
     }
 
-    /// Those of them that are [no words](is_no_word).
+    /// Returns the passwords that [can't be mistaken for a word](is_no_word).
     fn without_words(&self) -> Self {
         let mut known = Self::new();
         self.secrets.iter().filter(|secret| is_no_word(secret)).for_each(|secret| known.add(secret));
         known
     }
 
-    /// In the letters of a terminal first, then as the text is.
+    /// Masks the visible letters of a terminal first, and then the text itself.
     fn words(&self, text: &str) -> String {
         if self.secrets.is_empty() || text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t')) {
             return self.plain_words(text);
@@ -78,7 +82,7 @@ impl Known {
 
     fn plain_words(&self, text: &str) -> String {
         let Some(any) = &self.any else {
-            // Passwords that make no expression are too long for one; no text is better than one of them.
+            // If the secrets can't be compiled into a pattern, mask the whole text rather than leak them.
             return if self.secrets.is_empty() { text.to_owned() } else { MASK.to_owned() };
         };
         let mut masked = String::with_capacity(text.len());
@@ -90,7 +94,7 @@ impl Known {
                 masked.push_str(MASK);
                 (done, from) = (found.end(), found.end());
             } else {
-                // Another one may begin within this one.
+                // Another password may begin within this one.
                 from = found.start() + text[found.start()..].chars().next().map_or(1, char::len_utf8);
             }
         }
@@ -98,53 +102,53 @@ impl Known {
     }
 }
 
-/// From now on `secret` is masked.
+/// Masks `secret` from now on.
 pub(crate) fn know(secret: &str) {
     if !secret.is_empty() {
         with_known(|known| known.add(secret));
     }
 }
 
-/// `text` without passwords that are known: see the [table](self). Whichever [filter](crate::text) what is left goes
-/// through, no password comes out: those are found, too, that have characters between their letters which a filter
-/// leaves out or puts U+FFFD in the place of.
+/// Returns `text` with known passwords masked: see the [table](self). A later [filter](crate::text) can't
+/// reveal a password, because a password is found even if it has characters between its letters that a filter
+/// removes or replaces by U+FFFD.
 pub(crate) fn words(text: &str) -> String {
     with_known(|known| known.words(text))
 }
 
-/// Words of our own, in which only those passwords are masked that nobody takes for a word.
+/// Masks a text of this program. Only passwords that can't be mistaken for a word are masked.
 pub(crate) fn own(text: &str) -> String {
     with_known(|known| known.without_words().words(text))
 }
 
-/// What others said, through the [filter](crate::text::line) and without passwords.
+/// Filters text from outside with [`crate::text::line`], and masks passwords.
 pub(crate) fn line(text: &str) -> String {
     words(&crate::text::line(&words(text)))
 }
 
-/// What others said, through the [filter](crate::text::lines) and without passwords.
+/// Filters text from outside with [`crate::text::lines`], and masks passwords.
 pub(crate) fn lines(text: &str) -> String {
     words(&crate::text::lines(&words(text)))
 }
 
-/// All that are known.
+/// Returns all known passwords.
 pub(crate) fn known() -> Vec<String> {
     with_known(|known| known.secrets.clone())
 }
 
-/// Whether a password can't be taken for a word of a text.
+/// Whether a password can't be mistaken for a word in a text.
 fn is_no_word(secret: &str) -> bool {
     let kinds: [fn(char) -> bool; 4] =
         [char::is_lowercase, char::is_uppercase, char::is_numeric, |c| !c.is_alphanumeric()];
     secret.chars().count() >= 8 && kinds.iter().filter(|kind| secret.chars().any(**kind)).count() >= 2
 }
 
-/// Whether what stands between `before` and `behind` is a word by itself.
+/// Whether a text between `before` and `behind` is a whole word.
 fn stands_alone(before: &str, behind: &str) -> bool {
     !joins(before.chars().rev()) && !joins(behind.chars())
 }
 
-/// Whether a word goes on with these characters, of which the first stands next to it.
+/// Whether these characters continue a word. The first one is next to it.
 fn joins(mut characters: impl Iterator<Item = char>) -> bool {
     match characters.next() {
         Some('-') => characters.next().is_some_and(char::is_alphanumeric),
@@ -242,7 +246,7 @@ mod tests {
         assert_eq!(known.without_words().words("alice: status 1, S3cr3tPw"), "alice: status 1, ****");
     }
 
-    /// What some filter leaves out, or puts U+FFFD in the place of.
+    /// Characters that a filter removes, or replaces by U+FFFD.
     fn unseen() -> impl Strategy<Value = String> {
         prop_oneof![
             "\x1b\\[[0-9;?]{0,6}[A-Za-z]",

@@ -1,13 +1,14 @@
-//! Passwords in a scenario's source: known before they are typed, and never shown with a line of it.
+//! Passwords in a scenario's source. They are known before they are typed, and are masked when a line of the
+//! source is shown.
 //!
-//! A literal is taken for one where it is the second argument of `login(…)` or `logged_in(…)`, or the value of something
-//! whose name says so (`const PASSWORD: &str = "…"`, `password: "…"`).
+//! A literal counts as a password if it is the second argument of `login(…)` or `logged_in(…)`, or the value
+//! of something with a telling name (`const PASSWORD: &str = "…"`, `password: "…"`).
 
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-/// A literal, what is in it captured: `"…"` with escapes, `r"…"`, `r#"…"#`.
+/// A literal, with its content captured: `"…"` with escapes, `r"…"`, `r#"…"#`.
 const LITERAL: &str = r##"(?:r#"(?<raw>.*?)"#|r"(?<plain>[^"]*)"|"(?<quoted>(?:[^"\\]|\\.)*)")"##;
 
 static PLACES: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -17,7 +18,7 @@ static PLACES: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!("(?s)(?<before>{argument}|{named}){LITERAL}")).ok()
 });
 
-/// The passwords in `source`.
+/// Returns the passwords in `source`.
 pub(crate) fn literals(source: &str) -> Vec<String> {
     let found = PLACES.iter().flat_map(|places| places.captures_iter(source));
     found
@@ -27,7 +28,7 @@ pub(crate) fn literals(source: &str) -> Vec<String> {
         .collect()
 }
 
-/// `source` without passwords, with as many lines as before: those that stand in it as such, and all that are known.
+/// Masks the passwords in `source`, and all other known ones, without changing the number of lines.
 pub(crate) fn masked(source: &str) -> String {
     let Some(places) = &*PLACES else { return super::words(source) };
     let in_place = places.replace_all(source, |found: &Captures<'_>| {
@@ -44,13 +45,13 @@ pub(crate) fn masked(source: &str) -> String {
     super::words(&in_place)
 }
 
-/// The text of the literal, and whether escapes stand in it.
+/// Returns the text of the literal, and whether it may contain escapes.
 fn literal<'a>(found: &Captures<'a>) -> Option<(&'a str, bool)> {
     let of = |name| found.name(name).map(|text| text.as_str());
     of("quoted").map(|text| (text, true)).or(of("raw").or(of("plain")).map(|text| (text, false)))
 }
 
-/// The escapes of a literal that passwords have.
+/// Resolves the escapes that occur in passwords.
 fn unescaped(text: &str) -> String {
     let (mut plain, mut characters) = (String::new(), text.chars());
     while let Some(character) = characters.next() {

@@ -1,4 +1,4 @@
-//! Shared files in a store of two folders.
+//! Tests of shared files in a store of two folders.
 
 use super::*;
 
@@ -24,7 +24,7 @@ impl Case {
         Records::in_store(self.0.path())
     }
 
-    /// A shared file, full of this byte.
+    /// Makes a shared file that is full of this byte.
     fn shared(&self, name: &str, byte: u8) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, vec![byte; SIZE as usize]).unwrap();
@@ -36,7 +36,7 @@ impl Case {
         self.records().digest(path, None).unwrap()
     }
 
-    /// Has the record of a file say something that its content does not: whoever says the same has not read the file.
+    /// Puts a wrong digest into the record of a file. A caller that gets it has not read the file.
     fn is_said_to_be(&self, path: &Path, digest: &str) {
         let records = self.records();
         let found = fs::metadata(path).unwrap();
@@ -72,7 +72,7 @@ fn a_shared_file_gets_another_name_and_any_other_file_is_copied() {
     fs::write(&small, "small").unwrap();
     share(&small).unwrap();
     assert!(!is_shared(&fs::metadata(&small).unwrap()));
-    // Much of nothing is small.
+    // A file that is only a hole takes no space.
     let hollow = case.path("one/hollow");
     File::create(&hollow).unwrap().set_len(1 << 30).unwrap();
     share(&hollow).unwrap();
@@ -162,7 +162,7 @@ fn damage_is_noticed_under_every_name_of_the_file() {
         overwrite(&image, at);
         assert_ne!(case.digest(&image), digest);
         assert_ne!(case.digest(&second), digest);
-        // It is not passed over because its names change.
+        // A concurrent change of its names must not make it be skipped.
         hold(&image, &case.path(&format!("other/again{at}"))).unwrap();
         assert_ne!(case.digest(&second), digest);
     }
@@ -196,7 +196,7 @@ fn files_of_the_same_content_become_one_and_others_stay_apart() {
         assert_eq!(fs::read_dir(case.path("other")).unwrap().count(), 1, "nothing else is left");
         fs::remove_file(&new).unwrap();
     }
-    // One that is damaged is nobody's.
+    // A damaged file is not linked.
     overwrite(&image, 0);
     let new = case.shared("other/image", 1);
     records.merge(&records.turn().unwrap(), &case.path("other"), &others).unwrap();

@@ -1,26 +1,26 @@
-//! Takes a terminal's byte stream apart: printable text, control characters, escape sequences.
+//! Parses a terminal's byte stream into printable text, control characters and escape sequences.
 //!
-//! The grammar is ECMA-48's with xterm's string terminators, read in a streaming way: a chunk can end
-//! anywhere, and the parser is a small `Copy` value, so a position in the stream can be kept and
-//! gone back to. The bytes come from a guest, hence every sequence is bounded: nothing the guest
-//! sends can swallow the console for good.
+//! The grammar is that of ECMA-48 with xterm's string terminators. It is read as a stream: a chunk can end
+//! anywhere. The parser is a small `Copy` value, so a position in the stream can be saved and restored. The
+//! bytes come from a guest, so the length of every sequence is limited. No guest output can swallow the
+//! console permanently.
 
-/// The longest CSI that is taken for one. Real ones have under 40 bytes.
+/// The longest CSI sequence that is accepted. Real ones have less than 40 bytes.
 const CSI_LIMIT: u16 = 256;
-/// The longest string (OSC, DCS, SOS, PM, APC) that is swallowed. Titles and systemd's OSC 3008
-/// contexts have under 1 KiB; sixel pictures have no place on a serial console.
+/// The longest string (OSC, DCS, SOS, PM, APC) that is swallowed. Titles and systemd's OSC 3008 contexts have
+/// less than 1 KiB. Sixel pictures are not expected on a serial console.
 const STRING_LIMIT: u16 = 4096;
-/// How much of a sequence is kept for whoever wants to look at it.
+/// How much of a sequence is passed to the listener.
 const KEPT: usize = 24;
 
-/// What the parser finds, in the order of the bytes.
+/// Receives what the parser finds, in the order of the bytes.
 pub(crate) trait Listener {
-    /// Printable bytes, newlines and tabs.
+    /// Handles printable bytes, newlines and tabs.
     fn text(&mut self, bytes: &[u8]);
-    /// Any other control character, outside of sequences.
+    /// Handles any other control character outside of sequences.
     fn control(&mut self, byte: u8);
-    /// A complete sequence; `body` has at most its first 24 bytes after the introducer, the final
-    /// byte of a CSI included if it fits.
+    /// Handles a complete sequence. `body` has at most its first 24 bytes after the introducer, including the
+    /// final byte of a CSI if it fits.
     fn sequence(&mut self, _introducer: u8, _body: &[u8]) {}
 }
 
@@ -32,7 +32,7 @@ enum State {
     /// After ESC and an intermediate byte, such as `ESC (` of a character set.
     Intermediate,
     Csi,
-    /// OSC, which BEL can end as well.
+    /// OSC, which BEL can also end.
     Osc,
     /// DCS, SOS, PM or APC.
     String,
@@ -56,7 +56,7 @@ impl Parser {
         Self { state: State::Text, introducer: 0, length: 0, body: [0; KEPT] }
     }
 
-    /// Reads `bytes` on from where the last call stopped.
+    /// Parses `bytes` from where the last call stopped.
     pub(crate) fn read(&mut self, bytes: &[u8], listener: &mut impl Listener) {
         let mut rest = bytes;
         while let Some(&byte) = rest.first() {
@@ -95,8 +95,8 @@ impl Parser {
             },
             State::Osc => match byte {
                 0x07 => self.finish(listener),
-                // The Linux console's palette commands stop by themselves; taken for an OSC they
-                // would swallow the line behind them.
+                // The Linux console's palette commands have no terminator. If they were parsed as OSC, they
+                // would swallow the line after them.
                 b'R' if self.length == 0 => self.state = State::Text,
                 b'P' if self.length == 0 => self.state = State::Palette,
                 _ => self.within_string(byte, listener),
@@ -144,8 +144,7 @@ impl Parser {
     fn within_string(&mut self, byte: u8, listener: &mut impl Listener) {
         match byte {
             0x1b => self.state = State::StringEscape,
-            // A newline ends a string that nobody terminated, so that a line lost in one is all
-            // that is lost.
+            // A newline ends an unterminated string, so that at most the rest of a line is lost.
             b'\n' | 0x18 | 0x1a => self.give_up(byte, listener),
             _ => self.count(byte, STRING_LIMIT),
         }
@@ -167,8 +166,8 @@ impl Parser {
         listener.sequence(self.introducer, &self.body[..kept]);
     }
 
-    /// The sequence is broken off by a byte that can't be part of it; the byte is read as what it is
-    /// outside of sequences.
+    /// Aborts a sequence at a byte that can't be a part of it. The byte is then handled like one outside of
+    /// sequences.
     fn give_up(&mut self, byte: u8, listener: &mut impl Listener) {
         self.state = State::Text;
         if !matches!(byte, 0x18 | 0x1a) {
@@ -177,22 +176,23 @@ impl Parser {
     }
 }
 
-/// How many bytes from the start are text: no control character but newline and tab. Looks at a bounded
-/// number of them, so that bytes with many controls among them are not looked at over and over.
+/// Returns how many bytes from the start are text, without control characters except newline and tab. It
+/// examines a limited number of bytes, so that input with many control characters is not scanned repeatedly.
 fn plain_length(bytes: &[u8]) -> usize {
     let near = &bytes[..bytes.len().min(256)];
-    // In a flood, what ends text is the carriage return of each line.
+    // In a flood of output, a text usually ends at the carriage return of a line.
     let length = memchr::memchr2(b'\r', 0x1b, near).unwrap_or(near.len());
     let text = &near[..length];
     if is_plain(text) { length } else { text.iter().position(|&byte| is_control(byte)).unwrap_or(length) }
 }
 
-/// Whether there is no control character, without a branch per byte: the compiler makes vector compares of it.
+/// Whether there is no control character. There is no branch per byte, so the compiler can use vector
+/// comparisons.
 fn is_plain(text: &[u8]) -> bool {
     const BLOCK: usize = 32;
     let plain = |block: &[u8]| !block.iter().fold(false, |found, &byte| found | is_control(byte));
     match text.last_chunk::<BLOCK>() {
-        // The last block overlaps the one before: looking twice is cheaper than byte by byte.
+        // The last block overlaps the previous one, because that is cheaper than single bytes.
         Some(last) => text.chunks_exact(BLOCK).all(plain) && plain(last),
         None => plain(text),
     }

@@ -1,27 +1,28 @@
-//! Which characters do more than show themselves, as Unicode's properties say.
+//! Which characters do more than show themselves, according to Unicode's properties.
 
 use std::sync::LazyLock;
 
 use regex_syntax::hir::{Class, HirKind};
 
-/// The characters that are not shown as they are, by the property that says why.
+/// The characters that are not shown unchanged, with the property that is the reason.
 ///
-/// - `Cc`: control characters, those of C1 too, which a terminal acts on.
-/// - `Cf`: characters that format: they turn the direction of text, join or part letters, annotate, tag. The marks of
-///   `Prepended_Concatenation_Mark` are of this category and yet seen: they stay.
+/// - `Cc`: control characters, including C1, which a terminal interprets.
+/// - `Cf`: format characters, which change the direction of text, join or separate letters, annotate, or tag.
+///   The marks of `Prepended_Concatenation_Mark` have this category, but are visible, so they stay.
 /// - `Zl`, `Zp`: separators of lines and paragraphs.
-/// - `Default_Ignorable_Code_Point`: what is not seen: fillers, variation selectors, the tags, and what Unicode has
-///   set aside for more of them.
-/// - `Bidi_Control`: what turns text round ("Trojan Source").
+/// - `Default_Ignorable_Code_Point`: invisible characters: fillers, variation selectors, tags, and what
+///   Unicode has reserved for more of them.
+/// - `Bidi_Control`: characters that reverse text ("Trojan Source").
 /// - `Noncharacter_Code_Point`: what XML and other formats forbid.
 ///
-/// What takes a cell and does nothing else stays, blank or not: spaces, U+2800, private use, what is not assigned.
+/// A character that only takes a cell stays, even if it is blank: spaces, U+2800, private use, unassigned
+/// code points.
 const HARMFUL: &str = r"[[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\p{Bidi_Control}\p{Noncharacter_Code_Point}]--\p{Prepended_Concatenation_Mark}]";
 
-/// Characters that stand on the one before them, and take no cell.
+/// Combining characters, which take no cell.
 const MARKS: &str = r"[\p{Mn}\p{Me}]";
 
-/// Whether `character` is one that must not be shown as it is.
+/// Whether `character` must not be shown unchanged.
 pub(super) fn harmful(character: char) -> bool {
     static RANGES: LazyLock<Ranges> = LazyLock::new(|| Ranges::of(HARMFUL));
     match character {
@@ -33,7 +34,7 @@ pub(super) fn harmful(character: char) -> bool {
 /// Whether `character` is a combining mark.
 pub(super) fn is_mark(character: char) -> bool {
     static RANGES: LazyLock<Ranges> = LazyLock::new(|| Ranges::of(MARKS));
-    // The first combining mark there is.
+    // The first combining mark.
     character >= '\u{300}' && RANGES.have(character)
 }
 
@@ -49,7 +50,7 @@ impl Ranges {
             }
             _ => None,
         });
-        // A class that is not understood, which a test rules out, is every character beyond ASCII.
+        // If the class can't be parsed, which a test rules out, it contains every character beyond ASCII.
         Self(ranges.unwrap_or_else(|| vec![('\0', '\x1f'), ('\x7f', char::MAX)]))
     }
 

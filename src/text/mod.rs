@@ -1,17 +1,17 @@
-//! The one filter for text from outside: what a guest, a build, QEMU, a foreign record or a scenario says, before it
-//! reaches a terminal, a log, XML or a page.
+//! The filter for all text from outside. Output of a guest, a build, QEMU, a foreign record or a scenario
+//! passes it before it reaches a terminal, a log, XML or a page.
 //!
-//! | in the text | comes out as |
+//! | in the text | in the output |
 //! |---|---|
-//! | escape sequences (CSI, OSC, DCS, SOS, PM, APC, …), as [`escape`] reads them | nothing |
-//! | the other control characters of ASCII, DEL too | nothing |
-//! | `\r…\n`, a lone `\r`, and `\n` | the end of a line; a space where the text has to be one line |
-//! | `\t` | a space; four where the text has several lines |
+//! | escape sequences (CSI, OSC, DCS, SOS, PM, APC, …), as [`escape`] parses them | nothing |
+//! | the other control characters of ASCII, including DEL | nothing |
+//! | `\r…\n`, a lone `\r`, and `\n` | the end of a line; a space if the text has to be one line |
+//! | `\t` | a space; four if the text has several lines |
 //! | a [harmful](harmful()) character beyond ASCII | U+FFFD, so that a reader sees that something was there |
-//! | a combining mark behind eight others | nothing |
-//! | everything else | as it is |
+//! | a combining mark after eight others | nothing |
+//! | everything else | unchanged |
 //!
-//! What comes out does nothing to a terminal, may stand in XML, and passes the filter unchanged.
+//! The output has no effect on a terminal, is valid in XML, and passes the filter unchanged.
 
 pub(crate) mod boilerplate;
 pub(crate) mod escape;
@@ -21,11 +21,11 @@ use harmful::{harmful, is_mark};
 
 use escape::{Listener, Parser};
 
-/// As many combining marks stay behind one character. Written languages use up to five; a heap of them covers the
-/// lines above and below.
+/// How many combining marks may follow one character. Written languages use up to five; a heap of them covers
+/// the lines above and below.
 const MARKS: usize = 8;
 
-/// `text` as one line: see the [table](self).
+/// Returns `text` as one line: see the [table](self).
 ///
 /// ```ignore
 /// assert_eq!(line("\x1b[31mred\x1b[0m\r\nand \u{202e}blue"), "red and \u{fffd}blue");
@@ -37,7 +37,7 @@ pub(crate) fn line(text: &str) -> String {
     shown(text.as_bytes(), " ", " ")
 }
 
-/// `text` as lines, each of which ends in `\n` as it did: see the [table](self).
+/// Returns `text` as lines, each of which ends in `\n` as before: see the [table](self).
 ///
 /// ```ignore
 /// assert_eq!(lines("\x1b[31mred\x1b[0m\r\nand \u{202e}blue"), "red\nand \u{fffd}blue");
@@ -49,7 +49,7 @@ pub(crate) fn lines(text: &str) -> String {
     shown(text.as_bytes(), "\n", "    ")
 }
 
-/// [`lines`], in which sequences that set colours stay: what a compiler says on a terminal.
+/// Does the same as [`lines`], but keeps sequences that set colours. For a compiler's output on a terminal.
 pub(crate) fn coloured(text: &str) -> String {
     struct Parts {
         shown: String,
@@ -83,7 +83,8 @@ pub(crate) fn coloured(text: &str) -> String {
     parts.shown
 }
 
-/// `json` with the harmful characters of its strings as `\uXXXX`: the same data, and nothing that a terminal acts on.
+/// Returns `json` with the harmful characters in its strings written as `\uXXXX`. The data is the same, and
+/// nothing in it affects a terminal.
 pub(crate) fn json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
@@ -100,12 +101,14 @@ pub(crate) fn json(json: &str) -> String {
     escaped
 }
 
-/// U+FFFD for a character that is not to be shown as it is: for what is no text of lines, such as JSON of a page.
+/// Returns U+FFFD for a character that must not be shown unchanged. For data that is not lines of text, such
+/// as the JSON of a page.
 pub(crate) fn seen(character: char) -> char {
     if harmful(character) { char::REPLACEMENT_CHARACTER } else { character }
 }
 
-/// The bytes without escape sequences; everything else, newlines and control characters too, stays.
+/// Returns the bytes without escape sequences. Everything else stays, including newlines and control
+/// characters.
 pub(crate) fn strip_escapes(bytes: &[u8]) -> Vec<u8> {
     struct Plain(Vec<u8>);
     impl Listener for Plain {

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What stays of `text` when a terminal, an editor or a page shows it, in the words of Unicode's data files: code
-/// points that must never come out. Ranges of DerivedCoreProperties.txt and PropList.txt of Unicode 16.
+/// Code points that must never be in the output, because a terminal, an editor or a page would not show them
+/// as they are. The ranges are from DerivedCoreProperties.txt and PropList.txt of Unicode 16.
 const NEVER: &[(u32, u32)] = &[
     (0x00, 0x09),
     (0x0b, 0x1f),
@@ -29,7 +29,7 @@ const NEVER: &[(u32, u32)] = &[
     (0xe0000, 0xe0fff),
 ];
 
-/// Characters that are seen and stay.
+/// Visible characters, which stay.
 const STAYS: &[(u32, u32)] = &[
     (0x20, 0x7e),
     (0xa0, 0xac),
@@ -65,7 +65,7 @@ fn every_code_point_is_shown_or_replaced_by_the_rule() {
         }
         if shown == format!("a{character}b") { kept += 1 } else { replaced += 1 }
     }
-    // So the properties are known to the tables: a class that is not understood would replace nearly all.
+    // The properties are known to the tables: a class that can't be parsed would replace nearly everything.
     assert!(kept > 1_000_000 && (4_000..5_000).contains(&replaced), "{kept} kept, {replaced} replaced");
 }
 
@@ -107,7 +107,7 @@ fn a_heap_of_combining_marks_is_bounded_and_an_accent_stays() {
     assert_eq!(line(accents), accents);
 }
 
-/// Text with much in it that a terminal acts on.
+/// Text with many bytes that a terminal interprets.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..12),

@@ -369,8 +369,8 @@ mod strangers {
             ("mkdir -m 700 admission".to_owned(), "belongs to the user 4242"),
             ("ln -s mine admission".to_owned(), "symbolic link"),
             ("ln -s nothing admission".to_owned(), "symbolic link"),
-            ("mkfifo admission".to_owned(), "no folder"),
-            ("touch admission".to_owned(), "no folder"),
+            ("mkfifo admission".to_owned(), "not a folder"),
+            ("touch admission".to_owned(), "not a folder"),
         ] {
             let Some(place) = TestFolder::new() else { return };
             let _stranger = place.stranger(&attack);
