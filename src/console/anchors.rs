@@ -1,13 +1,12 @@
 //! End anchors at the end of a pattern, on text that is still growing.
 //!
-//! A wait finds what it would find if the bytes came one at a time, and then every byte has been
-//! the last one: a trailing `$`, `\z` or `(?m)$` holds wherever the search looks. The search
-//! therefore runs on a copy of the pattern without them, so that it need not ask at every byte
-//! whether the text ended there.
+//! A wait finds what it would find if the bytes came one at a time. Then every byte was the last one at some
+//! time, so a trailing `$`, `\z` or `(?m)$` matches at any place that the search reaches. So the search runs
+//! on a copy of the pattern without them, and need not ask at every byte whether the text ended there.
 
 use regex_syntax::hir::{Hir, HirKind, Look, LookSet, Repetition};
 
-/// The pattern without the end anchors at its end.
+/// Returns the pattern without the end anchors at its end.
 pub(super) fn without_end_anchors(hir: &Hir) -> Hir {
     match hir.kind() {
         HirKind::Look(look) if is_end(*look) => Hir::empty(),
@@ -26,8 +25,8 @@ pub(super) fn without_end_anchors(hir: &Hir) -> Hir {
             }
             Hir::concat(parts)
         }
-        // `(foo$)?` ends as `foo$` does. Within `(foo$\n?)+` the anchor stands between two rounds as
-        // well, where it means something.
+        // `(foo$)?` ends like `foo$`. Within `(foo$\n?)+` the anchor is also between two repetitions, where
+        // it matters.
         HirKind::Repetition(repetition) if repetition.max == Some(1) => Hir::repetition(Repetition {
             sub: Box::new(without_end_anchors(&repetition.sub)),
             ..repetition.clone()
@@ -36,18 +35,18 @@ pub(super) fn without_end_anchors(hir: &Hir) -> Hir {
     }
 }
 
-/// Whether the end of a match may hang on an end anchor.
+/// Whether the end of a match may depend on an end anchor.
 pub(super) fn ends_with_end_anchor(hir: &Hir) -> bool {
     ends_with(hir, is_end)
 }
 
-/// Whether the end of a match may hang on the character after it, as with `\b`.
+/// Whether the end of a match may depend on the character after it, as with `\b`.
 pub(super) fn ends_with_word_boundary(hir: &Hir) -> bool {
     ends_with(hir, |look| LookSet::singleton(look).contains_word())
 }
 
-/// Whether such an assertion can stand at the end of a match, with nothing but empty parts behind it.
-/// (`look_set_suffix_any` of the crate leaves out what stands before a part that may be empty.)
+/// Whether such an assertion can be at the end of a match, followed only by empty parts. (The crate's
+/// `look_set_suffix_any` omits what precedes a part that may be empty.)
 fn ends_with(hir: &Hir, wanted: fn(Look) -> bool) -> bool {
     match hir.kind() {
         HirKind::Look(look) => wanted(*look),

@@ -1,4 +1,4 @@
-//! When what stands in a transcript came.
+//! When the parts of a transcript arrived.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -8,21 +8,22 @@ use std::time::{Duration, Instant};
 use super::line::Console;
 use super::transcript::times_path;
 
-/// So many texts are looked for in vain; each takes a look at the whole transcript.
+/// How many texts may be missing before the search gives up, because each search for a missing text scans the
+/// whole transcript.
 const MISSES: usize = 50;
 
-/// When what stands in a console's transcript came. Texts are asked for in the order in which they came.
+/// The arrival times of a console's transcript. Texts have to be requested in the order of their arrival.
 pub(crate) struct Arrivals {
     began: Instant,
     raw: Vec<u8>,
-    /// Since when, and from which byte on, in their order.
+    /// Times since the beginning, each with the offset of the first byte that arrived then, in order.
     times: Vec<(Duration, usize)>,
     from: usize,
     misses: usize,
 }
 
 impl Console {
-    /// When what was said came; `None` where there is no transcript that tells it.
+    /// Returns the arrival times, or `None` if there is no transcript with times.
     pub(crate) fn arrivals(&self) -> Option<Arrivals> {
         let line = &*self.0.line;
         let path = line.transcript.as_deref()?;
@@ -38,7 +39,7 @@ impl Console {
 impl Arrivals {
     fn read(path: &Path, began: Instant, written: u64) -> Option<Self> {
         let mut raw = Vec::new();
-        // No more than was written, whatever the file is by now.
+        // Reads no more than was written, even if the file has grown by now.
         File::open(path).and_then(|file| file.take(written).read_to_end(&mut raw)).ok()?;
         let times = BufReader::new(File::open(times_path(path)).ok()?);
         let times = times.lines().map_while(|line| {
@@ -50,7 +51,7 @@ impl Arrivals {
         Some(Self { began, raw, times, from: 0, misses: 0 })
     }
 
-    /// When the next occurrence of `text` came, which has no escape sequence in its middle.
+    /// Returns when the next occurrence of `text` arrived. There may be no escape sequence within it.
     pub(crate) fn of(&mut self, text: &str) -> Option<Instant> {
         if self.misses >= MISSES {
             return None;

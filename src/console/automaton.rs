@@ -1,4 +1,4 @@
-//! A search by a lazy automaton that stops and goes on with the chunks: it steps over each byte once.
+//! A search with a lazy automaton. It continues from chunk to chunk, and processes each byte once.
 
 use regex_automata::Anchored;
 use regex_automata::hybrid::{LazyStateID, dfa};
@@ -7,14 +7,14 @@ use regex_automata::util::start;
 use super::pattern::{Kind, Pattern, Regex};
 use super::search::{Hit, View};
 
-/// The automaton met a byte that it can't decide about.
+/// The automaton met a byte that it can't handle.
 pub(super) struct GaveUp;
 
-/// A lazy DFA in the middle of its work.
+/// A lazy DFA during a search.
 pub(super) struct Automaton {
     pattern: Pattern,
     cache: Option<Box<dfa::Cache>>,
-    /// The state after the bytes so far; `None` before the first.
+    /// The state after the bytes so far; `None` before the first byte.
     state: Option<LazyStateID>,
     loops: Loops,
 }
@@ -25,7 +25,7 @@ impl Automaton {
         Some(Self { pattern: pattern.clone(), cache, state: None, loops: Loops::default() })
     }
 
-    /// Steps over the bytes from `scanned` to the end of the view.
+    /// Processes the bytes from `scanned` to the end of the view.
     pub(super) fn scan(&mut self, scanned: u64, view: View<'_>) -> Result<Option<Hit>, GaveUp> {
         let (Kind::Regex(regex), Some(cache)) = (self.pattern.kind(), self.cache.as_deref_mut()) else {
             return Err(GaveUp);
@@ -62,7 +62,7 @@ impl Drop for Automaton {
     }
 }
 
-/// One run of the automaton over a chunk.
+/// A run of the automaton over a chunk.
 struct Run<'a> {
     pattern: &'a Pattern,
     regex: &'a Regex,
@@ -72,7 +72,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// The state before the byte at `from`.
+    /// Returns the state before the byte at `from`.
     fn start(&mut self, view: View<'_>, from: u64) -> Result<LazyStateID, GaveUp> {
         let behind = match from.checked_sub(1) {
             Some(_) if self.regex.starts_afresh && from == view.from => None,
@@ -83,7 +83,7 @@ impl Run<'_> {
         self.dfa.start_state(self.cache, &config).map_err(|_| GaveUp)
     }
 
-    /// Steps over the bytes from `from` on. The automaton tells of a match one byte late.
+    /// Processes the bytes from `from` on. The automaton reports a match one byte late.
     fn chunk(&mut self, state: &mut LazyStateID, from: u64, view: View<'_>) -> Result<Option<Hit>, GaveUp> {
         let late = u64::from(self.regex.looks_ahead);
         let bytes = view.slice(from, view.end);
@@ -124,7 +124,7 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Whether a match ends where the text ends now.
+    /// Whether a match ends at the present end of the text.
     fn at_the_end(&mut self, state: &mut LazyStateID, view: View<'_>) -> Result<Option<Hit>, GaveUp> {
         let end = view.end;
         let clears = self.cache.clear_count();
@@ -136,9 +136,9 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Comes back to the state at `at` if the cache, and every state in it, was thrown away since it
-    /// had been cleared `clears` times. The crate offers no way to hold a state over that, so the
-    /// window is run through again; matches from before the window don't count anyway.
+    /// Restores the state at `at` if the cache was cleared, with every state in it, since it had been cleared
+    /// `clears` times. The crate can't keep a state across that, so the window is processed again. Matches
+    /// from before the window don't count anyway.
     fn keep(
         &mut self,
         state: &mut LazyStateID,
@@ -163,7 +163,7 @@ impl Run<'_> {
         Ok(true)
     }
 
-    /// How many of `bytes` can be passed over, since they leave the automaton in `state`.
+    /// Returns how many of `bytes` can be skipped because they leave the automaton in `state`.
     fn skip(
         &mut self,
         state: &mut LazyStateID,
@@ -199,7 +199,7 @@ impl Run<'_> {
         })
     }
 
-    /// The bytes that lead out of a state which leads to itself otherwise.
+    /// Returns the bytes that lead out of a state that otherwise leads to itself.
     fn exits(&mut self, state: LazyStateID) -> Result<Exits, GaveUp> {
         let mut exits = Vec::new();
         if state.is_tagged() {
@@ -228,19 +228,20 @@ impl Run<'_> {
     }
 }
 
-/// After so many bytes in one state it is worth asking what leads out of it.
+/// After this many bytes in one state, it is worth finding out what leads out of it.
 const LOOP_LENGTH: u32 = 8;
-/// So many such states are remembered.
+/// How many such states are remembered.
 const LOOPS_KNOWN: usize = 16;
 
-/// States that most bytes lead back to, such as "not a prompt, wait for the next line": `memchr`
-/// passes over them ten times faster than stepping does.
+/// States that most bytes lead back to, such as "not a prompt, wait for the next line". `memchr` skips these
+/// bytes ten times faster than the automaton.
 #[derive(Default)]
 struct Loops {
-    /// The state of the cache that the states belong to.
+    /// The number of cache clears for which the states are valid.
     clears: usize,
     known: Vec<(LazyStateID, Exits)>,
-    /// The one that was passed over last: most likely the next one, too, and then at once.
+    /// The state that was last used for skipping. It is checked first, because it is most likely the next
+    /// one, too.
     last: Option<LazyStateID>,
 }
 

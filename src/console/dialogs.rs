@@ -1,14 +1,14 @@
-//! The dialogs at which a boot stops and waits for a person: they are known by the words that their programs print.
+//! The dialogs at which a boot stops and waits for a person. They are recognised by the text that their programs print.
 //!
-//! Enter, and nearly every other key, is an answer to them: stage 1 of NixOS ignores the error at any key but three. So nothing
-//! is typed once one of them has come, and the boot fails with what was said.
+//! Enter, and nearly every other key, is an answer to them: stage 1 of NixOS ignores the error at all keys except three. So
+//! nothing is typed after one of them has appeared, and the boot fails with its text.
 
 use crate::ErrorKind;
 
 /// A dialog of a boot that has failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Dialog {
-    /// Any of these, at the start of a line, is the dialog. A line of it may be torn by a line of the kernel's.
+    /// Any of these texts at the start of a line means the dialog. A line of the kernel may tear a line of it.
     pub(super) words: &'static [&'static str],
     pub(super) kind: ErrorKind,
     /// What the guest did.
@@ -23,7 +23,7 @@ const LOADER: &str = "the boot loader or the firmware found nothing that it can 
 const DISK: &str =
     "look at boot.loader of the configuration; a disk that is kept may be of another configuration";
 
-/// All that are known.
+/// All known dialogs.
 pub(super) static DIALOGS: [Dialog; 5] = [
     Dialog {
         // stage-1-init.sh of NixOS.

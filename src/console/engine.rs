@@ -1,6 +1,6 @@
-//! The synchronous core of a console: bytes go in by [`Engine::push`], and everything that follows
-//! from them has happened when it returns. No clock, no task, no lock in here, so that any split of
-//! the same bytes gives the same result, and a test can say so.
+//! The synchronous core of a console. When [`Engine::push`] returns, all consequences of the received bytes
+//! have happened. It has no clock, task or lock, so any split of the same bytes gives the same result, and
+//! tests can check that.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -19,20 +19,20 @@ use super::watch::{Fatal, FatalWatch, Watch};
 use crate::secrets::{self, bytes::MARGIN};
 use crate::{Error, stopped};
 
-/// How much of the end is rendered for people.
+/// How much of the end is rendered for people, in bytes.
 const RENDERED: u64 = 64 << 10;
 
-/// What a raw byte stream is handed to while a tap is open.
+/// Receives the raw byte stream while a tap is open.
 pub(super) type Tap = Box<dyn FnMut(&[u8]) -> ControlFlow<usize> + Send>;
 
 pub(super) struct Engine {
     track: Track,
     window: u64,
-    /// The end of the last match: what waits have not seen yet begins here.
+    /// The end of the last match, where the next wait begins.
     seen: Position,
     wait: Option<Searches>,
     found: Option<(usize, Match)>,
-    /// Where `seen` was before `found`.
+    /// The value of `seen` before `found`.
     before: Position,
     pub(super) observers: Observers,
     tap: Option<Tap>,
@@ -44,12 +44,12 @@ pub(super) struct Engine {
     /// So many ask to have the guest's questions for its terminal answered: see [`super::Console::while_a_shell_starts`].
     pub(super) shells_that_start: usize,
     transcript: Option<Transcript>,
-    /// Somebody is told all that comes: see [`super::Console::tell_lines`].
+    /// Whether all output is sent as events: see [`super::Console::tell_lines`].
     pub(super) told: bool,
     trouble: Option<String>,
-    /// Why the transcript lacks something of what came, for good.
+    /// Why a part of the output is missing from the transcript for good.
     incomplete: Option<String>,
-    /// How long the transcript would be if it had not come to an end.
+    /// How long the transcript would be if it had not ended.
     beyond: u64,
     pub(super) secrets: Secrets,
     heard: stopped::Instant,
@@ -59,7 +59,7 @@ pub(super) struct Engine {
     pub(super) longest_wait: Option<Duration>,
 }
 
-/// What [`Engine::push`] did that somebody waits for.
+/// Whether [`Engine::push`] did something that a task waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushed {
     /// Nothing.
@@ -69,7 +69,7 @@ pub(super) enum Pushed {
 }
 
 impl Engine {
-    /// `window` is how many bytes of text, and of raw bytes, are kept at least.
+    /// Makes an engine that keeps at least `window` bytes of text, and of raw bytes.
     pub(super) fn new(window: usize, watch: Watch, transcript: Option<Transcript>) -> Self {
         let start = Position { raw: 0, text: 0 };
         Self {
@@ -99,7 +99,7 @@ impl Engine {
         }
     }
 
-    /// Takes in what came from the line.
+    /// Processes bytes from the line.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Pushed {
         (self.heard, self.came) = (stopped::Instant::now(), Instant::now());
         let mut pushed = Pushed::Quiet;
@@ -137,7 +137,7 @@ impl Engine {
 
         let fatal = self.watch.scan(&self.track.text);
         let hit = self.search();
-        // What was waited for and came before the end still counts.
+        // A match that came before the fatal condition still counts.
         let too_late = |hit: &Hit| fatal.is_some_and(|fatal| fatal.decided < hit.decided);
         if let Some((index, hit)) = hit.filter(|(_, hit)| !too_late(hit)) {
             self.take(index, hit);
@@ -152,7 +152,7 @@ impl Engine {
         View { text: &self.track.text, from, end, window: self.window }
     }
 
-    /// Runs the pending searches over what is new.
+    /// Runs the pending searches over the new text.
     fn search(&mut self) -> Option<(usize, Hit)> {
         let waiting = self.wait.as_mut()?;
         let view = View {
@@ -164,8 +164,8 @@ impl Engine {
         waiting.scan(view)
     }
 
-    /// Begins to wait for the first of several patterns; what came since the last match counts.
-    /// Over at once if it is there already: [`Engine::take_found`] tells.
+    /// Begins to wait for the first of several patterns, in the text since the last match and in new text. If
+    /// a match is there already, [`Engine::take_found`] returns it at once.
     pub(super) fn begin(&mut self, patterns: &[Pattern]) {
         self.found = None;
         self.wait = Some(Searches::new(patterns, self.view().from));
@@ -174,7 +174,7 @@ impl Engine {
         }
     }
 
-    /// The match of the wait is known: keeps it for whoever waits and goes behind it.
+    /// Keeps the match for the waiting task, and moves behind it.
     fn take(&mut self, index: usize, hit: Hit) {
         let Some(waiting) = self.wait.take() else { return };
         let view = View {
@@ -186,7 +186,7 @@ impl Engine {
         let pattern = waiting.patterns().nth(index);
         let found = pattern.and_then(|pattern| Match::of(pattern, hit, view, self.seen.text));
         let Some(mut found) = found else {
-            // The search only tells of matches whose groups it has seen.
+            // The search reports only matches whose groups are kept.
             self.wait = Some(waiting);
             return;
         };
@@ -199,25 +199,25 @@ impl Engine {
         self.found = Some((index, found));
     }
 
-    /// Begins to look for a pattern in what came since `from`, as far as it is kept, and in what comes. It
-    /// goes on beside any wait until [`Observers::end`].
+    /// Begins to search for a pattern in the kept text since `from` and in new text. It runs beside any wait
+    /// until [`Observers::end`].
     pub(super) fn observe_from(&mut self, from: u64, pattern: &Pattern) -> u64 {
         let id = self.observers.begin(from.max(self.track.text.start()), pattern);
         self.observers.scan(&self.track.text, self.window);
         id
     }
 
-    /// How far back the text is kept.
+    /// Returns the position of the oldest kept text.
     pub(super) fn kept_from(&self) -> u64 {
         self.track.text.start()
     }
 
-    /// The result of the wait, once.
+    /// Takes the result of the wait.
     pub(super) fn take_found(&mut self) -> Option<(usize, Match)> {
         self.found.take()
     }
 
-    /// Ends the wait or the tap without a result. A match that nobody took has not happened.
+    /// Ends the wait or the tap without a result. A match that was not taken counts as not found.
     pub(super) fn abandon(&mut self) {
         self.wait = None;
         if self.found.take().is_some() {
@@ -226,8 +226,8 @@ impl Engine {
         self.tap = None;
     }
 
-    /// Opens a tap: it gets the raw bytes from the last match on. `Err` with the number of bytes that
-    /// were lost, if more came since than is kept.
+    /// Opens a tap, which gets the raw bytes since the last match. Returns the number of lost bytes as an
+    /// error if more came since then than is kept.
     pub(super) fn begin_tap(&mut self, mut tap: Tap) -> Result<(), u64> {
         let lost = self.track.raw.start().saturating_sub(self.seen.raw);
         if lost > 0 {
@@ -251,53 +251,53 @@ impl Engine {
         self.tap.is_some()
     }
 
-    /// How many bytes are held in memory.
+    /// Returns how many bytes are held in memory.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.track.raw.held() + self.track.text.held()
     }
 
-    /// Where the stream has got to.
+    /// Returns the present end of the stream.
     pub(super) fn end(&self) -> Position {
         self.track.end()
     }
 
-    /// The end of the last match.
+    /// Returns the end of the last match.
     pub(super) fn seen(&self) -> Position {
         self.seen
     }
 
-    /// Passes over what no wait has looked at.
+    /// Skips the text that no wait has examined.
     pub(super) fn skip(&mut self) {
         self.seen = self.end();
     }
 
-    /// The condition that makes waiting pointless, if one was met.
+    /// Returns the condition that makes waiting pointless, if one occurred.
     pub(super) fn fatal(&self) -> Option<Fatal> {
         self.fatal
     }
 
-    /// A fatal condition that silence would confirm.
+    /// Returns a fatal condition that silence would confirm.
     pub(super) fn suspicion(&self) -> Option<Fatal> {
         self.watch.suspicion(&self.track.text)
     }
 
-    /// Silence has confirmed it.
+    /// Records that silence has confirmed the condition.
     pub(super) fn confirm(&mut self, fatal: Fatal) {
         self.fatal.get_or_insert(fatal);
     }
 
-    /// Why the guest is stopped, or that it is not any more.
+    /// Sets why the guest is stopped, or that it runs again.
     pub(super) fn halt(&mut self, why: Option<Error>) {
         self.halted = why;
     }
 
-    /// Why the guest is stopped, if it is and somebody watches for that.
+    /// Returns why the guest is stopped, if it is and this is watched for.
     pub(super) fn halted(&self) -> Option<&Error> {
         self.halted.as_ref().filter(|_| self.watch.mode != Watch::Off)
     }
 
-    /// What is watched for from now on. A new boot begins with a clean slate.
+    /// Sets what is watched for. A new boot clears earlier conditions.
     pub(super) fn set_watch(&mut self, watch: Watch) {
         self.watch.mode = watch;
         if watch == Watch::Boot {
@@ -306,7 +306,7 @@ impl Engine {
         }
     }
 
-    /// The line at a position of the text, masked and safe to show, and whether it is complete.
+    /// Returns the line at a position of the text, masked and safe to print, and whether it is complete.
     pub(super) fn line_at(&self, position: u64) -> (String, bool) {
         let before = self.track.text.slice(position.saturating_sub(200), position);
         let start = position - before.iter().rev().take_while(|&&byte| byte != b'\n').count() as u64;
@@ -317,7 +317,7 @@ impl Engine {
         (shown, line.len() < rest.len())
     }
 
-    /// What `ring` holds from one position to another, without passwords: also without one that a position divides.
+    /// Returns a range of `ring` with passwords masked, including a password at the edge of the range.
     fn masked(&self, ring: &Ring, from: u64, to: u64) -> Vec<u8> {
         let margin = MARGIN as u64;
         let begin = from.saturating_sub(margin).max(ring.start());
@@ -326,7 +326,7 @@ impl Engine {
         secrets::bytes::part_without_words(around, place(from)..place(to.max(from)))
     }
 
-    /// The line is closed; `why` is what is known of it.
+    /// Records that the line is closed. `why` is what is known about the reason.
     pub(super) fn close(&mut self, why: String) {
         self.closed = Some(why);
         if let Some(transcript) = &mut self.transcript {
@@ -335,7 +335,7 @@ impl Engine {
         }
     }
 
-    /// Why the line is closed, if it is.
+    /// Returns why the line is closed, if it is.
     pub(super) fn closed(&self) -> Option<&str> {
         self.closed.as_deref()
     }
@@ -345,23 +345,23 @@ impl Engine {
         self.heard
     }
 
-    /// The text from a position on, as far as it is kept, and how much is not.
+    /// Returns the kept text since a position, and the number of bytes that are not kept.
     pub(super) fn text_since(&self, from: u64) -> (&[u8], u64) {
         let end = self.track.text.end();
         let start = from.max(end.saturating_sub(self.window));
         (self.track.text.slice(start, end), start - from.min(start))
     }
 
-    /// The last lines since a raw position, rendered, masked and safe to show.
+    /// Returns the last lines since a raw position, rendered, masked and safe to print.
     pub(super) fn last_lines(&self, since: u64, count: usize) -> String {
         let from = since.max(self.track.raw.end().saturating_sub(RENDERED)).max(self.track.raw.start());
         let parser = self.track.parser_at(from);
         let masked = self.masked(&self.track.raw, from, self.track.raw.end());
-        // Once more behind the rendering: letters of a secret may have been apart in the raw bytes.
+        // Masked again after rendering, because the letters of a secret may have been apart in the raw bytes.
         secrets::words(&render::last_lines(parser, &masked, count).join("\n"))
     }
 
-    /// The answers of the terminal that have to be sent.
+    /// Takes the terminal's answers that are to be sent.
     pub(super) fn take_answers(&mut self) -> Vec<u8> {
         self.terminal.take_answers()
     }
@@ -375,17 +375,17 @@ impl Engine {
         }
     }
 
-    /// Whether the transcript has something to flush.
+    /// Whether the transcript has unflushed bytes.
     pub(super) fn is_dirty(&self) -> bool {
         self.transcript.as_ref().is_some_and(Transcript::is_dirty)
     }
 
-    /// How many bytes of the transcript there are, or would be if it had not come to an end.
+    /// Returns the length of the transcript in bytes, or the length that it would have if it had not ended.
     pub(super) fn written(&self) -> u64 {
         self.transcript.as_ref().map_or(self.beyond, Transcript::written)
     }
 
-    /// From when on the times of the transcript count.
+    /// Returns the start time of the transcript's times.
     pub(super) fn transcript_began(&self) -> Option<std::time::Instant> {
         self.transcript.as_ref().map(Transcript::began)
     }
@@ -411,8 +411,8 @@ impl Engine {
         }
     }
 
-    /// A full disk must not end the run: it goes on without a transcript, and says so once. Who reads the transcript
-    /// is told each time.
+    /// Stops the transcript after an error. A full disk must not end the run: it continues without a
+    /// transcript, and a note says so once. Readers of the transcript get an error each time.
     fn note_trouble(&mut self, outcome: std::io::Result<()>) {
         if let Err(error) = outcome {
             self.transcript = None;
@@ -421,22 +421,22 @@ impl Engine {
         }
     }
 
-    /// Something of what came is not in the transcript, and why. The first reason counts.
+    /// Records why a part of the output is missing from the transcript. The first reason counts.
     pub(super) fn note_gap(&mut self, why: String) {
         self.incomplete.get_or_insert(why);
     }
 
-    /// Why the transcript lacks something of what came, if it does.
+    /// Returns why a part of the output is missing from the transcript, if so.
     pub(super) fn incomplete(&self) -> Option<&str> {
         self.incomplete.as_deref()
     }
 
-    /// The end of what came that is not written yet, since it may be the beginning of a secret.
+    /// Returns the end of the output that is not written yet, because it may be the beginning of a secret.
     pub(super) fn held_back(&self) -> &[u8] {
         self.transcript.as_ref().map_or(&[], Transcript::held_back)
     }
 
-    /// Why there is no transcript any more, once.
+    /// Takes the reason why the transcript ended.
     pub(super) fn take_trouble(&mut self) -> Option<String> {
         self.trouble.take()
     }

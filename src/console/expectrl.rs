@@ -1,11 +1,11 @@
 //! The console as an [`expectrl`] session, for code that was written for that crate.
 //!
-//! What was measured of expectrl 0.9, to know before building on it: it looks through its whole buffer at
-//! every read and compiles a regular expression anew each time (a prompt after 50 MB of output: 7.8 s, where
-//! [`Console::expect`] takes about as long as reading them); a waiting `expect` uses a whole core; its buffer
-//! grows with what was not matched; a greedy `expect` eats up to the last match in what has come; its timeout
-//! error has neither the pattern nor what came. It sees raw bytes: a NixOS prompt has escape sequences
-//! between its letters (see [`Pattern`](super::Pattern) for matching what is visible).
+//! Measurements of expectrl 0.9 to consider first: it scans its whole buffer at every read, and compiles a
+//! regular expression each time (a prompt after 50 MB of output takes 7.8 s, while [`Console::expect`] takes
+//! about as long as reading them). A waiting `expect` uses a whole core. Its buffer grows with unmatched
+//! output. A greedy `expect` consumes up to the last match in what has arrived. Its timeout error has neither
+//! the pattern nor the output. It sees raw bytes, and a NixOS prompt has escape sequences between its letters
+//! (see [`Pattern`](super::Pattern) for matching visible text).
 
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
@@ -21,31 +21,31 @@ use tokio::sync::mpsc;
 use super::Console;
 use crate::{Error, ErrorKind, Result};
 
-/// What may wait for a session that does not read; the session ends when more comes.
+/// How many bytes may be unread by a session. The session ends when there are more.
 const WAITING: usize = 64 << 20;
-/// The console is the session's for as long as it is held.
+/// The session may hold the console for this long, which is practically forever.
 const HELD: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The other end of the line, as a session's process.
+/// The other end of the line, in the role of a session's process.
 #[derive(Debug)]
 pub struct Guest {
     console: Console,
-    /// Tells the tap that nobody reads any more.
+    /// Tells the tap that the session has ended.
     ended: Arc<AtomicBool>,
 }
 
-/// The line, as a session's stream.
+/// The line, in the role of a session's stream.
 #[derive(Debug)]
 pub struct Stream(UnixStream);
 
 impl Console {
-    /// The line as a session of expectrl's blocking interface. It sees the raw bytes since the last
-    /// match; until it is dropped, no other wait on this console gets a turn, and what comes after that is
-    /// the next wait's. The transcript goes on, and a kernel panic or QEMU's end is the end of the
-    /// session's input ([`Guest::console`] has the tail).
+    /// Turns the line into a session of expectrl's blocking interface. It gets the raw bytes since the last
+    /// match. Until it is dropped, no other wait on this console gets a turn. Later output belongs to the
+    /// next wait. The transcript continues, and a kernel panic or QEMU's end is the end of the session's
+    /// input ([`Guest::console`] has the tail).
     ///
-    /// Use it where blocking is allowed (a thread, `spawn_blocking`) and on a runtime of several threads:
-    /// the bytes are carried by a task.
+    /// Use it where blocking is allowed (a thread, `spawn_blocking`) and on a runtime with several threads,
+    /// because a task moves the bytes.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the host has no descriptors left, [`ErrorKind::Usage`] outside of a tokio
@@ -63,14 +63,15 @@ impl Console {
     }
 }
 
-/// Carries bytes both ways until either side ends.
+/// Moves bytes in both directions until one side ends.
 async fn carry(console: Console, line: tokio::net::UnixStream, ended: Arc<AtomicBool>) {
     let (mut typed, mut shown) = line.into_split();
     let (sender, mut receiver) = mpsc::unbounded_channel::<Vec<u8>>();
     let waiting = Arc::new(AtomicUsize::new(0));
     let held = waiting.clone();
     let tap = console.tap(HELD, move |bytes: &[u8]| {
-        // What comes after the session is the next wait's, however late the task below hears of its end.
+        // Output after the session's end belongs to the next wait, even if the task below notices the end
+        // late.
         if ended.load(Ordering::Acquire) {
             return ControlFlow::Break(0);
         }
@@ -107,7 +108,7 @@ async fn carry(console: Console, line: tokio::net::UnixStream, ended: Arc<Atomic
 }
 
 impl Guest {
-    /// The console that the session runs on.
+    /// Returns the console that the session runs on.
     pub fn console(&self) -> &Console {
         &self.console
     }

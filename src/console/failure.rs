@@ -1,4 +1,4 @@
-//! The errors of a console: what was waited for, what came instead, what is likely behind it.
+//! The errors of a console: what was expected, what came instead, and the likely cause.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use super::track::Position;
 use super::watch::Fatal;
 use crate::{Error, ErrorKind, secrets};
 
-/// So many of the last lines are shown.
+/// How many of the last lines are shown.
 const LINES: usize = 25;
 
-/// A wait that did not get what it waited for, for the report.
+/// A failed wait, for the report.
 pub(super) struct Wait<'a> {
     pub(super) console: &'a str,
     pub(super) patterns: &'a [Pattern],
@@ -23,13 +23,13 @@ pub(super) struct Wait<'a> {
 }
 
 impl<'a> Wait<'a> {
-    /// A wait that begins now.
+    /// Makes a wait that begins now.
     pub(super) fn on(console: &'a str, engine: &Engine, patterns: &'a [Pattern]) -> Self {
         let (elapsed, limit) = (Duration::ZERO, Duration::ZERO);
         Self { console, patterns, began: engine.end(), elapsed, limit }
     }
 
-    /// What was waited for did not come in time.
+    /// Returns the error of a wait that timed out.
     pub(super) fn timed_out(&self, engine: &Engine) -> Error {
         let summary = format!("{}: {} did not come", self.console, self.wanted());
         let mut error = Error::new(ErrorKind::Timeout, summary).took(self.elapsed, self.limit);
@@ -51,7 +51,7 @@ impl<'a> Wait<'a> {
         self.patterns.iter().fold(error.section("nearest miss", misses), |error, pattern| pattern.hint(error))
     }
 
-    /// Something happened that makes waiting pointless.
+    /// Returns the error of a wait after something that makes waiting pointless.
     pub(super) fn fatal(&self, engine: &Engine, fatal: Fatal) -> Error {
         let (line, _) = engine.line_at(fatal.at);
         let what = fatal.dialog.map_or("the guest's kernel panicked", |dialog| dialog.what);
@@ -66,22 +66,22 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// The guest is stopped.
+    /// Returns the error of a wait when the guest is stopped.
     pub(super) fn halted(&self, engine: &Engine, why: &Error) -> Error {
         let doing = format!("waiting for {}", self.wanted());
         halted(self.console, engine, &doing, why).took(self.elapsed, self.limit)
     }
 
-    /// The line is closed.
+    /// Returns the error of a wait when the line is closed.
     pub(super) fn closed(&self, engine: &Engine, why: &str) -> Error {
         let doing = format!("waiting for {}", self.wanted());
         gone(self.console, engine, &doing, why).took(self.elapsed, self.limit)
     }
 
-    /// The patterns in one line.
+    /// Describes the patterns in one line.
     fn wanted(&self) -> String {
         let mut patterns: Vec<String> = self.patterns.iter().map(ToString::to_string).collect();
-        // Several may have one name.
+        // Several patterns may have the same name.
         patterns.dedup();
         let wanted = match &patterns[..] {
             [] => "the end of the output".to_owned(),
@@ -96,7 +96,7 @@ impl<'a> Wait<'a> {
     }
 }
 
-/// What a panic's words are known to mean.
+/// Adds the known meaning of a panic's message.
 fn panic_advice(error: Error, said: &str) -> Error {
     let known = [
         (
@@ -106,8 +106,8 @@ fn panic_advice(error: Error, said: &str) -> Error {
         ),
         (
             "No working init found",
-            "what init= names is not on the disk, or can't be run",
-            "build the VM anew; a kept disk may be of another configuration",
+            "the program of init= is not on the disk, or can't be run",
+            "build the VM again; a kept disk may belong to another configuration",
         ),
         (
             "Out of memory",
@@ -116,13 +116,13 @@ fn panic_advice(error: Error, said: &str) -> Error {
         ),
         (
             "sysrq triggered crash",
-            "something in the machine asked for it: echo c > /proc/sysrq-trigger",
-            "if it is meant to: that is what `machine.crash()` is for",
+            "something in the machine triggered it: echo c > /proc/sysrq-trigger",
+            "to do it on purpose, use `machine.crash()`",
         ),
         (
             "Attempted to kill init",
             "process 1 (systemd, or the initial ramdisk's init) ended, which a kernel does not survive",
-            "its exit code stands in that line; what it said stands above it",
+            "its exit code is in that line; its output is above it",
         ),
     ];
     match known.into_iter().find(|(words, ..)| said.contains(words)) {
@@ -131,27 +131,27 @@ fn panic_advice(error: Error, said: &str) -> Error {
     }
 }
 
-/// The line was closed while something was done with it.
+/// Returns the error if the line was closed during an operation.
 pub(super) fn gone(console: &str, engine: &Engine, doing: &str, why: &str) -> Error {
     Error::new(ErrorKind::QemuGone, format!("{console}: QEMU is gone while {doing}"))
-        .section("what is known of its end", shown_lines(why))
+        .section("what is known about its end", shown_lines(why))
         .section("last lines of the console", engine.last_lines(0, LINES))
-        .next_step("what QEMU said at its end stands above; a guest that powers off by itself ends it, too")
+        .next_step("QEMU's last output is above; a guest that powers off by itself also ends QEMU")
 }
 
-/// The guest was stopped while something was done with the line.
+/// Returns the error if the guest was stopped during an operation.
 pub(super) fn halted(console: &str, engine: &Engine, doing: &str, why: &Error) -> Error {
     why.clone()
         .with_summary(format!("{console}: {} (while {doing})", why.summary()))
         .section("last lines of the console", engine.last_lines(0, LINES))
 }
 
-/// Masked and on one harmless line.
+/// Masks a text, and makes it one line without control characters.
 fn shown(text: &str) -> String {
     secrets::line(text)
 }
 
-/// Masked and harmless, line by line.
+/// Masks a text, and removes control characters line by line.
 fn shown_lines(text: &str) -> String {
     text.lines().map(shown).collect::<Vec<_>>().join("\n")
 }

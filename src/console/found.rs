@@ -1,4 +1,4 @@
-//! What a wait found.
+//! The result of a wait.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,23 +7,23 @@ use std::ops::Range;
 use super::pattern::{Groups, Pattern};
 use super::search::{Hit, View};
 
-/// What a wait found, and what came before it. Owns its bytes.
+/// The result of a wait, and what came before it. It owns its bytes.
 ///
-/// Text is what a person would read: no escape sequences, `\n` at the end of lines. Bytes that are
-/// not UTF-8 are shown as U+FFFD; the `…_bytes` methods have them as they came.
+/// The text is what a person would read: no escape sequences, and `\n` at the end of lines. Bytes that are
+/// not UTF-8 are shown as U+FFFD; the `…_bytes` methods return them unchanged.
 #[derive(Clone)]
 pub struct Match {
-    /// What came before, then the match.
+    /// What came before, followed by the match.
     pub(super) bytes: Vec<u8>,
-    /// The groups, as spans of `bytes`; number 0 is the whole match.
+    /// The groups as spans of `bytes`. Number 0 is the whole match.
     pub(super) groups: Groups,
     pub(super) raw: Vec<u8>,
     pub(super) dropped: u64,
 }
 
 impl Match {
-    /// The match of `pattern` that a search in `view` tells of, without its raw bytes; what is missing
-    /// before it is counted from `from`.
+    /// Returns the match of `pattern` that a search in `view` reports, without its raw bytes. `from` is where
+    /// the preceding text begins, for counting what is missing.
     pub(super) fn of(pattern: &Pattern, hit: Hit, view: View<'_>, from: u64) -> Option<Self> {
         let (groups, counted_from) = view.groups(pattern, hit.end)?;
         let start = view.start(hit.end);
@@ -45,58 +45,57 @@ impl Match {
         whole.unwrap_or(self.bytes.len()..self.bytes.len())
     }
 
-    /// The text between the end of the previous match and this one. At most what the console keeps
-    /// (1 MiB by default, less the match); [`Match::dropped`] says how much is missing at its start.
+    /// Returns the text between the end of the previous match and this one. It is limited to what the console
+    /// keeps (1 MiB by default, less the match); [`Match::dropped`] returns how much is missing at its start.
     pub fn before(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.before_bytes())
     }
 
-    /// [`Match::before`] as bytes.
+    /// Returns [`Match::before`] as bytes.
     pub fn before_bytes(&self) -> &[u8] {
         self.bytes.get(..self.span().start).unwrap_or_default()
     }
 
-    /// The text that matched.
+    /// Returns the text that matched.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.bytes())
     }
 
-    /// [`Match::text`] as bytes.
+    /// Returns [`Match::text`] as bytes.
     pub fn bytes(&self) -> &[u8] {
         self.group_bytes(0).unwrap_or_default()
     }
 
-    /// The text of a group of a regular expression by its number, counted from 1; 0 is the whole
-    /// match. `None` when there is no such group or it took no part in the match.
+    /// Returns the text of a group of a regular expression by its number, starting at 1; 0 is the whole
+    /// match. Returns `None` if there is no such group or it took no part in the match.
     pub fn group(&self, number: usize) -> Option<Cow<'_, str>> {
         self.group_bytes(number).map(String::from_utf8_lossy)
     }
 
-    /// [`Match::group`] as bytes.
+    /// Returns [`Match::group`] as bytes.
     pub fn group_bytes(&self, number: usize) -> Option<&[u8]> {
         self.bytes.get(self.groups.spans.get(number)?.clone()?)
     }
 
-    /// The text of the group `(?P<name>…)`. `None` as with [`Match::group`].
+    /// Returns the text of the group `(?P<name>…)`, or `None` as in [`Match::group`].
     pub fn name(&self, name: &str) -> Option<Cow<'_, str>> {
         self.group(self.groups.number(name)?)
     }
 
-    /// Every byte, escape sequences included, from the end of the previous match to the end of this
-    /// one, as far back as the console keeps raw bytes (1 MiB by default). The whole is in the
-    /// transcript.
+    /// Returns every byte, including escape sequences, from the end of the previous match to the end of this
+    /// one, as far as the console keeps raw bytes (1 MiB by default). The transcript has everything.
     pub fn raw(&self) -> &[u8] {
         &self.raw
     }
 
-    /// How many bytes of text are missing at the start of [`Match::before`], because more came than
+    /// Returns how many bytes of text are missing at the start of [`Match::before`], because more came than
     /// the console keeps.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 }
 
-/// Without the text: it may hold what a log must not.
+/// The text is left out, because a log must not contain secrets.
 impl fmt::Debug for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Match")

@@ -1,4 +1,4 @@
-//! The console as it is held: a thin asynchronous shell around the engine.
+//! The public handle of a console: a thin asynchronous layer around the engine.
 
 use std::fmt;
 use std::fs::File;
@@ -27,18 +27,19 @@ use super::watch::Watch;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result, Speed, secrets};
 
-/// The limit of a write; a guest that reads nothing for so long is not going to.
+/// The limit of a write. A guest that reads nothing for this long is not going to.
 const WRITE: Duration = Duration::from_secs(10);
-/// How long the line may live on after QEMU's end, and the news of QEMU's end come after the line's.
+/// How long the line may stay open after QEMU's end, and how late the report of QEMU's end may be after the
+/// line's end.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A serial console. Clones are the same console; when the last is dropped, the line is let go.
+/// A serial console. Clones share the same console. The line is closed when the last one is dropped.
 ///
 /// See the [module](super) for how it works.
 #[derive(Clone)]
 pub struct Console(pub(super) Arc<Held>);
 
-/// Ends the reader with the last handle.
+/// Ends the reader when the last handle is dropped.
 pub(super) struct Held {
     pub(super) line: Arc<SerialLine>,
     reader: AbortHandle,
@@ -47,7 +48,7 @@ pub(super) struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.reader.abort();
-        self.line.engine().close("the console was let go".to_owned());
+        self.line.engine().close("the console was dropped".to_owned());
         self.line.news.notify_waiters();
     }
 }
@@ -56,24 +57,24 @@ impl Drop for Held {
 pub(super) struct SerialLine {
     pub(super) name: String,
     engine: Mutex<Engine>,
-    /// Rings when a wait is over, or may be over soon.
+    /// Notified when a wait is over, or may be over soon.
     pub(super) bell: Notify,
-    /// Rings for those who look on, whenever something has come.
+    /// Notified for observers when something has arrived.
     pub(super) news: Notify,
-    /// Held by the one who waits; hands over in the order of asking.
+    /// Held by the task that waits. Others get it in the order of their requests.
     pub(super) turn: tokio::sync::Mutex<()>,
     writer: tokio::sync::Mutex<WriteHalf<Box<dyn Stream>>>,
     pub(super) speed: Speed,
     pub(super) window: usize,
     pub(super) transcript: Option<PathBuf>,
-    /// So many lines were looked through for trouble before this machine began: see [`Console::judged`].
+    /// How many lines were checked for trouble before this machine began: see [`Console::judged`].
     pub(super) judged: AtomicUsize,
 }
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A place in a console's text, from [`Console::mark`].
+/// A position in a console's text, from [`Console::mark`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(pub(super) Position);
 
@@ -82,20 +83,20 @@ impl Mark {
     pub(crate) const BEGINNING: Self = Self(Position { raw: 0, text: 0 });
 }
 
-/// Text since a [`Mark`].
+/// The text since a [`Mark`].
 #[derive(Debug, Clone)]
 pub struct Since {
     /// The text, without escape sequences.
     pub text: String,
-    /// How many bytes at its start are not kept any more.
+    /// How many bytes at its start are no longer kept.
     pub dropped: u64,
 }
 
-/// A console that is let go all the same.
+/// A handle that does not keep the console open.
 pub(crate) struct WeakConsole(Weak<Held>);
 
 impl WeakConsole {
-    /// The console, unless it was let go.
+    /// Returns the console, unless it was dropped.
     pub(crate) fn upgrade(&self) -> Option<Console> {
         self.0.upgrade().map(Console)
     }
@@ -117,14 +118,14 @@ impl SerialLine {
 }
 
 impl Console {
-    /// Takes the line over: from now on everything that comes is read at once, whether somebody waits
-    /// or not, so that the guest never blocks.
+    /// Takes over the line. From now on all output is read at once, even if nothing waits for it, so that the
+    /// guest never blocks.
     ///
-    /// The line is read by a task of the caller's runtime: while every thread of that is kept busy by
-    /// code that does not await, nothing is read. [`Console::attach_on_a_thread`] has no such limit.
+    /// A task of the caller's runtime reads the line. If code that does not await keeps every thread of the
+    /// runtime busy, nothing is read. [`Console::attach_on_a_thread`] does not have this limit.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the transcript can't be made, [`ErrorKind::Usage`] outside of a tokio
+    /// [`ErrorKind::Io`] when the transcript can't be created, [`ErrorKind::Usage`] outside of a tokio
     /// runtime.
     #[doc(hidden)]
     pub fn attach(
@@ -136,11 +137,11 @@ impl Console {
         Ok(Self::attach_to(&runtime, stream, options)?.0)
     }
 
-    /// [`Console::attach`] with the line read by a thread of its own, which does nothing else: whatever
-    /// the caller's runtime is kept busy with, the guest is read, and the transcript's times are true. A
-    /// flood also costs less than on a runtime of several threads, where each chunk wakes one more thread.
+    /// Does the same as [`Console::attach`], but a thread of its own reads the line. The guest is read even
+    /// if the caller's runtime is busy, and the transcript's times are exact. A flood of output also costs
+    /// less than on a runtime with several threads, where each chunk wakes one more thread.
     ///
-    /// `connect` makes the stream; it is called inside of that thread's runtime, where the stream has to be
+    /// `connect` makes the stream. It is called in that thread's runtime, where the stream has to be
     /// registered:
     ///
     /// ```no_run
@@ -154,7 +155,7 @@ impl Console {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the transcript or the thread can't be made or `connect` fails.
+    /// [`ErrorKind::Io`] when the transcript or the thread can't be created or `connect` fails.
     #[doc(hidden)]
     pub fn attach_on_a_thread<S: AsyncRead + AsyncWrite + Send + 'static>(
         connect: impl FnOnce() -> std::io::Result<S>,
@@ -186,7 +187,7 @@ impl Console {
         let mut engine = Engine::new(window, options.watch, transcript);
         if !options.past.is_empty() {
             engine.push(&options.past);
-            // Whatever it asked the terminal was answered then.
+            // Its questions to the terminal were answered at that time.
             engine.take_answers();
             engine.skip();
         }
@@ -212,32 +213,32 @@ impl Console {
         Ok((Self(Arc::new(Held { line, reader: reader.abort_handle() })), reader))
     }
 
-    /// A handle that does not keep it open.
+    /// Returns a handle that does not keep it open.
     pub(crate) fn downgrade(&self) -> WeakConsole {
         WeakConsole(Arc::downgrade(&self.0))
     }
 
-    /// Waits until `pattern` has come, `limit` at most (as it is: it is not scaled). What has come
-    /// since the last match counts. Waits on the same console take turns.
+    /// Waits until `pattern` has come, at most `limit` (which is not scaled). Everything since the last match
+    /// counts. Waits on the same console take turns.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after `limit`, with what came instead and the nearest miss; at once
-    /// [`ErrorKind::KernelPanic`], [`ErrorKind::EmergencyMode`] (see [`Watch`]) and
-    /// [`ErrorKind::QemuGone`]; [`ErrorKind::Usage`] for a literal longer than what is kept.
+    /// [`ErrorKind::KernelPanic`], [`ErrorKind::EmergencyMode`] (see [`Watch`]) and [`ErrorKind::QemuGone`];
+    /// [`ErrorKind::Usage`] for a literal longer than what is kept.
     #[tracked]
     pub async fn expect(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match> {
         Ok(self.wait(&[pattern.into()], limit).await?.1)
     }
 
-    /// Waits for the first of several patterns: the one whose match is known first; of several at the
-    /// same byte the one that is named first. Returns its index in `patterns`, too.
+    /// Waits for the first of several patterns: the one whose match is known first. If several match at the
+    /// same byte, the first one in `patterns` wins. Also returns its index in `patterns`.
     ///
     /// # Errors
-    /// As [`Console::expect`]; [`ErrorKind::Usage`] for no pattern at all.
+    /// Those of [`Console::expect`]; [`ErrorKind::Usage`] if there is no pattern.
     #[tracked]
     pub async fn expect_any(&self, patterns: &[Pattern], limit: Duration) -> Result<(usize, Match)> {
         if patterns.is_empty() {
-            return Err(Error::new(ErrorKind::Usage, "a wait for none of no patterns can't end"));
+            return Err(Error::new(ErrorKind::Usage, "a wait without a pattern can't end"));
         }
         self.wait(patterns, limit).await
     }
@@ -250,14 +251,14 @@ impl Console {
         turn.until(|engine| engine.take_found()).await
     }
 
-    /// Hands the raw bytes that come to `tap`, from the end of the last match on, until it breaks:
-    /// `Break(n)` says that `n` bytes of this chunk were used, and the rest goes on to the next wait.
-    /// It is called where the bytes are read, under the console's lock: it must not use the console
-    /// or block. Tapped bytes are in the transcript and the tail as any others are.
+    /// Passes the raw bytes to `tap`, from the end of the last match on, until it breaks. `Break(n)` says
+    /// that `n` bytes of this chunk were used, and the rest goes to the next wait. `tap` is called by the
+    /// reader under the console's lock, so it must not use the console or block. Tapped bytes are also in the
+    /// transcript and the tail.
     ///
     /// # Errors
-    /// As [`Console::expect`]; [`ErrorKind::Other`] when more has come since the last match than is
-    /// kept, so that bytes are lost to the tap.
+    /// Those of [`Console::expect`]; [`ErrorKind::Other`] when more has come since the last match than is
+    /// kept, so that the tap would miss bytes.
     #[tracked]
     pub async fn tap(
         &self,
@@ -266,17 +267,18 @@ impl Console {
     ) -> Result<()> {
         let turn = Turn::take(&self.0.line, &[], limit).await?;
         turn.line.engine().begin_tap(Box::new(tap)).map_err(|lost| {
-            let summary = format!("{}: {lost} bytes of output came before anyone took them", turn.line.name);
+            let summary =
+                format!("{}: {lost} bytes of output were lost before they were read", turn.line.name);
             Error::new(ErrorKind::Other, summary)
         })?;
         turn.until(|engine| (!engine.is_tapped()).then_some(())).await
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] when the guest took them not within 10 s (scaled),
-    /// [`ErrorKind::QemuGone`] when the line is closed.
+    /// [`ErrorKind::Timeout`] when the guest did not read them within 10 s (scaled), [`ErrorKind::QemuGone`]
+    /// when the line is closed.
     #[tracked]
     pub async fn send(&self, bytes: &[u8]) -> Result<()> {
         if tracing::enabled!(tracing::Level::TRACE) {
@@ -286,30 +288,30 @@ impl Console {
         self.0.line.write(bytes).await
     }
 
-    /// Types a line: `text` and the Enter key, which sends a carriage return (the guest's terminal
-    /// driver makes a newline of it).
+    /// Types a line: `text` and the Enter key, which sends a carriage return. The guest's terminal driver
+    /// turns it into a newline.
     ///
     /// # Errors
-    /// As [`Console::send`].
+    /// Those of [`Console::send`].
     #[tracked]
     pub async fn send_line(&self, text: &str) -> Result<()> {
         self.send(format!("{text}\r").as_bytes()).await
     }
 
-    /// Types a line that nobody must see: it is never logged, and should the guest echo it, `****`
-    /// stands in its place in transcript, tail and errors, from now on and wherever it occurs. (What
-    /// a match returns to the scenario itself is as it came.)
+    /// Types a line that must stay secret. It is never logged. If the guest echoes it, it is replaced by
+    /// `****` in the transcript, the tail and errors, from now on and at every occurrence. The result of a
+    /// match that is returned to the scenario is not masked.
     ///
     /// # Errors
-    /// As [`Console::send`].
+    /// Those of [`Console::send`].
     #[tracked]
     pub async fn send_secret(&self, secret: &str) -> Result<()> {
         self.0.line.engine().secrets.add(secret.as_bytes());
         self.0.line.write(format!("{secret}\r").as_bytes()).await
     }
 
-    /// What is watched for from now on. [`Watch::Boot`] also forgets a panic or emergency mode that
-    /// was met: the machine boots anew.
+    /// Sets what is watched for from now on. [`Watch::Boot`] also forgets an earlier panic or emergency mode,
+    /// because the machine boots again.
     pub fn set_watch(&self, watch: Watch) {
         self.0.line.engine().set_watch(watch);
     }
@@ -326,12 +328,13 @@ impl Console {
         secrets::words(&text)
     }
 
-    /// Has a secret masked that was typed before this console was attached.
+    /// Masks a secret that was typed before this console was attached.
     pub(crate) fn mask(&self, secret: &str) {
         self.0.line.engine().secrets.add(secret.as_bytes());
     }
 
-    /// So many lines at the beginning were looked through for trouble when a template was made of the machine that said them.
+    /// Returns how many lines at the beginning were checked for trouble when a template was made of the
+    /// machine that printed them.
     pub(crate) fn judged(&self) -> usize {
         self.0.line.judged.load(Ordering::Relaxed)
     }
@@ -356,42 +359,42 @@ impl Console {
         self.0.line.transcript.as_deref()
     }
 
-    /// The last `lines` lines as they would stand on a terminal, secrets masked: no control
-    /// characters, no escape sequences, nothing that changes the direction of text or hides, at most
-    /// 200 characters a line. Safe to print.
+    /// Returns the last `lines` lines as a terminal would show them, with secrets masked. They have no
+    /// control characters, escape sequences, invisible characters or changes of direction, and at most 200
+    /// characters each. They are safe to print.
     pub fn tail(&self, lines: usize) -> String {
         self.0.line.engine().last_lines(0, lines)
     }
 
-    /// Where the text has got to.
+    /// Returns the present end of the text.
     pub fn mark(&self) -> Mark {
         Mark(self.0.line.engine().end())
     }
 
-    /// The text since a mark, as far as it is kept, whether it was matched or not.
+    /// Returns the kept text since a mark, whether it was matched or not.
     pub fn text_since(&self, mark: Mark) -> Since {
         let engine = self.0.line.engine();
         let (text, dropped) = engine.text_since(mark.0.text);
         Since { text: String::from_utf8_lossy(text).into_owned(), dropped }
     }
 
-    /// Passes over what has come so far: the next wait sees only what comes from now on.
+    /// Skips everything that has come so far. The next wait sees only new output.
     pub fn skip(&self) {
         self.0.line.engine().skip();
     }
 
-    /// Whether the other end still holds the line.
+    /// Whether the other end is still open.
     pub fn is_open(&self) -> bool {
         self.0.line.engine().closed().is_none()
     }
 
-    /// How long nothing has come.
+    /// Returns how long nothing has come.
     pub fn quiet_for(&self) -> Duration {
         self.0.line.engine().heard().elapsed()
     }
 
-    /// Brings the transcript to its file now. It happens by itself at every failure, when the guest is
-    /// quiet and at the end.
+    /// Writes the transcript to its file now. This also happens at every failure, when the guest is quiet,
+    /// and at the end.
     pub fn flush(&self) {
         self.0.line.engine().flush();
     }
@@ -428,7 +431,7 @@ impl SerialLine {
         match written_or_not {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                tracing::debug!(console = self.name, %error, "the line does not take input");
+                tracing::debug!(console = self.name, %error, "the line accepts no input");
                 self.until_closed(limit.min(self.speed.scale(FAREWELL) * 2)).await;
                 let engine = self.engine();
                 let why = engine.closed().map_or_else(|| error.to_string(), str::to_owned);
@@ -436,13 +439,13 @@ impl SerialLine {
             }
             Err(_) => {
                 let all = bytes.len();
-                let summary = format!("{}: the guest took {written} of {all} bytes of input", self.name);
+                let summary = format!("{}: the guest read {written} of {all} bytes of input", self.name);
                 let mut engine = self.engine();
                 engine.flush();
                 Err(Error::new(ErrorKind::Timeout, summary)
                     .took(limit, limit)
                     .section("last lines of the console", engine.last_lines(0, 25))
-                    .likely_cause("nothing in the guest reads its serial console any more"))
+                    .likely_cause("no program in the guest reads its serial console any more"))
             }
         }
     }
@@ -452,7 +455,7 @@ impl SerialLine {
         loop {
             let news = self.news.notified();
             tokio::pin!(news);
-            // Before it is looked: what comes in between rings, too.
+            // Enabled before the check, so that no notification is missed.
             news.as_mut().enable();
             if let Some(why) = self.engine().halted().cloned() {
                 return why;

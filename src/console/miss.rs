@@ -1,25 +1,25 @@
-//! The nearest miss: what in the text came closest to the pattern that never came.
+//! Finds the nearest miss: the text that came closest to a pattern that never came.
 
 use memchr::memmem;
 
 use super::pattern::Pattern;
 
-/// How much of the end of the text is looked at.
+/// How much of the end of the text is examined, in bytes.
 const LOOKED_AT: usize = 64 << 10;
 
-/// Says what came closest, or nothing if nothing came close. Lines are raw text: they
-/// still have to be masked and made harmless.
+/// Describes what came closest, or returns `None` if nothing came close. The lines are raw text, which still
+/// has to be masked and filtered.
 pub(super) fn nearest(pattern: &Pattern, text: &[u8]) -> Option<String> {
     let text = &text[text.len().saturating_sub(LOOKED_AT)..];
     let Some(literal) = pattern.literal() else { return nearest_to_regex(pattern, text) };
     let lower = |bytes: &[u8]| bytes.to_ascii_lowercase();
     if let Some(at) = memmem::rfind(&lower(text), &lower(literal)) {
-        return Some(format!("the same but for upper and lower case: {}", line(text, at)));
+        return Some(format!("the same except for upper and lower case: {}", line(text, at)));
     }
     if let Some(at) = blank_insensitive(text, literal) {
-        return Some(format!("the same but for blanks: {}", line(text, at)));
+        return Some(format!("the same except for blanks: {}", line(text, at)));
     }
-    // The longest beginning of the literal that came; a third of it, to be worth showing.
+    // Finds the longest beginning of the literal that came. It has to be a third of it to be worth showing.
     let (mut low, mut high) = (0, literal.len());
     while low < high {
         let middle = (low + high).div_ceil(2);
@@ -33,7 +33,7 @@ pub(super) fn nearest(pattern: &Pattern, text: &[u8]) -> Option<String> {
     Some(format!("only its beginning {matched:?} came: {}", line(text, at)))
 }
 
-/// The line of which the longest beginning could have become a match.
+/// Describes the line whose beginning matches the most of the pattern.
 fn nearest_to_regex(pattern: &Pattern, text: &[u8]) -> Option<String> {
     let lines = text.split(|&byte| byte == b'\n');
     let matched = lines.map(|line| (pattern.could_begin(line), line));
@@ -46,7 +46,7 @@ fn nearest_to_regex(pattern: &Pattern, text: &[u8]) -> Option<String> {
     Some(format!("a line matched up to {matched:?}: {line}"))
 }
 
-/// Where the literal stands in the text if blanks don't count.
+/// Returns where the literal is in the text if blanks are ignored.
 fn blank_insensitive(text: &[u8], literal: &[u8]) -> Option<usize> {
     let wanted: Vec<u8> = literal.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     if wanted.len() < 3 {
@@ -57,7 +57,7 @@ fn blank_insensitive(text: &[u8], literal: &[u8]) -> Option<usize> {
     places.get(memmem::rfind(&squeezed, &wanted)?).copied()
 }
 
-/// The line that a place is in.
+/// Returns the line at a position.
 fn line(text: &[u8], at: usize) -> String {
     let start = memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
     let end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |newline| at + newline);

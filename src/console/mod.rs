@@ -1,5 +1,5 @@
-//! The serial console of a machine: what comes is matched, kept and written down; what is typed is
-//! sent.
+//! The serial console of a machine: matches and keeps its output, writes the transcript, and sends what is
+//! typed.
 //!
 //! ```no_run
 //! use nixvm_test::console::Pattern;
@@ -16,33 +16,35 @@
 //! ```
 //!
 //! # How it works
-//! A task of its own reads the line at all times, whether somebody waits or not, so that the guest never
-//! blocks on us. Each chunk goes through a synchronous engine, in one pass:
+//! A task of its own reads the line all the time, even if nothing waits for output, so that the guest never
+//! blocks. A synchronous engine processes each chunk in one pass:
 //!
 //! 1. The raw bytes go to the **transcript** (`FILE`, with the times of arrival in `FILE.times`), to an open
-//!    [tap](Console::tap), and into a ring of bounded size.
-//! 2. Escape sequences and control characters are **stripped**, so that what is matched is what a person
-//!    would read: `\r\n` and `\r\r\n` are `\n`; a lone `\r` begins a line as well; backspaces are dropped and
-//!    take nothing back. A sequence that never ends costs at most the rest of its line, or 4 KiB.
-//! 3. The text goes into a second ring, and the pending wait looks at it **from where it stopped**: literals
-//!    by a substring search, regular expressions by a lazy automaton whose state is kept from chunk to
-//!    chunk. No byte is looked at twice, and 50 MB of output cost a wait no more memory than 10.
-//! 4. The text is **watched** for what makes waiting pointless ([`Watch`]): kernel panic, a dialog at which a boot stops.
+//!    [tap](Console::tap), and into a ring of limited size.
+//! 2. Escape sequences and control characters are **stripped**, so that patterns match what a person would
+//!    read: `\r\n` and `\r\r\n` become `\n`; a lone `\r` also begins a line; backspaces are dropped and erase
+//!    nothing. A sequence that never ends costs at most the rest of its line, or 4 KiB.
+//! 3. The text goes into a second ring, and the pending wait continues **from where it stopped**: with a
+//!    substring search for literals, and with a lazy automaton for regular expressions, whose state is kept
+//!    from chunk to chunk. No byte is examined twice, and a wait needs no more memory for 50 MB of output
+//!    than for 10.
+//! 4. The text is **watched** for what makes waiting pointless ([`Watch`]): a kernel panic, or a dialog at which a
+//!    boot stops.
 //!    These, and QEMU's end, fail every pending and later wait at once.
 //!
-//! What a wait finds does not depend on how the bytes were cut into chunks: see [`Pattern`] for the rule.
-//! A wait sees everything since the end of the previous match. Several waits on one console take turns in
-//! the order in which they were begun. While nothing comes, nothing runs.
+//! The result of a wait does not depend on how the bytes were cut into chunks: see [`Pattern`] for the rule.
+//! A wait sees everything since the end of the previous match. Several waits on one console take turns in the
+//! order in which they began. Nothing runs while no output comes.
 //!
 //! # Limits
-//! A match, with what lies between its ends, must fit into what is kept (1 MiB of text, and of raw bytes);
-//! [`Match::before`] is cut to that, too, and says so. A regular expression with a Unicode `\b` or `\B` falls
-//! back to looking at the whole window for each chunk once a character comes that is not ASCII:
-//! `(?-u:\b)` avoids that.
+//! A match, including everything between its ends, must fit into what is kept (1 MiB of text, and of raw
+//! bytes). [`Match::before`] is limited to that, too, and [`Match::dropped`] returns what is missing. For a
+//! regular expression with a Unicode `\b` or `\B`, each chunk makes the search scan the whole window once
+//! there is a character that is not ASCII. `(?-u:\b)` avoids that.
 //!
 //! # Secrets
-//! What [`Console::send_secret`] typed is masked in the transcript (every occurrence), in [`Console::tail`] and in every
-//! error (whole words).
+//! What [`Console::send_secret`] typed is masked in the transcript (every occurrence), in [`Console::tail`]
+//! and in every error (whole words).
 
 mod anchors;
 mod arrivals;

@@ -1,11 +1,11 @@
-//! Searches beside the wait: they pass over nothing, and nothing is passed over for them.
+//! Searches that run beside the wait. They do not affect it, and it does not affect them.
 
 use super::found::Match;
 use super::pattern::Pattern;
 use super::ring::Ring;
 use super::search::{Searches, View};
 
-/// Those who look on.
+/// All observers.
 #[derive(Default)]
 pub(super) struct Observers {
     all: Vec<Observer>,
@@ -19,7 +19,7 @@ struct Observer {
 }
 
 impl Observers {
-    /// Begins to look for a pattern in what came since `from`; returns what names the observer.
+    /// Begins to search for a pattern in the text since `from`. Returns the observer's number.
     pub(super) fn begin(&mut self, from: u64, pattern: &Pattern) -> u64 {
         let id = self.next;
         self.next += 1;
@@ -28,7 +28,7 @@ impl Observers {
         id
     }
 
-    /// Looks at what is new.
+    /// Searches the new text.
     pub(super) fn scan(&mut self, text: &Ring, window: u64) {
         for observer in self.all.iter_mut().filter(|observer| observer.found.is_none()) {
             let from = observer.searches.from();
@@ -40,7 +40,7 @@ impl Observers {
         }
     }
 
-    /// What an observer has found, once.
+    /// Takes the result of an observer.
     pub(super) fn take(&mut self, id: u64) -> Option<Match> {
         self.all.iter_mut().find(|observer| observer.id == id)?.found.take()
     }
@@ -50,7 +50,7 @@ impl Observers {
         self.all.retain(|observer| observer.id != id);
     }
 
-    /// Whether nobody looks on.
+    /// Whether there are no observers.
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }

@@ -1,7 +1,7 @@
-//! Looking on: the whole of what a console said, whoever waits on it.
+//! Searches in the whole output of a console, independently of waits.
 //!
-//! [`Console::expect`] takes turns, and passes over what it has matched. What is here does neither: a
-//! session may run commands on the console meanwhile, and what they matched still counts.
+//! Waits with [`Console::expect`] take turns, and skip what they have matched. The functions here do neither.
+//! A session may run commands on the console at the same time, and the output that they matched still counts.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -27,16 +27,16 @@ const START: Position = Position { raw: 0, text: 0 };
 const SILENCE: std::time::Duration = std::time::Duration::from_millis(700);
 
 impl Console {
-    /// Waits until `pattern` is in what the console said since `since`, `limit` at most (it is not
-    /// scaled); `None` is since its very first byte, however long ago that was. Takes no turn and passes
-    /// over nothing: waits and sessions on the same console go on as if this one were not there.
+    /// Waits until `pattern` is in the console's output since `since`, at most `limit` (which is not scaled).
+    /// `None` means since its very first byte. It takes no turn and skips nothing: waits and sessions on the
+    /// same console are not affected.
     ///
-    /// What is older than the console keeps is looked up in the transcript, where secrets are masked.
+    /// Output that the console no longer keeps is searched for in the transcript, where secrets are masked.
     ///
     /// # Errors
-    /// As [`Console::expect`]; [`crate::ErrorKind::Io`] when the transcript can't be read;
-    /// [`ErrorKind::Incomplete`] in the place of a timeout when it did not come in what is left, and something of what
-    /// came is lost: it may have been there.
+    /// Those of [`Console::expect`]; [`crate::ErrorKind::Io`] when the transcript can't be read;
+    /// [`ErrorKind::Incomplete`] instead of a timeout when the pattern was not found and a part of the output
+    /// is lost, which may have contained it.
     pub async fn find(
         &self,
         pattern: impl Into<Pattern>,
@@ -48,7 +48,7 @@ impl Console {
         line.check_length(&patterns)?;
         let began = Instant::now();
         let from = since.map_or(START, |mark| mark.0);
-        // Before anything older is looked at, so that nothing comes in between.
+        // The observer begins before older output is searched, so that nothing is missed in between.
         let (observer, kept_from) = {
             let mut engine = line.engine();
             let kept_from = engine.kept_from();
@@ -56,7 +56,7 @@ impl Console {
             (Observing { line, id }, kept_from)
         };
         let mut lost = (from.text < kept_from)
-            .then(|| format!("{} bytes that came before are not kept any more", kept_from - from.text));
+            .then(|| format!("{} earlier bytes are no longer kept", kept_from - from.text));
         if lost.is_some() && since.is_none() && line.transcript.is_some() {
             if let Some(found) = line.find_in_transcript(&patterns[0])? {
                 return Ok(found);
@@ -93,7 +93,7 @@ impl Console {
             loop {
                 let news = line.news.notified();
                 tokio::pin!(news);
-                // Before it is looked: what comes in between rings, too.
+                // Enabled before the check, so that no notification is missed.
                 news.as_mut().enable();
                 let (dropped, lines, begun, over) = {
                     let engine = line.engine();
@@ -109,7 +109,7 @@ impl Console {
                 };
                 if dropped > 0 {
                     let text =
-                        format!("({dropped} bytes of the console are left out here: more came than is kept)");
+                        format!("({dropped} bytes of the console are omitted here: more came than is kept)");
                     events.send(Event::ConsoleLine { machine: machine.clone(), text });
                 }
                 let tell = |text: &str| {
@@ -133,8 +133,8 @@ impl Console {
         });
     }
 
-    /// Why it makes no sense to wait for `pattern` elsewhere (on the screen, say), if it makes none: a
-    /// panic, emergency mode, a guest that is stopped, QEMU's end.
+    /// Returns why it is pointless to wait for `pattern` elsewhere (such as on the screen), if it is: a
+    /// panic, emergency mode, a stopped guest, QEMU's end.
     pub(crate) fn hopeless(&self, pattern: &Pattern) -> Option<Error> {
         let line = &*self.0.line;
         let engine = line.engine();
@@ -147,13 +147,13 @@ impl Console {
         }
     }
 
-    /// Everything that the console said since its first byte, as text: no escape sequences, `\n` at the end
-    /// of lines, secrets masked.
+    /// Returns the console's whole output since its first byte as text: without escape sequences, with `\n`
+    /// at the end of lines, and with secrets masked.
     ///
     /// # Errors
-    /// [`ErrorKind::Incomplete`] when a part of it is lost: the transcript could not be written or is shorter than
-    /// what was written to it, or there is none and more came than is kept. [`ErrorKind::Io`] when the transcript
-    /// can't be read.
+    /// [`ErrorKind::Incomplete`] when a part of it is lost: the transcript could not be written or is shorter
+    /// than what was written to it, or there is none and more came than is kept. [`ErrorKind::Io`] when the
+    /// transcript can't be read.
     pub fn log(&self) -> Result<String> {
         match self.log_that_is_left()? {
             (text, None) => Ok(text),
@@ -166,7 +166,7 @@ impl Console {
         }
     }
 
-    /// What is left of [`Console::log`], and why that is not all, if it is not.
+    /// Returns what is left of [`Console::log`], and why it is incomplete, if it is.
     pub(crate) fn log_that_is_left(&self) -> Result<(String, Option<String>)> {
         let line = &*self.0.line;
         let Some(path) = &line.transcript else {
@@ -174,7 +174,7 @@ impl Console {
             let (text, dropped) = engine.text_since(0);
             let text = engine.secrets.mask_text(String::from_utf8_lossy(text).into_owned());
             let why = || {
-                format!("there is no file for it, and {dropped} bytes at its beginning are not kept any more")
+                format!("there is no file for it, and {dropped} bytes at its beginning are no longer kept")
             };
             return Ok((text, (dropped > 0).then(why)));
         };
@@ -183,7 +183,7 @@ impl Console {
             engine.flush();
             (engine.written(), engine.held_back().to_vec(), engine.incomplete().map(str::to_owned))
         };
-        // No more than was written, whatever the file is by now.
+        // Reads no more than was written, even if the file has grown by now.
         let mut raw = Vec::new();
         let read = File::open(path).and_then(|file| file.take(written).read_to_end(&mut raw));
         read.map_err(|error| cannot_read(path, &error))?;
@@ -199,17 +199,18 @@ impl Console {
         }
         let mut text = Text(Vec::with_capacity(raw.len()));
         Stripper::new().read(&raw, &mut text);
-        // Once more behind the stripping: escape sequences may have stood between the letters of a secret.
+        // Masked again after stripping, because escape sequences may have been between the letters of a
+        // secret.
         let text = line.engine().secrets.mask_text(String::from_utf8_lossy(&text.0).into_owned());
         Ok((text, why))
     }
 
-    /// Why the transcript lacks something of what came, if it does.
+    /// Returns why a part of the output is missing from the transcript, if so.
     pub(crate) fn incomplete(&self) -> Option<String> {
         self.0.line.engine().incomplete().map(str::to_owned)
     }
 
-    /// Waits, after QEMU's end, until all that it said is read; `limit` at most (it is not scaled).
+    /// Waits after QEMU's end until its whole output is read, at most `limit` (which is not scaled).
     pub(crate) async fn read_to_the_end(&self, limit: Duration) {
         self.0.line.until_closed(limit).await;
     }
@@ -225,7 +226,7 @@ impl Sink for Text {
     fn sequence(&mut self, _: u8, _: &[u8]) {}
 }
 
-/// Ends the observer with the wait.
+/// Ends the observer together with the wait.
 struct Observing<'a> {
     line: &'a SerialLine,
     id: u64,

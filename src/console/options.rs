@@ -1,4 +1,5 @@
-//! How a console is attached: what is watched, where what it says goes, how much of it is kept.
+//! The options for attaching a console: what is watched for, where its output goes, and how much of it is
+//! kept.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -9,32 +10,32 @@ use tokio::sync::watch;
 use super::watch::Watch;
 use crate::{Error, Events, Speed};
 
-/// Resolves when the other end of the line has ended, with what is known of it: exit status, the
-/// last of QEMU's stderr.
+/// Resolves when the other end of the line has ended, with what is known about it: the exit status and the
+/// last lines of QEMU's stderr.
 pub type Closed = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// How a console is attached.
+/// The options for attaching a console.
 pub struct ConsoleOptions {
     /// The machine's name, for errors. Default: `console`.
     pub name: String,
-    /// Where the transcript goes; beside it, `FILE.times` says when the bytes came. Both are started
-    /// anew. Default: no transcript.
+    /// The path of the transcript. `FILE.times` beside it holds when the bytes arrived. Existing files are
+    /// overwritten. Default: no transcript.
     pub transcript: Option<PathBuf>,
-    /// Resolves when QEMU has ended. Default: only the line itself tells.
+    /// Resolves when QEMU has ended. Default: only the end of the line counts.
     pub closed: Option<Closed>,
-    /// Holds why the guest is stopped, as long as it is: every wait fails with that. Default: nobody tells.
+    /// Holds why the guest is stopped, while it is. Every wait then fails with this error. Default: never.
     pub halted: Option<watch::Receiver<Option<Error>>>,
     /// What is watched for from the start. Default: [`Watch::Boot`].
     pub watch: Watch,
-    /// How fast guests run here; scales the limits of the console itself. Default: as fast as can be.
+    /// How fast guests run on this host, which scales the console's own limits. Default: as fast as possible.
     pub speed: Speed,
     /// Where a full disk is reported. Default: nowhere.
     pub events: Events,
-    /// What the console said before, when the machine goes on from a saved moment: it begins the transcript,
-    /// and counts as passed over. Default: nothing.
+    /// The console's earlier output, if the machine was restored from a saved moment. It begins the
+    /// transcript, and is skipped by waits. Default: nothing.
     pub past: Vec<u8>,
-    /// How many bytes of text, and of raw bytes, are kept to match on; at least 4 KiB. Up to twice
-    /// as much is held of each. Default: 1 MiB.
+    /// How many bytes of text, and of raw bytes, are kept for matching; at least 4 KiB. Up to twice as much
+    /// of each is held. Default: 1 MiB.
     pub window: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a wait looks for: a literal or a regular expression, compiled once.
+//! What a wait searches for: a literal or a regular expression, compiled once.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,20 +16,19 @@ use crate::call::called;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result, secrets};
 
-/// What to wait for on a console. Plain text is a literal; [`Pattern::regex`] makes a regular
-/// expression. Clones are cheap and share what was compiled, so keep a pattern that is used often.
+/// What to wait for on a console. Plain text is a literal; [`Pattern::regex`] makes a regular expression.
+/// Clones are cheap and share the compiled form, so keep a pattern that is used often.
 ///
-/// A wait finds **what it would find if the bytes came one at a time**: the first place in the text
-/// at which the pattern matches wins. However the bytes really come, the result is the same. It
-/// follows that a greedy tail ends as soon as it may: `(\d+)` on `42` finds `4`. Say what comes
-/// behind instead: `(\d+)\n`. For the same reason `$` at the end of a pattern holds wherever the
-/// text has got to; write `\n` to wait for the end of a line. A `\b` at the end is decided once the
-/// next character has come.
+/// A wait finds **what it would find if the bytes came one at a time**: the first place in the text at which
+/// the pattern matches wins. The result is the same for every way in which the bytes really come. So a greedy
+/// tail ends as early as possible: `(\d+)` on `42` finds `4`. Add what follows: `(\d+)\n`. For the same
+/// reason `$` at the end of a pattern matches at any time; write `\n` to wait for the end of a line. A `\b`
+/// at the end is decided when the next character has come.
 ///
-/// Text has `\n` at the end of its lines, never `\r\n`, and no escape sequences. `^` without `(?m)`
-/// is where the text of this wait begins: at the end of the previous match. `(?m)^` is the start of
-/// a line. A match, with what lies between its ends, can't be longer than what the console keeps
-/// (1 MiB by default).
+/// The text has `\n` at the end of its lines, never `\r\n`, and no escape sequences. `^` without `(?m)` is
+/// where the text of this wait begins: at the end of the previous match. `(?m)^` is the start of a line. A
+/// match, including everything between its ends, can't be longer than what the console keeps (1 MiB by
+/// default).
 ///
 /// ```
 /// use nixvm_test::console::Pattern;
@@ -40,7 +39,7 @@ use crate::{Error, ErrorKind, Result, secrets};
 #[derive(Clone)]
 pub struct Pattern {
     kind: Arc<Kind>,
-    /// What it is called where people read of it.
+    /// Its name in texts for people.
     name: Option<&'static str>,
 }
 
@@ -52,21 +51,21 @@ pub(super) enum Kind {
 /// A compiled regular expression.
 pub(super) struct Regex {
     source: String,
-    /// Finds the groups once it is known where a match ends.
+    /// Finds the groups once the end of a match is known.
     groups: meta::Regex,
-    /// Without the end anchors at the end: what the search runs on.
+    /// The pattern without the end anchors at its end, which the search uses.
     search: Hir,
-    /// Finds where matches end, over any number of chunks. `None` where no such automaton can be
-    /// had, for example when it would be too big.
+    /// Finds the ends of matches in any number of chunks. `None` if there can be no such automaton, for
+    /// example because it would be too large.
     pub(super) automaton: Option<dfa::DFA>,
-    /// What the automaton has learned of itself, from the last wait with this pattern.
+    /// What the automaton has computed in the last wait with this pattern.
     cache: Mutex<Option<Box<dfa::Cache>>>,
     slow: OnceLock<Option<PikeVM>>,
-    /// Whether the byte after a match has a say.
+    /// Whether the byte after a match affects it.
     pub(super) looks_ahead: bool,
-    /// An end anchor could not be taken out: every byte has to be tried as the last one.
+    /// Whether an end anchor could not be removed, so that every byte has to be tried as the last one.
     pub(super) every_byte: bool,
-    /// `^` without `(?m)` occurs: the text before the wait must not be seen.
+    /// Whether `^` occurs without `(?m)`, so that the text before the wait must not be visible.
     pub(super) starts_afresh: bool,
 }
 
@@ -77,24 +76,27 @@ const SHOWN: usize = 200;
 const CACHE: usize = 1 << 20;
 
 impl Pattern {
-    /// A regular expression, in the syntax of the crate [`regex`]. Flags go into the pattern: `(?i)`.
+    /// Compiles a regular expression in the syntax of the crate [`regex`]. Flags are part of the pattern:
+    /// `(?i)`.
     ///
-    /// Memory and compile time are bounded as they are in that crate.
+    /// Memory and compile time are limited as in that crate.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when it is not one, with the place where it goes wrong.
+    /// [`ErrorKind::Usage`] when it is not a regular expression, with the position of the mistake.
     #[track_caller]
     pub fn regex(source: &str) -> Result<Self> {
         called(Self::compile(source, CACHE))
     }
 
-    /// The same, called so in errors: a long regular expression tells nobody what was waited for.
+    /// Returns the same pattern with a name for errors, because a long regular expression does not tell
+    /// people what was waited for.
     #[must_use]
     pub fn called(self, name: &'static str) -> Self {
         Self { name: Some(name), ..self }
     }
 
-    /// `cache` is how many bytes the automaton may learn of itself before it starts anew.
+    /// Compiles a regular expression. `cache` is the size of the automaton's cache, in bytes, before it is
+    /// cleared.
     pub(super) fn compile(source: &str, cache: usize) -> Result<Self> {
         let fail = |problem: &dyn fmt::Display| {
             Error::new(ErrorKind::Usage, "the pattern is not a regular expression")
@@ -127,7 +129,7 @@ impl Pattern {
         Ok(Self { kind: Arc::new(Kind::Regex(Box::new(regex))), name: None })
     }
 
-    /// Whether it matches anywhere in a text that is all there.
+    /// Whether it matches anywhere in a complete text.
     pub(crate) fn matches(&self, text: &str) -> bool {
         match self.kind() {
             Kind::Literal(finder) => finder.find(text.as_bytes()).is_some(),
@@ -135,7 +137,7 @@ impl Pattern {
         }
     }
 
-    /// The plain text, unless it is a regular expression.
+    /// Returns the plain text, unless it is a regular expression.
     pub(crate) fn text(&self) -> Option<Cow<'_, str>> {
         self.literal().map(String::from_utf8_lossy)
     }
@@ -156,7 +158,7 @@ impl Pattern {
         &self.kind
     }
 
-    /// The literal, unless it is a regular expression.
+    /// Returns the literal, unless it is a regular expression.
     pub(super) fn literal(&self) -> Option<&[u8]> {
         match self.kind() {
             Kind::Literal(finder) => Some(finder.needle()),
@@ -164,8 +166,8 @@ impl Pattern {
         }
     }
 
-    /// How much of the beginning of a line the expression goes along with before no match is possible any
-    /// more.
+    /// Returns how much of the beginning of a line the expression can match before a match becomes
+    /// impossible.
     pub(super) fn could_begin(&self, line: &[u8]) -> usize {
         let Kind::Regex(regex) = self.kind() else { return 0 };
         let Some(automaton) = &regex.automaton else { return 0 };
@@ -181,8 +183,8 @@ impl Pattern {
         line.len()
     }
 
-    /// The spans of the groups by their number, and their names. `None` if what `text[span]` holds
-    /// has no match that ends at the end of the span.
+    /// Returns the spans of the groups by their number, and their names. Returns `None` if `text[span]` has
+    /// no match that ends at the end of the span.
     pub(super) fn groups(&self, text: &[u8], span: Range<usize>) -> Option<Groups> {
         match self.kind() {
             Kind::Literal(finder) => {
@@ -209,7 +211,7 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// The number of the group of this name.
+    /// Returns the number of the group with this name.
     pub(super) fn number(&self, name: &str) -> Option<usize> {
         self.names.as_ref()?.to_index(regex_automata::PatternID::ZERO, name)
     }
@@ -217,8 +219,8 @@ impl Groups {
 
 impl Regex {
     fn groups(&self, text: &[u8], span: Range<usize>) -> Option<Groups> {
-        // With the text cut off at the end, `$` holds there. Where the next character has a say, it
-        // must stay in sight.
+        // If the text is cut off at the end of the match, `$` matches there. If the next character affects
+        // the match, it must stay visible.
         let cut = text.get(..span.end)?;
         let found = if self.looks_ahead {
             self.captures(text, span.clone()).or_else(|| self.captures(cut, span))
@@ -235,7 +237,7 @@ impl Regex {
         (captures.get_match()?.end() == span.end).then_some(captures)
     }
 
-    /// A cache for the automaton: the one of the last wait if nobody else has it.
+    /// Returns a cache for the automaton: that of the last wait, unless another wait uses it.
     pub(super) fn take_cache(&self, automaton: &dfa::DFA) -> Box<dfa::Cache> {
         let kept = lock(&self.cache).take();
         kept.unwrap_or_else(|| Box::new(automaton.create_cache()))
@@ -245,7 +247,8 @@ impl Regex {
         *lock(&self.cache) = Some(cache);
     }
 
-    /// The search for where no automaton can be had: exact, but it looks at all of the text at once.
+    /// Returns the search for expressions without an automaton. It is exact, but scans the whole text each
+    /// time.
     pub(super) fn slow(&self) -> Option<&PikeVM> {
         let build = || {
             let nfa = thompson::Compiler::new()
@@ -258,8 +261,8 @@ impl Regex {
     }
 }
 
-/// The automaton that finds where matches end. It reports all of them, not the leftmost-first only:
-/// the first end counts, whichever branch it comes from.
+/// Builds the automaton that finds the ends of matches. It reports all of them, not only the leftmost-first
+/// one: the first end counts, regardless of its branch.
 fn automaton(hir: &Hir, cache: usize) -> Option<dfa::DFA> {
     let nfa = thompson::Compiler::new()
         .configure(
@@ -274,8 +277,8 @@ fn automaton(hir: &Hir, cache: usize) -> Option<dfa::DFA> {
         .configure(
             dfa::Config::new()
                 .match_kind(MatchKind::All)
-                // A Unicode \b stops the automaton at the first byte that is not ASCII; the slow
-                // search takes over there.
+                // At a Unicode \b, the automaton stops at the first byte that is not ASCII, and the slow
+                // search continues.
                 .unicode_word_boundary(true)
                 .cache_capacity(cache)
                 .skip_cache_capacity_check(true),
@@ -309,7 +312,7 @@ impl From<&Pattern> for Pattern {
     }
 }
 
-/// As it stands in an error: a literal in quotes, a regular expression between slashes.
+/// Formats the pattern for an error: a literal in quotes, a regular expression between slashes.
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(name) = self.name {

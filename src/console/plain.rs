@@ -4,10 +4,10 @@ use super::render;
 use crate::secrets::bytes::{MARGIN, part_without_words};
 use crate::text::escape::Parser;
 
-/// So much of the end of an output is rendered.
+/// How much of the end of an output is rendered, in bytes.
 const RENDERED: usize = 64 << 10;
 
-/// The last `lines` lines as a terminal would show them, with nothing that a terminal acts on.
+/// Returns the last `lines` lines as a terminal would show them, without control characters.
 pub(crate) fn shown(bytes: &[u8], lines: usize) -> String {
     let cut = bytes.len().saturating_sub(RENDERED);
     // Masked before it is cut.

@@ -1,4 +1,4 @@
-//! The task that drains the line: it reads at all times, whether somebody waits or not.
+//! The task that reads the line all the time, even if nothing waits for output.
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -16,23 +16,23 @@ use super::line::{FAREWELL, SerialLine, Stream};
 use super::options::Closed;
 use crate::{Error, Events};
 
-/// As much is read at once. A QEMU socket gives what it has; a PTY at most 4 KiB.
+/// The size of a read, in bytes. A QEMU socket returns what it has; a PTY at most 4 KiB.
 const READ: usize = 64 << 10;
-/// After so long without a byte the transcript goes to the file.
+/// After this time without a byte, the transcript is written to its file.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// For so long what a guest said before it was stopped is read at most.
+/// The limit for reading what a guest printed before it was stopped.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A thread that waits for a reader to run.
 pub(super) struct ReaderThread {
-    /// Of the thread's runtime.
+    /// The handle of the thread's runtime.
     pub(super) handle: Handle,
     reader: mpsc::Sender<JoinHandle<()>>,
 }
 
-/// Starts a thread with a runtime for one reader. The runtime is made and dropped there: within another
-/// runtime, where the caller may be, it must not be dropped.
+/// Starts a thread with a runtime for one reader. The runtime is created and dropped on that thread, because
+/// it must not be dropped within another runtime, in which the caller may be.
 pub(super) fn thread(name: &str) -> io::Result<ReaderThread> {
     let (tell_runtime, runtime) = mpsc::channel();
     let (reader, take_reader) = mpsc::channel();
@@ -52,12 +52,12 @@ pub(super) fn thread(name: &str) -> io::Result<ReaderThread> {
 impl ReaderThread {
     /// Runs a reader that was spawned on the thread's runtime.
     pub(super) fn run(self, reader: JoinHandle<()>) {
-        // The thread waits for it.
+        // The thread is waiting for it.
         let _ = self.reader.send(reader);
     }
 }
 
-/// The task that drains the line.
+/// The task that reads the line.
 pub(super) struct Reader {
     pub(super) line: Arc<SerialLine>,
     pub(super) events: Events,
@@ -65,10 +65,10 @@ pub(super) struct Reader {
     pub(super) halted: Halted,
 }
 
-/// Why the guest is stopped, which counts when all is read that it said before.
+/// Why the guest is stopped. It takes effect when everything that the guest printed before has been read.
 pub(super) struct Halted {
     told: Option<watch::Receiver<Option<Error>>>,
-    /// When something was told that does not count yet.
+    /// When a report arrived that has not taken effect yet.
     since: Option<Instant>,
 }
 
@@ -78,17 +78,17 @@ impl Halted {
         Self { told, since: stopped.then(Instant::now) }
     }
 
-    /// Waits for the next that is told.
+    /// Waits for the next report.
     async fn wait_until_told(&mut self) {
         if let Some(told) = &mut self.told
             && told.changed().await.is_ok()
         {
-            // That it goes on counts at once.
+            // A report that the guest continues takes effect at once.
             let past = Instant::now().checked_sub(PATIENCE);
             self.since = if told.borrow().is_some() { Some(Instant::now()) } else { past };
             return;
         }
-        // Nobody tells any more.
+        // There will be no more reports.
         self.told = None;
         std::future::pending().await
     }
@@ -114,7 +114,7 @@ impl Reader {
         tokio::select! {
             () = drain(&line, &events, &mut incoming, &mut halted) => {}
             known = &mut closed => {
-                // What QEMU said last is still in the socket.
+                // QEMU's last output is still in the socket.
                 let _ = timeout(farewell, drain(&line, &events, &mut incoming, &mut halted)).await;
                 why = Some(known);
             }
@@ -139,7 +139,7 @@ async fn drain(
     let mut buffer = vec![0; READ];
     let mut dirty = false;
     loop {
-        // A guest that gets nowhere may say something all the time.
+        // A guest in a boot loop may print something all the time.
         if halted.since.is_some_and(|told| told.elapsed() >= PATIENCE) {
             halted.apply(line);
         }
@@ -160,7 +160,7 @@ async fn drain(
             Ok(count) if count > 0 => count,
             Ok(_) => return,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            // A PTY says EIO when its other end is closed.
+            // A PTY returns EIO when its other end is closed.
             Err(error) => {
                 tracing::debug!(console = line.name, %error, "the line ended");
                 return;
@@ -179,7 +179,7 @@ async fn drain(
             line.bell.notify_one();
         }
         if !answers.is_empty() {
-            // Not here: a guest that asks but does not read must not keep us from reading.
+            // In a task, because a guest that sends questions but does not read must not block the reader.
             let line = line.clone();
             tokio::spawn(async move { line.write(&answers).await });
         }

@@ -1,4 +1,4 @@
-//! The last lines of a console as they would stand on a terminal, safe to print anywhere.
+//! The last lines of a console as a terminal would show them, safe to print anywhere.
 
 use std::collections::VecDeque;
 
@@ -6,11 +6,11 @@ use crate::text;
 use crate::text::boilerplate::without_lecture;
 use crate::text::escape::{Listener, Parser};
 
-/// The most characters of a line that are shown.
+/// The maximum number of characters that are shown of a line.
 const WIDTH: usize = 200;
 
-/// The last `count` lines of `raw`, without blank lines at the end. Carriage returns and backspaces
-/// overwrite, as on a terminal, so that a progress bar is one line.
+/// Returns the last `count` lines of `raw`, without blank lines at the end. Carriage returns and backspaces
+/// overwrite as on a terminal, so a progress bar is one line.
 pub(super) fn last_lines(mut parser: Parser, raw: &[u8], count: usize) -> Vec<String> {
     let mut screen = Lines { done: VecDeque::new(), count, line: RenderedLine::default() };
     parser.read(raw, &mut screen);
@@ -33,7 +33,7 @@ struct Lines {
 struct RenderedLine {
     cells: Vec<char>,
     column: usize,
-    /// Characters beyond the width.
+    /// The number of characters beyond the width.
     beyond: usize,
 }
 
@@ -60,7 +60,7 @@ impl Lines {
             shown.push_str(&format!("… (+{} characters)", line.beyond));
         }
         self.done.push_back(shown);
-        // Blank lines at the end are taken away later: they must not push out what is to be shown.
+        // Blank lines at the end are removed later, so they must not push out lines that are to be shown.
         while self.done.len() > self.count + 100 {
             self.done.pop_front();
         }
@@ -92,7 +92,7 @@ impl Listener for Lines {
     }
 
     fn sequence(&mut self, introducer: u8, body: &[u8]) {
-        // Erase in line, which progress lines use; everything else moves or colours.
+        // Erase in line, which progress lines use. All other sequences move the cursor or set colours.
         if introducer == b'[' && matches!(body, b"K" | b"0K") {
             self.line.cells.truncate(self.line.column);
             self.line.beyond = 0;

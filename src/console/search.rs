@@ -1,16 +1,15 @@
-//! The running search of one pattern: looks at every byte once, however the bytes come.
+//! The running search for one pattern. It examines every byte once, for any sequence of chunks.
 
 use super::automaton::{Automaton, GaveUp};
 use super::pattern::{Groups, Kind, Pattern};
 use super::ring::Ring;
 use super::slow;
 
-/// A search may come back to matches that ended up to so many bytes before the last chunk's end: it
-/// had to see a whole character behind them.
+/// A search may return to matches that ended up to this many bytes before the last chunk's end, because it
+/// needs a whole character after them.
 pub(super) const UNDECIDED: u64 = 4;
 
-/// The text that a search looks at: what came since `from`, of which at most `window` bytes before
-/// the place it looks at count.
+/// The text for a search: what came since `from`. At most `window` bytes before the current place count.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) text: &'a Ring,
@@ -22,23 +21,23 @@ pub(super) struct View<'a> {
 /// Where a pattern matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Hit {
-    /// How much text was needed to know it.
+    /// How much text was needed to decide it.
     pub(super) decided: u64,
     /// Where the match ends.
     pub(super) end: u64,
 }
 
 impl<'a> View<'a> {
-    /// Where the text begins that counts for a match that ends at `end`.
+    /// Returns where the text begins that counts for a match that ends at `end`.
     pub(super) fn start(&self, end: u64) -> u64 {
         self.from.max(end.saturating_sub(self.window))
     }
 
-    /// The groups of the match of `pattern` that ends at `end`, and the position in the stream at
-    /// which their spans begin to count.
+    /// Returns the groups of the match of `pattern` that ends at `end`, and the stream position at which
+    /// their spans begin.
     pub(super) fn groups(&self, pattern: &Pattern, end: u64) -> Option<(Groups, u64)> {
         let start = self.start(end);
-        // What stands before the start decides about `(?m)^` and `\b` there.
+        // The byte before the start decides about `(?m)^` and `\b` there.
         let seen = if self.afresh(pattern.kind()) && start == self.from {
             start
         } else {
@@ -61,7 +60,7 @@ impl<'a> View<'a> {
 /// The state of the search for one pattern.
 pub(super) struct Search {
     pattern: Pattern,
-    /// Up to here the text has been looked at.
+    /// The end of the text that has been examined.
     scanned: u64,
     way: Way,
 }
@@ -89,7 +88,7 @@ impl Search {
         &self.pattern
     }
 
-    /// Looks at the text that has come since the last call. Once there is a hit the search is over.
+    /// Searches the text that has come since the last call. The search is over after a hit.
     pub(super) fn scan(&mut self, view: View<'_>) -> Option<Hit> {
         if let Way::Automaton(automaton) = &mut self.way {
             match automaton.scan(self.scanned, view) {
@@ -116,7 +115,7 @@ impl Search {
     }
 }
 
-/// Several searches at once: the first hit wins, and of hits at the same place the first pattern.
+/// Several concurrent searches. The first hit wins; for hits at the same place, the first pattern wins.
 pub(super) struct Searches {
     searches: Vec<Search>,
     from: u64,
@@ -128,7 +127,7 @@ impl Searches {
         Self { searches, from }
     }
 
-    /// Where the text begins that counts.
+    /// Returns where the text for the searches begins.
     pub(super) fn from(&self) -> u64 {
         self.from
     }

@@ -1,28 +1,28 @@
-//! Secrets that were typed: taken out of everything that is shown or written down.
+//! Secrets that were typed, and their removal from everything that is shown or written.
 
 use memchr::memmem;
 use regex::Regex;
 
 use crate::secrets;
 
-/// Before and behind the number of a secret that is hidden: a character for private use, which nothing else here uses.
+/// The delimiter around the number of a hidden secret: a private use character that is not used otherwise.
 const TOKEN: &str = "\u{f8f5}";
 
-/// A longer secret is not guessed, in bytes: whoever wrote a question may have written one that takes for ever.
+/// The longest secret that is guessed, in bytes. A hostile record could otherwise make guessing take forever.
 const LONGEST: usize = 256;
 
-/// What stands in the place of a secret.
+/// The text that replaces a secret.
 const MASK: &[u8] = b"****";
 
 /// The secrets that were typed on a console.
 #[derive(Default)]
 pub(super) struct Secrets {
-    /// The longest first.
+    /// Sorted by length, the longest first.
     known: Vec<Vec<u8>>,
-    /// By their numbers, as they stand in JSON: in the order in which they became known. `None` where a secret has the
-    /// number that is not known here.
+    /// The secrets by their numbers, escaped as in JSON, in the order in which they became known. `None` if
+    /// the secret with this number is not known here.
     order: Vec<Option<String>>,
-    /// Any of these.
+    /// A pattern for all of them.
     any: Option<Regex>,
 }
 
@@ -31,17 +31,17 @@ impl Secrets {
         self.add_as(self.order.len(), secret);
     }
 
-    /// Adds one that has this number, unless it is known or another one has the number.
+    /// Adds a secret with this number, unless it is known or the number is taken.
     pub(super) fn add_as(&mut self, number: usize, secret: &[u8]) {
         let taken = self.order.get(number).is_some_and(Option::is_some);
         if secret.is_empty() || taken || self.known.iter().any(|known| known == secret) {
             return;
         }
-        // In texts and in the record it is masked whatever console they are about.
+        // Texts and the record are masked for all consoles.
         secrets::know(&String::from_utf8_lossy(secret));
         self.reserve(number + 1);
         self.order[number] = Some(in_json(&String::from_utf8_lossy(secret)));
-        // The longest first, as for a mask. In one go over the text, however often a secret is in it.
+        // The longest first, as for masking. One pattern for all secrets needs only one pass over the text.
         let mut longest_first: Vec<String> =
             self.order.iter().flatten().map(|secret| regex::escape(secret)).collect();
         longest_first.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -54,7 +54,7 @@ impl Secrets {
         self.known.is_empty()
     }
 
-    /// `bytes` without secrets.
+    /// Returns `bytes` without secrets.
     pub(super) fn mask(&self, bytes: &[u8]) -> Vec<u8> {
         let mut masked = Vec::with_capacity(bytes.len());
         let mut rest = bytes;
@@ -67,7 +67,7 @@ impl Secrets {
         masked
     }
 
-    /// [`Secrets::mask`] for text that goes to people.
+    /// Does the same as [`Secrets::mask`] for text for people.
     pub(super) fn mask_text(&self, text: String) -> String {
         if self.is_empty() {
             return text;
@@ -75,32 +75,33 @@ impl Secrets {
         String::from_utf8_lossy(&self.mask(text.as_bytes())).into_owned()
     }
 
-    /// The first numbers are those of secrets that were known elsewhere, and are not known here yet.
+    /// Reserves the first numbers for secrets that were known elsewhere, and are not known here yet.
     pub(super) fn reserve(&mut self, numbers: usize) {
         self.order.resize(self.order.len().max(numbers), None);
     }
 
-    /// How many are known.
+    /// Returns how many are known.
     pub(super) fn count(&self) -> usize {
         self.known.len()
     }
 
-    /// The number of one that is known.
+    /// Returns the number of a known secret.
     pub(super) fn number(&self, secret: &str) -> Option<usize> {
         let secret = in_json(secret);
         self.order.iter().position(|known| known.as_ref() == Some(&secret))
     }
 
-    /// The numbers of those that are not known, and the next one.
+    /// Returns the numbers of the secrets that are not known, and the next number.
     pub(super) fn unknown(&self) -> Vec<usize> {
         let unknown = self.order.iter().enumerate().filter(|(_, secret)| secret.is_none());
         unknown.map(|(number, _)| number).chain([self.order.len()]).collect()
     }
 
-    /// `text`, which is JSON, with a token for each secret, which tells which one it is and not what.
+    /// Returns `text`, which is JSON, with a token in place of each secret. The token identifies the secret
+    /// without revealing it.
     pub(super) fn hide(&self, text: &str) -> String {
         let Some(any) = &self.any else {
-            // Secrets that make no expression are too long for one; nothing is better than one of them.
+            // If the secrets can't be compiled into a pattern, write nothing rather than leak them.
             return if self.known.is_empty() { text.to_owned() } else { String::new() };
         };
         let number = |found: &regex::Captures<'_>| {
@@ -109,9 +110,9 @@ impl Secrets {
         any.replace_all(text, number).into_owned()
     }
 
-    /// Undoes [`Secrets::hide`], where the same secrets became known in the same order.
+    /// Reverses [`Secrets::hide`], if the same secrets became known in the same order.
     pub(super) fn reveal(&self, text: &str) -> String {
-        // What a secret has in it that looks like a token stays: all are replaced in one go.
+        // All tokens are replaced in one pass, so that a secret that looks like a token stays unchanged.
         let mut revealed = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find(TOKEN) {
@@ -135,7 +136,7 @@ impl Secrets {
         revealed + rest
     }
 
-    /// How many bytes at the end may be the beginning of a secret whose rest is still to come.
+    /// Returns how many bytes at the end may be the beginning of a secret that is not complete yet.
     pub(super) fn begun_at_end(&self, bytes: &[u8]) -> usize {
         let begun = |secret: &Vec<u8>| {
             let most = bytes.len().min(secret.len() - 1);
@@ -151,22 +152,22 @@ impl Secrets {
     }
 }
 
-/// `secret` as it stands within a string of JSON.
+/// Returns `secret` escaped as within a JSON string.
 fn in_json(secret: &str) -> String {
     let quoted = serde_json::Value::from(secret).to_string();
     quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned()
 }
 
-/// `hidden` with `secret` for the tokens of this number.
+/// Returns `hidden` with `secret` in place of the tokens with this number.
 pub(crate) fn with(hidden: &str, number: usize, secret: &str) -> String {
     hidden.replace(&token(number), secret)
 }
 
-/// What `hidden`, of which a secret is not known, would be with it: that secret, if `text` is the rest of it.
+/// Guesses the unknown secret in `hidden`. Returns it if `hidden` with this secret equals `text`.
 pub(crate) fn guess(hidden: &str, number: usize, text: &str) -> Option<String> {
     let token = token(number);
     let (before, behind) = hidden.split_once(&token)?;
-    // The shortest that fits: whatever comes next in the text is tried as the end of it.
+    // Tries the shortest secret first: each place where the following text occurs may be its end.
     let rest = text.strip_prefix(before)?;
     let next = behind.split(&token).next().unwrap_or_default();
     let ends = rest.match_indices(next).map(|(at, _)| at).chain([rest.len()]).filter(|at| *at > 0);
@@ -174,7 +175,7 @@ pub(crate) fn guess(hidden: &str, number: usize, text: &str) -> Option<String> {
     ends.map(|at| &rest[..at]).find(|secret| hidden.replace(&token, secret) == text).map(str::to_owned)
 }
 
-/// `hidden` as people may see it.
+/// Returns `hidden` with its tokens masked, for people.
 pub(crate) fn masked(hidden: &str) -> String {
     let mut masked = hidden.to_owned();
     while let Some(at) = masked.find(TOKEN) {
@@ -236,7 +237,7 @@ mod tests {
     #[test]
     fn a_long_question_is_soon_told_from_one_with_a_secret() {
         let hidden = format!("echo {0}{0}", token(0));
-        // A look at each of its ends would take days.
+        // Trying each possible end would take days.
         assert_eq!(guess(&hidden, 0, &format!("echo {}", "x".repeat(10_000_000) + "y")), None);
     }
 
@@ -253,7 +254,7 @@ mod tests {
         let (text, hidden) = ("bobs and carols", known.hide("bobs and carols"));
         assert_eq!(known.reveal(&hidden), text);
         assert_eq!(known.reveal(&token(0)), token(0));
-        // Neither twice nor over another.
+        // Not twice, and not in place of another one.
         known.add_as(0, b"bobs");
         known.add_as(1, b"alices");
         assert_eq!((known.count(), known.reveal(&hidden).as_str()), (2, text));

@@ -1,17 +1,17 @@
-//! The search where no automaton can be had: exact, but it looks at the whole window at every call.
+//! The search for expressions without an automaton. It is exact, but scans the whole window with each call.
 
 use regex_automata::Input;
 
 use super::pattern::{Pattern, Regex};
 use super::search::{Hit, UNDECIDED, View};
 
-/// Looks at the text from the window of what was undecided at `scanned` on.
+/// Searches the text, beginning at the window of what was undecided at `scanned`.
 pub(super) fn scan(regex: &Regex, pattern: &Pattern, scanned: u64, view: View<'_>) -> Option<Hit> {
     let vm = regex.slow()?;
-    // A character is looked at once it is complete, so that chunks make no difference.
+    // A character is examined only when it is complete, so that the result does not depend on the chunks.
     let end = view.end - incomplete(view.slice(view.end.saturating_sub(3).max(view.from), view.end)) as u64;
     let mut cache = vm.create_cache();
-    // The last call may have left open what ends within the last, incomplete character.
+    // The last call may have left undecided what ends within the last, incomplete character.
     let mut from = view.start(scanned.saturating_sub(UNDECIDED));
     let late = u64::from(regex.looks_ahead);
     loop {
@@ -31,7 +31,7 @@ pub(super) fn scan(regex: &Regex, pattern: &Pattern, scanned: u64, view: View<'_
         if found + UNDECIDED >= scanned && view.groups(pattern, found).is_some() {
             return Some(Hit { decided: known_at(view, found, late), end: found });
         }
-        // It began before the window that counts for its end.
+        // It began before the window of its end, so it does not count.
         from = view.start(found).max(from + 1);
         if from > end {
             return None;
@@ -39,8 +39,8 @@ pub(super) fn scan(regex: &Regex, pattern: &Pattern, scanned: u64, view: View<'_
     }
 }
 
-/// How much text was needed to know of a match that ends at `end`: the characters up to there, and
-/// the next one if it has a say, complete.
+/// Returns how much text was needed to decide about a match that ends at `end`: the characters up to there,
+/// and the complete next one if it affects the match.
 fn known_at(view: View<'_>, end: u64, late: u64) -> u64 {
     (end + late..view.end)
         .take(4)
@@ -48,7 +48,7 @@ fn known_at(view: View<'_>, end: u64, late: u64) -> u64 {
         .unwrap_or(view.end)
 }
 
-/// How many bytes at the end are the beginning of a UTF-8 character whose rest may still come.
+/// Returns how many bytes at the end are the beginning of an incomplete UTF-8 character.
 fn incomplete(bytes: &[u8]) -> usize {
     (1..=bytes.len().min(3))
         .find(|&count| match std::str::from_utf8(&bytes[bytes.len() - count..]) {

@@ -1,21 +1,21 @@
-//! What a person would read of a terminal's byte stream, as plain text to match on.
+//! Converts a terminal's byte stream to the plain text that a person would read, for matching.
 //!
 //! | bytes | in the text |
 //! |---|---|
 //! | escape sequences (CSI, OSC, DCS, SOS, PM, APC, character sets, single characters) | nothing |
 //! | `\r…\r\n` | `\n` |
-//! | `\r` with something else behind it | `\n`; nothing at the start of a line |
-//! | `\n`, `\t` | as they are |
-//! | other control characters, NUL, BEL and backspace too | nothing |
-//! | everything else, broken UTF-8 too | as it is |
+//! | `\r` followed by something else | `\n`; nothing at the start of a line |
+//! | `\n`, `\t` | unchanged |
+//! | other control characters, including NUL, BEL and backspace | nothing |
+//! | everything else, including broken UTF-8 | unchanged |
 //!
-//! A lone carriage return becomes a newline since what follows stands at the start of a line: each
-//! state of a progress bar is a line, and `(?m)^` matches a prompt that was drawn over something.
-//! Backspace takes nothing back: text that a wait may have matched already stays as it was.
+//! A lone carriage return becomes a newline, because the following text begins at the start of a line. So
+//! each state of a progress bar is a line, and `(?m)^` matches a prompt that was drawn over other text.
+//! Backspace erases nothing, because a wait may already have matched the text.
 
 use crate::text::escape::{Listener, Parser};
 
-/// The stripper between two bytes: a small value that can be kept to come back to a position.
+/// The state of the stripper between two bytes. It is small, and can be saved to return to a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stripper {
     parser: Parser,
@@ -25,13 +25,13 @@ pub(super) struct Stripper {
 /// What the last bytes mean for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LineState {
-    /// A carriage return came and nothing after it yet.
+    /// Whether the last byte was a carriage return.
     returned: bool,
-    /// The text stands at the start of a line.
+    /// Whether the text is at the start of a line.
     start: bool,
 }
 
-/// Where stripped text goes, and who hears of the sequences that were taken out.
+/// Receives the stripped text, and the sequences that were removed.
 pub(super) trait Sink {
     fn text(&mut self, bytes: &[u8]);
     fn sequence(&mut self, _introducer: u8, _body: &[u8]) {}
@@ -42,12 +42,12 @@ impl Stripper {
         Self { parser: Parser::new(), line: LineState { returned: false, start: true } }
     }
 
-    /// The state of the escape sequences alone.
+    /// Returns the state of the escape sequence parser.
     pub(super) fn parser(&self) -> Parser {
         self.parser
     }
 
-    /// Reads raw bytes on from where the last call stopped.
+    /// Processes raw bytes from where the last call stopped.
     pub(super) fn read(&mut self, raw: &[u8], sink: &mut impl Sink) {
         self.parser.read(raw, &mut Lines { line: &mut self.line, sink });
     }

@@ -4,18 +4,18 @@
 //! strings too, and each waits 333 ms for an answer. fish ≥ 4.1 asks which terminal it is, and waits 10 s. In a running
 //! session an answer would end up as typed input, so none is given there.
 
-/// The most that waits to be sent: a guest that asks without end is not answered without end.
+/// The limit for answers that are not sent yet, in bytes, because a guest may send questions without end.
 const WAITING: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Terminal {
-    /// The cursor was sent beyond the last corner, which is how a size is asked for.
+    /// Whether the cursor was moved beyond the last corner, which precedes a question for the size.
     far: bool,
     answers: Vec<u8>,
 }
 
 impl Terminal {
-    /// Takes note of a sequence, and of the answer to it if `answer` is set.
+    /// Handles a sequence, and queues the answer to it if `answer` is set.
     pub(super) fn sequence(&mut self, introducer: u8, body: &[u8], answer: bool) {
         let reply: &[u8] = match (introducer, body) {
             (b'[', [.., b'H' | b'f']) => {
@@ -41,7 +41,7 @@ impl Terminal {
         }
     }
 
-    /// The answers that have to be sent.
+    /// Takes the answers that are to be sent.
     pub(super) fn take_answers(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.answers)
     }

@@ -1,5 +1,5 @@
-//! The stream in both its forms, raw and stripped, each as far back as it is kept, and the way from a
-//! position in the one to its position in the other.
+//! The stream in both forms, raw and stripped, as far as each is kept, and the conversion of positions
+//! between them.
 
 use std::collections::VecDeque;
 
@@ -8,12 +8,12 @@ use super::search::UNDECIDED;
 use super::strip::{Sink, Stripper};
 use crate::text::escape::Parser;
 
-/// The most that is taken in at once.
+/// The most that is processed at once, in bytes.
 pub(super) const PIECE: usize = 64 << 10;
-/// How far apart the positions are that can be gone back to.
+/// The distance between positions that can be restored, in bytes.
 const CHECKPOINT: u64 = 4 << 10;
 
-/// A place in the stream, in both ways of counting.
+/// A place in the stream, in both forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) raw: u64,
@@ -35,11 +35,11 @@ struct Checkpoint {
 }
 
 impl Track {
-    /// `window` is how many bytes of text, and of raw bytes, are kept at least.
+    /// Makes a track that keeps at least `window` bytes of text, and of raw bytes.
     pub(super) fn new(window: usize) -> Self {
         Self {
             raw: Ring::new(window, PIECE),
-            // One more, to see what stands before the window; a piece can grow by one newline.
+            // One more byte, to see what precedes the window. A piece can grow by one newline.
             text: Ring::new(window + 1 + UNDECIDED as usize, PIECE + 1),
             stripper: Stripper::new(),
             checkpoints: VecDeque::new(),
@@ -47,7 +47,7 @@ impl Track {
         }
     }
 
-    /// Takes in a piece of raw bytes; `sequence` hears of the escape sequences in it.
+    /// Processes a piece of raw bytes. Calls `sequence` for each escape sequence in it.
     pub(super) fn append(&mut self, raw: &[u8], sequence: impl FnMut(u8, &[u8])) {
         self.raw.make_room();
         self.text.make_room();
@@ -58,7 +58,7 @@ impl Track {
 
     fn set_checkpoint(&mut self) {
         let at = self.end();
-        // The last one is always within the bytes that are kept.
+        // The last checkpoint is always within the kept bytes.
         let distance = CHECKPOINT.min(self.window);
         if self.checkpoints.back().is_none_or(|last| at.raw - last.at.raw >= distance) {
             self.checkpoints.push_back(Checkpoint { at, stripper: self.stripper });
@@ -69,13 +69,13 @@ impl Track {
         }
     }
 
-    /// Where the stream has got to.
+    /// Returns the present end of the stream.
     pub(super) fn end(&self) -> Position {
         Position { raw: self.raw.end(), text: self.text.end() }
     }
 
-    /// The position right behind the raw byte that made the text `text` bytes long. Text full of escape
-    /// sequences can be kept longer than its raw bytes; the oldest of those stand for them.
+    /// Returns the position right after the raw byte that made the text `text` bytes long. Text with many
+    /// escape sequences can be kept longer than its raw bytes; then the oldest raw byte counts.
     pub(super) fn position_of_text(&self, text: u64) -> Position {
         Position { text, ..self.walk(|at| at.text < text).0 }
     }
@@ -84,12 +84,12 @@ impl Track {
         self.walk(|at| at.raw < raw).0
     }
 
-    /// In the middle of which escape sequence the stream is at a raw position.
+    /// Returns the state of the escape sequence parser at a raw position.
     pub(super) fn parser_at(&self, raw: u64) -> Parser {
         self.walk(|at| at.raw < raw).1.parser()
     }
 
-    /// Strips the stream again from a checkpoint, for as long as `before` holds of the place got to.
+    /// Strips the stream again from a checkpoint, while `before` is true for the position.
     fn walk(&self, before: impl Fn(Position) -> bool) -> (Position, Stripper) {
         let index = self.checkpoints.partition_point(|checkpoint| before(checkpoint.at));
         let Some(checkpoint) = self.checkpoints.get(index.saturating_sub(1)) else {
@@ -135,7 +135,7 @@ impl<F: FnMut(u8, &[u8])> Sink for Into<'_, F> {
     }
 }
 
-/// Counts what the text would be.
+/// Counts the length of the text.
 struct Length(u64);
 
 impl Sink for Length {

@@ -1,8 +1,8 @@
-//! The transcript: every byte of a console in a file, and beside it when each came.
+//! The transcript: a file with every byte of a console, and another with the arrival times.
 //!
-//! `FILE` has the bytes as they came, escape sequences included (secrets are masked). `FILE.times`
-//! has lines of two decimal numbers: microseconds since the console was attached, and the offset in
-//! `FILE` from which on bytes came at that time. Bytes that came within a millisecond share a line.
+//! `FILE` has the bytes as they came, including escape sequences (secrets are masked). `FILE.times` has lines
+//! of two decimal numbers: microseconds since the console was attached, and the offset in `FILE` of the bytes
+//! that came at that time. Bytes that came within a millisecond share a line.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Write};
@@ -19,7 +19,7 @@ pub(super) struct Transcript {
     began: Instant,
     noted: Option<Instant>,
     offset: u64,
-    /// What may be the beginning of a secret, held back until more has come.
+    /// Bytes that may be the beginning of a secret, which are held back until more has come.
     held: Vec<u8>,
     dirty: bool,
     copy: Option<Copy>,
@@ -34,7 +34,7 @@ struct Copy {
 }
 
 impl Transcript {
-    /// Starts the two files anew.
+    /// Creates the two files, or overwrites them.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         Ok(Self {
             bytes: BufWriter::with_capacity(64 << 10, File::create(path)?),
@@ -104,17 +104,17 @@ impl Transcript {
         self.dirty
     }
 
-    /// From when on its times count.
+    /// Returns the start time of its times.
     pub(super) fn began(&self) -> Instant {
         self.began
     }
 
-    /// How many bytes it has, those included that are not in the file yet.
+    /// Returns its length in bytes, including what is not in the file yet.
     pub(super) fn written(&self) -> u64 {
         self.offset
     }
 
-    /// What may be the beginning of a secret, and is not in the file.
+    /// Returns what may be the beginning of a secret, and is not in the file.
     pub(super) fn held_back(&self) -> &[u8] {
         &self.held
     }
@@ -126,7 +126,7 @@ impl Transcript {
         self.times.flush()
     }
 
-    /// Writes what was held back: nothing more comes.
+    /// Writes what was held back, because nothing more comes.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         let held = std::mem::take(&mut self.held);
         self.put(&held)?;

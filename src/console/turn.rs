@@ -1,4 +1,4 @@
-//! A wait's turn on the line: until what it waits for is there, or until that makes no sense any more.
+//! A wait's turn on the line: until it has what it waits for, or until waiting is pointless.
 
 use std::time::Duration;
 
@@ -15,29 +15,29 @@ use crate::{Error, Result};
 
 /// The silence that confirms a panic without a time stamp.
 const SILENCE: Duration = Duration::from_secs(1);
-/// How long the rest of the line that names a panic is waited for, and each further part of a dialog.
+/// How long to wait for the rest of the line with a panic, and for each further part of a dialog.
 const REST_OF_LINE: Duration = Duration::from_millis(100);
-/// A dialog has come as a whole after so long.
+/// After this time a dialog is complete.
 const REST_OF_DIALOG: Duration = Duration::from_secs(1);
 
-/// The one who waits on the line; dropping it, at the end or in the middle, leaves no wait behind.
+/// The turn of the wait on the line. Dropping it, at the end or earlier, ends the wait.
 pub(super) struct Turn<'a> {
     pub(super) line: &'a SerialLine,
     _turn: tokio::sync::MutexGuard<'a, ()>,
     vigil: Vigil<'a>,
 }
 
-/// What ends a wait: what it waits for, its limit, or what makes waiting pointless.
+/// What ends a wait: its result, its limit, or a condition that makes waiting pointless.
 pub(super) struct Vigil<'a> {
     pub(super) line: &'a SerialLine,
     pub(super) patterns: &'a [Pattern],
     pub(super) began: Instant,
-    /// Where the text begins that counts.
+    /// Where the text for the wait begins.
     pub(super) from: Position,
     pub(super) limit: Duration,
 }
 
-/// More than an instant can be moved by is as good as for ever.
+/// A longer duration could not be added to an instant, so it counts as forever.
 pub(super) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 impl<'a> Turn<'a> {
@@ -57,14 +57,14 @@ impl<'a> Turn<'a> {
         Ok(Self { line, _turn: turn, vigil: Vigil { line, patterns, began, from, limit } })
     }
 
-    /// Waits until `ready` gives something, or for the failure.
+    /// Waits until `ready` returns something, or until a failure.
     pub(super) async fn until<T>(self, ready: impl FnMut(&mut Engine) -> Option<T>) -> Result<T> {
         self.vigil.until(&self.line.bell, ready).await
     }
 }
 
 impl Vigil<'_> {
-    /// Waits until `ready` gives something, or for the failure; looks whenever `bell` rings.
+    /// Waits until `ready` returns something, or until a failure. Checks each time that `bell` is notified.
     pub(super) async fn until<T>(
         &self,
         bell: &Notify,
@@ -74,7 +74,7 @@ impl Vigil<'_> {
             let look = {
                 let rung = bell.notified();
                 tokio::pin!(rung);
-                // A bell for all rings only for those who listen already.
+                // A notification for all reaches only those that are already listening.
                 rung.as_mut().enable();
                 match self.look(&mut ready) {
                     Look::NotYet { wake_at } => {
@@ -132,7 +132,7 @@ impl Vigil<'_> {
         Look::Failed(failure)
     }
 
-    /// Whether all is there that tells of it: the line of a panic, a dialog to its question.
+    /// Whether it is complete: the line of a panic, or a dialog up to its question.
     fn is_said(&self, engine: &Engine, fatal: Fatal) -> bool {
         match fatal.dialog {
             Some(_) => engine.heard().elapsed() >= self.line.speed.scale(REST_OF_LINE),
@@ -140,7 +140,7 @@ impl Vigil<'_> {
         }
     }
 
-    /// The words of a panic or of a dialog are there but not the rest, which says why.
+    /// Waits for the rest of the panic's line or of the dialog, which says why it happened.
     async fn fatal_in_a_moment<T>(
         &self,
         bell: &Notify,
@@ -152,7 +152,8 @@ impl Vigil<'_> {
         loop {
             let rang = timeout_at(until, bell.notified()).await.is_ok();
             let mut engine = self.line.engine();
-            // Where a chunk ends makes no difference: what stands in the line of the panic can be looked for.
+            // The result must not depend on where a chunk ends, so a pattern in the panic's line still
+            // counts.
             if let Some(found) = ready(&mut engine) {
                 return Ok(found);
             }
@@ -179,7 +180,7 @@ impl Vigil<'_> {
     }
 }
 
-/// What a look at the engine tells a wait.
+/// The result of a check of the engine.
 enum Look<T> {
     Ready(T),
     Failed(Error),

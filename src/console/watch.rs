@@ -1,4 +1,4 @@
-//! What makes waiting pointless: a kernel panic, a dialog at which a boot stops.
+//! Conditions that make waiting pointless: a kernel panic, or a dialog at which a boot stops.
 
 use std::sync::LazyLock;
 
@@ -8,15 +8,16 @@ use super::dialogs::{DIALOGS, Dialog};
 use super::ring::Ring;
 use crate::ErrorKind;
 
-/// What a console watches for while something waits on it. QEMU's end is always watched for.
+/// What a console watches for during a wait. QEMU's end is always watched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Watch {
-    /// The machine boots: a kernel panic fails every wait at once, and so does a dialog at which a boot stops (emergency mode,
-    /// rescue mode, the menu of NixOS's stage 1). The terminal's answers that systemd asks for are given.
+    /// The machine boots: a kernel panic fails every wait at once, and so does a dialog at which a boot stops
+    /// (emergency mode, rescue mode, the menu of NixOS's stage 1). Questions of systemd to the terminal are
+    /// answered.
     #[default]
     Boot,
-    /// Somebody is logged in, and commands may print anything. Only a kernel panic counts, and only
-    /// as a record with the kernel's time stamp, or as the last line before a silence of a second.
+    /// A user is logged in, and commands may print anything. Only a kernel panic counts, and only as a record
+    /// with the kernel's time stamp, or as the last line before a silence of a second.
     Session,
     /// Nothing is watched for.
     Off,
@@ -28,29 +29,29 @@ pub(super) struct Fatal {
     pub(super) kind: ErrorKind,
     /// The dialog, if it is one.
     pub(super) dialog: Option<&'static Dialog>,
-    /// How much text was needed to know it.
+    /// How much text was needed to decide it.
     pub(super) decided: u64,
-    /// Where the words begin.
+    /// Where the message begins.
     pub(super) at: u64,
 }
 
 const PANIC: &[u8] = b"Kernel panic - not syncing";
-/// Made once: every chunk of a flood is looked through.
+/// Made once, because every chunk of a flood is searched.
 static FIND_PANIC: LazyLock<Finder> = LazyLock::new(|| Finder::new(PANIC));
 static FIND_DIALOGS: LazyLock<Vec<(&Dialog, Finder)>> = LazyLock::new(|| {
     let finders =
         |dialog: &'static Dialog| dialog.words.iter().map(move |words| (dialog, Finder::new(*words)));
     DIALOGS.iter().flat_map(finders).collect()
 });
-/// How far before the words a kernel time stamp can begin.
+/// How far before the message a kernel time stamp can begin.
 const STAMP: u64 = 64;
 
 #[derive(Debug)]
 pub(super) struct FatalWatch {
     pub(super) mode: Watch,
     scanned: u64,
-    /// The words stood at the start of a line, as a kernel without time stamps prints them, but
-    /// somebody is logged in and a command may have printed them.
+    /// A message at the start of a line, as a kernel without time stamps prints it. But a user is logged in,
+    /// and a command may have printed it.
     suspicion: Option<Fatal>,
 }
 
@@ -59,7 +60,7 @@ impl FatalWatch {
         Self { mode, scanned: 0, suspicion: None }
     }
 
-    /// Looks at the text that has come since the last call.
+    /// Searches the text that has come since the last call.
     pub(super) fn scan(&mut self, text: &Ring) -> Option<Fatal> {
         let from = std::mem::replace(&mut self.scanned, text.end());
         if self.mode == Watch::Off {
@@ -100,7 +101,7 @@ impl FatalWatch {
         None
     }
 
-    /// The suspicion, if nothing but more of the panic has come since: in silence it is confirmed.
+    /// Returns the suspicion, if only more of the panic has come since. Silence then confirms it.
     pub(super) fn suspicion(&self, text: &Ring) -> Option<Fatal> {
         let fatal = self.suspicion?;
         let since = text.slice(fatal.at, text.end()).trim_ascii_end();
@@ -108,20 +109,21 @@ impl FatalWatch {
         memmem::find(last_line, PANIC).map(|_| fatal)
     }
 
-    /// Something that was waited for came after the words: the guest lives.
+    /// Drops the suspicion if a match came after the message, because then the guest lives.
     pub(super) fn alive_at(&mut self, position: u64) {
         self.suspicion.take_if(|fatal| fatal.decided < position);
     }
 }
 
 enum Record {
-    /// Behind a kernel time stamp, wherever in the line: kernel messages land in the middle of lines.
+    /// After a kernel time stamp, anywhere in the line, because kernel messages appear in the middle of
+    /// lines.
     Stamped,
     LineStart,
     No,
 }
 
-/// What the bytes before the words make of them. `at` is where the words begin.
+/// Decides what kind of record the message is, from the bytes before it. `at` is where the message begins.
 fn record(before: &[u8], at: u64) -> Record {
     match before.last() {
         None if at == 0 => return Record::LineStart,

@@ -1,4 +1,4 @@
-//! The console as an expectrl session.
+//! Tests of the console as an expectrl session.
 
 use expectrl::process::Healthcheck;
 use expectrl::{Expect, Regex};

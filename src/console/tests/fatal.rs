@@ -1,4 +1,4 @@
-//! What makes waiting pointless, and what only looks like it.
+//! Tests of what makes waiting pointless, and of what only looks like it.
 
 use super::text::engine;
 use crate::ErrorKind;
@@ -72,7 +72,7 @@ fn a_guest_that_answers_afterwards_has_not_panicked() {
     engine.begin(&["done".into()]);
     engine.push(b"Kernel panic - not syncing\r\ndone\r\nKernel panic - not syncing");
     assert!(engine.take_found().is_some());
-    // The second time the words are the last again, but they came with the answer.
+    // The message is at the end for the second time, but it came together with the answer.
     engine.push(b"\r\n");
     assert!(engine.suspicion().is_none());
 }

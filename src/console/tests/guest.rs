@@ -1,4 +1,4 @@
-//! A console with a guest at its other end that does what it is told.
+//! A console with a guest at its other end that does what a test tells it.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The console on a line: waits, failures, what is sent, what is written down.
+//! Tests of the console on a line: waits, failures, what is sent, and the transcript.
 
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
@@ -38,7 +38,7 @@ async fn a_console_on_a_thread_reads_while_the_scenario_blocks() {
     line.set_nonblocking(true).unwrap();
     let connect = || tokio::net::UnixStream::from_std(line);
     let console = Console::attach_on_a_thread(connect, ConsoleOptions::default()).unwrap();
-    // Far more than a socket holds, written and read while this thread awaits nothing.
+    // Far more than a socket holds, written and read while this thread does not await.
     guest.set_write_timeout(Some(SOON)).unwrap();
     guest.write_all(&vec![b'x'; 4 << 20]).unwrap();
     guest.write_all(b"\nlogin: ").unwrap();
@@ -48,7 +48,7 @@ async fn a_console_on_a_thread_reads_while_the_scenario_blocks() {
     guest.read_exact(&mut heard).unwrap();
     assert_eq!(&heard, b"alice");
     drop(console);
-    // The thread has let go of the line.
+    // The thread has closed the line.
     guest.set_read_timeout(Some(SOON)).unwrap();
     assert_eq!(guest.read(&mut heard).unwrap(), 0);
     let refused = || Err::<tokio::net::UnixStream, _>(std::io::ErrorKind::NotFound.into());
@@ -81,7 +81,7 @@ async fn a_timeout_says_what_was_wanted_what_came_and_what_came_close() {
         "console: \"nixos login: \" did not come",
         " s of 0.1 s",
         "came since the wait began:\n    | NixOS Login:",
-        "nearest miss:\n    | the same but for upper and lower case: NixOS Login:",
+        "nearest miss:\n    | the same except for upper and lower case: NixOS Login:",
     ] {
         assert!(report.contains(part), "{part} is not in {report}");
     }
@@ -274,7 +274,7 @@ async fn the_transcript_has_every_byte_and_the_time_of_each() {
     console.expect("one\n", SOON).await.unwrap();
     tokio::time::sleep(SHORT).await;
     guest.says(b"two\0\xff").await;
-    // Complete at a failure, before the pause after which it goes to the file anyway.
+    // It is complete at a failure, before the idle time after which it is written anyway.
     console.expect("x", Duration::from_millis(10)).await.unwrap_err();
     assert_eq!(std::fs::read(&path).unwrap(), b"\x1b[1mone\r\ntwo\0\xff");
     let times = std::fs::read_to_string(folder.path().join("console.log.times")).unwrap();
@@ -293,7 +293,7 @@ async fn a_full_disk_is_said_once_and_the_run_goes_on() {
             sink.lock().unwrap().push(note.clone());
         }
     });
-    // /dev/full.times can't be made, hence a link.
+    // /dev/full.times can't be created, so this uses a link.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("console.log");
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
@@ -303,7 +303,7 @@ async fn a_full_disk_is_said_once_and_the_run_goes_on() {
         guest.says(vec![b'x'; 100_000]).await;
         guest.says("login: ").await;
         console.expect("login: ", SOON).await.unwrap();
-        // The transcript goes to the file when the guest is quiet.
+        // The transcript is written to its file when the guest is quiet.
         tokio::time::sleep(SHORT).await;
     }
     drop(guest);
@@ -379,7 +379,7 @@ async fn a_limit_of_for_ever_is_no_panic() {
 
 #[test]
 fn an_idle_wait_uses_no_processor_time() {
-    // How often this thread has gone to sleep: whoever looks now and then wakes up in between.
+    // Counts how often this thread has gone to sleep: polling would wake it up in between.
     let sleeps = || {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();

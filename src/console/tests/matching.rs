@@ -1,4 +1,4 @@
-//! The engine finds what it would find if the bytes came one at a time.
+//! Tests that the engine finds what it would find if the bytes came one at a time.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use crate::console::engine::Engine;
 use crate::console::{Match, Pattern, Watch};
 use crate::environment;
 
-/// What there is to say about the result of a wait.
+/// The observable result of a wait.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     index: usize,
@@ -18,7 +18,7 @@ pub(super) struct Seen {
     dropped: u64,
 }
 
-/// With a tiny window, raw bytes may be gone by the time that a match is decided.
+/// Converts a result. With a tiny window, raw bytes may be gone when a match is decided.
 fn seen((index, found): (usize, Match), window: usize) -> Seen {
     let groups = (0..4).map(|number| found.group_bytes(number).map(<[u8]>::to_vec)).collect();
     Seen {
@@ -30,14 +30,14 @@ fn seen((index, found): (usize, Match), window: usize) -> Seen {
     }
 }
 
-/// The first `most` matches of `patterns`, one after the other, when the bytes come in `chunks`.
+/// Returns the first `most` matches of `patterns`, one after another, when the bytes come in `chunks`.
 pub(super) fn all(patterns: &[Pattern], chunks: &[&[u8]], window: usize, most: usize) -> Vec<Seen> {
     let mut engine = Engine::new(window, Watch::Off, None);
     let mut all = Vec::new();
     engine.begin(patterns);
     let mut collect = |engine: &mut Engine| {
         while let Some(found) = engine.take_found() {
-            // A pattern that matches nothing would match it for ever.
+            // A pattern that matches the empty text would match it forever.
             let empty = found.1.bytes().is_empty() && found.1.before_bytes().is_empty();
             all.push(seen(found, window));
             if empty || all.len() >= most {
@@ -67,9 +67,9 @@ fn split<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     chunks
 }
 
-/// Compiled once: that takes longer than a search.
+/// Compiled once, because that takes longer than a search.
 static PATTERNS: LazyLock<Vec<Vec<Pattern>>> = LazyLock::new(|| patterns(1 << 20));
-/// With automata that forget everything at nearly every byte.
+/// With automata whose caches are cleared at nearly every byte.
 static FORGETFUL: LazyLock<Vec<Vec<Pattern>>> = LazyLock::new(|| patterns(0));
 
 fn patterns(cache: usize) -> Vec<Vec<Pattern>> {
@@ -89,7 +89,7 @@ fn patterns(cache: usize) -> Vec<Vec<Pattern>> {
     ]
 }
 
-/// Bytes that make up consoles: what the patterns look for, escapes whole and torn, line ends.
+/// Generates bytes of consoles: what the patterns search for, complete and torn escape sequences, line ends.
 fn console_bytes() -> impl Strategy<Value = Vec<u8>> {
     let token = prop::sample::select(vec![
         &b"a"[..],
@@ -131,7 +131,7 @@ fn console_bytes() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(token, 0..40).prop_map(|tokens| tokens.concat())
 }
 
-/// Each case costs as much as twenty of another test, so there are fewer, unless somebody asks for a number.
+/// Each case costs as much as twenty of another test, so there are fewer by default.
 fn cases() -> u32 {
     if environment::is_set("PROPTEST_CASES") { ProptestConfig::default().cases } else { 48 }
 }
@@ -145,8 +145,8 @@ proptest! {
         cuts in prop::collection::vec(any::<usize>(), 0..12),
     ) {
         for patterns in PATTERNS.iter() {
-            // With a small window only the first wait: the next one begins when the match is seen, and
-            // what has come by then may be more than the window.
+            // With a small window only the first wait is tested: the next one begins when the match is
+            // noticed, and by then more may have come than the window holds.
             for (window, most) in [(12, 1), (4096, 50)] {
                 let whole = all(patterns, &[&bytes], window, most);
                 prop_assert_eq!(&all(patterns, &split(&bytes, &cuts), window, most), &whole, "{:?}", patterns);
@@ -168,7 +168,7 @@ proptest! {
         }
     }
 
-    /// Against the plain meaning of the rule: try every prefix of the text with the crate `regex`.
+    /// Compares with the plain meaning of the rule: tries every prefix of the text with the crate `regex`.
     #[test]
     fn the_first_end_is_the_shortest_text_that_matches(bytes in console_bytes()) {
         for source in [r"(\d+)\n", r"(?m)^(\w+)@(\w+)[^\n]{0,10}\$ $", r"(a+?)(b*)", r"(?s)b.*a", r"(?:a$\n?){2}", r"[^\n]\n\n"] {

@@ -1,4 +1,4 @@
-//! Looking on: a search that neither takes a turn nor passes over anything.
+//! Tests of a search that takes no turn and skips nothing.
 
 use std::time::Duration;
 
@@ -114,7 +114,7 @@ async fn the_log_is_all_there_is_as_text_without_secrets() {
     assert_eq!(console.log().unwrap(), "no transcript\n");
 }
 
-/// Every write to it fails as on a full disk.
+/// Makes a path to which every write fails as on a full disk.
 fn full(folder: &std::path::Path) -> std::path::PathBuf {
     let path = folder.join("transcript");
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
@@ -137,7 +137,7 @@ async fn a_transcript_that_could_not_be_written_is_no_log_and_a_wait_in_vain_say
         error.summary().contains("transcript is incomplete: it could not be written: No space"),
         "{error}"
     );
-    // What is kept is enough to say yes, and not to say no.
+    // What is kept is enough to find a pattern, but not to exclude one.
     console.find("the end", None, SOON).await.unwrap();
     let error = console.find("segfault", None, Duration::from_millis(20)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Incomplete);
@@ -194,7 +194,7 @@ async fn what_stands_in_the_line_of_a_panic_is_found_wherever_a_chunk_ends() {
         let looking = console.find(pattern, None, Duration::from_secs(3600));
         let speaking = async {
             guest.says(&line[..cut]).await;
-            // Until it is seen, so that the rest is another chunk.
+            // Waits until it is visible, so that the rest is another chunk.
             while console.log().unwrap().len() < line[..cut].trim_end_matches('\r').len() {
                 tokio::task::yield_now().await;
             }

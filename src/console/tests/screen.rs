@@ -1,4 +1,4 @@
-//! The last lines, as people get to see them.
+//! Tests of the last lines, as people see them.
 
 use super::text::engine;
 

@@ -1,4 +1,4 @@
-//! What is left of a console's bytes to match on.
+//! Tests of the text that is left of a console's bytes for matching.
 
 use crate::console::engine::Engine;
 use crate::console::{Pattern, Watch};
@@ -13,7 +13,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(engine(bytes).text_since(0).0).into_owned()
 }
 
-/// shared facts of a NixOS console, the systemd and shell lines of them, and their visible text.
+/// Recorded lines of NixOS consoles, from systemd and the shell, and their visible text.
 const FACTS: [(&str, &[u8], &str); 11] = [
     ("systemd resets the tty", b"a\x1b[!p\x1b]104\x07\x1b[?7hb", "ab"),
     ("systemd asks for the size", b"a\x1b[18t\x1b[32766;32766H\x1b[6nb", "ab"),
@@ -143,7 +143,7 @@ fn a_pattern_that_makes_no_sense_is_refused_with_the_reason() {
 
 #[test]
 fn an_automaton_that_outgrows_its_cache_still_finds_the_first_end() {
-    // 2 MiB of cache hold the states of this for no more than a few KB of random text.
+    // For this pattern, 2 MiB of cache hold only the states of a few KB of random text.
     let pattern = Pattern::regex(r"[ab]*a[ab]{14}c$").unwrap();
     let mut engine = Engine::new(1 << 16, Watch::Off, None);
     engine.begin(&[pattern]);
