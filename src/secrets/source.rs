@@ -83,7 +83,7 @@ async fn works(machine: Machine) -> Result {
         r#"raw "one"#,
     ).await?;
     login ( user , r"back\slash" );
-    machine.login("nobody", "").await?;
+    machine.login("carol", "").await?;
     machine.succeed("echo hello").await?;
     other("alice", "stays");
 }
@@ -107,7 +107,7 @@ async fn works(machine: Machine) -> Result {
             ("S3cr3tPw", "    machine.login(\"alice\", \"****\").await?;"),
             ("raw \"one", "        r#\"****\"#,"),
             ("slash", "    login ( user , r\"****\" );"),
-            ("@", "    machine.login(\"nobody\", \"\").await?;"),
+            ("@", "    machine.login(\"carol\", \"\").await?;"),
             ("@", "    other(\"alice\", \"stays\");"),
         ] {
             assert!(!shown.contains(secret) && shown.lines().any(|shown| shown == line), "{line}\n{shown}");

@@ -94,7 +94,7 @@ pub const TABLE: &[Setting] = &[
         placeholder: "HOW",
         form: Form::Switch { or: Some("strict") },
         meaning: "keep the VM's disk beside the configuration, from run to run; strict: refuse one of another \
-                  configuration, instead of starting anew",
+                  configuration, instead of starting with a new one",
         default: "no",
         set: |settings, value| {
             settings.keep_state = match text(value)? {

@@ -28,7 +28,7 @@ async fn a_wait_finds_what_came_before_it_began_and_what_comes_later() {
     let (found, ()) = tokio::join!(console.expect(&pattern, SOON), answer);
     let found = found.unwrap();
     assert_eq!(found.name("user").unwrap(), "alice");
-    assert_eq!(found.name("nobody"), None);
+    assert_eq!(found.name("other"), None);
     assert_eq!(found.before(), "alice\n");
 }
 

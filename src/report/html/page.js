@@ -1,5 +1,5 @@
 'use strict';
-// Whatever a guest printed is text here: it is set as textContent, and classes are of a fixed form.
+// Guest output is handled as text here: it is set as textContent, and classes are of a fixed form.
 // What turns the direction of text, or hides it, is shown as what it is.
 const data = JSON.parse(document.getElementById('data').textContent.replace(/[\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, '\ufffd'));
 const run = data.run;
