@@ -1,6 +1,6 @@
 'use strict';
 // Guest output is handled as text here: it is set as textContent, and classes are of a fixed form.
-// What turns the direction of text, or hides it, is shown as what it is.
+// Characters that change the direction of text or are invisible become U+FFFD.
 const data = JSON.parse(document.getElementById('data').textContent.replace(/[\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, '\ufffd'));
 const run = data.run;
 
@@ -26,10 +26,10 @@ function clock(time) {
 }
 function count(number, what) { return number + ' ' + what + (number === 1 ? '' : 's'); }
 function fileName(path) { return path.split('/').pop(); }
-// Two suites may have a scenario of one name.
+// Two suites may have a scenario of the same name.
 function titleOf(scenario) { return scenario.name + (scenario.apart ? ' (' + scenario.apart + ')' : ''); }
-// The address of a file in the record, from this page, which lies in it or says where it is; null for what would lead
-// elsewhere.
+// Returns the address of a file in the record, relative to this page, which is in the record or names its folder; null for a
+// path that would lead elsewhere.
 const folder = data.folder === undefined ? '.' : 'file://' + data.folder.split('/').map(encodeURIComponent).join('/');
 function address(path) {
   const parts = path.split('/');
@@ -37,14 +37,14 @@ function address(path) {
   try { return folder + '/' + parts.map(encodeURIComponent).join('/'); } catch { return null; }
 }
 
-// --- what is told of machines ---
+// --- descriptions of machines ---
 function phaseClass(name) {
   const known = [['firmware', 'firmware'], ['kernel', 'kernel'], ['initrd', 'initrd'], ['stage', 'initrd'], ['services', 'services'], ['clone', 'clone'], ['in use', 'login']];
   if (name === 'starting') return 'p-start';
   const found = known.find(([part]) => name.includes(part));
   return 'p-' + (found ? found[1] : 'other');
 }
-// Pieces of a machine's life: { name, from, to }, in seconds since 1970.
+// The phases of a machine's life: { name, from, to }, in seconds since 1970.
 function pieces(machine, end) {
   const all = [];
   machine.started.forEach((start, life) => {
@@ -91,7 +91,7 @@ function headline() {
   if (said.length === 1 && counts.passed) return counts.passed === 1 ? 'The scenario passed' : 'All ' + counts.passed + ' scenarios passed';
   return said.join(', ');
 }
-// How fast the guest was. Under KVM no guest is slower than under KVM: there only the limits are longer.
+// How fast the guest was. Under KVM only the limits are longer, since speed is relative to KVM.
 function pace(machine) {
   const factor = (machine.factor || 1).toFixed(0);
   if (factor < 2) return '';
@@ -205,7 +205,7 @@ function player(film, label) {
       let next = at + (now - wall) / 1000 * Number(speed.value);
       wall = now;
       const coming = film.frames[shown];
-      // Nothing is to be seen for long: on to a moment before something is.
+      // Skips a long time without changes, to a moment before the next change.
       if (pauses.checked && coming && coming.t - next > 1) next = coming.t - 0.3;
       else if (pauses.checked && !coming) next = length;
       show(next);
@@ -227,7 +227,7 @@ function player(film, label) {
     if (to !== undefined) { show(to); event.preventDefault(); }
     else if (event.key === ' ' && (on === box || on === seek)) { toggle(); event.preventDefault(); }
   });
-  // The last picture first: it is the moment of the failure.
+  // The last picture first, because it shows the moment of the failure.
   show(length);
   return { box, show: time => { stop(); show(time); box.scrollIntoView({ block: 'nearest' }); } };
 }
@@ -247,7 +247,7 @@ function output(step) {
 }
 function steps(taken, machine, scenario, films) {
   const lines = data.sources[scenario.file] || {};
-  // A machine that was started to make a template of has no film; those that there are are of the last starts.
+  // A machine that was started to make a template has no film. The films are those of the last starts.
   const unfilmed = Math.max(0, machine.started.length - films.length);
   const list = el('ol', { class: 'steps' });
   let last;
@@ -310,7 +310,7 @@ function body(scenario) {
   if (scenario.about) box.append(el('p', { text: scenario.about.trim() }));
   if (scenario.skipped !== null && !scenario.attempts.length) box.append(el('p', { text: 'Left out' + (scenario.skipped ? ': ' + scenario.skipped : '') }));
   if (scenario.file) box.append(el('p', { class: 'where' }, el('code', { text: scenario.file + ':' + scenario.line })));
-  // The last try first: it is the one that counts.
+  // The last try first, because it counts.
   box.append(...scenario.attempts.map((attempt, number) => attemptView(attempt, number, scenario)).reverse());
   return box;
 }
@@ -325,7 +325,7 @@ function scenarioCard(scenario, index) {
   const inner = el('div', { id, hidden: true });
   let made = false;
   const open = wanted => {
-    // Made when it is looked at: a page may have hundreds.
+    // Made when it is opened, because a page may have hundreds.
     if (wanted && !made) { inner.append(body(scenario)); made = true; }
     inner.hidden = !wanted;
     toggle.setAttribute('aria-expanded', String(wanted));
