@@ -1,5 +1,5 @@
-//! The pages of the book whose examples are in Rust: compiled, and run where they need no machine, by
-//! `cargo test --doc`. `tests/it/book` sees to it that none is missing.
+//! The pages of the book with examples in Rust. `cargo test --doc` compiles them, and runs those that need no
+//! machine. `tests/it/book` checks that no page is missing.
 
 macro_rules! pages {
     ($($name:ident $path:literal)*) => {

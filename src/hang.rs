@@ -2,5 +2,5 @@
 
 use std::time::Duration;
 
-/// Only what hangs takes this long, however busy the host is: it decides no verdict of a test that works.
+/// Only a hang takes this long, even on a busy host. The limit decides no verdict of a test that works.
 pub const HANG: Duration = Duration::from_secs(300);

@@ -1,20 +1,20 @@
-//! Limits of this host that a refusal of the system may be about: processes, open files and memory.
+//! Limits of this host that may be behind an error of the system: processes, open files and memory.
 
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
 
-/// A limit that a refusal of the system is about.
+/// A limit that is behind an error of the system.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
-    /// Which limit it is, and how high it is.
+    /// Which limit it is, and its value.
     pub(crate) cause: String,
-    /// How it is raised.
+    /// How to raise it.
     pub(crate) next: String,
 }
 
-/// The limit behind an error of the system with this code, if it is about one.
+/// Returns the limit behind a system error with this code, if there is one.
 pub(crate) fn behind(code: i32) -> Option<Limit> {
     match Errno::from_raw_os_error(code) {
         Errno::AGAIN => Some(processes()),
@@ -48,16 +48,15 @@ fn memory(most: u64) -> Limit {
     }
 }
 
-/// Checks that this process may open `count` files, beside those that it has open: some libraries panic where they
-/// get none.
+/// Checks that this process may open `count` more files, because some libraries panic if they can't open one.
 ///
 /// # Errors
-/// That of opening one more.
+/// The error of opening one more.
 pub(crate) fn check_files(count: usize) -> std::io::Result<()> {
     (0..count).map(|_| std::fs::File::open("/dev/null")).collect::<Result<Vec<_>, _>>().map(drop)
 }
 
-/// Why the system makes no process and no thread.
+/// Returns why the system starts no process and no thread.
 fn processes() -> Limit {
     if let Some((file, most)) = full_group() {
         return Limit {
@@ -70,7 +69,8 @@ fn processes() -> Limit {
     }
     let threads = getrlimit(Resource::Nproc).current.filter(|_| !geteuid().is_root());
     match (threads, getrlimit(Resource::As).current) {
-        // The stack of a thread has no room. A user who is far from the other limit has met this one.
+        // There is no memory for a thread's stack. A user who is far from the other limit has reached this
+        // one.
         (None | Some(256..), Some(most)) => memory(most),
         (Some(most), _) => Limit {
             cause: format!("this user may have {most} processes and threads at once (`ulimit -u`)"),
@@ -84,7 +84,7 @@ fn processes() -> Limit {
     }
 }
 
-/// The control group, of those that this process is in, which has as many processes as it may.
+/// Returns the control group of this process that has reached its limit of processes.
 fn full_group() -> Option<(PathBuf, u64)> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let unified = own.lines().find_map(|line| line.strip_prefix("0::/"));

@@ -1,5 +1,5 @@
-//! What the integration tests and the benchmarks of this package need of its inside. None of it is for others: it changes
-//! without a word.
+//! What the integration tests and benchmarks of this package need of its internals. It is not for other code,
+//! and changes without notice.
 
 #![allow(missing_docs)]
 

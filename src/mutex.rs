@@ -1,10 +1,10 @@
-//! One way to lock a mutex.
+//! Locks a mutex.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Locks `mutex`, also after a thread that held it has panicked: every value that is kept under a mutex here is
-/// valid between any two statements, and the panic itself is reported where it happened.
+/// Locks `mutex`, even if a thread that held it has panicked. Every value under a mutex in this crate is
+/// valid between any two statements, and the panic itself is reported elsewhere.
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

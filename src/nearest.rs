@@ -1,9 +1,10 @@
-//! The name that somebody may have meant who wrote another one.
+//! Finds the name that a user may have meant by a misspelled one.
 
-/// How alike two words must be, from 0 to 1: `nixpkg` and `nixpkgs` are 0.9 alike, `timeout` and `run-timeout` 0.6.
+/// The least similarity of two words, from 0 to 1: that of `nixpkg` and `nixpkgs` is 0.9, that of `timeout`
+/// and `run-timeout` 0.6.
 const ALIKE: f64 = 0.5;
 
-/// The one of `known` that is most like `word`; `None` if none is like it.
+/// Returns the element of `known` that is most similar to `word`, or `None` if none is similar.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let alike = known.into_iter().map(|name| (strsim::normalized_damerau_levenshtein(word, name), name));
     let best = alike.max_by(|one, other| one.0.total_cmp(&other.0));

@@ -1,19 +1,19 @@
-//! Whether a file is there. One that can't be looked at is not one that is absent: the error says which it is.
+//! Whether a file exists. If its metadata can't be read, that is an error, and not taken for a missing file.
 
 use std::io;
 use std::path::Path;
 
-/// Whether an error says that there is no such file. No right, a full table of open files and a broken disk say nothing
-/// of it.
+/// Whether an error means that there is no such file. Missing permission, a full file table and a broken disk
+/// do not.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory | InvalidFilename)
 }
 
-/// Whether there is something at `path`, symbolic links followed.
+/// Whether there is something at `path`. Symbolic links are followed.
 ///
 /// # Errors
-/// Those of looking at it, but not that it is absent.
+/// Those of reading the metadata. A missing file is not an error.
 pub(crate) fn is_there(path: &Path) -> io::Result<bool> {
     match std::fs::metadata(path) {
         Ok(_) => Ok(true),
@@ -22,8 +22,8 @@ pub(crate) fn is_there(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether it is known that there is nothing at `path`. Of what can't be looked at this is not known: whoever opens it
-/// then gets the error.
+/// Whether it is certain that there is nothing at `path`. If the metadata can't be read, it is not, and
+/// whatever opens the file later gets the error.
 pub(crate) fn is_known_absent(path: &Path) -> bool {
     matches!(is_there(path), Ok(false))
 }

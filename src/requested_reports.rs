@@ -1,4 +1,5 @@
-//! Reports that are asked for beside those in the record of a run: `--report junit=FILE,html=FILE,jsonl=FILE,cast=DIR`.
+//! Reports that are requested in addition to those in the record of a run: `--report
+//! junit=FILE,html=FILE,jsonl=FILE,cast=DIR`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,9 @@ use crate::{Error, ErrorKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// JUnit's XML, which CI systems read.
+    /// JUnit XML, which CI systems read.
     Junit,
-    /// A page.
+    /// An HTML page.
     Html,
     /// The events, one a line.
     Jsonl,
@@ -33,7 +34,7 @@ impl Format {
     }
 }
 
-/// The reports that are asked for, and where each is to be.
+/// The requested reports, each with its path.
 ///
 /// ```
 /// let reports: nixvm_test::internals::RequestedReports = "junit=/tmp/junit.xml,cast=/tmp/casts".parse()?;
@@ -45,13 +46,13 @@ impl Format {
 pub struct RequestedReports(Vec<(Format, PathBuf)>);
 
 impl RequestedReports {
-    /// Each, and where it is to be.
+    /// Returns each format with its path.
     pub fn iter(&self) -> impl Iterator<Item = (Format, &Path)> {
         self.0.iter().map(|(format, path)| (*format, path.as_path()))
     }
 
-    /// The same with paths from the root, where relative ones begin at `folder`: so that they mean the same wherever they
-    /// are looked at from.
+    /// Makes relative paths absolute, starting at `folder`, so that they are valid in every working
+    /// directory.
     #[must_use]
     pub fn below(&self, folder: &Path) -> Self {
         let absolute =
@@ -64,14 +65,14 @@ impl FromStr for RequestedReports {
     type Err = Error;
 
     /// # Errors
-    /// [`ErrorKind::Usage`] for what is no `FORMAT=PATH`; the text names the formats there are.
+    /// [`ErrorKind::Usage`] for a text that is not `FORMAT=PATH`; the error names the formats.
     fn from_str(text: &str) -> Result<Self, Error> {
         let mut reports = Vec::new();
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let (name, path) = part.split_once('=').unwrap_or((part, ""));
             let format = Format::ALL.into_iter().find(|format| format.name() == name);
             let what = match (format, path) {
-                (None, _) => format!("`{name}` is no format of a report"),
+                (None, _) => format!("`{name}` is not a format of a report"),
                 (Some(_), "") => format!("the report `{name}` needs a path: `{name}=PATH`"),
                 (Some(format), path) => {
                     reports.push((format, PathBuf::from(path)));

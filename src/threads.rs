@@ -1,7 +1,8 @@
-//! Threads that the host may refuse: a limit of processes is an error here, neither a panic nor a wait without an end.
+//! Threads that the host may refuse. A limit of processes becomes an error, instead of a panic or an endless
+//! wait.
 //!
-//! tokio's own pool does not serve for this. Where the system has no thread, `spawn_blocking` panics, and a runtime that
-//! gets only some of its threads waits for ever when it is dropped.
+//! tokio's own pool is not suitable. If the system has no thread left, `spawn_blocking` panics, and a runtime
+//! that gets only some of its threads waits forever when it is dropped.
 
 use std::io;
 use std::sync::{Condvar, Mutex, mpsc};
@@ -17,7 +18,7 @@ use crate::{Error, Result};
 /// How long the threads of a runtime may take to start, on any host.
 const STARTED: Duration = Duration::from_secs(30);
 
-/// Checks that this process may start `count` threads, beside those that it has.
+/// Checks that this process may start `count` more threads.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Host`] when it may not. The error names the limit.
@@ -37,15 +38,16 @@ pub(crate) fn check_room(count: usize) -> Result {
     })
 }
 
-/// A runtime of `workers` threads, as `builder` describes it.
+/// Builds a runtime with `workers` threads from `builder`.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Host`] when the host has no such threads. The error names the limit.
+/// [`crate::ErrorKind::Host`] when the host can't start the threads. The error names the limit.
 pub(crate) fn runtime(mut builder: tokio::runtime::Builder, workers: usize) -> Result<Runtime> {
-    // One is for the thread below.
+    // One more for the thread below.
     check_room(workers + 1)?;
     let (tell, hear) = mpsc::channel();
-    // Another process may take a thread meanwhile. A runtime that lacks one is given up with the thread that made it.
+    // Another process may take a thread in the meantime. A runtime that lacks one is abandoned together with
+    // the thread that built it.
     let made = Builder::new().name("runtime".to_owned()).spawn(move || tell.send(builder.build()));
     made.map_err(|source| refused_thread(&source))?;
     let built = hear.recv_timeout(STARTED).unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()));
@@ -60,10 +62,11 @@ fn refused_thread(source: &io::Error) -> Error {
     }
 }
 
-/// How many pieces of work are under way beside the callers' own threads.
+/// How many pieces of work run on threads of their own.
 static UNDER_WAY: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
-/// Does what blocks on a thread of its own, which begins at once. Dropping the future does not end the work.
+/// Runs `work`, which may block, on a thread of its own that starts at once. Dropping the future does not end
+/// the work.
 pub(crate) fn aside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = io::Result<T>> + Send + 'static {
@@ -80,7 +83,7 @@ pub(crate) fn aside<T: Send + 'static>(
     }
 }
 
-/// Waits until all work aside is done, for `limit` at most: to be called before the process exits.
+/// Waits until all such work is done, at most `limit`. Call it before the process exits.
 pub(crate) fn finish(limit: Duration) {
     let (count, ended) = &UNDER_WAY;
     let (mut count, end) = (lock(count), Instant::now() + limit);
@@ -89,7 +92,7 @@ pub(crate) fn finish(limit: Duration) {
     }
 }
 
-/// Counts one piece of work as long as it is there.
+/// Counts one piece of work until it is dropped.
 struct UnderWay;
 
 impl UnderWay {

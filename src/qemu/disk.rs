@@ -106,7 +106,7 @@ impl Disk {
             .map_err(|error| Error::io(format_args!("find {}", image.display()), &error))?;
         let mut record = Record::open(&image, vm)?;
         let is_image_there = || {
-            is_there(&image).map_err(|error| Error::io(format_args!("look at {}", image.display()), &error))
+            is_there(&image).map_err(|error| Error::io(format_args!("examine {}", image.display()), &error))
         };
         if is_image_there()?
             && let Some(why) = record.stale()

@@ -309,7 +309,7 @@ fn sweep(base: &Path) {
             }
         } else if name.contains('.') && !name.starts_with('.') {
             let lock = file_lock::open_existing(&path.join(LOCK));
-            // Of a lock that can't be opened it is not known.
+            // If the lock can't be opened for another reason than that it is gone, the owner may be alive.
             let owned = match &lock {
                 Ok(lock) => !matches!(file_lock::try_lock(lock, Mode::Exclusive), Ok(true)),
                 Err(error) => !is_absent(error),
@@ -422,7 +422,7 @@ mod tests {
         assert!(base.path().join("a file of somebody").exists());
     }
 
-    /// As where this process has no descriptor left: the owner may live.
+    /// As if this process had no descriptor left: the owner may be alive.
     #[test]
     fn a_sweep_leaves_a_directory_whose_lock_it_can_not_open() {
         let base = tempfile::tempdir().unwrap();

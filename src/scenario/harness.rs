@@ -152,7 +152,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         .map(|scenario| trial(scenario, &arguments, &suite, &exits, turns.clone()))
         .collect();
 
-    // The harness panics where it gets no thread, so all that it needs for one scenario are asked for before.
+    // The harness panics if it gets no thread, so this checks for all threads that one scenario needs.
     threads::check_room(arguments.test_threads.unwrap_or(1).min(trials.len()) + 1 + run::WORKERS)?;
     let relay = Relay::start(&reporter, &mut arguments)?;
     let conclusion = libtest_mimic::run(&arguments, trials);

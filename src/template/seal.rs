@@ -143,6 +143,6 @@ mod tests {
         // No other file may be read for that: this one is unreadable.
         fs::remove_file(folder.path().join("state")).unwrap();
         fs::create_dir(folder.path().join("state")).unwrap();
-        assert_eq!(broken(folder.path()).unwrap(), "this host was restarted since");
+        assert_eq!(broken(folder.path()).unwrap(), "this host was restarted since then");
     }
 }

@@ -168,7 +168,8 @@ pub(super) fn asked(mut command: Command, input: &str) -> io::Result<(String, St
     let until = Instant::now() + ASKED;
     let text = |read: Receiver<String>| {
         let left = until.saturating_duration_since(Instant::now());
-        read.recv_timeout(left).map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer in time"))
+        read.recv_timeout(left)
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer in time"))
     };
     let read = text_aside(stdout).and_then(|said| Ok((said, text_aside(stderr)?)));
     let read = read.and_then(|(said, complained)| Ok((text(said)?, text(complained)?)));
