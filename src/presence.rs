@@ -23,7 +23,7 @@ pub(crate) fn is_there(path: &Path) -> io::Result<bool> {
 }
 
 /// Whether it is certain that there is nothing at `path`. If the metadata can't be read, it is not, and
-/// whatever opens the file later gets the error.
+/// the code that opens the file later gets the error.
 pub(crate) fn is_known_absent(path: &Path) -> bool {
     matches!(is_there(path), Ok(false))
 }
