@@ -403,7 +403,7 @@ impl Engine {
         }
     }
 
-    /// Brings the transcript to the file.
+    /// Writes the transcript to its file.
     pub(super) fn flush(&mut self) {
         if let Some(transcript) = &mut self.transcript {
             let outcome = transcript.flush();

@@ -354,7 +354,7 @@ impl Console {
         self.0.line.engine().copy_transcript(path, files, most)
     }
 
-    /// Where the transcript is.
+    /// Returns the path of the transcript.
     pub(crate) fn transcript(&self) -> Option<&Path> {
         self.0.line.transcript.as_deref()
     }

@@ -147,7 +147,7 @@ impl Copy {
     }
 }
 
-/// Where the times of the transcript at `path` are.
+/// Returns the path of the times of the transcript at `path`.
 pub(super) fn times_path(path: &Path) -> PathBuf {
     let mut times = path.as_os_str().to_owned();
     times.push(".times");

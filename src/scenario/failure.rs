@@ -45,7 +45,7 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// What is in the record of `scenario`.
+    /// Returns what is in the record of `scenario`.
     pub fn of(keeper: &Keeper, scenario: &Scenario, error: &Error) -> Self {
         let Some(folder) = keeper.made() else { return Self::default() };
         let name = &*scenario.name();
@@ -138,7 +138,7 @@ fn can_be_replayed(error: &Error) -> bool {
     error.kind() == ErrorKind::Other || error.is_foreign()
 }
 
-/// The command that replays `scenario` against the record `run`, as it was run.
+/// Returns the command that replays `scenario` against the record `run`, in the way that it was run.
 fn replay(scenario: &Scenario, run: &str) -> String {
     // cargo names the files of a suite relative to its workspace.
     match Path::new(scenario.file).is_absolute() {

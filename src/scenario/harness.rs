@@ -190,7 +190,7 @@ fn complete(record: &Arc<Writer>) {
     }
 }
 
-/// Where this run is written down, if it can be.
+/// Returns the record of this run, if it can be made.
 fn record(reporter: &Arc<dyn Reporter>) -> Option<Arc<Writer>> {
     match Folder::begin().and_then(Writer::new) {
         Ok(record) => Some(Arc::new(record)),

@@ -71,7 +71,7 @@ pub(super) fn watch() {
             if has_no_reader(info) {
                 signals::end_without_a_reader();
             }
-            // A thread that is ending has no collector any more.
+            // A thread that is ending no longer has a collector.
             let collector = COLLECTOR.try_with(|collector| collector.borrow().clone()).ok().flatten();
             match collector {
                 Some(panics) => panics.add(info),
@@ -89,7 +89,7 @@ fn has_no_reader(info: &PanicHookInfo) -> bool {
     (of_the_harness || of_println) && message.contains("Broken pipe")
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 fn message<'a>(info: &'a PanicHookInfo) -> &'a str {
     let payload = info.payload();
     let text = payload.downcast_ref::<&str>().copied();

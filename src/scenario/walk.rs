@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub(crate) const EDITOR_MARK: &str =
     "# Written by `nixvm-test editor`, for rust-analyzer alone. Run it again after adding a file.";
 
-/// So many folders below each other are looked at.
+/// How many levels of folders are searched.
 const DEEPEST: usize = 16;
 
 /// Returns the files that end in `.rs` in `folder` and below it, as relative paths. Hidden files and folders

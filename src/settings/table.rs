@@ -24,7 +24,7 @@ pub struct Setting {
     pub meaning_of_no: Option<&'static str>,
     /// Whether `-h` shows it; `--help` shows all.
     pub is_common: bool,
-    /// What stands for the value in help texts.
+    /// The placeholder for the value in help texts.
     pub placeholder: &'static str,
     /// The syntax of its value.
     pub form: Form,
@@ -332,7 +332,7 @@ const PLAIN: Setting = Setting {
     set: |_, _| None,
 };
 
-/// The keys that say what is booted: at most one of them holds.
+/// The keys that say what is booted. At most one of them is in effect.
 pub const SOURCES: [&str; 3] = ["configuration", "flake", "vm"];
 
 impl Setting {
