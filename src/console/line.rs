@@ -323,7 +323,7 @@ impl Console {
         Answering(line)
     }
 
-    /// `text` without the secrets that were typed here.
+    /// Returns `text` without the secrets that were typed here.
     pub(crate) fn masked(&self, text: String) -> String {
         secrets::words(&text)
     }

@@ -72,7 +72,7 @@ pub(super) struct Regex {
 /// So much of a text stands in a hint.
 const SHOWN: usize = 200;
 
-/// The states of a usual pattern take some 20 KiB.
+/// The size of the automaton's cache, in bytes. The states of a typical pattern take about 20 KiB.
 const CACHE: usize = 1 << 20;
 
 impl Pattern {

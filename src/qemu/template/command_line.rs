@@ -444,12 +444,15 @@ mod tests {
         for (options, why) in [
             (
                 "-virtfs local,path=/nix/store,security_model=none,mount_tag=nix-store",
-                "by 9p; with virtualisation.useNixStoreImage = true",
+                "by 9p; it could be cloned with virtualisation.useNixStoreImage = true",
             ),
-            ("-fsdev local,id=store,path=/nix/store", "by 9p; with virtualisation.useNixStoreImage = true"),
+            (
+                "-fsdev local,id=store,path=/nix/store",
+                "by 9p; it could be cloned with virtualisation.useNixStoreImage = true",
+            ),
             (
                 "-device vhost-user-fs-pci,chardev=c,tag=shared",
-                "by virtiofs; with virtualisation.useNixStoreImage = true",
+                "by virtiofs; it could be cloned with virtualisation.useNixStoreImage = true",
             ),
             ("-chardev socket,id=c,path=/run/virtiofsd.sock", "another process (/run/virtiofsd.sock)"),
             ("-tpmdev emulator,id=tpm0,chardev=c", "TPM"),
