@@ -73,7 +73,7 @@ pub(crate) enum Shell {
     User,
 }
 
-/// What callers, the reader and the writer of a channel share.
+/// What a channel's callers, reader and writer share.
 pub(super) struct OpenChannel {
     name: String,
     outgoing: Outgoing,

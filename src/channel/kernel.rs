@@ -115,7 +115,7 @@ impl Channel {
     }
 }
 
-/// Takes a frame that tells of the kernel's clock.
+/// Handles a frame with the kernel's clock.
 pub(super) fn take_clocks(shared: &OpenChannel, payload: &[u8]) {
     let Some(clocks) = Clocks::parse(payload) else { return };
     // Called outside of the lock.
@@ -125,7 +125,7 @@ pub(super) fn take_clocks(shared: &OpenChannel, payload: &[u8]) {
     }
 }
 
-/// Takes a frame that tells of the kernel's log.
+/// Handles a frame with the kernel's log.
 pub(super) fn take(shared: &OpenChannel, kind: u8, payload: &[u8]) {
     shared.kernel.hear(match kind {
         b'M' => KernelWord::Records(payload),

@@ -55,7 +55,7 @@ pub(super) struct Engine {
     heard: stopped::Instant,
     /// By the clock on the wall, as the transcript has it.
     came: Instant,
-    /// No wait takes longer, whatever its limit.
+    /// The longest duration of any wait, regardless of its limit.
     pub(super) longest_wait: Option<Duration>,
 }
 
@@ -340,7 +340,7 @@ impl Engine {
         self.closed.as_deref()
     }
 
-    /// When the guest last said something.
+    /// Returns when the guest last printed something.
     pub(super) fn heard(&self) -> stopped::Instant {
         self.heard
     }

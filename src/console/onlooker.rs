@@ -239,7 +239,7 @@ impl Drop for Observing<'_> {
 }
 
 impl SerialLine {
-    /// Looks through the transcript as if its bytes came anew. `None` also where there is no transcript.
+    /// Searches the transcript as if its bytes came again. Returns `None` also if there is no transcript.
     fn find_in_transcript(&self, pattern: &Pattern) -> Result<Option<Match>> {
         let Some(path) = &self.transcript else { return Ok(None) };
         let written = {

@@ -93,7 +93,7 @@ impl Halted {
         std::future::pending().await
     }
 
-    /// What was told counts from now on.
+    /// Makes the report take effect.
     fn apply(&mut self, line: &SerialLine) {
         if let Some(told) = &mut self.told
             && self.since.take().is_some()

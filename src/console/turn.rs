@@ -41,7 +41,7 @@ pub(super) struct Vigil<'a> {
 pub(super) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 impl<'a> Turn<'a> {
-    /// Waits for the turn, `limit` at most.
+    /// Waits for the turn, at most `limit`.
     pub(super) async fn take(line: &'a SerialLine, patterns: &'a [Pattern], limit: Duration) -> Result<Self> {
         let began = Instant::now();
         let limit = limit.min(FOR_EVER);

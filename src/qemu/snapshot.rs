@@ -61,7 +61,7 @@ struct WritableDisk {
 }
 
 impl WritableDisk {
-    /// The image, if it is a file of this host; `folder` is QEMU's.
+    /// Returns the image's path, if it is a file of this host. `folder` is QEMU's working directory.
     fn path(&self, folder: &Path) -> Option<PathBuf> {
         let described =
             self.name.strip_prefix("json:").and_then(|text| serde_json::from_str::<Value>(text).ok());
@@ -190,7 +190,7 @@ impl Qemu {
         }
     }
 
-    /// The disks that the machine writes to.
+    /// Returns the disks that the machine writes to.
     async fn written_disks(&self) -> Result<Vec<WritableDisk>> {
         let blocks = self.qmp().execute("query-block", None, QMP_LIMIT).await?;
         let inserted = blocks.as_array().into_iter().flatten().map(|block| &block["inserted"]);

@@ -29,7 +29,7 @@ pub(super) struct Failure {
     pub panic: Option<(String, u32)>,
     /// The line of the scenario that led there, if that is known.
     pub line: Option<SourceLine>,
-    /// Whether it is tried again.
+    /// Whether the scenario is retried.
     pub retried: bool,
 }
 

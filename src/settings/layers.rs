@@ -49,14 +49,14 @@ impl Origin {
 #[derive(Debug, Default)]
 pub struct Layers {
     file: PathBuf,
-    /// The value that holds for each setting, and the others in the order of their rank.
+    /// The value in effect for each setting, and the others by rank.
     given: Vec<ChosenValue>,
 }
 
 /// A value that was given for a setting.
 #[derive(Debug, Clone)]
 pub struct ChosenValue {
-    /// For what.
+    /// The setting.
     pub setting: &'static Setting,
     /// The value, in the syntax of a variable.
     pub value: OsString,
@@ -108,8 +108,8 @@ impl Layers {
     /// Keeps the value in effect for each setting, and refuses contradictions.
     fn settle(&mut self) -> Result {
         let is_source = |given: &ChosenValue| SOURCES.contains(&given.setting.key);
-        // Where several say what is booted, who goes first decides. A flag and a variable of another kind do not
-        // contradict each other: the flag is there to override.
+        // If several sources say what to boot, the highest rank wins. A flag and a variable of different
+        // kinds do not contradict each other, because the flag is there to override.
         let first = self.given.iter().filter(|given| is_source(given)).map(|given| given.origin.rank()).max();
         self.given.retain(|given| !is_source(given) || Some(given.origin.rank()) == first);
         let mut seen = Vec::new();
@@ -138,7 +138,7 @@ impl Layers {
         Ok(())
     }
 
-    /// What somebody chose, as they know it: a flag, a variable, a line of the file.
+    /// Returns the name of a given value as the user knows it: a flag, a variable, or a line of the file.
     fn name(&self, given: &ChosenValue) -> String {
         match given.origin {
             Origin::Flag if given.value == "0" && matches!(given.setting.form, Form::Switch { .. }) => {
@@ -155,12 +155,12 @@ impl Layers {
         (!self.file.as_os_str().is_empty()).then_some(&self.file)
     }
 
-    /// What was chosen for `setting`; `None` if the default holds.
+    /// Returns the value that was given for `setting`, or `None` if the default is in effect.
     pub fn given(&self, setting: &Setting) -> Option<&ChosenValue> {
         self.given.iter().find(|given| given.setting.key == setting.key)
     }
 
-    /// Where the value of `given` came from, as it is shown.
+    /// Returns the source of `given` for display.
     pub fn shown(&self, given: &ChosenValue) -> impl fmt::Display {
         match given.origin {
             Origin::File { line } => format!("{}:{line}", self.file.display()),

@@ -36,7 +36,7 @@ pub(super) struct Clones {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct OfThisBoot<T> {
-    /// The boot of the host for which it holds.
+    /// The boot of the host for which this holds.
     boot: String,
     what: T,
 }

@@ -50,7 +50,8 @@ pub(super) struct Finding {
 /// The file format of a finding.
 #[derive(Serialize, Deserialize)]
 struct StoredFinding {
-    /// The boot of the host for which it holds: another kernel, or another cloud host after a move.
+    /// The boot of the host for which it holds. Another boot may have another kernel, or be on another cloud
+    /// host.
     boot: String,
     accelerator: Accelerator,
     reason: String,

@@ -256,13 +256,13 @@ fn unusable(device: &Path) -> Option<String> {
     kvm_device::refusal(device).map(|refusal| format!("{} ({})", refusal.why, refusal.fix))
 }
 
-/// The lines that were told.
+/// Notes that were sent already.
 type NotedLines = Mutex<BTreeSet<String>>;
 
-/// Those of this process.
+/// The notes of this process.
 static TOLD: NotedLines = Mutex::new(BTreeSet::new());
 
-/// The line that tells the choice; the same one only once per process, however many machines boot.
+/// Sends the choice as a note. The same note is sent once per process.
 fn note_once(choice: &Choice, events: &Events, told: &NotedLines) {
     let Choice { reason, .. } = choice;
     let text = match (choice.accelerator, choice.cpu) {
