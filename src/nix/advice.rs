@@ -7,14 +7,14 @@ use super::error_text::{ErrorText, Excerpt, Tail, is_builder};
 use super::line::cut;
 use crate::Error;
 
-/// Where packages and options are looked up.
+/// URL of the search for packages and options.
 const PACKAGES: &str = "https://search.nixos.org/packages";
 const OPTIONS: &str = "https://search.nixos.org/options";
-/// What a file of a configuration begins with.
+/// The usual first line of a configuration file.
 const HEAD: &str = "{ config, lib, pkgs, ... }:";
 const REAL: &str = "a real nixpkgs has them all: --nixpkgs channel:nixos-26.05";
 
-/// Options that the NixOS test driver alone acts on. A real nixpkgs accepts some of them without an effect on a plain VM.
+/// Options that only the NixOS test driver acts on. Real nixpkgs accepts some of them, with no effect on a plain VM.
 const OF_THE_TEST_DRIVER: [&str; 6] = [
     "virtualisation.vlans",
     "virtualisation.interfaces",
@@ -24,7 +24,7 @@ const OF_THE_TEST_DRIVER: [&str; 6] = [
     "testing",
 ];
 
-/// Adds what is known about a failure to its report.
+/// Adds the likely cause and next step to the report of a failed build.
 pub(super) fn advise(error: Error, said: &ErrorText, tail: &Tail) -> Error {
     let message = said.message.first().map(String::as_str).unwrap_or_default();
     let known = host(message, tail).or_else(|| configuration(message, said, tail));
@@ -36,7 +36,7 @@ pub(super) fn advise(error: Error, said: &ErrorText, tail: &Tail) -> Error {
     error.next_step(next)
 }
 
-/// The user's own line that is at fault, where Nix does not name one. `file` is the configuration.
+/// Finds the user's own line that is at fault, where Nix does not name one. `file` is the configuration.
 pub(super) fn own_place(said: &ErrorText, file: Option<&Path>) -> Option<Excerpt> {
     let message = said.message.join("\n");
     if let Some(option) = option_of(&message) {
@@ -63,7 +63,7 @@ fn only(next: impl Into<String>) -> Option<Advice> {
     Some(Advice { cause: None, next: next.into() })
 }
 
-/// What is amiss with the host, or with which nixpkgs was named.
+/// Advises on problems of the host, or of the nixpkgs that was named.
 fn host(message: &str, tail: &Tail) -> Option<Advice> {
     if let Some(line) = tail.line_with(&["No space left on device", "Disk quota exceeded"]) {
         let line = cut(line.trim(), 240);
@@ -79,8 +79,8 @@ fn host(message: &str, tail: &Tail) -> Option<Advice> {
         "Temporary failure resolving",
         "Could not connect",
     ];
-    // Nix goes on without a binary cache that it can't reach, and then its warning is beside the
-    // point: only what a failed builder printed, or what the message itself is about, counts.
+    // Nix continues without a binary cache that it can't reach, so its warning is not the cause. Only the output of a
+    // failed builder or the message itself counts.
     let line = match message {
         _ if is_builder(message) => tail.builder_line_with(&network),
         _ if message.contains("download") || message.contains("not found in the Nix search path") => {
@@ -120,7 +120,7 @@ fn host(message: &str, tail: &Tail) -> Option<Advice> {
     None
 }
 
-/// What is amiss with the configuration.
+/// Advises on problems of the configuration.
 fn configuration(message: &str, said: &ErrorText, tail: &Tail) -> Option<Advice> {
     let all = said.message.join("\n");
     if message.contains("syntax error") {
@@ -199,7 +199,7 @@ fn configuration(message: &str, said: &ErrorText, tail: &Tail) -> Option<Advice>
     refused(&all)
 }
 
-/// Packages that nixpkgs has, but does not give without being asked.
+/// Advises on packages that nixpkgs has but refuses by default.
 fn refused(all: &str) -> Option<Advice> {
     if !all.contains("refusing to evaluate") {
         return None;
@@ -229,7 +229,7 @@ fn refused(all: &str) -> Option<Advice> {
     None
 }
 
-/// Whether an option is this one, or one below it.
+/// Returns whether an option is `above`, or is below it.
 fn is_of(option: &str, above: &str) -> bool {
     option.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
@@ -281,7 +281,7 @@ fn about_option(option: &str, all: &str, message: &str, said: &ErrorText, tail: 
     None
 }
 
-/// What to do about a package that is not there.
+/// Advises on a package that does not exist.
 fn package(name: &str, said: &ErrorText, tail: &Tail) -> Option<String> {
     let standin = tail.line_with(&[&format!("mentions pkgs.{name}, and the stand-in has no such package")]);
     match (did_you_mean(said, tail), standin) {
@@ -294,7 +294,7 @@ fn package(name: &str, said: &ErrorText, tail: &Tail) -> Option<String> {
     }
 }
 
-/// What Nix itself supposes.
+/// Returns Nix's own suggestion.
 fn did_you_mean(said: &ErrorText, tail: &Tail) -> Option<String> {
     let mut lines = said.message.iter().map(String::as_str).chain(tail.lines.iter().map(String::as_str));
     lines
@@ -302,13 +302,13 @@ fn did_you_mean(said: &ErrorText, tail: &Tail) -> Option<String> {
         .map(|near| format!("did you mean {near}"))
 }
 
-/// The option that the message is about: The option `a.b' …, … for option `a.b' ….
+/// Returns the option that the message is about: The option `a.b' …, … for option `a.b' ….
 fn option_of(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("option `")?;
     rest.split_once('\'').map(|(option, _)| option).filter(|option| !option.is_empty())
 }
 
-/// The file that Nix looked for in vain.
+/// Returns the file that Nix did not find.
 fn missing_file(message: &str) -> Option<&str> {
     let first = message.lines().next().unwrap_or_default();
     let gone = first.contains("No such file or directory") || first.ends_with("does not exist");
@@ -316,7 +316,7 @@ fn missing_file(message: &str) -> Option<&str> {
     before.iter().find_map(|before| quoted(first, before)).filter(|file| gone && file.starts_with('/'))
 }
 
-/// What stands between `before` and the next quote.
+/// Returns the text between `before` and the next quote.
 fn quoted<'a>(text: &'a str, before: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(before)?;
     rest.split_once('\'').map(|(name, _)| name)
@@ -332,7 +332,7 @@ mod tests {
         (ErrorText::read(&tail, Some(Path::new("/home/u"))), tail)
     }
 
-    /// Cause and next step for what Nix says.
+    /// Returns cause and next step for Nix's output `text`.
     fn advised(text: &str) -> String {
         let (said, tail) = said(text);
         advise(Error::new(crate::ErrorKind::Build, "x"), &said, &tail).to_string()
@@ -354,7 +354,7 @@ mod tests {
         );
         says("error: syntax error, unexpected end of file, expecting '}'", &["never closed"]);
         says("error: syntax error, unexpected end of file", &["never closed"]);
-        // As Nix says it of a body without braces, of one brace too many, and of a `;` at the end.
+        // Nix's messages for a body without braces, an extra brace, and a `;` at the end.
         for (found, cause) in
             [("=", "outside of braces"), ("}", "one more brace"), (";", "behind the last brace")]
         {

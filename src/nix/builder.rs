@@ -1,4 +1,4 @@
-//! Builds a source to a VM, once.
+//! Builds a VM from a source, once per source.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -22,8 +22,8 @@ use super::store::Store;
 use super::{commands, diagnosis, host};
 use crate::{Error, Event, Events, Result, cache, digest, environment};
 
-/// Builds VMs. Clones share what was built: the same source is built once, however many scenarios
-/// ask for it and on however many threads, and a failure is told to all of them.
+/// Builds VMs. Clones share the results: the same source is built only once, even if several scenarios request it from
+/// several threads. If the build fails, all of them get the error.
 ///
 /// ```no_run
 /// # async fn build() -> nixvm_test::Result {
@@ -43,37 +43,36 @@ pub struct Builder {
     built: Arc<Mutex<HashMap<Source, Building>>>,
 }
 
-/// Where a build leaves its traces.
+/// The files that a build leaves behind.
 struct BuildFiles {
-    /// Nix's link to the result, which also keeps it from the garbage collector.
+    /// Nix's link to the result, which also protects it from the garbage collector.
     link: PathBuf,
-    /// The whole output, when it fails.
+    /// The log of the whole output, kept if the build fails.
     log: PathBuf,
 }
 
 type Building = Arc<OnceCell<Result<BuiltVm>>>;
 
-/// A first build of real NixOS downloads some gigabytes.
+/// Time limit of a build. A first build of real NixOS downloads some gigabytes.
 const LIMIT: Duration = Duration::from_secs(60 * 60);
 
-/// Longest line of a build that is passed on, in characters.
+/// Maximum length of a build's output line that is passed on, in characters.
 const LINE: usize = 400;
 
-/// Largest log that is kept of a failed build, in bytes.
+/// Maximum size of the log of a failed build, in bytes.
 const LOG: u64 = 64 * 1024 * 1024;
 
-/// A link that keeps a VM from the garbage collector, and a log, is removed when it was not used
-/// for so long.
+/// Age at which an unused log, or an unused link that protects a VM from the garbage collector, is removed.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl Builder {
-    /// A builder that finds its nixpkgs by itself and gives a build 60 minutes.
+    /// Creates a builder that finds nixpkgs itself and limits a build to 60 minutes.
     pub fn new() -> Self {
         Self { nixpkgs: None, out_link: None, limit: LIMIT, clonable: false, built: Arc::default() }
     }
 
-    /// Builds with this nixpkgs: see `Nixpkgs::choose` for what may be given. Flakes bring their
-    /// own. Nothing that was built before is taken for a build with this one.
+    /// Builds with this nixpkgs: see `Nixpkgs::choose` for the accepted values. Flakes bring their own. A result that
+    /// was built with another nixpkgs is not reused.
     #[must_use]
     pub fn nixpkgs(mut self, given: impl Into<String>) -> Self {
         self.nixpkgs = Some(given.into());
@@ -81,8 +80,8 @@ impl Builder {
         self
     }
 
-    /// Leaves a link to the built VM here, as `nix-build` leaves `result`. Without this nothing is
-    /// left in the caller's folder: the link is in the cache folder.
+    /// Leaves a link to the built VM at this path, as `nix-build` leaves `result`. Without this the link is in the
+    /// cache folder, and the caller's folder does not change.
     #[must_use]
     pub fn out_link(mut self, link: impl Into<PathBuf>) -> Self {
         self.out_link = Some(link.into());
@@ -90,17 +89,17 @@ impl Builder {
         self
     }
 
-    /// The longest time that one build may take; default 60 minutes.
+    /// Sets the time limit of one build; the default is 60 minutes.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Adds what clones of a VM need to a configuration of real NixOS: the store comes as an image, and the two folders
-    /// that every VM shares with its host are left out (`/tmp/xchg`, `/tmp/shared`). What the configuration itself says of
-    /// the image holds, and so do folders that it shares of its own. Where that fails because of them, it is built as it
-    /// is. Flakes stay as they are.
+    /// Adds what clones of a VM need to a configuration of real NixOS: the store becomes an image, and the two folders
+    /// that every VM shares with its host are left out (`/tmp/xchg`, `/tmp/shared`). The configuration's own options
+    /// for the image take precedence, and folders that it shares itself stay. If this module makes the build fail, the
+    /// configuration is built unchanged. Flakes stay unchanged.
     #[must_use]
     pub fn clonable(mut self, clonable: bool) -> Self {
         self.clonable = clonable;
@@ -108,27 +107,27 @@ impl Builder {
         self
     }
 
-    /// Builds `source`, or opens it if it is built already.
+    /// Builds `source`, or opens it if it is already built.
     ///
-    /// Sends [`Event::BuildStarted`], a [`Event::BuildLine`] for every line that Nix and the
-    /// builders print, and [`Event::BuildFinished`] when it is done. Dropping the future ends Nix
-    /// and its builders. Must be called on a tokio runtime.
+    /// Sends [`Event::BuildStarted`], then an [`Event::BuildLine`] for every line that Nix and the builders print, and
+    /// [`Event::BuildFinished`] at the end. Dropping the future ends Nix and its builders. Must be called on a tokio
+    /// runtime.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Build`] when evaluating or building fails, or takes too long: the error has
-    /// what Nix says, the user's own line and the path of the whole log. [`crate::ErrorKind::Host`] when
-    /// the host lacks a program or a right, [`crate::ErrorKind::Usage`] when what is named is not there.
+    /// [`crate::ErrorKind::Build`] when evaluating or building fails, or exceeds its time limit: the error contains
+    /// Nix's message, the user's own line and the path of the whole log. [`crate::ErrorKind::Host`] when the host lacks
+    /// a program or a right, [`crate::ErrorKind::Usage`] when the named source does not exist.
     pub async fn build(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
         let cell = {
             let mut built = lock(&self.built);
             Arc::clone(built.entry(source.clone()).or_default())
         };
-        // When the future that builds is dropped, the next one that waits takes over.
+        // If the future that builds is dropped, the next one that waits builds instead.
         cell.get_or_init(|| self.build_now(source, events)).await.clone()
     }
 
-    /// What `source` was built to the last time, here or in another process: a guess at what it is, which
-    /// [`Builder::build`] has to confirm before anything is said of it.
+    /// Returns the VM of the last build of `source`, in this or another process. This is a guess: call
+    /// [`Builder::build`] to confirm it before reporting anything about it.
     pub(crate) fn expected(&self, source: &Source) -> Option<BuiltVm> {
         self.last(source)?.read()
     }
@@ -192,7 +191,7 @@ impl Builder {
         Ok(vm)
     }
 
-    /// The names of a build that is told from others by `identity`.
+    /// Returns the paths for the build with this `identity`.
     fn place(&self, identity: &[&[u8]]) -> Result<BuildFiles> {
         let id = digest::of_parts(identity);
         let (roots, logs) = (folder("roots")?, folder("logs")?);
@@ -264,7 +263,7 @@ impl Default for Builder {
     }
 }
 
-/// What tells two nixpkgs apart in the name of a link.
+/// Returns the bytes that distinguish this nixpkgs in the name of a link.
 fn identity(nixpkgs: &Nixpkgs) -> Vec<u8> {
     match nixpkgs.search_path() {
         Some(value) => value.into_bytes(),
@@ -282,20 +281,20 @@ fn folder(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Nix makes a link anew at every build, so its age tells when it was last used; a log's, when it
-/// was written.
+/// Removes old links and logs. Nix recreates a link at every build, so the age of a link shows when it was last used.
+/// The age of a log shows when it was written.
 fn remove_unused(folder: &Path, now: SystemTime) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let used = entry.metadata().and_then(|link| link.modified());
         let old = used.is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age > UNUSED));
         if old {
-            // Somebody else may have removed it first.
+            // Another process may have removed it first.
             let _ = std::fs::remove_file(entry.path());
         }
     }
 }
 
-/// The whole output of a build, kept when it fails. Trouble with writing it never fails a build.
+/// Collects the whole output of a build and keeps it if the build fails. An error while writing it never fails a build.
 struct Log {
     temporary: Option<tempfile::NamedTempFile>,
     kept: PathBuf,

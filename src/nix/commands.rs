@@ -7,12 +7,12 @@ use super::nixpkgs::Nixpkgs;
 use super::source::FlakeVm;
 use super::store::Store;
 
-/// A module that is added to the VM's variant of a configuration.
+/// A module that is added to the VM variant of a configuration.
 const CLONABLE: &str = include_str!("clonable.nix");
-/// The options that it sets.
+/// The options that the module sets.
 const ITS_OPTIONS: [&str; 2] = ["useNixStoreImage", "sharedDirectories"];
 
-/// `nix-build '<nixpkgs/nixos>' -A vm`, as the tutorial has it.
+/// Returns `nix-build '<nixpkgs/nixos>' -A vm`, as in the NixOS tutorial.
 pub(super) fn configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
     let mut command = Command::new("nix-build");
     command.args(["<nixpkgs/nixos>", "-A", "vm"]);
@@ -21,10 +21,10 @@ pub(super) fn configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_li
     finish(command, store, nixpkgs.is_stand_in())
 }
 
-/// The same with what clones of the VM need.
+/// Returns the same command with what clones of the VM need.
 pub(super) fn clonable(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
     let mut command = configuration(file, nixpkgs, store, out_link);
-    // On one line, without its comments, for those who look at the command.
+    // On one line and without comments, so that the command is easy to read.
     let lines = CLONABLE.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     let module = lines.collect::<Vec<_>>().join(" ");
     let with = format!("{{ imports = [ <nixos-config> ]; virtualisation.vmVariant = {}; }}", module.trim());
@@ -32,12 +32,12 @@ pub(super) fn clonable(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &
     command
 }
 
-/// Whether what Nix says may be the fault of the module alone.
+/// Returns whether the module may be the only cause of Nix's error.
 pub(super) fn is_about_clones(said: &str) -> bool {
     ITS_OPTIONS.iter().any(|option| said.contains(option))
 }
 
-/// `nix build REF#…vm`; flakes are still called experimental, so they are switched on.
+/// Returns `nix build REF#…vm`. Flakes are still experimental in Nix, so the command enables them.
 pub(super) fn flake(vm: &FlakeVm, store: Store, out_link: &Path) -> Command {
     let mut command = Command::new("nix");
     command.args(["build", "--extra-experimental-features", "nix-command flakes", "--print-build-logs"]);
@@ -45,26 +45,26 @@ pub(super) fn flake(vm: &FlakeVm, store: Store, out_link: &Path) -> Command {
     finish(command, store, false)
 }
 
-/// An expression that takes a configuration and gives its users.
+/// A Nix expression that maps a configuration to its users.
 const USERS: &str = include_str!("users.nix");
 
-/// Evaluates the users of a configuration.
+/// Returns the command that evaluates the users of a configuration.
 pub(super) fn users_of_configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store) -> Command {
     let mut command = Command::new("nix-instantiate");
-    // What is built while it evaluates has to be written to the store first.
+    // Files that are built during the evaluation must be written to the store first.
     command.args(["--eval", "--strict", "--json", "--read-write-mode"]);
     look_up(&mut command, file, nixpkgs);
     command.arg("--expr").arg(format!("({USERS}) (import <nixpkgs/nixos> {{ }}).config"));
     finish(command, store, nixpkgs.is_stand_in())
 }
 
-/// The same for a host of a flake; none where the flake's attribute is not that of a host.
+/// Returns the same command for a host of a flake; `None` if the flake's attribute is not a host.
 pub(super) fn users_of_flake(vm: &FlakeVm, store: Store) -> Option<Command> {
     let configuration = vm.installable.strip_suffix(".system.build.vm")?;
     Some(evaluate_flake(configuration, USERS, store))
 }
 
-/// Evaluates the names of a flake's hosts: none where it has no `nixosConfigurations`.
+/// Returns the command that evaluates the names of a flake's hosts: none if it has no `nixosConfigurations`.
 pub(super) fn hosts_of_flake(reference: &str, store: Store) -> Command {
     evaluate_flake(&format!("{reference}#nixosConfigurations"), "builtins.attrNames", store)
 }
@@ -72,12 +72,12 @@ pub(super) fn hosts_of_flake(reference: &str, store: Store) -> Command {
 fn evaluate_flake(installable: &str, apply: &str, store: Store) -> Command {
     let mut command = Command::new("nix");
     command.args(["eval", "--extra-experimental-features", "nix-command flakes", "--json"]);
-    // Somebody else's folder: nothing is written there.
+    // The flake may be in another user's folder, so write nothing there.
     command.args(["--no-write-lock-file", "--apply", apply, installable]);
     finish(command, store, false)
 }
 
-/// Where Nix looks for nixpkgs and the configuration.
+/// Adds the paths of nixpkgs and the configuration.
 fn look_up(command: &mut Command, file: &Path, nixpkgs: &Nixpkgs) {
     if let Some(value) = nixpkgs.search_path() {
         command.arg("-I").arg(format!("nixpkgs={value}"));
@@ -88,17 +88,17 @@ fn look_up(command: &mut Command, file: &Path, nixpkgs: &Nixpkgs) {
 }
 
 fn finish(mut command: Command, store: Store, stand_in: bool) -> Command {
-    // The trace is where the user's own file is named; what is shown of it is cut afterwards.
+    // Only the trace names the user's own file. The report shows only part of it.
     command.arg("--show-trace");
     for (name, value) in store.options(stand_in) {
         command.args(["--option", name, value]);
     }
-    // Some versions colour their output whenever the variable for it is set.
+    // Some versions print colours whenever the variable for it is set.
     command.env("NO_COLOR", "1").env_remove("CLICOLOR_FORCE");
     command
 }
 
-/// The store path that `nix-build` named on stdout; `nix build` names none, and has its link.
+/// Returns the store path that `nix-build` printed on stdout. `nix build` prints none, so its link is read instead.
 pub(super) fn out_path(stdout: &str, out_link: &Path) -> PathBuf {
     match stdout.lines().map(str::trim).rfind(|line| line.starts_with('/')) {
         Some(path) => PathBuf::from(path),
@@ -134,7 +134,8 @@ mod tests {
         assert!(line(&stand_in).contains("|--option|sandbox|false|--option|filter-syscalls|false"));
     }
 
-    /// Evaluates something of the module. Real nixpkgs is not here, so with as much of its library as it uses.
+    /// Evaluates a part of the module. Real nixpkgs is not available here, so this provides the part of its library
+    /// that the module uses.
     fn of_module(text: &str) -> String {
         let lib = "{ mkDefault = value: { default = value; }; mkOption = option: option; }";
         let mut command = Command::new("nix-instantiate");

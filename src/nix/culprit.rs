@@ -1,23 +1,24 @@
-//! Finds the line of the user's configuration that is at fault, where Nix names only an option or a file.
+//! Finds the faulty line of the user's configuration where Nix names only an option or a file.
 
 use std::path::Path;
 
 use super::error_text::Excerpt;
 use super::line::{clean, cut};
 
-/// Larger files are no configuration of a person.
+/// Maximum file size in bytes. Larger files are not written by hand.
 const LARGEST: u64 = 1 << 20;
 
-/// Words that stand in many options: alone they say nothing.
+/// Words that occur in many options and identify none of them alone.
 const COMMON: [&str; 8] =
     ["config", "enable", "extraConfig", "package", "packages", "services", "settings", "users"];
 
-/// The line of `file` that sets `option`, by its look: `services.nginx.enable`, or as much of that as stands together.
+/// Finds the line of `file` that appears to set `option`: `services.nginx.enable`, or the longest part of that on one
+/// line.
 pub(super) fn line_of_option(file: &Path, option: &str) -> Option<Excerpt> {
     let text = read(file)?;
     let parts: Vec<&str> = option.split('.').map(|part| part.trim_matches('"')).collect();
     let count = parts.len();
-    // What ends as the option does tells most: `{ users.users.alice = { isNormalUser = 1; }; }`.
+    // The end of an option identifies it best: `{ users.users.alice = { isNormalUser = 1; }; }`.
     let ends = (0..count).map(|start| (start, count));
     let others =
         (1..count).rev().flat_map(|length| (0..count - length).map(move |start| (start, start + length)));
@@ -34,7 +35,7 @@ pub(super) fn line_of_option(file: &Path, option: &str) -> Option<Excerpt> {
     })
 }
 
-/// The line of `file` that names `other` by its last part.
+/// Finds the line of `file` that names `other` by its last path component.
 pub(super) fn line_of_file(file: &Path, other: &Path) -> Option<Excerpt> {
     let text = read(file)?;
     let name = other.file_name()?.to_str()?;
@@ -42,7 +43,7 @@ pub(super) fn line_of_file(file: &Path, other: &Path) -> Option<Excerpt> {
     Some(place(file, &text, number, line.find(name).unwrap_or_default()))
 }
 
-/// The line of `file` that makes an option of that option itself: `x.y = config.x.y + 1`.
+/// Finds the line of `file` that defines an option in terms of itself: `x.y = config.x.y + 1`.
 pub(super) fn line_of_recursion(file: &Path) -> Option<Excerpt> {
     let text = read(file)?;
     let found = lines(&text).find_map(|(number, line)| {
@@ -65,12 +66,12 @@ fn read(file: &Path) -> Option<String> {
     small.then(|| std::fs::read_to_string(file).ok())?
 }
 
-/// The lines with their numbers from 1, without comments.
+/// Returns the lines with their numbers from 1, without comments.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().map(|(index, line)| (index + 1, line.split('#').next().unwrap_or(line)))
 }
 
-/// Where `word` stands in `line` as a word of its own.
+/// Returns the position of `word` in `line` as a whole word.
 fn word_in(line: &str, word: &str) -> Option<usize> {
     let part = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '\'');
     line.match_indices(word).map(|(at, _)| at).find(|&at| {
@@ -80,7 +81,7 @@ fn word_in(line: &str, word: &str) -> Option<usize> {
     })
 }
 
-/// The place as Nix shows it: the line, those around it, and a mark below.
+/// Formats the place as Nix does: the line, the lines around it, and a mark below.
 fn place(file: &Path, text: &str, number: usize, column: usize) -> Excerpt {
     let mut snippet = Vec::new();
     for (index, line) in text.lines().enumerate().skip(number.saturating_sub(2)).take(3) {

@@ -1,5 +1,5 @@
-//! The report of a failed build: the message, the place in the user's own file, a little of the
-//! trace, the likely cause and what to do.
+//! Writes the report of a failed build: the message, the place in the user's own file, part of the trace, the likely
+//! cause and the next step.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -10,11 +10,12 @@ use super::error_text::{ErrorText, Tail};
 use super::line::cut;
 use crate::{Error, ErrorKind};
 
-/// What the stand-in adds to a message about an option: it is a page, and in the log.
+/// The start of the list that the stand-in adds to a message about an option. It is a page long, so it is only in the
+/// log.
 const ALL_OPTIONS: &str = "All the options there are:";
 
-/// The report where `doing` (building, evaluating) `what` ended with `status`. The user's own files are those in
-/// `home`, the folder of the configuration.
+/// Returns the report of a failed command: `doing` (building, evaluating) `what` ended with `status`. Files in `home`,
+/// the folder of the configuration, are the user's own.
 pub(super) fn explain(
     doing: &str,
     what: &str,
@@ -28,7 +29,7 @@ pub(super) fn explain(
         said.place = advice::own_place(&said, file.as_deref()).or(said.place);
     }
     if said.message.first().is_some_and(|line| line == "Failed assertions:") {
-        // Where NixOS looks at all of them, whichever it was that failed.
+        // NixOS checks all of them at this place, so it does not show which one failed.
         said.place = None;
     }
     let first = said.message.first().map(|line| cut(line.trim_end_matches(" Definition values:"), 300));
@@ -51,12 +52,12 @@ pub(super) fn explain(
     advice::advise(error, &said, tail)
 }
 
-/// Whether a place is in a file of the user's.
+/// Returns whether a place is in one of the user's files.
 fn is_in(home: Option<&Path>, at: &str) -> bool {
     home.is_some_and(|home| Path::new(at).starts_with(home))
 }
 
-/// The report for what took longer than it may.
+/// Returns the report of a command that exceeded its time limit.
 pub(super) fn too_long(doing: &str, what: &str, limit: std::time::Duration, tail: &Tail) -> Error {
     build_error(format!("{doing} {what} did not end within its limit, and was ended"))
         .took(limit, limit)

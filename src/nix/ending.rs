@@ -1,4 +1,4 @@
-//! Ends Nix with all its builders, so that nothing of a build stays: no process, and no folder in TMPDIR.
+//! Ends Nix with all its builders, so that a build leaves no process and no folder in TMPDIR.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -8,22 +8,22 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::mutex::lock;
 
-/// What Nix takes to remove the folders of builds that failed, and to end.
+/// Time for Nix to remove the folders of failed builds and to exit.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Every Nix of this process that has not been waited for.
+/// Every Nix process that this process started and has not waited for.
 static UNDER_WAY: Mutex<Vec<Process>> = Mutex::new(Vec::new());
 
-/// A process that is known again, though another one may have its id later.
+/// A process, identified so that a later process with the same pid is not mistaken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Process {
     pid: i32,
-    /// When it began, in clock ticks since the host's boot.
+    /// Start time in clock ticks since the host's boot.
     start: u64,
 }
 
 impl Process {
-    /// The Nix that runs as `pid` and leads a process group; one of those that [`end_all`] ends, until it is forgotten.
+    /// Registers the Nix process `pid`, which leads a process group. [`end_all`] ends it, until it is forgotten.
     pub(super) fn under_way(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok()?;
         let nix = Self { pid, start: Stat::read(pid)?.start };
@@ -31,15 +31,15 @@ impl Process {
         Some(nix)
     }
 
-    /// It is over.
+    /// Removes the process from the list, after it has exited.
     pub(super) fn forget(self) {
         lock(&UNDER_WAY).retain(|known| *known != self);
     }
 
-    /// Ends it with its builders, if it has not ended; in three times [`GRACE`] at the latest.
+    /// Ends the process with its builders, if it is still running; takes at most three times [`GRACE`].
     pub(super) fn end(self) {
         let Some(group) = Pid::from_raw(self.pid) else { return };
-        // A build that failed is cleaned up after, one that was interrupted is not: its folder would stay in TMPDIR.
+        // Nix cleans up after a failed build, but not after an interrupted one, whose folder would stay in TMPDIR.
         if self.end_builders() && self.has_ended_by(soon()) {
             return;
         }
@@ -52,11 +52,11 @@ impl Process {
         }
     }
 
-    /// Kills all that it has started; `false` when there is nothing. Builders are in sessions of their own, so neither a
-    /// group nor a session names them all.
+    /// Kills all descendants; returns `false` if there are none. Builders run in their own sessions, so neither a
+    /// process group nor a session contains all of them.
     fn end_builders(self) -> bool {
         let mut builders: Vec<Self> = Vec::new();
-        // What is stopped starts nothing more.
+        // A stopped process starts no further ones.
         loop {
             let more: Vec<_> = descendants(self).into_iter().filter(|one| !builders.contains(one)).collect();
             if more.is_empty() {
@@ -100,12 +100,12 @@ fn soon() -> Instant {
     Instant::now() + GRACE
 }
 
-/// Ends every Nix of this process. For when the process itself is about to end by a signal.
+/// Ends every Nix that this process started. Called before the process itself ends by a signal.
 pub(crate) fn end_all() {
     let all = lock(&UNDER_WAY).clone();
     std::thread::scope(|scope| {
         for nix in &all {
-            // Where the host has no thread left, one is ended after the other.
+            // If the host has no thread left, end them one after the other.
             if std::thread::Builder::new().spawn_scoped(scope, || nix.end()).is_err() {
                 nix.end();
             }
@@ -113,18 +113,18 @@ pub(crate) fn end_all() {
     });
 }
 
-/// What /proc/PID/stat tells: proc_pid_stat(5).
+/// The fields of /proc/PID/stat: proc_pid_stat(5).
 struct Stat {
     parent: i32,
     start: u64,
-    /// It has ended, and was not waited for.
+    /// The process has exited but was not waited for.
     is_dead: bool,
 }
 
 impl Stat {
     fn read(pid: i32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is a name in parentheses that may hold anything.
+        // The second field is a name in parentheses that may contain any character.
         let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
         let is_dead = matches!(fields.next()?, "Z" | "X");
         let parent = fields.next()?.parse().ok()?;
@@ -133,7 +133,7 @@ impl Stat {
     }
 }
 
-/// The processes below `ancestor`; none when it has ended, since another process may have its id then.
+/// Returns the descendants of `ancestor`; none if it has exited, since another process may have its pid by then.
 fn descendants(ancestor: Process) -> Vec<Process> {
     if !ancestor.runs() {
         return Vec::new();

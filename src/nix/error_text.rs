@@ -1,7 +1,7 @@
-//! Reads the error text of Nix: which message tells most, and where in the user's files it belongs.
+//! Parses Nix's error text: finds the most useful message and the place in the user's files.
 //!
-//! Nix prints the message first and the trace below it up to 2.17 or so, and the other way round
-//! since; both are read here.
+//! Nix up to about 2.17 prints the message first and the trace below it. Newer versions print the trace first. Both are
+//! parsed here.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// A trace of real NixOS is some hundred lines; the log that goes before it doesn't matter.
+    /// A trace of real NixOS has some hundred lines; the log before it doesn't matter.
     const MOST: usize = 4000;
 
     pub(super) fn push(&mut self, line: &str) {
@@ -25,13 +25,13 @@ impl Tail {
         self.lines.push_back(line.to_owned());
     }
 
-    /// The last line that holds one of `words`.
+    /// Returns the last line that contains one of `words`.
     pub(super) fn line_with(&self, words: &[&str]) -> Option<&str> {
         let holds = |line: &&str| words.iter().any(|word| line.contains(word));
         self.lines.iter().rev().map(String::as_str).find(holds)
     }
 
-    /// The same, among what was printed since the first builder was started.
+    /// Returns the same, from the output after the first builder started.
     pub(super) fn builder_line_with(&self, words: &[&str]) -> Option<&str> {
         let holds = |line: &&str| words.iter().any(|word| line.contains(word));
         let lines = self.lines.iter().map(String::as_str);
@@ -42,13 +42,13 @@ impl Tail {
 /// The parts of Nix's error text.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct ErrorText {
-    /// The message that tells most, line by line.
+    /// The most useful message, line by line.
     pub(super) message: Vec<String>,
-    /// The place in the user's own files nearest to it, else the nearest.
+    /// The closest place in the user's own files, else the closest place.
     pub(super) place: Option<Excerpt>,
-    /// What Nix was doing, nearest first.
+    /// What Nix was doing, innermost first.
     pub(super) trace: Vec<String>,
-    /// What a failed builder printed last, where the message doesn't have it.
+    /// The last output of a failed builder, if the message doesn't contain it.
     pub(super) builder_log: Vec<String>,
 }
 
@@ -72,13 +72,13 @@ impl ErrorText {
         let own = |place: &(usize, Excerpt)| {
             home.as_ref().is_some_and(|home| place.1.at.starts_with(home.as_str()))
         };
-        // Nearest to the message is where the fault is; the frames further out only led there.
+        // The fault is at the place closest to the message; the outer frames only led there.
         let nearest = |found: Vec<&(usize, Excerpt)>| {
             found.into_iter().min_by_key(|(index, _)| index.abs_diff(at)).map(|(_, place)| place.clone())
         };
         let place = nearest(places.iter().filter(|place| own(place)).collect())
             .or_else(|| nearest(places.iter().collect()));
-        // What Nix did inside its own library helps nobody who reads this; it is in the log.
+        // Frames inside Nix's own library don't help the reader. They are in the log.
         let telling = |index: usize, line: &str| {
             let near =
                 places.iter().find(|(place, _)| *place > index).filter(|(place, _)| place - index <= 3);
@@ -90,7 +90,7 @@ impl ErrorText {
             .filter(|(index, line)| telling(*index, line))
             .filter_map(|(index, line)| Some((index, cut(line.trim().strip_prefix("… ")?, 160))))
             .collect();
-        // Nearest first, whichever way round this Nix prints it.
+        // Innermost first, in either of Nix's orders.
         trace.sort_by_key(|(index, _)| index.abs_diff(at));
         let more = trace.len().saturating_sub(TRACE_LINES);
         let mut trace: Vec<String> = trace.into_iter().take(TRACE_LINES).map(|(_, line)| line).collect();
@@ -106,12 +106,12 @@ impl ErrorText {
     }
 }
 
-/// The line that tells most: not that something failed since something else had.
+/// Returns the line with the most useful message, not one that only says that a dependency failed.
 fn message_line(lines: &[&str]) -> Option<usize> {
     let messages: Vec<usize> = (0..lines.len())
         .filter(|&index| {
             let next = lines.get(index + 1).map_or("", |line| line.trim());
-            // A text of several lines may begin on the next one; but there the trace begins too.
+            // A message of several lines may begin on the next line, but so may the trace.
             let below = !next.is_empty()
                 && !next.starts_with("… ")
                 && position(next).is_none()
@@ -138,12 +138,12 @@ fn after_error(line: &str) -> Option<&str> {
     line.trim_start().strip_prefix("error:").map(str::trim)
 }
 
-/// Whether a line says that a builder failed.
+/// Returns whether a line reports that a builder failed.
 pub(super) fn is_builder(line: &str) -> bool {
     line.contains("builder for '") && line.contains("failed")
 }
 
-/// The message that starts at line `start`, without its indentation.
+/// Returns the message that starts at line `start`, without its indentation.
 fn message_from(lines: &[&str], start: usize) -> Vec<String> {
     let ends = |line: &str| {
         let line = line.trim();
@@ -168,7 +168,7 @@ fn message_from(lines: &[&str], start: usize) -> Vec<String> {
     message
 }
 
-/// Every `at FILE:LINE:COLUMN:` with the lines of source below it, and where it stands.
+/// Returns every `at FILE:LINE:COLUMN:` with the source lines below it, and its line index.
 fn places(lines: &[&str]) -> Vec<(usize, Excerpt)> {
     let found = lines.iter().enumerate().filter_map(|(index, line)| {
         let at = position(line.trim())?.to_owned();
@@ -185,7 +185,7 @@ fn places(lines: &[&str]) -> Vec<(usize, Excerpt)> {
     found.collect()
 }
 
-/// FILE:LINE:COLUMN of a line `at FILE:LINE:COLUMN:` (or `at FILE:LINE:COLUMN`).
+/// Returns FILE:LINE:COLUMN of a line `at FILE:LINE:COLUMN:` (or `at FILE:LINE:COLUMN`).
 fn position(line: &str) -> Option<&str> {
     let at = line.strip_prefix("at ").or_else(|| Some(line.split_once(", at ")?.1))?.trim_end_matches(':');
     let (rest, column) = at.rsplit_once(':')?;
@@ -194,7 +194,7 @@ fn position(line: &str) -> Option<&str> {
     (digits(column) && digits(number) && (file.starts_with('/') || file.starts_with('«'))).then_some(at)
 }
 
-/// What the builder printed before it failed, where Nix doesn't repeat it.
+/// Returns the builder's output before it failed, where Nix doesn't repeat it.
 fn builder_log(lines: &[&str], end: usize) -> Vec<String> {
     const SHOWN: usize = 10;
     let start =

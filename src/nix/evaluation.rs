@@ -1,4 +1,4 @@
-//! What a configuration says of itself, evaluated without building it.
+//! Reads facts about a configuration by evaluating it, without building it.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::store::Store;
 use super::{commands, diagnosis, host};
 use crate::{Error, ErrorKind, Events, Result};
 
-/// A user of a configuration, as its VM makes them on a fresh disk.
+/// A user of a configuration, as its VM creates them on a fresh disk.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ConfiguredUser {
     /// The name to log in with.
@@ -23,14 +23,15 @@ pub struct ConfiguredUser {
     pub normal: bool,
     /// The file name of their shell.
     shell: String,
-    /// The password options that are set; the first one holds.
+    /// The password options that are set; the first one takes effect.
     passwords: Vec<String>,
-    /// The password that holds, where the configuration has it as text.
+    /// The password that takes effect, if the configuration has it as text.
     clear: Option<String>,
 }
 
 impl ConfiguredUser {
-    /// The password that lets them in, where the configuration tells and a keyboard can type it; otherwise why there is none.
+    /// Returns the password that logs the user in, if the configuration contains it and a keyboard can type it;
+    /// otherwise the reason why not.
     pub fn password(&self) -> std::result::Result<&str, String> {
         if self.has_no_shell() {
             return Err(format!("the shell is {}", self.shell));
@@ -46,12 +47,12 @@ impl ConfiguredUser {
         }
     }
 
-    /// Whether nobody logs in as this user, whatever the password is.
+    /// Returns whether this user's shell prevents any login, even with the right password.
     pub fn has_no_shell(&self) -> bool {
         ["nologin", "false"].contains(&self.shell.as_str())
     }
 
-    /// What gives this user a password in the VM alone, as lines of a configuration.
+    /// Returns lines of a configuration that give this user a password in the VM only.
     pub fn gets_a_password(&self) -> String {
         let user = format!("virtualisation.vmVariant.users.users.{}", attribute(&self.name));
         let mut lines = format!("{user}.initialPassword = \"test\";\n");
@@ -63,11 +64,11 @@ impl ConfiguredUser {
 }
 
 impl Builder {
-    /// The users of what `source` names. Nothing is built.
+    /// Evaluates the users of `source`. Builds nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Build`] with what Nix says when it does not evaluate; [`ErrorKind::Usage`] where it names no
-    /// configuration.
+    /// [`ErrorKind::Build`] with Nix's message when the configuration does not evaluate; [`ErrorKind::Usage`] when
+    /// `source` is not a configuration.
     pub async fn users(&self, source: &Source, events: &Events) -> Result<Vec<ConfiguredUser>> {
         let (command, home) = match source {
             Source::Configuration(file) => {
@@ -92,10 +93,10 @@ impl Builder {
         self.evaluate(&source.to_string(), home.as_deref().and_then(Path::parent), command).await
     }
 
-    /// The hosts of the flake in `folder`, its `nixosConfigurations`, in the order of their names.
+    /// Evaluates the hosts of the flake in `folder`, its `nixosConfigurations`, sorted by name.
     ///
     /// # Errors
-    /// [`ErrorKind::Build`] with what Nix says when it does not evaluate.
+    /// [`ErrorKind::Build`] with Nix's message when it does not evaluate.
     pub async fn hosts(&self, folder: &Path) -> Result<Vec<String>> {
         let reference = folder.display().to_string();
         host::check_build(&Source::Flake(reference.clone()), None)?;
@@ -103,7 +104,7 @@ impl Builder {
         let hosts =
             self.evaluate(&folder.join("flake.nix").display().to_string(), Some(folder), command).await;
         match hosts {
-            // Nix's words for a flake that has other things.
+            // Nix's message for a flake with other outputs only.
             Err(error) if error.summary().contains("does not provide attribute") => Ok(Vec::new()),
             hosts => hosts,
         }
@@ -130,7 +131,7 @@ impl Builder {
     }
 }
 
-/// A name as one part of an attribute path.
+/// Quotes a name as one part of an attribute path.
 pub(super) fn attribute(name: &str) -> String {
     let mut letters = name.chars();
     let starts = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');

@@ -1,4 +1,4 @@
-//! What this host lacks: every missing program in one error, with the command that installs them.
+//! Reports what this host lacks: all missing programs in one error, with the command that installs them.
 
 use std::path::{Path, PathBuf};
 
@@ -10,20 +10,20 @@ use crate::packages::{
 };
 use crate::{Error, ErrorKind, Result, environment};
 
-/// What puts Debian packages together to a VM; real NixOS brings its own tools.
+/// Programs that build a VM from Debian packages; real NixOS brings its own tools.
 const STAND_IN: [Program; 5] = [MMDEBSTRAP, MKE2FS, PYTHON, QEMU, QEMU_IMG];
 
-/// The programs that building with the stand-in takes.
+/// Returns the programs that building with the stand-in needs.
 pub(crate) fn needs_of_the_stand_in() -> Vec<Program> {
     let mut needs = STAND_IN.to_vec();
     if !rustix::process::geteuid().is_root() {
-        // mmdebstrap without root works in a user namespace.
+        // Without root, mmdebstrap works in a user namespace.
         needs.push(NEWUIDMAP);
     }
     needs
 }
 
-/// Checks what building `source` needs.
+/// Checks that the host has what building `source` needs.
 pub(super) fn check_build(source: &Source, nixpkgs: Option<&Nixpkgs>) -> Result {
     let mut needs = match source {
         Source::Configuration(_) => vec![NIX_BUILD],
@@ -36,8 +36,8 @@ pub(super) fn check_build(source: &Source, nixpkgs: Option<&Nixpkgs>) -> Result 
     check(&needs)
 }
 
-/// Checks what the VM's own script takes from the path. The script of real NixOS has all of it
-/// from the store.
+/// Checks that the host has the programs that the VM's run script takes from PATH. The script of real NixOS takes all
+/// of them from the store.
 pub(super) fn check_run(vm: &BuiltVm) -> Result {
     let script = std::fs::read_to_string(vm.script())
         .map_err(|source| Error::io(format_args!("read {}", vm.script().display()), &source))?;
@@ -46,7 +46,7 @@ pub(super) fn check_run(vm: &BuiltVm) -> Result {
     check(&needs)
 }
 
-/// Whether `script` runs `program` by its bare name.
+/// Returns whether `script` runs `program` by its bare name.
 fn takes_from_path(script: &str, program: &str) -> bool {
     let code = script.lines().filter(|line| !line.trim_start().starts_with('#'));
     let word = |c: char| c.is_ascii_alphanumeric() || "-_./$}".contains(c);
@@ -70,7 +70,7 @@ fn check(needs: &[Program]) -> Result {
         .next_step(format!("{advice}; `nixvm-test doctor` looks at all that a host needs")))
 }
 
-/// Those of `needs` that are in no folder of `path`.
+/// Returns those of `needs` that are in no folder of `path`.
 pub(crate) fn missing(needs: &[Program], path: &[PathBuf]) -> Vec<Program> {
     let is_missing = |program: &Program| !path.iter().any(|folder| runs(&folder.join(program.name)));
     needs.iter().copied().filter(is_missing).collect()
@@ -87,7 +87,7 @@ fn advice(missing: &[Program], distribution: Distribution, root: bool) -> String
     }
 }
 
-/// The folders of PATH, and those where Debian keeps mke2fs, which are not on a user's path there.
+/// Returns the folders of PATH, and those where Debian installs mke2fs, which are not on a user's PATH there.
 pub(crate) fn search_path() -> Vec<PathBuf> {
     environment::path_folders().into_iter().chain(["/usr/sbin".into(), "/sbin".into()]).collect()
 }

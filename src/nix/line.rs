@@ -1,10 +1,10 @@
-//! Lines of a build's output, fit to be shown: no escape sequences, no control characters, of
-//! bounded length. What a builder prints is not ours to trust.
+//! Makes lines of a build's output safe to show: no escape sequences, no control characters, limited length. A
+//! builder's output is not trusted.
 
-/// Longest line that is kept, in bytes; the rest of a longer one is dropped.
+/// Maximum length of a line in bytes; the rest of a longer one is dropped.
 const LONGEST: usize = 4096;
 
-/// Cuts a stream into lines as it comes.
+/// Splits a stream into lines as it arrives.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     partial: Vec<u8>,
@@ -12,8 +12,8 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Hands every line that `chunk` completes to `line`. A carriage return ends a line too, as
-    /// progress bars use it.
+    /// Passes every line that `chunk` completes to `line`. A carriage return ends a line too, since progress bars use
+    /// it.
     pub(super) fn push(&mut self, chunk: &[u8], mut line: impl FnMut(&str)) {
         for &byte in chunk {
             match byte {
@@ -33,7 +33,7 @@ impl Lines {
         }
     }
 
-    /// Hands out what is left when the stream has ended without a line end.
+    /// Passes the rest on when the stream has ended without a line end.
     pub(super) fn finish(&mut self, line: impl FnOnce(&str)) {
         if !self.partial.is_empty() {
             line(&clean(&self.partial));
@@ -42,12 +42,12 @@ impl Lines {
     }
 }
 
-/// A line as text that does nothing to a terminal; tabs become four spaces.
+/// Returns a line as text without control sequences; tabs become four spaces.
 pub(super) fn clean(line: &[u8]) -> String {
     crate::text::line(&String::from_utf8_lossy(line).replace('\t', "    "))
 }
 
-/// At most `most` characters of `line`, with a mark where it was cut.
+/// Returns at most `most` characters of `line`, with a mark where it was cut.
 pub(super) fn cut(line: &str, most: usize) -> String {
     match line.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or(line)),

@@ -1,22 +1,22 @@
-//! Which lines of a build are shown while it runs.
+//! Decides which lines of a build are shown while it runs.
 //!
-//! Nix ends in an error text of some hundred lines. What of it helps is in the report of the failed build, and all of
-//! it in the log: shown as it comes, it would push both out of sight.
+//! Nix ends with an error text of some hundred lines. The report of the failed build shows the useful part, and the log
+//! has all of it. Shown as it arrives, it would scroll both out of sight.
 
-/// Lines that may be the error text of Nix are held until that is clear.
+/// Holds lines that may be Nix's error text until that is clear.
 #[derive(Debug, Default)]
 pub(super) struct LineFilter {
     held: Vec<String>,
 }
 
 impl LineFilter {
-    /// The next line; `show` gets what can be shown by now.
+    /// Takes the next line; `show` gets the lines that can be shown now.
     pub(super) fn line(&mut self, line: &str, mut show: impl FnMut(&str)) {
         if line.starts_with("error:") {
             self.held.push(line.to_owned());
             return;
         }
-        // All of the text below its first line is indented. What a program of the build prints goes on otherwise.
+        // All lines of the error text below the first are indented. Other output of a build is not.
         if !self.held.is_empty() && (line.is_empty() || line.starts_with("  ")) {
             self.held.push(line.to_owned());
             return;
@@ -25,7 +25,7 @@ impl LineFilter {
         show(line);
     }
 
-    /// What was held was not the end: it is shown.
+    /// Shows the held lines, since the build continued after them.
     pub(super) fn go_on(&mut self, mut show: impl FnMut(&str)) {
         for line in self.held.drain(..) {
             show(&line);

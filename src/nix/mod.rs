@@ -1,8 +1,8 @@
-//! From a configuration to a built VM: everything that knows Nix.
+//! Builds a VM from a configuration. All code that knows Nix is here.
 //!
-//! A [`Source`] says what is to be built, a [`Builder`] builds it with `nix-build` (or `nix build`
-//! for a flake) and gives the [`BuiltVm`](crate::BuiltVm). [`Settings`](crate::settings::Settings) is what the user chose by flags and
-//! environment variables.
+//! A [`Source`] names what to build. A [`Builder`] builds it with `nix-build` (or `nix build` for a flake) and returns
+//! the [`BuiltVm`](crate::BuiltVm). [`Settings`](crate::settings::Settings) holds the user's flags and environment
+//! variables.
 
 mod advice;
 mod builder;

@@ -1,4 +1,4 @@
-//! Which nixpkgs a configuration is built with.
+//! Chooses the nixpkgs that a configuration is built with.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,11 +7,11 @@ use super::process;
 use crate::presence::is_there;
 use crate::{Error, ErrorKind, Events, Result, environment, nearest};
 
-/// Where the packages come from.
+/// The source of the packages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Nixpkgs {
-    /// What the user named: a folder, a URL, or `channel:NAME`. Handed to Nix as it stands.
+    /// The user's value: a folder, a URL, or `channel:NAME`. Passed to Nix unchanged.
     Given(String),
     /// The lookup path `<nixpkgs>`, from NIX_PATH or a channel of the user or root.
     Found,
@@ -19,20 +19,20 @@ pub enum Nixpkgs {
     StandIn(PathBuf),
 }
 
-/// Nix finds a channel that is there in a few milliseconds; one that it had to download is not
-/// "found" for this purpose.
+/// Time limit of the lookup. Nix finds an existing channel in a few milliseconds. A channel that it must download first
+/// does not count as found.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 
 impl Nixpkgs {
-    /// Chooses: what was given; else a lookup path in NIX_PATH; else the user's or root's channel;
-    /// else the stand-in, and then a note says so.
+    /// Chooses in this order: the value that was given; a lookup path in NIX_PATH; the user's or root's channel; the
+    /// stand-in, with a note that says so.
     ///
-    /// `given` may be `channel:nixos-26.05`, a folder, a URL, `<name>` (a lookup path), each with
-    /// `nixpkgs=` before it if you like, or `standin`.
+    /// `given` may be `channel:nixos-26.05`, a folder, a URL, or `<name>` (a lookup path), each with an optional
+    /// `nixpkgs=` before it, or `standin`.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when what was given is none of these or not there;
-    /// [`ErrorKind::Host`] when the stand-in is needed and its folder is gone.
+    /// [`ErrorKind::Usage`] when `given` is none of these or does not exist; [`ErrorKind::Host`] when the stand-in is
+    /// needed and its folder is gone.
     pub async fn choose(given: Option<&str>, events: &Events) -> Result<Self> {
         let standin = standin_folder();
         if let Some(given) = given {
@@ -50,7 +50,7 @@ impl Nixpkgs {
         let in_nix_path =
             entry(&environment::text("NIX_PATH").unwrap_or_default(), "nixpkgs").map(str::to_owned);
         if let Some(value) = in_nix_path {
-            // What it names may have to be downloaded, or be wrong: Nix says so when it builds.
+            // The value may need a download or be wrong: Nix reports that when it builds.
             let is_standin = same_folder(Path::new(&value), &standin);
             return if is_standin { standin_in(&standin) } else { Ok(Self::Found) };
         }
@@ -65,12 +65,12 @@ impl Nixpkgs {
         Ok(chosen)
     }
 
-    /// Whether this is the stand-in.
+    /// Returns whether this is the stand-in.
     pub fn is_stand_in(&self) -> bool {
         matches!(self, Self::StandIn(_))
     }
 
-    /// The value of `-I nixpkgs=…`; none where Nix's own search path serves.
+    /// Returns the value of `-I nixpkgs=…`; `None` if Nix's own search path is used.
     pub(super) fn search_path(&self) -> Option<String> {
         match self {
             Self::Given(value) => Some(value.clone()),
@@ -105,7 +105,7 @@ impl Nixpkgs {
     }
 }
 
-/// What there is to write.
+/// The values that a user can write.
 const NAMES: &str =
     "write channel:nixos-26.05, a folder that has nixos/default.nix, a URL, <nixpkgs> or standin";
 
@@ -145,8 +145,8 @@ fn parse(given: &str) -> Result<NixpkgsName> {
     }
 }
 
-/// The value of `name=…` in a NIX_PATH, if it has one. The value of a URL is cut at its colon,
-/// which is enough to see that there is one.
+/// Returns the value of `name=…` in a NIX_PATH, if it has one. The value of a URL is cut at its colon, which is enough
+/// to see that there is one.
 fn entry<'a>(nix_path: &'a str, name: &str) -> Option<&'a str> {
     nix_path.split(':').find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
 }
@@ -165,8 +165,8 @@ fn standin_folder() -> PathBuf {
         .unwrap_or_else(|| standin_of(&compiled_in, environment::path("CARGO_MANIFEST_DIR").as_deref()))
 }
 
-/// That of the package which this was compiled in, else of the one which it runs in: cargo-nextest runs an archive
-/// elsewhere, and says where.
+/// Returns the stand-in of the package that this was compiled in, else of the package that it runs in. cargo-nextest
+/// runs an archive elsewhere, and names that folder.
 fn standin_of(compiled_in: &Path, runs_in: Option<&Path>) -> PathBuf {
     let places = [Some(compiled_in), runs_in].into_iter().flatten();
     let mut folders = places.map(|package| package.join("standin/nixpkgs"));

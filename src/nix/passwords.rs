@@ -1,5 +1,5 @@
-//! The initial passwords of a configuration, as the built VM holds them: NixOS keeps what makes the users in
-//! a file beside the script that makes them (nixos/modules/config/users-groups.nix).
+//! Reads the initial passwords of a configuration from the built VM. NixOS keeps the data of the users in a file beside
+//! the script that creates them (nixos/modules/config/users-groups.nix).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::BuiltVm;
 use crate::{Error, ErrorKind, Result};
 
-/// What such a file's name ends with.
+/// The end of that file's name.
 const NAME: &str = "users-groups.json";
 
 #[derive(Deserialize)]
@@ -27,7 +27,7 @@ struct User {
     is_system_user: bool,
 }
 
-/// The password with which `user` logs in on a fresh disk.
+/// Returns the password with which `user` logs in on a fresh disk.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when the configuration has no such user, or does not hold their password as text.
@@ -45,11 +45,11 @@ pub fn password_of(vm: &BuiltVm, user: &str) -> Result<String> {
         .ok_or_else(|| unknown("the configuration does not hold it as text".to_owned()))
 }
 
-/// The first user of a configuration, other than root, whom their initial password lets in, with that password; else
-/// root, if theirs does. `None` where the configuration tells of none.
+/// Returns the first user of a configuration, other than root, who can log in with their initial password, and that
+/// password; else root, if root's password allows it. `None` if the configuration contains no such password.
 pub fn first_user(vm: &BuiltVm) -> Option<(String, String)> {
     let mut users = users(vm).ok()?;
-    // No system user logs in.
+    // System users don't log in.
     users.retain(|user| !user.is_system_user || user.name == "root");
     users.sort_by_key(|user| user.name == "root");
     users.into_iter().find_map(|user| Some((user.name, user.password.or(user.initial_password)?)))
@@ -64,7 +64,7 @@ fn users(vm: &BuiltVm) -> Result<Vec<User>, String> {
     Ok(users.users)
 }
 
-/// The file that the activation script of a system names.
+/// Returns the file that the activation script of a system names.
 fn users_file(system: &Path) -> Option<PathBuf> {
     let script = fs::read_to_string(system.join("activate")).ok()?;
     let end = script.find(NAME)? + NAME.len();

@@ -1,7 +1,7 @@
-//! What a source was built to the last time.
+//! Remembers the result of a source's last build.
 //!
-//! That is a guess at what it is now, and no more: Nix alone knows what a configuration depends on. It serves
-//! those who have something to begin while Nix looks, and who can take it back.
+//! The result is only a guess at the next one: only Nix knows what a configuration depends on. Callers use it to begin
+//! work while Nix evaluates, and must be able to undo that work.
 
 use std::path::{Path, PathBuf};
 
@@ -9,21 +9,21 @@ use super::source::Source;
 use crate::BuiltVm;
 use crate::{digest, environment};
 
-/// The link to what one source was built to.
+/// The link to the last result of one source.
 pub(super) struct PreviousBuild {
     link: PathBuf,
 }
 
-/// Variables that decide which nixpkgs is taken, beside what the user gave.
+/// Variables that decide which nixpkgs is used, besides the user's value.
 const VARIABLES: [&str; 2] = ["NIX_PATH", "NIXVM_STANDIN"];
 
 impl PreviousBuild {
-    /// That of `source`, built with the nixpkgs that was given, in this folder of links.
+    /// Returns the link of `source`, built with the given nixpkgs, in this folder of links.
     pub(super) fn of(source: &Source, nixpkgs: Option<&str>, folder: &Path) -> Option<Self> {
         let (kind, name) = match source {
             Source::Configuration(file) => ("configuration", std::path::absolute(file).ok()?),
             Source::Flake(reference) => ("flake", std::env::current_dir().ok()?.join(reference)),
-            // There is nothing to guess.
+            // A built VM needs no guess.
             Source::Built(_) => return None,
         };
         let mut parts = vec![kind.into(), name.into_os_string(), nixpkgs.unwrap_or_default().into()];
@@ -32,14 +32,14 @@ impl PreviousBuild {
         Some(Self { link: folder.join(id) })
     }
 
-    /// The VM, if it was built before and is still there.
+    /// Returns the VM, if it was built before and still exists.
     pub(super) fn read(&self) -> Option<BuiltVm> {
         BuiltVm::open(std::fs::read_link(&self.link).ok()?).ok()
     }
 
-    /// Notes what Nix made. If that can't be noted, nobody guesses.
+    /// Saves Nix's result. Errors are ignored: the next run then has no guess.
     pub(super) fn write(&self, result: &Path) {
-        // Under a name of its own first: others may read it, and write it.
+        // Written under its own name first, since other processes may read and write the link.
         let part = self.link.with_extension(std::process::id().to_string());
         let _ = std::fs::remove_file(&part);
         let done =

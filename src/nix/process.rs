@@ -1,4 +1,4 @@
-//! Runs Nix: its output line by line, its time limit, and its end together with ours.
+//! Runs Nix: passes on its output line by line, limits its time, and ends it when this process ends.
 
 use std::io::{PipeWriter, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -14,44 +14,44 @@ use super::line::Lines;
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) status: ExitStatus,
-    /// What it wrote to stdout, at most [`STDOUT_KEPT`] bytes.
+    /// Its stdout, at most [`STDOUT_KEPT`] bytes.
     pub(super) stdout: String,
     pub(super) took: Duration,
 }
 
-/// Why there is no end to speak of.
+/// Why a run has no exit status.
 #[derive(Debug)]
 pub(super) enum Stopped {
-    /// The program could not be started, or its output not be read.
+    /// The program could not be started, or its output could not be read.
     Io(std::io::Error),
-    /// It did not end within its limit, and was killed.
+    /// It exceeded its time limit and was killed.
     Limit,
 }
 
 const STDOUT_KEPT: usize = 64 * 1024;
 
-/// After Nix has ended, its output is read for this long at most: something that it left behind
-/// may hold the pipe open.
+/// Maximum time to read output after Nix has exited: a process that it left behind may hold the pipe open.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// What its two pipes hold (pipe(7)): as much may be in them when that time is over.
+/// Capacity of its two pipes (pipe(7)), which may be full when that time is over.
 const PIPES: usize = 2 * 64 * 1024;
 
-/// Runs `command` to its end; each line of its stderr goes to `on_line`. Dropping the future ends
-/// it with all its builders, and so does the death of this process.
+/// Runs `command` to its end; each line of its stderr goes to `on_line`. Dropping the future ends the command with all
+/// its builders, and so does the death of this process.
 pub(super) async fn run(
     mut command: std::process::Command,
     limit: Duration,
     mut on_line: impl FnMut(&str) + Send,
 ) -> Result<Ended, Stopped> {
     let started = Instant::now();
-    // A group of its own: ctrl-C reaches this process alone, which then ends the group in order.
+    // Its own process group: ctrl-C reaches only this process, which then ends the group in order.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // Before it: a runner that is killed in between would leave it alone.
+    // Started first: if this process is killed in between, no Nix is left running.
     let watch = watch();
     let mut child = tokio::process::Command::from(command).spawn().map_err(Stopped::Io)?;
     let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
-    // After the pipes, so that it ends before they are closed: what can't say why it ends does not clean up.
+    // Created after the pipes, so that it ends before they are closed: Nix does not clean up if it cannot print its
+    // error.
     let mut running = Running::new(child, watch.ok());
     let (mut from_out, mut from_err) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
     let (mut out, mut lines) = (Vec::new(), Lines::default());
@@ -59,8 +59,8 @@ pub(super) async fn run(
     let mut deadline = tokio::time::Instant::now() + limit;
     while status.is_none() || stdout.is_some() || stderr.is_some() {
         tokio::select! {
-            // In this order: a flood puts off neither the limit nor the news of its end, and what was written in time is
-            // read however late this process gets to it.
+            // This order ensures that a flood of output delays neither the limit nor the exit, and that output written
+            // in time is read even if this process is late.
             biased;
             () = tokio::time::sleep_until(deadline), if status.is_none() || late > PIPES => break,
             ended = running.child.wait(), if status.is_none() => {
@@ -109,7 +109,7 @@ async fn read(
     }
 }
 
-/// Nix with its group; ended when dropped, if it has not ended by itself.
+/// Nix with its process group; ended on drop, if it has not exited by itself.
 struct Running {
     child: tokio::process::Child,
     process: Option<Process>,
@@ -119,7 +119,7 @@ struct Running {
 impl Running {
     fn new(child: tokio::process::Child, mut watch: Option<PipeWriter>) -> Self {
         if let (Some(watch), Some(pid)) = (&mut watch, child.id()) {
-            // Fails only when the watching shell is gone, and then there is nobody to tell.
+            // Fails only if the watching shell is gone, and then there is nothing to do.
             let _ = writeln!(watch, "{pid}");
         }
         let process = child.id().and_then(Process::under_way);
@@ -134,14 +134,14 @@ impl Drop for Running {
             process.forget();
         }
         if let Some(mut watch) = self.watch.take() {
-            // Fails only when the watching shell is gone, and then there is nobody to tell.
+            // Fails only if the watching shell is gone, and then there is nothing to do.
             let _ = watch.write_all(b"ended\n");
         }
     }
 }
 
-/// Starts a shell that is told the pid of a process group, and ends the group when this process
-/// dies without having said that the group has ended: after SIGKILL nothing else is left to do it.
+/// Starts a shell that gets the pid of a process group, and ends the group if this process dies without reporting that
+/// the group has ended. After SIGKILL this is the only way to end it.
 fn watch() -> std::io::Result<PipeWriter> {
     const SCRIPT: &str = "trap '' HUP INT QUIT TERM TSTP
 read -r group || exit 0; read -r _ && exit 0
@@ -157,7 +157,7 @@ kill -s KILL -- \"-$group\" 2>/dev/null";
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    // Waited for by a thread, since it ends a moment after it was told.
+    // A thread waits for it, since it exits a moment after the message.
     std::thread::Builder::new().name("build-watch".to_owned()).spawn(move || drop(shell.wait()))?;
     Ok(alive)
 }
@@ -176,12 +176,12 @@ mod tests {
     }
 
     fn gone(pid: i32) -> bool {
-        // A process that nobody has waited for yet is as good as gone.
+        // A zombie that its parent has not waited for counts as gone.
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
         !state.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.starts_with(" Z")))
     }
 
-    /// Waits until it is so.
+    /// Waits until the condition holds.
     fn until(what: impl Fn() -> bool) {
         let begun = Instant::now();
         while !what() {
@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// Runs `script` until it says something on stderr, and gives it up then.
+    /// Runs `script` until it prints on stderr, then drops it.
     async fn given_up(script: &str) -> String {
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let run = run(shell(script), HANG, move |line| drop(tell.send(line.to_owned())));
@@ -232,7 +232,7 @@ mod tests {
     async fn what_is_left_behind_and_floods_its_output_does_not_hold_the_run_up() {
         let folder = tempfile::tempdir().unwrap();
         let flooded = folder.path().join("flooded");
-        // Its first process ends when the flood is under way.
+        // Its first process exits while the flood continues.
         let script = format!(
             "setsid sh -c 'echo $$ >&2; exec yes '$(head -c 8000 /dev/zero | tr '\\0' x)' >&2' & \
              until [ -e {} ]; do sleep 0.01; done",
@@ -245,7 +245,7 @@ mod tests {
             if count == 10 {
                 std::fs::write(&flooded, "").unwrap();
             }
-            // Meanwhile the pipe is filled again.
+            // Meanwhile the pipe fills again.
             std::thread::sleep(Duration::from_millis(10));
         };
         let ended = run(shell(&script), HANG, on_line).await;
@@ -261,7 +261,7 @@ mod tests {
     async fn what_was_written_in_time_is_read_by_a_process_that_gets_to_it_late() {
         let folder = tempfile::tempdir().unwrap();
         let (ended, written) = (folder.path().join("ended"), folder.path().join("written"));
-        // It waits until the first process is gone, and its end may be known.
+        // Waits until the first process is gone, so its exit may be noticed.
         let script = format!(
             "setsid sh -c 'until [ -e {} ]; do sleep 0.01; done; echo $$ >&2; head -c 60000 /dev/zero; touch {}; \
              exec sleep 1000' & echo $$ >&2",
@@ -280,7 +280,7 @@ mod tests {
                         std::fs::write(path, "").unwrap();
                     }
                 })),
-                // As on a host that gives this process no processor.
+                // Simulates a host that gives this process no processor time.
                 _ => {
                     until(|| written.exists());
                     std::thread::sleep(DRAIN);
@@ -296,13 +296,13 @@ mod tests {
     async fn the_limit_ends_it_and_a_builder_in_a_session_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pids");
-        // As Nix has it: a builder in its own session, with a child; deaf to SIGTERM.
+        // Like Nix: a builder in its own session, with a child, that ignores SIGTERM.
         let script = format!(
             "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ >{0}; sleep 1000 & echo $! >>{0}; echo >&2; wait; \
              sleep 1000'",
             file.display()
         );
-        // From its first line on the clock jumps to the next deadline: the limit.
+        // After the first line the clock jumps to the next deadline: the limit.
         let run = run(shell(&script), HANG, |_| tokio::time::pause());
         assert!(matches!(run.await, Err(Stopped::Limit)));
         let pids = std::fs::read_to_string(&file).unwrap();
@@ -315,7 +315,7 @@ mod tests {
     async fn a_build_that_is_ended_is_cleaned_up_after() {
         let folder = tempfile::tempdir().unwrap();
         let work = folder.path().join("work");
-        // As Nix does it: the folder of a build that failed is removed, that of one that was interrupted is not.
+        // Like Nix: it removes the folder of a failed build, but not that of an interrupted one.
         let script = format!(
             "trap 'exit 1' TERM; mkdir {0}; setsid sh -c 'while :; do echo x >>{0}/file; echo >&2; sleep 0.01; done' & \
              wait $!; rm -r {0}",

@@ -1,4 +1,4 @@
-//! What is to be built, as the user names it.
+//! Names what to build, as the user wrote it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::{Error, ErrorKind, Result};
 
-/// Where a VM comes from.
+/// The origin of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
@@ -14,17 +14,17 @@ pub enum Source {
     Configuration(PathBuf),
     /// A host of a flake, `REF#HOST`: its `nixosConfigurations.HOST.config.system.build.vm`.
     ///
-    /// A fragment that starts with `nixosConfigurations.`, `packages.`, `legacyPackages.` or
-    /// `checks.` is an attribute already and is taken as it stands. Without a fragment the host is
-    /// the one that this machine is named, as `nixos-rebuild` has it.
+    /// A fragment that starts with `nixosConfigurations.`, `packages.`, `legacyPackages.` or `checks.` is already an
+    /// attribute and is used unchanged. Without a fragment the host is the one with this machine's host name, as in
+    /// `nixos-rebuild`.
     Flake(String),
-    /// A VM that is built already: see [`BuiltVm::open`](crate::BuiltVm::open).
+    /// A VM that is already built: see [`BuiltVm::open`](crate::BuiltVm::open).
     Built(PathBuf),
 }
 
 impl Source {
-    /// The file at its root, where one may look for a change: the configuration, `flake.nix` of a flake on this host,
-    /// a link to a built VM. Absolute.
+    /// Returns the root file to watch for changes: the configuration, `flake.nix` of a flake on this host, or a link to
+    /// a built VM. Absolute.
     pub(crate) fn file(&self) -> Option<PathBuf> {
         let file = match self {
             Self::Built(path) => path.clone(),
@@ -43,8 +43,7 @@ impl Source {
         std::path::absolute(file).ok()
     }
 
-    /// Where a kept disk lies: beside the configuration, or in the current folder, as the run script has it, where there
-    /// is no configuration.
+    /// Returns the folder of a kept disk: that of the configuration, else the current folder, as in the run script.
     pub fn home(&self) -> PathBuf {
         match self {
             Self::Configuration(path) if path.is_dir() => path.clone(),
@@ -53,11 +52,10 @@ impl Source {
         }
     }
 
-    /// A configuration, checked to be there and readable.
+    /// Returns the path of a configuration after checking that it exists and is readable.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when there is no such file, it is a folder without `default.nix`, or
-    /// it can't be read.
+    /// [`ErrorKind::Usage`] when there is no such file, it is a folder without `default.nix`, or it can't be read.
     pub(super) fn checked_configuration(path: &Path) -> Result<PathBuf> {
         let refuse = |why: String| Error::new(ErrorKind::Usage, why);
         let absolute = std::path::absolute(path)
@@ -92,17 +90,17 @@ impl fmt::Display for Source {
     }
 }
 
-/// A flake reference with the attribute of the VM in it.
+/// A flake reference that includes the attribute of the VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FlakeVm {
-    /// What `nix build` takes: `REF#ATTRIBUTE`.
+    /// The argument of `nix build`: `REF#ATTRIBUTE`.
     pub(super) installable: String,
-    /// The host was not named: it is this machine's own name.
+    /// The user named no host, so it is this machine's own host name.
     pub(super) own_host: bool,
 }
 
 impl FlakeVm {
-    /// `host_name` is asked only when the reference has no fragment.
+    /// Parses `reference`. Calls `host_name` only if the reference has no fragment.
     pub(super) fn parse(reference: &str, host_name: impl FnOnce() -> String) -> Result<Self> {
         const ATTRIBUTES: [&str; 4] = ["nixosConfigurations.", "packages.", "legacyPackages.", "checks."];
         let reference = reference.trim();
@@ -129,12 +127,12 @@ fn vm_of(host: &str) -> String {
     format!("nixosConfigurations.{host}.config.system.build.vm")
 }
 
-/// A host name as one part of an attribute path: quoted where a dot would cut it in two.
+/// Returns a host name as one part of an attribute path, quoted if it contains a dot.
 fn quoted(host: &str) -> String {
     if host.contains('.') && !host.starts_with('"') { format!("\"{host}\"") } else { host.to_owned() }
 }
 
-/// How many parts an attribute path has; dots inside quotes don't count.
+/// Counts the parts of an attribute path; dots inside quotes don't count.
 fn parts(attribute: &str) -> usize {
     let mut quoted = false;
     1 + attribute

@@ -1,16 +1,16 @@
-//! How Nix reaches its store on this host, and which settings follow from it. Settings are passed
-//! as options: nothing in /etc is changed.
+//! Finds how Nix reaches its store on this host, and the settings that follow. Settings are passed as options: nothing
+//! in /etc is changed.
 
 use std::path::Path;
 
 use crate::{Error, ErrorKind, Result, environment};
 
-/// Who writes to the Nix store.
+/// The process that writes to the Nix store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Store {
     /// This process, as root.
     Root {
-        /// The users that builds run as (the group `nixbld`) exist.
+        /// Whether the users that builds run as (the group `nixbld`) exist.
         build_users: bool,
     },
     /// This process, as a user who owns the store.
@@ -28,7 +28,7 @@ struct Facts {
     build_users: bool,
 }
 
-/// Nix's state; a store without it is not set up yet.
+/// Nix's state folder; a store without it is not set up yet.
 const STATE: &str = "/nix/var/nix";
 
 impl Facts {
@@ -40,7 +40,7 @@ impl Facts {
         Self {
             root: rustix::process::geteuid().is_root(),
             remote: environment::text("NIX_REMOTE"),
-            // An empty /nix of one's own is a store to be: Nix makes the rest.
+            // An empty /nix that the user owns can become a store: Nix creates the rest.
             state_writable: writable(STATE) || (!Path::new("/nix/var").exists() && writable("/nix")),
             socket: Path::new("/nix/var/nix/daemon-socket/socket").exists(),
             build_users: groups.lines().any(|line| line.starts_with("nixbld:")),
@@ -49,16 +49,16 @@ impl Facts {
 }
 
 impl Store {
-    /// Finds out as Nix does (`openFromNonUri` in its store-api.cc): the store itself where its
-    /// state can be written, else the daemon where its socket is.
+    /// Finds the store as Nix does (`openFromNonUri` in its store-api.cc): the store itself if its state is writable,
+    /// else the daemon if its socket exists.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when there is neither, with what to do.
+    /// [`ErrorKind::Host`] when there is neither, with the next step.
     pub(crate) fn find() -> Result<Self> {
         let store = Self::decide(&Facts::gather())?;
         if store == Self::Owner {
-            // Nix 2.10 and newer keep their store below the home folder, where no script of a VM
-            // finds it, unless this folder is there (`resolveStoreConfig` in store-open.cc).
+            // Unless this folder exists, Nix 2.10 and newer keep their store below the home folder, where no script of
+            // a VM finds it (`resolveStoreConfig` in store-open.cc).
             std::fs::create_dir_all(STATE)
                 .map_err(|source| Error::io(format_args!("make {STATE}"), &source))?;
         }
@@ -83,22 +83,22 @@ impl Store {
             .next_step("make it yours, as Nix's own installer does: sudo install -d -o \"$USER\" /nix"))
     }
 
-    /// The settings that a build needs here; each is one `--option NAME VALUE`.
+    /// Returns the settings that a build needs here; each is one `--option NAME VALUE`.
     pub(super) fn options(self, stand_in: bool) -> Vec<(&'static str, &'static str)> {
         let mut options = Vec::new();
         match self {
-            // Debian's nix-bin wants to build as the users of a group that it doesn't make.
+            // Debian's nix-bin is configured to build as the users of a group that it doesn't create.
             Self::Root { build_users } if stand_in || !build_users => {
                 options.push(("build-users-group", ""));
             }
-            // An untrusted user may not set these, and the daemon ignores them with a warning.
+            // An untrusted user may not set these: the daemon ignores them with a warning.
             Self::Daemon if !rustix::process::geteuid().is_root() => return options,
             _ => {}
         }
         if stand_in {
-            // Its builders fetch Debian packages, and set the setuid bits of a root file system:
-            // Nix's own filter forbids the second even where there is no sandbox. Nothing of it
-            // is in a binary cache, and asking one costs minutes where there is no network.
+            // Its builders fetch Debian packages, and set the setuid bits of a root file system. Nix's own filter
+            // forbids the latter even without a sandbox. No binary cache has these results, and asking one takes
+            // minutes without a network.
             options.extend([("sandbox", "false"), ("filter-syscalls", "false"), ("substitute", "false")]);
         }
         options
