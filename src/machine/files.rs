@@ -142,10 +142,10 @@ impl User {
         check.compare(&String::from_utf8_lossy(output.stderr()), theirs, target)
     }
 
-    /// Copies a file or folder of the machine to `target` on the host, which becomes the copy itself and
-    /// must not exist. Names, symbolic links, and what owner, group and others may do stay as they are. Setuid and setgid
-    /// bits, extended attributes and owners do not arrive: the files belong to whoever runs this. Nothing in an
-    /// archive that the guest made up gets outside of `target`, and after an error there is no `target`.
+    /// Copies a file or folder of the machine to `target` on the host. `target` becomes the copy itself and must not
+    /// exist. The copy keeps names, symbolic links and the permissions of owner, group and others. It does not keep
+    /// setuid and setgid bits, extended attributes or owners: the files belong to the user who runs the test. A forged
+    /// archive can't write outside of `target`. After an error there is no `target`.
     ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`] when it can't be read, [`ErrorKind::Io`] when it can't be written, or holds a device

@@ -1,9 +1,9 @@
-//! What a test holds: a running [`Machine`], and a [`Session`] of a user on its console.
+//! A running [`Machine`], and a [`Session`] of a user on its console.
 //!
-//! A machine is driven as a person would drive it: by its serial console. Logging in answers
-//! `login: ` and `Password: `; a command is evaluated by the user's own shell, on the real terminal,
-//! so it sees what it would see for a person (a terminal for its output, the user's aliases and
-//! variables, `cd` that lasts); powering off is `sudo poweroff`. Nothing is installed in the guest.
+//! A machine is driven by its serial console, as a person would do it. Logging in answers `login: ` and `Password: `.
+//! The user's own shell evaluates a command on the real terminal, so the command has the same environment as for a
+//! person: a terminal for its output, the user's aliases and variables, and `cd` that lasts. Powering off is `sudo
+//! poweroff`. Nothing is installed in the guest.
 //!
 //! ```no_run
 //! # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -13,14 +13,13 @@
 //! # }
 //! ```
 //!
-//! # How a command's output is told from everything else
-//! One line is typed at the first prompt: a loop in the user's shell that evaluates what is sent to
-//! it and prints a marker before and after (module `shell` has the line, `frame` the markers). So
-//! neither prompt, echo, line editor nor line length matter, and the output is exact: whatever a
-//! command prints stands between two markers with a nonce that is new for each command. Two things
-//! are undone: the terminal's `\n` → `\r\n` (each newline gets exactly one carriage return, so this
-//! is exact as long as nobody turns `onlcr` off), and kernel records that were printed meanwhile
-//! (they have a form and a time of their own: module `noise`).
+//! # How a command's output is separated from everything else
+//! One line is typed at the first prompt: a loop in the user's shell that evaluates what is sent to it and prints a
+//! marker before and after (module `shell` has the line, `frame` the markers). So prompt, echo, line editor and line
+//! length do not matter, and the output is exact: a command's output stands between two markers with a nonce that is
+//! new for each command. Two changes by the terminal and the kernel are undone: the terminal's `\n` → `\r\n` (each
+//! newline gets exactly one carriage return, so this is exact unless `onlcr` is turned off), and kernel records that
+//! were printed during the command (they have their own form and timestamps: module `noise`).
 
 mod bus;
 mod checks;
@@ -97,11 +96,11 @@ const WAIT: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone)]
 pub struct Machine {
     shared: Arc<Shared>,
-    /// For whatever has no limit of its own, on a fast host.
+    /// The default limit on a fast host for calls without their own limit.
     limit: Option<Duration>,
 }
 
-/// What stays when a machine is started anew.
+/// State that survives a restart of the machine.
 #[derive(Debug)]
 struct Shared {
     plan: Plan,

@@ -74,7 +74,7 @@ impl Life {
         if !channel.is_whole() {
             return Ok(None);
         }
-        // After the channels: whoever saves the machine takes them in this order.
+        // Locked after the channels: saving the machine takes the locks in this order.
         let mut buses = self.channels.buses.lock().await;
         if let Some(bus) = buses.get(user).filter(|bus| !bus.0.state().closed) {
             return Ok(Some(bus.clone()));
@@ -199,7 +199,7 @@ impl Connection {
             Incoming::Answer { to, text } => (to, Ok(text)),
             Incoming::Refusal { to, why } => (to, Err(why)),
             Incoming::Signal { path } => {
-                // Nobody may be waiting.
+                // An error means that no receiver is waiting.
                 let _ = self.signals.send(path);
                 return;
             }

@@ -18,7 +18,7 @@ use crate::qemu::Qemu;
 const BETWEEN: Duration = Duration::from_secs(5);
 /// A look that is no older than this is not taken again.
 const FRESH: Duration = Duration::from_millis(200);
-/// So many looks are kept: those of an hour.
+/// Maximum number of samples kept: one hour's worth.
 const KEPT: usize = 720;
 /// A shorter time says too little: looks are this much apart, and what a guest says of its time is not exact.
 const LEAST: Duration = Duration::from_secs(20);

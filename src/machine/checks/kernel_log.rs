@@ -26,15 +26,15 @@ use crate::mutex::lock;
 use crate::qemu::Qemu;
 use crate::secrets::bytes::part_without_words;
 
-/// So many lines of one check are kept; more tell nothing new.
+/// Maximum number of lines kept per check. More lines add no information.
 const KEPT: usize = 50;
 /// The helper's last word.
 const ENDED: &[u8] = b"ended";
 /// For so long a helper may tell what was logged before it was asked.
 const CATCHES_UP: Duration = Duration::from_secs(5);
-/// So many stalls wait at most to be judged.
+/// Maximum number of stalls that wait to be judged.
 const WAITING: usize = 50;
-/// So many reasons are kept for which the log is incomplete.
+/// Maximum number of reasons kept for an incomplete log.
 const REASONS: usize = 10;
 
 /// What is known of the log of a machine's kernel. Clones are the same.
@@ -44,7 +44,7 @@ pub(crate) struct KernelLog(Arc<LogState>);
 #[derive(Debug, Default)]
 struct LogState {
     state: Mutex<State>,
-    /// Rings when nobody tells anything any more.
+    /// Notified when no channel delivers the log any more.
     over: Notify,
 }
 
@@ -59,7 +59,7 @@ struct State {
     judged_to: u64,
     /// How the telling stands in this boot.
     telling: Telling,
-    /// So many channels may still tell something.
+    /// Number of channels that may still deliver log lines.
     open: usize,
     /// The machine ran on after the telling broke off: what this kernel logged since is not known.
     cut_off: bool,
@@ -307,7 +307,7 @@ impl KernelLog {
         let mut state = lock(&self.0.state);
         state.telling = Telling::UnderWay;
         state.open += 1;
-        // All that the kernel still has is told anew.
+        // The kernel sends everything in its buffer again.
         state.cut_off = false;
         let from_the_start = matches!(expected, Expected::Oldest);
         Teller { log: self.clone(), boot: state.boot, expected, from_the_start, since: Instant::now() }

@@ -38,7 +38,7 @@ pub(crate) struct Channels {
     line: StdStream,
     /// No helper is sent, as if the machine could not run it.
     shell_only: bool,
-    /// Locked before the console's line by whoever takes both: to open root's channel takes the line.
+    /// Code that takes both locks takes this one before the console's line: opening root's channel takes the line.
     open: Mutex<Open>,
     /// Connections to service managers, by user.
     pub(crate) buses: Mutex<HashMap<String, Bus>>,
@@ -48,7 +48,7 @@ pub(crate) struct Channels {
     credentials: Arc<std::sync::Mutex<Option<Credentials>>>,
     /// The program by which a user on the console becomes root.
     pub(crate) elevation: std::sync::Mutex<Option<Elevation>>,
-    /// Why nobody became root on the console, until somebody logs in there.
+    /// Why the console gave no root, until the next login there.
     no_root: std::sync::Mutex<Option<Error>>,
     /// What stood before a prompt of the console's getty, where it was seen: what a session said last is told from it.
     pub(crate) greeting: std::sync::Mutex<String>,
@@ -170,7 +170,7 @@ impl Channels {
         Ok(())
     }
 
-    /// Whether nobody has put right yet what differs in a guest that goes on from a saved moment.
+    /// Returns whether a guest that was resumed from a saved moment still needs its corrections.
     pub(crate) fn is_asleep(&self) -> bool {
         self.asleep.load(Ordering::Relaxed)
     }
@@ -314,8 +314,8 @@ impl Drop for HeldLog<'_> {
     }
 }
 
-/// The guest closed the port. Where its kernel did so, the machine is as good as off (`poweroff -ff`); where it runs on,
-/// nobody tells its log any more, if the helper went without a word.
+/// Called when the guest closed the port. If its kernel did so, the machine is practically off (`poweroff -ff`). If the
+/// machine keeps running and the helper ended without a message, the kernel log is no longer delivered.
 async fn note_whether_it_runs_on(kernel: KernelLog, mut exit: watch::Receiver<Option<Exit>>, speed: Speed) {
     let ended = async { exit.wait_for(Option::is_some).await.map(drop) };
     if crate::stopped::timeout(speed.scale(LAST_STEPS), ended).await.is_err() {

@@ -55,7 +55,7 @@ pub struct Invocation {
     name: String,
     stdin: Option<Vec<u8>>,
     watcher: Option<Watcher>,
-    /// It prints [`AGAIN`] before it begins anew.
+    /// It prints [`AGAIN`] before it starts over.
     repeats: bool,
     /// Its text, which is one for bash, is not to be found in the machine's list of processes.
     hidden: bool,
@@ -78,7 +78,7 @@ pub(crate) struct Ended {
     pub(crate) mute: bool,
     pub(in crate::machine) stdout: Bytes,
     pub(in crate::machine) stderr: Bytes,
-    /// What was handed to whoever watches its standard output: the end of it.
+    /// The tail of the standard output that the watcher received.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<Bytes>,
 }
@@ -89,7 +89,7 @@ impl Ended {
     }
 }
 
-/// A command under way, which is written down however it ends: whoever awaits it may have seen enough.
+/// A command that is running. It is recorded in every case, also when its caller stops early.
 struct Open<'a> {
     page: Option<OpenQuestion<'a>>,
     ended: Ended,
@@ -141,7 +141,7 @@ impl Invocation {
         &self.name
     }
 
-    /// It is a loop around the command `name`, which prints [`AGAIN`] before it begins anew.
+    /// Marks a loop around the command `name` that prints [`AGAIN`] before each iteration.
     pub(crate) fn repeating(self, name: &str) -> Self {
         Self { repeats: true, ..self.named(name) }
     }
@@ -174,7 +174,7 @@ impl Invocation {
         self
     }
 
-    /// Runs it, whatever its status.
+    /// Runs it and returns its output, for any exit status.
     ///
     /// # Errors
     /// Those of [`User::execute`]; [`ErrorKind::Other`] for more than 256 MiB of output.
@@ -249,7 +249,8 @@ impl Invocation {
         if !was_enough {
             return Ok(ended);
         }
-        // It ran on then: whoever watches may have seen enough again, here or in a task beside this one.
+        // The recorded command kept running after this. Its watcher may stop early again, here or in a concurrent task,
+        // so give it time.
         tokio::time::sleep(LONGEST_WAIT).await;
         Err(replay.was_enough(question))
     }

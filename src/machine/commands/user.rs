@@ -99,10 +99,10 @@ impl Machine {
         self.root().wait_until_fails(command).await
     }
 
-    /// Opens the control channel, which is else opened by the first command that needs it.
+    /// Opens the control channel. Otherwise the first command that needs it opens it.
     ///
     /// # Errors
-    /// [`ErrorKind::NoRoot`] when nobody is logged in who can become root.
+    /// [`ErrorKind::NoRoot`] when no logged-in user can become root.
     pub(crate) async fn open_control_channel(&self) -> Result {
         self.life().channel("root").await.map(drop)
     }
@@ -141,8 +141,8 @@ impl User {
         Invocation::new(self.clone(), command.as_ref())
     }
 
-    /// Runs a command, whatever its status, in a bash of its own with `set -euo pipefail`. Its standard
-    /// input is /dev/null. A process that it leaves behind lives on.
+    /// Runs a command in its own bash with `set -euo pipefail` and returns its output, for any exit status. Its
+    /// standard input is /dev/null. A process that it leaves in the background survives.
     ///
     /// # Errors
     /// [`ErrorKind::NoRoot`] when the control channel can't be opened for want of root;
@@ -301,8 +301,8 @@ impl Life {
 
 /// Printed to both outputs before another try: what came before it is forgotten.
 pub(crate) const AGAIN: &[u8] = b"\0nixvm-again\0";
-/// Waits on `$z`, a pipe that nobody writes to (that starts no process), `$d` microseconds: a twentieth longer each
-/// time, a quarter of a second at most.
+/// Waits for `$d` microseconds on `$z`, a pipe without a writer, which starts no process. Each wait is 5 % longer than
+/// the last one, up to 250 ms.
 pub(crate) const PAUSE: &str =
     "printf -v t .%06d $d; read -rt $t -u $z; d=$((d < 238000 ? d + d / 20 : 250000))";
 

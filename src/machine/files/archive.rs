@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tokio::sync::mpsc;
 
-/// So many pieces of an archive wait between its maker and the channel.
+/// Maximum number of archive pieces that are queued for the channel.
 pub(super) const PIECES: usize = 16;
 /// The size of a piece.
 const PIECE: usize = 256 << 10;

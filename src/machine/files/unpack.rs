@@ -1,7 +1,7 @@
-//! An archive of the guest, unpacked. The guest may have made up anything in it.
+//! Unpacks an archive from the guest. The guest may have forged any part of it.
 //!
-//! All of it is unpacked in a folder beside the target, which nobody else can enter. Only a whole archive that is sound
-//! gets the target's name: after an error there is nothing at the target, and nothing beside it.
+//! The archive is unpacked in a folder beside the target that other users can't enter. The folder gets the target's
+//! name only when the whole archive is valid. After an error, nothing is left at the target or beside it.
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};

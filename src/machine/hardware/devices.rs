@@ -13,14 +13,14 @@ use crate::{Error, ErrorKind, Result};
 const LET_GO: Duration = Duration::from_secs(10);
 /// For QEMU to write the memory: up to a minute for each GiB on a slow disk.
 const DUMP: Duration = Duration::from_secs(10 * 60);
-/// So many characters of a serial number reach the guest (virtio).
+/// Maximum number of characters of a serial number that reach the guest (virtio).
 const LONGEST_NAME: usize = 20;
 
-/// What a disk that is plugged in holds: `64 << 20` is an empty one of so many bytes, a path is an image
-/// (raw or qcow2) on this host, which the guest writes to.
+/// The content of a disk that is plugged in: a number such as `64 << 20` is an empty disk of that many bytes; a path is
+/// an image (raw or qcow2) on this host, which the guest writes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskSource {
-    /// Empty, of so many bytes; it goes with the machine's run directory.
+    /// Empty, with this size in bytes. It is deleted with the machine's run directory.
     Empty(u64),
     /// This image.
     Image(PathBuf),

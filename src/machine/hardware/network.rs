@@ -22,7 +22,7 @@ impl Machine {
         life.answer_of_qemu("cut the network", self.qemu().set_links(false)).await
     }
 
-    /// Undoes [`Machine::block`]. The guest gets its address anew, which takes it a moment.
+    /// Undoes [`Machine::block`]. The guest requests its address again, which takes a moment.
     ///
     /// # Errors
     /// As [`Machine::block`].

@@ -37,7 +37,7 @@ pub(crate) use prompt::Boot;
 pub(crate) const BOOT: Duration = Duration::from_secs(120);
 /// The console of a boot under KVM that does not count, in the record.
 const UNDER_KVM: &str = "under-kvm.log";
-/// So many lines of it are kept.
+/// Maximum number of lines of it that are kept.
 const SAID: usize = 1000;
 
 /// What a machine is made of.

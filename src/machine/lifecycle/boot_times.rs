@@ -104,7 +104,7 @@ impl Machine {
         Ok(times)
     }
 
-    /// Before a machine with a budget is powered off: nobody can ask it then.
+    /// Called before a machine with a budget is powered off, because the guest can't be asked afterwards.
     pub(crate) async fn note_boot_times(&self) {
         if self.shared.plan.boot_times
             && self.known_boot_times().is_none()

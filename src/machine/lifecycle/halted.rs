@@ -27,7 +27,7 @@ impl Life {
         }
     }
 
-    /// The error of whoever wants something of the guest, if it is stopped.
+    /// Returns the error for a caller that needs the guest to run, if it is stopped.
     pub(crate) fn halted(&self) -> Option<Error> {
         let why = self.qemu.halted().borrow().clone();
         why.map(|why| self.halt_error(&why))

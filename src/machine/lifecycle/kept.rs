@@ -1,8 +1,8 @@
-//! A machine that is kept as it stood, and what goes on from there.
+//! Keeps a machine's state on disk, and resumes machines from it.
 //!
-//! Unlike a template ([`crate::machine::lifecycle::saved`]) such a moment is taken of any machine, whatever it is doing, and is for a person
-//! to look at: it can be taken to another host, and holds neither passwords nor what a scenario would need to go on.
-//! (The machine's RAM and disk are in it, so whatever the guest knows is.)
+//! Unlike a template ([`crate::machine::lifecycle::saved`]), such a moment can be taken at any time in any state of the
+//! machine. It is for a person to look at: it can be moved to another host, and it holds neither passwords nor what a
+//! scenario needs to continue. (It contains the machine's RAM and disk, and so everything that the guest knows.)
 
 mod own;
 mod place;
@@ -41,9 +41,9 @@ const FORMAT: u32 = 1;
 const ABOUT: u64 = 64 << 10;
 /// So much of what the console said is read, in bytes: the end of it.
 const TRANSCRIPT: u64 = 64 << 20;
-/// So many characters of a machine's name are shown.
+/// Maximum number of characters of a machine's name that are shown.
 const NAME: usize = 100;
-/// So many of a moment's wishes are shown.
+/// Maximum number of a moment's wishes that are shown.
 const SHOWN: usize = 20;
 /// For somebody who starts or ends the machine at this moment.
 const CHANGING: Duration = Duration::from_secs(2);
@@ -58,8 +58,8 @@ struct About {
     console: Standing,
 }
 
-/// A machine as it stood when [`Machine::keep`] was called, in a folder. The folder stays as it is, whatever becomes of the
-/// machines that go on from it.
+/// A machine's state at the time of [`Machine::keep`], in a folder. Machines that resume from it do not change the
+/// folder.
 ///
 /// ```no_run
 /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -80,11 +80,11 @@ pub struct Kept {
 
 /// # Kept machines
 impl Machine {
-    /// Keeps the machine as it stands in `folder`, which is made: RAM, devices, disks, what its console said. It takes about
-    /// a second for each 200 MiB that the guest has used, whatever the guest is doing: nothing is waited for. **The
-    /// machine is off then.**
+    /// Saves the machine's current state to `folder`, which is created: RAM, devices, disks and console output. It
+    /// takes about a second for each 200 MiB that the guest has used. It does not wait for the guest, which may be
+    /// busy. **The machine is off afterwards.**
     ///
-    /// Everything that is needed to go on from there is in the folder, but QEMU and what is in the Nix store.
+    /// The folder has everything that is needed to resume, except QEMU and files in the Nix store.
     ///
     /// # Errors
     /// [`ErrorKind::Host`] when it can't be kept (it is off, it shares folders with the host), with why in one line;
@@ -292,13 +292,13 @@ impl Kept {
             ))
     }
 
-    /// A machine that goes on from the moment, with its console. Its clock goes on from then, too. What its console said
-    /// is in [`crate::console::Console::tail`].
+    /// Resumes a machine from the moment, and returns it with its console. Its clock continues from the moment, too.
+    /// The earlier console output is in [`crate::console::Console::tail`].
     ///
-    /// Nothing is known of who is logged in on the console: a session can't be had of it.
+    /// The user who is logged in on the console is unknown, so the machine offers no session.
     ///
     /// # Errors
-    /// Those of [`Kept::vm`] and [`Kept::obstacle`], and whatever keeps QEMU from going on.
+    /// Those of [`Kept::vm`] and [`Kept::obstacle`], and every error that keeps QEMU from resuming.
     pub async fn resume(&self, options: MachineOptions) -> Result<(Machine, RawConsole)> {
         let vm = self.vm()?;
         let plan = Plan { disk: Disk::Fresh, ..Plan::of(&vm, options) };

@@ -86,11 +86,11 @@ impl Machine {
         self.shared.run_dir.transcript().with_file_name(format!("transcript.{begun}"))
     }
 
-    /// Starts the machine anew in good order and waits for its login prompt. Sessions are over then;
-    /// the machine object, its console and its QEMU stay the same.
+    /// Reboots the machine cleanly and waits for its login prompt. Sessions end; the machine object, its console and
+    /// its QEMU stay the same.
     ///
-    /// It is asked by `systemctl reboot` as root where the control channel is open, by `sudo reboot` in the
-    /// open session (`reboot` for root), and by Ctrl-Alt-Delete where nobody is logged in on the console.
+    /// The reboot is requested by `systemctl reboot` as root if the control channel is open, by `sudo reboot` in the
+    /// open session (`reboot` for root), and by Ctrl-Alt-Delete without a login on the console.
     ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`], with what `sudo` said, when the reboot is refused: the machine runs on and
@@ -179,7 +179,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Waits until the machine is off, by whatever was done in it.
+    /// Waits until the machine is off, for any reason inside the guest.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] when it still runs after the limit ([`Machine::within`]; 5 minutes on a
@@ -207,7 +207,7 @@ impl Life {
         // A machine can run although nothing more can be done on its console.
         let ran = self.qemu.exit().borrow().is_none();
         self.note_whether_log_is_told().await;
-        // First: whoever waits on the console has its lock.
+        // Killed first, because a task that waits on the console holds its lock.
         self.qemu.kill().await;
         let mut line = self.line.lock().await;
         if ran || !matches!(&*line, Line::Lost(_)) {

@@ -23,13 +23,13 @@ const SHUTDOWN: Duration = Duration::from_secs(20);
 const STOP_JOBS: Duration = Duration::from_secs(100);
 /// For QEMU to answer what it answers at once.
 const QMP: Duration = Duration::from_secs(5);
-/// So many lines of what a command said stand in an error.
+/// Maximum number of lines of a command's output that are quoted in an error.
 const SHOWN_LINES: usize = 20;
 
 /// How a machine is asked to shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// By whoever is logged in on the console; by the power button where nobody is.
+    /// By the user who is logged in on the console; by the power button if there is none.
     Person,
     /// By root over the control channel; by the power button where it is not open.
     Channel,
@@ -37,11 +37,11 @@ enum Way {
 
 /// # Power off
 impl Machine {
-    /// Powers the machine off as a person would: `sudo poweroff` in the open session (`poweroff` for root), or
-    /// the power button (ACPI) where nobody is logged in on the console. Waits until QEMU has ended; an event
-    /// says which it took.
+    /// Powers the machine off as a person would: `sudo poweroff` in the open session (`poweroff` for root), or the
+    /// power button (ACPI) without a login on the console. Waits until QEMU has ended. An event says which way was
+    /// used.
     ///
-    /// When this fails, the machine runs on: [`Machine::stop`] ends it in any case, and so does the end of the
+    /// When this fails, the machine keeps running: [`Machine::stop`] ends it in any case, and so does the end of the
     /// scenario.
     ///
     /// # Errors
@@ -54,9 +54,8 @@ impl Machine {
         self.end_in_good_order(Way::Person).await
     }
 
-    /// Shuts the machine down and waits for its end: as root's `systemctl poweroff` does where the control channel
-    /// is open, by the power button (ACPI) where it is not. Whoever is logged in on the console needs no rights
-    /// for that.
+    /// Shuts the machine down and waits for its end: by root's `systemctl poweroff` if the control channel is open,
+    /// otherwise by the power button (ACPI). The user on the console needs no rights for that.
     ///
     /// # Errors
     /// Those of [`Machine::power_off`].
@@ -232,7 +231,7 @@ impl Life {
             .next_step("log in, and `power_off()` types `poweroff`; `stop()` ends the machine in any case"))
     }
 
-    /// Whoever is logged in may not do it.
+    /// The user who is logged in lacks the rights for it.
     pub(crate) fn refused_to(&self, command: &str, user: &str, collector: Collector) -> Error {
         let status = collector.status().unwrap_or(-1);
         let said = collector.into_bytes();

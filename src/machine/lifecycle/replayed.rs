@@ -16,17 +16,18 @@ use crate::machine::{Life, Line, Machine, MachineOptions};
 use crate::qemu::{Qemu, RunDirectory};
 use crate::{Error, Event, Result, Speed};
 
-/// Whoever asks over and over has had all answers long before.
+/// A scenario that polls has got all answers long before.
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// Between two tries: nothing changes meanwhile.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Machine {
-    /// A machine that answers as `replay` did. `password` is that of whoever was logged in when it began, if it is known.
+    /// Returns a machine that answers as `replay` did. `password` is the password of the user who was logged in when it
+    /// began, if it is known.
     ///
     /// # Errors
-    /// What kept it from starting when it was recorded; [`crate::ErrorKind::Io`] when there are no files or descriptors
-    /// left.
+    /// What kept it from starting when it was recorded; [`crate::ErrorKind::Io`] without free file descriptors or disk
+    /// space.
     pub(crate) async fn replayed(
         replay: Arc<Replay>,
         options: MachineOptions,
@@ -40,7 +41,7 @@ impl Machine {
 }
 
 impl Plan {
-    /// The next start in the record. `password` is that of whoever is logged in then.
+    /// Begins the next start in the record. `password` is the password of the user who is logged in at that time.
     pub(in crate::machine) async fn begin_replay(
         &self,
         replay: &Arc<Replay>,
@@ -52,12 +53,12 @@ impl Plan {
         let (name, events) = (self.name.clone(), self.events.clone());
         let speed = Speed::new(start.speed);
         let (qemu, stream) = Qemu::absent(&name, &events).await?;
-        // Nobody opens it.
+        // The name is not opened.
         let (line, _) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         let channels = Channels::new(line, self.shell_channel)?;
         let console = self.attach(&qemu, stream, transcript, speed, Vec::new())?;
         console.limit_waits(LONGEST_WAIT);
-        // The boot is over, whatever it said.
+        // The boot is over, regardless of its output.
         console.set_watch(Watch::Off);
         replay.up(&start, &console);
         console.set_judged(start.judged);
@@ -65,7 +66,7 @@ impl Plan {
         events.send(Event::Phase { machine: name.clone(), phase: "replayed".to_owned(), at: Duration::ZERO });
         let line = match start.console {
             Standing::AtLogin => Line::AtLogin,
-            // Whoever wrote the record may have written any name.
+            // The record is not trusted: it may have any name here.
             Standing::Shell { user, language, secret } => {
                 if let (Some(number), Some(password)) = (secret, password) {
                     replay.know_as(number, password, &console);

@@ -45,7 +45,7 @@ const RESTLESS: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(5);
 /// A clone has this long to answer on a fast host as well: others may start at the same time.
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
-/// So many lines of trouble are kept, for one note.
+/// Maximum number of trouble lines kept for one note.
 const TROUBLE: usize = 10;
 /// A clone is asked this often on its console: a byte may be lost while it wakes up.
 const PRESSES: u32 = 2;
@@ -57,7 +57,7 @@ pub struct TemplateLease {
     pub folder: PathBuf,
     /// Locked; let go when the last clone is gone.
     pub lock: File,
-    /// It was made for who asked: what is wrong with it is told to nobody else.
+    /// The template was made for this caller. Only this caller gets its findings.
     pub is_new: bool,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Known {
     line: KnownLine,
     #[serde(alias = "control")]
     pub(crate) channels: SavedChannels,
-    /// So many lines of the console were judged when this machine began.
+    /// Number of console lines that had been judged when this machine began.
     #[serde(default)]
     judged: usize,
     /// What its kernel said since that shows trouble: it is told to whom the template is made for.
@@ -99,8 +99,8 @@ impl Machine {
     /// saved.
     ///
     /// # Errors
-    /// [`ErrorKind::SessionEnded`] when nobody knows what its console does, [`ErrorKind::Io`] and
-    /// [`ErrorKind::Qmp`] when it can't be written.
+    /// [`ErrorKind::SessionEnded`] when the state of its console is unknown, [`ErrorKind::Io`] and [`ErrorKind::Qmp`]
+    /// when it can't be written.
     pub(crate) async fn save(&self, folder: &Path) -> Result<Saved> {
         let _changing = self.shared.changing.lock().await;
         let life = self.life();
@@ -139,8 +139,8 @@ impl Machine {
     /// A clone of what was saved.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when something in the folder is missing or damaged, and whatever keeps QEMU from
-    /// going on from it.
+    /// [`ErrorKind::Io`] when something in the folder is missing or damaged, and every error that keeps QEMU from
+    /// resuming.
     pub(crate) async fn resume(
         vm: &BuiltVm,
         options: MachineOptions,
@@ -210,7 +210,7 @@ impl Known {
         ));
     }
 
-    /// The password of whoever is logged in on the console.
+    /// Returns the password of the user who is logged in on the console.
     pub(crate) fn password(&self) -> Option<&str> {
         match &self.line {
             KnownLine::AtLogin => None,
@@ -396,7 +396,8 @@ impl Life {
         written.map(drop).map_err(|error| Error::io(format_args!("write to {}", folder.display()), &error))
     }
 
-    /// In a clone in which nobody can become root, the shell on its console has to answer: nothing else would.
+    /// Checks the shell on the console of a clone without a user who can become root. No other check of such a clone
+    /// exists.
     async fn shell_answers(&self, limit: Duration) -> Result {
         if self.channels.root().is_some() {
             return Ok(());

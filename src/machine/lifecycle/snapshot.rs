@@ -40,10 +40,11 @@ impl fmt::Debug for Snapshot {
 
 /// # Snapshots
 impl Machine {
-    /// Keeps this moment, to come back to: RAM, disks, devices, who is logged in. The machine stands still while it is
-    /// written. Channels of users other than root are opened anew afterwards; commands that run on one end.
+    /// Saves the machine's current state, to restore it later: RAM, disks, devices and logins. The machine is paused
+    /// while the state is written. Channels of users other than root are opened again afterwards; commands that run on
+    /// one end.
     ///
-    /// A disk image of the format qcow2 holds its part of the moment itself; a raw one is copied.
+    /// A disk image of the format qcow2 stores its part of the snapshot itself; a raw one is copied.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {

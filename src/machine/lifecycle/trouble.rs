@@ -166,7 +166,7 @@ impl Machine {
             life.events.note(format!("{}: not held against the scenario, since {why}: {line}", life.name));
         }
         trouble.in_kernel_log = unless_known(trouble.in_kernel_log, &trouble.on_console);
-        // A kernel that has panicked answers nobody, and a console says what it has to say.
+        // A panicked kernel does not answer, and the console has its messages.
         if trouble.on_console.iter().any(|finding| finding.check == "kernel panic") {
             trouble.gaps.retain(|gap| gap.check != UNANSWERED);
         }
@@ -226,7 +226,7 @@ impl Machine {
                 let names = list.lines().filter_map(|line| line.split_whitespace().next());
                 self.noted(|noted| noted.failed_units = names.map(str::to_owned).collect());
             }
-            // Nobody could be asked, or the machine goes down.
+            // There is no channel to ask, or the machine is shutting down.
             Ok(None) => {}
             Err(error) if error.kind() == ErrorKind::NotRecorded || life.goes_down() => {}
             Err(error) => self.noted(|noted| {
@@ -360,7 +360,7 @@ impl Life {
                 }
                 Err(error) => Some(format!("the kernel's log could not be read: {}", error.summary())),
             },
-            // A machine that stands still logs nothing, and answers nobody.
+            // A stalled machine logs nothing and does not answer.
             Some(_) if standstill.of(self).await => None,
             // The answer comes behind all that was logged before.
             Some(channel) => match channel.ping(self.limit(ANSWER)).await {
@@ -403,7 +403,8 @@ impl Life {
         self.is_off() || (self.channels.root().is_none() && told_to_the_end())
     }
 
-    /// The machine is about to be ended where it runs: a log that nobody tells any more is not told to its end.
+    /// Notes whether the kernel log ended early, because the machine is about to be killed. A log without a channel is
+    /// incomplete.
     pub(crate) async fn note_whether_log_is_told(&self) {
         if !self.is_off() && self.channels.root().is_none() {
             let kernel = self.channels.kernel();

@@ -36,7 +36,8 @@ pub(super) async fn pressed() -> Result {
     }
 }
 
-/// Opened anew: not to block is a property of the opened file, which others share with us on standard input.
+/// Opens the terminal again. `O_NONBLOCK` is a property of the open file, and other processes share the open file of
+/// our standard input.
 fn opened() -> std::io::Result<Receiver> {
     let name = rustix::termios::ttyname(std::io::stdin(), Vec::new())?;
     let path = PathBuf::from(name.to_string_lossy().into_owned());

@@ -36,9 +36,9 @@ struct Paused {
 
 /// # Breakpoints
 impl Machine {
-    /// Stops the scenario here until Enter is pressed on the terminal, and says meanwhile how to attach to the machine: its
-    /// console (`nixvm-test attach --live ID`, or any program that connects to a socket), a shell of root, QEMU's
-    /// control protocol, its gdb stub. The machine goes on running; no time limit of a scenario does.
+    /// Pauses the scenario until Enter is pressed on the terminal, and shows how to attach to the machine: to its
+    /// console (`nixvm-test attach --live ID`, or any program that connects to a socket), a root shell, QEMU's control
+    /// protocol or its gdb stub. The machine keeps running. The scenario's time limits are suspended.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -49,8 +49,8 @@ impl Machine {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] without a terminal, where nobody could press a key; [`ErrorKind::Io`] when the sockets can't be
-    /// made.
+    /// [`ErrorKind::Usage`] without a terminal, because Enter can't be pressed; [`ErrorKind::Io`] when the sockets
+    /// can't be created.
     #[tracked]
     pub async fn breakpoint(&self) -> Result {
         if !has_terminal() {
@@ -157,7 +157,7 @@ impl Paused {
         channel.ok()?.ok().filter(crate::channel::Channel::is_whole)
     }
 
-    /// Ends whoever is attached, and lets a guest go on that gdb or QMP has stopped.
+    /// Disconnects every attached client, and resumes a guest that gdb or QMP has stopped.
     async fn close(mut self) {
         for serving in std::mem::take(&mut self.serving) {
             serving.abort();

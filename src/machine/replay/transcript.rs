@@ -11,12 +11,12 @@ use crate::machine::Machine;
 
 /// # Console text
 impl Machine {
-    /// Waits until the serial console has said `pattern`: plain text, or a regular expression
-    /// ([`Pattern::regex`]). Everything since the machine's start counts, however much that is and whoever
-    /// has read it: text that is there already is found at once. `limit` is for a fast host and is scaled
-    /// by [`crate::Speed`]; it holds whatever the console goes on to say.
+    /// Waits until the serial console has printed `pattern`: plain text, or a regular expression ([`Pattern::regex`]).
+    /// All output since the machine's start counts, even if something else has read it: text that is already there is
+    /// found at once. `limit` is for a fast host and is scaled by [`crate::Speed`]. Further console output does not
+    /// extend it.
     ///
-    /// Sessions and other waits go on as if this one were not there.
+    /// Sessions and other waits are not affected.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Timeout`] after `limit`, with what came instead; at once

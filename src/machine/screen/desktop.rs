@@ -10,8 +10,8 @@ use crate::{ErrorKind, Result};
 /// What lists the windows.
 const LIST: &str = "xwininfo -root -tree";
 
-/// In front of [`LIST`]. A server may want to see a key; where nobody has said which that is, it is the one
-/// that the server was started with: its lock file has its process id, and that an `-auth FILE` (Xserver(1)).
+/// Precedes [`LIST`]. A server may ask for a key. If no key file is configured, it is the one that the server was
+/// started with: the server's lock file has its process id, and that process has an `-auth FILE` (Xserver(1)).
 const KEY: &str = r#"export DISPLAY=${DISPLAY:-:0}; if [ -z "${XAUTHORITY-}" ]; then n=${DISPLAY#*:}
 { read -r p <"/tmp/.X${n%%.*}-lock" && mapfile -d '' a <"/proc/$p/cmdline" &&
 for i in "${!a[@]}"; do [ "${a[i]}" = -auth ] && export XAUTHORITY="${a[i+1]-}"; done; } 2>/dev/null || :

@@ -132,7 +132,7 @@ fn left_out(machine: &str, unit: &str, line: &str) -> Error {
 /// which it is known that there is more.
 const WHOLE_JOURNAL: &str = "journalctl -b --no-pager -q -o short-iso-precise | tail -n 2001";
 
-/// So many lines of it.
+/// Maximum number of journal lines that are kept.
 const WHOLE: usize = 2000;
 
 /// # Journal

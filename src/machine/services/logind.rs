@@ -18,8 +18,8 @@ pub(crate) enum Logind {
     Unknown,
 }
 
-/// Asks logind to power the machine off, as `systemctl poweroff` does (org.freedesktop.login1(5)): whoever delays a shutdown
-/// is waited for, and terminals are told. No program is started for it.
+/// Asks logind to power the machine off, as `systemctl poweroff` does (org.freedesktop.login1(5)). Like `systemctl`,
+/// logind waits for shutdown inhibitors and notifies terminals. No program is started for it.
 pub(crate) async fn power_off(channel: &Channel) -> Logind {
     if channel.way() != Way::Helper {
         return Logind::DidNot;
@@ -64,7 +64,7 @@ fn answer_of_logind(mut said: &[u8]) -> Logind {
         became = match incoming {
             dbus::Incoming::Answer { to: POWER_OFF, .. } => return Logind::Did,
             dbus::Incoming::Refusal { to: POWER_OFF, .. } => return Logind::DidNot,
-            // All calls are sent after the hello, whatever it gave.
+            // All calls are sent after the hello, regardless of its reply.
             _ => Logind::Unknown,
         };
         said = &said[length..];

@@ -153,7 +153,8 @@ impl User {
         Ok(output.text().trim_end_matches('\n').to_owned())
     }
 
-    /// Runs `systemctl` with these words (`--user` is added for a user), whatever its status.
+    /// Runs `systemctl` with these words and returns its output, whether it succeeds or fails. For a user, `--user` is
+    /// added.
     ///
     /// # Errors
     /// Those of [`User::execute`].

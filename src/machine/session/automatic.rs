@@ -1,7 +1,8 @@
-//! From the session of whom the console logs in by itself to the one that was asked for.
+//! Switches from the session of an automatic login to the requested user's session.
 //!
-//! The first shell is replaced (`exec`) by `login` or `su`: whoever logs out then is back where the console logs in by itself.
-//! root is asked for no password by `su`, so root runs `login`; where that is not on the path, `su` is run as nobody.
+//! The first shell is replaced (`exec`) by `login` or `su`. When that user logs out, the console logs in automatically
+//! again. `su` does not ask root for a password, so root runs `login`. Where `login` is not on the path, `su` runs as
+//! the user `nobody`.
 
 use crate::console::Pattern;
 use crate::machine::Life;
@@ -27,8 +28,8 @@ struct Programs {
 }
 
 impl Programs {
-    /// The command that asks for the password of `user` and becomes their shell; `None` where there is none. Its messages
-    /// are in English, whatever the machine's language.
+    /// Returns the command that asks for the password of `user` and becomes their shell, or `None` where there is none.
+    /// Its messages are in English in every locale.
     fn command(self, is_root: bool, user: &str) -> Option<String> {
         let user = quoted(user);
         let rest = match self {
@@ -44,7 +45,7 @@ impl Programs {
 }
 
 impl Life {
-    /// From the shell that is on the console, whoever's it is, to the session of `user`. The name is that of the first one.
+    /// Switches from the shell on the console, of any user, to the session of `user`. Returns the first user's name.
     pub(crate) async fn go_over(
         &self,
         answered: &Answered,

@@ -255,8 +255,8 @@ impl Collector {
         self.answered.unwrap_or(0).max(self.printed.len().saturating_sub(TAIL))
     }
 
-    /// What was printed from `from` on, without escape sequences and without anything that looks like a line of the kernel's: a
-    /// question is known whatever the kernel's clock shows.
+    /// Returns what was printed since `from`, without escape sequences and without anything that looks like a kernel
+    /// record. A question is recognised for any time in the kernel's timestamps.
     fn words(&self, from: usize) -> String {
         without_notices(self.printed.get(from..).unwrap_or_default())
     }
@@ -284,13 +284,14 @@ impl Collector {
         remove_records(self.printed.get(from..).unwrap_or_default(), window)
     }
 
-    /// What was printed from `from` on, without anything that looks like a line of the kernel's: a question is known whatever
-    /// the kernel's clock shows.
+    /// Returns what was printed since `from`, without anything that looks like a kernel record. A question is
+    /// recognised for any time in the kernel's timestamps.
     fn without_any_records(&self, from: usize) -> Vec<u8> {
         without_records(self.printed.get(from..).unwrap_or_default())
     }
 
-    /// What a command printed that prints no line of the kernel's itself: without all that look so, at whatever time.
+    /// Returns the output of a command that prints no kernel records itself: everything that looks like one is removed,
+    /// for any timestamp.
     pub(crate) fn into_answer(self) -> Vec<u8> {
         self.without(f64::NEG_INFINITY..=f64::INFINITY)
     }

@@ -173,7 +173,7 @@ impl Conversation<'_> {
         }
     }
 
-    /// What is done after so many silences.
+    /// Acts after this number of silences.
     async fn silent(&mut self, asked: Option<Question>, silences: usize, prompt_came: &mut bool) -> Result {
         let life = self.life;
         match self.stage {
@@ -250,7 +250,7 @@ impl Conversation<'_> {
         if self.shell_asked || !is_shells {
             return Ok(());
         }
-        // The program has ended, and whoever the console logs in by itself is there.
+        // The program has ended, and the shell of the automatic login is back.
         if matches!(self.opening, Opening::Command(_)) && is_logged_in_by_itself(self.said.text()) {
             *prompt_came = true;
             return Err(self.ending().error(self.life));

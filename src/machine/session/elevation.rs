@@ -1,6 +1,6 @@
 //! Programs by which a user becomes root, and how they ask for the user's own password.
 //!
-//! A password is given to nobody whose question is not known: a program that a command runs can ask anything.
+//! A password is typed only at a known question, because a program that a command runs can ask anything.
 
 use std::sync::LazyLock;
 

@@ -124,7 +124,8 @@ fn candidate(bytes: &[u8], nonce: &Nonce) -> Candidate {
     Candidate::Incomplete
 }
 
-/// Splits what comes from the console into bytes and markers of one nonce, whatever the chunks.
+/// Splits the console's output into bytes and markers of one nonce. The result does not depend on how the input is
+/// chunked.
 #[derive(Debug)]
 pub(crate) struct Scanner {
     nonce: Nonce,

@@ -6,12 +6,13 @@ use crate::machine::language::Language;
 use crate::machine::session::shell_line::ShellLine;
 use crate::{Error, ErrorKind, Result};
 
-/// Whether an account has no password. PAM's own helper knows (unix_chkpwd(8)): it takes the empty password of the user who
-/// asks, and whoever asks is no terminal. It is in a folder that is not on every user's PATH.
+/// Checks whether an account has no password. PAM's own helper does it (unix_chkpwd(8)): it tests the empty password of
+/// the calling user, if standard input is not a terminal. Its folder is not on every user's PATH.
 const HAS_NO_PASSWORD: &str =
     r#"PATH=$PATH:/run/wrappers/bin:/usr/sbin:/sbin; printf "\000" | command unix_chkpwd "$0" nullok"#;
 
-/// sudo asks in its own words in a session, whatever the configuration or the user says: others are not known for sudo's.
+/// Sets sudo's prompt for a session, overriding the configuration and the user's settings. Other prompts would not be
+/// recognised as sudo's.
 const SUDO_PROMPT: &str = "export SUDO_PROMPT='[sudo] password for %p: '; ";
 
 /// Who a shell is.

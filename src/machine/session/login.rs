@@ -1,4 +1,4 @@
-//! Logging in: whoever is on the console then is who was asked for, and their password was checked.
+//! Logs a user in. Afterwards the requested user is on the console, and their password was checked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Machine {
             return Err(life.session_ended(&format!("login as {user}"), why));
         }
         let _step = life.step_with(&format!("login as {user}"), "");
-        // Whatever way out is taken below, the console is not at a quiet prompt until it is seen.
+        // On every early return below, the console's state stays unknown until a quiet prompt is seen.
         *line = Line::Lost("a login was broken off".to_owned());
         let (mut shell, mut prompt_came) = (None, false);
         let question = format!("log in {user}");
@@ -97,7 +97,7 @@ impl Machine {
         }
     }
 
-    /// Whoever is logged in on the console.
+    /// Returns the session of the user who is logged in on the console.
     pub async fn session(&self) -> Option<Session> {
         let life = self.life();
         let line = life.line.lock().await;

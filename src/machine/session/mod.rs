@@ -87,7 +87,7 @@ impl Session {
         Self { limit: Some(limit), ..self.clone() }
     }
 
-    /// Runs a command, whatever its status. It may have several lines.
+    /// Runs a command and returns its output, for any exit status. The command may have several lines.
     ///
     /// # Errors
     /// [`ErrorKind::CommandTimeout`] when it does not end within the limit: it is interrupted and the

@@ -73,9 +73,9 @@ fn records_in_text() -> String {
     format!("(?:{RECORD})*")
 }
 
-/// A regex for `text` in which kernel records may stand between any two characters.
+/// Returns a regex for `text` in which kernel records may stand between any two characters.
 ///
-/// It is for the few words of a login that must be recognised whatever the kernel prints meanwhile.
+/// It is for the few words of a login that must be recognised while the kernel prints.
 pub(crate) fn tolerant(text: &str) -> String {
     text.chars()
         .map(|c| regex::escape(c.encode_utf8(&mut [0; 4])))

@@ -21,7 +21,7 @@ pub(crate) fn probe(nonce: &Nonce) -> String {
     )
 }
 
-/// The regex for the answer to [`probe`], whatever the kernel prints in its middle.
+/// Returns the regex for the answer to [`probe`]. Kernel records may stand within the answer.
 pub(crate) fn alive(nonce: &Nonce) -> String {
     let nonce = tolerant(&format!("{}{} n", nonce.first, nonce.second));
     let word = tolerant_word();
@@ -86,7 +86,7 @@ impl Answered {
 }
 
 impl Life {
-    /// What the shell speaks that has answered, which is that of `user`; `None` where nobody knows whose it is.
+    /// Returns the language of the shell that answered, which belongs to `user`; `None` if its user is unknown.
     ///
     /// # Errors
     /// [`ErrorKind::LoginRefused`] for a shell that can't serve, and for one within a terminal multiplexer. The shell is

@@ -1,7 +1,7 @@
-//! Questions of `login`, `su` and `sudo`, in whatever language they are asked.
+//! Recognises the questions of `login`, `su` and `sudo` in any language.
 //!
-//! A question is the last text on a console: it has no newline behind it, and ends in a colon. What is asked for is told by the
-//! host's name, which stands before a question for a name, and by the word for a password.
+//! A question is the last text on a console: it ends in a colon, and no newline follows. The host's name before the
+//! colon marks a question for a name; the word for a password marks a question for a password.
 
 use std::sync::LazyLock;
 
@@ -65,7 +65,7 @@ const PASSWORD: &[&str] = &[
     "পাসওয়ার্ড",
 ];
 
-/// A line of systemd's about a unit, which it prints on the console whatever else is there.
+/// A status line of systemd about a unit. systemd prints it on the console at any time.
 #[allow(clippy::expect_used)] // a constant, and a test compiles it
 static STATUS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?-u)\r?(?:\[(?:  OK  |FAILED|DEPEND| WARN | TIME | SKIP | INFO |SKIP  |INFO  )\]| {9}(?:Starting|Stopping|Mounting|Unmounting)) [^\n]*\n")
@@ -209,7 +209,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a host is called, its prompt asks for a name, and is no question for a password.
+        /// For any host name, the login prompt is a question for a name and not for a password.
         #[test]
         fn the_prompt_of_any_host_asks_for_a_name(
             host in "([a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?|client|host|test|password|login|passwort-server|last|heslo-t)"

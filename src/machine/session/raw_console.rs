@@ -22,7 +22,7 @@ use crate::text::strip_escapes;
 const LOCK: Duration = Duration::from_millis(200);
 /// After a key that interrupts, for the prompt to be whole.
 const QUIET: Duration = Duration::from_millis(400);
-/// As much as nobody has taken yet is kept; what comes beyond is thrown away.
+/// Maximum number of unread bytes that are kept. Later bytes are discarded.
 const UNREAD: usize = 16 << 20;
 /// So much of the end is looked at for a prompt or a marker.
 const TAIL: usize = 256;
@@ -39,7 +39,7 @@ static PROMPT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[$#%>❯»λ➜] 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Standing {
-    /// It waits at a login prompt, or nobody knows.
+    /// The console is at a login prompt, or its state is unknown.
     AsItIs,
     /// A shell serves commands, and waits for one.
     Serving,
@@ -49,7 +49,7 @@ pub(crate) enum Standing {
 
 /// A machine's console as bytes, from [`Machine::raw_console`].
 ///
-/// Nothing is taken out of what comes: a guest can send whatever a terminal acts on.
+/// The bytes are not filtered: a guest can send escape sequences that a terminal acts on.
 #[derive(Debug)]
 pub struct RawConsole {
     console: Console,
@@ -87,7 +87,8 @@ impl Machine {
 }
 
 impl Life {
-    /// What the console's other end does. `take` has the session find its shell anew before its next command.
+    /// Returns the state of the console's other end. With `take`, the session looks for its shell again before its next
+    /// command.
     pub(crate) async fn standing(&self, take: bool) -> Standing {
         let Ok(mut line) = crate::stopped::timeout(LOCK, self.line.lock()).await else {
             return Standing::Busy;
@@ -116,7 +117,7 @@ impl RawConsole {
             let take = move |chunk: &[u8]| {
                 if waiting.load(Ordering::Relaxed) < UNREAD {
                     waiting.fetch_add(chunk.len(), Ordering::Relaxed);
-                    // Nobody may be reading any more.
+                    // An error means that there is no reader any more.
                     let _ = sender.send(chunk.to_vec());
                 }
                 ControlFlow::Continue(())

@@ -48,7 +48,7 @@ pub(crate) enum News {
     Pause,
     /// Nothing more came for the whole of it.
     Rest,
-    /// Nothing more came for so many of [`Life::quiet`].
+    /// The console was silent for this many periods of [`Life::quiet`].
     Silence(usize),
     /// The deadline has come.
     Over,
@@ -76,7 +76,7 @@ impl Said {
         self.since.elapsed()
     }
 
-    /// The silences are counted anew: something was typed.
+    /// Resets the count of silences, because something was typed.
     pub(crate) fn count_anew(&mut self) {
         (self.since, self.silences) = (Instant::now(), 0);
     }

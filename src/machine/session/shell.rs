@@ -33,8 +33,8 @@ const PIECE: usize = 1000;
 /// The guest's terminal holds a few thousand bytes for a reader that is busy.
 const UNACKNOWLEDGED: usize = 8000;
 
-/// What the loop does once: the pagers are `cat`, whatever the start-up files say, and what they were is kept. It is done
-/// once in a shell, so that a later value of the scenario's own stays. zsh says of jobs what it has to say at its prompt.
+/// What the loop does once per shell: it sets the pagers to `cat`, overriding the start-up files, and keeps their old
+/// values. It runs only once, so that a value that the scenario sets later stays. zsh reports jobs at its prompt.
 const BEGIN: &str = r#"_nv_p() { for _nv_n in PAGERS;do OWN eval "$1";done;};case ${_nv_PAGER-} in "") _nv_t=;_nv_p 'OWN eval "_nv_$_nv_n=\${$_nv_n-.}";OWN export "$_nv_n=cat"';case ${ZSH_VERSION-} in ?*) OWN eval "if [[ -o notify ]];then _nv_t=1;unsetopt notify;fi";;esac;;esac;"#;
 
 /// What undoes that, for a person who gets the shell: what is still as it was set gets its value of before.

@@ -43,7 +43,7 @@ const END_KEY: &[u8] = b"\x04";
 const NOT_FOUND: i32 = 127;
 /// A command that arrives damaged is sent again so often.
 const SENDS: usize = 3;
-/// So many shells that a command started (`bash`, `sudo -i`) are ended to get back to the session's.
+/// Maximum number of shells started by a command (`bash`, `sudo -i`) that are ended to get back to the session's shell.
 const INNER_SHELLS: usize = 1;
 
 /// A shell on the console, and what is needed to drive it.
@@ -61,7 +61,7 @@ pub(crate) struct ShellLine {
     busy: bool,
     /// How a program that makes the user root asks for the password, while one is run for a purpose of our own.
     agreed: Option<String>,
-    /// A command whose end nobody has waited for yet.
+    /// A command whose end was not awaited yet.
     unfinished: Option<Unfinished>,
 }
 
@@ -72,7 +72,7 @@ struct Unfinished {
     taking: tokio::task::JoinHandle<()>,
 }
 
-/// Whoever has the console next gets what comes on it.
+/// The next user of the console gets its remaining output.
 impl Drop for Unfinished {
     fn drop(&mut self) {
         self.taking.abort();
@@ -137,7 +137,7 @@ pub(crate) enum Ended {
     Done(Collector),
     /// At its limit; what it had printed, and whether the shell serves commands again.
     Interrupted { collector: Collector, regained: Result },
-    /// It asks a question that nobody answers, and was interrupted.
+    /// The command asks a question that has no answer, and was interrupted.
     Asks { question: String, collector: Collector, regained: Result },
     /// With the session: the login prompt is back, or another shell is on the console.
     LoggedOut(Collector),
@@ -338,8 +338,8 @@ impl ShellLine {
         }
     }
 
-    /// [`ShellLine::run`], unless `then` comes first: the command goes on, and ends by itself soon. Whatever is done next
-    /// on the console waits for that.
+    /// Like [`ShellLine::run`], but returns early when `then` completes first. The command continues and ends by itself
+    /// soon; the next action on the console waits for that.
     pub(crate) async fn run_until<T>(
         &mut self,
         life: &Life,
@@ -666,7 +666,7 @@ impl ShellLine {
         })
     }
 
-    /// Interrupts whatever has the terminal, of which nothing is known.
+    /// Interrupts the unknown program that has the terminal.
     async fn break_off(&mut self, life: &Life) -> Result<Answering> {
         life.console.send(INTERRUPT_KEY).await?;
         self.regain(life).await

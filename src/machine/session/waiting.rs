@@ -1,8 +1,9 @@
-//! What waits at the other end of a console where nobody has logged in: a prompt for a name, or the shell of whom the console
-//! has logged in by itself (`services.getty.autologinUser`, or a getty that asks nothing).
+//! Finds out what waits on a console before a login: a prompt for a name, or the shell of an automatic login
+//! (`services.getty.autologinUser`, or a getty that asks nothing).
 //!
-//! A name is typed at a prompt alone: in a shell it is a command, and nobody wants root to run `postgres`. agetty prints
-//! `login: ` also before it logs somebody in, so the prompt has to answer: at Enter it is printed anew.
+//! A name is typed only at a prompt. In a shell it would run as a command, and root must not run `postgres` by
+//! accident. agetty prints `login: ` before an automatic login too, so the prompt has to react: after Enter, a real
+//! prompt is printed again.
 
 use crate::stopped::Instant;
 use std::sync::LazyLock;
@@ -19,9 +20,9 @@ use crate::machine::session::rest::{News, Said};
 use crate::mutex::lock;
 use crate::{ErrorKind, Result};
 
-/// So many lines tell what happened last. A greeting can be long.
+/// Number of recent lines that are examined. A greeting can be long.
 const LINES: usize = 100;
-/// So many silences are answered by Enter, in case it was lost, before a question for a shell is typed.
+/// Number of silences that are answered by Enter, in case one was lost, before a question for a shell is typed.
 const PRESSES: usize = 2;
 /// Silences after which an Enter that no prompt has answered is taken for lost.
 const LOST: usize = 3;
@@ -58,7 +59,7 @@ static ASKED_AGAIN: LazyLock<Regex> = LazyLock::new(|| {
 static LOGGED_IN: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?m)(?:^| )login: [^\n]{1,64} \(automatic login\)\s*$").expect("a constant pattern")
 });
-/// agetty's prompt, whatever came behind it: the host's name has no blanks.
+/// agetty's prompt, followed by anything. The host's name has no blanks.
 #[allow(clippy::expect_used)]
 static HOST: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?m)^(\S+) login:(?: \S*)?\s*$").expect("a constant pattern"));
@@ -186,7 +187,7 @@ impl Life {
                 News::Rest if asked == Some(Question::Password) => {
                     self.console.send(b"\r").await?;
                 }
-                // The issue has such characters, too; where nobody was logged in yet it is not answered.
+                // `/etc/issue` can contain such characters too. It is not answered before the first login.
                 News::Pause if automatic && !shell_asked && is_shells_prompt(line) => {
                     shell_asked = true;
                     self.console.send_line(&probe(&nonce)).await?;

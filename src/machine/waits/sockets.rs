@@ -70,7 +70,7 @@ impl User {
     }
 }
 
-/// Why nobody can be reached at a socket; none if somebody can.
+/// Returns why a connection to a socket fails, or `None` if it succeeds.
 async fn in_the_way(channel: &Channel, path: &str) -> Result<Option<String>> {
     let mut asked = channel.ask(format!("connect {path}").as_bytes()).await?;
     let mut why = Vec::new();

@@ -1,11 +1,12 @@
-//! Opening the control channel: from a user on the console who can become root to a [`Channel`].
+//! Opens the control channel: from a user on the console who can become root to a [`Channel`].
 //!
-//! Nothing in the guest waits for us: a script is handed to root's shell over the console. It opens the virtio-serial
-//! port and fetches over it what serves the channel (see [`crate::channel`]), into /run, which is memory. That asks
-//! systemd to start it as a transient service, so that it neither belongs to the session on the console nor ends with it.
+//! No service of ours runs in the guest beforehand: a script is passed to root's shell over the console. The script
+//! opens the virtio-serial port and fetches the program that serves the channel (see [`crate::channel`]) over it, into
+//! /run, which is in memory. Systemd then starts that program as a transient service, so that it does not belong to the
+//! console's session or end with it.
 //!
-//! The channel is open as soon as the service says hello. What was typed on the console ends after the first command, and
-//! nobody waits for it: sudo takes longer to end than most commands run.
+//! The channel is open as soon as the service says hello. The script on the console ends after the first command, and
+//! this is not awaited: sudo takes longer to end than most commands run.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::pin;
@@ -27,11 +28,11 @@ pub(in crate::machine) const OPEN: Duration = Duration::from_secs(20);
 const OPEN_AT_LEAST: Duration = Duration::from_secs(40);
 
 impl Life {
-    /// The channel on which commands run as `user`; opened if it isn't.
+    /// Returns the channel on which commands run as `user`. Opens it if necessary.
     ///
     /// # Errors
-    /// [`ErrorKind::NoRoot`] when nobody is logged in on the console who can become root,
-    /// [`ErrorKind::ChannelLost`] and [`ErrorKind::Timeout`] when what was started does not answer.
+    /// [`ErrorKind::NoRoot`] when no user on the console can become root, [`ErrorKind::ChannelLost`] and
+    /// [`ErrorKind::Timeout`] when the started service does not answer.
     pub(in crate::machine) async fn channel(&self, user: &str) -> Result<Channel> {
         self.require_machine("what this asks of the guest")?;
         self.while_it_runs(self.opened_channel(user)).await
@@ -69,7 +70,7 @@ impl Life {
         match &*line {
             Line::Shell(_) => self.open_from_console(&mut line).await,
             Line::Lost(why) => Err(self.no_root(why)),
-            // After a reboot whoever was there before is let in again, for this alone.
+            // After a reboot the previous user is logged in again, only to open the channel.
             Line::AtLogin => {
                 let Some(Credentials { user, password }) = self.channels.remembered() else {
                     return Err(self.no_root("nobody has logged in yet"));
@@ -184,8 +185,8 @@ impl Life {
     }
 }
 
-/// Tells a channel's preamble from whatever an earlier one left in the line. A guest may have been saved by another
-/// process that had the same number, so it is random.
+/// Returns a nonce that separates a channel's preamble from the remains of an earlier one in the line. It is random,
+/// because a guest may have been saved by another process with the same id.
 fn nonce() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 
 use super::*;
 
-/// A header as it is in an archive, whatever it says.
+/// An archive header with any content, valid or not.
 struct Entry {
     header: tar::Header,
     data: Vec<u8>,

@@ -86,10 +86,11 @@ impl<'a> Boot<'a> {
         said.is_some_and(|said| has_a_beginning(&said))
     }
 
-    /// Waits for the login prompt; gives the host's speed as measured by the boot.
+    /// Waits for the login prompt. Returns the host's speed as measured by the boot.
     ///
-    /// What ends it otherwise: a dialog or a question that nobody answers, at once; a silence of a guest at rest, after 6 s ×
-    /// the host's factor and no less than 30 s; and `limit`, also for a guest that computes for ever and says nothing.
+    /// The wait fails at once at a dialog or an unanswered question. It also fails when a guest at rest is silent for 6
+    /// s × the host's factor, but at least 30 s, and after `limit`, also for a guest that computes for ever and prints
+    /// nothing.
     pub(crate) async fn to_login_prompt(&self, limit: Duration) -> Result<Speed> {
         let silence = self.speed.scale_to_at_least(SILENCE, SILENCE_AT_LEAST);
         let mut patterns: Vec<Pattern> = vec![login_prompt()?];

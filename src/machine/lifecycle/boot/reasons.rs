@@ -3,7 +3,7 @@
 use crate::qemu::Qemu;
 use crate::secrets;
 
-/// So many lines of the console are quoted.
+/// Maximum number of console lines that are quoted.
 const QUOTED: usize = 8;
 /// Words of systemd and of NixOS's stage 1 about something that failed.
 const FAILURES: [&str; 12] = [

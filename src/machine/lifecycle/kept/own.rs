@@ -1,7 +1,7 @@
-//! Which moments this user kept: what boots again is a script, and nobody else's is run.
+//! Records which moments this user kept. A moment contains a boot script, and scripts of other users are not run.
 //!
-//! The mark of a moment is made with a key that only this user can read, so it holds wherever the moment is taken and
-//! comes back from.
+//! A moment's mark is made with a key that only this user can read. So it stays valid when the moment is moved to
+//! another place and back.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Where a moment's files can be used: in a folder that nobody but this user can change while they are.
+//! Finds a folder in which a moment's files can be used: other users can't change it during use.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,8 @@ use crate::sparse_copy::copy_of;
 /// More files than a moment has.
 const FILES: usize = 100;
 
-/// `folder` itself where nobody else can change it, else a copy of its files in `place`, which is this user's alone.
+/// Returns `folder` itself if other users can't change it, otherwise a copy of its files in `place`, which only this
+/// user can access.
 pub(super) fn safe(folder: &Path, place: &Path) -> io::Result<PathBuf> {
     let from = Beneath::open(folder)?;
     if is_private(folder, &from)? {

@@ -20,7 +20,7 @@ enum Piece {
     Bytes(Vec<u8>),
 }
 
-/// Piece by piece: whoever takes it may have enough before the end.
+/// Compares piece by piece, because the caller may stop early.
 struct Mixed<'a>(&'a [u8]);
 
 #[derive(Serialize)]

@@ -24,7 +24,7 @@ pub(super) struct Heading {
     pub(super) from: u64,
     /// And as long when it was answered.
     pub(super) to: u64,
-    /// So many questions had been answered since the start when it was asked.
+    /// Number of questions answered since the start when this one was asked.
     #[serde(default)]
     pub(super) after: usize,
     /// The answer was read on the console.
@@ -46,9 +46,9 @@ pub(super) enum Came<A = Value> {
     Answer(A),
     /// By an error.
     Error(StoredError),
-    /// Whoever asked wanted to know no more; this was the answer so far.
+    /// The caller stopped early. This is the answer up to then.
     Enough(A),
-    /// By more than is kept of one answer: so many bytes.
+    /// The answer exceeded the limit by this many bytes.
     TooLong(usize),
 }
 
@@ -62,10 +62,10 @@ pub(super) const MOMENT: &str = "moment";
 pub(in crate::machine) struct Start {
     /// Of the host, as a factor.
     pub(in crate::machine) speed: f64,
-    /// So many secrets were known by then.
+    /// Number of secrets that were known at that time.
     #[serde(default)]
     pub(in crate::machine) secrets: usize,
-    /// So many lines of its console were looked through for trouble when its template was made.
+    /// Number of console lines that were already checked for trouble when its template was made.
     #[serde(default)]
     pub(in crate::machine) judged: usize,
     pub(in crate::machine) console: Standing,

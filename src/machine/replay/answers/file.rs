@@ -9,10 +9,10 @@ use super::entry::{Entry, Heading};
 use crate::beneath::Beneath;
 use crate::console::Console;
 
-/// So many lines are read: the shortest that says anything has fifty bytes, and few have less than a hundred.
+/// Maximum number of lines that are read. The shortest useful line has 50 bytes, and few have less than 100.
 const LINES: usize = 1 << 20;
 
-/// The lines of a file of answers. Whoever wrote it may have written anything.
+/// The lines of a file of answers. The file is not trusted.
 #[derive(Debug)]
 pub(super) struct AnswerFile {
     bytes: Vec<u8>,

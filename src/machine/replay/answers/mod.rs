@@ -1,22 +1,23 @@
-//! What a machine answered, written down as it comes, so that a scenario can be replayed against the record of a run:
-//! no machine is there then, and whatever the scenario asks is answered by what was written.
+//! Records a machine's answers as they come, so that a scenario can be replayed against the record of a run. In a
+//! replay there is no machine: every question is answered from the record.
 //!
 //! A *question* is what a method of [`Machine`](crate::machine::Machine), [`User`](crate::machine::User) or
-//! [`Session`](crate::machine::Session) asks of guest and QEMU, in words that are the same whenever it asks the same: `alice$
-//! cowsay hello`, `root: wait for unit nginx.service`. A replay takes the next answer to it that is not used yet. So
-//! what the scenario makes of the answers may change, and a question that was never asked has no answer; that it would
-//! be another one after other commands, no record knows.
+//! [`Session`](crate::machine::Session) asks of the guest and QEMU. The same question always has the same words:
+//! `alice$ cowsay hello`, `root: wait for unit nginx.service`. A replay takes the next unused answer to the question.
+//! So the scenario may handle the answers differently than before, but a question that was never asked has no answer.
+//! The record can't tell that an answer would differ after other commands.
 //!
-//! Which is the next: a scenario that asks over and over may ask less often than it did, and what it left over is no answer
-//! to what it asks later. So each answer says how many there were when its question was asked. Whoever has asked `sync`,
-//! which was asked after three answers, is past those three when the same is asked again that was asked before `sync`. What
-//! one task has asked says nothing of where another one stands.
+//! Which answer is next: a scenario that polls may ask less often than it did when recorded, and the left-over answers
+//! are no answers to its later questions. So each answer has the number of answers that came before its question. For
+//! example, `sync` was asked after three answers. A scenario that has asked `sync` is past those three, and a question
+//! from before `sync` takes a later answer when it is asked again. What one task has asked says nothing about the
+//! position of another task.
 //!
-//! The console is replayed as it was: each answer has the places in the transcript where it was asked and answered,
-//! and what was said up to the next question is handed in before the scenario goes on.
+//! The console is replayed as it was: each answer has the places in the transcript where it was asked and answered. The
+//! output up to the next question is fed in before the scenario continues.
 //!
-//! The file is `answers` in the run directory and `MACHINE.answers` in the record: one line of JSON an answer. Secrets
-//! that the console knows stand in it as tokens; the scenario that is replayed knows them itself.
+//! The file is `answers` in the run directory and `MACHINE.answers` in the record, with one line of JSON per answer.
+//! Secrets that the console knows are written as tokens; the replayed scenario knows the secrets itself.
 
 mod bytes;
 mod entry;

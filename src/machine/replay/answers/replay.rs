@@ -19,11 +19,11 @@ use crate::record::in_a_path;
 use crate::text;
 use crate::{Error, ErrorKind, Result, nearest};
 
-/// So many questions are shown that could have been asked.
+/// Maximum number of possible questions that are shown.
 const SHOWN: usize = 8;
 /// No transcript in a record is larger, in bytes.
 const TRANSCRIPT: u64 = 64 << 20;
-/// So many secrets have numbers; no scenario types more.
+/// Maximum number of numbered secrets. No scenario types more.
 const SECRETS: usize = 1 << 10;
 
 /// The answers of one machine of one scenario.
@@ -39,7 +39,7 @@ pub(crate) struct Replay {
 #[derive(Debug)]
 struct State {
     file: AnswerFile,
-    /// Which lines nobody has had yet.
+    /// Which lines are unused.
     unused: Vec<bool>,
     /// How many secrets were known when they were read last.
     known: usize,
@@ -188,7 +188,7 @@ impl Replay {
         state.know(console);
         let task = tokio::task::try_id();
         let found = state.find(question, task).or_else(|| {
-            // Whoever knew the secret did so before this machine began: in a checkpoint, say.
+            // The secret was known before this machine began: in a checkpoint, for example.
             let (number, secret) = state.guess(question, console)?;
             console.mask_as(number, &secret);
             state.know(console);
@@ -348,7 +348,7 @@ impl State {
         let past = its.map(|heading| self.begun.saturating_add(heading.after)).max().unwrap_or(0);
         let about = |(at, heading): (usize, &Heading)| (heading.asked == question).then_some(at);
         let next = self.unused().filter_map(about).find(|at| *at >= past);
-        // Whoever changes the order may be past all of them.
+        // If the scenario's order has changed, it may be past all of them.
         next.or_else(|| self.unused().find_map(about))
     }
 
@@ -361,7 +361,7 @@ impl State {
         })
     }
 
-    /// The lines of this start whose answers nobody has had yet.
+    /// Returns the unused lines of this start.
     fn unused(&self) -> impl Iterator<Item = (usize, &Heading)> {
         let unused = (self.from..self.until).filter(|at| self.unused[*at]);
         unused.filter_map(|at| Some((at, self.file.heading(at)?)))

@@ -36,7 +36,7 @@ impl From<&Error> for StoredError {
 
 impl From<StoredError> for Error {
     fn from(stored: StoredError) -> Self {
-        // Whoever wrote it may have written anything: what drives a terminal, and times that there are not.
+        // The file is not trusted: it may contain terminal escape sequences and invalid times.
         let mut error = Self::new(stored.kind.known(), text::lines(&stored.summary));
         for (title, body) in &stored.sections {
             error = error.section(text::line(title), text::lines(body));

@@ -25,7 +25,7 @@ pub(in crate::machine) struct Writer(Arc<Mutex<Option<Open>>>);
 struct Open {
     file: File,
     written: u64,
-    /// So many questions have been answered since the start.
+    /// Number of questions answered since the start.
     answers: usize,
 }
 
@@ -131,7 +131,7 @@ impl OpenQuestion<'_> {
         });
     }
 
-    /// This had come when whoever asked wanted to know no more.
+    /// Records the output up to the point where the caller stopped early.
     pub(in crate::machine) fn was_enough<T: Serialize>(self, answer: &T) {
         self.write(Came::Enough(answer));
     }
