@@ -1,13 +1,14 @@
-//! Which settings a subcommand takes: its help lists those, and the flags of others are refused.
+//! Defines which settings each subcommand takes. Its help lists those, and the flags of others are refused.
 
 use crate::settings::{Form, Setting, TABLE};
 use crate::{Error, ErrorKind, Result};
 use clap::error::{ContextKind, ContextValue};
 
-/// The keys of the settings by which a VM is built, and by which the build is shown.
+/// The keys of the settings for building a VM and for showing the build.
 const BUILD: [&str; 6] = ["nixpkgs", "configuration", "flake", "build-timeout", "quiet", "capture"];
 
-/// The settings that `subcommand` takes, in the order of the table. A run of scenarios, which has no subcommand, takes all.
+/// Returns the settings that `subcommand` takes, in the order of the table. A run of scenarios has no subcommand and
+/// takes all of them.
 pub fn settings(subcommand: &str) -> Vec<&'static Setting> {
     let more: &[&str] = match subcommand {
         "config" => return TABLE.iter().collect(),
@@ -29,7 +30,8 @@ fn with(keys: &[&str]) -> Vec<&'static Setting> {
 }
 
 /// # Errors
-/// [`ErrorKind::Usage`] if `subcommand` does not take one of the settings that were `given`. The error says which it takes.
+/// [`ErrorKind::Usage`] if `subcommand` does not take one of the settings that were `given`. The error lists those that
+/// it takes.
 pub fn check(subcommand: &str, mut given: impl Iterator<Item = &'static Setting>) -> Result {
     let takes = settings(subcommand);
     match given.find(|setting| !takes.iter().any(|its| its.key == setting.key)) {
@@ -38,7 +40,7 @@ pub fn check(subcommand: &str, mut given: impl Iterator<Item = &'static Setting>
     }
 }
 
-/// The refusal of a setting's flag after the name of a subcommand that does not take it. `None` for every other error.
+/// Returns the error for a setting's flag after a subcommand that does not take it, and `None` for every other error.
 pub fn refused(error: &clap::Error, words: impl Iterator<Item = String>) -> Option<Error> {
     let ContextValue::String(typed) = error.get(ContextKind::InvalidArg)? else { return None };
     let is_setting = |setting: &Setting| {
@@ -64,7 +66,7 @@ fn refusal(subcommand: &str, flag: &str) -> Error {
     })
 }
 
-/// The flag that `--help` shows.
+/// Returns the flag that `--help` shows.
 fn flag(setting: &'static Setting) -> String {
     let is_on = matches!(setting.form, Form::Switch { .. }) && setting.meaning_of_no.is_some();
     format!("--{}{}", if is_on { "no-" } else { "" }, setting.flag)
@@ -74,7 +76,7 @@ fn flag(setting: &'static Setting) -> String {
 mod tests {
     use super::*;
 
-    /// A key that is not in the table would be left out without a word.
+    /// A key that is missing from the table would be left out silently.
     #[test]
     fn every_key_here_is_a_settings() {
         let count = |subcommand: &str| settings(subcommand).len();

@@ -28,7 +28,7 @@ pub struct Build {
 }
 
 impl Build {
-    /// Builds, and prints where the result is.
+    /// Builds, and prints the path of the result.
     pub async fn run(self, options: &Options) -> Result<ExitCode> {
         let settings = options.settings()?;
         let here = Source::Configuration("configuration.nix".into());
@@ -46,7 +46,7 @@ impl Build {
         signals::hold_if_ending();
         reporter.finish();
         let built = built?;
-        // The script is `bin/run-NAME-vm` in what Nix made.
+        // The script is `bin/run-NAME-vm` in the build result.
         let result = built.script().ancestors().nth(2).unwrap_or(built.script());
         report::answer_path(result);
         Ok(Exit::Passed.into())

@@ -37,7 +37,7 @@ enum Action {
 }
 
 impl Cache {
-    /// Does what was asked for.
+    /// Runs the chosen subcommand.
     pub fn run(&self) -> Result<ExitCode> {
         let store = Store::open()?;
         match &self.action {
@@ -56,7 +56,7 @@ impl Cache {
                 let mut shown: String = entries.iter().map(line).collect();
                 if !entries.is_empty() {
                     let (all, number) = (template::total(&entries) >> 20, count(entries.len()));
-                    // Writing to a String does not fail.
+                    // Writing to a String cannot fail.
                     let _ = writeln!(shown, "{number}: {all} MiB, what is shared counted once");
                 }
                 report::show(&shown);
@@ -76,7 +76,7 @@ fn count(number: usize) -> String {
     if number == 1 { "1 template".to_owned() } else { format!("{number} templates") }
 }
 
-/// Seconds as people say them.
+/// Formats seconds for people.
 fn ago(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),

@@ -1,4 +1,4 @@
-//! The binary of a scenario as a child of this process, and the signals that end both.
+//! Runs the binary of a scenario as a child of this process, and handles the signals that end both.
 
 use std::process::{Command, ExitCode, ExitStatus};
 
@@ -10,11 +10,11 @@ use crate::{Error, Result};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The signals that end a run, but those that were ignored when this process started.
+/// The signals that end a run, except those that were ignored when this process started.
 pub struct Signals(Vec<(Signal, tokio::signal::unix::Signal)>);
 
 impl Signals {
-    /// From now on they are heard here, and don't end this process by themselves.
+    /// Starts to receive the signals here. They no longer end this process by themselves.
     pub fn listen() -> Result<Self> {
         let all = [
             (Signal::INT, SignalKind::interrupt()),
@@ -28,7 +28,7 @@ impl Signals {
         heard.collect::<Result<_>>().map(Self)
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub async fn next(&mut self) -> Signal {
         std::future::poll_fn(|context| {
             for (number, heard) in &mut self.0 {
@@ -42,24 +42,24 @@ impl Signals {
     }
 }
 
-/// A scenario's binary that runs.
+/// A running scenario binary.
 pub struct Child(tokio::process::Child);
 
 impl Child {
-    /// Starts it. It ends with this process, however that one ends.
+    /// Starts the binary. It ends when this process ends, for any reason.
     pub fn start(mut command: Command) -> Result<Self> {
         command.env("NIXVM_PARENT", std::process::id().to_string());
         let started = tokio::process::Command::from(command).spawn();
         started.map(Self).map_err(|source| not_started(&source))
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         let failed = |source: std::io::Error| Error::host("wait for the scenario", &source);
         self.0.wait().await.map_err(failed)
     }
 
-    /// Tells it to end, which it does in good order.
+    /// Tells it to end, which it does in an orderly way.
     pub fn tell(&self, signal: Signal) {
         let pid = self.0.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
         if let Some(pid) = pid {
@@ -67,26 +67,26 @@ impl Child {
         }
     }
 
-    /// Passes on a signal that came to this process.
+    /// Passes on a signal that this process received.
     pub fn pass_on(&self, signal: Signal) {
-        // On a terminal ctrl-C reaches the scenario too, and twice would be too much.
+        // On a terminal ctrl-C reaches the scenario too, so passing it on would deliver it twice.
         if !(signal == Signal::INT && in_the_foreground()) {
             self.tell(signal);
         }
     }
 }
 
-/// A scenario's binary could not be started.
+/// Returns the error for a scenario binary that could not be started.
 pub fn not_started(source: &std::io::Error) -> Error {
     Error::host("start the scenario", source)
 }
 
-/// Whether this process is among those that the terminal sends ctrl-C to.
+/// Returns whether this process is in the foreground group, to which the terminal sends ctrl-C.
 fn in_the_foreground() -> bool {
     rustix::termios::tcgetpgrp(std::io::stderr()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
-/// How a scenario's binary ended; `Err` with this process's own code if a signal ended it.
+/// Returns how a scenario's binary ended; `Err` with this process's own exit code if a signal ended it.
 pub fn exit_of(status: ExitStatus) -> Result<Exit, ExitCode> {
     let code = match (status.code(), status.signal()) {
         (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),

@@ -1,4 +1,4 @@
-//! `nixvm-test completions`: what a shell needs to complete this command's words.
+//! `nixvm-test completions`: prints what a shell needs to complete this command.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ Examples:
   nixvm-test completions zsh >\"${fpath[1]}/_nixvm-test\"
   nixvm-test completions fish >~/.config/fish/completions/nixvm-test.fish";
 
-/// What is completed.
+/// The command to complete.
 const NAME: &str = "nixvm-test";
 
 /// For which shell.
@@ -24,7 +24,7 @@ pub struct Completions {
 }
 
 impl Completions {
-    /// Prints it.
+    /// Prints the script.
     pub fn run(&self) -> ExitCode {
         let mut script = Vec::new();
         let mut command = super::Cli::command();
@@ -34,7 +34,8 @@ impl Completions {
         clap_complete::generate(self.shell, &mut command, NAME, &mut script);
         let script = String::from_utf8_lossy(&script);
         report::answer(match self.shell {
-            // clap_complete 4.6 writes a `-` in the name in two ways, and then knows no subcommand by its own name.
+            // clap_complete 4.6 writes a `-` in the name in two ways, and then does not match any subcommand by its
+            // name.
             Shell::Bash => script.replace("nixvm__subcmd__test", "nixvm__test"),
             Shell::Zsh => with_files(&script),
             _ => script.into_owned(),
@@ -43,14 +44,14 @@ impl Completions {
     }
 }
 
-/// The command without scenarios' files: in clap_complete's words for zsh subcommands come after all of them.
+/// Returns the command without scenario files: clap_complete's zsh script puts subcommands after all of them.
 fn without_files(full: &Command) -> Command {
     let flags = full.get_arguments().filter(|argument| !argument.is_positional());
     let version = full.get_version().unwrap_or_default().to_owned();
     Command::new(NAME).version(version).args(flags).subcommands(full.get_subcommands())
 }
 
-/// The first word is a subcommand or a file, and what follows a file is one, too.
+/// Changes the script so that the first word is a subcommand or a file, and each word after a file is a file.
 fn with_files(script: &str) -> String {
     let commands = format!("_describe -t commands '{NAME} commands' commands \"$@\"\n");
     let script = script.replacen(&commands, &format!("{commands}    _files\n"), 1);

@@ -1,4 +1,4 @@
-//! `nixvm-test config`: every setting, what holds, and who said so.
+//! `nixvm-test config`: prints every setting, its value, and where the value comes from.
 
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Prints it.
+    /// Prints the settings.
     pub fn run(&self, options: &Options) -> Result<ExitCode> {
         if self.reference {
             report::answer(reference());
@@ -55,7 +55,7 @@ fn as_lines(layers: &Layers) -> String {
             let value = toml_of(&setting.form.json(&given.value));
             (format!("{} = {value}", setting.key), layers.shown(given).to_string())
         }
-        // A comment, so that the whole can be taken as a nixvm.toml.
+        // Printed as a comment, so that the output is a valid nixvm.toml.
         None => (format!("# {}", setting.key), format!("default: {}", setting.default)),
     });
     let rows: Vec<(String, String)> = rows.collect();
@@ -74,12 +74,12 @@ fn as_lines(layers: &Layers) -> String {
     text
 }
 
-/// The variables that look like ours and are not, each with the one that may have been meant.
+/// Returns the variables that look like ours but are unknown, each with the most similar known one.
 fn unknown_variables() -> Vec<(String, Option<&'static str>)> {
     const OURS: &str = "NIXVM_";
     let known: Vec<&str> =
         TABLE.iter().map(|one| one.variable).chain(VARIABLES.iter().map(|(name, _)| *name)).collect();
-    // What they begin with says nothing about how alike they are.
+    // The common prefix is ignored, since it says nothing about similarity.
     let ends = || known.iter().filter_map(|name| name.strip_prefix(OURS));
     let names = environment::all().into_iter().filter_map(|(name, _)| name.into_string().ok());
     let unknown = names.filter(|name| !known.contains(&name.as_str())).filter_map(|name| {
@@ -92,7 +92,7 @@ fn unknown_variables() -> Vec<(String, Option<&'static str>)> {
     unknown
 }
 
-/// A value as it stands in TOML. JSON escapes the same characters in the same way.
+/// Formats a value as TOML. JSON escapes the same characters in the same way.
 fn toml_of(value: &Value) -> String {
     value.to_string()
 }

@@ -1,4 +1,4 @@
-//! A machine's console in the terminal until the user leaves it, and then its end.
+//! Shows a machine's console in the terminal until the user leaves it, and then ends the machine.
 
 use std::process::ExitCode;
 
@@ -9,20 +9,20 @@ use crate::{Result, report};
 
 use super::terminal::{Left, Terminal};
 
-/// What becomes of a machine that the user leaves.
+/// What happens to a machine that the user leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Nothing of it is kept, so it ends at once.
+    /// Nothing of it is kept, so it is stopped at once.
     Stop,
-    /// Its disk is kept, so it is powered off in good order.
+    /// Its disk is kept, so it is powered off properly.
     PowerOff,
 }
 
-/// Lines of what the machine said before that are shown again.
+/// Number of earlier lines of the machine that are shown again.
 const REPAINTED: usize = 24;
 
-/// Connects the terminal to a machine's console until it is left, then ends the machine. `also` is said on entry, whole
-/// lines.
+/// Connects the terminal to a machine's console until the user leaves it, then ends the machine. Prints `also`, whole
+/// lines, on entry.
 pub async fn connect(
     machine: &Machine,
     mut console: RawConsole,
@@ -31,13 +31,13 @@ pub async fn connect(
 ) -> Result<ExitCode> {
     let mut terminal = Terminal::take()?;
     terminal.show(&format!("{also}on the console of {}; ctrl-] leaves it\n\n", machine.name()));
-    // Neutralised: nothing that the guest said before does anything now.
+    // Neutralised, so that earlier output of the guest has no effect on the terminal now.
     let before = machine.console().tail(REPAINTED);
-    // A prompt's last character is a space, which a rendered line has not.
+    // A prompt ends with a space, which a rendered line lacks.
     terminal.show(&if before.is_empty() { before } else { before + " " });
     let left = terminal.connect(&mut console).await;
     drop((terminal, console));
-    // The machine may be off because a signal ends this process, which then decides its own exit status.
+    // The machine may be off because a signal ends this process. That signal then determines the exit status.
     signals::hold_if_ending();
     let name = machine.name();
     match (left, ending) {
@@ -47,7 +47,7 @@ pub async fn connect(
         }
         (Left::ByKey, Ending::PowerOff) => {
             report::say(&format!("\nnixvm-test: left the console; {name} is powered off, its disk is kept"));
-            // Whoever is logged in need not be allowed to do it.
+            // The logged-in user may not be allowed to power off.
             return machine.shutdown().await.map(|()| Exit::Passed.into());
         }
     }

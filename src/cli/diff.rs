@@ -1,4 +1,4 @@
-//! `nixvm-test diff RUN1 RUN2`: what changed from one run to another.
+//! `nixvm-test diff RUN1 RUN2`: shows what changed from one run to another.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `nixvm-test doctor`: what this host has of all that runs need, and what mends the rest.
+//! `nixvm-test doctor`: checks what this host needs for runs, and shows how to fix what is missing.
 
 use std::process::ExitCode;
 
@@ -45,7 +45,7 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    /// Looks, and prints what it found.
+    /// Checks, and prints the findings.
     pub async fn run(&self, options: &Options) -> Result<ExitCode> {
         if self.retry {
             accelerator::forget()?;
@@ -65,7 +65,7 @@ impl Doctor {
 
     async fn try_kvm(&self, vm: &str, options: &Options) -> Result<ExitCode> {
         let mut signals = Signals::listen()?;
-        // Dropped at a signal, all that runs ends, and its files go.
+        // When a signal drops this future, all processes end and their files are removed.
         let kvm = tokio::select! {
             kvm = self.tried(vm, options) => kvm?,
             signal = signals.next() => {
@@ -100,7 +100,7 @@ impl Doctor {
     }
 }
 
-/// A step, as soon as it is done.
+/// Formats a step as a line, printed as soon as the step is done.
 fn as_line(step: &Tried) -> String {
     let (begin, end) = colours(step.state);
     let state = step.state.map_or("-", State::name);
@@ -120,7 +120,7 @@ fn where_it_is(kvm: &Kvm) -> String {
     }
 }
 
-/// What goes before and after a state's name.
+/// Returns the escape sequences before and after a state's name.
 fn colours(state: Option<State>) -> (&'static str, &'static str) {
     match state {
         _ if !report::in_colour(&std::io::stdout()) => ("", ""),

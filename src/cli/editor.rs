@@ -1,4 +1,4 @@
-//! `nixvm-test editor`: a package beside scenario files, for rust-analyzer.
+//! `nixvm-test editor`: writes a package beside scenario files, for rust-analyzer.
 
 use std::fs;
 use std::io::{ErrorKind as Io, Write as _};
@@ -27,7 +27,7 @@ pub struct Editor {
 }
 
 impl Editor {
-    /// Writes the package, and says how an editor finds it.
+    /// Writes the package, and prints how an editor finds it.
     pub async fn run(&self) -> Result<ExitCode> {
         let here = if Path::new("scenarios").is_dir() { "scenarios" } else { "." };
         let path = self.path.clone().unwrap_or_else(|| here.into());
@@ -64,7 +64,7 @@ impl Editor {
     }
 }
 
-/// A manifest of the user's own.
+/// Returns the result for a manifest that belongs to the user.
 fn foreign(manifest: &Path, text: &str) -> Result<ExitCode> {
     if text.contains("nixvm-test") {
         report::show(&format!(
@@ -82,7 +82,7 @@ fn foreign(manifest: &Path, text: &str) -> Result<ExitCode> {
 fn text_of(path: &Path) -> Result<Option<String>> {
     match fs::symlink_metadata(path) {
         Err(source) if source.kind() == Io::NotFound => return Ok(None),
-        // Whatever a link leads to is not this command's.
+        // The target of a link does not belong to this command.
         Ok(about) if !about.is_file() => return Ok(Some(String::new())),
         _ => {}
     }
@@ -91,7 +91,7 @@ fn text_of(path: &Path) -> Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// Writes the files; says which.
+/// Writes the files and returns their names.
 fn write(folder: &Path, package: &EditorPackage, again: bool, count: usize) -> Result<String> {
     let line = |done: &str, name: &str, what: &str| {
         format!("{done}  {:34} {what}\n", report::printable(&shown(&folder.join(name))))
@@ -121,7 +121,7 @@ fn write(folder: &Path, package: &EditorPackage, again: bool, count: usize) -> R
     Ok(said)
 }
 
-/// Writes a file as a whole. A link in its place is replaced, not followed.
+/// Replaces a file in one step. A link with its name is replaced, not followed.
 fn put(path: &Path, text: &str) -> Result {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let written = || -> std::io::Result<()> {
@@ -134,7 +134,7 @@ fn put(path: &Path, text: &str) -> Result {
     written().map_err(|source| Error::io(format_args!("write {}", path.display()), &source))
 }
 
-/// What the user does now.
+/// Returns the user's next steps.
 fn next(folder: &Path) -> String {
     let manifest = folder.join("Cargo.toml");
     let mut text = String::from("\n");
@@ -159,7 +159,7 @@ fn next(folder: &Path) -> String {
     text
 }
 
-/// The project that rust-analyzer takes if a folder above this one is opened.
+/// Returns the project that rust-analyzer uses instead if a folder above this one is opened.
 fn in_the_way(folder: &Path) -> Option<PathBuf> {
     let above = folder.parent()?;
     let files = ["rust-project.json", ".rust-project.json", "Cargo.toml"];
@@ -169,7 +169,8 @@ fn in_the_way(folder: &Path) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// What to say where the sources of the standard library are missing: without them rust-analyzer knows no type of it.
+/// Returns a message if the sources of the standard library are missing: without them rust-analyzer knows none of its
+/// types.
 fn lacks_sources(folder: &Path) -> Option<String> {
     if environment::is_set("RUST_SRC_PATH") {
         return None;
@@ -186,7 +187,7 @@ fn lacks_sources(folder: &Path) -> Option<String> {
     })
 }
 
-/// A path as the user has it.
+/// Formats a path as the user would write it.
 fn shown(path: &Path) -> String {
     let shown = super::run::from_here(path);
     if shown.is_empty() { ".".to_owned() } else { shown }

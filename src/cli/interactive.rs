@@ -1,4 +1,5 @@
-//! The machine of an interactive session: built, booted or cloned, and somebody logged in. For `shell` and `repl`.
+//! Starts the machine of an interactive session: builds it, boots or clones it, and logs in. Used by `shell` and
+//! `repl`.
 
 use std::path::{Path, PathBuf};
 
@@ -33,22 +34,22 @@ pub struct Interactive {
     password: Option<String>,
 }
 
-/// A machine that is up.
+/// A running machine.
 pub struct Up {
     /// The machine.
     pub machine: Machine,
-    /// What it was made of.
+    /// What it was built from.
     pub source: Source,
-    /// Who is logged in, with their password.
+    /// The logged-in user, with their password.
     pub user: Option<(String, String)>,
-    /// Its disk outlives it.
+    /// Whether its disk is kept after it ends.
     pub is_kept: bool,
-    /// Suites beside it leave it its share of the host.
+    /// Counts the machine, so that suites that run at the same time leave it its share of the host.
     _counted: ByHand,
 }
 
 impl Interactive {
-    /// Builds it and gets it up.
+    /// Builds the VM and starts the machine.
     pub async fn up(&self, options: &Options, events: &Events) -> Result<Up> {
         let settings = options.settings()?;
         accelerator::check_environment()?;
@@ -79,7 +80,7 @@ impl Interactive {
         source_of(given)
     }
 
-    /// Who is to be logged in, with what password.
+    /// Returns the user to log in, with their password.
     fn user(&self, vm: &BuiltVm) -> Result<Option<(String, String)>> {
         match (self.user.as_deref(), &self.password) {
             (Some("none"), _) => Ok(None),
@@ -90,7 +91,7 @@ impl Interactive {
     }
 }
 
-/// What a word of the command line names: a VM that is built, a flake's host, or a configuration.
+/// Returns what a word of the command line names: a built VM, a flake's host, or a configuration.
 pub fn source_of(given: &str) -> Source {
     let path = Path::new(given);
     if path.join("bin").is_dir()
@@ -104,7 +105,7 @@ pub fn source_of(given: &str) -> Source {
     if given.contains('#') { Source::Flake(given.to_owned()) } else { Source::Configuration(path.to_owned()) }
 }
 
-/// Booted for this session alone.
+/// Boots a machine for this session only.
 async fn cold(vm: &BuiltVm, options: MachineOptions, user: Option<&(String, String)>) -> Result<Machine> {
     let machine = Machine::boot(vm, options).await?;
     if let Some((user, password)) = user {

@@ -1,4 +1,4 @@
-//! `nixvm-test list`: the scenarios in files and folders, with what they say of themselves.
+//! `nixvm-test list`: lists the scenarios in files and folders, with their descriptions.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -30,7 +30,7 @@ pub struct List {
 }
 
 impl List {
-    /// Compiles the files, asks each what is in it, and prints that. Nothing is built or booted.
+    /// Compiles the files, asks each binary for its scenarios, and prints them. Builds and boots nothing.
     pub async fn run(&self, options: &Options) -> Result<ExitCode> {
         let here = if Path::new("scenarios").is_dir() { "scenarios" } else { "." };
         let paths = if self.scenarios.is_empty() { &[here.into()][..] } else { &self.scenarios };
@@ -52,7 +52,7 @@ impl List {
     }
 }
 
-/// What the binary of a file says of its scenarios.
+/// Returns the scenarios that the binary of a file reports.
 async fn scenarios(file: &Path, binary: &Path, options: &Options) -> Result<Vec<Value>> {
     let mut command = tokio::process::Command::from(run::command(file, binary, &[], options)?);
     command.env(TELL_SCENARIOS, "1").stdin(Stdio::null()).kill_on_drop(true);
@@ -94,7 +94,7 @@ fn as_lines(file: &Path, scenarios: &[Value]) -> String {
     text
 }
 
-/// Where it begins, and what bounds it.
+/// Formats where a scenario begins, and its limits.
 fn limits(scenario: &Value) -> String {
     let mut parts = Vec::new();
     if scenario["machines"].as_array().is_some_and(|machines| !machines.is_empty()) {

@@ -1,4 +1,4 @@
-//! `nixvm-test man`: the manual pages.
+//! `nixvm-test man`: prints or writes the manual pages.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

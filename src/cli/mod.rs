@@ -1,4 +1,4 @@
-//! The command line of `nixvm-test`: one file a subcommand.
+//! The command line of `nixvm-test`, with one file for each subcommand.
 
 mod applies;
 mod attach;
@@ -36,7 +36,7 @@ use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use options::{Flags, Options};
 
-/// How long work that goes on beside has to end, before the process exits.
+/// Time that background work has to end before the process exits.
 const FINISHING: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "\
@@ -200,7 +200,7 @@ impl Subcommand for Chosen {
     }
 }
 
-/// What the program does with its command line.
+/// Runs the program with its command line.
 pub fn program() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => cli.run(),
@@ -215,7 +215,7 @@ pub fn program() -> ExitCode {
 }
 
 impl Cli {
-    /// Does what was asked for.
+    /// Runs the chosen subcommand.
     pub fn run(self) -> ExitCode {
         self.options.start_log();
         let done = self.carry_out();
@@ -287,7 +287,7 @@ mod tests {
             assert!(help.starts_with("Examples:\n"), "{} has no examples:\n{help}", command.get_name());
             let lines = help.lines().map(str::trim).filter_map(|line| line.strip_prefix("nixvm-test "));
             for line in lines {
-                // The words before two spaces (what it is for), a pipe or a redirection.
+                // The command ends before two spaces (its description), a pipe or a redirection.
                 let words = line.split("  ").next().unwrap_or_default();
                 let words = words.split(['|', '>', '&']).next().unwrap_or_default();
                 let words = words.split_whitespace().map(|word| word.replace('"', ""));
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(cli.run.harness, ["--list", "login"].map(OsString::from));
     }
 
-    /// The text of `-h` or `--help` for these words.
+    /// Returns the text of `-h` or `--help` for these words.
     fn help(words: &[&str]) -> String {
         let words = std::iter::once("nixvm-test").chain(words.iter().copied());
         let error = Cli::try_parse_from(words).unwrap_err();
@@ -347,7 +347,7 @@ mod tests {
         for name in commands.get_subcommands().map(clap::Command::get_name) {
             let (long, takes) = (help(&[name, "--help"]), applies::settings(name));
             for setting in crate::settings::TABLE {
-                // `doctor` and `attach` have flags of their own, which are no settings.
+                // `doctor` and `attach` have flags of their own that are not settings.
                 let is_listed = long.contains(&format!("The variable is {},", setting.variable));
                 let applies = takes.iter().any(|its| its.key == setting.key);
                 assert_eq!(is_listed, applies, "{name}: {}\n{long}", setting.key);

@@ -1,5 +1,5 @@
-//! The settings, each with a flag, and the log. The binary of a scenario gets all of it as `NIXVM_*` variables, which
-//! also work without this program (in CI, with cargo).
+//! Handles the settings, each with a flag, and the log. The binary of a scenario gets them as `NIXVM_*` variables,
+//! which also work without this program (in CI, with cargo).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The settings whose flags were given.
+    /// Returns the settings whose flags were given.
     pub fn given(&self) -> impl Iterator<Item = &'static Setting> {
         self.flags.0.iter().map(|(setting, _)| *setting)
     }
@@ -52,28 +52,28 @@ impl Options {
         }
     }
 
-    /// Everything that was chosen, for what is in the current folder.
+    /// Returns the settings for the current folder, from all their sources.
     pub fn layers(&self) -> crate::Result<Layers> {
         self.layers_of(None)
     }
 
-    /// The same for what is in `folder`: its nixvm.toml goes before the current folder's.
+    /// Returns the same for `folder`: its nixvm.toml overrides that of the current folder.
     pub fn layers_of(&self, folder: Option<&Path>) -> crate::Result<Layers> {
         Layers::gather(self.flags.0.clone(), &folders(folder))
     }
 
-    /// The nixvm.toml for what is in `folder`, whatever is in it.
+    /// Returns the nixvm.toml that applies to `folder`, without reading it.
     pub fn file_for(&self, folder: Option<&Path>) -> Option<PathBuf> {
         find_file(&folders(folder))
     }
 
-    /// The settings for what runs in this process.
+    /// Returns the settings for this process.
     pub fn settings(&self) -> crate::Result<Settings> {
         Ok(self.layers()?.settings())
     }
 
-    /// The variables for the binary of a scenario in `folder`. Relative paths are made absolute, so that they mean the
-    /// same wherever it looks at them from.
+    /// Returns the variables for the binary of a scenario in `folder`. Relative paths become absolute, so that they do
+    /// not depend on the binary's current folder.
     pub fn variables(&self, folder: Option<&Path>) -> crate::Result<Vec<(&'static str, OsString)>> {
         let mut variables = self.layers_of(folder)?.variables();
         if self.verbose > 0 {
@@ -85,7 +85,7 @@ impl Options {
     }
 }
 
-/// Where a nixvm.toml is looked for.
+/// Returns the folders in which nixvm.toml is searched.
 fn folders(folder: Option<&Path>) -> Vec<PathBuf> {
     folder.map(Path::to_owned).into_iter().chain(std::env::current_dir()).collect()
 }
@@ -94,20 +94,20 @@ fn folders(folder: Option<&Path>) -> Vec<PathBuf> {
 #[derive(Debug, Clone, Default)]
 pub struct Flags(Vec<(&'static Setting, OsString)>);
 
-/// What they stand under in help texts.
+/// Their heading in help texts.
 const HEADING: &str = "Settings (also in nixvm.toml, and as NIXVM_* variables: see `nixvm-test config`)";
 
-/// The flag that says no to a switch.
+/// Returns the flag that turns a switch off.
 fn no(setting: &Setting) -> String {
     format!("no-{}", setting.flag)
 }
 
-/// The flags of these settings.
+/// Returns the flags of these settings.
 pub fn arguments(settings: &[&'static Setting]) -> Vec<Arg> {
     settings.iter().flat_map(|setting| flags_of(setting, settings)).collect()
 }
 
-/// The flags of one setting, on a command that has those of `all`.
+/// Returns the flags of one setting, for a command that has those of `all`.
 fn flags_of(setting: &'static Setting, all: &[&'static Setting]) -> Vec<Arg> {
     let default = match setting.default {
         "no" | "none" => String::new(),
@@ -170,7 +170,7 @@ fn all() -> Vec<&'static Setting> {
 }
 
 impl Flags {
-    /// Those of `settings` that were given to a command that has them.
+    /// Returns those of `settings` that were given to a command that has them.
     pub fn of(matches: &ArgMatches, settings: &[&'static Setting]) -> Self {
         let was_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
         let given = settings.iter().copied().filter_map(|setting| {
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_is_no_path_stays_as_it_is() {
-        // There is a folder of the last name here, which `./standin` would be.
+        // This project has a folder with the last name, so `./standin` would name that folder.
         for nixpkgs in ["channel:nixos-26.05", "<nixpkgs>", "https://example.org/nixpkgs.tar.gz", "standin"] {
             assert_eq!(variables(&["--nixpkgs", nixpkgs]), [("NIXVM_NIXPKGS", nixpkgs.to_owned())]);
         }

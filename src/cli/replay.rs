@@ -1,5 +1,5 @@
-//! `nixvm-test replay RUN [SCENARIO]`: what a console showed, as a film in the terminal. The guest's bytes go to an
-//! emulator; only what its screen shows is drawn.
+//! `nixvm-test replay RUN [SCENARIO]`: plays a console as a film in the terminal. The guest's bytes go to an emulator;
+//! only its screen is drawn.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -18,13 +18,14 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 
 use super::child::Signals;
 
-/// Between two looks at the keyboard.
+/// Interval between two checks of the keyboard.
 const TICK: Duration = Duration::from_millis(30);
-/// Longer pauses are played as if they were of this length, in seconds.
+/// Longer pauses are shortened to this length, in seconds.
 const PAUSE: f64 = 1.0;
-/// Of a film with more text the end is played, in bytes: many times what the page of a run holds of one.
+/// Maximum length of a film's text in bytes; only the end of a longer one is played. It is many times what a report
+/// holds of one film.
 const LONGEST: usize = 64 << 20;
-/// How far an arrow goes, in seconds.
+/// Time that an arrow key skips, in seconds.
 const LEAP: f64 = 5.0;
 
 const EXAMPLES: &str = "\
@@ -53,7 +54,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Plays it until `q`. At its end it stands still.
+    /// Plays the film until `q`. It stops at its end.
     pub async fn run(&self) -> Result<ExitCode> {
         let folder = Folder::find(&self.run)?;
         let history = History::of(folder.files())?;
@@ -131,13 +132,13 @@ impl Replay {
     }
 }
 
-/// The last console of a machine.
+/// Returns the last console of a machine.
 fn transcript(machine: &Machine) -> Option<&Path> {
     let mut files = machine.files.iter();
     files.rfind(|file| file.kind == FileKind::Transcript && file.is_within()).map(|file| file.path.as_path())
 }
 
-/// Where the film stands.
+/// The state of the playback.
 struct Player<'a> {
     film: &'a Film,
     title: String,
@@ -184,7 +185,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Does what the keys mean; `false` to quit.
+    /// Handles the keys; returns `false` to quit.
     fn take(&mut self, keys: &[u8]) -> bool {
         if keys.ends_with(b"\x1b[C") {
             self.go(self.at + LEAP);
@@ -200,14 +201,14 @@ impl<'a> Player<'a> {
         !(is_escape || keys.contains(&b'q') || keys.contains(&3))
     }
 
-    /// Draws what has changed since it was drawn last.
+    /// Draws what has changed since the last drawing.
     fn draw(&mut self) {
         let height = tcgetwinsize(std::io::stdout()).map_or(ROWS + 1, |size| size.ws_row).max(2);
         let first = usize::from((ROWS + 1).saturating_sub(height));
         let mut text = String::from("\x1b[H");
         for row in &self.rows[first.min(self.rows.len())..] {
             for span in row {
-                // Writing to a String does not fail.
+                // Writing to a String cannot fail.
                 let _ = write!(text, "{}{}", span.style.sgr(), span.text);
             }
             text.push_str("\x1b[0m\x1b[K\r\n");
@@ -226,7 +227,7 @@ impl<'a> Player<'a> {
     }
 }
 
-/// The user's terminal, which is as it was once this is dropped.
+/// The user's terminal. Its previous state is restored on drop.
 struct Terminal {
     before: Termios,
 }
@@ -239,13 +240,13 @@ impl Terminal {
         raw.make_raw();
         tcsetattr(std::io::stdin(), OptionalActions::Flush, &raw).map_err(failed)?;
         let taken = Self { before };
-        // Another screen, no cursor, no lines that go on in the next.
+        // Alternate screen, no cursor, no line wrapping.
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J").and_then(|()| out.flush());
         Ok(taken)
     }
 
-    /// The keys that were pressed; `None` when the terminal is gone.
+    /// Returns the keys that were pressed; `None` when the terminal is gone.
     fn keys(&self) -> Option<Vec<u8>> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let stdin = std::io::stdin();

@@ -1,4 +1,4 @@
-//! `nixvm-test report [RUN]`: the page of a run.
+//! `nixvm-test report [RUN]`: shows the report of a run.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -27,13 +27,13 @@ pub struct ReportPage {
 }
 
 impl ReportPage {
-    /// Prints the path, and opens it.
+    /// Prints the path, and opens the page.
     pub fn run(&self) -> Result<ExitCode> {
         let folder = Folder::find(&self.run)?;
         let old = folder.path().join("report.html");
         let page = match report::render(&folder) {
             Ok(page) => page,
-            // A run that was ended the hard way has an old page, or none. That of another's run may hold any script.
+            // A run that was killed has an old page, or none. A page in another user's record may contain any script.
             Err(error) if folder.is_own() && old.is_file() => {
                 tracing::warn!(%error, "the page is not up to date");
                 old
@@ -48,9 +48,9 @@ impl ReportPage {
     }
 }
 
-/// Where there is no such program the path was printed.
+/// Opens the page. If there is no such program, the printed path has to do.
 fn open(page: &Path) {
-    // An absolute path is neither an option nor the address of something else.
+    // An absolute path is neither an option nor a URL.
     let Ok(page) = std::path::absolute(page) else { return };
     let mut command = Command::new("xdg-open");
     let _ = command.arg(page).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();

@@ -18,11 +18,10 @@ use clap::CommandFactory as _;
 use super::child::{Child, Signals, exit_of, not_started};
 use super::options::Options;
 
-/// Compiles all files first, so that what does not compile is said before anything boots, then runs
-/// them one after the other.
+/// Compiles all files first, so that compiler errors come before anything boots, then runs them one after the other.
 pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> Result<ExitCode> {
     let files = files(paths)?;
-    // A setting that makes no sense is said before the compiler takes its time.
+    // Report an invalid setting before compiling, which takes time.
     let settings = options.layers_of(files.first().and_then(|file| file.parent()))?.settings();
     let lists = harness.iter().any(|argument| argument == "--list");
     if settings.against.is_none() && !lists {
@@ -39,13 +38,13 @@ pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> 
     let binaries = compile(&files, &compiler()?, options).await?;
     let commands = files.iter().zip(&binaries).map(|(file, binary)| command(file, binary, harness, options));
     match commands.collect::<Result<Vec<_>>>()?.as_mut_slice() {
-        // In place of this process: nothing stands between the scenario and who started it.
+        // Replaces this process, so that no process is between the scenario and its caller.
         [only] => Err(not_started(&only.exec())),
         several => in_turn(several, &settings).await,
     }
 }
 
-/// The scenarios' files.
+/// Returns the scenario files.
 pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = Vec::new();
     for path in paths {
@@ -57,12 +56,12 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Whether it may have been meant for a subcommand.
+/// Returns whether the path may be a mistyped subcommand.
 fn is_word(path: &Path) -> bool {
     path.components().count() == 1 && path.extension().is_none()
 }
 
-/// A word that is neither a file nor a subcommand.
+/// Returns the error for a word that is neither a file nor a subcommand.
 fn neither(word: &str) -> Error {
     let command = super::Cli::command();
     let subcommands = command.get_subcommands().map(clap::Command::get_name);
@@ -75,25 +74,25 @@ fn neither(word: &str) -> Error {
     Error::new(ErrorKind::Usage, summary).next_step(next)
 }
 
-/// A path as the user has it: from the current folder where it is below.
+/// Returns a path as the user would write it: relative if it is below the current folder.
 pub fn from_here(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }
 
-/// A compiler whose messages fit where they are shown.
+/// Returns a compiler whose messages suit the place where they are shown.
 pub fn compiler() -> Result<Compiler> {
     Compiler::new(report::in_colour(&std::io::stderr()))
 }
 
-/// What runs the binary of a scenario's file.
+/// Returns the command that runs the binary of a scenario file.
 pub fn command(file: &Path, binary: &Path, harness: &[OsString], options: &Options) -> Result<Command> {
     let mut command = Command::new(binary);
     command.args(harness).envs(options.variables(file.parent())?);
     Ok(command)
 }
 
-/// The binaries of all files, in their order. What the compiler says is shown.
+/// Compiles all files and returns their binaries in the same order. Shows the compiler's messages.
 pub async fn compile(files: &[PathBuf], compiler: &Compiler, options: &Options) -> Result<Vec<PathBuf>> {
     let reporter = report::choose(&options.settings()?);
     let events = crate::Events::to(&reporter);
@@ -109,7 +108,7 @@ pub async fn compile(files: &[PathBuf], compiler: &Compiler, options: &Options) 
         report::diagnostics(&compiled.diagnostics);
         match compiled.binary {
             Ok(binary) => binaries.push(binary),
-            // The compiler's errors of every file are worth seeing at once; nothing else is.
+            // Compile errors of all files are shown together. Any other error stops at once.
             Err(error) if error.kind() == ErrorKind::Build && failure.is_none() => failure = Some(error),
             Err(error) if error.kind() == ErrorKind::Build => report::error(&error),
             Err(error) => return Err(error),
@@ -118,11 +117,11 @@ pub async fn compile(files: &[PathBuf], compiler: &Compiler, options: &Options) 
     failure.map_or(Ok(binaries), Err)
 }
 
-/// Has all of them write to one record, which is held as long as what is returned. Without it each has its own, and says so
-/// if it can't.
+/// Makes all commands write to one record, which stays locked as long as the returned value lives. Otherwise each has
+/// its own record, and prints a note if it can't create one.
 pub fn in_one_record(commands: &mut [Command], settings: &Settings) -> Option<Folder> {
     let lists = commands.iter().any(|command| command.get_args().any(|argument| argument == "--list"));
-    // A replay has none.
+    // A replay has no record.
     if commands.len() < 2 || lists || settings.against.is_some() {
         return None;
     }
@@ -133,7 +132,7 @@ pub fn in_one_record(commands: &mut [Command], settings: &Settings) -> Option<Fo
     Some(record)
 }
 
-/// Runs each and gives the code of all. They share the time of the run, if it has a limit.
+/// Runs each command and returns the combined exit code. They share the time limit of the run, if it has one.
 async fn in_turn(commands: &mut [Command], settings: &Settings) -> Result<ExitCode> {
     let begun = Instant::now();
     let mut signals = Signals::listen()?;
@@ -162,7 +161,7 @@ async fn in_turn(commands: &mut [Command], settings: &Settings) -> Result<ExitCo
         };
         match exit_of(status) {
             Ok(exit) => exits.push(exit),
-            // Ended by a signal: the ones after it are not wanted either.
+            // A signal ended it, so the remaining ones do not run either.
             Err(code) => return Ok(code),
         }
         let rest = count - number - 1;

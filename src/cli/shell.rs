@@ -1,4 +1,4 @@
-//! `nixvm-test shell [CONFIG]`: an interactive session, on the user's terminal.
+//! `nixvm-test shell [CONFIG]`: opens an interactive session on the user's terminal.
 
 use std::process::ExitCode;
 
@@ -53,7 +53,7 @@ impl Shell {
     }
 }
 
-/// `8080:80`.
+/// Parses `8080:80`.
 fn ports(text: &str) -> Result<(u16, u16), &'static str> {
     let pair = text.split_once(':').and_then(|(host, guest)| Some((host.parse().ok()?, guest.parse().ok()?)));
     pair.ok_or("two ports, HOST:GUEST, such as 8080:80")

@@ -1,4 +1,4 @@
-//! What a machine does until the terminal is its console's.
+//! Reports what a machine does until its console gets the terminal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use crate::{Events, Result};
 
 use super::terminal::{self, Terminal};
 
-/// A reporter that falls silent. Clones are the same.
+/// A reporter that can be silenced. Clones share their state.
 #[derive(Clone)]
 pub struct StartupReporter {
     reporter: Arc<dyn Reporter>,
@@ -19,16 +19,17 @@ pub struct StartupReporter {
 }
 
 impl StartupReporter {
-    /// Shows it as any run does.
+    /// Creates a reporter with the same output as a run.
     pub fn new(settings: &Settings) -> Self {
         Self { reporter: report::choose(settings), over: Arc::default() }
     }
 
-    /// Shows it until a console gets the terminal: makes sure that there is one, and that a signal leaves it as it was.
+    /// Creates a reporter that prints until a console gets the terminal. Checks that there is a terminal, and restores
+    /// it after a signal.
     ///
     /// # Errors
-    /// [`Usage`](crate::ErrorKind::Usage) when there is no terminal, [`Host`](crate::ErrorKind::Host) when
-    /// signals can't be watched for.
+    /// [`Usage`](crate::ErrorKind::Usage) when there is no terminal, [`Host`](crate::ErrorKind::Host) when signal
+    /// handlers can't be installed.
     pub fn before_a_console(settings: &Settings) -> Result<Self> {
         Terminal::require()?;
         let reporter = Self::new(settings);
@@ -40,7 +41,7 @@ impl StartupReporter {
         Ok(reporter)
     }
 
-    /// Events that are shown until then.
+    /// Returns events that are shown until then.
     pub fn events(&self) -> Events {
         let (reporter, over) = (self.reporter.clone(), self.over.clone());
         Events::new(move |event| {
@@ -50,7 +51,7 @@ impl StartupReporter {
         })
     }
 
-    /// From now on nothing is shown.
+    /// Silences the reporter.
     pub fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
         self.reporter.finish();

@@ -1,4 +1,4 @@
-//! Which moment is meant: of which run, scenario and machine.
+//! Finds the moment that the user means: its run, scenario and machine.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,13 +9,13 @@ use crate::presence::is_known_absent;
 use crate::record::Folder;
 use crate::{Error, ErrorKind, Result, report};
 
-/// What the folder of a kept machine ends with.
+/// The suffix of a kept machine's folder.
 const MOMENT: &str = ".moment";
 
-/// More names in one folder of a record are not looked at.
+/// Maximum number of names that are read from one folder of a record.
 const NAMES: usize = 1 << 16;
 
-/// The folder of the moment that is meant.
+/// Returns the folder of the moment that the user means.
 pub fn moment(run: &str, scenario: Option<&str>, machine: Option<&str>) -> Result<PathBuf> {
     let given = Path::new(run);
     if given.join("moment.json").is_file() {
@@ -65,7 +65,7 @@ struct Moment {
     folder: PathBuf,
 }
 
-/// All of them: `RUN/SCENARIO/MACHINE.moment`. A record from elsewhere may hold links; they are not followed.
+/// Lists all of them: `RUN/SCENARIO/MACHINE.moment`. A record from elsewhere may contain links; they are not followed.
 fn moments(run: &Beneath) -> io::Result<Vec<Moment>> {
     let mut found = Vec::new();
     for scenario in names(run)? {
@@ -92,10 +92,10 @@ fn names(folder: &Beneath) -> io::Result<impl Iterator<Item = String>> {
     Ok(folder.names(NAMES)?.into_iter().filter_map(|name| name.into_string().ok()))
 }
 
-/// The socket of a paused machine's console: of the folder that was given, or of that name.
+/// Returns the console socket of a paused machine, given by its run directory or that directory's name.
 pub fn live(id: &str) -> Result<PathBuf> {
     let path = Path::new(id);
-    // The name first: in a folder that everybody may write to, another user could have a folder of that name.
+    // The name comes first: in a folder that everybody may write to, another user could create a folder of that name.
     let candidates = [crate::qemu::RunDirectory::named(id), Some(path.to_owned())];
     let socket = |folder: PathBuf| if folder.is_dir() { folder.join("console.sock") } else { folder };
     let found = candidates.into_iter().flatten().map(socket).find(|socket| !is_known_absent(socket));

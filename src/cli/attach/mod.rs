@@ -1,4 +1,4 @@
-//! `nixvm-test attach RUN [SCENARIO]`: back to the moment at which a scenario failed, on the user's terminal.
+//! `nixvm-test attach RUN [SCENARIO]`: returns to the moment at which a scenario failed, on the user's terminal.
 
 mod find;
 mod pack;
@@ -64,12 +64,12 @@ pub struct Attach {
 }
 
 impl Attach {
-    /// Connects the terminal to the machine as it stood.
+    /// Connects the terminal to the machine at the moment of the failure.
     pub async fn run(self, options: &Options) -> Result<ExitCode> {
         if let Some(id) = &self.live {
             return live(id).await;
         }
-        // Where a packed moment is unpacked: removed however this process ends.
+        // The folder of an unpacked moment. It is removed however this process ends.
         let mut unpacked = None;
         let moment = match pack::file(&self.run) {
             Some(file) => {
@@ -95,7 +95,8 @@ impl Attach {
     }
 }
 
-/// A machine that goes on from the moment; where that can't be, one that is booted, and one line says why.
+/// Returns a machine that continues from the moment. If that is impossible, boots one and prints the reason in one
+/// line.
 async fn machine(
     kept: &Kept,
     obstacle: Option<String>,
@@ -120,7 +121,7 @@ async fn machine(
     Ok((machine, console))
 }
 
-/// What the machine was made of; else what the command line names.
+/// Returns the VM that the machine was started from; else the one that the command line names.
 async fn vm(kept: &Kept, options: &Options, reporter: &StartupReporter) -> Result<BuiltVm> {
     let settings = options.settings()?;
     match (kept.vm_to_boot(), &settings.source) {
@@ -135,7 +136,7 @@ async fn vm(kept: &Kept, options: &Options, reporter: &StartupReporter) -> Resul
     }
 }
 
-/// The console of a machine that is paused in another process.
+/// Opens the console of a machine that is paused in another process.
 async fn live(id: &str) -> Result<ExitCode> {
     let socket = find::live(id)?;
     Terminal::require()?;

@@ -1,4 +1,4 @@
-//! A moment in one file: a compressed archive, holes left out.
+//! Packs a moment into one file: a compressed archive without holes.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -15,20 +15,20 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use tar::EntryType;
 
-/// What such a file's name ends with.
+/// The ending of such a file's name.
 const ENDING: &str = "tar.gz";
-/// The folder within it.
+/// The folder inside the archive.
 const WITHIN: &str = "moment";
-/// More files than a moment has.
+/// Maximum number of files; a moment has fewer.
 const FILES: usize = 100;
-/// More than the headers between two files take, in bytes. Those of a file with holes list all that lies between them.
+/// Maximum size of the headers between two files, in bytes. The headers of a sparse file list all its data ranges.
 const HEADERS: u64 = 32 << 20;
-/// This stays free on the disk, in bytes.
+/// Disk space that must stay free, in bytes.
 const SPARE: u64 = 1 << 30;
-/// gzip's own mark (RFC 1952).
+/// gzip's magic number (RFC 1952).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// `given` as the path of a packed moment, if it is one.
+/// Returns `given` as the path of a packed moment, if it is one.
 pub fn file(given: &str) -> Option<PathBuf> {
     let path = PathBuf::from(given);
     let mut mark = [0; 2];
@@ -36,18 +36,18 @@ pub fn file(given: &str) -> Option<PathBuf> {
     is.then_some(path)
 }
 
-/// What the file of a moment is called when nothing is said: `SCENARIO-MACHINE.moment.tar.gz`, here.
+/// Returns the default file name of a packed moment: `SCENARIO-MACHINE.moment.tar.gz`, in the current folder.
 pub fn name_for(moment: &Path) -> PathBuf {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let scenario = moment.parent().map(name).unwrap_or_default();
     PathBuf::from(format!("{scenario}-{}.{ENDING}", name(moment)))
 }
 
-/// Makes `file` of the moment in `folder`. It is not overwritten.
+/// Packs the moment in `folder` into `file`. An existing file is not overwritten.
 pub fn pack(folder: &Path, file: &Path) -> Result {
     let failed = |error: std::io::Error| Error::io(format_args!("write {}", file.display()), &error);
     let taken = |error| failed(error).next_step("name another file: --pack=FILE");
-    // Before the work of minutes, and again after it.
+    // Packing takes minutes, so check before it and again after it.
     if file.symlink_metadata().is_ok() {
         return Err(taken(std::io::ErrorKind::AlreadyExists.into()));
     }
@@ -72,8 +72,8 @@ pub fn pack(folder: &Path, file: &Path) -> Result {
     Ok(())
 }
 
-/// Unpacks `file` below `place`; gives the moment's folder. Whoever made the file decides nothing but what is in the
-/// moment's own files: there are no links in it, no devices, and no paths that lead elsewhere.
+/// Unpacks `file` below `place` and returns the moment's folder. The archive is not trusted: it can set only the
+/// content of the moment's own files. Links, devices and paths that lead elsewhere are refused.
 pub fn unpack(file: &Path, place: &Path) -> Result<PathBuf> {
     let failed = |error: io::Error| {
         Error::io(format_args!("unpack {}", file.display()), &error).likely_cause(
@@ -85,7 +85,7 @@ pub fn unpack(file: &Path, place: &Path) -> Result<PathBuf> {
     Ok(moment)
 }
 
-/// Unpacks what has `most` bytes at most, holes left out.
+/// Unpacks at most `most` bytes. Holes are not written.
 fn unpack_to(file: File, moment: &Path, most: u64) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(moment)?;
     let left = Rc::new(Cell::new(HEADERS));
@@ -135,14 +135,14 @@ fn unpack_to(file: File, moment: &Path, most: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// How many bytes may be written in a folder.
+/// Returns how many bytes may be written in a folder.
 fn free(place: &Path) -> io::Result<u64> {
     let found = rustix::fs::statvfs(place)?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize).saturating_sub(SPARE))
 }
 
-/// What gives so many bytes at most: a header that claims to be large fills no memory, and one of a few bytes that unpacks
-/// to many no disk.
+/// A reader with a maximum number of bytes. A header that claims a large size then fills no memory, and a small archive
+/// that unpacks to a large one fills no disk.
 struct Metered<R> {
     bytes: R,
     left: Rc<Cell<u64>>,
@@ -196,12 +196,12 @@ mod tests {
         assert!(unpack(&packed, &elsewhere.path().join("other")).is_err());
     }
 
-    /// An archive in which an entry of this kind and name holds this, or leads there.
+    /// Creates an archive with one entry of this kind, name, content and link target.
     fn hostile(kind: EntryType, name: &str, content: &[u8], link: Option<&str>) -> Vec<u8> {
         let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
-        // Past what the library refuses to write.
+        // Written directly, since the library refuses such names.
         header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
         if let Some(link) = link {
             header.set_link_name(link).unwrap();

@@ -1,4 +1,4 @@
-//! What a folder has already: its configuration, and who can log in there.
+//! Inspects what a folder already has: its configuration, and who can log in.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,20 +8,20 @@ use crate::report::printable;
 use crate::settings::Settings;
 use crate::{Error, ErrorKind, Events, Result};
 
-/// A configuration that is there, and what follows from it for the files that are made.
+/// An existing configuration, and what the new files need to know about it.
 pub(super) struct Existing {
-    /// The key and value of nixvm.toml that name it, where scenarios would not find it by themselves.
+    /// The key and value of nixvm.toml that name it, if scenarios would not find it by themselves.
     pub(super) setting: Option<(&'static str, String)>,
-    /// Who logs in, and with what password.
+    /// The user who logs in, and their password.
     pub(super) user: String,
     pub(super) password: String,
 }
 
-/// The configuration in `dir`, an absolute path, or the one that was asked for; none where there is none, with what
-/// there is to say of that. Nix evaluates it.
+/// Finds the configuration in `dir`, an absolute path, or the one that the user named, and a message about it. Returns
+/// `None` with a message if there is no configuration. Evaluates it with Nix.
 ///
 /// # Errors
-/// Nix's error when it does not evaluate; [`ErrorKind::Usage`] when nobody can log in with a password that is known.
+/// Nix's error when it does not evaluate; [`ErrorKind::Usage`] when no user can log in with a known password.
 pub(super) async fn look(dir: &Path, settings: &Settings) -> Result<(Option<Existing>, String)> {
     let builder = settings.builder();
     let mut notes = String::new();
@@ -42,7 +42,7 @@ pub(super) async fn look(dir: &Path, settings: &Settings) -> Result<(Option<Exis
                     if dir.join("flake.nix").is_file() {
                         notes.push_str(&no_host(&hosts));
                     }
-                    // A link that leads nowhere is there, too: Nix says so.
+                    // A dangling link counts as existing: Nix reports the error.
                     if file.symlink_metadata().is_err() {
                         return Ok((None, notes));
                     }
@@ -57,14 +57,14 @@ pub(super) async fn look(dir: &Path, settings: &Settings) -> Result<(Option<Exis
     Ok((Some(Existing { setting, user, password }), notes))
 }
 
-/// A host's name that is the same in a flake reference, in TOML and to a shell.
+/// Returns whether a host's name needs no quotes in a flake reference, in TOML or in a shell.
 fn is_plain(host: &str) -> bool {
     !host.is_empty()
         && !host.starts_with(['-', '.'])
         && host.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
 }
 
-/// Which host is taken: this machine's own, else the first one.
+/// Chooses a host: the one with this machine's name, else the first one.
 fn chosen<'a>(hosts: &'a [String], own: &str) -> Option<&'a str> {
     let mut plain = hosts.iter().map(String::as_str).filter(|host| is_plain(host));
     hosts.iter().map(String::as_str).find(|host| *host == own && is_plain(host)).or_else(|| plain.next())
@@ -95,7 +95,7 @@ fn no_host(hosts: &[String]) -> String {
     }
 }
 
-/// What nixvm.toml has to say, so that scenarios in `dir` find `source`.
+/// Returns the setting of nixvm.toml that lets scenarios in `dir` find `source`.
 fn setting(dir: &Path, source: &Source) -> Option<(&'static str, String)> {
     let below = |path: &Path| match path.strip_prefix(dir) {
         Ok(below) if below.as_os_str().is_empty() => PathBuf::from("."),
@@ -117,7 +117,7 @@ fn setting(dir: &Path, source: &Source) -> Option<(&'static str, String)> {
     }
 }
 
-/// The first person whom a known password lets in, else root.
+/// Returns the first normal user who can log in with a known password, else root.
 fn who_logs_in(source: &Source, users: &[ConfiguredUser]) -> Result<(String, String)> {
     let types = |user: &&ConfiguredUser| !user.name.is_empty() && !user.name.chars().any(char::is_control);
     let people = || users.iter().filter(types).filter(|user| user.normal);
@@ -144,7 +144,7 @@ fn who_logs_in(source: &Source, users: &[ConfiguredUser]) -> Result<(String, Str
     })
 }
 
-/// Whether the nixvm.toml for what is in `dir` names what is tested already.
+/// Returns whether the nixvm.toml for `dir` already names what to test.
 pub(super) fn names_a_source(file: &Path) -> bool {
     let table = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
     table.is_some_and(|table| ["configuration", "flake", "vm"].iter().any(|key| table.contains_key(*key)))

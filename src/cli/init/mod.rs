@@ -1,4 +1,4 @@
-//! `nixvm-test init`: a first configuration, a first scenario, and what runs them.
+//! `nixvm-test init`: writes a first configuration, a first scenario, and the files that run them.
 
 mod existing;
 
@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use super::options::Options;
 use existing::Existing;
 
-/// The sample of the tutorial, and its scenario: those of this very project.
+/// The tutorial's sample and its scenario, from this project.
 const CONFIGURATION: &str = include_str!("../../../configuration.nix");
 const LOGIN: &str = include_str!("../../../scenarios/login.rs");
 
@@ -53,12 +53,12 @@ enum Ci {
     None,
 }
 
-/// A file to be made: its name, its text, what it is.
+/// A file to write: its name, its text, and its description.
 struct Plan(&'static str, String, String);
 
 impl Init {
-    /// Makes the files, and says which. Nothing is made where the configuration that is there does not evaluate, or where
-    /// nobody can log in.
+    /// Writes the files and prints their names. Writes nothing if the existing configuration does not evaluate, or if
+    /// no user can log in.
     pub async fn run(&self, options: &Options) -> Result<ExitCode> {
         let dir = &self.dir;
         if dir.exists() && !dir.is_dir() {
@@ -67,7 +67,8 @@ impl Init {
         let folder = std::path::absolute(dir)
             .map_err(|source| Error::io(format_args!("find {}", dir.display()), &source))?;
         let mut settings = options.layers_of(Some(&folder))?.settings();
-        // A VM that is built already (NIXVM_VM) says what is booted, and nothing of a configuration in this folder.
+        // A VM that is already built (NIXVM_VM) decides what is booted, but says nothing about a configuration in this
+        // folder.
         settings.source = settings.source.filter(|source| !matches!(source, Source::Built(_)));
         let (existing, mut notes) = self.existing(&folder, &settings).await?;
         let given = options.file_for(Some(&folder)).filter(|_| existing.is_some());
@@ -79,7 +80,7 @@ impl Init {
             }
             nixvm_toml = None;
         }
-        // Somebody's own package is theirs to change; one that depends on this library already needs nothing.
+        // The user's own package is not changed. One that already depends on this library needs no change.
         let manifest = fs::read_to_string(dir.join("Cargo.toml")).unwrap_or_default();
         let foreign = !self.no_cargo && dir.join("Cargo.toml").exists() && !manifest.contains("nixvm-test");
         let library = compile::dependency();
@@ -119,7 +120,7 @@ impl Init {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What is there already, with what there is to say of it. It is not looked at where it decides nothing.
+    /// Returns the existing configuration with a message about it. It is not read if nothing depends on it.
     async fn existing(&self, folder: &Path, settings: &Settings) -> Result<(Option<Existing>, String)> {
         let file = folder.join("configuration.nix");
         let has = |path: &Path| path.symlink_metadata().is_ok();
@@ -133,7 +134,7 @@ impl Init {
         existing::look(folder, settings).await
     }
 
-    /// What is to be made, in the order in which it is named.
+    /// Returns the files to write, in the order in which they are listed.
     fn plan(
         &self,
         foreign: bool,
@@ -182,7 +183,7 @@ impl Init {
             if !brings_nixpkgs {
                 return text;
             }
-            // A flake brings its own release.
+            // A flake sets its own release.
             let lines = text.lines().filter(|line| {
                 !line.contains("NIXVM_NIXPKGS") && !line.contains("# The release of NixOS that is tested.")
             });
@@ -204,7 +205,7 @@ impl Init {
         plan
     }
 
-    /// What to type now.
+    /// Returns the commands to type next.
     fn next(&self, foreign: bool) -> String {
         let mut next = String::from("\nNow:\n");
         if self.dir != Path::new(".") {
@@ -221,7 +222,7 @@ impl Init {
 
 const SUITE: &str = include_str!("scenarios.rs");
 
-/// A first scenario for somebody else's configuration.
+/// Returns a first scenario for an existing configuration.
 fn login(user: &str, password: &str) -> String {
     format!(
         "use nixvm_test::prelude::*;
@@ -240,17 +241,17 @@ nixvm_test::main!();
     )
 }
 
-/// A line of nixvm.toml.
+/// Returns a line of nixvm.toml.
 fn toml_line(key: &str, value: &str) -> String {
     format!("{key} = {}\n", toml::Value::from(value))
 }
 
-/// What a manifest needs.
+/// Returns the lines that a manifest needs.
 fn lines(library: &str) -> String {
     include_str!("lines.toml").replace("@LIBRARY@", library)
 }
 
-/// What to add to a package of the user's own.
+/// Returns what to add to the user's own package.
 fn advice(library: &str) -> String {
     let indented = |text: &str| {
         let lines = text.trim_end().lines().filter(|line| !line.starts_with("//!"));
@@ -265,7 +266,7 @@ fn advice(library: &str) -> String {
     )
 }
 
-/// Makes a file, unless there is one, whatever it is. Returns whether it was made.
+/// Creates a file unless its name exists already, as any kind of file. Returns whether it was created.
 fn make(path: &Path, text: &str) -> Result<bool> {
     let failed = |source: std::io::Error| Error::io(format_args!("make {}", path.display()), &source);
     if let Some(folder) = path.parent() {
@@ -278,7 +279,7 @@ fn make(path: &Path, text: &str) -> Result<bool> {
     }
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |letter: char| letter.is_alphanumeric() || "/._-+@%:,~".contains(letter);
     if word.chars().all(plain) && !word.starts_with(['-', '~']) {
@@ -287,7 +288,7 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// A dependency on one line: the version by itself, a path in braces.
+/// Formats a dependency on one line: a plain version, or a path in braces.
 fn dependency(table: &toml::Table) -> String {
     let quoted = |value: &toml::Value| value.to_string();
     match table.get("version") {
@@ -299,7 +300,7 @@ fn dependency(table: &toml::Table) -> String {
     }
 }
 
-/// A name that cargo takes, from the folder's.
+/// Returns a name that cargo accepts, derived from the folder's.
 fn package_name(dir: &Path) -> String {
     let path = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let folder = path.components().next_back().map(|name| name.as_os_str().to_string_lossy().to_lowercase());
@@ -310,7 +311,8 @@ fn package_name(dir: &Path) -> String {
     match name {
         "" => "machines".to_owned(),
         _ if !letter_first => format!("machines-{name}"),
-        // A name of one word may be a crate's of Rust or a keyword, and a package can't depend on one of its own name.
+        // A name of one word may be a keyword or one of Rust's own crates, and a package can't depend on one of the
+        // same name.
         _ if !name.contains('-') || name == "nixvm-test" => format!("{name}-machines"),
         _ => name.to_owned(),
     }

@@ -1,4 +1,4 @@
-//! Lines that are typed, with history and completion; or that come from a file.
+//! Reads lines: typed, with history and completion, or from a file.
 
 use std::io::{BufRead, IsTerminal as _};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use super::step::VERBS;
 
 const PROMPT: &str = "> ";
 
-/// Where lines come from.
+/// The source of lines.
 pub enum Lines {
     /// A person; lent to the thread that reads.
     Typed(Option<Box<Editor<Verbs, FileHistory>>>),
@@ -26,7 +26,7 @@ pub enum Lines {
 }
 
 impl Lines {
-    /// Standard input, whatever it is.
+    /// Opens standard input, which may be a terminal, a file or a pipe.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the terminal can't be used.
@@ -41,18 +41,18 @@ impl Lines {
         })?;
         editor.set_helper(Some(Verbs));
         if let Some(file) = history() {
-            // There is none at first.
+            // The history file does not exist at first.
             let _ = editor.load_history(&file);
         }
         Ok(Self::Typed(Some(Box::new(editor))))
     }
 
-    /// Whether a person types.
+    /// Returns whether a person types.
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Typed(_))
     }
 
-    /// The next line; `None` at the end.
+    /// Returns the next line; `None` at the end.
     pub async fn next(&mut self) -> Option<String> {
         match self {
             Self::Read(lines) => lines.recv().await,
@@ -70,7 +70,7 @@ impl Lines {
     }
 }
 
-/// Read by a thread that nobody waits for: a pipe may stay open when we are done.
+/// Reads in a thread that is never joined: a pipe may stay open after this process is done.
 fn piped() -> Result<Receiver<String>> {
     let (sender, lines) = mpsc::channel(1);
     let read = move || {
@@ -85,7 +85,8 @@ fn piped() -> Result<Receiver<String>> {
     Ok(lines)
 }
 
-/// Whatever is no UTF-8 is replaced: a file must not seem to end there, with all that came before having worked.
+/// Splits input into lines and replaces invalid UTF-8. Otherwise a file would seem to end there, and the run would seem
+/// to have succeeded.
 fn lines_of(from: impl BufRead) -> impl Iterator<Item = String> {
     from.split(b'\n').map_while(Result::ok).map(|line| String::from_utf8_lossy(&line).into_owned())
 }
@@ -93,7 +94,7 @@ fn lines_of(from: impl BufRead) -> impl Iterator<Item = String> {
 fn read(editor: &mut Editor<Verbs, FileHistory>) -> Option<String> {
     match editor.readline(PROMPT) {
         Ok(line) => {
-            // A password does not belong into a file.
+            // Passwords must not be saved to a file.
             if !line.trim().is_empty() && !line.trim_start().starts_with("login") {
                 let _ = editor.add_history_entry(line.as_str());
                 if let Some(file) = history() {
@@ -103,18 +104,18 @@ fn read(editor: &mut Editor<Verbs, FileHistory>) -> Option<String> {
             }
             Some(line)
         }
-        // ctrl-C gives the line up, as in a shell.
+        // ctrl-C discards the line, as in a shell.
         Err(ReadlineError::Interrupted) => Some(String::new()),
         Err(_) => None,
     }
 }
 
-/// Where the history is kept.
+/// Returns the path of the history file.
 fn history() -> Option<PathBuf> {
     Some(crate::environment::state_folder()?.join("history"))
 }
 
-/// Completes the words that a line begins with.
+/// Completes the first words of a line.
 pub struct Verbs;
 
 impl Completer for Verbs {
@@ -125,11 +126,11 @@ impl Completer for Verbs {
     }
 }
 
-/// Where the word begins that is completed, and what to.
+/// Returns where the completed word begins, and its completions.
 fn completed(typed: &str) -> (usize, Vec<String>) {
     let start = typed.trim_end_matches(|c: char| !c.is_whitespace()).len();
     let before: Vec<&str> = typed[..start].split_whitespace().collect();
-    // After a user's name comes a word of the same kind.
+    // A user's name is followed by a verb, too.
     if !matches!(before.as_slice(), [] | ["as_user", _]) {
         return (start, Vec::new());
     }

@@ -1,4 +1,4 @@
-//! `nixvm-test repl [CONFIG]`: commands against a live machine, and a scenario made of those that worked.
+//! `nixvm-test repl [CONFIG]`: runs commands on a live machine, and saves those that worked as a scenario.
 
 mod lines;
 mod perform;
@@ -34,7 +34,7 @@ pub struct Repl {
 }
 
 impl Repl {
-    /// Gets the machine up and does what is typed.
+    /// Starts the machine and runs the typed commands.
     pub async fn run(self, options: &Options) -> Result<ExitCode> {
         let reporter = StartupReporter::new(&options.settings()?);
         let events = reporter.events();
@@ -57,7 +57,7 @@ impl Repl {
     }
 }
 
-/// Does line by line what is typed; gives whether something failed that nobody saw fail.
+/// Runs the typed lines one by one. Returns whether a command failed that no user could see fail.
 async fn converse(up: &Up, lines: &mut Lines) -> bool {
     let mut live = Live::new(up.machine.clone());
     let mut worked: Vec<Step> = Vec::new();
@@ -90,7 +90,7 @@ async fn converse(up: &Up, lines: &mut Lines) -> bool {
         };
         if let Err(error) = done {
             report::error(&error);
-            // On a terminal a person has seen it.
+            // On a terminal the user has seen the failure.
             failed |= !lines.is_terminal();
         }
     }

@@ -1,4 +1,4 @@
-//! Doing it.
+//! Runs steps on the machine.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -8,19 +8,19 @@ use crate::{Error, ErrorKind, Result};
 
 use super::step::{How, Step};
 
-/// The machine, and what was kept of it.
+/// The machine, and its snapshots.
 pub struct Live {
     machine: Machine,
     snapshots: HashMap<String, Snapshot>,
 }
 
 impl Live {
-    /// Nothing is kept yet.
+    /// Creates it without snapshots.
     pub fn new(machine: Machine) -> Self {
         Self { machine, snapshots: HashMap::new() }
     }
 
-    /// Does `step`; gives what is to be shown of it.
+    /// Runs `step` and returns its output.
     pub async fn perform(&mut self, step: &Step) -> Result<String> {
         let machine = &self.machine;
         match step {

@@ -1,4 +1,4 @@
-//! What worked, as a scenario.
+//! Writes the steps that worked as a scenario.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,8 +7,8 @@ use crate::nix::Source;
 
 use super::step::Step;
 
-/// The text of a file that does these steps with a machine of `source`. Paths start at the file's own folder where they
-/// can.
+/// Returns the text of a scenario file that runs these steps on a machine of `source`. Paths are relative to the file's
+/// folder if possible.
 pub fn text(file: &Path, source: &Source, user: Option<&(String, String)>, steps: &[Step]) -> String {
     let mut arguments = Vec::new();
     let mut hint = String::new();
@@ -49,7 +49,7 @@ fn line(step: &Step, later: &[Step]) -> String {
         Step::WaitForPort(port) => format!("machine.wait_for_open_port({port}).await?;"),
         Step::WaitForFile(path) => format!("machine.wait_for_file({path:?}).await?;"),
         Step::Snapshot(name) => {
-            // Until it is taken again under the same name.
+            // Until a snapshot of the same name is taken again.
             let until = later.iter().position(|step| *step == Step::Snapshot(name.clone()));
             let used = later[..until.unwrap_or(later.len())].contains(&Step::Restore(name.clone()));
             format!("let {}snapshot_{name} = machine.snapshot().await?;", if used { "" } else { "_" })
@@ -60,17 +60,17 @@ fn line(step: &Step, later: &[Step]) -> String {
     }
 }
 
-/// The name of a function, made of the file's.
+/// Returns the function name that follows from the file's name.
 fn function(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let name: String =
         stem.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
-    // With its ending it is no keyword, and not `main`.
+    // With this suffix it is neither a keyword nor `main`.
     let begins_well = name.starts_with(|c: char| c.is_ascii_alphabetic());
     if begins_well { format!("{name}_works") } else { format!("typed_{name}_works") }
 }
 
-/// `path` from the folder of `file`, where it lies below that; else from the root.
+/// Returns `path` relative to the folder of `file`, if it is below that folder; else as an absolute path.
 fn seen_from(file: &Path, path: &Path) -> String {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let (file, path) = (absolute(file), absolute(path));

@@ -1,4 +1,4 @@
-//! What can be typed.
+//! Parses the commands of the REPL.
 
 use crate::{Error, ErrorKind, Result, nearest};
 
@@ -22,7 +22,7 @@ Commands:
   save FILE.rs                 writes what worked as a scenario
   help, quit";
 
-/// The words that a line can begin with.
+/// The words that can begin a line.
 pub const VERBS: [&str; 18] = [
     "succeed",
     "fail",
@@ -44,25 +44,25 @@ pub const VERBS: [&str; 18] = [
     "quit",
 ];
 
-/// A line.
+/// A parsed line.
 #[derive(Debug, PartialEq)]
 pub enum Typed {
-    /// To do with the machine.
+    /// Run this on the machine.
     Step(Step),
-    /// Write what worked.
+    /// Write the commands that worked to a file.
     Save(String),
     /// List the commands.
     Help,
-    /// End.
+    /// End the session.
     Quit,
     /// An empty line, or a comment.
     Nothing,
 }
 
-/// Something that is done with the machine.
+/// A command for the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// A command beside the console; as root when no user is named.
+    /// A command outside the console; as root if no user is named.
     Run {
         user: Option<String>,
         how: How,
@@ -83,7 +83,7 @@ pub enum Step {
     Reboot,
 }
 
-/// What has to become of a command.
+/// The expected result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     Succeed,
@@ -94,7 +94,7 @@ pub enum How {
 }
 
 impl How {
-    /// The method's name.
+    /// Returns the method's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Succeed => "succeed",
@@ -111,10 +111,10 @@ impl How {
     }
 }
 
-/// Reads a line.
+/// Parses a line.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for what is no command, or lacks something.
+/// [`ErrorKind::Usage`] for an unknown or incomplete command.
 pub fn parse(line: &str) -> Result<Typed> {
     let (verb, rest) = split(line);
     let step = match verb {
@@ -171,7 +171,7 @@ fn one(verb: &str, rest: &str, what: &str) -> Result<String> {
     if rest.contains(char::is_whitespace) { Err(lacks(verb, what)) } else { some(verb, rest, what) }
 }
 
-/// A name that can stand in a scenario.
+/// Parses a name that is valid in a scenario.
 fn name(verb: &str, rest: &str) -> Result<String> {
     let fits = !rest.is_empty() && rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if fits { Ok(rest.to_owned()) } else { Err(lacks(verb, "a name of letters, digits and _")) }

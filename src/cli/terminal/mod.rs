@@ -1,8 +1,8 @@
-//! A guest's console in the user's own terminal.
+//! Shows a guest's console in the user's own terminal.
 //!
-//! What the guest says reaches the terminal byte for byte, as it does with `./result/bin/run-*-vm`: that is what a console
-//! is. So a guest in here can set the terminal's title, its colours, its modes; what outlasts it is undone on leaving.
-//! Whatever ends it (the key, the machine's end, an error, a panic, a signal), the terminal is as it was before.
+//! The guest's output reaches the terminal byte for byte, as with `./result/bin/run-*-vm`, since that is what a console
+//! does. So a guest can set the terminal's title, colours and modes. On leaving, the terminal's previous state is
+//! restored, for every reason to leave: the key, the machine's end, an error, a panic or a signal.
 
 mod reset;
 
@@ -24,17 +24,18 @@ use reset::Modes;
 
 use crate::mutex::lock;
 
-/// Leaves the console: ctrl-], as in telnet and virsh.
+/// Key that leaves the console: ctrl-], as in telnet and virsh.
 const LEAVE: u8 = 0x1d;
 
-/// How the terminal was, while a console has it.
+/// The terminal's previous state, while a console uses it.
 static BEFORE: Mutex<Option<(File, Termios, Modes)>> = Mutex::new(None);
 
-/// What stands at the other end.
+/// The other end of the connection.
 pub trait Peer {
-    /// What it says next; `None` when it is gone. Nothing is lost if the future is dropped.
+    /// Waits for its next output; returns `None` when it is gone. Cancel safe: no output is lost if the future is
+    /// dropped.
     fn next(&mut self) -> impl Future<Output = Option<Vec<u8>>>;
-    /// Types keys.
+    /// Sends keys.
     fn send(&mut self, keys: &[u8]) -> impl Future<Output = Result>;
 }
 
@@ -62,23 +63,23 @@ impl Peer for UnixStream {
     }
 }
 
-/// Why a console was left.
+/// Why the user left a console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
-    /// By the key.
+    /// The user pressed the key.
     ByKey,
     /// The other end is gone: the machine is off.
     Gone,
 }
 
-/// The user's terminal, in raw mode: every key goes to the guest, ctrl-C too.
+/// The user's terminal, in raw mode: every key goes to the guest, including ctrl-C.
 pub struct Terminal {
-    /// Opened anew, so that the shell that started us does not find its own terminal non-blocking.
+    /// Opened again, so that the terminal of the calling shell does not become non-blocking.
     keys: Receiver,
 }
 
 impl Terminal {
-    /// Checks that there is a terminal to connect a console to. To be asked before anything boots.
+    /// Checks that there is a terminal to connect a console to. Call it before anything boots.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when there is none.
@@ -108,11 +109,11 @@ impl Terminal {
         raw.make_raw();
         *lock(&BEFORE) = Some((terminal, before, Modes::default()));
         tcsetattr(&keys, OptionalActions::Now, &raw).map_err(|errno| fail(errno.into()))?;
-        // It is no pipe, but is waited for and read as one.
+        // A terminal is not a pipe, but can be polled and read like one.
         Ok(Self { keys: Receiver::from_file_unchecked(keys).map_err(fail)? })
     }
 
-    /// Shows text, one line or several, as it is.
+    /// Prints text of one or several lines unchanged.
     pub fn show(&self, text: &str) {
         write(text.replace('\n', "\r\n").as_bytes());
     }
@@ -129,12 +130,12 @@ impl Terminal {
                     None => return Left::Gone,
                 },
                 keys = Self::keys(&mut self.keys) => {
-                    // A terminal that is gone leaves, too.
+                    // If the terminal is gone, leave as well.
                     let Some(keys) = keys else { return Left::ByKey };
                     let leave = keys.iter().position(|key| *key == LEAVE);
                     let typed = &keys[..leave.unwrap_or(keys.len())];
                     if !typed.is_empty() {
-                        // A guest that takes no input is no reason to leave; one that is gone says so itself.
+                        // A guest that takes no input does not end the connection; `next` reports one that is gone.
                         let _ = peer.send(typed).await;
                     }
                     if leave.is_some() {
@@ -145,7 +146,7 @@ impl Terminal {
         }
     }
 
-    /// What is typed next; `None` when the terminal is gone.
+    /// Waits for typed keys; returns `None` when the terminal is gone.
     async fn keys(keys: &mut Receiver) -> Option<Vec<u8>> {
         let mut typed = Vec::with_capacity(1024);
         match keys.read_buf(&mut typed).await {
@@ -161,7 +162,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Makes the terminal what it was. Can be called from anywhere, and more than once.
+/// Restores the terminal's previous state. Can be called from anywhere, and more than once.
 pub fn restore() {
     let before = lock(&BEFORE).take();
     if let Some((mut terminal, before, modes)) = before {
@@ -178,6 +179,6 @@ fn note(said: &[u8]) {
 
 fn write(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    // Whoever looked on may have gone.
+    // The terminal may be gone.
     let _ = out.write_all(bytes).and_then(|()| out.flush());
 }

@@ -1,16 +1,16 @@
-//! What a guest may have done to a terminal that outlasts it, and how it is undone.
+//! Restores the terminal modes that a guest may have changed.
 
-/// Undone whatever was said: harmless where it was never done. Colours and attributes, character set, keypad and cursor
-/// keys, wrapping, the cursor's visibility, bracketed paste, reports of mouse and focus.
+/// Always sent, since these sequences have no effect on an unchanged terminal. Colours and attributes, character set,
+/// keypad and cursor keys, wrapping, the cursor's visibility, bracketed paste, reports of mouse and focus.
 const ALWAYS: &[u8] = b"\x1b[0m\x0f\x1b(B\x1b>\x1b[?1l\x1b[?7h\x1b[?25h\x1b[?2004l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1006l";
-/// The other screen, which programs that fill it work on. Leaving it moves the cursor, so it is left only if it was
+/// The alternate screen, which full-screen programs use. Leaving it moves the cursor, so it is left only if it was
 /// entered.
 const ENTERED: [&[u8]; 3] = [b"\x1b[?1049h", b"\x1b[?1047h", b"\x1b[?47h"];
 const LEFT: [&[u8]; 3] = [b"\x1b[?1049l", b"\x1b[?1047l", b"\x1b[?47l"];
-/// Of the longest of them but one byte: it may come in two pieces.
+/// Length of the longest sequence minus one byte, since a sequence may arrive in two pieces.
 const KEPT: usize = 7;
 
-/// What was noticed.
+/// The modes that the guest has set.
 #[derive(Debug, Default)]
 pub struct Modes {
     on_other_screen: bool,
@@ -18,7 +18,7 @@ pub struct Modes {
 }
 
 impl Modes {
-    /// Looks at what goes to the terminal.
+    /// Scans output that goes to the terminal.
     pub fn note(&mut self, said: &[u8]) {
         self.tail.extend_from_slice(said);
         let last =
@@ -31,9 +31,9 @@ impl Modes {
         self.tail.drain(..surplus);
     }
 
-    /// What makes the terminal usable again.
+    /// Returns the sequences that make the terminal usable again.
     pub fn undone(&self) -> Vec<u8> {
-        // A string that the guest never ended would swallow all of it.
+        // An unterminated string of the guest would swallow all of it.
         let mut undone = b"\x1b\\".to_vec();
         undone.extend_from_slice(ALWAYS);
         if self.on_other_screen {

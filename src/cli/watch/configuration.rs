@@ -1,16 +1,16 @@
-//! The files of the user's own that a configuration is made of, as far as one can see them in it.
+//! Finds the user's files that a configuration consists of, from its text.
 //!
-//! Paths that stand in its text are followed. That finds less than an evaluation would, and costs nothing, and
-//! works while the configuration is in the middle of an edit. A file that is missed makes nobody see a wrong
-//! result: each run asks Nix. It only has to be followed by another save.
+//! Follows the paths in the text. This finds fewer files than an evaluation, but costs nothing and works while the
+//! configuration is incomplete during an edit. A missed file never causes a wrong result, since each run asks Nix. A
+//! change of that file only takes effect at the next save of a watched one.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-/// No more than so many files of one configuration are looked at.
+/// Maximum number of files that are read for one configuration.
 const FILES: usize = 1000;
 
-/// `file` and all that it imports or reads, and so on. A folder stands for the files in it.
+/// Returns `file` and everything that it imports or reads, recursively. A folder stands for the files in it.
 pub fn files(file: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut to_read = vec![plain(file)];
@@ -35,7 +35,7 @@ pub fn files(file: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Everything in `text` that looks like a path.
+/// Returns everything in `text` that looks like a path.
 fn paths(text: &str) -> impl Iterator<Item = &str> {
     let in_a_path = |c: char| c.is_ascii_alphanumeric() || "._-+/".contains(c);
     let words = text.lines().flat_map(move |line| {
@@ -45,21 +45,21 @@ fn paths(text: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| word.contains('/') && !word.starts_with("//"))
 }
 
-/// Where a path of that text leads, if it may be the user's own.
+/// Resolves a path in that text, if it may be one of the user's files.
 fn resolved(written: &str, folder: &Path) -> Option<PathBuf> {
     let path = plain(&folder.join(written));
     let explicit = written.starts_with("./") || written.starts_with("../");
     let nix = path.extension().is_some_and(|extension| extension == "nix");
     let own = match written.starts_with('/') {
-        // In a configuration most of these are places in the guest.
+        // In a configuration most of these are paths in the guest.
         true => nix && !path.starts_with("/nix/store"),
         false => explicit,
     };
-    // What is not there yet may come.
+    // A file that does not exist may be created later.
     (own && (path.exists() || nix) || (!written.starts_with('/') && path.is_file())).then_some(path)
 }
 
-/// Without `.` and `..`.
+/// Removes `.` and `..`.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {

@@ -1,7 +1,7 @@
-//! Tells when one of some files is saved, by the kernel's inotify(7).
+//! Reports when one of some files is saved, by inotify(7).
 //!
-//! Folders are watched, not files: most editors write a new file and rename it to the old one's name. What is
-//! not there yet is waited for in the nearest folder above it that is.
+//! Watches folders, not files: most editors write a new file and rename it to the old name. For a missing path, the
+//! nearest existing folder above it is watched.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -18,28 +18,28 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
-/// A save is over when nothing more has happened for so long: editors take several steps.
+/// A save is complete after this long without an event: editors take several steps.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// Something that never rests is not waited for any longer.
+/// Maximum time to wait if events never stop.
 const LONGEST: Duration = Duration::from_millis(200);
 
-/// What the kernel said: of which watch, what happened, and the file's name.
+/// An event of the kernel: its watch, what happened, and the file's name.
 type Said = (i32, ReadFlags, Option<OsString>);
 
-/// The files that are watched, and the folders they are in.
+/// The watched files, and their folders.
 pub struct Folders {
     inotify: Arc<OwnedFd>,
     said: UnboundedReceiver<io::Result<Said>>,
-    /// Which folder a watch is for: several, if they are one by a link.
+    /// The folder of each watch; several, if they are the same folder through a link.
     watches: HashMap<i32, BTreeSet<PathBuf>>,
     wanted: BTreeSet<PathBuf>,
-    /// What has changed and was not told yet.
+    /// Changes that were not yet reported.
     changed: BTreeSet<PathBuf>,
 }
 
 impl Folders {
-    /// Nothing is watched yet.
+    /// Creates it without any watch.
     pub fn new() -> io::Result<Self> {
         let inotify = Arc::new(inotify::init(CreateFlags::CLOEXEC)?);
         let (tell, said) = unbounded_channel();
@@ -49,8 +49,8 @@ impl Folders {
         Ok(Self { inotify, said, watches, wanted, changed })
     }
 
-    /// From now on these files are watched, and no others; of a folder all Rust and Nix files in it. One that is new
-    /// among them and was written after `since` has changed: nobody was watching then.
+    /// Watches exactly these files from now on, and in a folder all Rust and Nix files. A newly added file that was
+    /// written after `since` counts as changed, since no watch covered it then.
     pub fn want(&mut self, paths: BTreeSet<PathBuf>, since: SystemTime) -> io::Result<()> {
         let before = std::mem::replace(&mut self.wanted, paths);
         self.place()?;
@@ -63,12 +63,12 @@ impl Folders {
         Ok(())
     }
 
-    /// How many files and folders are watched.
+    /// Returns how many files and folders are watched.
     pub fn count(&self) -> usize {
         self.wanted.len()
     }
 
-    /// Waits until something has changed, and tells all of it. Nothing is lost if it is not waited for to the end.
+    /// Waits for changes and returns all of them. Cancel safe: no change is lost if the future is dropped.
     pub async fn changed(&mut self) -> io::Result<BTreeSet<PathBuf>> {
         while self.changed.is_empty() {
             self.hear().await?;
@@ -80,7 +80,7 @@ impl Folders {
         Ok(std::mem::take(&mut self.changed))
     }
 
-    /// Waits until the kernel has something to say, and takes it in.
+    /// Waits for events of the kernel and stores them.
     async fn hear(&mut self) -> io::Result<()> {
         let mut said = self.said.recv().await;
         while let Some(heard) = said {
@@ -88,7 +88,7 @@ impl Folders {
             self.take(watch, what, name.as_deref());
             said = self.said.try_recv().ok();
         }
-        // Folders may have come and gone.
+        // Folders may have been created or removed.
         self.place()
     }
 
@@ -102,7 +102,7 @@ impl Folders {
         }
         let (Some(folders), Some(name)) = (self.watches.get(&watch), name) else { return };
         for path in folders.iter().map(|folder| folder.join(name)) {
-            // A file that was just made is empty as yet, unless it is another name of one.
+            // A file that was just created is still empty, unless it is a hard link.
             let whole = |path: &Path| {
                 path.symlink_metadata().is_ok_and(|about| !about.is_file() || about.nlink() > 1)
             };
@@ -112,7 +112,7 @@ impl Folders {
         }
     }
 
-    /// Whether `path` is watched, or is in a folder that is, or on the way to something that is.
+    /// Returns whether `path` is watched, is in a watched folder, or is a folder above a watched path.
     fn is_wanted(&self, path: &Path) -> bool {
         let code = path.extension().is_some_and(|extension| extension == "rs" || extension == "nix");
         let on_the_way =
@@ -121,7 +121,7 @@ impl Folders {
         on_the_way() || (code && inside())
     }
 
-    /// Puts watches where they are needed, and takes the others away.
+    /// Adds the watches that are needed and removes the others.
     fn place(&mut self) -> io::Result<()> {
         const SAVED: WatchFlags =
             WatchFlags::CLOSE_WRITE.union(WatchFlags::MOVED_TO).union(WatchFlags::CREATE);
@@ -136,13 +136,13 @@ impl Folders {
             let flags = SAVED | GONE | WatchFlags::ONLYDIR;
             match inotify::add_watch(&self.inotify, &folder, flags) {
                 Ok(watch) => drop(watches.entry(watch).or_default().insert(folder)),
-                // Gone meanwhile, or not to be read: the next time.
+                // It is gone or can't be read; try again at the next event.
                 Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::ACCESS) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
         for watch in self.watches.keys().filter(|watch| !watches.contains_key(watch)) {
-            // The kernel may have taken it away already.
+            // The kernel may have removed it already.
             let _ = inotify::remove_watch(&self.inotify, *watch);
         }
         self.watches = watches;
@@ -150,7 +150,7 @@ impl Folders {
     }
 }
 
-/// Passes on what the kernel says, for as long as anybody listens.
+/// Passes on the kernel's events until the receiver is dropped.
 fn listen(inotify: &OwnedFd, tell: &UnboundedSender<io::Result<Said>>) {
     let mut buffer = [MaybeUninit::uninit(); 8192];
     let mut reader = Reader::new(inotify, &mut buffer);

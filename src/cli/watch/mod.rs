@@ -20,7 +20,7 @@ use super::options::Options;
 use super::run;
 use folders::Folders;
 
-/// How long a run may take to end when it was told to; it takes milliseconds.
+/// Time limit for a run to end after it was told to. It usually takes milliseconds.
 const ENDING: Duration = Duration::from_secs(10);
 
 /// Runs the scenarios of `paths` now and after every save, until a signal ends it.
@@ -30,7 +30,7 @@ pub async fn watch(paths: &[PathBuf], harness: &[OsString], options: &Options) -
     let signals = Signals::listen()?;
     let compiler = run::compiler()?.ended_with_us();
     let mut watch = Watch { paths, harness, options, compiler, folders, signals, suites: BTreeMap::new() };
-    // A wrong name on the command line is no reason to wait.
+    // A wrong name on the command line is an error at once; waiting would not help.
     let mut due: BTreeSet<PathBuf> = run::files(paths)?.into_iter().collect();
     let mut saved = Instant::now();
     let mut next = watch.round(&due).await?;
@@ -46,7 +46,7 @@ pub async fn watch(paths: &[PathBuf], harness: &[OsString], options: &Options) -
             }
             Next::Changed(changed) => {
                 saved = Instant::now();
-                // What was cut short is still to be run.
+                // Interrupted suites must still run.
                 due.extend(watch.due(&changed));
                 if due.is_empty() {
                     watch.change().await?
@@ -60,11 +60,11 @@ pub async fn watch(paths: &[PathBuf], harness: &[OsString], options: &Options) -
     }
 }
 
-/// What a file's scenarios depend on.
+/// The files that a suite depends on.
 #[derive(Default)]
 struct Suite {
     inputs: BTreeSet<PathBuf>,
-    /// It did not compile: what is missing may be in any file beside it.
+    /// It did not compile, so the cause may be in any file beside it.
     broken: bool,
 }
 
@@ -78,13 +78,13 @@ struct Watch<'a> {
     suites: BTreeMap<PathBuf, Suite>,
 }
 
-/// What happened next.
+/// The next event.
 enum Next {
-    /// A round is over: how, in words.
+    /// A round has ended, with its result in words.
     Over(String),
     /// These files were saved.
     Changed(BTreeSet<PathBuf>),
-    /// A signal came to this process, and nothing runs any more.
+    /// This process received a signal, and nothing runs any more.
     Signal(Signal),
 }
 
@@ -97,7 +97,7 @@ impl Watch<'_> {
         }
         self.want(begun)?;
         let files: Vec<PathBuf> = files.iter().cloned().collect();
-        // A save has to wait until the compiler is done: it takes a second.
+        // A save waits until the compiler is done, which takes a second.
         let compiled = tokio::select! {
             compiled = run::compile(&files, &self.compiler, self.options) => compiled,
             signal = self.signals.next() => return Ok(Next::Signal(signal)),
@@ -128,7 +128,7 @@ impl Watch<'_> {
                 return Ok(Next::Over("nothing was run".to_owned()));
             }
         };
-        // What runs after one save is one run, as it is without --watch.
+        // All suites that run after one save are one run, as without --watch.
         let settings = self.options.settings().unwrap_or_default();
         let _record = run::in_one_record(&mut commands, &settings);
         let mut exits = Vec::new();
@@ -164,11 +164,11 @@ impl Watch<'_> {
         }))
     }
 
-    /// Waits until a run that was told to end has done so.
+    /// Waits for a run that was told to end.
     async fn ended(&mut self, child: &mut Child) {
         tokio::select! {
             _ = child.wait() => {}
-            // Its machines end with it, whatever ends it.
+            // Its machines end with it, even after SIGKILL.
             _ = self.signals.next() => child.tell(Signal::KILL),
             () = tokio::time::sleep(ENDING) => child.tell(Signal::KILL),
         }
@@ -183,13 +183,13 @@ impl Watch<'_> {
         }
     }
 
-    /// Everything that a file's scenarios depend on: what was compiled, and what their machines are made of.
+    /// Returns all files that a suite depends on: its sources, and the configurations of its machines.
     async fn inputs(&self, file: &Path, binary: &Path) -> BTreeSet<PathBuf> {
         let mut inputs: BTreeSet<PathBuf> = self.compiler.inputs(file).into_iter().collect();
         inputs.insert(file.to_owned());
         inputs.extend(self.options.file_for(file.parent()));
         let mut told = Vec::new();
-        // Settings that make no sense are said when the run is to begin.
+        // Invalid settings are reported when the run starts.
         if let Ok(command) = run::command(file, binary, &[], self.options) {
             let mut command = tokio::process::Command::from(command);
             command.env(TELL_SOURCES, "1").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
@@ -198,13 +198,13 @@ impl Watch<'_> {
         for source in String::from_utf8_lossy(&told).lines() {
             inputs.extend(configuration::files(Path::new(source)));
         }
-        // A link may be made to lead elsewhere, or what it leads to be saved.
+        // A link may change, and so may its target.
         let behind: Vec<PathBuf> = inputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
         inputs.extend(behind);
         inputs
     }
 
-    /// Watches all that any file depends on, and folders of scenarios.
+    /// Watches all dependencies of all files, and the folders of scenarios.
     fn want(&mut self, since: SystemTime) -> Result {
         let mut all: BTreeSet<PathBuf> = BTreeSet::new();
         for (file, suite) in &self.suites {
@@ -216,9 +216,9 @@ impl Watch<'_> {
         self.folders.want(all, since).map_err(|source| failed(&source))
     }
 
-    /// The files whose scenarios are to be run after this change.
+    /// Returns the files whose scenarios must run after this change.
     fn due(&mut self, changed: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
-        // While a file is away, its name is as good as it was.
+        // While a file is missing, the old list stays valid.
         if let Ok(files) = run::files(self.paths) {
             self.suites.retain(|file, _| files.contains(file));
             for file in files {
@@ -241,12 +241,12 @@ impl Watch<'_> {
     }
 }
 
-/// The code of a run that a signal ended.
+/// Returns the exit code of a run that a signal ended.
 fn code(signal: Signal) -> ExitCode {
     ExitCode::from(128 + u8::try_from(signal.as_raw()).unwrap_or_default())
 }
 
-/// Paths as the user has them.
+/// Formats paths as the user would write them.
 fn listed(paths: &BTreeSet<PathBuf>) -> String {
     const SHOWN: usize = 3;
     let shown: Vec<String> = paths.iter().take(SHOWN).map(|path| run::from_here(path)).collect();
@@ -259,7 +259,7 @@ fn listed(paths: &BTreeSet<PathBuf>) -> String {
 
 fn failed(source: &std::io::Error) -> Error {
     let error = Error::io("watch files", source);
-    // What the kernel means by them is in inotify(7).
+    // inotify(7) explains these errors.
     match rustix::io::Errno::from_io_error(source) {
         Some(rustix::io::Errno::NOSPC) => error
             .likely_cause("other programs watch as many files as one user may, fs.inotify.max_user_watches")
