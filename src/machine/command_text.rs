@@ -1,14 +1,14 @@
-//! The text of a command: as a word of a shell, and as it stands in a message.
+//! The text of a command: as a word of a shell, and as shown in a message.
 
 use crate::secrets;
 
-/// `text` as one word of a shell.
+/// Quotes `text` as one word of a shell.
 pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// A command as it stands in a message: one line, not too long. Passwords are masked before it is cut: the rest of one
-/// would not be found.
+/// Shortens a command for a message: one line, not too long. Passwords are masked before the cut, because a cut-off
+/// password would not be found.
 pub(crate) fn shorten(command: &str) -> String {
     const LONGEST: usize = 120;
     let command = secrets::words(command);

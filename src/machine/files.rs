@@ -1,7 +1,7 @@
-//! Files of a machine: written, read, copied.
+//! Writes, reads and copies files of a machine.
 //!
-//! A copy goes as a tar archive through a pipe, so that names, modes, symbolic links and empty files arrive
-//! as they are. Both ends compute the checksum of what went through.
+//! A copy is sent as a tar archive through a pipe, which keeps names, modes, symbolic links and empty files. Both ends
+//! compute the checksum of what was sent.
 
 mod archive;
 mod check;
@@ -25,17 +25,17 @@ use crate::machine::output::Output;
 use crate::machine::{Life, Machine, User};
 use crate::{Error, ErrorKind, Result, threads};
 
-/// As much of what the guest's tar says is kept.
+/// Maximum number of bytes kept of the output of the guest's tar.
 const SAID: usize = 16 << 10;
 
-/// Has tar (GNU tar; others don't look at it) read and write as much at once as it can: each turn costs.
+/// Makes tar use large blocks, because each round trip costs time. GNU tar reads it; others ignore it.
 const BLOCKS: &str = "TAR_OPTIONS='-b 512'";
 
-/// How a copy gets its name on the host.
+/// Moves a copy to its name on the host.
 type Place = fn(Unpacked) -> std::io::Result<()>;
 
 impl User {
-    /// Writes a file; what was in it before is gone. Folders on the way to it are made.
+    /// Writes a file and replaces its old content. Missing parent folders are created.
     ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`] when it can't be written, and those of [`User::execute`].
@@ -63,9 +63,9 @@ impl User {
         Ok(output.bytes().to_vec())
     }
 
-    /// Copies a file or folder of the host to `target` in the machine, which becomes the copy itself: a
-    /// folder that is there already keeps what else is in it. Modes, symbolic links and names stay as they
-    /// are, and the owner is this user. Folders on the way to it are made.
+    /// Copies a file or folder of the host to `target` in the machine. `target` becomes the copy itself; an existing
+    /// folder keeps its other content. Modes, symbolic links and names are kept, and the owner is this user. Missing
+    /// parent folders are created.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when it can't be read, [`ErrorKind::CommandFailed`] when it can't be written, and
@@ -95,7 +95,7 @@ impl User {
         let sum = check.is_channels();
         let text = match sum {
             true => format!("mkdir -p -- {folder} && {BLOCKS} tar -xpf - --no-same-owner -C {folder}"),
-            // What tar does not read is read to the end: it is the rest of the line's input.
+            // If tar stops early, the rest of the input is drained, because it comes over the channel's line.
             false => format!(
                 "mkdir -p -- {folder} && {{ tee /dev/fd/9 | cksum >&2; }} 9> >(tar -xpf - --no-same-owner -C {folder} || {{ cat >/dev/null; exit 1; }}) && wait $!"
             ),
@@ -199,7 +199,7 @@ impl User {
                 match running.next().await? {
                     Progress::Stdout(bytes) => {
                         check.add(&bytes);
-                        // The one who unpacks has given up, and says why.
+                        // The receiver has given up, and reports why.
                         let _ = sender.send(bytes).await;
                     }
                     Progress::Stderr(bytes) => keep_end(&mut said, &bytes),
@@ -231,7 +231,7 @@ impl User {
 }
 
 impl Life {
-    /// The error of a copy that did not end within its limit.
+    /// Returns the error for a copy that exceeded its limit.
     async fn copied_late(&self, what: &str, started: Instant, limit: Duration) -> Error {
         let summary = format!("{what} did not end within its limit");
         self.in_vain(Error::new(ErrorKind::CommandTimeout, summary).took(started.elapsed(), limit)).await
@@ -287,9 +287,9 @@ impl Machine {
         self.copy_to(source, target).await
     }
 
-    /// As [`Machine::copy_from`], under the NixOS test driver's name and where that puts it: `source` of the machine becomes
-    /// the file of its name in the folder `target` of the host, which is made. A file that is there already is replaced; a
-    /// folder that is there already keeps what else is in it.
+    /// Like [`Machine::copy_from`], with the NixOS test driver's name and destination: `source` of the machine becomes
+    /// a file of the same name in the folder `target` of the host, which is created. An existing file is replaced; an
+    /// existing folder keeps its other content.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -298,7 +298,7 @@ impl Machine {
     /// ```
     ///
     /// # Errors
-    /// Those of [`User::copy_from`]; [`ErrorKind::Io`] where one of the two is a folder and the other is none.
+    /// Those of [`User::copy_from`]; [`ErrorKind::Io`] where one of the two is a folder and the other is not.
     #[tracked]
     pub async fn copy_from_machine(&self, source: &str, target: impl AsRef<Path>) -> Result {
         let folder = target.as_ref();
@@ -309,7 +309,7 @@ impl Machine {
     }
 }
 
-/// A path of the guest as folder and name.
+/// Splits a path of the guest into folder and name.
 fn split(path: &str) -> Result<(&str, &str)> {
     let bare = path.trim_end_matches('/');
     let (folder, name) = match bare.rsplit_once('/') {

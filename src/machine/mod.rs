@@ -85,14 +85,14 @@ pub use session::raw_console::RawConsole;
 
 use session::shell_line::ShellLine;
 
-/// For a wait, on a fast host, when nothing else is said.
+/// The default limit for a wait, on a fast host.
 const WAIT: Duration = Duration::from_secs(300);
 
 /// A virtual machine: one that runs, or one that can be started again.
 ///
-/// Clones are handles to the same machine; it is ended (at once, as by pulling the plug) when the
-/// last of them and the last [`Session`] are dropped. [`Machine::power_off`] ends it in good order,
-/// and [`Machine::start`] brings it up again on the same disk.
+/// Clones are handles to the same machine. The machine is killed at once, as if its plug were pulled, when the last
+/// handle and the last [`Session`] are dropped. [`Machine::power_off`] ends it cleanly, and [`Machine::start`] boots it
+/// again from the same disk.
 #[derive(Debug, Clone)]
 pub struct Machine {
     shared: Arc<Shared>,
@@ -106,17 +106,17 @@ struct Shared {
     plan: Plan,
     run_dir: Arc<RunDirectory>,
     life: std::sync::Mutex<Arc<Life>>,
-    /// How often it was started.
+    /// How many times it was started.
     begun: AtomicUsize,
-    /// What went wrong in lives that are over.
+    /// Trouble of earlier starts.
     trouble: std::sync::Mutex<lifecycle::trouble::Trouble>,
-    /// How long its boot took, if it was asked before it was powered off.
+    /// How long its boot took, if that was asked before the power-off.
     boot_times: std::sync::Mutex<Option<BootTimes>>,
     /// How many snapshots were taken.
     snapshots: AtomicUsize,
-    /// Held by the one who ends a life or begins one.
+    /// Held by the task that ends or begins a start.
     changing: Mutex<()>,
-    /// The template that a clone goes on from: locked, so that it stays.
+    /// The template of a clone: locked, so that it is not deleted.
     _template: Option<File>,
 }
 
@@ -129,75 +129,74 @@ struct Life {
     events: Events,
     speed: Speed,
     channels: Channels,
-    /// Who has the console, and whether a command is under way.
+    /// The console's user, and whether a command is running.
     line: Mutex<Line>,
-    /// Where answers are written down, or come from.
+    /// Records the answers, or replays them.
     answers: Answers,
-    /// Last, since its drop removes the files of what stands above.
+    /// Must be last: dropping it deletes the files of the fields above.
     _run_dir: Arc<RunDirectory>,
 }
 
-/// What the console's other end is doing.
+/// The state of the console's other end.
 #[derive(Debug)]
 enum Line {
-    /// A login prompt waits.
+    /// The login prompt is waiting.
     AtLogin,
     /// A user is logged in.
     Shell(ShellLine),
-    /// The machine is off, or nothing more can be done on the console: why.
+    /// The machine is off, or the console can't be used any more, for this reason.
     Lost(String),
 }
 
 /// # Name, console and limits
 impl Machine {
-    /// The machine's name: that of the scenario's parameter.
+    /// Returns the machine's name: the name of the scenario's parameter.
     pub fn name(&self) -> &str {
         &self.shared.plan.name
     }
 
-    /// The serial console, for what [`Session`] does not cover: programs that ask questions, menus.
-    /// While a session is open its shell serves commands; what is typed here goes to that loop or to
-    /// the program that is running. After [`Machine::start`] it is another one, after [`Machine::restore`] only if the
-    /// machine was off.
+    /// Returns the serial console, for what [`Session`] does not cover: programs that ask questions, menus. While a
+    /// session is open, its shell serves commands; input typed here goes to that loop or to the running program.
+    /// [`Machine::start`] creates a new console, [`Machine::restore`] only if the machine was off.
     pub fn console(&self) -> Console {
         self.life().console.clone()
     }
 
-    /// QEMU: its control protocol, its process id. It runs as long as this is held, unless the machine
-    /// is ended by one of its methods. After [`Machine::start`] and [`Machine::restore`] it is another one.
+    /// Returns QEMU: its control protocol, its process id. It runs as long as this is held, unless a method of the
+    /// machine ends it. [`Machine::start`] and [`Machine::restore`] create a new one.
     #[doc(hidden)]
     pub fn qemu(&self) -> Arc<Qemu> {
         Arc::clone(&self.life().qemu)
     }
 
-    /// How many times slower than hardware virtualization this machine runs; limits are scaled by it.
+    /// Returns how many times slower than hardware virtualization this machine runs. Limits are scaled by it.
     pub fn speed(&self) -> Speed {
         self.life().speed
     }
 
-    /// What executes its instructions; none in a replay.
+    /// Returns the accelerator; `None` in a replay.
     pub(crate) fn accelerator(&self) -> Option<Accelerator> {
         let life = self.life();
         life.replay().is_none().then(|| life.qemu.accelerator())
     }
 
-    /// Says something of this machine in a line of its own.
+    /// Prints a note about this machine on its own line.
     pub(crate) fn note(&self, text: String) {
         let life = self.life();
         life.events.note(format!("{}: {text}", life.name));
     }
 
-    /// The directory with this machine's transcripts; removed with the machine unless it is kept.
+    /// Returns the directory with this machine's transcripts. It is removed with the machine unless it is kept.
     pub fn run_directory(&self) -> &Path {
         self.shared.run_dir.path()
     }
 
-    /// The file of what it answered.
+    /// Returns the path of the file of recorded answers.
     pub(crate) fn answers(&self) -> PathBuf {
         self.shared.run_dir.answers()
     }
 
-    /// Keeps the run directory (its transcripts and QEMU's messages) when the machine is gone.
+    /// Keeps the run directory (its transcripts and QEMU's messages) after the machine ends.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Io`] when it can't be marked as kept.
@@ -205,7 +204,7 @@ impl Machine {
         self.shared.run_dir.keep()
     }
 
-    /// The same machine with another time limit for each command and wait, given for a fast host and
+    /// Returns the same machine with another time limit for each command and wait. The limit is for a fast host and is
     /// scaled by [`Speed`].
     ///
     /// ```no_run
@@ -225,7 +224,7 @@ impl Machine {
 }
 
 impl Line {
-    /// Waits for what ends on the console by itself.
+    /// Waits for a command on the console that ends by itself.
     async fn settle(&mut self) {
         if let Self::Shell(shell) = self {
             shell.settle().await;
@@ -234,12 +233,12 @@ impl Line {
 }
 
 impl Life {
-    /// Begins a step, which ends when what is returned is dropped.
+    /// Begins a step, which ends when the returned value is dropped.
     fn step(&self, text: impl AsRef<str>) -> Step {
         Step::begin(&self.name, &self.events, "", text.as_ref())
     }
 
-    /// Begins a step that is told with words of our own, such as a user's name, and behind them what a scenario said.
+    /// Begins a step that is described by our own words, such as a user's name, followed by the scenario's text.
     fn step_with(&self, own: &str, text: &str) -> Step {
         Step::begin(&self.name, &self.events, own, text)
     }
@@ -252,9 +251,9 @@ impl Life {
         self.speed.scale(on_a_fast_host)
     }
 
-    /// Waits until QEMU is gone; `false` when it is still there after `limit`.
+    /// Waits until QEMU has exited. Returns `false` if it still runs after `limit`.
     async fn gone_within(&self, limit: Duration) -> bool {
-        // A machine that is brought back to a snapshot goes on, although that QEMU ends.
+        // A machine that is restored to a snapshot continues although that QEMU exits.
         let (mut closed, mut exit) = (self.qemu.closed(), self.qemu.exit());
         let gone = async {
             let _ = closed.wait_for(Option::is_some).await;

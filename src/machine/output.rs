@@ -1,12 +1,12 @@
-//! What a command gave.
+//! The output of a command.
 
 use std::fmt;
 use std::sync::OnceLock;
 
-/// What a command printed, and its exit status.
+/// The output of a command and its exit status.
 ///
-/// A command of a [`Session`](crate::machine::Session) prints on the console, where standard output and standard
-/// error are one. On the control channel ([`User`](crate::machine::User)) they are apart.
+/// A command of a [`Session`](crate::machine::Session) prints on the console, which mixes standard output and standard
+/// error. On the control channel ([`User`](crate::machine::User)) they are separate.
 ///
 /// ```
 /// # async fn example(alice: nixvm_test::machine::Session) -> nixvm_test::Result {
@@ -29,7 +29,7 @@ impl Output {
         Self { command: command.to_owned(), status, bytes, stderr, text: OnceLock::new() }
     }
 
-    /// The outputs of two commands that ran one after the other, with the status of the second.
+    /// Joins the outputs of two consecutive commands, with the status of the second.
     pub(crate) fn and(mut self, next: Self) -> Self {
         self.command = format!("{}\n{}", self.command, next.command);
         self.bytes.extend_from_slice(&next.bytes);
@@ -37,51 +37,51 @@ impl Output {
         Self::new(&self.command, next.status, self.bytes, self.stderr)
     }
 
-    /// The command as it was given.
+    /// Returns the command as it was given.
     pub fn command(&self) -> &str {
         &self.command
     }
 
-    /// The exit status: 0 is success; above 128 the command was ended by signal `status - 128`.
+    /// Returns the exit status: 0 is success; above 128, signal `status - 128` ended the command.
     pub fn status(&self) -> i32 {
         self.status
     }
 
-    /// Whether the exit status is 0.
+    /// Returns whether the exit status is 0.
     pub fn success(&self) -> bool {
         self.status == 0
     }
 
-    /// The signal that ended it, if one did.
+    /// Returns the signal that ended it, if one did.
     pub fn signal(&self) -> Option<i32> {
         (129..=192).contains(&self.status).then_some(self.status - 128)
     }
 
-    /// Exactly the bytes that the command printed to standard output; of a session's command those to
-    /// standard error, too, as they came on the console. Escape codes are in it.
+    /// Returns the exact bytes that the command printed to standard output, including escape codes. For a session's
+    /// command they include standard error, in the console's order.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Exactly the bytes that the command printed to standard error; none of a session's command.
+    /// Returns the exact bytes that the command printed to standard error; empty for a session's command.
     pub fn stderr(&self) -> &[u8] {
         &self.stderr
     }
 
-    /// [`Output::bytes`] as text without escape codes: what a person reads. Bytes that are no UTF-8 become
-    /// U+FFFD; a newline at the end stays.
+    /// Returns [`Output::bytes`] as text without escape codes, as a person reads it. Invalid UTF-8 becomes U+FFFD; a
+    /// trailing newline stays.
     pub fn text(&self) -> &str {
         self.text
             .get_or_init(|| String::from_utf8_lossy(&crate::text::strip_escapes(&self.bytes)).into_owned())
     }
 
-    /// The lines of [`Output::text`].
+    /// Returns the lines of [`Output::text`].
     pub fn lines(&self) -> std::str::Lines<'_> {
         self.text().lines()
     }
 }
 
-/// The text without the white space around it.
+/// Prints the text without surrounding white space.
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text().trim())

@@ -1,4 +1,4 @@
-//! A step of a scenario, for those who look on: it has a beginning, an end, and what its command gave.
+//! A step of a scenario, for observers: it has a beginning, an end, and the output of its command.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -6,10 +6,10 @@ use std::time::Instant;
 use crate::secrets::bytes::{MARGIN, part_without_words};
 use crate::{Event, Events, StepOutput, secrets};
 
-/// As much of each output is told: its end.
+/// Maximum number of bytes reported of each output: its end.
 const TOLD: usize = 16 << 10;
 
-/// A step under way. Dropping it ends it.
+/// A step in progress. Dropping it ends it.
 pub(super) struct Step {
     machine: String,
     events: Events,
@@ -19,10 +19,10 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// `own` are words of our own, and `text` is what a scenario or a guest said.
+    /// Begins a step. `own` is our own text; `text` comes from a scenario or a guest.
     pub(super) fn begin(machine: &str, events: &Events, own: &str, text: &str) -> Self {
         let text = format!("{}{}", secrets::own(own), secrets::words(text));
-        // Of this process: all that matters is that no two of a scenario are alike.
+        // Unique per process, which is enough: two steps of a scenario must not share it.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let machine = machine.to_owned();
@@ -31,7 +31,7 @@ impl Step {
         Self { machine, events: events.clone(), number, begun: Instant::now(), output: None }
     }
 
-    /// What its command printed, and its status if it ended. Passwords are masked.
+    /// Reports its command's output, and its status if it ended. Passwords are masked.
     pub(super) fn gave(&mut self, stdout: &[u8], stderr: &[u8], status: Option<i32>) {
         let (stdout, cut) = told(stdout);
         let (stderr, also_cut) = told(stderr);
@@ -50,10 +50,10 @@ impl Drop for Step {
     }
 }
 
-/// The end of an output, and how much of it is left out.
+/// Returns the end of an output, and the number of bytes that are left out.
 fn told(bytes: &[u8]) -> (String, usize) {
     let cut = bytes.len().saturating_sub(TOLD);
-    // Masked before it is cut: the rest of a password that the cut divides is found no more.
+    // Masked before the cut, because a cut-off password would not be found.
     let around = &bytes[cut.saturating_sub(MARGIN)..];
     let masked = part_without_words(around, cut.min(MARGIN)..around.len());
     let text = crate::text::strip_escapes(&masked);

@@ -1,18 +1,18 @@
-//! As much of the D-Bus wire format as questions to systemd take: calls with strings, answers that are a
-//! string, a list of strings or a number, and which object a signal is about.
+//! The part of the D-Bus wire format that questions to systemd need: calls with strings; answers that are a string, a
+//! list of strings or a number; and the object that a signal is about.
 //!
-//! Not by a crate: zbus 5.19 panics on what systemd sends on its own socket (a sender that is no unique
-//! name).
+//! The crate zbus is not used: zbus 5.19 panics on messages that systemd sends on its own socket (their sender is not a
+//! unique name).
 //!
-//! The format: the D-Bus specification, "Message Protocol". A guest may send anything: lengths are bounded
-//! and checked, and what is no message is an error.
+//! The format is described in the D-Bus specification, "Message Protocol". A guest may send anything: lengths are
+//! limited and checked, and an invalid message is an error.
 
-/// The longest message that is taken; systemd's answers here have hundreds of bytes.
+/// The maximum length of a message. systemd's answers here have hundreds of bytes.
 const LONGEST: usize = 1 << 20;
 /// The fixed part of a message.
 const HEADER: usize = 16;
 
-/// What says hello on a connection: anonymous servers take any identity (the bridge is one).
+/// The handshake of a connection. Anonymous servers accept any identity, and the bridge is one.
 pub(crate) const HELLO: &[u8] = b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n";
 
 /// Fields of a header, by their codes.
@@ -30,27 +30,27 @@ pub(crate) struct Call<'a> {
     pub(crate) path: &'a str,
     pub(crate) interface: &'a str,
     pub(crate) member: &'a str,
-    /// Its first arguments, which are strings.
+    /// Its leading arguments, which are strings.
     pub(crate) arguments: &'a [&'a str],
-    /// Its last arguments, which are true or false.
+    /// Its trailing arguments, which are booleans.
     pub(crate) flags: &'a [bool],
 }
 
-/// A message that came.
+/// A received message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
-    /// The answer to a call: what is in it, if it is of a type that is read.
+    /// The answer to a call, if its type is supported.
     Answer {
         /// The number of the call.
         to: u32,
-        /// The answer, or what is in the variant that it is: a string, a number, or strings, one a line.
+        /// The answer, or the content of the variant that it is: a string, a number, or strings, one per line.
         text: String,
     },
     /// A call was refused.
     Refusal {
         /// The number of the call.
         to: u32,
-        /// The error's name, and what it says.
+        /// The error's name and message.
         why: String,
     },
     /// Something happened to an object.
@@ -62,12 +62,12 @@ pub(crate) enum Incoming {
     Other,
 }
 
-/// What came is no message.
+/// The input is not a valid message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
 impl Call<'_> {
-    /// Appends the message; `serial` is its number, which is not 0.
+    /// Appends the message. `serial` is its number, which must not be 0.
     pub(crate) fn write(&self, serial: u32, to: &mut Vec<u8>) {
         let mut body = Vec::new();
         for argument in self.arguments {
@@ -118,10 +118,10 @@ fn string(bytes: &mut Vec<u8>, text: &str) {
     bytes.push(0);
 }
 
-/// Takes the message at the start of `bytes`: it and its length, or nothing while it is not whole.
+/// Parses the message at the start of `bytes`. Returns it and its length, or nothing while it is incomplete.
 pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Incoming, usize)>, Malformed> {
     let Some(header) = bytes.get(..HEADER) else { return Ok(None) };
-    // Little-endian is what every machine speaks that this library can start.
+    // Every machine that this library can start is little-endian.
     if header[0] != b'l' || header[3] != 1 {
         return Err(Malformed);
     }
@@ -146,7 +146,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Incoming, usize)>, Malformed>
     Ok(Some((incoming, message.len())))
 }
 
-/// What is of interest in a header.
+/// The header fields that are used.
 #[derive(Default)]
 struct Fields {
     path: String,
@@ -236,7 +236,7 @@ impl Reader<'_> {
         Ok(text)
     }
 
-    /// The strings of a list, one a line.
+    /// Reads the strings of a list, one per line.
     fn strings(&mut self) -> Result<String, Malformed> {
         let length = self.number()? as usize;
         let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len()).ok_or(Malformed)?;
@@ -247,7 +247,7 @@ impl Reader<'_> {
         Ok(strings.join("\n"))
     }
 
-    /// What a body begins with, be it in a variant.
+    /// Reads the first value of a body, also inside a variant.
     fn answer(mut self, signature: &str) -> Result<String, Malformed> {
         let kind = match signature.as_bytes().first() {
             Some(b'v') => self.signature()?,
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The answer to a question for a property.
+    /// Builds the answer to a question for a property.
     fn answer(text: &str) -> Vec<u8> {
         let mut body = vec![1, b's', 0];
         string(&mut body, text);
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn a_list_of_strings_and_a_number_are_read() {
         let read = |body: &[u8], kind: &str| Reader { bytes: body, at: 0 }.answer(kind).ok();
-        // In variants, as properties are answered.
+        // In variants, as answers for properties are.
         let mut list = vec![2, b'a', b's', 0];
         let mut strings = Vec::new();
         string(&mut strings, "a.timer");

@@ -1,12 +1,11 @@
-//! systemd's D-Bus interface, seen from the host.
+//! systemd's D-Bus interface, as used from the host.
 //!
-//! `systemd-stdio-bridge`, which every system with systemd has, carries a D-Bus connection over stdin and
-//! stdout; run on the control channel and kept open it makes a question to systemd cost what the answer
-//! costs, not the start of a `systemctl` (50 ms and more in an emulated guest), and its signals arrive as
-//! they happen. It is connected with the manager's own socket: no bus daemon is needed, and a user's
-//! manager, which may have no bus, is reached in the same way.
+//! Every system with systemd has `systemd-stdio-bridge`, which carries a D-Bus connection over stdin and stdout. Here
+//! it runs on the control channel and stays open. So a question to systemd does not have to start a `systemctl` (50 ms
+//! and more in an emulated guest), and signals arrive as they happen. The bridge connects to the manager's own socket:
+//! this needs no bus daemon, and also reaches a user's manager, which may have no bus.
 //!
-//! The interface is that of org.freedesktop.systemd1(5).
+//! The interface is described in org.freedesktop.systemd1(5).
 
 pub(crate) mod dbus;
 
@@ -30,9 +29,9 @@ const OF_MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 use dbus::{Call, HELLO, Incoming};
 
-/// For one answer, on a fast host.
+/// The limit for one answer, on a fast host.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Signals that one who waits may lag behind; then it asks again.
+/// Number of signals that a waiting task may lag behind. After that it asks again.
 const SIGNALS: usize = 64;
 
 /// A connection to a service manager: the system's, or a user's. Clones are the same connection.
@@ -44,7 +43,7 @@ struct Connection {
     limit: Duration,
     writer: tokio::sync::Mutex<WriteHalf<CommandStream>>,
     state: Mutex<State>,
-    /// The objects that something happens to.
+    /// Sends the paths of the objects that signals are about.
     signals: broadcast::Sender<String>,
 }
 
@@ -55,7 +54,7 @@ struct State {
     closed: bool,
 }
 
-/// What systemd says of a unit.
+/// The state of a unit, from systemd.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Unit {
     /// `loaded`, `not-found`, `masked`, …
@@ -67,8 +66,8 @@ pub(crate) struct Unit {
 }
 
 impl Life {
-    /// The service manager of the system (`root`) or of a user. `None` where nothing carries a bus: the
-    /// channel is served by a shell, or the guest lacks the bridge.
+    /// Returns the service manager of the system (`root`) or of a user. Returns `None` where no bus is available: a
+    /// shell serves the channel, or the guest lacks the bridge.
     pub(crate) async fn bus(&self, user: &str) -> Result<Option<Bus>> {
         let channel = self.channel(user).await?;
         if !channel.is_whole() {
@@ -96,7 +95,7 @@ impl Bus {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let hello = async {
             writer.write_all(HELLO).await?;
-            // `OK` and the server's id.
+            // The reply is `OK` and the server's id.
             let mut line = Vec::new();
             while !line.ends_with(b"\r\n") && line.len() < 256 {
                 line.push(reader.read_u8().await?);
@@ -121,36 +120,36 @@ impl Bus {
         let weak = Arc::downgrade(&connection);
         tokio::spawn(read_all(reader, weak));
         let bus = Self(connection);
-        // Signals are sent only to those who asked.
+        // systemd sends signals only to subscribers.
         bus.call(MANAGER, OF_MANAGER, "Subscribe", &[]).await?;
         Ok(Some(bus))
     }
 
-    /// What systemd says of a unit; it loads the unit for that.
+    /// Returns the state of a unit. systemd loads the unit for that.
     pub(crate) async fn unit(&self, unit: &str) -> Result<Unit> {
         let path = unit_path(unit);
         let get = |property| {
             let path = path.as_str();
             async move { self.call(path, PROPERTIES, "Get", &[UNIT, property]).await }
         };
-        // Asked at once, answered one after the other.
+        // Sent together; the answers come one after the other.
         let (load, active, sub) = tokio::try_join!(get("LoadState"), get("ActiveState"), get("SubState"))?;
         Ok(Unit { load, active, sub })
     }
 
-    /// The units that trigger a unit: timers, paths, sockets.
+    /// Returns the units that trigger a unit: timers, paths, sockets.
     pub(crate) async fn triggers_of(&self, unit: &str) -> Result<Vec<String>> {
         let names = self.call(&unit_path(unit), PROPERTIES, "Get", &[UNIT, "TriggeredBy"]).await?;
         Ok(names.lines().map(str::to_owned).collect())
     }
 
-    /// How many jobs the manager has: units that are being started or stopped, or wait for that. `None` where it does not
-    /// say.
+    /// Returns the number of the manager's jobs: units that are starting, stopping or queued. Returns `None` if the
+    /// manager does not say.
     pub(crate) async fn jobs(&self) -> Result<Option<u32>> {
         Ok(self.call(MANAGER, PROPERTIES, "Get", &[OF_MANAGER, "NJobs"]).await?.parse().ok())
     }
 
-    /// What happens from now on; see [`Happenings::about`].
+    /// Returns all signals from now on; see [`Happenings::about`].
     pub(crate) fn happenings(&self) -> Happenings {
         Happenings(self.0.signals.subscribe())
     }
@@ -207,7 +206,7 @@ impl Connection {
         };
         let waiting = self.state().waiting.remove(&to);
         if let Some(waiting) = waiting {
-            // Who asked may have given up.
+            // The caller may have given up.
             let _ = waiting.send(answer);
         }
     }
@@ -225,7 +224,7 @@ impl std::fmt::Debug for Bus {
     }
 }
 
-/// Signals from a moment on.
+/// Signals since a point in time.
 pub(crate) struct Happenings(broadcast::Receiver<String>);
 
 impl Happenings {
@@ -236,7 +235,7 @@ impl Happenings {
             loop {
                 match self.0.recv().await {
                     Ok(other) if other != path => {}
-                    // One that lags behind does not know.
+                    // A lagging receiver may have missed the signal.
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
                     Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
                 }
@@ -246,7 +245,7 @@ impl Happenings {
     }
 }
 
-/// Hands out what comes, as long as somebody holds the connection.
+/// Distributes received messages while the connection has an owner.
 async fn read_all(mut reader: ReadHalf<CommandStream>, connection: std::sync::Weak<Connection>) {
     let mut bytes = Vec::new();
     loop {
@@ -280,7 +279,7 @@ fn silent(name: &str, limit: Duration) -> Error {
     Error::new(ErrorKind::Timeout, format!("{name}: it did not answer")).took(limit, limit)
 }
 
-/// The path of a unit's object: bytes that are no letter or digit, and a digit in front, become `_xx`
+/// Returns the path of a unit's object: bytes other than letters and digits, and a leading digit, become `_xx`
 /// (sd_bus_path_encode(3)).
 fn unit_path(unit: &str) -> String {
     use std::fmt::Write;

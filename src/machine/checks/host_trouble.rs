@@ -1,10 +1,10 @@
-//! Whether this host let a machine run. A guest that was not run for seconds reports stalls: its kernel sees a processor that
-//! did nothing for too long, and can't see why.
+//! Finds out whether this host let a machine run. A guest that did not run for seconds reports stalls: its kernel
+//! notices an idle processor, but not the cause.
 //!
-//! A host that slept, or that had something else to do, is seen on the host: in what it lost of its time (see
-//! [`crate::lost_time`]), and in how long each of QEMU's threads waited for a processor (/proc/PID/task/TID/schedstat), which
-//! is what a guest under KVM sees as steal time. The host is looked at every few seconds. So what it did can be told for any
-//! time of the last hour, and a stall is the host's doing only if the host was busy in the time that the stall is about.
+//! A host that slept or was busy shows it in two places: in its lost time (see [`crate::lost_time`]), and in how long
+//! each of QEMU's threads waited for a processor (/proc/PID/task/TID/schedstat), which a guest under KVM sees as steal
+//! time. The host is sampled every few seconds. So its state is known for any time of the last hour, and a stall is
+//! attributed to the host only if the host was busy at the time of the stall.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -14,16 +14,16 @@ use crate::lost_time::{LostTime, TOO_MUCH, share};
 use crate::mutex::lock;
 use crate::qemu::Qemu;
 
-/// Between two looks at the host.
+/// Time between two samples of the host.
 const BETWEEN: Duration = Duration::from_secs(5);
-/// A look that is no older than this is not taken again.
+/// A sample that is no older than this is not repeated.
 const FRESH: Duration = Duration::from_millis(200);
 /// Maximum number of samples kept: one hour's worth.
 const KEPT: usize = 720;
-/// A shorter time says too little: looks are this much apart, and what a guest says of its time is not exact.
+/// The minimum span. A shorter one is too imprecise: the samples are seconds apart, and a guest's times are not exact.
 const LEAST: Duration = Duration::from_secs(20);
 
-/// What was seen of the host while a machine ran on it. Clones are the same.
+/// Samples of the host while a machine ran on it. Clones share the state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HostTrouble(Arc<Mutex<History>>);
 
@@ -31,21 +31,21 @@ pub(crate) struct HostTrouble(Arc<Mutex<History>>);
 struct History {
     /// The process of the machine's QEMU.
     pid: Option<u32>,
-    /// In the order of their times.
+    /// Ordered by time.
     samples: VecDeque<Sample>,
 }
 
-/// A look at the host.
+/// One sample of the host.
 #[derive(Debug, Clone)]
 struct Sample {
     at: Instant,
     lost: LostTime,
-    /// For how long each thread of QEMU has waited for a processor.
+    /// How long each thread of QEMU has waited for a processor.
     waited: BTreeMap<u32, Duration>,
 }
 
 impl HostTrouble {
-    /// Looks at the host as long as `qemu` runs.
+    /// Samples the host while `qemu` runs.
     pub(crate) fn follow(&self, qemu: &Qemu) {
         let pid = qemu.pid();
         lock(&self.0).pid = Some(pid);
@@ -61,7 +61,7 @@ impl HostTrouble {
         });
     }
 
-    /// Looks at the host, so that [`HostTrouble::during`] knows what it did up to now.
+    /// Samples the host, so that [`HostTrouble::during`] covers the time up to now.
     pub(crate) fn look(&self) {
         let pid = {
             let history = lock(&self.0);
@@ -70,13 +70,13 @@ impl HostTrouble {
             }
             history.pid
         };
-        // Not under the lock: this reads files.
+        // Done without the lock, because it reads files.
         if let Some(pid) = pid {
             self.take(Sample::of(pid));
         }
     }
 
-    /// Why the guest did not run as it should in the `span` before `until`, if it was the host's doing.
+    /// Returns why the guest did not run as it should in the `span` before `until`, if the host caused it.
     pub(crate) fn during(&self, span: Duration, until: Instant) -> Option<String> {
         let span = span.max(LEAST);
         let history = lock(&self.0);
@@ -86,7 +86,7 @@ impl HostTrouble {
         let mut waited: BTreeMap<u32, Duration> = BTreeMap::new();
         for (before, after) in pairs.filter(|(before, after)| before.at < until && after.at > from) {
             let lost = after.lost.since(&before.lost);
-            // A suspend takes no time by the clock of the looks. So it is within these two, and no part of it is outside.
+            // A suspend takes no time on the samples' clock. So it lies completely between these two samples.
             suspended += lost.suspended;
             let within = after.at.min(until).saturating_duration_since(before.at.max(from));
             let part = share(within, after.at.saturating_duration_since(before.at));
@@ -116,7 +116,7 @@ impl HostTrouble {
 
     fn take(&self, sample: Sample) {
         let mut history = lock(&self.0);
-        // Two may look at once.
+        // Two tasks may sample at the same time.
         if history.samples.back().is_some_and(|last| last.at >= sample.at) {
             return;
         }
@@ -126,19 +126,19 @@ impl HostTrouble {
         history.samples.push_back(sample);
     }
 
-    /// As before the first look.
+    /// Resets to the state before the first sample.
     #[cfg(test)]
     pub(crate) fn forget(&self) {
         lock(&self.0).samples.clear();
     }
 
-    /// How many looks are kept.
+    /// Returns the number of samples.
     #[cfg(test)]
     pub(crate) fn looks(&self) -> usize {
         lock(&self.0).samples.len()
     }
 
-    /// As after looks at a host that was suspended for an hour some time `ago`, within ten seconds.
+    /// Simulates samples of a host that was suspended for an hour some time `ago`, within ten seconds.
     #[cfg(test)]
     pub(crate) fn pretend_suspended(&self, ago: Duration) {
         let mut history = lock(&self.0);
@@ -165,8 +165,8 @@ impl Sample {
     }
 }
 
-/// How long each thread of a process has waited for a processor: the second number in its schedstat (proc(5),
-/// Documentation/scheduler/sched-stats.rst), in nanoseconds. None where the kernel does not count it.
+/// Returns how long each thread of a process has waited for a processor: the second number in its schedstat (proc(5),
+/// Documentation/scheduler/sched-stats.rst), in nanoseconds. Empty if the kernel does not count it.
 fn waited(pid: u32) -> BTreeMap<u32, Duration> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let of = |thread: std::fs::DirEntry| {
@@ -186,7 +186,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A host at which was looked every five seconds: how much it had lost by then.
+    /// Builds a host that was sampled every five seconds, with the time that it had lost by each sample.
     fn host(start: Instant, looks: impl IntoIterator<Item = (u64, u64, u64)>) -> HostTrouble {
         let its = HostTrouble::default();
         for (number, (suspended, stolen, waited)) in looks.into_iter().enumerate() {
@@ -228,10 +228,10 @@ mod tests {
             (22, 170, None),
             (120, 170, Some("suspended")),
             (120, 84, Some("waited")),
-            // The share is that of the whole time.
+            // The percentage refers to the whole time.
             (20, 75, Some("waited for a processor 25 %")),
             (20, 77, None),
-            // What is not known is no excuse.
+            // Unknown time is no excuse.
             (22, 600, None),
         ] {
             let why = its.during(seconds(span), start + seconds(until));

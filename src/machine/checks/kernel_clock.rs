@@ -1,10 +1,11 @@
-//! The clock of a guest's kernel against the guest's uptime.
+//! The difference between the clock of a guest's kernel and the guest's uptime.
 //!
-//! The kernel stamps its records by a clock of its own, which is fast to read and not put right. Where the processor's counter
-//! is not stable it can be ten seconds from the uptime that the guest's shell reads. So which records belong to a command can't
-//! be told by the uptime alone: the difference is taken from a line that is written to the kernel's log when root's channel is
-//! opened (see [`Channel::compare_clocks`](crate::channel::Channel::compare_clocks)), and again when a machine goes on from a saved
-//! moment or wakes up.
+//! The kernel stamps its records with its own clock, which is fast to read and is not corrected. Where the processor's
+//! counter is not stable, it can differ by ten seconds from the uptime that the guest's shell reads. So the uptime
+//! alone can't tell which records belong to a command. The difference is measured with a line that is written to the
+//! kernel's log when root's channel is opened (see
+//! [`Channel::compare_clocks`](crate::channel::Channel::compare_clocks)). It is measured again when a machine resumes
+//! from a saved moment or wakes up.
 
 use std::ops::RangeInclusive;
 
@@ -12,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::Clocks;
 
-/// The kernel may print a record a little after its time, when the line is busy, and the clocks drift.
+/// The kernel may print a record late when the line is busy, and the clocks drift.
 const LAG: f64 = 1.0;
 
-/// How far the kernel's clock is ahead of the uptime, in seconds: at least and at most. Nothing where that is not known.
+/// Lower and upper bound of how far the kernel's clock is ahead of the uptime, in seconds. Nothing if that is unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct KernelClock {
     least: f64,
@@ -23,15 +24,15 @@ pub(crate) struct KernelClock {
 }
 
 impl KernelClock {
-    /// As a line in the kernel's log shows it.
+    /// Computes the difference from a line in the kernel's log.
     pub(crate) fn of(clocks: Clocks) -> Self {
         let (logged, before, after) =
             (clocks.logged.as_secs_f64(), clocks.uptime.0.as_secs_f64(), clocks.uptime.1.as_secs_f64());
         Self { least: logged - after, most: logged - before }
     }
 
-    /// The times, by the kernel's clock, of the records that can have been printed from one uptime to another. There are none
-    /// where one of them is not known (a NaN).
+    /// Returns the kernel times of the records that can have been printed between two uptimes. The range is empty if
+    /// one of them is unknown (a NaN).
     pub(crate) fn window(self, since: f64, until: f64) -> RangeInclusive<f64> {
         since + self.least - LAG..=until + self.most + LAG
     }

@@ -1,12 +1,12 @@
-//! What the kernel of a machine logs, looked at as it comes.
+//! Checks the kernel log of a machine as it is written.
 //!
-//! The kernel logs more than it prints on a console: NixOS boots with `loglevel=4`, and that a program crashed is no
-//! error of the kernel's (`KERN_INFO`). Its log goes with the machine, so it is not asked for at the end: while the
-//! control channel is open, the helper in the guest tells each record as it is written, and what a command brought
-//! about is known when the command's exit is. Records are numbered, so a gap is seen.
+//! The kernel logs more than it prints on a console: NixOS boots with `loglevel=4`, and the crash of a program is not
+//! an error of the kernel (`KERN_INFO`). The log is lost with the machine, so it is not read at the end. While the
+//! control channel is open, the helper in the guest sends each record as it is written. So the effects of a command are
+//! known when its exit is known. Records are numbered, which makes a gap visible.
 //!
-//! The form of a record is that of /dev/kmsg, then lines ` KEY=VALUE`. The guest may say anything, so what is kept is
-//! bounded.
+//! A record has the form of /dev/kmsg, followed by lines ` KEY=VALUE`. The guest may send anything, so what is kept has
+//! a limit.
 
 mod record;
 
@@ -28,16 +28,16 @@ use crate::secrets::bytes::part_without_words;
 
 /// Maximum number of lines kept per check. More lines add no information.
 const KEPT: usize = 50;
-/// The helper's last word.
+/// The helper's last message.
 const ENDED: &[u8] = b"ended";
-/// For so long a helper may tell what was logged before it was asked.
+/// How long a helper may take to send what was logged before it was asked.
 const CATCHES_UP: Duration = Duration::from_secs(5);
 /// Maximum number of stalls that wait to be judged.
 const WAITING: usize = 50;
 /// Maximum number of reasons kept for an incomplete log.
 const REASONS: usize = 10;
 
-/// What is known of the log of a machine's kernel. Clones are the same.
+/// What is known about the log of a machine's kernel. Clones share the state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KernelLog(Arc<LogState>);
 
@@ -51,71 +51,72 @@ struct LogState {
 #[derive(Debug, Default)]
 struct State {
     noted: Noted,
-    /// Counts the kernels that have run in this life of the machine.
+    /// Counts the kernels that have run since QEMU started.
     boot: u64,
     /// The number of the next record of this kernel.
     next: u64,
     /// Records of this kernel before this number were judged when a template was made.
     judged_to: u64,
-    /// How the telling stands in this boot.
+    /// The state of the delivery in this boot.
     telling: Telling,
     /// Number of channels that may still deliver log lines.
     open: usize,
-    /// The machine ran on after the telling broke off: what this kernel logged since is not known.
+    /// The machine continued to run after the delivery ended unexpectedly: what this kernel logged since then is
+    /// unknown.
     cut_off: bool,
     /// The host that the machine runs on.
     host: HostTrouble,
-    /// Lines that say that something took too long. They are judged when somebody asks: until then the host is looked at.
+    /// Lines that report that something took too long. They are judged on demand; until then the host is sampled.
     stalls: Vec<Stall>,
     /// How this kernel's clock differs from the uptime.
     clock: KernelClock,
-    /// The time of the newest record of this boot, and when it was heard.
+    /// The time of the newest record of this boot, and when it was received.
     newest: Option<(Duration, Instant)>,
 }
 
-/// A line that says that something took too long.
+/// A line that reports that something took too long.
 #[derive(Debug)]
 struct Stall {
     check: &'static ConsoleCheck,
     line: String,
     heard: Instant,
-    /// It was logged before it was asked for: its time since the boot, and which boot that was.
+    /// Set if it was logged before the delivery began: its time since the boot, and the number of that boot.
     logged: Option<(Duration, u64)>,
 }
 
-/// Whether a helper tells what the kernel logs.
+/// Whether a helper delivers the kernel's log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Telling {
-    /// None has yet, in this boot of the machine.
+    /// No helper has begun yet in this boot of the machine.
     #[default]
     NotBegun,
-    /// One does.
+    /// A helper delivers it.
     UnderWay,
-    /// It was asked to end, as when the machine goes down, and told everything before.
+    /// The helper was asked to end, as when the machine shuts down, and delivered everything before.
     Ended,
-    /// It ended without a word.
+    /// The helper ended without a last message.
     BrokenOff,
-    /// Only a shell serves the channel: the log is read when it is asked for.
+    /// Only a shell serves the channel: the log is read on request.
     OnRequest,
-    /// It was read on request just before the machine goes down.
+    /// It was read on request just before the machine shut down.
     Read,
 }
 
-/// Trouble in the log, and why the log is not all there is, as it is written down in records and templates.
+/// Findings in the log, and reasons why the log is incomplete, as stored in records and templates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Noted {
     /// The check's name, and the line.
     found: Vec<(String, String)>,
     incomplete: Vec<String>,
-    /// Lines that say that something took too long, and why that was the host's doing.
+    /// Lines that report that something took too long, and how the host caused it.
     #[serde(default)]
     excused: Vec<(String, String)>,
-    /// The same of before the machine was saved: they are spoken of once.
+    /// Excused lines from before the machine was saved. They are reported once.
     #[serde(default)]
     judged: Vec<String>,
 }
 
-/// What a template or a snapshot has to hold of it.
+/// The part of it that a template or a snapshot stores.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct SavedLog {
     next: u64,
@@ -127,7 +128,7 @@ pub(crate) struct SavedLog {
 }
 
 impl Noted {
-    /// The lines, as a check finds them on a console.
+    /// Returns the lines in the form of a check's findings on a console.
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let known = self.found.iter().enumerate().filter_map(|(at, (name, line))| {
             let check = check_called(name)?;
@@ -137,23 +138,23 @@ impl Noted {
         known.collect()
     }
 
-    /// Why the log is not all that the kernel logged.
+    /// Returns the reasons why the log is incomplete.
     pub(crate) fn incomplete(&self) -> &[String] {
         &self.incomplete
     }
 
-    /// Lines that are the host's doing, and why.
+    /// Returns the lines that the host caused, with the reasons.
     pub(crate) fn excused(&self) -> &[(String, String)] {
         &self.excused
     }
 
-    /// Whether a line on the console has the time of one that is the host's doing.
+    /// Returns whether a console line has the time of a line that the host caused.
     pub(crate) fn is_excused(&self, line: &str) -> bool {
         let excused = self.excused.iter().map(|(line, _)| line).chain(&self.judged);
         excused.into_iter().any(|known| same_record(known, line))
     }
 
-    /// Whether a line of the log is among them.
+    /// Returns whether it contains this log line.
     fn has(&self, line: &str) -> bool {
         self.found.iter().any(|(_, known)| known == line) || self.is_excused(line)
     }
@@ -179,25 +180,25 @@ impl Noted {
 }
 
 impl State {
-    /// Looks at a line of the log, in the form of the console.
+    /// Checks a line of the log, in the form of the console.
     fn look_at(&mut self, line: String, heard: Instant, logged: Option<(Duration, u64)>) {
         let Some(check) = check_of(&line, &[]) else { return };
         if !check.is_of_time() {
             return self.noted.add_finding(check, line);
         }
-        // What another channel told is told again.
+        // Another channel sends the same records again.
         let is_known = self.noted.has(&line) || self.stalls.iter().any(|stall| stall.line == line);
         if is_known {
             return;
         }
         if self.stalls.len() >= WAITING {
-            // Without another look at the host, and nothing is passed over.
+            // Judged without another sample of the host, so that no stall is dropped.
             self.judge();
         }
         self.stalls.push(Stall { check, line, heard, logged });
     }
 
-    /// When a line was logged, as far as that is known.
+    /// Returns when a line was logged, as far as that is known.
     fn time_of(&self, stall: &Stall) -> Instant {
         match (stall.logged, self.newest) {
             (Some((logged, boot)), Some((newest, heard))) if boot == self.boot => {
@@ -207,7 +208,7 @@ impl State {
         }
     }
 
-    /// Says of each stall whether it was the host's doing.
+    /// Decides for each stall whether the host caused it.
     fn judge(&mut self) {
         for stall in std::mem::take(&mut self.stalls) {
             match self.host.during(stall::span(&stall.line), self.time_of(&stall)) {
@@ -219,8 +220,8 @@ impl State {
 }
 
 impl KernelLog {
-    /// The machine goes on from a saved moment. What was noted since stays noted. What the moment has in its log `is_judged`
-    /// where that was told when it was saved.
+    /// Called when the machine resumes from a saved moment. Later notes are kept. `is_judged` tells that the log of the
+    /// moment was already reported when it was saved.
     pub(crate) fn resume(&self, saved: &SavedLog, is_judged: bool) {
         let mut state = lock(&self.0.state);
         state.boot += 1;
@@ -247,34 +248,35 @@ impl KernelLog {
         }
     }
 
-    /// Asks what serves `channel` how this kernel's clock differs from the uptime. Until it answers, what was known holds.
+    /// Asks the program that serves `channel` for the difference between this kernel's clock and the uptime. The last
+    /// known difference holds until the answer.
     pub(crate) fn compare_clocks(&self, channel: &Channel) {
         let (log, boot) = (self.clone(), lock(&self.0.state).boot);
         channel.compare_clocks(move |clocks| {
             let mut state = lock(&log.0.state);
-            // An answer may come late, when another kernel boots.
+            // A late answer may arrive while another kernel boots.
             if state.boot == boot {
                 state.clock = KernelClock::of(clocks);
             }
         });
     }
 
-    /// How this kernel's clock differs from the uptime, as far as that is known.
+    /// Returns the difference between this kernel's clock and the uptime, as far as it is known.
     pub(crate) fn clock(&self) -> KernelClock {
         lock(&self.0.state).clock
     }
 
-    /// From now on the host is looked at that the machine runs on.
+    /// Starts sampling the host of this QEMU.
     pub(crate) fn follow_host(&self, qemu: &Qemu) {
         self.host().follow(qemu);
     }
 
-    /// The host that the machine runs on.
+    /// Returns the host that the machine runs on.
     pub(crate) fn host(&self) -> HostTrouble {
         lock(&self.0.state).host.clone()
     }
 
-    /// These lines of the console are the host's doing: a machine that goes on from a saved moment is not asked about them.
+    /// Adds console lines that the host caused. They are not reported again after the machine resumes.
     pub(crate) fn add_judged(&self, lines: impl Iterator<Item = String>) {
         let mut state = lock(&self.0.state);
         for line in lines {
@@ -284,7 +286,7 @@ impl KernelLog {
         }
     }
 
-    /// What to save of it.
+    /// Returns the part that is saved.
     pub(crate) fn saved(&self) -> SavedLog {
         let state = self.judged();
         SavedLog {
@@ -295,7 +297,7 @@ impl KernelLog {
         }
     }
 
-    /// Has the helper that serves `channel` tell the log: all of it, or, where it `goes_on` from a saved moment, what
+    /// Makes the helper that serves `channel` send the log: all of it, or, if it `goes_on` from a saved moment, what
     /// was logged since.
     pub(crate) fn follow(&self, channel: &Channel, goes_on: bool) {
         let from = goes_on.then(|| lock(&self.0.state).next);
@@ -313,8 +315,8 @@ impl KernelLog {
         Teller { log: self.clone(), boot: state.boot, expected, from_the_start, since: Instant::now() }
     }
 
-    /// Another kernel boots in the same QEMU: its records are numbered from 0 again. What the earlier one logged can't be
-    /// read any more.
+    /// Resets the state for another kernel that boots in the same QEMU: its records are numbered from 0 again. The log
+    /// of the earlier kernel can't be read any more.
     pub(crate) fn begin_boot(&self) {
         let mut state = lock(&self.0.state);
         state.boot += 1;
@@ -332,7 +334,7 @@ impl KernelLog {
         }
     }
 
-    /// Only a shell serves the channel.
+    /// Notes that only a shell serves the channel.
     pub(crate) fn only_on_request(&self) {
         lock(&self.0.state).telling = Telling::OnRequest;
     }
@@ -344,14 +346,14 @@ impl KernelLog {
         teller.set_telling(&mut lock(&self.0.state), Telling::Read);
     }
 
-    /// The machine runs, and no channel is open: what it logs from now on is not known, if the helper went without a
-    /// word. A machine that goes down in good order has the helper say so before.
+    /// Notes that the machine runs without an open channel. If the helper ended without a last message, later log lines
+    /// are unknown. On a clean shutdown, the helper sends its last message first.
     pub(crate) fn note_untold(&self) {
         let mut state = lock(&self.0.state);
         state.cut_off |= state.telling == Telling::BrokenOff;
     }
 
-    /// The machine runs on after its log was read: that was not the end of the log.
+    /// Marks the log as not ended: the machine continued to run after its log was read.
     pub(crate) fn reopen(&self) {
         let mut state = lock(&self.0.state);
         if state.telling == Telling::Read {
@@ -359,30 +361,29 @@ impl KernelLog {
         }
     }
 
-    /// As a helper that is killed leaves it.
+    /// Simulates a killed helper.
     #[cfg(test)]
     pub(crate) fn broken_off(&self) {
         drop(self.teller(Expected::Oldest));
     }
 
-    /// Whether the machine ran on after the telling broke off.
+    /// Returns whether the machine continued to run after the delivery ended unexpectedly.
     pub(crate) fn is_cut_off(&self) -> bool {
         lock(&self.0.state).cut_off
     }
 
-    /// How the telling stands.
+    /// Returns the state of the delivery.
     pub(crate) fn telling(&self) -> Telling {
         lock(&self.0.state).telling
     }
 
-    /// Waits until all that channels still had to tell is told, which is so when they are lost; whether it was, within
-    /// `limit`.
+    /// Waits until the channels have delivered everything, or are lost. Returns whether that happened within `limit`.
     pub(crate) async fn is_over(&self, limit: Duration) -> bool {
         let over = async {
             loop {
                 let rung = self.0.over.notified();
                 tokio::pin!(rung);
-                // From here on no ring is missed.
+                // Notifications from here on are not missed.
                 rung.as_mut().enable();
                 if lock(&self.0.state).open == 0 {
                     return;
@@ -393,12 +394,12 @@ impl KernelLog {
         crate::stopped::timeout(limit, over).await.is_ok()
     }
 
-    /// All that was noted up to now.
+    /// Returns everything that was noted so far.
     pub(crate) fn noted(&self) -> Noted {
         self.judged().noted.clone()
     }
 
-    /// The state, in which no stall waits to be judged.
+    /// Returns the state after judging all waiting stalls.
     fn judged(&self) -> MutexGuard<'_, State> {
         let state = lock(&self.0.state);
         if state.stalls.is_empty() {
@@ -406,7 +407,7 @@ impl KernelLog {
         }
         let host = state.host.clone();
         drop(state);
-        // Not under the lock, under which the channel is read: it reads files.
+        // Done without the lock, because it reads files. The channel is read under the lock.
         host.look();
         let mut state = lock(&self.0.state);
         state.judge();
@@ -414,20 +415,21 @@ impl KernelLog {
     }
 }
 
-/// The number of the next record that a channel tells.
+/// The number of the next record that a channel sends.
 #[derive(Debug, Clone, Copy)]
 enum Expected {
-    /// The oldest that the kernel has: 0, or one that was told before, or records were overwritten.
+    /// The oldest record that the kernel has: number 0, one that was sent before, or a later one if records were
+    /// overwritten.
     Oldest,
     Next(u64),
 }
 
-/// Takes what one channel tells.
+/// Parses what one channel sends.
 struct Teller {
     log: KernelLog,
     boot: u64,
     expected: Expected,
-    /// What it tells first was logged before, some time in the machine's life.
+    /// The first records were logged earlier, at any time since the machine's boot.
     from_the_start: bool,
     since: Instant,
 }
@@ -438,7 +440,7 @@ impl Teller {
         let mut state = lock(&log.0.state);
         match word {
             KernelWord::Records(records) => {
-                // A line that begins with a blank belongs to the record before it.
+                // A line that begins with a blank belongs to the previous record.
                 for line in
                     records.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line[0] != b' ')
                 {
@@ -482,7 +484,7 @@ impl Teller {
         let is_old = self.from_the_start && self.since.elapsed() < CATCHES_UP;
         if its_kernel_runs {
             state.newest = Some((record.time(), heard));
-            // A channel that is opened again tells all that the kernel still has.
+            // A reopened channel sends everything that is in the kernel's buffer.
             if record.number < state.judged_to {
                 return;
             }

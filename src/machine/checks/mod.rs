@@ -1,4 +1,4 @@
-//! What goes wrong in a machine without anybody asking: on its console, in its kernel's log, on its host.
+//! Detects trouble that no command reports: on a machine's console, in its kernel log, on its host.
 
 pub(crate) mod console_checks;
 pub(crate) mod host_trouble;

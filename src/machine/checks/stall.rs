@@ -1,23 +1,25 @@
-//! Lines by which a kernel says that something took too long: which time they are about.
+//! Parses how much time a kernel line about a stall refers to.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use regex::Regex;
 
-/// Where a line says no time: a stall of RCU is reported after 21 to 60 s, a lock's owner with a task that hangs.
+/// The span for a line without a time: RCU stalls are reported after 21 to 60 s; a lock's owner is reported with a hung
+/// task.
 const UNSAID: Duration = Duration::from_secs(60);
-/// No host is remembered for longer than this.
+/// The maximum span. The host's samples cover no more.
 const MOST: Duration = Duration::from_secs(3600);
 
-/// How long, up to the line, nothing went on. `watchdog: BUG: soft lockup - CPU#1 stuck for 26s!` is about 26 s.
+/// Returns how long, up to the line, there was no progress. `watchdog: BUG: soft lockup - CPU#1 stuck for 26s!` is
+/// about 26 s.
 pub(crate) fn span(line: &str) -> Duration {
     static SAID: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"(?:stuck for|blocked .*for more than) ([0-9]+) ?s").ok());
     let said = SAID.as_ref().and_then(|said| said.captures(line)).and_then(|said| said.get(1));
     match said.map(|digits| digits.as_str().parse()) {
         Some(Ok(seconds)) => Duration::from_secs(seconds).min(MOST),
-        // More digits than a number has.
+        // The number overflows.
         Some(Err(_)) => MOST,
         None => UNSAID,
     }

@@ -1,4 +1,4 @@
-//! A file or folder as a tar archive in pieces, and back.
+//! Packs a file or folder as a tar archive in pieces, and unpacks it.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(super) fn pack(source: &Path, name: &str, to: Pieces) -> io::Result<()> {
     archive.into_inner()?.flush()
 }
 
-/// Where an archive is written: pieces for the channel.
+/// The destination of an archive: pieces for the channel.
 pub(super) struct Pieces {
     sender: mpsc::Sender<Vec<u8>>,
     piece: Vec<u8>,
@@ -53,7 +53,7 @@ impl Write for Pieces {
     }
 }
 
-/// Where an archive is read from.
+/// The source of an archive.
 pub(super) struct Archive {
     pieces: mpsc::Receiver<Vec<u8>>,
     rest: Vec<u8>,

@@ -1,8 +1,8 @@
-//! Checksums of what was copied, computed at both ends.
+//! Checksums of copies, computed at both ends.
 //!
-//! Where the helper serves the channel, it computes them itself as the bytes go through its hands (XXH64): in an
-//! emulated guest a process more in a pipeline costs more than all the rest. Else cksum(1) does, whose way to count
-//! the length is POSIX's.
+//! If the helper serves the channel, it computes them itself as the bytes pass through it (XXH64): in an emulated
+//! guest, one more process in a pipeline costs more than everything else. Otherwise cksum(1) does, which encodes the
+//! length as POSIX specifies.
 
 use crc::{CRC_32_CKSUM, Crc, Digest, Table};
 
@@ -11,16 +11,16 @@ use crate::{Error, ErrorKind, Result};
 
 static CKSUM: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_CKSUM);
 
-/// The checksum of what goes by here, to be compared with the guest's.
+/// The checksum of the bytes seen so far, to be compared with the guest's.
 pub(super) enum Check {
-    /// With the channel's own.
+    /// Compared with the channel's own.
     Channel(Sum),
-    /// With what cksum(1) prints.
+    /// Compared with the output of cksum(1).
     Cksum(Cksum),
 }
 
 impl Check {
-    /// For a copy on this channel.
+    /// Creates the check for a copy on this channel.
     pub(super) fn on(channel: &Channel) -> Self {
         match channel.is_whole() {
             true => Self::Channel(Sum::new()),
@@ -28,7 +28,7 @@ impl Check {
         }
     }
 
-    /// Whether the channel is asked for its own.
+    /// Returns whether the channel computes its own.
     pub(super) fn is_channels(&self) -> bool {
         matches!(self, Self::Channel(_))
     }
@@ -40,7 +40,8 @@ impl Check {
         }
     }
 
-    /// `said` ends with what the guest's cksum printed, if it was run; `sum` is the channel's.
+    /// Compares with the guest. `said` ends with the output of the guest's cksum, if it was run; `sum` is the
+    /// channel's.
     pub(super) fn compare(self, said: &str, sum: Option<u64>, what: &str) -> Result {
         let ours = match self {
             Self::Cksum(ours) => return ours.compare(said, what),
@@ -55,7 +56,7 @@ impl Check {
     }
 }
 
-/// The checksum of what went through, as cksum(1) has it: the length counts, too.
+/// The checksum of the bytes seen so far, as cksum(1) computes it: it includes the length.
 pub(super) struct Cksum {
     digest: Digest<'static, u32, Table<16>>,
     length: u64,
@@ -71,7 +72,7 @@ impl Cksum {
         self.length += bytes.len() as u64;
     }
 
-    /// `said` ends with what the guest's cksum printed.
+    /// Compares with the guest's: `said` ends with the output of the guest's cksum.
     pub(super) fn compare(mut self, said: &str, what: &str) -> Result {
         let length = self.length;
         let mut rest = length;
@@ -80,7 +81,7 @@ impl Cksum {
             rest >>= 8;
         }
         let ours = format!("{} {length}", self.digest.finalize());
-        // Warnings of tar may stand around it.
+        // tar's warnings may surround it.
         if said.lines().any(|line| line.trim() == ours) {
             return Ok(());
         }

@@ -17,25 +17,25 @@ use tar::{EntryType, PaxExtensions};
 use crate::beneath::Beneath;
 use crate::text;
 
-/// The limits of an archive. A path of Linux has 4096 bytes at most; removing a tree takes a descriptor for each level.
+/// The limits of an archive. A path on Linux has at most 4096 bytes. Removing a tree takes one descriptor per level.
 const NAME: u64 = 8 << 10;
 const EXTENSIONS: u64 = 1 << 20;
 const DEPTH: usize = 400;
 const ENTRIES: usize = 4_000_000;
 
-/// What was unpacked and has no name yet. Dropped, it is gone.
+/// The unpacked content without its final name. Dropping it deletes it.
 #[derive(Debug)]
 pub(super) struct Unpacked {
     files: Beneath,
     /// Removed when this is dropped.
     _folder: tempfile::TempDir,
     only: PathBuf,
-    /// What folders are to have, in the order in which they came.
+    /// The final attributes of folders, in archive order.
     folders: Vec<(PathBuf, u32, u64)>,
     target: PathBuf,
 }
 
-/// What the entries before a file say of it.
+/// The headers that precede a file and describe it.
 #[derive(Default)]
 struct Headers {
     path: Option<Vec<u8>>,
@@ -43,11 +43,11 @@ struct Headers {
     size: Option<u64>,
 }
 
-/// Unpacks the one file or folder that is in an archive, to become `target`.
+/// Unpacks the single file or folder of an archive, which becomes `target`.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidData`], with the name of the entry, for what is no file, folder or link, or for a name that
-/// leads elsewhere; and those of writing.
+/// [`io::ErrorKind::InvalidData`], with the name of the entry, for an entry that is not a file, folder or link, or
+/// whose name leads outside; and write errors.
 pub(super) fn unpack(mut from: impl Read, target: &Path) -> io::Result<Unpacked> {
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = tempfile::Builder::new()
@@ -60,7 +60,7 @@ pub(super) fn unpack(mut from: impl Read, target: &Path) -> io::Result<Unpacked>
     {
         let mut archive = tar::Archive::new(&mut from);
         let (mut headers, mut count) = (Headers::default(), 0);
-        // Raw: of what describes an entry, the crate would read any length into memory.
+        // Raw, because the crate would read an extension header of any length into memory.
         for entry in archive.entries()?.raw(true) {
             let mut entry = entry?;
             count += 1;
@@ -76,7 +76,7 @@ pub(super) fn unpack(mut from: impl Read, target: &Path) -> io::Result<Unpacked>
             }
         }
     }
-    // tar pads an archive; the guest must not wait for someone to read that.
+    // tar pads an archive; the padding is read so that the guest does not block.
     io::copy(&mut from, &mut io::sink())?;
     match unpacked.files.names(1) {
         Ok(names) if names.len() == 1 => unpacked.only = names.into_iter().collect(),
@@ -90,11 +90,11 @@ pub(super) fn unpack(mut from: impl Read, target: &Path) -> io::Result<Unpacked>
 }
 
 impl Unpacked {
-    /// Gives it its name, in the place of what has that name: a file or a link is replaced, and a folder that is there
-    /// already keeps what else is in it. What is placed before an error stays.
+    /// Moves it to the target, replacing what is there: a file or a link is replaced, and an existing folder keeps its
+    /// other content. After an error, what was already moved stays.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] where one is a folder and the other is none, and those of renaming.
+    /// [`io::ErrorKind::AlreadyExists`] where one is a folder and the other is not, and rename errors.
     pub(super) fn place_over(self) -> io::Result<()> {
         merge(&self.files, &self.only, &self.target)?;
         for (path, mode, time) in self.folders.iter().rev() {
@@ -111,12 +111,12 @@ impl Unpacked {
         Ok(())
     }
 
-    /// Gives it its name.
+    /// Moves it to the target, which must not exist.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] when something has that name by now, and those of renaming.
+    /// [`io::ErrorKind::AlreadyExists`] when the target exists by now, and rename errors.
     pub(super) fn place(self) -> io::Result<()> {
-        // The inner folders first: one may forbid what is still to be done in it.
+        // Inner folders come first: the modes of an outer folder may forbid changes inside it.
         let mut folders: Vec<_> = self.folders.iter().collect();
         folders.sort_by_key(|(path, ..)| path.components().count());
         let finished = || {
@@ -129,7 +129,7 @@ impl Unpacked {
         };
         let placed = finished().and_then(|()| self.rename());
         if placed.is_err() {
-            // What is left can be removed then.
+            // The rest can be deleted after that.
             for (path, ..) in folders {
                 let _ = self.files.folder(path).map(|folder| fs::fchmod(&folder, Mode::RWXU));
             }
@@ -139,7 +139,7 @@ impl Unpacked {
 
     fn rename(&self) -> io::Result<()> {
         match fs::renameat_with(&self.files, &self.only, CWD, &self.target, RenameFlags::NOREPLACE) {
-            // Not every file system has it.
+            // Some file systems do not support it.
             Err(Errno::INVAL | Errno::NOSYS) => fs::renameat(&self.files, &self.only, CWD, &self.target)?,
             renamed => renamed?,
         }
@@ -166,7 +166,7 @@ impl Unpacked {
                 .ok_or_else(|| refused("is a link to nothing"))
         };
         match kind {
-            // An old archive has a folder as a file whose name ends so.
+            // Old archives store a folder as a file whose name ends in `/`.
             EntryType::Regular if name.ends_with(b"/") => {
                 Err(refused("is a file whose name is that of a folder"))
             }
@@ -179,7 +179,7 @@ impl Unpacked {
             }
             EntryType::Directory => {
                 match self.made(&path, |files| files.make_folder(&path, 0o700)) {
-                    // It was made for what is in it.
+                    // It was created earlier for its content.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         self.files.folder(&path).map_err(of)?;
                     }
@@ -207,7 +207,7 @@ impl Unpacked {
         }
     }
 
-    /// Makes what `make` makes, and before it the folders on the way to `path` if they are missing.
+    /// Creates an entry with `make`, after creating missing folders on the way to `path`.
     fn made<T>(&self, path: &Path, make: impl Fn(&Beneath) -> io::Result<T>) -> io::Result<T> {
         match make(&self.files) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -225,7 +225,7 @@ impl Unpacked {
     }
 }
 
-/// Moves `name` of a folder to `target`, and into it where both are folders. Links are never followed.
+/// Moves `name` of a folder to `target`, and into `target` where both are folders. Links are never followed.
 fn merge(from: &Beneath, name: &Path, target: &Path) -> io::Result<()> {
     let theirs = match target.symlink_metadata() {
         Ok(theirs) => Some(theirs.is_dir()),
@@ -249,7 +249,7 @@ fn merge(from: &Beneath, name: &Path, target: &Path) -> io::Result<()> {
 }
 
 impl Headers {
-    /// What POSIX's extended headers say. Of those with extended attributes nothing is taken: capabilities are one.
+    /// Parses POSIX's extended headers. Extended attributes are ignored, because they include capabilities.
     fn extensions(&mut self, bytes: &[u8]) -> io::Result<()> {
         for extension in PaxExtensions::new(bytes) {
             let extension = extension?;
@@ -272,7 +272,7 @@ impl Headers {
     }
 }
 
-/// What describes the entry after it.
+/// Reads a header that describes the next entry.
 fn description<R: Read>(entry: &mut tar::Entry<'_, R>, most: u64) -> io::Result<Vec<u8>> {
     let size = entry.header().size()?;
     if size > most {
@@ -290,7 +290,7 @@ fn description<R: Read>(entry: &mut tar::Entry<'_, R>, most: u64) -> io::Result<
     Ok(bytes)
 }
 
-/// The path without what stands for nothing, if it stays within its folder.
+/// Returns the path without redundant components, if it stays within its folder.
 fn path_in_folder(name: &[u8]) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for part in Path::new(OsStr::from_bytes(name)).components() {
@@ -305,10 +305,10 @@ fn path_in_folder(name: &[u8]) -> Option<PathBuf> {
     is_sound.then_some(path)
 }
 
-/// The modes that say who may do what; those that lend the owner's rights never arrive.
+/// Sets the permission bits. Setuid and setgid are never set.
 fn finish(file: &File, mode: u32, time: u64) -> io::Result<()> {
     fs::fchmod(file, Mode::from_raw_mode(mode))?;
-    // A time that the file system does not have is no reason to fail.
+    // Ignore failure: the file system may not support the time.
     let _ = fs::futimens(file, &times(time));
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind, Result};
 impl Machine {
     /// Sets the machine's clock.
     ///
-    /// A service that keeps the time (systemd-timesyncd, chrony) may set it again.
+    /// A time service (systemd-timesyncd, chrony) may change it again.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for a time before 1970, and those of [`crate::machine::User::succeed`].
@@ -26,7 +26,7 @@ impl Machine {
         self.succeed(command).await.map(drop)
     }
 
-    /// Waits while so much time passes in the machine, as it is: not scaled.
+    /// Waits until this much time has passed in the machine. The time is not scaled.
     ///
     /// # Errors
     /// Those of [`crate::machine::User::succeed`].

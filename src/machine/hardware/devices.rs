@@ -1,4 +1,4 @@
-//! Disks that are plugged in while the machine runs, and its memory.
+//! Plugs disks in while the machine runs, and dumps its memory.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,9 +9,9 @@ use crate::machine::Machine;
 use crate::qemu::Connector;
 use crate::{Error, ErrorKind, Result};
 
-/// For a guest to let a disk go, on a fast host.
+/// The limit for a guest to release a disk, on a fast host.
 const LET_GO: Duration = Duration::from_secs(10);
-/// For QEMU to write the memory: up to a minute for each GiB on a slow disk.
+/// The limit for QEMU to write the memory: up to a minute for each GiB on a slow disk.
 const DUMP: Duration = Duration::from_secs(10 * 60);
 /// Maximum number of characters of a serial number that reach the guest (virtio).
 const LONGEST_NAME: usize = 20;
@@ -50,7 +50,7 @@ impl From<&str> for DiskSource {
     }
 }
 
-/// A disk that was plugged in: [`Machine::hot_plug_disk`], [`Machine::plug_usb_storage`].
+/// A plugged disk, from [`Machine::hot_plug_disk`] or [`Machine::plug_usb_storage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluggedDisk {
     name: String,
@@ -59,12 +59,12 @@ pub struct PluggedDisk {
 }
 
 impl PluggedDisk {
-    /// Where the guest's udev puts it: `/dev/disk/by-id/…`. It takes the guest a moment.
+    /// Returns the disk's path in the guest: `/dev/disk/by-id/…`. udev takes a moment to create it.
     pub fn guest_path(&self) -> &str {
         &self.guest_path
     }
 
-    /// The image on this host.
+    /// Returns the image on this host.
     pub fn image(&self) -> &Path {
         &self.image
     }
@@ -72,12 +72,12 @@ impl PluggedDisk {
 
 /// # Disks and memory
 impl Machine {
-    /// Plugs a disk in (virtio-blk): the guest sees `/dev/disk/by-id/virtio-NAME`. `source` is a size in
-    /// bytes, for an empty disk, or the path of an image.
+    /// Plugs a disk in (virtio-blk): the guest sees `/dev/disk/by-id/virtio-NAME`. `source` is a size in bytes, for an
+    /// empty disk, or the path of an image.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a name that is no serial number (at most 20 letters, digits, `-` and `_`),
-    /// [`ErrorKind::Io`] when the image can't be made or read, [`ErrorKind::Qmp`] when the machine takes no
+    /// [`ErrorKind::Usage`] for a name that is not a valid serial number (at most 20 letters, digits, `-` and `_`),
+    /// [`ErrorKind::Io`] when the image can't be created or read, [`ErrorKind::Qmp`] when the machine accepts no
     /// further disk, or has one of that name.
     ///
     /// ```no_run
@@ -96,19 +96,19 @@ impl Machine {
     /// without USB gets a controller first. `source` is as in [`Machine::hot_plug_disk`].
     ///
     /// # Errors
-    /// As [`Machine::hot_plug_disk`].
+    /// Those of [`Machine::hot_plug_disk`].
     #[tracked]
     pub async fn plug_usb_storage(&self, name: &str, source: impl Into<DiskSource>) -> Result<PluggedDisk> {
         let guest_path = format!("/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_{name}-0:0");
         self.plug(name, source.into(), Connector::Usb, guest_path).await
     }
 
-    /// Unplugs a disk and waits until the guest has let it go. What it had not written is lost: unmount it
-    /// first, unless that is the test.
+    /// Unplugs a disk and waits until the guest has released it. Unwritten data is lost: unmount the disk first, unless
+    /// the loss is the test.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] when the guest does not let it go within 10 s (scaled), [`ErrorKind::Qmp`]
-    /// when it is not plugged in any more.
+    /// [`ErrorKind::Timeout`] when the guest does not release it within 10 s (scaled), [`ErrorKind::Qmp`] when it is
+    /// not plugged in any more.
     #[tracked]
     pub async fn unplug(&self, disk: &PluggedDisk) -> Result {
         let life = self.life();
@@ -136,7 +136,7 @@ impl Machine {
             DiskSource::Image(image) => std::path::absolute(&image)
                 .map_err(|error| Error::io(format_args!("find {}", image.display()), &error))?,
             DiskSource::Empty(bytes) => {
-                // Under a name of its own: what an earlier disk of this name holds may still be wanted.
+                // The file has a unique name, because the content of an earlier disk of this name may still be needed.
                 let made = tempfile::Builder::new()
                     .prefix(&format!("{name}."))
                     .suffix(".img")
@@ -152,8 +152,8 @@ impl Machine {
         Ok(PluggedDisk { name: name.to_owned(), guest_path, image })
     }
 
-    /// Writes the machine's memory to `path` on this host, as an ELF core that `crash`, `gdb` and
-    /// volatility read; as large as the memory. The guest stands still meanwhile and does not notice.
+    /// Writes the machine's memory to `path` on this host, as an ELF core that `crash`, `gdb` and volatility read. The
+    /// file is as large as the memory. The guest is paused meanwhile and does not notice.
     ///
     /// # Errors
     /// [`ErrorKind::Qmp`] when the file can't be written, [`ErrorKind::Timeout`] after 10 minutes.

@@ -1,4 +1,4 @@
-//! What a machine is made of and what can be done to it: disks, network cards, keyboard, clock, QEMU's monitor.
+//! A machine's hardware and how to control it: disks, network cards, keyboard, clock, QEMU's monitor.
 
 pub(crate) mod clock;
 pub(crate) mod devices;

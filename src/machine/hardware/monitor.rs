@@ -1,4 +1,4 @@
-//! QEMU's own interfaces, for what no method here covers.
+//! QEMU's own interfaces, for everything without a method here.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ const ANSWER: Duration = Duration::from_secs(60);
 
 /// # QEMU monitor
 impl Machine {
-    /// Runs a command of QEMU's monitor, such as `info network`, and returns what it prints.
+    /// Runs a command of QEMU's monitor, such as `info network`, and returns its output.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Qmp`] when the monitor does not know the command or says `Error:`. The monitor
-    /// has no status: other complaints come back as text.
+    /// [`crate::ErrorKind::Qmp`] when the monitor does not know the command or prints `Error:`. The monitor has no
+    /// status: other errors are returned as text.
     #[tracked]
     pub async fn send_monitor_command(&self, command: impl AsRef<str>) -> Result<String> {
         let command = command.as_ref();
@@ -27,7 +27,7 @@ impl Machine {
         life.answer_of_qemu(&format!("monitor: {command}"), life.qemu.monitor(command)).await
     }
 
-    /// Runs a command of QEMU's control protocol and returns its answer. It may take a minute.
+    /// Runs a command of QEMU's control protocol and returns its answer. The limit is a minute.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Qmp`] with QEMU's words when it refuses, [`crate::ErrorKind::Timeout`],
@@ -52,8 +52,8 @@ impl Machine {
 
     /// Waits for an event of QEMU's control protocol by its name, such as `RESET` or `DEVICE_DELETED`.
     ///
-    /// Events since the one that the previous such wait found (at first: since QEMU's start) count, so one
-    /// that is there already is not missed. `limit` is for a fast host and is scaled by [`crate::Speed`].
+    /// Events since the one that the previous such wait found (at first: since QEMU's start) count, so an earlier event
+    /// is not missed. `limit` is for a fast host and is scaled by [`crate::Speed`].
     ///
     /// # Errors
     /// [`crate::ErrorKind::Timeout`] after `limit`, with the events that came instead,
@@ -63,11 +63,11 @@ impl Machine {
         self.wait_for_qmp_event_where(name, |_| true, limit).await
     }
 
-    /// [`Machine::wait_for_qmp_event`] for an event whose data `wanted` says yes to; others of its name are
-    /// passed over.
+    /// Like [`Machine::wait_for_qmp_event`], for an event whose data `wanted` accepts. Other events of that name are
+    /// skipped.
     ///
     /// # Errors
-    /// As [`Machine::wait_for_qmp_event`].
+    /// Those of [`Machine::wait_for_qmp_event`].
     #[tracked]
     pub async fn wait_for_qmp_event_where(
         &self,

@@ -1,4 +1,4 @@
-//! The machine's network, from outside.
+//! Controls the machine's network from the host.
 
 use std::net::SocketAddr;
 
@@ -10,8 +10,8 @@ use crate::qemu::Protocol;
 
 /// # Network
 impl Machine {
-    /// Cuts the network: pulls the cable of every network card. The guest sees that it has no carrier.
-    /// Ports that were forwarded are dead too, until [`Machine::unblock`].
+    /// Cuts the network: unplugs the cable of every network card. The guest sees that the link is down. Forwarded ports
+    /// don't work either, until [`Machine::unblock`].
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] when the machine has no network card, [`crate::ErrorKind::QemuGone`].
@@ -25,7 +25,7 @@ impl Machine {
     /// Undoes [`Machine::block`]. The guest requests its address again, which takes a moment.
     ///
     /// # Errors
-    /// As [`Machine::block`].
+    /// Those of [`Machine::block`].
     #[tracked]
     pub async fn unblock(&self) -> Result {
         let life = self.life();
@@ -33,12 +33,12 @@ impl Machine {
         life.answer_of_qemu("restore the network", self.qemu().set_links(true)).await
     }
 
-    /// Makes a TCP port of the guest reachable at an address of this host, until the machine ends: the one
-    /// that is returned, on 127.0.0.1. It stays after [`Machine::restore`]. `host` is the port there; 0 chooses a free one, so that scenarios
-    /// which run at once don't meet.
+    /// Forwards a TCP port of this host to the guest, until the machine ends. Returns its address, which is on
+    /// 127.0.0.1. It stays after [`Machine::restore`]. `host` is the host's port; 0 chooses a free one, so that
+    /// concurrent scenarios don't conflict.
     ///
-    /// The connection reaches the guest from 10.0.2.2, through its firewall. That somebody listens in the
-    /// guest is not waited for: QEMU accepts a connection first, and closes it when the guest refuses.
+    /// The connection reaches the guest from 10.0.2.2, through its firewall. This does not wait for a listener in the
+    /// guest: QEMU accepts a connection first, and closes it when the guest refuses.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Host`] when the port of this host is taken, [`crate::ErrorKind::Usage`] when the
@@ -57,10 +57,10 @@ impl Machine {
         self.qemu().forward(Protocol::Tcp, host, guest).await
     }
 
-    /// [`Machine::forward_port`] for UDP.
+    /// Like [`Machine::forward_port`], for UDP.
     ///
     /// # Errors
-    /// As [`Machine::forward_port`].
+    /// Those of [`Machine::forward_port`].
     #[tracked]
     pub async fn forward_udp_port(&self, host: u16, guest: u16) -> Result<SocketAddr> {
         let _step = self.life().step(format!("forward a UDP port to {guest}"));

@@ -1,9 +1,9 @@
-//! Characters that a text recognizer takes for each other.
+//! Characters that a text recogniser confuses.
 
 use crate::console::Pattern;
 
-/// Whether the text, as it was read from a picture, has what is looked for: a regular expression has to
-/// match as it is, plain text may differ in characters that look alike, and in blanks.
+/// Returns whether the text that was read from a picture matches: a regular expression has to match exactly; plain text
+/// may differ in characters that look alike and in blanks.
 pub(super) fn shows(text: &str, pattern: &Pattern) -> bool {
     let alike = || match pattern.text() {
         Some(literal) => {
@@ -15,7 +15,7 @@ pub(super) fn shows(text: &str, pattern: &Pattern) -> bool {
     pattern.matches(text) || alike()
 }
 
-/// The text with one character of each group of look-alikes, and without blanks.
+/// Returns the text without blanks, with one character for each group of look-alikes.
 fn folded(text: &str) -> String {
     let alike = |character| match character {
         'O' | 'o' | '\u{00a9}' | '@' => '0',

@@ -1,4 +1,4 @@
-//! X11 on a machine: the server, and its windows.
+//! X11 on a machine: its server and its windows.
 
 use nixvm_test_macros::tracked;
 
@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use crate::machine::output::Output;
 use crate::{ErrorKind, Result};
 
-/// What lists the windows.
+/// The command that lists the windows.
 const LIST: &str = "xwininfo -root -tree";
 
 /// Precedes [`LIST`]. A server may ask for a key. If no key file is configured, it is the one that the server was
@@ -20,10 +20,10 @@ fi
 
 /// # Windows
 ///
-/// As root, on the display `:0`, or root's `$DISPLAY`. What lists windows is `xwininfo`, which has to be in
-/// the machine. A server that wants to see a key is shown its own, unless root's `$XAUTHORITY` names one.
+/// As root, on the display `:0` or root's `$DISPLAY`. The windows are listed by `xwininfo`, which the machine must
+/// have. If a server asks for a key, its own key file is used, unless root's `$XAUTHORITY` names one.
 impl Machine {
-    /// Waits until the X server takes connections on display `:0`.
+    /// Waits until the X server accepts connections on display `:0`.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, and those of [`crate::machine::User::execute`].
@@ -32,7 +32,7 @@ impl Machine {
         self.wait_for_open_unix_socket("/tmp/.X11-unix/X0").await
     }
 
-    /// The names of the windows, hidden ones too; those without a name of their own are left out.
+    /// Returns the names of the windows, including hidden ones. Windows without their own name are left out.
     ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`] when there is no X server or no `xwininfo`, and those of
@@ -47,13 +47,11 @@ impl Machine {
         }
     }
 
-    /// Waits until a window's name matches; an X server that is not up yet is waited for, too. Returns the
-    /// name.
+    /// Waits until a window's name matches, and returns the name. Also waits for an X server that is not up yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] after the limit ([`Machine::within`]) with the windows there are,
-    /// [`ErrorKind::CommandFailed`] when the machine has no `xwininfo`, and those of
-    /// [`crate::machine::User::execute`].
+    /// [`ErrorKind::Timeout`] after the limit ([`Machine::within`]) with the existing windows,
+    /// [`ErrorKind::CommandFailed`] when the machine has no `xwininfo`, and those of [`crate::machine::User::execute`].
     #[tracked]
     pub async fn wait_for_window(&self, pattern: impl Into<Pattern>) -> Result<String> {
         let (pattern, root, life) = (pattern.into(), self.root(), self.life());
@@ -82,18 +80,18 @@ impl Machine {
     }
 }
 
-/// A shell's status for a program that is not there.
+/// A shell's status for a missing program.
 const NOT_FOUND: i32 = 127;
 
-/// What a look gave: the status of `xwininfo`, and what it printed.
+/// Returns the result of a sample: the status of `xwininfo`, and its output.
 fn seen(look: &[u8]) -> (i32, String) {
     let text = String::from_utf8_lossy(look);
     let (status, said) = text.split_once(' ').unwrap_or_default();
-    // None, when there was no look at all.
+    // No status, if there was no sample at all.
     (status.parse().unwrap_or(-1), said.trim_end().to_owned())
 }
 
-/// The names in what `xwininfo -root -tree` prints: `     0x1e00003 "a name": ("class" "Class") 80x24+0+0`.
+/// Returns the names in the output of `xwininfo -root -tree`: `     0x1e00003 "a name": ("class" "Class") 80x24+0+0`.
 fn names(tree: &str) -> Vec<String> {
     tree.lines()
         .filter_map(|line| {

@@ -1,7 +1,7 @@
 //! The machine's screen: a picture of it, and the text in the picture.
 //!
-//! What a text console says can be had exactly, from the guest (/dev/vcs1); reading the picture is for
-//! what only the screen knows: boot menus, graphical programs, and whether anything can be seen at all.
+//! The exact text of a text console is available from the guest (/dev/vcs1). Reading the picture is for what only the
+//! screen shows: boot menus, graphical programs, and whether there is any picture at all.
 
 pub(crate) mod desktop;
 pub(crate) mod polling;
@@ -28,14 +28,14 @@ use crate::{Error, ErrorKind, Event, FileKind, Result, threads};
 use ocr::Layout;
 use picture::Picture;
 
-/// For tesseract to read one picture: it takes half a second.
+/// The limit for tesseract to read one picture. It usually takes half a second.
 const READ: Duration = Duration::from_secs(60);
-/// Between two looks at the screen: a dump takes some milliseconds of QEMU's time.
+/// The shortest and longest polling interval for the screen. A dump takes some milliseconds of QEMU's time.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 
 /// # Screen
 impl Machine {
-    /// Saves what the screen shows to `path`, as PNG; an existing file is replaced.
+    /// Saves the screen to `path` as a PNG. An existing file is replaced.
     ///
     /// # Errors
     /// [`ErrorKind::Qmp`] when the machine has no screen (or this QEMU no PNG), [`ErrorKind::Io`] when the
@@ -52,7 +52,7 @@ impl Machine {
         Ok(())
     }
 
-    /// What the screen shows, as a PNG.
+    /// Returns the screen as a PNG.
     ///
     /// # Errors
     /// [`ErrorKind::Qmp`] when the machine has no screen (or this QEMU no PNG).
@@ -61,8 +61,8 @@ impl Machine {
         self.png().await
     }
 
-    /// The text on the screen, read by tesseract: as good as reading from a picture is, so `l` and `1`, `0`
-    /// and `O` may be taken for each other. Empty lines are left out.
+    /// Returns the text on the screen, read by tesseract. Text recognition is not exact: `l` and `1`, or `0` and `O`,
+    /// may be confused. Empty lines are left out.
     ///
     /// # Errors
     /// [`ErrorKind::Host`] when this host has no tesseract, and those of [`Machine::screenshot`].
@@ -76,7 +76,7 @@ impl Machine {
         .await
     }
 
-    /// The text on the screen, read in several ways that make different mistakes: lines of a console, words
+    /// Returns the text on the screen, read in several ways that make different mistakes: lines of a console, words
     /// anywhere, light text on dark patches.
     ///
     /// # Errors
@@ -96,14 +96,14 @@ impl Machine {
         .await
     }
 
-    /// Waits until the screen shows `pattern`: plain text, or a regular expression
-    /// ([`Pattern::regex`]). Returns the text of the screen in which it was found. `limit` is for a fast
-    /// host and is scaled by [`crate::Speed`]; the screen is read once at least.
+    /// Waits until the screen shows `pattern`: plain text, or a regular expression ([`Pattern::regex`]). Returns the
+    /// text of the screen in which it was found. `limit` is for a fast host and is scaled by [`crate::Speed`]; the
+    /// screen is read at least once.
     ///
-    /// Every new picture is read in several ways, and one of them has to fit: see
-    /// [`Machine::get_screen_text_variants`]. Plain text fits also where it differs only in blanks and in
-    /// characters that look alike (`l` and `1`, `O` and `0`, `S` and `5`); a regular expression has to match
-    /// as it is. While the picture stays as it is nothing is read.
+    /// Every new picture is read in several ways, and one of the results has to match: see
+    /// [`Machine::get_screen_text_variants`]. Plain text may differ in blanks and in characters that look alike (`l`
+    /// and `1`, `O` and `0`, `S` and `5`); a regular expression has to match exactly. An unchanged picture is not read
+    /// again.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after `limit`, with what the screen showed; those of
@@ -194,14 +194,14 @@ impl Machine {
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     layout: Layout,
-    /// How much larger the picture is made.
+    /// The factor by which the picture is enlarged.
     zoom: usize,
-    /// Whether light and dark change places: for a light window on a dark screen, or the reverse.
+    /// Whether light and dark are swapped: for a light window on a dark screen, or the reverse.
     inverted: bool,
 }
 
-/// The likeliest first. (A console's letters are read best at twice their size; three and four times are
-/// worse. At their own size other characters are mistaken.)
+/// The most likely first. (A console's letters are recognised best at twice their size; three and four times are worse.
+/// At their original size, other characters are confused.)
 const READINGS: [Reading; 4] = [
     Reading { layout: Layout::Block, zoom: 2, inverted: false },
     Reading { layout: Layout::Sparse, zoom: 2, inverted: false },
@@ -215,7 +215,7 @@ async fn read(picture: &Picture, reading: Reading, limit: Duration) -> Result<St
     }
     let paper = picture.on_paper();
     let paper = if reading.inverted { paper.inverted() } else { paper };
-    // Tens of milliseconds of arithmetic, which would hold up what else runs here.
+    // Tens of milliseconds of computation, which would block other tasks here.
     let enlarged = threads::aside(move || paper.enlarged(reading.zoom)).await;
     let enlarged = enlarged.map_err(|error| Error::io("read the screen", &error))?;
     let text = ocr::read(&enlarged, reading.layout, limit).await?;
@@ -235,10 +235,10 @@ mod tests {
     use crate::hang::HANG;
     use crate::qemu::tests::Firmware;
 
-    /// What the firmware writes on the screen, and tesseract reads there.
+    /// The text that the firmware shows, as read by tesseract.
     #[tokio::test]
     async fn the_firmwares_screen_is_read_in_every_way() {
-        // A stopped machine shows the same for ever.
+        // A stopped machine's picture does not change.
         let firmware = Firmware::with("-net none -boot menu=on,splash-time=60000").await;
         let path = firmware.run.path().join("screen");
         let wanted = Pattern::from("Press ESC for boot menu");

@@ -11,18 +11,18 @@ use tokio::process::Command;
 use super::picture::Picture;
 use crate::{Error, ErrorKind, Result};
 
-/// How tesseract looks at a picture.
+/// The page layout that tesseract assumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// One block of lines: a console.
     Block,
     /// Words anywhere: windows, buttons.
     Sparse,
-    /// A page, with columns perhaps.
+    /// A page, possibly with columns.
     Automatic,
 }
 
-/// What stands in the picture. `limit` is for tesseract.
+/// Returns the text in the picture. `limit` is for tesseract.
 pub(super) async fn read(picture: &Picture, layout: Layout, limit: Duration) -> Result<String> {
     read_by("tesseract", picture, layout, limit).await
 }
@@ -36,7 +36,7 @@ async fn read_by(program: &str, picture: &Picture, layout: Layout, limit: Durati
     };
     let mut child = Command::new(program)
         .args(["stdin", "stdout", "--dpi", "200", "--psm", mode])
-        // One picture is too little for its threads: they take longer, together.
+        // A single picture is too small for several threads: they are slower than one.
         .env("OMP_THREAD_LIMIT", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -47,7 +47,7 @@ async fn read_by(program: &str, picture: &Picture, layout: Layout, limit: Durati
     let stdin = child.stdin.take();
     let feed = async {
         if let Some(mut stdin) = stdin {
-            // Should it end early, its words say why.
+            // If tesseract exits early, its messages say why.
             let _ = stdin.write_all(&picture.to_pgm()).await;
         }
     };
@@ -80,7 +80,7 @@ fn cannot_start(source: std::io::Error) -> Error {
 mod tests {
     use super::*;
 
-    /// What a program in tesseract's place makes of an empty picture.
+    /// Returns the error when a program in tesseract's place reads an empty picture.
     async fn refused(program: &str) -> Error {
         let picture = Picture::read_ppm(b"P6 2 1 255 \0\0\0\xff\xff\xff").unwrap();
         read_by(program, &picture, Layout::Block, crate::hang::HANG).await.unwrap_err()

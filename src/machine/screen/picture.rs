@@ -1,11 +1,11 @@
-//! A picture of the screen, made fit for reading by a machine.
+//! Prepares a picture of the screen for text recognition.
 //!
-//! A text recognizer is trained on scans: dark letters of 30 pixels and more on white paper. A console has
-//! grey letters of 16 pixels on black, right at the edge of the screen.
+//! A text recogniser is trained on scans: dark letters of 30 pixels and more on white paper. A console has grey letters
+//! of 16 pixels on black, right at the edge of the screen.
 
 use std::ops::Range;
 
-/// White paper around the text, in pixels of the larger picture.
+/// White margin around the text, in pixels of the enlarged picture.
 const MARGIN: usize = 24;
 
 /// Shades of grey, row by row; 255 is white.
@@ -17,7 +17,7 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    /// Reads a binary pixmap (PPM) of 8 bits a colour, as QEMU writes it.
+    /// Parses a binary pixmap (PPM) of 8 bits per colour, as QEMU writes it.
     pub(super) fn read_ppm(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(b"P6")?;
         let mut number = || {
@@ -41,7 +41,7 @@ impl Picture {
         Some(Self { width, height, shades })
     }
 
-    /// The part of the rows that is not of one shade throughout: the rest holds nothing to read.
+    /// Returns the range of rows that are not of a single shade. Rows of a single shade have no text.
     fn used_rows(&self) -> Range<usize> {
         let rows = || self.shades.chunks_exact(self.width);
         let Some(paper) = self.shades.first().copied() else { return 0..0 };
@@ -51,12 +51,12 @@ impl Picture {
         first..last
     }
 
-    /// Whether nothing is on it.
+    /// Returns whether the picture is empty.
     pub(super) fn is_blank(&self) -> bool {
         self.used_rows().is_empty()
     }
 
-    /// Dark on light, with the whole range of shades from black to white.
+    /// Returns it dark on light, with the full range of shades from black to white.
     pub(super) fn on_paper(&self) -> Self {
         let sum: usize = self.shades.iter().map(|shade| usize::from(*shade)).sum();
         let dark = sum / self.shades.len().max(1) < 128;
@@ -70,13 +70,13 @@ impl Picture {
         Self { shades: self.shades.iter().map(stretch).collect(), ..*self }
     }
 
-    /// White for black.
+    /// Returns it with black and white swapped.
     pub(super) fn inverted(&self) -> Self {
         Self { shades: self.shades.iter().map(|shade| 255 - shade).collect(), ..*self }
     }
 
-    /// `zoom` times as large, with smooth edges, and a white margin around it. Empty rows above and below
-    /// the text are cut off.
+    /// Returns it `zoom` times as large, with smooth edges and a white margin. Empty rows above and below the text are
+    /// cut off.
     pub(super) fn enlarged(&self, zoom: usize) -> Self {
         let rows = self.used_rows();
         let (width, height) = (self.width * zoom, rows.len() * zoom);
@@ -96,7 +96,7 @@ impl Picture {
         Self { width: full_width, height: height + 2 * MARGIN, shades }
     }
 
-    /// As a binary graymap (PGM).
+    /// Encodes it as a binary graymap (PGM).
     pub(super) fn to_pgm(&self) -> Vec<u8> {
         let mut pgm = format!("P5\n{} {}\n255\n", self.width, self.height).into_bytes();
         pgm.extend_from_slice(&self.shades);
@@ -104,12 +104,12 @@ impl Picture {
     }
 }
 
-/// For each place of the larger row: the two places of the smaller one that it lies between, and how much
-/// of the second goes in, in 256ths.
+/// Returns for each pixel of an enlarged row the two source pixels that it lies between, and the weight of the second
+/// in 256ths.
 fn weights(small: usize, zoom: usize) -> Vec<(usize, usize, u32)> {
     let last = small.saturating_sub(1);
     let place = |at: usize| {
-        // In 512ths; centres of pixels lie on centres of pixels.
+        // In 512ths, so that the centres of pixels coincide.
         let place = ((2 * at + 1) * 256 / zoom).saturating_sub(256);
         let first = (place / 512).min(last);
         (first, (first + 1).min(last), (place % 512 / 2) as u32)
@@ -117,7 +117,7 @@ fn weights(small: usize, zoom: usize) -> Vec<(usize, usize, u32)> {
     (0..small * zoom).map(place).collect()
 }
 
-/// Scales up by 256.
+/// Mixes two values. The result is scaled by 256.
 fn mix(first: u32, second: u32, of_second: u32) -> u32 {
     first * (256 - of_second) + second * of_second
 }

@@ -1,5 +1,5 @@
-//! Looking in the machine, over and over, at what only the host can judge: one command, each of whose
-//! looks comes over the channel as it is taken.
+//! Polls the machine for a state that only the host can judge. One command runs in the guest, and each sample arrives
+//! over the channel as it is taken.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::machine::{User, WAIT};
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
-/// The limit ended the looking.
+/// The limit ended the polling.
 pub(crate) struct InVain {
-    /// What the last look saw.
+    /// The last sample.
     pub(crate) last: Vec<u8>,
     took: Duration,
     limit: Duration,
@@ -25,23 +25,23 @@ pub(crate) struct InVain {
 }
 
 impl InVain {
-    /// The error of the wait that was in vain.
+    /// Returns the error of the wait.
     pub(crate) fn error(&self, what: String) -> Error {
         let error = Error::new(ErrorKind::Timeout, what).took(self.took, self.limit);
         if self.stands_still { error.likely_cause(StandsStill::CAUSE) } else { error }
     }
 }
 
-/// The looks so far.
+/// The samples so far.
 struct Looks<T> {
-    /// What has come of the look that is being taken.
+    /// The received part of the current sample.
     begun: Vec<u8>,
     last: Vec<u8>,
     found: Option<T>,
 }
 
 impl<T> Looks<T> {
-    /// Takes in a piece of what is printed; `true` when a look that it ends has it.
+    /// Takes in a piece of the output. Returns `true` when a sample that it completes is accepted.
     fn take_in(&mut self, bytes: &[u8], judge: &mut impl FnMut(&[u8]) -> Option<T>) -> bool {
         let from = self.begun.len().saturating_sub(AGAIN.len() - 1);
         self.begun.extend_from_slice(bytes);
@@ -60,12 +60,11 @@ impl<T> Looks<T> {
 }
 
 impl User {
-    /// Takes a look, a script that prints what it sees, until `judge` finds in it what is waited for:
-    /// first every 20 ms, then ever more slowly, down to four times a second. `name` is what the looking
-    /// is called in messages.
+    /// Runs a script that prints a sample until `judge` accepts one: first every 20 ms, then less and less often, down
+    /// to four times a second. `name` describes the polling in messages.
     ///
     /// # Errors
-    /// Those of [`User::execute`]; the limit's end is none, but [`InVain`].
+    /// Those of [`User::execute`]. Reaching the limit is not an error, but [`InVain`].
     pub(crate) async fn look_until<T: Send + 'static>(
         &self,
         look: &str,
@@ -83,7 +82,7 @@ impl User {
         let whole = life.answer(&question, async { Ok(life.channel(&self.name).await?.is_whole()) });
         let Ok(whole) = life.held_to(limit, whole).await else { return Ok(Err(in_vain(Vec::new()).await)) };
         if !whole? {
-            // What a command prints is seen at its end, and nothing runs beside it: a command for each look.
+            // Without streamed output and concurrent commands, each sample takes its own command.
             let mut last = Vec::new();
             loop {
                 let once = format!("exec {{z}}<> <(:); read -rt .1 -u $z || :; {look}");
@@ -115,7 +114,7 @@ impl User {
             });
         tokio::select! {
             biased;
-            // The command is killed as it is dropped.
+            // Dropping the command kills it.
             () = found.notified() => {}
             ended = looking.run() => {
                 let ended = ended?;
@@ -136,7 +135,7 @@ impl User {
     }
 }
 
-/// The command that takes a look again and again.
+/// Returns the command that takes samples repeatedly.
 fn looking(look: &str) -> String {
     format!(
         r"set +e; d=20000; exec {{z}}<> <(:)

@@ -1,4 +1,4 @@
-//! What stands on a machine's virtual terminals (tty1, tty2, …), as text.
+//! Reads the text on a machine's virtual terminals (tty1, tty2, …).
 
 use nixvm_test_macros::tracked;
 
@@ -8,10 +8,10 @@ use crate::machine::Machine;
 
 /// # Virtual terminals
 ///
-/// As root: only root may read what stands on a terminal.
+/// As root: only root may read a terminal's text.
 impl Machine {
-    /// The text on a virtual terminal: all its lines, each with blanks up to the terminal's width, told apart by newlines.
-    /// So `login: ` is there with its blank, as on the screen.
+    /// Returns the text on a virtual terminal: all its lines, each padded with blanks to the terminal's width and
+    /// separated by newlines. So `login: ` keeps its trailing blank, as on the screen.
     ///
     /// # Errors
     /// [`crate::ErrorKind::CommandFailed`] when there is no such terminal, and those of [`crate::machine::User::execute`].
@@ -21,7 +21,7 @@ impl Machine {
         Ok(screen(output.bytes()))
     }
 
-    /// Waits until the text on a virtual terminal matches, as [`Machine::get_tty_text`] gives it. Returns the text.
+    /// Waits until the text on a virtual terminal matches, in the form of [`Machine::get_tty_text`]. Returns the text.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -30,12 +30,12 @@ impl Machine {
     /// ```
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Timeout`] after the limit ([`Machine::within`]) with what stands there, and those of
+    /// [`crate::ErrorKind::Timeout`] after the limit ([`Machine::within`]) with the terminal's text, and those of
     /// [`crate::machine::User::execute`].
     #[tracked]
     pub async fn wait_until_tty_matches(&self, tty: u32, pattern: impl Into<Pattern>) -> Result<String> {
         let (pattern, life) = (pattern.into(), self.life());
-        // The first look fails by name when there is no such terminal.
+        // The first read returns a specific error when there is no such terminal.
         let text = self.get_tty_text(tty).await?;
         if pattern.matches(&text) {
             return Ok(text);
@@ -53,11 +53,11 @@ impl Machine {
     }
 }
 
-/// Reads a screen: the number of lines and of columns, the cursor's place, then a character and an
-/// attribute for each cell (vcs(4)).
+/// Decodes a screen: the number of lines and columns, the cursor's position, then a character and an attribute for each
+/// cell (vcs(4)).
 fn screen(bytes: &[u8]) -> String {
     let (Some(&columns), Some(cells)) = (bytes.get(1), bytes.get(4..)) else { return String::new() };
-    // A cell that was never written to is a blank.
+    // An unused cell is a blank.
     let characters: Vec<u8> =
         cells.iter().step_by(2).map(|&character| if character == 0 { b' ' } else { character }).collect();
     let lines: Vec<String> = characters
@@ -67,7 +67,7 @@ fn screen(bytes: &[u8]) -> String {
     lines.join("\n")
 }
 
-/// For people: without the blanks at the ends of lines and the empty lines below.
+/// Formats it for people: without trailing blanks and without empty lines at the bottom.
 fn without_blanks(screen: &str) -> String {
     let lines: Vec<&str> = screen.lines().map(str::trim_end).collect();
     lines.join("\n").trim_end().to_owned()

@@ -1,7 +1,7 @@
-//! A unit that is inactive: whether something may still start it, and why nothing did.
+//! Finds out whether an inactive unit may still be started, and why it was not.
 //!
-//! The rule of the NixOS test driver: nothing will start it where the manager has no job at all. What starts units later is
-//! a timer, a path or a socket, which the unit names as its triggers.
+//! The rule is that of the NixOS test driver: nothing will start the unit if the manager has no jobs. Timers, paths and
+//! sockets can start a unit later; the unit names them as its triggers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,21 +12,21 @@ use crate::machine::{User, bus};
 use crate::stopped::Instant;
 use crate::{Error, ErrorKind, Result};
 
-/// So long at most counts between two looks: a guest that stood still meanwhile had no time to start anything.
+/// The maximum time that counts between two samples: a paused guest had no time to start anything.
 const BETWEEN: Duration = Duration::from_secs(2);
 
-/// What one look at a unit shows.
+/// One sample of a unit's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Look {
     pub(super) unit: Unit,
-    /// How many jobs the manager has; `None` where it does not say.
+    /// The number of the manager's jobs; `None` if the manager does not say.
     jobs: Option<u32>,
-    /// The units that trigger this one, each with its state.
+    /// The units that trigger this one, with their states.
     triggers: Vec<(String, String)>,
 }
 
 impl Look {
-    /// Whether nothing is about to start the unit.
+    /// Returns whether nothing is about to start the unit.
     fn is_hopeless(&self) -> bool {
         self.unit.active == "inactive"
             && self.jobs == Some(0)
@@ -34,12 +34,12 @@ impl Look {
     }
 }
 
-/// Whether a unit in this state can trigger another one.
+/// Returns whether a unit in this state can trigger another one.
 fn is_up(state: &str) -> bool {
     matches!(state, "active" | "activating" | "reloading" | "refreshing")
 }
 
-/// For how long nothing has been about to start a unit, as one look after the other shows.
+/// How long nothing has been about to start a unit, over consecutive samples.
 #[derive(Debug, Default)]
 pub(super) struct Hopeless {
     last: Option<Instant>,
@@ -47,7 +47,7 @@ pub(super) struct Hopeless {
 }
 
 impl Hopeless {
-    /// Takes a look into account that was taken `now`; for how long it has been hopeless.
+    /// Adds a sample taken `now`. Returns how long the unit has been hopeless.
     pub(super) fn after(&mut self, look: &Look, now: Instant) -> Duration {
         if !look.is_hopeless() {
             *self = Self::default();
@@ -61,7 +61,7 @@ impl Hopeless {
 }
 
 impl User {
-    /// Looks at a unit, by the bus where there is one. What is asked of an inactive one alone is not asked of others.
+    /// Samples a unit's state, over the bus if there is one. Some questions are asked only for an inactive unit.
     pub(super) async fn look_at(&self, bus: Option<&Bus>, unit: &str) -> Result<Look> {
         match bus {
             Some(bus) => look_by_bus(bus, unit).await,
@@ -95,7 +95,7 @@ j=$(systemctl {which}list-jobs --no-legend); case $j in '' | 'No jobs'*) echo Jo
         Ok(look)
     }
 
-    /// The error of a unit that is inactive and stays so.
+    /// Returns the error for a unit that is inactive and stays so.
     pub(super) async fn never_active(&self, unit: &str, look: &Look, patience: Duration) -> Error {
         let machine = self.machine.name();
         let summary = match look.unit.load.as_str() {
@@ -124,13 +124,13 @@ async fn look_by_bus(bus: &Bus, unit: &str) -> Result<Look> {
             let state = bus.unit(&trigger).await?.active;
             look.triggers.push((trigger, state));
         }
-        // Last: a trigger that went off since is seen as a job, or as a unit that is not inactive any more.
+        // Asked last: a trigger that fired since then shows as a job, or the unit is not inactive any more.
         look.jobs = bus.jobs().await?;
     }
     Ok(look)
 }
 
-/// What of a unit's properties says why it is not active.
+/// The properties that tell why a unit is not active.
 const TELLING: [&str; 10] = [
     "LoadError",
     "UnitFileState",
@@ -155,7 +155,7 @@ fn said(info: &BTreeMap<String, String>, triggers: &[(String, String)]) -> Strin
     crate::console::shown(lines.join("\n").as_bytes(), 30)
 }
 
-/// Why a unit is inactive, and what to do about it.
+/// Returns why a unit is inactive, and what to do about it.
 fn why_inactive(unit: &str, look: &Look, info: &BTreeMap<String, String>) -> (String, String) {
     let value = |name: &str| info.get(name).map_or("", String::as_str);
     let has_been = |name: &str| !matches!(value(name), "" | "0");
@@ -224,7 +224,7 @@ fn why_inactive(unit: &str, look: &Look, info: &BTreeMap<String, String>) -> (St
     )
 }
 
-/// What systemd's word for the end of a unit means; none for one that ended well.
+/// Returns the meaning of systemd's `Result=` of a unit; `None` if it ended well.
 pub(super) fn meaning(result: &str) -> Option<String> {
     let meaning = match result {
         "" | "success" => return None,
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(hopeless.after(&busy, at(2)), Duration::ZERO);
         assert_eq!(hopeless.after(&idle, at(3)), Duration::ZERO);
         assert_eq!(hopeless.after(&idle, at(4)), Duration::from_secs(1));
-        // The host was suspended, or the guest stood still.
+        // The host was suspended, or the guest was paused.
         assert_eq!(hopeless.after(&idle, at(400)), Duration::from_secs(3));
     }
 

@@ -14,16 +14,17 @@ use crate::machine::{Machine, User};
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
-/// So much of the journal is kept to match on, and to show.
+/// Maximum number of bytes of the journal that are kept for matching and for messages.
 const WINDOW: usize = 1 << 20;
 
 impl User {
-    /// What a unit has logged since the machine was booted, one line a message: of the system's units for
-    /// root, of the user's own else.
+    /// Returns what a unit has logged since the machine was booted, one line per message. For root it is a unit of the
+    /// system, otherwise one of the user.
+    ///
     ///
     /// # Errors
-    /// [`ErrorKind::Incomplete`] when journald has left out messages of the unit, since more came than its rate limit
-    /// (`RateLimitBurst=` of journald.conf(5)) lets through; those of [`User::succeed`].
+    /// [`ErrorKind::Incomplete`] when journald has dropped messages of the unit because of its rate limit
+    /// (`RateLimitBurst=` of journald.conf(5)); those of [`User::succeed`].
     #[tracked]
     pub async fn journal(&self, unit: &str) -> Result<String> {
         let output = self.succeed(format!("{}\n{SUPPRESSED}", self.journalctl(unit, "-n all"))).await?;
@@ -36,8 +37,8 @@ impl User {
         }
     }
 
-    /// Waits until a unit logs something that matches; what it has logged since the machine was booted
-    /// counts. Returns the message's line. It is seen as it is logged.
+    /// Waits until a unit logs a message that matches, and returns the message's line. Messages since the machine's
+    /// boot count. A new message is seen as soon as it is logged.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -102,17 +103,17 @@ impl User {
     }
 }
 
-/// For what journald says of itself, on a fast host.
+/// The limit for journald's messages about itself, on a fast host.
 const LAST_QUESTION: Duration = Duration::from_secs(10);
-/// Stands between a unit's journal and what journald says of itself.
+/// Separates a unit's journal from journald's messages about itself.
 const MARK: &[u8] = b"\0nixvm-suppressed\0\n";
 
-/// What journald says of messages that it left out: `Suppressed 12 messages from nginx.service`
-/// (SD_MESSAGE_JOURNAL_DROPPED of sd-messages(3)).
+/// journald's message about dropped messages: `Suppressed 12 messages from nginx.service` (SD_MESSAGE_JOURNAL_DROPPED
+/// of sd-messages(3)).
 const SUPPRESSED: &str = "printf '\\0nixvm-suppressed\\0\\n'
 journalctl --no-pager -q -b -o cat -n all MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e || :";
 
-/// The line that says that messages of `unit` were left out, if there is one.
+/// Returns the line about dropped messages of `unit`, if there is one.
 fn suppressed_of<'a>(unit: &str, said: &'a str) -> Option<&'a str> {
     let names_it = |name: &str| name == unit || name.strip_prefix(unit) == Some(".service");
     said.lines()
@@ -128,8 +129,8 @@ fn left_out(machine: &str, unit: &str, line: &str) -> Error {
     )
 }
 
-/// All of a machine's journal that is kept when its scenario has failed: the end of it, and one line more than that, by
-/// which it is known that there is more.
+/// Prints the part of a machine's journal that is kept when its scenario has failed. It prints one more line than is
+/// kept, which shows whether there is more.
 const WHOLE_JOURNAL: &str = "journalctl -b --no-pager -q -o short-iso-precise | tail -n 2001";
 
 /// Maximum number of journal lines that are kept.
@@ -139,14 +140,14 @@ const WHOLE: usize = 2000;
 ///
 /// As root. See the methods of [`User`].
 impl Machine {
-    /// The end of the journal since the boot; `None` where the control channel is not open, or nothing comes over it
+    /// Returns the end of the journal since the boot; `None` if the control channel is not open or does not answer
     /// soon.
     pub(crate) async fn whole_journal(&self) -> Option<String> {
         let life = self.life();
         life.ask(WHOLE_JOURNAL).await.ok().flatten().map(|journal| life.console.masked(the_end_of(journal)))
     }
 
-    /// What a unit has logged since the machine was booted. See [`User::journal`].
+    /// Returns what a unit has logged since the machine was booted. See [`User::journal`].
     ///
     /// # Errors
     /// Those of [`User::journal`].
@@ -165,7 +166,7 @@ impl Machine {
     }
 }
 
-/// At most [`WHOLE`] lines, and a line that says so if there are more.
+/// Returns at most [`WHOLE`] lines, and a line that says so if there are more.
 fn the_end_of(journal: String) -> String {
     match journal.split_once('\n') {
         Some((_, rest)) if journal.lines().count() > WHOLE => {
@@ -175,17 +176,17 @@ fn the_end_of(journal: String) -> String {
     }
 }
 
-/// What has been logged so far.
+/// The log so far.
 #[derive(Default)]
 struct Seen {
     text: Vec<u8>,
-    /// Up to here there are whole lines, and none matches.
+    /// The complete lines up to here are checked, and none matches.
     looked_at: usize,
     found: Option<String>,
 }
 
 impl Seen {
-    /// Takes in a piece; `true` when a line matches.
+    /// Takes in a piece. Returns `true` when a line matches.
     fn take_in(&mut self, bytes: &[u8], pattern: &Pattern) -> bool {
         if self.found.is_some() {
             return true;

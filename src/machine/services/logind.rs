@@ -1,5 +1,5 @@
-//! logind, asked to power the machine off by the helper in the guest itself: `systemctl` would be one program more to start,
-//! which takes an emulated guest a tenth of a second.
+//! Asks logind to power the machine off, through the helper in the guest. Starting `systemctl` instead would take an
+//! emulated guest a tenth of a second.
 
 use crate::channel::{Channel, Progress, Way};
 use crate::machine::bus::dbus;
@@ -7,14 +7,14 @@ use crate::machine::bus::dbus;
 /// The number of the call that matters.
 const POWER_OFF: u32 = 3;
 
-/// What became of a request to logind.
+/// The result of a request to logind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Logind {
-    /// The machine goes down.
+    /// The machine shuts down.
     Did,
     /// It was not asked, or refused.
     DidNot,
-    /// It was asked and has not answered in time.
+    /// It was asked, but has not answered in time.
     Unknown,
 }
 
@@ -51,13 +51,13 @@ pub(crate) async fn power_off(channel: &Channel) -> Logind {
             Ok(Progress::Stdout(bytes)) => said.extend(bytes),
             Ok(Progress::Stderr(_)) => {}
             Ok(Progress::Exit(_)) => return answer_of_logind(&said),
-            // The channel went down with the machine.
+            // The machine closed the channel as it shut down.
             Err(_) => return Logind::Did,
         }
     }
 }
 
-/// What the bus sent: its answer to the hello comes first.
+/// Finds logind's answer in the bus's output. The answer to the hello comes first.
 fn answer_of_logind(mut said: &[u8]) -> Logind {
     let mut became = Logind::DidNot;
     while let Ok(Some((incoming, length))) = dbus::read(said) {
@@ -76,7 +76,7 @@ fn answer_of_logind(mut said: &[u8]) -> Logind {
 mod tests {
     use super::*;
 
-    /// A message of D-Bus that answers the call `to`.
+    /// Builds a D-Bus message that answers the call `to`.
     fn message(kind: u8, to: u32) -> Vec<u8> {
         let mut message = vec![b'l', kind, 0, 1];
         for number in [0, 9, 8] {

@@ -15,23 +15,23 @@ use crate::machine::services::inactive::{Hopeless, meaning};
 use crate::machine::{Life, Machine, User, WAIT};
 use crate::{Error, ErrorKind, Result};
 
-/// A signal may get lost with a bus that is restarted; so long it is trusted.
+/// Asks again after this time, because a signal may get lost when a bus is restarted.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Between two looks where no bus tells of signals.
+/// Polling interval without a bus that sends signals.
 const LOOK_BY_PROGRAMS: Duration = Duration::from_millis(250);
-/// A unit that nothing has been about to start for so long, on a fast host, is not waited for.
+/// The wait fails when nothing has been about to start the unit for this long, on a fast host.
 const HOPELESS: Duration = Duration::from_secs(2);
-/// For `systemctl status` and the end of the journal, on a fast host.
+/// The limit for `systemctl status` and the end of the journal, on a fast host.
 const STATUS: Duration = Duration::from_secs(10);
 
 impl User {
-    /// Waits until a unit is active: of the system's service manager for root, else of the user's own. A
-    /// name without a suffix is that of a service.
+    /// Waits until a unit is active. For root it is a unit of the system's service manager, otherwise of the user's
+    /// own. A name without a suffix is the name of a service.
     ///
-    /// It ends as soon as systemd says so, and fails at once when the unit fails. It also fails when the unit is inactive (or
-    /// unknown, or masked) and nothing is about to start it: the service manager has no job at all, no timer, path or
-    /// socket unit that is active triggers the unit, and both has been so for two seconds (on a fast host). Where a
-    /// program starts the unit later by itself, `wait_until_succeeds("systemctl is-active UNIT")` waits for it.
+    /// The wait ends as soon as systemd reports it, and fails at once when the unit fails. It also fails when the unit
+    /// is inactive (or unknown, or masked) and nothing is about to start it: for two seconds (on a fast host), the
+    /// service manager had no jobs, and no active timer, path or socket unit triggers the unit. Where a program starts
+    /// the unit later, `wait_until_succeeds("systemctl is-active UNIT")` waits for it.
     ///
     /// # Errors
     /// [`ErrorKind::UnitFailed`] with the reason, the unit's status and the end of its journal; [`ErrorKind::Timeout`]
@@ -51,7 +51,7 @@ impl User {
         let started = Instant::now();
         let mut known = None;
         let waiting = async {
-            // It has limits of its own; what it starts is no part of the wait.
+            // Opening the channel has its own limits and is not part of the wait.
             life.channel(&self.name).await?;
             let waiting = async {
                 let bus = life.bus(&self.name).await?;
@@ -68,7 +68,7 @@ impl User {
         Err(self.with_status(error, unit, STATUS.min(self.limit.unwrap_or(WAIT))).await)
     }
 
-    /// Returns `true` once the unit is active; what is known of it is in `known` meanwhile.
+    /// Returns `true` once the unit is active. Meanwhile `known` has its state.
     async fn watch_unit(
         &self,
         bus: Option<&Bus>,
@@ -76,14 +76,14 @@ impl User {
         patience: Duration,
         known: &mut Option<Unit>,
     ) -> Result<bool> {
-        // Before the first question, so that nothing is missed after it.
+        // Subscribed before the first question, so that no signal after it is missed.
         let mut happenings = bus.map(Bus::happenings);
         let mut hopeless = Hopeless::default();
         loop {
             let look = self.look_at(bus, unit).await?;
             let state = known.insert(look.unit.clone());
             match state.active.as_str() {
-                // A unit that is reloading has been active all the time.
+                // A reloading unit stays active.
                 "active" | "reloading" | "refreshing" => return Ok(true),
                 "failed" => return Err(self.has_failed(unit).await),
                 _ => {}
@@ -131,7 +131,7 @@ impl User {
         Err(self.with_status(Error::new(ErrorKind::UnitFailed, summary), &unit, STATUS).await)
     }
 
-    /// All that `systemctl show` says of a unit.
+    /// Returns all properties of a unit that `systemctl show` prints.
     ///
     /// # Errors
     /// Those of [`User::succeed`].
@@ -142,7 +142,7 @@ impl User {
         Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
-    /// One property of a unit, as `systemctl show` says it; empty for one that the unit has not.
+    /// Returns one property of a unit as `systemctl show` prints it; empty if the unit does not have it.
     ///
     /// # Errors
     /// Those of [`User::succeed`].
@@ -189,7 +189,7 @@ impl User {
         if self.name == "root" { "--no-pager " } else { "--user --no-pager " }
     }
 
-    /// With what systemd and the journal say of the unit. Each answer may take so long, on a fast host.
+    /// Adds what systemd and the journal say about the unit. `patience` is the limit for each answer, on a fast host.
     pub(super) async fn with_status(&self, error: Error, unit: &str, patience: Duration) -> Error {
         let which = self.manager();
         let name = quoted(unit);
@@ -219,7 +219,7 @@ impl std::fmt::Display for Unit {
     }
 }
 
-/// A unit's name with its suffix: as for systemctl, a service unless it says otherwise.
+/// Returns a unit's name with its suffix. Like systemctl, it defaults to a service.
 fn full_name(unit: &str) -> String {
     const TYPES: [&str; 11] = [
         "service",
@@ -262,7 +262,7 @@ impl Machine {
         self.root().require_unit_state(unit, state).await
     }
 
-    /// All that `systemctl show` says of a unit. See [`User::get_unit_info`].
+    /// Returns all properties of a unit that `systemctl show` prints. See [`User::get_unit_info`].
     ///
     /// # Errors
     /// Those of [`User::get_unit_info`].
@@ -271,7 +271,7 @@ impl Machine {
         self.root().get_unit_info(unit).await
     }
 
-    /// One property of a unit. See [`User::get_unit_property`].
+    /// Returns one property of a unit. See [`User::get_unit_property`].
     ///
     /// # Errors
     /// Those of [`User::get_unit_property`].

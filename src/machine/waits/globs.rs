@@ -1,16 +1,16 @@
-//! A path with the signs of a shell's patterns, as a word of bash in which nothing else has a meaning.
+//! Converts a path with shell patterns to a bash word in which nothing else is special.
 
 use crate::{Error, ErrorKind, Result};
 
-/// What stays as it is. `^`, `!` and `-` have a meaning within brackets alone.
+/// Characters that are not quoted. `^`, `!` and `-` are special only within brackets.
 const SIGNS: &str = "*?[]^!-/._+@%,:=";
 
-/// Whether a path has a sign of a pattern, or begins with `~`.
+/// Returns whether a path has a pattern character, or begins with `~`.
 pub(super) fn has_signs(path: &str) -> bool {
     path.starts_with('~') || path.contains(['*', '?', '['])
 }
 
-/// The word. `~` and `~NAME` have their meaning at the beginning alone, as in a shell.
+/// Returns the word. `~` and `~NAME` are special only at the beginning, as in a shell.
 pub(super) fn word(pattern: &str) -> Result<String> {
     if pattern.is_empty() || pattern.contains('\0') {
         return Err(Error::new(
@@ -22,7 +22,7 @@ pub(super) fn word(pattern: &str) -> Result<String> {
     for (at, character) in pattern.char_indices() {
         match character {
             '~' if at == 0 => word.push('~'),
-            // A backslash before it would join two lines.
+            // A newline after a backslash would join two lines.
             '\n' => word.push_str(r"$'\n'"),
             plain if plain.is_ascii_alphanumeric() || !plain.is_ascii() || SIGNS.contains(plain) => {
                 word.push(plain)
@@ -37,7 +37,7 @@ pub(super) fn word(pattern: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    /// What bash makes of it, in a folder with these files.
+    /// Returns what bash expands it to, in a folder with these files.
     fn found(pattern: &str) -> Vec<String> {
         let home = tempfile::tempdir().unwrap();
         for name in ["a.sock", "b.sock", "c d", "$HOME", "{x,y}", "*"] {

@@ -1,4 +1,4 @@
-//! Waiting for ports, sockets and files: in the machine, in one command, with nothing started for a look.
+//! Waits for ports, sockets and files, with one command in the machine that starts no process per check.
 
 mod globs;
 pub(crate) mod sockets;
@@ -11,8 +11,8 @@ use crate::machine::{Machine, User};
 use crate::{Error, ErrorKind, Result};
 
 impl User {
-    /// Waits until something listens on a TCP port: of the machine itself, or of what `address` names as
-    /// seen from it. Nothing but bash is needed for it.
+    /// Waits until a program listens on a TCP port: of the machine itself, or of the host `address` as seen from the
+    /// machine. It needs only bash.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, and those of [`User::execute`].
@@ -23,7 +23,7 @@ impl User {
         self.look_by(&script, &format!("wait for open port {port}"), &what).await.map(drop)
     }
 
-    /// Waits until nothing listens on a TCP port. See [`User::wait_for_open_port`].
+    /// Waits until no program listens on a TCP port. See [`User::wait_for_open_port`].
     ///
     /// # Errors
     /// Those of [`User::wait_for_open_port`].
@@ -34,28 +34,28 @@ impl User {
         self.look_by(&script, &format!("wait for closed port {port}"), &what).await.map(drop)
     }
 
-    /// Waits until a program listens on a Unix socket of any type: it is connected to, and the connection is closed
-    /// at once, which the server sees. A socket for datagrams is open when it is bound. `path` is as this user sees it;
-    /// where a service has a `/tmp` of its own, a socket in it is in `/tmp/systemd-private-…/tmp`. `@NAME` is an abstract
-    /// socket; a file whose name begins so is `./@NAME`.
+    /// Waits until a program listens on a Unix socket of any type. The wait connects to it and closes the connection at
+    /// once, which the server sees. A datagram socket is open when it is bound. `path` is resolved as this user; if a
+    /// service has its own `/tmp`, a socket in it is in `/tmp/systemd-private-…/tmp`. `@NAME` is an abstract socket; a
+    /// file whose name begins with `@` is `./@NAME`.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] after the limit, with what was in the way; [`ErrorKind::Usage`] where the helper can't run
-    /// in the machine and only a shell serves the control channel, and for an empty path or one with a NUL; and
-    /// those of [`User::execute`].
+    /// [`ErrorKind::Timeout`] after the limit, with the reason of the last failure; [`ErrorKind::Usage`] where the
+    /// helper can't run in the machine and only a shell serves the control channel, and for an empty path or one with a
+    /// NUL; and those of [`User::execute`].
     #[tracked]
     pub async fn wait_for_open_unix_socket(&self, path: &str) -> Result {
         self.wait_for_listener(path).await
     }
 
-    /// Waits until a file (of any type) is there. The path is taken as it stands; for one with `*` or `~` see
+    /// Waits until a file (of any type) exists. The path is taken literally; for one with `*` or `~` see
     /// [`User::wait_for_file_matching`].
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, and those of [`User::execute`].
     #[tracked]
     pub async fn wait_for_file(&self, path: &str) -> Result {
-        // A look is a builtin; inotify is in no program that every machine has.
+        // The check is a shell builtin. inotify is not used: no program that every machine has offers it.
         let script = looking(&format!("[ -e {} ]", quoted(path)), true);
         let what = format!("{path} is there");
         let waited = self.look_by(&script, &format!("wait for file {path}"), &what).await.map(drop);
@@ -67,8 +67,8 @@ impl User {
         })
     }
 
-    /// Waits until a file (of any type) is there whose path matches a pattern, in which `*`, `?`, `[…]`, and `~` at the
-    /// beginning, mean what they mean to a shell. Returns the first path that matches.
+    /// Waits until a file (of any type) exists whose path matches a shell pattern with `*`, `?`, `[…]`, or `~` at the
+    /// beginning. Returns the first path that matches.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -100,7 +100,7 @@ impl User {
 ///
 /// As root. See the methods of [`User`].
 impl Machine {
-    /// Waits until something listens on a TCP port of the machine. See [`User::wait_for_open_port`].
+    /// Waits until a program listens on a TCP port of the machine. See [`User::wait_for_open_port`].
     ///
     /// # Errors
     /// Those of [`User::wait_for_open_port`].
@@ -109,7 +109,7 @@ impl Machine {
         self.root().wait_for_open_port(port, "localhost").await
     }
 
-    /// Waits until nothing listens on a TCP port of the machine. See [`User::wait_for_closed_port`].
+    /// Waits until no program listens on a TCP port of the machine. See [`User::wait_for_closed_port`].
     ///
     /// # Errors
     /// Those of [`User::wait_for_closed_port`].
@@ -118,7 +118,7 @@ impl Machine {
         self.root().wait_for_closed_port(port, "localhost").await
     }
 
-    /// Waits until somebody listens on a Unix socket. See [`User::wait_for_open_unix_socket`].
+    /// Waits until a program listens on a Unix socket. See [`User::wait_for_open_unix_socket`].
     ///
     /// # Errors
     /// Those of [`User::wait_for_open_unix_socket`].
@@ -127,7 +127,7 @@ impl Machine {
         self.root().wait_for_open_unix_socket(path).await
     }
 
-    /// Waits until a file is there. See [`User::wait_for_file`].
+    /// Waits until a file exists. See [`User::wait_for_file`].
     ///
     /// # Errors
     /// Those of [`User::wait_for_file`].
@@ -136,7 +136,7 @@ impl Machine {
         self.root().wait_for_file(path).await
     }
 
-    /// Waits until a file is there whose path matches a pattern. See [`User::wait_for_file_matching`].
+    /// Waits until a file exists whose path matches a pattern. See [`User::wait_for_file_matching`].
     ///
     /// # Errors
     /// Those of [`User::wait_for_file_matching`].
@@ -146,7 +146,7 @@ impl Machine {
     }
 }
 
-/// A script that looks every 40 ms, by builtins alone, until the look succeeds (or fails).
+/// Returns a script that repeats a check every 40 ms, with builtins only, until it succeeds (or fails).
 fn looking(look: &str, until_success: bool) -> String {
     let done = if until_success { "&&" } else { "||" };
     format!(
@@ -154,7 +154,7 @@ fn looking(look: &str, until_success: bool) -> String {
     )
 }
 
-/// bash's own path to a port (bash(1), "REDIRECTION").
+/// Returns bash's own path to a port (bash(1), "REDIRECTION").
 fn tcp(address: &str, port: u16) -> Result<String> {
     if address.is_empty() || !address.chars().all(|c| c.is_ascii_alphanumeric() || ".:-_%".contains(c)) {
         return Err(Error::new(ErrorKind::Usage, format!("{address:?} is no address or name of a host")));

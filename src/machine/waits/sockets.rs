@@ -1,7 +1,7 @@
-//! Waiting for Unix sockets: the helper in the guest connects to them.
+//! Waits for Unix sockets: the helper in the guest connects to them.
 //!
-//! /proc/net/unix is no answer: it has the path that a server bound, which may be relative, in another mount namespace,
-//! through a symbolic link, or removed since.
+//! /proc/net/unix is not used: it has the path that a server bound. That path may be relative, in another mount
+//! namespace, through a symbolic link, or removed since.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::machine::User;
 use crate::machine::commands::user::COMMAND;
 use crate::{Error, ErrorKind, Result};
 
-/// Between two looks.
+/// The polling interval.
 const LOOK_AGAIN: Duration = Duration::from_millis(40);
 
-/// The kernel takes no longer path (path_resolution(7)).
+/// The kernel's maximum length of a path (path_resolution(7)).
 const LONGEST_PATH: usize = 4095;
 
 impl User {

@@ -1,28 +1,28 @@
-//! The forms of the lines that show trouble, as data. Each form has the lines it was written for, with the source file
-//! that prints them and the first kernel (or systemd) that is known to print them so. The tests try each form on its
-//! lines, so a form without a line does not compile into a green test.
+//! The patterns of lines that show trouble, as data. Each form has the lines it was written for, the source file that
+//! prints them, and the first kernel (or systemd) that is known to print them in this form. The tests match each form
+//! against its lines, so a form without a line fails the tests.
 //!
-//! The kernels are 5.15 to 6.19. To add a form: find the `printk` in the kernel's sources, write down its line as a
+//! The kernels are 5.15 to 6.19. To add a form, find the `printk` in the kernel's sources, write down its line as a
 //! console shows it, and make the pattern no wider than that line needs.
 
-/// A form of lines that a check looks for.
+/// The form of the lines that a check looks for.
 #[derive(Debug)]
 pub(super) struct Form {
     /// The check's name.
     pub(super) check: &'static str,
-    /// Where on a line it stands.
+    /// The position on the line.
     pub(super) place: Anchor,
-    /// A regular expression for what stands there.
+    /// A regular expression for the text at that position.
     pub(super) pattern: &'static str,
-    /// Lines of the form: where they come from, and the line without its time.
+    /// Examples of the form: their source, and the line without its time.
     #[cfg(test)]
     pub(super) samples: &'static [(&'static str, &'static str)],
 }
 
-/// Where on a line a form stands.
+/// The position of a form on a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Anchor {
-    /// Behind the time stamp of a record of the kernel, which may come in the middle of a line.
+    /// After the time stamp of a kernel record, which may be in the middle of a line.
     Kernel,
     /// At the start of the line.
     Line,
@@ -40,7 +40,7 @@ macro_rules! forms {
     };
 }
 
-/// All forms, those of the worst check first.
+/// All forms, ordered by severity of their check, the worst first.
 pub(super) static FORMS: &[Form] = forms! {
     "kernel panic":
     Kernel r"Kernel panic - not syncing" {

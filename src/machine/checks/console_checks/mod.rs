@@ -1,9 +1,9 @@
-//! What a console says when something went wrong that no command of the scenario noticed.
+//! Finds console lines that show trouble that no command of the scenario noticed.
 //!
-//! A scenario can be green while the kernel reports a bug or a service crashes. Each check here looks for
-//! one kind of such lines in a console's log. It looks for the very form in which the kernel and systemd
-//! print them: a kernel's line begins with its time stamp, a unit's with `[FAILED]`. What a command prints
-//! is no kernel's line, so `echo segfault` is none either.
+//! A scenario can pass although the kernel reports a bug or a service crashes. Each check looks for one kind of such
+//! lines in a console's log. It matches the exact form in which the kernel and systemd print them: a kernel line begins
+//! with its time stamp, a unit's line with `[FAILED]`. A command's output has no time stamp, so `echo segfault` is not
+//! a finding.
 
 mod forms;
 
@@ -15,45 +15,45 @@ use forms::{Anchor, FORMS, Form};
 
 /// Soft lockups, stalls of RCU and tasks that hang.
 pub(crate) const HUNG_TASK: &str = "hung task";
-/// The console's transcript could not be looked through as a whole.
+/// The console's transcript could not be checked completely.
 pub(crate) const INCOMPLETE_TRANSCRIPT: &str = "incomplete transcript";
 /// A part of the kernel's log was never read.
 pub(crate) const INCOMPLETE_KERNEL_LOG: &str = "incomplete kernel log";
-/// The machine was asked, and did not answer.
+/// The machine did not answer a question.
 pub(crate) const UNANSWERED: &str = "unanswered check";
 
-/// A kind of trouble that a console, a kernel's log or systemd can show, or a reason why that can't be said.
+/// A kind of trouble in a console, a kernel log or systemd, or a reason why the checks are incomplete.
 #[derive(Debug)]
 pub struct ConsoleCheck {
     name: &'static str,
     meaning: &'static str,
 }
 
-/// A line that a check has found.
+/// A line that a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The check's name.
     pub check: &'static str,
     /// What such a line means.
     pub meaning: &'static str,
-    /// The line, as it stands in the log.
+    /// The line as it is in the log.
     pub line: String,
     /// Its number in the log, from 1.
     pub number: usize,
 }
 
 impl ConsoleCheck {
-    /// Its name, by which it is allowed: `segfault`.
+    /// Returns the check's name, which is used to allow it: `segfault`.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether its lines say only that something took too long, which can be the host's doing.
+    /// Returns whether its lines report only that something took too long, which the host can cause.
     pub(crate) fn is_of_time(&self) -> bool {
         self.name == HUNG_TASK
     }
 
-    /// What it looks for, in a few words.
+    /// Returns a short description of what it looks for.
     pub fn meaning(&self) -> &'static str {
         self.meaning
     }
@@ -79,19 +79,19 @@ static CHECKS: &[ConsoleCheck] = &[
     check(UNANSWERED, "it did not say whether there is trouble"),
 ];
 
-/// Every check, the worst first. The last three find no lines: they say that the others could not look at everything.
+/// Returns all checks, the worst first. The last three find no lines: they report that other checks were incomplete.
 pub fn console_checks() -> &'static [ConsoleCheck] {
     CHECKS
 }
 
-/// Whether a line that a check has found has a kernel's record in it.
+/// Returns whether a finding's line contains a kernel record.
 pub(crate) fn is_the_kernels(finding: &Finding) -> bool {
     PATTERNS.as_ref().is_some_and(|patterns| {
         patterns.matches(&finding.line).iter().any(|at| FORMS[at].place == Anchor::Kernel)
     })
 }
 
-/// The check of this name.
+/// Returns the check with this name.
 pub(crate) fn check_called(name: &str) -> Option<&'static ConsoleCheck> {
     CHECKS.iter().find(|check| check.name == name)
 }
@@ -100,7 +100,7 @@ pub(crate) fn check_called(name: &str) -> Option<&'static ConsoleCheck> {
 /// come in the middle of a line.
 const STAMP: &str = r"\[ *[0-9]+\.[0-9]{6}\](?: ?\[ *[TC][0-9]+\])? ";
 
-/// The patterns of all forms, in their order; the tests show that each is one.
+/// The patterns of all forms, in the same order. The tests show that each is valid.
 static PATTERNS: LazyLock<Option<RegexSet>> = LazyLock::new(|| {
     let pattern = |form: &Form| match form.place {
         Anchor::Kernel => format!("{STAMP}(?:{})", form.pattern),
@@ -109,16 +109,16 @@ static PATTERNS: LazyLock<Option<RegexSet>> = LazyLock::new(|| {
     RegexSet::new(FORMS.iter().map(pattern)).ok()
 });
 
-/// The first of the checks that are not `allowed` which finds this line.
+/// Returns the first check that finds this line and is not `allowed`.
 pub(crate) fn check_of(line: &str, allowed: &[&str]) -> Option<&'static ConsoleCheck> {
     let matches = PATTERNS.as_ref()?.matches(line);
     let form = matches.iter().map(|at| &FORMS[at]).find(|form| !allowed.contains(&form.check))?;
     check_called(form.check)
 }
 
-/// The lines of a console's log ([`Machine::get_console_log`](crate::machine::Machine::get_console_log)) that a
-/// check finds, except those of the checks that are named in `allowed`. The same line said twice (a
-/// command may print the kernel's log) counts once.
+/// Returns the lines of a console's log ([`Machine::get_console_log`](crate::machine::Machine::get_console_log)) that a
+/// check finds, except those of the checks that are named in `allowed`. A repeated line counts once, because a command
+/// may print the kernel's log.
 ///
 /// ```
 /// use nixvm_test::machine::check_console;
@@ -140,14 +140,14 @@ pub fn check_console(log: &str, allowed: &[&str]) -> Vec<Finding> {
     found
 }
 
-/// The time of the kernel's record in a line, as it stands there: `[   99.000001]`.
+/// Returns the time of the kernel record in a line as printed: `[   99.000001]`.
 pub(crate) fn stamp(line: &str) -> Option<&str> {
     static TIME: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\[ *[0-9]+\.[0-9]{6}\]").ok());
     Some(TIME.as_ref()?.find(line)?.as_str())
 }
 
-/// Whether two lines are the same record of a kernel. A line on a console may begin and end otherwise than in the log, but its
-/// time (`[   99.000001]`) is the same, to the microsecond.
+/// Returns whether two lines are the same kernel record. A line on a console may begin and end differently than in the
+/// log, but its time (`[   99.000001]`) is the same, to the microsecond.
 pub(crate) fn same_record(one: &str, other: &str) -> bool {
     match stamp(one) {
         Some(time) => other.contains(time),
@@ -155,7 +155,7 @@ pub(crate) fn same_record(one: &str, other: &str) -> bool {
     }
 }
 
-/// What was found in the kernel's own log, without what `known` has of it.
+/// Returns the findings of the kernel's own log that are not in `known`.
 pub(crate) fn unless_known(mut in_log: Vec<Finding>, known: &[Finding]) -> Vec<Finding> {
     in_log.retain(|finding| {
         !known.iter().any(|known| known.check == finding.check && same_record(&finding.line, &known.line))
@@ -167,7 +167,7 @@ pub(crate) fn unless_known(mut in_log: Vec<Finding>, known: &[Finding]) -> Vec<F
 mod tests {
     use super::*;
 
-    /// A sample as it stands on a console, before and behind other output.
+    /// Returns a sample as a console shows it, before and after other output.
     fn shown(form: &Form, line: &str) -> Vec<String> {
         match form.place {
             Anchor::Line => vec![line.to_owned()],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// As much of a line is kept, in bytes.
+/// The maximum number of bytes kept per line.
 pub(super) const LONGEST: usize = 2048;
 
 /// A record of the kernel's log.
@@ -24,19 +24,19 @@ impl Record {
         Some(Self { number, time, text: unescaped(&line[at + 1..]) })
     }
 
-    /// When it was logged, since the boot.
+    /// Returns when it was logged, since the boot.
     pub(super) fn time(&self) -> Duration {
         Duration::from_micros(self.time)
     }
 
-    /// As a console shows them: with the time in front of each.
+    /// Returns its lines as a console shows them: with the time in front of each.
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
         let stamp = format!("[{:5}.{:06}] ", self.time / 1_000_000, self.time % 1_000_000);
         self.text.lines().map(move |line| format!("{stamp}{}", cut(line)))
     }
 }
 
-/// Bytes that are not printable are told as `\xNN`.
+/// Decodes `\xNN`, which stands for bytes that are not printable.
 fn unescaped(text: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut left = text;
