@@ -1,12 +1,11 @@
-//! A console as asciicast v2, for asciinema's players.
-//! See <https://docs.asciinema.org/manual/asciicast/v2/>.
+//! Writes a console as asciicast v2, for asciinema's players. See <https://docs.asciinema.org/manual/asciicast/v2/>.
 
 use std::io::{self, Write};
 
 use super::screen::{COLUMNS, ROWS};
 use super::tape::Tape;
 
-/// Longer recordings are cut: as much of a console, in bytes.
+/// Maximum length of a recording, in bytes of console output. The rest is cut.
 const MOST: usize = 16 << 20;
 
 /// Writes `tape`. `title` is shown by players.
@@ -31,7 +30,7 @@ pub(super) fn write(tape: &Tape, title: &str, out: &mut impl Write) -> io::Resul
     Ok(())
 }
 
-/// How many bytes at the end are the beginning of a character.
+/// Returns how many bytes at the end are an incomplete character.
 fn unfinished(bytes: &[u8]) -> usize {
     for back in 1..=bytes.len().min(3) {
         let byte = bytes[bytes.len() - back];

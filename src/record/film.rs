@@ -1,4 +1,4 @@
-//! A console as a film: what its screen showed, picture by picture, for a page that only has to put text in its place.
+//! Makes a film of a console: the pictures of its screen as text, so that the page does not need an emulator.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,31 +8,32 @@ use serde::Serialize;
 use super::screen::{Row, Screen};
 use super::tape::Tape;
 
-/// Between two pictures, in seconds.
+/// Interval between two pictures, in seconds.
 const INTERVAL: f64 = 0.04;
 
-/// Of more than this that came between two pictures only the end is looked at: it fills the screen many times.
+/// Maximum number of bytes between two pictures that are parsed; only the end of more is. It fills the screen many
+/// times.
 const LOOKED_AT: usize = 64 << 10;
 
-/// So long is a film made. The rest of one that takes longer is left out, but for its end.
+/// Time limit for making a film. The rest of a longer one is left out, except its end.
 const LONGEST: Duration = Duration::from_secs(3);
 
-/// A film of a console. Of one that would be too large the beginning is left out: what matters is how it ended.
+/// A film of a console. If it is too large, its beginning is left out, since the end matters most.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Film {
-    /// When it ends, in seconds since the machine's start.
+    /// Its end, in seconds since the machine's start.
     pub length: f64,
-    /// When it begins, if its beginning is left out.
+    /// Its start, if its beginning is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<f64>,
     /// Its pictures.
     pub frames: Vec<Frame>,
 }
 
-/// What changed from one picture to the next.
+/// The changes from one picture to the next.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Frame {
-    /// When, in seconds since the machine's start, to the hundredth.
+    /// Its time, in seconds since the machine's start, to the hundredth.
     #[serde(rename = "t", serialize_with = "hundredths")]
     pub time: f64,
     /// Lines that changed.
@@ -44,7 +45,7 @@ pub struct Frame {
 }
 
 impl Film {
-    /// The film of a tape, with about `most` bytes of text.
+    /// Makes the film of a tape, with about `most` bytes of text.
     pub fn of(tape: &Tape, most: usize) -> Self {
         Self::of_within(tape, most, LONGEST)
     }
@@ -56,7 +57,7 @@ impl Film {
         let begun = Instant::now();
         while let Some((time, bytes)) = pieces.next() {
             if begun.elapsed() >= limit {
-                // How it ended matters most.
+                // The end matters most.
                 screen.write(last_lines(tape.bytes()));
                 film.take(tape.length(), &screen);
                 break;
@@ -75,11 +76,11 @@ impl Film {
     }
 }
 
-/// Puts pictures together and lets go of the first ones where they are too many.
+/// Collects pictures and drops the first ones if there are too many.
 #[derive(Default)]
 struct Cutter {
     most: usize,
-    /// The picture as it is now, and as it was before the first frame that is kept.
+    /// The current picture, and the one before the first frame that is kept.
     shown: Vec<Row>,
     before: Vec<Row>,
     frames: VecDeque<Frame>,
@@ -110,7 +111,7 @@ impl Cutter {
         }
     }
 
-    /// The second picture becomes the first one, and stands for itself.
+    /// Drops the first frame, and makes the second one a complete picture.
     fn drop_first(&mut self) {
         let Some(first) = self.frames.pop_front() else { return };
         self.size -= weight(&first);
@@ -131,13 +132,13 @@ impl Cutter {
     }
 }
 
-/// About how many bytes a frame is in a page.
+/// Returns the approximate size of a frame in a page, in bytes.
 fn weight(frame: &Frame) -> usize {
     let row = |row: &Row| 8 + row.iter().map(|span| span.text.len() + 16).sum::<usize>();
     24 + frame.rows.iter().map(|(_, cells)| row(cells)).sum::<usize>()
 }
 
-/// The end of a flood, from the beginning of a line.
+/// Returns the end of a flood of output, from the start of a line.
 pub(super) fn last_lines(bytes: &[u8]) -> &[u8] {
     let end = &bytes[bytes.len().saturating_sub(LOOKED_AT)..];
     if end.len() == bytes.len() {

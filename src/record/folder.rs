@@ -1,4 +1,4 @@
-//! Where records of runs are, what they are called, and which of them stay.
+//! Manages the folders of records: where they are, their names, and which of them are kept.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -22,30 +22,30 @@ pub const RUNS: &str = "NIXVM_RUNS";
 /// The variable that names the folder of a record that several processes write to.
 pub const RUN: &str = "NIXVM_RUN";
 
-/// So many records stay; the oldest go.
+/// Maximum number of records that are kept; the oldest are removed.
 const KEPT: usize = 20;
 
-/// Locked (shared) as long as somebody writes to the record.
+/// Locked (shared) while a process writes to the record.
 const LOCK: &str = ".lock";
 
-/// More names in the folder of all records are not looked at.
+/// Maximum number of names that are read from the folder of all records.
 const NAMES: usize = 1 << 16;
 
-/// The folder of one record, opened. Its files are opened beneath it: a record may come from elsewhere.
+/// The opened folder of one record. Its files are opened beneath it, since a record may come from elsewhere.
 #[derive(Debug)]
 pub struct Folder {
     files: Arc<Beneath>,
     is_own: bool,
-    /// Held by those who write to it.
+    /// Held by processes that write to it.
     _lock: Option<File>,
 }
 
 impl Folder {
-    /// Makes the folder for a run that begins now, or opens the one that this process shares with others: that of
-    /// `RUN`, or of the run of cargo-nextest. The oldest records are removed.
+    /// Creates the folder for a run that begins now, or opens the one that this process shares with others: that of
+    /// `RUN`, or of the run of cargo-nextest. Removes the oldest records.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when it can't be made, or it or a folder above it belongs to another user.
+    /// [`ErrorKind::Io`] when it can't be created, or it or a folder above it belongs to another user.
     pub fn begin() -> Result<Self> {
         if let Some(given) = environment::path(RUN) {
             return Self::open_to_write(&given);
@@ -65,13 +65,13 @@ impl Folder {
             leads_to_ours(path.parent().unwrap_or(path))?;
             DirBuilder::new().recursive(true).mode(0o700).create(path)?;
             let files = Beneath::open(path)?;
-            // Whoever owns the folder could read the record, and replace what is in it.
+            // The folder's owner could read the record, and replace its files.
             if files.owner() != me() {
                 let why = format!("the folder belongs to the user {}, and this is {}", files.owner(), me());
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
             }
             let lock = files.open_or_create(LOCK, 0o600)?;
-            // Held alone only while another process removes old records.
+            // Another process holds it exclusively only while it removes old records.
             file_lock::lock_blocking(&lock, Mode::Shared, MOMENT)?;
             io::Result::Ok((files, lock))
         };
@@ -82,11 +82,11 @@ impl Folder {
         }
     }
 
-    /// The record that `named` means: a folder, the name of a record or the beginning of one, or `last`.
+    /// Finds the record that `named` means: a folder, the name of a record or the start of one, or `last`.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when there is none, or more than one; the text names those there are. [`ErrorKind::Io`] when
-    /// the events of it are not in a regular file.
+    /// [`ErrorKind::Usage`] when there is none, or more than one; the text lists the existing ones. [`ErrorKind::Io`]
+    /// when its events are not in a regular file.
     pub fn find(named: &str) -> Result<Self> {
         if let Some(found) = Self::at(Path::new(named))? {
             return Ok(found);
@@ -125,7 +125,7 @@ impl Folder {
             .next_step(next))
     }
 
-    /// The record in the folder at `path`; `None` when there is none.
+    /// Opens the record in the folder at `path`; `None` when there is none.
     fn at(path: &Path) -> Result<Option<Self>> {
         let files = match Beneath::open(path) {
             Err(error) if is_absent(&error) => return Ok(None),
@@ -142,7 +142,7 @@ impl Folder {
         Ok(Some(found))
     }
 
-    /// Makes what a run that was killed could not make of its transcripts, unless somebody writes to the record.
+    /// Makes the files that a killed run could not make from its transcripts, unless a process writes to the record.
     fn complete(&self) {
         if !self.is_own || !self.may_be_written() {
             return;
@@ -155,7 +155,7 @@ impl Folder {
         }
     }
 
-    /// Its files.
+    /// Returns its files.
     pub fn files(&self) -> &Beneath {
         &self.files
     }
@@ -164,47 +164,47 @@ impl Folder {
         Arc::clone(&self.files)
     }
 
-    /// Whether it was written by this user's own runs: it lies in their folder of records, or is the one that `RUN`
-    /// names. What any other record says of files on this host is not believed.
+    /// Returns whether this user's own runs wrote it: it is in their folder of records, or is the one that `RUN` names.
+    /// What any other record says about files on this host is not trusted.
     pub fn is_own(&self) -> bool {
         self.is_own
     }
 
-    /// Whether it may be written to: no record that belongs to another user is.
+    /// Returns whether it may be written to: a record of another user may not.
     pub fn may_be_written(&self) -> bool {
         self.files.owner() == me()
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         self.files.path()
     }
 
-    /// The name of the folder of a scenario in it, for its try number `attempt`. It may not be there.
+    /// Returns the folder name of a scenario in it, for the try number `attempt`. The folder may not exist.
     pub fn scenario(&self, scenario: &str, attempt: u32) -> PathBuf {
         let name = in_a_path(scenario);
         PathBuf::from(if attempt > 1 { format!("{name}.{attempt}") } else { name })
     }
 }
 
-/// A name as it may stand in a path: `.` for `::`, `_` for what is odd there.
+/// Returns a name that is safe in a path: `.` for `::`, `_` for special characters.
 pub fn in_a_path(name: &str) -> String {
     let plain = |character: char| match character {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' | '.' => character,
         _ => '_',
     };
     let name: String = name.replace("::", ".").chars().map(plain).collect();
-    // Neither hidden nor a way up.
+    // The name must be neither hidden nor `..`.
     match name.strip_prefix('.') {
         Some(rest) => format!("_{rest}"),
         None => name,
     }
 }
 
-/// The folder with all records.
+/// Returns the folder with all records.
 ///
 /// # Errors
-/// [`ErrorKind::Host`] when nothing says where.
+/// [`ErrorKind::Host`] when no variable names it.
 pub(crate) fn base() -> Result<PathBuf> {
     environment::path(RUNS).or_else(|| Some(environment::state_folder()?.join("runs"))).ok_or_else(|| {
         Error::new(
@@ -215,7 +215,7 @@ pub(crate) fn base() -> Result<PathBuf> {
     })
 }
 
-/// The time, and something that tells apart what began in the same second.
+/// Returns a name with the time, and a suffix that distinguishes runs of the same second.
 fn new_name(now: SystemTime) -> String {
     let mut time = String::new();
     // The crate refuses years of five digits.
@@ -227,7 +227,7 @@ fn new_name(now: SystemTime) -> String {
     format!("{time}-{random:04x}")
 }
 
-/// Whether the record was made where this user's runs make theirs, and others can't have written to it.
+/// Returns whether the record is where this user's runs create theirs, and no other user can have written to it.
 fn is_own(files: &Beneath) -> bool {
     let stat = rustix::fs::fstat(files);
     if !stat.is_ok_and(|stat| stat.st_uid == me() && stat.st_mode & 0o022 == 0) {
@@ -250,7 +250,7 @@ fn me() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// The names of all records, that which was written to longest ago first.
+/// Returns the names of all records, least recently written first.
 fn records(base: &Path) -> io::Result<Vec<String>> {
     let base = match Beneath::open(base) {
         Err(error) if is_absent(&error) => return Ok(Vec::new()),
@@ -267,7 +267,7 @@ fn records(base: &Path) -> io::Result<Vec<String>> {
     Ok(records.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Removes the oldest records, but none that is written to, and none of another user.
+/// Removes the oldest records, except those in use and those of other users.
 fn prune(base: &Path) {
     let Ok(records) = records(base) else { return };
     let surplus = records.len().saturating_sub(KEPT);
@@ -275,12 +275,12 @@ fn prune(base: &Path) {
     for name in &records[..surplus] {
         let Ok(record) = base.folder(name) else { continue };
         let lock = record.file(LOCK);
-        // A folder without our lock is not ours to remove. It is locked until it is gone.
+        // A folder without our lock is not ours to remove. It stays locked until it is removed.
         let free = record.owner() == me()
             && lock
                 .as_ref()
                 .is_ok_and(|(lock, _)| matches!(file_lock::try_lock(lock, Mode::Exclusive), Ok(true)));
-        // It does not follow a link, neither at `path` nor below.
+        // Follows no links, neither at `path` nor below it.
         if free && let Err(error) = fs::remove_dir_all(record.path()) {
             tracing::debug!(path = %record.path().display(), %error, "an old record stays");
         }

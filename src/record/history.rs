@@ -1,4 +1,4 @@
-//! What a run was, read back from its events: scenarios, their machines, and what was done with them.
+//! A run as its events describe it: scenarios, their machines, and their steps.
 
 mod reading;
 
@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::{Failure, FileKind, StepOutput};
 
-/// A run, as its record tells it. Times are seconds: those called `begun` or `time` since 1970, UTC.
+/// A run, read from its record. Times are in seconds: those named `begun` or `time` count since 1970, UTC.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct History {
-    /// The command line of the suite; the first one's, where several processes wrote the record.
+    /// The command line of the suite; the first suite's, if several processes wrote the record.
     pub arguments: Vec<String>,
     /// The version of the library.
     pub version: String,
@@ -20,26 +20,26 @@ pub struct History {
     pub host: String,
     /// How many processors it has.
     pub processors: usize,
-    /// How many scenarios were to be run.
+    /// How many scenarios were expected to run.
     pub expected: usize,
-    /// When the first event came.
+    /// Time of the first event.
     pub begun: f64,
-    /// When the last event came.
+    /// Time of the last event.
     pub last: f64,
-    /// Whether every suite that began said that it has run.
+    /// Whether every suite that began has reported its end.
     pub finished: bool,
-    /// The signal that ended it before its time.
+    /// The signal that interrupted it.
     pub interrupted: Option<String>,
-    /// What was said of the run as a whole.
+    /// Notes about the whole run.
     pub notes: Vec<String>,
     /// Its scenarios, in the order in which they began.
     pub scenarios: Vec<Scenario>,
     #[serde(skip)]
     under_way: usize,
-    /// Which scenario events of this suite and name are about.
+    /// Index of the scenario that events of this suite and name are about.
     #[serde(skip)]
     current: HashMap<(String, String), usize>,
-    /// Where the scenario of this suite, name and file is.
+    /// Index of the scenario with this suite, name and file.
     #[serde(skip)]
     known: HashMap<(String, String, PathBuf), usize>,
 }
@@ -51,15 +51,15 @@ pub struct Scenario {
     pub name: String,
     /// The test binary it is in, where cargo-nextest ran it.
     pub suite: String,
-    /// What tells it from another one of the run that has the same name: the suite, or the file.
+    /// What distinguishes it from another one of the run with the same name: the suite, or the file.
     pub apart: Option<String>,
     /// Its doc comment.
     pub about: String,
-    /// The file it stands in.
+    /// The file that contains it.
     pub file: PathBuf,
     /// The line of its function.
     pub line: u32,
-    /// Why it was left out, if it was.
+    /// Why it was skipped, if it was.
     pub skipped: Option<String>,
     /// Its tries.
     pub attempts: Vec<Attempt>,
@@ -73,16 +73,16 @@ pub enum Outcome {
     Passed,
     /// It failed.
     Failed,
-    /// It passed after it had failed.
+    /// It passed on a retry.
     Flaky,
-    /// It was left out.
+    /// It was skipped.
     Skipped,
-    /// It has not ended, or what ran it did not say so.
+    /// It has not ended, or its process did not report the end.
     Unfinished,
 }
 
 impl Outcome {
-    /// The outcome in a word.
+    /// Returns the outcome as a word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -99,15 +99,15 @@ impl Outcome {
 pub struct Attempt {
     /// When it began.
     pub begun: f64,
-    /// How long it took; `None` when it has not ended.
+    /// Its duration; `None` when it has not ended.
     pub took: Option<f64>,
-    /// How long the scenario itself might take, building and booting left out.
+    /// The time limit of the scenario itself, without building and booting.
     pub limit: Option<f64>,
-    /// How long its function took; `None` when that is not over, or never began.
+    /// The duration of its function; `None` when it has not ended, or never began.
     pub body: Option<f64>,
     /// Why it failed.
     pub failure: Option<Failure>,
-    /// What was said of it.
+    /// Notes about it.
     pub notes: Vec<String>,
     /// Its machines.
     pub machines: Vec<Machine>,
@@ -124,17 +124,17 @@ pub struct Machine {
     pub factor: Option<f64>,
     /// Whether it is a clone of a template.
     pub cloned: bool,
-    /// When it was started; again, for one that was started again.
+    /// When it was started; one time for each start.
     pub started: Vec<f64>,
     /// When it ended, and how.
     pub stopped: Vec<Stop>,
-    /// What it reached.
+    /// The phases that it reached.
     pub phases: Vec<Phase>,
-    /// What was done with it.
+    /// Its steps.
     pub steps: Vec<Step>,
-    /// What is kept of it.
+    /// Its files in the record.
     pub files: Vec<RecordedFile>,
-    /// Where the step of this number is; of several the last one.
+    /// Index of the step with this number; the last one, if there are several.
     #[serde(skip)]
     numbers: HashMap<u64, usize>,
 }
@@ -142,9 +142,9 @@ pub struct Machine {
 /// The end of a machine.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stop {
-    /// When.
+    /// The time.
     pub time: f64,
-    /// How.
+    /// The reason.
     pub how: String,
 }
 
@@ -153,61 +153,61 @@ pub struct Stop {
 pub struct Phase {
     /// Its name.
     pub name: String,
-    /// How long after the machine's start it began.
+    /// When it began, in seconds since the machine's start.
     pub at: f64,
     /// When it began.
     pub time: f64,
 }
 
-/// Something that was done with a machine.
+/// A step of a scenario with a machine.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Step {
-    /// What.
+    /// Its description.
     pub text: String,
     /// The line of the scenario's file.
     pub line: Option<u32>,
     /// When it began.
     pub begun: f64,
-    /// How long it took; `None` when it has not ended.
+    /// Its duration; `None` when it has not ended.
     pub took: Option<f64>,
-    /// What its command gave.
+    /// The result of its command.
     pub output: Option<StepOutput>,
-    /// How many steps it is a part of.
+    /// How many steps contain it.
     pub depth: usize,
-    /// Whether nixvm-test took it when the scenario was over: its journal, its failed units.
+    /// Whether nixvm-test took it after the scenario: its journal, its failed units.
     pub afterwards: bool,
 }
 
 /// A file in the record.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RecordedFile {
-    /// What it is.
+    /// Its kind.
     pub kind: FileKind,
-    /// Where it is, from the record's folder.
+    /// Its path, relative to the record's folder.
     pub path: PathBuf,
 }
 
 impl RecordedFile {
-    /// Whether its path stays within the record's folder. A record from elsewhere may name any.
+    /// Returns whether its path stays within the record's folder. A record from elsewhere may contain any path.
     pub fn is_within(&self) -> bool {
         self.path.components().all(|part| matches!(part, Component::Normal(_)))
     }
 }
 
 impl History {
-    /// How many scenarios ended so.
+    /// Counts the scenarios with this outcome.
     pub fn count(&self, outcome: Outcome) -> usize {
         self.scenarios.iter().filter(|scenario| scenario.outcome() == outcome).count()
     }
 
-    /// How long it took, as far as is known.
+    /// Returns its duration, as far as it is known.
     pub fn took(&self) -> f64 {
         (self.last - self.begun).max(0.0)
     }
 }
 
 impl Scenario {
-    /// Its name, with what tells it from another one that has the same.
+    /// Returns its name, with a suffix if another one has the same name.
     pub fn title(&self) -> String {
         match &self.apart {
             Some(apart) => format!("{} ({apart})", self.name),
@@ -215,7 +215,7 @@ impl Scenario {
         }
     }
 
-    /// How it ended.
+    /// Returns its outcome.
     pub fn outcome(&self) -> Outcome {
         match self.attempts.as_slice() {
             [] => Outcome::Skipped,
@@ -226,12 +226,12 @@ impl Scenario {
         }
     }
 
-    /// How long all tries took.
+    /// Returns the duration of all its tries.
     pub fn took(&self) -> f64 {
         self.attempts.iter().filter_map(|attempt| attempt.took).sum()
     }
 
-    /// Why it failed, if its last try did.
+    /// Returns the failure of its last try, if it failed.
     pub fn failure(&self) -> Option<&Failure> {
         self.attempts.last()?.failure.as_ref()
     }

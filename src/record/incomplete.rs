@@ -1,4 +1,5 @@
-//! A record that can't be written (the disk is full) is no reason for a scenario to fail; it is said, once.
+//! Reports an incomplete record. A scenario does not fail if its record can't be written (the disk is full); one note
+//! says so.
 
 use std::fmt::Display;
 use std::sync::OnceLock;
@@ -6,21 +7,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Events;
 
-/// Who is told. A process writes one record.
+/// Receives the note. A process writes one record.
 static LISTENER: OnceLock<Events> = OnceLock::new();
 static SAID: AtomicBool = AtomicBool::new(false);
 
-/// `events` are told in one line when the record of this process turns out to be incomplete.
+/// Sets `events`, which get one note if the record of this process is incomplete.
 pub(crate) fn tell(events: Events) {
     let _ = LISTENER.set(events);
 }
 
-/// From now on nothing is said: a signal ends the run, whose machines vanish with their files.
+/// Disables the note: a signal ends the run, and the files of its machines disappear.
 pub(crate) fn fall_silent() {
     SAID.store(true, Ordering::Relaxed);
 }
 
-/// Something is not in the record: what, and why. The first time in this process it is said.
+/// Reports that something is missing from the record, and why. Only the first call in this process sends a note.
 pub(crate) fn incomplete(what: &str, why: &dyn Display) {
     tracing::warn!(%why, what, "the record of this run is incomplete");
     if let Some(events) = LISTENER.get().filter(|_| !SAID.swap(true, Ordering::Relaxed)) {

@@ -1,5 +1,5 @@
-//! Keeps what a machine leaves: its consoles' transcripts go from the run directory, which vanishes, to the record, with
-//! what is made of them for people.
+//! Keeps the files of a machine: copies its consoles' transcripts from the run directory, which is removed, to the
+//! record, and makes readable files from them.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Write as _};
@@ -13,13 +13,13 @@ use super::{cast, log, picture};
 use crate::beneath::Beneath;
 use crate::{Event, Events, FileKind};
 
-/// As much of a transcript is kept: the beginning of it, which its times are for.
+/// Maximum size of a kept transcript in bytes. Its beginning is kept, since the times refer to it.
 pub(crate) const MOST: u64 = 64 << 20;
 
-/// Who may read a file of a record: its user. It holds what the guest printed.
+/// Only the user may read a file of a record, since it contains what the guest printed.
 const MODE: u32 = 0o600;
 
-/// As large is the film of a console, in bytes, of a scenario that passed and of one that failed; of a longer one the
+/// Maximum size of a console's film in bytes, for a scenario that passed and for one that failed. Of a longer film the
 /// end is kept.
 const FILM: (usize, usize) = (256 << 10, 2 << 20);
 
@@ -27,40 +27,40 @@ const FILM: (usize, usize) = (256 << 10, 2 << 20);
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper {
     files: Arc<Beneath>,
-    /// The scenario's folder in the record, as it is to be called.
+    /// The wanted path of the scenario's folder in the record.
     wanted: PathBuf,
-    /// As it is called: another scenario may have the name.
+    /// Its actual path, since another scenario may have the name.
     folder: Arc<OnceLock<PathBuf>>,
     events: Events,
 }
 
 impl Keeper {
-    /// Files go to the folder `folder` of the record with these files.
+    /// Creates a keeper that puts files into the folder `folder` of the record with these files.
     pub(crate) fn new(files: Arc<Beneath>, folder: PathBuf, events: Events) -> Self {
         Self { files, wanted: folder, folder: Arc::default(), events }
     }
 
-    /// The record's folder.
+    /// Returns the record's folder.
     pub(crate) fn record(&self) -> &Path {
         self.files.path()
     }
 
-    /// The scenario's folder, if there is anything in it.
+    /// Returns the scenario's folder, if it exists.
     pub(crate) fn made(&self) -> Option<PathBuf> {
         Some(self.record().join(self.folder.get()?))
     }
 
-    /// The scenario's folder: made when it is asked for first.
+    /// Returns the scenario's folder and creates it on the first call.
     pub(crate) fn folder(&self) -> PathBuf {
         self.record().join(self.within())
     }
 
-    /// The scenario's folder, from that of the record on.
+    /// Returns the scenario's folder, relative to the record's.
     fn within(&self) -> &Path {
         self.folder.get_or_init(|| claim(&self.files, &self.wanted))
     }
 
-    /// Events of the scenario, of which those that tell of a file elsewhere have it copied to the record.
+    /// Returns events of the scenario that copy files from elsewhere to the record.
     pub(crate) fn taking_in(&self) -> Events {
         let keeper = self.clone();
         Events::new(move |event| match event {
@@ -77,7 +77,7 @@ impl Keeper {
             let to = self.within().join(if number > 1 { format!("{number}-{name}") } else { name.clone() });
             self.files.create(&to, MODE).ok().map(|file| (file, to))
         };
-        // A screenshot of the same name in each round of a loop: there is an end to it.
+        // A loop may take a screenshot of the same name in each round, so the number of names is limited.
         let Some((mut file, to)) = (1..1000).find_map(free) else { return };
         match File::open(path).and_then(|mut from| io::copy(&mut from, &mut file)) {
             Ok(_) => self.kept(machine, kind, &to),
@@ -94,8 +94,8 @@ impl Keeper {
         }
     }
 
-    /// Files in the record for the transcript that a machine writes at `path`, and for its times: what stands there when
-    /// the run is killed stays. At the end they are replaced by all of it.
+    /// Creates the files in the record for the transcript that a machine writes at `path`, and for its times. If the
+    /// run is killed, their content so far remains. At the end they are replaced by the complete ones.
     pub(crate) fn begin_transcript(&self, machine: &str, path: &Path) -> io::Result<(File, File)> {
         let name = super::in_a_path(machine);
         let written = path.file_name().unwrap_or_default().to_string_lossy();
@@ -112,14 +112,15 @@ impl Keeper {
         Ok(files)
     }
 
-    /// Adds to the files of a scenario that did not end: those in the folder `folder` of the record.
+    /// Creates a keeper that adds to the files of a scenario that did not end: those in the folder `folder` of the
+    /// record.
     pub(super) fn unfinished(record: Arc<Beneath>, folder: PathBuf, events: Events) -> Self {
         let known = OnceLock::new();
         let _ = known.set(folder.clone());
         Self { files: record, wanted: folder, folder: Arc::new(known), events }
     }
 
-    /// Copies the transcripts of the machine `machine`, whose run directory this is.
+    /// Copies the transcripts of the machine `machine` from its run directory.
     pub(crate) fn transcripts(&self, machine: &str, run_directory: &Path, passed: bool) {
         let name = super::in_a_path(machine);
         for number in 1.. {
@@ -135,7 +136,7 @@ impl Keeper {
         }
     }
 
-    /// Copies what the machine `machine` answered, whose run directory this is.
+    /// Copies the answers of the machine `machine` from its run directory.
     pub(crate) fn answers(&self, machine: &str, answers: &Path) {
         let to = self.within().join(format!("{}.answers", super::in_a_path(machine)));
         if answers.exists()
@@ -145,7 +146,7 @@ impl Keeper {
         }
     }
 
-    /// Copies one transcript, with its times, and makes of it what people look at.
+    /// Copies one transcript with its times, and makes readable files from it.
     pub(crate) fn transcript(&self, machine: &str, from: &Path, name: &str, passed: bool) {
         let to = self.within().join(name);
         let times = || self.copy(&tape::times_of(from), &tape::times_of(&to), MOST);
@@ -158,8 +159,8 @@ impl Keeper {
         }
     }
 
-    /// Makes films, pictures and logs, on a thread of its own: whatever a guest printed, and whatever that does to the
-    /// emulator, is the scenario's failure no more.
+    /// Makes films, pictures and logs in a separate thread, so that guest output that makes the emulator panic can't
+    /// fail the scenario.
     fn derive(&self, machine: &str, transcript: PathBuf, passed: bool) {
         let keeper = self.clone();
         let of = machine.to_owned();
@@ -189,13 +190,13 @@ impl Keeper {
         self.write(machine, transcript, "svg", Some(FileKind::Screen), |out| {
             out.write_all(picture.as_bytes())
         })?;
-        // Not told of: it is for the report alone, which is made anew over and over.
+        // Not reported: the film is only for the report, which is rewritten repeatedly.
         self.write(machine, transcript, super::FILM, None, |out| {
             Ok(serde_json::to_writer(out, &Film::of(&tape, if passed { FILM.0 } else { FILM.1 }))?)
         })
     }
 
-    /// Writes what is made of a transcript, beside it, and says so if it is of that `kind`.
+    /// Writes a file made from a transcript beside it, and reports it if it has a `kind`.
     fn write(
         &self,
         machine: &str,
@@ -216,7 +217,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Copies `most` bytes of a file at most.
+    /// Copies at most `most` bytes of a file.
     fn copy(&self, from: &Path, to: &Path, most: u64) -> io::Result<()> {
         let from = File::open(from)?;
         let length = from.metadata()?.len();
@@ -226,8 +227,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Copies a transcript. Passwords that became known only after the guest had printed them, or that it printed with
-    /// escape sequences in them, are masked in place: answers name places in the transcript.
+    /// Copies a transcript. Masks passwords that became known only after the guest had printed them, or that it printed
+    /// with escape sequences in them. Masking does not move bytes, since answers refer to positions in the transcript.
     fn copy_masked(&self, from: &Path, to: &Path) -> io::Result<()> {
         let from = File::open(from)?;
         let length = from.metadata()?.len();
@@ -239,14 +240,14 @@ impl Keeper {
         Ok(())
     }
 
-    /// Says that a file is in the record.
+    /// Reports that a file is in the record.
     pub(crate) fn kept(&self, machine: &str, kind: FileKind, path: &Path) {
         let path = path.strip_prefix(self.record()).unwrap_or(path).to_owned();
         self.events.send(Event::FileKept { machine: machine.to_owned(), kind, path });
     }
 }
 
-/// Says so if a file of `length` bytes is kept in part.
+/// Adds a note if only part of a file of `length` bytes is kept.
 fn say_if_cut(to: &Path, length: u64, most: u64) {
     if length > most {
         let why = format!("it has {length} bytes, and the first {most} are kept");
@@ -254,8 +255,8 @@ fn say_if_cut(to: &Path, length: u64, most: u64) {
     }
 }
 
-/// Makes the folder, under another name where there is one: another file's scenario has the same name, or whoever runs
-/// the suite tries again.
+/// Creates the folder, under another name if it exists: a scenario in another file has the same name, or the suite was
+/// run again.
 fn claim(files: &Beneath, wanted: &Path) -> PathBuf {
     let named = |number: u32| match number {
         1 => wanted.to_owned(),
@@ -266,7 +267,7 @@ fn claim(files: &Beneath, wanted: &Path) -> PathBuf {
         match files.make_folder(&path, 0o700) {
             Ok(_) => return path,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // Whoever writes there says what is wrong.
+            // The later write reports the error.
             Err(_) => break,
         }
     }

@@ -1,4 +1,4 @@
-//! A console as lines: when each came by the host's clock, and by the guest's.
+//! Writes a console as lines, with the time of each by the host's clock and by the guest's.
 
 use std::io::{self, Write};
 use std::sync::LazyLock;
@@ -7,7 +7,7 @@ use regex::bytes::Regex;
 
 use super::tape::Tape;
 
-/// Longer logs are cut, in bytes.
+/// Maximum length of a log in bytes; the rest is cut.
 const MOST: usize = 16 << 20;
 
 /// A time stamp of the kernel.
@@ -20,7 +20,7 @@ struct LogLine {
 }
 
 /// Writes the lines of `tape`: seconds since the machine's start, the guest's uptime in seconds, the text. An uptime
-/// that no stamp of the kernel's tells is reckoned from those before and after, and has a `~`.
+/// without a stamp of the kernel is interpolated from the stamps around it, and marked with a `~`.
 pub(super) fn write(tape: &Tape, out: &mut impl Write) -> io::Result<()> {
     let lines = lines(tape);
     writeln!(out, "#   host      guest  text")?;
@@ -29,7 +29,7 @@ pub(super) fn write(tape: &Tape, out: &mut impl Write) -> io::Result<()> {
     for (index, line) in lines.iter().enumerate() {
         let guest = match line.stamp {
             Some(stamp) => {
-                // A stamp that goes back is another boot's, or no stamp.
+                // A stamp that is earlier belongs to another boot, or is no stamp.
                 known = Some((line.host, stamp));
                 format!("{stamp:10.3}")
             }
@@ -64,7 +64,7 @@ fn lines(tape: &Tape) -> Vec<LogLine> {
         let host = tape.time_of(offset);
         offset += raw.len();
         let stripped = crate::text::strip_escapes(raw);
-        // Each state of a line that was written over is a line.
+        // Each state of an overwritten line becomes a line.
         for text in stripped.split(|byte| *byte == b'\n' || *byte == b'\r') {
             if text.iter().all(u8::is_ascii_whitespace) {
                 continue;
@@ -77,7 +77,7 @@ fn lines(tape: &Tape) -> Vec<LogLine> {
             size += text.len() + 32;
             lines.push(LogLine { host, stamp, text });
         }
-        // What follows would be cut anyway.
+        // The rest would be cut anyway.
         if size > 2 * MOST {
             break;
         }

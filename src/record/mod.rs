@@ -1,5 +1,5 @@
-//! The record of a run: a folder in which everything is written down as it happens, for whoever looks at the run
-//! the morning after.
+//! The record of a run: a folder in which the run writes everything down as it happens, so that it can be examined
+//! later.
 //!
 //! ```text
 //! RUN/events.jsonl                   every event, one a line
@@ -16,22 +16,23 @@
 //! RUN/SCENARIO/*.png                 screenshots
 //! ```
 //!
-//! `SCENARIO` is the scenario's name with `.` for `::`, and `_` for what is odd in a path; `.2` is added for the
-//! second try of one that failed.
+//! `SCENARIO` is the scenario's name with `.` for `::`, and `_` for special characters; the folder of a retry has the
+//! suffix `.2`.
 //!
-//! Transcripts are written as they come, so a run that was interrupted or killed leaves them. What is made of them
-//! (`.cast`, `.log`, `.svg`, `.film`) is made when a signal ends the run, and else by whoever looks at the record next.
+//! Transcripts are written as output arrives, so they remain after a run was interrupted or killed. The files made from
+//! them (`.cast`, `.log`, `.svg`, `.film`) are made when a signal ends the run, or by the next command that reads the
+//! record.
 //!
-//! The folder has mode 0700 and its files 0600: they hold what guests printed. A run makes no record in a folder of
-//! another user. `report`, `replay`, `diff` and `--against` read regular files beneath the folder, follow no symbolic
-//! link, and have limits for sizes and counts. A record of another user is only read, and its page is made in the cache;
-//! one that was copied here gets its reports made anew, without lines of scenarios' files: these are read only for
-//! records in one's own folder of runs.
+//! The folder has mode 0700 and its files 0600, since they contain what guests printed. A run does not make a record in
+//! a folder of another user. `report`, `replay`, `diff` and `--against` read regular files beneath the folder, follow
+//! no symbolic link, and limit sizes and counts. A record of another user is only read, and its page is made in the
+//! cache. The reports of a record that was copied here are made again, without lines of scenarios' files: these are
+//! read only for records in the user's own folder of runs.
 //!
 //! # events.jsonl
-//! One JSON object a line, in UTF-8, written with one system call, so that several processes can write to one
-//! record (cargo-nextest runs each scenario in a process of its own) and whoever reads it sees whole lines; the last
-//! one may be cut where a host lost its power. Every object has
+//! One JSON object a line, in UTF-8. Each is written with one system call, so that several processes can write to one
+//! record (cargo-nextest runs each scenario in its own process) and a reader sees whole lines. The last line may be cut
+//! if the host lost power. Every object has
 //!
 //! | key | is |
 //! |---|---|
@@ -41,8 +42,8 @@
 //! | `suite` | the test binary, as cargo-nextest calls it (`machines::web`), whose processes share a record; else not there |
 //! | `event` | the event's name: [`Event`]'s variants in snake case (`scenario_started`) |
 //!
-//! and the fields of its [`Event`]; times that something took are seconds with a fraction. Unknown events and keys are
-//! to be passed over: new ones may come without a new version.
+//! and the fields of its [`Event`]; durations are seconds with a fraction. Ignore unknown events and keys, since new
+//! ones may be added without a new version.
 //!
 //! ```
 //! use nixvm_test::internals::{Event, record::EventLine};
@@ -95,13 +96,13 @@ pub(crate) const FILM: &str = "film";
 pub struct EventLine {
     /// [`VERSION`].
     pub v: u32,
-    /// When it happened: seconds since 1970, UTC.
+    /// The time of the event: seconds since 1970, UTC.
     pub time: f64,
-    /// In which scenario; empty for what is about the whole run.
+    /// Its scenario; empty for the whole run.
     pub scenario: String,
-    /// In which test binary, where cargo-nextest says so: another one may have a scenario of that name. Else empty.
+    /// Its test binary, if cargo-nextest names it, since another one may have a scenario of that name; else empty.
     pub suite: String,
-    /// What happened.
+    /// The event.
     pub event: Event,
 }
 

@@ -1,18 +1,18 @@
-//! The last screen of a console, as SVG.
+//! Draws the last screen of a console as SVG.
 
 use std::fmt::Write as _;
 
 use super::screen::{COLUMNS, ROWS, Screen, Style, hex};
 
-/// The size of a character's cell, in pixels, as all that follows.
+/// The size of a character cell, in pixels. All sizes here are in pixels.
 const CELL: (f64, f64) = (8.4, 18.0);
-/// Around the screen.
+/// The margin around the screen.
 const MARGIN: f64 = 12.0;
-/// Usual letters, and what is behind them.
+/// Default colours of letters and background.
 const LETTERS: &str = "#d8dee9";
 const GROUND: &str = "#15181e";
 
-/// The picture. `title` is what screen readers say of it.
+/// Returns the picture. `title` is the text for screen readers.
 pub(super) fn svg(screen: &Screen, title: &str) -> String {
     let width = f64::from(COLUMNS) * CELL.0 + 2.0 * MARGIN;
     let height = f64::from(ROWS) * CELL.1 + 2.0 * MARGIN;
@@ -32,7 +32,7 @@ pub(super) fn svg(screen: &Screen, title: &str) -> String {
             let wide = f64::from(cells) * CELL.0;
             column += cells;
             let (letters, ground) = colours(&span.style);
-            // Writing to a String does not fail.
+            // Writing to a String cannot fail.
             if let Some(ground) = ground {
                 let _ = writeln!(
                     svg,
@@ -66,7 +66,7 @@ pub(super) fn svg(screen: &Screen, title: &str) -> String {
     svg
 }
 
-/// The colours of letters and ground, where they are not the usual ones.
+/// Returns the colours of letters and background, if they are not the default ones.
 fn colours(style: &Style) -> (Option<String>, Option<String>) {
     let (letters, ground) = (style.letters.map(hex), style.ground.map(hex));
     if style.inverse {
@@ -76,9 +76,9 @@ fn colours(style: &Style) -> (Option<String>, Option<String>) {
     }
 }
 
-/// How many cells text takes.
+/// Counts the cells that text takes.
 fn cells(text: &str) -> u32 {
-    // What the emulator took for two cells; a letter more or less moves only what stands behind it.
+    // The characters that the emulator gave two cells. An error only moves the text behind it.
     let wide = |character: char| {
         matches!(character, '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}'
             | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{1f300}'..='\u{1faff}')
@@ -87,7 +87,7 @@ fn cells(text: &str) -> u32 {
     text.chars().map(|c| if narrow(c) { 0 } else { 1 + u32::from(wide(c)) }).sum()
 }
 
-/// Text as it may stand in XML.
+/// Escapes text for XML.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in crate::text::line(text).chars() {

@@ -1,38 +1,38 @@
-//! A terminal of 80 columns and 24 lines, as the console's driver says it is to a guest that asks: what a person at it
-//! would see. The one emulator of this library, for films, pictures and `nixvm-test replay`.
+//! Emulates a terminal of 80 columns and 24 lines, the size that the console's driver reports to the guest. It shows
+//! what a person would see there. All of this library uses this emulator: films, pictures and `nixvm-test replay`.
 
 use std::num::NonZero;
 
 use serde::Serialize;
 use serde::ser::SerializeSeq as _;
 
-/// How many lines it has.
+/// The number of lines.
 pub const ROWS: u16 = 24;
 
-/// How many columns it has.
+/// The number of columns.
 pub const COLUMNS: u16 = 80;
 
-/// A terminal that shows what is written to it. Nothing that is written can do anything else.
+/// A terminal that shows what is written to it. Written text has no other effect.
 pub struct Screen(vt100::Parser);
 
-/// A line of a [`Screen`]: pieces of one style. Blanks at its end are left out.
+/// A line of a [`Screen`]: spans of one style each. Trailing blanks are left out.
 pub type Row = Vec<Span>;
 
 /// Text of one style.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
-    /// The text: characters that a terminal or a page only shows.
+    /// The text, without control characters.
     pub text: String,
-    /// How it looks.
+    /// Its style.
     pub style: Style,
 }
 
-/// How text looks. Colours are those of a terminal of 256.
+/// The style of text. Colours are those of a terminal with 256 colours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Style {
-    /// The colour of the letters, if it is not the usual one.
+    /// The colour of the letters, if it is not the default.
     pub letters: Option<u8>,
-    /// The colour behind them, if it is not the usual one.
+    /// The background colour, if it is not the default.
     pub ground: Option<u8>,
     /// Bold.
     pub bold: bool,
@@ -42,7 +42,7 @@ pub struct Style {
     pub italic: bool,
     /// Underlined.
     pub underlined: bool,
-    /// Letters and ground are exchanged.
+    /// Letter and background colours are swapped.
     pub inverse: bool,
 }
 
@@ -53,23 +53,23 @@ impl Default for Screen {
 }
 
 impl Screen {
-    /// An empty one.
+    /// Creates an empty screen.
     pub fn new() -> Self {
         let some = |size| NonZero::new(size).unwrap_or(NonZero::<u16>::MIN);
         Self(vt100::Parser::new(some(ROWS), some(COLUMNS), 0))
     }
 
-    /// Takes in what a guest printed.
+    /// Processes output of a guest.
     pub fn write(&mut self, bytes: &[u8]) {
         self.0.process(bytes);
     }
 
-    /// Its lines, [`ROWS`] of them.
+    /// Returns its lines, [`ROWS`] of them.
     pub fn rows(&self) -> Vec<Row> {
         (0..ROWS).map(|row| self.row(row)).collect()
     }
 
-    /// The line and the column of its cursor, from 0; `None` where it is hidden.
+    /// Returns the line and the column of its cursor, from 0; `None` if it is hidden.
     pub fn cursor(&self) -> Option<(u16, u16)> {
         let screen = self.0.screen();
         (!screen.hide_cursor()).then(|| screen.cursor_position())
@@ -124,7 +124,7 @@ impl Style {
         }
     }
 
-    /// Its names as classes of a page: `f1 b4 o d i u v`.
+    /// Returns the class names for a page: `f1 b4 o d i u v`.
     pub fn classes(&self) -> String {
         let mut classes: Vec<String> = Vec::new();
         classes.extend(self.letters.map(|colour| format!("f{colour}")));
@@ -140,7 +140,7 @@ impl Style {
         classes.join(" ")
     }
 
-    /// What makes a terminal show text so: an SGR sequence.
+    /// Returns the SGR sequence for this style.
     pub fn sgr(&self) -> String {
         let mut codes = String::from("\x1b[0");
         for (flag, code) in
@@ -161,7 +161,7 @@ impl Style {
     }
 }
 
-/// As a page gets it: `["text"]`, or `["text", "classes"]`.
+/// The form in a page: `["text"]`, or `["text", "classes"]`.
 impl Serialize for Span {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let classes = self.style.classes();
@@ -174,7 +174,7 @@ impl Serialize for Span {
     }
 }
 
-/// One of 256 colours: the nearest of the cube for what is told as red, green and blue.
+/// Returns one of 256 colours; an RGB colour becomes the nearest one of the colour cube.
 fn colour(colour: vt100::Color) -> Option<u8> {
     let level = |value: u8| match value {
         0..48 => 0,
@@ -188,7 +188,8 @@ fn colour(colour: vt100::Color) -> Option<u8> {
     }
 }
 
-/// What one of 256 colours is, as `#rrggbb`. The first 16 are chosen to be legible on a dark ground.
+/// Returns the RGB value of one of 256 colours, as `#rrggbb`. The first 16 are chosen to be legible on a dark
+/// background.
 pub fn hex(colour: u8) -> String {
     const NAMED: [&str; 16] = [
         "#3b4252", "#f7768e", "#9ece6a", "#e0af68", "#7aa2f7", "#bb9af7", "#7dcfff", "#c8d0e0", "#6b7489",

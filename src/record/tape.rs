@@ -1,4 +1,4 @@
-//! The transcript of a console as it came: bytes, and when.
+//! The transcript of a console with its times.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use crate::beneath::Beneath;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tape {
     bytes: Vec<u8>,
-    /// Seconds since the console was attached, and where in the bytes what came then begins.
+    /// Seconds since the console was attached, and the offset of the bytes that arrived then.
     times: Vec<(f64, usize)>,
 }
 
 impl Tape {
-    /// Reads the transcript `name` of a record, and the times beside it, of 64 MiB each at most: as much is kept in a
-    /// record. Without times everything came at once.
+    /// Reads the transcript `name` of a record, and the times beside it, each at most 64 MiB, which is the limit of a
+    /// record. Without times, all bytes have the same time.
     ///
     /// # Errors
-    /// If the transcript can't be read, or is larger.
+    /// When the transcript can't be read, or is larger.
     pub fn read(record: &Beneath, name: &Path) -> io::Result<Self> {
         let bytes = record.read(name, super::keep::MOST)?;
         let times = match record.read(times_of(name), super::keep::MOST) {
@@ -28,14 +28,14 @@ impl Tape {
         Ok(Self::new(bytes, &String::from_utf8_lossy(&times)))
     }
 
-    /// Bytes, and lines of microseconds and offsets.
+    /// Creates a tape from bytes, and lines of microseconds and offsets.
     pub fn new(bytes: Vec<u8>, times: &str) -> Self {
         let (mut read, mut last): (Vec<(f64, usize)>, _) = (Vec::new(), (0.0, 0));
         for line in times.lines() {
             let parsed = line.split_once(' ').and_then(|(time, offset)| {
                 Some((time.parse::<u64>().ok()? as f64 / 1e6, offset.parse::<usize>().ok()?))
             });
-            // A line that was cut makes no sense, or goes back.
+            // A cut line is invalid, or its time is too early.
             if let Some(mark) = parsed.filter(|mark| mark.0 >= last.0 && mark.1 >= last.1)
                 && mark.1 < bytes.len()
             {
@@ -49,7 +49,7 @@ impl Tape {
         Self { bytes, times: read }
     }
 
-    /// What came, piece by piece: seconds since the console was attached, and bytes.
+    /// Returns the output piece by piece: seconds since the console was attached, and bytes.
     pub fn pieces(&self) -> impl Iterator<Item = (f64, &[u8])> {
         self.times.iter().enumerate().map(|(index, (time, from))| {
             let to = self.times.get(index + 1).map_or(self.bytes.len(), |next| next.1);
@@ -57,24 +57,24 @@ impl Tape {
         })
     }
 
-    /// When the last bytes came, in seconds.
+    /// Returns the time of the last bytes, in seconds.
     pub fn length(&self) -> f64 {
         self.times.last().map_or(0.0, |last| last.0)
     }
 
-    /// Everything that came.
+    /// Returns all bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// When the byte at `offset` came, in seconds.
+    /// Returns the time of the byte at `offset`, in seconds.
     pub fn time_of(&self, offset: usize) -> f64 {
         let after = self.times.partition_point(|(_, from)| *from <= offset);
         after.checked_sub(1).map_or(0.0, |index| self.times[index].0)
     }
 }
 
-/// The file with the times of a transcript.
+/// Returns the path of the file with the times of a transcript.
 pub fn times_of(transcript: &Path) -> PathBuf {
     let mut name = transcript.as_os_str().to_owned();
     name.push(".times");

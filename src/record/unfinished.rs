@@ -1,5 +1,5 @@
-//! The record of a run that was interrupted or killed: what is made of its transcripts is made by whoever looks at it
-//! next, or by the run itself while a signal ends it.
+//! Completes the record of a run that was interrupted or killed. The files made from its transcripts are made by the
+//! next command that reads the record, or by the run itself while a signal ends it.
 
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -9,8 +9,8 @@ use super::{EVENTS, EventLine, Folder, Keeper, VERSION};
 use crate::mutex::lock;
 use crate::{Error, Event, Events, FileKind, Result};
 
-/// Makes films, pictures and logs of all transcripts of scenarios that have not ended, where they are missing, and
-/// writes down that they are there. To be called where nobody else writes to the record, or only this process.
+/// Makes the missing films, pictures and logs of all transcripts of scenarios that have not ended, and records that
+/// they exist. Call it only while no other process writes to the record.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`] when the record can't be read or written.
@@ -20,7 +20,7 @@ pub(crate) fn complete(folder: &Folder) -> Result {
         for attempt in scenario.attempts.iter().filter(|attempt| attempt.took.is_none()) {
             for machine in &attempt.machines {
                 for file in machine.files.iter().filter(|file| file.kind == FileKind::Transcript) {
-                    // The log is made before all that may be missing.
+                    // The log is made before all files that may be missing.
                     let is_made = folder.files().file(file.path.with_extension(super::FILM)).is_ok();
                     if file.is_within() && !is_made {
                         made(folder, scenario, &machine.name, &file.path, history.last)?;
@@ -32,7 +32,7 @@ pub(crate) fn complete(folder: &Folder) -> Result {
     Ok(())
 }
 
-/// Makes what people look at of one transcript. The events have the time at which the record ends.
+/// Makes the readable files of one transcript. The events have the time at which the record ends.
 fn made(
     folder: &Folder,
     scenario: &Scenario,

@@ -1,4 +1,4 @@
-//! Writes every event to the record as it comes.
+//! Writes every event to the record as it happens.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -17,29 +17,30 @@ pub struct Writer {
     suite: String,
 }
 
-/// What cargo-nextest calls this test binary; nothing without it. Of its processes several write to one record.
+/// Returns cargo-nextest's name of this test binary; empty without nextest. Several of its processes write to one
+/// record.
 pub(crate) fn suite() -> String {
     let is_nextest = environment::is_set("NEXTEST_RUN_ID");
     environment::text("NEXTEST_BINARY_ID").filter(|_| is_nextest).unwrap_or_default()
 }
 
 impl Writer {
-    /// Writes to the record in `folder`.
+    /// Creates a writer for the record in `folder`.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when the file can't be made.
+    /// [`crate::ErrorKind::Io`] when the file can't be created.
     pub fn new(folder: Folder) -> Result<Self> {
         let file = folder.files().append(EVENTS, 0o600);
         let file = file.map_err(|error| Error::io("write down the events", &error))?;
         Ok(Self { folder, file, suite: suite() })
     }
 
-    /// The record's folder.
+    /// Returns the record's folder.
     pub fn folder(&self) -> &Folder {
         &self.folder
     }
 
-    /// Where the record is.
+    /// Returns the record's path.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -55,7 +56,7 @@ impl Reporter for Writer {
         let line = EventLine { v: VERSION, time, scenario, suite, event: event.clone() };
         let written = serde_json::to_vec(&line).map_err(Into::into).and_then(|mut line| {
             line.push(b'\n');
-            // One write to a file opened for appending: lines of several processes stay whole.
+            // One write to a file opened for appending, so that lines of several processes stay whole.
             (&self.file).write_all(&line)
         });
         if let Err(error) = written {

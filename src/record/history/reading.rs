@@ -1,4 +1,4 @@
-//! How a history is made of a record: event by event, in the order in which they were written down.
+//! Reads a history from a record, event by event in file order.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -10,10 +10,10 @@ use crate::beneath::Beneath;
 use crate::record::{EVENTS, EventLine};
 use crate::{Error, ErrorKind, Event, Result};
 
-/// A line that is longer, in bytes, is none of ours: the longest hold the end of an output, or a failure's report.
+/// Maximum length of a line in bytes. The longest valid lines contain the end of an output, or a failure's report.
 const LONGEST: u64 = 16 << 20;
 
-/// The limits of a record. One of 228 scenarios has 3 MB of events; a record from elsewhere may have anything.
+/// The limits of a record. A record of 228 scenarios has 3 MB of events; one from elsewhere may have any size.
 const BYTES: u64 = 256 << 20;
 const EVENTS_READ: usize = 1_000_000;
 const SCENARIOS: usize = 10_000;
@@ -21,10 +21,10 @@ const MACHINES: usize = 200;
 const FILES: usize = 2_000;
 const PHASES: usize = 2_000;
 
-/// Steps within steps are told apart down to this depth: those that never ended are each within all others.
+/// Maximum depth of nested steps. Steps that never ended are all nested in each other.
 const DEEPEST: usize = 32;
 
-/// A limit that is exceeded.
+/// The result of a check, with the text of the limit that was exceeded.
 type Limited<T = ()> = std::result::Result<T, String>;
 
 fn within(count: usize, most: usize, what: &str) -> Limited {
@@ -32,12 +32,12 @@ fn within(count: usize, most: usize, what: &str) -> Limited {
 }
 
 impl History {
-    /// Reads the record in `folder`. Lines that make no sense here, of a later version, cut or of over 16 MiB, are
-    /// passed over.
+    /// Reads the record in `folder`. Skips invalid lines: lines of a later version, cut lines, and lines of over 16
+    /// MiB.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when its events can't be read: they have to be in a regular file of 256 MiB at most, with
-    /// 1,000,000 events and 10,000 scenarios at most.
+    /// [`crate::ErrorKind::Io`] when its events can't be read: they must be in a regular file of at most 256 MiB, with
+    /// at most 1,000,000 events and 10,000 scenarios.
     pub fn read(folder: &Path) -> Result<Self> {
         let opened = Beneath::open(folder).map_err(|error| Error::io("open the record", &error))?;
         Self::of(&opened)
@@ -68,12 +68,12 @@ impl History {
             if count == 0 {
                 break;
             }
-            // It may have grown since.
+            // The file may have grown in the meantime.
             bytes += count as u64;
             if bytes > BYTES {
                 return Err(too_large(bytes));
             }
-            // A line that is too long comes in pieces, and they make no sense.
+            // A line that is too long arrives in pieces, which are invalid.
             if let Ok(line) = serde_json::from_slice(&line) {
                 within(events, EVENTS_READ, "events").and_then(|()| history.add(line)).map_err(exceeds)?;
                 events += 1;
@@ -101,7 +101,7 @@ impl History {
             namesakes.entry(scenario.name.clone()).or_default().push(index);
         }
         for group in namesakes.into_values().filter(|group| group.len() > 1) {
-            // How many of them are called so, by each kind of label.
+            // Counts the scenarios with each label, for each kind of label.
             let counts: [HashMap<&str, usize>; 3] = std::array::from_fn(|kind| {
                 group.iter().fold(HashMap::new(), |mut counts, index| {
                     *counts.entry(all[*index][kind].as_str()).or_default() += 1;
@@ -236,9 +236,9 @@ impl Attempt {
     }
 }
 
-/// Finds which step is a part of which: one that ended before the other did.
+/// Finds which steps are part of others: a step is nested in one that ended after it.
 fn nest(steps: &mut [Step]) {
-    // When a step is written down and when it began are not quite the same.
+    // The times of a step's event and of its start differ slightly.
     const SLACK: f64 = 0.001;
     let mut around: Vec<f64> = Vec::new();
     for step in steps {
@@ -348,14 +348,14 @@ mod tests {
         let ended = |time: f64| line(time, "web::login", r#""event":"scenario_finished","took":2"#);
         let failed = r#""event":"scenario_finished","took":9,"failure":{"summary":"no","kind":"Other","report":"no","file":"a.rs","line":4}"#;
         let booted = line(1.5, "web::login", r#""event":"machine_started","machine":"m","pid":1"#);
-        // Two processes at once; what happens in the one is none of the other's.
+        // Two processes at once; events of one must not affect the other.
         let text = [
             of("crate::x", &started(1.0, "web::login", 1)),
             of("crate::y", &started(1.1, "web::login", 1)),
             of("crate::x", &booted),
             of("crate::x", &line(4.0, "web::login", failed)),
             of("crate::y", &ended(5.0)),
-            // cargo-nextest tries again in another process.
+            // cargo-nextest retries in another process.
             of("crate::x", &started(6.0, "web::login", 1)),
             of("crate::x", &ended(7.0)),
             started(8.0, "alone", 1),
