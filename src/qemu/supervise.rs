@@ -118,6 +118,9 @@ fn begin(
     output_file: Output,
     mark: String,
 ) -> io::Result<Supervised> {
+    if ENDING.load(Ordering::SeqCst) {
+        return Err(io::Error::other("this process is ending, and starts no machine"));
+    }
     let mut child = command.spawn()?;
     // Closes this process's copies of the pipe's writing end and of the descriptors: their other ends
     // must see the end of the line when QEMU ends.
@@ -144,6 +147,10 @@ fn begin(
         line: Mutex::new(Some(line)),
     });
     lock(&LIVING).push(Arc::downgrade(&shared));
+    // `kill_all` may have looked before this machine was in the list.
+    if ENDING.load(Ordering::SeqCst) {
+        shared.kill();
+    }
     let supervised = Supervised(Arc::clone(&shared));
     let thread = std::thread::Builder::new().name(format!("qemu {pid:?}")).stack_size(128 * 1024);
     let watched = Watched { shared: Arc::clone(&shared), output: ends, mark, group_file };
@@ -410,8 +417,12 @@ fn exit_status(status: &WaitIdStatus) -> ExitStatus {
 
 static LIVING: Mutex<Vec<Weak<RunningScript>>> = Mutex::new(Vec::new());
 
-/// Kills every machine of this process and waits until all are gone, at most for `limit`.
+/// Whether this process ends its machines, and starts no more.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Kills every machine of this process and waits until all are gone, at most for `limit`. No machine starts after that.
 pub(crate) fn kill_all(limit: Duration) {
+    ENDING.store(true, Ordering::SeqCst);
     let living: Vec<_> = lock(&LIVING).iter().filter_map(Weak::upgrade).collect();
     for shared in &living {
         shared.kill();

@@ -156,6 +156,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     threads::check_room(arguments.test_threads.unwrap_or(1).min(trials.len()) + 1 + run::WORKERS)?;
     let relay = Relay::start(&reporter, &mut arguments)?;
     let conclusion = libtest_mimic::run(&arguments, trials);
+    signals::hold_if_ending();
     threads::finish(run::SHUTDOWN);
     drop(under_way);
     suite.upcoming().end();

@@ -86,6 +86,8 @@ pub(super) fn run(
         events.send(Event::ScenarioFinished { scenario: scenario_name, took, failure, retried });
         return Ok(());
     };
+    // A signal kills the machines, so the scenario fails because of it: that is no result.
+    crate::signals::hold_if_ending();
     if let Some(keeper) = &keeper {
         for (machine, transcript) in failure.error.transcripts() {
             keeper.transcript(
