@@ -132,8 +132,8 @@ impl Failure {
     }
 }
 
-/// Whether the same answers can come to another verdict: where the scenario's own expectation failed. A login that was
-/// refused, a command that failed and a machine that broke are the same in every replay.
+/// Whether the same answers can lead to another verdict, which is so if the scenario's own expectation failed. A
+/// refused login, a failed command and a broken machine are the same in every replay.
 fn can_be_replayed(error: &Error) -> bool {
     error.kind() == ErrorKind::Other || error.is_foreign()
 }

@@ -30,7 +30,7 @@ use crate::{
 /// How long a run that a signal ends works on what its machines printed.
 const COMPLETING: Duration = Duration::from_secs(10);
 
-/// So many files a run has open at least, at once.
+/// Minimum number of files that a run has open at once.
 const FILES: usize = 16;
 
 /// If this variable is set, a suite prints the files that its machines are built from, one path a line, and
@@ -170,12 +170,12 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     }
     tell_github(&reporter, record.as_deref(), &names);
     let exit = Exit::of_all(lock(&exits).iter().copied());
-    // A failure that is not one of these counts, too.
+    // Any other failure counts, too.
     let exit = if exit == Exit::Passed && conclusion.has_failed() { Exit::Failed } else { exit };
     Ok(exit.into())
 }
 
-/// Makes what people look at of the machines that a signal ends, within a limit.
+/// Makes the readable files of the machines that a signal ends, within a time limit.
 fn complete(record: &Arc<Writer>) {
     qemu::kill_all(COMPLETING);
     let (tell, hear) = std::sync::mpsc::channel();

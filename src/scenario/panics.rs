@@ -63,7 +63,7 @@ impl Panics {
     }
 }
 
-/// From here on panics are collected, or printed, or end the run where it has no reader any more.
+/// From here on, collects or prints panics, or ends the run if its output has no reader any more.
 pub(super) fn watch() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -81,7 +81,7 @@ pub(super) fn watch() {
     });
 }
 
-/// Whether a panic is that of libtest-mimic, or of `println!`, which write to a pipe that nobody reads any more.
+/// Whether a panic comes from libtest-mimic or `println!` writing to a pipe without a reader.
 fn has_no_reader(info: &PanicHookInfo) -> bool {
     let message = message(info);
     let of_the_harness = info.location().is_some_and(|place| place.file().contains("libtest-mimic"));

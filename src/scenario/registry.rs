@@ -100,7 +100,7 @@ pub struct Checkpoint {
     pub module: &'static str,
     /// The previous moment.
     pub from: Start,
-    /// Goes from there to this moment.
+    /// The function that goes from there to this moment.
     pub step: Step,
 }
 

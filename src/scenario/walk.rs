@@ -9,7 +9,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The first line of the Cargo.toml that `nixvm-test editor` writes beside scenarios. It makes no package of its own of them.
+/// The first line of the Cargo.toml that `nixvm-test editor` writes beside scenarios. It does not make the folder a
+/// package of its own.
 pub(crate) const EDITOR_MARK: &str =
     "# Written by `nixvm-test editor`, for rust-analyzer alone. Run it again after adding a file.";
 
@@ -54,10 +55,11 @@ pub(crate) fn may_have_scenarios(folder: &Path) -> bool {
     !folder.is_symlink() && !name.starts_with('.') && name != "target" && !is_package(folder)
 }
 
-/// Whether a folder is a package of its own. The one that an editor reads changes nothing in which scenarios run.
+/// Whether a folder is a package of its own. The editor's package does not count: it does not change which scenarios
+/// run.
 fn is_package(folder: &Path) -> bool {
     let manifest = folder.join("Cargo.toml");
-    // Opening a pipe would wait for whoever writes to it.
+    // Opening a pipe would block until another process writes to it.
     if !manifest.is_file() {
         return manifest.exists();
     }

@@ -70,8 +70,8 @@ impl Folder {
         self.0.remove_file(&holder.0)
     }
 
-    /// Whether the process lives that holds this lock. The file of one that does not is removed. A process whose file the
-    /// host can't open now counts as one that lives. What is no regular file is not a lock.
+    /// Whether the process that holds this lock is alive. The file of a dead process is removed. If the host can't open
+    /// the file now, its process counts as alive. Anything but a regular file is not a lock.
     pub(super) fn lives(&self, holder: &Holder) -> bool {
         let free = match self.0.file(&holder.0) {
             Ok((file, _)) => matches!(file_lock::try_lock(&file, Mode::Shared), Ok(true)),

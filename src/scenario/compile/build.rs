@@ -1,4 +1,4 @@
-//! Compiles a scenario's package and makes something readable of what the compiler says.
+//! Compiles a scenario's package and makes the compiler's messages readable.
 
 use std::path::Path;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::{Error, Event, Events, Result};
 pub(super) async fn run(compiler: &Compiler, file: &Path, events: &Events) -> Result<Compiled> {
     let Compiler { workshop, library, .. } = compiler;
     let text = source::text(file)?;
-    // Above the packages' folders, where no toolchain file is.
+    // Run in the workshop, above the packages' folders, where there is no toolchain file.
     let asked_in = compiler.own_build.as_ref().map_or(workshop.folder(), |own| own.folder());
     let version = compiler_version(asked_in).await?;
     if !workshop.is_made_for(&version)? {
@@ -31,7 +31,7 @@ pub(super) async fn run(compiler: &Compiler, file: &Path, events: &Events) -> Re
         return Ok(Compiled { diagnostics: String::new(), binary: Ok(binary) });
     }
 
-    // What changes from here on is not in the binary, or not all of it.
+    // Later changes are not in the binary, or only in part.
     let before = Before::now(text, library);
     let what = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let started = Instant::now();
@@ -50,7 +50,7 @@ pub(super) async fn run(compiler: &Compiler, file: &Path, events: &Events) -> Re
     let as_built = compiler.own_build.is_some();
     let needs = linked.is_none().then_some(Needs { library, as_built });
     let root = manifest::write(&package, needs, file, front.as_ref())?;
-    // What is there already first: it works without a network, and is faster.
+    // Try without the network first: it is faster, and works if all crates are already downloaded.
     let mut cargo = run_cargo(compiler, &package, &root, linked.as_ref(), true, events).await?;
     if cargo.executable(package.name()).is_none() && cargo.diagnostics.is_empty() {
         tracing::debug!(said = cargo.said, "not offline");
@@ -74,11 +74,11 @@ pub(super) async fn run(compiler: &Compiler, file: &Path, events: &Events) -> Re
     Ok(Compiled { diagnostics, binary })
 }
 
-/// The library that this program was built with, up to date; `None` where there is none, and the file's package has to
-/// depend on one. `Err` is what cargo said of a library that does not compile.
+/// Brings the library that this program was built with up to date. Returns `None` if there is none, so that the file's
+/// package must depend on the library. `Err` has cargo's messages for a library that does not compile.
 ///
-/// A file that brings dependencies of its own has them in common with the library (what runs on its tokio has to be that
-/// tokio), so cargo puts the crates of both together.
+/// A file with its own dependencies shares them with the library (code that runs on the library's tokio must use the
+/// same tokio), so cargo resolves the crates of both together.
 async fn own_library(
     compiler: &Compiler,
     has_dependencies: bool,
@@ -101,8 +101,9 @@ async fn run_cargo(
     offline: bool,
     events: &Events,
 ) -> Result<Cargo> {
-    // In the package's folder no toolchain file or cargo settings of the user's folder apply, which would make the
-    // library be compiled again for each. What is compiled already is used with the settings that it was compiled with.
+    // In the package's folder no toolchain file or cargo settings of the user's folder apply. They would cause the
+    // library to be compiled again for each. Crates that are already compiled are used with the settings of their
+    // compilation.
     let folder = compiler.own_build.as_ref().map_or(package.folder(), |own| own.folder());
     let mut call = Call::new("rustc", &package.manifest(), folder)
         .args(["--bin", package.name()])
@@ -113,7 +114,7 @@ async fn run_cargo(
         .args(["--"])
         .args(linked.map(Linked::arguments).unwrap_or_default());
     if let Some((copied, shown)) = &root.shown_as {
-        // The compiler is told of files in the package's own folder by their relative paths.
+        // The compiler gets files in the package's own folder as relative paths.
         let relative = copied.strip_prefix(package.folder()).unwrap_or(copied);
         for copied in [copied, relative] {
             call = call.args([format!("--remap-path-prefix={}={}", copied.display(), shown.display())]);
@@ -122,7 +123,7 @@ async fn run_cargo(
     call.run(package.name(), events).await
 }
 
-/// The compiler's messages with paths as the user has them: without the folder they are in.
+/// Returns the compiler's messages with paths as the user wrote them, without the folder.
 fn as_given(diagnostics: &str, file: &Path) -> String {
     match std::env::current_dir() {
         Ok(here) if file.starts_with(&here) => diagnostics.replace(&format!("{}/", here.display()), ""),

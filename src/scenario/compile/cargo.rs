@@ -1,4 +1,4 @@
-//! Runs cargo and reads what it says.
+//! Runs cargo and parses its output.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,19 @@ pub(super) struct Call {
     own_group: bool,
 }
 
-/// What cargo made and said.
+/// The artifacts and messages of cargo.
 #[derive(Debug, Default)]
 pub(super) struct Cargo {
-    /// Everything that it made, or found as it is to be.
+    /// All artifacts, including those that were up to date.
     pub artifacts: Vec<Artifact>,
     /// The compiler's messages.
     pub diagnostics: String,
-    /// cargo's own.
+    /// cargo's own messages.
     pub said: String,
     pub status: ExitStatus,
 }
 
-/// What a package was compiled to.
+/// An artifact of a package.
 #[derive(Debug)]
 pub(super) struct Artifact {
     /// The manifest of its package.
@@ -58,20 +58,20 @@ struct Message {
     rendered: Option<String>,
 }
 
-/// cargo's own process group, ended with all in it when this is dropped.
+/// cargo's process group. On drop, all its processes are killed.
 struct Group(Option<u32>);
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.0.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
-            // cargo itself was not waited for, so the number is still its own.
+            // cargo was not waited for yet, so its pid was not reused.
             let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
         }
     }
 }
 
 impl Call {
-    /// `cargo SUBCOMMAND` for the package in `manifest`, run in `folder`, whose toolchain and settings apply.
+    /// Creates `cargo SUBCOMMAND` for the package in `manifest`, run in `folder`, whose toolchain and settings apply.
     pub fn new(subcommand: &str, manifest: &Path, folder: &Path) -> Self {
         let program = environment::variable("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(program);
@@ -93,18 +93,19 @@ impl Call {
         self
     }
 
-    /// Where it writes to, whatever the user's settings say: they may name a folder that others write to as well.
+    /// Sets the target directory. This overrides the user's settings, which may name a folder that is shared with other
+    /// programs.
     pub fn target(mut self, target: &Path) -> Self {
         self.command.arg("--target-dir").arg(target).env("CARGO_BUILD_BUILD_DIR", target);
         self
     }
 
-    /// Whether the compiler's messages are in colour.
+    /// Sets whether the compiler's messages are coloured.
     pub fn colour(self, colour: bool) -> Self {
         self.args(["--message-format", if colour { "json-diagnostic-rendered-ansi" } else { "json" }])
     }
 
-    /// Ends cargo with all that it started when the run is dropped.
+    /// Ends cargo with all its descendants when the run is dropped.
     pub fn own_group(mut self, own_group: bool) -> Self {
         if own_group {
             self.command.process_group(0);
@@ -113,7 +114,8 @@ impl Call {
         self
     }
 
-    /// Runs it to its end. `events` are told what is compiled and downloaded. Warnings are kept of `package` alone.
+    /// Runs cargo to its end. Reports to `events` what is compiled and downloaded. Keeps only the warnings of
+    /// `package`.
     ///
     /// # Errors
     /// [`ErrorKind::Host`] if there is no cargo, [`ErrorKind::Io`] if it can't be run or waited for.
@@ -136,13 +138,13 @@ impl Call {
 }
 
 impl Cargo {
-    /// The program that `package` was compiled to.
+    /// Returns the program that `package` was compiled to.
     pub fn executable(&self, package: &str) -> Option<&Path> {
         let mut made = self.artifacts.iter().filter(|artifact| artifact.package.contains(package));
         made.find_map(|artifact| artifact.executable.as_deref())
     }
 
-    /// A line of JSON from cargo.
+    /// Parses a line of cargo's JSON output.
     fn take(&mut self, line: &str, package: &str) {
         let Ok(line) = serde_json::from_str::<CargoMessage>(line) else { return };
         let of = line.package_id.unwrap_or_default();
@@ -164,7 +166,7 @@ impl Cargo {
         }
     }
 
-    /// A line of cargo for people: progress, or why it can't begin.
+    /// Parses a line of cargo's text output: progress, or the reason why it can't begin.
     fn hear(&mut self, line: &str, events: &Events) {
         if let Some(name) = line.trim_start().strip_prefix("Compiling ") {
             let name = name.split(" (").next().unwrap_or(name);
@@ -176,7 +178,7 @@ impl Cargo {
         self.said.push('\n');
     }
 
-    /// Why there is no binary of `what`.
+    /// Returns the error for a missing binary of `what`.
     pub fn failure(self, what: &str) -> Error {
         use std::os::unix::process::ExitStatusExt as _;
         if let Some(signal) = self.status.signal() {
@@ -190,16 +192,16 @@ impl Cargo {
             .next_step("install one: apt-get install gcc");
         }
         let error = Error::new(ErrorKind::Build, format!("{what} does not compile"));
-        // The compiler has said why; otherwise cargo has.
+        // The compiler's messages give the reason; otherwise cargo's do.
         if self.diagnostics.is_empty() { error.section("cargo", self.said) } else { error }
     }
 }
 
-/// What the compiler says of itself, and this program's version: all that decides whether compiled crates can be used.
-/// It is asked in `folder`, where cargo runs: a toolchain file there decides which compiler it is.
+/// Returns the compiler's version text and this program's version, which together decide whether compiled crates can be
+/// used. The compiler is called in `folder`, where cargo runs, since a toolchain file there selects the compiler.
 ///
 /// # Errors
-/// As for [`Call::run`], and [`ErrorKind::Host`] when the compiler does not say what it is.
+/// Those of [`Call::run`], and [`ErrorKind::Host`] when the compiler does not print its version.
 pub(super) async fn compiler_version(folder: &Path) -> Result<String> {
     let program = environment::variable("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(&program).arg("-vV").current_dir(folder).stdin(Stdio::null()).output().await;
@@ -233,7 +235,7 @@ fn lines<T: AsyncRead>(pipe: Option<T>) -> Stream<T> {
     pipe.map(|pipe| BufReader::new(pipe).lines())
 }
 
-/// The next line, or `None` at the end (or at an error, which is an end too).
+/// Returns the next line, or `None` at the end or after an error.
 async fn next<T: AsyncRead + Unpin>(stream: &mut Stream<T>) -> Option<String> {
     let line = stream.as_mut()?.next_line().await.ok().flatten();
     if line.is_none() {

@@ -1,5 +1,5 @@
-//! Whether a binary has every scenario that its files have: a `main` of the file's own, a `cfg` or a macro can leave
-//! one out, and a run without it would pass.
+//! Checks that a binary has every scenario of its files. A `main` written by the user, a `cfg` or a macro can leave one
+//! out, and a run without it would pass.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,15 +14,15 @@ use super::source;
 use crate::scenario::describe::{Place, TELL_PLACES};
 use crate::{Error, ErrorKind, Result};
 
-/// How long a binary may take to say which scenarios it has: it does so in milliseconds.
+/// Time limit for a binary to list its scenarios, which takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How many bytes of its answer are read.
+/// Maximum number of bytes that are read of its answer.
 const MOST: u64 = 16 << 20;
 
 /// # Errors
-/// [`ErrorKind::Usage`] if a `#[scenario]` of `file`, or of a module of it, is not in `binary`, which was compiled
-/// from `inputs`: the error names file and line. Also if the binary does not say what it has.
+/// [`ErrorKind::Usage`] if a `#[scenario]` of `file`, or of one of its modules, is not in `binary`, which was compiled
+/// from `inputs`: the error names file and line. Also if the binary does not list its scenarios.
 pub(super) async fn check(file: &Path, binary: &Path, inputs: &[PathBuf]) -> Result {
     let places = ask(file, binary).await?;
     let inputs: BTreeSet<PathBuf> = inputs.iter().map(|path| resolved(path)).collect();
@@ -30,7 +30,7 @@ pub(super) async fn check(file: &Path, binary: &Path, inputs: &[PathBuf]) -> Res
     waiting.extend(places.iter().map(|(path, ..)| path.clone()));
     let mut seen = BTreeSet::new();
     while let Some(path) = waiting.pop() {
-        // A place in a file that is not there (a generated one, say) leaves nothing to compare with.
+        // A missing file (a generated one, say) has nothing to compare with.
         if !seen.insert(resolved(&path)) || !path.is_file() {
             continue;
         }
@@ -55,7 +55,7 @@ pub(super) async fn check(file: &Path, binary: &Path, inputs: &[PathBuf]) -> Res
     Ok(())
 }
 
-/// What the binary says.
+/// Asks the binary for its scenarios.
 async fn ask(file: &Path, binary: &Path) -> Result<Vec<Place>> {
     let mut command = tokio::process::Command::new(binary);
     command.env(TELL_PLACES, "1").stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
@@ -64,7 +64,7 @@ async fn ask(file: &Path, binary: &Path) -> Result<Vec<Place>> {
     let mut child = command.kill_on_drop(true).spawn().map_err(failed)?;
     let mut answer = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        // One that goes on without an end is ended when it is dropped.
+        // A binary that never ends is killed on drop.
         let read = tokio::time::timeout(LIMIT, stdout.take(MOST).read_to_end(&mut answer)).await;
         read.unwrap_or(Ok(0)).map_err(failed)?;
     }
@@ -82,12 +82,12 @@ async fn ask(file: &Path, binary: &Path) -> Result<Vec<Place>> {
     })
 }
 
-/// The line of a scenario in the file that is not among those that the binary has of it.
+/// Returns the line of a scenario in the file that the binary does not have.
 fn missing(look: &Look, mut here: Vec<(usize, &str)>) -> Option<usize> {
     let all: Vec<(usize, &String)> = look.scenarios.iter().copied().zip(&look.functions).collect();
     let mut before = usize::MAX;
     let mut missing = None;
-    // The function of an attribute stands between it and the next attribute.
+    // The function of an attribute is between it and the next attribute.
     for (line, name) in all.into_iter().rev() {
         let is_it = |(at, its): &(usize, &str)| {
             (line..=before).contains(at) && (name.is_empty() || its.trim_start_matches("r#") == name)
@@ -113,7 +113,7 @@ fn left_out(path: &Path, line: usize) -> Error {
         )
 }
 
-/// One path for each file, even if links or dots lead to it.
+/// Returns the same path for the same file, even if links or dots lead to it.
 fn resolved(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -1,7 +1,7 @@
-//! The package that rust-analyzer reads for scenario files which belong to no package: one binary for each file.
+//! Makes the package that rust-analyzer reads for scenario files that belong to no package: one binary for each file.
 //!
-//! It stands beside the files, since every editor looks for a Cargo.toml there, and rust-analyzer looks for one in the
-//! folder that is open and in the folders just below it. Nothing here runs scenarios.
+//! It is beside the files, since every editor looks for a Cargo.toml there, and rust-analyzer looks for one in the open
+//! folder and its direct subfolders. Nothing here runs scenarios.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use super::{frontmatter, source};
 use crate::scenario::walk::EDITOR_MARK;
 use crate::{Error, ErrorKind, Events, Result};
 
-/// A package for an editor, before it is written.
+/// A package for an editor, not yet written.
 #[derive(Debug)]
 pub struct EditorPackage {
     /// The text of Cargo.toml.
     pub manifest: String,
-    /// The lock file to start with, so that the versions are those that the library was compiled with.
+    /// The initial lock file, so that the versions are those that the library was compiled with.
     pub lock_file: Option<PathBuf>,
-    /// Where cargo writes what it builds for the editor.
+    /// Where cargo puts its build for the editor.
     pub target: PathBuf,
-    /// Dependencies of which two files want different versions; the first file decides.
+    /// Dependencies for which two files require different versions. The first file's version is used.
     pub conflicts: Vec<String>,
 }
 
-/// The package of `files`, all of them in one folder. The paths are absolute.
+/// Returns the package of `files`, which are all in one folder. The paths are absolute.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for a file whose block of dependencies can't be read, [`ErrorKind::Io`] if a file can't be read or
@@ -73,10 +73,10 @@ pub fn editor_package(files: &[PathBuf]) -> Result<EditorPackage> {
         autobenches = false
         build = false
 
-        // A package above it is not its workspace.
+        // So that a package in a folder above does not count as its workspace.
         [workspace]
 
-        // As when a scenario is compiled to be run.
+        // The same lints as for a run.
         [lints.rust]
         unused_must_use = "deny"
     };
@@ -90,21 +90,21 @@ pub fn editor_package(files: &[PathBuf]) -> Result<EditorPackage> {
     })
 }
 
-/// The files of a manifest that [`editor_package`] made, as it names them: from its folder.
+/// Returns the files of a manifest that [`editor_package`] made, relative to its folder.
 pub fn files_of_editor_package(manifest: &str) -> Vec<String> {
     let table: toml::Table = manifest.parse().unwrap_or_default();
     let binaries = table.get("bin").and_then(toml::Value::as_array).into_iter().flatten();
     binaries.filter_map(|binary| Some(binary.get("path")?.as_str()?.to_owned())).collect()
 }
 
-/// Has cargo resolve the package, as rust-analyzer will.
+/// Makes cargo resolve the package, as rust-analyzer will.
 ///
 /// # Errors
-/// [`ErrorKind::Build`] with cargo's words if it can't, [`ErrorKind::Host`] if there is no cargo.
+/// [`ErrorKind::Build`] with cargo's message if it can't, [`ErrorKind::Host`] if there is no cargo.
 pub async fn check_editor_package(manifest: &Path) -> Result {
     let folder = manifest.parent().unwrap_or(Path::new("/"));
     let mut said = String::new();
-    // Without the network first: the crates are here once a scenario was compiled.
+    // Offline first: the crates are present once a scenario was compiled.
     for offline in [true, false] {
         let call = Call::new("metadata", manifest, folder).args(["--format-version", "1"]);
         let cargo = call.args(offline.then_some("--offline")).run("", &Events::none()).await?;
@@ -117,7 +117,7 @@ pub async fn check_editor_package(manifest: &Path) -> Result {
     Err(Error::new(ErrorKind::Build, summary).section("cargo", said))
 }
 
-/// A name of a binary that cargo takes, and that no other file has. cargo reserves some names, so all have a beginning.
+/// Returns a unique binary name that cargo accepts. cargo reserves some names, so all get a prefix.
 fn name_for(file: &Path, taken: &mut BTreeSet<String>) -> String {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let fit = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '_' };

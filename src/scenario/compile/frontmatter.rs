@@ -1,5 +1,5 @@
-//! The `---` block at the top of a scenario's file: a cargo manifest in the file itself, as
-//! `cargo script` has it. The compiler does not know it yet, so it is cut out before compiling.
+//! Parses the `---` block at the top of a scenario's file, a cargo manifest as in `cargo script`. The stable compiler
+//! does not support it yet, so it is removed before compiling.
 //!
 //! ```text
 //! ---
@@ -11,27 +11,27 @@
 
 use crate::{Error, ErrorKind, Result};
 
-/// A file with frontmatter, taken apart.
+/// A file with frontmatter, split into its parts.
 #[derive(Debug)]
 pub(super) struct Frontmatter {
-    /// What the manifest says.
+    /// The manifest.
     pub manifest: toml::Table,
-    /// The file with the block's lines left empty, so that every line keeps its number.
+    /// The file's text with the lines of the block empty, so that line numbers stay the same.
     pub code: String,
 }
 
-/// The tables that a scenario may bring.
+/// The tables that a scenario's manifest may contain.
 const TABLES: [&str; 2] = ["dependencies", "package"];
 
-/// Takes `text` apart; `None` if it has no frontmatter.
+/// Splits `text`; returns `None` if it has no frontmatter.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if the block has no end, is not TOML, or says what a scenario can't.
+/// [`ErrorKind::Usage`] if the block has no end, is not TOML, or contains a key that is not allowed there.
 pub(super) fn split(text: &str) -> Result<Option<Frontmatter>> {
     let wrong = |why: String| Error::new(ErrorKind::Usage, format!("the `---` block of the scenario {why}"));
     let mut lines = text.split_inclusive('\n').peekable();
     let mut code = String::with_capacity(text.len());
-    // A `#!` line and empty lines may come first.
+    // A `#!` line and empty lines may precede it.
     while let Some(line) =
         lines.next_if(|line| line.starts_with("#!") && !line.starts_with("#![") || line.trim().is_empty())
     {

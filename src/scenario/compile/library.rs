@@ -1,5 +1,5 @@
-//! The library that scenarios are compiled against: the [sources] of this program, or, where those are
-//! gone, the same version from the registry.
+//! Finds the library that scenarios are compiled against: the [sources] of this program, or, if they no longer exist,
+//! the same version from the registry.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,10 +9,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{environment, sources};
 
-/// Names another folder for the library, for packagers and tests.
+/// The variable that names another folder for the library, for packagers and tests.
 const VARIABLE: &str = "NIXVM_LIBRARY";
 
-/// The features that this program's library has: with others it would be another one, and so would crates that it needs.
+/// Returns the features that this program was built with. With other features cargo would compile the library, and
+/// crates that it needs, again.
 pub(super) fn features() -> Vec<&'static str> {
     let all = [
         ("default", cfg!(feature = "default")),
@@ -23,43 +24,43 @@ pub(super) fn features() -> Vec<&'static str> {
     all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
 }
 
-/// Where scenarios get `nixvm_test` from.
+/// The library that scenarios use as `nixvm_test`.
 #[derive(Debug, Clone)]
 pub(super) struct Library {
     folder: Option<PathBuf>,
 }
 
 impl Library {
-    /// Finds it: [`VARIABLE`], else this program's own sources if they are still there.
+    /// Finds it: [`VARIABLE`], else this program's own sources if they still exist.
     pub fn find() -> Self {
         let folder = environment::path(VARIABLE).unwrap_or_else(sources::folder);
         Self::at(folder)
     }
 
-    /// The one in `folder`, if it is there.
+    /// Returns the library in `folder`, if it is there.
     pub fn at(folder: PathBuf) -> Self {
         let folder = std::path::absolute(&folder).unwrap_or(folder);
         Self { folder: folder.join("Cargo.toml").is_file().then_some(folder) }
     }
 
-    /// The folder it is compiled from, if it is not the registry's.
+    /// Returns the folder that it is compiled from; `None` for the registry's.
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()
     }
 
-    /// Its lock file, which scenarios are built with too: the same versions, there already.
+    /// Returns its lock file. Scenarios use it too, so that they get the same versions, which are already downloaded.
     pub fn lock_file(&self) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join("Cargo.lock")).filter(|lock| lock.is_file())
     }
 
-    /// What cargo is told about it. `as_built` has it with the features that this program has.
+    /// Returns the dependency for cargo. With `as_built` it has the features of this program.
     pub fn dependency(&self, as_built: bool) -> toml::Table {
         let mut dependency = toml::Table::new();
         match &self.folder {
             Some(folder) => dependency.insert("path".into(), folder.display().to_string().into()),
             None => dependency.insert("version".into(), concat!("=", env!("CARGO_PKG_VERSION")).into()),
         };
-        // Without what the program alone needs.
+        // Without the features that only the program needs.
         dependency.insert("default-features".into(), false.into());
         if as_built {
             dependency.insert("features".into(), features().into());
@@ -67,11 +68,12 @@ impl Library {
         dependency
     }
 
-    /// What a manifest of the user's says about it, which stays when this program is replaced by a newer one.
+    /// Returns the dependency for the user's own manifest, which stays valid when a newer version replaces this
+    /// program.
     pub fn lasting_dependency(&self) -> toml::Table {
         let unpacked = |folder: &PathBuf| folder.join(".cargo-ok").exists();
         if self.folder.as_ref().is_some_and(unpacked) {
-            // Cargo unpacked it from the registry to compile this program, and may remove it.
+            // cargo unpacked this folder from the registry to compile this program, and may remove it.
             return toml::Table::from_iter([("version".to_owned(), env!("CARGO_PKG_VERSION").into())]);
         }
         let mut dependency = self.dependency(false);
@@ -82,7 +84,7 @@ impl Library {
         dependency
     }
 
-    /// Tells one place of the library from any other.
+    /// Returns a text that identifies the location of the library.
     pub fn place(&self) -> String {
         match &self.folder {
             Some(folder) => folder.display().to_string(),
@@ -90,8 +92,8 @@ impl Library {
         }
     }
 
-    /// Changes when any source of the library does. By size and time of each file, as cargo does
-    /// it: reading them all would take longer than starting the scenario.
+    /// Returns a text that changes with any source file of the library. It uses size and time of each file, as cargo
+    /// does: reading all files would take longer than starting the scenario.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.place());

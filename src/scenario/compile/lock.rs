@@ -1,4 +1,4 @@
-//! Locks between processes: several `nixvm-test` may compile at once.
+//! Locks between processes, since several `nixvm-test` may compile at once.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,26 +7,26 @@ use std::time::Duration;
 use crate::file_lock::{self, Mode};
 use crate::{Error, Events, Result};
 
-/// How long another process may hold a lock: longer than the slowest compilation.
+/// Maximum time to wait for another process's lock: more than the slowest compilation takes.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// A lock that is held until this is dropped, or the process ends.
+/// A lock that is held until it is dropped, or the process ends.
 #[derive(Debug)]
 pub(super) struct Held {
     _file: File,
 }
 
-/// Several may hold it at once.
+/// Takes a lock that several processes may hold at once.
 pub(super) async fn shared(path: &Path, events: &Events) -> Result<Held> {
     wait(path, Mode::Shared, events).await
 }
 
-/// Only one may hold it.
+/// Takes a lock that only one process may hold.
 pub(super) async fn exclusive(path: &Path, events: &Events) -> Result<Held> {
     wait(path, Mode::Exclusive, events).await
 }
 
-/// Only one may hold it; `None` if somebody does.
+/// Tries to take a lock that only one process may hold; returns `None` if it is held already.
 pub(super) fn try_exclusive(path: &Path) -> Option<Held> {
     let file = file_lock::open(path).ok()?;
     file_lock::try_lock(&file, Mode::Exclusive).ok()?.then_some(Held { _file: file })

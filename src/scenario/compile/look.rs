@@ -1,33 +1,34 @@
-//! What a file of Rust has of a scenario's, by its look: attributes, a `main`, modules. Comments and strings do not count.
+//! Scans a Rust file for the parts of a scenario file: attributes, a `main`, modules. Comments and strings do not
+//! count.
 //!
-//! The macros' crate has this file, too, by a symbolic link: `scenarios!` and a folder's run go by one rule.
+//! The macro crate shares this file by a symbolic link, so that `scenarios!` and a run of a folder use the same rule.
 
 use std::collections::BTreeSet;
 
-/// What was seen in a file.
+/// The result of scanning a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Look {
     /// The line of each `#[scenario]`, from 1.
     pub(crate) scenarios: Vec<usize>,
-    /// The name of the function of each `#[scenario]`; empty where none follows.
+    /// The function name of each `#[scenario]`; empty if no function follows.
     pub(crate) functions: Vec<String>,
-    /// The line of each attribute of a test that is no scenario, and the attribute.
+    /// The line and name of each attribute of a test that is not a scenario.
     pub(crate) tests: Vec<(usize, String)>,
     /// Whether there is a `main!()`, a `scenarios!()` or a `fn main`.
     pub(crate) main: bool,
-    /// The modules that are other files: `mod NAME;`, and the file's name where `#[path = "…"]` says one.
+    /// The modules in other files: `mod NAME;`, and the file's name if `#[path = "…"]` gives one.
     pub(crate) modules: BTreeSet<String>,
 }
 
-/// The last parts of attributes that make tests of functions for the harness of rustc, which a scenario's file has not.
+/// The last parts of attributes that mark tests for rustc's harness, which a scenario file does not have.
 const TESTS: [&str; 3] = ["test", "rstest", "test_case"];
 
 impl Look {
-    /// Looks at a file's text. It need not be Rust.
+    /// Scans a file's text, which may be invalid Rust.
     pub(crate) fn at(text: &str) -> Self {
         let tokens = tokens(text);
         let names = |name: &'static str| {
-            // `use nixvm_test::scenario as s`.
+            // For example `use nixvm_test::scenario as s`.
             let aliases = tokens.windows(3).filter_map(move |three| match three {
                 [Token(Kind::Word(its), _), Token(Kind::Word("as"), _), Token(Kind::Word(alias), _)] => {
                     (*its == name).then_some(*alias)
@@ -51,7 +52,7 @@ impl Look {
                     }
                 }
                 Kind::Word("macro_rules") if next == Some(&Kind::Sign('!')) => {
-                    // What a macro may write is not written yet.
+                    // The tokens in a macro call are not code yet.
                     at = group(&tokens, at + 3).map_or(at + 1, |(_, end)| end);
                     continue;
                 }
@@ -74,7 +75,7 @@ impl Look {
         look
     }
 
-    /// An attribute's tokens, without its brackets.
+    /// Processes an attribute's tokens, without its brackets.
     fn attribute(&mut self, tokens: &[Token<'_>], line: usize, scenarios: &BTreeSet<&str>) {
         let is_of_path = |token: &&Token<'_>| matches!(token.0, Kind::Word(_) | Kind::Sign(':'));
         let path: Vec<&Token<'_>> = tokens.iter().take_while(is_of_path).collect();
@@ -105,7 +106,8 @@ impl Look {
     }
 }
 
-/// The name of the function that begins at `at`, after attributes and words such as `pub(crate) async`; else nothing.
+/// Returns the name of the function at `at`, after attributes and words such as `pub(crate) async`; else an empty
+/// string.
 fn function(tokens: &[Token<'_>], mut at: usize) -> String {
     while let Some(Token(kind, _)) = tokens.get(at) {
         let next = tokens.get(at + 1).map(|token| &token.0);
@@ -129,14 +131,14 @@ fn function(tokens: &[Token<'_>], mut at: usize) -> String {
     String::new()
 }
 
-/// The tokens within the brackets of the attribute whose `#` is at `at`, and the place after it.
+/// Returns the tokens within the brackets of the attribute whose `#` is at `at`, and the index after it.
 fn attribute<'a, 'b>(tokens: &'b [Token<'a>], at: usize) -> Option<(&'b [Token<'a>], usize)> {
     let inner = matches!(tokens.get(at + 1), Some(Token(Kind::Sign('!'), _)));
     let opening = at + 1 + usize::from(inner);
     matches!(tokens.get(opening), Some(Token(Kind::Sign('['), _))).then(|| group(tokens, opening)).flatten()
 }
 
-/// The tokens within the brackets that open at `at`, and the place after them.
+/// Returns the tokens within the brackets that open at `at`, and the index after them.
 fn group<'a, 'b>(tokens: &'b [Token<'a>], at: usize) -> Option<(&'b [Token<'a>], usize)> {
     let mut depth = 0_usize;
     for (place, token) in tokens.iter().enumerate().skip(at) {
@@ -152,7 +154,7 @@ fn group<'a, 'b>(tokens: &'b [Token<'a>], at: usize) -> Option<(&'b [Token<'a>],
     None
 }
 
-/// What commas separate, outside of brackets.
+/// Splits at commas outside of brackets.
 fn parts<'a, 'b>(tokens: &'b [Token<'a>]) -> impl Iterator<Item = &'b [Token<'a>]> {
     let mut depth = 0_usize;
     tokens.split(move |token| {
@@ -173,10 +175,10 @@ struct Token<'a>(Kind<'a>, usize);
 enum Kind<'a> {
     /// A name or a keyword, without `r#`.
     Word(&'a str),
-    /// A string, as it is written.
+    /// A string literal as written.
     Text(&'a str),
     Sign(char),
-    /// A number, a character, a lifetime.
+    /// A number, a character or a lifetime.
     Other,
 }
 
@@ -203,7 +205,7 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
     all
 }
 
-/// How long what comes first is, and what it is. A comment and a space are nothing.
+/// Returns the length and the kind of the first token. Comments and spaces have no kind.
 fn one(rest: &str, first: char) -> (usize, Option<Kind<'_>>) {
     if first.is_whitespace() {
         return (first.len_utf8(), None);
@@ -240,7 +242,7 @@ fn is_of_word(character: char) -> bool {
     character == '_' || character.is_alphanumeric()
 }
 
-/// A comment in a comment is part of it.
+/// Returns the length of a comment, including nested comments.
 fn comment(rest: &str) -> usize {
     let (mut depth, mut at) = (0_usize, 0);
     while let Some(found) = rest[at..].find(['/', '*']) {
@@ -257,7 +259,7 @@ fn comment(rest: &str) -> usize {
     rest.len()
 }
 
-/// A string whose quotation mark is at `at`.
+/// Parses a string whose quotation mark is at `at`.
 fn string(rest: &str, at: usize) -> (usize, Option<Kind<'_>>) {
     let mut escaped = false;
     for (place, character) in rest.char_indices().skip_while(|(place, _)| *place <= at) {
@@ -271,7 +273,7 @@ fn string(rest: &str, at: usize) -> (usize, Option<Kind<'_>>) {
     (rest.len(), Some(Kind::Other))
 }
 
-/// A raw string, or a name that is written `r#name`, after its letters.
+/// Parses a raw string, or a name written as `r#name`, after its letters.
 fn raw(rest: &str, letters: usize) -> (usize, Option<Kind<'_>>) {
     let hashes = rest[letters..].chars().take_while(|character| *character == '#').count();
     let opening = letters + hashes;
@@ -289,7 +291,7 @@ fn raw(rest: &str, letters: usize) -> (usize, Option<Kind<'_>>) {
     }
 }
 
-/// A character, such as `'"'` or `'\''`, or a lifetime.
+/// Returns the length of a character, such as `'"'` or `'\''`, or of a lifetime.
 fn character(rest: &str) -> usize {
     let mut after = rest.char_indices().skip(1);
     match after.next() {

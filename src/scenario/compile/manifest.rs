@@ -1,4 +1,4 @@
-//! The package that cargo builds for one scenario file.
+//! Writes the package that cargo builds for one scenario file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,25 +11,25 @@ use crate::{Error, ErrorKind, Result};
 /// The manifest of this library.
 const OURS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
 
-/// What a package depends on, beside what its file says.
+/// The dependencies of a package, besides those of its file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Needs<'a> {
     pub library: &'a Library,
-    /// With the features that this program has.
+    /// Whether to use the features of this program.
     pub as_built: bool,
 }
 
-/// Where the compiler finds the scenario.
+/// The file that the compiler starts with.
 #[derive(Debug)]
 pub(super) struct Root {
-    /// The file it compiles.
+    /// The file to compile.
     pub file: PathBuf,
-    /// The folder whose name the compiler shall show as another, if it compiles a copy.
+    /// If it is a copy: the copy's folder, and the folder to show instead in messages.
     pub shown_as: Option<(PathBuf, PathBuf)>,
 }
 
-/// Makes or mends the package of `file`. It needs nothing where the compiler is told of a library that is compiled
-/// already.
+/// Creates or updates the package of `file`. It needs no dependency if the compiler gets a library that is already
+/// compiled.
 pub(super) fn write(
     package: &Package,
     needs: Option<Needs<'_>>,
@@ -47,15 +47,15 @@ pub(super) fn write(
         Some(Some(lock)) => {
             let text = fs::read_to_string(&lock)
                 .map_err(|source| Error::io(format_args!("read {}", lock.display()), &source))?;
-            // cargo takes out what this package does not need, and adds what only it needs: so the
-            // library's lock is laid down only when it is new.
+            // cargo removes what this package does not need, and adds what only it needs. So the library's lock file is
+            // copied only when it has changed.
             if fs::read_to_string(&theirs).ok().as_deref() != Some(&text) {
                 write_file(&ours, &text)?;
                 write_file(&theirs, &text)?;
             }
         }
         Some(None) => {}
-        // cargo takes out all of it.
+        // cargo would remove all of it.
         None => drop(fs::remove_file(theirs)),
     }
     Ok(root)
@@ -71,7 +71,7 @@ fn manifest(
     let mut dependencies =
         front.and_then(|front| front.manifest.get("dependencies")?.as_table().cloned()).unwrap_or_default();
     if let Some(Needs { library, as_built }) = needs {
-        // Whatever the file says of this library, it is this one that runs it.
+        // This library always replaces the version that the file requests, since it runs the scenario.
         dependencies.insert("nixvm-test".into(), library.dependency(as_built).into());
     }
 
@@ -87,10 +87,11 @@ fn manifest(
         name = ""
         path = ""
 
-        // It is nobody's member, wherever the cache folder lies.
+        // So that it does not become part of a workspace above the cache folder.
         [workspace]
 
-        // A warning is shown once, and the binary then runs again and again: what would hide a failure is an error.
+        // A warning appears only when compiling, but the binary then runs many times. So lints for hidden failures are
+        // errors.
         [lints.rust]
         unused_must_use = "deny"
     };
@@ -109,21 +110,21 @@ fn manifest(
     Ok(manifest)
 }
 
-/// The profile that this library's own workspace has, so that crates are compiled for both alike.
+/// Returns the profile of this library's own workspace, so that both compile crates in the same way.
 fn profile(with_library: bool) -> Result<toml::Table> {
     let wrong =
         || Error::new(ErrorKind::Other, "the manifest that this program was built with has no profile");
     let mut manifest: toml::Table = OURS.parse().map_err(|_| wrong())?;
     let Some(toml::Value::Table(mut profiles)) = manifest.remove("profile") else { return Err(wrong()) };
     if let Some(dev) = profiles.get_mut("dev").and_then(toml::Value::as_table_mut).filter(|_| !with_library) {
-        // cargo warns of settings for packages that are not there.
+        // cargo warns about settings for packages that are not present.
         dev.remove("package");
     }
     Ok(profiles)
 }
 
-/// A copy of a file with frontmatter, and beside it links to what lies beside the file, so that
-/// `mod other;` and `include_str!` find it.
+/// Copies a file with frontmatter, and links the neighbours of the original beside the copy, so that `mod other;` and
+/// `include_str!` find them.
 fn copy(package: &Package, file: &Path, code: &str) -> Result<Root> {
     let folder = package.copy();
     let failed = |source: std::io::Error| Error::io(format_args!("copy {}", file.display()), &source);
@@ -141,7 +142,7 @@ fn copy(package: &Package, file: &Path, code: &str) -> Result<Root> {
     Ok(Root { file: copy, shown_as: Some((folder, beside.to_owned())) })
 }
 
-/// cargo builds again what is newer than its last build, so a file that is right stays as it is.
+/// cargo rebuilds files that are newer than its last build, so an unchanged file is not written.
 fn write_if_changed(path: &Path, text: &str) -> Result {
     if fs::read_to_string(path).is_ok_and(|there| there == text) { Ok(()) } else { write_file(path, text) }
 }

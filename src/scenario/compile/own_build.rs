@@ -1,13 +1,12 @@
-//! The library as cargo left it when it built this program: a scenario is linked with it, so that nothing is compiled
-//! a second time.
+//! Uses the library that cargo built for this program: a scenario is linked with it, so that nothing is compiled twice.
 //!
-//! Only where that build is still there: in a checkout, not after `cargo install` of a release. And only in a target
-//! folder within the checkout: in one that several checkouts share, each has its library under the same names as the
-//! others, so that one would be linked with the library of another. cargo is asked for the build, so sources that have
-//! changed since are compiled, and what has not changed is named at once. The scenario's package
-//! then depends on nothing, and the compiler is told where the library and its crates lie. (As a dependency of another
-//! workspace the library would be another one to cargo, and be compiled again.) A scenario with dependencies of its own
-//! depends on the library as any package does; it has the crates of this build, and the library is compiled for it.
+//! This needs the original build: a checkout, not a `cargo install` of a release. The target folder must be in the
+//! checkout. If several checkouts share one, their libraries have the same names there, so a scenario could be linked
+//! with the wrong one. cargo is asked for the build, so changed sources are compiled, and unchanged ones are named at
+//! once. The scenario's package then has no dependencies, and the compiler gets the paths of the library and its
+//! crates. (As a dependency in another workspace the library would be a different one to cargo, and be compiled again.)
+//! A scenario with its own dependencies depends on the library as any package does; it shares the crates of this build,
+//! and the library is compiled for it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -20,7 +19,7 @@ use super::library::{Library, features};
 use super::record::is_below;
 use crate::{Events, Result};
 
-/// Where cargo built this program.
+/// The folder in which cargo built this program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OwnBuild {
     /// The package that it was built from.
@@ -33,29 +32,30 @@ pub(super) struct OwnBuild {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Linked {
     library: PathBuf,
-    /// Where the crates lie that it needs.
+    /// The folders of the crates that it needs.
     folders: BTreeSet<PathBuf>,
-    /// Tells this build of the library from any other.
+    /// Identifies this build of the library.
     stamp: String,
 }
 
 impl OwnBuild {
-    /// The build of this program, if it is there still and is one of `library`.
+    /// Finds the build of this program, if it still exists and is one of `library`.
     pub fn find(library: &Library) -> Option<Self> {
         let package = library.folder()?;
         let is_ours = package == Path::new(env!("CARGO_MANIFEST_DIR"));
         is_ours.then(|| Self::of(package, Path::new(env!("OUT_DIR"))))?
     }
 
-    /// The build of `package` in which its build script wrote to `out`: `TARGET/[TRIPLE/]PROFILE/build/NAME/out`.
+    /// Returns the build of `package` whose build script wrote to `out`: `TARGET/[TRIPLE/]PROFILE/build/NAME/out`.
     fn of(package: &Path, out: &Path) -> Option<Self> {
-        // One of another user's can be looked at, not built in. Nor by root: what root makes there is in its owner's way.
+        // Do not build in another user's folder. Root must not either, since the owner could not change root's files
+        // there.
         let made = out.ancestors().nth(3)?;
         let is_ours = fs::metadata(made).ok()?.uid() == rustix::process::geteuid().as_raw();
         let can_write = rustix::fs::access(made, rustix::fs::Access::WRITE_OK).is_ok();
         (is_ours && can_write && out.is_dir()).then_some(())?;
         let above = made.parent()?;
-        // cargo marks its target directory with CACHEDIR.TAG only where it has made the directory itself.
+        // cargo marks its target directory with CACHEDIR.TAG only if it created the directory itself.
         let target = if above.ends_with(env!("NIXVM_TARGET")) { above.parent()? } else { above };
         is_below(target, package).then_some(())?;
         let profile = match made.file_name()?.to_str()? {
@@ -65,26 +65,26 @@ impl OwnBuild {
         Some(Self { package: package.to_owned(), target: target.to_owned(), profile: profile.to_owned() })
     }
 
-    /// The package's folder: cargo runs there, so that toolchain and settings are those of the build.
+    /// Returns the package's folder. cargo runs there, so that toolchain and settings are those of the build.
     pub fn folder(&self) -> &Path {
         &self.package
     }
 
-    /// cargo's target directory.
+    /// Returns cargo's target directory.
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// cargo's name for how this program was built.
+    /// Returns the name of the cargo profile with which this program was built.
     pub fn profile(&self) -> &str {
         &self.profile
     }
 
-    /// Has cargo bring the library up to date, without a network: all was downloaded when this program was built. The
-    /// checkout's lock file stays as it is: where it does not fit, cargo refuses.
+    /// Makes cargo bring the library up to date, offline: everything was downloaded when this program was built. The
+    /// checkout's lock file is not changed: if it does not fit, cargo refuses.
     ///
     /// # Errors
-    /// As for [`Call::run`].
+    /// Those of [`Call::run`].
     pub async fn library(&self, colour: bool, own_group: bool, events: &Events) -> Result<Cargo> {
         Call::new("build", &self.manifest(), &self.package)
             .args(["--lib", "--offline", "--no-default-features", "--features", &features().join(",")])
@@ -96,7 +96,7 @@ impl OwnBuild {
             .await
     }
 
-    /// What a scenario is linked with, of what cargo made; `None` if the library is not there.
+    /// Returns what a scenario is linked with, from cargo's artifacts; `None` if the library is not among them.
     pub fn linked(&self, cargo: &Cargo) -> Option<Linked> {
         let ours = cargo.artifacts.iter().filter(|artifact| artifact.manifest == self.manifest());
         let library = ours.filter_map(file_of).next()?;
@@ -114,8 +114,8 @@ impl OwnBuild {
     }
 }
 
-/// The file of a library. Its name in cargo's own folder is of this build alone; that beside the program is of the last
-/// build, with whatever features it was.
+/// Returns the file of a library. Its name in cargo's `deps` folder is unique for this build. The one beside the
+/// program is from the last build, which may have had other features.
 fn file_of(artifact: &Artifact) -> Option<PathBuf> {
     let named = |extension: &str| {
         artifact.files.iter().find(|file| file.extension().is_some_and(|its| its == extension))
@@ -125,7 +125,7 @@ fn file_of(artifact: &Artifact) -> Option<PathBuf> {
 }
 
 impl Linked {
-    /// What the compiler is told.
+    /// Returns the arguments for the compiler.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut library = OsString::from("nixvm_test=");
         library.push(&self.library);
@@ -135,7 +135,7 @@ impl Linked {
             path.push(folder);
             arguments.extend(["-L".into(), path]);
         }
-        // cargo does not look at the library itself, but compiles again when an argument is another one.
+        // cargo does not track the library file itself, but compiles again when an argument changes.
         arguments.extend(["-C".into(), format!("metadata={}", self.stamp).into()]);
         arguments
     }

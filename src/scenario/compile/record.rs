@@ -1,4 +1,4 @@
-//! What went into a binary, so that it can be told whether it still is what its file says.
+//! Records the inputs of a binary, to detect whether it is up to date.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -20,25 +20,25 @@ pub(super) struct Record {
     /// The scenario's file.
     pub file: PathBuf,
     binary: PathBuf,
-    /// Tells the binary from one that was compiled to the same place since.
+    /// Distinguishes the binary from one that was later compiled to the same path.
     stamp: Option<(u64, i64, i64)>,
     linked: Linking,
     library: String,
     toolchain: String,
-    /// Every file that went in, with the hash of its content.
+    /// Every input file, with the hash of its content.
     files: Vec<(PathBuf, String)>,
-    /// Every variable that the code asked for when it was compiled.
+    /// Every environment variable that the code read at compile time.
     variables: Vec<(String, Option<String>)>,
 }
 
-/// Which of the libraries that there may be a binary is linked with.
+/// Which library a binary is linked with, if there are several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Linking {
-    /// The library's place.
+    /// The library's location.
     place: String,
     /// cargo's target directory.
     pub target: PathBuf,
-    /// How it was compiled, if it is the one that this program was built with.
+    /// Its profile, if it is the library that this program was built with.
     profile: Option<String>,
     features: Vec<String>,
 }
@@ -59,7 +59,7 @@ impl Linking {
     }
 }
 
-/// What a build begins with.
+/// The state at the start of a build.
 #[derive(Debug)]
 pub(super) struct Before {
     /// The scenario's file.
@@ -75,7 +75,7 @@ impl Before {
 }
 
 impl Record {
-    /// Records a build that just ended well.
+    /// Records a build that has succeeded.
     pub fn of(file: &Path, before: Before, binary: &Path, library: &Library, package: &Package) -> Self {
         let mut files = vec![(file.to_owned(), hash(before.text.as_bytes()))];
         for path in package.files_read(binary) {
@@ -104,13 +104,13 @@ impl Record {
         }
     }
 
-    /// Every file that went in, but the library's.
+    /// Returns every input file except the library's.
     pub fn inputs(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
-    /// The binary, if everything that went into it is as it was, it is linked as `linked` says, it is the one that was
-    /// compiled, and it is below the target directory: a record names what is run.
+    /// Returns the binary, if all its inputs are unchanged, it is linked as `linked` says, it is the one that was
+    /// compiled, and it is below the target directory. The last check matters, since the record names a program to run.
     pub fn fresh(&self, library: &Library, linked: &Linking) -> Option<PathBuf> {
         let files = self.files.iter().all(|(path, was)| fs::read(path).is_ok_and(|now| hash(&now) == *was));
         let variables = self.variables.iter().all(|(name, was)| value_of(name) == *was);
@@ -126,26 +126,26 @@ impl Record {
     }
 }
 
-/// Length and time of a file.
+/// Returns size and time of a file.
 fn stamp(file: &Path) -> Option<(u64, i64, i64)> {
     let about = fs::metadata(file).ok().filter(fs::Metadata::is_file)?;
     Some((about.len(), about.mtime(), about.mtime_nsec()))
 }
 
-/// Whether a file is below a folder, symbolic links followed.
+/// Returns whether a file is below a folder, after following symbolic links.
 pub(super) fn is_below(file: &Path, folder: &Path) -> bool {
     let (file, folder) = (file.canonicalize(), folder.canonicalize());
     file.is_ok_and(|file| folder.is_ok_and(|folder| file.starts_with(folder)))
 }
 
-/// A variable as the compiler gets it: `option_env!` tells an empty one from an unset one.
+/// Returns a variable as the compiler sees it: `option_env!` distinguishes an empty one from an unset one.
 fn value_of(name: &str) -> Option<String> {
     environment::exact(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// Changes when another compiler would be used. Asking it for its version would take longer than
-/// starting the scenario, so this goes by what decides it: which cargo is called, rustup's
-/// settings and the state of its toolchains, and the variables that steer them.
+/// Returns a text that changes if another compiler would be used. Calling it for its version would take longer than
+/// starting the scenario, so this uses what selects it: the path of cargo, rustup's settings and the state of its
+/// toolchains, and the variables that affect them.
 fn toolchain() -> String {
     let mut hash = Sha256::new();
     for name in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {

@@ -1,5 +1,5 @@
-//! Which files were meant, and whether they can be scenarios at all: said before the compiler says it
-//! less kindly.
+//! Finds the scenario files that the user means, and checks that they can be scenarios, with clearer errors than the
+//! compiler's.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -11,16 +11,16 @@ use super::look::Look;
 use crate::scenario::walk;
 use crate::{Error, ErrorKind, Result};
 
-/// What the last line of a scenario's file is.
+/// The last line of a scenario file.
 const MAIN: &str = "nixvm_test::main!();";
 
-/// The scenario files that `path` means: itself, or all in that folder (not below it), by name.
-/// They are absolute.
+/// Returns the scenario files that `path` means: the file itself, or all in that folder (not below it), by name. They
+/// are absolute.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if there is no such file or folder, a folder holds no scenarios, the file
-/// is not a scenario's, or a scenario or test in a file would never run: the error names file and line.
-/// [`ErrorKind::Io`] if a file can't be read.
+/// [`ErrorKind::Usage`] if there is no such file or folder, a folder contains no scenarios, the file is not a scenario
+/// file, or a scenario or test in a file would never run: the error names file and line. [`ErrorKind::Io`] if a file
+/// can't be read.
 pub fn find(path: &Path) -> Result<Vec<PathBuf>> {
     let usage = |summary: String| Error::new(ErrorKind::Usage, summary);
     let shown = path.display();
@@ -34,7 +34,7 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>> {
         }
         _ => Error::io(format_args!("read {shown}"), &source),
     })?;
-    // The path as given, not with its links followed: it is what the compiler will show.
+    // The path as given, without following links, since the compiler will show it.
     let absolute =
         std::path::absolute(path).map_err(|source| Error::io(format_args!("find {shown}"), &source))?;
     if about.is_dir() {
@@ -61,7 +61,7 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(vec![absolute])
 }
 
-/// The folders below `folder` whose scenarios a run of `folder` leaves out.
+/// Returns the folders below `folder` whose scenarios a run of `folder` leaves out.
 pub fn left_out_below(folder: &Path) -> Vec<PathBuf> {
     let mut known = BTreeSet::new();
     for path in files(folder) {
@@ -97,7 +97,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths.filter(|path| path.extension() == Some(OsStr::new("rs")) && path.is_file()).collect()
 }
 
-/// The text of a file.
+/// Returns the text of a file.
 pub(super) fn text(file: &Path) -> Result<String> {
     let bytes =
         fs::read(file).map_err(|source| Error::io(format_args!("read {}", file.display()), &source))?;
@@ -106,7 +106,7 @@ pub(super) fn text(file: &Path) -> Result<String> {
     })
 }
 
-/// The scenario that is most like one that is not there: beside it, or in a folder beside it.
+/// Returns the existing scenario whose name is most similar to a missing one: beside it, or in a folder beside it.
 fn meant(path: &Path) -> Option<PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let here = folder.unwrap_or(Path::new("."));
@@ -119,7 +119,7 @@ fn meant(path: &Path) -> Option<PathBuf> {
     Some(if folder.is_none() { found.strip_prefix("./").unwrap_or(found).to_owned() } else { found.clone() })
 }
 
-/// A folder in this one that has scenarios.
+/// Returns a subfolder that has scenarios.
 fn below(folder: &Path) -> Option<PathBuf> {
     folders(folder).into_iter().find(|folder| in_folder(folder).is_ok_and(|found| !found.is_empty()))
 }
@@ -155,11 +155,11 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
         }
         refuse_tests(path, look)?;
     }
-    // Others are modules of a scenario.
+    // The others are modules of a scenario.
     Ok(all.into_iter().filter(|(_, look)| look.main).map(|(path, _)| path).collect())
 }
 
-/// What a file in a folder has, if it is a file of Rust.
+/// Scans a file in a folder, if it is a Rust file.
 fn in_a_folder(path: &Path) -> Result<Option<Look>> {
     let Some(extension) = path.extension().filter(|its| its.eq_ignore_ascii_case("rs")) else {
         return Ok(None);
@@ -172,7 +172,7 @@ fn in_a_folder(path: &Path) -> Result<Option<Look>> {
             return Err(usage("can't be a scenario: it is no regular file").next_step("move it elsewhere"));
         }
         Ok(_) => {}
-        // An editor's lock is such a link.
+        // An editor's lock file is such a link.
         Err(_) if is_hidden && path.is_symlink() => return Ok(None),
         Err(source) => return Err(Error::io(format_args!("read {}", path.display()), &source)),
     }
@@ -187,7 +187,7 @@ fn in_a_folder(path: &Path) -> Result<Option<Look>> {
         .next_step("write the end of its name in small letters"))
 }
 
-/// The files that have a `main`, and those that are modules of them.
+/// Returns the files that have a `main`, and their modules.
 fn reached(all: &[(PathBuf, Look)]) -> BTreeSet<&Path> {
     let mut reached: BTreeSet<&Path> = BTreeSet::new();
     let mut waiting: Vec<&(PathBuf, Look)> = all.iter().filter(|(_, look)| look.main).collect();
@@ -201,7 +201,7 @@ fn reached(all: &[(PathBuf, Look)]) -> BTreeSet<&Path> {
 }
 
 /// # Errors
-/// [`ErrorKind::Usage`], with file and line, for a test that is no scenario in a file of scenarios.
+/// [`ErrorKind::Usage`], with file and line, for a test that is not a scenario in a scenario file.
 fn refuse_tests(path: &Path, look: &Look) -> Result {
     let is_of_scenarios = look.main || !look.scenarios.is_empty();
     let Some((line, test)) = look.tests.first().filter(|_| is_of_scenarios) else { return Ok(()) };
@@ -214,10 +214,10 @@ fn refuse_tests(path: &Path, look: &Look) -> Result {
     ))
 }
 
-/// What a file has, without the block at its top.
+/// Scans a file without its frontmatter.
 pub(super) fn look(path: &Path) -> Result<Look> {
     let text = text(path)?;
-    // What is wrong with a block at the top is said when the file is compiled.
+    // Errors in the frontmatter are reported when the file is compiled.
     Ok(match frontmatter::split(&text) {
         Ok(Some(split)) => Look::at(&split.code),
         _ => Look::at(&text),
@@ -256,13 +256,13 @@ mod tests {
             "{error}"
         );
         remove("b.rs");
-        // A module of a file that runs, and a module of that one.
+        // A module of a file that runs, and a module of that module.
         put("steps.rs", "#[path = \"deeper.rs\"] mod deep;\n#[scenario] pub async fn y() {}\n");
         put("deeper.rs", "#[scenario] pub async fn z() {}\n");
         assert_eq!(find(folder.path()).unwrap().len(), 1);
         put("c.rs", "#[scenario] async fn c() {}\nfn main() -> X { nixvm_test::scenario::main() }\n");
         assert_eq!(find(folder.path()).unwrap().len(), 2, "a main of its own");
-        // Two that name each other run no more than one that no other names.
+        // Two files that name only each other do not run, like one that no other names.
         put("d.rs", "mod e;\n#[scenario] fn x() {}");
         put("e.rs", "mod d;");
         assert!(refused().contains("d.rs:2"));

@@ -1,4 +1,4 @@
-//! The folder where scenarios are compiled, and how it is kept from growing for ever.
+//! Manages the folder where scenarios are compiled, and limits its size.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,22 +13,23 @@ use super::record::{Linking, Record};
 use crate::presence::is_absent;
 use crate::{Error, Result};
 
-/// How many files' packages are kept.
+/// Maximum number of packages that are kept.
 const PACKAGES: usize = 64;
 
-/// How many places of the library are kept ready; each holds the library and all it needs, compiled.
+/// Maximum number of workshops that are kept, one for each location of the library. Each has the library and its
+/// dependencies, compiled.
 const WORKSHOPS: usize = 6;
 
-/// The folder for one place of the library.
+/// The folder for one location of the library.
 #[derive(Debug)]
 pub(super) struct Workshop {
     folder: PathBuf,
-    /// What scenarios are linked with, and where.
+    /// The library that scenarios are linked with, and the target directory.
     linked: Linking,
 }
 
 impl Workshop {
-    /// Opens the workshop of `library` in the cache folder, making it if need be.
+    /// Opens the workshop of `library` in the cache folder, and creates it if it is missing.
     pub fn open(cache: &Path, library: &Library, own_build: Option<&OwnBuild>) -> Result<Self> {
         let folder = cache.join("scenarios").join(short_hash(&library.place()));
         fs::create_dir_all(folder.join("packages"))
@@ -41,17 +42,17 @@ impl Workshop {
         &self.folder
     }
 
-    /// The target directory of all packages: that of this program, if its own build is what they are compiled with.
+    /// Returns the target directory of all packages: that of this program, if its own build is used.
     pub fn target(&self) -> &Path {
         &self.linked.target
     }
 
-    /// Locked by all who compile, and by one who removes.
+    /// Returns the lock file: shared by processes that compile, exclusive for one that removes.
     pub fn lock_file(&self) -> PathBuf {
         self.folder.join("lock")
     }
 
-    /// The package of `file`, an absolute path.
+    /// Returns the package of `file`, an absolute path.
     pub fn package(&self, file: &Path) -> Package {
         let id = short_hash(&file.display().to_string());
         let stem = file.file_stem().and_then(OsStr::to_str).unwrap_or_default();
@@ -64,23 +65,23 @@ impl Workshop {
         Package { folder: self.folder.join("packages").join(&id), linked: self.linked.clone(), name }
     }
 
-    /// Empties the target directory if another compiler filled it: its leftovers are of no use and
-    /// never go away by themselves. Only to be called by one who holds the lock alone.
+    /// Empties the target directory if another compiler filled it: its files are useless and would never be removed.
+    /// The caller must hold the exclusive lock.
     pub fn made_for(&self, compiler: &str) -> Result {
         if self.is_made_for(compiler)? {
             return Ok(());
         }
         let stamp = self.folder.join("compiler");
-        // Not that of this program's own build, which is the user's.
+        // Only our own folder: the target directory of this program's build belongs to the user.
         let _ = fs::remove_dir_all(self.folder.join("target"));
         fs::write(&stamp, compiler)
             .map_err(|source| Error::io(format_args!("write {}", stamp.display()), &source))
     }
 
-    /// Whether [`Workshop::made_for`] would have nothing to do.
+    /// Returns whether [`Workshop::made_for`] has nothing to do.
     ///
     /// # Errors
-    /// When it can't be read which compiler it is made for.
+    /// When the record of its compiler can't be read.
     pub fn is_made_for(&self, compiler: &str) -> Result<bool> {
         let stamp = self.folder.join("compiler");
         match fs::read(&stamp) {
@@ -90,27 +91,26 @@ impl Workshop {
         }
     }
 
-    /// Whether no library was compiled for scenarios yet.
+    /// Returns whether no library was compiled for scenarios yet.
     pub fn is_new(&self) -> bool {
         !self.target().is_dir()
     }
 
-    /// Removes the packages that were not used for the longest time, and whole workshops likewise.
-    /// Only to be called by one who holds the lock alone.
+    /// Removes the least recently used packages and workshops. The caller must hold the exclusive lock.
     pub fn prune(&self) {
         for folder in oldest(&self.folder.join("packages"), PACKAGES) {
             remove_package(&folder, self.target());
         }
         let Some(all) = self.folder.parent() else { return };
         for folder in oldest(all, WORKSHOPS) {
-            // Nobody may be at work there.
+            // Only if no other process uses it.
             if let Some(_alone) = super::lock::try_exclusive(&folder.join("lock")) {
                 let _ = fs::remove_dir_all(&folder);
             }
         }
     }
 
-    /// Notes that the workshop is in use.
+    /// Records that the workshop is in use.
     pub fn touch(&self) {
         touch(&self.folder);
     }
@@ -129,17 +129,17 @@ impl Package {
         &self.folder
     }
 
-    /// Where a file with frontmatter is copied to, and what lies beside it linked.
+    /// Returns the folder for the copy of a file with frontmatter, and the links to its neighbours.
     pub fn copy(&self) -> PathBuf {
         self.folder.join("source")
     }
 
-    /// What it is linked with, and where.
+    /// Returns what it is linked with, and the target directory.
     pub fn linked(&self) -> &Linking {
         &self.linked
     }
 
-    /// The name of package, binary and, with underscores, crate.
+    /// Returns the name of the package and the binary and, with underscores, the crate.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -148,19 +148,19 @@ impl Package {
         self.folder.join("Cargo.toml")
     }
 
-    /// Locked by the one who compiles it.
+    /// Returns its lock file, held by the process that compiles it.
     pub fn lock_file(&self) -> PathBuf {
         self.folder.join("lock")
     }
 
-    /// The binary, if nothing that went into it has changed since.
+    /// Returns the binary, if none of its inputs has changed.
     pub fn fresh(&self, library: &Library) -> Option<PathBuf> {
         let binary = self.last()?.fresh(library, &self.linked)?;
         touch(&self.folder);
         Some(binary)
     }
 
-    /// The files that went into the last build.
+    /// Returns the files that the last build used.
     pub fn inputs(&self) -> Vec<PathBuf> {
         self.last().map(|record| record.inputs().map(Path::to_owned).collect()).unwrap_or_default()
     }
@@ -174,14 +174,15 @@ impl Package {
         let path = self.record_file();
         let failed = |source: std::io::Error| Error::io(format_args!("write {}", path.display()), &source);
         let text = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
-        // In one step, for those who read without a lock.
+        // Replaced in one step, since other processes read it without a lock.
         let part = self.folder.join("record.part");
         fs::write(&part, text).and_then(|()| fs::rename(&part, &path)).map_err(failed)?;
         touch(&self.folder);
         Ok(())
     }
 
-    /// The files that went into `binary`, by cargo's list beside it (`binary: FILE FILE…`, spaces escaped).
+    /// Returns the files that `binary` was compiled from, by cargo's list beside it (`binary: FILE FILE…`, spaces
+    /// escaped).
     pub fn files_read(&self, binary: &Path) -> Vec<PathBuf> {
         let list = fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
         let Some((_, files)) = list.split_once(": ") else { return Vec::new() };
@@ -189,8 +190,8 @@ impl Package {
         files.split(' ').map(|file| self.folder.join(file.replace('\0', " "))).collect()
     }
 
-    /// The variables that the code asked for, by the compiler's list (`# env-dep:NAME=VALUE`); not
-    /// those that cargo itself sets.
+    /// Returns the variables that the code read, by the compiler's list (`# env-dep:NAME=VALUE`), without those that
+    /// cargo itself sets.
     pub fn variables_read(&self) -> Vec<String> {
         let prefix = format!("{}-", self.name.replace('-', "_"));
         let lists = fs::read_dir(self.linked.target.join("debug/deps")).into_iter().flatten().flatten();
@@ -217,11 +218,12 @@ fn short_hash(text: &str) -> String {
 fn touch(folder: &Path) {
     let now = SystemTime::now();
     let file = fs::File::create(folder.join("used"));
-    // Only the order of removal depends on it.
+    // An error only affects the order of removal.
     let _ = file.and_then(|file| file.set_modified(now));
 }
 
-/// All folders in `folder` but the `keep` that were used last. One of which the time of use can't be read is kept.
+/// Returns all folders in `folder` except the `keep` most recently used ones. A folder whose time can't be read is
+/// kept.
 fn oldest(folder: &Path, keep: usize) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut folders: Vec<(Option<SystemTime>, PathBuf)> = entries
@@ -237,7 +239,7 @@ fn oldest(folder: &Path, keep: usize) -> Vec<PathBuf> {
     folders.into_iter().map(|(_, path)| path).collect()
 }
 
-/// Removes a package and all that cargo made of it in the target directory that packages share, which may be the user's.
+/// Removes a package and everything that cargo built for it in the shared target directory, which may be the user's.
 fn remove_package(folder: &Path, target: &Path) {
     let id = folder.file_name().and_then(OsStr::to_str).unwrap_or_default();
     for made in ["debug", "debug/deps", "debug/incremental", "debug/.fingerprint"] {
@@ -251,7 +253,7 @@ fn remove_package(folder: &Path, target: &Path) {
     let _ = fs::remove_dir_all(folder);
 }
 
-/// Whether cargo calls so what it makes of the package with this id: `nixvm-login-ID`, `nixvm-login-ID.d`,
+/// Returns whether cargo gave this name to a file of the package with this id: `nixvm-login-ID`, `nixvm-login-ID.d`,
 /// `nixvm_login_ID-HASH.d`, ….
 fn is_made_of(name: &str, id: &str) -> bool {
     let is_id = id.len() == 12 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -262,7 +264,7 @@ fn is_made_of(name: &str, id: &str) -> bool {
                 return false;
             };
             let after_hash = suffix.strip_prefix('-').map(|suffix| {
-                // Of cargo 16 digits, of the compiler 13; another id has 12.
+                // cargo's hash has 16 digits, the compiler's 13; another id has 12.
                 let hash = suffix.bytes().take_while(u8::is_ascii_alphanumeric).count();
                 if hash > id.len() { &suffix[hash..] } else { suffix }
             });
@@ -372,7 +374,7 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let workshop = Workshop::open(cache.path(), &Library::find(), None).unwrap();
         fs::create_dir_all(workshop.target()).unwrap();
-        // Not to be read, by root neither.
+        // A folder, so that not even root can read it as a file.
         fs::create_dir(workshop.folder.join("compiler")).unwrap();
         assert!(workshop.made_for("rustc 2").is_err());
         assert!(!workshop.is_new());
