@@ -16,10 +16,10 @@ use crate::{ErrorKind, Result};
 
 /// ^D, at the beginning of a line.
 const END_OF_INPUT: &[u8] = b"\x04";
-/// How often `login` is asked to end, by each key.
+/// Number of attempts to end `login`, for each key.
 const TRIES: usize = 4;
 
-/// The programs that check passwords and change the user, as far as they are on the path of a shell.
+/// The programs that check passwords and change the user, as far as they are on a shell's path.
 #[derive(Debug, Clone, Copy)]
 struct Programs {
     login: bool,
@@ -76,8 +76,8 @@ impl Life {
         }
     }
 
-    /// Ends the `login` that refused somebody and asks for another name: the console then logs in by itself again. Whether it
-    /// has said so.
+    /// Ends a `login` that refused a user and asks for another name. The console then logs in automatically again.
+    /// Returns whether it printed that.
     async fn end_program(&self) -> Result<bool> {
         let said = Pattern::regex(&tolerant(" (automatic login)"))?;
         for _ in 0..TRIES {
@@ -120,9 +120,9 @@ mod tests {
         let exec = |rest: &str| Some(format!(r"exec env LC_ALL=C {rest} 'al'\''ice'"));
         assert_eq!(command(true, true, true, true), exec("login --"));
         assert_eq!(command(true, false, true, true), exec("setpriv --reuid=nobody --clear-groups su -"));
-        // su asks root nothing.
+        // su does not ask root for a password.
         assert_eq!(command(true, false, true, false), None);
-        // login can't be run by anybody else.
+        // Only root can run login.
         assert_eq!(command(false, true, true, true), exec("su -"));
         assert_eq!(command(false, true, false, true), None);
     }

@@ -1,4 +1,4 @@
-//! Collecting what one command prints, byte for byte.
+//! Collects the output of one command, byte for byte.
 
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::LazyLock;
@@ -13,13 +13,13 @@ use crate::machine::session::notices::Jobs;
 use crate::machine::session::question::{last_line, without_notices};
 use crate::text::strip_escapes;
 
-/// The most that is kept of one command's output: beyond it a test has lost its way, and the host's
-/// memory is not the guest's to fill.
+/// Maximum number of bytes kept of one command's output. A larger output is a mistake in the test, and the guest must
+/// not fill the host's memory.
 const LARGEST: usize = 256 << 20;
-/// Where sudo's question is looked for: kernel lines may follow it.
+/// The part of the output that is searched for sudo's question: kernel records may follow it.
 const TAIL: usize = 4096;
 
-/// agetty logs somebody in by itself, and their shell's prompt is the last thing that came.
+/// Matches an automatic login by agetty, followed by a shell's prompt at the end.
 #[allow(clippy::expect_used)] // a constant, and a test compiles it
 static AUTOMATIC: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?s)(?:^|[\n ])login: [^\n]{1,64} \(automatic login\)\r?\n.*[$#%>❯»λ➜] ?\z")
@@ -31,44 +31,45 @@ static AUTOMATIC: LazyLock<Regex> = LazyLock::new(|| {
 pub(crate) struct Collector {
     scanner: Scanner,
     user: String,
-    /// How a program of our own asks for the password.
+    /// The question that a program of our own uses to ask for the password.
     agreed: Option<String>,
-    /// The command's text; empty where none is collected.
+    /// The command's text; empty if there is none.
     command: String,
-    /// The jobs that the shell had when the command started, while they are listed and after.
+    /// The shell's jobs when the command started.
     jobs: Option<Jobs>,
     printed: Vec<u8>,
-    /// How much was printed beyond [`LARGEST`].
+    /// Number of bytes printed beyond [`LARGEST`].
     lost: usize,
     /// The guest's uptime when the command was typed, as far as it is known.
     since: f64,
-    /// What the times of the kernel's lines are to be compared with.
+    /// The clock that the times of kernel records are compared with.
     clock: KernelClock,
     started: bool,
     status: Option<i32>,
-    /// The guest's uptime as a marker said last; NaN before.
+    /// The guest's uptime in the last marker; NaN before.
     uptime: f64,
     damaged: bool,
-    /// How many times the shell said that it has taken what was typed.
+    /// Number of confirmations by the shell.
     taken: usize,
-    /// Which shell said that it is ready.
+    /// The shell that reported that it is ready.
     shell: String,
-    /// The question at the end of what was printed, if it can be answered.
+    /// The question at the end of the output, if it can be answered.
     asked: Option<Asked>,
-    /// How much had been printed when the last question was answered.
+    /// The length of the output when the last question was answered.
     answered: Option<usize>,
-    /// How often the password was given.
+    /// Number of times the password was given.
     passwords: usize,
     /// The user was chosen from a list, so the next question is for their password.
     chosen: bool,
 }
 
-/// How often the password is given for one command where it is not known whether it was wrong: sudo asks three times.
+/// Maximum number of times the password is given for one command when it is unknown whether it was wrong: sudo asks
+/// three times.
 const PASSWORDS: usize = 3;
 
 impl Collector {
-    /// A collector for a command with this nonce, typed by `user` when the guest had been up for `since`
-    /// seconds, whose kernel has this `clock`.
+    /// Creates a collector for a command with this nonce. `user` typed it when the guest had been up for `since`
+    /// seconds; the guest's kernel has this `clock`.
     pub(crate) fn new(nonce: Nonce, user: &str, since: f64, clock: KernelClock) -> Self {
         Self {
             scanner: Scanner::new(nonce),
@@ -93,18 +94,18 @@ impl Collector {
         }
     }
 
-    /// A program of our own asks by this question for the password.
+    /// Sets the question that a program of our own uses to ask for the password.
     pub(crate) fn agree(&mut self, question: Option<&str>) {
         self.agreed = question.map(str::to_owned);
     }
 
-    /// The command that is collected.
+    /// Sets the command that is collected.
     pub(crate) fn runs(&mut self, command: &str) {
         command.clone_into(&mut self.command);
     }
 
-    /// Takes the next bytes from the console; breaks when the shell is ready or the command starts, asks or
-    /// ends, with the number of bytes that were used.
+    /// Takes the next bytes from the console. Breaks when the shell is ready or the command starts, asks or ends, with
+    /// the number of bytes that were used.
     pub(crate) fn push(&mut self, chunk: &[u8]) -> ControlFlow<usize> {
         let Self { scanner, jobs, printed, lost, started, status, uptime, damaged, taken, shell, .. } = self;
         let mut wake = false;
@@ -116,7 +117,7 @@ impl Collector {
                     *lost += bytes.len() - room;
                 }
                 Piece::Bytes(bytes) => {
-                    // Before the list come the echo of what was typed, and a prompt.
+                    // The echo of the typed line and a prompt come before the list.
                     if let Some(jobs) = jobs {
                         jobs.add(bytes);
                     }
@@ -153,76 +154,75 @@ impl Collector {
         }
     }
 
-    /// The nonce of the command's markers.
+    /// Returns the nonce of the command's markers.
     pub(crate) fn nonce(&self) -> &Nonce {
         self.scanner.nonce()
     }
 
-    /// How many batches of typed lines the shell has taken.
+    /// Returns how many batches of typed lines the shell has confirmed.
     pub(crate) fn taken(&self) -> usize {
         self.taken
     }
 
-    /// How much was printed so far.
+    /// Returns the number of bytes printed so far.
     pub(crate) fn printed(&self) -> usize {
         self.printed.len() + self.lost
     }
 
-    /// Whether the last thing printed looks like a login prompt, or like the shell of whom the console has
-    /// logged in by itself.
+    /// Returns whether the output ends like a login prompt, or like the shell of an automatic login.
     pub(crate) fn ends_at_login(&self) -> bool {
         let tail = self.without_any_records(self.printed.len().saturating_sub(TAIL));
         let line = tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
         line.ends_with(b" login: ") || line == b"login: " || AUTOMATIC.is_match(&strip_escapes(&tail))
     }
 
-    /// Whether the command has begun.
+    /// Returns whether the command has started.
     pub(crate) fn started(&self) -> bool {
         self.started
     }
 
-    /// Whether the command arrived damaged and was not run.
+    /// Returns whether the command arrived damaged and was not run.
     pub(crate) fn damaged(&self) -> bool {
         self.damaged
     }
 
-    /// The exit status, when the command has ended.
+    /// Returns the exit status, if the command has ended.
     pub(crate) fn status(&self) -> Option<i32> {
         self.status
     }
 
-    /// The guest's uptime when the shell got ready, or the command ended; NaN before and without /proc.
+    /// Returns the guest's uptime when the shell got ready or the command ended; NaN before, and without /proc.
     pub(crate) fn uptime(&self) -> f64 {
         self.uptime
     }
 
-    /// Which shell got ready: its process and the user it runs as.
+    /// Returns the shell that got ready: its process and its user.
     pub(crate) fn shell(&self) -> &str {
         &self.shell
     }
 
-    /// How many bytes were printed beyond what is kept.
+    /// Returns how many bytes were printed beyond what is kept.
     pub(crate) fn lost(&self) -> usize {
         self.lost
     }
 
-    /// The question at the end of what was printed, if it can be answered.
+    /// Returns the question at the end of the output, if it can be answered.
     pub(crate) fn asked(&self) -> Option<&Asked> {
         self.asked.as_ref()
     }
 
-    /// What stands behind the last newline.
+    /// Returns the text after the last newline.
     pub(crate) fn last_words(&self) -> String {
         last_line(&self.words(self.from())).trim().to_owned()
     }
 
-    /// The end of what was printed.
+    /// Returns the end of the output.
     pub(crate) fn last_lines(&self) -> String {
         self.words(self.from())
     }
 
-    /// Notes that what is asked is being answered, and gives the answer; `None` when the same was answered before and is
-    /// asked again, which means that the answer was not taken.
+    /// Returns the answer to the question, and notes that it is being answered. Returns `None` when the same question
+    /// is asked again after an answer, which means that the answer was not accepted.
     pub(crate) fn answer(&mut self) -> Option<Reply> {
         let asked = self.asked.take()?;
         let is_password = asked.reply == Reply::Password;
@@ -231,8 +231,8 @@ impl Collector {
             && (asked.is_sure || self.passwords >= PASSWORDS || says_try_again(&self.words(self.from())));
         let from = self.printed.len().saturating_sub(TAIL);
         let mut tail = self.without_records(from);
-        // The conversation is not the command's output.
-        // Since the user was chosen: the number, if it is shown, and the question.
+        // The conversation is not part of the command's output. After the user's choice it consists of the number, if
+        // it is shown, and the question.
         let since_choice = || {
             let at = self.answered.filter(|_| self.chosen)?.max(from);
             let window = self.clock.window(self.since, f64::INFINITY);
@@ -250,7 +250,7 @@ impl Collector {
         (!refused).then_some(asked.reply)
     }
 
-    /// Where the last answer ends, or what is looked at begins.
+    /// Returns the end of the last answer, or the start of the searched part.
     fn from(&self) -> usize {
         self.answered.unwrap_or(0).max(self.printed.len().saturating_sub(TAIL))
     }
@@ -271,14 +271,14 @@ impl Collector {
         };
         let begins = asked.is_some() && asked != self.asked;
         if let (true, Some(at)) = (begins, self.answered) {
-            // The newline of the last answer, which is no output, before its place is forgotten.
+            // The newline of the last answer is not output. It is removed before its position is forgotten.
             remove_answer_newline(&mut self.printed, at);
         }
         self.asked = asked;
         begins
     }
 
-    /// What was printed from `from` on, without the kernel's lines since the command began.
+    /// Returns what was printed since `from`, without kernel records since the command began.
     fn without_records(&self, from: usize) -> Vec<u8> {
         let window = self.clock.window(self.since, f64::INFINITY);
         remove_records(self.printed.get(from..).unwrap_or_default(), window)
@@ -296,8 +296,8 @@ impl Collector {
         self.without(f64::NEG_INFINITY..=f64::INFINITY)
     }
 
-    /// Exactly what the command printed: without the kernel's lines, and with the newlines that it
-    /// wrote (the terminal puts a carriage return before each).
+    /// Returns exactly what the command printed: without kernel records, and with the newlines that it wrote (the
+    /// terminal puts a carriage return before each).
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         let until = if self.status.is_some() { self.uptime } else { f64::INFINITY };
         let window = self.clock.window(self.since, until);
@@ -307,7 +307,7 @@ impl Collector {
     fn without(self, window: RangeInclusive<f64>) -> Vec<u8> {
         let mut bytes = remove_records(&self.printed, window.clone());
         if let Some(at) = self.answered {
-            // As far into what is left as the answer was into what was printed.
+            // Removing records moves the end of the answer.
             let at = remove_records(&self.printed[..at], window).len();
             remove_answer_newline(&mut bytes, at);
         }
@@ -327,7 +327,7 @@ impl Collector {
     }
 }
 
-/// sudo ends the line of its question when the hidden answer was typed, and polkit says that it was right.
+/// sudo ends the line of its question after the hidden answer, and polkit reports that it was right.
 fn remove_answer_newline(bytes: &mut Vec<u8>, at: usize) {
     if bytes.get(at..).is_some_and(|rest| rest.starts_with(b"\r\n")) {
         bytes.drain(at..at + 2);
@@ -350,7 +350,7 @@ mod tests {
         )
     }
 
-    /// Of a command that begins with sudo's question, which was answered.
+    /// The collector of a command that begins with sudo's question, which was answered.
     fn answered() -> Collector {
         let mut collector = collector();
         assert!(collector.push(b"\x1b_0123abcd4567cdef S\x1b\\[sudo] password for alice: ").is_break());

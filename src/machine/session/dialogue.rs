@@ -1,7 +1,7 @@
 //! The conversation of a login: from a name, or a command that logs in, to a shell that answers.
 //!
-//! What is printed is judged where the console has come to rest ([`Said`]): only the last thing that was said is a question, and
-//! nothing that was printed before the name was typed is an answer to it.
+//! Output is judged when the console has come to rest ([`Said`]): only the last output is a question, and output from
+//! before the name was typed is not an answer to it.
 
 use std::time::Duration;
 
@@ -19,16 +19,17 @@ use crate::machine::session::waiting::{is_logged_in_by_itself, is_shells_prompt}
 use crate::mutex::lock;
 use crate::{ErrorKind, Result};
 
-/// How often a name is typed when the prompt comes back without a word, or the name is lost.
+/// Number of times a name is typed when the prompt comes back without a message, or the name is lost.
 const TRIES: usize = 3;
-/// Silences after which something is taken for lost.
+/// Number of silences after which input is considered lost.
 const LOST: usize = 3;
-/// ^U, which empties a line that is being typed.
+/// ^U, which clears the current input line.
 const EMPTY_LINE_KEY: &[u8] = b"\x15";
-/// PAM delays an answer so long on any host: 3 s after a wrong password (pam_faildelay), and more where other modules wait.
+/// The time by which PAM may delay an answer on any host: 3 s after a wrong password (pam_faildelay), and more if other
+/// modules wait.
 const DELAYED: Duration = Duration::from_secs(6);
 
-/// What begins the conversation.
+/// How the conversation begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Opening<'a> {
     /// The user's name, at a login prompt on the console of `host`, if that name is known.
@@ -37,15 +38,15 @@ pub(crate) enum Opening<'a> {
     Command(&'a str),
 }
 
-/// How far it has come.
+/// The progress of the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The name or the command was typed. A prompt that comes now answers an Enter that was typed before it.
+    /// The name or the command was typed. A prompt at this stage answers an earlier Enter.
     Typed,
-    /// The console has shown it.
+    /// The console has echoed it.
     Seen,
-    /// The name was typed again, without Enter: that follows where the name is seen. If the console had taken the first name and
-    /// asks for the password by now, the second one is no wrong password.
+    /// The name was typed again, without Enter, which follows once the name is echoed. If the console had taken the
+    /// first name and now asks for the password, the second name must not be sent as a password.
     Half,
     /// The password was given.
     Answered,
@@ -55,11 +56,11 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) shell: ShellLine,
-    /// Something asked for the password, and took it.
+    /// The password was asked for and accepted.
     pub(crate) asked: bool,
 }
 
-/// A login under way.
+/// A login in progress.
 struct Conversation<'a> {
     life: &'a Life,
     opening: Opening<'a>,
@@ -70,15 +71,15 @@ struct Conversation<'a> {
     typed: String,
     stage: Stage,
     names_typed: usize,
-    /// What looks like a prompt need not be one, and the question itself looks like one when the terminal echoes it: so it is
-    /// asked once, and then again only after a silence.
+    /// Output that looks like a prompt may not be one, and an echoed question looks like one itself. So the shell is
+    /// asked once, and again only after a silence.
     shell_asked: bool,
-    /// Since the name was typed, and then since the password was.
+    /// The output since the name was typed, and later since the password was.
     said: Said,
 }
 
 impl Life {
-    /// Answers what is asked until a shell answers. `prompt_came` says, with an error, that the login prompt is back.
+    /// Answers questions until a shell answers. On an error, `prompt_came` tells whether the login prompt is back.
     pub(crate) async fn converse(
         &self,
         opening: Opening<'_>,
@@ -138,7 +139,7 @@ impl Conversation<'_> {
                     life.console.send(b"q").await?;
                 }
                 News::Pause => match asked {
-                    // Root knows whether it is a question.
+                    // Root can find out whether it is a question.
                     Some(Question::Password)
                         if self.is_unanswered() && life.console_echoes().await == Some(false) =>
                     {
@@ -159,7 +160,7 @@ impl Conversation<'_> {
                             && asks_for_a_secret(self.said.last_line().trim()) =>
                     {
                         let error = self.ending().asks_more(life, self.said.last_line().trim());
-                        // Its questions are ended by ^C, and then the login prompt is back.
+                        // ^C ends its questions, and the login prompt comes back.
                         life.console.send(INTERRUPT_KEY).await?;
                         return Err(error);
                     }
@@ -177,23 +178,23 @@ impl Conversation<'_> {
     async fn silent(&mut self, asked: Option<Question>, silences: usize, prompt_came: &mut bool) -> Result {
         let life = self.life;
         match self.stage {
-            // In no language that is known, and nothing else comes.
+            // The question is in no known language, and no more output comes.
             Stage::Seen if asked == Some(Question::Other) && silences == 1 => {
                 return self.give_where_nothing_echoes().await;
             }
-            // The first name may be seen only now: its question would follow.
+            // The first name may be echoed only now, and its question would follow.
             Stage::Half if silences > 1 && life.ends_with(self.user) => {
                 self.stage = Stage::Seen;
                 self.said.count_anew();
                 return life.console.send(b"\r").await;
             }
-            // The prompt still waits for a name: agetty throws away what was typed before it opened the line.
+            // The prompt still waits for a name: agetty discards what was typed before it opened the line.
             Stage::Typed | Stage::Half
                 if silences > LOST && self.names_typed < TRIES && life.waits_for_a_name() =>
             {
                 return self.type_the_name_again().await;
             }
-            // PAM takes its time over the password. What is typed meanwhile would be taken for a name, if it refuses.
+            // PAM may need time to check the password. Input in the meantime would be taken for a name if PAM refuses.
             Stage::Answered if self.said.text().trim().is_empty() && self.said.rest() < DELAYED => {
                 return Ok(());
             }
@@ -208,12 +209,12 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// A question for a name is the last thing on the console.
+    /// Handles a question for a name at the end of the console's output.
     async fn prompt_is_back(&mut self, prompt_came: &mut bool) -> Result {
         let life = self.life;
         match (self.opening, self.stage) {
             (_, Stage::Typed) | (Opening::Name { .. }, Stage::Half) => Ok(()),
-            // The program that was started asks for another name.
+            // The started program asks for another name.
             (Opening::Command(_), _) => Err(self.ending().refused(life)),
             (Opening::Name { .. }, Stage::Answered) => {
                 *prompt_came = true;
@@ -242,9 +243,9 @@ impl Conversation<'_> {
         self.life.console.send(self.user.as_bytes()).await
     }
 
-    /// Asks what looks like a shell whether it is one.
+    /// Asks a possible shell whether it is one.
     async fn ask_the_shell(&mut self, prompt_came: &mut bool) -> Result {
-        // Before the echo of a command comes the prompt at which it is typed.
+        // The prompt comes before the echo of the command.
         let is_shells = matches!(self.stage, Stage::Seen | Stage::Answered)
             || matches!(self.opening, Opening::Name { .. });
         if self.shell_asked || !is_shells {
@@ -260,11 +261,11 @@ impl Conversation<'_> {
     }
 
     async fn give_where_nothing_echoes(&mut self) -> Result {
-        // A terminal that shows what is typed asks for no password.
+        // A terminal with echo on is not asking for a password.
         if self.life.console_echoes().await == Some(true) { Ok(()) } else { self.give().await }
     }
 
-    /// Answers the question for the password, without what may have been typed half before it.
+    /// Answers the question for the password, after clearing partial input.
     async fn give(&mut self) -> Result {
         if self.stage == Stage::Half {
             self.life.console.send(EMPTY_LINE_KEY).await?;
@@ -279,7 +280,7 @@ impl Conversation<'_> {
         self.stage != Stage::Answered
     }
 
-    /// What the last line asks.
+    /// Returns what the last line asks.
     fn asked(&self) -> Option<Question> {
         let line = self.said.last_line();
         match self.opening {
@@ -289,14 +290,14 @@ impl Conversation<'_> {
         }
     }
 
-    /// Whether the console has shown what was typed. What follows is a program's answer, and no text of a greeting.
+    /// Returns whether the console has echoed the input. Later output is a program's answer and not part of a greeting.
     fn is_seen(&self) -> bool {
         match self.opening {
             Opening::Name { prompt, .. } => self.said.text().lines().any(|line| {
                 line.trim_end() == self.typed
                     || line.strip_prefix(prompt).is_some_and(|rest| rest.trim() == self.typed)
             }),
-            // A line editor wraps what is typed.
+            // A line editor wraps long input.
             Opening::Command(_) => {
                 let solid = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
                 solid(self.said.text()).contains(&solid(&self.typed))
@@ -309,15 +310,15 @@ impl Conversation<'_> {
     }
 }
 
-/// A shell answers, by its place in [`answers`].
+/// The index in [`answers`] of a shell that answers.
 pub(crate) const ALIVE: usize = 0;
 
-/// What is waited for beside questions: a shell that answers, and a greeting that wants a key.
+/// Returns the patterns that are awaited besides questions: a shell that answers, and a greeting that needs a key.
 pub(crate) fn answers(nonce: &Nonce) -> Result<Vec<Pattern>> {
     const ANSWER: &str = "an answer to the login";
     Ok(vec![
         Pattern::regex(&alive(nonce))?.called(ANSWER),
-        // zsh greets a user without start-up files so (zsh-newuser-install); `q` leaves everything as it is.
+        // zsh greets a user without start-up files like this (zsh-newuser-install); `q` changes nothing.
         Pattern::from("--- Type one of the keys in parentheses ---").called(ANSWER),
     ])
 }

@@ -10,11 +10,11 @@ use crate::machine::command_text::quoted;
 use crate::machine::language::Language;
 use crate::machine::session::question::{ends_in_a_colon, last_line, names_a_password};
 
-/// How polkit's agent for terminals begins (pkttyagent, and so run0 and systemctl).
+/// The first words of polkit's agent for terminals (pkttyagent, as used by run0 and systemctl).
 const POLKIT: &str = "==== AUTHENTICATING FOR ";
-/// What it asks where several users may say yes.
+/// Its question when several users may authenticate.
 const WHICH: &str = "Choose identity to authenticate as";
-/// What sudo, sudo-rs and doas say of a wrong password before they ask again.
+/// The messages of sudo, sudo-rs and doas about a wrong password before they ask again.
 const TRY_AGAIN: &[&str] = &["try again", "bitte nochmal", "Réessayez", "intente de nuevo"];
 
 /// A program that makes a user root.
@@ -26,12 +26,12 @@ pub(crate) enum Elevation {
     SudoWithoutPrompt,
     /// doas of OpenBSD, or opendoas.
     Doas,
-    /// systemd's, which asks by polkit.
+    /// systemd's run0, which asks through polkit.
     Run0,
 }
 
 impl Elevation {
-    /// What a person types.
+    /// Returns the program's command name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sudo | Self::SudoWithoutPrompt => "sudo",
@@ -40,9 +40,10 @@ impl Elevation {
         }
     }
 
-    /// The beginning of a command that is run as root, in English, with a question that is `agreed` where that can be.
+    /// Returns the beginning of a command that is run as root, in English. Its question is `agreed` if the program
+    /// supports that.
     pub(crate) fn before(self, language: Language, agreed: &str) -> String {
-        // fish and its like do not all know an assignment before a command.
+        // fish and similar shells do not all support an assignment before a command.
         let env = if language == Language::Other { "env " } else { "" };
         match self {
             Self::Sudo => format!("{env}LC_ALL=C sudo -p {} ", quoted(agreed)),
@@ -53,12 +54,12 @@ impl Elevation {
     }
 }
 
-/// How a program that is run for a purpose of our own is told to ask `user`: in sudo's own words.
+/// Returns the question that a program of our own uses to ask `user`: in sudo's own words.
 pub(crate) fn agreed_question(user: &str) -> String {
     format!("[sudo] password for {user}: ")
 }
 
-/// What is typed at a question.
+/// The answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// The user's password.
@@ -71,18 +72,19 @@ pub(crate) enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) reply: Reply,
-    /// It is the one that was agreed on, so no silence has to follow it.
+    /// It is the agreed question, so no silence has to follow it.
     pub(crate) is_sure: bool,
     /// The line.
     line: String,
 }
 
-/// The question at the end of `text`, if it is one for the password of `user`, who may be `chosen` from a list already.
+/// Returns the question at the end of `text`, if it asks for the password of `user`, who may already be `chosen` from a
+/// list.
 pub(crate) fn asked(text: &str, user: &str, agreed: Option<&str>, chosen: bool) -> Option<Asked> {
     let line = last_line(text);
     let found = |reply, is_sure| Some(Asked { reply, is_sure, line: line.to_owned() });
     if let Some(agreed) = agreed {
-        // sudo-rs puts it into brackets of its own, before what PAM asks.
+        // sudo-rs puts PAM's question after brackets of its own.
         let is_wrapped = line.contains("[sudo: ");
         if line.ends_with(agreed) && !is_wrapped {
             return found(Reply::Password, true);
@@ -105,7 +107,7 @@ pub(crate) fn asked(text: &str, user: &str, agreed: Option<&str>, chosen: bool) 
     {
         return found(Reply::Password, false);
     }
-    // `[sudo: authenticate] Password: `: sudo-rs, which does not say whose.
+    // `[sudo: authenticate] Password: `: sudo-rs, which does not name the user.
     if let Some(at) = line.rfind("[sudo: ")
         && line[at..].split_once("] ").is_some_and(|(_, asked)| names_a_password(asked))
     {
@@ -128,18 +130,19 @@ pub(crate) fn asked(text: &str, user: &str, agreed: Option<&str>, chosen: bool) 
         })?;
         return found(Reply::Number(number), false);
     }
-    // The last of them: it may have been chosen.
+    // The last one, which may have been chosen.
     let who =
         dialogue.lines().filter_map(|line| line.trim().strip_prefix("Authenticating as: ")).next_back()?;
     if is_called(who, user) && names_a_password(line) { found(Reply::Password, false) } else { None }
 }
 
-/// Whether a text between an answer and the same question again says that the answer was wrong.
+/// Returns whether the text between an answer and the repeated question reports a wrong answer.
 pub(crate) fn says_try_again(text: &str) -> bool {
     TRY_AGAIN.iter().any(|words| text.contains(words))
 }
 
-/// polkit writes `Alice Doe (alice)`, or `alice` where there is no other name. Its own `,,,` of the name may stand there.
+/// Returns whether polkit means this user: it writes `Alice Doe (alice)`, or `alice` without another name. The other
+/// name may contain `,,,`.
 fn is_called(who: &str, user: &str) -> bool {
     let who = who.trim();
     who == user || who.ends_with(&format!("({user})"))
@@ -149,18 +152,19 @@ fn has_word(text: &str, word: &str) -> bool {
     let belongs = |c: char| c.is_alphanumeric() || c == '_' || c == '-' || c == '.';
     text.match_indices(word).any(|(at, _)| {
         let (before, after) = (&text[..at], &text[at + word.len()..]);
-        // "alice's password", and languages that write no blanks between words.
+        // "alice's password", and languages without blanks between words.
         !before.ends_with(|c: char| belongs(c) && c.is_ascii())
             && !after.starts_with(|c: char| belongs(c) && c.is_ascii())
     })
 }
 
-/// What of the end of a text is a conversation with one of them: lecture, polkit's words, the question, and what ends its line.
+/// The end of a conversation with one of these programs: lecture, polkit's words, the question, and the end of its
+/// line.
 #[allow(clippy::expect_used)] // a constant, and a test compiles it
 static CONVERSATION: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
         r"(?s-u)(?:",
-        // The lecture, by its three rules: sudo translates it.
+        // The lecture is recognised by its three rules, because sudo translates it.
         r"(?:(?:\A|\r?\n)(?:[^\r\n][^\n]*\n){1,3}\r?\n {4}#1\)[^\n]*\n {4}#2\)[^\n]*\n {4}#3\)[^\n]*\n(?:\r?\n[^\r\n\[][^\n]*\n)?\r?\n)?",
         r"(?:\[sudo\] |\[sudo: |\r?doas \()[^\n]{1,200}",
         r"|(?:\x1b\[[0-9;]*m)*==== AUTHENTICATING FOR .{1,3000}",
@@ -169,12 +173,12 @@ static CONVERSATION: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a constant pattern")
 });
 
-/// Where in what was printed the conversation begins that ends in a question.
+/// Returns where the conversation that ends in a question begins in the output.
 pub(crate) fn conversation(printed: &[u8]) -> Option<usize> {
     CONVERSATION.find(printed).map(|found| found.start())
 }
 
-/// What polkit's agent says at the end.
+/// Returns where polkit's agent reports its end.
 pub(crate) fn is_complete_at(printed: &[u8]) -> Option<usize> {
     #[allow(clippy::expect_used)] // a constant, and a test compiles it
     static COMPLETE: LazyLock<Regex> = LazyLock::new(|| {

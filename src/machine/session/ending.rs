@@ -1,18 +1,18 @@
-//! How a login ended without a shell: what the console said, and what that means.
+//! How a login ended without a shell: the console's output and its meaning.
 
 use crate::machine::Life;
 use crate::machine::session::question::last_line;
 use crate::{Error, ErrorKind, text};
 
-/// What `login` and `su` say of a wrong password (shadow, util-linux, PAM).
+/// The messages of `login` and `su` about a wrong password (shadow, util-linux, PAM).
 const REFUSED: &[&str] = &["Login incorrect", "Authentication failure", "Maximum number of tries exceeded"];
-/// pam_nologin, with systemd's text.
+/// The message of pam_nologin, with systemd's text.
 const NOT_YET: &str = "not permitted to log in";
-/// How NixOS's gettys begin, unless they are told otherwise (services.getty.greetingLine).
+/// The default beginning of the greeting of NixOS's gettys (services.getty.greetingLine).
 const WELCOME: &str = "<<< Welcome to ";
-/// How many of the last lines stand in the summary.
+/// Number of last lines that are quoted in the summary.
 const QUOTED: usize = 3;
-/// What else the console's words can mean, and by which of them that is known.
+/// Other meanings of the console's messages, and the words that show them.
 const MEANINGS: &[(&[&str], &str)] = &[
     (&["Module is unknown"], "PAM can't load a module that a line of security.pam.services.login names"),
     (&["account has expired", "Account expired"], "the account has expired (users.users.NAME.expires)"),
@@ -20,19 +20,19 @@ const MEANINGS: &[(&[&str], &str)] = &[
 ];
 const UNKNOWN: &str = "PAM ended it (an account or session module), or the user's shell is nologin, can't be started, or is ended by its start-up files";
 
-/// What came after the password, without the greeting of the getty that followed.
+/// The output after the password, without the greeting of the next getty.
 #[derive(Debug)]
 pub(crate) struct Ending<'a> {
     user: &'a str,
-    /// The lines that say something.
+    /// The lines with a message.
     said: Vec<&'a str>,
-    /// The getty greets again; `None` where its greeting is not known.
+    /// Whether the getty greets again; `None` if its greeting is not known.
     greeted: Option<bool>,
 }
 
 impl<'a> Ending<'a> {
-    /// Reads what came after the password of `user`, up to the last line. Another prompt of the console's getty stood behind
-    /// `greeting`, if that is known: what both have in common before the prompt is the getty's.
+    /// Parses the output after the password of `user`, up to the last line. `greeting` is the text before an earlier
+    /// prompt of the console's getty, if known: the common part of both is the getty's.
     pub(crate) fn read(user: &'a str, text: &'a str, greeting: &str) -> Self {
         let said = &text[..text.len() - last_line(text).len()];
         let mut said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -52,14 +52,14 @@ impl<'a> Ending<'a> {
         self.said.iter().any(|line| line.contains(words))
     }
 
-    /// login itself asks for another name after a line of its own, which it does after a wrong password alone, or its last words
-    /// say so.
+    /// Returns whether the login was refused: login itself asks for another name after a line of its own, which it does
+    /// only after a wrong password, or its last message says so.
     fn is_refusal(&self) -> bool {
         (self.greeted == Some(false) && self.said.len() == 1)
             || self.said.last().is_some_and(|line| REFUSED.iter().any(|words| is_or_ends(line, words)))
     }
 
-    /// The error of a login after which a name is asked for again.
+    /// Returns the error for a login after which a name is asked for again.
     pub(crate) fn error(&self, life: &Life) -> Error {
         let user = self.user;
         if self.has(NOT_YET) {
@@ -84,7 +84,7 @@ impl<'a> Ending<'a> {
             .likely_cause(meaning.map_or(UNKNOWN, |(_, meaning)| meaning))
     }
 
-    /// The error of a login whose name or password was turned down.
+    /// Returns the error for a login whose name or password was refused.
     pub(crate) fn refused(&self, life: &Life) -> Error {
         let user = self.user;
         life.failure(ErrorKind::LoginRefused, format!("the console refused to log in {user}"))
@@ -96,7 +96,7 @@ impl<'a> Ending<'a> {
             ))
     }
 
-    /// The error of a login that wants more than the password: `question` came after it.
+    /// Returns the error for a login that needs more than the password: `question` came after it.
     pub(crate) fn asks_more(&self, life: &Life, question: &str) -> Error {
         let (user, question) = (self.user, text::line(question));
         life.failure(
@@ -110,7 +110,7 @@ impl<'a> Ending<'a> {
     }
 }
 
-/// Whether a line is made of these words, with nothing behind them but a full stop; before them may stand who says it.
+/// Returns whether a line ends in these words and an optional full stop. The program's name may come first.
 fn is_or_ends(line: &str, words: &str) -> bool {
     let line = line.trim_end_matches('.');
     line == words || line.strip_suffix(words).is_some_and(|before| before.ends_with(": "))

@@ -1,16 +1,16 @@
-//! Markers: how the driver knows, byte for byte, where a command's output begins and ends.
+//! Markers: they show, byte for byte, where a command's output begins and ends.
 //!
-//! A marker is `ESC _ nonce SP tag SP fields ESC \`, an application program command (ECMA-48, 8.3.2),
-//! which terminals and our own renderings show nothing of. Its nonce is new for each command and is
-//! typed in two halves which only the guest's shell puts together, so neither the echo of what was
-//! typed, nor `set`, nor `set -x` can show one. A kernel record may stand inside a marker.
+//! A marker is `ESC _ nonce SP tag SP fields ESC \`, an application program command (ECMA-48, 8.3.2), which terminals
+//! and our own renderings do not show. Its nonce is new for each command and is typed in two halves that only the
+//! guest's shell joins. So neither the echo of the input, nor `set`, nor `set -x` can print one. A kernel record may
+//! stand inside a marker.
 
 use std::ops::ControlFlow;
 
 use crate::machine::session::noise::record_at;
 
 const ESC: u8 = 0x1b;
-/// Longest text of a marker: nonce, tag and three numbers fit in half of it.
+/// Maximum length of a marker's text: nonce, tag and three numbers fit in half of it.
 const LONGEST: usize = 96;
 
 /// The two halves of a nonce, as they are typed.
@@ -21,12 +21,12 @@ pub(crate) struct Nonce {
 }
 
 impl Nonce {
-    /// A new nonce, not to be guessed by what runs in the guest.
+    /// Creates a new nonce that programs in the guest can't guess.
     pub(crate) fn new() -> Self {
         use std::hash::{BuildHasher, RandomState};
         // RandomState's keys come from the operating system's generator and differ at each call.
         let random = RandomState::new().hash_one(0u8);
-        // Each byte costs time on the line; 40 bits are not met by accident.
+        // Each byte costs time on the line; 40 bits do not repeat by accident.
         Self { first: format!("{:05x}", random & 0xf_ffff), second: format!("{:05x}", random >> 44) }
     }
 
@@ -35,16 +35,16 @@ impl Nonce {
     }
 }
 
-/// What a marker says.
+/// The meaning of a marker.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Marker {
-    /// The serving loop waits for commands; the guest's uptime in seconds, and which shell it is.
+    /// The serving loop waits for commands; the guest's uptime in seconds, and the shell.
     Ready(f64, String),
-    /// The lines typed so far have been taken.
+    /// The lines typed so far are confirmed.
     Taken,
-    /// The command did not arrive as it was sent; it was not run.
+    /// The command arrived damaged and was not run.
     Damaged,
-    /// Up to the start, the shell's jobs are listed.
+    /// The shell's jobs follow, up to the start marker.
     Jobs,
     /// The command starts now.
     Start,
@@ -60,7 +60,7 @@ impl Marker {
         }
         let tag = fields.next()?;
         let mut field = || fields.next().unwrap_or_default();
-        // Without /proc the uptime is empty: then no kernel record can be told apart, and none is.
+        // Without /proc the uptime is empty: then kernel records can't be recognised, and none is removed.
         let uptime = |text: &str| text.parse().unwrap_or(f64::NAN);
         Some(match tag {
             "R" => Self::Ready(uptime(field()), fields.collect::<Vec<_>>().join(" ")),
@@ -83,7 +83,7 @@ enum Candidate {
     Not,
 }
 
-/// Looks at the escape at the start of `bytes`.
+/// Examines the escape at the start of `bytes`.
 fn candidate(bytes: &[u8], nonce: &Nonce) -> Candidate {
     #[derive(PartialEq)]
     enum Next {
@@ -129,14 +129,14 @@ fn candidate(bytes: &[u8], nonce: &Nonce) -> Candidate {
 #[derive(Debug)]
 pub(crate) struct Scanner {
     nonce: Nonce,
-    /// The start of a marker of which the rest is still to come.
+    /// The start of an incomplete marker.
     held: Vec<u8>,
 }
 
-/// A piece of what came.
+/// A piece of the input.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Piece<'a> {
-    /// Bytes that belong to no marker.
+    /// Bytes outside of markers.
     Bytes(&'a [u8]),
     /// A marker.
     Marker(Marker),
@@ -147,13 +147,13 @@ impl Scanner {
         Self { nonce, held: Vec::new() }
     }
 
-    /// The nonce of the markers that are looked for.
+    /// Returns the nonce of the markers.
     pub(crate) fn nonce(&self) -> &Nonce {
         &self.nonce
     }
 
-    /// Hands each piece of `chunk` to `each`, in order, until `each` breaks; then gives the number of
-    /// bytes of the chunk that were used.
+    /// Passes each piece of `chunk` to `each`, in order, until `each` breaks. Then returns the number of bytes of the
+    /// chunk that were used.
     pub(crate) fn push(
         &mut self,
         chunk: &[u8],
@@ -168,7 +168,7 @@ impl Scanner {
             joined = [held.as_slice(), chunk].concat();
             &joined
         };
-        let mut from = 0; // what lies before was handed on
+        let mut from = 0; // earlier bytes were passed on
         let mut search = 0;
         while let Some(found) = memchr::memchr(ESC, &bytes[search..]) {
             let at = search + found;

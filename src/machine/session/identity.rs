@@ -1,4 +1,4 @@
-//! Who a shell on the console is, in the machine's own words, and whether their password was checked.
+//! Finds out the user of a shell on the console, by the machine's own commands, and whether their password was checked.
 
 use crate::machine::Life;
 use crate::machine::command_text::quoted;
@@ -15,17 +15,18 @@ const HAS_NO_PASSWORD: &str =
 /// recognised as sudo's.
 const SUDO_PROMPT: &str = "export SUDO_PROMPT='[sudo] password for %p: '; ";
 
-/// Who a shell is.
+/// The user of a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// The name of the user, or the number where there is no name.
+    /// The user's name, or the user id if there is no name.
     pub(crate) name: String,
-    /// The user's number.
+    /// The user id.
     uid: String,
 }
 
 impl Identity {
-    /// Reads what `id -un` and `id -u` print. Before the name may stand that there is none, and then the number is printed twice.
+    /// Parses the output of `id -un` and `id -u`. A message that there is no name may come first; then the user id is
+    /// printed twice.
     fn read(said: &str) -> Option<Self> {
         let mut lines = said.lines().rev();
         let (uid, name) = (lines.next()?, lines.next()?);
@@ -45,17 +46,17 @@ impl std::fmt::Display for Identity {
 }
 
 impl ShellLine {
-    /// What passes over functions, and over aliases of its own name: to fish `\c` is a control character.
+    /// Returns a prefix that bypasses functions and aliases of the same name. fish takes `\c` for a control character.
     pub(crate) fn own(&self) -> &'static str {
         if self.language() == Language::Other { "command" } else { r"\command" }
     }
 
-    /// Asks the shell who it is.
+    /// Asks the shell for its user.
     pub(crate) async fn identity(&mut self, life: &Life) -> Result<Identity> {
         self.identity_and(life, "").await
     }
 
-    /// The same, and the commands of a session that follows are run.
+    /// Asks for the user, and then runs commands for the following session.
     async fn identity_and(&mut self, life: &Life, then: &str) -> Result<Identity> {
         let said = self.ask(life, &format!("{then}{own} id -un; {own} id -u", own = self.own())).await?;
         said.as_deref().and_then(Identity::read).ok_or_else(|| {
@@ -67,7 +68,7 @@ impl ShellLine {
         })
     }
 
-    /// Whether the shell is `user`'s, by that name or by another one of the same number.
+    /// Returns whether the shell belongs to `user`, by that name or another name with the same user id.
     pub(crate) async fn is_of(&mut self, life: &Life, who: &Identity, user: &str) -> Result<bool> {
         if who.name == user {
             return Ok(true);
@@ -83,8 +84,8 @@ impl ShellLine {
 }
 
 impl Life {
-    /// An error unless the session that has begun is `user`'s and their password was checked. `asked` says whether something
-    /// asked for it; `automatic` names whom the console logs in by itself.
+    /// Returns an error unless the new session belongs to `user` and their password was checked. `asked` tells whether
+    /// the password was asked for; `automatic` names the user of the automatic login.
     pub(crate) async fn check_session(
         &self,
         shell: &mut ShellLine,
@@ -109,7 +110,7 @@ impl Life {
             .next_step(format!("log in without one: `login({user:?}, \"\")`")))
     }
 
-    /// The error of a login whose password was not checked.
+    /// Returns the error for a login whose password was not checked.
     pub(crate) fn unchecked(&self, automatic: Option<&str>, what: String) -> Error {
         let error = match automatic {
             Some(name) => {

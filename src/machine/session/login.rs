@@ -15,17 +15,17 @@ use crate::machine::session::waiting::Waiting;
 use crate::machine::{Life, Line, Machine, Session};
 use crate::{Error, ErrorKind, Result};
 
-/// What the moment that a machine is brought back to makes of everything since.
+/// The reason why sessions end when a machine is restored to an earlier moment.
 pub(crate) const BROUGHT_BACK: &str = "the machine was brought back to an earlier moment";
 
-/// From the name to a shell that answers, on a fast host. agetty itself gives up after 60 s.
+/// The limit from the name to a shell that answers, on a fast host. agetty itself gives up after 60 s.
 const LIMIT: Duration = Duration::from_secs(20);
-/// At least, on any host: PAM waits for the clock (25 s for a session of logind that does not come).
+/// The minimum on any host: PAM waits in real time (25 s for a logind session that does not come).
 const AT_LEAST: Duration = Duration::from_secs(40);
-/// A console that says nothing for so long (on a fast host) has something to be asked again.
+/// After this silence (on a fast host), the console is asked again.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What logs somebody in.
+/// Name and password of a login.
 #[derive(Debug, Clone)]
 pub(crate) struct Credentials {
     pub(crate) user: String,
@@ -36,16 +36,14 @@ pub(crate) struct Credentials {
 impl Machine {
     /// Logs `user` in on the console. An open session is logged out first.
     ///
-    /// The shell is asked who it is, and the password is checked by the machine. On a console that logs
-    /// somebody in by itself (`services.getty.autologinUser`) an empty `password` takes the session that
-    /// is there, if it is of `user`; else the login goes by `login` or `su` from that session, which ask
-    /// for the password.
+    /// The shell is asked for its user, and the machine checks the password. On a console with an automatic login
+    /// (`services.getty.autologinUser`), an empty `password` takes the existing session if it belongs to `user`.
+    /// Otherwise `login` or `su` is run in that session and asks for the password.
     ///
     /// # Errors
-    /// [`ErrorKind::LoginRefused`] at once when the console refuses name and password, does not
-    /// allow logins yet, or wants a new password; when the shell is another user's; and when a password
-    /// was given, nothing asked for it, and the account has one. [`ErrorKind::Timeout`] when no shell
-    /// answers.
+    /// [`ErrorKind::LoginRefused`] at once when the console refuses name and password, does not allow logins yet, or
+    /// wants a new password; when the shell belongs to another user; and when a password was given but not asked for,
+    /// although the account has one. [`ErrorKind::Timeout`] when no shell answers.
     #[tracked]
     pub async fn login(&self, user: &str, password: &str) -> Result<Session> {
         let life = self.life();
@@ -107,7 +105,7 @@ impl Machine {
 }
 
 impl Life {
-    /// Logs `user` in. After [`ErrorKind::LoginRefused`] the console is about to show its login prompt, unless `prompt_came`.
+    /// Logs `user` in. After [`ErrorKind::LoginRefused`], the login prompt is still to come, unless `prompt_came`.
     pub(crate) async fn log_in(
         &self,
         user: &str,
@@ -132,13 +130,13 @@ impl Life {
         Ok(shell)
     }
 
-    /// An error with the machine's name and what its console said last.
+    /// Returns an error with the machine's name and the console's last output.
     pub(crate) fn failure(&self, kind: ErrorKind, summary: String) -> Error {
         Error::new(kind, format!("{}: {summary}", self.name))
             .section("the console's last lines", self.console.tail(12))
     }
 
-    /// After a refusal: waits for the prompt that follows it, or for a shell on a console that logs somebody in without a word.
+    /// Waits after a refusal for the next prompt, or for the shell of an automatic login that prints nothing.
     pub(crate) async fn back_at_login(&self) -> bool {
         let Ok(prompt) = login_prompt() else { return false };
         let deadline = Instant::now() + self.login_limit();
@@ -153,7 +151,7 @@ impl Life {
         false
     }
 
-    /// Logs the open session out and waits for the login prompt.
+    /// Ends the open session and waits for the login prompt.
     pub(crate) async fn leave_shell(&self, line: &mut Line) -> Result {
         if let Line::Shell(shell) = line {
             let user = shell.user().to_owned();
@@ -168,7 +166,7 @@ impl Life {
         Ok(())
     }
 
-    /// The error of a call on a session that is no more.
+    /// Returns the error for a call on a session that has ended.
     pub(crate) fn session_ended(&self, what: &str, why: &str) -> Error {
         if let Some(halted) = self.halted() {
             return halted;
@@ -180,12 +178,12 @@ impl Life {
         error
     }
 
-    /// How long a login may take.
+    /// Returns the limit of a login.
     pub(crate) fn login_limit(&self) -> Duration {
         self.speed.scale_to_at_least(LIMIT, AT_LEAST)
     }
 
-    /// How long the console may be quiet before something is asked again.
+    /// Returns how long the console may be silent before it is asked again.
     pub(crate) fn quiet(&self) -> Duration {
         self.limit(QUIET)
     }

@@ -37,24 +37,24 @@ use crate::machine::{Life, Line, Output};
 use crate::text;
 use crate::{Error, ErrorKind, Result};
 
-/// For one command, on a fast host, when nothing else is said.
+/// The default limit for one command, on a fast host.
 const COMMAND: Duration = Duration::from_secs(60);
-/// At least, on any host: systemd waits 90 s by the clock for a unit to stop, or for a device to come.
+/// The minimum on any host: systemd waits 90 s in real time for a unit to stop, or for a device to appear.
 const AT_LEAST: Duration = Duration::from_secs(100);
-/// What stands in an error for an output that is empty.
+/// Shown in an error for an empty output.
 pub(crate) const NOTHING: &str = "(it printed nothing)";
-/// So much of an output stands in an error.
+/// Maximum number of output lines that are shown in an error.
 const SHOWN_LINES: usize = 30;
 
 /// A user who is logged in on the console. See [`crate::machine::Machine::login`].
 ///
-/// Commands run one after the other in the user's own shell, as typed: `cd`, variables and aliases
-/// last from one command to the next. With fish and other shells that are no POSIX shells each command
-/// runs in a shell of its own, and they do not.
+/// Commands run one after the other in the user's own shell, as if typed: `cd`, variables and aliases persist between
+/// commands. With fish and other shells that are not POSIX shells, each command runs in its own shell, and they do not
+/// persist.
 ///
-/// When sudo, sudo-rs, doas or polkit (run0) asks for the user's password, the session answers with the one it logged
-/// in with; the question is not part of the output. A command that asks something else is an error at once where that
-/// is known: it asks for a secret, or root's channel is open.
+/// When sudo, sudo-rs, doas or polkit (run0) asks for the user's password, the session answers with the password of its
+/// login. The question is not part of the output. A command that asks another question is an error at once if that can
+/// be recognised: it asks for a secret, or root's channel is open.
 #[derive(Debug, Clone)]
 pub struct Session {
     life: Arc<Life>,
@@ -68,13 +68,13 @@ impl Session {
         Self { life, id, user: user.to_owned(), limit: None }
     }
 
-    /// The user's name.
+    /// Returns the user's name.
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// The same session with another time limit for each command, given for a fast host and scaled
-    /// by [`crate::Speed`]; it is one minute otherwise, and no less than 100 s, since systemd waits 90 s for a unit to stop.
+    /// Returns the same session with another time limit for each command. The limit is for a fast host and is scaled by
+    /// [`crate::Speed`]. The default is one minute, but at least 100 s, because systemd waits 90 s for a unit to stop.
     ///
     /// ```no_run
     /// # async fn example(alice: nixvm_test::machine::Session) -> nixvm_test::Result {
@@ -90,10 +90,10 @@ impl Session {
     /// Runs a command and returns its output, for any exit status. The command may have several lines.
     ///
     /// # Errors
-    /// [`ErrorKind::CommandTimeout`] when it does not end within the limit: it is interrupted and the
-    /// session goes on. [`ErrorKind::SessionEnded`] when the session is no more (the command was
-    /// `exit`, or another user logged in since), [`ErrorKind::KernelPanic`] and
-    /// [`ErrorKind::QemuGone`] at once, [`ErrorKind::Usage`] for a command with a NUL in it.
+    /// [`ErrorKind::CommandTimeout`] when it does not end within the limit: it is interrupted and the session
+    /// continues. [`ErrorKind::SessionEnded`] when the session has ended (the command was `exit`, or another user
+    /// logged in since), [`ErrorKind::KernelPanic`] and [`ErrorKind::QemuGone`] at once, [`ErrorKind::Usage`] for a
+    /// command with a NUL in it.
     #[tracked]
     pub async fn execute(&self, command: impl AsRef<str>) -> Result<Output> {
         self.execute_text(command.as_ref()).await
@@ -125,7 +125,7 @@ impl Session {
         let ran = life.answer_on_console(&question, async {
             match life.held_to(limit, shell.run(life, command, limit)).await {
                 Ok(ran) => ran.map(Ran::from),
-                // Dropped, so that the next command breaks it off.
+                // Dropped, so that the next command interrupts it.
                 Err(StandsStill) => Err(Error::quoting(
                     ErrorKind::CommandTimeout,
                     &format!("{}: `", life.name),
@@ -177,7 +177,7 @@ impl Session {
                 .section("what it had printed", shown(&printed.0)))
             }
             Err(error) => {
-                // A guest that was stopped may go on, and its shell with it.
+                // A paused guest may continue, and its shell with it.
                 let goes_on = matches!(
                     error.kind(),
                     ErrorKind::Timeout
@@ -223,8 +223,8 @@ impl Session {
     /// Logs out: ends the shell and waits for the login prompt.
     ///
     /// # Errors
-    /// [`ErrorKind::SessionEnded`] when the session was ended before, [`ErrorKind::Timeout`] when the
-    /// login prompt does not come back.
+    /// [`ErrorKind::SessionEnded`] when the session had ended before, [`ErrorKind::Timeout`] when the login prompt does
+    /// not come back.
     #[tracked]
     pub async fn log_out(self) -> Result {
         let mut line = self.life.line.lock().await;
@@ -256,7 +256,7 @@ impl Session {
     }
 }
 
-/// How a command ended, as it is written down.
+/// How a command ended, as recorded.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Ran {
@@ -324,7 +324,7 @@ fn output(command: &str, status: i32, printed: Bytes, lost: usize) -> Result<Out
     Ok(Output::new(command, status, printed.0, Vec::new()))
 }
 
-/// The end of an output, as it may stand in a message.
+/// Returns the end of an output, as shown in a message.
 fn shown(bytes: &[u8]) -> String {
     crate::console::shown(bytes, SHOWN_LINES)
 }

@@ -1,8 +1,9 @@
-//! What a shell says of jobs: `[1]+  Done                    sleep 1`.
+//! Removes a shell's messages about jobs from a command's output: `[1]+  Done                    sleep 1`.
 //!
-//! bash says so at the next command that it waits for, which may be another one than the job's. The other shells say so at
-//! a prompt, and the loop that serves has none (zsh is told to, with `unsetopt notify`). So before a command runs, the loop
-//! lists the jobs there are, and what bash says of one of these is none of the command's output.
+//! bash prints such a message at the next command that it waits for, which may not be the job's own command. Other
+//! shells print it at a prompt, which the serving loop does not have (zsh is told to wait for one, with `unsetopt
+//! notify`). So the loop lists the existing jobs before a command runs, and bash's messages about these jobs are not
+//! part of the command's output.
 
 use std::sync::LazyLock;
 
@@ -14,38 +15,38 @@ use crate::machine::session::noise::without_records;
 #[derive(Debug, Default)]
 pub(crate) struct Jobs(Vec<u8>);
 
-/// The most that is kept of a list.
+/// Maximum size of a list.
 const LONGEST: usize = 64 << 10;
 
-/// A job in a list, which may go on in the lines after it: `[1]+  Running                 sleep 1 &`.
+/// A job in a list, which may continue on the following lines: `[1]+  Running                 sleep 1 &`.
 #[allow(clippy::expect_used)] // a constant, and a test compiles it
 static LISTED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?m)^\[(\d{1,9})\][-+ ]  \S[^\n]*? {2,}(\S[^\n]*(?:\n[^\[\n][^\n]*)*)")
         .expect("a constant pattern")
 });
-/// What `jobs` adds to a command: that it is in the background, and where it was started.
+/// What `jobs` adds to a command: that it is in the background, and its working directory.
 #[allow(clippy::expect_used)]
 static ADDED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?: &)?(?:  \(wd: [^\n]*\))?\s*\z").expect("a constant pattern"));
-/// The builtin that says of jobs what its command asks for.
+/// The builtin that prints messages about jobs on request.
 #[allow(clippy::expect_used)]
 static ASKS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bjobs\b").expect("a constant pattern"));
 
 impl Jobs {
-    /// Adds to the list.
+    /// Appends to the list.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         let room = LONGEST.saturating_sub(self.0.len()).min(bytes.len());
         self.0.extend_from_slice(&bytes[..room]);
     }
 
-    /// Takes out of what `command` printed (with the terminal's line ends) what bash said of these jobs.
+    /// Removes bash's messages about these jobs from the output of `command` (with the terminal's line ends).
     pub(crate) fn remove_notices(&self, command: &str, printed: &mut Vec<u8>) {
         if self.0.is_empty() || ASKS.is_match(command.as_bytes()) {
             return;
         }
         let mut list = without_records(&self.0);
         list.retain(|byte| *byte != b'\r');
-        // It stands in a sequence that terminals do not show.
+        // The list is inside a sequence that terminals do not show.
         let begin = memchr::memmem::find(&list, b"\x1b_").map_or(0, |at| at + 2);
         let list = &list[begin..];
         let list = &list[..memchr::memmem::find(list, b"\x1b\\").unwrap_or(list.len())];
@@ -59,7 +60,7 @@ impl Jobs {
             let notice = format!(
                 r"(?-u)\[{number}\][-+ ]  [^\n\[]{{1,64}} (?u:{text})(?:  \(wd: [^\n]*\))?\r?\n(?:\(wd now: [^\n]*\)\r?\n)?"
             );
-            // A text that is no pattern can't be looked for.
+            // A text that is not a valid pattern can't be searched for.
             if let Ok(notice) = Regex::new(&notice) {
                 *printed = notice.replace_all(printed, b"".as_slice()).into_owned();
             }
@@ -89,7 +90,7 @@ mod tests {
             ("no newline[1]+  Killed                  sleep 100  (wd: /tmp)\n(wd now: /)\n", "no newline"),
             ("[1]   Segmentation fault      (core dumped) sleep 100\n", ""),
             ("[2]+  Exit 3                  cat\n[1]-  Done                    sleep 100\n", ""),
-            // Not of these jobs.
+            // A job that is not in the list.
             ("[3]+  Done                    sleep 100\n", "[3]+  Done                    sleep 100\n"),
             ("[1]+  Done                    sleep 1000\n", "[1]+  Done                    sleep 1000\n"),
             ("[1] 4321\n", "[1] 4321\n"),

@@ -1,4 +1,4 @@
-//! What a console says as a machine boots: the words by which the phases of a boot are known.
+//! Recognises the phases of a boot by the console's output.
 
 use regex::bytes::Regex;
 
@@ -7,19 +7,19 @@ use crate::console::{Console, Pattern};
 use crate::machine::session::noise::tolerant;
 use crate::qemu::Qemu;
 
-/// A phase of a boot that has words of its own.
+/// A phase of a boot that prints words of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// The kernel speaks.
+    /// The kernel prints messages.
     Kernel,
-    /// The first program runs, which is that of the initial ramdisk.
+    /// The first program runs: init of the initial ramdisk.
     Initrd,
     /// systemd starts services.
     Services,
 }
 
-/// What a boot prints, in the order in which it can come, and what phase that is where systemd does not run in the initial
-/// ramdisk. [`Phases`] knows the other case.
+/// The messages of a boot, in the order in which they can come, with the phase that each shows if systemd does not run
+/// in the initial ramdisk. [`Phases`] handles the other case.
 pub(crate) const WORDS: [(&str, Phase); 9] = [
     ("Linux version ", Phase::Kernel),
     ("Run /init as init process", Phase::Initrd),
@@ -33,12 +33,12 @@ pub(crate) const WORDS: [(&str, Phase); 9] = [
 ];
 
 const STAGE_2: &str = "<<< NixOS Stage 2 >>>";
-/// What systemd of an initial ramdisk says at its end.
+/// The last message of systemd in an initial ramdisk.
 const SWITCHING: &str = "systemd[1]: Switching root.";
-/// A line of systemd's. It does not tell which of the two systemds says it.
+/// The beginning of a line from systemd. It does not tell which of the two systemds printed it.
 const SYSTEMD: &str = "systemd[";
 
-/// What the words of a phase are called in errors.
+/// The name of a phase's messages in errors.
 const LATER: &str = "a later phase of the boot";
 
 /// The phases that a boot has reached.
@@ -47,23 +47,23 @@ pub(crate) struct Phases {
     kernel: bool,
     initrd: bool,
     services: bool,
-    /// systemd said that it runs in the initial ramdisk, and has not left it yet.
+    /// systemd has reported that it runs in the initial ramdisk, and has not left it yet.
     in_initrd: bool,
-    /// systemd has said something, and not that it runs in the initial ramdisk.
+    /// systemd has printed something, but not that it runs in the initial ramdisk.
     systemd: bool,
 }
 
 impl Phases {
-    /// What is waited for, in the order of which [`Phases::see`] is given the place.
+    /// Returns the patterns to wait for. [`Phases::see`] takes an index into them.
     pub(crate) fn patterns() -> Result<Vec<Pattern>> {
         let words = WORDS.iter().map(|(words, _)| Pattern::from(*words).called(LATER));
         let mut patterns: Vec<Pattern> = words.collect();
-        // systemd greets in the initial ramdisk, and once more behind it.
+        // systemd prints a greeting in the initial ramdisk, and again after it.
         patterns.push(Pattern::regex("(?m)^Welcome to [^\n]{1,200}?!")?.called(LATER));
         Ok(patterns)
     }
 
-    /// The pattern at this place was found, as this text. Gives the phase, if it begins with that.
+    /// Called with the index and the text of a pattern that was found. Returns the phase, if it begins here.
     pub(crate) fn see(&mut self, place: usize, found: &str) -> Option<&'static str> {
         let Some((words, phase)) = WORDS.get(place) else {
             // "NixOS 25.11 (Xantusia) (Initrd)", and "(Initramfs)" elsewhere.
@@ -92,7 +92,7 @@ impl Phases {
         }
     }
 
-    /// systemd runs in the initial ramdisk.
+    /// Notes that systemd runs in the initial ramdisk.
     fn enter_initrd(&mut self) -> Option<&'static str> {
         if self.services {
             return None;
@@ -110,23 +110,23 @@ impl Phases {
         if self.services { None } else { begun(&mut self.initrd, "initrd") }
     }
 
-    /// Whether the kernel or what it starts has spoken.
+    /// Returns whether the kernel or a program that it starts has printed something.
     pub(crate) fn has_kernel(&self) -> bool {
         self.kernel || self.initrd || self.services || self.systemd
     }
 
-    /// Whether systemd runs in the initial ramdisk.
+    /// Returns whether systemd runs in the initial ramdisk.
     pub(crate) fn is_in_initrd(&self) -> bool {
         self.in_initrd
     }
 
-    /// Whether systemd starts the services of the system, so that a login prompt or a shell may come.
+    /// Returns whether systemd starts the services of the system, so that a login prompt or a shell may come.
     pub(crate) fn has_services(&self) -> bool {
         self.services || (self.systemd && !self.in_initrd)
     }
 }
 
-/// Says that a phase has begun, once.
+/// Returns the phase the first time it begins.
 fn begun(known: &mut bool, phase: &'static str) -> Option<&'static str> {
     (!std::mem::replace(known, true)).then_some(phase)
 }
@@ -134,12 +134,12 @@ fn begun(known: &mut bool, phase: &'static str) -> Option<&'static str> {
 /// agetty's question.
 pub(crate) const PROMPT: &str = "login: ";
 
-/// Whether a text has what only the beginning of a boot prints.
+/// Returns whether a text has what only the beginning of a boot prints.
 pub(crate) fn has_a_beginning(text: &str) -> bool {
     WORDS.iter().any(|(words, phase)| *phase < Phase::Services && text.contains(words))
 }
 
-/// agetty's prompt, even with a kernel line inside.
+/// Returns a pattern for agetty's prompt, even with a kernel record inside.
 pub(crate) fn login_prompt() -> Result<Pattern> {
     Ok(Pattern::regex(&prompt())?.called("the login prompt"))
 }
@@ -148,7 +148,7 @@ fn prompt() -> String {
     format!("(?m)(?:^| ){}", tolerant(PROMPT))
 }
 
-/// At a reset the console is looked at: a guest that showed a login prompt had come up.
+/// Looks at the console at a reset: a guest that showed a login prompt had come up.
 pub(crate) fn look_whether_up(qemu: &Qemu, console: &Console) {
     let (weak, mut since) = (console.downgrade(), console.mark());
     let Ok(prompt) = Regex::new(&prompt()) else { return };
@@ -164,13 +164,13 @@ pub(crate) fn look_whether_up(qemu: &Qemu, console: &Console) {
 mod tests {
     use super::*;
 
-    /// The phases that a boot which prints these lines reaches, in their order.
+    /// Returns the phases of a boot that prints these lines, in order.
     fn phases(lines: &str) -> (Vec<&'static str>, Phases) {
         let (mut phases, mut reached) = (Phases::default(), Vec::new());
         for line in lines.lines() {
             let words = WORDS.iter().enumerate().filter(|(_, (words, _))| line.contains(words));
             let mut places: Vec<(usize, &str)> = words.map(|(place, (words, _))| (place, *words)).collect();
-            // The one that ends first is found first.
+            // The match that ends first is found first.
             places.sort_by_key(|(_, words)| line.find(words).map(|at| at + words.len()));
             if line.starts_with("Welcome to ") {
                 places.push((WORDS.len(), line));
@@ -197,7 +197,7 @@ mod tests {
         let (reached, at) = phases(&format!("{initrd}{system}"));
         assert_eq!(reached, ["kernel", "initrd", "services"]);
         assert!(at.has_services());
-        // NixOS's loglevel=4: the kernel prints none of its own lines, nor of systemd's.
+        // NixOS's loglevel=4: the kernel prints none of its own lines, and none of systemd's.
         let quiet = |text: &str| -> String {
             text.lines().filter(|line| !line.starts_with("[    ")).map(|line| format!("{line}\n")).collect()
         };
@@ -212,7 +212,7 @@ mod tests {
         {
             assert_eq!(phases(&format!("{stages}{services}")).0, ["initrd", "services"]);
         }
-        // systemd.show_status=no: only the kernel's log tells.
+        // systemd.show_status=no: only the kernel log shows it.
         let (_, at) = phases(&format!("{stages}[    3.1] systemd[1]: Hostname set to <nixos>.\n"));
         assert!(at.has_services());
     }

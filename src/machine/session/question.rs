@@ -10,7 +10,7 @@ use regex::bytes::Regex;
 use crate::machine::session::noise::without_records;
 use crate::text::strip_escapes;
 
-/// The word for a password as PAM asks for it (Linux-PAM 1.5.2, po/), in lower case.
+/// The word for a password as PAM uses it (Linux-PAM 1.5.2, po/), in lower case.
 const PASSWORD: &[&str] = &[
     "password",
     "passphrase",
@@ -72,47 +72,48 @@ static STATUS: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a constant pattern")
 });
 
-/// What a question is about.
+/// The subject of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Question {
-    /// A name: a login prompt.
+    /// A name, as a login prompt asks.
     Name,
-    /// A password, by its word.
+    /// A password, recognised by the word.
     Password,
     /// Something else that ends in a colon.
     Other,
 }
 
-/// What people said on a console: its text without escape sequences, and without lines of the kernel's and of systemd's.
+/// Returns the console's text without escape sequences, and without lines of the kernel and of systemd.
 pub(crate) fn without_notices(text: &[u8]) -> String {
     let text = STATUS.replace_all(&without_records(&strip_escapes(text)), b"".as_slice()).into_owned();
     String::from_utf8_lossy(&text).replace('\r', "")
 }
 
-/// The text behind the last newline.
+/// Returns the text after the last newline.
 pub(crate) fn last_line(text: &str) -> &str {
     text.rsplit('\n').next().unwrap_or_default()
 }
 
-/// The name of the host in the prompt of its getty.
+/// Returns the host's name in the prompt of its getty.
 pub(crate) fn host_of(prompt: &str) -> &str {
     let prompt = prompt.trim();
     prompt.strip_suffix("login:").map(str::trim).unwrap_or_default()
 }
 
-/// Whether a line ends as questions do.
+/// Returns whether a line ends as questions do.
 pub(crate) fn ends_in_a_colon(line: &str) -> bool {
     let line = line.strip_suffix(' ').unwrap_or(line);
     line.strip_suffix([':', '：', '៖']).is_some_and(|rest| !rest.trim().is_empty())
 }
 
-/// Whether a line has the word for a password.
+/// Returns whether a line has the word for a password.
 pub(crate) fn names_a_password(line: &str) -> bool {
     let line = line.to_lowercase();
     PASSWORD.iter().any(|word| line.contains(word))
 }
 
-/// Whether the words at the end of an output ask for a secret. A program that is slow says what it does: "Checking password:".
+/// Returns whether an output ends with a question for a secret. A slow program may print a status that looks similar:
+/// "Checking password:".
 pub(crate) fn asks_for_a_secret(words: &str) -> bool {
     let line = words.to_lowercase();
     let first = line.split_whitespace().next().unwrap_or_default();
@@ -122,7 +123,7 @@ pub(crate) fn asks_for_a_secret(words: &str) -> bool {
     ends_in_a_colon(words) && is_secret && !first.ends_with("ing")
 }
 
-/// What the last line asks on the console of `host`, whose name may be unknown (empty) or be any word.
+/// Returns what the last line asks on the console of `host`. The host's name may be unknown (empty) or be any word.
 pub(crate) fn question(line: &str, host: &str) -> Option<Question> {
     if !ends_in_a_colon(line) {
         return None;
@@ -137,7 +138,7 @@ pub(crate) fn question(line: &str, host: &str) -> Option<Question> {
     Some(if is_login || rest.is_some() { Question::Name } else { Question::Other })
 }
 
-/// The line without the first place where `word` stands by itself.
+/// Returns the line without the first separate occurrence of `word`.
 fn without_word(line: &str, word: &str) -> Option<String> {
     if word.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! A console in the hands of a person: its bytes as they come, their keys as they are typed.
+//! A console for a person: its bytes as they come, the person's keys as they are typed.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::machine::session::shell_line::INTERRUPT_KEY;
 use crate::machine::{Life, Line, Machine, session::shell};
 use crate::text::strip_escapes;
 
-/// Who has the console's lock for longer is in the middle of a command.
+/// A task that holds the console's lock for longer is running a command.
 const LOCK: Duration = Duration::from_millis(200);
-/// After a key that interrupts, for the prompt to be whole.
+/// Time for the prompt to be complete after an interrupting key.
 const QUIET: Duration = Duration::from_millis(400);
 /// Maximum number of unread bytes that are kept. Later bytes are discarded.
 const UNREAD: usize = 16 << 20;
-/// So much of the end is looked at for a prompt or a marker.
+/// Number of bytes at the end that are searched for a prompt or a marker.
 const TAIL: usize = 256;
 
-/// The marker that stands at a command's end (see `frame`), whichever the command was.
+/// The marker at the end of any command (see `frame`).
 #[allow(clippy::expect_used)] // a constant, and a test compiles it
 static END: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\x1b_[0-9a-f]{10} E -?\d+ [0-9.]*\x1b\\").expect("a constant pattern"));
@@ -35,15 +35,15 @@ static END: LazyLock<Regex> =
 #[allow(clippy::expect_used)] // a constant, and a test compiles it
 static PROMPT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[$#%>❯»λ➜] ?$").expect("a constant pattern"));
 
-/// What the other end of a console does when a person gets it.
+/// The state of a console's other end when a person gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Standing {
     /// The console is at a login prompt, or its state is unknown.
     AsItIs,
-    /// A shell serves commands, and waits for one.
+    /// A shell serves commands and is waiting for one.
     Serving,
-    /// A shell serves commands, and is in the middle of one.
+    /// A shell serves commands and is running one.
     Busy,
 }
 
@@ -57,28 +57,28 @@ pub struct RawConsole {
     unread: Arc<AtomicUsize>,
     reader: JoinHandle<()>,
     giving: Giving,
-    /// The end of what came, while a command is waited for.
+    /// The end of the output, while a command is awaited.
     tail: Vec<u8>,
-    /// Something came that was not looked at for a prompt yet.
+    /// There is output that was not searched for a prompt yet.
     fresh: bool,
 }
 
-/// How far the shell is given to the person: it has been serving this library.
+/// How far the shell has been handed over to the person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Giving {
-    /// It is theirs.
+    /// The person has it.
     Given,
-    /// A command is under way; when it ends the loop that serves has to be ended.
+    /// A command is running. The serving loop must be ended after it.
     AfterCommand,
-    /// The same, and the person has interrupted it.
+    /// The same, and the person has interrupted the command.
     Interrupted,
 }
 
 /// # Raw console
 impl Machine {
-    /// The console as bytes, for a person who is to work on it. A session that is open there is theirs from now on: they
-    /// see the shell's own prompt. A command that is running goes on. The session serves commands again when the next one
-    /// is asked of it, once this is dropped.
+    /// Returns the console as bytes, for a person to work on it. An open session is handed over to them: they see the
+    /// shell's own prompt. A running command continues. Once this is dropped, the session serves commands again,
+    /// starting with the next one.
     pub async fn raw_console(&self) -> RawConsole {
         let life = self.life();
         let standing = life.standing(true).await;
@@ -104,9 +104,10 @@ impl Life {
 }
 
 impl RawConsole {
-    /// Takes what comes on `console` from now on.
+    /// Receives the output of `console` from now on.
     pub(crate) async fn open(console: Console, standing: Standing) -> Self {
-        // A panic is something to look at, and no reason to look away. `Boot` forgets one that was met before.
+        // A panic must not end the console, because the person wants to see it. `Boot` clears one that was found
+        // before.
         console.set_watch(Watch::Boot);
         console.set_watch(Watch::Off);
         console.skip();
@@ -130,14 +131,14 @@ impl RawConsole {
         };
         let raw = Self { console, chunks, unread, reader, giving, tail: Vec::new(), fresh: false };
         if standing == Standing::Serving {
-            // Let the tap begin, which is to have the prompt.
+            // Lets the tap start, which must receive the prompt.
             tokio::task::yield_now().await;
             let _ = raw.console.send(shell::QUIT).await;
         }
         raw
     }
 
-    /// What comes next; `None` when the machine is off. Nothing is lost if the future is dropped.
+    /// Returns the next output; `None` when the machine is off. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             let chunk = if self.giving == Giving::Interrupted && self.fresh {
@@ -172,7 +173,7 @@ impl RawConsole {
         self.console.send(keys).await
     }
 
-    /// At a command's end the loop that serves is ended, so that the shell's prompt comes.
+    /// Ends the serving loop at a command's end, so that the shell's prompt appears.
     async fn look_at(&mut self, chunk: &[u8]) {
         self.tail.extend_from_slice(chunk);
         let ended = END.is_match(&self.tail);
@@ -184,14 +185,14 @@ impl RawConsole {
         }
     }
 
-    /// Shells whose command is interrupted leave the loop by themselves; the terminal's echo is still off then.
+    /// A shell whose command is interrupted leaves the loop by itself. The terminal's echo is still off then.
     async fn after_interrupt(&mut self) {
         let text = strip_escapes(&self.tail);
         if PROMPT.is_match(&text) {
             self.giving = Giving::Given;
             let _ = self.console.send(shell::ECHO_AGAIN).await;
         }
-        // Otherwise it may still come: a guest can be slow.
+        // Otherwise it may still come, because a guest can be slow.
         self.fresh = false;
     }
 }

@@ -1,8 +1,8 @@
-//! What a console says, looked at where it has come to rest.
+//! Examines a console's output when the console has come to rest.
 //!
-//! Words prove nothing as long as more may follow: a greeting can say `login: ` and `Password: `, and so can the news of a failed
-//! login. A question is the last thing that is said, and then there is silence. Lines of the kernel's and of systemd's do not
-//! count.
+//! The words alone prove nothing while more may follow: a greeting can contain `login: ` and `Password: `, and so can
+//! the message of a failed login. A question is the last output before a silence. Lines of the kernel and of systemd do
+//! not count.
 
 use std::time::Duration;
 
@@ -15,23 +15,23 @@ use crate::{ErrorKind, Result};
 
 /// The silence that follows a question, on a fast host.
 pub(crate) const REST: Duration = Duration::from_millis(100);
-/// How many times the console is looked at meanwhile.
+/// How many times the console is examined during that silence.
 const LOOKS: u32 = 4;
-/// The shortest time between two looks.
+/// The minimum time between two examinations.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What a console has said since a mark.
+/// The output of a console since a mark.
 #[derive(Debug)]
 pub(crate) struct Said {
     mark: Mark,
     text: String,
-    /// Since when it has been the same.
+    /// The time of the last change.
     since: Instant,
     told: Told,
     silences: usize,
 }
 
-/// How much of the present rest was told.
+/// How much of the current silence was reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
     Nothing,
@@ -39,39 +39,39 @@ enum Told {
     Rest,
 }
 
-/// What happened.
+/// An event on the console.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// A pattern, by its place, has matched.
+    /// The pattern at this index has matched.
     Came(usize, Match),
-    /// Nothing more came for a part of the silence that follows a question.
+    /// A part of the silence that follows a question has passed.
     Pause,
-    /// Nothing more came for the whole of it.
+    /// The whole of that silence has passed.
     Rest,
     /// The console was silent for this many periods of [`Life::quiet`].
     Silence(usize),
-    /// The deadline has come.
+    /// The deadline has passed.
     Over,
 }
 
 impl Said {
-    /// From now on.
+    /// Starts from now on.
     pub(crate) fn from_now(life: &Life) -> Self {
         let (mark, since) = (life.console.mark(), Instant::now());
         Self { mark, text: String::new(), since, told: Told::Nothing, silences: 0 }
     }
 
-    /// The text, without lines of the kernel's and of systemd's.
+    /// Returns the text, without lines of the kernel and of systemd.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// What stands behind the last newline.
+    /// Returns the text after the last newline.
     pub(crate) fn last_line(&self) -> &str {
         last_line(&self.text)
     }
 
-    /// For how long nothing was added.
+    /// Returns how long nothing was added.
     pub(crate) fn rest(&self) -> Duration {
         self.since.elapsed()
     }
@@ -81,10 +81,10 @@ impl Said {
         (self.since, self.silences) = (Instant::now(), 0);
     }
 
-    /// Waits for what happens next.
+    /// Waits for the next event.
     ///
     /// # Errors
-    /// Those of [`crate::console::Console::expect_any`] but its timeout.
+    /// Those of [`crate::console::Console::expect_any`] except its timeout.
     pub(crate) async fn next(
         &mut self,
         life: &Life,

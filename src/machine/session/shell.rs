@@ -1,10 +1,9 @@
 //! What is typed into a shell so that it serves commands.
 //!
-//! A person types a command and reads until the prompt is back. A program can't do that: prompts
-//! differ, output may look like a prompt, long lines wrap, and line editors redraw. So one line is
-//! typed at the first prompt: a loop in the user's own shell that reads a command from the terminal,
-//! evaluates it there (`cd`, variables, aliases stay, output goes to the real terminal), and prints
-//! markers around it. No process is started for a command but its own.
+//! A person types a command and reads until the prompt is back. A program can't do that: prompts differ, output may
+//! look like a prompt, long lines wrap, and line editors redraw. So one line is typed at the first prompt: a loop in
+//! the user's own shell. It reads a command from the terminal, evaluates it there (`cd`, variables and aliases persist,
+//! output goes to the real terminal), and prints markers around it. No process is started except the command's own.
 //!
 //! A line to the loop is `KIND FIRST SECOND LENGTH LENGTH .TEXT.`, where FIRST and SECOND are the halves
 //! of the nonce and TEXT a piece of the command:
@@ -13,37 +12,39 @@
 //! |---|---|
 //! | `p` | appends the piece |
 //! | `n` | appends the piece and a newline |
-//! | `a` | as `p`, and says that it has taken the lines so far |
+//! | `a` | as `p`, and confirms the lines so far |
 //! | `x` | appends the piece and runs the command, if it has one of the two lengths (in bytes or characters, as the shell counts) |
 //! | `q` | the same; a status other than 0 does not end the shell under `set -e` |
 //! | `:` | ends the loop (at a prompt it is a command that does nothing) |
 //!
-//! Before a command runs, the loop lists the shell's jobs in a sequence that terminals do not show, and prints the command's
-//! first line after a `$`, as a person would see what was typed: transcripts and failures show it. Anything else makes it forget the command. The loop lives at the top level of the shell, not in a
-//! function, where `declare` would be local. Terminals echo nothing meanwhile.
+//! Before a command runs, the loop lists the shell's jobs in a sequence that terminals do not show. It also prints the
+//! command's first line after a `$`, as if it were typed: transcripts and failures show it. Any other input makes the
+//! loop discard the command. The loop runs at the top level of the shell, not in a function, where `declare` would be
+//! local. The terminal's echo is off meanwhile.
 
 use crate::channel::guest::PAGERS;
 use crate::machine::command_text::quoted as quoted_word;
 use crate::machine::language::Language;
 use crate::machine::session::frame::Nonce;
 
-/// Longest piece in one line: a line discipline drops what exceeds 4,095 bytes of one line
-/// (N_TTY_BUF_SIZE in the kernel's drivers/tty/n_tty.c), and a control character takes two.
+/// Maximum length of a piece in one line: a line discipline drops what exceeds 4,095 bytes of one line (N_TTY_BUF_SIZE
+/// in the kernel's drivers/tty/n_tty.c), and a control character takes two.
 const PIECE: usize = 1000;
-/// The guest's terminal holds a few thousand bytes for a reader that is busy.
+/// Maximum number of unconfirmed bytes. The guest's terminal buffers a few thousand bytes for a busy reader.
 const UNACKNOWLEDGED: usize = 8000;
 
 /// What the loop does once per shell: it sets the pagers to `cat`, overriding the start-up files, and keeps their old
 /// values. It runs only once, so that a value that the scenario sets later stays. zsh reports jobs at its prompt.
 const BEGIN: &str = r#"_nv_p() { for _nv_n in PAGERS;do OWN eval "$1";done;};case ${_nv_PAGER-} in "") _nv_t=;_nv_p 'OWN eval "_nv_$_nv_n=\${$_nv_n-.}";OWN export "$_nv_n=cat"';case ${ZSH_VERSION-} in ?*) OWN eval "if [[ -o notify ]];then _nv_t=1;unsetopt notify;fi";;esac;;esac;"#;
 
-/// What undoes that, for a person who gets the shell: what is still as it was set gets its value of before.
+/// Undoes that for a person who gets the shell: pagers that are still `cat` get their old values back.
 const UNDO: &str = r#"_nv_q() { _nv_p 'OWN eval "case \${$_nv_n-} in cat) case \$_nv_$_nv_n in .) \unset $_nv_n;;*) $_nv_n=\$_nv_$_nv_n;;esac;;esac"';_nv_PAGER=;case $_nv_t in ?*) setopt notify;_nv_t=;;esac;};"#;
 
-/// The line that starts the serving loop.
+/// Returns the line that starts the serving loop.
 ///
-/// Its words are the shell's own: names may be aliases or functions, hence `\builtin` and `\command`. It goes by no option
-/// that a person may have set (`set -u`, `set -e`, `set -f`, `IFS=…`). What it does for itself says nothing (`set -x`).
+/// It uses the shell's own words: names may be aliases or functions, hence `\builtin` and `\command`. It does not
+/// depend on options that a person may have set (`set -u`, `set -e`, `set -f`, `IFS=…`). Its own commands print nothing
+/// (`set -x`).
 pub(crate) fn serve(language: Language, nonce: &Nonce) -> String {
     let (own, evaluate) = match language {
         Language::Bash => (r"\builtin", r#"\builtin eval "$_nv_c""#),
@@ -52,9 +53,9 @@ pub(crate) fn serve(language: Language, nonce: &Nonce) -> String {
             (r"\command", r#""$SHELL" -C "set -gx PAGER cat;set -gx MANPAGER cat" -c "$_nv_c""#)
         }
     };
-    // Markers go to /dev/tty, since `exec >file` is a command too. What comes between a command and its markers is in
-    // functions, into which a trap for DEBUG does not reach. The last status is set again before the command, so that
-    // `echo $?` shows what a person would see. A question of our own may fail where `set -e` ends the shell.
+    // Markers go to /dev/tty, because `exec >file` is a command too. The code between a command and its markers is in
+    // functions, because a DEBUG trap does not apply inside them. The last status is set again before the command, so
+    // that `echo $?` shows what a person would see. A question of our own may fail although `set -e` ends the shell.
     let script = [
         r#"_nv_s=0;_nv_c=;_nv_u=;_nv_v=;_nv_l=${_nv_l%%.*};"#,
         r#"_nv_b() { OWN printf "\033_%s%s J\033\134\033_" "$_nv_a" "$_nv_b";OWN jobs||:;"#,
@@ -74,10 +75,10 @@ pub(crate) fn serve(language: Language, nonce: &Nonce) -> String {
     ]
     .concat();
     let Nonce { first, second } = nonce;
-    // The user's shell, which is the parent of a loop in a plain sh.
+    // The user's shell, which is the parent of the plain sh that runs the loop.
     let shell = if language == Language::Other { "$PPID" } else { "$$" };
     let ready = [
-        // A newline, and behind the dot a tab.
+        // A newline, and a tab after the dot.
         r#"_nv_l=$(OWN printf "\n.\t");IFS=" " OWN read -r _nv_u _nv_v </proc/uptime||:;"#.to_owned(),
         r#"while IFS="${_nv_l#*.} " OWN read -r _nv_k _nv_a _nv_b _nv_z;"#.to_owned(),
         format!(r#"do [ "$_nv_k" = Uid: ]&&break;done <"/proc/{shell}/status";"#),
@@ -100,7 +101,7 @@ pub(crate) fn serve(language: Language, nonce: &Nonce) -> String {
 pub(crate) enum Typed<'a> {
     /// A command.
     Command(&'a str),
-    /// A question of the library's own, of which the answer may be a status other than 0.
+    /// A question of the library's own, which may return a status other than 0.
     Question(&'a str),
 }
 
@@ -112,8 +113,7 @@ impl<'a> Typed<'a> {
     }
 }
 
-/// What is sent for a command: batches, each but the last ending in a line that asks whether the
-/// lines were taken.
+/// Returns what is sent for a command: batches, each but the last ending in a line that asks for a confirmation.
 pub(crate) fn type_command(typed: Typed<'_>, nonce: &Nonce) -> Vec<Vec<u8>> {
     let Nonce { first, second } = nonce;
     let command = typed.text();
@@ -152,8 +152,8 @@ pub(crate) fn type_command(typed: Typed<'_>, nonce: &Nonce) -> Vec<Vec<u8>> {
     batches
 }
 
-/// A control character is preceded by ^V, which makes the line discipline take it as it is (VLNEXT;
-/// termios(3)). A tab means nothing to it.
+/// A control character is preceded by ^V, which makes the line discipline take it literally (VLNEXT; termios(3)). A tab
+/// needs no quoting.
 fn quoted(byte: u8) -> impl Iterator<Item = u8> {
     let control = (byte < 0x20 && byte != b'\t' || byte == 0x7f).then_some(0x16);
     control.into_iter().chain([byte])
@@ -162,8 +162,8 @@ fn quoted(byte: u8) -> impl Iterator<Item = u8> {
 /// The line that ends the loop.
 pub(crate) const QUIT: &[u8] = b": . . . . ..\r";
 
-/// What is typed at the prompt of a shell whose loop was interrupted: the terminal echoes again, and the pagers are the
-/// person's own.
+/// Typed at the prompt of a shell whose loop was interrupted: it turns the terminal's echo on again and restores the
+/// person's pagers.
 pub(crate) const ECHO_AGAIN: &[u8] = b"\x15 /bin/sh -c 'stty echo';type _nv_q >/dev/null 2>&1&&_nv_q\r";
 
 #[cfg(test)]
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// dash reads it as a line of the terminal.
+    /// dash reads the loop as one line of the terminal.
     #[test]
     fn the_loop_is_shorter_than_the_limit_of_a_line_discipline() {
         for language in [Language::Bash, Language::Posix, Language::Other] {

@@ -24,28 +24,28 @@ use crate::{ErrorKind, Result};
 const LINES: usize = 100;
 /// Number of silences that are answered by Enter, in case one was lost, before a question for a shell is typed.
 const PRESSES: usize = 2;
-/// Silences after which an Enter that no prompt has answered is taken for lost.
+/// Number of silences after which an unanswered Enter is considered lost.
 const LOST: usize = 3;
 
-/// What waits.
+/// What waits on the console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    /// A login prompt, and the name of the host, if that is known.
+    /// A login prompt, and the host's name if it is known.
     Prompt { prompt: String, host: String },
-    /// A shell that answers, of a user who is not known yet.
+    /// A shell that answers. Its user is not known yet.
     Shell(Answered),
 }
 
-/// The last lines of a console, as far as they tell.
+/// What the last lines of a console show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shown {
-    /// login has refused somebody and asks for another name. It takes an empty one as a name.
+    /// login has refused a user and asks for another name. It takes an empty one as a name.
     AskedAgain,
-    /// Somebody was logged in without being asked.
+    /// A user was logged in automatically.
     Automatic,
-    /// The last thing is a login prompt.
+    /// The output ends with a login prompt.
     Prompt,
-    /// The last thing looks like the prompt of a shell.
+    /// The output ends like the prompt of a shell.
     Shell,
     /// Anything else.
     Other,
@@ -64,13 +64,13 @@ static LOGGED_IN: LazyLock<Regex> = LazyLock::new(|| {
 static HOST: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?m)^(\S+) login:(?: \S*)?\s*$").expect("a constant pattern"));
 
-/// The last lines without what the kernel and systemd said in between.
+/// Returns the last lines without lines of the kernel and of systemd.
 fn without_kernel(tail: &str) -> String {
-    // A rendered text has lost its last newline, and a record ends in one.
+    // A rendered text lacks its last newline, but a record needs one.
     without_notices(format!("{tail}\n").as_bytes()).trim_end().to_owned()
 }
 
-/// The name of the host, as the gettys in a text had it.
+/// Returns the host's name from the prompts of the gettys in a text.
 fn host_in(text: &str) -> &str {
     let host = HOST.captures_iter(text.as_bytes()).last().and_then(|found| found.get(1));
     host.map(|host| &text[host.range()]).unwrap_or_default()
@@ -91,44 +91,44 @@ fn shown(tail: &str) -> Shown {
     }
 }
 
-/// Whether a text says that somebody was logged in without being asked.
+/// Returns whether a text reports an automatic login.
 pub(crate) fn is_logged_in_by_itself(text: &str) -> bool {
     LOGGED_IN.is_match(text.as_bytes())
 }
 
-/// Whether a text ends as a shell's prompt does, nearly always. Whether it is one, the shell is asked.
+/// Returns whether a text ends as nearly every shell's prompt does. The shell itself is asked for certainty.
 pub(crate) fn is_shells_prompt(text: &str) -> bool {
     text.strip_suffix(' ').unwrap_or(text).ends_with(['$', '#', '%', '>', '❯', '»', 'λ', '➜'])
 }
 
-/// Whether the console's last line looks like the prompt of a shell.
+/// Returns whether the console's last line looks like the prompt of a shell.
 pub(crate) fn ends_at_a_shell(tail: &str) -> bool {
     shown(tail) == Shown::Shell
 }
 
-/// Whether the last thing on a console is the prompt of a getty, which Enter asks for again.
+/// Returns whether the console's output ends with the prompt of a getty. Enter makes a getty print it again.
 pub(crate) fn is_at_prompt(console: &Console) -> bool {
     shown(&console.tail(LINES)) == Shown::Prompt
 }
 
 impl Life {
-    /// Whether the console shows that something waits there.
+    /// Returns whether the console shows that something waits there.
     pub(crate) fn is_waiting(&self) -> bool {
         shown(&self.console.tail(LINES)) != Shown::Other
     }
 
-    /// Whether this is the last thing on the console.
+    /// Returns whether the console's output ends with this text.
     pub(crate) fn ends_with(&self, text: &str) -> bool {
         without_kernel(&self.console.tail(LINES)).ends_with(text)
     }
 
-    /// Whether the last thing on the console asks for a name.
+    /// Returns whether the console's output ends with a question for a name.
     pub(crate) fn waits_for_a_name(&self) -> bool {
         matches!(shown(&self.console.tail(LINES)), Shown::Prompt | Shown::AskedAgain)
     }
 
-    /// Keeps in mind what stands before the prompt of a getty, which is the last line of `tail`: its greeting, and what was
-    /// printed before that.
+    /// Remembers the text before the prompt of a getty, which is the last line of `tail`: its greeting, and earlier
+    /// output.
     fn note_greeting(&self, tail: &str) {
         let prompt = last_line(tail);
         let before: Vec<&str> = tail.lines().take_while(|line| line.trim() != prompt).collect();
@@ -156,7 +156,7 @@ impl Life {
         }
         let mut automatic = before == Shown::Automatic;
         let (mut shell_asked, mut silences) = (false, 0);
-        // Each Enter is answered by a prompt. One that is still on its way would end the name before it is typed.
+        // Each Enter is answered by a prompt. An Enter that is still on its way would end the name before it is typed.
         let mut pressed = 1;
         let mut said = Said::from_now(self);
         self.console.send(b"\r").await?;
@@ -183,7 +183,7 @@ impl Life {
                         return Ok(prompt_of(line, &tail));
                     }
                 }
-                // login was about to ask for a password, which an empty one ends.
+                // login was about to ask for a password; an empty one ends that.
                 News::Rest if asked == Some(Question::Password) => {
                     self.console.send(b"\r").await?;
                 }
@@ -216,7 +216,7 @@ impl Life {
     }
 }
 
-/// A prompt on a console whose last lines were `tail`.
+/// Returns the prompt of a console whose last lines were `tail`.
 fn prompt_of(prompt: &str, tail: &str) -> Waiting {
     let host = match host_of(prompt) {
         "" => host_in(tail),
