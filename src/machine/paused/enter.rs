@@ -1,4 +1,4 @@
-//! The one who looks on presses Enter.
+//! Waits until a person presses Enter.
 
 use std::fs::{File, OpenOptions};
 use std::io::IsTerminal as _;
@@ -12,19 +12,19 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{Error, Result};
 
-/// Whether somebody could press a key.
+/// Returns whether there is a terminal on which a key can be pressed.
 pub(crate) fn has_terminal() -> bool {
     std::io::stdin().is_terminal()
 }
 
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// The right to ask for the key.
+/// Takes the lock for waiting on the key.
 pub(super) async fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().await
 }
 
-/// Waits for the key; also over if the terminal goes away.
+/// Waits for the key. Also returns when the terminal goes away.
 pub(super) async fn pressed() -> Result {
     let mut terminal = opened().map_err(|error| Error::io("read from the terminal", &error))?;
     let mut keys = [0; 64];
@@ -43,6 +43,6 @@ fn opened() -> std::io::Result<Receiver> {
     let path = PathBuf::from(name.to_string_lossy().into_owned());
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let terminal: File = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    // It is no pipe, but is waited for and read as one.
+    // It is not a pipe, but is polled and read like one.
     Receiver::from_file_unchecked(terminal)
 }

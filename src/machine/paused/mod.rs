@@ -1,5 +1,5 @@
-//! A machine that a person looks at while its scenario waits: its console, a shell of root, QEMU's control protocol and
-//! its gdb stub, at sockets in the machine's run directory, which only this user can enter.
+//! Lets a person inspect a machine while its scenario waits: its console, a root shell, QEMU's control protocol and its
+//! gdb stub. They are sockets in the machine's run directory, which only this user can enter.
 
 mod enter;
 mod qmp;
@@ -23,10 +23,10 @@ const CONSOLE: &str = "console.sock";
 const SHELL: &str = "shell.sock";
 const QMP: &str = "qmp.sock";
 const GDB: &str = "gdb.sock";
-/// For root's channel to be opened, where somebody waits at a prompt.
+/// The limit for opening root's channel, while a person waits at a prompt.
 const CHANNEL: Duration = Duration::from_secs(20);
 
-/// A machine that can be attached to; not any more when this is dropped.
+/// A machine that clients can attach to, until this is dropped.
 struct Paused {
     machine: Machine,
     sockets: Vec<PathBuf>,
@@ -68,13 +68,13 @@ impl Machine {
     }
 }
 
-/// Waits for Enter, with all of `machines` open to be attached to. `why` ends the line that says so.
+/// Waits for Enter while clients can attach to all of `machines`. `why` ends the printed line.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] when the sockets or the terminal can't be used.
 pub(crate) async fn pause_at(machines: &[Machine], why: &str, events: &Events) -> Result {
     let _pause = pause::begin();
-    // Two scenarios that pause at once have one terminal.
+    // Two scenarios that pause at the same time share one terminal.
     let turn = enter::turn().await;
     let mut paused = Vec::new();
     for machine in machines {
@@ -97,12 +97,12 @@ pub(crate) async fn pause_at(machines: &[Machine], why: &str, events: &Events) -
 }
 
 impl Paused {
-    /// Opens all ways in; gives, line by line, how they are used.
+    /// Opens all sockets. Returns a description of how to use them, line by line.
     async fn open(machine: &Machine) -> Result<(Self, Vec<String>)> {
         let mut its = Self { machine: machine.clone(), sockets: Vec::new(), serving: Vec::new(), gdb: false };
         let id = machine.run_directory().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut how = Vec::new();
-        // Before a person has the console: opening the channel may take it.
+        // Done before a person has the console, because opening the channel may need it.
         let root = its.root().await;
         let listener = its.listen(CONSOLE)?;
         its.serving.push(tokio::spawn(serve::console(machine.clone(), listener)));
@@ -147,7 +147,7 @@ impl Paused {
         Ok(listener)
     }
 
-    /// Root's channel: if it is open, or can be without taking the console from a command.
+    /// Returns root's channel if it is open, or can be opened without taking the console from a command.
     async fn root(&self) -> Option<crate::channel::Channel> {
         let life = self.machine.life();
         if life.channels.root().is_none() && life.standing(false).await != Standing::Serving {
@@ -161,7 +161,7 @@ impl Paused {
     async fn close(mut self) {
         for serving in std::mem::take(&mut self.serving) {
             serving.abort();
-            // What it holds of the console is let go by then.
+            // It has released the console by then.
             let _ = serving.await;
         }
         let qemu = self.machine.qemu();

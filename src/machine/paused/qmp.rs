@@ -1,4 +1,4 @@
-//! QEMU's control protocol for one more: QEMU has one connection, which is ours, so commands are passed on over it.
+//! Shares QEMU's control protocol: QEMU has one connection, which is ours, so commands are forwarded over it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 use crate::Result;
 use crate::qemu::Qemu;
 
-/// For QEMU to answer.
+/// The limit for QEMU to answer.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// For everybody who connects.
+/// Serves every client.
 pub(super) async fn serve(qemu: Arc<Qemu>, listener: UnixListener) {
     let mut serving = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
@@ -24,7 +24,7 @@ pub(super) async fn serve(qemu: Arc<Qemu>, listener: UnixListener) {
     }
 }
 
-/// As QEMU does (docs/interop/qmp-spec.txt): a greeting, answers, events.
+/// Behaves as QEMU does (docs/interop/qmp-spec.txt): a greeting, answers, events.
 async fn speak(qemu: &Qemu, client: UnixStream) -> Result {
     let (reader, mut writer) = client.into_split();
     let version = qemu.qmp().execute("query-version", None, ANSWER).await?;
@@ -53,7 +53,7 @@ async fn answer(qemu: &Qemu, line: &str) -> Value {
     let Ok(request) = serde_json::from_str::<Value>(line) else { return refused("this is no JSON") };
     let mut answer = match request["execute"].as_str() {
         None => refused("a command is {\"execute\": NAME}"),
-        // Ours has been through that.
+        // Our connection has already negotiated.
         Some("qmp_capabilities") => json!({ "return": {} }),
         Some(command) => {
             let arguments = request.get("arguments").cloned();

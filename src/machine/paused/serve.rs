@@ -1,4 +1,4 @@
-//! Who connects gets the console, or a shell.
+//! Connects each client to the console or to a shell.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -6,10 +6,10 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::channel::{Channel, Request, Shell};
 use crate::machine::Machine;
 
-/// Lines of what the machine said before, for the one who connects.
+/// Number of earlier console lines that a new client gets.
 const REPAINTED: usize = 24;
 
-/// The console, for one at a time: two who type would type into each other's lines.
+/// Serves the console, one client at a time: two clients would type into each other's lines.
 pub(super) async fn console(machine: Machine, listener: UnixListener) {
     while let Ok((client, _)) = listener.accept().await {
         visit(&machine, client).await;
@@ -30,7 +30,7 @@ async fn visit(machine: &Machine, mut client: UnixStream) {
                 _ => return,
             },
             typed = client.read(&mut keys) => match typed {
-                // A guest that takes no input is no reason to hang up.
+                // A guest that takes no input is no reason to disconnect.
                 Ok(count) if count > 0 => drop(console.send(&keys[..count]).await),
                 _ => return,
             },
@@ -38,7 +38,7 @@ async fn visit(machine: &Machine, mut client: UnixStream) {
     }
 }
 
-/// A shell of root for each, beside the console. It has no terminal of its own: it is spoken to line by line.
+/// Serves a root shell to each client, beside the console. It has no terminal, so it works line by line.
 pub(super) async fn shell(channel: Channel, machine: String, listener: UnixListener) {
     let mut serving = tokio::task::JoinSet::new();
     while let Ok((mut client, _)) = listener.accept().await {

@@ -1,4 +1,4 @@
-//! What a machine answered in an earlier run, written down and given again.
+//! Records a machine's answers, and replays them in later runs.
 
 pub(crate) mod answers;
 pub(crate) mod transcript;

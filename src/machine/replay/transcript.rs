@@ -1,4 +1,4 @@
-//! What the machine says on its serial console, beside the sessions on it.
+//! The output of a machine's serial console, independent of its sessions.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ impl Machine {
     /// Sessions and other waits are not affected.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Timeout`] after `limit`, with what came instead; at once
-    /// [`crate::ErrorKind::KernelPanic`], [`crate::ErrorKind::EmergencyMode`] and
-    /// [`crate::ErrorKind::QemuGone`], unless the text came before. [`crate::ErrorKind::Incomplete`] in the place of a
-    /// timeout when a part of the transcript is lost (the host's disk was full): the text may have been there.
+    /// [`crate::ErrorKind::Timeout`] after `limit`, with what came instead; at once [`crate::ErrorKind::KernelPanic`],
+    /// [`crate::ErrorKind::EmergencyMode`] and [`crate::ErrorKind::QemuGone`], unless the text came before.
+    /// [`crate::ErrorKind::Incomplete`] instead of a timeout when a part of the transcript is lost (the host's disk was
+    /// full): the text may have been there.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -35,13 +35,13 @@ impl Machine {
         self.console_text(pattern.into(), None, limit).await
     }
 
-    /// [`Machine::wait_for_console_text`] in what was said since `mark`, which
-    /// [`Console::mark`](crate::console::Console::mark) of [`Machine::console`] gives. When more
-    /// than 1 MiB has come since the mark, its beginning is not looked at.
+    /// Like [`Machine::wait_for_console_text`], for the output since `mark`, which comes from
+    /// [`Console::mark`](crate::console::Console::mark) of [`Machine::console`]. When more than 1 MiB has come since
+    /// the mark, its beginning is not searched.
     ///
     /// # Errors
-    /// As [`Machine::wait_for_console_text`]; [`crate::ErrorKind::Incomplete`] in the place of a timeout when the
-    /// beginning was not looked at.
+    /// Those of [`Machine::wait_for_console_text`]; [`crate::ErrorKind::Incomplete`] instead of a timeout when the
+    /// beginning was not searched.
     #[tracked]
     pub async fn wait_for_console_text_since(
         &self,
@@ -58,26 +58,26 @@ impl Machine {
         self.console().find(pattern, since, limit).await
     }
 
-    /// Everything that the serial console said since the machine's start, as text: no escape sequences,
-    /// `\n` at the end of lines, secrets masked.
+    /// Returns the serial console's whole output since the machine's start, as text: without escape sequences, with
+    /// `\n` at the end of lines, and with secrets masked.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Incomplete`] when a part of it is lost, since the host's disk was full; what a scenario
-    /// says about the whole would be wrong. [`crate::ErrorKind::Io`] when the transcript can't be read.
+    /// [`crate::ErrorKind::Incomplete`] when a part of it is lost because the host's disk was full: checks of the whole
+    /// output would be wrong. [`crate::ErrorKind::Io`] when the transcript can't be read.
     #[track_caller]
     pub fn get_console_log(&self) -> Result<String> {
         called(self.console().log())
     }
 
-    /// Types text on the serial console, for what asks there before anybody is logged in (emergency mode,
-    /// a boot loader). `\n` is the Enter key. While a session is open its shell gets it.
+    /// Types text on the serial console, for prompts before a login (emergency mode, a boot loader). `\n` is the Enter
+    /// key. While a session is open, its shell gets the text.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Timeout`] when the guest takes no input for 10 s (scaled),
     /// [`crate::ErrorKind::QemuGone`].
     #[tracked]
     pub async fn send_console(&self, text: &str) -> Result {
-        // What is typed may be a password.
+        // The typed text may be a password.
         let what = format!("type {} characters on the console", text.chars().count());
         let life = self.life();
         let _step = life.step(what.clone());

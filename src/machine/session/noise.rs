@@ -1,25 +1,25 @@
-//! Kernel lines on the console: how they look, and how to take them out of what a command printed.
+//! Recognises kernel lines on the console, and removes them from a command's output.
 //!
-//! The kernel writes a record to the serial line in one piece (`serial8250_console_write` holds the
-//! port's lock), at any place between two bytes of what a program prints there. Its form is
-//! `[   12.345678] text\r\n`, with `[ T123]` or `[ C0]` after the time where the kernel was built with
-//! PRINTK_CALLER (kernel/printk/printk.c, `print_syslog`, `print_time`, `print_caller`).
+//! The kernel writes a record to the serial line in one piece (`serial8250_console_write` holds the port's lock), at
+//! any place between two bytes of a program's output. Its form is `[   12.345678] text\r\n`, with `[ T123]` or `[ C0]`
+//! after the time if the kernel was built with PRINTK_CALLER (kernel/printk/printk.c, `print_syslog`, `print_time`,
+//! `print_caller`).
 
 use regex::bytes::Regex;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
-/// A kernel record as a regex. The time stamp is all that tells it from text.
+/// A kernel record as a regex. Only the time stamp distinguishes it from other text.
 const RECORD: &str = r"\[ *[0-9]+\.[0-9]{6}\](?:\[ *[TC][0-9]+\])? [^\n]*\n";
 
 #[allow(clippy::expect_used)] // a constant, and a test compiles it
 static RECORDS: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(&format!("(?-u){RECORD}")).expect("a constant pattern"));
 
-/// Removes the kernel records whose time lies in `window` (seconds since the guest's boot), each one
-/// once: a record that `dmesg` printed again within the window stays.
+/// Removes the kernel records whose time lies in `window` (seconds since the guest's boot), each one once: a record
+/// that `dmesg` printed again within the window stays.
 ///
-/// Records with other times were printed by the command itself.
+/// The command itself printed the records with other times.
 pub(crate) fn remove_records(printed: &[u8], window: RangeInclusive<f64>) -> Vec<u8> {
     let mut kept = Vec::with_capacity(printed.len());
     let mut removed: Vec<&[u8]> = Vec::new();
@@ -36,19 +36,19 @@ pub(crate) fn remove_records(printed: &[u8], window: RangeInclusive<f64>) -> Vec
     kept
 }
 
-/// What was printed, without anything that looks like a kernel record.
+/// Returns the output without anything that looks like a kernel record.
 pub(crate) fn without_records(printed: &[u8]) -> Vec<u8> {
     RECORDS.replace_all(printed, b"".as_slice()).into_owned()
 }
 
-/// The time of a record: what stands in its first brackets.
+/// Returns the time of a record, which is in its first brackets.
 fn time(record: &[u8]) -> Option<f64> {
     let stamp = record.strip_prefix(b"[")?.split(|byte| *byte == b']').next()?;
     std::str::from_utf8(stamp).ok()?.trim_start().parse().ok()
 }
 
-/// The length of the kernel record at the start of `bytes`: `Ok(None)` when there is none, and
-/// `Err(())` when there may be one of which the end is still to come.
+/// Returns the length of the kernel record at the start of `bytes`: `Ok(None)` if there is none, and `Err(())` if the
+/// bytes may be the start of one.
 pub(crate) fn record_at(bytes: &[u8]) -> Result<Option<usize>, ()> {
     /// printk's longest record is 1 KiB (PRINTK_MESSAGE_MAX is 2 KiB with its prefix).
     const LONGEST: usize = 2048;
@@ -68,7 +68,7 @@ fn may_begin_record(bytes: &[u8]) -> bool {
     digits.len() == rest.len() || rest[digits.len()] == b']'
 }
 
-/// As a regex on a console's text: kernel records, if any.
+/// Returns a regex for any number of kernel records in a console's text.
 fn records_in_text() -> String {
     format!("(?:{RECORD})*")
 }
@@ -83,7 +83,7 @@ pub(crate) fn tolerant(text: &str) -> String {
         .join(&records_in_text())
 }
 
-/// A regex for any word, with kernel records in, before and after it.
+/// Returns a regex for any word, with kernel records in, before and after it.
 pub(crate) fn tolerant_word() -> String {
     let records = records_in_text();
     format!(r"{records}(?:[^ \n\[]{records})*")

@@ -1,8 +1,8 @@
-//! The question that every shell answers: which shell it is.
+//! Asks any shell which shell it is.
 //!
-//! A person knows their shell; a program has to ask, in words that no shell takes for something else. `sh` answers in the
-//! shell's place, since shells differ in what an unset variable is (`set -u`), and in all syntax but single quotes. It
-//! says which program has started it, and whether a terminal multiplexer is in between.
+//! A person knows their shell; a program has to ask, in words that every shell understands in the same way. `sh`
+//! answers for the shell, because shells treat unset variables differently (`set -u`), and their syntax has only single
+//! quotes in common. `sh` reports the program that has started it, and whether a terminal multiplexer is in between.
 
 use crate::machine::Life;
 use crate::machine::language::Language;
@@ -10,12 +10,12 @@ use crate::machine::session::frame::Nonce;
 use crate::machine::session::noise::{remove_records, tolerant, tolerant_word};
 use crate::{Error, ErrorKind, Result};
 
-/// The text that is typed. What is typed after it is not echoed (line editors follow the terminal's echo, too), and ^V
-/// quotes, which agetty leaves turned off. The answer is blanked out for people. The space in front keeps the line out of
-/// most histories.
+/// Returns the text that is typed. Later input is not echoed (line editors follow the terminal's echo, too). ^V quotes
+/// again, which agetty leaves turned off. The answer is overwritten with blanks for people. The leading space keeps the
+/// line out of most histories.
 pub(crate) fn probe(nonce: &Nonce) -> String {
     let Nonce { first, second } = nonce;
-    // No exclamation mark: csh takes it for a word of its history, even in quotes.
+    // No exclamation mark: csh treats it as a history reference, even in quotes.
     format!(
         r#" /bin/sh -c 'stty -echo iexten;n=;read -r n </proc/$PPID/comm;printf "%s%s n%s m%s ;\r%60s\r" {first} {second} "${{n:-${{SHELL##*/}}}}" "${{TMUX:+tmux}}${{STY:+screen}}${{ZELLIJ:+zellij}}"'"#
     )
@@ -28,16 +28,16 @@ pub(crate) fn alive(nonce: &Nonce) -> String {
     format!("{nonce}{word}{}{word}{}", tolerant(" m"), tolerant(" ;"))
 }
 
-/// What the answer to [`probe`] says.
+/// The content of the answer to [`probe`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answered {
     /// The name of the shell's program.
     pub(crate) shell: String,
-    /// The terminal multiplexer within which it runs; empty where there is none.
+    /// The terminal multiplexer in which it runs; empty if there is none.
     multiplexer: String,
 }
 
-/// Shells that speak neither POSIX sh nor fish.
+/// Shells that support neither POSIX sh nor fish syntax.
 const OTHERS: [&str; 17] = [
     "csh",
     "tcsh",
@@ -66,15 +66,14 @@ impl Answered {
             let from = answer.find(letter).map_or("", |at| &answer[at + letter.len()..]);
             crate::text::line(from.split(' ').next().unwrap_or_default())
         };
-        // A wrapper of nixpkgs hides the program as `.zsh-wrapped`.
+        // A wrapper of nixpkgs renames the program to `.zsh-wrapped`.
         let name = field(" n");
         let name = name.strip_prefix('.').unwrap_or(&name);
         let name = name.strip_suffix("-wrapped").unwrap_or(name);
         Self { shell: name.to_owned(), multiplexer: field(" m") }
     }
 
-    /// What the shell speaks; `None` for a shell that can't serve. A name that is not known may be that of any POSIX
-    /// shell.
+    /// Returns the shell's language; `None` for a shell that can't serve. An unknown name may be any POSIX shell.
     fn language(&self) -> Option<Language> {
         match self.shell.as_str() {
             "bash" | "zsh" => Some(Language::Bash),
@@ -89,8 +88,8 @@ impl Life {
     /// Returns the language of the shell that answered, which belongs to `user`; `None` if its user is unknown.
     ///
     /// # Errors
-    /// [`ErrorKind::LoginRefused`] for a shell that can't serve, and for one within a terminal multiplexer. The shell is
-    /// told to end.
+    /// [`ErrorKind::LoginRefused`] for a shell that can't serve, and for one within a terminal multiplexer. Such a
+    /// shell is ended.
     pub(crate) async fn language_of(&self, answered: &Answered, user: Option<&str>) -> Result<Language> {
         let user = user.unwrap_or("the user whom the console logs in by itself");
         let error = match answered.language() {
@@ -139,7 +138,7 @@ mod tests {
         assert!(!probe(&nonce()).contains("0123abcd4567cdef"));
     }
 
-    /// A word of a history, and a quote that ends before its end, are what csh would make of these.
+    /// csh would see a history reference, or an early end of the quote.
     #[test]
     fn the_question_is_one_word_in_single_quotes_for_every_shell() {
         let typed = probe(&nonce());

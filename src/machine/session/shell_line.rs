@@ -23,49 +23,49 @@ use crate::machine::session::shell::{self, Typed};
 use crate::mutex::lock;
 use crate::{ErrorKind, Result};
 
-/// For the shell to answer what was typed, on a fast host.
+/// The limit for the shell to answer what was typed, on a fast host.
 const ANSWER: Duration = Duration::from_secs(5);
-/// After ^C, for a command to say its last words and end in good order, on a fast host.
+/// Time after ^C for a command to print its last output and end cleanly, on a fast host.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-/// For a signal to have emptied the terminal's input, on a fast host.
+/// Time for a signal to clear the terminal's input, on a fast host.
 const KEY_TAKES_EFFECT: Duration = Duration::from_millis(20);
-/// For the shell to come back after a key, before a stronger one is tried, on a fast host.
+/// Time for the shell to come back after a key, before a stronger one is tried, on a fast host.
 const ANSWER_TO_KEY: Duration = Duration::from_millis(500);
-/// After so much silence behind a login prompt the session is over, on a fast host.
+/// After this silence behind a login prompt, the session is over, on a fast host.
 const BACK_AT_LOGIN: Duration = Duration::from_millis(400);
-/// Words that have stood so long at the end of an output, on a fast host, may be a question.
+/// Text that stays at the end of an output for this long, on a fast host, may be a question.
 const ASKS: Duration = Duration::from_secs(2);
 /// ^C.
 pub(crate) const INTERRUPT_KEY: &[u8] = b"\x03";
-/// ^D: the end of what is typed.
+/// ^D: the end of input.
 const END_KEY: &[u8] = b"\x04";
-/// The status by which shells say that there is no such program.
+/// The status that shells return for a missing program.
 const NOT_FOUND: i32 = 127;
-/// A command that arrives damaged is sent again so often.
+/// Maximum number of times a damaged command is sent.
 const SENDS: usize = 3;
 /// Maximum number of shells started by a command (`bash`, `sudo -i`) that are ended to get back to the session's shell.
 const INNER_SHELLS: usize = 1;
 
-/// A shell on the console, and what is needed to drive it.
+/// A shell on the console, and the state to drive it.
 #[derive(Debug)]
 pub(crate) struct ShellLine {
     id: u64,
     user: String,
     password: Secret,
     language: Language,
-    /// Its process and the user it runs as, in the kernel's words; empty when they are not known.
+    /// Its process and user, as reported by the kernel; empty if unknown.
     process: String,
-    /// The guest's uptime, and when it was so.
+    /// The guest's uptime, and when it was read.
     uptime: (f64, Instant),
-    /// A command is under way, or was when the future that drove it was dropped.
+    /// A command is running, or was running when its future was dropped.
     busy: bool,
-    /// How a program that makes the user root asks for the password, while one is run for a purpose of our own.
+    /// The question that a program uses to ask for the password, while it makes the user root for a purpose of our own.
     agreed: Option<String>,
     /// A command whose end was not awaited yet.
     unfinished: Option<Unfinished>,
 }
 
-/// A command that ends by itself; what it prints is taken from the console meanwhile.
+/// A command that ends by itself. Its output is read from the console in the background.
 #[derive(Debug)]
 struct Unfinished {
     running: Running,
@@ -79,9 +79,9 @@ impl Drop for Unfinished {
     }
 }
 
-/// What came first.
+/// Which of the two came first.
 pub(crate) enum Until<T> {
-    /// What was waited for. The command goes on.
+    /// The other future. The command continues.
     Then(T),
     /// The end of the command.
     Ended(Box<Ended>),
@@ -96,7 +96,7 @@ impl Secret {
         Self(text.to_owned())
     }
 
-    /// The password, to be typed.
+    /// Returns the password, to be typed.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -108,14 +108,14 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// A shell that waits for commands, as it stands in a template. The password is there for sudo.
+/// A shell that waits for commands, as stored in a template. The password is needed for sudo.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct SavedShell {
     user: String,
     password: String,
     language: Language,
     process: String,
-    /// The guest's; `None` when it is not known.
+    /// The guest's uptime; `None` if unknown.
     uptime: Option<f64>,
 }
 
@@ -143,23 +143,23 @@ pub(crate) enum Ended {
     LoggedOut(Collector),
 }
 
-/// What stands at the end of an output, and for how long.
+/// The text at the end of an output, and how long it has been there.
 #[derive(Debug)]
 struct Standing {
     words: String,
     since: Instant,
 }
 
-/// Which shell answers, when one is looked for.
+/// Which shell answers a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answering {
-    /// The one whose user was checked at login.
+    /// The shell whose user was checked at login.
     Own,
-    /// Another one, of whose user nothing is known: this one has ended. It waits at its prompt.
+    /// Another shell at its prompt, with an unknown user: this one has ended.
     Another,
 }
 
-/// A command that is being collected from the console.
+/// A command whose output is being collected from the console.
 #[derive(Clone)]
 struct Running(Arc<Mutex<Collector>>);
 
@@ -184,7 +184,7 @@ impl Running {
         console.tap(limit, move |chunk| lock(&collector).push(chunk)).await
     }
 
-    /// Collects until the command ends, at most until then.
+    /// Collects until the command ends, or until the deadline.
     async fn to_end(&self, console: &Console, deadline: crate::stopped::Instant) {
         while self.collector().status().is_none() {
             let left = deadline.saturating_duration_since(crate::stopped::Instant::now());
@@ -203,7 +203,7 @@ impl Running {
 }
 
 impl ShellLine {
-    /// Makes the shell, which has answered a probe, serve commands.
+    /// Makes a shell that has answered a probe serve commands.
     pub(crate) async fn start(life: &Life, user: &str, password: &str, language: Language) -> Result<Self> {
         let mut shell = Self {
             id: new_id(),
@@ -220,7 +220,7 @@ impl ShellLine {
         Ok(shell)
     }
 
-    /// As a template has it.
+    /// Returns the part that a template stores.
     pub(crate) fn saved(&self) -> SavedShell {
         SavedShell {
             user: self.user.clone(),
@@ -231,7 +231,7 @@ impl ShellLine {
         }
     }
 
-    /// In a guest that goes on now.
+    /// Restores the shell in a guest that resumes now.
     pub(crate) fn resume(saved: SavedShell) -> Self {
         let SavedShell { user, password, language, process, uptime } = saved;
         let uptime = (uptime.unwrap_or(f64::NAN), Instant::now());
@@ -248,7 +248,7 @@ impl ShellLine {
         }
     }
 
-    /// The shell of a record.
+    /// Creates the shell of a record.
     pub(crate) fn replayed(user: &str, language: Language) -> Self {
         let (user, password, process) = (user.to_owned(), Secret::new(""), String::new());
         let uptime = (f64::NAN, Instant::now());
@@ -265,27 +265,27 @@ impl ShellLine {
         }
     }
 
-    /// Who has logged in has this one.
+    /// Returns the password of the login.
     pub(crate) fn password(&self) -> &str {
         self.password.reveal()
     }
 
-    /// What it speaks.
+    /// Returns the shell's language.
     pub(crate) fn language(&self) -> Language {
         self.language
     }
 
-    /// Whether a command is under way, or was broken off.
+    /// Returns whether a command is running, or was interrupted.
     pub(crate) fn is_busy(&self) -> bool {
         self.busy
     }
 
-    /// Notes that somebody else has the terminal from now on: before the next command the shell is looked for again.
+    /// Notes that something else has the terminal from now on: the shell is searched again before the next command.
     pub(crate) fn mark_taken(&mut self) {
         self.busy = true;
     }
 
-    /// Tells sessions apart.
+    /// Returns an id that is unique per session.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
@@ -294,18 +294,18 @@ impl ShellLine {
         &self.user
     }
 
-    /// The guest's uptime by the host's clock; NaN when nothing is known of it.
+    /// Returns the guest's uptime, computed with the host's clock; NaN if unknown.
     fn uptime_now(&self) -> f64 {
         let (uptime, then) = self.uptime;
         uptime + then.elapsed().as_secs_f64()
     }
 
-    /// A command of which nothing is known yet.
+    /// Returns a command about which nothing is known yet.
     fn at_no_time(&self) -> Running {
         Running::new(&self.user, f64::NAN, KernelClock::default())
     }
 
-    /// Types the serving loop at a prompt; gives the process that runs it.
+    /// Types the serving loop at a prompt. Returns the process that runs it.
     async fn serve(&mut self, life: &Life) -> Result<String> {
         let running = self.at_no_time();
         let line = shell::serve(self.language, running.collector().nonce());
@@ -325,7 +325,7 @@ impl ShellLine {
         self.uptime = (collector.uptime(), Instant::now());
     }
 
-    /// Runs `command`; its end comes within `limit`, or it is interrupted.
+    /// Runs `command`. Interrupts it if it does not end within `limit`.
     pub(crate) async fn run(&mut self, life: &Life, command: &str, limit: Duration) -> Result<Ended> {
         self.run_typed(life, Typed::Command(command), limit).await
     }
@@ -375,7 +375,7 @@ impl ShellLine {
         }
     }
 
-    /// The command is looked after by somebody else from now on.
+    /// Continues to collect the command's output in the background.
     fn hand_over(&mut self, life: &Life, running: Running, deadline: crate::stopped::Instant) {
         let (console, taken) = (life.console.clone(), running.clone());
         let taking = tokio::spawn(async move { taken.to_end(&console, deadline).await });
@@ -395,7 +395,7 @@ impl ShellLine {
         }
     }
 
-    /// Runs what is `typed`, which is `running` once it was.
+    /// Runs what is `typed`; `running` collects its output.
     async fn run_to_end(
         &mut self,
         life: &Life,
@@ -418,7 +418,7 @@ impl ShellLine {
         let mut printed = 0;
         let mut standing = Standing { words: String::new(), since: Instant::now() };
         loop {
-            // The end may have come in one chunk with the start.
+            // The end may have come in the same chunk as the start.
             let asked = {
                 let collector = running.collector();
                 if collector.status().is_some() {
@@ -441,13 +441,13 @@ impl ShellLine {
                 Err(_) if crate::stopped::Instant::now() >= deadline => {
                     return self.interrupt(life, running).await;
                 }
-                // A question is followed by silence.
+                // A question is followed by a silence.
                 Err(_) if asked.is_some() => {
                     if running.collector().asked() == asked.as_ref() {
                         self.answer(life, &running).await?;
                     }
                 }
-                // Quiet for a while: a login prompt at the end means that the shell is gone.
+                // A silence: a login prompt at the end means that the shell has ended.
                 Err(_) => {
                     let words = {
                         let collector = running.collector();
@@ -477,9 +477,9 @@ impl ShellLine {
         }
     }
 
-    /// [`ShellLine::begin`], once nothing else has the terminal.
+    /// Like [`ShellLine::begin`], after freeing the terminal.
     async fn begin_at_prompt(&mut self, life: &Life, typed: Typed<'_>) -> Result<Option<Running>> {
-        // The future of the last command was dropped while it ran, or somebody else had the terminal.
+        // The future of the last command was dropped while it ran, or something else had the terminal.
         if self.busy && self.break_off(life).await? == Answering::Another {
             return Ok(None);
         }
@@ -487,7 +487,7 @@ impl ShellLine {
         self.begin(life, typed).await
     }
 
-    /// Types it until it has started; `None` when the shell is no more.
+    /// Types it until it has started. Returns `None` if the shell has ended.
     async fn begin(&mut self, life: &Life, typed: Typed<'_>) -> Result<Option<Running>> {
         for _ in 0..SENDS {
             let running = Running::new(&self.user, self.uptime_now(), life.channels.kernel().clock());
@@ -496,7 +496,7 @@ impl ShellLine {
             match self.send_command(life, typed, &running).await {
                 Ok(()) if running.collector().damaged() => {}
                 Ok(()) => return Ok(Some(running)),
-                // Nothing was started: the loop is gone (a `break`, TMOUT) or input was lost.
+                // Nothing was started: the loop has ended (a `break`, TMOUT) or input was lost.
                 Err(error) if error.kind() == ErrorKind::Timeout => {
                     drop(running);
                     if self.break_off(life).await? == Answering::Another {
@@ -533,8 +533,8 @@ impl ShellLine {
         Ok(())
     }
 
-    /// When the same is asked again, the password was not taken. The end of its input makes sudo give up in good order, where ^C
-    /// would end the loop that serves, too.
+    /// Answers the question. If the same one is asked again, the password was not accepted. End of input makes sudo
+    /// give up cleanly; ^C would end the serving loop, too.
     async fn answer(&self, life: &Life, running: &Running) -> Result {
         let reply = running.collector().answer();
         match reply {
@@ -544,9 +544,9 @@ impl ShellLine {
         }
     }
 
-    /// Whether the words at the end of an output are a question that somebody would have to answer. A program of our own says
-    /// nothing else. Of others root's channel knows whether something waits for what is typed. Without it the words have to say
-    /// that they want a secret.
+    /// Returns whether an output ends with a question that needs an answer. A program of our own prints nothing else.
+    /// For other programs, root's channel can tell whether something reads the terminal. Without the channel, the words
+    /// must ask for a secret.
     async fn asks(&self, life: &Life, words: &str) -> bool {
         if self.agreed.is_some() {
             return !words.is_empty();
@@ -558,9 +558,9 @@ impl ShellLine {
         asks_for_a_secret(words) || life.is_read_below(shell).await == Some(true)
     }
 
-    /// Runs a command as root, unless `then` comes first, by a program that makes the user root: the one that was of use before,
-    /// or sudo, or what there is in its place. `command` makes the command's text of what has to stand before it. The name is
-    /// that of the program; it is empty where the user is root.
+    /// Runs a command as root, unless `then` comes first. It uses a program that makes the user root: the one that
+    /// worked before, or sudo, or a replacement. `command` returns the command's text for the prefix that it gets. Also
+    /// returns the program's name, which is empty if the user is root.
     pub(crate) async fn run_as_root<T>(
         &mut self,
         life: &Life,
@@ -569,7 +569,7 @@ impl ShellLine {
         then: &mut (impl Future<Output = T> + Unpin),
     ) -> Result<(Until<T>, &'static str)> {
         if self.user == "root" {
-            // Programs start faster where they don't load a locale.
+            // Programs start faster without loading a locale.
             let locale = if self.language == Language::Other { "" } else { "LC_ALL=C " };
             return Ok((self.run_until(life, &command(locale), limit, then).await?, ""));
         }
@@ -604,7 +604,7 @@ impl ShellLine {
         let mut never = std::future::pending::<std::convert::Infallible>();
         let text =
             |before: &str| match before.split(' ').find(|word| matches!(*word, "sudo" | "doas" | "run0")) {
-                // The first line is what stands in the transcript.
+                // The transcript shows the first line.
                 Some(name) => format!("# {name} {command}\n{before}{command}"),
                 None => command.to_owned(),
             };
@@ -614,7 +614,7 @@ impl ShellLine {
         }
     }
 
-    /// What to try where `way` ended with a status other than 0.
+    /// Returns what to try after `way` ended with a status other than 0.
     async fn other_way(
         &mut self,
         life: &Life,
@@ -639,10 +639,10 @@ impl ShellLine {
         Ok(is_usage.then_some(Elevation::SudoWithoutPrompt))
     }
 
-    /// Interrupts what runs, and collects what it still prints.
+    /// Interrupts the running command, and collects its last output.
     async fn interrupt(&mut self, life: &Life, running: Running) -> Result<Ended> {
         life.console.send(INTERRUPT_KEY).await?;
-        // A command that takes ^C in good order prints its last words, and the loop its marker.
+        // A command that handles ^C prints its last output, and then the loop prints its marker.
         let deadline = crate::stopped::Instant::now() + life.limit(LAST_WORDS);
         while running.collector().status().is_none() {
             match running
@@ -672,8 +672,8 @@ impl ShellLine {
         self.regain(life).await
     }
 
-    /// Gets the shell to serve again, by ever stronger keys: ^C, ^\, ^Z and a kill of what it stopped. A shell
-    /// that answers may be another one: the command started it, or the console logged somebody in by itself.
+    /// Makes the shell serve again, with increasingly strong keys: ^C, ^\, ^Z and a kill of the stopped program.
+    /// Another shell may answer: one that the command started, or one of an automatic login.
     async fn regain(&mut self, life: &Life) -> Result<Answering> {
         let wait = life.limit(ANSWER_TO_KEY);
         let _answering = life.console.while_a_shell_starts();
@@ -683,12 +683,12 @@ impl ShellLine {
         while let Some(pressed) = key {
             life.console.send(pressed).await?;
             let nonce = Nonce::new();
-            // The loop may still be there, or a line editor with something on its line (^U empties it).
+            // The loop may still be there, or a line editor with partial input (^U clears it).
             let mut question = [shell::QUIT, b"\x15", probe(&nonce).as_bytes(), b"\r"].concat();
             if pressed == b"\x1a" {
                 question.extend_from_slice(b" kill -KILL %%\r");
             }
-            // A terminal that is told of a signal forgets what was typed; so the question comes after.
+            // A signal clears the terminal's input, so the question is typed after it.
             tokio::time::sleep(life.limit(KEY_TAKES_EFFECT)).await;
             life.console.send(&question).await?;
             match life.console.expect(Pattern::regex(&alive(&nonce))?, wait).await {
@@ -714,7 +714,7 @@ impl ShellLine {
             .likely_cause("the command ignores ^C, ^\\ and ^Z, or has put the terminal into raw mode"))
     }
 
-    /// Ends the shell and waits for the login prompt, or for the shell of whom the console logs in by itself.
+    /// Ends the shell and waits for the login prompt, or for the shell of an automatic login.
     pub(crate) async fn leave(&mut self, life: &Life) -> Result {
         self.settle().await;
         if self.busy && self.break_off(life).await? == Answering::Another {
@@ -731,28 +731,28 @@ impl ShellLine {
                 Err(error) => return Err(error),
             }
         }
-        // A console can log somebody in without a word.
+        // A console can log a user in without printing anything.
         if self.break_off(life).await? == Answering::Another {
             return Ok(());
         }
         Err(life.failure(ErrorKind::Timeout, format!("the shell of {} does not end at `exit`", self.user)))
     }
 
-    /// Ends the shell, and leaves it to others to see what comes then.
+    /// Ends the shell, without waiting for what comes next.
     pub(crate) async fn exit(&self, life: &Life) -> Result {
         self.end_loop(life).await?;
         life.console.send_line(" exit").await
     }
 
-    /// The shell is at its own prompt again.
+    /// Ends the loop, so that the shell is at its own prompt again.
     pub(crate) async fn end_loop(&self, life: &Life) -> Result {
         life.console.send(shell::QUIT).await
     }
 
-    /// What a short command prints, which starts nothing that asks and prints nothing that looks like a line of the kernel's;
-    /// `None` when it fails.
+    /// Returns the output of a short command, or `None` if it fails. The command must not ask questions or print lines
+    /// that look like kernel records.
     pub(crate) async fn ask(&mut self, life: &Life, command: &str) -> Result<Option<String>> {
-        // Long enough to be typed again where it was lost.
+        // Long enough for a retry if the input was lost.
         match self.run_typed(life, Typed::Question(command), life.limit(ANSWER) * 2).await? {
             Ended::Done(collector) if collector.status() == Some(0) => {
                 Ok(Some(String::from_utf8_lossy(&collector.into_answer()).trim_end().to_owned()))

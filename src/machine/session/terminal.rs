@@ -1,20 +1,20 @@
-//! What root's channel says of the terminal on which somebody is at work. It is asked only where it is open already.
+//! Asks root's channel about the state of a terminal. It is used only if it is already open.
 
 use std::time::Duration;
 
 use crate::channel::{Progress, Request, Shell};
 use crate::machine::Life;
 
-/// For root to look at a terminal, on a fast host.
+/// The limit for root to look at a terminal, on a fast host.
 const LOOK: Duration = Duration::from_secs(2);
-/// What is kept of an answer.
+/// Maximum number of bytes kept of an answer.
 const LONGEST: usize = 4096;
 
-/// Whether the terminal that the kernel has its serial console on echoes: `-echo` where it does not.
+/// Prints the settings of the kernel's serial console. They contain `-echo` if its echo is off.
 const ECHO: &str = r#"read -ra all </sys/class/tty/console/active; for t in "${all[@]}"; do case $t in tty[0-9]*) ;; *) exec stty -a -F "/dev/$t" ;; esac; done; exit 1"#;
 
-/// Whether a process below `SHELL`, or that itself, waits for what is typed on its terminal, in the foreground: `reads`, or `no`. It
-/// sleeps in the terminal's read. The fields of /proc/N/stat behind the name are the state, the
+/// Prints `reads` if `SHELL` or a process below it is in the foreground and waits for input on its terminal, otherwise
+/// `no`. Such a process sleeps in the terminal's read. The fields of /proc/N/stat after the name are the state, the
 /// parent, the group, the session, the terminal, and its foreground group.
 const READS: &str = r#"shell=SHELL; declare -A parent front
 for p in /proc/[0-9]*; do { read -r s <"$p/stat"; } 2>/dev/null || continue; n=${p#/proc/}; set -- ${s##*) }; parent[$n]=$2; [ "$5" != 0 ] && [ "$3" = "$6" ] && front[$n]=1; done
@@ -25,7 +25,7 @@ case $w in *tty_read*|wait_woken) echo reads; exit;; esac; done
 echo no"#;
 
 impl Life {
-    /// Whether something below the process `shell` waits for what is typed; `None` where that is not known.
+    /// Returns whether a process below the process `shell` waits for input; `None` if unknown.
     pub(crate) async fn is_read_below(&self, shell: &str) -> Option<bool> {
         if shell.is_empty() || !shell.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
@@ -38,7 +38,7 @@ impl Life {
         }
     }
 
-    /// Whether the console's terminal shows what is typed; `None` where that is not known.
+    /// Returns whether the console's terminal echoes input; `None` if unknown.
     pub(crate) async fn console_echoes(&self) -> Option<bool> {
         let said = self.root_says(ECHO).await?;
         let mut words = said.split_whitespace().map(|word| word.trim_end_matches(';'));
@@ -49,7 +49,7 @@ impl Life {
         })
     }
 
-    /// What a short command of root's prints, if root's channel is open and the command succeeds.
+    /// Returns the output of a short root command, if root's channel is open and the command succeeds.
     pub(crate) async fn root_says(&self, command: &str) -> Option<String> {
         let channel = self.channels.root()?;
         let request = Request { text: command.to_owned(), shell: Shell::Bash, stdin: false, sum: false };

@@ -1,8 +1,8 @@
-//! Bytes in JSON: as text where they are text, and numbers between. A secret among them can be read, so it is found.
+//! Bytes in JSON: text where possible, otherwise numbers. Secrets stay readable, so they are found and masked.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What a command printed.
+/// A command's output.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::machine) struct Bytes(pub(in crate::machine) Vec<u8>);
 

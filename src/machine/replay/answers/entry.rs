@@ -15,14 +15,14 @@ pub(super) struct Entry<A = Value> {
     pub(super) answer: Came<A>,
 }
 
-/// All of a line but the answer, which may be long.
+/// All of a line except the answer, which may be long.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Heading {
     /// The question.
     pub(super) asked: String,
-    /// As long was the transcript when it was asked, in bytes.
+    /// The transcript's length in bytes when the question was asked.
     pub(super) from: u64,
-    /// And as long when it was answered.
+    /// The transcript's length in bytes when it was answered.
     pub(super) to: u64,
     /// Number of questions answered since the start when this one was asked.
     #[serde(default)]
@@ -33,18 +33,18 @@ pub(super) struct Heading {
     /// The number of the secret that it was asked with, if it was asked with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) secret: Option<usize>,
-    /// The machine was off then: whether it had ended in good order.
+    /// Set if the machine was off then: whether it had ended cleanly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) off: Option<bool>,
 }
 
-/// What came of a question.
+/// The result of a question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Came<A = Value> {
     /// It was answered.
     Answer(A),
-    /// By an error.
+    /// An error.
     Error(StoredError),
     /// The caller stopped early. This is the answer up to then.
     Enough(A),
@@ -52,15 +52,15 @@ pub(super) enum Came<A = Value> {
     TooLong(usize),
 }
 
-/// The question that a machine's start is the answer to; its answer is a [`Start`].
+/// The question of a machine's start. Its answer is a [`Start`].
 pub(super) const START: &str = "start";
-/// And this one, where the scenario began later: at a moment that was reached on the same machine.
+/// The same, if the scenario began later: at a moment that was reached on the same machine.
 pub(super) const MOMENT: &str = "moment";
 
-/// A machine that a scenario begins with.
+/// The state of a machine when a scenario begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(in crate::machine) struct Start {
-    /// Of the host, as a factor.
+    /// The host's speed, as a factor.
     pub(in crate::machine) speed: f64,
     /// Number of secrets that were known at that time.
     #[serde(default)]
@@ -77,11 +77,11 @@ pub(in crate::machine) struct Start {
 pub(in crate::machine) enum Standing {
     /// A name.
     AtLogin,
-    /// Commands of a user who is logged in.
+    /// Commands of a logged-in user.
     Shell {
-        /// Who.
+        /// The user's name.
         user: String,
-        /// What their shell speaks.
+        /// Their shell's language.
         language: Language,
         /// The number of their password.
         #[serde(default)]

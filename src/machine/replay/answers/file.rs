@@ -1,4 +1,4 @@
-//! A file of answers, read as far as the secrets are known that are in it.
+//! A file of answers. Lines with secrets are readable once the secrets are known.
 
 use std::io;
 use std::ops::Range;
@@ -19,7 +19,7 @@ pub(super) struct AnswerFile {
     lines: Vec<IndexedLine>,
 }
 
-/// A line: where it is, and what it is about as far as it can be read.
+/// A line: its position, and its heading as far as it can be read.
 #[derive(Debug)]
 struct IndexedLine {
     place: Range<usize>,
@@ -44,22 +44,22 @@ impl AnswerFile {
         Ok(read)
     }
 
-    /// How many lines there are.
+    /// Returns the number of lines.
     pub(super) fn len(&self) -> usize {
         self.lines.len()
     }
 
-    /// What the line at `at` is about, if it can be read.
+    /// Returns the heading of the line at `at`, if it can be read.
     pub(super) fn heading(&self, at: usize) -> Option<&Heading> {
         self.lines.get(at)?.heading.as_ref()
     }
 
-    /// The whole line.
+    /// Returns the whole line.
     pub(super) fn line(&self, at: usize, console: Option<&Console>) -> Option<Entry> {
         self.parsed(at, |text| console.map_or_else(|| text.to_owned(), |console| console.revealed(text)))
     }
 
-    /// Reads again what lines are about, with the secrets that are known by now.
+    /// Parses the headings again, with the secrets that are known by now.
     pub(super) fn reveal(&mut self, console: &Console) {
         for at in 0..self.len() {
             self.lines[at].heading = self.parsed(at, |text| console.revealed(text));

@@ -42,28 +42,28 @@ pub(in crate::machine) use entry::{Standing, Start};
 pub(crate) use replay::Replay;
 pub(in crate::machine) use writer::{Asking, OpenQuestion, Writer};
 
-/// All that the console has to say is there before anybody waits for it. Other tasks of a scenario may have to ask
-/// something first.
+/// The console's whole output is there before a wait for it begins. Other tasks of a scenario may have to ask something
+/// first.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
-/// So begins what no scenario asks: the library does, when the scenario is over or the machine goes down.
+/// The prefix of questions that the library itself asks, when the scenario is over or the machine shuts down.
 pub(crate) const IN_PASSING: &str = "in passing: ";
 
-/// So much is written for one machine, in bytes, and read: what comes then is not kept.
+/// Maximum number of bytes that are written and read for one machine. Later answers are not kept.
 const MOST: u64 = 256 << 20;
 
-/// Where a machine's answers come from, or go to.
+/// The source or destination of a machine's answers.
 #[derive(Debug, Clone)]
 pub(crate) enum Answers {
-    /// They are the machine's, and are written down.
+    /// They come from the machine, and are recorded.
     Written(Writer),
-    /// They are those of a record.
+    /// They come from a record.
     Read(Arc<Replay>),
 }
 
 impl Life {
-    /// What is answered to `question`: by the machine, which is asked by `ask`, or by the record. A guest that is stopped
-    /// meanwhile is an error at once.
+    /// Returns the answer to `question`: from the machine, which `ask` asks, or from the record. If the guest is
+    /// stopped meanwhile, this is an error at once.
     pub(crate) fn answer<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
@@ -72,7 +72,7 @@ impl Life {
         self.answer_as(question, Asking::default(), ask)
     }
 
-    /// [`Life::answer`] for what reads its answer on the console: what was said there is passed over.
+    /// Like [`Life::answer`], for an answer that is read from the console: the output up to there is skipped.
     pub(crate) fn answer_on_console<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
@@ -81,7 +81,7 @@ impl Life {
         self.answer_as(question, Asking { on_console: true, secret: None }, ask)
     }
 
-    /// [`Life::answer`] to a question that is asked so.
+    /// Like [`Life::answer`], for a question with these options.
     pub(crate) fn answer_as<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
@@ -91,7 +91,7 @@ impl Life {
         self.answer_of_qemu_as(question, asking, self.while_it_runs(ask))
     }
 
-    /// [`Life::answer`] to a question that QEMU answers, whether the guest runs or not.
+    /// Like [`Life::answer`], for a question that QEMU answers, whether the guest runs or not.
     pub(crate) fn answer_of_qemu<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
@@ -100,7 +100,7 @@ impl Life {
         self.answer_of_qemu_as(question, Asking::default(), ask)
     }
 
-    /// [`Life::answer_of_qemu`] to a question that is asked so.
+    /// Like [`Life::answer_of_qemu`], for a question with these options.
     pub(crate) fn answer_of_qemu_as<T: Serialize + DeserializeOwned>(
         &self,
         question: &str,
@@ -130,7 +130,7 @@ impl Life {
         }
     }
 
-    /// What is read, if this is no machine but a record.
+    /// Returns the replay, if this is a record and not a machine.
     pub(crate) fn replay(&self) -> Option<&Replay> {
         match &self.answers {
             Answers::Read(replay) => Some(replay),
@@ -138,7 +138,7 @@ impl Life {
         }
     }
 
-    /// Gives an error where there is no machine: `what` can't be answered by a record.
+    /// Returns an error if there is no machine: a record can't answer `what`.
     pub(crate) fn require_machine(&self, what: &str) -> Result {
         match self.replay() {
             None => Ok(()),

@@ -1,4 +1,4 @@
-//! Reads answers, in the place of a machine.
+//! Returns recorded answers instead of those of a machine.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -21,7 +21,7 @@ use crate::{Error, ErrorKind, Result, nearest};
 
 /// Maximum number of possible questions that are shown.
 const SHOWN: usize = 8;
-/// No transcript in a record is larger, in bytes.
+/// Maximum size of a transcript in a record, in bytes.
 const TRANSCRIPT: u64 = 64 << 20;
 /// Maximum number of numbered secrets. No scenario types more.
 const SECRETS: usize = 1 << 10;
@@ -41,24 +41,24 @@ struct State {
     file: AnswerFile,
     /// Which lines are unused.
     unused: Vec<bool>,
-    /// How many secrets were known when they were read last.
+    /// The number of secrets that were known at the last read.
     known: usize,
-    /// Which start of the machine this is; 0 before the first.
+    /// The number of the current start; 0 before the first.
     start: usize,
     /// The line of this start.
     begun: usize,
-    /// The lines that answer since.
+    /// The first line that answers questions after it.
     from: usize,
     until: usize,
-    /// Those that did, in their order, and the task that asked.
+    /// The used lines in order, each with the task that asked.
     given: Vec<(usize, Option<tokio::task::Id>)>,
     transcript: Option<File>,
-    /// As much of that was handed in.
+    /// The length of the transcript that was fed in so far.
     handed: u64,
 }
 
 impl Replay {
-    /// What the machine `machine` answered, in the scenario that has the folder `folder` in the record with these files.
+    /// Opens the answers of the machine `machine` in a scenario, which has the folder `folder` in the record.
     ///
     /// # Errors
     /// [`ErrorKind::NotRecorded`] when there is no such file, [`ErrorKind::Io`] when it can't be read.
@@ -93,10 +93,10 @@ impl Replay {
         Ok(Self { machine: machine.to_owned(), record, folder: folder.to_owned(), state: Mutex::new(state) })
     }
 
-    /// The machine's next start.
+    /// Begins the machine's next start.
     ///
     /// # Errors
-    /// What kept it from starting then; [`ErrorKind::NotRecorded`] when it was not started so often.
+    /// The recorded error of that start; [`ErrorKind::NotRecorded`] when there is no further start.
     pub(in crate::machine) fn start(&self) -> Result<Start> {
         let mut state = self.state();
         let Some(at) = state.next(START, state.until) else {
@@ -109,17 +109,17 @@ impl Replay {
             1 => format!("{name}.transcript"),
             number => format!("{name}.{number}.transcript"),
         };
-        // Without one the console is silent, and what waits for it says so.
+        // Without a transcript the console is silent, and a wait for it says so.
         let transcript = self.record.file(self.folder.join(transcript)).ok();
-        // More is not kept in a record.
+        // A record keeps no larger transcript.
         state.transcript = transcript.filter(|(_, size)| *size <= TRANSCRIPT).map(|(file, _)| file);
         let answer = state.file.line(start, None).map(|line| line.answer);
         drop(state);
         self.value(START, answer)
     }
 
-    /// Hands in what the console of this start had said when the scenario began, and passes it over. `start` is what
-    /// [`Replay::start`] gave.
+    /// Feeds in the console's output from before the scenario began, and skips it. `start` is the result of
+    /// [`Replay::start`].
     pub(in crate::machine) fn up(&self, start: &Start, console: &Console) {
         let mut state = self.state();
         console.reserve_secrets(start.secrets.min(SECRETS));
@@ -129,14 +129,14 @@ impl Replay {
         state.hand_in_the_rest(console);
     }
 
-    /// `secret` is known from now on, by this number.
+    /// Makes `secret` known by this number.
     pub(in crate::machine) fn know_as(&self, number: usize, secret: &str, console: &Console) {
         if number < SECRETS {
             console.mask_as(number, secret);
         }
     }
 
-    /// `secret` is known from now on, by the number that it had in `question` when it was recorded.
+    /// Makes `secret` known by the number that it had in `question` when it was recorded.
     pub(in crate::machine) fn know(&self, question: &str, secret: &str, console: &Console) {
         let mut state = self.state();
         state.know(console);
@@ -150,16 +150,16 @@ impl Replay {
         }
     }
 
-    /// What was answered to `question`. What the console said up to the question after it is handed in.
+    /// Returns the answer to `question`. Feeds in the console's output up to the next question.
     ///
     /// # Errors
-    /// The one that was the answer; [`ErrorKind::NotRecorded`] where there is none.
+    /// The recorded error, if that was the answer; [`ErrorKind::NotRecorded`] if there is no answer.
     pub(in crate::machine) fn answer<T: DeserializeOwned>(&self, question: &str, life: &Life) -> Result<T> {
         let answer = self.take(question, life)?;
         self.value(question, answer)
     }
 
-    /// As [`Replay::answer`], for what can be broken off: whether it was.
+    /// Like [`Replay::answer`], for a question that can end early: returns whether it did.
     pub(in crate::machine) fn answer_so_far<T: DeserializeOwned>(
         &self,
         question: &str,
@@ -172,7 +172,7 @@ impl Replay {
         Ok((self.value(question, answer)?, was_enough))
     }
 
-    /// The error of a scenario that goes on where it went on no more when it was recorded.
+    /// Returns the error for a scenario that continues after the point where the recorded one stopped early.
     pub(in crate::machine) fn was_enough(&self, question: &str) -> Error {
         let summary = format!(
             "{}: `{}` was broken off when it was recorded, since nobody wanted to know more",
@@ -182,7 +182,7 @@ impl Replay {
         Error::new(ErrorKind::NotRecorded, summary).next_step(WITHOUT)
     }
 
-    /// The next answer to it that was not used; `None` if it can't be read.
+    /// Takes the next unused answer to the question; `None` if it can't be read.
     fn take(&self, question: &str, life: &Life) -> Result<Option<Came>> {
         let (mut state, console) = (self.state(), &life.console);
         state.know(console);
@@ -195,7 +195,7 @@ impl Replay {
             state.find(question, task)
         });
         let Some((at, heading)) = found.and_then(|at| Some((at, state.file.heading(at)?.clone()))) else {
-            // What every machine does that is asked to end. One that failed before was never asked.
+            // Every machine answers a request to end in this way. A recorded run that failed earlier never asked.
             if let Some(answer) = answer_of_an_end(question) {
                 state.hand_in_the_rest(console);
                 life.qemu.set_ended(true);
@@ -240,11 +240,11 @@ impl Replay {
             }
             None => return Err(no_answer("it can't be read".to_owned())),
         };
-        // What is in the way may be anything.
+        // The unexpected value may be anything.
         serde_json::from_value(value).map_err(|error| no_answer(text::line(&error.to_string())))
     }
 
-    /// `question`, or a start of the machine, has no answer. What else could be asked is shown without secrets.
+    /// Returns the error for a `question` or a start without an answer. Possible questions are shown without secrets.
     fn not_recorded(
         &self,
         state: &State,
@@ -277,7 +277,7 @@ impl Replay {
         }
         let error = error("answer", &quoted);
         if left.is_empty() {
-            // All that was recorded was asked: the recorded run ended here, by the failure that is corrected now.
+            // All recorded questions were asked: the recorded run ended here, with a failure that is fixed now.
             return error.likely_cause(
                 "every expectation holds up to where the recorded run failed; what comes after it was not recorded",
             );
@@ -296,18 +296,18 @@ impl Replay {
 const WITHOUT: &str = "run the scenario on a machine, without --against";
 
 impl State {
-    /// The next line from `from` on that answers `asked`.
+    /// Returns the next line from `from` on that answers `asked`.
     fn next(&self, asked: &str, from: usize) -> Option<usize> {
         (from..self.file.len()).find(|at| self.asks(*at) == Some(asked))
     }
 
-    /// The question of a line.
+    /// Returns the question of a line.
     fn asks(&self, at: usize) -> Option<&str> {
         self.file.heading(at).map(|heading| heading.asked.as_str())
     }
 
-    /// The machine is started at the line `at`, or where the scenario began later, if this is the first start: gives the
-    /// line that tells of it.
+    /// Begins a start at the line `at`. If this is the first start and the scenario began later, it begins there.
+    /// Returns the line that describes it.
     fn begin(&mut self, at: usize) -> usize {
         let mut told = at;
         self.begun = at;
@@ -315,7 +315,7 @@ impl State {
         if self.start == 1
             && let Some(moment) = (at..self.file.len()).rfind(|at| self.asks(*at) == Some(MOMENT))
         {
-            // The machine may have been started again on the way there.
+            // The machine may have been started again in between.
             while let Some(next) = self.next(START, self.begun + 1).filter(|next| *next < moment) {
                 self.begun = next;
                 self.start += 1;
@@ -325,13 +325,13 @@ impl State {
         self.from = told + 1;
         self.until = self.next(START, self.from).unwrap_or(self.file.len());
         self.given.clear();
-        // Another console, which knows other secrets.
+        // Another console knows other secrets.
         self.known = usize::MAX;
         self.handed = 0;
         told
     }
 
-    /// Reads what could not be read without secrets that are known by now.
+    /// Parses what could not be read before its secrets were known.
     fn know(&mut self, console: &Console) {
         if self.known != console.secrets() {
             self.known = console.secrets();
@@ -339,9 +339,9 @@ impl State {
         }
     }
 
-    /// The next line that was not used and is about `question`, for the task that asks.
+    /// Returns the next unused line for `question` and the task that asks.
     fn find(&self, question: &str, task: Option<tokio::task::Id>) -> Option<usize> {
-        // What it has asked since the same was asked last.
+        // The task's questions since it last asked the same.
         let before = self.given.iter().rposition(|(at, _)| self.asks(*at) == Some(question));
         let since = before.map_or(&[][..], |before| &self.given[before + 1..]).iter();
         let its = since.filter(|(_, its)| *its == task).filter_map(|(at, _)| self.file.heading(*at));
@@ -352,7 +352,7 @@ impl State {
         next.or_else(|| self.unused().find_map(about))
     }
 
-    /// A secret that is not known, with its number, if a question with it would be `question`.
+    /// Returns an unknown secret with its number, if it turns a recorded question into `question`.
     fn guess(&self, question: &str, console: &Console) -> Option<(usize, String)> {
         let numbers = console.unknown_secrets();
         self.unused().find_map(|(_, heading)| {
@@ -367,7 +367,7 @@ impl State {
         unused.filter_map(|at| Some((at, self.file.heading(at)?)))
     }
 
-    /// Hands in what the console said up to the next question that was not asked yet.
+    /// Feeds in the console's output up to the next unused question.
     fn hand_in_the_rest(&mut self, console: &Console) {
         let next = self.unused().map(|(_, heading)| heading.from).filter(|from| *from >= self.handed).min();
         self.hand_in(console, next.unwrap_or(u64::MAX));
@@ -384,7 +384,7 @@ impl State {
                     self.handed += count as u64;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                // The end, or as good as that.
+                // The end of the transcript, or close to it.
                 _ => {
                     if until != u64::MAX {
                         let has = self.handed;
@@ -399,7 +399,7 @@ impl State {
     }
 }
 
-/// What a machine answers that is asked to end.
+/// Returns a machine's answer to a request to end.
 fn answer_of_an_end(question: &str) -> Option<serde_json::Value> {
     match question {
         "power off" => Some("the replay".into()),

@@ -1,4 +1,4 @@
-//! An error as it is written down.
+//! An error as stored in a record.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::Error;
 use crate::event::FailureKind;
 use crate::text;
 
-/// All of an [`Error`] but where it was made and which transcripts it names.
+/// All of an [`Error`] except its code location and the transcripts that it names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct StoredError {
     kind: FailureKind,
     summary: String,
     sections: Vec<(String, String)>,
-    /// Seconds, and of how many.
+    /// The time and its limit, in seconds.
     took: Option<(f64, f64)>,
     cause: Option<String>,
     next: Option<String>,

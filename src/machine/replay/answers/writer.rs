@@ -1,4 +1,4 @@
-//! Writes answers down.
+//! Records answers.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -14,7 +14,7 @@ use crate::machine::Life;
 use crate::mutex::lock;
 use crate::{Error, Result};
 
-/// A longer answer is not kept, in bytes of JSON.
+/// Maximum size of an answer in bytes of JSON. A longer answer is not kept.
 const LONGEST: usize = 4 << 20;
 
 /// The file that a machine's answers are written to.
@@ -29,7 +29,7 @@ struct Open {
     answers: usize,
 }
 
-/// A question that was asked.
+/// A question without an answer so far.
 #[derive(Debug)]
 pub(in crate::machine) struct OpenQuestion<'a> {
     writer: &'a Writer,
@@ -37,17 +37,17 @@ pub(in crate::machine) struct OpenQuestion<'a> {
     heading: Heading,
 }
 
-/// How a question is asked.
+/// Options of a question.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::machine) struct Asking<'a> {
-    /// The answer is read on the console: what was said there is passed over.
+    /// The answer is read from the console: the output up to there is skipped.
     pub(in crate::machine) on_console: bool,
-    /// It takes this secret.
+    /// The question uses this secret.
     pub(in crate::machine) secret: Option<&'a str>,
 }
 
 impl Writer {
-    /// Goes on in the file at `path`. Where that can't be, nothing is written: no run fails for it.
+    /// Opens the file at `path` to append answers. If that fails, nothing is recorded: no run fails for it.
     pub(in crate::machine) fn open(path: &Path) -> Self {
         let file = File::options().create(true).append(true).open(path);
         let file = file.and_then(|file| Ok(Open { written: file.metadata()?.len(), file, answers: 0 }));
@@ -55,12 +55,12 @@ impl Writer {
         Self(Arc::new(Mutex::new(file)))
     }
 
-    /// The machine is up, or did not come up.
+    /// Records that the machine is up, or did not come up.
     pub(in crate::machine) fn started(&self, start: Result<Start, &Error>, console: &Console) {
         self.begun(START, start, console);
     }
 
-    /// The scenario begins here; what was answered before is not its own.
+    /// Records that the scenario begins here; earlier answers do not belong to it.
     pub(in crate::machine) fn moment(&self, start: Start, console: &Console) {
         self.begun(MOMENT, Ok(start), console);
     }
@@ -72,13 +72,13 @@ impl Writer {
         };
         let heading =
             Heading { asked: asked.to_owned(), to: console.written(), passed: true, ..Heading::default() };
-        // Nothing is hidden in it: it is read before any secret is known.
+        // Secrets are not masked here: the line is read before any secret is known.
         if let Some(line) = written(&Entry { heading, answer }) {
             self.write(&line);
         }
     }
 
-    /// `question` is being asked.
+    /// Begins `question`.
     pub(in crate::machine) fn open_question<'a>(
         &'a self,
         life: &'a Life,
@@ -98,7 +98,7 @@ impl Writer {
         OpenQuestion { writer: self, life, heading }
     }
 
-    /// A full disk must not end the run.
+    /// Writes a line. A full disk must not end the run.
     fn write(&self, line: &str) {
         let mut open = lock(&self.0);
         let Some(Open { file, written, answers }) = &mut *open else { return };
@@ -123,7 +123,7 @@ impl Writer {
 }
 
 impl OpenQuestion<'_> {
-    /// This came.
+    /// Records the answer.
     pub(in crate::machine) fn answered<T: Serialize>(self, answer: &Result<T>) {
         self.write(match answer {
             Ok(answer) => Came::Answer(answer),
@@ -145,21 +145,21 @@ impl OpenQuestion<'_> {
             let answer = Came::<()>::TooLong(LONGEST);
             written(&Entry { heading: line.heading, answer })
         });
-        // A question that is too long by itself is not kept at all.
+        // A question that is too long by itself is not kept.
         if let Some(text) = text {
             writer.write(&life.console.hidden(&text));
         }
     }
 }
 
-/// The line as JSON; `None` if it is too long.
+/// Returns the line as JSON; `None` if it is too long.
 fn written<A: Serialize>(line: &Entry<A>) -> Option<String> {
     let mut text = Limited(Vec::new());
     serde_json::to_writer(&mut text, line).ok()?;
     String::from_utf8(text.0).ok()
 }
 
-/// Takes no more than [`LONGEST`] bytes: what is too long is not written out first.
+/// Accepts at most [`LONGEST`] bytes, so that a long answer is not serialised completely.
 struct Limited(Vec<u8>);
 
 impl std::io::Write for Limited {
