@@ -1,5 +1,5 @@
-# What comes before the shell server. The shell that root started on the console sources it, with the nonce as $1 and the
-# port as $2, and it starts itself as a service, or as a process of its own where there is no systemd.
+# The start of the shell server. The shell that root started on the console sources it, with the nonce as $1 and the
+# port as $2. It starts itself as a service, or as its own process if there is no systemd.
 if [ "${3-}" != serve ]; then
   exec 3>&-
   if command -v systemd-run >/dev/null; then

@@ -1,25 +1,25 @@
-//! What runs in the machine: a helper that is fetched into its memory, and a shell script for machines
-//! where that can't run. Both speak the protocol of the control channel.
+//! The code that runs in the machine: a helper that is loaded into its memory, and a shell script for machines that
+//! can't run the helper. Both speak the protocol of the control channel.
 
 use sha2::{Digest, Sha256};
 
-/// The program that serves the port: static, without a C library. Empty where it couldn't be compiled.
+/// The program that serves the port: static, without a C library. Empty if it could not be compiled.
 const HELPER: &[u8] = include_bytes!(env!("NIXVM_GUEST_HELPER"));
 
-/// What makes itself a service, and then serves the port.
+/// The script that makes itself a service, and then serves the port.
 pub(crate) const SERVER: &str = concat!(include_str!("launch.sh"), include_str!("server.sh"));
 
-/// What shows a text page by page and waits for a key, by the variables that name it: those of systemd, git, man and others
-/// come before PAGER. Nobody is there to press the key, so each is `cat` for a command of a scenario.
+/// Variables that name a pager, a program that shows text page by page and waits for a key. systemd, git, man and
+/// others read their own before PAGER. No one can press the key in a scenario, so each is `cat` for its commands.
 pub(crate) const PAGERS: &str =
     "PAGER SYSTEMD_PAGER GIT_PAGER MANPAGER PSQL_PAGER AWS_PAGER GH_PAGER BAT_PAGER DELTA_PAGER";
 
-/// The command of a shell that says so.
+/// Returns the shell command that sets them.
 pub(crate) fn no_pager() -> String {
     PAGERS.split(' ').fold("export".to_owned(), |export, name| format!("{export} {name}=cat"))
 }
 
-/// Changes when something that runs in the machine does.
+/// Returns a text that changes with the code that runs in the machine.
 pub(crate) fn print() -> String {
     let mut hash = Sha256::new();
     hash.update(HELPER);
@@ -27,7 +27,7 @@ pub(crate) fn print() -> String {
     crate::digest::hex(&hash.finalize(), 16)
 }
 
-/// The helper for a machine (its `uname -m`), if there is one.
+/// Returns the helper for a machine (its `uname -m`), if there is one.
 pub(crate) fn helper_for(machine: &str) -> Option<&'static [u8]> {
     (!HELPER.is_empty() && machine == env!("NIXVM_GUEST_HELPER_MACHINE")).then_some(HELPER)
 }

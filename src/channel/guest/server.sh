@@ -1,10 +1,9 @@
-# Serves the control channel where the helper can't run. A shell sources it, with the port open as
-# descriptor 3. POSIX sh; of programs it needs head -c, cat, dd, wc, rm, mkdir, mkfifo and, to end a
-# command with all that it started, setsid.
+# Serves the control channel if the helper can't run. A shell sources it, with the port open as descriptor 3. POSIX sh.
+# It needs the programs head -c, cat, dd, wc, rm, mkdir, mkfifo and, to end a command with all its descendants, setsid.
 #
-# Each command has a subshell that waits for it and then sends its output, all at its end: until then it is
-# in files, so `>/dev/stdout` throws away what came before (`>&1` and `>>/dev/stdout` don't). Standard input
-# is collected first: such a command starts when its input has ended.
+# Each command has a subshell that waits for it and then sends its output, all at its end. Until then the output is in
+# files, so `>/dev/stdout` discards earlier output (`>&1` and `>>/dev/stdout` don't). Standard input is collected first:
+# such a command starts when its input has ended.
 
 exec 0</dev/null 1>/dev/null 2>/dev/null
 nixvm_umask=$(umask)
@@ -12,14 +11,14 @@ umask 077
 nixvm_dir=/run/nixvm-shell.$$
 mkdir "$nixvm_dir" || { nixvm_dir=${TMPDIR:-/tmp}/nixvm-shell.$$ && mkdir "$nixvm_dir"; } || exit
 
-# Frames of several commands must not mix: who writes one has taken the line that is in this pipe.
+# Frames of several commands must not mix: a writer first takes the line in this pipe.
 mkfifo "$nixvm_dir/turn" && exec 4<>"$nixvm_dir/turn" || exit
 echo >&4
 
 nixvm_bash=$(command -v bash) || nixvm_bash=
 nixvm_user_shell=${SHELL:-$(getent passwd "$(id -un)" | cut -d: -f7)}
 nixvm_session=$(command -v setsid) || nixvm_session=
-# A shell without job control has what it starts in the background ignore these two.
+# A shell without job control makes background processes ignore these two.
 nixvm_signals='env --default-signal=INT,QUIT'
 $nixvm_signals true || nixvm_signals=
 
@@ -30,7 +29,7 @@ nixvm_say() {
   echo >&4
 }
 
-# send KIND ID FILE: frames with what is in the file now
+# send KIND ID FILE: frames with the current content of the file
 nixvm_send() {
   nixvm_left=$(($(wc -c <"$3")))
   exec 5<"$3"
@@ -46,11 +45,11 @@ nixvm_send() {
   exec 5<&-
 }
 
-# run ID: starts a command, and what waits for it
+# run ID: starts a command, and a subshell that waits for it
 nixvm_run() {
   (
     nixvm_files=$nixvm_dir/$1
-    # The text is an argument, as far as the kernel takes one of that length, unless it is to be hidden.
+    # The text is an argument if the kernel accepts one of that length, unless it must be hidden.
     if ! [ -e "$nixvm_files.hidden" ] && [ "$(($(wc -c <"$nixvm_files.text")))" -le 131071 ]; then
       nixvm_text=$(cat "$nixvm_files.text")
       set -- "$1" -c "$nixvm_text"
@@ -94,7 +93,7 @@ nixvm_kill() {
 "
     return
   fi
-  # It was started, but may not have got to say its group. Gone: it has ended.
+  # It was started, but may not have written its group yet. If the text is gone, it has ended.
   while [ -e "$nixvm_files.text" ] && ! [ -s "$nixvm_files.group" ]; do sleep 0.02 || sleep 1; done
   nixvm_group=$(cat "$nixvm_files.group") || return
   kill "-$2" "-$nixvm_group" || kill "-$2" "$nixvm_group"
@@ -105,7 +104,7 @@ nixvm_clocks() {
   read -r nixvm_before nixvm_rest </proc/uptime
   echo "<15>nixvm-test: clock $1" >/dev/kmsg || return
   read -r nixvm_after nixvm_rest </proc/uptime
-  # Another end than that nothing more is there is none that matters: the line is found, or it is not.
+  # The only expected error is that there is no more to read; otherwise the line is found or not.
   nixvm_log=$(dd if=/dev/kmsg bs=8192 iflag=nonblock)
   case $nixvm_log in *";nixvm-test: clock $1"*) ;; *) return ;; esac
   # PRIORITY,NUMBER,TIME,FLAGS
@@ -116,8 +115,8 @@ nixvm_clocks() {
   nixvm_say U 0 "${nixvm_log%%,*} ${nixvm_before%.*} ${nixvm_before#*.}0000000 ${nixvm_after%.*} ${nixvm_after#*.}0000000"
 }
 
-# The end of the channel is the end of all that it runs. First nobody waits for commands any more, and with
-# the folder gone under its name none can start.
+# When the channel ends, all its commands end. First the subshells that wait for commands are killed and the folder is
+# renamed, so that no command can start.
 nixvm_end() {
   trap '' HUP INT TERM PIPE
   kill -9 $(jobs -p)
@@ -135,7 +134,7 @@ way shell
 bash ${nixvm_bash:-none}
 "
 while read -r nixvm_kind nixvm_id nixvm_length nixvm_rest <&3; do
-  # No frame: whoever is at the other end doesn't speak this protocol.
+  # Not a frame: the other end does not speak this protocol.
   case $nixvm_kind in [A-Za-z]) ;; *) break ;; esac
   case $nixvm_id in '' | *[!0-9]*) break ;; esac
   case $nixvm_length in '' | *[!0-9]*) break ;; esac

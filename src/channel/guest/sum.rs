@@ -1,7 +1,7 @@
-//! A checksum of what a command was given and of what it printed: XXH64, with seed 0.
+//! A checksum of a command's input and output: XXH64, with seed 0.
 //!
-//! Both ends have this very file. It is not one of cryptography: it is to find what a fault on the way did,
-//! at the cost of a few instructions for eight bytes, which in an emulated guest is what counts.
+//! Both ends share this file. The checksum is not cryptographic: it detects transmission faults, at the cost of a few
+//! instructions for eight bytes, which matters in an emulated guest.
 
 const PRIMES: [u64; 5] = [
     0x9e37_79b1_85eb_ca87,
@@ -12,7 +12,7 @@ const PRIMES: [u64; 5] = [
 ];
 const STRIPE: usize = 32;
 
-/// The checksum of bytes that come in pieces.
+/// The checksum of bytes that arrive in pieces.
 #[derive(Debug, Clone)]
 pub struct Sum {
     lanes: [u64; 4],
@@ -23,14 +23,14 @@ pub struct Sum {
 }
 
 impl Sum {
-    /// Of no bytes yet.
+    /// Creates the checksum of no bytes.
     pub fn new() -> Self {
         let [first, second, ..] = PRIMES;
         let lanes = [first.wrapping_add(second), second, 0, first.wrapping_neg()];
         Self { lanes, rest: [0; STRIPE], rest_len: 0, length: 0 }
     }
 
-    /// Adds what comes next.
+    /// Adds the next bytes.
     pub fn add(&mut self, mut bytes: &[u8]) {
         self.length = self.length.wrapping_add(bytes.len() as u64);
         if self.rest_len > 0 {
@@ -61,7 +61,7 @@ impl Sum {
         self.lanes = [a, b, c, d];
     }
 
-    /// The checksum of all that was added.
+    /// Returns the checksum of all added bytes.
     pub fn value(&self) -> u64 {
         let [first, second, third, fourth, fifth] = PRIMES;
         let mut value = fifth;
@@ -99,7 +99,7 @@ fn round(lane: u64, word: u64) -> u64 {
     lane.wrapping_add(word.wrapping_mul(PRIMES[1])).rotate_left(31).wrapping_mul(PRIMES[0])
 }
 
-/// Eight bytes as a number; zeros for bytes that aren't there.
+/// Returns eight bytes as a number; missing bytes count as zero.
 fn word(bytes: &[u8]) -> u64 {
     match bytes {
         &[a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),

@@ -1,15 +1,15 @@
-//! What has to be put right in a guest that goes on from a saved moment: its clock stands where it stood
-//! then, and all clones of that moment would make the same random numbers.
+//! Corrects a guest that continues from a saved moment: its clock shows the time of the save, and all clones of that
+//! moment would produce the same random numbers.
 
 use crate::frame;
 use crate::sys;
 
-/// Does what a frame of this kind says: `SECONDS.NANOSECONDS` since 1970, a blank, and a seed in hexadecimal
-/// digits. What can't be done (another user than root) is left.
+/// Handles a frame of this kind: `SECONDS.NANOSECONDS` since 1970, a blank, and a seed in hexadecimal digits. Skips
+/// what it has no right to do (if the user is not root).
 pub fn awaken(content: &[u8]) {
     let mut words = content.split(|&byte| byte == b' ');
     let (time, digits) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    // First: the time is that of the sending.
+    // First, since the time was taken when the frame was sent.
     let mut parts = time.split(|&byte| byte == b'.');
     if let (Some(seconds), Some(nanoseconds)) =
         (parts.next().and_then(frame::number), parts.next().and_then(frame::number))

@@ -1,24 +1,25 @@
-//! From a program that root started on the console to a service of systemd's: the helper asks for it itself, as
-//! systemd-run would. That is a program less to start, which takes an emulated guest a tenth of a second.
+//! Turns a program that root started on the console into a systemd service. The helper requests the service itself, as
+//! systemd-run would. This saves the start of one program, which takes an emulated guest a tenth of a second.
 
 use crate::bytes::Bytes;
 use crate::frame::ShortText;
 use crate::question::call;
 use crate::sys::{self, POLLIN, Watched};
 
-/// Where systemd answers root without a bus (systemd(1)).
+/// The socket on which systemd answers root without a bus (systemd(1)).
 const SYSTEMD: &[u8] = b"/run/systemd/private";
 const HELLO: &[u8] = b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n";
-/// For systemd to begin with its answer, in milliseconds: it may be busy.
+/// Time limit for systemd's answer to begin, in milliseconds: systemd may be busy.
 const PATIENCE: usize = 60_000;
-/// For the service to say that the first command has ended, in milliseconds. It says so earlier where that takes long.
+/// Time limit for the service to report the end of the first command, in milliseconds. The report comes earlier if that
+/// command takes long.
 const HELD: usize = 2000;
-/// What the service runs; `$1` is this program, `$2` the port, `$3` the name of the bell.
+/// The script of the service; `$1` is this program, `$2` the port, `$3` the name of the bell.
 const SERVICE: &[u8] = include_bytes!("../service.sh");
 const NAME: &[u8] = b"nixvm-channel.service";
 
-/// Has systemd start the service that serves `port` by the program `itself` (C strings). Returns when its first command
-/// has ended: what started this program ends then, and would take the processor from that command.
+/// Makes systemd start the service that serves `port` with the program `itself` (C strings). Returns after its first
+/// command has ended: the program that started this one then exits, which would take the processor from that command.
 pub fn begin(itself: &[u8], port: &[u8]) -> i32 {
     let bell = sys::bell(bell_name(text(itself)).bytes());
     let mut answer = Bytes::new();
@@ -30,13 +31,13 @@ pub fn begin(itself: &[u8], port: &[u8]) -> i32 {
     }
     if let Ok(bell) = bell {
         let mut watched = [Watched { fd: bell.number(), events: POLLIN, seen: 0 }];
-        // However that ends, the service has been started.
+        // The service has been started, even if this wait fails.
         let _ = sys::wait_for(&mut watched, Some(HELD));
     }
     0
 }
 
-/// The call of StartTransientUnit (org.freedesktop.systemd1(5)).
+/// Returns the call of StartTransientUnit (org.freedesktop.systemd1(5)).
 fn start_service(itself: &[u8], port: &[u8]) -> Bytes {
     let mut body = Bytes::new();
     string(&mut body, NAME);
@@ -57,7 +58,7 @@ fn start_service(itself: &[u8], port: &[u8]) -> Bytes {
             string(&mut arguments, argument);
         }
         array(&mut command, 4, &arguments);
-        // A failure is one.
+        // A failing exit status is an error.
         pad(&mut command, 4);
         command.push(&0u32.to_le_bytes());
         array(to, 8, &command);
@@ -91,7 +92,7 @@ fn start_service(itself: &[u8], port: &[u8]) -> Bytes {
     message
 }
 
-/// A C string without its NUL.
+/// Returns a C string without its NUL.
 fn text(c_string: &[u8]) -> &[u8] {
     &c_string[..c_string.len() - 1]
 }
@@ -114,7 +115,7 @@ fn signature(to: &mut Bytes, signature: &[u8]) {
     to.push(b"\0");
 }
 
-/// An array of values that begin at multiples of `alignment`, in it as in `values`.
+/// Writes an array of values aligned to `alignment`, both in `to` and in `values`.
 fn array(to: &mut Bytes, alignment: usize, values: &Bytes) {
     pad(to, 4);
     to.push(&(values.len() as u32).to_le_bytes());
@@ -122,7 +123,7 @@ fn array(to: &mut Bytes, alignment: usize, values: &Bytes) {
     to.push(values.front());
 }
 
-/// A name and a variant.
+/// Writes a name and a variant.
 fn property(to: &mut Bytes, name: &[u8], kind: &[u8], value: impl FnOnce(&mut Bytes)) {
     pad(to, 8);
     string(to, name);
@@ -130,14 +131,14 @@ fn property(to: &mut Bytes, name: &[u8], kind: &[u8], value: impl FnOnce(&mut By
     value(to);
 }
 
-/// Says that the first command has ended, where somebody waits for that.
+/// Reports that the first command has ended, if a process waits for that.
 pub fn ring(name: &[u8]) {
     if !name.is_empty() {
         sys::ring(bell_name(name).bytes());
     }
 }
 
-/// A name that is no file.
+/// Returns a name of an abstract socket, which is not a file.
 fn bell_name(name: &[u8]) -> ShortText {
     ShortText::new().text(b"@").text(name)
 }

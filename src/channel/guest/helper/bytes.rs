@@ -1,11 +1,11 @@
-//! A queue of bytes: filled at its end, taken from its front, in one piece of memory that grows.
+//! A queue of bytes in one block of memory that grows: written at its end, read from its front.
 
 use crate::sys;
 use core::slice;
 
 const PAGE: usize = 4096;
 
-/// A queue of bytes. Empty, it takes no memory until it is first filled.
+/// A queue of bytes. It allocates no memory until it is first written.
 pub struct Bytes {
     start: *mut u8,
     capacity: usize,
@@ -26,7 +26,7 @@ impl Bytes {
         self.head == self.tail
     }
 
-    /// All that is queued.
+    /// Returns all queued bytes.
     pub fn front(&self) -> &[u8] {
         if self.start.is_null() {
             return &[];
@@ -35,7 +35,7 @@ impl Bytes {
         unsafe { slice::from_raw_parts(self.start.add(self.head), self.tail - self.head) }
     }
 
-    /// Takes bytes away at the front.
+    /// Removes bytes from the front.
     pub fn consume(&mut self, n: usize) {
         self.head = (self.head + n).min(self.tail);
         if self.head == self.tail {
@@ -44,7 +44,7 @@ impl Bytes {
         }
     }
 
-    /// Room for at least `n` bytes at the end; what is written there counts after [`Bytes::filled`].
+    /// Returns room for at least `n` bytes at the end; call [`Bytes::filled`] after writing.
     pub fn room(&mut self, n: usize) -> &mut [u8] {
         if self.capacity - self.tail < n && self.head > 0 && self.len() <= self.head {
             let len = self.len();
@@ -60,7 +60,7 @@ impl Bytes {
         unsafe { slice::from_raw_parts_mut(self.start.add(self.tail), self.capacity - self.tail) }
     }
 
-    /// `n` bytes of the room were written.
+    /// Adds `n` written bytes of the room to the queue.
     pub fn filled(&mut self, n: usize) {
         self.tail = (self.tail + n).min(self.capacity);
     }
@@ -70,7 +70,7 @@ impl Bytes {
         self.filled(bytes.len());
     }
 
-    /// All that is queued, for ever.
+    /// Returns all queued bytes and never frees them.
     pub fn leak(self) -> &'static [u8] {
         let bytes = core::mem::ManuallyDrop::new(self);
         // SAFETY: head..tail was written, and the mapping is never given back.
@@ -90,7 +90,7 @@ impl Bytes {
                 self.start = start;
                 self.capacity = wanted;
             }
-            // Nothing sensible can be done without memory; the host sees the port close.
+            // The helper can't continue without memory; the host sees the port close.
             None => sys::exit(71),
         }
     }

@@ -1,19 +1,19 @@
-//! How far the kernel's log is from the guest's uptime: a line with a word that only the host knows is written to the log,
-//! and the time that it has there is told with the uptime around it.
+//! Measures the offset between the kernel's log and the guest's uptime. Writes a line with a word that only the host
+//! knows to the log, and reports its time stamp with the uptime before and after it.
 
 use crate::frame::{self, ShortText};
 use crate::kmsg::DEVICE;
 use crate::serve::Server;
 use crate::sys::{self, Fd};
 
-/// For the log, from a user's program, and of no interest to anybody else.
+/// Priority for debug messages of a user's program.
 const PRIORITY: &[u8] = b"<15>";
-/// What stands in front of the word.
+/// The text before the word.
 const TITLE: &[u8] = b"nixvm-test: clock ";
 /// The longest word.
 const WORD: usize = 32;
 
-/// A line that was written to the log and not read there yet.
+/// A line that was written to the log and not yet read there.
 pub struct Mark {
     line: ShortText,
     /// Seconds and nanoseconds of the uptime before and after it was written.
@@ -21,7 +21,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// What to tell of a record, if it is this line: `PRIORITY,NUMBER,TIME,FLAGS;TEXT`.
+    /// Returns the report of a record, if it is this line: `PRIORITY,NUMBER,TIME,FLAGS;TEXT`.
     pub fn told(&self, record: &[u8]) -> Option<ShortText> {
         let (head, text) = record.split_at(record.iter().position(|&byte| byte == b';')?);
         let text = text[1..].split(|&byte| byte == b'\n').next()?;
@@ -37,7 +37,7 @@ impl Mark {
 }
 
 impl Server {
-    /// The host wants the clocks to be compared. Who may not write to the log says nothing.
+    /// Starts a comparison of the clocks. Reports nothing without permission to write to the log.
     pub fn compare_clocks(&mut self, word: &[u8]) {
         if word.len() > WORD || !word.iter().all(u8::is_ascii_alphanumeric) {
             return;
@@ -51,7 +51,7 @@ impl Server {
         }
     }
 
-    /// Tells what the log says of the line.
+    /// Reports the time stamp of the line.
     pub fn tell_clocks(&mut self) {
         if let Some(told) = self.kernel.compared.take() {
             frame::append(&mut self.out, b'U', 0, told.bytes());

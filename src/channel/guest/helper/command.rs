@@ -1,26 +1,26 @@
-//! Commands, from the first piece of their text to the answer.
+//! Handles commands, from the first piece of their text to the answer.
 
 use crate::bytes::Bytes;
 use crate::sum::Sum;
 use crate::worker::{Kind, ROOM, TELLING};
 
-/// So many commands at most wait or run.
+/// Maximum number of commands that wait or run.
 pub const COMMANDS: usize = 256;
-/// So long may a command be.
+/// Maximum length of a command, in bytes.
 pub const LONGEST_TEXT: usize = 16 << 20;
-/// So long may a program's argument be: the kernel's limit, less its NUL.
+/// Maximum length of a program's argument: the kernel's limit, without the NUL.
 const LONGEST_ARGUMENT: usize = 131071;
-/// So much of a command's input may be here, not yet written to it.
+/// Maximum amount of a command's input that is buffered here, in bytes.
 pub const INPUT_WINDOW: usize = 262144;
-/// What reads a text that can't be an argument, or is not to be seen in the list of processes.
+/// Reads a text that can't be an argument, or must not appear in the list of processes.
 const READ_TEXT: &core::ffi::CStr = c"eval \"exec 9<&-; $(</proc/self/fd/9)\"";
-/// What hands a text on to the user's shell, which bash knows if the environment doesn't.
+/// Passes a text to the user's shell. bash knows that shell even if the environment doesn't name it.
 const USER_SHELL: &core::ffi::CStr = c"exec -- \"${SHELL:-/bin/sh}\" -c \"$0\"";
 
-/// Where a command is on its way.
+/// The state of a command.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Phase {
-    /// Its text comes in.
+    /// Its text is being received.
     Text,
     /// It waits for a worker.
     Waiting,
@@ -28,19 +28,19 @@ pub enum Phase {
     Running,
 }
 
-/// How it is to be run.
+/// The options of a command.
 #[derive(Clone, Copy, Default)]
 pub struct Request {
     pub user_shell: bool,
-    /// Its text is not to be seen in the list of processes.
+    /// Whether its text must not appear in the list of processes.
     pub hidden: bool,
     pub input: bool,
-    /// The host wants checksums.
+    /// Whether the host requests checksums.
     pub sum: bool,
 }
 
 impl Request {
-    /// Reads the lines `key value`; keys that it doesn't know are for a later version.
+    /// Parses lines `key value` and ignores unknown keys, which belong to a later version.
     pub fn parse(content: &[u8]) -> Request {
         let mut request = Request::default();
         for line in content.split(|&byte| byte == b'\n') {
@@ -61,16 +61,16 @@ pub struct Command {
     pub id: u32,
     pub phase: Phase,
     pub request: Request,
-    /// The text; once it is whole with a NUL, unless a worker reads it.
+    /// The text; with a NUL once it is complete, unless a worker reads it.
     pub text: Bytes,
-    /// Input that its process hasn't taken yet.
+    /// Input that its process has not read yet.
     pub input: Bytes,
     pub input_ended: bool,
-    /// Of what its process was given, and of what it printed, where the host wants that.
+    /// Checksums of its process's input and output, if the host requests them.
     pub sums: [Sum; 2],
-    /// Its worker reads the text.
+    /// Whether its worker reads the text.
     read: bool,
-    /// The host sent it a signal.
+    /// Whether the host sent it a signal.
     pub signalled: bool,
     too_long: bool,
 }
@@ -99,7 +99,7 @@ impl Command {
         }
     }
 
-    /// Has it wait for a worker, or says why it can't be run.
+    /// Makes it wait for a worker, or returns the reason why it can't be run.
     pub fn make_ready(&mut self) -> Result<(), &'static [u8]> {
         let text = self.text.front();
         if self.too_long {
@@ -121,7 +121,8 @@ impl Command {
         Ok(())
     }
 
-    /// Whether a bash that was started before it can have it. What begins like an option is one to bash.
+    /// Returns whether a bash that was started earlier can run it. bash would take a text that begins like an option
+    /// for one.
     pub fn can_come_later(&self) -> bool {
         let text = self.text.front();
         let mut words = text.split(|&byte| !(byte.is_ascii_alphanumeric() || byte == b'_'));
@@ -132,7 +133,7 @@ impl Command {
             && !words.any(|word| TELLING.contains(&word))
     }
 
-    /// Calls `start` with the arguments for a worker of its own.
+    /// Calls `start` with the arguments for a worker that is started for it.
     pub fn with_arguments<T>(&self, start: impl FnOnce(Kind) -> T) -> T {
         let null = core::ptr::null();
         let [bash, options, pipefail, c] =
@@ -156,7 +157,7 @@ impl Commands {
         self.0.iter().position(|command| command.as_ref().is_some_and(|command| command.id == id))
     }
 
-    /// The command of this number, new if there is none; none where there is no room.
+    /// Returns the command of this number and creates it if there is none; `None` if there is no room.
     pub fn find_or_add(&mut self, id: u32) -> Option<usize> {
         if let Some(at) = self.find(id) {
             return Some(at);
@@ -166,7 +167,7 @@ impl Commands {
         Some(at)
     }
 
-    /// The one that waits longest: the host counts upwards.
+    /// Returns the one that has waited longest: the host's numbers increase.
     pub fn first_waiting(&self) -> Option<usize> {
         let waiting = |at: &usize| {
             self.0[*at].as_ref().filter(|command| command.phase == Phase::Waiting).map(|command| command.id)

@@ -1,24 +1,24 @@
-//! Frames: `KIND ID LENGTH\n` and so many bytes.
+//! Frames: `KIND ID LENGTH\n`, then LENGTH bytes.
 
 use crate::bytes::Bytes;
 use crate::sys::Fd;
 
-/// The longest content of a frame.
+/// The maximum length of a frame's content.
 pub const LONGEST: usize = 65536;
-/// A header is not longer than this.
+/// The maximum length of a header.
 const HEADER: usize = 24;
 
-/// What the front of the input is.
+/// What is at the front of the input.
 pub enum Next {
-    /// A whole frame: its kind, its command, where its content is, and how long it is all in all.
+    /// A complete frame: its kind, its command, the range of its content, and its total length.
     Frame { kind: u8, id: u32, content: core::ops::Range<usize>, whole: usize },
-    /// Not a whole frame yet.
+    /// An incomplete frame.
     More,
-    /// No frame at all: whoever is at the other end doesn't speak this protocol.
+    /// Not a frame: the other end does not speak this protocol.
     Nonsense,
 }
 
-/// Looks at the front of the input.
+/// Parses the front of the input.
 pub fn next(input: &[u8]) -> Next {
     let Some(end) = input.iter().take(HEADER).position(|&byte| byte == b'\n') else {
         return if input.len() < HEADER { Next::More } else { Next::Nonsense };
@@ -39,7 +39,7 @@ pub fn next(input: &[u8]) -> Next {
     Next::Frame { kind, id, whole: content.end, content }
 }
 
-/// A number in decimal, and nothing else.
+/// Parses a decimal number without other characters.
 pub fn number(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() || digits.len() > 10 {
         return None;
@@ -54,7 +54,7 @@ pub fn number(digits: &[u8]) -> Option<u32> {
     Some(value)
 }
 
-/// An address in decimal, and nothing else.
+/// Parses a decimal address without other characters.
 pub fn long_number(digits: &[u8]) -> Option<usize> {
     digits.iter().try_fold(0usize, |value, digit| match digit {
         b'0'..=b'9' => value.checked_mul(10)?.checked_add(usize::from(digit - b'0')),
@@ -62,7 +62,7 @@ pub fn long_number(digits: &[u8]) -> Option<usize> {
     })
 }
 
-/// A few words on the stack.
+/// A short text on the stack.
 pub struct ShortText {
     bytes: [u8; 160],
     len: usize,
@@ -73,7 +73,7 @@ impl ShortText {
         ShortText { bytes: [0; 160], len: 0 }
     }
 
-    /// Adds text; what doesn't fit is left out.
+    /// Adds text; the part that doesn't fit is dropped.
     pub fn text(mut self, text: &[u8]) -> ShortText {
         let n = text.len().min(self.bytes.len() - self.len);
         self.bytes[self.len..self.len + n].copy_from_slice(&text[..n]);
@@ -117,7 +117,8 @@ pub fn append(output: &mut Bytes, kind: u8, id: u32, content: &[u8]) {
     output.push(content);
 }
 
-/// Appends a frame with what one read of at most `most` bytes gives. 0: the end; an error: no frame.
+/// Appends a frame with the result of one read of at most `most` bytes. Returns 0 at the end; an error appends no
+/// frame.
 pub fn append_read(output: &mut Bytes, kind: u8, id: u32, from: &Fd, most: usize) -> Result<usize, isize> {
     let most = most.min(LONGEST);
     let place = header(kind, id, most).bytes().len();
@@ -126,7 +127,7 @@ pub fn append_read(output: &mut Bytes, kind: u8, id: u32, from: &Fd, most: usize
     if n == 0 {
         return Ok(0);
     }
-    // The header is known now; when it is shorter than foreseen, the content moves up to it.
+    // The header's length is known now; if it is shorter than reserved, the content moves up to it.
     let header = header(kind, id, n);
     let header = header.bytes();
     room[..header.len()].copy_from_slice(header);

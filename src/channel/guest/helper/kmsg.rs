@@ -1,7 +1,7 @@
-//! The kernel's log, told to the host as it is written: what a machine that crashes has logged is known by then.
+//! Sends the kernel's log to the host as it is written, so that the host has the log of a machine that crashes.
 //!
-//! A record that is there when a command ends goes out before the word of that end, so whoever has seen a command's
-//! status has been told of all that the kernel logged up to then.
+//! Records that exist when a command ends are sent before the command's status. So a host that has received the status
+//! has also received everything that the kernel logged before it.
 
 use crate::bytes::Bytes;
 use crate::clocks::Mark;
@@ -10,27 +10,28 @@ use crate::serve::Server;
 use crate::sys::{self, EAGAIN, EPIPE, Fd, POLLOUT, Watched};
 
 pub const DEVICE: &[u8] = b"/dev/kmsg\0";
-/// The longest record, as the kernel itself has it (CONSOLE_EXT_LOG_MAX, PRINTK_MESSAGE_MAX).
+/// The maximum length of a record, from the kernel (CONSOLE_EXT_LOG_MAX, PRINTK_MESSAGE_MAX).
 const RECORD: usize = 8192;
-/// So many records are read at once, more than the kernel keeps; a kernel that logs faster than this is read must not hold up everything else.
+/// Maximum number of records that are read at once, more than the kernel keeps. A kernel that logs faster than this is
+/// read must not block everything else.
 const AT_ONCE: usize = 1 << 16;
-/// For the host to take what is said last, in seconds.
+/// Time limit for the host to take the last messages, in seconds.
 const FAREWELL: usize = 2;
 
-/// What is known of the kernel's log.
+/// The state of reading the kernel's log.
 pub struct Kernel {
     device: Option<Fd>,
-    /// The host saves the machine: a frame must not be cut in two by that.
+    /// Whether frames are held back because the host saves the machine, which must not cut a frame in two.
     held: bool,
-    /// The number of the record that is read next.
+    /// The number of the next record.
     next: u32,
-    /// Records of lower numbers are known to the host.
+    /// The host already has records with lower numbers.
     from: u32,
-    /// Records that make up the next frame.
+    /// The records of the next frame.
     records: Bytes,
-    /// A line by which the clocks are compared, until it is read.
+    /// A line for comparing the clocks, until it is read.
     pub mark: Option<Mark>,
-    /// What it said.
+    /// The result of the comparison.
     pub compared: Option<ShortText>,
 }
 
@@ -47,12 +48,12 @@ impl Kernel {
         }
     }
 
-    /// The descriptor to wait for, where the host wants to be told.
+    /// Returns the descriptor to wait for, if the host requests the log.
     pub fn number(&self) -> Option<i32> {
         self.device.as_ref().filter(|_| !self.held).map(Fd::number)
     }
 
-    /// Reads from the oldest record on, but tells only those from `from` on.
+    /// Reads from the oldest record on, but sends only those from `from` on.
     fn open(&mut self, from: u32) -> Result<(), isize> {
         let device = sys::open(DEVICE, false)?;
         device.never_wait()?;
@@ -62,7 +63,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Reads a record. Whether there may be more, or the kernel's error.
+    /// Reads a record. Returns whether there may be more, or the kernel's error.
     fn read(&mut self) -> Result<bool, isize> {
         let Some(device) = &self.device else { return Ok(false) };
         let room = self.records.room(RECORD);
@@ -72,7 +73,7 @@ impl Kernel {
                 let record = &room[..length];
                 let number = number_of(record);
                 if let Some(told) = self.mark.as_ref().and_then(|mark| mark.told(record)) {
-                    // The first is the one: who else writes the same has read it there.
+                    // Only the first match counts: another process may have copied the line after reading it.
                     self.mark = None;
                     self.compared = Some(told);
                 }
@@ -82,27 +83,28 @@ impl Kernel {
                 }
                 Ok(true)
             }
-            // Records were overwritten; the next one's number tells the host how many.
+            // Records were overwritten; the next record's number tells the host how many.
             Err(EPIPE) => Ok(true),
             Err(error) => Err(error),
         }
     }
 }
 
-/// The number of a record: `PRIORITY,NUMBER,TIME,FLAGS;TEXT`.
+/// Returns the number of a record: `PRIORITY,NUMBER,TIME,FLAGS;TEXT`.
 fn number_of(record: &[u8]) -> Option<u32> {
     frame::number(record.split(|&byte| byte == b',').nth(1)?)
 }
 
 impl Server {
-    /// The host wants to be told nothing for now, or from the record with this number on; of all records if it names none.
+    /// Handles the host's request: to send nothing for now, or all records from this number on; all records if it has
+    /// no number.
     pub fn follow_kernel(&mut self, content: &[u8]) {
         self.kernel.held = content == b"hold";
         if self.kernel.held {
             return;
         }
         let from = frame::number(content);
-        // A guest that goes on from a saved moment is where it was then.
+        // A guest that continues from a saved moment is at the position of that moment.
         if self.kernel.device.is_none() || from != Some(self.kernel.next) {
             self.kernel.device = None;
             if let Err(error) = self.kernel.open(from.unwrap_or(0)) {
@@ -112,7 +114,7 @@ impl Server {
         self.tell_kernel();
     }
 
-    /// Tells all records that are there.
+    /// Sends all existing records.
     pub fn tell_kernel(&mut self) {
         if self.kernel.held {
             return;
@@ -148,7 +150,7 @@ impl Server {
         frame::append(&mut self.out, b'N', 0, line.bytes());
     }
 
-    /// This process was asked to end, as when the machine goes down: says what there is to say.
+    /// Sends the remaining records when this process was asked to end, as in a shutdown.
     pub fn take_leave(&mut self, output: &Fd) {
         if self.kernel.device.is_some() {
             self.tell_kernel();

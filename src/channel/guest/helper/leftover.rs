@@ -1,10 +1,10 @@
-//! Output pipes of commands that ended, still held by processes that they left behind.
+//! Output pipes of ended commands that are still held by processes that the commands left behind.
 //!
-//! What comes is thrown away: closing the pipe would kill a daemon at its next word.
+//! Their output is discarded. Closing the pipe instead would kill a daemon at its next write.
 
 use crate::sys::Fd;
 
-/// So many are kept; then the oldest is closed.
+/// Maximum number of pipes that are kept; then the oldest is closed.
 pub const LEFTOVERS: usize = 128;
 
 pub struct Leftovers {
@@ -25,7 +25,7 @@ impl Leftovers {
         }
     }
 
-    /// Reads from one, and forgets it at its end.
+    /// Reads from one, and removes it at its end.
     pub fn read(&mut self, at: usize) {
         let mut nowhere = [0u8; 16384];
         if let Some(pipe) = &self.pipes[at]

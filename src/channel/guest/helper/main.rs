@@ -1,10 +1,10 @@
 //! The helper: runs commands for the host, all over one descriptor.
 //!
-//! It is fetched into the machine's memory and needs nothing there but a kernel and a bash. It has no C
-//! library, since the machine's may be any or at any path. `begin ITSELF PORT` has systemd start a service
-//! that serves the port; `serve 3 BASH BELL` is what that service runs, with the port open as descriptor 3;
-//! `serve - BASH NONCE` serves standard input and output, and says the channel's first line itself. Where
-//! BASH is empty, it is looked for on PATH.
+//! It is loaded into the machine's memory and needs only a kernel and a bash there. It has no C library, since the
+//! machine's could be of any kind and at any path. `begin ITSELF PORT` makes systemd start a service that serves the
+//! port. `serve 3 BASH BELL` is the command of that service, with the port open as descriptor 3. `serve - BASH NONCE`
+//! serves standard input and output, and sends the channel's first line itself. If BASH is empty, it is searched on
+//! PATH.
 
 #![no_std]
 #![no_main]
@@ -30,10 +30,10 @@ mod worker;
 
 use sys::{Environment, Fd};
 
-/// A C string, with its NUL.
+/// Returns a C string, with its NUL.
 ///
 /// # Safety
-/// `text` must be a C string that lives for ever.
+/// `text` must be a C string that is never freed.
 unsafe fn c_string(text: *const u8) -> &'static [u8] {
     let mut n = 0;
     // SAFETY: the string ends with a NUL, and all before it is readable.
@@ -45,7 +45,7 @@ unsafe fn c_string(text: *const u8) -> &'static [u8] {
     }
 }
 
-/// Where the kernel's entry point goes on; `stack` is as it left it.
+/// The first function after the kernel's entry point; `stack` is unchanged.
 extern "C" fn start(stack: *const usize) -> ! {
     // SAFETY: the kernel puts argc, the arguments, a null, the environment and a null there.
     let (arguments, environment) = unsafe {
@@ -72,13 +72,13 @@ extern "C" fn start(stack: *const usize) -> ! {
     })
 }
 
-/// The first line of a channel that has no loader.
+/// Sends the first line of a channel that has no loader.
 fn say_hello_to(nonce: &[u8]) {
     let mut name = [0; 65];
     let nonce = &nonce[..nonce.len() - 1];
     let line = frame::ShortText::new().text(b"\nnixvm-channel ").text(nonce).text(b" ");
     let line = line.text(sys::machine_name(&mut name)).text(b"\n");
     let output = core::mem::ManuallyDrop::new(Fd::inherited(1));
-    // When it fails, so will all that comes after.
+    // If it fails, all later writes fail too.
     let _ = output.write(line.bytes());
 }

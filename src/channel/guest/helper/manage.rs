@@ -1,4 +1,4 @@
-//! Workers come and go: which are kept ready, what becomes of a command when its process ends.
+//! Manages workers: how many are kept ready, and what happens to a command when its process ends.
 
 use crate::command::Phase;
 use crate::frame::{self, ShortText};
@@ -6,28 +6,28 @@ use crate::serve::{RUNNING, Server, WORKERS};
 use crate::sys::Surroundings;
 use crate::worker::{Kind, State, Worker};
 
-/// How many workers are kept ready: at first, and at most. Twice as many whenever a command finds none.
+/// Number of workers that are kept ready: at first, and at most. It doubles whenever a command finds none.
 const KEPT: core::ops::RangeInclusive<usize> = 8..=(WORKERS - RUNNING);
-/// How many become bash at once: what still runs needs the processor as well.
+/// Maximum number that start at once: running commands need the processor as well.
 const AT_ONCE: usize = 2;
-/// A part of this size of those that are to be ready is few: others are started though commands run.
+/// If less than 1/FEW of them is ready, more are started even while commands run.
 const FEW: usize = 8;
-/// How many may end in a row without a command.
+/// Maximum number that may end in a row without a command.
 const LOST: u32 = 16;
-/// What proves that a text can be given to a worker that was started before it, and the status that it then ends with.
+/// A text that proves that a worker can receive its text after its start, and the exit status of that text.
 const PROOF: (&[u8], u32) = (b"exit 77\0", 77);
 
 /// Whether workers can be started before their command.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Early {
-    /// That is not known yet.
+    /// Not known yet.
     Unproven,
     Can,
     Cannot,
 }
 
 impl Server {
-    /// The command that a worker has.
+    /// Returns the command of a worker.
     pub fn command_of(&self, at: usize) -> Option<usize> {
         match self.workers[at].as_ref()?.state {
             State::Running(command) | State::Ending(command, _) => Some(command),
@@ -35,7 +35,7 @@ impl Server {
         }
     }
 
-    /// The worker that has a command and hasn't ended.
+    /// Returns the worker that has a command and hasn't ended.
     pub fn worker_of(&self, command: usize) -> Option<usize> {
         let has = |worker: &Option<Worker>| {
             worker.as_ref().is_some_and(|worker| worker.state == State::Running(command))
@@ -47,14 +47,14 @@ impl Server {
         self.workers.iter().flatten().filter(|worker| worker.state == state).count()
     }
 
-    /// Tells the host that a command couldn't be started.
+    /// Reports to the host that a command couldn't be started.
     pub fn refuse(&mut self, at: usize, why: &[u8]) {
         if let Some(command) = self.commands.0[at].take() {
             frame::append(&mut self.out, b'F', command.id, why);
         }
     }
 
-    /// Tells the host how a command ended.
+    /// Reports to the host how a command ended.
     pub fn answer(&mut self, at: usize, status: u32) {
         self.tell_kernel();
         self.is_filling |= self.early == Early::Unproven;
@@ -68,7 +68,7 @@ impl Server {
         }
     }
 
-    /// Answers when nothing of a command's output is left.
+    /// Answers once all output of a command is sent.
     pub fn answer_if_all_sent(&mut self, at: usize) {
         if let Some(worker) = &mut self.workers[at]
             && let State::Ending(command, status) = worker.state
@@ -84,7 +84,7 @@ impl Server {
         }
     }
 
-    /// Gives waiting commands to workers.
+    /// Assigns waiting commands to workers.
     pub fn dispatch(&mut self) {
         let mut surroundings = None;
         while let Some(command) = self.commands.first_waiting()
@@ -97,7 +97,7 @@ impl Server {
         }
     }
 
-    /// Gives a command to a worker that is ready. Whether there was one, and the command one that it can have.
+    /// Gives a command to a ready worker. Returns whether there was one, and the command is one that it can run.
     fn give_to_ready(&mut self, at: usize, surroundings: &Surroundings) -> bool {
         while let Some(command) = &mut self.commands.0[at]
             && self.early == Early::Can
@@ -114,7 +114,7 @@ impl Server {
                 worker.kill();
                 self.workers[ready] = None;
             } else if worker.begin(command.text.front(), command.request.input, self.underscore).is_err() {
-                // It was killed, and its end is on its way.
+                // It was killed, and the notice of its end has not arrived yet.
                 self.lose(ready, true);
             } else {
                 command.phase = Phase::Running;
@@ -150,7 +150,7 @@ impl Server {
         }
     }
 
-    /// A worker that had no command is of no use any more.
+    /// Handles a worker without a command that has become useless.
     fn lose(&mut self, at: usize, was_killed: bool) {
         if let Some(worker) = self.workers[at].take() {
             worker.kill();
@@ -161,7 +161,7 @@ impl Server {
         }
     }
 
-    /// A child of ours ended.
+    /// Handles the end of a child process.
     pub fn child_ended(&mut self, pid: i32, status: u32) {
         let is_it = |worker: &Option<Worker>| worker.as_ref().is_some_and(|worker| worker.pid == pid);
         let Some(at) = self.workers.iter().position(is_it) else { return };
@@ -194,7 +194,7 @@ impl Server {
         }
     }
 
-    /// Looks whether workers have become bash.
+    /// Checks whether workers have become bash.
     pub fn look_at_starting(&mut self) {
         for at in 0..WORKERS {
             let Some(worker) = &mut self.workers[at] else { continue };
@@ -212,14 +212,14 @@ impl Server {
         }
     }
 
-    /// All that are ready were started before the moment that this guest goes on from.
+    /// Marks all ready workers as started before the moment that this guest continues from.
     pub fn mark_as_copies(&mut self) {
         for worker in self.workers.iter_mut().flatten() {
             worker.is_copy = true;
         }
     }
 
-    /// Starts workers as long as too few are ready. Whether there are enough, or can be none.
+    /// Starts workers while too few are ready. Returns whether there are enough, or can be none.
     pub fn keep_ready(&mut self) -> bool {
         if self.early == Early::Cannot {
             return true;
@@ -242,7 +242,7 @@ impl Server {
             let Some(free) = self.workers.iter().position(Option::is_none) else { return true };
             match Worker::start(self.bash, self.early_environment, &Kind::Early, false) {
                 Ok(worker) => self.workers[free] = Some(worker),
-                // There is no process or no pipe; the next command will say so.
+                // There is no free process or pipe; the next command will report it.
                 Err(_) => return true,
             }
             starting += 1;
@@ -250,12 +250,12 @@ impl Server {
         ready + starting >= wanted
     }
 
-    /// Whether a command runs, and no worker was ready yet.
+    /// Returns whether a command runs while no worker was ready yet.
     pub fn is_first_under_way(&self) -> bool {
         self.early == Early::Unproven && self.commands.running() > 0
     }
 
-    /// How many are kept at first.
+    /// Returns how many are kept at first.
     pub const fn kept_at_first() -> usize {
         *KEPT.start()
     }

@@ -1,4 +1,4 @@
-//! Questions of the host that take no program: a program's start costs more than the answer.
+//! Answers questions of the host without starting a program, which would take longer than the answer.
 
 use crate::bytes::Bytes;
 use crate::frame::{self, ShortText};
@@ -6,17 +6,17 @@ use crate::serve::Server;
 use crate::socket::listens;
 use crate::sys::{self, Fd, POLLIN, Watched};
 
-/// An answer of a service is not longer than this.
+/// Maximum length of a service's answer.
 const ANSWER: usize = 1 << 16;
-/// For a service to go on with its answer, in milliseconds.
+/// Time limit for a service to continue its answer, in milliseconds.
 const PATIENCE: usize = 1000;
-/// The end of a hello. systemd forgets what comes with it, so the call waits for the answer.
+/// The end of the handshake. systemd drops calls that arrive with it, so the call waits for the reply.
 const BEGIN: &[u8] = b"BEGIN\r\n";
-/// The fixed part of a message of D-Bus.
+/// The fixed part of a D-Bus message.
 const HEADER: usize = 16;
 
 impl Server {
-    /// Answers as a command does: output, then a status.
+    /// Answers like a command: output, then a status.
     pub fn take_question(&mut self, id: u32, content: &[u8]) {
         let mut answer = Bytes::new();
         let done = match content.strip_prefix(b"dbus ") {
@@ -37,15 +37,15 @@ impl Server {
     }
 }
 
-/// `PATH`, a NUL, and what is sent to the socket there: see [`call`].
+/// Handles `PATH`, a NUL, and the bytes for the socket at PATH: see [`call`].
 fn dbus(question: &[u8], answer: &mut Bytes) -> bool {
     let Some(end) = question.iter().position(|&byte| byte == 0) else { return false };
     call(&question[..end], &question[end + 1..], PATIENCE, answer).is_some()
 }
 
-/// Sends a hello and calls to the socket at a path. The messages that come are the answer, up to the one that answers
-/// the last call: whether that is more than a refusal, or none where it does not come. `patience`: for the service to go on
-/// with it, in milliseconds.
+/// Sends the handshake and calls to the socket at a path. The received messages are the answer, up to the reply to the
+/// last call. Returns whether that reply is not an error; `None` if it does not come. `patience` is the time limit for
+/// each part of the answer, in milliseconds.
 pub fn call(path: &[u8], question: &[u8], patience: usize, answer: &mut Bytes) -> Option<bool> {
     let socket = sys::connect(path).ok()?;
     let begun = question.windows(BEGIN.len()).position(|window| window == BEGIN)?;
@@ -90,8 +90,8 @@ fn written(socket: &Fd, mut bytes: &[u8]) -> bool {
     true
 }
 
-/// How many of these messages are of some kinds, as far as they are whole, and the kind of the last of them: 1 is a
-/// call, 2 an answer, 3 a refusal.
+/// Counts the complete messages of some kinds, and returns the kind of the last of them: 1 is a call, 2 a reply, 3 an
+/// error.
 fn of_kinds(mut messages: &[u8], kinds: &[u8]) -> (usize, u8) {
     let mut found = (0, 0);
     while messages.len() >= HEADER {

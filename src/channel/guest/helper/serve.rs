@@ -1,4 +1,4 @@
-//! The loop: frames in, commands to workers, output and answers out. It never waits but in one place.
+//! The main loop: receives frames, gives commands to workers, sends output and answers. It blocks in one place only.
 
 use crate::begin::ring;
 use crate::bytes::Bytes;
@@ -11,53 +11,54 @@ use crate::sys::{self, Environment, Fd, POLLIN, POLLOUT, Signals};
 use crate::watch::{Source, Watch};
 use crate::worker::{self, Worker};
 
-/// So many commands run at once; more wait.
+/// Maximum number of commands that run at once; more wait.
 pub const RUNNING: usize = 64;
-/// The most workers there are, with those that are kept ready.
+/// Maximum number of workers, including those that are kept ready.
 pub const WORKERS: usize = RUNNING + 32;
-/// In so many milliseconds a worker that has become bash is looked at again: the kernel is still busy with it.
+/// Interval in milliseconds after which a worker that has become bash is checked again: the kernel is still setting it
+/// up.
 const LOOK_AGAIN: usize = 2;
-/// After so many milliseconds without a command or an answer, workers are started to have enough of them again: before
-/// that they would take the processor from the commands.
+/// Milliseconds without a command or an answer before new workers are started. Earlier they would take the processor
+/// from the commands.
 const QUIET: usize = 20;
-/// For so long no worker is started beside the first command: the host waits for its answer, and in a guest that has just
-/// booted nothing is as slow as the first bash. In milliseconds.
+/// Time in which no worker is started beside the first command, in milliseconds. The host waits for its answer, and in
+/// a guest that has just booted the first bash is the slowest step.
 const FIRST_QUIET: usize = 500;
-/// No more output and frames are taken in while so much waits to go out.
+/// While this many bytes wait to be sent, no more output and frames are read.
 const ENOUGH_WAITING: usize = 262144;
 
-/// With less than this a port is empty, mostly.
+/// A read of fewer bytes usually means that the port is empty.
 const PORT_PAGE: usize = 4096;
 
-/// All there is to know while serving.
+/// The state of the server.
 pub struct Server {
     pub bash: &'static [u8],
     pub environment: Environment,
-    /// Of workers that are started before their command.
+    /// Environment of workers that are started before their command.
     pub early_environment: Environment,
-    /// Whether they can be.
+    /// Whether workers can be started early.
     pub early: Early,
     /// The first value of `$_` in a shell.
     pub underscore: &'static [u8],
     pub commands: Commands,
     pub workers: [Option<Worker>; WORKERS],
-    /// How many workers are kept ready.
+    /// Number of workers that are kept ready.
     pub kept: usize,
-    /// New ones are started until there are as many.
+    /// Whether new workers are being started until there are enough.
     pub is_filling: bool,
     /// How many ended in a row without a command.
     pub lost: u32,
     pub leftovers: Leftovers,
     pub kernel: Kernel,
-    /// Frames on their way to the host.
+    /// Frames to be sent to the host.
     pub out: Bytes,
-    /// What is rung when the first command has ended; empty once it was.
+    /// The bell to ring when the first command has ended; empty afterwards.
     pub bell: &'static [u8],
 }
 
-/// Serves until the port ends; the exit status.
+/// Serves until the port ends, and returns the exit status.
 ///
-/// `bell` is rung when the first command has ended, or none comes; it may be empty.
+/// `bell` is rung when the first command has ended, or if none comes; it may be empty.
 pub fn serve(
     input: Fd,
     output: Option<Fd>,
@@ -68,7 +69,7 @@ pub fn serve(
     let bash = if bash == b"\0" { found_bash(environment) } else { bash };
     sys::close_all_but(input.number());
     sys::leave_session();
-    // An emulator keeps what it translated by its address: without this it translates bash again for each command.
+    // An emulator caches translated code by address: with random addresses it translates bash again for each command.
     if sys::is_emulated() {
         sys::fix_addresses();
     }
@@ -105,7 +106,7 @@ pub fn serve(
     status
 }
 
-/// The bash on PATH, as a C string; an empty one where there is none.
+/// Returns the bash on PATH, as a C string; an empty one if there is none.
 fn found_bash(environment: Environment) -> &'static [u8] {
     for folder in environment.value(b"PATH").unwrap_or(b"").split(|&byte| byte == b':') {
         let mut path = Bytes::new();
@@ -119,7 +120,7 @@ fn found_bash(environment: Environment) -> &'static [u8] {
     b"\0"
 }
 
-/// Reads what is there, up to the length of a frame: a port gives a page at a time. Whether it goes on.
+/// Reads up to the length of a frame: a port returns one page at a time. Returns whether it is still open.
 fn read_port(input: &Fd, frames: &mut Bytes) -> Result<bool, isize> {
     let mut all = 0;
     loop {
@@ -155,7 +156,7 @@ impl Server {
             if self.is_filling || self.early != Early::Unproven {
                 ring(core::mem::take(&mut self.bell));
             }
-            // After the answers: what comes next costs a fork.
+            // After the answers, since the next step forks.
             let is_full = self.keep_ready();
             self.watch(&mut watch, input, output, signals);
             let looks = self.workers.iter().flatten().any(Worker::is_looked_at);
@@ -220,7 +221,7 @@ impl Server {
         watch.add_leftovers(&self.leftovers);
     }
 
-    /// Writes what the port takes now. Whether there is still somebody at the other end.
+    /// Writes what the port accepts now. Returns whether the other end is still there.
     pub fn flush(&mut self, output: &Fd) -> bool {
         while !self.out.is_empty() {
             match output.write(self.out.front()) {
@@ -232,7 +233,7 @@ impl Server {
         true
     }
 
-    /// Handles every whole frame. Whether they were frames.
+    /// Handles every complete frame. Returns whether they were valid.
     fn take_frames(&mut self, frames: &mut Bytes) -> bool {
         loop {
             match frame::next(frames.front()) {
@@ -280,7 +281,7 @@ impl Server {
         self.answer_if_all_sent(at);
     }
 
-    /// Gives a command more of its input. What its process doesn't want any more counts as taken.
+    /// Gives a command more of its input. Input that its process refuses counts as taken.
     pub fn write_input(&mut self, at: usize) {
         let Some((command, Some(worker))) =
             self.command_of(at).map(|command| (command, &mut self.workers[at]))

@@ -1,4 +1,4 @@
-//! Whether somebody listens on a Unix socket: it is connected to, since nothing else is a proof.
+//! Checks whether a process listens on a Unix socket by connecting to it, since nothing else proves it.
 //!
 //! The other end sees a connection that is closed at once.
 
@@ -6,7 +6,7 @@ use crate::bytes::Bytes;
 use crate::frame::ShortText;
 use crate::sys;
 
-/// Whether it can be connected to; if it can't, the answer says why.
+/// Returns whether a connection succeeds; otherwise the answer contains the reason.
 pub fn listens(path: &[u8], answer: &mut Bytes) -> bool {
     let Err(error) = sys::reaches(path) else { return true };
     let why: &[u8] = match error {

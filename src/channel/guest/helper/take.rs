@@ -1,4 +1,4 @@
-//! What each frame from the host means.
+//! Handles the frames from the host.
 
 use crate::awaken::awaken;
 use crate::command::{INPUT_WINDOW, Phase, Request};
@@ -6,7 +6,7 @@ use crate::frame;
 use crate::serve::Server;
 
 impl Server {
-    /// Does what a frame says. Whether the host keeps to the protocol.
+    /// Handles a frame. Returns whether the host follows the protocol.
     pub fn take(&mut self, kind: u8, id: u32, content: &[u8]) -> bool {
         match kind {
             b'T' => self.take_text(id, content),
@@ -24,7 +24,7 @@ impl Server {
                 self.tell_kernel();
                 frame::append(&mut self.out, b'P', id, content);
             }
-            // Of a later version.
+            // From a later version.
             _ => {}
         }
         true
@@ -87,7 +87,7 @@ impl Server {
                     worker.signal(signal as i32);
                 }
             }
-            // It never was a process; as if it had been killed at its first instruction.
+            // It never became a process, so this reports it as killed at its first instruction.
             Some(_) => self.answer(at, 128 + signal),
             None => {}
         }

@@ -1,4 +1,4 @@
-//! What one turn of the loop waits for.
+//! The descriptors that one turn of the loop waits for.
 
 use crate::command::Commands;
 use crate::leftover::{LEFTOVERS, Leftovers};
@@ -6,19 +6,19 @@ use crate::serve::WORKERS;
 use crate::sys::{POLLIN, POLLOUT, Watched};
 use crate::worker::{State, Worker};
 
-/// Where something happened.
+/// The source of an event.
 #[derive(Clone, Copy)]
 pub enum Source {
     Signals,
     PortIn,
     PortOut,
-    /// A worker has become bash, or can't.
+    /// A worker has become bash, or failed to.
     Born,
     /// A worker can take more of a command's text.
     Text(usize),
-    /// A command can take more input, or won't take any.
+    /// A command can take more input, or no longer accepts any.
     Input(usize),
-    /// There is output: 0 standard output, 1 standard error.
+    /// There is output: 0 is standard output, 1 standard error.
     Output(usize, usize),
     Leftover(usize),
     /// The kernel logged something.
@@ -27,9 +27,9 @@ pub enum Source {
 
 const MOST: usize = 4 + WORKERS * 4 + LEFTOVERS;
 
-/// Descriptors and what they are.
+/// Descriptors and their sources.
 ///
-/// What can't be dealt with now isn't in it at all: a pipe whose other end is closed is always ready.
+/// Descriptors that can't be handled now are left out: a pipe whose other end is closed is always ready.
 pub struct Watch {
     pub watched: [Watched; MOST],
     pub sources: [Source; MOST],
@@ -42,7 +42,7 @@ impl Watch {
         Watch { watched: [nothing; MOST], sources: [Source::Signals; MOST], len: 0 }
     }
 
-    /// Forgets all: what is filled anew at each turn need not be made anew.
+    /// Removes all entries but keeps the memory, since they are added again at each turn.
     pub fn clear(&mut self) {
         self.len = 0;
     }
@@ -55,7 +55,7 @@ impl Watch {
         }
     }
 
-    /// All that concerns the workers; their output only where there is room for it.
+    /// Adds all descriptors of the workers; their output only if there is room for it.
     pub fn add_workers(&mut self, workers: &[Option<Worker>; WORKERS], commands: &Commands, room: bool) {
         for (at, worker) in workers.iter().enumerate() {
             let Some(worker) = worker else { continue };
@@ -79,7 +79,7 @@ impl Watch {
             if let Some(text) = &worker.text {
                 self.add(text.number(), POLLOUT, Source::Text(at));
             }
-            // Input is written to one that has begun: it can't be had back.
+            // Input is written only to a worker that has begun, since it can't be taken back.
             match (&worker.beginning, &worker.stdin) {
                 (Some(beginning), Some(_)) => self.add(beginning.number(), POLLIN, Source::Input(at)),
                 (None, Some(stdin)) if !command.input.is_empty() => {

@@ -1,13 +1,13 @@
 //! A worker: the process of one command, `bash -euo pipefail -c TEXT`.
 //!
-//! To start a bash costs an emulated guest 40 ms, so it is done before the command comes. Such a worker is a real
-//! `bash -euo pipefail -c BLANKS`: its process, its options and its environment are the command's own, and nothing is
-//! left of another command. bash reads the file that BASH_ENV names before it looks at its text. Here that file is a
-//! pipe, so bash waits for the end of it. Meanwhile the helper writes the text over the blanks.
+//! Starting a bash takes an emulated guest 40 ms, so it is done before the command arrives. Such a worker is a real
+//! `bash -euo pipefail -c BLANKS`: its process, its options and its environment are the command's own, and nothing of
+//! another command remains. bash reads the file named by BASH_ENV before its text. Here that file is a pipe, so bash
+//! waits for its end. Meanwhile the helper overwrites the blanks with the text.
 //!
-//! Only what bash keeps of the few words that it ran first could tell such a worker from another: see [`TELLING`].
-//! A text that has one of these words has a worker that is started for it. What remains are texts that come to such a
-//! word without having it (`eval` of pieces, a file that is sourced); and /proc/PID/cmdline ends with NULs, and
+//! Only bash's memory of the few words that it ran first could distinguish such a worker from another: see [`TELLING`].
+//! A text with one of these words gets a worker that is started for it. Some differences remain: texts that produce
+//! such a word without containing it (`eval` of pieces, a sourced file); /proc/PID/cmdline ends with NULs; and
 //! /proc/PID/environ has BASH_ENV.
 
 use crate::bytes::Bytes;
@@ -16,9 +16,9 @@ use crate::sys::{self, Environment, Fd, Surroundings};
 
 const SIGKILL: i32 = 9;
 const SIGCONT: i32 = 18;
-/// The longest text for a worker that was started before it.
+/// The maximum length of a text for a worker that was started early.
 pub const ROOM: usize = 2048;
-/// The text that such a worker is started with. It does nothing, should bash come to run it.
+/// The initial text of such a worker. It has no effect if bash runs it.
 static BLANKS: [u8; ROOM + 1] = {
     let mut blanks = [b' '; ROOM + 1];
     blanks[ROOM] = 0;
@@ -29,8 +29,8 @@ const BEFORE_TEXT: usize = b"bash\0-euo\0pipefail\0-c\0".len();
 /// The file that bash reads first: descriptor 3.
 const FIRST_FILE: &core::ffi::CStr = c"BASH_ENV=/proc/self/fd/3";
 
-/// Words that could tell that bash ran something before the text: PIPESTATUS is set, BASH_COMMAND in a trap at the exit
-/// is that something, and a list of variables has these and the value of SECONDS.
+/// Words that could show that bash ran something before the text: PIPESTATUS is set, BASH_COMMAND in an EXIT trap
+/// contains it, and a list of variables has these and the value of SECONDS.
 pub const TELLING: &[&[u8]] = &[
     b"PIPESTATUS",
     b"BASH_COMMAND",
@@ -43,22 +43,22 @@ pub const TELLING: &[&[u8]] = &[
     b"typeset",
 ];
 
-/// What a worker is doing.
+/// The state of a worker.
 #[derive(Clone, Copy, PartialEq)]
 pub enum State {
-    /// It is about to become bash.
+    /// It is becoming bash.
     Starting,
     /// It waits for a command.
     Ready,
     /// It runs a text whose status proves that workers can be started before their command.
     Proving,
-    /// It has the command at this place.
+    /// It runs the command at this index.
     Running(usize),
-    /// The command at this place ended with this status; what it printed is still on its way.
+    /// The command at this index ended with this status; some of its output is not sent yet.
     Ending(usize, u32),
 }
 
-/// How a worker comes to its text.
+/// How a worker gets its text.
 pub enum Kind<'a> {
     /// Later: see [`Worker::begin`]. Its environment is [`early_environment`].
     Early,
@@ -68,40 +68,40 @@ pub enum Kind<'a> {
     Reading(&'a [*const u8]),
 }
 
-/// One worker. All its pipes are its own.
+/// One worker. It shares no pipe with another.
 pub struct Worker {
-    /// Its process, which is its process group as well.
+    /// Its pid, which is its process group as well.
     pub pid: i32,
     pub state: State,
-    /// Ends when the process has become bash; a byte in it says that it could not.
+    /// Ends when the process has become bash; a byte in it reports a failure.
     pub born: Option<Fd>,
-    /// What bash reads first.
+    /// The pipe that bash reads first.
     first_file: Option<Fd>,
-    /// Gets a byte when an early one has come to its command. What was given to one that never did can be given to
-    /// another: it was killed by a command before this one. None once the byte was seen.
+    /// Gets a byte when an early worker has begun its command. If a worker never began, an earlier command killed it,
+    /// and its command can be given to another worker. `None` after the byte was seen.
     pub beginning: Option<Fd>,
-    /// Where its text is in its memory; 0 before that is known.
+    /// The address of its text in its memory; 0 while it is unknown.
     text_at: usize,
-    /// How often that was looked for since it became bash.
+    /// How often that address was searched since it became bash.
     looks: u32,
-    /// Of the machine, when it was started.
+    /// The surroundings at its start.
     surroundings: Surroundings,
-    /// It was started before the moment that this guest goes on from: others have its random numbers.
+    /// It was started before the moment that this guest continues from, so other clones have its random numbers.
     pub is_copy: bool,
-    /// Its text, where it reads one.
+    /// The pipe with its text, if it reads one.
     pub text: Option<Fd>,
     pub stdin: Option<Fd>,
     /// Standard output and error.
     pub output: [Option<Fd>; 2],
-    /// How much of each was there when the command ended and is not sent yet.
+    /// How many bytes of each were there when the command ended and are not sent yet.
     pub left: [usize; 2],
-    /// Which of the pipes were widened: standard output, error, input.
+    /// Which of the pipes were enlarged: standard output, error, input.
     pub wide: [bool; 3],
 }
 
-/// The environment of workers that are started before their text, where what `environment` says lets that be.
+/// Returns the environment of early workers, if `environment` allows them.
 pub fn early_environment(environment: Environment) -> Option<Environment> {
-    // bash would do something first that can't be undone, or take other words than its own.
+    // With these, bash would first do something that can't be undone, or accept other words.
     let in_the_way = [b"BASH_ENV", &b"SHELLOPTS"[..], b"BASHOPTS", b"POSIXLY_CORRECT"];
     if environment.has_prefix(b"BASH_FUNC_")
         || in_the_way.iter().any(|name| environment.value(name).is_some())
@@ -112,7 +112,7 @@ pub fn early_environment(environment: Environment) -> Option<Environment> {
 }
 
 impl Worker {
-    /// Starts one. `input`: its standard input is to be written to; of an early one that is said later.
+    /// Starts one. `input`: whether its standard input will be written to; for an early worker that is set later.
     pub fn start(bash: &[u8], environment: Environment, kind: &Kind, input: bool) -> Result<Worker, isize> {
         let early = matches!(kind, Kind::Early);
         let nothing = sys::open(b"/dev/null\0", false)?;
@@ -178,14 +178,14 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Looks whether it has become bash. Whether it may still do so.
+    /// Checks whether it has become bash. Returns whether it may still do so.
     pub fn look(&mut self) -> bool {
         const LOOKS: u32 = 1000;
         if let Some(born) = &self.born {
             match born.read(&mut [0]) {
                 Err(sys::EAGAIN) => return true,
                 Ok(0) => self.born = None,
-                // What it could not, it says before it ends.
+                // It reports a failure before it ends.
                 _ => return false,
             }
         }
@@ -196,23 +196,23 @@ impl Worker {
                 self.state = State::Ready;
                 true
             }
-            // The kernel lays the arguments out a little later.
+            // The kernel sets up the arguments slightly later.
             None => self.looks < LOOKS,
             Some(_) => false,
         }
     }
 
-    /// Whether it has begun to be bash and its arguments are looked for.
+    /// Returns whether it is becoming bash and its arguments are being searched.
     pub fn is_looked_at(&self) -> bool {
         self.state == State::Starting && self.born.is_none()
     }
 
-    /// Whether what bash learnt of the machine when it started is still so.
+    /// Returns whether the surroundings that bash saw at its start are unchanged.
     pub fn is_fresh(&self, surroundings: &Surroundings) -> bool {
         self.surroundings == *surroundings
     }
 
-    /// Has a ready worker run `text`, which ends with a NUL. On an error it runs nothing, and may be killed.
+    /// Makes a ready worker run `text`, which ends with a NUL. After an error it runs nothing, and may be killed.
     pub fn begin(&mut self, text: &[u8], input: bool, underscore: &[u8]) -> Result<(), isize> {
         sys::write_into(self.pid, self.text_at, text)?;
         let mut script = Bytes::new();
@@ -227,13 +227,13 @@ impl Worker {
         }
         script.push(b" BASH_EXECUTION_STRING=");
         push_quoted(&mut script, &text[..text.len() - 1]);
-        // `$_` is what the environment has, else the name of the shell.
+        // `$_` comes from the environment, else from the name of the shell.
         script.push(b";: ");
         push_quoted(&mut script, underscore);
         script.push(b"\n");
         if let Some(file) = self.first_file.take() {
-            // Its end is the word to begin, so the worker is killed before that if all of it does not fit: a pipe has one
-            // page where its user has too many (pipe-user-pages-soft).
+            // The end of this pipe starts the command. So if not all of it fits, the worker is killed first: a pipe has
+            // only one page if its user has too many (pipe-user-pages-soft).
             let written = file.write(script.front());
             if written != Ok(script.len()) {
                 self.kill();
@@ -243,12 +243,12 @@ impl Worker {
         if !input {
             self.stdin = None;
         }
-        // Whoever stopped it did not mean the command that it has now.
+        // If it was stopped, that was not meant for its new command.
         sys::kill(self.pid, SIGCONT);
         Ok(())
     }
 
-    /// Whether it has come to its command, as far as that is known.
+    /// Returns whether it has begun its command, as far as that is known.
     pub fn check_begun(&mut self) -> bool {
         if self.beginning.as_ref().is_some_and(|pipe| matches!(pipe.read(&mut [0]), Ok(1))) {
             self.beginning = None;
@@ -256,19 +256,19 @@ impl Worker {
         self.beginning.is_none()
     }
 
-    /// The number of the error for which it never became bash, if it did not.
+    /// Returns the error number if it failed to become bash.
     pub fn could_not_start(&self) -> Option<u32> {
         let mut number = [0];
         matches!(self.born.as_ref()?.read(&mut number), Ok(1)).then(|| number[0].into())
     }
 
-    /// Sends as much of a text that it reads as it takes now. What is left is in `text`.
+    /// Sends as much of its text as it accepts now. The rest stays in `text`.
     pub fn send(&mut self, text: &mut Bytes) {
         if let Some(pipe) = &self.text {
             match pipe.write(text.front()) {
                 Ok(n) => text.consume(n),
                 Err(sys::EAGAIN) => {}
-                // It reads no more; its end will say so.
+                // It reads no more; its exit will be reported.
                 Err(_) => text.consume(usize::MAX >> 1),
             }
         }
@@ -277,7 +277,7 @@ impl Worker {
         }
     }
 
-    /// The command ended: what is in its pipes now is its output, what comes later isn't.
+    /// Records the end of the command: output in the pipes now belongs to it, later output does not.
     pub fn ended(&mut self, command: usize, status: u32) {
         self.state = State::Ending(command, status);
         for at in 0..2 {
@@ -285,7 +285,7 @@ impl Worker {
         }
     }
 
-    /// Sends a signal to the process and all that it started.
+    /// Sends a signal to the process and its descendants.
     pub fn signal(&self, signal: i32) {
         sys::kill(-self.pid, signal);
     }
@@ -296,7 +296,7 @@ impl Worker {
     }
 }
 
-/// Adds a word of a shell.
+/// Adds a shell-quoted word.
 fn push_quoted(script: &mut Bytes, word: &[u8]) {
     script.push(b"'");
     for part in word.split_inclusive(|&byte| byte == b'\'') {

@@ -1,4 +1,4 @@
-//! What is particular to aarch64: the entry point, the system call instruction and its numbers.
+//! The aarch64 part: the entry point, the system call instruction and its numbers.
 
 use core::arch::{asm, global_asm};
 
@@ -12,7 +12,7 @@ global_asm!(
     start = sym crate::start,
 );
 
-/// One system call, with the kernel's answer: a value, or an error number below zero.
+/// Makes one system call and returns the kernel's result: a value, or a negative error number.
 ///
 /// # Safety
 /// The arguments must be what the call expects; pointers must stay valid while it lasts.
@@ -27,13 +27,13 @@ pub unsafe fn call(number: usize, a: [usize; 6]) -> isize {
     result
 }
 
-/// Copies `n` bytes upwards: what the compiler's `memcpy` and `memmove` come down to.
+/// Copies `n` bytes upwards; the compiler's `memcpy` and `memmove` use it.
 ///
 /// # Safety
 /// Both ranges must be valid; `to` must not lie inside `from`'s range.
 #[inline(always)]
 pub unsafe fn copy_up(mut to: *mut u8, mut from: *const u8, mut n: usize) {
-    // Assembler, as the compiler would make a call of `memcpy` of a loop.
+    // In assembler, since the compiler would turn a loop into a call of `memcpy`.
     while n >= 8 {
         // SAFETY: eight bytes are left on both sides.
         unsafe {
@@ -67,7 +67,7 @@ pub unsafe fn fill(mut to: *mut u8, byte: u8, n: usize) {
     }
 }
 
-/// Whether QEMU emulates this processor: nothing here tells, so it is taken for a real one.
+/// Returns whether QEMU emulates this processor. That can't be detected here, so it counts as real.
 pub fn is_emulated() -> bool {
     false
 }

@@ -1,4 +1,4 @@
-//! What services are asked.
+//! Connects to sockets of services.
 
 use super::machine::{call, number};
 use super::{EAGAIN, Fd, checked};
@@ -12,10 +12,10 @@ const SOCK_CLOEXEC: usize = 0o2000000;
 const SOCK_NONBLOCK: usize = 0o4000;
 /// The socket at that path is of another type.
 const EPROTOTYPE: isize = -91;
-/// So long is the path of a socket at most; a longer one is no address.
+/// Maximum length of a socket's path in an address.
 const LONGEST_PATH: usize = 107;
 
-/// `struct sockaddr_un`, and how much of it is used.
+/// `struct sockaddr_un`, and its used length.
 #[repr(C)]
 struct Address {
     family: u16,
@@ -24,7 +24,7 @@ struct Address {
 }
 
 impl Address {
-    /// Of a path without a NUL, or, where it begins with `@`, of an abstract name.
+    /// Creates the address of a path without a NUL, or of an abstract name if it begins with `@`.
     fn new(path: &[u8]) -> Result<Address, isize> {
         const ENAMETOOLONG: isize = -36;
         let mut address = Address { family: AF_UNIX, path: [0; LONGEST_PATH + 1], length: 0 };
@@ -60,7 +60,7 @@ pub fn connect(path: &[u8]) -> Result<Fd, isize> {
     Address::new(path)?.connect(SOCK_STREAM)
 }
 
-/// Waits to be told something.
+/// Creates a bell, which waits to be rung.
 pub fn bell(name: &[u8]) -> Result<Fd, isize> {
     let (address, socket) = (Address::new(name)?, Address::socket(SOCK_DGRAM)?);
     // SAFETY: the address is ours, and has at least the length that is given.
@@ -71,21 +71,21 @@ pub fn bell(name: &[u8]) -> Result<Fd, isize> {
     Ok(socket)
 }
 
-/// Tells it, where somebody waits.
+/// Rings the bell, if a process waits for it.
 pub fn ring(name: &[u8]) {
     if let Ok(socket) = Address::new(name).and_then(|address| address.connect(SOCK_DGRAM | SOCK_NONBLOCK)) {
         let _ = socket.write(b"\n");
     }
 }
 
-/// Whether a socket can be connected to, of whatever type it is. A path may be longer than that of an address.
+/// Checks whether a socket of any type accepts a connection. The path may be longer than an address allows.
 pub fn reaches(path: &[u8]) -> Result<(), isize> {
     let mut longer = [0u8; 4097];
     let mut kept = None;
     let mut address = Address::new(path);
     if address.is_err() && path.first() != Some(&b'@') && path.len() < longer.len() {
         longer[..path.len()].copy_from_slice(path);
-        // The link in /proc is the file itself.
+        // The link in /proc refers to the file itself.
         let file = super::open_path(&longer[..=path.len()])?;
         let line = ShortText::new().text(b"/proc/self/fd/").number(file.number() as u32);
         address = Address::new(line.bytes());
@@ -94,7 +94,7 @@ pub fn reaches(path: &[u8]) -> Result<(), isize> {
     let address = address?;
     for kind in [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET] {
         match address.connect(kind | SOCK_NONBLOCK) {
-            // So many wait to be accepted that there is no room for another: somebody listens.
+            // The queue of connections is full, so a process listens.
             Ok(_) | Err(EAGAIN) => return Ok(()),
             Err(EPROTOTYPE) => {}
             Err(error) => return Err(error),

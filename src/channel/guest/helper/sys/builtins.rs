@@ -1,9 +1,9 @@
-//! What the compiler calls by name and a C library would have.
+//! Functions that the compiler calls by name and a C library would provide.
 
 use super::machine::{copy_up, fill};
 
 /// # Safety
-/// As C has it.
+/// The same as in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
     // SAFETY: the ranges don't overlap, says the caller.
@@ -12,7 +12,7 @@ pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, n: usize) -> *mut 
 }
 
 /// # Safety
-/// As C has it.
+/// The same as in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
     if (to as usize).wrapping_sub(from as usize) >= n {
@@ -30,7 +30,7 @@ pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, n: usize) -> *mut
 }
 
 /// # Safety
-/// As C has it.
+/// The same as in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memset(to: *mut u8, byte: i32, n: usize) -> *mut u8 {
     // SAFETY: the caller vouches for the range.
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn memset(to: *mut u8, byte: i32, n: usize) -> *mut u8 {
 }
 
 /// # Safety
-/// As C has it.
+/// The same as in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
     for at in 0..n {
@@ -53,7 +53,7 @@ pub unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
 }
 
 /// # Safety
-/// As C has it.
+/// The same as in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
     // SAFETY: the same.
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
 }
 
 /// # Safety
-/// As C has it.
+/// The same as in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn strlen(text: *const u8) -> usize {
     let mut n = 0;

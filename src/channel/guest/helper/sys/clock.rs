@@ -7,17 +7,17 @@ use super::{checked, open};
 pub fn set_clock(seconds: usize, nanoseconds: usize) {
     const CLOCK_REALTIME: usize = 0;
     let time = [seconds, nanoseconds];
-    // SAFETY: the kernel reads two words. Who may not set the clock leaves it.
+    // SAFETY: the kernel reads two words. Without permission the clock stays unchanged.
     let _ = checked(|| unsafe {
         call(number::CLOCK_SETTIME, [CLOCK_REALTIME, &raw const time as usize, 0, 0, 0, 0])
     });
 }
 
-/// For how long the guest has been up, as /proc/uptime counts it: seconds and nanoseconds.
+/// Returns the guest's uptime, as in /proc/uptime: seconds and nanoseconds.
 pub fn uptime() -> [usize; 2] {
     const CLOCK_BOOTTIME: usize = 7;
     let mut time = [0usize; 2];
-    // SAFETY: the kernel writes two words. There is this clock in every kernel that runs a NixOS.
+    // SAFETY: the kernel writes two words. Every kernel that runs NixOS has this clock.
     let _ = checked(|| unsafe {
         call(number::CLOCK_GETTIME, [CLOCK_BOOTTIME, &raw mut time as usize, 0, 0, 0, 0])
     });
@@ -32,7 +32,7 @@ struct Entropy {
     seed: [u8; 32],
 }
 
-/// Mixes a seed into the kernel's random numbers, and has it make new ones from now on.
+/// Mixes a seed into the kernel's random number generator, and makes it reseed.
 pub fn seed(seed: &[u8; 32]) {
     const RNDADDENTROPY: usize = 0x4008_5203;
     const RNDRESEEDCRNG: usize = 0x5207;

@@ -1,4 +1,4 @@
-//! The kernel, without a C library: the few system calls that the helper needs, made safe.
+//! Safe wrappers for the few system calls that the helper needs, without a C library.
 
 mod asking;
 mod builtins;
@@ -20,50 +20,50 @@ use machine::{call, number};
 
 pub use machine::is_emulated;
 
-/// Error numbers that mean "not now" or "nobody is there".
+/// Error numbers for "not now" and "no reader or listener".
 pub const EAGAIN: isize = -11;
-/// Of the kernel's log: records were overwritten before they were read.
+/// Also from the kernel's log: records were overwritten before they were read.
 pub const EPIPE: isize = -32;
 const EINTR: isize = -4;
 
-/// Readiness, as `poll` has it.
+/// Readiness, as in `poll`.
 pub const POLLIN: i16 = 1;
 pub const POLLOUT: i16 = 4;
 
-/// The most that a pipe may hold, unless root says otherwise (pipe(7), /proc/sys/fs/pipe-max-size).
+/// The largest pipe that a user may have by default (pipe(7), /proc/sys/fs/pipe-max-size).
 const WIDE: usize = 1 << 20;
 
-/// An open descriptor, closed when dropped.
+/// An open descriptor, closed on drop.
 pub struct Fd(i32);
 
 impl Fd {
-    /// Takes over a descriptor that this process was given.
+    /// Takes over an inherited descriptor.
     pub fn inherited(number: i32) -> Fd {
         Fd(number)
     }
 
-    /// Its number, for `poll` and for paths in /proc.
+    /// Returns its number, for `poll` and for paths in /proc.
     pub fn number(&self) -> i32 {
         self.0
     }
 
     /// Reads once. 0 is the end.
     pub fn read(&self, into: &mut [u8]) -> Result<usize, isize> {
-        // SAFETY: the slice is ours for the time of the call.
+        // SAFETY: the slice is borrowed during the call.
         checked(|| unsafe {
             call(number::READ, [self.0 as usize, into.as_mut_ptr() as usize, into.len(), 0, 0, 0])
         })
     }
 
-    /// Writes once, perhaps a part.
+    /// Writes once, possibly only a part.
     pub fn write(&self, bytes: &[u8]) -> Result<usize, isize> {
-        // SAFETY: the slice is ours for the time of the call.
+        // SAFETY: the slice is borrowed during the call.
         checked(|| unsafe {
             call(number::WRITE, [self.0 as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0])
         })
     }
 
-    /// How many bytes can be read at once; 0 where that is not known.
+    /// Returns how many bytes can be read at once; 0 if that is unknown.
     pub fn readable(&self) -> usize {
         const FIONREAD: usize = 0x541b;
         let mut n = 0i32;
@@ -76,7 +76,7 @@ impl Fd {
         }
     }
 
-    /// Reads and writes return instead of waiting, from now on.
+    /// Makes it non-blocking.
     pub fn never_wait(&self) -> Result<(), isize> {
         const F_GETFL: usize = 3;
         const F_SETFL: usize = 4;
@@ -85,14 +85,14 @@ impl Fd {
         self.control(F_SETFL, flags | O_NONBLOCK).map(drop)
     }
 
-    /// Has a pipe hold more, as far as the user may have that; fewer turns are taken for a flood then.
+    /// Enlarges a pipe, as far as the user may. A flood of output then takes fewer turns.
     pub fn widen(&self) {
         const F_SETPIPE_SZ: usize = 1031;
-        // What it is stays when it can't be changed.
+        // On failure the size stays as it is.
         let _ = self.control(F_SETPIPE_SZ, WIDE);
     }
 
-    /// Programs that this process starts don't get it.
+    /// Closes it in programs that this process starts.
     pub fn close_on_exec(&self) -> Result<(), isize> {
         const F_SETFD: usize = 2;
         self.control(F_SETFD, 1).map(drop)
@@ -106,12 +106,12 @@ impl Fd {
 
 impl Drop for Fd {
     fn drop(&mut self) {
-        // SAFETY: nobody else has this descriptor. After an error it is closed, too.
+        // SAFETY: this is the only owner of the descriptor. It is closed even if the call fails.
         unsafe { call(number::CLOSE, [self.0 as usize, 0, 0, 0, 0, 0]) };
     }
 }
 
-/// A pipe: the end to read, the end to write. Neither is passed on to programs.
+/// Creates a pipe and returns its read end and its write end. Programs inherit neither.
 pub fn pipe() -> Result<(Fd, Fd), isize> {
     const O_CLOEXEC: usize = 0o2000000;
     let mut ends = [0i32; 2];
@@ -125,13 +125,13 @@ pub fn open(path: &[u8], write: bool) -> Result<Fd, isize> {
     open_as(path, usize::from(write))
 }
 
-/// Opens what is at a path only to name it, be it a socket.
+/// Opens a path as a reference only, which works even for a socket.
 fn open_path(path: &[u8]) -> Result<Fd, isize> {
     const O_PATH: usize = 0o10000000;
     open_as(path, O_PATH)
 }
 
-/// Whether there is a program at a path, which ends with a NUL.
+/// Returns whether there is a program at a path, which ends with a NUL.
 pub fn can_run(path: &[u8]) -> bool {
     const X_OK: usize = 1;
     const AT_FDCWD: usize = -100isize as usize;
@@ -154,7 +154,7 @@ fn open_as(path: &[u8], flags: usize) -> Result<Fd, isize> {
     Ok(Fd(n as i32))
 }
 
-/// One descriptor to wait for, laid out as the kernel has it.
+/// One descriptor to wait for, with the kernel's layout.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Watched {
@@ -163,7 +163,7 @@ pub struct Watched {
     pub seen: i16,
 }
 
-/// Waits until one of these is ready, so many milliseconds at most if a limit is given. Whether one is.
+/// Waits until one of these is ready, at most `milliseconds` if given. Returns whether one is.
 pub fn wait_for(watched: &mut [Watched], milliseconds: Option<usize>) -> Result<bool, isize> {
     let limit = milliseconds.unwrap_or(0);
     let mut limit = [limit / 1000, limit % 1000 * 1_000_000];
@@ -173,7 +173,7 @@ pub fn wait_for(watched: &mut [Watched], milliseconds: Option<usize>) -> Result<
         .map(|ready| ready > 0)
 }
 
-/// New zeroed memory, of a multiple of the page size; none if there is none.
+/// Maps new zeroed memory, a multiple of the page size; returns `None` if there is none left.
 pub fn map(bytes: usize) -> Option<*mut u8> {
     // PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
     // SAFETY: a mapping at an address of the kernel's choice harms nothing.
@@ -181,27 +181,27 @@ pub fn map(bytes: usize) -> Option<*mut u8> {
     if at < 0 && at > -4096 { None } else { Some(at as *mut u8) }
 }
 
-/// Makes a mapping larger, perhaps elsewhere.
+/// Enlarges a mapping, possibly at another address.
 ///
 /// # Safety
-/// `start` and `old` must be a whole mapping; it is gone afterwards.
+/// `start` and `old` must be a whole mapping, which is invalid afterwards.
 pub unsafe fn remap(start: *mut u8, old: usize, new: usize) -> Option<*mut u8> {
     const MREMAP_MAYMOVE: usize = 1;
-    // SAFETY: says the caller.
+    // SAFETY: guaranteed by the caller.
     let at = unsafe { call(number::MREMAP, [start as usize, old, new, MREMAP_MAYMOVE, 0, 0]) };
     if at < 0 && at > -4096 { None } else { Some(at as *mut u8) }
 }
 
-/// Gives memory back.
+/// Frees memory.
 ///
 /// # Safety
-/// `start` and `bytes` must be a whole mapping that nobody uses any more.
+/// `start` and `bytes` must be a whole mapping that is no longer used.
 pub unsafe fn unmap(start: *mut u8, bytes: usize) {
-    // SAFETY: says the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { call(number::MUNMAP, [start as usize, bytes, 0, 0, 0, 0]) };
 }
 
-/// The names that uname(2) gives: of the system, the host, the release, the version, the machine.
+/// Returns the names from uname(2): of the system, the host, the release, the version, the machine.
 fn machine_names() -> [[u8; 65]; 6] {
     let mut names = [[0u8; 65]; 6];
     // SAFETY: the kernel writes six names of 65 bytes.
@@ -209,14 +209,14 @@ fn machine_names() -> [[u8; 65]; 6] {
     names
 }
 
-/// The machine's name (`uname -m`), in a buffer of the caller's.
+/// Returns the machine's name (`uname -m`), in the caller's buffer.
 pub fn machine_name(into: &mut [u8; 65]) -> &[u8] {
     *into = machine_names()[4];
     let end = into.iter().position(|&byte| byte == 0).unwrap_or(0);
     &into[..end]
 }
 
-/// Repeats what a signal interrupted; sets values and errors apart.
+/// Repeats a call that a signal interrupted, and separates values from errors.
 fn checked(mut system_call: impl FnMut() -> isize) -> Result<usize, isize> {
     loop {
         match system_call() {

@@ -1,26 +1,26 @@
-//! Processes: starting the shells, waiting for them, ending.
+//! Starts processes, waits for them, and ends them.
 
 use super::Fd;
 use super::machine::{call, number};
 use super::signals::defaults_for_child;
 
-/// What a process is given by its parent, to be passed on as it is.
+/// The environment of this process, passed on unchanged.
 #[derive(Clone, Copy)]
 pub struct Environment(*const *const u8);
 
 impl Environment {
     /// # Safety
-    /// `start` must be an array of C strings that ends with a null pointer and lives for ever.
+    /// `start` must be an array of C strings that ends with a null pointer and is never freed.
     pub unsafe fn new(start: *const *const u8) -> Environment {
         Environment(start)
     }
 
-    /// The value of a variable.
+    /// Returns the value of a variable.
     pub fn value(&self, name: &[u8]) -> Option<&'static [u8]> {
         self.all().find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
     }
 
-    /// Whether a variable's name starts so.
+    /// Returns whether a variable's name has this prefix.
     pub fn has_prefix(&self, prefix: &[u8]) -> bool {
         self.all().any(|entry| entry.starts_with(prefix))
     }
@@ -28,7 +28,7 @@ impl Environment {
     fn all(&self) -> impl Iterator<Item = &'static [u8]> {
         let mut at = self.0;
         core::iter::from_fn(move || {
-            // SAFETY: the array ends with a null pointer, its strings with a NUL; they live for ever.
+            // SAFETY: the array ends with a null pointer, its strings with a NUL; they are never freed.
             unsafe {
                 if (*at).is_null() {
                     return None;
@@ -40,12 +40,12 @@ impl Environment {
         })
     }
 
-    /// The same, and one variable more. It is made once and never given back.
+    /// Returns the environment with one more variable. It is never freed.
     pub fn with(&self, entry: &'static core::ffi::CStr) -> Result<Environment, isize> {
         let count = self.all().count();
         let bytes = (count + 2) * size_of::<*const u8>();
         let array = super::map(bytes.next_multiple_of(4096)).ok_or(-12isize)?.cast::<*const u8>();
-        // SAFETY: the mapping has room for all of them, and is zeroed behind them.
+        // SAFETY: the mapping has room for all of them, and is zeroed after them.
         unsafe {
             array.copy_from_nonoverlapping(self.0, count);
             *array.add(count) = entry.as_ptr().cast();
@@ -54,8 +54,9 @@ impl Environment {
     }
 }
 
-/// Starts `program` with `arguments` (C strings) in a process group of its own. Its pid. `files` are its descriptors,
-/// each with the number that it gets, none where that is below zero; every other is closed on exec. `born` ends when the program
+/// Starts `program` with `arguments` (C strings) in its own process group and returns its pid. `files` are its
+/// descriptors, each with its number in the child, closed if that is negative; every other one is closed on exec.
+/// `born` ends when the program runs, and gets a byte with the error number if it can't.
 /// runs, and gets a byte if it can't: the number of the error.
 pub fn spawn(
     program: &[u8],
@@ -77,22 +78,21 @@ pub fn spawn(
         return Err(child);
     }
     if child > 0 {
-        // Here as well: a signal to its group may come before it has done so itself.
-        // SAFETY: plain numbers.
+        // Here as well: a signal to its group may arrive before the child has done so itself. SAFETY: plain numbers.
         unsafe { call(number::SETPGID, [child as usize, child as usize, 0, 0, 0, 0]) };
         return Ok(child as i32);
     }
     // SAFETY: plain numbers, and strings that end with a NUL.
     unsafe {
         call(number::SETPGID, [0; 6]);
-        // It goes when the helper is killed: PR_SET_PDEATHSIG, SIGKILL.
+        // It is killed when the helper is: PR_SET_PDEATHSIG, SIGKILL.
         call(number::PRCTL, [1, 9, 0, 0, 0, 0]);
         let fails = |born: usize, error: isize| -> ! {
             let number = error.unsigned_abs() as u8;
             call(number::WRITE, [born, &raw const number as usize, 1, 0, 0, 0]);
             exit(127)
         };
-        // First above all of them, so that none overwrites another.
+        // First copy it above all of them, so that none overwrites another.
         let inherited = born.number() as usize;
         let born = call(number::FCNTL, [inherited, F_DUPFD_CLOEXEC, FIRST_FREE, 0, 0, 0]);
         if born < 0 {
@@ -102,7 +102,7 @@ pub fn spawn(
         for (copy, (file, to)) in copies.iter_mut().zip(files) {
             if *to >= 0 {
                 *copy = call(number::FCNTL, [file.number() as usize, F_DUPFD, FIRST_FREE, 0, 0, 0]);
-                // Without it the program would have the helper's own.
+                // Without the copy the program would get the helper's own.
                 if *copy < 0 {
                     fails(born as usize, *copy);
                 }
@@ -127,11 +127,11 @@ pub fn spawn(
     }
 }
 
-/// Has the programs that this process starts, and those that they start, use the same addresses each time.
+/// Disables address randomisation for programs that this process starts, and for their children.
 pub fn fix_addresses() {
     const ADDR_NO_RANDOMIZE: usize = 0x0040000;
     const QUERY: usize = 0xffff_ffff;
-    // SAFETY: plain numbers. Where it is refused, addresses stay as they are.
+    // SAFETY: plain numbers. If it is refused, addresses stay random.
     unsafe {
         let now = call(number::PERSONALITY, [QUERY, 0, 0, 0, 0, 0]);
         if now >= 0 {
@@ -140,16 +140,16 @@ pub fn fix_addresses() {
     }
 }
 
-/// Makes this process the first of a session of its own, without a terminal, where it can be.
+/// Makes this process the leader of a new session without a terminal, if possible.
 pub fn leave_session() {
     // SAFETY: no arguments.
     unsafe { call(number::SETSID, [0; 6]) };
 }
 
-/// Closes all descriptors from 3 on but one. Kernels before 5.9 don't know how.
+/// Closes all descriptors from 3 on except one. Kernels before 5.9 don't support this.
 pub fn close_all_but(kept: i32) {
     let kept = kept.max(2) as usize;
-    // SAFETY: plain numbers; nobody has opened anything yet.
+    // SAFETY: plain numbers; no descriptor has an owner here yet.
     unsafe {
         if kept > 3 {
             call(number::CLOSE_RANGE, [3, kept - 1, 0, 0, 0, 0]);
@@ -158,7 +158,7 @@ pub fn close_all_but(kept: i32) {
     }
 }
 
-/// A child that ended, with its status as a shell has it; none if none did.
+/// Returns a child that ended, with its status as in a shell; `None` if none ended.
 pub fn wait_any() -> Option<(i32, u32)> {
     const WNOHANG: usize = 1;
     let mut status = 0i32;
@@ -169,7 +169,8 @@ pub fn wait_any() -> Option<(i32, u32)> {
     (pid > 0).then_some((pid as i32, status as u32))
 }
 
-/// Sends a signal: to a process, or below zero to a group. 0 and -1, which mean more, are not sent.
+/// Sends a signal to a process, or to a group if the number is negative. 0 and -1, which have other meanings, are
+/// ignored.
 pub fn kill(pid: i32, signal: i32) {
     if !(-1..=1).contains(&pid) {
         // SAFETY: plain numbers.

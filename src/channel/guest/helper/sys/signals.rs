@@ -1,4 +1,4 @@
-//! Signals: read like any other input, and passed on to no child.
+//! Signals: read like other input, and not inherited by children.
 
 use super::machine::{call, number};
 use super::{Fd, checked};
@@ -24,7 +24,7 @@ const fn set(signals: &[u32]) -> u64 {
 pub struct Signals(Fd);
 
 impl Signals {
-    /// From now on they are read, not delivered.
+    /// Starts to read the signals instead of having them delivered.
     pub fn new() -> Result<Signals, isize> {
         const SIG_SETMASK: usize = 2;
         // SFD_NONBLOCK | SFD_CLOEXEC
@@ -39,12 +39,12 @@ impl Signals {
         }
     }
 
-    /// The descriptor to wait for.
+    /// Returns the descriptor to wait for.
     pub fn number(&self) -> i32 {
         self.0.number()
     }
 
-    /// Takes what came. Whether it asks this process to end.
+    /// Reads the pending signals. Returns whether one asks this process to end.
     pub fn asked_to_end(&self) -> bool {
         let mut asked = false;
         let mut info = [0u8; 128];
@@ -55,7 +55,7 @@ impl Signals {
     }
 }
 
-/// As the kernel has it (both machines alike).
+/// The kernel's layout (the same on both architectures).
 #[repr(C)]
 struct Action {
     handler: usize,
@@ -72,13 +72,13 @@ fn act(signal: u32, handler: usize) {
     }
 }
 
-/// A write to a pipe that nobody reads is an error, not the end.
+/// Makes a write to a pipe without a reader an error instead of the end of this process.
 pub fn ignore_broken_pipes() {
     act(SIGPIPE, 1);
 }
 
-/// In a child: every signal does what it does by default, and none is held back. A shell can't trap what
-/// was ignored when it started.
+/// In a child, resets every signal to its default and unblocks it. A shell can't trap signals that were ignored when it
+/// started.
 pub fn defaults_for_child() {
     const SIG_SETMASK: usize = 2;
     for signal in 1..=64 {

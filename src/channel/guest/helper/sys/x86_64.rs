@@ -1,4 +1,4 @@
-//! What is particular to x86_64: the entry point, the system call instruction and its numbers.
+//! The x86_64 part: the entry point, the system call instruction and its numbers.
 
 use core::arch::{asm, global_asm};
 
@@ -13,7 +13,7 @@ global_asm!(
     start = sym crate::start,
 );
 
-/// One system call, with the kernel's answer: a value, or an error number below zero.
+/// Makes one system call and returns the kernel's result: a value, or a negative error number.
 ///
 /// # Safety
 /// The arguments must be what the call expects; pointers must stay valid while it lasts.
@@ -29,14 +29,14 @@ pub unsafe fn call(number: usize, a: [usize; 6]) -> isize {
     result
 }
 
-/// Copies `n` bytes upwards: what the compiler's `memcpy` and `memmove` come down to.
+/// Copies `n` bytes upwards; the compiler's `memcpy` and `memmove` use it.
 ///
 /// # Safety
 /// Both ranges must be valid; `to` must not lie inside `from`'s range.
 #[inline(always)]
 pub unsafe fn copy_up(to: *mut u8, from: *const u8, n: usize) {
-    // Eight at a time: an emulated processor takes as long for each turn, however much it moves.
-    // SAFETY: the caller vouches for the ranges; the direction flag is clear by the ABI.
+    // Eight bytes at a time: an emulated processor takes the same time for each step, regardless of its size. SAFETY:
+    // the caller vouches for the ranges; the direction flag is clear by the ABI.
     unsafe {
         asm!("rep movsq", "mov ecx, {tail:e}", "rep movsb", tail = in(reg) n & 7, inout("rcx") n / 8 => _,
             inout("rdi") to => _, inout("rsi") from => _, options(nostack, preserves_flags));
@@ -56,15 +56,14 @@ pub unsafe fn fill(to: *mut u8, byte: u8, n: usize) {
     }
 }
 
-/// Whether QEMU emulates this processor instead of handing the guest a real one. CPUID says so: QEMU's emulator has a
-/// signature of its own where KVM has another.
+/// Returns whether QEMU emulates this processor. CPUID shows it: QEMU's emulator and KVM have different signatures.
 pub fn is_emulated() -> bool {
     const HYPERVISOR: u32 = 1 << 31;
     const SIGNATURE: u32 = 0x4000_0000;
     cpuid(1)[1] & HYPERVISOR != 0 && cpuid(SIGNATURE).map(u32::to_le_bytes).as_flattened() == b"TCGTCGTCGTCG"
 }
 
-/// What the processor says of itself: ebx, ecx and edx.
+/// Returns ebx, ecx and edx of CPUID.
 fn cpuid(leaf: u32) -> [u32; 3] {
     let (mut b, mut c, mut d) = (0u64, 0u32, 0u32);
     // SAFETY: the instruction reads and writes registers only; the compiler keeps rbx for itself, so it is put back.
