@@ -1,5 +1,4 @@
-//! The way into a machine beside its console: its channels, what is saved of them, and when they end. How a channel is opened:
-//! `channels/opening.rs`.
+//! A machine's control channels: how they are saved, and when they end. `channels/opening.rs` opens them.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream as StdStream;
@@ -28,13 +27,13 @@ mod opening;
 
 pub(in crate::machine) use opening::OPEN;
 
-/// For a kernel to turn the machine off once it has let go of its devices, on a fast host.
+/// The limit for a kernel to turn the machine off after it has released its devices, on a fast host.
 const LAST_STEPS: Duration = Duration::from_secs(2);
 
-/// The way into a machine beside its console.
+/// A machine's control channels.
 #[derive(Debug)]
 pub(crate) struct Channels {
-    /// Our end of the port's line; each channel gets a copy.
+    /// Our end of the port's connection; each channel gets a copy.
     line: StdStream,
     /// No helper is sent, as if the machine could not run it.
     shell_only: bool,
@@ -42,32 +41,33 @@ pub(crate) struct Channels {
     open: Mutex<Open>,
     /// Connections to service managers, by user.
     pub(crate) buses: Mutex<HashMap<String, Bus>>,
-    /// Root's channel, for the one who learns that the guest has let go of the port.
+    /// Root's channel, for the task that notices that the guest has closed the port.
     current: Current,
-    /// Who was root, or became it, last: they are asked again after a reboot.
+    /// The last user who was root or became root: they are used again after a reboot.
     credentials: Arc<std::sync::Mutex<Option<Credentials>>>,
     /// The program by which a user on the console becomes root.
     pub(crate) elevation: std::sync::Mutex<Option<Elevation>>,
     /// Why the console gave no root, until the next login there.
     no_root: std::sync::Mutex<Option<Error>>,
-    /// What stood before a prompt of the console's getty, where it was seen: what a session said last is told from it.
+    /// The text before an earlier prompt of the console's getty. It separates a session's last output from the getty's
+    /// greeting.
     pub(crate) greeting: std::sync::Mutex<String>,
-    /// The guest goes on from a saved moment, and its clock still stands there.
+    /// The guest was resumed from a saved moment, and its clock is still wrong.
     asleep: AtomicBool,
-    /// What root's helper tells of the kernel's log.
+    /// The kernel log, as delivered by root's helper.
     kernel: KernelLog,
 }
 
 type Current = Arc<std::sync::Mutex<Option<Channel>>>;
 
-/// What a template holds of it.
+/// The part of it that a template stores.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct SavedChannels {
     root: Option<SavedRoot>,
-    /// How far the kernel's log was told, and what was found in it.
+    /// How much of the kernel log was delivered, and the findings in it.
     #[serde(default)]
     pub(crate) kernel: SavedLog,
-    /// Name and password of who can become root.
+    /// Name and password of a user who can become root.
     credentials: Option<(String, String)>,
 }
 
@@ -77,11 +77,11 @@ struct SavedRoot {
     nonce: String,
 }
 
-/// The channels that are open.
+/// The open channels.
 #[derive(Debug, Default)]
 pub(crate) struct Open {
     root: Option<Root>,
-    /// Nested in the root's.
+    /// Nested in root's channel.
     users: HashMap<String, Channel>,
 }
 
@@ -109,12 +109,13 @@ impl Channels {
         })
     }
 
-    /// The channels that are open. No other is opened as long as this is held; it is taken before the console's line.
+    /// Locks the open channels. No other channel is opened while the lock is held; it is taken before the console's
+    /// line.
     pub(crate) async fn channels(&self) -> MutexGuard<'_, Open> {
         self.open.lock().await
     }
 
-    /// Closes the channels of users, which end with the process that carries them, and gives the rest.
+    /// Closes the channels of users, which end with the process that carries them, and returns the rest.
     pub(crate) async fn save(&self, open: &mut Open) -> SavedChannels {
         open.users.clear();
         self.buses.lock().await.clear();
@@ -128,7 +129,8 @@ impl Channels {
         }
     }
 
-    /// In a guest that is about to go on. What its kernel had logged `is_judged` where it was told when the guest was saved.
+    /// Restores the channels in a guest that is about to resume. `is_judged` tells that its kernel log was already
+    /// reported when the guest was saved.
     pub(crate) async fn resume(
         line: StdStream,
         shell: bool,
@@ -142,8 +144,8 @@ impl Channels {
         Ok(channels)
     }
 
-    /// Lets go of all channels: what is pending on them fails with `why`. What serves the port in the guest is of no
-    /// interest any more.
+    /// Releases all channels: pending requests on them fail with `why`. The program that serves the port in the guest
+    /// is ignored from now on.
     pub(crate) async fn leave(&self, open: &mut Open, why: &str) {
         open.users.clear();
         self.buses.lock().await.clear();
@@ -175,8 +177,9 @@ impl Channels {
         self.asleep.load(Ordering::Relaxed)
     }
 
-    /// Puts right what differs in a guest that goes on from a saved moment, as soon as root can; waits until it is
-    /// done, since a command on the console would not. Each of the guest's answers may take `limit`.
+    /// Corrects what is wrong in a guest that was resumed from a saved moment, as soon as root is available. Waits
+    /// until that is done, because a command on the console would not wait. `limit` applies to each of the guest's
+    /// answers.
     pub(crate) async fn awaken(&self, limit: Duration) -> Result {
         if let Some(root) = self.root()
             && self.asleep.swap(false, Ordering::Relaxed)
@@ -186,8 +189,9 @@ impl Channels {
         Ok(())
     }
 
-    /// Has the channel fail when the guest closes the port: it reboots, or what serves the port was killed.
-    /// The line itself stays open as long as QEMU lives, so nothing else would tell. `speed` is that of the host.
+    /// Makes the channel fail when the guest closes the port: it reboots, or the program that serves the port was
+    /// killed. The connection itself stays open as long as QEMU lives, so nothing else would show it. `speed` is the
+    /// host's speed.
     pub(crate) fn follow(&self, qemu: &Qemu, speed: Speed) {
         let mut from_qemu = qemu.qmp().events();
         let exit = qemu.exit();
@@ -200,7 +204,7 @@ impl Channels {
                         kernel.begin_boot();
                         false
                     }
-                    // The uptime went on while the guest slept, and its kernel's clock may not have.
+                    // The uptime continued while the guest slept, but its kernel's clock may not have.
                     Ok(event) if event.name == "WAKEUP" => {
                         let channel = lock(&current).clone();
                         if let Some(channel) = channel {
@@ -226,7 +230,7 @@ impl Channels {
         });
     }
 
-    /// From now on what the kernel logs is noted, as far as what serves the channel tells it.
+    /// Notes what the kernel logs from now on, as far as the channel delivers it.
     fn note_kernel_log_of(&self, channel: &Channel, goes_on: bool) {
         match channel.way() {
             Way::Helper => self.kernel.follow(channel, goes_on),
@@ -235,12 +239,13 @@ impl Channels {
         self.kernel.compare_clocks(channel);
     }
 
-    /// [`Channels::save`] for a machine that stands still soon: waits until the guest has told all that its kernel logged,
-    /// and tells nothing more. It goes on with that when the second value is dropped, and when this fails or is broken
-    /// off.
+    /// Like [`Channels::save`], for a machine that is about to be paused: waits until the guest has delivered its whole
+    /// kernel log, and holds further delivery. The delivery continues when the second value is dropped, and when this
+    /// fails or is cancelled.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Timeout`] and [`crate::ErrorKind::ChannelLost`] when the guest does not answer within `limit`.
+    /// [`crate::ErrorKind::Timeout`] and [`crate::ErrorKind::ChannelLost`] when the guest does not answer within
+    /// `limit`.
     pub(crate) async fn save_at_rest(
         &self,
         open: &mut Open,
@@ -251,7 +256,7 @@ impl Channels {
         if let Some(root) = self.root() {
             root.ping(limit).await?;
         }
-        // The answer came behind all that the kernel had logged by then.
+        // The answer came after everything that the kernel had logged by then.
         saved.kernel = self.kernel.saved();
         Ok((saved, held))
     }
@@ -269,22 +274,22 @@ impl Channels {
         }
     }
 
-    /// The program by which a user on the console becomes root, as far as it was tried.
+    /// Returns the program by which a user on the console becomes root, as far as it was tried.
     pub(crate) fn way_to_root(&self) -> &'static str {
         lock(&self.elevation).unwrap_or(Elevation::Sudo).name()
     }
 
-    /// What is known of the kernel's log.
+    /// Returns what is known about the kernel log.
     pub(crate) fn kernel(&self) -> &KernelLog {
         &self.kernel
     }
 
-    /// Root's channel, if it is open.
+    /// Returns root's channel, if it is open.
     pub(crate) fn root(&self) -> Option<Channel> {
         lock(&self.current).clone().filter(|channel| channel.lost().is_none())
     }
 
-    /// Keeps in mind who logged in.
+    /// Remembers the login.
     pub(crate) fn remember(&self, credentials: Credentials) {
         *lock(&self.credentials) = Some(credentials);
         *lock(&self.no_root) = None;
@@ -295,12 +300,12 @@ impl Channels {
     }
 }
 
-/// Nothing is told of the kernel's log from the next answer on, until this is dropped.
+/// Holds the delivery of the kernel log from the next answer on, until this is dropped.
 #[must_use]
 pub(crate) struct HeldLog<'a>(Option<&'a Channels>);
 
 impl HeldLog<'_> {
-    /// The machine was saved, and does not go on.
+    /// Keeps holding: the machine was saved, and does not continue.
     pub(crate) fn keep_held(mut self) {
         self.0 = None;
     }
@@ -329,7 +334,7 @@ mod tests {
     use crate::ErrorKind;
     use crate::hang::HANG;
 
-    /// A guest that goes on from a saved moment, whose kernel has told the records before number 7.
+    /// A guest that was resumed from a saved moment. Its kernel has delivered the records before number 7.
     async fn resumed() -> (Channels, UnixStream) {
         let (ours, theirs) = StdStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
@@ -343,7 +348,7 @@ mod tests {
         (channels, UnixStream::from_std(theirs).unwrap())
     }
 
-    /// Reads what the guest hears until it ends with `end`.
+    /// Reads what the guest receives until it ends with `end`.
     async fn heard(guest: &mut UnixStream, end: &str) -> String {
         use tokio::io::AsyncReadExt as _;
         let mut heard = String::new();
@@ -371,13 +376,13 @@ mod tests {
         let dropped = channels.save_at_rest(&mut open, Duration::from_secs(600));
         assert!(tokio::time::timeout(Duration::from_millis(1), dropped).await.is_err());
         assert!(heard(&mut guest, "M 0 1\n7").await.starts_with("M 0 4\nhold"));
-        // A machine that was saved does not go on.
+        // A saved machine does not continue.
         channels.hold_kernel_log().keep_held();
         drop(channels.hold_kernel_log());
         assert_eq!(heard(&mut guest, "M 0 1\n7").await, "M 0 4\nholdM 0 4\nholdM 0 1\n7");
     }
 
-    /// The time goes on by itself where nothing else happens.
+    /// Time advances automatically when idle.
     #[tokio::test(start_paused = true)]
     async fn a_log_is_cut_off_only_where_the_machine_runs_on_without_its_helper() {
         let lost = || {

@@ -1,4 +1,4 @@
-//! One command on the control channel, with all that it can be given.
+//! One command on the control channel, with all its options.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,16 +19,16 @@ use crate::machine::replay::answers::LONGEST_WAIT;
 use crate::machine::replay::answers::{Answers, Asking, Bytes, OpenQuestion, Replay};
 use crate::{Error, ErrorKind, Result};
 
-/// So much is kept of what was watched, for the record.
+/// Maximum number of watched bytes that are kept for the record.
 const SEEN: usize = 1 << 20;
-/// As much of each output is kept; a command that prints more is an error.
+/// Maximum number of bytes kept of each output. A command that prints more is an error.
 const KEPT: usize = 256 << 20;
-/// After the kill, for the word that it has ended.
+/// Time after the kill for the message that it has ended.
 const KILLED: Duration = Duration::from_secs(3);
-/// So much input is handed over at once.
+/// Maximum number of input bytes that are sent at once.
 const PIECE: usize = 48 << 10;
 
-/// Which output something was printed to.
+/// The output stream of a piece of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// Standard output.
@@ -39,7 +39,7 @@ pub enum Stream {
 
 type Watcher = Box<dyn FnMut(Stream, &[u8]) + Send>;
 
-/// A command that is given input, or whose output is watched as it comes. Made by [`User::command`].
+/// A command with input, or whose output is watched as it comes. Made by [`User::command`].
 ///
 /// ```no_run
 /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -51,15 +51,15 @@ type Watcher = Box<dyn FnMut(Stream, &[u8]) + Send>;
 pub struct Invocation {
     user: User,
     text: String,
-    /// What it is called in messages.
+    /// The command's name in messages.
     name: String,
     stdin: Option<Vec<u8>>,
     watcher: Option<Watcher>,
     /// It prints [`AGAIN`] before it starts over.
     repeats: bool,
-    /// Its text, which is one for bash, is not to be found in the machine's list of processes.
+    /// Its text, which is for bash, is hidden from the machine's list of processes.
     hidden: bool,
-    /// What the record has in the place of its text.
+    /// The text for the record, instead of the command's own.
     asked: Option<String>,
 }
 
@@ -69,10 +69,10 @@ impl fmt::Debug for Invocation {
     }
 }
 
-/// What became of a command.
+/// The result of a command.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Ended {
-    /// `None`: the limit ended it.
+    /// `None` if the limit ended it.
     pub(crate) status: Option<i32>,
     /// The limit ended it, and the machine did not answer any more.
     pub(crate) mute: bool,
@@ -131,12 +131,12 @@ impl Invocation {
         }
     }
 
-    /// In the record it is the question `asked`: its text is a script of ours, which says more than anybody asked.
+    /// Sets the question `asked` for the record: the text is a script of ours with irrelevant details.
     pub(crate) fn asked_as(self, asked: String) -> Self {
         Self { asked: Some(asked), ..self }
     }
 
-    /// What it is called in messages.
+    /// Returns its name in messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -146,29 +146,29 @@ impl Invocation {
         Self { repeats: true, ..self.named(name) }
     }
 
-    /// Who looks for a process by its command line does not find its text, which has to be one for bash.
+    /// Hides its text, which must be for bash, from searches for a process by its command line.
     pub(crate) fn hidden(self) -> Self {
         Self { hidden: true, ..self }
     }
 
-    /// It is called `name` in messages, as its text says more than anybody wants to read.
+    /// Sets its name in messages, for a text with irrelevant details.
     pub(crate) fn named(self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self }
     }
 
-    /// Its standard input: these bytes, and then the end of input. Without it, it is /dev/null.
+    /// Sets its standard input: these bytes, followed by the end of input. The default is /dev/null.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
         self
     }
 
-    /// Its time limit, given for a fast host and scaled by [`crate::Speed`].
+    /// Sets its time limit. The limit is for a fast host and is scaled by [`crate::Speed`].
     pub fn within(mut self, limit: Duration) -> Self {
         self.user.limit = Some(limit);
         self
     }
 
-    /// What it prints is handed to `watcher` as it comes, besides being kept. Must not block.
+    /// Passes its output to `watcher` as it comes; the output is also kept. `watcher` must not block.
     pub fn watch(mut self, watcher: impl FnMut(Stream, &[u8]) + Send + 'static) -> Self {
         self.watcher = Some(Box::new(watcher));
         self
@@ -207,7 +207,7 @@ impl Invocation {
         })
     }
 
-    /// Runs it to its end or its limit.
+    /// Runs it until its end or its limit.
     pub(crate) async fn run(mut self) -> Result<Ended> {
         if self.text.contains('\0') {
             return Err(Error::new(ErrorKind::Usage, "a command can't hold a NUL byte: no shell takes one"));
@@ -224,12 +224,13 @@ impl Invocation {
         open.close(ran)
     }
 
-    /// Words for a command with all that it is given, for the record.
+    /// Describes the command with all its options, for the record.
     fn question(&self) -> String {
         let Self { user, text, stdin, asked, .. } = self;
         let text = asked.as_ref().unwrap_or(text);
         let own = if user.shell == Shell::User { " (own shell)" } else { "" };
-        // Told apart, not kept; every run pays for it, so by the sum that copies of files have.
+        // The record only has to distinguish inputs, not to store them. Every run pays for this, so it uses the fast
+        // checksum of file copies.
         let input = stdin.as_ref().map(|bytes| {
             let mut sum = Sum::new();
             sum.add(bytes);
@@ -238,7 +239,7 @@ impl Invocation {
         format!("{}{own}: {text}{}", user.name, input.unwrap_or_default())
     }
 
-    /// What a record has of it.
+    /// Returns the command's result from a record.
     async fn replay(mut self, life: &Life, replay: &Replay, question: &str) -> Result<Ended> {
         let mut step = life.step_with(&format!("{}: ", self.user.name), &shorten(&self.name));
         let (ended, was_enough): (Ended, bool) = replay.answer_so_far(question, life)?;
@@ -269,7 +270,7 @@ impl Invocation {
             stdin: self.stdin.is_some(),
             sum: false,
         };
-        // A guest that takes nothing of what it is told may not even take a command.
+        // A guest that does not read its input may not even read a command.
         let Ok(running) = timeout_at(deadline, channel.run(request)).await else {
             ended.mute = true;
             return Ok(());
@@ -279,7 +280,7 @@ impl Invocation {
             Ok(collected) => collected?,
             Err(_) => {
                 running.kill(rustix::process::Signal::KILL.as_raw()).await?;
-                // What it printed last is on its way, unless nothing in the machine answers any more.
+                // Its last output is on its way, unless the machine does not answer any more.
                 let patience = life.limit(KILLED).min(limit);
                 let last = async {
                     let rest = crate::stopped::timeout(patience, self.collect(&mut running, ended));
@@ -300,7 +301,7 @@ impl Invocation {
         Ok(())
     }
 
-    /// Both at once: a command that prints while it reads must not wait for us.
+    /// Sends input and reads output concurrently: a command that prints while it reads must not block.
     async fn exchange(&mut self, running: &mut Running, ended: &mut Ended) -> Result {
         let input = running.take_input().zip(self.stdin.take());
         let feed = async {
@@ -314,7 +315,7 @@ impl Invocation {
         fed.and(collected)
     }
 
-    /// Takes what it prints, up to its end.
+    /// Reads its output up to its end.
     async fn collect(&mut self, running: &mut Running, ended: &mut Ended) -> Result {
         loop {
             match running.next().await? {
@@ -337,7 +338,7 @@ impl Invocation {
         }
     }
 
-    /// Adds to what is kept of an output.
+    /// Appends to what is kept of an output.
     fn keep(&self, kept: &mut Vec<u8>, bytes: &[u8]) -> Result {
         let from = kept.len().saturating_sub(AGAIN.len() - 1);
         kept.extend_from_slice(bytes);
@@ -363,7 +364,7 @@ impl Invocation {
     }
 }
 
-/// Adds to what was watched; what is too old begins with a whole try.
+/// Appends to what was watched. If the oldest part is cut, the rest begins with a complete attempt.
 fn see(Bytes(seen): &mut Bytes, bytes: &[u8]) {
     seen.extend_from_slice(bytes);
     if let Some(excess) = seen.len().checked_sub(SEEN) {

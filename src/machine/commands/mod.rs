@@ -1,4 +1,4 @@
-//! Commands of root and of users, each a process of its own, through the control channel.
+//! Commands of root and of users through the control channel. Each is a separate process.
 
 pub(crate) mod channels;
 pub(crate) mod invocation;

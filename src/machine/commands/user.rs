@@ -17,15 +17,15 @@ use crate::machine::session::NOTHING;
 use crate::machine::{Life, Machine};
 use crate::{Error, ErrorKind, Result};
 
-/// For one command, on a fast host, when nothing else is said: as the NixOS test driver has it.
+/// The default limit for one command, on a fast host. It equals that of the NixOS test driver.
 pub(crate) const COMMAND: Duration = Duration::from_secs(900);
-/// So much of an output stands in an error.
+/// Maximum number of output lines that are shown in an error.
 const SHOWN_LINES: usize = 30;
-/// So much of the console stands in an error.
+/// Maximum number of console lines that are shown in an error.
 const CONSOLE_LINES: usize = 10;
 
-/// A user of a machine, for whom commands run over the control channel: several at once, with standard
-/// output and standard error apart. See [`Machine::as_user`].
+/// A user of a machine who runs commands over the control channel: several at once, with separate standard output and
+/// standard error. See [`Machine::as_user`].
 #[derive(Debug, Clone)]
 pub struct User {
     pub(crate) machine: Machine,
@@ -36,12 +36,12 @@ pub struct User {
 
 /// # Commands
 impl Machine {
-    /// A user for whom commands run over the control channel: `root`, or any other. They run with the
-    /// environment of the user's login shell and in a session of their own, with a systemd user manager.
-    /// The methods of the machine itself run commands as root.
+    /// Returns a user who runs commands over the control channel: `root`, or any other. The commands have the
+    /// environment of the user's login shell and run in a separate session with a systemd user manager. The methods of
+    /// the machine itself run commands as root.
     ///
-    /// The channel is opened when it is needed first. For that somebody has to be logged in on the console
-    /// who is root or may use `sudo`; afterwards they may log out.
+    /// The channel is opened when it is first needed. At that time a user must be logged in on the console who is root
+    /// or may use `sudo`; they may log out afterwards.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -107,7 +107,7 @@ impl Machine {
         self.life().channel("root").await.map(drop)
     }
 
-    /// A command of root's that is given more than its text. See [`Invocation`].
+    /// Creates a root command with options. See [`Invocation`].
     pub fn command(&self, command: impl AsRef<str>) -> Invocation {
         self.root().command(command)
     }
@@ -118,25 +118,25 @@ impl Machine {
 }
 
 impl User {
-    /// The user's name.
+    /// Returns the user's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The same user with another time limit for each command and wait, given for a fast host and scaled
-    /// by [`crate::Speed`].
+    /// Returns the same user with another time limit for each command and wait. The limit is for a fast host and is
+    /// scaled by [`crate::Speed`].
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         Self { limit: Some(limit), ..self.clone() }
     }
 
-    /// The same user, whose commands run in their own shell (`$SHELL -c`) instead of bash.
+    /// Returns the same user, with commands that run in the user's own shell (`$SHELL -c`) instead of bash.
     #[must_use]
     pub fn in_own_shell(&self) -> Self {
         Self { shell: Shell::User, ..self.clone() }
     }
 
-    /// A command that is given more than its text. See [`Invocation`].
+    /// Creates a command with options. See [`Invocation`].
     pub fn command(&self, command: impl AsRef<str>) -> Invocation {
         Invocation::new(self.clone(), command.as_ref())
     }
@@ -145,17 +145,17 @@ impl User {
     /// standard input is /dev/null. A process that it leaves in the background survives.
     ///
     /// # Errors
-    /// [`ErrorKind::NoRoot`] when the control channel can't be opened for want of root;
-    /// [`ErrorKind::CommandTimeout`] after the limit (15 minutes on a fast host when not given): its whole
-    /// process group is killed; [`ErrorKind::ChannelLost`] when the machine goes down meanwhile;
-    /// [`ErrorKind::Usage`] for a command with a NUL in it.
+    /// [`ErrorKind::NoRoot`] when the control channel can't be opened because root is not available;
+    /// [`ErrorKind::CommandTimeout`] after the limit (the default is 15 minutes on a fast host): its whole process
+    /// group is killed; [`ErrorKind::ChannelLost`] when the machine shuts down meanwhile; [`ErrorKind::Usage`] for a
+    /// command with a NUL in it.
     #[tracked]
     pub async fn execute(&self, command: impl AsRef<str>) -> Result<Output> {
         self.command(command).output().await
     }
 
-    /// Runs one or several commands, one after the other; each has to end with status 0. The output is
-    /// that of all of them.
+    /// Runs one or several commands, one after the other; each has to end with status 0. Returns the output of all of
+    /// them.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -164,7 +164,7 @@ impl User {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::CommandFailed`], with both outputs, at the first that does not; and those of
+    /// [`ErrorKind::CommandFailed`], with both outputs, at the first command that fails; and those of
     /// [`User::execute`].
     #[tracked]
     pub async fn succeed(&self, commands: impl Commands) -> Result<Output> {
@@ -178,7 +178,7 @@ impl User {
     /// Runs one or several commands, one after the other; each has to end with a status other than 0.
     ///
     /// # Errors
-    /// [`ErrorKind::CommandSucceeded`] at the first that does not; and those of [`User::execute`].
+    /// [`ErrorKind::CommandSucceeded`] at the first command that succeeds; and those of [`User::execute`].
     #[tracked]
     pub async fn fail(&self, commands: impl Commands) -> Result<Output> {
         self.each(commands, |output| match output.success() {
@@ -188,8 +188,8 @@ impl User {
         .await
     }
 
-    /// Repeats a command until it succeeds: first after 20 ms, then ever more slowly (a twentieth of the
-    /// time so far), down to four times a second. The repeating is done in the machine, so each try costs only what the command does.
+    /// Retries a command until it succeeds: first after 20 ms, then with longer and longer pauses (a twentieth of the
+    /// time so far), up to 250 ms. The loop runs in the machine, so each retry costs only the command's own time.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, with the last outputs; and those of [`User::execute`].
@@ -198,7 +198,7 @@ impl User {
         self.repeat(command.as_ref(), true).await
     }
 
-    /// Repeats a command until it fails, as [`User::wait_until_succeeds`] does.
+    /// Repeats a command until it fails, with the pauses of [`User::wait_until_succeeds`].
     ///
     /// # Errors
     /// Those of [`User::wait_until_succeeds`].
@@ -232,13 +232,13 @@ impl User {
         self.wait_by(trying.asked_as(format!("wait until `{command}` {until}")), &what).await
     }
 
-    /// Waits until a command ends which waits in the machine for `what`.
+    /// Runs a command that waits in the machine for `what`, until it ends.
     pub(crate) async fn wait_by(&self, waiting: Invocation, what: &str) -> Result<Output> {
         let life = self.life();
         let command = waiting.name().to_owned();
         let limit = life.limit(self.limit.unwrap_or(COMMAND));
         let started = Instant::now();
-        // A try that does not end is ended by the limit of the whole.
+        // The limit of the whole also ends a hanging attempt.
         let ended = waiting.run().await?;
         match ended.status {
             Some(_) => Ok(ended.into_output(&command)),
@@ -255,12 +255,12 @@ impl User {
         self.machine.life()
     }
 
-    /// What the shell that runs commands has to evaluate so that `command` runs as this user.
+    /// Returns the text that the shell has to evaluate to run `command` as this user.
     pub(crate) fn text(&self, channel: &crate::channel::Channel, command: &str) -> String {
         if channel.is_whole() || self.name == "root" {
             return command.to_owned();
         }
-        // Channels can't be nested in the shell's server: a session for each command.
+        // The shell script can't nest channels, so each command gets its own session.
         let user = quoted(&self.name);
         let (command, no_pager) = (quoted(command), crate::channel::guest::no_pager());
         format!(
@@ -270,7 +270,7 @@ impl User {
 }
 
 impl Life {
-    /// The error of a command that ended otherwise than it had to.
+    /// Returns the error for a command with an unexpected status.
     pub(crate) fn unexpected(&self, kind: ErrorKind, user: &str, output: &Output, expected: &str) -> Error {
         let command = shorten(output.command());
         let ended = format!("` ended with status {}, expected {expected}", output.status());
@@ -288,7 +288,7 @@ impl Life {
         }
     }
 
-    /// Adds what a command printed, and the console.
+    /// Adds a command's output, and the console's.
     pub(crate) fn with_outputs(&self, error: Error, output: &Output) -> Error {
         let shown = |bytes| crate::console::shown(bytes, SHOWN_LINES);
         let is_silent = output.bytes().is_empty() && output.stderr().is_empty();
@@ -299,14 +299,14 @@ impl Life {
     }
 }
 
-/// Printed to both outputs before another try: what came before it is forgotten.
+/// Printed to both outputs before each retry: earlier output is discarded.
 pub(crate) const AGAIN: &[u8] = b"\0nixvm-again\0";
 /// Waits for `$d` microseconds on `$z`, a pipe without a writer, which starts no process. Each wait is 5 % longer than
 /// the last one, up to 250 ms.
 pub(crate) const PAUSE: &str =
     "printf -v t .%06d $d; read -rt $t -u $z; d=$((d < 238000 ? d + d / 20 : 250000))";
 
-/// The command that repeats `command` in the machine. Each try has a shell of its own, as a command has.
+/// Returns the command that repeats `command` in the machine. Each attempt has its own shell, as a single command has.
 fn repeated(shell: Shell, command: &str, until_success: bool) -> String {
     let done = if until_success { "=" } else { "!=" };
     let command = quoted(command);
@@ -323,11 +323,12 @@ printf '\0nixvm-again\0'; printf '\0nixvm-again\0' >&2; {PAUSE}; done"#
 
 /// One command, or several that run one after the other.
 pub trait Commands {
-    /// The commands, in order.
+    /// Returns the commands in order.
     fn commands(&self) -> impl Iterator<Item = &str>;
 }
 
-/// These are one command each. They are named one by one, since an array of commands could become an `AsRef<str>` too.
+/// These types are one command each. They are listed individually, because an array of commands could implement
+/// `AsRef<str>` in the future.
 macro_rules! one_command {
     ($($text:ty),* $(,)?) => {$(
         impl Commands for $text {

@@ -1,9 +1,9 @@
-//! Machines that reach others run in one scenario at a time.
+//! Runs machines that reach others in one scenario at a time.
 //!
-//! A configuration whose network leads to a multicast group, a bridge or a switch is the same in every scenario that uses
-//! it: two of them at once would receive each other's frames. So a scenario with such a machine holds a lock of this
-//! user's, which all of its machines share, and no machine of another scenario in the same process. Machines that belong to
-//! no scenario share that of their process.
+//! If a configuration's network leads to a multicast group, a bridge or a switch, that network is shared by all
+//! scenarios that use the configuration: two of them at the same time would receive each other's frames. So a scenario
+//! with such a machine holds a per-user lock, which all of its machines share. Machines of another scenario in the same
+//! process do not share it. Machines without a scenario share the lock of their process.
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, Weak};
@@ -14,25 +14,25 @@ use crate::mutex::lock;
 use crate::{Error, Events, Result};
 
 const LOCK: &str = "alone.lock";
-/// For all scenarios with such machines that are before this one.
+/// The limit for all earlier scenarios with such machines.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// The right to run machines that reach others, as long as this or a clone of it lives.
+/// The right to run machines that reach others. It holds as long as this or a clone of it lives.
 #[derive(Debug, Clone)]
 pub(crate) struct Alone(Arc<File>);
 
 type OfProcess = Option<(Option<String>, Weak<File>)>;
 
-/// The right that machines of this process got by themselves, and the scenario that they belong to, if any.
+/// The right that machines of this process took on their own, and their scenario, if any.
 static OF_PROCESS: Mutex<OfProcess> = Mutex::new(None);
-/// Two machines of this process must not wait for each other.
+/// Held while asking: two machines of this process must not wait for each other.
 static ASKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Alone {
-    /// Waits until no other scenario of this user has such machines. `why` is what these reach.
+    /// Waits until no other scenario of this user has such machines. `why` describes what these machines reach.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Timeout`] after an hour, with who holds the lock; [`crate::ErrorKind::Io`].
+    /// [`crate::ErrorKind::Timeout`] after an hour, with the holder of the lock; [`crate::ErrorKind::Io`].
     pub(crate) async fn wait(why: &str, events: &Events) -> Result<Self> {
         let file = open()?;
         let waiting = |by: &str| {
@@ -45,7 +45,7 @@ impl Alone {
         Ok(Self(Arc::new(file)))
     }
 
-    /// That of machines of this process which belong to no scenario.
+    /// Returns the right for machines of this process that have no scenario.
     ///
     /// # Errors
     /// Those of [`Alone::wait`].
@@ -59,7 +59,7 @@ impl Alone {
         Ok(alone)
     }
 
-    /// The same without a wait, for a machine that runs already, and that `scenario` shares with its other machines.
+    /// Takes the right without waiting, for a machine that already runs. The other machines of `scenario` share it.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Host`] when another scenario has such machines, in this process or in another one.
@@ -92,7 +92,8 @@ impl Alone {
     }
 }
 
-/// The right that `scenario` has already: two scenarios of one process reach each other as those of two processes do.
+/// Returns the right that `scenario` already has. Two scenarios of one process reach each other just as those of two
+/// processes do.
 fn held(of_process: &OfProcess, scenario: Option<&str>) -> Option<Alone> {
     let (_, file) = of_process.as_ref().filter(|(owner, _)| owner.as_deref() == scenario)?;
     file.upgrade().map(Alone)

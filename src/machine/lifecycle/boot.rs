@@ -33,23 +33,23 @@ use crate::{Error, Event, Events, FileKind, Result, Speed};
 
 pub(crate) use prompt::Boot;
 
-/// The whole boot, on a fast host. NixOS boots in 5–10 s there.
+/// The limit for the whole boot, on a fast host, where NixOS boots in 5–10 s.
 pub(crate) const BOOT: Duration = Duration::from_secs(120);
-/// The console of a boot under KVM that does not count, in the record.
+/// The name in the record for the console of a boot under KVM that does not count.
 const UNDER_KVM: &str = "under-kvm.log";
 /// Maximum number of lines of it that are kept.
 const SAID: usize = 1000;
 
-/// What a machine is made of.
+/// The origin of a machine.
 #[derive(Debug)]
 pub(crate) enum Origin {
-    /// It is run.
+    /// A built VM, which is run.
     Vm(BuiltVm),
-    /// It is not: a record of one answers.
+    /// A record, which answers instead.
     Record(Arc<Replay>),
 }
 
-/// Everything that is needed to start a machine, the first time and again.
+/// Everything that is needed to start a machine, including later starts.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) name: String,
@@ -61,13 +61,13 @@ pub(crate) struct Plan {
     pub(crate) shell_channel: bool,
     pub(crate) show_console: bool,
     pub(crate) boot_times: bool,
-    /// What opens its disks.
+    /// The passphrase for its disks.
     pub(crate) passphrase: Option<Secret>,
-    /// The scenario that it is in.
+    /// Its scenario.
     pub(crate) scenario: Option<String>,
-    /// The right to run beside no other scenario's machines, once it is needed.
+    /// The right to run machines that reach others, once it is needed.
     pub(crate) alone: std::sync::Mutex<Option<Alone>>,
-    /// Keeps the transcripts as they come.
+    /// Stores the transcripts in the record as they come.
     pub(crate) keeper: Option<Keeper>,
 }
 
@@ -75,17 +75,17 @@ pub(crate) struct Plan {
 impl Machine {
     /// Boots `vm` and waits for the login prompt on its serial console.
     ///
-    /// Where no guest has reached its login prompt under KVM since the host was booted, a failure of KVM's is none of the
-    /// machine's: the machine boots once more, under TCG, on a fresh disk, and a note says so.
+    /// While no guest has reached its login prompt under KVM since the host was booted, a failure of KVM is not blamed
+    /// on the machine: the machine boots again under TCG, on a fresh disk, and a note says so.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] when `NIXVM_ACCELERATOR` is neither kvm nor tcg,
     /// [`crate::ErrorKind::Host`] and [`crate::ErrorKind::Io`] when QEMU can't be started,
-    /// [`crate::ErrorKind::KernelPanic`], [`crate::ErrorKind::EmergencyMode`] and [`crate::ErrorKind::QemuGone`] at once
-    /// when they happen, [`crate::ErrorKind::BootQuestion`] when the boot asks for what it was not given,
-    /// [`crate::ErrorKind::NoLoginPrompt`] when the guest came up without a login prompt
-    /// on ttyS0, [`crate::ErrorKind::BootStalled`] when it stopped printing before, [`crate::ErrorKind::Timeout`]
-    /// when it was still printing at the limit.
+    /// [`crate::ErrorKind::KernelPanic`], [`crate::ErrorKind::EmergencyMode`] and [`crate::ErrorKind::QemuGone`] at
+    /// once when they happen, [`crate::ErrorKind::BootQuestion`] when the boot asks for something that it was not
+    /// given, [`crate::ErrorKind::NoLoginPrompt`] when the guest came up without a login prompt on ttyS0,
+    /// [`crate::ErrorKind::BootStalled`] when it stopped printing before, [`crate::ErrorKind::Timeout`] when it was
+    /// still printing at the limit.
     #[doc(hidden)]
     #[tracked]
     pub async fn boot(vm: &BuiltVm, options: MachineOptions) -> Result<Self> {
@@ -104,7 +104,8 @@ impl Machine {
         }
     }
 
-    /// One boot, whether it counts or not. With its RAM in a file of `memory`, if that is given: it can be saved there.
+    /// Boots once, whether the boot counts or not. If `memory` is given, the RAM is in a file of it, so that the
+    /// machine can be saved there.
     pub(crate) async fn begun(
         vm: &BuiltVm,
         options: MachineOptions,
@@ -118,7 +119,7 @@ impl Machine {
         Ok(Self::living(plan, run_dir, life, None))
     }
 
-    /// A machine that runs. `template` is held as long as it does.
+    /// Creates the handle of a running machine. It holds `template` while it lives.
     pub(in crate::machine) fn living(
         plan: Plan,
         run_dir: Arc<RunDirectory>,
@@ -169,7 +170,7 @@ impl Plan {
         }
     }
 
-    /// Boots the machine once more, with what it ran on before.
+    /// Boots the machine again, with its disk and settings.
     pub(in crate::machine) async fn begin(
         &self,
         before: &Qemu,
@@ -189,7 +190,7 @@ impl Plan {
         }
     }
 
-    /// Starts QEMU and waits for the login prompt. The error says whether KVM of this host may be the cause.
+    /// Starts QEMU and waits for the login prompt. The error tells whether this host's KVM may be the cause.
     async fn boot(
         &self,
         vm: &BuiltVm,
@@ -223,7 +224,7 @@ impl Plan {
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         launch.channel = Some(theirs.into());
         let (qemu, stream) = Qemu::launch(launch).await?;
-        // QEMU has greeted. What the run script did before says nothing about the speed of guests.
+        // QEMU has sent its greeting. The time that the run script took before says nothing about the speed of guests.
         let started = Instant::now();
         self.stay_alone(&qemu)?;
         let channels = Channels::new(ours, self.shell_channel)?;
@@ -262,7 +263,7 @@ impl Plan {
                     return Err(error);
                 }
                 self.keep_apart(&console, run_dir);
-                // Without the disk of before there is no other boot.
+                // Without the original disk, another boot is not possible.
                 return Err(if qemu.undo().await { error } else { error.doubted(None) });
             }
         };
@@ -280,7 +281,8 @@ impl Plan {
         })
     }
 
-    /// Puts what the console of a boot under KVM said into the record: the transcript there is that of the boot that counts.
+    /// Stores the console output of a boot under KVM separately in the record: the transcript there is that of the boot
+    /// that counts.
     fn keep_apart(&self, console: &Console, run_dir: &RunDirectory) {
         let Self { name, events, .. } = self;
         let path = run_dir.path().join(UNDER_KVM);
@@ -292,7 +294,7 @@ impl Plan {
         events.send(Event::MachineStopped { machine, how });
     }
 
-    /// Reads the console from the first byte on: before anybody waits. `past` is what it said before.
+    /// Reads the console from the first byte on, before any wait begins. `past` is its earlier output.
     pub(crate) fn attach(
         &self,
         qemu: &Qemu,
@@ -332,8 +334,8 @@ impl Plan {
     }
 }
 
-/// Has the transcript of a machine's console written to the record as it comes. Where that can't be, the machine runs
-/// all the same.
+/// Makes the transcript of a machine's console go to the record as it comes. If that fails, the machine runs
+/// nevertheless.
 pub(crate) fn keep_as_it_comes(console: &Console, machine: &str, keeper: &Keeper) {
     let kept = || {
         let Some(path) = console.transcript() else { return Ok(()) };
@@ -345,8 +347,8 @@ pub(crate) fn keep_as_it_comes(console: &Console, machine: &str, keeper: &Keeper
 }
 
 impl Plan {
-    /// Sees to it that no other scenario has a machine that reaches this one. What it reaches may stand in its command
-    /// alone, and not in the run script.
+    /// Makes sure that no other scenario has a machine that reaches this one. What it reaches may be only in QEMU's
+    /// command line, and not in the run script.
     pub(crate) fn stay_alone(&self, qemu: &Qemu) -> Result {
         let mut alone = lock(&self.alone);
         if alone.is_none()
@@ -357,13 +359,13 @@ impl Plan {
         Ok(())
     }
 
-    /// How long a boot may take on a host of this speed.
+    /// Returns the limit of a boot on a host of this speed.
     pub(crate) fn limit(&self, speed: Speed) -> Duration {
         speed.scale(self.boot_limit)
     }
 }
 
-/// What QEMU's end tells the one who waits on the console.
+/// Returns the message about QEMU's end for tasks that wait on the console.
 fn farewell(exit: &Exit) -> String {
     match exit.stderr.trim() {
         "" => format!("QEMU ended: {}", exit.describe()),

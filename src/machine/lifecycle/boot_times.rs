@@ -1,7 +1,7 @@
-//! How long a machine's boot took: by its own clock, and what that says of the host's speed.
+//! How long a machine's boot took by its own clock, and the host's speed that follows from it.
 //!
-//! The times are systemd's (`UserspaceTimestampMonotonic` and the others of org.freedesktop.systemd1(5)). They are of the
-//! boot itself, so they hold for clones of a machine, too. Firmware is not in them.
+//! The times are systemd's (`UserspaceTimestampMonotonic` and the others of org.freedesktop.systemd1(5)). They describe
+//! the boot itself, so they are valid for clones of a machine, too. They do not include firmware.
 
 use std::time::Duration;
 
@@ -11,36 +11,36 @@ use crate::machine::Machine;
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Event, Result, Speed};
 
-/// `is-system-running --wait` ends when systemd has finished its boot, well or not.
+/// `is-system-running --wait` ends when systemd has finished its boot, successfully or not.
 const ASK: &str = "systemctl is-system-running --wait >/dev/null || :
 systemctl show -p InitRDTimestampMonotonic -p UserspaceTimestampMonotonic -p FinishTimestampMonotonic
 systemd-analyze blame --no-pager | head -n 10 || :";
 
-/// From the start to the login prompt on a host of speed 1.
+/// The time from the start to the login prompt on a host of speed 1.
 const REFERENCE_BOOT: Duration = Duration::from_secs(5);
 
-/// The speed of a host on which a boot to the login prompt takes this long.
+/// Returns the speed of a host on which a boot to the login prompt takes this long.
 pub(crate) fn speed_of_boot(took: Duration) -> Speed {
     Speed::new(took.as_secs_f64() / REFERENCE_BOOT.as_secs_f64())
 }
 
-/// How long the parts of a boot took, by the machine's own clock. See [`Machine::boot_times`].
+/// The durations of a boot's parts, by the machine's own clock. See [`Machine::boot_times`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BootTimes {
-    /// What the kernel took. Where systemd does not run in the initial ramdisk, this is the kernel and stage 1: nothing says when
-    /// the one ended and the other began.
+    /// The kernel's time. If systemd does not run in the initial ramdisk, this includes stage 1: nothing shows where
+    /// the kernel ended and stage 1 began.
     pub kernel: Duration,
-    /// What the initial ramdisk took. Zero where systemd does not run in it.
+    /// The initial ramdisk's time. Zero if systemd does not run in it.
     pub initrd: Duration,
-    /// What systemd took until everything was up.
+    /// The time that systemd took until everything was up.
     pub userspace: Duration,
-    /// The ten units that took longest, one a line.
+    /// The ten slowest units, one per line.
     pub slowest: String,
 }
 
 impl BootTimes {
-    /// From what the command printed.
+    /// Parses the command's output.
     fn parse(shown: &str) -> Option<Self> {
         let of = |name: &str| {
             let value = shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
@@ -58,24 +58,25 @@ impl BootTimes {
         })
     }
 
-    /// From the kernel's first moment until everything was up.
+    /// Returns the time from the kernel's start until everything was up.
     pub fn boot(&self) -> Duration {
         self.kernel + self.initrd + self.userspace
     }
 
-    /// By what times are divided to be those of a host on which the kernel takes one second: calibrated time. The
-    /// kernel's own part of a boot depends on the host and hardly on the configuration. A slow or busy host makes all parts
-    /// longer; a service that blocks the boot only one of them.
+    /// Returns the factor by which times are divided to calibrate them: calibrated times are those of a host on which
+    /// the kernel takes one second. The kernel's part of a boot depends on the host and hardly on the configuration. A
+    /// slow or busy host makes all parts longer; a service that blocks the boot makes only one part longer.
     pub fn calibration(&self) -> f64 {
-        // A kernel that takes no time at all has no clock.
+        // A kernel time of zero means that there is no clock.
         self.kernel.as_secs_f64().max(0.01)
     }
 }
 
 /// # Boot times
 impl Machine {
-    /// How long the last boot took, by the machine's own clock. Waits until it is over, which may be later than the login
-    /// prompt. As root; of a machine that was powered off by [`Machine::power_off`], if that was asked for before.
+    /// Returns how long the last boot took, by the machine's own clock. Waits until the boot is over, which may be
+    /// later than the login prompt. Asks as root. For a machine that [`Machine::power_off`] has ended, the times are
+    /// known only if they were asked for before.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {

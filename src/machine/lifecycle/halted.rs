@@ -1,5 +1,5 @@
-//! Waiting for a guest that may be stopped meanwhile: by its QEMU (see [`Qemu::halted`]), which runs on and says nothing, or
-//! by a boot that never ends.
+//! Waits for a guest that may be stopped meanwhile: by its QEMU (see [`Qemu::halted`]), which keeps running and prints
+//! nothing, or by a boot that never ends.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::machine::Life;
 use crate::qemu::Qemu;
 use crate::{Error, ErrorKind, Result};
 
-/// For what the guest said last to be read.
+/// Time for reading the guest's last output.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
 impl Life {
-    /// Waits for an answer of the guest; fails as soon as it is known that the guest is stopped.
+    /// Waits for an answer of the guest. Fails as soon as the guest is known to be stopped.
     pub(crate) fn while_it_runs<T>(
         &self,
         answer: impl Future<Output = Result<T>>,
@@ -40,7 +40,7 @@ impl Life {
     }
 }
 
-/// Whether an error can come from nothing but that the guest says nothing.
+/// Returns whether a silent guest alone can explain the error.
 fn follows_from_a_stop(error: &Error) -> bool {
     matches!(
         error.kind(),
@@ -52,7 +52,7 @@ fn follows_from_a_stop(error: &Error) -> bool {
     )
 }
 
-/// Why there is no answer.
+/// The reason for a missing answer.
 pub(crate) enum Unanswered {
     /// The answer is an error.
     Error(Error),
@@ -60,13 +60,13 @@ pub(crate) enum Unanswered {
     Halted(Error),
 }
 
-/// Waits for an answer of the guest of `qemu`.
+/// Waits for an answer of `qemu`'s guest.
 pub(crate) async fn while_it_runs<T>(
     qemu: &Qemu,
     answer: impl Future<Output = Result<T>>,
 ) -> Result<T, Unanswered> {
     let mut halted = qemu.halted();
-    // Such waits stand within each other, and all of them on the stack of one thread.
+    // Such waits are nested, and all of them are on the stack of one thread.
     let mut answer = Box::pin(answer);
     let why = async {
         match halted.wait_for(Option::is_some).await {

@@ -32,20 +32,20 @@ use crate::presence::is_known_absent;
 use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved, is_script_in_store, suspicious, unfit};
 use crate::{Error, ErrorKind, Event, Result, Speed, text, threads};
 
-/// What the host knows of the machine, in the moment's folder.
+/// The host's knowledge of the machine, in the moment's folder.
 const ABOUT_FILE: &str = "moment.json";
 const TRANSCRIPT_FILE: &str = "transcript";
-/// Another number for each change that an older version can't read.
+/// Increased for each change that an older version can't read.
 const FORMAT: u32 = 1;
-/// More than what is known of any machine takes, in bytes.
+/// Maximum size in bytes; no machine's description needs more.
 const ABOUT: u64 = 64 << 10;
-/// So much of what the console said is read, in bytes: the end of it.
+/// Maximum number of bytes read from the end of the console's output.
 const TRANSCRIPT: u64 = 64 << 20;
 /// Maximum number of characters of a machine's name that are shown.
 const NAME: usize = 100;
 /// Maximum number of a moment's wishes that are shown.
 const SHOWN: usize = 20;
-/// For somebody who starts or ends the machine at this moment.
+/// The limit for another task that starts or ends the machine.
 const CHANGING: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -115,7 +115,7 @@ impl Machine {
         life.console.flush();
         let text = serde_json::to_vec(&about)
             .map_err(|error| Error::new(ErrorKind::Other, error.to_string()).caused_by(error))?;
-        // Without it nothing but booting from it needs `--trust`.
+        // Without the mark, only booting from the moment needs `--trust`.
         if let Ok(mark) = own::mark(&text) {
             fs::write(part.0.join(own::MARK_FILE), mark)
                 .map_err(|error| Error::io(format_args!("write to {}", folder.display()), &error))?;
@@ -137,7 +137,7 @@ impl Machine {
     }
 }
 
-/// A folder in the making; gone unless it was renamed.
+/// A folder in progress. It is deleted unless it was renamed.
 struct Part(PathBuf);
 
 impl Part {
@@ -146,7 +146,7 @@ impl Part {
         let part = folder.with_file_name(format!(".{name}.part"));
         let make = || {
             fs::create_dir_all(folder.parent().unwrap_or(Path::new(".")))?;
-            // QEMU's paths start at a folder of its own.
+            // QEMU runs in its own folder, so the path must be absolute.
             let part = std::path::absolute(&part)?;
             let _ = fs::remove_dir_all(&part);
             fs::DirBuilder::new().mode(0o700).create(&part)?;
@@ -193,25 +193,25 @@ impl Kept {
         Ok(Self { folder, about, trusted: false, own })
     }
 
-    /// Takes what the moment names as it is: options of QEMU that can run commands and reach files, disks elsewhere on this
-    /// host, a run script outside of the Nix store. For a moment whose origin is known. Its QEMU is still one of this
-    /// host's.
+    /// Accepts everything that the moment names: options of QEMU that can run commands and reach files, disks elsewhere
+    /// on this host, a run script outside of the Nix store. Use it only for a moment of known origin. QEMU itself is
+    /// still one of this host's.
     #[must_use]
     pub fn trust(mut self) -> Self {
         self.trusted = true;
         self
     }
 
-    /// The machine's name.
+    /// Returns the machine's name.
     pub fn machine(&self) -> &str {
         &self.about.machine
     }
 
-    /// The VM that the machine is made of.
+    /// Returns the VM that the machine was made from.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when it is not in this host's Nix store, with how to get it; [`ErrorKind::Usage`] when it is a
-    /// script elsewhere, unless the moment is trusted ([`Kept::trust`]).
+    /// [`ErrorKind::Host`] when it is not in this host's Nix store, with how to get it; [`ErrorKind::Usage`] when it is
+    /// a script elsewhere, unless the moment is trusted ([`Kept::trust`]).
     pub fn vm(&self) -> Result<BuiltVm> {
         let script = &self.about.vm;
         if let Some(found) = self.foreign_script().filter(|_| !self.trusted) {
@@ -228,7 +228,7 @@ impl Kept {
             )))
     }
 
-    /// The VM, to boot it because the moment can't be gone back to: its run script is run.
+    /// Returns the VM, to boot it when the moment can't be resumed: its run script is executed.
     ///
     /// # Errors
     /// Those of [`Kept::vm`], and [`ErrorKind::Usage`] unless this user kept the moment or it is trusted ([`Kept::trust`]):
@@ -248,17 +248,17 @@ impl Kept {
             ))
     }
 
-    /// Why the machine can't go on on this host, as far as that can be told before it is tried.
+    /// Returns why the machine can't resume on this host, as far as that is known without trying.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the moment's files can't be read, [`ErrorKind::Usage`] when it asks for what only a trusted one
-    /// may have ([`Kept::trust`]).
+    /// [`ErrorKind::Io`] when the moment's files can't be read, [`ErrorKind::Usage`] when it needs something that only
+    /// a trusted moment may have ([`Kept::trust`]).
     pub fn obstacle(&self) -> Result<Option<String>> {
         self.check(&self.folder)?;
         unfit(&self.folder)
     }
 
-    /// Refuses what only a trusted moment may have.
+    /// Rejects what only a trusted moment may have.
     fn check(&self, folder: &Path) -> Result {
         if self.trusted {
             return Ok(());
@@ -268,7 +268,7 @@ impl Kept {
         if found.is_empty() { Ok(()) } else { Err(self.refused(&found)) }
     }
 
-    /// The run script, if it is none of the Nix store.
+    /// Returns the run script, if it is outside of the Nix store.
     fn foreign_script(&self) -> Option<String> {
         let script = &self.about.vm;
         (!is_script_in_store(script))
@@ -308,13 +308,13 @@ impl Kept {
         let folder = safe
             .flatten()
             .map_err(|error| Error::io(format_args!("use {}", self.folder.display()), &error))?;
-        // Of the files that are used from now on.
+        // Checks the files that are used from now on.
         self.check(&folder)?;
         let life = self.life(&folder, &plan, &run_dir).await?;
         let machine = Machine::living(plan, run_dir, life, None);
         let life = machine.life();
         match life.qemu.look_whether_halted().await? {
-            // It was kept so, and QEMU would not let it go on.
+            // It was kept in this state, and QEMU would not let it resume.
             Some(why) => {
                 life.events.note(format!("{} stands still, as it was kept: {}", life.name, why.summary()));
             }
@@ -343,7 +343,7 @@ impl Kept {
             events: events.clone(),
         };
         let (qemu, stream) = Qemu::resume(resume).await?;
-        // A moment that is trusted may reach others. It stands still yet.
+        // A trusted moment may reach others. The machine is still paused here.
         plan.stay_alone(&qemu)?;
         let channels = Channels::new(ours, plan.shell_channel)?;
         let speed = Speed::new(self.about.speed);

@@ -1,4 +1,4 @@
-//! A machine that is ended and comes up again, on the same disk and under the same handle.
+//! Ends a machine and boots it again, on the same disk and under the same handle.
 
 pub(crate) mod alone;
 pub(crate) mod boot;
@@ -33,14 +33,14 @@ use crate::mutex::lock;
 use crate::qemu::set_aside;
 use crate::{Error, ErrorKind, Result};
 
-/// For QEMU to answer what it answers at once.
+/// The limit for an answer that QEMU gives at once.
 const QMP: Duration = Duration::from_secs(10);
 
 /// # Start and restart
 impl Machine {
-    /// Ends the machine as a power cut would: what the guest had not written to its disk is lost.
-    /// [`Machine::start`] brings it up again on the same disk, so what its file systems and databases
-    /// make of that is a test worth having.
+    /// Kills the machine, as a power cut would: data that the guest had not written to its disk is lost.
+    /// [`Machine::start`] boots it again from the same disk. This tests how its file systems and databases handle the
+    /// loss.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -52,13 +52,13 @@ impl Machine {
         self.life().pull_the_plug("crashed").await;
     }
 
-    /// Starts a machine that is off and waits for its login prompt: on the same disk, with a console
-    /// and a QEMU of its own, so sessions of before are over. Nothing happens if it is running.
+    /// Starts a machine that is off and waits for its login prompt. It uses the same disk, with a new console and a new
+    /// QEMU, so earlier sessions have ended. Does nothing if the machine is running.
     ///
     /// # Errors
     /// [`ErrorKind::Host`] and [`ErrorKind::Io`] when QEMU can't be started; [`ErrorKind::KernelPanic`],
     /// [`ErrorKind::EmergencyMode`], [`ErrorKind::BootLoop`] and [`ErrorKind::QemuGone`] at once when they happen;
-    /// [`ErrorKind::BootQuestion`] when the boot asks for what it was not given;
+    /// [`ErrorKind::BootQuestion`] when the boot asks for something that it was not given;
     /// [`ErrorKind::NoLoginPrompt`] when the guest came up without a login prompt on ttyS0, [`ErrorKind::BootStalled`] when
     /// it stopped printing before, [`ErrorKind::Timeout`] when it was still printing at the limit.
     #[tracked]
@@ -80,7 +80,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Where the console of its next start is written down.
+    /// Returns the path of the transcript of its next start.
     pub(crate) fn next_transcript(&self) -> PathBuf {
         let begun = self.shared.begun.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.run_dir.transcript().with_file_name(format!("transcript.{begun}"))
@@ -93,10 +93,10 @@ impl Machine {
     /// open session (`reboot` for root), and by Ctrl-Alt-Delete without a login on the console.
     ///
     /// # Errors
-    /// [`ErrorKind::CommandFailed`], with what `sudo` said, when the reboot is refused: the machine runs on and
-    /// the session with it. [`ErrorKind::Timeout`] when it does not go down within the limit
-    /// ([`Machine::within`]; that of [`Machine::power_off`] when not given), those of [`Machine::start`] when it
-    /// does not come up, and [`ErrorKind::QemuGone`] when its QEMU ends on a reboot (`-no-reboot`).
+    /// [`ErrorKind::CommandFailed`], with the output of `sudo`, when the reboot is refused: the machine and the session
+    /// continue. [`ErrorKind::Timeout`] when it does not shut down within the limit ([`Machine::within`]; the default
+    /// is that of [`Machine::power_off`]), those of [`Machine::start`] when it does not come up, and
+    /// [`ErrorKind::QemuGone`] when its QEMU ends on a reboot (`-no-reboot`).
     #[tracked]
     pub async fn reboot(&self) -> Result {
         let _changing = self.shared.changing.lock().await;
@@ -117,11 +117,11 @@ impl Machine {
         Ok(())
     }
 
-    /// Has it go down, and waits for its login prompt.
+    /// Requests the reboot, and waits for the login prompt.
     async fn go_down_and_up(&self, life: &Life, line: &mut Line) -> Result {
         let mut from_qemu = life.qemu.qmp().events();
         life.qemu.came_up();
-        // A panic of the old kernel still counts, and is cleared by nothing but this.
+        // A panic of the old kernel still counts, and only this clears it.
         life.console.set_watch(Watch::Boot);
         let asked_at = life.console.mark();
         let started = Instant::now();
@@ -166,7 +166,7 @@ impl Machine {
         if !reset {
             return Err(life.ended_instead().await);
         }
-        // What the old kernel said is of no interest to the new boot.
+        // The new boot must not see the old kernel's output.
         life.console.skip();
         life.events.send(crate::Event::Phase {
             machine: life.name.clone(),
@@ -202,9 +202,9 @@ impl Machine {
 }
 
 impl Life {
-    /// Ends QEMU at once.
+    /// Kills QEMU at once.
     pub(crate) async fn pull_the_plug(&self, how: &str) {
-        // A machine can run although nothing more can be done on its console.
+        // A machine can run although its console can't be used any more.
         let ran = self.qemu.exit().borrow().is_none();
         self.note_whether_log_is_told().await;
         // Killed first, because a task that waits on the console holds its lock.
@@ -216,7 +216,7 @@ impl Life {
         }
     }
 
-    /// Nothing more can be done on the console.
+    /// Marks the console as unusable.
     pub(crate) async fn lose(&self, why: &str) {
         let mut line = self.line.lock().await;
         if !matches!(&*line, Line::Lost(_)) {
@@ -224,7 +224,7 @@ impl Life {
         }
     }
 
-    /// Returns when the guest was asked.
+    /// Requests a reboot. Returns when the request was sent.
     async fn ask_for_reboot(&self, line: &mut Line, limit: Duration) -> Result {
         if let Some(channel) = self.channels.root() {
             return self.asked_by_root(&channel, "systemctl reboot").await;
@@ -234,7 +234,7 @@ impl Life {
                 Ok((Ended::Done(collector), by)) if collector.status() != Some(0) => {
                     Err(self.refused_to(format!("{by} reboot").trim(), shell.user(), collector))
                 }
-                // The shell may go down before it answers.
+                // The shell may end before it answers.
                 _ => Ok(()),
             };
         }
@@ -245,7 +245,7 @@ impl Life {
         Ok(())
     }
 
-    /// QEMU ended where a reboot was expected.
+    /// Returns the error for a QEMU that ended instead of rebooting.
     async fn ended_instead(&self) -> Error {
         self.gone_within(QMP).await;
         let what = format!("{}: QEMU ended when the machine rebooted", self.name);

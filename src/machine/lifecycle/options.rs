@@ -1,4 +1,4 @@
-//! What a machine is asked to be before it is booted.
+//! The options for booting a machine.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct MachineOptions {
 }
 
 impl MachineOptions {
-    /// A machine called `name`, with a fresh disk.
+    /// Creates options for a machine called `name`, with a fresh disk.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -44,34 +44,34 @@ impl MachineOptions {
         }
     }
 
-    /// How much memory it has, in MiB, instead of what the configuration says.
+    /// Sets its memory in MiB, instead of the configuration's value.
     #[must_use]
     pub fn memory(mut self, mebibytes: u64) -> Self {
         self.hardware.extend(["-m".to_owned(), mebibytes.to_string()]);
         self
     }
 
-    /// How many processors it has, instead of what the configuration says.
+    /// Sets its number of processors, instead of the configuration's value.
     #[must_use]
     pub fn cores(mut self, count: u64) -> Self {
         self.hardware.extend(["-smp".to_owned(), count.to_string()]);
         self
     }
 
-    /// Its transcripts are kept there as they come.
+    /// Makes `keeper` store its transcripts as they come.
     #[must_use]
     pub(crate) fn kept_by(mut self, keeper: Option<Keeper>) -> Self {
         self.keeper = keeper;
         self
     }
 
-    /// What it has of these, as QEMU's options.
+    /// Returns its hardware, as options of QEMU.
     pub(crate) fn hardware(&self) -> &[String] {
         &self.hardware
     }
 
-    /// What opens its disks: it is typed where the boot asks for a disk's passphrase, once for each question, and masked like
-    /// a password.
+    /// Sets the passphrase of its disks. It is typed when the boot asks for a disk's passphrase, once for each
+    /// question, and masked like a password.
     #[must_use]
     pub fn passphrase(mut self, passphrase: &str) -> Self {
         crate::secrets::know(passphrase);
@@ -79,71 +79,72 @@ impl MachineOptions {
         self
     }
 
-    /// What opens its disks, for the key of a template: empty where it was given none.
+    /// Returns the passphrase of its disks for the key of a template; empty if there is none.
     pub(crate) fn opened_by(&self) -> &str {
         self.passphrase.as_ref().map_or("", Secret::reveal)
     }
 
-    /// The machine's name.
+    /// Returns the machine's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The scenario that it is in: other processes are told, who want what it has.
+    /// Sets its scenario, which is shown to other processes that wait for its resources.
     pub(crate) fn scenario(mut self, name: &str) -> Self {
         self.scenario = Some(name.to_owned());
         self
     }
 
-    /// The right of its scenario to run machines that reach others.
+    /// Sets its scenario's right to run machines that reach others.
     pub(crate) fn alone(mut self, alone: Option<Alone>) -> Self {
         self.alone = alone;
         self
     }
 
-    /// Whether its disk outlives it.
+    /// Returns whether its disk outlives it.
     pub(crate) fn keeps_state(&self) -> bool {
         self.disk.is_kept()
     }
 
-    /// Which disk image it gets.
+    /// Sets the disk image that it gets.
     #[must_use]
     pub fn disk(mut self, disk: Disk) -> Self {
         self.disk = disk;
         self
     }
 
-    /// Where its events go.
+    /// Sets the destination of its events.
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
         self.events = events;
         self
     }
 
-    /// How long it may take to reach the login prompt, on a fast host (scaled by [`crate::Speed`]); two
-    /// minutes when not given.
+    /// Sets the limit for reaching the login prompt, on a fast host (scaled by [`crate::Speed`]). The default is two
+    /// minutes.
     #[must_use]
     pub fn boot_limit(mut self, limit: Duration) -> Self {
         self.boot_limit = Some(limit);
         self
     }
 
-    /// Sends an [`crate::Event::ConsoleLine`] for every line that comes on its console, while it runs.
+    /// Sends an [`crate::Event::ConsoleLine`] for every line of its console, while it runs.
     #[must_use]
     pub fn show_console(mut self, show: bool) -> Self {
         self.show_console = show;
         self
     }
 
-    /// Has the machine asked how long its boot took before it is powered off: [`crate::machine::Machine::boot_times`] knows it then.
+    /// Makes the machine report how long its boot took before it is powered off, for
+    /// [`crate::machine::Machine::boot_times`].
     #[must_use]
     pub fn time_boot(mut self, time: bool) -> Self {
         self.boot_times = time;
         self
     }
 
-    /// Has the control channel served by a shell script, as where the machine can't run the library's own helper:
-    /// slower, output comes at a command's end. `NIXVM_CHANNEL=shell` does so for all machines.
+    /// Makes a shell script serve the control channel, as if the machine could not run the library's own helper. This
+    /// is slower, and output comes at a command's end. `NIXVM_CHANNEL=shell` does so for all machines.
     #[must_use]
     pub fn shell_channel(mut self) -> Self {
         self.shell_channel = true;

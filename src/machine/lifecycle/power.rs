@@ -1,4 +1,4 @@
-//! Ways to end a machine: as a person does, and at once.
+//! Ends a machine: cleanly, as a person does, or at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +17,21 @@ use crate::machine::session::shell_line::Ended;
 use crate::machine::{Life, Line, Machine};
 use crate::{Error, ErrorKind, Result};
 
-/// For the guest to shut down once it was asked, on a fast host, beside [`STOP_JOBS`].
+/// The limit for the guest's shutdown after the request, on a fast host, in addition to [`STOP_JOBS`].
 const SHUTDOWN: Duration = Duration::from_secs(20);
-/// systemd waits 90 s for a unit to stop before it kills it (DefaultTimeoutStopSec), by the clock, on any host.
+/// systemd waits 90 s in real time for a unit to stop before it kills it (DefaultTimeoutStopSec), on any host.
 const STOP_JOBS: Duration = Duration::from_secs(100);
-/// For QEMU to answer what it answers at once.
+/// The limit for an answer that QEMU gives at once.
 const QMP: Duration = Duration::from_secs(5);
 /// Maximum number of lines of a command's output that are quoted in an error.
 const SHOWN_LINES: usize = 20;
 
-/// How a machine is asked to shut down.
+/// How a machine is shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// By the user who is logged in on the console; by the power button if there is none.
     Person,
-    /// By root over the control channel; by the power button where it is not open.
+    /// By root over the control channel; by the power button if it is not open.
     Channel,
 }
 
@@ -45,10 +45,10 @@ impl Machine {
     /// scenario.
     ///
     /// # Errors
-    /// [`ErrorKind::CommandFailed`], with what `sudo` said, when the power-off is refused;
-    /// [`ErrorKind::Timeout`] when the machine still runs after the limit ([`Machine::within`]; 100 s, which is
-    /// longer than systemd waits for a unit that does not stop, and 20 s on a fast host when not given);
-    /// [`ErrorKind::QemuGone`] when QEMU had ended before, other than by a power-off.
+    /// [`ErrorKind::CommandFailed`], with the output of `sudo`, when the power-off is refused; [`ErrorKind::Timeout`]
+    /// when the machine still runs after the limit ([`Machine::within`]; the default is 100 s, which is longer than
+    /// systemd waits for a unit that does not stop, plus 20 s on a fast host); [`ErrorKind::QemuGone`] when QEMU had
+    /// ended before, other than by a power-off.
     #[tracked]
     pub async fn power_off(&self) -> Result {
         self.end_in_good_order(Way::Person).await
@@ -64,13 +64,12 @@ impl Machine {
         self.end_in_good_order(Way::Channel).await
     }
 
-    /// Ends the machine at once, as by pulling the plug; what the guest had not written to its disk is
-    /// lost.
+    /// Kills the machine at once, as if its plug were pulled. Data that the guest had not written to its disk is lost.
     pub async fn stop(&self) {
         self.life().pull_the_plug("stopped").await;
     }
 
-    /// Ends its QEMU and nothing more: for a machine whose scenario is stuck.
+    /// Kills its QEMU and does nothing else, for a machine whose scenario is stuck.
     pub(crate) async fn kill(&self) {
         self.life().qemu.kill().await;
     }
@@ -105,7 +104,7 @@ impl Machine {
 }
 
 impl Life {
-    /// How long a machine may take to go down in good order; `asked` is what the scenario says.
+    /// Returns the limit for a clean shutdown; `asked` is the scenario's own limit.
     pub(crate) fn time_to_go_down(&self, asked: Option<Duration>) -> Duration {
         match asked {
             Some(limit) => self.limit(limit),
@@ -123,7 +122,7 @@ impl Life {
         });
         let (ran, by) = match ran {
             Ok((ended, by)) => (Ok(ended), by),
-            // The shell went down with the machine.
+            // The shell ended with the machine.
             Err(error) => (Err(error), if shell.user() == "root" { "" } else { self.channels.way_to_root() }),
         };
         let command = match by {
@@ -145,7 +144,7 @@ impl Life {
                 *line = Line::AtLogin;
                 collector.into_bytes()
             }
-            // The shell goes down with the machine, perhaps before it answers.
+            // The shell ends with the machine, perhaps before it answers.
             Err(error) => {
                 lost = Some(error);
                 Vec::new()
@@ -181,12 +180,12 @@ impl Life {
         Err(self.still_runs(COMMAND, started, limit))
     }
 
-    /// Asks logind for what `command` would ask of it, or runs the command where logind does not do it.
+    /// Asks logind for what `command` would do, or runs the command if logind does not do it.
     async fn asked_to_power_off(&self, channel: &Channel, command: &str) -> Result {
         match logind::power_off(channel).await {
             Logind::Did => Ok(()),
             Logind::DidNot => self.asked_by_root(channel, command).await,
-            // Where it is under way already, the command fails.
+            // If the shutdown is already in progress, the command fails.
             Logind::Unknown => {
                 if let Err(error) = self.asked_by_root(channel, command).await {
                     tracing::debug!(%error, "it may be going down by logind");
@@ -196,8 +195,8 @@ impl Life {
         }
     }
 
-    /// Runs what makes the machine go down as root; returns when it was asked. An error when that is refused: where there is no
-    /// answer, the channel went down with the machine.
+    /// Runs a command as root that shuts the machine down. Returns when the request was accepted, and an error when it
+    /// was refused. No answer means that the channel closed with the machine.
     pub(crate) async fn asked_by_root(&self, channel: &Channel, command: &str) -> Result {
         let request = Request { text: command.to_owned(), shell: Shell::Bash, stdin: false, sum: false };
         let Ok(mut running) = channel.run(request).await else { return Ok(()) };

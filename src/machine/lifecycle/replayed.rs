@@ -1,4 +1,4 @@
-//! A machine that is a record: see [`crate::machine::replay::answers`].
+//! A machine that answers from a record: see [`crate::machine::replay::answers`].
 
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::{Error, Event, Result, Speed};
 
 /// A scenario that polls has got all answers long before.
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
-/// Between two tries: nothing changes meanwhile.
+/// The pause between two retries: nothing changes meanwhile.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Machine {
@@ -26,8 +26,8 @@ impl Machine {
     /// began, if it is known.
     ///
     /// # Errors
-    /// What kept it from starting when it was recorded; [`crate::ErrorKind::Io`] without free file descriptors or disk
-    /// space.
+    /// What kept it from starting when it was recorded; [`crate::ErrorKind::Io`] when there are no files or
+    /// descriptors left.
     pub(crate) async fn replayed(
         replay: Arc<Replay>,
         options: MachineOptions,
@@ -81,7 +81,7 @@ impl Plan {
 }
 
 impl Life {
-    /// Between two tries of what is tried over and over, and for all of them: time does not pass in a replay.
+    /// Returns the pause between retries, and the limit for all of them: time does not pass in a replay.
     pub(crate) fn patience(&self, pause: Duration, limit: Duration) -> (Duration, Duration) {
         match self.replay() {
             Some(_) => (PAUSE.min(pause), LONGEST_RETRY.min(limit)),

@@ -1,8 +1,8 @@
-//! A machine that is saved to a template, and machines that go on from there.
+//! Saves a machine to a template, and resumes machines from it.
 //!
-//! QEMU keeps what the guest is (see [`crate::qemu`]); here is what the host knows of it: who is logged in
-//! on the console, where the control channel stands, what the console has said so far. With these a clone is
-//! the machine that was saved, for the scenario as for the guest.
+//! QEMU stores the guest's state (see [`crate::qemu`]). This module stores what the host knows about it: the user on
+//! the console, the state of the control channel, the console's output so far. With both, a clone equals the saved
+//! machine, for the scenario and for the guest.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -32,30 +32,30 @@ use crate::qemu::accelerator::Trial;
 use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved};
 use crate::{Error, ErrorKind, Event, Events, Result, Speed};
 
-/// What the host knows, in a template's folder. It holds the password that sudo is answered with.
+/// The host's knowledge, in a template's folder. It contains the password for sudo.
 const KNOWN_FILE: &str = "known.json";
 const TRANSCRIPT_FILE: &str = "transcript";
-/// A guest that has nothing to do takes less of a processor than this, also under TCG.
+/// The processor share below which a guest counts as idle, also under TCG.
 const IDLE: f64 = 0.2;
-/// For so long.
+/// How long the guest must be idle.
 const IDLE_FOR: Duration = Duration::from_millis(400);
-/// A guest that never rests is saved after this long, on a fast host.
+/// A guest that is never idle is saved after this time, on a fast host.
 const RESTLESS: Duration = Duration::from_secs(5);
-/// For root's channel to answer, on a fast host.
+/// The limit for root's channel to answer, on a fast host.
 const ANSWER: Duration = Duration::from_secs(5);
-/// A clone has this long to answer on a fast host as well: others may start at the same time.
+/// The minimum for a clone's first answer, on any host: other clones may start at the same time.
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
 /// Maximum number of trouble lines kept for one note.
 const TROUBLE: usize = 10;
-/// A clone is asked this often on its console: a byte may be lost while it wakes up.
+/// Number of times a clone is asked on its console: a byte may be lost while it wakes up.
 const PRESSES: u32 = 2;
 
-/// A template that machines are cloned from: its folder stays as long as this lives.
+/// A template for clones. Its folder is not deleted while this lives.
 #[derive(Debug)]
 pub struct TemplateLease {
-    /// Where it is.
+    /// The template's folder.
     pub folder: PathBuf,
-    /// Locked; let go when the last clone is gone.
+    /// The lock, which is released when the last clone is gone.
     pub lock: File,
     /// The template was made for this caller. Only this caller gets its findings.
     pub is_new: bool,
@@ -70,7 +70,7 @@ pub(crate) struct Known {
     /// Number of console lines that had been judged when this machine began.
     #[serde(default)]
     judged: usize,
-    /// What its kernel said since that shows trouble: it is told to whom the template is made for.
+    /// Trouble in its kernel's messages since then. It is reported to the caller for whom the template is made.
     #[serde(default)]
     trouble: Vec<String>,
 }
@@ -82,10 +82,10 @@ enum KnownLine {
 }
 
 impl Machine {
-    /// One boot of a machine that is to be saved to `folder`.
+    /// Boots a machine once, to be saved to `folder`.
     ///
     /// # Errors
-    /// Those of [`Machine::boot`]. The error says whether KVM of this host may be the cause.
+    /// Those of [`Machine::boot`]. The error tells whether this host's KVM may be the cause.
     pub(crate) async fn boot_to_save(
         vm: &BuiltVm,
         options: MachineOptions,
@@ -95,8 +95,7 @@ impl Machine {
         Self::begun(vm, options, trial, Some(folder)).await
     }
 
-    /// Saves the machine to the folder that it was booted for, at rest. It is off then, unless it can't be
-    /// saved.
+    /// Saves the machine at rest, to the folder that it was booted for. Afterwards it is off, unless saving fails.
     ///
     /// # Errors
     /// [`ErrorKind::SessionEnded`] when the state of its console is unknown, [`ErrorKind::Io`] and [`ErrorKind::Qmp`]
@@ -109,7 +108,7 @@ impl Machine {
         line.settle().await;
         let _step = life.step("save the machine");
         let (mut channels, held) = life.while_it_runs(life.save_channels(&mut channels)).await?;
-        // Judged once: clones have nothing to do with it.
+        // Judged once: clones do not report it.
         let said = life.look_before_save().await?;
         if let Some(line) = said.stalls.first() {
             let summary =
@@ -136,7 +135,7 @@ impl Machine {
         Ok(Saved::Done)
     }
 
-    /// A clone of what was saved.
+    /// Resumes a clone from the template.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when something in the folder is missing or damaged, and every error that keeps QEMU from
@@ -149,7 +148,7 @@ impl Machine {
         Self::resumed(vm, options, template, None).await
     }
 
-    /// [`Machine::resume`] for a machine that is to be saved to another folder.
+    /// Like [`Machine::resume`], for a machine that is to be saved to another folder.
     ///
     /// # Errors
     /// Those of [`Machine::resume`].
@@ -174,7 +173,7 @@ impl Machine {
         Ok(Self::living(plan, run_dir, life, Some(template.lock)))
     }
 
-    /// The scenario begins here: what was done before is no part of it, as if this were a clone.
+    /// Makes the scenario begin here: earlier steps are not part of it, as in a clone.
     pub(crate) async fn begin_here(&self) {
         let life = self.life();
         let line = life.line.lock().await;
@@ -187,12 +186,13 @@ impl Machine {
 }
 
 impl Known {
-    /// That of the host.
+    /// Returns the host's speed.
     pub(crate) fn speed(&self) -> Speed {
         Speed::new(self.speed)
     }
 
-    /// Says what the kernel of the template had said. The same only once per process, however many clones there are.
+    /// Reports the kernel's messages in the template. The same message is reported once per process, for any number of
+    /// clones.
     fn tell_once(&self, machine: &str, events: &Events) {
         static TOLD: std::sync::Mutex<BTreeSet<String>> = std::sync::Mutex::new(BTreeSet::new());
         let Some(first) = self.trouble.first() else { return };
@@ -218,7 +218,7 @@ impl Known {
         }
     }
 
-    /// The console of a guest that goes on now.
+    /// Returns the console's state in a guest that resumes now.
     pub(crate) fn line(&self) -> Line {
         match &self.line {
             KnownLine::AtLogin => Line::AtLogin,
@@ -228,7 +228,7 @@ impl Known {
 }
 
 impl Line {
-    /// What a replay begins with.
+    /// Returns the state that a replay begins with.
     pub(crate) fn standing(&self, console: &Console) -> Standing {
         match self {
             Self::Shell(shell) => Standing::Shell {
@@ -242,8 +242,8 @@ impl Line {
 }
 
 impl Plan {
-    /// A machine that goes on from a template; to be saved again, perhaps. Trouble in what the kernel had said by then is that of
-    /// the machine for which the template was made, and of no other.
+    /// Resumes a machine from a template; it may be saved again. Earlier trouble in the kernel's messages belongs only
+    /// to the machine for which the template was made.
     pub(in crate::machine) async fn resume(
         &self,
         run_dir: &Arc<RunDirectory>,
@@ -324,14 +324,14 @@ impl Plan {
         Ok(life)
     }
 
-    /// How long a clone may take to its first answer: never longer than the boot that it spares.
+    /// Returns the limit for a clone's first answer: at most the duration of the boot that it saves.
     fn first_answer(&self, speed: Speed) -> Duration {
         speed.scale(ANSWER).max(FIRST_ANSWER).min(self.limit(speed))
     }
 
-    /// Sees to it that the guest runs, as far as that can be seen without changing it: a state can be loaded and never
-    /// run. An answer of root's channel, which has come by now, is enough. Without one, agetty is asked for its prompt by
-    /// Enter. What else is on a console might take Enter for a command.
+    /// Checks that the guest runs, as far as possible without changing it: a state can be loaded without ever running.
+    /// An answer of root's channel, which has come by now, is enough. Without one, Enter makes agetty print its prompt.
+    /// Other programs on a console might take Enter for a command.
     async fn check_alive(
         &self,
         qemu: &Qemu,
@@ -358,7 +358,7 @@ impl Plan {
 }
 
 impl Life {
-    /// What a clone has to know, of a machine that is at rest.
+    /// Returns what a clone has to know, for a machine at rest.
     pub(crate) fn known(&self, line: &Line, channels: SavedChannels) -> Result<Known> {
         let line = match line {
             Line::AtLogin => KnownLine::AtLogin,
@@ -372,10 +372,10 @@ impl Life {
         Ok(Known { speed, line, channels, judged, trouble: Vec::new() })
     }
 
-    /// Writes it, and what the console has said so far.
+    /// Writes it, and the console's output so far.
     pub(crate) fn write_known(&self, known: &Known, folder: &Path) -> Result {
         self.console.flush();
-        // Clones would take it for the whole.
+        // Clones would assume that it is complete.
         if let Some(why) = self.console.incomplete() {
             return Err(Error::new(
                 ErrorKind::Incomplete,
@@ -412,7 +412,7 @@ impl Life {
         }
     }
 
-    /// Waits until the guest has nothing to do, or never rests.
+    /// Waits until the guest is idle, or until the limit for one that is never idle.
     async fn settle(&self) {
         let limit = Instant::now() + self.limit(RESTLESS);
         let mut rested = Instant::now();
@@ -429,8 +429,8 @@ impl Life {
         }
     }
 
-    /// Puts the clock of a clone right. That takes root, so it is done as soon as somebody has logged in who can become
-    /// root: what they do first sees the right time.
+    /// Corrects the clock of a clone. That needs root, so it is done as soon as a user who can become root has logged
+    /// in: their first command sees the right time.
     pub(crate) async fn awaken(self: &Arc<Self>) {
         if !self.channels.is_asleep() {
             return;
@@ -440,7 +440,7 @@ impl Life {
         }
     }
 
-    /// Closes what can't be taken up again, and notes the rest.
+    /// Closes what can't be resumed, and notes the rest.
     pub(crate) async fn save_channels(&self, open: &mut Open) -> Result<(SavedChannels, HeldLog<'_>)> {
         self.channels.save_at_rest(open, self.limit(ANSWER)).await
     }

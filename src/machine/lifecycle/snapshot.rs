@@ -1,4 +1,4 @@
-//! Back to an earlier moment of the same machine.
+//! Restores a machine to an earlier moment.
 
 use std::fmt;
 use std::os::unix::net::UnixStream as StdStream;
@@ -20,11 +20,11 @@ use crate::mutex::lock;
 use crate::qemu::{GoBack, Left, Moment, Qemu, RunDirectory};
 use crate::{Error, ErrorKind, Event, Result};
 
-/// A moment of a machine, made by [`Machine::snapshot`]. It holds as long as the machine's disks do: after [`Machine::crash`],
-/// [`Machine::power_off`], [`Machine::start`] and [`Machine::reboot`], too.
+/// A machine's state at one moment, made by [`Machine::snapshot`]. It is valid as long as the machine's disks exist:
+/// after [`Machine::crash`], [`Machine::power_off`], [`Machine::start`] and [`Machine::reboot`], too.
 pub struct Snapshot {
     number: usize,
-    /// The machine that has it.
+    /// The machine that it belongs to.
     machine: Weak<RunDirectory>,
     /// None in a replay.
     moment: Option<Moment>,
@@ -33,7 +33,7 @@ pub struct Snapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It knows a password.
+        // It contains a password.
         f.debug_struct("Snapshot").field("number", &self.number).finish_non_exhaustive()
     }
 }
@@ -56,10 +56,10 @@ impl Machine {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when another QEMU could not go on from there (a TPM, a disk with `snapshot=on`),
-    /// [`ErrorKind::Usage`] when the machine has no disk image of the format qcow2, [`ErrorKind::Qmp`] when it
-    /// can't be saved: a shared folder, or, with QEMU's words, a full disk; [`ErrorKind::SessionEnded`] when it is off,
-    /// or the state of its console is not known.
+    /// [`ErrorKind::Host`] when another QEMU could not resume from there (a TPM, a disk with `snapshot=on`),
+    /// [`ErrorKind::Usage`] when the machine has no disk image of the format qcow2, [`ErrorKind::Qmp`] when it can't be
+    /// saved: a shared folder, or, with QEMU's message, a full disk; [`ErrorKind::SessionEnded`] when it is off, or the
+    /// state of its console is not known.
     #[tracked]
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let _changing = self.shared.changing.lock().await;
@@ -81,18 +81,19 @@ impl Machine {
         Ok(Snapshot { number, machine, moment, known })
     }
 
-    /// Brings the machine back to the moment of a snapshot. What ran since fails with
-    /// [`ErrorKind::ChannelLost`]; sessions of since are over, and [`Machine::session`] gives the one of that
-    /// moment. The clock is put right, and the uptime is that of the moment.
+    /// Restores the machine to a snapshot. Commands that have run since fail with [`ErrorKind::ChannelLost`]. Sessions
+    /// begun since have ended, and [`Machine::session`] returns the session of the snapshot. The clock is corrected;
+    /// the uptime is that of the snapshot.
     ///
-    /// The machine goes on in another QEMU with the disks and devices that it had then. Its console
-    /// stays the same, and the ports of this host that are forwarded now or were then are forwarded. A machine that is off is
-    /// started at that moment, with a console of its own as after [`Machine::start`].
+    /// The machine continues in another QEMU with the disks and devices of the snapshot. Its console stays the same.
+    /// The ports of this host that are forwarded now or were forwarded then are forwarded. A machine that is off is
+    /// started from the snapshot, with a new console as after [`Machine::start`].
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a snapshot of another machine. Otherwise the machine is off: [`ErrorKind::Qmp`] and
-    /// [`ErrorKind::QemuGone`] with QEMU's words when it does not take the moment, [`ErrorKind::Io`] when a disk image can't
-    /// be brought back, [`ErrorKind::Host`] when a forwarded port is taken by another program.
+    /// [`ErrorKind::Usage`] for a snapshot of another machine. After any other error the machine is off:
+    /// [`ErrorKind::Qmp`] and [`ErrorKind::QemuGone`] with QEMU's message when it does not load the state,
+    /// [`ErrorKind::Io`] when a disk image can't be restored, [`ErrorKind::Host`] when another program has taken a
+    /// forwarded port.
     #[tracked]
     pub async fn restore(&self, snapshot: &Snapshot) -> Result {
         let _changing = self.shared.changing.lock().await;
@@ -101,7 +102,7 @@ impl Machine {
             return Err(Error::new(ErrorKind::Usage, "this is a snapshot of another machine")
                 .next_step("go back to one that `snapshot()` of the same machine gave"));
         }
-        // What is undone takes its log and its units with it.
+        // The restore discards the current log and units.
         self.note_trouble_of_before().await;
         let _step = old.step("go back to a snapshot");
         let life = if old.qemu.exit().borrow().is_none() {
@@ -125,14 +126,14 @@ impl Machine {
         Ok(())
     }
 
-    /// The life that goes on at the moment, on the console of the one that ends.
+    /// Creates the life that resumes at the snapshot, on the console of the old one.
     async fn back_from(&self, old: &Life, snapshot: &Snapshot) -> Result<Life> {
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         let mut qemu = None;
         let going_back = async {
             let left = old.qemu.leave().await?;
             let at_moment = self.at_moment(snapshot, left, theirs).await?;
-            // A panic of since is over.
+            // A later panic does not count any more.
             old.console.set_watch(Watch::Boot);
             old.console.set_watch(Watch::Session);
             old.console.skip();
@@ -144,7 +145,7 @@ impl Machine {
         let question = format!("go back to nixvm{}", snapshot.number);
         let asking = Asking { on_console: true, secret: None };
         old.answer_of_qemu_as(&question, asking, going_back).await?;
-        // In a replay there is none, and the record goes on to answer.
+        // In a replay there is no moment, and the record continues to answer.
         let replayed = qemu.is_none();
         let qemu = qemu.unwrap_or_else(|| Arc::clone(&old.qemu));
         let channels = self.control_of(ours, snapshot, &qemu).await?;
@@ -165,7 +166,7 @@ impl Machine {
         })
     }
 
-    /// The life of a machine that was off: it begins as one that is started.
+    /// Creates the life of a machine that was off: it begins like a start.
     async fn back_from_off(&self, old: &Life, snapshot: &Snapshot) -> Result<Life> {
         let plan = &self.shared.plan;
         let run_dir = &self.shared.run_dir;

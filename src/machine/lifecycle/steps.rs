@@ -1,4 +1,4 @@
-//! The parts of a scenario, named, repeated, watched over.
+//! Names, repeats and supervises the parts of a scenario.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use nixvm_test_macros::tracked;
 use crate::machine::Machine;
 use crate::{Error, ErrorKind, Result};
 
-/// Between two tries, at first and at most.
+/// The first and the longest pause between two retries.
 const BETWEEN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 
 /// # Steps of a scenario
 impl Machine {
-    /// Says something in the run's log.
+    /// Writes a text to the run's log.
     pub fn log(&self, text: &str) {
         drop(self.life().step(text));
     }
 
-    /// A named part of the scenario: its name is in the run's log, with the time it took, and in its error.
+    /// Runs a named part of the scenario. Its name is in the run's log, with its duration, and in its error.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -31,7 +31,7 @@ impl Machine {
     /// ```
     ///
     /// # Errors
-    /// That of the part.
+    /// Those of the part.
     #[tracked]
     pub async fn subtest<T>(&self, name: &str, part: impl Future<Output = Result<T>>) -> Result<T> {
         let life = self.life();
@@ -43,17 +43,17 @@ impl Machine {
         outcome.map_err(|error| error.section("in the subtest", name))
     }
 
-    /// The NixOS test driver's name for a part whose steps belong together: [`Machine::subtest`].
+    /// The NixOS test driver's name for a part that groups steps: [`Machine::subtest`].
     ///
     /// # Errors
-    /// That of the part.
+    /// Those of the part.
     #[tracked]
     pub async fn nested<T>(&self, name: &str, part: impl Future<Output = Result<T>>) -> Result<T> {
         self.subtest(name, part).await
     }
 
-    /// Tries until it gives something, first after 20 ms, then ever more slowly, down to four times a second.
-    /// What only the machine can tell is better waited for by a method of its own.
+    /// Retries until `attempt` returns a value: first after 20 ms, then with longer and longer pauses, up to 250 ms.
+    /// For a state inside the machine, prefer the specific `wait_for_…` methods.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit ([`Machine::within`]; 5 minutes on a fast host when not given),
@@ -87,8 +87,8 @@ impl Machine {
         }
     }
 
-    /// Runs a part of the scenario for as long as a condition holds: it is looked at before, after and twice
-    /// a second meanwhile, and the part ends with the condition's error when it does not.
+    /// Runs a part of the scenario while a condition holds. The condition is checked before, after and twice a second
+    /// during the part. If it fails, the part ends with its error.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {
@@ -100,7 +100,7 @@ impl Machine {
     /// ```
     ///
     /// # Errors
-    /// The condition's, or that of the part.
+    /// Those of the condition and of the part.
     #[tracked]
     pub async fn polling_condition<T, F>(
         &self,
@@ -132,11 +132,11 @@ impl Machine {
     }
 }
 
-/// Starts machines that are off, all at once, and waits for their login prompts. The machines of a scenario
-/// are running when it begins.
+/// Starts machines that are off, all at once, and waits for their login prompts. The machines of a scenario are already
+/// running when it begins.
 ///
 /// # Errors
-/// That of the first that does not come up; see [`Machine::start`].
+/// The error of the first machine that does not come up; see [`Machine::start`].
 #[tracked]
 pub async fn start_all<'a>(machines: impl IntoIterator<Item = &'a Machine>) -> Result {
     let starting = machines.into_iter().cloned().map(|machine| async move { machine.start().await });

@@ -1,13 +1,12 @@
-//! Trouble in a machine that no command of a scenario noticed: on its console, in the kernel's log, among
-//! systemd's units.
+//! Finds trouble in a machine that no command of a scenario noticed: on its console, in the kernel log, among systemd's
+//! units.
 //!
-//! The console and the kernel's log are noted as they come (see [`crate::machine::checks::kernel_log`]), so a machine may go down in any
-//! way. systemd is asked at the end of a scenario and before [`Machine::power_off`]: which units have failed is a state,
-//! not something that happens. It is asked only where that takes no login. The helper in the guest asks systemd itself:
-//! under TCG the start of a program takes longer than all of a small scenario.
+//! The console and the kernel log are checked as they come (see [`crate::machine::checks::kernel_log`]), so a machine
+//! may end in any way. Failed units are a state and not an event, so systemd is asked at the end of a scenario and
+//! before [`Machine::power_off`], but only if that takes no login. The helper in the guest asks systemd itself: under
+//! TCG, starting a program takes longer than a whole small scenario.
 //!
-//! A check that could not look at everything says so by a name of its own: no trouble seen is not the same as no
-//! trouble.
+//! A check that was incomplete is reported under its own name: no trouble seen is not the same as no trouble.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,54 +28,55 @@ use crate::machine::{Life, Machine};
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
-/// For an answer, on a fast host. It is waited for only where none comes.
+/// The limit for an answer, on a fast host. It is reached only when no answer comes.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// For what a QEMU that has ended said last.
+/// The limit for reading the last output of a QEMU that has ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// All records that the kernel's buffer has, where only a shell serves the channel: `dmesg` leaves out what was there
-/// before a `dmesg --clear`, and the numbers. Another end than that nothing more is there loses some.
+/// Prints all records in the kernel's buffer, for a channel that only a shell serves. `dmesg` leaves out the records
+/// from before a `dmesg --clear`, and the numbers. If dd ends for another reason than the end of the buffer, some
+/// records are missing.
 const KERNEL_LOG: &str = r#"{ e=$(LC_ALL=C dd if=/dev/kmsg bs=8192 iflag=nonblock 2>&1 >&3) || :; } 3>&1
 case $e in *"Resource temporarily unavailable"*) ;; *) echo "$e" >&2; exit 1 ;; esac"#;
 
-/// Units that failed after the boot print nothing on the console.
+/// Units that fail after the boot print nothing on the console.
 const FAILED_UNITS: &str =
     "[ ! -d /run/systemd/system ] || systemctl list-units --state=failed --plain --no-legend --no-pager";
 
-/// No answer in passing is longer.
+/// Maximum size of an answer.
 const LONGEST: usize = 64 << 20;
 
-/// Where systemd answers root without a bus (systemd(1)).
+/// The socket on which systemd answers root without a bus (systemd(1)).
 const SYSTEMD: &[u8] = b"/run/systemd/private";
 
-/// What was found, whether it is allowed or not.
+/// All findings, allowed or not.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Trouble {
-    /// On the consoles, since the machine was started first.
+    /// On the consoles, since the machine's first start.
     pub(crate) on_console: Vec<Finding>,
-    /// In the kernels' logs alone.
+    /// Only in the kernels' logs.
     pub(crate) in_kernel_log: Vec<Finding>,
-    /// The units that have failed at the end.
+    /// The units that are failed at the end.
     pub(crate) failed_units: Vec<String>,
-    /// Those that had failed when the machine was last looked at before it was started, rebooted or brought back.
+    /// The units that were failed at the last look before the machine was started, rebooted or restored.
     failed_before: Vec<String>,
-    /// Lines that only say that something took too long, which was the host's doing, and why that is so.
+    /// Lines that report only that something took too long because of the host, with the reason.
     excused: Vec<(String, String)>,
-    /// What could not be looked at.
+    /// Checks that were incomplete.
     pub(crate) gaps: Vec<Gap>,
 }
 
-/// What the kernel of a machine has said that is to be saved.
+/// Trouble in the kernel log of a machine that is to be saved.
 #[derive(Debug)]
 pub(crate) struct BeforeSave {
-    /// That something took too long, which was not the host's doing.
+    /// Something took too long, and the host did not cause it.
     pub(crate) stalls: Vec<String>,
     /// Other trouble, which was not judged before.
     pub(crate) others: Vec<String>,
 }
 
-/// Whether a machine stands still, asked of QEMU once in a look at the machine, and only where that matters.
+/// Whether a machine is paused. QEMU is asked at most once per look at the machine, and only if it matters.
 #[derive(Debug, Default)]
 struct Standstill(OnceCell<bool>);
 
@@ -86,18 +86,18 @@ impl Standstill {
     }
 }
 
-/// Whether a line is the host's doing.
+/// Whether the host caused a line.
 enum Excuse {
-    /// It is not, as far as is known.
+    /// It did not, as far as is known.
     None,
-    /// It is, which was said.
+    /// It did, which was already reported.
     Known,
-    /// It is, for this reason.
+    /// It did, for this reason.
     New(String),
 }
 
 impl Excuse {
-    /// That of a line on the console, which came at a time that is asked for only where it matters.
+    /// Returns the excuse of a console line. Its time is requested only if it matters.
     fn of(finding: &Finding, kernel: &KernelLog, came: impl FnOnce() -> Option<Instant>) -> Self {
         if finding.check != HUNG_TASK {
             return Self::None;
@@ -106,11 +106,11 @@ impl Excuse {
         if noted.is_excused(&finding.line) {
             return Self::Known;
         }
-        // The kernel's own log was judged by it.
+        // The kernel's own log was judged with it.
         if noted.findings().iter().any(|known| same_record(&known.line, &finding.line)) {
             return Self::None;
         }
-        // What is not known to be the host's doing is the guest's.
+        // Without proof that the host caused it, the guest is blamed.
         let Some(came) = came() else { return Self::None };
         let host = kernel.host();
         host.look();
@@ -118,7 +118,7 @@ impl Excuse {
     }
 }
 
-/// When lines of a console came. The transcript is read for it once, and only if that is asked.
+/// The times of console lines. The transcript is read for them once, and only on request.
 struct Came<'a> {
     console: &'a Console,
     arrivals: Option<Option<Arrivals>>,
@@ -134,7 +134,7 @@ impl<'a> Came<'a> {
     }
 }
 
-/// Something that a check should have looked at, and could not.
+/// A check that was incomplete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Gap {
     /// The name by which it is allowed.
@@ -142,16 +142,16 @@ pub(crate) struct Gap {
     pub(crate) why: String,
 }
 
-/// What is written down of a look at the kernel's log.
+/// The result of a look at the kernel log, as recorded.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Looked {
     noted: Noted,
-    /// Why it can't be said whether that is all.
+    /// Why it is unknown whether that is all.
     unanswered: Option<String>,
 }
 
 impl Machine {
-    /// All the trouble there was up to now.
+    /// Returns all trouble up to now.
     pub(crate) async fn trouble(&self) -> Result<Trouble> {
         self.note_trouble().await;
         let mut trouble = self.noted(|noted| noted.clone());
@@ -173,13 +173,13 @@ impl Machine {
         Ok(trouble)
     }
 
-    /// Keeps in mind what is found now: the machine is about to go down for good, or the scenario is over.
+    /// Stores the current findings: the machine is about to shut down for good, or the scenario is over.
     pub(crate) async fn note_trouble(&self) {
         let (life, standstill) = (self.life(), Standstill::default());
         tokio::join!(self.note_kernel_log(&life, &standstill), self.note_failed_units(&life, &standstill));
     }
 
-    /// Keeps in mind what is found now for good: the machine goes on from another moment, where none of it shows.
+    /// Stores the current findings permanently: the machine is about to be restored to a moment where they do not show.
     pub(crate) async fn note_trouble_of_before(&self) {
         let (life, standstill) = (self.life(), Standstill::default());
         self.note_kernel_log(&life, &standstill).await;
@@ -189,13 +189,13 @@ impl Machine {
         self.noted(Trouble::keep_as_failed_before);
     }
 
-    /// Keeps in mind what the kernel's log shows.
+    /// Stores the findings in the kernel log.
     async fn note_kernel_log(&self, life: &Life, standstill: &Standstill) {
         let question = format!("{IN_PASSING}what the kernel logged");
         let (noted, unanswered) =
             match life.answer(&question, async { Ok(life.look_at_kernel_log(standstill).await) }).await {
                 Ok(Looked { noted, unanswered }) => (noted, unanswered),
-                // A record of before this was asked.
+                // A record from before this question existed.
                 Err(error) if error.kind() == ErrorKind::NotRecorded => return,
                 Err(error) => (Noted::default(), Some(error.summary().to_owned())),
             };
@@ -215,7 +215,7 @@ impl Machine {
         });
     }
 
-    /// Keeps in mind which units have failed by now.
+    /// Stores which units are failed by now.
     async fn note_failed_units(&self, life: &Life, standstill: &Standstill) {
         let failed = match life.is_running_well(standstill).await {
             true => Ok(Some(String::new())),
@@ -236,7 +236,7 @@ impl Machine {
         }
     }
 
-    /// Keeps in mind what a life shows that is over.
+    /// Stores the findings of a life that is over.
     pub(in crate::machine) async fn note_life(&self, life: &Life) {
         self.note_kernel_log(life, &Standstill::default()).await;
         let mut shown = Trouble::default();
@@ -254,7 +254,8 @@ impl Machine {
     }
 }
 
-/// The machine is asked to go down, and its log was read before: if it runs on, that was not the end of the log.
+/// The machine is asked to shut down, and its log was read before. If it keeps running, that was not the end of the
+/// log.
 pub(crate) struct AskedToGoDown(pub(crate) Arc<Life>);
 
 impl Drop for AskedToGoDown {
@@ -285,7 +286,7 @@ impl Trouble {
 }
 
 impl Life {
-    /// Adds what the console shows.
+    /// Adds the findings on the console.
     async fn look_at_console(&self, trouble: &mut Trouble) {
         if self.is_off() && self.replay().is_none() {
             self.console.read_to_the_end(self.limit(LAST_WORDS)).await;
@@ -311,16 +312,16 @@ impl Life {
         }
     }
 
-    /// Whether a line was told to whom the template was made for that this machine goes on from.
+    /// Returns whether a line was already reported to the caller for whom this machine's template was made.
     fn is_judged(&self, finding: &Finding) -> bool {
         finding.number <= self.console.judged() && is_the_kernels(finding)
     }
 
-    /// What the kernel of a machine that is to be saved has said. What the host did is settled with this: clones are not asked
-    /// about it.
+    /// Returns the kernel's messages of a machine that is to be saved. Afterwards the host's influence up to now is
+    /// settled: clones are not checked for it.
     pub(crate) async fn look_before_save(&self) -> Result<BeforeSave> {
         if self.channels.root().is_some_and(|root| root.way() == Way::Shell) {
-            // Else it would be read in each clone.
+            // Otherwise it would be read in each clone.
             self.look_at_kernel_log(&Standstill::default()).await;
         }
         let (log, _) = self.console.log_that_is_left()?;
@@ -348,7 +349,7 @@ impl Life {
         Ok(BeforeSave { stalls, others: others.into_iter().map(|finding| finding.line).collect() })
     }
 
-    /// What was told of the kernel's log, once all is told that was logged up to now.
+    /// Returns the findings of the kernel log, after everything logged up to now was delivered.
     async fn look_at_kernel_log(&self, standstill: &Standstill) -> Looked {
         let kernel = self.channels.kernel();
         let unanswered = match self.channels.root().filter(|_| !self.is_off()) {
@@ -362,7 +363,7 @@ impl Life {
             },
             // A stalled machine logs nothing and does not answer.
             Some(_) if standstill.of(self).await => None,
-            // The answer comes behind all that was logged before.
+            // The answer comes after everything that was logged before.
             Some(channel) => match channel.ping(self.limit(ANSWER)).await {
                 Ok(_) => None,
                 Err(_) if channel.lost().is_some() => self.why_log_is_cut_off().await,
@@ -372,7 +373,7 @@ impl Life {
         Looked { noted: kernel.noted(), unanswered }
     }
 
-    /// Why the log may have gone on after what was told of it, where no channel is open.
+    /// Returns why the log may have continued after the delivered part, if no channel is open.
     async fn why_log_is_cut_off(&self) -> Option<String> {
         let kernel = self.channels.kernel();
         let over = kernel.is_over(self.limit(LAST_WORDS)).await;
@@ -381,7 +382,7 @@ impl Life {
             Telling::UnderWay if !over => {
                 "what the machine said last on the control channel was not read in time"
             }
-            // It was told to the end of the machine.
+            // It was delivered up to the machine's end.
             Telling::UnderWay | Telling::BrokenOff if self.is_off() && !kernel.is_cut_off() => return None,
             Telling::UnderWay | Telling::BrokenOff => {
                 "the control channel was lost, and what the kernel logged since was not read"
@@ -397,7 +398,7 @@ impl Life {
         self.qemu.exit().borrow().is_some()
     }
 
-    /// Whether the machine is off, or its helper was asked to end since it is going down.
+    /// Returns whether the machine is off, or its helper was asked to end because it is shutting down.
     fn goes_down(&self) -> bool {
         let told_to_the_end = || matches!(self.channels.kernel().telling(), Telling::Ended | Telling::Read);
         self.is_off() || (self.channels.root().is_none() && told_to_the_end())
@@ -413,7 +414,7 @@ impl Life {
         }
     }
 
-    /// The units that have failed, as systemctl lists them; `None` where root can't be asked at once.
+    /// Returns the failed units, as systemctl lists them; `None` if root can't be asked at once.
     async fn failed_units(&self, standstill: &Standstill) -> Result<Option<String>> {
         if self.channels.root().is_some() && standstill.of(self).await {
             return Err(Error::new(ErrorKind::Timeout, format!("{}: its processors are stopped", self.name)));
@@ -421,10 +422,10 @@ impl Life {
         self.ask(FAILED_UNITS).await
     }
 
-    /// What root's `command` prints; `None` where root can't be asked at once.
+    /// Returns the output of root's `command`; `None` if root can't be asked at once.
     ///
     /// # Errors
-    /// Why it can't be said: the command fails, or takes too long.
+    /// The command fails, or takes too long.
     pub(crate) async fn ask(&self, command: &str) -> Result<Option<String>> {
         if self.is_off() {
             return Ok(None);
@@ -433,7 +434,7 @@ impl Life {
     }
 
     async fn asked_at_once(&self, command: &str) -> Result<Option<String>> {
-        // Not by way of `channel`, which would open one that is lost.
+        // Not through `channel`, which would open a channel that is lost.
         let Some(channel) = self.channels.root() else { return Ok(None) };
         let _step = self.step_with("root: ", command);
         let limit = self.limit(ANSWER);
@@ -446,8 +447,8 @@ impl Life {
         Ok(Some(String::from_utf8_lossy(&answer).into_owned()))
     }
 
-    /// What the helper in the guest knows without starting a program; `None` where it can't be asked, has no answer or
-    /// takes too long, and where no helper serves the channel.
+    /// Returns what the helper in the guest knows without starting a program; `None` if it can't be asked, has no
+    /// answer or takes too long, and if no helper serves the channel.
     async fn question(&self, named: &str, question: &[u8]) -> Option<Vec<u8>> {
         let ask = async {
             let channel = self.channels.root().filter(|root| root.way() == Way::Helper)?;
@@ -457,7 +458,7 @@ impl Life {
         self.answer(&format!("{IN_PASSING}{named}"), async { Ok(ask.await) }).await.ok()?.map(|bytes| bytes.0)
     }
 
-    /// Whether systemd says that all is well: neither is anything under way, nor has a unit failed.
+    /// Returns whether systemd reports that all is well: no jobs are running, and no unit has failed.
     async fn is_running_well(&self, standstill: &Standstill) -> bool {
         if self.channels.root().is_some() && standstill.of(self).await {
             return false;
@@ -484,7 +485,7 @@ impl Life {
     }
 }
 
-/// The output of what succeeds.
+/// Returns the output of a command that succeeds.
 async fn printed(mut running: Running) -> Result<Vec<u8>> {
     let mut printed = Vec::new();
     loop {
@@ -524,7 +525,7 @@ mod tests {
         let soft = "[   99.000001] watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [sh:9]";
         let hung = "[  499.000001] INFO: task sync:812 blocked for more than 122 seconds.";
         assert!(excused(soft, Some(299)));
-        // The host was busy once, and the guest hangs now.
+        // The host was busy earlier, and the guest hangs now.
         assert!(!excused(soft, Some(0)) && !excused(hung, Some(0)));
         assert!(!excused(soft, Some(200)) && excused(hung, Some(200)));
         assert!(!excused(soft, Some(320)), "the host was busy only later");

@@ -22,9 +22,9 @@ use crate::machine::session::shell_line::{Ended, Until};
 use crate::mutex::lock;
 use crate::{Error, ErrorKind, Result};
 
-/// For `sudo`, `systemd-run` and what they start, on a fast host.
+/// The limit for `sudo`, `systemd-run` and what they start, on a fast host.
 pub(in crate::machine) const OPEN: Duration = Duration::from_secs(20);
-/// At least, on any host: sudo opens a session, for which PAM waits by the clock.
+/// The minimum on any host: sudo opens a session, for which PAM waits in real time.
 const OPEN_AT_LEAST: Duration = Duration::from_secs(40);
 
 impl Life {
@@ -48,7 +48,7 @@ impl Life {
             }
         };
         open.root = Some(root.clone());
-        // The shell's server takes no channel within it: there each command becomes the user's by itself.
+        // The shell script that serves a channel can't nest channels: each of its commands changes to the user itself.
         if user == "root" || !root.channel.is_whole() {
             return Ok(root.channel);
         }
@@ -104,7 +104,7 @@ impl Life {
         let stream = copy.map_err(|error| Error::io("copy a socket", &error))?;
         let helper = if self.channels.shell_only { |_: &str| None } else { guest::helper_for };
         let handshake = Handshake::Load { helper, server: guest::SERVER };
-        // It begins with what is typed, which has a limit of its own.
+        // It begins with typing, which has its own limit.
         let options =
             ChannelOptions { name: self.name.clone(), nonce: nonce.clone(), handshake, limit: limit * 2 };
         let mut opening = pin!(Channel::open(stream, options));
@@ -135,7 +135,7 @@ impl Life {
         Ok(Root { channel, nonce })
     }
 
-    /// Checks that what was typed to open the channel ended as it should.
+    /// Checks that the command that was typed to open the channel ended as expected.
     fn check_started(&self, user: &str, by: &str, ended: Ended) -> Result {
         let collector = match ended {
             Ended::Done(collector) => collector,
@@ -200,8 +200,8 @@ mod tests {
     use crate::hang::HANG;
     use crate::machine::commands::launch::LOADER;
 
-    /// Has a guest on this host open a channel by [`LOADER`], with its files in `run` in the place of /run, and where
-    /// `left` is what it reads first.
+    /// Makes a guest on this host open a channel with [`LOADER`], with its files in `run` instead of /run. `left` is
+    /// what it reads first.
     async fn loaded(run: &std::path::Path, left: &str) -> (Channel, std::process::Child) {
         let run = run.to_str().unwrap();
         let loader = LOADER
@@ -225,7 +225,7 @@ mod tests {
         (opened.unwrap_or_else(|error| panic!("after {left:?}: {error}")), loader)
     }
 
-    /// What was on its way when an earlier guest let go of the port is what the next one reads first.
+    /// The next guest first reads the bytes that were in flight when an earlier guest closed the port.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn what_was_meant_for_an_earlier_guest_is_passed_over() {
         let folder = tempfile::tempdir().unwrap();

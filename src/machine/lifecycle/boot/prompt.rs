@@ -1,4 +1,4 @@
-//! A boot that is under way, to its login prompt: its phases, its questions, and a silence that does not end.
+//! Follows a boot to its login prompt: its phases, its questions, and a silence that does not end.
 
 use std::time::Duration;
 
@@ -16,28 +16,28 @@ use crate::machine::session::waiting::ends_at_a_shell;
 use crate::qemu::{Qemu, Standstill, WATCHED, Work};
 use crate::{Error, ErrorKind, Event, Events, Result, Speed};
 
-/// A guest at rest that prints nothing for so long, on a fast host, is given up, or asked by a press of Enter.
+/// After this silence, on a fast host, a guest at rest is given up, or asked by a press of Enter.
 const SILENCE: Duration = Duration::from_secs(6);
-/// At least, on any host: a boot waits for the clock as well, for a menu or for a disk that is slow to come.
+/// The minimum on any host: a boot waits in real time as well, for a menu or for a slow disk.
 const SILENCE_AT_LEAST: Duration = Duration::from_secs(30);
-/// For agetty to answer Enter, on a fast host.
+/// The limit for agetty to answer Enter, on a fast host.
 const ANSWER: Duration = Duration::from_secs(2);
-/// After so long, on a fast host, a last line that looks like a shell's prompt is asked by a press of Enter.
+/// After this time, on a fast host, a last line that looks like a shell's prompt is asked by a press of Enter.
 const SHELL: Duration = Duration::from_secs(3);
-/// After so long, on a fast host, the last line is a question if it looks like one.
+/// After this time, on a fast host, a last line that looks like a question is treated as one.
 const QUESTION: Duration = Duration::from_millis(100);
-/// Where KVM is not proven, the processors of a guest that has not said a word for so long are looked at.
+/// While KVM is not proven, the processors of a guest without any output are inspected after this time.
 const FIRST_WORD: Duration = Duration::from_secs(2);
-/// Where KVM hardly ever runs a guest, one that has not said a word for so long is given up.
+/// Where KVM hardly ever runs a guest, a guest without any output is given up after this time.
 const FIRST_WORD_AT_MOST: Duration = Duration::from_secs(8);
-/// How often a wait for the next phase looks at how long the console has been quiet.
+/// How often a wait for the next phase checks how long the console has been quiet.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How the kernel is asked to say what it does.
+/// How to make the kernel print what it does.
 const TALK: &str = "boot it by hand with a kernel that says what it does: QEMU_KERNEL_PARAMS='console=ttyS0 loglevel=7' \
                     ./result/bin/run-*-vm -nographic";
 
-/// A boot that is under way.
+/// A boot in progress.
 pub(crate) struct Boot<'a> {
     pub(super) name: &'a str,
     pub(super) console: &'a Console,
@@ -45,25 +45,26 @@ pub(crate) struct Boot<'a> {
     pub(super) events: &'a Events,
     pub(super) started: Instant,
     pub(super) speed: Speed,
-    /// Where the console was when a reboot was asked for.
+    /// The console's position when a reboot was requested.
     pub(super) asked_at: Option<Mark>,
-    /// The boot shows whether KVM runs this guest. And whether one that says nothing is not waited for long.
+    /// Set if the boot shows whether KVM runs this guest. The value tells whether a silent guest is given up early.
     pub(super) tried: Option<bool>,
-    /// What opens the machine's disks.
+    /// The passphrase for the machine's disks.
     pub(super) passphrase: Option<&'a Secret>,
 }
 
-/// Whether a guest that says nothing is at work.
+/// Whether a silent guest is busy.
 #[derive(Default)]
 struct Silence {
     work: Work,
     standstill: Standstill,
-    /// What was seen last.
+    /// The last result.
     busy: Option<bool>,
 }
 
 impl<'a> Boot<'a> {
-    /// The boot that begins now in a machine that is running. The console was at `asked_at` when the reboot was asked for.
+    /// Creates the boot that begins now in a running machine. The console was at `asked_at` when the reboot was
+    /// requested.
     pub(crate) fn of(life: &'a Life, asked_at: Mark, passphrase: Option<&'a Secret>) -> Self {
         let Life { name, console, qemu, events, speed, .. } = life;
         Self {
@@ -79,8 +80,8 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// Whether the boot began before this wait did. QEMU's word of the reset comes on another line than the console, and can
-    /// come late to a process that got no processor.
+    /// Returns whether the boot began before this wait did. QEMU's reset event comes over a different connection than
+    /// the console's output, and can arrive late in a busy process.
     fn began_before(&self) -> bool {
         let said = self.asked_at.map(|mark| self.console.text_since(mark).text);
         said.is_some_and(|said| has_a_beginning(&said))
@@ -98,7 +99,7 @@ impl<'a> Boot<'a> {
         self.phase("firmware");
         let mut phases = Phases::default();
         let mut questions = Questions::of(self.console, self.passphrase, self.asked_at);
-        // Where the console was when Enter was pressed, and until when that may be answered.
+        // The console's position when Enter was pressed, and the deadline for the answer.
         let mut nudged: Option<(Mark, Instant)> = None;
         let (mut first_word, mut still) = (Standstill::default(), Silence::default());
         loop {
@@ -142,7 +143,7 @@ impl<'a> Boot<'a> {
                     }
                     let may_be_up = phases.has_services() || (self.began_before() && !phases.is_in_initrd());
                     let Some((mark, no_answer)) = nudged else {
-                        // A getty may log somebody in without a word.
+                        // A getty may log a user in without printing anything.
                         let is_shell = may_be_up && ends_at_a_shell(&self.console.tail(1));
                         let asks = quiet >= if is_shell { self.speed.scale(SHELL) } else { silence };
                         let rests = still.busy == Some(false);
@@ -156,8 +157,8 @@ impl<'a> Boot<'a> {
                             return Err(self.named(question));
                         }
                         if may_be_up {
-                            // agetty and shells print their prompt again: something may have torn it. Before them, Enter
-                            // would be an answer to what is not known.
+                            // agetty and shells print their prompt again: another message may have torn it. Before they
+                            // run, Enter would answer an unknown question.
                             let patience = if is_shell { silence } else { self.speed.scale(ANSWER) };
                             nudged = Some((self.console.mark(), Instant::now() + patience));
                             self.console.send(b"\r").await?;
@@ -195,13 +196,13 @@ impl<'a> Boot<'a> {
             .section("the console's last lines", self.console.tail(20))
     }
 
-    /// An error of a question, with the machine's name.
+    /// Adds the machine's name to a question's error.
     fn named(&self, error: Error) -> Error {
         let summary = format!("{}: {}", self.name, error.summary());
         error.with_summary(summary).section("the console's last lines", self.console.tail(20))
     }
 
-    /// With what the console said of a failure before it was restarted.
+    /// Adds the console's messages about a failure before the restart.
     fn explained(&self, error: Error) -> Error {
         if error.kind() != ErrorKind::BootLoop {
             return error;
@@ -216,7 +217,7 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// KVM does not get the guest past one instruction.
+    /// Returns the error for a guest that KVM does not get past one instruction.
     fn stands_still(&self, spent: Duration, place: &str) -> Error {
         let what = match self.console.written() {
             0 => "the machine printed nothing at all on its serial console, and its processor stands still",
@@ -229,7 +230,7 @@ impl<'a> Boot<'a> {
         self.report(ErrorKind::BootStalled, what).section("standstill", how)
     }
 
-    /// Not a word, where KVM hardly ever runs a guest.
+    /// Returns the error for a guest without any output, where KVM hardly ever runs a guest.
     fn no_word_yet(&self) -> Error {
         let seconds = FIRST_WORD_AT_MOST.as_secs();
         let what = format!(
@@ -239,7 +240,8 @@ impl<'a> Boot<'a> {
         self.report(ErrorKind::BootStalled, &what).doubted(Some(Doubt::Hasty))
     }
 
-    /// The limit is reached. `busy` is what is known of a guest that has said nothing for long.
+    /// Returns the error for a boot that reached the limit. `busy` tells whether a silent guest is busy, if that is
+    /// known.
     fn too_late(&self, busy: Option<bool>) -> Error {
         let what = "the login prompt did not come";
         if busy != Some(true) {
@@ -256,7 +258,7 @@ impl<'a> Boot<'a> {
             .next_step(TALK)
     }
 
-    /// A guest at rest said nothing for so long, not even after Enter was pressed: says what that means.
+    /// Returns the error for a guest at rest that was silent, even after Enter was pressed, with the likely reason.
     fn silent(&self, phases: &Phases, silence: Duration) -> Error {
         let quiet = format!(
             "nothing came for {:.0} s, and the machine's processors are at rest",
@@ -302,7 +304,7 @@ impl<'a> Boot<'a> {
 }
 
 impl Silence {
-    /// Looks whether the guest works.
+    /// Checks whether the guest is busy.
     async fn look(&mut self, boot: &Boot<'_>) -> Result {
         if let Some(busy) = self.work.look(boot.qemu).await {
             self.busy = Some(busy);

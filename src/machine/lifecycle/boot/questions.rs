@@ -1,8 +1,9 @@
-//! What a booting console asks before anybody can log in: secrets that open disks, and what is not known.
+//! The questions of a booting console before a login is possible: secrets that open disks, and unknown questions.
 //!
-//! A question is the last text on its line, and the line is not ended. The kernel's lines do not count. The secrets are asked for
-//! by NixOS's stage 1 (`Passphrase for /dev/vda2: `), by systemd (`Please enter passphrase for disk root: (press TAB for no
-//! echo) `), by cryptsetup, ZFS and bcachefs (`Enter passphrase for …: `), and for PINs and keys in like words.
+//! A question is the last text on its line, and no newline follows. The kernel's lines do not count. Secrets are asked
+//! for by NixOS's stage 1 (`Passphrase for /dev/vda2: `), by systemd (`Please enter passphrase for disk root: (press
+//! TAB for no echo) `), by cryptsetup, ZFS and bcachefs (`Enter passphrase for …: `), and in similar words for PINs and
+//! keys.
 
 use std::sync::LazyLock;
 
@@ -27,19 +28,19 @@ static QUESTION: LazyLock<Regex> = LazyLock::new(|| {
     )
     .expect("a constant pattern")
 });
-/// A whole line that wants a key. Other whole lines are no questions.
+/// A complete line that waits for a key. Other complete lines are not questions.
 #[allow(clippy::expect_used)]
 static KEY: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)\b(?:press|hit)\b.*\b(?:key|enter|return)\b").expect("a constant pattern")
 });
 
-/// The questions of a boot, each of which is answered once.
+/// The questions of a boot. Each is answered once.
 pub(super) struct Questions<'a> {
     console: &'a Console,
     passphrase: Option<&'a Secret>,
-    /// The text that counts comes behind this.
+    /// Only text after this mark counts.
     since: Mark,
-    /// As far as it was looked at.
+    /// The end of the text that was examined.
     looked: Option<Mark>,
     answered: Vec<String>,
 }
@@ -50,13 +51,13 @@ impl<'a> Questions<'a> {
         Self { console, passphrase, since, looked: None, answered: Vec::new() }
     }
 
-    /// What the console has said since the last answer.
+    /// Returns the console's output since the last answer.
     pub(super) fn said(&self) -> String {
         self.console.text_since(self.since).text
     }
 
-    /// Answers a question for a secret, if there is one; whether there was. It is the caller who knows that the console is
-    /// quiet.
+    /// Answers a question for a secret, if there is one, and returns whether there was. The caller makes sure that the
+    /// console is quiet.
     pub(super) async fn look(&mut self) -> Result<bool> {
         let end = self.console.mark();
         if self.looked == Some(end) {
@@ -75,7 +76,7 @@ impl<'a> Questions<'a> {
     }
 }
 
-/// The last line of a text without the kernel's lines, if it is not ended.
+/// Returns the last line of a text without the kernel's lines, if no newline follows it.
 fn unfinished(text: &str) -> Option<String> {
     let text = without_records(text.as_bytes());
     let line = text.rsplit(|byte| *byte == b'\n').next()?;
@@ -83,13 +84,13 @@ fn unfinished(text: &str) -> Option<String> {
     (!line.trim().is_empty()).then_some(line)
 }
 
-/// The question for a secret at the end of what a booting console said.
+/// Returns the question for a secret at the end of a booting console's output.
 fn secret(text: &str) -> Option<String> {
     unfinished(text).filter(|line| SECRET.is_match(line))
 }
 
-/// The error of a question at the end of what a booting console said that is not known. It is the caller who knows that the
-/// guest says nothing more.
+/// Returns the error for an unknown question at the end of a booting console's output. The caller makes sure that the
+/// guest prints nothing more.
 pub(super) fn unknown(text: &str) -> Option<Error> {
     let line = unfinished(text).filter(|line| QUESTION.is_match(line));
     let wants_a_key = || {
@@ -125,7 +126,7 @@ fn refused(question: &str) -> Error {
         .next_step("compare `#[scenario(passphrase = \"…\")]` with what the disk was made with")
 }
 
-/// Masked, and on one harmless line.
+/// Returns the question masked, on one line without control characters.
 fn shown(question: &str) -> String {
     secrets::line(question.trim()).chars().take(200).collect()
 }

@@ -1,11 +1,11 @@
-//! Why no login prompt came, in the console's own words, and what the kernel was given that has to do with it.
+//! Explains why no login prompt came, with the console's messages and the relevant kernel parameters.
 
 use crate::qemu::Qemu;
 use crate::secrets;
 
 /// Maximum number of console lines that are quoted.
 const QUOTED: usize = 8;
-/// Words of systemd and of NixOS's stage 1 about something that failed.
+/// Messages of systemd and of NixOS's stage 1 about failures.
 const FAILURES: [&str; 12] = [
     "[FAILED]",
     "[DEPEND]",
@@ -20,11 +20,11 @@ const FAILURES: [&str; 12] = [
     "has unrepaired errors",
     "Failed to mount",
 ];
-/// What a login prompt on the console depends on.
+/// Parts of messages about what a login prompt on the console depends on.
 const OF_THE_CONSOLE: [&str; 3] = ["ttys0", "getty", "fsck finished, rebooting"];
 
-/// The lines of a console that say what failed: those about its login prompt, else the last ones of all. Masked, each one once, with
-/// how often it came.
+/// Returns the console lines that report failures: those about its login prompt, otherwise the last ones of all.
+/// Secrets are masked. Each line is there once, with its count.
 pub(super) fn reasons(text: &str) -> Vec<String> {
     let fails = |line: &&str| FAILURES.iter().any(|words| line.contains(words));
     let lines: Vec<&str> = text.lines().map(str::trim).filter(fails).collect();
@@ -47,7 +47,8 @@ pub(super) fn reasons(text: &str) -> Vec<String> {
     counted.into_iter().map(with_times).collect()
 }
 
-/// Which consoles the kernel was given, and what sits at each of them. `line` are its parameters, where QEMU gives them.
+/// Describes the consoles that the kernel was given, and what is attached to each. `line` has the kernel's parameters,
+/// if QEMU passes them.
 pub(super) fn consoles(line: Option<&str>) -> String {
     let Some(line) = line else {
         return "a boot loader has the kernel's parameters (boot.kernelParams); ttyS0 is the first serial port, which is read here"
@@ -83,14 +84,14 @@ fn what_sits_at(console: &str) -> &'static str {
     }
 }
 
-/// How large the initial ramdisk is, if it is so large that a kernel takes its time to unpack it.
+/// Returns the size of the initial ramdisk, if it is so large that unpacking takes the kernel some time.
 pub(super) fn initrd(qemu: &Qemu) -> Option<String> {
     let size = qemu.initrd_size()?;
     said_of_initrd(size)
 }
 
 fn said_of_initrd(bytes: u64) -> Option<String> {
-    /// NixOS's own with no further modules has 10 to 20 MiB.
+    /// NixOS's own, without further modules, has 10 to 20 MiB.
     const LARGE: u64 = 32 << 20;
     (bytes >= LARGE).then(|| {
         let size = bytes >> 20;

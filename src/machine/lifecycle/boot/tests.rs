@@ -1,4 +1,4 @@
-//! First boots on hosts whose KVM works, or does not, with the fake guest.
+//! First boots with the fake guest, on hosts with working and with broken KVM.
 
 use std::sync::Mutex as StdMutex;
 use std::time::Instant;
@@ -10,11 +10,11 @@ use crate::ErrorKind;
 use crate::hang::HANG;
 use crate::qemu::Accelerator;
 
-/// A host that was just booted.
+/// A freshly booted host.
 struct Host {
     folder: tempfile::TempDir,
     events: Arc<StdMutex<Vec<(Instant, Event)>>>,
-    /// What was in the files that were kept, when that was told.
+    /// The contents of the kept files at the time of the event.
     kept: Arc<StdMutex<Vec<String>>>,
 }
 
@@ -42,18 +42,18 @@ impl Host {
         Machine::tried(vm, options, trial).await
     }
 
-    /// What happened since it was asked last.
+    /// Returns the events since the last call.
     fn events(&self) -> Vec<(Instant, Event)> {
         std::mem::take(&mut *self.events.lock().unwrap())
     }
 
-    /// How often a machine was said to be gone since then.
+    /// Returns how many machines were reported as gone since the last call.
     fn stops(&self) -> usize {
         let is_stop = |(_, event): &&(Instant, Event)| matches!(event, Event::MachineStopped { .. });
         self.events.lock().unwrap().iter().filter(is_stop).count()
     }
 
-    /// How often QEMU was started since then, and what was noted.
+    /// Returns how many times QEMU was started since the last call, and the notes.
     fn told(&self) -> (usize, Vec<String>) {
         let (mut starts, mut notes) = (0, Vec::new());
         for (_, event) in self.events() {
@@ -157,16 +157,16 @@ async fn what_has_nothing_to_do_with_kvm_is_the_machines_failure_at_once() {
     assert_eq!((starts, notes.len()), (1, 0), "{notes:?}");
 }
 
-/// A guest that hangs under KVM, and boots under TCG.
+/// Boots a guest that hangs under KVM, and boots under TCG.
 async fn boot_of_one_that_hangs(host: &Host, options: MachineOptions) -> Result<Machine> {
     let vm = host.write(FakeVm::new().setting("kvm", "hang"));
-    // The limit is what ends the first boot; the second has sixty times as much.
+    // The limit ends the first boot; the second has sixty times as much.
     let trial = Trial::on_a_host(&vm, host.folder.path(), false, &options.events);
     trial.measured(Accelerator::Tcg, Speed::new(60.0));
     Machine::tried(&vm, options.boot_limit(Duration::from_secs(1)), trial).await
 }
 
-/// Both use their processor all the time.
+/// Both guests use their processor all the time.
 #[tokio::test]
 async fn a_guest_that_stands_on_one_instruction_is_given_up_and_one_that_is_slow_is_not() {
     let given_up = async {
@@ -187,7 +187,7 @@ async fn a_guest_that_stands_on_one_instruction_is_given_up_and_one_that_is_slow
         assert_eq!(machine.qemu().accelerator(), Accelerator::Kvm);
         machine.stop().await;
     };
-    // It is late, and KVM of this host hardly ever runs a guest.
+    // Little time is left, and this host's KVM hardly ever runs a guest.
     let hurried = async {
         let host = Host::new();
         let vm = host.write(FakeVm::new().setting("kvm", "late"));
@@ -237,14 +237,14 @@ async fn a_disk_that_is_kept_is_what_it_was_before_the_boot_that_did_not_count()
     let host = Host::new();
     let image = host.folder.path().join("kept.qcow2");
     let vm = host.write(FakeVm::new().setting("kvm", "hang"));
-    // Each boot leaves its trace.
+    // Each boot leaves a trace.
     let script = vm.script().canonicalize().unwrap();
     let text = std::fs::read_to_string(&script).unwrap();
     let uses = "echo booted >>\"$NIX_DISK_IMAGE\"\nexec ";
     nixvm_fake_guest::write_executable(&script, text.replacen("exec ", uses, 1)).unwrap();
     let vm = BuiltVm::open(script).unwrap();
     let disk = || Disk::Kept { image: image.clone(), strict: true };
-    // The first boot makes the image, the second has it already; KVM is tried before each.
+    // The first boot creates the image, the second one reuses it; KVM is tried before each.
     for times in 1..=2 {
         let options = host.options().disk(disk()).boot_limit(Duration::from_secs(1));
         let trial =

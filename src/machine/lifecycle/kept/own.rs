@@ -16,15 +16,15 @@ pub(super) const MARK_FILE: &str = "mark";
 const KEY_FILE: &str = "moments.key";
 /// In bytes.
 const KEY: usize = 32;
-/// More than a mark takes, in bytes.
+/// Maximum size of a mark in bytes.
 const MARK: u64 = 100;
 
-/// The mark of a moment of which this is known.
+/// Returns the mark of a moment with this description.
 pub(super) fn mark(about: &[u8]) -> io::Result<String> {
     mark_by(&keys()?, about)
 }
 
-/// Whether the moment in `folder`, of which this is known, has this user's mark.
+/// Returns whether the moment in `folder`, with this description, has this user's mark.
 pub(super) fn is_own(folder: &Beneath, about: &[u8]) -> bool {
     keys().is_ok_and(|keys| is_own_by(&keys, folder, about))
 }
@@ -37,7 +37,7 @@ fn mark_by(keys: &Beneath, about: &[u8]) -> io::Result<String> {
                 return Err(io::Error::other("the kernel gave too few random bytes"));
             }
             keys.replace(KEY_FILE, &new, 0o600)?;
-            // Another process may have made one meanwhile.
+            // Another process may have created one meanwhile.
             key(keys)?
         }
         key => key?,
@@ -59,7 +59,7 @@ fn key(folder: &Beneath) -> io::Result<Vec<u8>> {
     if key.len() == KEY { Ok(key) } else { Err(io::Error::other("the key of moments is damaged")) }
 }
 
-/// The key stands around what is hashed, so that no longer text has a mark that follows from this one.
+/// The key is hashed before and after the text, so that a mark can't be extended to a longer text.
 fn made(key: &[u8], about: &[u8]) -> String {
     digest::of_parts([key, digest::of_parts([key, about]).as_bytes()])
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::beneath::{Beneath, is_ours, leads_to_ours};
 use crate::sparse_copy::copy_of;
 
-/// More files than a moment has.
+/// Maximum number of files. A moment has fewer.
 const FILES: usize = 100;
 
 /// Returns `folder` itself if other users can't change it, otherwise a copy of its files in `place`, which only this
@@ -27,7 +27,7 @@ pub(super) fn safe(folder: &Path, place: &Path) -> io::Result<PathBuf> {
     Ok(to)
 }
 
-/// Whether no other user (but root) can change the files of a folder, or put another in its place.
+/// Returns whether no other user (except root) can change the files of a folder, or replace the folder.
 fn is_private(path: &Path, folder: &Beneath) -> io::Result<bool> {
     if !or_refused(leads_to_ours(path))? {
         return Ok(false);
@@ -41,7 +41,7 @@ fn is_private(path: &Path, folder: &Beneath) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether it is allowed; other errors stay.
+/// Converts a refusal to `false`; other errors stay.
 fn or_refused(checked: io::Result<()>) -> io::Result<bool> {
     match checked {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),

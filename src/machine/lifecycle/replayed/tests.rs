@@ -1,4 +1,4 @@
-//! Records written by hand, and what is answered by them.
+//! Hand-written records and the answers that they give.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ fn opened(folder: &Path) -> Arc<Beneath> {
     Arc::new(Beneath::open(folder).unwrap())
 }
 
-/// The folder of a scenario in a record, with what the machine `m` answered.
+/// A scenario's folder in a record, with the answers of the machine `m`.
 struct Record(tempfile::TempDir);
 
 impl Record {
-    /// The lines after a start.
+    /// Creates a record with a start and these lines.
     fn of(lines: &[Value]) -> Self {
         let lines: Vec<Value> = [start(0)].iter().chain(lines).cloned().collect();
         Self::whole(&lines)
@@ -66,7 +66,7 @@ fn login(user: &str, number: usize) -> Value {
     json!({ "asked": format!("log in {user}"), "from": 0, "to": 0, "passed": true, "secret": number, "answer": "Bash" })
 }
 
-/// Root's commands, one after the other, and what each printed.
+/// Returns the outputs of root's commands, run one after the other.
 async fn asked(machine: &Machine, commands: &[&str]) -> Vec<String> {
     let mut printed = Vec::new();
     for command in commands {
@@ -75,7 +75,7 @@ async fn asked(machine: &Machine, commands: &[&str]) -> Vec<String> {
     printed
 }
 
-/// The token of a secret.
+/// Returns the token of a secret.
 fn token(number: usize) -> String {
     format!("\u{f8f5}{number}\u{f8f5}")
 }
@@ -98,7 +98,7 @@ async fn whoever_watches_a_command_that_was_broken_off_sees_enough_again() {
         ended = follow(&found).output() => panic!("{ended:?}"),
         () = found.notified() => {}
     }
-    // The one who has seen enough may be another task, which is not there at once.
+    // The task that has seen enough may be another one, which is not ready at once.
     let following = tokio::spawn(follow(&found).output());
     found.notified().await;
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -129,7 +129,7 @@ async fn who_asks_over_and_over_may_ask_less_often_and_what_is_left_over_answers
     let as_it_was = ["state", "state", "state", "stop", "state"];
     assert_eq!(asked(&record.machine().await, &as_it_was).await, ["starting", "starting", "up", "", "down"]);
     assert_eq!(asked(&record.machine().await, &["state", "stop", "state"]).await, ["starting", "", "down"]);
-    // In another order, all of them are answers.
+    // In another order, all of them have answers.
     let in_another = asked(&record.machine().await, &["stop", "state", "state"]).await;
     assert_eq!(in_another, ["", "starting", "starting"]);
 }
@@ -165,7 +165,7 @@ async fn what_runs_beside_it_says_nothing_of_where_a_task_stands() {
     assert_eq!(asked(&machine, &["next", "state", "state"]).await, ["", "two", "three"]);
 }
 
-/// The time goes on by itself where nothing else happens, so what is measured is what is waited for.
+/// Time advances automatically when idle, so the measured time is the time waited for.
 #[tokio::test(start_paused = true)]
 async fn tries_cost_no_time_and_end_also_where_errors_are_no_end() {
     let mut lines: Vec<Value> = (0..60).map(|after| root("state", "starting", after + 1)).collect();
@@ -255,7 +255,7 @@ async fn a_password_that_a_checkpoint_typed_takes_no_other_ones_place() {
     machine.login("bob", "bobs").await.unwrap();
     let page = asked(&machine, &["cat page"]).await;
     assert!(page[0].ends_with(" of bobs") && !page[0].starts_with("a bobs"), "{page:?}");
-    // The scenario does not say it; it is known by what is asked.
+    // The scenario does not name the secret; the question shows it.
     assert_eq!(asked(&machine, &["test -e /page"]).await, ["there"]);
 }
 
