@@ -1,6 +1,5 @@
-//! The one error of this library. An error is a small report, since it is what people read most:
-//! what was expected, what came instead, how long it took of how much, the likely cause and what
-//! to do next.
+//! The error type of this library. An error is a small report, since users read it most often: what was expected, what
+//! came instead, how long it took and its limit, the likely cause and the next step.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -18,10 +17,10 @@ use crate::{host_limits, place, secrets, text};
 /// The result of a scenario and of every fallible call in this library.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, with everything a reader needs to see why.
+/// What went wrong, with everything a reader needs to find out why.
 ///
-/// [`Error::kind`] says which kind of failure it is; `Display` gives the whole report, with nothing in it that a terminal
-/// acts on. `source()` gives the error of another crate that it was made of, if there was one.
+/// [`Error::kind`] returns the kind of failure. `Display` shows the whole report, without control sequences for
+/// terminals. `source()` returns the error of another crate that it was made from, if there was one.
 ///
 /// ```
 /// use nixvm_test::{Error, ErrorKind};
@@ -36,38 +35,38 @@ pub struct Error(Box<Report>);
 struct Report {
     kind: ErrorKind,
     summary: String,
-    /// Where in the summary that stands which others said, if the rest are words of our own.
+    /// The range of the summary that is quoted from elsewhere, if the rest is the library's own text.
     quoted: Option<Range<usize>>,
     sections: Vec<(String, String)>,
     took: Option<(Duration, Duration)>,
     cause: Option<String>,
     next_step: Option<String>,
-    /// The error of another crate that it was made of. Shared, since errors are cloned and most of these can't be.
+    /// The error of another crate that it was made from. Shared, since errors are cloned and most of these can't be.
     source: Option<Arc<dyn StdError + Send + Sync>>,
-    /// Whether `?` made it of that error, or of a text, with nothing said about it.
+    /// Whether `?` made it from that error or from a text, without further information.
     foreign: bool,
     /// The call of the library that failed, or where the error was made if no such call is known.
     place: &'static Location<'static>,
     /// The line of the scenario that led there.
     line: Option<place::SourceLine>,
-    /// Files that vanish with what failed: a machine's name, and its transcript.
+    /// Files that are removed together with the failed machine: the machine's name, and its transcript.
     transcripts: Vec<(String, PathBuf)>,
-    /// Whether KVM of this host may be the cause, and not the guest.
+    /// Whether this host's KVM, and not the guest, may be the cause.
     doubt: Option<Doubt>,
 }
 
-/// What a failure may say about KVM of this host.
+/// What a failure suggests about this host's KVM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// KVM lacks a part of the processor that the guest was given: with another processor a guest may run.
+    /// KVM lacks a feature of the guest's processor: the guest may run with another processor.
     Processor,
-    /// KVM does not run guests until the host is booted again.
+    /// KVM can't run guests until the host is rebooted.
     Lasting,
-    /// KVM is not to be had at the moment: another hypervisor, a right, memory.
+    /// KVM is not available at the moment: another hypervisor, missing permission, or memory.
     Passing,
-    /// It may be KVM, or the guest: the same guest under TCG shows which.
+    /// KVM or the guest may be the cause: the same guest under TCG shows which.
     Suspected,
-    /// The guest was silent, and was not waited for as long as a slow host needs.
+    /// The guest was silent, but the wait was shorter than a slow host needs.
     Hasty,
 }
 
@@ -75,7 +74,7 @@ pub(crate) enum Doubt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// What was waited for did not come within its limit.
+    /// The expected event did not come within its limit.
     Timeout,
     /// The console refused user name and password.
     LoginRefused,
@@ -84,13 +83,13 @@ pub enum ErrorKind {
     /// The boot failed and stopped at a dialog for repairs: emergency mode or rescue mode of systemd, or the menu of NixOS's
     /// stage 1.
     EmergencyMode,
-    /// The boot waits for an answer that it does not get: a disk's passphrase, or something that is not known.
+    /// The boot waits for an answer that it does not get: a disk's passphrase, or something unknown.
     BootQuestion,
     /// QEMU ended while the machine was needed.
     QemuGone,
-    /// QEMU runs, but has stopped the guest for good: KVM could not run it any further.
+    /// QEMU runs, but has stopped the guest permanently: KVM could not run it any further.
     GuestStopped,
-    /// QEMU runs, but has stopped the guest since a disk image could not be read or written.
+    /// QEMU runs, but has stopped the guest because a disk image could not be read or written.
     DiskError,
     /// The guest reset itself twice in a row before it came up.
     BootLoop,
@@ -102,11 +101,11 @@ pub enum ErrorKind {
     CommandFailed,
     /// A command that had to fail ended with status 0.
     CommandSucceeded,
-    /// A unit of systemd failed, is unknown, or is not in the state it has to be in.
+    /// A unit of systemd failed, is unknown, or is not in the required state.
     UnitFailed,
     /// A command did not end within its limit.
     CommandTimeout,
-    /// What was asked for needs root, and there is no way to become root: nobody is logged in who may.
+    /// The request needs root, and no logged-in user can become root.
     NoRoot,
     /// The session on the console ended: the shell exited, or another session took its place.
     SessionEnded,
@@ -116,24 +115,24 @@ pub enum ErrorKind {
     ConsoleCheck,
     /// Evaluating or building the configuration failed.
     Build,
-    /// The host lacks a program, a file or a right, or a limit of it is reached (processes, open files, memory).
+    /// The host lacks a program, a file or a right, or one of its limits is reached (processes, open files, memory).
     Host,
     /// QEMU refused a command of its control protocol, or broke the protocol.
     Qmp,
-    /// What the caller asked for makes no sense as given.
+    /// The caller's request makes no sense as given.
     Usage,
     /// Reading or writing a file, socket or process on the host failed.
     Io,
-    /// What was to be judged is not there as a whole: a part was lost, cut off or never read. The error says why.
+    /// The data to check is incomplete: a part was lost, cut off or never read. The error says why.
     Incomplete,
-    /// The scenario is replayed against the record of a run, which has no answer to what it asks.
+    /// The scenario is replayed against the record of a run, which has no answer to its request.
     NotRecorded,
     /// A check of the scenario itself failed (an assertion, or an error it returned).
     Other,
 }
 
 impl Error {
-    /// An error of `kind`; `summary` says in one line what was expected and what came instead.
+    /// Creates an error of `kind`; `summary` says in one line what was expected and what came instead.
     #[track_caller]
     pub fn new(kind: ErrorKind, summary: impl Into<String>) -> Self {
         Self(Box::new(Report {
@@ -153,8 +152,8 @@ impl Error {
         }))
     }
 
-    /// An error whose summary is `quoted`, which others said, between words of our own: a password that is a word is
-    /// masked in `quoted` alone.
+    /// Creates an error whose summary quotes text from elsewhere between the library's own words. A password that is a
+    /// common word is masked only in `quoted`.
     #[track_caller]
     pub(crate) fn quoting(kind: ErrorKind, before: &str, quoted: &str, behind: &str) -> Self {
         let mut error = Self::new(kind, format!("{before}{quoted}{behind}"));
@@ -162,18 +161,18 @@ impl Error {
         error
     }
 
-    /// An input or output error of the host, with what was being done ("read FILE").
+    /// Creates an error for failed input or output on the host. `doing` is the failed action ("read FILE").
     pub(crate) fn io(doing: impl fmt::Display, source: &io::Error) -> Self {
         Self::could_not(ErrorKind::Io, doing, source)
     }
 
-    /// The same where the host lacks what is needed for that.
+    /// Creates the same error for an action that failed because the host lacks something.
     pub(crate) fn host(doing: impl fmt::Display, source: &io::Error) -> Self {
         Self::could_not(ErrorKind::Host, doing, source)
     }
 
     fn could_not(kind: ErrorKind, doing: impl fmt::Display, source: &io::Error) -> Self {
-        // It can't be cloned. What matters of it is its code; of one without a code, its kind and its text.
+        // It can't be cloned. Its code matters; without a code, its kind and its text do.
         let copy = match source.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(source.kind(), TextChain::of(source)),
@@ -181,7 +180,7 @@ impl Error {
         Self::new(kind, format!("could not {doing}: {source}")).because_of_a_limit(source).caused_by(copy)
     }
 
-    /// Where `source` is about a limit of the host, the error names that limit as its cause, and is of the kind
+    /// If `source` is about a limit of the host, names that limit as the cause and sets the kind to
     /// [`ErrorKind::Host`].
     #[must_use]
     pub(crate) fn because_of_a_limit(mut self, source: &io::Error) -> Self {
@@ -190,7 +189,7 @@ impl Error {
         self.likely_cause(limit.cause).next_step(limit.next)
     }
 
-    /// What `?` makes of the error of another crate.
+    /// Creates the error for `?` on an error of another crate.
     #[track_caller]
     fn foreign(kind: ErrorKind, summary: impl Into<String>) -> Self {
         let mut error = Self::new(kind, summary);
@@ -198,20 +197,20 @@ impl Error {
         error
     }
 
-    /// Keeps the error of another crate that it was made of.
+    /// Keeps the error of another crate that it was made from.
     #[must_use]
     pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// Whether `?` made it of another crate's error or of a text: then it is a scenario's own, whatever its kind.
+    /// Returns whether `?` made it from another crate's error or from a text. Then it is the scenario's own error,
+    /// regardless of its kind.
     pub(crate) fn is_foreign(&self) -> bool {
         self.0.foreign
     }
 
-    /// The error of a wait that was in vain, where something that it should have looked at is `lost`: what was
-    /// waited for may have been there.
+    /// Changes the error of a wait that failed while data was `lost`: the expected event may have been in that data.
     pub(crate) fn because_incomplete(mut self, lost: &str) -> Self {
         self.0.kind = ErrorKind::Incomplete;
         self.0.quoted = None;
@@ -219,7 +218,7 @@ impl Error {
         self
     }
 
-    /// The same error with another summary, in which no password is expected.
+    /// Replaces the summary with one that contains no password.
     #[must_use]
     pub(crate) fn with_summary(mut self, summary: impl Into<String>) -> Self {
         self.0.quoted = None;
@@ -237,7 +236,7 @@ impl Error {
         self
     }
 
-    /// Adds how long it took, and the limit it had.
+    /// Adds the elapsed time and the limit.
     #[must_use]
     pub fn took(mut self, elapsed: Duration, limit: Duration) -> Self {
         self.0.took = Some((elapsed, limit));
@@ -251,60 +250,61 @@ impl Error {
         self
     }
 
-    /// Adds what to do next.
+    /// Adds the next step.
     #[must_use]
     pub fn next_step(mut self, next: impl Into<String>) -> Self {
         self.0.next_step = Some(next.into());
         self
     }
 
-    /// Which kind of failure this is.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The first line of the report: what was expected and what came instead.
+    /// Returns the first line of the report: what was expected and what came instead.
     pub fn summary(&self) -> &str {
         &self.0.summary
     }
 
-    /// The summary without passwords, and with nothing in it that a terminal acts on.
+    /// Returns the summary without passwords and without control sequences for terminals.
     pub(crate) fn shown_summary(&self) -> String {
         self.0.shown_summary()
     }
 
-    /// The likely cause, and what to do next.
+    /// Returns the likely cause and the next step.
     pub(crate) fn advice(&self) -> (Option<&str>, Option<&str>) {
         (self.0.cause.as_deref(), self.0.next_step.as_deref())
     }
 
-    /// How its report begins: what was expected and what came instead.
+    /// Returns the start of its report: what was expected and what came instead.
     pub(crate) fn what(&self) -> String {
         self.0.what()
     }
 
-    /// How its report goes on, each line after an end of line: how long of how much, the likely cause, what to do.
+    /// Returns the rest of its report, each line after a line end: elapsed time and limit, the likely cause, the next
+    /// step.
     pub(crate) fn why(&self) -> String {
         self.0.why()
     }
 
-    /// How long it took, and the limit it had.
+    /// Returns the elapsed time and the limit.
     pub(crate) fn time(&self) -> Option<(Duration, Duration)> {
         self.0.took
     }
 
-    /// The call of the library that failed, or where the error was made if no such call is known.
+    /// Returns the call of the library that failed, or the place where the error was made if no such call is known.
     pub(crate) fn place(&self) -> &'static Location<'static> {
         self.0.place
     }
 
-    /// The line of the scenario that led there, if it is known.
+    /// Returns the line of the scenario that led there, if it is known.
     pub(crate) fn line(&self) -> Option<place::SourceLine> {
         self.0.line
     }
 
-    /// The same error of a call that was made at `call`. An error that names a place outside of the library keeps it: a call
-    /// within this one failed there.
+    /// Sets the place to the call at `call`. An error that names a place outside of the library keeps it, since a call
+    /// inside this one failed there.
     #[must_use]
     pub(crate) fn called_from(mut self, call: &'static Location<'static>) -> Self {
         if !place::is_theirs(self.0.place.file()) {
@@ -314,7 +314,7 @@ impl Error {
         self
     }
 
-    /// The same error, to which `line` of the scenario led, if that is known.
+    /// Sets the `line` of the scenario that led to the error, if it is known.
     #[must_use]
     pub(crate) fn led_from(mut self, line: Option<place::SourceLine>) -> Self {
         self.0.line = line.or(self.0.line);
@@ -328,24 +328,24 @@ impl Error {
         self
     }
 
-    /// Says whether KVM of this host may be the cause.
+    /// Sets whether this host's KVM may be the cause.
     #[must_use]
     pub(crate) fn doubted(mut self, doubt: Option<Doubt>) -> Self {
         self.0.doubt = doubt;
         self
     }
 
-    /// Whether KVM of this host may be the cause.
+    /// Returns whether this host's KVM may be the cause.
     pub(crate) fn doubt(&self) -> Option<Doubt> {
         self.0.doubt
     }
 
-    /// The transcripts of machines that are gone.
+    /// Returns the transcripts of removed machines.
     pub(crate) fn transcripts(&self) -> &[(String, PathBuf)] {
         &self.0.transcripts
     }
 
-    /// The titled blocks of text, in the order in which they are shown.
+    /// Returns the titled blocks of text, in the order in which they are shown.
     pub fn sections(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.sections.iter().map(|(title, body)| (title.as_str(), body.as_str()))
     }
@@ -360,7 +360,7 @@ impl Report {
     }
 
     fn what(&self) -> String {
-        // Each part by itself: an end of line in one of them must not leave its place.
+        // Each part separately, so that a line end in one part can't affect another.
         let mut text = self.shown_summary();
         for (title, body) in &self.sections {
             text.push_str(&format!("\n  {}:", secrets::line(title)));
@@ -413,22 +413,22 @@ impl StdError for Error {
     }
 }
 
-/// The name of the kind, as serde writes it.
+/// Writes the name of the kind, as serde does.
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }
 }
 
-/// The texts of an error, and of all that caused it, where the error itself can't be kept: it can't be cloned, or
-/// must stay on its thread.
+/// The texts of an error and its causes, if the error itself can't be kept because it can't be cloned or must stay on
+/// its thread.
 #[derive(Debug)]
 struct TextChain {
     text: String,
     source: Option<Box<Self>>,
 }
 
-/// More causes than that are left out: the chain of an error may have no end.
+/// Maximum number of causes; the chain of an error may be endless.
 const CAUSES: usize = 32;
 
 impl TextChain {
@@ -459,7 +459,7 @@ impl StdError for TextChain {
     }
 }
 
-/// A scenario may use `?` on plain text and on these errors of other crates. The place is that of the `?`.
+/// Lets a scenario use `?` on plain text and on these errors of other crates. The place is that of the `?`.
 macro_rules! from_text {
     ($($text:ty),*) => {$(
         impl From<$text> for Error {
@@ -496,7 +496,7 @@ from_foreign!(
     regex::Error => |_| ErrorKind::Other,
 );
 
-/// What is in the box decides: an error of this library stays as it is.
+/// Depends on the box's content: an error of this library stays unchanged.
 impl From<Box<dyn StdError + Send + Sync>> for Error {
     #[track_caller]
     fn from(error: Box<dyn StdError + Send + Sync>) -> Self {
@@ -573,7 +573,7 @@ mod tests {
         assert_eq!(error.to_string(), whole);
     }
 
-    /// An error of a scenario's own, with a cause.
+    /// A scenario's own error with a cause.
     #[derive(Debug)]
     struct Own(std::io::Error);
 
@@ -593,7 +593,7 @@ mod tests {
         std::io::Error::from_raw_os_error(2)
     }
 
-    /// The texts of what caused `error`, the nearest first.
+    /// Returns the texts of the causes of `error`, the nearest first.
     fn causes(error: &dyn std::error::Error) -> Vec<String> {
         let mut texts = Vec::new();
         let mut next = error.source();

@@ -76,7 +76,8 @@
 //! | `expectrl` | [`Console::into_expectrl`](console::Console::into_expectrl): the console as a session of the crate `expectrl`. |
 //! | `testing` | For the tests of this package. |
 
-// A suite's library has what the program alone uses. With the program, rustc names what is used by neither.
+// The library contains what only the program uses, so without the program this is not reported. With it, rustc reports
+// items that neither uses.
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -139,11 +140,11 @@ pub(crate) use event::{Event, Events, Failure, FileKind, StepOutput};
 pub use limits::Speed;
 pub(crate) use nearest::nearest;
 pub(crate) use requested_reports::RequestedReports;
-/// The runtime that scenarios run on, for `tokio::join!`, `tokio::spawn` and `tokio::time`: a scenario's file needs
-/// no dependency of its own.
+/// The runtime of scenarios, for `tokio::join!`, `tokio::spawn` and `tokio::time`, so that a scenario file needs no
+/// dependency of its own.
 pub use tokio;
 
-/// The program `nixvm-test`: reads its command line, and does what it says.
+/// Runs the program `nixvm-test` with its command line.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub fn __program() -> std::process::ExitCode {
@@ -155,11 +156,11 @@ pub use nixvm_test_macros::{checkpoint, scenario, scenarios};
 #[doc(hidden)]
 pub use scenario::expansion as __private;
 
-/// Makes the file a suite: a `main` that runs every scenario in it, and in every module and crate
-/// that it refers to.
+/// Makes the file a suite: a `main` that runs every scenario in the file, and in every module and crate that it refers
+/// to.
 ///
-/// It stands once in a scenario's file, which then runs by itself (`nixvm-test FILE.rs`) and can be a
-/// module of a suite as well, and once in a test target:
+/// Use it once in a scenario file, which then runs by itself (`nixvm-test FILE.rs`) and can also be a module of a
+/// suite, and once in a test target:
 ///
 /// ```toml
 /// [[test]]
@@ -178,20 +179,20 @@ pub use scenario::expansion as __private;
 /// nixvm_test::main!();
 /// ```
 ///
-/// A suite of all files in a folder is made by [`scenarios!`], which names none of them.
+/// [`scenarios!`] makes a suite of all files in a folder without naming them.
 ///
-/// An unused future or `Result` is an error of the compiler in each scenario, in a file that `nixvm-test` runs, and in a
-/// suite that [`scenarios!`] makes. In the helper functions of any other suite it is a warning, since a macro can't change the
-/// lints of the items beside it. `[lints.rust] unused_must_use = "deny"` in Cargo.toml makes it an error there, too.
+/// An unused future or `Result` is a compile error in each scenario, in a file that `nixvm-test` runs, and in a suite
+/// that [`scenarios!`] makes. In the helper functions of any other suite it is a warning, since a macro can't change
+/// the lints of other items. `[lints.rust] unused_must_use = "deny"` in Cargo.toml makes it an error there, too.
 ///
-/// The command line is that of every Rust test: `--list`, filters, `--exact`, `--skip`, `--ignored`,
-/// `--test-threads`, `--format`. The exit code says how it went: see [`scenario::Exit`].
+/// The command line is that of every Rust test: `--list`, filters, `--exact`, `--skip`, `--ignored`, `--test-threads`,
+/// `--format`. The exit code shows the result: see [`scenario::Exit`].
 #[macro_export]
 macro_rules! main {
     () => {
         $crate::__needs_no_harness!();
 
-        // Nobody calls it where this file is a module of a suite.
+        // It is not called if this file is a module of a suite.
         #[allow(dead_code)]
         fn main() -> ::std::process::ExitCode {
             $crate::scenario::main()
@@ -199,7 +200,7 @@ macro_rules! main {
     };
 }
 
-/// Fails where the harness of rustc runs instead of ours: it would find no scenario, and be content.
+/// Fails if rustc's harness runs instead of ours: it would find no scenario, and pass.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __needs_no_harness {

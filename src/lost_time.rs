@@ -1,28 +1,28 @@
-//! What this host lost of its time: to suspends, and to its own host where it is a guest itself.
+//! Measures time that this host lost: to suspends, and to its own host if it is a guest itself.
 //!
-//! CLOCK_BOOTTIME goes on in a suspend and CLOCK_MONOTONIC does not. The steal time of a guest stands in /proc/stat.
+//! CLOCK_BOOTTIME continues in a suspend and CLOCK_MONOTONIC does not. /proc/stat has the steal time of a guest.
 
 use std::fs;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A host that loses more than this share of its time is too slow for limits, and for its guests.
+/// If a host loses more than this share of its time, it is too slow for limits and for its guests.
 pub(crate) const TOO_MUCH: f64 = 0.2;
-/// The clocks are read one after the other.
+/// Shorter differences are ignored, since the clocks are read one after the other.
 const SUSPENDED: Duration = Duration::from_millis(500);
 
-/// What a host has lost since its boot.
+/// The time that a host has lost since its boot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LostTime {
-    /// For how long it was suspended.
+    /// How long it was suspended.
     pub(crate) suspended: Duration,
-    /// What its own host took from each of its processors, on average.
+    /// The time that its own host took from each of its processors, on average.
     pub(crate) stolen: Duration,
 }
 
 impl LostTime {
-    /// What it has lost up to now.
+    /// Returns the time lost up to now.
     pub(crate) fn now() -> Self {
         let now = |clock| {
             let time = clock_gettime(clock);
@@ -33,7 +33,7 @@ impl LostTime {
         Self { suspended: all.saturating_sub(running), stolen: stolen(&stat) }
     }
 
-    /// What it has lost since `before`.
+    /// Returns the time lost since `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
         let suspended = self.suspended.saturating_sub(before.suspended);
         Self {
@@ -42,18 +42,18 @@ impl LostTime {
         }
     }
 
-    /// The share of `elapsed` that its own host took. `elapsed` is by a clock that stands still in a suspend.
+    /// Returns the share of `elapsed` that its own host took. `elapsed` must not include suspends.
     pub(crate) fn stolen_share(&self, elapsed: Duration) -> f64 {
         share(self.stolen, elapsed)
     }
 }
 
-/// Which part of `elapsed` a time is.
+/// Returns the share of `time` in `elapsed`.
 pub(crate) fn share(time: Duration, elapsed: Duration) -> f64 {
     if elapsed.is_zero() { 0.0 } else { time.as_secs_f64() / elapsed.as_secs_f64() }
 }
 
-/// The steal time in /proc/stat (proc_stat(5)), the eighth number of its first line, for each of the processors.
+/// Returns the steal time in /proc/stat (proc_stat(5)), the eighth number of its first line, per processor.
 fn stolen(stat: &str) -> Duration {
     let processors = stat.lines().filter(|line| line.starts_with("cpu")).count().saturating_sub(1).max(1);
     let ticks: u64 =

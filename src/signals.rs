@@ -1,8 +1,8 @@
-//! Ctrl-C, SIGTERM and SIGHUP in the runner: every machine and every build ends, then the runner does.
+//! Handles ctrl-C, SIGTERM and SIGHUP in the runner: all machines and builds end, then the runner does.
 //!
-//! Without this the default action ends the runner at once, and the parent-death signal and the
-//! watchdog clean up: nothing stays either way. What this adds is that all is gone when the runner
-//! exits, and that the terminal can be put right before.
+//! Without this the default action would end the runner at once, and the parent-death signal and the watchdog would
+//! clean up, so nothing would stay either. This module ensures that everything is gone when the runner exits, and that
+//! the terminal can be restored before.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,22 +13,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::mutex::lock;
 use crate::{Error, Result, nix, qemu};
 
-/// How long the machines may take to be gone; SIGKILL takes milliseconds.
+/// Time limit for ending the machines; SIGKILL takes milliseconds.
 const CLEANING_LIMIT: Duration = Duration::from_secs(5);
 
 type Hook = Box<dyn Fn(&'static str) + Send>;
 
 static HOOK: Mutex<Option<Hook>> = Mutex::new(None);
 
-/// From now on SIGINT, SIGTERM and SIGHUP end all machines and builds of this process, then the process with
-/// status 130, 143 or 129. A second one ends it at once (its watchdog cleans up then). Signals that
-/// were ignored when the process started, as under `nohup`, stay ignored.
+/// Makes SIGINT, SIGTERM and SIGHUP end all machines and builds of this process, then the process with status 130, 143
+/// or 129. A second one ends it at once (its watchdog then cleans up). Signals that were ignored when the process
+/// started, as under `nohup`, stay ignored.
 ///
-/// `hook` is called first, with the signal's name, on a thread of its own kind: to restore the terminal
-/// and say what happens. It must not block. A later call replaces the hook.
+/// Calls `hook` first, with the signal's name, on a separate thread: to restore the terminal and report the signal. It
+/// must not block. A later call replaces the hook.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Host`] when the handlers or their thread can't be had.
+/// [`crate::ErrorKind::Host`] when the handlers can't be installed or their thread can't start.
 pub fn install(hook: impl Fn(&'static str) + Send + 'static) -> Result {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
     *lock(&HOOK) = Some(Box::new(hook));
@@ -40,36 +40,36 @@ pub fn install(hook: impl Fn(&'static str) + Send + 'static) -> Result {
     Ok(())
 }
 
-/// Signals could not be watched for.
+/// Creates the error for signal handlers that could not be installed.
 pub(crate) fn not_watched(source: &std::io::Error) -> Error {
     Error::host("watch for signals", source)
 }
 
-/// Whether a signal has come and the process is about to end by it.
+/// Whether a signal has arrived and the process is about to end.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Blocks this thread for ever when a signal is ending the process, which takes a moment (15 s at most); otherwise
-/// returns at once. To be called before a failure is reported and before the process exits: a scenario
-/// whose machine was just killed by ctrl-C fails, which is no news, and must not decide the exit status.
+/// returns at once. Call it before a failure is reported and before the process exits: a scenario whose machine ctrl-C
+/// has just killed fails as expected, and must not determine the exit status.
 pub fn hold_if_ending() {
     while is_ending() {
         std::thread::park();
     }
 }
 
-/// Whether a signal is ending the process: what fails from then on fails because of that.
+/// Returns whether a signal is ending the process, which then is the cause of later failures.
 pub(crate) fn is_ending() -> bool {
     ENDING.load(Ordering::SeqCst)
 }
 
-/// The process is about to end. Whether that is news.
+/// Records that the process is about to end. Returns whether this is the first call.
 fn begin_to_end() -> bool {
     qemu::keep_no_run_directories();
     crate::record::fall_silent();
     !ENDING.swap(true, Ordering::SeqCst)
 }
 
-/// Ends everything, and the process with this status.
+/// Ends everything, then the process with this status.
 fn end(name: &'static str, status: i32) -> ! {
     if let Some(hook) = &*lock(&HOOK) {
         hook(name);
@@ -80,7 +80,7 @@ fn end(name: &'static str, status: i32) -> ! {
     std::process::exit(status)
 }
 
-/// Ends everything as SIGPIPE does, which this process ignores: whoever read its output is gone.
+/// Ends everything with the status of SIGPIPE, which this process ignores: the reader of its output is gone.
 pub(crate) fn end_without_a_reader() -> ! {
     if begin_to_end() {
         end("SIGPIPE", NO_READER.into());
@@ -90,10 +90,10 @@ pub(crate) fn end_without_a_reader() -> ! {
     }
 }
 
-/// The status of a process that SIGPIPE ended, as a shell has it.
+/// The shell's status for a process that SIGPIPE ended.
 pub(crate) const NO_READER: u8 = 141;
 
-/// A thread with a runtime of its own: tests run on plain threads, and a scenario's runtime may be busy.
+/// Starts a thread with its own runtime, since tests run on plain threads, and a scenario's runtime may be busy.
 fn start() -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let ignored = ignored();
@@ -113,7 +113,7 @@ fn start() -> std::io::Result<()> {
         runtime.block_on(async {
             let (name, status) = next(&mut watched).await;
             begin_to_end();
-            // Cleaning goes on beside this thread, so that a second signal is heard.
+            // Cleans up on another thread, so that this one can receive a second signal.
             let cleaner = std::thread::Builder::new()
                 .name("signal cleaner".to_owned())
                 .spawn(move || end(name, status));
@@ -143,12 +143,12 @@ async fn received(signal: &mut Option<Signal>) {
     std::future::pending().await
 }
 
-/// Whether this process ignores the signal of this number, as under `nohup`.
+/// Returns whether this process ignores the signal of this number, as under `nohup`.
 pub fn is_ignored(number: i32) -> bool {
     (1..=64).contains(&number) && ignored() & (1 << (number - 1)) != 0
 }
 
-/// The mask of signals that this process ignores; bit 0 is signal 1.
+/// Returns the mask of signals that this process ignores; bit 0 is signal 1.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,8 +1,10 @@
-//! Time in which this process did not run: it was stopped (SIGSTOP, ^Z, a debugger), or its host was. No limit runs then.
+//! Measures time in which this process did not run because it (SIGSTOP, ^Z, a debugger) or its host was stopped. Limits
+//! do not count this time.
 //!
-//! QEMU goes on meanwhile and says things that nobody reads, so a limit that went on would find a machine silent that is not. What
-//! is late when the process goes on is seen by a thread that looks at the clock all the time: between two of its looks there is
-//! more time than it sleeps. Whoever asks for the time looks as well, so no limit ends before that thread has looked.
+//! QEMU keeps running meanwhile, but this process does not read its output. If limits counted this time, a machine
+//! would seem silent although it is not. A thread reads the clock at a fixed interval. If more time than the interval
+//! has passed between two readings, the difference was lost. Each request for the time also reads the clock, so no
+//! limit ends before that thread has noticed.
 
 use std::future::Future;
 use std::ops::{Add, Sub};
@@ -14,12 +16,12 @@ use tokio::time::error::Elapsed;
 
 use crate::mutex::lock;
 
-/// Between two looks of the thread.
+/// Interval between two clock readings of the thread.
 const LOOK: Duration = Duration::from_millis(250);
-/// So much time between two looks was lost. A host that is busy leaves a thread waiting for less.
+/// Longer gaps between two readings count as lost. A busy host delays a thread by less.
 const LOST: Duration = Duration::from_secs(2);
 
-/// What was lost so far.
+/// The time that was lost so far.
 #[derive(Debug)]
 struct Clock {
     looked: Option<std::time::Instant>,
@@ -39,9 +41,9 @@ impl Clock {
 
 static CLOCK: Mutex<Clock> = Mutex::new(Clock { looked: None, lost: Duration::ZERO });
 
-/// For how long this process did not run so far, since it asked for the first time.
+/// Returns how long this process did not run so far, since the first call.
 pub(crate) fn so_far() -> Duration {
-    /// Whether there is a thread that looks. Without one, nothing is known.
+    /// Whether the thread runs. Without it, lost time is unknown.
     static LOOKS: OnceLock<bool> = OnceLock::new();
     let looks = || {
         let forever = || {
@@ -58,11 +60,12 @@ pub(crate) fn so_far() -> Duration {
         return Duration::ZERO;
     }
     let mut clock = lock(&CLOCK);
-    // Behind the lock: the times of looks are in their order.
+    // Under the lock, so that readings are in order.
     clock.look(std::time::Instant::now())
 }
 
-/// A moment of the time in which this process runs. In tests, the clock below it can be tokio's paused one.
+/// A point on the clock that runs only while this process runs. In tests, its underlying clock can be tokio's paused
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instant(tokio::time::Instant);
 
@@ -73,7 +76,7 @@ impl Instant {
         Self(now.checked_sub(lost).unwrap_or(now))
     }
 
-    /// How long ago it was.
+    /// Returns the time since then.
     pub(crate) fn elapsed(self) -> Duration {
         Self::now().saturating_duration_since(self)
     }
@@ -90,7 +93,7 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Self;
 
-    /// As far in the future as the clock goes, where that is not as far.
+    /// Limits the result to the end of the clock's range.
     fn add(self, time: Duration) -> Self {
         const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
         Self(self.0 + time.min(FAR))
@@ -105,12 +108,12 @@ impl Sub<Duration> for Instant {
     }
 }
 
-/// What `future` gives, unless that takes longer than `limit`.
+/// Returns the result of `future`, or an error if it takes longer than `limit`.
 pub(crate) async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
     timeout_at(Instant::now() + limit, future).await
 }
 
-/// What `future` gives, unless the moment comes before.
+/// Returns the result of `future`, or an error if it does not end before `at`.
 pub(crate) async fn timeout_at<F: Future>(at: Instant, future: F) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future);
     loop {
@@ -121,14 +124,14 @@ pub(crate) async fn timeout_at<F: Future>(at: Instant, future: F) -> Result<F::O
     }
 }
 
-/// Waits until then.
+/// Waits until `at`.
 pub(crate) async fn sleep_until(at: Instant) {
     while !at.left().is_zero() {
         tokio::time::sleep(at.left()).await;
     }
 }
 
-/// Waits so long.
+/// Waits for `time`.
 pub(crate) async fn sleep(time: Duration) {
     sleep_until(Instant::now() + time).await;
 }

@@ -1,4 +1,4 @@
-//! What stands between the parentheses of `#[scenario(…)]`.
+//! Parses the arguments of `#[scenario(…)]`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use syn::{Error, Expr, ExprLit, Lit, LitStr, Result, Token};
 use crate::duration;
 use crate::nearest::nearest;
 
-/// The names that mean something of their own; a machine can't bear them.
+/// Reserved argument names, which a machine can't have.
 pub const KEYWORDS: [&str; 10] = [
     "allow",
     "budget",
@@ -24,10 +24,10 @@ pub const KEYWORDS: [&str; 10] = [
     "timeout",
 ];
 
-/// The arguments, checked as far as they can be without the function they stand on.
+/// The arguments, checked as far as possible without their function.
 #[derive(Default)]
 pub struct Arguments {
-    /// `allow("segfault", "OOM kill")`: what a console may say without failing the scenario.
+    /// `allow("segfault", "OOM kill")`: what a console may show without failing the scenario.
     pub allow: Vec<LitStr>,
     /// `budget(boot = "20s")`: how long the boot of its machines may take.
     pub budget: Budget,
@@ -45,20 +45,20 @@ pub struct Arguments {
     pub retries: Option<u32>,
     /// `timeout = "5m"`.
     pub timeout: Option<Duration>,
-    /// `configuration = "path"`: of every machine that has none of its own.
+    /// `configuration = "path"`: for every machine without its own.
     pub configuration: Option<LitStr>,
-    /// `server = "server.nix"`: of the machine with that name.
+    /// `server = "server.nix"`: for the machine with that name.
     pub machines: Vec<(Ident, LitStr)>,
 }
 
 /// How long parts of a boot may take.
 #[derive(Default)]
 pub struct Budget {
-    /// From the kernel's first moment until everything is up.
+    /// From the start of the kernel until everything is up.
     pub boot: Option<Duration>,
-    /// Of that, what systemd takes.
+    /// The part of it that systemd takes.
     pub userspace: Option<Duration>,
-    /// It holds where machines run under TCG, and not under KVM.
+    /// Whether it applies to machines under TCG instead of KVM.
     pub under_tcg: bool,
 }
 
@@ -107,9 +107,9 @@ impl Budget {
 
 /// The moment at which machines begin.
 pub enum Start {
-    /// `cold`: booted for this scenario alone.
+    /// `cold`: booted for this scenario only.
     Cold,
-    /// `booted`: the login prompt is up.
+    /// `booted`: at the login prompt.
     Booted,
     /// `logged_in("alice", "test")`.
     LoggedIn(LitStr, LitStr),
@@ -251,7 +251,7 @@ impl Arguments {
 }
 
 impl Arguments {
-    /// Those of `#[checkpoint(…)]`: `from` alone.
+    /// Parses those of `#[checkpoint(…)]`: only `from`.
     pub fn parse_checkpoint(tokens: TokenStream) -> Result<Self> {
         let list = syn::parse::Parser::parse2(Punctuated::<Argument, Token![,]>::parse_terminated, tokens)?;
         let mut arguments = Self::default();
@@ -269,7 +269,7 @@ impl Arguments {
     }
 }
 
-/// The error of an argument that is not known: the one that may be meant, and `all` that there are.
+/// Returns the error for an unknown argument: the most similar one, and `all` existing ones.
 fn unknown(name: &Ident, known: &[&str], machines: &[Ident], all: &str) -> Error {
     let (word, machines) = (name.to_string(), machines.iter().map(Ident::to_string).collect::<Vec<_>>());
     let known = known.iter().copied().chain(machines.iter().map(String::as_str));
@@ -277,7 +277,7 @@ fn unknown(name: &Ident, known: &[&str], machines: &[Ident], all: &str) -> Error
     Error::new(name.span(), format!("unknown argument `{word}`: {meant}{all}"))
 }
 
-/// What arguments there are, for error texts: every one of [`KEYWORDS`].
+/// Lists the existing arguments for error texts: every one of [`KEYWORDS`].
 fn there_is(machines: &[Ident]) -> String {
     let mut text = "there are `allow(\"segfault\")`, `budget(boot = \"20s\")`, `configuration = \"FILE.nix\"`, \
                     `cores = 2`, `from = logged_in(\"alice\", \"test\")`, `ignore = \"why\"`, `memory = \"2G\"`, \
@@ -294,7 +294,7 @@ fn there_is(machines: &[Ident]) -> String {
     text
 }
 
-/// `512M`, `2G`, as QEMU has them.
+/// Parses sizes in QEMU's form: `512M`, `2G`.
 fn mebibytes(text: &str) -> Option<u64> {
     let (digits, factor) = match text.strip_suffix(['M', 'm']) {
         Some(digits) => (digits, 1),
@@ -303,7 +303,7 @@ fn mebibytes(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(factor).filter(|size| (1..=1 << 24).contains(size))
 }
 
-/// How often something is tried again.
+/// Parses the number of retries.
 fn retries(name: &Ident, value: Option<Expr>) -> Result<u32> {
     match &value {
         Some(Expr::Lit(ExprLit { lit: Lit::Int(count), .. })) => count.base10_parse(),
@@ -311,7 +311,7 @@ fn retries(name: &Ident, value: Option<Expr>) -> Result<u32> {
     }
 }
 
-/// A number of processors.
+/// Parses a number of processors.
 fn cores(name: &Ident, value: Option<Expr>) -> Result<u64> {
     let Some(Expr::Lit(ExprLit { lit: Lit::Int(count), .. })) = &value else {
         return Err(Error::new(name.span(), "expected a number: `cores = 2`"));
@@ -324,7 +324,7 @@ fn cores(name: &Ident, value: Option<Expr>) -> Result<u64> {
     }
 }
 
-/// The value as a string literal.
+/// Returns the value as a string literal.
 fn text(name: &Ident, value: Option<Expr>, example: &str) -> Result<LitStr> {
     match value {
         Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => Ok(text),
@@ -333,7 +333,7 @@ fn text(name: &Ident, value: Option<Expr>, example: &str) -> Result<LitStr> {
     }
 }
 
-/// The value as a path that is not empty.
+/// Returns the value as a path that is not empty.
 fn path(name: &Ident, value: Option<Expr>, example: &str) -> Result<LitStr> {
     let path = text(name, value, example)?;
     if path.value().is_empty() {

@@ -1,4 +1,4 @@
-//! What `#[checkpoint]` becomes: the function as it stands, and beside it what scenarios name it by.
+//! Expands `#[checkpoint]`: keeps the function unchanged, and adds the item that scenarios refer to.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
@@ -9,7 +9,7 @@ use crate::expand::{denied, moment};
 
 const EXPECTED: &str = "a checkpoint is `async fn name(machine: &mut Machine) -> Result`";
 
-/// Expands the attribute; an error leaves the function in place, so that only the error is shown.
+/// Expands the attribute; an error keeps the function, so that only the error is shown.
 pub fn checkpoint(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let function: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
@@ -30,7 +30,7 @@ pub fn checkpoint(arguments: TokenStream, item: TokenStream) -> TokenStream {
     }
 }
 
-/// The item that stands for the function in `from = name`.
+/// Returns the item that `from = name` refers to.
 pub fn hidden(name: &Ident) -> Ident {
     format_ident!("__nixvm_checkpoint_{}", name)
 }

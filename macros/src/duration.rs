@@ -1,14 +1,14 @@
-//! Durations as people write them: `30s`, `5m`, `1m30s`, `500ms`, `1h`.
+//! Parses durations such as `30s`, `5m`, `1m30s`, `500ms`, `1h`.
 
 use std::time::Duration;
 
-/// What a duration looks like, for error texts.
+/// Examples of durations, for error texts.
 pub const EXAMPLES: &str = "`30s`, `5m`, `1m30s`, `500ms`, `1h`";
 
-/// The units, longest name first so that `ms` is not read as `m`.
+/// The units, the longest name first so that `ms` is not parsed as `m`.
 const UNITS: [(&str, u64); 4] = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
 
-/// Reads `text`, or says what is wrong with it.
+/// Parses `text`, or returns what is wrong with it.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let mut rest = text.trim();
     if rest.is_empty() {

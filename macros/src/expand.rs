@@ -1,5 +1,5 @@
-//! What `#[scenario]` becomes: the function as it stands, and beside it, in a scope of its own,
-//! what registers it before `main`.
+//! Expands `#[scenario]`: keeps the function unchanged, and adds the code, in its own scope, that registers it before
+//! `main`.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::checkpoint;
 use crate::places;
 use crate::signature::{self, Parameter};
 
-/// Expands the attribute; an error leaves the function in place, so that only the error is shown.
+/// Expands the attribute; an error keeps the function, so that only the error is shown.
 pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut function: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
@@ -36,8 +36,8 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     }
 }
 
-/// A command that is not awaited never runs, and a result that is not looked at hides a failure: neither compiles. An
-/// attribute of the function's own comes later and holds.
+/// Returns the lints that make unused futures and results errors: a command that is not awaited never runs, and an
+/// unused result hides a failure. An attribute on the function comes later and overrides them.
 pub fn denied() -> TokenStream {
     quote!(#[deny(unused_must_use)])
 }
@@ -65,12 +65,12 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
     let machines = parameters.iter().map(|parameter| machine(parameter, &arguments));
     let given = parameters.iter().map(|Parameter { name, kind }| {
         let name = machine_name(name);
-        // At the type's place, so that a parameter of another type is an error there.
+        // At the type's place, so that the error for a wrong parameter type is shown there.
         quote_spanned!(kind.span()=> <#kind as ::nixvm_test::__private::Argument>::take(&mut given, #name)?)
     });
     let returned = signature::returned(function);
     let check = quote_spanned!(returned.span()=> ::nixvm_test::__private::is_a_return_type::<#returned>());
-    // At the name's place: a failure is reported with the line where the scenario stands.
+    // At the name's place, so that a failure is reported with the line of the scenario.
     let line = quote_spanned!(name.span()=> ::core::line!());
     let last_line = quote_spanned!(function.block.brace_token.span.close()=> ::core::line!());
     let cfg = function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
@@ -125,7 +125,7 @@ fn time(limit: Duration) -> TokenStream {
     quote!(::core::time::Duration::from_millis(#millis))
 }
 
-/// What the scenario asks of one machine.
+/// Returns the scenario's request for one machine.
 fn machine(parameter: &Parameter, arguments: &Arguments) -> TokenStream {
     let name = machine_name(&parameter.name);
     let own = arguments.machines.iter().find(|(machine, _)| *machine == parameter.name);
@@ -138,7 +138,7 @@ fn machine(parameter: &Parameter, arguments: &Arguments) -> TokenStream {
     }
 }
 
-/// Where machines begin.
+/// Returns the moment at which machines begin.
 pub fn moment(from: Option<&Start>) -> TokenStream {
     match from {
         None | Some(Start::Booted) => quote!(::nixvm_test::__private::Start::Booted),
@@ -156,14 +156,14 @@ pub fn moment(from: Option<&Start>) -> TokenStream {
     }
 }
 
-/// A machine's name; an underscore that only says "unused" is not part of it.
+/// Returns a machine's name, without the underscore that marks an unused parameter.
 fn machine_name(parameter: &Ident) -> String {
     let name = parameter.to_string();
     let bare = name.trim_start_matches("r#").trim_start_matches('_');
     if bare.is_empty() { name } else { bare.to_owned() }
 }
 
-/// The doc comment, its lines as written but for the space after the slashes.
+/// Returns the doc comment; its lines are unchanged except for the space after the slashes.
 fn description(attributes: &[Attribute]) -> String {
     let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
         Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {

@@ -1,5 +1,5 @@
-//! Has a scenario say which of its lines it is at: an error that comes back from a helper function doesn't know which
-//! line of the scenario called that function.
+//! Makes a scenario record its current line: an error from a helper function doesn't know which line of the scenario
+//! called that function.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote_spanned;
@@ -9,9 +9,10 @@ use syn::{
     Block, Expr, ExprConst, ExprRepeat, GenericArgument, Item, ItemFn, Stmt, Type, parse_quote_spanned,
 };
 
-/// Each statement says its line before it. `X.await` becomes `match X { it => from_line(…, async move { it.await }).await }`:
-/// a match, since what `X` borrows has to live as long as it is awaited; an async block, so that the compiler says what it
-/// always says of an `X` that can't be awaited. What a macro awaits can't be seen: the line of its statement holds there.
+/// Records the line before each statement. `X.await` becomes `match X { it => from_line(…, async move { it.await
+/// }).await }`: a match, since the borrows of `X` must live until it completes; an async block, so that the compiler's
+/// message for an `X` that can't be awaited stays the same. Awaits inside macros can't be seen: the line of their
+/// statement applies.
 pub fn say(function: &mut ItemFn) {
     Lines.visit_block_mut(&mut function.block);
 }
@@ -45,10 +46,10 @@ impl VisitMut for Lines {
         };
     }
 
-    // A function or macro within the function is none of its lines.
+    // Lines of a function or macro inside the function do not count.
     fn visit_item_mut(&mut self, _: &mut Item) {}
 
-    // A constant can't call anything.
+    // A constant can't call the recording function.
     fn visit_type_mut(&mut self, _: &mut Type) {}
     fn visit_generic_argument_mut(&mut self, _: &mut GenericArgument) {}
     fn visit_expr_const_mut(&mut self, _: &mut ExprConst) {}
@@ -57,7 +58,7 @@ impl VisitMut for Lines {
     }
 }
 
-/// The file and line of a span, as the compiler names them.
+/// Returns the file and line of a span, as the compiler names them.
 fn here(span: Span) -> TokenStream {
     quote_spanned!(span=> ::core::file!(), ::core::line!())
 }

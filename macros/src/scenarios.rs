@@ -1,5 +1,5 @@
-//! What `scenarios!("../scenarios")` becomes: a module for each file of scenarios in the folder and below it, a `main`, and
-//! the list of all files, so that the suite can tell a new one.
+//! Expands `scenarios!("../scenarios")`: a module for each file of scenarios in the folder and below it, a `main`, and
+//! the list of all files, so that the suite can detect a new one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +13,7 @@ use crate::expand::denied;
 use crate::look::Look;
 use crate::walk;
 
-/// Expands the macro, which stands in `file`. Where that is not known (an editor asks), there is a `main` alone.
+/// Expands the macro in `file`. If the file is not known (in an editor), expands to a `main` only.
 pub fn scenarios(input: TokenStream, file: Option<&Path>) -> TokenStream {
     let expanded = folder(input).and_then(|given| match file {
         Some(file) => suite(&given, file),
@@ -22,7 +22,7 @@ pub fn scenarios(input: TokenStream, file: Option<&Path>) -> TokenStream {
     expanded.unwrap_or_else(|error| error.to_compile_error())
 }
 
-/// The one thing between the parentheses.
+/// Parses the argument.
 fn folder(input: TokenStream) -> Result<LitStr> {
     const EXPECTED: &str =
         "`scenarios!` takes a folder and nothing else: `nixvm_test::scenarios!(\"../scenarios\");`";
@@ -57,7 +57,7 @@ fn suite(given: &LitStr, file: &Path) -> Result<TokenStream> {
         tree.put(name, &format!("{written}/{name}")).map_err(wrong)?;
     }
     let declared = tree.declared();
-    // The others are read again, too, when they change: a scenario may come into them.
+    // The other files are tracked, too, since a scenario may be added to them.
     let others = files.iter().map(|(name, _)| name).filter(|name| !modules.contains(name.as_str()));
     let others = others.map(|name| format!("{written}/{name}"));
     let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
@@ -69,7 +69,7 @@ fn suite(given: &LitStr, file: &Path) -> Result<TokenStream> {
     })
 }
 
-/// Whether all of a file of scenarios runs in a suite.
+/// Checks that all of a scenario file can run in a suite.
 fn runs(name: &str, text: &str, look: &Look) -> std::result::Result<(), String> {
     if let Some((line, test)) = look.tests.first() {
         return Err(no_tests(name, *line, test));
@@ -83,7 +83,7 @@ fn runs(name: &str, text: &str, look: &Look) -> std::result::Result<(), String> 
     }
 }
 
-/// Why a test that is no scenario is an error in a file of scenarios.
+/// Returns the error for a test that is not a scenario in a scenario file.
 pub fn no_tests(file: &str, line: usize, test: &str) -> String {
     format!(
         "{file}:{line}: this `{test}` never runs, since the `main` of a scenario's file runs scenarios alone: make it a \
@@ -91,12 +91,12 @@ pub fn no_tests(file: &str, line: usize, test: &str) -> String {
     )
 }
 
-/// The files that become modules: those with scenarios, but not those that are modules of others anyway.
+/// Returns the files that become modules: those with scenarios, except modules of other files.
 fn modules(files: &[(String, Look)]) -> BTreeSet<&str> {
     let mut modules = BTreeSet::new();
     let mut reached = BTreeSet::new();
     let with_scenarios = || files.iter().filter(|(_, look)| !look.scenarios.is_empty());
-    // Those with a `main` first: they stand for themselves.
+    // Files with a `main` first, since they are never modules of others.
     for (name, look) in with_scenarios().filter(|(_, look)| look.main).chain(with_scenarios()) {
         if reached.contains(name.as_str()) && !look.main || modules.contains(name.as_str()) {
             continue;
@@ -118,10 +118,10 @@ fn modules(files: &[(String, Look)]) -> BTreeSet<&str> {
     modules
 }
 
-/// Modules by their folders.
+/// Modules by folder.
 #[derive(Default)]
 struct Tree {
-    /// The path of each file, by the name of its module.
+    /// The path of each file, by its module's name.
     files: BTreeMap<String, String>,
     folders: BTreeMap<String, Tree>,
 }
@@ -145,7 +145,7 @@ impl Tree {
 
     fn declared(&self) -> TokenStream {
         let files = self.files.iter().map(|(name, path)| {
-            // A folder of the same name has the name itself.
+            // A folder of the same name keeps the name.
             let name = if self.folders.contains_key(name) { format!("{name}_rs") } else { name.clone() };
             let name = Ident::new(&name, Span::call_site());
             let denied = denied();
@@ -153,21 +153,21 @@ impl Tree {
         });
         let folders = self.folders.iter().map(|(name, tree)| {
             let (name, inside) = (Ident::new(name, Span::call_site()), tree.declared());
-            // Paths within start where the file of the suite is.
+            // Makes paths inside relative to the folder of the suite's file.
             quote!(#[path = "."] mod #name { #inside })
         });
         quote!(#(#files)* #(#folders)*)
     }
 }
 
-/// A name for a module, of any name of a file.
+/// Returns a valid module name for a file name.
 fn module(name: &str) -> String {
     let plain = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
     let mut name: String = name.chars().map(plain).collect();
     if name.starts_with(|first: char| first.is_ascii_digit()) || name.trim_matches('_').is_empty() {
         name.insert_str(0, "of_");
     }
-    // A keyword of the language.
+    // A Rust keyword.
     if syn::parse_str::<Ident>(&name).is_err() {
         name.push('_');
     }
@@ -189,7 +189,7 @@ fn main(folder: &str, names: &[&str]) -> TokenStream {
     }
 }
 
-/// The file that the macro stands in, from where the compiler works.
+/// Returns the file that contains the macro call, relative to the compiler's working folder.
 pub fn file() -> Option<PathBuf> {
     proc_macro::Span::call_site().local_file()
 }
@@ -198,7 +198,7 @@ pub fn file() -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// A folder `scenarios`, and what `tests/suite.rs` beside it becomes.
+    /// Creates a folder `scenarios`, and returns the expansion in `tests/suite.rs` beside it.
     fn expanded(files: &[(&str, &str)]) -> String {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("tests")).unwrap();

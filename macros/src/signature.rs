@@ -1,4 +1,4 @@
-//! What a function must look like to be a scenario.
+//! Checks that a function's signature is a scenario's.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::ToTokens;
@@ -6,10 +6,10 @@ use syn::{Error, FnArg, ItemFn, Pat, Result, ReturnType, Type};
 
 use crate::arguments::KEYWORDS;
 
-/// What is expected, for error texts.
+/// The expected form, for error texts.
 const EXPECTED: &str = "a scenario is `async fn name(machine: Machine) -> Result`";
 
-/// The parameters of the function: each is a machine that is booted for it.
+/// A parameter of the function: a machine that is booted for it.
 pub struct Parameter {
     /// Its name, which is the machine's.
     pub name: Ident,
@@ -51,7 +51,7 @@ pub fn parameters(function: &ItemFn) -> Result<Vec<Parameter>> {
     Ok(parameters)
 }
 
-/// The return type, `()` where none is written.
+/// Returns the return type, `()` if none is written.
 pub fn returned(function: &ItemFn) -> TokenStream {
     match &function.sig.output {
         ReturnType::Default => quote::quote_spanned!(Span::call_site()=> ()),

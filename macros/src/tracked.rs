@@ -1,4 +1,4 @@
-//! What `#[tracked]` makes of a method of the library: a function that knows who called it.
+//! Expands `#[tracked]`: makes a method of the library record its caller.
 
 use proc_macro2::TokenStream;
 use quote::quote_spanned;
@@ -16,7 +16,7 @@ fn method(item: TokenStream) -> syn::Result<TokenStream> {
     let (Some(_), ReturnType::Type(_, returned)) = (sig.asyncness, &sig.output) else {
         return Err(Error::new_spanned(sig, "`#[tracked]` stands on an `async fn` that returns a `Result`"));
     };
-    // At the place of the method: a message of the compiler is about that, and not about this macro.
+    // At the place of the method, so that compiler messages refer to the method and not to this macro.
     let span = sig.fn_token.span;
     let mut plain = sig.clone();
     plain.asyncness = None;
@@ -30,7 +30,7 @@ fn method(item: TokenStream) -> syn::Result<TokenStream> {
         #[track_caller]
         #vis #plain {
             crate::call::Call::new(::core::panic::Location::caller(), async move {
-                // It tells the compiler the type of each `?` and `Ok` in the body.
+                // Tells the compiler the type of each `?` and `Ok` in the body.
                 if let ::core::option::Option::Some(returned) = ::core::option::Option::None::<#returned> {
                     return returned;
                 }
