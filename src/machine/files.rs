@@ -148,9 +148,9 @@ impl User {
     /// archive can't write outside of `target`. After an error there is no `target`.
     ///
     /// # Errors
-    /// [`ErrorKind::CommandFailed`] when it can't be read, [`ErrorKind::Io`] when it can't be written, or holds a device
-    /// or a FIFO, which the error names,
-    /// [`ErrorKind::Usage`] when `target` exists, and those of [`User::execute`].
+    /// [`ErrorKind::CommandFailed`] when it can't be read, [`ErrorKind::Io`] when it can't be written, or holds a
+    /// device or a FIFO, which the error names, [`ErrorKind::Usage`] when `target` exists, and those of
+    /// [`User::execute`].
     #[tracked]
     pub async fn copy_from(&self, source: &str, target: impl AsRef<Path>) -> Result {
         let target = target.as_ref().to_owned();
@@ -278,7 +278,7 @@ impl Machine {
         self.root().copy_from(source, target).await
     }
 
-    /// The NixOS test driver's name for [`Machine::copy_to`].
+    /// Does the same as [`Machine::copy_to`], under the NixOS test driver's name.
     ///
     /// # Errors
     /// Those of [`User::copy_to`].
@@ -287,9 +287,9 @@ impl Machine {
         self.copy_to(source, target).await
     }
 
-    /// Like [`Machine::copy_from`], with the NixOS test driver's name and destination: `source` of the machine becomes
-    /// a file of the same name in the folder `target` of the host, which is created. An existing file is replaced; an
-    /// existing folder keeps its other content.
+    /// Copies like [`Machine::copy_from`], with the NixOS test driver's name and destination: `source` of the machine
+    /// becomes a file of the same name in the folder `target` of the host, which is created. An existing file is
+    /// replaced; an existing folder keeps its other content.
     ///
     /// ```no_run
     /// # async fn example(machine: nixvm_test::machine::Machine) -> nixvm_test::Result {

@@ -34,7 +34,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Number of signals that a waiting task may lag behind. After that it asks again.
 const SIGNALS: usize = 64;
 
-/// A connection to a service manager: the system's, or a user's. Clones are the same connection.
+/// A connection to a service manager: the system's, or a user's. Clones share the connection.
 #[derive(Clone)]
 pub(crate) struct Bus(Arc<Connection>);
 

@@ -55,7 +55,7 @@ struct State {
     boot: u64,
     /// The number of the next record of this kernel.
     next: u64,
-    /// Records of this kernel before this number were judged when a template was made.
+    /// Records of this kernel before this number were already judged for a template.
     judged_to: u64,
     /// The state of the delivery in this boot.
     telling: Telling,

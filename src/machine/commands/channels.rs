@@ -239,9 +239,9 @@ impl Channels {
         self.kernel.compare_clocks(channel);
     }
 
-    /// Like [`Channels::save`], for a machine that is about to be paused: waits until the guest has delivered its whole
-    /// kernel log, and holds further delivery. The delivery continues when the second value is dropped, and when this
-    /// fails or is cancelled.
+    /// Saves like [`Channels::save`], for a machine that is about to be paused: waits until the guest has delivered its
+    /// whole kernel log, and holds further delivery. The delivery continues when the second value is dropped, and when
+    /// this fails or is cancelled.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Timeout`] and [`crate::ErrorKind::ChannelLost`] when the guest does not answer within

@@ -92,8 +92,8 @@ impl Machine {
         self.plug(name, source.into(), Connector::Virtio, format!("/dev/disk/by-id/virtio-{name}")).await
     }
 
-    /// Plugs a USB stick in: the guest sees `/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_NAME-0:0`. A machine
-    /// without USB gets a controller first. `source` is as in [`Machine::hot_plug_disk`].
+    /// Plugs a USB stick in: the guest sees `/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_NAME-0:0`. A machine without USB
+    /// gets a controller first. `source` has the same meaning as in [`Machine::hot_plug_disk`].
     ///
     /// # Errors
     /// Those of [`Machine::hot_plug_disk`].

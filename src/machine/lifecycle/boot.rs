@@ -1,4 +1,4 @@
-//! From a built VM to a login prompt, or to the shell of an automatic login.
+//! Boots a built VM to a login prompt, or to the shell of an automatic login.
 
 mod prompt;
 mod questions;

@@ -105,7 +105,8 @@ impl Machine {
         Ok(times)
     }
 
-    /// Called before a machine with a budget is powered off, because the guest can't be asked afterwards.
+    /// Asks for the boot times before a machine with a budget is powered off, because the guest can't be asked
+    /// afterwards.
     pub(crate) async fn note_boot_times(&self) {
         if self.shared.plan.boot_times
             && self.known_boot_times().is_none()

@@ -87,9 +87,9 @@ impl Machine {
     /// The folder has everything that is needed to resume, except QEMU and files in the Nix store.
     ///
     /// # Errors
-    /// [`ErrorKind::Host`] when it can't be kept (it is off, it shares folders with the host), with why in one line;
-    /// [`ErrorKind::Io`], [`ErrorKind::Qmp`] and [`ErrorKind::Timeout`] when it could not be written. Nothing is left in
-    /// `folder` then.
+    /// [`ErrorKind::Host`] when it can't be kept (it is off, it shares folders with the host), with the reason in one
+    /// line; [`ErrorKind::Io`], [`ErrorKind::Qmp`] and [`ErrorKind::Timeout`] when it could not be written. After an
+    /// error, nothing is left in `folder`.
     #[tracked]
     pub async fn keep(&self, folder: &Path) -> Result {
         let Ok(_changing) = crate::stopped::timeout(CHANGING, self.shared.changing.lock()).await else {
@@ -231,8 +231,8 @@ impl Kept {
     /// Returns the VM, to boot it when the moment can't be resumed: its run script is executed.
     ///
     /// # Errors
-    /// Those of [`Kept::vm`], and [`ErrorKind::Usage`] unless this user kept the moment or it is trusted ([`Kept::trust`]):
-    /// every user of the host may add a script to its Nix store.
+    /// Those of [`Kept::vm`], and [`ErrorKind::Usage`] unless this user kept the moment or it is trusted
+    /// ([`Kept::trust`]): every user of the host may add a script to its Nix store.
     pub fn vm_to_boot(&self) -> Result<BuiltVm> {
         let vm = self.vm()?;
         if self.trusted || self.own {

@@ -58,9 +58,9 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::Host`] and [`ErrorKind::Io`] when QEMU can't be started; [`ErrorKind::KernelPanic`],
     /// [`ErrorKind::EmergencyMode`], [`ErrorKind::BootLoop`] and [`ErrorKind::QemuGone`] at once when they happen;
-    /// [`ErrorKind::BootQuestion`] when the boot asks for something that it was not given;
-    /// [`ErrorKind::NoLoginPrompt`] when the guest came up without a login prompt on ttyS0, [`ErrorKind::BootStalled`] when
-    /// it stopped printing before, [`ErrorKind::Timeout`] when it was still printing at the limit.
+    /// [`ErrorKind::BootQuestion`] when the boot asks for something that it was not given; [`ErrorKind::NoLoginPrompt`]
+    /// when the guest came up without a login prompt on ttyS0, [`ErrorKind::BootStalled`] when it stopped printing
+    /// before, [`ErrorKind::Timeout`] when it was still printing at the limit.
     #[tracked]
     pub async fn start(&self) -> Result {
         let _changing = self.shared.changing.lock().await;

@@ -135,8 +135,8 @@ impl MachineOptions {
         self
     }
 
-    /// Makes the machine report how long its boot took before it is powered off, for
-    /// [`crate::machine::Machine::boot_times`].
+    /// Asks the machine before it is powered off how long its boot took, so that
+    /// [`crate::machine::Machine::boot_times`] knows it.
     #[must_use]
     pub fn time_boot(mut self, time: bool) -> Self {
         self.boot_times = time;

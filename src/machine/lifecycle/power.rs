@@ -230,7 +230,7 @@ impl Life {
             .next_step("log in, and `power_off()` types `poweroff`; `stop()` ends the machine in any case"))
     }
 
-    /// The user who is logged in lacks the rights for it.
+    /// Returns the error for a user who lacks the rights for it.
     pub(crate) fn refused_to(&self, command: &str, user: &str, collector: Collector) -> Error {
         let status = collector.status().unwrap_or(-1);
         let said = collector.into_bytes();

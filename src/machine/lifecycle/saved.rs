@@ -324,7 +324,7 @@ impl Plan {
         Ok(life)
     }
 
-    /// Returns the limit for a clone's first answer: at most the duration of the boot that it saves.
+    /// Returns the limit for a clone's first answer: at most the limit of the boot that the clone replaces.
     fn first_answer(&self, speed: Speed) -> Duration {
         speed.scale(ANSWER).max(FIRST_ANSWER).min(self.limit(speed))
     }

@@ -43,7 +43,7 @@ impl Machine {
         outcome.map_err(|error| error.section("in the subtest", name))
     }
 
-    /// The NixOS test driver's name for a part that groups steps: [`Machine::subtest`].
+    /// Does the same as [`Machine::subtest`], under the NixOS test driver's name, for a part that groups steps.
     ///
     /// # Errors
     /// Those of the part.

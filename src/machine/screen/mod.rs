@@ -80,7 +80,7 @@ impl Machine {
     /// anywhere, light text on dark patches.
     ///
     /// # Errors
-    /// As [`Machine::get_screen_text`].
+    /// Those of [`Machine::get_screen_text`].
     #[tracked]
     pub async fn get_screen_text_variants(&self) -> Result<Vec<String>> {
         let life = self.life();
@@ -235,7 +235,7 @@ mod tests {
     use crate::hang::HANG;
     use crate::qemu::tests::Firmware;
 
-    /// The text that the firmware shows, as read by tesseract.
+    /// Reads the firmware's text on the screen with tesseract, in every way.
     #[tokio::test]
     async fn the_firmwares_screen_is_read_in_every_way() {
         // A stopped machine's picture does not change.

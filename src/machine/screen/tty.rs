@@ -14,7 +14,8 @@ impl Machine {
     /// separated by newlines. So `login: ` keeps its trailing blank, as on the screen.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::CommandFailed`] when there is no such terminal, and those of [`crate::machine::User::execute`].
+    /// [`crate::ErrorKind::CommandFailed`] when there is no such terminal, and those of
+    /// [`crate::machine::User::execute`].
     #[tracked]
     pub async fn get_tty_text(&self, tty: u32) -> Result<String> {
         let output = self.root().succeed(format!("cat /dev/vcsa{tty}")).await?;

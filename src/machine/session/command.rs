@@ -327,7 +327,8 @@ impl Collector {
     }
 }
 
-/// sudo ends the line of its question after the hidden answer, and polkit reports that it was right.
+/// Removes the newline after an answer: sudo ends the line of its question after the hidden answer, and polkit reports
+/// success.
 fn remove_answer_newline(bytes: &mut Vec<u8>, at: usize) {
     if bytes.get(at..).is_some_and(|rest| rest.starts_with(b"\r\n")) {
         bytes.drain(at..at + 2);
@@ -350,7 +351,7 @@ mod tests {
         )
     }
 
-    /// The collector of a command that begins with sudo's question, which was answered.
+    /// Returns the collector of a command that begins with sudo's question, which was answered.
     fn answered() -> Collector {
         let mut collector = collector();
         assert!(collector.push(b"\x1b_0123abcd4567cdef S\x1b\\[sudo] password for alice: ").is_break());

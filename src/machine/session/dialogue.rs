@@ -67,7 +67,7 @@ struct Conversation<'a> {
     user: &'a str,
     password: &'a str,
     nonce: Nonce,
-    /// What was typed first.
+    /// The first input.
     typed: String,
     stage: Stage,
     names_typed: usize,

@@ -63,7 +63,7 @@ impl Phases {
         Ok(patterns)
     }
 
-    /// Called with the index and the text of a pattern that was found. Returns the phase, if it begins here.
+    /// Handles a found pattern, by its index and text. Returns the phase, if it begins here.
     pub(crate) fn see(&mut self, place: usize, found: &str) -> Option<&'static str> {
         let Some((words, phase)) = WORDS.get(place) else {
             // "NixOS 25.11 (Xantusia) (Initrd)", and "(Initramfs)" elsewhere.

@@ -185,7 +185,8 @@ impl RawConsole {
         }
     }
 
-    /// A shell whose command is interrupted leaves the loop by itself. The terminal's echo is still off then.
+    /// Hands the shell over at the prompt after an interrupt. The shell has left the loop by itself; the terminal's
+    /// echo is still off.
     async fn after_interrupt(&mut self) {
         let text = strip_escapes(&self.tail);
         if PROMPT.is_match(&text) {

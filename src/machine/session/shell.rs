@@ -1,4 +1,4 @@
-//! What is typed into a shell so that it serves commands.
+//! The text that is typed into a shell so that it serves commands.
 //!
 //! A person types a command and reads until the prompt is back. A program can't do that: prompts differ, output may
 //! look like a prompt, long lines wrap, and line editors redraw. So one line is typed at the first prompt: a loop in
@@ -13,7 +13,7 @@
 //! | `p` | appends the piece |
 //! | `n` | appends the piece and a newline |
 //! | `a` | as `p`, and confirms the lines so far |
-//! | `x` | appends the piece and runs the command, if it has one of the two lengths (in bytes or characters, as the shell counts) |
+//! | `x` | appends the piece and runs the command, if its length in bytes or characters is one of the two |
 //! | `q` | the same; a status other than 0 does not end the shell under `set -e` |
 //! | `:` | ends the loop (at a prompt it is a command that does nothing) |
 //!
@@ -152,8 +152,8 @@ pub(crate) fn type_command(typed: Typed<'_>, nonce: &Nonce) -> Vec<Vec<u8>> {
     batches
 }
 
-/// A control character is preceded by ^V, which makes the line discipline take it literally (VLNEXT; termios(3)). A tab
-/// needs no quoting.
+/// Quotes a byte. A control character is preceded by ^V, which makes the line discipline take it literally (VLNEXT;
+/// termios(3)). A tab needs no quoting.
 fn quoted(byte: u8) -> impl Iterator<Item = u8> {
     let control = (byte < 0x20 && byte != b'\t' || byte == 0x7f).then_some(0x16);
     control.into_iter().chain([byte])

@@ -338,8 +338,8 @@ impl ShellLine {
         }
     }
 
-    /// Like [`ShellLine::run`], but returns early when `then` completes first. The command continues and ends by itself
-    /// soon; the next action on the console waits for that.
+    /// Runs a command like [`ShellLine::run`], but returns early when `then` completes first. The command continues and
+    /// ends by itself soon; the next action on the console waits for that.
     pub(crate) async fn run_until<T>(
         &mut self,
         life: &Life,
@@ -477,7 +477,7 @@ impl ShellLine {
         }
     }
 
-    /// Like [`ShellLine::begin`], after freeing the terminal.
+    /// Frees the terminal, then calls [`ShellLine::begin`].
     async fn begin_at_prompt(&mut self, life: &Life, typed: Typed<'_>) -> Result<Option<Running>> {
         // The future of the last command was dropped while it ran, or something else had the terminal.
         if self.busy && self.break_off(life).await? == Answering::Another {

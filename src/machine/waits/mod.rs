@@ -78,8 +78,8 @@ impl User {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] after the limit, [`ErrorKind::Usage`] for an empty pattern and one with a NUL, and those of
-    /// [`User::execute`].
+    /// [`ErrorKind::Timeout`] after the limit, [`ErrorKind::Usage`] for an empty pattern and one with a NUL, and those
+    /// of [`User::execute`].
     #[tracked]
     pub async fn wait_for_file_matching(&self, pattern: &str) -> Result<String> {
         let word = globs::word(pattern)?;

@@ -1,11 +1,11 @@
-//! What a helper tells, in memory, and what is noted of it.
+//! Feeds the messages of a helper in memory, and checks what is noted.
 
 use super::record::LONGEST;
 use super::*;
 
 const CRASH: &str = "crash[77]: segfault at 0 ip 0000000000401136 sp 00007ffe error 4 in crash[401000+1000]";
 
-/// A record with this number, logged in as many seconds after the boot.
+/// Returns a record with this number, logged that many seconds after the boot.
 fn record(number: u64, text: &str) -> String {
     format!("6,{number},{number}000001,-,caller=T77;{text}\n SUBSYSTEM=pci\n DEVICE=+pci:0000:00:01.0\n")
 }
@@ -45,14 +45,14 @@ fn a_stall_while_the_host_slept_is_the_hosts_and_is_spoken_of_once() {
     assert!(why.contains("this host was suspended for 3600 s"), "{why}");
     assert!(noted.is_excused(&format!("alice@nixos:~]$ [    1.000001][  T77] {STALL}")));
     assert!(!noted.is_excused(&format!("[   11.000001] {STALL}")));
-    // A clone of the machine says it no more.
+    // A clone of the machine does not report it again.
     let clone = KernelLog::default();
     clone.resume(&log.saved(), false);
     assert_eq!(clone.noted().excused(), []);
     assert!(clone.noted().is_excused(line));
 }
 
-/// A helper tells at first what was logged before the channel was open.
+/// A helper first sends what was logged before the channel was open.
 #[test]
 fn a_stall_is_judged_by_what_the_host_did_when_it_was_logged() {
     const STALL: &str = "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [sh:9]";
@@ -63,12 +63,12 @@ fn a_stall_is_judged_by_what_the_host_did_when_it_was_logged() {
     assert_eq!(lines(&log), [("hung task", format!("[  390.000001] {STALL}"))]);
     let excused: Vec<_> = log.noted().excused().iter().map(|(line, _)| line.clone()).collect();
     assert_eq!(excused, [format!("[  100.000001] {STALL}")]);
-    // Another channel tells them again, and they are judged no more.
+    // Another channel sends them again; they are not judged again.
     drop(teller);
     log.host().pretend_suspended(Duration::ZERO);
     told(&mut log.teller(Expected::Oldest), &[record(100, STALL), record(390, STALL)].concat());
     assert_eq!((lines(&log).len(), log.noted().excused().len()), (1, 1));
-    // A guest that hangs now, on a host that was busy once.
+    // A guest that hangs now, on a host that was busy earlier.
     let log = KernelLog::default();
     log.host().pretend_suspended(Duration::from_secs(300));
     told(&mut log.teller(Expected::Next(0)), &record(0, STALL));
@@ -104,7 +104,7 @@ fn lines_within_a_record_are_told_apart_and_bytes_that_are_no_text_are_read() {
 
 #[test]
 fn a_gap_in_the_numbers_says_how_many_records_are_lost() {
-    // The channel's first record, the log's next one; the next numbers that are told; how many are lost.
+    // The channel's first record, and the next one of the log; the following numbers that are sent; how many are lost.
     for (expected, numbers, lost) in [
         (Expected::Oldest, &[0, 1, 2][..], None),
         (Expected::Oldest, &[700, 701], Some("700 records before number 700")),
@@ -189,7 +189,8 @@ fn what_a_template_was_judged_by_is_not_told_in_its_clones() {
     told(&mut clone.teller(Expected::Next(6)), &record(6, &again));
     assert_eq!(lines(&clone), [("segfault", format!("[    6.000001] {again}"))]);
     assert_eq!(clone.saved().next, 7);
-    // Another channel tells all that the kernel still has. A template that is made of the clone has one line to be judged.
+    // Another channel sends everything in the kernel's buffer. A template that is made of the clone has one line to be
+    // judged.
     told(&mut clone.teller(Expected::Oldest), &[record(0, CRASH), record(6, &again)].concat());
     assert_eq!(lines(&clone).len(), 1);
     let next = KernelLog::default();
@@ -271,7 +272,7 @@ fn what_is_read_at_once_is_not_the_end_of_the_log_of_a_machine_that_runs_on() {
     log.take_all(record(0, "x").as_bytes());
     log.reopen();
     assert_eq!(log.telling(), Telling::OnRequest);
-    // A kernel that boots since has not been told of, and one that a helper tells is told until its end.
+    // A kernel that boots later was not delivered yet. One that a helper delivers is delivered until its end.
     log.take_all(record(0, "x").as_bytes());
     log.begin_boot();
     log.reopen();
@@ -297,7 +298,7 @@ fn a_log_is_cut_off_where_the_machine_runs_on_after_a_helper_that_went_without_a
     assert!(!log.is_cut_off(), "the machine may have ended with it");
     log.note_untold();
     assert!(log.is_cut_off());
-    // Another helper tells the rest.
+    // Another helper sends the rest.
     let teller = log.teller(Expected::Oldest);
     assert!(!log.is_cut_off());
     drop(teller);

@@ -1,4 +1,4 @@
-//! Archives that a guest made up. Each is unpacked beside files that have to stay as they are.
+//! Forged archives. Each is unpacked beside files that must not change.
 
 use std::collections::BTreeMap;
 use std::fs as std_fs;
@@ -89,7 +89,7 @@ fn archive(entries: Vec<Entry>) -> Vec<u8> {
     bytes
 }
 
-/// A folder that the archive is unpacked in, with files around that it is after.
+/// A folder for unpacking, surrounded by files that the archive tries to reach.
 struct TestFolder(tempfile::TempDir);
 
 impl TestFolder {
@@ -110,7 +110,7 @@ impl TestFolder {
         self.0.path().join("in/target")
     }
 
-    /// All files but the target: their modes, owners and content.
+    /// Returns the modes, owners and content of all files except the target.
     fn others(&self) -> BTreeMap<PathBuf, (u32, u32, Vec<u8>)> {
         let mut all = tree(self.0.path());
         all.retain(|path, _| !path.starts_with(self.target()));
@@ -136,7 +136,7 @@ fn an_archive_that_is_made_up_leaves_nothing_and_the_error_names_the_entry() {
     let long = |kind: u8, size: usize| entry(kind, b"././@LongLink", &vec![b'a'; size]);
     let deep = "d/".repeat(45);
     let up = "/../".repeat(8);
-    // Sizes are octal digits, or of 256 values with the highest bit set.
+    // Sizes are octal digits, or base 256 with the highest bit set.
     let size_field = 124..136;
     let cases: Vec<(&str, Vec<Entry>, &str)> = vec![
         ("a FIFO", vec![folder("x"), entry(b'6', b"x/pipe", b"")], "x/pipe"),
@@ -243,7 +243,7 @@ fn an_archive_that_is_made_up_leaves_nothing_and_the_error_names_the_entry() {
 fn no_mode_that_lends_rights_arrives() {
     for mode in [0o4755, 0o2755, 0o6777, 0o7777, 0o1644, 0o4000, 0o177_777] {
         let place = TestFolder::new();
-        // A folder that is in one with the setgid bit has it from birth.
+        // A folder created inside a setgid folder inherits the setgid bit.
         let inherits = Permissions::from_mode(0o2755);
         std_fs::set_permissions(place.0.path().join("in"), inherits).unwrap();
         let entries = vec![
@@ -251,7 +251,7 @@ fn no_mode_that_lends_rights_arrives() {
             file("x/a").mode(mode),
             hard("x/b", "x/a"),
             folder("x/d").mode(mode | 0o700),
-            // As a capability would come.
+            // In the form of a capability.
             pax(&[("SCHILY.xattr.security.capability", b"\x01\0\0\x02"), ("SCHILY.xattr.user.x", b"y")]),
             file("x/d/c").mode(mode),
             link("x/l", "a").mode(mode),
@@ -335,7 +335,8 @@ fn one_file_and_one_link_are_copied_too_and_an_odd_time_is_no_reason_to_fail() {
 #[test]
 fn an_archive_that_is_cut_or_damaged_leaves_nothing() {
     let whole = archive(vec![folder("x"), file("x/a"), file("x/b")]);
-    // Cut between two entries it is as good as one that is shorter; tar's status tells that the guest was cut off.
+    // An archive that is cut between two entries looks like a shorter one; tar's status shows that the guest was cut
+    // off.
     for length in [1, 100, 511, 513, 1024, 1025, 1030, 1600, 2600] {
         let place = TestFolder::new();
         let before = place.others();
@@ -372,7 +373,7 @@ fn a_copy_takes_the_place_of_what_was_copied_before_and_of_nothing_else() {
         .unwrap();
     std_fs::write(place.target().join("mine"), "mine").unwrap();
     std_fs::write(place.target().join("a"), "older").unwrap();
-    // A link in the way is replaced, and what it leads to is not written to.
+    // An existing link is replaced, and its target is not written to.
     std_fs::remove_file(place.target().join("in/c")).unwrap();
     symlink(place.0.path().join("victim"), place.target().join("in/c")).unwrap();
     over(vec![
@@ -390,7 +391,7 @@ fn a_copy_takes_the_place_of_what_was_copied_before_and_of_nothing_else() {
     assert_eq!(std_fs::read_link(place.target().join("b")).unwrap(), Path::new("in"));
     assert_eq!(place.target().symlink_metadata().unwrap().mode() & 0o777, 0o700);
     assert_eq!(place.target().join("in").symlink_metadata().unwrap().mode() & 0o777, 0o500);
-    // A folder and a file do not take each other's place.
+    // A folder does not replace a file, and a file does not replace a folder.
     assert_eq!(over(vec![file("x")]).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(over(vec![folder("x"), folder("x/a")]).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(std_fs::read(place.target().join("mine")).unwrap(), b"mine");

@@ -59,7 +59,7 @@ fn key(folder: &Beneath) -> io::Result<Vec<u8>> {
     if key.len() == KEY { Ok(key) } else { Err(io::Error::other("the key of moments is damaged")) }
 }
 
-/// The key is hashed before and after the text, so that a mark can't be extended to a longer text.
+/// Computes a mark. The key is hashed before and after the text, so that a mark can't be extended to a longer text.
 fn made(key: &[u8], about: &[u8]) -> String {
     digest::of_parts([key, digest::of_parts([key, about]).as_bytes()])
 }

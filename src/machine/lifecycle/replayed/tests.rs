@@ -52,7 +52,7 @@ fn ran(printed: &str) -> Value {
     json!({ "status": 0, "mute": false, "stdout": printed, "stderr": "" })
 }
 
-/// The output of root's command, which ran when the console had `after` lines.
+/// Returns the entry of root's command and its output, asked after this many answers.
 fn root(command: &str, printed: &str, after: usize) -> Value {
     let asked = format!("root: {command}");
     json!({ "asked": asked, "from": 0, "to": 0, "after": after, "answer": ran(printed) })
