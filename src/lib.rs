@@ -1,11 +1,11 @@
-//! nixvm-test tests a NixOS configuration by booting it. It builds the VM, sits at its serial console as a person would,
-//! logs in, runs commands, checks what comes back and powers off. Scenarios are Rust. Nothing is installed in the VM: no
-//! agent, no test module, no SSH key.
+//! nixvm-test tests a NixOS configuration by booting it. It builds the VM, uses its serial console as a person would,
+//! logs in, runs commands, checks their output and powers off. Scenarios are written in Rust. Nothing is installed in
+//! the VM: no agent, no test module, no SSH key.
 //!
 //! # A first scenario
 //!
-//! A scenario is an `async fn` with the attribute [`#[scenario]`](macro@scenario). Each parameter is a machine of that name,
-//! at its login prompt.
+//! A scenario is an `async fn` with the attribute [`#[scenario]`](macro@scenario). Each parameter is a machine with
+//! that name, at its login prompt.
 //!
 //! ```no_run
 //! use nixvm_test::prelude::*;
@@ -22,9 +22,9 @@
 //! nixvm_test::main!();
 //! ```
 //!
-//! `nixvm-test login.rs` compiles the file and runs it. `nixvm-test init` makes a first configuration and a first scenario,
-//! and `nixvm-test doctor` says what the host lacks. Under `cargo test` and cargo-nextest, a test target with one line,
-//! [`scenarios!("../scenarios")`](scenarios!), runs every scenario of a folder.
+//! `nixvm-test login.rs` compiles the file and runs it. `nixvm-test init` writes a first configuration and a first
+//! scenario, and `nixvm-test doctor` shows what the host lacks. Under `cargo test` and cargo-nextest, a test target
+//! with one line, [`scenarios!("../scenarios")`](scenarios!), runs every scenario of a folder.
 //!
 //! # What to do next
 //!
@@ -37,7 +37,7 @@
 //! | begin at a saved moment | [`#[checkpoint]`](macro@checkpoint) |
 //! | decide by how a call failed | [`ErrorKind`] |
 //!
-//! Once somebody is logged in who may become root, commands do not need the console any more:
+//! Once a user who may become root is logged in, commands no longer need the console:
 //!
 //! ```no_run
 //! use nixvm_test::prelude::*;
@@ -52,8 +52,9 @@
 //! nixvm_test::main!();
 //! ```
 //!
-//! Every call that can fail returns a [`Result`]. A scenario hands errors on with `?`, also those of other crates, and its
-//! report shows the line, what was expected, what came instead, and the console. [`Error::kind`] tells failures apart:
+//! Every call that can fail returns a [`Result`]. A scenario returns errors with `?`, also those of other crates. Its
+//! report shows the line, what was expected, what came instead, and the console. [`Error::kind`] distinguishes
+//! failures:
 //!
 //! ```no_run
 //! use nixvm_test::prelude::*;

@@ -2,9 +2,9 @@
 //! do not count this time.
 //!
 //! QEMU keeps running meanwhile, but this process does not read its output. If limits counted this time, a machine
-//! would seem silent although it is not. A thread reads the clock at a fixed interval. If more time than the interval
-//! has passed between two readings, the difference was lost. Each request for the time also reads the clock, so no
-//! limit ends before that thread has noticed.
+//! would seem silent although it is not. A thread reads the clock at a fixed interval. A gap between two readings that
+//! is much longer than this interval is time in which this process did not run. Each request for the time also reads
+//! the clock, so no limit ends before the gap is noticed.
 
 use std::future::Future;
 use std::ops::{Add, Sub};

@@ -1,5 +1,5 @@
-# The users of a configuration as its VM makes them on a fresh disk, and that the VM can be made at all. The program puts
-# this into the expressions that it has Nix evaluate; it takes the configuration.
+# Returns the users of a configuration as its VM creates them on a fresh disk, and checks that the VM can be evaluated.
+# The program inserts this function into Nix expressions; its argument is the configuration.
 configuration:
 let
   vm = configuration.virtualisation.vmVariant or configuration;

@@ -106,7 +106,7 @@ pub struct EventLine {
     pub event: Event,
 }
 
-// Some events have a `scenario` of their own, the same one: it stands once in a line.
+// Some events have their own `scenario` with the same value, so a line contains it only once.
 impl Serialize for EventLine {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
