@@ -4,7 +4,7 @@ configuration:
 let
   vm = configuration.virtualisation.vmVariant or configuration;
   set = user: option: (user.${option} or null) != null;
-  # Where several are set, the first of these holds (nixos/modules/config/update-users-groups.pl).
+  # If several are set, the first of these takes effect (nixos/modules/config/update-users-groups.pl).
   kinds = [ "hashedPasswordFile" "password" "hashedPassword" "initialPassword" "initialHashedPassword" ];
   describe = user:
     let found = builtins.filter (set user) kinds; in
