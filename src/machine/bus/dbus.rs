@@ -9,7 +9,7 @@
 
 /// The maximum length of a message. systemd's answers here have hundreds of bytes.
 const LONGEST: usize = 1 << 20;
-/// The fixed part of a message.
+/// The length of a message's fixed header, in bytes.
 const HEADER: usize = 16;
 
 /// The handshake of a connection. Anonymous servers accept any identity, and the bridge is one.

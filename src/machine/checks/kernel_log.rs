@@ -220,8 +220,8 @@ impl State {
 }
 
 impl KernelLog {
-    /// Called when the machine resumes from a saved moment. Later notes are kept. `is_judged` tells that the log of the
-    /// moment was already reported when it was saved.
+    /// Restores the log when the machine resumes from a saved moment. Later notes are kept. `is_judged` tells that the
+    /// log of the moment was already reported when it was saved.
     pub(crate) fn resume(&self, saved: &SavedLog, is_judged: bool) {
         let mut state = lock(&self.0.state);
         state.boot += 1;

@@ -319,8 +319,9 @@ impl Drop for HeldLog<'_> {
     }
 }
 
-/// Called when the guest closed the port. If its kernel did so, the machine is practically off (`poweroff -ff`). If the
-/// machine keeps running and the helper ended without a message, the kernel log is no longer delivered.
+/// Notes that the kernel log is no longer delivered, if the machine keeps running after the guest closed the port and
+/// the helper ended without a message. If the guest's kernel closed the port, the machine is practically off (`poweroff
+/// -ff`).
 async fn note_whether_it_runs_on(kernel: KernelLog, mut exit: watch::Receiver<Option<Exit>>, speed: Speed) {
     let ended = async { exit.wait_for(Option::is_some).await.map(drop) };
     if crate::stopped::timeout(speed.scale(LAST_STEPS), ended).await.is_err() {

@@ -243,7 +243,7 @@ impl Invocation {
     async fn replay(mut self, life: &Life, replay: &Replay, question: &str) -> Result<Ended> {
         let mut step = life.step_with(&format!("{}: ", self.user.name), &shorten(&self.name));
         let (ended, was_enough): (Ended, bool) = replay.answer_so_far(question, life)?;
-        // In order as far as it is known.
+        // The record does not have the order between the two streams.
         self.watched(Stream::Stdout, &ended.seen.as_ref().unwrap_or(&ended.stdout).0);
         self.watched(Stream::Stderr, &ended.stderr.0);
         step.gave(&ended.stdout.0, &ended.stderr.0, ended.status);

@@ -93,7 +93,7 @@ impl Machine {
         Box::pin(Self::tried(vm, options, trial)).await
     }
 
-    /// Boots until a boot counts.
+    /// Boots, and boots again if the first boot does not count.
     async fn tried(vm: &BuiltVm, options: MachineOptions, trial: Trial) -> Result<Self> {
         let mut trial = trial.keeping_state(options.keeps_state());
         loop {

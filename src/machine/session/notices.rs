@@ -11,7 +11,7 @@ use regex::bytes::Regex;
 
 use crate::machine::session::noise::without_records;
 
-/// Jobs, as the builtin `jobs` of bash lists them.
+/// A shell's jobs, as bash's builtin `jobs` lists them.
 #[derive(Debug, Default)]
 pub(crate) struct Jobs(Vec<u8>);
 

@@ -138,7 +138,7 @@ impl Life {
         }
     }
 
-    /// Finds out what waits.
+    /// Finds out what waits on the console.
     pub(crate) async fn who_waits(&self) -> Result<Waiting> {
         let limit = self.login_limit();
         let started = Instant::now();

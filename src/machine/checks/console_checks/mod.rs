@@ -13,7 +13,7 @@ use regex::{Regex, RegexSet};
 
 use forms::{Anchor, FORMS, Form};
 
-/// Soft lockups, stalls of RCU and tasks that hang.
+/// Soft lockups, RCU stalls and hung tasks.
 pub(crate) const HUNG_TASK: &str = "hung task";
 /// The console's transcript could not be checked completely.
 pub(crate) const INCOMPLETE_TRANSCRIPT: &str = "incomplete transcript";
