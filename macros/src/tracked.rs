@@ -4,8 +4,8 @@ use proc_macro2::TokenStream;
 use quote::quote_spanned;
 use syn::{Error, ItemFn, ReturnType, parse_quote_spanned};
 
-/// `async fn f(…) -> R {…}` becomes `#[track_caller] fn f(…) -> impl Future<Output = R>`, since an `async fn` can't have
-/// `#[track_caller]`. rustdoc is shown the `async fn`, which is easier to read.
+/// Turns `async fn f(…) -> R {…}` into `#[track_caller] fn f(…) -> impl Future<Output = R>`, since an `async fn` can't
+/// have `#[track_caller]`. rustdoc still shows the `async fn`, which is easier to read.
 pub fn tracked(item: TokenStream) -> TokenStream {
     method(item).unwrap_or_else(Error::into_compile_error)
 }

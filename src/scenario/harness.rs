@@ -27,7 +27,7 @@ use crate::{
     threads,
 };
 
-/// How long a run that a signal ends works on what its machines printed.
+/// Time limit for completing the record when a signal ends the run.
 const COMPLETING: Duration = Duration::from_secs(10);
 
 /// Minimum number of files that a run has open at once.

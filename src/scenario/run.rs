@@ -86,7 +86,7 @@ pub(super) fn run(
         events.send(Event::ScenarioFinished { scenario: scenario_name, took, failure, retried });
         return Ok(());
     };
-    // A signal kills the machines, so the scenario fails because of it: that is no result.
+    // A signal kills the machines and so makes the scenario fail: that failure is not a result.
     crate::signals::hold_if_ending();
     if let Some(keeper) = &keeper {
         for (machine, transcript) in failure.error.transcripts() {

@@ -28,8 +28,8 @@ pub struct EditorPackage {
 /// Returns the package of `files`, which are all in one folder. The paths are absolute.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for a file whose block of dependencies can't be read, [`ErrorKind::Io`] if a file can't be read or
-/// there is no folder for a cache.
+/// [`ErrorKind::Usage`] for a file whose block of dependencies can't be read, [`ErrorKind::Io`] if a file can't be read
+/// or there is no cache folder.
 pub fn editor_package(files: &[PathBuf]) -> Result<EditorPackage> {
     let library = Library::find();
     let mut conflicts = Vec::new();
