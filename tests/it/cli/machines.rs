@@ -1,10 +1,12 @@
 //! Scenarios with machines, on the fake guest: whatever becomes of the scenario, its machines are gone.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nixvm_fake_guest::FakeVm;
+use rustix::process::{Pid, Signal};
 
 use crate::folder::{Folder, Ran};
 use crate::hang::HANG;
@@ -153,6 +155,32 @@ fn an_interrupt_ends_the_machine_and_gives_the_signals_code() {
             let path = record.join(format!("machine.{form}"));
             assert!(path.metadata().unwrap().len() > 0, "{}", path.display());
         }
+    }
+}
+
+/// What fails because the signal killed its machine must never decide the code, so the signal comes at many moments.
+#[test]
+fn a_signal_gives_its_code_at_any_moment() {
+    let folder = Folder::with(
+        "a.rs",
+        "#[scenario] async fn a(machine: Machine) { std::future::pending::<()>().await; drop(machine) }",
+    );
+    FakeVm::new().write_to(folder.path());
+    folder.run(&["a.rs", "--", "--list"]).ended_with(0);
+    for (number, signal) in [Signal::INT, Signal::TERM, Signal::HUP].into_iter().cycle().take(12).enumerate()
+    {
+        let mut process = folder.command(&["--vm", "result", "a.rs"]);
+        process.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let process = process.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(60 + 25 * u64::try_from(number).unwrap()));
+        rustix::process::kill_process(Pid::from_child(&process), signal).unwrap();
+        let output = process.wait_with_output().unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        // Before the signals are watched for, they end the process themselves.
+        let code = output.status.code().or(output.status.signal().map(|number| 128 + number));
+        assert_eq!(code, Some(128 + signal.as_raw()), "{said}");
+        assert!(!said.contains("FAILED"), "{said}");
     }
 }
 
