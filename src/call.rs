@@ -1,4 +1,4 @@
-//! A call of a method that knows where it was made: what `#[tracked]` makes of an `async fn`.
+//! A call of a method, with the place where it was made. `#[tracked]` makes it from an `async fn`.
 
 use std::panic::Location;
 use std::pin::Pin;
@@ -6,9 +6,10 @@ use std::task::{Context, Poll};
 
 use crate::{Result, place};
 
-/// What such a method returns. Its future is in a box, so that the futures of its callers stay small.
+/// The return value of such a method. Its future is in a box, so that the futures of its callers stay small.
 pub(crate) struct Call<F> {
-    /// Where it was made; `None` in the library itself, which calls its own methods on behalf of another call.
+    /// Where it was made; `None` within the library itself, which calls its own methods on behalf of another
+    /// call.
     place: Option<&'static Location<'static>>,
     future: Pin<Box<F>>,
 }
@@ -30,7 +31,8 @@ impl<T, F: Future<Output = Result<T>>> Future for Call<F> {
     }
 }
 
-/// What a method returns that waits for nothing: its error has the place of the call, if the method has `#[track_caller]`.
+/// Adds the place of the call to the error of a method that is not asynchronous, if the method has
+/// `#[track_caller]`.
 #[track_caller]
 pub(crate) fn called<T>(result: Result<T>) -> Result<T> {
     let call = Location::caller();

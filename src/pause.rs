@@ -53,7 +53,7 @@ impl Drop for Pause {
     }
 }
 
-/// How long this process has been paused so far, or stopped.
+/// Returns how long this process has been paused or stopped so far.
 pub(crate) fn so_far() -> Duration {
     let clock = clock();
     clock.over + clock.since.map_or(Duration::ZERO, |since| since.elapsed()) + stopped::so_far()

@@ -1,4 +1,4 @@
-//! Where in a scenario something is done: the call of the library, and the line of the scenario that led to it.
+//! Where a scenario does something: the call of the library, and the line of the scenario that led to it.
 
 use std::cell::Cell;
 use std::panic::Location;
@@ -10,29 +10,30 @@ use std::thread::LocalKey;
 pub(crate) type SourceLine = (&'static str, u32);
 
 thread_local! {
-    /// The line of the scenario that runs on this thread. On the thread of a task that the scenario spawned there is one
-    /// only while a line of the scenario awaits something.
+    /// The line of the scenario that runs on this thread. On the thread of a task that the scenario spawned,
+    /// it is set only while a line of the scenario awaits something.
     static LINE: Cell<Option<SourceLine>> = const { Cell::new(None) };
-    /// The line of the scenario that this thread was at last. A line that awaits something stays here.
+    /// The line of the scenario that this thread last reached. It keeps a line that awaits something.
     static LAST: Cell<Option<SourceLine>> = const { Cell::new(None) };
-    /// The call of the library that is polled on this thread: the innermost one outside of the library.
+    /// The call of the library that is being polled on this thread: the innermost one outside of the library.
     static CALL: Cell<Option<&'static Location<'static>>> = const { Cell::new(None) };
 }
 
-/// The function of a scenario begins on this thread, at `line` of `file`.
+/// Records that the function of a scenario begins on this thread, at `line` of `file`.
 pub(crate) fn begin(file: &'static str, line: u32) {
     LINE.set(Some((file, line)));
     LAST.set(LINE.get());
 }
 
-/// The function of the scenario has ended.
+/// Records that the function of the scenario has ended.
 pub(crate) fn end() {
     LINE.set(None);
     CALL.set(None);
 }
 
-/// The scenario is at `line` of `file`. `#[scenario]` adds this call before each statement. A line of another file is of
-/// another scenario, which this one calls as a function: then the line of that call stays.
+/// Records that the scenario is at `line` of `file`. `#[scenario]` adds this call before each statement. A
+/// line of another file belongs to another scenario that this one calls as a function, so the line of that
+/// call stays.
 pub fn at(file: &'static str, line: u32) {
     if LINE.get().is_some_and(|(own, _)| own == file) {
         LINE.set(Some((file, line)));
@@ -40,13 +41,13 @@ pub fn at(file: &'static str, line: u32) {
     }
 }
 
-/// What a line of a scenario awaits. The future is in a box, so that the future of the scenario stays small.
+/// A future that a line of a scenario awaits. It is in a box, so that the future of the scenario stays small.
 pub struct AtLine<F> {
     line: SourceLine,
     future: Pin<Box<F>>,
 }
 
-/// `future`, which `line` of `file` awaits. `#[scenario]` adds this call before each `.await`.
+/// Wraps `future`, which `line` of `file` awaits. `#[scenario]` adds this call before each `.await`.
 pub fn from_line<F: Future>(file: &'static str, line: u32, future: F) -> AtLine<F> {
     AtLine { line: (file, line), future: Box::pin(future) }
 }
@@ -62,37 +63,38 @@ impl<F: Future> Future for AtLine<F> {
     }
 }
 
-/// The line of the scenario that runs on this thread.
+/// Returns the line of the scenario that runs on this thread.
 pub(crate) fn line() -> Option<SourceLine> {
     LINE.get()
 }
 
-/// The line of the scenario that this thread was at last.
+/// Returns the line of the scenario that this thread last reached.
 pub(crate) fn last_line() -> Option<SourceLine> {
     LAST.get()
 }
 
-/// The line of the scenario's file that makes a step: that of the call, or the line that led to a call in another file.
+/// Returns the line of the scenario's file that makes a step: that of the call, or the line that led to a
+/// call in another file.
 pub(crate) fn line_of_a_step() -> Option<u32> {
     let (file, line) = LINE.get()?;
     let call = CALL.get().filter(|call| call.file() == file);
     Some(call.map_or(line, Location::line))
 }
 
-/// Polls what was called at `call`.
+/// Polls something that was called at `call`.
 pub(crate) fn during_call<T>(call: &'static Location<'static>, poll: impl FnOnce() -> T) -> T {
     during(&CALL, Some(call), poll)
 }
 
-/// Whether a file is of those who write tests, as far as its name says: not of this library, of the standard library or
-/// of a registry.
+/// Whether a file belongs to the people who write tests, according to its path: not to this library, the
+/// standard library or a registry.
 pub(crate) fn is_theirs(file: &str) -> bool {
     let ours = file!().trim_end_matches("place.rs");
     let elsewhere = ["/rustc/", "/rustlib/src/", "/registry/src/"];
     !file.starts_with(ours) && !elsewhere.iter().any(|part| file.contains(part))
 }
 
-/// Runs with another value in the cell, and puts the value of before back, also after a panic.
+/// Runs with another value in the cell, and restores the previous value, even after a panic.
 fn during<V: Copy + 'static, T>(cell: &'static LocalKey<Cell<V>>, value: V, run: impl FnOnce() -> T) -> T {
     struct Back<V: Copy + 'static>(&'static LocalKey<Cell<V>>, V);
     impl<V: Copy + 'static> Drop for Back<V> {
@@ -119,16 +121,16 @@ mod tests {
             let polled = Pin::new(&mut future).poll(&mut Context::from_waker(std::task::Waker::noop()));
             assert_eq!(polled, Poll::Ready(()));
         };
-        // The thread of a task.
+        // On the thread of a task.
         at("a.rs", 3);
         poll(7);
         assert_eq!(line(), None);
-        // The scenario's own thread.
+        // On the scenario's own thread.
         begin("a.rs", 1);
         at("a.rs", 3);
         poll(7);
         assert_eq!((line(), last_line()), (Some(("a.rs", 3)), Some(("a.rs", 8))));
-        // Another scenario, which is called as a function.
+        // Another scenario that is called as a function.
         let mut other = from_line("b.rs", 20, async {
             at("b.rs", 21);
             line()

@@ -1,9 +1,10 @@
-//! The sources of this program: scenarios are compiled against them, and the stand-in for nixpkgs lies in them.
+//! The sources of this program, with which scenarios are compiled, and which contain the stand-in for
+//! nixpkgs.
 
 use std::path::{Path, PathBuf};
 
-/// Where they lie. In the archive of a release that is `share/nixvm-test/source` beside `bin`; else it is the folder that
-/// this program was compiled from, which may be gone.
+/// Returns the folder of the sources. In the archive of a release that is `share/nixvm-test/source` beside
+/// `bin`. Otherwise it is the folder that this program was compiled from, which may be gone.
 pub(crate) fn folder() -> PathBuf {
     let program = std::env::current_exe().ok();
     program.and_then(|program| beside(&program)).unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into())

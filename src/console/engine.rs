@@ -41,7 +41,8 @@ pub(super) struct Engine {
     closed: Option<String>,
     halted: Option<Error>,
     terminal: Terminal,
-    /// So many ask to have the guest's questions for its terminal answered: see [`super::Console::while_a_shell_starts`].
+    /// How many callers have the guest's questions to its terminal answered: see
+    /// [`super::Console::while_a_shell_starts`].
     pub(super) shells_that_start: usize,
     transcript: Option<Transcript>,
     /// Whether all output is sent as events: see [`super::Console::tell_lines`].
@@ -53,7 +54,7 @@ pub(super) struct Engine {
     beyond: u64,
     pub(super) secrets: Secrets,
     heard: stopped::Instant,
-    /// By the clock on the wall, as the transcript has it.
+    /// The same time on the clock of the transcript, which also counts while this process is stopped.
     came: Instant,
     /// The longest duration of any wait, regardless of its limit.
     pub(super) longest_wait: Option<Duration>,
@@ -390,7 +391,7 @@ impl Engine {
         self.transcript.as_ref().map(Transcript::began)
     }
 
-    /// Has the transcript, which is at `path`, written to two other files as well.
+    /// Makes the transcript at `path` be written to two other files, too.
     pub(super) fn copy_transcript(
         &mut self,
         path: &std::path::Path,

@@ -47,7 +47,7 @@ impl<'a> Wait<'a> {
                 let _ = writeln!(misses, "{}", shown(&miss));
             }
         }
-        // Patterns of the library's own are none of the scenario's.
+        // Patterns of the library itself get no hint.
         self.patterns.iter().fold(error.section("nearest miss", misses), |error, pattern| pattern.hint(error))
     }
 

@@ -79,7 +79,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub struct Mark(pub(super) Position);
 
 impl Mark {
-    /// Before the first byte.
+    /// The position before the first byte.
     pub(crate) const BEGINNING: Self = Self(Position { raw: 0, text: 0 });
 }
 
@@ -316,7 +316,7 @@ impl Console {
         self.0.line.engine().set_watch(watch);
     }
 
-    /// Until the guard is dropped the guest is answered what it asks its terminal, as while it boots.
+    /// Answers the guest's questions to its terminal, as during a boot, until the guard is dropped.
     pub(crate) fn while_a_shell_starts(&self) -> impl Drop + use<> {
         let line = Arc::clone(&self.0.line);
         line.engine().shells_that_start += 1;
@@ -344,11 +344,11 @@ impl Console {
         self.0.line.judged.store(lines, Ordering::Relaxed);
     }
 
-    /// Has the transcript written to two other files as well, bytes and times: what there is, and what comes, `most`
-    /// bytes at most.
+    /// Makes the transcript be written to two other files, too: its bytes and its times, both present and
+    /// future, at most `most` bytes.
     ///
     /// # Errors
-    /// Those of copying what there is.
+    /// Those of copying the present content.
     pub(crate) fn copy_transcript(&self, files: (File, File), most: u64) -> std::io::Result<()> {
         let Some(path) = self.transcript() else { return Ok(()) };
         self.0.line.engine().copy_transcript(path, files, most)
@@ -473,7 +473,7 @@ impl SerialLine {
     }
 }
 
-/// Somebody for whom the guest's questions for its terminal are answered.
+/// A caller that has the guest's questions to its terminal answered.
 struct Answering(Arc<SerialLine>);
 
 impl Drop for Answering {

@@ -23,7 +23,7 @@ use crate::{Error, ErrorKind, Event, Events, Result, secrets};
 
 const START: Position = Position { raw: 0, text: 0 };
 
-/// What has no end of line is shown after so long without a byte.
+/// After this time without a byte, a line without an end is shown.
 const SILENCE: std::time::Duration = std::time::Duration::from_millis(700);
 
 impl Console {
@@ -77,8 +77,9 @@ impl Console {
         }
     }
 
-    /// From now on every line that comes is sent as an [`Event::ConsoleLine`] of `machine`, until the console is
-    /// closed or let go. What has no end of line, such as a question, is sent after a short silence, and again when it went on. Where more comes than is kept, the rest is left out, and a line says so.
+    /// From now on sends every new line as an [`Event::ConsoleLine`] of `machine`, until the console is
+    /// closed or dropped. A line without an end, such as a question, is sent after a short silence, and again
+    /// if it continues. If more comes than is kept, the rest is omitted, and a line says so.
     pub(crate) fn tell_lines(&self, machine: &str, events: &Events) {
         let line = std::sync::Arc::clone(&self.0.line);
         let (machine, events) = (machine.to_owned(), events.clone());
@@ -88,7 +89,7 @@ impl Console {
             engine.end().text
         };
         tokio::spawn(async move {
-            // What was shown of the line that has no end yet.
+            // The shown part of the line that has no end yet.
             let mut shown = String::new();
             loop {
                 let news = line.news.notified();

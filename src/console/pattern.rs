@@ -69,7 +69,7 @@ pub(super) struct Regex {
     pub(super) starts_afresh: bool,
 }
 
-/// So much of a text stands in a hint.
+/// How much of a text a hint shows, in bytes.
 const SHOWN: usize = 200;
 
 /// The size of the automaton's cache, in bytes. The states of a typical pattern take about 20 KiB.
@@ -142,9 +142,10 @@ impl Pattern {
         self.literal().map(String::from_utf8_lossy)
     }
 
-    /// The error of a wait for it that was in vain: plain text that looks like a regular expression is none.
+    /// Adds a hint to the error of a failed wait, if the pattern is plain text that looks like a regular
+    /// expression.
     pub(crate) fn hint(&self, error: Error) -> Error {
-        // One with a name is the library's own.
+        // A pattern with a name belongs to the library.
         let text = self.text().filter(|text| self.name.is_none() && looks_like_a_regex(text));
         let Some(text) = text else { return error };
         let hashes = "#".repeat(usize::from(text.contains('"')));
@@ -196,7 +197,7 @@ impl Pattern {
     }
 }
 
-/// Whether a text has a meaning of its own as a regular expression: more than that of a dot, which ends sentences.
+/// Whether a text has a special meaning as a regular expression, apart from dots, which also end sentences.
 fn looks_like_a_regex(text: &str) -> bool {
     let is_one = regex_syntax::parse(text)
         .is_ok_and(|hir| !matches!(hir.kind(), HirKind::Literal(_) | HirKind::Empty));

@@ -1,8 +1,9 @@
-//! The answers of a terminal of 80 columns and 24 lines, for a guest that asks while it boots or while a shell starts.
+//! Answers of a terminal with 80 columns and 24 lines, for a guest that sends questions while it boots or
+//! while a shell starts.
 //!
-//! systemd ≥ 257 asks for the size of the console and where its cursor is, systemd ≥ 258 for terminfo
-//! strings too, and each waits 333 ms for an answer. fish ≥ 4.1 asks which terminal it is, and waits 10 s. In a running
-//! session an answer would end up as typed input, so none is given there.
+//! systemd ≥ 257 asks for the size of the console and the position of the cursor, and systemd ≥ 258 for
+//! terminfo strings, too. It waits 333 ms for each answer. fish ≥ 4.1 asks for the kind of terminal, and
+//! waits 10 s. In a running session an answer would be read as typed input, so none is sent there.
 
 /// The limit for answers that are not sent yet, in bytes, because a guest may send questions without end.
 const WAITING: usize = 256;
@@ -28,7 +29,7 @@ impl Terminal {
                 self.far = false;
                 return;
             }
-            // A VT220, as agetty says in TERM.
+            // A VT220, which agetty sets in TERM.
             (b'[', b"c" | b"0c") => b"\x1b[?62c",
             (b'[', b"18t") => b"\x1b[8;24;80t",
             (b'[', b"6n") if self.far => b"\x1b[24;80R",

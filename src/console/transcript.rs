@@ -25,11 +25,11 @@ pub(super) struct Transcript {
     copy: Option<Copy>,
 }
 
-/// A second place for what comes, which may end before the transcript does.
+/// A second destination for the output, which may end before the transcript does.
 struct Copy {
     bytes: BufWriter<File>,
     times: BufWriter<File>,
-    /// As many bytes go there still.
+    /// How many more bytes may be written to it.
     room: u64,
 }
 
@@ -48,8 +48,8 @@ impl Transcript {
         })
     }
 
-    /// Copies what there is of the transcript at `path`, which is this one, to two other files, and has what comes written
-    /// there as well: `most` bytes at most.
+    /// Copies the present content of the transcript, which is at `path`, to two other files, and writes new
+    /// output there, too: at most `most` bytes.
     pub(super) fn copy_to(&mut self, path: &Path, bytes: File, times: File, most: u64) -> io::Result<()> {
         self.flush()?;
         let (mut bytes, mut times) = (BufWriter::with_capacity(64 << 10, bytes), BufWriter::new(times));
@@ -61,7 +61,7 @@ impl Transcript {
         Ok(())
     }
 
-    /// Does something with the copy. One that can't be written is given up, which the record says.
+    /// Does something with the copy. If the copy can't be written, it is given up, which the record notes.
     fn with_copy(&mut self, what: impl FnOnce(&mut Copy) -> io::Result<()>) {
         if let Some(copy) = &mut self.copy
             && let Err(error) = what(copy)

@@ -1,22 +1,23 @@
-//! What the guest's kernel was given on QEMU's command line: its consoles, and its initial ramdisk.
+//! What QEMU's command line gives the guest's kernel: its consoles, and its initial ramdisk.
 
 use super::Qemu;
 use super::template::arguments;
 
 impl Qemu {
-    /// The kernel's parameters; `None` where QEMU starts no kernel itself, so that a boot loader has them.
+    /// Returns the kernel's parameters, or `None` if QEMU does not start a kernel itself, so that a boot
+    /// loader has them.
     pub(crate) fn kernel_line(&self) -> Option<String> {
         value(&arguments(self.pid())?, "-append")
     }
 
-    /// How many bytes the initial ramdisk has that QEMU gives the kernel, packed as it is.
+    /// Returns the size of the initial ramdisk that QEMU gives the kernel, in bytes, as packed.
     pub(crate) fn initrd_size(&self) -> Option<u64> {
         let path = value(&arguments(self.pid())?, "-initrd")?;
         std::fs::metadata(path).ok().map(|file| file.len())
     }
 }
 
-/// The last value of an option, which is the one that QEMU takes.
+/// Returns the last value of an option, which is the one that QEMU uses.
 fn value(arguments: &[String], option: &str) -> Option<String> {
     let is_it =
         |word: &String| word.strip_prefix('-').filter(|rest| rest.starts_with('-')).unwrap_or(word) == option;

@@ -63,7 +63,8 @@ pub(super) fn time_of_thread(pid: u32, thread: u64) -> Option<Duration> {
     time_in(&format!("/proc/{pid}/task/{thread}/stat"))
 }
 
-/// For how long one of its threads has run or waited for a processor; `None` where the host's kernel does not count that.
+/// Returns how long one of its threads has run or waited for a processor, or `None` if the host's kernel does
+/// not count that.
 pub(super) fn wanted_by_thread(pid: u32, thread: u64) -> Option<Duration> {
     let counts = fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat")).ok()?;
     let mut counts = counts.split_whitespace().map_while(|count| count.parse::<u64>().ok());

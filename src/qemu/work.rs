@@ -1,7 +1,8 @@
-//! Whether a guest that says nothing works: whether the threads of its processors have something to do.
+//! Whether a silent guest is working: whether the threads of its processors have something to do.
 //!
-//! On a loaded host a thread that computes all the time is given little of a processor. So the time in which it waits for one
-//! (/proc/PID/task/TID/schedstat) counts as well: a guest that waits for something, or has ended, uses neither.
+//! On a loaded host even a thread that always computes gets little CPU time. So the time in which it waits
+//! for a processor (/proc/PID/task/TID/schedstat) counts, too. A guest that waits for something, or has
+//! ended, uses neither.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,27 +10,28 @@ use std::time::{Duration, Instant};
 use super::processes::{time_of_thread, wanted_by_thread};
 use super::{QMP_LIMIT, Qemu};
 
-/// Threads are watched for so long at least.
+/// How long threads are observed at least.
 pub(crate) const WATCHED: Duration = Duration::from_secs(5);
-/// One of them has something to do for this part of that. A guest at rest is woken by timers alone.
+/// A thread that has something to do for this share of that time is busy. Only timers wake a guest at rest.
 const SHARE: f64 = 0.75;
 
-/// How much of a processor's time each thread has wanted, at a moment.
+/// How much CPU time each thread has wanted by a given time.
 #[derive(Debug)]
 struct Sample {
     at: Instant,
     wanted: BTreeMap<u64, Duration>,
 }
 
-/// What was seen of a guest's processors so far.
+/// What has been observed of a guest's processors so far.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     before: Option<Sample>,
 }
 
 impl Work {
-    /// Looks once more. Whether one of the guest's processors was busy since the first look or the last answer; `None` where that
-    /// is not long enough ago. Where QEMU does not tell its threads, the guest is taken for one at rest.
+    /// Observes once more. Returns whether one of the guest's processors was busy since the first observation
+    /// or the last answer, or `None` if that is not long enough ago. If QEMU does not list its threads, the
+    /// guest counts as at rest.
     pub(crate) async fn look(&mut self, qemu: &Qemu) -> Option<bool> {
         let wanted = qemu.time_wanted().await.unwrap_or_default();
         self.see(Sample { at: Instant::now(), wanted })
@@ -55,7 +57,7 @@ impl Work {
 }
 
 impl Qemu {
-    /// How much of a processor's time each thread of the guest's processors has used or waited for.
+    /// Returns how much CPU time each thread of the guest's processors has used or waited for.
     async fn time_wanted(&self) -> Option<BTreeMap<u64, Duration>> {
         let processors = self.qmp().execute("query-cpus-fast", None, QMP_LIMIT).await.ok()?;
         let threads = processors.as_array()?.iter().filter_map(|processor| processor["thread-id"].as_u64());
@@ -71,7 +73,8 @@ impl Qemu {
 mod tests {
     use super::*;
 
-    /// What is said of a guest whose threads want these shares of the time, looked at twice a second for so long.
+    /// Returns the answers for a guest whose threads want these shares of the time, with two observations per
+    /// second.
     fn looked(seconds: u32, shares: &[f64]) -> Vec<bool> {
         let (mut work, begun) = (Work::default(), Instant::now());
         let looks = (0..=seconds * 2).filter_map(|look| {

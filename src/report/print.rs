@@ -32,18 +32,19 @@ fn note(written: std::io::Result<()>) {
     }
 }
 
-/// Whether the reader of standard output has gone away: the process ends as if SIGPIPE had ended it.
+/// Whether the reader of standard output has gone away, so that the process ends as if by SIGPIPE.
 pub fn has_no_reader() -> bool {
     NO_READER.load(Ordering::Relaxed)
 }
 
-/// Prints `text`, whole lines of which others wrote a part, to standard output: nothing is left that a terminal acts on.
+/// Prints `text`, whole lines that are partly from other sources, to standard output without control
+/// characters.
 pub fn show_foreign(text: &str) {
     answer(ci::broken_up(&text::lines(text)));
 }
 
-/// Prints what is wrong with a command line, or the help that it asks for, and gives the status to end with. What the user
-/// wrote is quoted there.
+/// Prints what is wrong with a command line, or the requested help, and returns the exit status. The text
+/// quotes the user's input.
 pub fn usage(error: &clap::Error) -> ExitCode {
     match error.use_stderr() {
         true => say(error.render().to_string().trim_end()),
@@ -53,7 +54,7 @@ pub fn usage(error: &clap::Error) -> ExitCode {
             answer(if colours { shown.ansi().to_string() } else { shown.to_string() });
         }
     }
-    // As SIGPIPE ends a program.
+    // As when SIGPIPE ends a program.
     let code = if has_no_reader() { 141 } else { error.exit_code() };
     ExitCode::from(u8::try_from(code).unwrap_or(2))
 }

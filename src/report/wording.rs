@@ -14,7 +14,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::MachineStarted { machine, pid } => format!("{machine}: started (QEMU is process {pid})"),
         Event::Phase { machine, phase, at } => format!("{machine}: {phase} after {}", seconds(*at)),
         Event::StepStarted { machine, text, .. } => format!("{machine}: {}", printable(text)),
-        // Without systemd in it, nobody says when the initial ramdisk began.
+        // Without systemd in the initial ramdisk, its start time is not known.
         Event::BootTimes { machine, kernel, initrd, userspace, .. } if initrd.is_zero() => format!(
             "{machine}: its boot took {} (kernel and stage 1), {} (userspace)",
             seconds(*kernel),

@@ -92,7 +92,7 @@ impl Failure {
 
     /// Returns the line of the scenario that led to the failure, or else the line where the scenario begins.
     fn led_there(&self, scenario: &Scenario) -> (PathBuf, u32) {
-        // A task of the scenario may run a function of another file, which has lines of its own.
+        // A task of the scenario may run a function of another file, which has other lines.
         let line = self.line.filter(|(file, _)| *file == scenario.file);
         (configuration::source_file(scenario), line.map_or(scenario.line, |(_, line)| line))
     }

@@ -91,7 +91,7 @@ fn own<E: 'static>(error: E, text: impl FnOnce(&E) -> String) -> Error {
     if let Some(own) = taken::<Error>(&mut error) {
         return own;
     }
-    // It knows no place. The last line of the scenario is where it came from.
+    // The error has no place, so the last line of the scenario counts as its origin.
     foreign(error, text).led_from(place::last_line())
 }
 

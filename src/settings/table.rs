@@ -22,7 +22,7 @@ pub struct Setting {
     /// For a switch that is on by default: what `--no-FLAG` does, which `--help` then shows. The other flag
     /// of a switch serves to override nixvm.toml.
     pub meaning_of_no: Option<&'static str>,
-    /// Whether `-h` shows it; `--help` shows all.
+    /// Whether `-h` shows it. `--help` shows all settings.
     pub is_common: bool,
     /// The placeholder for the value in help texts.
     pub placeholder: &'static str,

@@ -143,7 +143,7 @@ pub async fn machine(
     }
     let store = match Store::open() {
         Ok(store) => store,
-        // As where the store is there and can't be written.
+        // Handled like a store that exists but can't be written.
         Err(error) => {
             note_once(vm, error.summary(), options.name(), events);
             return moment.boot_cold(vm, options).await;

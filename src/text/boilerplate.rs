@@ -1,6 +1,7 @@
-//! Texts that a guest prints whatever happens, and that say nothing about what went wrong.
+//! Texts that a guest prints in any case, and that do not show what went wrong.
 
-/// The lines without sudo's lecture, in any language: a paragraph, three rules with numbers, and a paragraph of one line.
+/// Returns the lines without sudo's lecture, in any language. The lecture is a paragraph, three numbered
+/// rules, and a paragraph of one line.
 pub(crate) fn without_lecture(mut lines: Vec<String>) -> Vec<String> {
     let begins = |line: &String, rule: &str| line.trim_start().starts_with(rule);
     while let Some(rules) = lines
@@ -16,7 +17,7 @@ pub(crate) fn without_lecture(mut lines: Vec<String>) -> Vec<String> {
         while from > most && !blank(&lines[from - 1]) {
             from -= 1;
         }
-        // The paragraph is the lecture's where it has a beginning.
+        // The paragraph belongs to the lecture if its beginning is there.
         if from > 0 && !blank(&lines[from - 1]) {
             from = rules;
         }
@@ -40,7 +41,7 @@ pub(crate) fn without_lecture(mut lines: Vec<String>) -> Vec<String> {
     lines
 }
 
-/// The most lines of the paragraph before the rules.
+/// The maximum number of lines of the paragraph before the rules.
 const PARAGRAPH: usize = 3;
 
 #[cfg(test)]

@@ -205,7 +205,7 @@ async fn what_stands_in_the_line_of_a_panic_is_found_wherever_a_chunk_ends() {
     }
 }
 
-/// As `-v` shows a console: a question has no end of line, and whoever looks on waits for it.
+/// As `-v` shows a console: a question has no line end, and a person waits for it.
 #[tokio::test]
 async fn a_question_is_told_of_after_a_silence_and_its_line_again_only_when_it_went_on() {
     let (console, mut guest) = console();
