@@ -9,9 +9,12 @@ use crate::machine::command_text::quoted;
 /// in the line until the port was opened again. A file of that name is removed first, because a running program can't
 /// be overwritten.
 ///
+/// Its own failures have status 69, which separates them from a refusal of sudo. `command` prevents that a failed `exec`
+/// ends the shell with another status.
+///
 /// The host waits for the script, and in an emulated guest each program that has not run since the boot takes a tenth
 /// of a second and more. So it starts few programs. All of it is typed and appears in sudo's log, so it is short.
-pub(crate) const LOADER: &str = r#"export LC_ALL=C;for d in /sys/class/virtio-ports/*;do [ -r "$d/name" ]&&read -r n <"$d/name"&&[ "$n" = nixvm ]&&p=/dev/${d##*/};done;[ -c "$p" ]||{ echo "no virtio-serial port called nixvm: virtio_console is not loaded">&2;exit 69;};[ ! -e /run/systemd/transient/nixvm-channel.service ]||systemctl stop nixvm-channel.service 2>/dev/null;exec 3<>"$p"||exit;f=/run/nixvm-$1;{ read -r m </proc/sys/kernel/arch;} 2>/dev/null||m=$(uname -m);printf "\nnixvm-channel %s %s\n" "$1" "$m" >&3;while IFS=" " read -r w n x <&3;do [ "$x" = "$1" ]||continue;[ ! -e "$f" ]||rm -f "$f";head -c "$n" <&3 >"$f"||exit;[ "$w" = helper ]||{ set -- "$1" "$p";. "$f";};chmod 755 "$f";exec 3>&-;"$f" begin "$f" "$p"&&exit;exec 3<>"$p"||exit;printf "refused\n" >&3;done"#;
+pub(crate) const LOADER: &str = r#"export LC_ALL=C;for d in /sys/class/virtio-ports/*;do [ -r "$d/name" ]&&read -r n <"$d/name"&&[ "$n" = nixvm ]&&p=/dev/${d##*/};done;[ -c "$p" ]||{ echo "no virtio-serial port called nixvm: virtio_console is not loaded">&2;exit 69;};[ ! -e /run/systemd/transient/nixvm-channel.service ]||systemctl stop nixvm-channel.service 2>/dev/null;command exec 3<>"$p"||exit 69;f=/run/nixvm-$1;{ read -r m </proc/sys/kernel/arch;} 2>/dev/null||m=$(uname -m);printf "\nnixvm-channel %s %s\n" "$1" "$m" >&3;while IFS=" " read -r w n x <&3;do [ "$x" = "$1" ]||continue;[ ! -e "$f" ]||rm -f "$f";head -c "$n" <&3 >"$f"||exit 69;[ "$w" = helper ]||{ set -- "$1" "$p";. "$f";};chmod 755 "$f";exec 3>&-;"$f" begin "$f" "$p"&&exit;command exec 3<>"$p"||exit 69;printf "refused\n" >&3;done"#;
 
 /// Returns the command that is typed; `before` is the prefix that makes a user root.
 pub(crate) fn launch(before: &str, nonce: &str) -> String {

@@ -234,6 +234,14 @@ impl Life {
                 Ok((Ended::Done(collector), by)) if collector.status() != Some(0) => {
                     Err(self.refused_to(format!("{by} reboot").trim(), shell.user(), collector))
                 }
+                Ok((Ended::Asks { question, collector, regained }, by)) => {
+                    let error =
+                        self.asks_at(format!("{by} reboot").trim(), shell.user(), &question, collector);
+                    if let Err(lost) = regained {
+                        *line = Line::Lost(lost.summary().to_owned());
+                    }
+                    Err(error)
+                }
                 // The shell may end before it answers.
                 _ => Ok(()),
             };

@@ -136,7 +136,14 @@ impl Life {
                 return Err(self.refused_to(command, shell.user(), collector));
             }
             Ok(Ended::Done(collector)) => collector.into_bytes(),
-            Ok(Ended::Interrupted { collector, regained } | Ended::Asks { collector, regained, .. }) => {
+            Ok(Ended::Asks { question, collector, regained }) => {
+                let error = self.asks_at(command, shell.user(), &question, collector);
+                if let Err(lost) = regained {
+                    *line = Line::Lost(lost.summary().to_owned());
+                }
+                return Err(error);
+            }
+            Ok(Ended::Interrupted { collector, regained }) => {
                 lost = regained.err();
                 collector.into_bytes()
             }
@@ -247,6 +254,21 @@ impl Life {
         error
             .likely_cause(format!("{user} may not use sudo, or the password that {user} logged in with is not the one that sudo asks for"))
             .next_step(format!("let {user} use it: users.users.{user}.extraGroups = [ \"wheel\" ]; `shutdown()` asks root or presses the power button"))
+    }
+
+    /// `command` asks for more than the password of `user`, and was interrupted.
+    pub(crate) fn asks_at(&self, command: &str, user: &str, question: &str, collector: Collector) -> Error {
+        let question = crate::text::line(question);
+        Error::quoting(
+            ErrorKind::CommandFailed,
+            &format!("{}: `", self.name),
+            command,
+            &format!("` of {user} asks {question:?}, which is not answered, so the machine runs on"),
+        )
+        .section(format!("what {command} said"), shown(&collector.into_bytes(), SHOWN_LINES))
+        .next_step(
+            "`shutdown()` asks root or presses the power button; `stop()` ends the machine in any case",
+        )
     }
 
     fn still_runs(&self, how: &str, started: Instant, limit: Duration) -> Error {

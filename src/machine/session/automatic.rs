@@ -7,7 +7,7 @@
 use crate::console::Pattern;
 use crate::machine::Life;
 use crate::machine::command_text::quoted;
-use crate::machine::session::dialogue::{Begun, Opening};
+use crate::machine::session::dialogue::{self, Begun, Opening};
 use crate::machine::session::identity::Identity;
 use crate::machine::session::noise::tolerant;
 use crate::machine::session::probe::Answered;
@@ -57,7 +57,7 @@ impl Life {
         let mut shell = ShellLine::start(self, user, password, language).await?;
         let who = shell.identity(self).await?;
         if password.is_empty() && shell.is_of(self, &who, user).await? {
-            return Ok((Begun { shell, asked: false }, Some(who.name)));
+            return Ok((Begun { shell, answered: dialogue::Answered::Nothing }, Some(who.name)));
         }
         let Some(command) = shell.programs(self).await?.command(who.is_root(), user) else {
             let error = self.no_way(&who, user);

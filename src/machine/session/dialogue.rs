@@ -11,7 +11,7 @@ use crate::console::Pattern;
 use crate::machine::Life;
 use crate::machine::session::ending::Ending;
 use crate::machine::session::frame::Nonce;
-use crate::machine::session::probe::{Answered, alive, probe};
+use crate::machine::session::probe::{self, alive, probe};
 use crate::machine::session::question::{Question, asks_for_a_secret, question};
 use crate::machine::session::rest::{News, Said};
 use crate::machine::session::shell_line::{INTERRUPT_KEY, ShellLine};
@@ -56,8 +56,19 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) shell: ShellLine,
-    /// The password was asked for and accepted.
-    pub(crate) asked: bool,
+    /// The kind of question that the password answered.
+    pub(crate) answered: Answered,
+}
+
+/// The kind of question that a password answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// Nothing asked.
+    Nothing,
+    /// A question without a known word for a password: PAM's in an unknown language, or one of the user's start-up files.
+    Something,
+    /// A question for a password.
+    Password,
 }
 
 /// A login in progress.
@@ -70,6 +81,7 @@ struct Conversation<'a> {
     /// The first input.
     typed: String,
     stage: Stage,
+    answered: Answered,
     names_typed: usize,
     /// Output that looks like a prompt may not be one, and an echoed question looks like one itself. So the shell is
     /// asked once, and again only after a silence.
@@ -102,6 +114,7 @@ impl Life {
             nonce: Nonce::new(),
             typed,
             stage: Stage::Typed,
+            answered: Answered::Nothing,
             names_typed: 1,
             shell_asked: false,
             said,
@@ -130,9 +143,10 @@ impl Conversation<'_> {
                         .likely_cause("the user's shell hangs in its start-up files, asks something, or speaks neither POSIX sh nor fish"));
                 }
                 News::Came(ALIVE, found) => {
-                    let language = life.language_of(&Answered::read(&found.text()), Some(user)).await?;
+                    let language =
+                        life.language_of(&probe::Answered::read(&found.text()), Some(user)).await?;
                     let shell = ShellLine::start(life, user, self.password, language).await?;
-                    return Ok(Begun { shell, asked: self.stage == Stage::Answered });
+                    return Ok(Begun { shell, answered: self.answered });
                 }
                 News::Came(..) => {
                     self.shell_asked = false;
@@ -270,6 +284,8 @@ impl Conversation<'_> {
         if self.stage == Stage::Half {
             self.life.console.send(EMPTY_LINE_KEY).await?;
         }
+        let is_for_it = self.asked() == Some(Question::Password);
+        self.answered = if is_for_it { Answered::Password } else { Answered::Something };
         self.stage = Stage::Answered;
         self.shell_asked = false;
         self.said = Said::from_now(self.life);

@@ -52,9 +52,18 @@ impl<'a> Ending<'a> {
         self.said.iter().any(|line| line.contains(words))
     }
 
+    /// Returns the cause that the console's words name, if they are known.
+    fn meaning(&self) -> Option<&'static str> {
+        let meaning = MEANINGS.iter().find(|(words, _)| words.iter().any(|words| self.has(words)));
+        meaning.map(|(_, meaning)| *meaning)
+    }
+
     /// Returns whether the login was refused: login itself asks for another name after a line of its own, which it does
-    /// only after a wrong password, or its last message says so.
+    /// only after a wrong password, or its last message says so. A message with a known meaning is no refusal.
     fn is_refusal(&self) -> bool {
+        if self.meaning().is_some() {
+            return false;
+        }
         (self.greeted == Some(false) && self.said.len() == 1)
             || self.said.last().is_some_and(|line| REFUSED.iter().any(|words| is_or_ends(line, words)))
     }
@@ -78,10 +87,9 @@ impl<'a> Ending<'a> {
                 text::line(&words.join(" "))
             ),
         };
-        let meaning = MEANINGS.iter().find(|(words, _)| words.iter().any(|words| self.has(words)));
         life.failure(ErrorKind::LoginRefused, summary)
             .section("what the console said after the password", text::lines(&self.said.join("\n")))
-            .likely_cause(meaning.map_or(UNKNOWN, |(_, meaning)| meaning))
+            .likely_cause(self.meaning().unwrap_or(UNKNOWN))
     }
 
     /// Returns the error for a login whose name or password was refused.
@@ -105,7 +113,7 @@ impl<'a> Ending<'a> {
         )
         .section("what the console said after the password", text::lines(&self.said.join("\n")))
         .likely_cause(
-            "the password has expired and a new one is wanted, or PAM asks for something else as well",
+            "the password has expired and a new one is wanted, PAM asks for something else as well, or the user's start-up files ask it",
         )
     }
 }
@@ -133,6 +141,8 @@ mod tests {
             ("Last failed login: today\nThis account is currently not available.\n", true, false),
             ("A notice: Login incorrect means a wrong password\n", true, false),
             ("\nModule is unknown\n", true, false),
+            // login stays, and a line of its own is no refusal.
+            ("\nThis account is currently not available.\n", false, false),
             ("", true, false),
         ] {
             let text = format!("{said}{}{prompt}", if greeted { GREETING } else { "" });

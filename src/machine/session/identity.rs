@@ -3,6 +3,7 @@
 use crate::machine::Life;
 use crate::machine::command_text::quoted;
 use crate::machine::language::Language;
+use crate::machine::session::dialogue::Answered;
 use crate::machine::session::shell_line::ShellLine;
 use crate::{Error, ErrorKind, Result};
 
@@ -10,6 +11,9 @@ use crate::{Error, ErrorKind, Result};
 /// the calling user, if standard input is not a terminal. Its folder is not on every user's PATH.
 const HAS_NO_PASSWORD: &str =
     r#"PATH=$PATH:/run/wrappers/bin:/usr/sbin:/sbin; printf "\000" | command unix_chkpwd "$0" nullok"#;
+
+/// Checks a typed password with the same helper. `$0` is the account, `$1` the question for the password.
+const TAKES_PASSWORD: &str = r#"PATH=$PATH:/run/wrappers/bin:/usr/sbin:/sbin; stty -echo; printf %s "$1"; IFS= read -r typed; printf "%s\000" "$typed" | command unix_chkpwd "$0" nullok"#;
 
 /// Sets sudo's prompt for a session, overriding the configuration and the user's settings. Other prompts would not be
 /// recognised as sudo's.
@@ -81,17 +85,30 @@ impl ShellLine {
         let question = format!("/bin/sh -c {} {} 2>/dev/null", quoted(HAS_NO_PASSWORD), quoted(user));
         Ok(self.ask(life, &question).await?.is_some())
     }
+
+    /// Returns whether the password of the login is `user`'s.
+    async fn takes_password(&mut self, life: &Life, user: &str) -> Result<bool> {
+        let question = format!("password of {user}: ");
+        let script = quoted(TAKES_PASSWORD);
+        // The first line is what stands in the transcript.
+        let text = format!(
+            "# check the password of {user}\n/bin/sh -c {script} {} {} 2>/dev/null",
+            quoted(user),
+            quoted(&question)
+        );
+        self.agrees(life, &text, &question).await
+    }
 }
 
 impl Life {
-    /// Returns an error unless the new session belongs to `user` and their password was checked. `asked` tells whether
-    /// the password was asked for; `automatic` names the user of the automatic login.
+    /// Returns an error unless the new session belongs to `user` and their password was checked. `answered` tells which
+    /// question the password answered; `automatic` names the user of the automatic login.
     pub(crate) async fn check_session(
         &self,
         shell: &mut ShellLine,
         user: &str,
         password: &str,
-        asked: bool,
+        answered: Answered,
         automatic: Option<&str>,
     ) -> Result {
         let agree = if shell.language() == Language::Other { "" } else { SUDO_PROMPT };
@@ -102,8 +119,21 @@ impl Life {
                 format!("the shell that answered the login of {user} is that of {who}"),
             ));
         }
-        if asked || password.is_empty() || shell.has_no_password(self, user).await? {
+        if answered == Answered::Password || password.is_empty() || shell.has_no_password(self, user).await? {
             return Ok(());
+        }
+        if answered == Answered::Something {
+            if shell.takes_password(self, user).await? {
+                return Ok(());
+            }
+            return Err(self
+                .unchecked(
+                    automatic,
+                    format!("{user} was let in after a question for something else, and unix_chkpwd did not take the password"),
+                )
+                .next_step(format!(
+                    "look at what the start-up files of {user} ask; log in without a password: `login({user:?}, \"\")`"
+                )));
         }
         Err(self
             .unchecked(automatic, format!("{user} was let in, and nothing asked for a password"))

@@ -119,9 +119,9 @@ impl Life {
             }
             Waiting::Shell(answered) => self.go_over(&answered, user, password, prompt_came).await?,
         };
-        let Begun { mut shell, asked } = begun;
-        if let Err(error) = self.check_session(&mut shell, user, password, asked, automatic.as_deref()).await
-        {
+        let Begun { mut shell, answered } = begun;
+        let checked = self.check_session(&mut shell, user, password, answered, automatic.as_deref()).await;
+        if let Err(error) = checked {
             if error.kind() == ErrorKind::LoginRefused {
                 shell.exit(self).await?;
             }

@@ -123,6 +123,13 @@ pub(crate) fn asks_for_a_secret(words: &str) -> bool {
     ends_in_a_colon(words) && is_secret && !first.ends_with("ing")
 }
 
+/// Returns whether the words at the end of an output are a question. `reads` tells whether a program reads the terminal, if that
+/// is known. If not, the words must ask for a secret and have stood for a long time.
+pub(crate) fn is_question(words: &str, reads: Option<bool>, stand_long: bool) -> bool {
+    words.ends_with([':', '：', '៖', '?', ']', ')'])
+        && reads.unwrap_or_else(|| stand_long && asks_for_a_secret(words))
+}
+
 /// Returns what the last line asks on the console of `host`. The host's name may be unknown (empty) or be any word.
 pub(crate) fn question(line: &str, host: &str) -> Option<Question> {
     if !ends_in_a_colon(line) {
@@ -199,6 +206,23 @@ mod tests {
             ["nixos login: alice", "Password: test", "", ": ", "[alice@nixos:~]$ ", "Last login: today"]
         {
             assert_eq!(question(line, "nixos"), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn words_are_a_question_where_something_reads_and_only_elsewhere_by_what_they_say() {
+        let (secret, other) = ("New root password:", "Project:");
+        for (words, reads, stand_long, asks) in [
+            (secret, Some(false), true, false),
+            (secret, Some(true), false, true),
+            (other, Some(true), false, true),
+            ("working on it", Some(true), true, false),
+            (secret, None, false, false),
+            (secret, None, true, true),
+            (other, None, true, false),
+            ("Checking password:", None, true, false),
+        ] {
+            assert_eq!(is_question(words, reads, stand_long), asks, "{words:?}, {reads:?}, {stand_long}");
         }
     }
 

@@ -103,12 +103,23 @@ pub(crate) enum Typed<'a> {
     Command(&'a str),
     /// A question of the library's own, which may return a status other than 0.
     Question(&'a str),
+    /// A program that is run for a purpose of our own. It asks for the password by the words that are agreed on, and says nothing
+    /// else before its end.
+    Agreed { text: &'a str, question: &'a str },
 }
 
 impl<'a> Typed<'a> {
     pub(crate) fn text(self) -> &'a str {
         match self {
-            Self::Command(text) | Self::Question(text) => text,
+            Self::Command(text) | Self::Question(text) | Self::Agreed { text, .. } => text,
+        }
+    }
+
+    /// By which words it asks for the password, where that is known.
+    pub(crate) fn agreed(self) -> Option<&'a str> {
+        match self {
+            Self::Agreed { question, .. } => Some(question),
+            Self::Command(_) | Self::Question(_) => None,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::machine::session::elevation::{Elevation, Reply, agreed_question};
 use crate::machine::session::frame::Nonce;
 use crate::machine::session::phases::login_prompt;
 use crate::machine::session::probe::{alive, probe};
-use crate::machine::session::question::asks_for_a_secret;
+use crate::machine::session::question::is_question;
 use crate::machine::session::rest::REST;
 use crate::machine::session::shell::{self, Typed};
 use crate::mutex::lock;
@@ -35,6 +35,8 @@ const ANSWER_TO_KEY: Duration = Duration::from_millis(500);
 const BACK_AT_LOGIN: Duration = Duration::from_millis(400);
 /// Text that stays at the end of an output for this long, on a fast host, may be a question.
 const ASKS: Duration = Duration::from_secs(2);
+/// Words that ask for a secret and have stood so long, on a fast host, are a question even if it is not known that a program reads.
+const ASKS_BY_WORDS: Duration = Duration::from_secs(10);
 /// ^C.
 pub(crate) const INTERRUPT_KEY: &[u8] = b"\x03";
 /// ^D: the end of input.
@@ -59,8 +61,6 @@ pub(crate) struct ShellLine {
     uptime: (f64, Instant),
     /// A command is running, or was running when its future was dropped.
     busy: bool,
-    /// The question that a program uses to ask for the password, while it makes the user root for a purpose of our own.
-    agreed: Option<String>,
     /// A command whose end was not awaited yet.
     unfinished: Option<Unfinished>,
 }
@@ -147,7 +147,16 @@ pub(crate) enum Ended {
 #[derive(Debug)]
 struct Standing {
     words: String,
-    since: Instant,
+    since: crate::stopped::Instant,
+    /// When they were looked at last.
+    looked: crate::stopped::Instant,
+}
+
+impl Standing {
+    fn new(words: String) -> Self {
+        let now = crate::stopped::Instant::now();
+        Self { words, since: now, looked: now }
+    }
 }
 
 /// Which shell answers a probe.
@@ -213,7 +222,6 @@ impl ShellLine {
             process: String::new(),
             uptime: (f64::NAN, Instant::now()),
             busy: false,
-            agreed: None,
             unfinished: None,
         };
         shell.process = shell.serve(life).await?;
@@ -243,7 +251,6 @@ impl ShellLine {
             process,
             uptime,
             busy: false,
-            agreed: None,
             unfinished: None,
         }
     }
@@ -252,17 +259,7 @@ impl ShellLine {
     pub(crate) fn replayed(user: &str, language: Language) -> Self {
         let (user, password, process) = (user.to_owned(), Secret::new(""), String::new());
         let uptime = (f64::NAN, Instant::now());
-        Self {
-            id: new_id(),
-            user,
-            password,
-            language,
-            process,
-            uptime,
-            busy: false,
-            agreed: None,
-            unfinished: None,
-        }
+        Self { id: new_id(), user, password, language, process, uptime, busy: false, unfinished: None }
     }
 
     /// Returns the password of the login.
@@ -416,7 +413,7 @@ impl ShellLine {
         };
         let running = running.insert(begun).clone();
         let mut printed = 0;
-        let mut standing = Standing { words: String::new(), since: Instant::now() };
+        let mut standing = Standing::new(String::new());
         loop {
             // The end may have come in the same chunk as the start.
             let asked = {
@@ -459,9 +456,9 @@ impl ShellLine {
                         collector.last_words()
                     };
                     if words != standing.words {
-                        standing = Standing { words, since: Instant::now() };
-                    } else if standing.since.elapsed() >= life.limit(ASKS) {
-                        if self.asks(life, &standing.words).await {
+                        standing = Standing::new(words);
+                    } else if standing.looked.elapsed() >= life.limit(ASKS) {
+                        if self.asks(life, typed, &standing).await {
                             let question = standing.words;
                             return Ok(match self.interrupt(life, running).await? {
                                 Ended::Interrupted { collector, regained } => {
@@ -470,7 +467,7 @@ impl ShellLine {
                                 ended => ended,
                             });
                         }
-                        standing.since = Instant::now();
+                        standing.looked = crate::stopped::Instant::now();
                     }
                 }
             }
@@ -491,7 +488,7 @@ impl ShellLine {
     async fn begin(&mut self, life: &Life, typed: Typed<'_>) -> Result<Option<Running>> {
         for _ in 0..SENDS {
             let running = Running::new(&self.user, self.uptime_now(), life.channels.kernel().clock());
-            running.collector().agree(self.agreed.as_deref());
+            running.collector().agree(typed.agreed());
             running.collector().runs(typed.text());
             match self.send_command(life, typed, &running).await {
                 Ok(()) if running.collector().damaged() => {}
@@ -545,17 +542,16 @@ impl ShellLine {
     }
 
     /// Returns whether an output ends with a question that needs an answer. A program of our own prints nothing else.
-    /// For other programs, root's channel can tell whether something reads the terminal. Without the channel, the words
-    /// must ask for a secret.
-    async fn asks(&self, life: &Life, words: &str) -> bool {
-        if self.agreed.is_some() {
-            return !words.is_empty();
-        }
-        if !words.ends_with([':', '：', '៖', '?', ']', ')']) {
-            return false;
+    /// For other programs, root's channel can tell whether something reads the terminal; see [`is_question`].
+    async fn asks(&self, life: &Life, typed: Typed<'_>, standing: &Standing) -> bool {
+        if typed.agreed().is_some() {
+            return !standing.words.is_empty();
         }
         let shell = self.process.split(' ').next().unwrap_or_default();
-        asks_for_a_secret(words) || life.is_read_below(shell).await == Some(true)
+        let stand_long = standing.since.elapsed() >= life.limit(ASKS_BY_WORDS);
+        // Root is asked about what can be a question.
+        is_question(&standing.words, Some(true), stand_long)
+            && is_question(&standing.words, life.is_read_below(shell).await, stand_long)
     }
 
     /// Runs a command as root, unless `then` comes first. It uses a program that makes the user root: the one that
@@ -578,10 +574,8 @@ impl ShellLine {
             *lock(&life.channels.elevation) = Some(way);
             let agreed = agreed_question(&self.user);
             let text = command(&way.before(self.language, &agreed));
-            self.agreed = Some(agreed);
-            let until = self.run_until(life, &text, limit, &mut *then).await;
-            self.agreed = None;
-            let until = until?;
+            let typed = Typed::Agreed { text: &text, question: &agreed };
+            let until = self.run_typed_until(life, typed, limit, &mut *then).await?;
             if let Until::Ended(ended) = &until
                 && let Ended::Done(collector) = &**ended
                 && let Some(status @ 1..) = collector.status()
@@ -747,6 +741,15 @@ impl ShellLine {
     /// Ends the loop, so that the shell is at its own prompt again.
     pub(crate) async fn end_loop(&self, life: &Life) -> Result {
         life.console.send(shell::QUIT).await
+    }
+
+    /// Returns whether a short program ends with status 0. It asks for the password with `question` and prints nothing else.
+    pub(crate) async fn agrees(&mut self, life: &Life, text: &str, question: &str) -> Result<bool> {
+        match self.run_typed(life, Typed::Agreed { text, question }, life.limit(ANSWER) * 2).await? {
+            Ended::Done(collector) => Ok(collector.status() == Some(0)),
+            Ended::Interrupted { regained, .. } | Ended::Asks { regained, .. } => regained.map(|()| false),
+            Ended::LoggedOut(_) => Err(life.session_ended("check of the password", "the shell ended")),
+        }
     }
 
     /// Returns the output of a short command, or `None` if it fails. The command must not ask questions or print lines

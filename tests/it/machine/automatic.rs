@@ -143,6 +143,22 @@ async fn a_greeting_that_looks_like_a_question_is_no_check_of_a_password() {
     refused(&fake.machine, "alice", "test").await;
 }
 
+/// PAM asks nothing, and the start-up files do: what they got was not checked by PAM, so it is checked afterwards.
+#[tokio::test]
+async fn a_question_of_start_up_files_is_no_check_of_a_password() {
+    let vm = FakeVm::new().setting("user", "alice:test:unasked");
+    let vm = vm.setting("startup", "read -r -p 'Project: ' project");
+    let fake = Fake::boot(vm.clone()).await;
+    let text = refused(&fake.machine, "alice", "wrong-one").await;
+    assert!(text.contains("did not take") && !text.contains("wrong-one"), "{text}");
+    assert_eq!(name(&fake.alice().await).await, "alice");
+    let shown = fake.machine.console().tail(200);
+    assert!(!shown.contains("wrong-one"), "{shown}");
+    // The same where login is run by root, whom the console has logged in.
+    let fake = Fake::boot(vm.user("root", "toor").setting("autologin", "root")).await;
+    refused(&fake.machine, "alice", "wrong-one").await;
+}
+
 #[tokio::test]
 async fn another_name_of_the_same_user_is_that_user() {
     let vm = FakeVm::new().user("root", "toor").setting("user", "admin:secret:uid-0");

@@ -135,3 +135,17 @@ async fn a_reboot_without_effect_is_an_error() {
     let error = fake.machine.within(Duration::from_millis(500)).reboot().await.unwrap_err();
     has(&error, ErrorKind::Timeout, &["did not go down for a reboot"]);
 }
+
+/// A question that is not answered is an error by itself, and nothing is waited for after it.
+#[tokio::test]
+async fn a_question_of_sudo_that_is_not_answered_is_an_error() {
+    let fake = Fake::boot(FakeVm::new().setting("code", "1234")).await;
+    let alice = fake.alice().await;
+    let error = fake.machine.power_off().await.unwrap_err();
+    has(&error, ErrorKind::CommandFailed, &["`sudo poweroff`", "asks \"Verification code:\""]);
+    assert_eq!(alice.succeed("whoami").await.unwrap().text(), "alice\n");
+    let error = fake.machine.reboot().await.unwrap_err();
+    has(&error, ErrorKind::CommandFailed, &["`sudo reboot`", "asks \"Verification code:\""]);
+    assert_eq!(alice.succeed("whoami").await.unwrap().text(), "alice\n");
+    runs_on(&fake).await;
+}

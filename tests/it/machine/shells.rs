@@ -51,6 +51,12 @@ async fn dash_zsh_and_fish_serve_too() {
     }
 }
 
+/// A command, for any shell, that ends when a job has written its process id to `pid`.
+const RUNS: &str = "sh -c 'until [ -s pid ]; do sleep 0.01; done'";
+/// The same, when that process has ended.
+const IS_GONE: &str =
+    "sh -c 'while [ -s pid ] && grep -qv \") Z \" /proc/$(cat pid)/stat 2>/dev/null; do sleep 0.01; done'";
+
 /// A job that ends while a later command runs is no matter of that command's, in any shell.
 #[tokio::test]
 async fn what_a_shell_says_of_a_job_stands_in_no_other_output() {
@@ -58,16 +64,16 @@ async fn what_a_shell_says_of_a_job_stands_in_no_other_output() {
         let fake = Fake::boot(FakeVm::new().setting("shell", shell)).await;
         let alice = fake.alice().await;
         // It ends by itself, it is killed, and it fails, each within the next command or between two.
-        says(&alice, "sh -c 'echo $$ >pid; exec sleep 0.2' &").await;
-        let next = "sleep 0.5; printf no; /bin/true; echo thing";
-        assert_eq!(says(&alice, next).await, "nothing\n", "{shell}");
-        says(&alice, "sh -c 'echo $$ >pid; exec sleep 1000' &").await;
-        let killing = "sleep 0.1; kill -9 (cat pid); /bin/true; sleep 0.1; echo killed";
-        let killing = if shell == "fish" { killing.to_owned() } else { killing.replace("(cat", "$(cat") };
+        says(&alice, "rm -f pid; sh -c 'echo $$ >pid; until [ -e end ]; do sleep 0.01; done' &").await;
+        let next = format!("{RUNS}; touch end; {IS_GONE}; printf no; /bin/true; echo thing");
+        assert_eq!(says(&alice, &next).await, "nothing\n", "{shell}");
+        says(&alice, "rm -f pid; sh -c 'echo $$ >pid; exec sleep 1000' &").await;
+        let pid = if shell == "fish" { "(cat pid)" } else { "$(cat pid)" };
+        let killing = format!("{RUNS}; kill -9 {pid}; /bin/true; {IS_GONE}; echo killed");
         assert_eq!(says(&alice, &killing).await, "killed\n", "{shell}");
         assert_eq!(says(&alice, "/bin/true; echo after").await, "after\n", "{shell}");
-        says(&alice, "sh -c 'sleep 0.1; exit 3' &").await;
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        says(&alice, "rm -f pid; sh -c 'echo $$ >pid; exit 3' &").await;
+        says(&alice, &format!("{RUNS}; {IS_GONE}")).await;
         assert_eq!(says(&alice, "/bin/true; echo after").await, "after\n", "{shell}");
         // A command that was broken off, which is a job by then.
         let short = alice.within(std::time::Duration::from_millis(300));
@@ -82,10 +88,11 @@ async fn what_a_shell_says_of_a_job_stands_in_no_other_output() {
 async fn who_starts_a_job_or_asks_for_jobs_is_told() {
     let fake = Fake::boot(FakeVm::new()).await;
     let alice = fake.alice().await;
-    assert!(says(&alice, "sleep 0.1 & sleep 0.3; true").await.contains("Done"));
-    says(&alice, "sleep 1000 &").await;
-    assert!(says(&alice, "jobs").await.contains("Running"));
-    assert!(says(&alice, "kill %1; sleep 0.1; jobs").await.contains("Terminated"));
+    let started = format!("rm -f pid; sh -c 'echo $$ >pid' & {RUNS}; {IS_GONE}; true");
+    assert!(says(&alice, &started).await.contains("Done"));
+    says(&alice, "rm -f pid; sh -c 'echo $$ >pid; exec sleep 1000' &").await;
+    assert!(says(&alice, &format!("{RUNS}; jobs")).await.contains("Running"));
+    assert!(says(&alice, &format!("kill %1; {IS_GONE}; jobs")).await.contains("Terminated"));
 }
 
 /// Start-up files with options, traps and names that the library uses itself.

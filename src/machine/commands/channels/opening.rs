@@ -26,6 +26,8 @@ use crate::{Error, ErrorKind, Result};
 pub(in crate::machine) const OPEN: Duration = Duration::from_secs(20);
 /// The minimum on any host: sudo opens a session, for which PAM waits in real time.
 const OPEN_AT_LEAST: Duration = Duration::from_secs(40);
+/// The status of a refusal by sudo, doas and run0, and the shell's status for a missing program. The loader uses others.
+const REFUSALS: [i32; 2] = [1, 127];
 
 impl Life {
     /// Returns the channel on which commands run as `user`. Opens it if necessary.
@@ -116,8 +118,9 @@ impl Life {
                 if matches!(*ended, Ended::LoggedOut(_)) {
                     *line = Line::AtLogin;
                 }
+                let will_last = is_refusal_for_good(&ended);
                 if let Err(error) = self.check_started(&user, by, *ended) {
-                    if matches!(*line, Line::Shell(_)) {
+                    if will_last && matches!(*line, Line::Shell(_)) {
                         *lock(&self.channels.no_root) = Some(error.clone());
                     }
                     return Err(error);
@@ -182,6 +185,16 @@ impl Life {
         Error::new(ErrorKind::NoRoot, format!("{}: root is needed: {why}", self.name)).next_step(
             "log in first, as root or as a user who may use sudo (a member of wheel): `machine.login(…)`",
         )
+    }
+}
+
+/// Returns whether another attempt would fail until the next login: the program that makes the user root refuses, or asks for
+/// more than the password. A failure of the loader may be temporary.
+fn is_refusal_for_good(ended: &Ended) -> bool {
+    match ended {
+        Ended::Asks { .. } => true,
+        Ended::Done(collector) => collector.status().is_some_and(|status| REFUSALS.contains(&status)),
+        Ended::Interrupted { .. } | Ended::LoggedOut(_) => false,
     }
 }
 

@@ -195,11 +195,11 @@ impl Replay {
             state.find(question, task)
         });
         let Some((at, heading)) = found.and_then(|at| Some((at, state.file.heading(at)?.clone()))) else {
-            // Every machine answers a request to end in this way. A recorded run that failed earlier never asked.
-            if let Some(answer) = answer_of_an_end(question) {
+            // A recorded run that failed earlier never asked the machine to power off. Every machine does so.
+            if question == POWER_OFF && !state.was_asked(question) {
                 state.hand_in_the_rest(console);
                 life.qemu.set_ended(true);
-                return Ok(Some(Came::Answer(answer)));
+                return Ok(Some(Came::Answer("the replay".into())));
             }
             return Err(self.not_recorded(&state, Some(question), &|asked| console.masked(asked)));
         };
@@ -293,6 +293,8 @@ impl Replay {
     }
 }
 
+/// The question that asks a machine to end.
+const POWER_OFF: &str = "power off";
 const WITHOUT: &str = "run the scenario on a machine, without --against";
 
 impl State {
@@ -304,6 +306,11 @@ impl State {
     /// Returns the question of a line.
     fn asks(&self, at: usize) -> Option<&str> {
         self.file.heading(at).map(|heading| heading.asked.as_str())
+    }
+
+    /// Returns whether the record has this question for the present start, with any answer.
+    fn was_asked(&self, question: &str) -> bool {
+        (self.from..self.until).any(|at| self.asks(at) == Some(question))
     }
 
     /// Begins a start at the line `at`. If this is the first start and the scenario began later, it begins there.
@@ -396,14 +403,5 @@ impl State {
                 }
             }
         }
-    }
-}
-
-/// Returns a machine's answer to a request to end.
-fn answer_of_an_end(question: &str) -> Option<serde_json::Value> {
-    match question {
-        "power off" => Some("the replay".into()),
-        "wait for shutdown" => Some(true.into()),
-        _ => None,
     }
 }
