@@ -106,6 +106,11 @@ pub(crate) fn ends_at_a_shell(tail: &str) -> bool {
     shown(tail) == Shown::Shell
 }
 
+/// The last line of a console, if it looks like the prompt of a shell.
+pub(crate) fn prompt_of_a_shell(tail: &str) -> Option<String> {
+    ends_at_a_shell(tail).then(|| last_line(&without_kernel(tail)).trim().to_owned())
+}
+
 /// Returns whether the console's output ends with the prompt of a getty. Enter makes a getty print it again.
 pub(crate) fn is_at_prompt(console: &Console) -> bool {
     shown(&console.tail(LINES)) == Shown::Prompt

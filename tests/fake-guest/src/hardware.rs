@@ -155,6 +155,9 @@ pub fn run(arguments: &[String]) -> io::Result<ExitCode> {
     machine.serve_qmp();
     machine.background(move |machine| machine.pump_input(input));
     machine.background(Machine::make_noise);
+    if machine.settings.busy {
+        machine.background(|machine| machine.qmp.processor.spin(machine.settings.max_life, true));
+    }
     if let Some(typed) = resumed {
         machine.go_on_at_prompt(typed)?;
     }

@@ -253,12 +253,13 @@ impl Init {
                 self.say("[\x1b[0;1;31m TIME \x1b[0m] Timed out waiting for device \x1b[0;1;39m/dev/ttyS0\x1b[0m.\n");
                 self.say("[\x1b[0;1;38;5;185mDEPEND\x1b[0m] Dependency failed for \x1b[0;1;39mSerial Getty on ttyS0\x1b[0m.\n");
             }
-            Boot::Ok | Boot::NoGetty | Boot::Stage1 | Boot::Fsck => {}
+            Boot::Ok | Boot::NoGetty | Boot::Stage1 | Boot::Fsck | Boot::FsckOnce => {}
         }
         self.ok("Mounted \x1b[0;1;39m/nix/store\x1b[0m");
         self.ok("Started \x1b[0;1;39mUser Login Management\x1b[0m");
         self.ok("Reached target \x1b[0;1;39mMulti-User System\x1b[0m");
-        let is_up = matches!(self.settings.boot, Boot::Ok | Boot::Stage1);
+        self.service();
+        let is_up = matches!(self.settings.boot, Boot::Ok | Boot::Stage1 | Boot::FsckOnce);
         if is_up && self.append.contains("console=ttyS0") {
             self.getty_wanted = true;
             self.start_getty();
@@ -284,7 +285,14 @@ impl Init {
             self.say(&question);
             self.any_key();
         }
-        if self.settings.boot == Boot::Fsck {
+        // The first boot of a machine leaves the file.
+        let repaired = self.run.join("repaired");
+        let repairs = match self.settings.boot {
+            Boot::Fsck => true,
+            Boot::FsckOnce => OpenOptions::new().write(true).create_new(true).open(repaired).is_ok(),
+            _ => false,
+        };
+        if repairs {
             self.say("checking /dev/disk/by-label/nixos...\nfsck finished, rebooting...\n");
             return ControlFlow::Break(());
         }
@@ -336,6 +344,17 @@ impl Init {
                 Ok(_) | Err(_) => return,
             }
         }
+    }
+
+    /// A service that prints a line without an end, works, and notes whether something was typed.
+    fn service(&mut self) {
+        let Some(text) = self.settings.service.clone() else { return };
+        for text in [Some(text), self.settings.service_then.clone()].into_iter().flatten() {
+            self.say(&text);
+            std::thread::sleep(self.settings.service_time);
+        }
+        let is_typed = self.tty.read(&mut [0; 64], Duration::ZERO).is_ok();
+        self.say(if is_typed { "\na key came\n" } else { "\n" });
     }
 
     /// Waits for a key.

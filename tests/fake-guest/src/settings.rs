@@ -56,7 +56,7 @@ pub struct Settings {
     pub kernel_clock: i64,
     /// `channel=yes`: the control channel is served, as far as that takes no commands.
     pub channel: bool,
-    /// `boot=ok|emergency|root-locked|rescue|stage-1|no-getty|no-tty|fsck`.
+    /// `boot=ok|emergency|root-locked|rescue|stage-1|no-getty|no-tty|fsck|fsck-once`.
     pub boot: Boot,
     /// `systemd-initrd=yes`: systemd runs in the initial ramdisk, and says so.
     pub systemd_initrd: bool,
@@ -64,6 +64,15 @@ pub struct Settings {
     pub passphrase: Option<String>,
     /// `ask=TEXT`: stage 1 prints this and goes on at any key.
     pub ask: Option<String>,
+    /// `service=TEXT`: a service prints this before the getty starts, works for `service-time`, and says `a key came` if
+    /// something was typed meanwhile.
+    pub service: Option<String>,
+    /// `service-then=TEXT`: it prints this as well, and works for as long again.
+    pub service_then: Option<String>,
+    /// `service-time=MS`.
+    pub service_time: Duration,
+    /// `busy=yes`: the processor is busy all the time.
+    pub busy: bool,
     /// `unpack=MS`: so long the kernel computes without a word before it starts init.
     pub unpack: Duration,
     /// `boot-delay=MS`: pause between the lines of the boot and of the shutdown.
@@ -291,6 +300,8 @@ pub enum Boot {
     NoTty,
     /// Never: stage 1 repairs its file system and reboots.
     Fsck,
+    /// The first boot repairs the file system and reboots; the next ones are well.
+    FsckOnce,
 }
 
 /// What a clone does.
@@ -377,6 +388,10 @@ impl Default for Settings {
             systemd_initrd: false,
             passphrase: None,
             ask: None,
+            service: None,
+            service_then: None,
+            service_time: Duration::ZERO,
+            busy: false,
             unpack: Duration::ZERO,
             boot_delay: Duration::ZERO,
             panic: None,

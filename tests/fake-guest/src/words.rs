@@ -110,8 +110,9 @@ impl Settings {
                     "no-getty" => Boot::NoGetty,
                     "no-tty" => Boot::NoTty,
                     "fsck" => Boot::Fsck,
+                    "fsck-once" => Boot::FsckOnce,
                     _ => {
-                        let known = "ok, emergency, root-locked, rescue, stage-1, no-getty, no-tty or fsck";
+                        let known = "ok, emergency, root-locked, rescue, stage-1, no-getty, no-tty, fsck or fsck-once";
                         return Err(known.into());
                     }
                 }
@@ -119,6 +120,10 @@ impl Settings {
             "systemd-initrd" => self.systemd_initrd = flag(value)?,
             "passphrase" => self.passphrase = Some(value.into()),
             "ask" => self.ask = Some(value.into()),
+            "service" => self.service = Some(value.into()),
+            "service-then" => self.service_then = Some(value.into()),
+            "service-time" => self.service_time = duration(value)?,
+            "busy" => self.busy = flag(value)?,
             "unpack" => self.unpack = duration(value)?,
             "boot-delay" => self.boot_delay = duration(value)?,
             "panic" => self.panic = Some(at(value)?),

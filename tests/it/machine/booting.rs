@@ -88,6 +88,35 @@ async fn a_passphrase_that_is_refused_is_named_at_once_and_shown_nowhere() {
 }
 
 #[tokio::test]
+async fn a_boot_that_repairs_a_disk_and_boots_again_is_given_the_passphrase_again() {
+    let vm = FakeVm::new().setting("passphrase", "Open-Sesame7").setting("boot", "fsck-once");
+    let fake = Fake::boot_with(vm, |options| options.passphrase("Open-Sesame7")).await;
+    let log = fake.machine.console().log().unwrap();
+    assert!(log.matches("Passphrase for ").count() >= 2 && log.contains("fsck finished"), "{log}");
+}
+
+#[tokio::test]
+async fn a_service_that_prints_a_secret_asks_for_none() {
+    let vm =
+        || FakeVm::new().setting("service", "Generated admin password: ").setting("service-time", "1500");
+    for given in [false, true] {
+        let fake =
+            Fake::boot_with(vm(), |options| if given { options.passphrase("Open-Sesame7") } else { options })
+                .await;
+        let log = fake.machine.console().log().unwrap();
+        assert!(log.contains("Generated admin password: ") && !log.contains("a key came"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_progress_that_ends_in_a_sign_of_a_shell_is_no_login_prompt() {
+    let vm = FakeVm::new().setting("service", "Loading: 47%").setting("service-then", "\rLoading: 48%");
+    let fake = Fake::boot(vm.setting("service-time", "4s")).await;
+    let log = fake.machine.console().log().unwrap();
+    assert!(log.contains("nixos login: "), "{log}");
+}
+
+#[tokio::test]
 async fn the_phases_of_a_systemd_initrd_are_not_those_of_the_system() {
     let fake = Fake::boot(FakeVm::new().setting("systemd-initrd", "yes")).await;
     assert_eq!(fake.phases(), ["firmware", "kernel", "initrd", "services", "login prompt"]);
@@ -128,13 +157,22 @@ async fn silence() {
     let unpacks = async {
         Fake::boot(set("unpack", "34s")).await;
     };
+    let busy = async {
+        let vm = set("service", "Wipe the disk? [y/N] ").setting("service-time", "36s");
+        let fake = Fake::boot(vm.setting("busy", "yes")).await;
+        let log = fake.machine.console().log().unwrap();
+        assert!(log.contains("Wipe the disk?") && !log.contains("a key came"), "{log}");
+    };
+    let secret = ["asks for a secret and was given none", "Vault key of alice:"];
     // Each ends with the silence of a guest at rest.
     tokio::join!(
         fails(set("boot", "no-getty"), ErrorKind::NoLoginPrompt, &no_getty),
         fails(set("boot", "no-tty"), ErrorKind::NoLoginPrompt, &no_tty),
         fails(set("stall", "kernel"), ErrorKind::BootStalled, &fell),
         fails(set("ask", "Wipe the disk? [y/N] "), ErrorKind::BootQuestion, &question),
+        fails(set("ask", "Vault key of alice: "), ErrorKind::BootQuestion, &secret),
         unpacks,
+        busy,
     );
 }
 

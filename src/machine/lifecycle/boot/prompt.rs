@@ -12,7 +12,7 @@ use crate::machine::Life;
 use crate::machine::lifecycle::boot_times::speed_of_boot;
 use crate::machine::session::phases::{Phases, has_a_beginning, login_prompt};
 use crate::machine::session::shell_line::Secret;
-use crate::machine::session::waiting::ends_at_a_shell;
+use crate::machine::session::waiting::{ends_at_a_shell, is_logged_in_by_itself, prompt_of_a_shell};
 use crate::qemu::{Qemu, Standstill, WATCHED, Work};
 use crate::{Error, ErrorKind, Event, Events, Result, Speed};
 
@@ -26,12 +26,18 @@ const ANSWER: Duration = Duration::from_secs(2);
 const SHELL: Duration = Duration::from_secs(3);
 /// After this time, on a fast host, a last line that looks like a question is treated as one.
 const QUESTION: Duration = Duration::from_millis(100);
+/// On a fast host, a guest at rest asks for a secret that need not open a disk after this silence. Services print such
+/// words as well, before a secret that they have made.
+const SECRET: Duration = Duration::from_secs(5);
 /// While KVM is not proven, the processors of a guest without any output are inspected after this time.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 /// Where KVM hardly ever runs a guest, a guest without any output is given up after this time.
 const FIRST_WORD_AT_MOST: Duration = Duration::from_secs(8);
 /// How often a wait for the next phase checks how long the console has been quiet.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How many lines are searched for an automatic login. A greeting can be long.
+const LINES: usize = 100;
 
 /// How to make the kernel print what it does.
 const TALK: &str = "boot it by hand with a kernel that says what it does: QEMU_KERNEL_PARAMS='console=ttyS0 loglevel=7' \
@@ -51,6 +57,16 @@ pub(crate) struct Boot<'a> {
     pub(super) tried: Option<bool>,
     /// The passphrase for the machine's disks.
     pub(super) passphrase: Option<&'a Secret>,
+}
+
+/// A press of Enter.
+struct Nudge {
+    /// The console's position at that time.
+    at: Mark,
+    /// The deadline for the answer.
+    no_answer: Instant,
+    /// The last line at that time, if it looked like a shell's prompt.
+    shell: Option<String>,
 }
 
 /// Whether a silent guest is busy.
@@ -99,8 +115,7 @@ impl<'a> Boot<'a> {
         self.phase("firmware");
         let mut phases = Phases::default();
         let mut questions = Questions::of(self.console, self.passphrase, self.asked_at);
-        // The console's position when Enter was pressed, and the deadline for the answer.
-        let mut nudged: Option<(Mark, Instant)> = None;
+        let mut nudged: Option<Nudge> = None;
         let (mut first_word, mut still) = (Standstill::default(), Silence::default());
         loop {
             let rest = limit.saturating_sub(self.started.elapsed());
@@ -115,7 +130,8 @@ impl<'a> Boot<'a> {
                     return Err(self.explained(error).took(self.started.elapsed(), limit));
                 }
                 Err(_) if self.started.elapsed() >= limit => {
-                    return Err(self.too_late(still.busy).took(self.started.elapsed(), limit));
+                    let question = unknown(&questions.said());
+                    return Err(self.too_late(still.busy, question).took(self.started.elapsed(), limit));
                 }
                 Err(_) => {
                     if let Some(hasty) = self.tried
@@ -130,37 +146,43 @@ impl<'a> Boot<'a> {
                         }
                     }
                     let quiet = self.console.quiet_for();
+                    let is_sure =
+                        quiet >= silence || (quiet >= self.speed.scale(SECRET) && still.busy == Some(false));
                     if quiet >= self.speed.scale(QUESTION)
-                        && questions.look().await.map_err(|error| self.named(error))?
+                        && questions.look(is_sure).await.map_err(|error| self.named(error))?
                     {
                         nudged = None;
                         continue;
                     }
-                    if quiet + WATCHED >= silence || nudged.is_some() {
+                    if quiet + WATCHED >= silence || nudged.is_some() || questions.is_in_doubt() {
                         still.look(self).await?;
                     } else {
                         still = Silence::default();
                     }
                     let may_be_up = phases.has_services() || (self.began_before() && !phases.is_in_initrd());
-                    let Some((mark, no_answer)) = nudged else {
+                    let Some(nudge) = &nudged else {
                         // A getty may log a user in without printing anything.
-                        let is_shell = may_be_up && ends_at_a_shell(&self.console.tail(1));
+                        let shell = prompt_of_a_shell(&self.console.tail(1)).filter(|_| may_be_up);
+                        let is_shell = shell.is_some();
                         let asks = quiet >= if is_shell { self.speed.scale(SHELL) } else { silence };
                         let rests = still.busy == Some(false);
                         if !asks || (!is_shell && still.busy.is_none()) {
                             continue;
                         }
-                        if !is_shell
-                            && rests
-                            && let Some(question) = unknown(&questions.said())
-                        {
-                            return Err(self.named(question));
+                        if !is_shell && let Some(question) = unknown(&questions.said()) {
+                            if rests {
+                                return Err(self.named(question));
+                            }
+                            // A guest that computes may print its result behind this. If it is a question, any key answers
+                            // it.
+                            continue;
                         }
                         if may_be_up {
                             // agetty and shells print their prompt again: another message may have torn it. Before they
                             // run, Enter would answer an unknown question.
                             let patience = if is_shell { silence } else { self.speed.scale(ANSWER) };
-                            nudged = Some((self.console.mark(), Instant::now() + patience));
+                            let no_answer = Instant::now() + patience;
+                            nudged = Some(Nudge { at: self.console.mark(), no_answer, shell });
                             self.console.send(b"\r").await?;
                         } else if rests {
                             return Err(self.silent(&phases, silence));
@@ -170,12 +192,12 @@ impl<'a> Boot<'a> {
                     if quiet < self.speed.scale(ANSWER) {
                         continue;
                     }
-                    let answer = self.console.text_since(mark).text;
-                    if may_be_up && ends_at_a_shell(&answer) {
+                    let answer = self.console.text_since(nudge.at).text;
+                    if may_be_up && ends_at_a_shell(&answer) && self.is_the_same_shell(nudge) {
                         break;
                     } else if !answer.trim().is_empty() {
                         nudged = None;
-                    } else if Instant::now() >= no_answer && still.busy == Some(false) {
+                    } else if Instant::now() >= nudge.no_answer && still.busy == Some(false) {
                         return Err(self.silent(&phases, silence));
                     }
                 }
@@ -184,6 +206,13 @@ impl<'a> Boot<'a> {
         self.phase("login prompt");
         self.console.set_watch(Watch::Session);
         Ok(speed_of_boot(self.started.elapsed()))
+    }
+
+    /// Whether a shell has answered Enter with its prompt: with the same one as before, since a progress in percent ends like
+    /// a prompt as well. A prompt may tell the time; where somebody was logged in without being asked, it is one.
+    fn is_the_same_shell(&self, nudge: &Nudge) -> bool {
+        let is_same = prompt_of_a_shell(&self.console.tail(1)) == nudge.shell && nudge.shell.is_some();
+        is_same || is_logged_in_by_itself(&self.console.tail(LINES))
     }
 
     fn phase(&self, phase: &str) {
@@ -241,8 +270,8 @@ impl<'a> Boot<'a> {
     }
 
     /// Returns the error for a boot that reached the limit. `busy` tells whether a silent guest is busy, if that is
-    /// known.
-    fn too_late(&self, busy: Option<bool>) -> Error {
+    /// known. `question` is what it may have asked.
+    fn too_late(&self, busy: Option<bool>, question: Option<Error>) -> Error {
         let what = "the login prompt did not come";
         if busy != Some(true) {
             return self.report(ErrorKind::Timeout, &format!("{what}: the machine was still booting"));
@@ -250,7 +279,11 @@ impl<'a> Boot<'a> {
         let quiet = self.console.quiet_for().as_secs_f64();
         let what =
             format!("{what}: the machine has said nothing for {quiet:.0} s, and its processor is busy");
-        self.report(ErrorKind::Timeout, &what)
+        let error = self.report(ErrorKind::Timeout, &what);
+        if let Some(question) = question {
+            return error.likely_cause(format!("{}; nothing was typed", question.summary()));
+        }
+        error
             .likely_cause(format!(
                 "it computes without a word, or it hangs in a loop{}",
                 initrd(self.qemu).map_or_else(String::new, |initrd| format!("; {initrd}"))

@@ -11,6 +11,7 @@ use regex::Regex;
 
 use crate::console::{Console, Mark};
 use crate::machine::session::noise::without_records;
+use crate::machine::session::phases::has_a_beginning;
 use crate::machine::session::shell_line::Secret;
 use crate::{Error, ErrorKind, Result, secrets};
 
@@ -18,6 +19,15 @@ use crate::{Error, ErrorKind, Result, secrets};
 static SECRET: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
         r"(?i)(?:pass ?phrase|password|\bPIN\b|recovery key|\bkey (?:for|of)\b|\bsalt for\b).*[:?]\s*(?:\(press TAB for no echo\)\s*)?\z",
+    )
+    .expect("a constant pattern")
+});
+/// What asks for a secret that opens a disk, and is nothing else. Other lines with such words may be what a service prints
+/// before a secret that it has made: `Generated admin password: `.
+#[allow(clippy::expect_used)]
+static DISK: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?i)(?:\A(?:enter )?passphrase for /dev/\S+\s*\z|please enter passphrase for disk .*:\s*(?:\(press TAB for no echo\)\s*)?\z)",
     )
     .expect("a constant pattern")
 });
@@ -42,13 +52,15 @@ pub(super) struct Questions<'a> {
     since: Mark,
     /// The end of the text that was examined.
     looked: Option<Mark>,
+    /// The last line may ask for a secret, or is about one.
+    in_doubt: bool,
     answered: Vec<String>,
 }
 
 impl<'a> Questions<'a> {
     pub(super) fn of(console: &'a Console, passphrase: Option<&'a Secret>, since: Option<Mark>) -> Self {
         let since = since.unwrap_or(Mark::BEGINNING);
-        Self { console, passphrase, since, looked: None, answered: Vec::new() }
+        Self { console, passphrase, since, looked: None, in_doubt: false, answered: Vec::new() }
     }
 
     /// Returns the console's output since the last answer.
@@ -56,15 +68,30 @@ impl<'a> Questions<'a> {
         self.console.text_since(self.since).text
     }
 
+    /// Whether the last line may ask for a secret, which only a guest at rest does.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt
+    }
+
     /// Answers a question for a secret, if there is one, and returns whether there was. The caller makes sure that the
-    /// console is quiet.
-    pub(super) async fn look(&mut self) -> Result<bool> {
+    /// console is quiet, and with `is_sure` that the guest waits.
+    pub(super) async fn look(&mut self, is_sure: bool) -> Result<bool> {
         let end = self.console.mark();
         if self.looked == Some(end) {
             return Ok(false);
         }
+        let said = self.said();
+        if has_a_beginning(&said) {
+            // What was answered before is asked again at each boot.
+            self.answered.clear();
+        }
+        let question = secret(&said);
+        self.in_doubt = !is_sure && question.as_ref().is_some_and(|question| !DISK.is_match(question));
+        if self.in_doubt {
+            return Ok(false);
+        }
         self.looked = Some(end);
-        let Some(question) = secret(&self.said()) else { return Ok(false) };
+        let Some(question) = question else { return Ok(false) };
         let Some(passphrase) = self.passphrase else { return Err(not_given(&question)) };
         if self.answered.contains(&question) {
             return Err(refused(&question));
@@ -171,6 +198,22 @@ mod tests {
             "",
         ] {
             assert_eq!(secret(no_question), None, "{no_question}");
+        }
+    }
+
+    #[test]
+    fn only_the_forms_of_disks_are_questions_at_once() {
+        for (line, is_disk) in [
+            ("Passphrase for /dev/disk/by-uuid/0b1a: ", true),
+            ("Enter passphrase for /dev/vdb: ", true),
+            ("\u{1f510} Please enter passphrase for disk cryptroot (root): (press TAB for no echo) ", true),
+            ("Generated admin password: ", false),
+            ("Generating key for vault: ", false),
+            ("Generated passphrase for /dev/vdb: ", false),
+            ("Please enter TPM2 PIN: ", false),
+        ] {
+            assert_eq!(secret(line).as_deref(), Some(line));
+            assert_eq!(DISK.is_match(line), is_disk, "{line}");
         }
     }
 
