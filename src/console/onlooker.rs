@@ -26,6 +26,18 @@ const START: Position = Position { raw: 0, text: 0 };
 /// After this time without a byte, a line without an end is shown.
 const SILENCE: std::time::Duration = std::time::Duration::from_millis(700);
 
+/// How many bytes of a line without an end are shown.
+const BEGUN: usize = 4 << 10;
+
+/// A line that has no end yet, as it is shown: a password is masked, and one that has not come completely is left out.
+fn begun(line: &[u8]) -> String {
+    let from = line.len().saturating_sub(BEGUN);
+    let margin = from.saturating_sub(secrets::bytes::MARGIN);
+    let to = line.len() - secrets::bytes::begun_at_end(line);
+    let shown = secrets::bytes::part_without_words(&line[margin..], from.min(to) - margin..to - margin);
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
 impl Console {
     /// Waits until `pattern` is in the console's output since `since`, at most `limit` (which is not scaled).
     /// `None` means since its very first byte. It takes no turn and skips nothing: waits and sessions on the
@@ -103,8 +115,7 @@ impl Console {
                     let whole = if engine.closed().is_some() { text.len() } else { whole };
                     let lines =
                         String::from_utf8_lossy(&secrets::bytes::without_words(&text[..whole])).into_owned();
-                    let begun = secrets::bytes::without_words(&text[whole..]);
-                    let begun = String::from_utf8_lossy(&begun).into_owned();
+                    let begun = begun(&text[whole..]);
                     from += dropped + whole as u64;
                     (dropped, lines, begun, engine.closed().is_some())
                 };

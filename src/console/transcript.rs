@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::secret::Secrets;
+use crate::secrets::bytes::{begun_at_end, mask_in_place};
 
 const COALESCED: Duration = Duration::from_millis(1);
 
@@ -31,6 +32,8 @@ struct Copy {
     times: BufWriter<File>,
     /// How many more bytes may be written to it.
     room: u64,
+    /// What may be the beginning of a secret. Unlike the transcript, a copy has no secret of another console either.
+    held: Vec<u8>,
 }
 
 impl Transcript {
@@ -53,9 +56,13 @@ impl Transcript {
     pub(super) fn copy_to(&mut self, path: &Path, bytes: File, times: File, most: u64) -> io::Result<()> {
         self.flush()?;
         let (mut bytes, mut times) = (BufWriter::with_capacity(64 << 10, bytes), BufWriter::new(times));
-        let copied = io::copy(&mut File::open(path)?.take(most), &mut bytes)?;
+        let mut before = Vec::new();
+        File::open(path)?.take(most).read_to_end(&mut before)?;
+        let room = most.saturating_sub(before.len() as u64);
+        mask_in_place(&mut before);
+        bytes.write_all(&before)?;
         io::copy(&mut File::open(times_path(path))?, &mut times)?;
-        let mut copy = Copy { bytes, times, room: most.saturating_sub(copied) };
+        let mut copy = Copy { bytes, times, room, held: Vec::new() };
         copy.flush()?;
         self.copy = Some(copy);
         Ok(())
@@ -130,15 +137,27 @@ impl Transcript {
     pub(super) fn finish(&mut self) -> io::Result<()> {
         let held = std::mem::take(&mut self.held);
         self.put(&held)?;
+        self.with_copy(Copy::release);
         self.flush()
     }
 }
 
 impl Copy {
+    /// Secrets are masked in place, since the times are places in the transcript.
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         let count = bytes.len().min(usize::try_from(self.room).unwrap_or(usize::MAX));
         self.room -= count as u64;
-        self.bytes.write_all(&bytes[..count])
+        self.held.extend_from_slice(&bytes[..count]);
+        mask_in_place(&mut self.held);
+        let rest = self.held.split_off(self.held.len() - begun_at_end(&self.held));
+        self.release()?;
+        self.held = rest;
+        Ok(())
+    }
+
+    /// Writes what was held back.
+    fn release(&mut self) -> io::Result<()> {
+        self.bytes.write_all(&std::mem::take(&mut self.held))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -152,4 +171,33 @@ pub(super) fn times_path(path: &Path) -> PathBuf {
     let mut times = path.as_os_str().to_owned();
     times.push(".times");
     times.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_no_secret_of_another_console_and_the_same_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, bytes, times] = ["transcript", "copy", "times"].map(|name| folder.path().join(name));
+        let mut transcript = Transcript::create(&path).unwrap();
+        let none = Secrets::default();
+        transcript.write(b"S3cr3tPw 1\n", Instant::now(), &none).unwrap();
+        crate::secrets::know("S3cr3tPw");
+        let files = [&bytes, &times].map(|path| File::create(path).unwrap());
+        let [to_bytes, to_times] = files;
+        transcript.copy_to(&path, to_bytes, to_times, 1 << 20).unwrap();
+        for part in ["S3c", "r3t", "Pw 2\nS3", "c\n", "S"] {
+            transcript.write(part.as_bytes(), Instant::now(), &none).unwrap();
+            transcript.flush().unwrap();
+            let written = std::fs::read_to_string(&bytes).unwrap();
+            assert!(!written.ends_with("S3c") && !written.ends_with("S3cr3t"), "{written}");
+        }
+        transcript.finish().unwrap();
+        let copy = std::fs::read_to_string(&bytes).unwrap();
+        assert_eq!(copy, "****\0\0\0\0 1\n****\0\0\0\0 2\nS3c\nS");
+        assert_eq!(copy.len(), std::fs::read(&path).unwrap().len());
+        assert_eq!(std::fs::read(&times).unwrap(), std::fs::read(times_path(&path)).unwrap());
+    }
 }

@@ -149,7 +149,7 @@ impl Folder {
         }
         let Ok((lock, _)) = self.files.file(LOCK) else { return };
         if matches!(file_lock::try_lock(&lock, Mode::Exclusive), Ok(true))
-            && let Err(error) = super::complete(self)
+            && let Err(error) = super::complete(self, |_, _| true)
         {
             tracing::warn!(%error, "a record stays incomplete");
         }

@@ -175,6 +175,15 @@ impl Keeper {
         }
     }
 
+    /// Masks in a transcript in the record the passwords that this process knows by now.
+    pub(super) fn mask(&self, transcript: &Path) -> io::Result<()> {
+        let bytes = self.files.read(transcript, MOST)?;
+        let mut masked = bytes.clone();
+        crate::secrets::bytes::mask_in_place(&mut masked);
+        // No process writes to it any more.
+        if masked == bytes { Ok(()) } else { self.files.replace(transcript, &masked, MODE) }
+    }
+
     /// Makes films, pictures and logs of a transcript in the record.
     pub(super) fn make(&self, machine: &str, transcript: &Path, passed: bool) -> io::Result<()> {
         let tape = Tape::read(&self.files, transcript)?;

@@ -10,26 +10,29 @@ use crate::mutex::lock;
 use crate::{Error, Event, Events, FileKind, Result};
 
 /// Makes the missing films, pictures and logs of all transcripts of scenarios that have not ended, and records that
-/// they exist. Call it only while no other process writes to the record.
+/// they exist. Takes only the scenarios for which `meant` is true of the suite and the name: call it only while no other
+/// process writes files of these. A transcript that fails does not stop the others.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Io`] when the record can't be read or written.
-pub(crate) fn complete(folder: &Folder) -> Result {
+/// The first [`crate::ErrorKind::Io`] of those when the record can't be read or written.
+pub(crate) fn complete(folder: &Folder, meant: impl Fn(&str, &str) -> bool) -> Result {
     let history = History::of(folder.files())?;
-    for scenario in &history.scenarios {
+    let mut outcome = Ok(());
+    for scenario in history.scenarios.iter().filter(|scenario| meant(&scenario.suite, &scenario.name)) {
         for attempt in scenario.attempts.iter().filter(|attempt| attempt.took.is_none()) {
             for machine in &attempt.machines {
                 for file in machine.files.iter().filter(|file| file.kind == FileKind::Transcript) {
                     // The log is made before all files that may be missing.
                     let is_made = folder.files().file(file.path.with_extension(super::FILM)).is_ok();
                     if file.is_within() && !is_made {
-                        made(folder, scenario, &machine.name, &file.path, history.last)?;
+                        let made = made(folder, scenario, &machine.name, &file.path, history.last);
+                        outcome = outcome.and(made);
                     }
                 }
             }
         }
     }
-    Ok(())
+    outcome
 }
 
 /// Makes the readable files of one transcript. The events have the time at which the record ends.
@@ -46,7 +49,7 @@ fn made(
     let events = Events::new(move |event: &Event| lock(&tell).push(event.clone()));
     let within = transcript.parent().unwrap_or(transcript).to_owned();
     let keeper = Keeper::unfinished(folder.shared_files(), within, events);
-    keeper.make(machine, transcript, false).map_err(failed)?;
+    keeper.mask(transcript).and_then(|()| keeper.make(machine, transcript, false)).map_err(failed)?;
     let mut lines = Vec::new();
     for event in lock(&told).drain(..) {
         let (scenario, suite) = (scenario.name.clone(), scenario.suite.clone());

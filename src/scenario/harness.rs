@@ -122,14 +122,15 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     let chosen: Vec<&'static Scenario> = scenarios.iter().copied().filter(is_chosen).collect();
     let events = suite.events("");
     let begun = Instant::now();
-    let names = chosen.iter().map(|scenario| scenario.name()).collect();
+    let names: BTreeSet<String> = chosen.iter().map(|scenario| scenario.name()).collect();
+    let own = names.clone();
     let (on_the_terminal, at_the_end) = (reporter.clone(), events.clone());
     let (last, written) = (rendering.clone(), record.clone());
     let under_way = UnderWay::begin();
     signals::install(move |signal| {
         on_the_terminal.finish();
         if let Some(record) = &written {
-            complete(record);
+            complete(record, &own);
         }
         at_the_end.send(Event::RunFinished { took: begun.elapsed(), interrupted: Some(signal.to_owned()) });
         if let Some(rendering) = &last {
@@ -175,13 +176,15 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     Ok(exit.into())
 }
 
-/// Makes the readable files of the machines that a signal ends, within a time limit.
-fn complete(record: &Arc<Writer>) {
+/// Makes the readable files of the machines that a signal ends, within a time limit. Only for the scenarios of this
+/// process: other processes may write to the record.
+fn complete(record: &Arc<Writer>, own: &BTreeSet<String>) {
     qemu::kill_all(COMPLETING);
     let (tell, hear) = std::sync::mpsc::channel();
-    let record = record.clone();
+    let (record, own, suite) = (record.clone(), own.clone(), crate::record::suite());
     let made = std::thread::Builder::new().name("films".to_owned()).spawn(move || {
-        if let Err(error) = crate::record::complete(record.folder()) {
+        let is_own = |of: &str, name: &str| of == suite && own.contains(name);
+        if let Err(error) = crate::record::complete(record.folder(), is_own) {
             tracing::warn!(%error, "the record is not complete");
         }
         drop(tell);

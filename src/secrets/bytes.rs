@@ -96,6 +96,32 @@ pub(crate) fn mask_in_place(bytes: &mut [u8]) {
     mask_these(bytes, &super::known());
 }
 
+/// Returns how many bytes at the end may be the beginning of a known password that has not come completely. Bytes that a
+/// terminal does not show may stand in it.
+pub(crate) fn begun_at_end(bytes: &[u8]) -> usize {
+    begun(bytes, &super::known())
+}
+
+fn begun(bytes: &[u8], secrets: &[String]) -> usize {
+    let end = &bytes[bytes.len().saturating_sub(MARGIN)..];
+    let mut most = 0;
+    if secrets.is_empty() {
+        return most;
+    }
+    for reading in Reading::all(end) {
+        let letters = Letters::of(end, reading);
+        for secret in secrets {
+            let letter = Letters::of(secret.as_bytes(), Reading::default()).bytes;
+            let longest = letters.bytes.len().min(letter.len().saturating_sub(1));
+            if let Some(count) = (1..=longest).rev().find(|&count| letters.bytes.ends_with(&letter[..count]))
+            {
+                most = most.max(end.len() - letters.place(letters.bytes.len() - count));
+            }
+        }
+    }
+    most
+}
+
 fn mask_these(bytes: &mut [u8], secrets: &[String]) {
     for range in ranges(bytes, secrets, Which::Every) {
         bytes[range.clone()].fill(0);
@@ -276,6 +302,17 @@ mod tests {
                 assert_eq!(part, format!("{before}{mask}{behind}"), "{from}..{to}");
             }
         }
+    }
+
+    #[test]
+    fn the_beginning_of_a_password_at_the_end_is_known_even_with_a_sequence_in_it() {
+        let begun = |bytes: &[u8]| begun(bytes, &["S3cr3tPw".to_owned(), "abcab".to_owned()]);
+        assert_eq!(begun(b"a S3cr\x1b[1m3"), 9);
+        assert_eq!(begun(b"a S3cr\x1b[1m"), 8);
+        assert_eq!(begun(b"abcab abca"), 4);
+        assert_eq!(begun(b"a S3cr3tPw"), 0);
+        assert_eq!(begun(b"S3cr "), 0);
+        assert_eq!(begun(b""), 0);
     }
 
     #[test]

@@ -225,3 +225,24 @@ async fn a_question_is_told_of_after_a_silence_and_its_line_again_only_when_it_w
     guest.says("\r\nLast login\r\n").await;
     assert_eq!(told.recv().await.unwrap(), "Last login");
 }
+
+/// What is echoed slowly is shown before its line has an end.
+#[tokio::test]
+async fn the_first_half_of_a_password_is_not_shown() {
+    let (console, mut guest) = console();
+    crate::secrets::know("S3cr3tPw");
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let events = crate::Events::new(move |event| {
+        if let crate::Event::ConsoleLine { text, .. } = event {
+            let _ = tell.send(text.clone());
+        }
+    });
+    console.tell_lines("machine", &events);
+    guest.says("key: S3cr").await;
+    assert_eq!(told.recv().await.unwrap(), "key: ");
+    guest.says("3tPw and ").await;
+    assert_eq!(told.recv().await.unwrap(), "key: **** and ");
+    let long = "0123456789abcdef".repeat(1024);
+    guest.says(&format!("\r\n{long}")).await;
+    assert_eq!(told.recv().await.unwrap().len(), 4 << 10);
+}
