@@ -39,6 +39,11 @@ fn is_up(state: &str) -> bool {
     matches!(state, "active" | "activating" | "reloading" | "refreshing")
 }
 
+/// Whether a unit becomes active without a job: systemd hears of a device from udev, and of what is mounted from the kernel.
+fn appears_by_itself(unit: &str) -> bool {
+    unit.starts_with('/') || [".device", ".mount", ".swap"].iter().any(|kind| unit.ends_with(kind))
+}
+
 /// How long nothing has been about to start a unit, over consecutive samples.
 #[derive(Debug, Default)]
 pub(super) struct Hopeless {
@@ -63,10 +68,14 @@ impl Hopeless {
 impl User {
     /// Samples a unit's state, over the bus if there is one. Some questions are asked only for an inactive unit.
     pub(super) async fn look_at(&self, bus: Option<&Bus>, unit: &str) -> Result<Look> {
-        match bus {
-            Some(bus) => look_by_bus(bus, unit).await,
-            None => self.look_by_programs(unit).await,
+        let mut look = match bus {
+            Some(bus) => look_by_bus(bus, unit).await?,
+            None => self.look_by_programs(unit).await?,
+        };
+        if appears_by_itself(unit) {
+            look.jobs = None;
         }
+        Ok(look)
     }
 
     async fn look_by_programs(&self, unit: &str) -> Result<Look> {
@@ -76,7 +85,7 @@ impl User {
             "systemctl {which}show -p LoadState -p ActiveState -p SubState -- {unit}
 t=$(systemctl {which}show -P TriggeredBy -- {unit})
 for i in $t; do echo \"Trigger=$i $(systemctl {which}show -P ActiveState -- \"$i\")\"; done
-j=$(systemctl {which}list-jobs --no-legend); case $j in '' | 'No jobs'*) echo Jobs=0;; *) echo Jobs=1;; esac"
+if j=$(systemctl {which}list-jobs --no-legend); then case $j in '' | 'No jobs'*) echo Jobs=0;; *) echo Jobs=1;; esac; fi"
         );
         let output = self.succeed(script).await?;
         let mut look = Look { unit: bus::Unit::default(), jobs: None, triggers: Vec::new() };
@@ -272,6 +281,20 @@ mod tests {
             (look("deactivating", Some(0), &[]), false),
         ] {
             assert_eq!(look.is_hopeless(), hopeless, "{look:?}");
+        }
+    }
+
+    #[test]
+    fn devices_and_what_is_mounted_need_no_job() {
+        for (unit, appears) in [
+            ("dev-vdb.device", true),
+            ("/dev/vdb", true),
+            ("mnt.mount", true),
+            ("dev-vdb.swap", true),
+            ("web.service", false),
+            ("device.service", false),
+        ] {
+            assert_eq!(appears_by_itself(unit), appears, "{unit}");
         }
     }
 
