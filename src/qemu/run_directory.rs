@@ -244,18 +244,23 @@ fn choose(wished: Option<&Path>, others: &[&Path]) -> Result<Base, String> {
     let (mut tried, mut refused) = (String::new(), None);
     for candidate in wished.into_iter().chain(others.iter().copied()) {
         let length = candidate.as_os_str().len();
-        let why = match private_folder(candidate) {
-            _ if !candidate.is_absolute() => "it is not an absolute path".to_owned(),
-            _ if length > LONGEST_BASE => format!(
+        // Nothing is made in a folder that is not used.
+        let why = if !candidate.is_absolute() {
+            "it is not an absolute path".to_owned()
+        } else if length > LONGEST_BASE {
+            format!(
                 "its path has {length} bytes, and {LONGEST_BASE} at most leave room for the sockets in it"
-            ),
-            Err(error) => error.to_string(),
-            Ok(path) => {
-                let fallback = refused.map(|why| {
-                    let used = path.display();
-                    format!("TMPDIR is not used: {why}; the files of machines are in {used}")
-                });
-                return Ok(Base { path, fallback });
+            )
+        } else {
+            match private_folder(candidate) {
+                Err(error) => error.to_string(),
+                Ok(path) => {
+                    let fallback = refused.map(|why| {
+                        let used = path.display();
+                        format!("TMPDIR is not used: {why}; the files of machines are in {used}")
+                    });
+                    return Ok(Base { path, fallback });
+                }
             }
         };
         tried += &format!("{}: {why}\n", candidate.display());
@@ -361,7 +366,7 @@ mod tests {
         fs::create_dir(&long).unwrap();
         let used = other.canonicalize().unwrap().display().to_string();
         for (wished, why) in [
-            (long, format!("and {LONGEST_BASE} at most leave room for the sockets")),
+            (long.clone(), format!("and {LONGEST_BASE} at most leave room for the sockets")),
             (root.path().join("absent"), "No such file".to_owned()),
             (PathBuf::from("tmp"), "not an absolute path".to_owned()),
         ] {
@@ -372,6 +377,7 @@ mod tests {
             }
             assert!(choose(Some(&wished), &[]).unwrap_err().contains(&why));
         }
+        assert_eq!(fs::read_dir(long).unwrap().count(), 0, "nothing is made where nothing is used");
         assert_eq!(choose(None, &[&other]).unwrap().fallback, None);
         assert_eq!(choose(Some(&other), &[]).unwrap().fallback, None);
     }

@@ -37,6 +37,9 @@ const HELPERS_MAY_TAKE: Duration = Duration::from_millis(500);
 /// A killed QEMU is gone after milliseconds, unless it hangs in the kernel on a dead disk.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
+/// Maximum number of reads for the output that is available.
+const READS: usize = 64;
+
 /// A running script, or what became of it. Dropping it kills the whole tree and waits until it is gone.
 #[derive(Debug)]
 pub(super) struct Supervised(Arc<RunningScript>);
@@ -121,6 +124,8 @@ fn begin(
     if ENDING.load(Ordering::SeqCst) {
         return Err(io::Error::other("this process is ending, and starts no machine"));
     }
+    // A read that waits would hold the lock of the output.
+    rustix::io::ioctl_fionbio(&output, true)?;
     let mut child = command.spawn()?;
     // Closes this process's copies of the pipe's writing end and of the descriptors: their other ends
     // must see the end of the line when QEMU ends.
@@ -131,7 +136,6 @@ fn begin(
         // The mark still finds every process; only helpers that wipe their environment would stay.
         tracing::debug!(%error, "no group file");
     }
-    let _ = rustix::io::ioctl_fionbio(&output, true);
     let ends = output.try_clone()?;
     let shared = Arc::new(RunningScript {
         pid,
@@ -291,24 +295,28 @@ impl RunningScript {
         lock(&self.output).as_ref().map(|(_, output)| output.said()).unwrap_or_default()
     }
 
-    /// Takes the output that is there; false when no writer is left.
+    /// Takes the output that is there; false when no writer is left. The number of reads is limited,
+    /// and the lock is free between them, so that a script that prints forever blocks no other thread.
     fn drain(&self) -> bool {
+        (0..READS).find_map(|_| self.read()).unwrap_or(true)
+    }
+
+    /// Reads once; whether a writer is left, where there is nothing more to read.
+    fn read(&self) -> Option<bool> {
         let mut held = lock(&self.output);
-        let Some((pipe, output)) = &mut *held else { return false };
+        let Some((pipe, output)) = &mut *held else { return Some(false) };
         let mut buffer = [0; 8192];
-        let open = loop {
-            match pipe.read(&mut buffer) {
-                Ok(0) => break false,
-                Ok(read) => output.push(&buffer[..read]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break error.kind() == io::ErrorKind::WouldBlock,
-            }
-        };
+        match pipe.read(&mut buffer) {
+            Ok(0) => return Some(false),
+            Ok(read) => output.push(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Some(error.kind() == io::ErrorKind::WouldBlock),
+        }
         if let Some(line) = output.kvm() {
             self.kvm
                 .send_if_modified(|known| known.is_none().then(|| *known = Some(line.to_owned())).is_some());
         }
-        open
+        None
     }
 
     fn wait_gone(&self, until: Instant) -> bool {
@@ -449,4 +457,44 @@ fn spawner() -> io::Result<mpsc::Sender<Job>> {
         }
     })?;
     Ok(spawner.insert(sender).clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn one_look_at_the_output_of_a_script_that_prints_without_an_end_has_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, mut flood) = io::pipe().unwrap();
+        // A pipe holds more than the reads of one look take, where the kernel lets it.
+        let held = rustix::pipe::fcntl_setpipe_size(&flood, 1 << 20).unwrap_or(0);
+        rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+        rustix::io::ioctl_fionbio(&flood, true).unwrap();
+        let written = std::iter::from_fn(|| flood.write(&[b'x'; 4096]).ok()).sum::<usize>();
+        let script = RunningScript {
+            pid: rustix::process::getpid(),
+            state: Mutex::new(State::Gone),
+            ended: Condvar::new(),
+            killed: AtomicBool::new(false),
+            exit: watch::Sender::new(None),
+            gone: watch::Sender::new(true),
+            output: Mutex::new(Some((pipe, Output::new(&folder.path().join("output"))))),
+            line: Mutex::new(None),
+            closed: watch::channel(None).1,
+            halted: watch::Sender::new(None),
+            kvm: watch::Sender::new(None),
+        };
+        assert!(script.drain(), "its writer is there");
+        if held >= 1 << 20 {
+            let left =
+                lock(&script.output).as_ref().map(|(pipe, _)| rustix::io::ioctl_fionread(pipe).unwrap());
+            assert_eq!(left, Some((written - READS * 8192) as u64));
+        }
+        drop(flood);
+        let most = 3 * written / (READS * 8192) + 2;
+        assert!((0..most).any(|_| !script.drain()), "and then the rest is taken");
+    }
 }

@@ -19,6 +19,8 @@ const SHARE: f64 = 0.75;
 #[derive(Debug)]
 struct Sample {
     at: Instant,
+    /// For how long this process or its host had stood still by then. The clock of `at` may go on meanwhile.
+    stood: Duration,
     wanted: BTreeMap<u64, Duration>,
 }
 
@@ -34,7 +36,7 @@ impl Work {
     /// guest counts as at rest.
     pub(crate) async fn look(&mut self, qemu: &Qemu) -> Option<bool> {
         let wanted = qemu.time_wanted().await.unwrap_or_default();
-        self.see(Sample { at: Instant::now(), wanted })
+        self.see(Sample { at: Instant::now(), stood: crate::stopped::so_far(), wanted })
     }
 
     fn see(&mut self, now: Sample) -> Option<bool> {
@@ -42,6 +44,10 @@ impl Work {
             self.before = Some(now);
             return None;
         };
+        if before.stood != now.stood {
+            self.before = Some(now);
+            return None;
+        }
         let passed = now.at.saturating_duration_since(before.at);
         if passed < WATCHED {
             return None;
@@ -81,9 +87,21 @@ mod tests {
             let passed = Duration::from_millis(500) * look;
             let wanted = shares.iter().enumerate();
             let wanted = wanted.map(|(thread, share)| (thread as u64, passed.mul_f64(*share))).collect();
-            work.see(Sample { at: begun + passed, wanted })
+            work.see(Sample { at: begun + passed, stood: Duration::ZERO, wanted })
         });
         looks.collect()
+    }
+
+    #[test]
+    fn time_in_which_the_host_stood_still_makes_no_guest_idle() {
+        let (mut work, begun) = (Work::default(), Instant::now());
+        let mut look = |at: u64, stood: u64, wanted: u64| {
+            let [at, stood, wanted] = [at, stood, wanted].map(Duration::from_secs);
+            work.see(Sample { at: begun + at, stood, wanted: BTreeMap::from([(1, wanted)]) })
+        };
+        assert_eq!(look(0, 0, 0), None);
+        assert_eq!(look(60, 58, 2), None, "it was busy for the 2 s in which the host ran");
+        assert_eq!(look(66, 58, 8), Some(true));
     }
 
     #[test]
