@@ -18,8 +18,8 @@ pub(crate) const LOOK: Duration = Duration::from_millis(100);
 struct Clock {
     /// The present number of pauses.
     pauses: usize,
-    /// When the present pause began.
-    since: Option<Instant>,
+    /// When the present pause began. Time in which this process is stopped is counted elsewhere.
+    since: Option<stopped::Instant>,
     /// How long the finished pauses lasted.
     over: Duration,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Pause(());
 pub(crate) fn begin() -> Pause {
     let mut clock = clock();
     clock.pauses += 1;
-    clock.since.get_or_insert_with(Instant::now);
+    clock.since.get_or_insert_with(stopped::Instant::now);
     Pause(())
 }
 

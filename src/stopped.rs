@@ -71,8 +71,9 @@ pub(crate) struct Instant(tokio::time::Instant);
 
 impl Instant {
     pub(crate) fn now() -> Self {
-        let lost = so_far();
+        // In this order: a stop between the two makes this moment too early, and not so late that a limit has passed.
         let now = tokio::time::Instant::now();
+        let lost = so_far();
         Self(now.checked_sub(lost).unwrap_or(now))
     }
 
