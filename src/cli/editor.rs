@@ -44,6 +44,9 @@ impl Editor {
             }
             Some(text) if text.starts_with(EDITOR_MARK) => {}
             Some(text) => return foreign(&manifest, text),
+            None if folder.join("Cargo.lock").symlink_metadata().is_ok() => {
+                return Err(foreign_lock(&folder.join("Cargo.lock")));
+            }
             None => {}
         }
         let package = compile::editor_package(&files)?;
@@ -77,6 +80,16 @@ fn foreign(manifest: &Path, text: &str) -> Result<ExitCode> {
     Err(Error::new(ErrorKind::Usage, summary).next_step(
         "move the scenarios to a folder of their own, or make them tests of this package: `nixvm-test init` says how",
     ))
+}
+
+/// A file of versions that belongs to no package of this command's.
+fn foreign_lock(lock: &Path) -> Error {
+    let summary = format!(
+        "{} is there without a Cargo.toml of `nixvm-test editor`, and was not changed",
+        report::printable(&shown(lock))
+    );
+    Error::new(ErrorKind::Usage, summary)
+        .next_step("move it away if it is not needed, or move the scenarios to a folder of their own")
 }
 
 fn text_of(path: &Path) -> Result<Option<String>> {

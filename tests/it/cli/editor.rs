@@ -47,6 +47,13 @@ fn a_package_with_a_binary_for_each_file_is_written_beside_the_files() {
 fn files_of_the_user_are_never_changed() {
     let folder = Folder::with("a.rs", SCENARIO);
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    folder.put("Cargo.lock", "# mine\n");
+    let ran = folder.run(&["editor", "a.rs"]);
+    ran.ended_with(2)
+        .said("Cargo.lock is there without a Cargo.toml of `nixvm-test editor`, and was not changed");
+    assert_eq!(read("Cargo.lock"), "# mine\n");
+    fs::remove_file(folder.path().join("Cargo.lock")).unwrap();
+
     folder.put(".cargo/config.toml", "[net]\noffline = true\n");
     folder.run(&["editor", "a.rs"]).ended_with(0).printed("left   .cargo/config.toml ");
     assert_eq!(read(".cargo/config.toml"), "[net]\noffline = true\n");
