@@ -18,6 +18,11 @@ pub(crate) struct Jobs(Vec<u8>);
 /// Maximum size of a list.
 const LONGEST: usize = 64 << 10;
 
+/// Maximum number of jobs whose messages are removed.
+const JOBS: usize = 64;
+/// How many bytes are searched at each end of an output: bash prints its messages before or after a command's output.
+const ENDS: usize = 1 << 20;
+
 /// A job in a list, which may continue on the following lines: `[1]+  Running                 sleep 1 &`.
 #[allow(clippy::expect_used)] // a constant, and a test compiles it
 static LISTED: LazyLock<Regex> = LazyLock::new(|| {
@@ -41,6 +46,18 @@ impl Jobs {
 
     /// Removes bash's messages about these jobs from the output of `command` (with the terminal's line ends).
     pub(crate) fn remove_notices(&self, command: &str, printed: &mut Vec<u8>) {
+        if printed.len() <= 2 * ENDS {
+            return self.remove_from(command, printed);
+        }
+        let mut last = printed.split_off(printed.len() - ENDS);
+        let middle = printed.split_off(ENDS);
+        self.remove_from(command, printed);
+        self.remove_from(command, &mut last);
+        printed.extend(middle);
+        printed.extend(last);
+    }
+
+    fn remove_from(&self, command: &str, printed: &mut Vec<u8>) {
         if self.0.is_empty() || ASKS.is_match(command.as_bytes()) {
             return;
         }
@@ -50,7 +67,7 @@ impl Jobs {
         let begin = memchr::memmem::find(&list, b"\x1b_").map_or(0, |at| at + 2);
         let list = &list[begin..];
         let list = &list[..memchr::memmem::find(list, b"\x1b\\").unwrap_or(list.len())];
-        for job in LISTED.captures_iter(list) {
+        for job in LISTED.captures_iter(list).take(JOBS) {
             let text = ADDED.replace(&job[2], b"".as_slice());
             let number = String::from_utf8_lossy(&job[1]);
             if text.is_empty() || memchr::memmem::find(printed, format!("[{number}]").as_bytes()).is_none() {
@@ -97,6 +114,19 @@ mod tests {
         ] {
             assert_eq!(left(LIST, "true", printed), expected, "{printed}");
         }
+    }
+
+    #[test]
+    fn of_a_large_output_only_the_ends_are_looked_at_and_of_many_jobs_only_the_first() {
+        let notice = "[1]-  Done                    sleep 100\n";
+        let lines = "x\n".repeat(ENDS);
+        let printed = format!("{notice}{lines}{notice}{lines}{notice}");
+        assert!(left(LIST, "true", &printed) == format!("{lines}{notice}{lines}"));
+        let job = |number: usize, state: &str| format!("[{number}]   {state:23} sleep 1{number:03}");
+        let list: String = (1..=JOBS + 1).map(|number| job(number, "Running") + " &\n").collect();
+        let said = |number| job(number, "Done") + "\n";
+        assert_eq!(left(&list, "true", &said(JOBS)), "");
+        assert_eq!(left(&list, "true", &said(JOBS + 1)), said(JOBS + 1));
     }
 
     #[test]
