@@ -182,10 +182,15 @@ mod tests {
         rows.iter().map(|row| row.iter().map(|span| span.text.as_str()).collect()).collect()
     }
 
+    /// A film that may take any time to make, because a test does not depend on the speed of the host.
+    fn film_of(tape: &Tape, most: usize) -> Film {
+        Film::of_within(tape, most, Duration::MAX)
+    }
+
     #[test]
     fn a_frame_has_what_changed_and_bytes_of_one_moment_are_one_frame() {
         let film =
-            Film::of(&tape(&[(1_000, "a"), (2_000, "b\r\n"), (900_000, "c"), (2_000_000, "\x07")]), 1 << 20);
+            film_of(&tape(&[(1_000, "a"), (2_000, "b\r\n"), (900_000, "c"), (2_000_000, "\x07")]), 1 << 20);
         assert_eq!(
             serde_json::to_string(&film).unwrap(),
             r#"{"length":2.0,"frames":[{"t":0.0,"r":[[0,[["ab"]]]],"c":[1,0]},{"t":0.9,"r":[[1,[["c"]]]],"c":[1,1]}]}"#
@@ -197,7 +202,7 @@ mod tests {
         let pieces: Vec<(u64, String)> =
             (0..500).map(|n: u64| (n * 100_000, format!("\x1b[{};1Hline {n}", n % 20 + 1))).collect();
         let pieces: Vec<(u64, &str)> = pieces.iter().map(|(time, text)| (*time, text.as_str())).collect();
-        let (whole, cut) = (Film::of(&tape(&pieces), 1 << 20), Film::of(&tape(&pieces), 4_000));
+        let (whole, cut) = (film_of(&tape(&pieces), 1 << 20), film_of(&tape(&pieces), 4_000));
         assert_eq!(whole.frames.len(), 500);
         assert!(cut.frames.len() < 120 && cut.from.unwrap() > 30.0, "{:?}", cut.from);
         assert!(serde_json::to_string(&cut).unwrap().len() < 8_000);
@@ -207,7 +212,7 @@ mod tests {
     #[test]
     fn a_flood_in_one_moment_costs_one_screen() {
         let flood = format!("{}the end", "0123456789abcdef\r\n".repeat(300_000));
-        let film = Film::of(&tape(&[(0, "login:"), (1_000_000, &flood)]), 1 << 20);
+        let film = film_of(&tape(&[(0, "login:"), (1_000_000, &flood)]), 1 << 20);
         assert_eq!(film.frames.len(), 2);
         assert!(shown(&film).contains(&"the end".to_owned()));
     }
