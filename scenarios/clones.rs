@@ -8,7 +8,7 @@ async fn cow(alice: Session) -> Result {
     Ok(())
 }
 
-/// A scenario that wrecks its machine does so to nobody else's.
+/// A scenario that wrecks its machine wrecks no other machine.
 #[scenario(from = logged_in("alice", "test"))]
 async fn wrecked(machine: Machine) -> Result {
     machine.as_user("alice").succeed("test -d ~").await?;

@@ -10,7 +10,7 @@ async fn wrong_password(machine: Machine) -> Result {
 
     let alice = machine.login("alice", "test").await?;
     assert_eq!(alice.succeed("whoami").await?.text(), "alice\n");
-    Ok(()) // no power_off: whatever a scenario leaves running is ended with it
+    Ok(()) // no power_off: a machine ends with its scenario
 }
 
 /// What needs a password asks for it: sudo without one fails, and root's own account is locked.

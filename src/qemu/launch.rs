@@ -1,6 +1,6 @@
 //! Starts the user's own run script, with what it needs in the variables that it honours.
 //!
-//! The script is never imitated: whatever it does before QEMU (images, helpers, EFI variables) is
+//! The script is never imitated: all that it does before QEMU (images, helpers, EFI variables) is
 //! part of the VM. It passes descriptors on, so console and control protocol are socketpairs: no path
 //! that can be too long, no waiting for a socket to appear, and what the firmware prints first is in
 //! the socket's buffer before anybody reads.
@@ -374,7 +374,7 @@ fn cannot_start(script: &Path, source: &std::io::Error) -> Error {
 
 /// Serial ports get their numbers in the order of their options; one of the VM's own would be ttyS0.
 fn first_serial_port_is_ours(pid: u32) -> Result {
-    // Unreadable when QEMU has just ended: whoever uses it next will see that.
+    // Unreadable when QEMU has just ended: its next user will see that.
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut words = command.split(|byte| *byte == 0);
     let first = words.find(|word| *word == b"-serial" || *word == b"--serial").and_then(|_| words.next());

@@ -10,7 +10,7 @@ use crate::text;
 
 /// How much of the end stays in memory, for error texts.
 const TAIL: usize = 16 * 1024;
-/// So many of the last lines of the run script are shown.
+/// How many of the last lines of the run script are shown.
 const SCRIPT: usize = 12;
 /// How a line of QEMU's own begins. Its tools, which run scripts use, have other names.
 const QEMU: [&str; 3] = ["qemu-system-", "qemu-kvm: ", "qemu: "];

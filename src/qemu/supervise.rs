@@ -254,7 +254,7 @@ impl Supervised {
 
     /// Waits until helpers are gone, too, at most for `limit`. Whether they are.
     ///
-    /// Until then its thread kills whatever bears the mark: another QEMU in the same run directory, too.
+    /// Until then its thread kills each process with the mark: another QEMU in the same run directory, too.
     pub(super) async fn gone(&self, limit: Duration) -> bool {
         let mut gone = self.0.gone.subscribe();
         crate::stopped::timeout(limit, gone.wait_for(|gone| *gone)).await.is_ok()
@@ -371,7 +371,7 @@ impl Watched {
         self.shared.exit.send_replace(Some(exit));
         self.end_helpers();
         let mut state = lock(&self.shared.state);
-        // Only now: as long as the leader is not reaped, nobody else can get its id or its group's.
+        // Only now: as long as the leader is not reaped, no other process can get its id or its group's.
         let _ = child.wait();
         let _ = fs::remove_file(&self.group_file);
         *state = State::Gone;

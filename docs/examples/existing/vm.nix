@@ -2,7 +2,7 @@
 { lib, ... }:
 {
   virtualisation.vmVariant = {
-    # A password that tests know, instead of one that nobody can read.
+    # A password that tests know, in place of a hash.
     users.users.kim = {
       hashedPasswordFile = lib.mkForce null;
       initialPassword = "test";
