@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 const EXAMPLES: &str = "\
 Examples:
   nixvm-test cache list
-  nixvm-test cache prune                 all that nobody uses
+  nixvm-test cache prune                 removes what is not in use
   nixvm-test cache prune --size 2048     down to 2 GiB";
 
 /// What to do with the templates.
@@ -26,7 +26,7 @@ pub struct Cache {
 enum Action {
     /// Each template: its own size, what it shares, when it was used last, whether it is in use
     List,
-    /// Remove templates that nobody uses, those that were used longest ago first, and what was found out about KVM
+    /// Remove templates that are not in use, the least recently used first, and what was found out about KVM
     Prune {
         /// Stop when all templates together take at most this many MiB
         #[arg(long, value_name = "MIB", default_value_t = 0)]

@@ -7,7 +7,7 @@ pub const HELP: &str = "\
 Commands:
   succeed COMMAND              runs it as root; it has to succeed
   fail COMMAND                 runs it as root; it has to fail
-  execute COMMAND              runs it as root, whatever becomes of it
+  execute COMMAND              runs it as root, with any exit status
   wait_until_succeeds COMMAND  again and again until it succeeds
   wait_until_fails COMMAND     again and again until it fails
   as_user NAME …               one of these as that user: as_user alice succeed id
@@ -18,7 +18,7 @@ Commands:
   wait_for_file PATH           waits until a file is there
   snapshot NAME, restore NAME  keeps this moment; goes back to it
   screenshot FILE              a picture of the screen (PNG)
-  reboot                       starts the machine anew
+  reboot                       reboots the machine
   save FILE.rs                 writes what worked as a scenario
   help, quit";
 

@@ -34,6 +34,9 @@ impl Look {
     }
 }
 
+/// The state of a timer that will not fire again.
+const ELAPSED: &str = "active (elapsed)";
+
 /// Returns whether a unit in this state can trigger another one.
 fn is_up(state: &str) -> bool {
     matches!(state, "active" | "activating" | "reloading" | "refreshing")
@@ -84,7 +87,8 @@ impl User {
         let script = format!(
             "systemctl {which}show -p LoadState -p ActiveState -p SubState -- {unit}
 t=$(systemctl {which}show -P TriggeredBy -- {unit})
-for i in $t; do echo \"Trigger=$i $(systemctl {which}show -P ActiveState -- \"$i\")\"; done
+for i in $t; do a=$(systemctl {which}show -P ActiveState -- \"$i\")
+[ \"$(systemctl {which}show -P SubState -- \"$i\")\" != elapsed ] || a='{ELAPSED}'; echo \"Trigger=$i $a\"; done
 if j=$(systemctl {which}list-jobs --no-legend); then case $j in '' | 'No jobs'*) echo Jobs=0;; *) echo Jobs=1;; esac; fi"
         );
         let output = self.succeed(script).await?;
@@ -130,8 +134,8 @@ async fn look_by_bus(bus: &Bus, unit: &str) -> Result<Look> {
     let mut look = Look { unit: bus.unit(unit).await?, jobs: None, triggers: Vec::new() };
     if look.unit.active == "inactive" {
         for trigger in bus.triggers_of(unit).await? {
-            let state = bus.unit(&trigger).await?.active;
-            look.triggers.push((trigger, state));
+            let bus::Unit { active, sub, .. } = bus.unit(&trigger).await?;
+            look.triggers.push((trigger, if sub == "elapsed" { ELAPSED.to_owned() } else { active }));
         }
         // Asked last: a trigger that fired since then shows as a job, or the unit is not inactive any more.
         look.jobs = bus.jobs().await?;
@@ -156,6 +160,13 @@ const TELLING: [&str; 10] = [
 fn said(info: &BTreeMap<String, String>, triggers: &[(String, String)]) -> String {
     let mut lines: Vec<String> = TELLING
         .iter()
+        .filter(|name| {
+            // systemd says `no` of a condition that it has not looked at.
+            let looked = name.strip_suffix("Result").filter(|what| !what.is_empty());
+            looked.is_none_or(|what| {
+                info.get(&format!("{what}TimestampMonotonic")).is_some_and(|time| time != "0")
+            })
+        })
         .filter_map(|name| {
             info.get(*name).filter(|value| !value.is_empty()).map(|value| format!("{name}={value}"))
         })
@@ -275,6 +286,7 @@ mod tests {
             (look("inactive", Some(0), &[]), true),
             (look("inactive", Some(0), &[("a.timer", "inactive"), ("a.socket", "failed")]), true),
             (look("inactive", Some(0), &[("a.timer", "inactive"), ("a.socket", "active")]), false),
+            (look("inactive", Some(0), &[("a.timer", ELAPSED)]), true),
             (look("inactive", Some(1), &[]), false),
             (look("inactive", None, &[]), false),
             (look("activating", Some(0), &[]), false),

@@ -2,7 +2,7 @@
 
 use crate::machine::Life;
 use crate::machine::session::question::last_line;
-use crate::{Error, ErrorKind, text};
+use crate::{Error, ErrorKind, secrets, text};
 
 /// The messages of `login` and `su` about a wrong password (shadow, util-linux, PAM).
 const REFUSED: &[&str] = &["Login incorrect", "Authentication failure", "Maximum number of tries exceeded"];
@@ -17,6 +17,10 @@ const MEANINGS: &[(&[&str], &str)] = &[
     (&["Module is unknown"], "PAM can't load a module that a line of security.pam.services.login names"),
     (&["account has expired", "Account expired"], "the account has expired (users.users.NAME.expires)"),
     (&["currently not available", "nologin"], "the user's shell is nologin: PAM has let the user in"),
+    (
+        &["Cannot execute", "cannot execute"],
+        "the user's shell does not exist or can't be run (users.users.NAME.shell)",
+    ),
 ];
 const UNKNOWN: &str = "PAM ended it (an account or session module), or the user's shell is nologin, can't be started, or is ended by its start-up files";
 
@@ -37,7 +41,9 @@ impl<'a> Ending<'a> {
         let said = &text[..text.len() - last_line(text).len()];
         let mut said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let before = greeting.lines().rev().map(str::trim).filter(|line| !line.is_empty());
-        let same = said.iter().rev().zip(before).take_while(|(line, before)| *line == before).count();
+        // A password in the greeting is masked in only one of them if it became known between them.
+        let is_same = |line: &str, before: &str| secrets::words(line) == secrets::words(before);
+        let same = said.iter().rev().zip(before).take_while(|(line, before)| is_same(line, before)).count();
         let at = if same > 0 {
             Some(said.len() - same)
         } else {
@@ -52,10 +58,13 @@ impl<'a> Ending<'a> {
         self.said.iter().any(|line| line.contains(words))
     }
 
-    /// Returns the cause that the console's words name, if they are known.
+    /// Returns the cause that the console's last words name, if they are known. The message of the day comes before them
+    /// and can have any words.
     fn meaning(&self) -> Option<&'static str> {
-        let meaning = MEANINGS.iter().find(|(words, _)| words.iter().any(|words| self.has(words)));
-        meaning.map(|(_, meaning)| *meaning)
+        self.said.iter().rev().take(QUOTED).find_map(|line| {
+            let known = MEANINGS.iter().find(|(words, _)| words.iter().any(|words| line.contains(words)));
+            known.map(|(_, meaning)| *meaning)
+        })
     }
 
     /// Returns whether the login was refused: login itself asks for another name after a line of its own, which it does
@@ -150,6 +159,22 @@ mod tests {
             assert_eq!((ending.greeted, ending.is_refusal()), (Some(greeted), refused), "{said:?}");
             assert!(!ending.has("Welcome") && !ending.has("nixos login"), "{said:?}");
         }
+        // The message of the day comes before the reason.
+        let motd = "Your account has expired? Call us.\na\nb\n";
+        for (reason, meaning) in [
+            ("This account is currently not available.", Some(MEANINGS[2].1)),
+            ("Cannot execute /no/such/shell: No such file or directory", Some(MEANINGS[3].1)),
+            ("quota exceeded: 7", None),
+        ] {
+            let text = format!("{motd}{reason}\n{GREETING}nixos login: ");
+            assert_eq!(Ending::read("alice", &text, GREETING).meaning(), meaning, "{reason}");
+        }
+        // The greeting was read before its password was known.
+        let secret = "ending-of-a-greeting-7";
+        let greeting = format!("\nDemo. password: {secret}\n\n");
+        secrets::know(secret);
+        let text = format!("bye\n{}nixos login: ", secrets::words(&greeting));
+        assert!(!Ending::read("alice", &text, &greeting).is_refusal());
         // A getty without a greeting.
         assert!(Ending::read("alice", "\nLogin incorrect\n\nnixos login: ", "").is_refusal());
         assert!(!Ending::read("alice", "Goodbye\nnixos login: ", "").is_refusal());
