@@ -50,7 +50,7 @@ use tokio::sync::Mutex;
 
 use crate::console::Console;
 use crate::mutex::lock;
-use crate::qemu::{Accelerator, Qemu, RunDirectory};
+use crate::qemu::{Accelerator, Exit, Qemu, RunDirectory};
 use crate::{Event, Events, Result, Speed};
 
 pub(crate) use lifecycle::alone::Alone;
@@ -251,14 +251,15 @@ impl Life {
         self.speed.scale(on_a_fast_host)
     }
 
-    /// Waits until QEMU has exited. Returns `false` if it still runs after `limit`.
-    async fn gone_within(&self, limit: Duration) -> bool {
+    /// Waits until the machine's QEMU has ended, and returns how; `None` if it still runs after `limit`.
+    async fn gone_within(&self, limit: Duration) -> Option<Exit> {
         // A machine that is restored to a snapshot continues although that QEMU exits.
         let (mut closed, mut exit) = (self.qemu.closed(), self.qemu.exit());
         let gone = async {
             let _ = closed.wait_for(Option::is_some).await;
             let _ = exit.wait_for(Option::is_some).await;
         };
-        crate::stopped::timeout(limit, gone).await.is_ok()
+        crate::stopped::timeout(limit, gone).await.ok()?;
+        self.qemu.off()
     }
 }

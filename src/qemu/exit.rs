@@ -21,6 +21,8 @@ pub struct Exit {
     pub stderr: String,
     /// Those of the run script before it, where QEMU did not get as far as to answer.
     pub script: String,
+    /// Whether this process killed it.
+    pub(crate) killed: bool,
 }
 
 impl Exit {
@@ -51,6 +53,7 @@ impl Exit {
         }
         match likely_cause(&said) {
             Some(cause) => error.likely_cause(cause.means).next_step(cause.next),
+            None if self.killed => error.likely_cause("the scenario ended the machine: `stop()`, `crash()`"),
             None if self.status.signal() == Some(9) => {
                 error.likely_cause("somebody killed it; the kernel does when memory runs out (see dmesg)")
             }
@@ -85,7 +88,12 @@ mod tests {
     use super::*;
 
     fn exit(raw: i32, stderr: &str) -> Exit {
-        Exit { status: ExitStatus::from_raw(raw), stderr: stderr.to_owned(), script: String::new() }
+        Exit {
+            status: ExitStatus::from_raw(raw),
+            stderr: stderr.to_owned(),
+            script: String::new(),
+            killed: false,
+        }
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub(crate) use launch::CHANNEL;
 pub use launch::Launch;
 pub(crate) use network::Protocol;
 pub(crate) use port_holder::is_of_a_port;
+pub(crate) use qmp::Shutdown;
 pub use qmp::{Qmp, QmpEvent};
 pub use run_directory::RunDirectory;
 pub(crate) use run_directory::{
@@ -134,6 +135,34 @@ impl Qemu {
         let closed = self.closed();
         let told = closed.borrow().clone();
         told.or_else(|| closed.has_changed().err().and_then(|_| self.exit().borrow().clone()))
+    }
+
+    /// Returns whether somebody on this host has ended QEMU, as far as it has said so.
+    pub(crate) fn ended_by_host(&self) -> bool {
+        self.qmp.said_of_its_end().is_some_and(|shutdown| !shutdown.by_guest)
+    }
+
+    /// Returns an error unless QEMU, which has ended as `exit` says, ended as its guest wanted: in good order, and not
+    /// because somebody on this host ended it. QEMU's exit status is 0 after SIGTERM, too.
+    pub(crate) async fn went_down(
+        &self,
+        exit: &Exit,
+        summary: impl std::fmt::Display,
+    ) -> Result<Option<Shutdown>> {
+        if !exit.status.success() {
+            return Err(exit.error(summary));
+        }
+        let shutdown = self.qmp.shutdown(LAST_WORDS).await;
+        match shutdown {
+            Some(Shutdown { by_guest: false, reason }) => {
+                Err(exit.error(format_args!("{summary} ({reason})")).likely_cause(match reason.as_str() {
+                    "host-signal" => "somebody on this host ended QEMU with a signal, such as SIGTERM",
+                    "host-qmp-quit" => "somebody ended QEMU with its command `quit`",
+                    _ => "somebody on this host ended QEMU",
+                }))
+            }
+            shutdown => Ok(shutdown),
+        }
     }
 
     /// Kills QEMU with all its helpers, and returns when they are gone, or after 5 s.
@@ -234,6 +263,8 @@ impl Qemu {
 
 /// The limit for QEMU's answer to a command that takes no time.
 const QMP_LIMIT: Duration = Duration::from_secs(30);
+/// The limit for the rest of what a QEMU that has ended said: its helpers may hold its connection open.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// The limit for a QEMU and its helpers to be gone before another one replaces them. A loaded host may need
 /// long.
 const CLEARED: Duration = Duration::from_secs(60);

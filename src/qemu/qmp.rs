@@ -71,6 +71,17 @@ struct QmpLine {
     history: Mutex<History>,
     plugged: Mutex<Plugged>,
     greeted: watch::Sender<Greeting>,
+    /// Why QEMU ends, once it has said so.
+    shutdown: Mutex<Option<Shutdown>>,
+}
+
+/// Why QEMU ends (`SHUTDOWN` in qapi/run-state.json).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shutdown {
+    /// Whether its guest caused it.
+    pub(crate) by_guest: bool,
+    /// QEMU's name for the reason, such as `guest-shutdown` or `host-signal`; empty before QEMU 4.0.
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +161,7 @@ impl Qmp {
             history: Mutex::default(),
             plugged: Mutex::default(),
             greeted: watch::Sender::new(Greeting::Awaited),
+            shutdown: Mutex::default(),
         });
         let for_reader = Arc::clone(&line);
         tokio::spawn(async move {
@@ -238,6 +250,21 @@ impl Qmp {
     /// Returns what was plugged in on this connection and is still there.
     pub(super) fn plugged(&self) -> Plugged {
         lock(&self.line.plugged).clone()
+    }
+
+    /// Returns why a QEMU that has ended did so, if it said so: waits at most `limit` until all that it wrote is read.
+    pub(super) async fn shutdown(&self, limit: Duration) -> Option<Shutdown> {
+        let mut greeted = self.line.greeted.subscribe();
+        let read = greeted.wait_for(|greeting| *greeting == Greeting::Closed);
+        if crate::stopped::timeout(limit, read).await.is_err() {
+            tracing::debug!("QEMU has ended, and its control connection is still open");
+        }
+        self.said_of_its_end()
+    }
+
+    /// Returns why QEMU ends, if it has said so.
+    pub(super) fn said_of_its_end(&self) -> Option<Shutdown> {
+        lock(&self.line.shutdown).clone()
     }
 
     /// Subscribes to events from now on. A receiver that lags more than 256 events behind loses the oldest.
@@ -370,6 +397,12 @@ impl QmpLine {
             let event = QmpEvent { name, data: incoming.data, at };
             if event.name == "DEVICE_DELETED" {
                 lock(&self.plugged).deleted(&event.data["device"]);
+            }
+            if event.name == "SHUTDOWN" {
+                *lock(&self.shutdown) = Some(Shutdown {
+                    by_guest: event.data["guest"] != false,
+                    reason: neutralise(event.data["reason"].as_str().unwrap_or_default().as_bytes()),
+                });
             }
             {
                 let mut history = self.history();

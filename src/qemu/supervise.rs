@@ -199,7 +199,8 @@ impl Supervised {
 
     /// Has what is absent end by itself.
     pub(super) fn set_ended(&self, in_good_order: bool) {
-        self.0.absent_ends(ExitStatus::from_raw(if in_good_order { 0 } else { Signal::KILL.as_raw() }));
+        self.0
+            .absent_ends(ExitStatus::from_raw(if in_good_order { 0 } else { Signal::KILL.as_raw() }), false);
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -278,15 +279,15 @@ impl RunningScript {
             self.killed.store(true, Ordering::Relaxed);
             let _ = kill_process_group(self.pid, Signal::KILL);
         } else {
-            self.absent_ends(ExitStatus::from_raw(Signal::KILL.as_raw()));
+            self.absent_ends(ExitStatus::from_raw(Signal::KILL.as_raw()), true);
         }
     }
 
     /// What was there has told how it ended; what never was has not.
-    fn absent_ends(&self, status: ExitStatus) {
+    fn absent_ends(&self, status: ExitStatus, killed: bool) {
         self.exit.send_if_modified(|exit| {
             let absent = exit.is_none();
-            exit.get_or_insert_with(|| Exit { status, stderr: String::new(), script: String::new() });
+            exit.get_or_insert_with(|| Exit { status, stderr: String::new(), script: String::new(), killed });
             absent
         });
     }
@@ -364,11 +365,14 @@ impl Watched {
         self.shared.drain();
         let said = self.shared.said();
         let script = if said.has_run() { String::new() } else { said.script() };
-        let exit = Exit { status, stderr: said.qemu().to_owned(), script };
-        if let Some(line) = lock(&self.shared.line).take() {
-            line.close(exit.clone());
+        let killed = self.shared.killed.load(Ordering::Relaxed);
+        let exit = Exit { status, stderr: said.qemu().to_owned(), script, killed };
+        let line = lock(&self.shared.line).take();
+        // Before the line closes: who learns of the end by the line may ask at once how it ended.
+        self.shared.exit.send_replace(Some(exit.clone()));
+        if let Some(line) = line {
+            line.close(exit);
         }
-        self.shared.exit.send_replace(Some(exit));
         self.end_helpers();
         let mut state = lock(&self.shared.state);
         // Only now: as long as the leader is not reaped, no other process can get its id or its group's.

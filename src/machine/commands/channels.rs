@@ -396,6 +396,7 @@ mod tests {
             status: Default::default(),
             stderr: String::new(),
             script: String::new(),
+            killed: false,
         }));
         let kernel = lost();
         note_whether_it_runs_on(kernel.clone(), ended.subscribe(), Speed::new(1.0)).await;

@@ -183,14 +183,23 @@ impl Machine {
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] when it still runs after the limit ([`Machine::within`]; 5 minutes on a
-    /// fast host when not given).
+    /// fast host when not given); [`ErrorKind::QemuGone`] when QEMU crashed, or when somebody else ended it.
     #[tracked]
     pub async fn wait_for_shutdown(&self) -> Result {
         let life = self.life();
         let _step = life.step("wait for shutdown");
         let limit = life.limit(self.limit.unwrap_or(crate::machine::WAIT));
         let started = Instant::now();
-        if life.answer("wait for shutdown", async { Ok(life.gone_within(limit).await) }).await? {
+        let gone = life.answer("wait for shutdown", async {
+            let Some(exit) = life.gone_within(limit).await else { return Ok(false) };
+            // A scenario may have ended the machine itself.
+            if !exit.killed {
+                let summary = format!("{}: QEMU ended, and not by a shutdown of the guest", life.name);
+                life.qemu.went_down(&exit, summary).await?;
+            }
+            Ok(true)
+        });
+        if gone.await? {
             life.lose("the machine was shut down").await;
             life.stopped("shut down");
             return Ok(());
@@ -255,13 +264,14 @@ impl Life {
 
     /// Returns the error for a QEMU that ended instead of rebooting.
     async fn ended_instead(&self) -> Error {
-        self.gone_within(QMP).await;
         let what = format!("{}: QEMU ended when the machine rebooted", self.name);
-        match self.qemu.exit().borrow().as_ref() {
-            Some(exit) => exit.error(what),
+        let error = match self.gone_within(QMP).await {
+            Some(exit) => match self.qemu.went_down(&exit, &what).await {
+                Ok(_) => exit.error(what).likely_cause("the VM's QEMU options have -no-reboot"),
+                Err(error) => error,
+            },
             None => Error::new(ErrorKind::QemuGone, what),
-        }
-        .likely_cause("the VM's QEMU options have -no-reboot")
-        .next_step("start the machine again: `start()`")
+        };
+        error.next_step("start the machine again: `start()`")
     }
 }

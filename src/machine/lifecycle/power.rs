@@ -15,6 +15,7 @@ use crate::machine::services::logind::{self, Logind};
 use crate::machine::session::command::Collector;
 use crate::machine::session::shell_line::Ended;
 use crate::machine::{Life, Line, Machine};
+use crate::qemu::{Exit, Shutdown};
 use crate::{Error, ErrorKind, Result};
 
 /// The limit for the guest's shutdown after the request, on a fast host, in addition to [`STOP_JOBS`].
@@ -23,6 +24,7 @@ const SHUTDOWN: Duration = Duration::from_secs(20);
 const STOP_JOBS: Duration = Duration::from_secs(100);
 /// The limit for an answer that QEMU gives at once.
 const QMP: Duration = Duration::from_secs(5);
+const WHILE_IT_WENT_DOWN: &str = "QEMU ended before the guest had powered off";
 /// Maximum number of lines of a command's output that are quoted in an error.
 const SHOWN_LINES: usize = 20;
 
@@ -47,8 +49,8 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::CommandFailed`], with the output of `sudo`, when the power-off is refused; [`ErrorKind::Timeout`]
     /// when the machine still runs after the limit ([`Machine::within`]; the default is 100 s, which is longer than
-    /// systemd waits for a unit that does not stop, plus 20 s on a fast host); [`ErrorKind::QemuGone`] when QEMU had
-    /// ended before, other than by a power-off.
+    /// systemd waits for a unit that does not stop, plus 20 s on a fast host); [`ErrorKind::QemuGone`] when QEMU
+    /// ends, or had ended before, other than by a power-off of the guest: it crashed, or somebody ended it.
     #[tracked]
     pub async fn power_off(&self) -> Result {
         self.end_in_good_order(Way::Person).await
@@ -80,11 +82,9 @@ impl Machine {
         self.note_trouble().await;
         self.note_boot_times().await;
         let mut line = life.line.lock().await;
-        if let Some(exit) = life.qemu.exit().borrow().as_ref() {
-            if exit.status.success() {
-                return Ok(());
-            }
-            return Err(exit.error(format_args!("{}: QEMU had ended before", life.name)));
+        let ended = life.qemu.exit().borrow().clone();
+        if let Some(exit) = ended {
+            return life.powered_off(&exit, "QEMU had ended before").await;
         }
         let _step = life.step("power off");
         let limit = life.time_to_go_down(self.limit);
@@ -110,6 +110,21 @@ impl Life {
             Some(limit) => self.limit(limit),
             None => STOP_JOBS + self.limit(SHUTDOWN),
         }
+    }
+
+    /// Returns an error unless the guest has powered off: its QEMU may have crashed, or somebody may have ended it.
+    async fn powered_off(&self, exit: &Exit, summary: &str) -> Result {
+        let summary = format!("{}: {summary}", self.name);
+        let shutdown = self.qemu.went_down(exit, &summary).await;
+        let error = match shutdown {
+            // QEMU before 4.0 gives no reason.
+            Ok(Some(Shutdown { reason, .. })) if !matches!(reason.as_str(), "" | "guest-shutdown") => {
+                exit.error(format_args!("{summary}, and not by a power-off ({reason})"))
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        Err(error.section("the console's last lines", self.console.tail(SHOWN_LINES)))
     }
 
     async fn powered_off_by_a_person(&self, line: &mut Line, limit: Duration) -> Result<&'static str> {
@@ -163,7 +178,8 @@ impl Life {
         if let Some(error) = lost.take_if(|error| error.kind() == ErrorKind::KernelPanic) {
             return Err(error);
         }
-        if self.gone_within(limit.saturating_sub(started.elapsed())).await {
+        if let Some(exit) = self.gone_within(limit.saturating_sub(started.elapsed())).await {
+            self.powered_off(&exit, WHILE_IT_WENT_DOWN).await?;
             return Ok(command);
         }
         let still_runs = self.still_runs(command, started, limit);
@@ -181,7 +197,8 @@ impl Life {
         if let Ok(asked) = crate::stopped::timeout(limit, self.asked_to_power_off(&channel, COMMAND)).await {
             asked?;
         }
-        if self.gone_within(limit.saturating_sub(started.elapsed())).await {
+        if let Some(exit) = self.gone_within(limit.saturating_sub(started.elapsed())).await {
+            self.powered_off(&exit, WHILE_IT_WENT_DOWN).await?;
             return Ok(COMMAND);
         }
         Err(self.still_runs(COMMAND, started, limit))
@@ -227,7 +244,8 @@ impl Life {
         let started = Instant::now();
         // QEMU may end before it answers.
         let pressed = self.qemu.qmp().execute("system_powerdown", None, QMP).await;
-        if self.gone_within(limit.saturating_sub(started.elapsed())).await {
+        if let Some(exit) = self.gone_within(limit.saturating_sub(started.elapsed())).await {
+            self.powered_off(&exit, WHILE_IT_WENT_DOWN).await?;
             return Ok(BUTTON);
         }
         pressed?;

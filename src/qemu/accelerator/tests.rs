@@ -55,8 +55,13 @@ impl Host {
 
 /// QEMU ended with this output.
 fn ended(status: i32, stderr: &str) -> Error {
-    Exit { status: ExitStatus::from_raw(status), stderr: stderr.to_owned(), script: String::new() }
-        .error("web: QEMU ended")
+    Exit {
+        status: ExitStatus::from_raw(status),
+        stderr: stderr.to_owned(),
+        script: String::new(),
+        killed: false,
+    }
+    .error("web: QEMU ended")
 }
 
 /// The guest fell silent.

@@ -83,7 +83,7 @@ pub struct Settings {
     pub die: Option<At>,
     /// `die-text=…`.
     pub die_text: String,
-    /// `die-status=N`, 1 by default.
+    /// `die-status=N`, 1 by default; below 0 it is a signal.
     pub die_status: i32,
     /// `stall=MOMENT[+MS]`: nothing more is printed or read, QEMU goes on running.
     pub stall: Option<At>,

@@ -149,3 +149,99 @@ async fn a_question_of_sudo_that_is_not_answered_is_an_error() {
     assert_eq!(alice.succeed("whoami").await.unwrap().text(), "alice\n");
     runs_on(&fake).await;
 }
+
+/// How a QEMU ends of which the guest knows nothing: killed, told to end (its status is 0 then), crashed.
+const ENDS: [(&str, &str); 3] =
+    [("-9", "killed by signal 9 (SIGKILL)"), ("-15", "ended QEMU with a signal"), ("1", "exit status 1")];
+
+#[tokio::test]
+async fn a_qemu_that_ends_before_the_power_off_is_no_power_off() {
+    for (status, words) in ENDS {
+        let fake = Fake::boot(FakeVm::new()).await;
+        let alice = fake.alice().await;
+        let gone = alice.execute(&format!("fake die {status}; sleep 1000")).await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::QemuGone, "{gone}");
+        for _ in 0..2 {
+            has(&fake.machine.power_off().await.unwrap_err(), ErrorKind::QemuGone, &["ended before", words]);
+            has(&fake.machine.shutdown().await.unwrap_err(), ErrorKind::QemuGone, &["ended before", words]);
+        }
+        has(&fake.machine.wait_for_shutdown().await.unwrap_err(), ErrorKind::QemuGone, &[words]);
+    }
+}
+
+#[tokio::test]
+async fn a_qemu_that_ends_during_the_power_off_is_no_power_off() {
+    for (status, words) in ENDS {
+        for session in [true, false] {
+            let vm = || FakeVm::new().setting("die", "shutdown").setting("die-status", status);
+            let fake = Fake::boot(vm()).await;
+            if session {
+                fake.alice().await;
+            }
+            has(
+                &fake.machine.power_off().await.unwrap_err(),
+                ErrorKind::QemuGone,
+                &["before the guest", words],
+            );
+            assert_eq!(fake.stopped(), Vec::<String>::new());
+            let fake = Fake::boot(vm()).await;
+            has(
+                &fake.machine.shutdown().await.unwrap_err(),
+                ErrorKind::QemuGone,
+                &["before the guest", words],
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_qemu_that_ends_at_any_moment_of_a_power_off_without_effect_is_no_power_off() {
+    for (status, words) in &ENDS[..2] {
+        for milliseconds in [0, 60, 300] {
+            let vm = FakeVm::new().setting("ignore-poweroff", "yes").setting("ignore-acpi", "yes");
+            let fake = Fake::boot(vm).await;
+            let alice = fake.alice().await;
+            let after =
+                format!("(sleep {}; fake die {status}) >/dev/null 2>&1 &", f64::from(milliseconds) / 1e3);
+            // It may end before this has answered.
+            let _ = alice.execute(&after).await;
+            let (powered_off, waited) =
+                tokio::join!(fake.machine.power_off(), fake.machine.wait_for_shutdown());
+            has(&powered_off.unwrap_err(), ErrorKind::QemuGone, &[words]);
+            has(&waited.unwrap_err(), ErrorKind::QemuGone, &[words]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_qemu_that_is_told_to_quit_is_no_power_off() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let _ = fake.machine.qemu().qmp().execute("quit", None, crate::hang::HANG).await;
+    fake.machine.qemu().exit().wait_for(Option::is_some).await.unwrap();
+    for _ in 0..2 {
+        let error = fake.machine.power_off().await.unwrap_err();
+        has(&error, ErrorKind::QemuGone, &["host-qmp-quit", "its command `quit`"]);
+    }
+    has(&fake.machine.wait_for_shutdown().await.unwrap_err(), ErrorKind::QemuGone, &["host-qmp-quit"]);
+    assert_eq!(fake.machine.reboot().await.unwrap_err().kind(), ErrorKind::SessionEnded);
+}
+
+/// The scenario itself has ended it.
+#[tokio::test]
+async fn a_machine_that_was_stopped_is_off_and_was_not_powered_off() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    fake.machine.crash().await;
+    fake.machine.wait_for_shutdown().await.unwrap();
+    has(&fake.machine.power_off().await.unwrap_err(), ErrorKind::QemuGone, &["`crash()`"]);
+}
+
+#[tokio::test]
+async fn a_qemu_that_ends_during_a_reboot_is_named() {
+    for (status, words) in ENDS {
+        let fake = Fake::boot(FakeVm::new().setting("die", "shutdown").setting("die-status", status)).await;
+        fake.alice().await;
+        let error = fake.machine.reboot().await.unwrap_err();
+        has(&error, ErrorKind::QemuGone, &[words]);
+        assert!(!error.to_string().contains("-no-reboot"), "{error}");
+    }
+}

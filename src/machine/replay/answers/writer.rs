@@ -139,7 +139,7 @@ impl OpenQuestion<'_> {
     fn write<T: Serialize>(self, answer: Came<&T>) {
         let Self { writer, life, mut heading } = self;
         heading.to = life.console.written();
-        heading.off = life.qemu.off().map(|exit| exit.status.success());
+        heading.off = life.qemu.off().map(|exit| exit.status.success() && !life.qemu.ended_by_host());
         let line = Entry { heading, answer };
         let text = written(&line).or_else(|| {
             let answer = Came::<()>::TooLong(LONGEST);

@@ -83,6 +83,11 @@ impl Machine {
 
     pub(super) fn die(&self, status: i32) -> ! {
         crate::complain!("{}", self.settings.die_text);
+        if let Some(signal) = rustix::process::Signal::from_named_raw(-status) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+            // A signal that is handled ends the process on another thread.
+            std::thread::sleep(self.settings.max_life);
+        }
         self.exit(status)
     }
 
