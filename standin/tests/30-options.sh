@@ -117,8 +117,8 @@ N
 is "tags are in the label, sorted" config.system.nixos.label '"blue-red-23.11 (stand-in, Debian 12)"' <<'N'
 { system.nixos.tags = [ "red" "blue" ]; system.stateVersion = "23.11"; }
 N
-is "activation scripts: each after its deps" "$spec.activationScripts" '["echo c","echo b","echo a"]' <<'N'
-{ system.activationScripts = { a = { text = "echo a"; deps = [ "users" "b" ]; }; b = { text = "echo b"; deps = [ "c" ]; }; c = "echo c"; }; }
+is "activation scripts: each after its deps" "$spec.activationScripts" '[{"name":"c","supportsDryActivation":false,"text":"echo c"},{"name":"b","supportsDryActivation":true,"text":"echo b"},{"name":"a","supportsDryActivation":false,"text":"echo a"}]' <<'N'
+{ system.activationScripts = { a = { text = "echo a"; deps = [ "users" "b" ]; }; b = { text = "echo b"; deps = [ "c" ]; supportsDryActivation = true; }; c = "echo c"; }; }
 N
 fails "activation scripts: in a circle" vm 'a needs b needs a' <<'N'
 { system.activationScripts = { a = { text = ""; deps = [ "b" ]; }; b = { text = ""; deps = [ "a" ]; }; }; }
@@ -132,7 +132,7 @@ N
 has "systemd: what switch-to-configuration reads" "$(unit)" 'ExecStart=/bin/true\nX-RestartIfChanged=false\nX-StopIfChanged=false\n' <<'N'
 { systemd.services.x = { restartTriggers = [ "one" "two" ]; restartIfChanged = false; stopIfChanged = false; serviceConfig.ExecStart = "/bin/true"; }; }
 N
-has "systemd: triggers of a restart are in the unit" "$(unit)" '[Unit]\nX-Restart-Triggers=one two\n' <<'N'
+has "systemd: triggers of a restart are a file that the unit names" "$(unit)" '-X-Restart-Triggers-x\n\n[Service]' <<'N'
 { systemd.services.x = { restartTriggers = [ "one" "two" ]; serviceConfig.ExecStart = "/bin/true"; }; }
 N
 has "systemd: the manager of users" "$spec.etc" 'DefaultTimeoutStopSec=3s' <<'N'

@@ -24,6 +24,7 @@ let
   # The same for options in lists and in both instances of a submodule.
   given = {
     "security.sudo.extraRules.*.users" = [ "root" ];
+    "virtualisation.fileSystems.<name>.device" = "/dev/vdb";
     "services.nginx.virtualHosts.<name>.locations.<name>.proxyPass" = "http://other";
   };
 

@@ -241,7 +241,7 @@ rec {
         };
         config = { };
       };
-      moduleArgs = { inherit lib config; inherit (merged) options; } // args // specialArgs;
+      moduleArgs = { inherit lib config; inherit (merged) options; inherit (result) extendModules; } // args // specialArgs;
       collected = collect moduleArgs (modules ++ [ internal ]);
       merged = mergeTree prefix
         (map (m: { inherit (m) file options; }) collected)

@@ -14,10 +14,11 @@ let
 
   hint = " in the stand-in for nixpkgs, which knows a part of NixOS's options (see standin/README.md; a real nixpkgs has them all: --nixpkgs)";
 
-  evaluated = lib.evalModules {
+  evaluated = evaluateWith modules;
+  evaluateWith = modules: lib.evalModules {
     modules = import ./options ++ modules;
     args = { inherit pkgs; utils = import ./utils.nix { inherit lib; }; };
-    specialArgs = { inherit modulesPath; baseModules = [ ]; extraModules = [ ]; } // specialArgs;
+    specialArgs = { inherit modulesPath; baseModules = [ ]; extraModules = [ ]; noUserModules = evaluateWith [ ]; } // specialArgs;
     inherit hint;
   };
 
@@ -29,7 +30,8 @@ let
   # What is built of an evaluation: only if its assertions hold, and with its warnings.
   buildOf = evaluated:
     let
-      failed = map (a: a.message) (builtins.filter (a: !a.assertion) evaluated.config.assertions);
+      own = map (a: a.message) (builtins.filter (a: !a.assertion) evaluated.config.assertions);
+      failed = if own != [ ] then own else evaluated.config.standin.failed;
       ignored = lib.listIgnored evaluated.options;
       warnings = evaluated.config.warnings ++ lib.optional (ignored != [ ])
         "the stand-in for nixpkgs accepts these options, and they have no effect in its machines: ${lib.concatStringsSep ", " ignored} (standin/OPTIONS.md says what holds instead; a real nixpkgs has them all: --nixpkgs)";

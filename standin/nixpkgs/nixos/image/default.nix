@@ -17,7 +17,8 @@ let
 
   # The configuration as the builders get it. With its string context: whatever store path it names is built first, and
   # is in its closure.
-  specFile = pkgs.writeText "standin-spec.json" (builtins.toJSON spec);
+  specFile = specFileOf spec;
+  specFileOf = spec: pkgs.writeText "standin-spec.json" (builtins.toJSON spec);
 
   # The Debian packages that anything in the configuration's closure needs, sorted, one group a line.
   references = derivation {
@@ -31,20 +32,33 @@ let
     preferLocalBuild = true;
   };
   groups = builtins.filter (line: line != "") (lib.splitString "\n" (builtins.readFile references));
+  # Those of other configurations, so that the machine can be switched to them.
+  others = lib.concatMap
+    (module: (import ../evaluate.nix { inherit system; modules = [ module ]; }).config.system.build.standin.groups)
+    config.standin.alsoPackagesOf;
 
-  image = import ./image.nix { inherit debian system base; groups = lib.concatStringsSep " " groups; };
+  image = import ./image.nix {
+    inherit debian system base;
+    groups = lib.concatStringsSep " " (builtins.sort (a: b: a < b) (lib.unique (groups ++ others)));
+  };
 
-  toplevel = derivation {
-    name = "nixos-system-${config.system.name}-${lib.strings.sanitizeDerivationName config.system.nixos.label}";
-    inherit system base specFile;
+  # A configuration's system, and those of its specialisations: their programs are in the same image.
+  systemOf = { specialisations, ... }@spec: derivation {
+    name = "nixos-system-${spec.name}-${lib.strings.sanitizeDerivationName spec.label}";
+    inherit system base;
     inherit (image) programs;
     inherit (debian) release;
+    specFile = specFileOf (removeAttrs spec [ "specialisations" ]);
+    specialisations = builtins.toJSON (lib.mapAttrs (_: systemOf) specialisations);
+    debianPackages = lib.concatLines groups;
     builder = "/usr/bin/python3";
     args = [ ./system.py ];
     activate = ./activate.pl;
+    switch = ./switch;
     allowSubstitutes = false;
     preferLocalBuild = true;
   };
+  toplevel = systemOf spec;
 
   initrd = derivation {
     name = "standin-initrd";
@@ -62,5 +76,5 @@ in
 {
   inherit toplevel initrd;
   vm = vm.package;
-  standin = { inherit base image references specFile; inherit (vm) scriptFor; };
+  standin = { inherit base image references specFile groups; inherit (vm) scriptFor; };
 }

@@ -49,7 +49,20 @@ if [ "$(/busybox cat /root/sys/class/block/vda/size)" -gt @sectors@ ]; then
     /busybox chroot /root /usr/sbin/resize2fs /dev/vda >/dev/null 2>&1
 fi
 
-/busybox chroot /root @system@/activate @system@ || echo "standin: initrd: activation failed"
+# The last init= wins, as with the kernel itself: so a specialisation of the system is booted.
+system=@system@
+read -r line </root/proc/cmdline
+for word in $line; do
+    case $word in
+        init=/nix/store/*/init)
+            word=${word#init=}
+            # What specialisation/NAME leads to.
+            if [ -x "${word%/init}/activate" ]; then system=$(/busybox readlink -f "${word%/init}"); fi
+            ;;
+    esac
+done
+
+/busybox chroot /root "$system/activate" "$system" boot || echo "standin: initrd: activation failed"
 
 # As switch_root does, but without emptying the initrd, where the store is.
 /busybox rm -rf /modules

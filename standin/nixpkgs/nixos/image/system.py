@@ -6,9 +6,14 @@ In $out:
   sw/                the system's packages
   users, groups      the accounts, for activate
   users-groups.json  passwords in clear, where NixOS has them: activate names the file
-  activate           run as root before systemd, at every boot
+  activate           run as root before systemd at every boot, and by a switch
+  dry-activate       the same program, which does nothing then
+  bin/switch-to-configuration, and in switch/ what it is made of
+  specialisation/    links to the systems of specialisations
   init               what the initrd starts in the machine
-  kernel-params, nixos-version
+  debian-packages    the packages that a machine's image must have for this system
+  boot.json          as NixOS's bootspec, without the kernel and the initrd: those are beside `result/system`
+  kernel-params, nixos-version, init-interface-version, switch-inhibitors
 """
 
 import hashlib
@@ -180,21 +185,98 @@ def main():
     (out / "wrappers").write_text("\n".join(spec["wrappers"]) + "\n")
     (out / "settings").write_text("".join(f"{key} {int(spec[key])}\n" for key in ("mutableUsers", "sudoForWheelOnly")))
 
-    scripts = "".join(f"(\n{text}\n)\n" for text in spec["activationScripts"])
+    scripts = spec["activationScripts"]
     if scripts:
-        (out / "activation-scripts").write_text(f"#!/bin/sh\nPATH={out}/sw/bin\n{scripts}")
-        (out / "activation-scripts").chmod(0o755)
+        put_script("activation-scripts", activation(scripts) + ACTIVATED)
+    if any(script["supportsDryActivation"] for script in scripts):
+        put_script("dry-activation-scripts", activation(s for s in scripts if s["supportsDryActivation"]) + "exit $_status\n")
     if spec["extraDependencies"]:
         (out / "extra-dependencies").write_text("\n".join(spec["extraDependencies"]) + "\n")
 
-    shutil.copyfile(os.environ["activate"], out / "activate")
-    with (out / "activate").open("a") as activate:
-        activate.write(f"# The users, as NixOS's script has them: {out}/users-groups.json\n")
-    (out / "activate").chmod(0o755)
+    put_script("activate", Path(os.environ["activate"]).read_text().replace("@out@", str(out))
+               + f"# The users, as NixOS's script has them: {out}/users-groups.json\n")
+    (out / "dry-activate").symlink_to("activate")
     (out / "init").symlink_to("/usr/lib/systemd/systemd")
     (out / "kernel-params").write_text(spec["kernelParams"])
     (out / "nixos-version").write_text(spec["label"])
     (out / "system").write_text("x86_64-linux")
+    (out / "debian-packages").write_text(os.environ["debianPackages"])
+    # As systemd 252 of NixOS has it.
+    (out / "init-interface-version").write_text("systemd 2")
+    (out / "switch-inhibitors").write_text(json.dumps(spec["switchInhibitors"], indent=1, sort_keys=True) + "\n")
+    if spec["switchable"]:
+        put_switch()
+    specialisations = json.loads(os.environ["specialisations"])
+    (out / "specialisation").mkdir()
+    for name, path in specialisations.items():
+        (out / "specialisation" / name).symlink_to(path)
+    put_bootspec(specialisations)
+    if spec["extraSystemBuilderCmds"]:
+        environment = {"out": str(out), "PATH": "/usr/bin:/bin", "HOME": "/homeless-shelter"}
+        subprocess.run(["/bin/bash", "-eu", "-c", spec["extraSystemBuilderCmds"]], env=environment, check=True)
+
+
+def put_script(name, text):
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text(text)
+    (out / name).chmod(0o755)
+
+
+# As NixOS's modules/system/activation/activation-script.nix: what fails is named, and the rest goes on.
+ACTIVATION = """#!/bin/bash
+systemConfig='{out}'
+export PATH='{out}/sw/bin'
+_status=0
+trap "_status=1 _localstatus=\\$?" ERR
+umask 0022
+# At a boot in the journal too, since nobody reads the console.
+_failed() {{
+  printf "Activation script snippet '%s' failed (%s)\\n" "$1" "$2"
+  if [ -n "${{STANDIN_BOOT:-}}" ]; then
+    printf "<4>stage-2-init: Activation script snippet '%s' failed (%s)\\n" "$1" "$2" >/dev/kmsg
+  fi
+}}
+
+"""
+ACTIVATED = """# Make this configuration the current configuration.
+ln -sfn "$(readlink -f "$systemConfig")" /run/current-system
+
+exit $_status
+"""
+
+
+def activation(scripts):
+    return ACTIVATION.format(out=out) + "".join(
+        f"#### Activation script snippet {s['name']}:\n_localstatus=0\n{s['text']}\n\n"
+        f"if (( _localstatus > 0 )); then\n  _failed '{s['name']}' \"$_localstatus\"\nfi\n\n"
+        for s in scripts)
+
+
+def put_switch():
+    """bin/switch-to-configuration."""
+    source = Path(os.environ["switch"])
+    put_script("bin/switch-to-configuration", (source / "switch-to-configuration.pl").read_text().replace("@out@", str(out)))
+    (out / "switch").mkdir()
+    shutil.copyfile(source / "units.pl", out / "switch/units.pl")
+    (out / "switch/base-units").write_text("\n".join(sorted(system_units)) + "\n")
+    (out / "switch/install-boot-loader").write_text(spec["installBootLoader"] + "\n")
+    checks = "".join(
+        f"# pre-switch check {name}\nif ! (\n{text}\n) >&2 ; then\n  echo \"Pre-switch check '{name}' failed\" >&2\n  exit 1\nfi\n"
+        for name, text in sorted(spec["preSwitchChecks"].items()))
+    put_script("switch/pre-switch-checks", f"#!/bin/bash\nset -o errexit -o nounset -o pipefail\n{checks}")
+
+
+def put_bootspec(specialisations):
+    (out / "boot.json").write_text(json.dumps({
+        "org.nixos.bootspec.v1": {
+            "init": f"{out}/init",
+            "kernelParams": spec["kernelParams"].split(),
+            "label": f"NixOS {spec['label']}",
+            "system": "x86_64-linux",
+            "toplevel": str(out),
+        },
+        "org.nixos.specialisation.v1": {name: json.loads(Path(path, "boot.json").read_text()) for name, path in specialisations.items()},
+    }, indent=1, sort_keys=True) + "\n")
 
 
 def base_package():

@@ -39,7 +39,7 @@ in
     {
       run = scriptWith replacements;
       passAsFile = [ "run" ];
-      inherit toplevel;
+      inherit toplevel initrd base;
       meta.mainProgram = "run-${name}-vm";
     }
     ''
@@ -47,5 +47,7 @@ in
       ln -s "$toplevel" "$out/system"
       cp "$runPath" "$out/bin/run-${name}-vm"
       chmod 755 "$out/bin/run-${name}-vm"
+      # The system's own boot.json can't name them: the initrd has the system in it.
+      python3 ${./bootspec.py} "$toplevel/boot.json" "$base/vmlinux" "$initrd" >"$out/boot.json"
     '';
 }

@@ -16,7 +16,6 @@ in
     xdg = group;
     system.autoUpgrade = group;
     system.copySystemConfiguration = switch false;
-    system.configurationRevision = mkIgnored (types.nullOr types.str) null "";
     services.timesyncd.enable = switch false;
     services.qemuGuest.enable = switch false;
     services.fstrim.enable = switch false;

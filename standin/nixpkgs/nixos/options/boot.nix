@@ -30,7 +30,7 @@ in
       binfmt = accepted (types.attrsOf types.anything) { };
       isContainer = accepted types.bool false;
     };
-    fileSystems = accepted (types.attrsOf types.anything) { };
+    fileSystems = lib.mkIgnored (types.attrsOf types.anything) { } "as in every VM of NixOS, where virtualisation.fileSystems holds";
     swapDevices = accepted (types.listOf types.anything) [ ];
     zramSwap = accepted (types.attrsOf types.anything) { };
     hardware = accepted (types.attrsOf types.anything) { };

@@ -6,6 +6,7 @@
   ./networking.nix
   ./programs.nix
   ./security.nix
+  ./switch.nix
   ./system.nix
   ./systemd.nix
   ./users.nix

@@ -122,7 +122,13 @@ in
     };
 
     # DHCP by networkd: Debian's base has it, and it is quick.
-    systemd.services.systemd-networkd.wantedBy = mkIf (cfg.useDHCP || cfg.interfaces != { }) [ "multi-user.target" ];
+    systemd.services.systemd-networkd = mkIf (cfg.useDHCP || cfg.interfaces != { }) {
+      wantedBy = [ "multi-user.target" ];
+      restartTriggers = map (name: config.environment.etc.${name}.text)
+        (builtins.filter (lib.hasPrefix "systemd/network/") (builtins.attrNames config.environment.etc));
+      # Addresses stay while it restarts.
+      stopIfChanged = false;
+    };
 
     systemd.services.firewall = mkIf fw.enable {
       description = "Firewall";
@@ -131,6 +137,7 @@ in
       before = [ "network-pre.target" "shutdown.target" ];
       after = [ "systemd-modules-load.service" ];
       conflicts = [ "shutdown.target" ];
+      reloadIfChanged = true;
       unitConfig.DefaultDependencies = false;
       serviceConfig = {
         Type = "oneshot";

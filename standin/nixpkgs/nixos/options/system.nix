@@ -19,6 +19,29 @@ let
   inOrder = lib.foldl (order: name: after [ ] name order) [ ] (builtins.attrNames scripts);
 
   platform = config.nixpkgs.hostPlatform;
+
+  # nixos/modules/installer/tools/nixos-version.sh
+  revision = config.system.configurationRevision;
+  nixosVersion = pkgs.writeShellScriptBin "nixos-version" ''
+    case "''${1:-}" in
+      --hash|--revision)
+        echo "$0: Nixpkgs commit hash is unknown" >&2
+        exit 1
+        ;;
+      --configuration-revision)
+        ${if revision == null then ''
+        echo "$0: configuration revision is unknown" >&2
+        exit 1'' else "echo ${lib.escapeShellArg revision}"}
+        ;;
+      --json)
+        echo ${lib.escapeShellArg (builtins.toJSON ({ nixosVersion = config.system.nixos.version; }
+          // lib.optionalAttrs (revision != null) { configurationRevision = revision; }))}
+        ;;
+      *)
+        echo ${lib.escapeShellArg config.system.nixos.label}
+        ;;
+    esac
+  '';
 in
 {
   options = {
@@ -46,10 +69,13 @@ in
       type = types.attrsOf (types.coercedTo types.str (text: { inherit text; }) (types.submodule {
         options.text = mkOption { type = types.lines; default = ""; };
         options.deps = mkOption { type = types.listOf types.str; default = [ ]; };
+        options.supportsDryActivation = mkOption { type = types.bool; default = false; description = "Also run by dry-activate, which NIXOS_ACTION tells."; };
       }));
       default = { };
-      description = "Run as root at every boot before systemd, each after its deps.";
+      description = "Run as root at every boot before systemd and at every switch, each after its deps.";
     };
+    system.extraSystemBuilderCmds = mkOption { type = types.lines; default = ""; description = "Run in bash when the system is built; $out is its folder."; };
+    system.configurationRevision = mkOption { type = types.nullOr types.str; default = null; description = "What nixos-version --configuration-revision prints."; };
     system.extraDependencies = mkOption { type = types.listOf types.package; default = [ ]; };
 
     nixpkgs.overlays = mkOption { type = types.listOf types.raw; default = [ ]; };
@@ -71,9 +97,11 @@ in
       { option = "nixpkgs.system"; value = config.nixpkgs.system; }
     ];
 
+  config.environment.systemPackages = [ nixosVersion ];
+
   config.standin.spec = {
+    inherit (config.system) name extraSystemBuilderCmds extraDependencies;
     inherit (config.system.nixos) label;
-    activationScripts = map (name: config.system.activationScripts.${name}.text) inOrder;
-    extraDependencies = config.system.extraDependencies;
+    activationScripts = map (name: { inherit name; inherit (scripts.${name}) text supportsDryActivation; }) inOrder;
   };
 }

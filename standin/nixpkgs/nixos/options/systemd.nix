@@ -60,6 +60,7 @@ let
     restartIfChanged = bool true;
     reloadIfChanged = bool false;
     stopIfChanged = bool true;
+    notSocketActivated = bool false;
     restartTriggers = mkOption { type = types.listOf types.unspecified; default = [ ]; };
     reloadTriggers = mkOption { type = types.listOf types.unspecified; default = [ ]; };
   };
@@ -93,16 +94,24 @@ let
     // lib.optionalAttrs (u.startLimitIntervalSec != null) { StartLimitIntervalSec = u.startLimitIntervalSec; }
     // u.unitConfig;
 
+  # The path of a file that holds the list, so that a line of the unit is short and changes with each of them.
+  triggers = key: name: values:
+    let
+      text = toString (map (value: if builtins.isPath value then "${value}" else value) (lib.flatten values));
+      file = "${key}-${lib.strings.sanitizeDerivationName name}";
+    in
+    lib.optionalAttrs (values != [ ]) { ${key} = if builtins.hasContext text then "${pkgs.writeText file text}" else builtins.toFile file text; };
+
   scriptOf = name: suffix: text:
     pkgs.writeShellScript "unit-script-${lib.strings.sanitizeDerivationName name}-${suffix}" "set -e\n\n${text}\n";
 
   serviceSection = name: s:
     let
       script = suffix: text: "${scriptOf name suffix text}";
-      # What NixOS tells switch-to-configuration. Nothing is switched here; who reads units sees the same as there.
-      switching = lib.optionalAttrs s.reloadIfChanged { X-ReloadIfChanged = true; }
-        // lib.optionalAttrs (!s.restartIfChanged) { X-RestartIfChanged = false; }
-        // lib.optionalAttrs (!s.stopIfChanged) { X-StopIfChanged = false; };
+      # For switch-to-configuration, as NixOS's lib/systemd-lib.nix has it.
+      switching = (if s.reloadIfChanged then { X-ReloadIfChanged = true; } else lib.optionalAttrs (!s.restartIfChanged) { X-RestartIfChanged = false; })
+        // lib.optionalAttrs (!s.stopIfChanged) { X-StopIfChanged = false; }
+        // lib.optionalAttrs s.notSocketActivated { X-NotSocketActivated = true; };
       exec = key: suffix: text: lib.optionalAttrs (text != "") { ${key} = [ (script suffix text) ] ++ lib.toList (s.serviceConfig.${key} or [ ]); };
       # As NixOS: the packages of `path` first, then the few that every service has; Debian's own folders last, for
       # Debian's programs call each other from there.
@@ -125,7 +134,7 @@ let
     // exec "ExecStopPost" "post-stop" s.postStop;
 
   texts = {
-    services = name: u: showSection "Unit" (unitSection u // list "X-Restart-Triggers" u.restartTriggers // list "X-Reload-Triggers" u.reloadTriggers) + showSection "Service" (serviceSection name u);
+    services = name: u: showSection "Unit" (triggers "X-Restart-Triggers" name u.restartTriggers // triggers "X-Reload-Triggers" name u.reloadTriggers // unitSection u) + showSection "Service" (serviceSection name u);
     timers = _: u: showSection "Unit" (unitSection u) + showSection "Timer" u.timerConfig;
     sockets = _: u: showSection "Unit" (unitSection u) + showSection "Socket" (u.socketConfig
       // lib.optionalAttrs (u.listenStreams != [ ]) { ListenStream = u.listenStreams; }
@@ -202,6 +211,44 @@ in
     ] ++ optional (config.boot.kernelModules == [ ]) "systemd-modules-load.service"
     ++ optional (config.boot.kernel.sysctl == { }) "systemd-sysctl.service"
     ++ lib.optionals (!cfg.enableEmergencyMode) [ "emergency.service" "emergency.target" ];
+
+    # What a switch does to units of the base that must not be stopped, or that read what a configuration writes into /etc.
+    systemd.services = {
+      dbus = {
+        reloadIfChanged = true;
+        # NixOS's bus looks for services in the system's packages, so that any change of them reloads it.
+        restartTriggers = [ (builtins.hashString "sha256" (builtins.unsafeDiscardStringContext (toString config.environment.systemPackages))) ];
+      };
+      systemd-journald = {
+        restartTriggers = [ config.environment.etc."systemd/journald.conf".text ];
+        stopIfChanged = false;
+      };
+      systemd-logind = { restartIfChanged = false; stopIfChanged = false; };
+      systemd-user-sessions.restartIfChanged = false;
+      "user@".restartIfChanged = false;
+      "user-runtime-dir@" = { restartIfChanged = false; stopIfChanged = false; };
+      systemd-tmpfiles-resetup = {
+        description = "Re-setup tmpfiles on a system that is already running.";
+        requiredBy = [ "sysinit-reactivation.target" ];
+        after = [ "local-fs.target" "systemd-sysusers.service" "systemd-journald.service" ];
+        before = [ "sysinit-reactivation.target" "shutdown.target" ];
+        conflicts = [ "shutdown.target" ];
+        restartTriggers = [ config.environment.etc."tmpfiles.d/00-nixos.conf".text ];
+        unitConfig.DefaultDependencies = false;
+        serviceConfig = {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          ExecStart = "/usr/bin/systemd-tmpfiles --create --remove --exclude-prefix=/dev";
+          SuccessExitStatus = "DATAERR CANTCREAT";
+        };
+      };
+    } // lib.optionalAttrs (config.boot.kernel.sysctl != { }) {
+      systemd-sysctl.restartTriggers = [ config.environment.etc."sysctl.d/60-nixos.conf".text ];
+    } // lib.optionalAttrs (config.boot.kernelModules != [ ]) {
+      systemd-modules-load.restartTriggers = [ config.environment.etc."modules-load.d/nixos.conf".text ];
+    };
+    # Started by switches alone: what is ordered before sysinit.target is started again in its order.
+    systemd.targets.sysinit-reactivation.description = "Reactivate sysinit units";
 
     environment.etc = {
       "systemd/journald.conf".text = "[Journal]\nStorage=${config.services.journald.storage}\n${

@@ -15,6 +15,24 @@ let
       guest.port = mkOption { type = types.port; };
     };
   };
+  fileSystem = types.submodule ({ name, config, ... }: {
+    options = {
+      mountPoint = mkOption { type = types.str; default = name; };
+      device = mkOption { type = types.nullOr types.str; default = null; };
+      label = mkOption { type = types.nullOr types.str; default = null; };
+      fsType = mkOption { type = types.str; default = "auto"; };
+      options = mkOption { type = types.listOf types.str; default = [ "defaults" ]; };
+      noCheck = mkOption { type = types.bool; default = false; };
+    };
+    config.device = lib.mkIf (config.label != null) (lib.mkDefault "/dev/disk/by-label/${escape config.label}");
+  });
+  mounts = builtins.attrValues cfg.fileSystems;
+  ofTheMachine = path: path == "/" || path == "/nix" || lib.hasPrefix "/nix/" path || path == "/tmp/shared";
+  # NixOS's escapes.
+  escape = lib.replaceStrings [ " " "\t" ] [ "\\040" "\\011" ];
+  fstabLine = m: "${escape m.device} ${escape m.mountPoint} ${m.fsType} ${
+    escape (lib.concatStringsSep "," m.options)} 0 ${if m.noCheck then "0" else "2"}\n";
+
   # A configuration that is merged into this one when a VM is built; here that is always.
   variant = mkOption { type = types.deferredModule; default = { }; };
   accepted = type: default: lib.mkIgnored type default "";
@@ -47,7 +65,11 @@ in
     writableStoreUseTmpfs = accepted types.bool true;
     mountHostNixStore = accepted types.bool false;
     sharedDirectories = accepted (types.attrsOf types.anything) { };
-    fileSystems = lib.mkIgnored (types.attrsOf types.anything) { } "all of the machine is on one file system";
+    fileSystems = mkOption {
+      type = types.attrsOf fileSystem;
+      default = { };
+      description = "Beside the root: in /etc/fstab.";
+    };
     useBootLoader = accepted types.bool false;
     useEFIBoot = accepted types.bool false;
     useSecureBoot = accepted types.bool false;
@@ -62,6 +84,32 @@ in
   };
 
   config = {
+    assertions = lib.concatMap
+      (m: [
+        {
+          assertion = !(ofTheMachine m.mountPoint);
+          message = "virtualisation.fileSystems.\"${m.mountPoint}\": the stand-in mounts that itself, and it can't be changed. A real nixpkgs can (--nixpkgs).";
+        }
+        {
+          assertion = m.device != null;
+          message = "virtualisation.fileSystems.\"${m.mountPoint}\" has neither `device' nor `label'.";
+        }
+      ])
+      mounts;
+    environment.etc = {
+      fstab.text = ''
+        # This is a generated file.  Do not edit!
+        #
+        # To make changes, edit the virtualisation.fileSystems option.
+        #
+        # <file system> <mount point>   <type>  <options>       <dump>  <pass>
+        /dev/disk/by-label/nixos / ext4 x-initrd.mount,defaults 0 0
+        ${lib.concatMapStrings fstabLine mounts}'';
+      # Off in the base (trim.sh), for it costs time at every boot.
+      "systemd/system-generators/systemd-fstab-generator".source =
+        if mounts == [ ] then "/dev/null" else "/usr/lib/systemd/system-generators/systemd-fstab-generator";
+    };
+
     # The host's SHARED_DIR, if it was set when the run script started.
     systemd.mounts = [{
       what = "shared";

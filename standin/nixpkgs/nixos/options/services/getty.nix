@@ -33,7 +33,10 @@ in
         serviceConfig.ExecStart = [ "" (getty "%I --keep-baud $TERM") ];
         restartIfChanged = false;
       };
-      "console-getty".serviceConfig.ExecStart = [ "" (getty "--noclear --keep-baud console 115200,38400,9600 $TERM") ];
+      "console-getty" = {
+        serviceConfig.ExecStart = [ "" (getty "--noclear --keep-baud console 115200,38400,9600 $TERM") ];
+        restartIfChanged = false;
+      };
     };
     # On tty1, as NixOS: logind starts the others when someone switches to them.
     systemd.targets.getty.wants = [ "getty@tty1.service" ];

@@ -134,6 +134,7 @@ in
       description = "Nginx Web Server";
       wantedBy = [ "multi-user.target" ];
       after = [ "network.target" ];
+      stopIfChanged = false;
       # Brings the package into the image.
       path = [ pkgs.nginx ];
       serviceConfig = {

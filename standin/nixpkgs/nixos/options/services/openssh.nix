@@ -60,6 +60,9 @@ in
       description = "SSH Daemon";
       wantedBy = [ "multi-user.target" ];
       after = [ "network.target" ];
+      restartTriggers = [ config.environment.etc."ssh/sshd_config".text ];
+      # Connections go on.
+      stopIfChanged = false;
       # Made by the machine that uses them. NixOS also makes an RSA key, which takes half a minute under emulation.
       preStart = lib.concatMapStrings
         (key: ''
