@@ -38,6 +38,7 @@ mod seed;
 mod services;
 mod session;
 mod step;
+mod switch;
 mod waits;
 
 use std::fs::File;
@@ -82,6 +83,7 @@ pub(crate) use paused::{has_terminal, pause_at};
 pub use session::Session;
 pub(crate) use session::phases::{PROMPT, Phase, WORDS};
 pub use session::raw_console::RawConsole;
+pub use switch::system::System;
 
 use session::shell_line::ShellLine;
 

@@ -1,0 +1,3 @@
+//! Rehearses a deploy: switches a running machine to another system, and back.
+
+pub(crate) mod system;
