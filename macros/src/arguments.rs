@@ -10,8 +10,8 @@ use syn::{Error, Expr, ExprLit, Lit, LitStr, Result, Token};
 use crate::duration;
 use crate::nearest::nearest;
 
-/// Reserved argument names, which a machine can't have.
-pub const KEYWORDS: [&str; 10] = [
+/// Reserved argument names, which a parameter can't have.
+pub const KEYWORDS: [&str; 11] = [
     "allow",
     "budget",
     "configuration",
@@ -19,6 +19,7 @@ pub const KEYWORDS: [&str; 10] = [
     "from",
     "ignore",
     "memory",
+    "nixpkgs",
     "passphrase",
     "retries",
     "timeout",
@@ -45,10 +46,12 @@ pub struct Arguments {
     pub retries: Option<u32>,
     /// `timeout = "5m"`.
     pub timeout: Option<Duration>,
-    /// `configuration = "path"`: for every machine without its own.
+    /// `configuration = "path"`: for every parameter without its own.
     pub configuration: Option<LitStr>,
-    /// `server = "server.nix"`: for the machine with that name.
-    pub machines: Vec<(Ident, LitStr)>,
+    /// `server = "server.nix"`: for the parameter with that name.
+    pub sources: Vec<(Ident, LitStr)>,
+    /// `nixpkgs(next = "channel:nixos-26.05")`: for the parameter with that name.
+    pub nixpkgs: Vec<(Ident, LitStr)>,
 }
 
 /// How long parts of a boot may take.
@@ -160,7 +163,7 @@ impl Parse for Argument {
         if input.peek(syn::token::Paren) {
             let content;
             syn::parenthesized!(content in input);
-            if name == "budget" {
+            if name == "budget" || name == "nixpkgs" {
                 let pair = |input: ParseStream| {
                     let part = input.parse()?;
                     input.parse::<Token![=]>()?;
@@ -186,15 +189,15 @@ impl Parse for Argument {
 }
 
 impl Arguments {
-    /// Parses `tokens`; `machines` are the names of the function's parameters.
-    pub fn parse(tokens: TokenStream, machines: &[Ident]) -> Result<Self> {
+    /// Parses `tokens`; `parameters` are the names of the function's parameters.
+    pub fn parse(tokens: TokenStream, parameters: &[Ident]) -> Result<Self> {
         let list = syn::parse::Parser::parse2(Punctuated::<Argument, Token![,]>::parse_terminated, tokens)?;
         let mut arguments = Self::default();
         let mut seen: Vec<Ident> = Vec::new();
         for Argument { name, value, list, pairs } in list {
-            let is_known = KEYWORDS.iter().any(|known| name == known) || machines.contains(&name);
+            let is_known = KEYWORDS.iter().any(|known| name == known) || parameters.contains(&name);
             if !is_known {
-                return Err(unknown(&name, &KEYWORDS, machines, &there_is(machines)));
+                return Err(unknown(&name, &KEYWORDS, parameters, &there_is(parameters)));
             }
             if seen.contains(&name) {
                 return Err(Error::new(name.span(), format!("`{name}` is given twice")));
@@ -206,6 +209,7 @@ impl Arguments {
                     arguments.allow = some.ok_or_else(|| Error::new(name.span(), why))?;
                 }
                 "budget" => arguments.budget = Budget::parse(&name, pairs)?,
+                "nixpkgs" => arguments.nixpkgs = nixpkgs(&name, pairs, parameters)?,
                 other if list.is_some() => {
                     return Err(Error::new(name.span(), format!("expected `{other} = \"…\"`")));
                 }
@@ -239,9 +243,9 @@ impl Arguments {
                 "configuration" => {
                     arguments.configuration = Some(path(&name, value, "configuration = \"web.nix\"")?);
                 }
-                machine => {
-                    let configuration = path(&name, value, &format!("{machine} = \"{machine}.nix\""))?;
-                    arguments.machines.push((name.clone(), configuration));
+                parameter => {
+                    let source = path(&name, value, &format!("{parameter} = \"{parameter}.nix\""))?;
+                    arguments.sources.push((name.clone(), source));
                 }
             }
             seen.push(name);
@@ -270,21 +274,21 @@ impl Arguments {
 }
 
 /// Returns the error for an unknown argument: the most similar one, and `all` existing ones.
-fn unknown(name: &Ident, known: &[&str], machines: &[Ident], all: &str) -> Error {
-    let (word, machines) = (name.to_string(), machines.iter().map(Ident::to_string).collect::<Vec<_>>());
-    let known = known.iter().copied().chain(machines.iter().map(String::as_str));
+fn unknown(name: &Ident, known: &[&str], parameters: &[Ident], all: &str) -> Error {
+    let (word, parameters) = (name.to_string(), parameters.iter().map(Ident::to_string).collect::<Vec<_>>());
+    let known = known.iter().copied().chain(parameters.iter().map(String::as_str));
     let meant = nearest(&word, known).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
     Error::new(name.span(), format!("unknown argument `{word}`: {meant}{all}"))
 }
 
 /// Lists the existing arguments for error texts: every one of [`KEYWORDS`].
-fn there_is(machines: &[Ident]) -> String {
+fn there_is(parameters: &[Ident]) -> String {
     let mut text = "there are `allow(\"segfault\")`, `budget(boot = \"20s\")`, `configuration = \"FILE.nix\"`, \
                     `cores = 2`, `from = logged_in(\"alice\", \"test\")`, `ignore = \"why\"`, `memory = \"2G\"`, \
-                    `passphrase = \"open sesame\"`, `retries = 2`, `timeout = \"5m\"`"
+                    `nixpkgs(PARAMETER = \"channel:nixos-26.05\")`, `passphrase = \"open sesame\"`, `retries = 2`, `timeout = \"5m\"`"
         .to_owned();
-    match machines {
-        [] => text.push_str(" and, for each machine, `PARAMETER = \"FILE.nix\"`"),
+    match parameters {
+        [] => text.push_str(" and, for each machine or system, `PARAMETER = \"FILE.nix\"`"),
         names => {
             for name in names {
                 text.push_str(&format!(", `{name} = \"FILE.nix\"`"));
@@ -292,6 +296,38 @@ fn there_is(machines: &[Ident]) -> String {
         }
     }
     text
+}
+
+/// Parses which parameter is built with which nixpkgs.
+fn nixpkgs(
+    name: &Ident,
+    pairs: Option<Vec<(Ident, LitStr)>>,
+    parameters: &[Ident],
+) -> Result<Vec<(Ident, LitStr)>> {
+    const EXPECTED: &str = "expected which parameter is built with which nixpkgs: \
+                            `nixpkgs(next = \"channel:nixos-26.05\")`";
+    let pairs = pairs.filter(|pairs| !pairs.is_empty()).ok_or_else(|| Error::new(name.span(), EXPECTED))?;
+    for (at, (parameter, value)) in pairs.iter().enumerate() {
+        if !parameters.contains(parameter) {
+            let names: Vec<String> = parameters.iter().map(|name| format!("`{name}`")).collect();
+            let all = match names.as_slice() {
+                [] => "the scenario has no parameter".to_owned(),
+                names => format!("the scenario has {}", names.join(", ")),
+            };
+            let meant = parameters.iter().map(Ident::to_string).collect::<Vec<_>>();
+            let meant = nearest(&parameter.to_string(), meant.iter().map(String::as_str));
+            let meant = meant.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            return Err(Error::new(parameter.span(), format!("no parameter `{parameter}`: {meant}{all}")));
+        }
+        if pairs.iter().take(at).any(|(other, _)| other == parameter) {
+            return Err(Error::new(parameter.span(), format!("`{parameter}` is given twice")));
+        }
+        if value.value().trim().is_empty() {
+            let why = format!("expected a nixpkgs: `nixpkgs({parameter} = \"channel:nixos-26.05\")`");
+            return Err(Error::new(value.span(), why));
+        }
+    }
+    Ok(pairs)
 }
 
 /// Parses sizes in QEMU's form: `512M`, `2G`.
@@ -333,7 +369,7 @@ fn text(name: &Ident, value: Option<Expr>, example: &str) -> Result<LitStr> {
     }
 }
 
-/// Returns the value as a path that is not empty.
+/// Returns the value as the text of a source that is not empty.
 fn path(name: &Ident, value: Option<Expr>, example: &str) -> Result<LitStr> {
     let path = text(name, value, example)?;
     if path.value().is_empty() {

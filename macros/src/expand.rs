@@ -6,7 +6,7 @@ use std::time::Duration;
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Attribute, Expr, ExprLit, ItemFn, Lit, Meta, Result};
+use syn::{Attribute, Expr, ExprLit, ItemFn, Lit, LitStr, Meta, Result};
 
 use crate::arguments::{Arguments, Start};
 use crate::checkpoint;
@@ -62,9 +62,9 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
     let cores = option(arguments.cores.map(|count| quote!(#count)));
     let passphrase = option(arguments.passphrase.as_ref().map(|passphrase| quote!(#passphrase)));
     let from = moment(arguments.from.as_ref());
-    let machines = parameters.iter().map(|parameter| machine(parameter, &arguments));
+    let requests = parameters.iter().map(|parameter| request(parameter, &arguments));
     let given = parameters.iter().map(|Parameter { name, kind }| {
-        let name = machine_name(name);
+        let name = parameter_name(name);
         // At the type's place, so that the error for a wrong parameter type is shown there.
         quote_spanned!(kind.span()=> <#kind as ::nixvm_test::__private::Argument>::take(&mut given, #name)?)
     });
@@ -106,7 +106,7 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
                 memory: #memory,
                 cores: #cores,
                 passphrase: #passphrase,
-                machines: &[#(#machines),*],
+                parameters: &[#(#requests),*],
                 body,
             };
 
@@ -125,16 +125,19 @@ fn time(limit: Duration) -> TokenStream {
     quote!(::core::time::Duration::from_millis(#millis))
 }
 
-/// Returns the scenario's request for one machine.
-fn machine(parameter: &Parameter, arguments: &Arguments) -> TokenStream {
-    let name = machine_name(&parameter.name);
-    let own = arguments.machines.iter().find(|(machine, _)| *machine == parameter.name);
-    let configuration = own.map(|(_, path)| path).or(arguments.configuration.as_ref());
-    let configuration = option(configuration.map(|path| quote!(#path)));
+/// Returns the scenario's request for one parameter.
+fn request(parameter: &Parameter, arguments: &Arguments) -> TokenStream {
+    let name = parameter_name(&parameter.name);
+    let given = |all: &[(Ident, LitStr)]| {
+        all.iter().find(|(name, _)| *name == parameter.name).map(|(_, text)| text.clone())
+    };
+    let source = given(&arguments.sources).or_else(|| arguments.configuration.clone());
+    let source = option(source.map(|text| quote!(#text)));
+    let nixpkgs = option(given(&arguments.nixpkgs).map(|text| quote!(#text)));
     let kind = &parameter.kind;
-    let session = quote_spanned!(kind.span()=> <#kind as ::nixvm_test::__private::Argument>::IS_SESSION);
+    let kind = quote_spanned!(kind.span()=> <#kind as ::nixvm_test::__private::Argument>::KIND);
     quote! {
-        ::nixvm_test::__private::MachineRequest { name: #name, configuration: #configuration, session: #session }
+        ::nixvm_test::__private::Parameter { name: #name, kind: #kind, source: #source, nixpkgs: #nixpkgs }
     }
 }
 
@@ -156,8 +159,8 @@ pub fn moment(from: Option<&Start>) -> TokenStream {
     }
 }
 
-/// Returns a machine's name, without the underscore that marks an unused parameter.
-fn machine_name(parameter: &Ident) -> String {
+/// Returns a parameter's name, without the underscore that marks an unused one.
+fn parameter_name(parameter: &Ident) -> String {
     let name = parameter.to_string();
     let bare = name.trim_start_matches("r#").trim_start_matches('_');
     if bare.is_empty() { name } else { bare.to_owned() }

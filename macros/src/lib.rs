@@ -35,14 +35,15 @@ mod walk;
 /// ```
 ///
 /// Each parameter is a machine, and its name is the machine's. It can also be a `Session` of the user with that name,
-/// who is logged in on a machine of their own (`async fn cow(alice: Session)`). A scenario without parameters boots
-/// nothing. It passes if it returns nothing, or `Ok` of a `Result<(), E>` whose `E` has a `Display` or a `Debug`. It
+/// who is logged in on a machine of their own (`async fn cow(alice: Session)`), or a `System`, which is built and not
+/// booted: a machine can switch to it. A scenario without parameters boots nothing. It passes if it returns nothing, or `Ok` of a `Result<(), E>` whose `E` has a `Display` or a `Debug`. It
 /// fails if it panics, returns an error or exceeds its time limit. The doc comment is its description.
 ///
 /// | argument | |
 /// |---|---|
-/// | `configuration = "web.nix"` | what the machines are built from; the path starts at the folder of the scenario's file |
-/// | `server = "server.nix"` | the same, only for the machine of that name |
+/// | `configuration = "web.nix"` | what the machines and systems are built from: see “Sources” below |
+/// | `server = "server.nix"` | the same, only for the machine or system of that name |
+/// | `nixpkgs(next = "channel:nixos-26.05")` | another nixpkgs for the machine or system of that name: a channel, a folder, a URL, `<nixpkgs>` or `standin`, as in `--nixpkgs` |
 /// | `from = booted` | where the machines begin: `booted`, at the login prompt (the default); `logged_in("alice", "test")`; the name of a `#[checkpoint]`; `cold`, booted only for this scenario. Every scenario has its own machines, clones of one that was booted once |
 /// | `timeout = "5m"` | the time limit on a fast host (`30s`, `1m30s`, `1h`), multiplied by the measured `Speed` of the host; the default is 5 minutes. It starts when the machines are up |
 /// | `memory = "2G"`, `cores = 2` | memory and processors of each machine, overriding the configuration |
@@ -63,9 +64,33 @@ mod walk;
 /// }
 /// ```
 ///
-/// Without an argument a machine is built from the configuration for the whole run (`--configuration`, `--flake`,
-/// `--vm`), else from `configuration.nix` beside the scenario's file or in the nearest folder above it, up to the root
-/// of the repository.
+/// # Sources
+/// A machine or a system is built from what its argument names. A relative path starts at the folder of the scenario's
+/// file.
+///
+/// | source | |
+/// |---|---|
+/// | `"web.nix"` | a configuration: a file, or a folder with a `default.nix` |
+/// | `"git:HEAD:hosts/web.nix"` | a configuration as it was committed. Before the second colon stands what `git rev-parse` accepts (`main~3`, `v1.0`, `origin/main`). The path starts at the root of the repository, or at the scenario's folder if it begins with `./` or `../`. Uncommitted changes are not in it |
+/// | `"git:HEAD"` | the configuration that would be found without the argument, as it was committed |
+/// | `"profile:/nix/var/nix/profiles/system"` | the same, at the commit that this system was built from: its `nixos-version --configuration-revision` names it |
+/// | `"flake:.#web"` | a host of a flake; `"flake:.?ref=v1.0#web"` is one of a commit |
+/// | `"vm:result"` | a VM that is already built |
+///
+/// Without an argument it is built from the configuration for the whole run (`--configuration`, `--flake`, `--vm`), else
+/// from `configuration.nix` beside the scenario's file or in the nearest folder above it, up to the root of the
+/// repository.
+///
+/// The system of tomorrow, and a machine that runs the one of today:
+///
+/// ```no_run
+/// # use nixvm_test::prelude::*;
+/// #[scenario(machine = "git:HEAD", next = "configuration.nix")]
+/// async fn rows_survive(machine: Machine, next: System) -> Result {
+///     println!("{}", next.path()?.display());
+///     machine.power_off().await
+/// }
+/// ```
 ///
 /// The crate needs no other dependency. It may deny unsafe code, but not forbid it: the [`ctor`] crate registers
 /// scenarios before `main`, which needs an unsafe attribute for the linker.

@@ -9,9 +9,9 @@ use crate::arguments::KEYWORDS;
 /// The expected form, for error texts.
 const EXPECTED: &str = "a scenario is `async fn name(machine: Machine) -> Result`";
 
-/// A parameter of the function: a machine that is booted for it.
+/// A parameter of the function: a machine that is booted for it, or a system that is built.
 pub struct Parameter {
-    /// Its name, which is the machine's.
+    /// Its name, which is the machine's or the system's.
     pub name: Ident,
     /// Its type as written.
     pub kind: Type,
@@ -39,11 +39,14 @@ pub fn parameters(function: &ItemFn) -> Result<Vec<Parameter>> {
             return Err(refuse(input, "outside any `impl`: no `self`"));
         };
         let Pat::Ident(name) = &*input.pat else {
-            return Err(refuse(&input.pat, "whose parameters are plain names, since they name the machines"));
+            return Err(refuse(
+                &input.pat,
+                "whose parameters are plain names, since they name the machines and systems",
+            ));
         };
         let name = name.ident.clone();
         if KEYWORDS.contains(&name.to_string().as_str()) {
-            let why = format!("a machine can't be called `{name}`: that is an argument of `#[scenario]`");
+            let why = format!("a parameter can't be called `{name}`: that is an argument of `#[scenario]`");
             return Err(Error::new(name.span(), why));
         }
         parameters.push(Parameter { name, kind: (*input.ty).clone() });

@@ -77,13 +77,18 @@ fn as_lines(file: &Path, scenarios: &[Value]) -> String {
             text.push_str(format!("      {}", report::printable(line)).trim_end());
             text.push('\n');
         }
-        for machine in scenario["machines"].as_array().into_iter().flatten() {
-            let name = machine["name"].as_str().unwrap_or_default();
-            let source = match machine["source"].as_str() {
-                Some(source) => run::from_here(Path::new(source)),
-                None => format!("none: {}", machine["error"].as_str().unwrap_or_default()),
-            };
-            text.push_str(&format!("      {name}: {}\n", report::printable(&source)));
+        for (kind, mark) in [("machines", ""), ("systems", " (a system, not booted)")] {
+            for built in scenario[kind].as_array().into_iter().flatten() {
+                let name = built["name"].as_str().unwrap_or_default();
+                let mut source = match built["source"].as_str() {
+                    Some(source) => run::from_here(Path::new(source)),
+                    None => format!("none: {}", built["error"].as_str().unwrap_or_default()),
+                };
+                if let Some(nixpkgs) = built["nixpkgs"].as_str() {
+                    source.push_str(&format!(", with the nixpkgs {nixpkgs}"));
+                }
+                text.push_str(&format!("      {name}: {}{mark}\n", report::printable(&source)));
+            }
         }
         text.push_str(&format!("      {}\n", limits(scenario)));
         if let Some(why) = scenario["ignore"].as_str() {

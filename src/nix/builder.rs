@@ -40,7 +40,8 @@ pub struct Builder {
     out_link: Option<PathBuf>,
     pub(super) limit: Duration,
     clonable: bool,
-    built: Arc<Mutex<HashMap<Source, Building>>>,
+    /// By the source, and by the nixpkgs that it is built with.
+    built: Arc<Mutex<HashMap<(Source, Option<String>), Building>>>,
 }
 
 /// The files that a build leaves behind.
@@ -76,7 +77,6 @@ impl Builder {
     #[must_use]
     pub fn nixpkgs(mut self, given: impl Into<String>) -> Self {
         self.nixpkgs = Some(given.into());
-        self.built = Arc::default();
         self
     }
 
@@ -120,7 +120,7 @@ impl Builder {
     pub async fn build(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
         let cell = {
             let mut built = lock(&self.built);
-            Arc::clone(built.entry(source.clone()).or_default())
+            Arc::clone(built.entry((source.clone(), self.nixpkgs.clone())).or_default())
         };
         // If the future that builds is dropped, the next one that waits builds instead.
         cell.get_or_init(|| self.build_now(source, events)).await.clone()

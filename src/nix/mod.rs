@@ -19,8 +19,10 @@ mod nixpkgs;
 mod passwords;
 mod previous_build;
 mod process;
+pub(crate) mod relative;
 mod source;
 mod store;
+mod written;
 
 pub use builder::Builder;
 pub(crate) use ending::end_all;
@@ -30,3 +32,4 @@ pub use passwords::first_user;
 pub use passwords::password_of;
 pub use source::Source;
 pub(crate) use store::Store;
+pub(crate) use written::Written;

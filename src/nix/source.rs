@@ -43,6 +43,11 @@ impl Source {
         std::path::absolute(file).ok()
     }
 
+    /// Returns whether no other nixpkgs can be chosen for it.
+    pub(crate) fn brings_its_own_nixpkgs(&self) -> bool {
+        matches!(self, Self::Flake(_) | Self::Built(_))
+    }
+
     /// Returns the folder of a kept disk: that of the configuration, else the current folder, as in the run script.
     pub fn home(&self) -> PathBuf {
         match self {

@@ -1,32 +1,46 @@
-//! Finds the configuration of a scenario's machine. That is the one that its attribute names, else the one
-//! for the whole run, else `configuration.nix` in the folder of the scenario's file or in the nearest folder
-//! above it.
+//! Finds what a machine or a system of a scenario is built from. That is what its attribute names, else the
+//! configuration for the whole run, else `configuration.nix` in the folder of the scenario's file or in the nearest
+//! folder above it.
 
 use std::path::{Path, PathBuf};
 
 use super::registry::Scenario;
-use crate::nix::Source;
+use crate::nix::{Source, Written, relative};
 use crate::presence::is_known_absent;
 use crate::{Error, ErrorKind, Result, above, environment};
 
 /// The name of the file that is searched for.
-const NAME: &str = "configuration.nix";
+pub(super) const NAME: &str = "configuration.nix";
 
 /// The variable with built VMs for the configurations that scenarios name:
 /// `web.nix=/nix/store/…-nixos-vm,client.nix=…`. It is for places where no Nix can run, such as within a
 /// build of Nix itself.
 const BUILT: &str = "NIXVM_VMS";
 
-/// Returns what to build for a machine of `scenario`. `asked` is the configuration in its attribute, `given`
+/// Returns what to build for a machine or a system of `scenario`. `asked` is the source in its attribute, `given`
 /// the one for the whole run (`--configuration`, `--flake`, `--vm`).
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] if nothing is found; the text names every place that was searched.
 pub(super) fn find(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Result<Source> {
-    let source = named(scenario, asked, given)?;
-    let Some(list) = environment::variable(BUILT) else { return Ok(source) };
+    let Some(list) = environment::variable(BUILT) else { return named(scenario, asked, given) };
     let list = list.into_string().map_err(|list| not_a_list(&list.to_string_lossy()))?;
-    built_already(source, &list)
+    // First by its text: where no Nix can run, there may be no repository either.
+    if let Some(vm) = asked.and_then(|asked| built_as(asked, &list)) {
+        return Ok(Source::Built(vm.into()));
+    }
+    built_already(named(scenario, asked, given)?, &list)
+}
+
+/// Returns the built VM that `list` has for a source, by its whole text.
+fn built_as<'a>(asked: &str, list: &'a str) -> Option<&'a str> {
+    let vm = list.split(',').find_map(|pair| pair.strip_prefix(asked)?.strip_prefix('='));
+    vm.filter(|vm| !vm.is_empty())
+}
+
+/// Returns the nixpkgs that the attribute of `scenario` names. A relative path starts at the scenario's folder.
+pub(super) fn nixpkgs(scenario: &Scenario, asked: &str) -> String {
+    relative::nixpkgs(asked, folder_of(&source_file(scenario)))
 }
 
 /// Returns the built VM that `list` has for a configuration, or else the source itself.
@@ -49,11 +63,13 @@ fn not_a_list(list: &str) -> Error {
 
 fn named(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Result<Source> {
     let file = source_file(scenario);
-    let folder = file.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(&file);
     if let Some(asked) = asked {
-        let path = folder.join(asked);
+        let written = Written::parse(asked);
+        let source = written.source(folder)?;
+        let Some(path) = written.file().map(|path| folder.join(path)) else { return Ok(source) };
         if !is_known_absent(&path) {
-            return Ok(Source::Configuration(path));
+            return Ok(source);
         }
         let summary = format!("no configuration `{asked}` beside {}", file.display());
         return Err(Error::new(ErrorKind::Usage, summary)
@@ -66,9 +82,15 @@ fn named(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Re
     }
 }
 
-/// Returns where a machine's configuration is searched for first.
-pub(super) fn beside(scenario: &Scenario, asked: Option<&str>) -> PathBuf {
-    source_file(scenario).with_file_name(asked.unwrap_or(NAME))
+/// Returns where a configuration is searched for first; `None` if `asked` is another kind of source.
+pub(super) fn beside(scenario: &Scenario, asked: Option<&str>) -> Option<PathBuf> {
+    let asked = Written::parse(asked.unwrap_or(NAME)).file()?;
+    Some(folder_of(&source_file(scenario)).join(asked))
+}
+
+/// Returns the folder of a file, at which paths in its attributes start.
+fn folder_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new("."))
 }
 
 /// Returns the nearest `configuration.nix`, from `folder` up to the repository's root (or, outside of a

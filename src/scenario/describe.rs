@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::configuration::source_file;
-use super::registry::{self, Scenario, Start};
+use super::registry::{self, Kind, Parameter, Scenario, Start};
 use super::run::DEFAULT_TIMEOUT;
 use super::suite::Suite;
 
@@ -27,21 +27,32 @@ pub(super) fn places() -> Value {
 
 /// Returns everything that is known about `scenario` before it runs, except passwords.
 pub(super) fn describe(scenario: &Scenario, suite: &Suite) -> Value {
-    let machines = scenario.machines.iter().map(|machine| match suite.source(scenario, machine) {
-        Ok(source) => {
-            json!({ "name": machine.name, "source": source.to_string(), "session": machine.session })
+    let built = |request: &Parameter| {
+        let mut its = json!({ "name": request.name, "source": null });
+        match suite.origin(scenario, request) {
+            Ok(origin) => {
+                its["source"] = origin.source.to_string().into();
+                if let Some(nixpkgs) = origin.nixpkgs {
+                    its["nixpkgs"] = nixpkgs.into();
+                }
+            }
+            Err(error) => its["error"] = error.summary().into(),
         }
-        Err(error) => {
-            json!({ "name": machine.name, "source": null, "session": machine.session, "error": error.summary() })
-        }
-    });
+        its
+    };
+    let machine = |request: &'static Parameter| {
+        let mut its = built(request);
+        its["session"] = (request.kind == Kind::Session).into();
+        its
+    };
     json!({
         "name": scenario.name(),
         "file": source_file(scenario),
         "line": scenario.line,
         "description": scenario.description,
         "ignore": scenario.ignore,
-        "machines": machines.collect::<Vec<_>>(),
+        "machines": scenario.machines().map(machine).collect::<Vec<_>>(),
+        "systems": scenario.systems().map(built).collect::<Vec<_>>(),
         "from": from(scenario.from),
         "timeout_seconds": scenario.timeout.unwrap_or(DEFAULT_TIMEOUT).as_secs_f64(),
         "budget_boot_seconds": scenario.budget.boot.map(|limit| limit.as_secs_f64()),

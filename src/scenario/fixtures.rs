@@ -1,12 +1,14 @@
-//! The arguments of a scenario's body: its machines, and sessions on them.
+//! The arguments of a scenario's body: its machines, sessions on them, and systems.
 
-use crate::machine::{Machine, Session};
+use super::registry::Kind;
+use crate::machine::{Machine, Session, System};
 use crate::{Error, ErrorKind, Result};
 
-/// The machines of one run of a scenario, by name.
+/// What one run of a scenario takes, by name.
 #[derive(Default)]
 pub struct Fixtures {
     machines: Vec<Fixture>,
+    systems: Vec<System>,
 }
 
 /// A machine that is up, and the session on it that the scenario takes.
@@ -18,6 +20,11 @@ pub(super) struct Fixture {
 }
 
 impl Fixtures {
+    /// Returns fixtures without machines.
+    pub(super) fn new(systems: Vec<System>) -> Self {
+        Self { machines: Vec::new(), systems }
+    }
+
     /// Adds a machine that is up.
     pub(super) fn add(&mut self, fixture: Fixture) {
         self.machines.push(fixture);
@@ -31,14 +38,14 @@ impl Fixtures {
     }
 }
 
-/// A parameter of a scenario: a [`Machine`], or a [`Session`] of the user with the parameter's name.
+/// A parameter of a scenario: a [`Machine`], a [`Session`] of the user with the parameter's name, or a [`System`].
 #[diagnostic::on_unimplemented(
     message = "a scenario can't take `{Self}`",
-    label = "a parameter is a `Machine`, or a `Session` of the user with its name"
+    label = "a parameter is a `Machine`, a `Session` of the user with its name, or a `System`"
 )]
 pub trait Argument: Sized {
-    /// Whether a user has to be logged in.
-    const IS_SESSION: bool;
+    /// What has to be prepared.
+    const KIND: Kind;
 
     /// Takes what was prepared under that name.
     ///
@@ -49,7 +56,7 @@ pub trait Argument: Sized {
 }
 
 impl Argument for Machine {
-    const IS_SESSION: bool = false;
+    const KIND: Kind = Kind::Machine;
 
     fn take(fixtures: &mut Fixtures, name: &str) -> Result<Self> {
         Ok(fixtures.take(name)?.machine)
@@ -57,10 +64,19 @@ impl Argument for Machine {
 }
 
 impl Argument for Session {
-    const IS_SESSION: bool = true;
+    const KIND: Kind = Kind::Session;
 
     fn take(fixtures: &mut Fixtures, name: &str) -> Result<Self> {
         let session = fixtures.take(name)?.session;
         session.ok_or_else(|| Error::new(ErrorKind::Usage, format!("the user `{name}` is not logged in")))
+    }
+}
+
+impl Argument for System {
+    const KIND: Kind = Kind::System;
+
+    fn take(fixtures: &mut Fixtures, name: &str) -> Result<Self> {
+        let found = fixtures.systems.iter().find(|system| system.name() == name).cloned();
+        found.ok_or_else(|| Error::new(ErrorKind::Usage, format!("this run has no system `{name}`")))
     }
 }

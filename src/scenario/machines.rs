@@ -1,5 +1,5 @@
-//! The machines that a scenario takes: finds their configurations, builds each once per run, and takes them
-//! to the moment at which the scenario begins.
+//! The machines and systems that a scenario takes: finds their configurations, builds each once per run, and
+//! takes the machines to the moment at which the scenario begins.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use super::capacity::{BESIDE, Need, USUAL};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::fixtures::Fixture;
-use super::registry::{MachineRequest, Scenario, Start};
-use super::suite::Suite;
+use super::registry::{Kind, Parameter, Scenario, Start};
+use super::suite::{Origin, Suite};
 use crate::BuiltVm;
-use crate::machine::{Alone, Machine, MachineOptions, Session};
-use crate::nix::{Source, password_of};
+use crate::machine::{Alone, Machine, MachineOptions, Session, System};
+use crate::nix::password_of;
 use crate::qemu::{foreseen_reach, memory_size};
 use crate::record::Keeper;
 use crate::template::{self, IN_CHECKPOINT, Moment};
 use crate::{Error, ErrorKind, Events, Result};
 
-/// Makes every machine that `scenario` takes ready, all at once, as soon as this host has room for them.
-/// Returns them in the requested order, with the right to run them. If one fails, the others are ended.
+/// Builds every system that `scenario` takes, and makes every machine ready, all at once, as soon as this host
+/// has room for them. Returns them in the requested order, with the right to run the machines. If one fails, the
+/// others are ended.
 ///
 /// Nix needs time to find that a configuration is already built. If everything for clones of the last built
 /// VM is at hand, they are started in the meantime. The scenario gets them only after Nix has confirmed that
@@ -35,54 +36,75 @@ pub(super) async fn all(
 ) -> Result<Ready, Failure> {
     if let Some(record) = suite.against() {
         let replayed = super::replayed::all(scenario, suite, record, events).await;
-        return Ok((replayed.map_err(at(Exit::Failed))?, None));
+        let (machines, systems) = replayed.map_err(at(Exit::Failed))?;
+        return Ok(Ready { machines, systems, permit: None });
     }
-    let sources: Vec<Source> = scenario
-        .machines
-        .iter()
-        .map(|request| suite.source(scenario, request))
-        .collect::<Result<_>>()
-        .map_err(at(Exit::Usage))?;
-    let run = Run { scenario, suite, events, keeper, sources };
-    let expected: Option<Vec<BuiltVm>> = run.sources.iter().map(|source| suite.expected(source)).collect();
+    let origins = |requests: &mut dyn Iterator<Item = &'static Parameter>| {
+        let origin = |request| Ok((request, suite.origin(scenario, request)?));
+        requests.map(origin).collect::<Result<Vec<_>>>().map_err(at(Exit::Usage))
+    };
+    let (machines, systems) = (origins(&mut scenario.machines())?, origins(&mut scenario.systems())?);
+    let run = Run { scenario, suite, events, keeper, machines, systems };
+    // Systems do not count: a change of one leaves the clones as they are.
+    let expected: Option<Vec<BuiltVm>> =
+        run.machines.iter().map(|(_, origin)| suite.expected(origin)).collect();
     let Some(expected) = expected.filter(|expected| !expected.is_empty()) else {
-        return run.ready(run.built().await?).await;
+        let (vms, systems) = run.built().await?;
+        return run.ready(vms).await.map(|ready| ready.with(systems));
     };
     let mut built = pin!(run.built());
     let mut ahead = Box::pin(run.ready_if_at_hand(expected.clone()));
     let mut begun = None;
-    let vms = loop {
+    let built = loop {
         tokio::select! {
             // The slower part is polled first, because it runs in processes of its own.
             biased;
-            vms = &mut built => break vms,
+            built = &mut built => break built,
             done = &mut ahead, if begun.is_none() => begun = Some(done),
         }
     };
-    if vms.as_ref().is_ok_and(|vms| *vms == expected) {
+    if let Ok((vms, systems)) = &built
+        && *vms == expected
+    {
         let begun = match begun {
             Some(begun) => begun,
             None => ahead.await,
         };
-        return match begun {
+        let ready = match begun {
             Some(ready) => ready,
             None => run.ready(expected).await,
         };
+        return ready.map(|ready| ready.with(systems.clone()));
     }
     // This also gives back the right to run machines, which the others need.
     drop(ahead);
-    if let Some(Some(Ok((places, permit)))) = begun {
-        events.note("the build differs from the last one: the clones of the last one are discarded");
-        for place in places {
+    if let Some(Some(Ok(ready))) = begun {
+        if built.is_ok() {
+            events.note("the build differs from the last one: the clones of the last one are discarded");
+        }
+        for place in ready.machines {
             place.machine.stop().await;
         }
-        drop(permit);
+        drop(ready.permit);
     }
-    run.ready(vms?).await
+    let (vms, systems) = built?;
+    run.ready(vms).await.map(|ready| ready.with(systems))
 }
 
-/// Machines in the requested order, and the right to run them.
-type Ready = (Vec<Fixture>, Option<Permit>);
+/// What a scenario takes.
+pub(super) struct Ready {
+    /// In the requested order.
+    pub(super) machines: Vec<Fixture>,
+    pub(super) systems: Vec<System>,
+    /// The right to run the machines.
+    pub(super) permit: Option<Permit>,
+}
+
+impl Ready {
+    fn with(self, systems: Vec<System>) -> Self {
+        Self { systems, ..self }
+    }
+}
 
 fn at(exit: Exit) -> impl Fn(Error) -> Failure + Copy {
     move |error| {
@@ -99,28 +121,33 @@ struct Run<'a> {
     suite: &'a Arc<Suite>,
     events: &'a Events,
     keeper: Option<&'a Keeper>,
-    sources: Vec<Source>,
+    machines: Vec<(&'static Parameter, Origin)>,
+    systems: Vec<(&'static Parameter, Origin)>,
 }
 
 impl Run<'_> {
-    /// Builds the VM of each machine.
-    async fn built(&self) -> Result<Vec<BuiltVm>, Failure> {
+    /// Builds the VM of each machine, and each system.
+    async fn built(&self) -> Result<(Vec<BuiltVm>, Vec<System>), Failure> {
         let mut vms = Vec::new();
-        for source in &self.sources {
-            vms.push(self.suite.build(source, self.events).await.map_err(at(Exit::Build))?);
+        for (_, origin) in &self.machines {
+            vms.push(self.suite.build(origin, self.events).await.map_err(at(Exit::Build))?);
         }
-        Ok(vms)
+        let mut systems = Vec::new();
+        for (request, origin) in &self.systems {
+            let vm = self.suite.build(origin, self.events).await.map_err(at(Exit::Build))?;
+            systems.push(System::of(vm, request.name, self.suite.written(self.scenario, request)));
+        }
+        Ok((vms, systems))
     }
 
     /// Decides how each machine begins and is booted.
     fn plans(&self, vms: &[BuiltVm]) -> Result<Vec<(Begin, MachineOptions)>, Failure> {
-        let machines = self.scenario.machines.iter().zip(&self.sources).zip(vms);
-        let plan = |((request, source), vm)| {
-            let options = self.suite.options(self.scenario, request, source, vm, self.events);
+        let plan = |((request, origin), vm): (&(&Parameter, Origin), _)| {
+            let options = self.suite.options(self.scenario, request, &origin.source, vm, self.events);
             let options = options.kept_by(self.keeper.cloned());
             Ok((Begin::of(self.scenario, request, vm, self.suite.templates())?, options))
         };
-        machines.map(plan).collect::<Result<_>>().map_err(at(Exit::Usage))
+        self.machines.iter().zip(vms).map(plan).collect::<Result<_>>().map_err(at(Exit::Usage))
     }
 
     /// Returns clones of existing templates, or `None` if one of the machines would have to be booted.
@@ -164,9 +191,10 @@ impl Run<'_> {
             true => None,
             false => Some(self.admitted(&vms).await.map_err(at(Exit::Host))?),
         };
-        let built: Vec<_> = self.sources.iter().cloned().zip(vms.clone()).collect();
+        let origins = self.machines.iter().map(|(_, origin)| origin.clone());
+        let built: Vec<_> = origins.zip(vms.clone()).collect();
         let mut getting_ready = JoinSet::new();
-        let names = self.scenario.machines.iter().map(|request| request.name);
+        let names = self.machines.iter().map(|(request, _)| request.name);
         for (number, ((name, vm), (begin, options))) in names.zip(vms).zip(plans).enumerate() {
             let (events, suite, options) =
                 (self.events.clone(), Arc::clone(self.suite), options.alone(alone.clone()));
@@ -185,21 +213,22 @@ impl Run<'_> {
         }
         up.sort_by_key(|(number, _)| *number);
         prepare_next(self.suite, &built);
-        Ok((up.into_iter().map(|(_, place)| place).collect(), permit))
+        let machines = up.into_iter().map(|(_, place)| place).collect();
+        Ok(Ready { machines, systems: Vec::new(), permit })
     }
 }
 
 /// Starts clones for the next scenario, of machines that are built.
-fn prepare_next(suite: &Suite, built: &[(Source, BuiltVm)]) {
+fn prepare_next(suite: &Suite, built: &[(Origin, BuiltVm)]) {
     // A waiting clone has used little of its memory.
     let need = Need { memory: BESIDE, cores: 0 };
     let Some(pool) = suite.upcoming().pool().filter(|_| has_room(need, suite.capacity())) else { return };
     let Some(next) = suite.upcoming().next() else { return };
-    for request in next.machines {
-        let Ok(source) = suite.source(next, request) else { continue };
-        let Some((_, vm)) = built.iter().find(|(its, _)| *its == source) else { continue };
+    for request in next.machines() {
+        let Ok(origin) = suite.origin(next, request) else { continue };
+        let Some((_, vm)) = built.iter().find(|(its, _)| *its == origin) else { continue };
         // Its events are held back for the scenario that takes it.
-        let options = suite.options(next, request, &source, vm, &Events::none());
+        let options = suite.options(next, request, &origin.source, vm, &Events::none());
         // An error is reported when the scenario begins.
         if let Ok(Begin { cloned: true, moment, .. }) = Begin::of(next, request, vm, suite.templates()) {
             pool.prepare(vm, options, &moment);
@@ -217,9 +246,9 @@ struct Begin {
 }
 
 impl Begin {
-    fn of(scenario: &Scenario, request: &MachineRequest, vm: &BuiltVm, templates: bool) -> Result<Self> {
+    fn of(scenario: &Scenario, request: &Parameter, vm: &BuiltVm, templates: bool) -> Result<Self> {
         let cloned = templates && !matches!(scenario.from, Start::Cold);
-        if !request.session {
+        if request.kind != Kind::Session {
             return Ok(Self { moment: moment(scenario.from), cloned, user: None });
         }
         let user = request.name;

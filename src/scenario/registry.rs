@@ -44,8 +44,8 @@ pub struct Scenario {
     pub cores: Option<u64>,
     /// The passphrase for the encrypted disks of its machines.
     pub passphrase: Option<&'static str>,
-    /// The machines that it takes, in the order of the parameters.
-    pub machines: &'static [MachineRequest],
+    /// The machines and systems that it takes, in the order of the function's parameters.
+    pub parameters: &'static [Parameter],
     /// Runs the function on machines that are up.
     pub body: fn(Fixtures) -> Body,
 }
@@ -62,15 +62,28 @@ pub struct Budget {
     pub under_tcg: bool,
 }
 
-/// A machine that a scenario takes.
+/// A machine or a system that a scenario takes.
 #[derive(Debug)]
-pub struct MachineRequest {
-    /// Its name, which is the parameter's.
+pub struct Parameter {
+    /// Its name, which is that of the function's parameter.
     pub name: &'static str,
-    /// Its configuration as written in the attribute; `None` to search for one.
-    pub configuration: Option<&'static str>,
-    /// Whether the scenario takes a session on it, of the user with this name.
-    pub session: bool,
+    /// What the scenario takes.
+    pub kind: Kind,
+    /// What it is built from, as written in the attribute; `None` to search for a configuration.
+    pub source: Option<&'static str>,
+    /// The nixpkgs that it is built with, as written in the attribute; `None` for the run's.
+    pub nixpkgs: Option<&'static str>,
+}
+
+/// What a scenario takes as a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A machine that is booted.
+    Machine,
+    /// A session of the user with the parameter's name, on a booted machine of their own.
+    Session,
+    /// A system that is built and not booted.
+    System,
 }
 
 /// Where the machines of a scenario begin.
@@ -115,6 +128,16 @@ impl Scenario {
             None => self.function.to_owned(),
         }
     }
+
+    /// Returns the parameters for which a machine is booted.
+    pub(super) fn machines(&self) -> impl Iterator<Item = &'static Parameter> + use<> {
+        self.parameters.iter().filter(|parameter| parameter.kind != Kind::System)
+    }
+
+    /// Returns the parameters that are built and not booted.
+    pub(super) fn systems(&self) -> impl Iterator<Item = &'static Parameter> + use<> {
+        self.parameters.iter().filter(|parameter| parameter.kind == Kind::System)
+    }
 }
 
 static SCENARIOS: Mutex<Vec<&'static Scenario>> = Mutex::new(Vec::new());
@@ -152,7 +175,7 @@ impl Scenario {
             memory: None,
             cores: None,
             passphrase: None,
-            machines: &[],
+            parameters: &[],
             body: |_| Box::pin(async { Ok(()) }),
         }
     }

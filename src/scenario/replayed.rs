@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::configuration;
 use super::fixtures::Fixture;
-use super::registry::{MachineRequest, Scenario, Start};
+use super::registry::{Kind, Parameter, Scenario, Start};
 use super::suite::Suite;
-use crate::machine::{Machine, Replay};
+use crate::machine::{Machine, Replay, System};
 use crate::nix::password_of;
 use crate::record::{Folder, History};
 use crate::{Error, ErrorKind, Events, FileKind, Result, nearest};
@@ -53,39 +53,44 @@ impl Record {
     }
 }
 
-/// Returns the machines that `scenario` takes, in the requested order. They answer as in the run of `record`.
+/// Returns the machines that `scenario` takes, in the requested order. They answer as in the run of `record`. Its
+/// systems are not built.
 pub(super) async fn all(
     scenario: &'static Scenario,
     suite: &Arc<Suite>,
     record: &Record,
     events: &Events,
-) -> Result<Vec<Fixture>> {
+) -> Result<(Vec<Fixture>, Vec<System>)> {
     let folder = record.folder_of(scenario)?;
     let shown = record.folder.path().join(&folder);
     events.note(format!("replayed against {}: no machine is booted", shown.display()));
     let mut replayed = Vec::new();
-    for request in scenario.machines {
+    for request in scenario.machines() {
         let replay = Arc::new(Replay::open(record.folder.shared_files(), &folder, request.name)?);
         let options = suite.options_of_all(scenario, request, events);
         let password = password(scenario, suite, request);
         let machine = Machine::replayed(replay, options, password.as_deref()).await?;
-        let session = match request.session {
-            false => None,
-            true => Some(match machine.session().await.filter(|session| session.user() == request.name) {
-                Some(session) => session,
-                None => machine.login(request.name, password.as_deref().unwrap_or_default()).await?,
-            }),
+        let session = match request.kind {
+            Kind::Machine | Kind::System => None,
+            Kind::Session => {
+                Some(match machine.session().await.filter(|session| session.user() == request.name) {
+                    Some(session) => session,
+                    None => machine.login(request.name, password.as_deref().unwrap_or_default()).await?,
+                })
+            }
         };
         replayed.push(Fixture { name: request.name, machine, session });
     }
-    Ok(replayed)
+    let systems =
+        scenario.systems().map(|request| System::recorded(request.name, suite.written(scenario, request)));
+    Ok((replayed, systems.collect()))
 }
 
 /// Returns the password of the user who is logged in when the machine begins, if it is known without a build.
-fn password(scenario: &Scenario, suite: &Suite, request: &MachineRequest) -> Option<String> {
+fn password(scenario: &Scenario, suite: &Suite, request: &Parameter) -> Option<String> {
     if let Start::LoggedIn { password, .. } = scenario.from {
         return Some(password.to_owned());
     }
-    let built = || suite.expected(&suite.source(scenario, request).ok()?);
-    if request.session { password_of(&built()?, request.name).ok() } else { None }
+    let built = || suite.expected(&suite.origin(scenario, request).ok()?);
+    if request.kind == Kind::Session { password_of(&built()?, request.name).ok() } else { None }
 }

@@ -232,17 +232,16 @@ impl ScenarioThread {
     async fn prepare_and_run(&self) -> Result<(), Failure> {
         checks::check_allowed(self.scenario).map_err(|error| Failure::new(Exit::Usage, error))?;
         // Held until the scenario is over.
-        let (given, permit) =
-            machines::all(self.scenario, &self.suite, &self.events, self.keeper.as_ref()).await?;
-        *lock(&self.right) = permit;
+        let given = machines::all(self.scenario, &self.suite, &self.events, self.keeper.as_ref()).await?;
+        *lock(&self.right) = given.permit;
         // A replay is as fast as this host, regardless of the machine's speed.
-        let machines = given.iter().filter(|_| self.suite.against().is_none());
+        let machines = given.machines.iter().filter(|_| self.suite.against().is_none());
         let speed = machines.map(|place| place.machine.speed().factor()).fold(1.0, f64::max);
         let limit = Speed::new(speed).scale(self.scenario.timeout.unwrap_or(DEFAULT_TIMEOUT));
-        let number = u32::try_from(given.len()).unwrap_or(u32::MAX);
+        let number = u32::try_from(given.machines.len()).unwrap_or(u32::MAX);
         let afterwards = Speed::new(speed).scale(AFTERWARDS + EACH_MACHINE.saturating_mul(number));
-        let mut bodys = Fixtures::default();
-        for place in given {
+        let mut bodys = Fixtures::new(given.systems);
+        for place in given.machines {
             lock(&self.machines).push(place.machine.clone());
             bodys.add(place);
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::admission::Run;
 use super::capacity::Capacity;
-use super::registry::{MachineRequest, Scenario};
+use super::registry::{Parameter, Scenario};
 use super::replayed::Record;
 use super::upcoming::Upcoming;
 use super::{budget, configuration, order};
@@ -21,6 +21,14 @@ use crate::record::{Keeper, Writer};
 use crate::report::Rendering;
 use crate::settings::Settings;
 use crate::{Error, ErrorKind, Events, Result};
+
+/// What a machine or a system is built from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) source: Source,
+    /// The nixpkgs for it alone; `None` for the run's.
+    pub(super) nixpkgs: Option<String>,
+}
 
 /// A run of a suite.
 pub(super) struct Suite {
@@ -199,38 +207,66 @@ impl Suite {
         self.settings.templates
     }
 
-    /// Returns what a machine of `scenario` is built from.
-    pub fn source(&self, scenario: &Scenario, machine: &MachineRequest) -> Result<Source> {
-        configuration::find(scenario, machine.configuration, self.settings.source.as_ref())
+    /// Returns what a parameter of `scenario` is built from.
+    ///
+    /// # Errors
+    /// Those of [`configuration::find`]; [`ErrorKind::Usage`] for a nixpkgs that the source can't be built with.
+    pub fn origin(&self, scenario: &Scenario, request: &Parameter) -> Result<Origin> {
+        let source = configuration::find(scenario, request.source, self.settings.source.as_ref())?;
+        let nixpkgs = request.nixpkgs.map(|given| configuration::nixpkgs(scenario, given));
+        if let Some(given) = request.nixpkgs.filter(|_| source.brings_its_own_nixpkgs()) {
+            let name = request.name;
+            let summary =
+                format!("`nixpkgs({name} = {given:?})` has no use with {source}, which brings its own");
+            return Err(Error::new(ErrorKind::Usage, summary)
+                .next_step("remove it, or build a configuration: a file, or git:REV"));
+        }
+        Ok(Origin { source, nixpkgs })
     }
 
-    /// Returns the files that the machines of `scenarios` are built from, and missing ones that would be.
+    /// Returns what a parameter of `scenario` is built from, in the user's words.
+    pub fn written(&self, scenario: &Scenario, request: &Parameter) -> String {
+        match (request.source, self.origin(scenario, request)) {
+            (Some(written), _) => written.to_owned(),
+            (None, Ok(origin)) => origin.source.to_string(),
+            (None, Err(_)) => configuration::NAME.to_owned(),
+        }
+    }
+
+    /// Returns the files that the machines and systems of `scenarios` are built from, and missing ones that would be.
     pub fn source_files(&self, scenarios: &[&Scenario]) -> BTreeSet<PathBuf> {
-        let of_one = |scenario: &Scenario, machine: &MachineRequest| match self.source(scenario, machine) {
-            Ok(source) => source.file(),
-            Err(_) => Some(configuration::beside(scenario, machine.configuration)),
+        let of_one = |scenario: &Scenario, request: &Parameter| match self.origin(scenario, request) {
+            Ok(origin) => origin.source.file(),
+            Err(_) => configuration::beside(scenario, request.source),
         };
-        let machines = scenarios.iter().flat_map(|scenario| {
-            scenario.machines.iter().filter_map(move |machine| of_one(scenario, machine))
+        let all = scenarios.iter().flat_map(|scenario| {
+            scenario.parameters.iter().filter_map(move |request| of_one(scenario, request))
         });
-        machines.collect()
+        all.collect()
     }
 
     /// Builds it, or waits for another scenario that builds it.
-    pub async fn build(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
-        self.builder.build(source, events).await
+    pub async fn build(&self, origin: &Origin, events: &Events) -> Result<BuiltVm> {
+        self.builder(origin).build(&origin.source, events).await
     }
 
     /// Returns the last result of building it: see [`Builder::expected`].
-    pub fn expected(&self, source: &Source) -> Option<BuiltVm> {
-        self.builder.expected(source)
+    pub fn expected(&self, origin: &Origin) -> Option<BuiltVm> {
+        self.builder(origin).expected(&origin.source)
+    }
+
+    fn builder(&self, origin: &Origin) -> Builder {
+        match &origin.nixpkgs {
+            Some(nixpkgs) => self.builder.clone().nixpkgs(nixpkgs),
+            None => self.builder.clone(),
+        }
     }
 
     /// Returns the options of a machine that apply to a boot and to a replay.
     pub fn options_of_all(
         &self,
         scenario: &Scenario,
-        machine: &MachineRequest,
+        machine: &Parameter,
         events: &Events,
     ) -> MachineOptions {
         let options = MachineOptions::new(machine.name).events(events.clone()).scenario(&scenario.name());
@@ -241,7 +277,7 @@ impl Suite {
     pub fn options(
         &self,
         scenario: &Scenario,
-        machine: &MachineRequest,
+        machine: &Parameter,
         source: &Source,
         vm: &BuiltVm,
         events: &Events,

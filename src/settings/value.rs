@@ -1,11 +1,11 @@
 //! The values of settings, and their syntax: as text in a flag or a variable, and in TOML.
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::RequestedReports;
-use crate::presence::is_known_absent;
+use crate::nix::relative::{absolute, flake, nixpkgs};
 
 /// The form of a setting's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,34 +110,6 @@ impl Form {
     }
 }
 
-/// Makes the path of a nixpkgs absolute. `standin` is the stand-in, even if there is a folder of that name;
-/// `./standin` is the folder.
-fn nixpkgs(given: &str, folder: &Path) -> String {
-    let is_path = given.starts_with('.')
-        || (given != "standin" && !given.contains([':', '<']) && !is_known_absent(&folder.join(given)));
-    if is_path { absolute(Path::new(given), folder).display().to_string() } else { given.to_owned() }
-}
-
-/// Makes the path of a flake absolute.
-fn flake(given: &str, folder: &Path) -> String {
-    let (reference, host) = given.split_once('#').map_or((given, None), |(flake, host)| (flake, Some(host)));
-    let (scheme, path) = reference.split_once("path:").map_or(("", reference), |(_, path)| ("path:", path));
-    if !path.starts_with('.') && !path.is_empty() {
-        return given.to_owned();
-    }
-    let path = absolute(Path::new(if path.is_empty() { "." } else { path }), folder);
-    let host = host.map(|host| format!("#{host}")).unwrap_or_default();
-    format!("{scheme}{}{host}", path.display())
-}
-
-/// Returns the absolute path without `.` components. Links are not resolved.
-fn absolute(path: &Path, folder: &Path) -> PathBuf {
-    let path = folder.join(path);
-    // It fails only for an empty path or without a current folder, and then the use of the path reports the
-    // error.
-    std::path::absolute(&path).map_or(path, |path| path.components().collect())
-}
-
 /// Parses `90s`, `45m`, `2h`, or seconds: at least one second, at most a year.
 pub(super) fn time(text: &str) -> Option<Duration> {
     let (number, unit) = match text.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
@@ -169,18 +141,6 @@ pub(super) fn mebibytes(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_word_standin_is_the_stand_in_whatever_folder_has_that_name() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("standin")).unwrap();
-        std::fs::create_dir_all(folder.path().join("nixpkgs")).unwrap();
-        let inside = |name: &str| folder.path().join(name).display().to_string();
-        assert_eq!(nixpkgs("standin", folder.path()), "standin");
-        assert_eq!(nixpkgs("./standin", folder.path()), inside("standin"));
-        assert_eq!(nixpkgs("nixpkgs", folder.path()), inside("nixpkgs"));
-        assert_eq!(nixpkgs("channel:nixos-26.05", folder.path()), "channel:nixos-26.05");
-    }
 
     #[test]
     fn times_have_units_or_are_seconds() {

@@ -281,7 +281,33 @@ fn mistakes_in_the_attribute_are_shown_where_they_are() {
             "2:12",
             "unknown argument `timout`: did you mean `timeout`? there are `allow(\"segfault\")`, `budget(boot = \"20s\")`, \
              `configuration = \"FILE.nix\"`, `cores = 2`, `from = logged_in(\"alice\", \"test\")`, `ignore = \"why\"`, \
-             `memory = \"2G\"`, `passphrase = \"open sesame\"`, `retries = 2`, `timeout = \"5m\"`",
+             `memory = \"2G\"`, `nixpkgs(PARAMETER = \"channel:nixos-26.05\")`, `passphrase = \"open sesame\"`, `retries = 2`, `timeout = \"5m\"`",
+        ),
+        (
+            "#[scenario(nixpkgs = \"standin\")]\nasync fn a() {}",
+            "2:12",
+            "which parameter is built with which nixpkgs",
+        ),
+        ("#[scenario(nixpkgs())]\nasync fn a(next: System) { drop(next) }", "2:12", "`nixpkgs(next = "),
+        (
+            "#[scenario(nixpkgs(nxet = \"standin\"))]\nasync fn a(next: System) { drop(next) }",
+            "2:20",
+            "no parameter `nxet`: did you mean `next`? the scenario has `next`",
+        ),
+        (
+            "#[scenario(nixpkgs(next = \"standin\", next = \"standin\"))]\nasync fn a(next: System) { drop(next) }",
+            "2:38",
+            "`next` is given twice",
+        ),
+        (
+            "#[scenario(nixpkgs(next = \" \"))]\nasync fn a(next: System) { drop(next) }",
+            "2:27",
+            "expected a nixpkgs",
+        ),
+        (
+            "#[scenario(next = \"\")]\nasync fn a(next: System) { drop(next) }",
+            "2:19",
+            "`next = \"next.nix\"`",
         ),
         ("#[scenario(memroy(\"2G\"))]\nasync fn a() {}", "2:12", "did you mean `memory`?"),
         (
@@ -331,6 +357,7 @@ fn mistakes_in_the_function_are_shown_where_they_are() {
         ("#[scenario]\nasync fn a<T>() {}", "3:11", "without generics"),
         ("#[scenario]\nasync fn a((x, y): Machine) {}", "3:12", "plain names"),
         ("#[scenario]\nasync fn a(timeout: Machine) {}", "3:12", "can't be called `timeout`"),
+        ("#[scenario]\nasync fn a(nixpkgs: System) {}", "3:12", "a parameter can't be called `nixpkgs`"),
         ("#[scenario]\nstruct A;", "3:1", "stands on a function"),
         ("#[checkpoint]\nasync fn a(machine: Machine) -> Result { Ok(()) }", "3:1", "&mut Machine"),
         (

@@ -56,6 +56,39 @@ fn scenarios_are_listed_with_what_they_say_of_themselves_and_none_runs() {
 }
 
 #[test]
+fn a_system_is_listed_apart_from_the_machines_with_its_nixpkgs() {
+    let code = r#"
+#[scenario(machine = "vm:today", next = "flake:.#web")]
+async fn other_sources(machine: Machine, next: System) { drop((machine, next)) }
+
+#[scenario(nixpkgs(next = "channel:nixos-26.05"))]
+async fn over_a_release(machine: Machine, next: System) { drop((machine, next)) }
+
+#[scenario(next = "vm:tomorrow", nixpkgs(next = "standin"))]
+async fn brings_its_own(next: System) { drop(next) }
+"#;
+    let folder = Folder::new();
+    folder.put("scenarios/a.rs", file(code));
+    folder.put("configuration.nix", "{ }");
+    let ran = folder.run(&["list"]);
+    let machine = "machine: configuration.nix\n";
+    ran.ended_with(0)
+        .printed("machine: scenarios/today\n")
+        .printed("next: scenarios#web (a system, not booted)\n")
+        .printed(&format!(
+            "{machine}      next: configuration.nix, with the nixpkgs channel:nixos-26.05 (a system, not booted)\n"
+        ))
+        .printed("next: none: `nixpkgs(next = \"standin\")` has no use with")
+        .printed("      limit: 5 min\n");
+    let all: Vec<Value> = serde_json::from_str(&folder.run(&["list", "--json"]).ended_with(0).out).unwrap();
+    let systems: Vec<_> = all.iter().map(|one| &one["systems"][0]).collect();
+    assert_eq!(all[1]["machines"].as_array().unwrap().len(), 1, "a system is no machine");
+    assert_eq!(systems[1]["nixpkgs"], "channel:nixos-26.05");
+    assert_eq!((&systems[0]["nixpkgs"], &systems[0]["session"]), (&Value::Null, &Value::Null));
+    assert_eq!(all[2]["machines"].as_array().unwrap().len(), 0);
+}
+
+#[test]
 fn a_machine_without_a_configuration_is_listed_with_the_reason() {
     let folder = Folder::with("a.rs", "#[scenario] async fn a(machine: Machine) { drop(machine) }");
     folder.put(".git/HEAD", "");

@@ -115,6 +115,53 @@ fn a_configuration_that_was_built_elsewhere_is_not_built() {
         .printed("it takes");
 }
 
+/// Tomorrow's system, and a machine of today's.
+const NEXT: &str = r#"
+#[scenario(machine = "vm:result", next = "vm:tomorrow/result")]
+async fn next_is_built(machine: Machine, next: System) -> Result {
+    assert_eq!(machine.name(), "machine");
+    assert_eq!((next.name(), next.to_string().as_str()), ("next", "next (vm:tomorrow/result)"));
+    println!("tomorrow is {}", next.path()?.display());
+    machine.power_off().await
+}
+"#;
+
+/// Makes the built VM of tomorrow, which has a system.
+fn tomorrow(folder: &Folder) {
+    std::fs::create_dir(folder.path().join("tomorrow")).unwrap();
+    FakeVm::new().write_to(&folder.path().join("tomorrow"));
+}
+
+#[test]
+fn a_system_is_built_and_no_machine() {
+    let folder = Folder::with("next.rs", NEXT);
+    FakeVm::new().write_to(folder.path());
+    tomorrow(&folder);
+    let ran = folder.run(&["next.rs", "--", "--nocapture"]);
+    let system = folder.path().join("tomorrow/result/system").canonicalize().unwrap();
+    ran.ended_with(0).printed(&format!("tomorrow is {}\n", system.display()));
+    assert_eq!(started(&ran).len(), 1, "one machine\n{}", ran.err);
+    let record = std::fs::read_dir(folder.runs()).unwrap().next().unwrap().unwrap().path();
+    let events = std::fs::read_to_string(record.join("events.jsonl")).unwrap();
+    assert!(!events.contains("\"machine\":\"next\""), "the record has a machine of that name\n{events}");
+}
+
+#[test]
+fn a_scenario_of_systems_alone_boots_nothing_and_a_missing_one_is_a_mistake() {
+    let code = "#[scenario(next = \"vm:tomorrow/result\")] async fn a(next: System) -> Result { next.path().map(drop) }";
+    let folder = Folder::with("a.rs", code);
+    folder.run(&["a.rs"]).ended_with(2).printed("tomorrow/result");
+    tomorrow(&folder);
+    let ran = folder.run(&["a.rs"]);
+    ran.ended_with(0).printed("test a ... ok");
+    assert!(started(&ran).is_empty(), "{}", ran.err);
+    // Where Nix can't run, what was built elsewhere is named by its whole text.
+    let git =
+        "#[scenario(next = \"flake:.#a\")] async fn b(next: System) -> Result { next.path().map(drop) }";
+    folder.put("b.rs", crate::folder::file(git));
+    Ran::of(folder.command(&["b.rs"]).env("NIXVM_VMS", "flake:.#a=tomorrow/result")).ended_with(0);
+}
+
 #[test]
 fn a_kept_disk_lies_in_the_users_folder_and_a_fresh_one_does_not() {
     let folder = Folder::with("a.rs", "#[scenario] async fn a(machine: Machine) { drop(machine) }");
