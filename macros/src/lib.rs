@@ -36,8 +36,9 @@ mod walk;
 ///
 /// Each parameter is a machine, and its name is the machine's. It can also be a `Session` of the user with that name,
 /// who is logged in on a machine of their own (`async fn cow(alice: Session)`), or a `System`, which is built and not
-/// booted: a machine can switch to it. A scenario without parameters boots nothing. It passes if it returns nothing, or `Ok` of a `Result<(), E>` whose `E` has a `Display` or a `Debug`. It
-/// fails if it panics, returns an error or exceeds its time limit. The doc comment is its description.
+/// booted: a machine can switch to it. A scenario without parameters boots nothing. It passes if it returns nothing, or
+/// `Ok` of a `Result<(), E>` whose `E` has a `Display` or a `Debug`. It fails if it panics, returns an error or exceeds
+/// its time limit. The doc comment is its description.
 ///
 /// | argument | |
 /// |---|---|

@@ -40,8 +40,7 @@ pub struct Builder {
     out_link: Option<PathBuf>,
     pub(super) limit: Duration,
     clonable: bool,
-    /// By the source, and by the nixpkgs that it is built with.
-    built: Arc<Mutex<HashMap<(Source, Option<String>), Building>>>,
+    built: Arc<Mutex<HashMap<Key, Building>>>,
 }
 
 /// The files that a build leaves behind.
@@ -52,6 +51,8 @@ struct BuildFiles {
     log: PathBuf,
 }
 
+/// The source, and the nixpkgs that it is built with.
+type Key = (Source, Option<String>);
 type Building = Arc<OnceCell<Result<BuiltVm>>>;
 
 /// Time limit of a build. A first build of real NixOS downloads some gigabytes.

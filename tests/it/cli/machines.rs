@@ -129,7 +129,7 @@ async fn next_is_built(machine: Machine, next: System) -> Result {
 /// Makes the built VM of tomorrow, which has a system.
 fn tomorrow(folder: &Folder) {
     std::fs::create_dir(folder.path().join("tomorrow")).unwrap();
-    FakeVm::new().write_to(&folder.path().join("tomorrow"));
+    FakeVm::new().write_to(folder.path().join("tomorrow"));
 }
 
 #[test]
