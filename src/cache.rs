@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::beneath::{Beneath, leads_to_ours};
-use crate::{Error, ErrorKind, Result, environment};
+use crate::{Error, ErrorKind, Result, environment, io_error};
 
 /// Returns the cache folder: `$NIXVM_CACHE_DIR`, else `$XDG_CACHE_HOME/nixvm-test`, else
 /// `~/.cache/nixvm-test`. It is created if it is missing. It contains programs that this user runs, so no
@@ -36,17 +36,18 @@ fn private(dir: &Path) -> std::io::Result<()> {
         leads_to_ours(above)?;
     }
     let own = rustix::process::geteuid().as_raw();
-    let place =
-        match fs::symlink_metadata(dir) {
-            Ok(found) if found.is_symlink() && found.uid() == own => dir.canonicalize()?,
-            Ok(_) => dir.to_owned(),
-            Err(_) => {
-                DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
-                    std::io::Error::new(error.kind(), format!("{}: {error}", dir.display()))
-                })?;
-                dir.to_owned()
-            }
-        };
+    let place = match fs::symlink_metadata(dir) {
+        Ok(found) if found.is_symlink() && found.uid() == own => dir.canonicalize()?,
+        Ok(_) => dir.to_owned(),
+        Err(_) => {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .map_err(|error| io_error::named(dir.display(), error))?;
+            dir.to_owned()
+        }
+    };
     leads_to_ours(place.parent().unwrap_or(&place))?;
     Beneath::private(place).map(drop)
 }

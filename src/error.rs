@@ -12,7 +12,11 @@ use std::time::Duration;
 
 use serde::Serialize as _;
 
-use crate::{host_limits, place, secrets, text};
+use self::foreign::TextChain;
+use crate::host_limits::{self, Limit};
+use crate::{io_error, place, secrets, text};
+
+mod foreign;
 
 /// The result of a scenario and of every fallible call in this library.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
@@ -45,6 +49,8 @@ struct Report {
     source: Option<Arc<dyn StdError + Send + Sync>>,
     /// Whether `?` made it from that error or from a text, without further information.
     foreign: bool,
+    /// Whether a limit of the host is the cause.
+    limited: bool,
     /// The call of the library that failed, or where the error was made if no such call is known.
     place: &'static Location<'static>,
     /// The line of the scenario that led there.
@@ -145,6 +151,7 @@ impl Error {
             next_step: None,
             source: None,
             foreign: false,
+            limited: false,
             place: Location::caller(),
             line: place::line(),
             transcripts: Vec::new(),
@@ -163,12 +170,14 @@ impl Error {
 
     /// Creates an error for failed input or output on the host. `doing` is the failed action ("read FILE").
     pub(crate) fn io(doing: impl fmt::Display, source: &io::Error) -> Self {
-        Self::could_not(ErrorKind::Io, doing, source)
+        let limit = io_error::code(source).and_then(host_limits::of_files);
+        Self::could_not(ErrorKind::Io, doing, source).because_of(limit)
     }
 
-    /// Creates the same error for an action that failed because the host lacks something.
+    /// Creates the same error for an action that failed because the host lacks something, such as a free slot for a
+    /// process or a thread.
     pub(crate) fn host(doing: impl fmt::Display, source: &io::Error) -> Self {
-        Self::could_not(ErrorKind::Host, doing, source)
+        Self::could_not(ErrorKind::Host, doing, source).because_of_a_limit(source)
     }
 
     fn could_not(kind: ErrorKind, doing: impl fmt::Display, source: &io::Error) -> Self {
@@ -177,16 +186,50 @@ impl Error {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(source.kind(), TextChain::of(source)),
         };
-        Self::new(kind, format!("could not {doing}: {source}")).because_of_a_limit(source).caused_by(copy)
+        let error = Self::new(kind, format!("could not {doing}: {source}")).caused_by(copy);
+        match source.get_ref().and_then(|inner| inner.downcast_ref::<Self>()) {
+            Some(own) if own.0.limited => error.with_limit_of(own),
+            _ => error,
+        }
     }
 
-    /// If `source` is about a limit of the host, names that limit as the cause and sets the kind to
-    /// [`ErrorKind::Host`].
+    /// If `source`, which a new process or thread got, is about a limit of the host, names that limit as the cause and
+    /// sets the kind to [`ErrorKind::Host`].
     #[must_use]
-    pub(crate) fn because_of_a_limit(mut self, source: &io::Error) -> Self {
-        let Some(limit) = source.raw_os_error().and_then(host_limits::behind) else { return self };
+    pub(crate) fn because_of_a_limit(self, source: &io::Error) -> Self {
+        self.because_of(io_error::code(source).and_then(host_limits::behind))
+    }
+
+    /// Does the same for a limit that another program `said` it had reached.
+    #[must_use]
+    pub(crate) fn because_of_words(self, said: &str) -> Self {
+        self.because_of(host_limits::in_words(said))
+    }
+
+    fn because_of(mut self, limit: Option<Limit>) -> Self {
+        let Some(limit) = limit else { return self };
         self.0.kind = ErrorKind::Host;
+        self.0.limited = true;
         self.likely_cause(limit.cause).next_step(limit.next)
+    }
+
+    fn with_limit_of(mut self, other: &Self) -> Self {
+        self.0.kind = ErrorKind::Host;
+        self.0.limited = true;
+        self.0.cause.clone_from(&other.0.cause);
+        self.0.next_step.clone_from(&other.0.next_step);
+        self
+    }
+
+    /// Returns whether a limit of the host is the cause, so that the failure says nothing about the machine.
+    pub(crate) fn is_of_a_limit(&self) -> bool {
+        self.0.limited
+    }
+
+    /// Adds the next step, unless a limit of the host is the cause, which has its own.
+    #[must_use]
+    pub(crate) fn next_step_unless_limited(self, next: impl Into<String>) -> Self {
+        if self.0.limited { self } else { self.next_step(next) }
     }
 
     /// Creates the error for `?` on an error of another crate.
@@ -417,113 +460,6 @@ impl StdError for Error {
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
-    }
-}
-
-/// The texts of an error and its causes, if the error itself can't be kept because it can't be cloned or must stay on
-/// its thread.
-#[derive(Debug)]
-struct TextChain {
-    text: String,
-    source: Option<Box<Self>>,
-}
-
-/// Maximum number of causes; the chain of an error may be endless.
-const CAUSES: usize = 32;
-
-impl TextChain {
-    fn of(error: &(dyn StdError + 'static)) -> Self {
-        let mut texts = Vec::new();
-        let mut next = Some(error);
-        while let Some(error) = next.filter(|_| texts.len() < CAUSES) {
-            texts.push(error.to_string());
-            next = error.source();
-        }
-        let told = texts
-            .into_iter()
-            .rev()
-            .fold(None, |source, text| Some(Self { text, source: source.map(Box::new) }));
-        told.unwrap_or_else(|| Self { text: String::new(), source: None })
-    }
-}
-
-impl fmt::Display for TextChain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl StdError for TextChain {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
-    }
-}
-
-/// Lets a scenario use `?` on plain text and on these errors of other crates. The place is that of the `?`.
-macro_rules! from_text {
-    ($($text:ty),*) => {$(
-        impl From<$text> for Error {
-            #[track_caller]
-            fn from(text: $text) -> Self {
-                Self::foreign(ErrorKind::Other, text)
-            }
-        }
-    )*};
-}
-
-macro_rules! from_foreign {
-    ($($foreign:ty => $kind:expr),* $(,)?) => {$(
-        impl From<$foreign> for Error {
-            #[track_caller]
-            fn from(error: $foreign) -> Self {
-                let kind: fn(&$foreign) -> ErrorKind = $kind;
-                Self::foreign(kind(&error), error.to_string()).caused_by(error)
-            }
-        }
-    )*};
-}
-
-from_text!(&str, String);
-
-from_foreign!(
-    io::Error => |_| ErrorKind::Io,
-    serde_json::Error => |error| if error.is_io() { ErrorKind::Io } else { ErrorKind::Other },
-    fmt::Error => |_| ErrorKind::Other,
-    std::num::ParseIntError => |_| ErrorKind::Other,
-    std::num::ParseFloatError => |_| ErrorKind::Other,
-    std::str::Utf8Error => |_| ErrorKind::Other,
-    std::string::FromUtf8Error => |_| ErrorKind::Other,
-    regex::Error => |_| ErrorKind::Other,
-);
-
-/// Depends on the box's content: an error of this library stays unchanged.
-impl From<Box<dyn StdError + Send + Sync>> for Error {
-    #[track_caller]
-    fn from(error: Box<dyn StdError + Send + Sync>) -> Self {
-        let error = match error.downcast::<Self>() {
-            Ok(own) => return *own,
-            Err(other) => other,
-        };
-        match error.downcast::<io::Error>() {
-            Ok(known) => (*known).into(),
-            Err(other) => Self::foreign(ErrorKind::Other, other.to_string()).caused_by(other),
-        }
-    }
-}
-
-impl From<Box<dyn StdError>> for Error {
-    #[track_caller]
-    fn from(error: Box<dyn StdError>) -> Self {
-        let error = match error.downcast::<Self>() {
-            Ok(own) => return *own,
-            Err(other) => other,
-        };
-        match error.downcast::<io::Error>() {
-            Ok(known) => (*known).into(),
-            Err(other) => {
-                Self::foreign(ErrorKind::Other, other.to_string()).caused_by(TextChain::of(&*other))
-            }
-        }
     }
 }
 

@@ -14,10 +14,25 @@ pub(crate) struct Limit {
     pub(crate) next: String,
 }
 
-/// Returns the limit behind a system error with this code, if there is one.
+/// Returns the limit behind a system error with this code, if there is one. The error is that of starting a process or a
+/// thread: elsewhere the same codes mean other things, such as a read that would block.
 pub(crate) fn behind(code: i32) -> Option<Limit> {
     match Errno::from_raw_os_error(code) {
         Errno::AGAIN => Some(processes()),
+        Errno::NOMEM => Some(match getrlimit(Resource::As).current {
+            Some(most) => memory(most),
+            None => Limit {
+                cause: "the host has too little free memory".to_owned(),
+                next: "end other programs, or run fewer machines at a time (--jobs)".to_owned(),
+            },
+        }),
+        _ => of_files(code),
+    }
+}
+
+/// Returns the limit of open files behind a system error with this code, if there is one.
+pub(crate) fn of_files(code: i32) -> Option<Limit> {
+    match Errno::from_raw_os_error(code) {
         Errno::MFILE => Some(Limit {
             cause: match getrlimit(Resource::Nofile).current {
                 Some(most) => format!("this process may have {most} files open at once (`ulimit -n`)"),
@@ -30,15 +45,51 @@ pub(crate) fn behind(code: i32) -> Option<Limit> {
                 .to_owned(),
             next: "end some of them, or raise the limit: `sysctl fs.file-max`".to_owned(),
         }),
-        Errno::NOMEM => Some(match getrlimit(Resource::As).current {
-            Some(most) => memory(most),
-            None => Limit {
-                cause: "the host has too little free memory".to_owned(),
-                next: "end other programs, or run fewer machines at a time (--jobs)".to_owned(),
-            },
-        }),
         _ => None,
     }
+}
+
+/// Words of a refused process or thread: those of the C library, of shells, and of programs in Rust.
+const REFUSED: [&str; 2] = ["resource temporarily unavailable", "os error 11"];
+
+/// Words near them, since the same code has other meanings.
+const STARTS: [&str; 7] = ["fork", "thread", "clone", "process", "spawn", "exec", "what():"];
+
+/// How many lines an error of another program may take.
+pub(crate) const NEAR: usize = 4;
+
+/// Returns the limit that another program says it has reached. It has the limits of this process.
+pub(crate) fn in_words(said: &str) -> Option<Limit> {
+    if refused_process(said).is_some() {
+        return Some(processes());
+    }
+    let no_file = said.lines().any(|line| has(&line.to_ascii_lowercase(), &["too many open files"]));
+    no_file.then(|| of_files(Errno::MFILE.raw_os_error())).flatten()
+}
+
+/// Returns the line in which another program says that it got no process or no thread, and the lines before it that belong
+/// to the same error.
+pub(crate) fn refused_process(said: &str) -> Option<String> {
+    let lines: Vec<&str> = said.lines().collect();
+    let lower: Vec<String> = lines.iter().map(|line| line.to_ascii_lowercase()).collect();
+    let begin = |(at, line): (usize, &String)| {
+        // "PROGRAM: Resource temporarily unavailable" says nothing of what it did, so it did the most common thing.
+        let bare = line
+            .split_once(": ")
+            .is_some_and(|(_, rest)| REFUSED.iter().any(|words| rest.starts_with(words)));
+        if bare || has(line, &["cannot fork", "can't fork"]) {
+            return Some((at, at));
+        }
+        let near = at.saturating_sub(NEAR - 1)..=at;
+        let starts = near.rev().find(|near| has(&lower[*near], &STARTS))?;
+        (has(line, &REFUSED) && !has(line, &[" lock"])).then_some((starts, at))
+    };
+    let (begin, end) = lower.iter().enumerate().find_map(begin)?;
+    Some(lines[begin..=end].join("\n"))
+}
+
+fn has(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| text.contains(word))
 }
 
 fn memory(most: u64) -> Limit {
@@ -115,5 +166,34 @@ mod tests {
             assert!(behind(code.raw_os_error()).is_some(), "{code}");
         }
         assert_eq!(behind(Errno::NOENT.raw_os_error()), None);
+        assert_eq!(of_files(Errno::AGAIN.raw_os_error()), None, "a read that would block");
+        assert_eq!(of_files(Errno::NOMEM.raw_os_error()), None);
+    }
+
+    #[test]
+    fn what_other_programs_say_of_a_refused_process_is_known_and_other_words_are_not() {
+        for said in [
+            "qemu: qemu_thread_create: Resource temporarily unavailable",
+            "/nix/store/x/bin/run-nixos-vm: fork: retry: Resource temporarily unavailable",
+            "run-nixos-vm: 12: Cannot fork",
+            "virtiofsd: Resource temporarily unavailable (os error 11)",
+            "error: unable to fork: Resource temporarily unavailable",
+            "terminate called after throwing an instance of 'std::system_error'\n  what():  Resource temporarily unavailable",
+            "error: could not execute process `rustc -vV` (never executed)\n\nCaused by:\n  Resource temporarily unavailable (os error 11)",
+            "thread 'main' panicked at lib.rs:1:\nfailed to spawn helper thread: Os { code: 11, kind: WouldBlock, message: \"Resource temporarily unavailable\" }",
+            "GLib-ERROR **: creating thread 'pool': Error creating thread: Resource temporarily unavailable",
+        ] {
+            assert!(in_words(&format!("a line\n{said}\nlast line")).is_some(), "{said}");
+        }
+        for said in [
+            "rsync: read error: Resource temporarily unavailable (11)",
+            "qemu-system-x86_64: Failed to lock byte 100: Resource temporarily unavailable",
+            "error: the fork of the road",
+            "",
+        ] {
+            assert_eq!(in_words(said), None, "{said}");
+        }
+        let files = in_words("qemu-system-x86_64: Could not open 'disk': Too many open files").unwrap();
+        assert!(files.cause.contains("ulimit -n"));
     }
 }

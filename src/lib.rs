@@ -106,6 +106,7 @@ mod hang;
 mod host_limits;
 #[doc(hidden)]
 pub mod internals;
+mod io_error;
 mod limits;
 mod lost_time;
 pub mod machine;

@@ -83,15 +83,12 @@ fn end(name: &'static str, status: i32) -> ! {
 /// Ends everything with the status of SIGPIPE, which this process ignores: the reader of its output is gone.
 pub(crate) fn end_without_a_reader() -> ! {
     if begin_to_end() {
-        end("SIGPIPE", NO_READER.into());
+        end("SIGPIPE", crate::report::NO_READER.into());
     }
     loop {
         std::thread::park();
     }
 }
-
-/// The shell's status for a process that SIGPIPE ended.
-pub(crate) const NO_READER: u8 = 141;
 
 /// Starts a thread with its own runtime, since tests run on plain threads, and a scenario's runtime may be busy.
 fn start() -> std::io::Result<()> {

@@ -4,11 +4,15 @@
 //! tokio's own pool is not suitable. If the system has no thread left, `spawn_blocking` panics, and a runtime
 //! that gets only some of its threads waits forever when it is dropped.
 
+use std::cell::RefCell;
 use std::io;
+use std::path::Path;
 use std::sync::{Condvar, Mutex, mpsc};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::thread::{Pid, gettid};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -23,9 +27,10 @@ const STARTED: Duration = Duration::from_secs(30);
 /// # Errors
 /// [`crate::ErrorKind::Host`] when it may not. The error names the limit.
 pub(crate) fn check_room(count: usize) -> Result {
-    let (end, ended) = (Mutex::new(false), Condvar::new());
-    std::thread::scope(|scope| {
+    let (end, ended, begun) = (Mutex::new(false), Condvar::new(), Mutex::new(Vec::new()));
+    let refused = std::thread::scope(|scope| {
         let wait = || {
+            lock(&begun).push(gettid());
             let mut end = lock(&end);
             while !*end {
                 end = mutex::wait(&ended, end, STARTED);
@@ -34,8 +39,34 @@ pub(crate) fn check_room(count: usize) -> Result {
         let refused = (0..count).find_map(|_| Builder::new().spawn_scoped(scope, wait).err());
         *lock(&end) = true;
         ended.notify_all();
-        refused.map_or(Ok(()), |source| Err(refused_thread(&source)))
-    })
+        refused
+    });
+    wait_until_gone(&lock(&begun));
+    refused.map_or(Ok(()), |source| Err(refused_thread(&source)))
+}
+
+/// Waits until the kernel has removed these threads, which have ended. Until then they take room: a thread is joined
+/// before the kernel has forgotten it, and on a busy host long before.
+fn wait_until_gone(threads: &[Pid]) {
+    let until = Instant::now() + STARTED;
+    let is_there = |id: &Pid| Path::new("/proc/self/task").join(id.as_raw_pid().to_string()).exists();
+    while threads.iter().any(is_there) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What is done when this thread panics.
+type OnPanic = Box<dyn FnOnce()>;
+
+thread_local! {
+    static ON_PANIC: RefCell<Option<OnPanic>> = const { RefCell::new(None) };
+}
+
+/// Returns whether the panic of this thread is one that becomes an error here. For the hook of the program, which must
+/// not print it.
+pub(crate) fn expects_panic() -> bool {
+    let expected = ON_PANIC.try_with(|known| known.borrow_mut().take()).ok().flatten();
+    expected.map(|tell| tell()).is_some()
 }
 
 /// Builds a runtime with `workers` threads from `builder`.
@@ -48,17 +79,25 @@ pub(crate) fn runtime(mut builder: tokio::runtime::Builder, workers: usize) -> R
     let (tell, hear) = mpsc::channel();
     // Another process may take a thread in the meantime. A runtime that lacks one is abandoned together with
     // the thread that built it.
-    let made = Builder::new().name("runtime".to_owned()).spawn(move || tell.send(builder.build()));
+    // It panics then, and waits forever for its other threads before the panic arrives here. Only the hook for
+    // panics hears of it.
+    let made = Builder::new().name("runtime".to_owned()).spawn(move || {
+        let panicked = tell.clone();
+        let refused = move || drop(panicked.send(Err(Errno::AGAIN.into())));
+        ON_PANIC.with(|known| *known.borrow_mut() = Some(Box::new(refused)));
+        tell.send(builder.build())
+    });
     made.map_err(|source| refused_thread(&source))?;
     let built = hear.recv_timeout(STARTED).unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()));
     built.map_err(|source| refused_thread(&source))
 }
 
-fn refused_thread(source: &io::Error) -> Error {
+/// Returns the error for a thread that could not be started.
+pub(crate) fn refused_thread(source: &io::Error) -> Error {
     let error = Error::host("start a thread", source);
     match source.raw_os_error() {
         Some(_) => error,
-        None => error.because_of_a_limit(&rustix::io::Errno::AGAIN.into()),
+        None => error.because_of_a_limit(&Errno::AGAIN.into()),
     }
 }
 
@@ -78,7 +117,7 @@ pub(crate) fn aside<T: Send + 'static>(
         let _ = tell.send(done);
     });
     async move {
-        started?;
+        started.map_err(|source| io::Error::other(refused_thread(&source)))?;
         hear.await.map_err(|_| io::Error::other("the thread that did it panicked"))
     }
 }
@@ -119,6 +158,17 @@ mod tests {
         let panicked: io::Result<()> = aside(|| panic!("on purpose")).await;
         assert!(panicked.unwrap_err().to_string().contains("panicked"));
         finish(crate::hang::HANG);
+    }
+
+    #[test]
+    fn threads_that_were_tried_take_no_room_any_more() {
+        for _ in 0..50 {
+            let before = std::fs::read_dir("/proc/self/task").unwrap().count();
+            check_room(8).unwrap();
+            let after = std::fs::read_dir("/proc/self/task").unwrap().count();
+            // Other tests of this process may start threads meanwhile, with `cargo test`.
+            assert!(after <= before || std::env::var_os("NEXTEST").is_none(), "{before}, then {after}");
+        }
     }
 
     #[test]

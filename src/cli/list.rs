@@ -58,8 +58,11 @@ async fn scenarios(file: &Path, binary: &Path, options: &Options) -> Result<Vec<
     command.env(TELL_SCENARIOS, "1").stdin(Stdio::null()).kill_on_drop(true);
     let failed =
         |why: String| Error::new(ErrorKind::Host, format!("could not ask {}: {why}", file.display()));
-    let output =
-        command.stderr(Stdio::piped()).output().await.map_err(|source| failed(source.to_string()))?;
+    let output = command
+        .stderr(Stdio::piped())
+        .output()
+        .await
+        .map_err(|source| failed(source.to_string()).because_of_a_limit(&source))?;
     let parsed = String::from_utf8_lossy(&output.stdout).lines().map(serde_json::from_str).collect();
     match parsed {
         Ok(scenarios) if output.status.success() => Ok(scenarios),

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::scenario::{EXIT_CODES, Exit};
-use crate::{Error, ErrorKind, Result, report, signals, threads};
+use crate::{Error, ErrorKind, Result, report, threads};
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use options::{Flags, Options};
@@ -221,8 +221,9 @@ impl Cli {
         let done = self.carry_out();
         threads::finish(FINISHING);
         if report::has_no_reader() {
-            return signals::NO_READER.into();
+            return report::NO_READER.into();
         }
+        let done = done.and_then(|code| report::lost_output().map_or(Ok(code), Err));
         done.unwrap_or_else(|error| {
             report::error(&error);
             Exit::before_the_body(&error, Exit::Failed).into()

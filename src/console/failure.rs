@@ -137,6 +137,7 @@ pub(super) fn gone(console: &str, engine: &Engine, doing: &str, why: &str) -> Er
         .section("what is known about its end", shown_lines(why))
         .section("last lines of the console", engine.last_lines(0, LINES))
         .next_step("QEMU's last output is above; a guest that powers off by itself also ends QEMU")
+        .because_of_words(why)
 }
 
 /// Returns the error if the guest was stopped during an operation.

@@ -161,7 +161,9 @@ impl Console {
         connect: impl FnOnce() -> std::io::Result<S>,
         options: ConsoleOptions,
     ) -> Result<Self> {
-        let fail = |error: std::io::Error| Error::io("start the reader of a console", &error);
+        let fail = |error: std::io::Error| {
+            Error::io("start the reader of a console", &error).because_of_a_limit(&error)
+        };
         let runtime = reader::thread(&options.name).map_err(fail)?;
         let (console, reader) = {
             let _inside = runtime.handle.enter();

@@ -38,9 +38,12 @@ pub(super) fn thread(name: &str) -> io::Result<ReaderThread> {
     let (reader, take_reader) = mpsc::channel();
     std::thread::Builder::new().name(format!("{name} (console)")).spawn(move || {
         let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let _ = tell_runtime
-            .send(built.as_ref().map(|runtime| runtime.handle().clone()).map_err(io::Error::kind));
-        if let (Ok(runtime), Ok(reader)) = (built, take_reader.recv()) {
+        let runtime = match built {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(tell_runtime.send(Err(error))),
+        };
+        let _ = tell_runtime.send(Ok(runtime.handle().clone()));
+        if let Ok(reader) = take_reader.recv() {
             // Until the line is closed or the last handle of the console is dropped.
             let _ = runtime.block_on::<JoinHandle<()>>(reader);
         }

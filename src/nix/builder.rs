@@ -249,7 +249,7 @@ impl Builder {
                 diagnosis::explain("building", &what, home, ended.status, &tail)
             }
             Err(Stopped::Limit) => diagnosis::too_long("building", &what, self.limit, &tail),
-            Err(Stopped::Io(source)) => return Err(Error::io("run nix", &source)),
+            Err(Stopped::Io(source)) => return Err(Error::io("run nix", &source).because_of_a_limit(&source)),
         };
         Err(match log.keep() {
             Some(path) => failed.section("the whole output", path.display().to_string()),

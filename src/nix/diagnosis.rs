@@ -34,7 +34,9 @@ pub(super) fn explain(
     }
     let first = said.message.first().map(|line| cut(line.trim_end_matches(" Definition values:"), 300));
     let mut error = match (&first, status.signal()) {
-        (_, Some(signal)) => return killed(doing, what, signal, tail),
+        (_, Some(signal)) => {
+            return killed(doing, what, signal, tail).because_of_words(&last_lines(tail, LAST));
+        }
         (Some(message), None) => build_error(format!("{doing} {what} failed: {message}")),
         (None, None) => build_error(format!("{doing} {what} failed: nix ended with {status}"))
             .section("its last lines", last_lines(tail, 12)),
@@ -49,8 +51,11 @@ pub(super) fn explain(
     }
     error = error.section("the builder's last lines", said.builder_log.join("\n"));
     error = error.section("trace", said.trace.join("\n"));
-    advice::advise(error, &said, tail)
+    advice::advise(error, &said, tail).because_of_words(&last_lines(tail, LAST))
 }
+
+/// How many of the last lines can tell that a limit of this host ended it.
+const LAST: usize = 40;
 
 /// Returns whether a place is in one of the user's files.
 fn is_in(home: Option<&Path>, at: &str) -> bool {

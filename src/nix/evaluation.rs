@@ -122,7 +122,7 @@ impl Builder {
             Ok(ended) if ended.status.success() => ended,
             Ok(ended) => return Err(diagnosis::explain("evaluating", what, home, ended.status, &tail)),
             Err(Stopped::Limit) => return Err(diagnosis::too_long("evaluating", what, self.limit, &tail)),
-            Err(Stopped::Io(source)) => return Err(Error::io("run nix", &source)),
+            Err(Stopped::Io(source)) => return Err(Error::io("run nix", &source).because_of_a_limit(&source)),
         };
         serde_json::from_str(&ended.stdout).map_err(|error| {
             Error::new(ErrorKind::Build, format!("what Nix says of {what} is not as expected: {error}"))

@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use super::causes::{about_kvm_in, likely_cause, missing_program};
 use super::port_holder;
 use crate::error::Doubt;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, host_limits};
 
 /// The title of what QEMU and the run script wrote, in errors.
 pub(crate) const STDERR: &str = "QEMU's stderr";
@@ -38,9 +38,17 @@ impl Exit {
         }
     }
 
+    /// Adds earlier words that tell why it ended, unless they are among the last ones.
+    pub(super) fn with_words(&mut self, words: &str, of_qemu: bool) {
+        if !self.script.contains(words) && !self.stderr.contains(words) {
+            let its = if of_qemu { &mut self.stderr } else { &mut self.script };
+            *its = format!("{words}\n{its}");
+        }
+    }
+
     /// The error for something that needed a running QEMU: `summary` says what; status, stderr and the
     /// likely cause are added. Its kind is [`ErrorKind::QemuGone`], or [`ErrorKind::Host`] when the run
-    /// script did not find QEMU.
+    /// script did not find QEMU or a limit of the host ended it.
     pub fn error(&self, summary: impl std::fmt::Display) -> Error {
         let said = format!("{}\n{}", self.script, self.stderr);
         let kind = if missing_program(&said) { ErrorKind::Host } else { ErrorKind::QemuGone };
@@ -50,6 +58,10 @@ impl Exit {
             .doubted(self.doubt());
         if let Some(taken) = port_holder::taken(&said) {
             return taken.explain(error);
+        }
+        let error = error.because_of_words(&said);
+        if error.is_of_a_limit() {
+            return error.doubted(None);
         }
         match likely_cause(&said) {
             Some(cause) => error.likely_cause(cause.means).next_step(cause.next),
@@ -63,6 +75,9 @@ impl Exit {
 
     /// Whether KVM of this host may be why it ended. QEMU aborts where KVM refuses what can't fail.
     pub(super) fn doubt(&self) -> Option<Doubt> {
+        if [&self.stderr, &self.script].into_iter().any(|said| host_limits::in_words(said).is_some()) {
+            return None;
+        }
         let said = about_kvm_in(&self.stderr).and_then(|(_, cause)| cause.kvm);
         said.or_else(|| (self.status.signal() == Some(SIGABRT)).then_some(Doubt::Suspected))
     }
@@ -103,6 +118,16 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("boot failed: exit status 1"), "{text}");
         assert!(text.contains("likely cause: the host's disk is full"), "{text}");
+    }
+
+    #[test]
+    fn a_limit_of_processes_that_ended_qemu_is_the_hosts_and_no_doubt_about_kvm() {
+        let said = "qemu: qemu_thread_create: Resource temporarily unavailable";
+        let error = exit(6 | 0x80, said).error("boot failed");
+        assert_eq!((error.kind(), error.doubt()), (ErrorKind::Host, None));
+        assert!(error.is_of_a_limit());
+        assert_eq!(exit(6 | 0x80, said).doubt(), None);
+        assert_eq!(exit(6 | 0x80, "").doubt(), Some(Doubt::Suspected));
     }
 
     #[test]

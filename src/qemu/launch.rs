@@ -320,10 +320,12 @@ pub(super) async fn wait_for_qmp(
     let error = error
         .section("what the run script printed last", said.script())
         .section(super::exit::STDERR, said.qemu());
-    Err(match likely_cause(&said.telling()) {
+    let telling = said.telling();
+    let error = match likely_cause(&telling) {
         Some(cause) => error.likely_cause(cause.means).next_step(cause.next),
         None => error,
-    })
+    };
+    Err(error.because_of_words(&telling))
 }
 
 /// The end of a machine whose guest has not begun.

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::causes::about_kvm_in;
-use crate::text;
+use crate::{host_limits, text};
 
 /// How much of the end stays in memory, for error texts.
 const TAIL: usize = 16 * 1024;
@@ -32,6 +32,10 @@ pub(super) struct Output {
     line: Vec<u8>,
     /// The first line about a failure of KVM. What QEMU says after it, its dump of the processors, is long.
     kvm: Option<String>,
+    /// The last lines, in which a refused process is looked for.
+    recent: VecDeque<String>,
+    /// The first words that say that a process or a thread was refused. A stack trace may follow them.
+    refused: Option<String>,
 }
 
 impl Output {
@@ -39,7 +43,16 @@ impl Output {
     pub(super) fn new(path: &Path) -> Self {
         let file =
             File::create(path).map_err(|error| tracing::debug!(%error, "no file for QEMU's output")).ok();
-        Self { tail: VecDeque::new(), script: None, file, room: FILE, line: Vec::new(), kvm: None }
+        Self {
+            tail: VecDeque::new(),
+            script: None,
+            file,
+            room: FILE,
+            line: Vec::new(),
+            kvm: None,
+            recent: VecDeque::new(),
+            refused: None,
+        }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -52,15 +65,15 @@ impl Output {
             }
         }
         self.room -= fits;
-        self.look_for_kvm(bytes);
+        self.look_at_lines(bytes);
         let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
         let excess = (self.tail.len() + bytes.len()).saturating_sub(TAIL);
         self.tail.drain(..excess);
         self.tail.extend(bytes);
     }
 
-    fn look_for_kvm(&mut self, bytes: &[u8]) {
-        if self.kvm.is_some() {
+    fn look_at_lines(&mut self, bytes: &[u8]) {
+        if self.kvm.is_some() && self.refused.is_some() {
             return;
         }
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -69,9 +82,14 @@ impl Output {
             if part.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.line);
                 let line = neutralise(&line);
-                if about_kvm_in(&line).is_some() {
-                    self.kvm = Some(line);
-                    return;
+                if self.kvm.is_none() && about_kvm_in(&line).is_some() {
+                    self.kvm = Some(line.clone());
+                }
+                if self.refused.is_none() {
+                    self.recent.push_back(line);
+                    self.recent.drain(..self.recent.len().saturating_sub(host_limits::NEAR));
+                    self.refused =
+                        host_limits::refused_process(self.recent.make_contiguous().join("\n").as_str());
                 }
             }
         }
@@ -102,7 +120,7 @@ impl Output {
                 (neutralise(script), neutralise(qemu))
             }
         };
-        Said { script, qemu, runs: self.script.is_some() }
+        Said { script, qemu, runs: self.script.is_some(), refused: self.refused.clone() }
     }
 }
 
@@ -115,12 +133,19 @@ pub(super) struct Said {
     qemu: String,
     /// QEMU has run.
     runs: bool,
+    /// By either, of a process or a thread that was refused.
+    refused: Option<String>,
 }
 
 impl Said {
     /// QEMU's words.
     pub(super) fn qemu(&self) -> &str {
         &self.qemu
+    }
+
+    /// The words of a refused process or thread, however long ago they were printed.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     /// Whether QEMU has answered.
@@ -211,6 +236,21 @@ mod tests {
         assert_eq!(said.telling(), said.qemu());
         assert!(said.script().ends_with("qemu-img: warning of a tool"));
         assert_eq!(said.script().lines().count(), SCRIPT);
+    }
+
+    #[test]
+    fn a_refused_thread_is_known_behind_any_number_of_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut output = Output::new(&folder.path().join("stderr"));
+        output.push(
+            b"thread 'main' panicked at a.rs:1\ncalled `unwrap()`: Os { code: 11, message: \"Resource tem",
+        );
+        assert_eq!(output.said().refused(), None);
+        output.push(b"porarily unavailable\" }\n");
+        (0..1000).for_each(|number| output.push(format!("{number}: frame\n").as_bytes()));
+        let said = output.said();
+        assert!(said.refused().unwrap().starts_with("thread 'main' panicked"), "{said:?}");
+        assert!(!said.telling().contains("Resource"));
     }
 
     #[test]

@@ -366,7 +366,10 @@ impl Watched {
         let said = self.shared.said();
         let script = if said.has_run() { String::new() } else { said.script() };
         let killed = self.shared.killed.load(Ordering::Relaxed);
-        let exit = Exit { status, stderr: said.qemu().to_owned(), script, killed };
+        let mut exit = Exit { status, stderr: said.qemu().to_owned(), script, killed };
+        if let Some(refused) = said.refused().filter(|_| !status.success()) {
+            exit.with_words(refused, said.has_run());
+        }
         let line = lock(&self.shared.line).take();
         // Before the line closes: who learns of the end by the line may ask at once how it ended.
         self.shared.exit.send_replace(Some(exit.clone()));

@@ -26,7 +26,7 @@ pub use github::Github;
 pub use lines::Lines;
 pub use live::Live;
 pub(crate) use paint::paint;
-pub use print::{answer, error, printable, say};
+pub use print::{NO_READER, answer, error, lost_output, not_written, printable, say};
 pub use print::{answer_json, answer_path, diagnostics, guest_output, separator, show};
 pub use print::{has_no_reader, show_foreign, usage};
 pub use relay::Relay;

@@ -7,10 +7,15 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{ci, in_colour, wording};
+use crate::mutex::lock;
 use crate::{Error, text};
+
+/// The shell's status for a process that SIGPIPE ended.
+pub const NO_READER: u8 = 141;
 
 /// Returns `text` on one line, without control characters.
 pub fn printable(text: &str) -> String {
@@ -18,23 +23,46 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Prints the requested output `text`, whole lines, to standard output without changes. A reader that has
-/// gone away (`| head`) is not a failure.
+/// gone away (`| head`) is not a failure; any other failure is kept for [`lost_output`].
 pub fn answer(text: impl AsRef<[u8]>) {
     let mut stdout = std::io::stdout().lock();
     note(stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()));
 }
 
-static NO_READER: AtomicBool = AtomicBool::new(false);
+static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
+
+/// Why output was lost first.
+static LOST: Mutex<Option<Error>> = Mutex::new(None);
 
 fn note(written: std::io::Result<()>) {
-    if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
-        NO_READER.store(true, Ordering::Relaxed);
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            READER_IS_GONE.store(true, Ordering::Relaxed);
+        }
+        Err(error) => drop(lock(&LOST).get_or_insert_with(|| not_written(&error))),
     }
+}
+
+/// Returns the error for standard output that could not be written.
+pub fn not_written(source: &std::io::Error) -> Error {
+    let error = Error::host("write to standard output", source);
+    match source.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            error.next_step("free space where the output goes, or send it elsewhere")
+        }
+        _ => error,
+    }
+}
+
+/// Returns why a part of the requested output is lost, if it is. A command whose output is lost has not succeeded.
+pub fn lost_output() -> Option<Error> {
+    lock(&LOST).clone()
 }
 
 /// Whether the reader of standard output has gone away, so that the process ends as if by SIGPIPE.
 pub fn has_no_reader() -> bool {
-    NO_READER.load(Ordering::Relaxed)
+    READER_IS_GONE.load(Ordering::Relaxed)
 }
 
 /// Prints `text`, whole lines that are partly from other sources, to standard output without control
@@ -54,10 +82,19 @@ pub fn usage(error: &clap::Error) -> ExitCode {
             answer(if colours { shown.ansi().to_string() } else { shown.to_string() });
         }
     }
-    // As when SIGPIPE ends a program.
-    let code = if has_no_reader() { 141 } else { error.exit_code() };
-    ExitCode::from(u8::try_from(code).unwrap_or(2))
+    match lost_output() {
+        // As when SIGPIPE ends a program.
+        _ if has_no_reader() => NO_READER.into(),
+        Some(lost) => {
+            self::error(&lost);
+            LOST_OUTPUT.into()
+        }
+        None => u8::try_from(error.exit_code()).unwrap_or(2).into(),
+    }
 }
+
+/// The exit code of a command whose output is lost: the host lacks something.
+const LOST_OUTPUT: u8 = 5;
 
 /// Prints `text`, whole lines for people, to standard output. Only colours are left of its escape sequences.
 pub fn show(text: &str) {

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use libtest_mimic::{Arguments, ColorSetting, FormatSetting};
 
 use crate::event::Reporter;
-use crate::{Error, Result};
+use crate::{Error, Result, threads};
 
 /// Passes standard output to a live reporter.
 pub struct Relay {
@@ -48,7 +48,7 @@ impl Relay {
         let thread = std::thread::Builder::new()
             .name("results".into())
             .spawn(carry)
-            .map_err(|source| failed("start a thread", source))?;
+            .map_err(|source| threads::refused_thread(&source))?;
         if arguments.color.is_none_or(|color| color == ColorSetting::Auto) && std::io::stdout().is_terminal()
         {
             arguments.color = Some(ColorSetting::Always);

@@ -64,8 +64,10 @@ impl Evidence {
 }
 
 impl Failure {
-    /// Makes a failure at an unknown place of the scenario.
+    /// Makes a failure at an unknown place of the scenario. A limit of the host has its own exit code at any time,
+    /// because the failure says nothing about the machine.
     pub fn new(exit: Exit, error: Error) -> Self {
+        let exit = if error.is_of_a_limit() { Exit::Host } else { exit };
         let line = error.line();
         Self { exit, error, panic: None, line, retried: false }
     }

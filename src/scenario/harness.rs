@@ -13,6 +13,7 @@ use super::describe::{TELL_PLACES, TELL_SCENARIOS, describe, places};
 use super::ended::{Running, UnderWay};
 use super::exit::Exit;
 use super::order;
+use super::panics::Panics;
 use super::registry::{self, Scenario};
 use super::run;
 use super::suite::Suite;
@@ -62,11 +63,12 @@ fn run_suite(folder: Option<&Files>) -> ExitCode {
         return Exit::Passed.into();
     }
     match folder.map_or(Ok(()), Files::check_complete).and_then(|()| suite(arguments)) {
-        _ if report::has_no_reader() => signals::NO_READER.into(),
-        Ok(code) => code,
-        Err(error) => {
-            report::error(&error);
-            Exit::before_the_body(&error, Exit::Failed).into()
+        _ if report::has_no_reader() => report::NO_READER.into(),
+        Ok(code) if report::lost_output().is_none() => code,
+        failed => {
+            let error = failed.err().or_else(report::lost_output);
+            error.iter().for_each(report::error);
+            error.map_or(Exit::Failed, |error| Exit::before_the_body(&error, Exit::Failed)).into()
         }
     }
 }
@@ -84,7 +86,7 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         let trials = mine.iter().map(|scenario| {
             Trial::test(scenario.name(), || Ok(())).with_ignored_flag(scenario.ignore.is_some())
         });
-        let _ = libtest_mimic::run(&arguments, trials.collect());
+        let _ = tested(&arguments, trials.collect())?;
         return Ok(Exit::Passed.into());
     }
 
@@ -153,10 +155,13 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         .map(|scenario| trial(scenario, &arguments, &suite, &exits, turns.clone()))
         .collect();
 
-    // The harness panics if it gets no thread, so this checks for all threads that one scenario needs.
-    threads::check_room(arguments.test_threads.unwrap_or(1).min(trials.len()) + 1 + run::WORKERS)?;
+    // libtest-mimic starts all of them, also without a scenario for each. Not one, see `one_at_a_time`.
+    let workers = arguments.test_threads.unwrap_or(2).min(trials.len()).max(2);
+    arguments.test_threads = Some(workers);
+    // All threads that a scenario needs: the workers, the two of the relay and of the scenario, and a runtime.
+    threads::check_room(workers + 2 + 1 + run::WORKERS)?;
     let relay = Relay::start(&reporter, &mut arguments)?;
-    let conclusion = libtest_mimic::run(&arguments, trials);
+    let conclusion = tested(&arguments, trials);
     signals::hold_if_ending();
     threads::finish(run::SHUTDOWN);
     drop(under_way);
@@ -171,9 +176,37 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     }
     tell_github(&reporter, record.as_deref(), &names);
     let exit = Exit::of_all(lock(&exits).iter().copied());
+    let conclusion = conclusion?;
     // Any other failure counts, too.
     let exit = if exit == Exit::Passed && conclusion.has_failed() { Exit::Failed } else { exit };
     Ok(exit.into())
+}
+
+/// Runs the trials, and shows their results.
+///
+/// # Errors
+/// [`ErrorKind::Host`] when libtest-mimic gets no thread, or the results can't be written. It panics then, after the
+/// trials that it has begun.
+fn tested(arguments: &Arguments, trials: Vec<Trial>) -> Result<libtest_mimic::Conclusion> {
+    let panics = Panics::default();
+    panics.collect_here();
+    let run = std::panic::AssertUnwindSafe(|| libtest_mimic::run(arguments, trials));
+    let done = std::panic::catch_unwind(run);
+    Panics::print_here();
+    done.map_err(|_| {
+        let said = panics.last_here().map(|panic| panic.message).unwrap_or_default();
+        // "Os { code: 28, kind: StorageFull, message: … }"
+        let code =
+            said.split_once("code: ").and_then(|(_, rest)| rest.split(',').next()?.trim().parse().ok());
+        let Some(code) = code else {
+            return Error::new(ErrorKind::Host, format!("the results could not be shown: {said}"));
+        };
+        let source = std::io::Error::from_raw_os_error(code);
+        match said.contains("spawn thread") {
+            true => threads::refused_thread(&source),
+            false => report::not_written(&source),
+        }
+    })
 }
 
 /// Makes the readable files of the machines that a signal ends, within a time limit. Only for the scenarios of this

@@ -10,7 +10,7 @@ use std::thread::ThreadId;
 
 use crate::mutex::lock;
 use crate::place::{self, SourceLine};
-use crate::{secrets, signals};
+use crate::{secrets, signals, threads};
 
 /// A panic that happened.
 #[derive(Debug, Clone)]
@@ -37,6 +37,11 @@ impl Panics {
     pub fn collect_here(&self) {
         watch();
         COLLECTOR.with(|collector| *collector.borrow_mut() = Some(self.clone()));
+    }
+
+    /// From here on prints the panics of the current thread again.
+    pub fn print_here() {
+        COLLECTOR.with(|collector| *collector.borrow_mut() = None);
     }
 
     /// Returns the last panic of the current thread.
@@ -70,6 +75,9 @@ pub(super) fn watch() {
         std::panic::set_hook(Box::new(move |info| {
             if has_no_reader(info) {
                 signals::end_without_a_reader();
+            }
+            if threads::expects_panic() {
+                return;
             }
             // A thread that is ending no longer has a collector.
             let collector = COLLECTOR.try_with(|collector| collector.borrow().clone()).ok().flatten();

@@ -149,7 +149,7 @@ fn on_its_own_thread(
             let _ = tell.send(Progress::Ended(life.live()));
         });
     if let Err(error) = thread {
-        return Err(Failure::new(Exit::Host, Error::io("start a thread", &error)));
+        return Err(Failure::new(Exit::Host, threads::refused_thread(&error)));
     }
 
     let begun = Instant::now();

@@ -81,7 +81,7 @@ fn piped() -> Result<Receiver<String>> {
         }
     };
     let started = std::thread::Builder::new().name("lines".to_owned()).spawn(read);
-    started.map_err(|error| Error::io("start a thread", &error))?;
+    started.map_err(|error| threads::refused_thread(&error))?;
     Ok(lines)
 }
 

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use tar::{EntryType, PaxExtensions};
 
 use crate::beneath::Beneath;
-use crate::text;
+use crate::{host_limits, io_error, text};
 
 /// The limits of an archive. A path on Linux has at most 4096 bytes. Removing a tree takes one descriptor per level.
 const NAME: u64 = 8 << 10;
@@ -160,7 +160,7 @@ impl Unpacked {
         }
         let path =
             path_in_folder(&name).ok_or_else(|| refused("is no name within the folder that is copied"))?;
-        let of = |error: io::Error| io::Error::new(error.kind(), format!("{shown}: {error}"));
+        let of = |error: io::Error| io_error::named(&shown, error);
         let link = || {
             link.filter(|link| !link.is_empty() && !link.contains(&0))
                 .ok_or_else(|| refused("is a link to nothing"))
@@ -243,6 +243,7 @@ fn merge(from: &Beneath, name: &Path, target: &Path) -> io::Result<()> {
             names.iter().try_for_each(|name| merge(&folder, Path::new(name), &target.join(name)))
         }
         (Ok(_), Some(false)) => Err(exists("no folder, and what is copied is one")),
+        (Err(error), _) if io_error::code(&error).and_then(host_limits::of_files).is_some() => Err(error),
         (Err(_), Some(true)) => Err(exists("a folder, and what is copied is none")),
         (_, _) => Ok(fs::renameat(from, name, CWD, target)?),
     }

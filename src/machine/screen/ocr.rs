@@ -70,7 +70,7 @@ async fn read_by(program: &str, picture: &Picture, layout: Layout, limit: Durati
 
 fn cannot_start(source: std::io::Error) -> Error {
     if source.kind() != std::io::ErrorKind::NotFound {
-        return Error::io("run tesseract", &source);
+        return Error::io("run tesseract", &source).because_of_a_limit(&source);
     }
     Error::new(ErrorKind::Host, "reading the screen needs tesseract, and this host has no such program")
         .next_step("install it (Debian: apt-get install tesseract-ocr, NixOS: pkgs.tesseract)")

@@ -75,7 +75,7 @@ impl Folder {
     pub(super) fn lives(&self, holder: &Holder) -> bool {
         let free = match self.0.file(&holder.0) {
             Ok((file, _)) => matches!(file_lock::try_lock(&file, Mode::Shared), Ok(true)),
-            Err(error) => error.raw_os_error().is_none_or(|code| host_limits::behind(code).is_none()),
+            Err(error) => error.raw_os_error().is_none_or(|code| host_limits::of_files(code).is_none()),
         };
         if free {
             let _ = self.remove(holder);

@@ -182,7 +182,8 @@ impl Cargo {
     pub fn failure(self, what: &str) -> Error {
         use std::os::unix::process::ExitStatusExt as _;
         if let Some(signal) = self.status.signal() {
-            return Error::new(ErrorKind::Build, format!("compiling {what} was ended by signal {signal}"));
+            return Error::new(ErrorKind::Build, format!("compiling {what} was ended by signal {signal}"))
+                .because_of_words(&self.said);
         }
         if self.diagnostics.contains("linker `cc` not found") {
             return Error::new(
@@ -193,6 +194,7 @@ impl Cargo {
         }
         let error = Error::new(ErrorKind::Build, format!("{what} does not compile"));
         // The compiler's messages give the reason; otherwise cargo's do.
+        let error = error.because_of_words(&format!("{}\n{}", self.diagnostics, self.said));
         if self.diagnostics.is_empty() { error.section("cargo", self.said) } else { error }
     }
 }
@@ -213,7 +215,8 @@ pub(super) async fn compiler_version(folder: &Path) -> Result<String> {
         return Err(Error::new(ErrorKind::Host, summary)
             .section("it ended with", output.status.to_string())
             .section("what it said", String::from_utf8_lossy(&said))
-            .next_step("look at the toolchain of Rust: `rustup show`, `rustc -vV`"));
+            .next_step("look at the toolchain of Rust: `rustup show`, `rustc -vV`")
+            .because_of_words(&String::from_utf8_lossy(&said)));
     }
     Ok(format!("{}nixvm-test {}\n", String::from_utf8_lossy(&output.stdout), env!("CARGO_PKG_VERSION")))
 }
@@ -225,7 +228,7 @@ fn no_cargo(source: &std::io::Error) -> Error {
                 .likely_cause("a scenario is Rust, and is compiled before it runs")
                 .next_step("install Rust: https://rustup.rs")
         }
-        _ => Error::io("run cargo", source),
+        _ => Error::io("run cargo", source).because_of_a_limit(source),
     }
 }
 

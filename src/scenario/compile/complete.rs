@@ -60,13 +60,14 @@ async fn ask(file: &Path, binary: &Path) -> Result<Vec<Place>> {
     let mut command = tokio::process::Command::new(binary);
     command.env(TELL_PLACES, "1").stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
     let shown = file.display();
-    let failed = |source: std::io::Error| Error::io(format_args!("ask what is in {shown}"), &source);
-    let mut child = command.kill_on_drop(true).spawn().map_err(failed)?;
+    let failed = |source: &std::io::Error| Error::io(format_args!("ask what is in {shown}"), source);
+    let spawned = command.kill_on_drop(true).spawn();
+    let mut child = spawned.map_err(|source| failed(&source).because_of_a_limit(&source))?;
     let mut answer = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         // A binary that never ends is killed on drop.
         let read = tokio::time::timeout(LIMIT, stdout.take(MOST).read_to_end(&mut answer)).await;
-        read.unwrap_or(Ok(0)).map_err(failed)?;
+        read.unwrap_or(Ok(0)).map_err(|source| failed(&source))?;
     }
     let answer = String::from_utf8_lossy(&answer);
     let places = answer.lines().find_map(|line| serde_json::from_str(line.strip_prefix(TELL_PLACES)?).ok());

@@ -4,17 +4,53 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use nixvm_fake_guest::FakeVm;
+
 use crate::folder::{Folder, Ran, take_over};
 
 /// Another user, whose processes are counted apart: limits of processes do not bind root. No other test has it.
 const OTHER: &str = "4243";
 
-/// A suite of one scenario, which needs no cargo any more: its binary is `suite`.
-fn suite() -> Folder {
+/// A suite of one scenario with this signature and body, which needs no cargo any more: its binary is `suite`.
+fn suite(scenario: &str, body: &str) -> Folder {
     let copies = "let own = std::env::current_exe().unwrap(); let _ = std::fs::copy(own, \"suite\");";
-    let folder = Folder::with("a.rs", &format!("#[scenario] async fn takes_none() {{ {copies} }}"));
-    folder.run(&["a.rs"]).ended_with(0);
+    let folder = Folder::with("a.rs", &format!("#[scenario] async fn {scenario} {{ {copies} {body} }}"));
+    FakeVm::new().write_to(folder.path());
+    folder.run(&["--vm", "result", "a.rs"]).ended_with(0);
+    for name in ["cache", "runs", "home"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+    }
     folder
+}
+
+/// The programs that start another one as another user, if that is possible here. The folder is made fit for that user.
+fn as_another_user(folder: &Folder) -> Option<[&'static str; 6]> {
+    let has_program = |name: &str| Command::new(name).arg("--version").output().is_ok();
+    if !has_program("setpriv") || !rustix::process::geteuid().is_root() {
+        eprintln!(
+            "not root, or no setpriv: no process of another user can be started, so this is not tested"
+        );
+        return None;
+    }
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    for name in ["cache", "runs", "home"] {
+        std::os::unix::fs::chown(folder.path().join(name), OTHER.parse().ok(), None).unwrap();
+    }
+    Some(["setpriv", "--reuid", OTHER, "--regid", OTHER, "--clear-groups"])
+}
+
+/// Runs the suite with at most these numbers of processes. Each run passes, or names the limit as its error.
+fn passes_or_names_the_limit(folder: &Folder, by: &[&str], limits: impl IntoIterator<Item = u32>) {
+    for most in limits {
+        let ran = run(folder, by, &format!("ulimit -u {most}"));
+        if ran.code != Some(0) {
+            ran.ended_with(5);
+            let said = format!("{}{}", ran.out, ran.err);
+            let named = format!("this user may have {most} processes and threads at once (`ulimit -u`)");
+            assert!(said.contains(&named) && !said.contains("panicked"), "{most}: {said}");
+        }
+        assert!(most > 5 || ran.code == Some(5), "{most}: {ran:?}");
+    }
 }
 
 /// Runs the suite by a shell that says `limit` first. A run that hangs is killed.
@@ -27,49 +63,53 @@ fn run(folder: &Folder, by: &[&str], limit: &str) -> Ran {
     for (variable, name) in [("NIXVM_CACHE_DIR", "cache"), ("NIXVM_RUNS", "runs"), ("HOME", "home")] {
         limited.env(variable, folder.path().join(name));
     }
+    limited.env("NIXVM_VM", folder.path().join("result")).env("TMPDIR", folder.path().join("home"));
     Ran::of(&mut limited)
 }
 
 #[test]
 fn a_limit_of_processes_is_an_error_that_names_it() {
-    let has_program = |name: &str| Command::new(name).arg("--version").output().is_ok();
-    if !has_program("setpriv") || !rustix::process::geteuid().is_root() {
-        eprintln!(
-            "not root, or no setpriv: no process of another user can be started, so this is not tested"
-        );
-        return;
-    }
-    let folder = suite();
-    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    for name in ["cache", "runs", "home"] {
-        let path = folder.path().join(name);
-        std::fs::create_dir(&path).unwrap();
-        std::os::unix::fs::chown(&path, OTHER.parse().ok(), None).unwrap();
-    }
-    let by = ["setpriv", "--reuid", OTHER, "--regid", OTHER, "--clear-groups"];
-    for most in [1, 3, 5, 6, 7, 8, 9] {
-        let ran = run(&folder, &by, &format!("ulimit -u {most}"));
-        if ran.code != Some(0) {
-            ran.ended_with(5);
-            let said = format!("{}{}", ran.out, ran.err);
-            let named = format!("this user may have {most} processes and threads at once (`ulimit -u`)");
-            assert!(said.contains(&named) && !said.contains("panicked"), "{most}: {said}");
-        }
-        assert!(most > 5 || ran.code == Some(5), "{most}: {ran:?}");
-    }
+    let folder = suite("takes_none()", "");
+    let Some(by) = as_another_user(&folder) else { return };
+    passes_or_names_the_limit(&folder, &by, 1..=16);
     run(&folder, &by, "ulimit -u 200").ended_with(0);
 }
 
 #[test]
+fn a_limit_of_processes_is_an_error_that_names_it_wherever_a_machine_meets_it() {
+    let logs_in = r#"machine.login("alice", "test").await?.succeed("echo hello").await?; Ok(())"#;
+    let folder = suite("boots(machine: Machine) -> Result", logs_in);
+    let Some(by) = as_another_user(&folder) else { return };
+    // With more, the stand-in for the guest gets some of its own processes, which a guest has without the host.
+    passes_or_names_the_limit(&folder, &by, 8..=16);
+}
+
+#[test]
+fn a_limit_of_processes_that_qemu_or_the_run_script_meets_is_no_failed_boot() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn boots(machine: Machine) { drop(machine) }");
+    FakeVm::new().write_to(folder.path());
+    for (says, ends) in [
+        ("qemu: qemu_thread_create: Resource temporarily unavailable", "kill -ABRT $$"),
+        ("run-nixos-vm: fork: retry: Resource temporarily unavailable", "exit 254"),
+        ("run-nixos-vm: 7: Cannot fork", "exit 2"),
+    ] {
+        folder.program("result/bin/run-nixos-vm", format!("#!/bin/sh\necho '{says}' >&2\n{ends}\n"));
+        let ran = folder.run(&["--vm", "result", "a.rs"]);
+        ran.ended_with(5).printed(says).printed("likely cause: ").printed("processes and threads");
+    }
+}
+
+#[test]
 fn a_limit_of_open_files_is_an_error_that_names_it() {
-    let folder = suite();
-    for most in [8, 10, 14, 18, 24] {
+    let folder = suite("takes_none()", "");
+    for most in [8, 10, 14, 18, 20, 24] {
         let ran = run(&folder, &[], &format!("ulimit -n {most}"));
         if ran.code != Some(0) {
             ran.ended_with(5);
             let said = format!("{}{}", ran.out, ran.err);
             let named = format!("this process may have {most} files open at once (`ulimit -n`)");
             assert!(said.contains(&named) && !said.contains("panicked"), "{most}: {said}");
+            assert!(said.contains("next: raise the limit"), "{most}: {said}");
         }
         assert!(most > 16 || ran.code == Some(5), "{most}: {ran:?}");
     }

@@ -21,6 +21,7 @@ mod hostile;
 mod init;
 mod limits;
 mod list;
+mod lost_output;
 mod machines;
 mod never_run;
 mod pausing;
