@@ -3,13 +3,17 @@
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fs::Access;
+use rustix::io::Errno;
 
 use crate::beneath::{Beneath, leads_to_ours};
-use crate::{Error, ErrorKind, Result, environment, io_error};
+use crate::{Error, ErrorKind, Result, environment, io_error, text};
 
 /// Returns the cache folder: `$NIXVM_CACHE_DIR`, else `$XDG_CACHE_HOME/nixvm-test`, else
 /// `~/.cache/nixvm-test`. It is created if it is missing. It contains programs that this user runs, so no
-/// other user may write to it.
+/// other user may write to it. If it is on a read-only file system, another folder is used for this run.
 ///
 /// # Errors
 /// [`ErrorKind::Host`] when none of the variables names a folder, the folder can't be created, it belongs to
@@ -22,11 +26,45 @@ pub(crate) fn dir() -> Result<PathBuf> {
     let advice = format!(
         "`chmod 700 {}` if it is yours and no other user has written to it, or set NIXVM_CACHE_DIR to a folder of your own, \
          which no other user may write to",
-        crate::text::line(&dir.display().to_string())
+        text::line(&dir.display().to_string())
     );
-    std::path::absolute(dir).and_then(|dir| private(&dir).map(|()| dir.clone())).map_err(|source| {
-        Error::host("use the cache folder", &source).next_step(advice).because_of_a_limit(&source)
-    })
+    let failed = |source: std::io::Error| Error::host("use the cache folder", &source).next_step(advice);
+    let dir = std::path::absolute(dir).map_err(failed.clone())?;
+    match private(&dir).and_then(|()| Ok(rustix::fs::access(&dir, Access::WRITE_OK)?)) {
+        Ok(()) => Ok(dir),
+        Err(source) if io_error::code(&source) == Some(Errno::ROFS.raw_os_error()) => instead_of(&dir),
+        Err(source) => Err(failed(source)),
+    }
+}
+
+/// Why this run uses another folder than the user's cache, which is read-only.
+static READ_ONLY: OnceLock<String> = OnceLock::new();
+
+/// Returns why machines boot cold and nothing is kept for later runs, if the cache is on a read-only file system. It is
+/// known once the cache was used.
+pub(crate) fn is_read_only() -> Option<&'static str> {
+    READ_ONLY.get().map(String::as_str)
+}
+
+/// Returns a folder for temporary files in place of a cache that is read-only. All processes of this user share it, so
+/// that they count their machines together.
+fn instead_of(cache: &Path) -> Result<PathBuf> {
+    let user = rustix::process::geteuid().as_raw();
+    let dir = environment::temporary_folder().join(format!("nixvm-test-cache-{user}"));
+    let dir = std::path::absolute(dir).and_then(|dir| private(&dir).map(|()| dir));
+    let dir = dir.map_err(|source| {
+        Error::host("use a temporary folder in place of the cache", &source)
+            .likely_cause(format!("the cache, {}, is read-only", text::line(&cache.display().to_string())))
+            .next_step("set NIXVM_CACHE_DIR to a folder of your own that can be written")
+    })?;
+    READ_ONLY.get_or_init(|| {
+        format!(
+            "the cache, {}, is read-only: machines boot cold, and {} is used in its place",
+            text::line(&cache.display().to_string()),
+            text::line(&dir.display().to_string())
+        )
+    });
+    Ok(dir)
 }
 
 /// Makes `dir` accessible for this user only. If it is a symbolic link, it is followed if it belongs to this

@@ -207,10 +207,17 @@ impl Error {
     }
 
     fn because_of(mut self, limit: Option<Limit>) -> Self {
-        let Some(limit) = limit else { return self };
-        self.0.kind = ErrorKind::Host;
-        self.0.limited = true;
-        self.likely_cause(limit.cause).next_step(limit.next)
+        if let Some(Limit { cause, next }) = limit {
+            self.0.kind = ErrorKind::Host;
+            (self.0.cause, self.0.next_step, self.0.limited) = (Some(cause), Some(next), true);
+        }
+        self
+    }
+
+    /// Creates an error for an action that is not begun because of a limit of the host.
+    pub(crate) fn limited(doing: impl fmt::Display, limit: Limit) -> Self {
+        Self::new(ErrorKind::Host, format!("could not {doing}: a limit of this host is too low"))
+            .because_of(Some(limit))
     }
 
     fn with_limit_of(mut self, other: &Self) -> Self {
@@ -224,12 +231,6 @@ impl Error {
     /// Returns whether a limit of the host is the cause, so that the failure says nothing about the machine.
     pub(crate) fn is_of_a_limit(&self) -> bool {
         self.0.limited
-    }
-
-    /// Adds the next step, unless a limit of the host is the cause, which has its own.
-    #[must_use]
-    pub(crate) fn next_step_unless_limited(self, next: impl Into<String>) -> Self {
-        if self.0.limited { self } else { self.next_step(next) }
     }
 
     /// Creates the error for `?` on an error of another crate.
@@ -286,17 +287,21 @@ impl Error {
         self
     }
 
-    /// Adds the likely cause.
+    /// Adds the likely cause. If a limit of the host is known as the cause, it stays.
     #[must_use]
     pub fn likely_cause(mut self, cause: impl Into<String>) -> Self {
-        self.0.cause = Some(cause.into());
+        if !self.0.limited {
+            self.0.cause = Some(cause.into());
+        }
         self
     }
 
-    /// Adds the next step.
+    /// Adds the next step. If a limit of the host is known as the cause, its own next step stays.
     #[must_use]
     pub fn next_step(mut self, next: impl Into<String>) -> Self {
-        self.0.next_step = Some(next.into());
+        if !self.0.limited {
+            self.0.next_step = Some(next.into());
+        }
         self
     }
 

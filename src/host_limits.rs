@@ -20,7 +20,7 @@ pub(crate) fn behind(code: i32) -> Option<Limit> {
     match Errno::from_raw_os_error(code) {
         Errno::AGAIN => Some(processes()),
         Errno::NOMEM => Some(match getrlimit(Resource::As).current {
-            Some(most) => memory(most),
+            Some(most) => memory(most, 'v'),
             None => Limit {
                 cause: "the host has too little free memory".to_owned(),
                 next: "end other programs, or run fewer machines at a time (--jobs)".to_owned(),
@@ -92,11 +92,30 @@ fn has(text: &str, words: &[&str]) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
-fn memory(most: u64) -> Limit {
+fn memory(most: u64, option: char) -> Limit {
     Limit {
-        cause: format!("this process may have {} KiB of memory (`ulimit -v`)", most / 1024),
-        next: "raise the limit: `ulimit -v unlimited`".to_owned(),
+        cause: format!("this process may have {} KiB of memory (`ulimit -{option}`)", most / 1024),
+        next: format!("raise the limit: `ulimit -{option} unlimited`"),
     }
+}
+
+/// The memory that this program takes without a machine, in bytes.
+pub(crate) const FOR_ITSELF: u64 = 32 << 20;
+
+/// The memory that it takes for one more machine: most of it is the reserve of the allocator for each thread.
+pub(crate) const FOR_A_MACHINE: u64 = 512 << 20;
+
+/// Returns the limit that leaves this process less than `bytes` of memory. A refused allocation ends the process, so the
+/// limit is looked at first.
+pub(crate) fn lacks_memory(bytes: u64) -> Option<Limit> {
+    let limits = [(Resource::As, "VmSize:", 'v'), (Resource::Data, "VmData:", 'd')];
+    limits.into_iter().find_map(|(resource, name, option)| {
+        let most = getrlimit(resource).current?;
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let taken = status.lines().find_map(|line| line.strip_prefix(name))?;
+        let taken = taken.trim().trim_end_matches(" kB").parse::<u64>().ok()?.saturating_mul(1024);
+        (most.saturating_sub(taken) < bytes).then(|| memory(most, option))
+    })
 }
 
 /// Checks that this process may open `count` more files, because some libraries panic if they can't open one.
@@ -122,7 +141,7 @@ fn processes() -> Limit {
     match (threads, getrlimit(Resource::As).current) {
         // There is no memory for a thread's stack. A user who is far from the other limit has reached this
         // one.
-        (None | Some(256..), Some(most)) => memory(most),
+        (None | Some(256..), Some(most)) => memory(most, 'v'),
         (Some(most), _) => Limit {
             cause: format!("this user may have {most} processes and threads at once (`ulimit -u`)"),
             next: "end other programs of this user, or raise the limit: `ulimit -u 4096`".to_owned(),

@@ -21,9 +21,7 @@ pub(crate) fn path() -> Result<PathBuf> {
     match environment::path(VARIABLE) {
         Some(given) => {
             leads_to_ours(given.parent().unwrap_or(&given)).map(|()| given.clone()).map_err(|error| {
-                Error::host(format_args!("use the folder of {VARIABLE}"), &error)
-                    .next_step(advice())
-                    .because_of_a_limit(&error)
+                Error::host(format_args!("use the folder of {VARIABLE}"), &error).next_step(advice())
             })
         }
         None => Ok(cache::dir()?.join(FOLDER)),

@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, CWD, FileType, Mode, OFlags};
 
+use crate::io_error;
+
 /// An opened folder. Its path may be renamed or replaced later: names are looked up in the folder that was
 /// opened.
 ///
@@ -216,13 +218,13 @@ fn named(path: &Path, error: io::Error) -> io::Error {
     use rustix::io::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     let path = crate::text::line(&path.display().to_string());
-    let text = match errno {
-        Some(Errno::LOOP) => format!("{path}: a symbolic link is not followed here"),
-        Some(Errno::XDEV) => format!("{path}: it is not within its folder"),
-        Some(Errno::NXIO) => format!("{path}: it is a socket or a FIFO, and a regular file is expected"),
-        _ => format!("{path}: {error}"),
+    let why = match errno {
+        Some(Errno::LOOP) => "a symbolic link is not followed here",
+        Some(Errno::XDEV) => "it is not within its folder",
+        Some(Errno::NXIO) => "it is a socket or a FIFO, and a regular file is expected",
+        _ => return io_error::named(path, error),
     };
-    io::Error::new(error.kind(), text)
+    io::Error::new(error.kind(), format!("{path}: {why}"))
 }
 
 fn refused(path: &Path, why: &str) -> io::Error {

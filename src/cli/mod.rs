@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::scenario::{EXIT_CODES, Exit};
-use crate::{Error, ErrorKind, Result, report, threads};
+use crate::{Error, ErrorKind, Result, host_limits, report, threads};
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use options::{Flags, Options};
@@ -231,6 +231,9 @@ impl Cli {
     }
 
     fn carry_out(mut self) -> Result<ExitCode> {
+        if let Some(limit) = host_limits::lacks_memory(host_limits::FOR_ITSELF) {
+            return Err(Error::limited("begin", limit));
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

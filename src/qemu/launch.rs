@@ -25,7 +25,7 @@ use super::supervise::{self, Supervised};
 use super::template::{Made, Memory, arguments};
 use super::{Accelerator, Disk, QMP_LIMIT, Qemu, Qmp, RunDirectory, port_holder};
 use crate::BuiltVm;
-use crate::{Error, ErrorKind, Event, Events, Result, environment};
+use crate::{Error, ErrorKind, Event, Events, Result, environment, host_limits};
 
 /// Ids of our character devices. Unlikely to be in a script already.
 pub(super) const CONSOLE: &str = "nixvm-console";
@@ -109,6 +109,7 @@ impl Qemu {
     /// take the first serial port.
     pub async fn launch(mut launch: Launch<'_>) -> Result<(Self, UnixStream)> {
         let started = Instant::now();
+        has_memory(launch.machine)?;
         let (console, line) = LineEnd::pair()?;
         let (control, control_theirs) = pair()?;
         let control = ours(control)?;
@@ -266,6 +267,14 @@ impl Launch<'_> {
             );
         }
         options
+    }
+}
+
+/// Checks that a limit leaves this process the memory that it takes for the machine.
+pub(super) fn has_memory(machine: &str) -> Result {
+    match host_limits::lacks_memory(host_limits::FOR_A_MACHINE) {
+        Some(limit) => Err(Error::limited(format_args!("start {machine}"), limit)),
+        None => Ok(()),
     }
 }
 

@@ -31,7 +31,6 @@ pub(super) fn ensure(base: &Path, runner: &str) -> Result {
         *watchdog = Some(start(base, runner).map_err(|error| {
             Error::host("start /bin/sh", &error)
                 .next_step("a POSIX shell is needed at /bin/sh, and a free slot in the process table")
-                .because_of_a_limit(&error)
         })?);
     }
     Ok(())

@@ -24,7 +24,7 @@ use crate::record::{Folder, History, Writer};
 use crate::report::{self, Github, Relay, Rendering};
 use crate::settings::Settings;
 use crate::{
-    Error, ErrorKind, Event, Events, RequestedReports, Result, environment, host_limits, qemu, signals,
+    Error, ErrorKind, Event, Events, RequestedReports, Result, cache, environment, host_limits, qemu, signals,
     threads,
 };
 
@@ -80,6 +80,9 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
     }
     let settings = Settings::from_env()?;
     host_limits::check_files(FILES).map_err(|error| Error::io("begin", &error))?;
+    if let Some(limit) = host_limits::lacks_memory(host_limits::FOR_ITSELF) {
+        return Err(Error::limited("begin", limit));
+    }
     if arguments.list {
         // In the order of the source, but only this share, because cargo-nextest runs what is listed.
         let mine = order::share(scenarios, &settings);
@@ -116,6 +119,12 @@ fn suite(mut arguments: Arguments) -> Result<ExitCode> {
         None => record(&reporter),
     };
     crate::record::tell(Events::to(&reporter));
+    if settings.against.is_none()
+        && let Ok(_) = cache::dir()
+        && let Some(why) = cache::is_read_only()
+    {
+        Events::to(&reporter).note(why);
+    }
     let rendering = record.as_ref().map(|record| Rendering::start(record.path(), settings.report.clone()));
     let rendering = rendering.map(Arc::new);
     let suite = Suite::new(settings, reporter.clone())?.recorded(record.clone(), rendering.clone());

@@ -204,7 +204,7 @@ impl Suite {
 
     /// Whether machines may be clones of templates.
     pub fn templates(&self) -> bool {
-        self.settings.templates
+        self.settings.templates && crate::cache::is_read_only().is_none()
     }
 
     /// Returns what a parameter of `scenario` is built from.

@@ -70,6 +70,7 @@ impl Qemu {
     pub(crate) async fn resume(resume: Resume<'_>) -> Result<(Self, UnixStream)> {
         let started = Instant::now();
         let Resume { folder, to_save, foreign, machine, scenario, run_dir, channel, events } = resume;
+        launch::has_memory(machine)?;
         let description = read(&folder.join(MACHINE_FILE))?;
         let (console, line) = LineEnd::pair()?;
         let (control, control_theirs) = launch::pair()?;

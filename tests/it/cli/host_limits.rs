@@ -1,5 +1,5 @@
-//! A host with little room: processes, threads, open files. Each limit is an error that names it, and never a wait without
-//! an end.
+//! A host with little room: processes, threads, open files, memory. Each limit is an error that names it, and never an
+//! abort or a wait without an end. A cache that can't be written is none of them: machines boot cold.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use nixvm_fake_guest::FakeVm;
 
 use crate::folder::{Folder, Ran, take_over};
+use crate::small_disk;
 
 /// Another user, whose processes are counted apart: limits of processes do not bind root. No other test has it.
 const OTHER: &str = "4243";
@@ -77,8 +78,7 @@ fn a_limit_of_processes_is_an_error_that_names_it() {
 
 #[test]
 fn a_limit_of_processes_is_an_error_that_names_it_wherever_a_machine_meets_it() {
-    let logs_in = r#"machine.login("alice", "test").await?.succeed("echo hello").await?; Ok(())"#;
-    let folder = suite("boots(machine: Machine) -> Result", logs_in);
+    let folder = suite("boots(machine: Machine) -> Result", LOGS_IN);
     let Some(by) = as_another_user(&folder) else { return };
     // With more, the stand-in for the guest gets some of its own processes, which a guest has without the host.
     passes_or_names_the_limit(&folder, &by, 8..=16);
@@ -96,6 +96,43 @@ fn a_limit_of_processes_that_qemu_or_the_run_script_meets_is_no_failed_boot() {
         folder.program("result/bin/run-nixos-vm", format!("#!/bin/sh\necho '{says}' >&2\n{ends}\n"));
         let ran = folder.run(&["--vm", "result", "a.rs"]);
         ran.ended_with(5).printed(says).printed("likely cause: ").printed("processes and threads");
+    }
+}
+
+/// The rest of a scenario that logs in on its machine.
+const LOGS_IN: &str = r#"machine.login("alice", "test").await?.succeed("echo hello").await?; Ok(())"#;
+
+#[test]
+fn a_limit_of_memory_is_an_error_that_names_it_and_no_abort() {
+    let folder = suite("boots(machine: Machine) -> Result", LOGS_IN);
+    for (option, most) in
+        [('v', 100_000), ('v', 200_000), ('v', 300_000), ('v', 400_000), ('v', 500_000), ('d', 100_000)]
+    {
+        let ran = run(&folder, &[], &format!("ulimit -{option} {most}"));
+        ran.ended_with(5);
+        let named = format!("this process may have {most} KiB of memory (`ulimit -{option}`)");
+        let said = format!("{}{}", ran.out, ran.err);
+        assert!(said.contains(&named) && !said.contains("memory allocation"), "{most}: {said}");
+    }
+    run(&folder, &[], "ulimit -v 8000000").ended_with(0);
+}
+
+#[test]
+fn a_cache_that_is_read_only_has_machines_boot_cold_and_one_note() {
+    let folder = suite("boots(machine: Machine) -> Result", LOGS_IN);
+    let read_only = "mount -o remount,ro none \"$0\" && exec \"$@\"";
+    let disk = tempfile::tempdir().unwrap();
+    for cache in [disk.path().to_owned(), disk.path().join("below/it")] {
+        let mut command = small_disk::with_script(disk.path(), "1m,mode=700", read_only);
+        command.arg("./suite").current_dir(folder.path()).stdin(Stdio::null());
+        take_over(&mut command, &folder.command(&[]));
+        command.env("NIXVM_CACHE_DIR", &cache).env("NIXVM_VM", folder.path().join("result"));
+        command.env("TMPDIR", folder.path().join("home"));
+        let ran = Ran::of(&mut command);
+        ran.ended_with(0);
+        let note = format!("the cache, {}, is read-only: machines boot cold, and ", cache.display());
+        assert_eq!(ran.err.matches(&note).count(), 1, "{}", ran.err);
+        ran.said_not("Read-only file system");
     }
 }
 
