@@ -127,8 +127,7 @@ impl Turn {
 pub(super) async fn admit(demand: Demand, capacity: Capacity, events: &Events) -> Result<Permit> {
     let folder = user_lock::path()?;
     let failed = |why: NotLocked| {
-        why.error(format_args!("count machines in {}", folder.display()))
-            .next_step(user_lock::advice())
+        why.error(format_args!("count machines in {}", folder.display())).next_step(user_lock::advice())
     };
     if let Some(more) = capacity.exceeded_by(demand.need) {
         events.note(format!("it takes {more}: it runs when nothing else runs"));

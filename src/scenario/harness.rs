@@ -24,8 +24,8 @@ use crate::record::{Folder, History, Writer};
 use crate::report::{self, Github, Relay, Rendering};
 use crate::settings::Settings;
 use crate::{
-    Error, ErrorKind, Event, Events, RequestedReports, Result, cache, environment, host_limits, qemu, signals,
-    threads,
+    Error, ErrorKind, Event, Events, RequestedReports, Result, cache, environment, host_limits, qemu,
+    signals, threads,
 };
 
 /// Time limit for completing the record when a signal ends the run.
