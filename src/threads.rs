@@ -167,7 +167,7 @@ mod tests {
             check_room(8).unwrap();
             let after = std::fs::read_dir("/proc/self/task").unwrap().count();
             // Other tests of this process may start threads meanwhile, with `cargo test`.
-            assert!(after <= before || std::env::var_os("NEXTEST").is_none(), "{before}, then {after}");
+            assert!(after <= before || !crate::environment::is_set("NEXTEST"), "{before}, then {after}");
         }
     }
 
