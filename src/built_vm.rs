@@ -86,12 +86,12 @@ impl BuiltVm {
                     Some(_) => others,
                     None => names(folder)?.unwrap_or_default(),
                 };
-                Err(not_a_vm(given, "holds no bin/run-NAME-vm", &found))
+                Err(not_a_vm(given, "has no bin/run-NAME-vm", &found))
             }
             several => {
                 let found: Vec<String> =
                     several.iter().map(|(name, _)| format!("bin/run-{name}-vm")).collect();
-                Err(not_a_vm(given, "holds more than one bin/run-NAME-vm", &found)
+                Err(not_a_vm(given, "has more than one bin/run-NAME-vm", &found)
                     .next_step("give the path of one script"))
             }
         }
@@ -147,8 +147,8 @@ fn system_of(folder: &Path) -> Result<Option<PathBuf>> {
 fn canonical(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound if path.is_symlink() => {
-            Error::new(ErrorKind::Usage, format!("{} is a link that leads nowhere", path.display()))
-                .likely_cause("what it pointed to was removed from the Nix store (nix-collect-garbage)")
+            Error::new(ErrorKind::Usage, format!("{} is a dangling symbolic link", path.display()))
+                .likely_cause("its target was removed from the Nix store (nix-collect-garbage)")
                 .next_step("build it again")
         }
         std::io::ErrorKind::NotFound => {
@@ -194,7 +194,7 @@ fn not_a_vm(given: &Path, why: &str, found: &[String]) -> Error {
         .section("found there", list);
     if found.iter().any(|name| name == "nixos-version" || name == "activate") {
         return error
-            .likely_cause("this is a system, not a VM of it")
+            .likely_cause("this is a NixOS system, not a VM of it")
             .next_step("build the attribute `vm` (for a flake: config.system.build.vm)");
     }
     error
@@ -288,7 +288,7 @@ mod tests {
         let system = tempfile::tempdir().unwrap();
         std::fs::write(system.path().join("nixos-version"), "").unwrap();
         let error = BuiltVm::open(system.path()).unwrap_err().to_string();
-        assert!(error.contains("a system, not a VM"), "{error}");
+        assert!(error.contains("a NixOS system, not a VM"), "{error}");
 
         let error = BuiltVm::open(system.path().join("nixos-version")).unwrap_err().to_string();
         assert!(error.contains("not run-NAME-vm"), "{error}");
@@ -296,7 +296,7 @@ mod tests {
         assert!(error.contains("no such file"), "{error}");
         symlink("/no/such/store", system.path().join("result")).unwrap();
         let error = BuiltVm::open(system.path().join("result")).unwrap_err().to_string();
-        assert!(error.contains("leads nowhere"), "{error}");
+        assert!(error.contains("is a dangling symbolic link"), "{error}");
 
         std::fs::create_dir(system.path().join("bin")).unwrap();
         std::fs::write(system.path().join("bin/run-x-vm"), "").unwrap();

@@ -68,11 +68,11 @@ pub struct Budget {
 impl Budget {
     fn parse(name: &Ident, pairs: Option<Vec<(Ident, LitStr)>>) -> Result<Self> {
         const EXPECTED: &str =
-            "expected what may take how long: `budget(boot = \"20s\", userspace = \"12s\")`";
+            "expected time limits of the boot: `budget(boot = \"20s\", userspace = \"12s\")`";
         const PARTS: [&str; 3] = ["boot", "userspace", "accelerator"];
-        const ALL: &str = "a budget has `boot = \"20s\"`, `userspace = \"12s\"` and `accelerator = \"tcg\"`";
-        const ACCELERATORS: &str =
-            "a budget holds under one accelerator: \"kvm\", which it is when not given, or \"tcg\"";
+        const ALL: &str =
+            "a budget takes `boot = \"20s\"`, `userspace = \"12s\"` and `accelerator = \"tcg\"`";
+        const ACCELERATORS: &str = "a budget is for one accelerator: \"kvm\" (the default) or \"tcg\"";
         let mut budget = Self::default();
         let mut accelerator = None;
         let pairs =
@@ -137,7 +137,7 @@ impl Start {
                     (Some(user), Some(password), None) => Ok(Self::LoggedIn(user?, password?)),
                     _ => Err(Error::new_spanned(
                         &call,
-                        "expected name and password: `logged_in(\"alice\", \"test\")`",
+                        "expected a name and a password: `logged_in(\"alice\", \"test\")`",
                     )),
                 }
             }
@@ -204,7 +204,7 @@ impl Arguments {
             }
             match name.to_string().as_str() {
                 "allow" => {
-                    let why = "expected what is allowed: `allow(\"segfault\")`";
+                    let why = "expected the name of a check: `allow(\"segfault\")`";
                     let some = list.filter(|list| !list.is_empty());
                     arguments.allow = some.ok_or_else(|| Error::new(name.span(), why))?;
                 }
@@ -228,7 +228,7 @@ impl Arguments {
                 "passphrase" => {
                     let given = text(&name, value, "passphrase = \"…\"")?;
                     if given.value().is_empty() || given.value().chars().any(char::is_control) {
-                        let why = "expected what can be typed in one line, and is not empty";
+                        let why = "expected one line of text that is not empty";
                         return Err(Error::new(given.span(), why));
                     }
                     arguments.passphrase = Some(given);
@@ -365,7 +365,7 @@ fn text(name: &Ident, value: Option<Expr>, example: &str) -> Result<LitStr> {
     match value {
         Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => Ok(text),
         Some(other) => Err(Error::new_spanned(other, format!("expected a string: `{example}`"))),
-        None => Err(Error::new(name.span(), format!("`{name}` lacks its value: `{example}`"))),
+        None => Err(Error::new(name.span(), format!("`{name}` needs a value: `{example}`"))),
     }
 }
 

@@ -34,7 +34,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         rest = tail[name.len()..].trim_start();
     }
     if millis == 0 {
-        return Err(format!("`{text}` leaves no time at all: write a limit like {EXAMPLES}"));
+        return Err(format!("`{text}` is no time at all: write a limit like {EXAMPLES}"));
     }
     Ok(Duration::from_millis(millis))
 }

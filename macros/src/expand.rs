@@ -18,7 +18,7 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut function: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
         Err(_) => {
-            let why = "`#[scenario]` stands on a function: `async fn name(machine: Machine) -> Result`";
+            let why = "`#[scenario]` needs a function: `async fn name(machine: Machine) -> Result`";
             let error = syn::Error::new_spanned(&item, why).to_compile_error();
             return quote!(#error #item);
         }

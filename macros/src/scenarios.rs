@@ -77,7 +77,7 @@ fn runs(name: &str, text: &str, look: &Look) -> std::result::Result<(), String> 
     let mut lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("#!/"));
     match lines.next().is_some_and(|line| line.starts_with("---")) {
         true => Err(format!(
-            "{name} has a `---` block, which only `nixvm-test {name}` can read: put its dependencies into Cargo.toml"
+            "{name} has a `---` block, which only `nixvm-test {name}` can read: move its dependencies to Cargo.toml"
         )),
         false => Ok(()),
     }
@@ -86,7 +86,8 @@ fn runs(name: &str, text: &str, look: &Look) -> std::result::Result<(), String> 
 /// Returns the error for a test that is not a scenario in a scenario file.
 pub fn no_tests(file: &str, line: usize, test: &str) -> String {
     format!(
-        "{file}:{line}: this `{test}` never runs, since the `main` of a scenario's file runs scenarios alone: make it a \
+        "{file}:{line}: this `{test}` never runs, because the `main` of a scenario file runs only \
+         scenarios: make it a \
          `#[scenario]` (one without parameters boots no machine), or move it to a file of its own in tests/"
     )
 }

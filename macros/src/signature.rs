@@ -28,7 +28,7 @@ pub fn parameters(function: &ItemFn) -> Result<Vec<Parameter>> {
         return Err(refuse(&signature.generics, "without generics"));
     }
     if let Some(abi) = &signature.abi {
-        return Err(refuse(abi, "of no foreign kind"));
+        return Err(refuse(abi, "without `extern`"));
     }
     if !signature.safety.to_token_stream().is_empty() {
         return Err(refuse(&signature.safety, "and safe"));
@@ -41,12 +41,12 @@ pub fn parameters(function: &ItemFn) -> Result<Vec<Parameter>> {
         let Pat::Ident(name) = &*input.pat else {
             return Err(refuse(
                 &input.pat,
-                "whose parameters are plain names, since they name the machines and systems",
+                "whose parameters are plain names, because they name the machines and systems",
             ));
         };
         let name = name.ident.clone();
         if KEYWORDS.contains(&name.to_string().as_str()) {
-            let why = format!("a parameter can't be called `{name}`: that is an argument of `#[scenario]`");
+            let why = format!("a parameter can't be named `{name}`: that is an argument of `#[scenario]`");
             return Err(Error::new(name.span(), why));
         }
         parameters.push(Parameter { name, kind: (*input.ty).clone() });

@@ -14,7 +14,7 @@ fn method(item: TokenStream) -> syn::Result<TokenStream> {
     let function: ItemFn = syn::parse2(item)?;
     let ItemFn { attrs, vis, sig, block, .. } = &function;
     let (Some(_), ReturnType::Type(_, returned)) = (sig.asyncness, &sig.output) else {
-        return Err(Error::new_spanned(sig, "`#[tracked]` stands on an `async fn` that returns a `Result`"));
+        return Err(Error::new_spanned(sig, "`#[tracked]` needs an `async fn` that returns a `Result`"));
     };
     // At the place of the method, so that compiler messages refer to the method and not to this macro.
     let span = sig.fn_token.span;

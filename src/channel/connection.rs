@@ -164,7 +164,7 @@ impl Channel {
     /// is longer than 16 MiB. If the guest can't start the command, [`Running::next`] returns that error.
     pub(crate) async fn run(&self, request: Request) -> Result<Running> {
         if request.text.contains('\0') {
-            return Err(Error::new(ErrorKind::Usage, "a command can't hold a NUL character"));
+            return Err(Error::new(ErrorKind::Usage, "a command can't contain a NUL character"));
         }
         if request.text.len() > LONGEST_TEXT {
             let length = request.text.len();
@@ -328,7 +328,7 @@ impl OpenChannel {
             return Err(self.lost_error(why));
         }
         let next = state.last_id.checked_add(1);
-        state.last_id = next.ok_or_else(|| self.lost_error("it has no numbers left for commands"))?;
+        state.last_id = next.ok_or_else(|| self.lost_error("it has used up its numbers for commands"))?;
         Ok(state.last_id)
     }
 

@@ -16,7 +16,7 @@ Examples:
   nixvm-test build                                  ./configuration.nix
   nixvm-test build --configuration web.nix -o web   another, with the link ./web
   nixvm-test build --flake .#web
-Then, as the tutorial has it: ./result/bin/run-nixos-vm";
+Then, as in the tutorial: ./result/bin/run-nixos-vm";
 
 /// Where the link goes.
 #[derive(Debug, Args)]

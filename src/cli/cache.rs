@@ -57,7 +57,7 @@ impl Cache {
                 if !entries.is_empty() {
                     let (all, number) = (template::total(&entries) >> 20, count(entries.len()));
                     // Writing to a String cannot fail.
-                    let _ = writeln!(shown, "{number}: {all} MiB, what is shared counted once");
+                    let _ = writeln!(shown, "{number}: {all} MiB in total; shared files count once");
                 }
                 report::show(&shown);
             }

@@ -11,8 +11,8 @@ use super::options::Options;
 
 const EXAMPLES: &str = "\
 Examples:
-  nixvm-test config                   what holds here
-  nixvm-test config >nixvm.toml       to begin one
+  nixvm-test config                   the settings in effect here
+  nixvm-test config >nixvm.toml       a first nixvm.toml
   nixvm-test config --json | jq '.settings[] | select(.from != \"default\")'
   nixvm-test config --reference       every key, flag and variable";
 
@@ -69,7 +69,7 @@ fn as_lines(layers: &Layers) -> String {
     }
     for (name, near) in unknown_variables() {
         let near = near.map(|near| format!(": did you mean {near}?")).unwrap_or_default();
-        text.push_str(&format!("# {name} is set, and nothing reads it{near}\n"));
+        text.push_str(&format!("# {name} is set, but nixvm-test does not read it{near}\n"));
     }
     text
 }

@@ -43,7 +43,7 @@ pub async fn connect(
     match (left, ending) {
         (Left::Gone, _) => report::say(&format!("\nnixvm-test: {name} is off")),
         (Left::ByKey, Ending::Stop) => {
-            report::say(&format!("\nnixvm-test: left the console; {name} is ended"));
+            report::say(&format!("\nnixvm-test: left the console; {name} was ended"));
         }
         (Left::ByKey, Ending::PowerOff) => {
             report::say(&format!("\nnixvm-test: left the console; {name} is powered off, its disk is kept"));

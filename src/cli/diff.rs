@@ -12,7 +12,7 @@ Examples:
   nixvm-test diff 20261122 last               what changed since yesterday's run
   nixvm-test diff green.run/ last             against a record that was copied here
 
-Its status is 1 when a scenario passes in one of them and not in the other.";
+It ends with 1 if a scenario passes in only one of them.";
 
 /// Compares two runs. The exit code is 1 when outcomes differ: a scenario ended otherwise, came or went.
 #[derive(Debug, Args)]

@@ -17,12 +17,12 @@ const EXAMPLES: &str = "\
 Examples:
   nixvm-test doctor
   nixvm-test doctor --nixpkgs standin     for runs with this nixpkgs
-  nixvm-test doctor --retry               once KVM was put right, or another hypervisor has ended
+  nixvm-test doctor --retry               after KVM was repaired, or another hypervisor was stopped
   nixvm-test doctor --kvm ./result        whether this VM runs under KVM here, in a minute at most
   nixvm-test doctor --json | jq '.findings[] | select(.state != \"ok\")'
 
-Ends with 5 if something is missing that every run needs, and with --kvm if machines of the VM do not run under KVM.
-Warnings are no failures.";
+Ends with 5 if something that every run needs is missing; with --kvm, also if the VM does not run under KVM.
+Warnings do not change the exit code.";
 
 /// How it is shown.
 #[derive(Debug, Args)]
@@ -144,11 +144,11 @@ fn as_lines(findings: &[Finding]) -> String {
     }
     let count = |state| findings.iter().filter(|finding| finding.state == state).count();
     text.push_str(&match (count(State::Missing), count(State::Warning)) {
-        (0, 0) => "\nThis host has all it takes.\n".to_owned(),
-        (0, 1) => "\nThis host has what it takes; see the warning.\n".to_owned(),
-        (0, _) => "\nThis host has what it takes; see the warnings.\n".to_owned(),
-        (1, _) => "\nOne thing is missing that every run needs.\n".to_owned(),
-        (count, _) => format!("\n{count} things are missing that every run needs.\n"),
+        (0, 0) => "\nThis host has everything that nixvm-test needs.\n".to_owned(),
+        (0, 1) => "\nThis host has everything that every run needs; see the warning.\n".to_owned(),
+        (0, _) => "\nThis host has everything that every run needs; see the warnings.\n".to_owned(),
+        (1, _) => "\nOne thing that every run needs is missing.\n".to_owned(),
+        (count, _) => format!("\n{count} things that every run needs are missing.\n"),
     });
     text
 }

@@ -163,9 +163,9 @@ fn next(folder: &Path) -> String {
         )),
     }
     text.push_str(&format!(
-        "Wherever it is opened, this setting names the package (VS Code, in .vscode/settings.json):\n  \
+        "For any other folder, this setting names the package (VS Code, in .vscode/settings.json):\n  \
          \"rust-analyzer.linkedProjects\": [{}]\n\
-         The files name paths of this host. In a repository, ignore them: Cargo.toml, Cargo.lock and .cargo in {}\n",
+         The files contain paths of this host. In a repository, ignore them: Cargo.toml, Cargo.lock and .cargo in {}\n",
         serde_json::Value::String(manifest.display().to_string()),
         shown(folder)
     ));

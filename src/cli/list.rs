@@ -96,7 +96,7 @@ fn as_lines(file: &Path, scenarios: &[Value]) -> String {
         text.push_str(&format!("      {}\n", limits(scenario)));
         if let Some(why) = scenario["ignore"].as_str() {
             let why = if why.is_empty() { String::new() } else { format!(": {}", report::printable(why)) };
-            text.push_str(&format!("      left out unless asked for (-- --ignored){why}\n"));
+            text.push_str(&format!("      ignored, runs only with -- --ignored{why}\n"));
         }
     }
     text

@@ -33,7 +33,7 @@ Examples:
   nixvm-test replay                           what failed in the newest run
   nixvm-test replay last login --speed 4      another scenario, four times as fast
 
-Space pauses, the arrows go back and forth, q ends it. Pauses of the guest are cut to a second.
+Space pauses, the arrows go back and forth, q ends it. Pauses of the guest are shortened to one second.
 To run a scenario against what its machine answered, without one: nixvm-test FILE.rs --against RUN";
 
 /// Plays the console of a machine.
@@ -64,8 +64,12 @@ impl Replay {
             .map_err(|error| Error::io("read what it printed", &error))?;
         if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
             let log = folder.path().join(transcript).with_extension("log");
-            return Err(Error::new(ErrorKind::Usage, "a film is played on a terminal, and this is none")
-                .next_step(format!("read it as text: {}", report::printable(&log.display().to_string()))));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "a film needs a terminal, and standard input or \
+                output is not one",
+            )
+            .next_step(format!("read it as text: {}", report::printable(&log.display().to_string()))));
         }
         let film = Film::of(&tape, LONGEST);
         let mut signals = Signals::listen()?;

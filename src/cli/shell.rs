@@ -15,9 +15,9 @@ Examples:
   nixvm-test shell                               ./configuration.nix, its first user logged in
   nixvm-test shell web.nix --user root --password test
   nixvm-test shell --forward 8080:80 --ssh-port 2222
-  nixvm-test shell --keep-state                  on the disk NAME.qcow2, which stays, as the tutorial has it
+  nixvm-test shell --keep-state                  on the disk NAME.qcow2, which is kept, as in the tutorial
 
-Every key goes to the machine but ctrl-], which ends it. What the machine says reaches the terminal as it is, as with
+Every key except ctrl-] goes to the machine; ctrl-] ends it. The machine's output reaches the terminal unchanged, as with
 ./result/bin/run-NAME-vm.";
 
 /// A session by hand.

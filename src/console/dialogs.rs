@@ -20,8 +20,7 @@ pub(super) struct Dialog {
 const UNIT: &str = "a unit that the boot needs failed: often a mount in fileSystems";
 const LOOK: &str = "look for FAILED in the transcript above the message";
 const LOADER: &str = "the boot loader or the firmware found nothing that it can boot";
-const DISK: &str =
-    "look at boot.loader of the configuration; a disk that is kept may be of another configuration";
+const DISK: &str = "check boot.loader of the configuration; a kept disk may belong to another configuration";
 
 /// All known dialogs.
 pub(super) static DIALOGS: [Dialog; 5] = [
@@ -33,9 +32,10 @@ pub(super) static DIALOGS: [Dialog; 5] = [
             "  *) to ignore the error and continue",
         ],
         kind: ErrorKind::EmergencyMode,
-        what: "stage 1 of the guest's boot failed, and asks what to do",
+        what: "stage 1 of the guest's boot failed and asks what to do",
         cause: "a device of the root file system did not appear, or a check or a mount of it failed",
-        next: "see the lines above the dialog, and compare fileSystems and boot.initrd of the configuration with them",
+        next: "read the lines above the dialog, and compare them with fileSystems and boot.initrd of the \
+            configuration",
     },
     Dialog {
         // systemd's sulogin-shell, before systemd 220, and dracut.
@@ -49,8 +49,9 @@ pub(super) static DIALOGS: [Dialog; 5] = [
         words: &["You are in rescue mode", "Welcome to rescue mode!"],
         kind: ErrorKind::EmergencyMode,
         what: "the guest went into rescue mode",
-        cause: "the kernel was given `single`, `rescue` or systemd.unit=rescue.target, or a unit asks for rescue.target when it fails",
-        next: "look at boot.kernelParams and systemd.defaultUnit of the configuration",
+        cause: "the kernel's command line has `single`, `rescue` or systemd.unit=rescue.target, or a \
+            failed unit started rescue.target",
+        next: "check boot.kernelParams and systemd.defaultUnit of the configuration",
     },
     Dialog {
         // sulogin of util-linux and of busybox.
@@ -76,7 +77,7 @@ pub(super) static DIALOGS: [Dialog; 5] = [
             "(initramfs) ",
         ],
         kind: ErrorKind::EmergencyMode,
-        what: "the guest's boot ended at a prompt for repairs",
+        what: "the guest's boot ended at a repair prompt",
         cause: LOADER,
         next: DISK,
     },

@@ -101,8 +101,8 @@ fn panic_advice(error: Error, said: &str) -> Error {
     let known = [
         (
             "Unable to mount root fs",
-            "the kernel has no driver for the disk or file system of /, or the disk is not there",
-            "look at boot.initrd.availableKernelModules and fileSystems.\"/\"",
+            "the kernel has no driver for the disk or the file system of /, or the disk is missing",
+            "check boot.initrd.availableKernelModules and fileSystems.\"/\"",
         ),
         (
             "No working init found",
@@ -121,7 +121,7 @@ fn panic_advice(error: Error, said: &str) -> Error {
         ),
         (
             "Attempted to kill init",
-            "process 1 (systemd, or the initial ramdisk's init) ended, which a kernel does not survive",
+            "process 1 (systemd, or the init of the initial ramdisk) ended, and the kernel can't run without it",
             "its exit code is in that line; its output is above it",
         ),
     ];
@@ -133,7 +133,7 @@ fn panic_advice(error: Error, said: &str) -> Error {
 
 /// Returns the error if the line was closed during an operation.
 pub(super) fn gone(console: &str, engine: &Engine, doing: &str, why: &str) -> Error {
-    Error::new(ErrorKind::QemuGone, format!("{console}: QEMU is gone while {doing}"))
+    Error::new(ErrorKind::QemuGone, format!("{console}: QEMU ended while {doing}"))
         .section("what is known about its end", shown_lines(why))
         .section("last lines of the console", engine.last_lines(0, LINES))
         .next_step("QEMU's last output is above; a guest that powers off by itself also ends QEMU")

@@ -108,7 +108,8 @@ impl SerialLine {
         let too_long = |pattern: &&Pattern| pattern.literal().is_some_and(|text| text.len() > self.window);
         let Some(pattern) = patterns.iter().find(too_long) else { return Ok(()) };
         let length = pattern.literal().unwrap_or_default().len();
-        let summary = format!("a literal of {length} bytes can't be found: {} are kept", self.window);
+        let summary =
+            format!("a literal of {length} bytes can't be found: only the last {} are kept", self.window);
         Err(Error::new(ErrorKind::Usage, summary))
     }
 
@@ -447,7 +448,7 @@ impl SerialLine {
                 Err(Error::new(ErrorKind::Timeout, summary)
                     .took(limit, limit)
                     .section("last lines of the console", engine.last_lines(0, 25))
-                    .likely_cause("no program in the guest reads its serial console any more"))
+                    .likely_cause("no program in the guest reads its serial console now"))
             }
         }
     }

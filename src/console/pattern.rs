@@ -151,7 +151,7 @@ impl Pattern {
         let hashes = "#".repeat(usize::from(text.contains('"')));
         let text: String = secrets::line(&text).chars().take(SHOWN).collect();
         error.next_step(format!(
-            "a text is looked for as it stands; if it is meant as a regular expression: Pattern::regex(r{hashes}\"{text}\"{hashes})?"
+            "a text matches literally; for a regular expression: Pattern::regex(r{hashes}\"{text}\"{hashes})?"
         ))
     }
 

@@ -192,6 +192,6 @@ async fn drain(
 fn note_trouble(line: &SerialLine, events: &Events) {
     let trouble = line.engine().take_trouble();
     if let Some(trouble) = trouble {
-        events.note(format!("{}: no transcript from here on: {trouble}", line.name));
+        events.note(format!("{}: the transcript ends here: {trouble}", line.name));
     }
 }

@@ -46,7 +46,7 @@ fn no_kvm(asked_for: bool, why: &str, fix: &str) -> Finding {
 }
 
 fn emulated(why: &str, fix: impl Into<String>) -> Finding {
-    let found = format!("machines are emulated, some ten times slower: {why}");
+    let found = format!("machines are emulated, about ten times slower: {why}");
     Finding::new("KVM", State::Warning, found, fix)
 }
 
@@ -54,7 +54,7 @@ fn emulated(why: &str, fix: impl Into<String>) -> Finding {
 async fn trial(reason: &str, asked_for: bool) -> Finding {
     let here = std::env::consts::ARCH;
     if here != "x86_64" {
-        let found = format!("{reason}; guests for x86_64 are emulated on {here}, some ten times slower");
+        let found = format!("{reason}; guests for x86_64 are emulated on {here}, about ten times slower");
         return Finding::new("KVM", State::Warning, found, format!("build VMs for {here}-linux"));
     }
     let end = Instant::now() + sector::LIMIT;

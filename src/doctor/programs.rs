@@ -51,7 +51,7 @@ pub(super) async fn nix(settings: &Settings) -> Finding {
     let needed = !matches!(settings.source, Some(Source::Built(_)));
     match says(program.name, &["--version"]).await {
         Some(said) => Finding::ok("Nix", first_line(&said)),
-        None if !needed => Finding::ok("Nix", "none, and a VM that is built already needs none"),
+        None if !needed => Finding::ok("Nix", "not installed, and not needed: the VM is built already"),
         None => {
             let own = "sh <(curl --proto '=https' --tlsv1.2 -L https://nixos.org/nix/install) --daemon";
             let fix = match Distribution::of_this_host() {

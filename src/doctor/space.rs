@@ -27,14 +27,14 @@ pub(super) fn disks() -> [Finding; 4] {
             "disk for machines",
             runs,
             2 * GIB,
-            "free some of it, or set TMPDIR to a folder on another disk",
+            "free some space, or set TMPDIR to a folder on another disk",
         ),
         // Machines that failed are kept, and the twenty newest records stay.
         disk(
             "disk for records",
             records(),
             GIB,
-            "free some of it, or set NIXVM_RUNS to a folder on another disk",
+            "free some space, or set NIXVM_RUNS to a folder on another disk",
         ),
     ]
 }

@@ -333,7 +333,7 @@ fn keep_end(said: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 fn lost(what: &str) -> Error {
-    Error::new(ErrorKind::Other, format!("the copy of {what} was broken off"))
+    Error::new(ErrorKind::Other, format!("the copy of {what} was interrupted"))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(crate) struct StandsStill;
 
 impl StandsStill {
     /// The cause that an error names.
-    pub(crate) const CAUSE: &str = "the machine stands still: QEMU was told to stop it";
+    pub(crate) const CAUSE: &str = "the machine is paused: QEMU got a command to stop it";
 }
 
 impl Life {

@@ -69,7 +69,8 @@ fn host(message: &str, tail: &Tail) -> Option<Advice> {
         let line = cut(line.trim(), 240);
         return advice(
             format!("the disk is full: {line}"),
-            "free space for /nix/store and for TMPDIR (/tmp), where builds run; `nix-collect-garbage` removes what nothing needs",
+            "free space for /nix/store and for TMPDIR (/tmp), where builds run; `nix-collect-garbage` \
+             removes what is not in use",
         );
     }
     let network = [
@@ -92,15 +93,15 @@ fn host(message: &str, tail: &Tail) -> Option<Advice> {
         let line = cut(line.trim(), 240);
         return advice(
             format!("no network, or the address is wrong: {line}"),
-            "see that this host reaches it, or name a nixpkgs that is here: --nixpkgs FOLDER (or standin)",
+            "check the network of this host, or name a nixpkgs that is on it: --nixpkgs FOLDER (or standin)",
         );
     }
     if message.contains("<nixpkgs")
         || message.contains("'nixpkgs") && message.contains("not found in the Nix search path")
     {
         return advice(
-            "Nix does not know where nixpkgs is, the collection of packages and options that NixOS is made of",
-            "choose one: --nixpkgs channel:nixos-26.05, a folder, or standin; NIX_PATH has none that works",
+            "Nix does not find nixpkgs, the collection of packages and options that NixOS is made of",
+            "choose one: --nixpkgs channel:nixos-26.05, a folder, or standin; NIX_PATH has no usable one",
         );
     }
     if message.contains("does not provide attribute") || message.contains("attribute 'nixosConfigurations") {
@@ -127,18 +128,18 @@ fn configuration(message: &str, said: &ErrorText, tail: &Tail) -> Option<Advice>
         let cause = match message {
             _ if message.contains("expecting ';'") => "the line before this place does not end in a `;`",
             _ if message.contains("unexpected end of file") || message.contains("unexpected $end") => {
-                "a bracket, a brace or a quote is opened and never closed, or nothing stands behind the first line"
+                "a bracket, a brace or a quote is opened and never closed, or nothing follows the first line"
             }
             _ if message.contains("unexpected '='") && message.contains("expecting end of file") => {
-                "an option is set outside of braces: all options stand between one `{` and one `}`"
+                "an option is set outside of the braces: all options go between one `{` and one `}`"
             }
             _ if message.contains("unexpected '}'") && message.contains("expecting end of file") => {
-                "one more brace is closed than is opened"
+                "there is one closing brace too many"
             }
             _ if message.contains("unexpected ';'") && message.contains("expecting end of file") => {
-                "a `;` stands behind the last brace, where the file has to end"
+                "a `;` follows the last brace, where the file must end"
             }
-            _ if message.contains("expecting end of file") => "something stands where the file has to end",
+            _ if message.contains("expecting end of file") => "there is more text where the file must end",
             _ => "a `;`, a bracket or a quote is missing at this place or just before it, or is one too many",
         };
         return advice(cause, "correct the line that is marked, or the one before it");
@@ -146,17 +147,14 @@ fn configuration(message: &str, said: &ErrorText, tail: &Tail) -> Option<Advice>
     if let Some(name) = quoted(message, "undefined variable '") {
         if ["config", "lib", "modulesPath", "options", "pkgs"].contains(&name) {
             return advice(
-                format!("the file uses `{name}`, but does not ask for it in its first line"),
-                format!("let the file begin with `{HEAD}`"),
+                format!("the file uses `{name}`, but its first line does not have it as an argument"),
+                format!("begin the file with `{HEAD}`"),
             );
         }
-        let next = package(name, said, tail).unwrap_or_else(|| {
-            format!("packages are looked up at {PACKAGES}; text stands in quotes: \"{name}\"")
-        });
+        let next = package(name, said, tail)
+            .unwrap_or_else(|| format!("packages are listed at {PACKAGES}; text needs quotes: \"{name}\""));
         return advice(
-            format!(
-                "nothing is called `{name}` here: there is no such package, or its name is written otherwise"
-            ),
+            format!("`{name}` is not defined here: there is no such package, or it has another name"),
             next,
         );
     }
@@ -164,37 +162,39 @@ fn configuration(message: &str, said: &ErrorText, tail: &Tail) -> Option<Advice>
         let of_pkgs =
             |place: &Excerpt| place.snippet.iter().any(|line| line.contains(&format!("pkgs.{name}")));
         if said.place.as_ref().is_some_and(of_pkgs) {
-            let next = package(name, said, tail).unwrap_or_else(|| format!("look it up at {PACKAGES}"));
-            return advice(format!("there is no package `{name}`, or its name is written otherwise"), next);
+            let next = package(name, said, tail).unwrap_or_else(|| format!("search {PACKAGES}"));
+            return advice(format!("there is no package `{name}`, or it has another name"), next);
         }
-        let next =
-            did_you_mean(said, tail).unwrap_or_else(|| "see how the name is written where it is made".into());
-        return advice(format!("`{name}` is asked of something that has nothing of that name"), next);
+        let next = did_you_mean(said, tail)
+            .unwrap_or_else(|| "check how the name is written in its definition".into());
+        return advice(format!("`{name}` is read from a set that has no such attribute"), next);
     }
     if let Some(option) = option_of(message) {
         return about_option(option, &all, message, said, tail);
     }
     if message.contains("infinite recursion") {
         return advice(
-            "a value is made of itself: an option of that very option (`x = config.x + 1`), or `imports` of `config` or `pkgs`",
+            "a value depends on itself: an option on the same option (`x = config.x + 1`), or `imports` \
+             on `config` or `pkgs`",
             "give the value another way: write it out, or use lib.mkForce, lib.mkDefault or a `let` of your own",
         );
     }
     if all.contains("Failed assertions:") {
         return advice(
-            "modules of NixOS check that a configuration makes sense, and this one does not",
-            "do what each line with a dash says",
+            "modules of NixOS check the configuration, and a check failed",
+            "follow each line that begins with a dash",
         );
     }
     if let Some(file) = missing_file(message) {
         let next = match Path::new(file).file_name().and_then(|name| name.to_str()) {
             _ if file.starts_with("/nix/store/") => "a flake sees only files that git knows: `git add` it",
             Some("hardware-configuration.nix") => {
-                "take it out of `imports`: a VM needs none (`nixos-generate-config` makes it, for a real machine)"
+                "remove it from `imports`: a VM does not need it (`nixos-generate-config` makes it, for a \
+                 real machine)"
             }
-            _ => "make the file, or take its name out of the configuration",
+            _ => "create the file, or remove its name from the configuration",
         };
-        return advice(format!("the configuration names a file that is not there: {file}"), next);
+        return advice(format!("the configuration names a file that does not exist: {file}"), next);
     }
     refused(&all)
 }
@@ -208,13 +208,15 @@ fn refused(all: &str) -> Option<Advice> {
         all.split(['‘', '\'']).nth(1).and_then(|rest| rest.split(['’', '\'']).next()).unwrap_or("it");
     if all.contains("unfree") {
         return advice(
-            format!("{package} is not free software, which nixpkgs leaves out unless it is allowed"),
+            format!(
+                "{package} is not free software, and nixpkgs refuses that unless the configuration allows it"
+            ),
             "allow it in the configuration: nixpkgs.config.allowUnfree = true;",
         );
     }
     if all.contains("insecure") {
         return advice(
-            format!("{package} has known holes"),
+            format!("{package} has known vulnerabilities"),
             format!(
                 "use another, or allow it: nixpkgs.config.permittedInsecurePackages = [ \"{package}\" ];"
             ),
@@ -222,7 +224,7 @@ fn refused(all: &str) -> Option<Advice> {
     }
     if all.contains("broken") {
         return advice(
-            format!("{package} is known not to work in this nixpkgs"),
+            format!("{package} is marked as broken in this nixpkgs"),
             "use another, or another nixpkgs (--nixpkgs)",
         );
     }
@@ -240,16 +242,16 @@ fn about_option(option: &str, all: &str, message: &str, said: &ErrorText, tail: 
         if let Some(driver) = OF_THE_TEST_DRIVER.iter().find(|its| is_of(option, its)) {
             return advice(
                 format!("`{driver}` is for the NixOS test driver, which connects its machines by it"),
-                "take it out: with every nixpkgs a VM that is built by itself (`-A vm`) does without it",
+                "remove it: a VM that is built by itself (`-A vm`) does not need it, with any nixpkgs",
             );
         }
         let next = match (did_you_mean(said, tail), standin) {
             (Some(near), true) => format!("{near} ({REAL})"),
             (Some(near), false) => near,
-            (None, true) => format!("the stand-in knows a part of the options (standin/OPTIONS.md); {REAL}"),
-            (None, false) => format!("look it up at {OPTIONS}"),
+            (None, true) => format!("the stand-in has only some of the options (standin/OPTIONS.md); {REAL}"),
+            (None, false) => format!("search {OPTIONS}"),
         };
-        return advice("the option's name is misspelt, or it stands in the wrong place", next);
+        return advice("the option's name is misspelled, or the option is in the wrong place", next);
     }
     if let Some(kind) = quoted(message, "is not of type `") {
         let write = match kind {
@@ -268,14 +270,14 @@ fn about_option(option: &str, all: &str, message: &str, said: &ErrorText, tail: 
     }
     if message.contains("is used but not defined") {
         return advice(
-            "something that the configuration switches on needs this option",
+            "something that the configuration enables needs this option",
             format!("set it: {option} = …; (what it takes: {OPTIONS})"),
         );
     }
     if all.contains("conflicting") || message.contains("defined multiple times") {
         return advice(
             "the option is set in two places, to different values",
-            "take one out, or write lib.mkForce before the value that is to hold",
+            "remove one of them, or write lib.mkForce before the value that you want",
         );
     }
     None
@@ -288,7 +290,7 @@ fn package(name: &str, said: &ErrorText, tail: &Tail) -> Option<String> {
         (Some(near), _) => Some(near),
         (None, Some(line)) => Some(match line.split_once("(did you mean ") {
             Some((_, near)) => format!("did you mean {}", near.trim_end_matches(['.', ')'])),
-            None => format!("the stand-in has some packages alone (standin/README.md); {REAL}"),
+            None => format!("the stand-in has only some packages (standin/README.md); {REAL}"),
         }),
         (None, None) => None,
     }
@@ -355,19 +357,24 @@ mod tests {
         says("error: syntax error, unexpected end of file, expecting '}'", &["never closed"]);
         says("error: syntax error, unexpected end of file", &["never closed"]);
         // Nix's messages for a body without braces, an extra brace, and a `;` at the end.
-        for (found, cause) in
-            [("=", "outside of braces"), ("}", "one more brace"), (";", "behind the last brace")]
-        {
+        for (found, cause) in [
+            ("=", "outside of the braces"),
+            ("}", "one closing brace too many"),
+            (";", "follows the last brace"),
+        ] {
             let text = format!("error: syntax error, unexpected '{found}', expecting end of file");
             says(&text, &[cause]);
             assert!(!advised(&text).contains("never closed"), "{text}");
         }
-        says("error: undefined variable 'pkgs'", &["does not ask for it", "{ config, lib, pkgs, ... }:"]);
+        says(
+            "error: undefined variable 'pkgs'",
+            &["does not have it as an argument", "{ config, lib, pkgs, ... }:"],
+        );
         says(
             "error: undefined variable 'hello'",
             &["no such package", "search.nixos.org/packages", "\"hello\""],
         );
-        says("error: infinite recursion encountered", &["made of itself", "config.x"]);
+        says("error: infinite recursion encountered", &["depends on itself", "config.x"]);
     }
 
     #[test]
@@ -378,14 +385,14 @@ mod tests {
                        error: undefined variable 'cowsya'";
         says(standin, &["next: did you mean cowsay?"]);
         let no_package = "error: attribute 'colour' missing\n\n       at /home/u/c.nix:3:5:\n\n            3|   paint.colour";
-        says(no_package, &["nothing of that name"]);
+        says(no_package, &["no such attribute"]);
     }
 
     #[test]
     fn options_are_explained_by_what_is_wrong_with_them() {
         says(
             "error: The option `services.ngnix' does not exist. Definition values:\n       - In `/home/u/c.nix': 1",
-            &["misspelt", "search.nixos.org/options"],
+            &["misspelled", "search.nixos.org/options"],
         );
         let boolean = "error: A definition for option `a.enable' is not of type `boolean'. Definition values:\n       - In `/home/u/c.nix': \"yes\"";
         says(boolean, &["a.enable takes a value of the type `boolean`", "write true or false"]);
@@ -394,7 +401,7 @@ mod tests {
         says(twice, &["two places", "lib.mkForce"]);
         says(
             "error:\n       Failed assertions:\n       - alice needs a password",
-            &["check that", "each line with a dash"],
+            &["a check failed", "each line that begins with a dash"],
         );
     }
 
@@ -404,7 +411,7 @@ mod tests {
             let text = format!(
                 "error: The option `{option}' does not exist in the stand-in. Definition values:\n       - In `/c.nix': 1"
             );
-            says(&text, &["for the NixOS test driver", "next: take it out"]);
+            says(&text, &["for the NixOS test driver", "next: remove it"]);
             assert!(!advised(&text).contains(REAL), "{}", advised(&text));
         }
     }
@@ -413,8 +420,8 @@ mod tests {
     fn a_file_that_is_not_there_is_named() {
         let hardware =
             "error: getting status of '/home/u/hardware-configuration.nix': No such file or directory";
-        says(hardware, &["names a file that is not there", "take it out of `imports`"]);
-        says("error: path '/home/u/web.nix' does not exist", &["/home/u/web.nix", "make the file"]);
+        says(hardware, &["names a file that does not exist", "remove it from `imports`"]);
+        says("error: path '/home/u/web.nix' does not exist", &["/home/u/web.nix", "create the file"]);
         says("error: path '/nix/store/x-source/web.nix' does not exist", &["git add"]);
     }
 

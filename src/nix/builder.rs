@@ -161,8 +161,10 @@ impl Builder {
                         Err(error) if commands::is_about_clones(&error.to_string()) => {
                             let vm = self.run(source, file.parent(), as_it_is, &place, events).await?;
                             let why = error.summary();
-                            events
-                                .note(format!("machines boot cold, the VM can't be built for clones: {why}"));
+                            events.note(format!(
+                                "machines boot cold, because the VM can't be built for \
+                                    clones: {why}"
+                            ));
                             vm
                         }
                         Err(error) => return Err(error),
@@ -174,7 +176,7 @@ impl Builder {
                 host::check_build(source, None)?;
                 if flake.own_host {
                     events.note(format!(
-                        "no host is named, so this machine's own is taken: {}",
+                        "no host is named, so the one with this machine's name is used: {}",
                         flake.installable
                     ));
                 }

@@ -42,7 +42,7 @@ pub(super) fn explain(
             .section("its last lines", last_lines(tail, 12)),
     };
     let rest = said.message.iter().skip(1).map(String::as_str).take_while(|line| *line != ALL_OPTIONS);
-    error = error.section("nix says more", rest.collect::<Vec<_>>().join("\n"));
+    error = error.section("more of nix's output", rest.collect::<Vec<_>>().join("\n"));
     if let Some(place) = &said.place {
         error = match place.snippet.as_slice() {
             [] => error.section("in", place.at.clone()),
@@ -64,10 +64,10 @@ fn is_in(home: Option<&Path>, at: &str) -> bool {
 
 /// Returns the report of a command that exceeded its time limit.
 pub(super) fn too_long(doing: &str, what: &str, limit: std::time::Duration, tail: &Tail) -> Error {
-    build_error(format!("{doing} {what} did not end within its limit, and was ended"))
+    build_error(format!("{doing} {what} did not finish within its limit, and was stopped"))
         .took(limit, limit)
         .section("its last lines", last_lines(tail, 12))
-        .next_step("allow it more with NIXVM_BUILD_TIMEOUT (for example 3h)")
+        .next_step("raise the limit with NIXVM_BUILD_TIMEOUT (for example 3h)")
 }
 
 fn killed(doing: &str, what: &str, signal: i32, tail: &Tail) -> Error {
@@ -76,9 +76,9 @@ fn killed(doing: &str, what: &str, signal: i32, tail: &Tail) -> Error {
     if signal == 9 {
         return error
             .likely_cause(
-                "the host ran out of memory (evaluating NixOS takes up to 2 GB), or somebody killed it",
+                "the host ran out of memory (evaluating NixOS takes up to 2 GB), or another program killed it",
             )
-            .next_step("see `dmesg`; give the host more memory or swap, or end what else runs there");
+            .next_step("see `dmesg`; give the host more memory or swap, or end other programs");
     }
     error
 }

@@ -42,7 +42,7 @@ impl ConfiguredUser {
                 Err("the password has control characters".to_owned())
             }
             (Some(clear), _) => Ok(clear),
-            (None, Some(option)) => Err(format!("{option} does not tell the password")),
+            (None, Some(option)) => Err(format!("{option} does not contain the password")),
             (None, None) => Err("no password is set".to_owned()),
         }
     }
@@ -85,7 +85,7 @@ impl Builder {
                 (command, None)
             }
             Source::Built(vm) => {
-                let summary = format!("{} is built already: its configuration is not known", vm.display());
+                let summary = format!("{} is built already, so its configuration is not known", vm.display());
                 return Err(Error::new(ErrorKind::Usage, summary)
                     .next_step("name the configuration: --configuration FILE.nix, or --flake REF#HOST"));
             }
@@ -125,8 +125,11 @@ impl Builder {
             Err(Stopped::Io(source)) => return Err(Error::io("run nix", &source).because_of_a_limit(&source)),
         };
         serde_json::from_str(&ended.stdout).map_err(|error| {
-            Error::new(ErrorKind::Build, format!("what Nix says of {what} is not as expected: {error}"))
-                .caused_by(error)
+            Error::new(
+                ErrorKind::Build,
+                format!("the answer of Nix about {what} has an unexpected form: {error}"),
+            )
+            .caused_by(error)
         })
     }
 }
@@ -160,7 +163,7 @@ mod tests {
             r#"{"name":"a","normal":true,"shell":"bash","passwords":["initialPassword"],"clear":"te st"}"#;
         assert_eq!(user(known).password(), Ok("te st"));
         for (shell, passwords, clear, why) in [
-            ("bash", r#"["hashedPassword","initialPassword"]"#, "null", "hashedPassword does not tell"),
+            ("bash", r#"["hashedPassword","initialPassword"]"#, "null", "hashedPassword does not contain"),
             ("bash", "[]", "null", "no password is set"),
             ("nologin", r#"["password"]"#, r#""x""#, "the shell is nologin"),
             ("bash", r#"["password"]"#, r#""""#, "empty"),

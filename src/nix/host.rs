@@ -67,7 +67,7 @@ fn check(needs: &[Program]) -> Result {
     let programs: Vec<&str> = missing.iter().map(|program| program.name).collect();
     let advice = advice(&missing, Distribution::of_this_host(), rustix::process::geteuid().is_root());
     Err(Error::new(ErrorKind::Host, format!("this host lacks {}", programs.join(", ")))
-        .next_step(format!("{advice}; `nixvm-test doctor` looks at all that a host needs")))
+        .next_step(format!("{advice}; `nixvm-test doctor` checks everything that a host needs")))
 }
 
 /// Returns those of `needs` that are in no folder of `path`.

@@ -95,7 +95,7 @@ impl Nixpkgs {
         })?;
         let nixos = found.join("nixos/default.nix");
         if !is_there(&nixos).map_err(|error| Error::io(format_args!("open {}", nixos.display()), &error))? {
-            return Err(usage(format!("{} is no nixpkgs: it has no nixos/default.nix", folder.display())));
+            return Err(usage(format!("{} is not a nixpkgs: it has no nixos/default.nix", folder.display())));
         }
         if same_folder(&found, standin) {
             return Ok(Self::StandIn(found));
@@ -120,7 +120,7 @@ fn parse(given: &str) -> Result<NixpkgsName> {
     let given = given.trim();
     let value = given.strip_prefix("nixpkgs=").unwrap_or(given);
     if value.is_empty() || value.starts_with('-') || value.chars().any(char::is_control) {
-        return Err(usage(format!("{given:?} names no nixpkgs")).next_step(NAMES));
+        return Err(usage(format!("{given:?} is not a nixpkgs")).next_step(NAMES));
     }
     if value == "standin" {
         return Ok(NixpkgsName::StandIn);

@@ -34,7 +34,10 @@ struct User {
 pub fn password_of(vm: &BuiltVm, user: &str) -> Result<String> {
     let unknown = |why: String| {
         Error::new(ErrorKind::Usage, format!("a session of {user} needs their password: {why}")).next_step(
-            format!("say it: `#[scenario(from = logged_in(\"{user}\", \"…\"))]`, or set users.users.{user}.initialPassword"),
+            format!(
+                "give the password: `#[scenario(from = logged_in(\"{user}\", \"…\"))]`, or set \
+                users.users.{user}.initialPassword"
+            ),
         )
     };
     let found = users(vm).map_err(unknown)?.into_iter().find(|its| its.name == user);
@@ -57,7 +60,7 @@ pub fn first_user(vm: &BuiltVm) -> Option<(String, String)> {
 
 fn users(vm: &BuiltVm) -> Result<Vec<User>, String> {
     let file = vm.system().and_then(users_file);
-    let file = file.ok_or_else(|| "the built VM does not say how its users are made".to_owned())?;
+    let file = file.ok_or_else(|| "the built VM does not describe its users".to_owned())?;
     let text = fs::read(&file).map_err(|error| format!("could not read {}: {error}", file.display()))?;
     let users: Users = serde_json::from_slice(&text)
         .map_err(|error| format!("{} is not as expected: {error}", file.display()))?;

@@ -20,11 +20,12 @@ pub(super) struct Cause {
 
 const NESTED: &str =
     "KVM of this host does not run this guest, as on many hosts that are virtual machines themselves";
-const NO_RIGHT: &str = "join the group kvm (usermod -aG kvm USER), give a container --device /dev/kvm, or set NIXVM_ACCELERATOR=tcg";
+const NO_RIGHT: &str = "join the group kvm (usermod -aG kvm USER), start a container with --device \
+    /dev/kvm, or set NIXVM_ACCELERATOR=tcg";
 const LITTLE_MEMORY: &str = "the host has too little free memory for this VM";
 const FEWER: &str = "lower virtualisation.memorySize, or run fewer machines at a time";
 const FEW_PROCESSES: &str =
-    "the host gives this user no more processes and threads (`ulimit -u`, or the limit of a container)";
+    "this user has reached the limit of processes and threads (`ulimit -u`, or the limit of a container)";
 const MORE_PROCESSES: &str = "end other programs of this user, or raise the limit: `ulimit -u 4096`";
 const EMULATE: &str = "set NIXVM_ACCELERATOR=tcg";
 
@@ -48,7 +49,8 @@ const CAUSES: &[Cause] = &[
     about_kvm(
         "kvm run failed cannot allocate memory",
         Doubt::Passing,
-        "the host's kernel could not enter the guest: some kernels (Ubuntu's 6.8 and 6.11) fail at times, or memory is short",
+        "the host's kernel could not enter the guest: some kernels (Ubuntu's 6.8 and 6.11) fail \
+         occasionally, or memory is short",
         "run it again; update the host's kernel",
     ),
     about_kvm(
@@ -69,7 +71,7 @@ const CAUSES: &[Cause] = &[
     about_kvm(
         "kvm does not support",
         Doubt::Lasting,
-        "the host's kernel lacks what this QEMU needs of KVM",
+        "the KVM of the host's kernel lacks a feature that this QEMU needs",
         EMULATE,
     ),
     about_kvm(
@@ -88,7 +90,7 @@ const CAUSES: &[Cause] = &[
         "could not access kvm kernel module",
         Doubt::Passing,
         "KVM is not available: its kernel module is not loaded, or this is a container without /dev/kvm",
-        "load kvm_intel or kvm_amd, give the container --device /dev/kvm, or set NIXVM_ACCELERATOR=tcg",
+        "load kvm_intel or kvm_amd, start the container with --device /dev/kvm, or set NIXVM_ACCELERATOR=tcg",
     ),
     about_kvm(
         "failed to initialize kvm: device or resource busy",
@@ -107,13 +109,13 @@ const CAUSES: &[Cause] = &[
         "failed to initialize kvm",
         Doubt::Passing,
         "KVM of this host can't create a virtual machine",
-        "look at dmesg for kvm, or set NIXVM_ACCELERATOR=tcg",
+        "search dmesg for kvm, or set NIXVM_ACCELERATOR=tcg",
     ),
     about_kvm(
         "kvm_init_vcpu: kvm_get_vcpu failed",
         Doubt::Passing,
         "KVM of this host can't create a virtual processor",
-        "look at dmesg for kvm, or set NIXVM_ACCELERATOR=tcg",
+        "search dmesg for kvm, or set NIXVM_ACCELERATOR=tcg",
     ),
     cause(
         "No space left on device",
@@ -123,7 +125,7 @@ const CAUSES: &[Cause] = &[
     cause(
         "requires KVM",
         "the VM's own options ask for a CPU model that only KVM supports",
-        "take `-cpu host` out of virtualisation.qemu.options",
+        "remove `-cpu host` from virtualisation.qemu.options",
     ),
     cause(
         "\"-machine accel=\" options are incompatible",
@@ -153,7 +155,7 @@ const CAUSES: &[Cause] = &[
     cause(
         "invalid option",
         "QEMU does not know an option",
-        "look at virtualisation.qemu.options and at QEMU_OPTS, and at QEMU's version",
+        "check virtualisation.qemu.options, QEMU_OPTS and the version of QEMU",
     ),
     cause(
         ": not found",

@@ -152,7 +152,7 @@ impl Claim {
         match copied.flatten() {
             Ok(before) => self.before = Some(before),
             Err(error) => events.note(format!(
-                "if KVM does not run this machine, it will not boot again under TCG: {} can't be copied ({error})",
+                "if KVM does not run this machine, it can't boot again under TCG: {} can't be copied ({error})",
                 self.image.display()
             )),
         }
@@ -193,7 +193,8 @@ impl Before {
             let takes = from.metadata()?.blocks() * 512;
             if takes >= large {
                 events.note(format!(
-                    "copying {} ({} MiB), to restore it if KVM does not run the machine; once KVM has run one, there is no copy",
+                    "copying {} ({} MiB), to restore it if KVM does not run the machine; after KVM has \
+                     run one machine, there is no copy",
                     image.display(),
                     takes >> 20
                 ));

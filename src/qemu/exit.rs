@@ -66,9 +66,9 @@ impl Exit {
         match likely_cause(&said) {
             Some(cause) => error.likely_cause(cause.means).next_step(cause.next),
             None if self.killed => error.likely_cause("the scenario ended the machine: `stop()`, `crash()`"),
-            None if self.status.signal() == Some(9) => {
-                error.likely_cause("somebody killed it; the kernel does when memory runs out (see dmesg)")
-            }
+            None if self.status.signal() == Some(9) => error.likely_cause(
+                "another program killed it, or the kernel did because memory ran out (see dmesg)",
+            ),
             None => error,
         }
     }
@@ -133,6 +133,6 @@ mod tests {
     #[test]
     fn a_signal_has_its_name() {
         assert_eq!(exit(6 | 0x80, "").describe(), "killed by signal 6 (SIGABRT)");
-        assert!(exit(9, "").error("gone").to_string().contains("memory runs out"));
+        assert!(exit(9, "").error("gone").to_string().contains("memory ran out"));
     }
 }

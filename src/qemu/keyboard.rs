@@ -57,13 +57,13 @@ impl Qemu {
         let status = self.qmp().execute("query-status", None, QMP_LIMIT).await?;
         if status["running"] == false {
             if let Some(why) = self.look_whether_halted().await? {
-                let summary = format!("no key reaches the guest: {}", why.summary());
+                let summary = format!("keys do not reach the guest: {}", why.summary());
                 return Err(why.with_summary(summary));
             }
             let status = status["status"].as_str().unwrap_or("paused");
             return Err(Error::new(
                 ErrorKind::Usage,
-                format!("keys don't reach a machine that is not running: it is {status}"),
+                format!("keys do not reach a machine that is not running: it is {status}"),
             ));
         }
         let mut keyboard = self.keyboard().await?;
@@ -132,7 +132,7 @@ impl Qemu {
             if started.elapsed() >= limit {
                 return Err(Error::new(ErrorKind::Timeout, "the guest does not read its keyboard")
                     .took(started.elapsed(), limit)
-                    .likely_cause("it hangs, or it has no driver for its keyboard"));
+                    .likely_cause("the guest hangs, or it has no driver for its keyboard"));
             }
             tokio::time::sleep(LOOK).await;
         }

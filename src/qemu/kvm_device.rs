@@ -84,14 +84,15 @@ impl Around {
     /// Returns how to get a kernel with KVM.
     fn load(&self) -> &'static str {
         if self.has_flag("vmx") {
-            "sudo modprobe kvm_intel; if that fails, switch virtualization (VT-x) on in the firmware"
+            "sudo modprobe kvm_intel; if that fails, enable virtualization (VT-x) in the firmware"
         } else if self.has_flag("svm") {
-            "sudo modprobe kvm_amd; if that fails, switch virtualization (SVM) on in the firmware"
+            "sudo modprobe kvm_amd; if that fails, enable virtualization (SVM) in the firmware"
         } else if self.has_flag("hypervisor") {
-            "this host is a virtual machine whose processor has no virtualization: switch nested virtualization on at \
-             its own host, or choose a kind of machine that has it"
+            "this host is a virtual machine whose processor has no virtualization: enable nested \
+             virtualization on its \
+             own host, or choose a machine type that has it"
         } else {
-            "switch virtualization (VT-x, SVM) on in the firmware, then sudo modprobe kvm_intel (AMD: kvm_amd)"
+            "enable virtualization (VT-x, SVM) in the firmware, then sudo modprobe kvm_intel (AMD: kvm_amd)"
         }
     }
 }
@@ -159,7 +160,7 @@ fn explain(errno: Errno, device: &Path, around: &Around) -> Refusal {
         ),
         other => (
             format!("{name} does not open: {}", std::io::Error::from(other)),
-            "look at dmesg for lines with kvm".to_owned(),
+            "search dmesg for kvm".to_owned(),
         ),
     };
     Refusal { why, fix }

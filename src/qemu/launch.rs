@@ -377,7 +377,7 @@ fn cannot_start(script: &Path, source: &std::io::Error) -> Error {
             .next_step("build it again"),
         Io::PermissionDenied => error.likely_cause("it is not executable"),
         _ if source.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
-            error.likely_cause("it is no script: its first line does not begin with #!")
+            error.likely_cause("it is not a script: its first line does not begin with #!")
         }
         _ => error,
     }
@@ -398,7 +398,7 @@ fn first_serial_port_is_ours(pid: u32) -> Result {
             ),
         )
         .likely_cause("virtualisation.qemu.options or QEMU_OPTS has -serial; the console is needed here")
-        .next_step("take that option out")),
+        .next_step("remove that option")),
         _ => Ok(()),
     }
 }

@@ -190,8 +190,8 @@ impl Qemu {
         let summary =
             format!("the previous QEMU has not ended, so another one can't replace it (process {pid})");
         Err(Error::new(ErrorKind::Host, summary)
-            .likely_cause("it hangs in the kernel, on a disk that does not answer, or the host is overloaded")
-            .next_step(format!("look at its state: `ps -o stat,wchan,args -p {pid}`")))
+            .likely_cause("it hangs in the kernel on a disk that does not answer, or the host is overloaded")
+            .next_step(format!("check its state: `ps -o stat,wchan,args -p {pid}`")))
     }
 
     /// Returns the last lines that QEMU wrote to stdout and stderr, and what it reported about the host's disk.

@@ -59,14 +59,17 @@ impl Resets {
         (state.in_a_row == LOOP).then(|| {
             Error::new(
                 ErrorKind::BootLoop,
-                format!("the guest is in a boot loop: it reset itself {LOOP} times in a row before it came up"),
+                format!(
+                    "the guest is in a boot loop: it reset itself {LOOP} times in a row before it came up"
+                ),
             )
             .likely_cause(
-                "something in it restarts it at each boot (its console says `reboot: Restarting system` or `sysrq: Resetting` \
-                 then), or a fault within a fault resets it before its kernel can say anything",
+                "a program in it restarts it at each boot (then its console says `reboot: Restarting \
+                 system` or `sysrq: \
+                 Resetting`), or a triple fault resets it before its kernel prints anything",
             )
             .next_step(
-                "see in the transcript what comes before the firmware starts again; with -no-reboot in \
+                "read the lines of the transcript before the firmware starts again; with -no-reboot in \
                  virtualisation.qemu.options QEMU ends at the first reset",
             )
         })

@@ -323,7 +323,7 @@ fn sweep(base: &Path) {
                 continue;
             }
             if lock.is_ok() || !path.join(KEEP).exists() {
-                tracing::debug!(path = %path.display(), "removing what a dead run left");
+                tracing::debug!(path = %path.display(), "removing the files of a run that was killed");
                 processes::kill_marked(&name, None);
                 remove(&path);
             }

@@ -109,8 +109,8 @@ pub(super) async fn start(
         .send(Box::new(move || {
             let _ = reply.send(begin(command, line, &run_path, output, output_file, mark));
         }))
-        .map_err(|_| io::Error::other("the thread that starts machines is gone"))?;
-    started.await.map_err(|_| io::Error::other("the thread that starts machines is gone"))?
+        .map_err(|_| io::Error::other("the thread that starts machines has ended"))?;
+    started.await.map_err(|_| io::Error::other("the thread that starts machines has ended"))?
 }
 
 fn begin(
@@ -249,7 +249,7 @@ impl Supervised {
     pub(super) async fn kill(&self) {
         self.0.kill();
         if !self.gone(KILLED_WITHIN).await {
-            tracing::debug!(pid = self.pid(), "killed, but not gone");
+            tracing::debug!(pid = self.pid(), "killed, but still running");
         }
     }
 
@@ -267,7 +267,7 @@ impl Drop for Supervised {
         self.0.kill();
         // Waits so that the caller may remove its files.
         if !self.0.wait_gone(Instant::now() + KILLED_WITHIN) {
-            tracing::debug!(pid = self.pid(), "killed, but not gone");
+            tracing::debug!(pid = self.pid(), "killed, but still running");
         }
     }
 }

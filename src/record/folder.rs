@@ -107,7 +107,7 @@ impl Folder {
         let error = match (meant.len(), named) {
             (0, "last") => format!("there is no record of a run in {}", base.display()),
             (0, _) => format!(
-                "`{named}` is no folder with the record of a run, and none in {} begins so",
+                "`{named}` is not a folder with the record of a run, and no record in {} begins with it",
                 base.display()
             ),
             (several, _) => format!("`{named}` is the beginning of {several} records"),
@@ -151,7 +151,7 @@ impl Folder {
         if matches!(file_lock::try_lock(&lock, Mode::Exclusive), Ok(true))
             && let Err(error) = super::complete(self, |_, _| true)
         {
-            tracing::warn!(%error, "a record stays incomplete");
+            tracing::warn!(%error, "could not complete a record");
         }
     }
 
@@ -207,11 +207,8 @@ pub fn in_a_path(name: &str) -> String {
 /// [`ErrorKind::Host`] when no variable names it.
 pub(crate) fn base() -> Result<PathBuf> {
     environment::path(RUNS).or_else(|| Some(environment::state_folder()?.join("runs"))).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Host,
-            "neither NIXVM_RUNS, XDG_STATE_HOME nor HOME says where records of runs belong",
-        )
-        .next_step("set NIXVM_RUNS to a folder of your choice")
+        Error::new(ErrorKind::Host, "no folder for records: NIXVM_RUNS, XDG_STATE_HOME and HOME are not set")
+            .next_step("set NIXVM_RUNS to a folder of your choice")
     })
 }
 
@@ -282,7 +279,7 @@ fn prune(base: &Path) {
                 .is_ok_and(|(lock, _)| matches!(file_lock::try_lock(lock, Mode::Exclusive), Ok(true)));
         // Follows no links, neither at `path` nor below it.
         if free && let Err(error) = fs::remove_dir_all(record.path()) {
-            tracing::debug!(path = %record.path().display(), %error, "an old record stays");
+            tracing::debug!(path = %record.path().display(), %error, "could not remove an old record");
         }
     }
 }

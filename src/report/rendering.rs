@@ -63,7 +63,7 @@ impl Rendering {
         let thread = std::thread::Builder::new().name("reports".to_owned());
         let thread = thread.spawn(move || run(&hear, &of, &copied)).map(|thread| (tell, thread));
         if let Err(error) = &thread {
-            tracing::warn!(%error, "could not start the thread for reports, so they are made at the end only");
+            tracing::warn!(%error, "could not start the thread for reports, so they are written only at the end");
         }
         Self { folder: folder.to_owned(), reports, thread: Mutex::new(thread.ok()) }
     }

@@ -48,7 +48,7 @@ impl Tally {
         if let Some(signal) = interrupted {
             let begun = self.passed + self.failed + self.skipped + self.under_way.len();
             let mut line = format!(
-                "interrupted by {} after {}: {} passed, {} failed, {} under way",
+                "interrupted by {} after {}: {} passed, {} failed, {} running",
                 printable(signal),
                 seconds(*took),
                 self.passed,

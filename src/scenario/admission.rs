@@ -130,7 +130,7 @@ pub(super) async fn admit(demand: Demand, capacity: Capacity, events: &Events) -
         why.error(format_args!("count machines in {}", folder.display())).next_step(user_lock::advice())
     };
     if let Some(more) = capacity.exceeded_by(demand.need) {
-        events.note(format!("it takes {more}: it runs when nothing else runs"));
+        events.note(format!("it needs {more}: it runs alone"));
     }
     let permit = ask(&folder, demand, events).await.map_err(failed)?;
     let mut told = false;

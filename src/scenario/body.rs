@@ -53,7 +53,7 @@ pub(super) fn unfinished(limit: Duration) -> Error {
 /// Returns the error if what follows the function can't end, because its runtime has run nothing for
 /// `silence`.
 pub(super) fn silent(silence: Duration) -> Error {
-    let summary = "the scenario's function ended, but its cleanup can't: its runtime runs nothing any more";
+    let summary = "the scenario's function ended, but its cleanup can't: its runtime no longer runs tasks";
     held(Error::new(ErrorKind::Timeout, summary).took(silence, silence))
 }
 

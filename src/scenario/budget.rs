@@ -27,7 +27,7 @@ pub(super) async fn check(scenario: &Scenario, machines: &[Machine]) -> Result {
         // TCG the processor.
         if let Some(other) = machine.accelerator().filter(|its| *its != holds) {
             machine.note(format!(
-                "the budget of its boot is not checked: it holds under {holds}, and this machine runs under {other}"
+                "the budget of its boot is not checked: it is for {holds}, and this machine runs under {other}"
             ));
             continue;
         }

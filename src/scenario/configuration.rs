@@ -74,7 +74,7 @@ fn named(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Re
         let summary = format!("no configuration `{asked}` beside {}", file.display());
         return Err(Error::new(ErrorKind::Usage, summary)
             .section("looked at", path.display().to_string())
-            .next_step("a path in `#[scenario(…)]` starts at the folder of the scenario's file"));
+            .next_step("a path in `#[scenario(…)]` is relative to the folder of the scenario's file"));
     }
     match given {
         Some(given) => Ok(given.clone()),

@@ -71,7 +71,8 @@ extern "C" fn at_exit() {
     let names = NAMES.try_lock().map(|names| names.iter().cloned().collect::<Vec<_>>().join(", "));
     let names = names.unwrap_or_default();
     let text = format!(
-        "\nerror: a scenario ended the process, so the run has no outcome\n  under way: {names}\n  next step: return from \
+        "\nerror: a scenario ended the process, so the run has no result\n  running: {names}\n  next \
+         step: return from \
          the scenario, or panic, instead of calling `std::process::exit`\n"
     );
     // Avoids the lock of Rust's stderr for the same reason.

@@ -27,11 +27,11 @@ pub const TABLE: &str = "\
 Exit codes:
   0  every scenario passed
   1  a scenario failed
-  2  the command makes no sense as given
+  2  the command line is wrong
   3  the configuration could not be built, or a scenario not compiled
   4  the VM did not boot as far as its login prompt
   5  the host lacks something (QEMU, Nix, cargo)
-A run that a signal ended gives 128 + the signal's number.";
+A run that is ended by a signal gives 128 + the number of the signal.";
 
 impl Exit {
     /// Returns the code of a failure before a scenario's body began. `at` is [`Exit::Build`] while its

@@ -182,7 +182,8 @@ impl Suite {
         };
         self.over_was_said.call_once(|| {
             self.events("").note(format!(
-                "the time limit of the whole run, {} s, has passed: what is under way is ended, the rest is not run",
+                "the time limit of the whole run, {} s, has passed: running scenarios are ended, the rest \
+                 is not run",
                 limit.as_secs()
             ));
         });

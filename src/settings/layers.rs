@@ -129,7 +129,7 @@ impl Layers {
         if let (Some(source), Some(nixpkgs)) = (brings_its_own, nixpkgs) {
             if nixpkgs.origin.rank() >= source.origin.rank() {
                 let (nixpkgs, source) = (self.name(nixpkgs), self.name(source));
-                return Err(usage(format!("{nixpkgs} has no use with {source}, which brings its own"))
+                return Err(usage(format!("{nixpkgs} has no effect with {source}, which brings its own"))
                     .next_step("remove one of the two"));
             }
             // It is meant for configurations, not for what was given instead of them.
@@ -270,10 +270,10 @@ mod tests {
         let variable = [("NIXVM_NIXPKGS", "standin")];
         assert_eq!(layers(&[("vm", "/r")], &variable, &[]).unwrap().settings().nixpkgs, None);
         let error = layers(&[("nixpkgs", "standin")], &[("NIXVM_VM", "/r")], &[]).unwrap_err().to_string();
-        assert!(error.contains("--nixpkgs has no use with NIXVM_VM"), "{error}");
+        assert!(error.contains("--nixpkgs has no effect with NIXVM_VM"), "{error}");
         let error = layers(&[], &[], &[("flake", "/f#x"), ("nixpkgs", "standin")]).unwrap_err().to_string();
         assert!(
-            error.contains("`nixpkgs` (/p/nixvm.toml:2) has no use with `flake` (/p/nixvm.toml:1)"),
+            error.contains("`nixpkgs` (/p/nixvm.toml:2) has no effect with `flake` (/p/nixvm.toml:1)"),
             "{error}"
         );
     }

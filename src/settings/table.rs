@@ -112,8 +112,8 @@ pub const TABLE: &[Setting] = &[
         flag: "template",
         meaning_of_no: Some("boot every machine for its scenario alone, instead of cloning a template"),
         form: Form::Switch { or: None },
-        meaning: "machines are clones of templates, where that is possible; if not, each is booted for its \
-                  scenario alone",
+        meaning: "machines are clones of templates where possible; else each is booted for its scenario \
+                  alone",
         default: "yes",
         set: |settings, value| put(&mut settings.templates, switch(text(value)?)),
         ..PLAIN

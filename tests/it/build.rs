@@ -308,7 +308,7 @@ fn a_build_that_takes_too_long_is_ended_with_its_builder() {
     for limit in ["1s", "10s", "100s"] {
         place.set("NIXVM_BUILD_TIMEOUT", limit);
         let seen = place.build();
-        says(seen.error("Build"), &["did not end within its limit", "NIXVM_BUILD_TIMEOUT"]);
+        says(seen.error("Build"), &["did not finish within its limit", "NIXVM_BUILD_TIMEOUT"]);
         if place.at("builder").exists() {
             break;
         }
@@ -501,7 +501,7 @@ fn what_a_failed_builder_of_real_nix_printed_is_shown() {
 fn a_build_that_is_no_vm_is_named() {
     let place = Place::with_real_nix("build ''mkdir -p $out; echo 23.11 >$out/nixos-version''");
     place.configuration("{ ... }: { }");
-    says(place.build().error("Usage"), &["is not a built VM", "a system, not a VM"]);
+    says(place.build().error("Usage"), &["is not a built VM", "a NixOS system, not a VM"]);
 }
 
 #[test]

@@ -54,7 +54,7 @@ nixvm_run() {
       nixvm_text=$(cat "$nixvm_files.text")
       set -- "$1" -c "$nixvm_text"
     elif [ -e "$nixvm_files.user" ]; then
-      nixvm_say F "$1" "the command is longer than 131071 bytes, the most that the user's shell can be given"
+      nixvm_say F "$1" "the command is longer than 131071 bytes, the limit of the user's shell"
       rm -f "$nixvm_files".*
       exit
     else

@@ -28,9 +28,9 @@ pub fn moment(run: &str, scenario: Option<&str>, machine: Option<&str>) -> Resul
     if all.is_empty() {
         return Err(Error::new(ErrorKind::Usage, format!("no machine was kept in {}", folder.display()))
             .likely_cause(
-                "no scenario of that run failed, or its machines could not be kept: the run said why",
+                "no scenario of that run failed, or its machines could not be kept: the output of the run says why",
             )
-            .next_step("run it again; NIXVM_KEEP_FAILED=0 must not be set"));
+            .next_step("run it again, without NIXVM_KEEP_FAILED=0"));
     }
     let scenario = scenario.map(|name| name.replace("::", "."));
     let fits = |found: &&Moment| {
@@ -108,9 +108,9 @@ pub fn live(id: &str) -> Result<PathBuf> {
         None => Ok(socket),
         Some(other) => Err(Error::new(
             ErrorKind::Usage,
-            format!("{} belongs to another user, of number {other}", socket.display()),
+            format!("{} belongs to another user (user ID {other})", socket.display()),
         )
-        .likely_cause("what is typed there goes to that user, not to a machine of yours")
+        .likely_cause("what you type there goes to that user, not to a machine of yours")
         .next_step("attach as the user who runs the machine")),
     }
 }

@@ -24,12 +24,12 @@ Examples:
   nixvm-test attach                        the newest run, if one machine of it was kept
   nixvm-test attach last login             the scenario `login` of it
   nixvm-test attach 20260102 web.login --machine server
-  nixvm-test attach last login --pack      makes one file of it, to be taken to another host
+  nixvm-test attach last login --pack      packs it into one file, for another host
   nixvm-test attach login-machine.moment.tar.gz
   nixvm-test attach --live 1a2b3c4d.1      a run that is paused (--pause-on-failure, `machine.breakpoint()`)
 
-Every key goes to the machine but ctrl-], which leaves it. Nothing of what is done there is kept: the next one who
-attaches finds the machine as it stood when the scenario failed.";
+Every key except ctrl-] goes to the machine; ctrl-] leaves it. Changes are not kept: the next `attach` finds the
+machine again as it was when the scenario failed.";
 
 /// What to go back to.
 #[derive(Debug, Args)]
@@ -114,8 +114,10 @@ async fn machine(
     };
     let vm = vm(kept, options, reporter)
         .await
-        .map_err(|error| error.section("it can't be gone back to", why.as_str()))?;
-    reporter.events().note(format!("{} boots anew, its moment can't be gone back to: {why}", kept.machine()));
+        .map_err(|error| error.section("its kept moment can't be used", why.as_str()))?;
+    reporter
+        .events()
+        .note(format!("{} boots from its VM, because its kept moment can't be used: {why}", kept.machine()));
     let machine = Machine::boot(&vm, named()).await?;
     let console = machine.raw_console().await;
     Ok((machine, console))
@@ -144,7 +146,7 @@ async fn live(id: &str) -> Result<ExitCode> {
     let mut stream = stream.map_err(|error| {
         Error::new(ErrorKind::Usage, format!("no run is paused at {}: {error}", socket.display()))
             .caused_by(error)
-            .likely_cause("it has gone on since")
+            .likely_cause("it has continued since")
     })?;
     signals::install(|_| terminal::restore())?;
     let mut terminal = Terminal::take()?;
@@ -153,7 +155,7 @@ async fn live(id: &str) -> Result<ExitCode> {
     drop(terminal);
     report::say(match left {
         Left::ByKey => "\nnixvm-test: left the console; the run is still paused",
-        Left::Gone => "\nnixvm-test: the run goes on",
+        Left::Gone => "\nnixvm-test: the run continues",
     });
     Ok(Exit::Passed.into())
 }

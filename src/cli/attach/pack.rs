@@ -76,9 +76,8 @@ pub fn pack(folder: &Path, file: &Path) -> Result {
 /// content of the moment's own files. Links, devices and paths that lead elsewhere are refused.
 pub fn unpack(file: &Path, place: &Path) -> Result<PathBuf> {
     let failed = |error: io::Error| {
-        Error::io(format_args!("unpack {}", file.display()), &error).likely_cause(
-            "it is no file that `nixvm-test attach --pack` made, it is cut off, or the disk is full",
-        )
+        Error::io(format_args!("unpack {}", file.display()), &error)
+            .likely_cause("`nixvm-test attach --pack` did not make it, it is truncated, or the disk is full")
     };
     let moment = place.join(WITHIN);
     unpack_to(File::open(file).map_err(failed)?, &moment, free(place).map_err(failed)?).map_err(failed)?;
@@ -126,9 +125,9 @@ fn unpack_to(file: File, moment: &Path, most: u64) -> io::Result<()> {
                 fs::set_permissions(&to, fs::Permissions::from_mode(0o600))?;
             }
             (EntryType::Regular | EntryType::GNUSparse | EntryType::Directory, _) => {
-                return Err(refused("no file of a moment"));
+                return Err(refused("not a file of a moment"));
             }
-            _ => return Err(refused("no regular file")),
+            _ => return Err(refused("not a regular file")),
         }
         left.set(HEADERS);
     }

@@ -74,22 +74,24 @@ fn others(hosts: &[String], taken: &str) -> String {
     let names: Vec<String> = hosts.iter().map(|host| printable(host)).collect();
     let other = hosts.iter().find(|host| *host != taken && is_plain(host));
     if hosts.len() == 1 {
-        return format!("The host {taken} of flake.nix is what is tested.\n");
+        return format!("The scenario tests the host {taken} of flake.nix.\n");
     }
     let names = names.join(", ");
     let another = other.map(|other| {
         format!(
-            " For another one, remove nixvm.toml and scenarios/login.rs, and name it: nixvm-test --flake .#{other} init"
+            " To test another host, remove nixvm.toml and scenarios/login.rs, and run: nixvm-test --flake \
+             .#{other} init"
         )
     });
-    format!("flake.nix has the hosts {names}: {taken} is what is tested.{}\n", another.unwrap_or_default())
+    format!("flake.nix has the hosts {names}. The scenario tests {taken}.{}\n", another.unwrap_or_default())
 }
 
 fn no_host(hosts: &[String]) -> String {
     match hosts {
-        [] => "flake.nix has no host: it has no nixosConfigurations, so it is left alone.\n".to_owned(),
+        [] => "flake.nix has no nixosConfigurations, so it is not used.\n".to_owned(),
         [first, ..] => format!(
-            "flake.nix has no host with a name that can be written as .#HOST (the first one is {}), so it is left alone.\n",
+            "flake.nix has no host with a name that can be written as .#HOST (the first one is {}), so it \
+             is not used.\n",
             printable(first)
         ),
     }
@@ -130,17 +132,20 @@ fn who_logs_in(source: &Source, users: &[ConfiguredUser]) -> Result<(String, Str
         let why = user.password().err().unwrap_or_default();
         format!("{}: {}\n", printable(&user.name), printable(&why))
     });
-    let summary = format!("nobody can log in to {source} with a password that the configuration tells");
+    let summary = format!("{source} has no user whose password is in the configuration");
     let error = Error::new(ErrorKind::Usage, summary).section("its users", reasons.collect::<String>());
     let one = people().find(|user| !user.has_no_shell()).or_else(|| root().next());
     Err(match one {
-        None => error.next_step("give it a user: users.users.NAME.isNormalUser = true;"),
+        None => error.next_step(
+            "add a user with a password: users.users.NAME = { isNormalUser = true; \
+            initialPassword = \"…\"; };",
+        ),
         Some(user) => error
             .section(
-                format!("this gives {} one in the VM alone", printable(&user.name)),
+                format!("this gives {} a password, only in the VM", printable(&user.name)),
                 user.gets_a_password(),
             )
-            .next_step("add it to the configuration, and run `nixvm-test init` again: nothing was made"),
+            .next_step("add it to the configuration, and run `nixvm-test init` again; no file was written"),
     })
 }
 

@@ -27,8 +27,8 @@ Examples:
   nixvm-test init --no-cargo --ci none    only configuration.nix and scenarios/login.rs
   nixvm-test --flake .#web init           beside a flake.nix of several hosts
 
-A file that is there already is left as it is, and named. Beside a configuration.nix, or a flake.nix with hosts, that is what
-is tested: Nix evaluates it, and the scenario logs in as one of its users.";
+It changes no existing file, and lists those that it left. If the folder has a configuration.nix, or a flake.nix with
+hosts, the scenario tests that: Nix evaluates it, and the scenario logs in as one of its users.";
 
 /// What is made, and where.
 #[derive(Debug, Args)]
@@ -104,7 +104,7 @@ impl Init {
             }
         }
         if !left.is_empty() {
-            said.push_str(&format!("\nThere already, and left as it was: {}\n", left.join(", ")));
+            said.push_str(&format!("\nAlready there, not changed: {}\n", left.join(", ")));
         }
         if !notes.is_empty() {
             said.push_str(&format!("\n{notes}"));
@@ -113,7 +113,16 @@ impl Init {
             said.push_str(&advice(&library));
         }
         if is_path && self.ci != Ci::None && !self.no_cargo {
-            said.push_str("\nThe workflow needs a nixvm-test that it can reach: the path in Cargo.toml is of this host.\n");
+            said.push_str(
+                "\nThe workflow can't use the path in Cargo.toml, which is a path of this host: \
+                give it a nixvm-test that it can download.\n",
+            );
+        }
+        if self.ci != Ci::None && self.no_cargo {
+            said.push_str(
+                "\nThe workflow installs nixvm-test from crates.io, where it is not published yet: replace the line \
+                 with `cargo install`.\n",
+            );
         }
         said.push_str(&self.next(foreign));
         report::show_foreign(&said);
@@ -213,9 +222,9 @@ impl Init {
         }
         next.push_str("  nixvm-test scenarios/login.rs\n");
         if !self.no_cargo && !foreign {
-            next.push_str("  cargo test                      # the same, with every flag of cargo's\n");
+            next.push_str("  cargo test                      # the same, with all flags of cargo\n");
         }
-        next.push_str("`nixvm-test doctor` says whether this host has all it takes.\n");
+        next.push_str("`nixvm-test doctor` checks whether this host has everything that it needs.\n");
         next
     }
 }
@@ -227,7 +236,7 @@ fn login(user: &str, password: &str) -> String {
     format!(
         "use nixvm_test::prelude::*;
 
-/// Somebody logs in with their password, and is who they said.
+/// The user can log in with the password of the configuration.
 #[scenario]
 async fn login(machine: Machine) -> Result {{
     let session = machine.login({user:?}, {password:?}).await?;
@@ -259,8 +268,8 @@ fn advice(library: &str) -> String {
         lines.collect::<String>().trim_start_matches('\n').to_owned()
     };
     format!(
-        "\nCargo.toml is there already, and nothing was changed in it. For `cargo test`, add to it:\n\n{}\n\
-         and make tests/scenarios.rs:\n\n{}",
+        "\nCargo.toml exists and was not changed. For `cargo test`, add this to it:\n\n{}\n\
+         and create tests/scenarios.rs:\n\n{}",
         indented(&lines(library)),
         indented(SUITE)
     )

@@ -45,7 +45,7 @@ impl Repl {
         reporter.end();
         let mut lines = Lines::open()?;
         if lines.is_terminal() {
-            let who = up.user.as_ref().map_or("nobody", |(user, _)| user);
+            let who = up.user.as_ref().map_or("no user", |(user, _)| user);
             let name = up.machine.name();
             report::say(&format!(
                 "{name} is up, and {who} is logged in; `help` lists the commands, `quit` ends it"
@@ -98,7 +98,7 @@ async fn converse(up: &Up, lines: &mut Lines) -> bool {
 
 fn save(file: &Path, up: &Up, worked: &[Step]) -> Result {
     if worked.is_empty() {
-        return Err(Error::new(ErrorKind::Usage, "nothing has worked yet: there is nothing to save"));
+        return Err(Error::new(ErrorKind::Usage, "no command has succeeded yet: there is nothing to save"));
     }
     let text = scenario::text(file, &up.source, up.user.as_ref(), worked);
     let written = std::fs::File::create_new(file)

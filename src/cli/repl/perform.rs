@@ -37,7 +37,7 @@ impl Live {
             }
             Step::Session(command) => {
                 let session = machine.session().await.ok_or_else(|| {
-                    Error::new(ErrorKind::SessionEnded, "nobody is logged in on the console")
+                    Error::new(ErrorKind::SessionEnded, "no user is logged in on the console")
                         .next_step("log in: login USER PASSWORD")
                 })?;
                 return session.succeed(command).await.map(|output| shown(&output));

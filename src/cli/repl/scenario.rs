@@ -42,7 +42,7 @@ fn line(step: &Step, later: &[Step]) -> String {
             format!("machine.as_user({user:?}).{}({command:?}).await?;", how.name())
         }
         Step::Session(command) => {
-            format!("machine.session().await.ok_or(\"nobody is logged in\")?.succeed({command:?}).await?;")
+            format!("machine.session().await.ok_or(\"no user is logged in\")?.succeed({command:?}).await?;")
         }
         Step::Login { user, password } => format!("machine.login({user:?}, {password:?}).await?;"),
         Step::WaitForUnit(unit) => format!("machine.wait_for_unit({unit:?}).await?;"),

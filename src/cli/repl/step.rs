@@ -5,8 +5,8 @@ use crate::{Error, ErrorKind, Result, nearest};
 /// The commands, as `help` shows them.
 pub const HELP: &str = "\
 Commands:
-  succeed COMMAND              runs it as root; it has to succeed
-  fail COMMAND                 runs it as root; it has to fail
+  succeed COMMAND              runs it as root; it must succeed
+  fail COMMAND                 runs it as root; it must fail
   execute COMMAND              runs it as root, with any exit status
   wait_until_succeeds COMMAND  again and again until it succeeds
   wait_until_fails COMMAND     again and again until it fails
@@ -16,10 +16,10 @@ Commands:
   wait_for_unit UNIT           waits until a unit of systemd is active
   wait_for_open_port PORT      waits until something listens
   wait_for_file PATH           waits until a file is there
-  snapshot NAME, restore NAME  keeps this moment; goes back to it
+  snapshot NAME, restore NAME  saves this moment; returns to it
   screenshot FILE              a picture of the screen (PNG)
   reboot                       reboots the machine
-  save FILE.rs                 writes what worked as a scenario
+  save FILE.rs                 writes the commands that succeeded as a scenario
   help, quit";
 
 /// The words that can begin a line.
@@ -129,7 +129,7 @@ pub fn parse(line: &str) -> Result<Typed> {
             let Some(how) = How::named(verb).filter(|_| !command.is_empty()) else {
                 return Err(lacks(
                     "as_user",
-                    "a user, what is to become of the command, and the command: as_user alice succeed id",
+                    "a user, one of the verbs above, and a command: as_user alice succeed id",
                 ));
             };
             Step::Run { user: Some(user.to_owned()), how, command: command.to_owned() }

@@ -87,8 +87,11 @@ impl Terminal {
         if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Usage, "a console needs a terminal: standard input or output is none")
-            .next_step("run it in a terminal; commands in a file are for `nixvm-test repl <FILE`"))
+        Err(Error::new(
+            ErrorKind::Usage,
+            "a console needs a terminal, and standard input or output is not one",
+        )
+        .next_step("run it in a terminal; commands in a file are for `nixvm-test repl <FILE`"))
     }
 
     /// Takes the terminal.

@@ -262,11 +262,20 @@ fn failed(source: &std::io::Error) -> Error {
     // inotify(7) explains these errors.
     match rustix::io::Errno::from_io_error(source) {
         Some(rustix::io::Errno::NOSPC) => error
-            .likely_cause("other programs watch as many files as one user may, fs.inotify.max_user_watches")
-            .next_step("end one of them, or raise it: sysctl fs.inotify.max_user_watches=524288"),
+            .likely_cause("this user has reached the limit of watched files, fs.inotify.max_user_watches")
+            .next_step(
+                "end a program that watches files, or raise the limit: sysctl \
+                fs.inotify.max_user_watches=524288",
+            ),
         Some(rustix::io::Errno::MFILE) => error
-            .likely_cause("as many programs watch files as one user may have, fs.inotify.max_user_instances")
-            .next_step("end one of them, or raise it: sysctl fs.inotify.max_user_instances=512"),
+            .likely_cause(
+                "this user has reached the limit of programs that watch files, \
+                fs.inotify.max_user_instances",
+            )
+            .next_step(
+                "end a program that watches files, or raise the limit: sysctl \
+                fs.inotify.max_user_instances=512",
+            ),
         _ => error,
     }
 }

@@ -109,7 +109,7 @@ impl Host {
         if azure || ubuntu.is_some_and(|build| build >= 58) {
             return Some((
                 "the first start of a guest fails occasionally with `kvm run failed Cannot allocate memory`",
-                "nothing: the machine is started again once; a newer kernel fixes it",
+                "nothing: nixvm-test starts the machine again once; a newer kernel fixes it",
             ));
         }
         None

@@ -38,7 +38,7 @@ impl Lost {
             return Some("the host was suspended meanwhile, so times are not meaningful");
         }
         (self.stolen > TOO_MUCH)
-            .then_some("its hypervisor takes much of its time, so limits may be too short")
+            .then_some("its hypervisor takes much of its processor time, so limits may be too short")
     }
 }
 

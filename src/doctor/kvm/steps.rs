@@ -238,7 +238,7 @@ impl Run<'_> {
                 )
             }
             Err(_) => {
-                self.not_tried("clones", tried, "begun, but not finished within the minute");
+                self.not_tried("clones", tried, "started, but not finished within the minute");
                 return Ok(());
             }
         };
@@ -286,7 +286,7 @@ impl Run<'_> {
         let begun = Instant::now();
         let found = match Box::pin(sector::rate(program, "kvm", &cpu, self.left(FIRST_BYTE))).await {
             // Each byte causes one exit from the guest.
-            Ok(rate) => Found::ok(format!("{:.0} kB/s, as many thousand exits a second", rate / 1e3)),
+            Ok(rate) => Found::ok(format!("{:.0} kB/s; each byte is one exit from the guest", rate / 1e3)),
             Err(why) => Found::bad(State::Warning, why, "look at QEMU's message"),
         };
         self.note("console", tried, begun, found);
@@ -331,7 +331,7 @@ impl Run<'_> {
             return self.not_tried(
                 "emulated",
                 tried,
-                &format!("begun; {}, when the minute was over", reached(&boot)),
+                &format!("started; {}, when the minute was over", reached(&boot)),
             );
         }
         let under_kvm = match &self.facts.kernel {

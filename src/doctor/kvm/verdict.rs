@@ -27,8 +27,7 @@ impl Facts {
     }
 
     pub(super) fn verdict(&self) -> Found {
-        const EMULATED: &str =
-            "machines are emulated here, some ten times slower; NIXVM_ACCELERATOR=tcg skips the trial of KVM";
+        const EMULATED: &str = "machines are emulated here, about ten times slower; NIXVM_ACCELERATOR=tcg skips the trial of KVM";
         let not = |why: &str, fix: &str| Found::bad(State::Warning, format!("not usable: {why}"), fix);
         if let Some((why, fix)) = &self.refused {
             return not(why, fix);

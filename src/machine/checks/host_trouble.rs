@@ -110,8 +110,13 @@ impl HostTrouble {
             ));
         }
         let stolen = share(stolen, span);
-        (stolen > TOO_MUCH)
-            .then(|| format!("this host's own host took {:.0} % of its time in {seconds} s", stolen * 100.0))
+        (stolen > TOO_MUCH).then(|| {
+            format!(
+                "the hypervisor of this host took {:.0} % of its processor time in {seconds} \
+                s",
+                stolen * 100.0
+            )
+        })
     }
 
     fn take(&self, sample: Sample) {
@@ -205,7 +210,7 @@ mod tests {
             ((7, 55, 105), None),
             ((9, 50, 100), Some("suspended for 2 s")),
             ((7, 50, 108), Some("waited for a processor 27 % of 30 s")),
-            ((7, 58, 100), Some("took 27 % of its time in 30 s")),
+            ((7, 58, 100), Some("took 27 % of its processor time in 30 s")),
         ] {
             let why = host(start, quiet.into_iter().chain([last])).during(seconds(30), start + seconds(30));
             assert_eq!(why.is_some(), words.is_some(), "{last:?}: {why:?}");

@@ -327,8 +327,8 @@ impl KernelLog {
         state.telling = Telling::NotBegun;
         if std::mem::take(&mut state.cut_off) {
             state.noted.note_gap(
-                "the control channel was lost, and what the kernel logged from then until the machine was rebooted was \
-                 not read"
+                "the control channel was lost, and the kernel's messages from then until the reboot were not \
+                 read"
                     .to_owned(),
             );
         }

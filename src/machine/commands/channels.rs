@@ -222,7 +222,7 @@ impl Channels {
                 };
                 if closed && let Some(channel) = lock(&current).take() {
                     channel.close_when_read(
-                        "the guest closed the port: it went down, or what served the port was killed",
+                        "the guest closed the port: it went down, or the program that served the port was killed",
                     );
                     tokio::spawn(note_whether_it_runs_on(kernel.clone(), exit.clone(), speed));
                 }

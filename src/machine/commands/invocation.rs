@@ -200,9 +200,7 @@ impl Invocation {
         let error = life.with_outputs(error, &output);
         Err(match mute {
             true if life.stands_still().await => error.likely_cause(StandsStill::CAUSE),
-            true => {
-                error.likely_cause("nothing in the machine answers any more: it hangs, or is far too busy")
-            }
+            true => error.likely_cause("the machine no longer answers: it hangs, or it is far too busy"),
             false => error.next_step("it was killed; give it more time with `within`"),
         })
     }
@@ -210,7 +208,7 @@ impl Invocation {
     /// Runs it until its end or its limit.
     pub(crate) async fn run(mut self) -> Result<Ended> {
         if self.text.contains('\0') {
-            return Err(Error::new(ErrorKind::Usage, "a command can't hold a NUL byte: no shell takes one"));
+            return Err(Error::new(ErrorKind::Usage, "a command can't contain a NUL byte"));
         }
         let life = self.user.life();
         let limit = life.limit(self.user.limit.unwrap_or(COMMAND));
@@ -352,7 +350,7 @@ impl Invocation {
                 ErrorKind::Other,
                 format!("`{}` printed more than {} MiB", shorten(&self.name), KEPT >> 20),
             )
-            .next_step("send its output to a file in the machine and look at the part that matters"));
+            .next_step("write its output to a file in the machine, and read the part that you need"));
         }
         Ok(())
     }

@@ -243,7 +243,7 @@ impl User {
         match ended.status {
             Some(_) => Ok(ended.into_output(&command)),
             None => {
-                let summary = format!("{}: waited in vain until {what}", life.name);
+                let summary = format!("{}: timed out waiting until {what}", life.name);
                 let report = Error::new(ErrorKind::Timeout, summary).took(started.elapsed(), limit);
                 let report = life.in_vain(report).await;
                 Err(life.with_outputs(report, &ended.into_output(&command)))

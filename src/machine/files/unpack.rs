@@ -82,7 +82,7 @@ pub(super) fn unpack(mut from: impl Read, target: &Path) -> io::Result<Unpacked>
         Ok(names) if names.len() == 1 => unpacked.only = names.into_iter().collect(),
         _ => {
             return Err(bad(
-                "the guest's archive does not hold the one file or folder that was asked for".into()
+                "the guest's archive does not contain exactly the requested file or folder".into()
             ));
         }
     }
@@ -158,22 +158,19 @@ impl Unpacked {
         if headers.size.is_some_and(|told| told != size) {
             return Err(refused("has two sizes"));
         }
-        let path =
-            path_in_folder(&name).ok_or_else(|| refused("is no name within the folder that is copied"))?;
+        let path = path_in_folder(&name).ok_or_else(|| refused("is not a path within the copied folder"))?;
         let of = |error: io::Error| io_error::named(&shown, error);
         let link = || {
             link.filter(|link| !link.is_empty() && !link.contains(&0))
-                .ok_or_else(|| refused("is a link to nothing"))
+                .ok_or_else(|| refused("is a link without a target"))
         };
         match kind {
             // Old archives store a folder as a file whose name ends in `/`.
-            EntryType::Regular if name.ends_with(b"/") => {
-                Err(refused("is a file whose name is that of a folder"))
-            }
+            EntryType::Regular if name.ends_with(b"/") => Err(refused("is a file with the name of a folder")),
             EntryType::Regular | EntryType::Continuous => {
                 let mut file = self.made(&path, |files| files.create(&path, 0o600)).map_err(of)?;
                 if io::copy(entry, &mut file).map_err(of)? != size {
-                    return Err(refused("ends before its end"));
+                    return Err(refused("is truncated"));
                 }
                 finish(&file, mode, time).map_err(of)
             }
@@ -195,7 +192,7 @@ impl Unpacked {
             }
             EntryType::Link => {
                 let other = path_in_folder(&link()?)
-                    .ok_or_else(|| refused("is a link to a file outside of what is copied"))?;
+                    .ok_or_else(|| refused("is a link to a file outside of the copied folder"))?;
                 self.made(&path, |files| files.hard_link(&other, &path)).map_err(of)
             }
             EntryType::Fifo => Err(refused("is a FIFO, which can't be copied")),
@@ -242,9 +239,9 @@ fn merge(from: &Beneath, name: &Path, target: &Path) -> io::Result<()> {
             names.sort();
             names.iter().try_for_each(|name| merge(&folder, Path::new(name), &target.join(name)))
         }
-        (Ok(_), Some(false)) => Err(exists("no folder, and what is copied is one")),
+        (Ok(_), Some(false)) => Err(exists("not a folder, and the copy is one")),
         (Err(error), _) if io_error::code(&error).and_then(host_limits::of_files).is_some() => Err(error),
-        (Err(_), Some(true)) => Err(exists("a folder, and what is copied is none")),
+        (Err(_), Some(true)) => Err(exists("a folder, and the copy is not one")),
         (_, _) => Ok(fs::renameat(from, name, CWD, target)?),
     }
 }
@@ -261,7 +258,7 @@ impl Headers {
                 b"size" => {
                     let size = std::str::from_utf8(value).ok().and_then(|size| size.parse().ok());
                     self.size =
-                        Some(size.ok_or_else(|| bad("the guest's archive has a size that is none".into()))?);
+                        Some(size.ok_or_else(|| bad("the guest's archive has an invalid size".into()))?);
                 }
                 key if key.starts_with(b"GNU.sparse.") => {
                     return Err(bad("the guest's archive has a sparse file, which can't be copied".into()));

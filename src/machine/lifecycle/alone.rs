@@ -78,11 +78,20 @@ impl Alone {
             }
             Ok(false) => Err(Error::new(
                 crate::ErrorKind::Host,
-                format!("{machine} reaches other machines, and {} has such a machine now", file_lock::holders(&file)),
+                format!(
+                    "{machine} reaches other machines, and {} has such a machine now",
+                    file_lock::holders(&file)
+                ),
             )
             .section("what it reaches", why)
-            .likely_cause("the run script does not show that option, so it was not waited for")
-            .next_step("write the option into virtualisation.qemu.options or QEMU_OPTS, or run one scenario at a time (--jobs 1)")),
+            .likely_cause(
+                "the run script does not show that option, so this machine did not wait for the \
+                other one",
+            )
+            .next_step(
+                "move the option to virtualisation.qemu.options or QEMU_OPTS, or run one scenario \
+                at a time (--jobs 1)",
+            )),
             Err(error) => Err(Error::io("lock the file for machines that reach others", &error)),
         }
     }

@@ -182,7 +182,7 @@ impl Plan {
                 let choice = Choice::as_before(vm, before.accelerator(), before.cpu())?;
                 let life = self.boot(vm, &choice, run_dir, transcript, None).await?;
                 if let Err(error) = accelerator::record_speed(vm, choice.accelerator, life.speed) {
-                    tracing::debug!(%error, "the host's speed is not remembered");
+                    tracing::debug!(%error, "could not save the host's speed");
                 }
                 Ok(life)
             }
@@ -288,9 +288,9 @@ impl Plan {
         let path = run_dir.path().join(UNDER_KVM);
         match std::fs::write(&path, console.tail(SAID) + "\n") {
             Ok(()) => events.send(Event::FileKept { machine: name.clone(), kind: FileKind::Log, path }),
-            Err(error) => tracing::debug!(%error, "what the console said under KVM is not kept apart"),
+            Err(error) => tracing::debug!(%error, "could not keep a copy of the console's output under KVM"),
         }
-        let (machine, how) = (name.clone(), "given up, since KVM may not run it".to_owned());
+        let (machine, how) = (name.clone(), "given up, because KVM may not run it".to_owned());
         events.send(Event::MachineStopped { machine, how });
     }
 
@@ -311,7 +311,7 @@ impl Plan {
             closed: Some(Box::pin(async move {
                 match closed.wait_for(Option::is_some).await {
                     Ok(exit) => exit.as_ref().map_or_else(String::new, farewell),
-                    Err(_) => "QEMU was let go".to_owned(),
+                    Err(_) => "QEMU was released".to_owned(),
                 }
             })),
             halted: Some(qemu.halted()),

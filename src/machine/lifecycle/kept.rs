@@ -97,7 +97,7 @@ impl Machine {
         };
         let life = self.life();
         let Origin::Vm(vm) = &self.shared.plan.origin else {
-            return Err(self.not_kept("it is a record"));
+            return Err(self.not_kept("it is replayed from a record"));
         };
         let part = Part::make(folder)?;
         let about = About {
@@ -133,7 +133,7 @@ impl Machine {
     }
 
     fn not_kept(&self, why: &str) -> Error {
-        Error::new(ErrorKind::Host, format!("{} is not kept as it stands: {why}", self.name()))
+        Error::new(ErrorKind::Host, format!("the state of {} can't be kept: {why}", self.name()))
     }
 }
 
@@ -239,13 +239,20 @@ impl Kept {
             return Ok(vm);
         }
         let script = text::line(&self.about.vm.to_string_lossy());
-        Err(Error::new(ErrorKind::Usage, format!("{} is not booted from a moment of somebody else", self.machine()))
-            .section("refused", format!("the run script {script}"))
-            .likely_cause("another user or host kept it, or the key of your own moments in the cache folder is gone")
-            .next_step(
-                "go back to it with the version of QEMU that it ran on, which runs no script; or, if you know who made \
-                 it, give --trust: its run script is then run as you",
-            ))
+        Err(Error::new(
+            ErrorKind::Usage,
+            format!("{} is not booted from a kept moment of another user", self.machine()),
+        )
+        .section("refused", format!("the run script {script}"))
+        .likely_cause(
+            "another user or host made it, or the cache folder no longer has the key of \
+                your own moments",
+        )
+        .next_step(
+            "attach with the version of QEMU that it ran on, which needs no script; or, if you know \
+                 who made it, \
+                 give --trust: then its run script runs as you",
+        ))
     }
 
     /// Returns why the machine can't resume on this host, as far as that is known without trying.
@@ -281,13 +288,15 @@ impl Kept {
         if found.len() > SHOWN {
             list.push(&more);
         }
-        let what = format!("{} asks for what a moment of unknown origin may not have", self.machine());
+        let what =
+            format!("{} has options that are not allowed in a moment of unknown origin", self.machine());
         Error::new(ErrorKind::Usage, what)
             .section("refused", list.join("\n"))
-            .likely_cause("it comes from elsewhere and was changed, or its VM has options that reach this host")
+            .likely_cause("it was changed, or its VM has options that reach this host")
             .next_step(format!(
-                "if you know who made {}, give --trust: QEMU may then run commands and use files of this host as these \
-                 say",
+                "if you know who made {}, give --trust: then QEMU may run commands and use files of this \
+                 host as these \
+                 options say",
                 self.folder.display()
             ))
     }
@@ -316,7 +325,11 @@ impl Kept {
         match life.qemu.look_whether_halted().await? {
             // It was kept in this state, and QEMU would not let it resume.
             Some(why) => {
-                life.events.note(format!("{} stands still, as it was kept: {}", life.name, why.summary()));
+                life.events.note(format!(
+                    "{} is halted, as it was when it was kept: {}",
+                    life.name,
+                    why.summary()
+                ));
             }
             None => life.qemu.go_on().await?,
         }
@@ -350,7 +363,7 @@ impl Kept {
         let console = plan.attach(&qemu, stream, run_dir.transcript(), speed, past)?;
         console.set_watch(Watch::Off);
         qemu.came_up();
-        let line = Mutex::new(Line::Lost("it goes on from a kept moment".to_owned()));
+        let line = Mutex::new(Line::Lost("it continues from a kept moment".to_owned()));
         Ok(Life {
             name,
             console,

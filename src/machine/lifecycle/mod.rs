@@ -68,7 +68,7 @@ impl Machine {
         if old.qemu.exit().borrow().is_none() {
             return Ok(());
         }
-        old.lose("the machine was started anew").await;
+        old.lose("the machine was started again").await;
         self.note_life(&old).await;
         old.qemu.clear_away().await?;
         if self.shared.snapshots.load(Ordering::Relaxed) > 0 {
@@ -159,7 +159,7 @@ impl Machine {
                 return Err(life
                     .failure(ErrorKind::Timeout, "the machine did not go down for a reboot".to_owned())
                     .took(started.elapsed(), limit)
-                    .next_step("look at what keeps it up; give it more time with `within`"));
+                    .next_step("check which unit delays it, or give it more time with `within`"));
             }
         };
         *line = Line::Lost("the machine was rebooted".to_owned());

@@ -212,7 +212,7 @@ impl Life {
             // If the shutdown is already in progress, the command fails.
             Logind::Unknown => {
                 if let Err(error) = self.asked_by_root(channel, command).await {
-                    tracing::debug!(%error, "it may be going down by logind");
+                    tracing::debug!(%error, "logind may be shutting it down");
                 }
                 Ok(())
             }
@@ -230,7 +230,7 @@ impl Life {
                 Ok(Progress::Stdout(bytes) | Progress::Stderr(bytes)) => said.extend(bytes),
                 Ok(Progress::Exit(0)) | Err(_) => return Ok(()),
                 Ok(Progress::Exit(status)) => {
-                    let what = format!("` of root ended with status {status}, so the machine runs on");
+                    let what = format!("` of root ended with status {status}, so the machine still runs");
                     let before = format!("{}: `", self.name);
                     return Err(Error::quoting(ErrorKind::CommandFailed, &before, command, &what)
                         .section(format!("what {command} said"), shown(&said, SHOWN_LINES)));
@@ -252,7 +252,7 @@ impl Life {
         Err(self
             .still_runs(BUTTON, started, limit)
             .likely_cause("the guest ignores the power button: its kernel runs without ACPI, logind does not run, or HandlePowerKey is not poweroff")
-            .next_step("log in, and `power_off()` types `poweroff`; `stop()` ends the machine in any case"))
+            .next_step("log in, and `power_off()` types `poweroff`; `stop()` always ends the machine"))
     }
 
     /// Returns the error for a user who lacks the rights for it.
@@ -263,14 +263,14 @@ impl Life {
             ErrorKind::CommandFailed,
             &format!("{}: `", self.name),
             command,
-            &format!("` of {user} ended with status {status}, so the machine runs on"),
+            &format!("` of {user} ended with status {status}, so the machine still runs"),
         )
         .section(format!("what {command} said"), shown(&said, SHOWN_LINES));
         if user == "root" {
             return error;
         }
         error
-            .likely_cause(format!("{user} may not use sudo, or the password that {user} logged in with is not the one that sudo asks for"))
+            .likely_cause(format!("{user} may not use sudo, or sudo asks for another password than the login"))
             .next_step(format!("let {user} use it: users.users.{user}.extraGroups = [ \"wheel\" ]; `shutdown()` asks root or presses the power button"))
     }
 
@@ -281,19 +281,19 @@ impl Life {
             ErrorKind::CommandFailed,
             &format!("{}: `", self.name),
             command,
-            &format!("` of {user} asks {question:?}, which is not answered, so the machine runs on"),
+            &format!(
+                "` of {user} asks {question:?}, and nixvm-test has no answer, so the machine still runs"
+            ),
         )
         .section(format!("what {command} said"), shown(&collector.into_bytes(), SHOWN_LINES))
-        .next_step(
-            "`shutdown()` asks root or presses the power button; `stop()` ends the machine in any case",
-        )
+        .next_step("`shutdown()` asks root or presses the power button; `stop()` always ends the machine")
     }
 
     fn still_runs(&self, how: &str, started: Instant, limit: Duration) -> Error {
         self.failure(ErrorKind::Timeout, format!("the machine still runs after {how}"))
             .took(started.elapsed(), limit)
             .next_step(
-                "look at what keeps it up; give it more time with `within`; `stop()` ends it in any case",
+                "check which unit delays it, or give it more time with `within`; `stop()` always ends it",
             )
     }
 }

@@ -206,7 +206,8 @@ impl Known {
             all => format!(" (and {} more)", all - 1),
         };
         events.note(format!(
-            "{machine} goes on from a template whose kernel's messages were judged when it was made: {first}{more}"
+            "{machine} continues from a template; these messages of its kernel were reported when the \
+             template was made: {first}{more}"
         ));
     }
 
@@ -304,7 +305,7 @@ impl Plan {
         channels.awaken(limit).await?;
         self.check_alive(&qemu, &console, &channels, &line, limit).await?;
         if channels.is_asleep() && matches!(line, Line::Shell(_)) {
-            events.note(clock_stands(&name, "nobody is logged in who can become root"));
+            events.note(clock_stands(&name, "no user is logged in who can become root"));
         }
         events.send(Event::Phase {
             machine: name.clone(),
@@ -364,7 +365,7 @@ impl Life {
             Line::AtLogin => KnownLine::AtLogin,
             Line::Shell(shell) if !shell.is_busy() => KnownLine::Shell(shell.saved()),
             Line::Shell(_) => {
-                return Err(self.session_ended("save", "a command was broken off on the console"));
+                return Err(self.session_ended("save", "a command was interrupted on the console"));
             }
             Line::Lost(why) => return Err(self.session_ended("save", why)),
         };
@@ -447,5 +448,5 @@ impl Life {
 }
 
 fn clock_stands(machine: &str, why: &str) -> String {
-    format!("{machine}'s clock goes on from when its template was made: {why}")
+    format!("{machine}'s clock was not corrected, and still has the time of its template: {why}")
 }

@@ -100,7 +100,7 @@ impl Machine {
         let old = self.life();
         if !Weak::ptr_eq(&snapshot.machine, &Arc::downgrade(&self.shared.run_dir)) {
             return Err(Error::new(ErrorKind::Usage, "this is a snapshot of another machine")
-                .next_step("go back to one that `snapshot()` of the same machine gave"));
+                .next_step("restore a snapshot that `snapshot()` of the same machine returned"));
         }
         // The restore discards the current log and units.
         self.note_trouble_of_before().await;
@@ -113,9 +113,8 @@ impl Machine {
             let back = self.back_from(&old, snapshot).await;
             back.inspect_err(|_| {
                 if old.qemu.exit().borrow().is_some() {
-                    *line = Line::Lost(
-                        "it was off after it could not be brought back to an earlier moment".to_owned(),
-                    );
+                    *line =
+                        Line::Lost("the machine is off, because a snapshot could not be restored".to_owned());
                     old.stopped("could not go back to a snapshot");
                 }
             })?

@@ -81,7 +81,7 @@ impl Machine {
         match crate::stopped::timeout(limit, trying).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                let what = format!("{}: waited in vain until {what}", life.name);
+                let what = format!("{}: timed out waiting until {what}", life.name);
                 Err(Error::new(ErrorKind::Timeout, what).took(started.elapsed(), limit))
             }
         }
@@ -113,7 +113,7 @@ impl Machine {
     {
         let life = self.life();
         let _step = life.step(format!("while {what}"));
-        let broken = |error: Error| error.section("the condition that has to hold", what);
+        let broken = |error: Error| error.section("the condition", what);
         condition().await.map_err(broken)?;
         let mut watch = async || -> Error {
             loop {

@@ -163,7 +163,8 @@ impl Machine {
         let life = self.life();
         life.look_at_console(&mut trouble).await;
         for (line, why) in &trouble.excused {
-            life.events.note(format!("{}: not held against the scenario, since {why}: {line}", life.name));
+            life.events
+                .note(format!("{}: this does not fail the scenario, because {why}: {line}", life.name));
         }
         trouble.in_kernel_log = unless_known(trouble.in_kernel_log, &trouble.on_console);
         // A panicked kernel does not answer, and the console has its messages.
@@ -379,13 +380,11 @@ impl Life {
         let over = kernel.is_over(self.limit(LAST_WORDS)).await;
         let why = match kernel.telling() {
             Telling::NotBegun | Telling::Ended | Telling::Read => return None,
-            Telling::UnderWay if !over => {
-                "what the machine said last on the control channel was not read in time"
-            }
+            Telling::UnderWay if !over => "the last data of the control channel was not read in time",
             // It was delivered up to the machine's end.
             Telling::UnderWay | Telling::BrokenOff if self.is_off() && !kernel.is_cut_off() => return None,
             Telling::UnderWay | Telling::BrokenOff => {
-                "the control channel was lost, and what the kernel logged since was not read"
+                "the control channel was lost, and later messages of the kernel were not read"
             }
             Telling::OnRequest => {
                 "only a shell serves the control channel, and it was lost before the kernel's log was read"

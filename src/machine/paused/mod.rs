@@ -56,12 +56,12 @@ impl Machine {
         if !has_terminal() {
             return Err(Error::new(
                 ErrorKind::Usage,
-                format!("{}: a breakpoint needs a terminal: standard input is none", self.name()),
+                format!("{}: a breakpoint needs a terminal, and standard input is not one", self.name()),
             )
             .likely_cause(
                 "the run is in CI, in a pipe, or under cargo-nextest, which gives tests no standard input",
             )
-            .next_step("run the scenario by `nixvm-test FILE.rs`, or take the breakpoint out"));
+            .next_step("run the scenario with `nixvm-test FILE.rs`, or remove the breakpoint"));
         }
         let events = self.life().events.clone();
         pause_at(std::slice::from_ref(self), "at a breakpoint", &events).await
@@ -87,7 +87,7 @@ pub(crate) async fn pause_at(machines: &[Machine], why: &str, events: &Events) -
         how.into_iter().for_each(|line| events.note(line));
         paused.push(its);
     }
-    events.note("press Enter to go on");
+    events.note("press Enter to continue");
     let pressed = enter::pressed().await;
     drop(turn);
     for its in paused {

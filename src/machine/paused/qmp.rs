@@ -50,7 +50,7 @@ async fn speak(qemu: &Qemu, client: UnixStream) -> Result {
 
 async fn answer(qemu: &Qemu, line: &str) -> Value {
     let refused = |why: &str| json!({ "error": { "class": "GenericError", "desc": why } });
-    let Ok(request) = serde_json::from_str::<Value>(line) else { return refused("this is no JSON") };
+    let Ok(request) = serde_json::from_str::<Value>(line) else { return refused("this is not JSON") };
     let mut answer = match request["execute"].as_str() {
         None => refused("a command is {\"execute\": NAME}"),
         // Our connection has already negotiated.

@@ -68,7 +68,7 @@ impl Machine {
                 Err(life.unexpected(ErrorKind::CommandFailed, root.name(), &output, "0"))
             }
             Err(in_vain) => {
-                let error = in_vain.error(format!("{}: no window's name matched {pattern}", life.name));
+                let error = in_vain.error(format!("{}: no window name matched {pattern}", life.name));
                 let error = pattern.hint(error);
                 let (status, said) = seen(&in_vain.last);
                 Err(match status {

@@ -176,7 +176,7 @@ impl Machine {
     async fn picture(&self) -> Result<Picture> {
         let ppm = self.dump(Format::Ppm).await?;
         Picture::read_ppm(&ppm)
-            .ok_or_else(|| Error::new(ErrorKind::Qmp, "QEMU wrote no picture of the screen"))
+            .ok_or_else(|| Error::new(ErrorKind::Qmp, "QEMU did not write a picture of the screen"))
     }
 
     async fn dump(&self, format: Format) -> Result<Vec<u8>> {

@@ -48,7 +48,7 @@ impl Machine {
         looked.map_err(|in_vain| {
             let error = in_vain.error(format!("{}: tty{tty} did not match {pattern}", life.name));
             pattern.hint(
-                error.section(format!("what stands on tty{tty}"), without_blanks(&screen(&in_vain.last))),
+                error.section(format!("the content of tty{tty}"), without_blanks(&screen(&in_vain.last))),
             )
         })
     }

@@ -113,7 +113,7 @@ if j=$(systemctl {which}list-jobs --no-legend); then case $j in '' | 'No jobs'*)
         let machine = self.machine.name();
         let summary = match look.unit.load.as_str() {
             "loaded" => {
-                format!("{machine}: {unit} is inactive ({}), and nothing is about to start it", look.unit.sub)
+                format!("{machine}: {unit} is inactive ({}), and nothing will start it", look.unit.sub)
             }
             "masked" => format!("{machine}: {unit} is masked, so nothing can start it"),
             "not-found" => format!("{machine}: systemd knows no unit {unit}"),
@@ -183,14 +183,14 @@ fn why_inactive(unit: &str, look: &Look, info: &BTreeMap<String, String>) -> (St
     match look.unit.load.as_str() {
         "not-found" => {
             return (
-                "the name is misspelt, or the configuration does not enable the service".to_owned(),
+                "the name is misspelled, or the configuration does not enable the service".to_owned(),
                 "see `systemctl list-unit-files` in the machine".to_owned(),
             );
         }
         "masked" => {
             return (
                 format!(
-                    "the configuration says `systemd.services.{name}.enable = false`, or somebody ran `systemctl mask`"
+                    "the configuration says `systemd.services.{name}.enable = false`, or `systemctl mask` was run"
                 ),
                 "see `systemctl cat` in the machine".to_owned(),
             );
@@ -205,7 +205,7 @@ fn why_inactive(unit: &str, look: &Look, info: &BTreeMap<String, String>) -> (St
     }
     if value("ConditionResult") == "no" && has_been("ConditionTimestampMonotonic") {
         return (
-            "a condition of the unit does not hold (Condition…= in its file), so systemd has passed it over"
+            "a condition of the unit does not hold (Condition…= in its file), so systemd skipped it"
                 .to_owned(),
             "its status names the condition".to_owned(),
         );
@@ -217,14 +217,15 @@ fn why_inactive(unit: &str, look: &Look, info: &BTreeMap<String, String>) -> (St
         );
     }
     if let Some(meaning) = meaning(value("Result")) {
-        return (meaning, "its journal says more".to_owned());
+        return (meaning, "read its journal".to_owned());
     }
     if has_been("InactiveExitTimestampMonotonic") {
         return (
-            "it was started and has ended: a oneshot service without RemainAfterExit is not active after it, and a \
-             service may have been stopped"
+            "it was started and has ended: a oneshot service without RemainAfterExit is inactive afterwards, and \
+             another service may have been stopped"
                 .to_owned(),
-            "wait for what it leaves behind (`wait_for_file`, `wait_until_succeeds`), or look at the property `Result`"
+            "wait for what it leaves behind (`wait_for_file`, `wait_until_succeeds`), or check the \
+             property `Result`"
                 .to_owned(),
         );
     }
@@ -249,19 +250,20 @@ pub(super) fn meaning(result: &str) -> Option<String> {
     let meaning = match result {
         "" | "success" => return None,
         "start-limit-hit" => {
-            "it was started too often in a short time (StartLimitBurst), and systemd gave up; why it ended each time stands \
-             in its journal"
+            "it was started too often in a short time (StartLimitBurst), and systemd gave up; its journal \
+             says why it ended \
+             each time"
         }
         "trigger-limit-hit" => "it was triggered too often in a short time, and systemd gave up",
         "exit-code" => "a program of it ended with a status other than 0",
         "signal" => "a program of it was ended by a signal",
         "core-dump" => "a program of it crashed",
-        "timeout" => "it was not up, or not down, within its time (TimeoutStartSec, TimeoutStopSec)",
+        "timeout" => "it did not start or stop within its time (TimeoutStartSec, TimeoutStopSec)",
         "watchdog" => "it did not report to systemd's watchdog in time",
-        "oom-kill" => "the kernel or systemd-oomd ended it for want of memory",
-        "exec-condition" => "its ExecCondition did not hold, so systemd has passed it over",
+        "oom-kill" => "the kernel or systemd-oomd killed it because memory ran out",
+        "exec-condition" => "its ExecCondition did not hold, so systemd skipped it",
         "protocol" => {
-            "it did not do what its Type= promises: it ended before it said that it was ready, or left no main process"
+            "it did not follow the protocol of its Type=: it ended before it was ready, or it left no main process"
         }
         "resources" => "systemd could not give it what it needs: a user, a folder, memory, a namespace",
         other => return Some(format!("systemd calls its end `{}`", crate::text::line(other))),
@@ -336,7 +338,7 @@ mod tests {
     fn each_reason_for_which_a_unit_is_inactive_is_named() {
         let tried = ("ConditionTimestampMonotonic", "7");
         for (load, triggers, info, words) in [
-            ("not-found", &[][..], &[][..], "misspelt"),
+            ("not-found", &[][..], &[][..], "misspelled"),
             ("masked", &[], &[], "systemd.services.web.enable = false"),
             ("bad-setting", &[], &[("LoadError", "bad thing")], "bad thing"),
             ("loaded", &[], &[("ConditionResult", "no"), tried], "condition"),

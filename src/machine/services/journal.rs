@@ -125,7 +125,7 @@ fn left_out(machine: &str, unit: &str, line: &str) -> Error {
     let line = crate::console::shown(line.as_bytes(), 1);
     let what = format!("{machine}: the journal of {unit} is incomplete: journald says: {}", line.trim());
     Error::new(ErrorKind::Incomplete, what).next_step(
-        "let journald take more: `services.journald.rateLimitBurst`, or `LogRateLimitBurst=` of the unit",
+        "raise the limit of journald: `services.journald.rateLimitBurst`, or `LogRateLimitBurst=` of the unit",
     )
 }
 

@@ -94,7 +94,8 @@ impl Life {
     }
 
     fn no_way(&self, who: &Identity, user: &str) -> crate::Error {
-        let what = format!("{user} can't be logged in by {who}, who has neither `login` nor `su`");
+        let what =
+            format!("{user} can't log in from the session of {who}, which has neither `login` nor `su`");
         self.unchecked(Some(&who.name), what)
     }
 }

@@ -140,7 +140,10 @@ impl Conversation<'_> {
                     return Err(life
                         .failure(ErrorKind::Timeout, format!("no shell answered after the login of {user}"))
                         .took(started.elapsed(), limit)
-                        .likely_cause("the user's shell hangs in its start-up files, asks something, or speaks neither POSIX sh nor fish"));
+                        .likely_cause(
+                            "the user's shell hangs in its start-up files, asks a question, or \
+                            is neither a POSIX shell nor fish",
+                        ));
                 }
                 News::Came(ALIVE, found) => {
                     let language =

@@ -14,15 +14,16 @@ const WELCOME: &str = "<<< Welcome to ";
 const QUOTED: usize = 3;
 /// Other meanings of the console's messages, and the words that show them.
 const MEANINGS: &[(&[&str], &str)] = &[
-    (&["Module is unknown"], "PAM can't load a module that a line of security.pam.services.login names"),
+    (&["Module is unknown"], "PAM can't load a module that security.pam.services.login names"),
     (&["account has expired", "Account expired"], "the account has expired (users.users.NAME.expires)"),
-    (&["currently not available", "nologin"], "the user's shell is nologin: PAM has let the user in"),
+    (&["currently not available", "nologin"], "the user's shell is nologin; PAM accepted the user"),
     (
         &["Cannot execute", "cannot execute"],
         "the user's shell does not exist or can't be run (users.users.NAME.shell)",
     ),
 ];
-const UNKNOWN: &str = "PAM ended it (an account or session module), or the user's shell is nologin, can't be started, or is ended by its start-up files";
+const UNKNOWN: &str = "PAM ended it (an account or session module), or the user's shell is nologin, can't \
+    be started, or exits in its start-up files";
 
 /// The output after the password, without the greeting of the next getty.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl<'a> Ending<'a> {
         let user = self.user;
         if self.has(NOT_YET) {
             return life
-                .failure(ErrorKind::LoginRefused, format!("the machine does not let {user} log in now"))
+                .failure(ErrorKind::LoginRefused, format!("the machine does not allow {user} to log in now"))
                 .likely_cause("it is still booting or already shutting down");
         }
         if self.is_refusal() {
@@ -106,10 +107,11 @@ impl<'a> Ending<'a> {
         let user = self.user;
         life.failure(ErrorKind::LoginRefused, format!("the console refused to log in {user}"))
             .likely_cause(format!(
-                "the configuration has no user {user}, no or another password for {user}, or the disk is an old one with an old password"
+                "the configuration has no user {user}, or gives {user} another password or none, or an old disk \
+                 has an old password"
             ))
             .next_step(format!(
-                "look at users.users.{user} in the configuration; initialPassword holds only for a fresh disk"
+                "check users.users.{user} in the configuration; initialPassword has an effect only on a fresh disk"
             ))
     }
 
@@ -122,7 +124,8 @@ impl<'a> Ending<'a> {
         )
         .section("what the console said after the password", text::lines(&self.said.join("\n")))
         .likely_cause(
-            "the password has expired and a new one is wanted, PAM asks for something else as well, or the user's start-up files ask it",
+            "the password has expired and must be changed, PAM asks for something else too, or the user's \
+             start-up files ask a question",
         )
     }
 }

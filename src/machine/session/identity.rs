@@ -116,7 +116,7 @@ impl Life {
         if !shell.is_of(self, &who, user).await? {
             return Err(self.unchecked(
                 automatic,
-                format!("the shell that answered the login of {user} is that of {who}"),
+                format!("the shell that answered the login of {user} belongs to {who}"),
             ));
         }
         if answered == Answered::Password || password.is_empty() || shell.has_no_password(self, user).await? {
@@ -129,14 +129,18 @@ impl Life {
             return Err(self
                 .unchecked(
                     automatic,
-                    format!("{user} was let in after a question for something else, and unix_chkpwd did not take the password"),
+                    format!(
+                        "{user} was logged in after a question for something else, and unix_chkpwd \
+                        refused the password"
+                    ),
                 )
                 .next_step(format!(
-                    "look at what the start-up files of {user} ask; log in without a password: `login({user:?}, \"\")`"
+                    "check what the start-up files of {user} ask, or log in without a password: \
+                     `login({user:?}, \"\")`"
                 )));
         }
         Err(self
-            .unchecked(automatic, format!("{user} was let in, and nothing asked for a password"))
+            .unchecked(automatic, format!("{user} was logged in without a question for a password"))
             .next_step(format!("log in without one: `login({user:?}, \"\")`")))
     }
 
@@ -144,16 +148,18 @@ impl Life {
     pub(crate) fn unchecked(&self, automatic: Option<&str>, what: String) -> Error {
         let error = match automatic {
             Some(name) => {
-                let what =
-                    format!("{what}: the console logs {name} in by itself, and the password was not checked");
+                let what = format!(
+                    "{what}: the console logs {name} in automatically, and the password was not checked"
+                );
                 self.failure(ErrorKind::LoginRefused, what).next_step(format!(
-                    "log in as {name} without a password (`login({name:?}, \"\")`), or take services.getty.autologinUser out of the configuration"
+                    "log in as {name} without a password (`login({name:?}, \"\")`), or remove \
+                     services.getty.autologinUser from the configuration"
                 ))
             }
             None => self.failure(ErrorKind::LoginRefused, format!("{what}: the password was not checked")),
         };
         error.likely_cause(
-            "PAM lets this user in unasked, or the user's start-up files go on as somebody else",
+            "PAM accepts this user without a password, or the user's start-up files switch to another user",
         )
     }
 }

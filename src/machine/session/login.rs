@@ -16,7 +16,7 @@ use crate::machine::{Life, Line, Machine, Session};
 use crate::{Error, ErrorKind, Result};
 
 /// The reason why sessions end when a machine is restored to an earlier moment.
-pub(crate) const BROUGHT_BACK: &str = "the machine was brought back to an earlier moment";
+pub(crate) const BROUGHT_BACK: &str = "the machine was restored to an earlier moment";
 
 /// The limit from the name to a shell that answers, on a fast host. agetty itself gives up after 60 s.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -60,7 +60,7 @@ impl Machine {
         }
         let _step = life.step_with(&format!("login as {user}"), "");
         // On every early return below, the console's state stays unknown until a quiet prompt is seen.
-        *line = Line::Lost("a login was broken off".to_owned());
+        *line = Line::Lost("a login was interrupted".to_owned());
         let (mut shell, mut prompt_came) = (None, false);
         let question = format!("log in {user}");
         let asking = Asking { on_console: true, secret: Some(password) };
@@ -173,7 +173,7 @@ impl Life {
         }
         let error = self.failure(ErrorKind::SessionEnded, format!("{what}: {why}"));
         if why == BROUGHT_BACK {
-            return error.next_step("`machine.session()` gives the session of that moment");
+            return error.next_step("`machine.session()` returns the session of that moment");
         }
         error
     }

@@ -101,7 +101,7 @@ impl Session {
 
     async fn execute_text(&self, command: &str) -> Result<Output> {
         if command.contains('\0') {
-            return Err(Error::new(ErrorKind::Usage, "a command can't hold a NUL byte: no shell takes one"));
+            return Err(Error::new(ErrorKind::Usage, "a command can't contain a NUL byte"));
         }
         let life = &self.life;
         let mut line = life.line.lock().await;
@@ -146,11 +146,12 @@ impl Session {
                 let (behind, next_step) = match &asks {
                     Some(question) => (
                         format!("` asks a question: {}", text::line(question)),
-                        "it was interrupted and the session goes on; tell the command the answer by an option or its input",
+                        "the command was interrupted and the session continues; give the command the \
+                         answer by an option or on its input",
                     ),
                     None => (
                         "` did not end within its limit".to_owned(),
-                        "it was interrupted and the session goes on; give it more time with `within`",
+                        "the command was interrupted and the session continues; give it more time with `within`",
                     ),
                 };
                 let error = Error::quoting(
@@ -319,7 +320,7 @@ fn output(command: &str, status: i32, printed: Bytes, lost: usize) -> Result<Out
             ErrorKind::Other,
             format!("`{}` printed {} bytes more than are kept of one command", shorten(command), lost),
         )
-        .next_step("send its output to a file in the machine and look at the part that matters"));
+        .next_step("write its output to a file in the machine, and read the part that you need"));
     }
     Ok(Output::new(command, status, printed.0, Vec::new()))
 }

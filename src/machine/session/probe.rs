@@ -91,7 +91,7 @@ impl Life {
     /// [`ErrorKind::LoginRefused`] for a shell that can't serve, and for one within a terminal multiplexer. Such a
     /// shell is ended.
     pub(crate) async fn language_of(&self, answered: &Answered, user: Option<&str>) -> Result<Language> {
-        let user = user.unwrap_or("the user whom the console logs in by itself");
+        let user = user.unwrap_or("the user whom the console logs in automatically");
         let error = match answered.language() {
             Some(language) if answered.multiplexer.is_empty() => return Ok(language),
             _ if !answered.multiplexer.is_empty() => self.within_multiplexer(answered, user),
@@ -102,7 +102,7 @@ impl Life {
     }
 
     fn unknown_language(&self, shell: &str, user: &str) -> Error {
-        let summary = format!("the shell of {user} is {shell}, which speaks neither POSIX sh nor fish");
+        let summary = format!("the shell of {user} is {shell}, which is neither a POSIX shell nor fish");
         self.failure(ErrorKind::LoginRefused, summary).next_step(
             "log in as a user with bash, zsh, fish or another POSIX shell; commands in this shell are run by \
              `machine.as_user(…).in_own_shell()`",

@@ -506,7 +506,7 @@ impl ShellLine {
         }
         Err(life.session_ended(
             &format!("run `{}`", shorten(typed.text())),
-            "the command did not reach the shell as it was typed",
+            "the command reached the shell damaged",
         ))
     }
 

@@ -15,7 +15,7 @@ pub(super) fn word(pattern: &str) -> Result<String> {
     if pattern.is_empty() || pattern.contains('\0') {
         return Err(Error::new(
             ErrorKind::Usage,
-            format!("{pattern:?} is no pattern for the path of a file"),
+            format!("{pattern:?} is not a pattern for the path of a file"),
         ));
     }
     let mut word = String::new();

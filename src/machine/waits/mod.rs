@@ -61,7 +61,8 @@ impl User {
         let waited = self.look_by(&script, &format!("wait for file {path}"), &what).await.map(drop);
         waited.map_err(|error| match error.kind() {
             ErrorKind::Timeout if globs::has_signs(path) => error.next_step(
-                "a path is looked for as it stands; `wait_for_file_matching` takes `*`, `?`, `[…]` and `~` as a shell does",
+                "a path is taken literally; `wait_for_file_matching` accepts `*`, `?`, `[…]` and `~` as a \
+                 shell does",
             ),
             _ => error,
         })
@@ -157,7 +158,7 @@ fn looking(look: &str, until_success: bool) -> String {
 /// Returns bash's own path to a port (bash(1), "REDIRECTION").
 fn tcp(address: &str, port: u16) -> Result<String> {
     if address.is_empty() || !address.chars().all(|c| c.is_ascii_alphanumeric() || ".:-_%".contains(c)) {
-        return Err(Error::new(ErrorKind::Usage, format!("{address:?} is no address or name of a host")));
+        return Err(Error::new(ErrorKind::Usage, format!("{address:?} is not an address or a host name")));
     }
     Ok(format!("/dev/tcp/{address}/{port}"))
 }

@@ -21,7 +21,7 @@ const LONGEST_PATH: usize = 4095;
 impl User {
     pub(crate) async fn wait_for_listener(&self, path: &str) -> Result {
         if path.is_empty() || path.len() > LONGEST_PATH || path.contains('\0') {
-            return Err(Error::new(ErrorKind::Usage, format!("{path:?} is no path of a socket")));
+            return Err(Error::new(ErrorKind::Usage, format!("{path:?} is not the path of a socket")));
         }
         let life = self.life();
         let _step = life.step(format!("{}: wait for socket {path}", self.name));
@@ -34,7 +34,7 @@ impl User {
         let limit = life.limit(self.limit.unwrap_or(COMMAND));
         let started = Instant::now();
         let in_vain = || {
-            let summary = format!("{}: waited in vain until something listens on {path}", life.name);
+            let summary = format!("{}: timed out waiting until something listens on {path}", life.name);
             Error::new(ErrorKind::Timeout, summary).took(started.elapsed(), limit)
         };
         let Ok(channel) = life.held_to(limit, life.channel(&self.name)).await else {
@@ -43,13 +43,16 @@ impl User {
         let channel = channel?;
         if !channel.is_whole() {
             let summary = format!(
-                "{}: it can't be seen whether somebody listens on {path}: only a shell serves the control channel, \
-                 and a shell can't connect to a Unix socket",
+                "{}: can't check whether a program listens on {path}: only a shell serves the control channel, and \
+                 a shell can't connect to a Unix socket",
                 life.name
             );
             return Err(Error::new(ErrorKind::Usage, summary)
                 .likely_cause("NIXVM_CHANNEL=shell is set, or the helper can't run in this machine")
-                .next_step("wait for what the service does, or with `wait_until_succeeds` for a program that connects"));
+                .next_step(
+                    "wait for an effect of the service, or use `wait_until_succeeds` with a \
+                    program that connects",
+                ));
         }
         let mut why = String::new();
         let looking = async {

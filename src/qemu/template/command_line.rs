@@ -38,7 +38,7 @@ const UNFIT_DEVICES: [(&str, &str); 16] = [
     ("x-pci-proxy", "a part of it is another process"),
 ];
 const MEMORY_SHRINKS: &str = "its memory can shrink, which would change the memory of all clones";
-const TEMPORARY: &str = "what it writes to a disk is not kept (snapshot=on)";
+const TEMPORARY: &str = "its writes to a disk are discarded (snapshot=on)";
 
 /// A QEMU command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -469,9 +469,9 @@ mod tests {
             ("-device vhost-vsock-pci,guest-cid=3", "shares a device with other machines"),
             ("-device scsi-block,drive=d", "a device of the host (scsi-block)"),
             ("-netdev socket,id=n,mcast=230.0.0.1:1234", "leads to other machines"),
-            ("-drive file=/x,snapshot=on", "is not kept (snapshot=on): /x"),
-            ("-drive file=/var/tmp/nixvm-0/ab.1/disk.qcow2,snapshot", "is not kept"),
-            ("-snapshot -nographic", "is not kept"),
+            ("-drive file=/x,snapshot=on", "are discarded (snapshot=on): /x"),
+            ("-drive file=/var/tmp/nixvm-0/ab.1/disk.qcow2,snapshot", "are discarded"),
+            ("-snapshot -nographic", "are discarded"),
             ("-drive file=nbd:unix:/run/x,readonly=on", "not a file of this host"),
             ("-drive file=/var/tmp/nixvm-0/ab.10/disk.qcow2", "outside of its run"),
             ("-pidfile /var/tmp/nixvm-0/ab.1/tmp/pid", "-pidfile names a file of its run"),

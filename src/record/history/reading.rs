@@ -52,7 +52,7 @@ impl History {
         let exceeds = |why: String| {
             let summary = format!("the record in {} is not read: {why}", record.path().display());
             Error::new(ErrorKind::Io, crate::text::line(&summary))
-                .likely_cause("no run of nixvm-test wrote it, or one that never ends")
+                .likely_cause("nixvm-test did not write it, or the run was extremely long")
         };
         let (file, size) = record.file(EVENTS).map_err(failed)?;
         let too_large =

@@ -145,7 +145,7 @@ impl Folder {
 }
 
 fn removed() -> io::Error {
-    io::Error::other(format!("{LIST} is removed again and again"))
+    io::Error::other(format!("{LIST} was removed repeatedly"))
 }
 
 fn changed<T>(file: &File, how: impl FnOnce(&mut Vec<Entry>) -> T) -> io::Result<T> {

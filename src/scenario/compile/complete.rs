@@ -79,7 +79,7 @@ async fn ask(file: &Path, binary: &Path) -> Result<Vec<Place>> {
         .likely_cause(
             "it has a `fn main` of its own, which does not call `nixvm_test::scenario::main()` first",
         )
-        .next_step("have `nixvm_test::main!();` as the last line, in place of that `fn main`")
+        .next_step("replace that `fn main` by a last line `nixvm_test::main!();`")
     })
 }
 
@@ -108,9 +108,9 @@ fn left_out(path: &Path, line: usize) -> Error {
     let summary =
         format!("{}:{line}: this scenario never runs: the compiled file does not have it", path.display());
     Error::new(ErrorKind::Usage, summary)
-        .likely_cause("a `cfg` around it or its module is not met, or a macro that it stands in drops it")
+        .likely_cause("a `cfg` of it or of its module is false, or a macro around it removes it")
         .next_step(
-            "remove what leaves it out, or say `#[scenario(ignore = \"WHY\")]`: what is ignored is reported",
+            "remove the cause, or write `#[scenario(ignore = \"WHY\")]`: a run lists ignored scenarios",
         )
 }
 

@@ -41,9 +41,7 @@ pub(super) fn split(text: &str) -> Result<Option<Frontmatter>> {
     let fence: &str = &opening[..opening.len() - opening.trim_start_matches('-').len()];
     let kind = opening.trim_start_matches('-').trim();
     if !matches!(kind, "" | "cargo") {
-        return Err(
-            wrong(format!("is of a kind that is not known: `{kind}`")).next_step("write `---` or `---cargo`")
-        );
+        return Err(wrong(format!("has an unknown kind: `{kind}`")).next_step("write `---` or `---cargo`"));
     }
     code.push_str(end_of(opening));
 
@@ -65,12 +63,14 @@ pub(super) fn split(text: &str) -> Result<Option<Frontmatter>> {
         .map_err(|error: toml::de::Error| wrong(format!("is not TOML: {}", error.message())))?;
     if let Some(other) = manifest.keys().find(|key| !TABLES.contains(&key.as_str())) {
         return Err(wrong(format!("has `{other}`"))
-            .next_step("a scenario may bring [dependencies] and [package] edition"));
+            .next_step("a scenario may have [dependencies] and [package] edition"));
     }
     if let Some(package) = manifest.get("package") {
         let other = package.as_table().and_then(|package| package.keys().find(|key| *key != "edition"));
         if let Some(other) = other {
-            return Err(wrong(format!("has `package.{other}`")).next_step("[package] may say only `edition`"));
+            return Err(
+                wrong(format!("has `package.{other}`")).next_step("[package] may have only `edition`")
+            );
         }
     }
     Ok(Some(Frontmatter { manifest, code }))

@@ -102,7 +102,7 @@ pub(super) fn text(file: &Path) -> Result<String> {
     let bytes =
         fs::read(file).map_err(|source| Error::io(format_args!("read {}", file.display()), &source))?;
     String::from_utf8(bytes).map_err(|_| {
-        Error::new(ErrorKind::Usage, format!("`{}` is not Rust: it is not even text (UTF-8)", file.display()))
+        Error::new(ErrorKind::Usage, format!("`{}` is not Rust: it is not UTF-8 text", file.display()))
     })
 }
 
@@ -146,7 +146,8 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
     for (path, look) in &all {
         if let Some(line) = look.scenarios.first().filter(|_| !runs.contains(path.as_path())) {
             let summary = format!(
-                "{}:{line}: this scenario never runs: the file has no `{MAIN}`, and is no module of one that has",
+                "{}:{line}: this scenario never runs: the file has no `{MAIN}`, and is not a module of a \
+                 file that has one",
                 path.display()
             );
             return Err(Error::new(ErrorKind::Usage, summary).next_step(format!(
@@ -169,7 +170,7 @@ fn in_a_folder(path: &Path) -> Result<Option<Look>> {
     match fs::metadata(path) {
         Ok(about) if about.is_dir() => return Ok(None),
         Ok(about) if !about.is_file() => {
-            return Err(usage("can't be a scenario: it is no regular file").next_step("move it elsewhere"));
+            return Err(usage("can't be a scenario: it is not a regular file").next_step("move it elsewhere"));
         }
         Ok(_) => {}
         // An editor's lock file is such a link.
@@ -184,7 +185,7 @@ fn in_a_folder(path: &Path) -> Result<Option<Look>> {
         return Ok(None);
     }
     Err(usage("has a scenario that never runs: its name does not end in .rs")
-        .next_step("write the end of its name in small letters"))
+        .next_step("write the end of its name in lower case"))
 }
 
 /// Returns the files that have a `main`, and their modules.
@@ -206,7 +207,7 @@ fn refuse_tests(path: &Path, look: &Look) -> Result {
     let is_of_scenarios = look.main || !look.scenarios.is_empty();
     let Some((line, test)) = look.tests.first().filter(|_| is_of_scenarios) else { return Ok(()) };
     let summary = format!(
-        "{}:{line}: this `{test}` never runs: the `main` of a scenario's file runs scenarios alone",
+        "{}:{line}: this `{test}` never runs: the `main` of a scenario file runs only scenarios",
         path.display()
     );
     Err(Error::new(ErrorKind::Usage, summary).next_step(

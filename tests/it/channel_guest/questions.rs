@@ -117,7 +117,7 @@ fn socket(kind: SocketType, path: &Path) -> OwnedFd {
 
 #[test]
 fn a_socket_is_open_when_it_can_be_connected_to() {
-    const NOBODY: &str = "it is no socket, or no program listens on it";
+    const NOBODY: &str = "it is not a socket, or no program listens on it";
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let text = |name: &str| at(name).to_str().unwrap().to_owned();
@@ -126,7 +126,7 @@ fn a_socket_is_open_when_it_can_be_connected_to() {
     assert_eq!(listens(&mut guest, &text("none/none")), Err("there is no such file".to_owned()));
     std::fs::write(at("file"), "").unwrap();
     assert_eq!(listens(&mut guest, &text("file")), Err(NOBODY.to_owned()));
-    assert_eq!(listens(&mut guest, &text("file/none")), Err("a part of its path is no folder".to_owned()));
+    assert_eq!(listens(&mut guest, &text("file/none")), Err("a part of its path is not a folder".to_owned()));
 
     let stream = socket(SocketType::STREAM, &at("stream"));
     assert_eq!(

@@ -57,8 +57,8 @@ fn several_processes_together_take_no_more_than_the_host_has_and_all_get_their_t
     }
     assert_eq!(most, 2, "the host was never in full use\n{log}");
     for text in [
-        "nine: it takes 9 processors, and this host has 2 for machines: it runs when nothing else runs",
-        "huge: it takes 102656 MiB, and this host has 65536 MiB for machines: it runs when nothing else runs",
+        "nine: it needs 9 processors, and this host has 2 for machines: it runs alone",
+        "huge: it needs 102656 MiB, and this host has 65536 MiB for machines: it runs alone",
     ] {
         assert!(host.read("said0").contains(text), "{}", host.read("said0"));
     }

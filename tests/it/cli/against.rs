@@ -66,7 +66,7 @@ fn an_expectation_is_corrected_without_a_machine_and_leaves_no_record() {
     let ran = replay(&folder);
     // What came after the failure was never asked.
     ran.ended_with(1).printed("the record has no answer to `alice$ cd /nowhere`").printed(
-        "every expectation holds up to where the recorded run failed; what comes after it was not recorded",
+        "the scenario now passes the point where the recorded run failed; later steps were not recorded",
     );
     FakeVm::new().write_to(folder.path());
     folder.run(&["--vm", "result", "a.rs"]).ended_with(0);
@@ -86,7 +86,7 @@ fn what_was_never_asked_has_no_answer_and_the_error_names_what_was() {
         .ended_with(1)
         .printed("alice: the record has no answer to `alice$ echo a tset`")
         // The word is a password.
-        .printed("when it was recorded, it asked `alice$ echo a ****`")
+        .printed("the recorded run asked `alice$ echo a ****`")
         .printed("without --against");
     folder.put("a.rs", scenarios("test").replace("fn clone", "fn klone"));
     replay(&folder)
@@ -163,7 +163,7 @@ fn a_record_names_no_files_outside_of_itself() {
 #[test]
 fn a_record_that_is_not_there_or_damaged_is_said() {
     let folder = recorded();
-    folder.run(&["a.rs", "--against", "1999"]).ended_with(2).said("begins so");
+    folder.run(&["a.rs", "--against", "1999"]).ended_with(2).said("begins with it");
     folder
         .run(&["a.rs", "--against", "last", "--report", "html=a.html"])
         .ended_with(2)

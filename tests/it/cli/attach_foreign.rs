@@ -180,7 +180,7 @@ fn programs_and_scripts_that_a_moment_names_are_not_run() {
         assert_ne!(ran.code, Some(0), "{ran:?}");
         foreign.nothing_was_run(program);
     }
-    // A machine that can't be gone back to boots anew, but not by any script.
+    // A machine that can't be restored boots again, but not by any script.
     let mut value = machine(&[]);
     value["version"] = json!([1, 2]);
     foreign.put("machine.json", &value);

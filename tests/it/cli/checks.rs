@@ -93,11 +93,11 @@ fn what_the_kernel_of_a_template_said_fails_the_scenario_that_it_was_made_for_an
     let arguments = ["--vm", "result", "--jobs", "1", "checks.rs"];
     let ran = folder.run(&arguments);
     ran.ended_with(1).printed("2 passed; 1 failed;").printed("kernel warning: [").printed(WARNING);
-    assert_eq!(ran.err.matches("judged when it was made").count(), 1, "{}", ran.err);
+    assert_eq!(ran.err.matches("reported when the template was made").count(), 1, "{}", ran.err);
     // Nobody has to be told again, and one line says what was found then.
     let ran = folder.run(&arguments);
     ran.ended_with(0).printed("3 passed;");
-    assert_eq!(ran.err.matches("judged when it was made").count(), 1, "{}", ran.err);
+    assert_eq!(ran.err.matches("reported when the template was made").count(), 1, "{}", ran.err);
 }
 
 #[test]

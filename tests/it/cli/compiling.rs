@@ -313,7 +313,7 @@ fn mistakes_in_the_attribute_are_shown_where_they_are() {
         (
             "#[scenario(budget(bot = \"20s\"))]\nasync fn a() {}",
             "2:19",
-            "did you mean `boot`? a budget has `boot = \"20s\"`, `userspace = \"12s\"`",
+            "did you mean `boot`? a budget takes `boot = \"20s\"`, `userspace = \"12s\"`",
         ),
         (
             "#[checkpoint(timeout = \"5m\")]\nasync fn a(m: &mut Machine) -> Result { drop(m); Ok(()) }",
@@ -331,10 +331,14 @@ fn mistakes_in_the_attribute_are_shown_where_they_are() {
             "`scenarios!` takes a folder and nothing else",
         ),
         ("#[scenario(ignore, ignore)]\nasync fn a() {}", "2:20", "`ignore` is given twice"),
-        ("#[scenario(allow)]\nasync fn a() {}", "2:12", "expected what is allowed: `allow(\"segfault\")`"),
+        (
+            "#[scenario(allow)]\nasync fn a() {}",
+            "2:12",
+            "expected the name of a check: `allow(\"segfault\")`",
+        ),
         ("#[scenario(allow = \"segfault\")]\nasync fn a() {}", "2:12", "`allow(\"segfault\")`"),
         ("#[scenario(allow(segfault))]\nasync fn a() {}", "2:18", "expected strings: `allow(\"…\")`"),
-        ("#[scenario(allow())]\nasync fn a() {}", "2:12", "expected what is allowed"),
+        ("#[scenario(allow())]\nasync fn a() {}", "2:12", "expected the name of a check"),
         ("#[scenario(timeout(\"5m\"))]\nasync fn a() {}", "2:12", "expected `timeout = \"…\"`"),
         (
             "#[scenario(sever = \"a.nix\")]\nasync fn a(server: Machine) { drop(server) }",
@@ -356,9 +360,9 @@ fn mistakes_in_the_function_are_shown_where_they_are() {
         ("#[scenario]\nasync fn a(port: u16) { let _ = port; }", "3:18", "a scenario can't take `u16`"),
         ("#[scenario]\nasync fn a<T>() {}", "3:11", "without generics"),
         ("#[scenario]\nasync fn a((x, y): Machine) {}", "3:12", "plain names"),
-        ("#[scenario]\nasync fn a(timeout: Machine) {}", "3:12", "can't be called `timeout`"),
-        ("#[scenario]\nasync fn a(nixpkgs: System) {}", "3:12", "a parameter can't be called `nixpkgs`"),
-        ("#[scenario]\nstruct A;", "3:1", "stands on a function"),
+        ("#[scenario]\nasync fn a(timeout: Machine) {}", "3:12", "can't be named `timeout`"),
+        ("#[scenario]\nasync fn a(nixpkgs: System) {}", "3:12", "a parameter can't be named `nixpkgs`"),
+        ("#[scenario]\nstruct A;", "3:1", "needs a function"),
         ("#[checkpoint]\nasync fn a(machine: Machine) -> Result { Ok(()) }", "3:1", "&mut Machine"),
         (
             "#[scenario(from = nowhere)]\nasync fn a(machine: Machine) {}",
@@ -368,7 +372,7 @@ fn mistakes_in_the_function_are_shown_where_they_are() {
         (
             "#[scenario(from = logged_in(\"alice\"))]\nasync fn a(machine: Machine) {}",
             "2:19",
-            "name and password",
+            "a name and a password",
         ),
         ("#[scenario(memory = \"much\")]\nasync fn a(machine: Machine) {}", "2:21", "512M"),
         ("#[scenario(cores = 0)]\nasync fn a(machine: Machine) {}", "2:20", "1 to 255"),

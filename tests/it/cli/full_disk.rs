@@ -77,7 +77,7 @@ fn a_transcript_that_a_full_disk_cut_off_is_not_judged_as_if_it_were_whole() {
     command.env("TMPDIR", small.path());
     let ran = Ran::of(&mut command);
     ran.ended_with(1)
-        .printed("but machine could not be checked: a part of what its console said is lost\n")
+        .printed("but machine could not be checked: a part of its console's output is lost\n")
         .printed("incomplete transcript: it could not be written: No space left on device")
         .printed("`#[scenario(allow(\"incomplete transcript\"))]`")
         .printed("machine: the console's transcript is incomplete: it could not be written: No space left on device")

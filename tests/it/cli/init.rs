@@ -62,7 +62,7 @@ fn what_is_there_already_is_left_and_named() {
     ran.ended_with(0)
         .printed("left  configuration.nix ")
         .printed("left  .gitignore ")
-        .printed("There already, and left as it was: configuration.nix, .gitignore\n")
+        .printed("Already there, not changed: configuration.nix, .gitignore\n")
         .printed("made  scenarios/login.rs ");
     let left = |name: &str| fs::read_to_string(folder.path().join(name));
     assert_eq!(left("configuration.nix").unwrap(), BOB);
@@ -81,7 +81,7 @@ fn a_package_of_the_users_own_is_not_touched_but_told_what_to_add() {
     folder.put("Cargo.toml", manifest);
     let ran = folder.run(&["init", "--ci", "gitlab"]);
     ran.ended_with(0)
-        .printed("nothing was changed in it")
+        .printed("Cargo.toml exists and was not changed")
         .printed("    [dev-dependencies]\n    nixvm-test = {")
         .printed("    [[test]]\n    name = \"scenarios\"\n    harness = false\n")
         .printed("    nixvm_test::scenarios!(\"../scenarios\");\n");
@@ -145,8 +145,8 @@ fn where_no_password_is_known_it_is_said_which_is_missing_and_nothing_is_made() 
     folder.put("configuration.nix", format!("{{ {users} }}"));
     let ran = folder.run(&["--nixpkgs", "standin", "init"]);
     ran.ended_with(2)
-        .said("nobody can log in to")
-        .said("carol: hashedPassword does not tell the password")
+        .said("has no user whose password is in the configuration")
+        .said("carol: hashedPassword does not contain the password")
         .said("dave: no password is set")
         .said("eve: the shell is nologin")
         .said("virtualisation.vmVariant.users.users.carol.initialPassword = \"test\";")
@@ -186,7 +186,7 @@ fn the_existing_configuration_of_the_book_is_ready_for_tests() {
     folder.put("vm.nix", "{ }");
     fs::remove_dir_all(folder.path().join("scenarios")).unwrap();
     let ran = folder.run(&["--nixpkgs", "standin", "init"]);
-    ran.ended_with(2).said("kim: hashedPasswordFile does not tell the password");
+    ran.ended_with(2).said("kim: hashedPasswordFile does not contain the password");
 }
 
 /// A flake with hosts that have these users: a name of Nix and the rest of it for each.
@@ -229,7 +229,7 @@ fn of_several_hosts_one_is_taken_and_said_with_the_way_to_another() {
     folder
         .run(&["init"])
         .ended_with(0)
-        .printed("flake.nix has the hosts db, mail, web: db is what is tested.")
+        .printed("flake.nix has the hosts db, mail, web. The scenario tests db.")
         .printed("nixvm-test --flake .#mail init");
     assert!(fs::read_to_string(folder.path().join("nixvm.toml")).unwrap().contains("flake = \".#db\""));
     for made in ["nixvm.toml", "scenarios/login.rs"] {
@@ -244,7 +244,11 @@ fn of_several_hosts_one_is_taken_and_said_with_the_way_to_another() {
 fn a_flake_without_hosts_is_left_alone_and_said_so() {
     let folder = Folder::new();
     folder.put("flake.nix", flake(&[]));
-    folder.run(&["init"]).ended_with(0).printed("flake.nix has no host").printed("made  configuration.nix ");
+    folder
+        .run(&["init"])
+        .ended_with(0)
+        .printed("flake.nix has no nixosConfigurations")
+        .printed("made  configuration.nix ");
     assert!(!folder.path().join("nixvm.toml").exists());
 }
 
@@ -279,7 +283,7 @@ fn names_from_a_configuration_are_words_and_never_code() {
         flake(&[(r#""$(touch x)""#, MAX), ("\"a\\\" b\u{1b}[31m\"", MAX), ("plain", &users)]),
     );
     let ran = folder.run(&["init"]);
-    ran.ended_with(0).printed("plain is what is tested");
+    ran.ended_with(0).printed("The scenario tests plain.");
     assert!(!ran.out.contains('\u{1b}'), "{}", ran.out);
     let text = scenario(&folder);
     let login = text.lines().find(|line| line.contains("machine.login")).unwrap();

@@ -41,7 +41,7 @@ fn scenarios_are_listed_with_what_they_say_of_themselves_and_none_runs() {
                Nobody gets in.\n      \
                machine: configuration.nix\n      \
                from: logged in as alice, limit: 5 min\n      \
-               left out unless asked for (-- --ignored): needs a moon\n"
+               ignored, runs only with -- --ignored: needs a moon\n"
     );
     let ran = folder.run(&["list", "--json", "scenarios/web.rs", "--retries", "3"]);
     let all: Vec<Value> = serde_json::from_str(&ran.ended_with(0).out).unwrap();

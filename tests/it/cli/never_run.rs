@@ -96,7 +96,7 @@ fn a_scenario_that_ends_the_process_fails_the_run() {
     let folder = Folder::with("a.rs", code);
     for filter in ["a", ""] {
         let ran = folder.run(&["a.rs", "--", "--test-threads=1", filter]);
-        ran.ended_with(1).said("a scenario ended the process").said("under way: a");
+        ran.ended_with(1).said("a scenario ended the process").said("running: a");
     }
     folder.run(&["a.rs", "--", "--exact", "b"]).ended_with(0).said_not("ended the process");
     folder.run(&["a.rs", "--", "--list"]).ended_with(0).said_not("ended the process");

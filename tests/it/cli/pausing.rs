@@ -58,7 +58,7 @@ fn rest(mut session: OsSession) -> String {
 
 /// Waits until the run has paused; gives where its machine's sockets are.
 fn paused(session: &mut OsSession) -> PathBuf {
-    let said = session.expect("press Enter to go on").unwrap();
+    let said = session.expect("press Enter to continue").unwrap();
     let said = String::from_utf8_lossy(said.before()).into_owned();
     let (_, rest) = said.split_once("QMP            nc -U ").unwrap();
     PathBuf::from(rest.lines().next().unwrap().trim()).parent().unwrap().to_owned()
@@ -86,7 +86,7 @@ fn at_a_breakpoint_a_person_has_the_console_until_a_key_and_no_limit_runs() {
     person.expect("ctrl-] leaves it").unwrap();
     run.send(b"\r").unwrap();
     // Who is still there is told.
-    assert!(rest(person).contains("the run goes on"));
+    assert!(rest(person).contains("the run continues"));
     let text = rest(run);
     assert!(text.contains("1 passed; 0 failed"), "{text}");
     assert!(!sockets.exists());

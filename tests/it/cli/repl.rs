@@ -58,7 +58,7 @@ fn a_person_has_completion_and_a_history_without_passwords() {
     command.env("CI", "1").env("TERM", "xterm-256color").env("XDG_STATE_HOME", &state);
     let mut session = OsSession::spawn(command).unwrap();
     session.set_expect_timeout(Some(HANG));
-    session.expect("nobody is logged in; `help` lists the commands").unwrap();
+    session.expect("no user is logged in; `help` lists the commands").unwrap();
     session.expect("> ").unwrap();
     session.send("log\talice test\r").unwrap();
     session.expect("alice test").unwrap();

@@ -42,14 +42,14 @@ fn a_slip_in_the_language_is_explained_at_its_line() {
         3,
         &[
             "undefined variable 'pkgs'",
-            "does not ask for it",
-            "next: let the file begin with `{ config, lib, pkgs, ... }:`",
+            "does not have it as an argument",
+            "next: begin the file with `{ config, lib, pkgs, ... }:`",
         ],
     );
     says(
         &format!("{HEAD}  networking.hostName = config.networking.hostName + \"x\";\n}}\n"),
         3,
-        &["infinite recursion", "likely cause: a value is made of itself"],
+        &["infinite recursion", "likely cause: a value depends on itself"],
     );
 }
 
@@ -60,7 +60,7 @@ fn what_does_not_exist_comes_with_what_was_meant() {
         3,
         &[
             "The option `services.ngnix.enable' does not exist",
-            "misspelt",
+            "misspelled",
             "next: did you mean `services.nginx'?",
         ],
     );
@@ -76,7 +76,7 @@ fn what_does_not_exist_comes_with_what_was_meant() {
     says(
         &format!("{HEAD}  imports = [ ./hardware-configuration.nix ];\n}}\n"),
         3,
-        &["names a file that is not there", "next: take it out of `imports`"],
+        &["names a file that does not exist", "next: remove it from `imports`"],
     );
 }
 
@@ -87,7 +87,7 @@ fn what_contradicts_itself_is_told_in_the_words_of_the_check() {
             "{HEAD}  assertions = [ {{ assertion = false; message = \"alice needs a password\"; }} ];\n}}\n"
         ),
         0,
-        &["| - alice needs a password", "next: do what each line with a dash says"],
+        &["| - alice needs a password", "next: follow each line that begins with a dash"],
     );
     says(
         &format!("{HEAD}  users.users.alice.isNormalUser = \"yes\";\n}}\n"),

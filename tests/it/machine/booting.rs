@@ -55,7 +55,7 @@ async fn a_dialog_of_a_failed_boot_is_named_at_once_and_no_key_is_pressed() {
 async fn a_passphrase_that_was_not_given_is_named_at_once() {
     for systemd in ["no", "yes"] {
         let vm = FakeVm::new().setting("passphrase", "Open-Sesame7").setting("systemd-initrd", systemd);
-        let words = ["asks for a secret and was given none", "#[scenario(passphrase = "];
+        let words = ["asks for a secret, and the scenario has none", "#[scenario(passphrase = "];
         fails(vm, ErrorKind::BootQuestion, &words).await;
     }
 }
@@ -148,9 +148,9 @@ fn a_boot_that_stops_talking_is_named() {
 async fn silence() {
     let doubt = "NIXVM_ACCELERATOR=tcg the same boot shows which";
     let set = |key: &str, value: &str| FakeVm::new().setting(key, value);
-    let at_ttys0 = "console=ttyS0,115200n8: the first serial port, which is read here";
+    let at_ttys0 = "console=ttyS0,115200n8: the first serial port, which nixvm-test reads";
     let late = "[DEPEND] Dependency failed for Serial Getty on ttyS0.";
-    let question = ["what is not known here: Wipe the disk? [y/N]", "nothing was typed"];
+    let question = ["that nixvm-test does not know: Wipe the disk? [y/N]", "nothing was typed"];
     // The kernel unpacks a large initial ramdisk, and then the boot goes on.
     let (no_getty, fell) = (["getty", at_ttys0, doubt], ["fell silent", at_ttys0, doubt]);
     let no_tty = ["the console says: [ TIME ] Timed out", late];
@@ -163,7 +163,7 @@ async fn silence() {
         let log = fake.machine.console().log().unwrap();
         assert!(log.contains("Wipe the disk?") && !log.contains("a key came"), "{log}");
     };
-    let secret = ["asks for a secret and was given none", "Vault key of alice:"];
+    let secret = ["asks for a secret, and the scenario has none", "Vault key of alice:"];
     // Each ends with the silence of a guest at rest.
     tokio::join!(
         fails(set("boot", "no-getty"), ErrorKind::NoLoginPrompt, &no_getty),

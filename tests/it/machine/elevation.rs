@@ -78,7 +78,7 @@ async fn tells(vm: FakeVm, words: &[&str]) {
         for word in words {
             assert!(error.to_string().contains(word), "{word:?}: {error}");
         }
-        assert_eq!(error.to_string().contains("tried before"), again, "{error}");
+        assert_eq!(error.to_string().contains("an earlier attempt failed"), again, "{error}");
         let typed = fake.machine.console().text_since(before).text;
         assert_eq!(typed.is_empty(), again, "{typed}");
     }
@@ -123,7 +123,7 @@ async fn a_port_that_is_not_there_yet_is_tried_again() {
         let error = fake.machine.succeed("true").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NoRoot, "{error}");
         assert!(error.to_string().contains("no virtio-serial port"), "{error}");
-        assert!(!error.to_string().contains("tried before"), "{error}");
+        assert!(!error.to_string().contains("an earlier attempt failed"), "{error}");
         let typed = fake.machine.console().text_since(before).text;
         assert!(typed.contains("# open the control channel"), "{typed}");
     }

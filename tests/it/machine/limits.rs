@@ -113,7 +113,7 @@ async fn a_limit_holds_where_the_machine_stands_still() {
     for (what, kind, error) in errors {
         let error = error.unwrap_or_else(|| panic!("{what} does not fail"));
         assert_eq!(error.kind(), kind, "{what}: {error}");
-        assert!(error.to_string().contains("the machine stands still"), "{what}: {error}");
+        assert!(error.to_string().contains("the machine is paused"), "{what}: {error}");
     }
     fake.machine.qmp("cont", None).await.unwrap();
     let alice = alice.within(crate::hang::HANG);
@@ -121,7 +121,7 @@ async fn a_limit_holds_where_the_machine_stands_still() {
     fake.machine.qmp("stop", None).await.unwrap();
     let error = machine.power_off().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-    assert!(error.to_string().contains("the machine stands still"), "{error}");
+    assert!(error.to_string().contains("the machine is paused"), "{error}");
 }
 
 /// As short as a limit may be, and a stop that is longer.

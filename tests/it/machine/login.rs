@@ -124,7 +124,7 @@ async fn logins_that_are_not_yet_allowed_and_expired_passwords_are_named() {
     let fake = Fake::boot(FakeVm::new().setting("refuse-logins", "yes")).await;
     let error = fake.machine.login("alice", "test").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LoginRefused);
-    assert!(error.to_string().contains("does not let alice log in now"), "{error}");
+    assert!(error.to_string().contains("does not allow alice to log in now"), "{error}");
     let fake = Fake::boot(FakeVm::new().setting("user", "alice:test:expired")).await;
     let error = fake.machine.login("alice", "test").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LoginRefused);

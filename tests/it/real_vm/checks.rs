@@ -146,14 +146,14 @@ fn a_crash_that_only_the_kernels_log_has_and_a_unit_that_fails_silently_fail_a_g
         .printed("test is_in_time ")
         .printed("`#[scenario(allow(\"failed unit\"))]`")
         .printed(
-            "unanswered check: the control channel was lost, and what the kernel logged since was not read\n",
+            "unanswered check: the control channel was lost, and later messages of the kernel were not read\n",
         )
         .printed("incomplete kernel log: ")
         .printed("were overwritten in the kernel's buffer before they were read\n")
-        .said("alice: the budget of its boot is not checked: it holds under ")
+        .said("alice: the budget of its boot is not checked: it is for ")
         .printed("3 passed; 10 failed;");
     let told = |line: &str| ran.out.matches(line).count();
-    let unread = told("the control channel was lost, and what the kernel logged since was not read");
+    let unread = told("the control channel was lost, and later messages of the kernel were not read");
     assert!(unread >= 2, "{}", ran.out);
     assert_eq!((told("but the kernel of machine logged"), told("segfault: [")), (5, 5), "{}", ran.out);
 }

@@ -127,9 +127,9 @@ async fn limits_hold(machine: &Machine) {
         (ErrorKind::Timeout, machine.wait_for_log("dbus", "never said").await.err()),
         (ErrorKind::CommandTimeout, machine.read_file("/etc/hostname").await.err()),
     ] {
-        let error = error.expect("the machine stands still");
+        let error = error.expect("the machine is paused");
         assert_eq!(error.kind(), kind, "{error}");
-        assert!(error.to_string().contains("the machine stands still"), "{error}");
+        assert!(error.to_string().contains("the machine is paused"), "{error}");
     }
 }
 

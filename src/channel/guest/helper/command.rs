@@ -106,11 +106,11 @@ impl Command {
             return Err(b"the command is longer than 16 MiB");
         }
         if text.contains(&0) {
-            return Err(b"the command has a NUL in it");
+            return Err(b"the command has a NUL character in it");
         }
         if self.request.user_shell && text.len() > LONGEST_ARGUMENT {
             return Err(
-                b"the command is longer than 131071 bytes, the most that the user's shell can be given",
+                b"the command is longer than 131071 bytes, the limit of the user's shell",
             );
         }
         self.read = !self.request.user_shell && (self.request.hidden || text.len() > LONGEST_ARGUMENT);

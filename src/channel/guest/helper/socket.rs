@@ -10,13 +10,13 @@ use crate::sys;
 pub fn listens(path: &[u8], answer: &mut Bytes) -> bool {
     let Err(error) = sys::reaches(path) else { return true };
     let why: &[u8] = match error {
-        -1 => b"it takes nothing from anybody but its peer",
+        -1 => b"it accepts data only from its peer",
         -2 => b"there is no such file",
         -13 => b"permission denied",
-        -20 => b"a part of its path is no folder",
+        -20 => b"a part of its path is not a folder",
         -36 => b"its name is too long",
         -40 => b"its path has a loop of symbolic links",
-        -111 => b"it is no socket, or no program listens on it",
+        -111 => b"it is not a socket, or no program listens on it",
         _ => return other(error, answer),
     };
     answer.push(why);

@@ -41,7 +41,7 @@ impl Server {
 
     fn take_run(&mut self, id: u32, content: &[u8]) {
         let Some(at) = self.commands.find_or_add(id) else {
-            return frame::append(&mut self.out, b'F', id, b"256 commands wait or run already");
+            return frame::append(&mut self.out, b'F', id, b"256 commands already wait or run");
         };
         let Some(command) = &mut self.commands.0[at] else { return };
         if command.phase != Phase::Text {

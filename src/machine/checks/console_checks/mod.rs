@@ -66,17 +66,17 @@ const fn check(name: &'static str, meaning: &'static str) -> ConsoleCheck {
 static CHECKS: &[ConsoleCheck] = &[
     check("kernel panic", "the kernel stopped for good"),
     check("kernel oops", "a bug in the kernel or a driver"),
-    check("kernel warning", "the kernel met something that should not be"),
+    check("kernel warning", "the kernel warned about an unexpected state"),
     check("segfault", "a program crashed"),
-    check("OOM kill", "the kernel killed a program since memory ran out"),
+    check("OOM kill", "the kernel killed a program because memory ran out"),
     check(HUNG_TASK, "a task made no progress for minutes"),
     check("file system", "a file system is damaged"),
-    check("I/O error", "a disk failed, or was pulled out while it was read"),
+    check("I/O error", "a disk failed, or was removed while it was in use"),
     check("failed unit", "a unit of systemd could not be started"),
     check("emergency mode", "the system did not come up"),
-    check(INCOMPLETE_TRANSCRIPT, "a part of what its console said is lost"),
-    check(INCOMPLETE_KERNEL_LOG, "a part of its kernel's log was never read"),
-    check(UNANSWERED, "it did not say whether there is trouble"),
+    check(INCOMPLETE_TRANSCRIPT, "a part of its console's output is lost"),
+    check(INCOMPLETE_KERNEL_LOG, "a part of its kernel's log was not read"),
+    check(UNANSWERED, "it did not answer whether there is trouble"),
 ];
 
 /// Returns all checks, the worst first. The last three find no lines: they report that other checks were incomplete.

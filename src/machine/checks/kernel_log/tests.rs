@@ -318,5 +318,5 @@ fn what_a_kernel_logged_untold_before_a_reboot_is_missing_for_good() {
     log.begin_boot();
     drop(log.teller(Expected::Oldest));
     assert!(!log.is_cut_off());
-    assert!(log.noted().incomplete()[0].contains("until the machine was rebooted"), "{:?}", log.noted());
+    assert!(log.noted().incomplete()[0].contains("until the reboot"), "{:?}", log.noted());
 }

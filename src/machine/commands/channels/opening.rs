@@ -66,7 +66,7 @@ impl Life {
         let mut line = self.line.lock().await;
         if let Some(error) = lock(&self.channels.no_root).clone() {
             return Err(error.likely_cause(
-                "this was tried before: root is not tried again until somebody logs in on the console",
+                "an earlier attempt failed; the next one comes after the next login on the console",
             ));
         }
         match &*line {
@@ -75,9 +75,9 @@ impl Life {
             // After a reboot the previous user is logged in again, only to open the channel.
             Line::AtLogin => {
                 let Some(Credentials { user, password }) = self.channels.remembered() else {
-                    return Err(self.no_root("nobody has logged in yet"));
+                    return Err(self.no_root("no user has logged in yet"));
                 };
-                *line = Line::Lost("a login was broken off".to_owned());
+                *line = Line::Lost("a login was interrupted".to_owned());
                 let mut prompt_came = false;
                 *line = match self.log_in(&user, password.reveal(), &mut prompt_came).await {
                     Ok(shell) => Line::Shell(shell),
@@ -97,7 +97,7 @@ impl Life {
     }
 
     async fn open_from_console(&self, line: &mut Line) -> Result<Root> {
-        let Line::Shell(shell) = line else { return Err(self.no_root("nobody is logged in")) };
+        let Line::Shell(shell) = line else { return Err(self.no_root("no user is logged in")) };
         let user = shell.user().to_owned();
         let _step = self.step("open the control channel");
         let nonce = nonce();
@@ -144,8 +144,9 @@ impl Life {
             Ended::Done(collector) => collector,
             Ended::Asks { question, collector, .. } => {
                 let question = crate::text::line(&question);
-                let why =
-                    format!("{user} could not become root: {by} asks {question:?}, which is not answered");
+                let why = format!(
+                    "{user} could not become root: {by} asks {question:?}, and nixvm-test has no answer"
+                );
                 return Err(self
                     .no_root(&why)
                     .section("what came", crate::console::shown(&collector.into_bytes(), 10)));
@@ -176,8 +177,8 @@ impl Life {
         };
         Channel::open(carrier.into_stream(), options).await.map_err(|error| {
             error
-                .likely_cause(format!("there is no user {user}, or PAM does not let them in"))
-                .next_step(format!("look for users.users.{user} in the configuration"))
+                .likely_cause(format!("there is no user {user}, or PAM refuses them"))
+                .next_step(format!("check users.users.{user} in the configuration"))
         })
     }
 

@@ -210,14 +210,14 @@ fn an_archive_that_is_made_up_leaves_nothing_and_the_error_names_the_entry() {
         ),
         ("extensions without form", vec![entry(b'x', b"x", b"nonsense\n"), file("x")], ""),
         ("another size by POSIX's", vec![pax(&[("size", b"1")]), file("x")], "two sizes"),
-        ("a size that is none", vec![pax(&[("size", b"-1")]), file("x")], "size"),
+        ("an invalid size", vec![pax(&[("size", b"-1")]), file("x")], "size"),
         ("a file that is cut", vec![file("x").size(1 << 40)], "x"),
         ("a size of 256 values", vec![file("x").field(size_field.clone(), &[0xff; 12])], ""),
         ("a size of letters", vec![file("x").field(size_field, b"not a number")], ""),
         ("a mode of letters", vec![file("x").field(100..108, b"notoctal")], ""),
         ("a tree without end", vec![pax(&[("path", deep.repeat(10).as_bytes())]), folder("x")], "d/d"),
-        ("two things", vec![file("one"), file("two")], "one file or folder"),
-        ("nothing", vec![], "one file or folder"),
+        ("two things", vec![file("one"), file("two")], "the requested file or folder"),
+        ("nothing", vec![], "the requested file or folder"),
         ("a type that hides in the name", vec![entry(b'0', b"x/", b"")], "x/"),
     ];
     assert!(cases.len() >= 25);

@@ -40,7 +40,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const LINES: usize = 100;
 
 /// How to make the kernel print what it does.
-const TALK: &str = "boot it by hand with a kernel that says what it does: QEMU_KERNEL_PARAMS='console=ttyS0 loglevel=7' \
+const TALK: &str = "boot it by hand with a verbose kernel: QEMU_KERNEL_PARAMS='console=ttyS0 loglevel=7' \
                     ./result/bin/run-*-vm -nographic";
 
 /// A boot in progress.
@@ -253,7 +253,7 @@ impl<'a> Boot<'a> {
             _ => "the boot stopped: the console fell silent, and the processor stands still",
         };
         let how = format!(
-            "{:.0} s of the host's processor went into one instruction: {place}",
+            "one instruction took {:.0} s of the host's processor time: {place}",
             spent.as_secs_f64()
         );
         self.report(ErrorKind::BootStalled, what).section("standstill", how)
@@ -263,8 +263,8 @@ impl<'a> Boot<'a> {
     fn no_word_yet(&self) -> Error {
         let seconds = FIRST_WORD_AT_MOST.as_secs();
         let what = format!(
-            "the machine printed nothing at all on its serial console within {seconds} s, and KVM of this host \
-             (kvm_pvm) hardly ever runs a guest"
+            "the machine printed nothing at all on its serial console within {seconds} s, and the KVM of this \
+             host (kvm_pvm) rarely runs a guest"
         );
         self.report(ErrorKind::BootStalled, &what).doubted(Some(Doubt::Hasty))
     }
@@ -285,7 +285,7 @@ impl<'a> Boot<'a> {
         }
         error
             .likely_cause(format!(
-                "it computes without a word, or it hangs in a loop{}",
+                "it computes without output, or it hangs in a loop{}",
                 initrd(self.qemu).map_or_else(String::new, |initrd| format!("; {initrd}"))
             ))
             .next_step(TALK)
@@ -313,8 +313,9 @@ impl<'a> Boot<'a> {
             let cause = or("no getty runs on ttyS0: systemd starts serial-getty@ttyS0 where ttyS0 is a console of the kernel, unless \
                             that unit is disabled, masked or failed"
                 .to_owned());
-            let next = "look for systemd.services.\"serial-getty@ttyS0\", console= in boot.kernelParams and what the console \
-                        says of ttyS0";
+            let next = "look for systemd.services.\"serial-getty@ttyS0\", console= in boot.kernelParams \
+                and the console's \
+                        lines about ttyS0";
             (ErrorKind::NoLoginPrompt, what, cause, next.to_owned())
         } else if phases.has_kernel() {
             let what = "the boot stopped: the kernel started, and then the console fell silent";

@@ -129,18 +129,18 @@ pub(super) fn unknown(text: &str) -> Option<Error> {
             .map(str::to_owned)
     };
     let question = line.or_else(wants_a_key)?;
-    let what = format!("the boot waits for an answer to what is not known here: {}", shown(&question));
+    let what = format!("the boot asks a question that nixvm-test does not know: {}", shown(&question));
     Some(
         Error::new(ErrorKind::BootQuestion, what)
             .likely_cause(
-                "a program of the boot asks a person; nothing was typed, since any key may be an answer",
+                "a program of the boot asks a person; nothing was typed, because any key may be an answer",
             )
-            .next_step("have the configuration answer it, so that the machine boots without a person"),
+            .next_step("change the configuration so that the machine boots without a person"),
     )
 }
 
 fn not_given(question: &str) -> Error {
-    let what = format!("the boot asks for a secret and was given none: {}", shown(question));
+    let what = format!("the boot asks for a secret, and the scenario has none: {}", shown(question));
     Error::new(ErrorKind::BootQuestion, what)
         .likely_cause("a disk of this machine is encrypted")
         .next_step("give the passphrase: `#[scenario(passphrase = \"…\")]`")
@@ -149,8 +149,10 @@ fn not_given(question: &str) -> Error {
 fn refused(question: &str) -> Error {
     let what = format!("the boot refused the passphrase and asks again: {}", shown(question));
     Error::new(ErrorKind::BootQuestion, what)
-        .likely_cause("the disk was encrypted with another passphrase, or this asks for another secret")
-        .next_step("compare `#[scenario(passphrase = \"…\")]` with what the disk was made with")
+        .likely_cause(
+            "the disk was encrypted with another passphrase, or this is a question for another secret",
+        )
+        .next_step("compare `#[scenario(passphrase = \"…\")]` with the passphrase of the disk")
 }
 
 /// Returns the question masked, on one line without control characters.

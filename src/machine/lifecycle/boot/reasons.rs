@@ -51,12 +51,13 @@ pub(super) fn reasons(text: &str) -> Vec<String> {
 /// if QEMU passes them.
 pub(super) fn consoles(line: Option<&str>) -> String {
     let Some(line) = line else {
-        return "a boot loader has the kernel's parameters (boot.kernelParams); ttyS0 is the first serial port, which is read here"
+        return "the kernel's parameters are in a boot loader (boot.kernelParams); ttyS0 is the first \
+            serial port, which nixvm-test reads"
             .to_owned();
     };
     let given: Vec<&str> = line.split_whitespace().filter_map(|word| word.strip_prefix("console=")).collect();
     let Some(last) = given.last() else {
-        return "the kernel was given no console=; ttyS0 is the first serial port, which is read here"
+        return "the kernel's command line has no console=; ttyS0 is the first serial port, which nixvm-test reads"
             .to_owned();
     };
     let each: Vec<String> =
@@ -74,13 +75,13 @@ fn device(console: &str) -> &str {
 
 fn what_sits_at(console: &str) -> &'static str {
     match device(console) {
-        "ttyS0" => "the first serial port, which is read here",
+        "ttyS0" => "the first serial port, which nixvm-test reads",
         port if port.starts_with("ttyS") || port.starts_with("ttyAMA") => {
-            "a serial port that is not read here"
+            "a serial port that nixvm-test does not read"
         }
-        port if port.starts_with("hvc") => "a console of virtio, which is not read here",
+        port if port.starts_with("hvc") => "a virtio console, which nixvm-test does not read",
         screen if screen.starts_with("tty") => "the screen",
-        _ => "something that is not read here",
+        _ => "something that nixvm-test does not read",
     }
 }
 
@@ -95,7 +96,10 @@ fn said_of_initrd(bytes: u64) -> Option<String> {
     const LARGE: u64 = 32 << 20;
     (bytes >= LARGE).then(|| {
         let size = bytes >> 20;
-        format!("the kernel unpacks the initial ramdisk ({size} MiB as it is packed) and says nothing meanwhile at loglevel=4")
+        format!(
+            "the kernel unpacks the initial ramdisk ({size} MiB compressed) and prints nothing \
+            meanwhile at loglevel=4"
+        )
     })
 }
 
@@ -130,8 +134,8 @@ mod tests {
             consoles(Some("loglevel=4 console=tty0 console=ttyS0,115200n8 console=ttyS1 console=hvc0"));
         for words in [
             "console=tty0: the screen",
-            "console=ttyS0,115200n8: the first serial port, which is read here",
-            "console=ttyS1: a serial port that is not read here",
+            "console=ttyS0,115200n8: the first serial port, which nixvm-test reads",
+            "console=ttyS1: a serial port that nixvm-test does not read",
             "the last one, hvc0, is /dev/console",
         ] {
             assert!(given.contains(words), "{words:?} is not in {given}");

@@ -56,7 +56,7 @@ fn keys() -> io::Result<Beneath> {
 
 fn key(folder: &Beneath) -> io::Result<Vec<u8>> {
     let key = folder.read(KEY_FILE, KEY as u64)?;
-    if key.len() == KEY { Ok(key) } else { Err(io::Error::other("the key of moments is damaged")) }
+    if key.len() == KEY { Ok(key) } else { Err(io::Error::other("the key for kept moments is damaged")) }
 }
 
 /// Computes a mark. The key is hashed before and after the text, so that a mark can't be extended to a longer text.

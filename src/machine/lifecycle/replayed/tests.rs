@@ -112,7 +112,7 @@ async fn a_command_that_was_broken_off_has_no_end_for_who_waits_for_it() {
     let machine = record.machine().await;
     let error = machine.command("follow").output().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRecorded);
-    assert!(error.summary().contains("`root: follow` was broken off when it was recorded"), "{error}");
+    assert!(error.summary().contains("`root: follow` was cancelled when it was recorded"), "{error}");
     let error = machine.command("follow").watch(|_, _| {}).output().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRecorded, "{error}");
 }
@@ -142,7 +142,7 @@ async fn who_asks_more_often_is_told_how_often_it_was() {
     let error = machine.succeed("state").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRecorded);
     assert!(error.summary().contains("no further answer to `root: state`"), "{error}");
-    assert!(error.to_string().contains("it was asked 2 times"), "{error}");
+    assert!(error.to_string().contains("the recorded run asked it 2 times"), "{error}");
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn a_wait_is_asked_for_in_its_own_words() {
     let error = machine.wait_for_open_port(8080).await.unwrap_err();
     let summary = error.summary();
     assert!(summary.contains("`root: wait until port 8080 of localhost is open`"), "{error}");
-    assert!(error.to_string().contains("it asked `root: wait until port 80 of"), "{error}");
+    assert!(error.to_string().contains("the recorded run asked `root: wait until port 80 of"), "{error}");
 }
 
 #[tokio::test]

@@ -72,9 +72,9 @@ impl Replay {
                     format!("there is no record of what {machine} answered: {} is missing", path.display());
                 return Err(Error::new(ErrorKind::NotRecorded, summary)
                     .likely_cause(
-                        "the scenario was not in that run, was called otherwise or had no such machine then",
+                        "that run did not have the scenario, or the scenario had another name or no such machine",
                     )
-                    .next_step("name a run in which it was: `nixvm-test report RUN` shows what is in one"));
+                    .next_step("name a run that has it: `nixvm-test report RUN` shows what a run has"));
             }
             Err(error) => return Err(Error::io(format_args!("read what {machine} answered"), &error)),
         };
@@ -101,7 +101,7 @@ impl Replay {
         let mut state = self.state();
         let Some(at) = state.next(START, state.until) else {
             let error = self.not_recorded(&state, None, &|asked| asked);
-            return Err(error.likely_cause("the scenario starts it more often than when it was recorded"));
+            return Err(error.likely_cause("the scenario starts it more often than the recorded run did"));
         };
         let start = state.begin(at);
         let name = in_a_path(&self.machine);
@@ -175,7 +175,7 @@ impl Replay {
     /// Returns the error for a scenario that continues after the point where the recorded one stopped early.
     pub(in crate::machine) fn was_enough(&self, question: &str) -> Error {
         let summary = format!(
-            "{}: `{}` was broken off when it was recorded, since nobody wanted to know more",
+            "{}: `{}` was cancelled when it was recorded, so the record has no answer",
             self.machine,
             shorten(question)
         );
@@ -220,9 +220,9 @@ impl Replay {
         let no_answer = |why: String| {
             let question = shorten(question);
             let summary =
-                format!("{}: what is written down for `{question}` is no answer to it: {why}", self.machine);
+                format!("{}: the recorded answer to `{question}` is not valid: {why}", self.machine);
             Error::new(ErrorKind::NotRecorded, summary)
-                .likely_cause("it was recorded by another version of nixvm-test, or changed since")
+                .likely_cause("another version of nixvm-test recorded it, or it was changed")
                 .next_step(WITHOUT)
         };
         let value = match answer {
@@ -262,7 +262,7 @@ impl Replay {
         let error = |answer: &str, to: &str| {
             let summary = format!("{}: the record has no {answer} to {to}", self.machine);
             let error = Error::new(ErrorKind::NotRecorded, summary);
-            error.section("what it answers and was not asked yet", &*listed).next_step(WITHOUT)
+            error.section("recorded questions that were not asked yet", &*listed).next_step(WITHOUT)
         };
         let Some(question) = question else { return error("answer", "a start of the machine") };
         let quoted = format!("`{}`", shorten(question));
@@ -270,8 +270,7 @@ impl Replay {
             0 => {}
             times => {
                 let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
-                let cause =
-                    format!("when it was recorded, it was asked {times}, and all that was answered is used");
+                let cause = format!("the recorded run asked it {times}, and all those answers are used");
                 return error("further answer", &quoted).likely_cause(cause);
             }
         }
@@ -279,12 +278,12 @@ impl Replay {
         if left.is_empty() {
             // All recorded questions were asked: the recorded run ended here, with a failure that is fixed now.
             return error.likely_cause(
-                "every expectation holds up to where the recorded run failed; what comes after it was not recorded",
+                "the scenario now passes the point where the recorded run failed; later steps were not recorded",
             );
         }
         match nearest(&shorten(question), left.iter().map(String::as_str)) {
-            Some(meant) => error.likely_cause(format!("when it was recorded, it asked `{meant}`")),
-            None => error.likely_cause("the scenario asks for what it did not ask for when it was recorded"),
+            Some(meant) => error.likely_cause(format!("the recorded run asked `{meant}`")),
+            None => error.likely_cause("the recorded run did not ask this"),
         }
     }
 
@@ -396,7 +395,7 @@ impl State {
                     if until != u64::MAX {
                         let has = self.handed;
                         console.note_gap(format!(
-                            "the record has its first {has} bytes, and the run had {until} by now"
+                            "the record has its first {has} bytes, and the run had {until} at this point"
                         ));
                     }
                     return;

@@ -51,7 +51,7 @@ impl Writer {
     pub(in crate::machine) fn open(path: &Path) -> Self {
         let file = File::options().create(true).append(true).open(path);
         let file = file.and_then(|file| Ok(Open { written: file.metadata()?.len(), file, answers: 0 }));
-        let file = file.inspect_err(|error| tracing::warn!(%error, "answers are not written down")).ok();
+        let file = file.inspect_err(|error| tracing::warn!(%error, "answers are not recorded")).ok();
         Self(Arc::new(Mutex::new(file)))
     }
 
@@ -114,7 +114,7 @@ impl Writer {
             return;
         }
         if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
-            crate::record::incomplete("what a machine answered, from here on", &error);
+            crate::record::incomplete("the later answers of a machine", &error);
             *open = None;
             return;
         }

@@ -78,7 +78,7 @@ pub(super) fn of_script(
     let named = words::paths(&text, script, &variable_of_the_script).map_err(|word| {
         let word: String = crate::text::line(&word).chars().take(SHOWN).collect();
         Unlisted::Never(format!(
-            "its run script contains `{word}`, and the text does not show which file that is"
+            "its run script contains `{word}`, and its text does not show which file that is"
         ))
     })?;
     for path in named {

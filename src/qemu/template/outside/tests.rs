@@ -99,7 +99,7 @@ async fn what_can_not_be_listed_is_not_cloned() {
     let drive = format!("-drive format=raw,if=virtio,readonly=on,file={at}/boot.img");
     for (options, why) in [
         (format!("{drive} -debugcon file:{at}/log"), "it writes to a file outside of its run"),
-        (format!("-drive format=raw,if=virtio,snapshot=on,file={at}/boot.img"), "is not kept"),
+        (format!("-drive format=raw,if=virtio,snapshot=on,file={at}/boot.img"), "are discarded"),
         (
             format!("{drive} -blockdev driver=file,node-name=n,filename={at}/table"),
             "it writes to a file outside of its run",
