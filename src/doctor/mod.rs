@@ -51,7 +51,6 @@ pub struct Finding {
     /// What was found: a version, an amount, or why it can't be used.
     pub found: String,
     /// The command that fixes it, or what to do in words; `None` if nothing has to be done.
-    #[serde(rename = "mend")]
     pub fix: Option<String>,
 }
 
@@ -93,7 +92,7 @@ fn terminal() -> Finding {
         () if is_set("CI") => "one, but CI is set: a run is shown as plain lines".to_owned(),
         () if is_set("NO_COLOR") => "one, but NO_COLOR is set: a run is shown as plain lines".to_owned(),
         () if term.is_empty() || term == "dumb" => {
-            let fix = "set TERM to what the terminal is, such as xterm-256color";
+            let fix = "set TERM to the type of the terminal, such as xterm-256color";
             return Finding::new("terminal", State::Warning, format!("TERM is {term:?}: plain lines"), fix);
         }
         () => match rustix::termios::tcgetwinsize(std::io::stderr()) {

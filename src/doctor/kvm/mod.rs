@@ -44,7 +44,6 @@ pub struct Tried {
     /// What was found, with QEMU's message.
     pub found: String,
     /// What to do, if anything.
-    #[serde(rename = "mend")]
     pub fix: Option<String>,
 }
 

@@ -79,7 +79,7 @@ impl Findings {
         let one =
             all.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{name}: {:#}", self.0));
         let text = |key: &str| one[key].as_str().unwrap_or_default();
-        (text("state"), text("found"), text("mend"))
+        (text("state"), text("found"), text("fix"))
     }
 }
 
@@ -90,9 +90,9 @@ fn a_host_with_everything_is_told_so_and_a_warning_is_no_failure() {
     assert_eq!(findings.of("QEMU"), ("ok", "8.2.1 (Debian)", ""));
     assert_eq!(findings.of("rustc").0, "ok");
     assert_eq!(findings.of("tesseract"), ("ok", "tesseract 5.3.0, with English", ""));
-    let (state, found, mend) = findings.of("nixpkgs");
+    let (state, found, fix) = findings.of("nixpkgs");
     assert_eq!(state, "warning");
-    assert!(found.contains("not NixOS") && mend.contains("nix-channel --add"), "{found} {mend}");
+    assert!(found.contains("not NixOS") && fix.contains("nix-channel --add"), "{found} {fix}");
     Ran::of(&mut host.command(&["--nixpkgs", "standin"]))
         .ended_with(0)
         .printed("ok       nixpkgs                 the stand-in, as requested");
@@ -106,9 +106,9 @@ fn everything_that_is_missing_is_named_with_what_mends_it() {
     }
     let findings = host.findings(&[], 5);
     for name in ["Nix", "QEMU", "cargo", "rustc", "linker", "stand-in"] {
-        let (state, found, mend) = findings.of(name);
+        let (state, found, fix) = findings.of(name);
         assert_eq!(state, "missing", "{name}: {found}");
-        assert!(!mend.is_empty(), "{name}: {found}");
+        assert!(!fix.is_empty(), "{name}: {found}");
     }
     assert!(findings.of("QEMU").1.contains("no qemu-system-x86_64 and no qemu-img"));
     assert!(findings.of("stand-in").1.contains("mmdebstrap"));
@@ -116,7 +116,7 @@ fn everything_that_is_missing_is_named_with_what_mends_it() {
     ran.ended_with(5)
         .printed("missing  Nix ")
         .printed("-> ")
-        .printed("things are missing that every run needs");
+        .printed("things that every run needs are missing");
     assert!(!ran.out.contains('\x1b'), "{}", ran.out);
 }
 
@@ -126,15 +126,15 @@ fn without_a_folder_for_the_cache_or_for_records_it_is_said_how_to_have_one() {
     let mut command = host.command(&["--json"]);
     command.env_remove("HOME").env_remove("XDG_CACHE_HOME").env_remove("NIXVM_CACHE_DIR");
     let findings = Findings(serde_json::from_str(&Ran::of(&mut command).ended_with(5).out).unwrap());
-    let (state, found, mend) = findings.of("disk for the cache");
+    let (state, found, fix) = findings.of("disk for the cache");
     assert_eq!((state, found), ("missing", "no folder for the cache: HOME is not set"));
-    assert!(mend.contains("set HOME, or NIXVM_CACHE_DIR"), "{mend}");
+    assert!(fix.contains("set HOME, or NIXVM_CACHE_DIR"), "{fix}");
     let mut command = host.command(&["--json"]);
     command.env("NIXVM_RUNS", "/proc/none");
     let findings = Findings(serde_json::from_str(&Ran::of(&mut command).ended_with(5).out).unwrap());
-    let (state, found, mend) = findings.of("disk for records");
+    let (state, found, fix) = findings.of("disk for records");
     assert!(state == "missing" && found.contains("/proc/none"), "{state} {found}");
-    assert!(mend.contains("set NIXVM_RUNS"), "{mend}");
+    assert!(fix.contains("set NIXVM_RUNS"), "{fix}");
 }
 
 #[test]
@@ -147,11 +147,11 @@ fn a_kvm_that_was_not_tried_is_not_called_ok() {
     let mut command = host.command(&["--json"]);
     command.env_remove("NIXVM_ACCELERATOR").env("NIXVM_CACHE_DIR", host.0.path().join("cache"));
     let findings = Findings(serde_json::from_str(&Ran::of(&mut command).ended_with(5).out).unwrap());
-    let (state, found, mend) = findings.of("KVM");
+    let (state, found, fix) = findings.of("KVM");
     assert_eq!(state, "warning");
     assert!(
-        found.contains("not tried: there is no qemu-system-x86_64") && mend.contains("--kvm VM"),
-        "{found} {mend}"
+        found.contains("not tried: there is no qemu-system-x86_64") && fix.contains("--kvm VM"),
+        "{found} {fix}"
     );
 }
 
@@ -174,10 +174,10 @@ fn a_kvm_that_is_asked_for_is_looked_at_and_machines_that_can_not_start_are_a_fa
                   *) echo 'QEMU emulator version 8.2.1 (Debian)';; esac";
     host.program("qemu-system-x86_64", aborts);
     let found = findings(5);
-    let (state, why, mend) = found.of("KVM");
+    let (state, why, fix) = found.of("KVM");
     assert_eq!(state, "missing");
     assert!(why.contains("no machine starts") && why.contains("failed to set MSR"), "{why}");
-    assert!(mend.contains("--kvm VM") && mend.contains("unset NIXVM_ACCELERATOR"), "{mend}");
+    assert!(fix.contains("--kvm VM") && fix.contains("unset NIXVM_ACCELERATOR"), "{fix}");
 }
 
 #[test]
@@ -186,8 +186,8 @@ fn what_is_too_old_or_half_there_is_seen() {
     host.program("rustc", "echo 'rustc 1.63.0 (Debian)'");
     host.program("rustup", "echo rustup 1.28");
     let findings = host.findings(&[], 5);
-    let (state, found, mend) = findings.of("rustc");
-    assert_eq!((state, mend), ("missing", "rustup update"));
+    let (state, found, fix) = findings.of("rustc");
+    assert_eq!((state, fix), ("missing", "rustup update"));
     assert!(found.contains("1.63.0") && found.contains("or newer"), "{found}");
 
     host.program("rustc", "echo 'rustc 1.90.0'");
@@ -212,9 +212,9 @@ fn real_nixos_needs_no_qemu_on_the_path() {
     assert!(found.contains("a VM of NixOS brings its own"), "{found}");
     // A nixpkgs that is not there is another matter.
     let findings = host.findings(&["--nixpkgs", "./nothing"], 5);
-    let (state, found, mend) = findings.of("nixpkgs");
+    let (state, found, fix) = findings.of("nixpkgs");
     assert_eq!(state, "missing");
-    assert!(found.contains("there is no nixpkgs at") && !mend.is_empty(), "{found} {mend}");
+    assert!(found.contains("there is no nixpkgs at") && !fix.is_empty(), "{found} {fix}");
 }
 
 #[test]
