@@ -1,5 +1,5 @@
-//! The pages of the book with examples in Rust. `cargo test --doc` compiles them, and runs those that need no
-//! machine. `tests/it/book` checks that no page is missing.
+//! README.md and the pages of the book with examples in Rust. `cargo test --doc` compiles them, and runs those
+//! that need no machine. `tests/it/book` checks that no page is missing.
 
 macro_rules! pages {
     ($($name:ident $path:literal)*) => {
@@ -18,6 +18,7 @@ pages! {
     existing "../docs/src/how-to/existing.md"
     files "../docs/src/how-to/files.md"
     log_in "../docs/src/how-to/log-in.md"
+    readme "../README.md"
     services "../docs/src/how-to/services.md"
     several_machines "../docs/src/how-to/several-machines.md"
     time "../docs/src/how-to/time.md"
