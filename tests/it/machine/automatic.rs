@@ -177,7 +177,7 @@ async fn a_shell_of_somebody_else_is_refused_by_name() {
     let vm = FakeVm::new().user("alice", "test").user("bob", "b").setting("env", "FAKE_GUEST_USER=bob");
     let fake = Fake::boot(vm).await;
     let text = refused(&fake.machine, "alice", "test").await;
-    assert!(text.contains("is that of bob (uid 1001)"), "{text}");
+    assert!(text.contains("belongs to bob (uid 1001)"), "{text}");
 }
 
 #[tokio::test]
