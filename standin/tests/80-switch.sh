@@ -172,6 +172,10 @@ would activate the configuration...
 would reload the following units: options.mount
 would restart the following units: var-lib-moved\\x2dto.mount"
 
+printf '#!/bin/sh\ncat "%s"/re*-list >"%s"\n' "$work/root/run/nixos" "$work/lists" >"$work/next/activate"
+perl "$work/next/bin/switch-to-configuration" test >/dev/null 2>&1
+check "switch: the lists have mounts, too" sh -c "grep -qx options.mount '$work/lists' && grep -q ^var-lib-moved '$work/lists'"
+
 # --- A switch: the order, the lists, what failed.
 
 calls() {
@@ -304,7 +308,8 @@ new_root
 does "switch: an unknown action" upgrade 1
 if wanted "switch: a lock that is held is status 11"; then
     flock "$work/root/run/nixos/switch-to-configuration.lock" true
-    said=$(flock "$work/root/run/nixos/switch-to-configuration.lock" perl "$work/next/bin/switch-to-configuration" test 2>&1)
+    # One that waits would wait for this one.
+    said=$(flock "$work/root/run/nixos/switch-to-configuration.lock" timeout 60 perl "$work/next/bin/switch-to-configuration" test 2>&1)
     got=$?
     if [ $got = 11 ] && [ "$said" = "Could not acquire lock" ]; then ok "switch: a lock that is held is status 11"
     else bad "switch: a lock that is held is status 11" "status $got" "$said"; fi

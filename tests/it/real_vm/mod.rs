@@ -14,6 +14,7 @@ mod kept;
 mod replay;
 mod session;
 mod snapshots;
+mod switching;
 mod templates;
 mod terminal;
 mod trouble;
