@@ -109,6 +109,8 @@ pub enum ErrorKind {
     CommandSucceeded,
     /// A unit of systemd failed, is unknown, or is not in the required state.
     UnitFailed,
+    /// A switch to another system is not clean: it was refused, it ended half way, or units failed.
+    SwitchFailed,
     /// A command did not end within its limit.
     CommandTimeout,
     /// The request needs root, and no logged-in user can become root.

@@ -17,6 +17,17 @@ pub fn settings(subcommand: &str) -> Vec<&'static Setting> {
         "attach" => &["vm"],
         "doctor" => &["vm", "templates"],
         "shell" | "repl" => &["vm", "templates", "keep-state"],
+        "rehearse" => {
+            return with(&[
+                "nixpkgs",
+                "build-timeout",
+                "quiet",
+                "capture",
+                "templates",
+                "run-timeout",
+                "report",
+            ]);
+        }
         "list" => {
             return with(&["configuration", "flake", "vm", "partition", "retries", "quiet", "capture"]);
         }

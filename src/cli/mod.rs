@@ -16,6 +16,7 @@ mod interactive;
 mod list;
 mod man;
 mod options;
+mod rehearse;
 mod repl;
 mod replay;
 mod report_page;
@@ -109,6 +110,11 @@ enum Command {
     ///
     /// The machine is a clone of a template where there is one. It is stopped when the session ends.
     Shell(shell::Shell),
+    /// Rehearse a deploy: switch a machine to another configuration, and back
+    ///
+    /// It boots today's configuration, switches to tomorrow's, reboots into it and rolls back. It shows which units restart
+    /// and why, what fails, what needs a reboot, and what is different after the rollback.
+    Rehearse(rehearse::Rehearse),
     /// Type commands for a live machine, and save those that worked as a scenario
     ///
     /// The commands have the names of the methods of a machine.
@@ -264,6 +270,7 @@ impl Cli {
             Some(Command::Replay(replay)) => runtime.block_on(replay.run()),
             Some(Command::Diff(diff)) => diff.run(),
             Some(Command::Repl(repl)) => runtime.block_on(repl.run(&self.options)),
+            Some(Command::Rehearse(rehearse)) => runtime.block_on(rehearse.run(&self.options)),
             Some(Command::Build(build)) => runtime.block_on(build.run(&self.options)),
             None if self.run.watch => {
                 runtime.block_on(watch::watch(&self.run.scenarios, &self.run.harness, &self.options))

@@ -39,6 +39,7 @@ mod services;
 mod session;
 mod step;
 mod switch;
+mod system;
 mod waits;
 
 use std::fs::File;
@@ -59,7 +60,6 @@ pub(crate) use lifecycle::boot::keep_as_it_comes;
 pub(crate) use replay::answers::Replay;
 
 use commands::channels::Channels;
-use lifecycle::boot::Plan;
 use replay::answers::Answers;
 use step::Step;
 
@@ -83,7 +83,11 @@ pub(crate) use paused::{has_terminal, pause_at};
 pub use session::Session;
 pub(crate) use session::phases::{PROMPT, Phase, WORDS};
 pub use session::raw_console::RawConsole;
-pub use switch::system::System;
+pub use switch::outcome::{Accounts, Outcome};
+pub use switch::plan::Plan;
+pub(crate) use switch::survey::Survey;
+pub use switch::{Action, Switch};
+pub use system::System;
 
 use session::shell_line::ShellLine;
 
@@ -105,7 +109,7 @@ pub struct Machine {
 /// State that survives a restart of the machine.
 #[derive(Debug)]
 struct Shared {
-    plan: Plan,
+    plan: lifecycle::boot::Plan,
     run_dir: Arc<RunDirectory>,
     life: std::sync::Mutex<Arc<Life>>,
     /// How many times it was started.
@@ -114,6 +118,8 @@ struct Shared {
     trouble: std::sync::Mutex<lifecycle::trouble::Trouble>,
     /// How long its boot took, if that was asked before the power-off.
     boot_times: std::sync::Mutex<Option<BootTimes>>,
+    /// Which system runs, and which one boots next.
+    history: std::sync::Mutex<system::history::History>,
     /// How many snapshots were taken.
     snapshots: AtomicUsize,
     /// Held by the task that ends or begins a start.

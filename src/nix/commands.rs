@@ -10,7 +10,7 @@ use super::store::Store;
 /// A module that is added to the VM variant of a configuration.
 const CLONABLE: &str = include_str!("clonable.nix");
 /// The options that the module sets.
-const ITS_OPTIONS: [&str; 2] = ["useNixStoreImage", "sharedDirectories"];
+const ITS_OPTIONS: [&str; 3] = ["useNixStoreImage", "sharedDirectories", "installBootLoader"];
 
 /// Returns `nix-build '<nixpkgs/nixos>' -A vm`, as in the NixOS tutorial.
 pub(super) fn configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
@@ -137,10 +137,15 @@ mod tests {
     /// Evaluates a part of the module. Real nixpkgs is not available here, so this provides the part of its library
     /// that the module uses.
     fn of_module(text: &str) -> String {
-        let lib = "{ mkDefault = value: { default = value; }; mkOption = option: option; }";
+        let lib = "{ mkDefault = value: { default = value; }; mkOption = option: option; \
+                   mkIf = condition: value: if condition then value else null; mkForce = value: value; }";
+        let config = "{ virtualisation.useBootLoader = false; }";
+        let pkgs = "{ writeScript = name: text: name; }";
         let mut command = Command::new("nix-instantiate");
         command.args(["--eval", "--strict", "--json", "--readonly-mode", "--expr"]);
-        command.arg(format!("let module = ({CLONABLE}) {{ lib = {lib}; }}; in {text}"));
+        command.arg(format!(
+            "let module = ({CLONABLE}) {{ lib = {lib}; config = {config}; pkgs = {pkgs}; }}; in {text}"
+        ));
         let output = finish(command, Store::find().unwrap(), false).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -151,14 +156,15 @@ mod tests {
         let shares =
             "module.options.virtualisation.sharedDirectories.apply { xchg = 1; shared = 2; own = 3; }";
         assert_eq!(of_module(shares), r#"{"own":3}"#);
-        assert_eq!(of_module("module.config"), r#"{"virtualisation":{"useNixStoreImage":{"default":true}}}"#);
+        assert_eq!(of_module("module.config.virtualisation"), r#"{"useNixStoreImage":{"default":true}}"#);
+        let installer = of_module("module.config.system.build.installBootLoader");
+        assert_eq!(installer, r#""nixvm-no-boot-loader""#);
         let file = Path::new("/a folder/configuration.nix");
         let command = clonable(file, &Nixpkgs::Found, Store::Owner, Path::new("/c/link"));
         let line = line(&command);
         assert!(line.contains("|-I|nixos-config=/a folder/configuration.nix|"), "{line}");
-        let begun =
-            "|--arg|configuration|{ imports = [ <nixos-config> ]; virtualisation.vmVariant = { lib, ... }: ";
-        assert!(line.contains(begun) && line.ends_with("lib.mkDefault true; }; }"), "{line}");
+        let begun = "|--arg|configuration|{ imports = [ <nixos-config> ]; virtualisation.vmVariant = { config, lib, pkgs, ... }: ";
+        assert!(line.contains(begun) && line.ends_with("; }; }"), "{line}");
         assert!(ITS_OPTIONS.iter().all(|option| CLONABLE.contains(option)));
     }
 

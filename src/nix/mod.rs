@@ -6,6 +6,7 @@
 
 mod advice;
 mod builder;
+mod closure;
 mod commands;
 mod culprit;
 mod diagnosis;
@@ -25,6 +26,7 @@ mod store;
 mod written;
 
 pub use builder::Builder;
+pub(crate) use closure::{closure, registration, stage, store_image};
 pub(crate) use ending::end_all;
 pub use evaluation::ConfiguredUser;
 pub use nixpkgs::Nixpkgs;

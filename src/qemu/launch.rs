@@ -50,6 +50,8 @@ pub struct Launch<'a> {
     pub run_dir: &'a RunDirectory,
     /// Its disk image.
     pub disk: Disk,
+    /// The VM that a kept image belongs to, if another one runs on it now: the machine was switched to it.
+    pub(crate) disk_of: Option<&'a BuiltVm>,
     /// What executes its instructions; see [`accelerator::choose`](super::accelerator::choose).
     pub accelerator: Accelerator,
     /// Its processor under KVM, if it is not that of the run script.
@@ -82,6 +84,7 @@ impl<'a> Launch<'a> {
             machine,
             run_dir,
             disk: Disk::Fresh,
+            disk_of: None,
             accelerator: Accelerator::Tcg,
             cpu: None,
             tried: false,
@@ -113,7 +116,8 @@ impl Qemu {
         let (console, line) = LineEnd::pair()?;
         let (control, control_theirs) = pair()?;
         let control = ours(control)?;
-        let mut claim = launch.disk.claim(launch.vm, launch.run_dir, &launch.events)?;
+        let mut claim =
+            launch.disk.claim(launch.disk_of.unwrap_or(launch.vm), launch.run_dir, &launch.events)?;
         if launch.tried {
             claim.set_aside(&launch.events).await;
         }

@@ -12,6 +12,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::fixtures::Fixture;
 use super::registry::{Kind, Parameter, Scenario, Start};
+use super::rehearsal;
 use super::suite::{Origin, Suite};
 use crate::BuiltVm;
 use crate::machine::{Alone, Machine, MachineOptions, Session, System};
@@ -209,7 +210,9 @@ impl Run<'_> {
                 })
                 .map_err(at(Exit::Boot))?;
             let (machine, session) = ready.map_err(at(Exit::Boot))?;
-            up.push((number, Fixture { name, machine, session }));
+            let mut fixture = Fixture { name, machine, session };
+            rehearsal::take_to_stage(&mut fixture, self.scenario).await.map_err(at(Exit::Failed))?;
+            up.push((number, fixture));
         }
         up.sort_by_key(|(number, _)| *number);
         prepare_next(self.suite, &built);

@@ -31,6 +31,7 @@ mod outcome;
 mod panics;
 mod progress;
 mod registry;
+mod rehearsal;
 mod replayed;
 mod run;
 mod suite;
@@ -47,6 +48,8 @@ pub(crate) use harness::TELL_SOURCES;
 pub use harness::main;
 #[doc(hidden)]
 pub use harness::main_of;
+#[cfg(feature = "cli")]
+pub(crate) use rehearsal::{REHEARSED, REHEARSED_NEXT, Rehearsed};
 
 /// What `#[scenario]` and `main!` expand to. Not for use by hand.
 #[doc(hidden)]

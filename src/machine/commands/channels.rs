@@ -295,6 +295,13 @@ impl Channels {
         *lock(&self.no_root) = None;
     }
 
+    /// Remembers the login that was remembered before the machine was started again.
+    pub(crate) fn remember_from(&self, before: &Self) {
+        if let Some(credentials) = before.remembered() {
+            self.remember(credentials);
+        }
+    }
+
     fn remembered(&self) -> Option<Credentials> {
         lock(&self.credentials).clone()
     }

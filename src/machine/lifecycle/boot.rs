@@ -24,6 +24,8 @@ use crate::machine::lifecycle::options::MachineOptions;
 use crate::machine::replay::answers::{Answers, Replay, Standing, Start, Writer};
 use crate::machine::session::phases::look_whether_up;
 use crate::machine::session::shell_line::Secret;
+use crate::machine::system::System;
+use crate::machine::system::history::History;
 use crate::machine::{Alone, Life, Line, Machine, Shared};
 use crate::mutex::lock;
 use crate::qemu::accelerator::{self, Choice, Trial};
@@ -126,7 +128,12 @@ impl Machine {
         life: Life,
         template: Option<File>,
     ) -> Self {
+        let own = match &plan.origin {
+            Origin::Vm(vm) => System::of(vm.clone(), &plan.name, "as it was first booted".to_owned()),
+            Origin::Record(_) => System::recorded(&plan.name, "as it was first booted".to_owned()),
+        };
         let shared = Shared {
+            history: std::sync::Mutex::new(History::of(own)),
             plan,
             run_dir,
             life: std::sync::Mutex::new(Arc::new(life)),
@@ -170,15 +177,18 @@ impl Plan {
         }
     }
 
-    /// Boots the machine again, with its disk and settings.
+    /// Boots the machine again, with its disk and settings. `vm` is the VM whose run script starts it, if that is not
+    /// its own any more.
     pub(in crate::machine) async fn begin(
         &self,
         before: &Qemu,
         run_dir: &Arc<RunDirectory>,
         transcript: PathBuf,
+        vm: Option<&BuiltVm>,
     ) -> Result<Life> {
         match &self.origin {
-            Origin::Vm(vm) => {
+            Origin::Vm(own) => {
+                let vm = vm.unwrap_or(own);
                 let choice = Choice::as_before(vm, before.accelerator(), before.cpu())?;
                 let life = self.boot(vm, &choice, run_dir, transcript, None).await?;
                 if let Err(error) = accelerator::record_speed(vm, choice.accelerator, life.speed) {
@@ -214,6 +224,9 @@ impl Plan {
         let mut launch = Launch::new(vm, name, run_dir, events.clone());
         launch.scenario.clone_from(&self.scenario);
         launch.disk = self.disk.clone();
+        if let Origin::Vm(own) = &self.origin {
+            launch.disk_of = Some(own);
+        }
         launch.accelerator = choice.accelerator;
         launch.cpu = choice.cpu;
         launch.tried = choice.is_tried();

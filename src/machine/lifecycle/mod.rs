@@ -75,8 +75,23 @@ impl Machine {
             set_aside(&self.shared.run_dir).await?;
         }
         let transcript = self.next_transcript();
-        let life = Arc::new(self.shared.plan.begin(&old.qemu, &self.shared.run_dir, transcript).await?);
-        *lock(&self.shared.life) = life;
+        let vm = lock(&self.shared.history).starts().cloned();
+        let begun = self.shared.plan.begin(&old.qemu, &self.shared.run_dir, transcript, vm.as_ref()).await?;
+        *lock(&self.shared.life) = Arc::new(begun);
+        lock(&self.shared.history).booted();
+        Ok(())
+    }
+
+    /// Powers the machine off and starts it: its kernel comes from another run script than before.
+    async fn power_cycle(&self) -> Result {
+        let before = self.life();
+        match before.channels.root() {
+            Some(_) => self.shutdown().await?,
+            None => self.power_off().await?,
+        }
+        self.start().await?;
+        // As after a reboot in the same QEMU.
+        self.life().channels.remember_from(&before.channels);
         Ok(())
     }
 
@@ -92,6 +107,9 @@ impl Machine {
     /// The reboot is requested by `systemctl reboot` as root if the control channel is open, by `sudo reboot` in the
     /// open session (`reboot` for root), and by Ctrl-Alt-Delete without a login on the console.
     ///
+    /// After a [`Machine::switch`] of a machine without a boot loader, the machine is powered off, and the run script of
+    /// the new system starts it again on the same disk, with a new console and a new QEMU.
+    ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`], with the output of `sudo`, when the reboot is refused: the machine and the session
     /// continue. [`ErrorKind::Timeout`] when it does not shut down within the limit ([`Machine::within`]; the default
@@ -99,6 +117,9 @@ impl Machine {
     /// [`ErrorKind::QemuGone`] when its QEMU ends on a reboot (`-no-reboot`).
     #[tracked]
     pub async fn reboot(&self) -> Result {
+        if lock(&self.shared.history).needs_another_script() {
+            return self.power_cycle().await;
+        }
         let _changing = self.shared.changing.lock().await;
         let life = self.life();
         let _asked = AskedToGoDown(Arc::clone(&life));
@@ -114,6 +135,7 @@ impl Machine {
         }
         rebooted?;
         *line = Line::AtLogin;
+        lock(&self.shared.history).booted();
         Ok(())
     }
 

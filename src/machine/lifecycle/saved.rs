@@ -102,6 +102,10 @@ impl Machine {
     /// when it can't be written.
     pub(crate) async fn save(&self, folder: &Path) -> Result<Saved> {
         let _changing = self.shared.changing.lock().await;
+        // A clone would boot the system of before, and its store may be on a disk that was plugged in.
+        if lock(&self.shared.history).has_changed() {
+            return Ok(Saved::Impossible("it was switched to another system".to_owned()));
+        }
         let life = self.life();
         let mut channels = life.channels.channels().await;
         let mut line = life.line.lock().await;

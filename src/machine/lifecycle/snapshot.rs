@@ -15,6 +15,7 @@ use crate::machine::lifecycle::saved::Known;
 use crate::machine::replay::answers::{Answers, Asking, Start, Writer};
 use crate::machine::session::login::BROUGHT_BACK;
 use crate::machine::session::phases::look_whether_up;
+use crate::machine::system::history::History;
 use crate::machine::{Life, Line, Machine};
 use crate::mutex::lock;
 use crate::qemu::{GoBack, Left, Moment, Qemu, RunDirectory};
@@ -29,6 +30,8 @@ pub struct Snapshot {
     /// None in a replay.
     moment: Option<Moment>,
     known: Known,
+    /// Which system ran, and which one booted next.
+    history: History,
 }
 
 impl fmt::Debug for Snapshot {
@@ -78,7 +81,8 @@ impl Machine {
         };
         life.answer_of_qemu(&format!("take snapshot {number}"), keep).await?;
         let machine = Arc::downgrade(&self.shared.run_dir);
-        Ok(Snapshot { number, machine, moment, known })
+        let history = lock(&self.shared.history).clone();
+        Ok(Snapshot { number, machine, moment, known, history })
     }
 
     /// Restores the machine to a snapshot. Commands that have run since fail with [`ErrorKind::ChannelLost`]. Sessions
@@ -122,6 +126,7 @@ impl Machine {
             self.back_from_off(&old, snapshot).await?
         };
         *lock(&self.shared.life) = Arc::new(life);
+        *lock(&self.shared.history) = snapshot.history.clone();
         Ok(())
     }
 

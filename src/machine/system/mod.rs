@@ -1,5 +1,7 @@
 //! A system that is built and not booted.
 
+pub(crate) mod history;
+
 use std::fmt;
 use std::path::Path;
 
@@ -47,6 +49,11 @@ impl System {
     /// Returns its name: the name of the scenario's parameter.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns its source, as the user wrote it.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
     }
 
     /// Returns the path of the system in the Nix store.

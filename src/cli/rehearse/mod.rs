@@ -1,0 +1,126 @@
+//! `nixvm-test rehearse`: switches a machine from the configuration that runs today to tomorrow's, and back.
+
+mod report;
+mod scenarios;
+mod stages;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::machine::System;
+use crate::nix::Source;
+use crate::scenario::Exit;
+use crate::{Error, ErrorKind, Events, Result};
+use clap::Args;
+
+use super::interactive::source_of;
+use super::options::Options;
+use super::startup_reporter::StartupReporter;
+
+const EXAMPLES: &str = "\
+Examples:
+  nixvm-test rehearse                             from the last commit to ./configuration.nix
+  nixvm-test rehearse --from git:main --to web.nix
+  nixvm-test rehearse --plan                      the forecast alone
+  nixvm-test rehearse --markdown                  for a comment on a pull request
+  nixvm-test rehearse scenarios/                  run scenarios before, after and after the rollback
+
+Exit codes: 0, the deploy is clean; 1, something failed or is different after the rollback; the others as for a run.";
+
+/// A rehearsed deploy.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Rehearse {
+    /// The configuration that runs today
+    ///
+    /// A commit (git:HEAD, git:main:hosts/web.nix), a file, a flake's host (.#web), or a VM that is already built
+    /// (./result).
+    #[arg(long, value_name = "SOURCE", default_value = "git:HEAD")]
+    from: String,
+    /// The configuration of tomorrow [default: ./configuration.nix]
+    ///
+    /// It has the same forms as --from.
+    #[arg(long, value_name = "SOURCE")]
+    to: Option<String>,
+    /// Who is logged in; the default is the first user with an initial password who can become root
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// The password of the user [default: the initial one of the configuration]
+    #[arg(long, value_name = "PASSWORD", requires = "user")]
+    password: Option<String>,
+    /// Show the forecast alone: what differs, and which units a switch would touch
+    #[arg(long)]
+    plan: bool,
+    /// Print the result as JSON
+    #[arg(long, conflicts_with = "markdown")]
+    json: bool,
+    /// Print the result as Markdown
+    #[arg(long)]
+    markdown: bool,
+    /// Scenarios that run before the switch, after it, after the reboot and after the rollback
+    #[arg(value_name = "FILE.rs|DIR", conflicts_with_all = ["plan", "json", "markdown"])]
+    scenarios: Vec<PathBuf>,
+}
+
+/// The two systems of a rehearsal.
+struct Systems {
+    today: System,
+    next: System,
+}
+
+impl Rehearse {
+    /// Rehearses the deploy and prints the result.
+    pub async fn run(self, options: &Options) -> Result<ExitCode> {
+        let settings = options.settings()?;
+        let reporter = StartupReporter::new(&settings);
+        let events = reporter.events();
+        let (from, to) =
+            (self.source(&self.from), self.source(self.to.as_deref().unwrap_or("configuration.nix")));
+        let systems = Systems {
+            today: self.system(&from, "today", options, &events).await?,
+            next: self.system(&to, "next", options, &events).await?,
+        };
+        if !self.scenarios.is_empty() {
+            reporter.end();
+            return scenarios::run(&self.scenarios, &systems, options).await;
+        }
+        let rehearsal = stages::Rehearsal { systems, user: self.user()?, settings, plan_only: self.plan };
+        let report = rehearsal.run(&events).await;
+        reporter.end();
+        let report = report?;
+        report.append_to_summary();
+        let text = if self.json {
+            report.json()
+        } else if self.markdown {
+            report.markdown()
+        } else {
+            report.text()
+        };
+        writeln!(std::io::stdout(), "{}", text.trim_end())
+            .map_err(|error| Error::io("print the result", &error))?;
+        Ok(if report.is_clean() { Exit::Passed } else { Exit::Failed }.into())
+    }
+
+    fn source(&self, given: &str) -> Source {
+        source_of(given)
+    }
+
+    async fn system(
+        &self,
+        source: &Source,
+        name: &str,
+        options: &Options,
+        events: &Events,
+    ) -> Result<System> {
+        let vm = options.settings()?.builder().build(source, events).await?;
+        Ok(System::of(vm, name, source.to_string()))
+    }
+
+    fn user(&self) -> Result<Option<(String, Option<String>)>> {
+        if self.user.as_deref() == Some("none") {
+            return Err(Error::new(ErrorKind::Usage, "a rehearsal needs a user who can become root"));
+        }
+        Ok(self.user.clone().map(|user| (user, self.password.clone())))
+    }
+}

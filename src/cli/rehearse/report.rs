@@ -1,0 +1,228 @@
+//! The result of a rehearsal, for a person, as Markdown and as JSON.
+
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::machine::{Outcome, Plan, System};
+use crate::{Error, Result, environment, text};
+
+/// The variable with the file of a GitHub job summary.
+const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
+/// Maximum number of bytes of an error in the summary.
+const LONGEST: usize = 8 << 10;
+
+/// The result of a rehearsal.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    today: Side,
+    next: Side,
+    /// Whether both are the same system.
+    same: bool,
+    pub(super) plan: Option<Plan>,
+    pub(super) stages: Vec<Stage>,
+}
+
+#[derive(Debug, Serialize)]
+struct Side {
+    source: String,
+    system: String,
+}
+
+/// One stage.
+#[derive(Debug, Serialize)]
+pub(super) struct Stage {
+    name: &'static str,
+    clean: bool,
+    summary: String,
+    seconds: f64,
+    findings: Vec<Finding>,
+    /// The whole error, if the stage failed.
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    list: Vec<String>,
+}
+
+impl Stage {
+    /// A stage that switched the machine.
+    pub(super) fn of_outcome(name: &'static str, outcome: &Outcome, took: Duration) -> Self {
+        let error = (!outcome.is_clean()).then(|| outcome.output());
+        Self::new(name, outcome.is_clean(), outcome.summary(), outcome.findings(), took, error)
+    }
+
+    /// A stage that compared two looks at the machine. It is clean if it found nothing, or nothing of `bad`, if there
+    /// are such kinds.
+    pub(super) fn of_looks(
+        name: &'static str,
+        found: Vec<(&'static str, Vec<String>)>,
+        bad: &[&str],
+        took: Duration,
+    ) -> Self {
+        let clean =
+            if bad.is_empty() { found.is_empty() } else { !found.iter().any(|(what, _)| bad.contains(what)) };
+        let summary = match (found.is_empty(), clean) {
+            (true, _) => "nothing is different",
+            (false, true) => "up, with differences",
+            (false, false) => "different",
+        };
+        Self::new(name, clean, summary.to_owned(), found, took, None)
+    }
+
+    /// A stage that ended with an error.
+    pub(super) fn failed(name: &'static str, error: &Error, took: Duration) -> Self {
+        Self::new(name, false, error.summary().to_owned(), Vec::new(), took, Some(error.to_string()))
+    }
+
+    fn new(
+        name: &'static str,
+        clean: bool,
+        summary: String,
+        found: Vec<(&'static str, Vec<String>)>,
+        took: Duration,
+        error: Option<String>,
+    ) -> Self {
+        let clear = |list: Vec<String>| list.iter().map(|item| text::line(item)).collect();
+        let findings = found.into_iter().map(|(what, list)| Finding { what, list: clear(list) }).collect();
+        let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
+        Self { name, clean, summary: text::line(&summary), seconds, findings, error }
+    }
+}
+
+impl Report {
+    pub(super) fn new(today: &System, next: &System) -> Result<Self> {
+        let side = |system: &System| -> Result<Side> {
+            Ok(Side { source: text::line(system.source()), system: system.path()?.display().to_string() })
+        };
+        let same = today.path()? == next.path()?;
+        Ok(Self { today: side(today)?, next: side(next)?, same, plan: None, stages: Vec::new() })
+    }
+
+    /// Whether every stage was clean.
+    pub(super) fn is_clean(&self) -> bool {
+        self.stages.iter().all(|stage| stage.clean)
+    }
+
+    fn verdict(&self) -> &'static str {
+        if self.same {
+            "nothing changes: both are the same system"
+        } else if self.stages.is_empty() {
+            "forecast only: nothing was switched"
+        } else if self.is_clean() {
+            "the deploy is clean"
+        } else {
+            "the deploy is NOT clean"
+        }
+    }
+
+    /// Returns the result for a terminal.
+    pub(super) fn text(&self) -> String {
+        let mut all = String::new();
+        // Writing to a String does not fail.
+        let _ = writeln!(all, "{} -> {}: {}", self.today.source, self.next.source, self.verdict());
+        if let Some(plan) = &self.plan {
+            let _ = writeln!(all, "\nplan (a forecast; dependants are not in it)");
+            let _ = writeln!(all, "  {}", plan.to_string().replace('\n', "\n  "));
+        }
+        for stage in &self.stages {
+            let mark = if stage.clean { "ok" } else { "NOT CLEAN" };
+            let _ = writeln!(all, "\n{}: {mark}, {} ({:.1} s)", stage.name, stage.summary, stage.seconds);
+            for finding in &stage.findings {
+                let _ = writeln!(all, "  {}: {}", finding.what, finding.list.join(", "));
+            }
+            if let Some(error) = &stage.error {
+                let _ = writeln!(all, "  {}", error.trim_end().replace('\n', "\n  "));
+            }
+        }
+        all
+    }
+
+    /// Returns the result as Markdown.
+    pub(super) fn markdown(&self) -> String {
+        let mut all = String::new();
+        let sign = if self.is_clean() { "✅" } else { "❌" };
+        let _ = writeln!(all, "### {sign} Rehearsed deploy: {}\n", self.verdict());
+        let _ = writeln!(all, "`{}` → `{}`\n", code(&self.today.source), code(&self.next.source));
+        if let Some(plan) = &self.plan {
+            let _ = writeln!(
+                all,
+                "<details><summary>Plan</summary>\n\n```\n{}\n```\n</details>\n",
+                fenced(&plan.to_string())
+            );
+        }
+        if !self.stages.is_empty() {
+            let _ = writeln!(all, "| | stage | result | time |\n|---|---|---|--:|");
+        }
+        for stage in &self.stages {
+            let sign = if stage.clean { "✅" } else { "❌" };
+            let _ = writeln!(
+                all,
+                "| {sign} | {} | {} | {:.1} s |",
+                stage.name,
+                cell(&stage.summary),
+                stage.seconds
+            );
+        }
+        for stage in self.stages.iter().filter(|stage| !stage.findings.is_empty() || stage.error.is_some()) {
+            let _ = writeln!(all, "\n**{}**\n", stage.name);
+            for finding in &stage.findings {
+                let items: Vec<String> =
+                    finding.list.iter().map(|item| format!("`{}`", code(item))).collect();
+                let _ = writeln!(all, "- {}: {}", finding.what, items.join(", "));
+            }
+            if let Some(error) = &stage.error {
+                let _ = writeln!(all, "\n```\n{}\n```", fenced(error));
+            }
+        }
+        all
+    }
+
+    /// Returns the result as JSON.
+    pub(super) fn json(&self) -> String {
+        #[derive(Serialize)]
+        struct Whole<'a> {
+            clean: bool,
+            verdict: &'static str,
+            #[serde(flatten)]
+            report: &'a Report,
+        }
+        let whole = Whole { clean: self.is_clean(), verdict: self.verdict(), report: self };
+        // Strings, numbers and lists of them are always valid.
+        let json = serde_json::to_string_pretty(&whole).unwrap_or_default();
+        text::json(&crate::secrets::words(&json))
+    }
+
+    /// Appends the Markdown to the summary of a GitHub job, if this is one.
+    pub(super) fn append_to_summary(&self) {
+        let Some(path) = environment::path(SUMMARY) else { return };
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(self.markdown().as_bytes())) {
+            tracing::warn!(%error, "could not write the summary for GitHub");
+        }
+    }
+}
+
+/// Returns a text for a cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('<', "&lt;").replace('`', "'")
+}
+
+/// Returns a text for a span of code.
+fn code(text: &str) -> String {
+    text.replace('`', "'").replace('|', "\\|")
+}
+
+/// Returns a text for a block of code.
+fn fenced(text: &str) -> String {
+    let text = text::lines(text).replace("```", "'''");
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}\n…", &text[..end]),
+        None => text,
+    }
+}

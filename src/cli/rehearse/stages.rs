@@ -1,0 +1,148 @@
+//! The stages of a rehearsal without scenarios: plan, switch, reboot, rollback.
+
+use std::time::Instant;
+
+use super::Systems;
+use super::report::{Report, Stage};
+use crate::machine::{Machine, MachineOptions, Survey};
+use crate::nix::{first_user, password_of};
+use crate::scenario::ByHand;
+use crate::settings::Settings;
+use crate::template::{self, Moment};
+use crate::{Error, ErrorKind, Events, Result};
+
+/// What is rehearsed, and as whom.
+pub(super) struct Rehearsal {
+    pub(super) systems: Systems,
+    /// A user, and their password if it was given.
+    pub(super) user: Option<(String, Option<String>)>,
+    pub(super) settings: Settings,
+    /// Whether nothing is switched.
+    pub(super) plan_only: bool,
+}
+
+impl Rehearsal {
+    /// Goes through all stages. A stage that fails is a part of the report.
+    ///
+    /// # Errors
+    /// Those of the first boot and of the plan: without them there is nothing to report.
+    pub(super) async fn run(self, events: &Events) -> Result<Report> {
+        let Systems { today, next } = &self.systems;
+        let mut report = Report::new(today, next)?;
+        if today.path()? == next.path()? {
+            return Ok(report);
+        }
+        let machine = self.boot(events).await?;
+        let plan = machine.plan(next).await?;
+        report.plan = Some(plan);
+        if self.plan_only {
+            return Ok(report);
+        }
+        let before = machine.survey("before", "the rehearsal", "").await?;
+        let switched = self.switch(&machine, &mut report).await;
+        if self.reboot(&machine, switched, &mut report).await {
+            self.roll_back(&machine, &before, &mut report).await;
+        }
+        machine.stop().await;
+        Ok(report)
+    }
+
+    async fn boot(&self, events: &Events) -> Result<Machine> {
+        let vm = self.systems.today.vm()?;
+        let (user, password) = match &self.user {
+            Some((user, Some(password))) => (user.clone(), password.clone()),
+            Some((user, None)) => (user.clone(), password_of(vm, user)?),
+            None => first_user(vm).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Usage,
+                    "today's configuration has no initial password of a user as text",
+                )
+                .next_step("name a user who can become root: --user NAME --password PASSWORD")
+            })?,
+        };
+        let options = MachineOptions::new(vm.name()).events(events.clone());
+        let moment = Moment::LoggedIn { user: user.clone(), password: password.clone() };
+        let _counted = ByHand::count(Some(vm));
+        if self.settings.templates {
+            template::machine(vm, options, &moment, events).await
+        } else {
+            moment.boot_cold(vm, options).await
+        }
+    }
+
+    /// Switches, and returns whether the machine runs the new system.
+    async fn switch(&self, machine: &Machine, report: &mut Report) -> bool {
+        let begun = Instant::now();
+        match machine.try_switch(&self.systems.next).await {
+            Ok(outcome) => {
+                let switched = outcome.switched();
+                report.stages.push(Stage::of_outcome("switch", &outcome, begun.elapsed()));
+                switched
+            }
+            Err(error) => {
+                report.stages.push(Stage::failed("switch", &error, begun.elapsed()));
+                false
+            }
+        }
+    }
+
+    /// Reboots into the new system and looks again. Returns whether the machine came up.
+    async fn reboot(&self, machine: &Machine, switched: bool, report: &mut Report) -> bool {
+        let begun = Instant::now();
+        let reboot = async {
+            let before = machine.survey("before", "the reboot", "").await?;
+            match switched {
+                true => machine.reboot().await?,
+                false => machine.reboot_into(&self.systems.next).await?,
+            }
+            let after = self.settled(machine).await?;
+            let booted = machine.booted_system().await?;
+            let expected = self.systems.next.path()?.display().to_string();
+            if booted != expected {
+                let summary = format!("the machine booted {booted}, expected {expected}");
+                return Err(Error::new(ErrorKind::Other, summary));
+            }
+            Ok((before, after))
+        };
+        match reboot.await {
+            Ok((before, after)) => {
+                let stage =
+                    Stage::of_looks("reboot", after.differences(&before), &["failed"], begun.elapsed());
+                report.stages.push(stage);
+                true
+            }
+            Err(error) => {
+                report.stages.push(Stage::failed("reboot", &error, begun.elapsed()));
+                false
+            }
+        }
+    }
+
+    /// Rolls back, and compares the machine with what it was before the switch.
+    async fn roll_back(&self, machine: &Machine, before: &Survey, report: &mut Report) {
+        let begun = Instant::now();
+        let outcome = match machine.try_rollback().await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                report.stages.push(Stage::failed("rollback", &error, begun.elapsed()));
+                return;
+            }
+        };
+        report.stages.push(Stage::of_outcome("rollback", &outcome, begun.elapsed()));
+        let begun = Instant::now();
+        match machine.survey("after", "the rollback", "").await {
+            Ok(after) => {
+                let differences = after.differences(before);
+                report.stages.push(Stage::of_looks("after the rollback", differences, &[], begun.elapsed()));
+            }
+            Err(error) => report.stages.push(Stage::failed("after the rollback", &error, begun.elapsed())),
+        }
+    }
+
+    /// Looks at the machine once it has nothing left to start.
+    async fn settled(&self, machine: &Machine) -> Result<Survey> {
+        // It ends with an error where a unit has failed, which the look finds.
+        machine.execute("systemctl is-system-running --wait").await?;
+        machine.survey("after", "the reboot", "").await
+    }
+}

@@ -1,0 +1,365 @@
+//! What a switch did.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use super::Action;
+use super::survey::{Survey, UnitState};
+use super::words::Words;
+use crate::Events;
+use crate::nearest::nearest;
+
+/// Units that the first switch after a boot starts, or every switch.
+const AT_EVERY_SWITCH: [&str; 3] =
+    ["sysinit-reactivation.target", "systemd-tmpfiles-resetup.service", "nixos-activation.service"];
+
+/// The beginning of the names of transient units of the control channel.
+const OUR_UNITS: &str = "nixvm-";
+
+/// What a switch did, judged by a look at the machine before it and another one a few seconds after it. Made by
+/// [`Machine::switch`](crate::machine::Machine::switch) and its siblings.
+///
+/// ```no_run
+/// # async fn example(machine: nixvm_test::machine::Machine, next: nixvm_test::machine::System) -> nixvm_test::Result {
+/// let outcome = machine.try_switch(&next).await?;
+/// assert!(outcome.switched());
+/// assert_eq!(outcome.failed(), ["broken.service"]);
+/// assert!(!outcome.disturbed("postgresql.service"));
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub(crate) machine: String,
+    pub(crate) events: Events,
+    pub(crate) target: String,
+    pub(crate) action: Action,
+    pub(crate) status: i32,
+    pub(crate) words: Words,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) before: Survey,
+    pub(crate) after: Survey,
+    pub(crate) took: Duration,
+    /// The ends of the journals of units that failed.
+    pub(crate) journals: BTreeMap<String, String>,
+}
+
+/// How accounts changed: see [`Outcome::accounts`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Users that are gone.
+    pub gone: Vec<String>,
+    /// Users that are new, with their numbers.
+    pub new: Vec<(String, u32)>,
+    /// Users whose number changed: name, number before and after.
+    pub renumbered: Vec<(String, u32, u32)>,
+    /// Users and groups that kept their number although the configuration has another, in the words of NixOS.
+    pub kept: Vec<String>,
+    /// Home folders that belong to another user: path, and the owner's number.
+    pub foreign_homes: Vec<(String, u32)>,
+}
+
+impl Outcome {
+    /// Returns the exit status of `switch-to-configuration`: 0 is success; 1, refused or an internal error; 2, the
+    /// activation failed in part; 3, systemd or its temporary files failed; 4, units failed, and the system **is**
+    /// switched; 100, another init interface, which takes effect at the next boot; 11, another switch has the lock.
+    /// [`Outcome::meaning`] says it in words.
+    pub fn status(&self) -> i32 {
+        self.status
+    }
+
+    /// Returns what the status means.
+    pub fn meaning(&self) -> &'static str {
+        match self.status {
+            0 => "success",
+            1 if !self.words.refusals.is_empty() => "refused by a check before anything was done",
+            1 if self.half_switched() => "the program failed half way",
+            1 => "refused, or the boot loader was not installed: nothing was activated",
+            2 => "a part of the activation failed; the rest was done",
+            3 => "systemd's configuration or its temporary files failed; the rest was done",
+            4 if self.all_failed().is_empty() => {
+                "a job of systemd failed or was not answered in time, and no unit has failed: the system is switched"
+            }
+            4 => "units failed: the system is switched",
+            11 => "another switch holds the lock, or logind does not answer",
+            100 => {
+                "the new system has another init interface: not activated, it takes effect at the next boot"
+            }
+            _ => "an error of the program itself",
+        }
+    }
+
+    /// Whether the machine runs the new system now. It is `true` with status 4, where units failed.
+    pub fn switched(&self) -> bool {
+        self.action.activates() && !self.target.is_empty() && self.after.current == self.target
+    }
+
+    /// Whether the switch ended in the middle: units were stopped and not started, or the program left its lists of
+    /// units in /run/nixos, which the next switch takes up.
+    pub fn half_switched(&self) -> bool {
+        if !self.after.left_lists.is_empty() && self.after.left_lists != self.before.left_lists {
+            return true;
+        }
+        let ended = matches!(self.status, 0 | 2 | 3 | 4 | 100);
+        !ended && self.action.activates() && self.words.stopped.iter().any(|unit| !self.runs_now(unit))
+    }
+
+    /// Returns the units that failed since the switch began, sorted. Those that had failed before are in
+    /// [`Outcome::failed_before`].
+    pub fn failed(&self) -> Vec<String> {
+        let before = self.before.failed();
+        self.all_failed().difference(&before).cloned().collect()
+    }
+
+    /// Returns the units that had failed before the switch, sorted.
+    pub fn failed_before(&self) -> Vec<String> {
+        self.before.failed().into_iter().collect()
+    }
+
+    /// Units that have failed after the switch, whether or not they had before.
+    fn all_failed(&self) -> BTreeSet<String> {
+        let mut failed = self.after.failed();
+        // A unit that failed at once may be starting again by now.
+        failed.extend(self.words.failed.iter().cloned());
+        failed
+    }
+
+    /// Whether a unit that ran before the switch was stopped or restarted, for any reason: systemd gives each start of a
+    /// unit a new InvocationID. A reload does not count.
+    ///
+    /// A unit that neither systemd nor a unit file knew before the switch counts as disturbed, and a note says so: an
+    /// assertion on a misspelt name must not pass.
+    pub fn disturbed(&self, unit: &str) -> bool {
+        if !self.before.knows(unit) {
+            self.note_unknown(unit, "it counts as disturbed");
+            return true;
+        }
+        let Some(before) = self.before.units.get(unit).filter(|state| state.is_active()) else {
+            return false;
+        };
+        self.after
+            .units
+            .get(unit)
+            .is_none_or(|after| !after.is_active() || after.invocation != before.invocation)
+    }
+
+    /// Returns all units that ran before the switch and were stopped or restarted, sorted.
+    pub fn all_disturbed(&self) -> Vec<String> {
+        let running = self.before.units.iter().filter(|(_, state)| state.is_active());
+        running.map(|(name, _)| name).filter(|name| self.disturbed(name)).cloned().collect()
+    }
+
+    /// Whether a unit started during the switch, or in the few seconds after it: a unit that runs now and did not, or a
+    /// oneshot that ran again. A note says so if neither systemd nor a unit file knows the unit.
+    pub fn started(&self, unit: &str) -> bool {
+        if !self.after.knows(unit) && !self.before.knows(unit) {
+            self.note_unknown(unit, "it did not start");
+        }
+        self.ran_again(unit)
+    }
+
+    fn ran_again(&self, unit: &str) -> bool {
+        let Some(after) = self.after.units.get(unit).filter(|after| !after.invocation.is_empty()) else {
+            return false;
+        };
+        self.before.units.get(unit).is_none_or(|before| before.invocation != after.invocation)
+    }
+
+    /// Returns all units that started, sorted.
+    pub fn all_started(&self) -> Vec<String> {
+        self.after.units.keys().filter(|unit| self.ran_again(unit)).cloned().collect()
+    }
+
+    /// Returns the running units whose file has another command now, sorted: the old program goes on running. That is
+    /// no failure (`restartIfChanged = false`).
+    pub fn stale(&self) -> Vec<String> {
+        let is_stale = |(name, after): &(&String, &UnitState)| {
+            let before = self.before.units.get(*name);
+            let same_run = |before: &UnitState| before.invocation == after.invocation && before.is_active();
+            after.is_active()
+                && !after.command.is_empty()
+                && !name.starts_with(OUR_UNITS)
+                && before.is_some_and(|before| same_run(before) && before.command != after.command)
+        };
+        self.after.units.iter().filter(is_stale).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Returns a running unit's command before the switch and the one in its file now, for a unit of [`Outcome::stale`].
+    pub fn commands(&self, unit: &str) -> Option<(&str, &str)> {
+        Some((&self.before.units.get(unit)?.command, &self.after.units.get(unit)?.command))
+    }
+
+    /// Returns the activation snippets that failed, in their order: name and status.
+    pub fn failed_snippets(&self) -> Vec<(&str, &str)> {
+        self.words.snippets.iter().map(|(name, status)| (name.as_str(), status.as_str())).collect()
+    }
+
+    /// Returns how accounts changed.
+    pub fn accounts(&self) -> Accounts {
+        let (before, after) = (&self.before.users, &self.after.users);
+        let gone = before.keys().filter(|name| !after.contains_key(*name)).cloned().collect();
+        let new = after.iter().filter(|(name, _)| !before.contains_key(*name));
+        let renumbered = after.iter().filter_map(|(name, now)| {
+            let was = before.get(name)?.number;
+            (was != now.number).then(|| (name.clone(), was, now.number))
+        });
+        let foreign = after.values().filter_map(|account| {
+            let owner = *self.after.homes.get(&account.home)?;
+            (owner != account.number).then(|| (account.home.clone(), owner))
+        });
+        Accounts {
+            gone,
+            new: new.map(|(name, account)| (name.clone(), account.number)).collect(),
+            renumbered: renumbered.collect(),
+            kept: self.words.kept_numbers.clone(),
+            foreign_homes: foreign.collect(),
+        }
+    }
+
+    /// Returns the parts in which the booted system differs from the one that runs now: `kernel`, `initrd`,
+    /// `kernel-modules`, `systemd`, `kernel-params`. Only a reboot shows what they do.
+    pub fn needs_reboot(&self) -> &[String] {
+        &self.after.needs_reboot
+    }
+
+    /// Returns what refused the switch before anything was done: components of the system that can't be exchanged while
+    /// it runs, and checks. Empty if it was not refused.
+    pub fn refused_by(&self) -> &[String] {
+        if self.status == 0 { &[] } else { &self.words.refusals }
+    }
+
+    /// Returns the file systems that were mounted before and are not now.
+    pub fn unmounted(&self) -> Vec<String> {
+        self.before.mounts.keys().filter(|path| !self.after.mounts.contains_key(*path)).cloned().collect()
+    }
+
+    /// Returns the ports that were listened on before and are not now, such as `tcp 22`.
+    pub fn closed_ports(&self) -> Vec<String> {
+        self.before.ports.difference(&self.after.ports).cloned().collect()
+    }
+
+    /// Returns the ports that are listened on now and were not before.
+    pub fn opened_ports(&self) -> Vec<String> {
+        self.after.ports.difference(&self.before.ports).cloned().collect()
+    }
+
+    /// Returns what the program printed: standard output, then standard error, without control characters.
+    pub fn output(&self) -> String {
+        crate::text::lines(format!("{}{}", self.stdout, self.stderr).trim())
+    }
+
+    /// Returns how long the program ran.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// Whether the switch did what it was asked for, completely: no failed unit that had not failed before, no failed
+    /// snippet, and the new system runs.
+    pub fn is_clean(&self) -> bool {
+        let only_old_failures = self.status == 4 && !self.all_failed().is_empty();
+        let done = match self.action {
+            Action::Boot => true,
+            Action::Test | Action::Switch => self.switched(),
+        };
+        (self.status == 0 || only_old_failures)
+            && done
+            && self.failed().is_empty()
+            && self.words.snippets.is_empty()
+            && !self.half_switched()
+    }
+
+    fn runs_now(&self, unit: &str) -> bool {
+        self.after.units.get(unit).is_some_and(UnitState::is_active)
+    }
+
+    /// Returns the summary of a switch in one line.
+    pub(crate) fn summary(&self) -> String {
+        let failed = self.failed();
+        let system = if self.switched() {
+            "switched"
+        } else if self.half_switched() {
+            "half switched"
+        } else if self.action == Action::Boot && self.status == 0 {
+            "set for the next boot"
+        } else {
+            "not switched"
+        };
+        let mut parts = vec![system.to_owned()];
+        if !self.refused_by().is_empty() {
+            parts.push(format!("refused by {}", self.refused_by().join(", ")));
+        }
+        match failed.as_slice() {
+            [] => {}
+            [unit] => parts.push(format!("{unit} failed")),
+            units => parts.push(format!("{} units failed: {}", units.len(), units.join(", "))),
+        }
+        for (name, status) in &self.words.snippets {
+            parts.push(format!("activation snippet {name} failed ({status})"));
+        }
+        if self.status != 0 && failed.is_empty() && self.words.snippets.is_empty() {
+            parts.push(format!("status {}: {}", self.status, self.meaning()));
+        }
+        crate::text::line(&parts.join("; "))
+    }
+
+    fn note_unknown(&self, unit: &str, so: &str) {
+        let near = nearest(unit, self.before.units.keys().map(String::as_str));
+        let meant = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        self.events.note(format!("{}: there is no unit `{unit}`, so {so}{meant}", self.machine));
+    }
+}
+
+impl Outcome {
+    /// Returns what is different after the switch: one list for each kind that is not empty. What every switch does is
+    /// left out.
+    pub(crate) fn findings(&self) -> Vec<(&'static str, Vec<String>)> {
+        let accounts = self.accounts();
+        // Every change of the system's packages reloads the bus.
+        let is_bus = |unit: &String| matches!(unit.as_str(), "dbus.service" | "dbus-broker.service");
+        let reloaded = self.words.reloaded.iter().filter(|unit| !is_bus(unit)).cloned().collect();
+        let disturbed = self.all_disturbed();
+        let (restarted, stopped): (Vec<String>, Vec<String>) =
+            disturbed.into_iter().partition(|unit| self.runs_now(unit));
+        let is_news = |unit: &String| !restarted.contains(unit) && !AT_EVERY_SWITCH.contains(&unit.as_str());
+        let started = self.all_started().into_iter().filter(is_news).collect();
+        let renumbered = accounts.renumbered.iter().map(|(name, was, is)| format!("{name} ({was} to {is})"));
+        let owned = accounts.foreign_homes.iter().map(|(path, owner)| format!("{path} belongs to {owner}"));
+        let left = self.after.left_lists.iter().map(|(list, units)| format!("{list}: {}", units.join(" ")));
+        let lists = [
+            ("failed", self.failed()),
+            ("failed before the switch", self.failed_before()),
+            ("stopped", stopped),
+            ("restarted", restarted),
+            ("reloaded", reloaded),
+            ("started", started),
+            ("changed and left alone", self.words.skipped.clone()),
+            ("still runs its old command", self.stale()),
+            (
+                "new accounts",
+                accounts.new.iter().map(|(name, number)| format!("{name} ({number})")).collect(),
+            ),
+            ("accounts that are gone", accounts.gone),
+            ("accounts with another number", renumbered.collect()),
+            ("accounts that kept their number", accounts.kept),
+            ("homes of other users", owned.collect()),
+            ("unmounted", self.unmounted()),
+            ("closed ports", self.closed_ports()),
+            ("new ports", self.opened_ports()),
+            ("only a reboot shows", self.needs_reboot().to_vec()),
+            ("left in /run/nixos", left.collect()),
+        ];
+        lists.into_iter().filter(|(_, list): &(_, Vec<String>)| !list.is_empty()).collect()
+    }
+}
+
+/// Shows what is different after the switch, one line for each kind.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.machine, self.summary())?;
+        for (what, list) in self.findings() {
+            write!(f, "\n  {what}: {}", crate::text::line(&list.join(", ")))?;
+        }
+        Ok(())
+    }
+}

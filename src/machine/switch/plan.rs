@@ -1,0 +1,138 @@
+//! The forecast of a switch.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::words::Words;
+
+/// What a switch would do, from `switch-to-configuration dry-activate`. Made by
+/// [`Machine::plan`](crate::machine::Machine::plan).
+///
+/// It is a forecast: the program compares the files of units and does not ask systemd. It names neither units that
+/// systemd stops because another one stops (`PartOf=`, `Requires=`, `BindsTo=`) nor inactive units that start again
+/// because a target wants them. [`Outcome::disturbed`](super::outcome::Outcome::disturbed) tells what a switch did.
+///
+/// ```no_run
+/// # async fn example(machine: nixvm_test::machine::Machine, next: nixvm_test::machine::System) -> nixvm_test::Result {
+/// let plan = machine.plan(&next).await?;
+/// assert!(!plan.disturbs("postgresql.service"), "{}", plan.why("postgresql.service"));
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    stops: Vec<String>,
+    restarts: Vec<String>,
+    reloads: Vec<String>,
+    starts: Vec<String>,
+    skipped: Vec<String>,
+    restarts_systemd: bool,
+    text: String,
+    /// The two systems on this host, if they are built here.
+    #[serde(skip)]
+    systems: Option<(PathBuf, PathBuf)>,
+}
+
+impl Plan {
+    pub(crate) fn of(stdout: &str, stderr: &str, systems: Option<(PathBuf, PathBuf)>) -> Self {
+        let Words { stopped, restarted, reloaded, started, skipped, restarts_systemd, .. } =
+            Words::of(stdout, stderr);
+        // The program also prints messages of activation scripts.
+        let text = crate::text::lines(format!("{stdout}{stderr}").trim());
+        Self {
+            stops: stopped,
+            restarts: restarted,
+            reloads: reloaded,
+            starts: started,
+            skipped,
+            restarts_systemd,
+            text,
+            systems,
+        }
+    }
+
+    /// Returns the units that would be stopped, sorted. A unit whose file changed is stopped before the activation and
+    /// started after it, so it is here and in [`Plan::starts`].
+    pub fn stops(&self) -> &[String] {
+        &self.stops
+    }
+
+    /// Returns the units that would be restarted in one step, sorted.
+    pub fn restarts(&self) -> &[String] {
+        &self.restarts
+    }
+
+    /// Returns the units that would be reloaded, sorted.
+    pub fn reloads(&self) -> &[String] {
+        &self.reloads
+    }
+
+    /// Returns the units that would be started, sorted.
+    pub fn starts(&self) -> &[String] {
+        &self.starts
+    }
+
+    /// Returns the units that changed and would be left alone, sorted (`restartIfChanged = false`).
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+
+    /// Whether systemd itself would be executed again.
+    pub fn restarts_systemd(&self) -> bool {
+        self.restarts_systemd
+    }
+
+    /// Whether a running unit would be stopped or restarted.
+    pub fn disturbs(&self, unit: &str) -> bool {
+        let has = |list: &[String]| list.iter().any(|name| name == unit);
+        has(&self.restarts) || has(&self.stops)
+    }
+
+    /// Returns what the program printed, without control characters.
+    pub fn output(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether no unit would be touched, as far as the program says.
+    pub fn is_empty(&self) -> bool {
+        [&self.stops, &self.restarts, &self.reloads, &self.starts, &self.skipped]
+            .iter()
+            .all(|list| list.is_empty())
+            && !self.restarts_systemd
+    }
+
+    /// Returns why a unit would be touched: the keys of its file that differ, with both values. The text is for a
+    /// person.
+    pub fn why(&self, unit: &str) -> String {
+        let Some((_old, _new)) = &self.systems else {
+            return format!("{unit}: the two systems are not on this host");
+        };
+        format!("{unit}: not compared")
+    }
+}
+
+/// Shows one list a line.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("no unit would be touched");
+        }
+        let lists = [
+            ("stop", &self.stops),
+            ("restart", &self.restarts),
+            ("reload", &self.reloads),
+            ("start", &self.starts),
+            ("leave alone although changed", &self.skipped),
+        ];
+        let mut lines: Vec<String> = lists
+            .iter()
+            .filter(|(_, units)| !units.is_empty())
+            .map(|(what, units)| format!("would {what}: {}", units.join(", ")))
+            .collect();
+        if self.restarts_systemd {
+            lines.push("would execute systemd again".to_owned());
+        }
+        f.write_str(&crate::text::lines(&lines.join("\n")))
+    }
+}

@@ -1,0 +1,452 @@
+//! Looks at everything in a machine that a switch may change: units, accounts, links of the system, mounts, ports.
+//!
+//! What a switch did is judged by two such looks, one before and one after it. Its printed lists name neither the units
+//! that systemd stopped for a dependency nor those that failed a second later.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::machine::command_text::quoted;
+
+/// Begins the name of a section. A control character begins no line of the files and lists that are read.
+const MARK: char = '\u{1e}';
+
+/// The folders with the files of units, so that a unit that is not loaded is known.
+const UNIT_FOLDERS: &str = "/etc/systemd/system /run/systemd/system /run/systemd/transient /run/systemd/generator \
+                            /run/systemd/generator.late /usr/lib/systemd/system /lib/systemd/system";
+
+/// The links of a system that a switch can't change until the next boot.
+const BOOTED: [&str; 4] = ["kernel", "initrd", "kernel-modules", "systemd"];
+
+/// What was seen in the machine at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Survey {
+    /// The path of the system that the machine is switched to.
+    pub(crate) target: String,
+    /// Units that systemd has loaded, by name.
+    pub(crate) units: BTreeMap<String, UnitState>,
+    /// The names of all unit files.
+    pub(crate) unit_files: BTreeSet<String>,
+    /// The target of /run/current-system.
+    pub(crate) current: String,
+    /// The target of /run/booted-system.
+    pub(crate) booted: String,
+    /// The system of the profile, which boots next where a boot loader is used.
+    pub(crate) profile: String,
+    /// The parts in which the booted system differs from the current one: `kernel`, `initrd`, `kernel-modules`,
+    /// `systemd`, `kernel-params`.
+    pub(crate) needs_reboot: Vec<String>,
+    /// Lists that an interrupted switch left in /run/nixos: the file's name, and the units in it.
+    pub(crate) left_lists: BTreeMap<String, Vec<String>>,
+    /// Accounts: name to user number and home folder.
+    pub(crate) users: BTreeMap<String, Account>,
+    /// Groups: name to number.
+    pub(crate) groups: BTreeMap<String, u32>,
+    /// Home folders: path to the number of the owner.
+    pub(crate) homes: BTreeMap<String, u32>,
+    /// Mounted file systems: path to type and source.
+    pub(crate) mounts: BTreeMap<String, String>,
+    /// Ports that are listened on, such as `tcp 22`.
+    pub(crate) ports: BTreeSet<String>,
+}
+
+/// The state of one unit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct UnitState {
+    pub(crate) load: String,
+    pub(crate) active: String,
+    pub(crate) sub: String,
+    pub(crate) result: String,
+    /// Changes with each start.
+    pub(crate) invocation: String,
+    /// The program of the unit's file, with its arguments.
+    pub(crate) command: String,
+}
+
+/// A user's account.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) number: u32,
+    pub(crate) home: String,
+}
+
+impl UnitState {
+    /// Whether it runs: a unit that starts or reloads does, too.
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(self.active.as_str(), "active" | "reloading" | "refreshing" | "activating")
+    }
+
+    /// Whether it has failed, or waits to be started again after a failure.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.active == "failed" || (self.sub.starts_with("auto-restart") && self.result != "success")
+    }
+}
+
+impl Survey {
+    /// Returns the script that looks at everything. `target` is the path of the system that the machine is switched to.
+    pub(crate) fn script(target: &str) -> String {
+        let properties =
+            ["Id", "LoadState", "ActiveState", "SubState", "Result", "InvocationID", "ExecStart"]
+                .map(|property| format!("-p {property}"))
+                .join(" ");
+        let links = ["/run/current-system", "/run/booted-system", "/nix/var/nix/profiles/system"];
+        let parts = ["/run/booted-system", "/run/current-system"]
+            .iter()
+            .flat_map(|system| BOOTED.map(|part| format!("{system}/{part}")));
+        let links = links.map(str::to_owned).into_iter().chain(parts).collect::<Vec<_>>().join(" ");
+        // A part that fails leaves its section short, and the rest is read nevertheless.
+        format!(
+            r#"set +e; export LC_ALL=C
+s() {{ printf '\n\036%s\n' "$1"; }}
+s target; printf '%s\n' {target}
+s units; systemctl show --no-pager --all {properties} '*'
+s unit-files; ls -1U {UNIT_FOLDERS} 2>/dev/null
+s links; readlink -m {links}
+s booted-params; cat /run/booted-system/kernel-params
+s current-params; cat /run/current-system/kernel-params
+s lists; for f in /run/nixos/*-list; do [ ! -s "$f" ] || {{ printf '=%s\n' "${{f##*/}}"; cat "$f"; }}; done
+s users; cat /etc/passwd
+s groups; cat /etc/group
+s homes; stat -c '%u %n' /root /home/* 2>/dev/null
+s mounts; cat /proc/1/mountinfo
+s tcp; cat /proc/net/tcp /proc/net/tcp6
+s udp; cat /proc/net/udp /proc/net/udp6
+s end
+"#,
+            target = quoted(target),
+        )
+    }
+
+    /// Reads what the script printed. Returns `None` if it did not reach its end.
+    pub(crate) fn parse(printed: &str) -> Option<Self> {
+        let mut sections = BTreeMap::new();
+        for section in printed.split(MARK).skip(1) {
+            let (name, text) = section.split_once('\n')?;
+            sections.insert(name, text);
+        }
+        sections.get("end")?;
+        let section = |name: &str| sections.get(name).copied().unwrap_or_default();
+        let mut links = section("links").lines().map(str::to_owned);
+        let mut next = || links.next().unwrap_or_default();
+        let (current, booted, profile) = (next(), next(), next());
+        let booted_parts = BOOTED.map(|_| next());
+        let current_parts = BOOTED.map(|_| next());
+        // A system without such a link has the path of the link itself.
+        let linked = |system: &str, part: &str, path: &String| {
+            (*path != format!("{system}/{part}")).then(|| path.clone())
+        };
+        let differs = BOOTED
+            .iter()
+            .zip(booted_parts.iter().zip(&current_parts))
+            .map(|(part, (was, is))| (part, (linked(&booted, part, was), linked(&current, part, is))));
+        let mut needs_reboot: Vec<String> = differs
+            .filter(|(_, (booted, current))| booted != current)
+            .map(|(part, _)| (*part).to_owned())
+            .collect();
+        if section("booted-params").trim() != section("current-params").trim() {
+            needs_reboot.push("kernel-params".to_owned());
+        }
+        let mut ports = listening(section("tcp"), "tcp", "0A");
+        ports.extend(listening(section("udp"), "udp", "07"));
+        Some(Self {
+            target: section("target").trim().to_owned(),
+            units: units(section("units")),
+            unit_files: section("unit-files")
+                .lines()
+                .filter(|line| line.contains('.'))
+                .map(str::to_owned)
+                .collect(),
+            current,
+            booted,
+            profile,
+            needs_reboot,
+            left_lists: lists(section("lists")),
+            users: section("users").lines().filter_map(account).collect(),
+            groups: section("groups").lines().filter_map(group).collect(),
+            homes: section("homes").lines().filter_map(home).collect(),
+            mounts: section("mounts").lines().filter_map(mount).collect(),
+            ports,
+        })
+    }
+
+    /// Whether systemd or a unit file knows a unit of this name, or the template of which it is an instance.
+    pub(crate) fn knows(&self, unit: &str) -> bool {
+        let loaded = self.units.get(unit).is_some_and(|state| state.load != "not-found");
+        let template = || {
+            let (name, rest) = unit.split_once('@')?;
+            let (_, kind) = rest.rsplit_once('.')?;
+            Some(format!("{name}@.{kind}"))
+        };
+        loaded
+            || self.unit_files.contains(unit)
+            || template().is_some_and(|template| self.unit_files.contains(&template))
+    }
+
+    /// Returns the units that have failed, sorted.
+    pub(crate) fn failed(&self) -> BTreeSet<String> {
+        let failed = self.units.iter().filter(|(_, state)| state.has_failed());
+        failed.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+impl Survey {
+    /// Returns what is worse or other than in `before`, one list for each kind. What sessions and single commands start
+    /// does not count.
+    pub(crate) fn differences(&self, before: &Self) -> Vec<(&'static str, Vec<String>)> {
+        let lasts = |unit: &str| {
+            let passing = ["session-", "user-", "user@", "run-", "nixvm-", "systemd-fsck@"];
+            let kinds = [".service", ".socket", ".timer", ".path", ".mount", ".target", ".swap"];
+            kinds.iter().any(|kind| unit.ends_with(kind))
+                && !passing.iter().any(|name| unit.starts_with(name))
+        };
+        let was_active = before.units.iter().filter(|(unit, state)| state.active == "active" && lasts(unit));
+        let ended = was_active.map(|(unit, _)| unit).filter(|unit| {
+            self.units.get(*unit).is_none_or(|state| !state.is_active() && !state.has_failed())
+        });
+        let gone = before.users.keys().filter(|name| !self.users.contains_key(*name));
+        let new = self.users.keys().filter(|name| !before.users.contains_key(*name));
+        let renumbered = self.users.iter().filter_map(|(name, now)| {
+            let was = before.users.get(name)?.number;
+            (was != now.number).then(|| format!("{name} ({was} to {})", now.number))
+        });
+        let owners = self.homes.iter().filter_map(|(path, now)| {
+            let was = before.homes.get(path)?;
+            (was != now).then(|| format!("{path} ({was} to {now})"))
+        });
+        let unmounted = before.mounts.keys().filter(|path| !self.mounts.contains_key(*path));
+        let mounted = self.mounts.keys().filter(|path| !before.mounts.contains_key(*path));
+        let lists = [
+            ("failed", self.failed().difference(&before.failed()).cloned().collect()),
+            ("ran and does not run", ended.cloned().collect()),
+            ("accounts that are gone", gone.cloned().collect()),
+            ("new accounts", new.cloned().collect()),
+            ("accounts with another number", renumbered.collect()),
+            ("homes with another owner", owners.collect()),
+            ("unmounted", unmounted.cloned().collect()),
+            ("mounted", mounted.cloned().collect()),
+            ("closed ports", before.ports.difference(&self.ports).cloned().collect()),
+            ("new ports", self.ports.difference(&before.ports).cloned().collect()),
+        ];
+        lists.into_iter().filter(|(_, list): &(_, Vec<String>)| !list.is_empty()).collect()
+    }
+}
+
+/// Reads blocks of `Name=value` lines, one block a unit.
+fn units(text: &str) -> BTreeMap<String, UnitState> {
+    let mut units = BTreeMap::new();
+    for block in text.split("\n\n") {
+        let (mut name, mut state) = (String::new(), UnitState::default());
+        for line in block.lines() {
+            let Some((property, value)) = line.split_once('=') else { continue };
+            let value = || value.to_owned();
+            match property {
+                "Id" => name = value(),
+                "LoadState" => state.load = value(),
+                "ActiveState" => state.active = value(),
+                "SubState" => state.sub = value(),
+                "Result" => state.result = value(),
+                "InvocationID" => state.invocation = value(),
+                // A unit may have several commands.
+                "ExecStart" => {
+                    if !state.command.is_empty() {
+                        state.command.push('\n');
+                    }
+                    state.command.push_str(command(line));
+                }
+                _ => {}
+            }
+        }
+        if !name.is_empty() {
+            units.insert(name, state);
+        }
+    }
+    units
+}
+
+/// Returns the arguments in `ExecStart={ path=… ; argv[]=… ; ignore_errors=… ; start_time=… }`. The rest changes with
+/// each start.
+fn command(line: &str) -> &str {
+    let Some((_, rest)) = line.split_once("argv[]=") else { return "" };
+    rest.split_once(" ; ignore_errors=").map_or(rest, |(arguments, _)| arguments)
+}
+
+fn lists(text: &str) -> BTreeMap<String, Vec<String>> {
+    let mut lists: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut list = None;
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        match line.strip_prefix('=') {
+            Some(name) => list = Some(lists.entry(name.to_owned()).or_default()),
+            None => list.iter_mut().for_each(|list| list.push(line.to_owned())),
+        }
+    }
+    lists
+}
+
+/// Reads a line of /etc/passwd.
+fn account(line: &str) -> Option<(String, Account)> {
+    let mut fields = line.split(':');
+    let (name, _, number, _, _, home) =
+        (fields.next()?, fields.next()?, fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let account = Account { number: number.parse().ok()?, home: home.to_owned() };
+    Some((name.to_owned(), account))
+}
+
+/// Reads a line of /etc/group.
+fn group(line: &str) -> Option<(String, u32)> {
+    let mut fields = line.split(':');
+    let (name, _, number) = (fields.next()?, fields.next()?, fields.next()?);
+    Some((name.to_owned(), number.parse().ok()?))
+}
+
+fn home(line: &str) -> Option<(String, u32)> {
+    let (owner, path) = line.split_once(' ')?;
+    Some((path.to_owned(), owner.parse().ok()?))
+}
+
+/// Reads a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)): the fifth field is the path; the type and the source
+/// stand behind a lone hyphen.
+fn mount(line: &str) -> Option<(String, String)> {
+    let (before, behind) = line.split_once(" - ")?;
+    let path = before.split(' ').nth(4)?;
+    let mut rest = behind.split(' ');
+    let (kind, source) = (rest.next()?, rest.next()?);
+    // The credentials of a unit are mounted anew with each start.
+    let passing = path.starts_with("/run/credentials/") || path.starts_with("/run/user/");
+    (!passing).then(|| (path.to_owned(), format!("{kind} {source}")))
+}
+
+/// Reads /proc/net/tcp and its like: the second field is the local address, the fourth the state.
+fn listening(text: &str, protocol: &str, state: &str) -> BTreeSet<String> {
+    let port = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let (local, its) = (fields.nth(1)?, fields.nth(1)?);
+        let (_, port) = local.rsplit_once(':')?;
+        let port = u16::from_str_radix(port, 16).ok()?;
+        (its == state && port != 0).then(|| format!("{protocol} {port}"))
+    };
+    text.lines().filter_map(port).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the script printed on a real machine, shortened.
+    const PRINTED: &str = "
+\u{1e}target
+/nix/store/b-nixos
+\u{1e}units
+ExecStart={ path=/nix/store/x/bin/sshd ; argv[]=/nix/store/x/bin/sshd -D -f /etc/ssh/sshd_config ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }
+Id=sshd.service
+LoadState=loaded
+ActiveState=active
+SubState=running
+Result=success
+InvocationID=0f
+
+Id=web.service
+LoadState=loaded
+ActiveState=activating
+SubState=auto-restart
+Result=exit-code
+InvocationID=
+
+Id=none.service
+LoadState=not-found
+ActiveState=inactive
+SubState=dead
+
+\u{1e}unit-files
+/etc/systemd/system:
+getty@.service
+backup.service
+
+\u{1e}links
+/nix/store/a-nixos
+/nix/store/a-nixos
+/nix/store/a-nixos
+/nix/store/k1
+/nix/store/i1
+/nix/store/m1
+/nix/store/s1
+/nix/store/k2
+/nix/store/i1
+/nix/store/m1
+/nix/store/s1
+
+\u{1e}booted-params
+loglevel=4
+\u{1e}current-params
+loglevel=4 quiet
+\u{1e}lists
+=start-list
+web.service
+db.service
+\u{1e}users
+root:x:0:0:System administrator:/root:/bin/bash
+alice:x:1000:100::/home/alice:/bin/bash
+odd line
+\u{1e}groups
+users:x:100:
+\u{1e}homes
+1000 /home/alice
+0 /root
+\u{1e}mounts
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+33 22 0:30 / /run/credentials/x.service ro - ramfs none rw
+\u{1e}tcp
+  sl  local_address rem_address   st tx_queue
+   0: 00000000:0016 00000000:0000 0A 00000000:00000000
+   1: 0100007F:1538 0100007F:9999 01 00000000:00000000
+\u{1e}udp
+   0: 00000000:0044 00000000:0000 07 00000000:00000000
+\u{1e}end
+";
+
+    #[test]
+    fn a_survey_reads_what_its_script_prints() {
+        let survey = Survey::parse(PRINTED).unwrap();
+        assert_eq!(survey.target, "/nix/store/b-nixos");
+        assert_eq!(
+            (survey.current.as_str(), survey.booted.as_str()),
+            ("/nix/store/a-nixos", "/nix/store/a-nixos")
+        );
+        let sshd = &survey.units["sshd.service"];
+        assert!(sshd.is_active() && !sshd.has_failed());
+        assert_eq!(sshd.command, "/nix/store/x/bin/sshd -D -f /etc/ssh/sshd_config");
+        assert_eq!(survey.failed().into_iter().collect::<Vec<_>>(), ["web.service"]);
+        assert_eq!(survey.needs_reboot, ["kernel", "kernel-params"]);
+        assert_eq!(survey.left_lists["start-list"], ["web.service", "db.service"]);
+        assert_eq!(survey.users["alice"], Account { number: 1000, home: "/home/alice".to_owned() });
+        assert_eq!((survey.groups["users"], survey.homes["/home/alice"]), (100, 1000));
+        assert_eq!(
+            survey.mounts.iter().collect::<Vec<_>>(),
+            [(&"/".to_owned(), &"ext4 /dev/vda".to_owned())]
+        );
+        assert_eq!(survey.ports.iter().collect::<Vec<_>>(), ["tcp 22", "udp 68"]);
+    }
+
+    #[test]
+    fn a_system_without_a_link_to_its_kernel_does_not_differ_in_it() {
+        let printed = PRINTED.replace("/nix/store/k1", "/nix/store/a-nixos/kernel");
+        let printed = printed.replace("/nix/store/k2", "/nix/store/a-nixos/kernel");
+        assert_eq!(Survey::parse(&printed).unwrap().needs_reboot, ["kernel-params"]);
+    }
+
+    #[test]
+    fn a_unit_is_known_if_it_is_loaded_or_has_a_file() {
+        let survey = Survey::parse(PRINTED).unwrap();
+        for unit in ["sshd.service", "backup.service", "getty@tty1.service"] {
+            assert!(survey.knows(unit), "{unit}");
+        }
+        for unit in ["none.service", "postgres.service", "x@y.service", "getty@"] {
+            assert!(!survey.knows(unit), "{unit}");
+        }
+    }
+
+    #[test]
+    fn output_that_was_cut_off_is_no_survey() {
+        let cut = PRINTED.split("\u{1e}end").next().unwrap();
+        assert_eq!(Survey::parse(cut), None);
+        assert_eq!(Survey::parse(""), None);
+    }
+}

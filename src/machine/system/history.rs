@@ -1,0 +1,164 @@
+//! The systems of one machine: which one runs, which one boots next, and which came before.
+
+use crate::BuiltVm;
+use crate::machine::system::System;
+
+/// The systems that a machine has had since it was made.
+#[derive(Debug, Clone)]
+pub(crate) struct History {
+    /// The one whose run script QEMU was started with.
+    started: System,
+    /// The one that is active.
+    running: System,
+    /// The one that boots next.
+    default: System,
+    /// Those that would have booted next, before each change; the oldest first.
+    earlier: Vec<System>,
+    /// Whether the kernel comes from the run script and not from a boot loader on the disk.
+    direct: bool,
+    /// How many disks with store paths were plugged in.
+    disks: usize,
+}
+
+impl History {
+    /// Begins with the machine's own system.
+    pub(crate) fn of(system: System) -> Self {
+        let (running, default) = (system.clone(), system.clone());
+        Self { started: system, running, default, earlier: Vec::new(), direct: false, disks: 0 }
+    }
+
+    /// Returns the system that is active, as far as switches of this machine's handle tell.
+    pub(crate) fn running(&self) -> &System {
+        &self.running
+    }
+
+    /// Returns the VM whose run script starts the machine from now on.
+    pub(crate) fn starts(&self) -> Option<&BuiltVm> {
+        let system = if self.direct { &self.default } else { &self.started };
+        system.vm().ok()
+    }
+
+    /// Whether a reboot needs another run script than the one that QEMU was started with.
+    pub(crate) fn needs_another_script(&self) -> bool {
+        self.direct && self.default != self.started
+    }
+
+    /// Notes that the machine was booted again.
+    pub(crate) fn booted(&mut self) {
+        self.running = self.default.clone();
+        if self.direct {
+            self.started = self.default.clone();
+        }
+    }
+
+    /// Notes that `system` was activated until the next boot.
+    pub(crate) fn activated(&mut self, system: &System) {
+        self.running = system.clone();
+    }
+
+    /// Notes that `system` boots next. `direct` tells whether its kernel comes from its run script.
+    pub(crate) fn boots_next(&mut self, system: &System, direct: bool) {
+        self.direct = direct;
+        if self.default != *system {
+            let earlier = std::mem::replace(&mut self.default, system.clone());
+            self.earlier.push(earlier);
+        }
+    }
+
+    /// Notes that the system before boots next again.
+    pub(crate) fn went_back(&mut self, direct: bool) {
+        self.direct = direct;
+        if self.is_trial() {
+            return;
+        }
+        if let Some(earlier) = self.earlier.pop() {
+            self.default = earlier;
+        }
+    }
+
+    /// Whether another system runs or boots next than the one that the machine was made with, or ever did.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.disks > 0
+            || self.running != self.started
+            || self.default != self.started
+            || !self.earlier.is_empty()
+    }
+
+    /// Returns the number of the next disk with store paths.
+    pub(crate) fn next_disk(&mut self) -> usize {
+        self.disks += 1;
+        self.disks
+    }
+
+    /// Returns the system to roll back to: the one that boots next if another one is only tried, else the one before
+    /// it.
+    pub(crate) fn before(&self) -> Option<&System> {
+        if self.is_trial() { Some(&self.default) } else { self.earlier.last() }
+    }
+
+    /// Whether the active system is not the one that boots next, and was never to boot next.
+    fn is_trial(&self) -> bool {
+        self.running != self.default && !self.earlier.contains(&self.running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn system(name: &str) -> System {
+        System::recorded(name, format!("{name}.nix"))
+    }
+
+    #[test]
+    fn a_switch_is_rolled_back_to_what_booted_next_before_it() {
+        let [today, next, later] = ["today", "next", "later"].map(system);
+        let mut history = History::of(today.clone());
+        assert_eq!(history.before(), None);
+        for step in [&next, &later] {
+            history.boots_next(step, true);
+            history.activated(step);
+        }
+        assert!(history.needs_another_script());
+        history.booted();
+        assert!(!history.needs_another_script());
+        assert_eq!(history.before(), Some(&next));
+        history.went_back(true);
+        history.activated(&next);
+        assert_eq!(history.before(), Some(&today));
+        history.went_back(true);
+        history.activated(&today);
+        assert_eq!(history.before(), None);
+    }
+
+    #[test]
+    fn a_trial_is_rolled_back_to_what_boots_next_and_ends_with_a_boot() {
+        let [today, next] = ["today", "next"].map(system);
+        let mut history = History::of(today.clone());
+        history.activated(&next);
+        assert_eq!(history.before(), Some(&today));
+        assert!(!history.needs_another_script());
+        history.booted();
+        assert_eq!((history.running(), history.before()), (&today, None));
+    }
+
+    #[test]
+    fn a_system_that_is_only_set_to_boot_next_is_rolled_back_to_the_one_that_runs() {
+        let [today, next] = ["today", "next"].map(system);
+        let mut history = History::of(today.clone());
+        history.boots_next(&next, true);
+        assert_eq!((history.running(), history.before()), (&today, Some(&today)));
+        history.went_back(true);
+        assert!(!history.needs_another_script());
+    }
+
+    #[test]
+    fn a_boot_loader_decides_what_boots_where_there_is_one() {
+        let [today, next] = ["today", "next"].map(system);
+        let mut history = History::of(today);
+        history.boots_next(&next, false);
+        assert!(!history.needs_another_script());
+        history.booted();
+        assert_eq!(history.running(), &next);
+    }
+}

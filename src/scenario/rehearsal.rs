@@ -1,0 +1,96 @@
+//! Takes machines to a stage of a rehearsed deploy before a scenario's function begins. `nixvm-test rehearse FILE.rs`
+//! runs the same scenarios once for each stage.
+
+use super::fixtures::Fixture;
+use super::registry::{Scenario, Start};
+use crate::machine::System;
+use crate::nix::password_of;
+use crate::{BuiltVm, Error, ErrorKind, Result, environment};
+
+/// The variable with the stage.
+pub(crate) const REHEARSED: &str = "NIXVM_REHEARSED";
+/// The variable with the built VM that the machine is switched to.
+pub(crate) const REHEARSED_NEXT: &str = "NIXVM_REHEARSED_NEXT";
+
+/// A stage of a rehearsed deploy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rehearsed {
+    /// Today's system runs.
+    Before,
+    /// The machine was switched.
+    Switched,
+    /// It was booted into the new system as well.
+    Rebooted,
+    /// It was switched back.
+    RolledBack,
+}
+
+impl Rehearsed {
+    /// All stages in their order.
+    pub(crate) const ALL: [Self; 4] = [Self::Before, Self::Switched, Self::Rebooted, Self::RolledBack];
+
+    /// Returns the value of the variable.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::Switched => "switched",
+            Self::Rebooted => "rebooted",
+            Self::RolledBack => "rolled-back",
+        }
+    }
+
+    /// Returns its name for a person.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Before => "before the switch",
+            Self::Switched => "after the switch",
+            Self::Rebooted => "after the reboot",
+            Self::RolledBack => "after the rollback",
+        }
+    }
+}
+
+/// Takes a machine to the stage in the environment, if there is one.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for an unknown stage, and those of the switch, the reboot and the rollback.
+pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario) -> Result {
+    let Some(name) = environment::text(REHEARSED) else { return Ok(()) };
+    let stage = Rehearsed::ALL.into_iter().find(|stage| stage.name() == name).ok_or_else(|| {
+        let names = Rehearsed::ALL.map(Rehearsed::name).join(", ");
+        Error::new(
+            ErrorKind::Usage,
+            format!("{REHEARSED}={name} is no stage of a rehearsal: it takes {names}"),
+        )
+    })?;
+    if stage == Rehearsed::Before {
+        return Ok(());
+    }
+    let next = environment::path(REHEARSED_NEXT).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Usage,
+            format!("{REHEARSED} needs {REHEARSED_NEXT}, the built VM of the new system"),
+        )
+    })?;
+    let next = System::of(BuiltVm::open(&next)?, "next", next.display().to_string());
+    let machine = &fixture.machine;
+    machine.try_switch(&next).await?;
+    if stage == Rehearsed::Switched {
+        return Ok(());
+    }
+    let user = machine.session().await.map(|session| session.user().to_owned());
+    machine.reboot().await?;
+    if stage == Rehearsed::RolledBack {
+        machine.try_rollback().await?;
+    }
+    // Sessions end with a reboot.
+    if let Some(user) = user {
+        let password = match scenario.from {
+            Start::LoggedIn { user: its, password } if its == user => password.to_owned(),
+            _ => password_of(next.vm()?, &user)?,
+        };
+        let session = machine.login(&user, &password).await?;
+        fixture.session = fixture.session.take().map(|_| session);
+    }
+    Ok(())
+}
