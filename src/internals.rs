@@ -16,6 +16,11 @@ pub mod nix {
     pub use crate::nix::{Builder, Source};
 }
 
+/// Returns the system of a built VM, as a scenario's parameter of this name.
+pub fn system(vm: BuiltVm, name: &str, source: &str) -> crate::machine::System {
+    crate::machine::System::of(vm, name, source.to_owned())
+}
+
 pub mod qemu {
     pub use crate::qemu::{Accelerator, Disk, Launch, Qemu, RunDirectory};
 

@@ -93,6 +93,7 @@ mod tests {
         let count = |subcommand: &str| settings(subcommand).len();
         assert_eq!([count("build"), count("attach"), count("doctor"), count("shell")], [6, 7, 8, 9]);
         assert_eq!((count("repl"), count("list"), count("init"), count("cache")), (9, 7, 4, 0));
+        assert_eq!(count("rehearse"), 7);
         assert_eq!(count("config"), TABLE.len());
     }
 }

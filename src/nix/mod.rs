@@ -6,7 +6,6 @@
 
 mod advice;
 mod builder;
-mod closure;
 mod commands;
 mod culprit;
 mod diagnosis;
@@ -22,16 +21,17 @@ mod previous_build;
 mod process;
 pub(crate) mod relative;
 mod source;
+mod staging;
 mod store;
 mod written;
 
 pub use builder::Builder;
-pub(crate) use closure::{closure, registration, stage, store_image};
 pub(crate) use ending::end_all;
 pub use evaluation::ConfiguredUser;
 pub use nixpkgs::Nixpkgs;
 pub use passwords::first_user;
 pub use passwords::password_of;
 pub use source::Source;
+pub(crate) use staging::{closure_of, registration, stage, store_image};
 pub(crate) use store::Store;
 pub(crate) use written::Written;

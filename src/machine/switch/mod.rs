@@ -283,9 +283,11 @@ impl Switch {
             return Err(Error::new(ErrorKind::Usage, "a specialisation can't be set to boot next")
                 .next_step("use Action::Switch or Action::Test, as with nixos-rebuild"));
         }
-        let what = match &self.to {
-            Some(_) => format!("{} to {next}", self.action.word()),
-            None => format!("roll back to {next}"),
+        let what = match (&self.to, self.action) {
+            (None, _) => format!("roll back to {next}"),
+            (_, Action::Switch) => format!("switch to {next}"),
+            (_, Action::Test) => format!("activate {next} until the next boot"),
+            (_, Action::Boot) => format!("set {next} to boot next"),
         };
         let _step = life.step(&what);
         let path = machine.prepared(&life, &next, self.specialisation.as_deref()).await?;

@@ -140,8 +140,8 @@ pub(super) fn installs_nothing(path: &Path) -> bool {
 fn image_maker(vm: &BuiltVm) -> Result<Option<PathBuf>> {
     let script = head_of(vm.script())?;
     let script = String::from_utf8_lossy(&script);
-    let words = script.split(|c: char| c.is_whitespace() || "\"'()$`;|&".contains(c));
-    let maker = words.filter(|word| word.starts_with('/') && word.ends_with("/mkfs.erofs")).next_back();
+    let mut words = script.split(|c: char| c.is_whitespace() || "\"'()$`;|&".contains(c));
+    let maker = words.rfind(|word| word.starts_with('/') && word.ends_with("/mkfs.erofs"));
     Ok(maker.map(PathBuf::from))
 }
 
@@ -162,7 +162,7 @@ impl Machine {
             return Ok(());
         }
         let _step = life.step(format!("bring {system} into the machine's store"));
-        let closure = nix::closure(path, &life.events).await?;
+        let closure = nix::closure_of(path, &life.events).await?;
         let listed = self.root().command("ls -1U /nix/store").within(STEP).output().await?;
         let there: BTreeSet<&str> = listed.lines().collect();
         let is_missing = |path: &&PathBuf| {

@@ -11,6 +11,7 @@ mod hardware;
 mod init;
 mod iterate;
 mod kept;
+mod rehearse;
 mod replay;
 mod session;
 mod snapshots;

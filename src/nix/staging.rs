@@ -1,4 +1,4 @@
-//! The closure of a store path on this host, copied or made into an image for a running machine.
+//! Store paths of this host, copied or made into an image for a running machine.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,7 +22,7 @@ const STORE: u32 = 0o1775;
 ///
 /// # Errors
 /// [`ErrorKind::Host`] when `nix-store` can't be run or fails.
-pub(crate) async fn closure(path: &Path, events: &Events) -> Result<Vec<PathBuf>> {
+pub(crate) async fn closure_of(path: &Path, events: &Events) -> Result<Vec<PathBuf>> {
     let mut command = nix_store()?;
     command.arg("--query").arg("--requisites").arg(path);
     let printed = run(command, "list what a system needs", events).await?;
