@@ -70,7 +70,11 @@ fn what_is_there_already_is_left_and_named() {
     // Once more: nothing is made, and nothing changes.
     let before = left("Cargo.toml").unwrap();
     let again = folder.run(&["init"]);
-    assert!(!again.ended_with(0).out.contains("made  ") && !again.out.contains("add this to it"), "{}", again.out);
+    assert!(
+        !again.ended_with(0).out.contains("made  ") && !again.out.contains("add this to it"),
+        "{}",
+        again.out
+    );
     assert_eq!(left("Cargo.toml").unwrap(), before);
 }
 
