@@ -1,5 +1,6 @@
 //! `nixvm-test FILE.rs… | DIR`: compiles the files and runs the scenarios in them.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,9 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
         files.extend(compile::files(path)?);
     }
+    // A file that is named twice, or beside its folder, runs once.
+    let mut seen = HashSet::new();
+    files.retain(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())));
     Ok(files)
 }
 

@@ -85,5 +85,5 @@ pub use line::{Console, Mark, Since};
 #[doc(hidden)]
 pub use options::{Closed, ConsoleOptions};
 pub use pattern::Pattern;
-pub(crate) use plain::shown;
+pub(crate) use plain::{SHOWN, shown};
 pub use watch::Watch;

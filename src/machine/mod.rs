@@ -204,6 +204,13 @@ impl Machine {
         self.shared.run_dir.answers()
     }
 
+    /// Writes its answers to the record as well, as they come.
+    pub(crate) fn keep_answers(&self, keeper: &crate::record::Keeper) {
+        if let Answers::Written(writer) = &self.life().answers {
+            writer.keep(self.name(), &self.answers(), keeper);
+        }
+    }
+
     /// Keeps the run directory (its transcripts and QEMU's messages) after the machine ends.
     ///
     /// # Errors

@@ -136,9 +136,21 @@ impl Keeper {
         }
     }
 
+    /// Creates the file in the record for the answers that a machine writes at `path`, with those that are there. If the
+    /// run is killed, they remain.
+    pub(crate) fn begin_answers(&self, machine: &str, path: &Path) -> io::Result<File> {
+        let to = self.answers_of(machine);
+        self.copy(path, &to, u64::MAX)?;
+        self.files.append(&to, MODE)
+    }
+
+    fn answers_of(&self, machine: &str) -> PathBuf {
+        self.within().join(format!("{}.answers", super::in_a_path(machine)))
+    }
+
     /// Copies the answers of the machine `machine` from its run directory.
     pub(crate) fn answers(&self, machine: &str, answers: &Path) {
-        let to = self.within().join(format!("{}.answers", super::in_a_path(machine)));
+        let to = self.answers_of(machine);
         if answers.exists()
             && let Err(error) = self.copy(answers, &to, u64::MAX)
         {

@@ -19,7 +19,7 @@
 //! `SCENARIO` is the scenario's name with `.` for `::`, and `_` for special characters; the folder of a retry has the
 //! suffix `.2`.
 //!
-//! Transcripts are written as output arrives, so they remain after a run was interrupted or killed. The files made from
+//! Transcripts and answers are written as they come, so they remain after a run was interrupted or killed. The files made from
 //! them (`.cast`, `.log`, `.svg`, `.film`) are made when a signal ends the run, or by the next command that reads the
 //! record.
 //!

@@ -169,7 +169,18 @@ impl Letters {
             Self { bytes: Vec::with_capacity(bytes.len()), at: Vec::with_capacity(bytes.len()) };
         let mut parser = Parser::new();
         let mut rest = bytes.iter().copied().enumerate().peekable();
-        while let Some((at, byte)) = rest.next() {
+        while let Some(&(begin, _)) = rest.peek() {
+            // Most of a console's output, which may be 64 MiB, is such letters.
+            if parser.is_in_text() {
+                let run = bytes[begin..].iter().position(|byte| !matches!(byte, b' '..=b'~'));
+                let end = run.map_or(bytes.len(), |length| begin + length);
+                letters.bytes.extend_from_slice(&bytes[begin..end]);
+                letters.at.extend((begin..end).map(|at| u32::try_from(at).unwrap_or(u32::MAX)));
+                if end > begin {
+                    rest.nth(end - begin - 1);
+                }
+            }
+            let Some((at, byte)) = rest.next() else { break };
             let mut place = AtByte { letters: &mut letters, at, erases: reading.erases };
             if byte == C1
                 && reading.c1

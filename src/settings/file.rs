@@ -62,6 +62,13 @@ impl File {
             let Some(setting) = Setting::by_key(name) else {
                 let error = wrong(&path, text, line, &format!("there is no key `{name}`"));
                 let keys = TABLE.iter().map(|setting| setting.key);
+                if let toml::Value::Table(inside) = value.get_ref() {
+                    let known = inside.keys().any(|key| Setting::by_key(key).is_some());
+                    return Err(error.next_step(match known {
+                        true => format!("the keys stand at the top of the file: remove the line `[{name}]`"),
+                        false => "there are no tables; `nixvm-test config` shows every key".to_owned(),
+                    }));
+                }
                 return Err(error.next_step(match nearest(name, keys) {
                     Some(near) => format!("did you mean `{near}`? `nixvm-test config` shows every key"),
                     None => "`nixvm-test config` shows every key".to_owned(),
@@ -123,6 +130,9 @@ mod tests {
         assert!(text.starts_with("/p/nixvm.toml:3: there is no key `nixpkg`"), "{text}");
         assert!(text.contains("| nixpkg = \"standin\"") || text.contains("nixpkg = \"standin\""), "{text}");
         assert!(text.contains("did you mean `nixpkgs`?"), "{text}");
+        let text = error("[settings]\njobs = 2\n");
+        assert!(text.starts_with("/p/nixvm.toml:1: there is no key `settings`"), "{text}");
+        assert!(text.contains("remove the line `[settings]`"), "{text}");
         let text = error("[colours]\nerror = \"red\"\n");
         assert!(text.starts_with("/p/nixvm.toml:1: there is no key `colours`"), "{text}");
         assert!(!text.contains("did you mean"), "{text}");

@@ -107,6 +107,7 @@ impl Pool {
             held.pass_on(events);
             if let Some(keeper) = &options.keeper {
                 keep_as_it_comes(&machine.console(), machine.name(), keeper);
+                machine.keep_answers(keeper);
             }
             return Ok(machine);
         }

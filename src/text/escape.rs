@@ -56,6 +56,11 @@ impl Parser {
         Self { state: State::Text, introducer: 0, length: 0, body: [0; KEPT] }
     }
 
+    /// Whether the next byte is text, if it is a printable letter of ASCII.
+    pub(crate) fn is_in_text(&self) -> bool {
+        self.state == State::Text
+    }
+
     /// Parses `bytes` from where the last call stopped.
     pub(crate) fn read(&mut self, bytes: &[u8], listener: &mut impl Listener) {
         let mut rest = bytes;

@@ -256,6 +256,9 @@ impl Plan {
         };
         let booted = boot.to_login_prompt(self.limit(choice.speed)).await;
         let answers = Writer::open(&run_dir.answers());
+        if let Some(keeper) = &self.keeper {
+            answers.keep(&self.name, &run_dir.answers(), keeper);
+        }
         let start = booted.as_ref().map(|speed| Start {
             speed: speed.factor(),
             secrets: console.secrets(),

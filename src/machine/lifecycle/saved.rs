@@ -317,6 +317,9 @@ impl Plan {
             at: started.elapsed(),
         });
         let writer = Writer::open(&run_dir.answers());
+        if let Some(keeper) = &self.keeper {
+            writer.keep(&name, &run_dir.answers(), keeper);
+        }
         let (factor, secrets, judged) = (speed.factor(), console.secrets(), console.judged());
         writer.started(
             Ok(Start { speed: factor, secrets, judged, console: line.standing(&console) }),

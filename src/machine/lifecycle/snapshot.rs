@@ -195,6 +195,9 @@ impl Machine {
         channels.awaken(old.limit(OPEN)).await?;
         let line = snapshot.known.line();
         let writer = Writer::open(&run_dir.answers());
+        if let Answers::Written(before) = &old.answers {
+            writer.keep_with(before);
+        }
         let (speed, secrets, judged) = (old.speed.factor(), console.secrets(), console.judged());
         writer.started(Ok(Start { speed, secrets, judged, console: line.standing(&console) }), &console);
         Ok(Life {

@@ -11,6 +11,7 @@ use crate::machine::session::frame::{Marker, Nonce, Piece, Scanner};
 use crate::machine::session::noise::{remove_records, without_records};
 use crate::machine::session::notices::Jobs;
 use crate::machine::session::question::{last_line, without_notices};
+use crate::secrets::bytes::{MARGIN, part_without_words};
 use crate::text::strip_escapes;
 
 /// Maximum number of bytes kept of one command's output. A larger output is a mistake in the test, and the guest must
@@ -296,6 +297,18 @@ impl Collector {
         self.without(f64::NEG_INFINITY..=f64::INFINITY)
     }
 
+    /// Returns the end of the output of a command that was broken off: as much as messages show, whatever a flood printed
+    /// before. A password at the cut is masked whole.
+    pub(crate) fn into_last_bytes(mut self) -> Vec<u8> {
+        let cut = self.printed.len().saturating_sub(crate::console::SHOWN);
+        if cut > 0 {
+            let around = &self.printed[cut.saturating_sub(MARGIN)..];
+            self.printed = part_without_words(around, cut.min(MARGIN)..around.len());
+            self.answered = None;
+        }
+        self.into_bytes()
+    }
+
     /// Returns exactly what the command printed: without kernel records, and with the newlines that it wrote (the
     /// terminal puts a carriage return before each).
     pub(crate) fn into_bytes(self) -> Vec<u8> {
@@ -370,6 +383,19 @@ mod tests {
         assert_eq!(collector.push(&stream), ControlFlow::Break(stream.len() - 6));
         assert_eq!(collector.status(), Some(3));
         collector.into_bytes()
+    }
+
+    #[test]
+    fn the_end_of_a_flood_is_kept_and_a_password_at_the_cut_is_masked_whole() {
+        crate::secrets::know("Qu0ted-Pw");
+        let mut collector = collector();
+        assert!(collector.push(b"\x1b_0123abcd4567cdef S\x1b\\").is_break());
+        for _ in 0..100 {
+            let _ = collector.push(&b"Qu0ted-Pw ".repeat(10_000));
+        }
+        let last = String::from_utf8(collector.into_last_bytes()).unwrap();
+        assert!(last.len() <= crate::console::SHOWN + 16, "{}", last.len());
+        assert!(last.split(' ').all(|word| matches!(word, "" | "****")), "{last:.200}");
     }
 
     #[test]

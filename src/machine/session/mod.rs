@@ -294,22 +294,24 @@ impl From<Error> for Lost {
 impl From<Ended> for Ran {
     fn from(ended: Ended) -> Self {
         let printed = |collector: Collector| Bytes(collector.into_bytes());
+        // Only messages have it.
+        let last = |collector: Collector| Bytes(collector.into_last_bytes());
         match ended {
             Ended::Done(collector) => {
                 let (status, lost) = (collector.status().unwrap_or(-1), collector.lost());
                 Self::Done { status, printed: printed(collector), lost }
             }
             Ended::Interrupted { collector, regained } => Self::Interrupted {
-                printed: printed(collector),
+                printed: last(collector),
                 lost: regained.err().map(Lost::from),
                 asks: None,
             },
             Ended::Asks { question, collector, regained } => Self::Interrupted {
-                printed: printed(collector),
+                printed: last(collector),
                 lost: regained.err().map(Lost::from),
                 asks: Some(question),
             },
-            Ended::LoggedOut(collector) => Self::LoggedOut { printed: printed(collector) },
+            Ended::LoggedOut(collector) => Self::LoggedOut { printed: last(collector) },
         }
     }
 }

@@ -6,6 +6,7 @@
 //! `print_caller`).
 
 use regex::bytes::Regex;
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
@@ -22,13 +23,12 @@ static RECORDS: LazyLock<Regex> =
 /// The command itself printed the records with other times.
 pub(crate) fn remove_records(printed: &[u8], window: RangeInclusive<f64>) -> Vec<u8> {
     let mut kept = Vec::with_capacity(printed.len());
-    let mut removed: Vec<&[u8]> = Vec::new();
+    let mut removed = HashSet::new();
     let mut from = 0;
     for record in RECORDS.find_iter(printed) {
         let in_window = time(record.as_bytes()).is_some_and(|time| window.contains(&time));
-        if in_window && !removed.contains(&record.as_bytes()) {
+        if in_window && removed.insert(record.as_bytes()) {
             kept.extend_from_slice(&printed[from..record.start()]);
-            removed.push(record.as_bytes());
             from = record.end();
         }
     }

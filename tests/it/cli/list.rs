@@ -95,3 +95,11 @@ fn a_machine_without_a_configuration_is_listed_with_the_reason() {
     folder.run(&["list"]).ended_with(0).printed("machine: none: no configuration.nix for scenarios in");
     folder.run(&["list", "b.rs"]).ended_with(2).said("there is no file or folder `b.rs`");
 }
+
+#[test]
+fn a_file_that_is_named_twice_is_there_once() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn sums() {}");
+    let ran = folder.run(&["list", "a.rs", "./a.rs", "."]);
+    ran.ended_with(0);
+    assert_eq!(ran.out.matches("sums").count(), 1, "{}", ran.out);
+}

@@ -233,9 +233,11 @@ fn a_signal_gives_its_code_at_any_moment() {
 
 #[test]
 fn a_killed_command_takes_its_machine_along() {
+    let asks = r#"machine.login("alice", "test").await?.succeed("echo evidence").await?;"#;
+    let waits = "std::future::pending::<Result>().await";
     let folder = Folder::with(
         "a.rs",
-        "#[scenario] async fn a(machine: Machine) { std::future::pending::<()>().await; drop(machine) }",
+        &format!("#[scenario] async fn a(machine: Machine) -> Result {{ {asks} {waits} }}"),
     );
     folder.put("b.rs", crate::folder::file("#[scenario] async fn b() {}"));
     FakeVm::new().write_to(folder.path());
@@ -245,16 +247,22 @@ fn a_killed_command_takes_its_machine_along() {
     command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
     let mut process = command.spawn().unwrap();
     let pid = wait_for_machine(&log);
+    let deadline = Instant::now() + HANG;
+    // Before the end, which can be any.
+    let record = std::fs::read_dir(folder.runs()).unwrap().next().unwrap().unwrap().path();
+    let read = |name: &str| std::fs::read_to_string(record.join("a").join(name)).unwrap_or_default();
+    while !read("machine.answers").contains("evidence\\n") {
+        assert!(Instant::now() < deadline, "the answer is not written as it comes");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     process.kill().unwrap();
     process.wait().unwrap();
-    let deadline = Instant::now() + HANG;
     while lives(pid) {
         assert!(Instant::now() < deadline, "QEMU {pid} outlives the command");
         std::thread::sleep(Duration::from_millis(20));
     }
     // The transcript is there without anybody's help, and what is made of it when the record is read.
-    let record = std::fs::read_dir(folder.runs()).unwrap().next().unwrap().unwrap().path();
-    let read = |name: &str| std::fs::read_to_string(record.join("a").join(name)).unwrap_or_default();
+    assert!(read("machine.answers").contains("evidence\\n"));
     assert!(read("machine.transcript").contains("nixos login:"), "{}", read("machine.transcript"));
     // The suite itself makes it, if it is told of the end of the command. Its last words are the events.
     while read("machine.film").is_empty() {

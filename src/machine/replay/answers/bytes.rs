@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::writer::LONGEST;
+
 /// A command's output.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::machine) struct Bytes(pub(in crate::machine) Vec<u8>);
@@ -43,6 +45,10 @@ impl Serialize for Mixed<'_> {
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // It is known before anything is escaped.
+        if self.0.len() > LONGEST {
+            return Err(serde::ser::Error::custom("it is longer than what is kept of an answer"));
+        }
         match std::str::from_utf8(&self.0) {
             Ok(text) => text.serialize(serializer),
             Err(_) => serializer.collect_map([("mixed", Mixed(&self.0))]),

@@ -12,10 +12,11 @@ use super::entry::{Came, Entry, Heading, MOMENT, START, Start};
 use crate::console::Console;
 use crate::machine::Life;
 use crate::mutex::lock;
+use crate::record::Keeper;
 use crate::{Error, Result};
 
 /// Maximum size of an answer in bytes of JSON. A longer answer is not kept.
-const LONGEST: usize = 4 << 20;
+pub(super) const LONGEST: usize = 4 << 20;
 
 /// The file that a machine's answers are written to.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub(in crate::machine) struct Writer(Arc<Mutex<Option<Open>>>);
 #[derive(Debug)]
 struct Open {
     file: File,
+    /// The same in the record, if there is one: it stays if this process is killed.
+    kept: Option<Arc<File>>,
     written: u64,
     /// Number of questions answered since the start.
     answers: usize,
@@ -50,9 +53,28 @@ impl Writer {
     /// Opens the file at `path` to append answers. If that fails, nothing is recorded: no run fails for it.
     pub(in crate::machine) fn open(path: &Path) -> Self {
         let file = File::options().create(true).append(true).open(path);
-        let file = file.and_then(|file| Ok(Open { written: file.metadata()?.len(), file, answers: 0 }));
+        let file =
+            file.and_then(|file| Ok(Open { written: file.metadata()?.len(), file, kept: None, answers: 0 }));
         let file = file.inspect_err(|error| tracing::warn!(%error, "answers are not recorded")).ok();
         Self(Arc::new(Mutex::new(file)))
+    }
+
+    /// Writes them to the record of the run as well, as they come. `path` is the file that they go to.
+    pub(in crate::machine) fn keep(&self, machine: &str, path: &Path, keeper: &Keeper) {
+        let mut open = lock(&self.0);
+        let Some(open) = &mut *open else { return };
+        match keeper.begin_answers(machine, path) {
+            Ok(file) => open.kept = Some(Arc::new(file)),
+            Err(error) => crate::record::incomplete("the answers of a machine", &error),
+        }
+    }
+
+    /// Does the same for a file that another writer began.
+    pub(in crate::machine) fn keep_with(&self, other: &Self) {
+        let kept = lock(&other.0).as_ref().and_then(|open| open.kept.clone());
+        if let Some(open) = &mut *lock(&self.0) {
+            open.kept = kept;
+        }
     }
 
     /// Records that the machine is up, or did not come up.
@@ -101,7 +123,7 @@ impl Writer {
     /// Writes a line. A full disk must not end the run.
     fn write(&self, line: &str) {
         let mut open = lock(&self.0);
-        let Some(Open { file, written, answers }) = &mut *open else { return };
+        let Some(Open { file, kept, written, answers }) = &mut *open else { return };
         let before = *written;
         *written += line.len() as u64 + 1;
         if *written > MOST {
@@ -113,7 +135,12 @@ impl Writer {
             }
             return;
         }
-        if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
+        let line = format!("{line}\n");
+        // At the end of the run the record gets all of them.
+        if kept.as_deref().is_some_and(|mut kept| kept.write_all(line.as_bytes()).is_err()) {
+            *kept = None;
+        }
+        if let Err(error) = file.write_all(line.as_bytes()) {
             crate::record::incomplete("the later answers of a machine", &error);
             *open = None;
             return;
