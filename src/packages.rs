@@ -30,6 +30,7 @@ pub(crate) const MKE2FS: Program = program("mke2fs", "e2fsprogs", "e2fsprogs", "
 pub(crate) const PYTHON: Program = program("python3", "python3", "python3", "python3");
 pub(crate) const NEWUIDMAP: Program = program("newuidmap", "uidmap", "shadow-utils", "shadow");
 pub(crate) const TESSERACT: Program = program("tesseract", "tesseract-ocr", "tesseract", "tesseract");
+pub(crate) const GIT: Program = program("git", "git", "git", "git");
 pub(crate) const CC: Program = program("cc", "gcc", "gcc", "gcc");
 
 /// How programs are installed on a host.

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use crate::nix::git;
 use crate::qemu::accelerator;
 use crate::template::{self, Entry, Store};
 use crate::{Result, report};
@@ -26,7 +28,8 @@ pub struct Cache {
 enum Action {
     /// Each template: its own size, what it shares, when it was used last, whether it is in use
     List,
-    /// Remove templates that are not in use, the least recently used first, and what was found out about KVM
+    /// Remove templates that are not in use, the least recently used first, checked-out commits, and what was found out
+    /// about KVM
     Prune {
         /// Stop when all templates together take at most this many MiB
         #[arg(long, value_name = "MIB", default_value_t = 0)]
@@ -65,7 +68,12 @@ impl Cache {
                 let gone = template::prune(&store, size.saturating_mul(1 << 20))?;
                 let bytes: u64 = gone.iter().map(|entry| entry.size).sum();
                 accelerator::forget()?;
-                report::answer(format!("removed {} of {} MiB\n", count(gone.len()), bytes >> 20));
+                let commits = match git::prune(Duration::ZERO)? {
+                    0 => String::new(),
+                    1 => ", and 1 checked-out commit".to_owned(),
+                    number => format!(", and {number} checked-out commits"),
+                };
+                report::answer(format!("removed {} of {} MiB{commits}\n", count(gone.len()), bytes >> 20));
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
-use crate::nix::{Source, first_user, password_of};
+use crate::nix::{Source, Written, first_user, password_of};
 use crate::qemu::{Disk, accelerator};
 use crate::scenario::ByHand;
 use crate::settings::Settings;
@@ -20,8 +20,8 @@ use super::options::Options;
 pub struct Interactive {
     /// What to boot [default: ./configuration.nix]
     ///
-    /// A configuration, a flake's host (.#web), or a VM that is already built (./result). Without it --configuration,
-    /// --flake or --vm decides.
+    /// A configuration, a flake's host (.#web), a VM that is already built (./result), or a configuration as it was
+    /// committed (git:HEAD, git:main~3:web.nix). Without it --configuration, --flake or --vm decides.
     #[arg(value_name = "CONFIG")]
     config: Option<String>,
     /// Who is logged in; `none` stops at the login prompt
@@ -53,7 +53,7 @@ impl Interactive {
     pub async fn up(&self, options: &Options, events: &Events) -> Result<Up> {
         let settings = options.settings()?;
         accelerator::check_environment()?;
-        let source = self.source(&settings);
+        let source = self.source(&settings)?;
         let vm = settings.builder().build(&source, events).await?;
         let user = self.user(&vm)?;
         let disk = Disk::of(settings.keep_state, &source.home(), &vm);
@@ -72,12 +72,16 @@ impl Interactive {
         Ok(Up { machine, source, user, is_kept, _counted: counted })
     }
 
-    fn source(&self, settings: &Settings) -> Source {
-        let Some(given) = &self.config else {
-            let here = || Source::Configuration(PathBuf::from("configuration.nix"));
-            return settings.source.clone().unwrap_or_else(here);
-        };
-        source_of(given)
+    fn source(&self, settings: &Settings) -> Result<Source> {
+        let here = || Source::Configuration(PathBuf::from("configuration.nix"));
+        let usual = || settings.source.clone().unwrap_or_else(here);
+        match &self.config {
+            Some(given) => match Written::parse(given) {
+                written if written.file().is_some() => Ok(source_of(given)),
+                written => written.source(Path::new("."), || Ok(usual())),
+            },
+            None => Ok(usual()),
+        }
     }
 
     /// Returns the user to log in, with their password.

@@ -12,6 +12,7 @@ use crate::BuiltVm;
 use crate::mutex::lock;
 
 use super::error_text::Tail;
+use super::git::{self, Checkout};
 use super::line::cut;
 use super::line_filter::LineFilter;
 use super::nixpkgs::Nixpkgs;
@@ -20,7 +21,7 @@ use super::process::{self, Stopped};
 use super::source::{FlakeVm, Source};
 use super::store::Store;
 use super::{commands, diagnosis, host};
-use crate::{Error, Event, Events, Result, cache, digest, environment};
+use crate::{Error, ErrorKind, Event, Events, Result, cache, digest, environment};
 
 /// Builds VMs. Clones share the results: the same source is built only once, even if several scenarios request it from
 /// several threads. If the build fails, all of them get the error.
@@ -140,8 +141,9 @@ impl Builder {
     async fn build_now(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
         let vm = match source {
             Source::Built(path) => BuiltVm::open(path)?,
-            Source::Configuration(file) => {
-                let file = Source::checked_configuration(file)?;
+            Source::Configuration(_) | Source::Committed(_) => {
+                // The checkout stays while Nix reads it.
+                let (file, _checkout) = file_of(source, events).await?;
                 let nixpkgs = Nixpkgs::choose(self.nixpkgs.as_deref(), events).await?;
                 host::check_build(source, Some(&nixpkgs))?;
                 let place = self.place(&[
@@ -201,6 +203,8 @@ impl Builder {
         for folder in [&roots, &logs, &folder("last")?] {
             remove_unused(folder, SystemTime::now());
         }
+        // Checkouts that can't be removed are left for the next time.
+        let _ = git::prune(UNUSED);
         let link = match &self.out_link {
             Some(link) => std::path::absolute(link)
                 .map_err(|source| Error::io(format_args!("find {}", link.display()), &source))?,
@@ -263,6 +267,20 @@ impl Builder {
 impl Default for Builder {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Returns the file of a configuration, and its checkout if it was committed.
+pub(super) async fn file_of(source: &Source, events: &Events) -> Result<(PathBuf, Option<Checkout>)> {
+    match source {
+        Source::Configuration(file) => Ok((Source::checked_configuration(file)?, None)),
+        Source::Committed(committed) => {
+            let checkout = Checkout::of(committed, events).await?;
+            Ok((checkout.file.clone(), Some(checkout)))
+        }
+        Source::Flake(_) | Source::Built(_) => {
+            Err(Error::new(ErrorKind::Usage, format!("{source} is no configuration")))
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::builder::Builder;
+use super::builder::{Builder, file_of};
 use super::error_text::Tail;
 use super::nixpkgs::Nixpkgs;
 use super::process::{self, Stopped};
@@ -70,9 +70,12 @@ impl Builder {
     /// [`ErrorKind::Build`] with Nix's message when the configuration does not evaluate; [`ErrorKind::Usage`] when
     /// `source` is not a configuration.
     pub async fn users(&self, source: &Source, events: &Events) -> Result<Vec<ConfiguredUser>> {
+        // It stays while Nix reads it.
+        let mut checkout = None;
         let (command, home) = match source {
-            Source::Configuration(file) => {
-                let file = Source::checked_configuration(file)?;
+            Source::Configuration(_) | Source::Committed(_) => {
+                let (file, kept) = file_of(source, events).await?;
+                checkout = kept;
                 let nixpkgs = Nixpkgs::choose(self.nixpkgs.as_deref(), events).await?;
                 host::check_build(source, None)?;
                 (commands::users_of_configuration(&file, &nixpkgs, Store::find()?), Some(file))
@@ -90,7 +93,9 @@ impl Builder {
                     .next_step("name the configuration: --configuration FILE.nix, or --flake REF#HOST"));
             }
         };
-        self.evaluate(&source.to_string(), home.as_deref().and_then(Path::parent), command).await
+        let users = self.evaluate(&source.to_string(), home.as_deref().and_then(Path::parent), command).await;
+        drop(checkout);
+        users
     }
 
     /// Evaluates the hosts of the flake in `folder`, its `nixosConfigurations`, sorted by name.

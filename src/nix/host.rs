@@ -26,7 +26,7 @@ pub(crate) fn needs_of_the_stand_in() -> Vec<Program> {
 /// Checks that the host has what building `source` needs.
 pub(super) fn check_build(source: &Source, nixpkgs: Option<&Nixpkgs>) -> Result {
     let mut needs = match source {
-        Source::Configuration(_) => vec![NIX_BUILD],
+        Source::Configuration(_) | Source::Committed(_) => vec![NIX_BUILD],
         Source::Flake(_) => vec![NIX],
         Source::Built(_) => Vec::new(),
     };

@@ -5,6 +5,7 @@
 //! variables.
 
 mod advice;
+mod ask;
 mod builder;
 mod commands;
 mod culprit;
@@ -12,6 +13,7 @@ mod diagnosis;
 mod ending;
 mod error_text;
 mod evaluation;
+pub(crate) mod git;
 pub(crate) mod host;
 mod line;
 mod line_filter;
@@ -19,6 +21,7 @@ mod nixpkgs;
 mod passwords;
 mod previous_build;
 mod process;
+mod profile;
 pub(crate) mod relative;
 mod source;
 mod staging;

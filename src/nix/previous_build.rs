@@ -22,6 +22,8 @@ impl PreviousBuild {
     pub(super) fn of(source: &Source, nixpkgs: Option<&str>, folder: &Path) -> Option<Self> {
         let (kind, name) = match source {
             Source::Configuration(file) => ("configuration", std::path::absolute(file).ok()?),
+            // The checkout's path has the commit in it.
+            Source::Committed(committed) => ("commit", committed.file().ok()?),
             Source::Flake(reference) => ("flake", std::env::current_dir().ok()?.join(reference)),
             // A built VM needs no guess.
             Source::Built(_) => return None,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::git::Committed;
 use crate::{Error, ErrorKind, Result};
 
 /// The origin of a VM.
@@ -12,6 +13,8 @@ use crate::{Error, ErrorKind, Result};
 pub enum Source {
     /// A configuration file, such as `configuration.nix` (or a folder with a `default.nix`).
     Configuration(PathBuf),
+    /// A configuration as it was committed.
+    Committed(Box<Committed>),
     /// A host of a flake, `REF#HOST`: its `nixosConfigurations.HOST.config.system.build.vm`.
     ///
     /// A fragment that starts with `nixosConfigurations.`, `packages.`, `legacyPackages.` or `checks.` is already an
@@ -23,13 +26,15 @@ pub enum Source {
 }
 
 impl Source {
-    /// Returns the root file to watch for changes: the configuration, `flake.nix` of a flake on this host, or a link to
-    /// a built VM. Absolute.
+    /// Returns the root file to watch for changes: the configuration, `flake.nix` of a flake on this host, the log of a
+    /// repository's HEAD, or a link to a built VM. Absolute.
     pub(crate) fn file(&self) -> Option<PathBuf> {
         let file = match self {
             Self::Built(path) => path.clone(),
             Self::Configuration(path) if path.is_dir() => path.join("default.nix"),
             Self::Configuration(path) => path.clone(),
+            // A new commit changes what the name of a branch means.
+            Self::Committed(committed) => committed.log_of_head(),
             Self::Flake(reference) => {
                 let folder = reference.split(['#', '?']).next().unwrap_or_default();
                 let folder = ["path:", "git+file://"]
@@ -53,6 +58,11 @@ impl Source {
         match self {
             Self::Configuration(path) if path.is_dir() => path.clone(),
             Self::Configuration(path) => path.parent().unwrap_or(Path::new(".")).to_owned(),
+            Self::Committed(committed) => {
+                let file = committed.in_the_working_tree();
+                let folder = file.ancestors().find(|folder| folder.is_dir());
+                folder.unwrap_or(Path::new(".")).to_owned()
+            }
             _ => PathBuf::from("."),
         }
     }
@@ -90,6 +100,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Configuration(path) | Self::Built(path) => write!(f, "{}", path.display()),
+            Self::Committed(committed) => f.write_str(committed.written()),
             Self::Flake(reference) => f.write_str(reference),
         }
     }

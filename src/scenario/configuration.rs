@@ -64,9 +64,13 @@ fn not_a_list(list: &str) -> Error {
 fn named(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Result<Source> {
     let file = source_file(scenario);
     let folder = folder_of(&file);
+    let usual = || match given {
+        Some(given) => Ok(given.clone()),
+        None => nearest(folder).map(Source::Configuration),
+    };
     if let Some(asked) = asked {
         let written = Written::parse(asked);
-        let source = written.source(folder)?;
+        let source = written.source(folder, usual)?;
         let Some(path) = written.file().map(|path| folder.join(path)) else { return Ok(source) };
         if !is_known_absent(&path) {
             return Ok(source);
@@ -74,12 +78,12 @@ fn named(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Re
         let summary = format!("no configuration `{asked}` beside {}", file.display());
         return Err(Error::new(ErrorKind::Usage, summary)
             .section("looked at", path.display().to_string())
-            .next_step("a path in `#[scenario(…)]` is relative to the folder of the scenario's file"));
+            .next_step(
+                "a path in `#[scenario(…)]` is relative to the folder of the scenario's file; other sources begin with \
+                 git:, profile:, flake: or vm:",
+            ));
     }
-    match given {
-        Some(given) => Ok(given.clone()),
-        None => nearest(folder).map(Source::Configuration),
-    }
+    usual()
 }
 
 /// Returns where a configuration is searched for first; `None` if `asked` is another kind of source.

@@ -115,7 +115,7 @@ fn setting(dir: &Path, source: &Source) -> Option<(&'static str, String)> {
             };
             Some(("flake", format!("{flake}#{host}")))
         }
-        Source::Built(_) => None,
+        Source::Built(_) | Source::Committed(_) => None,
     }
 }
 

@@ -14,6 +14,7 @@ pub fn text(file: &Path, source: &Source, user: Option<&(String, String)>, steps
     let mut hint = String::new();
     match source {
         Source::Configuration(path) => arguments.push(format!("configuration = {:?}", seen_from(file, path))),
+        Source::Committed(_) => arguments.push(format!("configuration = {:?}", source.to_string())),
         Source::Flake(flake) => hint = format!("/// Run it with `--flake {flake}`.\n"),
         other => hint = format!("/// Run it with `--vm {other}`.\n"),
     }
