@@ -83,6 +83,7 @@ pub(crate) use paused::{has_terminal, pause_at};
 pub use session::Session;
 pub(crate) use session::phases::{PROMPT, Phase, WORDS};
 pub use session::raw_console::RawConsole;
+pub use switch::difference::SystemDiff;
 pub use switch::outcome::{Accounts, Outcome};
 pub use switch::plan::Plan;
 pub(crate) use switch::survey::Survey;

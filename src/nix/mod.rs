@@ -7,6 +7,7 @@
 mod advice;
 mod ask;
 mod builder;
+mod closure;
 mod commands;
 mod culprit;
 mod diagnosis;
@@ -29,6 +30,7 @@ mod store;
 mod written;
 
 pub use builder::Builder;
+pub(crate) use closure::closure;
 pub(crate) use ending::end_all;
 pub use evaluation::ConfiguredUser;
 pub use nixpkgs::Nixpkgs;

@@ -4,6 +4,7 @@
 //! the machine ([`survey`]), not by what it printed.
 
 mod boots;
+pub(crate) mod difference;
 pub(crate) mod outcome;
 pub(crate) mod plan;
 mod reach;

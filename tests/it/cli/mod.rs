@@ -29,6 +29,7 @@ mod places;
 mod record;
 mod repl;
 mod runs;
+mod sources;
 mod suite;
 mod terminal;
 mod trouble;

@@ -40,9 +40,14 @@ impl Folder {
 
     /// Runs the scenario; what was said, and what it printed.
     fn run(&self) -> (String, String) {
+        self.run_with(&[])
+    }
+
+    fn run_with(&self, arguments: &[&str]) -> (String, String) {
         let path = format!("{}:{}", self.path().join("bin").display(), std::env::var("PATH").unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixvm-test"));
-        command.args(["--nixpkgs", "./nixpkgs", "a.rs"]).current_dir(self.path()).env("PATH", path);
+        command.args(["--nixpkgs", "./nixpkgs", "a.rs"]).args(arguments);
+        command.current_dir(self.path()).env("PATH", path);
         // A clone that waits for the machines of other tests is not there before Nix is done.
         command.env("NIXVM_ADMISSION_DIR", self.path().join("admission"));
         let output = command.env_remove("CARGO_MANIFEST_DIR").output().unwrap();
@@ -90,4 +95,47 @@ async fn a_clone_that_nix_does_not_confirm_is_never_seen() {
     for pid in pids {
         assert!(!Path::new("/proc").join(pid).exists(), "QEMU {pid} is left over\n{said}");
     }
+}
+
+const CHECKPOINT: &str = r#"use nixvm_test::prelude::*;
+#[checkpoint]
+async fn seeded(machine: &mut Machine) -> Result {
+    println!("the checkpoint runs");
+    machine.succeed("echo seeded >/root/seeded").await.map(drop)
+}
+#[scenario(machine = "today.nix", next = "tomorrow.nix", from = seeded)]
+async fn is_seeded(machine: Machine, next: System) -> Result {
+    println!("{}", next.path()?.display());
+    machine.succeed("grep seeded /root/seeded").await.map(drop)
+}
+nixvm_test::main!();
+"#;
+
+/// Each edit of tomorrow's configuration would otherwise cost a boot.
+#[tokio::test]
+async fn a_checkpoint_depends_on_the_machine_and_not_on_the_system_that_it_is_to_be_switched_to() {
+    let one = sample(&events()).await;
+    let other = built(root("scenarios/services.nix"), &events()).await;
+    let folder = Folder(tempfile::tempdir().unwrap());
+    folder.put("a.rs", CHECKPOINT);
+    folder.put("today.nix", "{ }");
+    folder.put("tomorrow.nix", "{ }");
+    folder.put("nixpkgs/nixos/default.nix", "{ }");
+    let vm = one.script().parent().unwrap().parent().unwrap().display();
+    let here = folder.path();
+    folder.put(
+        "bin/nix-build",
+        &format!(
+            "#!/bin/sh\ncase \"$*\" in *today.nix*) echo {vm};; *) readlink {}/now;; esac\n",
+            here.display()
+        ),
+    );
+    folder.built(&one);
+    let (said, printed) = folder.run_with(&["--", "--nocapture"]);
+    assert!(printed.contains("the checkpoint runs") && printed.contains("1 passed"), "{said}\n{printed}");
+    folder.built(&other);
+    let (said, printed) = folder.run_with(&["--", "--nocapture"]);
+    let system = other.system().unwrap().display().to_string();
+    assert!(printed.contains(&system) && printed.contains("1 passed"), "{said}\n{printed}");
+    assert!(!printed.contains("the checkpoint runs"), "it ran again\n{said}\n{printed}");
 }
