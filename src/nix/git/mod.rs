@@ -76,6 +76,8 @@ impl Repository {
         let commit = self.ask(&["rev-parse", "--verify", &format!("{object}^{{commit}}")].map(OsStr::new))?;
         match commit.line().filter(|id| is_id(id)) {
             Some(commit) => Ok(commit.to_owned()),
+            // git takes any whole id for one, whether there is such an object or not.
+            None if self.line(&["cat-file", "-t", object])?.is_none() => Err(self.unknown(revision, &commit)),
             None => Err(Error::new(ErrorKind::Usage, format!("{revision:?} names no commit"))
                 .section("git says", commit.said())),
         }

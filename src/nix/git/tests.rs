@@ -144,6 +144,7 @@ fn what_names_no_commit_is_refused_with_what_may_have_been_meant() {
     let text = place.refused("v1.1~3");
     assert!(text.contains("did you mean v1.0?"), "{text}");
     assert!(place.refused("HEAD..main").contains("no revision"), "a range");
+    assert!(place.refused(&"1".repeat(40)).contains("no revision"), "a whole id");
     let blob = place.git(&["rev-parse", "HEAD:common.nix"]);
     assert!(place.refused(&blob).contains("names no commit"));
     for bad in ["--help", "-q", "", ":web.nix", ":0:web.nix", "a\nb"] {

