@@ -98,7 +98,7 @@ async fn a_clone_that_nix_does_not_confirm_is_never_seen() {
 }
 
 const CHECKPOINT: &str = r#"use nixvm_test::prelude::*;
-#[checkpoint]
+#[checkpoint(from = logged_in("alice", "test"))]
 async fn seeded(machine: &mut Machine) -> Result {
     println!("the checkpoint runs");
     machine.succeed("echo seeded >/root/seeded").await.map(drop)
