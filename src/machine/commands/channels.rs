@@ -17,6 +17,7 @@ use crate::machine::checks::kernel_log::{KernelLog, SavedLog};
 use crate::machine::seed::seed;
 use crate::machine::session::elevation::Elevation;
 use crate::machine::session::login::Credentials;
+use crate::machine::session::logout::Getty;
 use crate::machine::session::shell_line::Secret;
 use crate::machine::{Life, Line};
 use crate::mutex::lock;
@@ -49,9 +50,8 @@ pub(crate) struct Channels {
     pub(crate) elevation: std::sync::Mutex<Option<Elevation>>,
     /// Why the console gave no root, until the next login there.
     no_root: std::sync::Mutex<Option<Error>>,
-    /// The text before an earlier prompt of the console's getty. It separates a session's last output from the getty's
-    /// greeting.
-    pub(crate) greeting: std::sync::Mutex<String>,
+    /// What is known of the console's getty.
+    pub(crate) getty: std::sync::Mutex<Getty>,
     /// The guest was resumed from a saved moment, and its clock is still wrong.
     asleep: AtomicBool,
     /// The kernel log, as delivered by root's helper.
@@ -69,6 +69,8 @@ pub(crate) struct SavedChannels {
     pub(crate) kernel: SavedLog,
     /// Name and password of a user who can become root.
     credentials: Option<(String, String)>,
+    #[serde(default)]
+    getty: Getty,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -103,7 +105,7 @@ impl Channels {
             credentials: Arc::default(),
             elevation: std::sync::Mutex::default(),
             no_root: std::sync::Mutex::default(),
-            greeting: std::sync::Mutex::default(),
+            getty: std::sync::Mutex::default(),
             asleep: AtomicBool::new(false),
             kernel: KernelLog::default(),
         })
@@ -126,6 +128,7 @@ impl Channels {
                 .map(|Root { channel, nonce }| SavedRoot { channel: channel.saved(), nonce: nonce.clone() }),
             kernel: self.kernel.saved(),
             credentials: credentials.map(|its| (its.user, its.password.reveal().to_owned())),
+            getty: lock(&self.getty).clone(),
         }
     }
 
@@ -157,6 +160,7 @@ impl Channels {
     }
 
     async fn open_again(&self, name: &str, saved: &SavedChannels) -> Result {
+        *lock(&self.getty) = saved.getty.clone();
         if let Some((user, password)) = &saved.credentials {
             self.remember(Credentials { user: user.clone(), password: Secret::new(password) });
         }

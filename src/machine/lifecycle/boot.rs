@@ -1,5 +1,6 @@
 //! Boots a built VM to a login prompt, or to the shell of an automatic login.
 
+mod last_line;
 mod prompt;
 mod questions;
 mod reasons;

@@ -1,31 +1,20 @@
 //! Collects the output of one command, byte for byte.
 
 use std::ops::{ControlFlow, RangeInclusive};
-use std::sync::LazyLock;
-
-use regex::bytes::Regex;
 
 use crate::machine::checks::kernel_clock::KernelClock;
 use crate::machine::session::elevation::{Asked, Reply, asked, conversation, is_complete_at, says_try_again};
 use crate::machine::session::frame::{Marker, Nonce, Piece, Scanner};
-use crate::machine::session::noise::{remove_records, without_records};
+use crate::machine::session::noise::remove_records;
 use crate::machine::session::notices::Jobs;
 use crate::machine::session::question::{last_line, without_notices};
 use crate::secrets::bytes::{MARGIN, part_without_words};
-use crate::text::strip_escapes;
 
 /// Maximum number of bytes kept of one command's output. A larger output is a mistake in the test, and the guest must
 /// not fill the host's memory.
 const LARGEST: usize = 256 << 20;
 /// The part of the output that is searched for sudo's question: kernel records may follow it.
 const TAIL: usize = 4096;
-
-/// Matches an automatic login by agetty, followed by a shell's prompt at the end.
-#[allow(clippy::expect_used)] // a constant, and a test compiles it
-static AUTOMATIC: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?s)(?:^|[\n ])login: [^\n]{1,64} \(automatic login\)\r?\n.*[$#%>❯»λ➜] ?\z")
-        .expect("a constant pattern")
-});
 
 /// Collects the bytes between a command's two markers.
 #[derive(Debug)]
@@ -170,11 +159,14 @@ impl Collector {
         self.printed.len() + self.lost
     }
 
-    /// Returns whether the output ends like a login prompt, or like the shell of an automatic login.
-    pub(crate) fn ends_at_login(&self) -> bool {
-        let tail = self.without_any_records(self.printed.len().saturating_sub(TAIL));
-        let line = tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        line.ends_with(b" login: ") || line == b"login: " || AUTOMATIC.is_match(&strip_escapes(&tail))
+    /// Returns the end of the output as text, without lines of the kernel and of systemd.
+    pub(crate) fn end_of_text(&self) -> String {
+        self.words(self.printed.len().saturating_sub(TAIL))
+    }
+
+    /// Returns what came after so many bytes.
+    pub(crate) fn text_since(&self, printed: usize) -> String {
+        self.words(printed.max(self.printed.len().saturating_sub(TAIL)))
     }
 
     /// Returns whether the command has started.
@@ -283,12 +275,6 @@ impl Collector {
     fn without_records(&self, from: usize) -> Vec<u8> {
         let window = self.clock.window(self.since, f64::INFINITY);
         remove_records(self.printed.get(from..).unwrap_or_default(), window)
-    }
-
-    /// Returns what was printed since `from`, without anything that looks like a kernel record. A question is
-    /// recognised for any time in the kernel's timestamps.
-    fn without_any_records(&self, from: usize) -> Vec<u8> {
-        without_records(self.printed.get(from..).unwrap_or_default())
     }
 
     /// Returns the output of a command that prints no kernel records itself: everything that looks like one is removed,

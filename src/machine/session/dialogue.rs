@@ -325,7 +325,7 @@ impl Conversation<'_> {
     }
 
     fn ending(&self) -> Ending<'_> {
-        Ending::read(self.user, self.said.text(), &lock(&self.life.channels.greeting))
+        Ending::read(self.user, self.said.text(), &lock(&self.life.channels.getty).greeting)
     }
 }
 

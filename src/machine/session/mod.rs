@@ -8,6 +8,7 @@ pub(crate) mod ending;
 pub(crate) mod frame;
 pub(crate) mod identity;
 pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod noise;
 pub(crate) mod notices;
 pub(crate) mod phases;

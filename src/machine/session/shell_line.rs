@@ -36,7 +36,7 @@ const BACK_AT_LOGIN: Duration = Duration::from_millis(400);
 /// Text that stays at the end of an output for this long, on a fast host, may be a question.
 const ASKS: Duration = Duration::from_secs(2);
 /// Words that ask for a secret and have stood so long, on a fast host, are a question even if it is not known that a program reads.
-const ASKS_BY_WORDS: Duration = Duration::from_secs(10);
+pub(super) const ASKS_BY_WORDS: Duration = Duration::from_secs(10);
 /// ^C.
 pub(crate) const INTERRUPT_KEY: &[u8] = b"\x03";
 /// ^D: the end of input.
@@ -170,7 +170,7 @@ enum Answering {
 
 /// A command whose output is being collected from the console.
 #[derive(Clone)]
-struct Running(Arc<Mutex<Collector>>);
+pub(super) struct Running(Arc<Mutex<Collector>>);
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -183,12 +183,12 @@ impl Running {
         Self(Arc::new(Mutex::new(Collector::new(Nonce::new(), user, since, clock))))
     }
 
-    fn collector(&self) -> MutexGuard<'_, Collector> {
+    pub(super) fn collector(&self) -> MutexGuard<'_, Collector> {
         lock(&self.0)
     }
 
     /// Collects until the command starts, asks or ends.
-    async fn progress(&self, console: &Console, limit: Duration) -> Result {
+    pub(super) async fn progress(&self, console: &Console, limit: Duration) -> Result {
         let collector = Arc::clone(&self.0);
         console.tap(limit, move |chunk| lock(&collector).push(chunk)).await
     }
@@ -289,6 +289,11 @@ impl ShellLine {
 
     pub(crate) fn user(&self) -> &str {
         &self.user
+    }
+
+    /// Returns the number of the shell's process; empty if unknown.
+    pub(super) fn pid(&self) -> &str {
+        self.process.split(' ').next().unwrap_or_default()
     }
 
     /// Returns the guest's uptime, computed with the host's clock; NaN if unknown.
@@ -414,6 +419,8 @@ impl ShellLine {
         let running = running.insert(begun).clone();
         let mut printed = 0;
         let mut standing = Standing::new(String::new());
+        // The end of the output at which the session is known to go on.
+        let mut goes_on_at = None;
         loop {
             // The end may have come in the same chunk as the start.
             let asked = {
@@ -444,17 +451,21 @@ impl ShellLine {
                         self.answer(life, &running).await?;
                     }
                 }
-                // A silence: a login prompt at the end means that the shell has ended.
+                // A silence: the shell may have ended.
                 Err(_) => {
-                    let words = {
-                        let collector = running.collector();
-                        if collector.printed() == printed && collector.ends_at_login() {
-                            drop(collector);
-                            return Ok(Ended::LoggedOut(running.finish()));
+                    let before = std::mem::replace(&mut printed, running.collector().printed());
+                    if before == printed && goes_on_at != Some(printed) {
+                        match self.has_ended(life, &running, standing.since.elapsed()).await? {
+                            Some(true) => return Ok(Ended::LoggedOut(running.finish())),
+                            Some(false) => {
+                                printed = running.collector().printed();
+                                goes_on_at = Some(printed);
+                                continue;
+                            }
+                            None => {}
                         }
-                        printed = collector.printed();
-                        collector.last_words()
-                    };
+                    }
+                    let words = running.collector().last_words();
                     if words != standing.words {
                         standing = Standing::new(words);
                     } else if standing.looked.elapsed() >= life.limit(ASKS) {
@@ -547,11 +558,10 @@ impl ShellLine {
         if typed.agreed().is_some() {
             return !standing.words.is_empty();
         }
-        let shell = self.process.split(' ').next().unwrap_or_default();
         let stand_long = standing.since.elapsed() >= life.limit(ASKS_BY_WORDS);
         // Root is asked about what can be a question.
         is_question(&standing.words, Some(true), stand_long)
-            && is_question(&standing.words, life.is_read_below(shell).await, stand_long)
+            && is_question(&standing.words, life.is_read_below(self.pid()).await, stand_long)
     }
 
     /// Runs a command as root, unless `then` comes first. It uses a program that makes the user root: the one that

@@ -45,6 +45,20 @@ impl Life {
         }
     }
 
+    /// Returns whether the process `pid` lives; `None` if unknown.
+    pub(crate) async fn lives(&self, pid: &str) -> Option<bool> {
+        if pid.is_empty() || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        // A process that has ended and was not waited for has no program.
+        let said = self.root_says(&format!("[ -e /proc/{pid}/exe ]; echo $?")).await?;
+        match said.trim() {
+            "0" => Some(true),
+            "1" => Some(false),
+            _ => None,
+        }
+    }
+
     /// Returns whether the console's terminal echoes input; `None` if unknown.
     pub(crate) async fn console_echoes(&self) -> Option<bool> {
         let said = self.root_says(ECHO).await?;

@@ -38,7 +38,7 @@ pub(crate) enum Waiting {
 
 /// What the last lines of a console show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shown {
+pub(crate) enum Shown {
     /// login has refused a user and asks for another name. It takes an empty one as a name.
     AskedAgain,
     /// A user was logged in automatically.
@@ -64,6 +64,11 @@ static LOGGED_IN: LazyLock<Regex> = LazyLock::new(|| {
 static HOST: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?m)^(\S+) login:(?: \S*)?\s*$").expect("a constant pattern"));
 
+/// agetty's prompt, followed by words that something else has printed there.
+#[allow(clippy::expect_used)]
+static TORN: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?m)^\S+ login: +\S").expect("a constant pattern"));
+
 /// Returns the last lines without lines of the kernel and of systemd.
 fn without_kernel(tail: &str) -> String {
     // A rendered text lacks its last newline, but a record needs one.
@@ -71,12 +76,12 @@ fn without_kernel(tail: &str) -> String {
 }
 
 /// Returns the host's name from the prompts of the gettys in a text.
-fn host_in(text: &str) -> &str {
+pub(crate) fn host_in(text: &str) -> &str {
     let host = HOST.captures_iter(text.as_bytes()).last().and_then(|found| found.get(1));
     host.map(|host| &text[host.range()]).unwrap_or_default()
 }
 
-fn shown(tail: &str) -> Shown {
+pub(crate) fn shown(tail: &str) -> Shown {
     let text = without_kernel(tail);
     if ASKED_AGAIN.is_match(text.as_bytes()) {
         Shown::AskedAgain
@@ -89,6 +94,16 @@ fn shown(tail: &str) -> Shown {
     } else {
         Shown::Other
     }
+}
+
+/// Returns the console's last lines, without lines of the kernel and of systemd.
+pub(crate) fn last_lines(console: &Console) -> String {
+    without_kernel(&console.tail(LINES))
+}
+
+/// Returns whether a text has a getty's prompt with other words behind it.
+pub(crate) fn has_words_behind_a_prompt(text: &str) -> bool {
+    TORN.is_match(text.as_bytes())
 }
 
 /// Returns whether a text reports an automatic login.
@@ -124,7 +139,7 @@ impl Life {
 
     /// Returns whether the console's output ends with this text.
     pub(crate) fn ends_with(&self, text: &str) -> bool {
-        without_kernel(&self.console.tail(LINES)).ends_with(text)
+        last_lines(&self.console).ends_with(text)
     }
 
     /// Returns whether the console's output ends with a question for a name.
@@ -134,22 +149,34 @@ impl Life {
 
     /// Remembers the text before the prompt of a getty, which is the last line of `tail`: its greeting, and earlier
     /// output.
-    fn note_greeting(&self, tail: &str) {
+    fn note_getty(&self, tail: &str) {
         let prompt = last_line(tail);
         let before: Vec<&str> = tail.lines().take_while(|line| line.trim() != prompt).collect();
-        let mut greeting = lock(&self.channels.greeting);
-        if greeting.is_empty() {
-            *greeting = before.join("\n");
+        let mut getty = lock(&self.channels.getty);
+        if getty.greeting.is_empty() {
+            getty.greeting = before.join("\n");
         }
     }
 
     /// Finds out what waits on the console.
     pub(crate) async fn who_waits(&self) -> Result<Waiting> {
+        let waiting = self.what_waits().await?;
+        let host = match &waiting {
+            Waiting::Prompt { host, .. } => host.clone(),
+            Waiting::Shell(_) => host_of_automatic_login(&last_lines(&self.console)),
+        };
+        if !host.is_empty() {
+            lock(&self.channels.getty).host = host;
+        }
+        Ok(waiting)
+    }
+
+    async fn what_waits(&self) -> Result<Waiting> {
         let limit = self.login_limit();
         let started = Instant::now();
         let nonce = Nonce::new();
         let answers = answers(&nonce)?;
-        let tail = without_kernel(&self.console.tail(LINES));
+        let tail = last_lines(&self.console);
         let before = shown(&tail);
         let prompt_before = last_line(&tail);
         if before == Shown::AskedAgain {
@@ -157,7 +184,7 @@ impl Life {
         }
         let host = host_in(&tail);
         if before == Shown::Prompt {
-            self.note_greeting(&tail);
+            self.note_getty(&tail);
         }
         let mut automatic = before == Shown::Automatic;
         let (mut shell_asked, mut silences) = (false, 0);
@@ -219,6 +246,12 @@ impl Life {
             }
         }
     }
+}
+
+/// Returns the host's name in the last message of an automatic login; empty if there is none.
+fn host_of_automatic_login(text: &str) -> String {
+    let line = text.lines().rev().find(|line| is_logged_in_by_itself(line));
+    line.and_then(|line| line.split_once(" login: ")).map_or_else(String::new, |(host, _)| host.to_owned())
 }
 
 /// Returns the prompt of a console whose last lines were `tail`.

@@ -218,3 +218,16 @@ async fn a_command_that_prints_the_words_of_a_panic_is_no_panic() {
         .await;
     assert!(output.unwrap().text().contains("not syncing"));
 }
+
+/// Words of a login prompt in a greeting, or in the output of a service, are none.
+#[tokio::test]
+async fn a_boot_is_over_at_the_login_prompt_and_not_at_words_like_it() {
+    for words in ["User login: is prepared\n", "Please wait for login: ", "Preparing login: 50%"] {
+        let vm = FakeVm::new().setting("service", words).setting("service-time", "1500");
+        let fake = Fake::boot(vm.setting("issue", "Demo machine. login: alice\nPassword: test\n")).await;
+        let shown = fake.machine.console().tail(4);
+        assert!(shown.trim_end().ends_with("nixos login:"), "{words:?}: {shown}");
+        fake.alice().await.succeed("true").await.unwrap();
+        assert!(!fake.machine.console().tail(100).contains("a key came"), "{words:?}");
+    }
+}

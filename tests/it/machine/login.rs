@@ -222,3 +222,36 @@ async fn a_session_that_ends_at_once_is_told_on_a_console_that_logs_in_by_itself
     }
     fake.machine.login("root", "").await.unwrap();
 }
+
+/// What looks like the end of the session is the output of a program, which goes on.
+#[tokio::test]
+async fn a_program_that_prints_a_login_prompt_is_no_logout() {
+    let prints = async |words: &str| {
+        let fake = Fake::boot(FakeVm::new()).await;
+        let alice = fake.alice().await;
+        let command = format!("printf '{}'; sleep 2; echo done", words.replace('\n', "\\n"));
+        let output = alice.succeed(&command).await.unwrap();
+        assert_eq!(output.text(), format!("{words}done\n"));
+        assert_eq!(alice.succeed("echo still here").await.unwrap().text(), "still here\n");
+        // The end is still known.
+        assert_eq!(alice.execute("exit").await.unwrap_err().kind(), ErrorKind::SessionEnded);
+        fake.alice().await.succeed("true").await.unwrap();
+    };
+    tokio::join!(
+        prints("Your login: "),
+        prints("client login: "),
+        prints("login: "),
+        prints("<<< Welcome >>>\n\nnixos login: "),
+        prints("nixos login: root (automatic login)\n\n[root@nixos:~]# "),
+    );
+}
+
+/// A program that asks for a name as login does prints its question again after an empty one.
+#[tokio::test]
+async fn a_login_that_a_command_runs_is_no_logout() {
+    let fake = Fake::boot(FakeVm::new()).await;
+    let alice = fake.alice().await;
+    let asks = r#"n=0; while [ $n -lt 2 ]; do printf '\nnixos login: '; read -r -t 3 name; n=$((n+1)); done; echo done"#;
+    let output = alice.succeed(asks).await.unwrap();
+    assert!(output.text().ends_with("done\n"), "{output:?}");
+}

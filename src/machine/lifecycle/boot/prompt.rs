@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::stopped::Instant;
 
+use super::last_line::{self, LastLine, Words};
 use super::questions::{Questions, unknown};
 use super::reasons::{consoles, initrd, reasons};
 use crate::console::{Console, Mark, Pattern, Watch};
@@ -116,11 +117,17 @@ impl<'a> Boot<'a> {
         let mut phases = Phases::default();
         let mut questions = Questions::of(self.console, self.passphrase, self.asked_at);
         let mut nudged: Option<Nudge> = None;
+        // Where the words of a login prompt have come, and may be a prompt.
+        let mut last_line: Option<LastLine> = None;
+        let mut torn = false;
         let (mut first_word, mut still) = (Standstill::default(), Silence::default());
-        loop {
+        let up_at = loop {
             let rest = limit.saturating_sub(self.started.elapsed());
-            match self.console.expect_any(&patterns, LOOK.min(rest)).await {
-                Ok((0, _)) => break,
+            let look = if last_line.is_some() { last_line::LOOK } else { LOOK };
+            match self.console.expect_any(&patterns, look.min(rest)).await {
+                Ok((0, _)) => {
+                    last_line.get_or_insert_with(LastLine::new);
+                }
                 Ok((pattern, found)) => {
                     if let Some(phase) = phases.see(pattern - 1, &found.text()) {
                         self.phase(phase);
@@ -134,6 +141,14 @@ impl<'a> Boot<'a> {
                     return Err(self.too_late(still.busy, question).took(self.started.elapsed(), limit));
                 }
                 Err(_) => {
+                    if let Some(line) = &mut last_line {
+                        let rest = self.speed.scale(QUESTION);
+                        match line.look(self.console, rest, self.speed.factor()) {
+                            Words::Unknown => continue,
+                            Words::Prompt(since) => break since,
+                            Words::Other { torn: is_torn } => (last_line, torn) = (None, is_torn),
+                        }
+                    }
                     if let Some(hasty) = self.tried
                         && self.console.written() == 0
                         && self.started.elapsed() >= FIRST_WORD
@@ -164,9 +179,10 @@ impl<'a> Boot<'a> {
                         // A getty may log a user in without printing anything.
                         let shell = prompt_of_a_shell(&self.console.tail(1)).filter(|_| may_be_up);
                         let is_shell = shell.is_some();
-                        let asks = quiet >= if is_shell { self.speed.scale(SHELL) } else { silence };
+                        let soon = is_shell || torn;
+                        let asks = quiet >= if soon { self.speed.scale(SHELL) } else { silence };
                         let rests = still.busy == Some(false);
-                        if !asks || (!is_shell && still.busy.is_none()) {
+                        if !asks || (!soon && still.busy.is_none()) {
                             continue;
                         }
                         if !is_shell && let Some(question) = unknown(&questions.said()) {
@@ -180,7 +196,8 @@ impl<'a> Boot<'a> {
                         if may_be_up {
                             // agetty and shells print their prompt again: another message may have torn it. Before they
                             // run, Enter would answer an unknown question.
-                            let patience = if is_shell { silence } else { self.speed.scale(ANSWER) };
+                            let patience = if soon { silence } else { self.speed.scale(ANSWER) };
+                            torn = false;
                             let no_answer = Instant::now() + patience;
                             nudged = Some(Nudge { at: self.console.mark(), no_answer, shell });
                             self.console.send(b"\r").await?;
@@ -194,7 +211,7 @@ impl<'a> Boot<'a> {
                     }
                     let answer = self.console.text_since(nudge.at).text;
                     if may_be_up && ends_at_a_shell(&answer) && self.is_the_same_shell(nudge) {
-                        break;
+                        break Instant::now();
                     } else if !answer.trim().is_empty() {
                         nudged = None;
                     } else if Instant::now() >= nudge.no_answer && still.busy == Some(false) {
@@ -202,10 +219,12 @@ impl<'a> Boot<'a> {
                     }
                 }
             }
-        }
-        self.phase("login prompt");
+        };
+        // The silence behind a prompt is not a part of the boot.
+        let took = up_at.saturating_duration_since(self.started);
+        self.phase_at("login prompt", took);
         self.console.set_watch(Watch::Session);
-        Ok(speed_of_boot(self.started.elapsed()))
+        Ok(speed_of_boot(took))
     }
 
     /// Whether a shell has answered Enter with its prompt: with the same one as before, since a progress in percent ends like
@@ -216,8 +235,12 @@ impl<'a> Boot<'a> {
     }
 
     fn phase(&self, phase: &str) {
+        self.phase_at(phase, self.started.elapsed());
+    }
+
+    fn phase_at(&self, phase: &str, at: Duration) {
         let (machine, phase) = (self.name.to_owned(), phase.to_owned());
-        self.events.send(Event::Phase { machine, phase, at: self.started.elapsed() });
+        self.events.send(Event::Phase { machine, phase, at });
     }
 
     fn report(&self, kind: ErrorKind, summary: &str) -> Error {
