@@ -32,6 +32,9 @@ pub struct Interactive {
     /// The password of the user [default: the initial one of the configuration]
     #[arg(long, value_name = "PASSWORD", requires = "user")]
     password: Option<String>,
+    /// The passphrase of the machine's encrypted disks, for which its boot asks
+    #[arg(long, value_name = "PASSPHRASE")]
+    passphrase: Option<String>,
 }
 
 /// A running machine.
@@ -59,7 +62,10 @@ impl Interactive {
         let disk = Disk::of(settings.keep_state, &source.home(), &vm);
         let is_kept = disk.is_kept();
         let templates = settings.templates && !is_kept;
-        let its = MachineOptions::new(vm.name()).disk(disk).events(events.clone());
+        let mut its = MachineOptions::new(vm.name()).disk(disk).events(events.clone());
+        if let Some(passphrase) = &self.passphrase {
+            its = its.passphrase(passphrase);
+        }
         let moment = match &user {
             Some((user, password)) => Moment::LoggedIn { user: user.clone(), password: password.clone() },
             None => Moment::Booted,

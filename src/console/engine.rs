@@ -353,6 +353,11 @@ impl Engine {
         (self.track.text.slice(start, end), start - from.min(start))
     }
 
+    /// Returns the kept bytes since a raw position, with escape sequences.
+    pub(super) fn raw_since(&self, from: u64) -> &[u8] {
+        self.track.raw.slice(from, self.track.raw.end())
+    }
+
     /// Returns the last lines since a raw position, rendered, masked and safe to print.
     pub(super) fn last_lines(&self, since: u64, count: usize) -> String {
         let from = since.max(self.track.raw.end().saturating_sub(RENDERED)).max(self.track.raw.start());

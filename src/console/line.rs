@@ -381,6 +381,16 @@ impl Console {
         Since { text: String::from_utf8_lossy(text).into_owned(), dropped }
     }
 
+    /// Returns whether a line editor waits for input, by what has come since a mark. Shells that have one turn the pasting
+    /// of texts on at their prompt, and off again behind it (`ESC [ ? 2004 h`, `l`).
+    pub(crate) fn is_at_an_editor(&self, mark: Mark) -> bool {
+        const PASTING: &[u8] = b"\x1b[?2004";
+        let engine = self.0.line.engine();
+        let raw = engine.raw_since(mark.0.raw);
+        let last = memchr::memmem::rfind(raw, PASTING);
+        last.is_some_and(|at| raw.get(at + PASTING.len()) == Some(&b'h'))
+    }
+
     /// Skips everything that has come so far. The next wait sees only new output.
     pub fn skip(&self) {
         self.0.line.engine().skip();

@@ -137,10 +137,10 @@ impl Bus {
         Ok(Unit { load, active, sub })
     }
 
-    /// Returns the units that trigger a unit: timers, paths, sockets.
-    pub(crate) async fn triggers_of(&self, unit: &str) -> Result<Vec<String>> {
-        let names = self.call(&unit_path(unit), PROPERTIES, "Get", &[UNIT, "TriggeredBy"]).await?;
-        Ok(names.lines().map(str::to_owned).collect())
+    /// Returns the units in a property of a unit, such as `TriggeredBy`. systemd before 249 does not know all of them.
+    pub(crate) async fn units_in(&self, unit: &str, property: &str) -> Vec<String> {
+        let names = self.call(&unit_path(unit), PROPERTIES, "Get", &[UNIT, property]).await;
+        names.unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
     /// Returns the number of the manager's jobs: units that are starting, stopping or queued. Returns `None` if the

@@ -1,7 +1,8 @@
 //! Finds out whether an inactive unit may still be started, and why it was not.
 //!
-//! The rule is that of the NixOS test driver: nothing will start the unit if the manager has no jobs. Timers, paths and
-//! sockets can start a unit later; the unit names them as its triggers.
+//! The rule is that of the NixOS test driver: nothing will start the unit if the manager has no jobs. Other units can
+//! start it later, and the unit names them: timers, paths and sockets, and those that have it in `OnSuccess=` or
+//! `OnFailure=`. One that is inactive may itself be started by others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,25 +22,57 @@ pub(super) struct Look {
     pub(super) unit: Unit,
     /// The number of the manager's jobs; `None` if the manager does not say.
     jobs: Option<u32>,
-    /// The units that trigger this one, with their states.
-    triggers: Vec<(String, String)>,
+    /// The units that trigger this one, and those that trigger an inactive one of them.
+    triggers: Vec<Trigger>,
 }
+
+/// A unit that starts another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Trigger {
+    /// The property of the other unit that names it.
+    property: String,
+    /// The other unit.
+    of: String,
+    name: String,
+    state: String,
+}
+
+/// The properties that name triggers. [`Trigger::is_up`] treats the first one differently.
+const TRIGGERS: [&str; 3] = [TRIGGERED_BY, "OnSuccessOf", "OnFailureOf"];
+const TRIGGERED_BY: &str = "TriggeredBy";
+/// Maximum number of triggers that are examined.
+const MOST: usize = 64;
 
 impl Look {
     /// Returns whether nothing is about to start the unit.
     fn is_hopeless(&self) -> bool {
-        self.unit.active == "inactive"
-            && self.jobs == Some(0)
-            && !self.triggers.iter().any(|(_, state)| is_up(state))
+        self.unit.active == "inactive" && self.jobs == Some(0) && !self.triggers.iter().any(Trigger::is_up)
     }
 }
 
-/// The state of a timer that will not fire again.
-const ELAPSED: &str = "active (elapsed)";
+/// The states of a timer that will not fire again, and of a service that runs no more.
+const AT_REST: [&str; 2] = ["elapsed", "exited"];
 
-/// Returns whether a unit in this state can trigger another one.
-fn is_up(state: &str) -> bool {
-    matches!(state, "active" | "activating" | "reloading" | "refreshing")
+impl Trigger {
+    /// Returns whether it can start the other unit now.
+    fn is_up(&self) -> bool {
+        match self.state.as_str() {
+            "active" | "activating" | "reloading" | "refreshing" => true,
+            // Its end is what starts the other one.
+            "deactivating" => self.property != TRIGGERED_BY,
+            _ => false,
+        }
+    }
+
+    /// Returns whether it may be started by its own triggers.
+    fn is_down(&self) -> bool {
+        matches!(self.state.as_str(), "inactive" | "failed")
+    }
+}
+
+/// Returns a unit's state for [`Trigger`].
+fn state_of(active: &str, sub: &str) -> String {
+    if active == "active" && AT_REST.contains(&sub) { format!("active ({sub})") } else { active.to_owned() }
 }
 
 /// Whether a unit becomes active without a job: systemd hears of a device from udev, and of what is mounted from the kernel.
@@ -83,12 +116,15 @@ impl User {
 
     async fn look_by_programs(&self, unit: &str) -> Result<Look> {
         let which = self.manager();
-        let unit = quoted(unit);
+        let (unit, triggers) = (quoted(unit), TRIGGERS.join(" "));
         let script = format!(
             "systemctl {which}show -p LoadState -p ActiveState -p SubState -- {unit}
-t=$(systemctl {which}show -P TriggeredBy -- {unit})
-for i in $t; do a=$(systemctl {which}show -P ActiveState -- \"$i\")
-[ \"$(systemctl {which}show -P SubState -- \"$i\")\" != elapsed ] || a='{ELAPSED}'; echo \"Trigger=$i $a\"; done
+n=0; seen=' '
+w() {{ local p i a; for p in {triggers}; do for i in $(systemctl {which}show -P $p -- \"$1\"); do
+case $seen in *\" $p $1 $i \"*) continue ;; esac; seen=\"$seen$p $1 $i \"; n=$((n+1)); [ $n -le {MOST} ] || return
+a=$(systemctl {which}show -P ActiveState -- \"$i\"); echo \"Trigger=$p $1 $i $a $(systemctl {which}show -P SubState -- \"$i\")\"
+case $a in inactive|failed) w \"$i\" ;; esac; done; done; }}
+a=$(systemctl {which}show -P ActiveState -- {unit}); [ \"$a\" != inactive ] || w {unit}
 if j=$(systemctl {which}list-jobs --no-legend); then case $j in '' | 'No jobs'*) echo Jobs=0;; *) echo Jobs=1;; esac; fi"
         );
         let output = self.succeed(script).await?;
@@ -98,9 +134,16 @@ if j=$(systemctl {which}list-jobs --no-legend); then case $j in '' | 'No jobs'*)
                 "LoadState" => value.clone_into(&mut look.unit.load),
                 "ActiveState" => value.clone_into(&mut look.unit.active),
                 "SubState" => value.clone_into(&mut look.unit.sub),
-                "Trigger" => look
-                    .triggers
-                    .extend(value.split_once(' ').map(|(name, state)| (name.to_owned(), state.to_owned()))),
+                "Trigger" => {
+                    if let [property, of, name, active, sub] = value.split(' ').collect::<Vec<_>>()[..] {
+                        look.triggers.push(Trigger {
+                            property: property.to_owned(),
+                            of: of.to_owned(),
+                            name: name.to_owned(),
+                            state: state_of(active, sub),
+                        });
+                    }
+                }
                 "Jobs" => look.jobs = value.parse().ok(),
                 _ => {}
             }
@@ -122,7 +165,7 @@ if j=$(systemctl {which}list-jobs --no-legend); then case $j in '' | 'No jobs'*)
         let mut error = Error::new(ErrorKind::UnitFailed, summary);
         let info = self.within(patience).get_unit_info(unit).await.unwrap_or_default();
         if look.unit.load != "not-found" {
-            error = error.section("systemd says of it", said(&info, &look.triggers));
+            error = error.section("systemd says of it", said(unit, &info, &look.triggers));
         }
         let (cause, next) = why_inactive(unit, look, &info);
         error = error.likely_cause(cause).next_step(next);
@@ -133,9 +176,25 @@ if j=$(systemctl {which}list-jobs --no-legend); then case $j in '' | 'No jobs'*)
 async fn look_by_bus(bus: &Bus, unit: &str) -> Result<Look> {
     let mut look = Look { unit: bus.unit(unit).await?, jobs: None, triggers: Vec::new() };
     if look.unit.active == "inactive" {
-        for trigger in bus.triggers_of(unit).await? {
-            let bus::Unit { active, sub, .. } = bus.unit(&trigger).await?;
-            look.triggers.push((trigger, if sub == "elapsed" { ELAPSED.to_owned() } else { active }));
+        let mut at = 0;
+        let mut of = unit.to_owned();
+        loop {
+            for property in TRIGGERS {
+                for name in bus.units_in(&of, property).await {
+                    let is_known = |known: &Trigger| {
+                        (&known.name, &known.of, known.property.as_str()) == (&name, &of, property)
+                    };
+                    if look.triggers.len() == MOST || look.triggers.iter().any(is_known) {
+                        continue;
+                    }
+                    let bus::Unit { active, sub, .. } = bus.unit(&name).await?;
+                    let (property, of) = (property.to_owned(), of.clone());
+                    look.triggers.push(Trigger { property, of, name, state: state_of(&active, &sub) });
+                }
+            }
+            let Some(next) = look.triggers[at..].iter().position(Trigger::is_down) else { break };
+            at += next + 1;
+            of.clone_from(&look.triggers[at - 1].name);
         }
         // Asked last: a trigger that fired since then shows as a job, or the unit is not inactive any more.
         look.jobs = bus.jobs().await?;
@@ -157,7 +216,7 @@ const TELLING: [&str; 10] = [
     "RemainAfterExit",
 ];
 
-fn said(info: &BTreeMap<String, String>, triggers: &[(String, String)]) -> String {
+fn said(unit: &str, info: &BTreeMap<String, String>, triggers: &[Trigger]) -> String {
     let mut lines: Vec<String> = TELLING
         .iter()
         .filter(|name| {
@@ -171,7 +230,10 @@ fn said(info: &BTreeMap<String, String>, triggers: &[(String, String)]) -> Strin
             info.get(*name).filter(|value| !value.is_empty()).map(|value| format!("{name}={value}"))
         })
         .collect();
-    lines.extend(triggers.iter().map(|(name, state)| format!("TriggeredBy={name}, which is {state}")));
+    lines.extend(triggers.iter().map(|Trigger { property, of, name, state }| {
+        let of = if of == unit { String::new() } else { format!(" of {of}") };
+        format!("{property}={name}{of}, which is {state}")
+    }));
     crate::console::shown(lines.join("\n").as_bytes(), 30)
 }
 
@@ -229,10 +291,15 @@ fn why_inactive(unit: &str, look: &Look, info: &BTreeMap<String, String>) -> (St
                 .to_owned(),
         );
     }
-    if let Some((trigger, state)) = look.triggers.first() {
+    if let Some(Trigger { property, name, state, .. }) = look.triggers.first() {
+        let how = match property.as_str() {
+            TRIGGERED_BY => "starts it",
+            "OnSuccessOf" => "starts it when it ends well (`OnSuccess=`)",
+            _ => "starts it when it fails (`OnFailure=`)",
+        };
         return (
-            format!("{trigger} starts it, and is itself {state}"),
-            format!("start {trigger}: `machine.start_job({trigger:?})`"),
+            format!("{name} {how}, and is itself {state}"),
+            format!("start {name}: `machine.start_job({name:?})`"),
         );
     }
     (
@@ -277,9 +344,12 @@ mod tests {
 
     fn look(active: &str, jobs: Option<u32>, triggers: &[(&str, &str)]) -> Look {
         let unit = Unit { load: "loaded".to_owned(), active: active.to_owned(), sub: "dead".to_owned() };
-        let triggers =
-            triggers.iter().map(|(name, state)| ((*name).to_owned(), (*state).to_owned())).collect();
-        Look { unit, jobs, triggers }
+        let trigger = |(name, state): &(&str, &str)| {
+            let (property, name) = name.split_once('=').unwrap_or((TRIGGERED_BY, name));
+            let of = "it.service".to_owned();
+            Trigger { property: property.to_owned(), of, name: name.to_owned(), state: (*state).to_owned() }
+        };
+        Look { unit, jobs, triggers: triggers.iter().map(trigger).collect() }
     }
 
     #[test]
@@ -288,7 +358,17 @@ mod tests {
             (look("inactive", Some(0), &[]), true),
             (look("inactive", Some(0), &[("a.timer", "inactive"), ("a.socket", "failed")]), true),
             (look("inactive", Some(0), &[("a.timer", "inactive"), ("a.socket", "active")]), false),
-            (look("inactive", Some(0), &[("a.timer", ELAPSED)]), true),
+            (look("inactive", Some(0), &[("a.timer", "active (elapsed)")]), true),
+            (look("inactive", Some(0), &[("a.timer", "deactivating")]), true),
+            (look("inactive", Some(0), &[("OnSuccessOf=a.service", "active")]), false),
+            (look("inactive", Some(0), &[("OnFailureOf=a.service", "activating")]), false),
+            (look("inactive", Some(0), &[("OnFailureOf=a.service", "deactivating")]), false),
+            (look("inactive", Some(0), &[("OnSuccessOf=a.service", "active (exited)")]), true),
+            (
+                look("inactive", Some(0), &[("OnSuccessOf=a.service", "inactive"), ("a.timer", "active")]),
+                false,
+            ),
+            (look("inactive", Some(0), &[("OnSuccessOf=a.service", "failed")]), true),
             (look("inactive", Some(1), &[]), false),
             (look("inactive", None, &[]), false),
             (look("activating", Some(0), &[]), false),

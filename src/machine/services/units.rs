@@ -30,16 +30,17 @@ impl User {
     ///
     /// The wait ends as soon as systemd reports it, and fails at once when the unit fails. It also fails when the unit
     /// is inactive (or unknown, or masked) and nothing is about to start it: for two seconds (on a fast host), the
-    /// service manager had no jobs, and no active timer, path or socket unit triggers the unit. Where a program starts
-    /// the unit later, `wait_until_succeeds("systemctl is-active UNIT")` waits for it.
+    /// service manager had no jobs, and nothing that is up triggers the unit: a timer, path or socket unit, or a unit that
+    /// names it in `OnSuccess=` or `OnFailure=`. Where a program starts the unit later,
+    /// `wait_until_succeeds("systemctl is-active UNIT")` waits for it.
     ///
     /// # Errors
-    /// [`ErrorKind::UnitFailed`] with the reason, the unit's status and the end of its journal; [`ErrorKind::Timeout`]
+    /// [`ErrorKind::Usage`] for an empty name; [`ErrorKind::UnitFailed`] with the reason, the unit's status and the end of its journal; [`ErrorKind::Timeout`]
     /// after the limit ([`User::within`]; 5 minutes on a fast host when not given); and those of
     /// [`User::execute`].
     #[tracked]
     pub async fn wait_for_unit(&self, unit: &str) -> Result {
-        let unit = full_name(unit);
+        let unit = full_name(unit)?;
         let life = self.life();
         let _step = life.step(format!("wait for unit {unit}"));
         let question = format!("{}: wait for unit {unit}", self.name);
@@ -114,7 +115,7 @@ impl User {
     /// [`ErrorKind::UnitFailed`] with its status when it is in another, and those of [`User::execute`].
     #[tracked]
     pub async fn require_unit_state(&self, unit: &str, state: &str) -> Result {
-        let unit = full_name(unit);
+        let unit = full_name(unit)?;
         let life = self.life();
         let question = format!("{}: state of unit {unit}", self.name);
         let state_of = life.answer(&question, async {
@@ -137,7 +138,7 @@ impl User {
     /// Those of [`User::succeed`].
     #[tracked]
     pub async fn get_unit_info(&self, unit: &str) -> Result<BTreeMap<String, String>> {
-        let output = self.systemctl_succeeds(&format!("show -- {}", quoted(&full_name(unit)))).await?;
+        let output = self.systemctl_succeeds(&format!("show -- {}", quoted(&full_name(unit)?))).await?;
         let pairs = output.lines().filter_map(|line| line.split_once('='));
         Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
@@ -148,7 +149,7 @@ impl User {
     /// Those of [`User::succeed`].
     #[tracked]
     pub async fn get_unit_property(&self, unit: &str, property: &str) -> Result<String> {
-        let name = quoted(&full_name(unit));
+        let name = quoted(&full_name(unit)?);
         let output = self.systemctl_succeeds(&format!("show -P {} -- {name}", quoted(property))).await?;
         Ok(output.text().trim_end_matches('\n').to_owned())
     }
@@ -169,7 +170,7 @@ impl User {
     /// [`ErrorKind::CommandFailed`] when it can't be started, and those of [`User::execute`].
     #[tracked]
     pub async fn start_job(&self, unit: &str) -> Result {
-        self.systemctl_succeeds(&format!("start -- {}", quoted(&full_name(unit)))).await.map(drop)
+        self.systemctl_succeeds(&format!("start -- {}", quoted(&full_name(unit)?))).await.map(drop)
     }
 
     /// Stops a unit and waits until it is down.
@@ -178,7 +179,7 @@ impl User {
     /// [`ErrorKind::CommandFailed`] when it can't be stopped, and those of [`User::execute`].
     #[tracked]
     pub async fn stop_job(&self, unit: &str) -> Result {
-        self.systemctl_succeeds(&format!("stop -- {}", quoted(&full_name(unit)))).await.map(drop)
+        self.systemctl_succeeds(&format!("stop -- {}", quoted(&full_name(unit)?))).await.map(drop)
     }
 
     async fn systemctl_succeeds(&self, words: &str) -> Result<Output> {
@@ -220,7 +221,10 @@ impl std::fmt::Display for Unit {
 }
 
 /// Returns a unit's name with its suffix. Like systemctl, it defaults to a service.
-fn full_name(unit: &str) -> String {
+fn full_name(unit: &str) -> Result<String> {
+    if unit.is_empty() || unit.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(Error::new(ErrorKind::Usage, format!("{unit:?} is no name of a unit")));
+    }
     const TYPES: [&str; 11] = [
         "service",
         "socket",
@@ -234,10 +238,10 @@ fn full_name(unit: &str) -> String {
         "scope",
         "device",
     ];
-    match unit.rsplit_once('.') {
+    Ok(match unit.rsplit_once('.') {
         Some((_, suffix)) if TYPES.contains(&suffix) => unit.to_owned(),
         _ => format!("{unit}.service"),
-    }
+    })
 }
 
 /// # Services
@@ -314,8 +318,8 @@ mod tests {
 
     #[test]
     fn a_name_without_a_suffix_is_that_of_a_service() {
-        assert_eq!(full_name("nginx"), "nginx.service");
-        assert_eq!(full_name("multi-user.target"), "multi-user.target");
-        assert_eq!(full_name("dbus-org.freedesktop.login1"), "dbus-org.freedesktop.login1.service");
+        assert_eq!(full_name("nginx").unwrap(), "nginx.service");
+        assert_eq!(full_name("multi-user.target").unwrap(), "multi-user.target");
+        assert_eq!(full_name("dbus-org.freedesktop.login1").unwrap(), "dbus-org.freedesktop.login1.service");
     }
 }

@@ -12,7 +12,7 @@ use crate::machine::Life;
 use crate::machine::session::ending::Ending;
 use crate::machine::session::frame::Nonce;
 use crate::machine::session::probe::{self, alive, probe};
-use crate::machine::session::question::{Question, asks_for_a_secret, question};
+use crate::machine::session::question::{Asks, Question, asks_at_start, asks_for_a_secret, question};
 use crate::machine::session::rest::{News, Said};
 use crate::machine::session::shell_line::{INTERRUPT_KEY, ShellLine};
 use crate::machine::session::waiting::{is_logged_in_by_itself, is_shells_prompt};
@@ -23,6 +23,8 @@ use crate::{ErrorKind, Result};
 const TRIES: usize = 3;
 /// Number of silences after which input is considered lost.
 const LOST: usize = 3;
+/// Number of silences after which a question of start-up files is one, by how sure it is.
+pub(crate) const ASKED: (u32, u32) = (2, 5);
 /// ^U, which clears the current input line.
 const EMPTY_LINE_KEY: &[u8] = b"\x15";
 /// The time by which PAM may delay an answer on any host: 3 s after a wrong password (pam_faildelay), and more if other
@@ -162,7 +164,7 @@ impl Conversation<'_> {
                     {
                         self.give().await?;
                     }
-                    None if is_shells_prompt(self.said.last_line()) => {
+                    None if is_shells_prompt(self.said.last_line()) && self.start_up_asks().is_none() => {
                         self.ask_the_shell(prompt_came).await?
                     }
                     _ => {}
@@ -176,11 +178,9 @@ impl Conversation<'_> {
                         if self.stage == Stage::Answered
                             && asks_for_a_secret(self.said.last_line().trim()) =>
                     {
-                        let error = self.ending().asks_more(life, self.said.last_line().trim());
-                        // ^C ends its questions, and the login prompt comes back.
-                        life.console.send(INTERRUPT_KEY).await?;
-                        return Err(error);
+                        return Err(self.refuse_the_question().await?);
                     }
+                    _ if self.start_up_asks().is_some() => {}
                     _ if is_shells_prompt(self.said.text().trim_end()) => {
                         self.ask_the_shell(prompt_came).await?
                     }
@@ -191,9 +191,49 @@ impl Conversation<'_> {
         }
     }
 
+    /// Returns whether the last line is a question of the user's start-up files, or of something else that a password does
+    /// not answer. A shell with a line editor shows its prompt.
+    fn start_up_asks(&self) -> Option<Asks> {
+        let is_known = matches!(self.asked(), Some(Question::Name | Question::Password));
+        let may_be = matches!(self.stage, Stage::Seen | Stage::Answered) && !is_known;
+        asks_at_start(self.said.last_line(), self.user)
+            .filter(|_| may_be && !self.said.is_at_an_editor(self.life))
+    }
+
+    /// Ends a question without an answer, and returns its error. The login prompt comes back, or the shell, which is ended.
+    async fn refuse_the_question(&mut self) -> Result<crate::Error> {
+        let life = self.life;
+        let error = self.ending().asks_more(life, self.said.last_line().trim());
+        let said = Said::from_now(life);
+        life.console.send(INTERRUPT_KEY).await?;
+        let ended = std::mem::replace(&mut self.said, said);
+        let until = Instant::now() + life.quiet() * 3;
+        loop {
+            match self.said.next(life, &answers(&self.nonce)?, until).await? {
+                News::Over => break,
+                News::Rest if is_shells_prompt(self.said.last_line()) => {
+                    life.console.send_line(" exit").await?;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        self.said = ended;
+        Ok(error)
+    }
+
     /// Acts after this number of silences.
     async fn silent(&mut self, asked: Option<Question>, silences: usize, prompt_came: &mut bool) -> Result {
         let life = self.life;
+        let is_passwords = self.stage == Stage::Seen && asked == Some(Question::Other) && silences == 1;
+        if !is_passwords && let Some(asks) = self.start_up_asks() {
+            let enough = if asks == Asks::Surely { ASKED.0 } else { ASKED.1 };
+            return match silences >= enough as usize {
+                true => Err(self.refuse_the_question().await?),
+                // Nothing is typed into a question.
+                false => Ok(()),
+            };
+        }
         match self.stage {
             // The question is in no known language, and no more output comes.
             Stage::Seen if asked == Some(Question::Other) && silences == 1 => {

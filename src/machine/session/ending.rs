@@ -127,6 +127,9 @@ impl<'a> Ending<'a> {
             "the password has expired and must be changed, PAM asks for something else too, or the user's \
              start-up files ask a question",
         )
+        .next_step(
+            "let the start-up files ask only where the terminal is not the serial console: `[ \"$(tty)\" = /dev/ttyS0 ] || …`",
+        )
     }
 }
 

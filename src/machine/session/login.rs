@@ -80,7 +80,14 @@ impl Machine {
                 *line = Line::Shell(shell);
                 drop(line);
                 life.awaken().await;
-                Ok(Session::new(Arc::clone(&life), id, user))
+                // That may have typed something into the session.
+                match &*life.line.lock().await {
+                    Line::AtLogin => {
+                        Err(life.session_ended(&format!("login as {user}"), "the session ended at once"))
+                    }
+                    Line::Lost(why) => Err(life.session_ended(&format!("login as {user}"), why)),
+                    Line::Shell(_) => Ok(Session::new(Arc::clone(&life), id, user)),
+                }
             }
             Err(error) => {
                 if error.kind() == ErrorKind::LoginRefused {

@@ -123,6 +123,33 @@ pub(crate) fn asks_for_a_secret(words: &str) -> bool {
     ends_in_a_colon(words) && is_secret && !first.ends_with("ing")
 }
 
+/// How surely the last text of a user's start-up files is a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asks {
+    Surely,
+    /// It may also be a slow program's status, or an unusual prompt of a shell.
+    Perhaps,
+}
+
+/// Choices, such as `[Y/n]`, `(yes/no)` and `[1-4]`.
+#[allow(clippy::expect_used)] // a constant, and a test compiles it
+static CHOICE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"[\[(](?:\pL{1,5}(?:/\pL{1,5})+|\d+ ?(?:-|–|\.\.) ?\d+)[\])]").expect("a constant pattern")
+});
+
+/// Returns whether the last line of a user's start-up files asks something. `user` has logged in. A prompt tells who and
+/// where one is.
+pub(crate) fn asks_at_start(line: &str, user: &str) -> Option<Asks> {
+    let line = line.trim();
+    let first = line.split_whitespace().next().unwrap_or_default().to_lowercase();
+    let is_call = matches!(first.as_str(), "press" | "hit" | "choose" | "select");
+    if line.contains(['?', '？']) || CHOICE.is_match(line.as_bytes()) || is_call || asks_for_a_secret(line) {
+        return Some(Asks::Surely);
+    }
+    let is_prompt = line.contains(['~', '@', '/']) || line.contains(user);
+    (ends_in_a_colon(line) && !first.ends_with("ing") && !is_prompt).then_some(Asks::Perhaps)
+}
+
 /// Returns whether the words at the end of an output are a question. `reads` tells whether a program reads the terminal, if that
 /// is known. If not, the words must ask for a secret and have stood for a long time.
 pub(crate) fn is_question(words: &str, reads: Option<bool>, stand_long: bool) -> bool {
@@ -206,6 +233,29 @@ mod tests {
             ["nixos login: alice", "Password: test", "", ": ", "[alice@nixos:~]$ ", "Last login: today"]
         {
             assert_eq!(question(line, "nixos"), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_start_up_files_ask_is_told_from_a_prompt_and_from_a_status() {
+        for (line, asks) in [
+            ("Continue? ", Some(Asks::Surely)),
+            ("[oh-my-zsh] Would you like to update? [Y/n] ", Some(Asks::Surely)),
+            ("Fortfahren (j/n) ", Some(Asks::Surely)),
+            ("Enter passphrase for /home/alice/.ssh/id_ed25519: ", Some(Asks::Surely)),
+            ("Press any key to continue... ", Some(Asks::Surely)),
+            ("Which one [1-4] ", Some(Asks::Surely)),
+            ("#? ", Some(Asks::Surely)),
+            ("Project: ", Some(Asks::Perhaps)),
+            ("Loading modules: ", None),
+            ("alice@nixos: ", None),
+            ("alice: ", None),
+            ("[alice@nixos:~]$ ", None),
+            ("(base) ", None),
+            ("Loading: 47%", None),
+            ("", None),
+        ] {
+            assert_eq!(asks_at_start(line, "alice"), asks, "{line:?}");
         }
     }
 

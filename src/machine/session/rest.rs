@@ -71,6 +71,11 @@ impl Said {
         last_line(&self.text)
     }
 
+    /// Returns whether a line editor waits for input.
+    pub(crate) fn is_at_an_editor(&self, life: &Life) -> bool {
+        life.console.is_at_an_editor(self.mark)
+    }
+
     /// Returns how long nothing was added.
     pub(crate) fn rest(&self) -> Duration {
         self.since.elapsed()

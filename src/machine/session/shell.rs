@@ -53,6 +53,8 @@ pub(crate) fn serve(language: Language, nonce: &Nonce) -> String {
             (r"\command", r#""$SHELL" -C "set -gx PAGER cat;set -gx MANPAGER cat" -c "$_nv_c""#)
         }
     };
+    // bash ends a shell with `set -e` at a failure within `builtin eval`, also before `&&`.
+    let question = if language == Language::Bash { r#"\eval "$_nv_c""# } else { evaluate };
     // Markers go to /dev/tty, because `exec >file` is a command too. The code between a command and its markers is in
     // functions, because a DEBUG trap does not apply inside them. The last status is set again before the command, so
     // that `echo $?` shows what a person would see. A question of our own may fail although `set -e` ends the shell.
@@ -69,7 +71,7 @@ pub(crate) fn serve(language: Language, nonce: &Nonce) -> String {
         r#"_nv_z=${_nv_z#.};_nv_c=$_nv_c${_nv_z%.};case $_nv_k in p) :;;n) _nv_c=$_nv_c$_nv_l;;"#,
         r#"a) OWN printf "\033_%s%s T\033\134" "$_nv_a" "$_nv_b" >/dev/tty;;"#,
         r#"x|q) if [ "${#_nv_c}" = "$_nv_x" ]||[ "${#_nv_c}" = "$_nv_y" ];then case $_nv_k in "#,
-        r#"q) _nv_b||:;EVALUATE&&:;;*) if _nv_b;then EVALUATE;else EVALUATE;fi;;esac;_nv_e;"#,
+        r#"q) _nv_b||:;QUESTION&&:;;*) if _nv_b;then EVALUATE;else EVALUATE;fi;;esac;_nv_e;"#,
         r#"else OWN printf "\033_%s%s D\033\134" "$_nv_a" "$_nv_b" >/dev/tty;fi;_nv_c=;;"#,
         r#":) \break;;*) _nv_c=;;esac;done;_nv_q;/bin/sh -c "stty echo""#,
     ]
@@ -87,6 +89,7 @@ pub(crate) fn serve(language: Language, nonce: &Nonce) -> String {
     .concat();
     let line = format!("{ready};{script}");
     let line = line
+        .replace("QUESTION", question)
         .replace("EVALUATE", evaluate)
         .replace("OWN", own)
         .replace("in PAGERS;", &format!("in {PAGERS};"));
@@ -128,7 +131,8 @@ impl<'a> Typed<'a> {
 pub(crate) fn type_command(typed: Typed<'_>, nonce: &Nonce) -> Vec<Vec<u8>> {
     let Nonce { first, second } = nonce;
     let command = typed.text();
-    let run = if matches!(typed, Typed::Question(_)) { "q" } else { "x" };
+    // What the scenario did not type must not end its shell.
+    let run = if matches!(typed, Typed::Command(_)) { "x" } else { "q" };
     let lengths = format!("{} {}", command.len(), command.chars().count());
     let mut batches = Vec::new();
     let mut batch = Vec::new();
@@ -220,6 +224,10 @@ mod tests {
         );
         assert_eq!(
             type_command(Typed::Question("true"), &nonce()),
+            [b"q 0123abcd 4567cdef 4 4 .true.\r".to_vec()]
+        );
+        assert_eq!(
+            type_command(Typed::Agreed { text: "true", question: "" }, &nonce()),
             [b"q 0123abcd 4567cdef 4 4 .true.\r".to_vec()]
         );
     }

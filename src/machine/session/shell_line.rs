@@ -342,16 +342,6 @@ impl ShellLine {
 
     /// Runs a command like [`ShellLine::run`], but returns early when `then` completes first. The command continues and
     /// ends by itself soon; the next action on the console waits for that.
-    pub(crate) async fn run_until<T>(
-        &mut self,
-        life: &Life,
-        command: &str,
-        limit: Duration,
-        then: impl Future<Output = T>,
-    ) -> Result<Until<T>> {
-        self.run_typed_until(life, Typed::Command(command), limit, then).await
-    }
-
     async fn run_typed_until<T>(
         &mut self,
         life: &Life,
@@ -577,7 +567,8 @@ impl ShellLine {
         if self.user == "root" {
             // Programs start faster without loading a locale.
             let locale = if self.language == Language::Other { "" } else { "LC_ALL=C " };
-            return Ok((self.run_until(life, &command(locale), limit, then).await?, ""));
+            let text = command(locale);
+            return Ok((self.run_typed_until(life, Typed::Question(&text), limit, then).await?, ""));
         }
         let mut way = lock(&life.channels.elevation).unwrap_or(Elevation::Sudo);
         loop {

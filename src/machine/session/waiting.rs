@@ -10,13 +10,16 @@ use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
-use crate::console::Console;
+use crate::console::{Console, Mark};
 use crate::machine::Life;
-use crate::machine::session::dialogue::{ALIVE, answers};
+use crate::machine::session::dialogue::{ALIVE, ASKED, answers};
 use crate::machine::session::frame::Nonce;
 use crate::machine::session::probe::{Answered, probe};
-use crate::machine::session::question::{Question, host_of, last_line, question, without_notices};
-use crate::machine::session::rest::{News, Said};
+use crate::machine::session::question::{
+    Asks, Question, asks_at_start, host_of, last_line, question, without_notices,
+};
+use crate::machine::session::rest::{News, REST, Said};
+use crate::machine::session::shell_line::INTERRUPT_KEY;
 use crate::mutex::lock;
 use crate::{ErrorKind, Result};
 
@@ -187,6 +190,9 @@ impl Life {
             self.note_getty(&tail);
         }
         let mut automatic = before == Shown::Automatic;
+        if automatic {
+            self.check_start_up(started + limit).await?;
+        }
         let (mut shell_asked, mut silences) = (false, 0);
         // Each Enter is answered by a prompt. An Enter that is still on its way would end the name before it is typed.
         let mut pressed = 1;
@@ -245,6 +251,39 @@ impl Life {
                 }
             }
         }
+    }
+}
+
+impl Life {
+    /// Returns an error for start-up files of an automatic login that ask something: the first Enter would answer it.
+    async fn check_start_up(&self, deadline: Instant) -> Result {
+        let text = || last_lines(&self.console);
+        let asks = |text: &str| {
+            let is_last = !is_logged_in_by_itself(last_line(text));
+            asks_at_start(last_line(text), "").filter(|_| is_last)
+        };
+        if self.console.is_at_an_editor(Mark::BEGINNING) {
+            return Ok(());
+        }
+        let (before, since) = (text(), Instant::now());
+        let Some(asks) = asks(&before) else { return Ok(()) };
+        let silence = self.quiet() * if asks == Asks::Surely { ASKED.0 } else { ASKED.1 };
+        while text() == before && Instant::now() < deadline {
+            if since.elapsed() >= silence {
+                let question = crate::text::line(last_line(&before).trim());
+                self.console.send(INTERRUPT_KEY).await?;
+                return Err(self
+                    .failure(
+                        ErrorKind::LoginRefused,
+                        format!("the shell of the automatic login asks {question:?}"),
+                    )
+                    .likely_cause(
+                        "the start-up files of the user whom the console logs in by itself ask it",
+                    ));
+            }
+            tokio::time::sleep(REST).await;
+        }
+        Ok(())
     }
 }
 

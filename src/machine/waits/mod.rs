@@ -15,7 +15,8 @@ impl User {
     /// machine. It needs only bash.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] after the limit, and those of [`User::execute`].
+    /// [`ErrorKind::Timeout`] after the limit, [`ErrorKind::Usage`] for port 0 and for what is no address, and those of
+    /// [`User::execute`].
     #[tracked]
     pub async fn wait_for_open_port(&self, port: u16, address: &str) -> Result {
         let script = looking(&format!(": 3<>{}", tcp(address, port)?), true);
@@ -52,9 +53,13 @@ impl User {
     /// [`User::wait_for_file_matching`].
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] after the limit, and those of [`User::execute`].
+    /// [`ErrorKind::Timeout`] after the limit, [`ErrorKind::Usage`] for an empty path and one with a NUL, and those of
+    /// [`User::execute`].
     #[tracked]
     pub async fn wait_for_file(&self, path: &str) -> Result {
+        if path.is_empty() || path.contains('\0') {
+            return Err(Error::new(ErrorKind::Usage, format!("{path:?} is no path of a file")));
+        }
         // The check is a shell builtin. inotify is not used: no program that every machine has offers it.
         let script = looking(&format!("[ -e {} ]", quoted(path)), true);
         let what = format!("{path} is there");
@@ -159,6 +164,9 @@ fn looking(look: &str, until_success: bool) -> String {
 fn tcp(address: &str, port: u16) -> Result<String> {
     if address.is_empty() || !address.chars().all(|c| c.is_ascii_alphanumeric() || ".:-_%".contains(c)) {
         return Err(Error::new(ErrorKind::Usage, format!("{address:?} is not an address or a host name")));
+    }
+    if port == 0 {
+        return Err(Error::new(ErrorKind::Usage, "no program can listen on port 0"));
     }
     Ok(format!("/dev/tcp/{address}/{port}"))
 }

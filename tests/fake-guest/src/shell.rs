@@ -35,7 +35,11 @@ pub fn environment(settings: &Settings, run: &Path, user: &str) -> io::Result<Ve
     let shell = find(&settings.shell).unwrap_or_else(|| PathBuf::from(&settings.shell));
     let host_path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".into());
     let bin = run.join("bin").display().to_string();
-    let path = if host_path.starts_with(&bin) { host_path } else { format!("{bin}:{host_path}") };
+    let path = if host_path.starts_with(&bin) {
+        host_path
+    } else {
+        format!("{bin}:{}", without_elevation(&host_path, run)?)
+    };
     let mut variables = vec![
         ("FAKE_GUEST_RUN", run.display().to_string()),
         ("FAKE_GUEST_USER", user.into()),
@@ -62,6 +66,33 @@ pub fn environment(settings: &Settings, run: &Path, user: &str) -> io::Result<Ve
     )?;
     let variables = variables.into_iter().map(|(name, value)| (name.into(), value));
     Ok(variables.chain(settings.env.iter().cloned()).collect())
+}
+
+/// Programs by which a user becomes root. The guest has its own, or none.
+const ELEVATION: [&str; 3] = ["sudo", "doas", "run0"];
+
+/// The host's search path without its own such programs: a folder that has one is replaced by links to all else in it.
+fn without_elevation(path: &str, run: &Path) -> io::Result<String> {
+    let mut folders = Vec::new();
+    for (number, folder) in std::env::split_paths(path).enumerate() {
+        if !ELEVATION.iter().any(|name| folder.join(name).exists()) {
+            folders.push(folder);
+            continue;
+        }
+        let others = run.join(format!("host-{number}"));
+        if !others.exists() {
+            std::fs::create_dir_all(&others)?;
+            for entry in std::fs::read_dir(&folder)? {
+                let name = entry?.file_name();
+                if !ELEVATION.iter().any(|hidden| name == *hidden) {
+                    std::os::unix::fs::symlink(folder.join(&name), others.join(&name))?;
+                }
+            }
+        }
+        folders.push(others);
+    }
+    let path = std::env::join_paths(folders).map_err(io::Error::other)?;
+    Ok(path.to_string_lossy().into_owned())
 }
 
 /// The login shell's command, without the host's start-up files.
@@ -123,4 +154,30 @@ pub fn become_shell(settings: &Settings, run: &Path, user: &str) -> io::Error {
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_programs_that_make_root_are_hidden_and_the_others_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (with, plain) = (folder.path().join("with"), folder.path().join("plain"));
+        for place in [&with, &plain] {
+            std::fs::create_dir(place).unwrap();
+            std::fs::write(place.join("cat"), "").unwrap();
+        }
+        for name in ELEVATION {
+            std::fs::write(with.join(name), "").unwrap();
+        }
+        let path = format!("{}:{}", with.display(), plain.display());
+        for _ in 0..2 {
+            let seen = without_elevation(&path, folder.path()).unwrap();
+            let seen: Vec<_> = std::env::split_paths(&seen).collect();
+            assert_eq!(seen[1], plain);
+            assert!(seen[0].join("cat").exists());
+            assert!(ELEVATION.iter().all(|name| !seen[0].join(name).exists()));
+        }
+    }
 }

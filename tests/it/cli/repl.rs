@@ -82,3 +82,24 @@ fn a_person_has_completion_and_a_history_without_passwords() {
     let history = std::fs::read_to_string(state.join("nixvm-test/history")).unwrap();
     assert!(history.contains("session echo") && !history.contains("login"), "{history}");
 }
+
+/// The boot of a machine with an encrypted disk.
+#[test]
+fn a_boot_that_asks_for_a_passphrase_says_how_to_give_it() {
+    let folder = Folder::new();
+    FakeVm::new().setting("passphrase", "open sesame").write_to(folder.path());
+    let arguments = ["repl", "result", "--user", "none", "--no-template"];
+    let boot = |more: &[&str]| {
+        let arguments = [arguments.as_slice(), more].concat();
+        let output = folder.command(&arguments).stdin(Stdio::null()).output().unwrap();
+        let (out, err) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        Ran { code: output.status.code(), out, err }
+    };
+    let ran = boot(&[]);
+    ran.said("asks for a secret").said("nixvm-test shell --passphrase");
+    assert_ne!(ran.code, Some(0));
+    let ran = boot(&["--passphrase", "open sesame"]);
+    ran.ended_with(0);
+    assert!(!ran.err.contains("sesame") && !ran.out.contains("sesame"), "{}", ran.err);
+}

@@ -11,15 +11,6 @@ fn vm(words: &[(&str, &str)]) -> FakeVm {
     words.iter().fold(FakeVm::new(), |vm, (key, value)| vm.setting(key, value))
 }
 
-/// No sudo of the host's may answer for the guest.
-fn without_sudo() -> bool {
-    let there = nixvm_fake_guest::installed("sudo");
-    if there {
-        eprintln!("sudo is installed here: not tried");
-    }
-    !there
-}
-
 /// What a scenario's own command asks is answered, and no part of its output.
 async fn answers(vm: FakeVm, command: &str) {
     let fake = Fake::boot(vm).await;
@@ -61,10 +52,8 @@ async fn doas_and_run0_get_their_password() {
     answers(vm(&[("run0", "yes")]), "run0").await;
     answers(vm(&[("run0", "yes")]).user("alice", "test").user("bob", "builder"), "run0").await;
     answers(vm(&[("run0", "yes")]).user("bob", "builder").user("alice", "test"), "run0").await;
-    if without_sudo() {
-        powers_off(vm(&[("sudo", "none"), ("doas", "ask")]), "doas poweroff").await;
-        powers_off(vm(&[("sudo", "none"), ("run0", "yes")]), "run0 poweroff").await;
-    }
+    powers_off(vm(&[("sudo", "none"), ("doas", "ask")]), "doas poweroff").await;
+    powers_off(vm(&[("sudo", "none"), ("run0", "yes")]), "run0 poweroff").await;
 }
 
 /// Root is not had, and that is said at once, with the reason, and again at once.
@@ -90,11 +79,9 @@ async fn a_failure_to_become_root_is_told_by_name_and_remembered() {
     tells(vm(&[("user", "alice:test:nowheel")]), &["could not become root", "not in the sudoers file"]).await;
     tells(vm(&[("code", "1234")]), &["sudo asks \"Verification code:\""]).await;
     tells(vm(&[("sudo", "rs"), ("code", "1234")]), &["sudo asks \"Verification code:\""]).await;
-    if without_sudo() {
-        tells(vm(&[("sudo", "none")]), &["could not become root", "sudo"]).await;
-        let root_alone = vm(&[("sudo", "none"), ("run0", "yes"), ("user", "alice:test:nowheel")]);
-        tells(root_alone, &["run0 asks \"Password:\"", "Authenticating as: root"]).await;
-    }
+    tells(vm(&[("sudo", "none")]), &["could not become root", "sudo"]).await;
+    let root_alone = vm(&[("sudo", "none"), ("run0", "yes"), ("user", "alice:test:nowheel")]);
+    tells(root_alone, &["run0 asks \"Password:\"", "Authenticating as: root"]).await;
 }
 
 /// A new login may bring what was missing.
@@ -187,4 +174,31 @@ async fn the_lecture_is_left_out_of_the_last_lines() {
     let shown = fake.machine.console().tail(30);
     assert!(shown.contains("[sudo] password for alice:"), "{shown}");
     assert!(!shown.contains("lecture") && !shown.contains("#1)"), "{shown}");
+}
+
+/// `set -e` ends a shell at a command of the scenario that fails, and at none of ours.
+#[tokio::test]
+async fn a_refusal_of_root_does_not_end_a_shell_that_ends_at_each_failure() {
+    for shell in ["bash", "dash", "zsh"] {
+        if !nixvm_fake_guest::installed(shell) {
+            eprintln!("{shell} is not installed here: not tried");
+            continue;
+        }
+        for user in ["alice:test:nowheel", "root:test"] {
+            let vm = vm(&[("shell", shell), ("startup", "set -e"), ("user", user), ("channel", "yes")]);
+            let fake = Fake::boot(vm.setting("ignore-poweroff", "yes")).await;
+            let name = user.split(':').next().unwrap();
+            let session = fake.machine.login(name, "test").await.unwrap();
+            if name == "alice" {
+                assert_eq!(fake.machine.succeed("true").await.unwrap_err().kind(), ErrorKind::NoRoot);
+                let Err(refused) = fake.machine.power_off().await else {
+                    panic!("{shell}: {:?}\n{}", fake.stopped(), fake.machine.console().tail(100))
+                };
+                assert_eq!(refused.kind(), ErrorKind::CommandFailed, "{shell}: {refused}");
+            }
+            assert_eq!(session.succeed("whoami").await.unwrap().text(), format!("{name}\n"), "{shell}");
+            let ended = session.execute("false").await.unwrap_err();
+            assert_eq!(ended.kind(), ErrorKind::SessionEnded, "{shell}: {ended}");
+        }
+    }
 }

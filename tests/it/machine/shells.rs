@@ -259,3 +259,68 @@ async fn a_shell_that_asks_its_terminal_which_it_is_gets_an_answer() {
         "nothing\n"
     );
 }
+
+/// What start-up files ask is told by name in seconds, and nothing answers it.
+#[tokio::test]
+async fn a_question_of_start_up_files_is_told_and_not_answered() {
+    let asks = async |shell: &str, startup: &str, question: &str| {
+        if !installed(shell) {
+            eprintln!("{shell} is not installed here: not tried");
+            return;
+        }
+        let startup = format!("{startup}; echo \"[x=$x]\"");
+        let fake = Fake::boot(FakeVm::new().setting("shell", shell).setting("startup", &startup)).await;
+        for _ in 0..2 {
+            let mark = fake.machine.console().mark();
+            let error = fake.machine.login("alice", "test").await.unwrap_err();
+            assert_eq!(error.kind(), nixvm_test::ErrorKind::LoginRefused, "{error}");
+            assert!(error.summary().contains(&format!("asks \"{question}\"")), "{startup}: {error}");
+            let said = fake.machine.console().text_since(mark).text;
+            let behind = said.rsplit(question).next().unwrap_or_default();
+            assert!(!behind.contains("stty") && !behind.contains("[x="), "{startup}: {said:?}");
+        }
+    };
+    tokio::join!(
+        asks("bash", "read -r -p 'Continue? ' x", "Continue?"),
+        asks(
+            "bash",
+            "read -r -n 1 -p '[oh-my] Would you like to update? [Y/n] ' x",
+            "[oh-my] Would you like to update? [Y/n]"
+        ),
+        asks(
+            "bash",
+            "printf 'Enter passphrase for /home/alice/.ssh/id: '; read -r -s x",
+            "Enter passphrase for /home/alice/.ssh/id:"
+        ),
+        asks("bash", "read -r -p 'Project name: ' x", "Project name:"),
+        asks("bash", "read -r -p 'Press Enter to go on...' x", "Press Enter to go on..."),
+        asks("bash", "read -r -p 'Menu (1-3) > ' x", "Menu (1-3) >"),
+        asks("zsh", "read -k 1 'x?Update now? [Y/n] '", "Update now? [Y/n]"),
+        asks("dash", "printf 'Continue (y/n) '; read -r x", "Continue (y/n)"),
+    );
+}
+
+/// The same where the console logs somebody in by itself.
+#[tokio::test]
+async fn a_question_of_the_start_up_files_of_an_automatic_login_is_told() {
+    let vm = FakeVm::new()
+        .setting("autologin", "alice")
+        .setting("startup", "read -r -p 'Continue? ' x; echo \"[x=$x]\"");
+    let fake = Fake::boot(vm).await;
+    let error = fake.machine.login("alice", "").await.unwrap_err();
+    assert!(error.summary().contains("asks \"Continue?\""), "{error}");
+    let said = fake.machine.console().tail(50);
+    assert!(!said.contains("[x="), "{said}");
+}
+
+/// A prompt is none, and neither is a program that takes its time.
+#[tokio::test]
+async fn a_prompt_and_a_slow_start_are_no_questions() {
+    tokio::join!(
+        serves(FakeVm::new().setting("ps1", "what now? ")),
+        serves(FakeVm::new().setting("ps1", "Ready: ")),
+        serves(FakeVm::new().setting("ps1", "alice: ").setting("shell", "dash")),
+        serves(FakeVm::new().setting("startup", "printf 'Loading modules: '; sleep 3; echo done")),
+        serves(FakeVm::new().setting("startup", "printf 'Profile: '; sleep 2; echo done")),
+    );
+}

@@ -143,7 +143,9 @@ fn not_given(question: &str) -> Error {
     let what = format!("the boot asks for a secret, and the scenario has none: {}", shown(question));
     Error::new(ErrorKind::BootQuestion, what)
         .likely_cause("a disk of this machine is encrypted")
-        .next_step("give the passphrase: `#[scenario(passphrase = \"…\")]`")
+        .next_step(
+            "give the passphrase: `#[scenario(passphrase = \"…\")]`; by hand: `nixvm-test shell --passphrase …`",
+        )
 }
 
 fn refused(question: &str) -> Error {
@@ -152,7 +154,9 @@ fn refused(question: &str) -> Error {
         .likely_cause(
             "the disk was encrypted with another passphrase, or this is a question for another secret",
         )
-        .next_step("compare `#[scenario(passphrase = \"…\")]` with the passphrase of the disk")
+        .next_step(
+            "compare `#[scenario(passphrase = \"…\")]`, or `--passphrase` of `shell` and `repl`, with the passphrase of the disk",
+        )
 }
 
 /// Returns the question masked, on one line without control characters.
