@@ -104,6 +104,13 @@ pub(crate) fn last_lines(console: &Console) -> String {
     without_kernel(&console.tail(LINES))
 }
 
+/// Returns the same of the output since a mark, however many lines of the kernel come after it.
+pub(crate) fn last_lines_since(console: &Console, mark: Mark) -> String {
+    let text = without_kernel(&console.text_since(mark).text);
+    let from = text.rmatch_indices('\n').nth(LINES).map_or(0, |(at, _)| at + 1);
+    text[from..].to_owned()
+}
+
 /// Returns whether a text has a getty's prompt with other words behind it.
 pub(crate) fn has_words_behind_a_prompt(text: &str) -> bool {
     TORN.is_match(text.as_bytes())

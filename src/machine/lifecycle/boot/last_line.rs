@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::console::Console;
+use crate::console::{Console, Mark};
 use crate::machine::session::question::last_line;
-use crate::machine::session::waiting::{Shown, has_words_behind_a_prompt, host_in, last_lines, shown};
+use crate::machine::session::waiting::{Shown, has_words_behind_a_prompt, host_in, last_lines_since, shown};
 use crate::stopped::Instant;
 
 /// How often the console is examined meanwhile.
@@ -40,10 +40,10 @@ impl LastLine {
         Self { text: String::new(), since: Instant::now(), begun: Instant::now() }
     }
 
-    /// Examines the console. `rest` is the silence that follows a prompt, and `factor` how much slower than a fast host
+    /// Examines the console's output since `mark`. `rest` is the silence that follows a prompt, and `factor` how much slower than a fast host
     /// this one is.
-    pub(super) fn look(&mut self, console: &Console, rest: Duration, factor: f64) -> Words {
-        let text = last_lines(console);
+    pub(super) fn look(&mut self, console: &Console, mark: Mark, rest: Duration, factor: f64) -> Words {
+        let text = last_lines_since(console, mark);
         if text != self.text {
             (self.text, self.since) = (text, Instant::now());
         }

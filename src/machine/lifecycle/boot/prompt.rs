@@ -143,7 +143,8 @@ impl<'a> Boot<'a> {
                 Err(_) => {
                     if let Some(line) = &mut last_line {
                         let rest = self.speed.scale(QUESTION);
-                        match line.look(self.console, rest, self.speed.factor()) {
+                        let since = self.asked_at.unwrap_or(Mark::BEGINNING);
+                        match line.look(self.console, since, rest, self.speed.factor()) {
                             Words::Unknown => continue,
                             Words::Prompt(since) => break since,
                             Words::Other { torn: is_torn } => (last_line, torn) = (None, is_torn),
