@@ -141,11 +141,9 @@ pub(super) fn unknown(text: &str) -> Option<Error> {
 
 fn not_given(question: &str) -> Error {
     let what = format!("the boot asks for a secret, and the scenario has none: {}", shown(question));
-    Error::new(ErrorKind::BootQuestion, what)
-        .likely_cause("a disk of this machine is encrypted")
-        .next_step(
-            "give the passphrase: `#[scenario(passphrase = \"…\")]`; by hand: `nixvm-test shell --passphrase …`",
-        )
+    Error::new(ErrorKind::BootQuestion, what).likely_cause("a disk of this machine is encrypted").next_step(
+        "give the passphrase: `#[scenario(passphrase = \"…\")]`; by hand: `nixvm-test shell --passphrase …`",
+    )
 }
 
 fn refused(question: &str) -> Error {
