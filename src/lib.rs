@@ -110,6 +110,8 @@ mod io_error;
 mod limits;
 mod lost_time;
 pub mod machine;
+#[cfg(feature = "cli")]
+mod mutants;
 mod mutex;
 mod nearest;
 mod nix;

@@ -28,6 +28,12 @@ pub fn settings(subcommand: &str) -> Vec<&'static Setting> {
                 "report",
             ]);
         }
+        "mutants" => {
+            let run = ["templates", "retries", "jobs", "host-cores", "host-memory"];
+            return with(
+                &[&["nixpkgs", "configuration", "build-timeout", "quiet", "capture"], &run[..]].concat(),
+            );
+        }
         "list" => {
             return with(&["configuration", "flake", "vm", "partition", "retries", "quiet", "capture"]);
         }

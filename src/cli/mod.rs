@@ -15,6 +15,7 @@ mod init;
 mod interactive;
 mod list;
 mod man;
+mod mutants;
 mod options;
 mod rehearse;
 mod repl;
@@ -136,6 +137,11 @@ enum Command {
     ///
     /// It shows what each scenario tests, its machines and its limits. Nothing is built or booted.
     List(list::List),
+    /// Change one definition of a configuration at a time, and run the scenarios
+    ///
+    /// A change that no scenario notices shows what the scenarios do not test. The files themselves stay as they are:
+    /// a copy of them is changed. What is found stands in ./mutants.out, too.
+    Mutants(mutants::Mutants),
     /// Check what this host needs, and show how to fix what is missing
     ///
     /// It asks for Nix, QEMU, KVM, the Rust compiler, disk space and memory. Nothing is built or booted without --kvm.
@@ -262,6 +268,7 @@ impl Cli {
             Some(Command::Man(man)) => man.run(),
             Some(Command::Init(init)) => runtime.block_on(init.run(&self.options)),
             Some(Command::Editor(editor)) => runtime.block_on(editor.run()),
+            Some(Command::Mutants(mutants)) => runtime.block_on(mutants.run(&self.options)),
             Some(Command::Doctor(doctor)) => runtime.block_on(doctor.run(&self.options)),
             Some(Command::Config(config)) => config.run(&self.options),
             Some(Command::Attach(attach)) => runtime.block_on(attach.run(&self.options)),

@@ -18,9 +18,10 @@ use super::line_filter::LineFilter;
 use super::nixpkgs::Nixpkgs;
 use super::previous_build::PreviousBuild;
 use super::process::{self, Stopped};
+use super::refused::Refused;
 use super::source::{FlakeVm, Source};
 use super::store::Store;
-use super::{commands, diagnosis, host};
+use super::{commands, host};
 use crate::{Error, ErrorKind, Event, Events, Result, cache, digest, environment};
 
 /// Builds VMs. Clones share the results: the same source is built only once, even if several scenarios request it from
@@ -40,14 +41,14 @@ pub struct Builder {
     pub(super) nixpkgs: Option<String>,
     out_link: Option<PathBuf>,
     pub(super) limit: Duration,
-    clonable: bool,
+    pub(super) clonable: bool,
     built: Arc<Mutex<HashMap<Key, Building>>>,
 }
 
 /// The files that a build leaves behind.
-struct BuildFiles {
+pub(super) struct BuildFiles {
     /// Nix's link to the result, which also protects it from the garbage collector.
-    link: PathBuf,
+    pub(super) link: PathBuf,
     /// The log of the whole output, kept if the build fails.
     log: PathBuf,
 }
@@ -197,7 +198,7 @@ impl Builder {
     }
 
     /// Returns the paths for the build with this `identity`.
-    fn place(&self, identity: &[&[u8]]) -> Result<BuildFiles> {
+    pub(super) fn place(&self, identity: &[&[u8]]) -> Result<BuildFiles> {
         let id = digest::of_parts(identity);
         let (roots, logs) = (folder("roots")?, folder("logs")?);
         for folder in [&roots, &logs, &folder("last")?] {
@@ -221,6 +222,18 @@ impl Builder {
         place: &BuildFiles,
         events: &Events,
     ) -> Result<BuiltVm> {
+        self.run_with_blame(source, home, command, place, events).await.map_err(|refused| refused.error)
+    }
+
+    /// Does the same, and says of a failure who is at fault.
+    pub(super) async fn run_with_blame(
+        &self,
+        source: &Source,
+        home: Option<&Path>,
+        command: std::process::Command,
+        place: &BuildFiles,
+        events: &Events,
+    ) -> Result<BuiltVm, Refused> {
         let what = source.to_string();
         tracing::debug!(?command, "build");
         events.send(Event::BuildStarted { what: what.clone() });
@@ -252,13 +265,15 @@ impl Builder {
             }
             Ok(ended) => {
                 tracing::debug!(status = %ended.status, took = ?ended.took, "nix failed");
-                diagnosis::explain("building", &what, home, ended.status, &tail)
+                Refused::with_status("building", &what, home, ended.status, &tail)
             }
-            Err(Stopped::Limit) => diagnosis::too_long("building", &what, self.limit, &tail),
-            Err(Stopped::Io(source)) => return Err(Error::io("run nix", &source).because_of_a_limit(&source)),
+            Err(Stopped::Limit) => Refused::too_long("building", &what, self.limit, &tail),
+            Err(Stopped::Io(source)) => {
+                return Err(Error::io("run nix", &source).because_of_a_limit(&source).into());
+            }
         };
         Err(match log.keep() {
-            Some(path) => failed.section("the whole output", path.display().to_string()),
+            Some(path) => failed.with_log(&path),
             None => failed,
         })
     }
@@ -285,7 +300,7 @@ pub(super) async fn file_of(source: &Source, events: &Events) -> Result<(PathBuf
 }
 
 /// Returns the bytes that distinguish this nixpkgs in the name of a link.
-fn identity(nixpkgs: &Nixpkgs) -> Vec<u8> {
+pub(super) fn identity(nixpkgs: &Nixpkgs) -> Vec<u8> {
     match nixpkgs.search_path() {
         Some(value) => value.into_bytes(),
         None => environment::variable("NIX_PATH").unwrap_or_default().into_encoded_bytes(),

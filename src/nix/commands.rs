@@ -23,7 +23,27 @@ pub(super) fn configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_li
 
 /// Returns the same command with what clones of the VM need.
 pub(super) fn clonable(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
-    let mut command = configuration(file, nixpkgs, store, out_link);
+    with_clones(configuration(file, nixpkgs, store, out_link))
+}
+
+/// Returns the command that evaluates the same VM and prints its derivation, with what its clones need or without.
+pub(super) fn derivation(file: &Path, nixpkgs: &Nixpkgs, store: Store, clonable: bool) -> Command {
+    let mut command = Command::new("nix-instantiate");
+    command.args(["<nixpkgs/nixos>", "-A", "vm"]);
+    look_up(&mut command, file, nixpkgs);
+    let command = finish(command, store, nixpkgs.is_stand_in());
+    if clonable { with_clones(command) } else { command }
+}
+
+/// Returns the command that builds a derivation.
+pub(super) fn realise(derivation: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
+    let mut command = Command::new("nix-build");
+    command.arg(derivation).arg("--out-link").arg(out_link);
+    finish(command, store, nixpkgs.is_stand_in())
+}
+
+/// Adds what clones of a VM need.
+fn with_clones(mut command: Command) -> Command {
     // On one line and without comments, so that the command is easy to read.
     let lines = CLONABLE.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     let module = lines.collect::<Vec<_>>().join(" ");

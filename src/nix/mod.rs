@@ -10,6 +10,8 @@ mod builder;
 mod closure;
 mod commands;
 mod culprit;
+#[cfg(feature = "cli")]
+mod derivation;
 mod diagnosis;
 mod ending;
 mod error_text;
@@ -23,6 +25,7 @@ mod passwords;
 mod previous_build;
 mod process;
 mod profile;
+mod refused;
 pub(crate) mod relative;
 mod source;
 mod staging;
@@ -36,6 +39,8 @@ pub use evaluation::ConfiguredUser;
 pub use nixpkgs::Nixpkgs;
 pub use passwords::first_user;
 pub use passwords::password_of;
+#[cfg(feature = "cli")]
+pub(crate) use refused::{Fault, Refused};
 pub use source::Source;
 pub(crate) use staging::{closure_of, registration, stage, store_image};
 pub(crate) use store::Store;

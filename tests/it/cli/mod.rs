@@ -23,6 +23,7 @@ mod limits;
 mod list;
 mod lost_output;
 mod machines;
+mod mutants;
 mod never_run;
 mod pausing;
 mod places;
