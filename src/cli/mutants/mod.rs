@@ -148,7 +148,10 @@ impl Mutants {
         match ended? {
             Ended::All if summary::some_missed(trial.output()) => Ok(Exit::Failed.into()),
             Ended::All => Ok(Exit::Passed.into()),
-            Ended::Signal(signal) => Ok(interrupted(signal)),
+            Ended::Signal(signal) => {
+                report::say("interrupted: `nixvm-test mutants --iterate` leaves out what was caught so far");
+                Ok(interrupted(signal))
+            }
             Ended::Baseline { exit: Exit::Failed, why } => {
                 report::say(&format!("error: the scenarios fail with the unchanged configuration: {why}"));
                 report::say(&format!(

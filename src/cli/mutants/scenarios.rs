@@ -73,13 +73,27 @@ impl Scenarios {
                 arguments: harness.to_vec(),
                 variables: options.variables(file.parent())?,
             };
-            for source in prepared.sources(file).await? {
-                match Path::new(&source).canonicalize().is_ok_and(|path| path == own.configuration) {
-                    true => sources.insert(source),
-                    false => others.insert(source),
-                };
+            let mut is_of_it = false;
+            for (source, nixpkgs) in prepared.sources(file).await? {
+                if !Path::new(&source).canonicalize().is_ok_and(|path| path == own.configuration) {
+                    others.insert(source);
+                    continue;
+                }
+                if let Some(nixpkgs) = nixpkgs {
+                    let summary = format!(
+                        "{} builds {source} with a nixpkgs of its own, {nixpkgs}",
+                        run::from_here(file)
+                    );
+                    return Err(Error::new(ErrorKind::Usage, summary)
+                        .next_step("name other scenarios: mutants are built with one nixpkgs"));
+                }
+                is_of_it = true;
+                sources.insert(source);
             }
-            commands.push((file.clone(), prepared));
+            // Scenarios of other machines can't notice anything.
+            if is_of_it {
+                commands.push((file.clone(), prepared));
+            }
         }
         if sources.is_empty() {
             let summary = format!("no scenario has a machine of {}", run::from_here(&own.configuration));
@@ -169,8 +183,9 @@ impl Prepared {
         command
     }
 
-    /// Returns what the machines of the scenarios are built from.
-    async fn sources(&self, file: &Path) -> Result<Vec<String>> {
+    /// Returns what the machines and systems of the scenarios are built from, each with a nixpkgs of its own if it has
+    /// one.
+    async fn sources(&self, file: &Path) -> Result<Vec<(String, Option<String>)>> {
         let failed =
             |why: String| Error::new(ErrorKind::Host, format!("could not ask {}: {why}", file.display()));
         let mut command = Command::new(&self.binary);
@@ -187,8 +202,10 @@ impl Prepared {
                     .section("it said", String::from_utf8_lossy(&output.stderr).into_owned()));
             }
         };
-        let machines = scenarios.iter().filter_map(|scenario| scenario["machines"].as_array()).flatten();
-        Ok(machines.filter_map(|machine| machine["source"].as_str().map(str::to_owned)).collect())
+        let kinds = scenarios.iter().flat_map(|scenario| [&scenario["machines"], &scenario["systems"]]);
+        let all = kinds.filter_map(Value::as_array).flatten();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Ok(all.filter_map(|its| Some((text(&its["source"])?, text(&its["nixpkgs"])))).collect())
     }
 }
 

@@ -209,6 +209,14 @@ impl<'a> Trial<'a> {
                 report::say(&format!("  {} of {} evaluated", number + 1, mutants.len()));
             }
         }
+        // Another derivation of the same files would make every mutant another system.
+        let again = unless_ended!(self, builder.derivation(&configuration, &silent)).map_err(of_baseline)?;
+        if again != baseline.derivation {
+            return Err(Error::new(ErrorKind::Host, "the unchanged configuration is another system than a moment ago")
+                .section("its derivations", format!("{}\n{}", baseline.derivation.display(), again.display()))
+                .likely_cause("nixpkgs has changed meanwhile, or the configuration depends on the time or on files elsewhere")
+                .next_step("run it again; if it is so again, `builtins.currentTime` or the like is in it"));
+        }
         let tally = Tally::of(self.output.tried());
         if self.scenarios.is_some() {
             let each = baseline.run.as_secs_f64();
@@ -311,7 +319,9 @@ fn reason(error: &Error) -> String {
     let summary = error.summary();
     let more = error.sections().find(|(title, _)| *title == "nix says more");
     match more.and_then(|(_, text)| text.lines().find(|line| !line.trim().is_empty())) {
-        Some(first) if summary.ends_with(':') => format!("{summary} {}", first.trim().trim_start_matches("- ")),
+        Some(first) if summary.ends_with(':') => {
+            format!("{summary} {}", first.trim().trim_start_matches("- "))
+        }
         _ => summary.to_owned(),
     }
 }
