@@ -133,7 +133,8 @@ impl<'a> Trial<'a> {
         let events = Events::to(&reporter);
         let file = self.scratch.path_of(&self.own.configuration);
         let begun = Instant::now();
-        let derivation = unless_ended!(self, self.builder.derivation(&file, &events)).map_err(of_baseline)?;
+        let derivation = unless_ended!(self, self.builder.derivation(&file, &events))
+            .map_err(|refused| self.of_baseline(refused))?;
         let evaluation = begun.elapsed();
         let mut baseline = Baseline { derivation, evaluation, run: Duration::ZERO, templates: false };
         let Some(scenarios) = &self.scenarios else {
@@ -142,7 +143,7 @@ impl<'a> Trial<'a> {
         };
         let built = unless_ended!(self, self.builder.realise(&baseline.derivation, &file, &events));
         reporter.finish();
-        let vm = built.map_err(of_baseline)?;
+        let vm = built.map_err(|refused| self.of_baseline(refused))?;
         report::say("running the scenarios with the unchanged configuration");
         let (begun, log) = (Instant::now(), self.output.log("baseline")?);
         let record = self.scratch.empty_folder("record")?;
@@ -210,7 +211,8 @@ impl<'a> Trial<'a> {
             }
         }
         // Another derivation of the same files would make every mutant another system.
-        let again = unless_ended!(self, builder.derivation(&configuration, &silent)).map_err(of_baseline)?;
+        let again = unless_ended!(self, builder.derivation(&configuration, &silent))
+            .map_err(|refused| self.of_baseline(refused))?;
         if again != baseline.derivation {
             return Err(Error::new(ErrorKind::Host, "the unchanged configuration is another system than a moment ago")
                 .section("its derivations", format!("{}\n{}", baseline.derivation.display(), again.display()))
@@ -294,6 +296,17 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// Returns the error for an unchanged configuration that Nix refused.
+    fn of_baseline(&self, refused: Refused) -> Error {
+        let error = match refused.fault {
+            Fault::Host if refused.error.kind() == ErrorKind::Build => {
+                of_the_host("the unchanged configuration", &refused.error.to_string())
+            }
+            _ => refused.error,
+        };
+        error.section("the file is a copy of", self.own.configuration.display().to_string())
+    }
+
     fn add(
         &mut self,
         mutant: &Mutant,
@@ -339,13 +352,4 @@ fn of_the_host(what: &str, why: &str) -> Error {
         .next_step(
             "correct that, then go on: `nixvm-test mutants --iterate` leaves out what was caught so far",
         )
-}
-
-fn of_baseline(refused: Refused) -> Error {
-    match refused.fault {
-        Fault::Host if refused.error.kind() == ErrorKind::Build => {
-            of_the_host("the unchanged configuration", &refused.error.to_string())
-        }
-        _ => refused.error,
-    }
 }
