@@ -242,7 +242,7 @@ fn scenarios_that_fail_anyway_say_nothing_about_mutants() {
 fn a_configuration_that_is_another_system_each_time_is_refused() {
     let user = User::new();
     let nix = std::fs::read_to_string(user.folder.path().join("bin/nix-instantiate")).unwrap();
-    let counts = "echo x >>FOLDER/count; text=$text$(wc -l <FOLDER/count)\nname=$(";
+    let counts = "echo x >>FOLDER/count; own=$own$(wc -l <FOLDER/count)\nname=$(";
     let counts = counts.replace("FOLDER", &user.folder.path().display().to_string());
     user.folder.program("bin/nix-instantiate", nix.replace("name=$(", &counts));
     user.run(&["--check"]).ended_with(5).said("is another system than a moment ago");
