@@ -45,7 +45,9 @@ impl Builder {
                 return Err(Refused::with_status("evaluating", &what, file.parent(), ended.status, &tail));
             }
             Err(Stopped::Limit) => return Err(Refused::too_long("evaluating", &what, self.limit, &tail)),
-            Err(Stopped::Io(source)) => return Err(Error::io("run nix", &source).because_of_a_limit(&source).into()),
+            Err(Stopped::Io(source)) => {
+                return Err(Error::io("run nix", &source).because_of_a_limit(&source).into());
+            }
         };
         let path = ended.stdout.lines().map(str::trim).rfind(|line| line.starts_with('/'));
         path.map(PathBuf::from).ok_or_else(|| {
