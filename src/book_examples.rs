@@ -19,6 +19,7 @@ pages! {
     files "../docs/src/how-to/files.md"
     log_in "../docs/src/how-to/log-in.md"
     readme "../README.md"
+    rehearse "../docs/src/how-to/rehearse.md"
     services "../docs/src/how-to/services.md"
     several_machines "../docs/src/how-to/several-machines.md"
     time "../docs/src/how-to/time.md"

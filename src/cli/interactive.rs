@@ -82,10 +82,7 @@ impl Interactive {
         let here = || Source::Configuration(PathBuf::from("configuration.nix"));
         let usual = || settings.source.clone().unwrap_or_else(here);
         match &self.config {
-            Some(given) => match Written::parse(given) {
-                written if written.file().is_some() => Ok(source_of(given)),
-                written => written.source(Path::new("."), || Ok(usual())),
-            },
+            Some(given) => source_as_written(given, usual),
             None => Ok(usual()),
         }
     }
@@ -98,6 +95,15 @@ impl Interactive {
             (Some(user), None) => Ok(Some((user.to_owned(), password_of(vm, user)?))),
             (None, _) => Ok(first_user(vm)),
         }
+    }
+}
+
+/// Returns what a word of the command line names, which may begin with the kind of source (`git:HEAD`). `usual` is the
+/// source without that word: a commit without a path has its file.
+pub fn source_as_written(given: &str, usual: impl FnOnce() -> Source) -> Result<Source> {
+    match Written::parse(given) {
+        written if written.file().is_some() => Ok(source_of(given)),
+        written => written.source(Path::new("."), || Ok(usual())),
     }
 }
 

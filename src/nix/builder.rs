@@ -42,6 +42,7 @@ pub struct Builder {
     out_link: Option<PathBuf>,
     pub(super) limit: Duration,
     pub(super) clonable: bool,
+    beside: Vec<Source>,
     built: Arc<Mutex<HashMap<Key, Building>>>,
 }
 
@@ -53,8 +54,9 @@ pub(super) struct BuildFiles {
     log: PathBuf,
 }
 
-/// The source, and the nixpkgs that it is built with.
-type Key = (Source, Option<String>);
+/// What a result depends on: the source, the nixpkgs, and the sources that it is built beside.
+type Key = (Source, Option<String>, Vec<Source>);
+
 type Building = Arc<OnceCell<Result<BuiltVm>>>;
 
 /// Time limit of a build. A first build of real NixOS downloads some gigabytes.
@@ -72,7 +74,14 @@ const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 impl Builder {
     /// Creates a builder that finds nixpkgs itself and limits a build to 60 minutes.
     pub fn new() -> Self {
-        Self { nixpkgs: None, out_link: None, limit: LIMIT, clonable: false, built: Arc::default() }
+        Self {
+            nixpkgs: None,
+            out_link: None,
+            limit: LIMIT,
+            clonable: false,
+            beside: Vec::new(),
+            built: Arc::default(),
+        }
     }
 
     /// Builds with this nixpkgs: see `Nixpkgs::choose` for the accepted values. Flakes bring their own. A result that
@@ -110,6 +119,14 @@ impl Builder {
         self
     }
 
+    /// Returns a builder for systems that one machine is switched between. The programs of a VM of the stand-in come from
+    /// one disk image, so each VM gets the packages of all of `sources`. It makes no difference to a real nixpkgs. The
+    /// results are shared with this builder.
+    #[must_use]
+    pub(crate) fn beside(&self, sources: &[Source]) -> Self {
+        Self { beside: sources.to_vec(), ..self.clone() }
+    }
+
     /// Builds `source`, or opens it if it is already built.
     ///
     /// Sends [`Event::BuildStarted`], then an [`Event::BuildLine`] for every line that Nix and the builders print, and
@@ -123,7 +140,7 @@ impl Builder {
     pub async fn build(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
         let cell = {
             let mut built = lock(&self.built);
-            Arc::clone(built.entry((source.clone(), self.nixpkgs.clone())).or_default())
+            Arc::clone(built.entry((source.clone(), self.nixpkgs.clone(), self.beside.clone())).or_default())
         };
         // If the future that builds is dropped, the next one that waits builds instead.
         cell.get_or_init(|| self.build_now(source, events)).await.clone()
@@ -153,7 +170,15 @@ impl Builder {
                     &identity(&nixpkgs),
                 ])?;
                 let store = Store::find()?;
-                let as_it_is = commands::configuration(&file, &nixpkgs, store, &place.link);
+                let mut as_it_is = commands::configuration(&file, &nixpkgs, store, &place.link);
+                // The checkouts stay while Nix reads them.
+                let mut beside = Vec::new();
+                if nixpkgs.is_stand_in() {
+                    for other in self.beside.iter().filter(|other| !other.brings_its_own_nixpkgs()) {
+                        beside.push(file_of(other, &Events::none()).await?);
+                    }
+                    commands::add_packages_of(&mut as_it_is, beside.iter().map(|(file, _)| file.as_path()))?;
+                }
                 // The stand-in mounts no folder of the host.
                 if !self.clonable || nixpkgs.is_stand_in() {
                     self.run(source, file.parent(), as_it_is, &place, events).await?

@@ -6,6 +6,7 @@ use std::process::Command;
 use super::nixpkgs::Nixpkgs;
 use super::source::FlakeVm;
 use super::store::Store;
+use crate::{Error, ErrorKind, Result};
 
 /// A module that is added to the VM variant of a configuration.
 const CLONABLE: &str = include_str!("clonable.nix");
@@ -50,6 +51,26 @@ fn with_clones(mut command: Command) -> Command {
     let with = format!("{{ imports = [ <nixos-config> ]; virtualisation.vmVariant = {}; }}", module.trim());
     command.args(["--arg", "configuration"]).arg(with);
     command
+}
+
+/// Makes the disk image of a VM of the stand-in hold the packages of other configurations as well.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] when a path is not UTF-8, which Nix's language can't express.
+pub(super) fn add_packages_of<'a>(command: &mut Command, files: impl Iterator<Item = &'a Path>) -> Result {
+    let mut list = String::new();
+    for file in files {
+        let path = file.to_str().ok_or_else(|| {
+            Error::new(ErrorKind::Usage, format!("{} is not UTF-8: Nix accepts no such path", file.display()))
+        })?;
+        let path = path.replace('\\', r"\\").replace('"', "\\\"").replace("${", "\\${");
+        list.push_str(&format!("(/. + \"{path}\") "));
+    }
+    if !list.is_empty() {
+        let with = format!("{{ imports = [ <nixos-config> ]; standin.alsoPackagesOf = [ {list}]; }}");
+        command.args(["--arg", "configuration"]).arg(with);
+    }
+    Ok(())
 }
 
 /// Returns whether the module may be the only cause of Nix's error.
@@ -186,6 +207,24 @@ mod tests {
         let begun = "|--arg|configuration|{ imports = [ <nixos-config> ]; virtualisation.vmVariant = { config, lib, pkgs, ... }: ";
         assert!(line.contains(begun) && line.ends_with("; }; }"), "{line}");
         assert!(ITS_OPTIONS.iter().all(|option| CLONABLE.contains(option)));
+    }
+
+    #[test]
+    fn a_vm_of_the_stand_in_gets_the_packages_of_the_systems_it_is_switched_to() {
+        let file = Path::new("/a folder/today.nix");
+        let mut command =
+            configuration(file, &Nixpkgs::StandIn("/s".into()), Store::Owner, Path::new("/c/link"));
+        add_packages_of(&mut command, [file, Path::new("/b/\"${x}.nix")].into_iter()).unwrap();
+        let whole = line(&command);
+        let list = r#"standin.alsoPackagesOf = [ (/. + "/a folder/today.nix") (/. + "/b/\"\${x}.nix") ]; }"#;
+        assert!(
+            whole.contains("|--arg|configuration|{ imports = [ <nixos-config> ]; ") && whole.contains(list),
+            "{whole}"
+        );
+        let mut alone =
+            configuration(file, &Nixpkgs::StandIn("/s".into()), Store::Owner, Path::new("/c/link"));
+        add_packages_of(&mut alone, std::iter::empty()).unwrap();
+        assert!(!line(&alone).contains("--arg"));
     }
 
     #[test]

@@ -42,6 +42,6 @@ pub use passwords::password_of;
 #[cfg(feature = "cli")]
 pub(crate) use refused::{Fault, Refused};
 pub use source::Source;
-pub(crate) use staging::{closure_of, registration, stage, store_image};
+pub(crate) use staging::{registration, stage, store_image};
 pub(crate) use store::Store;
 pub(crate) use written::Written;

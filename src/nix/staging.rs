@@ -18,26 +18,6 @@ const PATHS: usize = 200;
 /// The mode of a Nix store.
 const STORE: u32 = 0o1775;
 
-/// Returns every path that `path` needs, itself included.
-///
-/// # Errors
-/// [`ErrorKind::Host`] when `nix-store` can't be run or fails.
-pub(crate) async fn closure_of(path: &Path, events: &Events) -> Result<Vec<PathBuf>> {
-    let mut command = nix_store()?;
-    command.arg("--query").arg("--requisites").arg(path);
-    let printed = run(command, "list what a system needs", events).await?;
-    let paths: Vec<PathBuf> = String::from_utf8_lossy(&printed)
-        .lines()
-        .filter(|line| line.starts_with('/'))
-        .map(PathBuf::from)
-        .collect();
-    if paths.is_empty() {
-        let summary = format!("{} is not in the Nix store of this host", path.display());
-        return Err(Error::new(ErrorKind::Host, summary).next_step("build it again"));
-    }
-    Ok(paths)
-}
-
 /// Returns what the Nix database knows about paths, for `nix-store --load-db`.
 ///
 /// # Errors

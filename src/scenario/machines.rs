@@ -130,12 +130,17 @@ impl Run<'_> {
     /// Builds the VM of each machine, and each system.
     async fn built(&self) -> Result<(Vec<BuiltVm>, Vec<System>), Failure> {
         let mut vms = Vec::new();
+        // Machines of a scenario without systems are not switched.
+        let all: Vec<&Origin> = match self.systems.is_empty() {
+            true => Vec::new(),
+            false => self.machines.iter().chain(&self.systems).map(|(_, origin)| origin).collect(),
+        };
         for (_, origin) in &self.machines {
-            vms.push(self.suite.build(origin, self.events).await.map_err(at(Exit::Build))?);
+            vms.push(self.suite.build(origin, &all, self.events).await.map_err(at(Exit::Build))?);
         }
         let mut systems = Vec::new();
         for (request, origin) in &self.systems {
-            let vm = self.suite.build(origin, self.events).await.map_err(at(Exit::Build))?;
+            let vm = self.suite.build(origin, &all, self.events).await.map_err(at(Exit::Build))?;
             systems.push(System::of(vm, request.name, self.suite.written(self.scenario, request)));
         }
         Ok((vms, systems))

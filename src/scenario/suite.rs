@@ -246,9 +246,11 @@ impl Suite {
         all.collect()
     }
 
-    /// Builds it, or waits for another scenario that builds it.
-    pub async fn build(&self, origin: &Origin, events: &Events) -> Result<BuiltVm> {
-        self.builder(origin).build(&origin.source, events).await
+    /// Builds it, or waits for another scenario that builds it. `all` are the systems that its machine is switched between.
+    pub async fn build(&self, origin: &Origin, all: &[&Origin], events: &Events) -> Result<BuiltVm> {
+        let same_nixpkgs = all.iter().filter(|other| other.nixpkgs == origin.nixpkgs);
+        let sources: Vec<Source> = same_nixpkgs.map(|other| other.source.clone()).collect();
+        self.builder(origin).beside(&sources).build(&origin.source, events).await
     }
 
     /// Returns the last result of building it: see [`Builder::expected`].

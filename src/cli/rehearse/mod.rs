@@ -11,10 +11,10 @@ use std::process::ExitCode;
 use crate::machine::System;
 use crate::nix::Source;
 use crate::scenario::Exit;
-use crate::{Error, ErrorKind, Events, Result};
+use crate::{Error, ErrorKind, Result};
 use clap::Args;
 
-use super::interactive::source_of;
+use super::interactive::source_as_written;
 use super::options::Options;
 use super::startup_reporter::StartupReporter;
 
@@ -75,11 +75,13 @@ impl Rehearse {
         let settings = options.settings()?;
         let reporter = StartupReporter::new(&settings);
         let events = reporter.events();
-        let (from, to) =
-            (self.source(&self.from), self.source(self.to.as_deref().unwrap_or("configuration.nix")));
+        let here = || Source::Configuration(PathBuf::from("configuration.nix"));
+        let to = source_as_written(self.to.as_deref().unwrap_or("configuration.nix"), here)?;
+        let from = source_as_written(&self.from, || to.clone())?;
+        let builder = settings.builder().beside(&[from.clone(), to.clone()]);
         let systems = Systems {
-            today: self.system(&from, "today", options, &events).await?,
-            next: self.system(&to, "next", options, &events).await?,
+            today: System::of(builder.build(&from, &events).await?, "today", from.to_string()),
+            next: System::of(builder.build(&to, &events).await?, "next", to.to_string()),
         };
         if !self.scenarios.is_empty() {
             reporter.end();
@@ -100,21 +102,6 @@ impl Rehearse {
         writeln!(std::io::stdout(), "{}", text.trim_end())
             .map_err(|error| Error::io("print the result", &error))?;
         Ok(if report.is_clean() { Exit::Passed } else { Exit::Failed }.into())
-    }
-
-    fn source(&self, given: &str) -> Source {
-        source_of(given)
-    }
-
-    async fn system(
-        &self,
-        source: &Source,
-        name: &str,
-        options: &Options,
-        events: &Events,
-    ) -> Result<System> {
-        let vm = options.settings()?.builder().build(source, events).await?;
-        Ok(System::of(vm, name, source.to_string()))
     }
 
     fn user(&self) -> Result<Option<(String, Option<String>)>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::machine::{Outcome, Plan, System};
+use crate::machine::{Outcome, Plan, System, SystemDiff};
 use crate::{Error, Result, environment, text};
 
 /// The variable with the file of a GitHub job summary.
@@ -22,6 +22,8 @@ pub(super) struct Report {
     next: Side,
     /// Whether both are the same system.
     same: bool,
+    /// What differs between the two, read without a machine.
+    difference: Option<SystemDiff>,
     pub(super) plan: Option<Plan>,
     pub(super) stages: Vec<Stage>,
 }
@@ -40,6 +42,8 @@ pub(super) struct Stage {
     summary: String,
     seconds: f64,
     findings: Vec<Finding>,
+    /// Why units were stopped or restarted.
+    why: Vec<String>,
     /// The whole error, if the stage failed.
     error: Option<String>,
 }
@@ -54,7 +58,9 @@ impl Stage {
     /// A stage that switched the machine.
     pub(super) fn of_outcome(name: &'static str, outcome: &Outcome, took: Duration) -> Self {
         let error = (!outcome.is_clean()).then(|| outcome.output());
-        Self::new(name, outcome.is_clean(), outcome.summary(), outcome.findings(), took, error)
+        let why = outcome.all_disturbed().iter().map(|unit| outcome.why(unit)).collect();
+        let findings = outcome.findings();
+        Self { why, ..Self::new(name, outcome.is_clean(), outcome.summary(), findings, took, error) }
     }
 
     /// A stage that compared two looks at the machine. It is clean if it found nothing, or nothing of `bad`, if there
@@ -91,7 +97,7 @@ impl Stage {
         let clear = |list: Vec<String>| list.iter().map(|item| text::line(item)).collect();
         let findings = found.into_iter().map(|(what, list)| Finding { what, list: clear(list) }).collect();
         let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
-        Self { name, clean, summary: text::line(&summary), seconds, findings, error }
+        Self { name, clean, summary: text::line(&summary), seconds, findings, why: Vec::new(), error }
     }
 }
 
@@ -101,7 +107,13 @@ impl Report {
             Ok(Side { source: text::line(system.source()), system: system.path()?.display().to_string() })
         };
         let same = today.path()? == next.path()?;
-        Ok(Self { today: side(today)?, next: side(next)?, same, plan: None, stages: Vec::new() })
+        let (today, next) = (side(today)?, side(next)?);
+        Ok(Self { today, next, same, difference: None, plan: None, stages: Vec::new() })
+    }
+
+    /// Adds what differs between the two systems.
+    pub(super) fn with_difference(self, difference: SystemDiff) -> Self {
+        Self { difference: Some(difference), ..self }
     }
 
     /// Whether every stage was clean.
@@ -126,6 +138,10 @@ impl Report {
         let mut all = String::new();
         // Writing to a String does not fail.
         let _ = writeln!(all, "{} -> {}: {}", self.today.source, self.next.source, self.verdict());
+        if let Some(difference) = &self.difference {
+            let _ = writeln!(all, "\nwhat differs");
+            let _ = writeln!(all, "  {}", difference.to_string().trim_end().replace('\n', "\n  "));
+        }
         if let Some(plan) = &self.plan {
             let _ = writeln!(all, "\nplan (a forecast; dependants are not in it)");
             let _ = writeln!(all, "  {}", plan.to_string().replace('\n', "\n  "));
@@ -135,6 +151,9 @@ impl Report {
             let _ = writeln!(all, "\n{}: {mark}, {} ({:.1} s)", stage.name, stage.summary, stage.seconds);
             for finding in &stage.findings {
                 let _ = writeln!(all, "  {}: {}", finding.what, finding.list.join(", "));
+            }
+            for why in &stage.why {
+                let _ = writeln!(all, "  why {}", why.replace('\n', "\n    "));
             }
             if let Some(error) = &stage.error {
                 let _ = writeln!(all, "  {}", error.trim_end().replace('\n', "\n  "));
@@ -149,6 +168,13 @@ impl Report {
         let sign = if self.is_clean() { "✅" } else { "❌" };
         let _ = writeln!(all, "### {sign} Rehearsed deploy: {}\n", self.verdict());
         let _ = writeln!(all, "`{}` → `{}`\n", code(&self.today.source), code(&self.next.source));
+        if let Some(difference) = &self.difference {
+            let difference = fenced(&difference.to_string());
+            let _ = writeln!(
+                all,
+                "<details><summary>What differs</summary>\n\n```\n{difference}\n```\n</details>\n"
+            );
+        }
         if let Some(plan) = &self.plan {
             let _ = writeln!(
                 all,
@@ -175,6 +201,9 @@ impl Report {
                 let items: Vec<String> =
                     finding.list.iter().map(|item| format!("`{}`", code(item))).collect();
                 let _ = writeln!(all, "- {}: {}", finding.what, items.join(", "));
+            }
+            if !stage.why.is_empty() {
+                let _ = writeln!(all, "\nWhy:\n\n```\n{}\n```", fenced(&stage.why.join("\n")));
             }
             if let Some(error) = &stage.error {
                 let _ = writeln!(all, "\n```\n{}\n```", fenced(error));

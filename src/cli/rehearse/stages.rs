@@ -32,6 +32,7 @@ impl Rehearsal {
         if today.path()? == next.path()? {
             return Ok(report);
         }
+        report = report.with_difference(today.diff(next)?);
         let machine = self.boot(events).await?;
         let plan = machine.plan(next).await?;
         report.plan = Some(plan);

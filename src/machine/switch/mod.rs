@@ -11,6 +11,7 @@ mod reach;
 mod report;
 mod store;
 pub(crate) mod survey;
+mod why;
 mod words;
 
 use std::panic::Location;
@@ -299,6 +300,7 @@ impl Switch {
         if self.action.sets_profile() {
             machine.set_profile(&next, self.to.is_none()).await?;
         }
+        let today = machine.current_path();
         let started = Instant::now();
         let output = self.run_program(&life, &next, &path, direct, started).await?;
         let took = started.elapsed();
@@ -318,6 +320,7 @@ impl Switch {
             after,
             took,
             journals: Default::default(),
+            systems: today.zip(next.path().ok().map(Into::into)),
         };
         outcome.journals = machine.journals_of(&outcome.failed()).await;
         machine.switched(&next, self.action, &outcome, self.to.is_none(), direct);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Action;
@@ -41,6 +42,8 @@ pub struct Outcome {
     pub(crate) before: Survey,
     pub(crate) after: Survey,
     pub(crate) took: Duration,
+    /// The paths of the two systems on this host, if they are built here.
+    pub(crate) systems: Option<(PathBuf, PathBuf)>,
     /// The ends of the journals of units that failed.
     pub(crate) journals: BTreeMap<String, String>,
 }
@@ -142,6 +145,11 @@ impl Outcome {
             .units
             .get(unit)
             .is_none_or(|after| !after.is_active() || after.invocation != before.invocation)
+    }
+
+    /// Returns why a unit was touched: the keys of its file that differ, with both values. The text is for a person.
+    pub fn why(&self, unit: &str) -> String {
+        super::why::of(self.systems.as_ref(), unit)
     }
 
     /// Returns all units that ran before the switch and were stopped or restarted, sorted.

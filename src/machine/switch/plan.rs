@@ -105,10 +105,7 @@ impl Plan {
     /// Returns why a unit would be touched: the keys of its file that differ, with both values. The text is for a
     /// person.
     pub fn why(&self, unit: &str) -> String {
-        let Some((_old, _new)) = &self.systems else {
-            return format!("{unit}: the two systems are not on this host");
-        };
-        format!("{unit}: not compared")
+        super::why::of(self.systems.as_ref(), unit)
     }
 }
 

@@ -14,7 +14,7 @@ use super::PROGRAM;
 use crate::machine::command_text::quoted;
 use crate::machine::system::System;
 use crate::machine::{Life, Machine};
-use crate::{BuiltVm, Error, ErrorKind, Result, nix, presence};
+use crate::{BuiltVm, Error, ErrorKind, Result, nix, presence, threads};
 
 /// The limit for a step in the machine, on a fast host.
 const STEP: Duration = Duration::from_secs(5 * 60);
@@ -162,7 +162,9 @@ impl Machine {
             return Ok(());
         }
         let _step = life.step(format!("bring {system} into the machine's store"));
-        let closure = nix::closure_of(path, &life.events).await?;
+        let asked = path.to_owned();
+        let closure = threads::aside(move || nix::closure(&asked)).await;
+        let closure = closure.map_err(|error| Error::io("ask Nix for the closure of a system", &error))??;
         let listed = self.root().command("ls -1U /nix/store").within(STEP).output().await?;
         let there: BTreeSet<&str> = listed.lines().collect();
         let is_missing = |path: &&PathBuf| {

@@ -86,7 +86,6 @@ fn shown(value: &str) -> String {
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`] when a file of the systems can't be read.
-#[cfg_attr(not(test), allow(dead_code, reason = "plans say which keys of a unit differ"))]
 pub(crate) fn unit_changes(old: &Path, new: &Path, unit: &str) -> Result<Vec<KeyChange>> {
     changes_of(&Tree::open(old)?, &Tree::open(new)?, unit)
 }
