@@ -1,7 +1,6 @@
 //! The machines and systems that a scenario takes: finds their configurations, builds each once per run, and
 //! takes the machines to the moment at which the scenario begins.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -50,10 +49,10 @@ pub(super) async fn all(
     let expected: Option<Vec<BuiltVm>> =
         run.machines.iter().map(|(_, origin)| suite.expected(origin)).collect();
     let Some(expected) = expected.filter(|expected| !expected.is_empty()) else {
-        let (vms, systems) = run.built().await?;
+        let (vms, systems) = Box::pin(run.built()).await?;
         return run.ready(vms).await.map(|ready| ready.with(systems));
     };
-    let mut built = pin!(run.built());
+    let mut built = Box::pin(run.built());
     let mut ahead = Box::pin(run.ready_if_at_hand(expected.clone()));
     let mut begun = None;
     let built = loop {
@@ -216,7 +215,9 @@ impl Run<'_> {
                 .map_err(at(Exit::Boot))?;
             let (machine, session) = ready.map_err(at(Exit::Boot))?;
             let mut fixture = Fixture { name, machine, session };
-            rehearsal::take_to_stage(&mut fixture, self.scenario).await.map_err(at(Exit::Failed))?;
+            Box::pin(rehearsal::take_to_stage(&mut fixture, self.scenario))
+                .await
+                .map_err(at(Exit::Failed))?;
             up.push((number, fixture));
         }
         up.sort_by_key(|(number, _)| *number);

@@ -63,8 +63,8 @@ impl System {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NotRecorded`] in a replay, which builds nothing; [`ErrorKind::Usage`] when a built VM has no
-    /// `system` link; [`ErrorKind::Io`] when a file can't be read; [`ErrorKind::Host`] without Nix.
+    /// [`crate::ErrorKind::NotRecorded`] in a replay, which builds nothing; [`crate::ErrorKind::Usage`] when a built VM has no
+    /// `system` link; [`crate::ErrorKind::Io`] when a file can't be read; [`crate::ErrorKind::Host`] without Nix.
     pub fn diff(&self, other: &System) -> Result<SystemDiff> {
         let (old, new) = (self.path()?, other.path()?);
         if old == new {
