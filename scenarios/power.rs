@@ -1,7 +1,7 @@
 use nixvm_test::machine::start_all;
 use nixvm_test::prelude::*;
 
-/// Off and on again; a machine that stands still is known by name, and goes on.
+/// Off and on again; a machine that is paused is known by name, and goes on.
 #[scenario]
 async fn off_and_on_again(machine: Machine) -> Result {
     machine.login("alice", "test").await?;
@@ -21,7 +21,7 @@ async fn off_and_on_again(machine: Machine) -> Result {
     machine.qmp("stop", None).await?;
     let hangs = machine.within(Duration::from_millis(100)).succeed("true").await.unwrap_err();
     assert_eq!(hangs.kind(), ErrorKind::CommandTimeout, "{hangs}");
-    assert!(hangs.to_string().contains("the machine stands still"), "{hangs}");
+    assert!(hangs.to_string().contains("the machine is paused"), "{hangs}");
     machine.qmp("cont", None).await?;
     machine.succeed("true").await?;
 

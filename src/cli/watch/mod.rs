@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::qemu::accelerator;
 use crate::scenario::compile::Compiler;
 use crate::scenario::{Exit, TELL_SOURCES};
-use crate::{Error, Result, report};
+use crate::{Error, ErrorKind, Result, report};
 use rustix::process::Signal;
 
 use super::child::{Child, Signals, exit_of};
@@ -258,26 +258,25 @@ fn listed(paths: &BTreeSet<PathBuf>) -> String {
 }
 
 fn failed(source: &std::io::Error) -> Error {
-    let error = Error::io("watch files", source);
-    // inotify(7) explains these errors.
-    match rustix::io::Errno::from_io_error(source) {
-        Some(rustix::io::Errno::NOSPC) => error
-            .likely_cause("this user has reached the limit of watched files, fs.inotify.max_user_watches")
-            .next_step(
-                "end a program that watches files, or raise the limit: sysctl \
-                fs.inotify.max_user_watches=524288",
-            ),
-        Some(rustix::io::Errno::MFILE) => error
-            .likely_cause(
-                "this user has reached the limit of programs that watch files, \
-                fs.inotify.max_user_instances",
-            )
-            .next_step(
-                "end a program that watches files, or raise the limit: sysctl \
-                fs.inotify.max_user_instances=512",
-            ),
-        _ => error,
-    }
+    use rustix::io::Errno;
+    // inotify(7) explains these errors. They are about other limits than those of open files and of disks.
+    let (errno, cause, next) = match Errno::from_io_error(source) {
+        Some(errno @ Errno::NOSPC) => (
+            errno,
+            "this user has reached the limit of watched files, fs.inotify.max_user_watches",
+            "sysctl fs.inotify.max_user_watches=524288",
+        ),
+        Some(errno @ Errno::MFILE) => (
+            errno,
+            "this user has reached the limit of programs that watch files, fs.inotify.max_user_instances",
+            "sysctl fs.inotify.max_user_instances=512",
+        ),
+        _ => return Error::io("watch files", source),
+    };
+    Error::new(ErrorKind::Host, format!("could not watch files: {source}"))
+        .caused_by(std::io::Error::from(errno))
+        .likely_cause(cause)
+        .next_step(format!("end a program that watches files, or raise the limit: {next}"))
 }
 
 #[cfg(test)]

@@ -76,16 +76,19 @@ impl Machine {
     ) {
         // Checks and the lock come before the boot loader.
         let is_refused = outcome.status() == 11 || (outcome.status() == 1 && !outcome.half_switched());
-        self.history(|history| {
-            if action.sets_profile() && !is_refused {
-                match back {
-                    true => history.went_back(direct),
-                    false => history.boots_next(next, direct),
-                }
-            }
-            if outcome.switched() {
-                history.activated(next);
-            }
+        if action.sets_profile() && !is_refused {
+            self.set_to_boot(next, back, direct);
+        }
+        if outcome.switched() {
+            self.history(|history| history.activated(next));
+        }
+    }
+
+    /// Keeps account of the system that boots next.
+    pub(super) fn set_to_boot(&self, next: &System, back: bool, direct: bool) {
+        self.history(|history| match back {
+            true => history.went_back(direct),
+            false => history.boots_next(next, direct),
         });
     }
 

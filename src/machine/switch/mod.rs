@@ -302,7 +302,16 @@ impl Switch {
         }
         let today = machine.current_path();
         let started = Instant::now();
-        let output = self.run_program(&life, &next, &path, direct, started).await?;
+        let output = match self.run_program(&life, &next, &path, direct, started).await {
+            Ok(output) => output,
+            Err(error) => {
+                // The profile is set, and a boot loader is installed before anything else.
+                if error.kind() == ErrorKind::Timeout && self.action.sets_profile() {
+                    machine.set_to_boot(&next, self.to.is_none(), direct);
+                }
+                return Err(error);
+            }
+        };
         let took = started.elapsed();
         crate::stopped::sleep(life.limit(SETTLE).min(LONGEST_SETTLE)).await;
         let after = machine.survey("after", next.name(), &path).await?;
