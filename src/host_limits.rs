@@ -63,7 +63,10 @@ pub(crate) fn in_words(said: &str) -> Option<Limit> {
     if refused_process(said).is_some() {
         return Some(processes());
     }
-    let no_file = said.lines().any(|line| has(&line.to_ascii_lowercase(), &["too many open files"]));
+    let no_file = said.lines().map(str::to_ascii_lowercase).any(|line| {
+        // KVM returns that code for a processor that it can't create.
+        has(&line, &["too many open files"]) && !has(&line, &["kvm_"])
+    });
     no_file.then(|| of_files(Errno::MFILE.raw_os_error())).flatten()
 }
 
@@ -208,6 +211,7 @@ mod tests {
             "rsync: read error: Resource temporarily unavailable (11)",
             "qemu-system-x86_64: Failed to lock byte 100: Resource temporarily unavailable",
             "error: the fork of the road",
+            "qemu-kvm: kvm_init_vcpu: kvm_get_vcpu failed (0): Too many open files",
             "",
         ] {
             assert_eq!(in_words(said), None, "{said}");

@@ -12,5 +12,5 @@
     lib.mkOption { apply = shares: removeAttrs shares [ "xchg" "shared" ]; };
   config.virtualisation.useNixStoreImage = lib.mkDefault true;
   config.system.build.installBootLoader = lib.mkIf (!config.virtualisation.useBootLoader)
-    (lib.mkForce (pkgs.writeScript "nixvm-no-boot-loader" "#!/bin/sh\n"));
+    (lib.mkForce (pkgs.writeScript "nixvm-no-boot-loader" "#!/bin/sh"));
 }

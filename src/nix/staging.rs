@@ -32,22 +32,21 @@ pub(crate) async fn registration(paths: &[PathBuf], events: &Events) -> Result<V
     Ok(known)
 }
 
-/// Copies of store paths side by side in a folder. [`Staged::remove`] removes them.
+/// Copies of store paths side by side in a folder, which is removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Staged(tempfile::TempDir);
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // The folders in a store can't be written, also not to remove something in them.
+        make_writable(self.0.path());
+    }
+}
 
 impl Staged {
     /// Returns the folder.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
-    }
-
-    /// Removes the copies. The folders in a store can't be written, also not to remove something in them.
-    pub(crate) fn remove(self) {
-        make_writable(self.0.path());
-        if let Err(error) = self.0.close() {
-            tracing::debug!(%error, "copies of store paths are left in the run directory");
-        }
     }
 }
 
@@ -75,10 +74,7 @@ pub(crate) async fn stage(paths: &[&PathBuf], folder: &Path) -> Result<Staged> {
     for paths in paths.chunks(PATHS) {
         let mut command = Command::new("cp");
         command.args(["-a", "--reflink=auto", "-t"]).arg(staged.path()).arg("--").args(paths);
-        if let Err(error) = run(command, "copy store paths", &Events::none()).await {
-            staged.remove();
-            return Err(error);
-        }
+        run(command, "copy store paths", &Events::none()).await?;
     }
     Ok(staged)
 }
@@ -143,7 +139,7 @@ mod tests {
         let copy = staged.path().to_owned();
         assert_eq!(fs::read_to_string(copy.join("x-one/bin/run")).unwrap(), "#!/bin/sh\n");
         assert_eq!(fs::read_to_string(copy.join("y-two")).unwrap(), "two");
-        staged.remove();
+        drop(staged);
         assert!(!copy.exists());
         make_writable(&store);
     }

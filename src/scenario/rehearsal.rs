@@ -3,7 +3,7 @@
 
 use super::fixtures::Fixture;
 use super::registry::{Scenario, Start};
-use crate::machine::System;
+use crate::machine::{Outcome, System};
 use crate::nix::password_of;
 use crate::{BuiltVm, Error, ErrorKind, Result, environment};
 
@@ -74,14 +74,23 @@ pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario) ->
     })?;
     let next = System::of(BuiltVm::open(&next)?, "next", next.display().to_string());
     let machine = &fixture.machine;
-    machine.try_switch(&next).await?;
-    if stage == Rehearsed::Switched {
+    // A machine with a configuration of its own is not the one whose deploy is rehearsed.
+    let today = environment::path("NIXVM_VM").map(BuiltVm::open).transpose()?;
+    if today.is_some_and(|today| !machine.starts_from(&today)) {
         return Ok(());
     }
+    let outcome = machine.try_switch(&next).await?;
+    if stage == Rehearsed::Switched {
+        return is_there(&outcome);
+    }
     let user = machine.session().await.map(|session| session.user().to_owned());
-    machine.reboot().await?;
+    // A switch may be refused where a reboot is not.
+    match outcome.switched() {
+        true => machine.reboot().await?,
+        false => machine.reboot_into(&next).await?,
+    }
     if stage == Rehearsed::RolledBack {
-        machine.try_rollback().await?;
+        is_there(&machine.try_rollback().await?)?;
     }
     // Sessions end with a reboot.
     if let Some(user) = user {
@@ -93,4 +102,14 @@ pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario) ->
         fixture.session = fixture.session.take().map(|_| session);
     }
     Ok(())
+}
+
+/// Returns an error if the machine does not run the system that it was switched to: the scenario would test another one.
+fn is_there(outcome: &Outcome) -> Result {
+    if outcome.switched() {
+        return Ok(());
+    }
+    let summary =
+        format!("the machine could not be taken to this stage of the rehearsal: {}", outcome.summary());
+    Err(Error::new(ErrorKind::SwitchFailed, summary).section("what the switch printed", outcome.output()))
 }

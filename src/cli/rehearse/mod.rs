@@ -4,12 +4,12 @@ mod report;
 mod scenarios;
 mod stages;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::machine::System;
 use crate::nix::Source;
+use crate::report::{answer, show_foreign};
 use crate::scenario::Exit;
 use crate::{Error, ErrorKind, Result};
 use clap::Args;
@@ -24,7 +24,7 @@ Examples:
   nixvm-test rehearse --from git:main --to web.nix
   nixvm-test rehearse --plan                      the forecast alone
   nixvm-test rehearse --markdown                  for a comment on a pull request
-  nixvm-test rehearse scenarios/                  run scenarios before, after and after the rollback
+  nixvm-test rehearse scenarios/                  run scenarios at each stage
 
 Exit codes: 0, the deploy is clean; 1, something failed or is different after the rollback; the others as for a run.";
 
@@ -92,15 +92,11 @@ impl Rehearse {
         reporter.end();
         let report = report?;
         report.append_to_summary();
-        let text = if self.json {
-            report.json()
-        } else if self.markdown {
-            report.markdown()
+        if self.json {
+            answer(report.json() + "\n");
         } else {
-            report.text()
-        };
-        writeln!(std::io::stdout(), "{}", text.trim_end())
-            .map_err(|error| Error::io("print the result", &error))?;
+            show_foreign(&if self.markdown { report.markdown() } else { report.text() });
+        }
         Ok(if report.is_clean() { Exit::Passed } else { Exit::Failed }.into())
     }
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::machine::{Outcome, Plan, System, SystemDiff};
-use crate::{Error, Result, environment, text};
+use crate::{Error, Result, environment, secrets, text};
 
 /// The variable with the file of a GitHub job summary.
 const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
-/// Maximum number of bytes of an error in the summary.
+/// Maximum number of characters of a block in the summary.
 const LONGEST: usize = 8 << 10;
 
 /// The result of a rehearsal.
@@ -58,7 +58,11 @@ impl Stage {
     /// A stage that switched the machine.
     pub(super) fn of_outcome(name: &'static str, outcome: &Outcome, took: Duration) -> Self {
         let error = (!outcome.is_clean()).then(|| outcome.output());
-        let why = outcome.all_disturbed().iter().map(|unit| outcome.why(unit)).collect();
+        let why = outcome
+            .all_disturbed()
+            .iter()
+            .map(|unit| text::lines(&secrets::words(&outcome.why(unit))))
+            .collect();
         let findings = outcome.findings();
         Self { why, ..Self::new(name, outcome.is_clean(), outcome.summary(), findings, took, error) }
     }
@@ -94,10 +98,18 @@ impl Stage {
         took: Duration,
         error: Option<String>,
     ) -> Self {
-        let clear = |list: Vec<String>| list.iter().map(|item| text::line(item)).collect();
+        let clear = |list: Vec<String>| list.iter().map(|item| text::line(&secrets::words(item))).collect();
         let findings = found.into_iter().map(|(what, list)| Finding { what, list: clear(list) }).collect();
         let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
-        Self { name, clean, summary: text::line(&summary), seconds, findings, why: Vec::new(), error }
+        Self {
+            name,
+            clean,
+            summary: text::line(&secrets::words(&summary)),
+            seconds,
+            findings,
+            why: Vec::new(),
+            error: error.map(|error| text::lines(&secrets::words(&error))),
+        }
     }
 }
 
@@ -191,7 +203,7 @@ impl Report {
                 all,
                 "| {sign} | {} | {} | {:.1} s |",
                 stage.name,
-                cell(&stage.summary),
+                code(&stage.summary),
                 stage.seconds
             );
         }
@@ -216,15 +228,20 @@ impl Report {
     pub(super) fn json(&self) -> String {
         #[derive(Serialize)]
         struct Whole<'a> {
-            clean: bool,
+            /// `None` if nothing was switched.
+            clean: Option<bool>,
             verdict: &'static str,
             #[serde(flatten)]
             report: &'a Report,
         }
-        let whole = Whole { clean: self.is_clean(), verdict: self.verdict(), report: self };
+        let whole = Whole {
+            clean: (!self.stages.is_empty()).then(|| self.is_clean()),
+            verdict: self.verdict(),
+            report: self,
+        };
         // Strings, numbers and lists of them are always valid.
         let json = serde_json::to_string_pretty(&whole).unwrap_or_default();
-        text::json(&crate::secrets::words(&json))
+        text::json(&secrets::words(&json))
     }
 
     /// Appends the Markdown to the summary of a GitHub job, if this is one.
@@ -235,11 +252,6 @@ impl Report {
             tracing::warn!(%error, "could not write the summary for GitHub");
         }
     }
-}
-
-/// Returns a text for a cell of a table.
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('<', "&lt;").replace('`', "'")
 }
 
 /// Returns a text for a span of code.

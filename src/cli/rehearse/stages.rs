@@ -33,6 +33,8 @@ impl Rehearsal {
             return Ok(report);
         }
         report = report.with_difference(today.diff(next)?);
+        // Suites that run at the same time leave the machine its share of the host.
+        let _counted = ByHand::count(Some(today.vm()?));
         let machine = self.boot(events).await?;
         let plan = machine.plan(next).await?;
         report.plan = Some(plan);
@@ -63,7 +65,6 @@ impl Rehearsal {
         };
         let options = MachineOptions::new(vm.name()).events(events.clone());
         let moment = Moment::LoggedIn { user: user.clone(), password: password.clone() };
-        let _counted = ByHand::count(Some(vm));
         if self.settings.templates {
             template::machine(vm, options, &moment, events).await
         } else {

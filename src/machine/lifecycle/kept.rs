@@ -28,6 +28,7 @@ use crate::machine::lifecycle::boot::{Origin, Plan};
 use crate::machine::replay::answers::{Answers, Writer};
 use crate::machine::session::raw_console::{RawConsole, Standing};
 use crate::machine::{Life, Line, Machine, MachineOptions};
+use crate::mutex::lock;
 use crate::presence::is_known_absent;
 use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved, is_script_in_store, suspicious, unfit};
 use crate::{Error, ErrorKind, Event, Result, Speed, text, threads};
@@ -99,11 +100,13 @@ impl Machine {
         let Origin::Vm(vm) = &self.shared.plan.origin else {
             return Err(self.not_kept("it is replayed from a record"));
         };
+        // It may have been switched to another system.
+        let vm = lock(&self.shared.history).starts().unwrap_or(vm).script().to_owned();
         let part = Part::make(folder)?;
         let about = About {
             format: FORMAT,
             machine: life.name.clone(),
-            vm: vm.script().to_owned(),
+            vm,
             speed: life.speed.factor(),
             console: life.standing(false).await,
         };

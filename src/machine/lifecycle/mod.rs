@@ -117,7 +117,8 @@ impl Machine {
     /// [`ErrorKind::QemuGone`] when its QEMU ends on a reboot (`-no-reboot`).
     #[tracked]
     pub async fn reboot(&self) -> Result {
-        if lock(&self.shared.history).needs_another_script() {
+        let is_on = self.life().qemu.exit().borrow().is_none();
+        if is_on && lock(&self.shared.history).needs_another_script() {
             return self.power_cycle().await;
         }
         let _changing = self.shared.changing.lock().await;

@@ -143,10 +143,12 @@ pub(crate) fn asks_at_start(line: &str, user: &str) -> Option<Asks> {
     let line = line.trim();
     let first = line.split_whitespace().next().unwrap_or_default().to_lowercase();
     let is_call = matches!(first.as_str(), "press" | "hit" | "choose" | "select");
-    if line.contains(['?', '？']) || CHOICE.is_match(line.as_bytes()) || is_call || asks_for_a_secret(line) {
+    // A branch in a prompt looks like a choice: `(fix/bug)$`.
+    let is_choice = CHOICE.is_match(line.as_bytes()) && !line.ends_with(['$', '#', '%', '>']);
+    if line.contains(['?', '？']) || is_choice || is_call || asks_for_a_secret(line) {
         return Some(Asks::Surely);
     }
-    let is_prompt = line.contains(['~', '@', '/']) || line.contains(user);
+    let is_prompt = line.contains(['~', '@', '/']) || (!user.is_empty() && line.contains(user));
     (ends_in_a_colon(line) && !first.ends_with("ing") && !is_prompt).then_some(Asks::Perhaps)
 }
 

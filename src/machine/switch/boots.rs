@@ -10,7 +10,7 @@ use crate::machine::system::System;
 use crate::machine::system::history::History;
 use crate::machine::{Life, Machine};
 use crate::mutex::lock;
-use crate::{Error, ErrorKind, Result};
+use crate::{BuiltVm, Error, ErrorKind, Result};
 
 /// # Reboots into another system
 impl Machine {
@@ -31,12 +31,12 @@ impl Machine {
     #[tracked]
     pub async fn reboot_into(&self, system: &System) -> Result {
         let life = self.life();
+        if !self.how_it_boots(&life, system, "").await?.direct {
+            self.switch(system).action(Action::Boot).await?;
+            return self.reboot().await;
+        }
         if life.replay().is_none() {
             let vm = system.vm()?;
-            if !reach::is_direct(vm)? {
-                self.switch(system).action(Action::Boot).await?;
-                return self.reboot().await;
-            }
             if !reach::has_disk(vm)? {
                 let summary =
                     format!("{system} keeps its root in memory: nothing of the machine would be left");
@@ -52,6 +52,11 @@ impl Machine {
         self.reboot().await
     }
 
+    /// Whether the machine's next start is by the run script of `vm`.
+    pub(crate) fn starts_from(&self, vm: &BuiltVm) -> bool {
+        self.history(|history| history.starts() == Some(vm))
+    }
+
     /// Returns the path on this host of the system that runs now.
     pub(super) fn current_path(&self) -> Option<PathBuf> {
         self.history(|history| history.running().path().ok().map(Into::into))
@@ -65,22 +70,15 @@ impl Machine {
         })
     }
 
-    /// Keeps account of a switch. `back` tells whether it was a rollback.
-    pub(super) fn switched(
-        &self,
-        next: &System,
-        action: Action,
-        outcome: &Outcome,
-        back: bool,
-        direct: bool,
-    ) {
-        // Checks and the lock come before the boot loader.
-        let is_refused = outcome.status() == 11 || (outcome.status() == 1 && !outcome.half_switched());
-        if action.sets_profile() && !is_refused {
-            self.set_to_boot(next, back, direct);
+    /// Keeps account of a switch that has ended. `before` is the account before its system was set to boot next.
+    pub(super) fn switched(&self, next: &System, action: Action, outcome: &Outcome, before: History) {
+        let has_begun = outcome.switched() || outcome.half_switched();
+        // A check or the lock refused it before the boot loader was installed.
+        if action.sets_profile() && matches!(outcome.status(), 1 | 11) && !has_begun {
+            self.history(|history| history.go_back_to(before));
         }
         if outcome.switched() {
-            self.history(|history| history.activated(next));
+            self.history(|history| history.activated(next, !action.sets_profile()));
         }
     }
 

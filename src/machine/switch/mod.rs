@@ -20,6 +20,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use nixvm_test_macros::tracked;
+use serde::{Deserialize, Serialize};
 
 use self::outcome::Outcome;
 use self::plan::Plan;
@@ -75,6 +76,15 @@ impl Action {
     fn sets_profile(self) -> bool {
         !matches!(self, Self::Test)
     }
+}
+
+/// How a machine boots, as its run script and its system tell.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct HowItBoots {
+    /// Its kernel comes from the run script, and not from a boot loader on the disk.
+    direct: bool,
+    /// The installer of its boot loader does nothing.
+    installs_nothing: bool,
 }
 
 /// A switch with its options. It begins when it is awaited. Made by [`Machine::switch`], [`Machine::try_switch`] and
@@ -204,6 +214,15 @@ impl Machine {
         Ok(self.succeed(format!("readlink -f {link}")).await?.text().trim().to_owned())
     }
 
+    /// Returns how a machine of this system boots. `path` is that of the system whose program switches to it.
+    async fn how_it_boots(&self, life: &Life, system: &System, path: &str) -> Result<HowItBoots> {
+        let look = async {
+            let direct = reach::is_direct(system.vm()?)?;
+            Ok(HowItBoots { direct, installs_nothing: reach::installs_nothing(Path::new(path)) })
+        };
+        life.answer_of_qemu(&format!("how {} boots", system.name()), look).await
+    }
+
     /// Makes sure that the machine can switch to `next`, and returns the path whose program does it.
     async fn prepared(&self, life: &Life, next: &System, specialisation: Option<&str>) -> Result<String> {
         if life.replay().is_some() {
@@ -296,22 +315,16 @@ impl Switch {
         // The switch resets the state of units that have failed.
         machine.note_trouble_of_before().await;
         let before = machine.survey("before", next.name(), &path).await?;
-        let direct = life.replay().is_none() && reach::is_direct(next.vm()?)?;
+        let boots = machine.how_it_boots(&life, &next, &path).await?;
+        let account = machine.history(|history| history.clone());
         if self.action.sets_profile() {
             machine.set_profile(&next, self.to.is_none()).await?;
+            // The program may install the boot loader and never end.
+            machine.set_to_boot(&next, self.to.is_none(), boots.direct);
         }
         let today = machine.current_path();
         let started = Instant::now();
-        let output = match self.run_program(&life, &next, &path, direct, started).await {
-            Ok(output) => output,
-            Err(error) => {
-                // The profile is set, and a boot loader is installed before anything else.
-                if error.kind() == ErrorKind::Timeout && self.action.sets_profile() {
-                    machine.set_to_boot(&next, self.to.is_none(), direct);
-                }
-                return Err(error);
-            }
-        };
+        let output = self.run_program(&life, &next, &path, boots, started).await?;
         let took = started.elapsed();
         crate::stopped::sleep(life.limit(SETTLE).min(LONGEST_SETTLE)).await;
         let after = machine.survey("after", next.name(), &path).await?;
@@ -332,7 +345,7 @@ impl Switch {
             systems: today.zip(next.path().ok().map(Into::into)),
         };
         outcome.journals = machine.journals_of(&outcome.failed()).await;
-        machine.switched(&next, self.action, &outcome, self.to.is_none(), direct);
+        machine.switched(&next, self.action, &outcome, account);
         if self.strict && !outcome.is_clean() {
             return Err(report::not_clean(&outcome, &next));
         }
@@ -345,13 +358,13 @@ impl Switch {
         life: &Life,
         next: &System,
         path: &str,
-        direct: bool,
+        boots: HowItBoots,
         started: Instant,
     ) -> Result<Output> {
         let (machine, limit) = (&self.machine, self.limit.unwrap_or(SWITCH));
         // Without a boot loader there is nothing that the program could install, and it would fail before it compares
         // the two systems.
-        let word = if direct && !reach::installs_nothing(Path::new(path)) {
+        let word = if boots.direct && !boots.installs_nothing {
             match self.action {
                 Action::Boot => return Ok(Output::new("boot", 0, Vec::new(), Vec::new())),
                 Action::Test | Action::Switch => Action::Test.word(),

@@ -265,7 +265,11 @@ impl Outcome {
     /// Whether the switch did what it was asked for, completely: no failed unit that had not failed before, no failed
     /// snippet, and the new system runs.
     pub fn is_clean(&self) -> bool {
-        let only_old_failures = self.status == 4 && !self.all_failed().is_empty();
+        let before = self.before.failed();
+        let only_old_failures = self.status == 4
+            && self.words.failed_jobs.is_empty()
+            && !self.words.failed.is_empty()
+            && self.words.failed.iter().all(|unit| before.contains(unit));
         let done = match self.action {
             Action::Boot => true,
             Action::Test | Action::Switch => self.switched(),

@@ -25,6 +25,9 @@ const NO_BOOT_LOADER: &[u8] = b"nixvm-no-boot-loader";
 /// Mount points that belong to the VM and not to the configuration.
 const OF_THE_VM: [&str; 5] = ["/", "/nix", "/nix/store", "/nix/.ro-store", "/nix/.rw-store"];
 
+/// The list of the store paths in the machine that are being copied. It is there until all of them are complete.
+const BRINGING: &str = "/run/nixvm-bringing";
+
 /// Prints `yes` if the store can be written, for root in a mount namespace of its own.
 const IS_WRITABLE: &str = "unshare -m sh -c 'mount -o remount,bind,rw /nix/store 2>/dev/null; \
                            mkdir /nix/store/.nixvm-try 2>/dev/null && rmdir /nix/store/.nixvm-try && echo yes' || true";
@@ -57,7 +60,11 @@ pub(super) fn specialisation(system: &System, path: &Path, name: &str) -> Result
     };
     let is_name = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
     if is_name && folder.join(name).is_dir() {
-        return Ok(folder.join(name));
+        // It is a link, and the machine's own link leads to where it leads.
+        let path = folder.join(name);
+        return path
+            .canonicalize()
+            .map_err(|error| Error::io(format_args!("find {}", path.display()), &error));
     }
     let summary = format!("{system} has no specialisation `{name}`");
     let error = Error::new(ErrorKind::Usage, summary);
@@ -156,8 +163,8 @@ impl Machine {
     /// Makes every path of a system available in the machine's store.
     pub(super) async fn bring(&self, life: &Life, system: &System) -> Result {
         let path = system.path()?;
-        let here =
-            format!("if [ -e {0} ]; then echo yes; fi", quoted(&path.join(PROGRAM).display().to_string()));
+        let program = quoted(&path.join(PROGRAM).display().to_string());
+        let here = format!("if [ -e {program} ] && [ ! -e {BRINGING} ]; then echo yes; fi");
         if self.answers_yes(&here, "whether the machine has the system").await? {
             return Ok(());
         }
@@ -165,7 +172,12 @@ impl Machine {
         let asked = path.to_owned();
         let closure = threads::aside(move || nix::closure(&asked)).await;
         let closure = closure.map_err(|error| Error::io("ask Nix for the closure of a system", &error))??;
-        let listed = self.root().command("ls -1U /nix/store").within(STEP).output().await?;
+        // What a copy that was broken off has begun is copied again.
+        let list = format!(
+            "ls -1U /nix/store | if [ -s {BRINGING} ]; then grep -vxFf {BRINGING}; else cat; fi || true"
+        );
+        let listed =
+            self.root().command(&list).within(STEP).named("list the machine's store").output().await?;
         let there: BTreeSet<&str> = listed.lines().collect();
         let is_missing = |path: &&PathBuf| {
             path.file_name().is_some_and(|name| !there.contains(name.to_string_lossy().as_ref()))
@@ -174,7 +186,8 @@ impl Machine {
         let staged = nix::stage(&missing, &self.run_directory().join("tmp")).await?;
         let brought = async {
             if self.answers_yes(IS_WRITABLE, "whether the store can be written").await? {
-                return self.copy_into_store(staged.path()).await;
+                let names: Vec<_> = missing.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+                return self.copy_into_store(staged.path(), &names.join("\n")).await;
             }
             let vm = self.history(|history| history.starts().cloned());
             let maker = match &vm {
@@ -192,9 +205,8 @@ impl Machine {
                 }
             }
         };
-        let brought = brought.await;
-        staged.remove();
-        brought?;
+        brought.await?;
+        drop(staged);
         let registration = nix::registration(&closure, &life.events).await?;
         let register = self.root().command(REGISTER).stdin(registration).within(STEP);
         let registered = register.named("register the system with Nix").output().await?;
@@ -211,11 +223,13 @@ impl Machine {
     }
 
     /// Copies paths into a store that can be written.
-    async fn copy_into_store(&self, staged: &Path) -> Result {
+    async fn copy_into_store(&self, staged: &Path, names: &str) -> Result {
+        self.write_file(BRINGING, names).await?;
         self.step_in_store("mount -o remount,bind,rw /nix/store 2>/dev/null || true").await?;
         let copied = self.root().within(STEP).copy_to(staged, "/nix/store").await;
         self.step_in_store("mount -o remount,bind,ro /nix/store 2>/dev/null || true").await?;
-        copied
+        copied?;
+        self.step_in_store(&format!("rm -f {BRINGING}")).await
     }
 
     /// Plugs in a disk with paths, and mounts it over the store.
@@ -274,7 +288,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("specialisation/fast")).unwrap();
         let next = System::recorded("next", "next.nix".to_owned());
-        let fast = folder.path().join("specialisation/fast");
+        let fast = folder.path().join("specialisation/fast").canonicalize().unwrap();
         assert_eq!(specialisation(&next, folder.path(), "fast").unwrap(), fast);
         for name in ["slow", "", "..", "../specialisation/fast"] {
             let error = specialisation(&next, folder.path(), name).unwrap_err().to_string();

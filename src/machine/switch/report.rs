@@ -125,7 +125,9 @@ fn advice(outcome: &Outcome) -> Option<(String, String)> {
             "a running system can't exchange these components".to_owned(),
             "rehearse it with a reboot: `reboot_into(&next)`; or skip the check: `no_check()`",
         )
-    } else if has(&format!("Unit {UNIT}.service was already loaded")) || outcome.status() == 11 {
+    } else if has(&format!("Unit {UNIT}.service was already loaded"))
+        || (outcome.status() == 11 && !outcome.switched())
+    {
         (
             "another switch is under way, or one was broken off and left its unit or lock".to_owned(),
             "wait for its end: `systemctl status nixos-rebuild-switch-to-configuration.service`",

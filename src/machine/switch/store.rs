@@ -24,7 +24,7 @@ for l in "$p"/system-*-link; do
   fi
 done
 if [ -z "$old" ]; then old=$((last + 1)); ln -s "$t" "$p/system-$old-link"; fi
-ln -s "system-$old-link" "$p/.nixvm-system"
+ln -sfn "system-$old-link" "$p/.nixvm-system"
 mv -fT "$p/.nixvm-system" "$p/system""#;
 
 impl Machine {

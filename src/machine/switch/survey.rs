@@ -110,6 +110,7 @@ s homes; stat -c '%u %n' /root /home/* 2>/dev/null
 s mounts; cat /proc/1/mountinfo
 s tcp; cat /proc/net/tcp /proc/net/tcp6
 s udp; cat /proc/net/udp /proc/net/udp6
+s local-ports; cat /proc/sys/net/ipv4/ip_local_port_range
 s end
 "#,
             target = quoted(target),
@@ -146,7 +147,9 @@ s end
             needs_reboot.push("kernel-params".to_owned());
         }
         let mut ports = listening(section("tcp"), "tcp", "0A");
-        ports.extend(listening(section("udp"), "udp", "07"));
+        // The kernel gives such ports to clients.
+        let own = local_ports(section("local-ports"));
+        ports.extend(listening(section("udp"), "udp", "07").into_iter().filter(|port| !is_within(port, own)));
         Some(Self {
             target: section("target").trim().to_owned(),
             units: units(section("units")),
@@ -310,8 +313,21 @@ fn mount(line: &str) -> Option<(String, String)> {
     let mut rest = behind.split(' ');
     let (kind, source) = (rest.next()?, rest.next()?);
     // The credentials of a unit are mounted anew with each start.
-    let passing = path.starts_with("/run/credentials/") || path.starts_with("/run/user/");
+    // Our own disks with store paths lie below /run/nixvm-store.
+    let passing =
+        ["/run/credentials/", "/run/user/", "/run/nixvm-store"].iter().any(|start| path.starts_with(start));
     (!passing).then(|| (path.to_owned(), format!("{kind} {source}")))
+}
+
+/// Reads the first and the last port that the kernel chooses by itself.
+fn local_ports(text: &str) -> Option<(u16, u16)> {
+    let mut ports = text.split_ascii_whitespace().map(|port| port.parse().ok());
+    Some((ports.next()??, ports.next()??))
+}
+
+fn is_within(port: &str, range: Option<(u16, u16)>) -> bool {
+    let number = port.rsplit(' ').next().and_then(|number| number.parse().ok());
+    number.zip(range).is_some_and(|(number, (first, last)): (u16, _)| (first..=last).contains(&number))
 }
 
 /// Reads /proc/net/tcp and its like: the second field is the local address, the fourth the state.
@@ -399,6 +415,9 @@ users:x:100:
    1: 0100007F:1538 0100007F:9999 01 00000000:00000000
 \u{1e}udp
    0: 00000000:0044 00000000:0000 07 00000000:00000000
+   1: 00000000:9C40 00000000:0000 07 00000000:00000000
+\u{1e}local-ports
+32768\t60999
 \u{1e}end
 ";
 

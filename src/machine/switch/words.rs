@@ -4,6 +4,10 @@
 //! `switch-to-configuration-ng`), some on standard output and some on standard error. Activation scripts write to the
 //! same two streams. So only whole beginnings of lines count.
 
+/// Beginnings of lines about jobs that failed: the program's own, and those of `systemctl`.
+const FAILED_JOBS: [&str; 5] =
+    ["Failed to start ", "Failed to restart ", "Failed to stop ", "Failed to reload ", "Job for "];
+
 /// What the program printed, sorted by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Words {
@@ -21,6 +25,8 @@ pub(crate) struct Words {
     pub(crate) skipped: Vec<String>,
     /// Units that had failed when the program ended.
     pub(crate) failed: Vec<String>,
+    /// What the program says of jobs that failed.
+    pub(crate) failed_jobs: Vec<String>,
     /// Activation snippets that failed, with their status.
     pub(crate) snippets: Vec<(String, String)>,
     /// Why a check before the switch refused it.
@@ -75,7 +81,9 @@ impl Words {
             self.restarts_systemd = true;
             return;
         }
-        if let Some((name, status)) = snippet(line) {
+        if FAILED_JOBS.iter().any(|words| line.starts_with(words)) {
+            self.failed_jobs.push(line.to_owned());
+        } else if let Some((name, status)) = snippet(line) {
             self.snippets.push((name.to_owned(), status.to_owned()));
         } else if self.in_refusals {
             self.refusals.push(line.trim_start().trim_start_matches("- ").to_owned());

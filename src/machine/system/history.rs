@@ -16,6 +16,8 @@ pub(crate) struct History {
     earlier: Vec<System>,
     /// Whether the kernel comes from the run script and not from a boot loader on the disk.
     direct: bool,
+    /// Whether the active system was activated only until the next boot.
+    tried: bool,
     /// How many disks with store paths were plugged in.
     disks: usize,
 }
@@ -24,7 +26,7 @@ impl History {
     /// Begins with the machine's own system.
     pub(crate) fn of(system: System) -> Self {
         let (running, default) = (system.clone(), system.clone());
-        Self { started: system, running, default, earlier: Vec::new(), direct: false, disks: 0 }
+        Self { started: system, running, default, earlier: Vec::new(), direct: false, tried: false, disks: 0 }
     }
 
     /// Returns the system that is active, as far as switches of this machine's handle tell.
@@ -45,35 +47,40 @@ impl History {
 
     /// Notes that the machine was booted again.
     pub(crate) fn booted(&mut self) {
-        self.running = self.default.clone();
+        (self.running, self.tried) = (self.default.clone(), false);
         if self.direct {
             self.started = self.default.clone();
         }
     }
 
-    /// Notes that `system` was activated until the next boot.
-    pub(crate) fn activated(&mut self, system: &System) {
+    /// Notes that `system` was activated. `tried` tells whether only until the next boot.
+    pub(crate) fn activated(&mut self, system: &System, tried: bool) {
         self.running = system.clone();
+        self.tried = tried && self.running != self.default;
     }
 
     /// Notes that `system` boots next. `direct` tells whether its kernel comes from its run script.
     pub(crate) fn boots_next(&mut self, system: &System, direct: bool) {
-        self.direct = direct;
+        (self.direct, self.tried) = (direct, false);
         if self.default != *system {
             let earlier = std::mem::replace(&mut self.default, system.clone());
             self.earlier.push(earlier);
         }
     }
 
-    /// Notes that the system before boots next again.
+    /// Notes that the system before boots next again. If another one was only tried, the same one still does.
     pub(crate) fn went_back(&mut self, direct: bool) {
         self.direct = direct;
-        if self.is_trial() {
-            return;
-        }
-        if let Some(earlier) = self.earlier.pop() {
+        if !std::mem::take(&mut self.tried)
+            && let Some(earlier) = self.earlier.pop()
+        {
             self.default = earlier;
         }
+    }
+
+    /// Takes back everything since `before`, other than disks.
+    pub(crate) fn go_back_to(&mut self, before: Self) {
+        *self = Self { disks: self.disks, ..before };
     }
 
     /// Whether another system runs or boots next than the one that the machine was made with, or ever did.
@@ -93,12 +100,7 @@ impl History {
     /// Returns the system to roll back to: the one that boots next if another one is only tried, else the one before
     /// it.
     pub(crate) fn before(&self) -> Option<&System> {
-        if self.is_trial() { Some(&self.default) } else { self.earlier.last() }
-    }
-
-    /// Whether the active system is not the one that boots next, and was never to boot next.
-    fn is_trial(&self) -> bool {
-        self.running != self.default && !self.earlier.contains(&self.running)
+        if self.tried { Some(&self.default) } else { self.earlier.last() }
     }
 }
 
@@ -117,17 +119,17 @@ mod tests {
         assert_eq!(history.before(), None);
         for step in [&next, &later] {
             history.boots_next(step, true);
-            history.activated(step);
+            history.activated(step, false);
         }
         assert!(history.needs_another_script());
         history.booted();
         assert!(!history.needs_another_script());
         assert_eq!(history.before(), Some(&next));
         history.went_back(true);
-        history.activated(&next);
+        history.activated(&next, false);
         assert_eq!(history.before(), Some(&today));
         history.went_back(true);
-        history.activated(&today);
+        history.activated(&today, false);
         assert_eq!(history.before(), None);
     }
 
@@ -135,11 +137,36 @@ mod tests {
     fn a_trial_is_rolled_back_to_what_boots_next_and_ends_with_a_boot() {
         let [today, next] = ["today", "next"].map(system);
         let mut history = History::of(today.clone());
-        history.activated(&next);
+        history.activated(&next, true);
         assert_eq!(history.before(), Some(&today));
         assert!(!history.needs_another_script());
         history.booted();
         assert_eq!((history.running(), history.before()), (&today, None));
+    }
+
+    #[test]
+    fn a_trial_of_a_system_that_booted_before_is_a_trial_too() {
+        let [today, next] = ["today", "next"].map(system);
+        let mut history = History::of(today.clone());
+        history.boots_next(&next, true);
+        history.activated(&next, false);
+        history.activated(&today, true);
+        assert_eq!(history.before(), Some(&next));
+        history.went_back(true);
+        history.activated(&next, false);
+        assert_eq!(history.before(), Some(&today));
+    }
+
+    #[test]
+    fn a_refused_switch_leaves_no_trace() {
+        let [today, next] = ["today", "next"].map(system);
+        let mut history = History::of(today.clone());
+        let before = history.clone();
+        history.boots_next(&next, true);
+        history.next_disk();
+        history.go_back_to(before);
+        assert!(!history.needs_another_script() && history.before().is_none());
+        assert_eq!(history.next_disk(), 2, "names of disks are not used twice");
     }
 
     #[test]
