@@ -86,7 +86,8 @@ pub use session::raw_console::RawConsole;
 pub use switch::difference::SystemDiff;
 pub use switch::outcome::{Accounts, Outcome};
 pub use switch::plan::Plan;
-pub(crate) use switch::survey::Survey;
+#[cfg(feature = "cli")]
+pub(crate) use switch::survey::{Survey, belongs_to_system};
 pub use switch::{Action, Switch};
 pub use system::System;
 

@@ -71,7 +71,7 @@ impl Source {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when there is no such file, it is a folder without `default.nix`, or it can't be read.
-    pub(super) fn checked_configuration(path: &Path) -> Result<PathBuf> {
+    pub(crate) fn checked_configuration(path: &Path) -> Result<PathBuf> {
         let refuse = |why: String| Error::new(ErrorKind::Usage, why);
         let absolute = std::path::absolute(path)
             .map_err(|source| Error::io(format_args!("find {}", path.display()), &source))?;

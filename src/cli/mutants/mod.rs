@@ -100,7 +100,15 @@ impl Mutants {
         };
         let mut own = OwnFiles::of(&configuration)?;
         if let Some(diff) = &self.in_diff {
-            let diff = Diff::read(&read(diff)?);
+            let text = read(diff)?;
+            if !text.trim().is_empty() && !text.lines().any(|line| line.starts_with("@@ ")) {
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    "the text that --in-diff got is no unified diff: it has no line `@@ …`",
+                )
+                .next_step("give the output of `git diff` or `diff -u`, without colours and not of --stat"));
+            }
+            let diff = Diff::read(&text);
             own.mutants = diff.touched(std::mem::take(&mut own.mutants), &own.folder, &bases(&own.folder));
         }
         for note in &own.left_out {

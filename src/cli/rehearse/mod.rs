@@ -77,6 +77,12 @@ impl Rehearse {
         let events = reporter.events();
         let here = || Source::Configuration(PathBuf::from("configuration.nix"));
         let to = source_as_written(self.to.as_deref().unwrap_or("configuration.nix"), here)?;
+        if let Source::Configuration(file) = &to {
+            Source::checked_configuration(file)?;
+        }
+        if !self.scenarios.is_empty() {
+            super::run::files(&self.scenarios)?;
+        }
         let from = source_as_written(&self.from, || to.clone())?;
         let builder = settings.builder().beside(&[from.clone(), to.clone()]);
         let systems = Systems {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::machine::{Outcome, Plan, System, SystemDiff};
+use crate::machine::{Outcome, Plan, System, SystemDiff, belongs_to_system};
 use crate::{Error, Result, environment, secrets, text};
 
 /// The variable with the file of a GitHub job summary.
@@ -61,6 +61,7 @@ impl Stage {
         let why = outcome
             .all_disturbed()
             .iter()
+            .filter(|unit| belongs_to_system(unit))
             .map(|unit| text::lines(&secrets::words(&outcome.why(unit))))
             .collect();
         let findings = outcome.findings();

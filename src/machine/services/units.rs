@@ -225,6 +225,11 @@ fn full_name(unit: &str) -> Result<String> {
     if unit.is_empty() || unit.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(Error::new(ErrorKind::Usage, format!("{unit:?} is no name of a unit")));
     }
+    Ok(with_suffix(unit))
+}
+
+/// Returns a unit's name with its suffix, for a name that is one.
+pub(in crate::machine) fn with_suffix(unit: &str) -> String {
     const TYPES: [&str; 11] = [
         "service",
         "socket",
@@ -238,10 +243,10 @@ fn full_name(unit: &str) -> Result<String> {
         "scope",
         "device",
     ];
-    Ok(match unit.rsplit_once('.') {
+    match unit.rsplit_once('.') {
         Some((_, suffix)) if TYPES.contains(&suffix) => unit.to_owned(),
         _ => format!("{unit}.service"),
-    })
+    }
 }
 
 /// # Services

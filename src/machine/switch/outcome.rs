@@ -6,14 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Action;
-use super::survey::{Survey, UnitState};
+use super::survey::{Survey, UnitState, belongs_to_system};
 use super::words::Words;
 use crate::Events;
+use crate::machine::services::units::with_suffix;
 use crate::nearest::nearest;
-
-/// Units that the first switch after a boot starts, or every switch.
-const AT_EVERY_SWITCH: [&str; 3] =
-    ["sysinit-reactivation.target", "systemd-tmpfiles-resetup.service", "nixos-activation.service"];
 
 /// The beginning of the names of transient units of the control channel.
 const OUR_UNITS: &str = "nixvm-";
@@ -125,15 +122,18 @@ impl Outcome {
         let mut failed = self.after.failed();
         // A unit that failed at once may be starting again by now.
         failed.extend(self.words.failed.iter().cloned());
+        // It may run at this moment, and fail again in the next.
+        failed.extend(self.after.crashing(&self.before).into_keys());
         failed
     }
 
     /// Whether a unit that ran before the switch was stopped or restarted, for any reason: systemd gives each start of a
     /// unit a new InvocationID. A reload does not count.
     ///
-    /// A unit that neither systemd nor a unit file knew before the switch counts as disturbed, and a note says so: an
+    /// A name without a suffix is the name of a service. A unit that neither systemd nor a unit file knew before the switch counts as disturbed, and a note says so: an
     /// assertion on a misspelt name must not pass.
     pub fn disturbed(&self, unit: &str) -> bool {
+        let unit = &with_suffix(unit);
         if !self.before.knows(unit) {
             self.note_unknown(unit, "it counts as disturbed");
             return true;
@@ -149,6 +149,7 @@ impl Outcome {
 
     /// Returns why a unit was touched: the keys of its file that differ, with both values. The text is for a person.
     pub fn why(&self, unit: &str) -> String {
+        let unit = &with_suffix(unit);
         super::why::of(self.systems.as_ref(), unit)
     }
 
@@ -161,6 +162,7 @@ impl Outcome {
     /// Whether a unit started during the switch, or in the few seconds after it: a unit that runs now and did not, or a
     /// oneshot that ran again. A note says so if neither systemd nor a unit file knows the unit.
     pub fn started(&self, unit: &str) -> bool {
+        let unit = &with_suffix(unit);
         if !self.after.knows(unit) && !self.before.knows(unit) {
             self.note_unknown(unit, "it did not start");
         }
@@ -195,6 +197,7 @@ impl Outcome {
 
     /// Returns a running unit's command before the switch and the one in its file now, for a unit of [`Outcome::stale`].
     pub fn commands(&self, unit: &str) -> Option<(&str, &str)> {
+        let unit = &with_suffix(unit);
         Some((&self.before.units.get(unit)?.command, &self.after.units.get(unit)?.command))
     }
 
@@ -306,6 +309,9 @@ impl Outcome {
             [unit] => parts.push(format!("{unit} failed")),
             units => parts.push(format!("{} units failed: {}", units.len(), units.join(", "))),
         }
+        for line in &self.words.failed_jobs {
+            parts.push(line.clone());
+        }
         for (name, status) in &self.words.snippets {
             parts.push(format!("activation snippet {name} failed ({status})"));
         }
@@ -330,10 +336,10 @@ impl Outcome {
         // Every change of the system's packages reloads the bus.
         let is_bus = |unit: &String| matches!(unit.as_str(), "dbus.service" | "dbus-broker.service");
         let reloaded = self.words.reloaded.iter().filter(|unit| !is_bus(unit)).cloned().collect();
-        let disturbed = self.all_disturbed();
+        let disturbed = self.all_disturbed().into_iter().filter(|unit| belongs_to_system(unit));
         let (restarted, stopped): (Vec<String>, Vec<String>) =
-            disturbed.into_iter().partition(|unit| self.runs_now(unit));
-        let is_news = |unit: &String| !restarted.contains(unit) && !AT_EVERY_SWITCH.contains(&unit.as_str());
+            disturbed.partition(|unit| self.runs_now(unit));
+        let is_news = |unit: &String| !restarted.contains(unit) && belongs_to_system(unit);
         let started = self.all_started().into_iter().filter(is_news).collect();
         let renumbered = accounts.renumbered.iter().map(|(name, was, is)| format!("{name} ({was} to {is})"));
         let owned = accounts.foreign_homes.iter().map(|(path, owner)| format!("{path} belongs to {owner}"));

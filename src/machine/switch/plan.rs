@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::words::Words;
+use crate::machine::services::units::with_suffix;
 
 /// What a switch would do, from `switch-to-configuration dry-activate`. Made by
 /// [`Machine::plan`](crate::machine::Machine::plan).
@@ -83,9 +84,10 @@ impl Plan {
         self.restarts_systemd
     }
 
-    /// Whether a running unit would be stopped or restarted.
+    /// Whether a running unit would be stopped or restarted. A name without a suffix is the name of a service.
     pub fn disturbs(&self, unit: &str) -> bool {
-        let has = |list: &[String]| list.iter().any(|name| name == unit);
+        let unit = with_suffix(unit);
+        let has = |list: &[String]| list.contains(&unit);
         has(&self.restarts) || has(&self.stops)
     }
 
@@ -105,7 +107,7 @@ impl Plan {
     /// Returns why a unit would be touched: the keys of its file that differ, with both values. The text is for a
     /// person.
     pub fn why(&self, unit: &str) -> String {
-        super::why::of(self.systems.as_ref(), unit)
+        super::why::of(self.systems.as_ref(), &with_suffix(unit))
     }
 }
 

@@ -120,7 +120,13 @@ pub(super) fn not_clean(outcome: &Outcome, next: &System) -> Error {
 fn advice(outcome: &Outcome) -> Option<(String, String)> {
     let printed = outcome.output();
     let has = |words: &str| printed.contains(words);
-    let (cause, next) = if !outcome.refused_by().is_empty() {
+    let is_component = outcome.refused_by().iter().any(|refusal| refusal.contains(':'));
+    let (cause, next) = if !outcome.refused_by().is_empty() && !is_component {
+        (
+            format!("a check of the configuration failed: {}", outcome.refused_by().join(", ")),
+            "its own lines are in what the switch printed; `no_check()` skips it",
+        )
+    } else if !outcome.refused_by().is_empty() {
         (
             "a running system can't exchange these components".to_owned(),
             "rehearse it with a reboot: `reboot_into(&next)`; or skip the check: `no_check()`",
@@ -134,7 +140,7 @@ fn advice(outcome: &Outcome) -> Option<(String, String)> {
         )
     } else if outcome.status() == 100 {
         (outcome.meaning().to_owned(), "rehearse it with a reboot: `reboot_into(&next)`")
-    } else if outcome.status() == 4 && outcome.failed().is_empty() {
+    } else if outcome.status() == 4 && outcome.failed().is_empty() && outcome.words.failed_jobs.is_empty() {
         (
             outcome.meaning().to_owned(),
             "run it again on a host that is less busy; `systemctl list-jobs` shows what is under way",

@@ -58,6 +58,8 @@ pub(crate) struct UnitState {
     pub(crate) result: String,
     /// Changes with each start.
     pub(crate) invocation: String,
+    /// How often systemd started it again by itself since it was last started by a job.
+    pub(crate) restarts: u32,
     /// The program of the unit's file, with its arguments.
     pub(crate) command: String,
 }
@@ -84,10 +86,18 @@ impl UnitState {
 impl Survey {
     /// Returns the script that looks at everything. `target` is the path of the system that the machine is switched to.
     pub(crate) fn script(target: &str) -> String {
-        let properties =
-            ["Id", "LoadState", "ActiveState", "SubState", "Result", "InvocationID", "ExecStart"]
-                .map(|property| format!("-p {property}"))
-                .join(" ");
+        let properties = [
+            "Id",
+            "LoadState",
+            "ActiveState",
+            "SubState",
+            "Result",
+            "InvocationID",
+            "NRestarts",
+            "ExecStart",
+        ]
+        .map(|property| format!("-p {property}"))
+        .join(" ");
         let links = ["/run/current-system", "/run/booted-system", "/nix/var/nix/profiles/system"];
         let parts = ["/run/booted-system", "/run/current-system"]
             .iter()
@@ -184,6 +194,17 @@ s end
             || template().is_some_and(|template| self.unit_files.contains(&template))
     }
 
+    /// Returns the units that failed and were started again by systemd since `before`, each with how often.
+    pub(crate) fn crashing(&self, before: &Self) -> BTreeMap<String, u32> {
+        let since = |name: &str, now: &UnitState| {
+            let before = before.units.get(name).map_or(0, |state| state.restarts);
+            // A job that starts the unit sets the number back.
+            if now.restarts < before { now.restarts } else { now.restarts - before }
+        };
+        let units = self.units.iter().map(|(name, state)| (name.clone(), since(name, state)));
+        units.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Returns the units that have failed, sorted.
     pub(crate) fn failed(&self) -> BTreeSet<String> {
         let failed = self.units.iter().filter(|(_, state)| state.has_failed());
@@ -195,16 +216,14 @@ impl Survey {
     /// Returns what is worse or other than in `before`, one list for each kind. What sessions and single commands start
     /// does not count.
     pub(crate) fn differences(&self, before: &Self) -> Vec<(&'static str, Vec<String>)> {
-        let lasts = |unit: &str| {
-            let passing = ["session-", "user-", "user@", "run-", "nixvm-", "systemd-fsck@"];
-            let kinds = [".service", ".socket", ".timer", ".path", ".mount", ".target", ".swap"];
-            kinds.iter().any(|kind| unit.ends_with(kind))
-                && !passing.iter().any(|name| unit.starts_with(name))
-        };
-        let was_active = before.units.iter().filter(|(unit, state)| state.active == "active" && lasts(unit));
+        let was_active =
+            before.units.iter().filter(|(unit, state)| state.active == "active" && belongs_to_system(unit));
         let ended = was_active.map(|(unit, _)| unit).filter(|unit| {
-            self.units.get(*unit).is_none_or(|state| !state.is_active() && !state.has_failed())
+            self.knows(unit)
+                && self.units.get(*unit).is_none_or(|state| !state.is_active() && !state.has_failed())
         });
+        let crashing =
+            self.crashing(before).into_iter().map(|(unit, count)| format!("{unit} ({count} times)"));
         let gone = before.users.keys().filter(|name| !self.users.contains_key(*name));
         let new = self.users.keys().filter(|name| !before.users.contains_key(*name));
         let renumbered = self.users.iter().filter_map(|(name, now)| {
@@ -219,6 +238,7 @@ impl Survey {
         let mounted = self.mounts.keys().filter(|path| !before.mounts.contains_key(*path));
         let lists = [
             ("failed", self.failed().difference(&before.failed()).cloned().collect()),
+            ("restarted by systemd after a failure", crashing.collect()),
             ("ran and does not run", ended.cloned().collect()),
             ("accounts that are gone", gone.cloned().collect()),
             ("new accounts", new.cloned().collect()),
@@ -231,6 +251,29 @@ impl Survey {
         ];
         lists.into_iter().filter(|(_, list): &(_, Vec<String>)| !list.is_empty()).collect()
     }
+}
+
+/// Units that the first switch after a boot starts, or every switch.
+const AT_EVERY_SWITCH: [&str; 3] =
+    ["sysinit-reactivation.target", "systemd-tmpfiles-resetup.service", "nixos-activation.service"];
+
+/// Whether a unit is a part of the system, and not of a session, of a single command, of a switch itself or of the
+/// control channel.
+pub(crate) fn belongs_to_system(unit: &str) -> bool {
+    let passing = [
+        "session-",
+        "user-",
+        "user@",
+        "user.slice",
+        "run-",
+        "nixvm-",
+        "systemd-fsck@",
+        "nixos-rebuild-switch-to-",
+    ];
+    let kinds = [".service", ".socket", ".timer", ".path", ".mount", ".target", ".swap"];
+    kinds.iter().any(|kind| unit.ends_with(kind))
+        && !passing.iter().any(|name| unit.starts_with(name))
+        && !AT_EVERY_SWITCH.contains(&unit)
 }
 
 /// Reads blocks of `Name=value` lines, one block a unit.
@@ -248,6 +291,7 @@ fn units(text: &str) -> BTreeMap<String, UnitState> {
                 "SubState" => state.sub = value(),
                 "Result" => state.result = value(),
                 "InvocationID" => state.invocation = value(),
+                "NRestarts" => state.restarts = value().parse().unwrap_or_default(),
                 // A unit may have several commands.
                 "ExecStart" => {
                     if !state.command.is_empty() {
@@ -357,6 +401,7 @@ LoadState=loaded
 ActiveState=active
 SubState=running
 Result=success
+NRestarts=2
 InvocationID=0f
 
 Id=web.service
@@ -449,6 +494,19 @@ users:x:100:
         let printed = PRINTED.replace("/nix/store/k1", "/nix/store/a-nixos/kernel");
         let printed = printed.replace("/nix/store/k2", "/nix/store/a-nixos/kernel");
         assert_eq!(Survey::parse(&printed).unwrap().needs_reboot, ["kernel-params"]);
+    }
+
+    #[test]
+    fn a_unit_that_systemd_starts_again_and_again_is_found() {
+        let after = Survey::parse(PRINTED).unwrap();
+        let crashing = |before: &str| {
+            let before = Survey::parse(&PRINTED.replace("NRestarts=2", before)).unwrap();
+            after.crashing(&before).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(crashing("NRestarts=0"), [("sshd.service".to_owned(), 2)]);
+        assert_eq!(crashing("NRestarts=1"), [("sshd.service".to_owned(), 1)]);
+        assert_eq!(crashing("NRestarts=2"), []);
+        assert_eq!(crashing("NRestarts=9"), [("sshd.service".to_owned(), 2)], "a job has started it since");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Says why a switch touches a unit.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::difference::unit_changes;
+use crate::presence::is_known_absent;
 
 /// Returns the keys of a unit's file that differ between two systems, for a person.
 pub(super) fn of(systems: Option<&(PathBuf, PathBuf)>, unit: &str) -> String {
@@ -11,6 +12,9 @@ pub(super) fn of(systems: Option<&(PathBuf, PathBuf)>, unit: &str) -> String {
     };
     match unit_changes(old, new, unit) {
         Err(error) => format!("{unit}: not compared: {}", error.summary()),
+        Ok(changes) if changes.is_empty() && ![old, new].iter().any(|system| has_file(system, unit)) => {
+            format!("{unit}: neither system has a file of this unit in etc/systemd/system")
+        }
         Ok(changes) if changes.is_empty() => format!(
             "{unit}: its file is the same in both systems; systemd does it for another unit (PartOf=, Requires=, BindsTo=, \
              or a target that wants it)"
@@ -20,6 +24,15 @@ pub(super) fn of(systems: Option<&(PathBuf, PathBuf)>, unit: &str) -> String {
             format!("{unit}: {}", changes.join("\n"))
         }
     }
+}
+
+fn has_file(system: &Path, unit: &str) -> bool {
+    let folder = system.join("etc/systemd/system");
+    let template =
+        unit.split_once('@').and_then(|(name, rest)| Some(format!("{name}@.{}", rest.rsplit_once('.')?.1)));
+    let names = [Some(unit.to_owned()), Some(format!("{unit}.d")), template];
+    // A file that can't be looked at may be there.
+    names.iter().flatten().any(|name| !is_known_absent(&folder.join(name)))
 }
 
 #[cfg(test)]
@@ -43,6 +56,7 @@ mod tests {
         let why = of(Some(&paths), "a.service");
         assert!(why.contains("ExecStart") && why.contains("/bin/old") && why.contains("/bin/new"), "{why}");
         assert!(of(Some(&paths), "b.service").contains("PartOf="));
+        assert!(of(Some(&paths), "c.service").contains("neither system"));
         assert!(of(None, "a.service").contains("not on this host"));
     }
 }

@@ -213,7 +213,7 @@ fn bash_completes_subcommands_their_flags_and_values() {
     let folder = Folder::new();
     folder.put("completions", folder.run(&["completions", "bash"]).out);
     for (typed, expected) in [
-        ("re", "repl report replay"),
+        ("re", "rehearse repl report replay"),
         ("attach --li", "--live"),
         ("init --ci git", "github gitlab"),
         ("completions z", "zsh"),

@@ -255,7 +255,11 @@ def activation(scripts):
 def put_switch():
     """bin/switch-to-configuration."""
     source = Path(os.environ["switch"])
-    put_script("bin/switch-to-configuration", (source / "switch-to-configuration.pl").read_text().replace("@out@", str(out)))
+    program = (source / "switch-to-configuration.pl").read_text().replace("@out@", str(out))
+    if spec["installBootLoader"] == "/bin/true":
+        # Whoever switches a machine without a boot loader knows by this that the program can.
+        program = program.replace("\n", "\n# nixvm-no-boot-loader\n", 1)
+    put_script("bin/switch-to-configuration", program)
     (out / "switch").mkdir()
     shutil.copyfile(source / "units.pl", out / "switch/units.pl")
     (out / "switch/base-units").write_text("\n".join(sorted(system_units)) + "\n")
