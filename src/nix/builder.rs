@@ -318,8 +318,8 @@ pub(super) async fn file_of(source: &Source, events: &Events) -> Result<(PathBuf
             let checkout = Checkout::of(committed, events).await?;
             Ok((checkout.file.clone(), Some(checkout)))
         }
-        Source::Flake(_) | Source::Built(_) => {
-            Err(Error::new(ErrorKind::Usage, format!("{source} is no configuration")))
+        other @ (Source::Flake(_) | Source::Built(_)) => {
+            Err(Error::new(ErrorKind::Usage, format!("{other} is no configuration")))
         }
     }
 }

@@ -144,7 +144,7 @@ pub(crate) fn asks_at_start(line: &str, user: &str) -> Option<Asks> {
     let first = line.split_whitespace().next().unwrap_or_default().to_lowercase();
     let is_call = matches!(first.as_str(), "press" | "hit" | "choose" | "select");
     // A branch in a prompt looks like a choice: `(fix/bug)$`.
-    let is_choice = CHOICE.is_match(line.as_bytes()) && !line.ends_with(['$', '#', '%', '>']);
+    let is_choice = CHOICE.is_match(line.as_bytes()) && !line.ends_with(['$', '#', '%']);
     if line.contains(['?', '？']) || is_choice || is_call || asks_for_a_secret(line) {
         return Some(Asks::Surely);
     }

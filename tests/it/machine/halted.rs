@@ -71,8 +71,9 @@ async fn a_guest_that_is_stopped_fails_what_waits_for_it_on_the_console() {
 
 #[tokio::test]
 async fn a_guest_that_is_stopped_at_its_login_prompt_fails_the_login() {
-    // The getty answers too late for the login to be done before.
-    let fake = Fake::boot(FakeVm::new().setting("halt", "prompt+50ms").setting("prompt-delay", "3s")).await;
+    // The boot is over once the prompt is followed by silence, and the getty answers too late for the login to be done
+    // before.
+    let fake = Fake::boot(FakeVm::new().setting("halt", "prompt+2s").setting("prompt-delay", "5s")).await;
     is_kvms(&fake.machine.login("alice", "test").await.unwrap_err());
 }
 

@@ -109,9 +109,7 @@ impl Command {
             return Err(b"the command has a NUL character in it");
         }
         if self.request.user_shell && text.len() > LONGEST_ARGUMENT {
-            return Err(
-                b"the command is longer than 131071 bytes, the limit of the user's shell",
-            );
+            return Err(b"the command is longer than 131071 bytes, the limit of the user's shell");
         }
         self.read = !self.request.user_shell && (self.request.hidden || text.len() > LONGEST_ARGUMENT);
         if !self.read {

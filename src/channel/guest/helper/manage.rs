@@ -143,7 +143,8 @@ impl Server {
                 self.write_input(free);
             }
             Err(error) => {
-                let line = ShortText::new().text(b"the guest could not make a process or a pipe for it (error ");
+                let line =
+                    ShortText::new().text(b"the guest could not make a process or a pipe for it (error ");
                 let line = line.number(error.unsigned_abs() as u32).text(b")");
                 self.refuse(at, line.bytes());
             }
