@@ -191,6 +191,7 @@ impl Outcome {
                 && !after.command.is_empty()
                 && !name.starts_with(OUR_UNITS)
                 && before.is_some_and(|before| same_run(before) && before.command != after.command)
+                && !after.runs_its_file()
         };
         self.after.units.iter().filter(is_stale).map(|(name, _)| name.clone()).collect()
     }

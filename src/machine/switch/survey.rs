@@ -62,6 +62,8 @@ pub(crate) struct UnitState {
     pub(crate) restarts: u32,
     /// The program of the unit's file, with its arguments.
     pub(crate) command: String,
+    /// The command line of its main process.
+    pub(crate) running: String,
 }
 
 /// A user's account.
@@ -75,6 +77,13 @@ impl UnitState {
     /// Whether it runs: a unit that starts or reloads does, too.
     pub(crate) fn is_active(&self) -> bool {
         matches!(self.active.as_str(), "active" | "reloading" | "refreshing" | "activating")
+    }
+
+    /// Whether the command line of its main process shows the program of its file, as after a rollback of a unit that was
+    /// left alone. A script stands behind its interpreter, and some programs put words around it.
+    pub(crate) fn runs_its_file(&self) -> bool {
+        let program = self.command.split_ascii_whitespace().next();
+        program.is_some_and(|program| self.running.split_ascii_whitespace().any(|word| word == program))
     }
 
     /// Whether it has failed, or waits to be started again after a failure.
@@ -94,6 +103,7 @@ impl Survey {
             "Result",
             "InvocationID",
             "NRestarts",
+            "MainPID",
             "ExecStart",
         ]
         .map(|property| format!("-p {property}"))
@@ -109,6 +119,7 @@ impl Survey {
 s() {{ printf '\n\036%s\n' "$1"; }}
 s target; printf '%s\n' {target}
 s units; systemctl show --no-pager --all {properties} '*'
+s processes; head -v -c 4096 /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' '
 s unit-files; ls -1U {UNIT_FOLDERS} 2>/dev/null
 s links; readlink -m {links}
 s booted-params; cat /run/booted-system/kernel-params
@@ -136,6 +147,7 @@ s end
         }
         sections.get("end")?;
         let section = |name: &str| sections.get(name).copied().unwrap_or_default();
+        let processes = processes(section("processes"));
         let mut links = section("links").lines().map(str::to_owned);
         let mut next = || links.next().unwrap_or_default();
         let (current, booted, profile) = (next(), next(), next());
@@ -162,7 +174,7 @@ s end
         ports.extend(listening(section("udp"), "udp", "07").into_iter().filter(|port| !is_within(port, own)));
         Some(Self {
             target: section("target").trim().to_owned(),
-            units: units(section("units")),
+            units: units(section("units"), &processes),
             unit_files: section("unit-files")
                 .lines()
                 .filter(|line| line.contains('.'))
@@ -277,7 +289,7 @@ pub(crate) fn belongs_to_system(unit: &str) -> bool {
 }
 
 /// Reads blocks of `Name=value` lines, one block a unit.
-fn units(text: &str) -> BTreeMap<String, UnitState> {
+fn units(text: &str, processes: &BTreeMap<&str, &str>) -> BTreeMap<String, UnitState> {
     let mut units = BTreeMap::new();
     for block in text.split("\n\n") {
         let (mut name, mut state) = (String::new(), UnitState::default());
@@ -291,6 +303,9 @@ fn units(text: &str) -> BTreeMap<String, UnitState> {
                 "SubState" => state.sub = value(),
                 "Result" => state.result = value(),
                 "InvocationID" => state.invocation = value(),
+                "MainPID" => {
+                    state.running = processes.get(value().as_str()).copied().unwrap_or_default().to_owned();
+                }
                 "NRestarts" => state.restarts = value().parse().unwrap_or_default(),
                 // A unit may have several commands.
                 "ExecStart" => {
@@ -307,6 +322,15 @@ fn units(text: &str) -> BTreeMap<String, UnitState> {
         }
     }
     units
+}
+
+/// Reads the command lines that `head -v` prints, by the numbers of their processes.
+fn processes(text: &str) -> BTreeMap<&str, &str> {
+    let process = |part| {
+        let (name, line): (&str, &str) = str::split_once(part, " <==\n")?;
+        Some((name.strip_suffix("/cmdline")?, line.trim()))
+    };
+    text.split("==> /proc/").filter_map(process).collect()
 }
 
 /// Returns the arguments in `ExecStart={ path=… ; argv[]=… ; ignore_errors=… ; start_time=… }`. The rest changes with
@@ -401,6 +425,7 @@ LoadState=loaded
 ActiveState=active
 SubState=running
 Result=success
+MainPID=7
 NRestarts=2
 InvocationID=0f
 
@@ -416,6 +441,11 @@ LoadState=not-found
 ActiveState=inactive
 SubState=dead
 
+\u{1e}processes
+==> /proc/1/cmdline <==
+/sbin/init 
+==> /proc/7/cmdline <==
+sshd: /nix/store/x/bin/sshd -D -f /etc/ssh/sshd_config [listener] 
 \u{1e}unit-files
 /etc/systemd/system:
 getty@.service
@@ -476,6 +506,7 @@ users:x:100:
         );
         let sshd = &survey.units["sshd.service"];
         assert!(sshd.is_active() && !sshd.has_failed());
+        assert_eq!(sshd.running, "sshd: /nix/store/x/bin/sshd -D -f /etc/ssh/sshd_config [listener]");
         assert_eq!(sshd.command, "/nix/store/x/bin/sshd -D -f /etc/ssh/sshd_config");
         assert_eq!(survey.failed().into_iter().collect::<Vec<_>>(), ["web.service"]);
         assert_eq!(survey.needs_reboot, ["kernel", "kernel-params"]);

@@ -42,7 +42,8 @@ async fn a_machine_goes_to_the_next_system_and_back_and_every_unit_is_accounted_
     assert!(!back.disturbed("stays.service") && !back.disturbed("skipped.service"), "{back}");
     assert!(back.disturbed("stais.service"), "a unit that does not exist counts as disturbed");
     assert!(back.started("goes.service"), "{back}");
-    assert_eq!(back.stale(), ["skipped.service"], "{back}");
+    // It was never restarted, so it runs the program of its file again.
+    assert!(back.stale().is_empty(), "{back}");
     let accounts = back.accounts();
     assert_eq!(accounts.gone, ["bob"]);
     assert_eq!(accounts.new.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["carol"]);

@@ -66,7 +66,9 @@ fn a_person_goes_back_to_where_a_scenario_failed_also_from_one_file() {
     let history = nixvm_test::internals::record::History::read(&folder.path().join("run")).unwrap();
     let steps = &history.scenarios[0].attempts[0].machines[0].steps;
     let (after, own): (Vec<_>, Vec<_>) = steps.iter().partition(|step| step.afterwards);
-    let texts: Vec<_> = own.iter().map(|step| (step.text.get(..8).unwrap(), step.line)).collect();
+    // The scenario may be the first that needs the template: making it is at no line of the scenario either.
+    let own = own.iter().filter(|step| step.line.is_some());
+    let texts: Vec<_> = own.map(|step| (step.text.get(..8).unwrap(), step.line)).collect();
     assert_eq!(texts, [("alice: c", Some(6)), ("alice: l", Some(7))]);
     assert!(after.iter().any(|step| step.text.contains("journalctl")), "{after:?}");
     assert!(after.iter().all(|step| step.line.is_none()), "{after:?}");
@@ -86,7 +88,7 @@ fn a_person_goes_back_to_where_a_scenario_failed_also_from_one_file() {
         session.expect("41\r\nprecious\r\n").unwrap();
         session.expect("]$").unwrap();
         let text = leave(session);
-        assert!(text.contains("left the console; machine is ended"), "{text:?}");
+        assert!(text.contains("left the console; machine was ended"), "{text:?}");
     }
 
     // A session by hand, beside it a forwarded port.
