@@ -213,7 +213,8 @@ s end
             // A job that starts the unit sets the number back.
             if now.restarts < before { now.restarts } else { now.restarts - before }
         };
-        let units = self.units.iter().map(|(name, state)| (name.clone(), since(name, state)));
+        let units = self.units.iter().filter(|(name, _)| !ends_with_a_session(name));
+        let units = units.map(|(name, state)| (name.clone(), since(name, state)));
         units.filter(|(_, count)| *count > 0).collect()
     }
 
@@ -268,6 +269,13 @@ impl Survey {
 /// Units that the first switch after a boot starts, or every switch.
 const AT_EVERY_SWITCH: [&str; 3] =
     ["sysinit-reactivation.target", "systemd-tmpfiles-resetup.service", "nixos-activation.service"];
+
+/// Whether systemd starts a unit again after each session on its terminal.
+fn ends_with_a_session(unit: &str) -> bool {
+    ["getty@", "serial-getty@", "autovt@", "console-getty.", "container-getty@"]
+        .iter()
+        .any(|name| unit.starts_with(name))
+}
 
 /// Whether a unit is a part of the system, and not of a session, of a single command, of a switch itself or of the
 /// control channel.
@@ -538,6 +546,11 @@ users:x:100:
         assert_eq!(crashing("NRestarts=1"), [("sshd.service".to_owned(), 1)]);
         assert_eq!(crashing("NRestarts=2"), []);
         assert_eq!(crashing("NRestarts=9"), [("sshd.service".to_owned(), 2)], "a job has started it since");
+        let getty = |text: &str| {
+            Survey::parse(&text.replace("Id=sshd.service", "Id=serial-getty@ttyS0.service")).unwrap()
+        };
+        let before = getty(&PRINTED.replace("NRestarts=2", "NRestarts=0"));
+        assert!(getty(PRINTED).crashing(&before).is_empty(), "a user has logged out");
     }
 
     #[test]
