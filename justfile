@@ -134,6 +134,9 @@ lint: components
     rustfmt --edition 2024 --check {{ guest_helper }}
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy --workspace --all-targets --all-features -- -D warnings
+    # What users compile: without what tests bring along, with the program and without it.
+    cargo clippy --package nixvm-test --lib --bins -- -D warnings
+    cargo clippy --package nixvm-test --lib --no-default-features -- -D warnings
     clippy-driver --edition 2024 --crate-name helper --emit=metadata --out-dir target -Cpanic=abort -Dwarnings \
         -Wclippy::unwrap_used -Wclippy::expect_used -Wclippy::undocumented_unsafe_blocks {{ guest_helper }}
 
