@@ -3,7 +3,9 @@
 use std::io::{self, Read};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::stopped::Instant;
 
 /// Maximum size of an answer: the list of all files of a large repository has some megabytes.
 const STDOUT: u64 = 256 << 20;
@@ -66,13 +68,19 @@ pub(super) fn ask(mut command: Command, limit: Duration) -> io::Result<Answer> {
     answered.and(Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Reads at most `most` bytes on a thread of its own, so that the caller can stop waiting.
+/// Reads to the end, on a thread of its own, so that the caller can stop waiting. Only the first `most` bytes are kept: a
+/// program whose messages are not read would end with an error of its own.
 fn read(from: Option<impl Read + Send + 'static>, most: u64) -> io::Result<Receiver<io::Result<Vec<u8>>>> {
     let (tell, told) = mpsc::channel();
     let read = move || {
         let mut bytes = Vec::new();
         let outcome = match from {
-            Some(from) => from.take(most).read_to_end(&mut bytes).map(|_| bytes),
+            Some(mut from) => from
+                .by_ref()
+                .take(most)
+                .read_to_end(&mut bytes)
+                .and_then(|_| io::copy(&mut from, &mut io::sink()))
+                .map(|_| bytes),
             None => Ok(bytes),
         };
         // The caller may have stopped waiting.
@@ -107,6 +115,13 @@ mod tests {
         assert_eq!((answer.status.code(), answer.line(), answer.said()), (Some(3), None, "no\n".to_owned()));
         assert_eq!(ask(shell("echo ' yes '"), HANG).unwrap().line(), Some("yes"));
         assert_eq!(ask(Command::new("/no/such/program"), HANG).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn long_messages_are_cut_and_do_not_end_the_program() {
+        let answer = ask(shell("head -c 300000 /dev/zero | tr '\\0' x >&2 && echo yes"), HANG).unwrap();
+        assert_eq!((answer.status.code(), answer.line()), (Some(0), Some("yes")));
+        assert_eq!(answer.stderr.len() as u64, STDERR);
     }
 
     #[test]

@@ -78,17 +78,18 @@ impl Rehearse {
         let here = || Source::Configuration(PathBuf::from("configuration.nix"));
         let to = source_as_written(self.to.as_deref().unwrap_or("configuration.nix"), here)?;
         if let Source::Configuration(file) = &to {
-            Source::checked_configuration(file)?;
+            Source::checked_configuration(file)
+                .map_err(|error| error.next_step("name the configuration of tomorrow with --to"))?;
         }
         if !self.scenarios.is_empty() {
             super::run::files(&self.scenarios)?;
         }
         let from = source_as_written(&self.from, || to.clone())?;
         let builder = settings.builder().beside(&[from.clone(), to.clone()]);
-        let systems = Systems {
-            today: System::of(builder.build(&from, &events).await?, "today", from.to_string()),
-            next: System::of(builder.build(&to, &events).await?, "next", to.to_string()),
-        };
+        // Tomorrow's comes first: a mistake is more likely there, and the stand-in reads both for each build.
+        let next = System::of(builder.build(&to, &events).await?, "next", to.to_string());
+        let today = System::of(builder.build(&from, &events).await?, "today", from.to_string());
+        let systems = Systems { today, next };
         if !self.scenarios.is_empty() {
             reporter.end();
             return scenarios::run(&self.scenarios, &systems, options).await;

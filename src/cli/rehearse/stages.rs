@@ -9,7 +9,7 @@ use crate::nix::{first_user, password_of};
 use crate::scenario::ByHand;
 use crate::settings::Settings;
 use crate::template::{self, Moment};
-use crate::{Error, ErrorKind, Events, Result};
+use crate::{Error, ErrorKind, Events, Result, text};
 
 /// What is rehearsed, and as whom.
 pub(super) struct Rehearsal {
@@ -36,6 +36,14 @@ impl Rehearsal {
         // Suites that run at the same time leave the machine its share of the host.
         let _counted = ByHand::count(Some(today.vm()?));
         let machine = self.boot(events).await?;
+        // What is still starting would count as different later.
+        if let Err(error) = self.settled(&machine).await {
+            events.note(format!(
+                "{}: today's system does not come to rest: {}",
+                machine.name(),
+                error.summary()
+            ));
+        }
         let plan = machine.plan(next).await?;
         report.plan = Some(plan);
         if self.plan_only {
@@ -96,7 +104,8 @@ impl Rehearsal {
                 true => machine.reboot().await?,
                 false => machine.reboot_into(&self.systems.next).await?,
             }
-            let after = self.settled(machine).await?;
+            self.settled(machine).await?;
+            let after = machine.survey("after", "the reboot", "").await?;
             let booted = machine.booted_system().await?;
             let expected = self.systems.next.path()?.display().to_string();
             if booted != expected {
@@ -140,10 +149,15 @@ impl Rehearsal {
         }
     }
 
-    /// Looks at the machine once it has nothing left to start.
-    async fn settled(&self, machine: &Machine) -> Result<Survey> {
+    /// Waits until systemd has no job left.
+    async fn settled(&self, machine: &Machine) -> Result {
         // It ends with an error where a unit has failed, which the look finds.
-        machine.execute("systemctl is-system-running --wait").await?;
-        machine.survey("after", "the reboot", "").await
+        let waited = machine.execute("systemctl is-system-running --wait").await;
+        let Err(error) = waited else { return Ok(()) };
+        if error.kind() != ErrorKind::CommandTimeout {
+            return Err(error);
+        }
+        let jobs = machine.execute("systemctl list-jobs --no-pager").await?;
+        Err(error.section("jobs of systemd", text::lines(jobs.text().trim())))
     }
 }

@@ -5,6 +5,7 @@
 
 mod boots;
 pub(crate) mod difference;
+mod known;
 pub(crate) mod outcome;
 pub(crate) mod plan;
 mod reach;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use nixvm_test_macros::tracked;
 use serde::{Deserialize, Serialize};
 
+use self::known::KnownUnits;
 use self::outcome::Outcome;
 use self::plan::Plan;
 use self::survey::Survey;
@@ -133,7 +135,11 @@ impl Machine {
             let summary = format!("{}: the plan failed with status {}", life.name, output.status());
             return Err(life.with_outputs(Error::new(ErrorKind::CommandFailed, summary), &output));
         }
-        Ok(Plan::of(&stdout, &stderr, self.current_path().zip(next.path().ok().map(Into::into))))
+        let listed = self.root().command(KnownUnits::script()).within(LOOK).named("list the machine's units");
+        let known = listed.output().await?;
+        let systems = self.current_path().zip(next.path().ok().map(Into::into));
+        let asker = (life.name.clone(), life.events.clone());
+        Ok(Plan::of((&stdout, &stderr), systems, KnownUnits::of(known.text().lines()), asker))
     }
 
     /// Switches the machine to `next`, as `nixos-rebuild switch` does: `next` becomes the system that boots next, and is

@@ -10,7 +10,6 @@ use super::survey::{Survey, UnitState, belongs_to_system};
 use super::words::Words;
 use crate::Events;
 use crate::machine::services::units::with_suffix;
-use crate::nearest::nearest;
 
 /// The beginning of the names of transient units of the control channel.
 const OUR_UNITS: &str = "nixvm-";
@@ -134,7 +133,7 @@ impl Outcome {
     /// assertion on a misspelt name must not pass.
     pub fn disturbed(&self, unit: &str) -> bool {
         let unit = &with_suffix(unit);
-        if !self.before.knows(unit) {
+        if !self.before.known.has(unit) {
             self.note_unknown(unit, "it counts as disturbed");
             return true;
         }
@@ -163,7 +162,7 @@ impl Outcome {
     /// oneshot that ran again. A note says so if neither systemd nor a unit file knows the unit.
     pub fn started(&self, unit: &str) -> bool {
         let unit = &with_suffix(unit);
-        if !self.after.knows(unit) && !self.before.knows(unit) {
+        if !self.after.known.has(unit) && !self.before.known.has(unit) {
             self.note_unknown(unit, "it did not start");
         }
         self.ran_again(unit)
@@ -323,9 +322,7 @@ impl Outcome {
     }
 
     fn note_unknown(&self, unit: &str, so: &str) {
-        let near = nearest(unit, self.before.units.keys().map(String::as_str));
-        let meant = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        self.events.note(format!("{}: there is no unit `{unit}`, so {so}{meant}", self.machine));
+        self.events.note(format!("{}: {}, so {so}", self.machine, self.before.known.unknown(unit)));
     }
 }
 

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::known::KnownUnits;
 use super::words::Words;
+use crate::Events;
 use crate::machine::services::units::with_suffix;
 
 /// What a switch would do, from `switch-to-configuration dry-activate`. Made by
@@ -21,7 +23,7 @@ use crate::machine::services::units::with_suffix;
 /// assert!(!plan.disturbs("postgresql.service"), "{}", plan.why("postgresql.service"));
 /// # Ok(()) }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Plan {
     stops: Vec<String>,
     restarts: Vec<String>,
@@ -33,10 +35,23 @@ pub struct Plan {
     /// The two systems on this host, if they are built here.
     #[serde(skip)]
     systems: Option<(PathBuf, PathBuf)>,
+    /// The units of the machine.
+    #[serde(skip)]
+    known: KnownUnits,
+    #[serde(skip)]
+    machine: String,
+    #[serde(skip)]
+    events: Events,
 }
 
 impl Plan {
-    pub(crate) fn of(stdout: &str, stderr: &str, systems: Option<(PathBuf, PathBuf)>) -> Self {
+    /// Reads what the program printed on the machine, which knows `known`.
+    pub(crate) fn of(
+        (stdout, stderr): (&str, &str),
+        systems: Option<(PathBuf, PathBuf)>,
+        known: KnownUnits,
+        (machine, events): (String, Events),
+    ) -> Self {
         let Words { stopped, restarted, reloaded, started, skipped, restarts_systemd, .. } =
             Words::of(stdout, stderr);
         // The program also prints messages of activation scripts.
@@ -50,6 +65,9 @@ impl Plan {
             restarts_systemd,
             text,
             systems,
+            known,
+            machine,
+            events,
         }
     }
 
@@ -85,8 +103,16 @@ impl Plan {
     }
 
     /// Whether a running unit would be stopped or restarted. A name without a suffix is the name of a service.
+    ///
+    /// A unit that the machine does not know counts as disturbed, and a note says so: an assertion on a misspelt name
+    /// must not pass.
     pub fn disturbs(&self, unit: &str) -> bool {
         let unit = with_suffix(unit);
+        if !self.known.has(&unit) {
+            let unknown = self.known.unknown(&unit);
+            self.events.note(format!("{}: {unknown}, so it counts as disturbed", self.machine));
+            return true;
+        }
         let has = |list: &[String]| list.contains(&unit);
         has(&self.restarts) || has(&self.stops)
     }

@@ -5,14 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::known::KnownUnits;
 use crate::machine::command_text::quoted;
 
 /// Begins the name of a section. A control character begins no line of the files and lists that are read.
 const MARK: char = '\u{1e}';
-
-/// The folders with the files of units, so that a unit that is not loaded is known.
-const UNIT_FOLDERS: &str = "/etc/systemd/system /run/systemd/system /run/systemd/transient /run/systemd/generator \
-                            /run/systemd/generator.late /usr/lib/systemd/system /lib/systemd/system";
 
 /// The links of a system that a switch can't change until the next boot.
 const BOOTED: [&str; 4] = ["kernel", "initrd", "kernel-modules", "systemd"];
@@ -24,8 +21,8 @@ pub(crate) struct Survey {
     pub(crate) target: String,
     /// Units that systemd has loaded, by name.
     pub(crate) units: BTreeMap<String, UnitState>,
-    /// The names of all unit files.
-    pub(crate) unit_files: BTreeSet<String>,
+    /// The names of those units, other than the ones without a file, and of all unit files.
+    pub(crate) known: KnownUnits,
     /// The target of /run/current-system.
     pub(crate) current: String,
     /// The target of /run/booted-system.
@@ -120,7 +117,7 @@ s() {{ printf '\n\036%s\n' "$1"; }}
 s target; printf '%s\n' {target}
 s units; systemctl show --no-pager --all {properties} '*'
 s processes; head -v -c 4096 /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' '
-s unit-files; ls -1U {UNIT_FOLDERS} 2>/dev/null
+s unit-files; {files}
 s links; readlink -m {links}
 s booted-params; cat /run/booted-system/kernel-params
 s current-params; cat /run/current-system/kernel-params
@@ -134,6 +131,7 @@ s udp; cat /proc/net/udp /proc/net/udp6
 s local-ports; cat /proc/sys/net/ipv4/ip_local_port_range
 s end
 "#,
+            files = KnownUnits::files(),
             target = quoted(target),
         )
     }
@@ -172,14 +170,13 @@ s end
         // The kernel gives such ports to clients.
         let own = local_ports(section("local-ports"));
         ports.extend(listening(section("udp"), "udp", "07").into_iter().filter(|port| !is_within(port, own)));
+        let units = units(section("units"), &processes);
+        let loaded =
+            units.iter().filter(|(_, state)| state.load != "not-found").map(|(name, _)| name.as_str());
         Some(Self {
             target: section("target").trim().to_owned(),
-            units: units(section("units"), &processes),
-            unit_files: section("unit-files")
-                .lines()
-                .filter(|line| line.contains('.'))
-                .map(str::to_owned)
-                .collect(),
+            known: KnownUnits::of(loaded.chain(section("unit-files").lines())),
+            units,
             current,
             booted,
             profile,
@@ -191,19 +188,6 @@ s end
             mounts: section("mounts").lines().filter_map(mount).collect(),
             ports,
         })
-    }
-
-    /// Whether systemd or a unit file knows a unit of this name, or the template of which it is an instance.
-    pub(crate) fn knows(&self, unit: &str) -> bool {
-        let loaded = self.units.get(unit).is_some_and(|state| state.load != "not-found");
-        let template = || {
-            let (name, rest) = unit.split_once('@')?;
-            let (_, kind) = rest.rsplit_once('.')?;
-            Some(format!("{name}@.{kind}"))
-        };
-        loaded
-            || self.unit_files.contains(unit)
-            || template().is_some_and(|template| self.unit_files.contains(&template))
     }
 
     /// Returns the units that failed and were started again by systemd since `before`, each with how often.
@@ -232,7 +216,7 @@ impl Survey {
         let was_active =
             before.units.iter().filter(|(unit, state)| state.active == "active" && belongs_to_system(unit));
         let ended = was_active.map(|(unit, _)| unit).filter(|unit| {
-            self.knows(unit)
+            self.known.has(unit)
                 && self.units.get(*unit).is_none_or(|state| !state.is_active() && !state.has_failed())
         });
         let crashing =
@@ -557,10 +541,10 @@ users:x:100:
     fn a_unit_is_known_if_it_is_loaded_or_has_a_file() {
         let survey = Survey::parse(PRINTED).unwrap();
         for unit in ["sshd.service", "backup.service", "getty@tty1.service"] {
-            assert!(survey.knows(unit), "{unit}");
+            assert!(survey.known.has(unit), "{unit}");
         }
         for unit in ["none.service", "postgres.service", "x@y.service", "getty@"] {
-            assert!(!survey.knows(unit), "{unit}");
+            assert!(!survey.known.has(unit), "{unit}");
         }
     }
 

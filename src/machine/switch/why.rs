@@ -2,10 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::difference::unit_changes;
+use super::difference::{Dependency, unit_changes, wanted_by, way_to_a_change};
+use crate::Result;
 use crate::presence::is_known_absent;
 
-/// Returns the keys of a unit's file that differ between two systems, for a person.
+/// Maximum number of targets that are named.
+const TARGETS: usize = 3;
+
+/// Returns the keys of a unit's file that differ between two systems, for a person. For a unit whose file is the same, it
+/// names the unit that systemd stops it with, or the targets that want it.
 pub(super) fn of(systems: Option<&(PathBuf, PathBuf)>, unit: &str) -> String {
     let Some((old, new)) = systems else {
         return format!("{unit}: not compared, because the systems are not on this host");
@@ -15,15 +20,33 @@ pub(super) fn of(systems: Option<&(PathBuf, PathBuf)>, unit: &str) -> String {
         Ok(changes) if changes.is_empty() && ![old, new].iter().any(|system| has_file(system, unit)) => {
             format!("{unit}: neither system has a file of this unit in etc/systemd/system")
         }
-        Ok(changes) if changes.is_empty() => format!(
-            "{unit}: its file is the same in both systems; systemd does it for another unit (PartOf=, Requires=, BindsTo=, \
-             or a target that wants it)"
-        ),
-        Ok(changes) => {
-            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
-            format!("{unit}: {}", changes.join("\n"))
+        Ok(changes) if changes.is_empty() => {
+            let reason = dependency(old, new, unit).unwrap_or_else(|error| error.summary().to_owned());
+            format!("{unit}: its file is the same in both systems; {reason}")
         }
+        Ok(changes) => format!("{unit}: {}", lines(&changes)),
     }
+}
+
+/// Says for which other unit systemd stops or starts a unit whose file is the same.
+fn dependency(old: &Path, new: &Path, unit: &str) -> Result<String> {
+    let way = way_to_a_change(old, new, unit)?;
+    if let Some(Dependency { on, .. }) = way.last() {
+        let steps: Vec<String> =
+            way.iter().map(|Dependency { of, key, on }| format!("{of} has {key}={on}")).collect();
+        let changes = unit_changes(old, new, on)?;
+        return Ok(format!("{}, which changed:\n{}", steps.join(", "), lines(&changes)));
+    }
+    let mut targets = wanted_by(new, unit)?;
+    if targets.is_empty() {
+        return Ok("neither a unit that it depends on changed, nor does a target want it".to_owned());
+    }
+    targets.truncate(TARGETS);
+    Ok(format!("{} wants it, so a switch starts it unless it is active", targets.join(", ")))
+}
+
+fn lines(changes: &[impl ToString]) -> String {
+    changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn has_file(system: &Path, unit: &str) -> bool {
@@ -55,8 +78,29 @@ mod tests {
         let paths = (systems.0, systems.1);
         let why = of(Some(&paths), "a.service");
         assert!(why.contains("ExecStart") && why.contains("/bin/old") && why.contains("/bin/new"), "{why}");
-        assert!(of(Some(&paths), "b.service").contains("PartOf="));
-        assert!(of(Some(&paths), "c.service").contains("neither system"));
+        assert!(of(Some(&paths), "b.service").contains("neither a unit that it depends on changed"));
+        assert!(of(Some(&paths), "z.service").contains("neither system"));
+        for (unit, text) in [
+            ("c.service", "[Unit]\nRequires=x.service\nRequires=\nPartOf=b.service d.service"),
+            ("d.service", "[Unit]\nBindsTo=c.service"),
+            ("e.service", "[Unit]\nPartOf=c.service"),
+            ("f.service", ""),
+        ] {
+            for system in [&paths.0, &paths.1] {
+                let units = system.join("etc/systemd/system");
+                fs::write(units.join(unit), text).unwrap();
+                fs::create_dir_all(units.join("d.service.requires")).unwrap();
+                fs::write(units.join("d.service.requires/a.service"), "").unwrap();
+                fs::create_dir_all(units.join("multi-user.target.wants")).unwrap();
+                fs::write(units.join("multi-user.target.wants/f.service"), "").unwrap();
+            }
+        }
+        let why = of(Some(&paths), "e.service");
+        let way = "e.service has PartOf=c.service, c.service has PartOf=d.service, d.service has Requires=a.service, \
+                   which changed:\n[Service] ExecStart";
+        assert!(why.contains(way), "{why}");
+        let why = of(Some(&paths), "f.service");
+        assert!(why.contains("multi-user.target wants it"), "{why}");
         assert!(of(None, "a.service").contains("not on this host"));
     }
 }

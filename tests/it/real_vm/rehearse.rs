@@ -25,6 +25,7 @@ async fn a_machine_goes_to_the_next_system_and_back_and_every_unit_is_accounted_
     assert!(plan.disturbs("changes.service") && !plan.disturbs("stays.service"), "{plan}");
     assert!(plan.skipped().contains(&"skipped.service".to_owned()), "{plan}");
     assert!(plan.why("changes.service").contains("WHICH"), "{}", plan.why("changes.service"));
+    assert!(plan.disturbs("stais.service"), "a unit that does not exist counts as disturbed");
     assert_eq!(machine.current_system().await.unwrap(), first, "a plan changes nothing");
 
     let refused = machine.switch(&next).await.unwrap_err();

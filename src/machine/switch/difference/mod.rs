@@ -1,6 +1,7 @@
 //! What differs between two systems, read from what was built. No machine is asked.
 
 mod boot;
+mod dependencies;
 mod files;
 mod packages;
 #[cfg(test)]
@@ -15,12 +16,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use self::boot::BootChange;
+pub(super) use self::dependencies::{Dependency, wanted_by, way_to_a_change};
 use self::files::FileChange;
 use self::packages::PackageChange;
 use self::tree::Tree;
 use self::units::KeyChange;
-#[allow(unused_imports, reason = "plans say which keys of a unit differ")]
-pub(crate) use self::units::unit_changes;
+pub(super) use self::units::unit_changes;
 use crate::machine::System;
 use crate::{Result, nix, text};
 

@@ -109,6 +109,22 @@ fn a_change_shows_the_values_that_differ_on_both_sides() {
 }
 
 #[test]
+fn the_lists_of_triggers_are_read_and_not_only_their_paths() {
+    let store = Store::new();
+    for (system, lists) in [("old", "/conf/a /conf/b"), ("new", "/conf/c /conf/b")] {
+        let list = store.at(system, "X-Restart-Triggers-a");
+        store.put(system, "X-Restart-Triggers-a", lists);
+        store.unit(system, "a.service", &format!("[Unit]\nX-Restart-Triggers={}\n", list.display()));
+    }
+    let shown: Vec<String> = store.changes("a.service").iter().map(KeyChange::to_string).collect();
+    assert_eq!(shown, ["[Unit] X-Restart-Triggers\n  - /conf/a\n  + /conf/c"]);
+    for system in ["old", "new"] {
+        store.unit(system, "a.service", "[Unit]\nX-Restart-Triggers=/etc/passwd /X-Restart-Triggers\n");
+    }
+    assert!(store.changes("a.service").is_empty(), "paths out of the store are left alone");
+}
+
+#[test]
 fn drop_ins_count_and_an_instance_has_those_of_its_template() {
     let store = Store::new();
     for system in ["old", "new"] {

@@ -149,7 +149,22 @@ impl Tree {
     /// # Errors
     /// [`ErrorKind::Io`] when it can't be read.
     pub(super) fn text(&self, path: &Path) -> Result<Option<String>> {
-        match self.node(path)? {
+        self.text_of(self.node(path)?)
+    }
+
+    /// Returns the text of a file by its own path in the store; `None` if there is no such file, or it is no text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when it can't be read.
+    pub(super) fn text_in_store(&self, path: &Path) -> Result<Option<String>> {
+        if !path.starts_with(&self.store) {
+            return Ok(None);
+        }
+        self.text_of(self.look(path)?)
+    }
+
+    fn text_of(&self, node: Option<Node>) -> Result<Option<String>> {
+        match node {
             Some(Node::File(real)) => match content(&real)? {
                 Content::Text(text) => Ok(Some(text)),
                 Content::Opaque => Ok(None),

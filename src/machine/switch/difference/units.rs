@@ -26,6 +26,8 @@ const IGNORED: [&str; 12] = [
     "SourcePath",
     "StopWhenUnneeded",
 ];
+/// Keys that NixOS gives the path of a file with a list in it (nixos/lib/systemd-lib.nix). The list says what changed.
+const LISTS: [&str; 2] = ["X-Restart-Triggers", "X-Reload-Triggers"];
 /// Maximum number of drop-ins of a unit.
 const DROP_INS: usize = 256;
 /// How much of a value is shown, in characters.
@@ -126,8 +128,19 @@ pub(super) fn names(tree: &Tree) -> Result<BTreeSet<String>> {
         .collect())
 }
 
+/// Returns the keys of a unit of a system, or none if the system has no file of it.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`] when a file of the system can't be read.
+pub(super) fn keys_of(tree: &Tree, unit: &str) -> Result<Keys> {
+    Ok(match Unit::read(tree, unit)? {
+        Unit::Present(keys) => keys,
+        Unit::Absent | Unit::Masked => Keys::new(),
+    })
+}
+
 /// Returns whether it is the name of a unit, and not of a folder such as `multi-user.target.wants`.
-fn is_unit(name: &str) -> bool {
+pub(super) fn is_unit(name: &str) -> bool {
     const KINDS: [&str; 10] =
         ["automount", "device", "mount", "path", "scope", "service", "slice", "socket", "swap", "target"];
     name.rsplit_once('.')
@@ -135,7 +148,7 @@ fn is_unit(name: &str) -> bool {
 }
 
 /// The values of each key, by section and key.
-type Keys = BTreeMap<(String, String), Vec<String>>;
+pub(super) type Keys = BTreeMap<(String, String), Vec<String>>;
 
 /// A unit of a system.
 #[derive(Debug, PartialEq, Eq)]
@@ -204,11 +217,30 @@ impl Unit {
         if !is_there {
             return Ok(Self::Absent);
         }
+        for ((_, key), values) in keys.iter_mut().filter(|((_, key), _)| LISTS.contains(&key.as_str())) {
+            *values = listed(tree, key, std::mem::take(values))?;
+        }
         keys.retain(|(section, key), _| {
             section != "Install" && !(section == "Unit" && IGNORED.contains(&key.as_str()))
         });
         Ok(Self::Present(keys))
     }
+}
+
+/// Returns the words of the lists whose paths are the values of a key. A value that is no such path stays as it is.
+fn listed(tree: &Tree, key: &str, values: Vec<String>) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    for value in values {
+        let text = match value.contains(key) {
+            true => tree.text_in_store(Path::new(&value))?,
+            false => None,
+        };
+        match text {
+            Some(text) => words.extend(text.split_whitespace().map(str::to_owned)),
+            None => words.push(value),
+        }
+    }
+    Ok(words)
 }
 
 /// Adds the path of a unit's file, where that is all that is known of it.
