@@ -52,7 +52,7 @@ test-rust *filter: test-tools
     else set -x; \
         RUST_TEST_THREADS={{ threads }} exec cargo test --workspace --all-features --no-fail-fast --lib --bins --tests {{ filter }}; fi
 
-# Runs what takes long: fuzzing, so many SECONDS; properties with many cases; soaks, ten rounds for one.
+# Runs what takes long: fuzzing for SECONDS; properties with many cases; soaks, ten rounds for one.
 test-long seconds="600": test-tools
     NIXVM_FUZZ_SECONDS={{ seconds }} cargo test --workspace --all-features --lib channel::tests::hostile
     PROPTEST_CASES=20000 cargo test --workspace --all-features --lib --test it -- {{ properties }}

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use crate::BuiltVm;
 use crate::mutex::lock;
 
+use super::additions::{Additions, is_about_clones};
 use super::error_text::Tail;
 use super::git::{self, Checkout};
 use super::line::cut;
@@ -43,6 +44,7 @@ pub struct Builder {
     pub(super) limit: Duration,
     pub(super) clonable: bool,
     beside: Vec<Source>,
+    root_password: bool,
     built: Arc<Mutex<HashMap<Key, Building>>>,
 }
 
@@ -80,6 +82,7 @@ impl Builder {
             limit: LIMIT,
             clonable: false,
             beside: Vec::new(),
+            root_password: false,
             built: Arc::default(),
         }
     }
@@ -127,6 +130,12 @@ impl Builder {
         Self { beside: sources.to_vec(), ..self.clone() }
     }
 
+    /// Returns a builder of VMs in which root has a password. The VMs of flakes stay unchanged.
+    #[must_use]
+    pub(crate) fn root_password(&self) -> Self {
+        Self { root_password: true, built: Arc::default(), ..self.clone() }
+    }
+
     /// Builds `source`, or opens it if it is already built.
     ///
     /// Sends [`Event::BuildStarted`], then an [`Event::BuildLine`] for every line that Nix and the builders print, and
@@ -170,33 +179,33 @@ impl Builder {
                     &identity(&nixpkgs),
                 ])?;
                 let store = Store::find()?;
-                let mut as_it_is = commands::configuration(&file, &nixpkgs, store, &place.link);
+                let mut additions = Additions { root_password: self.root_password, ..Additions::default() };
                 // The checkouts stay while Nix reads them.
                 let mut beside = Vec::new();
                 if nixpkgs.is_stand_in() {
                     for other in self.beside.iter().filter(|other| !other.brings_its_own_nixpkgs()) {
                         beside.push(file_of(other, &Events::none()).await?);
                     }
-                    commands::add_packages_of(&mut as_it_is, beside.iter().map(|(file, _)| file.as_path()))?;
+                    additions.packages_of = beside.iter().map(|(file, _)| file.clone()).collect();
                 }
+                let command = |additions: &Additions| {
+                    let mut command = commands::configuration(&file, &nixpkgs, store, &place.link);
+                    additions.add_to(&mut command).map(|()| command)
+                };
                 // The stand-in mounts no folder of the host.
-                if !self.clonable || nixpkgs.is_stand_in() {
-                    self.run(source, file.parent(), as_it_is, &place, events).await?
-                } else {
-                    let command = commands::clonable(&file, &nixpkgs, store, &place.link);
-                    match self.run(source, file.parent(), command, &place, events).await {
-                        Ok(vm) => vm,
-                        Err(error) if commands::is_about_clones(&error.to_string()) => {
-                            let vm = self.run(source, file.parent(), as_it_is, &place, events).await?;
-                            let why = error.summary();
-                            events.note(format!(
-                                "machines boot cold, because the VM can't be built for \
-                                    clones: {why}"
-                            ));
-                            vm
-                        }
-                        Err(error) => return Err(error),
+                let clones = self.clonable && !nixpkgs.is_stand_in();
+                let with_clones = command(&Additions { clones, ..additions.clone() })?;
+                match self.run(source, file.parent(), with_clones, &place, events).await {
+                    Err(error) if clones && is_about_clones(&error.to_string()) => {
+                        let vm =
+                            self.run(source, file.parent(), command(&additions)?, &place, events).await?;
+                        let why = error.summary();
+                        events.note(format!(
+                            "machines boot cold, because the VM can't be built for clones: {why}"
+                        ));
+                        vm
                     }
+                    built => built?,
                 }
             }
             Source::Flake(reference) => {

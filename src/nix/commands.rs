@@ -6,12 +6,6 @@ use std::process::Command;
 use super::nixpkgs::Nixpkgs;
 use super::source::FlakeVm;
 use super::store::Store;
-use crate::{Error, ErrorKind, Result};
-
-/// A module that is added to the VM variant of a configuration.
-const CLONABLE: &str = include_str!("clonable.nix");
-/// The options that the module sets.
-const ITS_OPTIONS: [&str; 3] = ["useNixStoreImage", "sharedDirectories", "installBootLoader"];
 
 /// Returns `nix-build '<nixpkgs/nixos>' -A vm`, as in the NixOS tutorial.
 pub(super) fn configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
@@ -22,18 +16,12 @@ pub(super) fn configuration(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_li
     finish(command, store, nixpkgs.is_stand_in())
 }
 
-/// Returns the same command with what clones of the VM need.
-pub(super) fn clonable(file: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
-    with_clones(configuration(file, nixpkgs, store, out_link))
-}
-
-/// Returns the command that evaluates the same VM and prints its derivation, with what its clones need or without.
-pub(super) fn derivation(file: &Path, nixpkgs: &Nixpkgs, store: Store, clonable: bool) -> Command {
+/// Returns the command that evaluates the same VM and prints its derivation.
+pub(super) fn derivation(file: &Path, nixpkgs: &Nixpkgs, store: Store) -> Command {
     let mut command = Command::new("nix-instantiate");
     command.args(["<nixpkgs/nixos>", "-A", "vm"]);
     look_up(&mut command, file, nixpkgs);
-    let command = finish(command, store, nixpkgs.is_stand_in());
-    if clonable { with_clones(command) } else { command }
+    finish(command, store, nixpkgs.is_stand_in())
 }
 
 /// Returns the command that builds a derivation.
@@ -41,41 +29,6 @@ pub(super) fn realise(derivation: &Path, nixpkgs: &Nixpkgs, store: Store, out_li
     let mut command = Command::new("nix-build");
     command.arg(derivation).arg("--out-link").arg(out_link);
     finish(command, store, nixpkgs.is_stand_in())
-}
-
-/// Adds what clones of a VM need.
-fn with_clones(mut command: Command) -> Command {
-    // On one line and without comments, so that the command is easy to read.
-    let lines = CLONABLE.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let module = lines.collect::<Vec<_>>().join(" ");
-    let with = format!("{{ imports = [ <nixos-config> ]; virtualisation.vmVariant = {}; }}", module.trim());
-    command.args(["--arg", "configuration"]).arg(with);
-    command
-}
-
-/// Makes the disk image of a VM of the stand-in hold the packages of other configurations as well.
-///
-/// # Errors
-/// [`ErrorKind::Usage`] when a path is not UTF-8, which Nix's language can't express.
-pub(super) fn add_packages_of<'a>(command: &mut Command, files: impl Iterator<Item = &'a Path>) -> Result {
-    let mut list = String::new();
-    for file in files {
-        let path = file.to_str().ok_or_else(|| {
-            Error::new(ErrorKind::Usage, format!("{} is not UTF-8: Nix accepts no such path", file.display()))
-        })?;
-        let path = path.replace('\\', r"\\").replace('"', "\\\"").replace("${", "\\${");
-        list.push_str(&format!("(/. + \"{path}\") "));
-    }
-    if !list.is_empty() {
-        let with = format!("{{ imports = [ <nixos-config> ]; standin.alsoPackagesOf = [ {list}]; }}");
-        command.args(["--arg", "configuration"]).arg(with);
-    }
-    Ok(())
-}
-
-/// Returns whether the module may be the only cause of Nix's error.
-pub(super) fn is_about_clones(said: &str) -> bool {
-    ITS_OPTIONS.iter().any(|option| said.contains(option))
 }
 
 /// Returns `nix build REF#…vm`. Flakes are still experimental in Nix, so the command enables them.
@@ -128,7 +81,7 @@ fn look_up(command: &mut Command, file: &Path, nixpkgs: &Nixpkgs) {
     command.arg("-I").arg(entry);
 }
 
-fn finish(mut command: Command, store: Store, stand_in: bool) -> Command {
+pub(super) fn finish(mut command: Command, store: Store, stand_in: bool) -> Command {
     // Only the trace names the user's own file. The report shows only part of it.
     command.arg("--show-trace");
     for (name, value) in store.options(stand_in) {
@@ -173,58 +126,6 @@ mod tests {
         let stand_in =
             configuration(file, &Nixpkgs::StandIn("/s".into()), Store::Owner, Path::new("/c/link"));
         assert!(line(&stand_in).contains("|--option|sandbox|false|--option|filter-syscalls|false"));
-    }
-
-    /// Evaluates a part of the module. Real nixpkgs is not available here, so this provides the part of its library
-    /// that the module uses.
-    fn of_module(text: &str) -> String {
-        let lib = "{ mkDefault = value: { default = value; }; mkOption = option: option; \
-                   mkIf = condition: value: if condition then value else null; mkForce = value: value; }";
-        let config = "{ virtualisation.useBootLoader = false; }";
-        let pkgs = "{ writeScript = name: text: name; }";
-        let mut command = Command::new("nix-instantiate");
-        command.args(["--eval", "--strict", "--json", "--readonly-mode", "--expr"]);
-        command.arg(format!(
-            "let module = ({CLONABLE}) {{ lib = {lib}; config = {config}; pkgs = {pkgs}; }}; in {text}"
-        ));
-        let output = finish(command, Store::find().unwrap(), false).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    #[test]
-    fn a_vm_that_is_to_be_cloned_shares_what_its_configuration_says_and_no_more() {
-        let shares =
-            "module.options.virtualisation.sharedDirectories.apply { xchg = 1; shared = 2; own = 3; }";
-        assert_eq!(of_module(shares), r#"{"own":3}"#);
-        assert_eq!(of_module("module.config.virtualisation"), r#"{"useNixStoreImage":{"default":true}}"#);
-        let installer = of_module("module.config.system.build.installBootLoader");
-        assert_eq!(installer, r#""nixvm-no-boot-loader""#);
-        let file = Path::new("/a folder/configuration.nix");
-        let command = clonable(file, &Nixpkgs::Found, Store::Owner, Path::new("/c/link"));
-        let line = line(&command);
-        assert!(line.contains("|-I|nixos-config=/a folder/configuration.nix|"), "{line}");
-        let begun = "|--arg|configuration|{ imports = [ <nixos-config> ]; virtualisation.vmVariant = { config, lib, pkgs, ... }: ";
-        assert!(line.contains(begun) && line.ends_with("; }; }"), "{line}");
-        assert!(ITS_OPTIONS.iter().all(|option| CLONABLE.contains(option)));
-    }
-
-    #[test]
-    fn a_vm_of_the_stand_in_gets_the_packages_of_the_systems_it_is_switched_to() {
-        let file = Path::new("/a folder/today.nix");
-        let mut command =
-            configuration(file, &Nixpkgs::StandIn("/s".into()), Store::Owner, Path::new("/c/link"));
-        add_packages_of(&mut command, [file, Path::new("/b/\"${x}.nix")].into_iter()).unwrap();
-        let whole = line(&command);
-        let list = r#"standin.alsoPackagesOf = [ (/. + "/a folder/today.nix") (/. + "/b/\"\${x}.nix") ]; }"#;
-        assert!(
-            whole.contains("|--arg|configuration|{ imports = [ <nixos-config> ]; ") && whole.contains(list),
-            "{whole}"
-        );
-        let mut alone =
-            configuration(file, &Nixpkgs::StandIn("/s".into()), Store::Owner, Path::new("/c/link"));
-        add_packages_of(&mut alone, std::iter::empty()).unwrap();
-        assert!(!line(&alone).contains("--arg"));
     }
 
     #[test]

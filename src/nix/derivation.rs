@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::additions::{Additions, is_about_clones};
 use super::builder::{Builder, identity};
 use super::error_text::Tail;
 use super::nixpkgs::Nixpkgs;
@@ -25,14 +26,17 @@ impl Builder {
         host::check_build(&Source::Configuration(file.clone()), Some(&nixpkgs))?;
         let store = Store::find()?;
         // As the build has it: the stand-in needs nothing added.
+        let mut command = commands::derivation(&file, &nixpkgs, store);
         if self.clonable && !nixpkgs.is_stand_in() {
-            let command = commands::derivation(&file, &nixpkgs, store, true);
+            Additions { clones: true, ..Additions::default() }.add_to(&mut command)?;
             match self.derived(&file, command).await {
-                Err(refused) if commands::is_about_clones(&refused.error.to_string()) => {}
+                Err(refused) if is_about_clones(&refused.error.to_string()) => {
+                    command = commands::derivation(&file, &nixpkgs, store);
+                }
                 derived => return derived,
             }
         }
-        self.derived(&file, commands::derivation(&file, &nixpkgs, store, false)).await
+        self.derived(&file, command).await
     }
 
     async fn derived(&self, file: &Path, command: std::process::Command) -> Result<PathBuf, Refused> {

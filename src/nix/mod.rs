@@ -4,6 +4,7 @@
 //! the [`BuiltVm`](crate::BuiltVm). [`Settings`](crate::settings::Settings) holds the user's flags and environment
 //! variables.
 
+mod additions;
 mod advice;
 mod ask;
 mod builder;

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use super::configuration;
 use super::exit::Exit;
 use super::registry::Scenario;
+use super::rehearsal::REHEARSED;
 use crate::place::{self, SourceLine};
 use crate::record::{Keeper, in_a_path};
-use crate::{Error, ErrorKind, secrets, text};
+use crate::{Error, ErrorKind, environment, secrets, text};
 
 /// How many lines are shown before the line that failed, and after it.
 const AROUND: (usize, usize) = (3, 1);
@@ -135,8 +136,12 @@ impl Failure {
 }
 
 /// Whether the same answers can lead to another verdict, which is so if the scenario's own expectation failed. A
-/// refused login, a failed command and a broken machine are the same in every replay.
+/// refused login, a failed command and a broken machine are the same in every replay. A replay does not take a machine to
+/// a stage of a rehearsal.
 fn can_be_replayed(error: &Error) -> bool {
+    if environment::text(REHEARSED).is_some() {
+        return false;
+    }
     error.kind() == ErrorKind::Other || error.is_foreign()
 }
 

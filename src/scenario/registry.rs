@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::fixtures::Fixtures;
 use super::outcome::Body;
+use super::rehearsal::Rehearsed;
 use crate::mutex::lock;
 use crate::template::Step;
 
@@ -121,11 +122,17 @@ impl Scenario {
     /// Returns the name that filters match and reports show: the module path and the function, without the
     /// crate.
     ///
-    /// It is `login` in a file of its own, and `login::login` in a suite that has the file as a module.
+    /// It is `login` in a file of its own, and `login::login` in a suite that has the file as a module. At a stage of a
+    /// rehearsal it has the stage in its name: the same scenario runs at each of them, in one record.
     pub fn name(&self) -> String {
-        match self.module.split_once("::") {
+        let name = match self.module.split_once("::") {
             Some((_, modules)) => format!("{modules}::{}", self.function),
             None => self.function.to_owned(),
+        };
+        match Rehearsed::of_environment() {
+            Ok(Some(stage)) => format!("{name} ({})", stage.title()),
+            // An unknown stage is an error of each scenario.
+            Ok(None) | Err(_) => name,
         }
     }
 

@@ -29,6 +29,22 @@ impl Rehearsed {
     /// All stages in their order.
     pub(crate) const ALL: [Self; 4] = [Self::Before, Self::Switched, Self::Rebooted, Self::RolledBack];
 
+    /// Returns the stage in the environment, if there is one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for an unknown stage.
+    pub(super) fn of_environment() -> Result<Option<Self>> {
+        let Some(name) = environment::text(REHEARSED) else { return Ok(None) };
+        let stage = Self::ALL.into_iter().find(|stage| stage.name() == name);
+        stage.map(Some).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::new(
+                ErrorKind::Usage,
+                format!("{REHEARSED}={name} is no stage of a rehearsal: it takes {names}"),
+            )
+        })
+    }
+
     /// Returns the value of the variable.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -55,14 +71,7 @@ impl Rehearsed {
 /// # Errors
 /// [`ErrorKind::Usage`] for an unknown stage, and those of the switch, the reboot and the rollback.
 pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario) -> Result {
-    let Some(name) = environment::text(REHEARSED) else { return Ok(()) };
-    let stage = Rehearsed::ALL.into_iter().find(|stage| stage.name() == name).ok_or_else(|| {
-        let names = Rehearsed::ALL.map(Rehearsed::name).join(", ");
-        Error::new(
-            ErrorKind::Usage,
-            format!("{REHEARSED}={name} is no stage of a rehearsal: it takes {names}"),
-        )
-    })?;
+    let Some(stage) = Rehearsed::of_environment()? else { return Ok(()) };
     if stage == Rehearsed::Before {
         return Ok(());
     }

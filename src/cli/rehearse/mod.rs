@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::machine::System;
-use crate::nix::Source;
+use crate::nix::{Builder, Source, first_user};
 use crate::report::{answer, show_foreign};
 use crate::scenario::Exit;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Events, Result};
 use clap::Args;
 
 use super::interactive::source_as_written;
@@ -43,7 +43,10 @@ pub struct Rehearse {
     /// It has the same forms as --from.
     #[arg(long, value_name = "SOURCE")]
     to: Option<String>,
-    /// Who is logged in; the default is the first user with an initial password who can become root
+    /// Who is logged in [default: the first user with a password as text, or else root]
+    ///
+    /// The user has to be able to become root. If no user of the configuration has a password as text, root gets one in
+    /// the two VMs.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// The password of the user [default: the initial one of the configuration]
@@ -69,6 +72,15 @@ struct Systems {
     next: System,
 }
 
+impl Systems {
+    /// Builds both. Tomorrow's comes first: a mistake is more likely there, and the stand-in reads both for each build.
+    async fn build(builder: &Builder, from: &Source, to: &Source, events: &Events) -> Result<Self> {
+        let next = System::of(builder.build(to, events).await?, "next", to.to_string());
+        let today = System::of(builder.build(from, events).await?, "today", from.to_string());
+        Ok(Self { today, next })
+    }
+}
+
 impl Rehearse {
     /// Rehearses the deploy and prints the result.
     pub async fn run(self, options: &Options) -> Result<ExitCode> {
@@ -86,10 +98,16 @@ impl Rehearse {
         }
         let from = source_as_written(&self.from, || to.clone())?;
         let builder = settings.builder().beside(&[from.clone(), to.clone()]);
-        // Tomorrow's comes first: a mistake is more likely there, and the stand-in reads both for each build.
-        let next = System::of(builder.build(&to, &events).await?, "next", to.to_string());
-        let today = System::of(builder.build(&from, &events).await?, "today", from.to_string());
-        let systems = Systems { today, next };
+        let mut systems = Systems::build(&builder, &from, &to, &events).await?;
+        let is_known = |source: &Source| matches!(source, Source::Configuration(_) | Source::Committed(_));
+        let needs_a_user = self.user.is_none() && self.scenarios.is_empty();
+        if needs_a_user && [&from, &to].into_iter().all(is_known) && first_user(systems.today.vm()?).is_none()
+        {
+            events.note(
+                "today's configuration has no user with a password as text: root gets one in the two VMs",
+            );
+            systems = Systems::build(&builder.root_password(), &from, &to, &events).await?;
+        }
         if !self.scenarios.is_empty() {
             reporter.end();
             return scenarios::run(&self.scenarios, &systems, options).await;

@@ -68,7 +68,10 @@ impl Rehearsal {
                     ErrorKind::Usage,
                     "today's configuration has no initial password of a user as text",
                 )
-                .next_step("name a user who can become root: --user NAME --password PASSWORD")
+                .next_step(
+                    "name a user who can become root: --user NAME --password PASSWORD; or give root one in the VM \
+                     alone: virtualisation.vmVariant.users.users.root.password = \"…\"",
+                )
             })?,
         };
         let options = MachineOptions::new(vm.name()).events(events.clone());

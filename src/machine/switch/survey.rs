@@ -372,8 +372,7 @@ fn mount(line: &str) -> Option<(String, String)> {
     let path = before.split(' ').nth(4)?;
     let mut rest = behind.split(' ');
     let (kind, source) = (rest.next()?, rest.next()?);
-    // The credentials of a unit are mounted anew with each start.
-    // Our own disks with store paths lie below /run/nixvm-store.
+    // The credentials of a unit are mounted at each start. Our own disks with store paths lie below /run/nixvm-store.
     let passing =
         ["/run/credentials/", "/run/user/", "/run/nixvm-store"].iter().any(|start| path.starts_with(start));
     (!passing).then(|| (path.to_owned(), format!("{kind} {source}")))

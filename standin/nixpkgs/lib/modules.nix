@@ -69,7 +69,7 @@ let
       module (args // builtins.mapAttrs
         (name: optional:
           args.${name} or args.config._module.args.${name} or
-            (throw "The module `${file}' asks for the argument `${name}', which nobody gives: it is neither in `specialArgs' nor in `_module.args'."))
+            (throw "The module `${file}' asks for the argument `${name}', which is not given: it is neither in `specialArgs' nor in `_module.args'."))
         (lib.filterAttrs (name: optional: !optional || args ? ${name}) named));
 
   load = args: file: key: module:
@@ -256,7 +256,7 @@ rec {
           defs = map (u: { inherit (u) file; value = lib.setAttrByPath (strip u.path) u.value; }) merged.unmatched;
         in
         if defs == [ ] then { } else (mergeDefinitions prefix freeform defs).value;
-      # What modules see as `config`: with whatever the free-form type took, not yet checked, for that would go in a circle.
+      # What modules see as `config`: with the definitions of the free-form type, not yet checked: a check would be circular.
       config = if freeform == null then merged.config else lib.recursiveUpdate extra merged.config;
       checked =
         if freeform != null || !merged.config._module.check || merged.unmatched == [ ] then config

@@ -5,7 +5,7 @@ rec {
   mkOption = attrs: attrs // { _type = "option"; };
   isOption = x: builtins.isAttrs x && (x._type or null) == "option";
 
-  # An option that configurations set and that is never read here: `instead` says what holds whatever it is set to.
+  # An option that configurations set and that is never read here: `instead` says what holds for each value.
   # evaluate.nix warns where one is set; standin/tests/60-every-option.sh proves that none is read.
   mkIgnored = type: default: instead: mkOption {
     inherit type default;

@@ -13,7 +13,7 @@ rec {
         PATH = lib.concatStringsSep ":" (map (p: "${p}/bin") ((env.nativeBuildInputs or [ ]) ++ (env.buildInputs or [ ])) ++ [ "/usr/bin" "/bin" ]);
         passAsFile = [ "script" ] ++ (env.passAsFile or [ ]);
         preferLocalBuild = true;
-        # Nobody else has these: asking a binary cache would only wait for the network.
+        # No binary cache has these: asking one would only wait for the network.
         allowSubstitutes = false;
       });
     in

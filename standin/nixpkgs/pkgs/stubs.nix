@@ -2,8 +2,8 @@
 #
 # The programs themselves are in the machine's image. What the store has is
 #   $out/bin             -> /usr/lib/standin/packages/GROUP/bin, a folder of links that the image has
-#   $out/standin-debs    GROUP: the Debian packages with commas between, or `base`; for whoever makes the image
-# so `${pkgs.curl}/bin/curl` is a path that works in the machine, and whatever refers to it, however deep, brings curl
+#   $out/standin-debs    GROUP: the Debian packages with commas between, or `base`; for the image
+# so `${pkgs.curl}/bin/curl` is a path that works in the machine, and each path that refers to it, at any depth, brings curl
 # into the image: Nix itself tracks the references.
 { system, table }:
 
@@ -19,7 +19,7 @@ let
           args = [ ./stub.sh ];
           PATH = "/usr/bin:/bin";
           preferLocalBuild = true;
-          # Nobody else has it: asking a binary cache would only wait for the network.
+          # No binary cache has it: asking one would only wait for the network.
           allowSubstitutes = false;
         } // {
         pname = name;

@@ -28,6 +28,7 @@ mod never_run;
 mod pausing;
 mod places;
 mod record;
+mod rehearse;
 mod repl;
 mod runs;
 mod sources;

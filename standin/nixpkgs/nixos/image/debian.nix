@@ -1,6 +1,6 @@
 # What of Debian the stand-in is made of: the suite, the mirror and the base system's packages.
 #
-# The suite is always bookworm, whatever the host runs: a test then means the same on every host, and the package table
+# The suite is bookworm on every host: a test then means the same on every host, and the package table
 # (../../pkgs/table.nix) needs to be right for one suite only.
 {
   suite = "bookworm";

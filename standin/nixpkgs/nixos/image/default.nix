@@ -15,7 +15,7 @@ let
 
   base = import ./base.nix { inherit debian system; };
 
-  # The configuration as the builders get it. With its string context: whatever store path it names is built first, and
+  # The configuration as the builders get it. It keeps its string context: each store path that it names is built first, and
   # is in its closure.
   specFile = specFileOf spec;
   specFileOf = spec: pkgs.writeText "standin-spec.json" (builtins.toJSON spec);

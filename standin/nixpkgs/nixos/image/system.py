@@ -229,7 +229,7 @@ export PATH='{out}/sw/bin'
 _status=0
 trap "_status=1 _localstatus=\\$?" ERR
 umask 0022
-# At a boot in the journal too, since nobody reads the console.
+# At a boot, the journal has it too: the console is rarely read.
 _failed() {{
   printf "Activation script snippet '%s' failed (%s)\\n" "$1" "$2"
   if [ -n "${{STANDIN_BOOT:-}}" ]; then
@@ -257,7 +257,7 @@ def put_switch():
     source = Path(os.environ["switch"])
     program = (source / "switch-to-configuration.pl").read_text().replace("@out@", str(out))
     if spec["installBootLoader"] == "/bin/true":
-        # Whoever switches a machine without a boot loader knows by this that the program can.
+        # It tells that the program can switch a machine without a boot loader.
         program = program.replace("\n", "\n# nixvm-no-boot-loader\n", 1)
     put_script("bin/switch-to-configuration", program)
     (out / "switch").mkdir()

@@ -13,7 +13,7 @@ let
       options = { ${start} = mkOption { type = types.int; }; count = mkOption { type = types.int; default = 1; }; };
     });
   };
-  # /etc/subuid and /etc/subgid. The ranges that nobody chose are NixOS's: 65536 ids each, from 100000 on.
+  # /etc/subuid and /etc/subgid. Ranges that the configuration leaves out are NixOS's: 65536 ids each, from 100000 on.
   subIds = key: start:
     let
       automatic = lib.imap0 (n: u: { inherit (u) name; ${start} = 100000 + 65536 * n; count = 65536; }) (builtins.filter (u: u.autoSubUidGidRange) users);
@@ -83,7 +83,7 @@ let
 
   hasKeys = u: u.openssh.authorizedKeys.keys != [ ] || u.openssh.authorizedKeys.keyFiles != [ ];
   opensNobody = password: password ? hash && builtins.match "!.*|\\*" password.hash != null;
-  # Those who can make changes: root and whoever sudo lets become root.
+  # Those who can make changes: root and users whom sudo lets become root.
   canBeReached = u: (u.name == "root" || builtins.elem "wheel" u.extraGroups || builtins.elem u.name (cfg.groups.wheel.members or [ ]))
     && (hasKeys u || (passwordOf u != { } && !(opensNobody (passwordOf u))));
   unique = ids: let given = builtins.filter (id: id != null) ids; in builtins.length given == builtins.length (lib.unique given);

@@ -41,7 +41,7 @@ sub change_to {
 if (!defined $operation) { fail("no operation specified") }
 elsif ($operation eq "set") {
     my $path = $arguments[0] // fail("exactly one derivation expected");
-    # The store path itself, whatever led to it.
+    # The store path itself, without links on the way.
     while (-l $path) {
         my $target = readlink $path;
         $path = $target =~ m{^/} ? $target : $path =~ s{[^/]*$}{$target}r;

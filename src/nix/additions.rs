@@ -1,0 +1,142 @@
+//! What is added to a user's configuration before it is built.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{Error, ErrorKind, Result};
+
+/// A module for the VM variant of a configuration.
+const CLONABLE: &str = include_str!("clonable.nix");
+/// The options that the module sets.
+const ITS_OPTIONS: [&str; 3] = ["useNixStoreImage", "sharedDirectories", "installBootLoader"];
+
+/// The password of root in a VM that is built with one. It is no secret: nothing but the VM has it.
+const ROOT_PASSWORD: &str = "nixvm-test";
+
+/// What is added to a configuration.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Additions {
+    /// What clones of the VM need.
+    pub(super) clones: bool,
+    /// Whether root logs in with [`ROOT_PASSWORD`] in the VM.
+    pub(super) root_password: bool,
+    /// Configurations whose packages the disk image of a VM of the stand-in holds as well.
+    pub(super) packages_of: Vec<PathBuf>,
+}
+
+impl Additions {
+    /// Adds them to a command that builds or evaluates `<nixpkgs/nixos>`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when a path is not UTF-8, which Nix's language can't express.
+    pub(super) fn add_to(&self, command: &mut Command) -> Result {
+        let mut parts = String::new();
+        let mut modules = Vec::new();
+        if self.clones {
+            // On one line and without comments, so that the command is easy to read.
+            let lines = CLONABLE.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+            modules.push(lines.collect::<Vec<_>>().join(" ").trim().to_owned());
+        }
+        if self.root_password {
+            // Of all options for a password, `password` counts most (nixpkgs: update-users-groups.pl).
+            let module = "{ lib, ... }: { users.users.root.password = lib.mkForce";
+            modules.push(format!("{module} \"{ROOT_PASSWORD}\"; }}"));
+        }
+        match modules.as_slice() {
+            [] => {}
+            [module] => parts.push_str(&format!("virtualisation.vmVariant = {module}; ")),
+            modules => {
+                let modules: String = modules.iter().map(|module| format!("({module}) ")).collect();
+                parts.push_str(&format!("virtualisation.vmVariant.imports = [ {modules}]; "));
+            }
+        }
+        if !self.packages_of.is_empty() {
+            let files: Vec<String> =
+                self.packages_of.iter().map(|file| expression(file)).collect::<Result<_>>()?;
+            parts.push_str(&format!("standin.alsoPackagesOf = [ {} ]; ", files.join(" ")));
+        }
+        if !parts.is_empty() {
+            let configuration = format!("{{ imports = [ <nixos-config> ]; {parts}}}");
+            command.args(["--arg", "configuration"]).arg(configuration);
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether what clones need may be the only cause of Nix's error.
+pub(super) fn is_about_clones(said: &str) -> bool {
+    ITS_OPTIONS.iter().any(|option| said.contains(option))
+}
+
+/// Returns a path in Nix's language.
+fn expression(file: &Path) -> Result<String> {
+    let path = file.to_str().ok_or_else(|| {
+        Error::new(ErrorKind::Usage, format!("{} is not UTF-8: Nix accepts no such path", file.display()))
+    })?;
+    let path = path.replace('\\', r"\\").replace('"', "\\\"").replace("${", "\\${");
+    Ok(format!("(/. + \"{path}\")"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::commands;
+    use super::super::store::Store;
+    use super::*;
+
+    fn added(additions: Additions) -> String {
+        let mut command = Command::new("nix-build");
+        additions.add_to(&mut command).unwrap();
+        command.get_args().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join("|")
+    }
+
+    /// Evaluates a part of the module. Real nixpkgs is not available here, so this provides the part of its library
+    /// that the module uses.
+    fn of_module(text: &str) -> String {
+        let lib = "{ mkDefault = value: { default = value; }; mkOption = option: option; \
+                   mkIf = condition: value: if condition then value else null; mkForce = value: value; }";
+        let config = "{ virtualisation.useBootLoader = false; }";
+        let pkgs = "{ writeScript = name: text: name; }";
+        let mut command = Command::new("nix-instantiate");
+        command.args(["--eval", "--strict", "--json", "--readonly-mode", "--expr"]);
+        command.arg(format!(
+            "let module = ({CLONABLE}) {{ lib = {lib}; config = {config}; pkgs = {pkgs}; }}; in {text}"
+        ));
+        let output = commands::finish(command, Store::find().unwrap(), false).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn a_vm_that_is_to_be_cloned_shares_what_its_configuration_says_and_no_more() {
+        let shares =
+            "module.options.virtualisation.sharedDirectories.apply { xchg = 1; shared = 2; own = 3; }";
+        assert_eq!(of_module(shares), r#"{"own":3}"#);
+        assert_eq!(of_module("module.config.virtualisation"), r#"{"useNixStoreImage":{"default":true}}"#);
+        let installer = of_module("module.config.system.build.installBootLoader");
+        assert_eq!(installer, r#""nixvm-no-boot-loader""#);
+        let line = added(Additions { clones: true, ..Additions::default() });
+        let begun = "--arg|configuration|{ imports = [ <nixos-config> ]; virtualisation.vmVariant = { config, lib, pkgs, ... }: ";
+        assert!(line.starts_with(begun) && line.ends_with("; }; }"), "{line}");
+        assert!(ITS_OPTIONS.iter().all(|option| CLONABLE.contains(option)));
+    }
+
+    #[test]
+    fn root_gets_a_password_in_the_vm_alone() {
+        let line = added(Additions { root_password: true, ..Additions::default() });
+        let module = r#"{ lib, ... }: { users.users.root.password = lib.mkForce "nixvm-test"; }"#;
+        assert!(line.contains(&format!("virtualisation.vmVariant = {module}; ")), "{line}");
+        let both = added(Additions { clones: true, root_password: true, ..Additions::default() });
+        assert!(both.contains("virtualisation.vmVariant.imports = [ ({ config,"), "{both}");
+        assert!(both.contains(&format!(" ({module}) ]; ")), "{both}");
+    }
+
+    #[test]
+    fn a_vm_of_the_stand_in_gets_the_packages_of_the_systems_it_is_switched_to() {
+        let files = vec![PathBuf::from("/a folder/today.nix"), PathBuf::from("/b/\"${x}.nix")];
+        let line = added(Additions { packages_of: files, ..Additions::default() });
+        let list = r#"standin.alsoPackagesOf = [ (/. + "/a folder/today.nix") (/. + "/b/\"\${x}.nix") ]; }"#;
+        assert!(line.starts_with("--arg|configuration|{ imports = [ <nixos-config> ]; "), "{line}");
+        assert!(line.ends_with(list), "{line}");
+        assert_eq!(added(Additions::default()), "");
+    }
+}
