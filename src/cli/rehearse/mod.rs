@@ -1,5 +1,6 @@
 //! `nixvm-test rehearse`: switches a machine from the configuration that runs today to tomorrow's, and back.
 
+mod progress;
 mod report;
 mod scenarios;
 mod stages;
@@ -113,7 +114,7 @@ impl Rehearse {
             return scenarios::run(&self.scenarios, &systems, options).await;
         }
         let rehearsal = stages::Rehearsal { systems, user: self.user()?, settings, plan_only: self.plan };
-        let report = rehearsal.run(&events).await;
+        let report = rehearsal.run(&progress::outer_steps(events.clone())).await;
         reporter.end();
         let report = report?;
         report.append_to_summary();
