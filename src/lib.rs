@@ -107,6 +107,8 @@ mod host_limits;
 #[doc(hidden)]
 pub mod internals;
 mod io_error;
+#[cfg(feature = "cli")]
+mod lexical_path;
 mod limits;
 mod lost_time;
 pub mod machine;

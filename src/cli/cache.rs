@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::mutants;
 use crate::nix::git;
 use crate::qemu::accelerator;
 use crate::template::{self, Entry, Store};
@@ -28,8 +29,8 @@ pub struct Cache {
 enum Action {
     /// Each template: its own size, what it shares, when it was used last, whether it is in use
     List,
-    /// Remove templates that are not in use, the least recently used first, checked-out commits, and what was found out
-    /// about KVM
+    /// Remove templates that are not in use, the least recently used first, checked-out commits, copies of
+    /// configurations that `mutants` left when it was killed, and what was found out about KVM
     Prune {
         /// Stop when all templates together take at most this many MiB
         #[arg(long, value_name = "MIB", default_value_t = 0)]
@@ -73,7 +74,16 @@ impl Cache {
                     1 => ", and 1 checked-out commit".to_owned(),
                     number => format!(", and {number} checked-out commits"),
                 };
-                report::answer(format!("removed {} of {} MiB{commits}\n", count(gone.len()), bytes >> 20));
+                let copies = match mutants::prune()? {
+                    0 => String::new(),
+                    1 => ", and 1 copy of a configuration".to_owned(),
+                    number => format!(", and {number} copies of configurations"),
+                };
+                report::answer(format!(
+                    "removed {} of {} MiB{commits}{copies}\n",
+                    count(gone.len()),
+                    bytes >> 20
+                ));
             }
         }
         Ok(ExitCode::SUCCESS)

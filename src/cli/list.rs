@@ -1,13 +1,14 @@
 //! `nixvm-test list`: lists the scenarios in files and folders, with their descriptions.
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 
-use crate::scenario::{Exit, TELL_SCENARIOS};
-use crate::{Error, ErrorKind, Result, report};
+use crate::scenario::Exit;
+use crate::{Result, report};
 use clap::Args;
 use serde_json::Value;
 
+use super::described;
 use super::options::Options;
 use super::run;
 
@@ -39,7 +40,8 @@ impl List {
         let mut all: Vec<Value> = Vec::new();
         let mut text = String::new();
         for (file, binary) in files.iter().zip(&binaries) {
-            let scenarios = scenarios(file, binary, options).await?;
+            let command = run::command(file, binary, &[], options)?;
+            let scenarios = described::scenarios(command, file).await?;
             text.push_str(&as_lines(file, &scenarios));
             all.extend(scenarios);
         }
@@ -49,25 +51,6 @@ impl List {
             report::show(&text);
         }
         Ok(Exit::Passed.into())
-    }
-}
-
-/// Returns the scenarios that the binary of a file reports.
-async fn scenarios(file: &Path, binary: &Path, options: &Options) -> Result<Vec<Value>> {
-    let mut command = tokio::process::Command::from(run::command(file, binary, &[], options)?);
-    command.env(TELL_SCENARIOS, "1").stdin(Stdio::null()).kill_on_drop(true);
-    let failed =
-        |why: String| Error::new(ErrorKind::Host, format!("could not ask {}: {why}", file.display()));
-    let output = command
-        .stderr(Stdio::piped())
-        .output()
-        .await
-        .map_err(|source| failed(source.to_string()).because_of_a_limit(&source))?;
-    let parsed = String::from_utf8_lossy(&output.stdout).lines().map(serde_json::from_str).collect();
-    match parsed {
-        Ok(scenarios) if output.status.success() => Ok(scenarios),
-        _ => Err(failed(output.status.to_string())
-            .section("it said", String::from_utf8_lossy(&output.stderr).into_owned())),
     }
 }
 

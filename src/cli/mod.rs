@@ -8,6 +8,7 @@ mod child;
 mod completions;
 mod config;
 mod console;
+mod described;
 mod diff;
 mod doctor;
 mod editor;

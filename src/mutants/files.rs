@@ -4,27 +4,29 @@
 //! `./${name}.nix`) stands for the folder that it begins with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::Mutant;
 use super::syntax::{self, RelativePath};
+use crate::lexical_path::plain;
 use crate::presence::is_absent;
 use crate::{Error, ErrorKind, Result, secrets};
 
 /// The number of files that are read for one configuration.
 const FILES: usize = 1000;
 
-/// The size of a file that is read as text, in bytes. A larger one is not changed, but copied.
-const LARGEST: u64 = 1 << 20;
+/// The size of a file that is read, in bytes. A larger one is not changed, but copied.
+const LARGEST: u64 = syntax::LARGEST as u64;
 
 /// The number of links that are followed from one path, as Nix has it.
 const LINKS: usize = 32;
 
-/// The user's own files of a configuration: the file itself, and what it imports by relative paths beneath its folder.
+/// The user's own files of a configuration: the file itself, and what it imports by relative paths in the same repository.
 #[derive(Debug)]
 pub(crate) struct OwnFiles {
-    /// The folder of the configuration.
+    /// The root of the repository that contains the configuration, or else the folder of the configuration.
     pub(crate) folder: PathBuf,
     /// The configuration.
     pub(crate) configuration: PathBuf,
@@ -49,7 +51,8 @@ impl OwnFiles {
     /// Reads the configuration at `path`, and everything that it imports.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when it is not there, or is not a file; [`ErrorKind::Io`] when it can't be read.
+    /// [`ErrorKind::Usage`] when it is not there, is not a file or can't be changed; [`ErrorKind::Build`] when it has a
+    /// syntax error; [`ErrorKind::Io`] when it can't be read.
     pub(crate) fn of(path: &Path) -> Result<Self> {
         // Nix follows links before it resolves the paths in a file.
         let configuration = path.canonicalize().map_err(|source| match is_absent(&source) {
@@ -61,7 +64,9 @@ impl OwnFiles {
             return Err(Error::new(ErrorKind::Usage, format!("{} is not a file", path.display()))
                 .next_step("name the configuration file itself: `nixvm-test mutants FILE.nix`"));
         }
-        let folder = configuration.parent().unwrap_or(Path::new("/")).to_owned();
+        let folder = configuration.parent().unwrap_or(Path::new("/"));
+        let repository = folder.ancestors().find(|folder| folder.join(".git").exists());
+        let folder = repository.unwrap_or(folder).to_owned();
         let own = Self {
             folder,
             configuration: configuration.clone(),
@@ -80,11 +85,10 @@ impl OwnFiles {
                 break;
             }
             match reading.read(&path) {
-                Err(source) if path == configuration => {
-                    return Err(Error::io(format_args!("read {}", path.display()), &source));
-                }
+                // Nothing is known of the files that it imports.
+                Err(unread) if path == configuration => return Err(unread.of_configuration(&path)),
                 // Nix says so, too, if it needs the file.
-                Err(source) => reading.own.leave_out(&path, &source.to_string()),
+                Err(unread) => reading.own.leave_out(&path, &unread.to_string()),
                 Ok(()) => {}
             }
         }
@@ -112,20 +116,17 @@ impl OwnFiles {
 
 impl Reading {
     /// Reads a file, and notes which paths it names.
-    fn read(&mut self, path: &Path) -> io::Result<()> {
-        let size = path.metadata()?.len();
+    fn read(&mut self, path: &Path) -> Result<(), Unread> {
+        let size = path.metadata().map_err(Unread::Io)?.len();
         if size > LARGEST {
-            self.own.leave_out(path, &format!("it has {size} bytes"));
-            return Ok(());
+            return Err(Unread::Unfit(format!("it has {size} bytes, and at most {LARGEST} are read")));
         }
-        let text = std::fs::read_to_string(path)?;
-        let found = match syntax::read(&text) {
-            Ok(found) => found,
-            Err(why) => {
-                self.own.leave_out(path, &format!("it is not understood ({why})"));
-                return Ok(());
-            }
-        };
+        let text = String::from_utf8(std::fs::read(path).map_err(Unread::Io)?).map_err(|error| {
+            let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            let line = memchr::memchr_iter(b'\n', before).count() + 1;
+            Unread::Unfit(format!("line {line} is not UTF-8"))
+        })?;
+        let found = syntax::read(&text).map_err(Unread::Syntax)?;
         let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
         for named in &found.paths {
             self.follow(named, &folder);
@@ -139,6 +140,9 @@ impl Reading {
             self.own.texts.insert(name.to_owned(), text);
         } else if path.starts_with(&self.own.folder) {
             self.own.leave_out(path, "a link leads to it");
+        } else {
+            let folder = self.own.folder.display().to_string();
+            self.own.leave_out(path, &format!("it is not in {folder}"));
         }
         Ok(())
     }
@@ -167,6 +171,36 @@ impl Reading {
     }
 }
 
+/// Why nothing is known of the text of a file.
+enum Unread {
+    Io(io::Error),
+    /// It is too large, or no text.
+    Unfit(String),
+    Syntax(String),
+}
+
+impl Unread {
+    /// Returns the error for the configuration itself.
+    fn of_configuration(&self, path: &Path) -> Error {
+        let path = path.display();
+        match self {
+            Self::Io(source) => Error::io(format_args!("read {path}"), source),
+            Self::Unfit(why) => Error::new(ErrorKind::Usage, format!("{path} can't be changed: {why}")),
+            Self::Syntax(why) => Error::new(ErrorKind::Build, format!("{path} is not understood: {why}")),
+        }
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(source) => source.fmt(f),
+            Self::Unfit(why) => f.write_str(why),
+            Self::Syntax(why) => write!(f, "it is not understood ({why})"),
+        }
+    }
+}
+
 /// Returns the paths that begin with `path`, which is not there: more may be appended to it (`./host + ".nix"`).
 fn beginning_with(path: &Path) -> Vec<PathBuf> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
@@ -174,19 +208,6 @@ fn beginning_with(path: &Path) -> Vec<PathBuf> {
         |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(name.as_encoded_bytes());
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter(begins).map(|entry| entry.path()).collect()
-}
-
-/// Removes `.` and `..`, as Nix does, without looking at the files.
-pub(super) fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => drop(plain.pop()),
-            other => plain.push(other),
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

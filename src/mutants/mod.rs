@@ -21,7 +21,7 @@ pub(crate) use files::OwnFiles;
 pub(crate) use in_diff::Diff;
 pub(crate) use outcome::{Outcome, Tally, Tried};
 pub(crate) use output::{Output, place};
-pub(crate) use scratch::Scratch;
+pub(crate) use scratch::{Scratch, prune};
 
 /// How a text is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -60,7 +60,7 @@ impl Operator {
 pub(crate) struct Mutant {
     /// Names this mutant. It stays when lines are added elsewhere in the file.
     pub(crate) id: String,
-    /// The file, relative to the folder of the configuration.
+    /// The file, relative to the repository of the configuration, or else to its folder.
     pub(crate) file: PathBuf,
     /// The line of the change, from 1 on.
     pub(crate) line: usize,

@@ -5,14 +5,20 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use super::OwnFiles;
-use super::files::plain;
 use crate::file_lock::{self, Mode};
+use crate::lexical_path::plain;
 use crate::{Error, ErrorKind, Result, cache, digest, sparse_copy};
 
+/// The folder of all copies, in the cache.
+const FOLDER: &str = "mutants";
+/// The ending of the lock of a copy, which stands beside it.
+const LOCK: &str = "lock";
+/// How often a lock is opened again because another process removed it.
+const TIMES: usize = 10;
 /// The size of all copied files, in bytes. Nix copies them into its store, too.
 const MOST: u64 = 1 << 30;
 /// The number of copied files.
@@ -35,7 +41,7 @@ impl Scratch {
     /// [`ErrorKind::Usage`] when another process has the same configuration, or the configuration takes in too much;
     /// [`ErrorKind::Host`] and [`ErrorKind::Io`] when the files can't be copied.
     pub(crate) fn of(own: &OwnFiles) -> Result<Self> {
-        let base = cache::dir()?.join("mutants");
+        let base = cache::dir()?.join(FOLDER);
         let name = digest::of_parts([own.configuration.as_os_str().as_encoded_bytes()]);
         let folder = base.join(&name);
         let failed = |source: io::Error| {
@@ -43,11 +49,10 @@ impl Scratch {
                 .because_of_a_limit(&source)
         };
         DirBuilder::new().recursive(true).mode(0o700).create(&base).map_err(failed)?;
-        let lock = file_lock::open(&base.join(format!("{name}.lock"))).map_err(failed)?;
-        if !file_lock::try_lock(&lock, Mode::Exclusive).map_err(failed)? {
+        let Some(lock) = locked(&lock_of(&folder)).map_err(failed)? else {
             let summary = format!("another run has the mutants of {} under way", own.configuration.display());
             return Err(Error::new(ErrorKind::Usage, summary).next_step("wait until it has ended, or end it"));
-        }
+        };
         remove(&folder).map_err(failed)?;
         let scratch = Self { folder: folder.clone(), _lock: lock };
         DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
@@ -174,8 +179,51 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.folder) {
             tracing::warn!(%error, folder = %self.folder.display(), "the copy of a configuration stays");
+            return;
+        }
+        // It is still locked.
+        let _ = fs::remove_file(lock_of(&self.folder));
+    }
+}
+
+/// Removes the copies that processes left when they were killed. Returns how many there were.
+///
+/// # Errors
+/// Those of [`cache::dir`]. Copies that can't be removed are left.
+pub(crate) fn prune() -> Result<usize> {
+    let base = cache::dir()?.join(FOLDER);
+    let mut removed = 0;
+    for entry in fs::read_dir(&base).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Ok(Some(_lock)) = locked(&lock_of(&path))
+            && remove(&path).is_ok()
+        {
+            removed += 1;
+            let _ = fs::remove_file(lock_of(&path));
         }
     }
+    Ok(removed)
+}
+
+fn lock_of(folder: &Path) -> PathBuf {
+    folder.with_extension(LOCK)
+}
+
+/// Locks the file at `path`, and makes it if it is not there. Returns `None` if another process holds the lock.
+fn locked(path: &Path) -> io::Result<Option<File>> {
+    for _ in 0..TIMES {
+        let lock = file_lock::open(path)?;
+        if !file_lock::try_lock(&lock, Mode::Exclusive)? {
+            return Ok(None);
+        }
+        // A process removes its lock before it releases it.
+        let own = lock.metadata()?;
+        if path.symlink_metadata().is_ok_and(|now| (now.dev(), now.ino()) == (own.dev(), own.ino())) {
+            return Ok(Some(lock));
+        }
+    }
+    Ok(None)
 }
 
 /// Removes a folder, if it is there. No link in it is followed.

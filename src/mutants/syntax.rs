@@ -7,18 +7,22 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use rnix::ast::{self, AstNode};
-use rnix::{NodeOrToken, Root, SyntaxKind, SyntaxNode, SyntaxToken};
+use rnix::{NodeOrToken, ParseError, Root, SyntaxKind, SyntaxNode, SyntaxToken, TextRange, tokenize};
 
 use super::Operator;
 
 /// The size of a file that is parsed, in bytes. The configuration of a machine has some kilobytes.
-const LARGEST: usize = 256 << 10;
+pub(super) const LARGEST: usize = 256 << 10;
 
 /// The stack of the thread that parses, in bytes: the tree of a long chain of operators is deep.
 const STACK: usize = 64 << 20;
 
 /// The limit for a file. Usual ones take milliseconds. The parser takes the square of the length of a chain of arguments.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The depth of nested brackets. The parser gives up where expressions are nested as deeply.
+const DEEPEST: usize = 512;
+const TOO_DEEP: &str = "it is nested too deeply";
 
 /// The functions of modules that say when or how strongly a definition holds, and the number of their arguments. The
 /// last argument is the definition.
@@ -107,9 +111,12 @@ pub(super) fn read(text: &str) -> Result<Found, String> {
 }
 
 fn read_here(text: &str) -> Result<Found, String> {
+    if is_too_deep(text) {
+        return Err(TOO_DEEP.to_owned());
+    }
     let parsed = Root::parse(text);
     if let Some(error) = parsed.errors().first() {
-        return Err(error.to_string());
+        return Err(refused(error, text));
     }
     let mut found = Found::default();
     for node in parsed.syntax().descendants() {
@@ -128,6 +135,57 @@ fn read_here(text: &str) -> Result<Found, String> {
         .changes
         .sort_by_key(|change| (change.range.start, std::cmp::Reverse(change.range.end), change.operator));
     Ok(found)
+}
+
+/// Returns whether brackets are nested more deeply than the parser goes. It would take minutes to say so.
+fn is_too_deep(text: &str) -> bool {
+    let mut depth = 0_usize;
+    tokenize(text).any(|(kind, _)| {
+        match kind {
+            SyntaxKind::TOKEN_L_BRACE
+            | SyntaxKind::TOKEN_L_BRACK
+            | SyntaxKind::TOKEN_L_PAREN
+            | SyntaxKind::TOKEN_INTERPOL_START => depth += 1,
+            SyntaxKind::TOKEN_R_BRACE
+            | SyntaxKind::TOKEN_R_BRACK
+            | SyntaxKind::TOKEN_R_PAREN
+            | SyntaxKind::TOKEN_INTERPOL_END => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > DEEPEST
+    })
+}
+
+/// Says what the parser did not understand, and where.
+fn refused(error: &ParseError, text: &str) -> String {
+    let at = |range: &TextRange| {
+        let (line, column) = super::position(text, range.start().into());
+        format!("line {line}, column {column}")
+    };
+    match error {
+        ParseError::Unexpected(range)
+        | ParseError::UnexpectedExtra(range)
+        | ParseError::UnexpectedWanted(_, range, _) => {
+            let found = text.get(usize::from(range.start())..).unwrap_or_default();
+            // Other text may be a part of a password.
+            match found.chars().next().filter(char::is_ascii_punctuation) {
+                Some(sign) => format!("{}: unexpected `{sign}`", at(range)),
+                None => format!("{}: unexpected text", at(range)),
+            }
+        }
+        ParseError::UnexpectedDoubleBind(range) => {
+            format!("{}: the arguments have a second name", at(range))
+        }
+        ParseError::DuplicatedArgs(range, name) => {
+            format!("{}: the argument `{}` is there twice", at(range), short(name))
+        }
+        ParseError::UnexpectedEOF | ParseError::UnexpectedEOFWanted(_) => {
+            let lines = text.trim_end().matches('\n').count() + 1;
+            format!("the text ends too early, at line {lines}")
+        }
+        ParseError::RecursionLimitExceeded => TOO_DEEP.to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// Drops a definition of a set. Without a definition of a `let`, its name would be unknown, which Nix refuses.

@@ -3,8 +3,8 @@
 
 use super::fixtures::Fixture;
 use super::registry::{Scenario, Start};
-use crate::machine::{Outcome, System};
-use crate::nix::password_of;
+use crate::machine::{Machine, Outcome, System};
+use crate::nix::{first_user, password_of};
 use crate::{BuiltVm, Error, ErrorKind, Result, environment};
 
 /// The variable with the stage.
@@ -85,8 +85,11 @@ pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario) ->
     let machine = &fixture.machine;
     // A machine with a configuration of its own is not the one whose deploy is rehearsed.
     let today = environment::path("NIXVM_VM").map(BuiltVm::open).transpose()?;
-    if today.is_some_and(|today| !machine.starts_from(&today)) {
+    if today.as_ref().is_some_and(|today| !machine.starts_from(today)) {
         return Ok(());
+    }
+    if let Some(today) = &today {
+        reach_root(machine, today).await?;
     }
     let outcome = machine.try_switch(&next).await?;
     if stage == Rehearsed::Switched {
@@ -111,6 +114,25 @@ pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario) ->
         fixture.session = fixture.session.take().map(|_| session);
     }
     Ok(())
+}
+
+/// Makes sure that root can be reached: the first user of the configuration logs in and out again if there was no login
+/// yet.
+async fn reach_root(machine: &Machine, today: &BuiltVm) -> Result {
+    if machine.session().await.is_some() {
+        return Ok(());
+    }
+    let refused = match machine.succeed("true").await {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    let Some((user, password)) = first_user(today).filter(|_| refused.kind() == ErrorKind::NoRoot) else {
+        return Err(refused);
+    };
+    let session = machine.login(&user, &password).await?;
+    // The channel stays open.
+    machine.succeed("true").await?;
+    session.log_out().await
 }
 
 /// Returns an error if the machine does not run the system that it was switched to: the scenario would test another one.

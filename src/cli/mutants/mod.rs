@@ -87,6 +87,17 @@ pub struct Mutants {
 impl Mutants {
     /// Lists mutants, or tries them.
     pub async fn run(&self, options: &Options) -> Result<ExitCode> {
+        match self.list_or_try(options).await {
+            // Exit code 1 says that a mutant was missed.
+            Err(error) if Exit::before_the_body(&error, Exit::Failed) == Exit::Failed => {
+                report::error(&error);
+                Ok(Exit::Host.into())
+            }
+            ended => ended,
+        }
+    }
+
+    async fn list_or_try(&self, options: &Options) -> Result<ExitCode> {
         let is_nix = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "nix");
         let (configurations, scenarios): (Vec<&PathBuf>, Vec<&PathBuf>) = self.paths.iter().partition(is_nix);
         let configuration = match configurations.as_slice() {
@@ -109,7 +120,7 @@ impl Mutants {
                 .next_step("give the output of `git diff` or `diff -u`, without colours and not of --stat"));
             }
             let diff = Diff::read(&text);
-            own.mutants = diff.touched(std::mem::take(&mut own.mutants), &own.folder, &bases(&own.folder));
+            own.mutants = diff.touched(std::mem::take(&mut own.mutants), &own.folder, &bases(&own));
         }
         for note in &own.left_out {
             report::say(&format!("note: {}", report::printable(note)));
@@ -223,10 +234,10 @@ fn read(diff: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Returns the folders that names in a diff may start at: this one, and the repository of the configuration.
-fn bases(folder: &Path) -> Vec<PathBuf> {
-    let repository = folder.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned);
-    std::env::current_dir().into_iter().chain(repository).chain([folder.to_owned()]).collect()
+/// Returns the folders that names in a diff may start at: this one, the repository, and that of the configuration.
+fn bases(own: &OwnFiles) -> Vec<PathBuf> {
+    let beside = own.configuration.parent().map(Path::to_owned);
+    std::env::current_dir().into_iter().chain([own.folder.clone()]).chain(beside).collect()
 }
 
 /// Returns the exit code of a run that a signal ended.

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use crate::mutants::OwnFiles;
 use crate::record::{History, RUN};
-use crate::scenario::{Exit, TELL_SCENARIOS};
+use crate::scenario::Exit;
 use crate::{BuiltVm, Error, ErrorKind, Result, secrets, stopped};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::super::child::{Child, Signals, exit_of};
+use super::super::described;
 use super::super::options::Options;
 use super::super::run;
 
@@ -28,7 +29,7 @@ pub(super) struct Scenarios {
     sources: BTreeSet<String>,
 }
 
-/// A command that is started anew for each mutant.
+/// The command that runs the scenarios of a file. It is started once for each mutant.
 struct Prepared {
     binary: PathBuf,
     arguments: Vec<OsString>,
@@ -186,22 +187,9 @@ impl Prepared {
     /// Returns what the machines and systems of the scenarios are built from, each with a nixpkgs of its own if it has
     /// one.
     async fn sources(&self, file: &Path) -> Result<Vec<(String, Option<String>)>> {
-        let failed =
-            |why: String| Error::new(ErrorKind::Host, format!("could not ask {}: {why}", file.display()));
         let mut command = Command::new(&self.binary);
-        command.envs(self.variables.iter().map(|(name, value)| (name, value))).env(TELL_SCENARIOS, "1");
-        let mut command = tokio::process::Command::from(command);
-        command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-        let output = command.output().await.map_err(|source| failed(source.to_string()))?;
-        let told: Result<Vec<Value>, _> =
-            String::from_utf8_lossy(&output.stdout).lines().map(serde_json::from_str).collect();
-        let scenarios = match told {
-            Ok(scenarios) if output.status.success() => scenarios,
-            _ => {
-                return Err(failed(output.status.to_string())
-                    .section("it said", String::from_utf8_lossy(&output.stderr).into_owned()));
-            }
-        };
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        let scenarios = described::scenarios(command, file).await?;
         let kinds = scenarios.iter().flat_map(|scenario| [&scenario["machines"], &scenario["systems"]]);
         let all = kinds.filter_map(Value::as_array).flatten();
         let text = |value: &Value| value.as_str().map(str::to_owned);

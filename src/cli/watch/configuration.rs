@@ -5,7 +5,9 @@
 //! change of that file only takes effect at the next save of a watched one.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+
+use crate::lexical_path::plain;
 
 /// Maximum number of files that are read for one configuration.
 const FILES: usize = 1000;
@@ -57,19 +59,6 @@ fn resolved(written: &str, folder: &Path) -> Option<PathBuf> {
     };
     // A file that does not exist may be created later.
     (own && (path.exists() || nix) || (!written.starts_with('/') && path.is_file())).then_some(path)
-}
-
-/// Removes `.` and `..`.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => drop(plain.pop()),
-            other => plain.push(other),
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

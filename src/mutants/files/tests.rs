@@ -59,7 +59,23 @@ fn the_files_are_those_that_are_imported_beneath_the_folder() {
         ]
     );
     assert!(own.mutants.iter().all(|mutant| !mutant.change.contains("drop e")), "{:?}", own.mutants);
-    assert_eq!(own.left_out, [""; 0]);
+    let root = folder.path().canonicalize().unwrap();
+    let outside = |name: &str| {
+        format!("{} is not changed: it is not in {}", root.join(name).display(), root.join("etc").display())
+    };
+    assert_eq!(own.left_out, [outside("shared.nix"), outside("more.nix")]);
+}
+
+#[test]
+fn all_files_of_the_repository_are_the_users_own() {
+    let folder = folder(&[
+        ("hosts/web/configuration.nix", "{ imports = [ ../../modules/ssh.nix ]; a = 1; }"),
+        ("modules/ssh.nix", "{ imports = [ ../../outside.nix ]; b = 1; }"),
+    ]);
+    fs::create_dir(folder.path().join(".git")).unwrap();
+    let own = read(&folder, "hosts/web/configuration.nix");
+    assert_eq!(names(&own), ["hosts/web/configuration.nix", "modules/ssh.nix"]);
+    assert!(own.mutants.iter().any(|mutant| mutant.change == "drop b"), "{:?}", own.mutants);
 }
 
 #[test]
@@ -107,6 +123,23 @@ fn a_file_that_is_not_understood_is_named_and_left_out() {
     let said = own.left_out.join("\n");
     assert!(said.contains("bad.nix is not changed: it is not understood"), "{said}");
     assert!(said.contains("binary.nix is not changed: "), "{said}");
+}
+
+#[test]
+fn a_configuration_that_is_not_understood_is_an_error() {
+    for (text, kind, expected) in [
+        (&b"{\n  a = ;\n}"[..], ErrorKind::Build, "is not understood: line 2, column 7: unexpected `;`"),
+        (b"{ a = 1;", ErrorKind::Build, "is not understood: the text ends too early, at line 1"),
+        (b"\xef\xbb\xbf{ }", ErrorKind::Build, "is not understood: line 1, column 1: unexpected"),
+        (b"{\n# \xff\n}", ErrorKind::Usage, "can't be changed: line 2 is not UTF-8"),
+        (&[b' '; 300_000], ErrorKind::Usage, "can't be changed: it has 300000 bytes"),
+    ] {
+        let folder = folder(&[]);
+        fs::write(folder.path().join("x.nix"), text).unwrap();
+        let error = OwnFiles::of(&folder.path().join("x.nix")).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.summary().contains(expected), "{error}");
+    }
 }
 
 #[test]

@@ -62,11 +62,24 @@ fn one_process_has_the_copy_at_a_time() {
     assert!(error.to_string().contains("under way"), "{error}");
     let place = scratch.folder.clone();
     drop(scratch);
+    assert!(!place.exists() && !lock_of(&place).exists());
     // What a killed process left is removed.
     put(place.join("files/left"), "");
     let scratch = Scratch::of(&own).unwrap();
     assert!(!scratch.folder.join("files/left").exists());
     assert_eq!(scratch.folder, place, "the place is always the same");
+}
+
+#[test]
+fn copies_that_killed_processes_left_are_pruned_and_those_in_use_stay() {
+    let (_folder, _own, scratch) = copied(|root| put(root.join("etc/configuration.nix"), "{ }"));
+    let used = scratch.unwrap();
+    let left = used.folder.with_file_name(format!("left-{}", std::process::id()));
+    put(left.join("files/configuration.nix"), "{ }");
+    file_lock::open(&lock_of(&left)).unwrap();
+    assert!(prune().unwrap() > 0);
+    assert!(!left.exists() && !lock_of(&left).exists());
+    assert!(used.folder.exists() && lock_of(&used.folder).exists());
 }
 
 #[test]

@@ -145,11 +145,28 @@ fn a_wrapper_is_left_out_and_its_definition_stays() {
 }
 
 #[test]
+fn a_syntax_error_has_its_line_and_column_and_no_password() {
+    for (text, expected) in [
+        ("{\n  a = 1\n  b = 2;\n}", "line 3, column 5: unexpected `=`"),
+        ("{ é = 1; ] }", "line 1, column 3: unexpected text"),
+        ("{ a = 1;\n\n", "the text ends too early, at line 1"),
+    ] {
+        assert_eq!(read(text).unwrap_err(), expected, "{text}");
+    }
+    for text in ["{ password = hunter2 = x; }", "{ password = \"hunter2\" hunter2 }", "{ } ] hunter2"] {
+        let why = read(text).unwrap_err();
+        assert!(!why.contains("hunter2"), "{why}");
+    }
+}
+
+#[test]
 fn a_text_that_is_not_understood_has_no_changes() {
     for text in ["{ a = ; }", "{ a = 1 }", "[ 1", "\"", "", "{ a = 1; } }"] {
         assert!(read(text).is_err(), "{text}");
     }
-    assert!(read(&"[".repeat(100_000)).is_err());
+    for deep in ["[", "{ a = ", "(", "\"${"] {
+        assert_eq!(read(&deep.repeat(40_000)), Err(TOO_DEEP.to_owned()), "{deep}");
+    }
     assert!(read(&format!("[{}]", " a".repeat(LARGEST))).unwrap_err().contains("are read"));
     // A tree that is deep on its left side.
     assert!(read(&format!("f{}", " a".repeat(2_000))).is_ok());

@@ -232,6 +232,12 @@ fn scenarios_that_fail_anyway_say_nothing_about_mutants() {
     user.is_as_before();
     user.folder.put("scenarios/login.rs", file("#[scenario] async fn sums() {}"));
     user.run(&[]).ended_with(2).said("no scenario has a machine of configuration.nix");
+    user.folder.put("configuration.nix", "{\n  a = ;\n}");
+    for arguments in [&["--list"][..], &[]] {
+        user.run(arguments)
+            .ended_with(3)
+            .said("configuration.nix is not understood: line 2, column 7: unexpected `;`");
+    }
     user.folder.put("users.nix", "{ ");
     user.folder.put("configuration.nix", "{ imports = [ ./users.nix ]; }");
     user.folder.put("scenarios/login.rs", file(LOGIN));
@@ -261,6 +267,14 @@ fn a_host_that_fails_catches_no_mutant_and_what_was_found_stays() {
 }
 
 #[test]
+fn a_run_that_can_not_be_written_down_does_not_say_that_a_mutant_was_missed() {
+    let user = User::new();
+    user.folder.put("mutants.out", "a file");
+    user.run(&["--check"]).ended_with(5).said("mutants.out");
+    user.is_as_before();
+}
+
+#[test]
 fn a_signal_leaves_what_was_found_and_nothing_else() {
     let user = User::new();
     let mut child = user.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -274,6 +288,10 @@ fn a_signal_leaves_what_was_found_and_nothing_else() {
     assert_eq!(child.wait().unwrap().code(), Some(143));
     assert!(!user.changes("caught.txt").is_empty());
     let outcomes: Value = serde_json::from_str(&user.out("outcomes.json")).unwrap();
-    assert!(outcomes["caught"].as_u64().unwrap() > 0);
+    let caught = outcomes["caught"].as_u64().unwrap();
+    assert!(caught > 0);
     user.is_as_before();
+    user.run(&["--iterate", "--max", "0"])
+        .ended_with(0)
+        .printed(&format!("{caught} left out: caught before\n"));
 }

@@ -83,7 +83,7 @@ fn a_machine_of_the_last_commit_and_a_system_that_is_not_committed() {
     list.ended_with(0)
         .printed("machine: git:HEAD\n")
         .printed("next: scenarios/../hosts/configuration.nix (a system, not booted)\n");
-    run(&folder, &["cache", "prune"]).ended_with(0).printed("and 1 checked-out commit\n");
+    run(&folder, &["cache", "prune"]).ended_with(0).printed("and 1 checked-out commit");
 }
 
 #[test]
@@ -138,4 +138,24 @@ fn a_parameter_is_built_with_its_own_nixpkgs() {
     let here = folder.path().display().to_string();
     let calls = std::fs::read_to_string(folder.path().join("calls")).unwrap();
     assert_eq!(calls, format!("nixpkgs={here}/nixpkgs\nnixpkgs={here}/scenarios/release\n"));
+}
+
+#[test]
+fn a_rehearsal_reaches_root_also_for_a_scenario_that_begins_before_any_login() {
+    let folder = Folder::with(
+        "a.rs",
+        "#[scenario] async fn a(machine: Machine) -> Result { machine.power_off().await }",
+    );
+    for vm in ["today", "tomorrow"] {
+        std::fs::create_dir(folder.path().join(vm)).unwrap();
+        FakeVm::new().write_to(folder.path().join(vm));
+    }
+    let users = folder.path().join("users-groups.json").display().to_string();
+    folder.put("users-groups.json", r#"{"users": [{"name": "alice", "initialPassword": "test"}]}"#);
+    folder.put("today/result/system/activate", format!("update-users-groups.pl {users}\n"));
+    let mut command = folder.command(&["a.rs", "--no-template"]);
+    command.env("NIXVM_VM", folder.path().join("today/result")).env("NIXVM_REHEARSED", "switched");
+    let ran = Ran::of(command.env("NIXVM_REHEARSED_NEXT", folder.path().join("tomorrow/result")));
+    // The fake guest has no port for root.
+    ran.ended_with(1).said("login as alice").printed("root is needed: alice could not become root");
 }
