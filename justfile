@@ -52,14 +52,14 @@ test-rust *filter: test-tools
     else set -x; \
         RUST_TEST_THREADS={{ threads }} exec cargo test --workspace --all-features --no-fail-fast --lib --bins --tests {{ filter }}; fi
 
-# Runs what takes long: fuzzing for SECONDS; properties with many cases; soaks, ten rounds for one.
+# Runs the long tests: fuzzing for SECONDS; properties with many cases; soaks, ten rounds for one.
 test-long seconds="600": test-tools
     NIXVM_FUZZ_SECONDS={{ seconds }} cargo test --workspace --all-features --lib channel::tests::hostile
     PROPTEST_CASES=20000 cargo test --workspace --all-features --lib --test it -- {{ properties }}
     NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_TEST_SOAK=10 cargo test --workspace --all-features --test it -- many_machines:: template_trouble::killed real_vm::snapshots
 
-# Runs the Rust tests from nothing, in a target folder and a cache of its own, and prints how long compiling, linking and
-# running took and which tests were the slowest; `./just test-times NAME` those whose name contains NAME.
+# It compiles into a target folder of its own, with a cache of its own, and prints the times of compiling, linking and running.
+# Runs the Rust tests from nothing and shows the slowest; `./just test-times NAME` those whose name contains NAME.
 test-times *filter: test-tools
     #!/usr/bin/env bash
     set -euo pipefail
@@ -83,8 +83,8 @@ test-times *filter: test-tools
     printf '%s\n' "compiling and linking: $compiled s" "$linked" "running: $ran s"
     exit "$result"
 
-# Looks for tests that fail now and then: repeats the quick ones, three times as many at once as there are processors,
-# beside two VMs that have booted.
+# Three times as many tests run at once as there are processors.
+# Looks for flaky tests: repeats the quick ones beside two VMs that have booted.
 test-flaky rounds="20": test-tools
     cargo nextest run --workspace --all-features --profile quick --no-run
     NIXVM_CACHE_DIR={{ quote(cache) }} tests/beside-vms.sh 2 cargo nextest run --workspace --all-features --profile quick \
@@ -98,7 +98,8 @@ test-editor:
     [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ] || rustup component add rust-src
     NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_TEST_RUST_ANALYZER=1 cargo test --workspace --all-features --test it -- cli::editor_server
 
-# Runs the examples in the documentation. Those of the macros need the library, so they are run there, from the book.
+# The examples of the macros need the library, so they are run there, from the book.
+# Runs the examples in the documentation.
 test-doc:
     cargo test --workspace --exclude nixvm-test-macros --all-features --doc
 
