@@ -72,7 +72,7 @@ mod walk;
 /// | source | |
 /// |---|---|
 /// | `"web.nix"` | a configuration: a file, or a folder with a `default.nix` |
-/// | `"git:HEAD:hosts/web.nix"` | a configuration as it was committed. Before the second colon stands what `git rev-parse` accepts (`main~3`, `v1.0`, `origin/main`). The path starts at the root of the repository, or at the scenario's folder if it begins with `./` or `../`. Uncommitted changes are not in it |
+/// | `"git:HEAD:hosts/web.nix"` | a configuration as it was committed. Before the second colon is a revision as `git rev-parse` takes it (`main~3`, `v1.0`, `origin/main`). The path starts at the root of the repository, or at the scenario's folder if it begins with `./` or `../`. Uncommitted changes are not in it |
 /// | `"git:HEAD"` | the configuration that would be found without the argument, as it was committed |
 /// | `"profile:/nix/var/nix/profiles/system"` | the same, at the commit that this system was built from: its `nixos-version --configuration-revision` names it |
 /// | `"flake:.#web"` | a host of a flake; `"flake:.?ref=v1.0#web"` is one of a commit |
@@ -80,13 +80,14 @@ mod walk;
 ///
 /// Without an argument it is built from the configuration for the whole run (`--configuration`, `--flake`, `--vm`), else
 /// from `configuration.nix` beside the scenario's file or in the nearest folder above it, up to the root of the
-/// repository.
+/// repository. A path in an argument is not searched for in the folders above: in a file in `scenarios/` it is
+/// `"../configuration.nix"`.
 ///
-/// The system of tomorrow, and a machine that runs the one of today:
+/// A machine that runs the configuration of the last commit, and the system of the present one, which has no argument:
 ///
 /// ```no_run
 /// # use nixvm_test::prelude::*;
-/// #[scenario(machine = "git:HEAD", next = "configuration.nix")]
+/// #[scenario(machine = "git:HEAD")]
 /// async fn rows_survive(machine: Machine, next: System) -> Result {
 ///     println!("{}", next.path()?.display());
 ///     machine.power_off().await

@@ -27,7 +27,7 @@ pub struct Cache {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Each template: its own size, what it shares, when it was used last, whether it is in use
+    /// List each template: its own size, what it shares, when it was used last, whether it is in use
     List,
     /// Remove templates that are not in use, the least recently used first, checked-out commits, copies of
     /// configurations that `mutants` left when it was killed, and what was found out about KVM
@@ -36,7 +36,7 @@ enum Action {
         #[arg(long, value_name = "MIB", default_value_t = 0)]
         size: u64,
     },
-    /// Where they are
+    /// Print the path of their folder
     Path,
 }
 

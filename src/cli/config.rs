@@ -23,7 +23,7 @@ pub struct Config {
     /// Print one JSON object
     #[arg(long, conflicts_with = "reference")]
     json: bool,
-    /// Print what settings there are, as a page in Markdown, instead of what holds
+    /// Print the reference of all settings, as a page in Markdown
     #[arg(long)]
     reference: bool,
 }

@@ -10,9 +10,7 @@ use clap::Args;
 const EXAMPLES: &str = "\
 Examples:
   nixvm-test diff 20261122 last               what changed since yesterday's run
-  nixvm-test diff green.run/ last             against a record that was copied here
-
-It ends with 1 if a scenario passes in only one of them.";
+  nixvm-test diff green.run/ last             against a record that was copied here";
 
 /// Compares two runs. The exit code is 1 when outcomes differ: a scenario ended otherwise, came or went.
 #[derive(Debug, Args)]

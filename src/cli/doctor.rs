@@ -21,7 +21,7 @@ Examples:
   nixvm-test doctor --kvm ./result        whether this VM runs under KVM here, in a minute at most
   nixvm-test doctor --json | jq '.findings[] | select(.state != \"ok\")'
 
-Ends with 5 if something that every run needs is missing; with --kvm, also if the VM does not run under KVM.
+The exit code is 5 if something that every run needs is missing; with --kvm, also if the VM does not run under KVM.
 Warnings do not change the exit code.";
 
 /// How it is shown.

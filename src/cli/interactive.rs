@@ -26,7 +26,7 @@ pub struct Interactive {
     config: Option<String>,
     /// Who is logged in; `none` stops at the login prompt
     ///
-    /// The default is the first user whose initial password stands in the configuration.
+    /// The default is the first user whose initial password is in the configuration.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// The password of the user [default: the initial one of the configuration]

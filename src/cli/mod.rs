@@ -110,7 +110,7 @@ enum Command {
     Attach(attach::Attach),
     /// Boot a machine, log in, and connect its console to this terminal
     ///
-    /// The machine is a clone of a template where there is one. It is stopped when the session ends.
+    /// The machine is a clone of a template if there is one. It is stopped when the session ends.
     Shell(shell::Shell),
     /// Rehearse a deploy: switch a machine to another configuration, and back
     ///
@@ -127,7 +127,7 @@ enum Command {
     Cache(cache::Cache),
     /// Write a first configuration, scenario, package and workflow
     ///
-    /// The files pass as they are. A file that exists is not changed.
+    /// The new scenario passes without a change. A file that exists is not changed.
     Init(init::Init),
     /// Write what rust-analyzer needs for scenario files
     ///
@@ -145,7 +145,7 @@ enum Command {
     Mutants(mutants::Mutants),
     /// Check what this host needs, and show how to fix what is missing
     ///
-    /// It asks for Nix, QEMU, KVM, the Rust compiler, disk space and memory. Nothing is built or booted without --kvm.
+    /// It checks Nix, QEMU, KVM, the Rust compiler, disk space and memory. Nothing is built or booted without --kvm.
     Doctor(doctor::Doctor),
     /// Show every setting, its value, and where the value comes from
     ///

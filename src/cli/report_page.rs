@@ -21,7 +21,7 @@ pub struct ReportPage {
     /// The run: the folder of its record, its name, the beginning of that, or `last`
     #[arg(default_value = "last")]
     run: String,
-    /// Only print where the page is
+    /// Only print the path of the page
     #[arg(long)]
     no_open: bool,
 }

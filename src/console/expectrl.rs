@@ -38,6 +38,7 @@ pub struct Guest {
 #[derive(Debug)]
 pub struct Stream(UnixStream);
 
+/// # A session of `expectrl`
 impl Console {
     /// Turns the line into a session of expectrl's blocking interface. It gets the raw bytes since the last
     /// match. Until it is dropped, no other wait on this console gets a turn. Later output belongs to the

@@ -34,8 +34,6 @@ const WRITE: Duration = Duration::from_secs(10);
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A serial console. Clones share the same console. The line is closed when the last one is dropped.
-///
-/// See the [module](super) for how it works.
 #[derive(Clone)]
 pub struct Console(pub(super) Arc<Held>);
 

@@ -38,6 +38,7 @@ fn begun(line: &[u8]) -> String {
     String::from_utf8_lossy(&shown).into_owned()
 }
 
+/// # Search in the whole output
 impl Console {
     /// Waits until `pattern` is in the console's output since `since`, at most `limit` (which is not scaled).
     /// `None` means since its very first byte. It takes no turn and skips nothing: waits and sessions on the

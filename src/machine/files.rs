@@ -34,6 +34,7 @@ const BLOCKS: &str = "TAR_OPTIONS='-b 512'";
 /// Moves a copy to its name on the host.
 type Place = fn(Unpacked) -> std::io::Result<()>;
 
+/// # Files
 impl User {
     /// Writes a file and replaces its old content. Missing parent folders are created.
     ///

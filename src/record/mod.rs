@@ -2,17 +2,18 @@
 //! later.
 //!
 //! ```text
-//! RUN/events.jsonl                   every event, one a line
-//! RUN/junit.xml, RUN/report.html     made again after every scenario
+//! RUN/events.jsonl                   every event, one per line
+//! RUN/junit.xml, RUN/report.html     written again after each scenario
 //! RUN/SCENARIO/MACHINE.transcript    every byte of a console; MACHINE.2.transcript after a second start
 //! RUN/SCENARIO/MACHINE.transcript.times
-//!                                    lines "MICROSECONDS OFFSET": from OFFSET on bytes came at that time
+//!                                    lines "MICROSECONDS OFFSET": the bytes from OFFSET on came at that time
 //! RUN/SCENARIO/MACHINE.cast          the console as asciicast v2
 //! RUN/SCENARIO/MACHINE.svg           its last screen
 //! RUN/SCENARIO/MACHINE.log           the transcript as lines: host's time, guest's uptime, text
 //! RUN/SCENARIO/MACHINE.film          its pictures, for report.html
-//! RUN/SCENARIO/MACHINE.answers       what it answered to the scenario, for a replay without it
-//! RUN/SCENARIO/MACHINE.journal       of a machine whose scenario failed; and MACHINE.moment/
+//! RUN/SCENARIO/MACHINE.answers       the answers to the scenario, for a replay without the machine
+//! RUN/SCENARIO/MACHINE.journal       the journal, if the scenario failed
+//! RUN/SCENARIO/MACHINE.moment/       the saved machine, if the scenario failed
 //! RUN/SCENARIO/*.png                 screenshots
 //! ```
 //!
@@ -30,16 +31,16 @@
 //! read only for records in the user's own folder of runs.
 //!
 //! # events.jsonl
-//! One JSON object a line, in UTF-8. Each is written with one system call, so that several processes can write to one
+//! One JSON object per line, in UTF-8. Each is written with one system call, so that several processes can write to one
 //! record (cargo-nextest runs each scenario in its own process) and a reader sees whole lines. The last line may be cut
 //! if the host lost power. Every object has
 //!
 //! | key | is |
 //! |---|---|
-//! | `v` | [`VERSION`] |
+//! | `v` | the version of this format: 1 |
 //! | `time` | seconds since 1970, UTC, with a fraction |
-//! | `scenario` | the scenario's name; empty for what is about the whole run |
-//! | `suite` | the test binary, as cargo-nextest calls it (`machines::web`), whose processes share a record; else not there |
+//! | `scenario` | the scenario's name; empty if the event is about the whole run |
+//! | `suite` | the test binary, as cargo-nextest calls it (`machines::web`), whose processes share a record; optional |
 //! | `event` | the event's name: [`Event`]'s variants in snake case (`scenario_started`) |
 //!
 //! and the fields of its [`Event`]; durations are seconds with a fraction. Ignore unknown events and keys, since new

@@ -32,8 +32,9 @@ pub fn reference() -> String {
         ));
     }
     page.push_str(
-        "\nAs a variable, a switch is `1` or `0`, and an empty variable counts as unset. At most one of `configuration`, `flake`\n\
-         and `vm` may be set in the same way, and a nixpkgs only if it is used.\n\n\
+        "\nAs a variable, a switch is `1` or `0`, and an empty variable counts as unset. Of `configuration`, `flake` and `vm`, at\n\
+         most one may be set in the same way. `flake` and `vm` bring their own nixpkgs: a `nixpkgs` beside them is an error, or is\n\
+         ignored if it is set in a weaker way (in `nixvm.toml`, with a flag `--vm`).\n\n\
          Variables that have no flag and no key:\n\n| variable | meaning |\n|---|---|\n",
     );
     for (name, meaning) in VARIABLES {

@@ -37,7 +37,7 @@ pub struct Init {
     /// The folder; it is made if it is missing
     #[arg(default_value = ".", hide_default_value = true)]
     dir: PathBuf,
-    /// Make no package of cargo: scenarios are run by `nixvm-test` alone
+    /// Make no package of cargo; `nixvm-test` alone runs the scenarios
     #[arg(long)]
     no_cargo: bool,
     /// The workflow that runs the scenarios after every push

@@ -23,7 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   nixvm-test repl                      ./configuration.nix, its first user logged in
   nixvm-test repl web.nix --user none  at the login prompt
-  nixvm-test repl <commands.txt        what a file says; ends with 1 if something failed";
+  nixvm-test repl <commands.txt        the commands of a file; the exit code is 1 if one failed";
 
 /// Commands by hand.
 #[derive(Debug, Args)]

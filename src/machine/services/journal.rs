@@ -17,6 +17,7 @@ use crate::{Error, ErrorKind, Result};
 /// Maximum number of bytes of the journal that are kept for matching and for messages.
 const WINDOW: usize = 1 << 20;
 
+/// # Journal
 impl User {
     /// Returns what a unit has logged since the machine was booted, one line per message. For root it is a unit of the
     /// system, otherwise one of the user.

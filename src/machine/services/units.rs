@@ -24,6 +24,7 @@ const HOPELESS: Duration = Duration::from_secs(2);
 /// The limit for `systemctl status` and the end of the journal, on a fast host.
 const STATUS: Duration = Duration::from_secs(10);
 
+/// # Units of systemd
 impl User {
     /// Waits until a unit is active. For root it is a unit of the system's service manager, otherwise of the user's
     /// own. A name without a suffix is the name of a service.

@@ -15,7 +15,7 @@ use crate::{BuiltVm, Error, ErrorKind, Result};
 /// ```no_run
 /// use nixvm_test::prelude::*;
 ///
-/// #[scenario(machine = "git:HEAD", next = "configuration.nix")]
+/// #[scenario(machine = "git:HEAD")] // next is the uncommitted configuration
 /// async fn the_change_is_safe(machine: Machine, next: System) -> Result {
 ///     machine.login("alice", "test").await?;
 ///     let outcome = machine.switch(&next).await?;

@@ -10,12 +10,13 @@ use crate::machine::output::Output;
 use crate::machine::{Machine, User};
 use crate::{Error, ErrorKind, Result};
 
+/// # Ports, sockets and files
 impl User {
     /// Waits until a program listens on a TCP port: of the machine itself, or of the host `address` as seen from the
     /// machine. It needs only bash.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] after the limit, [`ErrorKind::Usage`] for port 0 and for what is no address, and those of
+    /// [`ErrorKind::Timeout`] after the limit, [`ErrorKind::Usage`] for port 0 and for an invalid address, and those of
     /// [`User::execute`].
     #[tracked]
     pub async fn wait_for_open_port(&self, port: u16, address: &str) -> Result {

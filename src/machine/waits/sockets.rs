@@ -18,6 +18,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(40);
 /// The kernel's maximum length of a path (path_resolution(7)).
 const LONGEST_PATH: usize = 4095;
 
+/// # Ports, sockets and files
 impl User {
     pub(crate) async fn wait_for_listener(&self, path: &str) -> Result {
         if path.is_empty() || path.len() > LONGEST_PATH || path.contains('\0') {

@@ -82,7 +82,7 @@ fn variants(file: &str, name: &str) -> Vec<(String, String)> {
 fn table(fields: &[Field]) -> String {
     let mut table = String::new();
     for field in fields {
-        let may = if field.left_out { "; not always there" } else { "" };
+        let may = if field.left_out { "; optional" } else { "" };
         let (name, of, about) = (&field.name, words(&field.of), field.about.replace('|', "\\|"));
         table.push_str(&format!("| `{name}` | {of}{may} | {about} |\n"));
     }
@@ -161,7 +161,7 @@ fn every_event_is_in_the_book() {
     let mut made = head("The record of a run, and its events", "src/record/mod.rs, src/event.rs");
     made.push_str(
         &plain(&about.replace("# events.jsonl", "# `events.jsonl`"))
-            .replace("**`events.jsonl`**", "## events.jsonl\n"),
+            .replace("**`events.jsonl`:**", "## events.jsonl\n"),
     );
     made.push_str("\nThe [JSON Schema of a line](events.schema.json) describes every event.\n\n## Events\n");
     let (events, parts) = all();

@@ -107,7 +107,8 @@ fn every_method_of_a_machine_and_its_users_is_in_the_book() {
     let made = page_of(
         "Sessions, users, commands",
         "src/machine",
-        "Who does something on a machine, and what comes of it. Without a user, commands of a [machine](machine.md) are root's.",
+        "A `Session` is a user at the console, and a `User` runs commands over the control channel. The methods of a \
+         [machine](machine.md) itself run commands as root. Each command returns an `Output`.",
         &users,
         &all,
     );
@@ -116,8 +117,8 @@ fn every_method_of_a_machine_and_its_users_is_in_the_book() {
 
     assert!(rest.remove("Machine"));
     let types: Vec<String> = std::iter::once("Machine".to_owned()).chain(rest).collect();
-    let intro = "What a scenario holds. Time limits are given for a fast host, and are longer on a slower one. \
-                 Every method that fails gives an [error](errors.md).";
+    let intro = "A scenario gets a `Machine` for each of its parameters of this type. Time limits are given for a fast host, and are longer \
+                 on a slower one. A method that fails returns an [error](errors.md).";
     let made = page_of("Machine", "src/machine", intro, &types, &all);
     assert!(made.contains("#### Machine::wait_for_unit") && made.contains("#### Machine::crash"));
     is_made_from_the_code("reference/machine.md", &made);
@@ -146,8 +147,8 @@ fn every_method_of_a_machine_stands_below_a_heading_of_its_own_block() {
 fn every_method_of_the_console_is_in_the_book() {
     let types: Vec<String> = shown_by("src/console/mod.rs").into_iter().collect();
     let all = room(&["src/console"]);
-    let intro = "The serial line of a machine: `Machine::console`. For programs that ask questions, and for what is said before \
-                 anybody can log in.";
+    let intro = "The serial console of a machine, from `Machine::console`. Use it for programs that ask questions, and for output before \
+                 a login.";
     let made = page_of("Console", "src/console", intro, &types, &all);
     assert!(made.contains("#### Console::expect") && made.contains("#### Pattern::regex"));
     is_made_from_the_code("reference/console.md", &made);
@@ -157,7 +158,7 @@ fn every_method_of_the_console_is_in_the_book() {
 fn every_error_is_in_the_book() {
     let all = room(&["src/error.rs", "src/limits.rs"]);
     let types = ["Error", "ErrorKind", "Speed"].map(str::to_owned);
-    let intro = "What every call gives when it fails, and what decides how long it may take.";
+    let intro = "The error that a failed call returns, and the speed by which time limits are scaled.";
     let made = page_of("Errors and limits", "src/error.rs, src/limits.rs", intro, &types, &all);
     assert!(made.contains("| `LoginRefused` |"));
     is_made_from_the_code("reference/errors.md", &made);
@@ -242,7 +243,9 @@ fn subcommands(help: &str) -> Vec<String> {
 #[test]
 fn every_subcommand_flag_and_exit_code_is_in_the_book() {
     let mut made = head("Command line", "nixvm-test --help");
-    made.push_str("What can be chosen by a flag can be chosen by a variable and in a file, too: [settings](settings.md).\n");
+    made.push_str(
+        "Most flags are settings, which a variable or `nixvm.toml` can set, too: [settings](settings.md).\n",
+    );
     let main = help(&[]);
     made.push_str(&format!("\n## nixvm-test\n\n```text\n{main}```\n"));
     for name in subcommands(&main) {
@@ -258,7 +261,9 @@ fn every_subcommand_flag_and_exit_code_is_in_the_book() {
     is_made_from_the_code("reference/command-line.md", &made);
 
     let mut made = head("Exit codes", "src/scenario/exit.rs");
-    made.push_str("Of `nixvm-test` and of every suite:\n\n| code | |\n|---:|---|\n");
+    made.push_str(
+        "`nixvm-test` and each suite end with one of these codes:\n\n| code | meaning |\n|---:|---|\n",
+    );
     for line in EXIT_CODES.lines() {
         if let Some((code, meaning)) = line.trim().split_once("  ") {
             made.push_str(&format!("| {code} | {} |\n", meaning.trim()));

@@ -46,13 +46,14 @@ struct UnitChange {
     keys: Vec<KeyChange>,
 }
 
+/// # Comparison
 impl System {
     /// Compares this system with `other`, the newer one. It reads what was built, and asks no machine.
     ///
     /// ```no_run
     /// use nixvm_test::prelude::*;
     ///
-    /// #[scenario(today = "git:HEAD", next = "configuration.nix")]
+    /// #[scenario(today = "git:HEAD")] // next is the uncommitted configuration
     /// async fn the_kernel_stays(today: System, next: System) -> Result {
     ///     let diff = today.diff(&next)?;
     ///     println!("{diff}");
