@@ -63,7 +63,8 @@ impl Scratch {
         for path in others.into_iter().chain(links) {
             copying.copy(path).map_err(|source| match source.kind() {
                 io::ErrorKind::FileTooLarge => too_much(path, &source),
-                _ => failed(source),
+                _ => Error::io(format_args!("copy {} to {}", path.display(), folder.display()), &source)
+                    .because_of_a_limit(&source),
             })?;
         }
         Ok(scratch)

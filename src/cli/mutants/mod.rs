@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::mutants::{Diff, Mutant, Output, OwnFiles, Scratch};
-use crate::nix::Source;
+use crate::nix::{Source, Written};
 use crate::scenario::Exit;
 use crate::{Error, ErrorKind, Result, above, report, text};
 use clap::Args;
@@ -98,6 +98,9 @@ impl Mutants {
     }
 
     async fn list_or_try(&self, options: &Options) -> Result<ExitCode> {
+        if let Some(other) = self.paths.iter().find(|path| is_another_source(path)) {
+            return Err(not_changed(other.display()));
+        }
         let is_nix = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "nix");
         let (configurations, scenarios): (Vec<&PathBuf>, Vec<&PathBuf>) = self.paths.iter().partition(is_nix);
         let configuration = match configurations.as_slice() {
@@ -191,15 +194,26 @@ impl Mutants {
     }
 }
 
+/// Whether a word of the command line names a flake, a commit or a built VM.
+fn is_another_source(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let names_one = text.contains('#') || Written::parse(&text).file().is_none();
+    path.file_name().is_some_and(|name| name == "flake.nix") || names_one && !path.exists()
+}
+
+fn not_changed(source: impl std::fmt::Display) -> Error {
+    let summary = format!(
+        "{source} can't be changed: mutants are made of a file, and not of a flake, a commit or a VM"
+    );
+    Error::new(ErrorKind::Usage, text::line(&summary))
+        .next_step("name the configuration of a host: `nixvm-test mutants FILE.nix`")
+}
+
 /// Returns the configuration that the settings name, or else the nearest one.
 fn default_configuration(options: &Options) -> Result<PathBuf> {
     match options.settings()?.source {
         Some(Source::Configuration(path)) => return Ok(path),
-        Some(other) => {
-            let summary = format!("the text of {other} is not known, so nothing in it can be changed");
-            return Err(Error::new(ErrorKind::Usage, summary)
-                .next_step("name a configuration: `nixvm-test mutants FILE.nix`"));
-        }
+        Some(other) => return Err(not_changed(other)),
         None => {}
     }
     let here = std::env::current_dir().map_err(|source| Error::io("find this folder", &source))?;

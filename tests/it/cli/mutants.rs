@@ -159,6 +159,10 @@ fn mutants_are_listed_without_nix_and_without_a_scenario() {
     assert!(!folder.path().join("mutants.out").exists());
     folder.run(&["mutants", "--list", "none.nix"]).ended_with(2).said("there is no configuration none.nix");
     folder.run(&["mutants", "--list", "--in-diff", "none"]).ended_with(2).said("there is no diff none");
+    folder.put("flake.nix", "{ outputs = _: { }; }");
+    for other in ["flake.nix", ".#web", "flake:.#web", "git:HEAD", "vm:result"] {
+        folder.run(&["mutants", "--list", other]).ended_with(2).said(&format!("{other} can't be changed"));
+    }
     folder
         .run(&["mutants", "users.nix", "configuration.nix"])
         .ended_with(2)
