@@ -16,6 +16,7 @@ use clap::Args;
 
 use super::child::Signals;
 use super::options::Options;
+use super::run;
 use scenarios::Scenarios;
 use trial::{Ended, Trial};
 
@@ -112,6 +113,10 @@ impl Mutants {
                 return Err(Error::new(ErrorKind::Usage, summary).next_step("run once for each"));
             }
         };
+        if !scenarios.is_empty() {
+            // A list does not use them, and a misspelt name would go unnoticed.
+            run::files(&scenarios.iter().map(|path| (*path).clone()).collect::<Vec<_>>())?;
+        }
         let mut own = OwnFiles::of(&configuration)?;
         if let Some(diff) = &self.in_diff {
             let text = read(diff)?;

@@ -203,7 +203,7 @@ async fn ended(child: &mut Child, signals: &mut Signals) {
         _ = child.wait() => return,
         // Their machines end with them, even after SIGKILL.
         _ = signals.next() => {}
-        () = tokio::time::sleep(ENDING) => {}
+        () = stopped::sleep(ENDING) => {}
     }
     child.tell(Signal::KILL);
     let _ = child.wait().await;

@@ -163,6 +163,7 @@ fn mutants_are_listed_without_nix_and_without_a_scenario() {
     for other in ["flake.nix", ".#web", "flake:.#web", "git:HEAD", "vm:result"] {
         folder.run(&["mutants", "--list", other]).ended_with(2).said(&format!("{other} can't be changed"));
     }
+    folder.run(&["mutants", "--list", "none.rs"]).ended_with(2).said("none.rs");
     folder
         .run(&["mutants", "users.nix", "configuration.nix"])
         .ended_with(2)
