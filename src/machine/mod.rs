@@ -87,7 +87,7 @@ pub use switch::difference::SystemDiff;
 pub use switch::outcome::{Accounts, Outcome};
 pub use switch::plan::Plan;
 #[cfg(feature = "cli")]
-pub(crate) use switch::survey::{Survey, belongs_to_system};
+pub(crate) use switch::survey::Survey;
 pub use switch::{Action, Switch};
 pub use system::System;
 

@@ -7,8 +7,10 @@ use crate::{Error, ErrorKind, Result};
 
 /// A module for the VM variant of a configuration.
 const CLONABLE: &str = include_str!("clonable.nix");
-/// The options that the module sets.
-const ITS_OPTIONS: [&str; 3] = ["useNixStoreImage", "sharedDirectories", "installBootLoader"];
+/// The words by which errors about the options that the module sets are known. Traces of unrelated errors name
+/// `installBootLoader` as well, so only an error about that option itself counts.
+const ITS_WORDS: [&str; 3] =
+    ["useNixStoreImage", "sharedDirectories", "option `system.build.installBootLoader'"];
 
 /// The password of root in a VM that is built with one. It is no secret: nothing but the VM has it.
 const ROOT_PASSWORD: &str = "nixvm-test";
@@ -65,7 +67,8 @@ impl Additions {
 
 /// Returns whether what clones need may be the only cause of Nix's error.
 pub(super) fn is_about_clones(said: &str) -> bool {
-    ITS_OPTIONS.iter().any(|option| said.contains(option))
+    let mut lines = said.lines().filter(|line| !line.contains("while evaluating"));
+    lines.any(|line| ITS_WORDS.iter().any(|words| line.contains(words)))
 }
 
 /// Returns a path in Nix's language.
@@ -117,7 +120,26 @@ mod tests {
         let line = added(Additions { clones: true, ..Additions::default() });
         let begun = "--arg|configuration|{ imports = [ <nixos-config> ]; virtualisation.vmVariant = { config, lib, pkgs, ... }: ";
         assert!(line.starts_with(begun) && line.ends_with("; }; }"), "{line}");
-        assert!(ITS_OPTIONS.iter().all(|option| CLONABLE.contains(option)));
+        let options = ITS_WORDS.map(|words| words.trim_start_matches("option `").trim_end_matches('\''));
+        assert!(options.iter().all(|option| CLONABLE.contains(option)));
+    }
+
+    #[test]
+    fn only_an_error_about_the_options_of_the_module_is_blamed_on_it() {
+        for said in [
+            "error: The option `virtualisation.vmVariant.virtualisation.useNixStoreImage' does not exist.",
+            "The option `virtualisation.sharedDirectories' in `x' is already declared in `y'.",
+            "The option `system.build.installBootLoader' is read-only, but it's set multiple times.",
+        ] {
+            assert!(is_about_clones(said), "{said}");
+        }
+        for said in [
+            "error: attribute 'x' missing\n… while evaluating the option `system.build.installBootLoader':",
+            "  109| --subst-var-by installBootLoader ${lib.escapeShellArg config.system.build.installBootLoader} \\",
+            "install-grub.pl: installBootLoader failed",
+        ] {
+            assert!(!is_about_clones(said), "{said}");
+        }
     }
 
     #[test]

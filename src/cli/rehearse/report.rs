@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::machine::{Outcome, Plan, System, SystemDiff, belongs_to_system};
+use crate::machine::{Outcome, Plan, System, SystemDiff};
 use crate::{Error, Result, environment, secrets, text};
 
 /// The variable with the file of a GitHub job summary.
@@ -59,9 +59,8 @@ impl Stage {
     pub(super) fn of_outcome(name: &'static str, outcome: &Outcome, took: Duration) -> Self {
         let error = (!outcome.is_clean()).then(|| outcome.output());
         let why = outcome
-            .all_disturbed()
+            .disturbed_beyond_every_switch()
             .iter()
-            .filter(|unit| belongs_to_system(unit))
             .map(|unit| text::lines(&secrets::words(&outcome.why(unit))))
             .collect();
         let findings = outcome.findings();

@@ -73,6 +73,11 @@ impl Machine {
         old.qemu.clear_away().await?;
         if self.shared.snapshots.load(Ordering::Relaxed) > 0 {
             set_aside(&self.shared.run_dir).await?;
+        } else {
+            // A snapshot may need the disks that were plugged in. Without one, their images are of no use any more.
+            for image in lock(&self.shared.history).unplugged() {
+                let _ = std::fs::remove_file(image);
+            }
         }
         let transcript = self.next_transcript();
         let vm = lock(&self.shared.history).starts().cloned();

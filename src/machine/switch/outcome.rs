@@ -158,6 +158,13 @@ impl Outcome {
         running.map(|(name, _)| name).filter(|name| self.disturbed(name)).cloned().collect()
     }
 
+    /// Returns the units of the system that were disturbed, without those that every switch restarts.
+    pub(crate) fn disturbed_beyond_every_switch(&self) -> Vec<String> {
+        let is_usual = |unit: &String| self.runs_now(unit) && self.after.happens_at_every_switch(unit);
+        let disturbed = self.all_disturbed().into_iter().filter(|unit| belongs_to_system(unit));
+        disturbed.filter(|unit| !is_usual(unit)).collect()
+    }
+
     /// Whether a unit started during the switch, or in the few seconds after it: a unit that runs now and did not, or a
     /// oneshot that ran again. A note says so if neither systemd nor a unit file knows the unit.
     pub fn started(&self, unit: &str) -> bool {
@@ -334,10 +341,15 @@ impl Outcome {
         // Every change of the system's packages reloads the bus.
         let is_bus = |unit: &String| matches!(unit.as_str(), "dbus.service" | "dbus-broker.service");
         let reloaded = self.words.reloaded.iter().filter(|unit| !is_bus(unit)).cloned().collect();
-        let disturbed = self.all_disturbed().into_iter().filter(|unit| belongs_to_system(unit));
         let (restarted, stopped): (Vec<String>, Vec<String>) =
-            disturbed.partition(|unit| self.runs_now(unit));
-        let is_news = |unit: &String| !restarted.contains(unit) && belongs_to_system(unit);
+            self.disturbed_beyond_every_switch().into_iter().partition(|unit| self.runs_now(unit));
+        let printed = |unit: &String| self.words.started.contains(unit) || self.words.new.contains(unit);
+        let is_news = |unit: &String| {
+            !restarted.contains(unit)
+                && belongs_to_system(unit)
+                && !self.after.happens_at_every_switch(unit)
+                && (printed(unit) || !self.after.has_a_timer_since(&self.before, unit))
+        };
         let started = self.all_started().into_iter().filter(is_news).collect();
         let renumbered = accounts.renumbered.iter().map(|(name, was, is)| format!("{name} ({was} to {is})"));
         let owned = accounts.foreign_homes.iter().map(|(path, owner)| format!("{path} belongs to {owner}"));

@@ -28,25 +28,36 @@ const OF_THE_VM: [&str; 5] = ["/", "/nix", "/nix/store", "/nix/.ro-store", "/nix
 /// The list of the store paths in the machine that are being copied. It is there until all of them are complete.
 const BRINGING: &str = "/run/nixvm-bringing";
 
-/// Prints `yes` if the store can be written, for root in a mount namespace of its own.
-const IS_WRITABLE: &str = "unshare -m sh -c 'mount -o remount,bind,rw /nix/store 2>/dev/null; \
-                           mkdir /nix/store/.nixvm-try 2>/dev/null && rmdir /nix/store/.nixvm-try && echo yes' || true";
+/// The systems that were registered with the machine's Nix since it booted.
+const KNOWN: &str = "/run/nixvm-known-systems";
+
+/// Prints `yes` if the store can be written, for root in a mount namespace of its own. What is written over a disk that
+/// was plugged in would fill the machine's memory.
+const IS_WRITABLE: &str = "[ ! -e /run/nixvm-store/disks ] && unshare -m sh -c 'mount -o remount,bind,rw /nix/store \
+                           2>/dev/null; mkdir /nix/store/.nixvm-try 2>/dev/null && rmdir /nix/store/.nixvm-try && echo yes' \
+                           || true";
 
 /// Mounts the disk `$disk` over the live store. A link to the store as it was is kept as the lowest layer, since an
-/// overlay on an overlay of an overlay is not possible.
+/// overlay on an overlay of an overlay is not possible. The store keeps its owner and its mode, and stays read-only as
+/// NixOS has it; Nix itself makes it writable for its own processes.
 const OVERLAY: &str = r#"base=/run/nixvm-store; mkdir -p $base/store
 mountpoint -q $base/store || mount --bind /nix/store $base/store
 mkdir -p $base/$disk $base/upper-$disk $base/work-$disk
 for i in 1 2 3 4 5 6 7 8 9 10; do [ ! -b /dev/disk/by-id/virtio-$disk ] || break; udevadm settle --timeout=5 || true; sleep 0.5; done
 mount -t erofs -o ro /dev/disk/by-id/virtio-$disk $base/$disk
+chown --reference=/nix/store $base/upper-$disk; chmod --reference=/nix/store $base/upper-$disk
 echo "$disk" >>$base/disks
 lower=$base/store
 while read -r name; do lower=$base/$name:$lower; done <$base/disks
-mount -t overlay overlay -o "lowerdir=$lower,upperdir=$base/upper-$disk,workdir=$base/work-$disk" /nix/store"#;
+mount -t overlay overlay -o "lowerdir=$lower,upperdir=$base/upper-$disk,workdir=$base/work-$disk" /nix/store
+mount -o remount,bind,ro /nix/store"#;
 
-/// Makes systems known to the machine's Nix, so that its own tools accept them. A machine without Nix needs nothing.
-const REGISTER: &str = "if command -v nix-store >/dev/null && [ -d /nix/var/nix/db ]; then \
-                        NIX_CONFIG='build-users-group =' nix-store --load-db; else cat >/dev/null; fi";
+/// Makes systems known to the machine's Nix, so that its own tools accept them. A machine without Nix needs nothing. Nix
+/// has no database yet where it could not write to the store at boot.
+const REGISTER: &str = "if command -v nix-store >/dev/null; then \
+                        LC_ALL=C NIX_CONFIG='build-users-group =' nix-store --load-db; else cat >/dev/null; fi";
+/// What Nix says of a read-only image with nothing over it, in which none of its commands works.
+const NO_NIX_WORKS: &str = "Read-only file system";
 
 /// Returns the path of a specialisation.
 pub(super) fn specialisation(system: &System, path: &Path, name: &str) -> Result<PathBuf> {
@@ -152,6 +163,11 @@ fn image_maker(vm: &BuiltVm) -> Result<Option<PathBuf>> {
     Ok(maker.map(PathBuf::from))
 }
 
+async fn closure_of(system: PathBuf) -> Result<Vec<PathBuf>> {
+    let closure = threads::aside(move || nix::closure(&system)).await;
+    closure.map_err(|error| Error::io("ask Nix for the closure of a system", &error))?
+}
+
 fn head_of(file: &Path) -> Result<Vec<u8>> {
     let failed = |error| Error::io(format_args!("read {}", file.display()), &error);
     let mut text = Vec::new();
@@ -164,14 +180,48 @@ impl Machine {
     pub(super) async fn bring(&self, life: &Life, system: &System) -> Result {
         let path = system.path()?;
         let program = quoted(&path.join(PROGRAM).display().to_string());
-        let here = format!("if [ -e {program} ] && [ ! -e {BRINGING} ]; then echo yes; fi");
-        if self.answers_yes(&here, "whether the machine has the system").await? {
+        let known = quoted(&path.display().to_string());
+        let here = format!(
+            "if [ -e {program} ] && [ ! -e {BRINGING} ]; then \
+             if grep -qsxF {known} {KNOWN}; then echo known; else echo there; fi; fi"
+        );
+        let here = self.root().command(&here).within(STEP).named("whether the machine has the system");
+        let here = here.output().await?.text().trim().to_owned();
+        if here == "known" {
             return Ok(());
         }
         let _step = life.step(format!("bring {system} into the machine's store"));
-        let asked = path.to_owned();
-        let closure = threads::aside(move || nix::closure(&asked)).await;
-        let closure = closure.map_err(|error| Error::io("ask Nix for the closure of a system", &error))??;
+        if here != "there" {
+            self.bring_missing(life, system, &closure_of(path.to_owned()).await?).await?;
+        }
+        // A machine whose store is there needs no Nix on this host for the switch itself.
+        if let Err(error) = self.register(life, path, &known).await {
+            let why = error.summary();
+            life.events.note(format!("{}: the machine's own Nix does not know {system}: {why}", life.name));
+        }
+        Ok(())
+    }
+
+    /// Makes a system known to the machine's Nix, and the one that runs: a store whose database could not be written at
+    /// boot knows not even that one.
+    async fn register(&self, life: &Life, path: &Path, known: &str) -> Result {
+        let mut paths: BTreeSet<PathBuf> = closure_of(path.to_owned()).await?.into_iter().collect();
+        if let Some(current) = self.current_path().filter(|current| current != path) {
+            paths.extend(closure_of(current).await?);
+        }
+        let registration = nix::registration(&paths.into_iter().collect::<Vec<_>>(), &life.events).await?;
+        let register = format!("echo {known} >>{KNOWN}; {REGISTER}");
+        let register = self.root().command(&register).stdin(registration).within(STEP);
+        let registered = register.named("register the system with Nix").output().await?;
+        let said = crate::text::line(String::from_utf8_lossy(registered.stderr()).trim());
+        if registered.success() || said.contains(NO_NIX_WORKS) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::CommandFailed, said))
+    }
+
+    /// Brings the paths of a system that the machine's store lacks.
+    async fn bring_missing(&self, life: &Life, system: &System, closure: &[PathBuf]) -> Result {
         // What a copy that was broken off has begun is copied again.
         let list = format!(
             "ls -1U /nix/store | if [ -s {BRINGING} ]; then grep -vxFf {BRINGING}; else cat; fi || true"
@@ -205,16 +255,7 @@ impl Machine {
                 }
             }
         };
-        brought.await?;
-        drop(staged);
-        let registration = nix::registration(&closure, &life.events).await?;
-        let register = self.root().command(REGISTER).stdin(registration).within(STEP);
-        let registered = register.named("register the system with Nix").output().await?;
-        if !registered.success() {
-            let said = crate::text::line(String::from_utf8_lossy(registered.stderr()).trim());
-            life.events.note(format!("{}: the machine's own Nix does not know {system}: {said}", life.name));
-        }
-        Ok(())
+        brought.await
     }
 
     async fn answers_yes(&self, question: &str, name: &str) -> Result<bool> {
@@ -238,7 +279,8 @@ impl Machine {
         let name = format!("nixvm-store-{number}");
         let image = self.run_directory().join("tmp").join(format!("{name}.img"));
         nix::store_image(maker, staged, &image).await?;
-        self.hot_plug_disk(&name, image).await?;
+        self.hot_plug_disk(&name, image.clone()).await?;
+        self.history(|history| history.plugged(image));
         self.step_in_store(&format!("disk={name}\n{OVERLAY}")).await
     }
 
@@ -294,6 +336,19 @@ mod tests {
             let error = specialisation(&next, folder.path(), name).unwrap_err().to_string();
             assert!(error.contains("fast"), "{name}: {error}");
         }
+    }
+
+    #[test]
+    fn a_store_with_a_disk_over_it_gets_another_disk_and_no_copy_in_memory() {
+        let disks = tempfile::NamedTempFile::new().unwrap();
+        let asked = |text: &str| {
+            let text = text.replace("/run/nixvm-store/disks", &disks.path().display().to_string());
+            let text = text.replace("unshare -m sh -c ", "echo would try: ");
+            let output = std::process::Command::new("bash").args(["-euo", "pipefail", "-c", &text]).output();
+            String::from_utf8(output.unwrap().stdout).unwrap()
+        };
+        assert_eq!(asked(IS_WRITABLE), "");
+        assert!(asked(&IS_WRITABLE.replace("/run/nixvm-store/disks", "/nowhere")).contains("would try"));
     }
 
     #[test]

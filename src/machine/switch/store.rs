@@ -11,8 +11,14 @@ pub(super) const GENERATIONS: &str = "for l in /nix/var/nix/profiles/system-*-li
 
 /// Sets the profile, as `nix-env --set` does: a new generation, unless the profile has the system already; `$back` takes
 /// an older one, as `nix-env --rollback` does. nix-env itself refuses a path that is not in the machine's database.
+///
+/// The profile of a VM is empty at first, unlike that of an installed machine, so it gets the booted system before.
 const SET: &str = r#"p=/nix/var/nix/profiles
 mkdir -p "$p"
+b=$(readlink -e /run/booted-system || true)
+if [ -n "$b" ] && [ ! -L "$p/system" ] && [ ! -L "$p/system-1-link" ]; then
+  ln -s "$b" "$p/system-1-link"; ln -s system-1-link "$p/system"
+fi
 if [ "$(readlink -f "$p/system")" = "$t" ]; then exit 0; fi
 last=0; old=
 for l in "$p"/system-*-link; do
@@ -76,8 +82,10 @@ mod tests {
     fn a_profile_gets_a_new_generation_and_goes_back_to_an_old_one() {
         let folder = tempfile::tempdir().unwrap();
         let profiles = folder.path().join("profiles");
+        let booted = folder.path().join("booted-system");
         let set = |target: &str, back: &str| {
             let script = SET.replace("/nix/var/nix/profiles", &profiles.display().to_string());
+            let script = script.replace("/run/booted-system", &booted.display().to_string());
             let text = format!("set -euo pipefail\nt={target} back={back}\n{script}");
             let output = Command::new("bash").args(["-c", &text]).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -91,5 +99,15 @@ mod tests {
         assert_eq!(set("/c", "1"), "system-3-link", "there was no such generation");
         assert_eq!(set("/a", ""), "system-4-link", "a switch forward makes a new generation");
         assert_eq!(std::fs::read_link(profiles.join("system-4-link")).unwrap().display().to_string(), "/a");
+
+        std::fs::remove_dir_all(&profiles).unwrap();
+        let today = folder.path().join("today");
+        std::fs::create_dir(&today).unwrap();
+        std::os::unix::fs::symlink(&today, &booted).unwrap();
+        let today = today.display().to_string();
+        assert_eq!(set("/b", ""), "system-2-link", "the booted system is the first generation");
+        assert_eq!(set(&today, "1"), "system-1-link");
+        std::fs::remove_dir_all(&profiles).unwrap();
+        assert_eq!(set(&today, ""), "system-1-link");
     }
 }

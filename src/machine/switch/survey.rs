@@ -11,6 +11,12 @@ use crate::machine::command_text::quoted;
 /// Begins the name of a section. A control character begins no line of the files and lists that are read.
 const MARK: char = '\u{1e}';
 
+/// The lines of unit files that say what a unit does beside its state, and the files that may have them: on NixOS,
+/// additions to a unit of systemd's own are in a folder beside it.
+const MARKS: &str = "grep -sHE '^(ConditionNeedsUpdate|ConditionFirstBoot|X-StopOnReconfiguration)=' \
+                     /etc/systemd/system/*.service /etc/systemd/system/*.target /etc/systemd/system/*.d/*.conf \
+                     /usr/lib/systemd/system/*.service /lib/systemd/system/*.service";
+
 /// The links of a system that a switch can't change until the next boot.
 const BOOTED: [&str; 4] = ["kernel", "initrd", "kernel-modules", "systemd"];
 
@@ -23,6 +29,10 @@ pub(crate) struct Survey {
     pub(crate) units: BTreeMap<String, UnitState>,
     /// The names of those units, other than the ones without a file, and of all unit files.
     pub(crate) known: KnownUnits,
+    /// Units that run at the first boot of a disk, or after an update of the system, and not at others.
+    first_boot: BTreeSet<String>,
+    /// Targets that every switch stops and starts again.
+    cycled: BTreeSet<String>,
     /// The target of /run/current-system.
     pub(crate) current: String,
     /// The target of /run/booted-system.
@@ -61,6 +71,8 @@ pub(crate) struct UnitState {
     pub(crate) command: String,
     /// The command line of its main process.
     pub(crate) running: String,
+    /// The timers that start it.
+    timers: Vec<String>,
 }
 
 /// A user's account.
@@ -102,6 +114,7 @@ impl Survey {
             "NRestarts",
             "MainPID",
             "ExecStart",
+            "TriggeredBy",
         ]
         .map(|property| format!("-p {property}"))
         .join(" ");
@@ -118,6 +131,7 @@ s target; printf '%s\n' {target}
 s units; systemctl show --no-pager --all {properties} '*'
 s processes; head -v -c 4096 /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' '
 s unit-files; {files}
+s marks; {MARKS}
 s links; readlink -m {links}
 s booted-params; cat /run/booted-system/kernel-params
 s current-params; cat /run/current-system/kernel-params
@@ -170,6 +184,7 @@ s end
         // The kernel gives such ports to clients.
         let own = local_ports(section("local-ports"));
         ports.extend(listening(section("udp"), "udp", "07").into_iter().filter(|port| !is_within(port, own)));
+        let (first_boot, cycled) = marks(section("marks"));
         let units = units(section("units"), &processes);
         let loaded =
             units.iter().filter(|(_, state)| state.load != "not-found").map(|(name, _)| name.as_str());
@@ -177,6 +192,8 @@ s end
             target: section("target").trim().to_owned(),
             known: KnownUnits::of(loaded.chain(section("unit-files").lines())),
             units,
+            first_boot,
+            cycled,
             current,
             booted,
             profile,
@@ -217,6 +234,7 @@ impl Survey {
             before.units.iter().filter(|(unit, state)| state.active == "active" && belongs_to_system(unit));
         let ended = was_active.map(|(unit, _)| unit).filter(|unit| {
             self.known.has(unit)
+                && !self.first_boot.contains(*unit)
                 && self.units.get(*unit).is_none_or(|state| !state.is_active() && !state.has_failed())
         });
         let crashing =
@@ -253,6 +271,52 @@ impl Survey {
 /// Units that the first switch after a boot starts, or every switch.
 const AT_EVERY_SWITCH: [&str; 3] =
     ["sysinit-reactivation.target", "systemd-tmpfiles-resetup.service", "nixos-activation.service"];
+
+impl Survey {
+    /// Whether a switch restarts or starts a unit although nothing changed: targets that it stops so that units start in
+    /// their order, and oneshots of NixOS and systemd that run again because a target that is started wants them.
+    pub(crate) fn happens_at_every_switch(&self, unit: &str) -> bool {
+        self.cycled.contains(unit) || unit == "suid-sgid-wrappers.service" || unit.starts_with("modprobe@")
+    }
+}
+
+impl Survey {
+    /// Whether a timer starts a unit that ran before and goes on: a start of the unit says nothing about a switch.
+    pub(crate) fn has_a_timer_since(&self, before: &Self, unit: &str) -> bool {
+        let invocation = |survey: &Self, timer: &str| {
+            let state = survey.units.get(timer).filter(|state| state.is_active());
+            state.map(|state| state.invocation.clone())
+        };
+        let goes_on = |timer: &String| {
+            let was = invocation(before, timer);
+            was.is_some() && was == invocation(self, timer)
+        };
+        self.units.get(unit).is_some_and(|state| state.timers.iter().any(goes_on))
+    }
+}
+
+/// Reads the marks of unit files: the units that run at the first boot of a disk, and the targets that every switch
+/// cycles.
+fn marks(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut first_boot, mut cycled) = (BTreeSet::new(), BTreeSet::new());
+    for line in text.lines() {
+        let Some((path, mark)) = line.split_once(':') else { continue };
+        let mut names = path.rsplit('/');
+        let (file, folder) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+        let unit = folder.strip_suffix(".d").unwrap_or(file).to_owned();
+        match mark.split_once('=') {
+            Some(("X-StopOnReconfiguration", value)) => {
+                if matches!(value.trim(), "true" | "yes" | "1" | "on") {
+                    cycled.insert(unit);
+                }
+            }
+            _ => {
+                first_boot.insert(unit);
+            }
+        }
+    }
+    (first_boot, cycled)
+}
 
 /// Whether systemd starts a unit again after each session on its terminal.
 fn ends_with_a_session(unit: &str) -> bool {
@@ -297,6 +361,12 @@ fn units(text: &str, processes: &BTreeMap<&str, &str>) -> BTreeMap<String, UnitS
                 "InvocationID" => state.invocation = value(),
                 "MainPID" => {
                     state.running = processes.get(value().as_str()).copied().unwrap_or_default().to_owned();
+                }
+                "TriggeredBy" => {
+                    let triggers = value();
+                    let timers = triggers.split_ascii_whitespace();
+                    state.timers =
+                        timers.filter(|unit| unit.ends_with(".timer")).map(str::to_owned).collect();
                 }
                 "NRestarts" => state.restarts = value().parse().unwrap_or_default(),
                 // A unit may have several commands.
@@ -442,6 +512,10 @@ sshd: /nix/store/x/bin/sshd -D -f /etc/ssh/sshd_config [listener]
 getty@.service
 backup.service
 
+\u{1e}marks
+/etc/systemd/system/systemd-update-done.service:ConditionNeedsUpdate=|/etc
+/etc/systemd/system/local-fs.target.d/overrides.conf:X-StopOnReconfiguration=true
+/etc/systemd/system/own.target:X-StopOnReconfiguration=false
 \u{1e}links
 /nix/store/a-nixos
 /nix/store/a-nixos
@@ -544,6 +618,45 @@ users:x:100:
         }
         for unit in ["none.service", "postgres.service", "x@y.service", "getty@"] {
             assert!(!survey.known.has(unit), "{unit}");
+        }
+    }
+
+    #[test]
+    fn a_unit_of_the_first_boot_does_not_run_at_later_ones_and_that_is_no_news() {
+        let ran = |text: &str| text.replace("Id=sshd.service", "Id=systemd-update-done.service");
+        let before = Survey::parse(&ran(PRINTED)).unwrap();
+        let after = ran(PRINTED).replace("ActiveState=active\n", "ActiveState=inactive\n");
+        let after = after.replace("NRestarts=2", "NRestarts=0");
+        assert_eq!(Survey::parse(&after).unwrap().differences(&before), []);
+        let other = |text: &str| text.replace("systemd-update-done.service\nLoad", "sshd.service\nLoad");
+        let (before, after) = (Survey::parse(&other(&ran(PRINTED))), Survey::parse(&other(&after)));
+        let found = after.unwrap().differences(&before.unwrap());
+        assert_eq!(found, [("ran and does not run", vec!["sshd.service".to_owned()])]);
+    }
+
+    #[test]
+    fn a_unit_that_a_timer_starts_is_told_from_one_that_a_switch_starts() {
+        let look = |timer: &str| {
+            let unit = format!(
+                "\u{1e}units\nTriggeredBy=clean.timer clean.path\nId=clean.service\nActiveState=inactive\n\n\
+                 Id=clean.timer\nActiveState=active\nInvocationID={timer}\n\n\u{1e}end\n"
+            );
+            Survey::parse(&unit).unwrap()
+        };
+        assert!(look("1").has_a_timer_since(&look("1"), "clean.service"));
+        assert!(!look("2").has_a_timer_since(&look("1"), "clean.service"), "the timer is new");
+        assert!(!look("1").has_a_timer_since(&Survey::default(), "clean.service"));
+        assert!(!look("1").has_a_timer_since(&look("1"), "clean.timer"));
+    }
+
+    #[test]
+    fn what_every_switch_does_is_known_from_the_files_of_units() {
+        let survey = Survey::parse(PRINTED).unwrap();
+        for unit in ["local-fs.target", "suid-sgid-wrappers.service", "modprobe@efi_pstore.service"] {
+            assert!(survey.happens_at_every_switch(unit), "{unit}");
+        }
+        for unit in ["own.target", "systemd-update-done.service", "sshd.service", "overrides.conf"] {
+            assert!(!survey.happens_at_every_switch(unit), "{unit}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! The systems of one machine: which one runs, which one boots next, and which came before.
 
+use std::path::PathBuf;
+
 use crate::BuiltVm;
 use crate::machine::system::System;
 
@@ -20,13 +22,24 @@ pub(crate) struct History {
     tried: bool,
     /// How many disks with store paths were plugged in.
     disks: usize,
+    /// The images of those that are plugged in.
+    images: Vec<PathBuf>,
 }
 
 impl History {
     /// Begins with the machine's own system.
     pub(crate) fn of(system: System) -> Self {
         let (running, default) = (system.clone(), system.clone());
-        Self { started: system, running, default, earlier: Vec::new(), direct: false, tried: false, disks: 0 }
+        Self {
+            started: system,
+            running,
+            default,
+            earlier: Vec::new(),
+            direct: false,
+            tried: false,
+            disks: 0,
+            images: Vec::new(),
+        }
     }
 
     /// Returns the system that is active, as far as switches of this machine's handle tell.
@@ -56,14 +69,15 @@ impl History {
     /// Notes that `system` was activated. `tried` tells whether only until the next boot.
     pub(crate) fn activated(&mut self, system: &System, tried: bool) {
         self.running = system.clone();
-        self.tried = tried && self.running != self.default;
+        self.tried = tried && !self.running.is_same_system(&self.default);
     }
 
     /// Notes that `system` boots next. `direct` tells whether its kernel comes from its run script.
     pub(crate) fn boots_next(&mut self, system: &System, direct: bool) {
         (self.direct, self.tried) = (direct, false);
-        if self.default != *system {
-            let earlier = std::mem::replace(&mut self.default, system.clone());
+        // The same system may come with another run script.
+        let earlier = std::mem::replace(&mut self.default, system.clone());
+        if !earlier.is_same_system(system) {
             self.earlier.push(earlier);
         }
     }
@@ -80,7 +94,7 @@ impl History {
 
     /// Takes back everything since `before`, other than disks.
     pub(crate) fn go_back_to(&mut self, before: Self) {
-        *self = Self { disks: self.disks, ..before };
+        *self = Self { disks: self.disks, images: std::mem::take(&mut self.images), ..before };
     }
 
     /// Whether another system runs or boots next than the one that the machine was made with, or ever did.
@@ -97,6 +111,17 @@ impl History {
         self.disks
     }
 
+    /// Notes the image of a disk with store paths that was plugged in.
+    pub(crate) fn plugged(&mut self, image: PathBuf) {
+        self.images.push(image);
+    }
+
+    /// Notes that the machine is off, and returns the images of the disks that were plugged in: the next start has none
+    /// of them.
+    pub(crate) fn unplugged(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.images)
+    }
+
     /// Returns the system to roll back to: the one that boots next if another one is only tried, else the one before
     /// it.
     pub(crate) fn before(&self) -> Option<&System> {
@@ -106,6 +131,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn system(name: &str) -> System {
@@ -158,15 +185,49 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_to_the_same_system_by_another_name_leaves_nothing_to_roll_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let built = |name: &str, toplevel: &str| {
+            let result = folder.path().join(name);
+            let (bin, toplevel) = (result.join("bin"), folder.path().join(toplevel));
+            std::fs::create_dir_all(&bin).unwrap();
+            std::fs::create_dir_all(&toplevel).unwrap();
+            let script = bin.join("run-nixos-vm");
+            std::fs::write(&script, format!("#!/bin/sh\n# {name}\n")).unwrap();
+            std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::os::unix::fs::symlink(toplevel, result.join("system")).unwrap();
+            System::of(BuiltVm::open(&result).unwrap(), name, format!("{name}.nix"))
+        };
+        let (today, same, next) = (built("today", "a"), built("same", "a"), built("next", "b"));
+        let mut history = History::of(today.clone());
+        history.boots_next(&same, true);
+        history.activated(&same, false);
+        assert_eq!(history.before(), None);
+        assert!(history.needs_another_script(), "its run script may be another");
+        history.boots_next(&next, true);
+        history.activated(&next, false);
+        history.activated(&today, true);
+        assert_eq!(history.before(), Some(&next));
+        history.went_back(true);
+        history.activated(&next, false);
+        assert_eq!(history.before(), Some(&same));
+        history.activated(&built("again", "b"), true);
+        assert_eq!(history.before(), Some(&same), "what boots next was activated, and not only tried");
+    }
+
+    #[test]
     fn a_refused_switch_leaves_no_trace() {
         let [today, next] = ["today", "next"].map(system);
         let mut history = History::of(today.clone());
         let before = history.clone();
         history.boots_next(&next, true);
         history.next_disk();
+        history.plugged("/run/1.img".into());
         history.go_back_to(before);
         assert!(!history.needs_another_script() && history.before().is_none());
         assert_eq!(history.next_disk(), 2, "names of disks are not used twice");
+        assert_eq!(history.unplugged(), [PathBuf::from("/run/1.img")], "the disk is still plugged in");
+        assert_eq!(history.unplugged(), [PathBuf::new(); 0]);
     }
 
     #[test]

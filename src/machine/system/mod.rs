@@ -70,6 +70,14 @@ impl System {
         })
     }
 
+    /// Whether a machine that goes from one to the other runs the same system: a switch makes no new generation.
+    pub(crate) fn is_same_system(&self, other: &Self) -> bool {
+        match (self.path(), other.path()) {
+            (Ok(ours), Ok(theirs)) => ours == theirs,
+            _ => self == other,
+        }
+    }
+
     /// Returns the built VM.
     ///
     /// # Errors
