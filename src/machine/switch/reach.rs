@@ -38,10 +38,11 @@ const IS_WRITABLE: &str = "[ ! -e /run/nixvm-store/disks ] && unshare -m sh -c '
                            || true";
 
 /// Mounts the disk `$disk` over the live store. A link to the store as it was is kept as the lowest layer, since an
-/// overlay on an overlay of an overlay is not possible. The store keeps its owner and its mode, and stays read-only as
+/// overlay on an overlay of an overlay is not possible. The link is private: what is mounted over the store would else
+/// be mounted over it, too. The store keeps its owner and its mode, and stays read-only as
 /// NixOS has it; Nix itself makes it writable for its own processes.
 const OVERLAY: &str = r#"base=/run/nixvm-store; mkdir -p $base/store
-mountpoint -q $base/store || mount --bind /nix/store $base/store
+mountpoint -q $base/store || { mount --bind /nix/store $base/store; mount --make-private $base/store; }
 mkdir -p $base/$disk $base/upper-$disk $base/work-$disk
 for i in 1 2 3 4 5 6 7 8 9 10; do [ ! -b /dev/disk/by-id/virtio-$disk ] || break; udevadm settle --timeout=5 || true; sleep 0.5; done
 mount -t erofs -o ro /dev/disk/by-id/virtio-$disk $base/$disk

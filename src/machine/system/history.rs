@@ -227,7 +227,7 @@ mod tests {
         assert!(!history.needs_another_script() && history.before().is_none());
         assert_eq!(history.next_disk(), 2, "names of disks are not used twice");
         assert_eq!(history.unplugged(), [PathBuf::from("/run/1.img")], "the disk is still plugged in");
-        assert_eq!(history.unplugged(), [PathBuf::new(); 0]);
+        assert!(history.unplugged().is_empty());
     }
 
     #[test]
