@@ -12,6 +12,7 @@ mod reach;
 mod report;
 mod store;
 pub(crate) mod survey;
+mod usual;
 mod why;
 mod words;
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Action;
-use super::survey::{Survey, UnitState, belongs_to_system};
+use super::survey::{Survey, UnitState};
+use super::usual::belongs_to_system;
 use super::words::Words;
 use crate::Events;
 use crate::machine::services::units::with_suffix;
@@ -160,7 +161,7 @@ impl Outcome {
 
     /// Returns the units of the system that were disturbed, without those that every switch restarts.
     pub(crate) fn disturbed_beyond_every_switch(&self) -> Vec<String> {
-        let is_usual = |unit: &String| self.runs_now(unit) && self.after.happens_at_every_switch(unit);
+        let is_usual = |unit: &String| self.runs_now(unit) && self.after.marks.happens_at_every_switch(unit);
         let disturbed = self.all_disturbed().into_iter().filter(|unit| belongs_to_system(unit));
         disturbed.filter(|unit| !is_usual(unit)).collect()
     }
@@ -192,12 +193,15 @@ impl Outcome {
     pub fn stale(&self) -> Vec<String> {
         let is_stale = |(name, after): &(&String, &UnitState)| {
             let before = self.before.units.get(*name);
-            let same_run = |before: &UnitState| before.invocation == after.invocation && before.is_active();
+            let is_old = |before: &UnitState| {
+                before.invocation == after.invocation
+                    && before.is_active()
+                    && after.runs_the_command_of(before)
+            };
             after.is_active()
                 && !after.command.is_empty()
                 && !name.starts_with(OUR_UNITS)
-                && before.is_some_and(|before| same_run(before) && before.command != after.command)
-                && !after.runs_its_file()
+                && before.is_some_and(is_old)
         };
         self.after.units.iter().filter(is_stale).map(|(name, _)| name.clone()).collect()
     }
@@ -347,7 +351,7 @@ impl Outcome {
         let is_news = |unit: &String| {
             !restarted.contains(unit)
                 && belongs_to_system(unit)
-                && !self.after.happens_at_every_switch(unit)
+                && !self.after.marks.happens_at_every_switch(unit)
                 && (printed(unit) || !self.after.has_a_timer_since(&self.before, unit))
         };
         let started = self.all_started().into_iter().filter(is_news).collect();

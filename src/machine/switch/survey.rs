@@ -6,16 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::known::KnownUnits;
+use super::usual::{Marks, belongs_to_system, ends_with_a_session};
 use crate::machine::command_text::quoted;
 
 /// Begins the name of a section. A control character begins no line of the files and lists that are read.
 const MARK: char = '\u{1e}';
-
-/// The lines of unit files that say what a unit does beside its state, and the files that may have them: on NixOS,
-/// additions to a unit of systemd's own are in a folder beside it.
-const MARKS: &str = "grep -sHE '^(ConditionNeedsUpdate|ConditionFirstBoot|X-StopOnReconfiguration)=' \
-                     /etc/systemd/system/*.service /etc/systemd/system/*.target /etc/systemd/system/*.d/*.conf \
-                     /usr/lib/systemd/system/*.service /lib/systemd/system/*.service";
 
 /// The links of a system that a switch can't change until the next boot.
 const BOOTED: [&str; 4] = ["kernel", "initrd", "kernel-modules", "systemd"];
@@ -29,10 +24,8 @@ pub(crate) struct Survey {
     pub(crate) units: BTreeMap<String, UnitState>,
     /// The names of those units, other than the ones without a file, and of all unit files.
     pub(crate) known: KnownUnits,
-    /// Units that run at the first boot of a disk, or after an update of the system, and not at others.
-    first_boot: BTreeSet<String>,
-    /// Targets that every switch stops and starts again.
-    cycled: BTreeSet<String>,
+    /// What the files of units say about switches and boots.
+    pub(crate) marks: Marks,
     /// The target of /run/current-system.
     pub(crate) current: String,
     /// The target of /run/booted-system.
@@ -88,9 +81,22 @@ impl UnitState {
         matches!(self.active.as_str(), "active" | "reloading" | "refreshing" | "activating")
     }
 
+    /// Whether its main process runs the command that its file had `before`, and not the one that the file has now.
+    pub(crate) fn runs_the_command_of(&self, before: &Self) -> bool {
+        // A script stands behind its interpreter.
+        let runs = |command: &str| {
+            let before = self.running.strip_suffix(command);
+            !command.is_empty() && before.is_some_and(|words| words.is_empty() || words.ends_with(' '))
+        };
+        if self.command == before.command || runs(&self.command) {
+            return false;
+        }
+        runs(&before.command) || !self.runs_its_program()
+    }
+
     /// Whether the command line of its main process shows the program of its file, as after a rollback of a unit that was
-    /// left alone. A script stands behind its interpreter, and some programs put words around it.
-    pub(crate) fn runs_its_file(&self) -> bool {
+    /// left alone. Some programs put words around their command line.
+    fn runs_its_program(&self) -> bool {
         let program = self.command.split_ascii_whitespace().next();
         program.is_some_and(|program| self.running.split_ascii_whitespace().any(|word| word == program))
     }
@@ -131,7 +137,7 @@ s target; printf '%s\n' {target}
 s units; systemctl show --no-pager --all {properties} '*'
 s processes; head -v -c 4096 /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' '
 s unit-files; {files}
-s marks; {MARKS}
+s marks; {marks}
 s links; readlink -m {links}
 s booted-params; cat /run/booted-system/kernel-params
 s current-params; cat /run/current-system/kernel-params
@@ -147,6 +153,7 @@ s end
 "#,
             files = KnownUnits::files(),
             target = quoted(target),
+            marks = Marks::SCRIPT,
         )
     }
 
@@ -184,7 +191,6 @@ s end
         // The kernel gives such ports to clients.
         let own = local_ports(section("local-ports"));
         ports.extend(listening(section("udp"), "udp", "07").into_iter().filter(|port| !is_within(port, own)));
-        let (first_boot, cycled) = marks(section("marks"));
         let units = units(section("units"), &processes);
         let loaded =
             units.iter().filter(|(_, state)| state.load != "not-found").map(|(name, _)| name.as_str());
@@ -192,8 +198,7 @@ s end
             target: section("target").trim().to_owned(),
             known: KnownUnits::of(loaded.chain(section("unit-files").lines())),
             units,
-            first_boot,
-            cycled,
+            marks: Marks::of(section("marks")),
             current,
             booted,
             profile,
@@ -205,6 +210,19 @@ s end
             mounts: section("mounts").lines().filter_map(mount).collect(),
             ports,
         })
+    }
+
+    /// Whether a timer starts a unit that ran before and goes on: a start of the unit says nothing about a switch.
+    pub(crate) fn has_a_timer_since(&self, before: &Self, unit: &str) -> bool {
+        let invocation = |survey: &Self, timer: &str| {
+            let state = survey.units.get(timer).filter(|state| state.is_active());
+            state.map(|state| state.invocation.clone())
+        };
+        let goes_on = |timer: &String| {
+            let was = invocation(before, timer);
+            was.is_some() && was == invocation(self, timer)
+        };
+        self.units.get(unit).is_some_and(|state| state.timers.iter().any(goes_on))
     }
 
     /// Returns the units that failed and were started again by systemd since `before`, each with how often.
@@ -234,7 +252,7 @@ impl Survey {
             before.units.iter().filter(|(unit, state)| state.active == "active" && belongs_to_system(unit));
         let ended = was_active.map(|(unit, _)| unit).filter(|unit| {
             self.known.has(unit)
-                && !self.first_boot.contains(*unit)
+                && !self.marks.is_of_first_boot(unit)
                 && self.units.get(*unit).is_none_or(|state| !state.is_active() && !state.has_failed())
         });
         let crashing =
@@ -266,82 +284,6 @@ impl Survey {
         ];
         lists.into_iter().filter(|(_, list): &(_, Vec<String>)| !list.is_empty()).collect()
     }
-}
-
-/// Units that the first switch after a boot starts, or every switch.
-const AT_EVERY_SWITCH: [&str; 3] =
-    ["sysinit-reactivation.target", "systemd-tmpfiles-resetup.service", "nixos-activation.service"];
-
-impl Survey {
-    /// Whether a switch restarts or starts a unit although nothing changed: targets that it stops so that units start in
-    /// their order, and oneshots of NixOS and systemd that run again because a target that is started wants them.
-    pub(crate) fn happens_at_every_switch(&self, unit: &str) -> bool {
-        self.cycled.contains(unit) || unit == "suid-sgid-wrappers.service" || unit.starts_with("modprobe@")
-    }
-}
-
-impl Survey {
-    /// Whether a timer starts a unit that ran before and goes on: a start of the unit says nothing about a switch.
-    pub(crate) fn has_a_timer_since(&self, before: &Self, unit: &str) -> bool {
-        let invocation = |survey: &Self, timer: &str| {
-            let state = survey.units.get(timer).filter(|state| state.is_active());
-            state.map(|state| state.invocation.clone())
-        };
-        let goes_on = |timer: &String| {
-            let was = invocation(before, timer);
-            was.is_some() && was == invocation(self, timer)
-        };
-        self.units.get(unit).is_some_and(|state| state.timers.iter().any(goes_on))
-    }
-}
-
-/// Reads the marks of unit files: the units that run at the first boot of a disk, and the targets that every switch
-/// cycles.
-fn marks(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut first_boot, mut cycled) = (BTreeSet::new(), BTreeSet::new());
-    for line in text.lines() {
-        let Some((path, mark)) = line.split_once(':') else { continue };
-        let mut names = path.rsplit('/');
-        let (file, folder) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
-        let unit = folder.strip_suffix(".d").unwrap_or(file).to_owned();
-        match mark.split_once('=') {
-            Some(("X-StopOnReconfiguration", value)) => {
-                if matches!(value.trim(), "true" | "yes" | "1" | "on") {
-                    cycled.insert(unit);
-                }
-            }
-            _ => {
-                first_boot.insert(unit);
-            }
-        }
-    }
-    (first_boot, cycled)
-}
-
-/// Whether systemd starts a unit again after each session on its terminal.
-fn ends_with_a_session(unit: &str) -> bool {
-    ["getty@", "serial-getty@", "autovt@", "console-getty.", "container-getty@"]
-        .iter()
-        .any(|name| unit.starts_with(name))
-}
-
-/// Whether a unit is a part of the system, and not of a session, of a single command, of a switch itself or of the
-/// control channel.
-pub(crate) fn belongs_to_system(unit: &str) -> bool {
-    let passing = [
-        "session-",
-        "user-",
-        "user@",
-        "user.slice",
-        "run-",
-        "nixvm-",
-        "systemd-fsck@",
-        "nixos-rebuild-switch-to-",
-    ];
-    let kinds = [".service", ".socket", ".timer", ".path", ".mount", ".target", ".swap"];
-    kinds.iter().any(|kind| unit.ends_with(kind))
-        && !passing.iter().any(|name| unit.starts_with(name))
-        && !AT_EVERY_SWITCH.contains(&unit)
 }
 
 /// Reads blocks of `Name=value` lines, one block a unit.
@@ -650,13 +592,25 @@ users:x:100:
     }
 
     #[test]
-    fn what_every_switch_does_is_known_from_the_files_of_units() {
-        let survey = Survey::parse(PRINTED).unwrap();
-        for unit in ["local-fs.target", "suid-sgid-wrappers.service", "modprobe@efi_pstore.service"] {
-            assert!(survey.happens_at_every_switch(unit), "{unit}");
-        }
-        for unit in ["own.target", "systemd-update-done.service", "sshd.service", "overrides.conf"] {
-            assert!(!survey.happens_at_every_switch(unit), "{unit}");
+    fn a_unit_runs_its_old_command_if_its_command_line_says_so() {
+        let state = |command: &str, running: &str| UnitState {
+            command: command.to_owned(),
+            running: running.to_owned(),
+            ..UnitState::default()
+        };
+        for (old, new, running, is_stale) in [
+            ("/s/sleep 1", "/s/sleep 2", "/s/sleep 1", true),
+            ("/s/sleep 1", "/s/sleep 2", "/s/sleep 2", false),
+            ("/s/x --loud", "/s/x", "/s/x --loud", true),
+            ("/s/x", "/s/x --loud", "/s/x --loud", false),
+            ("/a/x", "/b/x", "/s/bash -e /a/x", true),
+            ("/a/x", "/b/x", "/s/bash -e /b/x", false),
+            ("/a/sshd -D", "/b/sshd -D", "sshd: /b/sshd -D [listener]", false),
+            ("/a/sshd -D", "/b/sshd -D", "sshd: /a/sshd -D [listener]", true),
+            ("/a/x", "/a/x", "x: worker", false),
+        ] {
+            let found = state(new, running).runs_the_command_of(&state(old, ""));
+            assert_eq!(found, is_stale, "{old} -> {new}, runs {running}");
         }
     }
 
