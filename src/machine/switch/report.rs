@@ -140,7 +140,7 @@ fn advice(outcome: &Outcome) -> Option<(String, String)> {
         )
     } else if outcome.status() == 100 {
         (outcome.meaning().to_owned(), "rehearse it with a reboot: `reboot_into(&next)`")
-    } else if outcome.status() == 4 && outcome.failed().is_empty() && outcome.words.failed_jobs.is_empty() {
+    } else if outcome.status() == 4 && outcome.failed().is_empty() && outcome.words.no_job_failed() {
         (
             outcome.meaning().to_owned(),
             "run it again on a host that is less busy; `systemctl list-jobs` shows what is under way",
@@ -164,6 +164,32 @@ fn tail(text: &str, lines: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_came_too_late_is_told_from_a_failure() {
+        // What the program in Rust printed on a loaded host, and what systemctl prints of a job that failed.
+        const LATE: &str = "Failed to restart sysinit-reactivation.target: Did not receive a reply. Possible causes include: \
+                            the remote application did not send a reply, the message bus security policy blocked the reply, \
+                            the reply timeout expired, or the network connection was broken.";
+        let outcome = |printed: &str| Outcome {
+            machine: "machine".to_owned(),
+            events: crate::Events::none(),
+            target: "/nix/store/b".to_owned(),
+            action: crate::machine::Action::Switch,
+            status: 4,
+            words: super::super::words::Words::of("", printed),
+            stdout: String::new(),
+            stderr: printed.to_owned(),
+            before: Default::default(),
+            after: Default::default(),
+            took: Duration::ZERO,
+            systems: None,
+            journals: BTreeMap::new(),
+        };
+        let (cause, next) = advice(&outcome(LATE)).unwrap();
+        assert!(cause.contains("not answered in time") && next.contains("less busy"), "{cause}; {next}");
+        assert_eq!(advice(&outcome("Job for x.service failed because of a timeout.")), None);
+    }
 
     #[test]
     fn the_last_line_is_known_however_the_output_comes() {

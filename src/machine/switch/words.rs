@@ -63,6 +63,11 @@ impl Words {
         words
     }
 
+    /// Whether each message about a job says only that systemd did not answer in time.
+    pub(crate) fn no_job_failed(&self) -> bool {
+        self.failed_jobs.iter().all(|line| line.contains(": Did not receive a reply."))
+    }
+
     fn line(&mut self, line: &str) {
         if line.is_empty() {
             return;
