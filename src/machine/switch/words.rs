@@ -201,6 +201,33 @@ mod tests {
         assert_eq!(words.refusals, ["dbus-implementation: dbus -> broker", "switchInhibitors"]);
     }
 
+    /// What the program in Rust of 2024-09 printed on NixOS's own modules on a loaded host, shortened. It prints the
+    /// status of units that failed on standard output.
+    #[test]
+    fn a_bad_switch_by_the_program_in_rust_is_read() {
+        let words = Words::of(
+            "setting up /etc...\nActivation script snippet 'trouble' failed (1)\n\
+             × fails.service\n     Loaded: loaded (/etc/systemd/system/fails.service; enabled; preset: enabled)\n\
+             Nov 30 06:15:30 nixos systemd[1]: Failed to start fails.service.\n",
+            "stopping the following units: changes.service, fresh.service, postgresql.service\n\
+             NOT restarting the following changed units: left.service\n\
+             activating the configuration...\nremoving user ‘bob’\nFailed to run activate script\n\
+             reloading user units for alice...\nError: Failed to restart nixos-activation.service\n\nCaused by:\n    \
+             Message recipient disconnected from message bus without replying\n\
+             restarting sysinit-reactivation.target\n\
+             reloading the following units: dbus.service, stc-loaded.service\n\
+             restarting the following units: late.service\n\
+             starting the following units: changes.service, postgresql.service\n\
+             warning: the following units failed: dies.service, fails.service\n",
+        );
+        assert_eq!(words.stopped, ["changes.service", "fresh.service", "postgresql.service"]);
+        assert_eq!(words.skipped, ["left.service"]);
+        assert_eq!(words.reloaded, ["dbus.service", "stc-loaded.service"]);
+        assert_eq!(words.failed, ["dies.service", "fails.service"]);
+        assert_eq!(words.snippets, [("trouble".to_owned(), "1".to_owned())]);
+        assert!(words.failed_jobs.is_empty(), "the journal's lines and a user's manager are no jobs");
+    }
+
     #[test]
     fn what_an_activation_script_prints_is_no_list() {
         let words = Words::of("my script is stopping the following units: x.service\n", "a: b -> c\n");
