@@ -18,7 +18,12 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut function: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
         Err(_) => {
-            let why = "`#[scenario]` needs a function: `async fn name(machine: Machine) -> Result`";
+            let is_function = item.clone().into_iter().any(|token| token.to_string() == "fn");
+            let why = match is_function {
+                // The compiler shows what is wrong in it, if it is no function of a newer Rust.
+                true => "`#[scenario]` can't read this function: correct its syntax",
+                false => "`#[scenario]` needs a function: `async fn name(machine: Machine) -> Result`",
+            };
             let error = syn::Error::new_spanned(&item, why).to_compile_error();
             return quote!(#error #item);
         }

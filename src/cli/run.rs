@@ -14,9 +14,11 @@ use crate::scenario::Exit;
 use crate::scenario::compile::{self, Compiler};
 use crate::settings::Settings;
 use crate::{Error, ErrorKind, Result, nearest, report};
-use clap::CommandFactory as _;
+use clap::{CommandFactory as _, Parser as _};
+use libtest_mimic::Arguments;
 
 use super::child::{Child, Signals, exit_of, not_started};
+use super::described;
 use super::options::Options;
 
 /// Compiles all files first, so that compiler errors come before anything boots, then runs them one after the other.
@@ -37,12 +39,49 @@ pub async fn run(paths: &[PathBuf], harness: &[OsString], options: &Options) -> 
         crate::Events::to(&report::choose(&settings)).note(note);
     }
     let binaries = compile(&files, &compiler()?, options).await?;
+    if !lists {
+        check_filter(&files, &binaries, harness, options).await?;
+    }
     let commands = files.iter().zip(&binaries).map(|(file, binary)| command(file, binary, harness, options));
     match commands.collect::<Result<Vec<_>>>()?.as_mut_slice() {
         // Replaces this process, so that no process is between the scenario and its caller.
         [only] => Err(not_started(&only.exec())),
         several => in_turn(several, &settings).await,
     }
+}
+
+/// Checks that a filter names a scenario of at least one file. Each file by itself may have none.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] when no scenario has such a name: a run of nothing would pass.
+async fn check_filter(
+    files: &[PathBuf],
+    binaries: &[PathBuf],
+    harness: &[OsString],
+    options: &Options,
+) -> Result {
+    let arguments = std::iter::once(OsString::from("nixvm-test")).chain(harness.iter().cloned());
+    // The binaries report wrong arguments.
+    let Ok(Arguments { filter: Some(filter), exact, .. }) = Arguments::try_parse_from(arguments) else {
+        return Ok(());
+    };
+    let mut names = Vec::new();
+    for (file, binary) in files.iter().zip(binaries) {
+        // A binary that can't be asked reports its own error when it runs.
+        let Ok(scenarios) = described::scenarios(command(file, binary, &[], options)?, file).await else {
+            return Ok(());
+        };
+        names.extend(scenarios.iter().filter_map(|scenario| Some(scenario["name"].as_str()?.to_owned())));
+    }
+    if names.iter().any(|name| if exact { *name == filter } else { name.contains(&filter) }) {
+        return Ok(());
+    }
+    let error = Error::new(ErrorKind::Usage, format!("no scenario matches the filter `{filter}`"));
+    let error = match nearest(&filter, names.iter().map(String::as_str)) {
+        Some(near) => error.next_step(format!("did you mean `{near}`?")),
+        None => error.next_step("name a part of a scenario's name: `nixvm-test list` shows them"),
+    };
+    Err(error.section("scenarios", names.join("\n")))
 }
 
 /// Returns the scenario files.

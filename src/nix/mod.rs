@@ -38,6 +38,7 @@ pub(crate) use closure::closure;
 pub(crate) use ending::end_all;
 pub use evaluation::ConfiguredUser;
 pub use nixpkgs::Nixpkgs;
+pub(crate) use passwords::first_admin;
 pub use passwords::first_user;
 pub use passwords::password_of;
 #[cfg(feature = "cli")]

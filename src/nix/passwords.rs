@@ -15,6 +15,15 @@ const NAME: &str = "users-groups.json";
 #[derive(Deserialize)]
 struct Users {
     users: Vec<User>,
+    #[serde(default)]
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    name: String,
+    #[serde(default)]
+    members: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -40,7 +49,7 @@ pub fn password_of(vm: &BuiltVm, user: &str) -> Result<String> {
             ),
         )
     };
-    let found = users(vm).map_err(unknown)?.into_iter().find(|its| its.name == user);
+    let found = accounts(vm).map_err(unknown)?.users.into_iter().find(|its| its.name == user);
     let found = found.ok_or_else(|| unknown(format!("the configuration has no user {user}")))?;
     found
         .password
@@ -51,20 +60,30 @@ pub fn password_of(vm: &BuiltVm, user: &str) -> Result<String> {
 /// Returns the first user of a configuration, other than root, who can log in with their initial password, and that
 /// password; else root, if root's password allows it. `None` if the configuration contains no such password.
 pub fn first_user(vm: &BuiltVm) -> Option<(String, String)> {
-    let mut users = users(vm).ok()?;
+    first(accounts(vm).ok()?.users)
+}
+
+/// Returns the first such user who can become root: root, or a member of the group `wheel`.
+pub(crate) fn first_admin(vm: &BuiltVm) -> Option<(String, String)> {
+    let Users { mut users, groups } = accounts(vm).ok()?;
+    let wheel = groups.into_iter().find(|group| group.name == "wheel");
+    let members = wheel.map(|group| group.members).unwrap_or_default();
+    users.retain(|user| user.name == "root" || members.contains(&user.name));
+    first(users)
+}
+
+fn first(mut users: Vec<User>) -> Option<(String, String)> {
     // System users don't log in.
     users.retain(|user| !user.is_system_user || user.name == "root");
     users.sort_by_key(|user| user.name == "root");
     users.into_iter().find_map(|user| Some((user.name, user.password.or(user.initial_password)?)))
 }
 
-fn users(vm: &BuiltVm) -> Result<Vec<User>, String> {
+fn accounts(vm: &BuiltVm) -> Result<Users, String> {
     let file = vm.system().and_then(users_file);
     let file = file.ok_or_else(|| "the built VM does not describe its users".to_owned())?;
     let text = fs::read(&file).map_err(|error| format!("could not read {}: {error}", file.display()))?;
-    let users: Users = serde_json::from_slice(&text)
-        .map_err(|error| format!("{} is not as expected: {error}", file.display()))?;
-    Ok(users.users)
+    serde_json::from_slice(&text).map_err(|error| format!("{} is not as expected: {error}", file.display()))
 }
 
 /// Returns the file that the activation script of a system names.
@@ -88,7 +107,9 @@ mod tests {
         fs::create_dir(path("system")).unwrap();
         fs::write(path("bin/run-nixos-vm"), "#!/bin/sh\n").unwrap();
         fs::set_permissions(path("bin/run-nixos-vm"), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::write(path("users-groups.json"), format!("{{\"users\":[{users}]}}")).unwrap();
+        let groups = r#"[{"name":"users","members":["alice"]},{"name":"wheel","gid":1,"members":["zoe"]}]"#;
+        let text = format!("{{\"users\":[{users}],\"groups\":{groups}}}");
+        fs::write(path("users-groups.json"), text).unwrap();
         fs::write(path("system/activate"), format!("perl x.pl {}\n", path("users-groups.json").display()))
             .unwrap();
         let vm = BuiltVm::open(folder.path()).unwrap();
@@ -105,5 +126,10 @@ mod tests {
         assert_eq!(first(&[root, system, locked, alice]), Some(("alice".to_owned(), "test".to_owned())));
         assert_eq!(first(&[system, locked, root]), Some(("root".to_owned(), "r".to_owned())));
         assert_eq!(first(&[system, locked]), None);
+        let zoe = r#"{"name":"zoe","password":"z"}"#;
+        let admin = |users: &[&str]| first_admin(&vm(&users.join(",")).1);
+        assert_eq!(admin(&[root, alice, zoe]), Some(("zoe".to_owned(), "z".to_owned())));
+        assert_eq!(admin(&[root, alice]), Some(("root".to_owned(), "r".to_owned())));
+        assert_eq!(admin(&[alice]), None);
     }
 }

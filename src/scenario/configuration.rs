@@ -76,12 +76,15 @@ fn named(scenario: &Scenario, asked: Option<&str>, given: Option<&Source>) -> Re
             return Ok(source);
         }
         let summary = format!("no configuration `{asked}` beside {}", file.display());
-        return Err(Error::new(ErrorKind::Usage, summary)
-            .section("looked at", path.display().to_string())
-            .next_step(
+        let error =
+            Error::new(ErrorKind::Usage, summary).section("looked at", path.display().to_string()).next_step(
                 "a path in `#[scenario(…)]` is relative to the folder of the scenario's file; other sources begin with \
                  git:, profile:, flake: or vm:",
-            ));
+            );
+        return Err(match folder.parent().map(|above| above.join(asked)).filter(|above| above.is_file()) {
+            Some(_) => error.likely_cause(format!("it is in the folder above: \"../{asked}\"")),
+            None => error,
+        });
     }
     usual()
 }

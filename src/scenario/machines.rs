@@ -215,7 +215,7 @@ impl Run<'_> {
                 .map_err(at(Exit::Boot))?;
             let (machine, session) = ready.map_err(at(Exit::Boot))?;
             let mut fixture = Fixture { name, machine, session };
-            Box::pin(rehearsal::take_to_stage(&mut fixture, self.scenario))
+            Box::pin(rehearsal::take_to_stage(&mut fixture, self.scenario, self.events))
                 .await
                 .map_err(at(Exit::Failed))?;
             up.push((number, fixture));

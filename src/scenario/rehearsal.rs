@@ -4,8 +4,8 @@
 use super::fixtures::Fixture;
 use super::registry::{Scenario, Start};
 use crate::machine::{Machine, Outcome, System};
-use crate::nix::{first_user, password_of};
-use crate::{BuiltVm, Error, ErrorKind, Result, environment};
+use crate::nix::{first_admin, password_of};
+use crate::{BuiltVm, Error, ErrorKind, Events, Result, environment};
 
 /// The variable with the stage.
 pub(crate) const REHEARSED: &str = "NIXVM_REHEARSED";
@@ -70,7 +70,7 @@ impl Rehearsed {
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for an unknown stage, and those of the switch, the reboot and the rollback.
-pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario) -> Result {
+pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario, events: &Events) -> Result {
     let Some(stage) = Rehearsed::of_environment()? else { return Ok(()) };
     if stage == Rehearsed::Before {
         return Ok(());
@@ -86,6 +86,8 @@ pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario) ->
     // A machine with a configuration of its own is not the one whose deploy is rehearsed.
     let today = environment::path("NIXVM_VM").map(BuiltVm::open).transpose()?;
     if today.as_ref().is_some_and(|today| !machine.starts_from(today)) {
+        let name = machine.name();
+        events.note(format!("{name}: it is not switched, because the scenario names its configuration"));
         return Ok(());
     }
     if let Some(today) = &today {
@@ -126,7 +128,7 @@ async fn reach_root(machine: &Machine, today: &BuiltVm) -> Result {
         Ok(_) => return Ok(()),
         Err(error) => error,
     };
-    let Some((user, password)) = first_user(today).filter(|_| refused.kind() == ErrorKind::NoRoot) else {
+    let Some((user, password)) = first_admin(today).filter(|_| refused.kind() == ErrorKind::NoRoot) else {
         return Err(refused);
     };
     let session = machine.login(&user, &password).await?;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::machine::System;
-use crate::nix::{Builder, Source, first_user};
+use crate::nix::{Builder, Source, first_admin};
 use crate::report::{answer, show_foreign};
 use crate::scenario::Exit;
 use crate::{Error, ErrorKind, Events, Result};
@@ -44,10 +44,10 @@ pub struct Rehearse {
     /// It has the same forms as --from.
     #[arg(long, value_name = "SOURCE")]
     to: Option<String>,
-    /// Who is logged in [default: the first user with a password as text, or else root]
+    /// Who is logged in [default: the first user with a password as text who is in the group wheel, or else root]
     ///
-    /// The user has to be able to become root. If no user of the configuration has a password as text, root gets one in
-    /// the two VMs.
+    /// The user has to be able to become root. If the configuration has no such user, root gets a password in the two
+    /// VMs.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// The password of the user [default: the initial one of the configuration]
@@ -90,22 +90,33 @@ impl Rehearse {
         let events = reporter.events();
         let here = || Source::Configuration(PathBuf::from("configuration.nix"));
         let to = source_as_written(self.to.as_deref().unwrap_or("configuration.nix"), here)?;
-        if let Source::Configuration(file) = &to {
-            Source::checked_configuration(file)
-                .map_err(|error| error.next_step("name the configuration of tomorrow with --to"))?;
-        }
         if !self.scenarios.is_empty() {
             super::run::files(&self.scenarios)?;
         }
         let from = source_as_written(&self.from, || to.clone())?;
+        for (source, next) in [
+            (&to, "name the configuration of tomorrow with --to"),
+            (
+                &from,
+                "name the configuration of today with --from: a commit (git:HEAD), a file, a flake's host",
+            ),
+        ] {
+            if let Source::Configuration(file) = source {
+                Source::checked_configuration(file).map_err(|error| error.next_step(next))?;
+            }
+        }
+        let user = self.user()?;
         let builder = settings.builder().beside(&[from.clone(), to.clone()]);
         let mut systems = Systems::build(&builder, &from, &to, &events).await?;
         let is_known = |source: &Source| matches!(source, Source::Configuration(_) | Source::Committed(_));
         let needs_a_user = self.user.is_none() && self.scenarios.is_empty();
-        if needs_a_user && [&from, &to].into_iter().all(is_known) && first_user(systems.today.vm()?).is_none()
+        if needs_a_user
+            && [&from, &to].into_iter().all(is_known)
+            && first_admin(systems.today.vm()?).is_none()
         {
             events.note(
-                "today's configuration has no user with a password as text: root gets one in the two VMs",
+                "no user of today's configuration has a password as text and is in the group wheel: root gets a password \
+                 in the two VMs",
             );
             systems = Systems::build(&builder.root_password(), &from, &to, &events).await?;
         }
@@ -113,7 +124,7 @@ impl Rehearse {
             reporter.end();
             return scenarios::run(&self.scenarios, &systems, options).await;
         }
-        let rehearsal = stages::Rehearsal { systems, user: self.user()?, settings, plan_only: self.plan };
+        let rehearsal = stages::Rehearsal { systems, user, settings, plan_only: self.plan };
         let report = rehearsal.run(&progress::outer_steps(events.clone())).await;
         reporter.end();
         let report = report?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Systems;
 use super::report::{Report, Stage};
 use crate::machine::{Machine, MachineOptions, Survey};
-use crate::nix::{first_user, password_of};
+use crate::nix::{first_admin, password_of};
 use crate::scenario::ByHand;
 use crate::settings::Settings;
 use crate::template::{self, Moment};
@@ -63,10 +63,10 @@ impl Rehearsal {
         let (user, password) = match &self.user {
             Some((user, Some(password))) => (user.clone(), password.clone()),
             Some((user, None)) => (user.clone(), password_of(vm, user)?),
-            None => first_user(vm).ok_or_else(|| {
+            None => first_admin(vm).ok_or_else(|| {
                 Error::new(
                     ErrorKind::Usage,
-                    "today's configuration has no initial password of a user as text",
+                    "no user of today's configuration has a password as text and is in the group wheel",
                 )
                 .next_step(
                     "name a user who can become root: --user NAME --password PASSWORD; or give root one in the VM \

@@ -363,6 +363,7 @@ fn mistakes_in_the_function_are_shown_where_they_are() {
         ("#[scenario]\nasync fn a(timeout: Machine) {}", "3:12", "can't be named `timeout`"),
         ("#[scenario]\nasync fn a(nixpkgs: System) {}", "3:12", "a parameter can't be named `nixpkgs`"),
         ("#[scenario]\nstruct A;", "3:1", "needs a function"),
+        ("#[scenario]\nasync fn a() { let x = ; }", "3:1", "correct its syntax"),
         ("#[checkpoint]\nasync fn a(machine: Machine) -> Result { Ok(()) }", "3:1", "&mut Machine"),
         (
             "#[scenario(from = nowhere)]\nasync fn a(machine: Machine) {}",

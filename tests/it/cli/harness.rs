@@ -136,7 +136,7 @@ fn filters_are_those_of_every_rust_test() {
     let folder = Folder::with("fates.rs", FATES);
     let run = |harness: &[&str]| folder.run(&[&["fates.rs", "--"], harness].concat());
     run(&["passes"]).ended_with(0).printed("1 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out");
-    run(&["--exact", "passe"]).ended_with(0).printed("running 0 tests");
+    run(&["--exact", "passe"]).ended_with(2).said("did you mean `passes`?");
     run(&["--ignored"]).ended_with(0).printed("test ignored ... ok");
     run(&["pass", "--test-threads", "1"]).ended_with(0).printed("test passes ... ok");
     run(&["pass", "--format", "json"]).ended_with(0).printed(r#""name": "passes", "event": "ok""#);

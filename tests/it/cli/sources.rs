@@ -151,7 +151,10 @@ fn a_rehearsal_reaches_root_also_for_a_scenario_that_begins_before_any_login() {
         FakeVm::new().write_to(folder.path().join(vm));
     }
     let users = folder.path().join("users-groups.json").display().to_string();
-    folder.put("users-groups.json", r#"{"users": [{"name": "alice", "initialPassword": "test"}]}"#);
+    folder.put(
+        "users-groups.json",
+        r#"{"users": [{"name": "alice", "initialPassword": "test"}], "groups": [{"name": "wheel", "members": ["alice"]}]}"#,
+    );
     folder.put("today/result/system/activate", format!("update-users-groups.pl {users}\n"));
     let mut command = folder.command(&["a.rs", "--no-template"]);
     command.env("NIXVM_VM", folder.path().join("today/result")).env("NIXVM_REHEARSED", "switched");

@@ -246,9 +246,9 @@ fn bash_completes_subcommands_their_flags_and_values() {
 fn a_reader_that_went_away_ends_the_program_without_a_word() {
     let folder = Folder::new();
     folder.put("run/events.jsonl", "");
+    // `cache list` is not among them: it prints nothing for an empty cache.
     let commands = [
         "cache path",
-        "cache list",
         "report run --no-open",
         "diff run run",
         "config",
@@ -266,4 +266,14 @@ fn a_reader_that_went_away_ends_the_program_without_a_word() {
         assert_eq!(ran.code, Some(141), "{command}: {:?}\n{}", ran.code, ran.err);
         assert!(!ran.err.contains("panicked"), "{command}: {}", ran.err);
     }
+}
+
+#[test]
+fn a_filter_that_no_scenario_matches_is_an_error_and_one_that_some_file_matches_is_none() {
+    let folder = Folder::with("a.rs", "#[scenario] async fn page() {}");
+    folder.put("b.rs", crate::folder::file("#[scenario] async fn login() {}"));
+    let ran = folder.run(&["a.rs", "b.rs", "--", "pgae"]);
+    ran.ended_with(2).said("no scenario matches the filter `pgae`").said("did you mean `page`?");
+    folder.run(&["a.rs", "b.rs", "--", "pag"]).ended_with(0).printed("1 passed");
+    folder.run(&["a.rs", "--", "--exact", "pag"]).ended_with(2);
 }
