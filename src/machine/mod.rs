@@ -87,7 +87,9 @@ pub use switch::difference::SystemDiff;
 pub use switch::outcome::{Accounts, Outcome};
 pub use switch::plan::Plan;
 #[cfg(feature = "cli")]
-pub(crate) use switch::survey::Survey;
+pub(crate) use switch::reach::is_direct as boots_directly;
+#[cfg(feature = "cli")]
+pub(crate) use switch::survey::{SNIPPETS, Survey};
 pub use switch::{Action, Switch};
 pub use system::System;
 

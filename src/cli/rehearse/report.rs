@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::machine::{Outcome, Plan, System, SystemDiff};
+use crate::machine::{Outcome, Plan, System, SystemDiff, boots_directly};
 use crate::{Error, Result, environment, secrets, text};
 
 /// The variable with the file of a GitHub job summary.
@@ -26,6 +26,8 @@ pub(super) struct Report {
     difference: Option<SystemDiff>,
     pub(super) plan: Option<Plan>,
     pub(super) stages: Vec<Stage>,
+    /// What these machines can't show.
+    not_rehearsed: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,8 +121,15 @@ impl Report {
             Ok(Side { source: text::line(system.source()), system: system.path()?.display().to_string() })
         };
         let same = today.path()? == next.path()?;
+        let has_no_boot_loader = boots_directly(today.vm()?)?;
         let (today, next) = (side(today)?, side(next)?);
-        Ok(Self { today, next, same, difference: None, plan: None, stages: Vec::new() })
+        let not_rehearsed = match has_no_boot_loader {
+            true => {
+                vec!["the installation of a boot loader: this VM has none (virtualisation.useBootLoader)"]
+            }
+            false => Vec::new(),
+        };
+        Ok(Self { today, next, same, difference: None, plan: None, stages: Vec::new(), not_rehearsed })
     }
 
     /// Adds what differs between the two systems.
@@ -155,7 +164,7 @@ impl Report {
             let _ = writeln!(all, "  {}", difference.to_string().trim_end().replace('\n', "\n  "));
         }
         if let Some(plan) = &self.plan {
-            let _ = writeln!(all, "\nplan (a forecast; dependants are not in it)");
+            let _ = writeln!(all, "\nplan");
             let _ = writeln!(all, "  {}", plan.to_string().replace('\n', "\n  "));
         }
         for stage in &self.stages {
@@ -171,7 +180,15 @@ impl Report {
                 let _ = writeln!(all, "  {}", error.trim_end().replace('\n', "\n  "));
             }
         }
+        for what in self.left_out() {
+            let _ = writeln!(all, "\nnot rehearsed: {what}");
+        }
         all
+    }
+
+    /// Returns what was not rehearsed although machines were switched.
+    fn left_out(&self) -> &[&'static str] {
+        if self.stages.is_empty() { &[] } else { &self.not_rehearsed }
     }
 
     /// Returns the result as Markdown.
@@ -221,6 +238,9 @@ impl Report {
                 let _ = writeln!(all, "\n```\n{}\n```", fenced(error));
             }
         }
+        for what in self.left_out() {
+            let _ = writeln!(all, "\nNot rehearsed: {what}");
+        }
         all
     }
 
@@ -265,5 +285,26 @@ fn fenced(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}\n…", &text[..end]),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(stages: Vec<Stage>) -> Report {
+        let side = |source: &str| Side { source: source.to_owned(), system: "/nix/store/x".to_owned() };
+        let not_rehearsed = vec!["the boot loader"];
+        let (today, next) = (side("git:HEAD"), side("a.nix"));
+        Report { today, next, same: false, difference: None, plan: None, stages, not_rehearsed }
+    }
+
+    #[test]
+    fn what_was_not_rehearsed_is_said_once_and_only_if_something_was() {
+        let stage = || Stage::of_looks("reboot", Vec::new(), &[], Duration::ZERO);
+        let both = report(vec![stage(), stage()]);
+        assert_eq!(both.text().matches("not rehearsed: the boot loader").count(), 1, "{}", both.text());
+        assert_eq!(both.markdown().matches("Not rehearsed: the boot loader").count(), 1);
+        assert!(!report(Vec::new()).text().contains("not rehearsed"));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Systems;
 use super::report::{Report, Stage};
-use crate::machine::{Machine, MachineOptions, Survey};
+use crate::machine::{Machine, MachineOptions, SNIPPETS, Survey};
 use crate::nix::{first_admin, password_of};
 use crate::scenario::ByHand;
 use crate::settings::Settings;
@@ -119,7 +119,13 @@ impl Rehearsal {
         };
         match reboot.await {
             Ok(after) => {
-                let bad = ["failed", "restarted by systemd after a failure", "ran and does not run"];
+                let bad = [
+                    "failed",
+                    SNIPPETS,
+                    "restarted by systemd after a failure",
+                    "ran and does not run",
+                    "gone from /etc",
+                ];
                 let stage = Stage::of_looks("reboot", after.differences(before), &bad, begun.elapsed());
                 report.stages.push(stage);
                 true

@@ -5,11 +5,14 @@
 
 mod boots;
 pub(crate) mod difference;
+mod findings;
 mod known;
+mod obstacles;
 pub(crate) mod outcome;
 pub(crate) mod plan;
-mod reach;
+pub(crate) mod reach;
 mod report;
+mod state;
 mod store;
 pub(crate) mod survey;
 mod usual;
@@ -17,7 +20,7 @@ mod why;
 mod words;
 
 use std::panic::Location;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -42,8 +45,8 @@ const SWITCH: Duration = Duration::from_secs(10 * 60);
 const LOOK: Duration = Duration::from_secs(2 * 60);
 /// How long after the program's end the machine is looked at, on a fast host: a service may fail a second later.
 const SETTLE: Duration = Duration::from_secs(3);
-/// The longest such pause, on any host.
-const LONGEST_SETTLE: Duration = Duration::from_secs(30);
+/// The longest such pause, on any host: what a service waits for is the same time on a slow one.
+const LONGEST_SETTLE: Duration = Duration::from_secs(10);
 /// The unit in which `nixos-rebuild` runs the program.
 const UNIT: &str = "nixos-rebuild-switch-to-configuration";
 /// The program, below the path of a system.
@@ -120,27 +123,45 @@ impl Machine {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when the systems can't be switched between, see [`Machine::switch`];
-    /// [`ErrorKind::CommandFailed`] when the program fails; and those of [`User::execute`](crate::machine::User::execute).
+    /// [`ErrorKind::CommandFailed`] when the program fails, other than by a check of the new system
+    /// ([`Plan::refused_by`]); and those of [`User::execute`](crate::machine::User::execute).
     #[tracked]
     pub async fn plan(&self, next: &System) -> Result<Plan> {
         let life = self.life();
         let _step = life.step(format!("plan the switch to {next}"));
         let path = self.prepared(&life, next, None).await?;
-        let text = format!("{} dry-activate", quoted(&format!("{path}/{PROGRAM}")));
+        let program = quoted(&format!("{path}/{PROGRAM}"));
         let asked = format!("plan the switch to {}", next.name());
-        let limit = self.limit.unwrap_or(LOOK);
-        let command = self.root().command(&text).within(limit).named("switch-to-configuration dry-activate");
-        let output = command.asked_as(asked).output().await?;
-        let (stdout, stderr) = (text_of(output.bytes()), text_of(output.stderr()));
+        let first = self.dry_run(&format!("{program} dry-activate"), &asked).await?;
+        let refused_by = match first.success() {
+            true => Vec::new(),
+            false => Words::of(&text_of(first.bytes()), &text_of(first.stderr())).refusals,
+        };
+        // The checks of a switch refuse the forecast, too.
+        let output = match refused_by.is_empty() {
+            true => first,
+            false => {
+                let unchecked = format!("NIXOS_NO_CHECK=1 {program} dry-activate");
+                self.dry_run(&unchecked, &format!("{asked} without its checks")).await?
+            }
+        };
         if !output.success() {
             let summary = format!("{}: the plan failed with status {}", life.name, output.status());
             return Err(life.with_outputs(Error::new(ErrorKind::CommandFailed, summary), &output));
         }
+        let (stdout, stderr) = (text_of(output.bytes()), text_of(output.stderr()));
         let listed = self.root().command(KnownUnits::script()).within(LOOK).named("list the machine's units");
         let known = listed.output().await?;
         let systems = self.current_path().zip(next.path().ok().map(Into::into));
         let asker = (life.name.clone(), life.events.clone());
-        Ok(Plan::of((&stdout, &stderr), systems, KnownUnits::of(known.text().lines()), asker))
+        let plan = Plan::of((&stdout, &stderr), systems, KnownUnits::of(known.text().lines()), asker);
+        Ok(plan.refused(refused_by))
+    }
+
+    async fn dry_run(&self, text: &str, asked: &str) -> Result<Output> {
+        let limit = self.limit.unwrap_or(LOOK);
+        let command = self.root().command(text).within(limit).named("switch-to-configuration dry-activate");
+        command.asked_as(asked.to_owned()).output().await
     }
 
     /// Switches the machine to `next`, as `nixos-rebuild switch` does: `next` becomes the system that boots next, and is
@@ -329,29 +350,42 @@ impl Switch {
             // The program may install the boot loader and never end.
             machine.set_to_boot(&next, self.to.is_none(), boots.direct);
         }
-        let today = machine.current_path();
+        let today = machine.current_path().map(|today| reach::running(today, &before.current));
         let started = Instant::now();
         let output = self.run_program(&life, &next, &path, boots, started).await?;
         let took = started.elapsed();
-        crate::stopped::sleep(life.limit(SETTLE).min(LONGEST_SETTLE)).await;
-        let after = machine.survey("after", next.name(), &path).await?;
         let (stdout, stderr) = (text_of(output.bytes()), text_of(output.stderr()));
+        let mut words = Words::of(&stdout, &stderr);
+        // A service that was touched may fail a moment later.
+        let has_begun = words.activates || !words.stopped.is_empty();
+        if has_begun || (output.success() && self.action.activates()) {
+            crate::stopped::sleep(life.limit(SETTLE).min(LONGEST_SETTLE)).await;
+        } else if !output.success() {
+            words.refusals.extend(machine.other_switch(output.status(), &stderr).await);
+        }
+        let after = machine.survey("after", next.name(), &path).await?;
         let mut outcome = Outcome {
             machine: life.name.clone(),
             events: life.events.clone(),
             target: after.target.clone(),
             action: self.action,
+            back: self.to.is_none(),
             status: output.status(),
-            words: Words::of(&stdout, &stderr),
+            words,
             stdout,
             stderr,
             before,
             after,
             took,
             journals: Default::default(),
-            systems: today.zip(next.path().ok().map(Into::into)),
+            holders: Default::default(),
+            systems: today.map(|today| (today, PathBuf::from(&path))),
         };
         outcome.journals = machine.journals_of(&outcome.failed()).await;
+        outcome.holders = machine.holders_of(&outcome.still_mounted()).await;
+        for line in outcome.moved_state_lines() {
+            life.events.note(format!("{}: {what}: the state of a service moved: {line}", life.name));
+        }
         machine.switched(&next, self.action, &outcome, account);
         if self.strict && !outcome.is_clean() {
             return Err(report::not_clean(&outcome, &next));

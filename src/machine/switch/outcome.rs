@@ -1,7 +1,6 @@
 //! What a switch did.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +31,8 @@ pub struct Outcome {
     pub(crate) events: Events,
     pub(crate) target: String,
     pub(crate) action: Action,
+    /// Whether it is a rollback.
+    pub(crate) back: bool,
     pub(crate) status: i32,
     pub(crate) words: Words,
     pub(crate) stdout: String,
@@ -43,6 +44,8 @@ pub struct Outcome {
     pub(crate) systems: Option<(PathBuf, PathBuf)>,
     /// The ends of the journals of units that failed.
     pub(crate) journals: BTreeMap<String, String>,
+    /// Processes that use a file system that could not be unmounted, by its path.
+    pub(crate) holders: BTreeMap<String, Vec<String>>,
 }
 
 /// How accounts changed: see [`Outcome::accounts`].
@@ -73,8 +76,8 @@ impl Outcome {
     pub fn meaning(&self) -> &'static str {
         match self.status {
             0 => "success",
-            1 if !self.words.refusals.is_empty() => "refused by a check before anything was done",
-            1 if self.half_switched() => "the program failed half way",
+            1 | 11 if !self.words.refusals.is_empty() => "refused before anything was done",
+            _ if self.half_switched() => "the program ended in the middle",
             1 => "refused, or the boot loader was not installed: nothing was activated",
             2 => "a part of the activation failed; the rest was done",
             3 => "systemd's configuration or its temporary files failed; the rest was done",
@@ -103,6 +106,14 @@ impl Outcome {
         }
         let ended = matches!(self.status, 0 | 2 | 3 | 4 | 100);
         !ended && self.action.activates() && self.words.stopped.iter().any(|unit| !self.runs_now(unit))
+    }
+
+    /// Units that ran before and do not run now, although they have a file. Some of them were stopped for another one.
+    pub(super) fn left_stopped(&self) -> Vec<&str> {
+        let ran =
+            self.before.units.iter().filter(|(unit, state)| state.is_active() && belongs_to_system(unit));
+        let units = ran.map(|(unit, _)| unit.as_str());
+        units.filter(|unit| !self.runs_now(unit) && self.after.known.has(unit)).collect()
     }
 
     /// Returns the units that failed since the switch began, sorted. Those that had failed before are in
@@ -147,7 +158,8 @@ impl Outcome {
             .is_none_or(|after| !after.is_active() || after.invocation != before.invocation)
     }
 
-    /// Returns why a unit was touched: the keys of its file that differ, with both values. The text is for a person.
+    /// Returns why a unit was touched: the keys of its file that differ, with both values; or the dependency by which
+    /// systemd stopped or started it. The text is for a person.
     pub fn why(&self, unit: &str) -> String {
         let unit = &with_suffix(unit);
         super::why::of(self.systems.as_ref(), unit)
@@ -176,7 +188,7 @@ impl Outcome {
         self.ran_again(unit)
     }
 
-    fn ran_again(&self, unit: &str) -> bool {
+    pub(super) fn ran_again(&self, unit: &str) -> bool {
         let Some(after) = self.after.units.get(unit).filter(|after| !after.invocation.is_empty()) else {
             return false;
         };
@@ -246,9 +258,42 @@ impl Outcome {
     }
 
     /// Returns what refused the switch before anything was done: components of the system that can't be exchanged while
-    /// it runs, and checks. Empty if it was not refused.
+    /// it runs, checks, and another switch that is under way. Empty if it was not refused.
     pub fn refused_by(&self) -> &[String] {
         if self.status == 0 { &[] } else { &self.words.refusals }
+    }
+
+    /// Returns folders and files of services' state that are others now: the unit, the path before and the path after.
+    /// They are paths in the command and the variables of a unit, such as `PGDATA`; those of the system itself (`/nix`,
+    /// `/etc`, `/run` …) do not count. A database whose folder moves starts empty, and nothing fails.
+    pub fn moved_state(&self) -> Vec<(String, String, String)> {
+        super::state::moved(&self.before, &self.after)
+    }
+
+    /// Returns the network addresses that the machine had before and has not now. Those that a router gives do not
+    /// count.
+    pub fn lost_addresses(&self) -> Vec<String> {
+        self.before.addresses.difference(&self.after.addresses).cloned().collect()
+    }
+
+    /// Returns the network addresses that the machine has now and had not before.
+    pub fn new_addresses(&self) -> Vec<String> {
+        self.after.addresses.difference(&self.before.addresses).cloned().collect()
+    }
+
+    /// Returns the files without which nobody can log in, or the machine is another one (`/etc/passwd`, `/etc/shadow`,
+    /// SSH host keys, `/etc/machine-id` …), that were in `/etc` before and are not now, or have other contents.
+    pub fn lost_files(&self) -> Vec<String> {
+        [self.after.lost_files(&self.before), self.after.changed_identity(&self.before)].concat()
+    }
+
+    /// Returns the lists of units that a switch that was broken off had left in /run/nixos, and that this one took up.
+    pub fn left_before(&self) -> Vec<String> {
+        // They belong to a switch that is under way, or are left for the next one.
+        if !self.refused_by().is_empty() {
+            return Vec::new();
+        }
+        super::findings::lists(&self.before.left_lists)
     }
 
     /// Returns the file systems that were mounted before and are not now.
@@ -295,103 +340,11 @@ impl Outcome {
             && !self.half_switched()
     }
 
-    fn runs_now(&self, unit: &str) -> bool {
+    pub(super) fn runs_now(&self, unit: &str) -> bool {
         self.after.units.get(unit).is_some_and(UnitState::is_active)
-    }
-
-    /// Returns the summary of a switch in one line.
-    pub(crate) fn summary(&self) -> String {
-        let failed = self.failed();
-        let system = if self.switched() {
-            "switched"
-        } else if self.half_switched() {
-            "half switched"
-        } else if self.action == Action::Boot && self.status == 0 {
-            "set for the next boot"
-        } else {
-            "not switched"
-        };
-        let mut parts = vec![system.to_owned()];
-        if !self.refused_by().is_empty() {
-            parts.push(format!("refused by {}", self.refused_by().join(", ")));
-        }
-        match failed.as_slice() {
-            [] => {}
-            [unit] => parts.push(format!("{unit} failed")),
-            units => parts.push(format!("{} units failed: {}", units.len(), units.join(", "))),
-        }
-        for line in &self.words.failed_jobs {
-            parts.push(line.clone());
-        }
-        for (name, status) in &self.words.snippets {
-            parts.push(format!("activation snippet {name} failed ({status})"));
-        }
-        if self.status != 0 && failed.is_empty() && self.words.snippets.is_empty() {
-            parts.push(format!("status {}: {}", self.status, self.meaning()));
-        }
-        crate::text::line(&parts.join("; "))
     }
 
     fn note_unknown(&self, unit: &str, so: &str) {
         self.events.note(format!("{}: {}, so {so}", self.machine, self.before.known.unknown(unit)));
-    }
-}
-
-impl Outcome {
-    /// Returns what is different after the switch: one list for each kind that is not empty. What every switch does is
-    /// left out.
-    pub(crate) fn findings(&self) -> Vec<(&'static str, Vec<String>)> {
-        let accounts = self.accounts();
-        // Every change of the system's packages reloads the bus.
-        let is_bus = |unit: &String| matches!(unit.as_str(), "dbus.service" | "dbus-broker.service");
-        let reloaded = self.words.reloaded.iter().filter(|unit| !is_bus(unit)).cloned().collect();
-        let (restarted, stopped): (Vec<String>, Vec<String>) =
-            self.disturbed_beyond_every_switch().into_iter().partition(|unit| self.runs_now(unit));
-        let printed = |unit: &String| self.words.started.contains(unit) || self.words.new.contains(unit);
-        let is_news = |unit: &String| {
-            !restarted.contains(unit)
-                && belongs_to_system(unit)
-                && !self.after.marks.happens_at_every_switch(unit)
-                && (printed(unit) || !self.after.has_a_timer_since(&self.before, unit))
-        };
-        let started = self.all_started().into_iter().filter(is_news).collect();
-        let renumbered = accounts.renumbered.iter().map(|(name, was, is)| format!("{name} ({was} to {is})"));
-        let owned = accounts.foreign_homes.iter().map(|(path, owner)| format!("{path} belongs to {owner}"));
-        let left = self.after.left_lists.iter().map(|(list, units)| format!("{list}: {}", units.join(" ")));
-        let lists = [
-            ("failed", self.failed()),
-            ("failed before the switch", self.failed_before()),
-            ("stopped", stopped),
-            ("restarted", restarted),
-            ("reloaded", reloaded),
-            ("started", started),
-            ("changed and left alone", self.words.skipped.clone()),
-            ("still runs its old command", self.stale()),
-            (
-                "new accounts",
-                accounts.new.iter().map(|(name, number)| format!("{name} ({number})")).collect(),
-            ),
-            ("accounts that are gone", accounts.gone),
-            ("accounts with another number", renumbered.collect()),
-            ("accounts that kept their number", accounts.kept),
-            ("homes of other users", owned.collect()),
-            ("unmounted", self.unmounted()),
-            ("closed ports", self.closed_ports()),
-            ("new ports", self.opened_ports()),
-            ("only a reboot shows", self.needs_reboot().to_vec()),
-            ("left in /run/nixos", left.collect()),
-        ];
-        lists.into_iter().filter(|(_, list): &(_, Vec<String>)| !list.is_empty()).collect()
-    }
-}
-
-/// Shows what is different after the switch, one line for each kind.
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.machine, self.summary())?;
-        for (what, list) in self.findings() {
-            write!(f, "\n  {what}: {}", crate::text::line(&list.join(", ")))?;
-        }
-        Ok(())
     }
 }

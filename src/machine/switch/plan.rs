@@ -10,6 +10,9 @@ use super::words::Words;
 use crate::Events;
 use crate::machine::services::units::with_suffix;
 
+/// What a forecast does not know.
+const FORECAST: &str = "a forecast: units that systemd stops or starts with these are not named";
+
 /// What a switch would do, from `switch-to-configuration dry-activate`. Made by
 /// [`Machine::plan`](crate::machine::Machine::plan).
 ///
@@ -31,6 +34,7 @@ pub struct Plan {
     starts: Vec<String>,
     skipped: Vec<String>,
     restarts_systemd: bool,
+    refused_by: Vec<String>,
     text: String,
     /// The two systems on this host, if they are built here.
     #[serde(skip)]
@@ -63,6 +67,7 @@ impl Plan {
             starts: started,
             skipped,
             restarts_systemd,
+            refused_by: Vec::new(),
             text,
             systems,
             known,
@@ -97,6 +102,17 @@ impl Plan {
         &self.skipped
     }
 
+    /// Adds what refuses the switch.
+    pub(crate) fn refused(self, refused_by: Vec<String>) -> Self {
+        Self { refused_by, ..self }
+    }
+
+    /// Returns what would refuse the switch before anything is done: components of the system that can't be exchanged
+    /// while it runs, and checks. The rest of the forecast is for a switch without checks, or for a reboot.
+    pub fn refused_by(&self) -> &[String] {
+        &self.refused_by
+    }
+
     /// Whether systemd itself would be executed again.
     pub fn restarts_systemd(&self) -> bool {
         self.restarts_systemd
@@ -128,22 +144,25 @@ impl Plan {
             .iter()
             .all(|list| list.is_empty())
             && !self.restarts_systemd
+            && self.refused_by.is_empty()
     }
 
     /// Returns why a unit would be touched: the keys of its file that differ, with both values. The text is for a
     /// person.
     pub fn why(&self, unit: &str) -> String {
-        super::why::of(self.systems.as_ref(), &with_suffix(unit))
+        let unit = with_suffix(unit);
+        super::why::of(self.systems.as_ref(), &unit)
     }
 }
 
-/// Shows one list a line.
+/// Shows one list a line, and says that it is a forecast.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
-            return f.write_str("no unit would be touched");
+            return write!(f, "no unit would be touched\n{FORECAST}");
         }
         let lists = [
+            ("be refused", &self.refused_by),
             ("stop", &self.stops),
             ("restart", &self.restarts),
             ("reload", &self.reloads),
@@ -158,6 +177,7 @@ impl fmt::Display for Plan {
         if self.restarts_systemd {
             lines.push("would execute systemd again".to_owned());
         }
+        lines.push(FORECAST.to_owned());
         f.write_str(&crate::text::lines(&lines.join("\n")))
     }
 }

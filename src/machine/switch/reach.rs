@@ -86,6 +86,14 @@ pub(super) fn specialisation(system: &System, path: &Path, name: &str) -> Result
     })
 }
 
+/// Returns the path of the system that runs: `system` itself, or its specialisation that the machine names. What a machine
+/// says is not opened.
+pub(super) fn running(system: PathBuf, current: &str) -> PathBuf {
+    let entries = fs::read_dir(system.join("specialisation")).into_iter().flatten().flatten();
+    let mut paths = entries.filter_map(|entry| entry.path().canonicalize().ok());
+    paths.find(|path| path == Path::new(current)).unwrap_or(system)
+}
+
 /// Checks that a system can switch a machine to itself.
 pub(super) fn has_program(system: &System, path: &Path) -> Result {
     if presence::is_known_absent(&path.join(PROGRAM)) {
@@ -140,7 +148,7 @@ fn line_of(fstab: &str, mount: &str) -> Option<String> {
 }
 
 /// Whether the kernel of a VM comes from its run script, and not from a boot loader on its disk.
-pub(super) fn is_direct(vm: &BuiltVm) -> Result<bool> {
+pub(crate) fn is_direct(vm: &BuiltVm) -> Result<bool> {
     Ok(memchr::memmem::find(&head_of(vm.script())?, b"-kernel ").is_some())
 }
 
@@ -336,6 +344,11 @@ mod tests {
         for name in ["slow", "", "..", "../specialisation/fast"] {
             let error = specialisation(&next, folder.path(), name).unwrap_err().to_string();
             assert!(error.contains("fast"), "{name}: {error}");
+        }
+        let base = folder.path().to_owned();
+        assert_eq!(running(base.clone(), &fast.display().to_string()), fast);
+        for other in ["/etc", "", &base.display().to_string()] {
+            assert_eq!(running(base.clone(), other), base, "{other}");
         }
     }
 

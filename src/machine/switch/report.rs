@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::UNIT;
 use super::outcome::Outcome;
+use super::{UNIT, obstacles};
 use crate::machine::command_text::quoted;
 use crate::machine::system::System;
 use crate::machine::{Life, Machine, Stream};
@@ -18,20 +18,21 @@ const JOURNALS: usize = 5;
 /// Number of lines that are quoted of each journal.
 const LINES: usize = 15;
 /// Maximum number of lines of the program's output that are quoted.
-const OUTPUT: usize = 40;
+const OUTPUT: usize = 60;
 /// The limit for each question about a switch that does not end, on a fast host.
-const ANSWER: Duration = Duration::from_secs(20);
+pub(super) const ANSWER: Duration = Duration::from_secs(20);
 
-/// What systemd does at the moment: its jobs, the journal of the oldest running one, and who holds the lock.
+/// What systemd does at the moment: its jobs, the age and the journal of those that run, who holds the lock, and the lists
+/// of units that are still to be started.
 const JOBS: &str = r#"set +e; export LC_ALL=C
 systemctl list-jobs --no-pager --plain
-unit=$(systemctl list-jobs --no-pager --plain --no-legend | while read -r _ unit _ state; do
-  if [ "$state" = running ]; then echo "$unit"; break; fi; done)
-if [ -n "$unit" ]; then echo; echo "journal of $unit:"; journalctl --no-pager -q -b -n 15 -o short -u "$unit"; fi
-for p in /proc/[0-9]*; do for f in "$p"/fd/*; do
-  if [ "$(readlink "$f" 2>/dev/null)" = /run/nixos/switch-to-configuration.lock ]; then
-    echo; echo "the lock is open in process ${p##*/}: $(tr '\0' ' ' <"$p/cmdline")"; break; fi
-done; done
+units=$(systemctl list-jobs --no-pager --plain --no-legend | while read -r _ unit _ state; do
+  if [ "$state" = running ]; then echo "$unit"; fi; done | head -n 3)
+for unit in $units; do echo; systemctl status --no-pager --full -n 10 -- "$unit"; done
+for p in $(find /proc/[0-9]*/fd -lname /run/nixos/switch-to-configuration.lock 2>/dev/null); do
+  p=${p#/proc/}; p=${p%%/*}
+  echo; echo "the lock is held by process $p: $(tr '\0' ' ' <"/proc/$p/cmdline")"
+done
 for l in /run/nixos/*-list; do if [ -s "$l" ]; then echo; echo "$l:"; cat "$l"; fi; done"#;
 
 /// The last line that a program has printed so far.
@@ -103,7 +104,8 @@ impl Machine {
 
 /// Returns the error for an outcome that is not clean.
 pub(super) fn not_clean(outcome: &Outcome, next: &System) -> Error {
-    let summary = format!("{}: the switch to {next} is not clean: {}", outcome.machine, outcome.summary());
+    let what = if outcome.back { "rollback" } else { "switch" };
+    let summary = format!("{}: the {what} to {next} is not clean: {}", outcome.machine, outcome.summary());
     let mut error = Error::new(ErrorKind::SwitchFailed, summary);
     for (unit, journal) in &outcome.journals {
         error = error.section(format!("the end of the journal of {unit}"), journal.clone());
@@ -118,25 +120,26 @@ pub(super) fn not_clean(outcome: &Outcome, next: &System) -> Error {
 }
 
 fn advice(outcome: &Outcome) -> Option<(String, String)> {
-    let printed = outcome.output();
-    let has = |words: &str| printed.contains(words);
-    let is_component = outcome.refused_by().iter().any(|refusal| refusal.contains(':'));
-    let (cause, next) = if !outcome.refused_by().is_empty() && !is_component {
+    let refusals = outcome.refused_by();
+    let (cause, next) = if refusals.iter().any(|refusal| refusal.starts_with(obstacles::ANOTHER)) {
         (
-            format!("a check of the configuration failed: {}", outcome.refused_by().join(", ")),
+            "another switch is under way, or one was broken off and left its unit".to_owned(),
+            "wait for its end: `systemctl status nixos-rebuild-switch-to-configuration.service`",
+        )
+    } else if !refusals.is_empty() && !refusals.iter().any(|refusal| refusal.contains(':')) {
+        (
+            format!("a check of the configuration failed: {}", refusals.join(", ")),
             "its own lines are in what the switch printed; `no_check()` skips it",
         )
-    } else if !outcome.refused_by().is_empty() {
+    } else if !refusals.is_empty() {
         (
             "a running system can't exchange these components".to_owned(),
             "rehearse it with a reboot: `reboot_into(&next)`; or skip the check: `no_check()`",
         )
-    } else if has(&format!("Unit {UNIT}.service was already loaded"))
-        || (outcome.status() == 11 && !outcome.switched())
-    {
+    } else if outcome.status() == 11 && !outcome.switched() {
         (
-            "another switch is under way, or one was broken off and left its unit or lock".to_owned(),
-            "wait for its end: `systemctl status nixos-rebuild-switch-to-configuration.service`",
+            outcome.meaning().to_owned(),
+            "see who does: `systemctl status nixos-rebuild-switch-to-configuration systemd-logind`",
         )
     } else if outcome.status() == 100 {
         (outcome.meaning().to_owned(), "rehearse it with a reboot: `reboot_into(&next)`")
@@ -176,6 +179,7 @@ mod tests {
             events: crate::Events::none(),
             target: "/nix/store/b".to_owned(),
             action: crate::machine::Action::Switch,
+            back: false,
             status: 4,
             words: super::super::words::Words::of("", printed),
             stdout: String::new(),
@@ -185,6 +189,7 @@ mod tests {
             took: Duration::ZERO,
             systems: None,
             journals: BTreeMap::new(),
+            holders: BTreeMap::new(),
         };
         let (cause, next) = advice(&outcome(LATE)).unwrap();
         assert!(cause.contains("not answered in time") && next.contains("less busy"), "{cause}; {next}");

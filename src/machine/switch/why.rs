@@ -28,6 +28,18 @@ pub(super) fn of(systems: Option<&(PathBuf, PathBuf)>, unit: &str) -> String {
     }
 }
 
+/// Returns the targets that want a unit whose file is the same in both systems. `None` for any other unit.
+pub(super) fn unchanged(systems: Option<&(PathBuf, PathBuf)>, unit: &str) -> Option<Vec<String>> {
+    let (old, new) = systems?;
+    let same = unit_changes(old, new, unit).is_ok_and(|changes| changes.is_empty());
+    if !same || !has_file(new, unit) {
+        return None;
+    }
+    let mut targets = wanted_by(new, unit).unwrap_or_default();
+    targets.truncate(TARGETS);
+    Some(targets)
+}
+
 /// Says for which other unit systemd stops or starts a unit whose file is the same.
 fn dependency(old: &Path, new: &Path, unit: &str) -> Result<String> {
     let way = way_to_a_change(old, new, unit)?;

@@ -37,6 +37,8 @@ pub(crate) struct Words {
     in_refusals: bool,
     /// Whether systemd was or would be executed again.
     pub(crate) restarts_systemd: bool,
+    /// Whether the activation began.
+    pub(crate) activates: bool,
     /// The last line that is not empty.
     pub(crate) last: String,
 }
@@ -82,6 +84,10 @@ impl Words {
             self.in_refusals = false;
             return;
         }
+        if line == "activating the configuration..." {
+            self.activates = true;
+            return;
+        }
         if line == "restarting systemd..." || line == "would restart systemd" {
             self.restarts_systemd = true;
             return;
@@ -91,9 +97,13 @@ impl Words {
         } else if let Some((name, status)) = snippet(line) {
             self.snippets.push((name.to_owned(), status.to_owned()));
         } else if self.in_refusals {
-            self.refusals.push(line.trim_start().trim_start_matches("- ").to_owned());
+            let component = line.trim_start().trim_start_matches("- ");
+            self.refusals.push(component.replacen(" : ", ": ", 1));
         } else if let Some(check) = refusal(line) {
-            self.refusals.push(check.to_owned());
+            // The built-in check has named the components.
+            if check != "switchInhibitors" || self.refusals.is_empty() {
+                self.refusals.push(check.to_owned());
+            }
         } else if line.starts_with("warning: not applying UID change")
             || line.starts_with("warning: not applying GID change")
         {
@@ -195,10 +205,11 @@ mod tests {
     fn a_refusal_names_the_component() {
         let words = Words::of(
             "",
-            "There are changes to critical components of the system:\n\n- dbus-implementation: dbus -> broker\n\n\
+            "There are changes to critical components of the system:\n\n- dbus-implementation: dbus -> broker\n\
+             init : a -> b\n\n\
              Switching into this system is not recommended.\nPre-switch check 'switchInhibitors' failed\n",
         );
-        assert_eq!(words.refusals, ["dbus-implementation: dbus -> broker", "switchInhibitors"]);
+        assert_eq!(words.refusals, ["dbus-implementation: dbus -> broker", "init: a -> b"]);
     }
 
     /// What the program in Rust of 2024-09 printed on NixOS's own modules on a loaded host, shortened. It prints the

@@ -7,6 +7,7 @@
 mod automatic;
 mod checks;
 mod control;
+mod deploy_trouble;
 mod hardware;
 mod init;
 mod iterate;

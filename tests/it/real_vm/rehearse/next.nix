@@ -1,8 +1,22 @@
-{ imports = [ ./both.nix ];
-  systemd.services.changes = { wantedBy = [ "multi-user.target" ]; script = "sleep infinity"; environment.WHICH = "next"; };
-  systemd.services.skipped = { wantedBy = [ "multi-user.target" ]; script = "sleep 9999"; restartIfChanged = false; environment.WHICH = "next"; };
-  systemd.services.fresh = { wantedBy = [ "multi-user.target" ]; script = "sleep infinity"; };
-  # It runs when the switch ends, and fails a moment later.
-  systemd.services.dies = { wantedBy = [ "multi-user.target" ]; script = "sleep 1; exit 3"; };
+{ ... }:
+let
+  runs = { wantedBy = [ "multi-user.target" ]; script = "sleep infinity"; };
+in
+{
+  imports = [ ./both.nix ];
+  systemd.services = {
+    changes = runs // { environment.WHICH = "next"; };
+    driver = runs // { environment.WHICH = "next"; };
+    skipped = runs // { script = "sleep 9999"; restartIfChanged = false; environment.WHICH = "next"; };
+    fresh = runs;
+    cloud.environment.VERSION = "2";
+  };
+  # As a newer stateVersion moves it: the database is empty, and nothing fails.
+  services.postgresql.dataDir = "/var/lib/postgresql/17";
+  # Whoever reaches the machine by its old address does not reach it any more.
+  networking.interfaces.eth0.ipv4.addresses = [{ address = "10.0.2.99"; prefixLength = 24; }];
   users.users.bob = { isNormalUser = true; initialPassword = "bob"; };
+  users.users.dora = { isNormalUser = true; uid = 1600; };
+  boot.kernelParams = [ "panic=7" ];
+  system.switch.inhibitors.dbus-implementation = "broker";
 }

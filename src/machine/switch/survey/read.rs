@@ -1,162 +1,12 @@
-//! Looks at everything in a machine that a switch may change: units, accounts, links of the system, mounts, ports.
-//!
-//! What a switch did is judged by two such looks, one before and one after it. Its printed lists name neither the units
-//! that systemd stopped for a dependency nor those that failed a second later.
+//! Reads what the script of a look printed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::known::KnownUnits;
-use super::usual::{Marks, belongs_to_system, ends_with_a_session};
-use crate::machine::command_text::quoted;
-
-/// Begins the name of a section. A control character begins no line of the files and lists that are read.
-const MARK: char = '\u{1e}';
-
-/// The links of a system that a switch can't change until the next boot.
-const BOOTED: [&str; 4] = ["kernel", "initrd", "kernel-modules", "systemd"];
-
-/// What was seen in the machine at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Survey {
-    /// The path of the system that the machine is switched to.
-    pub(crate) target: String,
-    /// Units that systemd has loaded, by name.
-    pub(crate) units: BTreeMap<String, UnitState>,
-    /// The names of those units, other than the ones without a file, and of all unit files.
-    pub(crate) known: KnownUnits,
-    /// What the files of units say about switches and boots.
-    pub(crate) marks: Marks,
-    /// The target of /run/current-system.
-    pub(crate) current: String,
-    /// The target of /run/booted-system.
-    pub(crate) booted: String,
-    /// The system of the profile, which boots next where a boot loader is used.
-    pub(crate) profile: String,
-    /// The parts in which the booted system differs from the current one: `kernel`, `initrd`, `kernel-modules`,
-    /// `systemd`, `kernel-params`.
-    pub(crate) needs_reboot: Vec<String>,
-    /// Lists that an interrupted switch left in /run/nixos: the file's name, and the units in it.
-    pub(crate) left_lists: BTreeMap<String, Vec<String>>,
-    /// Accounts: name to user number and home folder.
-    pub(crate) users: BTreeMap<String, Account>,
-    /// Groups: name to number.
-    pub(crate) groups: BTreeMap<String, u32>,
-    /// Home folders: path to the number of the owner.
-    pub(crate) homes: BTreeMap<String, u32>,
-    /// Mounted file systems: path to type and source.
-    pub(crate) mounts: BTreeMap<String, String>,
-    /// Ports that are listened on, such as `tcp 22`.
-    pub(crate) ports: BTreeSet<String>,
-}
-
-/// The state of one unit.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct UnitState {
-    pub(crate) load: String,
-    pub(crate) active: String,
-    pub(crate) sub: String,
-    pub(crate) result: String,
-    /// Changes with each start.
-    pub(crate) invocation: String,
-    /// How often systemd started it again by itself since it was last started by a job.
-    pub(crate) restarts: u32,
-    /// The program of the unit's file, with its arguments.
-    pub(crate) command: String,
-    /// The command line of its main process.
-    pub(crate) running: String,
-    /// The timers that start it.
-    timers: Vec<String>,
-}
-
-/// A user's account.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Account {
-    pub(crate) number: u32,
-    pub(crate) home: String,
-}
-
-impl UnitState {
-    /// Whether it runs: a unit that starts or reloads does, too.
-    pub(crate) fn is_active(&self) -> bool {
-        matches!(self.active.as_str(), "active" | "reloading" | "refreshing" | "activating")
-    }
-
-    /// Whether its main process runs the command that its file had `before`, and not the one that the file has now.
-    pub(crate) fn runs_the_command_of(&self, before: &Self) -> bool {
-        // A script stands behind its interpreter.
-        let runs = |command: &str| {
-            let before = self.running.strip_suffix(command);
-            !command.is_empty() && before.is_some_and(|words| words.is_empty() || words.ends_with(' '))
-        };
-        if self.command == before.command || runs(&self.command) {
-            return false;
-        }
-        runs(&before.command) || !self.runs_its_program()
-    }
-
-    /// Whether the command line of its main process shows the program of its file, as after a rollback of a unit that was
-    /// left alone. Some programs put words around their command line.
-    fn runs_its_program(&self) -> bool {
-        let program = self.command.split_ascii_whitespace().next();
-        program.is_some_and(|program| self.running.split_ascii_whitespace().any(|word| word == program))
-    }
-
-    /// Whether it has failed, or waits to be started again after a failure.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.active == "failed" || (self.sub.starts_with("auto-restart") && self.result != "success")
-    }
-}
+use super::{Account, BOOTED, MARK, Survey, UnitState};
+use crate::machine::switch::known::KnownUnits;
+use crate::machine::switch::usual::Marks;
 
 impl Survey {
-    /// Returns the script that looks at everything. `target` is the path of the system that the machine is switched to.
-    pub(crate) fn script(target: &str) -> String {
-        let properties = [
-            "Id",
-            "LoadState",
-            "ActiveState",
-            "SubState",
-            "Result",
-            "InvocationID",
-            "NRestarts",
-            "MainPID",
-            "ExecStart",
-            "TriggeredBy",
-        ]
-        .map(|property| format!("-p {property}"))
-        .join(" ");
-        let links = ["/run/current-system", "/run/booted-system", "/nix/var/nix/profiles/system"];
-        let parts = ["/run/booted-system", "/run/current-system"]
-            .iter()
-            .flat_map(|system| BOOTED.map(|part| format!("{system}/{part}")));
-        let links = links.map(str::to_owned).into_iter().chain(parts).collect::<Vec<_>>().join(" ");
-        // A part that fails leaves its section short, and the rest is read nevertheless.
-        format!(
-            r#"set +e; export LC_ALL=C
-s() {{ printf '\n\036%s\n' "$1"; }}
-s target; printf '%s\n' {target}
-s units; systemctl show --no-pager --all {properties} '*'
-s processes; head -v -c 4096 /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' '
-s unit-files; {files}
-s marks; {marks}
-s links; readlink -m {links}
-s booted-params; cat /run/booted-system/kernel-params
-s current-params; cat /run/current-system/kernel-params
-s lists; for f in /run/nixos/*-list; do [ ! -s "$f" ] || {{ printf '=%s\n' "${{f##*/}}"; cat "$f"; }}; done
-s users; cat /etc/passwd
-s groups; cat /etc/group
-s homes; stat -c '%u %n' /root /home/* 2>/dev/null
-s mounts; cat /proc/1/mountinfo
-s tcp; cat /proc/net/tcp /proc/net/tcp6
-s udp; cat /proc/net/udp /proc/net/udp6
-s local-ports; cat /proc/sys/net/ipv4/ip_local_port_range
-s end
-"#,
-            files = KnownUnits::files(),
-            target = quoted(target),
-            marks = Marks::SCRIPT,
-        )
-    }
-
     /// Reads what the script printed. Returns `None` if it did not reach its end.
     pub(crate) fn parse(printed: &str) -> Option<Self> {
         let mut sections = BTreeMap::new();
@@ -184,7 +34,8 @@ s end
             .filter(|(_, (booted, current))| booted != current)
             .map(|(part, _)| (*part).to_owned())
             .collect();
-        if section("booted-params").trim() != section("current-params").trim() {
+        let (was, is) = (section("booted-params").trim(), section("current-params").trim());
+        if was != is {
             needs_reboot.push("kernel-params".to_owned());
         }
         let mut ports = listening(section("tcp"), "tcp", "0A");
@@ -203,86 +54,20 @@ s end
             booted,
             profile,
             needs_reboot,
+            parameters: parameters(was, is),
             left_lists: lists(section("lists")),
             users: section("users").lines().filter_map(account).collect(),
             groups: section("groups").lines().filter_map(group).collect(),
             homes: section("homes").lines().filter_map(home).collect(),
             mounts: section("mounts").lines().filter_map(mount).collect(),
+            fstab: section("fstab").lines().filter_map(mount_point).collect(),
             ports,
+            addresses: addresses(section("addresses"), section("addresses6")),
+            etc: paths(section("etc")),
+            identity: section("identity").lines().filter_map(pair).collect(),
+            state_folders: paths(section("state")),
+            snippets: section("snippets").lines().filter_map(snippet).collect(),
         })
-    }
-
-    /// Whether a timer starts a unit that ran before and goes on: a start of the unit says nothing about a switch.
-    pub(crate) fn has_a_timer_since(&self, before: &Self, unit: &str) -> bool {
-        let invocation = |survey: &Self, timer: &str| {
-            let state = survey.units.get(timer).filter(|state| state.is_active());
-            state.map(|state| state.invocation.clone())
-        };
-        let goes_on = |timer: &String| {
-            let was = invocation(before, timer);
-            was.is_some() && was == invocation(self, timer)
-        };
-        self.units.get(unit).is_some_and(|state| state.timers.iter().any(goes_on))
-    }
-
-    /// Returns the units that failed and were started again by systemd since `before`, each with how often.
-    pub(crate) fn crashing(&self, before: &Self) -> BTreeMap<String, u32> {
-        let since = |name: &str, now: &UnitState| {
-            let before = before.units.get(name).map_or(0, |state| state.restarts);
-            // A job that starts the unit sets the number back.
-            if now.restarts < before { now.restarts } else { now.restarts - before }
-        };
-        let units = self.units.iter().filter(|(name, _)| !ends_with_a_session(name));
-        let units = units.map(|(name, state)| (name.clone(), since(name, state)));
-        units.filter(|(_, count)| *count > 0).collect()
-    }
-
-    /// Returns the units that have failed, sorted.
-    pub(crate) fn failed(&self) -> BTreeSet<String> {
-        let failed = self.units.iter().filter(|(_, state)| state.has_failed());
-        failed.map(|(name, _)| name.clone()).collect()
-    }
-}
-
-impl Survey {
-    /// Returns what is worse or other than in `before`, one list for each kind. What sessions and single commands start
-    /// does not count.
-    pub(crate) fn differences(&self, before: &Self) -> Vec<(&'static str, Vec<String>)> {
-        let was_active =
-            before.units.iter().filter(|(unit, state)| state.active == "active" && belongs_to_system(unit));
-        let ended = was_active.map(|(unit, _)| unit).filter(|unit| {
-            self.known.has(unit)
-                && !self.marks.is_of_first_boot(unit)
-                && self.units.get(*unit).is_none_or(|state| !state.is_active() && !state.has_failed())
-        });
-        let crashing =
-            self.crashing(before).into_iter().map(|(unit, count)| format!("{unit} ({count} times)"));
-        let gone = before.users.keys().filter(|name| !self.users.contains_key(*name));
-        let new = self.users.keys().filter(|name| !before.users.contains_key(*name));
-        let renumbered = self.users.iter().filter_map(|(name, now)| {
-            let was = before.users.get(name)?.number;
-            (was != now.number).then(|| format!("{name} ({was} to {})", now.number))
-        });
-        let owners = self.homes.iter().filter_map(|(path, now)| {
-            let was = before.homes.get(path)?;
-            (was != now).then(|| format!("{path} ({was} to {now})"))
-        });
-        let unmounted = before.mounts.keys().filter(|path| !self.mounts.contains_key(*path));
-        let mounted = self.mounts.keys().filter(|path| !before.mounts.contains_key(*path));
-        let lists = [
-            ("failed", self.failed().difference(&before.failed()).cloned().collect()),
-            ("restarted by systemd after a failure", crashing.collect()),
-            ("ran and does not run", ended.cloned().collect()),
-            ("accounts that are gone", gone.cloned().collect()),
-            ("new accounts", new.cloned().collect()),
-            ("accounts with another number", renumbered.collect()),
-            ("homes with another owner", owners.collect()),
-            ("unmounted", unmounted.cloned().collect()),
-            ("mounted", mounted.cloned().collect()),
-            ("closed ports", before.ports.difference(&self.ports).cloned().collect()),
-            ("new ports", self.ports.difference(&before.ports).cloned().collect()),
-        ];
-        lists.into_iter().filter(|(_, list): &(_, Vec<String>)| !list.is_empty()).collect()
     }
 }
 
@@ -292,8 +77,8 @@ fn units(text: &str, processes: &BTreeMap<&str, &str>) -> BTreeMap<String, UnitS
     for block in text.split("\n\n") {
         let (mut name, mut state) = (String::new(), UnitState::default());
         for line in block.lines() {
-            let Some((property, value)) = line.split_once('=') else { continue };
-            let value = || value.to_owned();
+            let Some((property, text)) = line.split_once('=') else { continue };
+            let value = || text.to_owned();
             match property {
                 "Id" => name = value(),
                 "LoadState" => state.load = value(),
@@ -305,10 +90,12 @@ fn units(text: &str, processes: &BTreeMap<&str, &str>) -> BTreeMap<String, UnitS
                     state.running = processes.get(value().as_str()).copied().unwrap_or_default().to_owned();
                 }
                 "TriggeredBy" => {
-                    let triggers = value();
-                    let timers = triggers.split_ascii_whitespace();
-                    state.timers =
-                        timers.filter(|unit| unit.ends_with(".timer")).map(str::to_owned).collect();
+                    let timers = text.split_ascii_whitespace().filter(|unit| unit.ends_with(".timer"));
+                    state.timers = timers.map(str::to_owned).collect();
+                }
+                "Environment" | "StateDirectory" if !text.is_empty() => {
+                    state.environment.push_str(line);
+                    state.environment.push('\n');
                 }
                 "NRestarts" => state.restarts = value().parse().unwrap_or_default(),
                 // A unit may have several commands.
@@ -390,6 +177,65 @@ fn mount(line: &str) -> Option<(String, String)> {
     (!passing).then(|| (path.to_owned(), format!("{kind} {source}")))
 }
 
+/// Reads a line of /etc/fstab (fstab(5)).
+fn mount_point(line: &str) -> Option<String> {
+    let line = line.trim();
+    let path = line.split_ascii_whitespace().nth(1).filter(|path| path.starts_with('/'))?;
+    (!line.starts_with('#')).then(|| path.to_owned())
+}
+
+/// Returns the kernel parameters that only one of two command lines has.
+fn parameters(booted: &str, current: &str) -> Vec<String> {
+    let [was, is] = [booted, current].map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    let own = |sign: char, these: &[&str], others: &[&str]| -> Vec<String> {
+        these.iter().filter(|it| !others.contains(it)).map(|it| format!("{sign}{it}")).collect()
+    };
+    [own('-', &was, &is), own('+', &is, &was)].concat()
+}
+
+/// Reads a list of absolute paths, one a line.
+fn paths(text: &str) -> BTreeSet<String> {
+    let path = |line: &str| line.starts_with('/').then(|| line.trim_end_matches('/').to_owned());
+    text.lines().filter_map(path).collect()
+}
+
+fn pair(line: &str) -> Option<(String, String)> {
+    let (path, line) = line.split_once(' ')?;
+    Some((path.to_owned(), line.to_owned()))
+}
+
+/// Reads a line of the log about an activation snippet that failed, without the word of the kernel's log before it.
+fn snippet(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("Activation script snippet '")?;
+    let (name, status) = rest.split_once("' failed (")?;
+    Some(format!("{name} ({})", status.split_once(')')?.0))
+}
+
+/// Reads the machine's own addresses: leaves of /proc/net/fib_trie that are `host LOCAL`, and lines of
+/// /proc/net/if_inet6. Addresses that a router or the kernel gives come seconds after a start, so they do not count.
+fn addresses(trie: &str, six: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut leaf = "";
+    for line in trie.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            leaf = address;
+        } else if line == "/32 host LOCAL" && !leaf.starts_with("127.") {
+            found.insert(leaf.to_owned());
+        }
+    }
+    found.extend(six.lines().filter_map(permanent_address));
+    found
+}
+
+/// Reads `ADDRESS INDEX LENGTH SCOPE FLAGS CARD`, all of them hexadecimal: an address of global scope that stays for good.
+fn permanent_address(line: &str) -> Option<String> {
+    const PERMANENT: u8 = 0x80;
+    let mut fields = line.split_ascii_whitespace();
+    let address = u128::from_str_radix(fields.next()?, 16).ok()?;
+    let (scope, flags) = (fields.nth(2)?, u8::from_str_radix(fields.next()?, 16).ok()?);
+    (scope == "00" && flags & PERMANENT != 0).then(|| std::net::Ipv6Addr::from(address).to_string())
+}
+
 /// Reads the first and the last port that the kernel chooses by itself.
 fn local_ports(text: &str) -> Option<(u16, u16)> {
     let mut ports = text.split_ascii_whitespace().map(|port| port.parse().ok());
@@ -431,6 +277,8 @@ Result=success
 MainPID=7
 NRestarts=2
 InvocationID=0f
+Environment=PATH=/bin PGDATA=/var/lib/postgresql/15
+StateDirectory=
 
 Id=web.service
 LoadState=loaded
@@ -498,6 +346,33 @@ users:x:100:
 \u{1e}udp
    0: 00000000:0044 00000000:0000 07 00000000:00000000
    1: 00000000:9C40 00000000:0000 07 00000000:00000000
+\u{1e}fstab
+# a comment
+/dev/disk/by-label/nixos / ext4 defaults 0 0
+/dev/vdb /var/lib/data ext4 defaults 0 2
+swap none swap sw 0 0
+\u{1e}addresses
+Local:
+        |-- 10.0.2.0
+           /24 link UNICAST
+        |-- 10.0.2.15
+           /32 host LOCAL
+        |-- 127.0.0.1
+           /32 host LOCAL
+\u{1e}addresses6
+00000000000000000000000000000001 01 80 10 80       lo
+fec0000000000000505400fffe123456 02 40 40 00     eth0
+fe80000000000000505400fffe123456 02 40 20 80     eth0
+20010db8000000000000000000000007 02 40 00 80     eth0
+\u{1e}etc
+/etc/passwd
+/etc/pam.d
+\u{1e}identity
+/etc/ssh/ssh_host_ed25519_key.pub ssh-ed25519 AAAA root@nixos
+\u{1e}state
+/var/lib/postgresql/15/
+\u{1e}snippets
+stage-2-init: Activation script snippet 'secrets' failed (1)
 \u{1e}local-ports
 32768\t60999
 \u{1e}end
@@ -517,6 +392,14 @@ users:x:100:
         assert_eq!(sshd.command, "/nix/store/x/bin/sshd -D -f /etc/ssh/sshd_config");
         assert_eq!(survey.failed().into_iter().collect::<Vec<_>>(), ["web.service"]);
         assert_eq!(survey.needs_reboot, ["kernel", "kernel-params"]);
+        assert_eq!(survey.parameters, ["+quiet"]);
+        assert_eq!(sshd.environment, "Environment=PATH=/bin PGDATA=/var/lib/postgresql/15\n");
+        assert_eq!(survey.fstab.iter().collect::<Vec<_>>(), ["/", "/var/lib/data"]);
+        assert_eq!(survey.addresses.iter().collect::<Vec<_>>(), ["10.0.2.15", "2001:db8::7"]);
+        assert_eq!(survey.etc.iter().collect::<Vec<_>>(), ["/etc/pam.d", "/etc/passwd"]);
+        assert!(survey.identity["/etc/ssh/ssh_host_ed25519_key.pub"].starts_with("ssh-ed25519 AAAA"));
+        assert_eq!(survey.state_folders.iter().collect::<Vec<_>>(), ["/var/lib/postgresql/15"]);
+        assert_eq!(survey.snippets.iter().collect::<Vec<_>>(), ["secrets (1)"]);
         assert_eq!(survey.left_lists["start-list"], ["web.service", "db.service"]);
         assert_eq!(survey.users["alice"], Account { number: 1000, home: "/home/alice".to_owned() });
         assert_eq!((survey.groups["users"], survey.homes["/home/alice"]), (100, 1000));
