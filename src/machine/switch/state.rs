@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::survey::{Survey, UnitState};
 
-/// Folders that belong to the system, or whose contents nobody misses.
+/// Folders that belong to the system, or whose loss does not matter.
 const OF_THE_SYSTEM: [&str; 14] = [
     "/nix/",
     "/etc/",
