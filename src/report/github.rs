@@ -9,7 +9,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::ci;
-use super::wording::{boundary, printable};
+use super::markdown::{block, cell, code};
+use super::wording::printable;
 use crate::Failure;
 use crate::environment::{is_set, variable};
 use crate::record::History;
@@ -124,12 +125,7 @@ fn summary(scenarios: &[&Scenario], alone: bool) -> String {
     }
     for scenario in &shown {
         let Some(failure) = scenario.failure() else { continue };
-        let mut report = text::lines(&failure.report);
-        report.truncate(boundary(&report, FAILURE));
-        // The fence is longer than any in the report.
-        let ticks = report.split(|c| c != '`').map(str::len).max().unwrap_or(0).max(2) + 1;
-        let fence = "`".repeat(ticks);
-        let part = format!("\n#### {}\n\n{fence}text\n{report}\n{fence}\n", cell(&scenario.title()));
+        let part = format!("\n#### {}\n\n{}", code(&scenario.title()), block(&failure.report, FAILURE));
         if text.len() + part.len() > SUMMARY {
             text.push_str("\nMore failures are in the log.\n");
             break;
@@ -138,11 +134,6 @@ fn summary(scenarios: &[&Scenario], alone: bool) -> String {
     }
     text.push('\n');
     text
-}
-
-/// Formats a name as code in a table.
-fn cell(name: &str) -> String {
-    format!("`{}`", printable(name).replace('`', "'").replace('|', "\\|"))
 }
 
 #[cfg(test)]

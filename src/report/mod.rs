@@ -10,6 +10,7 @@ mod junit;
 mod lines;
 mod live;
 pub mod log;
+pub(crate) mod markdown;
 mod paint;
 mod print;
 mod relay;

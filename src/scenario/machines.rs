@@ -206,7 +206,7 @@ impl Run<'_> {
             let ready = async move { (number, name, begin.machine(&vm, options, &suite, &events).await) };
             getting_ready.spawn(ready);
         }
-        let mut up = Vec::new();
+        let (mut up, mut is_at_stage) = (Vec::new(), false);
         while let Some(ready) = getting_ready.join_next().await {
             let (number, name, ready) = ready
                 .map_err(|error| {
@@ -215,10 +215,13 @@ impl Run<'_> {
                 .map_err(at(Exit::Boot))?;
             let (machine, session) = ready.map_err(at(Exit::Boot))?;
             let mut fixture = Fixture { name, machine, session };
-            Box::pin(rehearsal::take_to_stage(&mut fixture, self.scenario, self.events))
+            is_at_stage |= Box::pin(rehearsal::take_to_stage(&mut fixture, self.scenario, self.events))
                 .await
                 .map_err(at(Exit::Failed))?;
             up.push((number, fixture));
+        }
+        if !up.is_empty() && !is_at_stage {
+            return Err(at(Exit::Usage)(rehearsal::none_is_switched()));
         }
         up.sort_by_key(|(number, _)| *number);
         prepare_next(self.suite, &built);

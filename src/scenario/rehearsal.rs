@@ -66,14 +66,20 @@ impl Rehearsed {
     }
 }
 
-/// Takes a machine to the stage in the environment, if there is one.
+/// Takes a machine to the stage in the environment, if there is one. Returns whether it is at the stage: a machine with
+/// a configuration of its own is not switched.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for an unknown stage, and those of the switch, the reboot and the rollback.
-pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario, events: &Events) -> Result {
-    let Some(stage) = Rehearsed::of_environment()? else { return Ok(()) };
+/// [`ErrorKind::Usage`] for an unknown stage; [`ErrorKind::SwitchFailed`] if the switch, or the rollback after a clean
+/// switch, is not clean at its own stage; and those of the switch, the reboot and the rollback.
+pub(super) async fn take_to_stage(
+    fixture: &mut Fixture,
+    scenario: &Scenario,
+    events: &Events,
+) -> Result<bool> {
+    let Some(stage) = Rehearsed::of_environment()? else { return Ok(true) };
     if stage == Rehearsed::Before {
-        return Ok(());
+        return Ok(true);
     }
     let next = environment::path(REHEARSED_NEXT).ok_or_else(|| {
         Error::new(
@@ -88,14 +94,14 @@ pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario, ev
     if today.as_ref().is_some_and(|today| !machine.starts_from(today)) {
         let name = machine.name();
         events.note(format!("{name}: it is not switched, because the scenario names its configuration"));
-        return Ok(());
+        return Ok(false);
     }
     if let Some(today) = &today {
         reach_root(machine, today).await?;
     }
     let outcome = machine.try_switch(&next).await?;
     if stage == Rehearsed::Switched {
-        return is_there(&outcome);
+        return has_reached(&outcome, true).map(|()| true);
     }
     let user = machine.session().await.map(|session| session.user().to_owned());
     // A switch may be refused where a reboot is not.
@@ -104,7 +110,8 @@ pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario, ev
         false => machine.reboot_into(&next).await?,
     }
     if stage == Rehearsed::RolledBack {
-        is_there(&machine.try_rollback().await?)?;
+        // The switch fails at its own stage, and a rollback after it may find a broken state.
+        has_reached(&machine.try_rollback().await?, outcome.is_clean())?;
     }
     // Sessions end with a reboot.
     if let Some(user) = user {
@@ -115,7 +122,13 @@ pub(super) async fn take_to_stage(fixture: &mut Fixture, scenario: &Scenario, ev
         let session = machine.login(&user, &password).await?;
         fixture.session = fixture.session.take().map(|_| session);
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Returns the error for a scenario whose machines are all left as they are: its stage would be the first one again.
+pub(super) fn none_is_switched() -> Error {
+    Error::new(ErrorKind::Usage, "no machine of this scenario is switched: each names its configuration")
+        .next_step("leave out the source of `machine`, so that --from decides what it is before the switch")
 }
 
 /// Makes sure that root can be reached: the first user of the configuration logs in and out again if there was no login
@@ -137,12 +150,59 @@ async fn reach_root(machine: &Machine, today: &BuiltVm) -> Result {
     session.log_out().await
 }
 
-/// Returns an error if the machine does not run the system that it was switched to: the scenario would test another one.
-fn is_there(outcome: &Outcome) -> Result {
-    if outcome.switched() {
+/// Returns an error if the machine does not run the system that it was switched to, as the scenario would test another
+/// one; or if `clean` is asked for, and the outcome is not.
+fn has_reached(outcome: &Outcome, clean: bool) -> Result {
+    if outcome.switched() && (outcome.is_clean() || !clean) {
         return Ok(());
     }
-    let summary =
-        format!("the machine could not be taken to this stage of the rehearsal: {}", outcome.summary());
-    Err(Error::new(ErrorKind::SwitchFailed, summary).section("what the switch printed", outcome.output()))
+    let what = if outcome.switched() { "is not clean at" } else { "could not be taken to" };
+    let summary = format!("the machine {what} this stage of the rehearsal: {}", outcome.summary());
+    let mut error = Error::new(ErrorKind::SwitchFailed, summary);
+    for (unit, journal) in &outcome.journals {
+        error = error.section(format!("the end of the journal of {unit}"), journal.clone());
+    }
+    Err(error
+        .section("what the switch printed", outcome.output())
+        .section("what is different", outcome.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::machine::Survey;
+
+    #[test]
+    fn a_switch_with_a_failed_part_does_not_reach_the_stage_after_the_switch() {
+        let next = "/nix/store/next";
+        let outcome = |status| Outcome {
+            machine: "web".to_owned(),
+            events: Events::none(),
+            target: next.to_owned(),
+            action: crate::machine::Action::Switch,
+            back: false,
+            status,
+            words: Default::default(),
+            stdout: "Activation script snippet 'secrets' failed (1)".to_owned(),
+            stderr: String::new(),
+            before: Survey::default(),
+            after: Survey { current: next.to_owned(), ..Survey::default() },
+            took: Duration::ZERO,
+            systems: None,
+            journals: [("web.service".to_owned(), "no such port".to_owned())].into(),
+            holders: Default::default(),
+        };
+        assert!(has_reached(&outcome(0), true).is_ok());
+        let error = has_reached(&outcome(2), true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SwitchFailed);
+        let shown = error.to_string();
+        for words in ["is not clean at this stage", "'secrets' failed", "no such port"] {
+            assert!(shown.contains(words), "{words}: {shown}");
+        }
+        assert!(has_reached(&outcome(2), false).is_ok(), "a later stage does not fail again");
+        let elsewhere = Outcome { after: Survey::default(), ..outcome(0) };
+        assert!(has_reached(&elsewhere, false).is_err());
+    }
 }

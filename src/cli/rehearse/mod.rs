@@ -1,5 +1,6 @@
 //! `nixvm-test rehearse`: switches a machine from the configuration that runs today to tomorrow's, and back.
 
+mod looks;
 mod progress;
 mod report;
 mod scenarios;
@@ -27,7 +28,8 @@ Examples:
   nixvm-test rehearse --markdown                  for a comment on a pull request
   nixvm-test rehearse scenarios/                  run scenarios at each stage
 
-Exit codes: 0, the deploy is clean; 1, something failed or is different after the rollback; the others as for a run.";
+Exit codes: 0, the deploy is clean; 1, something failed, is different after the rollback, or would be refused; the \
+ others as for a run.";
 
 /// A rehearsed deploy.
 #[derive(Debug, Args)]

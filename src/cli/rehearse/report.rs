@@ -8,11 +8,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::machine::{Outcome, Plan, System, SystemDiff, boots_directly};
+use crate::report::markdown::{block, cell, code};
 use crate::{Error, Result, environment, secrets, text};
 
 /// The variable with the file of a GitHub job summary.
 const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
-/// Maximum number of characters of a block in the summary.
+/// Maximum number of bytes of a block in the summary.
 const LONGEST: usize = 8 << 10;
 
 /// The result of a rehearsal.
@@ -27,7 +28,7 @@ pub(super) struct Report {
     pub(super) plan: Option<Plan>,
     pub(super) stages: Vec<Stage>,
     /// What these machines can't show.
-    not_rehearsed: Vec<&'static str>,
+    pub(super) not_rehearsed: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,8 +47,16 @@ pub(super) struct Stage {
     findings: Vec<Finding>,
     /// Why units were stopped or restarted.
     why: Vec<String>,
+    /// The ends of the journals of units that failed.
+    journals: Vec<Journal>,
     /// The whole error, if the stage failed.
     error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Journal {
+    unit: String,
+    end: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,8 +74,17 @@ impl Stage {
             .iter()
             .map(|unit| text::lines(&secrets::words(&outcome.why(unit))))
             .collect();
+        let journal = |(unit, end): (&String, &String)| Journal {
+            unit: text::line(&secrets::words(unit)),
+            end: text::lines(&secrets::words(end)),
+        };
+        let journals = outcome.journals.iter().map(journal).collect();
         let findings = outcome.findings();
-        Self { why, ..Self::new(name, outcome.is_clean(), outcome.summary(), findings, took, error) }
+        Self {
+            why,
+            journals,
+            ..Self::new(name, outcome.is_clean(), outcome.summary(), findings, took, error)
+        }
     }
 
     /// A stage that compared two looks at the machine. It is clean if it found nothing, or nothing of `bad`, if there
@@ -110,6 +128,7 @@ impl Stage {
             seconds,
             findings,
             why: Vec::new(),
+            journals: Vec::new(),
             error: error.map(|error| text::lines(&secrets::words(&error))),
         }
     }
@@ -137,14 +156,21 @@ impl Report {
         Self { difference: Some(difference), ..self }
     }
 
-    /// Whether every stage was clean.
+    /// Whether every stage was clean. A forecast is clean unless the switch would be refused.
     pub(super) fn is_clean(&self) -> bool {
-        self.stages.iter().all(|stage| stage.clean)
+        self.stages.iter().all(|stage| stage.clean) && !self.would_be_refused()
+    }
+
+    /// Whether this is a forecast alone, of a switch that would be refused.
+    fn would_be_refused(&self) -> bool {
+        self.stages.is_empty() && self.plan.as_ref().is_some_and(|plan| !plan.refused_by().is_empty())
     }
 
     fn verdict(&self) -> &'static str {
         if self.same {
             "nothing changes: both are the same system"
+        } else if self.would_be_refused() {
+            "forecast only: the switch would be refused"
         } else if self.stages.is_empty() {
             "forecast only: nothing was switched"
         } else if self.is_clean() {
@@ -176,6 +202,10 @@ impl Report {
             for why in &stage.why {
                 let _ = writeln!(all, "  why {}", why.replace('\n', "\n    "));
             }
+            for Journal { unit, end } in &stage.journals {
+                let end = end.trim_end().replace('\n', "\n    ");
+                let _ = writeln!(all, "  the end of the journal of {unit}:\n    {end}");
+            }
             if let Some(error) = &stage.error {
                 let _ = writeln!(all, "  {}", error.trim_end().replace('\n', "\n  "));
             }
@@ -183,7 +213,8 @@ impl Report {
         for what in self.left_out() {
             let _ = writeln!(all, "\nnot rehearsed: {what}");
         }
-        all
+        // The plan, the difference and the sources stand in it as they are.
+        secrets::words(&all)
     }
 
     /// Returns what was not rehearsed although machines were switched.
@@ -194,68 +225,70 @@ impl Report {
     /// Returns the result as Markdown.
     pub(super) fn markdown(&self) -> String {
         let mut all = String::new();
-        let sign = if self.is_clean() { "✅" } else { "❌" };
-        let _ = writeln!(all, "### {sign} Rehearsed deploy: {}\n", self.verdict());
-        let _ = writeln!(all, "`{}` → `{}`\n", code(&self.today.source), code(&self.next.source));
+        let sign = match (self.is_clean(), self.stages.is_empty() && !self.same) {
+            (false, _) => "❌ ",
+            // A forecast proves nothing.
+            (true, true) => "",
+            (true, false) => "✅ ",
+        };
+        let _ = writeln!(all, "### {sign}Rehearsed deploy: {}\n", self.verdict());
+        let _ = writeln!(all, "{} → {}\n", code(&self.today.source), code(&self.next.source));
+        let mut folded = |title: &str, text: &str| {
+            let block = block(text, LONGEST);
+            let _ = writeln!(all, "<details><summary>{title}</summary>\n\n{block}</details>\n");
+        };
         if let Some(difference) = &self.difference {
-            let difference = fenced(&difference.to_string());
-            let _ = writeln!(
-                all,
-                "<details><summary>What differs</summary>\n\n```\n{difference}\n```\n</details>\n"
-            );
+            folded("What differs", &difference.to_string());
         }
         if let Some(plan) = &self.plan {
-            let _ = writeln!(
-                all,
-                "<details><summary>Plan</summary>\n\n```\n{}\n```\n</details>\n",
-                fenced(&plan.to_string())
-            );
+            folded("Plan", &plan.to_string());
         }
         if !self.stages.is_empty() {
             let _ = writeln!(all, "| | stage | result | time |\n|---|---|---|--:|");
         }
         for stage in &self.stages {
             let sign = if stage.clean { "✅" } else { "❌" };
-            let _ = writeln!(
-                all,
-                "| {sign} | {} | {} | {:.1} s |",
-                stage.name,
-                code(&stage.summary),
-                stage.seconds
-            );
+            let (name, summary) = (stage.name, cell(&stage.summary));
+            let _ = writeln!(all, "| {sign} | {name} | {summary} | {:.1} s |", stage.seconds);
         }
-        for stage in self.stages.iter().filter(|stage| !stage.findings.is_empty() || stage.error.is_some()) {
+        let has_more = |stage: &&Stage| {
+            !stage.findings.is_empty() || !stage.journals.is_empty() || stage.error.is_some()
+        };
+        for stage in self.stages.iter().filter(has_more) {
             let _ = writeln!(all, "\n**{}**\n", stage.name);
             for finding in &stage.findings {
-                let items: Vec<String> =
-                    finding.list.iter().map(|item| format!("`{}`", code(item))).collect();
+                let items: Vec<String> = finding.list.iter().map(|item| code(item)).collect();
                 let _ = writeln!(all, "- {}: {}", finding.what, items.join(", "));
             }
             if !stage.why.is_empty() {
-                let _ = writeln!(all, "\nWhy:\n\n```\n{}\n```", fenced(&stage.why.join("\n")));
+                let _ = writeln!(all, "\nWhy:\n\n{}", block(&stage.why.join("\n"), LONGEST));
+            }
+            for Journal { unit, end } in &stage.journals {
+                let block = block(end, LONGEST);
+                let _ = writeln!(all, "\nThe end of the journal of {}:\n\n{block}", code(unit));
             }
             if let Some(error) = &stage.error {
-                let _ = writeln!(all, "\n```\n{}\n```", fenced(error));
+                let _ = writeln!(all, "\n{}", block(error, LONGEST));
             }
         }
         for what in self.left_out() {
             let _ = writeln!(all, "\nNot rehearsed: {what}");
         }
-        all
+        secrets::words(&all)
     }
 
     /// Returns the result as JSON.
     pub(super) fn json(&self) -> String {
         #[derive(Serialize)]
         struct Whole<'a> {
-            /// `None` if nothing was switched.
+            /// `None` if nothing was switched, and nothing refuses it.
             clean: Option<bool>,
             verdict: &'static str,
             #[serde(flatten)]
             report: &'a Report,
         }
         let whole = Whole {
-            clean: (!self.stages.is_empty()).then(|| self.is_clean()),
+            clean: (!self.stages.is_empty() || self.would_be_refused()).then(|| self.is_clean()),
             verdict: self.verdict(),
             report: self,
         };
@@ -271,20 +304,6 @@ impl Report {
         if let Err(error) = file.and_then(|mut file| file.write_all(self.markdown().as_bytes())) {
             tracing::warn!(%error, "could not write the summary for GitHub");
         }
-    }
-}
-
-/// Returns a text for a span of code.
-fn code(text: &str) -> String {
-    text.replace('`', "'").replace('|', "\\|")
-}
-
-/// Returns a text for a block of code.
-fn fenced(text: &str) -> String {
-    let text = text::lines(text).replace("```", "'''");
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}\n…", &text[..end]),
-        None => text,
     }
 }
 
@@ -306,5 +325,87 @@ mod tests {
         assert_eq!(both.text().matches("not rehearsed: the boot loader").count(), 1, "{}", both.text());
         assert_eq!(both.markdown().matches("Not rehearsed: the boot loader").count(), 1);
         assert!(!report(Vec::new()).text().contains("not rehearsed"));
+    }
+
+    fn plan(printed: &str, refused_by: &[&str]) -> Plan {
+        let asker = ("nixos".to_owned(), crate::Events::none());
+        let plan = Plan::of(("", printed), None, Default::default(), asker);
+        plan.refused(refused_by.iter().map(|by| (*by).to_owned()).collect())
+    }
+
+    fn outcome() -> Outcome {
+        Outcome {
+            machine: "nixos".to_owned(),
+            events: crate::Events::none(),
+            target: "/nix/store/b".to_owned(),
+            action: crate::machine::Action::Switch,
+            back: false,
+            status: 0,
+            words: Default::default(),
+            stdout: String::new(),
+            stderr: String::new(),
+            before: Default::default(),
+            after: Default::default(),
+            took: Duration::ZERO,
+            systems: None,
+            journals: Default::default(),
+            holders: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_forecast_of_a_switch_that_would_be_refused_is_not_clean() {
+        let forecast =
+            |refused_by: &[&str]| Report { plan: Some(plan("", refused_by)), ..report(Vec::new()) };
+        let refused = forecast(&["dbus-implementation: dbus -> broker"]);
+        assert!(!refused.is_clean());
+        assert!(refused.markdown().starts_with("### ❌ Rehearsed deploy: forecast only"));
+        assert!(refused.json().contains("\"clean\": false"), "{}", refused.json());
+        let accepted = forecast(&[]);
+        assert!(accepted.is_clean() && !accepted.markdown().contains('✅'), "{}", accepted.markdown());
+        assert!(accepted.json().contains("\"clean\": null"), "{}", accepted.json());
+    }
+
+    #[test]
+    fn words_of_a_guest_stay_code_in_markdown() {
+        let hostile = "Failed to start <img src=//evil> [x](http://evil) @org/team `a|b";
+        let error = Error::new(crate::ErrorKind::Other, hostile);
+        let markdown = report(vec![Stage::failed("switch", &error, Duration::ZERO)]).markdown();
+        let row = markdown.lines().find(|line| line.starts_with("| ❌")).unwrap();
+        let code = "`Failed to start <img src=//evil> [x](http://evil) @org/team 'a\\|b`";
+        assert_eq!(row, format!("| ❌ | switch | {code} | 0.0 s |"));
+        let fence = report(vec![Stage::failed(
+            "switch",
+            &Error::new(crate::ErrorKind::Other, "a\n```\n# b"),
+            Duration::ZERO,
+        )]);
+        assert!(fence.markdown().contains("\n````text\n"), "{}", fence.markdown());
+    }
+
+    #[test]
+    fn passwords_are_masked_in_the_whole_report() {
+        let secret = "Sesame-of-a-report-22";
+        crate::secrets::know(secret);
+        let printed = format!("would restart the following units: {secret}.service\n");
+        let mut leaky = report(Vec::new());
+        leaky.plan = Some(plan(&printed, &[]));
+        leaky.next.source = secret.to_owned();
+        for shown in [leaky.text(), leaky.markdown(), leaky.json()] {
+            assert!(shown.contains(crate::secrets::MASK) && !shown.contains(secret), "{shown}");
+        }
+    }
+
+    #[test]
+    fn the_journal_of_a_unit_that_died_after_the_program_is_in_the_report() {
+        let journals = [("web.service".to_owned(), "web: no such port\nweb: the end".to_owned())].into();
+        let stage = Stage::of_outcome("switch", &Outcome { journals, ..outcome() }, Duration::ZERO);
+        let report = report(vec![stage]);
+        let (text, markdown) = (report.text(), report.markdown());
+        let shown = "  the end of the journal of web.service:\n    web: no such port\n    web: the end\n";
+        assert!(text.contains(shown), "{text}");
+        let shown =
+            "The end of the journal of `web.service`:\n\n```text\nweb: no such port\nweb: the end\n```\n";
+        assert!(markdown.contains(shown), "{markdown}");
+        assert!(report.json().contains("\"end\": \"web: no such port"), "{}", report.json());
     }
 }

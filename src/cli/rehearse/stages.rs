@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Systems;
+use super::looks::{Differences, PASSING, WHILE_IT_STARTS, until_over};
 use super::report::{Report, Stage};
 use crate::machine::{Machine, MachineOptions, SNIPPETS, Survey};
 use crate::nix::{first_admin, password_of};
@@ -10,6 +11,11 @@ use crate::scenario::ByHand;
 use crate::settings::Settings;
 use crate::template::{self, Moment};
 use crate::{Error, ErrorKind, Events, Result, text};
+
+/// The kind of units that systemd started again.
+const CRASHES: &str = "restarted by systemd after a failure";
+/// The kinds of differences that a look finds since the machine's boot.
+const OF_A_BOOT: [&str; 2] = [SNIPPETS, CRASHES];
 
 /// What is rehearsed, and as whom.
 pub(super) struct Rehearsal {
@@ -51,8 +57,12 @@ impl Rehearsal {
         }
         let before = machine.survey("before", "the rehearsal", "").await?;
         let switched = self.switch(&machine, &mut report).await;
-        if self.reboot(&machine, switched, &before, &mut report).await {
+        let is_up = self.reboot(&machine, switched, &before, &mut report).await;
+        // A job that hangs, or another system than the expected one, does not keep a person from rolling back.
+        if is_up || machine.current_system().await.is_ok() {
             self.roll_back(&machine, &before, &mut report).await;
+        } else {
+            report.not_rehearsed.push("the rollback: the machine does not answer");
         }
         machine.stop().await;
         Ok(report)
@@ -99,7 +109,8 @@ impl Rehearsal {
         }
     }
 
-    /// Reboots into the new system, and compares the machine with what it was before the switch. Returns whether the machine came up.
+    /// Reboots into the new system, and compares the machine with what it was before the switch. Returns whether the stage
+    /// came to its end.
     async fn reboot(&self, machine: &Machine, switched: bool, before: &Survey, report: &mut Report) -> bool {
         let begun = Instant::now();
         let reboot = async {
@@ -108,26 +119,21 @@ impl Rehearsal {
                 false => machine.reboot_into(&self.systems.next).await?,
             }
             self.settled(machine).await?;
-            let after = machine.survey("after", "the reboot", "").await?;
+            let limit = machine.speed().scale(PASSING);
+            let look = async || machine.survey("after", "the reboot", "").await;
+            let (_, found) = until_over(limit, |kind| WHILE_IT_STARTS.contains(&kind), before, look).await?;
             let booted = machine.booted_system().await?;
             let expected = self.systems.next.path()?.display().to_string();
             if booted != expected {
                 let summary = format!("the machine booted {booted}, expected {expected}");
                 return Err(Error::new(ErrorKind::Other, summary));
             }
-            Ok(after)
+            Ok(found)
         };
         match reboot.await {
-            Ok(after) => {
-                let bad = [
-                    "failed",
-                    SNIPPETS,
-                    "restarted by systemd after a failure",
-                    "ran and does not run",
-                    "gone from /etc",
-                ];
-                let stage = Stage::of_looks("reboot", after.differences(before), &bad, begun.elapsed());
-                report.stages.push(stage);
+            Ok(found) => {
+                let bad = ["failed", SNIPPETS, CRASHES, "ran and does not run", "gone from /etc"];
+                report.stages.push(Stage::of_looks("reboot", found, &bad, begun.elapsed()));
                 true
             }
             Err(error) => {
@@ -149,10 +155,12 @@ impl Rehearsal {
         };
         report.stages.push(Stage::of_outcome("rollback", &outcome, begun.elapsed()));
         let begun = Instant::now();
-        match machine.survey("after", "the rollback", "").await {
-            Ok(after) => {
-                let differences = after.differences(before);
-                report.stages.push(Stage::of_looks("after the rollback", differences, &[], begun.elapsed()));
+        let limit = machine.speed().scale(PASSING);
+        let look = async || machine.survey("after", "the rollback", "").await;
+        match until_over(limit, |kind| !OF_A_BOOT.contains(&kind), before, look).await {
+            Ok((after, found)) => {
+                let found = of_the_rollback(found, after.differences(&outcome.before));
+                report.stages.push(Stage::of_looks("after the rollback", found, &[], begun.elapsed()));
             }
             Err(error) => report.stages.push(Stage::failed("after the rollback", &error, begun.elapsed())),
         }
@@ -168,5 +176,35 @@ impl Rehearsal {
         }
         let jobs = machine.execute("systemctl list-jobs --no-pager").await?;
         Err(error.section("jobs of systemd", text::lines(jobs.text().trim())))
+    }
+}
+
+/// Returns what is different after a rollback: `found` since before the switch, without what the new system did since its
+/// boot; and the units that systemd started again `since` the rollback began. The rollback's own snippets are in its
+/// outcome.
+fn of_the_rollback(found: Differences, since: Differences) -> Differences {
+    let lasting = found.into_iter().filter(|(kind, _)| !OF_A_BOOT.contains(kind));
+    lasting.chain(since.into_iter().filter(|(kind, _)| *kind == CRASHES)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_new_system_did_at_its_boot_is_not_held_against_the_rollback() {
+        let mut before = Survey::default();
+        before.ports.insert("tcp 80".to_owned());
+        let mut rebooted = before.clone();
+        rebooted.snippets.insert("secrets (1)".to_owned());
+        for unit in ["boot.service", "back.service"] {
+            rebooted.units.entry(unit.to_owned()).or_default().restarts = 3;
+        }
+        let mut after = rebooted.clone();
+        after.ports.clear();
+        after.units.entry("back.service".to_owned()).or_default().restarts = 5;
+        let found = of_the_rollback(after.differences(&before), after.differences(&rebooted));
+        let closed = ("closed ports", vec!["tcp 80".to_owned()]);
+        assert_eq!(found, [closed, (CRASHES, vec!["back.service (2 times)".to_owned()])]);
     }
 }

@@ -270,8 +270,9 @@ impl Outcome {
         super::state::moved(&self.before, &self.after)
     }
 
-    /// Returns the network addresses that the machine had before and has not now. Those that a router gives do not
-    /// count.
+    /// Returns the network addresses that the machine had before and has not now. Every IPv4 address counts, also one
+    /// that a server leases. An IPv6 address counts if it has global scope and stays for good. So one that a router
+    /// announces does not count.
     pub fn lost_addresses(&self) -> Vec<String> {
         self.before.addresses.difference(&self.after.addresses).cloned().collect()
     }
@@ -287,7 +288,8 @@ impl Outcome {
         [self.after.lost_files(&self.before), self.after.changed_identity(&self.before)].concat()
     }
 
-    /// Returns the lists of units that a switch that was broken off had left in /run/nixos, and that this one took up.
+    /// Returns the lists of units that a switch that was broken off had left in /run/nixos when this one began. A switch
+    /// that activates the system takes them up; with [`Action::Boot`] they stay.
     pub fn left_before(&self) -> Vec<String> {
         // They belong to a switch that is under way, or are left for the next one.
         if !self.refused_by().is_empty() {
