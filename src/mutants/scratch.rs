@@ -192,9 +192,12 @@ impl Drop for Scratch {
 /// # Errors
 /// Those of [`cache::dir`]. Copies that can't be removed are left.
 pub(crate) fn prune() -> Result<usize> {
-    let base = cache::dir()?.join(FOLDER);
+    Ok(prune_in(&cache::dir()?.join(FOLDER)))
+}
+
+fn prune_in(base: &Path) -> usize {
     let mut removed = 0;
-    for entry in fs::read_dir(&base).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_type().is_ok_and(|kind| kind.is_dir())
             && let Ok(Some(_lock)) = locked(&lock_of(&path))
@@ -204,7 +207,7 @@ pub(crate) fn prune() -> Result<usize> {
             let _ = fs::remove_file(lock_of(&path));
         }
     }
-    Ok(removed)
+    removed
 }
 
 fn lock_of(folder: &Path) -> PathBuf {

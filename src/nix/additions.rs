@@ -40,9 +40,11 @@ impl Additions {
             modules.push(lines.collect::<Vec<_>>().join(" ").trim().to_owned());
         }
         if self.root_password {
-            // Of all options for a password, `password` counts most (nixpkgs: update-users-groups.pl).
-            let module = "{ lib, ... }: { users.users.root.password = lib.mkForce";
-            modules.push(format!("{module} \"{ROOT_PASSWORD}\"; }}"));
+            // `password` counts more than the options for hashes, and less than a file (nixpkgs: update-users-groups.pl).
+            modules.push(format!(
+                "{{ lib, ... }}: {{ users.users.root = {{ hashedPasswordFile = lib.mkForce null; password = lib.mkForce \
+                 \"{ROOT_PASSWORD}\"; }}; }}"
+            ));
         }
         match modules.as_slice() {
             [] => {}
@@ -145,7 +147,7 @@ mod tests {
     #[test]
     fn root_gets_a_password_in_the_vm_alone() {
         let line = added(Additions { root_password: true, ..Additions::default() });
-        let module = r#"{ lib, ... }: { users.users.root.password = lib.mkForce "nixvm-test"; }"#;
+        let module = r#"{ lib, ... }: { users.users.root = { hashedPasswordFile = lib.mkForce null; password = lib.mkForce "nixvm-test"; }; }"#;
         assert!(line.contains(&format!("virtualisation.vmVariant = {module}; ")), "{line}");
         let both = added(Additions { clones: true, root_password: true, ..Additions::default() });
         assert!(both.contains("virtualisation.vmVariant.imports = [ ({ config,"), "{both}");

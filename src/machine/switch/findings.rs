@@ -148,6 +148,8 @@ impl Outcome {
             ("accounts that are gone", accounts.gone),
             ("accounts with another number", renumbered.collect()),
             ("accounts that kept their number", accounts.kept),
+            ("groups that are gone", self.after.lost_groups(&self.before)),
+            ("groups with another number", self.after.renumbered_groups(&self.before)),
             ("homes of other users", owned.collect()),
             ("unmounted", unmounted),
             ("could not be unmounted", still_mounted),
@@ -215,7 +217,10 @@ mod tests {
         };
         Survey {
             current: current.to_owned(),
-            known: super::super::known::KnownUnits::of(units.iter().map(|(name, _)| *name)),
+            known: super::super::known::KnownUnits::of(
+                "",
+                &units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("\n"),
+            ),
             units: units.iter().map(unit).collect(),
             ..Survey::default()
         }

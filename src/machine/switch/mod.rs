@@ -154,7 +154,7 @@ impl Machine {
         let known = listed.output().await?;
         let systems = self.current_path().zip(next.path().ok().map(Into::into));
         let asker = (life.name.clone(), life.events.clone());
-        let plan = Plan::of((&stdout, &stderr), systems, KnownUnits::of(known.text().lines()), asker);
+        let plan = Plan::of((&stdout, &stderr), systems, KnownUnits::parse(known.text()), asker);
         Ok(plan.refused(refused_by))
     }
 
@@ -263,7 +263,7 @@ impl Machine {
         };
         reach::has_program(next, &path)?;
         if let Some(current) = self.current_path() {
-            reach::same_mounts(&current, system)?;
+            reach::same_mounts(&current, &path)?;
         }
         self.bring(life, next).await?;
         Ok(path.display().to_string())

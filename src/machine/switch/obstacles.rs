@@ -12,6 +12,8 @@ use crate::machine::command_text::quoted;
 pub(super) const ANOTHER: &str = "another switch";
 /// The lock of a switch that runs.
 const LOCK: &str = "/run/nixos/switch-to-configuration.lock";
+/// How many file systems are looked at, because each takes the machine a moment.
+const MOUNTS: usize = 5;
 /// How many processes are named that use a file system.
 const HOLDERS: usize = 10;
 
@@ -48,7 +50,7 @@ impl Machine {
     /// Returns the processes that use file systems: their numbers and command lines.
     pub(super) async fn holders_of(&self, mounts: &[String]) -> BTreeMap<String, Vec<String>> {
         let mut holders = BTreeMap::new();
-        for mount in mounts {
+        for mount in mounts.iter().take(MOUNTS) {
             let pattern = escaped(mount);
             let text = format!(
                 "find /proc/[0-9]*/cwd /proc/[0-9]*/root /proc/[0-9]*/exe /proc/[0-9]*/fd -maxdepth 1 \

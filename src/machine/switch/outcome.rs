@@ -81,8 +81,8 @@ impl Outcome {
             1 => "refused, or the boot loader was not installed: nothing was activated",
             2 => "a part of the activation failed; the rest was done",
             3 => "systemd's configuration or its temporary files failed; the rest was done",
-            4 if self.all_failed().is_empty() => {
-                "a job of systemd failed or was not answered in time, and no unit has failed: the system is switched"
+            4 if self.failed().is_empty() && !self.words.failed_jobs.is_empty() => {
+                "a job of systemd failed or was not answered in time, and no further unit has failed: the system is switched"
             }
             4 => "units failed: the system is switched",
             11 => "another switch holds the lock, or logind does not answer",
@@ -101,11 +101,16 @@ impl Outcome {
     /// Whether the switch ended in the middle: units were stopped and not started, or the program left its lists of
     /// units in /run/nixos, which the next switch takes up.
     pub fn half_switched(&self) -> bool {
+        // Lists that change then are those of another switch.
+        if !self.refused_by().is_empty() {
+            return false;
+        }
         if !self.after.left_lists.is_empty() && self.after.left_lists != self.before.left_lists {
             return true;
         }
         let ended = matches!(self.status, 0 | 2 | 3 | 4 | 100);
-        !ended && self.action.activates() && self.words.stopped.iter().any(|unit| !self.runs_now(unit))
+        let stays_stopped = |unit: &String| !self.runs_now(unit) && self.after.known.has(unit);
+        !ended && self.action.activates() && self.words.stopped.iter().any(stays_stopped)
     }
 
     /// Units that ran before and do not run now, although they have a file. Some of them were stopped for another one.
@@ -141,14 +146,18 @@ impl Outcome {
     /// Whether a unit that ran before the switch was stopped or restarted, for any reason: systemd gives each start of a
     /// unit a new InvocationID. A reload does not count.
     ///
-    /// A name without a suffix is the name of a service. A unit that neither systemd nor a unit file knew before the switch counts as disturbed, and a note says so: an
-    /// assertion on a misspelt name must not pass.
+    /// A name without a suffix is the name of a service. A unit that neither systemd nor a unit file knew before the
+    /// switch counts as disturbed, and a note says so: an assertion on a misspelt name must not pass.
     pub fn disturbed(&self, unit: &str) -> bool {
         let unit = &with_suffix(unit);
         if !self.before.known.has(unit) {
             self.note_unknown(unit, "it counts as disturbed");
             return true;
         }
+        self.was_disturbed(self.before.known.id_of(unit))
+    }
+
+    fn was_disturbed(&self, unit: &str) -> bool {
         let Some(before) = self.before.units.get(unit).filter(|state| state.is_active()) else {
             return false;
         };
@@ -168,7 +177,7 @@ impl Outcome {
     /// Returns all units that ran before the switch and were stopped or restarted, sorted.
     pub fn all_disturbed(&self) -> Vec<String> {
         let running = self.before.units.iter().filter(|(_, state)| state.is_active());
-        running.map(|(name, _)| name).filter(|name| self.disturbed(name)).cloned().collect()
+        running.map(|(name, _)| name).filter(|name| self.was_disturbed(name)).cloned().collect()
     }
 
     /// Returns the units of the system that were disturbed, without those that every switch restarts.
@@ -179,16 +188,17 @@ impl Outcome {
     }
 
     /// Whether a unit started during the switch, or in the few seconds after it: a unit that runs now and did not, or a
-    /// oneshot that ran again. A note says so if neither systemd nor a unit file knows the unit.
+    /// oneshot that ran again. It is `false`, with a note, for a unit that neither systemd nor a unit file knows: assert on
+    /// [`Outcome::all_started`] where a misspelt name must not pass.
     pub fn started(&self, unit: &str) -> bool {
         let unit = &with_suffix(unit);
         if !self.after.known.has(unit) && !self.before.known.has(unit) {
             self.note_unknown(unit, "it did not start");
         }
-        self.ran_again(unit)
+        self.ran_again(self.after.known.id_of(unit))
     }
 
-    pub(super) fn ran_again(&self, unit: &str) -> bool {
+    fn ran_again(&self, unit: &str) -> bool {
         let Some(after) = self.after.units.get(unit).filter(|after| !after.invocation.is_empty()) else {
             return false;
         };
@@ -220,7 +230,8 @@ impl Outcome {
 
     /// Returns a running unit's command before the switch and the one in its file now, for a unit of [`Outcome::stale`].
     pub fn commands(&self, unit: &str) -> Option<(&str, &str)> {
-        let unit = &with_suffix(unit);
+        let unit = with_suffix(unit);
+        let unit = self.after.known.id_of(&unit);
         Some((&self.before.units.get(unit)?.command, &self.after.units.get(unit)?.command))
     }
 
@@ -263,7 +274,7 @@ impl Outcome {
         if self.status == 0 { &[] } else { &self.words.refusals }
     }
 
-    /// Returns folders and files of services' state that are others now: the unit, the path before and the path after.
+    /// Returns folders and files of services' state that moved: the unit, the path before and the path after.
     /// They are paths in the command and the variables of a unit, such as `PGDATA`; those of the system itself (`/nix`,
     /// `/etc`, `/run` …) do not count. A database whose folder moves starts empty, and nothing fails.
     pub fn moved_state(&self) -> Vec<(String, String, String)> {
@@ -282,7 +293,7 @@ impl Outcome {
         self.after.addresses.difference(&self.before.addresses).cloned().collect()
     }
 
-    /// Returns the files without which nobody can log in, or the machine is another one (`/etc/passwd`, `/etc/shadow`,
+    /// Returns the files without which no user can log in, or the machine is another one (`/etc/passwd`, `/etc/shadow`,
     /// SSH host keys, `/etc/machine-id` …), that were in `/etc` before and are not now, or have other contents.
     pub fn lost_files(&self) -> Vec<String> {
         [self.after.lost_files(&self.before), self.after.changed_identity(&self.before)].concat()

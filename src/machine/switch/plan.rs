@@ -129,6 +129,7 @@ impl Plan {
             self.events.note(format!("{}: {unknown}, so it counts as disturbed", self.machine));
             return true;
         }
+        let unit = self.known.id_of(&unit).to_owned();
         let has = |list: &[String]| list.contains(&unit);
         has(&self.restarts) || has(&self.stops)
     }

@@ -219,11 +219,11 @@ impl Machine {
             paths.extend(closure_of(current).await?);
         }
         let registration = nix::registration(&paths.into_iter().collect::<Vec<_>>(), &life.events).await?;
-        let register = format!("echo {known} >>{KNOWN}; {REGISTER}");
-        let register = self.root().command(&register).stdin(registration).within(STEP);
+        let register = self.root().command(REGISTER).stdin(registration).within(STEP);
         let registered = register.named("register the system with Nix").output().await?;
         let said = crate::text::line(String::from_utf8_lossy(registered.stderr()).trim());
         if registered.success() || said.contains(NO_NIX_WORKS) {
+            self.root().command(format!("echo {known} >>{KNOWN}")).within(STEP).output().await?;
             return Ok(());
         }
         Err(Error::new(ErrorKind::CommandFailed, said))

@@ -54,7 +54,8 @@ fn paths(unit: &UnitState) -> BTreeSet<String> {
             continue;
         }
         let words = line.split(|c: char| c.is_whitespace() || "\"'=:,;()".contains(c));
-        let paths = words.filter(|word| word.starts_with('/') && word.len() > 1);
+        // `//` is a part of an address such as `https://host/path`.
+        let paths = words.filter(|word| word.starts_with('/') && !word.starts_with("//") && word.len() > 1);
         let paths =
             paths.filter(|path| !OF_THE_SYSTEM.iter().any(|folder| format!("{path}/").starts_with(folder)));
         found.extend(paths.map(|path| path.trim_end_matches('/').to_owned()));
@@ -114,12 +115,12 @@ mod tests {
     fn other_versions_of_programs_and_caches_are_no_moved_state() {
         let before = survey(&[(
             "a.service",
-            "Environment=X=/run/a/1:/usr/lib/a\n",
+            "Environment=X=/run/a/1:/usr/lib/a API=https://old.example/v1\n",
             "/nix/store/1/bin/a /var/cache/1",
         )]);
         let after = survey(&[(
             "a.service",
-            "Environment=X=/run/a/2:/usr/lib/b\n",
+            "Environment=X=/run/a/2:/usr/lib/b API=https://new.example/v1\n",
             "/nix/store/2/bin/a /var/cache/2",
         )]);
         assert_eq!(moved(&before, &after), []);

@@ -16,18 +16,20 @@ pub(super) fn ends_with_a_session(unit: &str) -> bool {
 /// Whether a unit is a part of the system, and not of a session, of a single command, of a switch itself or of the
 /// control channel.
 pub(crate) fn belongs_to_system(unit: &str) -> bool {
-    let passing = [
-        "session-",
-        "user-",
-        "user@",
-        "user.slice",
-        "run-",
-        "nixvm-",
-        "systemd-fsck@",
-        "nixos-rebuild-switch-to-",
-    ];
+    let passing = ["user@", "user.slice", "nixvm-", "systemd-fsck@", "nixos-rebuild-switch-to-"];
+    // logind and systemd-run name units by numbers: `session-c1.scope`, `user-1000.slice`, `run-r0f.service`, `run-u7.service`.
+    let is_numbered = |begin: &str, kinds: &str| {
+        unit.strip_prefix(begin).and_then(|rest| rest.split('.').next()).is_some_and(|rest| {
+            let digits = rest.trim_start_matches(|c| kinds.contains(c));
+            !digits.is_empty()
+                && rest.len() - digits.len() <= 1
+                && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+    };
+    let is_passing = is_numbered("session-", "c") || is_numbered("user-", "") || is_numbered("run-", "rup");
     let kinds = [".service", ".socket", ".timer", ".path", ".mount", ".target", ".swap"];
     kinds.iter().any(|kind| unit.ends_with(kind))
+        && !is_passing
         && !passing.iter().any(|name| unit.starts_with(name))
         && !AT_EVERY_SWITCH.contains(&unit)
 }
@@ -86,6 +88,22 @@ impl Marks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn units_of_sessions_and_single_commands_are_known_by_their_numbers() {
+        for unit in [
+            "session-3.scope",
+            "session-c1.service",
+            "user-1000.target",
+            "run-u12.service",
+            "run-r0f3a.timer",
+        ] {
+            assert!(!belongs_to_system(unit), "{unit}");
+        }
+        for unit in ["session-store.service", "user-sync.service", "run-backup.service", "run-data.mount"] {
+            assert!(belongs_to_system(unit), "{unit}");
+        }
+    }
 
     #[test]
     fn what_every_switch_does_is_known_from_the_files_of_units() {

@@ -39,8 +39,6 @@ pub(crate) struct Words {
     pub(crate) restarts_systemd: bool,
     /// Whether the activation began.
     pub(crate) activates: bool,
-    /// The last line that is not empty.
-    pub(crate) last: String,
 }
 
 impl Words {
@@ -74,7 +72,6 @@ impl Words {
         if line.is_empty() {
             return;
         }
-        line.clone_into(&mut self.last);
         // The built-in check lists one component a line, between these two sentences.
         if line.starts_with("There are changes to critical components") {
             self.in_refusals = true;
@@ -242,6 +239,6 @@ mod tests {
     #[test]
     fn what_an_activation_script_prints_is_no_list() {
         let words = Words::of("my script is stopping the following units: x.service\n", "a: b -> c\n");
-        assert_eq!(words, Words { last: "a: b -> c".to_owned(), ..Words::default() });
+        assert_eq!(words, Words::default());
     }
 }

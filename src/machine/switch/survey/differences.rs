@@ -1,4 +1,4 @@
-//! What is other in one look at a machine than in an earlier one.
+//! What differs between two looks at a machine.
 
 use super::Survey;
 use crate::machine::switch::usual::belongs_to_system;
@@ -39,6 +39,8 @@ impl Survey {
             ("accounts that are gone", gone.cloned().collect()),
             ("new accounts", new.cloned().collect()),
             ("accounts with another number", renumbered.collect()),
+            ("groups that are gone", self.lost_groups(before)),
+            ("groups with another number", self.renumbered_groups(before)),
             ("homes with another owner", owners.collect()),
             ("unmounted", unmounted.cloned().collect()),
             ("mounted", mounted.cloned().collect()),
@@ -54,7 +56,21 @@ impl Survey {
 }
 
 impl Survey {
-    /// Returns the files of `/etc` without which nobody logs in, that were there and are not now.
+    /// Returns the groups that are gone.
+    pub(crate) fn lost_groups(&self, before: &Self) -> Vec<String> {
+        before.groups.keys().filter(|name| !self.groups.contains_key(*name)).cloned().collect()
+    }
+
+    /// Returns the groups whose number changed, with both numbers.
+    pub(crate) fn renumbered_groups(&self, before: &Self) -> Vec<String> {
+        let changed = self.groups.iter().filter_map(|(name, now)| {
+            let was = before.groups.get(name)?;
+            (was != now).then(|| format!("{name} ({was} to {now})"))
+        });
+        changed.collect()
+    }
+
+    /// Returns the files of `/etc` without which no user can log in, that were there and are not now.
     pub(crate) fn lost_files(&self, before: &Self) -> Vec<String> {
         before.etc.difference(&self.etc).cloned().collect()
     }

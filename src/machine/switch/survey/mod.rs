@@ -34,8 +34,6 @@ pub(crate) struct Survey {
     pub(crate) current: String,
     /// The target of /run/booted-system.
     pub(crate) booted: String,
-    /// The system of the profile, which boots next where a boot loader is used.
-    pub(crate) profile: String,
     /// The parts in which the booted system differs from the current one: `kernel`, `initrd`, `kernel-modules`,
     /// `systemd`, `kernel-params`.
     pub(crate) needs_reboot: Vec<String>,
@@ -57,7 +55,7 @@ pub(crate) struct Survey {
     pub(crate) ports: BTreeSet<String>,
     /// Addresses of the network cards that do not come and go by themselves.
     pub(crate) addresses: BTreeSet<String>,
-    /// Files in /etc without which nobody logs in.
+    /// Files in /etc without which no user can log in.
     pub(crate) etc: BTreeSet<String>,
     /// What tells this machine from others: path to first line of the file.
     pub(crate) identity: BTreeMap<String, String>,
@@ -65,6 +63,10 @@ pub(crate) struct Survey {
     pub(crate) state_folders: BTreeSet<String>,
     /// What the log of this boot says of activation snippets that failed.
     pub(crate) snippets: BTreeSet<String>,
+    /// The number of this boot.
+    pub(crate) boot: String,
+    /// How often each unit has failed in this boot; `None` if the log could not be read.
+    pub(crate) failures: Option<BTreeMap<String, u32>>,
 }
 
 /// The state of one unit.
@@ -144,13 +146,22 @@ impl Survey {
     /// Returns the units that failed and were started again by systemd since `before`, each with how often.
     pub(crate) fn crashing(&self, before: &Self) -> BTreeMap<String, u32> {
         let since = |name: &str, now: &UnitState| {
-            let before = before.units.get(name).map_or(0, |state| state.restarts);
-            // A job that starts the unit sets the number back.
-            if now.restarts < before { now.restarts } else { now.restarts - before }
+            let Some(was) = before.units.get(name) else { return now.restarts };
+            // A job that starts the unit sets the number back, and so does a boot.
+            let is_another_run = was.invocation != now.invocation;
+            let is_set_back = now.restarts < was.restarts || (now.restarts == was.restarts && is_another_run);
+            if is_set_back { now.restarts } else { now.restarts.saturating_sub(was.restarts) }
+        };
+        // systemd also starts a unit again that has ended well (`Restart=always`).
+        let has_failed = |name: &str| {
+            let Some(failures) = &self.failures else { return true };
+            let earlier = before.failures.as_ref().filter(|_| before.boot == self.boot);
+            let count = |failures: &BTreeMap<String, u32>| failures.get(name).copied().unwrap_or_default();
+            count(failures) > earlier.map_or(0, count)
         };
         let units = self.units.iter().filter(|(name, _)| !ends_with_a_session(name));
         let units = units.map(|(name, state)| (name.clone(), since(name, state)));
-        units.filter(|(_, count)| *count > 0).collect()
+        units.filter(|(name, count)| *count > 0 && has_failed(name)).collect()
     }
 
     /// Returns the units that have failed, sorted.

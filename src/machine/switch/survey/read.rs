@@ -12,14 +12,17 @@ impl Survey {
         let mut sections = BTreeMap::new();
         for section in printed.split(MARK).skip(1) {
             let (name, text) = section.split_once('\n')?;
-            sections.insert(name, text);
+            // A text of the machine has imitated the mark.
+            if sections.insert(name, text).is_some() {
+                return None;
+            }
         }
         sections.get("end")?;
         let section = |name: &str| sections.get(name).copied().unwrap_or_default();
         let processes = processes(section("processes"));
         let mut links = section("links").lines().map(str::to_owned);
         let mut next = || links.next().unwrap_or_default();
-        let (current, booted, profile) = (next(), next(), next());
+        let (current, booted) = (next(), next());
         let booted_parts = BOOTED.map(|_| next());
         let current_parts = BOOTED.map(|_| next());
         // A system without such a link has the path of the link itself.
@@ -41,18 +44,17 @@ impl Survey {
         let mut ports = listening(section("tcp"), "tcp", "0A");
         // The kernel gives such ports to clients.
         let own = local_ports(section("local-ports"));
-        ports.extend(listening(section("udp"), "udp", "07").into_iter().filter(|port| !is_within(port, own)));
-        let units = units(section("units"), &processes);
-        let loaded =
-            units.iter().filter(|(_, state)| state.load != "not-found").map(|(name, _)| name.as_str());
+        let clients = |port: &String| is_within(port, own);
+        ports.extend(listening(section("udp"), "udp", "07").into_iter().filter(|port| !clients(port)));
+        // WireGuard's own port is in this range, and its socket belongs to the kernel.
+        ports.extend(listening(&of_the_kernel(section("udp")), "udp", "07"));
         Some(Self {
             target: section("target").trim().to_owned(),
-            known: KnownUnits::of(loaded.chain(section("unit-files").lines())),
-            units,
+            known: KnownUnits::of(section("units"), section("unit-files")),
+            units: units(section("units"), &processes),
             marks: Marks::of(section("marks")),
             current,
             booted,
-            profile,
             needs_reboot,
             parameters: parameters(was, is),
             left_lists: lists(section("lists")),
@@ -67,6 +69,8 @@ impl Survey {
             identity: section("identity").lines().filter_map(pair).collect(),
             state_folders: paths(section("state")),
             snippets: section("snippets").lines().filter_map(snippet).collect(),
+            boot: section("boot").trim().to_owned(),
+            failures: failures(section("failures")),
         })
     }
 }
@@ -115,13 +119,20 @@ fn units(text: &str, processes: &BTreeMap<&str, &str>) -> BTreeMap<String, UnitS
     units
 }
 
-/// Reads the command lines that `head -v` prints, by the numbers of their processes.
+/// Reads the command lines of processes, each behind its number.
 fn processes(text: &str) -> BTreeMap<&str, &str> {
-    let process = |part| {
-        let (name, line): (&str, &str) = str::split_once(part, " <==\n")?;
-        Some((name.strip_suffix("/cmdline")?, line.trim()))
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.map(|(process, line)| (process, line.trim())).collect()
+}
+
+/// Reads how often each unit has failed, as `uniq -c` counts it. Returns `None` if the log could not be read.
+fn failures(text: &str) -> Option<BTreeMap<String, u32>> {
+    let lines = text.trim_start().strip_prefix("readable")?.lines();
+    let line = |line: &str| {
+        let (count, unit) = line.trim().split_once(' ')?;
+        Some((unit.to_owned(), count.parse().ok()?))
     };
-    text.split("==> /proc/").filter_map(process).collect()
+    Some(lines.filter_map(line).collect())
 }
 
 /// Returns the arguments in `ExecStart={ path=… ; argv[]=… ; ignore_errors=… ; start_time=… }`. The rest changes with
@@ -171,17 +182,25 @@ fn mount(line: &str) -> Option<(String, String)> {
     let path = before.split(' ').nth(4)?;
     let mut rest = behind.split(' ');
     let (kind, source) = (rest.next()?, rest.next()?);
+    let path = plain(path);
     // The credentials of a unit are mounted at each start. Our own disks with store paths lie below /run/nixvm-store.
     let passing =
         ["/run/credentials/", "/run/user/", "/run/nixvm-store"].iter().any(|start| path.starts_with(start));
-    (!passing).then(|| (path.to_owned(), format!("{kind} {source}")))
+    (!passing).then(|| (path, format!("{kind} {source}")))
 }
 
 /// Reads a line of /etc/fstab (fstab(5)).
 fn mount_point(line: &str) -> Option<String> {
     let line = line.trim();
     let path = line.split_ascii_whitespace().nth(1).filter(|path| path.starts_with('/'))?;
-    (!line.starts_with('#')).then(|| path.to_owned())
+    (!line.starts_with('#')).then(|| plain(path))
+}
+
+/// Returns a path without the escapes of mountinfo and fstab.
+fn plain(path: &str) -> String {
+    [(r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", r"\")]
+        .iter()
+        .fold(path.to_owned(), |path, (escape, character)| path.replace(escape, character))
 }
 
 /// Returns the kernel parameters that only one of two command lines has.
@@ -212,7 +231,7 @@ fn snippet(line: &str) -> Option<String> {
 }
 
 /// Reads the machine's own addresses: leaves of /proc/net/fib_trie that are `host LOCAL`, and lines of
-/// /proc/net/if_inet6. Addresses that a router or the kernel gives come seconds after a start, so they do not count.
+/// /proc/net/if_inet6. IPv6 addresses that a router or the kernel gives come seconds after a start, so they do not count.
 fn addresses(trie: &str, six: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut leaf = "";
@@ -240,6 +259,12 @@ fn permanent_address(line: &str) -> Option<String> {
 fn local_ports(text: &str) -> Option<(u16, u16)> {
     let mut ports = text.split_ascii_whitespace().map(|port| port.parse().ok());
     Some((ports.next()??, ports.next()??))
+}
+
+/// Returns the lines of /proc/net/udp about sockets of the kernel itself: their tenth field, the inode, is 0.
+fn of_the_kernel(text: &str) -> String {
+    let own = text.lines().filter(|line| line.split_ascii_whitespace().nth(9) == Some("0"));
+    own.collect::<Vec<_>>().join("\n")
 }
 
 fn is_within(port: &str, range: Option<(u16, u16)>) -> bool {
@@ -293,10 +318,8 @@ ActiveState=inactive
 SubState=dead
 
 \u{1e}processes
-==> /proc/1/cmdline <==
-/sbin/init 
-==> /proc/7/cmdline <==
-sshd: /nix/store/x/bin/sshd -D -f /etc/ssh/sshd_config [listener] 
+1 /sbin/init
+7 sshd: /nix/store/x/bin/sshd -D -f /etc/ssh/sshd_config [listener]
 \u{1e}unit-files
 /etc/systemd/system:
 getty@.service
@@ -307,7 +330,6 @@ backup.service
 /etc/systemd/system/local-fs.target.d/overrides.conf:X-StopOnReconfiguration=true
 /etc/systemd/system/own.target:X-StopOnReconfiguration=false
 \u{1e}links
-/nix/store/a-nixos
 /nix/store/a-nixos
 /nix/store/a-nixos
 /nix/store/k1
@@ -428,6 +450,15 @@ stage-2-init: Activation script snippet 'secrets' failed (1)
         assert_eq!(crashing("NRestarts=1"), [("sshd.service".to_owned(), 1)]);
         assert_eq!(crashing("NRestarts=2"), []);
         assert_eq!(crashing("NRestarts=9"), [("sshd.service".to_owned(), 2)], "a job has started it since");
+        // The switch has started it (0), and it has crashed as often as it had before.
+        let again = PRINTED.replace("InvocationID=0f", "InvocationID=0e");
+        assert_eq!(after.crashing(&Survey::parse(&again).unwrap()).len(), 1);
+        let with_log = |count: &str| format!("{PRINTED}\u{1e}failures\nreadable\n{count}\u{1e}boot\nb1\n");
+        let [none, one] =
+            ["", "      1 sshd.service\n"].map(|count| Survey::parse(&with_log(count)).unwrap());
+        let well = Survey::parse(&with_log("").replace("NRestarts=2", "NRestarts=0")).unwrap();
+        assert!(none.crashing(&well).is_empty(), "it has ended well, and is started again");
+        assert_eq!(one.crashing(&well).len(), 1);
         let getty = |text: &str| {
             Survey::parse(&text.replace("Id=sshd.service", "Id=serial-getty@ttyS0.service")).unwrap()
         };
@@ -438,10 +469,10 @@ stage-2-init: Activation script snippet 'secrets' failed (1)
     #[test]
     fn a_unit_is_known_if_it_is_loaded_or_has_a_file() {
         let survey = Survey::parse(PRINTED).unwrap();
-        for unit in ["sshd.service", "backup.service", "getty@tty1.service"] {
+        for unit in ["sshd.service", "backup.service"] {
             assert!(survey.known.has(unit), "{unit}");
         }
-        for unit in ["none.service", "postgres.service", "x@y.service", "getty@"] {
+        for unit in ["none.service", "postgres.service", "x@y.service", "getty@tty1.service", "getty@"] {
             assert!(!survey.known.has(unit), "{unit}");
         }
     }
@@ -495,6 +526,12 @@ stage-2-init: Activation script snippet 'secrets' failed (1)
             let found = state(new, running).runs_the_command_of(&state(old, ""));
             assert_eq!(found, is_stale, "{old} -> {new}, runs {running}");
         }
+    }
+
+    #[test]
+    fn a_text_that_imitates_a_section_is_no_survey() {
+        let forged = PRINTED.replace("/sbin/init", "/sbin/init\n\u{1e}units\nId=db.service");
+        assert_eq!(Survey::parse(&forged), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ in
   };
   # As a newer stateVersion moves it: the database is empty, and nothing fails.
   services.postgresql.dataDir = "/var/lib/postgresql/17";
-  # Whoever reaches the machine by its old address does not reach it any more.
+  # A client that has the old address does not reach the machine any more.
   networking.interfaces.eth0.ipv4.addresses = [{ address = "10.0.2.99"; prefixLength = 24; }];
   users.users.bob = { isNormalUser = true; initialPassword = "bob"; };
   users.users.dora = { isNormalUser = true; uid = 1600; };
