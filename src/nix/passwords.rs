@@ -30,6 +30,8 @@ struct Group {
 #[serde(rename_all = "camelCase")]
 struct User {
     name: String,
+    #[serde(default)]
+    group: String,
     password: Option<String>,
     initial_password: Option<String>,
     #[serde(default)]
@@ -68,7 +70,7 @@ pub(crate) fn first_admin(vm: &BuiltVm) -> Option<(String, String)> {
     let Users { mut users, groups } = accounts(vm).ok()?;
     let wheel = groups.into_iter().find(|group| group.name == "wheel");
     let members = wheel.map(|group| group.members).unwrap_or_default();
-    users.retain(|user| user.name == "root" || members.contains(&user.name));
+    users.retain(|user| user.name == "root" || user.group == "wheel" || members.contains(&user.name));
     first(users)
 }
 
@@ -131,5 +133,7 @@ mod tests {
         assert_eq!(admin(&[root, alice, zoe]), Some(("zoe".to_owned(), "z".to_owned())));
         assert_eq!(admin(&[root, alice]), Some(("root".to_owned(), "r".to_owned())));
         assert_eq!(admin(&[alice]), None);
+        let bob = r#"{"name":"bob","group":"wheel","password":"b"}"#;
+        assert_eq!(admin(&[alice, bob]), Some(("bob".to_owned(), "b".to_owned())));
     }
 }

@@ -128,9 +128,11 @@ impl Rehearse {
         }
         let rehearsal = stages::Rehearsal { systems, user, settings, plan_only: self.plan };
         let report = rehearsal.run(&progress::outer_steps(events.clone())).await;
+        if let Ok(report) = &report {
+            report.append_to_summary(&events);
+        }
         reporter.end();
         let report = report?;
-        report.append_to_summary();
         if self.json {
             answer(report.json() + "\n");
         } else {

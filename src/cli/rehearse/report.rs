@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::machine::{Outcome, Plan, System, SystemDiff, boots_directly};
 use crate::report::markdown::{block, cell, code};
-use crate::{Error, Result, environment, secrets, text};
+use crate::{Error, Events, Result, environment, secrets, text};
 
 /// The variable with the file of a GitHub job summary.
 const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
@@ -298,11 +298,11 @@ impl Report {
     }
 
     /// Appends the Markdown to the summary of a GitHub job, if this is one.
-    pub(super) fn append_to_summary(&self) {
+    pub(super) fn append_to_summary(&self, events: &Events) {
         let Some(path) = environment::path(SUMMARY) else { return };
         let file = OpenOptions::new().create(true).append(true).open(path);
         if let Err(error) = file.and_then(|mut file| file.write_all(self.markdown().as_bytes())) {
-            tracing::warn!(%error, "could not write the summary for GitHub");
+            events.note(format!("the summary for GitHub could not be written ({SUMMARY}): {error}"));
         }
     }
 }

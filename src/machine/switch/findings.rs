@@ -26,8 +26,8 @@ impl Outcome {
             [unit] => parts.push(format!("{unit} failed")),
             units => parts.push(format!("{} units failed: {}", units.len(), units.join(", "))),
         }
-        for line in &self.words.failed_jobs {
-            parts.push(line.clone());
+        if self.status != 0 {
+            parts.extend(self.words.failed_jobs.iter().cloned());
         }
         for (name, status) in &self.words.snippets {
             parts.push(format!("activation snippet {name} failed ({status})"));
@@ -51,7 +51,7 @@ impl Outcome {
             };
             return format!("half switched: {number} stopped and not started: {}", units.join(", "));
         }
-        let state = match (self.switched(), self.back) {
+        let state = match (self.switched() && self.refused_by().is_empty(), self.back) {
             (true, false) => "switched",
             (true, true) => "rolled back",
             (false, _) if self.action == Action::Boot && self.status == 0 => "set for the next boot",

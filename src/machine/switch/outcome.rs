@@ -137,7 +137,11 @@ impl Outcome {
     fn all_failed(&self) -> BTreeSet<String> {
         let mut failed = self.after.failed();
         // A unit that failed at once may be starting again by now.
-        failed.extend(self.words.failed.iter().cloned());
+        // Activation scripts write to the same output.
+        let is_known = |unit: &&String| self.after.known.has(unit) || self.before.known.has(unit);
+        if self.status == 4 {
+            failed.extend(self.words.failed.iter().filter(is_known).cloned());
+        }
         // It may run at this moment, and fail again in the next.
         failed.extend(self.after.crashing(&self.before).into_keys());
         failed

@@ -98,9 +98,10 @@ pub(crate) struct Account {
 }
 
 impl UnitState {
-    /// Whether it runs: a unit that starts or reloads does, too.
+    /// Whether it runs: a unit that starts or reloads does, too. One that has ended and waits to be started again does not.
     pub(crate) fn is_active(&self) -> bool {
-        matches!(self.active.as_str(), "active" | "reloading" | "refreshing" | "activating")
+        !self.sub.starts_with("auto-restart")
+            && matches!(self.active.as_str(), "active" | "reloading" | "refreshing" | "activating")
     }
 
     /// Whether its main process runs the command that its file had `before`, and not the one that the file has now.

@@ -177,8 +177,12 @@ def main():
         (u["name"], u["uid"], u["group"], u["home"], int(u["createHome"]), u["homeMode"], u["shell"], u["description"],
          hash_of(u), int(u["isNormalUser"]), int(u["linger"]))
         for u in sorted(spec["users"], key=lambda u: (u["uid"] is None, u["uid"] or 0, u["name"]))))
-    (out / "users-groups.json").write_text(json.dumps({"users": [
-        {"name": u["name"], "initialPassword": u["password"].get("clear")} for u in spec["users"]]}))
+    (out / "users-groups.json").write_text(json.dumps({
+        "users": [
+            {"name": u["name"], "group": u["group"], "isSystemUser": not u["isNormalUser"],
+             "initialPassword": u["password"].get("clear")} for u in spec["users"]],
+        "groups": [{"name": g["name"], "gid": g["gid"], "members": g["members"]} for g in spec["groups"]],
+    }))
     (out / "groups").write_text(table(
         (g["name"], g["gid"], ",".join(g["members"]))
         for g in sorted(spec["groups"], key=lambda g: (g["gid"] is None, g["gid"] or 0, g["name"]))))
