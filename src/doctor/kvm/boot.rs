@@ -201,7 +201,10 @@ async fn stopped(qemu: &Qemu) -> Option<String> {
 async fn last_words(qemu: &Qemu) -> String {
     let mut exit = qemu.exit();
     match tokio::time::timeout(ANSWER, exit.wait_for(Option::is_some)).await {
-        Ok(Ok(exit)) => exit.as_ref().map_or_else(String::new, |exit| ended(Some(exit.status), &exit.stderr)),
+        // What QEMU says before its greeting counts as the run script's.
+        Ok(Ok(exit)) => exit.as_ref().map_or_else(String::new, |exit| {
+            ended(Some(exit.status), &format!("{}\n{}", exit.script, exit.stderr))
+        }),
         _ => "QEMU closed the console".to_owned(),
     }
 }
