@@ -1,4 +1,4 @@
-//! Texts from outside in Markdown: they stay code, whatever is in them.
+//! Texts from outside in Markdown. Each is code, so that none of its characters formats anything.
 
 use super::wording::{boundary, printable};
 use crate::text;
