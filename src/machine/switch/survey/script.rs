@@ -34,8 +34,8 @@ const IDENTITY: &str = "/etc/machine-id /etc/ssh/ssh_host_*_key.pub";
 const SNIPPETS: &str = "journalctl --no-pager -q -b -o cat -g 'Activation script snippet .* failed' \
                         _TRANSPORT=kernel + _SYSTEMD_UNIT=initrd-nixos-activation.service";
 
-/// Prints the command lines of the units' main processes. Each is one line: a process may have any text in its own.
-const PROCESSES: &str = r#"for p in $(systemctl show --no-pager -p MainPID --value '*' | sort -u); do
+/// Prints the command lines of the main processes of the units in `$u`. Each is one line: a process may have any text in its own.
+const PROCESSES: &str = r#"for p in $(sed -n 's/^MainPID=//p' <<<"$u" | sort -u); do
 [ "$p" != 0 ] && [ -r "/proc/$p/cmdline" ] || continue
 l=; while IFS= read -r -d '' a || [ -n "$a" ]; do l="$l ${a//[[:cntrl:]]/ }"; done <"/proc/$p/cmdline"
 printf '%s %s\n' "$p" "${l:0:4096}"; done 2>/dev/null"#;
@@ -62,7 +62,7 @@ impl Survey {
             r#"set +e; export LC_ALL=C
 s() {{ printf '\n\036%s\n' "$1"; }}
 s target; printf '%s\n' {target}
-s units; systemctl show --no-pager --all {properties} '*'
+s units; u=$(systemctl show --no-pager --all {properties} '*'); printf '%s\n' "$u"
 s processes; {processes}
 s unit-files; {files}
 s marks; {marks}
