@@ -89,7 +89,7 @@ pub use switch::plan::Plan;
 #[cfg(feature = "cli")]
 pub(crate) use switch::reach::is_direct as boots_directly;
 #[cfg(feature = "cli")]
-pub(crate) use switch::survey::{SNIPPETS, Survey};
+pub(crate) use switch::survey::{CRASHES, FAILED, SNIPPETS, Survey};
 pub use switch::{Action, Switch};
 pub use system::System;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::Result;
-use crate::machine::Survey;
+use crate::machine::{FAILED, Survey};
 use crate::stopped::{Instant, sleep};
 
 /// How long a difference may take to pass, on a fast host.
@@ -13,8 +13,6 @@ const PAUSE: Duration = Duration::from_secs(3);
 /// What is different while a machine starts: a server opens its port after systemd is done with it.
 pub(super) const WHILE_IT_STARTS: [&str; 4] =
     ["ran and does not run", "unmounted", "closed ports", "addresses that are gone"];
-/// The kind of units that have failed.
-const FAILED: &str = "failed";
 
 /// The differences between two looks, by kind.
 pub(super) type Differences = Vec<(&'static str, Vec<String>)>;

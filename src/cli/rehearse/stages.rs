@@ -5,15 +5,13 @@ use std::time::Instant;
 use super::Systems;
 use super::looks::{Differences, PASSING, WHILE_IT_STARTS, until_over};
 use super::report::{Report, Stage};
-use crate::machine::{Machine, MachineOptions, SNIPPETS, Survey};
+use crate::machine::{CRASHES, FAILED, Machine, MachineOptions, SNIPPETS, Survey};
 use crate::nix::{first_admin, password_of};
 use crate::scenario::ByHand;
 use crate::settings::Settings;
 use crate::template::{self, Moment};
 use crate::{Error, ErrorKind, Events, Result, text};
 
-/// The kind of units that systemd started again.
-const CRASHES: &str = "restarted by systemd after a failure";
 /// The kinds of differences that a look finds since the machine's boot.
 const OF_A_BOOT: [&str; 2] = [SNIPPETS, CRASHES];
 
@@ -132,7 +130,7 @@ impl Rehearsal {
         };
         match reboot.await {
             Ok(found) => {
-                let bad = ["failed", SNIPPETS, CRASHES, "ran and does not run", "gone from /etc"];
+                let bad = [FAILED, SNIPPETS, CRASHES, "ran and does not run", "gone from /etc"];
                 report.stages.push(Stage::of_looks("reboot", found, &bad, begun.elapsed()));
                 true
             }

@@ -3,8 +3,12 @@
 use super::Survey;
 use crate::machine::switch::usual::belongs_to_system;
 
+/// The kind of units that have failed.
+pub(crate) const FAILED: &str = "failed";
 /// The kind of what a boot's log says of its activation.
 pub(crate) const SNIPPETS: &str = "activation snippets that failed";
+/// The kind of units that systemd started again.
+pub(crate) const CRASHES: &str = "restarted by systemd after a failure";
 
 impl Survey {
     /// Returns what is worse or other than in `before`, one list for each kind. What sessions and single commands start
@@ -32,9 +36,9 @@ impl Survey {
         let unmounted = before.mounts.keys().filter(|path| !self.mounts.contains_key(*path));
         let mounted = self.mounts.keys().filter(|path| !before.mounts.contains_key(*path));
         let lists = [
-            ("failed", self.failed().difference(&before.failed()).cloned().collect()),
+            (FAILED, self.failed().difference(&before.failed()).cloned().collect()),
             (SNIPPETS, self.snippets.difference(&before.snippets).cloned().collect()),
-            ("restarted by systemd after a failure", crashing.collect()),
+            (CRASHES, crashing.collect()),
             ("ran and does not run", ended.cloned().collect()),
             ("accounts that are gone", gone.cloned().collect()),
             ("new accounts", new.cloned().collect()),

@@ -9,7 +9,7 @@ mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use self::differences::SNIPPETS;
+pub(crate) use self::differences::{CRASHES, FAILED, SNIPPETS};
 use super::known::KnownUnits;
 use super::usual::{Marks, ends_with_a_session};
 
