@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::network;
 use crate::{Error, ErrorKind, Result};
 
 /// A module for the VM variant of a configuration.
 const CLONABLE: &str = include_str!("clonable.nix");
-/// The words by which errors about the options that the module sets are known. Traces of unrelated errors name
+/// The words by which errors about the options that [`CLONABLE`] sets are known. Traces of unrelated errors name
 /// `installBootLoader` as well, so only an error about that option itself counts.
 const ITS_WORDS: [&str; 3] =
     ["useNixStoreImage", "sharedDirectories", "option `system.build.installBootLoader'"];
@@ -20,6 +21,8 @@ const ROOT_PASSWORD: &str = "nixvm-test";
 pub(super) struct Additions {
     /// What clones of the VM need.
     pub(super) clones: bool,
+    /// What the machine needs on the networks of a scenario.
+    pub(super) network: bool,
     /// Whether root logs in with [`ROOT_PASSWORD`] in the VM.
     pub(super) root_password: bool,
     /// Configurations whose packages the disk image of a VM of the stand-in holds as well.
@@ -38,6 +41,10 @@ impl Additions {
             // On one line and without comments, so that the command is easy to read.
             let lines = CLONABLE.lines().map(str::trim).filter(|line| !line.starts_with('#'));
             modules.push(lines.collect::<Vec<_>>().join(" ").trim().to_owned());
+        }
+        if self.network {
+            // Its lines stay, because it has a script.
+            modules.push(network::MODULE.trim().to_owned());
         }
         if self.root_password {
             // `password` counts more than the options for hashes, and less than a file (nixpkgs: update-users-groups.pl).
@@ -69,8 +76,13 @@ impl Additions {
 
 /// Returns whether what clones need may be the only cause of Nix's error.
 pub(super) fn is_about_clones(said: &str) -> bool {
+    has_words(said, &ITS_WORDS)
+}
+
+/// Returns whether a line of Nix's error has one of `words`. Lines of its trace do not count.
+pub(super) fn has_words(said: &str, words: &[&str]) -> bool {
     let mut lines = said.lines().filter(|line| !line.contains("while evaluating"));
-    lines.any(|line| ITS_WORDS.iter().any(|words| line.contains(words)))
+    lines.any(|line| words.iter().any(|words| line.contains(words)))
 }
 
 /// Returns a path in Nix's language.
@@ -152,6 +164,15 @@ mod tests {
         let both = added(Additions { clones: true, root_password: true, ..Additions::default() });
         assert!(both.contains("virtualisation.vmVariant.imports = [ ({ config,"), "{both}");
         assert!(both.contains(&format!(" ({module}) ]; ")), "{both}");
+    }
+
+    #[test]
+    fn a_machine_on_a_network_gets_the_module_for_it_in_the_vm_alone() {
+        let line = added(Additions { network: true, ..Additions::default() });
+        let module = format!("virtualisation.vmVariant = {}; }}", network::MODULE.trim());
+        assert!(line.ends_with(&module), "{line}");
+        let both = added(Additions { clones: true, network: true, ..Additions::default() });
+        assert!(both.contains("virtualisation.vmVariant.imports = [ ({ config,"), "{both}");
     }
 
     #[test]

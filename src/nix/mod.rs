@@ -21,6 +21,7 @@ pub(crate) mod git;
 pub(crate) mod host;
 mod line;
 mod line_filter;
+mod network;
 mod nixpkgs;
 mod passwords;
 mod previous_build;

@@ -10,7 +10,8 @@ let
   empty = import ../nixpkgs/nixos/evaluate.nix { modules = [ ]; };
   options = removeAttrs empty.options [ "_module" "standin" ];
 
-  evaluate = modules: import ../nixpkgs/nixos/evaluate.nix { modules = [ use ] ++ modules; };
+  # Machines on networks get nixvm-test's own module, which reads some options.
+  evaluate = modules: import ../nixpkgs/nixos/evaluate.nix { modules = [ use ../../src/nix/network.nix ] ++ modules; };
 
   # What lets an option have a say: values that its group asks for.
   use = { pkgs, ... }: {

@@ -8,6 +8,15 @@ let
   ports = types.listOf types.port;
   range = types.submodule { options.from = mkOption { type = types.port; }; options.to = mkOption { type = types.port; }; };
 
+  addresses = longest: mkOption {
+    default = [ ];
+    type = types.listOf (types.submodule {
+      options.address = mkOption { type = types.str; };
+      options.prefixLength = mkOption { type = types.ints.between 0 longest; };
+    });
+  };
+  addressesOf = interface: interface.ipv4.addresses ++ lib.optionals cfg.enableIPv6 interface.ipv6.addresses;
+
   set = ports: ranges: lib.concatStringsSep ", " (map toString ports ++ map (r: "${toString r.from}-${toString r.to}") ranges);
   accept = protocol: ports: ranges: lib.optionalString (ports != [ ] || ranges != [ ])
     "    ${protocol} dport { ${set ports ranges} } accept\n";
@@ -43,13 +52,8 @@ in
       default = { };
       type = types.attrsOf (types.submodule {
         options.useDHCP = mkOption { type = types.nullOr types.bool; default = null; };
-        options.ipv4.addresses = mkOption {
-          default = [ ];
-          type = types.listOf (types.submodule {
-            options.address = mkOption { type = types.str; };
-            options.prefixLength = mkOption { type = types.int; };
-          });
-        };
+        options.ipv4.addresses = addresses 32;
+        options.ipv6.addresses = addresses 128;
       });
     };
     networkmanager.enable = lib.mkIgnored types.bool false "networkd asks for an address";
@@ -93,7 +97,7 @@ in
           Name=${name}
           [Network]
           DHCP=${if interface.useDHCP == true || (interface.useDHCP == null && interface.ipv4.addresses == [ ]) then "ipv4" else "no"}
-          ${lib.concatMapStrings (a: "Address=${a.address}/${toString a.prefixLength}\n") interface.ipv4.addresses}'';
+          ${lib.concatMapStrings (a: "Address=${a.address}/${toString a.prefixLength}\n") (addressesOf interface)}'';
       })
       cfg.interfaces
     // lib.optionalAttrs (cfg.hostId != null) {

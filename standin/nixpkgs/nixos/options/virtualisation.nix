@@ -46,6 +46,19 @@ in
     graphics = mkOption { type = types.bool; default = true; };
     resolution = accepted (types.attrsOf types.int) { };
     forwardPorts = mkOption { type = types.listOf forward; default = [ ]; };
+    vlans = mkOption {
+      type = types.listOf types.ints.unsigned;
+      default = if cfg.interfaces == { } then [ 1 ] else [ ];
+      description = "Networks of a scenario: card ethI is on the I-th.";
+    };
+    interfaces = mkOption {
+      default = { };
+      type = types.attrsOf (types.submodule {
+        options.vlan = mkOption { type = types.ints.unsigned; };
+        options.assignIP = mkOption { type = types.bool; default = false; };
+      });
+      description = "Cards on networks of a scenario, by name.";
+    };
     restrictNetwork = mkOption { type = types.bool; default = false; };
     qemu = {
       options = mkOption { type = types.listOf types.str; default = [ ]; };

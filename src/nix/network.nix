@@ -1,0 +1,344 @@
+# What a VM needs on the networks of a scenario: names for its cards, addresses, a host name, and the other machines in
+# /etc/hosts. The module knows no scenario. QEMU passes what the machine is in this one (fw_cfg, opt/org.nixvm-test/network):
+# entries with `;` between them and fields with `/` between them.
+#
+#   name=NAME                     the host name, for a configuration that sets none
+#   card=MAC/NAME/IPV4/IPV6       a card; its addresses may be empty
+#   host=ADDRESS/NAME[/NAME...]   a line of /etc/hosts
+#
+# So a configuration has one store path, whatever the scenario. Without that text everything is as the configuration has it.
+#
+# - At each boot, before systemd, and at each switch, the activation reads the text. It writes hosts and hostname, to which
+#   /etc leads, and files that tell udev, systemd-networkd and dhcpcd about the cards. All of them are below /run.
+# - udev names a card by its MAC address. nixvm-network.service does it where udev could not, for example because another card
+#   has the name. Then it gives the cards their addresses. It runs before everything that waits for network-pre.target.
+# - As with NixOS's test driver, the configuration's own addresses stay beside these, and a configuration that forces the
+#   addresses of a card (lib.mkForce [ ]) has only its own. A card in a bridge or a bond gets no address: Linux can't use it.
+# - systemd-networkd removes addresses that it does not know from cards that it manages, so it is told about these.
+#   dhcpcd asks for no address on a card that has one, unless the configuration wants that (useDHCP = true).
+{ config, lib, options, pkgs, ... }:
+
+let
+  folder = "/run/nixvm-test";
+  inherit (config) networking;
+
+  # Whether the configuration itself says how the machine is called.
+  named = options.networking.hostName.highestPrio < 1500;
+
+  # An entry of environment.etc that leads to what the activation writes. `own` is the configuration's file.
+  written = name: files: lib.optionalAttrs (files ? ${name}) {
+    ${name} = files.${name} // {
+      own = if (files.${name}.source or null) != null then files.${name}.source else pkgs.writeText name files.${name}.text;
+      source = "${folder}/${name}";
+      text = null;
+      mode = "symlink";
+    };
+  };
+  own = name: lib.optionalString (config.environment.etc ? ${name}) "${config.environment.etc.${name}.own or ""}";
+
+  # --- What the configuration says about its cards.
+
+  # The priorities with which a definition, which may have mkIf and mkForce anywhere in it, sets what is at `path`.
+  priorities = path: priority: value:
+    let kind = if builtins.isAttrs value then value._type or null else null; in
+    if kind == "override" then priorities path (if value.priority < priority then value.priority else priority) value.content
+    else if kind == "if" then lib.optionals value.condition (priorities path priority value.content)
+    else if kind == "merge" then builtins.concatMap (priorities path priority) value.contents
+    else if kind == "order" then priorities path priority value.content
+    else if path == [ ] then [ priority ]
+    else if builtins.isAttrs value && value ? ${builtins.head path} then priorities (builtins.tail path) priority value.${builtins.head path}
+    else [ ];
+  # Whether a definition with the usual priority, such as one of NixOS's test driver, would have no effect there.
+  forced = path: builtins.any (definition: builtins.any (priority: priority < 100) (priorities path 100 definition.value))
+    options.networking.interfaces.definitionsWithLocations;
+  takenBy = name: family: forced [ name ] || forced [ name family ] || forced [ name family "addresses" ];
+
+  interfaces = builtins.attrNames networking.interfaces;
+  everything = options.networking.interfaces.highestPrio < 100;
+  taken = family: if everything then [ "*" ] else builtins.filter (name: takenBy name family) interfaces;
+  leased = builtins.filter (name: networking.interfaces.${name}.useDHCP or null == true) interfaces;
+
+  # The units of systemd-networkd, each with the names of cards that it is for.
+  units = lib.mapAttrsToList
+    (name: unit: {
+      inherit name;
+      cards = lib.toList (unit.matchConfig.Name or (if unit.name or null != null then unit.name else "*"));
+      member = builtins.any (key: unit.networkConfig ? ${key} || unit.${lib.toLower key} or [ ] != [ ]) [ "Bridge" "Bond" ];
+    })
+    (lib.optionalAttrs (options.systemd.network ? networks) config.systemd.network.networks);
+  namesOf = set: if builtins.isAttrs set then builtins.attrNames set else set;
+  members = lib.unique (builtins.concatMap
+    (kind: builtins.concatMap (group: namesOf group.interfaces) (builtins.attrValues networking.${kind} or { }))
+    [ "bridges" "bonds" "vswitches" ]
+  ++ builtins.concatMap (unit: lib.optionals unit.member unit.cards) units);
+
+  # --- The cards that the configuration asks for, as NixOS's test driver numbers them.
+
+  cards = lib.imap1 (number: vlan: { name = "eth${toString number}"; inherit vlan; assignIP = true; }) (config.virtualisation.vlans or [ 1 ])
+    ++ lib.mapAttrsToList (name: card: { inherit name; inherit (card) vlan assignIP; }) (config.virtualisation.interfaces or { });
+
+  # --- What runs in the machine.
+
+  list = names: lib.escapeShellArg " ${toString names} ";
+  dhcpcd = lib.optionals (config.systemd.services ? dhcpcd) (lib.toList (config.systemd.services.dhcpcd.serviceConfig.ExecStart or [ ]));
+
+  program = pkgs.writeShellScript "nixvm-network" ''
+    # nixvm-network read    writes what the text of the machine says; run by the activation
+    # nixvm-network up      names the cards and gives them their addresses; run by nixvm-network.service
+    set -u
+    umask 022
+    export LC_ALL=C PATH=${lib.makeBinPath [ pkgs.coreutils pkgs.iproute2 pkgs.kmod pkgs.util-linux (config.systemd.package or pkgs.systemd) ]}
+    folder=${folder}
+    taken4=${list (taken "ipv4")}
+    taken6=${list (taken "ipv6")}
+    leased=${list leased}
+    members=${list members}
+
+    warn() { echo "nixvm-network: $1" >&2; }
+    # Writes stdin to a file, all at once.
+    replace() { cat >"$1.new" && mv -f "$1.new" "$1"; }
+    has() { [[ $1 == *" $2 "* || $1 == *" * "* ]]; }
+
+    # Prints the text that QEMU passed. A text that is no longer there, or can't be read, is the one of before.
+    text() {
+      local entry=firmware/qemu_fw_cfg/by_name/opt/org.nixvm-test/network/raw sys=/sys
+      modprobe -q ${lib.optionalString (config.system ? modulesTree) "-d ${config.system.modulesTree}"} qemu_fw_cfg 2>/dev/null
+      if [ ! -d /sys/firmware ]; then
+        # Stage 1 with systemd activates the system where no /sys is.
+        sys=$folder/sys
+        mkdir -p "$sys" && mount -t sysfs sysfs "$sys"
+      fi
+      if [ -e "$sys/$entry" ]; then
+        head -c 1048576 "$sys/$entry" | tr -cd '\040-\176' | replace "$folder/text"
+      fi
+      if [ "$sys" != /sys ]; then umount "$sys" && rmdir "$sys"; fi
+      if [ -e "$folder/text" ]; then cat "$folder/text"; fi
+    }
+
+    # Reads the entries into `name`, `cards` ("MAC NAME IPV4 IPV6", "-" for none) and `hosts`.
+    parse() {
+      local entries entry address names
+      local label='[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?'
+      local card='^(52:54:00:12:[0-9a-f]{2}:[0-9a-f]{2})/([A-Za-z0-9_][A-Za-z0-9_.-]{0,14})/([0-9.]{7,15})?/([0-9a-f:]{2,39})?$'
+      name= cards=() hosts=()
+      IFS=';' read -r -a entries <<<"$1"
+      for entry in "''${entries[@]}"; do
+        case $entry in
+          name=*) [[ ''${entry#name=} =~ ^$label$ ]] && name=''${entry#name=} && continue ;;
+          card=*)
+            if [[ ''${entry#card=} =~ $card ]]; then
+              cards+=("''${BASH_REMATCH[1]} ''${BASH_REMATCH[2]} ''${BASH_REMATCH[3]:--} ''${BASH_REMATCH[4]:--}")
+              continue
+            fi
+            ;;
+          host=*)
+            if [[ ''${entry#host=} =~ ^([0-9a-fA-F:.]{2,39})/([A-Za-z0-9_./-]*[A-Za-z0-9_.-])$ ]]; then
+              address=''${BASH_REMATCH[1]} names=''${BASH_REMATCH[2]}
+              hosts+=("$address ''${names//\// }")
+              continue
+            fi
+            ;;
+        esac
+        warn "an entry from QEMU is not understood: ''${entry:0:100}"
+      done
+    }
+
+    # The addresses that a card is to get: `four` and `six`, or nothing.
+    addresses_of() {
+      local rest
+      read -r mac card four six rest <<<"$1"
+      if has "$taken4" "$card" || has "$members" "$card"; then four=-; fi
+      if has "$taken6" "$card" || has "$members" "$card"; then six=-; fi
+    }
+
+    read_text() {
+      local card mac four six line told rules= denied= unit names
+      mkdir -p "$folder" || return
+      parse "$(text)"
+
+      {
+        ${lib.optionalString (own "hosts" != "") "cat ${own "hosts"}"}
+        if [ -n "$name" ] && ${lib.boolToString (!named)}; then
+          echo "127.0.0.2 ${lib.optionalString (networking.domain != null) "$name.${toString networking.domain} "}$name"
+          ${lib.optionalString networking.enableIPv6 "echo \"::1 ${lib.optionalString (networking.domain != null) "$name.${toString networking.domain} "}$name\""}
+        fi
+        if [ "''${#hosts[@]}" != 0 ]; then printf '%s\n' "''${hosts[@]}"; fi
+      } | replace "$folder/hosts"
+
+      ${lib.optionalString (!named && own "hostname" != "") ''
+        if [ -n "$name" ]; then
+          echo "$name" | replace "$folder/hostname"
+          echo "$name" >/proc/sys/kernel/hostname
+        else
+          cat ${own "hostname"} | replace "$folder/hostname"
+        fi
+      ''}
+
+      rm -rf /run/systemd/network/*.network.d/nixvm-network.conf
+      mkdir -p /run/systemd/network /run/udev/rules.d
+      for line in "''${cards[@]}"; do
+        addresses_of "$line"
+        rules+="ACTION==\"add\", SUBSYSTEM==\"net\", ATTR{address}==\"$mac\", NAME=\"$card\"${lib.optionalString ((networking.networkmanager.ensureProfiles.profiles or { }) == { }) ", ENV{NM_UNMANAGED}=\\\"1\\\""}"$'\n'
+        if [ "$four$six" = -- ]; then continue; fi
+        told=$'[Network]\n'
+        if [ "$four" != - ]; then
+          told+="Address=$four/24"$'\n'
+          if ! has "$leased" "$card"; then
+            told+=$'DHCP=no\n'
+            denied+=" --denyinterfaces $card"
+          fi
+        fi
+        if [ "$six" != - ]; then told+="Address=$six/64"$'\n'; fi
+        # A file of the same name below /etc, of the configuration's own, goes before this one.
+        printf '[Match]\nName=%s\n' "$card" | replace "/run/systemd/network/40-$card.network"
+        tell "40-$card" "$told"
+        while read -r unit names; do
+          if [ "$names" = "$card" ]; then
+            tell "$unit" "$told"
+          else
+            set -f
+            for names in $names; do
+              # The unit is for other cards as well.
+              case $card in $names) tell "$unit" $'[Network]\nKeepConfiguration=static\n' ;; esac
+            done
+            set +f
+          fi
+        done <<<${lib.escapeShellArg (lib.concatMapStrings
+          (unit: lib.optionalString (!(unit.member || lib.hasPrefix "40-" unit.name || lib.hasPrefix "99-" unit.name)) "${unit.name} ${toString unit.cards}\n")
+          units)}
+      done
+      printf '%s' "$rules" | replace /run/udev/rules.d/70-nixvm-network.rules
+      if [ "''${#cards[@]}" != 0 ]; then printf '%s\n' "''${cards[@]}"; fi | replace "$folder/cards"
+      ${lib.optionalString (dhcpcd != [ ]) ''
+        mkdir -p /run/systemd/system/dhcpcd.service.d
+        {
+          if [ -n "$denied" ]; then
+            printf '[Service]\nExecStart=\n'
+            printf 'ExecStart=%s\n' ${lib.concatMapStringsSep " " (line: "${lib.escapeShellArg line}\"$denied\"") dhcpcd}
+          fi
+        } | replace /run/systemd/system/dhcpcd.service.d/nixvm-network.conf
+      ''}
+    }
+    # Adds lines to a unit of systemd-networkd.
+    tell() {
+      mkdir -p "/run/systemd/network/$1.network.d"
+      printf '%s' "$2" | replace "/run/systemd/network/$1.network.d/nixvm-network.conf"
+    }
+
+    # Finds the card with a MAC address: `device` is its name. With "permanent", also a card that has another one by now.
+    find_card() {
+      local each address rest
+      for each in /sys/class/net/*; do
+        [ -e "$each/device" ] && read -r address <"$each/address" || continue
+        if [ "$address" = "$1" ]; then device=''${each##*/}; return 0; fi
+      done 2>/dev/null
+      if [ "''${2-}" = permanent ]; then
+        while read -r _ each rest; do
+          case " $rest " in *" permaddr $1 "*) device=''${each%%[:@]*}; return 0 ;; esac
+        done < <(ip -o link show 2>/dev/null)
+      fi
+      return 1
+    }
+
+    # Gives the card `device` the name $1. Another card with that name gets a free one.
+    rename() {
+      local number=0
+      if [ -e "/sys/class/net/$1" ]; then
+        while [ -e "/sys/class/net/eth$number" ] || has "$wanted" "eth$number"; do number=$((number + 1)); done
+        ip link set dev "$1" down
+        ip link set dev "$1" name "eth$number" || return
+      fi
+      ip link set dev "$device" down
+      ip link set dev "$device" name "$1"
+    }
+
+    up() {
+      local line mac card four six device status=0 limit=$((SECONDS + 60)) round batch= added= old= wanted=" " lines pause
+      local how=([10]=permanent)
+      # To wait on, without a process.
+      exec {pause}<> <(:)
+      if [ ! -e "$folder/cards" ]; then read_text; fi
+      mapfile -t lines <"$folder/cards"
+      for line in "''${lines[@]}"; do addresses_of "$line"; wanted+="$card "; done
+      for line in "''${lines[@]}"; do
+        addresses_of "$line"
+        round=0
+        until find_card "$mac" "''${how[round % 20]-}"; do
+          if ((SECONDS >= limit)); then
+            warn "there is no network card with the address $mac, which is to be $card"
+            status=1
+            continue 2
+          fi
+          read -r -t 0.1 -u "$pause"
+          round=$((round + 1))
+        done
+        if [ "$device" != "$card" ]; then
+          udevadm settle --timeout=10
+          find_card "$mac"
+        fi
+        if [ "$device" != "$card" ] && ! rename "$card"; then
+          warn "the network card $mac is called $device, and can't be renamed to $card"
+          card=$device
+          status=1
+        fi
+        if [ "$four$six" != -- ]; then batch+="link set dev $card up"$'\n'; fi
+        if [ "$four" != - ]; then
+          batch+="address replace $four/24 dev $card"$'\n'
+          added+="$four/24 dev $card"$'\n'
+        fi
+        if [ "$six" != - ] && [ "$(cat "/proc/sys/net/ipv6/conf/$card/disable_ipv6" 2>/dev/null)" = 0 ]; then
+          batch+="address replace $six/64 dev $card nodad"$'\n'
+          added+="$six/64 dev $card"$'\n'
+        fi
+      done
+      # After a switch, addresses that are no longer to be there.
+      if [ -e "$folder/added" ]; then old=$(<"$folder/added"); fi
+      while read -r line; do
+        if [ -n "$line" ] && [[ $added != *"$line"$'\n'* ]]; then ip address del $line; fi
+      done <<<"$old"
+      printf '%s' "$added" | replace "$folder/added"
+      printf '%s' "$batch" | ip -force -batch - || status=1
+      return $status
+    }
+
+    case ''${1-} in
+      read) read_text ;;
+      up) up ;;
+    esac
+  '';
+in
+{
+  options.environment.etc = lib.mkOption {
+    apply = files: files // written "hosts" files // lib.optionalAttrs (!named) (written "hostname" files);
+  };
+
+  config = {
+    system.activationScripts.nixvm-network = {
+      deps = lib.optional (config.system.activationScripts ? hostname) "hostname";
+      text = "${program} read || true";
+    };
+    systemd.services.nixvm-network = {
+      description = "Network Cards of a Scenario";
+      wantedBy = [ "multi-user.target" ];
+      wants = [ "network-pre.target" ];
+      after = [ "systemd-udevd.service" "systemd-udev-trigger.service" "systemd-sysctl.service" ];
+      before = [ "network-pre.target" "network.target" "dhcpcd.service" "shutdown.target" ];
+      conflicts = [ "shutdown.target" ];
+      # A switch must not take the network away.
+      stopIfChanged = false;
+      unitConfig.DefaultDependencies = false;
+      serviceConfig = {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        TimeoutStartSec = "100s";
+        ExecStart = "${program} up";
+      };
+    };
+    environment.etc."nixvm-test/network.json".text = builtins.toJSON {
+      version = 1;
+      hostName = if named then networking.hostName else null;
+      inherit (networking) domain;
+      inherit cards;
+    };
+  };
+}

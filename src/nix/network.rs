@@ -1,0 +1,369 @@
+//! The module for the machines of a scenario with networks: it takes names and addresses from what QEMU passes.
+
+use super::additions::has_words;
+
+/// A module for the VM variant of a configuration; see its own comment.
+pub(super) const MODULE: &str = include_str!("network.nix");
+
+/// The words by which errors about what the module sets are known: its own names, and the option that it changes.
+const ITS_WORDS: [&str; 3] = ["nixvm-network", "nixvm-test/network.json", "The option `environment.etc'"];
+
+/// Returns whether the module may be the only cause of Nix's error.
+#[cfg_attr(not(test), expect(dead_code, reason = "no build has the module yet"))]
+pub(super) fn is_about_network(said: &str) -> bool {
+    has_words(said, &ITS_WORDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+    use std::process::{Command, Output};
+
+    use super::super::commands;
+    use super::super::store::Store;
+    use super::*;
+
+    /// Evaluates `wanted`, a function of a configuration, for each of `configurations` on the stand-in.
+    fn evaluated(wanted: &str, configurations: &[&str]) -> Vec<String> {
+        let nixos = Path::new(env!("CARGO_MANIFEST_DIR")).join("standin/nixpkgs/nixos/evaluate.nix");
+        let mut command = Command::new("nix-instantiate");
+        command.args(["--eval", "--strict", "--json", "--readonly-mode", "--expr"]);
+        // Scripts are their own texts.
+        let scripts = "{ nixpkgs.overlays = [ (final: prev: { writeShellScript = name: text: text; }) ]; }";
+        let configurations: String = configurations
+            .iter()
+            .map(|configuration| format!("({{ lib, ... }}: {configuration}) "))
+            .collect();
+        command.arg(format!(
+            "let of = configuration: (import {} {{ modules = [ configuration {scripts} {{ virtualisation.vmVariant = {MODULE}; }} ]; }})\
+             .config.virtualisation.vmVariant; in map (configuration: ({wanted}) (of configuration)) [ {configurations}]",
+            nixos.display()
+        ));
+        let output = commands::finish(command, Store::find().unwrap(), true).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The module's script of a configuration.
+    fn script(configuration: &str) -> String {
+        evaluated("config: config.systemd.services.nixvm-network.serviceConfig.ExecStart", &[configuration])
+            .remove(0)
+            .trim_end_matches(" up")
+            .to_owned()
+    }
+
+    #[test]
+    fn the_system_tells_which_networks_its_configuration_asks_for() {
+        let text = r#"config: config.environment.etc."nixvm-test/network.json".text"#;
+        let told = evaluated(
+            text,
+            &[
+                "{ }",
+                r#"{ networking.hostName = "web"; networking.domain = "example.org"; virtualisation.vmVariant.virtualisation.vlans = [ 2 1 ]; }"#,
+                "{ virtualisation.vlans = [ ]; }",
+                r#"{ networking.hostName = lib.mkDefault "nixos"; virtualisation.interfaces = { b.vlan = 3; a = { vlan = 4; assignIP = true; }; }; }"#,
+            ],
+        );
+        let expected = [
+            r#"{"cards":[{"assignIP":true,"name":"eth1","vlan":1}],"domain":null,"hostName":null,"version":1}"#,
+            r#"{"cards":[{"assignIP":true,"name":"eth1","vlan":2},{"assignIP":true,"name":"eth2","vlan":1}],"domain":"example.org","hostName":"web","version":1}"#,
+            r#"{"cards":[],"domain":null,"hostName":null,"version":1}"#,
+            r#"{"cards":[{"assignIP":true,"name":"a","vlan":4},{"assignIP":false,"name":"b","vlan":3}],"domain":null,"hostName":"nixos","version":1}"#,
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_configuration_that_forces_the_addresses_of_a_card_has_its_own_alone() {
+        let own = r#"[ { address = "10.0.0.1"; prefixLength = 24; } ]"#;
+        let eth1 = "networking.interfaces.eth1";
+        let cases: Vec<(String, &str, &str)> = vec![
+            ("{ }".into(), " ", " "),
+            (format!("{{ {eth1}.ipv4.addresses = {own}; }}"), " ", " "),
+            (format!("{{ {eth1}.ipv4.addresses = lib.mkForce [ ]; }}"), " eth1 ", " "),
+            (format!("{{ {eth1}.ipv4.addresses = lib.mkOverride 0 {own}; }}"), " eth1 ", " "),
+            (format!("{{ {eth1}.ipv4 = lib.mkForce {{ addresses = {own}; }}; }}"), " eth1 ", " "),
+            (format!("{{ {eth1} = lib.mkForce {{ useDHCP = true; }}; }}"), " eth1 ", " eth1 "),
+            (
+                format!(
+                    "lib.mkMerge [ {{ {eth1} = lib.mkIf true {{ ipv6.addresses = lib.mkVMOverride [ ]; }}; }} ]"
+                ),
+                " ",
+                " eth1 ",
+            ),
+            (format!("{{ {eth1} = lib.mkIf false {{ ipv4.addresses = lib.mkForce [ ]; }}; }}"), " ", " "),
+            (format!("{{ {eth1}.ipv4.addresses = lib.mkIf false (lib.mkForce [ ]); }}"), " ", " "),
+            (format!("{{ {eth1}.ipv4.addresses = lib.mkDefault {own}; }}"), " ", " "),
+            (
+                format!("{{ virtualisation.vmVariant.{eth1}.ipv4.addresses = lib.mkForce [ ]; }}"),
+                " eth1 ",
+                " ",
+            ),
+            ("{ networking.interfaces = lib.mkForce { eth2 = { }; }; }".into(), " * ", " * "),
+        ];
+        let configurations: Vec<&str> =
+            cases.iter().map(|(configuration, ..)| configuration.as_str()).collect();
+        let scripts = evaluated(
+            "config: config.systemd.services.nixvm-network.serviceConfig.ExecStart",
+            &configurations,
+        );
+        for ((configuration, four, six), script) in cases.iter().zip(scripts) {
+            for (family, expected) in [(4, four), (6, six)] {
+                let start = format!("taken{family}=");
+                let line = script.lines().find_map(|line| line.trim().strip_prefix(&start)).unwrap();
+                let names: Vec<&str> = line.trim_matches('\'').split_whitespace().collect();
+                let expected: Vec<&str> = expected.split_whitespace().collect();
+                assert_eq!(names, expected, "IPv{family}: {configuration}");
+            }
+        }
+    }
+
+    /// A machine in a folder: its /run, /sys and /proc.
+    struct Fake {
+        folder: tempfile::TempDir,
+        script: String,
+    }
+
+    impl Fake {
+        fn new(configuration: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path().display();
+            let mut text = String::new();
+            for line in script(configuration).lines() {
+                // What the store has is not built.
+                let own = line
+                    .find("cat /nix/store/")
+                    .filter(|_| line.ends_with("-hosts") || line.contains("-hostname"));
+                let line = match own {
+                    Some(at) if line.contains("-hostname") => {
+                        format!("{}echo nixos | replace \"$folder/hostname\"", &line[..at])
+                    }
+                    Some(at) => format!("{}echo own-hosts", &line[..at]),
+                    None => line.to_owned(),
+                };
+                let line =
+                    line.replace("modprobe -q", "true").replace("PATH=", &format!("PATH={root}/bin:$PATH:"));
+                let line = line.replace("/proc/sys/", "@proc@");
+                let line = ["/run/", "/sys/"]
+                    .iter()
+                    .fold(line, |line, path| line.replace(path, &format!("{root}{path}")));
+                let line = line.replace("@proc@", &format!("{root}/proc/sys/"));
+                text.push_str(&line);
+                text.push('\n');
+            }
+            let text = text
+                .replace("sys=/sys\n", &format!("sys={root}/sys\n"))
+                .replace("!= /sys ]", &format!("!= {root}/sys ]"));
+            for path in [
+                "bin",
+                "sys/firmware/qemu_fw_cfg/by_name/opt/org.nixvm-test/network",
+                "proc/sys/kernel",
+                "run",
+            ] {
+                std::fs::create_dir_all(folder.path().join(path)).unwrap();
+            }
+            for (name, text) in [
+                ("ip", "#!/bin/sh\necho \"ip $*\"\n[ \"$2\" != -batch ] || cat\n"),
+                ("udevadm", "#!/bin/sh\n"),
+            ] {
+                let program = folder.path().join("bin").join(name);
+                std::fs::write(&program, text).unwrap();
+                std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            Self { folder, script: text }
+        }
+
+        fn run(&self, what: &str) -> Output {
+            let mut command = Command::new("bash");
+            command.args(["-c", &self.script, "nixvm-network", what]).output().unwrap()
+        }
+
+        /// Reads `text`, and returns what the script said.
+        fn read(&self, text: &[u8]) -> String {
+            self.write("sys/firmware/qemu_fw_cfg/by_name/opt/org.nixvm-test/network/raw", text);
+            let output = self.run("read");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stderr).into_owned()
+        }
+
+        fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+            let path = self.folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        fn file(&self, path: &str) -> String {
+            std::fs::read_to_string(self.folder.path().join(path))
+                .unwrap_or_else(|error| format!("{path}: {error}"))
+        }
+    }
+
+    const TEXT: &[u8] =
+        b"name=client;card=52:54:00:12:01:01/eth1/192.168.1.1/2001:db8:1::1;card=52:54:00:12:02:01/lan0//;\
+        host=192.168.1.1/client;host=2001:db8:1::2/server/server.example.org";
+
+    #[test]
+    fn a_machine_takes_its_name_its_cards_and_its_hosts_from_what_qemu_passes() {
+        let machine = Fake::new("{ }");
+        assert_eq!(machine.read(TEXT), "");
+        assert_eq!(
+            machine.file("run/nixvm-test/hosts"),
+            "own-hosts\n127.0.0.2 client\n::1 client\n192.168.1.1 client\n2001:db8:1::2 server server.example.org\n"
+        );
+        assert_eq!(machine.file("run/nixvm-test/hostname"), "client\n");
+        assert_eq!(machine.file("proc/sys/kernel/hostname"), "client\n");
+        assert_eq!(
+            machine.file("run/nixvm-test/cards"),
+            "52:54:00:12:01:01 eth1 192.168.1.1 2001:db8:1::1\n52:54:00:12:02:01 lan0 - -\n"
+        );
+        let rules = machine.file("run/udev/rules.d/70-nixvm-network.rules");
+        assert!(rules.contains(r#"ATTR{address}=="52:54:00:12:02:01", NAME="lan0""#), "{rules}");
+        assert_eq!(
+            machine.file("run/systemd/network/40-eth1.network.d/nixvm-network.conf"),
+            "[Network]\nAddress=192.168.1.1/24\nDHCP=no\nAddress=2001:db8:1::1/64\n"
+        );
+        assert!(!machine.folder.path().join("run/systemd/network/40-lan0.network").exists());
+
+        // The cards are there, one with another name, and one with the address that its configuration gave it.
+        machine.write("sys/class/net/eth7/address", "52:54:00:12:01:01\n");
+        machine.write("sys/class/net/eth7/device", "");
+        machine.write("sys/class/net/lan0/address", "52:54:00:12:02:01\n");
+        machine.write("sys/class/net/lan0/device", "");
+        machine.write("proc/sys/net/ipv6/conf/eth1/disable_ipv6", "0\n");
+        let output = machine.run("up");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(
+            said,
+            "ip link set dev eth7 down\nip link set dev eth7 name eth1\nip -force -batch -\nlink set dev eth1 up\n\
+             address replace 192.168.1.1/24 dev eth1\naddress replace 2001:db8:1::1/64 dev eth1 nodad\n"
+        );
+        assert!(output.status.success());
+    }
+
+    #[test]
+    fn a_configuration_that_says_its_name_keeps_it() {
+        let machine = Fake::new(r#"{ networking.hostName = "web"; }"#);
+        assert_eq!(machine.read(TEXT), "");
+        assert!(machine.file("run/nixvm-test/hosts").starts_with("own-hosts\n192.168.1.1 client\n"));
+        assert!(!machine.folder.path().join("run/nixvm-test/hostname").exists());
+        assert!(!machine.folder.path().join("proc/sys/kernel/hostname").exists());
+    }
+
+    #[test]
+    fn a_machine_without_a_text_is_as_its_configuration_has_it() {
+        let machine = Fake::new("{ }");
+        let output = machine.run("read");
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        assert_eq!(machine.file("run/nixvm-test/hosts"), "own-hosts\n");
+        assert_eq!(machine.file("run/nixvm-test/hostname"), "nixos\n");
+        assert_eq!(machine.file("run/nixvm-test/cards"), "");
+        assert_eq!(machine.file("run/udev/rules.d/70-nixvm-network.rules"), "");
+        assert!(machine.run("up").status.success());
+        // A text that can't be read any more is the one of before: a clone may lack the entry.
+        machine.read(TEXT);
+        std::fs::remove_dir_all(machine.folder.path().join("sys/firmware/qemu_fw_cfg")).unwrap();
+        assert!(machine.run("read").status.success());
+        assert_eq!(machine.file("run/nixvm-test/hostname"), "client\n");
+    }
+
+    #[test]
+    fn what_qemu_passes_is_not_trusted() {
+        let machine = Fake::new("{ }");
+        let hostile: [&[u8]; 16] = [
+            b"name=$(touch pwned)",
+            b"name=-x",
+            b"name=a b",
+            b"name=a/../b",
+            b"card=52:54:00:12:01:01/../1.2.3.4/::1",
+            b"card=52:54:00:12:01:01/eth1; reboot/1.2.3.4/",
+            b"card=52:54:00:13:01:01/eth1/192.168.1.1/",
+            b"card=52:54:00:12:01:01/eth1/192.168.1.1",
+            b"card=52:54:00:12:01:01/a-name-that-is-too-long/192.168.1.1/",
+            b"card=52:54:00:12:01:01/eth1\"/192.168.1.1/",
+            b"host=192.168.1.1",
+            b"host=192.168.1.1/",
+            b"host=192.168.1.1/a b",
+            b"host=`id`/a",
+            b"hello",
+            b"=",
+        ];
+        for text in hostile {
+            let said = machine.read(text);
+            assert!(said.contains("an entry from QEMU is not understood"), "{said}");
+            assert_eq!(machine.file("run/nixvm-test/hosts"), "own-hosts\n");
+            assert_eq!(machine.file("run/nixvm-test/hostname"), "nixos\n");
+            assert_eq!(machine.file("run/nixvm-test/cards"), "");
+        }
+        // Bytes that are no text are left out, and good entries are taken.
+        machine.read(b"\0\xff\n;;name=cli\x1bent;x");
+        assert_eq!(machine.file("run/nixvm-test/hostname"), "client\n");
+    }
+
+    #[test]
+    fn a_machine_knows_all_of_254_others() {
+        let machine = Fake::new("{ }");
+        let mut text = "name=m001".to_owned();
+        for number in 1..=254 {
+            for address in [format!("192.168.1.{number}"), format!("2001:db8:1::{number}")] {
+                text.push_str(&format!(";host={address}/machine-with-a-long-name-{number:03}/machine-with-a-long-name-{number:03}.example.org"));
+            }
+        }
+        for vlan in 1..=20 {
+            text.push_str(&format!(
+                ";card=52:54:00:12:{vlan:02x}:01/eth{vlan}/192.168.{vlan}.1/2001:db8:{vlan}::1"
+            ));
+        }
+        assert_eq!(machine.read(text.as_bytes()), "");
+        let hosts = machine.file("run/nixvm-test/hosts");
+        assert_eq!(hosts.lines().count(), 3 + 2 * 254);
+        assert!(hosts.contains(
+            "2001:db8:1::254 machine-with-a-long-name-254 machine-with-a-long-name-254.example.org\n"
+        ));
+        assert_eq!(machine.file("run/nixvm-test/cards").lines().count(), 20);
+    }
+
+    #[test]
+    fn an_address_that_a_switch_takes_away_is_gone_and_others_stay() {
+        let machine = Fake::new("{ }");
+        machine.read(TEXT);
+        for card in ["eth1 52:54:00:12:01:01", "lan0 52:54:00:12:02:01"] {
+            let (name, address) = card.split_once(' ').unwrap();
+            machine.write(&format!("sys/class/net/{name}/address"), format!("{address}\n"));
+            machine.write(&format!("sys/class/net/{name}/device"), "");
+        }
+        machine.write("run/nixvm-test/added", "192.168.1.1/24 dev eth1\n192.168.9.9/24 dev eth2\n");
+        let said = machine.run("up");
+        let said = String::from_utf8_lossy(&said.stdout);
+        assert!(said.starts_with("ip address del 192.168.9.9/24 dev eth2\nip -force -batch -\n"), "{said}");
+        assert_eq!(machine.file("run/nixvm-test/added"), "192.168.1.1/24 dev eth1\n");
+    }
+
+    #[test]
+    fn a_card_that_asks_by_dhcp_goes_on_to_do_so() {
+        let machine = Fake::new(
+            r#"{ networking.interfaces.eth1 = { useDHCP = true; ipv6.addresses = lib.mkForce [ ]; }; }"#,
+        );
+        machine.read(TEXT);
+        assert_eq!(
+            machine.file("run/systemd/network/40-eth1.network.d/nixvm-network.conf"),
+            "[Network]\nAddress=192.168.1.1/24\n"
+        );
+    }
+
+    #[test]
+    fn only_an_error_about_what_the_module_sets_is_blamed_on_it() {
+        for said in [
+            "error: The option `virtualisation.vmVariant.system.activationScripts.nixvm-network' does not exist.",
+            "error: The option `environment.etc' in `x' is already declared in `y'.",
+        ] {
+            assert!(is_about_network(said), "{said}");
+        }
+        for said in [
+            "error: attribute 'x' missing\n… while evaluating the option `systemd.services.nixvm-network.serviceConfig':",
+            "error: The option `environment.etc.x.source' is used but not defined.",
+        ] {
+            assert!(!is_about_network(said), "{said}");
+        }
+    }
+}
