@@ -12,6 +12,10 @@ pub mod beneath {
     pub use crate::beneath::Beneath;
 }
 
+pub mod network {
+    pub use crate::network::{Counts, Lease, Mac, Port, Switch, Traffic, VdeFolder, VlanId};
+}
+
 pub mod nix {
     pub use crate::nix::{Builder, Source};
 }

@@ -116,6 +116,7 @@ pub mod machine;
 mod mutants;
 mod mutex;
 mod nearest;
+mod network;
 mod nix;
 mod packages;
 mod partition;

@@ -1,0 +1,141 @@
+//! What happens to a frame, without sockets: it is read at one port and waits at others.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use super::frame::{self, Frame, Header};
+use super::queue::Queue;
+use super::stations::{Station, Stations};
+use super::{Counts, Key, VlanId};
+
+/// All ports of a switch, and what the switch knows of their VLANs.
+#[derive(Debug, Default)]
+pub(super) struct Forwarding {
+    ports: HashMap<Key, Port>,
+    vlans: HashMap<VlanId, Vlan>,
+    /// The ports whose queues got their first frame since [`Forwarding::take_waiting`].
+    waiting: Vec<Key>,
+}
+
+#[derive(Debug)]
+struct Port {
+    /// None once the other end is gone.
+    vlan: Option<VlanId>,
+    queue: Queue,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Vlan {
+    ports: Vec<Key>,
+    stations: Stations,
+}
+
+impl Forwarding {
+    /// Adds a port to a VLAN.
+    pub(super) fn add(&mut self, port: Key, vlan: VlanId) {
+        let state = Port { vlan: Some(vlan), queue: Queue::default(), counts: Counts::default() };
+        self.ports.insert(port, state);
+        self.vlans.entry(vlan).or_default().ports.push(port);
+    }
+
+    /// Takes a port whose other end is gone out of its VLAN. Its counts stay.
+    pub(super) fn detach(&mut self, port: Key) {
+        let Some(state) = self.ports.get_mut(&port) else { return };
+        while let Some(frame) = state.queue.pop() {
+            state.counts.dropped.add(frame.len());
+        }
+        if let Some(vlan) = state.vlan.take().and_then(|id| self.vlans.get_mut(&id)) {
+            vlan.ports.retain(|other| *other != port);
+            vlan.stations.forget(port);
+        }
+    }
+
+    /// Removes a port and its counts.
+    pub(super) fn remove(&mut self, port: Key) {
+        self.detach(port);
+        self.ports.remove(&port);
+    }
+
+    /// Takes a frame from the other end of a port to where it belongs: to the port of its destination, or to all other
+    /// ports of the VLAN if the destination is a group or not known.
+    pub(super) fn receive(&mut self, from: Key, bytes: &[u8], now: Instant) {
+        let Self { ports, vlans, waiting } = self;
+        let Some(port) = ports.get_mut(&from) else { return };
+        let Some(vlan) = port.vlan.and_then(|id| vlans.get_mut(&id)) else { return };
+        let Some(Header { destination, source, tags }) = Header::read(bytes) else {
+            port.counts.refused += 1;
+            return;
+        };
+        port.counts.received.add(bytes.len());
+        if frame::changes_topology(bytes) {
+            vlan.stations.clear();
+        }
+        // A group does not send frames. Whoever forges that must not become the way to the group.
+        if !frame::is_group(source) {
+            vlan.stations.learn(Station { address: source, tags }, from, now);
+        }
+        let known = match frame::is_group(destination) {
+            true => None,
+            false => vlan.stations.find(Station { address: destination, tags }, now),
+        };
+        let frame = Frame::from(bytes);
+        match known {
+            Some(to) if to == from => {}
+            Some(to) => deliver(ports, waiting, to, frame),
+            None => {
+                for to in vlan.ports.iter().filter(|to| **to != from) {
+                    deliver(ports, waiting, *to, frame.clone());
+                }
+            }
+        }
+    }
+
+    /// Returns the ports that got frames since the last call.
+    pub(super) fn take_waiting(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// The frame that is next for a port.
+    pub(super) fn first(&self, port: Key) -> Option<&Frame> {
+        self.ports.get(&port)?.queue.first()
+    }
+
+    /// Removes the frame that is next for a port, which was sent.
+    pub(super) fn sent(&mut self, port: Key) -> Option<Frame> {
+        let port = self.ports.get_mut(&port)?;
+        let frame = port.queue.pop()?;
+        port.counts.sent.add(frame.len());
+        Some(frame)
+    }
+
+    /// Removes the frame that is next for a port, which the other end can't take.
+    pub(super) fn drop_first(&mut self, port: Key) {
+        let Some(port) = self.ports.get_mut(&port) else { return };
+        if let Some(frame) = port.queue.pop() {
+            port.counts.dropped.add(frame.len());
+        }
+    }
+
+    /// What passed a port so far.
+    pub(super) fn counts(&self, port: Key) -> Counts {
+        self.ports.get(&port).map(|port| port.counts).unwrap_or_default()
+    }
+
+    /// How many stations of a VLAN are known.
+    #[cfg(test)]
+    pub(super) fn stations(&self, vlan: VlanId) -> usize {
+        self.vlans.get(&vlan).map_or(0, |vlan| vlan.stations.len())
+    }
+}
+
+/// Takes a frame to the queue of a port. Each frame passes here once for each port that it reaches.
+fn deliver(ports: &mut HashMap<Key, Port>, waiting: &mut Vec<Key>, to: Key, frame: Frame) {
+    let Some(port) = ports.get_mut(&to) else { return };
+    let length = frame.len();
+    if !port.queue.push(frame) {
+        port.counts.dropped.add(length);
+    } else if port.queue.len() == 1 {
+        waiting.push(to);
+    }
+}

@@ -1,0 +1,375 @@
+//! The sockets at which the ports of a switch have their machines, and what is done when one of them is ready.
+//!
+//! A machine is read a bounded number of frames at a time, in turn with all others, so one that floods its VLAN does not
+//! hold up the others. A machine is always read: QEMU would wait otherwise. What it is sent waits in a bounded queue.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair, sockopt,
+};
+
+use super::dhcp::Server;
+use super::forwarding::Forwarding;
+use super::vde::{Control, Folder, Said, SocketFile};
+use super::{Counts, Key, Lease, VlanId};
+use crate::{Error, Result};
+
+/// How many frames of one machine are read before it is another's turn.
+const BATCH: usize = 64;
+
+/// How many such batches are read of a program that has ended: at least what the kernel keeps of it.
+const LAST: usize = 8;
+
+/// How much the kernel keeps for a machine, in bytes with its own overhead, if the host allows it.
+const BUFFER: usize = 1 << 20;
+
+/// How long no new connections are taken when the host has no descriptors left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the thread waits with.
+#[derive(Debug)]
+pub(super) struct Poller {
+    epoll: OwnedFd,
+    /// A vde folder takes no connections for now.
+    paused: AtomicBool,
+}
+
+impl Poller {
+    pub(super) fn new(epoll: OwnedFd) -> Self {
+        Self { epoll, paused: AtomicBool::new(false) }
+    }
+
+    /// How long the thread waits for sockets, if not for ever.
+    pub(super) fn limit(&self) -> Option<Duration> {
+        self.paused.load(Ordering::Relaxed).then_some(PAUSE)
+    }
+
+    fn add(&self, key: Key, socket: impl AsFd) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(key.0), EventFlags::IN)?)
+    }
+
+    /// Waits for other events of a socket. The descriptors are there and known, so this can't fail.
+    fn wait_for(&self, key: Key, socket: impl AsFd, flags: EventFlags) {
+        let _ = epoll::modify(&self.epoll, socket, EventData::new_u64(key.0), flags);
+    }
+
+    /// Waits no longer for a socket. Closing it is not enough while a process that was just forked holds it, too.
+    fn remove(&self, socket: impl AsFd) {
+        let _ = epoll::delete(&self.epoll, socket);
+    }
+}
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+/// The socket of a port.
+#[derive(Debug)]
+struct Line {
+    socket: OwnedFd,
+    /// The machine takes no more frames for now.
+    full: bool,
+    /// The socket's names, if it has some.
+    _files: Vec<SocketFile>,
+}
+
+/// All sockets of a switch.
+#[derive(Debug)]
+pub(super) struct Lines {
+    poller: Arc<Poller>,
+    last: u64,
+    forwarding: Forwarding,
+    lines: HashMap<Key, Line>,
+    servers: HashMap<VlanId, (Key, Server)>,
+    folders: HashMap<Key, Folder>,
+    controls: HashMap<Key, Control>,
+}
+
+impl Lines {
+    pub(super) fn new(poller: Arc<Poller>) -> Self {
+        Self {
+            poller,
+            last: 0,
+            forwarding: Forwarding::default(),
+            lines: HashMap::new(),
+            servers: HashMap::new(),
+            folders: HashMap::new(),
+            controls: HashMap::new(),
+        }
+    }
+
+    fn next(&mut self) -> Key {
+        self.last += 1;
+        Key(self.last)
+    }
+
+    /// Adds a port with a socket of its own, and returns the other end.
+    pub(super) fn plug(&mut self, vlan: VlanId) -> io::Result<(Key, OwnedFd)> {
+        // Of the kinds that keep messages apart this one also shows that the other end is gone.
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        for end in [&ours, &theirs] {
+            widen(end);
+        }
+        Ok((self.add(vlan, ours, Vec::new())?, theirs))
+    }
+
+    fn add(&mut self, vlan: VlanId, socket: OwnedFd, files: Vec<SocketFile>) -> io::Result<Key> {
+        let key = self.next();
+        self.poller.add(key, &socket)?;
+        self.forwarding.add(key, vlan);
+        self.lines.insert(key, Line { socket, full: false, _files: files });
+        Ok(key)
+    }
+
+    /// Removes a port.
+    pub(super) fn unplug(&mut self, port: Key) {
+        self.hang_up(port);
+        self.forwarding.remove(port);
+    }
+
+    /// Closes the socket of a port. Its counts stay.
+    fn hang_up(&mut self, port: Key) {
+        if let Some(line) = self.lines.remove(&port) {
+            self.poller.remove(&line.socket);
+        }
+        self.forwarding.detach(port);
+    }
+
+    pub(super) fn counts(&self, port: Key) -> Counts {
+        self.forwarding.counts(port)
+    }
+
+    /// Adds the DHCP server of a VLAN, or gives it other leases.
+    pub(super) fn serve_dhcp(&mut self, vlan: VlanId, leases: Vec<Lease>) {
+        let key = match self.servers.get(&vlan) {
+            Some((key, _)) => *key,
+            None => {
+                let key = self.next();
+                self.forwarding.add(key, vlan);
+                key
+            }
+        };
+        self.servers.insert(vlan, (key, Server::new(vlan, leases)));
+    }
+
+    /// Makes a folder for vde connections.
+    pub(super) fn serve_vde(&mut self, vlan: VlanId, path: &Path) -> Result<(Key, PathBuf)> {
+        let folder = Folder::make(vlan, path)?;
+        let key = self.next();
+        let path = folder.path().to_owned();
+        let failed = |error| Error::io(format_args!("wait for the vde folder {}", path.display()), &error);
+        self.poller.add(key, folder.listener()).map_err(failed)?;
+        self.folders.insert(key, folder);
+        Ok((key, path))
+    }
+
+    /// The sums of what passed the ports of a folder.
+    pub(super) fn vde_counts(&self, key: Key) -> Counts {
+        let past = self.folders.get(&key).map(|folder| folder.past).unwrap_or_default();
+        let ports = self.controls.values().filter(|control| control.folder() == key);
+        ports.filter_map(|control| control.port).fold(past, |sum, port| sum.plus(self.counts(port)))
+    }
+
+    /// Closes the ports of a folder, and removes it.
+    pub(super) fn end_vde(&mut self, key: Key) {
+        let controls: Vec<Key> = self
+            .controls
+            .iter()
+            .filter(|(_, control)| control.folder() == key)
+            .map(|(key, _)| *key)
+            .collect();
+        controls.into_iter().for_each(|control| self.end_control(control));
+        if let Some(folder) = self.folders.remove(&key) {
+            self.poller.remove(folder.listener());
+        }
+    }
+
+    /// Closes everything. The counts stay.
+    pub(super) fn close(&mut self) {
+        let folders: Vec<Key> = self.folders.keys().copied().collect();
+        folders.into_iter().for_each(|folder| self.end_vde(folder));
+        let ports: Vec<Key> = self.lines.keys().copied().collect();
+        ports.into_iter().for_each(|port| self.hang_up(port));
+        self.servers.clear();
+    }
+
+    /// Does what there is to do at a socket. `buffer` is longer than the longest frame.
+    pub(super) fn ready(&mut self, key: Key, flags: EventFlags, buffer: &mut [u8]) {
+        if flags.contains(EventFlags::OUT) {
+            self.writable(key);
+        }
+        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
+            if self.lines.contains_key(&key) {
+                self.readable(key, flags.contains(EventFlags::HUP), buffer);
+            } else if self.folders.contains_key(&key) {
+                self.connect(key);
+            } else if self.controls.contains_key(&key) {
+                self.control(key, buffer);
+            }
+        }
+        self.send_waiting();
+    }
+
+    /// Reads the frames of a machine, but not too many of them.
+    fn readable(&mut self, port: Key, hung_up: bool, buffer: &mut [u8]) {
+        let Some(line) = self.lines.get(&port) else { return };
+        let now = Instant::now();
+        for _ in 0..BATCH {
+            match recv(&line.socket, &mut *buffer, RecvFlags::DONTWAIT) {
+                // A message may be empty, and an end looks like one.
+                Ok((0, _)) if hung_up => return self.hang_up(port),
+                Ok((length, _)) => self.forwarding.receive(port, &buffer[..length], now),
+                Err(Errno::AGAIN) if hung_up => return self.hang_up(port),
+                Err(Errno::AGAIN) => return,
+                // The other end was closed before it had read everything. What it sent before that is still there.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
+                Err(_) => return self.hang_up(port),
+            }
+        }
+    }
+
+    /// Sends what has waited for a machine that takes frames again.
+    fn writable(&mut self, port: Key) {
+        let Some(line) = self.lines.get_mut(&port) else { return };
+        line.full = false;
+        self.poller.wait_for(port, &line.socket, EventFlags::IN);
+        self.send(port);
+    }
+
+    /// Sends the frames that were just queued.
+    fn send_waiting(&mut self) {
+        loop {
+            let waiting = self.forwarding.take_waiting();
+            if waiting.is_empty() {
+                return;
+            }
+            for port in waiting {
+                match self.lines.contains_key(&port) {
+                    true => self.send(port),
+                    false => self.answer(port),
+                }
+            }
+        }
+    }
+
+    /// Sends a machine as many of its frames as it takes.
+    fn send(&mut self, port: Key) {
+        let Some(line) = self.lines.get_mut(&port).filter(|line| !line.full) else { return };
+        while let Some(frame) = self.forwarding.first(port) {
+            match send(&line.socket, frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(_) => drop(self.forwarding.sent(port)),
+                Err(Errno::AGAIN) => {
+                    line.full = true;
+                    self.poller.wait_for(port, &line.socket, EventFlags::IN | EventFlags::OUT);
+                    return;
+                }
+                Err(Errno::INTR) => {}
+                // The host has no memory for this frame, or the machine is gone. What it sent at last is read all the same.
+                Err(_) => self.forwarding.drop_first(port),
+            }
+        }
+    }
+
+    /// Has the DHCP server at this port answer its frames.
+    fn answer(&mut self, port: Key) {
+        let Some((_, server)) = self.servers.values().find(|(key, _)| *key == port) else { return };
+        let now = Instant::now();
+        while let Some(request) = self.forwarding.sent(port) {
+            if let Some(answer) = server.answer(&request) {
+                self.forwarding.receive(port, &answer, now);
+            }
+        }
+    }
+
+    /// Takes the new connections of a vde folder.
+    fn connect(&mut self, key: Key) {
+        loop {
+            let Some(folder) = self.folders.get(&key) else { return };
+            let control = match folder.accept(key, &self.controls) {
+                Ok(Some(control)) => control,
+                Ok(None) => continue,
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR | Errno::CONNABORTED) => continue,
+                Err(_) => {
+                    // The connection stays where it is, and would wake the thread again and again.
+                    self.poller.wait_for(key, folder.listener(), EventFlags::empty());
+                    return self.poller.paused.store(true, Ordering::Relaxed);
+                }
+            };
+            let key = self.next();
+            if self.poller.add(key, control.socket()).is_ok() {
+                self.controls.insert(key, control);
+            }
+        }
+    }
+
+    /// Takes new connections again.
+    pub(super) fn listen_again(&mut self) {
+        self.poller.paused.store(false, Ordering::Relaxed);
+        for (key, folder) in &self.folders {
+            self.poller.wait_for(*key, folder.listener(), EventFlags::IN);
+        }
+    }
+
+    /// Reads what a vde connection says. It asks for a port once, and lives as long as the port.
+    fn control(&mut self, key: Key, buffer: &mut [u8]) {
+        let Some(control) = self.controls.get_mut(&key) else { return };
+        let said = match recv(control.socket(), &mut *buffer, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN | Errno::INTR) => return,
+            Ok((length @ 1.., _)) => control.says(&buffer[..length]),
+            Ok((0, _)) | Err(_) => Said::Nonsense,
+        };
+        let kept = match said {
+            Said::Nothing => true,
+            Said::Request(peer) => self.connect_port(key, &peer).is_some(),
+            Said::Nonsense => false,
+        };
+        if !kept {
+            // What the program sent at last.
+            if let Some(port) = self.controls.get(&key).and_then(|control| control.port) {
+                (0..LAST).for_each(|_| self.readable(port, false, buffer));
+            }
+            self.end_control(key);
+        }
+    }
+
+    /// Makes the port that a vde connection asked for. None if that is not possible.
+    fn connect_port(&mut self, key: Key, peer: &[u8]) -> Option<()> {
+        let folder = self.folders.get(&self.controls.get(&key)?.folder())?;
+        let (vlan, (socket, files)) = (folder.vlan(), folder.connect(key, peer)?);
+        widen(&socket);
+        let port = self.add(vlan, socket, files).ok()?;
+        let control = self.controls.get_mut(&key)?;
+        control.port = Some(port);
+        self.folders.get(&control.folder())?.greet(control, key)
+    }
+
+    /// Closes a vde connection and its port.
+    fn end_control(&mut self, key: Key) {
+        let Some(control) = self.controls.remove(&key) else { return };
+        self.poller.remove(control.socket());
+        let Some(port) = control.port else { return };
+        let counts = self.counts(port);
+        if let Some(folder) = self.folders.get_mut(&control.folder()) {
+            folder.past = folder.past.plus(counts);
+        }
+        self.unplug(port);
+    }
+}
+
+/// Gives a socket a larger buffer for what it sends. A host that allows no more leaves it as it is.
+fn widen(socket: &OwnedFd) {
+    let _ = sockopt::set_socket_send_buffer_size(socket, BUFFER);
+}

@@ -1,0 +1,137 @@
+//! The thread of a switch: it waits for sockets, and hands what happens there to `lines.rs`.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{Builder, JoinHandle};
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::io::Errno;
+
+use super::lines::{Lines, Poller};
+use super::{Counts, Key, Lease, VlanId, frame};
+use crate::mutex::lock;
+use crate::{Error, Result, threads};
+
+/// How many sockets are looked at in one go.
+const EVENTS: usize = 64;
+
+/// The data of the event that ends the thread. No key is 0.
+const WAKE: u64 = 0;
+
+/// What the thread and the handles of a switch share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    poller: Arc<Poller>,
+    lines: Mutex<Lines>,
+    /// Held by a caller from before it asks for `lines` until it has them. A thread that is flooded with frames would
+    /// take `lines` again at once, and no caller would ever get them.
+    turn: Mutex<()>,
+    wake: OwnedFd,
+    ended: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new() -> Result<Self> {
+        let made = || -> io::Result<_> {
+            let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+            let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
+            Ok((Arc::new(Poller::new(epoll)), wake))
+        };
+        let (poller, wake) = made().map_err(|error| Error::io("make the switch of a network", &error))?;
+        Ok(Self {
+            lines: Mutex::new(Lines::new(poller.clone())),
+            poller,
+            turn: Mutex::new(()),
+            wake,
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    /// Locks the lines for a caller.
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        let _turn = lock(&self.turn);
+        lock(&self.lines)
+    }
+
+    /// Locks the lines for the thread, after the callers that wait for them.
+    fn lines_after_callers(&self) -> MutexGuard<'_, Lines> {
+        drop(lock(&self.turn));
+        lock(&self.lines)
+    }
+
+    pub(super) fn plug(&self, vlan: VlanId) -> Result<(Key, OwnedFd)> {
+        self.lines().plug(vlan).map_err(|error| Error::io("make a port of a network", &error))
+    }
+
+    pub(super) fn unplug(&self, port: Key) {
+        self.lines().unplug(port);
+    }
+
+    pub(super) fn counts(&self, port: Key) -> Counts {
+        self.lines().counts(port)
+    }
+
+    pub(super) fn serve_dhcp(&self, vlan: VlanId, leases: Vec<Lease>) {
+        self.lines().serve_dhcp(vlan, leases);
+    }
+
+    pub(super) fn serve_vde(&self, vlan: VlanId, folder: &Path) -> Result<(Key, PathBuf)> {
+        self.lines().serve_vde(vlan, folder)
+    }
+
+    pub(super) fn vde_counts(&self, folder: Key) -> Counts {
+        self.lines().vde_counts(folder)
+    }
+
+    pub(super) fn end_vde(&self, folder: Key) {
+        self.lines().end_vde(folder);
+    }
+
+    /// Tells the thread to end.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        // The descriptor has room for 2^64 - 2 such words.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// Closes all sockets.
+    pub(super) fn close(&self) {
+        self.lines().close();
+    }
+
+    /// Waits until a socket is ready, and does what there is to do.
+    fn turn(&self, events: &mut [MaybeUninit<Event>], buffer: &mut [u8]) -> Result<(), Errno> {
+        let limit = self.poller.limit().map(|limit| Timespec {
+            tv_sec: limit.as_secs().cast_signed(),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
+        let (ready, _) = match epoll::wait(self.poller.as_fd(), events, limit.as_ref()) {
+            Err(Errno::INTR) => return Ok(()),
+            waited => waited?,
+        };
+        for event in ready.iter().filter(|event| event.data.u64() != WAKE) {
+            self.lines_after_callers().ready(Key(event.data.u64()), event.flags, buffer);
+        }
+        if limit.is_some() {
+            self.lines_after_callers().listen_again();
+        }
+        Ok(())
+    }
+}
+
+/// Starts the thread of a switch.
+pub(super) fn start(shared: Arc<Shared>) -> Result<JoinHandle<()>> {
+    let work = move || {
+        // One byte more shows that a frame is too long.
+        let mut buffer = vec![0; frame::LONGEST + 1];
+        let mut events = [MaybeUninit::uninit(); EVENTS];
+        while !shared.ended.load(Ordering::Acquire) && shared.turn(&mut events, &mut buffer).is_ok() {}
+    };
+    Builder::new().name("switch".to_owned()).spawn(work).map_err(|source| threads::refused_thread(&source))
+}
