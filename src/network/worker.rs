@@ -131,7 +131,12 @@ pub(super) fn start(shared: Arc<Shared>) -> Result<JoinHandle<()>> {
         // One byte more shows that a frame is too long.
         let mut buffer = vec![0; frame::LONGEST + 1];
         let mut events = [MaybeUninit::uninit(); EVENTS];
-        while !shared.ended.load(Ordering::Acquire) && shared.turn(&mut events, &mut buffer).is_ok() {}
+        while !shared.ended.load(Ordering::Acquire) {
+            // It fails only for a descriptor that is none, and there would be no use in trying again.
+            if shared.turn(&mut events, &mut buffer).is_err() {
+                break;
+            }
+        }
     };
     Builder::new().name("switch".to_owned()).spawn(work).map_err(|source| threads::refused_thread(&source))
 }
